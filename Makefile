@@ -1,0 +1,44 @@
+# Everything happens in .venv; each step is done once and again only when what it is made from changes.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.PHONY: run setup test lint bench screenshot clean
+
+run: .venv/installed ## start the app, setting the models up if the store has none
+	$(BIN)/python app.py
+
+setup: .venv/installed ## the same set-up without the page
+	$(BIN)/python -m phi3_ui setup
+
+test: .venv/installed-dev lint ## lint, types, all tests
+	$(BIN)/python -m tests.browser
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/installed-dev ## measure what the app costs, against the engines alone
+	$(BIN)/python -m tests.browser
+	$(BIN)/python -m bench
+
+screenshot: .venv/installed-dev ## take the README's screenshot again
+	$(BIN)/python -m tests.browser
+	$(BIN)/python -m tests.screenshot
+
+clean: ## remove the environment and all the app made
+	rm -rf .venv data .test-data
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "Python 3.11 is needed; install it, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: requirements.txt constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet -r requirements.txt -c constraints.txt
+	touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt -c constraints.txt
+	touch $@
