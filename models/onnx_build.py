@@ -1,0 +1,112 @@
+"""Hugging Face checkpoint → ONNX Runtime GenAI folder, through the engine's own model builder."""
+
+import argparse
+import os
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from models.stage import Report, require_space, run_as_program, scratch_folder, whole_folder
+
+
+def build(checkpoint: Path, folder: Path, precision: str, report: Report) -> Path:
+    """Build `checkpoint` for the CPU at `precision` (int4, int8, fp16, fp32) into `folder`, whole or not at all.
+
+    int8 models with tied embeddings keep one copy of them (about two thirds of the size). Progress in steps.
+    """
+    if (folder / "genai_config.json").exists():
+        return folder
+    weights = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
+    require_space(folder.parent, 2 * weights)
+    report(0, 2)
+    with whole_folder(folder) as part, scratch_folder(folder.parent, "build") as cache:
+        _run_builder(checkpoint, part, precision, cache)
+        report(1, 2)
+        if precision == "int8":
+            share_embedding(part)
+    report(2, 2)
+    return folder
+
+
+def _run_builder(checkpoint: Path, out: Path, precision: str, cache: Path) -> None:
+    arguments = ["builder", "-i", str(checkpoint), "-o", str(out), "-p", precision, "-e", "cpu", "-c", str(cache)]
+    # The builder's interface is its command line. It runs in this process, which a stage has to itself,
+    # so that nothing outlives the stage.
+    with patch.object(sys, "argv", arguments):
+        runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
+
+
+def share_embedding(folder: Path) -> None:
+    """Let the token embedding of an int8 model read the quantized lm_head, where the two are tied.
+
+    The builder keeps the embedding in fp32 beside it: 113 of the demo model's 270 MB.
+    """
+    import numpy as np
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load(folder / "model.onnx")
+    graph = model.graph
+    initializers = {tensor.name: tensor for tensor in graph.initializer}
+    embedding = next(
+        (n for n in graph.node if n.op_type == "Gather" and n.input[0].endswith("embed_tokens.weight")), None
+    )
+    head = next((n for n in graph.node if n.op_type == "MatMulNBits" and "lm_head" in n.name), None)
+    if embedding is None or head is None or not _tied(initializers, embedding, head):
+        return
+    attributes = {a.name: a.i for a in head.attribute}
+    shape = numpy_helper.from_array(np.array([attributes["N"], attributes["K"]], np.int64), "embed_tokens.shape")
+    nodes = [
+        helper.make_node("Reshape", [head.input[1], shape.name], ["embed_tokens.Q8"], name="/embed_tokens/Reshape"),
+        helper.make_node(
+            "GatherBlockQuantized",
+            ["embed_tokens.Q8", embedding.input[1], head.input[2]],
+            list(embedding.output),
+            name="/embed_tokens/GatherBlockQuantized",
+            domain="com.microsoft",
+            bits=8,
+            block_size=attributes["block_size"],
+            gather_axis=0,
+            quantize_axis=1,
+        ),
+    ]
+    place = list(graph.node).index(embedding)
+    graph.initializer.remove(initializers[embedding.input[0]])
+    graph.initializer.append(shape)
+    graph.node.remove(embedding)
+    for offset, node in enumerate(nodes):
+        graph.node.insert(place + offset, node)
+    os.remove(folder / "model.onnx.data")
+    onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="model.onnx.data")
+
+
+def _tied(initializers: dict[str, Any], embedding: Any, head: Any) -> bool:
+    """Do embedding and lm_head hold the same matrix? Told from 64 rows, which rounding moves by one step at most."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    if head.input[1] not in initializers or len(head.input) > 3:
+        return False
+    table = numpy_helper.to_array(initializers[embedding.input[0]])
+    codes, scales = (numpy_helper.to_array(initializers[name]) for name in head.input[1:3])
+    if codes.size != table.size:
+        return False
+    rows = np.linspace(0, len(table) - 1, 64, dtype=int)
+    step = np.abs(scales.reshape(len(table), -1, 1)[rows])
+    blocks = (64, step.shape[1], -1)
+    quantized = (codes[rows].reshape(blocks).astype(np.float32) - 128) * scales.reshape(len(table), -1, 1)[rows]
+    return bool(np.all(np.abs(quantized - table[rows].reshape(blocks)) <= 1.01 * step + 1e-6))
+
+
+def _work(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
+    return {"path": str(build(arguments.checkpoint, arguments.folder, arguments.precision, report))}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Build an ONNX Runtime GenAI folder from a checkpoint.")
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, required=True, help="the ONNX folder to write")
+    parser.add_argument("--precision", default="int8", choices=["int4", "int8", "fp16", "fp32"])
+    run_as_program(_work, parser)

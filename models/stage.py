@@ -1,0 +1,124 @@
+"""What every stage that makes a model shares: progress, errors with a cure, folders that are whole or absent.
+
+A stage is a module run as a program. Called with `--events` it prints one JSON object a line, as
+`{"progress": [done, total]}`, `{"result": {…}}` or `{"error": {"code": …, "values": {…}}}`;
+otherwise the same as words.
+"""
+
+import argparse
+import errno
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# One sentence a person can act on, by code. phi3_ui/ui/i18n.py shows these and their translations.
+SENTENCES = {
+    "no_network": "{what} could not be downloaded: no package index answers. Check the network, then try again.",
+    "download_failed": "{what} could not be downloaded ({detail}). Check pip's settings, then try again.",
+    "bad_hash": "{file} is not the file it should be (its SHA-256 differs) and was deleted. "
+    "Try again; if it happens twice, the package index serves a changed file.",
+    "disk_full": "The disk of {folder} is full: {need_mb} MB are needed, {free_mb} MB are free. Free some, then try again.",
+    "disk_filled": "The disk of {folder} filled up ({free_mb} MB are free). Free some, then try again.",
+    "not_writable": "{folder} cannot be written. Give this user the right to write there, or choose another folder.",
+    "stage_failed": "The step “{stage}” failed: {detail}. The details are in {log}; try again, "
+    "and if it fails again, delete {folder} and start over.",
+}
+
+Report = Callable[[int, int], None]
+"""Called with (done, total), in bytes or in steps; the stage says which."""
+
+
+class StageError(Exception):
+    """A failure with a cure: a code of SENTENCES and the values its sentence needs."""
+
+    def __init__(self, code: str, **values: str | int) -> None:
+        super().__init__(SENTENCES[code].format(**values))
+        self.code = code
+        self.values = values
+
+
+def require_space(folder: Path, need: int) -> None:
+    """Raise StageError("disk_full") unless `need` bytes are free where `folder` is or will be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise StageError("disk_full", folder=str(folder), need_mb=need // 10**6 + 1, free_mb=free // 10**6)
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill beside `target`, which becomes `target` in one rename once the block ends well.
+
+    So `target` is either whole or absent, however the process ends. What a killed run left beside it is removed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{target.name}.part-"
+    for stale in target.parent.glob(f"{prefix}*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    part = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    try:
+        yield part
+        part.chmod(0o755)
+        os.replace(part, target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder(beside: Path, name: str) -> Iterator[Path]:
+    """A folder for the time of the block. What a killed run left of it is removed."""
+    for stale in beside.glob(f".{name}-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=beside) as folder:
+        yield Path(folder)
+
+
+def _as_stage_error(error: Exception, folder: Path) -> StageError | None:
+    """The sentence for what the operating system refused, also where a library wrapped it; None for anything else."""
+    code = error.errno if isinstance(error, OSError) else None
+    if code == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
+        free = shutil.disk_usage(folder.parent if folder.parent.exists() else "/").free // 10**6
+        return StageError("disk_filled", folder=str(folder), free_mb=free)
+    if code in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return StageError(
+            "not_writable", folder=str(error.filename or folder) if isinstance(error, OSError) else str(folder)
+        )
+    return None
+
+
+def _take_stdout() -> int:
+    """Keep standard output for ourselves: libraries that print go to standard error instead."""
+    ours = os.dup(1)
+    os.dup2(2, 1)
+    return ours
+
+
+def run_as_program(
+    work: Callable[[argparse.Namespace, Report], dict[str, Any]], parser: argparse.ArgumentParser
+) -> None:
+    """Run `work` with the parsed arguments (which name a `folder`) and print what comes of it; exit 1 on a StageError."""
+    parser.add_argument("--events", action="store_true", help="print one JSON object a line")
+    arguments = parser.parse_args()
+    out = os.fdopen(_take_stdout(), "w", encoding="utf-8")
+
+    def say(kind: str, value: Any, words: str) -> None:
+        print(json.dumps({kind: value}) if arguments.events else words, file=out, flush=True)
+
+    def report(done: int, total: int) -> None:
+        say("progress", [done, total], f"{done:,} of {total:,} ({100 * done // max(total, 1)} %)")
+
+    try:
+        result = work(arguments, report)
+    except Exception as error:
+        failure = error if isinstance(error, StageError) else _as_stage_error(error, Path(arguments.folder))
+        if failure is None:
+            raise
+        say("error", {"code": failure.code, "values": failure.values}, str(failure))
+        sys.exit(1)
+    say("result", result, json.dumps(result))

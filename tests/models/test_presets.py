@@ -1,0 +1,45 @@
+"""The presets: whole, checked by hash, and told apart."""
+
+import re
+
+import pytest
+
+from models.presets import Preset, load_preset, preset_keys
+
+PRESETS = [load_preset(key) for key in preset_keys()]
+
+
+def test_the_embedded_preset_is_there() -> None:
+    demo = load_preset("demo").origin
+
+    assert demo.preset == "demo"
+    assert demo.pipeline_name == f"{demo.name}-pipeline"
+    assert demo.onnx_name == f"{demo.name}-onnx"
+
+
+def test_an_unknown_preset_names_those_there_are() -> None:
+    with pytest.raises(KeyError) as raised:
+        load_preset("phi-0")
+
+    assert all(key in str(raised.value) for key in ("phi-0", *preset_keys()))
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=preset_keys())
+def test_a_preset_pins_what_it_fetches(preset: Preset) -> None:
+    wheel = preset.wheel
+    name, _, version = wheel.requirement.partition("==")
+
+    assert re.fullmatch(r"[a-z0-9.-]+", name)
+    assert wheel.file.startswith(f"{name.replace('-', '_')}-{version}-")
+    assert wheel.file.endswith(".whl")
+    assert wheel.member.endswith(".gguf")
+    for sha256 in (wheel.sha256, wheel.member_sha256):
+        assert re.fullmatch(r"[0-9a-f]{64}", sha256)
+    assert wheel.bytes > 0
+    assert wheel.member_bytes > 0
+
+
+def test_models_of_different_presets_have_different_names() -> None:
+    names = [name for preset in PRESETS for name in (preset.origin.pipeline_name, preset.origin.onnx_name)]
+
+    assert len(set(names)) == len(names)
