@@ -1,0 +1,3 @@
+from phi3_ui.cli import main
+
+main()

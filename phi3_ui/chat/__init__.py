@@ -1,0 +1,1 @@
+"""What a chat is. Knows no Gradio and no tracking store."""

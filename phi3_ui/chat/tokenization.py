@@ -1,0 +1,78 @@
+"""Messages → the prompt a model was trained on, with its own template; what a person typed stays text."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from phi3_ui.chat.types import Message
+
+SEPARATOR = "\u2063"
+"""An invisible character that breaks text which looks like a control token; the ONNX wrapper encodes the pieces apart."""
+
+
+class TemplateError(Exception):
+    """The template does not take this conversation; the message says why."""
+
+
+class PromptTooLongError(Exception):
+    """The prompt leaves no room for an answer; the message says by how much."""
+
+    def __init__(self, tokens: int, context_length: int) -> None:
+        super().__init__(
+            f"The prompt has {tokens} tokens, but the model reads {context_length} with its answer; shorten it"
+        )
+
+
+@dataclass(frozen=True)
+class PromptFormat:
+    """What a model declares of its prompt: a Jinja chat template, its special tokens, bos and eos as text."""
+
+    chat_template: str
+    special_tokens: tuple[str, ...] = ()
+    bos_token: str = ""
+    eos_token: str = ""
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The prompt up to where the assistant's answer begins. Raises TemplateError."""
+        plain = [
+            {"role": m.role, "content": neutralise(m.content.replace(SEPARATOR, 2 * SEPARATOR), self.special_tokens)}
+            for m in messages
+        ]
+        try:
+            return _compiled(self.chat_template).render(
+                messages=plain, add_generation_prompt=True, bos_token=self.bos_token, eos_token=self.eos_token
+            )
+        except Exception as error:  # a template is a program: it may fail in any way
+            raise TemplateError(str(error) or type(error).__name__) from error
+
+
+def neutralise(text: str, special_tokens: Sequence[str]) -> str:
+    """`text` with SEPARATOR after the first character of each special token in it, so that none is left.
+
+    A token of one character cannot be broken, and is let be.
+    """
+    starts = "|".join(re.escape(token) for token in special_tokens if len(token) > 1)
+    if not starts:
+        return text
+    return re.sub(f"(?=(?:{starts}))(.)", rf"\1{SEPARATOR}", text, flags=re.DOTALL)
+
+
+@lru_cache(maxsize=32)
+def _compiled(template: str) -> jinja2.Template:
+    # The environment that transformers gives chat templates, which are written for it.
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return environment.from_string(template)
+
+
+def _raise(message: str) -> Any:
+    raise jinja2.TemplateError(message)

@@ -1,0 +1,117 @@
+"""The values a turn is made of: frozen, without ids, storage or UI."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length", "cancelled"]
+Delivery = Literal["stream", "tapped", "whole"]
+"""How text arrives: predict_stream; predict with its tokens tapped as they come; predict's whole answer at the end."""
+
+
+@dataclass(frozen=True)
+class Message:
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Token counts as the model reports them; completion_tokens includes the end-of-turn token."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens)
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds from the request's arrival at the model to its first token (None: there was none) and to its end.
+
+    tokens_per_second is the decode rate: tokens after the first, over the time since the first (None below 2 tokens).
+    """
+
+    time_to_first_token: float | None
+    seconds: float
+    tokens_per_second: float | None
+
+
+@dataclass(frozen=True)
+class GenerationParams:
+    """Sampling parameters; None leaves it to the model's own default. temperature 0 is greedy."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    messages: tuple[Message, ...]
+    params: GenerationParams = GenerationParams()
+
+
+@dataclass(frozen=True)
+class Loading:
+    """The model is not loaded yet; the answer starts when it is."""
+
+
+@dataclass(frozen=True)
+class PromptProgress:
+    """How many of the prompt's tokens the model has read."""
+
+    processed: int
+    total: int
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    text: str
+
+
+@dataclass(frozen=True)
+class Completed:
+    """The end of an answer, once. `text` is the whole of it; `usage` None means unknown, not zero."""
+
+    text: str
+    usage: Usage | None
+    timings: Timings
+    finish_reason: FinishReason
+
+
+Event = Loading | PromptProgress | TextDelta | Completed
+
+
+class Cancel:
+    """A request to stop one answer: set once, by anyone; whoever works on the answer looks, or is called."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._set = False
+        self._callbacks: list[Callable[[], None]] = []
+
+    def set(self) -> None:
+        with self._lock:
+            callbacks = [] if self._set else self._callbacks
+            self._set = True
+        for callback in callbacks:
+            callback()
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def on_set(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when set; at once if it is already."""
+        with self._lock:
+            if not self._set:
+                self._callbacks.append(callback)
+                return
+        callback()

@@ -1,0 +1,88 @@
+"""The only owner of loaded models: each is loaded once, held, and let go when idle or when another needs the room."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from phi3_ui.errors import UserError
+from phi3_ui.host.hosted_model import HostedModel
+from phi3_ui.host.wire import ModelSpec
+
+_LOOK_EVERY = 5.0  # seconds between looks for idle models
+
+
+class Pool:
+    """At most `max_loaded` models at once; one unused for `idle_seconds` is unloaded."""
+
+    def __init__(
+        self, logs: Path, max_loaded: int, idle_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._logs = logs
+        self._max_loaded = max_loaded
+        self._idle_seconds = idle_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._models: dict[str, HostedModel] = {}
+        self._closed = threading.Event()
+        threading.Thread(target=self._evict_while_open, name="pool", daemon=True).start()
+
+    def model(self, spec: ModelSpec) -> HostedModel:
+        """The model of `spec`, loading if it was not. UserError("too_many_models") if all others are answering."""
+        with self._lock:
+            self._forget_ended()
+            if held := self._models.get(spec.model_id):
+                held.last_used = self._clock()
+                return held
+            if len(self._models) >= self._max_loaded:
+                self._make_room()
+            model = self._models[spec.model_id] = HostedModel(spec, self._logs)
+            return model
+
+    def peek(self, model_id: str) -> HostedModel | None:
+        """The model if it is loaded or loading, or ended by itself and was not asked for since."""
+        return self._models.get(model_id)
+
+    def unload(self, model_id: str) -> None:
+        """End a model's process. UserError("model_busy") while it answers anyone."""
+        with self._lock:
+            held = self._models.get(model_id)
+            if held is None:
+                return
+            if held.busy:
+                raise UserError("model_busy", model=held.spec.name)
+            del self._models[model_id]
+        held.unload()
+
+    def close(self) -> None:
+        """End every process and wait for it."""
+        self._closed.set()
+        with self._lock:
+            models, self._models = list(self._models.values()), {}
+        for model in models:
+            model.unload()
+
+    def evict_idle(self) -> None:
+        """Unload what nobody used for the idle time."""
+        with self._lock:
+            limit = self._clock() - self._idle_seconds
+            idle = [model for model in self._models.values() if not model.busy and model.last_used < limit]
+            for model in idle:
+                del self._models[model.spec.model_id]
+        for model in idle:
+            model.unload()
+
+    def _evict_while_open(self) -> None:
+        while not self._closed.wait(_LOOK_EVERY):
+            self.evict_idle()
+
+    def _forget_ended(self) -> None:
+        self._models = {key: model for key, model in self._models.items() if model.alive}
+
+    def _make_room(self) -> None:
+        idle = [model for model in self._models.values() if not model.busy]
+        if not idle:
+            raise UserError("too_many_models", count=len(self._models))
+        oldest = min(idle, key=lambda model: model.last_used)
+        del self._models[oldest.spec.model_id]
+        oldest.unload()

@@ -1,0 +1,80 @@
+"""The lines between the app and a model's process: one JSON array or object each, in both directions.
+
+To the model: a ModelSpec first, then `{"answer": id, "messages": [[role, content]…], "params": {…}}` or `{"cancel": id}`.
+From the model: `["ready", delivery]` or `["failed", detail]`, then `[id, event]` for each event. JSON, and not pickle:
+a model's process may run code that the app does not trust.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from phi3_ui.chat.types import (
+    ChatRequest,
+    Completed,
+    Event,
+    GenerationParams,
+    Loading,
+    Message,
+    PromptProgress,
+    TextDelta,
+    Timings,
+    Usage,
+)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a process needs to load one model. `name` is for people; `contract` is `chat` or `prompt`."""
+
+    model_id: str
+    name: str
+    uri: str
+    contract: str
+    tracking_uri: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The answer ended in an error: a code of errors.SENTENCES and its detail."""
+
+    code: str
+    detail: str
+
+
+def pack_request(number: int, request: ChatRequest) -> dict[str, Any]:
+    messages = [[message.role, message.content] for message in request.messages]
+    return {"answer": number, "messages": messages, "params": asdict(request.params)}
+
+
+def unpack_request(line: dict[str, Any]) -> ChatRequest:
+    messages = tuple(Message(role, content) for role, content in line["messages"])
+    return ChatRequest(messages, GenerationParams(**line["params"]))
+
+
+def pack_event(event: Event | Failed) -> list[Any]:
+    match event:
+        case TextDelta(text):
+            return ["text", text]
+        case PromptProgress(processed, total):
+            return ["prompt", processed, total]
+        case Completed(text, usage, timings, reason):
+            return ["completed", text, asdict(usage) if usage else None, asdict(timings), reason]
+        case Failed(code, detail):
+            return ["failed", code, detail]
+        case Loading():
+            return ["loading"]
+
+
+def unpack_event(line: list[Any]) -> Event | Failed:
+    match line:
+        case ["text", text]:
+            return TextDelta(text)
+        case ["prompt", processed, total]:
+            return PromptProgress(processed, total)
+        case ["completed", text, usage, timings, reason]:
+            return Completed(text, Usage(**usage) if usage else None, Timings(**timings), reason)
+        case ["failed", code, detail]:
+            return Failed(code, detail)
+        case ["loading"]:
+            return Loading()
+    raise ValueError(f"not an event: {line!r}")

@@ -1,0 +1,111 @@
+"""The model's process: loads through pyfunc, picks the adapter by contract, serves requests until its stdin ends."""
+
+import json
+import os
+import sys
+import threading
+import traceback
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from phi3_ui.chat.chat_model import ChatModel
+from phi3_ui.chat.tokenization import PromptFormat, PromptTooLongError, TemplateError
+from phi3_ui.chat.types import Cancel, ChatRequest, Delivery
+from phi3_ui.host.outbox import Outbox
+from phi3_ui.host.wire import Failed, ModelSpec, unpack_request
+
+
+class Adapter(ChatModel, Protocol):
+    delivery: Delivery
+
+
+def load(spec: ModelSpec) -> Adapter:
+    """The model behind `spec` as a ChatModel. What its contract needs must be declared in its metadata."""
+    import mlflow
+
+    mlflow.set_tracking_uri(spec.tracking_uri)
+    model = mlflow.pyfunc.load_model(spec.uri)
+    declared: dict[str, Any] = model.metadata.metadata or {}
+    special_tokens = tuple(declared.get("special_tokens", ()))
+    if spec.contract == "prompt":
+        from phi3_ui.chat.prompt_contract import PromptContract
+
+        bos, eos = declared.get("bos_token", ""), declared.get("eos_token", "")
+        return PromptContract(model, PromptFormat(declared["chat_template"], special_tokens, bos, eos))
+    from phi3_ui.chat.chat_contract import ChatContract
+
+    return ChatContract(model, special_tokens, declared.get("context_length"))
+
+
+class Worker:
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._model: Future[Adapter] = Future()
+        self._running: dict[int, Cancel] = {}
+
+    def load(self, spec: ModelSpec) -> None:
+        """Load, and tell the app how it went; the process ends if it failed."""
+        try:
+            adapter = load(spec)
+        except BaseException as error:
+            traceback.print_exc()
+            self._outbox.write(["failed", _words(error)])
+            os._exit(1)
+        self._outbox.write(["ready", adapter.delivery])
+        self._model.set_result(adapter)
+
+    def serve(self) -> None:
+        """Obey the lines of stdin; at its end the app is gone, and so are we."""
+        for line in sys.stdin:
+            message = json.loads(line)
+            if "cancel" in message:
+                if cancel := self._running.get(message["cancel"]):
+                    cancel.set()
+                continue
+            number = message["answer"]
+            cancel = self._running[number] = Cancel()
+            answer = threading.Thread(target=self._answer, args=[number, unpack_request(message), cancel], daemon=True)
+            answer.start()
+        os._exit(0)
+
+    def _answer(self, number: int, request: ChatRequest, cancel: Cancel) -> None:
+        try:
+            for event in self._model.result().answer(request, cancel):
+                self._outbox.put(number, event)
+        except Exception as error:
+            traceback.print_exc()
+            self._outbox.put(number, Failed(_code(error), _words(error)))
+        finally:
+            del self._running[number]
+
+
+def _code(error: Exception) -> str:
+    if isinstance(error, TemplateError):
+        return "bad_template"
+    if isinstance(error, PromptTooLongError):
+        return "refused"
+    return (
+        "refused" if getattr(error, "error_code", "") in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST") else "answer_failed"
+    )
+
+
+def _words(error: BaseException) -> str:
+    """The error in one line: its first, without what would make it endless."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300].rstrip(".")
+
+
+def main() -> None:
+    # Standard output is the way to the app; libraries that print go to the log.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    spec = ModelSpec(**json.loads(sys.stdin.readline()))
+    worker = Worker(Outbox(out))
+    serving = threading.Thread(target=worker.serve, name="serve")
+    serving.start()
+    worker.load(spec)
+    serving.join()
+
+
+if __name__ == "__main__":
+    main()

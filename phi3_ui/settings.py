@@ -1,0 +1,65 @@
+"""Every environment variable the app reads, typed, read once."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+from phi3_ui.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`home` holds all the app writes: weights, builds, logs and, unless MLFLOW_TRACKING_URI is set, the store."""
+
+    home: Path
+    tracking_uri: str
+    artifacts: str | None
+    preset: str
+    server_name: str
+    server_port: int | None
+    open_browser: bool
+    max_loaded_models: int
+    idle_seconds: int
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """Settings from `environment` (default: the process's). UserError("bad_setting") where a number is none or too small."""
+        env = os.environ if environment is None else environment
+        home = Path(env.get("PHI3_UI_HOME") or ROOT / "data").resolve()
+        own_store = f"sqlite:///{home / 'mlflow.db'}"
+        tracking_uri = env.get("MLFLOW_TRACKING_URI") or own_store
+        return cls(
+            home=home,
+            tracking_uri=tracking_uri,
+            # SQLite's own default would be ./mlruns, wherever the process happens to stand.
+            artifacts=(home / "artifacts").as_uri() if tracking_uri == own_store else None,
+            preset=env.get("PHI3_UI_PRESET") or "demo",
+            server_name=env.get("GRADIO_SERVER_NAME") or "127.0.0.1",
+            server_port=_whole(env, "GRADIO_SERVER_PORT", None),
+            open_browser=env.get("PHI3_UI_OPEN_BROWSER", "1") == "1" and "SPACE_ID" not in env,
+            max_loaded_models=_whole(env, "PHI3_UI_MAX_LOADED_MODELS", 2),
+            idle_seconds=_whole(env, "PHI3_UI_IDLE_SECONDS", 900),
+        )
+
+
+@overload
+def _whole(env: Mapping[str, str], name: str, default: int) -> int: ...
+@overload
+def _whole(env: Mapping[str, str], name: str, default: None) -> int | None: ...
+def _whole(env: Mapping[str, str], name: str, default: int | None) -> int | None:
+    """The whole number, 1 or more, that variable `name` holds."""
+    value = env.get(name)
+    if not value:
+        return default
+    most = 65535 if name == "GRADIO_SERVER_PORT" else None
+    if not value.isdecimal() or int(value) < 1 or (most and int(value) > most):
+        raise UserError("bad_setting", name=name, value=value, wanted=f"1 to {most}" if most else "1 or more")
+    return int(value)

@@ -1,0 +1,130 @@
+"""Conversations as values: what is sent, what is kept, what is counted."""
+
+import dataclasses
+
+import pytest
+
+from phi3_ui.chat.conversation import Answer, Conversation, Turn
+from phi3_ui.chat.types import Message, Usage
+
+
+def _asked(*turns: tuple[str, str]) -> Conversation:
+    """A conversation of questions with the texts answered to them."""
+    conversation = Conversation()
+    for question, text in turns:
+        conversation = conversation.ask(question).answered(Answer("m", text, finish_reason="stop"))
+    return conversation
+
+
+def test_asking_adds_a_turn_that_waits_for_its_answer() -> None:
+    conversation = _asked(("one", "1")).ask("two")
+
+    assert [turn.question for turn in conversation.turns] == ["one", "two"]
+    assert conversation.turns[-1].answer is None
+
+
+def test_an_answer_goes_to_the_last_turn_only() -> None:
+    conversation = _asked(("one", "1")).ask("two").answered(Answer("m", "2"))
+
+    assert [turn.answer and turn.answer.text for turn in conversation.turns] == ["1", "2"]
+
+
+def test_a_second_answer_replaces_the_first() -> None:
+    conversation = _asked(("one", "1")).answered(Answer("m", "uno"))
+
+    assert conversation.turns == (Turn("one", Answer("m", "uno")),)
+
+
+def test_nothing_can_be_answered_before_something_is_asked() -> None:
+    with pytest.raises(ValueError, match="nothing was asked"):
+        Conversation().answered(Answer("m", "?"))
+
+
+def test_a_change_leaves_the_conversation_it_came_from_as_it_was() -> None:
+    empty = Conversation()
+    asked = empty.ask("one")
+    answered = asked.answered(Answer("m", "1"))
+
+    assert empty == Conversation()
+    assert asked == Conversation((Turn("one"),))
+    assert answered != asked
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        asked.turns = ()
+
+
+def test_messages_alternate_and_end_with_the_question() -> None:
+    conversation = _asked(("one", "1"), ("two", "2")).ask("three")
+
+    assert conversation.messages() == (
+        Message("user", "one"),
+        Message("assistant", "1"),
+        Message("user", "two"),
+        Message("assistant", "2"),
+        Message("user", "three"),
+    )
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\t "])
+def test_a_blank_system_prompt_is_not_sent(blank: str) -> None:
+    assert Conversation().ask("hello").messages(blank) == (Message("user", "hello"),)
+
+
+def test_a_system_prompt_comes_first_and_as_it_was_written() -> None:
+    messages = _asked(("one", "1")).ask("two").messages(" Be brief. \n")
+
+    assert messages[0] == Message("system", " Be brief. \n")
+    assert [message.role for message in messages] == ["system", "user", "assistant", "user"]
+
+
+def test_a_turn_that_got_no_text_is_not_sent_again() -> None:
+    failed = Conversation().ask("one").answered(Answer("m", "", error=("no_model", {})))
+    stopped = failed.ask("two").answered(Answer("m", "", finish_reason="cancelled"))
+
+    assert stopped.messages() == ()
+    assert stopped.ask("three").messages("s") == (Message("system", "s"), Message("user", "three"))
+    assert [turn.question for turn in stopped.turns] == ["one", "two"], "it stays in the conversation"
+
+
+def test_what_a_stopped_or_failed_answer_had_written_is_sent() -> None:
+    stopped = Conversation().ask("one").answered(Answer("m", "Once up", finish_reason="cancelled"))
+    failed = stopped.ask("two").answered(Answer("m", "a ti", error=("unexpected", {"detail": "X"})))
+
+    texts = [message.content for message in failed.ask("three").messages()]
+
+    assert texts == ["one", "Once up", "two", "a ti", "three"]
+
+
+def test_the_question_now_asked_is_sent_even_if_it_is_blank() -> None:
+    assert Conversation().ask("").messages() == (Message("user", ""),)
+
+
+def test_the_title_is_the_first_question_on_one_line() -> None:
+    conversation = _asked(("  Tell me\n\n a\tjoke  ", "1")).ask("another")
+
+    assert conversation.title == "Tell me a joke"
+    assert Conversation().title == ""
+
+
+def test_the_last_answer_is_found_behind_a_question_that_waits() -> None:
+    conversation = _asked(("one", "1"), ("two", "2")).ask("three")
+
+    assert conversation.last_answer is not None
+    assert conversation.last_answer.text == "2"
+    assert Conversation().ask("one").last_answer is None
+
+
+def test_usage_sums_the_answers_whose_usage_is_known() -> None:
+    conversation = (
+        Conversation()
+        .ask("one")
+        .answered(Answer("m", "1", Usage(10, 3)))
+        .ask("two")
+        .answered(Answer("m", "2", None))
+        .ask("three")
+        .answered(Answer("m", "3", Usage(40, 5)))
+        .ask("four")
+    )
+
+    assert conversation.usage == Usage(50, 8)
+    assert conversation.usage.total_tokens == 58
+    assert Conversation().usage is None

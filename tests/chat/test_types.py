@@ -1,0 +1,119 @@
+"""The request to stop, and the sum of token counts."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phi3_ui.chat.types import Cancel, Usage
+
+_THREADS = 8
+
+
+def _at_once(*tasks: Callable[[], None]) -> None:
+    """Run all tasks in threads that start together, to their end."""
+    gate = threading.Barrier(len(tasks))
+
+    def run(task: Callable[[], None]) -> None:
+        gate.wait()
+        task()
+
+    threads = [threading.Thread(target=run, args=[task]) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_callbacks_are_called_when_it_is_set() -> None:
+    cancel, called = Cancel(), []
+    cancel.on_set(lambda: called.append("first"))
+    cancel.on_set(lambda: called.append("second"))
+    assert not cancel.is_set()
+    assert called == []
+
+    cancel.set()
+
+    assert cancel.is_set()
+    assert called == ["first", "second"]
+
+
+def test_setting_it_again_calls_nobody_again() -> None:
+    cancel, called = Cancel(), []
+    cancel.on_set(lambda: called.append("once"))
+
+    cancel.set()
+    cancel.set()
+
+    assert cancel.is_set()
+    assert called == ["once"]
+
+
+def test_a_callback_that_comes_late_is_called_at_once() -> None:
+    cancel, called = Cancel(), []
+    cancel.set()
+
+    cancel.on_set(lambda: called.append("late"))
+    assert called == ["late"]
+    cancel.set()
+    assert called == ["late"]
+
+
+def test_it_is_already_set_for_its_callbacks() -> None:
+    cancel, seen = Cancel(), []
+    cancel.on_set(lambda: seen.append(cancel.is_set()))
+
+    cancel.set()
+
+    assert seen == [True]
+
+
+def test_a_callback_may_set_it_and_ask_to_be_called() -> None:
+    cancel, called = Cancel(), []
+
+    def again() -> None:
+        called.append("outer")
+        cancel.set()
+        cancel.on_set(lambda: called.append("inner"))
+
+    cancel.on_set(again)
+    cancel.set()
+
+    assert called == ["outer", "inner"]
+
+
+def test_set_by_many_threads_it_calls_each_callback_once() -> None:
+    for _ in range(50):
+        cancel, called = Cancel(), []
+        for number in range(5):
+            cancel.on_set(partial(called.append, number))
+
+        _at_once(*[cancel.set] * _THREADS)
+
+        assert called == [0, 1, 2, 3, 4]
+
+
+def test_callbacks_that_race_with_setting_are_called_once_each() -> None:
+    for _ in range(50):
+        cancel, called = Cancel(), []
+        registering = [partial(cancel.on_set, partial(called.append, number)) for number in range(_THREADS)]
+        _at_once(cancel.set, *registering, cancel.set)
+
+        assert Counter(called) == Counter(range(_THREADS))
+
+
+_counts = st.integers(min_value=0, max_value=10**9)
+_usages = st.builds(Usage, _counts, _counts)
+
+
+@settings(deadline=None)
+@given(st.lists(_usages))
+def test_usage_adds_up_count_by_count(usages: list[Usage]) -> None:
+    total = sum(usages, Usage(0, 0))
+
+    assert total.prompt_tokens == sum(usage.prompt_tokens for usage in usages)
+    assert total.completion_tokens == sum(usage.completion_tokens for usage in usages)
+    assert total.total_tokens == total.prompt_tokens + total.completion_tokens

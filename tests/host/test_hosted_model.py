@@ -1,0 +1,192 @@
+"""A model in its process: streaming, stopping, dying, several people at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Event, GenerationParams, Loading, Message, TextDelta
+from phi3_ui.errors import UserError
+from phi3_ui.host.hosted_model import HostedModel
+from phi3_ui.settings import ROOT
+from tests.conftest import Demo
+
+LONG = ChatRequest((Message("user", "Write a very long story about the sea."),), GenerationParams(2000, 0.0))
+SHORT = ChatRequest((Message("user", "What is the capital of Germany?"),), GenerationParams(12, 0.0))
+
+
+def until_text(events: Iterator[Event]) -> None:
+    next(event for event in events if isinstance(event, TextDelta))
+
+
+def completed(events: Iterator[Event]) -> Completed:
+    (end,) = [event for event in events if isinstance(event, Completed)]
+    return end
+
+
+def cpu_seconds(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+@pytest.fixture
+def fresh(demo: Demo, tmp_path: Path) -> Iterator[HostedModel]:
+    """An ONNX model of this test's own, to be killed."""
+    model = HostedModel(demo.spec("prompt"), tmp_path)
+    yield model
+    model.unload()
+
+
+def test_stop_ends_the_compute_and_keeps_what_was_written(hosted: HostedModel) -> None:
+    cancel = Cancel()
+    events = hosted.answer(LONG, cancel)
+    until_text(events)
+    cancel.set()
+    end = completed(events)
+    assert end.finish_reason == "cancelled"
+    assert end.text
+    assert end.usage is not None
+    assert 0 < end.usage.completion_tokens < 2000
+    before = cpu_seconds(hosted.pid)
+    time.sleep(0.5)  # the span that is measured: a model that went on would use most of it
+    assert cpu_seconds(hosted.pid) - before < 0.2
+
+
+def test_a_reader_that_leaves_ends_the_compute(hosted_onnx: HostedModel) -> None:
+    events = hosted_onnx.answer(LONG, Cancel())
+    until_text(events)
+    events.close()  # type: ignore[attr-defined]
+    assert completed(hosted_onnx.answer(SHORT, Cancel())).finish_reason == "stop"
+    before = cpu_seconds(hosted_onnx.pid)
+    time.sleep(0.5)  # the span that is measured
+    assert cpu_seconds(hosted_onnx.pid) - before < 0.2
+
+
+def test_stop_works_while_a_long_prompt_is_read(hosted_onnx: HostedModel) -> None:
+    cancel = Cancel()
+    request = ChatRequest((Message("user", "word " * 4000),), GenerationParams(5, 0.0))
+    events = hosted_onnx.answer(request, cancel)
+    next(events)
+    cancel.set()
+    end = completed(events)
+    assert end.finish_reason == "cancelled"
+    assert end.text == ""
+
+
+def test_a_kill_mid_answer_is_told_in_one_sentence(fresh: HostedModel) -> None:
+    events = fresh.answer(LONG, Cancel())
+    until_text(events)
+    os.kill(fresh.pid, signal.SIGKILL)
+    with pytest.raises(UserError, match="stopped working") as raised:
+        list(events)
+    assert raised.value.code == "model_crashed"
+    assert "SIGKILL" in str(raised.value)
+    assert not fresh.alive
+
+
+def test_asking_a_dead_model_is_the_same_sentence(fresh: HostedModel) -> None:
+    fresh.ready.result(timeout=120)
+    psutil.Process(fresh.pid).kill()
+    with pytest.raises(UserError, match="stopped working"):
+        list(fresh.answer(SHORT, Cancel()))
+
+
+def test_a_failed_load_says_why_and_where_the_trace_is(demo: Demo, tmp_path: Path) -> None:
+    model = HostedModel(replace(demo.spec("prompt"), uri="models:/m-00000000000000000000000000000000"), tmp_path)
+    with pytest.raises(UserError) as raised:
+        list(model.answer(SHORT, Cancel()))
+    assert raised.value.code == "load_failed"
+    log = Path(str(raised.value.values["log"]))
+    assert "Traceback" in log.read_text(encoding="utf-8")
+
+
+def test_a_cancel_while_loading_ends_the_answer_at_once(fresh: HostedModel) -> None:
+    cancel = Cancel()
+    events = fresh.answer(SHORT, cancel)
+    assert isinstance(next(events), Loading)
+    cancel.set()
+    assert completed(events).finish_reason == "cancelled"
+    assert not fresh.ready.done()
+
+
+def test_two_people_stream_at_once_and_one_stop_leaves_the_other(hosted_onnx: HostedModel) -> None:
+    cancel, answers = Cancel(), {}
+    both_write = threading.Barrier(2, timeout=60)
+
+    def ask(name: str, cancel: Cancel) -> None:
+        request = ChatRequest(LONG.messages, GenerationParams(60, 0.0))
+        events = hosted_onnx.answer(request, cancel)
+        until_text(events)
+        both_write.wait()
+        if name == "stops":
+            cancel.set()
+        answers[name] = completed(events)
+
+    people = [
+        threading.Thread(target=ask, args=("stops", cancel)),
+        threading.Thread(target=ask, args=("stays", Cancel())),
+    ]
+    for person in people:
+        person.start()
+    for person in people:
+        person.join()
+    alone = completed(hosted_onnx.answer(ChatRequest(LONG.messages, GenerationParams(60, 0.0)), Cancel()))
+    assert answers["stops"].finish_reason == "cancelled"
+    assert answers["stays"].text == alone.text
+    assert answers["stays"].usage == alone.usage
+
+
+def test_a_request_the_model_refuses_is_told_with_its_reason(hosted_onnx: HostedModel) -> None:
+    with pytest.raises(UserError, match="the model reads 8192") as raised:
+        list(hosted_onnx.answer(ChatRequest((Message("user", "word " * 9000),)), Cancel()))
+    assert raised.value.code == "refused"
+
+
+def test_no_telemetry_variable_is_missing_in_the_child(hosted: HostedModel) -> None:
+    environment = psutil.Process(hosted.pid).environ()
+    assert environment["ORT_DISABLE_TELEMETRY"] == "1"
+    assert environment["HF_HUB_DISABLE_TELEMETRY"] == "1"
+    assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert environment["DO_NOT_TRACK"] == "true"
+    assert environment["HF_HUB_OFFLINE"] == "1"
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from phi3_ui.host.hosted_model import HostedModel
+from phi3_ui.host.wire import ModelSpec
+model = HostedModel(ModelSpec(*sys.argv[2:]), Path(sys.argv[1]))
+if {wait}: model.ready.result()
+print(model.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("wait", [True, False], ids=["loaded", "while it loads"])
+@pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM, None], ids=["SIGKILL", "SIGTERM", "ends by itself"])
+def test_no_orphan_is_left_however_the_app_ends(
+    demo: Demo, tmp_path: Path, way: signal.Signals | None, wait: bool
+) -> None:
+    spec = demo.spec("prompt")
+    arguments = [str(tmp_path), spec.model_id, spec.name, spec.uri, spec.contract, spec.tracking_uri]
+    command = [sys.executable, "-c", PARENT.format(wait=wait), *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        if way is None:
+            parent.stdin.close()
+        else:
+            parent.send_signal(way)
+        parent.wait(timeout=30)
+        child.wait(timeout=30)
+        assert not child.is_running()

@@ -1,0 +1,89 @@
+"""Settings as the environment gives them."""
+
+from pathlib import Path
+
+import pytest
+
+from phi3_ui.errors import UserError
+from phi3_ui.settings import ROOT, Settings
+
+
+def test_without_any_variable_the_app_runs_on_this_machine_for_one_person() -> None:
+    settings = Settings.read({})
+
+    assert settings == Settings(
+        home=ROOT / "data",
+        tracking_uri=f"sqlite:///{ROOT / 'data' / 'mlflow.db'}",
+        artifacts=(ROOT / "data" / "artifacts").as_uri(),
+        preset="demo",
+        server_name="127.0.0.1",
+        server_port=None,
+        open_browser=True,
+        max_loaded_models=2,
+        idle_seconds=900.0,
+    )
+    assert settings.logs == ROOT / "data" / "logs"
+
+
+def test_every_variable_is_read(tmp_path: Path) -> None:
+    settings = Settings.read(
+        {
+            "PHI3_UI_HOME": str(tmp_path),
+            "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000",
+            "PHI3_UI_PRESET": "phi-3-mini-4k",
+            "GRADIO_SERVER_NAME": "0.0.0.0",
+            "GRADIO_SERVER_PORT": "7861",
+            "PHI3_UI_OPEN_BROWSER": "0",
+            "PHI3_UI_MAX_LOADED_MODELS": "5",
+            "PHI3_UI_IDLE_SECONDS": "60",
+        }
+    )
+
+    assert settings == Settings(tmp_path, "http://127.0.0.1:5000", None, "phi-3-mini-4k", "0.0.0.0", 7861, False, 5, 60)
+
+
+def test_variables_that_are_empty_are_as_if_unset() -> None:
+    names = ["PHI3_UI_HOME", "MLFLOW_TRACKING_URI", "PHI3_UI_PRESET", "GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT"]
+    names += ["PHI3_UI_MAX_LOADED_MODELS", "PHI3_UI_IDLE_SECONDS"]
+
+    assert Settings.read(dict.fromkeys(names, "")) == Settings.read({})
+
+
+def test_the_apps_own_store_and_its_artifacts_are_in_its_home(tmp_path: Path) -> None:
+    home = tmp_path / "my models"
+    own = Settings.read({"PHI3_UI_HOME": str(home)})
+
+    assert own.tracking_uri == f"sqlite:///{home}/mlflow.db"
+    assert own.artifacts == f"{tmp_path.as_uri()}/my%20models/artifacts"
+    assert Settings.read({"PHI3_UI_HOME": str(home), "MLFLOW_TRACKING_URI": own.tracking_uri}) == own
+
+
+def test_a_home_is_absolute_wherever_the_process_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    settings = Settings.read({"PHI3_UI_HOME": "here/../there"})
+
+    assert settings.home == tmp_path / "there"
+    assert not settings.home.exists(), "reading settings makes nothing"
+
+
+def test_no_browser_opens_on_a_space() -> None:
+    assert not Settings.read({"SPACE_ID": "me/phi", "PHI3_UI_OPEN_BROWSER": "1"}).open_browser
+
+
+@pytest.mark.parametrize("name", ["GRADIO_SERVER_PORT", "PHI3_UI_MAX_LOADED_MODELS", "PHI3_UI_IDLE_SECONDS"])
+@pytest.mark.parametrize("value", ["many", "0", "-1", "0.5", "nan"])
+def test_what_must_be_a_whole_number_is_refused_otherwise_with_the_cure(name: str, value: str) -> None:
+    with pytest.raises(UserError, match=f"{name} cannot be {value}. Set it to 1 (or more|to 65535)"):
+        Settings.read({name: value})
+
+
+def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHI3_UI_PRESET", "phi-4-mini")
+
+    assert Settings.read().preset == "phi-4-mini"
+
+
+def test_a_port_that_cannot_be_is_refused_with_the_range() -> None:
+    with pytest.raises(UserError, match="GRADIO_SERVER_PORT cannot be 99999"):
+        Settings.read({"GRADIO_SERVER_PORT": "99999"})
