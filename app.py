@@ -1,0 +1,46 @@
+"""Composition root: settings → services → the page, on a laptop, a server or a Hugging Face Space."""
+
+import atexit
+import logging
+import signal
+import sys
+
+from phi3_ui.errors import UserError
+from phi3_ui.host.pool import Pool
+from phi3_ui.settings import Settings
+from phi3_ui.setup import Setup
+from phi3_ui.store.catalogue import Catalogue
+from phi3_ui.ui.console import show_setup
+
+
+def main() -> None:
+    """Start the set-up and the page, and stay until told to end."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        settings = Settings.read()
+    except UserError as error:
+        sys.exit(str(error))
+    catalogue = Catalogue(settings.tracking_uri)
+    setup = Setup(settings, catalogue, show_setup)
+    pool = Pool(settings.logs, settings.max_loaded_models, settings.idle_seconds)
+    atexit.register(pool.close)
+    signal.signal(signal.SIGTERM, end)
+
+    from phi3_ui.ui.launch import launch
+
+    setup.start()
+    try:
+        launch(settings, catalogue, pool, setup)
+    except UserError as error:
+        sys.exit(str(error))
+
+
+def end(*_: object) -> None:
+    """End in good order; a second signal, as a terminal's group may send, does not interrupt that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Conversations → what Gradio's Chatbot draws."""
+
+import html
+
+from phi3_ui.chat.conversation import Answer, Conversation
+from phi3_ui.chat.service import TurnState
+from phi3_ui.errors import UserError
+from phi3_ui.ui.i18n import tr, tr_error
+from phi3_ui.ui.markdown import display
+
+ChatbotMessage = dict[str, str]
+
+
+def chatbot_messages(language: str, conversation: Conversation, state: TurnState | None = None) -> list[ChatbotMessage]:
+    """All messages, an answer's followed by its caption; `state` is the turn under way, if there is one."""
+    messages: list[ChatbotMessage] = []
+    for turn in conversation.turns:
+        messages.append({"role": "user", "content": display(turn.question)})
+        if turn.answer:
+            messages += _answer(language, turn.answer)
+        elif state:
+            messages.append(
+                {"role": "assistant", "content": display(state.text) if state.text else _waiting(language, state)}
+            )
+    return messages
+
+
+def _answer(language: str, answer: Answer) -> list[ChatbotMessage]:
+    caption = f'<span class="phi3-by"><b>{html.escape(answer.model)}</b>{_figures(language, answer)}</span>'
+    if answer.error:
+        code, values = answer.error
+        sentence = tr_error(language, UserError(code, **values))
+        caption = f'<span class="phi3-error">{html.escape(sentence)}</span>\n\n{caption}'
+    text = [{"role": "assistant", "content": display(answer.text)}] if answer.text else []
+    return [*text, {"role": "assistant", "content": caption}]
+
+
+def _figures(language: str, answer: Answer) -> str:
+    figures = []
+    if answer.usage:
+        usage = answer.usage
+        figures.append(tr(language, "tokens", prompt=usage.prompt_tokens, completion=usage.completion_tokens))
+    if answer.timings and answer.timings.time_to_first_token is not None:
+        figures.append(f"{answer.timings.time_to_first_token:.2f} s")
+    if answer.timings and answer.timings.tokens_per_second is not None:
+        figures.append(tr(language, "rate", rate=f"{answer.timings.tokens_per_second:.0f}"))
+    if answer.finish_reason != "stop":
+        figures.append(tr(language, f"finish.{answer.finish_reason or 'error'}"))
+    return "".join(f" · {html.escape(figure)}" for figure in figures)
+
+
+def _waiting(language: str, state: TurnState) -> str:
+    if state.phase == "loading":
+        text = tr(language, "wait.loading")
+    elif state.progress and state.progress.processed:
+        text = tr(language, "wait.reading_progress", processed=state.progress.processed, total=state.progress.total)
+    else:
+        text = tr(language, "wait.reading")
+    return f'<span class="phi3-wait">{html.escape(text)}</span>'

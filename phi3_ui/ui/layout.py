@@ -1,0 +1,132 @@
+"""Components and wiring only: the page, and which handler each event goes to."""
+
+import gradio as gr
+
+from phi3_ui.host.pool import Pool
+from phi3_ui.setup import Setup
+from phi3_ui.store.catalogue import Catalogue
+from phi3_ui.ui.handlers import Handlers, Page
+from phi3_ui.ui.i18n import TEXTS
+from phi3_ui.ui.sessions import Sessions
+from phi3_ui.ui.theme import SHUT_DRAWERS
+
+I18N = gr.I18n(**TEXTS)
+
+_SETUP_EVERY = 0.5  # seconds
+_STATUS_EVERY = 5.0
+
+
+def build_ui(catalogue: Catalogue, pool: Pool, setup: Setup) -> gr.Blocks:
+    """The page over its collaborators; the caller launches it."""
+    t = I18N
+    with gr.Blocks(title=TEXTS["en"]["title"], fill_width=True, fill_height=True, analytics_enabled=False) as blocks:
+        with gr.Sidebar(label=t("conversations"), position="left", width=260, elem_id="phi3-left"):
+            new_chat = gr.Button(t("new_chat"), variant="primary", elem_id="phi3-new")
+            chats = gr.Radio(choices=[], label=t("chats"), info=t("chats_note"), visible=False, elem_id="phi3-chats")
+
+        with gr.Column(elem_id="phi3-setup-view") as setup_view:
+            setup_panel = gr.HTML()
+            retry_setup = gr.Button(t("retry_setup"), visible=False)
+
+        with gr.Column(visible=False, elem_id="phi3-main") as chat_view:
+            with gr.Row(elem_id="phi3-pick"):
+                picker = gr.Dropdown(choices=[], label=t("model"), elem_id="phi3-picker", scale=4)
+                # A page may outlive a restart of the server, or be a program: what its value names is looked up in
+                # the store, not among the choices that this session was last given.
+                picker.allow_custom_value = True
+            chatbot = gr.Chatbot(
+                label=t("chat"),
+                show_label=False,
+                placeholder=t("placeholder"),
+                buttons=["copy"],
+                group_consecutive_messages=False,
+                layout="panel",
+                elem_id="phi3-chat",
+            )
+            with gr.Row(elem_id="phi3-composer"):
+                message = gr.Textbox(
+                    label=t("message"),
+                    show_label=False,
+                    placeholder=t("message_placeholder"),
+                    lines=1,
+                    max_lines=8,
+                    autofocus=True,
+                    container=False,
+                    scale=5,
+                    elem_id="phi3-message",
+                )
+                send = gr.Button(t("send"), variant="primary", scale=0, elem_id="phi3-send")
+                stop = gr.Button(t("stop"), variant="stop", scale=0, visible=False, elem_id="phi3-stop")
+
+        with gr.Sidebar(label=t("model"), position="right", width=340, elem_id="phi3-right"):
+            status = gr.HTML(elem_id="phi3-status")
+            with gr.Row():
+                refresh = gr.Button(t("refresh"), size="sm", min_width=80, elem_id="phi3-refresh")
+                unload = gr.Button(t("unload"), size="sm", min_width=80, interactive=False, elem_id="phi3-unload")
+            with gr.Accordion(t("usage"), open=True):
+                usage = gr.HTML(elem_id="phi3-usage")
+            with gr.Accordion(t("settings"), open=False, elem_id="phi3-settings"):
+                system = gr.Textbox("", label=t("system_prompt"), info=t("system_info"), lines=2, max_lines=8)
+                temperature = gr.Slider(0, 2, 0.2, step=0.05, label=t("temperature"), info=t("temperature_info"))
+                top_p = gr.Slider(0.05, 1, 0.95, step=0.05, label=t("top_p"))
+                max_tokens = gr.Slider(1, 4096, 512, step=1, label=t("max_tokens"))
+            with gr.Accordion(t("metadata"), open=True):
+                card = gr.HTML(elem_id="phi3-card")
+
+        ticker = gr.Timer(_SETUP_EVERY)
+        status_ticker = gr.Timer(_STATUS_EVERY)
+        page = Page(
+            setup_view=setup_view,
+            setup_panel=setup_panel,
+            retry_setup=retry_setup,
+            chat_view=chat_view,
+            ticker=ticker,
+            chats=chats,
+            picker=picker,
+            status=status,
+            unload=unload,
+            chatbot=chatbot,
+            message=message,
+            send=send,
+            stop=stop,
+            usage=usage,
+            card=card,
+        )
+        handlers = Handlers(page, catalogue, pool, setup, Sessions())
+
+        quiet = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+        model_outputs = [status, unload]
+        chat_outputs = [chatbot, usage, chats, send, stop]
+        ready_outputs = [setup_view, setup_panel, retry_setup, chat_view, ticker, picker, status, *chat_outputs]
+
+        blocks.load(None, None, None, js=SHUT_DRAWERS)
+        gr.on([blocks.load, ticker.tick], handlers.tick, None, ready_outputs, **quiet)
+        retry_setup.click(handlers.retry_setup, None, ready_outputs, **quiet)
+        refresh.click(handlers.list_models, None, [picker, status], **quiet)
+        status_ticker.tick(handlers.status, None, model_outputs, **quiet)
+        unload.click(handlers.unload, None, model_outputs, **quiet)
+        picker.change(
+            handlers.pick,
+            picker,
+            [card, *model_outputs],
+            show_progress="hidden",
+            concurrency_limit=None,
+            trigger_mode="multiple",
+            api_visibility="private",
+        )
+        asked = gr.on(
+            [message.submit, send.click],
+            handlers.send,
+            [message, picker, system, temperature, top_p, max_tokens],
+            [message, chatbot, send, stop, chats],
+            show_progress="hidden",
+            concurrency_limit=None,
+            trigger_mode="multiple",
+            api_name="chat",
+        )
+        asked.then(handlers.after_turn, None, [usage, chats, *model_outputs], **quiet)
+        stop.click(handlers.stop, None, None, **quiet)
+        new_chat.click(handlers.new_chat, None, chat_outputs, **quiet)
+        chats.input(handlers.open_chat, chats, chat_outputs, **quiet)
+        blocks.unload(handlers.leave)
+    return blocks

@@ -1,0 +1,59 @@
+"""Text as Markdown in which raw HTML is shown, not obeyed.
+
+The page's renderer drops tags it does not allow, and with them what a person or a model wrote. So `<` and `&` are
+escaped here wherever Markdown would read HTML, and left alone where it would not: in code and in display maths.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+from markdown_it import MarkdownIt
+
+# Which lines are code is for a CommonMark parser to say: fences nest in lists and quotes, and need not be closed yet.
+_PARSER = MarkdownIt("commonmark", {"html": False}).enable("table")
+_CODE = ("fence", "code_block")
+_MARK = re.compile(r"\\[\\`$<&]|`+|\$\$")
+
+
+@lru_cache(maxsize=512)  # a conversation is drawn again many times a second; only its last answer has changed
+def display(text: str) -> str:
+    if "<" not in text and "&" not in text:
+        return text
+    lines = text.split("\n")
+    shown, end = [], 0
+    for first, last, code in _blocks(text):
+        shown += [_escape(line) for line in lines[end:first]]
+        block = "\n".join(lines[first:last])
+        shown.append(block if code else _escape_inline(block))
+        end = last
+    return "\n".join([*shown, *(_escape(line) for line in lines[end:])])
+
+
+def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:
+    """The leaf blocks in order, as (first line, line after the last, is it code)."""
+    end = 0
+    for token in _PARSER.parse(text):
+        if token.map and (token.type in _CODE or token.type == "inline") and token.map[0] >= end:
+            first, end = token.map
+            yield first, end, token.type in _CODE
+
+
+def _escape_inline(block: str) -> str:
+    """One paragraph, heading or cell: code spans and display maths stay as they are."""
+    shown, end, position = [], 0, 0
+    while mark := _MARK.search(block, position):
+        position = mark.end()
+        if mark[0].startswith("\\"):  # escaped by its writer: text already
+            shown += [_escape(block[end : mark.start()]), mark[0]]
+            end = position
+            continue
+        closing = re.compile(rf"(?<!`){mark[0]}(?!`)" if mark[0][0] == "`" else r"\$\$").search(block, position)
+        if closing:
+            shown += [_escape(block[end : mark.start()]), block[mark.start() : closing.end()]]
+            end = position = closing.end()
+    return "".join([*shown, _escape(block[end:])])
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;")

@@ -1,0 +1,157 @@
+"""Pure: usage, model card, set-up state → the HTML of the side panels. All values are escaped here."""
+
+from collections.abc import Iterable, Mapping
+from html import escape
+
+from phi3_ui.chat.conversation import Answer, Conversation
+from phi3_ui.chat.types import Delivery, Usage
+from phi3_ui.setup import STAGES, SetupState
+from phi3_ui.store.catalogue import ModelCard, ModelEntry
+from phi3_ui.ui.i18n import tr, tr_error
+
+Rows = Iterable[tuple[str, str]]
+
+
+def picker_label(language: str, entry: ModelEntry) -> str:
+    engine = tr(language, f"engine.{entry.engine}")
+    return f"{entry.name} · {engine} · {entry.created:%Y-%m-%d %H:%M}"
+
+
+def answer_label(language: str, entry: ModelEntry) -> str:
+    return f"{entry.name} · {tr(language, f'engine.{entry.engine}')}"
+
+
+def usage_panel(language: str, conversation: Conversation) -> str:
+    """A table of the last answer and of the conversation."""
+    answer = conversation.last_answer
+    if answer is None:
+        return f'<p class="phi3-quiet">{escape(tr(language, "no_usage"))}</p>'
+    head = "".join(f"<th>{escape(tr(language, key))}</th>" for key in ("column.answer", "column.conversation"))
+    of_answer, of_all = _counts(language, answer.usage), _counts(language, conversation.usage)
+    names = ("row.prompt", "row.completion", "row.total")
+    rows = [(tr(language, name), one, all_) for name, one, all_ in zip(names, of_answer, of_all, strict=True)]
+    rows += [(name, figure, "") for name, figure in _answer_rows(language, answer)]
+    body = "".join(f"<tr><th>{escape(n)}</th><td>{escape(a)}</td><td>{escape(b)}</td></tr>" for n, a, b in rows)
+    return f'<table class="phi3-usage"><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _counts(language: str, usage: Usage | None) -> tuple[str, str, str]:
+    if usage is None:
+        unknown = tr(language, "unknown")
+        return unknown, unknown, unknown
+    return f"{usage.prompt_tokens:,}", f"{usage.completion_tokens:,}", f"{usage.total_tokens:,}"
+
+
+def _answer_rows(language: str, answer: Answer) -> Rows:
+    unknown = tr(language, "unknown")
+    first = answer.timings and answer.timings.time_to_first_token
+    rate = answer.timings and answer.timings.tokens_per_second
+    yield tr(language, "row.ttft"), unknown if first is None else f"{first:.2f} s"
+    yield tr(language, "row.rate"), unknown if rate is None else f"{rate:.1f}"
+    yield tr(language, "row.finish"), tr(language, f"finish.{answer.finish_reason or 'error'}")
+
+
+def status_line(language: str, loading_seconds: float | None, delivery: Delivery | None) -> str:
+    """Where the picked model stands: not loaded, loading for so long, or loaded and how its text arrives."""
+    if delivery:
+        words = f"{tr(language, 'status.loaded')} · {tr(language, f'delivery.{delivery}')}"
+        return f'<p class="phi3-status loaded">{escape(words)}</p>'
+    if loading_seconds is not None:
+        words = tr(language, "status.loading", seconds=int(loading_seconds))
+        return f'<p class="phi3-status">{escape(words)}</p>'
+    return f'<p class="phi3-status">{escape(tr(language, "status.none"))}</p>'
+
+
+def problem(sentence: str) -> str:
+    return f'<p class="phi3-error" role="alert">{escape(sentence)}</p>'
+
+
+def card_panel(language: str, card: ModelCard | None) -> str:
+    """All that is known of the picked model and of the run that logged it."""
+    if card is None:
+        return f'<p class="phi3-quiet">{escape(tr(language, "no_card"))}</p>'
+
+    def word(key: str, **values: object) -> str:
+        return tr(language, f"card.{key}", **values)
+
+    entry = card.entry
+    facts = [
+        (word("name"), entry.name),
+        (word("title"), card.title),
+        (word("id"), entry.model_id),
+        (word("uri"), entry.uri),
+        (word("flavor"), entry.flavor),
+        (word("contract"), entry.contract),
+        (word("size"), "" if entry.size_bytes is None else megabytes(entry.size_bytes)),
+        (word("context"), "" if card.context_length is None else word("tokens", count=f"{card.context_length:,}")),
+        (word("created"), f"{entry.created:%Y-%m-%d %H:%M} UTC"),
+        (word("license"), card.license),
+    ]
+    sections = [_facts(facts)]
+    signature = [(word(part), "\n".join(fields)) for part, fields in card.signature.items()]
+    sections.append(_section(word("signature"), _facts(signature)))
+    if card.run is None:
+        sections.append(_section(word("run"), f'<p class="phi3-quiet">{escape(word("no_run"))}</p>'))
+    else:
+        run = card.run
+        about = [
+            (word("run_name"), run.name),
+            (word("run_id"), run.run_id),
+            (word("experiment"), run.experiment),
+            (word("status"), run.status),
+        ]
+        sections.append(_section(word("run"), _facts(about)))
+        sections.append(_section(word("run_params"), _facts(sorted(run.params.items()))))
+        metrics = {name: f"{value:,.4g}" if value < 1e6 else f"{value:,.0f}" for name, value in run.metrics.items()}
+        sections.append(_section(word("run_metrics"), _facts(sorted(metrics.items()))))
+        sections.append(_section(word("run_tags"), _facts(sorted(run.tags.items()))))
+    sections.append(_section(word("versions"), _versions(language, card)))
+    return f'<div class="phi3-card">{"".join(sections)}</div>'
+
+
+def _versions(language: str, card: ModelCard) -> str:
+    if not card.versions:
+        return f'<p class="phi3-quiet">{escape(tr(language, "card.no_versions"))}</p>'
+    rows = {v.name: "" for v in card.versions}
+    for version in card.versions:
+        aliases = "".join(f" @{alias}" for alias in version.aliases)
+        line = tr(language, "card.version", version=version.version) + aliases
+        rows[version.name] = "\n".join(filter(None, [rows[version.name], line]))
+    return _facts(rows.items())
+
+
+def _section(title: str, body: str) -> str:
+    return f"<details open><summary>{escape(title)}</summary>{body}</details>"
+
+
+def _facts(rows: Rows | Mapping[str, str]) -> str:
+    pairs = rows.items() if isinstance(rows, Mapping) else rows
+    shown = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs if value)
+    return f"<dl>{shown}</dl>"
+
+
+def megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
+
+
+def setup_panel(language: str, state: SetupState) -> str:
+    """The set-up in words and one bar; when it failed, the sentence with its cure."""
+    percent = int(100 * state.fraction)
+    stages = list(STAGES)
+    if state.phase in ("checking", "waiting") and state.stage is None:
+        return f'<div class="phi3-setup"><p>{escape(tr(language, f"setup.{state.phase}"))}</p></div>'
+    lines = []
+    if state.stage:
+        step = tr(language, "setup.step", step=stages.index(state.stage) + 1, steps=len(stages))
+        amount = ""
+        if state.stage == "fetch" and state.total:
+            done, total = megabytes(state.done), megabytes(state.total)
+            amount = " · " + tr(language, "setup.bytes", done=done, total=total)
+        lines.append(f"{step} · {tr(language, f'setup.{state.stage}')}{amount} · {percent} %")
+    words = "".join(f"<p>{escape(line)}</p>" for line in lines)
+    bar = f'<progress max="100" value="{percent}" aria-label="{escape(tr(language, "setup.title"))}"></progress>'
+    failed = ""
+    if state.error:
+        failed = problem(f"{tr(language, 'setup.failed')} {tr_error(language, state.error)}")
+    title, why = escape(tr(language, "setup.title")), escape(tr(language, "setup.why"))
+    return f'<div class="phi3-setup"><h2>{title}</h2><p class="phi3-quiet">{why}</p>{words}{bar}{failed}</div>'

@@ -1,0 +1,75 @@
+"""The page as a person uses it."""
+
+import re
+
+from playwright.sync_api import Locator, Page, expect
+
+SECONDS = 1000  # Playwright counts in milliseconds
+LOAD, ANSWER = 120 * SECONDS, 120 * SECONDS
+
+
+class ChatPage:
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.message = page.locator("#phi3-message textarea")
+        self.send = page.locator("#phi3-send")
+        self.stop = page.locator("#phi3-stop")
+        self.answers = page.locator('#phi3-chat [data-testid="bot"]').filter(
+            has_not=page.locator(".phi3-by, .phi3-wait")
+        )
+        self.questions = page.locator('#phi3-chat [data-testid="user"]')
+        self.captions = page.locator(".phi3-by")
+        self.errors = page.locator("#phi3-chat .phi3-error")
+        self.usage = page.locator("#phi3-usage")
+        self.card = page.locator("#phi3-card")
+        self.status = page.locator("#phi3-status")
+        self.chats = page.locator("#phi3-chats label")
+        self.new_chat = page.locator("#phi3-new")
+
+    def ready(self) -> "ChatPage":
+        expect(self.message).to_be_visible(timeout=LOAD)
+        return self
+
+    def pick(self, engine: str) -> "ChatPage":
+        """Pick the model of an engine, "ONNX" or "Pipeline", and wait until it is loaded."""
+        self.page.locator("#phi3-picker input").click()
+        self.page.get_by_role("option", name=re.compile(f"· {engine} ·")).click()
+        expect(self.card).to_contain_text({"ONNX": "onnx", "Pipeline": "pipeline"}[engine])
+        expect(self.status.locator(".loaded")).to_be_visible(timeout=LOAD)
+        return self
+
+    def setting(self, label: str, value: object) -> None:
+        """Set a slider or the system prompt."""
+        settings = self.page.locator("#phi3-settings")
+        if not settings.get_by_label("Temperature").first.is_visible():
+            settings.get_by_role("button", name="Settings").click()
+        field = settings.get_by_label(label).first
+        field.fill(str(value))
+        field.press("Tab")
+
+    def ask(self, question: str) -> int:
+        """Send a question; the number of captions there will be when it is answered."""
+        expected = self.captions.count() + 1
+        self.message.fill(question)
+        self.message.press("Enter")
+        expect(self.message).to_have_value("")
+        return expected
+
+    def answer(self, question: str) -> str:
+        """Send a question and wait for the whole answer; its text."""
+        expected = self.ask(question)
+        self.wait_for_caption(expected)
+        return self.answers.last.inner_text()
+
+    def wait_for_caption(self, count: int) -> None:
+        expect(self.captions).to_have_count(count, timeout=ANSWER)
+        expect(self.send).to_be_visible()
+
+    def wait_for_text(self) -> Locator:
+        """The answer under way, once it has some words."""
+        expect(self.answers.last).to_have_text(re.compile(r"\w+\W+\w+"), timeout=LOAD)
+        return self.answers.last
+
+    def usage_rows(self) -> dict[str, list[str]]:
+        rows = self.usage.locator("tbody tr")
+        return {row.locator("th").inner_text(): row.locator("td").all_inner_texts() for row in rows.all()}

@@ -1,0 +1,101 @@
+"""The app as a person starts it, and a real Chromium."""
+
+import os
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from phi3_ui.settings import ROOT
+from tests import browser as chromium
+from tests.conftest import Demo
+from tests.e2e.chat_page import ChatPage
+
+
+@dataclass
+class Server:
+    url: str
+    process: psutil.Popen
+    log: Path
+    reachable_after: float  # seconds from the process's start to the first page
+
+    def model_processes(self) -> list[psutil.Process]:
+        """The processes of loaded or loading models."""
+        return [child for child in self.process.children() if "phi3_ui.host.worker" in child.cmdline()]
+
+
+@contextmanager
+def serve(home: Path, log: Path, **environment: str) -> Iterator[Server]:
+    """`python app.py` over the store of `home`, on a free port, until the block ends."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    own = {"PHI3_UI_HOME": str(home), "PHI3_UI_OPEN_BROWSER": "0", "GRADIO_SERVER_PORT": str(port)}
+    url, started = f"http://127.0.0.1:{port}", time.monotonic()
+    with log.open("wb") as out:
+        process = psutil.Popen(
+            [sys.executable, "app.py"], cwd=ROOT, env={**inherited, **own, **environment}, stdout=out, stderr=out
+        )
+    try:
+        while not reachable(url):
+            assert process.poll() is None, log.read_text(encoding="utf-8")
+            assert time.monotonic() - started < 60
+            time.sleep(0.05)
+        yield Server(url, process, log, time.monotonic() - started)
+    finally:
+        if process.is_running():
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def reachable(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium.ensure(), args=chromium.FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="session")
+def server(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serve(demo.settings.home, tmp_path_factory.mktemp("server") / "app.log") as served:
+        yield served
+        assert "Traceback" not in served.log.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def open_page(browser: Browser, server: Server) -> Iterator[Callable[..., ChatPage]]:
+    """Opens the chat as a new person would: a context of its own. Whatever the page logs as an error fails the test."""
+    contexts, errors = [], []
+
+    def open_(**context: Any) -> ChatPage:
+        made = browser.new_context(viewport=context.pop("viewport", {"width": 1400, "height": 900}), **context)
+        contexts.append(made)
+        page: Page = made.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(server.url)
+        return ChatPage(page).ready()
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert errors == []
