@@ -1,0 +1,124 @@
+"""`make bench`: what each step from the raw engine to the browser costs, in one run, as a table."""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import warnings
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from bench import paths
+from phi3_ui.host.wire import ModelSpec
+from phi3_ui.settings import Settings
+from phi3_ui.setup import Setup
+from phi3_ui.store.catalogue import Catalogue, ModelEntry
+from phi3_ui.ui.console import show_setup
+from tests import browser as chromium
+from tests.e2e.conftest import serve
+
+TOKENS = {"prompt": 300, "chat": 80}
+AIMS = {"pyfunc": 0.98, "process": 0.98, "gradio_client": 0.97, "browser": 0.93}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure what each step from the raw engine to the browser costs.")
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    warnings.simplefilter("ignore")
+    settings = Settings.read()
+    catalogue = Catalogue(settings.tracking_uri)
+    setup = Setup(settings, catalogue, show_setup)
+    setup.start()
+    if error := setup.wait().error:
+        sys.exit(str(error))
+    entries = {entry.contract: entry for entry in catalogue.models() if entry.preset == settings.preset}
+    cores = len(os.sched_getaffinity(0))
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {cores} cores, Python {platform.python_version()}\n")
+    for contract, raw in (("prompt", "raw onnxruntime-genai loop"), ("chat", "raw transformers generate")):
+        table(contract, raw, measure(entries[contract], settings.home, rounds))
+
+
+def measure(entry: ModelEntry, home: Path, rounds: int) -> dict[str, list[paths.Figure]]:
+    """`rounds` figures of each path. The paths take turns within a round, so that a noisy minute is everybody's."""
+    import mlflow
+
+    mlflow.set_tracking_uri(entry.tracking_uri)
+    spec = ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri)
+    files = Path(mlflow.artifacts.download_artifacts(entry.uri))
+    figures: dict[str, list[paths.Figure]] = {}
+    with ExitStack() as stack:
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        engine = {"prompt": "ONNX", "chat": "Pipeline"}[entry.contract]
+        taken: dict[str, paths.Path_] = {}
+        if entry.contract == "prompt":
+            from tokenizers import Tokenizer
+
+            folder = next((files / "artifacts").iterdir())
+            metadata = mlflow.models.get_model_info(entry.uri).metadata
+            ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(paths.prompt_for(metadata)).ids
+            threads = best_threads(folder, ids)
+            taken["raw"] = stack.enter_context(paths.raw_engine(folder, ids, threads))
+            taken["pyfunc"] = stack.enter_context(paths.pyfunc_stream(spec))
+        else:
+            taken["raw"] = stack.enter_context(paths.raw_generate(merged(files, temporary)))
+            taken["pyfunc"] = stack.enter_context(paths.pyfunc_tapped(spec))
+        taken["process"] = stack.enter_context(paths.process(spec, temporary))
+        server = stack.enter_context(serve(home, temporary / "app.log"))
+        taken["gradio_client"] = stack.enter_context(paths.gradio_client(server.url, entry.model_id))
+        playwright = stack.enter_context(sync_playwright())
+        launched = playwright.chromium.launch(executable_path=chromium.ensure(), args=chromium.FLAGS)
+        page = launched.new_page(viewport={"width": 1400, "height": 900})
+        page.goto(server.url)
+        taken["browser"] = stack.enter_context(paths.browser(page, engine))
+        for name, answer in taken.items():
+            answer(16)  # warm
+            figures[name] = []
+        for _ in range(rounds):
+            for name, answer in taken.items():
+                figures[name].append(answer(TOKENS[entry.contract]))
+        launched.close()
+    return figures
+
+
+def best_threads(folder: Path, ids: list[int]) -> int:
+    """The raw loop's best thread setting on this machine."""
+    rates = {}
+    for threads in range(1, len(os.sched_getaffinity(0)) + 1):
+        with paths.raw_engine(folder, ids, threads) as answer:
+            answer(16)
+            rates[threads] = statistics.median(answer(64).rate for _ in range(3))
+    return max(rates, key=lambda threads: rates[threads])
+
+
+def merged(files: Path, temporary: Path) -> Path:
+    """The checkpoint of a logged pipeline as one folder: MLflow keeps weights and tokenizer apart."""
+    folder = temporary / "checkpoint"
+    folder.mkdir()
+    for part in ("model", "components/tokenizer"):
+        for file in (files / part).iterdir():
+            if not (folder / file.name).exists():
+                (folder / file.name).symlink_to(file)
+    return folder
+
+
+def table(contract: str, raw: str, figures: dict[str, list[paths.Figure]]) -> None:
+    """Medians over the rounds; the ratio is the median of each round's own, against the raw engine in that round."""
+    print(f"| {raw}, {TOKENS[contract]} tokens | tokens/s | ÷ raw | aim | first token, s |")
+    print("|---|---|---|---|---|")
+    for name, of_path in figures.items():
+        rate = statistics.median(figure.rate for figure in of_path)
+        ratio = statistics.median(one.rate / base.rate for one, base in zip(of_path, figures["raw"], strict=True))
+        first = statistics.median(figure.first for figure in of_path)
+        aim = f"≥ {AIMS[name]}" if name in AIMS else ""
+        print(f"| {name} | {rate:.1f} | {ratio:.3f} | {aim} | {first:.3f} |", flush=True)
+    print(flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""The same question along each path, from the raw engine to the browser; one figure each: tokens/s and first token.
+
+Every path decodes greedily, the same prompt, the same number of tokens. A path ends where a person would see the
+text: the browser's figures are taken in the page, when the text of the answer changes.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phi3_ui.chat.tokenization import PromptFormat
+from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message, TextDelta
+from phi3_ui.host.hosted_model import HostedModel
+from phi3_ui.host.wire import ModelSpec
+
+QUESTION = "Write a long story about the sea, with many chapters."
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Tokens per second from the first text to the last, and seconds from the question to the first."""
+
+    rate: float
+    first: float
+
+
+Path_ = Callable[[int], Figure]
+"""Answers QUESTION with this many tokens."""
+
+
+Point = tuple[float, int]
+"""When text appeared, and how much of it there was by then: characters, or tokens."""
+
+
+def figure(started: float, points: list[Point], tokens: int) -> Figure:
+    """From when the question was asked, how the text grew, and how many tokens it was in the end.
+
+    Text comes in bundles: what the first one held was there before the time it is measured from, and is left out.
+    """
+    (first, held), (last, all_) = points[0], points[-1]
+    return Figure(tokens * (1 - held / all_) / (last - first), first - started)
+
+
+def prompt_for(metadata: dict[str, Any]) -> str:
+    form = PromptFormat(metadata["chat_template"], tuple(metadata["special_tokens"]))
+    return form.render([Message("user", QUESTION)])
+
+
+@contextmanager
+def raw_engine(folder: Path, prompt_ids: list[int], threads: int) -> Iterator[Path_]:
+    """onnxruntime-genai's own loop, nothing decoded."""
+    import onnxruntime_genai as og
+
+    config = og.Config(str(folder))
+    config.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": threads}}}}))
+    model = og.Model(config)
+
+    def answer(tokens: int) -> Figure:
+        params = og.GeneratorParams(model)
+        params.set_search_options(max_length=len(prompt_ids) + tokens, do_sample=False)
+        started, points = time.perf_counter(), list[Point]()
+        generator = og.Generator(model, params)
+        generator.append_tokens(prompt_ids)
+        while not generator.is_done():
+            generator.generate_next_token()
+            points.append((time.perf_counter(), len(points) + 1))
+        return figure(started, points, len(points))
+
+    yield answer
+
+
+@contextmanager
+def raw_generate(folder: Path) -> Iterator[Path_]:
+    """transformers' own generate, nothing decoded."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    messages = [{"role": "user", "content": QUESTION}]
+    inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+
+    class Clock:
+        def __init__(self) -> None:
+            self.times: list[float] = []
+
+        def put(self, _: Any) -> None:
+            self.times.append(time.perf_counter())
+
+        def end(self) -> None:
+            pass
+
+    def answer(tokens: int) -> Figure:
+        clock, started = Clock(), time.perf_counter()
+        model.generate(**inputs, max_new_tokens=tokens, do_sample=False, streamer=clock)
+        points = [(at, count) for count, at in enumerate(clock.times) if count]  # the first is the prompt
+        return figure(started, points, len(points))
+
+    yield in_own_thread(answer)
+
+
+def in_own_thread(answer: Path_) -> Path_:
+    """The same, run in a thread that ends with the answer, and with it what torch or asyncio keeps for a thread."""
+
+    def alone(tokens: int) -> Figure:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(answer, tokens).result()
+
+    return alone
+
+
+@contextmanager
+def pyfunc_stream(spec: ModelSpec) -> Iterator[Path_]:
+    """The ONNX wrapper's predict_stream through mlflow.pyfunc, in this process."""
+    import mlflow
+
+    mlflow.set_tracking_uri(spec.tracking_uri)
+    model = mlflow.pyfunc.load_model(spec.uri)
+    prompt = prompt_for(model.metadata.metadata)
+
+    def answer(tokens: int) -> Figure:
+        started, points, count, size = time.perf_counter(), list[Point](), 0, 0
+        for chunk in model.predict_stream({"prompt": prompt}, params={"max_tokens": tokens, "temperature": 0.0}):
+            if text := chunk["choices"][0]["delta"].get("content"):
+                size += len(text)
+                points.append((time.perf_counter(), size))
+            count = chunk.get("usage", {}).get("completion_tokens", count)
+        return figure(started, points, count)
+
+    yield answer
+
+
+@contextmanager
+def pyfunc_tapped(spec: ModelSpec) -> Iterator[Path_]:
+    """The pipeline's predict through mlflow.pyfunc with its tokens tapped, in this process."""
+    import mlflow
+
+    from phi3_ui.chat.chat_contract import ChatContract
+
+    mlflow.set_tracking_uri(spec.tracking_uri)
+    model = ChatContract(mlflow.pyfunc.load_model(spec.uri), ())
+    yield lambda tokens: _events(model.answer(_request(tokens), Cancel()))
+
+
+@contextmanager
+def process(spec: ModelSpec, logs: Path) -> Iterator[Path_]:
+    """The model in its process, over the pipe."""
+    model = HostedModel(spec, logs)
+    model.ready.result()
+    yield lambda tokens: _events(model.answer(_request(tokens), Cancel()))
+    model.unload()
+
+
+def _request(tokens: int) -> ChatRequest:
+    return ChatRequest((Message("user", QUESTION),), GenerationParams(tokens, 0.0))
+
+
+def _events(events: Iterator[Any]) -> Figure:
+    started, points, count, size = time.perf_counter(), list[Point](), 0, 0
+    for event in events:
+        if isinstance(event, TextDelta):
+            size += len(event.text)
+            points.append((time.perf_counter(), size))
+        elif isinstance(event, Completed) and event.usage:
+            count = event.usage.completion_tokens
+    return figure(started, points, count)
+
+
+@contextmanager
+def gradio_client(url: str, model_id: str) -> Iterator[Path_]:
+    """The app's /chat through gradio_client; text counts when it reaches the client."""
+    from gradio_client import Client
+
+    client = Client(url, verbose=False)
+
+    def answer(tokens: int) -> Figure:
+        client.reset_session()
+        started, points = time.perf_counter(), list[Point]()
+        job = client.submit(QUESTION, model_id, "", 0.0, 1.0, tokens, api_name="/chat")
+        # The job's iterators look a thousand times a second, or twice; fifty times disturbs nobody and misses nothing.
+        while not job.done():
+            time.sleep(0.02)
+            outputs = job.outputs()
+            text = _answer_text(outputs[-1][1]) if outputs else ""
+            if text and (not points or len(text) > points[-1][1]):
+                points.append((time.perf_counter(), len(text)))
+        return figure(started, points, tokens)
+
+    yield answer
+
+
+def _answer_text(chatbot: list[dict[str, Any]]) -> str:
+    """The answer's text in what the Chatbot holds; "" while there is only a placeholder."""
+    if len(chatbot) < 2:
+        return ""
+    content = chatbot[1]["content"]
+    text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    return "" if "phi3-wait" in text else text
+
+
+WATCH = """() => {
+  const watch = window.phi3Bench = { points: [], shown: "" };
+  const look = () => {
+    const answer = [...document.querySelectorAll('#phi3-chat [data-testid="bot"]')][0];
+    const text = !answer || answer.querySelector(".phi3-wait, .phi3-by") ? "" : answer.textContent;
+    if (text && text !== watch.shown) { watch.shown = text; watch.points.push([performance.now() / 1000, text.length]); }
+  };
+  new MutationObserver(look).observe(document.querySelector("#phi3-chat"), { childList: true, subtree: true, characterData: true });
+}"""
+
+
+@contextmanager
+def browser(page: Any, engine: str) -> Iterator[Path_]:
+    """The page in Chromium, on the same cores; text counts when the page has it."""
+    from tests.e2e.chat_page import ChatPage
+
+    chat = ChatPage(page).ready().pick(engine)
+    chat.setting("Temperature", 0)
+    page.evaluate(WATCH)
+
+    def answer(tokens: int) -> Figure:
+        chat.setting("Max tokens", tokens)
+        chat.new_chat.click()
+        page.wait_for_function("document.querySelectorAll('#phi3-chat [data-testid]').length <= 1")
+        page.evaluate("() => { phi3Bench.points = []; phi3Bench.shown = ''; }")
+        chat.message.fill(QUESTION)
+        started = page.evaluate("performance.now() / 1000")
+        chat.send.click()
+        chat.wait_for_caption(1)
+        return figure(started, page.evaluate("phi3Bench.points"), tokens)
+
+    yield answer
