@@ -7,7 +7,8 @@ import statistics
 import sys
 import tempfile
 import warnings
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,7 +30,9 @@ AIMS = {"pyfunc": 0.98, "process": 0.98, "gradio_client": 0.97, "browser": 0.93}
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what each step from the raw engine to the browser costs.")
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--contract", choices=list(TOKENS), action="append", help="only this one; may be repeated")
+    arguments = parser.parse_args()
+    rounds, contracts = arguments.rounds, arguments.contract or list(TOKENS)
     warnings.simplefilter("ignore")
     settings = Settings.read()
     catalogue = Catalogue(settings.tracking_uri)
@@ -41,7 +44,8 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {cores} cores, Python {platform.python_version()}\n")
     for contract, raw in (("prompt", "raw onnxruntime-genai loop"), ("chat", "raw transformers generate")):
-        table(contract, raw, measure(entries[contract], settings.home, rounds))
+        if contract in contracts:
+            table(contract, raw, measure(entries[contract], settings.home, rounds))
 
 
 def measure(entry: ModelEntry, home: Path, rounds: int) -> dict[str, list[paths.Figure]]:
@@ -62,11 +66,13 @@ def measure(entry: ModelEntry, home: Path, rounds: int) -> dict[str, list[paths.
             folder = next((files / "artifacts").iterdir())
             metadata = mlflow.models.get_model_info(entry.uri).metadata
             ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(paths.prompt_for(metadata)).ids
-            threads = best_threads(folder, ids)
+            threads = best_threads(lambda count: paths.raw_engine(folder, ids, count))
             taken["raw"] = stack.enter_context(paths.raw_engine(folder, ids, threads))
             taken["pyfunc"] = stack.enter_context(paths.pyfunc_stream(spec))
         else:
-            taken["raw"] = stack.enter_context(paths.raw_generate(merged(files, temporary)))
+            folder = merged(files, temporary)
+            threads = best_threads(lambda count: paths.raw_generate(folder, count))
+            taken["raw"] = stack.enter_context(paths.raw_generate(folder, threads))
             taken["pyfunc"] = stack.enter_context(paths.pyfunc_tapped(spec))
         taken["process"] = stack.enter_context(paths.process(spec, temporary))
         server = stack.enter_context(serve(home, temporary / "app.log"))
@@ -86,14 +92,16 @@ def measure(entry: ModelEntry, home: Path, rounds: int) -> dict[str, list[paths.
     return figures
 
 
-def best_threads(folder: Path, ids: list[int]) -> int:
+def best_threads(raw: Callable[[int], AbstractContextManager[paths.Path_]]) -> int:
     """The raw loop's best thread setting on this machine."""
-    rates = {}
-    for threads in range(1, len(os.sched_getaffinity(0)) + 1):
-        with paths.raw_engine(folder, ids, threads) as answer:
+    with ExitStack() as stack:
+        counts = range(1, len(os.sched_getaffinity(0)) + 1)
+        taken = {count: stack.enter_context(raw(count)) for count in counts}
+        for answer in taken.values():
             answer(16)
-            rates[threads] = statistics.median(answer(64).rate for _ in range(3))
-    return max(rates, key=lambda threads: rates[threads])
+        figures = [{count: answer(40).rate for count, answer in taken.items()} for _ in range(5)]
+    rates = {count: statistics.median(of_round[count] for of_round in figures) for count in counts}
+    return max(rates, key=lambda count: rates[count])
 
 
 def merged(files: Path, temporary: Path) -> Path:

@@ -75,8 +75,9 @@ def raw_engine(folder: Path, prompt_ids: list[int], threads: int) -> Iterator[Pa
 
 
 @contextmanager
-def raw_generate(folder: Path) -> Iterator[Path_]:
+def raw_generate(folder: Path, threads: int) -> Iterator[Path_]:
     """transformers' own generate, nothing decoded."""
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
@@ -94,6 +95,7 @@ def raw_generate(folder: Path) -> Iterator[Path_]:
             pass
 
     def answer(tokens: int) -> Figure:
+        torch.set_num_threads(threads)  # of this thread and of those to come
         clock, started = Clock(), time.perf_counter()
         model.generate(**inputs, max_new_tokens=tokens, do_sample=False, streamer=clock)
         points = [(at, count) for count, at in enumerate(clock.times) if count]  # the first is the prompt

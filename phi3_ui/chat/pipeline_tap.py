@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
+from phi3_ui.chat.torch_threads import thread_counts, threads
 from phi3_ui.chat.types import Cancel
 
 
@@ -23,15 +24,20 @@ class Tap:
         self._backend = tokenizer.backend_tokenizer
         self._stream = DecodeStream(skip_special_tokens=True)
         self._on_text, self._on_token = on_text, on_token
-        self._started = False
+        self._puts = 0
         self.cancel = cancel
         self.overrides: dict[str, Any] = {}
+        self.decode_threads = 0  # 0: as many as the prompt was read with
 
     def put(self, ids: Any) -> None:
         """Called by generate: first with the prompt, then with each new token."""
-        if not self._started:
-            self._started = True
+        self._puts += 1
+        if self._puts == 1:
             return
+        if self._puts == 2 and self.decode_threads:
+            import torch
+
+            torch.set_num_threads(self.decode_threads)
         self._on_token()
         for token in ids.flatten().tolist():
             if piece := self._stream.step(self._backend, token):
@@ -50,6 +56,7 @@ class TappedPipeline:
 
     def __init__(self, pipeline: Any) -> None:
         self.tokenizer = pipeline.tokenizer
+        self._prompt_threads, self._decode_threads = thread_counts(pipeline.model)
         self._current: ContextVar[Tap | None] = ContextVar("tap", default=None)
         self._generate = pipeline.model.generate
         pipeline.model.generate = self._tapped_generate
@@ -69,5 +76,7 @@ class TappedPipeline:
             return self._generate(**arguments)
         from transformers import StoppingCriteriaList
 
+        tap.decode_threads = self._decode_threads
         criteria = StoppingCriteriaList([*(arguments.pop("stopping_criteria", None) or []), tap.stop])
-        return self._generate(**{**arguments, **tap.overrides}, streamer=tap, stopping_criteria=criteria)
+        with threads(self._prompt_threads):
+            return self._generate(**{**arguments, **tap.overrides}, streamer=tap, stopping_criteria=criteria)

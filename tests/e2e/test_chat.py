@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 
 from tests.e2e.chat_page import ChatPage
 from tests.e2e.conftest import Server
+from tests.idle import wait_until_idle
 
 Open = Callable[..., ChatPage]
 
@@ -88,10 +89,7 @@ def test_stop_ends_the_compute_and_keeps_the_words(open_page: Open, server: Serv
     chat.wait_for_caption(expected)
     assert "stopped" in chat.captions.last.inner_text()
     assert chat.answers.last.inner_text()
-    used = [sum(process.cpu_times()[:2]) for process in server.model_processes()]
-    chat.page.wait_for_timeout(700)  # the span that is measured: a model that went on would use most of it
-    after = [sum(process.cpu_times()[:2]) for process in server.model_processes()]
-    assert sum(after) - sum(used) < 0.3
+    wait_until_idle(server.model_processes)
 
 
 def test_a_model_killed_mid_answer_is_told_and_answers_again(open_page: Open, server: Server) -> None:
@@ -155,11 +153,7 @@ def test_closing_the_tab_ends_the_compute(open_page: Open, server: Server) -> No
     chat.ask("Write a very long story about the sea, with many chapters.")
     chat.wait_for_text()
     chat.page.context.close()
-    watcher = open_page().pick("ONNX")
-    watcher.page.wait_for_timeout(1500)
-    used = sum(sum(process.cpu_times()[:2]) for process in server.model_processes())
-    watcher.page.wait_for_timeout(700)  # the span that is measured
-    assert sum(sum(process.cpu_times()[:2]) for process in server.model_processes()) - used < 0.3
+    wait_until_idle(server.model_processes)
 
 
 def test_what_is_typed_is_shown_as_typed(open_page: Open) -> None:
