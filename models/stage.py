@@ -26,6 +26,32 @@ SENTENCES = {
     "disk_full": "The disk of {folder} is full: {need_mb} MB are needed, {free_mb} MB are free. Free some, then try again.",
     "disk_filled": "The disk of {folder} filled up ({free_mb} MB are free). Free some, then try again.",
     "not_writable": "{folder} cannot be written. Give this user the right to write there, or choose another folder.",
+    "wrong_model_folder": "{folder} holds no {kind}: it has no {missing}. Choose the folder that holds the model's files.",
+    "no_chat_template": "The model in {folder} has no chat template, so it was not made for chats. "
+    "Choose its instruct or chat variant, or add chat_template.jinja to the folder.",
+    "needs_remote_code": "The model in {folder} is of a kind ({kind}) that transformers {version} knows only through code of the model's own, "
+    "which is not run here. Choose a model of a known kind, or install a transformers that knows it.",
+    "hub_gated": "{repo} is gated. Accept its licence at https://huggingface.co/{repo}, give a token of that account "
+    "in HF_TOKEN or by `hf auth login`, then try again.",
+    "hub_forbidden": "The hub does not let this token read {repo}. Give the token that right at "
+    "https://huggingface.co/settings/tokens, or set HF_TOKEN to another one.",
+    "hub_bad_token": "The hub does not accept the token it was given. Set HF_TOKEN to one that is valid, "
+    "or run `hf auth login`, then try again.",
+    "hub_not_found": "There is no model {repo} on the hub that may be seen from here. Check the name; "
+    "if it is private, set HF_TOKEN to a token that may read it.",
+    "hub_no_revision": "{repo} has no revision {revision}. Name one of its branches, tags or full commit hashes.",
+    "hub_no_model": "{repo} holds no model of this kind: no folder of it has {mark}. Name another repository.",
+    "hub_wrong_folder": "The folder {folder} of {repo} holds no model of this kind ({mark} is not there). "
+    "Name one of these: {folders}.",
+    "hub_offline": "{repo} could not be fetched: {endpoint} does not answer ({detail}). "
+    "Check the network and HF_ENDPOINT, or name a folder on this machine.",
+    "hub_switched_off": "{repo} could not be fetched: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set. "
+    "Unset it, or name a folder on this machine.",
+    "hub_broken": "The download of {repo} kept breaking ({detail}). What has come is kept: try again, and it goes on from there.",
+    "hub_bad_hash": "{file} of {repo} did not come as the hub describes it (its hash differs) and was deleted. "
+    "Try again; if it happens twice, something on the way changes files.",
+    "hub_busy": "{repo} is being fetched into {folder} by another process. Wait for its end, then try again.",
+    "hub_folder_taken": "{folder} holds something else. Delete it, or name another folder.",
     "stage_failed": "The step “{stage}” failed: {detail}. The details are in {log}; try again, "
     "and if it fails again, delete {folder} and start over.",
 }

@@ -1,0 +1,144 @@
+"""Which files of a hub repository a model needs, and what they are called in its folder here."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from models.presets import HubFolder
+from models.stage import StageError
+from models.weights import sha256_of
+
+Kind = Literal["checkpoint", "onnx"]
+
+RECORD = "hub.json"
+
+_CHECKPOINT = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer*.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+_CARD = ("README.md", "LICENSE*")
+_MARKS = {"checkpoint": "config.json + *.safetensors", "onnx": "genai_config.json"}
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a repository at one commit: its size in bytes and, in hexadecimal, the SHA-256 of its content.
+
+    A file that git holds itself has the SHA-1 that git gives it instead.
+    """
+
+    path: str
+    size: int
+    sha256: str = ""
+    git_sha1: str = ""
+
+    @property
+    def version(self) -> str:
+        """The same for the same content."""
+        return self.sha256 or self.git_sha1 or str(self.size)
+
+    def is_at(self, path: Path) -> bool:
+        """Is this file, whole and unchanged, at `path`?"""
+        if not path.is_file() or path.stat().st_size != self.size:
+            return False
+        if self.sha256:
+            return sha256_of(path) == self.sha256
+        return not self.git_sha1 or _git_sha1_of(path) == self.git_sha1
+
+
+def record_of(folder: Path) -> dict[str, str]:
+    """What a fetch wrote into `folder`: repo, revision, folder, commit. Empty if the hub is not where it came from."""
+    try:
+        record: dict[str, str] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return record
+
+
+def _git_sha1_of(path: Path) -> str:
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def needed(source: HubFolder, kind: Kind, files: Sequence[RemoteFile]) -> dict[str, RemoteFile]:
+    """The files that the model of `source` needs, by their names in its folder here. No Python file is among them.
+
+    Raises StageError, naming the folders that do hold such a model: hub_wrong_folder, hub_no_model.
+    """
+    plain = [file for file in files if _is_plain(file.path)]
+    models = _model_folders(kind, plain)
+    if source.folder not in models:
+        raise _wrong_folder(source, kind, models)
+    root = {file.path: file for file in plain if _matches(file.path, _CARD)}
+    inside = {name: file for file in plain if (name := _within(source.folder, file.path))}
+    if kind == "onnx":
+        # A folder within that is a model itself is another variant.
+        others = [other for name in models if (other := _within(source.folder, name))]
+        chosen = {name: file for name, file in inside.items() if not any(_within(other, name) for other in others)}
+    else:
+        chosen = {name: file for name, file in inside.items() if _matches(name, (*_CHECKPOINT, *_CARD))}
+        _drop_second_copies(chosen)
+    return {**root, **chosen}
+
+
+def _is_plain(path: str) -> bool:
+    """Is this a path that stays in its folder, and no hidden file, Python file or record of ours?"""
+    parts = path.split("/")
+    odd = "\\" in path or ":" in path or any(part == "" or part.startswith(".") for part in parts)
+    return not odd and not path.endswith(".py") and parts[-1] != RECORD
+
+
+def _within(folder: str, path: str) -> str:
+    """`path` as seen from `folder`; empty if it is not in there."""
+    if not folder:
+        return path
+    return path.removeprefix(f"{folder}/") if path.startswith(f"{folder}/") else ""
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return "/" not in name and any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _model_folders(kind: Kind, files: Sequence[RemoteFile]) -> list[str]:
+    """The folders that hold a model of this kind; the root is the empty string."""
+
+    def folders_of(pattern: str) -> set[str]:
+        paths = [PurePosixPath(file.path) for file in files]
+        return {path.parent.as_posix() for path in paths if fnmatchcase(path.name, pattern)}
+
+    found = folders_of("genai_config.json")
+    if kind == "checkpoint":
+        found = folders_of("config.json") & folders_of("*.safetensors")
+    return sorted("" if folder == "." else folder for folder in found)
+
+
+def _drop_second_copies(chosen: dict[str, RemoteFile]) -> None:
+    """Some repositories hold their weights twice: as `model*.safetensors`, which transformers reads, and otherwise."""
+    weights = [name for name in chosen if ".safetensors" in name]
+    if any(name.startswith("model") for name in weights):
+        for name in weights:
+            if not name.startswith("model"):
+                del chosen[name]
+
+
+def _wrong_folder(source: HubFolder, kind: Kind, models: Sequence[str]) -> StageError:
+    if not models:
+        return StageError("hub_no_model", repo=source.repo, mark=_MARKS[kind])
+    folders = ", ".join(folder or "/" for folder in models)
+    folder = source.folder or "/"
+    return StageError("hub_wrong_folder", repo=source.repo, folder=folder, mark=_MARKS[kind], folders=folders)

@@ -1,0 +1,287 @@
+"""Fetching from the hub through its real client: what is fetched, and what a download that breaks costs."""
+
+import subprocess
+import time
+from pathlib import Path, PurePosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.hub import fetch
+from models.hub_files import RemoteFile, needed, record_of
+from models.presets import HubFolder
+from tests.hub import Hub
+from tests.models.tiny_repo import (
+    BIG,
+    CHECKPOINT,
+    NOTHING,
+    ONNX,
+    REPO,
+    WEIGHTS,
+    ignore,
+    names_in,
+    program_for,
+    refused,
+    same,
+    write,
+)
+
+# What is fetched
+
+
+def test_a_checkpoint_is_its_own_files_and_no_others_are_asked_for(
+    tmp_path: Path, stand_in: Hub, checkpoint: str
+) -> None:
+    target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made" / "it", ignore)
+
+    assert target == tmp_path / "made" / "it"
+    assert names_in(target) == {*CHECKPOINT, "hub.json"}
+    assert same(target, tmp_path / "repo", CHECKPOINT)
+    assert {one.path for one in stand_in.requests} == {*CHECKPOINT, f"/api/models/{REPO}/revision/main"}
+    assert record_of(target) == {"repo": REPO, "revision": "main", "folder": "", "commit": checkpoint}
+    assert list(target.parent.iterdir()) == [target], "nothing else is left"
+
+
+def test_an_onnx_folder_comes_whole_with_the_card_and_licence_of_its_repository(tmp_path: Path, stand_in: Hub) -> None:
+    folder = "cpu/int4"
+    repo = {f"{folder}/{name}": size for name, size in ONNX.items()}
+    other = {"genai_config.json": 3, "README.md": 9, "LICENSE": 8, "cuda/genai_config.json": 3, "cuda/model.onnx": 3}
+    within = {f"{folder}/variant/genai_config.json": 3, f"{folder}/variant/model.onnx": 3, f"{folder}/run.py": 3}
+    stand_in.add(REPO, write(tmp_path / "repo", {**repo, **other, **within}))
+
+    target = fetch(HubFolder(REPO, folder=f"{folder}/"), "onnx", tmp_path / "onnx", ignore)
+
+    assert names_in(target) == {*ONNX, "README.md", "LICENSE", "hub.json"}
+    assert same(target, tmp_path / "repo" / folder, ONNX)
+    assert record_of(target)["folder"] == folder
+
+
+def test_a_revision_is_a_branch_a_tag_or_a_commit(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+    stand_in.tag(REPO, "v1", checkpoint)
+    newer = stand_in.add(REPO, write(tmp_path / "newer", CHECKPOINT, b"newer"))
+
+    for revision, commit, source in [
+        ("main", newer, "newer"),
+        ("v1", checkpoint, "repo"),
+        (checkpoint,) * 2 + ("repo",),
+    ]:
+        target = fetch(HubFolder(REPO, revision), "checkpoint", tmp_path / f"at-{revision}", ignore)
+        assert record_of(target)["commit"] == commit
+        assert same(target, tmp_path / source, CHECKPOINT)
+
+
+def test_a_pinned_model_that_is_here_asks_nothing_of_the_network(
+    tmp_path: Path, stand_in: Hub, checkpoint: str
+) -> None:
+    target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
+    stand_in.requests.clear()
+
+    assert fetch(HubFolder(REPO, checkpoint), "checkpoint", target, ignore) == target
+    assert stand_in.requests == []
+
+    assert fetch(HubFolder(REPO), "checkpoint", target, ignore) == target
+    assert [one.path for one in stand_in.requests] == [f"/api/models/{REPO}/revision/main"], "the branch may have moved"
+
+
+def test_of_a_newer_commit_only_what_changed_is_fetched(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+    target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
+    newer = write(tmp_path / "newer", CHECKPOINT)
+    (newer / "README.md").write_text("# Better words")
+    (newer / "LICENSE").unlink()
+    commit = stand_in.add(REPO, newer)
+    stand_in.requests.clear()
+
+    fetch(HubFolder(REPO), "checkpoint", target, ignore)
+
+    assert [one.path for one in stand_in.requests[1:]] == ["README.md"]
+    assert names_in(target) == {*CHECKPOINT, "hub.json"} - {"LICENSE"}
+    assert (target / "README.md").read_text() == "# Better words"
+    assert record_of(target)["commit"] == commit
+
+
+def test_what_is_here_stays_in_use_while_the_hub_cannot_be_reached(
+    tmp_path: Path, stand_in: Hub, checkpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
+    stand_in.tag(REPO, "v1", checkpoint)
+    monkeypatch.setenv("HF_ENDPOINT", NOTHING)
+
+    assert fetch(HubFolder(REPO), "checkpoint", target, ignore) == target
+    assert refused(HubFolder(REPO, "v1"), target).code == "hub_offline", "another revision may be other files"
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+    mine = write(tmp_path / "mine", {"diary.txt": 20})
+    fetched = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
+    stand_in.add("someone/else", tmp_path / "repo")
+
+    assert refused(HubFolder(REPO), mine).code == "hub_folder_taken"
+    assert refused(HubFolder("someone/else"), fetched).code == "hub_folder_taken"
+    assert names_in(mine) == {"diary.txt"}
+
+
+def test_a_path_that_leaves_the_folder_is_not_followed(tmp_path: Path, stand_in: Hub) -> None:
+    commit = stand_in.add(REPO, write(tmp_path / "repo", ONNX))
+    files = stand_in.repos[REPO].commits[commit]
+    for path in ["../evil.txt", "more/../../evil.txt", "/evil.txt", "a\\..\\evil.txt", "C:/evil.txt", "//evil.txt"]:
+        files[path] = files["model.onnx"]
+
+    target = fetch(HubFolder(REPO), "onnx", tmp_path / "made" / "it", ignore)
+
+    assert names_in(target) == {*ONNX, "hub.json"}
+    assert list(tmp_path.rglob("*evil*")) == []
+
+
+_paths = st.lists(st.sampled_from(["a", "cpu", "..", ".", "", "model.onnx", "x.py", "genai_config.json", "\\", "é"]))
+
+
+@given(st.lists(st.one_of(_paths.map("/".join), st.text())))
+def test_no_listing_leads_out_of_the_folder_or_to_code(paths: list[str]) -> None:
+    files = [RemoteFile(path, 1) for path in [*paths, "cpu/genai_config.json"]]
+
+    for name in needed(HubFolder(REPO, folder="cpu"), "onnx", files):
+        path = PurePosixPath(name)
+        assert path.parts
+        assert not path.is_absolute()
+        assert ".." not in path.parts
+        assert path.suffix != ".py"
+
+
+# Progress
+
+
+def test_progress_is_in_bytes_of_all_files_and_never_goes_back(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+    stand_in.breaks[WEIGHTS] = [100_000]
+    total = sum(CHECKPOINT.values())
+    reports: list[tuple[int, int]] = []
+
+    fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", lambda *report: reports.append(report))
+
+    assert {of for _, of in reports} == {total}
+    done = [done for done, _ in reports]
+    assert done == sorted(set(done))
+    assert (done[0], done[-1]) == (0, total)
+
+
+def test_what_was_there_before_counts_as_done(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+    stand_in.breaks[WEIGHTS], stand_in.breaks_always[WEIGHTS] = [100_000], 0
+    refused(HubFolder(REPO), tmp_path / "made")
+    stand_in.breaks_always.clear()
+    reports: list[tuple[int, int]] = []
+
+    fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", lambda *report: reports.append(report))
+
+    assert reports[0][0] >= 100_000
+    assert reports[-1] == (sum(CHECKPOINT.values()),) * 2
+
+
+# Downloads that break
+
+
+def test_a_connection_that_breaks_is_taken_up_at_that_byte(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+    stand_in.breaks[WEIGHTS] = [100_000, 0, 0, 50_000]
+
+    target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
+
+    assert same(target, tmp_path / "repo", CHECKPOINT)
+    ranges = [one.range for one in stand_in.asked_for(WEIGHTS)]
+    assert ranges == ["", "bytes=100000-", "bytes=100000-", "bytes=100000-", "bytes=150000-"]
+    assert stand_in.sent[WEIGHTS] == BIG, "no byte came twice"
+
+
+def test_a_download_that_keeps_breaking_is_told_and_goes_on_at_the_next_try(
+    tmp_path: Path, stand_in: Hub, checkpoint: str
+) -> None:
+    stand_in.breaks[WEIGHTS], stand_in.breaks_always[WEIGHTS] = [100_000], 0
+
+    error = refused(HubFolder(REPO), tmp_path / "made")
+
+    assert (error.code, error.values["repo"]) == ("hub_broken", REPO)
+    assert not (tmp_path / "made").exists()
+
+    stand_in.breaks_always.clear()
+    stand_in.requests.clear()
+    target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
+    assert same(target, tmp_path / "repo", CHECKPOINT)
+    assert [one.range for one in stand_in.asked_for(WEIGHTS)] == ["bytes=100000-"]
+    assert stand_in.sent == CHECKPOINT, "no byte of any file came twice"
+
+
+def test_a_fetch_that_was_killed_goes_on_at_the_byte_it_had(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+    target = tmp_path / "made"
+    stand_in.holds[WEIGHTS] = 200_000
+    program = program_for(target, "--events")
+    assert stand_in.held.wait(60)
+    _wait_until_it_has(target, 190_000, program)
+    assert refused(HubFolder(REPO), target).code == "hub_busy", "one at a time"
+    program.kill()
+    assert program.wait() == -9
+    program.communicate()
+    assert not target.exists()
+    stand_in.go_on.set()
+    stand_in.requests.clear()
+
+    fetch(HubFolder(REPO), "checkpoint", target, ignore)
+
+    assert same(target, tmp_path / "repo", CHECKPOINT)
+    (asked,) = stand_in.asked_for(WEIGHTS)
+    have = int(asked.range.removeprefix("bytes=").removesuffix("-"))
+    assert 190_000 <= have <= 200_000
+    assert stand_in.asked_for("model-00001-of-00002.safetensors") == [], "what was whole is not fetched again"
+
+
+def _wait_until_it_has(target: Path, size: int, program: subprocess.Popen[str]) -> None:
+    """Returns once the program has written this many bytes of the weights."""
+    part = target.with_name(f"{target.name}.part")
+    while not any(file.stat().st_size >= size for file in part.glob(f"{WEIGHTS}.*")):
+        assert program.poll() is None
+        time.sleep(0.01)
+
+
+def test_a_file_that_changed_between_two_tries_begins_anew(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+    stand_in.breaks[WEIGHTS], stand_in.breaks_always[WEIGHTS] = [100_000], 0
+    refused(HubFolder(REPO), tmp_path / "made")
+    stand_in.breaks_always.clear()
+    stand_in.add(REPO, write(tmp_path / "newer", CHECKPOINT, b"newer"))
+    stand_in.requests.clear()
+
+    target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
+
+    assert same(target, tmp_path / "newer", CHECKPOINT)
+    assert [one.range for one in stand_in.asked_for(WEIGHTS)] == [""]
+    assert names_in(target) == {*CHECKPOINT, "hub.json"}
+
+
+def test_a_server_that_knows_no_ranges_sends_the_file_again(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+    stand_in.breaks[WEIGHTS] = [100_000]
+    stand_in.without_ranges = True
+
+    target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
+
+    assert same(target, tmp_path / "repo", CHECKPOINT)
+
+
+@pytest.mark.parametrize("file", [WEIGHTS, "config.json"])
+def test_a_file_that_was_changed_on_the_way_is_refused_and_not_kept(
+    tmp_path: Path, stand_in: Hub, checkpoint: str, file: str
+) -> None:
+    stand_in.changed.add(file)
+
+    error = refused(HubFolder(REPO), tmp_path / "made")
+
+    assert (error.code, error.values) == ("hub_bad_hash", {"repo": REPO, "file": file})
+    assert not any(name.startswith(file) for name in names_in(tmp_path / "made.part"))
+
+    stand_in.changed.clear()
+    assert same(fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore), tmp_path / "repo", CHECKPOINT)
+
+
+def test_a_file_that_was_damaged_here_is_fetched_again(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+    stand_in.breaks_always[WEIGHTS] = 0
+    refused(HubFolder(REPO), tmp_path / "made")
+    damaged = tmp_path / "made.part" / "config.json"
+    damaged.write_bytes(b"x" * damaged.stat().st_size)
+    stand_in.breaks_always.clear()
+
+    assert same(fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore), tmp_path / "repo", CHECKPOINT)

@@ -1,0 +1,174 @@
+"""Links in place of copies: which files become another name of the same, and which a copy."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+from models.linking import SMALL, link_or_copy, linked_logging, view
+
+
+def big(file: Path) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(os.urandom(SMALL))
+    return file
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than tmp_path."""
+    shared_memory = Path("/dev/shm")
+    if not shared_memory.is_dir() or shared_memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.fail("This test needs a second file system at /dev/shm.")
+    with tempfile.TemporaryDirectory(dir=shared_memory) as folder:
+        yield Path(folder)
+
+
+def test_a_big_file_gets_a_second_name_and_a_small_one_a_copy(tmp_path: Path) -> None:
+    weights, settings = big(tmp_path / "weights"), tmp_path / "settings.json"
+    settings.write_text("{}", encoding="utf-8")
+
+    link_or_copy(weights, tmp_path / "linked")
+    link_or_copy(settings, tmp_path / "copied")
+
+    assert (tmp_path / "linked").samefile(weights)
+    assert not (tmp_path / "copied").samefile(settings)
+    assert (tmp_path / "copied").read_text(encoding="utf-8") == "{}"
+
+
+def test_a_symbolic_link_is_followed_to_the_file(tmp_path: Path) -> None:
+    weights = big(tmp_path / "blobs" / "1f3a")
+    (tmp_path / "model.safetensors").symlink_to(weights)
+
+    view(tmp_path / "model.safetensors", tmp_path / "shown")
+    link_or_copy(tmp_path / "shown", tmp_path / "stored")
+
+    assert not (tmp_path / "stored").is_symlink()
+    assert (tmp_path / "stored").samefile(weights)
+
+
+def test_another_disk_gets_a_copy(tmp_path: Path, other_disk: Path) -> None:
+    weights = big(tmp_path / "weights")
+
+    link_or_copy(weights, other_disk / "weights")
+
+    assert not (other_disk / "weights").is_symlink()
+    assert (other_disk / "weights").read_bytes() == weights.read_bytes()
+
+
+def test_where_the_system_refuses_links_there_is_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "symlink", refuse)
+    weights = big(tmp_path / "weights")
+
+    view(weights, tmp_path / "shown")
+
+    assert not (tmp_path / "shown").is_symlink()
+    assert (tmp_path / "shown").read_bytes() == weights.read_bytes()
+
+
+def test_a_file_that_is_gone_is_not_hidden(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        link_or_copy(tmp_path / "nowhere", tmp_path / "stored")
+
+
+ECHO = """
+import mlflow
+import pandas
+
+class Echo(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        self.folder = context.artifacts["weights"]
+
+    def predict(self, context, model_input: pandas.DataFrame, params=None):
+        return [self.folder]
+
+mlflow.models.set_model(Echo())
+"""
+
+
+def log_echo(tmp_path: Path, source: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Log a model whose artifact is `source`, with links; the folder that the store holds of it."""
+    code = tmp_path / "echo.py"
+    code.write_text(ECHO, encoding="utf-8")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    experiment = MlflowClient(uri).create_experiment("linked", artifact_location=artifacts.as_uri())
+    seen: list[int] = []
+    kept = shutil.rmtree
+
+    def sum_up(folder: object, *rest: object, **more: object) -> None:
+        seen.append(sum(f.lstat().st_size for f in Path(str(folder)).rglob("*") if f.is_file() and not f.is_symlink()))
+        kept(folder, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(shutil, "rmtree", sum_up)
+    with mlflow.start_run(experiment_id=experiment), linked_logging():
+        logged = mlflow.pyfunc.log_model(
+            name="echo", python_model=str(code), artifacts={"weights": str(source)}, pip_requirements=[]
+        )
+    assert seen, "mlflow has cleared its temporary folder"
+    assert max(seen) < SMALL, "which never held a copy of the weights"
+    assert list(temporary.iterdir()) == []
+    return Path(mlflow.pyfunc.load_model(logged.model_uri).predict(pd.DataFrame({"a": [1]}))[0])
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source" / "weights"
+    big(folder / "model.bin")
+    big(folder / "deep" / "er" / "more.bin")
+    big(folder / ".cache" / "huggingface" / "part")
+    (folder / "settings.json").write_text("{}", encoding="utf-8")
+    (folder / "hub.json").write_text("{}", encoding="utf-8")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.filterwarnings("ignore:.*input example:UserWarning")
+def test_a_store_on_the_same_disk_gets_links_and_the_temporary_folder_nothing(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = log_echo(tmp_path, source, tmp_path / "artifacts", monkeypatch)
+
+    wanted = {
+        name: held for name, held in contents(source).items() if name not in ("hub.json", ".cache/huggingface/part")
+    }
+    assert contents(stored) == wanted
+    for name in ("model.bin", "deep/er/more.bin"):
+        assert (stored / name).samefile(source / name)
+    assert not (stored / "settings.json").samefile(source / "settings.json")
+    assert not any(file.is_symlink() for file in stored.rglob("*"))
+
+
+@pytest.mark.filterwarnings("ignore:.*input example:UserWarning")
+def test_a_store_on_another_disk_gets_one_copy(
+    tmp_path: Path, source: Path, other_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = log_echo(tmp_path, source, other_disk, monkeypatch)
+
+    assert (stored / "deep" / "er" / "more.bin").read_bytes() == (source / "deep" / "er" / "more.bin").read_bytes()
+    assert not any(file.is_symlink() for file in stored.rglob("*"))
+
+
+def test_outside_of_it_mlflow_copies_as_ever(tmp_path: Path) -> None:
+    before = (LocalArtifactRepository.log_artifacts, LocalArtifactRepository._download_file)
+    with linked_logging():
+        assert LocalArtifactRepository.log_artifacts is not before[0]
+
+    assert (LocalArtifactRepository.log_artifacts, LocalArtifactRepository._download_file) == before

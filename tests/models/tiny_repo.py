@@ -1,0 +1,67 @@
+"""A small repository for the stand-in hub, and how the tests fetch it."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.hub import fetch
+from models.hub_files import Kind
+from models.presets import HubFolder
+from models.stage import SENTENCES, StageError
+from phi3_ui.settings import ROOT
+
+REPO = "someone/tiny-chat"
+WEIGHTS = "model-00002-of-00002.safetensors"
+BIG = 300_000
+NOTHING = "http://127.0.0.1:9"  # the port that discards: nobody listens there
+
+CHECKPOINT = {
+    "config.json": 40,
+    "generation_config.json": 30,
+    "model-00001-of-00002.safetensors": 9_000,
+    WEIGHTS: BIG,
+    "model.safetensors.index.json": 300,
+    "tokenizer.json": 70_000,
+    "tokenizer_config.json": 50,
+    "chat_template.jinja": 20,
+    "README.md": 100,
+    "LICENSE": 10,
+}
+ONNX = {"genai_config.json": 20, "model.onnx": 2_000, "model.onnx.data": 50_000, "tokenizer.json": 70, "more/a.txt": 5}
+
+
+def write(folder: Path, sizes: dict[str, int], salt: bytes = b"") -> Path:
+    """Files of these sizes, each of its own content."""
+    for name, size in sizes.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        word = salt + name.encode() + b" "
+        file.write_bytes((word * (size // len(word) + 1))[:size])
+    return folder
+
+
+def ignore(_done: int, _total: int) -> None: ...
+
+
+def names_in(folder: Path) -> set[str]:
+    return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+
+
+def same(folder: Path, source: Path, names: dict[str, int]) -> bool:
+    return all((folder / name).read_bytes() == (source / name).read_bytes() for name in names)
+
+
+def refused(source: HubFolder, target: Path, kind: Kind = "checkpoint") -> StageError:
+    with pytest.raises(StageError) as raised:
+        fetch(source, kind, target, ignore)
+    assert str(raised.value) == SENTENCES[raised.value.code].format(**raised.value.values)
+    return raised.value
+
+
+def program_for(target: Path, *arguments: str, **streams: Any) -> subprocess.Popen[str]:
+    named = ["--repo", REPO, "--kind", "checkpoint", "--folder", str(target), *arguments]
+    command = [sys.executable, "-m", "models.hub", *named]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, **streams)
