@@ -4,6 +4,9 @@ BIN := .venv/bin
 
 .PHONY: run setup test lint bench screenshot clean
 
+# make run PRESET=phi-3-mini-4k
+export PHI3_UI_PRESET := $(or $(PRESET),$(PHI3_UI_PRESET))
+
 run: .venv/installed ## start the app, setting the models up if the store has none
 	$(BIN)/python app.py
 

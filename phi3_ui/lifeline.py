@@ -20,13 +20,17 @@ from phi3_ui.settings import ROOT
 _PR_SET_PDEATHSIG = 1
 
 
-def spawn(module: str, arguments: Sequence[str], log: IO[bytes], reads_stdin: bool = False) -> subprocess.Popen[str]:
+def spawn(
+    module: str, arguments: Sequence[str], log: IO[bytes], reads_stdin: bool = False, online: bool = False
+) -> subprocess.Popen[str]:
     """Start `module` as a child; its stdin and stdout are text pipes, its stderr goes to `log`.
 
     Call it from a thread that lives as long as the child: on Linux the child is killed when that thread ends.
     A module that reads its stdin must itself exit at its end (`reads_stdin`); for others it is watched here.
+    Only one that is `online` may ask the hub: a logged model is whole, and loading it asks nobody.
     """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    offline = {} if online else {"HF_HUB_OFFLINE": "1"}
     watch = "own" if reads_stdin else "watch"
     return subprocess.Popen(
         [sys.executable, "-m", "phi3_ui.lifeline", watch, str(os.getpid()), module, *arguments],
@@ -35,8 +39,7 @@ def spawn(module: str, arguments: Sequence[str], log: IO[bytes], reads_stdin: bo
         stderr=log,
         text=True,
         encoding="utf-8",
-        # A logged model is whole: loading one asks no hub.
-        env={"HF_HUB_OFFLINE": "1", **os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+        env={**offline, **os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
         # Ctrl-C in the terminal is for the app, which ends its children itself.
         start_new_session=True,
     )

@@ -10,15 +10,24 @@ from phi3_ui.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+
 
 @dataclass(frozen=True)
 class Settings:
-    """`home` holds all the app writes: weights, builds, logs and, unless MLFLOW_TRACKING_URI is set, the store."""
+    """`home` holds all the app writes: weights, builds, logs and, unless MLFLOW_TRACKING_URI is set, the store.
+
+    `preset_named`: PHI3_UI_PRESET was set, so its models are wanted even where the store has others. `device` is what
+    ONNX models are fetched and built for. `manage`: visitors may add, promote and tag models.
+    """
 
     home: Path
     tracking_uri: str
     artifacts: str | None
     preset: str
+    preset_named: bool
+    device: str
+    manage: bool
     server_name: str
     server_port: int | None
     open_browser: bool
@@ -36,13 +45,18 @@ class Settings:
         home = Path(env.get("PHI3_UI_HOME") or ROOT / "data").resolve()
         own_store = f"sqlite:///{home / 'mlflow.db'}"
         tracking_uri = env.get("MLFLOW_TRACKING_URI") or own_store
+        server_name = env.get("GRADIO_SERVER_NAME") or "127.0.0.1"
         return cls(
             home=home,
             tracking_uri=tracking_uri,
             # SQLite's own default would be ./mlruns, wherever the process happens to stand.
             artifacts=(home / "artifacts").as_uri() if tracking_uri == own_store else None,
             preset=env.get("PHI3_UI_PRESET") or "demo",
-            server_name=env.get("GRADIO_SERVER_NAME") or "127.0.0.1",
+            preset_named=bool(env.get("PHI3_UI_PRESET")),
+            device=_one_of(env, "PHI3_UI_DEVICE", ("cpu", "cuda", "directml")),
+            # Who can reach a page on this machine alone is who runs it.
+            manage=env.get("PHI3_UI_MANAGE", str(int(server_name in _LOCAL and "SPACE_ID" not in env))) == "1",
+            server_name=server_name,
             server_port=_whole(env, "GRADIO_SERVER_PORT", None),
             open_browser=env.get("PHI3_UI_OPEN_BROWSER", "1") == "1" and "SPACE_ID" not in env,
             max_loaded_models=_whole(env, "PHI3_UI_MAX_LOADED_MODELS", 2),
@@ -63,3 +77,11 @@ def _whole(env: Mapping[str, str], name: str, default: int | None) -> int | None
     if not value.isdecimal() or int(value) < 1 or (most and int(value) > most):
         raise UserError("bad_setting", name=name, value=value, wanted=f"1 to {most}" if most else "1 or more")
     return int(value)
+
+
+def _one_of(env: Mapping[str, str], name: str, values: tuple[str, ...]) -> str:
+    """What variable `name` holds, which is one of `values`; the first if it holds nothing."""
+    value = env.get(name) or values[0]
+    if value not in values:
+        raise UserError("bad_setting", name=name, value=value, wanted=" / ".join(values))
+    return value
