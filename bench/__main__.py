@@ -1,4 +1,4 @@
-"""`make bench`: what each step from the raw engine to the browser costs, in one run, as a table."""
+"""`make bench`: what each step from the raw engine to the browser costs, and what logging costs, as tables."""
 
 import argparse
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from bench import paths
+from bench import logging, paths
 from phi3_ui.host.wire import ModelSpec
 from phi3_ui.settings import Settings
 from phi3_ui.setup import Setup
@@ -31,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what each step from the raw engine to the browser costs.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--contract", choices=list(TOKENS), action="append", help="only this one; may be repeated")
+    parser.add_argument("--gigabytes", type=float, default=3, help="of the folder whose logging is measured")
     arguments = parser.parse_args()
     rounds, contracts = arguments.rounds, arguments.contract or list(TOKENS)
     warnings.simplefilter("ignore")
@@ -46,6 +47,7 @@ def main() -> None:
     for contract, raw in (("prompt", "raw onnxruntime-genai loop"), ("chat", "raw transformers generate")):
         if contract in contracts:
             table(contract, raw, measure(entries[contract], settings.home, rounds))
+    logging.tables(arguments.gigabytes, settings.home)
 
 
 def measure(entry: ModelEntry, home: Path, rounds: int) -> dict[str, list[paths.Figure]]:

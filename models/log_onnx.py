@@ -3,20 +3,36 @@
 import argparse
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import mlflow
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from models import phi3_onnx
-from models.checkpoint_facts import client_facts
+from models.checkpoint_facts import client_facts, require_model
+from models.linking import linked_logging
+from models.model_card import card_of
 from models.presets import Origin
 from models.stage import Report, run_as_program
-from models.tracking import Store, add_store_arguments, model_run, origin_of, pinned, size_of
+from models.tracking import (
+    Logged,
+    Store,
+    add_store_arguments,
+    model_run,
+    origin_of,
+    pinned,
+    provenance,
+    registered,
+    size_of,
+    store_of,
+)
+from models.weights import sha256_of
 
 WRAPPER = Path(__file__).with_name("phi3_onnx.py")
 CONTRACT = "prompt"
+
+Device = Literal["cpu", "cuda", "directml"]
 
 _DEFAULTS = phi3_onnx.Options()
 SIGNATURE = ModelSignature(
@@ -29,45 +45,83 @@ SIGNATURE = ModelSignature(
             ParamSpec("top_p", DataType.double, _DEFAULTS.top_p),
             ParamSpec("top_k", DataType.long, _DEFAULTS.top_k),
             ParamSpec("repetition_penalty", DataType.double, _DEFAULTS.repetition_penalty),
+            ParamSpec("presence_penalty", DataType.double, _DEFAULTS.presence_penalty),
+            ParamSpec("frequency_penalty", DataType.double, _DEFAULTS.frequency_penalty),
             ParamSpec("stop", DataType.string, list(_DEFAULTS.stop), shape=(-1,)),
             ParamSpec("seed", DataType.long, _DEFAULTS.seed),
+            ParamSpec("n", DataType.long, _DEFAULTS.n),
         ]
     ),
 )
 
 
-def log(folder: Path, origin: Origin, precision: str, store: Store, report: Report) -> str:
-    """Measure, then log; the id of the new logged model. Progress in steps."""
-    report(0, 2)
-    metrics = measure(folder)
-    report(1, 2)
-    facts = client_facts(folder)
+def log(
+    folder: Path,
+    origin: Origin,
+    precision: str,
+    store: Store,
+    report: Report,
+    *,
+    device: Device = "cpu",
+    measured: bool = True,
+    registering: bool = True,
+) -> Logged:
+    """Measure, log and register. Progress in steps. What was built for a device that is not here is logged without measuring.
+
+    Raises StageError: wrong_model_folder, no_chat_template.
+    """
+    folder = folder.absolute()
+    require_model(folder, "onnx")
+    facts, card = client_facts(folder), card_of(folder)
+    report(0, 3)
+    measured = measured and _is_here(device)
+    metrics = {"size_bytes": float(size_of(folder)), **(measure(folder) if measured else {})}
+    report(1, 3)
     name = origin.onnx_name
     tags = {"contract": CONTRACT, "task": "text-generation", **origin.preset_tag}
+    recorded = {**provenance(folder, origin), "precision": precision, "device": device}
     params = {
-        **origin.preset_tag,
-        "source": origin.source,
-        "precision": precision,
+        **recorded,
+        "measured": str(measured).lower(),
         "context_length": facts["context_length"],
         **dict(requirement.split("==") for requirement in pinned(["onnxruntime-genai", "onnxruntime", "mlflow"])),
     }
-    with model_run(store, name, tags, params, metrics):
-        logged = mlflow.pyfunc.log_model(
+    described = {"title": origin.title, "license": origin.license, "summary": card.summary, "card_tags": [*card.tags]}
+    with model_run(store, name, tags, params, metrics), linked_logging():
+        model = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(WRAPPER),
             artifacts={phi3_onnx.ARTIFACT: str(folder)},
+            model_config={"end_tokens": facts["end_tokens"]},
             signature=SIGNATURE,
             streamable=True,
             pip_requirements=pinned(["mlflow", "onnxruntime-genai", "onnxruntime", "tokenizers", "pandas"]),
-            metadata={"contract": CONTRACT, "title": origin.title, "license": origin.license, **facts},
+            metadata={
+                "contract": CONTRACT,
+                "wrapper_sha256": sha256_of(WRAPPER),
+                **recorded,
+                **described,
+                **facts,
+            },
             tags=tags,
         )
-    report(2, 2)
-    return str(logged.model_id)
+    report(2, 3)
+    logged = Logged(str(model.model_id), name)
+    logged = registered(logged, store) if registering else logged
+    report(3, 3)
+    return logged
+
+
+def _is_here(device: Device) -> bool:
+    """Can the installed engine run on this device, on this machine?"""
+    import onnxruntime_genai as og
+
+    here = {"cpu": lambda: True, "cuda": og.is_cuda_available, "directml": og.is_dml_available}
+    return bool(here[device]())
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """size_bytes, load_seconds, and tokens_per_second of a warm-up of 64 tokens after the first."""
+    """load_seconds, and tokens_per_second of a warm-up of 64 tokens after the first."""
     wrapper = phi3_onnx.Phi3Onnx()
     start = time.perf_counter()
     wrapper.load(folder, phi3_onnx.usable_cpus())
@@ -80,19 +134,28 @@ def measure(folder: Path) -> dict[str, float]:
         if "prompt_progress" not in chunk
     ]
     return {
-        "size_bytes": float(size_of(folder)),
         "load_seconds": load_seconds,
         "tokens_per_second": (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0,
     }
 
 
 def _work(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
-    store = Store(arguments.tracking_uri, arguments.artifacts)
-    return {"model_id": log(arguments.folder, origin_of(arguments), arguments.precision, store, report)}
+    logged = log(
+        arguments.folder,
+        origin_of(arguments),
+        arguments.precision,
+        store_of(arguments),
+        report,
+        device=arguments.device,
+        measured=arguments.measure,
+        registering=arguments.register,
+    )
+    return logged.result()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Log an ONNX Runtime GenAI folder as an MLflow model.")
     add_store_arguments(parser)
     parser.add_argument("--precision", required=True, help="what the folder was built at, to be recorded")
+    parser.add_argument("--device", default="cpu", choices=get_args(Device), help="what the folder was built for")
     run_as_program(_work, parser)

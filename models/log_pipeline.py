@@ -1,18 +1,33 @@
 """Log a Hugging Face checkpoint as MLflow's transformers flavour makes it, with task llm/v1/chat."""
 
 import argparse
+import gc
+import json
 import time
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, Pipeline, pipeline
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Pipeline, pipeline
 
-from models.checkpoint_facts import client_facts
+from models.checkpoint_facts import client_facts, require_known_kind, require_model, token_ids, weight_files
+from models.linking import linked_logging, view
+from models.model_card import card_of
 from models.presets import Origin
 from models.stage import Report, run_as_program
-from models.tracking import Store, add_store_arguments, model_run, origin_of, pinned, size_of
+from models.tracking import (
+    Logged,
+    Store,
+    add_store_arguments,
+    model_run,
+    origin_of,
+    pinned,
+    provenance,
+    registered,
+    size_of,
+    store_of,
+)
 
 CONTRACT = "chat"
 TASK = "llm/v1/chat"
@@ -22,41 +37,120 @@ TASK = "llm/v1/chat"
 MODEL_CONFIG = {"max_new_tokens": 512, "do_sample": True, "temperature": 0.2, "top_p": 0.95}
 
 
-def log(folder: Path, origin: Origin, store: Store, report: Report) -> str:
-    """Measure, then log; the id of the new logged model. Progress in steps."""
-    report(0, 2)
-    generator, metrics = load_and_measure(folder)
-    report(1, 2)
-    facts = client_facts(folder)
+def log(
+    folder: Path, origin: Origin, store: Store, report: Report, *, measured: bool = True, registering: bool = True
+) -> Logged:
+    """Measure, log and register. Progress in steps.
+
+    Raises StageError: wrong_model_folder, no_chat_template, needs_remote_code.
+    """
+    # MLflow takes a relative path for the name of a hub repository, and asks the hub for its card.
+    folder = folder.absolute()
+    require_model(folder, "checkpoint")
+    require_known_kind(folder)
+    facts, card = client_facts(folder), card_of(folder)
+    generator = weightless(folder, facts["end_tokens"])
+    report(0, 3)
+    metrics = {"size_bytes": float(size_of(folder)), **(measure(folder) if measured else {})}
+    report(1, 3)
     name = origin.pipeline_name
     tags = {"contract": CONTRACT, "task": TASK, **origin.preset_tag}
+    recorded = {**provenance(folder, origin), "precision": str(generator.model.dtype).removeprefix("torch.")}
     params = {
-        **origin.preset_tag,
-        "source": origin.source,
-        "precision": str(generator.model.dtype).removeprefix("torch."),
+        **recorded,
+        "measured": str(measured).lower(),
         "context_length": facts["context_length"],
         **dict(requirement.split("==") for requirement in pinned(["transformers", "torch", "mlflow"])),
     }
-    with model_run(store, name, tags, params, metrics):
-        logged = mlflow.transformers.log_model(
+    described = {"title": origin.title, "license": origin.license, "summary": card.summary, "card_tags": [*card.tags]}
+    with model_run(store, name, tags, params, metrics), linked_logging():
+        model = mlflow.transformers.log_model(
             transformers_model=generator,
             name=name,
             task=TASK,
             model_config=MODEL_CONFIG,
+            model_card=_hub_card(folder),
             # Left to itself the flavour looks for torchvision.
             pip_requirements=pinned(["mlflow", "transformers", "torch", "accelerate"]),
-            metadata={"contract": CONTRACT, "title": origin.title, "license": origin.license, **facts},
+            metadata={"contract": CONTRACT, **recorded, **described, **facts},
             tags=tags,
         )
-    report(2, 2)
-    return str(logged.model_id)
+    report(2, 3)
+    logged = Logged(str(model.model_id), name)
+    logged = registered(logged, store) if registering else logged
+    report(3, 3)
+    return logged
 
 
-def load_and_measure(folder: Path) -> tuple[Pipeline, dict[str, float]]:
-    """The text-generation pipeline of a checkpoint, with size_bytes, load_seconds and tokens_per_second of 32 tokens."""
+def weightless(folder: Path, end_tokens: list[str]) -> Pipeline:
+    """The checkpoint's text-generation pipeline without its weights: what saves it links the files of the checkpoint.
+
+    The flavour would save what it holds in memory, which takes as much of it, and writes the weights once more.
+    All of `end_tokens` end an answer of what is saved.
+    """
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    if hasattr(config, "auto_map"):  # MLflow trusts the code that it names, which is not saved
+        del config.auto_map
+    config.dtype = config.dtype or _stored_dtype(folder)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=config.dtype, trust_remote_code=False)
+    config.architectures = [type(model).__name__]
+
+    def save_pretrained(save_directory: Path, **_: Any) -> None:
+        save_directory.mkdir(parents=True)
+        config.save_pretrained(save_directory)
+        generation = _generation_config(folder, config, token_ids(folder, end_tokens))
+        (save_directory / "generation_config.json").write_text(
+            json.dumps(generation, indent=2) + "\n", encoding="utf-8"
+        )
+        files = [*weight_files(folder), *folder.glob("*.index.json"), *folder.glob("LICENSE*")]
+        for file in files:
+            view(file, save_directory / file.name)
+
+    model.save_pretrained = save_pretrained
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return pipeline("text-generation", model=model, tokenizer=tokenizer, device="meta")
+
+
+def _hub_card(folder: Path) -> Any:
+    """The folder's model card as the flavour takes it, if it has one that can be read."""
+    from huggingface_hub import ModelCard
+    from yaml import YAMLError  # type: ignore[import-untyped]
+
+    file = folder / "README.md"
+    try:
+        return ModelCard.load(file) if file.is_file() else None
+    except (ValueError, YAMLError):
+        return None
+
+
+def _generation_config(folder: Path, config: Any, end_ids: list[int]) -> dict[str, Any]:
+    file = folder / "generation_config.json"
+    if file.is_file():
+        named = json.loads(file.read_text(encoding="utf-8"))
+    else:
+        named = {"bos_token_id": config.bos_token_id, "pad_token_id": config.pad_token_id}
+    return {name: value for name, value in named.items() if value is not None} | {"eos_token_id": end_ids}
+
+
+def _stored_dtype(folder: Path) -> torch.dtype:
+    """The dtype of the weights where config.json does not name it: that of the first tensor of floats, as transformers does."""
+    from safetensors import safe_open
+
+    for file in weight_files(folder):
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (it is no dict)
+                dtype: torch.dtype = tensors.get_slice(name)[:0].dtype
+                if dtype.is_floating_point:
+                    return dtype
+    return torch.float32
+
+
+def measure(folder: Path) -> dict[str, float]:
+    """load_seconds of a checkpoint, and tokens_per_second of 32 tokens. Nothing of it stays in memory."""
     start = time.perf_counter()
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    generator = pipeline("text-generation", model=model, tokenizer=AutoTokenizer.from_pretrained(folder))
+    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False)
+    AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     load_seconds = time.perf_counter() - start
     prompt = torch.tensor([[model.config.bos_token_id or 0]])
     start = time.perf_counter()
@@ -64,13 +158,21 @@ def load_and_measure(folder: Path) -> tuple[Pipeline, dict[str, float]]:
         prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=32, min_new_tokens=32, do_sample=False
     )
     seconds = time.perf_counter() - start
-    metrics = {"size_bytes": float(size_of(folder)), "load_seconds": load_seconds, "tokens_per_second": 32 / seconds}
-    return generator, metrics
+    del model
+    gc.collect()
+    return {"load_seconds": load_seconds, "tokens_per_second": 32 / seconds}
 
 
 def _work(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
-    store = Store(arguments.tracking_uri, arguments.artifacts)
-    return {"model_id": log(arguments.folder, origin_of(arguments), store, report)}
+    logged = log(
+        arguments.folder,
+        origin_of(arguments),
+        store_of(arguments),
+        report,
+        measured=arguments.measure,
+        registering=arguments.register,
+    )
+    return logged.result()
 
 
 if __name__ == "__main__":

@@ -1,37 +1,77 @@
 """Hugging Face checkpoint → ONNX Runtime GenAI folder, through the engine's own model builder."""
 
 import argparse
+import json
 import os
 import runpy
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from models.checkpoint_facts import client_facts, require_known_kind, require_model, token_ids, weight_files
+from models.linking import view
 from models.stage import Report, require_space, run_as_program, scratch_folder, whole_folder
 
 
-def build(checkpoint: Path, folder: Path, precision: str, report: Report) -> Path:
-    """Build `checkpoint` for the CPU at `precision` (int4, int8, fp16, fp32) into `folder`, whole or not at all.
+def build(checkpoint: Path, folder: Path, precision: str, report: Report, device: str = "cpu") -> Path:
+    """Build `checkpoint` for `device` (cpu, cuda) at `precision` (int4, int8, fp16, fp32) into `folder`, whole or not at all.
 
-    int8 models with tied embeddings keep one copy of them (about two thirds of the size). Progress in steps.
+    All tokens that end an answer are named as such in what is built. int8 models with tied embeddings keep one copy of
+    them (about two thirds of the size). Progress in steps.
+    StageError: wrong_model_folder, no_chat_template, needs_remote_code, disk_full.
     """
     if (folder / "genai_config.json").exists():
         return folder
-    weights = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
+    require_model(checkpoint, "checkpoint")
+    require_known_kind(checkpoint)
+    weights = sum(file.stat().st_size for file in weight_files(checkpoint))
     require_space(folder.parent, 2 * weights)
     report(0, 2)
-    with whole_folder(folder) as part, scratch_folder(folder.parent, "build") as cache:
-        _run_builder(checkpoint, part, precision, cache)
+    with whole_folder(folder) as part, scratch_folder(folder.parent, "build") as scratch:
+        source, cache = scratch / "checkpoint", scratch / "cache"
+        _with_all_ends(checkpoint, source)
+        _with_its_window(source)
+        _run_builder(source, part, precision, device, cache)
         report(1, 2)
         if precision == "int8":
             share_embedding(part)
+        for file in (*checkpoint.glob("LICENSE*"), *checkpoint.glob("README.md"), *checkpoint.glob("hub.json")):
+            shutil.copy(file, part)
     report(2, 2)
     return folder
 
 
-def _run_builder(checkpoint: Path, out: Path, precision: str, cache: Path) -> None:
-    arguments = ["builder", "-i", str(checkpoint), "-o", str(out), "-p", precision, "-e", "cpu", "-c", str(cache)]
+def _with_all_ends(checkpoint: Path, view_: Path) -> None:
+    """The checkpoint as links, but for generation_config.json, from which alone the engine learns what ends an answer."""
+    view_.mkdir()
+    for file in checkpoint.iterdir():
+        if file.is_file() and file.name != "generation_config.json":
+            view(file, view_ / file.name)
+    named = checkpoint / "generation_config.json"
+    content = json.loads(named.read_text(encoding="utf-8")) if named.is_file() else {}
+    content["eos_token_id"] = token_ids(checkpoint, client_facts(checkpoint)["end_tokens"])
+    (view_ / named.name).write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def _with_its_window(view_: Path) -> None:
+    """Say of a Phi-3 that each of its layers looks back no further than its window, where its config.json leaves it open.
+
+    The builder takes such layers for full ones, and what it makes breaks or strays where the window ends.
+    """
+    file = view_ / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    if config.get("model_type") == "phi3" and config.get("sliding_window") and not config.get("layer_types"):
+        config["layer_types"] = ["sliding_attention"] * config["num_hidden_layers"]
+        file.unlink()  # a link to the checkpoint's own
+        file.write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def _run_builder(checkpoint: Path, out: Path, precision: str, device: str, cache: Path) -> None:
+    arguments = ["builder", "-i", str(checkpoint), "-o", str(out), "-p", precision, "-e", device, "-c", str(cache)]
+    # A cache cut to the window cannot be shorter than it, so no short answer could be asked for.
+    arguments += ["--extra_options", "windowed_kv_cache=false"]
     # The builder's interface is its command line. It runs in this process, which a stage has to itself,
     # so that nothing outlives the stage.
     with patch.object(sys, "argv", arguments):
@@ -101,7 +141,7 @@ def _tied(initializers: dict[str, Any], embedding: Any, head: Any) -> bool:
 
 
 def _work(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
-    return {"path": str(build(arguments.checkpoint, arguments.folder, arguments.precision, report))}
+    return {"path": str(build(arguments.checkpoint, arguments.folder, arguments.precision, report, arguments.device))}
 
 
 if __name__ == "__main__":
@@ -109,4 +149,5 @@ if __name__ == "__main__":
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True, help="the ONNX folder to write")
     parser.add_argument("--precision", default="int8", choices=["int4", "int8", "fp16", "fp32"])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="what the folder is built for")
     run_as_program(_work, parser)

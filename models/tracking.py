@@ -2,9 +2,11 @@
 
 import argparse
 import importlib.metadata
+import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ from mlflow.entities import LoggedModel, LoggedModelStatus, RunStatus
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from models.presets import Origin, load_preset
+from models.registry import register
 
 EXPERIMENT = "phi3-chat"
+
+_INHERITED_RUN = "MLFLOW_RUN_ID"
 
 
 @dataclass(frozen=True)
@@ -23,29 +28,72 @@ class Store:
 
     tracking_uri: str
     artifacts: str | None = None
+    experiment: str = EXPERIMENT
 
     def experiment_id(self) -> str:
         """The id of our experiment, made if need be."""
         client = MlflowClient(self.tracking_uri)
-        if found := client.get_experiment_by_name(EXPERIMENT):
+        if found := client.get_experiment_by_name(self.experiment):
             return str(found.experiment_id)
-        return str(client.create_experiment(EXPERIMENT, artifact_location=self.artifacts))
+        return str(client.create_experiment(self.experiment, artifact_location=self.artifacts))
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A logged model, registered under its own name as `version`; None where it was not, with why in `not_registered`."""
+
+    model_id: str
+    name: str
+    version: str | None = None
+    not_registered: str = ""
+
+    def result(self) -> dict[str, Any]:
+        """What a program says of it."""
+        return {name: value for name, value in asdict(self).items() if value != ""}
 
 
 def add_store_arguments(parser: argparse.ArgumentParser) -> None:
     weights = parser.add_mutually_exclusive_group(required=True)
     weights.add_argument("--preset", help="whose weights they are")
     weights.add_argument("--name", help="what to call weights of your own")
+    parser.add_argument("--source", help="where weights of your own come from, to be recorded")
     parser.add_argument("--folder", type=Path, required=True, help="the model's files")
     parser.add_argument("--tracking-uri", required=True)
     parser.add_argument("--artifacts", help="where a new experiment keeps its files")
+    parser.add_argument("--experiment", default=EXPERIMENT)
+    parser.add_argument("--measure", action=argparse.BooleanOptionalAction, default=True, help="time it first")
+    parser.add_argument("--register", action=argparse.BooleanOptionalAction, default=True, help="as a new version")
+
+
+def store_of(arguments: argparse.Namespace) -> Store:
+    return Store(arguments.tracking_uri, arguments.artifacts, arguments.experiment)
 
 
 def origin_of(arguments: argparse.Namespace) -> Origin:
-    """Whose weights the parsed arguments name."""
+    """Whose weights the parsed arguments name; what they do not say is taken from the folder's model card."""
     if arguments.preset:
         return load_preset(arguments.preset).origin
-    return Origin(preset="", name=arguments.name, title=arguments.name, source=arguments.folder.name, license="")
+    from models.model_card import card_of
+
+    card = card_of(arguments.folder)
+    source = arguments.source or hub_record(arguments.folder).get("repo") or arguments.folder.resolve().name
+    name = arguments.name
+    return Origin(preset="", name=name, title=card.title or name, source=source, license=card.license)
+
+
+def hub_record(folder: Path) -> dict[str, str]:
+    """What the download from the hub wrote beside the model: repo, revision, folder, commit. Empty for other folders."""
+    file = folder / "hub.json"
+    record: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return record
+
+
+def provenance(folder: Path, origin: Origin) -> dict[str, str]:
+    """Where the weights come from, as params of a run: source, and for the hub's revision, commit, subfolder."""
+    record = hub_record(folder)
+    found = {"revision": record.get("revision"), "commit": record.get("commit"), "subfolder": record.get("folder")}
+    source = {"source": record.get("repo") or origin.source}
+    return origin.preset_tag | source | {name: value for name, value in found.items() if value}
 
 
 def pinned(packages: Sequence[str]) -> list[str]:
@@ -62,17 +110,22 @@ def size_of(folder: Path) -> int:
 def model_run(
     store: Store, name: str, tags: dict[str, str], params: dict[str, Any], metrics: dict[str, float]
 ) -> Iterator[None]:
-    """An active run called `name` with these records, to log one model in. What a killed run of a preset left is cleared first.
+    """An active run with these records, to log one model in. What a killed run of a preset left is cleared first.
 
-    All that is measured goes in before the model, so that a model which is READY has a complete run.
+    The run is a new one called `name`, or that of an `mlflow run` around this process. All that is measured goes in
+    before the model, so that a model which is READY has a complete run.
     """
     import mlflow
 
     mlflow.set_tracking_uri(store.tracking_uri)
-    experiment = store.experiment_id()
-    if "preset" in tags:  # one set-up runs at a time; weights of one's own may be logged by several people at once
-        clear_unfinished(store, experiment, tags)
-    with mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags):
+    if os.environ.get(_INHERITED_RUN):
+        run = mlflow.start_run(tags=tags)
+    else:
+        experiment = store.experiment_id()
+        if "preset" in tags:  # one set-up runs at a time; weights of one's own may be logged by several people at once
+            clear_unfinished(store, experiment, tags)
+        run = mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags)
+    with run:
         mlflow.log_params(params)
         mlflow.log_metrics(metrics)
         yield
@@ -88,6 +141,28 @@ def clear_unfinished(store: Store, experiment: str, tags: dict[str, str]) -> Non
         if model.status != LoggedModelStatus.READY:
             get_artifact_repository(model.artifact_location).delete_artifacts()
             client.delete_logged_model(model.model_id)
+
+
+def registered(logged: Logged, store: Store) -> Logged:
+    """The same, registered. A store that has no registry, or lets nobody write there, keeps the model all the same."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        version = register(store.tracking_uri, logged.model_id)
+    except MlflowException as error:
+        return replace(logged, not_registered=str(error).splitlines()[0])
+    return replace(logged, version=version.version)
+
+
+def register_missing(store: Store, preset: str) -> list[Logged]:
+    """Register the READY models of a preset that have no version: those whose logging was killed just before."""
+    client = MlflowClient(store.tracking_uri)
+    experiment = client.get_experiment_by_name(store.experiment)
+    if experiment is None:
+        return []
+    models = _all_models(client, experiment.experiment_id, f"tags.preset = '{preset}'")
+    ready = [model for model in models if model.status == LoggedModelStatus.READY]
+    return [registered(Logged(model.model_id, model.name), store) for model in reversed(ready)]
 
 
 def _all_models(client: MlflowClient, experiment: str, query: str) -> list[LoggedModel]:

@@ -1,0 +1,179 @@
+"""What logging a large ONNX folder costs, against `cp -r` and against MLflow left to itself: seconds, memory, disk."""
+
+import argparse
+import json
+import multiprocessing
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+GIGABYTE = 10**9
+_CHUNK = 1 << 24
+_OTHER_DISK = Path("/dev/shm")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds; bytes of memory at the peak beyond what the imports took (None: not ours); bytes on disk at the peak and left."""
+
+    seconds: float
+    memory: int | None
+    peak: int
+    left: int
+
+
+def tables(gigabytes: float, beside: Path) -> None:
+    """Make a folder of this size in `beside` and print what it costs to log it on its disk, and on another one."""
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=beside) as folder:
+        home = Path(folder)
+        source = make_onnx_folder(home / "weights-onnx", int(gigabytes * GIGABYTE))
+        print_table(f"Logging {gigabytes:g} GB into a store on the same disk", source, home / "store", home)
+        if _OTHER_DISK.is_dir() and _OTHER_DISK.stat().st_dev != home.stat().st_dev:
+            # What MLflow alone writes is there twice at its peak.
+            room = disk_free(_OTHER_DISK) / 3 / GIGABYTE
+            if room < gigabytes:
+                gigabytes = int(10 * room) / 10
+                source = make_onnx_folder(home / "fewer-weights-onnx", int(gigabytes * GIGABYTE))
+            with tempfile.TemporaryDirectory(dir=_OTHER_DISK) as other:
+                print_table(
+                    f"Logging {gigabytes:g} GB into a store on another disk", source, Path(other) / "store", home
+                )
+
+
+def print_table(title: str, source: Path, store: Path, home: Path) -> None:
+    store.mkdir()
+    print(f"| {title} | seconds | memory, MB | disk at the peak, GB | disk in the end, GB |")
+    print("|---|---|---|---|---|")
+    ways: dict[str, Callable[[], tuple[float, int | None]]] = {
+        "cp -r": lambda: copied(source, store / "copy"),
+        "ours": lambda: logged(source, store / "linked", home, linking=True),
+        "MLflow left to itself": lambda: logged(source, store / "plain", home, linking=False),
+    }
+    for name, way in ways.items():
+        cost = measured(way, [store, home])
+        memory = "" if cost.memory is None else f"{cost.memory / 1e6:.0f}"
+        print(f"| {name} | {cost.seconds:.2f} | {memory} | {cost.peak / 1e9:.2f} | {cost.left / 1e9:.2f} |", flush=True)
+        subprocess.run(["rm", "-rf", *map(str, store.iterdir())], check=True)
+    print(flush=True)
+
+
+def make_onnx_folder(folder: Path, size: int) -> Path:
+    """A folder that is taken for an ONNX Runtime GenAI model, with `size` random bytes for weights."""
+    folder.mkdir()
+    texts: dict[str, dict[str, Any]] = {
+        "genai_config.json": {"model": {"context_length": 4096, "decoder": {"filename": "model.onnx"}}},
+        "tokenizer_config.json": {"chat_template": "{{ messages[0].content }}", "eos_token": "<|end|>"},
+        "tokenizer.json": {"added_tokens": [{"id": 0, "content": "<|end|>"}], "model": {"vocab": {}}},
+    }
+    for name, content in texts.items():
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    (folder / "model.onnx").touch()
+    with (folder / "model.onnx.data").open("wb") as weights:
+        for start in range(0, size, _CHUNK):
+            weights.write(os.urandom(min(_CHUNK, size - start)))
+        weights.flush()
+        os.fsync(weights.fileno())
+    return folder
+
+
+def measured(way: Callable[[], tuple[float, int | None]], folders: list[Path]) -> Cost:
+    before = disk_used(folders)
+    with peak_of(folders) as peak:
+        seconds, memory = way()
+    after = disk_used(folders)
+    return Cost(seconds, memory, max(peak[0], after) - before, after - before)
+
+
+def copied(source: Path, target: Path) -> tuple[float, None]:
+    started = time.perf_counter()
+    subprocess.run(["cp", "-r", str(source), str(target)], check=True)
+    return time.perf_counter() - started, None
+
+
+def logged(source: Path, store: Path, temporary: Path, linking: bool) -> tuple[float, int]:
+    """Seconds and bytes of memory that logging takes, in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=_log, args=(source, store, temporary, linking, sending))
+    process.start()
+    sending.close()
+    try:
+        result: tuple[float, int] = receiving.recv()
+    finally:
+        process.join()
+    return result
+
+
+def _log(source: Path, store: Path, temporary: Path, linking: bool, sending: Any) -> None:
+    import resource
+
+    from models import log_onnx
+    from models.presets import Origin
+    from models.tracking import Store
+
+    def held() -> int:
+        """The peak of this process's memory so far, in bytes."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    tempfile.tempdir = str(temporary)
+    if not linking:
+        log_onnx.linked_logging = nullcontext
+    store.mkdir()
+    destination = Store(f"sqlite:///{store / 'mlflow.db'}", (store / "artifacts").as_uri())
+    destination.experiment_id()  # the database's tables are made once per store, not per model
+    origin = Origin(preset="", name="bench", title="bench", source="bench", license="")
+    before, started = held(), time.perf_counter()
+    log_onnx.log(source, origin, "int4", destination, lambda *_: None, measured=False, registering=False)
+    sending.send((time.perf_counter() - started, held() - before))
+
+
+@contextmanager
+def peak_of(folders: list[Path]) -> Iterator[list[int]]:
+    """The most bytes that these folders took during the block, looked at a hundred times a second."""
+    peak, ended = [disk_used(folders)], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.01):
+            peak[0] = max(peak[0], disk_used(folders))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def disk_used(folders: list[Path]) -> int:
+    """Bytes that the files in these folders take on disk, each file counted once, whatever its names."""
+    sizes: dict[tuple[int, int], int] = {}
+    for folder in folders:
+        for place, _, files in os.walk(folder):
+            for file in files:
+                with suppress(FileNotFoundError):  # it came and went
+                    found = os.lstat(os.path.join(place, file))
+                    sizes[found.st_dev, found.st_ino] = found.st_blocks * 512
+    return sum(sizes.values())
+
+
+def disk_free(folder: Path) -> int:
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Measure what it costs to log a large folder.")
+    parser.add_argument("--gigabytes", type=float, default=3)
+    parser.add_argument(
+        "--beside", type=Path, default=Path.cwd(), help="where there is room for twice as much, and more"
+    )
+    arguments = parser.parse_args()
+    tables(arguments.gigabytes, arguments.beside)
