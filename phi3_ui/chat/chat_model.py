@@ -1,9 +1,10 @@
 """The one thing the app asks of a model: one request in, events out."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
-from phi3_ui.chat.types import Cancel, ChatRequest, Event
+from phi3_ui.chat.declared import Declared
+from phi3_ui.chat.types import Cancel, ChatRequest, Delivery, Event
 
 
 class ChatModel(Protocol):
@@ -12,4 +13,36 @@ class ChatModel(Protocol):
 
         Stopping ends the compute within one token. Closing the iterator stops it too. Raises UserError.
         """
+        ...
+
+
+class Adapter(ChatModel, Protocol):
+    """A ChatModel over a loaded pyfunc model, in the model's own process."""
+
+    delivery: Delivery
+
+
+class Contract(Protocol):
+    """One kind of logged model that can be chatted with: told by what it declares, and how it is talked to."""
+
+    name: ClassVar[str]
+
+    @staticmethod
+    def matches(declared: Declared) -> bool:
+        """Is this a model of this kind?"""
+        ...
+
+    @staticmethod
+    def needs_template(declared: Declared) -> bool:
+        """Must a person pick a prompt template, because it declares none?"""
+        ...
+
+    @staticmethod
+    def honours(declared: Declared) -> frozenset[str]:
+        """The settings (fields of GenerationParams) that have an effect; the others do not reach the model."""
+        ...
+
+    @classmethod
+    def of(cls, model: Any, declared: Declared, template: str | None) -> Adapter:
+        """Talk to a loaded pyfunc model; `template` is a key of TEMPLATES, for requests that name none."""
         ...

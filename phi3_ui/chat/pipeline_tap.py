@@ -1,7 +1,8 @@
 """The tokens of a transformers pipeline, tapped while `pyfunc.predict` computes them.
 
 MLflow's flavour has no predict_stream. The pipeline it loaded can be had, though, and its model's `generate` is one
-public method: here it is given a streamer and a stopping criterion for the request of the current thread.
+public method: here it is given a stopping criterion and the parameters which the flavour does not pass on, for the request
+of the current thread.
 """
 
 import contextlib
@@ -9,46 +10,68 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
+from phi3_ui.chat.sampling import check, generate_arguments
+from phi3_ui.chat.stops import StopStrings
+from phi3_ui.chat.text_stream import TextStream
 from phi3_ui.chat.torch_threads import thread_counts, threads
-from phi3_ui.chat.types import Cancel
+from phi3_ui.chat.types import Cancel, GenerationParams
 
 
 class Tap:
-    """One answer's tokens: `on_text` is called with each piece of text, `on_token` with the count so far."""
+    """One answer's tokens: `on_text` is called with each piece of text up to a stop string, `on_token` at each token.
+
+    `ends` are stop strings besides the request's own. Raises UnusableParamError for a parameter out of its range.
+    """
 
     def __init__(
-        self, tokenizer: Any, on_text: Callable[[str], None], on_token: Callable[[], None], cancel: Cancel
+        self,
+        tokenizer: Any,
+        on_text: Callable[[str], None],
+        on_token: Callable[[], None],
+        cancel: Cancel,
+        params: GenerationParams,
+        ends: tuple[str, ...] = (),
     ) -> None:
-        from tokenizers.decoders import DecodeStream
-
-        self._backend = tokenizer.backend_tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
+        check(params)
+        stops = (*params.stop, *ends)
+        self._stops = StopStrings(stops)
+        # A stop string that is a control token comes as a token, and never as text.
+        special = {token.content: id_ for id_, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self._stop_tokens = {special[stop] for stop in stops if stop in special}
+        self._stream = TextStream(tokenizer.backend_tokenizer)
         self._on_text, self._on_token = on_text, on_token
-        self._puts = 0
+        self._started = False
         self.cancel = cancel
-        self.overrides: dict[str, Any] = {}
+        self.cut = False  # a stop string was found: the text given so far is the answer
+        self.ended = False  # by a stop string or token
+        self.arguments = generate_arguments(params)
         self.decode_threads = 0  # 0: as many as the prompt was read with
 
-    def put(self, ids: Any) -> None:
-        """Called by generate: first with the prompt, then with each new token."""
-        self._puts += 1
-        if self._puts == 1:
-            return
-        if self._puts == 2 and self.decode_threads:
+    def stop(self, ids: Any, _scores: Any, **_: Any) -> bool:
+        """A stopping criterion: called by generate after each token, the last of `ids` (1, tokens so far).
+
+        A streamer is called after it, when a stop string would already have cost a token more.
+        """
+        if not self._started and self.decode_threads:
             import torch
 
             torch.set_num_threads(self.decode_threads)
+        self._started = True
         self._on_token()
-        for token in ids.flatten().tolist():
-            if piece := self._stream.step(self._backend, token):
-                self._on_text(piece)
+        token = int(ids[0, -1])
+        self.ended |= token in self._stop_tokens
+        self._give(self._stops.push(self._stream.push(token)))
+        return self.ended or self.cancel.is_set()
 
     def end(self) -> None:
-        """Called by generate at its end; what the decoder still holds comes with the whole answer."""
+        """No more tokens come. What the decoder still holds comes with the whole answer."""
+        self._give(self._stops.flush())
 
-    def stop(self, _ids: Any, _scores: Any, **_: Any) -> bool:
-        """A stopping criterion: looked at after each token."""
-        return self.cancel.is_set()
+    def _give(self, text: str) -> None:
+        if self._stops.hit:
+            self.cut = self.ended = True
+        if text:
+            self._on_text(text)
 
 
 class TappedPipeline:
@@ -79,4 +102,6 @@ class TappedPipeline:
         tap.decode_threads = self._decode_threads
         criteria = StoppingCriteriaList([*(arguments.pop("stopping_criteria", None) or []), tap.stop])
         with threads(self._prompt_threads):
-            return self._generate(**{**arguments, **tap.overrides}, streamer=tap, stopping_criteria=criteria)
+            generated = self._generate(**{**arguments, **tap.arguments}, stopping_criteria=criteria)
+        tap.end()
+        return generated

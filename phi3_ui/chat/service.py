@@ -41,8 +41,9 @@ class RunningTurn:
         system: str,
         params: GenerationParams,
         on_answer: Callable[[Answer], None],
+        template: str | None = None,
     ) -> None:
-        self._request = ChatRequest(conversation.messages(system), params)
+        self._request = ChatRequest(conversation.messages(system), params, template)
         self._get_model = get_model
         self._model_name = model_name
         self._on_answer = on_answer

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -46,17 +46,35 @@ class Timings:
 
 @dataclass(frozen=True)
 class GenerationParams:
-    """Sampling parameters; None leaves it to the model's own default. temperature 0 is greedy."""
+    """Sampling parameters; None leaves it to the model's own default. temperature 0 is greedy, top_k 0 means no limit.
+
+    repetition_penalty divides (1 changes nothing); presence and frequency penalty are OpenAI's, from -2 to 2.
+    `stop` ends the answer before any of these texts. seed (0 to 2³¹-1) makes the answer repeatable.
+    """
 
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The fields that are not left to the model, by name; `stop` as a list."""
+        fields: dict[str, Any] = {**vars(self), "stop": list(self.stop) or None}
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class ChatRequest:
+    """`template` names the one of TEMPLATES to render with, for a model that declares none."""
+
     messages: tuple[Message, ...]
     params: GenerationParams = GenerationParams()
+    template: str | None = None
 
 
 @dataclass(frozen=True)

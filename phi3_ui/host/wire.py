@@ -1,6 +1,7 @@
 """The lines between the app and a model's process: one JSON array or object each, in both directions.
 
-To the model: a ModelSpec first, then `{"answer": id, "messages": [[role, content]…], "params": {…}}` or `{"cancel": id}`.
+To the model: a ModelSpec first, then `{"answer": id, "messages": [[role, content]…], "params": {…}, "template": key}`
+or `{"cancel": id}`.
 From the model: `["ready", delivery]` or `["failed", detail]`, then `[id, event]` for each event. JSON, and not pickle:
 a model's process may run code that the app does not trust.
 """
@@ -24,13 +25,17 @@ from phi3_ui.chat.types import (
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a process needs to load one model. `name` is for people; `contract` is `chat` or `prompt`."""
+    """What a process needs to load one model. `name` is for people; `contract` the name of one of CONTRACTS.
+
+    `template` is a key of TEMPLATES, for requests that name none.
+    """
 
     model_id: str
     name: str
     uri: str
     contract: str
     tracking_uri: str
+    template: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,14 @@ class Failed:
 
 def pack_request(number: int, request: ChatRequest) -> dict[str, Any]:
     messages = [[message.role, message.content] for message in request.messages]
-    return {"answer": number, "messages": messages, "params": asdict(request.params)}
+    return {"answer": number, "messages": messages, "params": asdict(request.params), "template": request.template}
 
 
 def unpack_request(line: dict[str, Any]) -> ChatRequest:
     messages = tuple(Message(role, content) for role, content in line["messages"])
-    return ChatRequest(messages, GenerationParams(**line["params"]))
+    return ChatRequest(
+        messages, GenerationParams(**{**line["params"], "stop": tuple(line["params"]["stop"])}), line.get("template")
+    )
 
 
 def pack_event(event: Event | Failed) -> list[Any]:

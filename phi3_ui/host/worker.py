@@ -6,35 +6,24 @@ import sys
 import threading
 import traceback
 from concurrent.futures import Future
-from typing import Any, Protocol
 
-from phi3_ui.chat.chat_model import ChatModel
-from phi3_ui.chat.tokenization import PromptFormat, PromptTooLongError, TemplateError
-from phi3_ui.chat.types import Cancel, ChatRequest, Delivery
+from phi3_ui.chat.chat_model import Adapter
+from phi3_ui.chat.contracts import contract_named
+from phi3_ui.chat.declared import Declared
+from phi3_ui.chat.templates import NoTemplateError
+from phi3_ui.chat.tokenization import PromptTooLongError, TemplateError
+from phi3_ui.chat.types import Cancel, ChatRequest
 from phi3_ui.host.outbox import Outbox
 from phi3_ui.host.wire import Failed, ModelSpec, unpack_request
 
 
-class Adapter(ChatModel, Protocol):
-    delivery: Delivery
-
-
 def load(spec: ModelSpec) -> Adapter:
-    """The model behind `spec` as a ChatModel. What its contract needs must be declared in its metadata."""
+    """The model behind `spec` as a ChatModel, by its contract."""
     import mlflow
 
     mlflow.set_tracking_uri(spec.tracking_uri)
     model = mlflow.pyfunc.load_model(spec.uri)
-    declared: dict[str, Any] = model.metadata.metadata or {}
-    special_tokens = tuple(declared.get("special_tokens", ()))
-    if spec.contract == "prompt":
-        from phi3_ui.chat.prompt_contract import PromptContract
-
-        bos, eos = declared.get("bos_token", ""), declared.get("eos_token", "")
-        return PromptContract(model, PromptFormat(declared["chat_template"], special_tokens, bos, eos))
-    from phi3_ui.chat.chat_contract import ChatContract
-
-    return ChatContract(model, special_tokens, declared.get("context_length"))
+    return contract_named(spec.contract).of(model, Declared.of(model.metadata), spec.template)
 
 
 class Worker:
@@ -72,14 +61,16 @@ class Worker:
         try:
             for event in self._model.result().answer(request, cancel):
                 self._outbox.put(number, event)
-        except Exception as error:
+        except BaseException as error:  # the model's code may even call exit(), which would end this thread unseen
             traceback.print_exc()
             self._outbox.put(number, Failed(_code(error), _words(error)))
         finally:
             del self._running[number]
 
 
-def _code(error: Exception) -> str:
+def _code(error: BaseException) -> str:
+    if isinstance(error, NoTemplateError):
+        return "no_template"
     if isinstance(error, TemplateError):
         return "bad_template"
     if isinstance(error, PromptTooLongError):

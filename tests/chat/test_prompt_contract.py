@@ -100,9 +100,22 @@ def test_the_model_is_asked_with_the_rendered_prompt() -> None:
         (GenerationParams(), {}),
         (GenerationParams(temperature=0.0), {"temperature": 0.0}),
         (GenerationParams(64, 0.7, 0.9), {"max_tokens": 64, "temperature": 0.7, "top_p": 0.9}),
+        (
+            GenerationParams(
+                top_k=0, repetition_penalty=1.1, presence_penalty=0.0, frequency_penalty=-2.0, stop=("a", "b"), seed=0
+            ),
+            {
+                "top_k": 0,
+                "repetition_penalty": 1.1,
+                "presence_penalty": 0.0,
+                "frequency_penalty": -2.0,
+                "stop": ["a", "b"],
+                "seed": 0,
+            },
+        ),
     ],
 )
-def test_only_the_parameters_that_are_set_are_sent(params: GenerationParams, sent: dict[str, float]) -> None:
+def test_only_the_parameters_that_are_set_are_sent(params: GenerationParams, sent: dict[str, Any]) -> None:
     model = Pyfunc(_last("", "stop", 9, 1))
 
     list(_answer(model, ChatRequest(_REQUEST.messages, params)))

@@ -1,14 +1,19 @@
 """The ONNX wrapper, loaded again from the store with plain MLflow, as in a notebook."""
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import mlflow
+import numpy as np
+import onnxruntime_genai as og
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 
-from tests.conftest import Demo
+from models.phi3_onnx import Phi3Onnx
+from tests.conftest import Demo, Weights
 
 GREEDY = {"temperature": 0.0, "max_tokens": 12}
 
@@ -18,6 +23,10 @@ def chatml(question: str) -> str:
 
 
 FRANCE, TWO = chatml("What is the capital of France?"), chatml("What is the capital of Germany?")
+
+
+def text_of(chunks: Iterable[dict[str, Any]]) -> str:
+    return "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +46,11 @@ def test_the_signature_is_declared_field_by_field(model: Any) -> None:
         "top_p": ("double", 0.95, None),
         "top_k": ("long", 50, None),
         "repetition_penalty": ("double", 1.0, None),
+        "presence_penalty": ("double", 0.0, None),
+        "frequency_penalty": ("double", 0.0, None),
         "stop": ("string", [], (-1,)),
         "seed": ("long", -1, None),
+        "n": ("long", 1, None),
     }
 
 
@@ -99,16 +111,85 @@ def test_input_without_a_prompt_is_a_clear_error(model: Any, model_input: Any) -
         {"top_p": 0.0},
         {"top_p": 1.5},
         {"top_k": -1},
+        {"temperature": float("inf")},
         {"repetition_penalty": 0.0},
+        {"presence_penalty": 2.5},
+        {"frequency_penalty": -2.5},
         {"stop": [""]},
+        {"stop": ["x"] * 17},
+        {"seed": -2},
         {"seed": 2**31},
+        {"n": 0},
+        {"n": 2},
     ],
     ids=str,
 )
-def test_a_param_out_of_range_is_refused_by_name(model: Any, params: dict[str, Any]) -> None:
+def test_a_param_out_of_range_is_refused_by_name_and_range(model: Any, params: dict[str, Any]) -> None:
     (name,) = params
-    with pytest.raises(MlflowException, match=name):
+    refused = pytest.raises(MlflowException, match=f"^{name} cannot be .*; it must be ")
+    with refused:
         model.predict({"prompt": FRANCE}, params=params)
+    with refused:
+        next(model.predict_stream({"prompt": FRANCE}, params=params))
+
+
+@pytest.mark.parametrize("params", [{"stop": "a"}, {"max_tokens": 2.5}, {"temperature": "0"}, {"seed": True}], ids=str)
+def test_a_param_of_another_type_is_refused_by_its_schema(model: Any, params: dict[str, Any]) -> None:
+    (name,) = params
+    with pytest.raises(MlflowException, match=f"Invalid parameters found: .*{name}"):
+        model.predict({"prompt": FRANCE}, params=params)
+
+
+def test_a_field_beside_the_prompt_is_dropped_by_the_schema_and_else_refused(model: Any) -> None:
+    data = {"prompt": FRANCE, "temperature": 9.0, "max_tokens": 1}
+    answer = model.predict(data, params=GREEDY)
+    assert answer == ["The capital of France is Paris."]
+    assert text_of(model.predict_stream(data, params=GREEDY)) == answer[0]
+    wrapper = model.unwrap_python_model()
+    for rows in (data, [data], pd.DataFrame([data])):
+        with pytest.raises(MlflowException, match="pass max_tokens, temperature in params"):
+            wrapper.predict(None, rows)
+        with pytest.raises(MlflowException, match="pass max_tokens, temperature in params"):
+            next(wrapper.predict_stream(None, rows))
+
+
+def test_asked_without_mlflow_before_it_a_stop_may_be_a_string_and_an_unknown_param_is_refused(model: Any) -> None:
+    wrapper = model.unwrap_python_model()
+    assert wrapper.predict(None, FRANCE, {**GREEDY, "stop": "rance is"}) == ["The capital of F"]
+    with pytest.raises(MlflowException, match="no param best_of; there are max_tokens, "):
+        wrapper.predict(None, FRANCE, {"best_of": 2})
+
+
+def test_penalties_are_taken_off_the_logits_of_the_answers_tokens(model: Any) -> None:
+    """The same by hand: the engine's logits, the penalties taken off, the best token appended."""
+    wrapper, prompt = model.unwrap_python_model(), chatml("Say ha ten times: ha ha ha")
+    params = {**GREEDY, "max_tokens": 24, "presence_penalty": 1.5, "frequency_penalty": 0.5}
+    ids = wrapper.encode(prompt)
+    options = og.GeneratorParams(wrapper._model)
+    options.set_search_options(max_length=len(ids) + 24, do_sample=False)
+    generator, answer = og.Generator(wrapper._model, options), Counter[int]()
+    generator.append_tokens(ids)
+    tokens: list[int] = []
+    while len(tokens) < 24 and tokens[-1:] != wrapper.encode("<|im_end|>"):
+        logits = np.array(generator.get_logits()).reshape(-1)
+        for token, count in answer.items():
+            logits[token] -= 1.5 + 0.5 * count
+        tokens.append(int(logits.argmax()))
+        answer[tokens[-1]] += 1
+        generator.append_tokens(tokens[-1:])
+    expected = wrapper._tokenizer.decode(tokens)
+
+    assert model.predict({"prompt": prompt}, params=params) == [expected]
+    assert model.predict({"prompt": prompt}, params={**GREEDY, "max_tokens": 24}) != [expected]
+
+
+def test_an_end_token_declared_beside_the_folders_own_ends_the_answer_unseen(model: Any, weights: Weights) -> None:
+    wrapper = Phi3Onnx()
+    wrapper.load(weights.onnx, 1, ("ĠParis", "not a token"))
+    chunks = list(wrapper.predict_stream(None, {"prompt": FRANCE}, GREEDY))
+    assert text_of(chunks) == "The capital of France is"
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+    assert chunks[-1]["usage"]["completion_tokens"] == 6
 
 
 def test_the_stream_gives_openai_chunks_and_ends_with_usage(model: Any) -> None:

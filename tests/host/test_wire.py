@@ -39,8 +39,13 @@ _params = st.builds(
     max_tokens=st.none() | _counts,
     temperature=st.none() | st.floats(min_value=0, max_value=2),
     top_p=st.none() | st.floats(min_value=0, max_value=1),
+    top_k=st.none() | _counts,
+    presence_penalty=st.none() | st.floats(min_value=-2, max_value=2),
+    stop=st.lists(TEXT, max_size=3).map(tuple),
+    seed=st.none() | _counts,
 )
-_requests = st.builds(ChatRequest, st.lists(_messages, max_size=5).map(tuple), _params)
+_templates = st.none() | st.sampled_from(["phi-3", "plain"])
+_requests = st.builds(ChatRequest, st.lists(_messages, max_size=5).map(tuple), _params, _templates)
 
 
 def _over_the_pipe(packed: Any) -> Any:

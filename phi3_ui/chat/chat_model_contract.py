@@ -1,0 +1,37 @@
+"""Contract *chat_model*: MLflow's ChatModel. OpenAI-style messages in, completions or chunks out."""
+
+from typing import Any, ClassVar
+
+from phi3_ui.chat.chat_model import Adapter
+from phi3_ui.chat.declared import PARAMS, Declared
+from phi3_ui.chat.pyfunc_chat import Asked, PyfuncChat, overrides_stream
+from phi3_ui.chat.reading import read
+from phi3_ui.chat.types import ChatRequest
+
+
+class ChatModelContract:
+    name: ClassVar[str] = "chat_model"
+
+    @staticmethod
+    def matches(declared: Declared) -> bool:
+        return declared.is_python and declared.task == "agent/v1/chat"
+
+    @staticmethod
+    def needs_template(declared: Declared) -> bool:
+        return False
+
+    @staticmethod
+    def honours(declared: Declared) -> frozenset[str]:
+        """What the request's columns name; the texts to stop at are cut here."""
+        return PARAMS & {"stop", *(field.name for field in declared.inputs)}
+
+    @classmethod
+    def of(cls, model: Any, declared: Declared, template: str | None) -> Adapter:
+        settings = cls.honours(declared)
+
+        def ask(request: ChatRequest) -> Asked:
+            messages = [{"role": m.role, "content": m.content} for m in request.messages]
+            params = {name: value for name, value in request.params.given().items() if name in settings}
+            return Asked({"messages": messages, **params}, stops=request.params.stop)
+
+        return PyfuncChat(model, overrides_stream(model), ask, read, read)

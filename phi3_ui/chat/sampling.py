@@ -1,0 +1,108 @@
+"""What GenerationParams mean to transformers' `generate`, for all that MLflow's flavour refuses or does wrong."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from phi3_ui.chat.types import GenerationParams
+
+MAX_STOPS = 16
+
+
+class UnusableParamError(ValueError):
+    """A parameter out of its range; the message names it and the range."""
+
+    error_code = "INVALID_PARAMETER_VALUE"
+
+
+def check(params: GenerationParams) -> None:
+    """Raise UnusableParamError for what no model can take. The ranges are those of the ONNX wrapper."""
+    for name, holds, wanted in (
+        ("max_tokens", lambda v: v >= 1, "1 or more"),
+        ("temperature", lambda v: 0 <= v < math.inf, "0 or more"),
+        ("top_p", lambda v: 0 < v <= 1, "above 0 and at most 1"),
+        ("top_k", lambda v: v >= 0, "0 (no limit) or more"),
+        ("repetition_penalty", lambda v: 0 < v < math.inf, "above 0; 1 changes nothing"),
+        ("presence_penalty", lambda v: -2 <= v <= 2, "from -2 to 2"),
+        ("frequency_penalty", lambda v: -2 <= v <= 2, "from -2 to 2"),
+        ("stop", lambda v: all(v) and len(v) <= MAX_STOPS, f"at most {MAX_STOPS} texts that are not empty"),
+        ("seed", lambda v: 0 <= v < 2**31, "from 0 to 2147483647"),
+    ):
+        value = getattr(params, name)
+        if value is not None and not holds(value):
+            raise UnusableParamError(f"{name} cannot be {value!r}; it must be {wanted}.")
+
+
+def generate_arguments(params: GenerationParams) -> dict[str, Any]:
+    """The arguments of `generate` that go over those of MLflow's flavour."""
+    arguments: dict[str, Any] = {}
+    if params.temperature == 0:
+        # Greedy is no temperature to transformers, which refuses 0.
+        arguments |= {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    else:
+        if params.temperature is not None:
+            arguments["do_sample"] = True
+        if params.top_k is not None:
+            arguments["top_k"] = params.top_k
+    if params.repetition_penalty is not None:
+        arguments["repetition_penalty"] = params.repetition_penalty
+    if params.presence_penalty or params.frequency_penalty:
+        arguments["logits_processor"] = [Penalties(params.presence_penalty or 0.0, params.frequency_penalty or 0.0)]
+    if params.seed is not None:
+        arguments["custom_generate"] = _seeded(params.seed)
+    return arguments
+
+
+class Penalties:
+    """A logits processor: OpenAI's presence and frequency penalty, over the tokens of the answer alone."""
+
+    def __init__(self, presence: float, frequency: float) -> None:
+        self._presence, self._frequency = presence, frequency
+        self._prompt: int | None = None
+
+    def __call__(self, ids: Any, scores: Any) -> Any:
+        """`ids` (1, tokens so far), `scores` (1, vocabulary)."""
+        if self._prompt is None:
+            self._prompt = ids.shape[1]
+        answer = ids[:, self._prompt :]
+        counts = scores.new_zeros(scores.shape).scatter_add_(1, answer, scores.new_ones(answer.shape))
+        return scores - self._frequency * counts - self._presence * (counts > 0)
+
+
+class _Draw:
+    """The last logits processor: draws the token with a generator of its own, and leaves only that one possible."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._generator: Any = None
+
+    def __call__(self, _ids: Any, scores: Any) -> Any:
+        import torch
+
+        if self._generator is None:
+            self._generator = torch.Generator(device=scores.device).manual_seed(self._seed)
+        token = torch.multinomial(scores.softmax(-1), 1, generator=self._generator)
+        return torch.full_like(scores, -math.inf).scatter_(1, token, 0.0)
+
+
+def _seeded(seed: int) -> Callable[..., Any]:
+    """transformers' own decoding, but that the tokens are drawn by `seed` and not by torch's one generator for all threads.
+
+    A `custom_generate`, since that alone is given the processors whole: those handed to generate come before temperature,
+    top_k and top_p.
+    """
+
+    def decode(
+        model: Any,
+        input_ids: Any,
+        logits_processor: Any,
+        stopping_criteria: Any,
+        generation_config: Any,
+        **inputs: Any,
+    ) -> Any:
+        if generation_config.do_sample:
+            logits_processor = type(logits_processor)([*logits_processor, _Draw(seed)])
+            generation_config.do_sample = False  # the best token is now the one drawn
+        return model._sample(input_ids, logits_processor, stopping_criteria, generation_config, **inputs)
+
+    return decode
