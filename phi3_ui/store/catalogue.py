@@ -1,10 +1,10 @@
 """What the store holds: the chat-capable logged models, and what is known of each."""
 
-import json
 import logging
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,71 +14,25 @@ from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
+from phi3_ui.chat.contracts import contract_of
+from phi3_ui.chat.declared import Declared
+from phi3_ui.chat.templates import TEMPLATES
 from phi3_ui.errors import UserError
+from phi3_ui.store.access import answering, is_missing
+from phi3_ui.store.cards import AliasCard, ModelCard, ModelEntry, RunCard, VersionCard
+from phi3_ui.store.names import aliases_of, model_id_of, pages, versions_of
 
 ONNX_ARTIFACT = "phi3-mini-onnx"  # the artifact key of models/phi3_onnx.py, whose import would bring the engine in
+TEMPLATE_TAG = "phi3_ui.template"  # on a logged model: the prompt template that somebody picked for it
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ModelEntry:
-    """One chat-capable logged model. `contract` is `chat` or `prompt`; `created` is in UTC.
-
-    `engine` is what computes: `transformers`, `onnxruntime-genai`, or `python` for any other wrapper. `run_id` is None for a model logged outside a run, `preset` for one that no preset made.
-    """
-
-    name: str
-    model_id: str
-    uri: str
-    contract: str
-    flavor: str
-    engine: str
-    created: datetime
-    size_bytes: int | None
-    run_id: str | None
-    preset: str | None
-    tracking_uri: str
-
-
-@dataclass(frozen=True)
-class RunCard:
-    """The run that logged a model; times in UTC."""
-
-    run_id: str
-    name: str
-    experiment: str
-    status: str
-    started: datetime
-    params: dict[str, str]
-    metrics: dict[str, float]
-    tags: dict[str, str]
-
-
-@dataclass(frozen=True)
-class VersionCard:
-    """A registered version of the model; `aliases` are those that point at it."""
-
-    name: str
-    version: str
-    aliases: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """All that the page shows of a model. `signature` maps inputs, outputs and params to one line a field."""
-
-    entry: ModelEntry
-    title: str
-    license: str
-    context_length: int | None
-    signature: dict[str, tuple[str, ...]]
-    run: RunCard | None
-    versions: tuple[VersionCard, ...] = field(default=())
+__all__ = ["ONNX_ARTIFACT", "AliasCard", "Catalogue", "ModelCard", "ModelEntry", "RunCard", "VersionCard"]
 
 
 class Catalogue:
-    """Read-only views of one tracking store. All methods raise UserError("store_unreachable") when it does not answer."""
+    """Views of one tracking store. All methods raise UserError("store_unreachable") when it does not answer."""
 
     def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = tracking_uri
@@ -93,25 +47,41 @@ class Catalogue:
             entries = [self._entry(model) for model in self._ready_models()]
             return [entry for entry in entries if entry is not None]
 
-    def find(self, model_id: str | None) -> ModelEntry:
-        """The model with this id. UserError: no_model without an id, model_gone if it is not there or no chat model."""
-        if not model_id:
+    def find(self, key: str | None) -> ModelEntry:
+        """The model that `key` names, in any of the ways of names.py.
+
+        UserError: no_model without a key, model_gone if it is not there or no chat model.
+        """
+        if not key:
             raise UserError("no_model")
         with self._answering():
-            try:
-                model = self._mlflow.get_logged_model(model_id)
-            except MlflowException as error:
-                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                    raise UserError("model_gone") from error
-                raise
-            entry = self._entry(model) if model.status == LoggedModelStatus.READY else None
+            entry = self._entry(self._ready(model_id_of(self._mlflow, key)))
         if entry is None:
             raise UserError("model_gone")
         return entry
 
-    def card(self, model_id: str) -> ModelCard:
-        """Everything known of one model. UserError: model_gone."""
+    def aliases(self) -> list[AliasCard]:
+        """The aliases of the registry that point at chat-capable models, by name."""
+        with self._answering():
+            return [card for card in aliases_of(self._mlflow) if self._is_chat_model(card.model_id)]
+
+    def set_template(self, model_id: str, key: str) -> bool:
+        """Keep the picked prompt template, a key of TEMPLATES, with the model. False if the store may not be written."""
+        if key not in TEMPLATES:
+            raise ValueError(f"no template is called {key}")
         entry = self.find(model_id)
+        try:
+            with self._answering():
+                self._mlflow.set_logged_model_tags(entry.model_id, {TEMPLATE_TAG: key})
+        except UserError as error:
+            if error.code != "store_read_only":
+                raise
+            return False
+        return True
+
+    def card(self, key: str) -> ModelCard:
+        """Everything known of one model. UserError: model_gone."""
+        entry = self.find(key)
         with self._answering():
             info = Model.load(entry.uri)
             declared: dict[str, Any] = info.metadata or {}
@@ -122,7 +92,7 @@ class Catalogue:
                 context_length=declared.get("context_length"),
                 signature=_signature(info),
                 run=self._run(entry.run_id) if entry.run_id else None,
-                versions=tuple(self._versions(model_id)),
+                versions=tuple(versions_of(self._mlflow, entry.model_id)),
             )
 
     @property
@@ -134,15 +104,35 @@ class Catalogue:
                 self._client = MlflowClient(self.tracking_uri)
             return self._client
 
-    def _answering(self) -> "_Answering":
-        return _Answering(self.tracking_uri)
+    def _answering(self) -> AbstractContextManager[None]:
+        return answering(self.tracking_uri)
+
+    def _ready(self, model_id: str | None) -> LoggedModel:
+        """UserError: model_gone if there is none with this id, or it is not whole."""
+        try:
+            model = self._mlflow.get_logged_model(model_id) if model_id else None
+        except MlflowException as error:
+            if is_missing(error):
+                raise UserError("model_gone") from error
+            raise
+        if model is None or model.status != LoggedModelStatus.READY:
+            raise UserError("model_gone")
+        return model
+
+    def _is_chat_model(self, model_id: str) -> bool:
+        try:
+            return self._entry(self._ready(model_id)) is not None
+        except UserError as error:
+            if error.code != "model_gone":
+                raise
+            return False
 
     def _ready_models(self) -> Iterator[LoggedModel]:
-        experiments = [experiment.experiment_id for experiment in _pages(self._mlflow.search_experiments)]
+        experiments = [experiment.experiment_id for experiment in pages(self._mlflow.search_experiments)]
         if not experiments:
             return
         newest_first = [{"field_name": "creation_timestamp", "ascending": False}]
-        for model in _pages(self._mlflow.search_logged_models, experiment_ids=experiments, order_by=newest_first):
+        for model in pages(self._mlflow.search_logged_models, experiment_ids=experiments, order_by=newest_first):
             # SQLite stores find nothing for a filter on status.
             if model.status == LoggedModelStatus.READY:
                 yield model
@@ -155,18 +145,21 @@ class Catalogue:
                 # Its files are gone or out of reach: it cannot be chatted with now, and is looked at again next time.
                 logger.warning("The logged model %s (%s) cannot be read: %s", model.name, model.model_id, error)
                 return None
-        return self._entries[model.model_id]
+        entry = self._entries[model.model_id]
+        picked = model.tags.get(TEMPLATE_TAG)  # unlike the rest, tags change
+        return entry and replace(entry, template=picked if picked in TEMPLATES else None)
 
     def _read_entry(self, model: LoggedModel) -> ModelEntry | None:
         info = Model.load(f"models:/{model.model_id}")
-        contract = _contract(info)
+        declared = Declared.of(info)
+        contract = contract_of(declared)
         if contract is None:
             return None
         return ModelEntry(
             name=model.name,
             model_id=model.model_id,
             uri=f"models:/{model.model_id}",
-            contract=contract,
+            contract=contract.name,
             flavor="transformers" if "transformers" in info.flavors else "pyfunc",
             engine=_engine(info),
             created=_utc(model.creation_timestamp),
@@ -174,13 +167,16 @@ class Catalogue:
             run_id=model.source_run_id,
             preset=model.tags.get("preset") or None,
             tracking_uri=self.tracking_uri,
+            needs_template=contract.needs_template(declared),
+            honours=tuple(sorted(contract.honours(declared))),
+            streamable=declared.streamable,
         )
 
     def _run(self, run_id: str) -> RunCard | None:
         try:
             run = self._mlflow.get_run(run_id)
         except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            if is_missing(error):
                 return None
             raise
         return RunCard(
@@ -193,44 +189,6 @@ class Catalogue:
             metrics=dict(run.data.metrics),
             tags={name: value for name, value in run.data.tags.items() if not name.startswith("mlflow.")},
         )
-
-    def _versions(self, model_id: str) -> Iterator[VersionCard]:
-        # The registry cannot be searched by model id; the model's own tag names the versions made of it.
-        tag = self._mlflow.get_logged_model(model_id).tags.get("mlflow.modelVersions", "[]")
-        for made in json.loads(tag):
-            name, version = made["name"], str(made["version"])
-            try:
-                aliases = self._mlflow.get_registered_model(name).aliases
-            except MlflowException as error:
-                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                    continue
-                raise
-            yield VersionCard(name, version, tuple(a for a, at in sorted(aliases.items()) if str(at) == version))
-
-
-class _Answering:
-    """Turns what the store's client raises into one sentence for a person."""
-
-    def __init__(self, tracking_uri: str) -> None:
-        self._uri = tracking_uri
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, (MlflowException, OSError)):
-            detail = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise UserError("store_unreachable", uri=self._uri, detail=detail) from error
-
-
-def _contract(info: Model) -> str | None:
-    """The contract a model declares: ours by name, or MLflow's own chat task of the transformers flavour; else None."""
-    declared: dict[str, Any] = info.metadata or {}
-    if declared.get("contract") == "prompt":
-        return "prompt" if "chat_template" in declared else None
-    if declared.get("contract") == "chat" or declared.get("task") == "llm/v1/chat":
-        return "chat" if "transformers" in info.flavors else None
-    return None
 
 
 def _engine(info: Model) -> str:
@@ -245,16 +203,6 @@ def _signature(info: Model) -> dict[str, tuple[str, ...]]:
         return {}
     parts = {"inputs": signature.inputs, "outputs": signature.outputs, "params": signature.params}
     return {name: tuple(str(field) for field in part) for name, part in parts.items() if part is not None}
-
-
-def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
-    token = None
-    while True:
-        page = search(**arguments, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _utc(milliseconds: int) -> datetime:

@@ -1,0 +1,76 @@
+"""What the store holds, as values: a model in the list, and all that is known of one."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One chat-capable logged model. `contract` is the name of one of CONTRACTS; `created` is in UTC.
+
+    `engine` is what computes: `transformers`, `onnxruntime-genai`, or `python` for any other wrapper. `run_id` is None for
+    a model logged outside a run, `preset` for one that no preset made. `template` is the key of the prompt template picked
+    for it in the store, of which it `needs_template`. `honours` names the settings that have an effect.
+    """
+
+    name: str
+    model_id: str
+    uri: str
+    contract: str
+    flavor: str
+    engine: str
+    created: datetime
+    size_bytes: int | None
+    run_id: str | None
+    preset: str | None
+    tracking_uri: str
+    template: str | None = None
+    needs_template: bool = False
+    honours: tuple[str, ...] = ()
+    streamable: bool = False
+
+
+@dataclass(frozen=True)
+class RunCard:
+    """The run that logged a model; times in UTC."""
+
+    run_id: str
+    name: str
+    experiment: str
+    status: str
+    started: datetime
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class VersionCard:
+    """A registered version of the model; `aliases` are those that point at it."""
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AliasCard:
+    """An alias of the registry, the version it points at, and the logged model behind that."""
+
+    name: str
+    alias: str
+    version: str
+    model_id: str
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """All that the page shows of a model. `signature` maps inputs, outputs and params to one line a field."""
+
+    entry: ModelEntry
+    title: str
+    license: str
+    context_length: int | None
+    signature: dict[str, tuple[str, ...]]
+    run: RunCard | None
+    versions: tuple[VersionCard, ...] = field(default=())
