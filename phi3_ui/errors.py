@@ -15,10 +15,34 @@ SENTENCES = {
     "answer_failed": "{model} could not answer: {detail}. The details are in {log}; change the question or the settings and send it again.",
     "refused": "{model} refused the question: {detail}",
     "bad_template": "The chat template of {model} does not take this conversation: {detail}. Start a new chat, or pick another model.",
+    "no_template": "{model} declares no prompt template. Pick one in the panel at the right.",
     "too_many_models": "{count} models are answering at this moment, which is as many as may be loaded at once. "
     "Try again when one is done, or raise PHI3_UI_MAX_LOADED_MODELS.",
     "model_busy": "{model} is answering someone. Unload it when the answer is done.",
     "unknown_preset": "There is no preset {preset}; there are: {known}. Set PHI3_UI_PRESET to one of them.",
+    "no_such_device": "{name} has no ONNX model for the device {device}; it has: {known}. Choose one of them.",
+    "nothing_to_log": "No weights are named. Name a preset, or a hub id or a folder for the pipeline or the ONNX model.",
+    "two_onnx_sources": "An ONNX model is either taken as it is or built. Name one source for it, not two.",
+    "not_a_source": "{value} is neither a folder on this machine nor a hub id such as microsoft/Phi-3-mini-4k-instruct. "
+    "Check its spelling.",
+    "bad_seed": "The seed cannot be {value}. Make it a whole number from 0 to 2147483647, or leave it empty.",
+    "already_adding": "{name} is being added. Wait until it is done, or cancel it.",
+    "not_registered": "{model} is not registered. Register it with `python -m phi3_ui register`, then promote it.",
+    "not_allowed": "Changing models is off on this server. Who runs it sets PHI3_UI_MANAGE=1 to allow it.",
+    "cancelled": "Cancelled. What was downloaded is kept: adding the same model again goes on from there.",
+    "no_such_model": "No chat model of the tracking store is called {model}. “python -m phi3_ui list” shows those there are.",
+    "version_gone": "{name} has no version or alias {version} any more. Look at the list again, then choose another.",
+    "bad_alias": "{alias} cannot be an alias: letters, digits, - and _ are allowed, but not “latest”, and not v with a number. Choose another.",
+    "bad_model_name": "{name} cannot be the name of a registered model: it must not be empty, nor hold / or :. Choose another.",
+    "store_read_only": "The tracking store {uri} may not be changed from here ({detail}). "
+    "Ask who keeps it for the right to write, or set MLFLOW_TRACKING_URI to a store of your own.",
+    "needs_yes": "Removing {model} deletes its files for good. Add --yes if that is meant.",
+    "cannot_relog": "{model} was logged by other code, or its files are not whole, so it cannot be logged again from here. "
+    "Log it again with the program that made it.",
+    "questions_unreadable": "The questions in {file} cannot be read ({detail}). Give a .txt, .jsonl or .csv file in UTF-8.",
+    "question_missing": "Line {line} of {file} asks nothing. Give it a prompt, or messages that end with the user's.",
+    "no_questions": "{file} holds no question. Write one a line (.txt), or in the field prompt (.jsonl, .csv).",
+    "not_honoured": "{model} does not take {option}. Leave it out.",
     "unexpected": "Something went wrong ({detail}). It was logged with its trace; try again.",
 }
 

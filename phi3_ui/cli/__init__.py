@@ -1,0 +1,64 @@
+"""`python -m phi3_ui …`: the same services without a browser."""
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+
+from phi3_ui.cli import chat, evaluate, log, store
+from phi3_ui.cli.app import App
+from phi3_ui.errors import UserError
+from phi3_ui.settings import Settings
+from phi3_ui.store.catalogue import Catalogue
+
+_INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit: 0, or 1 with one sentence on standard error, or 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="python -m phi3_ui",
+        description="Phi-3 Chat on MLflow, without a browser.",
+        epilog="A MODEL is a model id, a name (the newest of that name), name@alias, name/version, or a models:/ URI.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for group in (log, store, chat, evaluate):
+        group.add_to(commands)
+    parsed, left = parser.parse_known_args(arguments)
+    if getattr(parsed, "prompt", "") is None and len(left) == 1 and not left[0].startswith("-"):
+        parsed.prompt = left.pop()  # argparse finds an argument that may be left out only before the options
+    if left:
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    for library in ("mlflow", "alembic"):  # what they have to say, an error's sentence says
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    try:
+        settings = Settings.read()
+        code = _run(parsed, settings)
+        sys.stdout.flush()
+    except UserError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:  # who read our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(code)
+
+
+def _run(parsed: argparse.Namespace, settings: Settings) -> int:
+    """The exit code of a command; UserError for all that goes wrong but a closed pipe."""
+    try:
+        settings.logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError("not_writable", folder=str(settings.home)) from error
+    try:
+        return int(parsed.run(App(settings, Catalogue(settings.tracking_uri)), parsed) or 0)
+    except (UserError, BrokenPipeError):
+        raise
+    except PermissionError as error:
+        raise UserError("not_writable", folder=str(error.filename or settings.home)) from error
+    except Exception as error:
+        with (settings.logs / "command.log").open("a", encoding="utf-8") as trace:
+            traceback.print_exc(file=trace)
+        raise UserError("unexpected", detail=type(error).__name__) from error

@@ -1,0 +1,120 @@
+"""`chat`: the answer streams to standard output as it comes, with what it took on standard error after it."""
+
+import argparse
+import json
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from phi3_ui.chat.conversation import Answer, Conversation
+from phi3_ui.chat.service import RunningTurn
+from phi3_ui.cli.app import App, add_command, add_json, add_model, add_params, params_of, spec_of
+from phi3_ui.errors import UserError
+from phi3_ui.evaluate import row_of
+from phi3_ui.host.pool import Pool
+from phi3_ui.ui.i18n import tr
+
+_INTERVAL = 0.03  # seconds between looks at the answer
+
+# What a terminal would obey, but for tab and new line; a model may write anything.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def add_to(commands: Any) -> None:
+    words = "ask one question, or read questions line by line until the end of input"
+    parser = add_command(commands, "chat", _chat, words)
+    add_model(parser)
+    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="the one question")
+    add_params(parser)
+    add_json(parser, "one JSON object a line for each answer")
+
+
+def _chat(app: App, parsed: argparse.Namespace) -> int:
+    """Exit code 1 if an answer failed. Ctrl-C stops an answer; a second one, or one between answers, leaves."""
+    entry = app.find(parsed.model)
+    params, spec = params_of(entry, parsed), spec_of(entry, parsed)
+    pool = Pool(app.settings.logs, 1, app.settings.idle_seconds)
+    conversation, failed = Conversation(), False
+    try:
+        pool.model(spec)  # loads while the first question is typed
+        for question in [parsed.prompt] if parsed.prompt is not None else _questions():
+            conversation = conversation.ask(question)
+            answers: list[Answer] = []
+            turn = RunningTurn(
+                conversation, lambda: pool.model(spec), entry.name, parsed.system, params, answers.append
+            ).start()
+            with _stopped_by_interrupt(turn):
+                _show(turn, silent=parsed.json)
+            conversation = conversation.answered(answers[0])
+            failed |= answers[0].error is not None
+            if parsed.json:
+                print(json.dumps({"model": entry.name, "question": question, **row_of(answers[0])}), flush=True)
+            else:
+                print(usage_line(answers[0]), file=sys.stderr, flush=True)
+    finally:
+        pool.close()
+    return int(failed)
+
+
+def _questions() -> Iterator[str]:
+    """The lines of standard input that say something, asked for where a person types them."""
+    typed = sys.stdin.isatty() and sys.stdout.isatty()
+    while True:
+        try:
+            line = input("> " if typed else "").strip()
+        except EOFError:
+            return
+        if line:
+            yield line
+
+
+def _show(turn: RunningTurn, silent: bool) -> None:
+    """Write the text of the turn as it comes, to its end."""
+    shown, loading = 0, False
+    for state in turn.states(_INTERVAL):
+        if state.phase == "loading" and not loading:
+            loading = True
+            print(tr("en", "wait.loading"), file=sys.stderr, flush=True)
+        if silent:
+            continue
+        piece = state.text[shown:]
+        shown = len(state.text)
+        print(_CONTROL.sub("�", piece) if sys.stdout.isatty() else piece, end="", flush=True)
+    if shown:
+        print(flush=True)
+
+
+@contextmanager
+def _stopped_by_interrupt(turn: RunningTurn) -> Iterator[None]:
+    """Ctrl-C in the block stops the turn, which then ends; a second one is a KeyboardInterrupt."""
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        turn.stop()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def usage_line(answer: Answer) -> str:
+    """What an answer took, in one line; the sentence of its error, if it has one."""
+    if answer.error:
+        code, values = answer.error
+        return str(UserError(code, **values))
+    usage, timings = answer.usage, answer.timings
+    parts = [
+        tr("en", "unknown")
+        if usage is None
+        else tr("en", "tokens", prompt=usage.prompt_tokens, completion=usage.completion_tokens)
+    ]
+    if timings and timings.time_to_first_token is not None:
+        parts.append(f"{timings.time_to_first_token:.2f} s")
+    if timings and timings.tokens_per_second is not None:
+        parts.append(tr("en", "rate", rate=f"{timings.tokens_per_second:.1f}"))
+    return " · ".join([*parts, tr("en", f"finish.{answer.finish_reason}")])

@@ -1,0 +1,45 @@
+"""`evaluate`: questions from a file, answers and figures into a run of the tracking store."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from models.tracking import Store
+from phi3_ui.cli.app import App, add_command, add_json, add_model, add_params, params_of, print_json, spec_of
+from phi3_ui.evaluate import Evaluation, read_questions
+from phi3_ui.host.pool import Pool
+
+
+def add_to(commands: Any) -> None:
+    parser = add_command(commands, "evaluate", _evaluate, "ask a model what a file asks, and log answers and figures")
+    add_model(parser)
+    parser.add_argument(
+        "file", metavar="FILE", type=Path, help=".txt, a question a line; .jsonl or .csv, in the field prompt"
+    )
+    parser.add_argument("--output", metavar="FILE", type=Path, help="write the answers there too, as .jsonl")
+    add_params(parser)
+    add_json(parser, "the run's id and metrics as one JSON object")
+
+
+def _evaluate(app: App, parsed: argparse.Namespace) -> int:
+    """Exit code 1 if no question was answered."""
+    entry = app.find(parsed.model)
+    params, questions = params_of(entry, parsed), read_questions(parsed.file, parsed.system)
+    pool = Pool(app.settings.logs, 1, app.settings.idle_seconds)
+    try:
+        evaluation = Evaluation(entry, pool.model(spec_of(entry, parsed)), params, parsed.file)
+        done = evaluation.run(Store(app.settings.tracking_uri, app.settings.artifacts), questions, _progress)
+    finally:
+        pool.close()
+    if parsed.output:
+        done.write(parsed.output)
+    if parsed.json:
+        print_json({"run_id": done.run_id, "metrics": done.metrics})
+    else:
+        print(done.run_id)
+    return int(done.metrics["answers"] == 0)
+
+
+def _progress(done: int, total: int) -> None:
+    print(f"{done} / {total}", file=sys.stderr, flush=True)
