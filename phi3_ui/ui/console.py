@@ -1,12 +1,12 @@
 """The same words as the page's, for a terminal. Imports no Gradio."""
 
-from phi3_ui.setup import STAGES, SetupState
+from phi3_ui.jobs import JobState
 from phi3_ui.ui.i18n import tr, tr_error
 
 _shown: list[str] = []
 
 
-def show_setup(state: SetupState) -> None:
+def show_setup(state: JobState) -> None:
     """Print a line where the stage, or the tenth of the whole that is done, has changed."""
     line = setup_line(state)
     if line and line not in _shown[-1:]:
@@ -14,7 +14,7 @@ def show_setup(state: SetupState) -> None:
         print(line, flush=True)
 
 
-def setup_line(state: SetupState) -> str:
+def setup_line(state: JobState) -> str:
     """The set-up in one line; empty while there is nothing to say."""
     if state.error:
         return f"{tr('en', 'setup.failed')} {tr_error('en', state.error)}"
@@ -22,5 +22,5 @@ def setup_line(state: SetupState) -> str:
         return tr("en", "setup.waiting")
     if state.stage is None:
         return ""
-    step = tr("en", "setup.step", step=list(STAGES).index(state.stage) + 1, steps=len(STAGES))
+    step = tr("en", "setup.step", step=state.step + 1, steps=len(state.stages))
     return f"{step} · {tr('en', f'setup.{state.stage}')} · {int(10 * state.fraction) * 10} %"

@@ -3,13 +3,12 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.chat.service import RunningTurn
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
@@ -17,6 +16,7 @@ from phi3_ui.host.pool import Pool
 from phi3_ui.host.wire import ModelSpec
 from phi3_ui.setup import Setup
 from phi3_ui.store.catalogue import Catalogue, ModelEntry
+from phi3_ui.store.doctor import examine
 from phi3_ui.ui import panels
 from phi3_ui.ui.convert import chatbot_messages
 from phi3_ui.ui.i18n import language_of, tr, tr_error
@@ -30,6 +30,10 @@ Updates = dict[Any, Any]
 DRAW_EVERY = 0.05 if (os.cpu_count() or 1) >= 4 else 0.2
 DRAW_LONG_EVERY = 2 * DRAW_EVERY
 _LONG = 50  # turns
+
+# The words under a control that say what its values mean.
+INFOS = {"temperature": "temperature_info", "top_k": "top_k_info", "stop": "stop_info", "seed": "seed_info"}
+
 _LOOK_EVERY = 0.5  # seconds between looks at a model that loads
 
 
@@ -44,6 +48,8 @@ class Page:
     ticker: gr.Timer
     chats: gr.Radio
     picker: gr.Dropdown
+    template: gr.Dropdown
+    controls: Mapping[str, Any]  # by the name of the field of GenerationParams that each sets
     status: gr.HTML
     unload: gr.Button
     chatbot: gr.Chatbot
@@ -52,6 +58,7 @@ class Page:
     stop: gr.Button
     usage: gr.HTML
     card: gr.HTML
+    relog: gr.Button
 
 
 class Handlers:
@@ -66,7 +73,7 @@ class Handlers:
 
     def tick(self, request: gr.Request) -> Updates:
         """The set-up's progress; once it is done, the chat."""
-        page, session = self._page, self._session(request)
+        page, session = self._page, self.session(request)
         state = self._setup.state
         if state.phase == "done":
             models = self.list_models(request)
@@ -93,43 +100,80 @@ class Handlers:
     # Models
 
     def list_models(self, request: gr.Request) -> Updates:
-        """The picker's choices as the store has them now; the picked model stays picked while it is there."""
-        page, session = self._page, self._session(request)
+        """The picker's choices as the store has them now; what is picked stays picked while it is there."""
+        return self.listed(self.session(request))
+
+    def listed(self, session: Session) -> Updates:
+        page, language = self._page, session.language
         try:
-            entries = self._catalogue.models()
+            entries, aliases = self._catalogue.models(), self._catalogue.aliases()
         except UserError as error:
-            return {page.status: panels.problem(tr_error(session.language, error))}
-        ids = [entry.model_id for entry in entries]
-        if session.model_id not in ids:
-            session.model_id = ids[0] if ids else None
-        choices = [(panels.picker_label(session.language, entry), entry.model_id) for entry in entries]
-        updates: Updates = {page.picker: gr.Dropdown(choices=choices, value=session.model_id)}
+            return {page.status: panels.problem(tr_error(language, error))}
+        choices = [(panels.picker_label(language, entry), entry.model_id) for entry in entries]
+        choices += [
+            (panels.alias_label(language, alias.name, alias.alias, alias.version), f"{alias.name}@{alias.alias}")
+            for alias in aliases
+        ]
+        keys = [key for _, key in choices]
+        if session.picked not in keys:
+            session.picked = keys[0] if keys else None
+        updates: Updates = {page.picker: gr.Dropdown(choices=choices, value=session.picked)}
         if not entries:
-            updates[page.status] = panels.problem(tr(session.language, "store_empty"))
+            updates[page.status] = panels.problem(tr(language, "store_empty"))
         return updates
 
-    def pick(self, model_id: str | None, request: gr.Request) -> Iterator[Updates]:
+    def pick(self, key: str | None, request: gr.Request) -> Iterator[Updates]:
         """Show a model's card, load it, and say how the load goes until it has ended or another model is picked."""
-        page, session = self._page, self._session(request)
-        session.model_id = model_id or None
+        session = self.session(request)
+        session.picked, session.model_id = key or None, None
         try:
-            entry = self._catalogue.find(model_id)
-            yield {page.card: panels.card_panel(session.language, self._catalogue.card(entry.model_id))}
+            entry = self._catalogue.find(key)
+            session.model_id = entry.model_id
+            yield self._card(session, entry)
             model = self._pool.model(_spec(entry))
         except UserError as error:
-            yield {page.status: panels.problem(tr_error(session.language, error))}
+            yield {self._page.status: panels.problem(tr_error(session.language, error))}
             return
-        while not model.ready.done() and session.model_id == model_id:
+        while not model.ready.done() and session.picked == key:
             yield self._status(session)
             self._wait_for_load(model.ready)
-        if session.model_id == model_id:
+        if session.picked == key:
             yield self._status(session)
 
+    def shown_model(self, session: Session) -> Updates:
+        """The picker and the picked model's card, as the store has them now."""
+        updates = self.listed(session)
+        if not session.picked:
+            return updates
+        try:
+            return {**updates, **self._card(session, self._catalogue.find(session.picked))}
+        except UserError as error:
+            return {**updates, self._page.status: panels.problem(tr_error(session.language, error))}
+
+    def _card(self, session: Session, entry: ModelEntry) -> Updates:
+        """The model's card and state of health, and the controls that it heeds."""
+        page, language = self._page, session.language
+        card = self._catalogue.card(entry.model_id)
+        diagnosis = examine(self._catalogue.tracking_uri, entry.model_id)
+        template = session.templates.get(entry.model_id) or entry.template
+        return {
+            page.card: panels.card_panel(language, card, diagnosis),
+            page.relog: gr.Button(visible=diagnosis.ours and diagnosis.severity != "ok"),
+            page.template: gr.Dropdown(visible=entry.needs_template, value=template),
+            **{component: self._control(language, name, entry) for name, component in page.controls.items()},
+        }
+
+    @staticmethod
+    def _control(language: str, name: str, entry: ModelEntry) -> Any:
+        heeded = name in entry.honours
+        info = tr(language, INFOS[name]) if name in INFOS else ""
+        return gr.update(interactive=heeded, info=info if heeded else tr(language, "control_off"))
+
     def status(self, request: gr.Request) -> Updates:
-        return self._status(self._session(request))
+        return self._status(self.session(request))
 
     def unload(self, request: gr.Request) -> Updates:
-        session = self._session(request)
+        session = self.session(request)
         try:
             self._pool.unload(session.model_id or "")
         except UserError as error:
@@ -160,15 +204,21 @@ class Handlers:
     def send(
         self,
         text: str,
-        model_id: str | None,
+        key: str | None,
         system: str,
         temperature: float,
         top_p: float,
         max_tokens: float,
+        top_k: float | None,
+        stop: str,
+        seed: str,
+        repetition_penalty: float,
+        presence_penalty: float,
+        frequency_penalty: float,
         request: gr.Request,
     ) -> Iterator[Updates]:
         """Ask, and draw the answer as it comes. What was typed stays in its box if it cannot be asked."""
-        page, session = self._page, self._session(request)
+        page, session = self._page, self.session(request)
         chat = session.current
         unchanged = {page.message: gr.skip()}
         if not text.strip():
@@ -179,7 +229,18 @@ class Handlers:
             yield unchanged
             return
         try:
-            entry = self._catalogue.find(model_id)
+            entry = self._catalogue.find(key)
+            given: dict[str, Any] = {
+                "max_tokens": int(max_tokens),
+                "temperature": float(temperature),
+                "top_p": float(top_p),
+                "top_k": None if top_k is None else int(top_k),
+                "stop": tuple(line for line in stop.splitlines() if line),
+                "seed": _seed(seed),
+                "repetition_penalty": repetition_penalty,
+                "presence_penalty": presence_penalty,
+                "frequency_penalty": frequency_penalty,
+            }
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
             yield unchanged
@@ -189,11 +250,13 @@ class Handlers:
         chat.conversation = chat.conversation.ask(text)
         turn = chat.running = RunningTurn(
             chat.conversation,
-            lambda: self._model(entry),
+            lambda: self._pool.model(_spec(entry)),
             panels.answer_label(session.language, entry),
             system,
-            GenerationParams(max_tokens=int(max_tokens), temperature=float(temperature), top_p=float(top_p)),
+            # What a model does not take is shown as off: it is not sent.
+            GenerationParams(**{name: value for name, value in given.items() if name in entry.honours}),
             chat.keep,
+            session.templates.get(entry.model_id) or entry.template,
         )
         turn.start()
         yield {page.message: "", **self._drawn_chat(session), **self._chats(session), **self._buttons(running=True)}
@@ -207,30 +270,27 @@ class Handlers:
 
     def stop(self, request: gr.Request) -> None:
         """Stop the answer of the shown chat; its last words are drawn by the event that asked."""
-        if running := self._session(request).current.running:
+        if running := self.session(request).current.running:
             running.stop()
 
     def new_chat(self, request: gr.Request) -> Updates:
-        session = self._session(request)
+        session = self.session(request)
         session.new_chat()
         return self._shown_chat(session)
 
     def open_chat(self, number: int | None, request: gr.Request) -> Updates:
-        session = self._session(request)
+        session = self.session(request)
         if number is not None:
             session.open(number)
         return self._shown_chat(session)
 
     def after_turn(self, request: gr.Request) -> Updates:
         """What changes once an answer has ended: usage, the list of chats, the model's state."""
-        session = self._session(request)
+        session = self.session(request)
         return {**self._usage(session), **self._chats(session), **self._status(session)}
 
     def leave(self, request: gr.Request) -> None:
         self._sessions.close(str(request.session_hash))
-
-    def _model(self, entry: ModelEntry) -> ChatModel:
-        return self._pool.model(_spec(entry))
 
     def _shown_chat(self, session: Session) -> Updates:
         """Everything that shows the current chat."""
@@ -258,7 +318,7 @@ class Handlers:
     def _buttons(self, running: bool) -> Updates:
         return {self._page.send: gr.Button(visible=not running), self._page.stop: gr.Button(visible=running)}
 
-    def _session(self, request: gr.Request) -> Session:
+    def session(self, request: gr.Request) -> Session:
         language = language_of(request.headers.get("accept-language"))
         return self._sessions.of(str(request.session_hash), language)
 
@@ -270,3 +330,12 @@ def _short(chat: Chat) -> str:
 
 def _spec(entry: ModelEntry) -> ModelSpec:
     return ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri)
+
+
+def _seed(text: str) -> int | None:
+    """UserError("bad_seed") for what is no whole number below 2³¹."""
+    if not text.strip():
+        return None
+    if not text.strip().isdecimal() or int(text) >= 2**31:
+        raise UserError("bad_seed", value=text.strip())
+    return int(text)

@@ -2,21 +2,24 @@
 
 import gradio as gr
 
+from phi3_ui.chat.templates import TEMPLATES
 from phi3_ui.host.pool import Pool
+from phi3_ui.settings import Settings
 from phi3_ui.setup import Setup
 from phi3_ui.store.catalogue import Catalogue
 from phi3_ui.ui.handlers import Handlers, Page
 from phi3_ui.ui.i18n import TEXTS
+from phi3_ui.ui.manage import ManageHandlers
+from phi3_ui.ui.manage_layout import manage_panels, parameter_controls, wire_manage
 from phi3_ui.ui.sessions import Sessions
+from phi3_ui.ui.texts import I18N
 from phi3_ui.ui.theme import SHUT_DRAWERS
-
-I18N = gr.I18n(**TEXTS)
 
 _SETUP_EVERY = 0.5  # seconds
 _STATUS_EVERY = 5.0
 
 
-def build_ui(catalogue: Catalogue, pool: Pool, setup: Setup) -> gr.Blocks:
+def build_ui(settings: Settings, catalogue: Catalogue, pool: Pool, setup: Setup) -> gr.Blocks:
     """The page over its collaborators; the caller launches it."""
     t = I18N
     with gr.Blocks(title=TEXTS["en"]["title"], fill_width=True, fill_height=True, analytics_enabled=False) as blocks:
@@ -65,13 +68,21 @@ def build_ui(catalogue: Catalogue, pool: Pool, setup: Setup) -> gr.Blocks:
                 unload = gr.Button(t("unload"), size="sm", min_width=80, interactive=False, elem_id="phi3-unload")
             with gr.Accordion(t("usage"), open=True):
                 usage = gr.HTML(elem_id="phi3-usage")
+            template = gr.Dropdown(
+                choices=[(words.title, key) for key, words in TEMPLATES.items()],
+                value=None,
+                visible=False,
+                label=t("template"),
+                info=t("template_info"),
+                elem_id="phi3-template",
+            )
             with gr.Accordion(t("settings"), open=False, elem_id="phi3-settings"):
                 system = gr.Textbox("", label=t("system_prompt"), info=t("system_info"), lines=2, max_lines=8)
-                temperature = gr.Slider(0, 2, 0.2, step=0.05, label=t("temperature"), info=t("temperature_info"))
-                top_p = gr.Slider(0.05, 1, 0.95, step=0.05, label=t("top_p"))
-                max_tokens = gr.Slider(1, 4096, 512, step=1, label=t("max_tokens"))
+                controls = parameter_controls()
             with gr.Accordion(t("metadata"), open=True):
                 card = gr.HTML(elem_id="phi3-card")
+                relog = gr.Button(t("relog"), size="sm", visible=False, elem_id="phi3-relog")
+            manage = manage_panels(settings, template, relog)
 
         ticker = gr.Timer(_SETUP_EVERY)
         status_ticker = gr.Timer(_STATUS_EVERY)
@@ -83,6 +94,8 @@ def build_ui(catalogue: Catalogue, pool: Pool, setup: Setup) -> gr.Blocks:
             ticker=ticker,
             chats=chats,
             picker=picker,
+            template=template,
+            controls=controls,
             status=status,
             unload=unload,
             chatbot=chatbot,
@@ -91,11 +104,13 @@ def build_ui(catalogue: Catalogue, pool: Pool, setup: Setup) -> gr.Blocks:
             stop=stop,
             usage=usage,
             card=card,
+            relog=relog,
         )
         handlers = Handlers(page, catalogue, pool, setup, Sessions())
 
         quiet = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
         model_outputs = [status, unload]
+        card_outputs = [card, relog, template, *controls.values()]
         chat_outputs = [chatbot, usage, chats, send, stop]
         ready_outputs = [setup_view, setup_panel, retry_setup, chat_view, ticker, picker, status, *chat_outputs]
 
@@ -108,7 +123,7 @@ def build_ui(catalogue: Catalogue, pool: Pool, setup: Setup) -> gr.Blocks:
         picker.change(
             handlers.pick,
             picker,
-            [card, *model_outputs],
+            [*card_outputs, *model_outputs],
             show_progress="hidden",
             concurrency_limit=None,
             trigger_mode="multiple",
@@ -117,7 +132,7 @@ def build_ui(catalogue: Catalogue, pool: Pool, setup: Setup) -> gr.Blocks:
         asked = gr.on(
             [message.submit, send.click],
             handlers.send,
-            [message, picker, system, temperature, top_p, max_tokens],
+            [message, picker, system, *controls.values()],
             [message, chatbot, send, stop, chats],
             show_progress="hidden",
             concurrency_limit=None,
@@ -128,5 +143,7 @@ def build_ui(catalogue: Catalogue, pool: Pool, setup: Setup) -> gr.Blocks:
         stop.click(handlers.stop, None, None, **quiet)
         new_chat.click(handlers.new_chat, None, chat_outputs, **quiet)
         chats.input(handlers.open_chat, chats, chat_outputs, **quiet)
+        managing = ManageHandlers(manage.page, settings, catalogue, handlers.session, handlers.shown_model)
+        wire_manage(manage, managing, [picker, status, *card_outputs])
         blocks.unload(handlers.leave)
     return blocks

@@ -5,8 +5,10 @@ from html import escape
 
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.types import Delivery, Usage
-from phi3_ui.setup import STAGES, SetupState
+from phi3_ui.jobs import JobState
+from phi3_ui.recipes import BYTES
 from phi3_ui.store.catalogue import ModelCard, ModelEntry
+from phi3_ui.store.doctor import Diagnosis
 from phi3_ui.ui.i18n import tr, tr_error
 
 Rows = Iterable[tuple[str, str]]
@@ -15,6 +17,10 @@ Rows = Iterable[tuple[str, str]]
 def picker_label(language: str, entry: ModelEntry) -> str:
     engine = tr(language, f"engine.{entry.engine}")
     return f"{entry.name} · {engine} · {entry.created:%Y-%m-%d %H:%M}"
+
+
+def alias_label(language: str, name: str, alias: str, version: str) -> str:
+    return tr(language, "picker.alias", name=name, alias=alias, version=version)
 
 
 def answer_label(language: str, entry: ModelEntry) -> str:
@@ -66,8 +72,12 @@ def problem(sentence: str) -> str:
     return f'<p class="phi3-error" role="alert">{escape(sentence)}</p>'
 
 
-def card_panel(language: str, card: ModelCard | None) -> str:
-    """All that is known of the picked model and of the run that logged it."""
+def note(sentence: str) -> str:
+    return f'<p class="phi3-note">{escape(sentence)}</p>'
+
+
+def card_panel(language: str, card: ModelCard | None, diagnosis: Diagnosis | None = None) -> str:
+    """All that is known of the picked model and of the run that logged it, below its state of health."""
     if card is None:
         return f'<p class="phi3-quiet">{escape(tr(language, "no_card"))}</p>'
 
@@ -106,7 +116,16 @@ def card_panel(language: str, card: ModelCard | None) -> str:
         sections.append(_section(word("run_metrics"), _facts(sorted(metrics.items()))))
         sections.append(_section(word("run_tags"), _facts(sorted(run.tags.items()))))
     sections.append(_section(word("versions"), _versions(language, card)))
-    return f'<div class="phi3-card">{"".join(sections)}</div>'
+    return f'<div class="phi3-card">{_health(language, diagnosis) if diagnosis else ""}{"".join(sections)}</div>'
+
+
+def _health(language: str, diagnosis: Diagnosis) -> str:
+    """A badge: healthy in one line, or each thing that is not, with its cure."""
+    if diagnosis.severity == "ok":
+        return f'<p class="phi3-health ok">{escape(tr(language, "doctor.healthy"))}</p>'
+    shown = [finding for finding in diagnosis.findings if finding.severity != "ok"]
+    lines = [tr(language, f"doctor.{finding.code}", **finding.values) for finding in shown]
+    return "".join(f'<p class="phi3-health {f.severity}">{escape(w)}</p>' for f, w in zip(shown, lines, strict=True))
 
 
 def _versions(language: str, card: ModelCard) -> str:
@@ -134,24 +153,41 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
 
 
-def setup_panel(language: str, state: SetupState) -> str:
+def setup_panel(language: str, state: JobState) -> str:
     """The set-up in words and one bar; when it failed, the sentence with its cure."""
-    percent = int(100 * state.fraction)
-    stages = list(STAGES)
     if state.phase in ("checking", "waiting") and state.stage is None:
         return f'<div class="phi3-setup"><p>{escape(tr(language, f"setup.{state.phase}"))}</p></div>'
-    lines = []
-    if state.stage:
-        step = tr(language, "setup.step", step=stages.index(state.stage) + 1, steps=len(stages))
-        amount = ""
-        if state.stage == "fetch" and state.total:
-            done, total = megabytes(state.done), megabytes(state.total)
-            amount = " · " + tr(language, "setup.bytes", done=done, total=total)
-        lines.append(f"{step} · {tr(language, f'setup.{state.stage}')}{amount} · {percent} %")
-    words = "".join(f"<p>{escape(line)}</p>" for line in lines)
-    bar = f'<progress max="100" value="{percent}" aria-label="{escape(tr(language, "setup.title"))}"></progress>'
+    title, why = escape(tr(language, "setup.title")), escape(tr(language, "setup.why"))
     failed = ""
     if state.error:
         failed = problem(f"{tr(language, 'setup.failed')} {tr_error(language, state.error)}")
-    title, why = escape(tr(language, "setup.title")), escape(tr(language, "setup.why"))
-    return f'<div class="phi3-setup"><h2>{title}</h2><p class="phi3-quiet">{why}</p>{words}{bar}{failed}</div>'
+    head = f'<h2>{title}</h2><p class="phi3-quiet">{why}</p>'
+    return f'<div class="phi3-setup">{head}{_progress(language, state)}{failed}</div>'
+
+
+def job_panel(language: str, state: JobState | None, name: str) -> str:
+    """The model that is being added, in words and one bar; how it ended, if it has. Empty if none is."""
+    if state is None:
+        return ""
+    if state.phase == "done":
+        return f'<p class="phi3-status loaded">{escape(tr(language, "add.done", name=name))}</p>'
+    if state.error:
+        return problem(tr_error(language, state.error))
+    words = "" if state.stage else f"<p>{escape(tr(language, f'setup.{state.phase}'))}</p>"
+    return f'<div class="phi3-job"><p><b>{escape(name)}</b></p>{words}{_progress(language, state)}</div>'
+
+
+def _progress(language: str, state: JobState) -> str:
+    """The stage under way, how far it is, and one bar for all stages."""
+    percent = int(100 * state.fraction)
+    words = ""
+    if state.stage:
+        step = tr(language, "setup.step", step=state.step + 1, steps=len(state.stages))
+        amount = ""
+        if state.stage in BYTES and state.total:
+            done, total = megabytes(state.done), megabytes(state.total)
+            amount = " · " + tr(language, "setup.bytes", done=done, total=total)
+        stage = tr(language, f"setup.{state.stage}")
+        words = f"<p>{escape(f'{step} · {stage}{amount} · {percent} %')}</p>"
+    bar = f'<progress max="100" value="{percent}" aria-label="{escape(tr(language, "setup.title"))}"></progress>'
+    return words + bar

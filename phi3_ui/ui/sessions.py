@@ -30,8 +30,16 @@ class Chat:
 
 @dataclass
 class Session:
+    """One page. `picked` is what its picker holds: a model id, or `name@alias`; `model_id` is the model that it means.
+
+    `templates` are those picked here, by model id; `promotion` waits to be confirmed: name, version, alias.
+    """
+
     language: str
+    picked: str | None = None
     model_id: str | None = None
+    templates: dict[str, str] = field(default_factory=dict)
+    promotion: tuple[str, str, str] | None = None
     chats: list[Chat] = field(default_factory=lambda: [Chat()])
     current: Chat = field(init=False)
 

@@ -87,6 +87,14 @@ footer { display: none !important; }
 .phi3-card dt { color: var(--body-text-color-subdued); overflow-wrap: anywhere; }
 .phi3-card dd { margin: 0; overflow-wrap: anywhere; white-space: pre-line; font-variant-numeric: tabular-nums; max-height: 12rem; overflow-y: auto; }
 
+.phi3-note { font-size: var(--phi3-small); margin: 0; }
+.phi3-health { margin: 0 0 0.25rem; }
+.phi3-health:is(.warning, .error)::before { content: "▲ "; }
+.phi3-health.error { color: var(--phi3-error); }
+.phi3-health.ok::before { content: "● "; color: var(--primary-600); }
+.phi3-job p { font-size: var(--phi3-small); font-variant-numeric: tabular-nums; margin: 0 0 0.25rem; }
+.phi3-job progress { width: 100%; accent-color: var(--primary-600); }
+
 .phi3-setup { max-width: 32rem; margin: 20vh auto 0; }
 .phi3-setup h2 { margin: 0 0 var(--phi3-gap); font-size: 1.25rem; }
 .phi3-setup p { font-variant-numeric: tabular-nums; }

@@ -24,6 +24,8 @@ class ChatPage:
         self.card = page.locator("#phi3-card")
         self.status = page.locator("#phi3-status")
         self.chats = page.locator("#phi3-chats label")
+        self.adding = page.locator("#phi3-add")
+        self.added = page.locator("#phi3-add-progress")
         self.new_chat = page.locator("#phi3-new")
 
     def ready(self) -> "ChatPage":

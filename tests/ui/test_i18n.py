@@ -8,8 +8,8 @@ import pytest
 
 from phi3_ui.chat.types import Delivery, FinishReason
 from phi3_ui.errors import SENTENCES, UserError
+from phi3_ui.recipes import STAGES
 from phi3_ui.settings import ROOT
-from phi3_ui.setup import STAGES
 from phi3_ui.ui.i18n import TEXTS, language_of, tr, tr_error
 
 _LANGUAGES = ["en", "ro"]

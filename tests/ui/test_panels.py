@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.types import Timings, Usage
 from phi3_ui.errors import SENTENCES, UserError
-from phi3_ui.setup import STAGES, SetupState
+from phi3_ui.jobs import JobState
+from phi3_ui.recipes import STAGES, StageName
 from phi3_ui.store.catalogue import ModelCard, ModelEntry, RunCard, VersionCard
 from phi3_ui.ui import panels
 from phi3_ui.ui.i18n import tr_error
@@ -62,7 +63,7 @@ def test_no_value_of_a_card_is_html(language: str, texts: list[str]) -> None:
 def test_no_sentence_is_html(language: str, text: str) -> None:
     assert Page(panels.problem(text)).cells == [("p", text)]
     error = UserError("stage_failed", stage=text, detail=text, log=text, folder=text)
-    page = Page(panels.setup_panel(language, SetupState("failed", "fetch", error=error)))
+    page = Page(panels.setup_panel(language, JobState("failed", DEMO, error=error)))
     assert [tag for tag, _ in page.elements] == ["div", "h2", "p", "p", "progress", "p"]
     assert page.texts("p")[-1].endswith(" " + tr_error(language, error))
 
@@ -183,7 +184,10 @@ def test_the_status_says_loading_loaded_or_neither() -> None:
     assert Page(panels.status_line("en", None, "stream")).cells == [("p", "loaded · streams its tokens")]
 
 
-def _percent(state: SetupState) -> int:
+DEMO: tuple[StageName, ...] = ("fetch", "convert", "build", "log_pipeline", "log_onnx")
+
+
+def _percent(state: JobState) -> int:
     [attributes] = [
         dict(attributes) for tag, attributes in Page(panels.setup_panel("en", state)).elements if tag == "progress"
     ]
@@ -192,15 +196,15 @@ def _percent(state: SetupState) -> int:
 
 @pytest.mark.parametrize("phase", ["checking", "waiting"])
 def test_before_its_first_stage_the_set_up_shows_no_bar(phase: str) -> None:
-    page = Page(panels.setup_panel("en", SetupState(phase)))
+    page = Page(panels.setup_panel("en", JobState(phase)))
 
     assert "progress" not in [tag for tag, _ in page.elements]
     assert len(page.texts("p")) == 1
 
 
 def test_a_stage_says_which_it_is_and_how_much_came() -> None:
-    fetching = SetupState("running", "fetch", 10_000_000, 40_000_000)
-    building = SetupState("running", "build", 1, 2)
+    fetching = JobState("running", DEMO, 0, 10_000_000, 40_000_000)
+    building = JobState("running", DEMO, 2, 1, 2)
 
     assert "Step 1 of 5 · Fetching the weights · 10.0 MB of 40.0 MB · 1 %" in Page(
         panels.setup_panel("en", fetching)
@@ -209,19 +213,19 @@ def test_a_stage_says_which_it_is_and_how_much_came() -> None:
 
 
 def test_the_bar_only_grows_from_nothing_to_all() -> None:
-    states = [SetupState("running", stage, done, 7) for stage in STAGES for done in range(8)]
-    percents = [_percent(state) for state in [*states, SetupState("done")]]
+    states = [JobState("running", DEMO, step, done, 7) for step in range(len(DEMO)) for done in range(8)]
+    percents = [_percent(state) for state in [*states, JobState("done")]]
 
     assert (percents[0], percents[-1]) == (0, 100)
     assert all(earlier <= later for earlier, later in pairwise(percents))
-    assert len(set(percents)) > len(STAGES)
+    assert len(set(percents)) > len(DEMO)
 
 
-@pytest.mark.parametrize("stage", [None, *STAGES])
-def test_a_failed_set_up_says_what_to_do(stage: str | None) -> None:
+@pytest.mark.parametrize("stages", [(), *((stage,) for stage in STAGES)])
+def test_a_failed_set_up_says_what_to_do(stages: tuple[StageName, ...]) -> None:
     error = UserError("unknown_preset", preset="phi", known="demo")
 
-    page = Page(panels.setup_panel("en", SetupState("failed", stage, error=error)))
+    page = Page(panels.setup_panel("en", JobState("failed", stages, error=error)))
 
     assert page.texts("p")[-1] == "The set-up stopped. " + SENTENCES["unknown_preset"].format(
         preset="phi", known="demo"
