@@ -5,10 +5,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
+from models.tracking import Store, register_missing
 from phi3_ui.errors import UserError
 from phi3_ui.jobs import Job, JobState, only_one
 from phi3_ui.recipes import CONTRACTS, find_preset, of_preset
 from phi3_ui.settings import Settings
+from phi3_ui.store.access import answering
 from phi3_ui.store.catalogue import Catalogue
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,9 @@ class Setup:
         recipe = of_preset(self._settings.preset, self._settings.device, self._missing())
         self._unfinished.touch()
         Job(self._settings, recipe, self._show).make()
+        # A model whose logging was killed at its last step is whole, but not registered.
+        with answering(self._settings.tracking_uri):
+            register_missing(Store(self._settings.tracking_uri), self._settings.preset)
         self._unfinished.unlink()
 
     def _missing(self) -> set[str]:

@@ -16,7 +16,6 @@ from playwright.sync_api import Browser, expect
 from phi3_ui.settings import ROOT
 from tests.e2e.chat_page import ANSWER, LOAD, ChatPage
 from tests.e2e.conftest import serve
-from tests.foreign import store_of
 from tests.hub import Hub, hub
 
 REPO = "tiny/Phi-3-tiny-instruct"
@@ -36,10 +35,16 @@ class Place:
         return MlflowClient(store_of(self.home))
 
 
+def store_of(home: Path) -> str:
+    return f"sqlite:///{home / 'mlflow.db'}"
+
+
 @pytest.fixture(scope="module")
 def place(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     home, log = tmp_path_factory.mktemp("manage"), tmp_path_factory.mktemp("log") / "app.log"
-    subprocess.run([sys.executable, "-m", "tests.foreign", home], cwd=ROOT, capture_output=True, check=True)
+    MlflowClient(store_of(home)).create_experiment("theirs", artifact_location=(home / "artifacts").as_uri())
+    command = [sys.executable, "-W", "ignore", "-m", "tests.foreign", store_of(home), home]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     onnx = tmp_path_factory.mktemp("onnx-repo")
     shutil.copytree(tiny_onnx, onnx / "cpu")
     with hub(tmp_path_factory.mktemp("hub")) as stand_in:

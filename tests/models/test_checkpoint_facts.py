@@ -1,0 +1,122 @@
+"""What is read of a model's folder: whether it is one, what ends an answer, what a client must know."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from models.checkpoint_facts import client_facts, require_known_kind, require_model, token_ids, weight_files
+from models.stage import StageError
+from tests.conftest import Weights
+from tests.tiny_phi3 import make_checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
+
+
+@pytest.fixture
+def folder(checkpoint: Path, tmp_path: Path) -> Path:
+    """A checkpoint of the test's own."""
+    return Path(shutil.copytree(checkpoint, tmp_path / "checkpoint"))
+
+
+def edit(file: Path, **fields: object) -> None:
+    content = {**json.loads(file.read_text(encoding="utf-8")), **fields}
+    file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}), encoding="utf-8")
+
+
+def refused(folder: Path, kind: str = "checkpoint") -> StageError:
+    with pytest.raises(StageError) as raised:
+        require_model(folder, kind)  # type: ignore[arg-type]
+    return raised.value
+
+
+def test_a_careless_checkpoint_ends_its_answers_where_its_template_does(checkpoint: Path) -> None:
+    ends = client_facts(checkpoint)["end_tokens"]
+
+    assert ends == ["<|endoftext|>", "<|end|>"]
+    tokens = {
+        token["id"]: token["content"]
+        for token in json.loads((checkpoint / "tokenizer.json").read_text())["added_tokens"]
+    }
+    assert [tokens[id_] for id_ in token_ids(checkpoint, [*ends, "<|nonesuch|>"])] == ends
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ raise_exception('no') }}", "{{ messages[0].content }}", "{{ messages[7].content.x }}", "{% if %}"],
+    ids=["refuses", "bare", "fails", "malformed"],
+)
+def test_a_template_that_names_no_end_leaves_that_of_the_files(folder: Path, template: str) -> None:
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+
+    assert client_facts(folder)["end_tokens"] == ["<|endoftext|>"]
+
+
+def test_a_token_that_begins_the_next_turn_is_no_end(folder: Path) -> None:
+    template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+
+    assert client_facts(folder)["end_tokens"] == ["<|endoftext|>"]
+
+
+def test_both_forms_of_the_demo_model_tell_the_same(weights: Weights) -> None:
+    assert client_facts(weights.checkpoint) == client_facts(weights.onnx)
+    assert client_facts(weights.onnx)["end_tokens"] == ["<|im_end|>"]
+
+
+def test_a_template_may_stand_in_the_tokenizers_settings_by_name(folder: Path) -> None:
+    template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    (folder / "chat_template.jinja").unlink()
+    named = [{"name": "tool_use", "template": "other"}, {"name": "default", "template": template}]
+
+    edit(folder / "tokenizer_config.json", chat_template=named)
+    assert client_facts(folder)["chat_template"] == template
+
+    edit(folder / "tokenizer_config.json", chat_template=None)
+    with pytest.raises(StageError) as raised:
+        client_facts(folder)
+    assert raised.value.code == "no_chat_template"
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
+def test_a_folder_that_is_no_checkpoint_is_refused_by_what_it_lacks(folder: Path, missing: str) -> None:
+    (folder / missing).unlink()
+
+    error = refused(folder)
+
+    assert (error.code, error.values["missing"], error.values["folder"]) == ("wrong_model_folder", missing, str(folder))
+
+
+def test_a_checkpoint_in_parts_needs_them_all(folder: Path) -> None:
+    os.rename(folder / "model.safetensors", folder / "model-2.safetensors")
+    index = {"weight_map": {"b": "model-2.safetensors", "a": "model-1.safetensors", "c": "model-2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+
+    assert [file.name for file in weight_files(folder)] == ["model-1.safetensors", "model-2.safetensors"]
+    assert refused(folder).values["missing"] == "model-1.safetensors"
+
+
+@pytest.mark.parametrize("missing", ["genai_config.json", "model.onnx"])
+def test_a_folder_that_is_no_onnx_model_is_refused(weights: Weights, tmp_path: Path, missing: str) -> None:
+    folder = Path(shutil.copytree(weights.onnx, tmp_path / "onnx", copy_function=os.link))
+    (folder / missing).unlink()
+
+    error = refused(folder, "onnx")
+
+    assert (error.code, error.values["missing"]) == ("wrong_model_folder", missing)
+
+
+def test_a_model_of_a_kind_that_needs_its_own_code_is_refused(folder: Path) -> None:
+    require_known_kind(folder)
+    edit(folder / "config.json", model_type="phi9", auto_map={"AutoConfig": "configuration.Phi9Config"})
+    (folder / "configuration.py").write_text("raise SystemExit('this code ran')\n", encoding="utf-8")
+
+    with pytest.raises(StageError) as raised:
+        require_known_kind(folder)
+
+    assert (raised.value.code, raised.value.values["kind"]) == ("needs_remote_code", "phi9")
