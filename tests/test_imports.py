@@ -24,7 +24,15 @@ _MAY_IMPORT = {
     "phi3_ui/host": {"phi3_ui.chat", *_NEUTRAL},
     "models": set(),
 }
-_WITHOUT_GRADIO_IN_UI = {"i18n.py", "console.py", "panels.py", "convert.py", "sessions.py"}
+_WITHOUT_GRADIO_IN_UI = {
+    "i18n.py",
+    "words_en.py",
+    "words_ro.py",
+    "console.py",
+    "panels.py",
+    "convert.py",
+    "sessions.py",
+}
 
 
 def _sources(*folders: str) -> list[Path]:
