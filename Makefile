@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: run setup test lint bench screenshot clean
+.PHONY: run setup test lint bench screenshot tutorials clean
 
 # make run PRESET=phi-3-mini-4k
 export PHI3_UI_PRESET := $(or $(PRESET),$(PHI3_UI_PRESET))
@@ -29,6 +29,9 @@ bench: .venv/installed-dev ## measure what the app costs, against the engines al
 screenshot: .venv/installed-dev ## take the README's screenshot again
 	$(BIN)/python -m tests.browser
 	$(BIN)/python -m tests.screenshot
+
+tutorials: .venv/installed-dev ## run the notebooks of examples/ again, and keep their outputs
+	$(BIN)/python -m tests.tutorials
 
 clean: ## remove the environment and all the app made
 	rm -rf .venv data .test-data

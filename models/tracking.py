@@ -16,6 +16,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from models.presets import Origin, load_preset
 from models.registry import register
+from models.stage import StageError
 
 EXPERIMENT = "phi3-chat"
 
@@ -113,22 +114,39 @@ def model_run(
     """An active run with these records, to log one model in. What a killed run of a preset left is cleared first.
 
     The run is a new one called `name`, or that of an `mlflow run` around this process. All that is measured goes in
-    before the model, so that a model which is READY has a complete run.
+    before the model, so that a model which is READY has a complete run. StageError: store_unreachable.
     """
     import mlflow
 
-    mlflow.set_tracking_uri(store.tracking_uri)
-    if os.environ.get(_INHERITED_RUN):
-        run = mlflow.start_run(tags=tags)
-    else:
-        experiment = store.experiment_id()
-        if "preset" in tags:  # one set-up runs at a time; weights of one's own may be logged by several people at once
-            clear_unfinished(store, experiment, tags)
-        run = mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags)
-    with run:
-        mlflow.log_params(params)
-        mlflow.log_metrics(metrics)
+    with _answering(store):
+        mlflow.set_tracking_uri(store.tracking_uri)
+        if os.environ.get(_INHERITED_RUN):
+            run = mlflow.start_run(tags=tags)
+        else:
+            experiment = store.experiment_id()
+            if "preset" in tags:  # one set-up runs at a time; weights of one's own may be logged by several at once
+                clear_unfinished(store, experiment, tags)
+            run = mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags)
+        with run:
+            mlflow.log_params(params)
+            mlflow.log_metrics(metrics)
+            yield
+
+
+@contextmanager
+def _answering(store: Store) -> Iterator[None]:
+    """StageError("store_unreachable") for whatever came of it that a store's server is gone."""
+    import requests
+
+    try:
         yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, (requests.ConnectionError, requests.Timeout)):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise StageError("store_unreachable", uri=store.tracking_uri, detail=type(cause).__name__) from error
 
 
 def clear_unfinished(store: Store, experiment: str, tags: dict[str, str]) -> None:

@@ -8,8 +8,6 @@ SENTENCES = {
     "port_taken": "Port {port} of {host} is in use. End what uses it, or set GRADIO_SERVER_PORT to another.",
     "no_model": "No model is picked. Pick one in the list above the chat.",
     "model_gone": "This model is no longer in the tracking store. Pick another one.",
-    "store_unreachable": "The tracking store {uri} does not answer ({detail}). "
-    "Check MLFLOW_TRACKING_URI and that its server runs, then reload the page.",
     "load_failed": "{model} could not be loaded: {detail}. The details are in {log}; your next question tries again.",
     "model_crashed": "{model} stopped working ({detail}). What it wrote so far is kept; your next question loads it again.",
     "answer_failed": "{model} could not answer: {detail}. The details are in {log}; change the question or the settings and send it again.",

@@ -98,9 +98,10 @@ class Catalogue:
     @property
     def _mlflow(self) -> MlflowClient:
         with self._lock:
-            if self._client is None:
+            if mlflow.get_tracking_uri() != self.tracking_uri:
                 # A models:/ URI is resolved by the process's own tracking URI.
                 mlflow.set_tracking_uri(self.tracking_uri)
+            if self._client is None:
                 self._client = MlflowClient(self.tracking_uri)
             return self._client
 

@@ -128,8 +128,11 @@ class Handlers:
         session.picked, session.model_id = key or None, None
         try:
             entry = self._catalogue.find(key)
+            card = self._card(session, entry)
+            if session.picked != key:
+                return  # another was picked meanwhile
             session.model_id = entry.model_id
-            yield self._card(session, entry)
+            yield card
             model = self._pool.model(_spec(entry))
         except UserError as error:
             yield {self._page.status: panels.problem(tr_error(session.language, error))}

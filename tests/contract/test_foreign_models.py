@@ -51,12 +51,13 @@ def _log_completions(folder: Path) -> str:
     """A model of Phi-3's kind that answers SENTENCE; its files name an end of turn other than the one it gives."""
     checkpoint = make_checkpoint(folder / "checkpoint", ends_with="<|end|>")
     mlflow.set_tracking_uri(store_of(folder))
-    mlflow.set_experiment("theirs")
+    theirs = MlflowClient(store_of(folder)).get_experiment_by_name("theirs")
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     generator = pipeline("text-generation", model=AutoModelForCausalLM.from_pretrained(checkpoint), tokenizer=tokenizer)
-    logged = mlflow.transformers.log_model(
-        generator, name="completions", task="llm/v1/completions", pip_requirements=[]
-    )
+    with mlflow.start_run(experiment_id=theirs.experiment_id):
+        logged = mlflow.transformers.log_model(
+            generator, name="completions", task="llm/v1/completions", pip_requirements=[]
+        )
     return str(logged.model_id)
 
 

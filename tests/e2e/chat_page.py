@@ -48,6 +48,7 @@ class ChatPage:
         field = settings.get_by_label(label).first
         field.fill(str(value))
         field.press("Tab")
+        expect(field).to_have_value(str(value))
 
     def ask(self, question: str) -> int:
         """Send a question; the number of captions there will be when it is answered."""

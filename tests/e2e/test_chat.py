@@ -55,7 +55,7 @@ def test_the_card_shows_the_model_and_its_run(open_page: Open) -> None:
     for text in ["models:/m-", "transformers", "llm/v1/chat", "8,192 tokens", "load_seconds", "FINISHED", "messages"]:
         expect(chat.card).to_contain_text(text)
     chat.pick("ONNX")
-    for text in ["pyfunc", "prompt", "int8", "'max_tokens': long (default: 512)", "Not registered"]:
+    for text in ["pyfunc", "prompt", "int8", "'max_tokens': long (default: 512)", "version 1 @champion"]:
         expect(chat.card).to_contain_text(text)
 
 
@@ -63,7 +63,9 @@ def test_the_picker_tells_the_two_apart_newest_first(open_page: Open) -> None:
     chat = open_page()
     chat.page.locator("#phi3-picker input").click()
     options = chat.page.get_by_role("option").all_inner_texts()
-    assert [option.split(" · ")[1] for option in options] == ["ONNX", "Pipeline"]
+    assert [option.split(" · ")[1] for option in options if "@" not in option] == ["ONNX", "Pipeline"]
+    aliases = sorted(option.strip() for option in options if "@" in option)
+    assert aliases == ["smollm2-135m-onnx @champion · version 1", "smollm2-135m-pipeline @champion · version 1"]
 
 
 def test_switching_the_model_keeps_the_conversation_and_says_who_answered(open_page: Open) -> None:

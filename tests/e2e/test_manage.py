@@ -159,11 +159,11 @@ def test_promoting_asks_first_and_the_alias_can_be_picked(place: Place, visit: C
     pick(chat, "chat-model ·")
     registry = chat.page.locator("#phi3-registry")
     registry.get_by_role("button", name="Registry").click()
-    registry.get_by_role("button", name="Promote").click()
+    registry.get_by_role("button", name="Promote the newest").click()
     expect(registry).to_contain_text("theirs has no champion. Make version 1 it?")
     registry.get_by_role("button", name="No", exact=True).click()
     assert place.client.get_registered_model("theirs").aliases == {}
-    registry.get_by_role("button", name="Promote").click()
+    registry.get_by_role("button", name="Promote the newest").click()
     registry.get_by_role("button", name="Yes, promote").click()
     expect(registry).to_contain_text("Version 1 of theirs is its champion now.")
     expect(chat.card).to_contain_text("version 1 @champion")

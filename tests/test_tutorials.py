@@ -1,0 +1,79 @@
+"""The tutorials run from their first cell to their last, and what is committed of them is what a run gives."""
+
+import inspect
+import os
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from models.phi3_onnx import Phi3Onnx
+from models.presets import load_preset
+from phi3_ui.store.catalogue import Catalogue
+from tests.conftest import Weights, settings_for
+from tests.hub import hub
+from tests.tutorials import TUTORIALS, execute, read, text_of
+
+CONTRACTS = {"TransformerPipeline": "chat", "CustomPythonWrapper": "prompt"}
+
+
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_a_tutorial_runs_answers_and_leaves_a_model_for_the_app(name: str, tmp_path: Path, weights: Weights) -> None:
+    weights.link_into(tmp_path)
+    done = execute(name, tmp_path)
+    said = text_of(done)
+    assert "The capital of France is Paris." in said
+    assert "'prompt_tokens': 28, 'completion_tokens': 8, 'total_tokens': 36" in said
+
+    catalogue = Catalogue(settings_for(tmp_path).tracking_uri)
+    (entry,) = catalogue.models()
+    assert (entry.contract, entry.preset) == (CONTRACTS[name], "demo")
+    assert entry.uri in said
+    card = catalogue.card(f"{entry.name}@tutorial")
+    assert card.entry.model_id == entry.model_id
+    assert card.run
+    assert card.run.params["source"] == load_preset("demo").origin.source
+
+    # What is committed is this tutorial, run to its end: the same cells gave outputs of the same kinds.
+    committed = read(name)
+    assert [cell.source for cell in committed.cells] == [cell.source for cell in done.cells]
+    assert _outcome(committed) == _outcome(done)
+
+
+def _outcome(notebook: nbformat.NotebookNode) -> list[tuple[int | None, list[str]]]:
+    """Of each cell of code, its number in the order of execution and the kinds of its outputs."""
+    code = (cell for cell in notebook.cells if cell.cell_type == "code")
+    return [(cell.execution_count, [output.output_type for output in cell.outputs]) for cell in code]
+
+
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_the_committed_outputs_are_clean(name: str) -> None:
+    said = text_of(read(name))
+    assert "The capital of France is Paris." in said
+    for noise in ("Warning", "it/s", "\r", "/tmp", "/home", "site-packages", os.sep + "models" + os.sep):
+        assert noise not in said
+
+
+@pytest.mark.parametrize("method", ["load_context", "predict", "predict_stream"])
+def test_the_wrapper_is_shown_as_it_is(method: str) -> None:
+    shown = text_of(read("CustomPythonWrapper"))
+    assert inspect.getsource(getattr(Phi3Onnx, method)) in shown, "`make tutorials` shows it anew"
+
+
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_a_tutorial_runs_with_a_preset_of_the_hub(
+    name: str, tmp_path: Path, tiny_checkpoint: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset = load_preset("phi-3-mini-4k")
+    assert preset.pipeline
+    onnx = tmp_path / "onnx"
+    shutil.copytree(tiny_onnx, onnx / preset.onnx["cpu"].folder)
+    with hub(tmp_path) as stand_in:
+        stand_in.add(preset.pipeline.repo, tiny_checkpoint)
+        stand_in.add(preset.onnx["cpu"].repo, onnx)
+        for variable, value in stand_in.environment.items():
+            monkeypatch.setenv(variable, value)
+        said = text_of(execute(name, tmp_path / "home", "phi-3-mini-4k"))
+    assert "<|user|>\nWhat is the capital of France?<|end|>\n<|assistant|>\n" in said
+    assert "'total_tokens'" in said
