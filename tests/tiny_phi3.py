@@ -19,6 +19,7 @@ from models.tracking import Store
 from phi3_ui.host.wire import ModelSpec
 from phi3_ui.settings import ROOT
 from phi3_ui.store.catalogue import Catalogue
+from tests.kept import alone, kept
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -55,16 +56,27 @@ Once upon a time there was a small model with random weights. Tell me, please: w
 """
 
 
+def _made(ends_with: str | None) -> tuple[Path, Path]:
+    """The checkpoint that ends its answers so, and the same as an fp32 ONNX folder."""
+    makers = ["tests/tiny_phi3.py", "models/onnx_build.py", "models/checkpoint_facts.py", "requirements.txt"]
+    with alone():
+        folder = kept("tiny", makers) / (ends_with or "none").strip("<|>")
+        if not (folder / "onnx").exists():  # it comes last, and whole
+            shutil.rmtree(folder, ignore_errors=True)
+            make_onnx(make_checkpoint(folder / "checkpoint", ends_with), folder / "onnx")
+    return folder / "checkpoint", folder / "onnx"
+
+
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_checkpoint() -> Path:
     """The random model's checkpoint."""
-    return make_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
+    return _made(None)[0]
 
 
 @pytest.fixture(scope="session")
-def tiny_onnx(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_onnx() -> Path:
     """The same as an fp32 ONNX folder."""
-    return make_onnx(tiny_checkpoint, tmp_path_factory.mktemp("tiny") / "onnx")
+    return _made(None)[1]
 
 
 @dataclass(frozen=True)
@@ -85,26 +97,18 @@ class Tiny:
 
 
 @pytest.fixture(scope="session")
-def tiny(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     from models import log_onnx, log_pipeline
 
     home = tmp_path_factory.mktemp("tiny-store")
     store = Store(f"sqlite:///{home / 'mlflow.db'}", str(home / "artifacts"))
     origin = Origin(preset="", name="tiny", title="Tiny Phi-3", source="tests/tiny", license="mit")
-    folders: dict[str | None, tuple[Path, Path]] = {None: (tiny_checkpoint, tiny_onnx)}
-    for token in END_TOKENS:
-        folder = home / token.strip("<|>")
-        checkpoint = make_checkpoint(folder / "checkpoint", token)
-        folders[token] = checkpoint, make_onnx(checkpoint, folder / "onnx")
-        # As careless as the checkpoint; what is logged must name <|end|> all the same.
-        declared = json.loads((folder / "onnx" / "genai_config.json").read_text(encoding="utf-8"))["model"]
-        (end,) = json.loads((checkpoint / "generation_config.json").read_text(encoding="utf-8"))["eos_token_id"]
-        _amend(folder / "onnx" / "genai_config.json", model=declared | {"eos_token_id": end})
-    model_ids = {}
+    model_ids: dict[tuple[str | None, str], str] = {}
     quiet: dict[str, Any] = {"measured": False, "registering": False, "report": lambda *_: None}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what MLflow's flavours say of themselves
-        for token, (checkpoint, onnx) in folders.items():
+        for token in (None, *END_TOKENS):
+            checkpoint, onnx = _made(token)
             model_ids[token, "chat"] = log_pipeline.log(checkpoint, origin, store, **quiet).model_id
             model_ids[token, "prompt"] = log_onnx.log(onnx, origin, "fp32", store, **quiet).model_id
     return Tiny(store.tracking_uri, model_ids)

@@ -132,7 +132,7 @@ class Handlers:
             if session.picked != key:
                 return  # another was picked meanwhile
             session.model_id = entry.model_id
-            yield card
+            yield {**card, **self._controls(session, entry)}
             model = self._pool.model(_spec(entry))
         except UserError as error:
             yield {self._page.status: panels.problem(tr_error(session.language, error))}
@@ -149,12 +149,13 @@ class Handlers:
         if not session.picked:
             return updates
         try:
-            return {**updates, **self._card(session, self._catalogue.find(session.picked))}
+            entry = self._catalogue.find(session.picked)
+            return {**updates, **self._card(session, entry), **self._controls(session, entry)}
         except UserError as error:
             return {**updates, self._page.status: panels.problem(tr_error(session.language, error))}
 
     def _card(self, session: Session, entry: ModelEntry) -> Updates:
-        """The model's card and state of health, and the controls that it heeds."""
+        """The model's card and state of health."""
         page, language = self._page, session.language
         card = self._catalogue.card(entry.model_id)
         diagnosis = examine(self._catalogue.tracking_uri, entry.model_id)
@@ -163,14 +164,21 @@ class Handlers:
             page.card: panels.card_panel(language, card, diagnosis),
             page.relog: gr.Button(visible=diagnosis.ours and diagnosis.severity != "ok"),
             page.template: gr.Dropdown(visible=entry.needs_template, value=template),
-            **{component: self._control(language, name, entry) for name, component in page.controls.items()},
         }
 
+    def _controls(self, session: Session, entry: ModelEntry) -> Updates:
+        """Those that this model takes and the last one did not, or the other way round.
+
+        The others are let be: an update undoes what a person changes at that moment.
+        """
+        off = frozenset(self._page.controls) - set(entry.honours)
+        changed, session.off = off ^ session.off, off
+        return {self._page.controls[name]: self._control(session.language, name, name in off) for name in changed}
+
     @staticmethod
-    def _control(language: str, name: str, entry: ModelEntry) -> Any:
-        heeded = name in entry.honours
+    def _control(language: str, name: str, off: bool) -> Any:
         info = tr(language, INFOS[name]) if name in INFOS else ""
-        return gr.update(interactive=heeded, info=info if heeded else tr(language, "control_off"))
+        return gr.update(interactive=not off, info=tr(language, "control_off") if off else info)
 
     def status(self, request: gr.Request) -> Updates:
         return self._status(self.session(request))

@@ -32,7 +32,8 @@ class Chat:
 class Session:
     """One page. `picked` is what its picker holds: a model id, or `name@alias`; `model_id` is the model that it means.
 
-    `templates` are those picked here, by model id; `promotion` waits to be confirmed: name, version, alias.
+    `templates` are those picked here, by model id; `promotion` waits to be confirmed: name, version, alias;
+    `off` names the controls that are shown as off.
     """
 
     language: str
@@ -40,6 +41,7 @@ class Session:
     model_id: str | None = None
     templates: dict[str, str] = field(default_factory=dict)
     promotion: tuple[str, str, str] | None = None
+    off: frozenset[str] = frozenset()
     chats: list[Chat] = field(default_factory=lambda: [Chat()])
     current: Chat = field(init=False)
 

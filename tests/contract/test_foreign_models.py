@@ -306,7 +306,10 @@ def test_the_picked_template_is_kept_with_the_model(catalogue: Catalogue) -> Non
 
 
 @pytest.mark.usefixtures("logged")
-def test_where_the_store_may_not_be_written_the_choice_is_left_to_the_caller(folder: Path) -> None:
+def test_where_the_store_may_not_be_written_the_choice_is_left_to_the_caller(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MLflow takes such a URI for a path, and makes its folders here
     read_only = Catalogue(f"sqlite:///file:{folder / 'mlflow.db'}?mode=ro&uri=true")
     entry = next(entry for entry in read_only.models() if entry.name == "hinted")
 

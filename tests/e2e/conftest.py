@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from phi3_ui.settings import ROOT
 from tests import browser as chromium
@@ -65,6 +65,9 @@ def reachable(url: str) -> bool:
             return True
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
+
+
+expect.set_options(timeout=20_000)  # milliseconds; the models compute on the cores that the page is drawn on
 
 
 @pytest.fixture(scope="session")

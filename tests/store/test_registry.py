@@ -137,7 +137,10 @@ def test_a_removal_that_was_cut_short_is_completed(uri: str, tmp_path: Path, log
         Catalogue(uri).find(model_id)
 
 
-def test_a_store_that_may_only_be_read_is_one_sentence(uri: str, tmp_path: Path, log: Callable[[str], str]) -> None:
+def test_a_store_that_may_only_be_read_is_one_sentence(
+    uri: str, tmp_path: Path, log: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MLflow takes such a URI for a path, and makes its folders here
     model_id = log("chatty")
     version = Registry(uri).register(model_id)
     registry = Registry(f"sqlite:///file:{tmp_path / 'mlflow.db'}?mode=ro&uri=true")

@@ -1,0 +1,29 @@
+"""What tests make once: kept under a name that changes with what makes it, so the next run is fast and offline."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from filelock import FileLock
+
+from phi3_ui.settings import ROOT
+
+DATA = ROOT / ".test-data"
+
+
+def kept(name: str, makers: list[str]) -> Path:
+    """A folder that is kept for as long as the files that make its content stay as they are."""
+    files = [file for maker in makers for file in sorted(ROOT.glob(maker))]
+    made = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+    folder = DATA / f"{name}-{made}"
+    for stale in DATA.glob(f"{name}-*"):
+        if stale != folder:
+            shutil.rmtree(stale, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def alone() -> FileLock:
+    """Held while something that is kept is made: several test processes may want it at once."""
+    DATA.mkdir(exist_ok=True)
+    return FileLock(DATA / "lock")
