@@ -55,7 +55,7 @@ class Settings:
             preset_named=bool(env.get("PHI3_UI_PRESET")),
             device=_one_of(env, "PHI3_UI_DEVICE", ("cpu", "cuda", "directml")),
             # Who can reach a page on this machine alone is who runs it.
-            manage=env.get("PHI3_UI_MANAGE", str(int(server_name in _LOCAL and "SPACE_ID" not in env))) == "1",
+            manage=(env.get("PHI3_UI_MANAGE") or str(int(server_name in _LOCAL and "SPACE_ID" not in env))) == "1",
             server_name=server_name,
             server_port=_whole(env, "GRADIO_SERVER_PORT", None),
             open_browser=env.get("PHI3_UI_OPEN_BROWSER", "1") == "1" and "SPACE_ID" not in env,

@@ -18,7 +18,7 @@ from phi3_ui.cli.project import command
 from phi3_ui.settings import ROOT
 from phi3_ui.store.catalogue import Catalogue, ModelEntry
 from tests.conftest import PRESET, Weights
-from tests.test_setup import environment
+from tests.env import environment
 
 EXPERIMENT = "by-project"
 SYSTEM = "You answer in one short sentence."

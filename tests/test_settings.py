@@ -16,6 +16,9 @@ def test_without_any_variable_the_app_runs_on_this_machine_for_one_person() -> N
         tracking_uri=f"sqlite:///{ROOT / 'data' / 'mlflow.db'}",
         artifacts=(ROOT / "data" / "artifacts").as_uri(),
         preset="demo",
+        preset_named=False,
+        device="cpu",
+        manage=True,
         server_name="127.0.0.1",
         server_port=None,
         open_browser=True,
@@ -31,6 +34,8 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
             "PHI3_UI_HOME": str(tmp_path),
             "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000",
             "PHI3_UI_PRESET": "phi-3-mini-4k",
+            "PHI3_UI_DEVICE": "cuda",
+            "PHI3_UI_MANAGE": "1",
             "GRADIO_SERVER_NAME": "0.0.0.0",
             "GRADIO_SERVER_PORT": "7861",
             "PHI3_UI_OPEN_BROWSER": "0",
@@ -39,12 +44,46 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         }
     )
 
-    assert settings == Settings(tmp_path, "http://127.0.0.1:5000", None, "phi-3-mini-4k", "0.0.0.0", 7861, False, 5, 60)
+    assert settings == Settings(
+        home=tmp_path,
+        tracking_uri="http://127.0.0.1:5000",
+        artifacts=None,
+        preset="phi-3-mini-4k",
+        preset_named=True,
+        device="cuda",
+        manage=True,
+        server_name="0.0.0.0",
+        server_port=7861,
+        open_browser=False,
+        max_loaded_models=5,
+        idle_seconds=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "manage"),
+    [
+        ({"GRADIO_SERVER_NAME": "0.0.0.0"}, False),
+        ({"SPACE_ID": "someone/space"}, False),
+        ({"GRADIO_SERVER_NAME": "localhost"}, True),
+        ({"GRADIO_SERVER_NAME": "0.0.0.0", "PHI3_UI_MANAGE": "1"}, True),
+        ({"PHI3_UI_MANAGE": "0"}, False),
+    ],
+)
+def test_models_are_changed_by_who_runs_the_app_unless_it_says_otherwise(
+    variables: dict[str, str], manage: bool
+) -> None:
+    assert Settings.read(variables).manage == manage
+
+
+def test_a_device_that_is_none_is_told() -> None:
+    with pytest.raises(UserError, match=r"PHI3_UI_DEVICE cannot be tpu\. Set it to cpu / cuda / directml"):
+        Settings.read({"PHI3_UI_DEVICE": "tpu"})
 
 
 def test_variables_that_are_empty_are_as_if_unset() -> None:
     names = ["PHI3_UI_HOME", "MLFLOW_TRACKING_URI", "PHI3_UI_PRESET", "GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT"]
-    names += ["PHI3_UI_MAX_LOADED_MODELS", "PHI3_UI_IDLE_SECONDS"]
+    names += ["PHI3_UI_MAX_LOADED_MODELS", "PHI3_UI_IDLE_SECONDS", "PHI3_UI_DEVICE", "PHI3_UI_MANAGE"]
 
     assert Settings.read(dict.fromkeys(names, "")) == Settings.read({})
 

@@ -23,14 +23,9 @@ from phi3_ui.setup import Setup
 from phi3_ui.store.catalogue import Catalogue
 from phi3_ui.ui.i18n import tr
 from tests.conftest import PRESET, WHEEL, Demo, Weights, run_program, settings_for
+from tests.env import environment
 
 COMMAND = [sys.executable, "-m", "phi3_ui", "setup"]
-
-
-def environment(home: Path, **more: str) -> dict[str, str]:
-    # mlflow writes the store that a test has used into this process's environment.
-    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    return {**inherited, "PHI3_UI_HOME": str(home), **more}
 
 
 def kill_in_stage(home: Path, stage: StageName) -> None:

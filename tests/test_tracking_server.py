@@ -25,7 +25,7 @@ from phi3_ui.settings import ROOT
 from phi3_ui.store.catalogue import Catalogue
 from phi3_ui.ui.i18n import tr
 from tests.conftest import Weights
-from tests.test_setup import environment
+from tests.env import environment
 
 _STARTS_WITHIN = 120  # seconds
 

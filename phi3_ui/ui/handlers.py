@@ -129,8 +129,9 @@ class Handlers:
         try:
             entry = self._catalogue.find(key)
             card = self._card(session, entry)
-            if session.picked != key:
-                return  # another was picked meanwhile
+            if session.picked != key:  # another was picked meanwhile
+                yield {self._page.status: gr.skip()}  # a generator that yields nothing empties its outputs
+                return
             session.model_id = entry.model_id
             yield {**card, **self._controls(session, entry)}
             model = self._pool.model(_spec(entry))

@@ -45,6 +45,9 @@ class ChatPage:
         settings = self.page.locator("#phi3-settings")
         if not settings.get_by_label("Temperature").first.is_visible():
             settings.get_by_role("button", name="Settings").click()
+            expect(settings.get_by_label("Temperature").first).to_be_visible()
+            # What has just been unfolded takes its first value once more when it is drawn.
+            self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestIdleCallback(done)))")
         field = settings.get_by_label(label).first
         field.fill(str(value))
         field.press("Tab")

@@ -1,6 +1,5 @@
 """The app as a person starts it, and a real Chromium."""
 
-import os
 import socket
 import sys
 import time
@@ -20,6 +19,7 @@ from phi3_ui.settings import ROOT
 from tests import browser as chromium
 from tests.conftest import Demo
 from tests.e2e.chat_page import ChatPage
+from tests.env import environment
 
 
 @dataclass
@@ -35,18 +35,15 @@ class Server:
 
 
 @contextmanager
-def serve(home: Path, log: Path, **environment: str) -> Iterator[Server]:
+def serve(home: Path, log: Path, **more: str) -> Iterator[Server]:
     """`python app.py` over the store of `home`, on a free port, until the block ends."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    own = {"PHI3_UI_HOME": str(home), "PHI3_UI_OPEN_BROWSER": "0", "GRADIO_SERVER_PORT": str(port)}
+    own = environment(home, PHI3_UI_OPEN_BROWSER="0", GRADIO_SERVER_PORT=str(port))
     url, started = f"http://127.0.0.1:{port}", time.monotonic()
     with log.open("wb") as out:
-        process = psutil.Popen(
-            [sys.executable, "app.py"], cwd=ROOT, env={**inherited, **own, **environment}, stdout=out, stderr=out
-        )
+        process = psutil.Popen([sys.executable, "app.py"], cwd=ROOT, env={**own, **more}, stdout=out, stderr=out)
     try:
         while not reachable(url):
             assert process.poll() is None, log.read_text(encoding="utf-8")

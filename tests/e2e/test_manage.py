@@ -1,7 +1,6 @@
 """Adding, promoting and templating models on the page: with a stand-in for the hub, and models that other code logged."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from playwright.sync_api import Browser, expect
 from phi3_ui.settings import ROOT
 from tests.e2e.chat_page import ANSWER, LOAD, ChatPage
 from tests.e2e.conftest import serve
+from tests.env import environment
 from tests.hub import Hub, hub
 
 REPO = "tiny/Phi-3-tiny-instruct"
@@ -150,7 +150,7 @@ def test_promoting_asks_first_and_the_alias_can_be_picked(place: Place, visit: C
     subprocess.run(
         [sys.executable, "-m", "phi3_ui", "register", model.model_id, "--name", "theirs"],
         cwd=ROOT,
-        env=_environment(place),
+        env=environment(place.home),
         capture_output=True,
         check=True,
     )
@@ -224,7 +224,7 @@ def test_what_is_no_chat_model_is_not_listed(place: Place, visit: Callable[[], C
     done = subprocess.run(
         [sys.executable, "-m", "phi3_ui", "list", "--json"],
         cwd=ROOT,
-        env=_environment(place),
+        env=environment(place.home),
         capture_output=True,
         text=True,
         check=True,
@@ -234,8 +234,3 @@ def test_what_is_no_chat_model_is_not_listed(place: Place, visit: Callable[[], C
 
 def _theirs(place: Place) -> str:
     return str(place.client.get_experiment_by_name("theirs").experiment_id)
-
-
-def _environment(place: Place) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    return {**inherited, "PHI3_UI_HOME": str(place.home)}
