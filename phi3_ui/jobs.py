@@ -163,7 +163,7 @@ class Job:
         if self._cancelled.is_set():
             raise UserError("cancelled")
         if process.returncode != 0 or made is None:
-            detail = _last_line(log) or f"its process ended with code {process.returncode}"
+            detail = _why(process.returncode, log)
             raise UserError("stage_failed", stage=step.stage, detail=detail, log=str(log), folder=str(self._work))
         logger.info("stage %s took %.1f s", step.stage, time.monotonic() - started)
         return made
@@ -192,6 +192,13 @@ def only_one(
         yield
     finally:
         lock.release()
+
+
+def _why(code: int, log: Path) -> str:
+    """What ended a step: the signal that killed it, which it could not write down itself, or else its last words."""
+    if code < 0:
+        return f"its process was ended by {signal.Signals(-code).name}, as for lack of memory"
+    return _last_line(log) or f"its process ended with code {code}"
 
 
 def _last_line(log: Path) -> str:
