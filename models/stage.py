@@ -53,7 +53,7 @@ SENTENCES = {
     "hub_busy": "{repo} is being fetched into {folder} by another process. Wait for its end, then try again.",
     "hub_folder_taken": "{folder} holds something else. Delete it, or name another folder.",
     "store_unreachable": "The tracking store {uri} does not answer ({detail}). "
-    "Check MLFLOW_TRACKING_URI and that its server runs, then reload the page.",
+    "Check MLFLOW_TRACKING_URI and that its server runs, then try again.",
     "stage_failed": "The step “{stage}” failed: {detail}. The details are in {log}; try again, "
     "and if it fails again, delete {folder} and start over.",
 }

@@ -17,7 +17,7 @@ SENTENCES = {
     "too_many_models": "{count} models are answering at this moment, which is as many as may be loaded at once. "
     "Try again when one is done, or raise PHI3_UI_MAX_LOADED_MODELS.",
     "model_busy": "{model} is answering someone. Unload it when the answer is done.",
-    "unknown_preset": "There is no preset {preset}; there are: {known}. Set PHI3_UI_PRESET to one of them.",
+    "unknown_preset": "There is no preset {preset}; there are: {known}. Choose one of them.",
     "no_such_device": "{name} has no ONNX model for the device {device}; it has: {known}. Choose one of them.",
     "nothing_to_log": "No weights are named. Name a preset, or a hub id or a folder for the pipeline or the ONNX model.",
     "two_onnx_sources": "An ONNX model is either taken as it is or built. Name one source for it, not two.",

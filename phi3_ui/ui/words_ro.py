@@ -197,7 +197,7 @@ WORDS = {
     "error.no_model": "Nu este ales niciun model. Alegeți unul din lista de deasupra conversației.",
     "error.model_gone": "Acest model nu mai este în depozitul de tracking. Alegeți altul.",
     "error.store_unreachable": "Depozitul de tracking {uri} nu răspunde ({detail}). "
-    "Verificați MLFLOW_TRACKING_URI și că serverul lui rulează, apoi reîncărcați pagina.",
+    "Verificați MLFLOW_TRACKING_URI și că serverul lui rulează, apoi încercați din nou.",
     "error.load_failed": "{model} nu a putut fi încărcat: {detail}. Detaliile sunt în {log}; următoarea întrebare încearcă din nou.",
     "error.model_crashed": "{model} s-a oprit brusc ({detail}). Ce a scris până acum se păstrează; următoarea întrebare îl încarcă din nou.",
     "error.answer_failed": "{model} nu a putut răspunde: {detail}. Detaliile sunt în {log}; schimbați întrebarea sau setările și trimiteți din nou.",
@@ -207,7 +207,7 @@ WORDS = {
     "error.too_many_models": "În acest moment răspund {count} modele, câte pot fi încărcate deodată. "
     "Încercați din nou când unul termină sau măriți PHI3_UI_MAX_LOADED_MODELS.",
     "error.model_busy": "{model} răspunde cuiva. Descărcați-l după ce termină.",
-    "error.unknown_preset": "Nu există presetul {preset}; există: {known}. Dați lui PHI3_UI_PRESET unul dintre acestea.",
+    "error.unknown_preset": "Nu există presetul {preset}; există: {known}. Alegeți unul dintre acestea.",
     "error.no_such_device": "{name} nu are model ONNX pentru dispozitivul {device}; are: {known}. Alegeți unul dintre acestea.",
     "error.nothing_to_log": "Nu sunt numite ponderi. Numiți un preset, sau un id de pe hub sau un dosar pentru pipeline sau pentru modelul ONNX.",
     "error.two_onnx_sources": "Un model ONNX fie se ia gata făcut, fie se construiește. Numiți o singură sursă pentru el, nu două.",
