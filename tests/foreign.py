@@ -33,6 +33,8 @@ from mlflow.types.responses import (
     ResponsesAgentStreamEvent,
 )
 
+from tests.tiny_phi3 import make_checkpoint
+
 PROMPT_TO_STRING = ModelSignature(Schema([ColSpec(DataType.string, "prompt")]), Schema([ColSpec(DataType.string)]))
 WITH_PARAMS = ModelSignature(
     Schema([ColSpec(DataType.string, "question")]),
@@ -215,7 +217,10 @@ def log_all(uri: str, folder: Path) -> dict[str, dict[str, str]]:
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment("theirs")
     return {
-        "chat": {name: _log(name, *made, folder) for name, made in CHAT_MODELS.items()},
+        "chat": {
+            **{name: _log(name, *made, folder) for name, made in CHAT_MODELS.items()},
+            "completions": _log_completions(folder),
+        },
         "other": {name: _log(name, *made, folder) for name, made in OTHER_MODELS.items()},
     }
 
@@ -226,6 +231,19 @@ def _log(name: str, model: Any, signature: ModelSignature | None, folder: Path) 
         given["model_config"] = {"closed": str(folder / "closed")}
     python_model = model if isinstance(model, str) else model()
     return mlflow.pyfunc.log_model(name=name, python_model=python_model, pip_requirements=[], **given).model_id
+
+
+def _log_completions(folder: Path) -> str:
+    """A model of Phi-3's kind that answers WORDS; its files name an end of turn other than the one it gives."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+
+    checkpoint = make_checkpoint(folder / "completions", ends_with="<|end|>")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
+    generator = pipeline("text-generation", model=model, tokenizer=tokenizer)
+    with mlflow.start_run():
+        return mlflow.transformers.log_model(
+            generator, name="completions", task="llm/v1/completions", pip_requirements=[]
+        ).model_id
 
 
 if __name__ == "__main__":

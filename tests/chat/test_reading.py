@@ -36,7 +36,7 @@ CHUNK = ChatCompletionChunk(choices=[ChatChunkChoice(delta=ChatChoiceDelta(role=
         {"choices": [{"message": {"content": "text"}}, {"message": {"content": "another"}}], "model": "m"},
         {"choices": [{"delta": {"content": "text"}}]},
         [{"choices": [{"text": "text"}]}],
-        CHUNK,
+        pytest.param(CHUNK, id="ChatCompletionChunk"),  # its repr holds the time
     ],
     ids=repr,
 )

@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import mlflow
 import pytest
 from mlflow import MlflowClient
-from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Event, GenerationParams, Message, TextDelta, Usage
 from phi3_ui.errors import UserError
@@ -19,7 +17,7 @@ from phi3_ui.host.pool import Pool
 from phi3_ui.host.wire import ModelSpec
 from phi3_ui.settings import ROOT
 from phi3_ui.store.catalogue import Catalogue
-from tests.tiny_phi3 import WORDS, make_checkpoint
+from tests.tiny_phi3 import WORDS
 
 MESSAGES = (Message("system", "Be brief."), Message("user", "Hi"))
 SENTENCE = " ".join(WORDS)
@@ -39,26 +37,11 @@ def logged(folder: Path) -> dict[str, dict[str, str]]:
     command = [sys.executable, "-W", "ignore", "-m", "tests.foreign", uri, str(folder)]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     logged: dict[str, dict[str, str]] = json.loads(done.stdout.splitlines()[-1])
-    logged["chat"]["completions"] = _log_completions(folder)
     return logged
 
 
 def store_of(folder: Path) -> str:
     return f"sqlite:///{folder / 'mlflow.db'}"
-
-
-def _log_completions(folder: Path) -> str:
-    """A model of Phi-3's kind that answers SENTENCE; its files name an end of turn other than the one it gives."""
-    checkpoint = make_checkpoint(folder / "checkpoint", ends_with="<|end|>")
-    mlflow.set_tracking_uri(store_of(folder))
-    theirs = MlflowClient(store_of(folder)).get_experiment_by_name("theirs")
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    generator = pipeline("text-generation", model=AutoModelForCausalLM.from_pretrained(checkpoint), tokenizer=tokenizer)
-    with mlflow.start_run(experiment_id=theirs.experiment_id):
-        logged = mlflow.transformers.log_model(
-            generator, name="completions", task="llm/v1/completions", pip_requirements=[]
-        )
-    return str(logged.model_id)
 
 
 @pytest.fixture(scope="module")
