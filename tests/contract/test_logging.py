@@ -255,6 +255,8 @@ def test_inside_an_mlflow_run_the_model_belongs_to_that_run(
     experiment = client.create_experiment("somebody's", artifact_location=store.artifacts)
     run = client.create_run(experiment, run_name="theirs")
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    # The process of an `mlflow run` is a fresh one; in this one an earlier test may have chosen an experiment.
+    monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
 
     logged = log_tiny(checkpoint, store)
 
