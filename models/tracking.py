@@ -1,7 +1,6 @@
 """One MLflow run per logged model: where it goes, what it records, and what a killed one leaves behind."""
 
 import argparse
-import importlib.metadata
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelStatus, RunStatus
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from models.packages import installed
 from models.presets import Origin, load_preset
 from models.registry import register
 from models.stage import StageError
@@ -99,7 +99,7 @@ def provenance(folder: Path, origin: Origin) -> dict[str, str]:
 
 def pinned(packages: Sequence[str]) -> list[str]:
     """`name==version` of installed packages, without local build labels such as +cpu, which no index serves."""
-    return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in packages]
+    return [f"{name}=={version.split('+')[0]}" for name, version in map(installed, packages)]
 
 
 def size_of(folder: Path) -> int:

@@ -13,7 +13,9 @@ SENTENCES = {
     "answer_failed": "{model} could not answer: {detail}. The details are in {log}; change the question or the settings and send it again.",
     "refused": "{model} refused the question: {detail}",
     "bad_template": "The chat template of {model} does not take this conversation: {detail}. Start a new chat, or pick another model.",
-    "no_template": "{model} declares no prompt template. Pick one in the panel at the right.",
+    "no_template": "{model} declares no prompt template. Pick one in the panel at the right, or with --template: {detail}.",
+    "no_text": "{model} gave no text that can be read: {detail}. Its own code must be mended; pick another model.",
+    "exited": "The code of {model} ended itself in the middle of its answer (exit {detail}). It must be mended; pick another model.",
     "too_many_models": "{count} models are answering at this moment, which is as many as may be loaded at once. "
     "Try again when one is done, or raise PHI3_UI_MAX_LOADED_MODELS.",
     "model_busy": "{model} is answering someone. Unload it when the answer is done.",
@@ -40,6 +42,9 @@ SENTENCES = {
     "questions_unreadable": "The questions in {file} cannot be read ({detail}). Give a .txt, .jsonl or .csv file in UTF-8.",
     "question_missing": "Line {line} of {file} asks nothing. Give it a prompt, or messages that end with the user's.",
     "no_questions": "{file} holds no question. Write one a line (.txt), or in the field prompt (.jsonl, .csv).",
+    "output_full": "What is written here finds no room ({detail}). Free some space, or send the output elsewhere.",
+    "nothing_asked": "The question is empty. Write one.",
+    "nothing_answered": "None of the questions was answered. The first failed so: {detail}",
     "not_honoured": "{model} does not take {option}. Leave it out.",
     "unexpected": "Something went wrong ({detail}). It was logged with its trace; try again.",
 }

@@ -46,6 +46,7 @@ class Settings:
         own_store = f"sqlite:///{home / 'mlflow.db'}"
         tracking_uri = env.get("MLFLOW_TRACKING_URI") or own_store
         server_name = env.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+        here = server_name in _LOCAL
         return cls(
             home=home,
             tracking_uri=tracking_uri,
@@ -55,10 +56,10 @@ class Settings:
             preset_named=bool(env.get("PHI3_UI_PRESET")),
             device=_one_of(env, "PHI3_UI_DEVICE", ("cpu", "cuda", "directml")),
             # Who can reach a page on this machine alone is who runs it.
-            manage=(env.get("PHI3_UI_MANAGE") or str(int(server_name in _LOCAL and "SPACE_ID" not in env))) == "1",
+            manage=_one_of(env, "PHI3_UI_MANAGE", ("1", "0") if here and "SPACE_ID" not in env else ("0", "1")) == "1",
             server_name=server_name,
             server_port=_whole(env, "GRADIO_SERVER_PORT", None),
-            open_browser=env.get("PHI3_UI_OPEN_BROWSER", "1") == "1" and "SPACE_ID" not in env,
+            open_browser=_one_of(env, "PHI3_UI_OPEN_BROWSER", ("1", "0")) == "1" and "SPACE_ID" not in env,
             max_loaded_models=_whole(env, "PHI3_UI_MAX_LOADED_MODELS", 2),
             idle_seconds=_whole(env, "PHI3_UI_IDLE_SECONDS", 900),
         )

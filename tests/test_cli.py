@@ -248,3 +248,26 @@ def test_a_store_that_does_not_answer_and_a_home_that_is_no_folder_are_one_sente
     done = Shell(file / "home").run("list")
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert "cannot be written" in done.stderr
+
+
+@pytest.mark.parametrize(("to", "code", "said"), [("&-", 0, ""), ("/dev/full", 1, "finds no room")])
+def test_an_output_that_is_closed_or_full_is_no_trace(shell: Shell, to: str, code: int, said: str) -> None:
+    command = f"{sys.executable} -m phi3_ui list >{to}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=shell.environment, capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False)
+    assert said in done.stderr
+
+
+def test_an_empty_list_says_what_fills_it(tmp_path: Path) -> None:
+    done = Shell(tmp_path).run("list")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "`python -m phi3_ui setup`" in done.stderr
+
+
+def test_what_a_model_declares_cannot_be_picked_and_an_empty_question_not_be_asked(here: Here) -> None:
+    code, _, said = here("chat", "tiny-onnx", "Hi", "--template", "plain")
+    assert (code, "does not take --template" in said) == (1, True)
+    code, _, said = here("chat", "tiny-onnx", " ")
+    assert (code, "question is empty" in said) == (1, True)
+    code, _, said = here("chat", "tiny-onnx", "Hi", "--template", "nope")
+    assert (code, "'phi-3', 'chatml', 'llama-3', 'plain'" in said) == (2, True)

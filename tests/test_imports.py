@@ -20,7 +20,7 @@ _NEUTRAL = {"phi3_ui.errors", "phi3_ui.settings", "phi3_ui.lifeline"}
 # What each folder may import of this project, besides its own modules and libraries.
 _MAY_IMPORT = {
     "phi3_ui/chat": {"phi3_ui.errors"},
-    "phi3_ui/store": {"phi3_ui.chat", "phi3_ui.errors", "phi3_ui.settings", "models.registry"},
+    "phi3_ui/store": {"phi3_ui.chat", "phi3_ui.errors", "phi3_ui.settings", "models.registry", "models.packages"},
     "phi3_ui/host": {"phi3_ui.chat", *_NEUTRAL},
     "models": set(),
 }

@@ -81,9 +81,16 @@ def test_a_device_that_is_none_is_told() -> None:
         Settings.read({"PHI3_UI_DEVICE": "tpu"})
 
 
+@pytest.mark.parametrize("name", ["PHI3_UI_MANAGE", "PHI3_UI_OPEN_BROWSER"])
+def test_a_switch_that_is_neither_is_told(name: str) -> None:
+    with pytest.raises(UserError, match=f"{name} cannot be yes"):
+        Settings.read({name: "yes"})
+
+
 def test_variables_that_are_empty_are_as_if_unset() -> None:
     names = ["PHI3_UI_HOME", "MLFLOW_TRACKING_URI", "PHI3_UI_PRESET", "GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT"]
     names += ["PHI3_UI_MAX_LOADED_MODELS", "PHI3_UI_IDLE_SECONDS", "PHI3_UI_DEVICE", "PHI3_UI_MANAGE"]
+    names += ["PHI3_UI_OPEN_BROWSER"]
 
     assert Settings.read(dict.fromkeys(names, "")) == Settings.read({})
 

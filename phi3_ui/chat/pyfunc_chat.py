@@ -72,7 +72,7 @@ class PyfuncChat:
                     finish_reason = "cancelled"
                     break
             # What is still held back may be the beginning of a stop text: only an answer that ended by itself has it.
-            if finish_reason != "cancelled" and (shown := texts.add(stops.flush())):
+            if finish_reason != "cancelled" and (shown := texts.add(stops.flush(), last=True)):
                 yield TextDelta(shown)
         finally:
             pieces.close()
@@ -110,7 +110,7 @@ class _Texts:
     """The text of one answer as it grows; it begins at the first character that is no white space, as MLflow's own do."""
 
     def __init__(self) -> None:
-        self.whole = ""
+        self.whole = self._half = ""
         self.chunks = 0
         self._message: str | None = None
         self._in_parts = False
@@ -127,8 +127,12 @@ class _Texts:
         self._message = piece.message or self._message
         return f"\n\n{piece.text}" if further else piece.text
 
-    def add(self, text: str) -> str:
-        """Keep `text`; what of it is to be shown."""
+    def add(self, text: str, last: bool = False) -> str:
+        """Keep `text`; what of it is to be shown. Half of a character that comes in two waits for its other half."""
+        text = self._half + text
+        self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" and not last else ""
+        # A half without its other half can be written nowhere: it becomes the replacement character.
+        text = text[: len(text) - len(self._half)].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         shown = text if self.whole else text.lstrip()
         self.whole += shown
         return shown

@@ -47,7 +47,10 @@ def read(value: Any) -> Piece:
 def content_text(content: Any) -> str:
     """The text of a message's content: a string, a list of parts of which some are text, or None."""
     if isinstance(content, list):
-        return "".join(part["text"] for part in content if isinstance(part.get("text"), str))
+        parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        return "".join(part for part in parts if isinstance(part, str))
+    if content is not None and not isinstance(content, str):
+        raise NoTextError(f"the content of its message is {type(content).__name__}, and no text")
     return content or ""
 
 
@@ -56,12 +59,16 @@ def usage_of(value: Any) -> Usage | None:
     if not isinstance(value, Mapping):
         return None
     for prompt, completion in (("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens")):
-        if isinstance(value.get(prompt), int) and isinstance(value.get(completion), int):
+        if _is_count(value.get(prompt)) and _is_count(value.get(completion)):
             return Usage(value[prompt], value[completion])
     return None
 
 
-def finish_of(reason: str | None) -> FinishReason | None:
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def finish_of(reason: Any) -> FinishReason | None:
     if not reason:
         return None
     return "length" if reason in ("length", "max_tokens", "max_output_tokens") else "stop"
@@ -74,7 +81,9 @@ def _read_mapping(value: Mapping[str, Any]) -> Piece:
         if not choices:
             return Piece(usage=usage)
         choice = choices[0]
-        said = choice.get("delta") or choice.get("message") or choice
+        said = isinstance(choice, Mapping) and (choice.get("delta") or choice.get("message") or choice)
+        if not isinstance(said, Mapping):
+            raise NoTextError(f"its first choice is {type(choice).__name__}, and no record with text")
         text = content_text(said.get("content") or said.get("text"))
         return Piece(text, usage, finish_of(choice.get("finish_reason")))
     for name in ("content", "text"):

@@ -8,7 +8,7 @@ from phi3_ui.chat.tokenization import PromptFormat
 
 
 class NoTemplateError(Exception):
-    """The model declares no prompt template, and nobody has picked one."""
+    """The model declares no prompt template, and nobody has picked one; the message names those there are."""
 
 
 @dataclass(frozen=True)
@@ -93,5 +93,5 @@ def template_of(metadata: Mapping[str, Any], picked: str | None) -> Template:
         special_tokens = tuple(metadata.get("special_tokens") or ends)
         return Template("", PromptFormat(metadata["chat_template"], special_tokens, bos, eos), ends)
     if picked is None or picked not in TEMPLATES:
-        raise NoTemplateError
+        raise NoTemplateError(", ".join(TEMPLATES))
     return TEMPLATES[picked]

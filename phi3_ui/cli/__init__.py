@@ -1,6 +1,7 @@
 """`python -m phi3_ui …`: the same services without a browser."""
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -22,6 +23,8 @@ def main(arguments: list[str] | None = None) -> None:
         description="Phi-3 Chat on MLflow, without a browser.",
         epilog="A MODEL is a model id, a name (the newest of that name), name@alias, name/version, or a models:/ URI.",
     )
+    if sys.stdout is None:  # closed: what would be printed goes nowhere, and nothing else changes
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for group in (log, store, chat, evaluate):
         group.add_to(commands)
@@ -30,12 +33,13 @@ def main(arguments: list[str] | None = None) -> None:
         parsed.prompt = left.pop()  # argparse finds an argument that may be left out only before the options
     if left:
         parser.error(f"unrecognized arguments: {' '.join(left)}")
-    for library in ("mlflow", "alembic"):  # what they have to say, an error's sentence says
+    # What they have to say, an error's sentence says.
+    for library in ("mlflow", "alembic", "phi3_ui.host.hosted_model"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
         settings = Settings.read()
         code = _run(parsed, settings)
-        sys.stdout.flush()
+        _flush()
     except UserError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
@@ -44,6 +48,16 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     sys.exit(code)
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (what is left would fail at the exit once more)
+        raise UserError("output_full", detail=str(error.strerror)) from error
 
 
 def _run(parsed: argparse.Namespace, settings: Settings) -> int:
@@ -56,6 +70,10 @@ def _run(parsed: argparse.Namespace, settings: Settings) -> int:
         return int(parsed.run(App(settings, Catalogue(settings.tracking_uri)), parsed) or 0)
     except (UserError, BrokenPipeError):
         raise
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError("output_full", detail=str(error.strerror)) from error
     except PermissionError as error:
         raise UserError("not_writable", folder=str(error.filename or settings.home)) from error
     except Exception as error:

@@ -2,11 +2,13 @@
 
 import argparse
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from phi3_ui.chat.templates import TEMPLATES
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
 from phi3_ui.host.wire import ModelSpec
@@ -51,6 +53,20 @@ def add_json(parser: argparse.ArgumentParser, words: str) -> None:
     parser.add_argument("--json", action="store_true", help=words)
 
 
+# What a terminal would obey, but for tab and new line.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def harmless(text: str) -> str:
+    """`text` for a terminal: it may be anything that a model wrote or that a store holds."""
+    return _CONTROL.sub("�", text)
+
+
+def plain(name: str) -> str:
+    """A name on one line."""
+    return harmless(" ".join(name.split()))
+
+
 def print_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
 
@@ -62,7 +78,7 @@ def _plain(value: object) -> str:
 def add_params(parser: argparse.ArgumentParser) -> None:
     """The settings of an answer; what is left out is left to the model."""
     parser.add_argument("--system", default="", metavar="TEXT", help="the system prompt")
-    parser.add_argument("--template", metavar="KEY", help="the prompt template of a model that declares none")
+    parser.add_argument("--template", choices=[*TEMPLATES], help="the prompt template of a model that declares none")
     for name, kind in _PARAMS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N")
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before it; may be repeated")
@@ -81,8 +97,12 @@ _PARAMS: dict[str, type] = {
 
 
 def params_of(entry: ModelEntry, parsed: argparse.Namespace) -> GenerationParams:
-    """What the arguments of add_params say. UserError("not_honoured") for what the model does not take."""
+    """What the arguments of add_params say. UserError: not_honoured for what the model does not take, no_template."""
     params = GenerationParams(**{name: getattr(parsed, name) for name in _PARAMS}, stop=tuple(parsed.stop))
+    if parsed.template and not entry.needs_template:
+        raise UserError("not_honoured", model=entry.name, option="--template")
+    if entry.needs_template and not (parsed.template or entry.template):
+        raise UserError("no_template", model=entry.name, detail=", ".join(TEMPLATES))
     for name in params.given():
         if name not in entry.honours:
             raise UserError("not_honoured", model=entry.name, option=f"--{name.replace('_', '-')}")

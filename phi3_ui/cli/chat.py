@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,16 +10,13 @@ from typing import Any
 
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.service import RunningTurn
-from phi3_ui.cli.app import App, add_command, add_json, add_model, add_params, params_of, spec_of
+from phi3_ui.cli.app import App, add_command, add_json, add_model, add_params, harmless, params_of, spec_of
 from phi3_ui.errors import UserError
 from phi3_ui.evaluate import row_of
 from phi3_ui.host.pool import Pool
 from phi3_ui.ui.i18n import tr
 
 _INTERVAL = 0.03  # seconds between looks at the answer
-
-# What a terminal would obey, but for tab and new line; a model may write anything.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def add_to(commands: Any) -> None:
@@ -36,6 +32,8 @@ def _chat(app: App, parsed: argparse.Namespace) -> int:
     """Exit code 1 if an answer failed. Ctrl-C stops an answer; a second one, or one between answers, leaves."""
     entry = app.find(parsed.model)
     params, spec = params_of(entry, parsed), spec_of(entry, parsed)
+    if parsed.prompt is not None and not parsed.prompt.strip():
+        raise UserError("nothing_asked")
     pool = Pool(app.settings.logs, 1, app.settings.idle_seconds)
     conversation, failed = Conversation(), False
     try:
@@ -82,7 +80,7 @@ def _show(turn: RunningTurn, silent: bool) -> None:
             continue
         piece = state.text[shown:]
         shown = len(state.text)
-        print(_CONTROL.sub("�", piece) if sys.stdout.isatty() else piece, end="", flush=True)
+        print(harmless(piece) if sys.stdout.isatty() else piece, end="", flush=True)
     if shown:
         print(flush=True)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from models.tracking import Store
 from phi3_ui.cli.app import App, add_command, add_json, add_model, add_params, params_of, print_json, spec_of
+from phi3_ui.errors import UserError
 from phi3_ui.evaluate import Evaluation, read_questions
 from phi3_ui.host.pool import Pool
 
@@ -22,8 +23,8 @@ def add_to(commands: Any) -> None:
     add_json(parser, "the run's id and metrics as one JSON object")
 
 
-def _evaluate(app: App, parsed: argparse.Namespace) -> int:
-    """Exit code 1 if no question was answered."""
+def _evaluate(app: App, parsed: argparse.Namespace) -> None:
+    """UserError("nothing_answered") if no question was."""
     entry = app.find(parsed.model)
     params, questions = params_of(entry, parsed), read_questions(parsed.file, parsed.system)
     pool = Pool(app.settings.logs, 1, app.settings.idle_seconds)
@@ -38,7 +39,8 @@ def _evaluate(app: App, parsed: argparse.Namespace) -> int:
         print_json({"run_id": done.run_id, "metrics": done.metrics})
     else:
         print(done.run_id)
-    return int(done.metrics["answers"] == 0)
+    if done.metrics["answers"] == 0:
+        raise UserError("nothing_answered", detail=str(done.rows[0]["error"]))
 
 
 def _progress(done: int, total: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from phi3_ui.cli.app import App, add_command, add_json, add_model, print_json
+from phi3_ui.cli.app import App, add_command, add_json, add_model, plain, print_json
 from phi3_ui.cli.log import run_recipe
 from phi3_ui.errors import UserError
 from phi3_ui.relog import clear, relog
@@ -44,12 +44,20 @@ def add_to(commands: Any) -> None:
 
 def _list(app: App, parsed: argparse.Namespace) -> None:
     entries = app.catalogue.models()
+    for name, why in app.catalogue.unreadable.values():
+        print(f"Not listed, since its files cannot be read: {plain(name)} ({why.splitlines()[0]})", file=sys.stderr)
     if parsed.json:
         print_json([asdict(entry) for entry in entries])
         return
+    if not entries:
+        print(
+            "The tracking store holds no chat model. `python -m phi3_ui setup` logs the embedded ones.", file=sys.stderr
+        )
     for entry in entries:
         size = "" if entry.size_bytes is None else f"{entry.size_bytes / 1e6:,.1f} MB"
-        print(f"{entry.name}  {entry.contract}  {entry.engine}  {entry.created:%Y-%m-%d %H:%M}  {size}  {entry.uri}")
+        print(
+            f"{plain(entry.name)}  {entry.contract}  {entry.engine}  {entry.created:%Y-%m-%d %H:%M}  {size}  {entry.uri}"
+        )
 
 
 def _show(app: App, parsed: argparse.Namespace) -> None:
@@ -93,6 +101,8 @@ def _version(version: VersionCard) -> str:
 
 
 def _register(app: App, parsed: argparse.Namespace) -> None:
+    if parsed.name == "":
+        raise UserError("bad_model_name", name="“”")
     registry = Registry(app.settings.tracking_uri)
     version = registry.register(app.find(parsed.model).model_id, parsed.name)
     if parsed.alias and parsed.alias not in version.aliases:

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from phi3_ui.chat.chat_model import Adapter
 from phi3_ui.chat.contracts import contract_named
 from phi3_ui.chat.declared import Declared
+from phi3_ui.chat.reading import NoTextError
 from phi3_ui.chat.templates import NoTemplateError
 from phi3_ui.chat.tokenization import PromptTooLongError, TemplateError
 from phi3_ui.chat.types import Cancel, ChatRequest
@@ -75,6 +76,10 @@ def _code(error: BaseException) -> str:
         return "bad_template"
     if isinstance(error, PromptTooLongError):
         return "refused"
+    if isinstance(error, NoTextError):
+        return "no_text"
+    if isinstance(error, SystemExit):
+        return "exited"
     return (
         "refused" if getattr(error, "error_code", "") in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST") else "answer_failed"
     )
@@ -83,7 +88,7 @@ def _code(error: BaseException) -> str:
 def _words(error: BaseException) -> str:
     """The error in one line: its first, without what would make it endless."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300].rstrip(".")
+    return lines[0][:300].rstrip(".").encode("utf-8", "replace").decode("utf-8")
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import mlflow
+import requests
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.exceptions import MlflowException
@@ -40,6 +41,8 @@ class Catalogue:
         self._lock = threading.Lock()
         # A logged model's MLmodel never changes once it is READY: what was read of it stays true.
         self._entries: dict[str, ModelEntry | None] = {}
+        # By id, the names of the models that could not be read when they were last looked at, and why.
+        self.unreadable: dict[str, tuple[str, str]] = {}
 
     def models(self) -> list[ModelEntry]:
         """The chat-capable models, newest first."""
@@ -87,9 +90,9 @@ class Catalogue:
             declared: dict[str, Any] = info.metadata or {}
             return ModelCard(
                 entry=entry,
-                title=declared.get("title", ""),
-                license=declared.get("license", ""),
-                context_length=declared.get("context_length"),
+                title=_text(declared.get("title")),
+                license=_text(declared.get("license")),
+                context_length=_whole(declared.get("context_length")),
                 signature=_signature(info),
                 run=self._run(entry.run_id) if entry.run_id else None,
                 versions=tuple(versions_of(self._mlflow, entry.model_id)),
@@ -142,13 +145,23 @@ class Catalogue:
         if model.model_id not in self._entries:
             try:
                 self._entries[model.model_id] = self._read_entry(model)
-            except (MlflowException, OSError) as error:
-                # Its files are gone or out of reach: it cannot be chatted with now, and is looked at again next time.
-                logger.warning("The logged model %s (%s) cannot be read: %s", model.name, model.model_id, error)
+            except (requests.ConnectionError, requests.Timeout):
+                raise  # the store is gone, not this model
+            except Exception as error:
+                # Its files are gone, out of reach or damaged, in whatever way: the others are there all the same, and it
+                # is looked at again next time.
+                self._tell_unreadable(model, error)
                 return None
         entry = self._entries[model.model_id]
         picked = model.tags.get(TEMPLATE_TAG)  # unlike the rest, tags change
         return entry and replace(entry, template=picked if picked in TEMPLATES else None)
+
+    def _tell_unreadable(self, model: LoggedModel, error: Exception) -> None:
+        why = f"{type(error).__name__}: {error}"
+        if self.unreadable.get(model.model_id) != (model.name, why):
+            self.unreadable[model.model_id] = (model.name, why)
+            expected = isinstance(error, (MlflowException, OSError))
+            logger.info("The logged model %s (%s) cannot be read", model.name, model.model_id, exc_info=not expected)
 
     def _read_entry(self, model: LoggedModel) -> ModelEntry | None:
         info = Model.load(f"models:/{model.model_id}")
@@ -190,6 +203,15 @@ class Catalogue:
             metrics=dict(run.data.metrics),
             tags={name: value for name, value in run.data.tags.items() if not name.startswith("mlflow.")},
         )
+
+
+def _text(value: Any) -> str:
+    """What a model of other code's declares under a name that we know may be anything."""
+    return value if isinstance(value, str) else ""
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None
 
 
 def _engine(info: Model) -> str:

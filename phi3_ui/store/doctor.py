@@ -21,6 +21,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from packaging.requirements import InvalidRequirement, Requirement
 
+from models.packages import installed as installed_as
 from phi3_ui.errors import UserError
 from phi3_ui.settings import ROOT
 from phi3_ui.store.access import answering, is_missing
@@ -154,7 +155,7 @@ def _versions(info: Model, files: StoredFiles) -> Iterator[Finding]:
     for name, requirement in wanted.items():
         logged = str(requirement.specifier).removeprefix("==")
         try:
-            installed = importlib.metadata.version(name)
+            installed = installed_as(name)[1]
         except importlib.metadata.PackageNotFoundError:
             differing += 1
             yield _found("package_missing", package=name, logged=logged)
@@ -191,7 +192,7 @@ def _requirements(info: Model, files: StoredFiles) -> dict[str, Requirement]:
 
 def _code(info: Model, files: StoredFiles) -> Iterator[Finding]:
     try:
-        installed = importlib.metadata.version("onnxruntime-genai")
+        installed = installed_as("onnxruntime-genai")[1]
     except importlib.metadata.PackageNotFoundError:
         return  # then nothing of it is there, which _versions says
     pickled = info.flavors.get("python_function", {}).get("python_model")

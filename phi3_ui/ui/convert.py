@@ -44,6 +44,8 @@ def _figures(language: str, answer: Answer) -> str:
         figures.append(f"{answer.timings.time_to_first_token:.2f} s")
     if answer.timings and answer.timings.tokens_per_second is not None:
         figures.append(tr(language, "rate", rate=f"{answer.timings.tokens_per_second:.0f}"))
+    if answer.finish_reason == "stop" and not answer.text:
+        figures.append(tr(language, "finish.empty"))
     if answer.finish_reason != "stop":
         figures.append(tr(language, f"finish.{answer.finish_reason or 'error'}"))
     return "".join(f" · {html.escape(figure)}" for figure in figures)

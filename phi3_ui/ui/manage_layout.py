@@ -49,12 +49,16 @@ def manage_panels(settings: Settings, template: gr.Dropdown, relog: gr.Button) -
     t = I18N
     with gr.Accordion(t("registry"), open=False, elem_id="phi3-registry"):
         alias = gr.Radio(["champion", "challenger"], value="champion", label=t("promote.alias"))
+        if not settings.manage:
+            gr.HTML(t("error.not_allowed"), elem_classes="phi3-quiet")
         ask = gr.Button(t("promote.ask"), size="sm", interactive=settings.manage)
         question = gr.HTML(elem_id="phi3-promotion")
         with gr.Group(visible=False) as confirmation, gr.Row():
             confirm = gr.Button(t("promote.confirm"), variant="primary", size="sm", min_width=80)
             refuse = gr.Button(t("promote.cancel"), size="sm", min_width=80)
     with gr.Accordion(t("add"), open=False, elem_id="phi3-add"):
+        if not settings.manage:
+            gr.HTML(t("error.not_allowed"), elem_classes="phi3-quiet")
         presets = [(load_preset(key).origin.title, key) for key in preset_keys()]
         preset = gr.Dropdown([*presets, (t("add.own"), OWN)], value=presets[0][1], label=t("add.preset"))
         with gr.Group(visible=False) as own:

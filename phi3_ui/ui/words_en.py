@@ -85,6 +85,7 @@ WORDS = {
     "finish.stop": "finished",
     "finish.length": "cut at max tokens",
     "finish.cancelled": "stopped",
+    "finish.empty": "no text",
     "finish.error": "failed",
     "column.answer": "This answer",
     "column.conversation": "Conversation",

@@ -46,7 +46,22 @@ def test_the_text_is_found(value: Any) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [None, 3, 0.5, [], {}, np.array([0.5]), np.array([]), pd.DataFrame(), pd.DataFrame({"a": ["x"], "b": ["y"]}), b"x"],
+    [
+        None,
+        3,
+        0.5,
+        [],
+        {},
+        np.array([0.5]),
+        np.array([]),
+        pd.DataFrame(),
+        pd.DataFrame({"a": ["x"], "b": ["y"]}),
+        b"x",
+        {"choices": [None]},
+        {"choices": ["hello"]},
+        {"content": 5},
+        {"choices": [{"message": {"content": {"a": 1}}}]},
+    ],
     ids=repr,
 )
 def test_what_holds_no_text_is_an_error(value: Any) -> None:
@@ -109,3 +124,13 @@ def test_usage_is_what_is_said_and_never_made_up(value: Any, usage: Usage | None
 )
 def test_reasons_have_one_name_each(reason: str | None, ours: str | None) -> None:
     assert finish_of(reason) == ours
+
+
+@pytest.mark.parametrize("counts", [(-4, 3), (True, 3), ("4", 3), (4, None)], ids=repr)
+def test_counts_that_can_be_none_are_unknown(counts: tuple[Any, Any]) -> None:
+    usage = dict(zip(("prompt_tokens", "completion_tokens"), counts, strict=True))
+    assert read({"choices": [{"text": "a"}], "usage": usage}).usage is None
+
+
+def test_parts_of_a_message_may_be_anything() -> None:
+    assert read({"content": ["te", None, 5, {"text": "xt"}, {"text": 7}]}).text == "text"

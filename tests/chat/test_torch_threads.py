@@ -31,6 +31,12 @@ def test_a_core_is_left_only_where_it_costs_nothing(seconds: dict[int, float], c
         assert torch.get_num_threads() == 2
 
 
+def test_a_model_that_is_slow_is_tried_for_some_steps_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phi3_ui.chat.torch_threads._SECONDS", 0.0)
+    with threads(2):
+        assert thread_counts(Model({2: 0.01, 1: 0.02})) == (2, 2)
+
+
 def test_one_core_is_not_tried() -> None:
     with threads(1):
         assert thread_counts(Model({})) == (1, 1)

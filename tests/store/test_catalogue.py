@@ -79,6 +79,25 @@ def test_a_deleted_model_is_gone_and_not_a_trace(store: str) -> None:
         catalogue.find(model_id)
 
 
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+@pytest.mark.parametrize("content", ["", "- a list", "{", "flavors: 7", "\0"])
+def test_a_damaged_model_hides_no_other(store: str, tmp_path: Path, content: str) -> None:
+    good, bad = log_prompt_model(store, "good", DECLARED), log_prompt_model(store, "bad", DECLARED)
+    (tmp_path / "artifacts" / "models" / bad / "artifacts" / "MLmodel").write_text(content)
+    catalogue = Catalogue(store)
+    assert [entry.model_id for entry in catalogue.models()] == [good]
+    assert [(key, name) for key, (name, _) in catalogue.unreadable.items()] == [(bad, "bad")]
+    with pytest.raises(UserError, match="no longer in the tracking store"):
+        catalogue.find(bad)
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_what_a_model_declares_of_itself_may_be_anything(store: str) -> None:
+    odd = {"title": 5, "license": ["x"], "context_length": "abc"}
+    card = Catalogue(store).card(log_prompt_model(store, "odd", {**DECLARED, **odd}))
+    assert (card.title, card.license, card.context_length) == ("", "", None)
+
+
 @pytest.mark.parametrize("model_id", ["m-none", "../../etc/passwd", "x' OR '1'='1"])
 def test_an_id_that_is_none_is_a_clear_error(store: str, model_id: str) -> None:
     with pytest.raises(UserError, match="no longer in the tracking store"):

@@ -1,0 +1,23 @@
+"""Installed packages, of which some stand in for another: onnxruntime-genai-cuda is onnxruntime-genai, built for CUDA."""
+
+import importlib.metadata
+from functools import cache
+
+
+def installed(name: str) -> tuple[str, str]:
+    """Name and version of the package `name`, or of the one that provides its module in its place.
+
+    Raises importlib.metadata.PackageNotFoundError.
+    """
+    try:
+        return name, importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        for other in _providers().get(name.replace("-", "_"), ()):
+            if other.startswith(f"{name}-"):
+                return other, importlib.metadata.version(other)
+        raise
+
+
+@cache
+def _providers() -> dict[str, list[str]]:
+    return {module: list(names) for module, names in importlib.metadata.packages_distributions().items()}

@@ -1,0 +1,35 @@
+"""The versions of installed packages, and of those that stand in for others."""
+
+import importlib.metadata
+
+import pytest
+
+from models import packages
+from models.packages import installed
+from models.tracking import pinned
+
+
+def test_a_package_is_named_with_its_version() -> None:
+    assert installed("mlflow") == ("mlflow", importlib.metadata.version("mlflow"))
+
+
+def test_an_engine_built_for_another_device_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"onnxruntime-genai-cuda": "0.18.0+cu12", "genai": "9.9"}
+
+    def version(name: str) -> str:
+        if name not in versions:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    providers = {"onnxruntime_genai": ["genai", "onnxruntime-genai-cuda"]}
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(packages, "_providers", lambda: providers)
+    assert installed("onnxruntime-genai") == ("onnxruntime-genai-cuda", "0.18.0+cu12")
+    assert pinned(["onnxruntime-genai"]) == ["onnxruntime-genai-cuda==0.18.0"]
+    with pytest.raises(importlib.metadata.PackageNotFoundError):
+        installed("onnxruntime")
+
+
+def test_what_is_not_there_is_not_made_up() -> None:
+    with pytest.raises(importlib.metadata.PackageNotFoundError):
+        installed("no-such-package")
