@@ -1,6 +1,7 @@
 """Log an ONNX Runtime GenAI folder as an MLflow model: the wrapper of phi3_onnx.py with the folder as its artifact."""
 
 import argparse
+import hashlib
 import time
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -27,9 +28,9 @@ from models.tracking import (
     size_of,
     store_of,
 )
-from models.weights import sha256_of
 
 WRAPPER = Path(__file__).with_name("phi3_onnx.py")
+SLOTS = WRAPPER.with_name("phi3_onnx_slots.py")
 CONTRACT = "prompt"
 
 Device = Literal["cpu", "cuda", "directml"]
@@ -86,19 +87,28 @@ def log(
         "context_length": facts["context_length"],
         **dict(requirement.split("==") for requirement in pinned(["onnxruntime-genai", "onnxruntime", "mlflow"])),
     }
-    described = {"title": origin.title, "license": origin.license, "summary": card.summary, "card_tags": [*card.tags]}
+    described: dict[str, Any] = {
+        "title": origin.title,
+        "license": origin.license,
+        "summary": card.summary,
+        "card_tags": [*card.tags],
+    }
+    if origin.onnx_degrades_after:
+        described["degrades_after"] = origin.onnx_degrades_after
     with model_run(store, name, tags, params, metrics), linked_logging():
         model = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(WRAPPER),
             artifacts={phi3_onnx.ARTIFACT: str(folder)},
-            model_config={"end_tokens": facts["end_tokens"]},
+            code_paths=[str(SLOTS)],
+            # Only what is named here can be set when the model is loaded.
+            model_config={"end_tokens": facts["end_tokens"], "threads": 0, "cache_mb": 0},
             signature=SIGNATURE,
             streamable=True,
             pip_requirements=pinned(["mlflow", "onnxruntime-genai", "onnxruntime", "tokenizers", "pandas"]),
             metadata={
                 "contract": CONTRACT,
-                "wrapper_sha256": sha256_of(WRAPPER),
+                "wrapper_sha256": code_sha256(),
                 **recorded,
                 **described,
                 **facts,
@@ -110,6 +120,11 @@ def log(
     logged = registered(logged, store) if registering else logged
     report(3, 3)
     return logged
+
+
+def code_sha256() -> str:
+    """Of the code that goes into an artifact: by it a wrapper that was changed is told, and one of an older version."""
+    return hashlib.sha256(WRAPPER.read_bytes() + SLOTS.read_bytes()).hexdigest()
 
 
 def _is_here(device: Device) -> bool:
@@ -124,7 +139,7 @@ def measure(folder: Path) -> dict[str, float]:
     """load_seconds, and tokens_per_second of a warm-up of 64 tokens after the first."""
     wrapper = phi3_onnx.Phi3Onnx()
     start = time.perf_counter()
-    wrapper.load(folder, phi3_onnx.usable_cpus())
+    wrapper.load(folder)
     load_seconds = time.perf_counter() - start
     times = [
         time.perf_counter()

@@ -1,22 +1,24 @@
-"""The ONNX wrapper: a PythonModel around ONNX Runtime GenAI. Logged from code, so this file alone goes into the artifact.
+"""The ONNX wrapper: a PythonModel around ONNX Runtime GenAI. Logged from code: this file and phi3_onnx_slots.py go into the artifact.
 
 In: `{"prompt": "<|user|>…<|end|><|assistant|>"}`, rendered with the model's own chat template. Out: text.
 A prompt may hold U+2063 to break text that looks like a control token (`<` U+2063 `|end|>`): the pieces on both sides
 are encoded apart, so they stay ordinary text. U+2063 twice stands for the character itself.
 """
 
+import importlib.util
 import json
 import math
 import os
 import re
+import sys
 import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
-from itertools import pairwise
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 # Read by the engine at its import. disable_telemetry_events() alone does not stop its event store.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -29,13 +31,29 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from tokenizers import Tokenizer
 
+if TYPE_CHECKING or __package__:  # in the project; MLflow loads this file alone
+    from models import phi3_onnx_slots as slots
+else:
+
+    def _beside(name: str) -> ModuleType:
+        """A module that lies beside this file or, in an artifact, in its code folder.
+
+        Not by `import`: a notebook may hold two versions of this model, and would get the first one's for both.
+        """
+        here = Path(__file__).parent
+        file = next((file for file in (here / f"{name}.py", here / "code" / f"{name}.py") if file.exists()), None)
+        if file is None:
+            raise ImportError(f"{name}.py is not with the model: log it with code_paths=['models/{name}.py'].")
+        spec = importlib.util.spec_from_file_location(f"{__name__}.{name}", file)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look their module up
+        spec.loader.exec_module(module)
+        return module
+
+    slots = _beside("phi3_onnx_slots")
+
 ARTIFACT = "phi3-mini-onnx"
 
-# Appending a prompt holds the GIL and cannot be interrupted; in pieces it costs the same and can be stopped between them.
-_PREFILL_TOKENS = 64
-# A Phi-3 of a longer context turns all positions another way once there are more tokens than these, so a prompt of more
-# must begin with a piece of more: what was read before the turn would not fit what is read after it.
-_SHORT_CONTEXT = 4096
 _SEPARATOR = "\u2063"
 _LONE_SEPARATOR = re.compile("(?<!\u2063)\u2063(?!\u2063)")
 _MAX_STOPS = 16
@@ -86,24 +104,17 @@ class Options:
             given["stop"] = (given["stop"],) if isinstance(given["stop"], str) else tuple(given["stop"])
         return replace(cls(), **given)
 
-    def search(self) -> dict[str, Any]:
-        """The engine's search options, but for max_length."""
-        greedy = self.temperature == 0
-        options: dict[str, Any] = {"do_sample": not greedy, "repetition_penalty": self.repetition_penalty}
-        if not greedy:
-            options |= {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k}
-            options["random_seed"] = self.seed
-        return options
-
 
 @dataclass(frozen=True)
 class _Step:
-    """What one step of the engine gave: a piece of text (often empty), prompt tokens read, the end's reason."""
+    """What came of one step: a piece of text (often empty), answers ahead in line, prompt tokens read, the end's reason."""
 
     text: str = ""
+    ahead: int | None = None
     prefilled: int | None = None
     finish_reason: str | None = None
     completion_tokens: int = 0
+    cached_tokens: int = 0
 
 
 def _invalid(message: str) -> MlflowException:
@@ -204,21 +215,82 @@ def _overlap(text: str, stop: str) -> int:
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if stop.startswith(text[-n:])), 0)
 
 
+class _Sampler:
+    """Chooses one answer's tokens by their logits, as Options say; with a seed always the same."""
+
+    def __init__(self, options: Options, prompt: list[int]) -> None:
+        self._options = options
+        self._counts: Counter[int] = Counter()
+        self._seen = set(prompt)
+        self._random = np.random.default_rng(None if options.seed < 0 else options.seed)
+
+    def __call__(self, logits: slots.Logits) -> int:
+        """The next token; `logits` (vocabulary,) are changed."""
+        options = self._options
+        if options.repetition_penalty != 1.0:
+            seen = list(self._seen)
+            some = logits[seen]
+            logits[seen] = np.where(some < 0, some * options.repetition_penalty, some / options.repetition_penalty)
+        if self._counts and (options.presence_penalty or options.frequency_penalty):
+            often = np.fromiter(self._counts.values(), dtype=np.float32)
+            logits[list(self._counts)] -= options.presence_penalty + options.frequency_penalty * often
+        token = int(logits.argmax()) if options.temperature == 0 else self._draw(logits)
+        self._counts[token] += 1
+        self._seen.add(token)
+        return token
+
+    def _draw(self, logits: slots.Logits) -> int:
+        """A token by chance: of the top_k best those that together have top_p."""
+        options = self._options
+        best = np.arange(len(logits))
+        if 0 < options.top_k < len(logits):
+            best = np.argpartition(logits, -options.top_k)[-options.top_k :]
+        scaled = logits[best].astype(np.float64) / options.temperature
+        chances = np.exp(scaled - scaled.max())
+        if options.top_p < 1:
+            best, chances = _nucleus(best, chances, options.top_p)
+        sums = chances.cumsum()
+        return int(best[min(int(np.searchsorted(sums, self._random.random() * sums[-1], "right")), len(best) - 1)])
+
+
+def _nucleus(best: Any, chances: Any, top_p: float) -> tuple[Any, Any]:
+    """Of these tokens the likeliest that together have `top_p` of the chances; the likeliest always."""
+    total, few = chances.sum(), 256
+    # All of a vocabulary takes milliseconds to sort, and hardly ever are more than a few needed.
+    likely = np.argpartition(chances, -few)[-few:] if len(chances) > few else np.arange(len(chances))
+    if chances[likely].sum() < top_p * total:
+        likely = np.arange(len(chances))
+    order = likely[np.argsort(-chances[likely], kind="stable")]
+    before = chances[order].cumsum() - chances[order]
+    kept = order[before < top_p * total]
+    return best[kept], chances[kept]
+
+
 class Phi3Onnx(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """One ONNX Runtime GenAI model. Several threads may stream from it at once: each answer has its own generator."""
+    """One ONNX Runtime GenAI model. Several threads may stream from it at once: all their answers advance in turn.
+
+    What was read of a prompt is kept, so that one that begins alike is read from there on.
+    """
 
     def load_context(self, context: Any) -> None:
-        """Load the engine from artifact `phi3-mini-onnx`. model_config may set `threads` (default: this process's CPUs)
-        and `end_tokens`, tokens as text that end an answer besides those that the folder names."""
-        settings = getattr(context, "model_config", None) or {}
-        threads = int(settings.get("threads") or usable_cpus())
-        self.load(Path(context.artifacts[ARTIFACT]), threads, tuple(settings.get("end_tokens") or ()))
+        """Load the engine from artifact `phi3-mini-onnx`.
 
-    def load(self, folder: Path, threads: int, end_tokens: tuple[str, ...] = ()) -> None:
-        """Load the engine from an ONNX Runtime GenAI folder."""
+        model_config may set `threads` (0: this process's CPUs), `cache_mb`, the megabytes for what was read of prompts
+        (0: an eighth of the memory), and `end_tokens`, tokens as text that end an answer besides those that the folder names.
+        """
+        settings = getattr(context, "model_config", None) or {}
+        self.load(
+            Path(context.artifacts[ARTIFACT]),
+            threads=int(settings.get("threads") or 0),
+            end_tokens=tuple(settings.get("end_tokens") or ()),
+            cache_mb=int(settings.get("cache_mb") or 0),
+        )
+
+    def load(self, folder: Path, threads: int = 0, end_tokens: tuple[str, ...] = (), cache_mb: int = 0) -> None:
+        """Load the engine from an ONNX Runtime GenAI folder; 0 as in load_context."""
         config = og.Config(str(folder))
         # Left unset, the engine decodes on one thread.
-        session = {"session_options": {"intra_op_num_threads": threads}}
+        session = {"session_options": {"intra_op_num_threads": threads or usable_cpus()}}
         config.overlay(json.dumps({"model": {"decoder": session}}))
         self._model = og.Model(config)
         # The engine's own tokenizer gives other ids than the model was trained on for some text (a tab before a word,
@@ -229,9 +301,15 @@ class Phi3Onnx(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         added = self._tokenizer.get_added_tokens_decoder().items()
         self._special = {token.content: id_ for id_, token in added if token.special}
         ends = {id_ for text in end_tokens if (id_ := self._tokenizer.token_to_id(text)) is not None}
-        self._ends = ends | set(eos if isinstance(eos, list) else [eos])
+        self._ends = frozenset(ends | set(eos if isinstance(eos, list) else [eos]))
         self._context_length = int(declared["context_length"])
-        self._turns = declared["type"] == "phi3" and self._context_length > _SHORT_CONTEXT
+        decoder = declared["decoder"]
+        number = 4 if self._model.device_type == "CPU" else 2  # bytes
+        token_bytes = 2 * decoder["num_hidden_layers"] * decoder["num_key_value_heads"] * decoder["head_size"] * number
+        turns = declared["type"] == "phi3" and self._context_length > slots.SHORT_CONTEXT
+        budget = cache_mb * 1_000_000 or slots.memory_budget()
+        self._slots = slots.Slots(self._model, self._context_length, token_bytes, budget, turns)
+        self._slots.warm()
         self._name = folder.name
 
     # Of the type hints that MLflow would take for the schema, in place of the signature, it lets this one be.
@@ -243,10 +321,11 @@ class Phi3Onnx(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def predict_stream(
         self, context: Any, model_input: Any, params: dict[str, Any] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """OpenAI-style `chat.completion.chunk` dicts for one prompt; the last has `finish_reason` and `usage`.
+        """OpenAI-style `chat.completion.chunk` dicts for one prompt; the last has `finish_reason`, `usage` and `prompt_cache`.
 
-        While the prompt is read, chunks without text carry `prompt_progress: {processed, total}` in tokens.
-        Closing the iterator stops the computing: nothing runs between two chunks.
+        Chunks without text carry `queue: {ahead}` while other answers must end before this one has memory, and
+        `prompt_progress: {processed, total}` in tokens while the prompt is read.
+        Closing the iterator stops the computing.
         """
         prompts = prompts_of(model_input)
         if len(prompts) != 1:
@@ -257,6 +336,8 @@ class Phi3Onnx(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         for step in self._answer(prompt, Options.of(params)):
             delta = {"content": step.text} if step.text else {}
             chunk = {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": step.finish_reason}]}
+            if step.ahead is not None:
+                chunk["queue"] = {"ahead": step.ahead}
             if step.prefilled is not None:
                 chunk["prompt_progress"] = {"processed": step.prefilled, "total": len(prompt)}
             if step.finish_reason:
@@ -264,7 +345,9 @@ class Phi3Onnx(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
                     "prompt_tokens": len(prompt),
                     "completion_tokens": step.completion_tokens,
                     "total_tokens": len(prompt) + step.completion_tokens,
+                    "prompt_tokens_details": {"cached_tokens": step.cached_tokens},
                 }
+                chunk["prompt_cache"] = asdict(self._slots.use())
             yield chunk
 
     def encode(self, prompt: str) -> list[int]:
@@ -279,39 +362,32 @@ class Phi3Onnx(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             raise _invalid(
                 f"The prompt has {len(prompt)} tokens, but the model reads {self._context_length} with its answer; shorten it."
             )
-        params = og.GeneratorParams(self._model)
-        params.set_search_options(max_length=len(prompt) + min(options.max_tokens, room), **options.search())
-        generator = og.Generator(self._model, params)
-        first = _SHORT_CONTEXT + 1 if self._turns and len(prompt) > _SHORT_CONTEXT else _PREFILL_TOKENS
-        for start, end in pairwise([0, *range(first, len(prompt), _PREFILL_TOKENS), len(prompt)]):
-            yield _Step(prefilled=start)
-            generator.append_tokens(prompt[start:end])
         stream, stops = _TextStream(self._tokenizer), _StopStrings(options.stop)
         # A stop string that is a control token comes as a token, and never as text.
         ends = self._ends | {self._special[stop] for stop in options.stop if stop in self._special}
-        counts: Counter[int] = Counter()
-        while True:
-            if counts and (options.presence_penalty or options.frequency_penalty):
-                _penalise(generator, counts, options)
-            generator.generate_next_token()
-            token = int(generator.get_next_tokens()[0])
-            counts[token] += 1
-            ended = token in ends
-            text = stops.push("" if ended else stream.push(token))
-            if ended or stops.hit or generator.is_done():
-                break
-            yield _Step(text)
+        most = min(options.max_tokens, room)
+        repeatable = options.temperature == 0 or options.seed >= 0
+        events = self._slots.answer(prompt, most, _Sampler(options, prompt), ends, repeatable)
+        cached, written, ended, text = None, 0, False, ""
+        try:
+            for event in events:
+                if isinstance(event, slots.Ahead):
+                    yield _Step(ahead=event.count)
+                elif isinstance(event, slots.Read):
+                    cached = event.count if cached is None else cached
+                    yield _Step(prefilled=event.count)
+                else:
+                    written += 1
+                    ended = event.id in ends
+                    text = stops.push("" if ended else stream.push(event.id))
+                    if ended or stops.hit or written == most:
+                        break
+                    yield _Step(text)
+        finally:
+            events.close()
         text += stops.push(stream.flush()) + stops.flush()
         reason = "stop" if ended or stops.hit else "length"
-        yield _Step(text, finish_reason=reason, completion_tokens=counts.total())
-
-
-def _penalise(generator: og.Generator, counts: Counter[int], options: Options) -> None:
-    """Take the penalties off the next token's logits, for the tokens that the answer has, `counts` times each."""
-    logits = np.array(generator.get_logits(), dtype=np.float32)
-    often = np.fromiter(counts.values(), dtype=np.float32)
-    logits[..., list(counts)] -= options.presence_penalty + options.frequency_penalty * often
-    generator.set_logits(logits)
+        yield _Step(text, finish_reason=reason, completion_tokens=written, cached_tokens=cached or 0)
 
 
 mlflow.models.set_model(Phi3Onnx())

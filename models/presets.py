@@ -36,7 +36,8 @@ class HubFolder:
 class Origin:
     """What is recorded of a model's weights when they are logged; `preset` is empty for weights of one's own.
 
-    `revision` is the hub's commit that they came from, if they did.
+    `revision` is the hub's commit that they came from, if they did. The ONNX model's answers are known to get worse beyond
+    `onnx_degrades_after` tokens (0: not known).
     """
 
     preset: str
@@ -45,6 +46,7 @@ class Origin:
     source: str
     license: str
     revision: str = ""
+    onnx_degrades_after: int = 0
 
     @property
     def preset_tag(self) -> dict[str, str]:

@@ -30,7 +30,8 @@ from phi3_ui.store.logged_code import removed_in_pickle, removed_in_source
 
 Severity = Literal["ok", "warning", "error"]
 
-WRAPPER = ROOT / "models" / "phi3_onnx.py"
+# What log_onnx.py puts into an artifact: the code that is loaded, and what it keeps beside it in `code`.
+WRAPPER, SLOTS = ROOT / "models" / "phi3_onnx.py", ROOT / "models" / "phi3_onnx_slots.py"
 
 # ui/i18n.py has a sentence for each, with its cure, as doctor.<code>.
 CODES: dict[str, Severity] = {
@@ -50,7 +51,7 @@ CODES: dict[str, Severity] = {
 }
 
 _SMALL = 8_000_000  # bytes; more than any index, configuration or code that is read here
-# Written by MLflow after it has measured model_size_bytes.
+# Written by MLflow after it has measured model_size_bytes, as is the folder `code`.
 _UNMEASURED = {"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "registered_model_meta"}
 _NAMING = ("data", "model_binary", "model_data", "pickled_model", "python_model")
 
@@ -216,10 +217,10 @@ def _wrapper(info: Model, files: StoredFiles) -> Iterator[Finding]:
     stored = files.read(path)
     if stored is None:
         return  # which _files says
-    digest = hashlib.sha256(stored).hexdigest()
+    digest = hashlib.sha256(stored + (files.read(f"code/{SLOTS.name}") or b"")).hexdigest()
     if digest != (info.metadata or {}).get("wrapper_sha256", digest):
         yield _found("wrapper_changed", file=path)
-    elif digest != hashlib.sha256(WRAPPER.read_bytes()).hexdigest():
+    elif digest != hashlib.sha256(WRAPPER.read_bytes() + SLOTS.read_bytes()).hexdigest():
         yield _found("wrapper_old")
     else:
         yield _found("wrapper_current")
@@ -233,7 +234,7 @@ def _files(info: Model, files: StoredFiles) -> Iterator[Finding]:
     yield from (*missing, *empty)
     if missing or empty:
         return
-    measured = [size for path, size in files.sizes.items() if path not in _UNMEASURED]
+    measured = [n for path, n in files.sizes.items() if path not in _UNMEASURED and not path.startswith("code/")]
     if None not in measured and (short := (info.model_size_bytes or 0) - sum(size or 0 for size in measured)) > 0:
         yield _found("files_short", missing_mb=f"{short / 1e6:.3f}")
     else:
@@ -256,6 +257,8 @@ def _named(info: Model) -> Iterator[str]:
             yield from (f"components/{component}" for component in flavor.get("components") or [])
     if code := _code_file(info):
         yield code
+        if kind_of(info) == "onnx" and info.flavors["python_function"].get("code"):
+            yield f"code/{SLOTS.name}"
     for artifact in (info.flavors.get("python_function", {}).get("artifacts") or {}).values() if kind_of(info) else ():
         yield from (f"{artifact['path']}/{file}" for file in ("genai_config.json", "tokenizer.json"))
 

@@ -1,5 +1,6 @@
 """Logging a folder: what the run and the model record, that nothing is held twice, and which folders are refused."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -19,7 +20,6 @@ from models.log_pipeline import weightless
 from models.presets import Origin
 from models.stage import StageError
 from models.tracking import Logged, Store
-from models.weights import sha256_of
 from phi3_ui.settings import ROOT
 from tests.conftest import Weights
 from tests.tiny_phi3 import make_checkpoint
@@ -244,8 +244,13 @@ def test_the_onnx_model_declares_its_code_and_its_ends(weights: Weights, store: 
     logged = log_onnx.log(weights.onnx, ORIGIN, "int8", store, nothing, measured=False, registering=False)
 
     info = mlflow.models.get_model_info(f"models:/{logged.model_id}")
-    assert info.metadata["wrapper_sha256"] == sha256_of(files_of(logged, store) / "phi3_onnx.py")
-    assert info.flavors["python_function"]["config"] == {"end_tokens": ["<|im_end|>"]}
+    code = [files_of(logged, store) / file for file in ("phi3_onnx.py", "code/phi3_onnx_slots.py")]
+    assert info.metadata["wrapper_sha256"] == hashlib.sha256(b"".join(map(Path.read_bytes, code))).hexdigest()
+    assert info.flavors["python_function"]["config"] == {
+        "end_tokens": ["<|im_end|>"],
+        "threads": 0,
+        "cache_mb": 0,
+    }
 
 
 def test_inside_an_mlflow_run_the_model_belongs_to_that_run(

@@ -201,14 +201,16 @@ def test_the_stream_gives_openai_chunks_and_ends_with_usage(model: Any) -> None:
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
     assert all("usage" not in chunk for chunk in chunks[:-1])
     assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
-    assert chunks[-1]["usage"] == {"prompt_tokens": 16, "completion_tokens": 8, "total_tokens": 24}
+    usage = chunks[-1]["usage"]
+    assert {"prompt_tokens": 16, "completion_tokens": 8, "total_tokens": 24}.items() <= usage.items()
+    assert usage["prompt_tokens_details"]["cached_tokens"] < 16
 
 
 def test_a_long_prompt_reports_its_progress_before_the_first_text(model: Any) -> None:
     chunks = list(model.predict_stream({"prompt": chatml("word " * 300)}, params={"max_tokens": 2}))
     progress = [chunk["prompt_progress"]["processed"] for chunk in chunks if "prompt_progress" in chunk]
-    assert progress == list(range(0, 64 * len(progress), 64))
-    assert len(progress) == -(-chunks[-1]["usage"]["prompt_tokens"] // 64)
+    total = chunks[-1]["usage"]["prompt_tokens"]
+    assert progress == [*range(progress[0], total, 64), total]
 
 
 def test_max_tokens_cuts_the_answer_and_says_so(model: Any) -> None:

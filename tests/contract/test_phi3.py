@@ -248,7 +248,8 @@ def test_the_wrappers_stream_is_chat_completion_chunks(tiny: Tiny) -> None:
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == SENTENCE
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None] * (len(chunks) - 1) + ["stop"]
     prompt = len(model.unwrap_python_model().encode(RENDERED))
-    assert chunks[-1]["usage"] == {"prompt_tokens": prompt, "completion_tokens": 5, "total_tokens": prompt + 5}
+    counts = {"prompt_tokens": prompt, "completion_tokens": 5, "total_tokens": prompt + 5}
+    assert counts.items() <= chunks[-1]["usage"].items()
     assert all("usage" not in chunk for chunk in chunks[:-1])
 
 

@@ -1,7 +1,9 @@
 """What the doctor finds: real logged models, tampered with as a store is."""
 
 import contextlib
+import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.weights import sha256_of
 from phi3_ui.errors import UserError
-from phi3_ui.store.doctor import CODES, WRAPPER, Diagnosis, examine
+from phi3_ui.store.doctor import CODES, SLOTS, WRAPPER, Diagnosis, examine
 from phi3_ui.store.logged_code import removed_in_pickle, removed_in_source
 from phi3_ui.ui.i18n import TEXTS
 from tests.store.conftest import copy_of
@@ -63,16 +64,21 @@ def _log(code: Path, weights: Path, **metadata: Any) -> str:
         name="tiny-onnx",
         python_model=str(code),
         artifacts={"phi3-mini-onnx": str(weights)},
+        code_paths=[str(beside)] if (beside := code.with_name(SLOTS.name)).exists() else None,
         pip_requirements=[f"mlflow=={mlflow.__version__}", "onnxruntime-genai"],
         metadata={"contract": "prompt", "chat_template": "{{ messages }}", **metadata},
     )
     return str(logged.model_id)
 
 
+def _digest(wrapper: Path) -> str:
+    return hashlib.sha256(wrapper.read_bytes() + SLOTS.read_bytes()).hexdigest()
+
+
 @pytest.fixture
 def ours(uri: str, weights: Path) -> str:
     """The id of a model around the app's own wrapper."""
-    return _log(WRAPPER, weights, wrapper_sha256=sha256_of(WRAPPER))
+    return _log(WRAPPER, weights, wrapper_sha256=_digest(WRAPPER))
 
 
 @pytest.fixture
@@ -112,7 +118,14 @@ def test_other_versions_are_named(uri: str, ours: str, stored: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["phi3_onnx.py", "artifacts/tiny-onnx/model.onnx", "artifacts/tiny-onnx/tokenizer.json", "conda.yaml"]
+    "file",
+    [
+        "phi3_onnx.py",
+        "code/phi3_onnx_slots.py",
+        "artifacts/tiny-onnx/model.onnx",
+        "artifacts/tiny-onnx/tokenizer.json",
+        "conda.yaml",
+    ],
 )
 def test_a_file_that_is_gone_is_named(uri: str, ours: str, stored: Path, file: str) -> None:
     (stored / file).unlink()
@@ -150,8 +163,9 @@ def test_a_shard_that_an_index_names_and_the_store_lacks_is_found(uri: str, ours
     assert missing == ["artifacts/tiny-onnx/model-00001-of-00002.safetensors"]
 
 
-def test_a_wrapper_changed_after_logging_is_an_error(uri: str, ours: str, stored: Path) -> None:
-    with (stored / "phi3_onnx.py").open("a") as wrapper:
+@pytest.mark.parametrize("file", ["phi3_onnx.py", "code/phi3_onnx_slots.py"])
+def test_a_wrapper_changed_after_logging_is_an_error(uri: str, ours: str, stored: Path, file: str) -> None:
+    with (stored / file).open("a") as wrapper:
         wrapper.write("# one more line\n")
 
     diagnosis = examine(uri, ours)
@@ -163,8 +177,9 @@ def test_a_wrapper_changed_after_logging_is_an_error(uri: str, ours: str, stored
 def test_the_wrapper_of_another_version_of_the_app_is_a_warning(uri: str, weights: Path, tmp_path: Path) -> None:
     other = tmp_path / "phi3_onnx.py"
     other.write_text(WRAPPER.read_text() + "# of another version\n")
+    shutil.copy(SLOTS, tmp_path)
 
-    diagnosis = examine(uri, _log(other, weights, wrapper_sha256=sha256_of(other)))
+    diagnosis = examine(uri, _log(other, weights, wrapper_sha256=_digest(other)))
 
     assert "wrapper_old" in _codes(diagnosis)
     assert (diagnosis.severity, diagnosis.ours) == ("warning", True)

@@ -1,0 +1,261 @@
+"""The ONNX wrapper's slots: prompts that begin alike are read once, answers advance together, all as if each were alone."""
+
+import itertools
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.phi3_onnx import Options, Phi3Onnx
+from models.phi3_onnx_slots import SHARED_PIECE, Ahead, Read, Slots, Token
+from tests.conftest import Weights
+
+GREEDY = Options(max_tokens=12, temperature=0.0)
+SAMPLED = Options(max_tokens=12, temperature=0.2)
+SEEDED = Options(max_tokens=12, temperature=1.0, seed=3)
+
+
+def loaded(folder: Path, cache_mb: int) -> Phi3Onnx:
+    wrapper = Phi3Onnx()
+    wrapper.load(folder, threads=1, cache_mb=cache_mb)
+    return wrapper
+
+
+@pytest.fixture(scope="module")
+def wrapper(tiny_onnx: Path) -> Phi3Onnx:
+    """With room for some chats of the tiny model, at 1 kB a token."""
+    return loaded(tiny_onnx, 6)
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_onnx: Path) -> Phi3Onnx:
+    return loaded(tiny_onnx, 6)
+
+
+def said(wrapper: Phi3Onnx, prompt: list[int], options: Options) -> tuple[str, Any]:
+    """The text, and the last step with its figures."""
+    steps = list(wrapper._answer(prompt, options))
+    return "".join(step.text for step in steps), steps[-1]
+
+
+def said_afresh(wrapper: Phi3Onnx, prompt: list[int], options: Options) -> str:
+    wrapper._slots._slots.clear()
+    text, last = said(wrapper, prompt, options)
+    assert last.cached_tokens == 0
+    return text
+
+
+_ids = st.integers(10, 200)
+_moves = st.tuples(
+    st.sampled_from(["follow up", "retry", "edit", "branch", "new"]),
+    st.lists(_ids, min_size=1, max_size=90),
+    st.integers(0, 10**6),
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(_moves, min_size=2, max_size=8))
+def test_a_chat_with_edits_and_branches_says_what_each_prompt_says_afresh(
+    wrapper: Phi3Onnx, alone: Phi3Onnx, moves: list[tuple[str, list[int], int]]
+) -> None:
+    prompts: list[list[int]] = [[1, 2, 3]]
+    for move, more, place in moves:
+        last, earlier = prompts[-1], prompts[place % len(prompts)]
+        prompt = {
+            "follow up": last + more,
+            "retry": last,
+            "edit": last[: place % (len(last) + 1)] + more,
+            "branch": earlier + more,
+            "new": more,
+        }[move]
+        prompts.append(prompt)
+        for options in (GREEDY, SEEDED):
+            assert said(wrapper, prompt, options)[0] == said_afresh(alone, prompt, options)
+
+
+def test_the_demo_model_says_the_same_with_and_without_what_it_has_read(weights: Weights) -> None:
+    """It is quantized, so a token computed alone differs from one computed with others by more than rounding."""
+    keeping, afresh = loaded(weights.onnx, 0), loaded(weights.onnx, 0)
+    start, turn = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n", "{}<|im_end|>\n"
+    chat = ""
+    for question in ("Tell me of the sea.", "And of ships?", "Which is the largest?", "Who sails it?"):
+        prompt = keeping.encode(chat + start.format(question))
+        for options in (Options(max_tokens=24, temperature=0.0), Options(max_tokens=24, temperature=1.0, seed=7)):
+            text, last = said(keeping, prompt, options)
+            assert text == said_afresh(afresh, prompt, options)
+        assert last.cached_tokens == len(prompt) - 2
+        chat += start.format(question) + turn.format(text)
+
+
+def test_a_follow_up_reads_only_what_is_new(wrapper: Phi3Onnx) -> None:
+    prompt = wrapper.encode("<|user|>\nWhat is the capital of France?<|end|>\n<|assistant|>\n" * 8)
+    events = list(wrapper._slots.answer(prompt, 10, lambda logits: int(logits.argmax()), frozenset(), False))
+    answer = [event.id for event in events if isinstance(event, Token)]
+    before = wrapper._slots.use()
+
+    follow_up = [*prompt, *answer, *prompt[:20]]
+    _, last = said(wrapper, follow_up, SAMPLED)
+    # The last token that was written was never computed.
+    assert last.cached_tokens == len(prompt) + len(answer) - 1
+    _, last = said(wrapper, follow_up, SAMPLED)
+    assert last.cached_tokens == len(follow_up) - 2, "two tokens are computed again, for what comes after them"
+    _, last = said(wrapper, follow_up, GREEDY)
+    assert last.cached_tokens == len(prompt), "what must be the same each time reads answers as a fresh reading does"
+    after = wrapper._slots.use()
+    assert (after.hits - before.hits, after.misses - before.misses) == (3, 0)
+
+
+def test_usage_and_the_cache_are_told_as_openai_does(wrapper: Phi3Onnx) -> None:
+    prompt = {"prompt": "<|user|>\nTell me of the sea, and of ships.<|end|>\n<|assistant|>\n"}
+    *_, first = wrapper.predict_stream(None, prompt, {"max_tokens": 3, "temperature": 0.0})
+    *_, second = wrapper.predict_stream(None, prompt, {"max_tokens": 3, "temperature": 0.0})
+    cached = second["usage"]["prompt_tokens_details"]["cached_tokens"]
+    assert cached == second["usage"]["prompt_tokens"] - 2
+    assert second["prompt_cache"]["hits"] == first["prompt_cache"]["hits"] + 1
+    assert second["prompt_cache"]["used_bytes"] <= second["prompt_cache"]["budget_bytes"] == 6_000_000
+
+
+def test_slots_keep_within_the_budget_and_the_least_recently_used_leaves(tiny_onnx: Path) -> None:
+    wrapper = loaded(tiny_onnx, 6)  # four shares of 1,464 tokens
+    prompts = [[10 + n] * 60 for n in range(7)]
+    for prompt in prompts:
+        said(wrapper, prompt, GREEDY)
+        assert wrapper._slots.use().used_bytes <= 6_000_000
+    assert wrapper._slots.use().slots == 4
+    assert said(wrapper, prompts[-1], GREEDY)[1].cached_tokens == 58
+    assert said(wrapper, prompts[0], GREEDY)[1].cached_tokens == 0
+
+
+def test_a_short_common_beginning_does_not_take_anothers_long_chat(wrapper: Phi3Onnx) -> None:
+    system, rng = [5] * 20, random.Random(0)
+    long = system + [rng.randrange(10, 200) for _ in range(400)]
+    said(wrapper, long, GREEDY)
+    said(wrapper, [*system, 7, 8, 9], GREEDY)
+    assert said(wrapper, long, GREEDY)[1].cached_tokens == len(long) - 2
+
+
+def test_one_answer_is_possible_whatever_the_budget(tiny_onnx: Path, alone: Phi3Onnx) -> None:
+    wrapper = loaded(tiny_onnx, 1)
+    prompt = [7] * 3000
+    assert said(wrapper, prompt, GREEDY)[0] == said_afresh(alone, prompt, GREEDY)
+
+
+def together(wrapper: Phi3Onnx, prompts: list[list[int]], options: Options) -> dict[int, str]:
+    given: dict[int, str] = {}
+    gate = threading.Barrier(len(prompts))
+
+    def run(number: int) -> None:
+        gate.wait(30)
+        given[number] = said(wrapper, prompts[number], options)[0]
+
+    threads = [threading.Thread(target=run, args=[number]) for number in range(len(prompts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    return given
+
+
+@pytest.mark.parametrize("cache_mb", [1, 6, 60])
+def test_answers_at_the_same_time_are_those_of_each_alone(tiny_onnx: Path, alone: Phi3Onnx, cache_mb: int) -> None:
+    rng = random.Random(cache_mb)
+    prompts = [[rng.randrange(10, 200) for _ in range(rng.randrange(1, 300))] for _ in range(8)]
+    for options in (Options(max_tokens=40, temperature=0.0), Options(max_tokens=40, temperature=1.0, seed=5)):
+        expected = {number: said_afresh(alone, prompt, options) for number, prompt in enumerate(prompts)}
+        assert together(loaded(tiny_onnx, cache_mb), prompts, options) == expected
+
+
+def begun(slots: Slots, prompt: list[int], tokens: int) -> Iterator[Any]:
+    return slots.answer(prompt, tokens, lambda logits: int(logits.argmax()), frozenset(), False)
+
+
+def test_who_waits_for_memory_is_told_his_place_and_served_when_another_leaves(tiny_onnx: Path) -> None:
+    slots = loaded(tiny_onnx, 1)._slots  # 976 tokens: one answer of this length at a time
+    first = begun(slots, [7] * 600, 200)
+    assert isinstance(next(first), Read)
+    places: list[int] = []
+    served = threading.Event()
+
+    def wait() -> None:
+        for event in begun(slots, [8] * 600, 5):
+            if isinstance(event, Ahead):
+                places.append(event.count)
+                told.set()
+            else:
+                served.set()
+
+    told = threading.Event()
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert told.wait(30)
+    assert not served.is_set()
+    next(first)
+    first.close()
+    waiting.join(60)
+    assert served.is_set()
+    assert places == [1]
+
+
+def test_who_leaves_the_line_is_passed_over(tiny_onnx: Path) -> None:
+    slots = loaded(tiny_onnx, 1)._slots
+    first = begun(slots, [7] * 600, 200)
+    next(first)
+    impatient = begun(slots, [8] * 600, 200)
+    assert next(impatient) == Ahead(1)
+    patient = begun(slots, [9] * 600, 3)
+    assert next(patient) == Ahead(2)
+    impatient.close()
+    assert next(patient) == Ahead(1)
+    first.close()
+    assert sum(isinstance(event, Token) for event in patient) == 3
+
+
+def test_a_long_prompt_is_read_in_small_pieces_between_the_tokens_of_others(wrapper: Phi3Onnx) -> None:
+    writer = begun(wrapper._slots, [11] * 20, 200)
+    while not isinstance(next(writer), Token):
+        pass
+    reader = begun(wrapper._slots, [12] * 500, 5)
+    reads = [next(reader)]
+    while isinstance(event := next(reader), Read):
+        reads.append(event)
+        assert isinstance(next(writer), Token), "each step of the one is a step of the other"
+    sizes = {after.count - before.count for before, after in itertools.pairwise(reads)}
+    assert max(sizes) <= SHARED_PIECE
+    writer.close()
+    reader.close()
+
+
+def test_who_does_not_read_on_holds_nobody_up(wrapper: Phi3Onnx) -> None:
+    idle = begun(wrapper._slots, [13] * 20, 300)
+    while not isinstance(next(idle), Token):
+        pass
+    assert sum(isinstance(event, Token) for event in begun(wrapper._slots, [14] * 20, 50)) == 50
+    (run,) = wrapper._slots._running
+    assert run.written < 20, "nothing is computed far ahead of who reads it"
+    assert sum(isinstance(event, Token) for event in idle) == 299
+    assert wrapper._slots._running == []
+
+
+def test_an_engine_that_fails_ends_one_answer_and_no_other(wrapper: Phi3Onnx) -> None:
+    def broken(_: Any) -> int:
+        raise RuntimeError("out of memory")
+
+    other = begun(wrapper._slots, [15] * 20, 30)
+    next(other)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(wrapper._slots.answer([16] * 20, 5, broken, frozenset(), False))
+    assert sum(isinstance(event, Token) for event in other) == 30
+    assert sum(isinstance(event, Token) for event in begun(wrapper._slots, [16] * 20, 5)) == 5
+
+
+def test_a_stopped_answer_leaves_its_slot_ready_with_what_it_has_read(wrapper: Phi3Onnx) -> None:
+    prompt = [17, 18] * 200
+    stopped = begun(wrapper._slots, prompt, 5)
+    assert [next(stopped), next(stopped), next(stopped)] == [Read(0), Read(64), Read(128)]
+    stopped.close()
+    assert next(begun(wrapper._slots, prompt, 5)) == Read(128)
