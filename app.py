@@ -21,9 +21,9 @@ def main() -> None:
         settings = Settings.read()
     except UserError as error:
         sys.exit(str(error))
-    catalogue = Catalogue(settings.tracking_uri)
+    catalogue = Catalogue(settings.tracking_uri, settings.catalogue)
     setup = Setup(settings, catalogue, show_setup)
-    pool = Pool(settings.logs, settings.max_loaded_models, settings.idle_seconds)
+    pool = Pool(settings.logs, settings.max_loaded_models, settings.idle_seconds, max_answers=settings.max_answers)
     atexit.register(pool.close)
     signal.signal(signal.SIGTERM, end)
 

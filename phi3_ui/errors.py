@@ -18,6 +18,7 @@ SENTENCES = {
     "exited": "The code of {model} ended itself in the middle of its answer (exit {detail}). It must be mended; pick another model.",
     "too_many_models": "{count} models are answering at this moment, which is as many as may be loaded at once. "
     "Try again when one is done, or raise PHI3_UI_MAX_LOADED_MODELS.",
+    "queue_full": "{count} questions are with {model} already, which is as many as wait in line here. Send yours again in a while.",
     "model_busy": "{model} is answering someone. Unload it when the answer is done.",
     "unknown_preset": "There is no preset {preset}; there are: {known}. Choose one of them.",
     "no_such_device": "{name} has no ONNX model for the device {device}; it has: {known}. Choose one of them.",

@@ -18,7 +18,9 @@ class Settings:
     """`home` holds all the app writes: weights, builds, logs and, unless MLFLOW_TRACKING_URI is set, the store.
 
     `preset_named`: PHI3_UI_PRESET was set, so its models are wanted even where the store has others. `device` is what
-    ONNX models are fetched and built for. `manage`: visitors may add, promote and tag models.
+    ONNX models are fetched and built for. `manage`: visitors may add, promote and tag models. `max_answers` may run or wait
+    for one model, each for `answer_seconds` at most; `cache_mb` is kept of the prompts that one has read (0: an eighth of
+    the memory).
     """
 
     home: Path
@@ -33,10 +35,17 @@ class Settings:
     open_browser: bool
     max_loaded_models: int
     idle_seconds: int
+    max_answers: int
+    answer_seconds: int
+    cache_mb: int
 
     @property
     def logs(self) -> Path:
         return self.home / "logs"
+
+    @property
+    def catalogue(self) -> Path:
+        return self.home / "catalogue"
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -62,6 +71,9 @@ class Settings:
             open_browser=_one_of(env, "PHI3_UI_OPEN_BROWSER", ("1", "0")) == "1" and "SPACE_ID" not in env,
             max_loaded_models=_whole(env, "PHI3_UI_MAX_LOADED_MODELS", 2),
             idle_seconds=_whole(env, "PHI3_UI_IDLE_SECONDS", 900),
+            max_answers=_whole(env, "PHI3_UI_MAX_ANSWERS", 32),
+            answer_seconds=_whole(env, "PHI3_UI_ANSWER_SECONDS", 600),
+            cache_mb=_whole(env, "PHI3_UI_CACHE_MB", 0),
         )
 
 

@@ -23,7 +23,10 @@ def test_without_any_variable_the_app_runs_on_this_machine_for_one_person() -> N
         server_port=None,
         open_browser=True,
         max_loaded_models=2,
-        idle_seconds=900.0,
+        idle_seconds=900,
+        max_answers=32,
+        answer_seconds=600,
+        cache_mb=0,
     )
     assert settings.logs == ROOT / "data" / "logs"
 
@@ -41,6 +44,9 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
             "PHI3_UI_OPEN_BROWSER": "0",
             "PHI3_UI_MAX_LOADED_MODELS": "5",
             "PHI3_UI_IDLE_SECONDS": "60",
+            "PHI3_UI_MAX_ANSWERS": "4",
+            "PHI3_UI_ANSWER_SECONDS": "30",
+            "PHI3_UI_CACHE_MB": "500",
         }
     )
 
@@ -57,6 +63,9 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         open_browser=False,
         max_loaded_models=5,
         idle_seconds=60,
+        max_answers=4,
+        answer_seconds=30,
+        cache_mb=500,
     )
 
 

@@ -25,7 +25,7 @@ class ChatAgentContract:
         return frozenset({"stop"})
 
     @classmethod
-    def of(cls, model: Any, declared: Declared, template: str | None) -> Adapter:
+    def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
         return PyfuncChat(model, overrides_stream(model), _ask, _read_chunk, _read_answer)
 
 

@@ -3,14 +3,18 @@
 import contextvars
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 from phi3_ui.chat.chat_model import Adapter
+from phi3_ui.chat.context import fit
 from phi3_ui.chat.declared import PARAMS, Declared
+from phi3_ui.chat.line import Line
 from phi3_ui.chat.pipeline_tap import Tap, TappedPipeline
 from phi3_ui.chat.stopwatch import Stopwatch
-from phi3_ui.chat.tokenization import PromptTooLongError, neutralise
+from phi3_ui.chat.tokenization import neutralise
 from phi3_ui.chat.types import (
     Cancel,
     ChatRequest,
@@ -18,7 +22,9 @@ from phi3_ui.chat.types import (
     Delivery,
     Event,
     FinishReason,
+    Message,
     PromptProgress,
+    Queued,
     TextDelta,
     Usage,
 )
@@ -28,17 +34,20 @@ class ChatContract:
     """A pyfunc model of task llm/v1/chat, made by the transformers flavour, as a ChatModel.
 
     Text and usage of Completed are those of MLflow's own answer; the tokens are tapped on their way to it. Where a stop
-    string was found the text is what comes before it, and usage counts what was computed.
+    string was found the text is what comes before it, and usage counts what was computed. One answer is computed at a time.
     """
 
     name: ClassVar[str] = "chat"
     delivery: Delivery = "tapped"
 
-    def __init__(self, model: Any, special_tokens: tuple[str, ...], context_length: int | None = None) -> None:
+    def __init__(
+        self, model: Any, special_tokens: tuple[str, ...], context_length: int | None = None, cache_mb: int = 0
+    ) -> None:
         self._model = model
         self._context_length = context_length
         self._special_tokens = special_tokens
-        self._pipeline = TappedPipeline(model.get_raw_model())
+        self._pipeline = TappedPipeline(model.get_raw_model(), cache_mb * 1_000_000 or None)
+        self._line = Line()
 
     @staticmethod
     def matches(declared: Declared) -> bool:
@@ -55,16 +64,41 @@ class ChatContract:
         return PARAMS
 
     @classmethod
-    def of(cls, model: Any, declared: Declared, template: str | None) -> Adapter:
+    def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
         tokens = declared.metadata.get("special_tokens") or _special_tokens(model.get_raw_model().tokenizer)
-        return cls(model, tuple(tokens), declared.metadata.get("context_length"))
+        return cls(model, tuple(tokens), declared.metadata.get("context_length"), cache_mb)
 
     def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
         watch = Stopwatch()
-        pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        tap = Tap(self._pipeline.tokenizer, pieces.put, watch.token, cancel, request.params, self._ends(request))
-        payload = self._payload(request)
-        yield PromptProgress(0, self._fit(payload))
+        events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        tap = Tap(
+            self._pipeline.tokenizer,
+            lambda text: events.put(TextDelta(text)),
+            watch.token,
+            cancel,
+            request.params,
+            self._ends(request),
+            lambda read, of: events.put(PromptProgress(read, of)),
+        )
+        if self._context_length:
+            messages, use = fit(
+                request.messages, partial(self._count, request), self._context_length, request.params.max_tokens
+            )
+            yield use
+            params = replace(request.params, max_tokens=use.max_tokens or request.params.max_tokens)
+            request = replace(request, messages=messages, params=params)
+        with self._line.place(cancel) as waiting:
+            yield from map(Queued, waiting)
+            if cancel.is_set():
+                yield Completed("", None, watch.timings(None), "cancelled")
+                return
+            answer, streamed = yield from self._predicted(self._payload(request), tap, events)
+        yield from self._completed(answer, streamed, watch, tap)
+
+    def _predicted(
+        self, payload: dict[str, Any], tap: Tap, events: "queue.SimpleQueue[Event | None]"
+    ) -> Generator[Event, None, tuple[dict[str, Any], str]]:
+        """The events as they come; returns MLflow's answer and the text that was streamed."""
         outcome: list[dict[str, Any] | Exception] = []
 
         def predict() -> None:
@@ -74,24 +108,27 @@ class ChatContract:
             except Exception as error:
                 outcome.append(error)
             finally:
-                pieces.put(None)
+                events.put(None)
 
         worker = threading.Thread(target=contextvars.copy_context().run, args=[predict], name="predict")
         worker.start()
+        streamed = ""
         try:
-            streamed = ""
-            while (piece := pieces.get()) is not None:
-                # MLflow's answer begins at the first character that is no white space.
-                if piece := piece if streamed else piece.lstrip():
-                    streamed += piece
-                    yield TextDelta(piece)
+            while event := events.get():
+                if isinstance(event, TextDelta):
+                    # MLflow's answer begins at the first character that is no white space.
+                    event = event if streamed else TextDelta(event.text.lstrip())
+                    streamed += event.text
+                    if not event.text:
+                        continue
+                yield event
         finally:
             if not outcome:
-                cancel.set()
+                tap.cancel.set()
             worker.join()
         if isinstance(outcome[0], Exception):
             raise outcome[0]
-        yield from self._completed(outcome[0], streamed, watch, tap)
+        return outcome[0], streamed
 
     def _payload(self, request: ChatRequest) -> dict[str, Any]:
         """What predict is given, fresh each time: it may consume it. The rest of the parameters goes through the tap."""
@@ -117,29 +154,22 @@ class ChatContract:
     def _text(self, choice: dict[str, Any]) -> str:
         return str(choice["message"]["content"])
 
-    def _fit(self, payload: dict[str, Any]) -> int:
-        """The prompt's tokens, counted as MLflow counts them. Raises PromptTooLongError; cuts max_tokens to what is left.
-
-        The pipeline itself would go on past the context, in one step that nothing can stop.
-        """
-        tokens = len(self._pipeline.tokenizer(self._prompt(payload), add_special_tokens=False)["input_ids"])
-        if self._context_length:
-            room = self._context_length - tokens
-            if room < 1:
-                raise PromptTooLongError(tokens, self._context_length)
-            if "max_tokens" in payload:
-                payload["max_tokens"] = min(payload["max_tokens"], room)
-        return tokens
+    def _count(self, request: ChatRequest, messages: Sequence[Message]) -> int:
+        """The tokens of the prompt that `request` makes of these messages, counted as MLflow counts them."""
+        prompt = self._prompt(self._asked(replace(request, messages=tuple(messages))))
+        return len(self._pipeline.tokenizer(prompt, add_special_tokens=False)["input_ids"])
 
     def _completed(self, answer: dict[str, Any], streamed: str, watch: Stopwatch, tap: Tap) -> Iterator[Event]:
         choice = answer["choices"][0]
         text: str = streamed if tap.cut else self._text(choice)
-        usage = Usage(answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"])
+        computed = answer["usage"]["completion_tokens"] if tap.started else 0
+        usage = Usage(answer["usage"]["prompt_tokens"], computed, tap.cached_tokens)
         if text.startswith(streamed) and len(text) > len(streamed):
             yield TextDelta(text[len(streamed) :])
         finish_reason: FinishReason = (
             "stop" if tap.ended else "cancelled" if tap.cancel.is_set() else choice["finish_reason"]
         )
+        yield self._pipeline.cache_use()
         yield Completed(text, usage, watch.timings(usage.completion_tokens), finish_reason)
 
 

@@ -43,6 +43,9 @@ class Contract(Protocol):
         ...
 
     @classmethod
-    def of(cls, model: Any, declared: Declared, template: str | None) -> Adapter:
-        """Talk to a loaded pyfunc model; `template` is a key of TEMPLATES, for requests that name none."""
+    def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
+        """Talk to a loaded pyfunc model; `template` is a key of TEMPLATES, for requests that name none.
+
+        `cache_mb` may be kept of the prompts that were read (0: an eighth of the memory), where the adapter does that.
+        """
         ...

@@ -26,7 +26,7 @@ class ChatModelContract:
         return PARAMS & {"stop", *(field.name for field in declared.inputs)}
 
     @classmethod
-    def of(cls, model: Any, declared: Declared, template: str | None) -> Adapter:
+    def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
         settings = cls.honours(declared)
 
         def ask(request: ChatRequest) -> Asked:

@@ -14,8 +14,8 @@ class CompletionsContract(ChatContract):
 
     name: ClassVar[str] = "completions"
 
-    def __init__(self, model: Any, declared: Declared, template: str | None) -> None:
-        super().__init__(model, (), declared.metadata.get("context_length"))
+    def __init__(self, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> None:
+        super().__init__(model, (), declared.metadata.get("context_length"), cache_mb)
         self._declared, self._template = declared, template
 
     @staticmethod
@@ -31,8 +31,8 @@ class CompletionsContract(ChatContract):
         return PARAMS
 
     @classmethod
-    def of(cls, model: Any, declared: Declared, template: str | None) -> Adapter:
-        return cls(model, declared, template)
+    def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
+        return cls(model, declared, template, cache_mb)
 
     def _ends(self, request: ChatRequest) -> tuple[str, ...]:
         """What ends a turn of the template: the model may not know it."""

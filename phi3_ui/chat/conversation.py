@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from phi3_ui.chat.types import FinishReason, Message, Timings, Usage
+from phi3_ui.chat.types import ContextUse, FinishReason, Message, Timings, Usage
 
 
 @dataclass(frozen=True)
@@ -10,6 +10,7 @@ class Answer:
     """What a model gave, whatever the ending; `model` is the name of the model that gave it.
 
     `error` is the code and the values of the UserError that ended it, if one did; then there is no finish reason.
+    `context` says how its request was made to fit, where the model's context is known.
     """
 
     model: str
@@ -18,6 +19,7 @@ class Answer:
     timings: Timings | None = None
     finish_reason: FinishReason | None = None
     error: tuple[str, dict[str, str | int]] | None = None
+    context: ContextUse | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,14 @@ class Conversation:
     @property
     def last_answer(self) -> Answer | None:
         return next((turn.answer for turn in reversed(self.turns) if turn.answer), None)
+
+    @property
+    def first_seen(self) -> int:
+        """The index of the first turn that was in the last answer's prompt."""
+        answer = self.last_answer
+        left_out = answer.context.left_out if answer and answer.context else 0
+        with_text = [at for at, turn in enumerate(self.turns) if turn.answer and turn.answer.text]
+        return with_text[left_out - 1] + 1 if left_out else 0
 
     @property
     def usage(self) -> Usage | None:

@@ -1,22 +1,27 @@
 """Contract *prompt*: rendered prompt → pyfunc → events."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from phi3_ui.chat.chat_model import Adapter
+from phi3_ui.chat.context import fit
 from phi3_ui.chat.declared import Declared
 from phi3_ui.chat.foreign_prompt import foreign_prompt, string_to_string
 from phi3_ui.chat.stopwatch import Stopwatch
 from phi3_ui.chat.templates import declares_template, template_of
 from phi3_ui.chat.tokenization import PromptFormat
 from phi3_ui.chat.types import (
+    CacheUse,
     Cancel,
     ChatRequest,
     Completed,
     Delivery,
     Event,
     FinishReason,
+    Message,
     PromptProgress,
+    Queued,
     TextDelta,
     Usage,
 )
@@ -28,9 +33,18 @@ class PromptContract:
     name: ClassVar[str] = "prompt"
     delivery: Delivery = "stream"
 
-    def __init__(self, model: Any, prompt_format: PromptFormat) -> None:
+    def __init__(
+        self,
+        model: Any,
+        prompt_format: PromptFormat,
+        encode: Callable[[str], list[int]] | None = None,
+        context_length: int | None = None,
+    ) -> None:
+        """`encode` gives the token ids of a prompt; without it, or without a context length, nothing is made to fit."""
         self._model = model
         self._format = prompt_format
+        self._encode = encode
+        self._context_length = context_length
 
     @staticmethod
     def matches(declared: Declared) -> bool:
@@ -46,23 +60,33 @@ class PromptContract:
         return declared.declared_params if _is_ours(declared) else declared.declared_params | {"stop"}
 
     @classmethod
-    def of(cls, model: Any, declared: Declared, template: str | None) -> Adapter:
+    def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
         if not (_is_ours(declared) and declared.streamable):
             return foreign_prompt(model, declared, template)
-        return cls(model, template_of(declared.metadata, None).format)
+        encode = model.unwrap_python_model().encode
+        return cls(model, template_of(declared.metadata, None).format, encode, declared.metadata.get("context_length"))
 
     def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
         watch = Stopwatch()
-        prompt = self._format.render(request.messages)
-        chunks = self._model.predict_stream({"prompt": prompt}, params=request.params.given())
+        messages, params = request.messages, request.params
+        if self._encode and self._context_length:
+            messages, use = fit(messages, self._count, self._context_length, params.max_tokens)
+            yield use
+            params = replace(params, max_tokens=use.max_tokens or params.max_tokens)
+        prompt = self._format.render(messages)
+        chunks = self._model.predict_stream({"prompt": prompt}, params=params.given())
         text: list[str] = []
         usage: Usage | None = None
         prompt_tokens = tokens = 0
+        cached: int | None = None
         finish_reason: FinishReason = "stop"
         try:
             for chunk in chunks:
-                if progress := chunk.get("prompt_progress"):
+                if queue := chunk.get("queue"):
+                    yield Queued(queue["ahead"])
+                elif progress := chunk.get("prompt_progress"):
                     prompt_tokens = progress["total"]
+                    cached = progress["processed"] if cached is None else cached
                     yield PromptProgress(progress["processed"], prompt_tokens)
                 else:
                     tokens += 1
@@ -71,16 +95,22 @@ class PromptContract:
                 if piece := choice["delta"].get("content"):
                     text.append(piece)
                     yield TextDelta(piece)
+                if cache := chunk.get("prompt_cache"):
+                    yield CacheUse(**cache)
                 if choice["finish_reason"]:
                     finish_reason = choice["finish_reason"]
-                    usage = Usage(chunk["usage"]["prompt_tokens"], chunk["usage"]["completion_tokens"])
+                    usage = Usage(chunk["usage"]["prompt_tokens"], chunk["usage"]["completion_tokens"], cached)
                 elif cancel.is_set():
                     finish_reason = "cancelled"
-                    usage = Usage(prompt_tokens, tokens) if prompt_tokens else None
+                    usage = Usage(prompt_tokens, tokens, cached) if prompt_tokens else None
                     break
         finally:
             chunks.close()
         yield Completed("".join(text), usage, watch.timings(usage.completion_tokens if usage else None), finish_reason)
+
+    def _count(self, messages: Sequence[Message]) -> int:
+        assert self._encode
+        return len(self._encode(self._format.render(messages)))
 
 
 def _is_ours(declared: Declared) -> bool:

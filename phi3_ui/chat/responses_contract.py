@@ -33,7 +33,7 @@ class ResponsesContract:
         return frozenset({"stop", *(ours for ours, theirs in _NAMES.items() if theirs in columns)})
 
     @classmethod
-    def of(cls, model: Any, declared: Declared, template: str | None) -> Adapter:
+    def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
         settings = cls.honours(declared) & _NAMES.keys()
 
         def ask(request: ChatRequest) -> Asked:

@@ -12,20 +12,34 @@ from typing import Literal
 
 from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.chat.conversation import Answer, Conversation
-from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Loading, PromptProgress, TextDelta
+from phi3_ui.chat.types import (
+    Cancel,
+    ChatRequest,
+    Completed,
+    ContextUse,
+    GenerationParams,
+    Loading,
+    PromptProgress,
+    Queued,
+    TextDelta,
+)
 from phi3_ui.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-Phase = Literal["loading", "reading", "writing", "done"]
+Phase = Literal["loading", "queued", "reading", "writing", "done"]
 
 
 @dataclass(frozen=True)
 class TurnState:
-    """A turn at one moment. `text` grows; `progress` is the prompt read so far; `answer` is there when phase is done."""
+    """A turn at one moment. `text` grows; `answer` is there when phase is done.
+
+    `ahead` are the answers before it while it is queued, `progress` the prompt read so far.
+    """
 
     phase: Phase
     text: str = ""
+    ahead: int = 0
     progress: PromptProgress | None = None
     answer: Answer | None = None
 
@@ -42,8 +56,10 @@ class RunningTurn:
         params: GenerationParams,
         on_answer: Callable[[Answer], None],
         template: str | None = None,
+        seconds: float | None = None,
     ) -> None:
-        self._request = ChatRequest(conversation.messages(system), params, template)
+        """See ChatRequest for `template` and `seconds`."""
+        self._request = ChatRequest(conversation.messages(system), params, template, seconds)
         self._get_model = get_model
         self._model_name = model_name
         self._on_answer = on_answer
@@ -99,17 +115,22 @@ class RunningTurn:
 
     def _answer(self, text: list[str]) -> Answer:
         """The whole answer; its pieces are in `text` as they come."""
+        context: ContextUse | None = None
         for event in self._get_model().answer(self._request, self._cancel):
             match event:
                 case Loading():
                     self._show(TurnState("loading"))
+                case Queued(ahead):
+                    self._show(TurnState("queued", ahead=ahead))
+                case ContextUse():
+                    context = event
                 case PromptProgress():
                     self._show(TurnState("reading", progress=event))
                 case TextDelta(piece):
                     text.append(piece)
                     self._show(TurnState("writing", "".join(text)))
                 case Completed(whole, usage, timings, reason):
-                    return Answer(self._model_name, whole, usage, timings, reason)
+                    return Answer(self._model_name, whole, usage, timings, reason, context=context)
         raise RuntimeError("the model's answer has no end")
 
     def _failed(self, text: list[str], error: UserError) -> Answer:

@@ -20,15 +20,6 @@ class TemplateError(Exception):
     """The template does not take this conversation; the message says why."""
 
 
-class PromptTooLongError(Exception):
-    """The prompt leaves no room for an answer; the message says by how much."""
-
-    def __init__(self, tokens: int, context_length: int) -> None:
-        super().__init__(
-            f"The prompt has {tokens} tokens, but the model reads {context_length} with its answer; shorten it"
-        )
-
-
 @dataclass(frozen=True)
 class PromptFormat:
     """What a model declares of its prompt: a Jinja chat template, its special tokens, bos and eos as text."""

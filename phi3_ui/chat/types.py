@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "timeout"]
 Delivery = Literal["stream", "tapped", "whole"]
 """How text arrives: predict_stream; predict with its tokens tapped as they come; predict's whole answer at the end."""
 
@@ -19,17 +19,27 @@ class Message:
 
 @dataclass(frozen=True)
 class Usage:
-    """Token counts as the model reports them; completion_tokens includes the end-of-turn token."""
+    """Token counts as the model reports them; completion_tokens includes the end-of-turn token.
+
+    cached_tokens are those of the prompt that the model had read before (OpenAI's prompt_tokens_details); None: unknown.
+    """
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int | None = None
 
     @property
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage(self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens)
+        """The sum; what one of the two does not know of its cached tokens counts as none."""
+        known = [usage.cached_tokens for usage in (self, other) if usage.cached_tokens is not None]
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            sum(known) if known else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -70,11 +80,15 @@ class GenerationParams:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """`template` names the one of TEMPLATES to render with, for a model that declares none."""
+    """`template` names the one of TEMPLATES to render with, for a model that declares none.
+
+    `seconds` is how long the model may be at work for it, loading and waiting in line not counted; None: as long as it takes.
+    """
 
     messages: tuple[Message, ...]
     params: GenerationParams = GenerationParams()
     template: str | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,11 +97,46 @@ class Loading:
 
 
 @dataclass(frozen=True)
+class Queued:
+    """The model is at work for others; `ahead` of them are before this answer, and it begins when they are done."""
+
+    ahead: int
+
+
+@dataclass(frozen=True)
+class ContextUse:
+    """How a request was made to fit the model's context, in tokens.
+
+    `prompt_tokens` of `limit` are the prompt's; `left_out` are the oldest turns that did not fit and are not in it.
+    `max_tokens` is what is left for the answer where that is less than was wanted; None: nothing was cut.
+    """
+
+    prompt_tokens: int
+    limit: int
+    left_out: int = 0
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True)
 class PromptProgress:
-    """How many of the prompt's tokens the model has read."""
+    """How many of the prompt's tokens the model has read, those that it had read before included."""
 
     processed: int
     total: int
+
+
+@dataclass(frozen=True)
+class CacheUse:
+    """What a model keeps of the prompts that it has read: bytes, slots (one a chat), and how prompts were served.
+
+    Hits are the prompts of which it had read some tokens before, misses the others.
+    """
+
+    budget_bytes: int
+    used_bytes: int
+    slots: int
+    hits: int
+    misses: int
 
 
 @dataclass(frozen=True)
@@ -105,7 +154,7 @@ class Completed:
     finish_reason: FinishReason
 
 
-Event = Loading | PromptProgress | TextDelta | Completed
+Event = Loading | Queued | ContextUse | PromptProgress | TextDelta | CacheUse | Completed
 
 
 class Cancel:

@@ -67,7 +67,7 @@ def _run(parsed: argparse.Namespace, settings: Settings) -> int:
     except OSError as error:
         raise UserError("not_writable", folder=str(settings.home)) from error
     try:
-        return int(parsed.run(App(settings, Catalogue(settings.tracking_uri)), parsed) or 0)
+        return int(parsed.run(App(settings, Catalogue(settings.tracking_uri, settings.catalogue)), parsed) or 0)
     except (UserError, BrokenPipeError):
         raise
     except OSError as error:

@@ -109,6 +109,6 @@ def params_of(entry: ModelEntry, parsed: argparse.Namespace) -> GenerationParams
     return params
 
 
-def spec_of(entry: ModelEntry, parsed: argparse.Namespace) -> ModelSpec:
-    template = parsed.template or entry.template
-    return ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, template)
+def spec_of(app: App, entry: ModelEntry, parsed: argparse.Namespace) -> ModelSpec:
+    template, cache_mb = parsed.template or entry.template, app.settings.cache_mb
+    return ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, template, cache_mb)

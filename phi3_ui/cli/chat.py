@@ -31,7 +31,7 @@ def add_to(commands: Any) -> None:
 def _chat(app: App, parsed: argparse.Namespace) -> int:
     """Exit code 1 if an answer failed. Ctrl-C stops an answer; a second one, or one between answers, leaves."""
     entry = app.find(parsed.model)
-    params, spec = params_of(entry, parsed), spec_of(entry, parsed)
+    params, spec = params_of(entry, parsed), spec_of(app, entry, parsed)
     if parsed.prompt is not None and not parsed.prompt.strip():
         raise UserError("nothing_asked")
     pool = Pool(app.settings.logs, 1, app.settings.idle_seconds)

@@ -16,23 +16,28 @@ from pathlib import Path
 from typing import Any
 
 from phi3_ui import lifeline
-from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Delivery, Event, Loading, Timings
+from phi3_ui.chat.types import CacheUse, Cancel, ChatRequest, Completed, Delivery, Event, Loading, Timings
 from phi3_ui.errors import UserError
 from phi3_ui.host.wire import Failed, ModelSpec, pack_request, unpack_event
 
 logger = logging.getLogger(__name__)
 
+MAX_ANSWERS = 32
+
 _Inbox = queue.SimpleQueue[Event | UserError | None]  # None: cancelled before it began
 
 
 class HostedModel:
-    """One model in one process. Starts loading at once; many answers may run at the same time.
+    """One model in one process. Starts loading at once; up to `max_answers` may run or wait in line at the same time.
 
-    `ready` resolves to the model's delivery, or to the UserError that ended the load.
+    `ready` resolves to the model's delivery, or to the UserError that ended the load. `cache` is what the model last said
+    of its prompt cache, if it has one.
     """
 
-    def __init__(self, spec: ModelSpec, logs: Path) -> None:
+    def __init__(self, spec: ModelSpec, logs: Path, max_answers: int = MAX_ANSWERS) -> None:
         self.spec = spec
+        self.cache: CacheUse | None = None
+        self._max_answers = max_answers
         self.ready: Future[Delivery] = Future()
         self.started = self.last_used = time.monotonic()
         self._log = logs / f"model-{spec.model_id}.log"
@@ -66,6 +71,8 @@ class HostedModel:
         with self._lock:
             if self._ended:
                 raise self._crashed()
+            if len(self._inboxes) >= self._max_answers:
+                raise UserError("queue_full", model=self.spec.name, count=len(self._inboxes))
             self._inboxes[number] = inbox
         started, finished = time.perf_counter(), False
         try:
@@ -134,7 +141,9 @@ class HostedModel:
         inbox = self._inboxes.get(number)
         if inbox is None:
             return
-        if isinstance(event, Failed):
+        if isinstance(event, CacheUse):
+            self.cache = event
+        elif isinstance(event, Failed):
             inbox.put(UserError(event.code, model=self.spec.name, detail=event.detail, log=str(self._log)))
         else:
             inbox.put(event)

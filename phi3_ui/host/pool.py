@@ -6,22 +6,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 from phi3_ui.errors import UserError
-from phi3_ui.host.hosted_model import HostedModel
+from phi3_ui.host.hosted_model import MAX_ANSWERS, HostedModel
 from phi3_ui.host.wire import ModelSpec
 
 _LOOK_EVERY = 5.0  # seconds between looks for idle models
 
 
 class Pool:
-    """At most `max_loaded` models at once; one unused for `idle_seconds` is unloaded."""
+    """At most `max_loaded` models at once, each with `max_answers`; one unused for `idle_seconds` is unloaded."""
 
     def __init__(
-        self, logs: Path, max_loaded: int, idle_seconds: float, clock: Callable[[], float] = time.monotonic
+        self,
+        logs: Path,
+        max_loaded: int,
+        idle_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        max_answers: int = MAX_ANSWERS,
     ) -> None:
         self._logs = logs
         self._max_loaded = max_loaded
         self._idle_seconds = idle_seconds
         self._clock = clock
+        self._max_answers = max_answers
         self._lock = threading.Lock()
         self._models: dict[str, HostedModel] = {}
         self._closed = threading.Event()
@@ -36,7 +42,7 @@ class Pool:
                 return held
             if len(self._models) >= self._max_loaded:
                 self._make_room()
-            model = self._models[spec.model_id] = HostedModel(spec, self._logs)
+            model = self._models[spec.model_id] = HostedModel(spec, self._logs, self._max_answers)
             return model
 
     def peek(self, model_id: str) -> HostedModel | None:

@@ -1,7 +1,7 @@
 """The lines between the app and a model's process: one JSON array or object each, in both directions.
 
-To the model: a ModelSpec first, then `{"answer": id, "messages": [[role, content]…], "params": {…}, "template": key}`
-or `{"cancel": id}`.
+To the model: a ModelSpec first, then `{"answer": id, "messages": [[role, content]…], "params": {…}, "template": key,
+"seconds": limit}` or `{"cancel": id}`.
 From the model: `["ready", delivery]` or `["failed", detail]`, then `[id, event]` for each event. JSON, and not pickle:
 a model's process may run code that the app does not trust.
 """
@@ -10,13 +10,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from phi3_ui.chat.types import (
+    CacheUse,
     ChatRequest,
     Completed,
+    ContextUse,
     Event,
     GenerationParams,
     Loading,
     Message,
     PromptProgress,
+    Queued,
     TextDelta,
     Timings,
     Usage,
@@ -27,7 +30,8 @@ from phi3_ui.chat.types import (
 class ModelSpec:
     """What a process needs to load one model. `name` is for people; `contract` the name of one of CONTRACTS.
 
-    `template` is a key of TEMPLATES, for requests that name none.
+    `template` is a key of TEMPLATES, for requests that name none. `cache_mb` is what may be kept of the prompts that were
+    read, in megabytes (0: an eighth of the memory).
     """
 
     model_id: str
@@ -36,6 +40,7 @@ class ModelSpec:
     contract: str
     tracking_uri: str
     template: str | None = None
+    cache_mb: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,13 +53,22 @@ class Failed:
 
 def pack_request(number: int, request: ChatRequest) -> dict[str, Any]:
     messages = [[message.role, message.content] for message in request.messages]
-    return {"answer": number, "messages": messages, "params": asdict(request.params), "template": request.template}
+    return {
+        "answer": number,
+        "messages": messages,
+        "params": asdict(request.params),
+        "template": request.template,
+        "seconds": request.seconds,
+    }
 
 
 def unpack_request(line: dict[str, Any]) -> ChatRequest:
     messages = tuple(Message(role, content) for role, content in line["messages"])
     return ChatRequest(
-        messages, GenerationParams(**{**line["params"], "stop": tuple(line["params"]["stop"])}), line.get("template")
+        messages,
+        GenerationParams(**{**line["params"], "stop": tuple(line["params"]["stop"])}),
+        line.get("template"),
+        line.get("seconds"),
     )
 
 
@@ -64,6 +78,12 @@ def pack_event(event: Event | Failed) -> list[Any]:
             return ["text", text]
         case PromptProgress(processed, total):
             return ["prompt", processed, total]
+        case Queued(ahead):
+            return ["queued", ahead]
+        case ContextUse():
+            return ["context", asdict(event)]
+        case CacheUse():
+            return ["cache", asdict(event)]
         case Completed(text, usage, timings, reason):
             return ["completed", text, asdict(usage) if usage else None, asdict(timings), reason]
         case Failed(code, detail):
@@ -78,6 +98,12 @@ def unpack_event(line: list[Any]) -> Event | Failed:
             return TextDelta(text)
         case ["prompt", processed, total]:
             return PromptProgress(processed, total)
+        case ["queued", ahead]:
+            return Queued(ahead)
+        case ["context", use]:
+            return ContextUse(**use)
+        case ["cache", use]:
+            return CacheUse(**use)
         case ["completed", text, usage, timings, reason]:
             return Completed(text, Usage(**usage) if usage else None, Timings(**timings), reason)
         case ["failed", code, detail]:

@@ -5,15 +5,19 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 
 from phi3_ui.chat.chat_model import Adapter
+from phi3_ui.chat.context import PromptTooLongError
 from phi3_ui.chat.contracts import contract_named
 from phi3_ui.chat.declared import Declared
+from phi3_ui.chat.prompt_contract import PromptContract
 from phi3_ui.chat.reading import NoTextError
 from phi3_ui.chat.templates import NoTemplateError
-from phi3_ui.chat.tokenization import PromptTooLongError, TemplateError
-from phi3_ui.chat.types import Cancel, ChatRequest
+from phi3_ui.chat.tokenization import TemplateError
+from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Event, Queued
 from phi3_ui.host.outbox import Outbox
 from phi3_ui.host.wire import Failed, ModelSpec, unpack_request
 
@@ -23,8 +27,10 @@ def load(spec: ModelSpec) -> Adapter:
     import mlflow
 
     mlflow.set_tracking_uri(spec.tracking_uri)
-    model = mlflow.pyfunc.load_model(spec.uri)
-    return contract_named(spec.contract).of(model, Declared.of(model.metadata), spec.template)
+    # The wrapper keeps its own cache; that of a pipeline is its adapter's.
+    config = {"cache_mb": spec.cache_mb} if spec.cache_mb and spec.contract == PromptContract.name else None
+    model = mlflow.pyfunc.load_model(spec.uri, model_config=config)
+    return contract_named(spec.contract).of(model, Declared.of(model.metadata), spec.template, spec.cache_mb)
 
 
 class Worker:
@@ -60,13 +66,40 @@ class Worker:
 
     def _answer(self, number: int, request: ChatRequest, cancel: Cancel) -> None:
         try:
-            for event in self._model.result().answer(request, cancel):
+            for event in _in_time(self._model.result().answer(request, cancel), cancel, request.seconds):
                 self._outbox.put(number, event)
         except BaseException as error:  # the model's code may even call exit(), which would end this thread unseen
             traceback.print_exc()
             self._outbox.put(number, Failed(_code(error), _words(error)))
         finally:
             del self._running[number]
+
+
+def _in_time(events: Iterator[Event], cancel: Cancel, seconds: float | None) -> Iterator[Event]:
+    """The events, cancelled once the model has been at work for so many seconds; then that is the reason of the end."""
+    if seconds is None:
+        yield from events
+        return
+    over = threading.Event()
+
+    def end() -> None:
+        over.set()
+        cancel.set()
+
+    timer = threading.Timer(seconds, end)
+    timer.start()
+    try:
+        for event in events:
+            if isinstance(event, Queued):
+                timer.cancel()  # others are served: this answer's time has not begun
+                timer = threading.Timer(seconds, end)
+            elif isinstance(event, Completed) and event.finish_reason == "cancelled" and over.is_set():
+                event = replace(event, finish_reason="timeout")
+            elif not timer.is_alive() and not over.is_set():
+                timer.start()
+            yield event
+    finally:
+        timer.cancel()
 
 
 def _code(error: BaseException) -> str:

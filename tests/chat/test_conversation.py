@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from phi3_ui.chat.conversation import Answer, Conversation, Turn
-from phi3_ui.chat.types import Message, Usage
+from phi3_ui.chat.types import ContextUse, Message, Usage
 
 
 def _asked(*turns: tuple[str, str]) -> Conversation:
@@ -128,3 +128,16 @@ def test_usage_sums_the_answers_whose_usage_is_known() -> None:
     assert conversation.usage == Usage(50, 8)
     assert conversation.usage.total_tokens == 58
     assert Conversation().usage is None
+
+
+def test_the_first_turn_that_is_seen_is_told_by_the_last_answer() -> None:
+    def answer(text: str, left_out: int) -> Answer:
+        return Answer("m", text, context=ContextUse(10, 100, left_out))
+
+    talk = Conversation().ask("one").answered(answer("a", 0)).ask("two").answered(answer("", 0))
+    talk = talk.ask("three").answered(answer("c", 0))
+    assert talk.first_seen == 0
+    # The second turn got no text, so it was not sent: the oldest of those that were is the first.
+    assert talk.ask("four").answered(answer("d", 1)).first_seen == 1
+    assert talk.ask("four").answered(answer("d", 2)).first_seen == 3
+    assert talk.ask("four").first_seen == 0

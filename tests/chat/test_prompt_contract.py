@@ -138,7 +138,7 @@ def test_chunks_become_events_and_the_models_own_figures() -> None:
         TextDelta("!"),
     ]
     completed = _completed(events)
-    assert (completed.text, completed.usage, completed.finish_reason) == ("Hello!", Usage(70, 4), "stop")
+    assert (completed.text, completed.usage, completed.finish_reason) == ("Hello!", Usage(70, 4, 0), "stop")
     assert completed.timings.time_to_first_token is not None
     assert model.closed
 
@@ -146,7 +146,7 @@ def test_chunks_become_events_and_the_models_own_figures() -> None:
 def test_an_answer_cut_at_its_limit_says_so() -> None:
     completed = _completed(list(_answer(Pyfunc(_progress(0, 5), _token("a"), _last("b", "length", 5, 2)))))
 
-    assert (completed.text, completed.usage, completed.finish_reason) == ("ab", Usage(5, 2), "length")
+    assert (completed.text, completed.usage, completed.finish_reason) == ("ab", Usage(5, 2, 0), "length")
 
 
 @settings(deadline=None)
@@ -171,7 +171,7 @@ def test_cancelled_between_tokens_it_stops_the_model_and_counts_what_came() -> N
             cancel.set()
 
     completed = _completed(events)
-    assert (completed.text, completed.usage, completed.finish_reason) == ("ab", Usage(70, 2), "cancelled")
+    assert (completed.text, completed.usage, completed.finish_reason) == ("ab", Usage(70, 2, 0), "cancelled")
     assert _text(events) == "ab"
     assert model.closed
     assert model.given == 4, "no token was asked for after the one that was there"
@@ -186,7 +186,7 @@ def test_cancelled_while_the_prompt_is_read_it_has_no_answer_tokens() -> None:
         cancel.set()
 
     completed = _completed(events)
-    assert (completed.text, completed.usage, completed.finish_reason) == ("", Usage(200, 0), "cancelled")
+    assert (completed.text, completed.usage, completed.finish_reason) == ("", Usage(200, 0, 0), "cancelled")
     assert completed.timings.time_to_first_token is None
     assert model.closed
     assert model.given == 1

@@ -12,7 +12,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Event, GenerationParams, Loading, Message, TextDelta
+from phi3_ui.chat.types import (
+    Cancel,
+    ChatRequest,
+    Completed,
+    ContextUse,
+    Event,
+    GenerationParams,
+    Loading,
+    Message,
+    TextDelta,
+)
 from phi3_ui.errors import UserError
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.settings import ROOT
@@ -132,7 +142,52 @@ def test_two_people_stream_at_once_and_one_stop_leaves_the_other(hosted_onnx: Ho
     alone = completed(hosted_onnx.answer(ChatRequest(LONG.messages, GenerationParams(60, 0.0)), Cancel()))
     assert answers["stops"].finish_reason == "cancelled"
     assert answers["stays"].text == alone.text
-    assert answers["stays"].usage == alone.usage
+    assert answers["stays"].usage
+    assert answers["stays"].usage.completion_tokens == 60
+
+
+def test_a_full_line_says_so_at_once(demo: Demo, tmp_path: Path) -> None:
+    model = HostedModel(demo.spec("prompt"), tmp_path, max_answers=1)
+    cancel = Cancel()
+    events = model.answer(LONG, cancel)
+    until_text(events)
+    with pytest.raises(UserError, match="as many as wait in line") as raised:
+        list(model.answer(SHORT, Cancel()))
+    assert raised.value.code == "queue_full"
+    cancel.set()
+    completed(events)
+    assert completed(model.answer(SHORT, Cancel())).finish_reason == "stop"
+    model.unload()
+
+
+def test_an_answer_ends_at_its_time_limit(hosted: HostedModel) -> None:
+    hosted.ready.result(timeout=120)
+    end = completed(hosted.answer(replace(LONG, seconds=0.5), Cancel()))
+    assert end.finish_reason == "timeout"
+    wait_until_idle(lambda: [psutil.Process(hosted.pid)])
+    assert completed(hosted.answer(replace(SHORT, seconds=60.0), Cancel())).finish_reason == "stop"
+
+
+def test_a_chat_longer_than_the_context_leaves_its_oldest_turns_out_and_says_so(hosted: HostedModel) -> None:
+    turns = [
+        message for n in range(30) for message in (Message("user", f"{n} " * 200), Message("assistant", "Yes. " * 40))
+    ]
+    request = ChatRequest((Message("system", "Be brief."), *turns, *SHORT.messages), GenerationParams(12, 0.0))
+    events = list(hosted.answer(request, Cancel()))
+    (use,) = [event for event in events if isinstance(event, ContextUse)]
+    end = completed(iter(events))
+    assert use.limit == 8192
+    assert 0 < use.left_out < 30
+    assert end.usage
+    assert end.usage.prompt_tokens == use.prompt_tokens <= 8192 - 12
+
+
+def test_what_may_be_written_is_cut_to_what_fits(hosted_onnx: HostedModel) -> None:
+    request = ChatRequest((Message("user", "word " * 8150),), GenerationParams(100, 0.0))
+    events = hosted_onnx.answer(request, Cancel())
+    use = next(event for event in events if isinstance(event, ContextUse))
+    events.close()  # type: ignore[attr-defined]
+    assert use.max_tokens == 8192 - use.prompt_tokens < 100
 
 
 def test_a_request_the_model_refuses_is_told_with_its_reason(hosted_onnx: HostedModel) -> None:

@@ -8,12 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phi3_ui.chat.types import (
+    CacheUse,
     ChatRequest,
     Completed,
+    ContextUse,
     GenerationParams,
     Loading,
     Message,
     PromptProgress,
+    Queued,
     TextDelta,
     Timings,
     Usage,
@@ -25,12 +28,15 @@ TEXT = st.text(st.characters(), max_size=20) | st.sampled_from(["\n", "\r\n", "\
 _counts = st.integers(min_value=0, max_value=10**7)
 _seconds = st.floats(min_value=0, max_value=1e6)
 _timings = st.builds(Timings, st.none() | _seconds, _seconds, st.none() | _seconds)
-_usages = st.none() | st.builds(Usage, _counts, _counts)
+_usages = st.none() | st.builds(Usage, _counts, _counts, st.none() | _counts)
 EVENTS = st.one_of(
     st.just(Loading()),
     st.builds(PromptProgress, _counts, _counts),
+    st.builds(Queued, _counts),
+    st.builds(ContextUse, _counts, _counts, _counts, st.none() | _counts),
+    st.builds(CacheUse, _counts, _counts, _counts, _counts, _counts),
     st.builds(TextDelta, TEXT),
-    st.builds(Completed, TEXT, _usages, _timings, st.sampled_from(["stop", "length", "cancelled"])),
+    st.builds(Completed, TEXT, _usages, _timings, st.sampled_from(["stop", "length", "cancelled", "timeout"])),
     st.builds(Failed, TEXT, TEXT),
 )
 _messages = st.builds(Message, st.sampled_from(["system", "user", "assistant"]), TEXT)
@@ -45,7 +51,9 @@ _params = st.builds(
     seed=st.none() | _counts,
 )
 _templates = st.none() | st.sampled_from(["phi-3", "plain"])
-_requests = st.builds(ChatRequest, st.lists(_messages, max_size=5).map(tuple), _params, _templates)
+_requests = st.builds(
+    ChatRequest, st.lists(_messages, max_size=5).map(tuple), _params, _templates, st.none() | _seconds
+)
 
 
 def _over_the_pipe(packed: Any) -> Any:

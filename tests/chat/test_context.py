@@ -1,0 +1,93 @@
+"""What of a conversation fits a model's context."""
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phi3_ui.chat.context import Messages, PromptTooLongError, fit
+from phi3_ui.chat.types import ContextUse, Message
+
+
+def count(messages: Messages) -> int:
+    """Five tokens a prompt, three a message, one a character."""
+    return 5 + sum(3 + len(message.content) for message in messages)
+
+
+def talk(*sizes: int, system: int = 0) -> tuple[Message, ...]:
+    """Turns of so many characters in question and answer each, and a last question of the last size."""
+    turns = [m for size in sizes[:-1] for m in (Message("user", "q" * size), Message("assistant", "a" * size))]
+    head = [Message("system", "s" * system)] if system else []
+    return (*head, *turns, Message("user", "q" * sizes[-1]))
+
+
+def test_what_fits_is_left_whole() -> None:
+    messages = talk(10, 10, 10, system=7)
+
+    assert fit(messages, count, 1000, 100) == (messages, ContextUse(count(messages), 1000))
+
+
+def test_the_oldest_turns_leave_first_whole_and_the_system_prompt_stays() -> None:
+    messages = talk(*[50] * 10, system=20)
+
+    kept, use = fit(messages, count, 1000, 100)
+
+    assert use.left_out > 0
+    assert kept == (messages[0], *messages[1 + 2 * use.left_out :])
+    assert use.prompt_tokens == count(kept) <= 900
+
+
+def test_a_quarter_leaves_at_once_so_that_the_beginning_stays_for_some_turns() -> None:
+    limit, sizes, firsts = 2000, [40] * 15, []
+    for _ in range(40):
+        sizes.append(40)
+        _, use = fit(talk(*sizes, system=20), count, limit, 100)
+        assert use.prompt_tokens + 100 <= limit
+        firsts.append(use.left_out)
+
+    changes = [one for one, other in itertools.pairwise(firsts) if one != other]
+    assert firsts == sorted(firsts)
+    assert len(changes) <= 9, "40 turns of 86 tokens are 7 quarters of this context"
+
+
+def test_an_answer_is_cut_to_what_is_left_and_never_the_question() -> None:
+    kept, use = fit(talk(50, 900), count, 1000, 400)
+
+    assert [len(message.content) for message in kept] == [900]
+    assert use == ContextUse(908, 1000, left_out=1, max_tokens=92)
+    assert fit(talk(10), count, 1000)[1] == ContextUse(18, 1000)
+    assert fit(talk(900), count, 1000)[1].max_tokens == 92, "an answer of no stated length may have 512"
+
+
+@pytest.mark.parametrize("size", [992, 5000])
+def test_a_question_that_cannot_fit_is_refused_with_its_count(size: int) -> None:
+    with pytest.raises(PromptTooLongError, match=f"has {size + 8} tokens, but the model reads 1000"):
+        fit(talk(10, 10, size), count, 1000, 1)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 400), min_size=1, max_size=25),
+    st.integers(0, 100),
+    st.integers(100, 3000),
+    st.none() | st.integers(1, 4000),
+)
+def test_whatever_is_kept_fits_and_ends_with_the_question(
+    sizes: list[int], system: int, limit: int, max_tokens: int | None
+) -> None:
+    messages = talk(*sizes, system=system)
+    least = [m for m in (messages[0], messages[-1]) if m.role == "system" or m is messages[-1]]
+    try:
+        kept, use = fit(messages, count, limit, max_tokens)
+    except PromptTooLongError:
+        assert count(least) >= limit
+        return
+
+    assert kept == (*messages[: len(kept) % 2 == 0], *messages[len(messages) - len(kept) + (len(kept) % 2 == 0) :])
+    assert len(messages) - len(kept) == 2 * use.left_out
+    assert use.prompt_tokens == count(kept) < limit
+    wanted = max_tokens or 512
+    assert use.max_tokens == (limit - use.prompt_tokens if wanted > limit - use.prompt_tokens else None)
+    if use.max_tokens is not None and use.left_out < len(sizes) - 1:
+        assert limit - use.prompt_tokens >= limit // 4, "turns leave until an answer has a quarter"
