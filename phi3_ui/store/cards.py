@@ -10,7 +10,8 @@ class ModelEntry:
 
     `engine` is what computes: `transformers`, `onnxruntime-genai`, or `python` for any other wrapper. `run_id` is None for
     a model logged outside a run, `preset` for one that no preset made. `template` is the key of the prompt template picked
-    for it in the store, of which it `needs_template`. `honours` names the settings that have an effect.
+    for it in the store, of which it `needs_template`. `honours` names the settings that have an effect. `context_length` is
+    in tokens; its answers are known to get worse after `degrades_after` of them.
     """
 
     name: str
@@ -28,6 +29,8 @@ class ModelEntry:
     needs_template: bool = False
     honours: tuple[str, ...] = ()
     streamable: bool = False
+    context_length: int | None = None
+    degrades_after: int | None = None
 
 
 @dataclass(frozen=True)

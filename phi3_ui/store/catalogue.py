@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import mlflow
 import requests
+import yaml  # type: ignore[import-untyped]
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.exceptions import MlflowException
@@ -21,10 +23,13 @@ from phi3_ui.chat.templates import TEMPLATES
 from phi3_ui.errors import UserError
 from phi3_ui.store.access import answering, is_missing
 from phi3_ui.store.cards import AliasCard, ModelCard, ModelEntry, RunCard, VersionCard
+from phi3_ui.store.kept_entries import KeptEntries, local_mlmodel
 from phi3_ui.store.names import aliases_of, model_id_of, pages, versions_of
 
 ONNX_ARTIFACT = "phi3-mini-onnx"  # the artifact key of models/phi3_onnx.py, whose import would bring the engine in
 TEMPLATE_TAG = "phi3_ui.template"  # on a logged model: the prompt template that somebody picked for it
+
+_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 logger = logging.getLogger(__name__)
 
@@ -33,22 +38,26 @@ __all__ = ["ONNX_ARTIFACT", "AliasCard", "Catalogue", "ModelCard", "ModelEntry",
 
 
 class Catalogue:
-    """Views of one tracking store. All methods raise UserError("store_unreachable") when it does not answer."""
+    """Views of one tracking store. All methods raise UserError("store_unreachable") when it does not answer.
 
-    def __init__(self, tracking_uri: str) -> None:
+    `folder` is where what was read of its models is kept between runs.
+    """
+
+    def __init__(self, tracking_uri: str, folder: Path | None = None) -> None:
         self.tracking_uri = tracking_uri
         self._client: MlflowClient | None = None
         self._lock = threading.Lock()
-        # A logged model's MLmodel never changes once it is READY: what was read of it stays true.
-        self._entries: dict[str, ModelEntry | None] = {}
+        self._entries = KeptEntries(tracking_uri, folder)
         # By id, the names of the models that could not be read when they were last looked at, and why.
         self.unreadable: dict[str, tuple[str, str]] = {}
 
     def models(self) -> list[ModelEntry]:
         """The chat-capable models, newest first."""
         with self._answering():
-            entries = [self._entry(model) for model in self._ready_models()]
-            return [entry for entry in entries if entry is not None]
+            models = list(self._ready_models())
+            entries = [self._entry(model) for model in models]
+        self._entries.save({model.model_id for model in models})
+        return [entry for entry in entries if entry is not None]
 
     def find(self, key: str | None) -> ModelEntry:
         """The model that `key` names, in any of the ways of names.py.
@@ -142,9 +151,9 @@ class Catalogue:
                 yield model
 
     def _entry(self, model: LoggedModel) -> ModelEntry | None:
-        if model.model_id not in self._entries:
+        if model not in self._entries:
             try:
-                self._entries[model.model_id] = self._read_entry(model)
+                self._entries[model] = self._read_entry(model)
             except (requests.ConnectionError, requests.Timeout):
                 raise  # the store is gone, not this model
             except Exception as error:
@@ -152,9 +161,10 @@ class Catalogue:
                 # is looked at again next time.
                 self._tell_unreadable(model, error)
                 return None
-        entry = self._entries[model.model_id]
-        picked = model.tags.get(TEMPLATE_TAG)  # unlike the rest, tags change
-        return entry and replace(entry, template=picked if picked in TEMPLATES else None)
+        entry = self._entries[model]
+        # Unlike the rest, tags change.
+        picked, preset = model.tags.get(TEMPLATE_TAG), model.tags.get("preset") or None
+        return entry and replace(entry, template=picked if picked in TEMPLATES else None, preset=preset)
 
     def _tell_unreadable(self, model: LoggedModel, error: Exception) -> None:
         why = f"{type(error).__name__}: {error}"
@@ -164,7 +174,7 @@ class Catalogue:
             logger.info("The logged model %s (%s) cannot be read", model.name, model.model_id, exc_info=not expected)
 
     def _read_entry(self, model: LoggedModel) -> ModelEntry | None:
-        info = Model.load(f"models:/{model.model_id}")
+        info = _read_mlmodel(model)
         declared = Declared.of(info)
         contract = contract_of(declared)
         if contract is None:
@@ -179,11 +189,13 @@ class Catalogue:
             created=_utc(model.creation_timestamp),
             size_bytes=info.model_size_bytes,
             run_id=model.source_run_id,
-            preset=model.tags.get("preset") or None,
+            preset=None,
             tracking_uri=self.tracking_uri,
             needs_template=contract.needs_template(declared),
             honours=tuple(sorted(contract.honours(declared))),
             streamable=declared.streamable,
+            context_length=_whole(declared.metadata.get("context_length")),
+            degrades_after=_whole(declared.metadata.get("degrades_after")),
         )
 
     def _run(self, run_id: str) -> RunCard | None:
@@ -203,6 +215,16 @@ class Catalogue:
             metrics=dict(run.data.metrics),
             tags={name: value for name, value in run.data.tags.items() if not name.startswith("mlflow.")},
         )
+
+
+def _read_mlmodel(model: LoggedModel) -> Model:
+    """As Model.load, which asks the store once more and takes MLflow's slow YAML reader."""
+    if (file := local_mlmodel(model)) is None:
+        return Model.load(f"models:/{model.model_id}")
+    try:
+        return Model.from_dict(yaml.load(file.read_text(encoding="utf-8"), _YAML))
+    except yaml.YAMLError as error:
+        raise MlflowException(f"{file} is no MLmodel: {error}") from error
 
 
 def _text(value: Any) -> str:
