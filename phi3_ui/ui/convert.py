@@ -14,7 +14,13 @@ ChatbotMessage = dict[str, str]
 def chatbot_messages(language: str, conversation: Conversation, state: TurnState | None = None) -> list[ChatbotMessage]:
     """All messages, an answer's followed by its caption; `state` is the turn under way, if there is one."""
     messages: list[ChatbotMessage] = []
-    for turn in conversation.turns:
+    first_seen = conversation.first_seen
+    for at, turn in enumerate(conversation.turns):
+        if at == first_seen > 0:
+            cut = tr(language, "context.cut", turns=first_seen)
+            messages.append(
+                {"role": "assistant", "content": f'<span class="phi3-by phi3-cut">{html.escape(cut)}</span>'}
+            )
         messages.append({"role": "user", "content": display(turn.question)})
         if turn.answer:
             messages += _answer(language, turn.answer)
@@ -48,12 +54,16 @@ def _figures(language: str, answer: Answer) -> str:
         figures.append(tr(language, "finish.empty"))
     if answer.finish_reason != "stop":
         figures.append(tr(language, f"finish.{answer.finish_reason or 'error'}"))
+    if answer.context and answer.context.max_tokens is not None:
+        figures.append(tr(language, "context.max_tokens", count=answer.context.max_tokens))
     return "".join(f" · {html.escape(figure)}" for figure in figures)
 
 
 def _waiting(language: str, state: TurnState) -> str:
     if state.phase == "loading":
         text = tr(language, "wait.loading")
+    elif state.phase == "queued":
+        text = tr(language, "wait.queued_one" if state.ahead == 1 else "wait.queued", count=state.ahead)
     elif state.progress and state.progress.processed:
         text = tr(language, "wait.reading_progress", processed=state.progress.processed, total=state.progress.total)
     else:

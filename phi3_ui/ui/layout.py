@@ -7,10 +7,11 @@ from phi3_ui.host.pool import Pool
 from phi3_ui.settings import Settings
 from phi3_ui.setup import Setup
 from phi3_ui.store.catalogue import Catalogue
-from phi3_ui.ui.handlers import Handlers, Page
+from phi3_ui.ui.handlers import Handlers
 from phi3_ui.ui.i18n import TEXTS
 from phi3_ui.ui.manage import ManageHandlers
 from phi3_ui.ui.manage_layout import manage_panels, parameter_controls, wire_manage
+from phi3_ui.ui.page import Page
 from phi3_ui.ui.sessions import Sessions
 from phi3_ui.ui.texts import I18N
 from phi3_ui.ui.theme import SHUT_DRAWERS
@@ -46,6 +47,7 @@ def build_ui(settings: Settings, catalogue: Catalogue, pool: Pool, setup: Setup)
                 layout="panel",
                 elem_id="phi3-chat",
             )
+            context = gr.HTML(elem_id="phi3-context")
             with gr.Row(elem_id="phi3-composer"):
                 message = gr.Textbox(
                     label=t("message"),
@@ -99,6 +101,7 @@ def build_ui(settings: Settings, catalogue: Catalogue, pool: Pool, setup: Setup)
             status=status,
             unload=unload,
             chatbot=chatbot,
+            context=context,
             message=message,
             send=send,
             stop=stop,
@@ -106,24 +109,25 @@ def build_ui(settings: Settings, catalogue: Catalogue, pool: Pool, setup: Setup)
             card=card,
             relog=relog,
         )
-        handlers = Handlers(page, catalogue, pool, setup, Sessions())
+        handlers = Handlers(page, settings, catalogue, pool, setup, Sessions())
+        models = handlers.models
 
         quiet = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
         model_outputs = [status, unload]
         card_outputs = [card, relog, template, *controls.values()]
-        chat_outputs = [chatbot, usage, chats, send, stop]
+        chat_outputs = [chatbot, usage, context, chats, send, stop]
         ready_outputs = [setup_view, setup_panel, retry_setup, chat_view, ticker, picker, status, *chat_outputs]
 
         blocks.load(None, None, None, js=SHUT_DRAWERS)
         gr.on([blocks.load, ticker.tick], handlers.tick, None, ready_outputs, **quiet)
         retry_setup.click(handlers.retry_setup, None, ready_outputs, **quiet)
-        refresh.click(handlers.list_models, None, [picker, status], **quiet)
-        status_ticker.tick(handlers.status, None, model_outputs, **quiet)
-        unload.click(handlers.unload, None, model_outputs, **quiet)
+        refresh.click(models.list_models, None, [picker, status], **quiet)
+        status_ticker.tick(models.status, None, model_outputs, **quiet)
+        unload.click(models.unload, None, model_outputs, **quiet)
         picker.change(
-            handlers.pick,
+            models.pick,
             picker,
-            [*card_outputs, *model_outputs],
+            [*card_outputs, *model_outputs, context],
             show_progress="hidden",
             concurrency_limit=None,
             trigger_mode="multiple",
@@ -139,11 +143,11 @@ def build_ui(settings: Settings, catalogue: Catalogue, pool: Pool, setup: Setup)
             trigger_mode="multiple",
             api_name="chat",
         )
-        asked.then(handlers.after_turn, None, [usage, chats, *model_outputs], **quiet)
+        asked.then(handlers.after_turn, None, [usage, context, chats, *model_outputs], **quiet)
         stop.click(handlers.stop, None, None, **quiet)
         new_chat.click(handlers.new_chat, None, chat_outputs, **quiet)
         chats.input(handlers.open_chat, chats, chat_outputs, **quiet)
-        managing = ManageHandlers(manage.page, settings, catalogue, handlers.session, handlers.shown_model)
+        managing = ManageHandlers(manage.page, settings, catalogue, handlers.session, models.shown_model)
         wire_manage(manage, managing, [picker, status, *card_outputs])
         blocks.unload(handlers.leave)
     return blocks

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 
 from phi3_ui.chat.conversation import Answer, Conversation
-from phi3_ui.chat.types import Delivery, Usage
+from phi3_ui.chat.types import CacheUse, Delivery, Usage
 from phi3_ui.jobs import JobState
 from phi3_ui.recipes import BYTES
 from phi3_ui.store.catalogue import ModelCard, ModelEntry
@@ -12,6 +12,8 @@ from phi3_ui.store.doctor import Diagnosis
 from phi3_ui.ui.i18n import tr, tr_error
 
 Rows = Iterable[tuple[str, str]]
+
+_NO_METER = '<p class="phi3-context"></p>'  # it keeps its place, so that the chat does not move
 
 
 def picker_label(language: str, entry: ModelEntry) -> str:
@@ -36,6 +38,7 @@ def usage_panel(language: str, conversation: Conversation) -> str:
     of_answer, of_all = _counts(language, answer.usage), _counts(language, conversation.usage)
     names = ("row.prompt", "row.completion", "row.total")
     rows = [(tr(language, name), one, all_) for name, one, all_ in zip(names, of_answer, of_all, strict=True)]
+    rows.insert(1, (tr(language, "row.cached"), _cached(language, answer.usage), _cached(language, conversation.usage)))
     rows += [(name, figure, "") for name, figure in _answer_rows(language, answer)]
     body = "".join(f"<tr><th>{escape(n)}</th><td>{escape(a)}</td><td>{escape(b)}</td></tr>" for n, a, b in rows)
     return f'<table class="phi3-usage"><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>'
@@ -48,6 +51,31 @@ def _counts(language: str, usage: Usage | None) -> tuple[str, str, str]:
     return f"{usage.prompt_tokens:,}", f"{usage.completion_tokens:,}", f"{usage.total_tokens:,}"
 
 
+def _cached(language: str, usage: Usage | None) -> str:
+    return tr(language, "unknown") if usage is None or usage.cached_tokens is None else f"{usage.cached_tokens:,}"
+
+
+def context_meter(language: str, entry: ModelEntry | None, conversation: Conversation) -> str:
+    """How much of the context the conversation took with its last answer, as a bar and in words."""
+    answer = conversation.last_answer
+    use = answer.context if answer else None
+    limit = use.limit if use else entry.context_length if entry else None
+    if limit is None:
+        return f'<p class="phi3-context">{escape(tr(language, "context.unknown"))}</p>' if entry else _NO_METER
+    used = use.prompt_tokens + (answer.usage.completion_tokens if answer and answer.usage else 0) if use else 0
+    words = tr(language, "context.use", used=f"{used:,}", limit=f"{limit:,}")
+    if not use:
+        words = tr(language, "context.limit", limit=f"{limit:,}")
+    warned, warning = entry.degrades_after if entry else None, ""
+    if warned and used > warned:
+        warning = f' <span class="phi3-error">{escape(tr(language, "context.degrades", count=f"{warned:,}"))}</span>'
+    mark = f' style="--mark: {warned / limit:.3f}"' if warned else ""
+    bar = (
+        f'<progress max="{limit}" value="{min(used, limit)}" aria-label="{escape(tr(language, "context"))}"></progress>'
+    )
+    return f'<p class="phi3-context"{mark}>{bar}<span>{escape(words)}{warning}</span></p>'
+
+
 def _answer_rows(language: str, answer: Answer) -> Rows:
     unknown = tr(language, "unknown")
     first = answer.timings and answer.timings.time_to_first_token
@@ -57,15 +85,30 @@ def _answer_rows(language: str, answer: Answer) -> Rows:
     yield tr(language, "row.finish"), tr(language, f"finish.{answer.finish_reason or 'error'}")
 
 
-def status_line(language: str, loading_seconds: float | None, delivery: Delivery | None) -> str:
-    """Where the picked model stands: not loaded, loading for so long, or loaded and how its text arrives."""
+def status_line(
+    language: str, loading_seconds: float | None, delivery: Delivery | None, cache: CacheUse | None = None
+) -> str:
+    """Where the picked model stands: not loaded, loading for so long, or loaded, how its text arrives and what it keeps."""
     if delivery:
         words = f"{tr(language, 'status.loaded')} · {tr(language, f'delivery.{delivery}')}"
-        return f'<p class="phi3-status loaded">{escape(words)}</p>'
+        kept = f'<p class="phi3-quiet">{escape(_cache(language, cache))}</p>' if cache else ""
+        return f'<p class="phi3-status loaded">{escape(words)}</p>{kept}'
     if loading_seconds is not None:
         words = tr(language, "status.loading", seconds=int(loading_seconds))
         return f'<p class="phi3-status">{escape(words)}</p>'
     return f'<p class="phi3-status">{escape(tr(language, "status.none"))}</p>'
+
+
+def _cache(language: str, cache: CacheUse) -> str:
+    return tr(
+        language,
+        "cache",
+        used=megabytes(cache.used_bytes),
+        budget=megabytes(cache.budget_bytes),
+        slots=cache.slots,
+        hits=cache.hits,
+        prompts=cache.hits + cache.misses,
+    )
 
 
 def problem(sentence: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.service import RunningTurn, TurnState
+from phi3_ui.store.cards import ModelEntry
 
 _numbers = itertools.count(1)
 
@@ -30,7 +31,7 @@ class Chat:
 
 @dataclass
 class Session:
-    """One page. `picked` is what its picker holds: a model id, or `name@alias`; `model_id` is the model that it means.
+    """One page. `picked` is what its picker holds: a model id, or `name@alias`; `entry` is the model that it means.
 
     `templates` are those picked here, by model id; `promotion` waits to be confirmed: name, version, alias;
     `off` names the controls that are shown as off.
@@ -38,7 +39,7 @@ class Session:
 
     language: str
     picked: str | None = None
-    model_id: str | None = None
+    entry: ModelEntry | None = None
     templates: dict[str, str] = field(default_factory=dict)
     promotion: tuple[str, str, str] | None = None
     off: frozenset[str] = frozenset()
@@ -47,6 +48,10 @@ class Session:
 
     def __post_init__(self) -> None:
         self.current = self.chats[0]
+
+    @property
+    def model_id(self) -> str | None:
+        return self.entry.model_id if self.entry else None
 
     def new_chat(self) -> None:
         """Show an empty chat: a new one, unless the newest is still empty."""

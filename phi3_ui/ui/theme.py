@@ -53,6 +53,12 @@ footer { display: none !important; }
 #phi3-chat { flex: 1 1 auto !important; min-height: 8rem; height: auto !important; border: 0; }
 @media (max-width: 1000px) { #phi3-pick { padding: 0 2rem; } }
 #phi3-picker input { text-overflow: ellipsis; }
+#phi3-context { flex: 0 0 auto !important; min-height: 0; padding: 0; }
+.phi3-context { display: flex; align-items: center; gap: 0.75rem; height: 1.25rem; margin: 0; position: relative;
+  color: var(--body-text-color-subdued); font-size: var(--phi3-small); font-variant-numeric: tabular-nums; white-space: nowrap; overflow: hidden; }
+.phi3-context progress { flex: 0 0 12rem; height: 0.4rem; accent-color: var(--primary-600); }
+.phi3-context[style]::before { content: ""; position: absolute; left: calc(12rem * var(--mark)); width: 1px; height: 0.8rem; background: var(--phi3-error); }
+@media (max-width: 600px) { .phi3-context progress { flex-basis: 5rem; } .phi3-context[style]::before { display: none; } }
 #phi3-composer { flex: 0 0 auto; align-items: flex-end; }
 #phi3-composer button { min-width: 6rem; flex: 0 0 auto; }
 #phi3-composer textarea { font-size: 1rem; }

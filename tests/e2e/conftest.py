@@ -35,15 +35,15 @@ class Server:
 
 
 @contextmanager
-def serve(home: Path, log: Path, **more: str) -> Iterator[Server]:
-    """`python app.py` over the store of `home`, on a free port, until the block ends."""
+def serve(home: Path, log: Path, program: str = "app.py", **more: str) -> Iterator[Server]:
+    """`python app.py`, or another program that starts it, over the store of `home`, on a free port, until the block ends."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     own = environment(home, PHI3_UI_OPEN_BROWSER="0", GRADIO_SERVER_PORT=str(port))
     url, started = f"http://127.0.0.1:{port}", time.monotonic()
     with log.open("wb") as out:
-        process = psutil.Popen([sys.executable, "app.py"], cwd=ROOT, env={**own, **more}, stdout=out, stderr=out)
+        process = psutil.Popen([sys.executable, program], cwd=ROOT, env={**own, **more}, stdout=out, stderr=out)
     try:
         while not reachable(url):
             assert process.poll() is None, log.read_text(encoding="utf-8")

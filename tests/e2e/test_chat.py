@@ -45,9 +45,13 @@ def test_pick_ask_and_read_a_streamed_answer_with_its_usage(
     assert float(rows["Tokens/s"][0]) > 0
 
     chat.answer("And now?")
-    expect(chat.usage.locator("tbody tr").nth(1).locator("td").nth(1)).not_to_have_text(str(tokens))
+    expect(chat.usage.locator("tbody tr").nth(2).locator("td").nth(1)).not_to_have_text(str(tokens))
     rows = chat.usage_rows()
-    assert int(rows["Prompt tokens"][1]) == int(rows["Prompt tokens"][0]) + int(prompt)
+    asked, answered = int(rows["Prompt tokens"][0]), int(rows["Completion tokens"][0])
+    assert int(rows["Prompt tokens"][1]) == asked + int(prompt)
+    assert int(rows["of them read before"][0]) >= int(prompt) > 0, "the first turn is not read again"
+    expect(chat.context).to_have_text(f"{asked + answered:,} of 8,192 tokens")
+    expect(chat.status).to_contain_text("Prompt cache: ")
 
 
 def test_the_card_shows_the_model_and_its_run(open_page: Open) -> None:
@@ -147,6 +151,20 @@ def test_two_people_stay_apart(open_page: Open) -> None:
     assert "ONNX" in two.captions.last.inner_text()
     assert one.questions.all_inner_texts() == ["Write a very long story about ONE."]
     assert two.questions.all_inner_texts() == ["Write a story about TWO."]
+
+
+def test_who_waits_for_the_pipeline_sees_how_many_are_ahead(open_page: Open) -> None:
+    one, two = open_page().pick("Pipeline"), open_page().pick("Pipeline")
+    one.setting("Max tokens", 4000)
+    two.setting("Max tokens", 8)
+    first = one.ask("Write a very long story about ONE.")
+    one.wait_for_text()
+    second = two.ask("Hi")
+    expect(two.waiting).to_have_text("Waiting in line … 1 person ahead")
+    one.stop.click()
+    one.wait_for_caption(first)
+    two.wait_for_caption(second)
+    assert two.answers.last.inner_text()
 
 
 def test_closing_the_tab_ends_the_compute(open_page: Open, server: Server) -> None:

@@ -111,6 +111,13 @@ def test_both_forms_of_phi_3_come_from_the_hub_and_answer(place: Place, visit: C
         assert caption.startswith(f"{name} · {engine}")
         assert "+ 12 tokens" in caption
 
+    expect(chat.context).to_contain_text("of 4,096 tokens")
+    for number in range(4):
+        chat.answer(f"{number} " * 1500)
+    expect(chat.cut).to_have_count(1)
+    expect(chat.cut).to_contain_text("The model no longer sees the")
+    assert chat.questions.count() == 6, "what it does not see is still there to read"
+
 
 def test_an_addition_can_be_cancelled_and_goes_on_from_there(place: Place, visit: Callable[[], ChatPage]) -> None:
     chat = visit()

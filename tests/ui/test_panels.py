@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phi3_ui.chat.conversation import Answer, Conversation
-from phi3_ui.chat.types import Timings, Usage
+from phi3_ui.chat.types import CacheUse, ContextUse, Timings, Usage
 from phi3_ui.errors import SENTENCES, UserError
 from phi3_ui.jobs import JobState
 from phi3_ui.recipes import STAGES, StageName
@@ -75,7 +75,7 @@ def _table(language: str, conversation: Conversation) -> list[list[str]]:
     return [cells[start : start + 3] for start in range(0, len(cells), 3)]
 
 
-_TIMED = Answer("m", "b", Usage(1200, 34), Timings(0.126, 1.0, 98.44), "stop")
+_TIMED = Answer("m", "b", Usage(1200, 34, 1150), Timings(0.126, 1.0, 98.44), "stop")
 
 
 def test_usage_of_the_last_answer_stands_beside_that_of_the_conversation() -> None:
@@ -84,6 +84,7 @@ def test_usage_of_the_last_answer_stands_beside_that_of_the_conversation() -> No
 
     assert _table("en", conversation) == [
         ["Prompt tokens", "1,200", "1,210"],
+        ["of them read before", "1,150", "1,150"],
         ["Completion tokens", "34", "39"],
         ["Total tokens", "1,234", "1,249"],
         ["Time to first token", "0.13 s", ""],
@@ -98,16 +99,43 @@ def test_usage_that_is_not_known_is_called_unknown_and_no_zero() -> None:
 
     rows = _table("en", known.ask("two").answered(Answer("m", "a", error=error)))
 
-    assert [answer for _, answer, _ in rows] == ["unknown"] * 5 + ["failed"]
-    assert [whole for _, _, whole in rows[:3]] == ["1,200", "34", "1,234"]
+    assert [answer for _, answer, _ in rows] == ["unknown"] * 6 + ["failed"]
+    assert [whole for _, _, whole in rows[:4]] == ["1,200", "1,150", "34", "1,234"]
 
 
 def test_usage_of_zero_is_zero() -> None:
-    stopped = Answer("m", "", Usage(0, 0), Timings(None, 0.1, None), "cancelled")
+    stopped = Answer("m", "", Usage(0, 0, 0), Timings(None, 0.1, None), "cancelled")
 
     rows = _table("ro", Conversation().ask("one").answered(stopped))
 
-    assert [answer for _, answer, _ in rows] == ["0", "0", "0", "necunoscut", "necunoscut", "oprit"]
+    assert [answer for _, answer, _ in rows] == ["0", "0", "0", "0", "necunoscut", "necunoscut", "oprit"]
+
+
+def _answered(used: int, limit: int, left_out: int = 0) -> Conversation:
+    answer = Answer("m", "a", Usage(used - 5, 5), None, "stop", context=ContextUse(used - 5, limit, left_out))
+    return Conversation().ask("one").answered(answer)
+
+
+def test_the_context_meter_shows_what_the_last_answer_took_and_warns_where_answers_get_worse() -> None:
+    entry = replace(ENTRY, context_length=4096, degrades_after=2048)
+
+    before = panels.context_meter("en", entry, Conversation())
+    after = panels.context_meter("en", entry, _answered(612, 4096))
+    beyond = panels.context_meter("en", entry, _answered(2100, 4096))
+
+    assert "<span>up to 4,096 tokens</span>" in before
+    assert "<span>612 of 4,096 tokens</span>" in after
+    assert "2,100 of 4,096 tokens" in beyond
+    assert "may get worse beyond 2,048 tokens" in beyond
+    assert 'value="612"' in after
+    assert panels.context_meter("en", None, Conversation()) == '<p class="phi3-context"></p>'
+    assert "does not say" in panels.context_meter("en", ENTRY, Conversation())
+
+
+def test_the_status_says_what_the_prompt_cache_holds() -> None:
+    line = panels.status_line("en", None, "stream", CacheUse(3_000_000_000, 1_100_000_000, 3, 12, 2))
+
+    assert "1,100.0 MB of 3,000.0 MB, 3 chats; 12 of 14 prompts began in it" in line
 
 
 def test_there_is_no_usage_before_the_first_answer() -> None:

@@ -1,0 +1,32 @@
+"""The components that handlers write to, and what they give: updates by component."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+Updates = dict[Any, Any]
+
+
+@dataclass(frozen=True)
+class Page:
+    setup_view: gr.Column
+    setup_panel: gr.HTML
+    retry_setup: gr.Button
+    chat_view: gr.Column
+    ticker: gr.Timer
+    chats: gr.Radio
+    picker: gr.Dropdown
+    template: gr.Dropdown
+    controls: Mapping[str, Any]  # by the name of the field of GenerationParams that each sets
+    status: gr.HTML
+    unload: gr.Button
+    chatbot: gr.Chatbot
+    context: gr.HTML
+    message: gr.Textbox
+    send: gr.Button
+    stop: gr.Button
+    usage: gr.HTML
+    card: gr.HTML
+    relog: gr.Button
