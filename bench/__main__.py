@@ -14,7 +14,8 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from bench import logging, paths
+from bench import llama, logging, paths, people, startup, stopping, store, streams, switching, turns
+from bench.rows import Bench, print_rows
 from phi3_ui.host.wire import ModelSpec
 from phi3_ui.settings import Settings
 from phi3_ui.setup import Setup
@@ -24,6 +25,18 @@ from tests import browser as chromium
 from tests.e2e.conftest import serve
 
 TOKENS = {"prompt": 300, "chat": 80}
+ROWS = {
+    "streams": streams.rows,
+    "turns": turns.onnx,
+    "turns-pipeline": turns.pipeline,
+    "llama": llama.rows,
+    "people": people.eight,
+    "arrival": people.arrival,
+    "stopping": stopping.rows,
+    "startup": startup.rows,
+    "store": store.rows,
+    "switching": switching.rows,
+}
 AIMS = {"pyfunc": 0.98, "process": 0.98, "gradio_client": 0.97, "browser": 0.93}
 
 
@@ -32,6 +45,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--contract", choices=list(TOKENS), action="append", help="only this one; may be repeated")
     parser.add_argument("--gigabytes", type=float, default=3, help="of the folder whose logging is measured")
+    parser.add_argument("--only", choices=list(ROWS), action="append", help="only these rows; may be repeated")
     arguments = parser.parse_args()
     rounds, contracts = arguments.rounds, arguments.contract or list(TOKENS)
     warnings.simplefilter("ignore")
@@ -44,6 +58,11 @@ def main() -> None:
     entries = {entry.contract: entry for entry in catalogue.models() if entry.preset == settings.preset}
     cores = len(os.sched_getaffinity(0))
     print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {cores} cores, Python {platform.python_version()}\n")
+    with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
+        bench = Bench(settings, entries, rounds, Path(temporary))
+        print_rows(bench, {name: rows for name, rows in ROWS.items() if name in (arguments.only or ROWS)})
+    if arguments.only:
+        return
     for contract, raw in (("prompt", "raw onnxruntime-genai loop"), ("chat", "raw transformers generate")):
         if contract in contracts:
             table(contract, raw, measure(entries[contract], settings.home, rounds))

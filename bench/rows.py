@@ -1,0 +1,112 @@
+"""The table of rows, and what they all need: the models under measure, and asking one of them."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.paths import Figure, Point, figure
+from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message, TextDelta, Usage
+from phi3_ui.host.hosted_model import HostedModel
+from phi3_ui.host.wire import ModelSpec
+from phi3_ui.settings import Settings
+from phi3_ui.store.catalogue import ModelEntry
+
+
+@dataclass(frozen=True)
+class Row:
+    """`met` is None where there is no aim, or nothing could be measured."""
+
+    what: str
+    measured: str
+    aim: str = ""
+    met: bool | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The demo models by contract; `temporary` is an empty folder for whatever a row writes."""
+
+    settings: Settings
+    entries: dict[str, ModelEntry]
+    rounds: int
+    temporary: Path
+
+    def spec(self, contract: str) -> ModelSpec:
+        entry = self.entries[contract]
+        return ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri)
+
+    @contextmanager
+    def hosted(self, contract: str) -> Iterator[HostedModel]:
+        """A demo model in its process, loaded and warm."""
+        model = HostedModel(self.spec(contract), self.temporary)
+        try:
+            model.ready.result()
+            ask(model, [Message("user", "Hello.")], 16)
+            yield model
+        finally:
+            model.unload()
+
+
+@dataclass(frozen=True)
+class Said:
+    """One greedy answer. Times are those of time.perf_counter: when it was asked, and when text was there, in characters."""
+
+    text: str
+    asked: float
+    points: list[Point]
+    usage: Usage
+
+    @property
+    def first(self) -> float:
+        """Seconds from the question to the first text."""
+        return self.points[0][0] - self.asked
+
+    @property
+    def figure(self) -> Figure:
+        return figure(self.asked, self.points, self.usage.completion_tokens)
+
+    def tokens_by(self, at: float) -> float:
+        """How many of its tokens were there at this time."""
+        characters = max((held for time_, held in self.points if time_ <= at), default=0)
+        return self.usage.completion_tokens * characters / self.points[-1][1]
+
+
+def ask(model: HostedModel, messages: Iterable[Message], tokens: int) -> Said:
+    """RuntimeError where the answer has no text."""
+    asked, points, size, ended = time.perf_counter(), list[Point](), 0, None
+    for event in model.answer(ChatRequest(tuple(messages), GenerationParams(tokens, 0.0)), Cancel()):
+        if isinstance(event, TextDelta):
+            size += len(event.text)
+            points.append((time.perf_counter(), size))
+        elif isinstance(event, Completed):
+            ended = event
+    if ended is None or ended.usage is None or not points:
+        raise RuntimeError("the model said nothing")
+    return Said(ended.text, asked, points, ended.usage)
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def ratio(ones: Iterable[float], others: Iterable[float]) -> float:
+    """The median of each round's own ratio."""
+    return statistics.median(one / other for one, other in zip(ones, others, strict=True))
+
+
+def print_rows(bench: Bench, measures: dict[str, Callable[[Bench], Iterator[Row]]]) -> None:
+    """Measure and print one after the other; one that fails says so and leaves the rest alone."""
+    print("| what | measured | aim | met |\n|---|---|---|---|", flush=True)
+    for name, measure in measures.items():
+        try:
+            for row in measure(bench):
+                met = {True: "yes", False: "no", None: ""}[row.met]
+                print(f"| {row.what} | {row.measured} | {row.aim} | {met} |", flush=True)
+        except Exception as error:
+            words = (str(error).strip().splitlines() or [""])[0]
+            print(f"| {name} | could not be measured: {type(error).__name__}: {words} | | |", flush=True)
+    print(flush=True)

@@ -1,0 +1,68 @@
+"""From `python app.py` to a page that can be used, and from there to the first word of a model that is not loaded yet."""
+
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+
+from bench.paths import QUESTION, WATCH
+from bench.rows import Bench, Row, ask, ratio
+from phi3_ui.chat.types import Message
+from phi3_ui.host.hosted_model import HostedModel
+from tests import browser as chromium
+from tests.e2e.conftest import serve
+
+_TOKENS = 16
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    usable, cold, apart = list[float](), list[float](), list[float]()
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium.ensure(), args=chromium.FLAGS)
+        for number in range(bench.rounds):
+            seconds, first = started(launched, bench.settings.home, bench.temporary / f"start-{number}.log")
+            usable.append(seconds)
+            cold.append(first)
+            apart.append(load_and_answer(bench))
+        launched.close()
+    value = statistics.median(usable)
+    yield Row("process start → page usable in Chromium", f"{value:.2f} s", "≤ 4 s", value <= 4)
+    value = ratio(cold, apart)
+    beside = f"{statistics.median(cold):.2f} and {statistics.median(apart):.2f} s"
+    what = "page usable → first text of a cold ONNX model ÷ (its load + first text alone)"
+    yield Row(what, f"{value:.2f} ({beside})", "about 1", value <= 1.2)
+
+
+def started(launched: Any, home: Path, log: Path) -> tuple[float, float]:
+    """Seconds from the process's start to the page, and from there to the first text of the model that it picks."""
+    page = launched.new_page(viewport={"width": 1400, "height": 900})
+    began = time.monotonic()
+    with serve(home, log) as server:
+        page.goto(server.url)
+        message = page.locator("#phi3-message textarea")
+        message.wait_for(state="visible")
+        usable = time.monotonic()
+        page.evaluate(WATCH)
+        # What is sent before the picker has its value has nobody to go to.
+        page.wait_for_function("document.querySelector('#phi3-picker input').value !== ''", polling=10)
+        message.fill(QUESTION)
+        page.locator("#phi3-send").click()
+        page.wait_for_function("phi3Bench.points.length > 0", polling=10, timeout=120_000)
+        first = time.monotonic() - usable
+    page.close()
+    return usable - began, first
+
+
+def load_and_answer(bench: Bench) -> float:
+    """Seconds to load the same model in its process, nothing else under way, and to its first text."""
+    began = time.monotonic()
+    model = HostedModel(bench.spec(next(iter(bench.entries))), bench.temporary)
+    try:
+        model.ready.result()
+        loaded = time.monotonic() - began
+        return loaded + ask(model, [Message("user", QUESTION)], _TOKENS).first
+    finally:
+        model.unload()

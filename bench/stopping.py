@@ -1,0 +1,104 @@
+"""How much is still computed after a stop. Counted where it is computed, in this process, with the app's own adapters."""
+
+import functools
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.paths import QUESTION
+from bench.rows import Bench, Row
+from bench.turns import question
+from phi3_ui.chat.types import Cancel, ChatRequest, GenerationParams, Message
+from phi3_ui.host.worker import load
+
+_WRITTEN = 10  # steps before the stop comes
+_NAMES = {"prompt": "ONNX", "chat": "pipeline"}
+
+
+@dataclass
+class Steps:
+    """What the engine computed: when each step ended, and of how many tokens it was."""
+
+    ended: list[tuple[float, int]] = field(default_factory=list)
+
+    def counted(self, compute: Callable[..., Any], tokens: Callable[..., int]) -> Callable[..., Any]:
+        @functools.wraps(compute)
+        def counting(*arguments: Any, **named: Any) -> Any:
+            result = compute(*arguments, **named)
+            self.ended.append((time.perf_counter(), tokens(*arguments, **named)))
+            return result
+
+        return counting
+
+    def after(self, at: float) -> list[int]:
+        return [tokens for ended, tokens in self.ended if ended > at]
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    for contract, name in _NAMES.items():
+        adapter = load(bench.spec(contract))
+        with counting(contract, adapter) as steps:
+            yield from _measured(bench, name, adapter, steps)
+        del adapter
+
+
+@contextmanager
+def counting(contract: str, adapter: Any) -> Iterator[Steps]:
+    """Count the steps of the engine behind an adapter."""
+    steps = Steps()
+    if contract == "prompt":
+        slots = type(adapter._model.unwrap_python_model()._slots)
+        slots._compute = staticmethod(steps.counted(slots._compute, lambda slot, tokens: len(tokens)))
+        yield steps
+    else:
+        network = adapter._model.get_raw_model().model
+        network.forward = steps.counted(network.forward, lambda *_, input_ids, **__: input_ids.shape[-1])
+        yield steps
+
+
+def _measured(bench: Bench, name: str, adapter: Any, steps: Steps) -> Iterator[Row]:
+    decode, prompt_pieces, prompt_tokens, seconds = list[int](), list[int](), list[int](), list[float]()
+    story = [Message("user", QUESTION)]
+    list(adapter.answer(ChatRequest(tuple(story), GenerationParams(8, 0.0)), Cancel()))  # warm
+    for number in range(bench.rounds):
+        stopped, _ = _stop(adapter, steps, story, lambda: len(steps.ended) >= _WRITTEN)
+        decode.append(len(steps.after(stopped)))
+        # Read for so long, it is in the middle of the prompt whatever the machine's speed: the whole takes seconds.
+        long = [question(f"Stop {number} {part}", 0) for part in range(18)]
+        began = time.perf_counter()
+        stopped, ended = _stop(adapter, steps, long, lambda at=began: time.perf_counter() - at > 0.5)
+        pieces = steps.after(stopped)
+        prompt_pieces.append(len(pieces))
+        prompt_tokens += [tokens for _, tokens in steps.ended]
+        seconds.append(ended - stopped)
+    tokens, pieces = max(decode), max(prompt_pieces)
+    yield Row(f"{name}: tokens computed after a stop while it writes", f"{tokens} at the most", "≤ 2", tokens <= 2)
+    size = max(prompt_tokens, default=0)
+    measured = f"{pieces} at the most, of {size} tokens; ended after {statistics.median(seconds):.2f} s"
+    # A prompt that is read whole has one piece, and stopping it saves nothing.
+    yield Row(
+        f"{name}: pieces read after a stop while it reads 3,000 tokens", measured, "≤ 1", pieces <= 1 and size < 1000
+    )
+
+
+def _stop(adapter: Any, steps: Steps, messages: list[Message], due: Callable[[], bool]) -> tuple[float, float]:
+    """Ask, stop once it is due, from another thread as the app does; when it was stopped, and when the answer ended."""
+    steps.ended.clear()
+    cancel, stopped = Cancel(), list[float]()
+
+    def stop() -> None:
+        while not due():
+            time.sleep(0.001)
+        stopped.append(time.perf_counter())
+        cancel.set()
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    list(adapter.answer(ChatRequest(tuple(messages), GenerationParams(400, 0.0)), cancel))
+    ended = time.perf_counter()
+    stopping.join()
+    return stopped[0], ended

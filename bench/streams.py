@@ -1,0 +1,92 @@
+"""What of a fast model's stream reaches a client of the whole app, however long the chat."""
+
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from gradio_client import Client
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+from bench.paced_model import PACE, TOKEN
+from bench.paths import Point, figure
+from bench.rows import Bench, Row
+from tests.e2e.conftest import serve
+
+_MESSAGES = (2, 50, 200)  # in the chat, the measured answer included
+_TOKENS = 3000
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    home = bench.temporary / "paced"
+    home.mkdir()
+    uri = f"sqlite:///{home / 'mlflow.db'}"
+    key = logged(uri, home)
+    with serve(home, home / "app.log", MLFLOW_TRACKING_URI=uri) as server:
+        client = Client(server.url, verbose=False)
+        asked(client, key, 10)  # loads it
+        client.reset_session()
+        turns = 0
+        for messages in _MESSAGES:
+            while turns < messages // 2 - 1:
+                asked(client, key, 20)
+                turns += 1
+            rates = []
+            for _ in range(bench.rounds):
+                rates.append(asked(client, key, _TOKENS))
+                turns += 1
+            value = statistics.median(rates) / PACE
+            what = f"a model of 1,000 tokens/s at a client, {messages} messages in the chat: ÷ 1,000"
+            yield Row(what, f"{value:.3f}", "≥ 0.95", value >= 0.95)
+
+
+def logged(uri: str, home: Path) -> str:
+    """The made-up model, in a store of its own; its id."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        experiment = mlflow.create_experiment("paced", artifact_location=(home / "artifacts").as_uri())
+        mlflow.set_experiment(experiment_id=experiment)
+        prompt = Schema([ColSpec(DataType.string, "prompt")])
+        params = ParamSchema([ParamSpec("max_tokens", DataType.long, 10)])
+        info = mlflow.pyfunc.log_model(
+            name="paced",
+            python_model=str(Path(__file__).with_name("paced_model.py")),
+            signature=ModelSignature(prompt, Schema([ColSpec(DataType.string)]), params),
+            metadata={"chat_template": "{{ messages[-1].content }}", "special_tokens": []},
+            pip_requirements=[],
+        )
+        return str(info.model_id)
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+def asked(client: Client, key: str, tokens: int) -> float:
+    """Tokens per second from the first that the client has to the last."""
+    started, points = time.perf_counter(), list[Point]()
+    job = client.submit("Sing.", key, "", 0.0, 1.0, tokens, api_name="/chat")
+    while not job.done():
+        time.sleep(0.02)  # as in paths.gradio_client
+        outputs = job.outputs()
+        count = last_answer(outputs[-1][1]).count(TOKEN.strip()) if outputs else 0
+        if count and (not points or count > points[-1][1]):
+            points.append((time.perf_counter(), count))
+    if not points or points[-1][1] != tokens:
+        raise RuntimeError(f"{points[-1][1] if points else 0} of {tokens} tokens arrived")
+    return figure(started, points, tokens).rate if len(points) > 1 else 0.0
+
+
+def last_answer(chatbot: list[dict[str, Any]]) -> str:
+    """What was said after the last question."""
+    texts = list[str]()
+    for message in reversed(chatbot):
+        if message["role"] == "user":
+            break
+        content = message["content"]
+        text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+        if "phi3-by" not in text and "phi3-wait" not in text:
+            texts.append(text)
+    return "".join(texts)

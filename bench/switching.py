@@ -1,0 +1,49 @@
+"""Going to and fro between the two models where only one may be loaded: does the app grow, and does any process stay?"""
+
+import signal
+import time
+from collections.abc import Iterator
+
+import psutil
+from gradio_client import Client
+
+from bench.paths import QUESTION
+from bench.rows import Bench, Row
+from tests.e2e.conftest import Server, serve
+
+_SWITCHES = 20
+_TOKENS = 8
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    log = bench.temporary / "switching.log"
+    with serve(bench.settings.home, log, "bench/collected_app.py", PHI3_UI_MAX_LOADED_MODELS="1") as server:
+        client = Client(server.url, verbose=False)
+        held, left, of_models = list[int](), 0, set[int]()
+        for number in range(_SWITCHES):
+            entry = list(bench.entries.values())[number % 2]
+            client.reset_session()
+            client.predict(QUESTION, entry.model_id, "", 0.0, 1.0, _TOKENS, api_name="/chat")
+            running = {process.pid for process in server.model_processes()}
+            of_models |= running
+            left = max(left, len(running) - 1)
+            held.append(memory(server))
+    left += sum(map(psutil.pid_exists, of_models))
+    growth = held[-1] / held[1] - 1
+    beside = f"{held[1] / 1e6:.0f} to {held[-1] / 1e6:.0f} MB"
+    yield Row(
+        f"{_SWITCHES} switches of model: growth of the app's memory",
+        f"{growth:.1%} ({beside})",
+        "≤ 5 %",
+        growth <= 0.05,
+    )
+    yield Row(
+        f"{_SWITCHES} switches of model: processes of models left over", f"{left} of {len(of_models)}", "0", left == 0
+    )
+
+
+def memory(server: Server) -> int:
+    """Bytes that the app's process holds once it has collected its garbage."""
+    server.process.send_signal(signal.SIGUSR1)
+    time.sleep(1)
+    return int(server.process.memory_info().rss)
