@@ -107,7 +107,7 @@ WORDS = {
     "context.cut": "The model no longer sees the {turns} oldest turns, above this line: they do not fit its context.",
     "context.max_tokens": "max tokens cut to {count}, to fit",
     "context.degrades": "Answers of this model may get worse beyond {count} tokens.",
-    "cache": "Prompt cache: {used} of {budget}, {slots} chats; {hits} of {prompts} prompts began in it",
+    "cache": "Prompt cache: {used} of {budget} · chats kept: {slots} · prompts that began in it: {hits} of {prompts}",
     "no_usage": "Token counts appear after the first answer.",
     "no_card": "Pick a model to see what it is.",
     "card.name": "Name",

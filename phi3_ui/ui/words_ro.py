@@ -107,7 +107,7 @@ WORDS = {
     "context.cut": "Modelul nu mai vede cele mai vechi {turns} schimburi, de deasupra acestei linii: nu încap în contextul său.",
     "context.max_tokens": "tokenii răspunsului reduși la {count}, ca să încapă",
     "context.degrades": "Răspunsurile acestui model pot fi mai slabe peste {count} de tokeni.",
-    "cache": "Memoria prompturilor: {used} din {budget}, {slots} conversații; {hits} din {prompts} prompturi au început în ea",
+    "cache": "Memoria prompturilor: {used} din {budget} · conversații păstrate: {slots} · prompturi începute în ea: {hits} din {prompts}",
     "no_usage": "Numărul de tokeni apare după primul răspuns.",
     "no_card": "Alegeți un model pentru a vedea ce este.",
     "card.name": "Nume",

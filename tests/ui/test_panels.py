@@ -135,7 +135,7 @@ def test_the_context_meter_shows_what_the_last_answer_took_and_warns_where_answe
 def test_the_status_says_what_the_prompt_cache_holds() -> None:
     line = panels.status_line("en", None, "stream", CacheUse(3_000_000_000, 1_100_000_000, 3, 12, 2))
 
-    assert "1,100.0 MB of 3,000.0 MB, 3 chats; 12 of 14 prompts began in it" in line
+    assert "1,100.0 MB of 3,000.0 MB · chats kept: 3 · prompts that began in it: 12 of 14" in line
 
 
 def test_there_is_no_usage_before_the_first_answer() -> None:
