@@ -20,8 +20,8 @@ import onnxruntime_genai as og
 Logits = npt.NDArray[np.float32]
 
 # Appending a prompt holds the GIL and cannot be interrupted: in pieces it costs the same and can be stopped between
-# them. While others write, the pieces are as small as the engine reads without loss, so that nobody's text halts.
-PIECE, SHARED_PIECE = 64, 16
+# them. While others write, the pieces are small, at a tenth of the speed, so that nobody's text halts.
+PIECE, SHARED_PIECE = 64, 8
 # A Phi-3 of a longer context turns all positions another way once there are more tokens than these, so a prompt of more
 # must begin with a piece of more: what was read before the turn would not fit what is read after it.
 SHORT_CONTEXT = 4096
