@@ -1,5 +1,6 @@
 """The command line as a person and a script use it: real processes over a real store, with a tiny random model in both forms."""
 
+import argparse
 import json
 import logging
 import os
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from phi3_ui.cli import main
-from phi3_ui.settings import ROOT
+from phi3_ui.cli import _run, main
+from phi3_ui.errors import UserError
+from phi3_ui.settings import ROOT, Settings
 
 Here = Callable[..., tuple[int, str, str]]
 
@@ -271,3 +273,22 @@ def test_what_a_model_declares_cannot_be_picked_and_an_empty_question_not_be_ask
     assert (code, "question is empty" in said) == (1, True)
     code, _, said = here("chat", "tiny-onnx", "Hi", "--template", "nope")
     assert (code, "'phi-3', 'chatml', 'llama-3', 'plain'" in said) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PermissionError(13, "Permission denied", "/x"), "not_writable"),
+        (FileNotFoundError(2, "No such file"), "unexpected"),
+        (OSError(28, "No space left on device"), "output_full"),
+        (ValueError("odd"), "unexpected"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_whatever_a_command_raises_is_one_sentence(tmp_path: Path, error: Exception, code: str) -> None:
+    def fail(*_: object) -> int:
+        raise error
+
+    with pytest.raises(UserError) as raised:
+        _run(argparse.Namespace(run=fail), Settings.read({"PHI3_UI_HOME": str(tmp_path)}))
+    assert raised.value.code == code

@@ -70,13 +70,11 @@ def _run(parsed: argparse.Namespace, settings: Settings) -> int:
         return int(parsed.run(App(settings, Catalogue(settings.tracking_uri, settings.catalogue)), parsed) or 0)
     except (UserError, BrokenPipeError):
         raise
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise UserError("output_full", detail=str(error.strerror)) from error
     except PermissionError as error:
         raise UserError("not_writable", folder=str(error.filename or settings.home)) from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise UserError("output_full", detail=str(error.strerror)) from error
         with (settings.logs / "command.log").open("a", encoding="utf-8") as trace:
             traceback.print_exc(file=trace)
         raise UserError("unexpected", detail=type(error).__name__) from error
