@@ -1,6 +1,7 @@
 """Composition root: settings → services → the page, on a laptop, a server or a Hugging Face Space."""
 
 import atexit
+import gc
 import logging
 import signal
 import sys
@@ -27,8 +28,12 @@ def main() -> None:
     atexit.register(pool.close)
     signal.signal(signal.SIGTERM, end)
 
+    gc.disable()  # what is imported stays: looking through it again and again takes half a second
+    import phi3_ui.ui.quick_gradio  # noqa: F401
     from phi3_ui.ui.launch import launch
 
+    gc.freeze()
+    gc.enable()
     setup.start()
     try:
         launch(settings, catalogue, pool, setup)
