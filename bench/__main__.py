@@ -14,7 +14,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from bench import llama, logging, paths, people, startup, stopping, store, streams, switching, turns
+from bench import llama, logging, paths, people, startup, stopping, store, streams, switching, tuning, turns
 from bench.rows import Bench, print_rows
 from phi3_ui.host.wire import ModelSpec
 from phi3_ui.settings import Settings
@@ -45,6 +45,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--contract", choices=list(TOKENS), action="append", help="only this one; may be repeated")
     parser.add_argument("--gigabytes", type=float, default=3, help="of the folder whose logging is measured")
+    parser.add_argument(
+        "--tuning", action="store_true", help="only the tables by which precision and threads were chosen"
+    )
     parser.add_argument("--only", choices=list(ROWS), action="append", help="only these rows; may be repeated")
     arguments = parser.parse_args()
     rounds, contracts = arguments.rounds, arguments.contract or list(TOKENS)
@@ -60,6 +63,8 @@ def main() -> None:
     print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {cores} cores, Python {platform.python_version()}\n")
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         bench = Bench(settings, entries, rounds, Path(temporary))
+        if arguments.tuning:
+            return tuning.tables(bench)
         print_rows(bench, {name: rows for name, rows in ROWS.items() if name in (arguments.only or ROWS)})
     if arguments.only:
         return

@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import mlflow
 
 from bench.paths import Point
 from bench.rows import Bench, Row, Said, ask, cores, ratio
+from bench.tuning import VARIANTS, built
 from bench.turns import question
 from phi3_ui.chat.tokenization import PromptFormat
 from phi3_ui.chat.types import Message, Usage
@@ -84,7 +84,8 @@ def batched(bench: Bench) -> Iterator[list[Said]]:
     import onnxruntime_genai as og
     from tokenizers import Tokenizer
 
-    folder = next((Path(mlflow.artifacts.download_artifacts(bench.entries["prompt"].uri)) / "artifacts").iterdir())
+    # The engine's batch wants logits of every token, and fails on the app's own build, which gives those of the last.
+    folder = built(bench, VARIANTS[2])
     metadata = mlflow.models.get_model_info(bench.entries["prompt"].uri).metadata
     form = PromptFormat(metadata["chat_template"], tuple(metadata["special_tokens"]))
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -109,6 +110,8 @@ def batched(bench: Bench) -> Iterator[list[Said]]:
             requests[-1].begin_turn(np.array(prompt, dtype=np.int32), turn)
         while engine.has_pending_requests():
             for event in engine.run(buffer):
+                if event.flags & og.EngineEventFlags.FAILED:
+                    raise RuntimeError("the engine failed a request")
                 if event.flags & og.EngineEventFlags.TOKEN:
                     of = points[requests.index(event.request)]
                     of.append((time.perf_counter(), len(of) + 1))

@@ -1,0 +1,217 @@
+"""What was chosen by measuring: precision, the shape of lm_head and embedding, threads, pieces, warm-up. Tables of each.
+
+Quality is that of the demo model's next-token distribution against fp32 transformers, over TEXT, token by token.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import mlflow
+import numpy as np
+
+from bench.rows import Bench, cores
+
+TEXT = (
+    "The harbour lay quiet at dawn. Fishermen mended their nets while gulls circled above the masts, and the baker "
+    "opened his shutters to let the warm smell of bread into the street. A girl with a red scarf asked him how yeast "
+    "works. He explained that it eats sugar and breathes out bubbles, which stretch the dough. In Python, a function "
+    "is defined with the keyword def, followed by its name and its parameters in parentheses. Water boils at 100 "
+    "degrees Celsius at sea level; on a mountain it boils earlier, because the pressure of the air is lower. The "
+    "treaty was signed in 1648 and ended thirty years of war. She wrote him three letters, and he answered none."
+)
+_PROMPT, _DECODED = 512, 100  # tokens that are read, and written
+
+Logits = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An ONNX build: the builder's precision and extra options, and whether the embedding reads the lm_head."""
+
+    name: str
+    precision: str
+    options: tuple[str, ...] = ()
+    shared: bool = False
+
+
+VARIANTS = (
+    Variant("fp32", "fp32"),
+    Variant("int8", "int8"),
+    Variant("int8, embedding in lm_head", "int8", shared=True),
+    Variant("the same, lm_head of the last token alone (chosen)", "int8", ("prune_lm_head=true",), shared=True),
+    Variant("int4, the builder's default", "int4"),
+    Variant("int4 k_quant_mixed", "int4", ("algo_config=k_quant_mixed", "block_size=32", "accuracy_level=4")),
+)
+
+
+def checkpoint(bench: Bench) -> Path:
+    """A folder with the demo model's fp32 checkpoint, as the builder takes it."""
+    stored = Path(mlflow.artifacts.download_artifacts(bench.entries["chat"].uri))
+    folder = bench.temporary / "checkpoint"
+    if not folder.exists():
+        folder.mkdir()
+        for file in (*(stored / "components" / "tokenizer").iterdir(), *(stored / "model").iterdir()):
+            (folder / file.name).unlink(missing_ok=True)
+            (folder / file.name).symlink_to(file)
+    return folder
+
+
+def built(bench: Bench, variant: Variant) -> Path:
+    from models.onnx_build import share_embedding
+
+    folder = bench.temporary / f"variant-{VARIANTS.index(variant)}"
+    if not folder.exists():
+        command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(checkpoint(bench))]
+        command += ["-o", str(folder), "-p", variant.precision, "-e", "cpu", "-c", str(bench.temporary / "cache")]
+        options = ["--extra_options", *variant.options] if variant.options else []
+        subprocess.run([*command, *options], check=True, capture_output=True)
+        if variant.shared:
+            share_embedding(folder)
+    return folder
+
+
+def engine(folder: Path, threads: int) -> Any:
+    import onnxruntime_genai as og
+
+    config = og.Config(str(folder))
+    config.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": threads}}}}))
+    return og.Model(config)
+
+
+def generator(model: Any, length: int) -> Any:
+    import onnxruntime_genai as og
+
+    params = og.GeneratorParams(model)
+    params.set_search_options(max_length=length, do_sample=False)
+    return og.Generator(model, params)
+
+
+def onnx_logits(model: Any, ids: Sequence[int]) -> Logits:
+    """[tokens, vocabulary], each token computed after the ones before."""
+    running, rows = generator(model, len(ids) + 1), []
+    for token in ids:
+        running.append_tokens([token])
+        rows.append(np.array(running.get_logits(), np.float32).reshape(-1, running.get_logits().shape[-1])[-1])
+    return np.stack(rows)
+
+
+def onnx_rates(model: Any, ids: Sequence[int], piece: int = 64) -> tuple[float, float]:
+    """Tokens/s of reading `ids` in pieces, and of writing after them."""
+    running, started = generator(model, len(ids) + _DECODED), time.perf_counter()
+    for at in range(0, len(ids), piece):
+        running.append_tokens(list(ids[at : at + piece]))
+    read, written = time.perf_counter(), 0
+    while not running.is_done():
+        running.generate_next_token()
+        written += 1
+    return len(ids) / (read - started), written / (time.perf_counter() - read)
+
+
+def _log_softmax(logits: Logits) -> Logits:
+    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    found: Logits = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return found
+
+
+def against(reference: Logits, logits: Logits) -> tuple[float, float]:
+    """Mean KL divergence in nats, and how often the likeliest token is the same."""
+    right, ours = _log_softmax(reference), _log_softmax(logits[:, : reference.shape[1]])
+    kl = float((np.exp(right) * (right - ours)).sum(-1).mean())
+    return kl, float((reference.argmax(-1) == logits.argmax(-1)).mean())
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterator[Sequence[object]]) -> None:
+    print(f"| {title} | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}", flush=True)
+    for row in rows:
+        print(f"| {' | '.join(str(cell) for cell in row)} |", flush=True)
+    print(flush=True)
+
+
+def _medians(rounds: int, measure: Callable[[], tuple[float, float]]) -> tuple[str, str]:
+    taken = [measure() for _ in range(rounds)]
+    return f"{median(one for one, _ in taken):.0f}", f"{median(other for _, other in taken):.1f}"
+
+
+def tables(bench: Bench) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = str(checkpoint(bench))
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    ids = list(tokenizer(TEXT)["input_ids"])
+    long = (ids * 8)[:_PROMPT]
+    exact: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+    def torch_logits(model: Any) -> Logits:
+        with torch.inference_mode():
+            found: Logits = model(torch.tensor([ids])).logits[0].float().numpy()
+        return found
+
+    def torch_rates(model: Any, threads: int) -> tuple[float, float]:
+        torch.set_num_threads(threads)
+        started = time.perf_counter()
+        with torch.inference_mode():
+            out = model(torch.tensor([long]), use_cache=True, logits_to_keep=1)
+            read, cache = time.perf_counter(), out.past_key_values
+            token = out.logits[:, -1:].argmax(-1)
+            for _ in range(_DECODED // 4):
+                out = model(token, past_key_values=cache, use_cache=True)
+                token = out.logits[:, -1:].argmax(-1)
+        return _PROMPT / (read - started), (_DECODED // 4) / (time.perf_counter() - read)
+
+    reference = torch_logits(exact)
+    quality = ("KL, nats", "same top token", f"read {_PROMPT}, tokens/s", "write, tokens/s")
+
+    def variants() -> Iterator[Sequence[object]]:
+        for variant in VARIANTS:
+            made = built(bench, variant)
+            size = sum(file.stat().st_size for file in made.glob("model.onnx*")) / 1e6
+            model = engine(made, cores())
+            kl, same = against(reference, onnx_logits(model, ids))
+            rates = _medians(bench.rounds, lambda model=model: onnx_rates(model, long))  # type: ignore[misc]
+            yield (variant.name, f"{size:.0f}", f"{kl:.4f}", f"{same:.0%}", *rates)
+
+    def threads() -> Iterator[Sequence[object]]:
+        for count in range(1, cores() + 2):
+            model = engine(built(bench, VARIANTS[3]), count)
+            yield (count, *_medians(bench.rounds, lambda model=model: onnx_rates(model, long)))  # type: ignore[misc]
+
+    def pieces() -> Iterator[Sequence[object]]:
+        model = engine(built(bench, VARIANTS[3]), cores())
+        for piece in (1, 2, 4, 8, 16, 32, 64, 128, _PROMPT):
+            yield (piece, _medians(bench.rounds, lambda piece=piece: onnx_rates(model, long, piece))[0])  # type: ignore[misc]
+
+    def pipelines() -> Iterator[Sequence[object]]:
+        for name, dtype in (("fp32 (chosen)", torch.float32), ("bf16", torch.bfloat16)):
+            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+            kl, same = against(reference, torch_logits(model))
+            for count in range(1, cores() + 1):
+                rates = _medians(bench.rounds, lambda model=model, count=count: torch_rates(model, count))  # type: ignore[misc]
+                yield (f"{name}, {count} threads", f"{kl:.4f}", f"{same:.0%}", *rates)
+
+    def warm_up() -> Iterator[Sequence[object]]:
+        folder = built(bench, VARIANTS[3])
+        taken: dict[str, list[float]] = {"the first slot after loading": [], "the second": []}
+        for _ in range(bench.rounds):
+            model = engine(folder, cores())
+            kept = []
+            for name in taken:
+                started = time.perf_counter()
+                kept.append(generator(model, 8192))
+                kept[-1].append_tokens(ids[:43])
+                kept[-1].get_logits()
+                taken[name].append(time.perf_counter() - started)
+        yield from ((name, f"{median(seconds):.3f}") for name, seconds in taken.items())
+
+    _table("ONNX build", ("MB", *quality), variants())
+    _table("ONNX threads", quality[2:], threads())
+    _table("ONNX, tokens read at a time", ("tokens/s",), pieces())
+    _table("pipeline", quality, pipelines())
+    _table("a slot of 8,192 tokens, and 43 read into it", ("seconds",), warm_up())
