@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from phi3_ui.chat.conversation import Answer, Conversation, Turn
+from phi3_ui.chat.conversation import Answer, Conversation, Feedback
 from phi3_ui.chat.types import ContextUse, Message, Usage
 
 
@@ -32,7 +32,7 @@ def test_an_answer_goes_to_the_last_turn_only() -> None:
 def test_a_second_answer_replaces_the_first() -> None:
     conversation = _asked(("one", "1")).answered(Answer("m", "uno"))
 
-    assert conversation.turns == (Turn("one", Answer("m", "uno")),)
+    assert [(turn.question, turn.answer) for turn in conversation.turns] == [("one", Answer("m", "uno"))]
 
 
 def test_nothing_can_be_answered_before_something_is_asked() -> None:
@@ -46,10 +46,10 @@ def test_a_change_leaves_the_conversation_it_came_from_as_it_was() -> None:
     answered = asked.answered(Answer("m", "1"))
 
     assert empty == Conversation()
-    assert asked == Conversation((Turn("one"),))
+    assert [(turn.question, turn.answer) for turn in asked.turns] == [("one", None)]
     assert answered != asked
     with pytest.raises(dataclasses.FrozenInstanceError):
-        asked.turns = ()
+        asked.tree = ()
 
 
 def test_messages_alternate_and_end_with_the_question() -> None:
@@ -141,3 +141,99 @@ def test_the_first_turn_that_is_seen_is_told_by_the_last_answer() -> None:
     assert talk.ask("four").answered(answer("d", 1)).first_seen == 1
     assert talk.ask("four").answered(answer("d", 2)).first_seen == 3
     assert talk.ask("four").first_seen == 0
+
+
+def _questions(conversation: Conversation) -> list[str]:
+    return [turn.question for turn in conversation.turns]
+
+
+def _branched() -> tuple[Conversation, Conversation]:
+    """Three turns, and the same with the second asked otherwise."""
+    talk = _asked(("one", "1"), ("two", "2"), ("three", "3"))
+    return talk, talk.instead(talk.turns[1].id, "zwei").answered(Answer("m", "II"))
+
+
+def test_an_edited_question_starts_a_branch_and_keeps_the_other() -> None:
+    talk, branched = _branched()
+
+    assert _questions(branched) == ["one", "zwei"]
+    assert [message.content for message in branched.messages()] == ["one", "1", "zwei", "II"]
+    assert len(branched.tree) == 4
+    assert branched.versions(branched.turns[1].id) == (talk.turns[1].id, branched.turns[1].id)
+    assert branched.versions(branched.turns[0].id) == (talk.turns[0].id,)
+
+
+def test_another_version_is_shown_to_its_newest_end() -> None:
+    talk, branched = _branched()
+
+    back = branched.showing(talk.turns[1].id)
+
+    assert _questions(back) == ["one", "two", "three"]
+    assert _questions(back.showing(branched.leaf or "")) == ["one", "zwei"]
+    assert back.tree == branched.tree
+
+
+def test_a_retried_turn_asks_the_same_once_more() -> None:
+    talk = _asked(("one", "1"), ("two", "2"))
+
+    again = talk.instead(talk.turns[1].id)
+
+    assert _questions(again) == ["one", "two"]
+    assert again.turns[1].answer is None
+    assert talk.turns[1].id in again.versions(again.turns[1].id)
+
+
+def test_the_first_question_has_versions_too_and_the_title_stays() -> None:
+    talk = _asked(("one", "1"))
+    other = talk.instead(talk.turns[0].id, "uno")
+
+    assert _questions(other) == ["uno"]
+    assert other.title == "one"
+    assert len(other.versions(other.turns[0].id)) == 2
+
+
+def test_undo_takes_turns_out_of_sight_one_by_one_and_loses_none() -> None:
+    talk = _asked(("one", "1"), ("two", "2"))
+
+    once = talk.undone()
+
+    assert _questions(once) == ["one"]
+    assert _questions(once.undone()) == []
+    assert once.undone().undone() == once.undone()
+    assert _questions(once.ask("due")) == ["one", "due"]
+    assert len(once.ask("due").versions(once.ask("due").tree[1].id)) == 2
+    assert once.undone().showing(talk.turns[0].id) == talk
+
+
+def test_an_answer_finds_its_turn_also_when_another_branch_is_shown() -> None:
+    talk = _asked(("one", "1"))
+    asked = talk.instead(talk.turns[0].id)
+
+    late = asked.showing(talk.turns[0].id).answered(Answer("m", "eins"), asked.leaf)
+
+    assert late.turns[0].answer == Answer("m", "1", finish_reason="stop")
+    assert late.turn(asked.leaf or "").answer == Answer("m", "eins")
+
+
+def test_a_turn_can_be_had_as_it_was_asked() -> None:
+    talk, branched = _branched()
+
+    before = branched.until(talk.turns[1].id)
+
+    assert [message.content for message in before.messages("s")] == ["s", "one", "1", "two"]
+
+
+def test_feedback_is_set_changed_and_taken_back() -> None:
+    talk = _asked(("one", "1"))
+    turn = talk.turns[0].id
+
+    rated = talk.rated(turn, Feedback(True)).rated(turn, Feedback(False, "wrong"))
+
+    assert rated.turns[0].feedback == Feedback(False, "wrong")
+    assert rated.rated(turn, None) == talk
+
+
+@pytest.mark.parametrize("change", ["instead", "showing", "until", "versions"])
+def test_what_names_no_turn_is_an_error(change: str) -> None:
+    with pytest.raises(KeyError):
+        getattr(_asked(("one", "1")), change)("0" * 32)

@@ -126,7 +126,7 @@ def test_a_kept_answer_ends_the_turn() -> None:
 
     chat.keep(Answer("m", "Hello"))
 
-    assert chat.conversation == Conversation().ask("Hi").answered(Answer("m", "Hello"))
+    assert [(turn.question, turn.answer) for turn in chat.conversation.turns] == [("Hi", Answer("m", "Hello"))]
     assert chat.running is None
     assert chat.state is None
 
