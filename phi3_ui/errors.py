@@ -47,6 +47,13 @@ SENTENCES = {
     "nothing_asked": "The question is empty. Write one.",
     "nothing_answered": "None of the questions was answered. The first failed so: {detail}",
     "not_honoured": "{model} does not take {option}. Leave it out.",
+    "interrupted": "The app ended while this was written. What there was of it is kept; ask again.",
+    "not_recorded": "The tracking store does not take this chat at the moment ({detail}). It is kept here and written as soon "
+    "as the store answers.",
+    "not_journaled": "The disk does not take this chat at the moment ({detail}). It is held in memory: free some space before "
+    "the app is closed.",
+    "no_such_chat": "This chat is not there any more. Open another one, or start a new one.",
+    "no_such_turn": "This message is not in the chat that is shown. Open its chat, then try again.",
     "unexpected": "Something went wrong ({detail}). It was logged with its trace; try again.",
 }
 

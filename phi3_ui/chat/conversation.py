@@ -39,7 +39,7 @@ class Asked:
     at: float
     model_id: str
     system: str = ""
-    params: GenerationParams = GenerationParams()
+    params: GenerationParams = field(default_factory=GenerationParams)
     template: str | None = None
 
 

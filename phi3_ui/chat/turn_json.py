@@ -1,0 +1,16 @@
+"""A turn as JSON text, with all that is known of it, and back."""
+
+from pydantic import TypeAdapter
+
+from phi3_ui.chat.conversation import Turn
+
+_TURN = TypeAdapter(Turn)
+
+
+def turn_text(turn: Turn) -> str:
+    return _TURN.dump_json(turn).decode()
+
+
+def turn_of(text: str) -> Turn:
+    """ValueError where `text` is no such turn."""
+    return _TURN.validate_json(text)
