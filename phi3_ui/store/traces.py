@@ -85,7 +85,7 @@ def spans(record: Record) -> list[Span]:
         ],
     }
     error = answer.error[0] if answer and answer.error else ""
-    attributes |= {"mlflow.spanInputs": inputs, "mlflow.spanOutputs": outputs, _WHOLE_TURN: turn_text(turn)}
+    attributes |= {"mlflow.spanInputs": inputs, "mlflow.spanOutputs": outputs, _WHOLE_TURN: json.loads(turn_text(turn))}
     root = _span(record, "chat", SpanType.CHAT_MODEL, begun, record.ended, attributes, error)
     if answer is None or answer.load_seconds is None:
         return [root]
@@ -112,10 +112,9 @@ def figures(record: Record) -> dict[str, Any]:
 
 def turn_from(trace: Any) -> Turn | None:
     """The turn that a trace with its spans holds, with its feedback; None if it is no trace of ours."""
-    texts = [span.attributes.get(_WHOLE_TURN) for span in trace.data.spans]
-    text = next((text for text in texts if isinstance(text, str)), None)
+    whole = next(filter(None, (span.attributes.get(_WHOLE_TURN) for span in trace.data.spans)), None)
     try:
-        return replace(turn_of(text), feedback=feedback_of(trace.info)) if text else None
+        return replace(turn_of(json.dumps(whole)), feedback=feedback_of(trace.info)) if whole else None
     except ValueError:
         return None
 
@@ -135,7 +134,7 @@ def assessment(person: str, feedback: Feedback) -> Assessment:
     return MlflowFeedback(
         name=FEEDBACK,
         value=feedback.good,
-        rationale=feedback.comment or None,
+        rationale=feedback.comment,  # an update leaves a None as it was
         source=AssessmentSource(AssessmentSourceType.HUMAN, person),
     )
 
