@@ -6,6 +6,7 @@ and what arrives is kept even if the reader leaves.
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -57,12 +58,13 @@ class RunningTurn:
         on_answer: Callable[[Answer], None],
         template: str | None = None,
         seconds: float | None = None,
+        on_text: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """See ChatRequest for `template` and `seconds`."""
+        """See ChatRequest for `template` and `seconds`. `on_text` is given each piece of the answer, `on_answer` its end."""
         self._request = ChatRequest(conversation.messages(system), params, template, seconds)
         self._get_model = get_model
         self._model_name = model_name
-        self._on_answer = on_answer
+        self._on_answer, self._on_text = on_answer, on_text
         self._cancel = Cancel()
         self._changed = threading.Condition()
         self._state = TurnState("reading")
@@ -73,6 +75,11 @@ class RunningTurn:
 
     def stop(self) -> None:
         self._cancel.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Until the turn has ended and its answer was taken; False if it has not by then."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._state.phase == "done", timeout=seconds)
 
     def states(self, interval: float) -> Iterator[TurnState]:
         """The state now, then each `interval` seconds if it changed; a new phase, such as the end, at once.
@@ -116,9 +123,14 @@ class RunningTurn:
     def _answer(self, text: list[str]) -> Answer:
         """The whole answer; its pieces are in `text` as they come."""
         context: ContextUse | None = None
+        loading: float | None = None  # since when
+        load_seconds: float | None = None
         for event in self._get_model().answer(self._request, self._cancel):
+            if loading is not None and load_seconds is None and not isinstance(event, Loading):
+                load_seconds = time.monotonic() - loading
             match event:
                 case Loading():
+                    loading = loading or time.monotonic()
                     self._show(TurnState("loading"))
                 case Queued(ahead):
                     self._show(TurnState("queued", ahead=ahead))
@@ -128,9 +140,12 @@ class RunningTurn:
                     self._show(TurnState("reading", progress=event))
                 case TextDelta(piece):
                     text.append(piece)
+                    self._on_text(piece)
                     self._show(TurnState("writing", "".join(text)))
                 case Completed(whole, usage, timings, reason):
-                    return Answer(self._model_name, whole, usage, timings, reason, context=context)
+                    return Answer(
+                        self._model_name, whole, usage, timings, reason, context=context, load_seconds=load_seconds
+                    )
         raise RuntimeError("the model's answer has no end")
 
     def _failed(self, text: list[str], error: UserError) -> Answer:

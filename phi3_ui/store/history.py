@@ -85,6 +85,7 @@ class _Person:
         self.known: dict[str, _Known] = {}
         self.gone: set[str] = set()  # deleted here, whatever the store still says
         self.looked = 0.0
+        self.looking = False
         self.whole = threading.Event()  # all of the store was read
         self.error: UserError | None = None
 
@@ -210,6 +211,11 @@ class History:
             self._people.pop(person, None)  # read again
         return True
 
+    def restorable(self, person: str, conversation: str) -> bool:
+        """May its deletion still be taken back?"""
+        waiting = self._recorder.waiting(person)
+        return any(isinstance(op, Delete) and op.conversation == conversation for op in waiting)
+
     def _mark(self, person: str, conversation: str, key: str, value: str) -> None:
         mark = Mark(person, conversation, self._root(person, conversation), key, value)
         self._recorder.put(mark)
@@ -244,8 +250,9 @@ class History:
                 first = False
         if first:
             held.whole.wait(0.2)
-        elif held.whole.is_set() and time.monotonic() - held.looked > _FRESH:
-            self._look(person, held)
+        elif held.whole.is_set() and not held.looking and time.monotonic() - held.looked > _FRESH:
+            held.looking = True  # nobody waits for a store that may be slow; the next look at the list has it
+            threading.Thread(target=self._look, args=(person, held), name="history", daemon=True).start()
         return held
 
     def _read_all(self, person: str, held: _Person) -> None:
@@ -277,8 +284,8 @@ class History:
 
     def _look(self, person: str, held: _Person) -> None:
         """What others wrote meanwhile: another server, on the same store."""
-        held.looked = time.monotonic()
         try:
+            held.looked = time.monotonic()
             with answering(self._tracking_uri):
                 for trace in self._pages(_of(person), include_spans=False, size=20):
                     with held.lock:
@@ -286,6 +293,8 @@ class History:
                             return
         except UserError as error:
             logger.info("The store was not asked for new chats: %s", error)
+        finally:
+            held.looking = False
 
     def _pages(self, query: str, include_spans: bool, size: int = _PAGE) -> Iterable[Trace]:
         token, experiment = None, self._experiment_id()

@@ -159,9 +159,12 @@ class Part:
     def end(self, record: Record) -> int | None:
         """The whole turn; it is on disk when this returns, where the disk takes it."""
         number = self._journal.put(record)
+        self.discard()
+        return number
+
+    def discard(self) -> None:
         with contextlib.suppress(OSError):
             self._file.unlink(missing_ok=True)
-        return number
 
     def _add(self, line: str) -> None:
         with self._journal._trying(), self._file.open("a", encoding="utf-8") as out:

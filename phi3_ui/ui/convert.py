@@ -2,9 +2,10 @@
 
 import html
 
-from phi3_ui.chat.conversation import Answer, Conversation
+from phi3_ui.chat.conversation import Answer, Conversation, Turn
 from phi3_ui.chat.service import TurnState
 from phi3_ui.errors import UserError
+from phi3_ui.ui.acts import act
 from phi3_ui.ui.i18n import tr, tr_error
 from phi3_ui.ui.markdown import display
 
@@ -23,7 +24,8 @@ def chatbot_messages(language: str, conversation: Conversation, state: TurnState
             )
         messages.append({"role": "user", "content": display(turn.question)})
         if turn.answer:
-            messages += _answer(language, turn.answer)
+            last = at == len(conversation.turns) - 1
+            messages += _answer(language, turn.answer, _acts(language, conversation, turn, last))
         elif state:
             messages.append(
                 {"role": "assistant", "content": display(state.text) if state.text else _waiting(language, state)}
@@ -31,14 +33,35 @@ def chatbot_messages(language: str, conversation: Conversation, state: TurnState
     return messages
 
 
-def _answer(language: str, answer: Answer) -> list[ChatbotMessage]:
+def _answer(language: str, answer: Answer, acts: str) -> list[ChatbotMessage]:
     caption = f'<span class="phi3-by"><b>{html.escape(answer.model)}</b>{_figures(language, answer)}</span>'
     if answer.error:
         code, values = answer.error
         sentence = tr_error(language, UserError(code, **values))
         caption = f'<span class="phi3-error">{html.escape(sentence)}</span>\n\n{caption}'
     text = [{"role": "assistant", "content": display(answer.text)}] if answer.text else []
-    return [*text, {"role": "assistant", "content": caption}]
+    return [*text, {"role": "assistant", "content": caption + acts}]
+
+
+def _acts(language: str, conversation: Conversation, turn: Turn, last: bool) -> str:
+    """What can be done to a turn: its versions, and the buttons below its answer."""
+    versions = conversation.versions(turn.id)
+    at = versions.index(turn.id)
+    parts = []
+    if len(versions) > 1:
+        before = act("show", versions[at - 1], "‹", tr(language, "acts.before")) if at else "‹"
+        after = act("show", versions[at + 1], "›", tr(language, "acts.after")) if at + 1 < len(versions) else "›"
+        parts.append(f'<span class="phi3-versions">{before} {at + 1}/{len(versions)} {after}</span>')
+    parts.append(act("retry", turn.id, "⟲", tr(language, "acts.retry")))
+    parts.append(act("edit", turn.id, "✎", tr(language, "acts.edit")))
+    if last:
+        parts.append(act("undo", turn.id, "↶", tr(language, "acts.undo")))
+    if turn.answer and turn.answer.text:
+        good = turn.feedback.good if turn.feedback else None
+        parts.append(act("good", turn.id, "👍" if good is not True else "👍✓", tr(language, "acts.good")))
+        parts.append(act("bad", turn.id, "👎" if good is not False else "👎✓", tr(language, "acts.bad")))
+        parts.append(act("reproduce", turn.id, "⧉", tr(language, "acts.reproduce")))
+    return f'<span class="phi3-acts">{"".join(parts)}</span>'
 
 
 def _figures(language: str, answer: Answer) -> str:

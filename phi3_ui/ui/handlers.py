@@ -1,20 +1,24 @@
-"""Browser event → service → component-keyed updates. No layout, no HTML."""
+"""Browser event → service → component-keyed updates: asking, and drawing what comes. No layout, no HTML."""
 
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
+from phi3_ui.chat.conversation import Asked, Conversation
 from phi3_ui.chat.service import RunningTurn
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
 from phi3_ui.host.pool import Pool
 from phi3_ui.settings import Settings
 from phi3_ui.setup import Setup
+from phi3_ui.store.cards import ModelEntry
 from phi3_ui.store.catalogue import Catalogue
+from phi3_ui.store.kept_turn import Keeper
 from phi3_ui.ui import panels
-from phi3_ui.ui.convert import chatbot_messages
+from phi3_ui.ui.chats import Chats
 from phi3_ui.ui.i18n import language_of, tr, tr_error
 from phi3_ui.ui.page import Page, Updates
 from phi3_ui.ui.picking import Picking
@@ -30,21 +34,31 @@ _LONG = 50  # turns
 
 class Handlers:
     def __init__(
-        self, page: Page, settings: Settings, catalogue: Catalogue, pool: Pool, setup: Setup, sessions: Sessions
+        self,
+        page: Page,
+        settings: Settings,
+        catalogue: Catalogue,
+        pool: Pool,
+        setup: Setup,
+        keeper: Keeper,
+        sessions: Sessions,
     ) -> None:
         self.models = Picking(page, settings, catalogue, pool, self.session)
+        self.chats = Chats(page, keeper, self.models)
         self._page = page
         self._settings = settings
         self._catalogue = catalogue
         self._pool = pool
         self._setup = setup
+        self._keeper = keeper
         self._sessions = sessions
 
     # Set-up
 
-    def tick(self, request: gr.Request) -> Updates:
-        """The set-up's progress; once it is done, the chat."""
+    def tick(self, token: str | None, request: gr.Request) -> Updates:
+        """The set-up's progress; once it is done, the chat. `token` is the secret by which a browser is known again."""
         page, session = self._page, self.session(request)
+        session.arrive(token)
         state = self._setup.state
         if state.phase == "done":
             models = self.models.list_models(request)
@@ -52,7 +66,7 @@ class Handlers:
                 **models,
                 page.ticker: gr.Timer(active=False),
                 **self._views(ready=True),
-                **self._shown_chat(session),
+                **self.chats.shown(session),
             }
         failed = state.phase == "failed"
         return {
@@ -61,9 +75,9 @@ class Handlers:
             page.ticker: gr.Timer(active=not failed),
         }
 
-    def retry_setup(self, request: gr.Request) -> Updates:
+    def retry_setup(self, token: str | None, request: gr.Request) -> Updates:
         self._setup.start()
-        return self.tick(request)
+        return self.tick(token, request)
 
     def _views(self, ready: bool) -> Updates:
         return {self._page.setup_view: gr.Column(visible=not ready), self._page.chat_view: gr.Column(visible=ready)}
@@ -87,56 +101,125 @@ class Handlers:
         request: gr.Request,
     ) -> Iterator[Updates]:
         """Ask, and draw the answer as it comes. What was typed stays in its box if it cannot be asked."""
-        page, session = self._page, self.session(request)
-        chat = session.current
-        unchanged = {page.message: gr.skip()}
+        session = self.session(request)
         if not text.strip():
-            yield unchanged
+            yield {self._page.message: gr.skip()}
             return
+        given = _given(
+            temperature, top_p, max_tokens, top_k, stop, seed, repetition_penalty, presence_penalty, frequency_penalty
+        )
+        # Half an emoji, as a program may send, can be written nowhere: it becomes the replacement character.
+        text, system = (typed.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for typed in (text, system))
+        chat = session.current
+
+        def asked(with_: Asked) -> Conversation:
+            if chat.editing:
+                return chat.conversation.instead(chat.editing, text, with_)
+            return chat.conversation.ask(text, with_)
+
+        yield from self._ask(session, key, system, given, asked, clear=True)
+
+    def act(
+        self,
+        key: str | None,
+        system: str,
+        temperature: float,
+        top_p: float,
+        max_tokens: float,
+        top_k: float | None,
+        stop: str,
+        seed: str,
+        repetition_penalty: float,
+        presence_penalty: float,
+        frequency_penalty: float,
+        request: gr.Request,
+        event: gr.EventData,
+    ) -> Iterator[Updates]:
+        """What a small button in a message or in the list asks for: see acts.py."""
+        session = self.session(request)
+        name, value, text = (str(event._data.get(part) or "") for part in ("name", "value", "text"))
+        try:
+            if name != "retry":
+                yield self.chats.act(session, name, value, text) or {self._page.message: gr.skip()}
+                return
+            chat = session.current
+            self.chats.require(chat, value)
+            given = _given(
+                temperature,
+                top_p,
+                max_tokens,
+                top_k,
+                stop,
+                seed,
+                repetition_penalty,
+                presence_penalty,
+                frequency_penalty,
+            )
+            yield from self._ask(
+                session, key, system, given, lambda with_: chat.conversation.instead(value, asked=with_), clear=False
+            )
+        except UserError as error:
+            gr.Warning(tr_error(session.language, error))
+            yield {self._page.message: gr.skip()}
+
+    def _ask(
+        self, session: Session, key: str | None, system: str, given: Any, asked: Any, clear: bool
+    ) -> Iterator[Updates]:
+        page, chat = self._page, session.current
+        unchanged = {page.message: gr.skip()}
         if chat.running:
             gr.Warning(tr(session.language, "already_answering"))
             yield unchanged
             return
         try:
-            entry = self._catalogue.find(key)
-            given: dict[str, Any] = {
-                "max_tokens": int(max_tokens),
-                "temperature": float(temperature),
-                "top_p": float(top_p),
-                "top_k": None if top_k is None else int(top_k),
-                "stop": tuple(line for line in stop.splitlines() if line),
-                "seed": _seed(seed),
-                "repetition_penalty": repetition_penalty,
-                "presence_penalty": presence_penalty,
-                "frequency_penalty": frequency_penalty,
-            }
+            entry = self._entry(session, key)
+            # What a model does not take is shown as off: it is not sent.
+            params = GenerationParams(**{name: value for name, value in given().items() if name in entry.honours})
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
             yield unchanged
             return
-        # Half an emoji, as a program may send, can be written nowhere: it becomes the replacement character.
-        text, system = (typed.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for typed in (text, system))
-        chat.conversation = chat.conversation.ask(text)
-        turn = chat.running = RunningTurn(
-            chat.conversation,
-            lambda: self._pool.model(self.models.spec(entry)),
-            panels.answer_label(session.language, entry),
-            system,
-            # What a model does not take is shown as off: it is not sent.
-            GenerationParams(**{name: value for name, value in given.items() if name in entry.honours}),
-            chat.keep,
-            session.templates.get(entry.model_id) or entry.template,
-            self._settings.answer_seconds,
-        )
-        turn.start()
-        yield {page.message: "", **self._drawn_chat(session), **self._chats(session), **self._buttons(running=True)}
+        template = session.templates.get(entry.model_id) or entry.template
+        conversation = asked(Asked(time.time(), entry.model_id, system, params, template))
+        turn = self._start(session, chat, entry, conversation)
+        yield {
+            **({page.message: ""} if clear else {}),
+            **self.chats.drawn(session),
+            **self.chats.listed(session),
+            **self.chats.buttons(running=True),
+            page.editing: "",
+        }
         for state in turn.states(DRAW_LONG_EVERY if len(chat.conversation.turns) > _LONG else DRAW_EVERY):
             if chat.running is turn:
                 chat.state = state
             if session.current is chat:
-                yield self._drawn_chat(session)
+                yield self.chats.drawn(session)
         if session.current is chat:
-            yield {**self._drawn_chat(session), **self._buttons(running=False)}
+            yield {**self.chats.drawn(session), **self.chats.buttons(running=False)}
+
+    def _entry(self, session: Session, key: str | None) -> ModelEntry:
+        """The picked model. A model id means the same for ever, so a store that is down stops no chat with one picked before."""
+        if session.entry and session.entry.model_id == key:
+            return session.entry
+        return self._catalogue.find(key)
+
+    def _start(self, session: Session, chat: Chat, entry: ModelEntry, conversation: Conversation) -> RunningTurn:
+        turn, label = conversation.turns[-1], panels.answer_label(session.language, entry)
+        assert turn.asked
+        chat.conversation, chat.editing = conversation, None
+        kept = self._keeper.begin(session.person, chat.id, conversation, label)
+        chat.running = RunningTurn(
+            conversation,
+            lambda: self._pool.model(self.models.spec(entry)),
+            label,
+            turn.asked.system,
+            turn.asked.params,
+            lambda answer: chat.keep(turn.id, kept, answer),
+            turn.asked.template,
+            self._settings.answer_seconds,
+            kept.text,
+        )
+        return chat.running.start()
 
     def stop(self, request: gr.Request) -> None:
         """Stop the answer of the shown chat; its last words are drawn by the event that asked."""
@@ -146,62 +229,62 @@ class Handlers:
     def new_chat(self, request: gr.Request) -> Updates:
         session = self.session(request)
         session.new_chat()
-        return self._shown_chat(session)
+        return self.chats.shown(session)
 
-    def open_chat(self, number: int | None, request: gr.Request) -> Updates:
+    def search(self, query: str, request: gr.Request) -> Updates:
         session = self.session(request)
-        if number is not None:
-            session.open(number)
-        return self._shown_chat(session)
+        session.query, session.listed = query, 100
+        return self.chats.listed(session)
+
+    def comment(self, text: str, request: gr.Request) -> Updates:
+        return self.chats.comment(self.session(request), text)
 
     def after_turn(self, request: gr.Request) -> Updates:
         """What changes once an answer has ended: usage, context, the list of chats, the model's state."""
         session = self.session(request)
         return {
-            **self._usage(session),
-            **self._chats(session),
+            **self.chats.usage(session),
+            **self.chats.listed(session),
             **self.models.status_of(session),
             **self.models.context_of(session),
         }
 
+    def status(self, request: gr.Request) -> Updates:
+        """What changes by itself: how the model is, whether chats can be kept, the deletion that may be taken back."""
+        session = self.session(request)
+        return {**self.models.status_of(session), **self.chats.refreshed(session)}
+
     def leave(self, request: gr.Request) -> None:
         self._sessions.close(str(request.session_hash))
 
-    def _shown_chat(self, session: Session) -> Updates:
-        """Everything that shows the current chat."""
-        running = session.current.running is not None
-        return {
-            **self._drawn_chat(session),
-            **self._usage(session),
-            **self.models.context_of(session),
-            **self._chats(session),
-            **self._buttons(running),
-        }
-
-    def _drawn_chat(self, session: Session) -> Updates:
-        chat = session.current
-        return {self._page.chatbot: chatbot_messages(session.language, chat.conversation, chat.state)}
-
-    def _usage(self, session: Session) -> Updates:
-        return {self._page.usage: panels.usage_panel(session.language, session.current.conversation)}
-
-    def _chats(self, session: Session) -> Updates:
-        kept = [chat for chat in session.chats if chat.conversation.turns]
-        choices = [(_short(chat), chat.number) for chat in kept]
-        shown = session.current.number if session.current in kept else None
-        return {self._page.chats: gr.Radio(choices=choices, value=shown, visible=bool(kept))}
-
-    def _buttons(self, running: bool) -> Updates:
-        return {self._page.send: gr.Button(visible=not running), self._page.stop: gr.Button(visible=running)}
-
     def session(self, request: gr.Request) -> Session:
         language = language_of(request.headers.get("accept-language"))
-        return self._sessions.of(str(request.session_hash), language)
+        return self._sessions.of(str(request.session_hash), language, getattr(request, "username", None))
 
 
-def _short(chat: Chat) -> str:
-    title = chat.conversation.title
-    return title if len(title) <= 60 else f"{title[:59]}…"
+def _given(
+    temperature: float,
+    top_p: float,
+    max_tokens: float,
+    top_k: float | None,
+    stop: str,
+    seed: str,
+    repetition_penalty: float,
+    presence_penalty: float,
+    frequency_penalty: float,
+) -> Any:
+    """Gives the fields of GenerationParams that the page's controls say. UserError("bad_seed") then."""
+    return lambda: {
+        "max_tokens": int(max_tokens),
+        "temperature": float(temperature),
+        "top_p": float(top_p),
+        "top_k": None if top_k is None else int(top_k),
+        "stop": tuple(line for line in stop.splitlines() if line),
+        "seed": _seed(seed),
+        "repetition_penalty": repetition_penalty,
+        "presence_penalty": presence_penalty,
+        "frequency_penalty": frequency_penalty,
+    }
 
 
 def _seed(text: str) -> int | None:

@@ -10,19 +10,29 @@ from phi3_ui.host.pool import Pool
 from phi3_ui.settings import Settings
 from phi3_ui.setup import Setup
 from phi3_ui.store.catalogue import Catalogue
+from phi3_ui.store.kept_turn import Keeper
 from phi3_ui.ui.layout import build_ui
 from phi3_ui.ui.security import SecurityHeaders
+from phi3_ui.ui.sessions import Sessions
 from phi3_ui.ui.texts import I18N
 from phi3_ui.ui.theme import CSS, theme
 
 _THREADS = 100  # each answer that streams holds one while it waits for its next words
 
 
-def launch(settings: Settings, catalogue: Catalogue, pool: Pool, setup: Setup, block: bool = True) -> gr.Blocks:
+def launch(
+    settings: Settings,
+    catalogue: Catalogue,
+    pool: Pool,
+    setup: Setup,
+    keeper: Keeper,
+    sessions: Sessions,
+    block: bool = True,
+) -> gr.Blocks:
     """Serve until the process is told to end (or, without `block`, until `close()`). UserError: port_taken."""
     if settings.server_port and not _free(settings.server_name, settings.server_port):
         raise UserError("port_taken", port=settings.server_port, host=settings.server_name)
-    blocks = build_ui(settings, catalogue, pool, setup)
+    blocks = build_ui(settings, catalogue, pool, setup, keeper, sessions)
     blocks.queue(api_open=True)
     blocks.launch(
         server_name=settings.server_name,

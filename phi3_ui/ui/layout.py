@@ -7,6 +7,8 @@ from phi3_ui.host.pool import Pool
 from phi3_ui.settings import Settings
 from phi3_ui.setup import Setup
 from phi3_ui.store.catalogue import Catalogue
+from phi3_ui.store.kept_turn import Keeper
+from phi3_ui.ui.acts import ACTS_JS
 from phi3_ui.ui.handlers import Handlers
 from phi3_ui.ui.i18n import TEXTS
 from phi3_ui.ui.manage import ManageHandlers
@@ -14,19 +16,29 @@ from phi3_ui.ui.manage_layout import manage_panels, parameter_controls, wire_man
 from phi3_ui.ui.page import Page
 from phi3_ui.ui.sessions import Sessions
 from phi3_ui.ui.texts import I18N
-from phi3_ui.ui.theme import SHUT_DRAWERS
+from phi3_ui.ui.theme import SHUT_DRAWERS, WHO
 
 _SETUP_EVERY = 0.5  # seconds
 _STATUS_EVERY = 5.0
 
 
-def build_ui(settings: Settings, catalogue: Catalogue, pool: Pool, setup: Setup) -> gr.Blocks:
+def build_ui(
+    settings: Settings, catalogue: Catalogue, pool: Pool, setup: Setup, keeper: Keeper, sessions: Sessions
+) -> gr.Blocks:
     """The page over its collaborators; the caller launches it."""
     t = I18N
     with gr.Blocks(title=TEXTS["en"]["title"], fill_width=True, fill_height=True, analytics_enabled=False) as blocks:
         with gr.Sidebar(label=t("conversations"), position="left", width=260, elem_id="phi3-left"):
             new_chat = gr.Button(t("new_chat"), variant="primary", elem_id="phi3-new")
-            chats = gr.Radio(choices=[], label=t("chats"), info=t("chats_note"), visible=False, elem_id="phi3-chats")
+            search = gr.Textbox(
+                label=t("search"),
+                show_label=False,
+                placeholder=t("search"),
+                max_lines=1,
+                container=False,
+                elem_id="phi3-search",
+            )
+            chats = gr.HTML(elem_id="phi3-chats")
 
         with gr.Column(elem_id="phi3-setup-view") as setup_view:
             setup_panel = gr.HTML()
@@ -48,6 +60,18 @@ def build_ui(settings: Settings, catalogue: Catalogue, pool: Pool, setup: Setup)
                 elem_id="phi3-chat",
             )
             context = gr.HTML(elem_id="phi3-context")
+            warning = gr.HTML(elem_id="phi3-warning")
+            editing = gr.HTML(elem_id="phi3-editing")
+            with gr.Group(visible=False, elem_id="phi3-comment") as comment_group, gr.Row():
+                comment = gr.Textbox(
+                    label=t("comment"),
+                    show_label=False,
+                    placeholder=t("comment"),
+                    max_lines=3,
+                    container=False,
+                    scale=5,
+                )
+                comment_keep = gr.Button(t("comment.keep"), size="sm", scale=0, min_width=80)
             with gr.Row(elem_id="phi3-composer"):
                 message = gr.Textbox(
                     label=t("message"),
@@ -81,11 +105,15 @@ def build_ui(settings: Settings, catalogue: Catalogue, pool: Pool, setup: Setup)
             with gr.Accordion(t("settings"), open=False, elem_id="phi3-settings"):
                 system = gr.Textbox("", label=t("system_prompt"), info=t("system_info"), lines=2, max_lines=8)
                 controls = parameter_controls()
+            with gr.Accordion(t("reproduce"), open=False, visible=False, elem_id="phi3-reproduce") as snippet_panel:
+                snippet = gr.Code(label=t("reproduce.label"), language="python", interactive=False, max_lines=20)
             with gr.Accordion(t("metadata"), open=True):
                 card = gr.HTML(elem_id="phi3-card")
                 relog = gr.Button(t("relog"), size="sm", visible=False, elem_id="phi3-relog")
             manage = manage_panels(settings, template, relog)
 
+        who = gr.Textbox(visible=False)  # the browser's secret, by which a visitor without a login is known again
+        acts = gr.HTML(visible="hidden", js_on_load=ACTS_JS, elem_id="phi3-acts")
         ticker = gr.Timer(_SETUP_EVERY)
         status_ticker = gr.Timer(_STATUS_EVERY)
         page = Page(
@@ -95,6 +123,7 @@ def build_ui(settings: Settings, catalogue: Catalogue, pool: Pool, setup: Setup)
             chat_view=chat_view,
             ticker=ticker,
             chats=chats,
+            warning=warning,
             picker=picker,
             template=template,
             controls=controls,
@@ -102,27 +131,32 @@ def build_ui(settings: Settings, catalogue: Catalogue, pool: Pool, setup: Setup)
             unload=unload,
             chatbot=chatbot,
             context=context,
+            editing=editing,
+            comment_group=comment_group,
+            comment=comment,
             message=message,
             send=send,
             stop=stop,
             usage=usage,
             card=card,
             relog=relog,
+            snippet_panel=snippet_panel,
+            snippet=snippet,
         )
-        handlers = Handlers(page, settings, catalogue, pool, setup, Sessions())
+        handlers = Handlers(page, settings, catalogue, pool, setup, keeper, sessions)
         models = handlers.models
 
         quiet = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
         model_outputs = [status, unload]
         card_outputs = [card, relog, template, *controls.values()]
-        chat_outputs = [chatbot, usage, context, chats, send, stop]
+        chat_outputs = [chatbot, usage, context, chats, send, stop, warning, editing, comment_group]
         ready_outputs = [setup_view, setup_panel, retry_setup, chat_view, ticker, picker, status, *chat_outputs]
 
         blocks.load(None, None, None, js=SHUT_DRAWERS)
-        gr.on([blocks.load, ticker.tick], handlers.tick, None, ready_outputs, **quiet)
-        retry_setup.click(handlers.retry_setup, None, ready_outputs, **quiet)
+        gr.on([blocks.load, ticker.tick], handlers.tick, who, ready_outputs, js=WHO, **quiet)
+        retry_setup.click(handlers.retry_setup, who, ready_outputs, js=WHO, **quiet)
         refresh.click(models.list_models, None, [picker, status], **quiet)
-        status_ticker.tick(models.status, None, model_outputs, **quiet)
+        status_ticker.tick(handlers.status, None, [*model_outputs, warning, chats], **quiet)
         unload.click(models.unload, None, model_outputs, **quiet)
         picker.change(
             models.pick,
@@ -133,20 +167,32 @@ def build_ui(settings: Settings, catalogue: Catalogue, pool: Pool, setup: Setup)
             trigger_mode="multiple",
             api_visibility="private",
         )
+        wanted = [picker, system, *controls.values()]
         asked = gr.on(
             [message.submit, send.click],
             handlers.send,
-            [message, picker, system, *controls.values()],
-            [message, chatbot, send, stop, chats],
+            [message, *wanted],
+            [message, chatbot, send, stop, chats, editing],
             show_progress="hidden",
             concurrency_limit=None,
             trigger_mode="multiple",
             api_name="chat",
         )
-        asked.then(handlers.after_turn, None, [usage, context, chats, *model_outputs], **quiet)
+        acted = acts.click(
+            handlers.act,
+            wanted,
+            [message, comment, snippet_panel, snippet, *chat_outputs],
+            show_progress="hidden",
+            concurrency_limit=None,
+            trigger_mode="multiple",
+            api_visibility="private",
+        )
+        for ended in (asked, acted):
+            ended.then(handlers.after_turn, None, [usage, context, chats, *model_outputs], **quiet)
         stop.click(handlers.stop, None, None, **quiet)
         new_chat.click(handlers.new_chat, None, chat_outputs, **quiet)
-        chats.input(handlers.open_chat, chats, chat_outputs, **quiet)
+        search.input(handlers.search, search, chats, trigger_mode="always_last", **quiet)
+        gr.on([comment.submit, comment_keep.click], handlers.comment, comment, comment_group, **quiet)
         managing = ManageHandlers(manage.page, settings, catalogue, handlers.session, models.shown_model)
         wire_manage(manage, managing, [picker, status, *card_outputs])
         blocks.unload(handlers.leave)

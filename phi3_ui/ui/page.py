@@ -16,7 +16,8 @@ class Page:
     retry_setup: gr.Button
     chat_view: gr.Column
     ticker: gr.Timer
-    chats: gr.Radio
+    chats: gr.HTML
+    warning: gr.HTML
     picker: gr.Dropdown
     template: gr.Dropdown
     controls: Mapping[str, Any]  # by the name of the field of GenerationParams that each sets
@@ -24,9 +25,14 @@ class Page:
     unload: gr.Button
     chatbot: gr.Chatbot
     context: gr.HTML
+    editing: gr.HTML
+    comment_group: gr.Group
+    comment: gr.Textbox
     message: gr.Textbox
     send: gr.Button
     stop: gr.Button
     usage: gr.HTML
     card: gr.HTML
     relog: gr.Button
+    snippet_panel: gr.Accordion
+    snippet: gr.Code

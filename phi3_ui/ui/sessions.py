@@ -1,48 +1,68 @@
-"""What each open page holds on the server: its chats, which one is shown, which model is picked.
+"""What each open page holds on the server: whose it is, which chat is shown, which model is picked.
 
-Keyed by Gradio's session hash, which a page makes for itself; dropped when the page closes.
+Keyed by Gradio's session hash, which a page makes for itself, and by who is logged in; dropped when the page closes.
 """
 
-import itertools
+import hashlib
+import re
+import secrets
 import threading
 from dataclasses import dataclass, field
 
-from phi3_ui.chat.conversation import Answer, Conversation
+from phi3_ui.chat.conversation import Answer, Conversation, new_id
 from phi3_ui.chat.service import RunningTurn, TurnState
 from phi3_ui.store.cards import ModelEntry
+from phi3_ui.store.kept_turn import KeptTurn
 
-_numbers = itertools.count(1)
+_TOKEN = re.compile(r"[\w-]{22,128}", re.ASCII)
+_HELD = 20  # chats of one page; the others are opened again from the store
 
 
 @dataclass
 class Chat:
-    """One conversation of one page; `running` and `state` are those of the turn under way, if there is one."""
+    """One conversation of one page; `running` and `state` are those of the turn under way, if there is one.
 
-    number: int = field(default_factory=lambda: next(_numbers))
+    `editing` is the turn whose question is in the message box, to be asked otherwise.
+    """
+
+    id: str = field(default_factory=new_id)
     conversation: Conversation = field(default_factory=Conversation)
     running: RunningTurn | None = None
     state: TurnState | None = None
+    editing: str | None = None
+    deleted: bool = False
 
-    def keep(self, answer: Answer) -> None:
+    def keep(self, turn_id: str, kept: KeptTurn, answer: Answer) -> None:
         """Take a turn's answer, however it ended and whoever still looks."""
-        self.conversation = self.conversation.answered(answer)
+        if self.deleted:
+            kept.discard()
+        else:
+            kept.end(answer)
+        self.conversation = self.conversation.answered(answer, turn_id)
         self.running = self.state = None  # from here on, a late state is not this chat's any more
 
 
 @dataclass
 class Session:
-    """One page. `picked` is what its picker holds: a model id, or `name@alias`; `entry` is the model that it means.
+    """One page, of one `person`. `picked` is what its picker holds: a model id, or `name@alias`; `entry` is the model that it means.
 
     `templates` are those picked here, by model id; `promotion` waits to be confirmed: name, version, alias;
-    `off` names the controls that are shown as off.
+    `off` names the controls that are shown as off; `removed` is the chat whose deletion may be taken back, with its title;
+    `rated` is the turn whose feedback may be given a comment; `listed` is how many chats are listed.
     """
 
     language: str
+    person: str = field(default_factory=lambda: visitor(secrets.token_urlsafe(24)))
+    login: str | None = None
     picked: str | None = None
     entry: ModelEntry | None = None
     templates: dict[str, str] = field(default_factory=dict)
     promotion: tuple[str, str, str] | None = None
     off: frozenset[str] = frozenset()
+    query: str = ""
+    listed: int = 100
+    removed: tuple[str, str] | None = None
+    rated: str | None = None
     chats: list[Chat] = field(default_factory=lambda: [Chat()])
     current: Chat = field(init=False)
 
@@ -53,30 +73,71 @@ class Session:
     def model_id(self) -> str | None:
         return self.entry.model_id if self.entry else None
 
-    def new_chat(self) -> None:
-        """Show an empty chat: a new one, unless the newest is still empty."""
-        if self.chats[0].conversation.turns:
-            self.chats.insert(0, Chat())
-        self.current = self.chats[0]
+    def arrive(self, token: str | None) -> None:
+        """The browser says which of the visitors without a login it is, by a secret that only it has."""
+        if self.login is None and token and _TOKEN.fullmatch(token):
+            self.person = visitor(token)
 
-    def open(self, number: int) -> None:
-        self.current = next((chat for chat in self.chats if chat.number == number), self.current)
+    def new_chat(self) -> None:
+        """Show an empty chat: a new one, unless there is an empty one."""
+        empty = next((chat for chat in self.chats if not chat.conversation.tree), None)
+        self.show(empty or Chat())
+
+    def show(self, chat: Chat) -> None:
+        self.current = chat
+        self.chats = [chat, *(other for other in self.chats if other is not chat)]
+        while len(self.chats) > _HELD and not self.chats[-1].running:
+            self.chats.pop()
+
+    def held(self, conversation: str) -> Chat | None:
+        return next((chat for chat in self.chats if chat.id == conversation), None)
+
+    def forget(self, conversation: str) -> None:
+        """Its chat was deleted: stop it, and show another."""
+        if chat := self.held(conversation):
+            chat.deleted = True
+            if chat.running:
+                chat.running.stop()
+            self.chats = [other for other in self.chats if other is not chat] or [Chat()]
+            if self.current is chat:
+                self.new_chat()
+
+
+def visitor(token: str) -> str:
+    """What a visitor is called in the store: nobody who reads it there can tell the secret of the browser."""
+    return f"visitor-{hashlib.sha256(f'phi3-chat {token}'.encode()).hexdigest()[:24]}"
 
 
 class Sessions:
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[tuple[str, str | None], Session] = {}
 
-    def of(self, key: str, language: str) -> Session:
-        """The session of a page; a fresh one for a page not seen before."""
+    def of(self, key: str, language: str, login: str | None = None) -> Session:
+        """The session of a page; a fresh one for a page not seen before, or of somebody else."""
         with self._lock:
-            return self._sessions.setdefault(key, Session(language))
+            found = self._sessions.get((key, login))
+            if found is None:
+                found = Session(language, login=login)
+                if login is not None:
+                    found.person = login
+                self._sessions[key, login] = found
+            return found
 
     def close(self, key: str) -> None:
         """The page is gone: stop what it asked for, forget the rest."""
         with self._lock:
-            session = self._sessions.pop(key, None)
-        for chat in session.chats if session else []:
-            if chat.running:
-                chat.running.stop()
+            gone = [self._sessions.pop(held) for held in [*self._sessions] if held[0] == key]
+        for session in gone:
+            for chat in session.chats:
+                if chat.running:
+                    chat.running.stop()
+
+    def stop_all(self, seconds: float) -> None:
+        """The app ends: stop every answer, and give each the time to be kept."""
+        with self._lock:
+            running = [chat.running for session in self._sessions.values() for chat in session.chats if chat.running]
+        for turn in running:
+            turn.stop()
+        for turn in running:
+            turn.wait(seconds)

@@ -39,6 +39,19 @@ SHUT_DRAWERS = """() => document.querySelectorAll(".sidebar").forEach((sidebar) 
   sidebar.querySelector(".toggle-button").click();
 })"""
 
+# A visitor without a login is known again by a secret that this browser makes and keeps.
+WHO = """() => {
+  if (window.phi3Who) return window.phi3Who;
+  const key = "phi3-chat-who";
+  let who = null;
+  try { who = localStorage.getItem(key); } catch (error) { console.info("This browser keeps nothing:", error); }
+  if (!who) {
+    who = [...crypto.getRandomValues(new Uint8Array(24))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    try { localStorage.setItem(key, who); } catch (error) { console.info("This browser keeps nothing:", error); }
+  }
+  return window.phi3Who = who;
+}"""
+
 CSS = """
 :root { --phi3-gap: 0.5rem; --phi3-small: 0.8rem; --phi3-error: #b42318; --phi3-reading: 52rem; }
 .dark { --phi3-error: #fda29b; }
@@ -106,10 +119,25 @@ footer { display: none !important; }
 .phi3-setup p { font-variant-numeric: tabular-nums; }
 .phi3-setup progress { width: 100%; accent-color: var(--primary-600); }
 
-/* The list of chats: plain rows, the open one marked by its ground. */
-#phi3-chats .wrap { flex-direction: column; gap: 0; }
-#phi3-chats label { width: 100%; border: 0; box-shadow: none; background: transparent; padding: 0.4rem 0.5rem; }
-#phi3-chats label.selected { background: var(--background-fill-secondary); color: var(--body-text-color); font-weight: 600; }
-#phi3-chats label input { display: none; }
-#phi3-chats label span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; margin-left: 0; }
+/* The list of chats: plain rows by day, the open one marked by its ground. */
+.phi3-do { background: none; border: 0; padding: 0.1rem 0.35rem; color: inherit; font: inherit; cursor: pointer; border-radius: 0.25rem; }
+.phi3-do:hover, .phi3-do:focus-visible { background: var(--background-fill-secondary); color: var(--body-text-color); }
+.phi3-chats h3 { font-size: var(--phi3-small); font-weight: 400; color: var(--body-text-color-subdued); margin: 0.75rem 0.35rem 0.15rem; }
+.phi3-row { display: flex; align-items: center; border-radius: 0.25rem; }
+.phi3-row > .phi3-do { flex: 1 1 auto; min-width: 0; text-align: left; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; padding: 0.35rem; }
+.phi3-row[aria-current] { background: var(--background-fill-secondary); font-weight: 600; }
+.phi3-row-acts { flex: 0 0 auto; color: var(--body-text-color-subdued); opacity: 0; }
+.phi3-row:hover .phi3-row-acts, .phi3-row:focus-within .phi3-row-acts, .phi3-row[aria-current] .phi3-row-acts { opacity: 1; }
+@media (hover: none) { .phi3-row-acts { opacity: 1; } }
+.phi3-rename { flex: 1 1 auto; min-width: 0; font: inherit; padding: 0.25rem; background: var(--input-background-fill); color: inherit; border: 1px solid var(--border-color-primary); }
+.phi3-removed { margin: 0.35rem; }
+.phi3-removed .phi3-do { color: var(--primary-600); text-decoration: underline; }
+.dark .phi3-removed .phi3-do { color: var(--primary-400); }
+
+/* What can be done to an answer stands below its caption. */
+.phi3-acts { display: block; color: var(--body-text-color-subdued); font-size: var(--phi3-small); margin-left: -0.35rem; }
+.phi3-versions { font-variant-numeric: tabular-nums; margin-right: 0.35rem; }
+#phi3-warning, #phi3-editing { flex: 0 0 auto !important; min-height: 0; padding: 0; }
+#phi3-warning p, #phi3-editing p { font-size: var(--phi3-small); margin: 0; }
+#phi3-comment { flex: 0 0 auto; }
 """

@@ -227,6 +227,10 @@ def test_what_another_server_wrote_is_seen_soon(store: Store, monkeypatch: pytes
     assert store.recorder.flush(30)
 
     assert here.complete(ME, 30)
+    deadline = time.monotonic() + 30
+    while not here.conversations(ME):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     assert [one.id for one in here.conversations(ME)] == [conversation]
 
 

@@ -15,7 +15,9 @@ def _chat(answer: Answer, language: str = "en") -> list[dict[str, str]]:
     """The messages of one answered question, without the question."""
     question, *rest = chatbot_messages(language, Conversation().ask("Hi").answered(answer))
     assert question == {"role": "user", "content": "Hi"}
-    return rest
+    caption, acts, _ = rest[-1]["content"].partition('<span class="phi3-acts">')
+    assert acts
+    return [*rest[:-1], {**rest[-1], "content": caption}]
 
 
 def test_a_finished_answer_has_its_name_and_figures_below() -> None:

@@ -1,0 +1,63 @@
+"""One turn of a person's conversation, kept from its question to its end."""
+
+import time
+from dataclasses import replace
+
+import phi3_ui
+from phi3_ui.chat.conversation import Answer, Conversation
+from phi3_ui.store.history import History
+from phi3_ui.store.records import Record
+from phi3_ui.store.telemetry import Recorder
+
+
+class Keeper:
+    """Where a person's turns go: to the journal and the store through `recorder`, and into the list of `history`."""
+
+    def __init__(self, recorder: Recorder, history: History) -> None:
+        self.recorder = recorder
+        self.history = history
+
+    def begin(self, person: str, conversation_id: str, conversation: Conversation, model: str) -> "KeptTurn":
+        """The last turn shown was asked, of `model` (as it is called). OSErrors become the recorder's warning."""
+        turn = conversation.turns[-1]
+        messages = conversation.messages(turn.asked.system if turn.asked else "")
+        record = Record(person, conversation_id, turn, model, messages, time.time(), phi3_ui.__version__)
+        return KeptTurn(self, record)
+
+    def import_(self, person: str, conversation_id: str, conversation: Conversation) -> None:
+        """Keep a conversation that was had elsewhere, every turn of it."""
+        for turn in conversation.tree:
+            until = conversation.until(turn.id)
+            messages = until.messages(turn.asked.system if turn.asked else "")
+            ended = time.time()
+            if turn.asked:
+                ended = turn.asked.at + (turn.answer.timings.seconds if turn.answer and turn.answer.timings else 0)
+            model = turn.answer.model if turn.answer else ""
+            self._keep(Record(person, conversation_id, turn, model, messages, ended, phi3_ui.__version__))
+            if turn.feedback:
+                self.recorder.rate(person, conversation_id, turn.id, turn.feedback)
+
+    def _keep(self, record: Record) -> None:
+        self.recorder.put(record)
+        self.history.keep(record)
+
+
+class KeptTurn:
+    """`text` takes the answer's words as they come, then `end` its whole, or `discard` throws it away."""
+
+    def __init__(self, keeper: Keeper, record: Record) -> None:
+        self._keeper = keeper
+        self._record = record
+        self._part = keeper.recorder.begin(record)
+        keeper.history.keep(record)
+        self.text = self._part.text
+
+    def end(self, answer: Answer) -> None:
+        """When this returns, the turn is safe on disk."""
+        record = replace(self._record, turn=replace(self._record.turn, answer=answer), ended=time.time())
+        self._keeper.recorder.end(self._part, record)
+        self._keeper.history.keep(record)
+
+    def discard(self) -> None:
+        """Its conversation was deleted meanwhile."""
+        self._part.discard()

@@ -1,0 +1,205 @@
+"""The chats of a page: which one is shown, the list of a person's own, and what can be done to them. No HTML."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import gradio as gr
+
+from phi3_ui.chat.conversation import Conversation, Feedback
+from phi3_ui.errors import UserError
+from phi3_ui.store.kept_turn import Keeper
+from phi3_ui.ui import panels
+from phi3_ui.ui.acts import act
+from phi3_ui.ui.chat_list import chat_list
+from phi3_ui.ui.convert import chatbot_messages
+from phi3_ui.ui.i18n import tr, tr_error
+from phi3_ui.ui.page import Page, Updates
+from phi3_ui.ui.picking import Picking
+from phi3_ui.ui.sessions import Chat, Session
+
+_MORE = 200  # chats
+
+
+class Chats:
+    def __init__(self, page: Page, keeper: Keeper, models: Picking) -> None:
+        self._page = page
+        self._keeper = keeper
+        self._history = keeper.history
+        self._models = models
+        self._acts: dict[str, Callable[[Session, str, str], Updates]] = {
+            "open": self._open,
+            "rename": self._rename,
+            "delete": self._delete,
+            "restore": self._restore,
+            "more": self._more,
+            "show": self._show,
+            "edit": self._edit,
+            "cancel_edit": self._cancel_edit,
+            "undo": self._undo,
+            "good": lambda session, turn, _: self._rate(session, turn, True),
+            "bad": lambda session, turn, _: self._rate(session, turn, False),
+        }
+
+    def act(self, session: Session, name: str, value: str, text: str) -> Updates:
+        """What a button of acts.py asks for. UserError; nothing happens for a name that is none of them."""
+        known = self._acts.get(name)
+        return known(session, value, text) if known else {}
+
+    # What is shown
+
+    def shown(self, session: Session) -> Updates:
+        """Everything that shows the current chat."""
+        page, chat = self._page, session.current
+        session.rated = None
+        return {
+            **self.drawn(session),
+            **self.usage(session),
+            **self._models.context_of(session),
+            **self.listed(session),
+            **self.buttons(chat.running is not None),
+            **self._editing(session),
+            page.comment_group: gr.Group(visible=False),
+            page.warning: self._warning(session),
+        }
+
+    def drawn(self, session: Session) -> Updates:
+        chat = session.current
+        return {self._page.chatbot: chatbot_messages(session.language, chat.conversation, chat.state)}
+
+    def usage(self, session: Session) -> Updates:
+        return {self._page.usage: panels.usage_panel(session.language, session.current.conversation)}
+
+    def listed(self, session: Session) -> Updates:
+        found = self._history.conversations(session.person, session.query)
+        shown = chat_list(
+            session.language,
+            found,
+            session.current.id,
+            datetime.now(),
+            session.listed,
+            session.removed,
+            session.query.strip(),
+        )
+        return {self._page.chats: shown}
+
+    def refreshed(self, session: Session) -> Updates:
+        if session.removed and not self._history.restorable(session.person, session.removed[0]):
+            session.removed = None
+            return {**self.listed(session), self._page.warning: self._warning(session)}
+        return {self._page.warning: self._warning(session)}
+
+    def buttons(self, running: bool) -> Updates:
+        return {self._page.send: gr.Button(visible=not running), self._page.stop: gr.Button(visible=running)}
+
+    def _warning(self, session: Session) -> str:
+        warning = self._keeper.recorder.warning
+        return panels.problem(tr_error(session.language, warning)) if warning else ""
+
+    def _editing(self, session: Session) -> Updates:
+        language = session.language
+        words = (
+            panels.note(tr(language, "editing"))[:-4] + " " + act("cancel_edit", "", tr(language, "cancel")) + "</p>"
+        )
+        return {self._page.editing: words if session.current.editing else ""}
+
+    # The list
+
+    def _open(self, session: Session, conversation: str, _: str) -> Updates:
+        chat = session.held(conversation)
+        if chat is None:
+            chat = Chat(conversation, self._history.open(session.person, conversation))
+        session.show(chat)
+        return self.shown(session)
+
+    def _rename(self, session: Session, conversation: str, title: str) -> Updates:
+        self._history.rename(session.person, conversation, title)
+        return self.listed(session)
+
+    def _delete(self, session: Session, conversation: str, _: str) -> Updates:
+        title = self._history.title(session.person, conversation)
+        self._history.delete(session.person, conversation)
+        session.removed = (conversation, title)
+        was_shown = session.current.id == conversation
+        session.forget(conversation)
+        return self.shown(session) if was_shown else self.listed(session)
+
+    def _restore(self, session: Session, conversation: str, _: str) -> Updates:
+        restored = self._history.restore(session.person, conversation)
+        session.removed = None
+        if not restored:
+            raise UserError("no_such_chat")
+        return self._open(session, conversation, "")
+
+    def _more(self, session: Session, _: str, __: str) -> Updates:
+        session.listed += _MORE
+        return self.listed(session)
+
+    # The shown chat
+
+    def require(self, chat: Chat, turn_id: str) -> None:
+        """UserError: no_such_turn."""
+        try:
+            chat.conversation.turn(turn_id)
+        except KeyError as error:
+            raise UserError("no_such_turn") from error
+
+    def _idle(self, session: Session, turn_id: str) -> Chat:
+        chat = session.current
+        if chat.running:
+            raise UserError("answering")
+        self.require(chat, turn_id)
+        return chat
+
+    def _show(self, session: Session, turn_id: str, _: str) -> Updates:
+        chat = self._idle(session, turn_id)
+        return self._branch(session, chat, chat.conversation.showing(turn_id))
+
+    def _undo(self, session: Session, turn_id: str, _: str) -> Updates:
+        chat = self._idle(session, turn_id)
+        question = chat.conversation.turns[-1].question
+        undone = self._branch(session, chat, chat.conversation.undone())
+        return {**undone, self._page.message: question}
+
+    def _branch(self, session: Session, chat: Chat, shown: Conversation) -> Updates:
+        chat.conversation, chat.editing = shown, None
+        self._history.show(session.person, chat.id, shown)
+        return self.shown(session)
+
+    def _edit(self, session: Session, turn_id: str, _: str) -> Updates:
+        chat = self._idle(session, turn_id)
+        chat.editing = turn_id
+        return {**self._editing(session), self._page.message: chat.conversation.turn(turn_id).question}
+
+    def _cancel_edit(self, session: Session, _: str, __: str) -> Updates:
+        session.current.editing = None
+        return {**self._editing(session), self._page.message: ""}
+
+    def _rate(self, session: Session, turn_id: str, good: bool) -> Updates:
+        """Once more takes it back."""
+        chat = session.current
+        self.require(chat, turn_id)
+        before = chat.conversation.turn(turn_id).feedback
+        feedback = None if before and before.good == good else Feedback(good, before.comment if before else "")
+        self._keep_feedback(session, chat, turn_id, feedback)
+        session.rated = turn_id if feedback else None
+        return {
+            **self.drawn(session),
+            self._page.comment_group: gr.Group(visible=feedback is not None),
+            self._page.comment: feedback.comment if feedback else "",
+        }
+
+    def comment(self, session: Session, text: str) -> Updates:
+        """Words to the thumb that was given last."""
+        chat, turn_id = session.current, session.rated
+        hidden: Updates = {self._page.comment_group: gr.Group(visible=False)}
+        if turn_id is None or not any(turn.id == turn_id for turn in chat.conversation.tree):
+            return hidden
+        before = chat.conversation.turn(turn_id).feedback
+        if before:
+            self._keep_feedback(session, chat, turn_id, Feedback(before.good, text.strip()[:2000]))
+        session.rated = None
+        return hidden
+
+    def _keep_feedback(self, session: Session, chat: Chat, turn_id: str, feedback: Feedback | None) -> None:
+        chat.conversation = chat.conversation.rated(turn_id, feedback)
+        self._keeper.recorder.rate(session.person, chat.id, turn_id, feedback)
