@@ -55,6 +55,7 @@ SENTENCES = {
     "answering": "This chat is being answered. Stop the answer or wait for its end, then try again.",
     "no_such_chat": "This chat is not there any more. Open another one, or start a new one.",
     "no_such_turn": "This message is not in the chat that is shown. Open its chat, then try again.",
+    "not_a_chat": "This file holds no chat that can be read ({detail}). Take one that was exported here, or OpenAI messages as JSON.",
     "unexpected": "Something went wrong ({detail}). It was logged with its trace; try again.",
 }
 
@@ -66,3 +67,11 @@ class UserError(Exception):
         super().__init__(SENTENCES[code].format(**values))
         self.code = code
         self.values = values
+
+
+def sayable(code: str, values: dict[str, str | int]) -> UserError:
+    """This error, or, where SENTENCES cannot say it (another version of the app wrote it), "unexpected" with all of it."""
+    try:
+        return UserError(code, **values)
+    except (KeyError, TypeError):
+        return UserError("unexpected", detail=" ".join([code, *(f"{name}={value}" for name, value in values.items())]))

@@ -247,6 +247,8 @@ WORDS = {
     "error.question_missing": "Linia {line} din {file} nu întreabă nimic. Dați-i un prompt sau mesaje care se încheie cu cel al utilizatorului.",
     "error.no_questions": "{file} nu conține nicio întrebare. Scrieți câte una pe rând (.txt) sau în câmpul prompt (.jsonl, .csv).",
     "error.not_honoured": "{model} nu acceptă {option}. Lăsați opțiunea deoparte.",
+    "error.not_a_chat": "Acest fișier nu conține o conversație care poate fi citită ({detail}). "
+    "Alegeți unul exportat de aici sau mesaje OpenAI în JSON.",
     "error.unexpected": "Ceva nu a mers ({detail}). Eroarea a fost consemnată cu urma ei; încercați din nou.",
     # Chats: the list, what can be done to an answer
     "search": "Caută în conversații",
