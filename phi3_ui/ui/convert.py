@@ -52,15 +52,15 @@ def _acts(language: str, conversation: Conversation, turn: Turn, last: bool) -> 
         before = act("show", versions[at - 1], "‹", tr(language, "acts.before")) if at else "‹"
         after = act("show", versions[at + 1], "›", tr(language, "acts.after")) if at + 1 < len(versions) else "›"
         parts.append(f'<span class="phi3-versions">{before} {at + 1}/{len(versions)} {after}</span>')
-    parts.append(act("retry", turn.id, "⟲", tr(language, "acts.retry")))
-    parts.append(act("edit", turn.id, "✎", tr(language, "acts.edit")))
+    names = ["retry", "edit"]
     if last:
-        parts.append(act("undo", turn.id, "↶", tr(language, "acts.undo")))
+        names.append("undo")
     if turn.answer and turn.answer.text:
-        good = turn.feedback.good if turn.feedback else None
-        parts.append(act("good", turn.id, "👍" if good is not True else "👍✓", tr(language, "acts.good")))
-        parts.append(act("bad", turn.id, "👎" if good is not False else "👎✓", tr(language, "acts.bad")))
-        parts.append(act("reproduce", turn.id, "⧉", tr(language, "acts.reproduce")))
+        names += ["good", "bad", "reproduce"]
+    given = {True: "good", False: "bad"}.get(turn.feedback.good) if turn.feedback else None
+    for name in names:
+        words = tr(language, f"acts.{name}")
+        parts.append(act(name, turn.id, f"✓ {words}" if name == given else words, tr(language, f"acts.{name}.title")))
     return f'<span class="phi3-acts">{"".join(parts)}</span>'
 
 

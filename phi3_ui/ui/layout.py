@@ -191,7 +191,7 @@ def build_ui(
             ended.then(handlers.after_turn, None, [usage, context, chats, *model_outputs], **quiet)
         stop.click(handlers.stop, None, None, **quiet)
         new_chat.click(handlers.new_chat, None, chat_outputs, **quiet)
-        search.input(handlers.search, search, chats, trigger_mode="always_last", **quiet)
+        search.change(handlers.search, search, chats, trigger_mode="always_last", **quiet)
         gr.on([comment.submit, comment_keep.click], handlers.comment, comment, comment_group, **quiet)
         managing = ManageHandlers(manage.page, settings, catalogue, handlers.session, models.shown_model)
         wire_manage(manage, managing, [picker, status, *card_outputs])

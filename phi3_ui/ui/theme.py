@@ -140,4 +140,5 @@ footer { display: none !important; }
 #phi3-warning, #phi3-editing { flex: 0 0 auto !important; min-height: 0; padding: 0; }
 #phi3-warning p, #phi3-editing p { font-size: var(--phi3-small); margin: 0; }
 #phi3-comment { flex: 0 0 auto; }
+:is(#phi3-warning, #phi3-editing):not(:has(p)) { display: none; }
 """

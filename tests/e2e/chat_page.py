@@ -26,7 +26,9 @@ class ChatPage:
         self.usage = page.locator("#phi3-usage")
         self.card = page.locator("#phi3-card")
         self.status = page.locator("#phi3-status")
-        self.chats = page.locator("#phi3-chats label")
+        self.chats = page.locator('#phi3-chats button[name="open"]')
+        self.search = page.locator("#phi3-search textarea, #phi3-search input")
+        self.warning = page.locator("#phi3-warning")
         self.adding = page.locator("#phi3-add")
         self.added = page.locator("#phi3-add-progress")
         self.new_chat = page.locator("#phi3-new")
@@ -78,6 +80,19 @@ class ChatPage:
         """The answer under way, once it has some words."""
         expect(self.answers.last).to_have_text(re.compile(r"\w+\W+\w+"), timeout=LOAD)
         return self.answers.last
+
+    def act(self, name: str, at: int = -1) -> None:
+        """Press a button of an answer, by default of the last one."""
+        self.page.locator(f'#phi3-chat button.phi3-do[name="{name}"]').nth(at).click()
+
+    def texts(self) -> list[str]:
+        """Questions and answers, as they are shown."""
+        return [*self.questions.all_inner_texts(), *self.answers.all_inner_texts()]
+
+    def in_list(self, title: str, name: str) -> Locator:
+        """A button of a chat in the list at the left."""
+        row = self.page.locator("#phi3-chats .phi3-row").filter(has_text=title)
+        return row.locator(f'button[name="{name}"]')
 
     def usage_rows(self) -> dict[str, list[str]]:
         rows = self.usage.locator("tbody tr")

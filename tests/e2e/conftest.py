@@ -34,12 +34,19 @@ class Server:
         return [child for child in self.process.children() if "phi3_ui.host.worker" in child.cmdline()]
 
 
-@contextmanager
-def serve(home: Path, log: Path, program: str = "app.py", **more: str) -> Iterator[Server]:
-    """`python app.py`, or another program that starts it, over the store of `home`, on a free port, until the block ends."""
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serve(home: Path, log: Path, program: str = "app.py", port: int | None = None, **more: str) -> Iterator[Server]:
+    """`python app.py`, or another program that starts it, over the store of `home`, until the block ends.
+
+    On a free port, or on the one given: what a browser keeps, it keeps by port.
+    """
+    port = port or free_port()
     own = environment(home, PHI3_UI_OPEN_BROWSER="0", GRADIO_SERVER_PORT=str(port))
     url, started = f"http://127.0.0.1:{port}", time.monotonic()
     with log.open("wb") as out:
