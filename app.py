@@ -8,6 +8,7 @@ import sys
 from functools import cache
 
 from models.tracking import Store
+from phi3_ui import __version__
 from phi3_ui.errors import UserError
 from phi3_ui.host.pool import Pool
 from phi3_ui.settings import Settings
@@ -35,7 +36,7 @@ def main() -> None:
     pool = Pool(settings.logs, settings.max_loaded_models, settings.idle_seconds, max_answers=settings.max_answers)
     experiment_id = cache(Store(settings.tracking_uri, settings.artifacts).experiment_id)
     recorder = Recorder(settings.tracking_uri, experiment_id, settings.home / "journal")
-    keeper = Keeper(recorder, History(settings.tracking_uri, experiment_id, recorder))
+    keeper = Keeper(recorder, History(settings.tracking_uri, experiment_id, recorder), __version__)
     sessions = Sessions()
     # The other way round: what is being answered is stopped and kept, then the models end, then the store gets what is left.
     atexit.register(recorder.close)

@@ -3,7 +3,6 @@
 import time
 from dataclasses import replace
 
-import phi3_ui
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.store.history import History
 from phi3_ui.store.records import Record
@@ -11,17 +10,21 @@ from phi3_ui.store.telemetry import Recorder
 
 
 class Keeper:
-    """Where a person's turns go: to the journal and the store through `recorder`, and into the list of `history`."""
+    """Where a person's turns go: to the journal and the store through `recorder`, and into the list of `history`.
 
-    def __init__(self, recorder: Recorder, history: History) -> None:
+    `version` is the app's.
+    """
+
+    def __init__(self, recorder: Recorder, history: History, version: str) -> None:
         self.recorder = recorder
         self.history = history
+        self._version = version
 
     def begin(self, person: str, conversation_id: str, conversation: Conversation, model: str) -> "KeptTurn":
         """The last turn shown was asked, of `model` (as it is called). OSErrors become the recorder's warning."""
         turn = conversation.turns[-1]
         messages = conversation.messages(turn.asked.system if turn.asked else "")
-        record = Record(person, conversation_id, turn, model, messages, time.time(), phi3_ui.__version__)
+        record = Record(person, conversation_id, turn, model, messages, time.time(), self._version)
         return KeptTurn(self, record)
 
     def import_(self, person: str, conversation_id: str, conversation: Conversation) -> None:
@@ -33,7 +36,7 @@ class Keeper:
             if turn.asked:
                 ended = turn.asked.at + (turn.answer.timings.seconds if turn.answer and turn.answer.timings else 0)
             model = turn.answer.model if turn.answer else ""
-            self._keep(Record(person, conversation_id, turn, model, messages, ended, phi3_ui.__version__))
+            self._keep(Record(person, conversation_id, turn, model, messages, ended, self._version))
             if turn.feedback:
                 self.recorder.rate(person, conversation_id, turn.id, turn.feedback)
 

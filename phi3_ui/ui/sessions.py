@@ -34,12 +34,14 @@ class Chat:
 
     def keep(self, turn_id: str, kept: KeptTurn, answer: Answer) -> None:
         """Take a turn's answer, however it ended and whoever still looks."""
-        if self.deleted:
-            kept.discard()
-        else:
-            kept.end(answer)
-        self.conversation = self.conversation.answered(answer, turn_id)
-        self.running = self.state = None  # from here on, a late state is not this chat's any more
+        try:
+            if self.deleted:
+                kept.discard()
+            else:
+                kept.end(answer)
+        finally:
+            self.conversation = self.conversation.answered(answer, turn_id)
+            self.running = self.state = None  # from here on, a late state is not this chat's any more
 
 
 @dataclass
@@ -86,8 +88,7 @@ class Session:
     def show(self, chat: Chat) -> None:
         self.current = chat
         self.chats = [chat, *(other for other in self.chats if other is not chat)]
-        while len(self.chats) > _HELD and not self.chats[-1].running:
-            self.chats.pop()
+        self.chats = [*self.chats[:_HELD], *(other for other in self.chats[_HELD:] if other.running)]
 
     def held(self, conversation: str) -> Chat | None:
         return next((chat for chat in self.chats if chat.id == conversation), None)

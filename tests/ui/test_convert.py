@@ -1,8 +1,10 @@
 """What the chat draws: raw HTML stays text, code and maths stay as written, each answer has its caption."""
 
+import re
+
 import pytest
 
-from phi3_ui.chat.conversation import Answer, Conversation
+from phi3_ui.chat.conversation import Answer, Conversation, Feedback
 from phi3_ui.chat.service import TurnState
 from phi3_ui.chat.types import PromptProgress, Timings, Usage
 from phi3_ui.errors import SENTENCES
@@ -107,10 +109,34 @@ def test_an_answer_that_comes_shows_its_text_so_far() -> None:
 
     messages = chatbot_messages("en", first.ask("two"), TurnState("writing", "1 < 2"))
 
-    assert messages[:3] == chatbot_messages("en", first)
+    assert messages[:2] == chatbot_messages("en", first)[:2]
     assert messages[3:] == [{"role": "user", "content": "two"}, {"role": "assistant", "content": "1 &lt; 2"}]
 
 
 def test_a_question_nobody_answers_stands_alone() -> None:
     assert chatbot_messages("en", Conversation().ask("Hi")) == [{"role": "user", "content": "Hi"}]
     assert chatbot_messages("en", Conversation()) == []
+
+
+def test_an_answered_turn_has_its_buttons_and_versions() -> None:
+    first = Conversation().ask("<Hi>").answered(_FULL)
+    both = first.instead(first.turns[0].id).answered(Answer("m", "", error=("no_model", {})))
+
+    def buttons(conversation: Conversation) -> list[tuple[str, str, str]]:
+        content = chatbot_messages("en", conversation)[-1]["content"]
+        return re.findall(r'<button class="phi3-do" name="(\w+)" value="(\w+)"[^>]*>([^<]*)</button>', content)
+
+    turn = first.turns[0].id
+    assert [(name, words) for name, value, words in buttons(first)] == [
+        ("retry", "Retry"),
+        ("edit", "Edit"),
+        ("undo", "Undo"),
+        ("good", "Good"),
+        ("bad", "Bad"),
+        ("reproduce", "Reproduce"),
+    ]
+    assert {value for _, value, _ in buttons(first)} == {turn}
+    assert "✓ Bad" in [words for _, _, words in buttons(first.rated(turn, Feedback(False)))]
+    assert [name for name, _, _ in buttons(both)] == ["show", "retry", "edit", "undo"], "there is no text to rate"
+    assert buttons(both)[0] == ("show", turn, "‹")
+    assert "2/2" in chatbot_messages("en", both)[-1]["content"]

@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Iterator
 
+import pytest
+
 from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.service import RunningTurn, TurnState
@@ -22,11 +24,34 @@ class Waiting:
         yield Completed("Once", None, Timings(None, 0.1, None), "cancelled")
 
 
-def _asked(chat: Chat, model: ChatModel) -> RunningTurn:
+class Kept:
+    """Where a turn is kept, noted."""
+
+    def __init__(self) -> None:
+        self.ended: list[Answer] = []
+        self.discarded = 0
+
+    def end(self, answer: Answer) -> None:
+        self.ended.append(answer)
+
+    def discard(self) -> None:
+        self.discarded += 1
+
+
+def _asked(chat: Chat, model: ChatModel | Exception, kept: Kept | None = None) -> RunningTurn:
     chat.conversation = chat.conversation.ask("Hi")
-    params = GenerationParams()
-    chat.running = RunningTurn(chat.conversation, lambda: model, "m", "", params, chat.keep).start()
-    return chat.running
+    turn, kept = chat.conversation.turns[-1], kept or Kept()
+
+    def get_model() -> ChatModel:
+        if isinstance(model, Exception):
+            raise model
+        return model
+
+    def keep(answer: Answer) -> None:
+        chat.keep(turn.id, kept, answer)
+
+    chat.running = RunningTurn(chat.conversation, get_model, "m", "", GenerationParams(), keep)
+    return chat.running.start()
 
 
 def test_a_page_not_seen_before_gets_one_empty_chat() -> None:
@@ -66,10 +91,8 @@ def test_pages_that_open_at_once_get_one_session_each() -> None:
     }
 
 
-def test_every_chat_has_a_number_of_its_own() -> None:
-    numbers = [Session("en").current.number for _ in range(5)]
-
-    assert len(set(numbers)) == 5
+def test_every_chat_has_an_id_of_its_own() -> None:
+    assert len({Session("en").current.id for _ in range(5)}) == 5
 
 
 def test_a_new_chat_comes_before_the_others_and_is_shown() -> None:
@@ -93,42 +116,104 @@ def test_an_empty_chat_is_not_followed_by_another() -> None:
     first.conversation = first.conversation.ask("Hi")
     session.new_chat()
     empty = session.current
-    session.open(first.number)
+    session.show(first)
     session.new_chat()
 
     assert session.current is empty
     assert len(session.chats) == 2
 
 
-def test_an_opened_chat_is_shown_and_an_unknown_one_changes_nothing() -> None:
-    session = Session("en")
-    first = session.current
-    first.conversation = first.conversation.ask("Hi")
-    session.new_chat()
-
-    session.open(first.number)
-    assert session.current is first
-    session.open(-1)
-    assert session.current is first
-
-
-def test_another_pages_chat_cannot_be_opened() -> None:
-    mine, theirs = Session("en"), Session("en")
-    shown = mine.current
-
-    mine.open(theirs.current.number)
-
-    assert mine.current is shown
-
-
 def test_a_kept_answer_ends_the_turn() -> None:
-    chat = Chat(conversation=Conversation().ask("Hi"), state=TurnState("writing", "Hel"))
+    chat, kept = Chat(conversation=Conversation().ask("Hi"), state=TurnState("writing", "Hel")), Kept()
 
-    chat.keep(Answer("m", "Hello"))
+    chat.keep(chat.conversation.leaf, kept, Answer("m", "Hello"))
 
     assert [(turn.question, turn.answer) for turn in chat.conversation.turns] == [("Hi", Answer("m", "Hello"))]
     assert chat.running is None
     assert chat.state is None
+    assert kept.ended == [Answer("m", "Hello")]
+
+
+def test_what_cannot_be_kept_still_ends_the_turn() -> None:
+    class Broken(Kept):
+        def end(self, answer: Answer) -> None:
+            raise ValueError("it cannot be written")
+
+    chat = Chat(conversation=Conversation().ask("Hi"), state=TurnState("writing", "Hel"))
+    with pytest.raises(ValueError, match="cannot be written"):
+        chat.keep(chat.conversation.leaf, Broken(), Answer("m", "Hello"))
+    assert chat.conversation.last_answer == Answer("m", "Hello")
+    assert chat.running is None
+
+
+def test_a_deleted_chat_stops_and_its_answer_is_thrown_away() -> None:
+    session, kept = Session("en"), Kept()
+    chat = session.current
+    turn = _asked(chat, Waiting(), kept)
+
+    session.forget(chat.id)
+
+    assert turn.wait(30)
+    assert (kept.ended, kept.discarded) == ([], 1)
+    assert session.current is not chat
+    assert session.held(chat.id) is None
+
+
+def test_many_chats_of_a_page_are_let_go_but_not_those_that_run() -> None:
+    session = Session("en")
+    running = session.current
+    turn = _asked(running, Waiting())
+    for _ in range(40):
+        chat = Chat()
+        chat.conversation = chat.conversation.ask("Hi")
+        session.show(chat)
+
+    assert len(session.chats) < 40
+    assert session.held(running.id) is running
+    turn.stop()
+    assert turn.wait(30)
+
+
+def test_a_visitor_is_known_by_the_browsers_secret_and_nobody_can_tell_it() -> None:
+    one, again, other = Session("en"), Session("en"), Session("en")
+    secret = "a" * 48
+    one.arrive(secret)
+    again.arrive(secret)
+    other.arrive("b" * 48)
+
+    assert one.person == again.person != other.person
+    assert secret not in one.person
+    assert len({Session("en").person for _ in range(5)}) == 5
+
+
+@pytest.mark.parametrize("token", [None, "", "short", "x" * 500, "visitor-' OR 1=1 --------------", "\n" * 30])
+def test_what_is_no_secret_names_nobody(token: str | None) -> None:
+    session = Session("en")
+    before = session.person
+
+    session.arrive(token)
+
+    assert session.person == before
+
+
+def test_a_login_is_who_it_says_whatever_the_browser_holds() -> None:
+    sessions = Sessions()
+    anna, bob, nobody = (sessions.of("page", "en", login) for login in ("anna", "bob", None))
+    anna.arrive("a" * 48)
+
+    assert (anna.person, bob.person) == ("anna", "bob")
+    assert len({id(anna), id(bob), id(nobody)}) == 3
+    assert sessions.of("page", "en", "anna") is anna
+
+
+def test_all_answers_are_stopped_and_kept_when_the_app_ends() -> None:
+    sessions, kept = Sessions(), [Kept(), Kept()]
+    for key, one in zip("ab", kept, strict=True):
+        _asked(sessions.of(key, "en").current, Waiting(), one)
+
+    sessions.stop_all(30)
+
+    assert [answer.finish_reason for one in kept for answer in one.ended] == ["cancelled", "cancelled"]
 
 
 def test_a_page_that_closes_stops_all_its_answers_and_is_forgotten() -> None:
@@ -164,13 +249,8 @@ def test_closing_a_page_never_seen_does_nothing() -> None:
 
 
 def test_a_turn_that_fails_at_once_leaves_the_chat_free_for_the_next() -> None:
-    def refuse() -> ChatModel:
-        raise UserError("too_many_models", count=2)
-
     chat = Chat()
-    chat.conversation = chat.conversation.ask("Hi")
-    turn = chat.running = RunningTurn(chat.conversation, refuse, "m", "", GenerationParams(), chat.keep)
-    turn.start()
+    turn = _asked(chat, UserError("too_many_models", count=2))
     states = list(turn.states(0.01))
     assert states[-1].answer is not None
     assert states[-1].answer.error == ("too_many_models", {"count": 2})
