@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from phi3_ui.store.history import Listed
 from phi3_ui.ui.chat_list import chat_list, short
-from tests.ui.page import Page
 
 _NOW = datetime(2026, 3, 10, 12, 0)
 
