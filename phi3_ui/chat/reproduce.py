@@ -73,6 +73,7 @@ def snippet(
     libraries = ["mlflow", *(["torch"] if "torch." in body else [])]
     return "\n".join(
         [
+            "# -*- coding: utf-8 -*-",  # else Python would look for it in the line below, where a name is
             *(line for text in head for line in _comment(text)),
             "",
             *(f"import {name}" for name in imports),
