@@ -174,8 +174,8 @@ def _limits(turn: Turn, declared: Declared, kind: str) -> list[str]:
         return said
     if turn.asked.params.seed is None and answer.usage and answer.usage.cached_tokens:
         said.append(
-            f"Of its prompt the app had read {answer.usage.cached_tokens} tokens before, in other pieces than are read "
-            "here: numbers may differ in their last digits, and where two tokens were nearly as likely so may the text."
+            f"Of its prompt the app had read {answer.usage.cached_tokens} tokens before, perhaps in other pieces than are "
+            "read here: numbers may differ in their last digits, and where two tokens were nearly as likely so may the text."
         )
     if kind == ChatContract.name and "strftime_now" in str(declared.metadata.get("chat_template")):
         said.append("The model's template writes today's date into the prompt: on another day it is another prompt.")

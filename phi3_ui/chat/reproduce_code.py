@@ -4,6 +4,7 @@ All find their values in DATA, PARAMS, STOP, SEED, GENERATE, PRESENCE and FREQUE
 """
 
 STOPS = '''
+
 def stop_at(text):
     """Where the first of the stop texts begins; -1: there is none."""
     return min((text.find(stop) for stop in STOP if stop in text), default=-1)
@@ -12,6 +13,7 @@ def stop_at(text):
 def is_over(text):
     """Is there one, and can none that begins before it still come?"""
     return 0 <= stop_at(text) <= len(text) - max(map(len, STOP))
+
 '''
 
 PROMPT = """
@@ -47,8 +49,8 @@ START = """    start = arguments["input_ids"].shape[1]
 PENALTIES = '''
     def penalised(ids, scores):
         """OpenAI's presence and frequency penalty, over the tokens of the answer alone."""
-        said = ids[:, start:]
-        counts = scores.new_zeros(scores.shape).scatter_add_(1, said, scores.new_ones(said.shape))
+        answer = ids[:, start:]
+        counts = scores.new_zeros(scores.shape).scatter_add_(1, answer, scores.new_ones(answer.shape))
         return scores - FREQUENCY * counts - PRESENCE * (counts > 0)
 
     arguments["logits_processor"] = [penalised]
@@ -97,6 +99,7 @@ PRINT = """print(text)
 """
 
 READ = '''
+
 def text_of(given):
     """The text in what the model gives: a string, a completion or a chunk, a record, or the first of a list or frame."""
     if hasattr(given, "iloc"):
@@ -119,6 +122,7 @@ def text_of(given):
     if isinstance(content, list):
         return "".join(part.get("text") or "" if isinstance(part, dict) else part for part in content)
     return content or ""
+
 '''
 
 GIVEN_STREAM = """

@@ -7,12 +7,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.models import Model
 
 from phi3_ui.chat.conversation import Answer, Asked, Conversation
 from phi3_ui.chat.declared import Declared
+from phi3_ui.chat.pipeline_slots import PIECE, Slots
 from phi3_ui.chat.reproduce import packages_of, snippet
 from phi3_ui.chat.service import RunningTurn
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams
@@ -150,3 +152,24 @@ def test_models_of_other_code_are_asked_again_in_their_own_way(
         texts.append(f"{end.text}\n")
 
     assert list(printed(programs, tmp_path).values()) == texts
+
+
+def test_a_prompt_is_read_in_the_same_pieces_as_by_the_app(tiny_checkpoint: Path) -> None:
+    """In half precision other pieces give other numbers, and soon other words."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.bfloat16)
+    ids = torch.arange(10, 10 + 2 * PIECE + 9).remainder(200).unsqueeze(0)
+    mask = torch.ones_like(ids)
+    slots = Slots(model, 10**9)
+    slot = slots.take(ids[0].tolist(), 4, exact=True)
+    while end := slots.next_end(slot, ids.shape[1], exact=True):
+        slots.read(slot, ids, mask, end)
+
+    def logits(**arguments: Any) -> list[Any]:
+        wanted = {"max_new_tokens": 4, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+        return list(model.generate(ids, attention_mask=mask, **wanted, **arguments).logits)
+
+    pairs = zip(logits(past_key_values=slot.cache), logits(prefill_chunk_size=PIECE), strict=True)
+    assert all(torch.equal(app, again) for app, again in pairs)
