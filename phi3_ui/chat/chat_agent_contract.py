@@ -1,10 +1,11 @@
 """Contract *chat_agent*: MLflow's ChatAgent. Messages in, one or more messages out; it takes no settings."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
-from phi3_ui.chat.chat_model import Adapter
+from phi3_ui.chat.chat_model import Adapter, Asked
 from phi3_ui.chat.declared import Declared
-from phi3_ui.chat.pyfunc_chat import Asked, PyfuncChat, joined, overrides_stream
+from phi3_ui.chat.pyfunc_chat import PyfuncChat, joined, overrides_stream
 from phi3_ui.chat.reading import Piece, finish_of, usage_of
 from phi3_ui.chat.types import ChatRequest
 
@@ -23,6 +24,10 @@ class ChatAgentContract:
     @staticmethod
     def honours(declared: Declared) -> frozenset[str]:
         return frozenset({"stop"})
+
+    @staticmethod
+    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], Asked]:
+        return _ask
 
     @classmethod
     def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:

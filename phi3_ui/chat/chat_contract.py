@@ -3,12 +3,12 @@
 import contextvars
 import queue
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
-from phi3_ui.chat.chat_model import Adapter
+from phi3_ui.chat.chat_model import Adapter, Asked
 from phi3_ui.chat.context import fit
 from phi3_ui.chat.declared import PARAMS, Declared
 from phi3_ui.chat.line import Line
@@ -22,6 +22,7 @@ from phi3_ui.chat.types import (
     Delivery,
     Event,
     FinishReason,
+    GenerationParams,
     Message,
     PromptProgress,
     Queued,
@@ -62,6 +63,12 @@ class ChatContract:
     @staticmethod
     def honours(declared: Declared) -> frozenset[str]:
         return PARAMS
+
+    @staticmethod
+    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], Asked]:
+        """For tokens that the metadata names; those of a model that names none are known where it is loaded."""
+        tokens = tuple(declared.metadata.get("special_tokens") or ())
+        return lambda request: Asked(payload(plain(request, tokens), request.params), stops=request.params.stop)
 
     @classmethod
     def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
@@ -131,20 +138,15 @@ class ChatContract:
         return outcome[0], streamed
 
     def _payload(self, request: ChatRequest) -> dict[str, Any]:
-        """What predict is given, fresh each time: it may consume it. The rest of the parameters goes through the tap."""
-        taken = ("max_tokens",) if request.params.temperature == 0 else ("max_tokens", "temperature", "top_p")
-        return self._asked(request) | {name: value for name, value in request.params.given().items() if name in taken}
+        """What predict is given, fresh each time: it may consume it."""
+        return payload(self._asked(request), request.params)
 
     def _ends(self, request: ChatRequest) -> tuple[str, ...]:
         """Texts that end every answer; the pipeline knows its own end of turn."""
         return ()
 
     def _asked(self, request: ChatRequest) -> dict[str, Any]:
-        return {
-            "messages": [
-                {"role": m.role, "content": neutralise(m.content, self._special_tokens)} for m in request.messages
-            ]
-        }
+        return plain(request, self._special_tokens)
 
     def _prompt(self, payload: dict[str, Any]) -> str:
         """The prompt that MLflow will make of it."""
@@ -171,6 +173,17 @@ class ChatContract:
         )
         yield self._pipeline.cache_use()
         yield Completed(text, usage, watch.timings(usage.completion_tokens), finish_reason)
+
+
+def plain(request: ChatRequest, special_tokens: Sequence[str]) -> dict[str, Any]:
+    """The messages as predict takes them, with none of these tokens in them."""
+    return {"messages": [{"role": m.role, "content": neutralise(m.content, special_tokens)} for m in request.messages]}
+
+
+def payload(asked: dict[str, Any], params: GenerationParams) -> dict[str, Any]:
+    """`asked` with what MLflow's flavour takes of the parameters; the rest goes through the tap."""
+    taken = ("max_tokens",) if params.temperature == 0 else ("max_tokens", "temperature", "top_p")
+    return asked | {name: value for name, value in params.given().items() if name in taken}
 
 
 def _special_tokens(tokenizer: Any) -> list[str]:

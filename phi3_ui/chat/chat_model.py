@@ -1,6 +1,7 @@
 """The one thing the app asks of a model: one request in, events out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from phi3_ui.chat.declared import Declared
@@ -14,6 +15,15 @@ class ChatModel(Protocol):
         Stopping ends the compute within one token. Closing the iterator stops it too. Raises UserError.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What pyfunc is given, and the texts at which the answer is cut here."""
+
+    data: Any
+    params: dict[str, Any] | None = None
+    stops: tuple[str, ...] = ()
 
 
 class Adapter(ChatModel, Protocol):
@@ -40,6 +50,11 @@ class Contract(Protocol):
     @staticmethod
     def honours(declared: Declared) -> frozenset[str]:
         """The settings (fields of GenerationParams) that have an effect; the others do not reach the model."""
+        ...
+
+    @staticmethod
+    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], Asked]:
+        """How a request, which fits the context, is put to pyfunc. Calling it raises NoTemplateError or TemplateError."""
         ...
 
     @classmethod

@@ -1,10 +1,11 @@
 """Contract *chat_model*: MLflow's ChatModel. OpenAI-style messages in, completions or chunks out."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
-from phi3_ui.chat.chat_model import Adapter
+from phi3_ui.chat.chat_model import Adapter, Asked
 from phi3_ui.chat.declared import PARAMS, Declared
-from phi3_ui.chat.pyfunc_chat import Asked, PyfuncChat, overrides_stream
+from phi3_ui.chat.pyfunc_chat import PyfuncChat, overrides_stream
 from phi3_ui.chat.reading import read
 from phi3_ui.chat.types import ChatRequest
 
@@ -25,13 +26,17 @@ class ChatModelContract:
         """What the request's columns name; the texts to stop at are cut here."""
         return PARAMS & {"stop", *(field.name for field in declared.inputs)}
 
-    @classmethod
-    def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
-        settings = cls.honours(declared)
+    @staticmethod
+    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], Asked]:
+        settings = ChatModelContract.honours(declared)
 
         def ask(request: ChatRequest) -> Asked:
             messages = [{"role": m.role, "content": m.content} for m in request.messages]
             params = {name: value for name, value in request.params.given().items() if name in settings}
             return Asked({"messages": messages, **params}, stops=request.params.stop)
 
-        return PyfuncChat(model, overrides_stream(model), ask, read, read)
+        return ask
+
+    @classmethod
+    def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
+        return PyfuncChat(model, overrides_stream(model), cls.asking(declared, template), read, read)

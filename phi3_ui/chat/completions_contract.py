@@ -1,9 +1,10 @@
 """Contract *completions*: rendered prompt → pyfunc → events, for the transformers flavour's task llm/v1/completions."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
-from phi3_ui.chat.chat_contract import ChatContract
-from phi3_ui.chat.chat_model import Adapter
+from phi3_ui.chat.chat_contract import ChatContract, payload
+from phi3_ui.chat.chat_model import Adapter, Asked
 from phi3_ui.chat.declared import PARAMS, Declared
 from phi3_ui.chat.templates import Template, declares_template, template_of
 from phi3_ui.chat.types import ChatRequest
@@ -29,6 +30,15 @@ class CompletionsContract(ChatContract):
     @staticmethod
     def honours(declared: Declared) -> frozenset[str]:
         return PARAMS
+
+    @staticmethod
+    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], Asked]:
+        def ask(request: ChatRequest) -> Asked:
+            chosen = template_of(declared.metadata, request.template or template)
+            prompt = {"prompt": chosen.format.render(request.messages)}
+            return Asked(payload(prompt, request.params), stops=(*request.params.stop, *chosen.stops))
+
+        return ask
 
     @classmethod
     def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:

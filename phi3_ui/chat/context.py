@@ -29,11 +29,8 @@ def fit(
     leave, a quarter of the context leaves at once: so the prompt's beginning stays the same for some turns, and what the
     model has read of it serves again. Raises PromptTooLongError.
     """
-    head, turns = _split(messages)
+    _, turns = _split(messages)
     wanted = min(max_tokens or _ANSWER, limit // _PARTS)
-
-    def without(turns_left_out: int) -> tuple[Message, ...]:
-        return (*head, *(message for turn in turns[turns_left_out:] for message in turn))
 
     tokens = total = count(messages)
     left_out = 0
@@ -42,13 +39,19 @@ def fit(
         too_many = -(-(total + wanted - limit) // step) * step
         # The fewest turns that have so many tokens; all but the last if that is not enough.
         candidates = range(1, len(turns) - 1)
-        left_out = 1 + bisect_left(candidates, too_many, key=lambda out: total - count(without(out)))
-        tokens = count(without(left_out))
+        left_out = 1 + bisect_left(candidates, too_many, key=lambda out: total - count(without(messages, out)))
+        tokens = count(without(messages, left_out))
     room = limit - tokens
     if room < 1:
         raise PromptTooLongError(tokens, limit)
     cut = room if room < (max_tokens or _ANSWER) else None
-    return without(left_out), ContextUse(tokens, limit, left_out, cut)
+    return without(messages, left_out), ContextUse(tokens, limit, left_out, cut)
+
+
+def without(messages: Messages, turns: int) -> tuple[Message, ...]:
+    """The messages but for those of the so many oldest turns."""
+    head, all_ = _split(messages)
+    return (*head, *(message for turn in all_[turns:] for message in turn))
 
 
 def _split(messages: Messages) -> tuple[list[Message], list[list[Message]]]:

@@ -1,10 +1,11 @@
 """Contract *prompt* for models of other code's: one string in, one string out, streamed or not, with any template."""
 
+from collections.abc import Callable
 from typing import Any
 
-from phi3_ui.chat.chat_model import Adapter
+from phi3_ui.chat.chat_model import Adapter, Asked
 from phi3_ui.chat.declared import Declared
-from phi3_ui.chat.pyfunc_chat import Asked, PyfuncChat
+from phi3_ui.chat.pyfunc_chat import PyfuncChat
 from phi3_ui.chat.reading import read
 from phi3_ui.chat.templates import template_of
 from phi3_ui.chat.types import ChatRequest
@@ -19,6 +20,10 @@ def string_to_string(declared: Declared) -> bool:
 
 
 def foreign_prompt(model: Any, declared: Declared, template: str | None) -> Adapter:
+    return PyfuncChat(model, declared.streamable, asking(declared, template), read, read)
+
+
+def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], Asked]:
     """`template` is the one picked for all; a request may name another."""
     columns = [field.name for field in declared.inputs if field.required] or ["prompt"]
     settings = declared.declared_params - {"stop"}  # stop texts are cut here, which needs nothing of the model
@@ -30,4 +35,4 @@ def foreign_prompt(model: Any, declared: Declared, template: str | None) -> Adap
         data = {columns[0]: prompt} if columns[0] else [prompt]
         return Asked(data, params or None, (*request.params.stop, *chosen.stops))
 
-    return PyfuncChat(model, declared.streamable, ask, read, read)
+    return ask

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
-from phi3_ui.chat.chat_model import Adapter
+from phi3_ui.chat.chat_model import Adapter, Asked
 from phi3_ui.chat.context import fit
 from phi3_ui.chat.declared import Declared
-from phi3_ui.chat.foreign_prompt import foreign_prompt, string_to_string
+from phi3_ui.chat.foreign_prompt import asking, foreign_prompt, string_to_string
 from phi3_ui.chat.stopwatch import Stopwatch
 from phi3_ui.chat.templates import declares_template, template_of
 from phi3_ui.chat.tokenization import PromptFormat
@@ -59,9 +60,20 @@ class PromptContract:
         """What the params declare; a model of other code's is cut at the texts to stop at."""
         return declared.declared_params if _is_ours(declared) else declared.declared_params | {"stop"}
 
+    @staticmethod
+    def is_ours(declared: Declared) -> bool:
+        """Does it stream, and with our metadata? Then its chunks are those of models/phi3_onnx.py."""
+        return _is_ours(declared) and declared.streamable
+
+    @staticmethod
+    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], Asked]:
+        if not PromptContract.is_ours(declared):
+            return asking(declared, template)
+        return partial(_ask, template_of(declared.metadata, None).format)
+
     @classmethod
     def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
-        if not (_is_ours(declared) and declared.streamable):
+        if not cls.is_ours(declared):
             return foreign_prompt(model, declared, template)
         encode = model.unwrap_python_model().encode
         return cls(model, template_of(declared.metadata, None).format, encode, declared.metadata.get("context_length"))
@@ -73,8 +85,8 @@ class PromptContract:
             messages, use = fit(messages, self._count, self._context_length, params.max_tokens)
             yield use
             params = replace(params, max_tokens=use.max_tokens or params.max_tokens)
-        prompt = self._format.render(messages)
-        chunks = self._model.predict_stream({"prompt": prompt}, params=params.given())
+        asked = _ask(self._format, replace(request, messages=messages, params=params))
+        chunks = self._model.predict_stream(asked.data, params=asked.params)
         text: list[str] = []
         usage: Usage | None = None
         prompt_tokens = tokens = 0
@@ -113,6 +125,10 @@ class PromptContract:
         return len(self._encode(self._format.render(messages)))
 
 
+def _ask(prompt_format: PromptFormat, request: ChatRequest) -> Asked:
+    return Asked({"prompt": prompt_format.render(request.messages)}, request.params.given())
+
+
 def _is_ours(declared: Declared) -> bool:
-    """Was it logged with our metadata? Then its chunks are those of models/phi3_onnx.py."""
+    """Was it logged with our metadata?"""
     return declared.metadata.get("contract") == "prompt" and declares_template(declared.metadata)

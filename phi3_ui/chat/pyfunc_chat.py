@@ -4,9 +4,9 @@ import contextvars
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
 from typing import Any, cast
 
+from phi3_ui.chat.chat_model import Asked
 from phi3_ui.chat.reading import NoTextError, Piece
 from phi3_ui.chat.stops import StopStrings
 from phi3_ui.chat.stopwatch import Stopwatch
@@ -19,15 +19,6 @@ from phi3_ui.chat.types import (
     FinishReason,
     TextDelta,
 )
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What pyfunc is given, and the texts at which the answer is cut here."""
-
-    data: Any
-    params: dict[str, Any] | None = None
-    stops: tuple[str, ...] = ()
 
 
 class PyfuncChat:

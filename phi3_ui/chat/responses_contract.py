@@ -1,10 +1,11 @@
 """Contract *responses*: MLflow's ResponsesAgent. Input items in; output items, or text deltas and items as they are done."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
-from phi3_ui.chat.chat_model import Adapter
+from phi3_ui.chat.chat_model import Adapter, Asked
 from phi3_ui.chat.declared import Declared
-from phi3_ui.chat.pyfunc_chat import Asked, PyfuncChat, joined, overrides_stream
+from phi3_ui.chat.pyfunc_chat import PyfuncChat, joined, overrides_stream
 from phi3_ui.chat.reading import Piece, finish_of, usage_of
 from phi3_ui.chat.types import ChatRequest, FinishReason
 
@@ -32,15 +33,20 @@ class ResponsesContract:
         columns = {field.name for field in declared.inputs}
         return frozenset({"stop", *(ours for ours, theirs in _NAMES.items() if theirs in columns)})
 
-    @classmethod
-    def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
-        settings = cls.honours(declared) & _NAMES.keys()
+    @staticmethod
+    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], Asked]:
+        settings = ResponsesContract.honours(declared) & _NAMES.keys()
 
         def ask(request: ChatRequest) -> Asked:
             items = [{"role": m.role, "content": m.content} for m in request.messages]
             params = {_NAMES[name]: value for name, value in request.params.given().items() if name in settings}
             return Asked({"input": items, **params}, stops=request.params.stop)
 
+        return ask
+
+    @classmethod
+    def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
+        ask = cls.asking(declared, template)
         return PyfuncChat(model, overrides_stream(model), ask, _read_event, _read_response)
 
 

@@ -1,7 +1,9 @@
 """Messages → the prompt a model was trained on, with its own template; what a person typed stays text."""
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -14,6 +16,8 @@ from phi3_ui.chat.types import Message
 
 SEPARATOR = "\u2063"
 """An invisible character that breaks text which looks like a control token; the ONNX wrapper encodes the pieces apart."""
+
+_moment: ContextVar[datetime | None] = ContextVar("moment", default=None)
 
 
 class TemplateError(Exception):
@@ -54,6 +58,16 @@ def neutralise(text: str, special_tokens: Sequence[str]) -> str:
     return re.sub(f"(?=(?:{starts}))(.)", rf"\1{SEPARATOR}", text, flags=re.DOTALL)
 
 
+@contextlib.contextmanager
+def as_at(seconds: float) -> Iterator[None]:
+    """Within the block templates that write the date write that of then, `seconds` since 1970 (UTC), in local time."""
+    token = _moment.set(datetime.fromtimestamp(seconds))
+    try:
+        yield
+    finally:
+        _moment.reset(token)
+
+
 @lru_cache(maxsize=32)
 def _compiled(template: str) -> jinja2.Template:
     # The environment that transformers gives chat templates, which are written for it.
@@ -61,7 +75,7 @@ def _compiled(template: str) -> jinja2.Template:
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
     environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    environment.globals["strftime_now"] = lambda form: (_moment.get() or datetime.now()).strftime(form)
     return environment.from_string(template)
 
 
