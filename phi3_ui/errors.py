@@ -52,6 +52,8 @@ SENTENCES = {
     "as the store answers.",
     "not_journaled": "The disk does not take this chat at the moment ({detail}). It is held in memory: free some space before "
     "the app is closed.",
+    "nothing_to_export": "There is no chat to save yet. Ask something first.",
+    "cannot_reproduce": "What was asked here is not known well enough to ask it again. Use Retry to answer it once more.",
     "answering": "This chat is being answered. Stop the answer or wait for its end, then try again.",
     "no_such_chat": "This chat is not there any more. Open another one, or start a new one.",
     "no_such_turn": "This message is not in the chat that is shown. Open its chat, then try again.",

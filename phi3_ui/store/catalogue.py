@@ -107,6 +107,11 @@ class Catalogue:
                 versions=tuple(versions_of(self._mlflow, entry.model_id)),
             )
 
+    def declared(self, entry: ModelEntry) -> Declared:
+        """What its MLmodel says of a model. UserError: store_unreachable."""
+        with self._answering():
+            return Declared.of(Model.load(entry.uri))
+
     @property
     def _mlflow(self) -> MlflowClient:
         with self._lock:

@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from phi3_ui.chat.conversation import Answer, Conversation
+from phi3_ui.chat.conversation import Answer, Asked, Conversation
 from phi3_ui.store.history import History
 from phi3_ui.store.records import Record
 from phi3_ui.store.telemetry import Recorder
@@ -27,18 +27,27 @@ class Keeper:
         record = Record(person, conversation_id, turn, model, messages, time.time(), self._version)
         return KeptTurn(self, record)
 
-    def import_(self, person: str, conversation_id: str, conversation: Conversation) -> None:
-        """Keep a conversation that was had elsewhere, every turn of it."""
-        for turn in conversation.tree:
-            until = conversation.until(turn.id)
-            messages = until.messages(turn.asked.system if turn.asked else "")
-            ended = time.time()
-            if turn.asked:
-                ended = turn.asked.at + (turn.answer.timings.seconds if turn.answer and turn.answer.timings else 0)
-            model = turn.answer.model if turn.answer else ""
-            self._keep(Record(person, conversation_id, turn, model, messages, ended, self._version))
+    def import_(self, person: str, conversation_id: str, conversation: Conversation) -> Conversation:
+        """Keep a conversation that was had elsewhere, every turn of it; as it is kept.
+
+        Turns of which it is not known when they were asked are taken for asked now, one after the other.
+        """
+        now = time.time()
+        tree = [
+            replace(turn, asked=turn.asked or Asked(now + at / 1000, ""), answer=turn.answer or Answer("", ""))
+            for at, turn in enumerate(conversation.tree)
+        ]
+        kept = replace(conversation, tree=tuple(tree))
+        for turn in tree:
+            asked, answer = turn.asked, turn.answer
+            assert asked
+            assert answer
+            ended = asked.at + (answer.timings.seconds if answer.timings else 0.0)
+            messages = kept.until(turn.id).messages(asked.system)
+            self._keep(Record(person, conversation_id, turn, answer.model, messages, ended, self._version))
             if turn.feedback:
                 self.recorder.rate(person, conversation_id, turn.id, turn.feedback)
+        return kept
 
     def _keep(self, record: Record) -> None:
         self.recorder.put(record)

@@ -44,7 +44,7 @@ def trace_info(record: Record, experiment_id: str) -> TraceInfo:
         "mlflow.trace_schema.version": "3",
         "mlflow.source.name": "phi3_ui",
     }
-    if turn.asked:
+    if turn.asked and turn.asked.model_id:
         metadata[MODEL_ID] = turn.asked.model_id
     if answer and answer.usage:
         metadata["mlflow.trace.tokenUsage"] = json.dumps(_token_usage(answer.usage))

@@ -26,7 +26,8 @@ class Chats:
         self._keeper = keeper
         self._history = keeper.history
         self._models = models
-        self._acts: dict[str, Callable[[Session, str, str], Updates]] = {
+        # By name, what the buttons of acts.py ask for, given their value and words.
+        self.acts: dict[str, Callable[[Session, str, str], Updates]] = {
             "open": self._open,
             "rename": self._rename,
             "delete": self._delete,
@@ -42,7 +43,7 @@ class Chats:
 
     def act(self, session: Session, name: str, value: str, text: str) -> Updates:
         """What a button of acts.py asks for. UserError; nothing happens for a name that is none of them."""
-        known = self._acts.get(name)
+        known = self.acts.get(name)
         return known(session, value, text) if known else {}
 
     # What is shown

@@ -15,6 +15,7 @@ from phi3_ui.ui.manage import ManageHandlers
 from phi3_ui.ui.manage_layout import manage_panels, parameter_controls, wire_manage
 from phi3_ui.ui.page import Page
 from phi3_ui.ui.sessions import Sessions
+from phi3_ui.ui.sharing import DOWNLOAD_JS, Sharing
 from phi3_ui.ui.texts import I18N
 from phi3_ui.ui.theme import SHUT_DRAWERS, WHO
 
@@ -39,6 +40,14 @@ def build_ui(
                 elem_id="phi3-search",
             )
             chats = gr.HTML(elem_id="phi3-chats")
+            with gr.Accordion(t("share"), open=False, elem_id="phi3-share"):
+                as_markdown = gr.Button(t("share.markdown"), size="sm")
+                as_json = gr.Button(t("share.json"), size="sm")
+                everything = gr.Button(t("share.all"), size="sm")
+                upload = gr.File(
+                    label=t("share.import"), file_types=[".json", ".zip"], height=110, elem_id="phi3-import"
+                )
+            download = gr.HTML(html_template="", visible="hidden", js_on_load=DOWNLOAD_JS)
 
         with gr.Column(elem_id="phi3-setup-view") as setup_view:
             setup_panel = gr.HTML()
@@ -142,6 +151,8 @@ def build_ui(
             relog=relog,
             snippet_panel=snippet_panel,
             snippet=snippet,
+            download=download,
+            upload=upload,
         )
         handlers = Handlers(page, settings, catalogue, pool, setup, keeper, sessions)
         models = handlers.models
@@ -193,6 +204,16 @@ def build_ui(
         new_chat.click(handlers.new_chat, None, chat_outputs, **quiet)
         search.change(handlers.search, search, chats, trigger_mode="always_last", **quiet)
         gr.on([comment.submit, comment_keep.click], handlers.comment, comment, comment_group, **quiet)
+        sharing = Sharing(page, catalogue, keeper, handlers.chats, handlers.session)
+        for button, export in (
+            (as_markdown, sharing.as_markdown),
+            (as_json, sharing.as_json),
+            (everything, sharing.all),
+        ):
+            button.click(export, None, download, show_progress="minimal", api_visibility="private")
+        upload.upload(
+            sharing.read, upload, [upload, download, *chat_outputs], show_progress="minimal", api_visibility="private"
+        )
         managing = ManageHandlers(manage.page, settings, catalogue, handlers.session, models.shown_model)
         wire_manage(manage, managing, [picker, status, *card_outputs])
         blocks.unload(handlers.leave)

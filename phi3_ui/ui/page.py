@@ -36,3 +36,5 @@ class Page:
     relog: gr.Button
     snippet_panel: gr.Accordion
     snippet: gr.Code
+    download: gr.HTML
+    upload: gr.File

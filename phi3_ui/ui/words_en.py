@@ -202,4 +202,10 @@ WORDS = {
     "comment.keep": "Keep",
     "reproduce": "Reproduce this answer",
     "reproduce.label": "A Python program that gives this answer",
+    "share": "Save and import chats",
+    "share.markdown": "This chat as Markdown",
+    "share.json": "This chat as JSON",
+    "share.all": "All my chats",
+    "share.import": "Import chats (.json, .zip)",
+    "import.done": "Chats imported: {count}",
 }

@@ -292,4 +292,13 @@ WORDS = {
     "error.answering": "Conversația primește acum un răspuns. Opriți-l sau așteptați să se termine, apoi încercați din nou.",
     "error.no_such_chat": "Această conversație nu mai există. Deschideți alta sau începeți una nouă.",
     "error.no_such_turn": "Acest mesaj nu este în conversația afișată. Deschideți conversația lui, apoi încercați din nou.",
+    "share": "Salvare și import",
+    "share.markdown": "Această conversație ca Markdown",
+    "share.json": "Această conversație ca JSON",
+    "share.all": "Toate conversațiile mele",
+    "share.import": "Import de conversații (.json, .zip)",
+    "import.done": "Conversații importate: {count}",
+    "error.nothing_to_export": "Nu există încă nicio conversație de salvat. Întrebați ceva mai întâi.",
+    "error.cannot_reproduce": "Nu se știe destul despre această întrebare pentru a o pune din nou la fel. "
+    "Folosiți Reîncearcă pentru un nou răspuns.",
 }
