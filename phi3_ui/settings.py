@@ -1,6 +1,7 @@
 """Every environment variable the app reads, typed, read once."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ class Settings:
     `preset_named`: PHI3_UI_PRESET was set, so its models are wanted even where the store has others. `device` is what
     ONNX models are fetched and built for. `manage`: visitors may add, promote and tag models. `max_answers` may run or wait
     for one model, each for `answer_seconds` at most; `cache_mb` is kept of the prompts that one has read (0: an eighth of
-    the memory).
+    the memory). `logins` are those who may come in, with their passwords; empty: everybody may.
     """
 
     home: Path
@@ -38,6 +39,7 @@ class Settings:
     max_answers: int
     answer_seconds: int
     cache_mb: int
+    logins: tuple[tuple[str, str], ...] = ()
 
     @property
     def logs(self) -> Path:
@@ -74,6 +76,7 @@ class Settings:
             max_answers=_whole(env, "PHI3_UI_MAX_ANSWERS", 32),
             answer_seconds=_whole(env, "PHI3_UI_ANSWER_SECONDS", 600),
             cache_mb=_whole(env, "PHI3_UI_CACHE_MB", 0),
+            logins=_logins(env),
         )
 
 
@@ -98,3 +101,16 @@ def _one_of(env: Mapping[str, str], name: str, values: tuple[str, ...]) -> str:
     if value not in values:
         raise UserError("bad_setting", name=name, value=value, wanted=" / ".join(values))
     return value
+
+
+def _logins(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The names and passwords that PHI3_UI_LOGINS holds: name:password, separated by commas or lines."""
+    found = list[tuple[str, str]]()
+    for one in filter(None, (part.strip() for part in (env.get("PHI3_UI_LOGINS") or "").replace("\n", ",").split(","))):
+        name, _, password = one.partition(":")
+        if not re.fullmatch(r"[\w.@+-]{1,64}", name) or not password or name in dict(found):
+            raise UserError(
+                "bad_setting", name="PHI3_UI_LOGINS", value=f"{name}:…", wanted="name:password,name:password"
+            )
+        found.append((name, password))
+    return tuple(found)

@@ -142,3 +142,19 @@ def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.Monke
 def test_a_port_that_cannot_be_is_refused_with_the_range() -> None:
     with pytest.raises(UserError, match="GRADIO_SERVER_PORT cannot be 99999"):
         Settings.read({"GRADIO_SERVER_PORT": "99999"})
+
+
+def test_logins_are_names_with_passwords() -> None:
+    env = {"PHI3_UI_LOGINS": "anna:a:b, bob@example.org:secret\n"}
+
+    assert Settings.read(env).logins == (("anna", "a:b"), ("bob@example.org", "secret"))
+    assert Settings.read({}).logins == ()
+
+
+@pytest.mark.parametrize("value", ["anna", "anna:", ":x", "a b:x", "a:1,a:2", "o'hara:x"])
+def test_a_login_that_is_none_is_refused_without_its_password(value: str) -> None:
+    with pytest.raises(UserError) as refused:
+        Settings.read({"PHI3_UI_LOGINS": value})
+
+    assert refused.value.code == "bad_setting"
+    assert "PHI3_UI_LOGINS" in str(refused.value)

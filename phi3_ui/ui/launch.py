@@ -44,6 +44,7 @@ def launch(
         i18n=I18N,
         max_threads=_THREADS,
         share=False,
+        auth=list(settings.logins) or None,
         run_history=False,
         ssr_mode=False,
         footer_links=[],

@@ -44,8 +44,8 @@ def build_ui(
                 as_markdown = gr.Button(t("share.markdown"), size="sm")
                 as_json = gr.Button(t("share.json"), size="sm")
                 everything = gr.Button(t("share.all"), size="sm")
-                upload = gr.File(
-                    label=t("share.import"), file_types=[".json", ".zip"], height=110, elem_id="phi3-import"
+                upload = gr.UploadButton(
+                    t("share.import"), file_types=[".json", ".zip"], size="sm", elem_id="phi3-import"
                 )
             download = gr.HTML(html_template="", visible="hidden", js_on_load=DOWNLOAD_JS)
 
@@ -101,6 +101,8 @@ def build_ui(
             with gr.Row():
                 refresh = gr.Button(t("refresh"), size="sm", min_width=80, elem_id="phi3-refresh")
                 unload = gr.Button(t("unload"), size="sm", min_width=80, interactive=False, elem_id="phi3-unload")
+            with gr.Accordion(t("reproduce"), open=False, visible=False, elem_id="phi3-reproduce") as snippet_panel:
+                snippet = gr.Code(label=t("reproduce.label"), language="python", interactive=False, max_lines=20)
             with gr.Accordion(t("usage"), open=True):
                 usage = gr.HTML(elem_id="phi3-usage")
             template = gr.Dropdown(
@@ -114,8 +116,6 @@ def build_ui(
             with gr.Accordion(t("settings"), open=False, elem_id="phi3-settings"):
                 system = gr.Textbox("", label=t("system_prompt"), info=t("system_info"), lines=2, max_lines=8)
                 controls = parameter_controls()
-            with gr.Accordion(t("reproduce"), open=False, visible=False, elem_id="phi3-reproduce") as snippet_panel:
-                snippet = gr.Code(label=t("reproduce.label"), language="python", interactive=False, max_lines=20)
             with gr.Accordion(t("metadata"), open=True):
                 card = gr.HTML(elem_id="phi3-card")
                 relog = gr.Button(t("relog"), size="sm", visible=False, elem_id="phi3-relog")

@@ -37,4 +37,4 @@ class Page:
     snippet_panel: gr.Accordion
     snippet: gr.Code
     download: gr.HTML
-    upload: gr.File
+    upload: gr.UploadButton

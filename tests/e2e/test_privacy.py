@@ -1,0 +1,119 @@
+"""Nobody lists, opens, changes or rates another's chats: through the page, and by calling the server's API directly."""
+
+import json
+import secrets
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from typing import Any
+
+import httpx
+from playwright.sync_api import Browser, BrowserContext, expect
+
+from tests.e2e.chat_page import ChatPage
+from tests.e2e.conftest import Server
+from tests.e2e.test_history import Place, person, place, visit  # noqa: F401  (fixtures)
+
+SECRET = "My secret word is xylophone."
+
+
+class Stranger:
+    """A program that calls the page's events as a page would, with a session of its own."""
+
+    def __init__(self, server: Server) -> None:
+        self._http = httpx.Client(base_url=server.url, timeout=60)
+        self.session = secrets.token_hex(6)
+        self.config: dict[str, Any] = self._http.get("/config").json()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _event(self, element: str, event: str) -> dict[str, Any]:
+        of = next(one["id"] for one in self.config["components"] if one["props"].get("elem_id") == element)
+        return next(one for one in self.config["dependencies"] if [of, event] in one["targets"])
+
+    def call(self, element: str, event: str, data: list[Any] | None = None, event_data: Any = None) -> str:
+        """All that the server answers to an event of the component with this id."""
+        dependency = self._event(element, event)
+        given = data if data is not None else [None] * len(dependency["inputs"])
+        body = {"data": given, "event_data": event_data, "fn_index": dependency["id"], "session_hash": self.session}
+        joined = self._http.post("/gradio_api/queue/join", json=body)
+        assert joined.status_code == 200, joined.text
+        said = ""
+        with self._http.stream("GET", f"/gradio_api/queue/data?session_hash={self.session}") as lines:
+            for line in lines.iter_lines():
+                said += line
+                if '"process_completed"' in line or '"close_stream"' in line:
+                    return said
+        return said
+
+    def act(self, name: str, value: str, text: str = "") -> str:
+        inputs = len(self._event("phi3-acts", "click")["inputs"])
+        data = [None, "", 0.0, 1.0, 8, 50, "", "", 1, 0, 0]
+        assert len(data) == inputs
+        return self.call("phi3-acts", "click", data, {"name": name, "value": value, "text": text})
+
+    def get(self, path: str) -> str:
+        return self._http.get(path).text
+
+
+def test_two_people_find_nothing_of_each_other(place: Place, person: Callable[[], BrowserContext]) -> None:  # noqa: F811
+    with place.serve() as server, ExitStack() as closed_at_the_end:
+        mine, theirs = visit(person(), server), visit(person(), server)
+        mine.answer(SECRET)
+        expect(mine.chats).to_have_count(1)
+        turn = mine.page.locator('#phi3-chat button[name="retry"]').get_attribute("value") or ""
+        chat = mine.chats.first.get_attribute("value") or ""
+
+        theirs.search.fill("xylophone")
+        expect(theirs.page.locator("#phi3-chats")).to_contain_text("No chat holds these words.")
+        theirs.search.fill("")
+        expect(theirs.page.locator("#phi3-chats")).to_contain_text("Your chats will be listed here.")
+
+        stranger = closed_at_the_end.enter_context(closing(Stranger(server)))
+        (trace,) = place.traces()
+        name_in_store = trace.info.trace_metadata["mlflow.trace.user"]
+        answers = [
+            stranger.call("phi3-search", "change", ["xylophone"]),
+            *(stranger.act(name, chat, "mine now") for name in ("open", "rename", "delete", "restore", "show")),
+            *(stranger.act(name, turn) for name in ("show", "edit", "undo", "retry", "good", "bad", "reproduce")),
+            stranger.act("open", f"{chat}' OR metadata.`phi3_ui.turn` != '"),
+            # What the store calls a person is not what the browser says of itself.
+            stranger.call("phi3-search", "change", [name_in_store]),
+            stranger.get("/config"),
+            stranger.get("/gradio_api/info"),
+        ]
+        assert "This chat is not there any more" in answers[1]
+        for answer in answers:
+            assert "xylophone" not in answer.replace('"xylophone"', "")
+            assert SECRET not in answer
+
+        stored = json.dumps([one.info.to_dict() for one in place.traces()])
+        assert "mine now" not in stored
+        assert place.traces()[0].info.assessments == []
+        mine.page.reload()
+        chat_page = ChatPage(mine.page).ready()
+        expect(chat_page.chats).to_have_text([SECRET])
+
+
+def test_a_login_is_the_same_person_in_every_browser(place: Place, browser: Browser) -> None:  # noqa: F811
+    def come(server: Server, name: str, password: str) -> ChatPage:
+        page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
+        page.goto(server.url)
+        page.locator("input").nth(0).fill(name)
+        page.locator("input").nth(1).fill(password)
+        page.get_by_role("button", name="Login").click()
+        return ChatPage(page).ready()
+
+    with place.serve(PHI3_UI_LOGINS="anna:one,bob:two") as server:
+        assert httpx.get(f"{server.url}/config").status_code == 401
+        anna = come(server, "anna", "one").pick("ONNX")
+        anna.setting("Max tokens", 8)
+        anna.answer(SECRET)
+        bob, again = come(server, "bob", "two"), come(server, "anna", "one")
+        expect(bob.page.locator("#phi3-chats")).to_contain_text("Your chats will be listed here.")
+        expect(again.chats).to_have_text([SECRET])
+        again.chats.first.click()
+        expect(again.questions).to_have_text([SECRET])
+        for one in (anna, bob, again):
+            one.page.context.close()
+    assert [trace.info.trace_metadata["mlflow.trace.user"] for trace in place.traces()] == ["anna"]
