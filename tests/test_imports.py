@@ -32,6 +32,7 @@ _WITHOUT_GRADIO_IN_UI = {
     "panels.py",
     "convert.py",
     "sessions.py",
+    "replay_view.py",
 }
 
 
