@@ -33,6 +33,7 @@ _WITHOUT_GRADIO_IN_UI = {
     "convert.py",
     "sessions.py",
     "replay_view.py",
+    "usage_charts.py",
 }
 
 

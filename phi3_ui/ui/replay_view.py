@@ -36,7 +36,7 @@ def replay_view(language: str, old: Conversation, new: Conversation) -> str:
 
 def _turn(language: str, old: Turn | None, new: Turn | None) -> str:
     question = (old or new or Turn("")).question
-    before, after = old and old.answer, new and new.answer
+    before, after = (turn.answer if turn else None for turn in (old, new))
     pieces = word_diff(before.text, after.text) if before and after else []
     sides = _side(language, "old", before, pieces) + _side(language, "new", after, pieces)
     return f'<div class="turn"><p class="question">{escape(question)}</p><div class="sides">{sides}</div></div>'
