@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
+from urllib.parse import urlsplit
 
 from phi3_ui.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
+
+MLFLOW_UI_PORT = 5001  # MLflow's own default, 5000, is often another server's
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Settings:
     `preset_named`: PHI3_UI_PRESET was set, so its models are wanted even where the store has others. `device` is what
     ONNX models are fetched and built for. `manage`: visitors may add, promote and tag models. `max_answers` may run or wait
     for one model, each for `answer_seconds` at most; `cache_mb` is kept of the prompts that one has read (0: an eighth of
-    the memory).
+    the memory). `mlflow_url` is where a browser finds MLflow's own UI on this store, without a slash at its end; None: nowhere.
     """
 
     home: Path
@@ -38,6 +41,7 @@ class Settings:
     max_answers: int
     answer_seconds: int
     cache_mb: int
+    mlflow_url: str | None
 
     @property
     def logs(self) -> Path:
@@ -74,6 +78,7 @@ class Settings:
             max_answers=_whole(env, "PHI3_UI_MAX_ANSWERS", 32),
             answer_seconds=_whole(env, "PHI3_UI_ANSWER_SECONDS", 600),
             cache_mb=_whole(env, "PHI3_UI_CACHE_MB", 0),
+            mlflow_url=_mlflow_url(env, tracking_uri, here and "SPACE_ID" not in env),
         )
 
 
@@ -98,3 +103,29 @@ def _one_of(env: Mapping[str, str], name: str, values: tuple[str, ...]) -> str:
     if value not in values:
         raise UserError("bad_setting", name=name, value=value, wanted=" / ".join(values))
     return value
+
+
+def _mlflow_url(env: Mapping[str, str], tracking_uri: str, here: bool) -> str | None:
+    """What PHI3_UI_MLFLOW_URL holds; else the tracking server; else, for a browser `here`, what `mlflow-ui` serves."""
+    if value := env.get("PHI3_UI_MLFLOW_URL"):
+        url = _web(value)
+        if url is None:
+            raise UserError("bad_setting", name="PHI3_UI_MLFLOW_URL", value=value, wanted="http://… or https://…")
+        return url
+    if tracking_uri.startswith(("http:", "https:")):
+        return _web(tracking_uri)
+    # A page that others open would send them to their own machine.
+    return f"http://127.0.0.1:{MLFLOW_UI_PORT}" if here and not tracking_uri.startswith("databricks") else None
+
+
+def _web(value: str) -> str | None:
+    """The URL of a page without its user and password, which links must not show; None if it is none."""
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+        return None
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"

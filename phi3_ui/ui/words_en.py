@@ -201,4 +201,5 @@ WORDS = {
     "usage.models": "By model",
     "usage.days": "Last days (UTC)",
     "usage.all": "All",
+    "mlflow.open": "Open in MLflow",
 }

@@ -281,4 +281,7 @@ WORDS = {
     "usage.models": "Pe modele",
     "usage.days": "Ultimele zile (UTC)",
     "usage.all": "Toate",
+    "error.mlflow_port_taken": "Portul {port} este folosit, poate chiar de interfața MLflow. Opriți ce îl folosește sau dați lui PHI3_UI_MLFLOW_URL "
+    "alt port, de exemplu http://127.0.0.1:5002.",
+    "mlflow.open": "Deschide în MLflow",
 }
