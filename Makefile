@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: run setup test lint bench screenshot tutorials clean
+.PHONY: run setup mlflow-ui test lint bench screenshot tutorials clean
 
 # make run PRESET=phi-3-mini-4k
 export PHI3_UI_PRESET := $(or $(PRESET),$(PHI3_UI_PRESET))
@@ -12,6 +12,9 @@ run: .venv/installed ## start the app, setting the models up if the store has no
 
 setup: .venv/installed ## the same set-up without the page
 	$(BIN)/python -m phi3_ui setup
+
+mlflow-ui: .venv/installed ## MLflow's own UI on the same store, on port 5001 or that of PHI3_UI_MLFLOW_URL
+	$(BIN)/python -m phi3_ui mlflow-ui
 
 test: .venv/installed-dev lint ## lint, types, all tests
 	$(BIN)/python -m tests.browser

@@ -6,6 +6,8 @@ SENTENCES = {
     **STAGE_SENTENCES,
     "bad_setting": "The environment variable {name} cannot be {value}. Set it to {wanted}, then start again.",
     "port_taken": "Port {port} of {host} is in use. End what uses it, or set GRADIO_SERVER_PORT to another.",
+    "mlflow_port_taken": "Port {port} is in use, perhaps by MLflow's UI. End what uses it, or set PHI3_UI_MLFLOW_URL to another, such as "
+    "http://127.0.0.1:5002.",
     "no_model": "No model is picked. Pick one in the list above the chat.",
     "model_gone": "This model is no longer in the tracking store. Pick another one.",
     "load_failed": "{model} could not be loaded: {detail}. The details are in {log}; your next question tries again.",

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
+from urllib.parse import urlsplit
 
 from phi3_ui.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
+
+MLFLOW_UI_PORT = 5001  # MLflow's own default, 5000, is often another server's
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Settings:
     `preset_named`: PHI3_UI_PRESET was set, so its models are wanted even where the store has others. `device` is what
     ONNX models are fetched and built for. `manage`: visitors may add, promote and tag models. `max_answers` may run or wait
     for one model, each for `answer_seconds` at most; `cache_mb` is kept of the prompts that one has read (0: an eighth of
-    the memory). `logins` are those who may come in, with their passwords; empty: everybody may.
+    the memory). `logins` are those who may come in, with their passwords; empty: everybody may. `mlflow_url` is where a browser finds MLflow's own UI on this store, without a slash at its end; None: nowhere.
     """
 
     home: Path
@@ -39,6 +42,7 @@ class Settings:
     max_answers: int
     answer_seconds: int
     cache_mb: int
+    mlflow_url: str | None
     logins: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -77,6 +81,7 @@ class Settings:
             answer_seconds=_whole(env, "PHI3_UI_ANSWER_SECONDS", 600),
             cache_mb=_whole(env, "PHI3_UI_CACHE_MB", 0),
             logins=_logins(env),
+            mlflow_url=_mlflow_url(env, tracking_uri, here and "SPACE_ID" not in env),
         )
 
 
@@ -114,3 +119,29 @@ def _logins(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
             )
         found.append((name, password))
     return tuple(found)
+
+
+def _mlflow_url(env: Mapping[str, str], tracking_uri: str, here: bool) -> str | None:
+    """What PHI3_UI_MLFLOW_URL holds; else the tracking server; else, for a browser `here`, what `mlflow-ui` serves."""
+    if value := env.get("PHI3_UI_MLFLOW_URL"):
+        url = _web(value)
+        if url is None:
+            raise UserError("bad_setting", name="PHI3_UI_MLFLOW_URL", value=value, wanted="http://… or https://…")
+        return url
+    if tracking_uri.startswith(("http:", "https:")):
+        return _web(tracking_uri)
+    # A page that others open would send them to their own machine.
+    return f"http://127.0.0.1:{MLFLOW_UI_PORT}" if here and not tracking_uri.startswith("databricks") else None
+
+
+def _web(value: str) -> str | None:
+    """The URL of a page without its user and password, which links must not show; None if it is none."""
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+        return None
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"

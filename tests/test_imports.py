@@ -32,6 +32,8 @@ _WITHOUT_GRADIO_IN_UI = {
     "panels.py",
     "convert.py",
     "sessions.py",
+    "replay_view.py",
+    "usage_charts.py",
 }
 
 

@@ -27,6 +27,7 @@ def test_without_any_variable_the_app_runs_on_this_machine_for_one_person() -> N
         max_answers=32,
         answer_seconds=600,
         cache_mb=0,
+        mlflow_url="http://127.0.0.1:5001",
     )
     assert settings.logs == ROOT / "data" / "logs"
 
@@ -47,6 +48,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
             "PHI3_UI_MAX_ANSWERS": "4",
             "PHI3_UI_ANSWER_SECONDS": "30",
             "PHI3_UI_CACHE_MB": "500",
+            "PHI3_UI_MLFLOW_URL": "https://mlflow.example/ui/",
         }
     )
 
@@ -66,6 +68,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         max_answers=4,
         answer_seconds=30,
         cache_mb=500,
+        mlflow_url="https://mlflow.example/ui",
     )
 
 
@@ -99,7 +102,7 @@ def test_a_switch_that_is_neither_is_told(name: str) -> None:
 def test_variables_that_are_empty_are_as_if_unset() -> None:
     names = ["PHI3_UI_HOME", "MLFLOW_TRACKING_URI", "PHI3_UI_PRESET", "GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT"]
     names += ["PHI3_UI_MAX_LOADED_MODELS", "PHI3_UI_IDLE_SECONDS", "PHI3_UI_DEVICE", "PHI3_UI_MANAGE"]
-    names += ["PHI3_UI_OPEN_BROWSER"]
+    names += ["PHI3_UI_OPEN_BROWSER", "PHI3_UI_MLFLOW_URL"]
 
     assert Settings.read(dict.fromkeys(names, "")) == Settings.read({})
 
@@ -158,3 +161,29 @@ def test_a_login_that_is_none_is_refused_without_its_password(value: str) -> Non
 
     assert refused.value.code == "bad_setting"
     assert "PHI3_UI_LOGINS" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "url"),
+    [
+        ({"MLFLOW_TRACKING_URI": "http://mlflow.example:5000/"}, "http://mlflow.example:5000"),
+        ({"MLFLOW_TRACKING_URI": "https://me:secret@mlflow.example"}, "https://mlflow.example"),
+        ({"MLFLOW_TRACKING_URI": "http://[::1]:5000"}, "http://[::1]:5000"),
+        ({"MLFLOW_TRACKING_URI": "http://a", "PHI3_UI_MLFLOW_URL": "http://b:80"}, "http://b:80"),
+        ({"MLFLOW_TRACKING_URI": "postgresql://db/mlflow"}, "http://127.0.0.1:5001"),
+        ({"MLFLOW_TRACKING_URI": "databricks"}, None),
+        ({"GRADIO_SERVER_NAME": "0.0.0.0"}, None),
+        ({"SPACE_ID": "someone/space"}, None),
+        ({"SPACE_ID": "someone/space", "PHI3_UI_MLFLOW_URL": "https://mlflow.example"}, "https://mlflow.example"),
+    ],
+)
+def test_mlflows_ui_is_where_the_visitors_of_the_page_can_open_it(variables: dict[str, str], url: str | None) -> None:
+    assert Settings.read(variables).mlflow_url == url
+
+
+@pytest.mark.parametrize(
+    "value", ["5001", "localhost:5001", "javascript:alert(1)", "http://", "http://a:b", "http://a/?b"]
+)
+def test_an_mlflow_url_that_is_no_page_is_told(value: str) -> None:
+    with pytest.raises(UserError, match="PHI3_UI_MLFLOW_URL cannot be"):
+        Settings.read({"PHI3_UI_MLFLOW_URL": value})

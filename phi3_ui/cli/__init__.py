@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 
-from phi3_ui.cli import chat, evaluate, log, store
+from phi3_ui.cli import chat, evaluate, log, mlflow_ui, store
 from phi3_ui.cli.app import App
 from phi3_ui.errors import UserError
 from phi3_ui.settings import Settings
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     if sys.stdout is None:  # closed: what would be printed goes nowhere, and nothing else changes
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for group in (log, store, chat, evaluate):
+    for group in (log, store, chat, evaluate, mlflow_ui):
         group.add_to(commands)
     parsed, left = parser.parse_known_args(arguments)
     if getattr(parsed, "prompt", "") is None and len(left) == 1 and not left[0].startswith("-"):

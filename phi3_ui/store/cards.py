@@ -35,7 +35,7 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class RunCard:
-    """The run that logged a model; times in UTC."""
+    """The run that logged a model; times in UTC. `experiment` is a name."""
 
     run_id: str
     name: str
@@ -45,6 +45,7 @@ class RunCard:
     params: dict[str, str]
     metrics: dict[str, float]
     tags: dict[str, str]
+    experiment_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ class AliasCard:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """All that the page shows of a model. `signature` maps inputs, outputs and params to one line a field."""
+    """All that the page shows of a model. `signature` maps inputs, outputs and params to one line a field.
+
+    `experiment_id` is that of the logged model.
+    """
 
     entry: ModelEntry
     title: str
@@ -77,3 +81,4 @@ class ModelCard:
     signature: dict[str, tuple[str, ...]]
     run: RunCard | None
     versions: tuple[VersionCard, ...] = field(default=())
+    experiment_id: str = ""

@@ -105,6 +105,7 @@ class Catalogue:
                 signature=_signature(info),
                 run=self._run(entry.run_id) if entry.run_id else None,
                 versions=tuple(versions_of(self._mlflow, entry.model_id)),
+                experiment_id=self._mlflow.get_logged_model(entry.model_id).experiment_id,
             )
 
     def declared(self, entry: ModelEntry) -> Declared:
@@ -219,6 +220,7 @@ class Catalogue:
             params=dict(run.data.params),
             metrics=dict(run.data.metrics),
             tags={name: value for name, value in run.data.tags.items() if not name.startswith("mlflow.")},
+            experiment_id=run.info.experiment_id,
         )
 
 

@@ -62,6 +62,7 @@ def test_a_card_shows_run_versions_and_aliases(store: str) -> None:
     assert card.context_length == 100
     assert card.run is not None
     assert (card.run.name, card.run.experiment, card.run.metrics) == ("a run", "theirs", {"loss": 0.5})
+    assert card.run.experiment_id == card.experiment_id != ""
     assert sorted((v.name, v.version, v.aliases) for v in card.versions) == [
         ("their-chat", "1", ()),
         ("their-chat", "2", ("champion",)),

@@ -1,0 +1,107 @@
+"""Word differences: both texts come back whole, what is shared is found, and long texts take no seconds."""
+
+import random
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phi3_ui.chat import word_diff as module
+from phi3_ui.chat.word_diff import Piece, word_diff
+
+_texts = st.lists(st.sampled_from(["the", "cat", "sat", ".", ",", " ", "  ", "\n", "ă", "🙂", "<b>"]), max_size=30).map(
+    "".join
+) | st.text(max_size=30)
+
+
+def _side(pieces: list[Piece], kind: str) -> str:
+    return "".join(text for piece, text in pieces if piece in ("same", kind))
+
+
+def _check(left: str, right: str) -> list[Piece]:
+    pieces = word_diff(left, right)
+    assert _side(pieces, "only_left") == left
+    assert _side(pieces, "only_right") == right
+    assert all(text for _, text in pieces)
+    assert all(one != other for (one, _), (other, _) in pairwise(pieces))
+    return pieces
+
+
+@settings(deadline=None)
+@given(_texts, _texts)
+def test_the_pieces_give_both_texts_back(left: str, right: str) -> None:
+    _check(left, right)
+
+
+@settings(deadline=None)
+@given(_texts, _texts)
+def test_the_pieces_of_texts_compared_between_anchors_give_both_back_too(left: str, right: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_AT_ONCE", 2)
+        _check(left, right)
+
+
+@given(_texts)
+def test_a_text_is_the_same_as_itself(text: str) -> None:
+    assert word_diff(text, text) == ([("same", text)] if text else [])
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "pieces"),
+    [
+        ("", "new", [("only_right", "new")]),
+        ("old", "", [("only_left", "old")]),
+        (
+            "the cat sat",
+            "the dog sat",
+            [("same", "the"), ("only_left", " cat"), ("only_right", " dog"), ("same", " sat")],
+        ),
+        ("a b.", "a b!", [("same", "a b"), ("only_left", "."), ("only_right", "!")]),
+        ("a b", "a  b", [("same", "a"), ("only_left", " "), ("only_right", "  "), ("same", "b")]),
+        ("a b", "a b\n", [("same", "a b"), ("only_right", "\n")]),
+        ("one two three", "one three", [("same", "one"), ("only_left", " two"), ("same", " three")]),
+    ],
+)
+def test_only_what_differs_is_marked(left: str, right: str, pieces: list[Piece]) -> None:
+    assert word_diff(left, right) == pieces
+
+
+def _words(count: int, vocabulary: int, seed: int) -> list[str]:
+    draw = random.Random(seed)
+    return [f"w{draw.randrange(vocabulary)}" for _ in range(count)]
+
+
+def test_a_few_changes_in_a_long_text_are_found_alone() -> None:
+    words = [f"{word}-{at}" for at, word in enumerate(_words(10_000, 500, 1))]
+    changed = words.copy()
+    for at in (3, 5000, 5001, 9999):
+        changed[at] = "other"
+
+    pieces = _check(" ".join(words), " ".join(changed))
+
+    assert [text for kind, text in pieces if kind == "only_right"].count(" other") >= 2
+    assert len("".join(text for kind, text in pieces if kind != "same")) < 200
+
+
+_ODD = " ".join(f"x{at}" for at in range(10_000))
+_LONG = {
+    "one word again and again": ("a " * 10_000, "a " * 9_000 + "b " * 1_000),
+    "two texts of few words": (" ".join(_words(10_000, 50, 1)), " ".join(_words(10_000, 50, 2))),
+    "two texts of many words": (" ".join(_words(10_000, 5_000, 1)), " ".join(_words(10_000, 5_000, 2))),
+    "every second word another": (_ODD, " ".join(f"x{at // 2}" if at % 2 else f"y{at}" for at in range(10_000))),
+    "backwards": (_ODD, " ".join(f"x{at}" for at in reversed(range(10_000)))),
+    "signs only": ("." * 10_000, "!" * 5_000 + "." * 5_000),
+    "no space": ("a" * 60_000, "b" * 60_000),
+}
+
+
+@pytest.mark.parametrize("name", _LONG)
+def test_texts_of_ten_thousand_words_take_no_seconds(name: str) -> None:
+    left, right = _LONG[name]
+    started = time.thread_time()  # what others compute meanwhile is not counted
+
+    _check(left, right)
+
+    assert time.thread_time() - started < 1.5
