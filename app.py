@@ -16,8 +16,10 @@ from phi3_ui.setup import Setup
 from phi3_ui.store.catalogue import Catalogue
 from phi3_ui.store.history import History
 from phi3_ui.store.kept_turn import Keeper
+from phi3_ui.store.links import MlflowUi
 from phi3_ui.store.telemetry import Recorder
 from phi3_ui.ui.console import show_setup
+from phi3_ui.ui.mlflow_links import MlflowLinks
 from phi3_ui.ui.sessions import Sessions
 
 _STOP_SECONDS = 3.0  # for each answer under way when the app is told to end
@@ -37,7 +39,7 @@ def main() -> None:
     experiment_id = cache(Store(settings.tracking_uri, settings.artifacts).experiment_id)
     recorder = Recorder(settings.tracking_uri, experiment_id, settings.home / "journal")
     keeper = Keeper(recorder, History(settings.tracking_uri, experiment_id, recorder), __version__)
-    sessions = Sessions()
+    sessions, mlflow = Sessions(), MlflowLinks(MlflowUi(settings.mlflow_url), experiment_id)
     # The other way round: what is being answered is stopped and kept, then the models end, then the store gets what is left.
     atexit.register(recorder.close)
     atexit.register(pool.close)
@@ -52,7 +54,7 @@ def main() -> None:
     gc.enable()
     setup.start()
     try:
-        launch(settings, catalogue, pool, setup, keeper, sessions)
+        launch(settings, catalogue, pool, setup, keeper, sessions, mlflow)
     except UserError as error:
         sys.exit(str(error))
 

@@ -56,6 +56,7 @@ SENTENCES = {
     "the app is closed.",
     "nothing_to_export": "There is no chat to save yet. Ask something first.",
     "cannot_reproduce": "What was asked here is not known well enough to ask it again. Use Retry to answer it once more.",
+    "nothing_to_replay": "There is nothing to ask again here. Open a chat, or ask something first.",
     "answering": "This chat is being answered. Stop the answer or wait for its end, then try again.",
     "no_such_chat": "This chat is not there any more. Open another one, or start a new one.",
     "no_such_turn": "This message is not in the chat that is shown. Open its chat, then try again.",

@@ -72,4 +72,4 @@ class KeptTurn:
 
     def discard(self) -> None:
         """Its conversation was deleted meanwhile."""
-        self._part.discard()
+        self._keeper.recorder.discard(self._part, self._record)

@@ -43,6 +43,7 @@ class Recorder:
         self._tracking_uri = tracking_uri
         self._experiment_id = experiment_id
         self._journal = Journal(folder, limit)
+        self._open = set[str]()  # the turns under way
         self._failures: dict[int, int] = {}
         self._unwritten: UserError | None = None
         self._wake = threading.Condition()
@@ -60,12 +61,20 @@ class Recorder:
         return self._unwritten
 
     def begin(self, record: Record) -> Part:
-        """A question was asked. The Part takes the answer's words as they come, then goes to `end`."""
+        """A question was asked. The Part takes the answer's words as they come, then goes to `end` or `discard`."""
+        self._open.add(record.turn.id)
         return self._journal.begin(record)
 
     def end(self, part: Part, record: Record) -> None:
         """A turn has ended. When this returns it is safe on disk."""
         part.end(record)
+        self._open.discard(record.turn.id)
+        self._tell()
+
+    def discard(self, part: Part, record: Record) -> None:
+        """A turn has ended that is not wanted any more."""
+        part.discard()
+        self._open.discard(record.turn.id)
         self._tell()
 
     def put(self, *ops: Op) -> None:
@@ -118,7 +127,10 @@ class Recorder:
             self._wake.notify_all()
 
     def _due(self, op: Op) -> bool:
-        return not isinstance(op, Delete) or self._closing or op.due <= time.time()
+        if isinstance(op, Delete):
+            return self._closing or op.due <= time.time()
+        # There is nothing to mark yet where the turn is not recorded.
+        return not isinstance(op, Mark | Rate) or op.turn_id not in self._open
 
     def _run(self) -> None:
         pause = _RETRY_FIRST
@@ -149,7 +161,8 @@ class Recorder:
         """Try all that is due once, in order; False if something is left."""
         self._journal.rewrite()
         held = set[str]()  # conversations of which something failed: what comes after it waits
-        for number, op in self._journal.waiting():
+        # Turns first: what is said of one may have come before its end.
+        for number, op in sorted(self._journal.waiting(), key=lambda one: not isinstance(one[1], Record)):
             if not self._due(op) or op.conversation in held:
                 continue
             try:
@@ -202,7 +215,9 @@ class Recorder:
                     self._rate(person, traces.trace_id_of(turn_id), feedback)
             case Mark(_, _, turn_id, key, value):
                 with _unless_gone():
-                    self._client.set_trace_tag(traces.trace_id_of(turn_id), key, value)
+                    trace_id = traces.trace_id_of(turn_id)
+                    self._client.get_trace_info(trace_id)
+                    self._client.set_trace_tag(trace_id, key, value)
             case Delete(person, conversation):
                 self._delete(person, conversation)
 

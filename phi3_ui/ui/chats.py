@@ -13,6 +13,7 @@ from phi3_ui.ui.acts import act
 from phi3_ui.ui.chat_list import chat_list
 from phi3_ui.ui.convert import chatbot_messages
 from phi3_ui.ui.i18n import tr, tr_error
+from phi3_ui.ui.mlflow_links import MlflowLinks
 from phi3_ui.ui.page import Page, Updates
 from phi3_ui.ui.picking import Picking
 from phi3_ui.ui.sessions import Chat, Session
@@ -21,11 +22,12 @@ _MORE = 200  # chats
 
 
 class Chats:
-    def __init__(self, page: Page, keeper: Keeper, models: Picking) -> None:
+    def __init__(self, page: Page, keeper: Keeper, models: Picking, mlflow: MlflowLinks) -> None:
         self._page = page
         self._keeper = keeper
         self._history = keeper.history
         self._models = models
+        self._mlflow = mlflow
         # By name, what the buttons of acts.py ask for, given their value and words.
         self.acts: dict[str, Callable[[Session, str, str], Updates]] = {
             "open": self._open,
@@ -60,15 +62,20 @@ class Chats:
             **self.buttons(chat.running is not None),
             **self._editing(session),
             page.comment_group: gr.Group(visible=False),
+            page.replay_view: gr.Column(visible=False),
             page.warning: self._warning(session),
         }
 
     def drawn(self, session: Session) -> Updates:
         chat = session.current
-        return {self._page.chatbot: chatbot_messages(session.language, chat.conversation, chat.state)}
+        language, link = session.language, self._mlflow.of_turn
+        messages = chatbot_messages(language, chat.conversation, chat.state, lambda turn: link(language, turn.id))
+        return {self._page.chatbot: messages}
 
     def usage(self, session: Session) -> Updates:
-        return {self._page.usage: panels.usage_panel(session.language, session.current.conversation)}
+        language, chat = session.language, session.current
+        link = self._mlflow.of_chat(language, chat.id) if chat.conversation.tree else ""
+        return {self._page.usage: panels.usage_panel(language, chat.conversation) + link}
 
     def listed(self, session: Session) -> Updates:
         found = self._history.conversations(session.person, session.query)

@@ -1,6 +1,7 @@
 """Conversations → what Gradio's Chatbot draws."""
 
 import html
+from collections.abc import Callable
 
 from phi3_ui.chat.conversation import Answer, Conversation, Turn
 from phi3_ui.chat.service import TurnState
@@ -12,8 +13,16 @@ from phi3_ui.ui.markdown import display
 ChatbotMessage = dict[str, str]
 
 
-def chatbot_messages(language: str, conversation: Conversation, state: TurnState | None = None) -> list[ChatbotMessage]:
-    """All messages, an answer's followed by its caption; `state` is the turn under way, if there is one."""
+def chatbot_messages(
+    language: str,
+    conversation: Conversation,
+    state: TurnState | None = None,
+    link: Callable[[Turn], str] = lambda _: "",
+) -> list[ChatbotMessage]:
+    """All messages, an answer's followed by its caption and its buttons.
+
+    `state` is the turn under way, if there is one; `link` gives the HTML of a link to an answered turn's trace, or nothing.
+    """
     messages: list[ChatbotMessage] = []
     first_seen = conversation.first_seen
     for at, turn in enumerate(conversation.turns):
@@ -25,7 +34,7 @@ def chatbot_messages(language: str, conversation: Conversation, state: TurnState
         messages.append({"role": "user", "content": display(turn.question)})
         if turn.answer:
             last = at == len(conversation.turns) - 1
-            messages += _answer(language, turn.answer, _acts(language, conversation, turn, last))
+            messages += _answer(language, turn.answer, _acts(language, conversation, turn, last, link(turn)))
         elif state:
             messages.append(
                 {"role": "assistant", "content": display(state.text) if state.text else _waiting(language, state)}
@@ -43,7 +52,7 @@ def _answer(language: str, answer: Answer, acts: str) -> list[ChatbotMessage]:
     return [*text, {"role": "assistant", "content": caption + acts}]
 
 
-def _acts(language: str, conversation: Conversation, turn: Turn, last: bool) -> str:
+def _acts(language: str, conversation: Conversation, turn: Turn, last: bool, link: str) -> str:
     """What can be done to a turn: its versions, and the buttons below its answer."""
     versions = conversation.versions(turn.id)
     at = versions.index(turn.id)
@@ -61,7 +70,7 @@ def _acts(language: str, conversation: Conversation, turn: Turn, last: bool) -> 
     for name in names:
         words = tr(language, f"acts.{name}")
         parts.append(act(name, turn.id, f"✓ {words}" if name == given else words, tr(language, f"acts.{name}.title")))
-    return f'<span class="phi3-acts">{"".join(parts)}</span>'
+    return f'<span class="phi3-acts">{"".join(parts)}{link}</span>'
 
 
 def _figures(language: str, answer: Answer) -> str:

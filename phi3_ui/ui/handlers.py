@@ -8,7 +8,6 @@ from typing import Any
 import gradio as gr
 
 from phi3_ui.chat.conversation import Asked, Conversation
-from phi3_ui.chat.service import RunningTurn
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
 from phi3_ui.host.pool import Pool
@@ -18,11 +17,13 @@ from phi3_ui.store.cards import ModelEntry
 from phi3_ui.store.catalogue import Catalogue
 from phi3_ui.store.kept_turn import Keeper
 from phi3_ui.ui import panels
+from phi3_ui.ui.asking import Asking
 from phi3_ui.ui.chats import Chats
 from phi3_ui.ui.i18n import language_of, tr, tr_error
+from phi3_ui.ui.mlflow_links import MlflowLinks
 from phi3_ui.ui.page import Page, Updates
 from phi3_ui.ui.picking import Picking
-from phi3_ui.ui.sessions import Chat, Session, Sessions
+from phi3_ui.ui.sessions import Session, Sessions
 
 # Seconds between drawings of an answer; its first words and its end are drawn at once. Each drawing costs the server
 # and the browser time that grows with the chat, and where they share few cores with the model it costs tokens: see
@@ -42,15 +43,15 @@ class Handlers:
         setup: Setup,
         keeper: Keeper,
         sessions: Sessions,
+        mlflow: MlflowLinks,
     ) -> None:
-        self.models = Picking(page, settings, catalogue, pool, self.session)
-        self.chats = Chats(page, keeper, self.models)
+        self.models = Picking(page, settings, catalogue, pool, self.session, mlflow)
+        self.chats = Chats(page, keeper, self.models, mlflow)
+        self.asking = Asking(settings, pool, keeper, self.models)
         self._page = page
-        self._settings = settings
         self._catalogue = catalogue
-        self._pool = pool
         self._setup = setup
-        self._keeper = keeper
+        self._mlflow = mlflow
         self._sessions = sessions
 
     # Set-up
@@ -181,7 +182,7 @@ class Handlers:
             return
         template = session.templates.get(entry.model_id) or entry.template
         conversation = asked(Asked(time.time(), entry.model_id, system, params, template))
-        turn = self._start(session, chat, entry, conversation)
+        turn = self.asking.start(session, chat, entry, conversation)
         yield {
             **({page.message: ""} if clear else {}),
             **self.chats.drawn(session),
@@ -202,24 +203,6 @@ class Handlers:
         if session.entry and session.entry.model_id == key:
             return session.entry
         return self._catalogue.find(key)
-
-    def _start(self, session: Session, chat: Chat, entry: ModelEntry, conversation: Conversation) -> RunningTurn:
-        turn, label = conversation.turns[-1], panels.answer_label(session.language, entry)
-        assert turn.asked
-        chat.conversation, chat.editing = conversation, None
-        kept = self._keeper.begin(session.person, chat.id, conversation, label)
-        chat.running = RunningTurn(
-            conversation,
-            lambda: self._pool.model(self.models.spec(entry)),
-            label,
-            turn.asked.system,
-            turn.asked.params,
-            lambda answer: chat.keep(turn.id, kept, answer),
-            turn.asked.template,
-            self._settings.answer_seconds,
-            kept.text,
-        )
-        return chat.running.start()
 
     def stop(self, request: gr.Request) -> None:
         """Stop the answer of the shown chat; its last words are drawn by the event that asked."""
@@ -252,7 +235,13 @@ class Handlers:
     def status(self, request: gr.Request) -> Updates:
         """What changes by itself: how the model is, whether chats can be kept, the deletion that may be taken back."""
         session = self.session(request)
-        return {**self.models.status_of(session), **self.chats.refreshed(session)}
+        updates = {**self.models.status_of(session), **self.chats.refreshed(session)}
+        if session.linked != (linked := self._mlflow.base is not None):
+            session.linked = linked
+            updates |= {**self.models.card_of(session), **self.chats.usage(session)}
+            if not session.current.running:
+                updates |= self.chats.drawn(session)
+        return updates
 
     def leave(self, request: gr.Request) -> None:
         self._sessions.close(str(request.session_hash))

@@ -12,10 +12,13 @@ from phi3_ui.setup import Setup
 from phi3_ui.store.catalogue import Catalogue
 from phi3_ui.store.kept_turn import Keeper
 from phi3_ui.ui.layout import build_ui
+from phi3_ui.ui.mlflow_links import MlflowLinks
+from phi3_ui.ui.replay_view import REPLAY_CSS
 from phi3_ui.ui.security import SecurityHeaders
 from phi3_ui.ui.sessions import Sessions
 from phi3_ui.ui.texts import I18N
 from phi3_ui.ui.theme import CSS, theme
+from phi3_ui.ui.usage_plots import PLOT_CSS
 
 _THREADS = 100  # each answer that streams holds one while it waits for its next words
 
@@ -27,12 +30,13 @@ def launch(
     setup: Setup,
     keeper: Keeper,
     sessions: Sessions,
+    mlflow: MlflowLinks,
     block: bool = True,
 ) -> gr.Blocks:
     """Serve until the process is told to end (or, without `block`, until `close()`). UserError: port_taken."""
     if settings.server_port and not _free(settings.server_name, settings.server_port):
         raise UserError("port_taken", port=settings.server_port, host=settings.server_name)
-    blocks = build_ui(settings, catalogue, pool, setup, keeper, sessions)
+    blocks = build_ui(settings, catalogue, pool, setup, keeper, sessions, mlflow)
     blocks.queue(api_open=True)
     blocks.launch(
         server_name=settings.server_name,
@@ -40,7 +44,7 @@ def launch(
         inbrowser=settings.open_browser,
         prevent_thread_lock=not block,
         theme=theme(),
-        css=CSS,
+        css=CSS + PLOT_CSS + REPLAY_CSS,
         i18n=I18N,
         max_threads=_THREADS,
         share=False,

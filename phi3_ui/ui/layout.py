@@ -13,18 +13,28 @@ from phi3_ui.ui.handlers import Handlers
 from phi3_ui.ui.i18n import TEXTS
 from phi3_ui.ui.manage import ManageHandlers
 from phi3_ui.ui.manage_layout import manage_panels, parameter_controls, wire_manage
+from phi3_ui.ui.mlflow_links import MlflowLinks
 from phi3_ui.ui.page import Page
+from phi3_ui.ui.replaying import Replaying
 from phi3_ui.ui.sessions import Sessions
 from phi3_ui.ui.sharing import DOWNLOAD_JS, Sharing
 from phi3_ui.ui.texts import I18N
 from phi3_ui.ui.theme import SHUT_DRAWERS, WHO
+from phi3_ui.ui.usage_over_time import UsageOverTime
+from phi3_ui.ui.usage_plots import chat_plots, model_plots
 
 _SETUP_EVERY = 0.5  # seconds
 _STATUS_EVERY = 5.0
 
 
 def build_ui(
-    settings: Settings, catalogue: Catalogue, pool: Pool, setup: Setup, keeper: Keeper, sessions: Sessions
+    settings: Settings,
+    catalogue: Catalogue,
+    pool: Pool,
+    setup: Setup,
+    keeper: Keeper,
+    sessions: Sessions,
+    mlflow: MlflowLinks,
 ) -> gr.Blocks:
     """The page over its collaborators; the caller launches it."""
     t = I18N
@@ -47,6 +57,7 @@ def build_ui(
                 upload = gr.UploadButton(
                     t("share.import"), file_types=[".json", ".zip"], size="sm", elem_id="phi3-import"
                 )
+            replay = gr.Button(t("replay"), size="sm", elem_id="phi3-replay-ask")
             download = gr.HTML(html_template="", visible="hidden", js_on_load=DOWNLOAD_JS)
 
         with gr.Column(elem_id="phi3-setup-view") as setup_view:
@@ -96,6 +107,13 @@ def build_ui(
                 send = gr.Button(t("send"), variant="primary", scale=0, elem_id="phi3-send")
                 stop = gr.Button(t("stop"), variant="stop", scale=0, visible=False, elem_id="phi3-stop")
 
+            with gr.Column(visible=False, elem_id="phi3-replay") as replay_view:
+                with gr.Row():
+                    replay_back = gr.Button(t("replay.back"), size="sm", scale=0, min_width=140)
+                    replay_stop = gr.Button(t("stop"), variant="stop", size="sm", scale=0, min_width=80, visible=False)
+                replay_note = gr.HTML()
+                replay_html = gr.HTML()
+
         with gr.Sidebar(label=t("model"), position="right", width=340, elem_id="phi3-right"):
             status = gr.HTML(elem_id="phi3-status")
             with gr.Row():
@@ -105,6 +123,9 @@ def build_ui(
                 snippet = gr.Code(label=t("reproduce.label"), language="python", interactive=False, max_lines=20)
             with gr.Accordion(t("usage"), open=True):
                 usage = gr.HTML(elem_id="phi3-usage")
+            with gr.Accordion(t("usage.over_time"), open=False, elem_id="phi3-over-time") as over_time:
+                totals = gr.HTML()
+                of_chat, of_all = chat_plots(), model_plots()
             template = gr.Dropdown(
                 choices=[(words.title, key) for key, words in TEMPLATES.items()],
                 value=None,
@@ -138,6 +159,10 @@ def build_ui(
             controls=controls,
             status=status,
             unload=unload,
+            replay_view=replay_view,
+            replay_html=replay_html,
+            replay_note=replay_note,
+            replay_stop=replay_stop,
             chatbot=chatbot,
             context=context,
             editing=editing,
@@ -154,20 +179,25 @@ def build_ui(
             download=download,
             upload=upload,
         )
-        handlers = Handlers(page, settings, catalogue, pool, setup, keeper, sessions)
+        handlers = Handlers(page, settings, catalogue, pool, setup, keeper, sessions, mlflow)
         models = handlers.models
 
         quiet = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
         model_outputs = [status, unload]
         card_outputs = [card, relog, template, *controls.values()]
-        chat_outputs = [chatbot, usage, context, chats, send, stop, warning, editing, comment_group]
+        chat_outputs = [chatbot, usage, context, chats, send, stop, warning, editing, comment_group, replay_view]
         ready_outputs = [setup_view, setup_panel, retry_setup, chat_view, ticker, picker, status, *chat_outputs]
 
         blocks.load(None, None, None, js=SHUT_DRAWERS)
         gr.on([blocks.load, ticker.tick], handlers.tick, who, ready_outputs, js=WHO, **quiet)
         retry_setup.click(handlers.retry_setup, who, ready_outputs, js=WHO, **quiet)
         refresh.click(models.list_models, None, [picker, status], **quiet)
-        status_ticker.tick(handlers.status, None, [*model_outputs, warning, chats], **quiet)
+        status_ticker.tick(
+            handlers.status,
+            None,
+            [*model_outputs, *card_outputs, warning, chats, usage, chatbot],
+            **quiet,
+        )
         unload.click(models.unload, None, model_outputs, **quiet)
         picker.change(
             models.pick,
@@ -198,8 +228,14 @@ def build_ui(
             trigger_mode="multiple",
             api_visibility="private",
         )
+        charts = UsageOverTime(keeper.history, of_chat, of_all, totals, handlers.session)
+        chart_outputs = [totals, *of_chat.all, *of_all.all]
+        drawing = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+        over_time.expand(charts.open, None, chart_outputs, **drawing)
+        over_time.collapse(charts.close, None, None, **quiet)
         for ended in (asked, acted):
-            ended.then(handlers.after_turn, None, [usage, context, chats, *model_outputs], **quiet)
+            after = ended.then(handlers.after_turn, None, [usage, context, chats, *model_outputs], **quiet)
+            after.then(charts.refresh, None, chart_outputs, **drawing)
         stop.click(handlers.stop, None, None, **quiet)
         new_chat.click(handlers.new_chat, None, chat_outputs, **quiet)
         search.change(handlers.search, search, chats, trigger_mode="always_last", **quiet)
@@ -214,6 +250,10 @@ def build_ui(
         upload.upload(
             sharing.read, upload, [upload, download, *chat_outputs], show_progress="minimal", api_visibility="private"
         )
+        replaying = Replaying(page, catalogue, keeper.history, handlers.asking, handlers.chats, handlers.session)
+        replay.click(replaying.replay, picker, [replay_view, replay_html, replay_note, replay_stop, chats], **drawing)
+        replay_stop.click(replaying.stop, None, None, **quiet)
+        replay_back.click(replaying.back, None, replay_view, **quiet)
         managing = ManageHandlers(manage.page, settings, catalogue, handlers.session, models.shown_model)
         wire_manage(manage, managing, [picker, status, *card_outputs])
         blocks.unload(handlers.leave)

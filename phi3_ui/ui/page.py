@@ -23,6 +23,10 @@ class Page:
     controls: Mapping[str, Any]  # by the name of the field of GenerationParams that each sets
     status: gr.HTML
     unload: gr.Button
+    replay_view: gr.Column
+    replay_html: gr.HTML
+    replay_note: gr.HTML
+    replay_stop: gr.Button
     chatbot: gr.Chatbot
     context: gr.HTML
     editing: gr.HTML

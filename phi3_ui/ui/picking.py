@@ -15,6 +15,7 @@ from phi3_ui.store.catalogue import Catalogue, ModelEntry
 from phi3_ui.store.doctor import examine
 from phi3_ui.ui import panels
 from phi3_ui.ui.i18n import tr, tr_error
+from phi3_ui.ui.mlflow_links import MlflowLinks
 from phi3_ui.ui.page import Page, Updates
 from phi3_ui.ui.sessions import Session
 
@@ -26,13 +27,20 @@ _LOOK_EVERY = 0.5  # seconds between looks at a model that loads
 
 class Picking:
     def __init__(
-        self, page: Page, settings: Settings, catalogue: Catalogue, pool: Pool, session: Callable[[gr.Request], Session]
+        self,
+        page: Page,
+        settings: Settings,
+        catalogue: Catalogue,
+        pool: Pool,
+        session: Callable[[gr.Request], Session],
+        mlflow: MlflowLinks,
     ) -> None:
         self._page = page
         self._settings = settings
         self._catalogue = catalogue
         self._pool = pool
         self._session = session
+        self._mlflow = mlflow
 
     def list_models(self, request: gr.Request) -> Updates:
         """The picker's choices as the store has them now; what is picked stays picked while it is there."""
@@ -97,10 +105,17 @@ class Picking:
         diagnosis = examine(self._catalogue.tracking_uri, entry.model_id)
         template = session.templates.get(entry.model_id) or entry.template
         return {
-            page.card: panels.card_panel(language, card, diagnosis),
+            page.card: self._mlflow.of_card(language, card) + panels.card_panel(language, card, diagnosis),
             page.relog: gr.Button(visible=diagnosis.ours and diagnosis.severity != "ok"),
             page.template: gr.Dropdown(visible=entry.needs_template, value=template),
         }
+
+    def card_of(self, session: Session) -> Updates:
+        """The picked model's card once more; nothing where the store does not answer."""
+        try:
+            return self._card(session, session.entry) if session.entry else {}
+        except UserError:
+            return {}
 
     def _controls(self, session: Session, entry: ModelEntry) -> Updates:
         """Those that this model takes and the last one did not, or the other way round.

@@ -50,7 +50,9 @@ class Session:
 
     `templates` are those picked here, by model id; `promotion` waits to be confirmed: name, version, alias;
     `off` names the controls that are shown as off; `removed` is the chat whose deletion may be taken back, with its title;
-    `rated` is the turn whose feedback may be given a comment; `listed` is how many chats are listed.
+    `rated` is the turn whose feedback may be given a comment; `listed` is how many chats are listed;
+    `replay` is the chat that is made by asking another's questions again, while it is; `charts`: those of usage are open;
+    `linked`: what is shown has links into MLflow.
     """
 
     language: str
@@ -65,6 +67,9 @@ class Session:
     listed: int = 100
     removed: tuple[str, str] | None = None
     rated: str | None = None
+    replay: Chat | None = None
+    charts: bool = False
+    linked: bool = False
     chats: list[Chat] = field(default_factory=lambda: [Chat()])
     current: Chat = field(init=False)
 
@@ -90,8 +95,18 @@ class Session:
         self.chats = [chat, *(other for other in self.chats if other is not chat)]
         self.chats = [*self.chats[:_HELD], *(other for other in self.chats[_HELD:] if other.running)]
 
+    def add(self, chat: Chat) -> None:
+        """Hold it behind the one that is shown."""
+        shown = self.current
+        self.show(chat)
+        self.show(shown)
+
     def held(self, conversation: str) -> Chat | None:
         return next((chat for chat in self.chats if chat.id == conversation), None)
+
+    def running(self) -> list[RunningTurn]:
+        chats = [*self.chats, *([self.replay] if self.replay else [])]
+        return [chat.running for chat in chats if chat.running]
 
     def forget(self, conversation: str) -> None:
         """Its chat was deleted: stop it, and show another."""
@@ -130,14 +145,13 @@ class Sessions:
         with self._lock:
             gone = [self._sessions.pop(held) for held in [*self._sessions] if held[0] == key]
         for session in gone:
-            for chat in session.chats:
-                if chat.running:
-                    chat.running.stop()
+            for turn in session.running():
+                turn.stop()
 
     def stop_all(self, seconds: float) -> None:
         """The app ends: stop every answer, and give each the time to be kept."""
         with self._lock:
-            running = [chat.running for session in self._sessions.values() for chat in session.chats if chat.running]
+            running = [turn for session in self._sessions.values() for turn in session.running()]
         for turn in running:
             turn.stop()
         for turn in running:

@@ -62,7 +62,7 @@ footer { display: none !important; }
 @media (max-width: 1000px) { .sidebar:not([data-settled]) { visibility: hidden; } }
 
 /* The chat takes what height there is and keeps its place while it streams. */
-#phi3-main { height: 100dvh; max-width: var(--phi3-reading); margin: 0 auto; padding: var(--phi3-gap) 1rem; flex-wrap: nowrap; }
+#phi3-main { position: relative; height: 100dvh; max-width: var(--phi3-reading); margin: 0 auto; padding: var(--phi3-gap) 1rem; flex-wrap: nowrap; }
 #phi3-chat { flex: 1 1 auto !important; min-height: 8rem; height: auto !important; border: 0; }
 @media (max-width: 1000px) { #phi3-pick { padding: 0 2rem; } }
 #phi3-picker input { text-overflow: ellipsis; }
@@ -140,5 +140,9 @@ footer { display: none !important; }
 #phi3-warning, #phi3-editing { flex: 0 0 auto !important; min-height: 0; padding: 0; }
 #phi3-warning p, #phi3-editing p { font-size: var(--phi3-small); margin: 0; }
 #phi3-comment { flex: 0 0 auto; }
+.phi3-acts a { color: inherit; padding: 0.1rem 0.35rem; }
+
+/* A replay covers the chat until it is put away. */
+#phi3-replay { position: absolute; inset: 0; z-index: 100; overflow-y: auto; padding: var(--phi3-gap) 1rem; background: var(--background-fill-primary); flex-wrap: nowrap; }
 :is(#phi3-warning, #phi3-editing):not(:has(p)) { display: none; }
 """

@@ -335,4 +335,15 @@ WORDS = {
     "error.mlflow_port_taken": "Portul {port} este folosit, poate chiar de interfața MLflow. Opriți ce îl folosește sau dați lui PHI3_UI_MLFLOW_URL "
     "alt port, de exemplu http://127.0.0.1:5002.",
     "mlflow.open": "Deschide în MLflow",
+    "usage.over_time": "Utilizarea în timp",
+    "mlflow.trace": "Trace-ul acestui răspuns în MLflow",
+    "mlflow.chat": "Această conversație în MLflow",
+    "mlflow.model": "model",
+    "mlflow.run": "rulare",
+    "replay": "Reia conversația cu modelul ales",
+    "replay.back": "Înapoi la conversație",
+    "replay.title": "{title} · din nou cu {model}",
+    "replay.progress": "Se întreabă {model}: întrebarea {turn} din {turns}",
+    "replay.done": "S-a întrebat din nou {model}. S-a păstrat ca o conversație separată.",
+    "error.nothing_to_replay": "Nu este nimic de întrebat din nou aici. Deschideți o conversație sau întrebați ceva mai întâi.",
 }

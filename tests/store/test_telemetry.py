@@ -159,6 +159,29 @@ def test_feedback_is_an_assessment_that_changes_and_goes(uri: str, recorder: Rec
     assert assessments() == []
 
 
+def test_what_is_said_of_a_turn_under_way_waits_for_its_end(uri: str, recorder: Recorder) -> None:
+    conversation, talk = new_id(), ask(Conversation(), "Hi").answered(answer("Hello"))
+    part = recorder.begin(replace(record(conversation, talk), turn=unanswered(talk)))
+
+    recorder.put(Mark(ME, conversation, talk.turns[0].id, "phi3_ui.title", "A name"))
+    assert recorder.flush(_LIMIT)
+    assert stored(uri) == []
+    recorder.end(part, record(conversation, talk))
+
+    assert recorder.flush(_LIMIT)
+    assert stored(uri)[0].info.tags["phi3_ui.title"] == "A name"
+    assert recorder.warning is None
+
+
+def test_what_is_said_of_a_turn_that_is_gone_is_forgotten(uri: str, recorder: Recorder) -> None:
+    recorder.put(Mark(ME, new_id(), new_id(), "phi3_ui.title", "x"))
+    recorder.rate(ME, new_id(), new_id(), Feedback(True))
+
+    assert recorder.flush(_LIMIT)
+    assert recorder.warning is None
+    assert recorder.waiting(ME) == []
+
+
 def test_a_deleted_conversation_leaves_nothing_in_the_store(uri: str, recorder: Recorder, tmp_path: Path) -> None:
     gone, stays = new_id(), new_id()
     for conversation in (gone, stays):
@@ -324,6 +347,7 @@ def test_what_the_store_refuses_for_itself_does_not_hold_up_the_rest(
     talk = ask(Conversation(), "Hi").answered(answer("Hello"))
     say(recorder, bad, talk)
 
+    assert recorder.flush(_LIMIT)
     recorder.put(Mark(ME, bad, talk.turns[0].id, "k" * 3000, "v"), Mark(ME, bad, talk.turns[0].id, "after", "v"))
     say(recorder, good, ask(Conversation(), "Hi").answered(answer("Hello")))
 
