@@ -14,7 +14,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from bench import llama, logging, paths, people, startup, stopping, store, streams, switching, tuning, turns
+from bench import history, llama, logging, paths, people, startup, stopping, store, streams, switching, tuning, turns
 from bench.rows import Bench, print_rows
 from phi3_ui.host.wire import ModelSpec
 from phi3_ui.settings import Settings
@@ -36,6 +36,7 @@ ROWS = {
     "startup": startup.rows,
     "store": store.rows,
     "switching": switching.rows,
+    "history": history.rows,
 }
 AIMS = {"pyfunc": 0.98, "process": 0.98, "gradio_client": 0.97, "browser": 0.93}
 

@@ -26,6 +26,7 @@ from phi3_ui.store.telemetry import Recorder
 _PAGE = 500
 _PEOPLE = 64  # whose lists are held at once
 _FRESH = 3.0  # seconds that a list is good for without a look at the store
+_PATIENCE = 0.3  # seconds that the very first list of a person is waited for; it goes on growing after that
 _UNDO = 8.0  # seconds in which a deletion may be taken back
 
 logger = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ class _Person:
         self.gone: set[str] = set()  # deleted here, whatever the store still says
         self.looked = 0.0
         self.looking = False
+        self.some = threading.Event()  # the newest were read
         self.whole = threading.Event()  # all of the store was read
         self.error: UserError | None = None
 
@@ -249,7 +251,7 @@ class History:
                 self._people.move_to_end(person)
                 first = False
         if first:
-            held.whole.wait(0.2)
+            held.some.wait(_PATIENCE)
         elif held.whole.is_set() and not held.looking and time.monotonic() - held.looked > _FRESH:
             held.looking = True  # nobody waits for a store that may be slow; the next look at the list has it
             threading.Thread(target=self._look, args=(person, held), name="history", daemon=True).start()
@@ -260,12 +262,15 @@ class History:
         try:
             long = list[str]()
             with answering(self._tracking_uri):
-                for trace in self._pages(_of(person), include_spans=False):
+                for at, trace in enumerate(self._pages(_of(person), include_spans=False)):
                     with held.lock:
                         held.add(trace.info)
+                    if at + 1 == _PAGE:
+                        held.some.set()
                     if _is_cut(trace.info):
                         long.append(trace.info.trace_id)
                 held.looked = time.monotonic()
+                held.some.set()
                 held.whole.set()
                 for trace_id in long:
                     self._read_text(held, trace_id)

@@ -1,0 +1,172 @@
+"""10,000 turns of one person in the store: how fast chats are listed and searched, and what keeping a turn costs its answer."""
+
+import random
+import sqlite3
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+from bench.rows import Bench, Row
+from phi3_ui.chat.conversation import Answer, Asked, Conversation, new_id
+from phi3_ui.chat.types import Timings, Usage
+from phi3_ui.store.history import History
+from phi3_ui.store.kept_turn import Keeper
+from phi3_ui.store.telemetry import Recorder
+
+_CHATS, _TURNS, _TOKENS = 500, 20, 200
+_ME = "visitor-bench"
+_TABLES = {
+    "trace_info": "request_id",
+    "trace_tags": "request_id",
+    "trace_request_metadata": "request_id",
+    "spans": "trace_id",
+}
+_WORDS = [
+    "the",
+    "sea",
+    "ship",
+    "moon",
+    "apple",
+    "house",
+    "river",
+    "mountain",
+    "blue",
+    "green",
+    "happy",
+    "salt",
+    "under",
+    "over",
+    "never",
+]
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    folder = bench.temporary / "chats"
+    folder.mkdir()
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    experiment = MlflowClient(uri).create_experiment("chats", artifact_location=folder.as_uri())
+    recorder = Recorder(uri, lambda: experiment, folder / "journal")
+    history = History(uri, lambda: experiment, recorder)
+    keeper = Keeper(recorder, history, "bench")
+    yield from _cost(bench.rounds, keeper)
+    pattern = _one_turn(keeper)
+    recorder.flush(60)
+    _fill(folder / "mlflow.db", pattern)
+    count = _CHATS * _TURNS
+    opened, whole, listed, searched = (list[float]() for _ in range(4))
+    for _ in range(bench.rounds):
+        fresh = History(uri, lambda: experiment, recorder)
+        started = time.perf_counter()
+        assert fresh.conversations(_ME)
+        opened.append(time.perf_counter() - started)
+        assert fresh.complete(_ME, 300)
+        whole.append(time.perf_counter() - started)
+        listed.append(_seconds(lambda fresh=fresh: len(fresh.conversations(_ME)) >= _CHATS))  # type: ignore[misc]
+        searched.append(_seconds(lambda fresh=fresh: len(fresh.conversations(_ME, "needle")) == _CHATS // 10))  # type: ignore[misc]
+    recorder.close()
+    for what, seconds in (("the list of chats", listed), ("a search in titles and texts", searched)):
+        value = statistics.median(seconds)
+        yield Row(f"{count:,} turns in the store: {what}", f"{1000 * value:.0f} ms", "≤ 300 ms", value <= 0.3)
+    value, all_ = statistics.median(opened), statistics.median(whole)
+    beside = f"{1000 * value:.0f} ms; all of it is read after {all_:.1f} s"
+    yield Row(
+        f"{count:,} turns in the store: the first list after a start, newest chats", beside, "≤ 300 ms", value <= 0.3
+    )
+
+
+def _cost(rounds: int, keeper: Keeper) -> Iterator[Row]:
+    """What an answer of _TOKENS pieces waits for, to be kept: at each piece, and at its end, where the disk has it."""
+    pieces, ends = list[float](), list[float]()
+    for _ in range(10 * rounds):
+        talk = Conversation().ask("Why?", Asked(time.time(), "m-1"))
+        started = time.perf_counter()
+        kept = keeper.begin(_ME, new_id(), talk, "bench")
+        for _ in range(_TOKENS):
+            kept.text("word ")
+        pieces.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        kept.end(_answer())
+        ends.append(time.perf_counter() - started)
+    value, end = statistics.median(pieces), statistics.median(ends)
+    beside = f"{1000 * value:.2f} ms ({1e6 * value / _TOKENS:.1f} µs a token; after the last token, its way onto the disk: {1000 * end:.1f} ms)"
+    yield Row(
+        f"keeping a turn of {_TOKENS} tokens: what its answer waits while it streams", beside, "< 1 ms", value < 0.001
+    )
+
+
+def _answer() -> Answer:
+    text = " ".join(random.choices(_WORDS, k=120))
+    return Answer("bench", text, Usage(40, 120, 0), Timings(0.1, 2.0, 60.0), "stop")
+
+
+def _one_turn(keeper: Keeper) -> tuple[str, str]:
+    """The ids of the conversation and of the turn whose rows are copied."""
+    talk, conversation = Conversation().ask("What of the sea? QUESTION", Asked(time.time(), "m-1")), new_id()
+    kept = keeper.begin(_ME, conversation, talk, "bench")
+    kept.end(Answer("bench", "ANSWER " * 100, Usage(40, 120, 0), Timings(0.1, 2.0, 60.0), "stop"))
+    return conversation, talk.turns[0].id
+
+
+def _fill(database: Path, pattern: tuple[str, str]) -> None:
+    """The rows of one turn once more for each of all the others, with ids, times and words of their own."""
+    connection = sqlite3.connect(database)
+    connection.row_factory = sqlite3.Row
+    now = int(time.time() * 1000)
+    with connection:
+        copied = {
+            table: [
+                dict(row) for row in connection.execute(f"SELECT * FROM {table} WHERE {key} = ?", [f"tr-{pattern[1]}"])
+            ]
+            for table, key in _TABLES.items()
+        }
+        for chat in range(_CHATS):
+            conversation, parent = new_id(), ""
+            for turn in range(_TURNS):
+                id_, at = new_id(), now - 60_000 * (_CHATS - chat) + 1000 * turn
+                words = " ".join(random.choices(_WORDS, k=100)) + (" Needle" if chat % 10 == 0 and turn == 7 else "")
+                for table, rows_ in copied.items():
+                    for row in rows_:
+                        _copy(connection, table, row, pattern, (conversation, id_), parent, at, words)
+                parent = id_
+    connection.close()
+
+
+def _copy(
+    connection: sqlite3.Connection,
+    table: str,
+    row: dict[str, object],
+    old: tuple[str, str],
+    new: tuple[str, str],
+    parent: str,
+    at: int,
+    words: str,
+) -> None:
+    def changed(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return (
+            value.replace(old[0], new[0])
+            .replace(old[1], new[1])
+            .replace("ANSWER " * 100, words)
+            .replace("QUESTION", words[:40])
+        )
+
+    made = {name: changed(value) for name, value in row.items() if name != "duration_ns"}  # computed by the database
+    if "timestamp_ms" in made:
+        made["timestamp_ms"] = at
+    if made.get("key") == "phi3_ui.parent":
+        made["value"] = parent
+    if table == "trace_info":
+        made["response_preview"] = words
+    marks = ", ".join("?" * len(made))
+    connection.execute(f"INSERT INTO {table} ({', '.join(made)}) VALUES ({marks})", list(made.values()))
+
+
+def _seconds(done: object) -> float:
+    started = time.perf_counter()
+    assert callable(done)
+    assert done()
+    return time.perf_counter() - started
