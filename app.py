@@ -5,19 +5,14 @@ import gc
 import logging
 import signal
 import sys
-from functools import cache
 
-from models.tracking import Store
-from phi3_ui import __version__
 from phi3_ui.errors import UserError
 from phi3_ui.host.pool import Pool
+from phi3_ui.keeping import open_keeper
 from phi3_ui.settings import Settings
 from phi3_ui.setup import Setup
 from phi3_ui.store.catalogue import Catalogue
-from phi3_ui.store.history import History
-from phi3_ui.store.kept_turn import Keeper
 from phi3_ui.store.links import MlflowUi
-from phi3_ui.store.telemetry import Recorder
 from phi3_ui.ui.console import show_setup
 from phi3_ui.ui.mlflow_links import MlflowLinks
 from phi3_ui.ui.sessions import Sessions
@@ -36,12 +31,10 @@ def main() -> None:
     catalogue = Catalogue(settings.tracking_uri, settings.catalogue)
     setup = Setup(settings, catalogue, show_setup)
     pool = Pool(settings.logs, settings.max_loaded_models, settings.idle_seconds, max_answers=settings.max_answers)
-    experiment_id = cache(Store(settings.tracking_uri, settings.artifacts).experiment_id)
-    recorder = Recorder(settings.tracking_uri, experiment_id, settings.home / "journal")
-    keeper = Keeper(recorder, History(settings.tracking_uri, experiment_id, recorder), __version__)
+    keeper, experiment_id = open_keeper(settings)
     sessions, mlflow = Sessions(), MlflowLinks(MlflowUi(settings.mlflow_url), experiment_id)
     # The other way round: what is being answered is stopped and kept, then the models end, then the store gets what is left.
-    atexit.register(recorder.close)
+    atexit.register(keeper.recorder.close)
     atexit.register(pool.close)
     atexit.register(sessions.stop_all, _STOP_SECONDS)
     signal.signal(signal.SIGTERM, end)

@@ -1,19 +1,24 @@
 """`chat`: the answer streams to standard output as it comes, with what it took on standard error after it."""
 
 import argparse
+import contextlib
+import getpass
 import json
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from phi3_ui.chat.conversation import Answer, Conversation
+from phi3_ui.chat.conversation import Answer, Asked, Conversation, new_id
 from phi3_ui.chat.service import RunningTurn
 from phi3_ui.cli.app import App, add_command, add_json, add_model, add_params, harmless, params_of, spec_of
 from phi3_ui.errors import UserError
 from phi3_ui.evaluate import row_of
 from phi3_ui.host.pool import Pool
+from phi3_ui.keeping import open_keeper
+from phi3_ui.store.kept_turn import KeptTurn
 from phi3_ui.ui.i18n import tr
 
 _INTERVAL = 0.03  # seconds between looks at the answer
@@ -35,14 +40,22 @@ def _chat(app: App, parsed: argparse.Namespace) -> int:
     if parsed.prompt is not None and not parsed.prompt.strip():
         raise UserError("nothing_asked")
     pool = Pool(app.settings.logs, 1, app.settings.idle_seconds)
-    conversation, failed = Conversation(), False
+    keeper, _ = open_keeper(app.settings)
+    conversation, conversation_id, failed = Conversation(), new_id(), False
     try:
         pool.model(spec)  # loads while the first question is typed
         for question in [parsed.prompt] if parsed.prompt is not None else _questions():
-            conversation = conversation.ask(question)
+            asked = Asked(time.time(), entry.model_id, parsed.system, params, spec.template)
+            conversation = conversation.ask(question, asked)
+            kept = keeper.begin(_user(), conversation_id, conversation, entry.name)
             answers: list[Answer] = []
+
+            def end(answer: Answer, kept: KeptTurn = kept, answers: list[Answer] = answers) -> None:
+                kept.end(answer)
+                answers.append(answer)
+
             turn = RunningTurn(
-                conversation, lambda: pool.model(spec), entry.name, parsed.system, params, answers.append
+                conversation, lambda: pool.model(spec), entry.name, parsed.system, params, end, on_text=kept.text
             ).start()
             with _stopped_by_interrupt(turn):
                 _show(turn, silent=parsed.json)
@@ -54,7 +67,17 @@ def _chat(app: App, parsed: argparse.Namespace) -> int:
                 print(usage_line(answers[0]), file=sys.stderr, flush=True)
     finally:
         pool.close()
+        keeper.recorder.close()
+        if warning := keeper.recorder.warning:
+            print(warning, file=sys.stderr)
     return int(failed)
+
+
+def _user() -> str:
+    """Whose chats these are: the login name on this machine, else that of nobody in particular."""
+    with contextlib.suppress(OSError, KeyError):
+        return getpass.getuser()
+    return "command-line"
 
 
 def _questions() -> Iterator[str]:
