@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from phi3_ui.cli import _run, main
 from phi3_ui.errors import UserError
@@ -135,6 +136,15 @@ def test_questions_are_read_line_by_line_as_one_conversation(shell: Shell) -> No
     first, second = (json.loads(line) for line in done.stdout.splitlines())
     assert (first["question"], second["question"]) == ("Hello", "And then?")
     assert second["prompt_tokens"] > first["prompt_tokens"] + 4
+    client = MlflowClient(f"sqlite:///{shell.home / 'mlflow.db'}")
+    traces = client.search_traces(
+        locations=[client.get_experiment_by_name("phi3-chat").experiment_id],
+        filter_string="trace.status = 'OK'",
+        order_by=["timestamp_ms DESC"],
+        max_results=2,
+    )
+    assert [trace.info.request_preview for trace in traces] == ["And then?", "Hello"]
+    assert len({trace.info.trace_metadata["mlflow.trace.session"] for trace in traces}) == 1
 
 
 def test_ctrl_c_stops_the_answer_and_the_next_one_leaves(shell: Shell) -> None:

@@ -84,7 +84,7 @@ class _Person:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.known: dict[str, _Known] = {}
-        self.gone: set[str] = set()  # deleted here, whatever the store still says
+        self.gone: dict[str, _Known | None] = {}  # deleted here, whatever the store still says
         self.looked = 0.0
         self.looking = False
         self.some = threading.Event()  # the newest were read
@@ -107,8 +107,7 @@ class _Person:
     def take(self, op: Op) -> None:
         """Take in what is on its way to the store."""
         if isinstance(op, Delete):
-            self.known.pop(op.conversation, None)
-            self.gone.add(op.conversation)
+            self.gone[op.conversation] = self.known.pop(op.conversation, None)
         elif isinstance(op, Record) and op.conversation not in self.gone:
             turn = op.turn
             known = self.known.setdefault(op.conversation, _Known())
@@ -209,9 +208,20 @@ class History:
         """Take back a deletion; False if it is too late."""
         if not self._recorder.restore(person, conversation):
             return False
+        held = self._person(person)
+        with held.lock:
+            if known := held.gone.pop(conversation, None):
+                held.known[conversation] = known
+                return True
         with self._lock:
-            self._people.pop(person, None)  # read again
+            self._people.pop(person, None)  # it was passed over when all was read: read again
         return True
+
+    def deleted(self, person: str, conversation: str) -> bool:
+        """Was it deleted here? What is asked in it elsewhere, on another page, belongs to a new one."""
+        held = self._person(person)
+        with held.lock:
+            return conversation in held.gone
 
     def restorable(self, person: str, conversation: str) -> bool:
         """May its deletion still be taken back?"""

@@ -47,7 +47,7 @@ class Recorder:
         self._failures: dict[int, int] = {}
         self._unwritten: UserError | None = None
         self._wake = threading.Condition()
-        self._closing = False
+        self._closing = self._ended = False
         self._news = True
         self.adopted = self._journal.adopt()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -117,6 +117,7 @@ class Recorder:
         """Give the store so long to take what is left; the rest is the next process's."""
         self._closing = True
         self.flush(seconds)
+        self._ended = True
         self._tell()
         self._thread.join(timeout=1.0)
         self._journal.close()
@@ -146,7 +147,7 @@ class Recorder:
             pause = _RETRY_FIRST if written else min(2 * pause, _RETRY_LAST)
             with self._wake:
                 self._wake.notify_all()
-                if self._closing and (written or not self._news):
+                if self._ended:
                     return
 
     def _pause(self, retry: float) -> float | None:

@@ -171,6 +171,7 @@ def test_a_deleted_conversation_is_gone_at_once_and_for_good(store: Store) -> No
     history.delete(ME, conversation)
 
     for one in (history, store.history()):
+        assert one.deleted(ME, conversation)
         assert one.conversations(ME) == []
         with pytest.raises(UserError) as gone:
             one.open(ME, conversation)
@@ -188,6 +189,7 @@ def test_a_deletion_can_be_taken_back_for_a_while(store: Store, monkeypatch: pyt
     assert history.restore(ME, conversation)
     assert history.open(ME, conversation) == talk
     assert [one.id for one in history.conversations(ME)] == [conversation]
+    assert not history.deleted(ME, conversation)
 
     monkeypatch.setattr(module, "_UNDO", 0.0)
     history.delete(ME, conversation)

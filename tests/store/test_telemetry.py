@@ -221,6 +221,16 @@ def test_a_deletion_waits_and_can_be_taken_back(uri: str, recorder: Recorder) ->
     assert len(stored(uri)) == 1
 
 
+def test_what_comes_just_before_the_end_is_written_too(uri: str, tmp_path: Path) -> None:
+    for number in range(10):
+        recorder = new_recorder(uri, tmp_path)
+        say(recorder, new_id(), ask(Conversation(), "first").answered(answer("Hello")))
+        time.sleep(0.005 * number)
+        say(recorder, new_id(), ask(Conversation(), "second").answered(answer("Hello")))
+        recorder.close(_LIMIT)
+        assert len(stored(uri)) == 2 * (number + 1)
+
+
 def test_a_deletion_that_waits_is_carried_out_when_the_app_ends(uri: str, tmp_path: Path) -> None:
     recorder = new_recorder(uri, tmp_path)
     conversation, talk = new_id(), ask(Conversation(), "Hi").answered(answer("Hello"))
