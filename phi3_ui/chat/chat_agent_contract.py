@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from phi3_ui.chat.chat_model import Adapter, Asked
+from phi3_ui.chat.chat_model import Adapter, PyfuncCall
 from phi3_ui.chat.declared import Declared
 from phi3_ui.chat.pyfunc_chat import PyfuncChat, joined, overrides_stream
 from phi3_ui.chat.reading import Piece, finish_of, usage_of
@@ -26,7 +26,7 @@ class ChatAgentContract:
         return frozenset({"stop"})
 
     @staticmethod
-    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], Asked]:
+    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
         return _ask
 
     @classmethod
@@ -34,8 +34,8 @@ class ChatAgentContract:
         return PyfuncChat(model, overrides_stream(model), _ask, _read_chunk, _read_answer)
 
 
-def _ask(request: ChatRequest) -> Asked:
-    return Asked(
+def _ask(request: ChatRequest) -> PyfuncCall:
+    return PyfuncCall(
         {"messages": [{"role": m.role, "content": m.content} for m in request.messages]}, stops=request.params.stop
     )
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
-from phi3_ui.chat.chat_model import Adapter, Asked
+from phi3_ui.chat.chat_model import Adapter, PyfuncCall
 from phi3_ui.chat.context import fit
 from phi3_ui.chat.declared import PARAMS, Declared
 from phi3_ui.chat.line import Line
@@ -65,10 +65,10 @@ class ChatContract:
         return PARAMS
 
     @staticmethod
-    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], Asked]:
+    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
         """For tokens that the metadata names; those of a model that names none are known where it is loaded."""
         tokens = tuple(declared.metadata.get("special_tokens") or ())
-        return lambda request: Asked(payload(plain(request, tokens), request.params), stops=request.params.stop)
+        return lambda request: PyfuncCall(payload(plain(request, tokens), request.params), stops=request.params.stop)
 
     @classmethod
     def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:

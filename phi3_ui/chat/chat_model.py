@@ -18,7 +18,7 @@ class ChatModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Asked:
+class PyfuncCall:
     """What pyfunc is given, and the texts at which the answer is cut here."""
 
     data: Any
@@ -53,7 +53,7 @@ class Contract(Protocol):
         ...
 
     @staticmethod
-    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], Asked]:
+    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
         """How a request, which fits the context, is put to pyfunc. Calling it raises NoTemplateError or TemplateError."""
         ...
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from phi3_ui.chat.chat_model import Adapter, Asked
+from phi3_ui.chat.chat_model import Adapter, PyfuncCall
 from phi3_ui.chat.declared import PARAMS, Declared
 from phi3_ui.chat.pyfunc_chat import PyfuncChat, overrides_stream
 from phi3_ui.chat.reading import read
@@ -27,13 +27,13 @@ class ChatModelContract:
         return PARAMS & {"stop", *(field.name for field in declared.inputs)}
 
     @staticmethod
-    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], Asked]:
+    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
         settings = ChatModelContract.honours(declared)
 
-        def ask(request: ChatRequest) -> Asked:
+        def ask(request: ChatRequest) -> PyfuncCall:
             messages = [{"role": m.role, "content": m.content} for m in request.messages]
             params = {name: value for name, value in request.params.given().items() if name in settings}
-            return Asked({"messages": messages, **params}, stops=request.params.stop)
+            return PyfuncCall({"messages": messages, **params}, stops=request.params.stop)
 
         return ask
 

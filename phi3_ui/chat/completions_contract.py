@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from phi3_ui.chat.chat_contract import ChatContract, payload
-from phi3_ui.chat.chat_model import Adapter, Asked
+from phi3_ui.chat.chat_model import Adapter, PyfuncCall
 from phi3_ui.chat.declared import PARAMS, Declared
 from phi3_ui.chat.templates import Template, declares_template, template_of
 from phi3_ui.chat.types import ChatRequest
@@ -32,11 +32,11 @@ class CompletionsContract(ChatContract):
         return PARAMS
 
     @staticmethod
-    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], Asked]:
-        def ask(request: ChatRequest) -> Asked:
+    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
+        def ask(request: ChatRequest) -> PyfuncCall:
             chosen = template_of(declared.metadata, request.template or template)
             prompt = {"prompt": chosen.format.render(request.messages)}
-            return Asked(payload(prompt, request.params), stops=(*request.params.stop, *chosen.stops))
+            return PyfuncCall(payload(prompt, request.params), stops=(*request.params.stop, *chosen.stops))
 
         return ask
 

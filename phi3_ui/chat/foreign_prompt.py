@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from phi3_ui.chat.chat_model import Adapter, Asked
+from phi3_ui.chat.chat_model import Adapter, PyfuncCall
 from phi3_ui.chat.declared import Declared
 from phi3_ui.chat.pyfunc_chat import PyfuncChat
 from phi3_ui.chat.reading import read
@@ -23,16 +23,16 @@ def foreign_prompt(model: Any, declared: Declared, template: str | None) -> Adap
     return PyfuncChat(model, declared.streamable, asking(declared, template), read, read)
 
 
-def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], Asked]:
+def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
     """`template` is the one picked for all; a request may name another."""
     columns = [field.name for field in declared.inputs if field.required] or ["prompt"]
     settings = declared.declared_params - {"stop"}  # stop texts are cut here, which needs nothing of the model
 
-    def ask(request: ChatRequest) -> Asked:
+    def ask(request: ChatRequest) -> PyfuncCall:
         chosen = template_of(declared.metadata, request.template or template)
         prompt = chosen.format.render(request.messages)
         params = {name: value for name, value in request.params.given().items() if name in settings}
         data = {columns[0]: prompt} if columns[0] else [prompt]
-        return Asked(data, params or None, (*request.params.stop, *chosen.stops))
+        return PyfuncCall(data, params or None, (*request.params.stop, *chosen.stops))
 
     return ask

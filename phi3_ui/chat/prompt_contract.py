@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
-from phi3_ui.chat.chat_model import Adapter, Asked
+from phi3_ui.chat.chat_model import Adapter, PyfuncCall
 from phi3_ui.chat.context import fit
 from phi3_ui.chat.declared import Declared
 from phi3_ui.chat.foreign_prompt import asking, foreign_prompt, string_to_string
@@ -66,7 +66,7 @@ class PromptContract:
         return _is_ours(declared) and declared.streamable
 
     @staticmethod
-    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], Asked]:
+    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
         if not PromptContract.is_ours(declared):
             return asking(declared, template)
         return partial(_ask, template_of(declared.metadata, None).format)
@@ -125,8 +125,8 @@ class PromptContract:
         return len(self._encode(self._format.render(messages)))
 
 
-def _ask(prompt_format: PromptFormat, request: ChatRequest) -> Asked:
-    return Asked({"prompt": prompt_format.render(request.messages)}, request.params.given())
+def _ask(prompt_format: PromptFormat, request: ChatRequest) -> PyfuncCall:
+    return PyfuncCall({"prompt": prompt_format.render(request.messages)}, request.params.given())
 
 
 def _is_ours(declared: Declared) -> bool:

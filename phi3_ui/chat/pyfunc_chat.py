@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, cast
 
-from phi3_ui.chat.chat_model import Asked
+from phi3_ui.chat.chat_model import PyfuncCall
 from phi3_ui.chat.reading import NoTextError, Piece
 from phi3_ui.chat.stops import StopStrings
 from phi3_ui.chat.stopwatch import Stopwatch
@@ -32,7 +32,7 @@ class PyfuncChat:
         self,
         model: Any,
         streams: bool,
-        ask: Callable[[ChatRequest], Asked],
+        ask: Callable[[ChatRequest], PyfuncCall],
         read_chunk: Callable[[Any], Piece],
         read_result: Callable[[Any], Piece],
     ) -> None:
@@ -71,7 +71,7 @@ class PyfuncChat:
         tokens = usage.completion_tokens if usage and abs(usage.completion_tokens - texts.chunks) <= 1 else None
         yield Completed(texts.whole, usage, watch.timings(tokens), finish_reason or "stop")
 
-    def _streamed(self, asked: Asked) -> Generator[Piece, None, None]:
+    def _streamed(self, asked: PyfuncCall) -> Generator[Piece, None, None]:
         chunks = self._model.predict_stream(asked.data, params=asked.params)
         try:
             for chunk in chunks:
@@ -80,7 +80,7 @@ class PyfuncChat:
             if hasattr(chunks, "close"):
                 chunks.close()
 
-    def _whole(self, asked: Asked, cancel: Cancel) -> Generator[Piece, None, None]:
+    def _whole(self, asked: PyfuncCall, cancel: Cancel) -> Generator[Piece, None, None]:
         outcome: queue.SimpleQueue[Piece | BaseException] = queue.SimpleQueue()
 
         def predict() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from phi3_ui.chat import reproduce_code as code
 from phi3_ui.chat.chat_contract import ChatContract
-from phi3_ui.chat.chat_model import Asked
+from phi3_ui.chat.chat_model import PyfuncCall
 from phi3_ui.chat.completions_contract import CompletionsContract
 from phi3_ui.chat.context import without
 from phi3_ui.chat.contracts import contract_of
@@ -183,7 +183,7 @@ def _limits(turn: Turn, declared: Declared, kind: str) -> list[str]:
 
 
 def _pipeline(
-    turn: Turn, request: ChatRequest, declared: Declared, asked: Asked, kind: str, values: dict[str, Any]
+    turn: Turn, request: ChatRequest, declared: Declared, asked: PyfuncCall, kind: str, values: dict[str, Any]
 ) -> str:
     """The code for a model of the transformers flavour; adds what it needs to `values`."""
     assert turn.answer
@@ -224,7 +224,7 @@ def _pipeline(
     return "".join(part for part, wanted in parts.items() if wanted)
 
 
-def _other(declared: Declared, asked: Asked, kind: str, values: dict[str, Any]) -> str:
+def _other(declared: Declared, asked: PyfuncCall, kind: str, values: dict[str, Any]) -> str:
     """The code for a PythonModel, ours or of other people's; adds what it needs to `values`."""
     if kind == "ours":
         return code.PROMPT

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from phi3_ui.chat.chat_model import Adapter, Asked
+from phi3_ui.chat.chat_model import Adapter, PyfuncCall
 from phi3_ui.chat.declared import Declared
 from phi3_ui.chat.pyfunc_chat import PyfuncChat, joined, overrides_stream
 from phi3_ui.chat.reading import Piece, finish_of, usage_of
@@ -34,13 +34,13 @@ class ResponsesContract:
         return frozenset({"stop", *(ours for ours, theirs in _NAMES.items() if theirs in columns)})
 
     @staticmethod
-    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], Asked]:
+    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
         settings = ResponsesContract.honours(declared) & _NAMES.keys()
 
-        def ask(request: ChatRequest) -> Asked:
+        def ask(request: ChatRequest) -> PyfuncCall:
             items = [{"role": m.role, "content": m.content} for m in request.messages]
             params = {_NAMES[name]: value for name, value in request.params.given().items() if name in settings}
-            return Asked({"input": items, **params}, stops=request.params.stop)
+            return PyfuncCall({"input": items, **params}, stops=request.params.stop)
 
         return ask
 

@@ -10,8 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 from mlflow import MlflowClient
 from mlflow.entities import Trace, TraceInfo
@@ -20,6 +19,7 @@ from phi3_ui.chat.conversation import Conversation, Turn
 from phi3_ui.errors import UserError
 from phi3_ui.store import traces
 from phi3_ui.store.access import answering
+from phi3_ui.store.person import Figures, Listed, Person, holds
 from phi3_ui.store.records import Delete, Mark, Op, Rate, Record
 from phi3_ui.store.telemetry import Recorder
 
@@ -31,96 +31,7 @@ _UNDO = 8.0  # seconds in which a deletion may be taken back
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Listed:
-    """A conversation in a list; `at` is when its last question was asked, in seconds since 1970, UTC."""
-
-    id: str
-    title: str
-    at: float
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What a turn took, as charts show it; `at` as in Listed. Tokens are None where they are unknown."""
-
-    conversation: str
-    turn: str
-    at: float
-    model: str
-    model_id: str
-    finish_reason: str
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    time_to_first_token: float | None
-    tokens_per_second: float | None
-
-
-@dataclass
-class _Turn:
-    text: str  # question and answer, folded for search
-    figures: Figures
-
-
-@dataclass
-class _Known:
-    """One conversation of the index. `title` is the first question's, unless it was renamed."""
-
-    title: str = ""
-    renamed: str = ""
-    first: float = float("inf")
-    root: str = ""  # the turn asked first: marks are kept with it
-    turns: dict[str, _Turn] = field(default_factory=dict)
-
-    @property
-    def at(self) -> float:
-        return max(turn.figures.at for turn in self.turns.values())
-
-
-class _Person:
-    """One person's conversations."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.known: dict[str, _Known] = {}
-        self.gone: dict[str, _Known | None] = {}  # deleted here, whatever the store still says
-        self.looked = 0.0
-        self.looking = False
-        self.some = threading.Event()  # the newest were read
-        self.whole = threading.Event()  # all of the store was read
-        self.error: UserError | None = None
-
-    def add(self, info: TraceInfo, text: str | None = None) -> bool:
-        """Take in a trace; False if it was known, or is none of ours."""
-        turn_id = info.trace_metadata.get(traces.TURN)
-        conversation = info.trace_metadata.get(traces.SESSION)
-        if not turn_id or not conversation or conversation in self.gone:
-            return False
-        known = self.known.setdefault(conversation, _Known())
-        known.renamed = info.tags.get(traces.TITLE, known.renamed)
-        new = turn_id not in known.turns
-        question, answer = info.request_preview or "", info.response_preview or ""
-        self._put(known, turn_id, question, text or f"{question}\n{answer}", _figures_of(info, turn_id, conversation))
-        return new
-
-    def take(self, op: Op) -> None:
-        """Take in what is on its way to the store."""
-        if isinstance(op, Delete):
-            self.gone[op.conversation] = self.known.pop(op.conversation, None)
-        elif isinstance(op, Record) and op.conversation not in self.gone:
-            turn = op.turn
-            known = self.known.setdefault(op.conversation, _Known())
-            text = f"{turn.question}\n{turn.answer.text if turn.answer else ''}"
-            self._put(known, turn.id, turn.question, text, _figures_of_record(op))
-        elif isinstance(op, Mark) and op.key == traces.TITLE and op.conversation in self.known:
-            self.known[op.conversation].renamed = op.value
-
-    @staticmethod
-    def _put(known: _Known, turn_id: str, question: str, text: str, figures: Figures) -> None:
-        known.turns[turn_id] = _Turn(text.casefold(), figures)
-        if figures.at < known.first:
-            known.first, known.title, known.root = figures.at, " ".join(question.split()), turn_id
+__all__ = ["Figures", "History", "Listed"]
 
 
 class History:
@@ -131,7 +42,7 @@ class History:
         self._experiment_id = experiment_id
         self._recorder = recorder
         self._lock = threading.Lock()
-        self._people: OrderedDict[str, _Person] = OrderedDict()
+        self._people: OrderedDict[str, Person] = OrderedDict()
 
     def conversations(self, person: str, query: str = "") -> list[Listed]:
         """Those whose title or text holds all words of `query`, newest first. UserError: store_unreachable."""
@@ -141,7 +52,7 @@ class History:
             found = [
                 Listed(id_, known.renamed or known.title, known.at)
                 for id_, known in held.known.items()
-                if _holds(known, words)
+                if holds(known, words)
             ]
         return sorted(found, key=lambda one: one.at, reverse=True)
 
@@ -245,12 +156,12 @@ class History:
         with answering(self._tracking_uri):
             return list(self._pages(query, include_spans=True))
 
-    def _person(self, person: str) -> _Person:
+    def _person(self, person: str) -> Person:
         """Up to date, as far as the store could be asked; what was read before stays where it cannot be."""
         with self._lock:
             held = self._people.get(person)
             if held is None:
-                held = self._people[person] = _Person()
+                held = self._people[person] = Person()
                 while len(self._people) > _PEOPLE:
                     self._people.popitem(last=False)
                 for op in self._recorder.waiting(person):
@@ -267,7 +178,7 @@ class History:
             threading.Thread(target=self._look, args=(person, held), name="history", daemon=True).start()
         return held
 
-    def _read_all(self, person: str, held: _Person) -> None:
+    def _read_all(self, person: str, held: Person) -> None:
         """Every trace of a person, newest first; then the whole text of those that are longer than their previews."""
         try:
             long = list[str]()
@@ -291,13 +202,13 @@ class History:
         except Exception:
             logger.exception("the history failed")
 
-    def _read_text(self, held: _Person, trace_id: str) -> None:
+    def _read_text(self, held: Person, trace_id: str) -> None:
         trace = self._client.get_trace(trace_id)
         if turn := traces.turn_from(trace):
             with held.lock:
                 held.add(trace.info, f"{turn.question}\n{turn.answer.text if turn.answer else ''}")
 
-    def _look(self, person: str, held: _Person) -> None:
+    def _look(self, person: str, held: Person) -> None:
         """What others wrote meanwhile: another server, on the same store."""
         try:
             held.looked = time.monotonic()
@@ -343,13 +254,6 @@ def _quoted(value: str) -> str:
     return value
 
 
-def _holds(known: _Known, words: list[str]) -> bool:
-    if not words:
-        return True
-    texts = [(known.renamed or known.title).casefold(), *(turn.text for turn in known.turns.values())]
-    return all(any(word in text for text in texts) for word in words)
-
-
 def _tree(turns: Iterable[Turn]) -> Conversation:
     """The turns in the order in which they were asked, parents first; those whose parent is missing begin a branch."""
     ordered = sorted(turns, key=lambda turn: turn.asked.at if turn.asked else 0.0)
@@ -381,40 +285,3 @@ def _as_shown(whole: Conversation, shown: str) -> Conversation:
 
 def _is_cut(info: TraceInfo) -> bool:
     return max(len(info.request_preview or ""), len(info.response_preview or "")) >= traces.PREVIEW
-
-
-def _figures_of(info: TraceInfo, turn_id: str, conversation: str) -> Figures:
-    metadata = info.trace_metadata
-    return _figures(
-        conversation,
-        turn_id,
-        info.request_time / 1000,
-        metadata.get(traces.MODEL_ID, ""),
-        json.loads(metadata.get(traces.FIGURES) or "{}"),
-        json.loads(metadata.get("mlflow.trace.tokenUsage") or "{}"),
-    )
-
-
-def _figures_of_record(record: Record) -> Figures:
-    turn = record.turn
-    usage = turn.answer.usage if turn.answer else None
-    tokens = {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens} if usage else {}
-    at, model_id = (turn.asked.at, turn.asked.model_id) if turn.asked else (record.ended, "")
-    return _figures(record.conversation, turn.id, at, model_id, traces.figures(record), tokens)
-
-
-def _figures(
-    conversation: str, turn_id: str, at: float, model_id: str, figures: dict[str, Any], tokens: dict[str, int]
-) -> Figures:
-    return Figures(
-        conversation=conversation,
-        turn=turn_id,
-        at=at,
-        model=figures.get("model", ""),
-        model_id=model_id,
-        finish_reason=figures.get("finish_reason", ""),
-        prompt_tokens=tokens.get("input_tokens"),
-        completion_tokens=tokens.get("output_tokens"),
-        time_to_first_token=figures.get("time_to_first_token"),
-        tokens_per_second=figures.get("tokens_per_second"),
-    )
