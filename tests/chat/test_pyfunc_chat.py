@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi3_ui.chat.pyfunc_chat import Asked, PyfuncChat
+from phi3_ui.chat.pyfunc_chat import PyfuncCall, PyfuncChat
 from phi3_ui.chat.reading import read
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Message, TextDelta
 
@@ -27,7 +27,7 @@ class Model:
 
 def said(*pieces: str, streams: bool = True, stop: str = "") -> str:
     """The whole text, which must be what was streamed."""
-    chat = PyfuncChat(Model(*pieces), streams, lambda _: Asked({}, stops=(stop,) if stop else ()), read, read)
+    chat = PyfuncChat(Model(*pieces), streams, lambda _: PyfuncCall({}, stops=(stop,) if stop else ()), read, read)
     *before, end = chat.answer(_REQUEST, Cancel())
     assert isinstance(end, Completed)
     assert "".join(event.text for event in before if isinstance(event, TextDelta)) == end.text
