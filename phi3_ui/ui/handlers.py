@@ -68,6 +68,7 @@ class Handlers:
                 page.ticker: gr.Timer(active=False),
                 **self._views(ready=True),
                 **self.chats.shown(session),
+                page.replay_view: gr.skip(),  # a page that connects again keeps what it shows
             }
         failed = state.phase == "failed"
         return {
@@ -195,8 +196,8 @@ class Handlers:
                 chat.state = state
             if session.current is chat:
                 yield self.chats.drawn(session)
-        if session.current is chat:
-            yield {**self.chats.drawn(session), **self.chats.buttons(running=False)}
+        # Gradio gives the page what was last yielded once more at the end: of a chat that is not shown, nothing.
+        yield {**self.chats.drawn(session), **self.chats.buttons(session.current.running is not None)}
 
     def _entry(self, session: Session, key: str | None) -> ModelEntry:
         """The picked model. A model id means the same for ever, so a store that is down stops no chat with one picked before."""

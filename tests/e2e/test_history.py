@@ -25,6 +25,7 @@ class Place:
 
     home: Path
     port: int
+    before: frozenset[str] = frozenset()  # the traces that the demo's store held already
 
     def serve(self, **more: str) -> AbstractContextManager[Server]:
         return serve(self.home, self.home / "app.log", port=self.port, **more)
@@ -32,14 +33,15 @@ class Place:
     def traces(self) -> list[Trace]:
         client = MlflowClient(f"sqlite:///{self.home / 'mlflow.db'}")
         experiment = client.get_experiment_by_name("phi3-chat")
-        return list(client.search_traces(locations=[experiment.experiment_id], max_results=500))
+        found = client.search_traces(locations=[experiment.experiment_id], max_results=500)
+        return [trace for trace in found if trace.info.trace_id not in self.before]
 
 
 @pytest.fixture
 def place(demo: Demo, tmp_path: Path) -> Place:
     """The models' files are not copied: the store says where they are."""
     shutil.copy(demo.settings.home / "mlflow.db", tmp_path / "mlflow.db")
-    return Place(tmp_path, free_port())
+    return Place(tmp_path, free_port(), frozenset(trace.info.trace_id for trace in Place(tmp_path, 0).traces()))
 
 
 @pytest.fixture
