@@ -139,6 +139,12 @@ class Conversation:
         return " ".join(self.tree[0].question.split()) if self.tree else ""
 
     @property
+    def undone_turn(self) -> str | None:
+        """The id of the newest turn that follows the shown branch and is out of sight; None if there is none."""
+        following = self._children.get(self.leaf)
+        return following[-1] if following else None
+
+    @property
     def last_answer(self) -> Answer | None:
         return next((turn.answer for turn in reversed(self.turns) if turn.answer), None)
 

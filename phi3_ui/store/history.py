@@ -81,11 +81,17 @@ class History:
         found |= {op.turn.id: op.turn for op in waiting if isinstance(op, Record)}
         shown = next((op.value for op in reversed(waiting) if isinstance(op, Mark) and op.key == traces.SHOWN), shown)
         if not found:
-            raise UserError("no_such_chat")
+            raise UserError("answering" if self._under_way(person, conversation) else "no_such_chat")
         whole = _tree(found.values())
         for turn_id, given in feedback.items():
             whole = whole.rated(turn_id, given) if turn_id in found else whole
         return _as_shown(whole, shown)
+
+    def _under_way(self, person: str, conversation: str) -> bool:
+        held = self._person(person)
+        with held.lock:
+            known = held.known.get(conversation)
+            return known is not None and any(map(self._recorder.under_way, known.turns))
 
     def title(self, person: str, conversation: str) -> str:
         """What the conversation is called; empty if it is none of this person's."""

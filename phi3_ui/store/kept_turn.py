@@ -34,7 +34,11 @@ class Keeper:
         """
         now = time.time()
         tree = [
-            replace(turn, asked=turn.asked or Asked(now + at / 1000, ""), answer=turn.answer or Answer("", ""))
+            replace(
+                turn,
+                asked=turn.asked or Asked(now + at / 1000, ""),
+                answer=turn.answer or Answer("", "", finish_reason="stop"),
+            )
             for at, turn in enumerate(conversation.tree)
         ]
         kept = replace(conversation, tree=tuple(tree))
@@ -55,7 +59,7 @@ class Keeper:
 
 
 class KeptTurn:
-    """`text` takes the answer's words as they come, then `end` its whole, or `discard` throws it away."""
+    """`text` takes the answer's words as they come, then `end` its whole."""
 
     def __init__(self, keeper: Keeper, record: Record) -> None:
         self._keeper = keeper
@@ -65,11 +69,12 @@ class KeptTurn:
         self.text = self._part.text
 
     def end(self, answer: Answer) -> None:
-        """When this returns, the turn is safe on disk."""
+        """When this returns, the turn is safe on disk; unless its conversation was deleted for good meanwhile."""
+        person, conversation = self._record.person, self._record.conversation
+        history = self._keeper.history
+        if history.deleted(person, conversation) and not history.restorable(person, conversation):
+            self._keeper.recorder.discard(self._part, self._record)
+            return
         record = replace(self._record, turn=replace(self._record.turn, answer=answer), ended=time.time())
         self._keeper.recorder.end(self._part, record)
         self._keeper.history.keep(record)
-
-    def discard(self) -> None:
-        """Its conversation was deleted meanwhile."""
-        self._keeper.recorder.discard(self._part, self._record)

@@ -84,13 +84,18 @@ class Person:
         self._put(known, turn_id, question, text or f"{question}\n{answer}", _figures_of(info, turn_id, conversation))
         return new
 
+    def _known(self, conversation: str) -> _Known:
+        return self.known.setdefault(conversation, _Known())
+
     def take(self, op: Op) -> None:
         """Take in what is on its way to the store."""
         if isinstance(op, Delete):
             self.gone[op.conversation] = self.known.pop(op.conversation, None)
-        elif isinstance(op, Record) and op.conversation not in self.gone:
+        elif isinstance(op, Record):
             turn = op.turn
-            known = self.known.setdefault(op.conversation, _Known())
+            known = self.gone[op.conversation] if op.conversation in self.gone else self._known(op.conversation)
+            if known is None:
+                return
             text = f"{turn.question}\n{turn.answer.text if turn.answer else ''}"
             self._put(known, turn.id, turn.question, text, _figures_of_record(op))
         elif isinstance(op, Mark) and op.key == traces.TITLE and op.conversation in self.known:

@@ -102,6 +102,10 @@ class Recorder:
         """What this person's chats still wait for, in order."""
         return [op for _, op in self._journal.waiting() if op.person == person]
 
+    def under_way(self, turn_id: str) -> bool:
+        """Is this turn being answered now?"""
+        return turn_id in self._open
+
     def flush(self, seconds: float) -> bool:
         """Wait until the store has everything that is due; False if it has not by then."""
         deadline = time.monotonic() + seconds

@@ -7,7 +7,29 @@ nothing else through. ACTS_JS hears every click on one and gives it to the page'
 from html import escape
 
 ACTS_JS = """
-const ask = (name, value, text) => trigger('click', { name, value, text });
+const message = () => document.querySelector('#phi3-message textarea');
+const ask = (name, value, text) => {
+  trigger('click', { name, value, text });
+  if (name === 'open' && window.innerWidth <= 1000)
+    document.querySelectorAll('.sidebar.open .toggle-button').forEach((toggle) => toggle.click());
+  // What is drawn anew takes the focus with it: it goes to the button's successor, or to the box that is filled.
+  const wanted = name === 'delete' ? `button.phi3-do[name="restore"][value="${value}"]`
+    : `button.phi3-do[name="${name}"][value="${value}"]`;
+  const watch = new MutationObserver(() => {
+    if (document.activeElement !== document.body) return;
+    const next = name === 'edit' || name === 'undo' ? message() : document.querySelector(wanted);
+    if (next) next.focus({ preventScroll: true });
+  });
+  if (name === 'edit' || name === 'undo') message().focus();
+  watch.observe(document.body, { childList: true, subtree: true });
+  const end = () => watch.disconnect();
+  document.addEventListener('pointerdown', end, { once: true });
+  document.addEventListener('keydown', end, { once: true });
+};
+document.addEventListener('keydown', (event) => {
+  const cancel = document.querySelector('#phi3-editing button');
+  if (event.key === 'Escape' && cancel && event.target === message()) cancel.click();
+});
 const rename = (button) => {
   const row = button.closest('.phi3-row'), title = row.querySelector('button[name="open"]');
   const input = document.createElement('input');

@@ -1,5 +1,6 @@
 """The chats of a page: which one is shown, the list of a person's own, and what can be done to them. No HTML."""
 
+import contextlib
 from collections.abc import Callable
 from datetime import datetime
 
@@ -122,8 +123,21 @@ class Chats:
         chat = session.held(conversation)
         if chat is None:
             chat = Chat(conversation, self._history.open(session.person, conversation))
-        session.show(chat)
-        return self.shown(session)
+        elif not chat.running:
+            with contextlib.suppress(UserError):  # the store is down, or all that was asked is held here alone
+                chat.conversation = self._history.open(session.person, conversation)  # another page may have asked more
+        return self.turn_to(session, chat)
+
+    def turn_to(self, session: Session, chat: Chat | None) -> Updates:
+        """Show another chat; None: an empty one. What was begun in the shown one, an edit or a replay, is given up."""
+        session.stop_replay()
+        edited = session.current.editing is not None
+        session.current.editing = None
+        if chat is None:
+            session.new_chat()
+        else:
+            session.show(chat)
+        return {**self.shown(session), **({self._page.message: ""} if edited else {})}
 
     def _rename(self, session: Session, conversation: str, title: str) -> Updates:
         self._history.rename(session.person, conversation, title)
@@ -175,9 +189,9 @@ class Chats:
         return {**undone, self._page.message: question}
 
     def _branch(self, session: Session, chat: Chat, shown: Conversation) -> Updates:
-        chat.conversation, chat.editing = shown, None
+        edited, chat.conversation, chat.editing = chat.editing is not None, shown, None
         self._history.show(session.person, chat.id, shown)
-        return self.shown(session)
+        return {**self.shown(session), **({self._page.message: ""} if edited else {})}
 
     def _edit(self, session: Session, turn_id: str, _: str) -> Updates:
         chat = self._idle(session, turn_id)
@@ -193,13 +207,13 @@ class Chats:
         chat = session.current
         self.require(chat, turn_id)
         before = chat.conversation.turn(turn_id).feedback
-        feedback = None if before and before.good == good else Feedback(good, before.comment if before else "")
+        feedback = None if before and before.good == good else Feedback(good)
         self._keep_feedback(session, chat, turn_id, feedback)
         session.rated = turn_id if feedback else None
         return {
             **self.drawn(session),
             self._page.comment_group: gr.Group(visible=feedback is not None),
-            self._page.comment: feedback.comment if feedback else "",
+            self._page.comment: "",
         }
 
     def comment(self, session: Session, text: str) -> Updates:

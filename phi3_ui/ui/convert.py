@@ -39,6 +39,10 @@ def chatbot_messages(
             messages.append(
                 {"role": "assistant", "content": display(state.text) if state.text else _waiting(language, state)}
             )
+    if state is None and (undone := conversation.undone_turn):
+        redo = act("show", undone, tr(language, "acts.redo"), tr(language, "acts.redo.title"))
+        caption = f'<span class="phi3-by">{html.escape(tr(language, "acts.undone"))}</span>'
+        messages.append({"role": "assistant", "content": f'{caption}<span class="phi3-acts">{redo}</span>'})
     return messages
 
 

@@ -157,8 +157,14 @@ class Handlers:
                 presence_penalty,
                 frequency_penalty,
             )
+            again = chat.conversation
             yield from self._ask(
-                session, key, system, given, lambda with_: chat.conversation.instead(value, asked=with_), clear=False
+                session,
+                key,
+                system,
+                given,
+                lambda with_: again.instead(value, asked=with_),
+                clear=chat.editing is not None,
             )
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
@@ -211,13 +217,11 @@ class Handlers:
             running.stop()
 
     def new_chat(self, request: gr.Request) -> Updates:
-        session = self.session(request)
-        session.new_chat()
-        return self.chats.shown(session)
+        return self.chats.turn_to(self.session(request), None)
 
-    def search(self, query: str, request: gr.Request) -> Updates:
+    def search(self, query: str | None, request: gr.Request) -> Updates:
         session = self.session(request)
-        session.query, session.listed = query, 100
+        session.query, session.listed = query or "", 100
         return self.chats.listed(session)
 
     def comment(self, text: str, request: gr.Request) -> Updates:

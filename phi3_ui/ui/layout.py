@@ -237,7 +237,8 @@ def build_ui(
             after = ended.then(handlers.after_turn, None, [usage, context, chats, *model_outputs], **quiet)
             after.then(charts.refresh, None, chart_outputs, **drawing)
         stop.click(handlers.stop, None, None, **quiet)
-        new_chat.click(handlers.new_chat, None, chat_outputs, **quiet)
+        emptied = new_chat.click(handlers.new_chat, None, [message, *chat_outputs], **quiet)
+        emptied.then(None, None, None, js=SHUT_DRAWERS)
         search.change(handlers.search, search, chats, trigger_mode="always_last", **quiet)
         gr.on([comment.submit, comment_keep.click], handlers.comment, comment, comment_group, **quiet)
         sharing = Sharing(page, catalogue, keeper, handlers.chats, handlers.session)
@@ -247,13 +248,21 @@ def build_ui(
             (everything, sharing.all),
         ):
             button.click(export, None, download, show_progress="minimal", api_visibility="private")
-        upload.upload(
+        imported = upload.upload(
             sharing.read, upload, [upload, download, *chat_outputs], show_progress="minimal", api_visibility="private"
         )
         replaying = Replaying(page, catalogue, keeper.history, handlers.asking, handlers.chats, handlers.session)
-        replay.click(replaying.replay, picker, [replay_view, replay_html, replay_note, replay_stop, chats], **drawing)
+        replayed = replay.click(
+            replaying.replay,
+            picker,
+            [replay_view, replay_html, replay_note, replay_stop, chats],
+            trigger_mode="multiple",
+            **drawing,
+        )
         replay_stop.click(replaying.stop, None, None, **quiet)
         replay_back.click(replaying.back, None, replay_view, **quiet)
+        for changed in (emptied, imported, replayed):
+            changed.then(charts.refresh, None, chart_outputs, **drawing)
         managing = ManageHandlers(manage.page, settings, catalogue, handlers.session, models.shown_model)
         wire_manage(manage, managing, [picker, status, *card_outputs])
         blocks.unload(handlers.leave)

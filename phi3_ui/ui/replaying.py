@@ -43,6 +43,7 @@ class Replaying:
     def replay(self, key: str | None, request: gr.Request) -> Iterator[Updates]:
         """Ask the shown branch's questions of the model `key`, each with what it answered before; it is a chat of its own."""
         page, session = self._page, self._session(request)
+        language = session.language
         old = session.current.conversation
         try:
             if not old.turns:
@@ -72,22 +73,22 @@ class Replaying:
                     )
                     yield {**self._view(session, old, chat.conversation), page.replay_note: words}
                 answer = chat.conversation.turns[-1].answer
-                if chat.deleted or (answer and answer.finish_reason == "cancelled"):
+                if chat.stopped or (answer and answer.finish_reason == "cancelled"):
+                    chat.stopped = True
                     break
         finally:
             session.replay = None
-            session.add(chat)
+            if not self._history.deleted(session.person, chat.id):
+                session.add(chat)
         yield {
             **self._view(session, old, chat.conversation),
             **self._chats.listed(session),
-            page.replay_note: note(tr(session.language, "replay.done", model=entry.name)),
+            page.replay_note: note(tr(language, "replay.stopped" if chat.stopped else "replay.done", model=entry.name)),
             page.replay_stop: gr.Button(visible=False),
         }
 
     def stop(self, request: gr.Request) -> None:
-        replayed = self._session(request).replay
-        if replayed and replayed.running:
-            replayed.running.stop()
+        self._session(request).stop_replay()
 
     def back(self, request: gr.Request) -> Updates:
         """The chat again, in place of the comparison."""

@@ -22,7 +22,7 @@ _HELD = 20  # chats of one page; the others are opened again from the store
 class Chat:
     """One conversation of one page; `running` and `state` are those of the turn under way, if there is one.
 
-    `editing` is the turn whose question is in the message box, to be asked otherwise.
+    `editing` is the turn whose question is in the message box, to be asked otherwise; `stopped`: no more is to be replayed.
     """
 
     id: str = field(default_factory=new_id)
@@ -30,15 +30,12 @@ class Chat:
     running: RunningTurn | None = None
     state: TurnState | None = None
     editing: str | None = None
-    deleted: bool = False
+    stopped: bool = False
 
     def keep(self, turn_id: str, kept: KeptTurn, answer: Answer) -> None:
         """Take a turn's answer, however it ended and whoever still looks."""
         try:
-            if self.deleted:
-                kept.discard()
-            else:
-                kept.end(answer)
+            kept.end(answer)
         finally:
             self.conversation = self.conversation.answered(answer, turn_id)
             self.running = self.state = None  # from here on, a late state is not this chat's any more
@@ -109,10 +106,17 @@ class Session:
         chats = [*self.chats, *([self.replay] if self.replay else [])]
         return [chat.running for chat in chats if chat.running]
 
+    def stop_replay(self) -> None:
+        if self.replay:
+            self.replay.stopped = True
+            if self.replay.running:
+                self.replay.running.stop()
+
     def forget(self, conversation: str) -> None:
         """Its chat was deleted: stop it, and show another."""
+        if self.replay and self.replay.id == conversation:
+            self.stop_replay()
         if chat := self.held(conversation):
-            chat.deleted = True
             if chat.running:
                 chat.running.stop()
             self.chats = [other for other in self.chats if other is not chat] or [Chat()]

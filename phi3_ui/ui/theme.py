@@ -126,9 +126,9 @@ footer { display: none !important; }
 .phi3-row { display: flex; align-items: center; border-radius: 0.25rem; }
 .phi3-row > .phi3-do { flex: 1 1 auto; min-width: 0; text-align: left; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; padding: 0.35rem; }
 .phi3-row[aria-current] { background: var(--background-fill-secondary); font-weight: 600; }
-.phi3-row-acts { flex: 0 0 auto; color: var(--body-text-color-subdued); opacity: 0; }
-.phi3-row:hover .phi3-row-acts, .phi3-row:focus-within .phi3-row-acts, .phi3-row[aria-current] .phi3-row-acts { opacity: 1; }
-@media (hover: none) { .phi3-row-acts { opacity: 1; } }
+.phi3-row-acts { flex: 0 0 auto; width: 0; overflow: hidden; white-space: nowrap; color: var(--body-text-color-subdued); }
+.phi3-row:hover .phi3-row-acts, .phi3-row:focus-within .phi3-row-acts { width: auto; }
+@media (hover: none) { .phi3-row-acts { width: auto; } }
 .phi3-rename { flex: 1 1 auto; min-width: 0; font: inherit; padding: 0.25rem; background: var(--input-background-fill); color: inherit; border: 1px solid var(--border-color-primary); }
 .phi3-removed { margin: 0.35rem; }
 .phi3-removed .phi3-do { color: var(--primary-600); text-decoration: underline; }

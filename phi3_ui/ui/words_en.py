@@ -247,7 +247,11 @@ WORDS = {
     "mlflow.run": "run",
     "replay": "Replay this chat on the picked model",
     "replay.back": "Back to the chat",
-    "replay.title": "{title} · again with {model}",
+    "replay.title": "Again with {model} · {title}",
     "replay.progress": "Asking {model}: question {turn} of {turns}",
     "replay.done": "Asked again with {model}. It is kept as a chat of its own.",
+    "acts.undone": "A question was taken back here.",
+    "acts.redo": "Redo",
+    "acts.redo.title": "Show it again, with what follows",
+    "replay.stopped": "Stopped. What {model} answered is kept as a chat of its own.",
 }

@@ -342,8 +342,12 @@ WORDS = {
     "mlflow.run": "rulare",
     "replay": "Reia conversația cu modelul ales",
     "replay.back": "Înapoi la conversație",
-    "replay.title": "{title} · din nou cu {model}",
+    "replay.title": "Din nou cu {model} · {title}",
     "replay.progress": "Se întreabă {model}: întrebarea {turn} din {turns}",
     "replay.done": "S-a întrebat din nou {model}. S-a păstrat ca o conversație separată.",
     "error.nothing_to_replay": "Nu este nimic de întrebat din nou aici. Deschideți o conversație sau întrebați ceva mai întâi.",
+    "acts.undone": "Aici s-a luat înapoi o întrebare.",
+    "acts.redo": "Refă",
+    "acts.redo.title": "Arat-o din nou, cu ce urmează",
+    "replay.stopped": "Oprit. Ce a răspuns {model} s-a păstrat ca o conversație separată.",
 }

@@ -92,6 +92,7 @@ class ChatPage:
     def in_list(self, title: str, name: str) -> Locator:
         """A button of a chat in the list at the left."""
         row = self.page.locator("#phi3-chats .phi3-row").filter(has_text=title)
+        row.hover()
         return row.locator(f'button[name="{name}"]')
 
     def usage_rows(self) -> dict[str, list[str]]:

@@ -127,6 +127,10 @@ def test_new_chat_and_back_loses_nothing_even_while_an_answer_is_written(open_pa
     expect(chat.questions).to_have_count(0)
     chat.answer("What is the capital of Germany?")
     expect(chat.chats).to_have_count(2)
+    # The story ends behind it, and is not drawn over it.
+    expect(chat.page.locator("#phi3-chats")).to_contain_text("Write a story about the sea.")
+    chat.answer("And of Austria?")
+    expect(chat.questions).to_have_text(["What is the capital of Germany?", "And of Austria?"])
     chat.chats.filter(has_text="Write a story about the sea.").click()
     expect(chat.questions).to_have_text(["Write a story about the sea."])
     chat.wait_for_caption(1)

@@ -183,6 +183,10 @@ def test_undo_takes_the_question_back_into_its_box(place: Place, person: Callabl
         chat.act("undo")
         expect(chat.questions).to_have_count(0)
         expect(chat.message).to_have_value(FRANCE)
+        chat.act("show")  # Redo
+        expect(chat.questions).to_have_text([FRANCE])
+        chat.act("undo")
+        expect(chat.questions).to_have_count(0)
         chat.message.press("Enter")
         chat.wait_for_caption(1)
         expect(chat.page.locator(".phi3-versions")).to_have_text(re.compile("2/2"))

@@ -108,7 +108,7 @@ def test_a_chat_is_replayed_on_another_model_side_by_side(place: Place, person: 
         expect(chat.questions).to_have_text([FRANCE, SPAIN])
         expect(chat.chats).to_have_count(2)
         chat.chats.first.click()
-        expect(chat.chats.first).to_have_text(re.compile("again with"))
+        expect(chat.chats.first).to_have_text(re.compile("Again with"))
         expect(chat.questions).to_have_text([FRANCE, SPAIN])
         expect(chat.captions.first).to_contain_text("Pipeline")
     assert len(place.traces()) == 4

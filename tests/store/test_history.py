@@ -13,6 +13,7 @@ from phi3_ui.chat.types import ContextUse, Usage
 from phi3_ui.errors import UserError
 from phi3_ui.store import history as module
 from phi3_ui.store.history import History
+from phi3_ui.store.kept_turn import Keeper, KeptTurn
 from phi3_ui.store.telemetry import Recorder
 from tests.kept import empty_store
 from tests.store.chats import ME, MODEL, answer, ask, asked, record
@@ -196,6 +197,43 @@ def test_a_deletion_can_be_taken_back_for_a_while(store: Store, monkeypatch: pyt
     assert store.recorder.flush(30)
     assert stored(store.uri) == []
     assert not history.restore(ME, conversation)
+
+
+def _answering(store: Store, history: History, conversation: str, talk: Conversation) -> KeptTurn:
+    return Keeper(store.recorder, history, "0").begin(ME, conversation, talk, "demo · ONNX")
+
+
+def test_a_deletion_taken_back_loses_no_turn_that_was_under_way(store: Store) -> None:
+    history, conversation = store.history(), new_id()
+    talk = ask(Conversation(), "Hi")
+    kept = _answering(store, history, conversation, talk)
+    with pytest.raises(UserError) as running:
+        history.open(ME, conversation)
+    assert running.value.code == "answering"
+
+    history.delete(ME, conversation)
+    kept.end(answer("Once", finish_reason="cancelled"))
+    assert history.conversations(ME) == []
+    assert history.restore(ME, conversation)
+
+    assert [one.id for one in history.conversations(ME)] == [conversation]
+    assert history.open(ME, conversation) == talk.answered(answer("Once", finish_reason="cancelled"))
+
+
+def test_a_turn_that_ends_after_its_chat_was_deleted_for_good_is_not_kept(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_UNDO", 0.0)
+    history, conversation = store.history(), new_id()
+    kept = _answering(store, history, conversation, ask(Conversation(), "Hi"))
+    history.delete(ME, conversation)
+    assert store.recorder.flush(30)
+
+    kept.end(answer("Once"))
+
+    assert store.recorder.flush(30)
+    assert stored(store.uri) == []
+    assert store.history().conversations(ME) == []
 
 
 def test_nobody_finds_opens_names_or_deletes_another_persons_chats(store: Store) -> None:

@@ -140,3 +140,13 @@ def test_an_answered_turn_has_its_buttons_and_versions() -> None:
     assert [name for name, _, _ in buttons(both)] == ["show", "retry", "edit", "undo"], "there is no text to rate"
     assert buttons(both)[0] == ("show", turn, "‹")
     assert "2/2" in chatbot_messages("en", both)[-1]["content"]
+
+
+def test_a_question_taken_back_can_be_had_again() -> None:
+    talk = Conversation().ask("one").answered(_FULL)
+
+    (message,) = chatbot_messages("en", talk.undone())
+
+    assert f'<button class="phi3-do" name="show" value="{talk.turns[0].id}"' in message["content"]
+    assert ">Redo</button>" in message["content"]
+    assert chatbot_messages("en", talk.undone(), TurnState("reading")) == []
