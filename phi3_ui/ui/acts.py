@@ -13,8 +13,8 @@ const ask = (name, value, text) => {
   if (name === 'open' && window.innerWidth <= 1000)
     document.querySelectorAll('.sidebar.open .toggle-button').forEach((toggle) => toggle.click());
   // What is drawn anew takes the focus with it: it goes to the button's successor, or to the box that is filled.
-  const wanted = name === 'delete' ? `button.phi3-do[name="restore"][value="${value}"]`
-    : `button.phi3-do[name="${name}"][value="${value}"]`;
+  const successor = { delete: 'restore', rename: 'open', restore: 'open' }[name] || name;
+  const wanted = `button.phi3-do[name="${successor}"][value="${value}"]`;
   const watch = new MutationObserver(() => {
     if (document.activeElement !== document.body) return;
     const next = name === 'edit' || name === 'undo' ? message() : document.querySelector(wanted);
@@ -41,14 +41,16 @@ const rename = (button) => {
   const end = (keep) => {
     if (ended) return;
     ended = true;
+    if (input.isConnected) input.replaceWith(title);
     if (keep && input.value !== title.title) ask('rename', button.value, input.value);
-    input.replaceWith(title);
   };
   input.addEventListener('keydown', (event) => {
-    if (event.key === 'Enter') end(true);
-    if (event.key === 'Escape') end(false);
+    if (event.key !== 'Enter' && event.key !== 'Escape') return;
+    event.preventDefault();  // else the key would press the button that gets the focus
+    end(event.key === 'Enter');
   });
-  input.addEventListener('blur', () => end(true));
+  // Not at once: the list may be in the middle of being drawn anew, without this field.
+  input.addEventListener('blur', () => setTimeout(() => end(true)));
   title.replaceWith(input);
   input.select();
 };

@@ -89,19 +89,14 @@ class Chats:
             session.removed,
             session.query.strip(),
         )
-        session.shown_list = shown
         return {self._page.chats: shown}
 
     def refreshed(self, session: Session) -> Updates:
         """What has changed by itself: the warning, and the list, as it is read from the store or another page adds to it."""
         if session.removed and not self._history.restorable(session.person, session.removed[0]):
             session.removed = None
-        before = session.shown_list
-        updates = self.listed(session)
-        # Drawn anew, it would take away the field in which a chat is being renamed.
-        if session.shown_list == before:
-            updates = {}
-        return {**updates, self._page.warning: self._warning(session)}
+        # Also where nothing has changed here: answers overtake each other on their way, so the page may show an older one.
+        return {**self.listed(session), self._page.warning: self._warning(session)}
 
     def buttons(self, running: bool) -> Updates:
         return {self._page.send: gr.Button(visible=not running), self._page.stop: gr.Button(visible=running)}

@@ -47,7 +47,7 @@ class Session:
 
     `templates` are those picked here, by model id; `promotion` waits to be confirmed: name, version, alias;
     `off` names the controls that are shown as off; `removed` is the chat whose deletion may be taken back, with its title;
-    `rated` is the turn whose feedback may be given a comment; `listed` is how many chats are listed, `shown_list` the list as it is drawn;
+    `rated` is the turn whose feedback may be given a comment; `listed` is how many chats are listed;
     `replay` is the chat that is made by asking another's questions again, while it is; `charts`: those of usage are open;
     `linked`: what is shown has links into MLflow.
     """
@@ -62,7 +62,6 @@ class Session:
     off: frozenset[str] = frozenset()
     query: str = ""
     listed: int = 100
-    shown_list: str = ""
     removed: tuple[str, str] | None = None
     rated: str | None = None
     replay: Chat | None = None

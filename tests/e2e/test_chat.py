@@ -136,7 +136,7 @@ def test_new_chat_and_back_loses_nothing_even_while_an_answer_is_written(open_pa
     chat.wait_for_caption(1)
     assert "120 tokens" in chat.captions.last.inner_text()
     chat.chats.filter(has_text="capital of Germany").click()
-    expect(chat.questions).to_have_text(["What is the capital of Germany?"])
+    expect(chat.questions).to_have_text(["What is the capital of Germany?", "And of Austria?"])
 
 
 def test_two_people_stay_apart(open_page: Open) -> None:
