@@ -55,7 +55,16 @@ class Shell:
     def start(self, *arguments: object) -> subprocess.Popen[str]:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         command = [*_COMMAND, *map(str, arguments)]
-        return subprocess.Popen(command, cwd=ROOT, env=self.environment, text=True, encoding="utf-8", **pipes)
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=self.environment,
+            text=True,
+            encoding="utf-8",
+            # As in a terminal: a program that a script starts in the background is born deaf to Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            **pipes,
+        )
 
 
 @pytest.fixture(scope="module")

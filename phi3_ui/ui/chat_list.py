@@ -22,8 +22,12 @@ def chat_list(
     most: int = 100,
     removed: tuple[str, str] | None = None,
     query: str = "",
+    login: str | None = None,
 ) -> str:
-    """`chats` by day, newest first, `most` of them; the `shown` one marked. `removed` may be taken back: its id and title."""
+    """`chats` by day, newest first, `most` of them; the `shown` one marked. `removed` may be taken back: its id and title.
+
+    `login` is whose they are, where people log in.
+    """
     parts = []
     if removed:
         id_, title = removed
@@ -41,6 +45,9 @@ def chat_list(
         parts.append(_row(language, chat, chat.id == shown))
     if len(chats) > most:
         parts.append(act("more", "", tr(language, "chats.more", count=len(chats) - most)))
+    if login is not None:
+        out = f'<a href="logout?all_session=false">{escape(tr(language, "logout"))}</a>'
+        parts.append(f'<p class="phi3-quiet phi3-login">{escape(login)} · {out}</p>')
     return f'<nav class="phi3-chats" aria-label="{escape(tr(language, "conversations"))}">{"".join(parts)}</nav>'
 
 

@@ -88,6 +88,7 @@ class Chats:
             session.listed,
             session.removed,
             session.query.strip(),
+            session.login,
         )
         return {self._page.chats: shown}
 

@@ -130,6 +130,7 @@ footer { display: none !important; }
 .phi3-row:hover .phi3-row-acts, .phi3-row:focus-within .phi3-row-acts { width: auto; }
 @media (hover: none) { .phi3-row-acts { width: auto; } }
 .phi3-rename { flex: 1 1 auto; min-width: 0; font: inherit; padding: 0.25rem; background: var(--input-background-fill); color: inherit; border: 1px solid var(--border-color-primary); }
+.phi3-login { margin: 0.75rem 0.35rem 0; }
 .phi3-removed { margin: 0.35rem; }
 .phi3-removed .phi3-do { color: var(--primary-600); text-decoration: underline; }
 .dark .phi3-removed .phi3-do { color: var(--primary-400); }

@@ -254,4 +254,5 @@ WORDS = {
     "acts.redo": "Redo",
     "acts.redo.title": "Show it again, with what follows",
     "replay.stopped": "Stopped. What {model} answered is kept as a chat of its own.",
+    "logout": "Log out",
 }

@@ -350,4 +350,5 @@ WORDS = {
     "acts.redo": "Refă",
     "acts.redo.title": "Arat-o din nou, cu ce urmează",
     "replay.stopped": "Oprit. Ce a răspuns {model} s-a păstrat ca o conversație separată.",
+    "logout": "Deconectare",
 }

@@ -114,6 +114,8 @@ def test_a_login_is_the_same_person_in_every_browser(place: Place, browser: Brow
         expect(again.chats).to_have_text([SECRET])
         again.chats.first.click()
         expect(again.questions).to_have_text([SECRET])
+        again.page.get_by_role("link", name="Log out").click()
+        expect(again.page.get_by_role("button", name="Login")).to_be_visible()
         for one in (anna, bob, again):
             one.page.context.close()
     assert [trace.info.trace_metadata["mlflow.trace.user"] for trace in place.traces()] == ["anna"]
