@@ -21,6 +21,7 @@ from phi3_ui.host.hosted_model import HostedModel
 
 PEOPLE, WRITERS = 8, 3
 _TOKENS = 100
+_CACHE_MB = 1510  # WRITERS + 1 slots of the demo model's 8,192 tokens
 _BEFORE = 40  # tokens that everybody has written before the long prompt comes
 _TOPICS = ["the sea", "a mountain", "the moon", "a dog", "a small town", "the rain", "bread", "an old king"]
 
@@ -123,24 +124,26 @@ def batched(bench: Bench) -> Iterator[list[Said]]:
 def arrival(bench: Bench) -> Iterator[Row]:
     """A long prompt comes while others stream. The outbox joins texts, so it is watched on the wrapper itself."""
     mlflow.set_tracking_uri(bench.entries["prompt"].tracking_uri)
-    model = mlflow.pyfunc.load_model(bench.entries["prompt"].uri)
-    metadata = model.metadata.metadata
-    form = PromptFormat(metadata["chat_template"], tuple(metadata["special_tokens"]))
-    ratios, gaps, pieces, longest = list[float](), list[float](), list[int](), list[float]()
+    slots = ("its slot is there already", "its slot must be made first")
+    normal, longest, pieces = ({slot: list[float]() for slot in slots} for _ in range(3))
     for number in range(bench.rounds):
-        normal, worst, read = _arrive(model, form, number)
-        ratios.append(worst / normal)
-        gaps.append(normal)
-        longest.append(worst)
-        pieces += read
-    value = statistics.median(ratios)
-    beside = f"{1000 * statistics.median(longest):.0f} and {1000 * statistics.median(gaps):.0f} ms"
-    what = f"a prompt of 3,000 tokens comes while {WRITERS} stream: longest gap ÷ normal"
-    yield Row(what, f"{value:.1f} ({beside}; read {min(pieces)} to {max(pieces)} at a time)", "≤ 5", value <= 5)
+        # Room for as many slots as people: the first time each is made, later all are there.
+        model = mlflow.pyfunc.load_model(bench.entries["prompt"].uri, model_config={"cache_mb": _CACHE_MB})
+        metadata = model.metadata.metadata
+        form = PromptFormat(metadata["chat_template"], tuple(metadata["special_tokens"]))
+        for slot in reversed(slots):
+            found = _arrive(model, form, f"{number} {slot}")
+            for values, value in zip((normal, longest, pieces), found, strict=True):
+                values[slot].append(value)
+    for slot in slots:
+        value = ratio(longest[slot], normal[slot])
+        beside = f"{1000 * statistics.median(longest[slot]):.0f} and {1000 * statistics.median(normal[slot]):.0f} ms"
+        what = f"a prompt of 3,000 tokens comes while {WRITERS} stream, and {slot}: longest gap ÷ normal"
+        yield Row(what, f"{value:.1f} ({beside}; read {max(pieces[slot]):.0f} at a time)", "≤ 5", value <= 5)
 
 
-def _arrive(model: Any, form: PromptFormat, number: int) -> tuple[float, float, list[int]]:
-    """Seconds between a person's tokens before the prompt came (median) and at the most while it was read; pieces read."""
+def _arrive(model: Any, form: PromptFormat, name: str) -> tuple[float, float, int]:
+    """Seconds between a person's tokens before the prompt came (median) and at the most while it was read; largest piece."""
     ended = threading.Event()
     times = [list[list[float]]() for _ in range(WRITERS)]  # of each one's answers, of each its tokens
 
@@ -162,7 +165,7 @@ def _arrive(model: Any, form: PromptFormat, number: int) -> tuple[float, float, 
                 if failed := next((one for one in done if one.done()), None):
                     failed.result()
                 time.sleep(0.01)
-            prompt = form.render([question(f"Arrival {number} {part}", 0) for part in range(18)])
+            prompt = form.render([question(f"Arrival {name} {part}", 0) for part in range(18)])
             came, read = time.perf_counter(), list[int]()
             for chunk in model.predict_stream({"prompt": prompt}, {"max_tokens": 1, "temperature": 0.0}):
                 if progress := chunk.get("prompt_progress"):
@@ -174,5 +177,4 @@ def _arrive(model: Any, form: PromptFormat, number: int) -> tuple[float, float, 
     # The first tokens of all are while the others' prompts are read.
     before = [after - at for at, after in pairs if after <= came][WRITERS * _BEFORE // 4 :]
     during = [after - at for at, after in pairs if after > came and at < gone]
-    sizes = [after - at for at, after in itertools.pairwise(read)]
-    return statistics.median(before), max(during), sizes[:-1] or sizes  # the last piece is what is left
+    return statistics.median(before), max(during), max(after - at for at, after in itertools.pairwise(read))

@@ -350,6 +350,10 @@ class Phi3Onnx(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
                 chunk["prompt_cache"] = asdict(self._slots.use())
             yield chunk
 
+    def prepare(self) -> None:
+        """Get the memory that the next chat will need, for a moment in which nobody asks; within the budget of load_context."""
+        self._slots.prepare()
+
     def encode(self, prompt: str) -> list[int]:
         """The token ids of a rendered prompt, in which control tokens are meant, but for what U+2063 breaks."""
         pieces = [piece.replace(_SEPARATOR * 2, _SEPARATOR) for piece in _LONE_SEPARATOR.split(prompt)]

@@ -155,6 +155,25 @@ class Slots:
         slot.generator.append_tokens([0])
         slot.generator.rewind_to(0)
 
+    def prepare(self) -> None:
+        """Make the slot that the next new chat will take, if the budget has room for one and nobody waits for anything.
+
+        Memory for thousands of tokens takes tenths of a second to get, in which nothing else runs.
+        """
+        length = self._length(1)
+        with self._changed:
+            if self._leading or self._running or self._waiting or not self._fits(length):
+                return
+            if any(not slot.tokens and slot.length >= length for slot in self._slots):
+                return
+            self._leading = True
+        try:
+            self._new(length, long=False)
+        finally:
+            with self._changed:
+                self._leading = False
+                self._changed.notify_all()
+
     def use(self) -> CacheUse:
         with self._changed:
             used = sum(slot.length for slot in self._slots) * self._token_bytes
@@ -261,7 +280,7 @@ class Slots:
             self._drop(best)  # its conversation goes on in a longer one
             free.remove(best)
         length = self._length(run.length)
-        # Memory for thousands of tokens takes a tenth of a second to get: what is there already is taken, empty before full.
+        # What is there already is taken, empty before full: see prepare.
         for slot in sorted(free, key=lambda slot: (len(slot.tokens) > 0, slot.last_used)):
             if slot.length >= run.length and (not slot.tokens or not self._fits(length)):
                 slot.long = long

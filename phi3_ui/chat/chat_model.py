@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from phi3_ui.chat.declared import Declared
 from phi3_ui.chat.types import Cancel, ChatRequest, Delivery, Event
@@ -30,6 +30,15 @@ class Adapter(ChatModel, Protocol):
     """A ChatModel over a loaded pyfunc model, in the model's own process."""
 
     delivery: Delivery
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """An Adapter that can do some of the next answer's work beforehand."""
+
+    def prepare(self) -> None:
+        """For a moment in which nobody asks: an answer that comes meanwhile waits for it."""
+        ...
 
 
 class Contract(Protocol):

@@ -40,12 +40,14 @@ class PromptContract:
         prompt_format: PromptFormat,
         encode: Callable[[str], list[int]] | None = None,
         context_length: int | None = None,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         """`encode` gives the token ids of a prompt; without it, or without a context length, nothing is made to fit."""
         self._model = model
         self._format = prompt_format
         self._encode = encode
         self._context_length = context_length
+        self._prepare = prepare
 
     @staticmethod
     def matches(declared: Declared) -> bool:
@@ -75,8 +77,10 @@ class PromptContract:
     def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
         if not cls.is_ours(declared):
             return foreign_prompt(model, declared, template)
-        encode = model.unwrap_python_model().encode
-        return cls(model, template_of(declared.metadata, None).format, encode, declared.metadata.get("context_length"))
+        wrapper = model.unwrap_python_model()
+        prompt_format, length = template_of(declared.metadata, None).format, declared.metadata.get("context_length")
+        # A wrapper that was logged by an earlier version has no prepare.
+        return cls(model, prompt_format, wrapper.encode, length, getattr(wrapper, "prepare", None))
 
     def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
         watch = Stopwatch()
@@ -119,6 +123,10 @@ class PromptContract:
         finally:
             chunks.close()
         yield Completed("".join(text), usage, watch.timings(usage.completion_tokens if usage else None), finish_reason)
+
+    def prepare(self) -> None:
+        if self._prepare:
+            self._prepare()
 
     def _count(self, messages: Sequence[Message]) -> int:
         assert self._encode

@@ -19,13 +19,19 @@ class Outbox:
         self._out = out
         self._changed = threading.Condition()
         self._items: list[tuple[int, Event | Failed]] = []
+        self._writing = False
         self._pause = threading.Event()
         threading.Thread(target=self._pump, name="outbox", daemon=True).start()
 
     def put(self, number: int, event: Event | Failed) -> None:
         with self._changed:
             self._items.append((number, event))
-            self._changed.notify()
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Wait until all that was put is on its way."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._items and not self._writing)
 
     def write(self, line: Any) -> None:
         self._out.write(json.dumps(line) + "\n")
@@ -36,9 +42,13 @@ class Outbox:
             with self._changed:
                 self._changed.wait_for(lambda: self._items)
                 items, self._items = self._items, []
+                self._writing = True
             lines = [json.dumps([number, pack_event(event)]) + "\n" for number, event in join_texts(items)]
             self._out.write("".join(lines))
             self._out.flush()
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
             if any(isinstance(event, TextDelta) for _, event in items):
                 self._pause.wait(INTERVAL)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 
-from phi3_ui.chat.chat_model import Adapter
+from phi3_ui.chat.chat_model import Adapter, Prepares
 from phi3_ui.chat.context import PromptTooLongError
 from phi3_ui.chat.contracts import contract_named
 from phi3_ui.chat.declared import Declared
@@ -73,6 +73,10 @@ class Worker:
             self._outbox.put(number, Failed(_code(error), _words(error)))
         finally:
             del self._running[number]
+        self._outbox.flush()  # first what was said: nothing is sent while the model prepares
+        model = self._model.result()
+        if isinstance(model, Prepares) and not self._running:
+            model.prepare()
 
 
 def _in_time(events: Iterator[Event], cancel: Cancel, seconds: float | None) -> Iterator[Event]:

@@ -131,6 +131,24 @@ def test_slots_keep_within_the_budget_and_the_least_recently_used_leaves(tiny_on
     assert said(wrapper, prompts[0], GREEDY)[1].cached_tokens == 0
 
 
+def test_a_slot_is_made_ahead_for_the_next_chat_within_the_budget_and_while_nobody_asks(tiny_onnx: Path) -> None:
+    wrapper = loaded(tiny_onnx, 6)  # room for four
+    made = wrapper._slots._slots
+    wrapper.prepare()
+    assert len(made) == 1, "that of the warm-up is empty still"
+    for number in range(6):
+        running = begun(wrapper._slots, [10 + number] * 60, 5)
+        next(running)
+        wrapper.prepare()
+        assert len(made) == min(number + 1, 4), "none is made while one asks"
+        running.close()
+        wrapper.prepare()
+        assert len(made) == min(number + 2, 4)
+        said(wrapper, [100 + number] * 60, GREEDY)
+        assert len(made) == min(number + 2, 4), "the new chat took it"
+        made.remove(next(slot for slot in made if slot.tokens[:1] == [100 + number]))
+
+
 def test_a_short_common_beginning_does_not_take_anothers_long_chat(wrapper: Phi3Onnx) -> None:
     system, rng = [5] * 20, random.Random(0)
     long = system + [rng.randrange(10, 200) for _ in range(400)]

@@ -37,10 +37,10 @@ class Pipe(io.StringIO):
     def await_lines(self, enough: Callable[[list[Any]], bool]) -> list[Any]:
         """The flushed lines, decoded, once they are `enough`."""
         with self._changed:
-            assert self._changed.wait_for(lambda: enough(self._lines()), timeout=30), self._lines()
-            return self._lines()
+            assert self._changed.wait_for(lambda: enough(self.lines()), timeout=30), self.lines()
+            return self.lines()
 
-    def _lines(self) -> list[Any]:
+    def lines(self) -> list[Any]:
         assert self._flushed == "" or self._flushed.endswith("\n"), "only whole lines are flushed"
         return [json.loads(line) for line in self._flushed.splitlines()]
 
@@ -150,3 +150,12 @@ def test_many_answers_at_once_arrive_whole() -> None:
         events = [unpack_event(event) for to, event in lines if to == number]
         assert _texts_joined(events) == ["".join(f"{number}:{word}" for word in words), _COMPLETED]
     assert len(lines) < len(numbers) * len(words), "texts went together"
+
+
+def test_what_was_put_is_on_its_way_once_it_is_flushed() -> None:
+    pipe = Pipe()
+    outbox = Outbox(pipe)
+    for text in ("one", " two", " three"):  # the second and third wait for the interval to pass
+        outbox.put(1, TextDelta(text))
+    outbox.flush()
+    assert _texts_joined([unpack_event(event) for _, event in pipe.lines()]) == ["one two three"]

@@ -1,0 +1,56 @@
+"""The model's process, without its process: when a model may prepare for the next answer."""
+
+import threading
+from collections.abc import Iterator
+
+from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Delivery, Event, Message, TextDelta, Timings
+from phi3_ui.host.outbox import Outbox
+from phi3_ui.host.wire import unpack_event
+from phi3_ui.host.worker import Worker
+from tests.host.test_outbox import Pipe
+
+_REQUEST = ChatRequest((Message("user", "Hello."),))
+
+
+class Preparing:
+    """Answers as soon as it may; notes what was on its way each time it was told to prepare."""
+
+    delivery: Delivery = "stream"
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self.may_end = {"Hello.": threading.Event(), "And you?": threading.Event()}
+        self.sent: list[int] = []
+        self.prepared = threading.Semaphore(0)
+
+    def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
+        yield TextDelta("Well")
+        self.may_end[request.messages[0].content].wait(30)
+        yield TextDelta(", hello.")
+        yield Completed("Well, hello.", None, Timings(None, 0.1, None), "stop")
+
+    def prepare(self) -> None:
+        self.sent.append(sum(isinstance(unpack_event(event), Completed) for _, event in self._pipe.lines()))
+        self.prepared.release()
+
+
+def test_a_model_prepares_when_all_was_said_and_nobody_is_served() -> None:
+    pipe = Pipe()
+    model, worker = Preparing(pipe), Worker(Outbox(pipe))
+    worker._model.set_result(model)
+    answers = [
+        threading.Thread(target=worker._answer, args=[number, request, Cancel()])
+        for number, request in enumerate((_REQUEST, ChatRequest((Message("user", "And you?"),))))
+    ]
+    for number, answer in enumerate(answers):
+        worker._running[number] = Cancel()
+        answer.start()
+    pipe.await_lines(lambda lines: len(lines) == len(answers))
+
+    model.may_end["Hello."].set()
+    answers[0].join(30)
+    assert model.sent == [], "another answer is under way"
+    model.may_end["And you?"].set()
+    assert model.prepared.acquire(timeout=30)
+    assert model.sent == [2], "both ends were on their way"
+    answers[1].join(30)
