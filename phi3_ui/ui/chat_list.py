@@ -48,7 +48,10 @@ def chat_list(
     if login is not None:
         out = f'<a href="logout?all_session=false">{escape(tr(language, "logout"))}</a>'
         parts.append(f'<p class="phi3-quiet phi3-login">{escape(login)} · {out}</p>')
-    return f'<nav class="phi3-chats" aria-label="{escape(tr(language, "conversations"))}">{"".join(parts)}</nav>'
+    place = f'data-chat="{escape(shown)}" data-login="{escape(login or "")}"'  # see theme.PLACE
+    return (
+        f'<nav class="phi3-chats" aria-label="{escape(tr(language, "conversations"))}" {place}>{"".join(parts)}</nav>'
+    )
 
 
 def _row(language: str, chat: Listed, shown: bool) -> str:

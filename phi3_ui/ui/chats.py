@@ -135,6 +135,23 @@ class Chats:
             session.show(chat)
         return {**self.shown(session), **({self._page.message: ""} if edited else {})}
 
+    def back(self, session: Session, place: object) -> Updates:
+        """What the tab held before it was loaded anew (theme.PLACE): its chat, its model, the words that were not sent."""
+        if session.arrived:
+            return {}
+        session.arrived = True
+        if not isinstance(place, dict) or place.get("login") != (session.login or ""):
+            return {}
+        id_, draft = place.get("chat"), place.get("draft")
+        if isinstance(id_, str) and id_:
+            # A chat that is not there, or a store that is not: an empty one is shown.
+            with contextlib.suppress(UserError):
+                chat = Chat(id_, self._history.open(session.person, id_))
+                session.show(chat)
+                asked = chat.conversation.tree[-1].asked
+                session.picked = asked.model_id if asked else session.picked
+        return {self._page.message: draft} if isinstance(draft, str) and draft else {}
+
     def _rename(self, session: Session, conversation: str, title: str) -> Updates:
         self._history.rename(session.person, conversation, title)
         return self.listed(session)
@@ -214,15 +231,20 @@ class Chats:
 
     def comment(self, session: Session, text: str) -> Updates:
         """Words to the thumb that was given last."""
-        chat, turn_id = session.current, session.rated
-        hidden: Updates = {self._page.comment_group: gr.Group(visible=False)}
-        if turn_id is None or not any(turn.id == turn_id for turn in chat.conversation.tree):
-            return hidden
-        before = chat.conversation.turn(turn_id).feedback
-        if before:
-            self._keep_feedback(session, chat, turn_id, Feedback(before.good, text.strip()[:2000]))
+        self._comment(session, text.strip()[:2000])
         session.rated = None
-        return hidden
+        return {self._page.comment_group: gr.Group(visible=False)}
+
+    def keep_comment(self, session: Session, text: str | None) -> None:
+        """Whoever goes on to something else has meant what stands in the box of the comment."""
+        if words := (text or "").strip()[:2000]:
+            self._comment(session, words)
+
+    def _comment(self, session: Session, words: str) -> None:
+        chat, turn_id = session.current, session.rated
+        rated = next((turn.feedback for turn in chat.conversation.tree if turn.id == turn_id), None)
+        if turn_id and rated and rated.comment != words:
+            self._keep_feedback(session, chat, turn_id, Feedback(rated.good, words))
 
     def _keep_feedback(self, session: Session, chat: Chat, turn_id: str, feedback: Feedback | None) -> None:
         chat.conversation = chat.conversation.rated(turn_id, feedback)

@@ -56,15 +56,19 @@ class Handlers:
 
     # Set-up
 
-    def tick(self, token: str | None, request: gr.Request) -> Updates:
-        """The set-up's progress; once it is done, the chat. `token` is the secret by which a browser is known again."""
+    def tick(self, token: str | None, place: object, request: gr.Request) -> Updates:
+        """The set-up's progress; once it is done, the chat. `token` is the secret by which a browser is known again.
+
+        `place` is what the tab held before it was loaded anew.
+        """
         page, session = self._page, self.session(request)
         session.arrive(token)
         state = self._setup.state
         if state.phase == "done":
-            models = self.models.list_models(request)
+            back = self.chats.back(session, place)
             return {
-                **models,
+                **back,
+                **self.models.list_models(request),
                 page.ticker: gr.Timer(active=False),
                 **self._views(ready=True),
                 **self.chats.shown(session),
@@ -77,9 +81,9 @@ class Handlers:
             page.ticker: gr.Timer(active=not failed),
         }
 
-    def retry_setup(self, token: str | None, request: gr.Request) -> Updates:
+    def retry_setup(self, token: str | None, place: object, request: gr.Request) -> Updates:
         self._setup.start()
-        return self.tick(token, request)
+        return self.tick(token, place, request)
 
     def _views(self, ready: bool) -> Updates:
         return {self._page.setup_view: gr.Column(visible=not ready), self._page.chat_view: gr.Column(visible=ready)}
@@ -134,6 +138,7 @@ class Handlers:
         repetition_penalty: float,
         presence_penalty: float,
         frequency_penalty: float,
+        comment: str,
         request: gr.Request,
         event: gr.EventData,
     ) -> Iterator[Updates]:
@@ -141,6 +146,7 @@ class Handlers:
         session = self.session(request)
         name, value, text = (str(event._data.get(part) or "") for part in ("name", "value", "text"))
         try:
+            self.chats.keep_comment(session, comment)
             if name != "retry":
                 yield self.chats.act(session, name, value, text) or {self._page.message: gr.skip()}
                 return
@@ -216,8 +222,10 @@ class Handlers:
         if running := self.session(request).current.running:
             running.stop()
 
-    def new_chat(self, request: gr.Request) -> Updates:
-        return self.chats.turn_to(self.session(request), None)
+    def new_chat(self, comment: str, request: gr.Request) -> Updates:
+        session = self.session(request)
+        self.chats.keep_comment(session, comment)
+        return self.chats.turn_to(session, None)
 
     def search(self, query: str | None, request: gr.Request) -> Updates:
         session = self.session(request)

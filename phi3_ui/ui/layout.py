@@ -19,7 +19,7 @@ from phi3_ui.ui.replaying import Replaying
 from phi3_ui.ui.sessions import Sessions
 from phi3_ui.ui.sharing import DOWNLOAD_JS, Sharing
 from phi3_ui.ui.texts import I18N
-from phi3_ui.ui.theme import SHUT_DRAWERS, WHO
+from phi3_ui.ui.theme import PLACE, SHUT_DRAWERS, WHO
 from phi3_ui.ui.usage_over_time import UsageOverTime
 from phi3_ui.ui.usage_plots import chat_plots, model_plots
 
@@ -143,6 +143,7 @@ def build_ui(
             manage = manage_panels(settings, template, relog)
 
         who = gr.Textbox(visible=False)  # the browser's secret, by which a visitor without a login is known again
+        place = gr.JSON(visible=False)  # what the tab held before it was loaded anew
         acts = gr.HTML(visible="hidden", js_on_load=ACTS_JS, elem_id="phi3-acts")
         ticker = gr.Timer(_SETUP_EVERY)
         status_ticker = gr.Timer(_STATUS_EVERY)
@@ -186,11 +187,22 @@ def build_ui(
         model_outputs = [status, unload]
         card_outputs = [card, relog, template, *controls.values()]
         chat_outputs = [chatbot, usage, context, chats, send, stop, warning, editing, comment_group, replay_view]
-        ready_outputs = [setup_view, setup_panel, retry_setup, chat_view, ticker, picker, status, *chat_outputs]
+        ready_outputs = [
+            setup_view,
+            setup_panel,
+            retry_setup,
+            chat_view,
+            ticker,
+            picker,
+            status,
+            message,
+            *chat_outputs,
+        ]
 
         blocks.load(None, None, None, js=SHUT_DRAWERS)
-        gr.on([blocks.load, ticker.tick], handlers.tick, who, ready_outputs, js=WHO, **quiet)
-        retry_setup.click(handlers.retry_setup, who, ready_outputs, js=WHO, **quiet)
+        arriving = f"() => [({WHO})(), ({PLACE})()]"
+        gr.on([blocks.load, ticker.tick], handlers.tick, [who, place], ready_outputs, js=arriving, **quiet)
+        retry_setup.click(handlers.retry_setup, [who, place], ready_outputs, js=arriving, **quiet)
         refresh.click(models.list_models, None, [picker, status], **quiet)
         status_ticker.tick(
             handlers.status,
@@ -221,7 +233,7 @@ def build_ui(
         )
         acted = acts.click(
             handlers.act,
-            wanted,
+            [*wanted, comment],
             [message, comment, snippet_panel, snippet, *chat_outputs],
             show_progress="hidden",
             concurrency_limit=None,
@@ -237,7 +249,7 @@ def build_ui(
             after = ended.then(handlers.after_turn, None, [usage, context, chats, *model_outputs], **quiet)
             after.then(charts.refresh, None, chart_outputs, **drawing)
         stop.click(handlers.stop, None, None, **quiet)
-        emptied = new_chat.click(handlers.new_chat, None, [message, *chat_outputs], **quiet)
+        emptied = new_chat.click(handlers.new_chat, comment, [message, *chat_outputs], **quiet)
         emptied.then(None, None, None, js=SHUT_DRAWERS)
         search.change(handlers.search, search, chats, trigger_mode="always_last", **quiet)
         gr.on([comment.submit, comment_keep.click], handlers.comment, comment, comment_group, **quiet)

@@ -49,7 +49,7 @@ class Session:
     `off` names the controls that are shown as off; `removed` is the chat whose deletion may be taken back, with its title;
     `rated` is the turn whose feedback may be given a comment; `listed` is how many chats are listed;
     `replay` is the chat that is made by asking another's questions again, while it is; `charts`: those of usage are open;
-    `linked`: what is shown has links into MLflow.
+    `linked`: what is shown has links into MLflow; `arrived`: the page has said what its tab held before.
     """
 
     language: str
@@ -67,6 +67,7 @@ class Session:
     replay: Chat | None = None
     charts: bool = False
     linked: bool = False
+    arrived: bool = False
     chats: list[Chat] = field(default_factory=lambda: [Chat()])
     current: Chat = field(init=False)
 

@@ -176,6 +176,56 @@ def test_feedback_is_seen_by_mlflow_and_when_the_chat_is_opened_again(
     )
 
 
+def test_a_comment_that_was_typed_is_kept_when_another_answer_is_rated(
+    place: Place, person: Callable[[], BrowserContext]
+) -> None:
+    with place.serve() as server:
+        chat = visit(person(), server)
+        chat.answer(FRANCE)
+        chat.answer(SPAIN)
+        comment = chat.page.locator("#phi3-comment textarea, #phi3-comment input")
+        chat.act("bad", 0)
+        comment.fill("Too long.")
+        chat.act("good", 1)
+        expect(comment).to_have_value("")
+        comment.fill("Right.")
+        chat.new_chat.click()
+        expect(chat.questions).to_have_count(0)
+        expect(chat.page.locator("#phi3-comment")).to_be_hidden()
+    assert {
+        (trace.info.request_preview, given.feedback.value, given.rationale)
+        for trace in place.traces()
+        for given in trace.info.assessments
+    } == {(FRANCE, False, "Too long."), (SPAIN, True, "Right.")}
+
+
+def test_a_page_that_is_loaded_anew_shows_its_chat_and_what_was_typed(
+    place: Place, person: Callable[[], BrowserContext]
+) -> None:
+    me = person()
+    with place.serve() as server:
+        first = visit(me, server, "ONNX").pick("Pipeline")
+        first.answer(FRANCE)
+        first.message.fill("And of Spain, in one word")
+        second = visit(me, server)
+        second.message.fill("Not asked yet")
+        for chat in (first, second):
+            chat.page.evaluate("window.before = true")
+    with place.serve():  # the pages find that it is another server, and load themselves anew
+        for chat, draft in ((first, "And of Spain, in one word"), (second, "Not asked yet")):
+            chat.page.wait_for_function("!window.before", timeout=60_000)
+            expect(chat.ready().message).to_have_value(draft)
+        expect(first.questions).to_have_text([FRANCE])
+        expect(first.card).to_contain_text("pipeline")
+        expect(second.questions).to_have_count(0)
+        first.message.press("Enter")
+        expect(first.questions).to_have_text([FRANCE, "And of Spain, in one word"])
+        first.wait_for_caption(2)
+        first.page.reload()
+        expect(first.ready().questions).to_have_count(2)
+        expect(first.message).to_have_value("")
+
+
 def test_undo_takes_the_question_back_into_its_box(place: Place, person: Callable[[], BrowserContext]) -> None:
     with place.serve() as server:
         chat = visit(person(), server)

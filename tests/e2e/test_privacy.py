@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 import httpx
-from playwright.sync_api import Browser, BrowserContext, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.e2e.chat_page import ChatPage
 from tests.e2e.conftest import Server
@@ -33,7 +33,15 @@ class Stranger:
 
     def call(self, element: str, event: str, data: list[Any] | None = None, event_data: Any = None) -> str:
         """All that the server answers to an event of the component with this id."""
-        dependency = self._event(element, event)
+        return self._ask(self._event(element, event), data, event_data)
+
+    def arrive(self, held: object) -> str:
+        """As a tab that held this before, with a browser's secret of its own."""
+        loads = [one for one in self.config["dependencies"] if len(one["inputs"]) == 2 and _of_load(one)]
+        assert len(loads) == 1
+        return self._ask(loads[0], [secrets.token_urlsafe(24), held])
+
+    def _ask(self, dependency: dict[str, Any], data: list[Any] | None, event_data: Any = None) -> str:
         given = data if data is not None else [None] * len(dependency["inputs"])
         body = {"data": given, "event_data": event_data, "fn_index": dependency["id"], "session_hash": self.session}
         joined = self._http.post("/gradio_api/queue/join", json=body)
@@ -48,12 +56,16 @@ class Stranger:
 
     def act(self, name: str, value: str, text: str = "") -> str:
         inputs = len(self._event("phi3-acts", "click")["inputs"])
-        data = [None, "", 0.0, 1.0, 8, 50, "", "", 1, 0, 0]
+        data = [None, "", 0.0, 1.0, 8, 50, "", "", 1, 0, 0, "mine now"]
         assert len(data) == inputs
         return self.call("phi3-acts", "click", data, {"name": name, "value": value, "text": text})
 
     def get(self, path: str) -> str:
         return self._http.get(path).text
+
+
+def _of_load(dependency: dict[str, Any]) -> bool:
+    return any(event == "load" for _, event in dependency["targets"])
 
 
 def test_two_people_find_nothing_of_each_other(place: Place, person: Callable[[], BrowserContext]) -> None:  # noqa: F811
@@ -79,6 +91,7 @@ def test_two_people_find_nothing_of_each_other(place: Place, person: Callable[[]
             stranger.act("open", f"{chat}' OR metadata.`phi3_ui.turn` != '"),
             # What the store calls a person is not what the browser says of itself.
             stranger.call("phi3-search", "change", [name_in_store]),
+            *(stranger.arrive(held) for held in ({"chat": chat, "login": "", "draft": "mine now"}, chat, [turn], None)),
             stranger.get("/config"),
             stranger.get("/gradio_api/info"),
         ]
@@ -99,6 +112,9 @@ def test_a_login_is_the_same_person_in_every_browser(place: Place, browser: Brow
     def come(server: Server, name: str, password: str) -> ChatPage:
         page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
         page.goto(server.url)
+        return log_in(page, name, password)
+
+    def log_in(page: Page, name: str, password: str) -> ChatPage:
         page.locator("input").nth(0).fill(name)
         page.locator("input").nth(1).fill(password)
         page.get_by_role("button", name="Login").click()
@@ -114,8 +130,12 @@ def test_a_login_is_the_same_person_in_every_browser(place: Place, browser: Brow
         expect(again.chats).to_have_text([SECRET])
         again.chats.first.click()
         expect(again.questions).to_have_text([SECRET])
+        again.message.fill(SECRET)
         again.page.get_by_role("link", name="Log out").click()
         expect(again.page.get_by_role("button", name="Login")).to_be_visible()
+        next_ = log_in(again.page, "bob", "two")
+        expect(next_.questions).to_have_count(0)
+        expect(next_.message).to_have_value("")
         for one in (anna, bob, again):
             one.page.context.close()
     assert [trace.info.trace_metadata["mlflow.trace.user"] for trace in place.traces()] == ["anna"]
