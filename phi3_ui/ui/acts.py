@@ -9,6 +9,7 @@ from html import escape
 ACTS_JS = """
 const message = () => document.querySelector('#phi3-message textarea');
 const ask = (name, value, text) => {
+  window.phi3Asked = name;
   trigger('click', { name, value, text });
   if (name === 'open' && window.innerWidth <= 1000)
     document.querySelectorAll('.sidebar.open .toggle-button').forEach((toggle) => toggle.click());

@@ -19,7 +19,7 @@ from phi3_ui.ui.replaying import Replaying
 from phi3_ui.ui.sessions import Sessions
 from phi3_ui.ui.sharing import DOWNLOAD_JS, Sharing
 from phi3_ui.ui.texts import I18N
-from phi3_ui.ui.theme import PLACE, SHUT_DRAWERS, WHO
+from phi3_ui.ui.theme import PLACE, SHOW_SNIPPET, SHUT_DRAWERS, WHO
 from phi3_ui.ui.usage_over_time import UsageOverTime
 from phi3_ui.ui.usage_plots import chat_plots, model_plots
 
@@ -240,6 +240,7 @@ def build_ui(
             trigger_mode="multiple",
             api_visibility="private",
         )
+        acted.then(None, None, None, js=SHOW_SNIPPET)
         charts = UsageOverTime(keeper.history, of_chat, of_all, totals, handlers.session)
         chart_outputs = [totals, *of_chat.all, *of_all.all]
         drawing = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}

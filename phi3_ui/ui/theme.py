@@ -39,6 +39,15 @@ SHUT_DRAWERS = """() => document.querySelectorAll(".sidebar").forEach((sidebar) 
   sidebar.querySelector(".toggle-button").click();
 })"""
 
+# Run after a button of acts.py has done its work: the program that one of them asks for is brought into sight.
+SHOW_SNIPPET = """() => {
+  const panel = document.querySelector("#phi3-reproduce"), drawer = document.querySelector("#phi3-right");
+  if (window.phi3Asked !== "reproduce" || !panel) return;
+  window.phi3Asked = null;
+  if (!drawer.classList.contains("open")) drawer.querySelector(".toggle-button").click();
+  panel.scrollIntoView({ block: "start" });
+}"""
+
 # A visitor without a login is known again by a secret that this browser makes and keeps.
 WHO = """() => {
   if (window.phi3Who) return window.phi3Who;
@@ -115,7 +124,7 @@ footer { display: none !important; }
 .phi3-usage { width: 100%; border-collapse: collapse; font-size: var(--phi3-small); font-variant-numeric: tabular-nums; }
 .prose .phi3-usage, .prose .phi3-usage :is(tr, th, td) { border: 0; background: transparent; }
 .phi3-usage th { text-align: left; font-weight: 400; color: var(--body-text-color-subdued); padding: 0.15rem 0; }
-.phi3-usage td, .phi3-usage thead th { text-align: right; padding: 0.15rem 0 0.15rem 0.75rem; }
+.phi3-usage td, .phi3-usage thead th { text-align: right; padding: 0.15rem 0 0.15rem 0.4rem; }
 
 .phi3-card { font-size: var(--phi3-small); }
 .phi3-card summary { cursor: pointer; font-weight: 600; margin-top: 0.75rem; }
@@ -158,6 +167,8 @@ footer { display: none !important; }
 #phi3-warning, #phi3-editing { flex: 0 0 auto !important; min-height: 0; padding: 0; }
 #phi3-warning p, #phi3-editing p { font-size: var(--phi3-small); margin: 0; }
 #phi3-comment { flex: 0 0 auto; }
+#phi3-comment .row { align-items: stretch; gap: 0; }
+#phi3-comment button { align-self: stretch; height: auto; border-radius: 0; }
 .phi3-acts a { color: inherit; padding: 0.1rem 0.35rem; }
 
 /* A replay covers the chat until it is put away. */

@@ -43,7 +43,7 @@ def chat_frames(language: str, figures: Iterable[Figures], turns: Sequence[str])
     numbers = dict(list(zip(turns, range(1, len(turns) + 1), strict=True))[-_CHART_TURNS:])
     shown = sorted((one for one in figures if one.turn in numbers), key=lambda one: numbers[one.turn])
     names = _names(language, shown)
-    prompt, completion = tr(language, "row.prompt"), tr(language, "row.completion")
+    prompt, completion = tr(language, "usage.of_prompt"), tr(language, "usage.of_answer")
     at = {one.turn: str(numbers[one.turn]) for one in shown}  # as text: a bar stands at each, and not at 1.5
     return ChatFrames(
         tokens=_frame(

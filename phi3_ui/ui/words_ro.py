@@ -283,7 +283,7 @@ WORDS = {
     "comment": "Spuneți mai multe despre acest răspuns (opțional)",
     "comment.keep": "Păstrează",
     "reproduce": "Reproduce acest răspuns",
-    "reproduce.label": "Un program Python care dă acest răspuns",
+    "reproduce.label": "Program Python",
     "error.interrupted": "Aplicația s-a închis în timp ce se scria acest răspuns. Ce exista din el s-a păstrat; întrebați din nou.",
     "error.not_recorded": "Depozitul de tracking nu primește acum această conversație ({detail}). Este păstrată aici și va fi scrisă "
     "imediat ce depozitul răspunde.",
@@ -324,6 +324,8 @@ WORDS = {
     "usage.turn": "Rândul",
     "usage.day": "Ziua",
     "usage.kind": "Din",
+    "usage.of_prompt": "Prompt",
+    "usage.of_answer": "Răspuns",
     "usage.model": "Model",
     "usage.tokens": "Tokeni",
     "usage.seconds": "Secunde",

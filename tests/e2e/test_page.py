@@ -58,6 +58,22 @@ def test_on_a_phone_the_chat_has_the_screen_and_the_sides_are_drawers(open_page:
     expect(chat.usage).to_be_in_viewport()
 
 
+def test_the_program_that_was_asked_for_is_brought_into_sight_on_a_phone_too(open_page: Open) -> None:
+    chat = open_page(viewport=PHONE)
+    chat.page.wait_for_function("[...document.querySelectorAll('.sidebar')].every((s) => s.dataset.settled)")
+    chat.answer("What is the capital of France?")
+    program = chat.page.locator("#phi3-reproduce .cm-content")
+    chat.act("reproduce")
+    expect(program).to_be_in_viewport()
+    chat.page.locator("#phi3-right .toggle-button").click()
+    expect(program).not_to_be_in_viewport()
+    chat.act("good")
+    expect(chat.page.locator('#phi3-chat button[name="good"]')).to_have_text("✓ Good")
+    expect(program).not_to_be_in_viewport()
+    chat.act("reproduce")
+    expect(program).to_be_in_viewport()
+
+
 def test_the_three_places_stand_side_by_side_on_a_wide_screen(open_page: Open) -> None:
     chat = open_page()
     left, middle, right = (box(chat.page, name) for name in ("#phi3-left", "#phi3-chat", "#phi3-right"))

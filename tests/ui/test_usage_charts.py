@@ -36,10 +36,10 @@ def test_a_chat_is_drawn_turn_by_turn_without_what_is_unknown() -> None:
 
     assert list(frames.tokens.columns) == ["turn", "kind", "tokens"]
     assert _rows(frames.tokens) == [
-        ("1", "Prompt tokens", 100),
-        ("1", "Completion tokens", 20),
-        ("3", "Prompt tokens", 300),
-        ("3", "Completion tokens", 20),
+        ("1", "Prompt", 100),
+        ("1", "Completion", 20),
+        ("3", "Prompt", 300),
+        ("3", "Completion", 20),
     ]
     assert _rows(frames.first) == [("1", "phi-3 · ONNX", 0.5), ("3", "phi-3 · Pipeline", 0.5)]
     assert _rows(frames.rate) == [("1", "phi-3 · ONNX", 10.0), ("3", "phi-3 · Pipeline", 10.0)]
