@@ -75,13 +75,16 @@ class Said:
         return self.usage.completion_tokens * characters / self.points[-1][1]
 
 
-def ask(model: HostedModel, messages: Iterable[Message], tokens: int) -> Said:
-    """RuntimeError where the answer has no text."""
+def ask(
+    model: HostedModel, messages: Iterable[Message], tokens: int, on_text: Callable[[], object] = lambda: None
+) -> Said:
+    """`on_text` is called when there is more of it. RuntimeError where the answer has no text."""
     asked, points, size, ended = time.perf_counter(), list[Point](), 0, None
     for event in model.answer(ChatRequest(tuple(messages), GenerationParams(tokens, 0.0)), Cancel()):
         if isinstance(event, TextDelta):
             size += len(event.text)
             points.append((time.perf_counter(), size))
+            on_text()
         elif isinstance(event, Completed):
             ended = event
     if ended is None or ended.usage is None or not points:
