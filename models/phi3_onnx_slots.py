@@ -54,7 +54,10 @@ Event = Ahead | Read | Token
 
 @dataclass(frozen=True)
 class CacheUse:
-    """What the slots hold and how they served: bytes, prompts that found some of their tokens (hits) or none (misses)."""
+    """What the slots hold and how they served: bytes, prompts that found some of their tokens (hits) or none (misses).
+
+    `slots` are those that hold a chat; `used_bytes` are of the empty ones too.
+    """
 
     budget_bytes: int
     used_bytes: int
@@ -177,7 +180,8 @@ class Slots:
     def use(self) -> CacheUse:
         with self._changed:
             used = sum(slot.length for slot in self._slots) * self._token_bytes
-            return CacheUse(self._budget, used, len(self._slots), self._hits, self._misses)
+            filled = sum(bool(slot.tokens) for slot in self._slots)
+            return CacheUse(self._budget, used, filled, self._hits, self._misses)
 
     def _next(self, run: _Run) -> Event | None:
         """The run's next event; leads rounds until there is one, unless somebody else does."""

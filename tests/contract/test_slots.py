@@ -136,6 +136,7 @@ def test_a_slot_is_made_ahead_for_the_next_chat_within_the_budget_and_while_nobo
     made = wrapper._slots._slots
     wrapper.prepare()
     assert len(made) == 1, "that of the warm-up is empty still"
+    assert wrapper._slots.use().slots == 0
     for number in range(6):
         running = begun(wrapper._slots, [10 + number] * 60, 5)
         next(running)
