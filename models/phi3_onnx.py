@@ -364,7 +364,7 @@ class Phi3Onnx(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         room = self._context_length - len(prompt)
         if room < 1:
             raise _invalid(
-                f"The prompt has {len(prompt)} tokens, but the model reads {self._context_length} with its answer; shorten it."
+                f"The prompt has {len(prompt):,} tokens, but prompt and answer may have {self._context_length:,} together; shorten it."
             )
         stream, stops = _TextStream(self._tokenizer), _StopStrings(options.stop)
         # A stop string that is a control token comes as a token, and never as text.

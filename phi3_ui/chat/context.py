@@ -16,7 +16,7 @@ class PromptTooLongError(Exception):
 
     def __init__(self, tokens: int, context_length: int) -> None:
         super().__init__(
-            f"The prompt has {tokens} tokens, but the model reads {context_length} with its answer; shorten it"
+            f"The prompt has {tokens:,} tokens, but prompt and answer may have {context_length:,} together; shorten it"
         )
 
 

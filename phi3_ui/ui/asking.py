@@ -1,6 +1,6 @@
 """Put a question of a page's chat to a model, and keep what comes of it."""
 
-from phi3_ui.chat.conversation import Conversation, new_id
+from phi3_ui.chat.conversation import Conversation
 from phi3_ui.chat.service import RunningTurn
 from phi3_ui.host.pool import Pool
 from phi3_ui.settings import Settings
@@ -22,9 +22,7 @@ class Asking:
         """The last turn shown of `conversation`, which becomes the chat's, is put to `entry`; the chat holds its answer in the end."""
         turn, label = conversation.turns[-1], panels.answer_label(session.language, entry)
         assert turn.asked
-        chat.conversation, chat.editing = conversation, None
-        if self._keeper.history.deleted(session.person, chat.id):
-            chat.id = new_id()  # on another page; here it goes on
+        chat.conversation = conversation
         kept = self._keeper.begin(session.person, chat.id, conversation, label)
         chat.running = RunningTurn(
             conversation,

@@ -64,8 +64,18 @@ class Chats:
             **self._editing(session),
             page.comment_group: gr.Group(visible=False),
             page.replay_view: gr.Column(visible=False),
+            page.snippet_panel: self.no_snippet(),
             page.warning: self._warning(session),
         }
+
+    @staticmethod
+    def no_snippet() -> gr.Accordion:
+        """The program shown is of an answer that is not, any more."""
+        return gr.Accordion(visible=False)
+
+    def deleted(self, session: Session, chat: Chat) -> bool:
+        """Was the chat deleted, on another page? Nothing of it may be sent or kept again."""
+        return self._history.deleted(session.person, chat.id)
 
     def drawn(self, session: Session) -> Updates:
         chat = session.current
@@ -127,13 +137,17 @@ class Chats:
     def turn_to(self, session: Session, chat: Chat | None) -> Updates:
         """Show another chat; None: an empty one. What was begun in the shown one, an edit or a replay, is given up."""
         session.stop_replay()
-        edited = session.current.editing is not None
-        session.current.editing = None
+        box = self._box(session.current)
         if chat is None:
             session.new_chat()
         else:
             session.show(chat)
-        return {**self.shown(session), **({self._page.message: ""} if edited else {})}
+        return {**self.shown(session), **box}
+
+    def _box(self, chat: Chat) -> Updates:
+        """No question is edited any more: the message box gets back what stood in it before."""
+        draft = chat.end_edit()
+        return {} if draft is None else {self._page.message: draft}
 
     def back(self, session: Session, place: object) -> Updates:
         """What the tab held before it was loaded anew (theme.PLACE): its chat, its model, the words that were not sent."""
@@ -193,45 +207,52 @@ class Chats:
 
     def _show(self, session: Session, turn_id: str, _: str) -> Updates:
         chat = self._idle(session, turn_id)
-        return self._branch(session, chat, chat.conversation.showing(turn_id))
+        shown = self._branch(session, chat, chat.conversation.showing(turn_id))
+        # What Undo took back into the box is asked again already.
+        undone = session.typed.strip() == chat.conversation.turns[-1].question.strip()
+        return {self._page.message: "", **shown} if undone else shown
 
     def _undo(self, session: Session, turn_id: str, _: str) -> Updates:
         chat = self._idle(session, turn_id)
         question = chat.conversation.turns[-1].question
         undone = self._branch(session, chat, chat.conversation.undone())
-        return {**undone, self._page.message: question}
+        # Other words in the box are worth more: the question comes back with Redo.
+        typed = undone.get(self._page.message, session.typed)
+        return undone if typed.strip() else {**undone, self._page.message: question}
 
     def _branch(self, session: Session, chat: Chat, shown: Conversation) -> Updates:
-        edited, chat.conversation, chat.editing = chat.editing is not None, shown, None
+        box, chat.conversation = self._box(chat), shown
         self._history.show(session.person, chat.id, shown)
-        return {**self.shown(session), **({self._page.message: ""} if edited else {})}
+        return {**self.shown(session), **box}
 
     def _edit(self, session: Session, turn_id: str, _: str) -> Updates:
         chat = self._idle(session, turn_id)
+        chat.draft = session.typed if chat.editing is None else chat.draft
         chat.editing = turn_id
         return {**self._editing(session), self._page.message: chat.conversation.turn(turn_id).question}
 
     def _cancel_edit(self, session: Session, _: str, __: str) -> Updates:
-        session.current.editing = None
-        return {**self._editing(session), self._page.message: ""}
+        box = self._box(session.current)
+        return {**self._editing(session), **box}
 
     def _rate(self, session: Session, turn_id: str, good: bool) -> Updates:
-        """Once more takes it back."""
+        """Once more takes it back, with its comment; another thumb keeps that."""
         chat = session.current
         self.require(chat, turn_id)
         before = chat.conversation.turn(turn_id).feedback
-        feedback = None if before and before.good == good else Feedback(good)
+        words = before.comment if before else ""
+        feedback = None if before and before.good == good else Feedback(good, words)
         self._keep_feedback(session, chat, turn_id, feedback)
         session.rated = turn_id if feedback else None
         return {
             **self.drawn(session),
             self._page.comment_group: gr.Group(visible=feedback is not None),
-            self._page.comment: "",
+            self._page.comment: words if feedback else "",
         }
 
-    def comment(self, session: Session, text: str) -> Updates:
+    def comment(self, session: Session, text: str | None) -> Updates:
         """Words to the thumb that was given last."""
-        self._comment(session, text.strip()[:2000])
+        self._comment(session, (text or "").strip()[:2000])
         session.rated = None
         return {self._page.comment_group: gr.Group(visible=False)}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from phi3_ui.chat.conversation import Asked, Conversation
+from phi3_ui.chat.conversation import Asked, Conversation, new_id
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
 from phi3_ui.host.pool import Pool
@@ -72,7 +72,9 @@ class Handlers:
                 page.ticker: gr.Timer(active=False),
                 **self._views(ready=True),
                 **self.chats.shown(session),
-                page.replay_view: gr.skip(),  # a page that connects again keeps what it shows
+                # A page that connects again keeps what it shows.
+                page.replay_view: gr.skip(),
+                page.snippet_panel: gr.skip(),
             }
         failed = state.phase == "failed"
         return {
@@ -139,11 +141,13 @@ class Handlers:
         presence_penalty: float,
         frequency_penalty: float,
         comment: str,
+        typed: str,
         request: gr.Request,
         event: gr.EventData,
     ) -> Iterator[Updates]:
         """What a small button in a message or in the list asks for: see acts.py."""
         session = self.session(request)
+        session.typed = typed or ""
         name, value, text = (str(event._data.get(part) or "") for part in ("name", "value", "text"))
         try:
             self.chats.keep_comment(session, comment)
@@ -152,6 +156,8 @@ class Handlers:
                 return
             chat = session.current
             self.chats.require(chat, value)
+            if self.chats.deleted(session, chat):
+                raise UserError("no_such_chat")
             given = _given(
                 temperature,
                 top_p,
@@ -194,10 +200,17 @@ class Handlers:
             yield unchanged
             return
         template = session.templates.get(entry.model_id) or entry.template
+        draft = chat.draft
+        if self.chats.deleted(session, chat):
+            gr.Warning(tr(session.language, "deleted_elsewhere"))
+            chat.end_edit()
+            chat.id, chat.conversation = new_id(), Conversation()
         conversation = asked(Asked(time.time(), entry.model_id, system, params, template))
+        chat.end_edit()
         turn = self.asking.start(session, chat, entry, conversation)
         yield {
-            **({page.message: ""} if clear else {}),
+            **({page.message: draft} if clear else {}),
+            page.snippet_panel: self.chats.no_snippet(),
             **self.chats.drawn(session),
             **self.chats.listed(session),
             **self.chats.buttons(running=True),

@@ -120,7 +120,9 @@ def build_ui(
                 refresh = gr.Button(t("refresh"), size="sm", min_width=80, elem_id="phi3-refresh")
                 unload = gr.Button(t("unload"), size="sm", min_width=80, interactive=False, elem_id="phi3-unload")
             with gr.Accordion(t("reproduce"), open=False, visible=False, elem_id="phi3-reproduce") as snippet_panel:
-                snippet = gr.Code(label=t("reproduce.label"), language="python", interactive=False, max_lines=20)
+                snippet = gr.Code(
+                    label=t("reproduce.label"), language="python", interactive=False, max_lines=20, wrap_lines=True
+                )
             with gr.Accordion(t("usage"), open=True):
                 usage = gr.HTML(elem_id="phi3-usage")
             with gr.Accordion(t("usage.over_time"), open=False, elem_id="phi3-over-time") as over_time:
@@ -186,7 +188,8 @@ def build_ui(
         quiet = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
         model_outputs = [status, unload]
         card_outputs = [card, relog, template, *controls.values()]
-        chat_outputs = [chatbot, usage, context, chats, send, stop, warning, editing, comment_group, replay_view]
+        chat_outputs = [chatbot, usage, context, chats, send, stop, warning, editing]
+        chat_outputs += [comment_group, replay_view, snippet_panel]
         ready_outputs = [
             setup_view,
             setup_panel,
@@ -225,7 +228,7 @@ def build_ui(
             [message.submit, send.click],
             handlers.send,
             [message, *wanted],
-            [message, chatbot, send, stop, chats, editing],
+            [message, chatbot, send, stop, chats, editing, snippet_panel],
             show_progress="hidden",
             concurrency_limit=None,
             trigger_mode="multiple",
@@ -233,8 +236,8 @@ def build_ui(
         )
         acted = acts.click(
             handlers.act,
-            [*wanted, comment],
-            [message, comment, snippet_panel, snippet, *chat_outputs],
+            [*wanted, comment, message],
+            [message, comment, snippet, *chat_outputs],
             show_progress="hidden",
             concurrency_limit=None,
             trigger_mode="multiple",
@@ -253,7 +256,9 @@ def build_ui(
         emptied = new_chat.click(handlers.new_chat, comment, [message, *chat_outputs], **quiet)
         emptied.then(None, None, None, js=SHUT_DRAWERS)
         search.change(handlers.search, search, chats, trigger_mode="always_last", **quiet)
-        gr.on([comment.submit, comment_keep.click], handlers.comment, comment, comment_group, **quiet)
+        # Who asks on has said what there was to say of the answer before.
+        said = [comment.submit, comment_keep.click, message.submit, send.click]
+        gr.on(said, handlers.comment, comment, comment_group, **quiet)
         sharing = Sharing(page, catalogue, keeper, handlers.chats, handlers.session)
         for button, export in (
             (as_markdown, sharing.as_markdown),

@@ -22,7 +22,8 @@ _HELD = 20  # chats of one page; the others are opened again from the store
 class Chat:
     """One conversation of one page; `running` and `state` are those of the turn under way, if there is one.
 
-    `editing` is the turn whose question is in the message box, to be asked otherwise; `stopped`: no more is to be replayed.
+    `editing` is the turn whose question is in the message box, to be asked otherwise, and `draft` what stood there before;
+    `stopped`: no more is to be replayed.
     """
 
     id: str = field(default_factory=new_id)
@@ -30,7 +31,15 @@ class Chat:
     running: RunningTurn | None = None
     state: TurnState | None = None
     editing: str | None = None
+    draft: str = ""
     stopped: bool = False
+
+    def end_edit(self) -> str | None:
+        """What belongs into the message box again, now that no question is edited any more; None if none was."""
+        if self.editing is None:
+            return None
+        draft, self.editing, self.draft = self.draft, None, ""
+        return draft
 
     def keep(self, turn_id: str, kept: KeptTurn, answer: Answer) -> None:
         """Take a turn's answer, however it ended and whoever still looks."""
@@ -49,7 +58,7 @@ class Session:
     `off` names the controls that are shown as off; `removed` is the chat whose deletion may be taken back, with its title;
     `rated` is the turn whose feedback may be given a comment; `listed` is how many chats are listed;
     `replay` is the chat that is made by asking another's questions again, while it is; `charts`: those of usage are open;
-    `linked`: what is shown has links into MLflow; `arrived`: the page has said what its tab held before.
+    `typed` is what stood in the message box when a button of acts.py was last pressed; `linked`: what is shown has links into MLflow; `arrived`: the page has said what its tab held before.
     """
 
     language: str
@@ -66,6 +75,7 @@ class Session:
     rated: str | None = None
     replay: Chat | None = None
     charts: bool = False
+    typed: str = ""
     linked: bool = False
     arrived: bool = False
     chats: list[Chat] = field(default_factory=lambda: [Chat()])

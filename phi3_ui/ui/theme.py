@@ -68,7 +68,10 @@ PLACE = """() => {
   const key = "phi3-chat-place";
   let place = {};
   try { place = JSON.parse(sessionStorage.getItem(key)) || {}; } catch (error) { console.info("This tab keeps nothing:", error); }
+  let out = false;
+  document.addEventListener("click", (event) => { out ||= Boolean(event.target.closest(".phi3-login a")); });
   window.addEventListener("pagehide", () => {
+    if (out) return sessionStorage.removeItem(key);
     const chats = document.querySelector(".phi3-chats"), message = document.querySelector("#phi3-message textarea");
     if (!chats || !message) return;
     const { chat, login } = chats.dataset;
@@ -91,7 +94,7 @@ footer { display: none !important; }
 #phi3-main { position: relative; height: 100dvh; max-width: var(--phi3-reading); margin: 0 auto; padding: var(--phi3-gap) 1rem; flex-wrap: nowrap; }
 #phi3-chat { flex: 1 1 auto !important; min-height: 8rem; height: auto !important; border: 0; }
 @media (max-width: 1000px) { #phi3-pick { padding: 0 2rem; } }
-#phi3-picker input { text-overflow: ellipsis; }
+#phi3-picker input { text-overflow: ellipsis; padding-right: 1.75rem; }
 #phi3-context { flex: 0 0 auto !important; min-height: 0; padding: 0; }
 .phi3-context { display: flex; align-items: center; gap: 0.75rem; height: 1.25rem; margin: 0; position: relative;
   color: var(--body-text-color-subdued); font-size: var(--phi3-small); font-variant-numeric: tabular-nums; white-space: nowrap; overflow: hidden; }

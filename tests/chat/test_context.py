@@ -62,7 +62,7 @@ def test_an_answer_is_cut_to_what_is_left_and_never_the_question() -> None:
 
 @pytest.mark.parametrize("size", [992, 5000])
 def test_a_question_that_cannot_fit_is_refused_with_its_count(size: int) -> None:
-    with pytest.raises(PromptTooLongError, match=f"has {size + 8} tokens, but the model reads 1000"):
+    with pytest.raises(PromptTooLongError, match=f"has {size + 8:,} tokens, but prompt and answer may have 1,000"):
         fit(talk(10, 10, size), count, 1000, 1)
 
 

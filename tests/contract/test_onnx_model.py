@@ -243,7 +243,7 @@ def test_a_seed_repeats_and_no_seed_varies(model: Any) -> None:
 
 
 def test_a_prompt_longer_than_the_context_is_refused_with_its_count(model: Any) -> None:
-    with pytest.raises(MlflowException, match=re.escape("but the model reads 8192")):
+    with pytest.raises(MlflowException, match=re.escape("but prompt and answer may have 8,192")):
         model.predict({"prompt": "word " * 9000})
 
 

@@ -156,11 +156,13 @@ def test_feedback_is_seen_by_mlflow_and_when_the_chat_is_opened_again(
         chat.answer(FRANCE)
         chat.act("good")
         expect(chat.page.locator('#phi3-chat button[name="good"]')).to_have_text("✓ Good")
+        comment = chat.page.locator("#phi3-comment textarea, #phi3-comment input")
+        comment.fill("Paris is not mentioned.")
+        chat.page.locator("#phi3-comment").get_by_role("button", name="Keep").click()
+        expect(comment).to_be_hidden()
         chat.act("bad")
         expect(chat.page.locator('#phi3-chat button[name="bad"]')).to_have_text("✓ Bad")
-        chat.page.locator("#phi3-comment textarea, #phi3-comment input").fill("Paris is not mentioned.")
-        chat.page.locator("#phi3-comment").get_by_role("button", name="Keep").click()
-        expect(chat.page.locator("#phi3-comment")).to_be_hidden()
+        expect(comment).to_have_value("Paris is not mentioned.")
     me.pages[0].close()
     with place.serve() as server:
         chat = visit(me, server)
@@ -209,11 +211,10 @@ def test_a_page_that_is_loaded_anew_shows_its_chat_and_what_was_typed(
         first.message.fill("And of Spain, in one word")
         second = visit(me, server)
         second.message.fill("Not asked yet")
-        for chat in (first, second):
-            chat.page.evaluate("window.before = true")
-    with place.serve():  # the pages find that it is another server, and load themselves anew
+    with place.serve():
         for chat, draft in ((first, "And of Spain, in one word"), (second, "Not asked yet")):
-            chat.page.wait_for_function("!window.before", timeout=60_000)
+            # The page does so by itself once it finds that it is another server, in its own time.
+            chat.page.reload()
             expect(chat.ready().message).to_have_value(draft)
         expect(first.questions).to_have_text([FRANCE])
         expect(first.card).to_contain_text("pipeline")
@@ -224,6 +225,61 @@ def test_a_page_that_is_loaded_anew_shows_its_chat_and_what_was_typed(
         first.page.reload()
         expect(first.ready().questions).to_have_count(2)
         expect(first.message).to_have_value("")
+
+
+def test_what_was_typed_comes_back_after_an_edit_and_is_not_lost_by_undo(
+    place: Place, person: Callable[[], BrowserContext]
+) -> None:
+    with place.serve() as server:
+        chat = visit(person(), server)
+        chat.answer(FRANCE)
+        chat.message.fill("And of")
+        chat.act("edit")
+        expect(chat.message).to_have_value(FRANCE)
+        chat.message.press("Escape")
+        expect(chat.message).to_have_value("And of")
+        chat.act("edit")
+        expect(chat.message).to_have_value(FRANCE)
+        chat.message.fill(SPAIN)
+        chat.message.press("Enter")
+        expect(chat.questions).to_have_text([SPAIN])
+        expect(chat.message).to_have_value("And of")
+        chat.wait_for_caption(1)
+        chat.act("undo")
+        expect(chat.questions).to_have_count(0)
+        expect(chat.message).to_have_value("And of")
+        chat.message.fill("")
+        chat.act("show")  # Redo
+        expect(chat.questions).to_have_count(1)
+        chat.act("undo")
+        expect(chat.message).to_have_value(SPAIN)
+        chat.act("show")
+        expect(chat.questions).to_have_text([SPAIN])
+        expect(chat.message).to_have_value("")
+
+
+def test_what_was_deleted_on_another_page_is_neither_sent_nor_kept_again(
+    place: Place, person: Callable[[], BrowserContext]
+) -> None:
+    me = person()
+    with place.serve() as server:
+        here, there = visit(me, server), visit(me, server)
+        here.answer(FRANCE)
+        expect(there.chats).to_have_text([FRANCE])
+        there.chats.first.click()
+        expect(there.questions).to_have_text([FRANCE])
+        here.in_list(FRANCE, "delete").click()
+        expect(here.chats).to_have_count(0)
+        there.act("retry")
+        expect(there.page.get_by_text("This chat is not there any more")).to_be_visible()
+        there.message.fill(SPAIN)
+        there.message.press("Enter")
+        expect(there.page.get_by_text("This chat was deleted on another page.")).to_be_visible()
+        expect(there.questions).to_have_text([SPAIN])
+        there.wait_for_caption(1)
+        expect(there.chats).to_have_text([SPAIN])
+    (trace,) = place.traces()
+    assert FRANCE not in trace.to_json()
 
 
 def test_undo_takes_the_question_back_into_its_box(place: Place, person: Callable[[], BrowserContext]) -> None:

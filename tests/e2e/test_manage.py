@@ -115,7 +115,7 @@ def test_both_forms_of_phi_3_come_from_the_hub_and_answer(place: Place, visit: C
     for number in range(4):
         chat.answer(f"{number} " * 1500)
     expect(chat.cut).to_have_count(1)
-    expect(chat.cut).to_contain_text("The model no longer sees the")
+    expect(chat.cut).to_contain_text("The model no longer sees the oldest turns")
     assert chat.questions.count() == 6, "what it does not see is still there to read"
 
 

@@ -72,6 +72,9 @@ def test_the_program_that_was_asked_for_is_brought_into_sight_on_a_phone_too(ope
     expect(program).not_to_be_in_viewport()
     chat.act("reproduce")
     expect(program).to_be_in_viewport()
+    chat.page.locator("#phi3-right .toggle-button").click()
+    chat.act("retry")
+    expect(chat.page.locator("#phi3-reproduce")).to_be_hidden()
 
 
 def test_the_three_places_stand_side_by_side_on_a_wide_screen(open_page: Open) -> None:

@@ -56,7 +56,7 @@ class Stranger:
 
     def act(self, name: str, value: str, text: str = "") -> str:
         inputs = len(self._event("phi3-acts", "click")["inputs"])
-        data = [None, "", 0.0, 1.0, 8, 50, "", "", 1, 0, 0, "mine now"]
+        data = [None, "", 0.0, 1.0, 8, 50, "", "", 1, 0, 0, "mine now", "mine now"]
         assert len(data) == inputs
         return self.call("phi3-acts", "click", data, {"name": name, "value": value, "text": text})
 
