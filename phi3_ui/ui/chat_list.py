@@ -1,7 +1,9 @@
 """Pure: a person's conversations → the HTML of the list at the left. All values are escaped here."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from html import escape
+from types import MappingProxyType
 
 from phi3_ui.store.history import Listed
 from phi3_ui.ui.acts import act
@@ -23,10 +25,11 @@ def chat_list(
     removed: tuple[str, str] | None = None,
     query: str = "",
     login: str | None = None,
+    held: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """`chats` by day, newest first, `most` of them; the `shown` one marked. `removed` may be taken back: its id and title.
 
-    `login` is whose they are, where people log in.
+    `login` is whose they are, where people log in; `held` is what the page holds besides the shown chat: see theme.PLACE.
     """
     parts = []
     if removed:
@@ -48,7 +51,8 @@ def chat_list(
     if login is not None:
         out = f'<a href="logout?all_session=false">{escape(tr(language, "logout"))}</a>'
         parts.append(f'<p class="phi3-quiet phi3-login">{escape(login)} · {out}</p>')
-    place = f'data-chat="{escape(shown)}" data-login="{escape(login or "")}"'  # see theme.PLACE
+    places = {"chat": shown, "login": login or "", **held}
+    place = " ".join(f'data-{name}="{escape(value)}"' for name, value in places.items())
     return (
         f'<nav class="phi3-chats" aria-label="{escape(tr(language, "conversations"))}" {place}>{"".join(parts)}</nav>'
     )

@@ -99,6 +99,7 @@ class Chats:
             session.removed,
             session.query.strip(),
             session.login,
+            {"model": session.picked or "", "rated": session.rated or ""},
         )
         return {self._page.chats: shown}
 
@@ -150,21 +151,24 @@ class Chats:
         return {} if draft is None else {self._page.message: draft}
 
     def back(self, session: Session, place: object) -> Updates:
-        """What the tab held before it was loaded anew (theme.PLACE): its chat, its model, the words that were not sent."""
+        """What the tab held before it was loaded anew (theme.PLACE): its chat, its model, the words that were not sent.
+
+        A comment that was typed is kept.
+        """
         if session.arrived:
             return {}
         session.arrived = True
         if not isinstance(place, dict) or place.get("login") != (session.login or ""):
             return {}
-        id_, draft = place.get("chat"), place.get("draft")
-        if isinstance(id_, str) and id_:
+        held = {name: value for name, value in place.items() if isinstance(value, str)}
+        if id_ := held.get("chat"):
             # A chat that is not there, or a store that is not: an empty one is shown.
             with contextlib.suppress(UserError):
-                chat = Chat(id_, self._history.open(session.person, id_))
-                session.show(chat)
-                asked = chat.conversation.tree[-1].asked
-                session.picked = asked.model_id if asked else session.picked
-        return {self._page.message: draft} if isinstance(draft, str) and draft else {}
+                session.show(Chat(id_, self._history.open(session.person, id_)))
+                session.rated = held.get("rated")
+                self.keep_comment(session, held.get("comment"))
+        session.picked = held.get("model") or session.picked
+        return {self._page.message: held["draft"]} if held.get("draft") else {}
 
     def _rename(self, session: Session, conversation: str, title: str) -> Updates:
         self._history.rename(session.person, conversation, title)
@@ -246,6 +250,7 @@ class Chats:
         session.rated = turn_id if feedback else None
         return {
             **self.drawn(session),
+            **self.listed(session),
             self._page.comment_group: gr.Group(visible=feedback is not None),
             self._page.comment: words if feedback else "",
         }

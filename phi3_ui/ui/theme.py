@@ -61,8 +61,8 @@ WHO = """() => {
   return window.phi3Who = who;
 }"""
 
-# What a tab holds is found again when it is loaded anew, as after a restart of the server: which chat, and the words in the
-# message box. They stay in this tab's own storage, with whose they are.
+# What a tab holds is found again when it is loaded anew, as after a restart of the server: which chat, which model, the words
+# in the message box and those on the answer that was rated last. They stay in this tab's own storage, with whose they are.
 PLACE = """() => {
   if (window.phi3Place) return window.phi3Place;
   const key = "phi3-chat-place";
@@ -74,8 +74,9 @@ PLACE = """() => {
     if (out) return sessionStorage.removeItem(key);
     const chats = document.querySelector(".phi3-chats"), message = document.querySelector("#phi3-message textarea");
     if (!chats || !message) return;
-    const { chat, login } = chats.dataset;
-    try { sessionStorage.setItem(key, JSON.stringify({ chat, login, draft: message.value })); }
+    const comment = document.querySelector("#phi3-comment :is(textarea, input)");
+    const held = { ...chats.dataset, draft: message.value, comment: comment ? comment.value : "" };
+    try { sessionStorage.setItem(key, JSON.stringify(held)); }
     catch (error) { console.info("This tab keeps nothing:", error); }
   });
   return window.phi3Place = place;

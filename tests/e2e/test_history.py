@@ -208,9 +208,17 @@ def test_a_page_that_is_loaded_anew_shows_its_chat_and_what_was_typed(
     with place.serve() as server:
         first = visit(me, server, "ONNX").pick("Pipeline")
         first.answer(FRANCE)
+        first.act("good")
+        comment = first.page.locator("#phi3-comment textarea, #phi3-comment input")
+        comment.fill("In a word.")
         first.message.fill("And of Spain, in one word")
         second = visit(me, server)
         second.message.fill("Not asked yet")
+        held = second.page.locator(".phi3-chats")
+        onnx = held.get_attribute("data-model") or ""
+        assert onnx
+        second.pick("Pipeline")
+        expect(held).not_to_have_attribute("data-model", onnx)
     with place.serve():
         for chat, draft in ((first, "And of Spain, in one word"), (second, "Not asked yet")):
             # The page does so by itself once it finds that it is another server, in its own time.
@@ -219,12 +227,14 @@ def test_a_page_that_is_loaded_anew_shows_its_chat_and_what_was_typed(
         expect(first.questions).to_have_text([FRANCE])
         expect(first.card).to_contain_text("pipeline")
         expect(second.questions).to_have_count(0)
+        expect(second.card).to_contain_text("pipeline")
         first.message.press("Enter")
         expect(first.questions).to_have_text([FRANCE, "And of Spain, in one word"])
         first.wait_for_caption(2)
         first.page.reload()
         expect(first.ready().questions).to_have_count(2)
         expect(first.message).to_have_value("")
+    assert [given.rationale for trace in place.traces() for given in trace.info.assessments] == ["In a word."]
 
 
 def test_what_was_typed_comes_back_after_an_edit_and_is_not_lost_by_undo(
