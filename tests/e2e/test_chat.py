@@ -213,7 +213,7 @@ def test_a_question_longer_than_the_context_is_refused_with_its_count(open_page:
     chat = open_page().pick(engine)
     chat.wait_for_caption(chat.ask("hello world " * 5000))
     expect(chat.errors).to_contain_text("refused the question")
-    expect(chat.errors).to_contain_text("the model reads 8192")
+    expect(chat.errors).to_contain_text("prompt and answer may have 8,192 together")
     chat.setting("Max tokens", 8)
     assert chat.answer("Hi")
 

@@ -191,7 +191,7 @@ def test_what_may_be_written_is_cut_to_what_fits(hosted_onnx: HostedModel) -> No
 
 
 def test_a_request_the_model_refuses_is_told_with_its_reason(hosted_onnx: HostedModel) -> None:
-    with pytest.raises(UserError, match="the model reads 8192") as raised:
+    with pytest.raises(UserError, match="prompt and answer may have 8,192 together") as raised:
         list(hosted_onnx.answer(ChatRequest((Message("user", "word " * 9000),)), Cancel()))
     assert raised.value.code == "refused"
 
