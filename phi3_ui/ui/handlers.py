@@ -261,6 +261,10 @@ class Handlers:
     def status(self, request: gr.Request) -> Updates:
         """What changes by itself: how the model is, whether chats can be kept, the deletion that may be taken back."""
         session = self.session(request)
+        if (
+            not session.arrived
+        ):  # a page of a server that was restarted: it is about to be loaded anew, and shows more than we know
+            return {self._page.warning: gr.skip()}
         updates = {**self.models.status_of(session), **self.chats.refreshed(session)}
         if session.linked != (linked := self._mlflow.base is not None):
             session.linked = linked
