@@ -1,5 +1,6 @@
 """The app as a person starts it, and a real Chromium."""
 
+import contextlib
 import socket
 import sys
 import time
@@ -31,7 +32,12 @@ class Server:
 
     def model_processes(self) -> list[psutil.Process]:
         """The processes of loaded or loading models."""
-        return [child for child in self.process.children() if "phi3_ui.host.worker" in child.cmdline()]
+        found = []
+        for child in self.process.children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ends just now
+                if "phi3_ui.host.worker" in child.cmdline():
+                    found.append(child)
+        return found
 
 
 def free_port() -> int:
