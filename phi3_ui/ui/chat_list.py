@@ -29,7 +29,7 @@ def chat_list(
 ) -> str:
     """`chats` by day, newest first, `most` of them; the `shown` one marked. `removed` may be taken back: its id and title.
 
-    `login` is whose they are, where people log in; `held` is what the page holds besides the shown chat: see theme.PLACE.
+    `login` is whose they are, where people log in; `held` is what the page holds besides the shown chat: see scripts.PLACE.
     """
     parts = []
     if removed:

@@ -151,7 +151,7 @@ class Chats:
         return {} if draft is None else {self._page.message: draft}
 
     def back(self, session: Session, place: object) -> Updates:
-        """What the tab held before it was loaded anew (theme.PLACE): its chat, its model, the words that were not sent.
+        """What the tab held before it was loaded anew (scripts.PLACE): its chat, its model, the words that were not sent.
 
         A comment that was typed is kept.
         """

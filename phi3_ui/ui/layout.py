@@ -16,10 +16,10 @@ from phi3_ui.ui.manage_layout import manage_panels, parameter_controls, wire_man
 from phi3_ui.ui.mlflow_links import MlflowLinks
 from phi3_ui.ui.page import Page
 from phi3_ui.ui.replaying import Replaying
+from phi3_ui.ui.scripts import PLACE, SHOW_SNIPPET, SHUT_DRAWERS, WHO
 from phi3_ui.ui.sessions import Sessions
 from phi3_ui.ui.sharing import DOWNLOAD_JS, Sharing
 from phi3_ui.ui.texts import I18N
-from phi3_ui.ui.theme import PLACE, SHOW_SNIPPET, SHUT_DRAWERS, WHO
 from phi3_ui.ui.usage_over_time import UsageOverTime
 from phi3_ui.ui.usage_plots import chat_plots, model_plots
 
