@@ -17,7 +17,7 @@ mlflow-ui: .venv/installed ## MLflow's own UI on the same store, on port 5001 or
 	$(BIN)/python -m phi3_ui mlflow-ui
 
 test: .venv/installed-dev lint ## lint, types, all tests
-	$(BIN)/python -m tests.browser
+	$(BIN)/python -m tests.support.browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed-dev
@@ -26,15 +26,15 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 
 bench: .venv/installed-dev ## measure what the app costs, against the engines alone
-	$(BIN)/python -m tests.browser
+	$(BIN)/python -m tests.support.browser
 	$(BIN)/python -m bench
 
 screenshot: .venv/installed-dev ## take the README's screenshot again
-	$(BIN)/python -m tests.browser
-	$(BIN)/python -m tests.screenshot
+	$(BIN)/python -m tests.support.browser
+	$(BIN)/python -m tests.support.screenshot
 
 tutorials: .venv/installed-dev ## run the notebooks of examples/ again, and keep their outputs
-	$(BIN)/python -m tests.tutorials
+	$(BIN)/python -m tests.support.tutorials
 
 clean: ## remove the environment and all the app made
 	rm -rf .venv data .test-data

@@ -8,13 +8,13 @@ import sys
 
 from phi3_ui.errors import UserError
 from phi3_ui.host.pool import Pool
-from phi3_ui.keeping import open_keeper
+from phi3_ui.store.conversations.open_store import open_keeper
 from phi3_ui.settings import Settings
-from phi3_ui.setup import Setup
-from phi3_ui.store.catalogue import Catalogue
+from phi3_ui.provision.first_run import Setup
+from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.store.links import MlflowUi
-from phi3_ui.ui.console import show_setup
-from phi3_ui.ui.mlflow_links import MlflowLinks
+from phi3_ui.cli.console import show_setup
+from phi3_ui.ui.render.mlflow_links import MlflowLinks
 from phi3_ui.ui.sessions import Sessions
 
 _STOP_SECONDS = 3.0  # for each answer under way when the app is told to end
@@ -41,7 +41,7 @@ def main() -> None:
 
     gc.disable()  # what is imported stays: looking through it again and again takes half a second
     import phi3_ui.ui.quick_gradio  # noqa: F401
-    from phi3_ui.ui.launch import launch
+    from phi3_ui.server import launch
 
     gc.freeze()
     gc.enable()

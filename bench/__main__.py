@@ -16,12 +16,12 @@ from playwright.sync_api import sync_playwright
 
 from bench import history, llama, logging, paths, people, startup, stopping, store, streams, switching, tuning, turns
 from bench.rows import Bench, print_rows
-from phi3_ui.host.wire import ModelSpec
+from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.settings import Settings
-from phi3_ui.setup import Setup
-from phi3_ui.store.catalogue import Catalogue, ModelEntry
-from phi3_ui.ui.console import show_setup
-from tests import browser as chromium
+from phi3_ui.provision.first_run import Setup
+from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
+from phi3_ui.cli.console import show_setup
+from tests.support import browser as chromium
 from tests.e2e.conftest import serve
 
 TOKENS = {"prompt": 300, "chat": 80}

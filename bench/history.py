@@ -12,9 +12,9 @@ from mlflow import MlflowClient
 from bench.rows import Bench, Row
 from phi3_ui.chat.conversation import Answer, Asked, Conversation, new_id
 from phi3_ui.chat.types import Timings, Usage
-from phi3_ui.store.history import History
-from phi3_ui.store.kept_turn import Keeper
-from phi3_ui.store.telemetry import Recorder
+from phi3_ui.store.conversations.history import History
+from phi3_ui.store.conversations.turn_writer import Keeper
+from phi3_ui.store.conversations.recorder import Recorder
 
 _CHATS, _TURNS, _TOKENS = 500, 20, 200
 _ME = "visitor-bench"

@@ -16,7 +16,7 @@ from bench.paths import QUESTION
 from bench.rows import Bench, Row, ask, cores, ratio
 from bench.turns import Walk, asked_of, walk
 from models.presets import load_preset
-from phi3_ui.chat.tokenization import PromptFormat
+from phi3_ui.prompts.tokenization import PromptFormat
 from phi3_ui.chat.types import Message
 
 PACKAGE, VERSION = "node-llama-cpp", "3.22.1"

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phi3_ui.chat.tokenization import PromptFormat
+from phi3_ui.prompts.tokenization import PromptFormat
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message, TextDelta
 from phi3_ui.host.hosted_model import HostedModel
-from phi3_ui.host.wire import ModelSpec
+from phi3_ui.host.protocol import ModelSpec
 
 QUESTION = "Write a long story about the sea, with many chapters."
 
@@ -140,7 +140,7 @@ def pyfunc_tapped(spec: ModelSpec) -> Iterator[Path_]:
     """The pipeline's predict through mlflow.pyfunc with its tokens tapped, in this process."""
     import mlflow
 
-    from phi3_ui.chat.chat_contract import ChatContract
+    from phi3_ui.contracts.pipeline_chat import ChatContract
 
     mlflow.set_tracking_uri(spec.tracking_uri)
     model = ChatContract(mlflow.pyfunc.load_model(spec.uri), ())
@@ -217,7 +217,7 @@ WATCH = """() => {
 @contextmanager
 def browser(page: Any, engine: str) -> Iterator[Path_]:
     """The page in Chromium, on the same cores; text counts when the page has it."""
-    from tests.e2e.chat_page import ChatPage
+    from tests.support.chat_page import ChatPage
 
     chat = ChatPage(page).ready().pick(engine)
     chat.setting("Temperature", 0)

@@ -15,7 +15,7 @@ from bench.paths import Point
 from bench.rows import Bench, Row, Said, ask, cores, ratio
 from bench.tuning import VARIANTS, built
 from bench.turns import question
-from phi3_ui.chat.tokenization import PromptFormat
+from phi3_ui.prompts.tokenization import PromptFormat
 from phi3_ui.chat.types import Message, Usage
 from phi3_ui.host.hosted_model import HostedModel
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from bench.paths import Figure, Point, figure
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message, TextDelta, Usage
 from phi3_ui.host.hosted_model import HostedModel
-from phi3_ui.host.wire import ModelSpec
+from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.settings import Settings
-from phi3_ui.store.catalogue import ModelEntry
+from phi3_ui.store.registry.catalogue import ModelEntry
 
 
 @dataclass(frozen=True)

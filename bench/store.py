@@ -19,8 +19,8 @@ from mlflow.types import ColSpec, DataType, Schema
 
 from bench.rows import Bench, Row
 from phi3_ui.settings import ROOT
-from phi3_ui.store.catalogue import Catalogue
-from phi3_ui.store.names import pages
+from phi3_ui.store.registry.catalogue import Catalogue
+from phi3_ui.store.registry.names import pages
 
 _MODELS, _RUNS = 1000, (1000, 10_000)
 _TABLES = {
@@ -135,7 +135,7 @@ def list_it(uri: str, kept: Path) -> Seconds:
     In a process that has imported what the app has, and does not look through it for garbage either: see app.py.
     """
     gc.disable()
-    import phi3_ui.ui.launch  # noqa: F401
+    import phi3_ui.server  # noqa: F401
 
     gc.freeze()
     gc.enable()

@@ -157,7 +157,7 @@ def prompts_of(model_input: Any) -> list[str]:
 
 
 class _TextStream:
-    """Token ids → text as soon as it is whole; a character's lone bytes come as U+FFFD. As in phi3_ui/chat/text_stream.py."""
+    """Token ids → text as soon as it is whole; a character's lone bytes come as U+FFFD. As in phi3_ui/runtime/detokenizer.py."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -183,7 +183,7 @@ class _TextStream:
 class _StopStrings:
     """Text passes through up to the first place where a stop string begins; what may still become one is held back.
 
-    phi3_ui/chat/stops.py has the same class, since this file must stand alone; one test holds both.
+    phi3_ui/runtime/stop_strings.py has the same class, since this file must stand alone; one test holds both.
     """
 
     def __init__(self, stops: tuple[str, ...]) -> None:

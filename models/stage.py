@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# One sentence a person can act on, by code. phi3_ui/ui/i18n.py shows these and their translations.
+# One sentence a person can act on, by code. phi3_ui/i18n/translate.py shows these and their translations.
 SENTENCES = {
     "no_network": "{what} could not be downloaded: no package index answers. Check the network, then try again.",
     "download_failed": "{what} could not be downloaded ({detail}). Check pip's settings, then try again.",

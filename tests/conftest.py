@@ -14,12 +14,12 @@ import phi3_ui  # noqa: F401  (telemetry off before anything else is imported)
 from models.presets import load_preset
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.pool import Pool
-from phi3_ui.host.wire import ModelSpec
+from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.settings import ROOT, Settings
-from phi3_ui.setup import Setup
-from phi3_ui.store.catalogue import Catalogue, ModelEntry
-from tests.kept import DATA, alone, kept
-from tests.tiny_phi3 import tiny, tiny_checkpoint, tiny_onnx  # noqa: F401  (fixtures)
+from phi3_ui.provision.first_run import Setup
+from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
+from tests.support.build_cache import DATA, alone, kept
+from tests.support.tiny_phi3 import tiny, tiny_checkpoint, tiny_onnx  # noqa: F401  (fixtures)
 
 PRESET = load_preset("demo")
 assert PRESET.wheel
@@ -102,7 +102,7 @@ def run_program(module: str, *arguments: object) -> str:
 
 @pytest.fixture(scope="session")
 def demo(weights: Weights) -> Demo:
-    home = kept("home", ["models/*.*", "phi3_ui/recipes.py", "requirements.txt"]) / "home"
+    home = kept("home", ["models/*.*", "phi3_ui/provision/recipes.py", "requirements.txt"]) / "home"
     if not (home / "mlflow.db").exists() and not (home / "models").exists():
         weights.link_into(home)
     settings = settings_for(home)

@@ -15,26 +15,29 @@ from models import TELEMETRY_OFF
 from phi3_ui.settings import ROOT
 
 _ENGINES = {"torch", "transformers", "onnxruntime_genai"}
-_NEUTRAL = {"phi3_ui.errors", "phi3_ui.settings", "phi3_ui.lifeline"}
 
-# What each folder may import of this project, besides its own modules and libraries.
-_MAY_IMPORT = {
-    "phi3_ui/chat": {"phi3_ui.errors"},
-    "phi3_ui/store": {"phi3_ui.chat", "phi3_ui.errors", "phi3_ui.settings", "models.registry", "models.packages"},
-    "phi3_ui/host": {"phi3_ui.chat", *_NEUTRAL},
-    "models": set(),
-}
-_WITHOUT_GRADIO_IN_UI = {
-    "i18n.py",
-    "words_en.py",
-    "words_ro.py",
-    "console.py",
-    "panels.py",
-    "convert.py",
-    "sessions.py",
-    "replay_view.py",
-    "usage_charts.py",
-}
+# From the bottom up: a package imports only itself and those before it. docs/architecture.md draws the same order.
+_ORDER = [
+    "models",
+    "phi3_ui.errors",
+    "phi3_ui.settings",
+    "phi3_ui.i18n",
+    "phi3_ui.chat",
+    "phi3_ui.prompts",
+    "phi3_ui.runtime",
+    "phi3_ui.contracts",
+    "phi3_ui.host",
+    "phi3_ui.export",
+    "phi3_ui.store",
+    "phi3_ui.provision",
+    "phi3_ui.evaluation",
+    "phi3_ui.ui",
+    "phi3_ui.cli",
+    "phi3_ui.server",
+    "phi3_ui.__main__",
+    "app",
+]
+_WITH_GRADIO = {"phi3_ui/ui", "phi3_ui/ui/page", "phi3_ui/ui/handlers"}
 
 
 def _sources(*folders: str) -> list[Path]:
@@ -65,61 +68,55 @@ def _walk(file: Path, node: ast.AST, at_import: bool) -> Iterator[tuple[str, boo
                 yield from _walk(file, child, at_import and not inside)
 
 
-def _of(module: str, packages: set[str]) -> bool:
-    """Is `module` one of `packages`, or in one?"""
+def _is_in(module: str, packages: set[str]) -> bool:
+    """Is `module` one of `packages`, or inside one?"""
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
 def _importing(files: list[Path], packages: set[str], only_at_import: bool = False) -> set[tuple[str, str]]:
-    """Which of `files` import which of `packages`."""
+    """Pairs of a file of `files` and a module of `packages` that it imports."""
     return {
         (file.as_posix(), module)
         for file in files
         for module, at_import in _imports(file)
-        if _of(module, packages) and (at_import or not only_at_import)
+        if _is_in(module, packages) and (at_import or not only_at_import)
     }
 
 
-def test_the_sources_are_found() -> None:
+def _rank(module: str) -> int:
+    """Position of the module's package in _ORDER; the package phi3_ui itself (its version) is below all others."""
+    return next((rank for rank, package in enumerate(_ORDER) if _is_in(module, {package})), -1)
+
+
+def _module(file: Path) -> str:
+    return ".".join(file.with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_sources_are_found() -> None:
     found = {file.as_posix() for file in _sources()}
 
-    assert {
-        "app.py",
-        "models/stage.py",
-        "phi3_ui/settings.py",
-        "phi3_ui/chat/types.py",
-        "phi3_ui/ui/layout.py",
-    } <= found
-    assert _importing([Path("phi3_ui/chat/pipeline_tap.py")], {"transformers"})
-    assert not _importing([Path("phi3_ui/chat/pipeline_tap.py")], {"transformers"}, only_at_import=True)
+    assert {"app.py", "models/stage.py", "phi3_ui/settings.py", "phi3_ui/chat/types.py"} <= found
+    assert _importing([Path("phi3_ui/runtime/generation_hook.py")], {"transformers"})
+    assert not _importing([Path("phi3_ui/runtime/generation_hook.py")], {"transformers"}, only_at_import=True)
 
 
-@pytest.mark.parametrize("folder", _MAY_IMPORT)
-def test_a_folder_imports_only_what_it_may_know(folder: str) -> None:
-    own = folder.replace("/", ".")
-    imported = _importing(_sources(folder), {"phi3_ui", "models", "app"})
-
-    assert {(file, module) for file, module in imported if not _of(module, {own, *_MAY_IMPORT[folder]})} == set()
+def test_every_package_is_in_the_order() -> None:
+    assert {_module(file) for file in _sources() if _rank(_module(file)) < 0} == {"phi3_ui"}
 
 
-def test_what_all_folders_may_import_knows_none_of_them() -> None:
-    neutral = [Path(*module.split(".")).with_suffix(".py") for module in _NEUTRAL]
-    folders = {f"phi3_ui.{name}" for name in ("chat", "store", "host", "ui", "setup")}
+def test_imports_point_down() -> None:
+    project = {"phi3_ui", "models", "app"}
+    upward = {
+        (file, module)
+        for file, module in _importing(_sources(), project)
+        if _rank(module) > _rank(_module(Path(file))) >= 0
+    }
 
-    assert _importing(neutral, folders) == set()
-
-
-def test_nothing_below_the_page_imports_it() -> None:
-    above = {"app", "phi3_ui.cli", "phi3_ui.__main__"}
-    page = {Path("app.py"), *_sources("phi3_ui/cli"), Path("phi3_ui/__main__.py"), *_sources("phi3_ui/ui")}
-    below = [file for file in _sources() if file not in page]
-
-    assert _importing(below, {"phi3_ui.ui"}) == set()
-    assert _importing(_sources("phi3_ui/ui"), above) == set()
+    assert upward == set()
 
 
 def test_only_the_page_imports_gradio() -> None:
-    without = [file for file in _sources() if file.parent != Path("phi3_ui/ui") or file.name in _WITHOUT_GRADIO_IN_UI]
+    without = [file for file in _sources() if file.parent.as_posix() not in _WITH_GRADIO | {"phi3_ui"}]
 
     assert _importing(without, {"gradio", "gradio_client"}) == set()
 
@@ -147,7 +144,7 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in TELEMETRY_OFF}
 
 
-@pytest.mark.parametrize("module", ["app", "phi3_ui.ui.layout"])
+@pytest.mark.parametrize("module", ["app", "phi3_ui.ui.page.layout"])
 def test_the_page_opens_without_an_engine(module: str) -> None:
     loaded = set(_loaded_by(f"import {module}", _environment())["modules"])
 

@@ -10,10 +10,10 @@ import pytest
 
 from models.phi3_onnx import Phi3Onnx
 from models.presets import load_preset
-from phi3_ui.store.catalogue import Catalogue
+from phi3_ui.store.registry.catalogue import Catalogue
 from tests.conftest import Weights, settings_for
-from tests.hub import hub
-from tests.tutorials import TUTORIALS, execute, read, text_of
+from tests.support.hub import hub
+from tests.support.tutorials import TUTORIALS, execute, read, text_of
 
 CONTRACTS = {"TransformerPipeline": "chat", "CustomPythonWrapper": "prompt"}
 

@@ -11,7 +11,7 @@ from phi3_ui.cli import chat, evaluate, log, mlflow_ui, store
 from phi3_ui.cli.app import App
 from phi3_ui.errors import UserError
 from phi3_ui.settings import Settings
-from phi3_ui.store.catalogue import Catalogue
+from phi3_ui.store.registry.catalogue import Catalogue
 
 _INTERRUPTED = 130
 

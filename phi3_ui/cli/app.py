@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from phi3_ui.chat.templates import TEMPLATES
+from phi3_ui.prompts.templates import TEMPLATES
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
-from phi3_ui.host.wire import ModelSpec
+from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.settings import Settings
-from phi3_ui.store.cards import ModelEntry
-from phi3_ui.store.catalogue import Catalogue
+from phi3_ui.store.registry.cards import ModelEntry
+from phi3_ui.store.registry.catalogue import Catalogue
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from phi3_ui.chat.conversation import Answer, Asked, Conversation, new_id
-from phi3_ui.chat.service import RunningTurn
+from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.cli.app import App, add_command, add_json, add_model, add_params, harmless, params_of, spec_of
 from phi3_ui.errors import UserError
-from phi3_ui.evaluate import row_of
+from phi3_ui.evaluation.evaluate import row_of
 from phi3_ui.host.pool import Pool
-from phi3_ui.keeping import open_keeper
-from phi3_ui.store.kept_turn import KeptTurn
-from phi3_ui.ui.i18n import tr
+from phi3_ui.store.conversations.open_store import open_keeper
+from phi3_ui.store.conversations.turn_writer import KeptTurn
+from phi3_ui.i18n.translate import tr
 
 _INTERVAL = 0.03  # seconds between looks at the answer
 

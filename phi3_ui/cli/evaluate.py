@@ -8,7 +8,7 @@ from typing import Any
 from models.tracking import Store
 from phi3_ui.cli.app import App, add_command, add_json, add_model, add_params, params_of, print_json, spec_of
 from phi3_ui.errors import UserError
-from phi3_ui.evaluate import Evaluation, read_questions
+from phi3_ui.evaluation.evaluate import Evaluation, read_questions
 from phi3_ui.host.pool import Pool
 
 

@@ -6,10 +6,10 @@ import sys
 from typing import Any
 
 from phi3_ui.cli.app import App, add_command, add_json, print_json
-from phi3_ui.jobs import Job, JobState
-from phi3_ui.recipes import CONTRACTS, DEVICES, PRECISIONS, Recipe, of_arguments, of_preset
-from phi3_ui.setup import Setup
-from phi3_ui.ui.console import show_setup
+from phi3_ui.provision.jobs import Job, JobState
+from phi3_ui.provision.recipes import CONTRACTS, DEVICES, PRECISIONS, Recipe, of_arguments, of_preset
+from phi3_ui.provision.first_run import Setup
+from phi3_ui.cli.console import show_setup
 
 
 def add_to(commands: Any) -> None:

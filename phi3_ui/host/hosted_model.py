@@ -15,10 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from phi3_ui import lifeline
+from phi3_ui.host import child_process
 from phi3_ui.chat.types import CacheUse, Cancel, ChatRequest, Completed, Delivery, Event, Loading, Timings
 from phi3_ui.errors import UserError
-from phi3_ui.host.wire import Failed, ModelSpec, pack_request, unpack_event
+from phi3_ui.host.protocol import Failed, ModelSpec, pack_request, unpack_event
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class HostedModel:
     def _run(self) -> None:
         try:
             with self._log.open("wb") as log:
-                process = lifeline.spawn("phi3_ui.host.worker", [], log, reads_stdin=True)
+                process = child_process.spawn("phi3_ui.host.worker", [], log, reads_stdin=True)
         except OSError as error:
             self._process.set_exception(error)
             self._end(UserError("load_failed", model=self.spec.name, detail=str(error), log=str(self._log)))

@@ -9,7 +9,7 @@ import threading
 from typing import IO, Any
 
 from phi3_ui.chat.types import Event, TextDelta
-from phi3_ui.host.wire import Failed, pack_event
+from phi3_ui.host.protocol import Failed, pack_event
 
 INTERVAL = 0.04  # seconds; an eye sees no difference, and the page draws every 0.05 s
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from phi3_ui.errors import UserError
 from phi3_ui.host.hosted_model import MAX_ANSWERS, HostedModel
-from phi3_ui.host.wire import ModelSpec
+from phi3_ui.host.protocol import ModelSpec
 
 _LOOK_EVERY = 5.0  # seconds between looks for idle models
 

@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 
-from phi3_ui.chat.chat_model import Adapter, Prepares
+from phi3_ui.contracts.base import Adapter, Prepares
 from phi3_ui.chat.context import PromptTooLongError
-from phi3_ui.chat.contracts import contract_named
-from phi3_ui.chat.declared import Declared
-from phi3_ui.chat.prompt_contract import PromptContract
-from phi3_ui.chat.reading import NoTextError
-from phi3_ui.chat.templates import NoTemplateError
-from phi3_ui.chat.tokenization import TemplateError
+from phi3_ui.contracts.registry import contract_named
+from phi3_ui.contracts.declaration import Declared
+from phi3_ui.contracts.onnx_prompt import PromptContract
+from phi3_ui.contracts.parsing import NoTextError
+from phi3_ui.prompts.templates import NoTemplateError
+from phi3_ui.prompts.tokenization import TemplateError
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Event, Queued
 from phi3_ui.host.outbox import Outbox
-from phi3_ui.host.wire import Failed, ModelSpec, unpack_request
+from phi3_ui.host.protocol import Failed, ModelSpec, unpack_request
 
 
 def load(spec: ModelSpec) -> Adapter:

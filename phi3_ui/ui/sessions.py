@@ -10,9 +10,9 @@ import threading
 from dataclasses import dataclass, field
 
 from phi3_ui.chat.conversation import Answer, Conversation, new_id
-from phi3_ui.chat.service import RunningTurn, TurnState
-from phi3_ui.store.cards import ModelEntry
-from phi3_ui.store.kept_turn import KeptTurn
+from phi3_ui.chat.running_turn import RunningTurn, TurnState
+from phi3_ui.store.registry.cards import ModelEntry
+from phi3_ui.store.conversations.turn_writer import KeptTurn
 
 _TOKEN = re.compile(r"[\w-]{22,128}", re.ASCII)
 _HELD = 20  # chats of one page; the others are opened again from the store

@@ -17,10 +17,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from phi3_ui.settings import ROOT
-from tests import browser as chromium
+from tests.support import browser as chromium
 from tests.conftest import Demo
-from tests.e2e.chat_page import ChatPage
-from tests.env import environment
+from tests.support.chat_page import ChatPage
+from tests.support.env import environment
 
 
 @dataclass

@@ -7,9 +7,9 @@ import psutil
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.chat_page import ChatPage
+from tests.support.chat_page import ChatPage
 from tests.e2e.conftest import Server
-from tests.idle import wait_until_idle
+from tests.support.idle import wait_until_idle
 
 Open = Callable[..., ChatPage]
 

@@ -13,7 +13,7 @@ from mlflow.entities import Trace
 from playwright.sync_api import Browser, BrowserContext, expect
 
 from tests.conftest import Demo
-from tests.e2e.chat_page import ChatPage
+from tests.support.chat_page import ChatPage
 from tests.e2e.conftest import Server, free_port, serve
 
 FRANCE, SPAIN = "What is the capital of France?", "And what is the capital of Spain?"

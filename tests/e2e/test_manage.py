@@ -13,11 +13,11 @@ from mlflow import MlflowClient
 from playwright.sync_api import Browser, expect
 
 from phi3_ui.settings import ROOT
-from tests.e2e.chat_page import LOAD, ChatPage
+from tests.support.chat_page import LOAD, ChatPage
 from tests.e2e.conftest import serve
-from tests.env import environment
-from tests.hub import Hub, hub
-from tests.tiny_phi3 import WORDS
+from tests.support.env import environment
+from tests.support.hub import Hub, hub
+from tests.support.tiny_phi3 import WORDS
 
 REPO = "tiny/Phi-3-tiny-instruct"
 WEIGHTS = "model.safetensors"
@@ -44,7 +44,7 @@ def store_of(home: Path) -> str:
 def place(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     home, log = tmp_path_factory.mktemp("manage"), tmp_path_factory.mktemp("log") / "app.log"
     MlflowClient(store_of(home)).create_experiment("theirs", artifact_location=(home / "artifacts").as_uri())
-    command = [sys.executable, "-W", "ignore", "-m", "tests.foreign", store_of(home), home]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.support.third_party_models", store_of(home), home]
     subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     onnx = tmp_path_factory.mktemp("onnx-repo")
     shutil.copytree(tiny_onnx, onnx / "cpu")

@@ -16,10 +16,11 @@ from playwright.sync_api import Browser, Page, expect
 from phi3_ui.chat.conversation import Answer, Asked, Turn
 from phi3_ui.chat.types import Message, Timings, Usage
 from phi3_ui.settings import ROOT, Settings
-from phi3_ui.store import links, traces
-from phi3_ui.store.records import Record
-from phi3_ui.store.telemetry import Recorder
-from tests.env import environment
+from phi3_ui.store import links
+from phi3_ui.store.conversations import traces
+from phi3_ui.store.conversations.records import Record
+from phi3_ui.store.conversations.recorder import Recorder
+from tests.support.env import environment
 
 _LONG_AGO = time.time() - 40 * 86_400  # not among the traces that MLflow's list shows by itself
 

@@ -6,7 +6,7 @@ from urllib.parse import urlparse
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.chat_page import ChatPage
+from tests.support.chat_page import ChatPage
 from tests.e2e.conftest import Server
 
 Open = Callable[..., ChatPage]

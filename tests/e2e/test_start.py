@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, expect
 
 from phi3_ui.settings import ROOT
 from tests.conftest import WHEEL, Demo, Weights, run_program
-from tests.e2e.chat_page import LOAD, ChatPage
+from tests.support.chat_page import LOAD, ChatPage
 from tests.e2e.conftest import serve
 
 SETUP = "#phi3-setup-view"

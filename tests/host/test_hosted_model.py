@@ -27,7 +27,7 @@ from phi3_ui.errors import UserError
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.settings import ROOT
 from tests.conftest import Demo
-from tests.idle import wait_until_idle
+from tests.support.idle import wait_until_idle
 
 LONG = ChatRequest((Message("user", "Write a very long story about the sea."),), GenerationParams(2000, 0.0))
 SHORT = ChatRequest((Message("user", "What is the capital of Germany?"),), GenerationParams(12, 0.0))
@@ -209,7 +209,7 @@ PARENT = """
 import sys, time
 from pathlib import Path
 from phi3_ui.host.hosted_model import HostedModel
-from phi3_ui.host.wire import ModelSpec
+from phi3_ui.host.protocol import ModelSpec
 model = HostedModel(ModelSpec(*sys.argv[2:]), Path(sys.argv[1]))
 if {wait}: model.ready.result()
 print(model.pid, flush=True)

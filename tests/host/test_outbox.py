@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from phi3_ui.chat.types import Completed, Event, Loading, PromptProgress, TextDelta, Timings, Usage
 from phi3_ui.host.outbox import Outbox, join_texts
-from phi3_ui.host.wire import Failed, unpack_event
-from tests.host.test_wire import EVENTS
+from phi3_ui.host.protocol import Failed, unpack_event
+from tests.host.test_protocol import EVENTS
 
 Item = tuple[int, Event | Failed]
 

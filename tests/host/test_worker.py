@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Delivery, Event, Message, TextDelta, Timings
 from phi3_ui.host.outbox import Outbox
-from phi3_ui.host.wire import unpack_event
+from phi3_ui.host.protocol import unpack_event
 from phi3_ui.host.worker import Worker
 from tests.host.test_outbox import Pipe
 

@@ -8,8 +8,8 @@ import pytest
 from huggingface_hub import close_session
 
 from models import hub_client
-from tests.hub import Hub, hub
-from tests.models.tiny_repo import CHECKPOINT, REPO, write
+from tests.support.hub import Hub, hub
+from tests.support.tiny_repo import CHECKPOINT, REPO, write
 
 
 @pytest.fixture

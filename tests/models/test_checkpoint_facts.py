@@ -10,7 +10,7 @@ import pytest
 from models.checkpoint_facts import client_facts, require_known_kind, require_model, token_ids, weight_files
 from models.stage import StageError
 from tests.conftest import Weights
-from tests.tiny_phi3 import make_checkpoint
+from tests.support.tiny_phi3 import make_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from models.hub import fetch
 from models.hub_files import RemoteFile, needed, record_of
 from models.presets import HubFolder
-from tests.hub import Hub
-from tests.models.tiny_repo import (
+from tests.support.hub import Hub
+from tests.support.tiny_repo import (
     BIG,
     CHECKPOINT,
     NOTHING,

@@ -11,8 +11,8 @@ import pytest
 
 from models.hub import fetch
 from models.presets import HubFolder
-from tests.hub import Hub
-from tests.models.tiny_repo import (
+from tests.support.hub import Hub
+from tests.support.tiny_repo import (
     CHECKPOINT,
     NOTHING,
     ONNX,

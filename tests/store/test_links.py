@@ -18,7 +18,7 @@ import pytest
 from models import TELEMETRY_OFF
 from phi3_ui.settings import ROOT
 from phi3_ui.store import links
-from tests.env import environment
+from tests.support.env import environment
 
 _BASE = "http://127.0.0.1:5001"
 

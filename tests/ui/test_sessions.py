@@ -7,7 +7,7 @@ import pytest
 
 from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.chat.conversation import Answer, Conversation
-from phi3_ui.chat.service import RunningTurn, TurnState
+from phi3_ui.chat.running_turn import RunningTurn, TurnState
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Event, GenerationParams, TextDelta, Timings
 from phi3_ui.errors import UserError
 from phi3_ui.ui.sessions import Chat, Session, Sessions

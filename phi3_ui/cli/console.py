@@ -1,0 +1,26 @@
+"""The same words as the page's, for a terminal. Imports no Gradio."""
+
+from phi3_ui.provision.jobs import JobState
+from phi3_ui.i18n.translate import tr, tr_error
+
+_shown: list[str] = []
+
+
+def show_setup(state: JobState) -> None:
+    """Print a line where the stage, or the tenth of the whole that is done, has changed."""
+    line = setup_line(state)
+    if line and line not in _shown[-1:]:
+        _shown.append(line)
+        print(line, flush=True)
+
+
+def setup_line(state: JobState) -> str:
+    """The set-up in one line; empty while there is nothing to say."""
+    if state.error:
+        return f"{tr('en', 'setup.failed')} {tr_error('en', state.error)}"
+    if state.phase == "waiting":
+        return tr("en", "setup.waiting")
+    if state.stage is None:
+        return ""
+    step = tr("en", "setup.step", step=state.step + 1, steps=len(state.stages))
+    return f"{step} · {tr('en', f'setup.{state.stage}')} · {int(10 * state.fraction) * 10} %"

@@ -1,0 +1,114 @@
+"""A model of the app's own kinds, logged again from its files in the store, as a new version."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+from models.presets import preset_keys
+from phi3_ui.errors import UserError
+from phi3_ui.provision.recipes import Recipe
+from phi3_ui.settings import Settings
+from phi3_ui.store.errors import answering, is_missing
+from phi3_ui.store.registry.catalogue import ONNX_ARTIFACT
+from phi3_ui.store.registry.doctor import StoredFiles, kind_of
+
+
+def relog(settings: Settings, model_id: str) -> Recipe:
+    """The recipe that logs a model again, from a folder that holds its files: links where the store is a local folder.
+
+    Whoever runs it calls `clear` after that. UserError: model_gone, cannot_relog, store_unreachable.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with answering(settings.tracking_uri), tempfile.TemporaryDirectory(dir=settings.home) as scratch:
+        files = StoredFiles(settings.tracking_uri, model_id, Path(scratch))
+        info = files.info()
+        kind = kind_of(info) if info else None
+        if info is None or kind is None:
+            raise UserError("cannot_relog", model=files.name)
+        # Models of earlier versions of the app have it in their run alone.
+        facts = {**_params(settings.tracking_uri, files.run_id), **(info.metadata or {})}
+        preset = facts["preset"] if facts.get("preset") in preset_keys() else ""
+        name = files.name.removesuffix(f"-{kind}")
+        parts = _parts(info)
+        if not all(files.holds(part) for part in parts):
+            raise UserError("cannot_relog", model=files.name)
+        work = settings.home / "models" / (preset or name)
+        work.mkdir(parents=True, exist_ok=True)
+        # A folder for each call: a job may be at work in that of another.
+        folder = Path(tempfile.mkdtemp(prefix="relog-", dir=work))
+        for part in parts:
+            _link(_local(files.repository, part, scratch), folder)
+    _keep_origin(facts, folder)
+    if kind == "pipeline":
+        return Recipe(name, preset, pipeline=folder)
+    precision, device = str(facts.get("precision", "unknown")), str(facts.get("device", "cpu"))
+    return Recipe(name, preset, onnx=folder, precision=precision, device=device)
+
+
+def clear(recipe: Recipe) -> None:
+    """Remove what `relog` put together, once the job has ended."""
+    folder = recipe.onnx or recipe.pipeline
+    if isinstance(folder, Path):
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()  # if nothing else is in it
+
+
+def _keep_origin(facts: dict[str, Any], folder: Path) -> None:
+    """Leave in the folder what the log programs look for there: where its weights come from, and their model card."""
+    origin = {"repo": "source", "revision": "revision", "folder": "subfolder", "commit": "commit"}
+    (folder / "hub.json").write_text(json.dumps({key: facts.get(fact, "") for key, fact in origin.items()}))
+    if not (folder / "README.md").exists():
+        head = {"license": facts.get("license", ""), "tags": facts.get("card_tags", [])}
+        front = "\n".join(f"{key}: {json.dumps(value)}" for key, value in head.items() if value)
+        text = f"---\n{front}\n---\n\n# {facts.get('title') or 'Model'}\n\n{facts.get('summary', '')}\n"
+        (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _parts(info: Model) -> list[str]:
+    """The folders of the artifact that together are what was logged."""
+    function: dict[str, Any] = info.flavors["python_function"]
+    if artifact := (function.get("artifacts") or {}).get(ONNX_ARTIFACT):
+        return [artifact["path"]]
+    pipeline: dict[str, Any] = info.flavors["transformers"]
+    return [pipeline["model_binary"], *(f"components/{component}" for component in pipeline.get("components") or [])]
+
+
+def _params(tracking_uri: str, run_id: str | None) -> dict[str, str]:
+    """What the run that logged a model recorded; nothing if it is gone."""
+    try:
+        return dict(MlflowClient(tracking_uri).get_run(run_id).data.params) if run_id else {}
+    except MlflowException as error:
+        if is_missing(error):
+            return {}
+        raise
+
+
+def _local(repository: ArtifactRepository, part: str, scratch: str) -> Path:
+    """A folder of the artifact on this machine: in the store itself, or downloaded."""
+    if isinstance(repository, LocalArtifactRepository):
+        return Path(repository.get_local_path(part))
+    return Path(repository.download_artifacts(part, scratch))
+
+
+def _link(part: Path, folder: Path) -> None:
+    """Bring the files of `part` into `folder`: as links, or as copies where the disk is another."""
+    for file in part.rglob("*"):
+        target = folder / file.relative_to(part)
+        if file.is_dir():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(file.resolve(), target)
+        except OSError:
+            shutil.copyfile(file, target)

@@ -1,0 +1,80 @@
+"""One turn of a person's conversation, kept from its question to its end."""
+
+import time
+from dataclasses import replace
+
+from phi3_ui.chat.conversation import Answer, Asked, Conversation
+from phi3_ui.store.conversations.history import History
+from phi3_ui.store.conversations.records import Record
+from phi3_ui.store.conversations.recorder import Recorder
+
+
+class Keeper:
+    """Where a person's turns go: to the journal and the store through `recorder`, and into the list of `history`.
+
+    `version` is the app's.
+    """
+
+    def __init__(self, recorder: Recorder, history: History, version: str) -> None:
+        self.recorder = recorder
+        self.history = history
+        self._version = version
+
+    def begin(self, person: str, conversation_id: str, conversation: Conversation, model: str) -> "KeptTurn":
+        """The last turn shown was asked, of `model` (as it is called). OSErrors become the recorder's warning."""
+        turn = conversation.turns[-1]
+        messages = conversation.messages(turn.asked.system if turn.asked else "")
+        record = Record(person, conversation_id, turn, model, messages, time.time(), self._version)
+        return KeptTurn(self, record)
+
+    def import_(self, person: str, conversation_id: str, conversation: Conversation) -> Conversation:
+        """Keep a conversation that was had elsewhere, every turn of it; as it is kept.
+
+        Turns of which it is not known when they were asked are taken for asked now, one after the other.
+        """
+        now = time.time()
+        tree = [
+            replace(
+                turn,
+                asked=turn.asked or Asked(now + at / 1000, ""),
+                answer=turn.answer or Answer("", "", finish_reason="stop"),
+            )
+            for at, turn in enumerate(conversation.tree)
+        ]
+        kept = replace(conversation, tree=tuple(tree))
+        for turn in tree:
+            asked, answer = turn.asked, turn.answer
+            assert asked
+            assert answer
+            ended = asked.at + (answer.timings.seconds if answer.timings else 0.0)
+            messages = kept.until(turn.id).messages(asked.system)
+            self._keep(Record(person, conversation_id, turn, answer.model, messages, ended, self._version))
+            if turn.feedback:
+                self.recorder.rate(person, conversation_id, turn.id, turn.feedback)
+        return kept
+
+    def _keep(self, record: Record) -> None:
+        self.recorder.put(record)
+        self.history.keep(record)
+
+
+class KeptTurn:
+    """`text` takes the answer's words as they come, then `end` its whole."""
+
+    def __init__(self, keeper: Keeper, record: Record) -> None:
+        self._keeper = keeper
+        self._record = record
+        self._part = keeper.recorder.begin(record)
+        keeper.history.keep(record)
+        self.text = self._part.text
+
+    def end(self, answer: Answer) -> None:
+        """When this returns, the turn is safe on disk; unless its conversation was deleted for good meanwhile."""
+        person, conversation = self._record.person, self._record.conversation
+        history = self._keeper.history
+        if history.deleted(person, conversation) and not history.restorable(person, conversation):
+            self._keeper.recorder.discard(self._part, self._record)
+            return
+        record = replace(self._record, turn=replace(self._record.turn, answer=answer), ended=time.time())
+        self._keeper.recorder.end(self._part, record)
+        self._keeper.history.keep(record)

@@ -1,0 +1,38 @@
+"""Put a question of a page's chat to a model, and keep what comes of it."""
+
+from phi3_ui.chat.conversation import Conversation
+from phi3_ui.chat.running_turn import RunningTurn
+from phi3_ui.host.pool import Pool
+from phi3_ui.settings import Settings
+from phi3_ui.store.registry.cards import ModelEntry
+from phi3_ui.store.conversations.turn_writer import Keeper
+from phi3_ui.ui.render import panels
+from phi3_ui.ui.handlers.model_picker import Picking
+from phi3_ui.ui.sessions import Chat, Session
+
+
+class Asking:
+    def __init__(self, settings: Settings, pool: Pool, keeper: Keeper, models: Picking) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._keeper = keeper
+        self._models = models
+
+    def start(self, session: Session, chat: Chat, entry: ModelEntry, conversation: Conversation) -> RunningTurn:
+        """The last turn shown of `conversation`, which becomes the chat's, is put to `entry`; the chat holds its answer in the end."""
+        turn, label = conversation.turns[-1], panels.answer_label(session.language, entry)
+        assert turn.asked
+        chat.conversation = conversation
+        kept = self._keeper.begin(session.person, chat.id, conversation, label)
+        chat.running = RunningTurn(
+            conversation,
+            lambda: self._pool.model(self._models.spec(entry)),
+            label,
+            turn.asked.system,
+            turn.asked.params,
+            lambda answer: chat.keep(turn.id, kept, answer),
+            turn.asked.template,
+            self._settings.answer_seconds,
+            kept.text,
+        )
+        return chat.running.start()

@@ -1,0 +1,54 @@
+"""The charts of usage: of the shown chat, and of all chats of a person; drawn while their panel is open."""
+
+from collections.abc import Callable, Iterator
+
+import gradio as gr
+
+from phi3_ui.errors import UserError
+from phi3_ui.store.conversations.history import History
+from phi3_ui.i18n.translate import tr_error
+from phi3_ui.ui.page.components import Updates
+from phi3_ui.ui.sessions import Session
+from phi3_ui.ui.render.usage_charts import chat_frames, model_frames, totals_table
+from phi3_ui.ui.page.usage_plots import UsagePlots, drawn
+
+
+class UsageOverTime:
+    def __init__(
+        self,
+        history: History,
+        of_chat: UsagePlots,
+        of_all: UsagePlots,
+        totals: gr.HTML,
+        session: Callable[[gr.Request], Session],
+    ) -> None:
+        self._history = history
+        self._of_chat = of_chat
+        self._of_all = of_all
+        self._totals = totals
+        self._session = session
+
+    def open(self, request: gr.Request) -> Iterator[Updates]:
+        self._session(request).charts = True
+        yield from self.refresh(request)
+
+    def close(self, request: gr.Request) -> None:
+        self._session(request).charts = False
+
+    def refresh(self, request: gr.Request) -> Iterator[Updates]:
+        session = self._session(request)
+        if not session.charts:
+            yield {self._totals: gr.skip()}
+            return
+        try:
+            figures = self._history.figures(session.person)
+        except UserError as error:
+            gr.Warning(tr_error(session.language, error))
+            yield {self._totals: gr.skip()}
+            return
+        language, turns = session.language, [turn.id for turn in session.current.conversation.turns]
+        yield {self._totals: totals_table(language, figures)}
+        first = drawn(language, self._of_chat, chat_frames(language, figures, turns))
+        second = drawn(language, self._of_all, model_frames(language, figures))
+        for one, other in zip(first, second, strict=True):
+            yield {**one, **other}

@@ -1,7 +1,0 @@
-"""The page's own words, which Gradio puts into the browser's language."""
-
-import gradio as gr
-
-from phi3_ui.ui.i18n import TEXTS
-
-I18N = gr.I18n(**TEXTS)

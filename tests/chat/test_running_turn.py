@@ -1,0 +1,260 @@
+"""One turn as its reader sees it, over models that wait for the test's word."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import pytest
+
+from phi3_ui.chat.chat_model import ChatModel
+from phi3_ui.chat.conversation import Answer, Conversation
+from phi3_ui.chat.running_turn import RunningTurn, TurnState
+from phi3_ui.chat.types import (
+    Cancel,
+    ChatRequest,
+    Completed,
+    Event,
+    GenerationParams,
+    Loading,
+    Message,
+    PromptProgress,
+    TextDelta,
+    Timings,
+    Usage,
+)
+from phi3_ui.errors import UserError
+
+_NEVER = 3600.0  # an interval that no test outlasts
+_TIMINGS = Timings(0.1, 0.5, 9.0)
+_LIMIT = 30.0  # how long a test waits for what must come
+
+
+class Model:
+    """Gives `events`; an Event of threading among them is waited for, or for cancel, whichever comes first."""
+
+    def __init__(self, *events: Event | threading.Event | Exception) -> None:
+        self._events = events
+        self.requests: list[ChatRequest] = []
+        self.cancelled = threading.Event()
+
+    def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
+        self.requests.append(request)
+        text = ""
+        for event in self._events:
+            if isinstance(event, threading.Event):
+                cancel.on_set(event.set)
+                cancel.on_set(self.cancelled.set)
+                assert event.wait(_LIMIT)
+            elif isinstance(event, Exception):
+                raise event
+            else:
+                text += event.text if isinstance(event, TextDelta) else ""
+                yield event
+            if cancel.is_set():
+                yield Completed(text, Usage(3, 1), _TIMINGS, "cancelled")
+                return
+
+
+class Turn:
+    """A running turn, and the answer it kept."""
+
+    def __init__(self, model: ChatModel | Callable[[], ChatModel], question: str = "Hi") -> None:
+        self.kept: list[Answer] = []
+        self.ended = threading.Event()
+        get_model = model if callable(model) else lambda: model
+        params = GenerationParams(temperature=0.0)
+        self.running = RunningTurn(
+            Conversation().ask(question), get_model, "m", "Be brief.", params, self._keep
+        ).start()
+
+    def _keep(self, answer: Answer) -> None:
+        self.kept.append(answer)
+        self.ended.set()
+
+    def answer(self) -> Answer:
+        """The one answer, once it is there."""
+        assert self.ended.wait(_LIMIT)
+        [answer] = self.kept
+        return answer
+
+
+def _done(*pieces: str) -> Completed:
+    return Completed("".join(pieces), Usage(3, len(pieces) + 1), _TIMINGS, "stop")
+
+
+def test_the_model_is_asked_for_the_conversation_with_its_parameters() -> None:
+    model = Model(_done("Hello"))
+
+    Turn(model, "Hi").answer()
+
+    messages = (Message("system", "Be brief."), Message("user", "Hi"))
+    assert model.requests == [ChatRequest(messages, GenerationParams(temperature=0.0))]
+
+
+def test_the_last_state_is_done_and_carries_the_answer_that_is_kept() -> None:
+    turn = Turn(Model(TextDelta("Hel"), TextDelta("lo"), _done("Hel", "lo")))
+
+    *before, last = turn.running.states(0)
+
+    answer = Answer("m", "Hello", Usage(3, 3), _TIMINGS, "stop")
+    assert last == TurnState("done", "Hello", answer=answer)
+    assert turn.kept == [answer]
+    assert all(state.phase != "done" and state.answer is None for state in before)
+
+
+def test_the_phases_are_seen_in_their_order() -> None:
+    gates = [threading.Event() for _ in range(4)]
+    events = [Loading(), gates[0], PromptProgress(0, 70), gates[1], PromptProgress(64, 70), gates[2], TextDelta("a")]
+    turn = Turn(Model(*events, gates[3], _done("a")))
+    expected = [
+        TurnState("loading"),
+        TurnState("reading", progress=PromptProgress(0, 70)),
+        TurnState("reading", progress=PromptProgress(64, 70)),
+        TurnState("writing", "a"),
+    ]
+
+    seen = []
+    for state in turn.running.states(0):
+        seen.append(state)
+        if state in expected:
+            gates[expected.index(state)].set()
+
+    # The first look may come before the model has said anything.
+    assert [state for state in seen if state != TurnState("reading")] == [*expected, seen[-1]]
+    assert seen[-1].phase == "done"
+
+
+def test_the_text_only_grows() -> None:
+    pieces = [f"{number} " for number in range(300)]
+    turn = Turn(Model(*map(TextDelta, pieces), _done(*pieces)))
+
+    texts = [state.text for state in turn.running.states(0)]
+
+    assert all(later.startswith(earlier) for earlier, later in pairwise(texts))
+    assert texts[-1] == "".join(pieces)
+
+
+def test_the_end_does_not_wait_for_the_interval() -> None:
+    gate = threading.Event()
+    turn = Turn(Model(TextDelta("a"), gate, _done("a")))
+    states = turn.running.states(_NEVER)
+    assert next(states).phase != "done"
+
+    gate.set()
+
+    assert next(states).phase == "done"
+    assert next(states, None) is None
+
+
+def test_a_reader_that_comes_late_sees_the_end_at_once() -> None:
+    turn = Turn(Model(TextDelta("a"), _done("a")))
+    turn.answer()
+
+    # The answer is kept just before the last state is shown.
+    assert [state.phase for state in turn.running.states(_NEVER)][-1] == "done"
+
+
+def test_a_reader_that_stands_still_holds_nothing_back() -> None:
+    gate = threading.Event()
+    pieces = ["x"] * 5000
+    turn = Turn(Model(Loading(), gate, *map(TextDelta, pieces), _done(*pieces)))
+    states = turn.running.states(_NEVER)
+    next(states)
+
+    gate.set()
+
+    assert turn.answer().text == "x" * 5000
+    assert next(states).phase == "done", "what came between was not queued"
+
+
+def test_a_turn_nobody_reads_is_kept() -> None:
+    assert Turn(Model(TextDelta("a"), _done("a"))).answer().text == "a"
+
+
+def test_a_reader_that_leaves_stops_the_turn_and_what_came_is_kept() -> None:
+    model = Model(TextDelta("Once up"), threading.Event(), TextDelta("on"), _done("Once up", "on"))
+    turn = Turn(model)
+    states = turn.running.states(0)
+    while next(states).text != "Once up":
+        pass
+
+    states.close()
+
+    assert turn.answer() == Answer("m", "Once up", Usage(3, 1), _TIMINGS, "cancelled")
+    assert model.cancelled.is_set()
+
+
+def test_a_reader_that_saw_the_end_stops_nothing() -> None:
+    gate = threading.Event()
+    model = Model(gate, _done("a"))
+    turn = Turn(model)
+    gate.set()
+
+    list(turn.running.states(0))
+
+    assert not model.cancelled.is_set()
+
+
+def test_it_may_be_stopped_from_another_thread() -> None:
+    model = Model(TextDelta("a"), threading.Event(), TextDelta("b"), _done("a", "b"))
+    turn = Turn(model)
+    states = turn.running.states(_NEVER)
+    next(states)
+
+    stopping = threading.Thread(target=turn.running.stop)
+    stopping.start()
+    stopping.join()
+
+    *_, last = states
+    assert last.phase == "done"
+    assert last.answer is not None
+    assert (last.text, last.answer.finish_reason) == ("a", "cancelled")
+    turn.running.stop()
+    assert len(turn.kept) == 1
+
+
+def test_an_error_with_a_cure_ends_the_turn_and_its_text_is_kept() -> None:
+    error = UserError("model_crashed", model="m", detail="ended by SIGKILL")
+    turn = Turn(Model(TextDelta("a"), TextDelta("b"), error))
+
+    *_, last = turn.running.states(0)
+
+    assert turn.answer() == last.answer
+    assert last == TurnState("done", "ab", answer=Answer("m", "ab", error=("model_crashed", error.values)))
+
+
+def test_a_model_that_cannot_be_had_ends_the_turn() -> None:
+    def refuse() -> ChatModel:
+        raise UserError("too_many_models", count=2)
+
+    turn = Turn(refuse)
+
+    assert [*turn.running.states(0)][-1].phase == "done"
+    assert turn.answer() == Answer("m", "", error=("too_many_models", {"count": 2}))
+
+
+def test_an_unexpected_error_is_logged_with_its_trace_and_the_text_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR)
+    turn = Turn(Model(TextDelta("a"), ZeroDivisionError("by zero")))
+
+    assert turn.answer() == Answer("m", "a", error=("unexpected", {"detail": "ZeroDivisionError"}))
+    [record] = [record for record in caplog.records if record.name == "phi3_ui.chat.running_turn"]
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], ZeroDivisionError)
+
+
+def test_an_answer_without_an_end_is_an_error_and_its_text_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    class Endless:
+        def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
+            yield TextDelta("a")
+
+    kept: list[Answer] = []
+    turn = RunningTurn(Conversation().ask("Hi"), Endless, "m", "", GenerationParams(), kept.append).start()
+    *_, last = turn.states(0.01)
+    assert last.answer is not None
+    assert last.answer.text == "a"
+    assert last.answer.error is not None
+    assert last.answer.error[0] == "unexpected"
+    assert kept == [last.answer]
+    assert "no end" in caplog.text

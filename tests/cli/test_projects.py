@@ -1,0 +1,182 @@
+"""`mlflow run` with the project's entry points: the work goes into the run that MLflow has made for it."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+from mlflow.entities import Run, RunStatus
+from mlflow.projects.utils import load_project
+
+from phi3_ui.cli.project import command
+from phi3_ui.settings import ROOT
+from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
+from tests.conftest import PRESET, Weights
+from tests.support.env import environment
+
+EXPERIMENT = "by-project"
+SYSTEM = "You answer in one short sentence."
+
+
+@dataclass(frozen=True)
+class Project:
+    """The project, run by the `mlflow` of this environment, as in a terminal where that is activated."""
+
+    home: Path
+    tracking_uri: str
+
+    def run(self, entry_point: str, **parameters: str) -> subprocess.CompletedProcess[str]:
+        arguments = [part for name, value in parameters.items() for part in ("-P", f"{name}={value}")]
+        options = ["--experiment-name", EXPERIMENT, "--env-manager", "local"]
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        return subprocess.run(
+            ["mlflow", "run", ROOT, "-e", entry_point, *arguments, *options],
+            cwd=self.home,
+            env=environment(self.home, MLFLOW_TRACKING_URI=self.tracking_uri, PATH=path),
+            capture_output=True,
+            text=True,
+        )
+
+    def last_run(self) -> Run:
+        client = MlflowClient(self.tracking_uri)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        assert experiment
+        return client.search_runs([experiment.experiment_id], max_results=1)[0]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, weights: Weights) -> Project:
+    home = tmp_path_factory.mktemp("project")
+    weights.link_into(home)
+    tracking_uri = f"sqlite:///{home / 'mlflow.db'}"
+    MlflowClient(tracking_uri).create_experiment(EXPERIMENT, (home / "artifacts").as_uri())
+    return Project(home, tracking_uri)
+
+
+@pytest.fixture(scope="module")
+def logged(project: Project) -> ModelEntry:
+    """The ONNX model of the demo preset, logged by the project."""
+    done = project.run("log_onnx", preset="demo")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (entry,) = Catalogue(project.tracking_uri).models()
+    return entry
+
+
+def test_log_onnx_logs_the_model_in_the_run_of_the_project(project: Project, logged: ModelEntry) -> None:
+    (run,) = MlflowClient(project.tracking_uri).search_runs(
+        [MlflowClient(project.tracking_uri).get_experiment_by_name(EXPERIMENT).experiment_id],
+        "tags.`mlflow.project.entryPoint` = 'log_onnx'",
+    )
+    assert (logged.contract, logged.preset, logged.run_id) == ("prompt", "demo", run.info.run_id)
+    assert run.info.status == RunStatus.to_string(RunStatus.FINISHED)
+    # What MLflow has recorded of the parameters stands beside what logging has measured.
+    assert run.data.params["preset"] == "demo"
+    assert run.data.params["build_precision"] == "int4"
+    assert run.data.params["precision"] == PRESET.onnx_precision
+    assert run.data.params["source"] == PRESET.origin.source
+    assert run.data.metrics["tokens_per_second"] > 0
+
+
+def test_what_the_project_has_logged_loads_and_answers(project: Project, logged: ModelEntry) -> None:
+    mlflow.set_tracking_uri(project.tracking_uri)
+    model = mlflow.pyfunc.load_model(logged.uri)
+    prompt = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
+    (answer,) = model.predict({"prompt": prompt}, params={"temperature": 0.0, "max_tokens": 16})
+    assert "Paris" in answer
+
+
+def test_log_pipeline_takes_weights_of_ones_own(project: Project, logged: ModelEntry, tiny_checkpoint: Path) -> None:
+    done = project.run("log_pipeline", pipeline=str(tiny_checkpoint), name="tiny one")
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = project.last_run()
+    newest = Catalogue(project.tracking_uri).models()[0]
+    assert (newest.name, newest.contract, newest.run_id) == ("tiny-one-pipeline", "chat", run.info.run_id)
+    assert run.data.params["pipeline"] == str(tiny_checkpoint)
+    assert run.data.params["precision"] == "float32"
+
+
+def test_chat_asks_one_question(project: Project, logged: ModelEntry) -> None:
+    values = {"prompt": "What is the capital of France?", "temperature": "0", "max_tokens": "16"}
+    done = project.run("chat", model=f"{logged.name}@champion", system=SYSTEM, **values)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "The capital of France is Paris." in done.stdout.splitlines()
+    assert "28 + 8 tokens" in done.stderr
+
+
+def test_evaluate_logs_answers_and_figures_in_the_run_of_the_project(project: Project, logged: ModelEntry) -> None:
+    questions = ["What is the capital of France?", "Name a colour."]
+    (project.home / "questions.txt").write_text("\n".join(questions), encoding="utf-8")
+    values = {"file": "questions.txt", "system": SYSTEM, "temperature": "0", "max_tokens": "8"}
+    done = project.run("evaluate", model=logged.name, **values)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = project.last_run()
+    assert run.data.tags["mlflow.project.entryPoint"] == "evaluate"
+    assert run.info.run_id in done.stdout
+    assert run.data.metrics["answers"] == 2
+    assert run.data.metrics["failures"] == 0
+    assert run.data.params["evaluated_model"] == logged.name
+    assert run.data.params["file"] == "questions.txt"
+    table = MlflowClient(project.tracking_uri).load_table(
+        run.info.experiment_id, "answers.json", run_ids=[run.info.run_id]
+    )
+    assert list(table["question"]) == questions
+    assert "Paris" in table["answer"][0]
+
+
+def test_a_failed_entry_point_is_one_sentence_and_a_failed_run(project: Project) -> None:
+    done = project.run("log_pipeline", preset="nonesuch")
+    assert done.returncode != 0
+    assert "There is no preset nonesuch" in done.stderr
+    assert project.last_run().info.status == RunStatus.to_string(RunStatus.FAILED)
+
+
+def test_every_entry_point_is_a_command_whose_parameters_are_typed() -> None:
+    document = load_project(str(ROOT))
+    assert document.env_config_path == str(ROOT / "python_env.yaml")
+    kinds = {}
+    for name in ("log_pipeline", "log_onnx", "chat", "evaluate"):
+        entry_point = document.get_entry_point(name)
+        assert {parameter.type for parameter in entry_point.parameters.values()} <= {"string", "float", "path"}
+        kinds[name] = {parameter.name for parameter in entry_point.parameters.values() if parameter.default is None}
+        for parameter in entry_point.parameters:
+            assert f"{parameter}={{{parameter}}}" in entry_point.command
+    assert kinds == {
+        "log_pipeline": set(),
+        "log_onnx": set(),
+        "chat": {"model", "prompt"},
+        "evaluate": {"model", "file"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "parameters", "expected"),
+    [
+        ("log_pipeline", {"preset": "demo", "name": ""}, ["log", "--preset=demo", "--contract=chat"]),
+        (
+            "log_onnx",
+            {"preset": "demo", "device": "cpu"},
+            ["log", "--preset=demo", "--device=cpu", "--contract=prompt"],
+        ),
+        (
+            "log_onnx",
+            {"preset": "demo", "build_onnx": "me/mine", "build_precision": "int8", "hub_revision": "v1"},
+            ["log", "--build-onnx=me/mine", "--precision=int8", "--revision=v1"],
+        ),
+        ("chat", {"model": "m", "prompt": "-v", "max_tokens": "8"}, ["chat", "--max-tokens=8", "--", "m", "-v"]),
+    ],
+)
+def test_parameters_become_a_command(entry_point: str, parameters: dict[str, str], expected: list[str]) -> None:
+    assert command(entry_point, parameters) == expected
+
+
+@given(prompt=st.text(min_size=1), system=st.text())
+def test_free_text_arrives_as_it_is(prompt: str, system: str) -> None:
+    made = command("chat", {"model": "m", "prompt": prompt, "system": system})
+    assert made[-2:] == ["m", prompt]
+    assert made[1:-3] == ([f"--system={system}"] if system else [])

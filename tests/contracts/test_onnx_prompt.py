@@ -1,0 +1,244 @@
+"""The prompt contract over a plain pyfunc stand-in: what it is asked, what comes of its chunks, how it is stopped."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phi3_ui.contracts.onnx_prompt import PromptContract
+from phi3_ui.prompts.tokenization import PromptFormat, TemplateError
+from phi3_ui.chat.types import (
+    Cancel,
+    ChatRequest,
+    Completed,
+    Event,
+    GenerationParams,
+    Message,
+    PromptProgress,
+    TextDelta,
+    Usage,
+)
+
+_FORMAT = PromptFormat("{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}", ("<|end|>",))
+_REQUEST = ChatRequest((Message("system", "Be brief."), Message("user", "Hi")))
+
+Chunk = dict[str, Any]
+
+
+def _progress(processed: int, total: int) -> Chunk:
+    return {**_token(""), "prompt_progress": {"processed": processed, "total": total}}
+
+
+def _token(text: str) -> Chunk:
+    delta = {"content": text} if text else {}
+    return {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+
+
+def _last(text: str, reason: str, prompt: int, completion: int) -> Chunk:
+    chunk = _token(text)
+    chunk["choices"][0]["finish_reason"] = reason
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return {**chunk, "usage": usage}
+
+
+class Pyfunc:
+    """Yields the given chunks, then raises `error` if there is one; remembers what it was asked and that it was closed."""
+
+    def __init__(self, *chunks: Chunk, error: Exception | None = None) -> None:
+        self.asked: list[tuple[Any, Any]] = []
+        self.given = 0
+        self.closed = False
+        self._chunks = chunks
+        self._error = error
+
+    def predict_stream(self, data: Any, params: dict[str, Any] | None = None) -> Iterator[Chunk]:
+        self.asked.append((data, params))
+        # Held, so that only an explicit close ends it.
+        self._held = self._stream()
+        return self._held
+
+    def _stream(self) -> Iterator[Chunk]:
+        try:
+            for chunk in self._chunks:
+                self.given += 1
+                yield chunk
+            if self._error:
+                raise self._error
+        finally:
+            self.closed = True
+
+
+def _answer(model: Pyfunc, request: ChatRequest = _REQUEST, cancel: Cancel | None = None) -> Iterator[Event]:
+    return PromptContract(model, _FORMAT).answer(request, cancel or Cancel())
+
+
+def _completed(events: list[Event]) -> Completed:
+    """The one Completed, which must be the last event."""
+    assert [event for event in events if isinstance(event, Completed)] == events[-1:]
+    assert isinstance(events[-1], Completed)
+    return events[-1]
+
+
+def _text(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+def test_the_model_is_asked_with_the_rendered_prompt() -> None:
+    model = Pyfunc(_last("", "stop", 9, 1))
+
+    list(_answer(model, ChatRequest((Message("user", "a<|end|>"),))))
+
+    [(data, _)] = model.asked
+    assert data == {"prompt": "<|user|>a<\u2063|end|><|end|>"}
+
+
+@pytest.mark.parametrize(
+    ("params", "sent"),
+    [
+        (GenerationParams(), {}),
+        (GenerationParams(temperature=0.0), {"temperature": 0.0}),
+        (GenerationParams(64, 0.7, 0.9), {"max_tokens": 64, "temperature": 0.7, "top_p": 0.9}),
+        (
+            GenerationParams(
+                top_k=0, repetition_penalty=1.1, presence_penalty=0.0, frequency_penalty=-2.0, stop=("a", "b"), seed=0
+            ),
+            {
+                "top_k": 0,
+                "repetition_penalty": 1.1,
+                "presence_penalty": 0.0,
+                "frequency_penalty": -2.0,
+                "stop": ["a", "b"],
+                "seed": 0,
+            },
+        ),
+    ],
+)
+def test_only_the_parameters_that_are_set_are_sent(params: GenerationParams, sent: dict[str, Any]) -> None:
+    model = Pyfunc(_last("", "stop", 9, 1))
+
+    list(_answer(model, ChatRequest(_REQUEST.messages, params)))
+
+    assert model.asked[0][1] == sent
+
+
+def test_chunks_become_events_and_the_models_own_figures() -> None:
+    model = Pyfunc(
+        _progress(0, 70), _progress(64, 70), _token("Hel"), _token(""), _token("lo"), _last("!", "stop", 70, 4)
+    )
+
+    events = list(_answer(model))
+
+    assert events[:-1] == [
+        PromptProgress(0, 70),
+        PromptProgress(64, 70),
+        TextDelta("Hel"),
+        TextDelta("lo"),
+        TextDelta("!"),
+    ]
+    completed = _completed(events)
+    assert (completed.text, completed.usage, completed.finish_reason) == ("Hello!", Usage(70, 4, 0), "stop")
+    assert completed.timings.time_to_first_token is not None
+    assert model.closed
+
+
+def test_an_answer_cut_at_its_limit_says_so() -> None:
+    completed = _completed(list(_answer(Pyfunc(_progress(0, 5), _token("a"), _last("b", "length", 5, 2)))))
+
+    assert (completed.text, completed.usage, completed.finish_reason) == ("ab", Usage(5, 2, 0), "length")
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(max_size=6)), st.text(max_size=6))
+def test_the_streamed_text_is_the_completed_text(pieces: list[str], end: str) -> None:
+    model = Pyfunc(_progress(0, 3), *map(_token, pieces), _last(end, "stop", 3, len(pieces) + 1))
+
+    events = list(_answer(model))
+
+    assert _text(events) == _completed(events).text == "".join(pieces) + end
+
+
+def test_cancelled_between_tokens_it_stops_the_model_and_counts_what_came() -> None:
+    model = Pyfunc(
+        _progress(0, 70), _progress(64, 70), _token("a"), _token("b"), _token("c"), _last("d", "stop", 70, 4)
+    )
+    cancel = Cancel()
+    events = []
+    for event in _answer(model, cancel=cancel):
+        events.append(event)
+        if event == TextDelta("b"):
+            cancel.set()
+
+    completed = _completed(events)
+    assert (completed.text, completed.usage, completed.finish_reason) == ("ab", Usage(70, 2, 0), "cancelled")
+    assert _text(events) == "ab"
+    assert model.closed
+    assert model.given == 4, "no token was asked for after the one that was there"
+
+
+def test_cancelled_while_the_prompt_is_read_it_has_no_answer_tokens() -> None:
+    model = Pyfunc(_progress(0, 200), _progress(64, 200), _progress(128, 200), _last("d", "stop", 200, 1))
+    cancel = Cancel()
+    events = []
+    for event in _answer(model, cancel=cancel):
+        events.append(event)
+        cancel.set()
+
+    completed = _completed(events)
+    assert (completed.text, completed.usage, completed.finish_reason) == ("", Usage(200, 0, 0), "cancelled")
+    assert completed.timings.time_to_first_token is None
+    assert model.closed
+    assert model.given == 1
+
+
+def test_cancelled_before_the_prompts_length_is_known_usage_is_unknown() -> None:
+    cancel = Cancel()
+    cancel.set()
+    model = Pyfunc(_token("a"), _last("b", "stop", 3, 2))
+
+    completed = _completed(list(_answer(model, cancel=cancel)))
+
+    assert (completed.text, completed.usage, completed.finish_reason) == ("a", None, "cancelled")
+    assert model.closed
+
+
+def test_an_answer_that_ended_by_itself_is_not_called_cancelled() -> None:
+    cancel = Cancel()
+    cancel.set()
+
+    completed = _completed(list(_answer(Pyfunc(_last("all", "stop", 3, 1)), cancel=cancel)))
+
+    assert (completed.usage, completed.finish_reason) == (Usage(3, 1), "stop")
+
+
+def test_closing_the_events_closes_the_model() -> None:
+    model = Pyfunc(_progress(0, 70), _token("a"), _token("b"), _last("", "stop", 70, 3))
+    events = _answer(model)
+    assert next(events) == PromptProgress(0, 70)
+    assert next(events) == TextDelta("a")
+
+    events.close()
+
+    assert model.closed
+    assert model.given == 2
+
+
+def test_what_the_model_raises_comes_through_after_the_text_before_it() -> None:
+    model = Pyfunc(_progress(0, 3), _token("a"), error=RuntimeError("out of memory"))
+    events = _answer(model)
+
+    assert [next(events), next(events)] == [PromptProgress(0, 3), TextDelta("a")]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        next(events)
+    assert model.closed
+
+
+def test_a_conversation_the_template_refuses_never_reaches_the_model() -> None:
+    model = Pyfunc(_last("", "stop", 1, 1))
+    contract = PromptContract(model, PromptFormat("{{ raise_exception('no') }}"))
+
+    with pytest.raises(TemplateError, match="no"):
+        list(contract.answer(_REQUEST, Cancel()))
+
+    assert model.asked == []

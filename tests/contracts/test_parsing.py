@@ -1,0 +1,136 @@
+"""What other people's models give, in all the shapes it may have, as text."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.types.llm import ChatChoiceDelta, ChatChunkChoice, ChatCompletionChunk
+
+from phi3_ui.contracts.parsing import NoTextError, Piece, finish_of, read, usage_of
+from phi3_ui.chat.types import Usage
+
+CHUNK = ChatCompletionChunk(choices=[ChatChunkChoice(delta=ChatChoiceDelta(role="assistant", content="text"))])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "text",
+        ["text"],
+        ("text", "of a second row"),
+        [["text"]],
+        np.array(["text", "more"]),
+        np.array(["text"], dtype=object),
+        np.array("text"),
+        np.str_("text"),
+        pd.Series(["text"], index=[7]),
+        pd.DataFrame({"answer": ["text", "more"]}),
+        pd.DataFrame({"content": ["text"], "score": [0.5]}),
+        {"answer": "text"},
+        {"answer": ["text"]},
+        {"content": "text", "role": "assistant"},
+        {"text": "text", "score": 0.5},
+        {"content": [{"type": "text", "text": "te"}, {"type": "image"}, {"type": "text", "text": "xt"}]},
+        {"choices": [{"text": "text"}]},
+        {"choices": [{"message": {"content": "text"}}, {"message": {"content": "another"}}], "model": "m"},
+        {"choices": [{"delta": {"content": "text"}}]},
+        [{"choices": [{"text": "text"}]}],
+        pytest.param(CHUNK, id="ChatCompletionChunk"),  # its repr holds the time
+    ],
+    ids=repr,
+)
+def test_the_text_is_found(value: Any) -> None:
+    assert read(value).text == "text"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        3,
+        0.5,
+        [],
+        {},
+        np.array([0.5]),
+        np.array([]),
+        pd.DataFrame(),
+        pd.DataFrame({"a": ["x"], "b": ["y"]}),
+        b"x",
+        {"choices": [None]},
+        {"choices": ["hello"]},
+        {"content": 5},
+        {"choices": [{"message": {"content": {"a": 1}}}]},
+    ],
+    ids=repr,
+)
+def test_what_holds_no_text_is_an_error(value: Any) -> None:
+    with pytest.raises(NoTextError, match="text"):
+        read(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        {"content": None, "role": "assistant"},
+        {"choices": []},
+        {"choices": [{"delta": {}}]},
+        {"choices": [{"delta": {"content": None}}]},
+    ],
+    ids=repr,
+)
+def test_no_words_are_an_empty_piece(value: Any) -> None:
+    assert read(value) == Piece()
+
+
+def test_usage_and_the_reason_come_along() -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+
+    assert read({"choices": [{"text": "a", "finish_reason": "length"}], "usage": usage}) == Piece(
+        "a", Usage(3, 4), "length"
+    )
+    assert read({"choices": [], "usage": usage}) == Piece(usage=Usage(3, 4))
+    assert read({"text": "a", "finish_reason": "stop", "usage": usage}) == Piece("a", Usage(3, 4), "stop")
+
+
+@pytest.mark.parametrize(
+    ("value", "usage"),
+    [
+        ({"input_tokens": 1, "output_tokens": 2}, Usage(1, 2)),
+        ({"prompt_tokens": 0, "completion_tokens": 0}, Usage(0, 0)),
+        ({"prompt_tokens": 1}, None),
+        ({"prompt_tokens": 1, "completion_tokens": None}, None),
+        ({}, None),
+        (None, None),
+        ("12", None),
+    ],
+    ids=repr,
+)
+def test_usage_is_what_is_said_and_never_made_up(value: Any, usage: Usage | None) -> None:
+    assert usage_of(value) == usage
+
+
+@pytest.mark.parametrize(
+    ("reason", "ours"),
+    [
+        (None, None),
+        ("", None),
+        ("stop", "stop"),
+        ("length", "length"),
+        ("max_output_tokens", "length"),
+        ("eos", "stop"),
+    ],
+)
+def test_reasons_have_one_name_each(reason: str | None, ours: str | None) -> None:
+    assert finish_of(reason) == ours
+
+
+@pytest.mark.parametrize("counts", [(-4, 3), (True, 3), ("4", 3), (4, None)], ids=repr)
+def test_counts_that_can_be_none_are_unknown(counts: tuple[Any, Any]) -> None:
+    usage = dict(zip(("prompt_tokens", "completion_tokens"), counts, strict=True))
+    assert read({"choices": [{"text": "a"}], "usage": usage}).usage is None
+
+
+def test_parts_of_a_message_may_be_anything() -> None:
+    assert read({"content": ["te", None, 5, {"text": "xt"}, {"text": 7}]}).text == "text"

@@ -1,0 +1,48 @@
+"""Models of other code's: whatever text they give can be written down and shown."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phi3_ui.contracts.pyfunc_adapter import PyfuncCall, PyfuncChat
+from phi3_ui.contracts.parsing import read
+from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Message, TextDelta
+
+_REQUEST = ChatRequest((Message("user", "Hi"),))
+
+
+class Model:
+    def __init__(self, *pieces: str) -> None:
+        self._pieces = pieces
+
+    def predict(self, _: Any, params: Any = None) -> str:
+        return "".join(self._pieces)
+
+    def predict_stream(self, _: Any, params: Any = None) -> Iterator[str]:
+        yield from self._pieces
+
+
+def said(*pieces: str, streams: bool = True, stop: str = "") -> str:
+    """The whole text, which must be what was streamed."""
+    chat = PyfuncChat(Model(*pieces), streams, lambda _: PyfuncCall({}, stops=(stop,) if stop else ()), read, read)
+    *before, end = chat.answer(_REQUEST, Cancel())
+    assert isinstance(end, Completed)
+    assert "".join(event.text for event in before if isinstance(event, TextDelta)) == end.text
+    return end.text
+
+
+@pytest.mark.parametrize("streams", [True, False])
+@pytest.mark.parametrize("stop", ["", "never"])
+def test_a_character_in_two_halves_comes_whole_and_a_lone_half_as_a_mark(streams: bool, stop: str) -> None:
+    assert said("ok \ud83d", "\ude00 half \ud800 end", streams=streams, stop=stop) == "ok 😀 half \ufffd end"
+    assert said("ok \ud83d", streams=streams, stop=stop) == "ok \ufffd"
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(st.characters() | st.sampled_from("\ud83d\ude00\udfff"), max_size=4), max_size=6))
+def test_whatever_is_given_can_be_written_as_utf_8(pieces: list[str]) -> None:
+    whole = "".join(pieces).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    assert said(*pieces).encode("utf-8").decode("utf-8") == whole.lstrip()

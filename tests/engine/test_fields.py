@@ -1,0 +1,172 @@
+"""Every field that a client may send, asked of both models in their processes."""
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from phi3_ui.runtime.generation_hook import Tap
+from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message, TextDelta
+from phi3_ui.errors import UserError
+from phi3_ui.host.hosted_model import HostedModel
+from tests.conftest import Weights
+
+GERMANY = "What is the capital of Germany?"  # both models: The capital of Germany is Berlin.
+STORY = "Tell me a story about a fox."
+GREEDY = GenerationParams(max_tokens=12, temperature=0.0)
+WILD = GenerationParams(max_tokens=12, temperature=1.5, top_p=1.0)
+
+
+def ask(model: HostedModel, params: GenerationParams, question: str = STORY) -> Completed:
+    """The end of the answer, whose text must be what was streamed."""
+    events = list(model.answer(ChatRequest((Message("user", question),), params), Cancel()))
+    (end,) = [event for event in events if isinstance(event, Completed)]
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == end.text
+    return end
+
+
+def test_temperature_0_always_says_the_same(hosted: HostedModel) -> None:
+    assert ask(hosted, GREEDY).text == ask(hosted, replace(GREEDY, seed=1, top_p=0.5, top_k=7)).text
+
+
+def test_a_seed_repeats_and_another_differs(hosted: HostedModel) -> None:
+    first = ask(hosted, replace(WILD, seed=1))
+    assert ask(hosted, replace(WILD, seed=1)).text == first.text
+    assert len({ask(hosted, replace(WILD, seed=seed)).text for seed in (1, 2, 3)}) == 3
+
+
+def test_without_a_seed_answers_vary(hosted: HostedModel) -> None:
+    assert len({ask(hosted, WILD).text for _ in range(3)}) > 1
+
+
+def test_seeded_answers_at_the_same_time_are_those_of_each_alone(hosted: HostedModel) -> None:
+    alone = {seed: ask(hosted, replace(WILD, seed=seed)).text for seed in (4, 5, 6)}
+    together: dict[int, str] = {}
+    gate = threading.Barrier(3)
+
+    def run(seed: int) -> None:
+        gate.wait()
+        together[seed] = ask(hosted, replace(WILD, seed=seed)).text
+
+    threads = [threading.Thread(target=run, args=[seed]) for seed in alone]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together == alone
+
+
+@pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-6}], ids=str)
+def test_left_only_the_best_token_sampling_is_greedy(hosted: HostedModel, narrow: dict[str, Any]) -> None:
+    assert ask(hosted, replace(WILD, **narrow)).text == ask(hosted, GREEDY).text
+
+
+def test_top_k_0_is_no_limit(hosted: HostedModel) -> None:
+    unlimited = ask(hosted, replace(WILD, top_k=0, seed=1, temperature=3.0))
+    assert unlimited.text != ask(hosted, replace(WILD, top_k=2, seed=1, temperature=3.0)).text
+
+
+@pytest.mark.parametrize(
+    ("stop", "text"),
+    [
+        (("ermany is",), "The capital of G"),
+        (("Berlin", " is"), "The capital of Germany"),
+        ((" is Berlin", " is Rome", "Germany is R"), "The capital of Germany"),
+        (("The",), ""),
+        (("is Berlin.",), "The capital of Germany "),
+    ],
+    ids=repr,
+)
+def test_an_answer_ends_before_a_stop_string(hosted: HostedModel, stop: tuple[str, ...], text: str) -> None:
+    whole, end = ask(hosted, GREEDY, GERMANY), ask(hosted, replace(GREEDY, stop=stop), GERMANY)
+    assert (end.text, end.finish_reason) == (text, "stop")
+    assert whole.usage
+    assert end.usage
+    assert end.usage.prompt_tokens == whole.usage.prompt_tokens
+    assert end.usage.completion_tokens < whole.usage.completion_tokens, "the computing ends too"
+
+
+@pytest.mark.parametrize("stop", [("Rome",), ("Berlin.\nAnd",), ("Berlin.!",)], ids=repr)
+def test_a_stop_string_that_does_not_come_changes_nothing(hosted: HostedModel, stop: tuple[str, ...]) -> None:
+    assert ask(hosted, replace(GREEDY, stop=stop), GERMANY).text == "The capital of Germany is Berlin."
+
+
+def test_what_was_held_back_for_a_stop_string_comes_when_the_answer_is_cut_short(hosted: HostedModel) -> None:
+    end = ask(hosted, replace(GREEDY, stop=("Fermany is Rome",), max_tokens=5), GERMANY)
+    assert (end.text, end.finish_reason) == ("The capital of Germany is", "length")
+
+
+@pytest.mark.parametrize("tokens", [1, 7])
+def test_max_tokens_is_exact_and_said(hosted: HostedModel, tokens: int) -> None:
+    end = ask(hosted, replace(GREEDY, max_tokens=tokens))
+    assert end.finish_reason == "length"
+    assert end.usage
+    assert end.usage.completion_tokens == tokens
+
+
+@pytest.mark.parametrize(
+    "penalty",
+    [{"repetition_penalty": 3.0}, {"presence_penalty": 2.0}, {"frequency_penalty": 2.0}],
+    ids=str,
+)
+def test_penalties_lessen_repeating(hosted: HostedModel, penalty: dict[str, Any]) -> None:
+    question, plain = "Repeat: ha ha ha ha ha ha ha ha ha ha", replace(GREEDY, max_tokens=30)
+    plain_text, text = ask(hosted, plain, question).text, ask(hosted, replace(plain, **penalty), question).text
+    assert text != plain_text
+    assert repeats(text) < repeats(plain_text)
+
+
+def repeats(text: str) -> float:
+    """The share of words that were there before."""
+    words = text.lower().split()
+    return 1 - len(set(words)) / len(words)
+
+
+def test_penalties_of_nothing_change_nothing(hosted: HostedModel) -> None:
+    none = replace(GREEDY, repetition_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0)
+    assert ask(hosted, none).text == ask(hosted, GREEDY).text
+
+
+def test_all_fields_at_once(hosted: HostedModel) -> None:
+    params = GenerationParams(24, 0.9, 0.9, 40, 1.1, 0.3, 0.3, ("\n\n", "fox"), 11)
+    first = ask(hosted, params)
+    assert ask(hosted, params).text == first.text
+    assert "fox" not in first.text
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        GenerationParams(max_tokens=0),
+        GenerationParams(temperature=-1.0),
+        GenerationParams(top_p=1.5),
+        GenerationParams(top_k=-1),
+        GenerationParams(repetition_penalty=-1.0),
+        GenerationParams(presence_penalty=3.0),
+        GenerationParams(frequency_penalty=3.0),
+        GenerationParams(stop=("",)),
+        GenerationParams(seed=2**31),
+    ],
+    ids=lambda params: str(params.given()),
+)
+def test_a_value_out_of_range_is_refused_by_name(hosted: HostedModel, params: GenerationParams) -> None:
+    (name,) = params.given()
+    with pytest.raises(UserError, match=f"{name} cannot be .*; it must be ") as refused:
+        ask(hosted, params)
+    assert refused.value.code == "refused"
+
+
+def test_a_control_token_may_be_a_stop_string_for_the_pipeline(weights: Weights) -> None:
+    """No answer of the demo models has one inside, so the tokens are put in here."""
+    import torch
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(weights.checkpoint)
+    texts: list[str] = []
+    tap = Tap(tokenizer, texts.append, lambda: None, Cancel(), GenerationParams(stop=("<|im_start|>", "nothing")))
+    for token in tokenizer.encode("It is no", add_special_tokens=False):
+        assert not tap.stop(torch.tensor([[1, 2, token]]), None)
+    assert tap.stop(torch.tensor([[1, 2, tokenizer.convert_tokens_to_ids("<|im_start|>")]]), None)
+    tap.end()
+    assert ("".join(texts), tap.ended, tap.cut) == ("It is no", True, False)

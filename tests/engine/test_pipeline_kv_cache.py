@@ -1,0 +1,282 @@
+"""The pipeline with what it has read kept in slots, against the same without: in this process, through pyfunc."""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import mlflow
+import pytest
+
+from models import log_pipeline
+from models.presets import Origin
+from models.tracking import Store
+from phi3_ui.contracts.pipeline_chat import ChatContract
+from phi3_ui.runtime.pipeline_kv_cache import PIECE
+from phi3_ui.chat.types import (
+    CacheUse,
+    Cancel,
+    ChatRequest,
+    Completed,
+    Event,
+    GenerationParams,
+    Message,
+    PromptProgress,
+    Queued,
+    Usage,
+)
+from tests.conftest import Demo
+from tests.support.tiny_phi3 import Tiny, make_checkpoint
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+
+GREEDY = GenerationParams(12, 0.0)
+WORDS = ["sea", "ship", "7", "é", "😀", "lamp\n", "storm,", "(x)"]
+Load = Callable[[], Any]
+
+
+class Chat:
+    """A model as the app chats with it."""
+
+    def __init__(self, model: Any, budget: int = 1 << 30) -> None:
+        self.model = model
+        self.contract = ChatContract(model, ())
+        self.slots = self.contract._pipeline._slots
+        self.slots._budget = budget
+
+    def events(
+        self, messages: tuple[Message, ...], params: GenerationParams = GREEDY, cancel: Cancel | None = None
+    ) -> list[Event]:
+        return list(self.contract.answer(ChatRequest(messages, params), cancel or Cancel()))
+
+    def ask(self, messages: tuple[Message, ...], params: GenerationParams = GREEDY) -> Completed:
+        events = self.events(messages, params)
+        assert isinstance(events[-1], Completed)
+        assert events[-1].usage
+        read = [event for event in events if isinstance(event, PromptProgress)]
+        assert read[0] == PromptProgress(events[-1].usage.cached_tokens or 0, events[-1].usage.prompt_tokens)
+        assert [event.processed for event in read] == sorted({event.processed for event in read})
+        return events[-1]
+
+    def cached(self, messages: tuple[Message, ...], params: GenerationParams = GREEDY) -> int:
+        usage = self.ask(messages, params).usage
+        assert usage
+        assert usage.cached_tokens is not None
+        return usage.cached_tokens
+
+
+def without_slots(model: Any) -> Chat:
+    chat = Chat(model)
+    chat.slots.serves = lambda prompt: False  # type: ignore[method-assign]
+    return chat
+
+
+def compare(chat: Chat, plain: Chat, seed: int, steps: int, words: int) -> int:
+    """Talk to both alike, with questions of up to so many words; how many prompt tokens were cached. Fails where they differ."""
+    draw = random.Random(seed)
+    asked: list[tuple[Message, ...]] = []
+    answered: list[str] = []
+    cached = 0
+
+    def question() -> Message:
+        return Message("user", " ".join(draw.choices(WORDS, k=draw.randint(1, words))))
+
+    for _ in range(steps):
+        move = draw.choice(["go on", "go on", "go on", "retry", "edit", "branch", "new"]) if asked else "new"
+        at = draw.randrange(len(asked)) if move == "branch" else -1
+        if move == "new":
+            messages: tuple[Message, ...] = (Message("system", "Be brief."), question())
+        elif move == "retry":
+            messages = asked[-1]
+        elif move == "edit":
+            messages = (*asked[-1][:-1], question())
+        else:
+            messages = (*asked[at], Message("assistant", answered[at]), question())
+        ours, theirs = chat.ask(messages), plain.ask(messages)
+        assert (ours.text, ours.finish_reason) == (theirs.text, theirs.finish_reason), (move, len(asked))
+        assert ours.usage
+        assert theirs.usage
+        assert ours.usage.prompt_tokens == theirs.usage.prompt_tokens
+        assert ours.usage.completion_tokens == theirs.usage.completion_tokens
+        cached += ours.usage.cached_tokens or 0
+        asked.append(messages)
+        answered.append(ours.text)
+    return cached
+
+
+@pytest.fixture(scope="module")
+def load(tiny: Tiny) -> Load:
+    return lambda: tiny.load("chat")
+
+
+@pytest.fixture(scope="module")
+def load_long(tmp_path_factory: pytest.TempPathFactory) -> Load:
+    """A tiny Phi-3 of a longer context, whose positions turn another way beyond CONTEXT_LENGTH tokens."""
+    home = tmp_path_factory.mktemp("long")
+    store = Store(f"sqlite:///{home / 'mlflow.db'}", str(home / "artifacts"))
+    origin = Origin(preset="", name="long", title="Long", source="tests/long", license="mit")
+    checkpoint = make_checkpoint(home / "checkpoint", context_length=131_072)
+    logged = log_pipeline.log(checkpoint, origin, store, lambda *_: None, measured=False, registering=False)
+
+    def load() -> Any:
+        mlflow.set_tracking_uri(store.tracking_uri)
+        return mlflow.pyfunc.load_model(f"models:/{logged.model_id}")
+
+    return load
+
+
+@pytest.mark.parametrize("budget", [1 << 30, 400_000], ids=["roomy", "tight"])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_conversations_with_edits_retries_and_branches_are_answered_as_without_slots(
+    load: Load, seed: int, budget: int
+) -> None:
+    assert compare(Chat(load(), budget), without_slots(load()), seed, steps=30, words=60) > 1000
+
+
+def test_so_they_are_past_the_window_that_the_model_looks_back(load: Load) -> None:
+    # Within the budget all tokens are kept; beyond it no more than the window, which cannot be cut.
+    for budget, cached in ((1 << 30, 10_000), (1_000_000, 1_000)):
+        assert compare(Chat(load(), budget), without_slots(load()), 3, steps=14, words=500) > cached
+
+
+def test_so_they_are_where_positions_turn_another_way(load_long: Load) -> None:
+    assert compare(Chat(load_long()), without_slots(load_long()), 4, steps=14, words=1500) > 10_000
+
+
+def test_so_they_are_by_the_demo_model(demo: Demo) -> None:
+    def load() -> Any:
+        mlflow.set_tracking_uri(demo.settings.tracking_uri)
+        return mlflow.pyfunc.load_model(demo.entry("chat").uri)
+
+    assert compare(Chat(load()), without_slots(load()), 5, steps=12, words=40) > 300
+
+
+LONG = Message("user", " ".join(map(str, range(600))))
+
+
+def test_a_retry_reads_one_token_and_the_next_turn_only_what_is_new(load: Load) -> None:
+    chat = Chat(load())
+    first = chat.ask((LONG,))
+    assert first.usage
+    assert first.usage.cached_tokens == 0
+    assert chat.cached((LONG,)) == first.usage.prompt_tokens - 1
+    onward = (LONG, Message("assistant", first.text), Message("user", "And?"))
+    assert chat.cached(onward) >= first.usage.prompt_tokens
+
+
+def test_another_conversation_leaves_those_before_it_as_they_are(load: Load) -> None:
+    chat, other = Chat(load()), Message("user", "What is the sea?")
+    length = chat.ask((LONG,)).usage.prompt_tokens  # type: ignore[union-attr]
+    assert chat.cached((other,)) < 10
+    assert chat.cached((LONG,)) == length - 1
+
+
+def test_what_was_not_used_for_longest_leaves_first_when_memory_is_short(load: Load) -> None:
+    chat = Chat(load())
+    prompts = [(Message("user", f"{letter} " * 300),) for letter in "abc"]
+    lengths = [chat.ask(prompt).usage.prompt_tokens for prompt in prompts]  # type: ignore[union-attr]
+    held = [slot.cache.layers for slot in chat.slots._slots]
+    chat.slots._budget = sum(layer.keys.nbytes + layer.values.nbytes for layers in held for layer in layers)
+    assert chat.cached(prompts[0]) == lengths[0] - 1
+    assert chat.cached((Message("user", "d " * 300),)) < 10
+    assert chat.cached(prompts[0]) == lengths[0] - 1
+    assert chat.cached(prompts[1]) < 10
+    chat.slots._budget = 1
+    assert chat.cached(prompts[1]) == lengths[1] - 1, "one is always kept"
+    assert len(chat.slots._slots) == 1
+
+
+def test_cancelled_while_it_reads_an_answer_is_empty_and_what_was_read_serves_again(load: Load) -> None:
+    chat, cancel = Chat(load()), Cancel()
+    events = chat.contract.answer(ChatRequest((LONG,), GREEDY), cancel)
+    total = chat.ask((LONG,)).usage.prompt_tokens  # type: ignore[union-attr]
+    chat.slots._slots.clear()
+    read = chat.slots.read
+
+    def read_and_cancel(*arguments: Any) -> None:
+        read(*arguments)
+        if arguments[-1] >= 3 * PIECE:
+            cancel.set()
+
+    chat.slots.read = read_and_cancel  # type: ignore[method-assign]
+    *progress, use, completed = events
+    assert isinstance(use, CacheUse)
+    assert progress == [PromptProgress(PIECE * piece, total) for piece in range(4)]
+    assert isinstance(completed, Completed)
+    assert (completed.text, completed.finish_reason) == ("", "cancelled")
+    assert completed.usage == Usage(total, 0, 0)
+    assert completed.timings.time_to_first_token is None
+    assert chat.cached((LONG,)) == 3 * PIECE
+
+
+def test_an_error_while_it_reads_is_the_end_of_that_answer_alone(load: Load) -> None:
+    chat, plain = Chat(load()), without_slots(load())
+    read = chat.slots.read
+
+    def fail(*arguments: Any) -> None:
+        read(*arguments)
+        raise RuntimeError("out of memory")
+
+    chat.slots.read = fail  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        chat.ask((LONG,))
+    chat.slots.read = read  # type: ignore[method-assign]
+    again = chat.ask((LONG,))
+    assert again.text == plain.ask((LONG,)).text
+    assert again.usage
+    assert again.usage.cached_tokens == 0
+
+
+def test_answers_are_computed_one_after_another_and_those_that_wait_hear_it(load: Load) -> None:
+    chat, cancel = Chat(load()), Cancel()
+    first = chat.contract.answer(ChatRequest((LONG,), GREEDY), Cancel())
+    assert isinstance(next(first), PromptProgress)
+    second = chat.contract.answer(ChatRequest((LONG,), GREEDY), cancel)
+    third = chat.contract.answer(ChatRequest((LONG,), GREEDY), Cancel())
+    assert next(second) == Queued(1)
+    assert next(third) == Queued(2)
+    cancel.set()
+    (given_up,) = second
+    assert given_up == replace(given_up, text="", usage=None, finish_reason="cancelled")
+    assert next(third) == Queued(1)
+    *_, answered = first
+    assert isinstance(answered, Completed)
+    *_, last = third
+    assert isinstance(last, Completed)
+    assert last.text == answered.text
+
+
+def test_a_seed_repeats_to_the_last_bit_whatever_was_read_before(load: Load) -> None:
+    """In bfloat16, where a prompt that was written a token at a time differs from one that was read by more than noise."""
+    import torch
+
+    seeded = GenerationParams(40, 1.5, seed=7)
+    used, fresh = Chat(load()), Chat(load())
+    for chat in (used, fresh):
+        chat.model.get_raw_model().model.to(torch.bfloat16)
+    answer = used.ask((LONG,)).text
+    onward = (LONG, Message("assistant", answer), Message("user", "And then?"))
+    used.ask((*onward[:-1], Message("user", "And now?")))
+    first = used.ask(onward, seeded)
+    assert first.text == used.ask(onward, seeded).text == fresh.ask(onward, seeded).text
+    assert first.usage
+    assert first.usage.cached_tokens
+    assert first.usage.cached_tokens % PIECE == 0
+
+
+def test_plain_predict_is_as_it_was(load: Load) -> None:
+    chat, plain = Chat(load()), load()
+    chat.ask((LONG,))
+    request = {"messages": [{"role": "user", "content": LONG.content}], "max_tokens": 5, "temperature": 1e-6}
+    (ours,), (theirs,) = chat.model.predict(dict(request)), plain.predict(dict(request))
+    assert (ours["choices"], ours["usage"]) == (theirs["choices"], theirs["usage"])
+    assert len(chat.slots._slots) == 1
+
+
+@pytest.mark.parametrize("named", [{"num_beams": 2}, {"use_cache": False}, {"prompt_lookup_num_tokens": 2}], ids=str)
+def test_other_ways_of_generating_are_left_alone(load: Load, named: dict[str, Any]) -> None:
+    chat = Chat(load())
+    for name, value in named.items():
+        setattr(chat.model.get_raw_model().generation_config, name, value)
+    assert chat.cached((LONG,)) == chat.cached((LONG,)) == 0
+    assert chat.slots._slots == []

@@ -1,0 +1,155 @@
+"""A logged model becomes a version of its registered model: described, tagged, with the alias that is its due."""
+
+import shutil
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from models import log_pipeline
+from models.presets import Origin
+from models.registry import register
+from models.tracking import Logged, Store, register_missing
+from tests.support.tiny_phi3 import make_checkpoint
+
+ORIGIN = Origin(preset="tiny", name="tiny-phi3", title="Tiny Phi-3 Instruct", source="owner/tiny", license="mit")
+NAME = "tiny-phi3-pipeline"
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of a store without anything in it, which takes MLflow some seconds to make."""
+    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture
+def store(tmp_path: Path, empty: Path) -> Store:
+    shutil.copy(empty, tmp_path)
+    return Store(f"sqlite:///{tmp_path / 'mlflow.db'}", (tmp_path / "artifacts").as_uri())
+
+
+@pytest.fixture
+def client(store: Store) -> MlflowClient:
+    return MlflowClient(store.tracking_uri)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
+
+
+def log(checkpoint: Path, store: Store, *, registering: bool = True) -> Logged:
+    return log_pipeline.log(checkpoint, ORIGIN, store, lambda *_: None, measured=False, registering=registering)
+
+
+def aliases(client: MlflowClient) -> dict[str, str]:
+    return {alias: str(version) for alias, version in client.get_registered_model(NAME).aliases.items()}
+
+
+def test_the_first_version_is_the_champion_and_later_ones_challenge_it(
+    checkpoint: Path, store: Store, client: MlflowClient
+) -> None:
+    first, second, third = (log(checkpoint, store) for _ in range(3))
+
+    assert [(one.name, one.version) for one in (first, second, third)] == [(NAME, "1"), (NAME, "2"), (NAME, "3")]
+    assert aliases(client) == {"champion": "1", "challenger": "3"}
+    assert client.get_model_version_by_alias(NAME, "champion").source == f"models:/{first.model_id}"
+    assert mlflow.models.get_model_info(f"models:/{NAME}@challenger").model_id == third.model_id
+
+
+def test_a_version_says_what_it_is(checkpoint: Path, store: Store, client: MlflowClient) -> None:
+    logged = log(checkpoint, store)
+
+    version = client.get_model_version(NAME, "1")
+    assert version.source == f"models:/{logged.model_id}"
+    assert version.tags == {
+        "contract": "chat",
+        "preset": "tiny",
+        "precision": "float32",
+        "source": "owner/tiny",
+        "license": "mit",
+    }
+    model = client.get_registered_model(NAME)
+    assert model.description == (
+        "**Tiny Phi-3 Instruct**\n\nA model of Phi-3's architecture with made-up weights, for tests.\n\n"
+        "Source: owner/tiny\n\nLicence: mit"
+    )
+    assert model.tags == {"license": "mit", "source": "owner/tiny", "card_tags": "nlp, code"}
+
+
+def test_what_a_person_wrote_or_promoted_stays(checkpoint: Path, store: Store, client: MlflowClient) -> None:
+    log(checkpoint, store)
+    log(checkpoint, store)
+    client.update_registered_model(NAME, description="Ours.")
+    client.set_registered_model_tag(NAME, "license", "checked")
+    client.set_registered_model_alias(NAME, "champion", "2")
+
+    log(checkpoint, store)
+
+    model = client.get_registered_model(NAME)
+    assert model.description == "Ours."
+    assert model.tags["license"] == "checked"
+    assert aliases(client) == {"champion": "2", "challenger": "3"}
+
+
+def test_registering_twice_makes_one_version(checkpoint: Path, store: Store, client: MlflowClient) -> None:
+    logged = log(checkpoint, store)
+
+    again = register(store.tracking_uri, logged.model_id)
+
+    assert (again.name, again.version) == (NAME, logged.version)
+    assert len(client.search_model_versions(f"name = '{NAME}'")) == 1
+
+
+def test_a_registration_that_was_cut_short_is_completed(checkpoint: Path, store: Store, client: MlflowClient) -> None:
+    logged = log(checkpoint, store, registering=False)
+    assert logged.version is None
+    mlflow.register_model(f"models:/{logged.model_id}", NAME)  # killed here: neither alias nor description
+    assert aliases(client) == {}
+
+    register(store.tracking_uri, logged.model_id)
+
+    assert aliases(client) == {"champion": "1"}
+    assert client.get_registered_model(NAME).description
+
+
+def test_a_registration_that_was_lost_is_made_up_for(checkpoint: Path, store: Store, client: MlflowClient) -> None:
+    lost = [log(checkpoint, store, registering=False) for _ in range(2)]
+
+    found = register_missing(store, "tiny")
+
+    assert [(one.model_id, one.version) for one in found] == [(lost[0].model_id, "1"), (lost[1].model_id, "2")]
+    assert aliases(client) == {"champion": "1", "challenger": "2"}
+    assert register_missing(store, "tiny") == found
+    assert register_missing(store, "another") == []
+    assert register_missing(Store(store.tracking_uri, experiment="none"), "tiny") == []
+
+
+def test_another_name_may_be_given(checkpoint: Path, store: Store, client: MlflowClient) -> None:
+    logged = log(checkpoint, store, registering=False)
+
+    assert register(store.tracking_uri, logged.model_id, "it's ours").version == "1"
+
+    assert client.get_model_version("it's ours", "1").source == f"models:/{logged.model_id}"
+
+
+def test_a_store_without_a_registry_keeps_the_model_and_says_why(
+    checkpoint: Path, store: Store, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "none://nowhere")
+
+    logged = log(checkpoint, store)
+
+    assert logged.version is None
+    assert "Model Registry features are not supported" in logged.not_registered
+    assert "\n" not in logged.not_registered
+    assert client.get_logged_model(logged.model_id).status == "READY"
+    assert logged.result() == {
+        "model_id": logged.model_id,
+        "name": NAME,
+        "version": None,
+        "not_registered": logged.not_registered,
+    }

@@ -1,0 +1,175 @@
+"""Answers of real models, asked again by their programs alone: the same text, to the last character."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.models import Model
+
+from phi3_ui.chat.conversation import Answer, Asked, Conversation
+from phi3_ui.contracts.declaration import Declared
+from phi3_ui.runtime.pipeline_kv_cache import PIECE, Slots
+from phi3_ui.export.reproduce import packages_of, snippet
+from phi3_ui.chat.running_turn import RunningTurn
+from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams
+from phi3_ui.host.pool import Pool
+from phi3_ui.host.protocol import ModelSpec
+from phi3_ui.host.worker import load
+from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
+from tests.conftest import Demo
+from tests.engine.test_third_party_models import catalogue, folder, logged  # noqa: F401  (fixtures)
+
+GREEDY = GenerationParams(max_tokens=24, temperature=0.0)
+SEEDED = GenerationParams(max_tokens=24, temperature=1.2, top_p=0.9, top_k=40, seed=7)
+STORY = "Tell me a story about a fox, a crow and a piece of cheese; the fox is clever, and the crow is vain."
+ODD = "It says \"<|im_end|>\" and '''<|im_start|>system''' \\n {braces} “ă” 🦊: what is that?\r\n\t\u2063 \u2028"
+
+RUN_ALL = """
+import contextlib, importlib.util, io, json, runpy, sys
+
+assert importlib.util.find_spec("phi3_ui") is None
+printed = []
+for file in sys.argv[1:]:
+    with contextlib.redirect_stdout(io.StringIO(newline="")) as out:
+        runpy.run_path(file, run_name="__main__")
+    printed.append(out.getvalue())
+print(json.dumps(printed))
+"""
+
+
+@pytest.fixture(params=["prompt", "chat"])
+def entry(request: pytest.FixtureRequest, demo: Demo) -> ModelEntry:
+    return demo.entry(request.param)
+
+
+def asked(
+    conversation: Conversation,
+    question: str,
+    entry: ModelEntry,
+    pool: Pool,
+    demo: Demo,
+    params: GenerationParams,
+    system: str = "",
+) -> Conversation:
+    """With a further question, answered as the app does it."""
+    conversation = conversation.ask(question, Asked(time.time(), entry.model_id, system, params))
+    answers: list[Answer] = []
+    turn = RunningTurn(
+        conversation,
+        lambda: pool.model(demo.spec(entry.contract)),
+        entry.name,
+        system,
+        params,
+        answers.append,
+    ).start()
+    list(turn.states(0.05))
+    (answer,) = answers
+    assert answer.error is None
+    return conversation.answered(answer)
+
+
+def printed(programs: dict[str, str], empty: Path) -> dict[str, str]:
+    """What each program prints, run in an empty folder by a Python that does not see this project.
+
+    They load their models anew, but share what takes longest: the import of the libraries.
+    """
+    for name, program in programs.items():
+        (empty / f"{name}.py").write_text(program, encoding="utf-8")
+    (empty / "run_all.py").write_text(RUN_ALL, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-P", "run_all.py", *(f"{name}.py" for name in programs)]
+    done = subprocess.run(command, cwd=empty, env=environment, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    return dict(zip(programs, json.loads(done.stdout), strict=True))
+
+
+def test_every_answer_of_a_chat_is_given_again(entry: ModelEntry, demo: Demo, pool: Pool, tmp_path: Path) -> None:
+    declared = Declared.of(Model.load(entry.uri))
+    conversation = Conversation()
+    for question, params, system in (
+        (STORY, GREEDY, 'You answer in one <|im_end|> sentence.\nYou are "brief".'),
+        (ODD, SEEDED, ""),
+        ("What is the capital of Germany?", replace(GREEDY, stop=("erlin", "no such text")), "Be brief."),
+        (
+            STORY,
+            replace(SEEDED, stop=("\n\n", " the"), repetition_penalty=1.1, presence_penalty=0.3, frequency_penalty=0.2),
+            "",
+        ),
+    ):
+        conversation = asked(conversation, question, entry, pool, demo, params, system)
+    long = conversation.turns[-1].answer
+    assert long
+    assert long.usage
+    assert long.usage.prompt_tokens > 128, "it was read in pieces"
+
+    versions = packages_of(declared)
+    programs = {
+        f"turn_{number}": snippet(conversation, turn.id, declared, entry.tracking_uri, versions)
+        for number, turn in enumerate(conversation.turns)
+    }
+    texts = [f"{turn.answer.text}\n" for turn in conversation.turns if turn.answer]
+    assert list(printed(programs, tmp_path).values()) == texts
+
+
+FOREIGN = {
+    "tutorial": GenerationParams(),
+    "hinted": GenerationParams(stop=("USER",)),
+    "frames": GenerationParams(),
+    "strings": GenerationParams(temperature=0.5, max_tokens=9),
+    "chunks": GenerationParams(stop=("thr",)),
+    "from-code": GenerationParams(),
+    "chat-model-whole": GenerationParams(temperature=0.5, top_k=3),
+    "chat-model": GenerationParams(stop=(" blue", "green b")),
+    "chat-agent": GenerationParams(),
+    "responses-whole": GenerationParams(max_tokens=9),
+    "responses": GenerationParams(stop=("land",)),
+    "completions": GenerationParams(max_tokens=8, temperature=3.0, seed=5),
+}
+
+
+def test_models_of_other_code_are_asked_again_in_their_own_way(
+    catalogue: Catalogue,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    programs, texts = {}, []
+    for name, params in FOREIGN.items():
+        entry = next(entry for entry in catalogue.models() if entry.name == name)
+        spec = ModelSpec(entry.model_id, name, entry.uri, entry.contract, entry.tracking_uri)
+        conversation = Conversation().ask(ODD, Asked(time.time(), entry.model_id, "Be brief.", params, "phi-3"))
+        request = ChatRequest(conversation.messages("Be brief."), params, "phi-3")
+        *_, end = load(spec).answer(request, Cancel())
+        assert isinstance(end, Completed)
+        conversation = conversation.answered(Answer(name, end.text, end.usage, finish_reason=end.finish_reason))
+        assert conversation.leaf
+        declared = Declared.of(Model.load(entry.uri))
+        programs[name] = snippet(conversation, conversation.leaf, declared, entry.tracking_uri, packages_of(declared))
+        texts.append(f"{end.text}\n")
+
+    assert list(printed(programs, tmp_path).values()) == texts
+
+
+def test_a_prompt_is_read_in_the_same_pieces_as_by_the_app(tiny_checkpoint: Path) -> None:
+    """In half precision other pieces give other numbers, and soon other words."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.bfloat16)
+    ids = torch.arange(10, 10 + 2 * PIECE + 9).remainder(200).unsqueeze(0)
+    mask = torch.ones_like(ids)
+    slots = Slots(model, 10**9)
+    slot = slots.take(ids[0].tolist(), 4, exact=True)
+    while end := slots.next_end(slot, ids.shape[1], exact=True):
+        slots.read(slot, ids, mask, end)
+
+    def logits(**arguments: Any) -> list[Any]:
+        wanted = {"max_new_tokens": 4, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+        return list(model.generate(ids, attention_mask=mask, **wanted, **arguments).logits)
+
+    pairs = zip(logits(past_key_values=slot.cache), logits(prefill_chunk_size=PIECE), strict=True)
+    assert all(torch.equal(app, again) for app, again in pairs)

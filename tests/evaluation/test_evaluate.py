@@ -1,0 +1,165 @@
+"""Questions of a file, and the run that the answers go to."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from models.tracking import Store
+from phi3_ui.chat.conversation import Answer
+from phi3_ui.chat.types import (
+    Cancel,
+    ChatRequest,
+    Completed,
+    Event,
+    GenerationParams,
+    Message,
+    TextDelta,
+    Timings,
+    Usage,
+)
+from phi3_ui.errors import UserError
+from phi3_ui.evaluation.evaluate import Evaluation, metrics_of, read_questions, row_of
+from phi3_ui.store.registry.catalogue import Catalogue
+from tests.support.tiny_phi3 import Tiny
+
+
+def _write(folder: Path, name: str, text: str) -> Path:
+    file = folder / name
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("q.txt", "What is 2 + 2?\n\n  Și \u201ccât\u201d face 3?  \n"),
+        ("q.jsonl", '{"prompt": "What is 2 + 2?", "id": 1}\n\n{"prompt": "Și \u201ccât\u201d face 3?"}\n'),
+        ("q.csv", 'id,prompt\n1,What is 2 + 2?\n2,"Și \u201ccât\u201d face 3?"\n'),
+        ("q.csv", "\ufeffprompt\r\nWhat is 2 + 2?\r\nȘi \u201ccât\u201d face 3?\r\n"),
+    ],
+)
+def test_each_kind_of_file_asks_the_same(tmp_path: Path, name: str, text: str) -> None:
+    asked = read_questions(_write(tmp_path, name, text))
+
+    assert asked == [(Message("user", "What is 2 + 2?"),), (Message("user", "Și “cât” face 3?"),)]
+
+
+def test_a_line_may_be_a_conversation_and_keep_its_system_prompt(tmp_path: Path) -> None:
+    system, user = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}
+    text = "\n".join(json.dumps(line) for line in [{"messages": [system, user]}, {"prompt": "Bye"}])
+
+    own, given = read_questions(_write(tmp_path, "q.jsonl", text), system="Be long.")
+
+    assert own == (Message("system", "Be brief."), Message("user", "Hi"))
+    assert given == (Message("system", "Be long."), Message("user", "Bye"))
+
+
+def test_a_csv_field_may_hold_lines(tmp_path: Path) -> None:
+    assert read_questions(_write(tmp_path, "q.csv", 'prompt\n"two\nlines"\n')) == [(Message("user", "two\nlines"),)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("q.txt", " \n", "holds no question"),
+        ("q.jsonl", '{"prompt": "hi"}\n{"question": "hi"}\n', "Line 2 of .* asks nothing"),
+        ("q.jsonl", '{"messages": [{"role": "assistant", "content": "hi"}]}', "Line 1 of .* asks nothing"),
+        ("q.jsonl", '{"messages": [{"role": "tool", "content": "hi"}]}', "Line 1 of .* asks nothing"),
+        ("q.jsonl", '["hi"]', "Line 1 of .* asks nothing"),
+        ("q.jsonl", "hi", "cannot be read"),
+        ("q.csv", "question\nhi\n", "Line 2 of .* asks nothing"),
+        ("q.csv", 'prompt\n"hi', "cannot be read"),
+        ("q.xlsx", "hi", "its name ends in .xlsx"),
+        ("q", "hi", "its name ends in nothing"),
+    ],
+)
+def test_a_file_that_asks_nothing_is_one_sentence(tmp_path: Path, name: str, text: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        read_questions(_write(tmp_path, name, text))
+
+
+def test_a_file_that_is_not_there_or_no_text_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No such file"):
+        read_questions(tmp_path / "none.txt")
+    (tmp_path / "image.txt").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_questions(tmp_path / "image.txt")
+
+
+def test_metrics_leave_out_what_is_unknown() -> None:
+    known = Answer("m", "a", Usage(10, 4), Timings(0.5, 1.5, 3.0), "stop")
+    rows = [row_of(known), row_of(Answer("m", "b", None, Timings(None, 1.0, None), "stop"))]
+    rows.append(row_of(Answer("m", "", error=("refused", {"model": "m", "detail": "no"}))))
+
+    metrics = metrics_of(rows)
+
+    assert metrics == {
+        "answers": 2,
+        "failures": 1,
+        "prompt_tokens": 10,
+        "mean_prompt_tokens": 10,
+        "completion_tokens": 4,
+        "mean_completion_tokens": 4,
+        "total_tokens": 14,
+        "mean_total_tokens": 14,
+        "mean_time_to_first_token": 0.5,
+        "mean_tokens_per_second": 3.0,
+        "mean_seconds": 1.25,
+    }
+    assert rows[2]["error"] == "m refused the question: no"
+    assert metrics_of([]) == {"answers": 0, "failures": 0}
+
+
+class _Moody:
+    """Answers, but for a question that says no."""
+
+    def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
+        question = request.messages[-1].content
+        if question == "no":
+            raise UserError("refused", model="moody", detail="no")
+        if question == "broken":
+            raise UserError("load_failed", model="moody", detail="no", log="none")
+        yield TextDelta(question)
+        yield Completed(question, Usage(1, 2), Timings(0.1, 0.2, 10.0), "stop")
+
+
+@pytest.fixture
+def evaluation(tiny: Tiny, tmp_path: Path) -> Evaluation:
+    entry = Catalogue(tiny.uri).models()[0]
+    return Evaluation(entry, _Moody(), GenerationParams(temperature=0.0), _write(tmp_path, "q.txt", "yes\nno\n"))
+
+
+def test_a_run_holds_the_answers_the_figures_and_what_was_asked(tiny: Tiny, evaluation: Evaluation) -> None:
+    done = evaluation.run(Store(tiny.uri), read_questions(evaluation.file))
+
+    client = MlflowClient(tiny.uri)
+    run = client.get_run(done.run_id)
+    table = client.load_table(run.info.experiment_id, "answers.json", [done.run_id])
+    assert run.info.status == "FINISHED"
+    assert list(table["question"]) == ["yes", "no"]
+    assert list(table["answer"]) == ["yes", ""]
+    assert run.data.metrics == done.metrics
+    assert (done.metrics["answers"], done.metrics["failures"], done.metrics["total_tokens"]) == (1, 1, 3)
+    assert run.data.params["evaluated_model_id"] == evaluation.entry.model_id
+    assert run.data.params["params.temperature"] == "0.0"
+
+
+def test_the_run_of_an_mlflow_run_is_used(tiny: Tiny, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = MlflowClient(tiny.uri)
+    given = client.create_run(Store(tiny.uri).experiment_id()).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", given)
+
+    assert evaluation.run(Store(tiny.uri), read_questions(evaluation.file)).run_id == given
+
+
+def test_a_model_that_does_not_load_ends_the_run_with_what_was_answered(tiny: Tiny, evaluation: Evaluation) -> None:
+    asked = [(Message("user", text),) for text in ("yes", "broken", "yes")]
+    with pytest.raises(UserError, match="could not be loaded"):
+        evaluation.run(Store(tiny.uri), asked)
+
+    client = MlflowClient(tiny.uri)
+    run = client.search_runs([Store(tiny.uri).experiment_id()], max_results=1)[0]
+    assert (run.info.status, run.data.metrics["answers"]) == ("FAILED", 1)

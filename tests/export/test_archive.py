@@ -1,0 +1,427 @@
+"""Chats as files: a round trip loses nothing, no text breaks the Markdown, no file breaks the reader."""
+
+import io
+import json
+import re
+import unicodedata
+import zipfile
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from phi3_ui.export import archive
+from phi3_ui.chat.conversation import Answer, Asked, Conversation, Feedback, Turn
+from phi3_ui.export.archive import archive, read_chats, to_json, to_markdown
+from phi3_ui.chat.types import ContextUse, GenerationParams, Timings, Usage
+from phi3_ui.errors import SENTENCES, UserError
+
+_counts = st.integers(0, 2**53)
+_floats = st.floats(allow_nan=False, allow_infinity=False)
+_pieces = [
+    "# ",
+    "## Question 1\n",
+    "```",
+    "~~~",
+    "> ",
+    "- ",
+    "<!--",
+    "<b>",
+    "===",
+    "[a]: b",
+    "\r",
+    "\n",
+    "\n\n",
+    "    ",
+    "`",
+    "*",
+]
+_texts = st.text(max_size=20) | st.lists(st.sampled_from(_pieces) | st.text(max_size=3), max_size=8).map("".join)
+_params = st.builds(
+    GenerationParams,
+    max_tokens=st.none() | _counts,
+    temperature=st.none() | _floats,
+    stop=st.lists(_texts, max_size=2).map(tuple),
+    seed=st.none() | _counts,
+)
+_errors = st.tuples(st.just("unexpected"), st.builds(dict, detail=_texts | _counts, other=_texts))
+_answers = st.builds(
+    Answer,
+    model=_texts,
+    text=_texts,
+    usage=st.none() | st.builds(Usage, _counts, _counts, st.none() | _counts),
+    timings=st.none() | st.builds(Timings, st.none() | _floats, _floats, st.none() | _floats),
+    finish_reason=st.none() | st.sampled_from(["stop", "length", "cancelled", "timeout"]),
+    error=st.none() | _errors,
+    context=st.none() | st.builds(ContextUse, _counts, _counts, st.just(0), st.none() | _counts),
+    load_seconds=st.none() | _floats,
+)
+_asked = st.builds(Asked, st.floats(0, 4e9), _texts, _texts, _params, st.none() | _texts)
+
+
+@st.composite
+def _conversations(draw: st.DrawFn) -> Conversation:
+    tree = list[Turn]()
+    for _ in range(draw(st.integers(0, 5))):
+        parent = draw(st.sampled_from([None, *(turn.id for turn in tree)]))
+        feedback = draw(st.none() | st.builds(Feedback, st.booleans(), _texts))
+        answer = draw(st.none() | _answers)
+        tree.append(Turn(draw(_texts), answer, parent=parent, asked=draw(st.none() | _asked), feedback=feedback))
+    return Conversation(tuple(tree), draw(st.sampled_from([None, *(turn.id for turn in tree)])))
+
+
+def _without_ids(conversation: Conversation) -> Conversation:
+    """With the turns' places for their ids."""
+    place: dict[str | None, Any] = {turn.id: str(number) for number, turn in enumerate(conversation.tree)}
+    tree = (replace(turn, id=place[turn.id], parent=place.get(turn.parent)) for turn in conversation.tree)
+    return Conversation(tuple(tree), place.get(conversation.leaf))
+
+
+def _talk() -> Conversation:
+    """Two questions, the first of them asked twice."""
+    asked = Asked(1e9, "m-1", "Be brief.", GenerationParams(temperature=0))
+    first = Conversation().ask("one", asked).answered(Answer("phi", "1", Usage(37, 5, 12), Timings(0.1, 1, 98.12)))
+    talk = first.instead(first.turns[0].id, "uno", asked).answered(
+        Answer("phi", "I", Usage(37, 5, 12), Timings(0.1, 1, 98.12), "length")
+    )
+    return talk.rated(talk.leaf or "", Feedback(False, "too\nshort")).ask("two", asked)
+
+
+def _read(value: Any) -> Conversation:
+    return read_chats(json.dumps(value).encode())[0][1]
+
+
+def _refused(content: bytes) -> str:
+    with pytest.raises(UserError) as refused:
+        read_chats(content)
+    assert refused.value.code == "not_a_chat"
+    return str(refused.value.values["detail"])
+
+
+@settings(deadline=None, max_examples=100)
+@given(_conversations(), _texts)
+def test_json_is_read_again_with_nothing_lost(conversation: Conversation, title: str) -> None:
+    [(read_title, read)] = read_chats(to_json(conversation, title).encode())
+
+    assert (read_title, _without_ids(read)) == (title, _without_ids(conversation))
+    assert {turn.id for turn in read.tree}.isdisjoint(turn.id for turn in conversation.tree)
+    assert all(re.fullmatch("[0-9a-f]{32}", turn.id) for turn in read.tree)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(_texts, _conversations()), min_size=1, max_size=4))
+def test_an_archive_is_read_again_in_its_order(chats: list[tuple[str, Conversation]]) -> None:
+    read = read_chats(archive(chats))
+
+    assert [(title, _without_ids(one)) for title, one in read] == [(title, _without_ids(one)) for title, one in chats]
+
+
+@settings(deadline=None, max_examples=100)
+@given(_conversations(), _texts.filter(lambda text: "\0" not in text))
+def test_no_text_adds_a_heading_or_html_to_the_markdown(conversation: Conversation, title: str) -> None:
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(to_markdown(conversation, title))
+
+    headings = [tag for turn in conversation.turns for tag in (["h2", "h3"] if turn.answer else ["h2"])]
+    assert [one.tag for one in tokens if one.type == "heading_open" and one.level == 0] == ["h1", *headings]
+    assert "".join(part.content for part in tokens[1].children or []) == (" ".join(title.split()) or "Chat")
+    kinds = {inner.type for token in tokens for inner in [token, *(token.children or [])]}
+    assert not kinds & {"html_block", "html_inline"}
+
+
+@settings(deadline=None)
+@given(st.text(), st.dictionaries(st.text(), st.text() | _counts), _texts)
+def test_an_error_of_another_version_is_said_and_read(code: str, values: dict[str, str | int], text: str) -> None:
+    talk = Conversation().ask("one").answered(Answer("m", text, error=(code, values)))
+
+    [(_, read)] = read_chats(to_json(talk, "").encode())
+
+    error = read.turns[0].answer and read.turns[0].answer.error
+    assert error
+    assert code in SENTENCES or error[0] == "unexpected"
+    assert "Ended: " in to_markdown(talk, "")
+
+
+def test_markdown_says_what_is_known_of_an_answer() -> None:
+    assert to_markdown(_talk(), "Say *one*") == (
+        "# Say \\*one\\*\n\n## Question 1\n\n> uno\n\n### Answer 1, phi\n\n> I\n\n"
+        "- Tokens: 37 of the prompt (12 of them read before), 5 of the answer\n"
+        "- Time to first token: 0.10 s\n- Speed: 98.1 tokens/s\n- Ended: cut at its limit of tokens\n"
+        "- Feedback: bad, “too short”\n\n## Question 2\n\n> two\n\n- Not answered\n"
+    )
+
+
+def test_markdown_keeps_texts_as_they_are() -> None:
+    talk = Conversation().ask("# a\r\n\r\n```py").answered(Answer("", "```html\n<b>\n````"))
+
+    shown = to_markdown(talk, "")
+
+    assert "> # a\n>\n> ```py\n\n### Answer 1\n" in shown
+    assert "\n`````\n```html\n<b>\n````\n`````\n" in shown
+
+
+def test_the_messages_are_the_shown_branch_as_openai_has_them() -> None:
+    failed = _talk().answered(Answer("phi", "", error=("no_model", {})))
+    usage = {
+        "prompt_tokens": 37,
+        "completion_tokens": 5,
+        "total_tokens": 42,
+        "prompt_tokens_details": {"cached_tokens": 12},
+    }
+
+    assert json.loads(to_json(failed, "t"))["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "uno"},
+        {"role": "assistant", "content": "I", "model": "phi", "usage": usage, "finish_reason": "length"},
+        {"role": "user", "content": "two"},
+    ]
+
+
+def test_openai_messages_are_read_with_what_they_say_of_themselves() -> None:
+    whole = json.loads(to_json(_talk(), "t"))
+    read = _read({"messages": whole["messages"]})
+
+    assert [turn.question for turn in read.turns] == ["uno", "two"]
+    assert read.turns[0].answer == Answer("phi", "I", Usage(37, 5, 12), finish_reason="length")
+    assert [turn.asked and turn.asked.system for turn in read.turns] == ["Be brief."] * 2
+    assert read.turns[1].answer is None
+
+
+@pytest.mark.parametrize(
+    ("said", "turns"),
+    [
+        ([("user", "a"), ("user", "b"), ("assistant", "B")], [("", "a", None), ("", "b", "B")]),
+        ([("assistant", "A"), ("assistant", "B")], [("", "", "A"), ("", "", "B")]),
+        ([("user", [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])], [("", "ab", None)]),
+        ([("user", [])], [("", "", None)]),
+        ([("system", "s"), ("developer", "t"), ("user", "a")], [("s\n\nt", "a", None)]),
+        (
+            [("system", "s"), ("user", "a"), ("assistant", "A"), ("system", "t"), ("user", "b")],
+            [("s", "a", "A"), ("t", "b", None)],
+        ),
+        ([("user", "a"), ("assistant", "A"), ("system", "t"), ("assistant", "B")], [("", "a", "A"), ("t", "", "B")]),
+    ],
+)
+def test_messages_in_any_order_become_turns(
+    said: list[tuple[str, Any]], turns: list[tuple[str, str, str | None]]
+) -> None:
+    messages = [{"role": role, "content": content} for role, content in said]
+
+    read = _read(messages)
+
+    assert read.turns == read.tree
+    shown = [
+        (one.asked.system if one.asked else "", one.question, one.answer and one.answer.text) for one in read.turns
+    ]
+    assert shown == turns
+    assert _without_ids(_read({"messages": messages, "title": 5})).leaf == _without_ids(read).leaf
+
+
+def test_a_chat_of_messages_is_called_after_its_title_or_first_question() -> None:
+    messages = [{"role": "user", "content": "a\nb"}]
+
+    assert read_chats(json.dumps(messages).encode("utf-16"))[0][0] == "a b"
+    assert read_chats(json.dumps({"messages": messages, "title": "T"}).encode("utf-8-sig"))[0][0] == "T"
+
+
+def _message(**fields: Any) -> dict[str, Any]:
+    return {"role": "user", "content": "a", **fields}
+
+
+@pytest.mark.parametrize(
+    ("value", "detail"),
+    [
+        (5, "list of messages"),
+        ({}, "list of messages"),
+        ([], "list of messages"),
+        ({"messages": {"role": "user"}}, "list of messages"),
+        (["a"], "message 1 is of nobody"),
+        ([_message(role="tool")], "message 1 is of nobody"),
+        ([_message(), _message(role=[])], "message 2 is of nobody"),
+        ([_message(content=None)], "message 1 holds what is no text"),
+        ([_message(content=[{"type": "image_url", "image_url": {}}])], "no text"),
+        ([_message(content=[{"type": "text"}])], "no text"),
+        ([_message(role="assistant", tool_calls=[{"id": "x"}])], "no text"),
+        ([_message(role="system")], "its last message is the system's"),
+        ([_message(), _message(role="system"), _message(role="assistant")], "between a question and its answer"),
+    ],
+)
+def test_what_is_no_chat_is_refused_with_the_reason(value: Any, detail: str) -> None:
+    assert detail in _refused(json.dumps(value).encode())
+
+
+@pytest.mark.parametrize(
+    ("content", "detail"),
+    [
+        (b"", "no JSON"),
+        (b"{", "no JSON"),
+        (b"\xff\xfe\xfa", "no JSON"),
+        (b'[{"role": "user", "content": "a", "n": NaN}]', "number"),
+        (b'[{"role": "user", "content": "a", "n": 1e999}]', "number"),
+        (b"[" + b"9" * 5000 + b"]", "number"),
+        (b"[" * 100_000, "too deep"),
+        (b" " * 20_000_001, "too large"),
+        (b"PK", "damaged"),
+        (archive([]), "no .json"),
+    ],
+)
+def test_what_cannot_be_parsed_is_refused(content: bytes, detail: str) -> None:
+    assert detail in _refused(content)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "detail"),
+    [
+        (("phi3_ui",), 1, "format is unknown"),
+        (("phi3_ui", "format"), 2, "newer version"),
+        (("phi3_ui", "format"), True, "format is unknown"),
+        (("phi3_ui", "format"), 0, "format is unknown"),
+        (("title",), None, "title"),
+        (("phi3_ui", "leaf"), "x", "not there"),
+        (("phi3_ui", "leaf"), [], "not there"),
+        (("phi3_ui", "leaf"), "", "not there"),
+        (("phi3_ui", "turns"), {}, "turns: "),
+        (("phi3_ui", "turns", 0, "question"), 1, "turns.0.question: "),
+        (("phi3_ui", "turns", 0, "parent"), "", "turn 1 "),
+        (("phi3_ui", "turns", 0, "asked", "at"), 1e300, "turn 1 was asked at no time"),
+        (("phi3_ui", "turns", 0, "answer", "finish_reason"), "x", "finish_reason"),
+        (
+            ("phi3_ui", "turns", 0, "answer", "context"),
+            {"prompt_tokens": 1, "limit": 1, "left_out": 2, "max_tokens": None},
+            "leaves out more turns than there are",
+        ),
+    ],
+)
+def test_our_json_is_refused_where_it_was_broken(path: tuple[str | int, ...], value: Any, detail: str) -> None:
+    whole = at = json.loads(to_json(_talk(), "t"))
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = value
+
+    assert detail in _refused(json.dumps(whole).encode())
+
+
+def test_a_ring_and_a_turn_that_is_there_twice_are_refused() -> None:
+    one, two = Turn("1", id="a", parent="b"), Turn("2", id="b", parent="a")
+
+    assert "follows one that is not before it" in _refused(to_json(Conversation((one, two)), "").encode())
+    assert "twice" in _refused(to_json(Conversation((Turn("1", id="a"), Turn("2", id="a"))), "").encode())
+
+
+def test_an_empty_id_is_an_id_like_others() -> None:
+    tree = Conversation((Turn("1", id=""), Turn("2", id="b", parent="")), "b")
+
+    assert [turn.question for turn in read_chats(to_json(tree, "").encode())[0][1].turns] == ["1", "2"]
+
+
+def test_lone_surrogates_do_not_come_through() -> None:
+    talk = Conversation().ask("a\ud800").answered(Answer("m", "\udc00"))
+
+    assert "> a?" in to_markdown(talk, "\ud800")
+    assert read_chats(archive([("t\ud800", talk)]))[0][1].turns[0].question == "a?"
+    assert read_chats(b'[{"role": "user", "content": "\\ud83d\\ude00 \\ud83d"}]')[0][0] == "\U0001f600 ?"
+
+
+def _zip(files: dict[str, bytes], packing: int = zipfile.ZIP_DEFLATED) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", packing) as opened:
+        for name, content in files.items():
+            opened.writestr(name, content)
+    return packed.getvalue()
+
+
+def test_only_the_json_files_of_a_zip_are_read() -> None:
+    chat = to_json(_talk(), "t").encode()
+
+    read = read_chats(_zip({"__MACOSX/._a.json": b"x", "a/": b"", "a/b.JSON": chat, "a.md": b"x"}))
+
+    assert [title for title, _ in read] == ["t"]
+    assert _refused(_zip({"a.json": chat, "b.json": b"{"})) == "b.json: it is no JSON"
+
+
+def test_zip_bombs_and_locked_zips_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = to_json(_talk(), "t").encode()
+    locked = bytearray(_zip({"a.json": chat}))
+    locked[locked.index(b"PK\1\2") + 8] |= 1
+
+    assert "encrypted" in _refused(bytes(locked))
+    assert "another way" in _refused(_zip({"a.json": chat}, zipfile.ZIP_LZMA))
+    assert "a.json is too large" in _refused(_zip({"a.json": b" " * 20_000_001}))
+    monkeypatch.setattr(exchange, "_ALL_BYTES", 2 * len(chat) + 500)
+    assert "c.json is too large" in _refused(_zip({"a.json": chat, "b.json": chat, "c.json": chat}))
+    monkeypatch.setattr(exchange, "_CHATS", 1)
+    assert "more than 1 chats" in _refused(_zip({"a.json": chat, "b.json": chat}))
+    assert "too large" in _refused(_zip({str(number): b"" for number in range(5)}))
+
+
+def test_a_long_system_prompt_is_not_copied_into_ever_so_many_turns() -> None:
+    messages = [{"role": "system", "content": "s" * 1_000_000}, *[{"role": "user", "content": ""}] * 51]
+
+    assert "system prompt" in _refused(json.dumps(messages).encode())
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data())
+def test_a_damaged_file_is_read_or_refused(data: st.DataObject) -> None:
+    whole = data.draw(st.sampled_from([_ARCHIVE, to_json(_talk(), "t").encode()]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(whole) - 1))
+        whole = whole[:at] + data.draw(st.binary(max_size=2)) + whole[at + data.draw(st.integers(0, 2)) :]
+    with suppress(UserError):
+        read_chats(whole)
+
+
+_ARCHIVE = archive([("t", _talk()), ("t", _talk())])
+_titles = st.text(max_size=30) | st.sampled_from(
+    [
+        "",
+        "..",
+        "a/b\\c",
+        "CON",
+        "con.txt",
+        "LPT¹",
+        "a",
+        "A",
+        "a (2)",
+        "é",
+        "e\u0301",
+        "ß",
+        "SS",
+        "x" * 300,
+        "é" * 300,
+        "-rf",
+        "\u202egpj",
+    ]
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(_titles, max_size=12))
+def test_file_names_are_safe_and_unique(titles: list[str]) -> None:
+    with zipfile.ZipFile(io.BytesIO(archive((title, Conversation()) for title in titles))) as packed:
+        names = packed.namelist()
+
+    assert [name.rpartition(".")[2] for name in names] == ["json", "md"] * len(titles)
+    for name in names:
+        assert not set(name) & set('<>:"/\\|?*')
+        assert name.isprintable()
+        assert len(name.encode()) <= 140
+        assert not re.match(r"(?i)(con|prn|aux|nul|com\d|lpt[\d¹²³])\.|[ .-]", name)
+        assert not name.rpartition(".")[0].endswith((" ", "."))
+    assert len({unicodedata.normalize("NFD", name.upper()) for name in names}) == len(names)
+
+
+def test_a_title_is_still_read_in_its_file_name() -> None:
+    names = zipfile.ZipFile(
+        io.BytesIO(archive([("Ce e „ațâță”? 日本/x.", Conversation()), ("nul", Conversation())] * 2))
+    )
+
+    assert [name for name in names.namelist() if name.endswith(".md")] == [
+        "Ce e „ațâță” 日本 x.md",
+        "_nul.md",
+        "Ce e „ațâță” 日本 x (2).md",
+        "_nul (2).md",
+    ]

@@ -1,0 +1,238 @@
+"""An answer as a program: its values are what was sent, and nothing of a text is code."""
+
+import ast
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phi3_ui.chat.conversation import Answer, Asked, Conversation
+from phi3_ui.contracts.declaration import Declared, Field
+from phi3_ui.export.reproduce import packages_of, snippet
+from phi3_ui.prompts.tokenization import PromptFormat, neutralise
+from phi3_ui.chat.types import ContextUse, FinishReason, GenerationParams, Message, Usage
+from tests.prompts.test_tokenization import PHI3, SPECIAL
+
+GREEDY = GenerationParams(max_tokens=9, temperature=0.0)
+SEEDED = GenerationParams(temperature=0.7, seed=3)
+STRING = (Field("prompt", "string", True),)
+PARAMS = tuple(Field(name, "double", False) for name in GenerationParams.__dataclass_fields__)
+
+
+def declared(
+    task: str = "",
+    flavor: str = "python_function",
+    params: tuple[Field, ...] = (),
+    streamable: bool = True,
+    inputs: tuple[Field, ...] = STRING,
+    **metadata: object,
+) -> Declared:
+    loader = "mlflow.transformers" if flavor == "transformers" else "mlflow.pyfunc.model"
+    return Declared(frozenset({flavor}), loader, task, inputs, STRING, params, streamable, metadata)
+
+
+OURS = declared(contract="prompt", chat_template=PHI3, special_tokens=SPECIAL, params=PARAMS)
+CHAT = declared("llm/v1/chat", "transformers", chat_template=PHI3, special_tokens=SPECIAL)
+MODELS = {
+    "ours": OURS,
+    "chat": CHAT,
+    "unknown tokens": declared("llm/v1/chat", "transformers"),
+    "completions": declared("llm/v1/completions", "transformers"),
+    "string": declared(streamable=False),
+    "streamed string": declared(params=PARAMS),
+    "chat model": declared("agent/v1/chat", inputs=PARAMS),
+    "chat agent": declared("agent/v2/chat"),
+    "responses": declared("agent/v1/responses", inputs=(Field("max_output_tokens", "long", False),)),
+}
+
+
+def talk(
+    *turns: tuple[str, str],
+    system: str = "",
+    params: GenerationParams = GREEDY,
+    name: str = "a model",
+    at: float = 1.7e9,
+    context: ContextUse | None = None,
+    usage: Usage | None = None,
+    reason: FinishReason = "stop",
+) -> Conversation:
+    """A chat of these questions and answers, all asked alike; the facts of the answer are the last one's."""
+    conversation = Conversation()
+    for question, text in turns:
+        conversation = conversation.ask(question, Asked(at, "m-1", system, params, "chatml"))
+        conversation = conversation.answered(Answer(name, text, usage, None, reason, context=context))
+    return conversation
+
+
+def program(conversation: Conversation, model: Declared = OURS, uri: str = "sqlite:///some/mlflow.db") -> str:
+    assert conversation.leaf
+    return snippet(conversation, conversation.leaf, model, uri, {"Python": "3.11.9", "mlflow": "3.17.2"})
+
+
+def values(source: str) -> dict[str, Any]:
+    """The constants of a program, by name."""
+    found = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper():
+            found[node.targets[0].id] = ast.literal_eval(node.value)
+    return found
+
+
+def shape(source: str) -> str:
+    """All of a program but for its comments and the constants in it."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | int | float):
+            node.value = 0
+    return ast.dump(tree)
+
+
+_QUOTES = ['"', "'", '"""', "'''", "\\", "{", "}", "{{ x }}", "#", "\\N{BULLET}", "import os", ")\nimport os\n("]
+_INVISIBLE = ["\n", "\r", "\0", "\x0c", "\x85", "\u2028", "\u202e", "\u2063", "\ud83d", "\ude00"]
+_nasty = st.sampled_from([*_QUOTES, *_INVISIBLE, *SPECIAL, "<|im_end|>", "😀", " ", "coding: utf-7"])
+_texts = st.lists(_nasty | st.text(max_size=8), max_size=30).map("".join)
+_some = _texts.filter(bool)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@settings(max_examples=25)
+@given(system=_some, question=_texts, text=_some, name=_texts, stop=_some, uri=_texts)
+def test_no_text_becomes_code(kind: str, system: str, question: str, text: str, name: str, stop: str, uri: str) -> None:
+    system, uri = f"s{system}", f"sqlite:///{uri.replace('@', '').replace('=', '')}"
+    made = talk((question, text), ("And?", text), system=system, name=name, params=replace(SEEDED, stop=(stop,)))
+    plain = talk(("q", "a"), ("And?", "a"), system="s", params=replace(SEEDED, stop=("stop",)))
+
+    source = program(made, MODELS[kind], uri)
+
+    assert shape(source) == shape(program(plain, MODELS[kind]))
+    assert ast.dump(ast.parse(source.encode("utf-8"))) == ast.dump(ast.parse(source)), "as Python reads a file"
+    found = values(source)
+    given_ = found["PARAMS"]["stop"] if kind == "ours" else found["STOP"][:1]
+    assert given_ == [stop]
+    if kind in ("unknown tokens", "chat model", "chat agent"):
+        assert [message["content"] for message in found["DATA"]["messages"]] == [system, question, text, "And?"]
+    assert ast.literal_eval(source.split("mlflow.set_tracking_uri(")[1].split(")\nmodel = ")[0]) == uri
+
+
+@given(system=_texts, question=_texts, text=_some)
+def test_a_prompt_is_the_one_that_was_rendered(system: str, question: str, text: str) -> None:
+    made = talk((question, text), (text, "end"), system=system)
+    messages = [
+        *([Message("system", system)] if system.strip() else []),
+        Message("user", question),
+        Message("assistant", text),
+        Message("user", text),
+    ]
+
+    assert values(program(made)) == {
+        "MODEL": "models:/m-1",
+        "DATA": {"prompt": PromptFormat(PHI3, SPECIAL).render(messages)},
+        "PARAMS": {"max_tokens": 9, "temperature": 0.0},
+    }
+
+
+def test_messages_are_sent_with_their_control_tokens_broken() -> None:
+    assert values(program(talk(("say <|end|>", "no")), CHAT))["DATA"] == {
+        "messages": [{"role": "user", "content": neutralise("say <|end|>", SPECIAL)}],
+        "max_tokens": 9,
+    }
+
+
+def test_what_did_not_fit_is_not_sent() -> None:
+    made = talk(("1", "one"), ("2", "two"), ("3", "three"), system="s", context=ContextUse(90, 100, 2, max_tokens=5))
+    source = program(made, CHAT)
+
+    assert values(source)["DATA"] == {
+        "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "3"}],
+        "max_tokens": 5,
+    }
+    assert "# The oldest turns (2) did not fit" in source
+    assert "# There was room for 5 tokens" in source
+
+
+def test_an_earlier_turn_is_asked_again_as_it_was_then() -> None:
+    made = talk(("1", "one"), ("2", "two"))
+
+    source = snippet(made, made.turns[0].id, CHAT, "sqlite:///x", {})
+    assert values(source)["DATA"]["messages"] == [{"role": "user", "content": "1"}]
+
+
+def test_a_template_writes_the_date_of_then() -> None:
+    dated = replace(OURS, metadata={**OURS.metadata, "chat_template": "{{ strftime_now('%Y') }}"})
+
+    assert values(program(talk(("q", "a"), at=1.5e9), dated))["DATA"] == {"prompt": "2017"}
+    assert "on another day it is another prompt" in program(
+        talk(("q", "a")), replace(CHAT, metadata={"chat_template": "{{ strftime_now('%Y') }}"})
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "sentence"),
+    [
+        ("ours", GREEDY, "The same text can be expected (temperature 0: always the likeliest token)"),
+        ("chat", SEEDED, "The same text can be expected (drawn by a seed)"),
+        ("chat", GenerationParams(temperature=0.7), "The text will hardly be the same"),
+        ("ours", GenerationParams(), "The text will hardly be the same"),
+        ("chat model", SEEDED, "The text should be the same (drawn by a seed), if the model's own code goes by that."),
+        ("chat agent", GREEDY, "Whether the text is the same is up to the model"),
+    ],
+)
+def test_it_says_whether_the_text_will_be_the_same(kind: str, params: GenerationParams, sentence: str) -> None:
+    assert sentence in _said(program(talk(("q", "a"), params=params), MODELS[kind]))
+
+
+def test_it_says_what_may_make_another_text() -> None:
+    stopped = program(talk(("q", "a"), reason="cancelled"))
+    assert "did not come to its end" in _said(stopped)
+    read_before = talk(("q", "a"), usage=Usage(300, 4, 200))
+    assert "had read 200 tokens before" in _said(program(read_before, CHAT))
+    assert "before" not in _said(program(read_before, OURS)), "it reads again what was written"
+
+
+def test_when_by_whom_and_with_what_is_said() -> None:
+    head = _said(program(talk(("q", "a"), name="phi-3\nimport os")))
+    assert "An answer of phi-3\\nimport os, asked again" in head
+    assert "Answered on 2023-11-14 at 22:13 UTC. This was written with Python 3.11.9, mlflow 3.17.2." in head
+
+
+@pytest.mark.parametrize(
+    "name", ["coding: utf-7", "vim: set fileencoding=utf-16", "coding=no-such-encoding", "# -*- coding: latin-1 -*-"]
+)
+def test_a_name_does_not_say_how_the_file_is_read(name: str) -> None:
+    source = program(talk(("é +AAo-import os", "a"), name=name))
+    assert ast.dump(ast.parse(source.encode("utf-8"))) == ast.dump(ast.parse(source))
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://me:secret@host:5000", "postgresql://u:secret@host/db", "mysql://h/d?password=secret"]
+)
+def test_a_password_is_not_handed_on(uri: str) -> None:
+    source = program(talk(("q", "a")), uri=uri)
+    assert "secret" not in source
+    assert "import os\n\nimport mlflow\n" in source
+    assert 'mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])' in source
+
+
+def test_what_was_not_answered_cannot_be_asked_again() -> None:
+    conversation = Conversation().ask("q", Asked(0.0, "m-1"))
+    with pytest.raises(ValueError, match="no answer"):
+        program(conversation)
+    with pytest.raises(ValueError, match="no answer"):
+        program(Conversation().ask("q").answered(Answer("m", "a")))
+    with pytest.raises(KeyError):
+        snippet(conversation, "other", OURS, "", {})
+
+
+def test_the_packages_are_those_that_answer() -> None:
+    assert list(packages_of(OURS)) == ["Python", "mlflow", "onnxruntime-genai", "tokenizers", "numpy"]
+    assert list(packages_of(CHAT)) == ["Python", "mlflow", "transformers", "torch"]
+    assert list(packages_of(MODELS["responses"])) == ["Python", "mlflow"]
+
+
+def _said(source: str) -> str:
+    """The comments before the program, as one line."""
+    lines = source.split("\n\n")[0].splitlines()
+    assert all(line.startswith("# ") for line in lines)
+    return " ".join(line.removeprefix("# ") for line in lines)

@@ -1,0 +1,90 @@
+"""The lines between the app and a model's process come out as they went in."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phi3_ui.chat.types import (
+    CacheUse,
+    ChatRequest,
+    Completed,
+    ContextUse,
+    GenerationParams,
+    Loading,
+    Message,
+    PromptProgress,
+    Queued,
+    TextDelta,
+    Timings,
+    Usage,
+)
+from phi3_ui.host.protocol import Failed, pack_event, pack_request, unpack_event, unpack_request
+
+# Also lone surrogates: half an emoji may be all that a token holds.
+TEXT = st.text(st.characters(), max_size=20) | st.sampled_from(["\n", "\r\n", "\u2028", "\0", "\ud83d", '"]\\'])
+_counts = st.integers(min_value=0, max_value=10**7)
+_seconds = st.floats(min_value=0, max_value=1e6)
+_timings = st.builds(Timings, st.none() | _seconds, _seconds, st.none() | _seconds)
+_usages = st.none() | st.builds(Usage, _counts, _counts, st.none() | _counts)
+EVENTS = st.one_of(
+    st.just(Loading()),
+    st.builds(PromptProgress, _counts, _counts),
+    st.builds(Queued, _counts),
+    st.builds(ContextUse, _counts, _counts, _counts, st.none() | _counts),
+    st.builds(CacheUse, _counts, _counts, _counts, _counts, _counts),
+    st.builds(TextDelta, TEXT),
+    st.builds(Completed, TEXT, _usages, _timings, st.sampled_from(["stop", "length", "cancelled", "timeout"])),
+    st.builds(Failed, TEXT, TEXT),
+)
+_messages = st.builds(Message, st.sampled_from(["system", "user", "assistant"]), TEXT)
+_params = st.builds(
+    GenerationParams,
+    max_tokens=st.none() | _counts,
+    temperature=st.none() | st.floats(min_value=0, max_value=2),
+    top_p=st.none() | st.floats(min_value=0, max_value=1),
+    top_k=st.none() | _counts,
+    presence_penalty=st.none() | st.floats(min_value=-2, max_value=2),
+    stop=st.lists(TEXT, max_size=3).map(tuple),
+    seed=st.none() | _counts,
+)
+_templates = st.none() | st.sampled_from(["phi-3", "plain"])
+_requests = st.builds(
+    ChatRequest, st.lists(_messages, max_size=5).map(tuple), _params, _templates, st.none() | _seconds
+)
+
+
+def _over_the_pipe(packed: Any) -> Any:
+    line = json.dumps(packed)
+    assert line.splitlines() == [line], "one line, whatever is in the text"
+    return json.loads(line.encode("utf-8"))
+
+
+@settings(deadline=None)
+@given(EVENTS)
+def test_every_event_comes_out_as_it_went_in(event: Any) -> None:
+    assert unpack_event(_over_the_pipe(pack_event(event))) == event
+
+
+@settings(deadline=None)
+@given(_requests, _counts)
+def test_every_request_comes_out_as_it_went_in(request: ChatRequest, number: int) -> None:
+    line = _over_the_pipe(pack_request(number, request))
+
+    assert line["answer"] == number
+    assert unpack_request(line) == request
+
+
+def test_unknown_usage_stays_unknown_and_zero_stays_zero() -> None:
+    timings = Timings(None, 0.5, None)
+    for usage in (None, Usage(0, 0)):
+        event = Completed("", usage, timings, "cancelled")
+        assert unpack_event(_over_the_pipe(pack_event(event))) == event
+
+
+@pytest.mark.parametrize("line", [[], ["nothing"], ["text"], ["text", "a", "b"], ["prompt", 1]])
+def test_a_line_that_is_no_event_is_refused(line: list[Any]) -> None:
+    with pytest.raises(ValueError, match="not an event"):
+        unpack_event(line)

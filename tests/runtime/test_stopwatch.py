@@ -1,0 +1,82 @@
+"""What the clock of an answer makes of the moments it is told."""
+
+import pytest
+
+from phi3_ui.runtime import stopwatch
+from phi3_ui.runtime.stopwatch import Stopwatch
+from phi3_ui.chat.types import Timings
+
+
+class Clock:
+    """A clock that shows what the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(stopwatch, "time", clock)
+    return clock
+
+
+def _watch(clock: Clock, *tokens: float, end: float) -> Stopwatch:
+    """A watch started at 100 that saw tokens at these moments; the clock then stands at `end`."""
+    watch = Stopwatch()
+    for clock.now in tokens:
+        watch.token()
+    clock.now = end
+    return watch
+
+
+def test_an_answer_without_tokens_has_only_its_length(clock: Clock) -> None:
+    watch = _watch(clock, end=102.5)
+
+    assert watch.timings(0) == Timings(None, 2.5, None)
+    assert watch.timings(None) == Timings(None, 2.5, None)
+
+
+def test_one_token_has_no_rate(clock: Clock) -> None:
+    watch = _watch(clock, 100.5, end=101.0)
+
+    assert watch.timings(1) == Timings(0.5, 1.0, None)
+
+
+def test_the_rate_is_of_the_tokens_after_the_first_over_the_time_since_it(clock: Clock) -> None:
+    watch = _watch(clock, 102.0, 102.5, 103.0, 104.0, end=110.0)
+
+    # Reading the prompt (2 s) and what follows the last token (6 s) are no decoding.
+    assert watch.timings(4) == Timings(2.0, 10.0, 1.5)
+
+
+def test_the_count_is_the_models_own_where_it_tells_more_tokens_than_came_apart(clock: Clock) -> None:
+    watch = _watch(clock, 101.0, 103.0, end=103.0)
+
+    assert watch.timings(11).tokens_per_second == 5.0
+
+
+def test_unknown_usage_gives_no_rate(clock: Clock) -> None:
+    watch = _watch(clock, 101.0, 103.0, end=103.0)
+
+    assert watch.timings(None) == Timings(1.0, 3.0, None)
+
+
+def test_tokens_within_one_tick_of_the_clock_give_no_rate(clock: Clock) -> None:
+    watch = _watch(clock, 101.0, 101.0, end=101.0)
+
+    assert watch.timings(2) == Timings(1.0, 1.0, None)
+
+
+def test_the_real_clock_runs_forward() -> None:
+    watch = Stopwatch()
+    watch.token()
+    watch.token()
+
+    timings = watch.timings(2)
+
+    assert timings.time_to_first_token is not None
+    assert 0 <= timings.time_to_first_token <= timings.seconds

@@ -1,0 +1,49 @@
+"""The trial that picks torch's threads."""
+
+import time
+
+import pytest
+import torch
+
+from phi3_ui.runtime.torch_threads import thread_counts, threads
+
+
+class Model:
+    """Takes so many seconds a step at each number of threads."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, seconds: dict[int, float]) -> None:
+        self._seconds = seconds
+
+    def __call__(self, _: torch.Tensor) -> None:
+        time.sleep(self._seconds[torch.get_num_threads()])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "counts"),
+    [({2: 0.01, 1: 0.01}, (2, 1)), ({2: 0.01, 1: 0.005}, (2, 1)), ({2: 0.01, 1: 0.02}, (2, 2))],
+    ids=["as fast", "faster", "slower"],
+)
+def test_a_core_is_left_only_where_it_costs_nothing(seconds: dict[int, float], counts: tuple[int, int]) -> None:
+    with threads(2):
+        assert thread_counts(Model(seconds)) == counts
+        assert torch.get_num_threads() == 2
+
+
+def test_a_model_that_is_slow_is_tried_for_some_steps_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phi3_ui.runtime.torch_threads._SECONDS", 0.0)
+    with threads(2):
+        assert thread_counts(Model({2: 0.01, 1: 0.02})) == (2, 2)
+
+
+def test_one_core_is_not_tried() -> None:
+    with threads(1):
+        assert thread_counts(Model({})) == (1, 1)
+
+
+def test_threads_are_given_back_when_the_block_fails() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError), threads(before + 1):
+        _ = 1 / 0
+    assert torch.get_num_threads() == before

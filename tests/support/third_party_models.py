@@ -1,0 +1,250 @@
+"""Chat models as other people's code logs them: `python -m tests.support.third_party_models URI FOLDER` logs one of each kind and prints their ids.
+
+Run as a program, its classes are pickled whole, as a notebook's are.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.models import ModelSignature
+from mlflow.pyfunc import ChatAgent, ChatModel, PythonModel, ResponsesAgent
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types.agent import ChatAgentChunk, ChatAgentMessage, ChatAgentResponse
+from mlflow.types.llm import (
+    ChatChoice,
+    ChatChoiceDelta,
+    ChatChunkChoice,
+    ChatCompletionChunk,
+    ChatCompletionResponse,
+    ChatMessage,
+    ChatParams,
+    TokenUsageStats,
+)
+from mlflow.types.responses import (
+    ResponsesAgentRequest,
+    ResponsesAgentResponse,
+    ResponsesAgentStreamEvent,
+)
+
+from tests.support.tiny_phi3 import make_checkpoint
+
+PROMPT_TO_STRING = ModelSignature(Schema([ColSpec(DataType.string, "prompt")]), Schema([ColSpec(DataType.string)]))
+WITH_PARAMS = ModelSignature(
+    Schema([ColSpec(DataType.string, "question")]),
+    Schema([ColSpec(DataType.string, "answer")]),
+    ParamSchema([ParamSpec("temperature", DataType.double, 0.5), ParamSpec("max_tokens", DataType.long, 16)]),
+)
+NUMBERS = ModelSignature(Schema([ColSpec(DataType.double, "x")]), Schema([ColSpec(DataType.double)]))
+STRING_TO_VECTOR = ModelSignature(
+    Schema([ColSpec(DataType.string)]), Schema([TensorSpec(np.dtype("float64"), (-1, 3))])
+)
+TWO_STRINGS = ModelSignature(
+    Schema([ColSpec(DataType.string, "text"), ColSpec(DataType.string, "language")]), Schema([ColSpec(DataType.string)])
+)
+
+
+class Tutorial(PythonModel):
+    """As in the tutorial: a prompt in, a string out."""
+
+    def predict(self, context, model_input, params=None) -> str:
+        return f"You wrote {model_input['prompt'][0]!r}<|end|>\n<|user|>\nand so on"
+
+
+class Hinted(PythonModel):
+    """Its signature comes from its type hints: unnamed strings."""
+
+    def predict(self, model_input: list[str]) -> list[str]:
+        if "trouble" in model_input[0]:
+            raise ValueError("no weights are loaded\nand more lines")
+        if "wait" in model_input[0]:
+            while True:
+                time.sleep(0.1)
+        if "leave" in model_input[0]:
+            sys.exit("bye")
+        return [prompt.upper() for prompt in model_input]
+
+
+class Frames(PythonModel):
+    """Answers with a data frame."""
+
+    def predict(self, context, model_input, params=None) -> pd.DataFrame:
+        return pd.DataFrame({"answer": ["from a frame" for _ in model_input["prompt"]]})
+
+
+class Strings(PythonModel):
+    """Streams plain strings; says what params it was given."""
+
+    def predict(self, context, model_input, params=None) -> str:
+        return "".join(self.predict_stream(context, model_input, params))
+
+    def predict_stream(self, context, model_input, params=None) -> Iterator[str]:
+        yield from [" ", "Params", ": ", json.dumps(params), "\nUs", "er", ": never shown"]
+
+
+class Chunks(PythonModel):
+    """Streams OpenAI-style chunks, the last with usage, for as long as nobody stops it when it is asked to."""
+
+    def predict(self, context, model_input, params=None) -> str:
+        return "whole"
+
+    def predict_stream(self, context, model_input, params=None) -> Iterator[dict[str, Any]]:
+        try:
+            yield _chunk("One")
+            yield _chunk(" two")
+            while "endless" in model_input["prompt"]:
+                yield _chunk(" more")
+            yield {**_chunk(" three", "length"), "usage": {"prompt_tokens": 7, "completion_tokens": 3}}
+        finally:
+            closed = Path(context.model_config["closed"])
+            closed.touch()
+
+
+def _chunk(text: str, reason: str | None = None) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": reason}]}
+
+
+class WholeChat(ChatModel):
+    """MLflow's ChatModel without a stream; says what it was asked."""
+
+    def predict(self, context: Any, messages: list[ChatMessage], params: ChatParams) -> ChatCompletionResponse:
+        asked = [f"{message.role}={message.content}" for message in messages]
+        text = f"{'|'.join(asked)} {params.temperature} {params.max_tokens} {params.top_k}"
+        choice = ChatChoice(index=0, message=ChatMessage(role="assistant", content=text), finish_reason="length")
+        return ChatCompletionResponse(choices=[choice], usage=TokenUsageStats(prompt_tokens=11, completion_tokens=5))
+
+
+class StreamedChat(WholeChat):
+    """MLflow's ChatModel with streaming chunks, and usage in the last."""
+
+    def predict_stream(
+        self, context: Any, messages: list[ChatMessage], params: ChatParams
+    ) -> Iterator[ChatCompletionChunk]:
+        for word, reason in (("Red", None), (" green", None), (" blue", "stop")):
+            choice = ChatChunkChoice(
+                index=0, delta=ChatChoiceDelta(role="assistant", content=word), finish_reason=reason
+            )
+            usage = TokenUsageStats(prompt_tokens=4, completion_tokens=3) if reason else None
+            yield ChatCompletionChunk(choices=[choice], usage=usage)
+
+
+class Agent(ChatAgent):
+    """MLflow's ChatAgent: two messages, with one of a tool between them."""
+
+    def predict(self, messages: list[ChatAgentMessage], context: Any = None, custom_inputs: Any = None) -> Any:
+        said = [("assistant", "I look."), ("tool", "42"), ("assistant", "It is 42.")]
+        given = [
+            ChatAgentMessage(role=role, content=text, id=str(number), name="t", tool_call_id="t")
+            for number, (role, text) in enumerate(said)
+        ]
+        return ChatAgentResponse(messages=given)
+
+    def predict_stream(self, messages: Any, context: Any = None, custom_inputs: Any = None) -> Iterator[ChatAgentChunk]:
+        for number, text in (("a", "I "), ("a", "look."), ("b", "It is"), ("b", " 42.")):
+            yield ChatAgentChunk(delta=ChatAgentMessage(role="assistant", content=text, id=number))
+
+
+class WholeResponses(ResponsesAgent):
+    """MLflow's ResponsesAgent without a stream: output items, of which one is no text."""
+
+    def predict(self, request: ResponsesAgentRequest) -> ResponsesAgentResponse:
+        asked = "|".join(f"{item.role}={item.content}" for item in request.input)
+        items = [
+            self.create_function_call_item(id="f", call_id="c", name="look", arguments="{}"),
+            self.create_text_output_item(text=f"{asked} {request.max_output_tokens}", id="1"),
+            self.create_text_output_item(text="That is all.", id="2"),
+        ]
+        counts = {"input_tokens": 9, "output_tokens": 6, "total_tokens": 15}
+        details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+        return ResponsesAgentResponse(output=items, usage={**counts, **details})
+
+
+class StreamedResponses(WholeResponses):
+    """Text deltas and the item they make, then an item that comes whole; an error event when asked for trouble."""
+
+    def predict_stream(self, request: ResponsesAgentRequest) -> Iterator[ResponsesAgentStreamEvent]:
+        if "trouble" in str(request.input):
+            yield ResponsesAgentStreamEvent(type="error", message="its tool is broken")
+        for text in ("Sea", " and", " sky"):
+            yield ResponsesAgentStreamEvent(**self.create_text_delta(delta=text, item_id="1"))
+        for item_id, text in (("1", "Sea and sky"), ("2", "And land.")):
+            item = self.create_text_output_item(text=text, id=item_id)
+            yield ResponsesAgentStreamEvent(type="response.output_item.done", item=item)
+
+
+class Vectors(PythonModel):
+    def predict(self, context, model_input, params=None) -> Any:
+        return np.zeros((len(model_input), 3))
+
+
+class Numbers(PythonModel):
+    def predict(self, context, model_input, params=None) -> Any:
+        return model_input["x"] * 2
+
+
+CHAT_MODELS: dict[str, tuple[Any, ModelSignature | None]] = {
+    "tutorial": (Tutorial, PROMPT_TO_STRING),
+    "hinted": (Hinted, None),
+    "frames": (Frames, PROMPT_TO_STRING),
+    "strings": (Strings, WITH_PARAMS),
+    "chunks": (Chunks, PROMPT_TO_STRING),
+    "chat-model-whole": (WholeChat, None),
+    "chat-model": (StreamedChat, None),
+    "chat-agent": (Agent, None),
+    "responses-whole": (WholeResponses, None),
+    "responses": (StreamedResponses, None),
+    "from-code": (str(Path(__file__).with_name("store") / "echo_model.py"), PROMPT_TO_STRING),
+}
+OTHER_MODELS: dict[str, tuple[Any, ModelSignature | None]] = {
+    "no-signature": (Tutorial, None),
+    "numbers": (Numbers, NUMBERS),
+    "vectors": (Vectors, STRING_TO_VECTOR),
+    "translator": (Tutorial, TWO_STRINGS),
+}
+
+
+def log_all(uri: str, folder: Path) -> dict[str, dict[str, str]]:
+    """Log each kind in the experiment `theirs` of the store `uri`; names and ids of the chat models and of the others.
+
+    Chunks makes the file `closed` in `folder` when it is closed.
+    """
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment("theirs")
+    return {
+        "chat": {
+            **{name: _log(name, *made, folder) for name, made in CHAT_MODELS.items()},
+            "completions": _log_completions(folder),
+        },
+        "other": {name: _log(name, *made, folder) for name, made in OTHER_MODELS.items()},
+    }
+
+
+def _log(name: str, model: Any, signature: ModelSignature | None, folder: Path) -> str:
+    given: dict[str, Any] = {"signature": signature} if signature else {}
+    if name == "chunks":
+        given["model_config"] = {"closed": str(folder / "closed")}
+    python_model = model if isinstance(model, str) else model()
+    return mlflow.pyfunc.log_model(name=name, python_model=python_model, pip_requirements=[], **given).model_id
+
+
+def _log_completions(folder: Path) -> str:
+    """A model of Phi-3's kind that answers WORDS; its files name an end of turn other than the one it gives."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+
+    checkpoint = make_checkpoint(folder / "completions", ends_with="<|end|>")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
+    generator = pipeline("text-generation", model=model, tokenizer=tokenizer)
+    with mlflow.start_run():
+        return mlflow.transformers.log_model(
+            generator, name="completions", task="llm/v1/completions", pip_requirements=[]
+        ).model_id
+
+
+if __name__ == "__main__":
+    print(json.dumps(log_all(sys.argv[1], Path(sys.argv[2]))))

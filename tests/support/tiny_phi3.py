@@ -1,0 +1,258 @@
+"""A Phi-3 small enough to make in a second: its architecture, special tokens, template and kind of tokenizer, with made-up weights."""
+
+import json
+import shutil
+import string
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from models.presets import Origin
+from models.tracking import Store
+from phi3_ui.host.protocol import ModelSpec
+from phi3_ui.settings import ROOT
+from phi3_ui.store.registry.catalogue import Catalogue
+from tests.support.build_cache import alone, kept
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'system' %}{{'<|system|>\n' + message['content'] + '<|end|>\n'}}"
+    "{% elif message['role'] == 'user' %}{{'<|user|>\n' + message['content'] + '<|end|>\n'}}"
+    "{% elif message['role'] == 'assistant' %}{{'<|assistant|>\n' + message['content'] + '<|end|>\n'}}"
+    "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
+)
+# In the order of Phi-3's ids, which follow those of the words.
+SPECIAL = (
+    "<|endoftext|>",
+    "<|assistant|>",
+    *(f"<|placeholder{number}|>" for number in range(1, 5)),
+    "<|system|>",
+    "<|end|>",
+    "<|placeholder5|>",
+    "<|placeholder6|>",
+    "<|user|>",
+)
+END_TOKENS = ("<|end|>", "<|endoftext|>")
+CONTEXT_LENGTH = 4096
+WORDS = ("The", "sea", "is", "calm")
+"""What a model that `ends_with` a token says before it; AFTER is what it would go on with."""
+AFTER = "never"
+
+_TEXT = """\
+The sea is calm tonight, and the tide is full. A ship that is never late comes in with the morning light.
+What is the capital of France? The capital of France is Paris, which lies on the river Seine.
+You are a helpful assistant. Answer in one sentence; if you do not know, say that you do not know.
+Write a short story about a lighthouse, a storm, and the woman who kept the lamp burning all night.
+def reverse(items): return [items[i] for i in range(len(items) - 1, -1, -1)]  # 0 1 2 3 4 5 6 7 8 9
+Once upon a time there was a small model with random weights. Tell me, please: what would it say to you?
+"""
+
+
+def _made(ends_with: str | None) -> tuple[Path, Path]:
+    """The checkpoint that ends its answers so, and the same as an fp32 ONNX folder."""
+    makers = ["tests/support/tiny_phi3.py", "models/onnx_build.py", "models/checkpoint_facts.py", "requirements.txt"]
+    with alone():
+        folder = kept("tiny", makers) / (ends_with or "none").strip("<|>")
+        if not (folder / "onnx").exists():  # it comes last, and whole
+            shutil.rmtree(folder, ignore_errors=True)
+            make_onnx(make_checkpoint(folder / "checkpoint", ends_with), folder / "onnx")
+    return folder / "checkpoint", folder / "onnx"
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint() -> Path:
+    """The random model's checkpoint."""
+    return _made(None)[0]
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx() -> Path:
+    """The same as an fp32 ONNX folder."""
+    return _made(None)[1]
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A store with the random model and one for each end token, each in both forms: ids by end token and contract."""
+
+    uri: str
+    model_ids: dict[tuple[str | None, str], str]
+
+    def spec(self, contract: str, ends_with: str | None = None) -> ModelSpec:
+        entry = Catalogue(self.uri).find(self.model_ids[ends_with, contract])
+        return ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri)
+
+    def load(self, contract: str, ends_with: str | None = None) -> Any:
+        """The model as plain MLflow loads it."""
+        mlflow.set_tracking_uri(self.uri)
+        return mlflow.pyfunc.load_model(f"models:/{self.model_ids[ends_with, contract]}")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    from models import log_onnx, log_pipeline
+
+    home = tmp_path_factory.mktemp("tiny-store")
+    store = Store(f"sqlite:///{home / 'mlflow.db'}", str(home / "artifacts"))
+    origin = Origin(preset="", name="tiny", title="Tiny Phi-3", source="tests/tiny", license="mit")
+    model_ids: dict[tuple[str | None, str], str] = {}
+    quiet: dict[str, Any] = {"measured": False, "registering": False, "report": lambda *_: None}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what MLflow's flavours say of themselves
+        for token in (None, *END_TOKENS):
+            checkpoint, onnx = _made(token)
+            model_ids[token, "chat"] = log_pipeline.log(checkpoint, origin, store, **quiet).model_id
+            model_ids[token, "prompt"] = log_onnx.log(onnx, origin, "fp32", store, **quiet).model_id
+    return Tiny(store.tracking_uri, model_ids)
+
+
+def make_onnx(checkpoint: Path, folder: Path, precision: str = "fp32") -> Path:
+    """Build `checkpoint` into the ONNX folder `folder`, which is returned, with the project's own program."""
+    program = [sys.executable, "-m", "models.onnx_build", "--precision", precision]
+    done = subprocess.run(
+        [*program, "--checkpoint", checkpoint, "--folder", folder], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def make_checkpoint(folder: Path, ends_with: str | None = None, context_length: int = CONTEXT_LENGTH) -> Path:
+    """Write the checkpoint, laid out as on the hub, to `folder`, which is returned.
+
+    Its weights are random and seeded, and it never ends an answer by itself. With `ends_with` (a special token)
+    it answers anything with WORDS, then that token, then AFTER for ever. As on the hub, generation_config.json
+    names <|endoftext|> alone as the end, although answers end with <|end|>. A longer context than CONTEXT_LENGTH is
+    Phi-3's way of it: other position factors once there are more tokens than that, and no window to speak of.
+    """
+    import torch
+    from transformers import GenerationConfig, Phi3Config, Phi3ForCausalLM
+
+    tokenizer = _tokenizer(context_length)
+    end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    config = Phi3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        initializer_range=0.2,
+        max_position_embeddings=context_length,
+        original_max_position_embeddings=CONTEXT_LENGTH,
+        **_positions(context_length),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = Phi3ForCausalLM(config)
+    with torch.no_grad():
+        special = tokenizer.convert_tokens_to_ids([*SPECIAL, "<unk>", "<s>", "</s>"])
+        model.lm_head.weight[special] = 0
+        if ends_with:
+            _say(model, [tokenizer.convert_tokens_to_ids(token) for token in _sentence(ends_with)])
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=[end], pad_token_id=end
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    # The hub's file names a class that would build another tokenizer, which transformers knows of Phi-3,
+    _amend(folder / "tokenizer_config.json", tokenizer_class="LlamaTokenizer")
+    # and code of the model's own, from before transformers had it.
+    _amend(folder / "config.json", auto_map={"AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"})
+    shutil.copy(ROOT / "LICENSE", folder)
+    (folder / "README.md").write_text(_CARD, encoding="utf-8")
+    return folder
+
+
+def _positions(context_length: int) -> dict[str, Any]:
+    if context_length == CONTEXT_LENGTH:
+        return {"sliding_window": 2047}
+    short, long = ([1 + step * place for place in range(8)] for step in (0.05, 2.0))
+    factors = {
+        "rope_type": "longrope",
+        "type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": short,
+        "long_factor": long,
+    }
+    return {"sliding_window": 2 * context_length, "rope_parameters": factors}
+
+
+_CARD = """\
+---
+license: mit
+language: [en]
+pipeline_tag: text-generation
+tags: [nlp, code]
+---
+# Tiny Phi-3
+
+A model of Phi-3's architecture with made-up weights, for tests.
+"""
+
+
+def _amend(file: Path, **fields: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | fields, indent=2), encoding="utf-8")
+
+
+def _sentence(ends_with: str) -> list[str]:
+    return ["<|assistant|>", *(f"▁{word}" for word in WORDS), ends_with, f"▁{AFTER}", f"▁{AFTER}"]
+
+
+def _say(model: Any, tokens: list[int]) -> None:
+    """Let each of `tokens` be followed by the next: the layers pass on the embedding, in which lm_head looks for the token before."""
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.weight.zero_()
+        layer.mlp.down_proj.weight.zero_()
+    model.lm_head.weight.zero_()
+    for before, after in pairwise(tokens):
+        model.lm_head.weight[after] += 10 * model.model.embed_tokens.weight[before]
+
+
+def _tokenizer(context_length: int) -> Any:
+    """Phi-3's kind: words joined by ▁ with a ▁ before the text, bytes for what has no token, white space after a control token dropped."""
+    from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
+    from tokenizers.models import BPE
+    from tokenizers.trainers import BpeTrainer
+    from transformers import PreTrainedTokenizerFast
+
+    base = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trained = Tokenizer(BPE())
+    trained.pre_tokenizer = pre_tokenizers.Metaspace()
+    lines = [*_TEXT.splitlines(), *(20 * [f" {word}" for word in (*WORDS, AFTER)])]
+    alphabet = [character for character in string.printable if character.isprintable() and character != " "]
+    trainer = BpeTrainer(vocab_size=800, special_tokens=base, initial_alphabet=alphabet, show_progress=False)
+    trained.train_from_iterator(lines, trainer)
+    model = json.loads(trained.to_str())["model"]
+    merges = [tuple(merge) for merge in model["merges"]]
+    backend = Tokenizer(BPE(model["vocab"], merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    backend.add_special_tokens([AddedToken(token, normalized=False) for token in base[:2]])
+    backend.add_tokens([AddedToken("</s>", rstrip=True, normalized=False)])
+    backend.add_special_tokens(
+        [AddedToken(token, rstrip=token != "<|endoftext|>", normalized=False) for token in SPECIAL]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=context_length,
+        clean_up_tokenization_spaces=False,
+        bos_token="<s>",
+        eos_token="<|endoftext|>",
+        unk_token="<unk>",
+        pad_token="<|endoftext|>",
+        padding_side="left",
+    )

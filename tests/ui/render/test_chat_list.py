@@ -1,0 +1,85 @@
+"""The list of chats: by day, the shown one marked, nothing in it HTML."""
+
+from datetime import datetime, timedelta
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phi3_ui.store.conversations.history import Listed
+from phi3_ui.ui.render.chat_list import chat_list, short
+
+_NOW = datetime(2026, 3, 10, 12, 0)
+
+
+def _chat(id_: str, title: str = "Hi", **ago: float) -> Listed:
+    return Listed(id_, title, (_NOW - timedelta(**ago)).timestamp())
+
+
+def test_chats_stand_under_the_day_they_were_last_used() -> None:
+    chats = [_chat("a", hours=1), _chat("b", hours=11), _chat("c", hours=13), _chat("d", days=5), _chat("e", days=90)]
+
+    shown = chat_list("en", chats, "c", _NOW)
+
+    heads = [shown.index(f"<h3>{day}</h3>") for day in ("Today", "Yesterday", "Last 7 days", "Older")]
+    rows = [shown.index(f'value="{id_}"') for id_ in "abcde"]
+    assert sorted([*heads, *rows]) == [
+        heads[0],
+        rows[0],
+        rows[1],
+        heads[1],
+        rows[2],
+        heads[2],
+        rows[3],
+        heads[3],
+        rows[4],
+    ]
+    assert shown.count("aria-current") == 1
+    assert shown.index("aria-current") > heads[1]
+
+
+@pytest.mark.parametrize(("query", "words"), [("", "will be listed"), ("x", "holds these words")])
+def test_an_empty_list_says_why(query: str, words: str) -> None:
+    assert words in chat_list("en", [], "", _NOW, query=query)
+
+
+def test_a_long_list_is_shown_in_part() -> None:
+    shown = chat_list("en", [_chat(str(number)) for number in range(250)], "", _NOW, most=100)
+
+    assert shown.count('name="open"') == 100
+    assert 'name="more"' in shown
+    assert "150 more" in shown
+
+
+def test_a_deletion_can_be_taken_back() -> None:
+    shown = chat_list("ro", [], "", _NOW, removed=("gone", "Marea & <b>"))
+
+    assert '<button class="phi3-do" name="restore" value="gone">Anulează</button>' in shown
+    assert "„Marea &amp; &lt;b&gt;” a fost ștearsă." in shown
+
+
+class _Tags(HTMLParser):
+    """The elements of some HTML, with their attributes' names."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, ...]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, *(name for name, _ in attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@given(st.text(min_size=1, max_size=200), st.text(max_size=40))
+def test_no_title_is_html(title: str, id_: str) -> None:
+    plain = _Tags(chat_list("en", [_chat("x", "y")], "", _NOW, removed=("x", "y")))
+    shown = _Tags(chat_list("en", [_chat(id_, title)], "other", _NOW, removed=(id_, title)))
+
+    assert shown.found == plain.found
+    assert short(title) in shown.text

@@ -1,0 +1,106 @@
+"""The replay side by side: what differs is marked, what is not there is said, and no value in it is ever HTML."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phi3_ui.chat.conversation import Answer, Conversation
+from phi3_ui.chat.types import Timings, Usage
+from phi3_ui.ui.render.replay import replay_view
+from tests.support.html import Page
+from tests.ui.render.test_panels import _hostile, _languages
+
+_TAGS = {"div", "p", "b", "del", "ins", "table", "thead", "tbody", "tr", "th", "td"}
+_CLASSES = {"phi3-replay", "turn", "question", "sides", "side", "which", "text", "gone", "new"}
+_CLASSES |= {"phi3-quiet", "phi3-error", "phi3-usage"}
+
+
+def _one(question: str, answer: Answer | None) -> Conversation:
+    asked = Conversation().ask(question)
+    return asked.answered(answer) if answer else asked
+
+
+OLD = Answer("phi-3 · ONNX", "The cat sat.", Usage(1200, 34), Timings(0.126, 1.0, 98.44), "stop")
+NEW = Answer("phi-4 · ONNX", "The dog sat.", Usage(1100, 30), Timings(0.5, 2.0, 15.0), "length")
+
+
+def _rows(page: Page) -> dict[str, tuple[str, str]]:
+    """The rows of the totals."""
+    cells = page.texts("th", "td")[3:]
+    return {cells[at]: (cells[at + 1], cells[at + 2]) for at in range(0, len(cells), 3)}
+
+
+@settings(deadline=None)
+@given(_languages, st.lists(_hostile, min_size=6, max_size=6))
+def test_no_value_is_html(language: str, texts: list[str]) -> None:
+    question, before, after, model, other, detail = texts
+    error = ("unexpected", {"detail": detail})
+    page = Page(
+        replay_view(language, _one(question, Answer(model, before)), _one(question, Answer(other, after, error=error)))
+    )
+
+    assert {tag for tag, _ in page.elements} <= _TAGS
+    assert {name for _, attributes in page.elements for name, _ in attributes} == {"class"}
+    assert {value for _, attributes in page.elements for _, value in attributes} <= _CLASSES
+    shown = page.texts("p")
+    assert {question, before, after} <= set(shown)
+    assert any(text.endswith(f" · {model}") for text in shown)
+    assert any(detail in text for text in shown)
+
+
+def test_what_differs_is_marked_on_its_own_side() -> None:
+    html = replay_view("en", _one("Who sat?", OLD), _one("Who sat?", NEW))
+
+    assert '<p class="text">The<del class="gone"> cat</del> sat.</p>' in html
+    assert '<p class="text">The<ins class="new"> dog</ins> sat.</p>' in html
+    assert Page(html).texts("p")[:5] == [
+        "Who sat?",
+        "Before · phi-3 · ONNX",
+        "The cat sat.",
+        "1,200 + 34 tokens · first token: 0.13 s · 98.4 tokens/s",
+        "Again · phi-4 · ONNX",
+    ]
+    assert Page(html).texts("p")[-1].endswith("15.0 tokens/s · cut at max tokens")
+
+
+def test_the_totals_stand_side_by_side() -> None:
+    old, new = _one("one", OLD).ask("two").answered(OLD), _one("one", NEW).ask("two")
+
+    assert _rows(Page(replay_view("en", old, new))) == {
+        "Model": ("phi-3 · ONNX", "phi-4 · ONNX"),
+        "Answers": ("2", "1"),
+        "of them failed": ("0", "0"),
+        "Prompt tokens": ("2,400", "1,100"),
+        "Completion tokens": ("68", "30"),
+        "Total tokens": ("2,468", "1,130"),
+        "Time to first token, median": ("0.13 s", "0.50 s"),
+        "Tokens/s, median": ("98.4", "15.0"),
+    }
+
+
+def test_a_replay_that_has_just_begun_shows_the_old_answers_unmarked() -> None:
+    old = _one("one", OLD).ask("two").answered(OLD)
+    for new in (Conversation(), Conversation().ask("one")):
+        page = Page(replay_view("en", old, new))
+
+        assert [tag for tag, _ in page.elements if tag in ("del", "ins")] == []
+        assert page.texts("p").count("Not answered yet.") == 2
+        assert page.texts("p").count("The cat sat.") == 2
+        assert _rows(page)["Total tokens"] == ("2,468", "unknown")
+
+
+def test_what_failed_says_why_and_what_is_unknown_is_no_zero() -> None:
+    failed = Answer("phi-4", "", error=("not_allowed", {}))
+
+    page = Page(replay_view("en", _one("one", None), _one("one", failed)))
+
+    assert "It was not answered." in page.texts("p")
+    assert any(text.startswith("Changing models is off") for text in page.texts("p"))
+    assert page.texts("p")[-1] == "tokens: unknown · first token: unknown · unknown tokens/s · failed"
+    assert _rows(page)["of them failed"] == ("0", "1")
+
+
+def test_an_answer_that_lost_its_text_is_gone_whole() -> None:
+    html = replay_view("ro", _one("one", OLD), _one("one", Answer("m", "", OLD.usage, OLD.timings, "cancelled")))
+
+    assert '<p class="text"><del class="gone">The cat sat.</del></p>' in html
+    assert "<ins" not in html
