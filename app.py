@@ -6,14 +6,14 @@ import logging
 import signal
 import sys
 
+from phi3_ui.cli.console import show_setup
 from phi3_ui.errors import UserError
 from phi3_ui.host.pool import Pool
-from phi3_ui.store.conversations.open_store import open_keeper
+from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
-from phi3_ui.provision.first_run import Setup
-from phi3_ui.store.registry.catalogue import Catalogue
+from phi3_ui.store.conversations.open_store import open_conversation_store
 from phi3_ui.store.links import MlflowUi
-from phi3_ui.cli.console import show_setup
+from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
 from phi3_ui.ui.sessions import Sessions
 
@@ -29,9 +29,9 @@ def main() -> None:
     except UserError as error:
         sys.exit(str(error))
     catalogue = Catalogue(settings.tracking_uri, settings.catalogue)
-    setup = Setup(settings, catalogue, show_setup)
+    setup = FirstRun(settings, catalogue, show_setup)
     pool = Pool(settings.logs, settings.max_loaded_models, settings.idle_seconds, max_answers=settings.max_answers)
-    keeper, experiment_id = open_keeper(settings)
+    keeper, experiment_id = open_conversation_store(settings)
     sessions, mlflow = Sessions(), MlflowLinks(MlflowUi(settings.mlflow_url), experiment_id)
     # The other way round: what is being answered is stopped and kept, then the models end, then the store gets what is left.
     atexit.register(keeper.recorder.close)

@@ -16,13 +16,13 @@ from playwright.sync_api import sync_playwright
 
 from bench import history, llama, logging, paths, people, startup, stopping, store, streams, switching, tuning, turns
 from bench.rows import Bench, print_rows
-from phi3_ui.host.protocol import ModelSpec
-from phi3_ui.settings import Settings
-from phi3_ui.provision.first_run import Setup
-from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
 from phi3_ui.cli.console import show_setup
-from tests.support import browser as chromium
+from phi3_ui.host.protocol import ModelSpec
+from phi3_ui.provision.first_run import FirstRun
+from phi3_ui.settings import Settings
+from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
 from tests.e2e.conftest import serve
+from tests.support import browser as chromium
 
 TOKENS = {"prompt": 300, "chat": 80}
 ROWS = {
@@ -55,7 +55,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     settings = Settings.read()
     catalogue = Catalogue(settings.tracking_uri)
-    setup = Setup(settings, catalogue, show_setup)
+    setup = FirstRun(settings, catalogue, show_setup)
     setup.start()
     if error := setup.wait().error:
         sys.exit(str(error))

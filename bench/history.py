@@ -10,11 +10,11 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from bench.rows import Bench, Row
-from phi3_ui.chat.conversation import Answer, Asked, Conversation, new_id
+from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest, new_id
 from phi3_ui.chat.types import Timings, Usage
 from phi3_ui.store.conversations.history import History
-from phi3_ui.store.conversations.turn_writer import Keeper
 from phi3_ui.store.conversations.recorder import Recorder
+from phi3_ui.store.conversations.turn_writer import ConversationStore
 
 _CHATS, _TURNS, _TOKENS = 500, 20, 200
 _ME = "visitor-bench"
@@ -50,7 +50,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     experiment = MlflowClient(uri).create_experiment("chats", artifact_location=folder.as_uri())
     recorder = Recorder(uri, lambda: experiment, folder / "journal")
     history = History(uri, lambda: experiment, recorder)
-    keeper = Keeper(recorder, history, "bench")
+    keeper = ConversationStore(recorder, history, "bench")
     yield from _cost(bench.rounds, keeper)
     pattern = _one_turn(keeper)
     recorder.flush(60)
@@ -77,11 +77,11 @@ def rows(bench: Bench) -> Iterator[Row]:
     )
 
 
-def _cost(rounds: int, keeper: Keeper) -> Iterator[Row]:
+def _cost(rounds: int, keeper: ConversationStore) -> Iterator[Row]:
     """What an answer of _TOKENS pieces waits for, to be kept: at each piece, and at its end, where the disk has it."""
     pieces, ends = list[float](), list[float]()
     for _ in range(10 * rounds):
-        talk = Conversation().ask("Why?", Asked(time.time(), "m-1"))
+        talk = Conversation().ask("Why?", TurnRequest(time.time(), "m-1"))
         started = time.perf_counter()
         kept = keeper.begin(_ME, new_id(), talk, "bench")
         for _ in range(_TOKENS):
@@ -102,9 +102,9 @@ def _answer() -> Answer:
     return Answer("bench", text, Usage(40, 120, 0), Timings(0.1, 2.0, 60.0), "stop")
 
 
-def _one_turn(keeper: Keeper) -> tuple[str, str]:
+def _one_turn(keeper: ConversationStore) -> tuple[str, str]:
     """The ids of the conversation and of the turn whose rows are copied."""
-    talk, conversation = Conversation().ask("What of the sea? QUESTION", Asked(time.time(), "m-1")), new_id()
+    talk, conversation = Conversation().ask("What of the sea? QUESTION", TurnRequest(time.time(), "m-1")), new_id()
     kept = keeper.begin(_ME, conversation, talk, "bench")
     kept.end(Answer("bench", "ANSWER " * 100, Usage(40, 120, 0), Timings(0.1, 2.0, 60.0), "stop"))
     return conversation, talk.turns[0].id

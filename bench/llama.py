@@ -16,8 +16,8 @@ from bench.paths import QUESTION
 from bench.rows import Bench, Row, ask, cores, ratio
 from bench.turns import Walk, asked_of, walk
 from models.presets import load_preset
-from phi3_ui.prompts.tokenization import PromptFormat
 from phi3_ui.chat.types import Message
+from phi3_ui.prompts.tokenization import PromptFormat
 
 PACKAGE, VERSION = "node-llama-cpp", "3.22.1"
 # Its own choice of binaries would bring those for CUDA and Vulkan, 600 MB.

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phi3_ui.prompts.tokenization import PromptFormat
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message, TextDelta
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.protocol import ModelSpec
+from phi3_ui.prompts.tokenization import PromptFormat
 
 QUESTION = "Write a long story about the sea, with many chapters."
 
@@ -140,10 +140,10 @@ def pyfunc_tapped(spec: ModelSpec) -> Iterator[Path_]:
     """The pipeline's predict through mlflow.pyfunc with its tokens tapped, in this process."""
     import mlflow
 
-    from phi3_ui.contracts.pipeline_chat import ChatContract
+    from phi3_ui.contracts.pipeline_chat import PipelineChatContract
 
     mlflow.set_tracking_uri(spec.tracking_uri)
-    model = ChatContract(mlflow.pyfunc.load_model(spec.uri), ())
+    model = PipelineChatContract(mlflow.pyfunc.load_model(spec.uri), ())
     yield lambda tokens: _events(model.answer(_request(tokens), Cancel()))
 
 

@@ -15,9 +15,9 @@ from bench.paths import Point
 from bench.rows import Bench, Row, Said, ask, cores, ratio
 from bench.tuning import VARIANTS, built
 from bench.turns import question
-from phi3_ui.prompts.tokenization import PromptFormat
 from phi3_ui.chat.types import Message, Usage
 from phi3_ui.host.hosted_model import HostedModel
+from phi3_ui.prompts.tokenization import PromptFormat
 
 PEOPLE, WRITERS = 8, 3
 _TOKENS, _LONG = 100, 300

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from models.presets import load_preset
-from models.stage import Report, require_space, run_as_program, whole_folder
+from models.stage import Report, atomic_folder, require_space, run_as_program
 
 # transformers 5.17 rebuilds a GGUF tokenizer without the digit splitting that the file names, and with the
 # wrong end-of-sequence token: the ids would differ from those the model was trained on. So the tokenizer is
@@ -37,7 +37,7 @@ def convert(gguf: Path, folder: Path, source: str, report: Report) -> Path:
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=[tokenizer.eos_token_id], pad_token_id=tokenizer.pad_token_id
     )
-    with whole_folder(folder) as part:
+    with atomic_folder(folder) as part:
         model.save_pretrained(part)
         tokenizer.save_pretrained(part)
         _name_the_general_class(part / "tokenizer_config.json")

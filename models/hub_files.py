@@ -10,7 +10,7 @@ from typing import Literal
 
 from models.presets import HubFolder
 from models.stage import StageError
-from models.weights import sha256_of
+from models.weights import file_sha256
 
 Kind = Literal["checkpoint", "onnx"]
 
@@ -57,7 +57,7 @@ class RemoteFile:
         if not path.is_file() or path.stat().st_size != self.size:
             return False
         if self.sha256:
-            return sha256_of(path) == self.sha256
+            return file_sha256(path) == self.sha256
         return not self.git_sha1 or _git_sha1_of(path) == self.git_sha1
 
 

@@ -20,13 +20,13 @@ from models.tracking import (
     Logged,
     Store,
     add_store_arguments,
+    folder_size,
     model_run,
-    origin_of,
+    parse_origin,
     pinned,
     provenance,
     registered,
-    size_of,
-    store_of,
+    store_from_arguments,
 )
 
 WRAPPER = Path(__file__).with_name("phi3_onnx.py")
@@ -76,7 +76,7 @@ def log(
     facts, card = client_facts(folder), card_of(folder)
     report(0, 3)
     measured = measured and _is_here(device)
-    metrics = {"size_bytes": float(size_of(folder)), **(measure(folder) if measured else {})}
+    metrics = {"size_bytes": float(folder_size(folder)), **(measure(folder) if measured else {})}
     report(1, 3)
     name = origin.onnx_name
     tags = {"contract": CONTRACT, "task": "text-generation", **origin.preset_tag}
@@ -157,9 +157,9 @@ def measure(folder: Path) -> dict[str, float]:
 def _work(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
     logged = log(
         arguments.folder,
-        origin_of(arguments),
+        parse_origin(arguments),
         arguments.precision,
-        store_of(arguments),
+        store_from_arguments(arguments),
         report,
         device=arguments.device,
         measured=arguments.measure,

@@ -20,13 +20,13 @@ from models.tracking import (
     Logged,
     Store,
     add_store_arguments,
+    folder_size,
     model_run,
-    origin_of,
+    parse_origin,
     pinned,
     provenance,
     registered,
-    size_of,
-    store_of,
+    store_from_arguments,
 )
 
 CONTRACT = "chat"
@@ -49,9 +49,9 @@ def log(
     require_model(folder, "checkpoint")
     require_known_kind(folder)
     facts, card = client_facts(folder), card_of(folder)
-    generator = weightless(folder, facts["end_tokens"])
+    generator = pipeline_without_weights(folder, facts["end_tokens"])
     report(0, 3)
-    metrics = {"size_bytes": float(size_of(folder)), **(measure(folder) if measured else {})}
+    metrics = {"size_bytes": float(folder_size(folder)), **(measure(folder) if measured else {})}
     report(1, 3)
     name = origin.pipeline_name
     tags = {"contract": CONTRACT, "task": TASK, **origin.preset_tag}
@@ -82,7 +82,7 @@ def log(
     return logged
 
 
-def weightless(folder: Path, end_tokens: list[str]) -> Pipeline:
+def pipeline_without_weights(folder: Path, end_tokens: list[str]) -> Pipeline:
     """The checkpoint's text-generation pipeline without its weights: what saves it links the files of the checkpoint.
 
     The flavour would save what it holds in memory, which takes as much of it, and writes the weights once more.
@@ -166,8 +166,8 @@ def measure(folder: Path) -> dict[str, float]:
 def _work(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
     logged = log(
         arguments.folder,
-        origin_of(arguments),
-        store_of(arguments),
+        parse_origin(arguments),
+        store_from_arguments(arguments),
         report,
         measured=arguments.measure,
         registering=arguments.register,

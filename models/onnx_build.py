@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from models.checkpoint_facts import client_facts, require_known_kind, require_model, token_ids, weight_files
 from models.linking import view
-from models.stage import Report, require_space, run_as_program, scratch_folder, whole_folder
+from models.stage import Report, atomic_folder, require_space, run_as_program, scratch_folder
 
 
 def build(checkpoint: Path, folder: Path, precision: str, report: Report, device: str = "cpu") -> Path:
@@ -29,7 +29,7 @@ def build(checkpoint: Path, folder: Path, precision: str, report: Report, device
     weights = sum(file.stat().st_size for file in weight_files(checkpoint))
     require_space(folder.parent, 2 * weights)
     report(0, 2)
-    with whole_folder(folder) as part, scratch_folder(folder.parent, "build") as scratch:
+    with atomic_folder(folder) as part, scratch_folder(folder.parent, "build") as scratch:
         source, cache = scratch / "checkpoint", scratch / "cache"
         _with_all_ends(checkpoint, source)
         _with_its_window(source)

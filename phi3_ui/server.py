@@ -7,18 +7,18 @@ from starlette.middleware import Middleware
 
 from phi3_ui.errors import UserError
 from phi3_ui.host.pool import Pool
+from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
-from phi3_ui.provision.first_run import Setup
+from phi3_ui.store.conversations.turn_writer import ConversationStore
 from phi3_ui.store.registry.catalogue import Catalogue
-from phi3_ui.store.conversations.turn_writer import Keeper
 from phi3_ui.ui.page.layout import build_ui
+from phi3_ui.ui.page.texts import I18N
+from phi3_ui.ui.page.theme import CSS, theme
+from phi3_ui.ui.page.usage_plots import PLOT_CSS
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
 from phi3_ui.ui.render.replay import REPLAY_CSS
 from phi3_ui.ui.security import SecurityHeaders
 from phi3_ui.ui.sessions import Sessions
-from phi3_ui.ui.page.texts import I18N
-from phi3_ui.ui.page.theme import CSS, theme
-from phi3_ui.ui.page.usage_plots import PLOT_CSS
 
 _THREADS = 100  # each answer that streams holds one while it waits for its next words
 
@@ -27,8 +27,8 @@ def launch(
     settings: Settings,
     catalogue: Catalogue,
     pool: Pool,
-    setup: Setup,
-    keeper: Keeper,
+    setup: FirstRun,
+    keeper: ConversationStore,
     sessions: Sessions,
     mlflow: MlflowLinks,
     block: bool = True,

@@ -33,7 +33,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Asked:
+class TurnRequest:
     """When a turn was asked (seconds since 1970, UTC), of which logged model, and what its request held besides the turns."""
 
     at: float
@@ -59,7 +59,7 @@ class Turn:
     answer: Answer | None = None
     id: str = field(default_factory=new_id)
     parent: str | None = None
-    asked: Asked | None = None
+    asked: TurnRequest | None = None
     feedback: Feedback | None = None
 
 
@@ -70,11 +70,13 @@ class Conversation:
     tree: tuple[Turn, ...] = ()
     leaf: str | None = None
 
-    def ask(self, question: str, asked: Asked | None = None) -> "Conversation":
+    def ask(self, question: str, asked: TurnRequest | None = None) -> "Conversation":
         """With a new turn at the end of the shown branch."""
         return self._with(Turn(question, parent=self.leaf, asked=asked))
 
-    def instead(self, turn_id: str, question: str | None = None, asked: Asked | None = None) -> "Conversation":
+    def with_variant(
+        self, turn_id: str, question: str | None = None, asked: TurnRequest | None = None
+    ) -> "Conversation":
         """With another version of a turn shown: asked otherwise, or again. KeyError if there is no such turn."""
         turn = self.turn(turn_id)
         return self._with(Turn(turn.question if question is None else question, parent=turn.parent, asked=asked))
@@ -126,7 +128,7 @@ class Conversation:
                 messages += [Message("user", turn.question), Message("assistant", turn.answer.text)]
         return tuple(messages)
 
-    def until(self, turn_id: str) -> "Conversation":
+    def truncated_at(self, turn_id: str) -> "Conversation":
         """The turns that led to this one, and itself without its answer, as it was asked. KeyError if it is none."""
         asked = replace(self, leaf=self.turn(turn_id).id)
         return Conversation(

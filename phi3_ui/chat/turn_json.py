@@ -7,10 +7,10 @@ from phi3_ui.chat.conversation import Turn
 _TURN = TypeAdapter(Turn)
 
 
-def turn_text(turn: Turn) -> str:
+def serialize_turn(turn: Turn) -> str:
     return _TURN.dump_json(turn).decode()
 
 
-def turn_of(text: str) -> Turn:
+def parse_turn(text: str) -> Turn:
     """ValueError where `text` is no such turn."""
     return _TURN.validate_json(text)

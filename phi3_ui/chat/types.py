@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "cancelled", "timeout"]
-Delivery = Literal["stream", "tapped", "whole"]
+Delivery = Literal["stream", "hooked", "whole"]
 """How text arrives: predict_stream; predict with its tokens tapped as they come; predict's whole answer at the end."""
 
 
@@ -72,7 +72,7 @@ class GenerationParams:
     stop: tuple[str, ...] = ()
     seed: int | None = None
 
-    def given(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """The fields that are not left to the model, by name; `stop` as a list."""
         fields: dict[str, Any] = {**vars(self), "stop": list(self.stop) or None}
         return {name: value for name, value in fields.items() if value is not None}

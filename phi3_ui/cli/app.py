@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from phi3_ui.prompts.templates import TEMPLATES
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
 from phi3_ui.host.protocol import ModelSpec
+from phi3_ui.prompts.templates import TEMPLATES
 from phi3_ui.settings import Settings
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.catalogue import Catalogue
@@ -57,14 +57,14 @@ def add_json(parser: argparse.ArgumentParser, words: str) -> None:
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def harmless(text: str) -> str:
+def strip_control_chars(text: str) -> str:
     """`text` for a terminal: it may be anything that a model wrote or that a store holds."""
     return _CONTROL.sub("�", text)
 
 
 def plain(name: str) -> str:
     """A name on one line."""
-    return harmless(" ".join(name.split()))
+    return strip_control_chars(" ".join(name.split()))
 
 
 def print_json(value: object) -> None:
@@ -96,19 +96,19 @@ _PARAMS: dict[str, type] = {
 }
 
 
-def params_of(entry: ModelEntry, parsed: argparse.Namespace) -> GenerationParams:
+def params_from_arguments(entry: ModelEntry, parsed: argparse.Namespace) -> GenerationParams:
     """What the arguments of add_params say. UserError: not_honoured for what the model does not take, no_template."""
     params = GenerationParams(**{name: getattr(parsed, name) for name in _PARAMS}, stop=tuple(parsed.stop))
     if parsed.template and not entry.needs_template:
         raise UserError("not_honoured", model=entry.name, option="--template")
     if entry.needs_template and not (parsed.template or entry.template):
         raise UserError("no_template", model=entry.name, detail=", ".join(TEMPLATES))
-    for name in params.given():
-        if name not in entry.honours:
+    for name in params.as_dict():
+        if name not in entry.supported_params:
             raise UserError("not_honoured", model=entry.name, option=f"--{name.replace('_', '-')}")
     return params
 
 
-def spec_of(app: App, entry: ModelEntry, parsed: argparse.Namespace) -> ModelSpec:
+def model_spec(app: App, entry: ModelEntry, parsed: argparse.Namespace) -> ModelSpec:
     template, cache_mb = parsed.template or entry.template, app.settings.cache_mb
     return ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, template, cache_mb)

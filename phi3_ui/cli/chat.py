@@ -11,15 +11,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from phi3_ui.chat.conversation import Answer, Asked, Conversation, new_id
+from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest, new_id
 from phi3_ui.chat.running_turn import RunningTurn
-from phi3_ui.cli.app import App, add_command, add_json, add_model, add_params, harmless, params_of, spec_of
+from phi3_ui.cli.app import (
+    App,
+    add_command,
+    add_json,
+    add_model,
+    add_params,
+    model_spec,
+    params_from_arguments,
+    strip_control_chars,
+)
 from phi3_ui.errors import UserError
-from phi3_ui.evaluation.evaluate import row_of
+from phi3_ui.evaluation.evaluate import build_row
 from phi3_ui.host.pool import Pool
-from phi3_ui.store.conversations.open_store import open_keeper
-from phi3_ui.store.conversations.turn_writer import KeptTurn
 from phi3_ui.i18n.translate import tr
+from phi3_ui.store.conversations.open_store import open_conversation_store
+from phi3_ui.store.conversations.turn_writer import TurnWriter
 
 _INTERVAL = 0.03  # seconds between looks at the answer
 
@@ -36,21 +45,21 @@ def add_to(commands: Any) -> None:
 def _chat(app: App, parsed: argparse.Namespace) -> int:
     """Exit code 1 if an answer failed. Ctrl-C stops an answer; a second one, or one between answers, leaves."""
     entry = app.find(parsed.model)
-    params, spec = params_of(entry, parsed), spec_of(app, entry, parsed)
+    params, spec = params_from_arguments(entry, parsed), model_spec(app, entry, parsed)
     if parsed.prompt is not None and not parsed.prompt.strip():
         raise UserError("nothing_asked")
     pool = Pool(app.settings.logs, 1, app.settings.idle_seconds)
-    keeper, _ = open_keeper(app.settings)
+    keeper, _ = open_conversation_store(app.settings)
     conversation, conversation_id, failed = Conversation(), new_id(), False
     try:
         pool.model(spec)  # loads while the first question is typed
         for question in [parsed.prompt] if parsed.prompt is not None else _questions():
-            asked = Asked(time.time(), entry.model_id, parsed.system, params, spec.template)
+            asked = TurnRequest(time.time(), entry.model_id, parsed.system, params, spec.template)
             conversation = conversation.ask(question, asked)
             kept = keeper.begin(_user(), conversation_id, conversation, entry.name)
             answers: list[Answer] = []
 
-            def end(answer: Answer, kept: KeptTurn = kept, answers: list[Answer] = answers) -> None:
+            def end(answer: Answer, kept: TurnWriter = kept, answers: list[Answer] = answers) -> None:
                 kept.end(answer)
                 answers.append(answer)
 
@@ -62,7 +71,7 @@ def _chat(app: App, parsed: argparse.Namespace) -> int:
             conversation = conversation.answered(answers[0])
             failed |= answers[0].error is not None
             if parsed.json:
-                print(json.dumps({"model": entry.name, "question": question, **row_of(answers[0])}), flush=True)
+                print(json.dumps({"model": entry.name, "question": question, **build_row(answers[0])}), flush=True)
             else:
                 print(usage_line(answers[0]), file=sys.stderr, flush=True)
     finally:
@@ -103,7 +112,7 @@ def _show(turn: RunningTurn, silent: bool) -> None:
             continue
         piece = state.text[shown:]
         shown = len(state.text)
-        print(harmless(piece) if sys.stdout.isatty() else piece, end="", flush=True)
+        print(strip_control_chars(piece) if sys.stdout.isatty() else piece, end="", flush=True)
     if shown:
         print(flush=True)
 

@@ -1,7 +1,7 @@
 """The same words as the page's, for a terminal. Imports no Gradio."""
 
-from phi3_ui.provision.jobs import JobState
 from phi3_ui.i18n.translate import tr, tr_error
+from phi3_ui.provision.jobs import JobState
 
 _shown: list[str] = []
 

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from models.tracking import Store
-from phi3_ui.cli.app import App, add_command, add_json, add_model, add_params, params_of, print_json, spec_of
+from phi3_ui.cli.app import (
+    App,
+    add_command,
+    add_json,
+    add_model,
+    add_params,
+    model_spec,
+    params_from_arguments,
+    print_json,
+)
 from phi3_ui.errors import UserError
 from phi3_ui.evaluation.evaluate import Evaluation, read_questions
 from phi3_ui.host.pool import Pool
@@ -26,10 +35,10 @@ def add_to(commands: Any) -> None:
 def _evaluate(app: App, parsed: argparse.Namespace) -> None:
     """UserError("nothing_answered") if no question was."""
     entry = app.find(parsed.model)
-    params, questions = params_of(entry, parsed), read_questions(parsed.file, parsed.system)
+    params, questions = params_from_arguments(entry, parsed), read_questions(parsed.file, parsed.system)
     pool = Pool(app.settings.logs, 1, app.settings.idle_seconds)
     try:
-        evaluation = Evaluation(entry, pool.model(spec_of(app, entry, parsed)), params, parsed.file)
+        evaluation = Evaluation(entry, pool.model(model_spec(app, entry, parsed)), params, parsed.file)
         done = evaluation.run(Store(app.settings.tracking_uri, app.settings.artifacts), questions, _progress)
     finally:
         pool.close()

@@ -6,10 +6,10 @@ import sys
 from typing import Any
 
 from phi3_ui.cli.app import App, add_command, add_json, print_json
-from phi3_ui.provision.jobs import Job, JobState
-from phi3_ui.provision.recipes import CONTRACTS, DEVICES, PRECISIONS, Recipe, of_arguments, of_preset
-from phi3_ui.provision.first_run import Setup
 from phi3_ui.cli.console import show_setup
+from phi3_ui.provision.first_run import FirstRun
+from phi3_ui.provision.jobs import Job, JobState
+from phi3_ui.provision.recipes import CONTRACTS, DEVICES, PRECISIONS, Recipe, recipe_from_arguments, recipe_from_preset
 
 
 def add_to(commands: Any) -> None:
@@ -38,7 +38,7 @@ def add_to(commands: Any) -> None:
 
 
 def _setup(app: App, parsed: argparse.Namespace) -> None:
-    setup = Setup(app.settings, app.catalogue, show_setup)
+    setup = FirstRun(app.settings, app.catalogue, show_setup)
     setup.start()
     state = setup.wait()
     if state.error:
@@ -57,8 +57,8 @@ def _log(app: App, parsed: argparse.Namespace) -> None:
 def _recipe(parsed: argparse.Namespace, device: str) -> Recipe:
     if parsed.preset:
         contracts = [parsed.contract] if parsed.contract else CONTRACTS
-        return of_preset(parsed.preset, device, contracts, parsed.revision)
-    return of_arguments(
+        return recipe_from_preset(parsed.preset, device, contracts, parsed.revision)
+    return recipe_from_arguments(
         pipeline=parsed.pipeline,
         onnx=parsed.onnx,
         build_onnx=parsed.build_onnx,

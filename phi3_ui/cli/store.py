@@ -9,11 +9,11 @@ from typing import Any
 from phi3_ui.cli.app import App, add_command, add_json, add_model, plain, print_json
 from phi3_ui.cli.log import run_recipe
 from phi3_ui.errors import UserError
+from phi3_ui.i18n.translate import tr
 from phi3_ui.provision.relog import clear, relog
 from phi3_ui.store.registry.cards import ModelCard, VersionCard
 from phi3_ui.store.registry.doctor import Diagnosis, examine
 from phi3_ui.store.registry.versions import Registry
-from phi3_ui.i18n.translate import tr
 
 
 def add_to(commands: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.chat.types import ChatRequest, Delivery
-from phi3_ui.contracts.declaration import Declared
+from phi3_ui.contracts.declaration import ModelDeclaration
 
 
 @dataclass(frozen=True)
@@ -39,27 +39,27 @@ class Contract(Protocol):
     name: ClassVar[str]
 
     @staticmethod
-    def matches(declared: Declared) -> bool:
+    def matches(declared: ModelDeclaration) -> bool:
         """Is this a model of this kind?"""
         ...
 
     @staticmethod
-    def needs_template(declared: Declared) -> bool:
+    def needs_template(declared: ModelDeclaration) -> bool:
         """Must a person pick a prompt template, because it declares none?"""
         ...
 
     @staticmethod
-    def honours(declared: Declared) -> frozenset[str]:
+    def supported_params(declared: ModelDeclaration) -> frozenset[str]:
         """The settings (fields of GenerationParams) that have an effect; the others do not reach the model."""
         ...
 
     @staticmethod
-    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
+    def asking(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
         """How a request, which fits the context, is put to pyfunc. Calling it raises NoTemplateError or TemplateError."""
         ...
 
     @classmethod
-    def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
+    def of(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
         """Talk to a loaded pyfunc model; `template` is a key of TEMPLATES, for requests that name none.
 
         `cache_mb` may be kept of the prompts that were read (0: an eighth of the memory), where the adapter does that.

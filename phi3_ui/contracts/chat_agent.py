@@ -3,35 +3,35 @@
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from phi3_ui.contracts.base import Adapter, PyfuncCall
-from phi3_ui.contracts.declaration import Declared
-from phi3_ui.contracts.pyfunc_adapter import PyfuncChat, joined, overrides_stream
-from phi3_ui.contracts.parsing import Piece, finish_of, usage_of
 from phi3_ui.chat.types import ChatRequest
+from phi3_ui.contracts.base import Adapter, PyfuncCall
+from phi3_ui.contracts.declaration import ModelDeclaration
+from phi3_ui.contracts.parsing import ParsedChunk, parse_finish_reason, parse_usage
+from phi3_ui.contracts.pyfunc_adapter import PyfuncAdapter, joined, overrides_stream
 
 
 class ChatAgentContract:
     name: ClassVar[str] = "chat_agent"
 
     @staticmethod
-    def matches(declared: Declared) -> bool:
+    def matches(declared: ModelDeclaration) -> bool:
         return declared.is_python and declared.task == "agent/v2/chat"
 
     @staticmethod
-    def needs_template(declared: Declared) -> bool:
+    def needs_template(declared: ModelDeclaration) -> bool:
         return False
 
     @staticmethod
-    def honours(declared: Declared) -> frozenset[str]:
+    def supported_params(declared: ModelDeclaration) -> frozenset[str]:
         return frozenset({"stop"})
 
     @staticmethod
-    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
+    def asking(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
         return _ask
 
     @classmethod
-    def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
-        return PyfuncChat(model, overrides_stream(model), _ask, _read_chunk, _read_answer)
+    def of(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
+        return PyfuncAdapter(model, overrides_stream(model), _ask, _read_chunk, _read_answer)
 
 
 def _ask(request: ChatRequest) -> PyfuncCall:
@@ -40,15 +40,17 @@ def _ask(request: ChatRequest) -> PyfuncCall:
     )
 
 
-def _read_chunk(chunk: dict[str, Any]) -> Piece:
+def _read_chunk(chunk: dict[str, Any]) -> ParsedChunk:
     message = chunk["delta"]
     text = _said(message)
-    return Piece(text, usage_of(chunk.get("usage")), finish_of(chunk.get("finish_reason")), message.get("id"))
+    return ParsedChunk(
+        text, parse_usage(chunk.get("usage")), parse_finish_reason(chunk.get("finish_reason")), message.get("id")
+    )
 
 
-def _read_answer(answer: dict[str, Any]) -> Piece:
+def _read_answer(answer: dict[str, Any]) -> ParsedChunk:
     text = joined([said for message in answer["messages"] if (said := _said(message))])
-    return Piece(text, usage_of(answer.get("usage")), finish_of(answer.get("finish_reason")))
+    return ParsedChunk(text, parse_usage(answer.get("usage")), parse_finish_reason(answer.get("finish_reason")))
 
 
 def _said(message: dict[str, Any]) -> str:

@@ -3,40 +3,40 @@
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from phi3_ui.contracts.base import Adapter, PyfuncCall
-from phi3_ui.contracts.declaration import PARAMS, Declared
-from phi3_ui.contracts.pyfunc_adapter import PyfuncChat, overrides_stream
-from phi3_ui.contracts.parsing import read
 from phi3_ui.chat.types import ChatRequest
+from phi3_ui.contracts.base import Adapter, PyfuncCall
+from phi3_ui.contracts.declaration import PARAMS, ModelDeclaration
+from phi3_ui.contracts.parsing import read
+from phi3_ui.contracts.pyfunc_adapter import PyfuncAdapter, overrides_stream
 
 
 class ChatModelContract:
     name: ClassVar[str] = "chat_model"
 
     @staticmethod
-    def matches(declared: Declared) -> bool:
+    def matches(declared: ModelDeclaration) -> bool:
         return declared.is_python and declared.task == "agent/v1/chat"
 
     @staticmethod
-    def needs_template(declared: Declared) -> bool:
+    def needs_template(declared: ModelDeclaration) -> bool:
         return False
 
     @staticmethod
-    def honours(declared: Declared) -> frozenset[str]:
+    def supported_params(declared: ModelDeclaration) -> frozenset[str]:
         """What the request's columns name; the texts to stop at are cut here."""
         return PARAMS & {"stop", *(field.name for field in declared.inputs)}
 
     @staticmethod
-    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
-        settings = ChatModelContract.honours(declared)
+    def asking(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
+        settings = ChatModelContract.supported_params(declared)
 
         def ask(request: ChatRequest) -> PyfuncCall:
             messages = [{"role": m.role, "content": m.content} for m in request.messages]
-            params = {name: value for name, value in request.params.given().items() if name in settings}
+            params = {name: value for name, value in request.params.as_dict().items() if name in settings}
             return PyfuncCall({"messages": messages, **params}, stops=request.params.stop)
 
         return ask
 
     @classmethod
-    def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
-        return PyfuncChat(model, overrides_stream(model), cls.asking(declared, template), read, read)
+    def of(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
+        return PyfuncAdapter(model, overrides_stream(model), cls.asking(declared, template), read, read)

@@ -20,7 +20,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Declared:
+class ModelDeclaration:
     """`loader` is the module that loads the model, `task` MLflow's word for what it does (empty: none declared).
 
     `streamable` says that the model has a predict_stream; MLflow says so of every agent, also of one without.
@@ -36,7 +36,7 @@ class Declared:
     metadata: Mapping[str, Any]
 
     @classmethod
-    def of(cls, info: Any) -> "Declared":
+    def of(cls, info: Any) -> "ModelDeclaration":
         """Read of a mlflow.models.Model."""
         function = info.flavors.get("python_function", {})
         metadata = info.metadata or {}

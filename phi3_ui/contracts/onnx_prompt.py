@@ -5,13 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
-from phi3_ui.contracts.base import Adapter, PyfuncCall
 from phi3_ui.chat.context import fit
-from phi3_ui.contracts.declaration import Declared
-from phi3_ui.contracts.text_model import asking, foreign_prompt, string_to_string
-from phi3_ui.runtime.stopwatch import Stopwatch
-from phi3_ui.prompts.templates import declares_template, template_of
-from phi3_ui.prompts.tokenization import PromptFormat
 from phi3_ui.chat.types import (
     CacheUse,
     Cancel,
@@ -26,6 +20,12 @@ from phi3_ui.chat.types import (
     TextDelta,
     Usage,
 )
+from phi3_ui.contracts.base import Adapter, PyfuncCall
+from phi3_ui.contracts.declaration import ModelDeclaration
+from phi3_ui.contracts.text_model import asking, foreign_prompt, string_to_string
+from phi3_ui.prompts.templates import declares_template, get_template
+from phi3_ui.prompts.tokenization import PromptFormat
+from phi3_ui.runtime.stopwatch import Stopwatch
 
 
 class PromptContract:
@@ -50,35 +50,35 @@ class PromptContract:
         self._prepare = prepare
 
     @staticmethod
-    def matches(declared: Declared) -> bool:
+    def matches(declared: ModelDeclaration) -> bool:
         return _is_ours(declared) or string_to_string(declared)
 
     @staticmethod
-    def needs_template(declared: Declared) -> bool:
+    def needs_template(declared: ModelDeclaration) -> bool:
         return not declares_template(declared.metadata)
 
     @staticmethod
-    def honours(declared: Declared) -> frozenset[str]:
+    def supported_params(declared: ModelDeclaration) -> frozenset[str]:
         """What the params declare; a model of other code's is cut at the texts to stop at."""
         return declared.declared_params if _is_ours(declared) else declared.declared_params | {"stop"}
 
     @staticmethod
-    def is_ours(declared: Declared) -> bool:
+    def is_ours(declared: ModelDeclaration) -> bool:
         """Does it stream, and with our metadata? Then its chunks are those of models/phi3_onnx.py."""
         return _is_ours(declared) and declared.streamable
 
     @staticmethod
-    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
+    def asking(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
         if not PromptContract.is_ours(declared):
             return asking(declared, template)
-        return partial(_ask, template_of(declared.metadata, None).format)
+        return partial(_ask, get_template(declared.metadata, None).format)
 
     @classmethod
-    def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
+    def of(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
         if not cls.is_ours(declared):
             return foreign_prompt(model, declared, template)
         wrapper = model.unwrap_python_model()
-        prompt_format, length = template_of(declared.metadata, None).format, declared.metadata.get("context_length")
+        prompt_format, length = get_template(declared.metadata, None).format, declared.metadata.get("context_length")
         # A wrapper that was logged by an earlier version has no prepare.
         return cls(model, prompt_format, wrapper.encode, length, getattr(wrapper, "prepare", None))
 
@@ -134,9 +134,9 @@ class PromptContract:
 
 
 def _ask(prompt_format: PromptFormat, request: ChatRequest) -> PyfuncCall:
-    return PyfuncCall({"prompt": prompt_format.render(request.messages)}, request.params.given())
+    return PyfuncCall({"prompt": prompt_format.render(request.messages)}, request.params.as_dict())
 
 
-def _is_ours(declared: Declared) -> bool:
+def _is_ours(declared: ModelDeclaration) -> bool:
     """Was it logged with our metadata?"""
     return declared.metadata.get("contract") == "prompt" and declares_template(declared.metadata)

@@ -12,7 +12,7 @@ class NoTextError(Exception):
 
 
 @dataclass(frozen=True)
-class Piece:
+class ParsedChunk:
     """Some text of an answer; `message` tells apart the messages of an answer that has several.
 
     `whole`: the text is all of its message, of which parts may have come before.
@@ -25,10 +25,10 @@ class Piece:
     whole: bool = False
 
 
-def read(value: Any) -> Piece:
+def read(value: Any) -> ParsedChunk:
     """A string, an OpenAI-style completion or chunk, a dict with its text, or the first row of these. NoTextError for all else."""
     if isinstance(value, str):
-        return Piece(str(value))
+        return ParsedChunk(str(value))
     if hasattr(value, "iloc"):  # pandas
         value = value.to_dict(orient="records") if value.ndim == 2 else value.tolist()
     elif hasattr(value, "tolist"):  # numpy
@@ -36,7 +36,7 @@ def read(value: Any) -> Piece:
     elif not isinstance(value, Mapping):
         value = _plain(value)
     if isinstance(value, str):
-        return Piece(value)
+        return ParsedChunk(value)
     if isinstance(value, list | tuple) and value:
         return read(value[0])
     if isinstance(value, Mapping) and value:
@@ -54,7 +54,7 @@ def content_text(content: Any) -> str:
     return content or ""
 
 
-def usage_of(value: Any) -> Usage | None:
+def parse_usage(value: Any) -> Usage | None:
     """The counts of a usage record, of either of OpenAI's two namings; None if it has not both."""
     if not isinstance(value, Mapping):
         return None
@@ -68,27 +68,27 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def finish_of(reason: Any) -> FinishReason | None:
+def parse_finish_reason(reason: Any) -> FinishReason | None:
     if not reason:
         return None
     return "length" if reason in ("length", "max_tokens", "max_output_tokens") else "stop"
 
 
-def _read_mapping(value: Mapping[str, Any]) -> Piece:
-    usage, reason = usage_of(value.get("usage")), finish_of(value.get("finish_reason"))
+def _read_mapping(value: Mapping[str, Any]) -> ParsedChunk:
+    usage, reason = parse_usage(value.get("usage")), parse_finish_reason(value.get("finish_reason"))
     choices = value.get("choices")
     if isinstance(choices, list):
         if not choices:
-            return Piece(usage=usage)
+            return ParsedChunk(usage=usage)
         choice = choices[0]
         said = isinstance(choice, Mapping) and (choice.get("delta") or choice.get("message") or choice)
         if not isinstance(said, Mapping):
             raise NoTextError(f"its first choice is {type(choice).__name__}, and no record with text")
         text = content_text(said.get("content") or said.get("text"))
-        return Piece(text, usage, finish_of(choice.get("finish_reason")))
+        return ParsedChunk(text, usage, parse_finish_reason(choice.get("finish_reason")))
     for name in ("content", "text"):
         if name in value:
-            return Piece(content_text(value[name]), usage, reason)
+            return ParsedChunk(content_text(value[name]), usage, reason)
     if len(value) == 1:
         return read(next(iter(value.values())))
     raise NoTextError(f"it gave a record of {', '.join(map(str, value))}, and none of these is its text")

@@ -8,13 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
-from phi3_ui.contracts.base import Adapter, PyfuncCall
 from phi3_ui.chat.context import fit
-from phi3_ui.contracts.declaration import PARAMS, Declared
-from phi3_ui.runtime.fifo_queue import Line
-from phi3_ui.runtime.generation_hook import Tap, TappedPipeline
-from phi3_ui.runtime.stopwatch import Stopwatch
-from phi3_ui.prompts.tokenization import neutralise
 from phi3_ui.chat.types import (
     Cancel,
     ChatRequest,
@@ -29,9 +23,15 @@ from phi3_ui.chat.types import (
     TextDelta,
     Usage,
 )
+from phi3_ui.contracts.base import Adapter, PyfuncCall
+from phi3_ui.contracts.declaration import PARAMS, ModelDeclaration
+from phi3_ui.prompts.tokenization import neutralise
+from phi3_ui.runtime.fifo_queue import FifoQueue
+from phi3_ui.runtime.generation_hook import GenerationHook, HookedPipeline
+from phi3_ui.runtime.stopwatch import Stopwatch
 
 
-class ChatContract:
+class PipelineChatContract:
     """A pyfunc model of task llm/v1/chat, made by the transformers flavour, as a ChatModel.
 
     Text and usage of Completed are those of MLflow's own answer; the tokens are tapped on their way to it. Where a stop
@@ -39,7 +39,7 @@ class ChatContract:
     """
 
     name: ClassVar[str] = "chat"
-    delivery: Delivery = "tapped"
+    delivery: Delivery = "hooked"
 
     def __init__(
         self, model: Any, special_tokens: tuple[str, ...], context_length: int | None = None, cache_mb: int = 0
@@ -47,38 +47,38 @@ class ChatContract:
         self._model = model
         self._context_length = context_length
         self._special_tokens = special_tokens
-        self._pipeline = TappedPipeline(model.get_raw_model(), cache_mb * 1_000_000 or None)
-        self._line = Line()
+        self._pipeline = HookedPipeline(model.get_raw_model(), cache_mb * 1_000_000 or None)
+        self._line = FifoQueue()
 
     @staticmethod
-    def matches(declared: Declared) -> bool:
+    def matches(declared: ModelDeclaration) -> bool:
         is_chat = declared.metadata.get("contract") == "chat" or declared.task == "llm/v1/chat"
         return is_chat and "transformers" in declared.flavors
 
     @staticmethod
-    def needs_template(declared: Declared) -> bool:
+    def needs_template(declared: ModelDeclaration) -> bool:
         """No: it is in the pipeline's tokenizer."""
         return False
 
     @staticmethod
-    def honours(declared: Declared) -> frozenset[str]:
+    def supported_params(declared: ModelDeclaration) -> frozenset[str]:
         return PARAMS
 
     @staticmethod
-    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
+    def asking(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
         """For tokens that the metadata names; those of a model that names none are known where it is loaded."""
         tokens = tuple(declared.metadata.get("special_tokens") or ())
         return lambda request: PyfuncCall(payload(plain(request, tokens), request.params), stops=request.params.stop)
 
     @classmethod
-    def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
+    def of(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
         tokens = declared.metadata.get("special_tokens") or _special_tokens(model.get_raw_model().tokenizer)
         return cls(model, tuple(tokens), declared.metadata.get("context_length"), cache_mb)
 
     def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
         watch = Stopwatch()
         events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        tap = Tap(
+        tap = GenerationHook(
             self._pipeline.tokenizer,
             lambda text: events.put(TextDelta(text)),
             watch.token,
@@ -103,7 +103,7 @@ class ChatContract:
         yield from self._completed(answer, streamed, watch, tap)
 
     def _predicted(
-        self, payload: dict[str, Any], tap: Tap, events: "queue.SimpleQueue[Event | None]"
+        self, payload: dict[str, Any], tap: GenerationHook, events: "queue.SimpleQueue[Event | None]"
     ) -> Generator[Event, None, tuple[dict[str, Any], str]]:
         """The events as they come; returns MLflow's answer and the text that was streamed."""
         outcome: list[dict[str, Any] | Exception] = []
@@ -161,7 +161,9 @@ class ChatContract:
         prompt = self._prompt(self._asked(replace(request, messages=tuple(messages))))
         return len(self._pipeline.tokenizer(prompt, add_special_tokens=False)["input_ids"])
 
-    def _completed(self, answer: dict[str, Any], streamed: str, watch: Stopwatch, tap: Tap) -> Iterator[Event]:
+    def _completed(
+        self, answer: dict[str, Any], streamed: str, watch: Stopwatch, tap: GenerationHook
+    ) -> Iterator[Event]:
         choice = answer["choices"][0]
         text: str = streamed if tap.cut else self._text(choice)
         computed = answer["usage"]["completion_tokens"] if tap.started else 0
@@ -183,7 +185,7 @@ def plain(request: ChatRequest, special_tokens: Sequence[str]) -> dict[str, Any]
 def payload(asked: dict[str, Any], params: GenerationParams) -> dict[str, Any]:
     """`asked` with what MLflow's flavour takes of the parameters; the rest goes through the tap."""
     taken = ("max_tokens",) if params.temperature == 0 else ("max_tokens", "temperature", "top_p")
-    return asked | {name: value for name, value in params.given().items() if name in taken}
+    return asked | {name: value for name, value in params.as_dict().items() if name in taken}
 
 
 def _special_tokens(tokenizer: Any) -> list[str]:

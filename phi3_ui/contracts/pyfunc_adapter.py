@@ -6,10 +6,6 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, cast
 
-from phi3_ui.contracts.base import PyfuncCall
-from phi3_ui.contracts.parsing import NoTextError, Piece
-from phi3_ui.runtime.stop_strings import StopStrings
-from phi3_ui.runtime.stopwatch import Stopwatch
 from phi3_ui.chat.types import (
     Cancel,
     ChatRequest,
@@ -19,9 +15,13 @@ from phi3_ui.chat.types import (
     FinishReason,
     TextDelta,
 )
+from phi3_ui.contracts.base import PyfuncCall
+from phi3_ui.contracts.parsing import NoTextError, ParsedChunk
+from phi3_ui.runtime.stop_strings import StopStrings
+from phi3_ui.runtime.stopwatch import Stopwatch
 
 
-class PyfuncChat:
+class PyfuncAdapter:
     """A pyfunc model as a ChatModel; a contract says in `ask` what it is asked, and how its chunks and its result are read.
 
     A stream is stopped between two chunks. A predict cannot be: a cancelled answer ends at once, and what predict still
@@ -33,8 +33,8 @@ class PyfuncChat:
         model: Any,
         streams: bool,
         ask: Callable[[ChatRequest], PyfuncCall],
-        read_chunk: Callable[[Any], Piece],
-        read_result: Callable[[Any], Piece],
+        read_chunk: Callable[[Any], ParsedChunk],
+        read_result: Callable[[Any], ParsedChunk],
     ) -> None:
         self.delivery: Delivery = "stream" if streams else "whole"
         self._model = model
@@ -71,7 +71,7 @@ class PyfuncChat:
         tokens = usage.completion_tokens if usage and abs(usage.completion_tokens - texts.chunks) <= 1 else None
         yield Completed(texts.whole, usage, watch.timings(tokens), finish_reason or "stop")
 
-    def _streamed(self, asked: PyfuncCall) -> Generator[Piece, None, None]:
+    def _streamed(self, asked: PyfuncCall) -> Generator[ParsedChunk, None, None]:
         chunks = self._model.predict_stream(asked.data, params=asked.params)
         try:
             for chunk in chunks:
@@ -80,8 +80,8 @@ class PyfuncChat:
             if hasattr(chunks, "close"):
                 chunks.close()
 
-    def _whole(self, asked: PyfuncCall, cancel: Cancel) -> Generator[Piece, None, None]:
-        outcome: queue.SimpleQueue[Piece | BaseException] = queue.SimpleQueue()
+    def _whole(self, asked: PyfuncCall, cancel: Cancel) -> Generator[ParsedChunk, None, None]:
+        outcome: queue.SimpleQueue[ParsedChunk | BaseException] = queue.SimpleQueue()
 
         def predict() -> None:
             try:
@@ -89,7 +89,7 @@ class PyfuncChat:
             except BaseException as error:
                 outcome.put(error)
 
-        cancel.on_set(lambda: outcome.put(Piece(finish_reason="cancelled")))
+        cancel.on_set(lambda: outcome.put(ParsedChunk(finish_reason="cancelled")))
         threading.Thread(target=contextvars.copy_context().run, args=[predict], name="predict", daemon=True).start()
         given = outcome.get()
         if isinstance(given, BaseException):
@@ -106,7 +106,7 @@ class _Texts:
         self._message: str | None = None
         self._in_parts = False
 
-    def separated(self, piece: Piece) -> str:
+    def separated(self, piece: ParsedChunk) -> str:
         """The text of `piece` if it is new, a blank line before it where it begins a further message."""
         known = piece.whole and self._in_parts
         if not piece.text or known:

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from phi3_ui.contracts.base import Adapter, PyfuncCall
-from phi3_ui.contracts.declaration import Declared
-from phi3_ui.contracts.pyfunc_adapter import PyfuncChat, joined, overrides_stream
-from phi3_ui.contracts.parsing import Piece, finish_of, usage_of
 from phi3_ui.chat.types import ChatRequest, FinishReason
+from phi3_ui.contracts.base import Adapter, PyfuncCall
+from phi3_ui.contracts.declaration import ModelDeclaration
+from phi3_ui.contracts.parsing import ParsedChunk, parse_finish_reason, parse_usage
+from phi3_ui.contracts.pyfunc_adapter import PyfuncAdapter, joined, overrides_stream
 
 _NAMES = {"max_tokens": "max_output_tokens", "temperature": "temperature", "top_p": "top_p"}
 
@@ -16,58 +16,58 @@ class AgentError(Exception):
     """The agent's own error event; the message is its own."""
 
 
-class ResponsesContract:
+class ResponsesAgentContract:
     name: ClassVar[str] = "responses"
 
     @staticmethod
-    def matches(declared: Declared) -> bool:
+    def matches(declared: ModelDeclaration) -> bool:
         return declared.is_python and declared.task == "agent/v1/responses"
 
     @staticmethod
-    def needs_template(declared: Declared) -> bool:
+    def needs_template(declared: ModelDeclaration) -> bool:
         return False
 
     @staticmethod
-    def honours(declared: Declared) -> frozenset[str]:
+    def supported_params(declared: ModelDeclaration) -> frozenset[str]:
         """What the request's columns name; the texts to stop at are cut here."""
         columns = {field.name for field in declared.inputs}
         return frozenset({"stop", *(ours for ours, theirs in _NAMES.items() if theirs in columns)})
 
     @staticmethod
-    def asking(declared: Declared, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
-        settings = ResponsesContract.honours(declared) & _NAMES.keys()
+    def asking(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
+        settings = ResponsesAgentContract.supported_params(declared) & _NAMES.keys()
 
         def ask(request: ChatRequest) -> PyfuncCall:
             items = [{"role": m.role, "content": m.content} for m in request.messages]
-            params = {_NAMES[name]: value for name, value in request.params.given().items() if name in settings}
+            params = {_NAMES[name]: value for name, value in request.params.as_dict().items() if name in settings}
             return PyfuncCall({"input": items, **params}, stops=request.params.stop)
 
         return ask
 
     @classmethod
-    def of(cls, model: Any, declared: Declared, template: str | None, cache_mb: int = 0) -> Adapter:
+    def of(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
         ask = cls.asking(declared, template)
-        return PyfuncChat(model, overrides_stream(model), ask, _read_event, _read_response)
+        return PyfuncAdapter(model, overrides_stream(model), ask, _read_event, _read_response)
 
 
-def _read_event(event: dict[str, Any]) -> Piece:
+def _read_event(event: dict[str, Any]) -> ParsedChunk:
     match event:
         case {"type": "response.output_text.delta", "delta": str(text)}:
-            return Piece(text, message=event.get("item_id"))
+            return ParsedChunk(text, message=event.get("item_id"))
         case {"type": "response.output_item.done", "item": dict(item)}:
-            return Piece(_said(item), message=item.get("id"), whole=True)
+            return ParsedChunk(_said(item), message=item.get("id"), whole=True)
         case {"type": "response.completed" | "response.incomplete", "response": dict(response)}:
-            return Piece(usage=usage_of(response.get("usage")), finish_reason=_reason(response))
+            return ParsedChunk(usage=parse_usage(response.get("usage")), finish_reason=_reason(response))
         case {"type": "error"}:
             raise AgentError(event.get("message") or "it gave an error without a message")
-    return Piece()
+    return ParsedChunk()
 
 
-def _read_response(response: dict[str, Any]) -> Piece:
+def _read_response(response: dict[str, Any]) -> ParsedChunk:
     if error := response.get("error"):
         raise AgentError(error["message"])
     text = joined([said for item in response["output"] if (said := _said(item))])
-    return Piece(text, usage_of(response.get("usage")), _reason(response))
+    return ParsedChunk(text, parse_usage(response.get("usage")), _reason(response))
 
 
 def _said(item: dict[str, Any]) -> str:
@@ -79,4 +79,4 @@ def _said(item: dict[str, Any]) -> str:
 
 
 def _reason(response: dict[str, Any]) -> FinishReason | None:
-    return finish_of((response.get("incomplete_details") or {}).get("reason"))
+    return parse_finish_reason((response.get("incomplete_details") or {}).get("reason"))

@@ -18,7 +18,7 @@ from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.chat.conversation import Answer
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message, Role
 from phi3_ui.errors import UserError
-from phi3_ui.store.errors import answering
+from phi3_ui.store.errors import translate_store_errors
 from phi3_ui.store.registry.cards import ModelEntry
 
 TABLE = "answers.json"
@@ -96,7 +96,7 @@ def ask(model: ChatModel, name: str, messages: Messages, params: GenerationParam
     raise RuntimeError("the model's answer has no end")
 
 
-def row_of(answer: Answer) -> Row:
+def build_row(answer: Answer) -> Row:
     """An answer with its figures, flat; None for what is unknown."""
     usage, timings = answer.usage, answer.timings
     return {
@@ -112,7 +112,7 @@ def row_of(answer: Answer) -> Row:
     }
 
 
-def metrics_of(rows: Sequence[Row]) -> dict[str, float]:
+def summarize_metrics(rows: Sequence[Row]) -> dict[str, float]:
     """Counts and, over the answers that know them, sums and means; what none knows is left out."""
 
     def known(name: str) -> list[float]:
@@ -130,7 +130,7 @@ def metrics_of(rows: Sequence[Row]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluationResult:
     run_id: str
     rows: list[Row]
     metrics: dict[str, float]
@@ -155,12 +155,12 @@ class Evaluation:
 
     def run(
         self, store: Store, questions: Sequence[Messages], progress: Callable[[int, int], None] = lambda *_: None
-    ) -> Evaluated:
+    ) -> EvaluationResult:
         """Ask everything, in one run: that of an `mlflow run` around this process, else a new one.
 
         The answers so far are logged however it ends. UserError: load_failed, and store_unreachable or store_read_only.
         """
-        with answering(store.tracking_uri):
+        with translate_store_errors(store.tracking_uri):
             mlflow.set_tracking_uri(store.tracking_uri)
             inherited = bool(os.environ.get("MLFLOW_RUN_ID"))
             new = (
@@ -173,10 +173,10 @@ class Evaluation:
                 try:
                     for number, messages in enumerate(questions, 1):
                         answer = ask(self.model, self.entry.name, messages, self.params)
-                        rows.append({"question": messages[-1].content, **row_of(answer)})
+                        rows.append({"question": messages[-1].content, **build_row(answer)})
                         progress(number, len(questions))
                 finally:
-                    metrics = metrics_of(rows)
+                    metrics = summarize_metrics(rows)
                     mlflow.log_metrics(metrics, model_id=self.entry.model_id)
                     if rows:
                         with warnings.catch_warnings():
@@ -184,7 +184,7 @@ class Evaluation:
                                 "ignore", DeprecationWarning
                             )  # MLflow of pandas, whatever it is given
                             mlflow.log_table({name: [row[name] for row in rows] for name in rows[0]}, TABLE)
-            return Evaluated(run.info.run_id, rows, metrics)
+            return EvaluationResult(run.info.run_id, rows, metrics)
 
     def _params(self, questions: int) -> dict[str, Any]:
         # An `mlflow run` has recorded its own parameters, such as model and file, under their names.
@@ -194,5 +194,5 @@ class Evaluation:
             "questions": questions,
             "questions_file": self.file.name,
             "questions_sha256": hashlib.sha256(self.file.read_bytes()).hexdigest(),
-            **{f"params.{name}": value for name, value in self.params.given().items()},
+            **{f"params.{name}": value for name, value in self.params.as_dict().items()},
         }

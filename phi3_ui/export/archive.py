@@ -13,11 +13,11 @@ from typing import Annotated, Any
 
 from pydantic import FailFast, TypeAdapter, ValidationError
 
-from phi3_ui.export.markdown import to_markdown
 from phi3_ui.chat.conversation import Answer, Conversation, Turn, new_id
+from phi3_ui.errors import UserError, error_from_record
 from phi3_ui.export.file_names import file_name
-from phi3_ui.export.openai_messages import conversation_of, messages_of
-from phi3_ui.errors import UserError, sayable
+from phi3_ui.export.markdown import to_markdown
+from phi3_ui.export.openai_messages import from_openai_messages, to_openai_messages
 
 __all__ = ["archive", "read_chats", "to_json", "to_markdown"]
 
@@ -36,7 +36,7 @@ def to_json(conversation: Conversation, title: str) -> str:
     What no UTF-8 text can hold, a lone surrogate, is "?".
     """
     own = {"format": FORMAT, "leaf": conversation.leaf, "turns": _TURNS.dump_python(conversation.tree, mode="json")}
-    whole = {"title": title, "messages": messages_of(conversation), "phi3_ui": own}
+    whole = {"title": title, "messages": to_openai_messages(conversation), "phi3_ui": own}
     return json.dumps(whole, ensure_ascii=False, indent=2).encode(errors="replace").decode() + "\n"
 
 
@@ -114,7 +114,7 @@ def _chat(content: bytes, where: str = "") -> tuple[str, Conversation]:
             return _own(value)
         fields = value if isinstance(value, dict) else {"messages": value}
         title, model = fields.get("title"), fields.get("model")
-        conversation = conversation_of(fields.get("messages"), model if isinstance(model, str) else "")
+        conversation = from_openai_messages(fields.get("messages"), model if isinstance(model, str) else "")
         return title if isinstance(title, str) else conversation.title, conversation
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
@@ -186,5 +186,5 @@ def _sound(answer: Answer, texts: int) -> Answer:
         raise ValueError("it leaves out more turns than there are")
     if answer.error is None:
         return answer
-    error = sayable(*answer.error)
+    error = error_from_record(*answer.error)
     return replace(answer, error=(error.code, error.values))

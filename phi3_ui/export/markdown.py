@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from phi3_ui.chat.conversation import Answer, Conversation, Feedback, Turn
-from phi3_ui.errors import sayable
+from phi3_ui.errors import error_from_record
 
 _MARKS = re.compile(r"[\\`*_\[\]<>&~$|#]")
 _HTML = re.compile(r"<[A-Za-z/!?]")
@@ -52,7 +52,7 @@ def _figures(answer: Answer | None) -> Iterator[str]:
         if timings.tokens_per_second is not None:
             yield f"Speed: {timings.tokens_per_second:.1f} tokens/s"
     if answer.error:
-        yield f"Ended: {_line(str(sayable(*answer.error)))}"
+        yield f"Ended: {_line(str(error_from_record(*answer.error)))}"
     elif answer.finish_reason in _ENDED:
         yield f"Ended: {_ENDED[answer.finish_reason]}"
 

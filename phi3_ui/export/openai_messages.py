@@ -4,9 +4,9 @@ import time
 from dataclasses import replace
 from typing import Any, get_args
 
-from phi3_ui.chat.conversation import Answer, Asked, Conversation, Turn
-from phi3_ui.contracts.parsing import finish_of, usage_of
+from phi3_ui.chat.conversation import Answer, Conversation, Turn, TurnRequest
 from phi3_ui.chat.types import FinishReason, Usage
+from phi3_ui.contracts.parsing import parse_finish_reason, parse_usage
 
 _SYSTEM = ("system", "developer")
 _TEXT = ("text", "input_text", "output_text")
@@ -14,7 +14,7 @@ _NO_TEXT = ("tool_calls", "function_call", "audio", "refusal")
 _SYSTEM_CHARACTERS = 50_000_000
 
 
-def messages_of(conversation: Conversation) -> list[dict[str, Any]]:
+def to_openai_messages(conversation: Conversation) -> list[dict[str, Any]]:
     """The shown branch. An answer that got no text is left out; the system prompt is the one that was sent last."""
     turns = conversation.turns
     system = next((turn.asked.system for turn in reversed(turns) if turn.asked), "")
@@ -45,7 +45,7 @@ def _counts(usage: Usage) -> dict[str, Any]:
     return counts
 
 
-def conversation_of(messages: Any, model: str = "") -> Conversation:
+def from_openai_messages(messages: Any, model: str = "") -> Conversation:
     """Messages as turns one after the other. ValueError says what is in the way.
 
     A question that none answers waits for its answer; an answer that no question leads to gets an empty one. An answer
@@ -70,7 +70,7 @@ def conversation_of(messages: Any, model: str = "") -> Conversation:
             raise ValueError(f"a system message comes before message {number}, between a question and its answer")
         if before:
             system = "\n\n".join(before)
-            asked = Asked(now, "", system) if system.strip() else None
+            asked = TurnRequest(now, "", system) if system.strip() else None
             before.clear()
         if not answers:
             question = text if role == "user" else ""
@@ -103,11 +103,11 @@ def _text(number: int, message: dict[str, Any]) -> str:
 
 
 def _answer(message: dict[str, Any], text: str, model: str) -> Answer:
-    usage, reason = usage_of(message.get("usage")), message.get("finish_reason")
+    usage, reason = parse_usage(message.get("usage")), message.get("finish_reason")
     if usage:
         details = message["usage"].get("prompt_tokens_details")
         cached = details.get("cached_tokens") if isinstance(details, dict) else None
         usage = replace(usage, cached_tokens=cached if type(cached) is int and cached >= 0 else None)
     named = message.get("model")
-    ended = reason if reason in get_args(FinishReason) else finish_of(reason) or "stop"
+    ended = reason if reason in get_args(FinishReason) else parse_finish_reason(reason) or "stop"
     return Answer(named if isinstance(named, str) else model, text, usage, finish_reason=ended)

@@ -10,21 +10,21 @@ from datetime import UTC, datetime
 from pprint import pformat
 from typing import Any
 
-from phi3_ui.export import reproduce_code as code
-from phi3_ui.contracts.pipeline_chat import ChatContract
+from phi3_ui.chat.context import without
+from phi3_ui.chat.conversation import Conversation, Turn
+from phi3_ui.chat.types import ChatRequest
 from phi3_ui.contracts.base import PyfuncCall
 from phi3_ui.contracts.completions import CompletionsContract
-from phi3_ui.chat.context import without
-from phi3_ui.contracts.registry import contract_of
-from phi3_ui.chat.conversation import Conversation, Turn
-from phi3_ui.contracts.declaration import Declared
-from phi3_ui.runtime.pipeline_kv_cache import PIECE
+from phi3_ui.contracts.declaration import ModelDeclaration
 from phi3_ui.contracts.onnx_prompt import PromptContract
-from phi3_ui.runtime.sampling import generate_arguments
+from phi3_ui.contracts.pipeline_chat import PipelineChatContract
+from phi3_ui.contracts.registry import find_contract
+from phi3_ui.export import reproduce_code as code
 from phi3_ui.prompts.tokenization import as_at
-from phi3_ui.chat.types import ChatRequest
+from phi3_ui.runtime.pipeline_kv_cache import PIECE
+from phi3_ui.runtime.sampling import generate_arguments
 
-_PIPELINES = (ChatContract.name, CompletionsContract.name)
+_PIPELINES = (PipelineChatContract.name, CompletionsContract.name)
 _TURN = 4096  # tokens: a Phi-3 of a longer context must read a longer prompt whole (see pipeline_slots)
 _WIDTH = 100
 
@@ -32,7 +32,7 @@ _WIDTH = 100
 def snippet(
     conversation: Conversation,
     turn_id: str,
-    declared: Declared,
+    declared: ModelDeclaration,
     tracking_uri: str,
     versions: Mapping[str, str],
     template: str | None = None,
@@ -44,7 +44,7 @@ def snippet(
     how it was asked, it has no answer, or the model is no chat model; NoTemplateError and TemplateError as in asking it.
     """
     turn = conversation.turn(turn_id)
-    contract = contract_of(declared)
+    contract = find_contract(declared)
     if not (turn.asked and turn.answer and contract):
         raise ValueError("there is no answer of a known model to ask for again")
     request = _request(conversation, turn)
@@ -90,7 +90,7 @@ def snippet(
     )
 
 
-def packages_of(declared: Declared) -> dict[str, str]:
+def required_packages(declared: ModelDeclaration) -> dict[str, str]:
     """The versions here of Python and of the packages that make an answer of such a model, as far as they are installed."""
     names = ["mlflow"]
     if "transformers" in declared.flavors:
@@ -115,7 +115,7 @@ def _request(conversation: Conversation, turn: Turn) -> ChatRequest:
     """What the model's adapter made of the turn: without the turns that did not fit, with what was left for the answer."""
     assert turn.asked
     assert turn.answer
-    messages, params = conversation.until(turn.id).messages(turn.asked.system), turn.asked.params
+    messages, params = conversation.truncated_at(turn.id).messages(turn.asked.system), turn.asked.params
     if use := turn.answer.context:
         messages = without(messages, use.left_out)
         params = replace(params, max_tokens=use.max_tokens or params.max_tokens)
@@ -144,17 +144,17 @@ def _said_of_context(turn: Turn) -> list[str]:
     return said
 
 
-def _expectation(turn: Turn, declared: Declared, kind: str) -> str:
+def _expectation(turn: Turn, declared: ModelDeclaration, kind: str) -> str:
     """Can the text be expected to be the same?"""
     assert turn.asked
-    contract, params = contract_of(declared), turn.asked.params
+    contract, params = find_contract(declared), turn.asked.params
     assert contract
-    honoured = {name: value for name, value in params.given().items() if name in contract.honours(declared)}
+    honoured = {name: value for name, value in params.as_dict().items() if name in contract.supported_params(declared)}
     if honoured.get("temperature") == 0:
         why = "temperature 0: always the likeliest token"
     elif "seed" in honoured:
         why = "drawn by a seed"
-    elif {"temperature", "seed"} & contract.honours(declared):
+    elif {"temperature", "seed"} & contract.supported_params(declared):
         return "The text will hardly be the same: it was not asked for with temperature 0, nor with a seed."
     else:
         return "Whether the text is the same is up to the model: it takes neither a temperature nor a seed."
@@ -163,7 +163,7 @@ def _expectation(turn: Turn, declared: Declared, kind: str) -> str:
     return f"The same text can be expected ({why}), with these versions and the same kind of processor."
 
 
-def _limits(turn: Turn, declared: Declared, kind: str) -> list[str]:
+def _limits(turn: Turn, declared: ModelDeclaration, kind: str) -> list[str]:
     """What may make the text another one all the same."""
     assert turn.answer
     assert turn.asked
@@ -177,13 +177,13 @@ def _limits(turn: Turn, declared: Declared, kind: str) -> list[str]:
             f"Of its prompt the app had read {answer.usage.cached_tokens} tokens before, perhaps in other pieces than are "
             "read here: numbers may differ in their last digits, and where two tokens were nearly as likely so may the text."
         )
-    if kind == ChatContract.name and "strftime_now" in str(declared.metadata.get("chat_template")):
+    if kind == PipelineChatContract.name and "strftime_now" in str(declared.metadata.get("chat_template")):
         said.append("The model's template writes today's date into the prompt: on another day it is another prompt.")
     return said
 
 
 def _pipeline(
-    turn: Turn, request: ChatRequest, declared: Declared, asked: PyfuncCall, kind: str, values: dict[str, Any]
+    turn: Turn, request: ChatRequest, declared: ModelDeclaration, asked: PyfuncCall, kind: str, values: dict[str, Any]
 ) -> str:
     """The code for a model of the transformers flavour; adds what it needs to `values`."""
     assert turn.answer
@@ -194,7 +194,7 @@ def _pipeline(
     tokens = turn.answer.usage.prompt_tokens if turn.answer.usage else 0
     if PIECE < tokens <= _TURN:
         arguments["prefill_chunk_size"] = PIECE  # as the app reads it: in other pieces the last digits differ
-    guard = code.GUARD if kind == ChatContract.name and not declared.metadata.get("special_tokens") else ""
+    guard = code.GUARD if kind == PipelineChatContract.name and not declared.metadata.get("special_tokens") else ""
     if not (arguments or seeded or penalised or asked.stops):
         return guard + code.PREDICT[kind] + code.PRINT
     values["GENERATE"] = arguments
@@ -224,7 +224,7 @@ def _pipeline(
     return "".join(part for part, wanted in parts.items() if wanted)
 
 
-def _other(declared: Declared, asked: PyfuncCall, kind: str, values: dict[str, Any]) -> str:
+def _other(declared: ModelDeclaration, asked: PyfuncCall, kind: str, values: dict[str, Any]) -> str:
     """The code for a PythonModel, ours or of other people's; adds what it needs to `values`."""
     if kind == "ours":
         return code.PROMPT

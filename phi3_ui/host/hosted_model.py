@@ -15,9 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from phi3_ui.host import child_process
 from phi3_ui.chat.types import CacheUse, Cancel, ChatRequest, Completed, Delivery, Event, Loading, Timings
 from phi3_ui.errors import UserError
+from phi3_ui.host import child_process
 from phi3_ui.host.protocol import Failed, ModelSpec, pack_request, unpack_event
 
 logger = logging.getLogger(__name__)

@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 
-from phi3_ui.contracts.base import Adapter, Prepares
 from phi3_ui.chat.context import PromptTooLongError
-from phi3_ui.contracts.registry import contract_named
-from phi3_ui.contracts.declaration import Declared
+from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Event, Queued
+from phi3_ui.contracts.base import Adapter, Prepares
+from phi3_ui.contracts.declaration import ModelDeclaration
 from phi3_ui.contracts.onnx_prompt import PromptContract
 from phi3_ui.contracts.parsing import NoTextError
-from phi3_ui.prompts.templates import NoTemplateError
-from phi3_ui.prompts.tokenization import TemplateError
-from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Event, Queued
+from phi3_ui.contracts.registry import get_contract
 from phi3_ui.host.outbox import Outbox
 from phi3_ui.host.protocol import Failed, ModelSpec, unpack_request
+from phi3_ui.prompts.templates import NoTemplateError
+from phi3_ui.prompts.tokenization import TemplateError
 
 
 def load(spec: ModelSpec) -> Adapter:
@@ -30,7 +30,7 @@ def load(spec: ModelSpec) -> Adapter:
     # The wrapper keeps its own cache; that of a pipeline is its adapter's.
     config = {"cache_mb": spec.cache_mb} if spec.cache_mb and spec.contract == PromptContract.name else None
     model = mlflow.pyfunc.load_model(spec.uri, model_config=config)
-    return contract_named(spec.contract).of(model, Declared.of(model.metadata), spec.template, spec.cache_mb)
+    return get_contract(spec.contract).of(model, ModelDeclaration.of(model.metadata), spec.template, spec.cache_mb)
 
 
 class Worker:

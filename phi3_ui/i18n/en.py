@@ -73,7 +73,7 @@ WORDS = {
     "status.loading": "loading … {seconds} s",
     "status.loaded": "loaded",
     "delivery.stream": "streams its tokens",
-    "delivery.tapped": "streams, its tokens tapped as they come",
+    "delivery.hooked": "streams token by token",
     "delivery.whole": "gives its answer whole",
     "wait.loading": "Loading the model …",
     "wait.queued": "Waiting in line … {count} people ahead",

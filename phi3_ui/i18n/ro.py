@@ -73,7 +73,7 @@ WORDS = {
     "status.loading": "se încarcă … {seconds} s",
     "status.loaded": "încărcat",
     "delivery.stream": "își transmite tokenii pe rând",
-    "delivery.tapped": "transmite pe rând, tokenii fiind preluați pe măsură ce apar",
+    "delivery.hooked": "transmite token cu token",
     "delivery.whole": "dă răspunsul întreg",
     "wait.loading": "Se încarcă modelul …",
     "wait.queued": "La rând … {count} persoane înainte",

@@ -5,8 +5,7 @@ translated here, by the same first choice of the browser's languages, so the two
 """
 
 from phi3_ui.errors import SENTENCES, UserError
-from phi3_ui.i18n import en
-from phi3_ui.i18n import ro
+from phi3_ui.i18n import en, ro
 
 TEXTS: dict[str, dict[str, str]] = {
     "en": {**en.WORDS, **{f"error.{code}": sentence for code, sentence in SENTENCES.items()}},
@@ -14,7 +13,7 @@ TEXTS: dict[str, dict[str, str]] = {
 }
 
 
-def language_of(accept_language: str | None) -> str:
+def detect_language(accept_language: str | None) -> str:
     """The language for a browser: its first choice if we speak it, else English."""
     first = (accept_language or "").split(",")[0].split(";")[0].strip().lower()
     language = first.split("-")[0]

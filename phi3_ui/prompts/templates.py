@@ -85,7 +85,7 @@ def declares_template(metadata: Mapping[str, Any]) -> bool:
     return isinstance(metadata.get("chat_template"), str)
 
 
-def template_of(metadata: Mapping[str, Any], picked: str | None) -> Template:
+def get_template(metadata: Mapping[str, Any], picked: str | None) -> Template:
     """The template that the model declares in its metadata, else the picked one. NoTemplateError if there is neither."""
     if declares_template(metadata):
         bos, eos = metadata.get("bos_token") or "", metadata.get("eos_token") or ""

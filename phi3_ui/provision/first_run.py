@@ -7,16 +7,16 @@ from dataclasses import replace
 
 from models.tracking import Store, register_missing
 from phi3_ui.errors import UserError
-from phi3_ui.provision.jobs import Job, JobState, only_one
-from phi3_ui.provision.recipes import CONTRACTS, find_preset, of_preset
+from phi3_ui.provision.jobs import Job, JobState, exclusive
+from phi3_ui.provision.recipes import CONTRACTS, find_preset, recipe_from_preset
 from phi3_ui.settings import Settings
-from phi3_ui.store.errors import answering
+from phi3_ui.store.errors import translate_store_errors
 from phi3_ui.store.registry.catalogue import Catalogue
 
 logger = logging.getLogger(__name__)
 
 
-class Setup:
+class FirstRun:
     """Runs in a thread of its own once started; `on_change` is called there at each change of `state`."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Setup:
         try:
             settings.home.mkdir(parents=True, exist_ok=True)
             if self.needed():
-                with only_one(settings, lambda: self._show(JobState("waiting"))):
+                with exclusive(settings, lambda: self._show(JobState("waiting"))):
                     if self.needed():
                         self._set_up()
             self._show(JobState("done"))
@@ -73,11 +73,11 @@ class Setup:
             self._fail(UserError("unexpected", detail=type(error).__name__))
 
     def _set_up(self) -> None:
-        recipe = of_preset(self._settings.preset, self._settings.device, self._missing())
+        recipe = recipe_from_preset(self._settings.preset, self._settings.device, self._missing())
         self._unfinished.touch()
         Job(self._settings, recipe, self._show).make()
         # A model whose logging was killed at its last step is whole, but not registered.
-        with answering(self._settings.tracking_uri):
+        with translate_store_errors(self._settings.tracking_uri):
             register_missing(Store(self._settings.tracking_uri), self._settings.preset)
         self._unfinished.unlink()
 

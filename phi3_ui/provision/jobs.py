@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from phi3_ui.host import child_process
 from phi3_ui.errors import UserError
+from phi3_ui.host import child_process
 from phi3_ui.provision.recipes import BYTES, STAGES, Recipe, StageName, Step, plan
 from phi3_ui.settings import Settings
 
@@ -78,7 +78,7 @@ class Job:
     def run(self) -> list[str]:
         """Wait until no other job runs, then make and log the models; their ids. UserError: the state has it too."""
         try:
-            with only_one(self._settings, lambda: self._show(JobState("waiting")), self._cancelled.is_set):
+            with exclusive(self._settings, lambda: self._show(JobState("waiting")), self._cancelled.is_set):
                 made = self.make()
         except UserError as error:
             self._show(replace(self.state, phase="cancelled" if error.code == "cancelled" else "failed", error=error))
@@ -174,7 +174,7 @@ class Job:
 
 
 @contextmanager
-def only_one(
+def exclusive(
     settings: Settings, on_wait: Callable[[], None], give_up: Callable[[], bool] | None = None
 ) -> Iterator[None]:
     """Holds off other jobs in the same home, and waits for one that runs. UserError("cancelled") if told to give up."""

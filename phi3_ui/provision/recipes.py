@@ -64,7 +64,9 @@ def find_preset(key: str) -> Preset:
         raise UserError("unknown_preset", preset=key, known=", ".join(preset_keys())) from None
 
 
-def of_preset(key: str, device: str = "cpu", contracts: Iterable[str] = CONTRACTS, revision: str = "") -> Recipe:
+def recipe_from_preset(
+    key: str, device: str = "cpu", contracts: Iterable[str] = CONTRACTS, revision: str = ""
+) -> Recipe:
     """The models of a preset, or those of them with these contracts. UserError: unknown_preset, no_such_device."""
     preset, wanted = find_preset(key), set(contracts)
     recipe = Recipe(preset.origin.name, key, precision=preset.onnx_precision, device=device)
@@ -81,7 +83,7 @@ def of_preset(key: str, device: str = "cpu", contracts: Iterable[str] = CONTRACT
     return recipe
 
 
-def of_arguments(
+def recipe_from_arguments(
     *,
     pipeline: str = "",
     onnx: str = "",

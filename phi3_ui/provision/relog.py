@@ -18,9 +18,9 @@ from models.presets import preset_keys
 from phi3_ui.errors import UserError
 from phi3_ui.provision.recipes import Recipe
 from phi3_ui.settings import Settings
-from phi3_ui.store.errors import answering, is_missing
+from phi3_ui.store.errors import is_missing, translate_store_errors
 from phi3_ui.store.registry.catalogue import ONNX_ARTIFACT
-from phi3_ui.store.registry.doctor import StoredFiles, kind_of
+from phi3_ui.store.registry.doctor import StoredFiles, classify_model
 
 
 def relog(settings: Settings, model_id: str) -> Recipe:
@@ -29,10 +29,10 @@ def relog(settings: Settings, model_id: str) -> Recipe:
     Whoever runs it calls `clear` after that. UserError: model_gone, cannot_relog, store_unreachable.
     """
     settings.home.mkdir(parents=True, exist_ok=True)
-    with answering(settings.tracking_uri), tempfile.TemporaryDirectory(dir=settings.home) as scratch:
+    with translate_store_errors(settings.tracking_uri), tempfile.TemporaryDirectory(dir=settings.home) as scratch:
         files = StoredFiles(settings.tracking_uri, model_id, Path(scratch))
         info = files.info()
-        kind = kind_of(info) if info else None
+        kind = classify_model(info) if info else None
         if info is None or kind is None:
             raise UserError("cannot_relog", model=files.name)
         # Models of earlier versions of the app have it in their run alone.

@@ -3,7 +3,7 @@
 from typing import Any
 
 
-class TextStream:
+class Detokenizer:
     """Text as soon as it is whole; a character's lone bytes come as U+FFFD.
 
     All pieces together are what decoding all ids at once gives, but where a lone byte follows a character that was

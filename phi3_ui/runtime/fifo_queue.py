@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from phi3_ui.chat.types import Cancel
 
 
-class Line:
+class FifoQueue:
     """Any thread may stand in it."""
 
     def __init__(self) -> None:

@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
+from phi3_ui.chat.types import CacheUse, Cancel, GenerationParams
+from phi3_ui.runtime.detokenizer import Detokenizer
 from phi3_ui.runtime.memory import memory_budget
 from phi3_ui.runtime.pipeline_kv_cache import Slots
 from phi3_ui.runtime.sampling import check, generate_arguments
 from phi3_ui.runtime.stop_strings import StopStrings
-from phi3_ui.runtime.detokenizer import TextStream
 from phi3_ui.runtime.torch_threads import thread_counts, threads
-from phi3_ui.chat.types import CacheUse, Cancel, GenerationParams
 
 
-class Tap:
+class GenerationHook:
     """One answer's tokens: `on_text` is called with each piece of text up to a stop string, `on_token` at each token.
 
     While the prompt is read, `on_read` is called with how many of its tokens are, and of how many; first with those that
@@ -42,7 +42,7 @@ class Tap:
         # A stop string that is a control token comes as a token, and never as text.
         special = {token.content: id_ for id_, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._stop_tokens = {special[stop] for stop in stops if stop in special}
-        self._stream = TextStream(tokenizer.backend_tokenizer)
+        self._stream = Detokenizer(tokenizer.backend_tokenizer)
         self._on_text, self._on_token, self.on_read = on_text, on_token, on_read
         self.started = False  # the prompt is read, and there is a token
         self.cancel = cancel
@@ -94,7 +94,7 @@ _PLAIN = {
 }
 
 
-class TappedPipeline:
+class HookedPipeline:
     """Makes one pipeline tappable, once, for its whole life. One request at a time.
 
     `budget` is how many bytes it may keep of what it has read; None: as memory_budget says.
@@ -105,15 +105,15 @@ class TappedPipeline:
         self._model = pipeline.model
         self._prompt_threads, self._decode_threads = thread_counts(pipeline.model)
         self._slots = Slots(pipeline.model, memory_budget(pipeline.model.device) if budget is None else budget)
-        self._current: ContextVar[Tap | None] = ContextVar("tap", default=None)
+        self._current: ContextVar[GenerationHook | None] = ContextVar("tap", default=None)
         self._generate = pipeline.model.generate
-        pipeline.model.generate = self._tapped_generate
+        pipeline.model.generate = self._hooked_generate
 
     def cache_use(self) -> CacheUse:
         return self._slots.use()
 
     @contextlib.contextmanager
-    def request(self, tap: Tap) -> Iterator[None]:
+    def request(self, tap: GenerationHook) -> Iterator[None]:
         """Within the block, what this thread generates goes through `tap`."""
         token = self._current.set(tap)
         try:
@@ -121,7 +121,7 @@ class TappedPipeline:
         finally:
             self._current.reset(token)
 
-    def _tapped_generate(self, **arguments: Any) -> Any:
+    def _hooked_generate(self, **arguments: Any) -> Any:
         tap = self._current.get()
         if tap is None:
             return self._generate(**arguments)
@@ -134,7 +134,7 @@ class TappedPipeline:
         tap.end()
         return generated
 
-    def _in_slot(self, tap: Tap, arguments: dict[str, Any]) -> Any:
+    def _in_slot(self, tap: GenerationHook, arguments: dict[str, Any]) -> Any:
         """What `generate` returns, (1, tokens of prompt and answer): the prompt alone if it was cancelled before its end."""
         ids, mask = arguments.get("input_ids"), arguments.get("attention_mask")
         prompt: list[int] = [] if ids is None or len(ids) > 1 else ids[0].tolist()

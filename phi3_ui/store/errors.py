@@ -13,7 +13,7 @@ _READ_ONLY = ("readonly database", "read-only", "permission denied")
 
 
 @contextmanager
-def answering(uri: str) -> Iterator[None]:
+def translate_store_errors(uri: str) -> Iterator[None]:
     """Turns what the client of the store `uri` raises in the block into UserError: store_read_only, store_unreachable."""
     try:
         yield

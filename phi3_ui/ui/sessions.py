@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from phi3_ui.chat.conversation import Answer, Conversation, new_id
 from phi3_ui.chat.running_turn import RunningTurn, TurnState
+from phi3_ui.store.conversations.turn_writer import TurnWriter
 from phi3_ui.store.registry.cards import ModelEntry
-from phi3_ui.store.conversations.turn_writer import KeptTurn
 
 _TOKEN = re.compile(r"[\w-]{22,128}", re.ASCII)
 _HELD = 20  # chats of one page; the others are opened again from the store
@@ -41,7 +41,7 @@ class Chat:
         draft, self.editing, self.draft = self.draft, None, ""
         return draft
 
-    def keep(self, turn_id: str, kept: KeptTurn, answer: Answer) -> None:
+    def keep(self, turn_id: str, kept: TurnWriter, answer: Answer) -> None:
         """Take a turn's answer, however it ended and whoever still looks."""
         try:
             kept.end(answer)

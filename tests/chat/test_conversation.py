@@ -150,7 +150,7 @@ def _questions(conversation: Conversation) -> list[str]:
 def _branched() -> tuple[Conversation, Conversation]:
     """Three turns, and the same with the second asked otherwise."""
     talk = _asked(("one", "1"), ("two", "2"), ("three", "3"))
-    return talk, talk.instead(talk.turns[1].id, "zwei").answered(Answer("m", "II"))
+    return talk, talk.with_variant(talk.turns[1].id, "zwei").answered(Answer("m", "II"))
 
 
 def test_an_edited_question_starts_a_branch_and_keeps_the_other() -> None:
@@ -176,7 +176,7 @@ def test_another_version_is_shown_to_its_newest_end() -> None:
 def test_a_retried_turn_asks_the_same_once_more() -> None:
     talk = _asked(("one", "1"), ("two", "2"))
 
-    again = talk.instead(talk.turns[1].id)
+    again = talk.with_variant(talk.turns[1].id)
 
     assert _questions(again) == ["one", "two"]
     assert again.turns[1].answer is None
@@ -185,7 +185,7 @@ def test_a_retried_turn_asks_the_same_once_more() -> None:
 
 def test_the_first_question_has_versions_too_and_the_title_stays() -> None:
     talk = _asked(("one", "1"))
-    other = talk.instead(talk.turns[0].id, "uno")
+    other = talk.with_variant(talk.turns[0].id, "uno")
 
     assert _questions(other) == ["uno"]
     assert other.title == "one"
@@ -207,7 +207,7 @@ def test_undo_takes_turns_out_of_sight_one_by_one_and_loses_none() -> None:
 
 def test_an_answer_finds_its_turn_also_when_another_branch_is_shown() -> None:
     talk = _asked(("one", "1"))
-    asked = talk.instead(talk.turns[0].id)
+    asked = talk.with_variant(talk.turns[0].id)
 
     late = asked.showing(talk.turns[0].id).answered(Answer("m", "eins"), asked.leaf)
 
@@ -218,7 +218,7 @@ def test_an_answer_finds_its_turn_also_when_another_branch_is_shown() -> None:
 def test_a_turn_can_be_had_as_it_was_asked() -> None:
     talk, branched = _branched()
 
-    before = branched.until(talk.turns[1].id)
+    before = branched.truncated_at(talk.turns[1].id)
 
     assert [message.content for message in before.messages("s")] == ["s", "one", "1", "two"]
 
@@ -233,7 +233,7 @@ def test_feedback_is_set_changed_and_taken_back() -> None:
     assert rated.rated(turn, None) == talk
 
 
-@pytest.mark.parametrize("change", ["instead", "showing", "until", "versions"])
+@pytest.mark.parametrize("change", ["with_variant", "showing", "truncated_at", "versions"])
 def test_what_names_no_turn_is_an_error(change: str) -> None:
     with pytest.raises(KeyError):
         getattr(_asked(("one", "1")), change)("0" * 32)

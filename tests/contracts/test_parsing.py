@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from mlflow.types.llm import ChatChoiceDelta, ChatChunkChoice, ChatCompletionChunk
 
-from phi3_ui.contracts.parsing import NoTextError, Piece, finish_of, read, usage_of
 from phi3_ui.chat.types import Usage
+from phi3_ui.contracts.parsing import NoTextError, ParsedChunk, parse_finish_reason, parse_usage, read
 
 CHUNK = ChatCompletionChunk(choices=[ChatChunkChoice(delta=ChatChoiceDelta(role="assistant", content="text"))])
 
@@ -81,17 +81,17 @@ def test_what_holds_no_text_is_an_error(value: Any) -> None:
     ids=repr,
 )
 def test_no_words_are_an_empty_piece(value: Any) -> None:
-    assert read(value) == Piece()
+    assert read(value) == ParsedChunk()
 
 
 def test_usage_and_the_reason_come_along() -> None:
     usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
 
-    assert read({"choices": [{"text": "a", "finish_reason": "length"}], "usage": usage}) == Piece(
+    assert read({"choices": [{"text": "a", "finish_reason": "length"}], "usage": usage}) == ParsedChunk(
         "a", Usage(3, 4), "length"
     )
-    assert read({"choices": [], "usage": usage}) == Piece(usage=Usage(3, 4))
-    assert read({"text": "a", "finish_reason": "stop", "usage": usage}) == Piece("a", Usage(3, 4), "stop")
+    assert read({"choices": [], "usage": usage}) == ParsedChunk(usage=Usage(3, 4))
+    assert read({"text": "a", "finish_reason": "stop", "usage": usage}) == ParsedChunk("a", Usage(3, 4), "stop")
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_usage_and_the_reason_come_along() -> None:
     ids=repr,
 )
 def test_usage_is_what_is_said_and_never_made_up(value: Any, usage: Usage | None) -> None:
-    assert usage_of(value) == usage
+    assert parse_usage(value) == usage
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_usage_is_what_is_said_and_never_made_up(value: Any, usage: Usage | None
     ],
 )
 def test_reasons_have_one_name_each(reason: str | None, ours: str | None) -> None:
-    assert finish_of(reason) == ours
+    assert parse_finish_reason(reason) == ours
 
 
 @pytest.mark.parametrize("counts", [(-4, 3), (True, 3), ("4", 3), (4, None)], ids=repr)

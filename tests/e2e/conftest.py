@@ -17,8 +17,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from phi3_ui.settings import ROOT
-from tests.support import browser as chromium
 from tests.conftest import Demo
+from tests.support import browser as chromium
 from tests.support.chat_page import ChatPage
 from tests.support.env import environment
 

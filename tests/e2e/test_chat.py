@@ -7,8 +7,8 @@ import psutil
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.chat_page import ChatPage
 from tests.e2e.conftest import Server
+from tests.support.chat_page import ChatPage
 from tests.support.idle import wait_until_idle
 
 Open = Callable[..., ChatPage]

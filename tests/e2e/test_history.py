@@ -13,8 +13,8 @@ from mlflow.entities import Trace
 from playwright.sync_api import Browser, BrowserContext, expect
 
 from tests.conftest import Demo
-from tests.support.chat_page import ChatPage
 from tests.e2e.conftest import Server, free_port, serve
+from tests.support.chat_page import ChatPage
 
 FRANCE, SPAIN = "What is the capital of France?", "And what is the capital of Spain?"
 

@@ -13,8 +13,8 @@ from mlflow import MlflowClient
 from playwright.sync_api import Browser, expect
 
 from phi3_ui.settings import ROOT
-from tests.support.chat_page import LOAD, ChatPage
 from tests.e2e.conftest import serve
+from tests.support.chat_page import LOAD, ChatPage
 from tests.support.env import environment
 from tests.support.hub import Hub, hub
 from tests.support.tiny_phi3 import WORDS
@@ -33,18 +33,28 @@ class Place:
 
     @property
     def client(self) -> MlflowClient:
-        return MlflowClient(store_of(self.home))
+        return MlflowClient(store_from_arguments(self.home))
 
 
-def store_of(home: Path) -> str:
+def store_from_arguments(home: Path) -> str:
     return f"sqlite:///{home / 'mlflow.db'}"
 
 
 @pytest.fixture(scope="module")
 def place(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     home, log = tmp_path_factory.mktemp("manage"), tmp_path_factory.mktemp("log") / "app.log"
-    MlflowClient(store_of(home)).create_experiment("theirs", artifact_location=(home / "artifacts").as_uri())
-    command = [sys.executable, "-W", "ignore", "-m", "tests.support.third_party_models", store_of(home), home]
+    MlflowClient(store_from_arguments(home)).create_experiment(
+        "theirs", artifact_location=(home / "artifacts").as_uri()
+    )
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "tests.support.third_party_models",
+        store_from_arguments(home),
+        home,
+    ]
     subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     onnx = tmp_path_factory.mktemp("onnx-repo")
     shutil.copytree(tiny_onnx, onnx / "cpu")

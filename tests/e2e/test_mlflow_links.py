@@ -13,13 +13,13 @@ import pytest
 from mlflow import MlflowClient
 from playwright.sync_api import Browser, Page, expect
 
-from phi3_ui.chat.conversation import Answer, Asked, Turn
+from phi3_ui.chat.conversation import Answer, Turn, TurnRequest
 from phi3_ui.chat.types import Message, Timings, Usage
 from phi3_ui.settings import ROOT, Settings
 from phi3_ui.store import links
 from phi3_ui.store.conversations import traces
-from phi3_ui.store.conversations.records import Record
 from phi3_ui.store.conversations.recorder import Recorder
+from phi3_ui.store.conversations.records import Record
 from tests.support.env import environment
 
 _LONG_AGO = time.time() - 40 * 86_400  # not among the traces that MLflow's list shows by itself
@@ -48,7 +48,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     client.create_registered_model("my joker")
     client.create_model_version("my joker", logged.artifact_location, run, model_id=model)
     answer = Answer("tiny-phi", "They make up everything.", Usage(10, 5), Timings(0.1, 0.5, 10.0), "stop")
-    turn = Turn("Why trust no atom?", answer, asked=Asked(_LONG_AGO, model))
+    turn = Turn("Why trust no atom?", answer, asked=TurnRequest(_LONG_AGO, model))
     recorder = Recorder(settings.tracking_uri, lambda: experiment, home / "journal")
     recorder.put(_record(turn))
     assert recorder.flush(60)
@@ -102,7 +102,7 @@ def _expect(page: Page, url: str, *texts: str) -> None:
 
 
 def test_a_trace_that_is_long_past(open_link: Page, shown: Shown) -> None:
-    url = links.trace(shown.base, shown.experiment, traces.trace_id_of(shown.turn))
+    url = links.trace(shown.base, shown.experiment, traces.trace_id_for(shown.turn))
 
     _expect(open_link, url, "Inputs / Outputs", "Why trust no atom?", "They make up everything.")
 

@@ -6,8 +6,8 @@ from urllib.parse import urlparse
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.chat_page import ChatPage
 from tests.e2e.conftest import Server
+from tests.support.chat_page import ChatPage
 
 Open = Callable[..., ChatPage]
 PHONE = {"width": 390, "height": 844}

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.support.chat_page import ChatPage
 from tests.e2e.conftest import Server
 from tests.e2e.test_history import Place, person, place, visit  # noqa: F401  (fixtures)
+from tests.support.chat_page import ChatPage
 
 SECRET = "My secret word is xylophone."
 

@@ -14,8 +14,8 @@ from playwright.sync_api import Browser, expect
 
 from phi3_ui.settings import ROOT
 from tests.conftest import WHEEL, Demo, Weights, run_program
-from tests.support.chat_page import LOAD, ChatPage
 from tests.e2e.conftest import serve
+from tests.support.chat_page import LOAD, ChatPage
 
 SETUP = "#phi3-setup-view"
 

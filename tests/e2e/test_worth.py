@@ -13,9 +13,9 @@ import psutil
 from playwright.sync_api import BrowserContext, expect
 
 from phi3_ui.settings import ROOT
-from tests.support.chat_page import LOAD, ChatPage
 from tests.e2e.conftest import free_port, reachable
 from tests.e2e.test_history import FRANCE, SPAIN, Place, person, place, visit  # noqa: F401  (fixtures)
+from tests.support.chat_page import LOAD, ChatPage
 from tests.support.env import environment
 
 Come = Callable[[], BrowserContext]

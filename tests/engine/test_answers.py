@@ -5,9 +5,9 @@ import re
 import pytest
 from tokenizers import Tokenizer
 
-from phi3_ui.prompts.tokenization import PromptFormat
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message, TextDelta
 from phi3_ui.host.hosted_model import HostedModel
+from phi3_ui.prompts.tokenization import PromptFormat
 from tests.conftest import Demo, Weights
 
 QUESTIONS = [

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from phi3_ui.runtime.generation_hook import Tap
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message, TextDelta
 from phi3_ui.errors import UserError
 from phi3_ui.host.hosted_model import HostedModel
+from phi3_ui.runtime.generation_hook import GenerationHook
 from tests.conftest import Weights
 
 GERMANY = "What is the capital of Germany?"  # both models: The capital of Germany is Berlin.
@@ -148,10 +148,10 @@ def test_all_fields_at_once(hosted: HostedModel) -> None:
         GenerationParams(stop=("",)),
         GenerationParams(seed=2**31),
     ],
-    ids=lambda params: str(params.given()),
+    ids=lambda params: str(params.as_dict()),
 )
 def test_a_value_out_of_range_is_refused_by_name(hosted: HostedModel, params: GenerationParams) -> None:
-    (name,) = params.given()
+    (name,) = params.as_dict()
     with pytest.raises(UserError, match=f"{name} cannot be .*; it must be ") as refused:
         ask(hosted, params)
     assert refused.value.code == "refused"
@@ -164,7 +164,9 @@ def test_a_control_token_may_be_a_stop_string_for_the_pipeline(weights: Weights)
 
     tokenizer = AutoTokenizer.from_pretrained(weights.checkpoint)
     texts: list[str] = []
-    tap = Tap(tokenizer, texts.append, lambda: None, Cancel(), GenerationParams(stop=("<|im_start|>", "nothing")))
+    tap = GenerationHook(
+        tokenizer, texts.append, lambda: None, Cancel(), GenerationParams(stop=("<|im_start|>", "nothing"))
+    )
     for token in tokenizer.encode("It is no", add_special_tokens=False):
         assert not tap.stop(torch.tensor([[1, 2, token]]), None)
     assert tap.stop(torch.tensor([[1, 2, tokenizer.convert_tokens_to_ids("<|im_start|>")]]), None)

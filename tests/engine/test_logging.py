@@ -16,7 +16,7 @@ from mlflow.entities import LoggedModelStatus
 
 from models import log_onnx, log_pipeline
 from models.checkpoint_facts import token_ids
-from models.log_pipeline import weightless
+from models.log_pipeline import pipeline_without_weights
 from models.presets import Origin
 from models.stage import StageError
 from models.tracking import Logged, Store
@@ -284,7 +284,7 @@ def test_an_experiment_may_be_named(checkpoint: Path, store: Store) -> None:
 
 
 def test_what_is_logged_holds_no_weights_in_memory(weights: Weights) -> None:
-    generator = weightless(weights.checkpoint, ["<|im_end|>"])
+    generator = pipeline_without_weights(weights.checkpoint, ["<|im_end|>"])
 
     assert {parameter.device.type for parameter in generator.model.parameters()} == {"meta"}
 

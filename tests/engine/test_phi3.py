@@ -15,11 +15,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models import phi3_onnx
 from models.checkpoint_facts import client_facts
-from phi3_ui.runtime.detokenizer import TextStream
-from phi3_ui.prompts.tokenization import PromptFormat, neutralise
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message, TextDelta
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.pool import Pool
+from phi3_ui.prompts.tokenization import PromptFormat, neutralise
+from phi3_ui.runtime.detokenizer import Detokenizer
 from tests.support.tiny_phi3 import CONTEXT_LENGTH, END_TOKENS, SPECIAL, WORDS, Tiny, make_checkpoint, make_onnx
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -174,7 +174,7 @@ def test_a_prompt_beyond_the_short_context_of_a_long_one_is_read_as_transformers
         ids = torch.tensor([wrapper.encode(prompt)])
         assert (ids.shape[1] > CONTEXT_LENGTH + 100) == (numbers == 1400)
         answer = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=60, do_sample=False)[0]
-        stream = TextStream(tokenizer.backend_tokenizer)
+        stream = Detokenizer(tokenizer.backend_tokenizer)
         said = "".join([*map(stream.push, answer[ids.shape[1] :].tolist()), stream.flush()])
         assert wrapper.predict(None, {"prompt": prompt}, {"max_tokens": 60, "temperature": 0.0}) == [said]
 
@@ -186,7 +186,7 @@ def test_both_wrappers_say_those_tokens(
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
     hosted = processes.model(tiny.spec(contract))
     for question, (prompt, answer) in zip(QUESTIONS, answers, strict=True):
-        stream = TextStream(tokenizer.backend_tokenizer)
+        stream = Detokenizer(tokenizer.backend_tokenizer)
         said = "".join([*map(stream.push, answer), stream.flush()])
         streamed, completed = ask(hosted, question, 200)
         whole = tokenizer.decode(answer)

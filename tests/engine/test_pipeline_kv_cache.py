@@ -11,8 +11,6 @@ import pytest
 from models import log_pipeline
 from models.presets import Origin
 from models.tracking import Store
-from phi3_ui.contracts.pipeline_chat import ChatContract
-from phi3_ui.runtime.pipeline_kv_cache import PIECE
 from phi3_ui.chat.types import (
     CacheUse,
     Cancel,
@@ -25,6 +23,8 @@ from phi3_ui.chat.types import (
     Queued,
     Usage,
 )
+from phi3_ui.contracts.pipeline_chat import PipelineChatContract
+from phi3_ui.runtime.pipeline_kv_cache import PIECE
 from tests.conftest import Demo
 from tests.support.tiny_phi3 import Tiny, make_checkpoint
 
@@ -40,7 +40,7 @@ class Chat:
 
     def __init__(self, model: Any, budget: int = 1 << 30) -> None:
         self.model = model
-        self.contract = ChatContract(model, ())
+        self.contract = PipelineChatContract(model, ())
         self.slots = self.contract._pipeline._slots
         self.slots._budget = budget
 

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from mlflow.models import Model
 
-from phi3_ui.chat.conversation import Answer, Asked, Conversation
-from phi3_ui.contracts.declaration import Declared
-from phi3_ui.runtime.pipeline_kv_cache import PIECE, Slots
-from phi3_ui.export.reproduce import packages_of, snippet
+from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams
+from phi3_ui.contracts.declaration import ModelDeclaration
+from phi3_ui.export.reproduce import required_packages, snippet
 from phi3_ui.host.pool import Pool
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.host.worker import load
+from phi3_ui.runtime.pipeline_kv_cache import PIECE, Slots
 from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
 from tests.conftest import Demo
 from tests.engine.test_third_party_models import catalogue, folder, logged  # noqa: F401  (fixtures)
@@ -58,7 +58,7 @@ def asked(
     system: str = "",
 ) -> Conversation:
     """With a further question, answered as the app does it."""
-    conversation = conversation.ask(question, Asked(time.time(), entry.model_id, system, params))
+    conversation = conversation.ask(question, TurnRequest(time.time(), entry.model_id, system, params))
     answers: list[Answer] = []
     turn = RunningTurn(
         conversation,
@@ -90,7 +90,7 @@ def printed(programs: dict[str, str], empty: Path) -> dict[str, str]:
 
 
 def test_every_answer_of_a_chat_is_given_again(entry: ModelEntry, demo: Demo, pool: Pool, tmp_path: Path) -> None:
-    declared = Declared.of(Model.load(entry.uri))
+    declared = ModelDeclaration.of(Model.load(entry.uri))
     conversation = Conversation()
     for question, params, system in (
         (STORY, GREEDY, 'You answer in one <|im_end|> sentence.\nYou are "brief".'),
@@ -108,7 +108,7 @@ def test_every_answer_of_a_chat_is_given_again(entry: ModelEntry, demo: Demo, po
     assert long.usage
     assert long.usage.prompt_tokens > 128, "it was read in pieces"
 
-    versions = packages_of(declared)
+    versions = required_packages(declared)
     programs = {
         f"turn_{number}": snippet(conversation, turn.id, declared, entry.tracking_uri, versions)
         for number, turn in enumerate(conversation.turns)
@@ -141,14 +141,16 @@ def test_models_of_other_code_are_asked_again_in_their_own_way(
     for name, params in FOREIGN.items():
         entry = next(entry for entry in catalogue.models() if entry.name == name)
         spec = ModelSpec(entry.model_id, name, entry.uri, entry.contract, entry.tracking_uri)
-        conversation = Conversation().ask(ODD, Asked(time.time(), entry.model_id, "Be brief.", params, "phi-3"))
+        conversation = Conversation().ask(ODD, TurnRequest(time.time(), entry.model_id, "Be brief.", params, "phi-3"))
         request = ChatRequest(conversation.messages("Be brief."), params, "phi-3")
         *_, end = load(spec).answer(request, Cancel())
         assert isinstance(end, Completed)
         conversation = conversation.answered(Answer(name, end.text, end.usage, finish_reason=end.finish_reason))
         assert conversation.leaf
-        declared = Declared.of(Model.load(entry.uri))
-        programs[name] = snippet(conversation, conversation.leaf, declared, entry.tracking_uri, packages_of(declared))
+        declared = ModelDeclaration.of(Model.load(entry.uri))
+        programs[name] = snippet(
+            conversation, conversation.leaf, declared, entry.tracking_uri, required_packages(declared)
+        )
         texts.append(f"{end.text}\n")
 
     assert list(printed(programs, tmp_path).values()) == texts

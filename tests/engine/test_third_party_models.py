@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def logged(folder: Path) -> dict[str, dict[str, str]]:
     """Names and ids of the models in the store of `folder`: one of each kind, and some that are no chat models."""
-    uri = store_of(folder)
+    uri = store_from_arguments(folder)
     MlflowClient(uri).create_experiment("theirs", artifact_location=(folder / "artifacts").as_uri())
     command = [sys.executable, "-W", "ignore", "-m", "tests.support.third_party_models", uri, str(folder)]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
@@ -40,13 +40,13 @@ def logged(folder: Path) -> dict[str, dict[str, str]]:
     return logged
 
 
-def store_of(folder: Path) -> str:
+def store_from_arguments(folder: Path) -> str:
     return f"sqlite:///{folder / 'mlflow.db'}"
 
 
 @pytest.fixture(scope="module")
 def catalogue(folder: Path, logged: dict[str, dict[str, str]]) -> Catalogue:
-    return Catalogue(store_of(folder))
+    return Catalogue(store_from_arguments(folder))
 
 
 @pytest.fixture(scope="module")
@@ -102,16 +102,16 @@ def test_every_chat_model_is_listed_with_its_contract_and_no_other(
 
 
 def test_the_list_says_which_settings_have_an_effect(catalogue: Catalogue) -> None:
-    honours = {entry.name: set(entry.honours) for entry in catalogue.models()}
+    supported_params = {entry.name: set(entry.supported_params) for entry in catalogue.models()}
 
-    assert honours["tutorial"] == {"stop"}
-    assert honours["strings"] == {"stop", "temperature", "max_tokens"}
-    assert honours["chat-agent"] == {"stop"}
-    assert honours["responses"] == {"stop", "temperature", "max_tokens", "top_p"}
-    assert honours["chat-model"] == {
+    assert supported_params["tutorial"] == {"stop"}
+    assert supported_params["strings"] == {"stop", "temperature", "max_tokens"}
+    assert supported_params["chat-agent"] == {"stop"}
+    assert supported_params["responses"] == {"stop", "temperature", "max_tokens", "top_p"}
+    assert supported_params["chat-model"] == {
         *("stop", "temperature", "max_tokens", "top_p", "top_k", "presence_penalty", "frequency_penalty")
     }
-    assert honours["completions"] == set(vars(GenerationParams()))
+    assert supported_params["completions"] == set(vars(GenerationParams()))
 
 
 def test_a_tutorials_model_is_asked_with_the_picked_template_and_cut_at_its_end_of_turn(
@@ -267,7 +267,7 @@ def test_completions_are_tapped_and_end_with_the_templates_turn(model: Callable[
     completions = model("completions")
     end = completed(ask(completions, temperature=0.0, max_tokens=40))
 
-    assert completions.ready.result() == "tapped"
+    assert completions.ready.result() == "hooked"
     assert (end.text, end.finish_reason) == (SENTENCE, "stop")
     assert end.usage is not None
     assert end.usage.completion_tokens == len(WORDS) + 1, "the end of turn was computed too"

@@ -21,7 +21,7 @@ from phi3_ui.chat.types import (
     Usage,
 )
 from phi3_ui.errors import UserError
-from phi3_ui.evaluation.evaluate import Evaluation, metrics_of, read_questions, row_of
+from phi3_ui.evaluation.evaluate import Evaluation, build_row, read_questions, summarize_metrics
 from phi3_ui.store.registry.catalogue import Catalogue
 from tests.support.tiny_phi3 import Tiny
 
@@ -91,10 +91,10 @@ def test_a_file_that_is_not_there_or_no_text_is_one_sentence(tmp_path: Path) -> 
 
 def test_metrics_leave_out_what_is_unknown() -> None:
     known = Answer("m", "a", Usage(10, 4), Timings(0.5, 1.5, 3.0), "stop")
-    rows = [row_of(known), row_of(Answer("m", "b", None, Timings(None, 1.0, None), "stop"))]
-    rows.append(row_of(Answer("m", "", error=("refused", {"model": "m", "detail": "no"}))))
+    rows = [build_row(known), build_row(Answer("m", "b", None, Timings(None, 1.0, None), "stop"))]
+    rows.append(build_row(Answer("m", "", error=("refused", {"model": "m", "detail": "no"}))))
 
-    metrics = metrics_of(rows)
+    metrics = summarize_metrics(rows)
 
     assert metrics == {
         "answers": 2,
@@ -110,7 +110,7 @@ def test_metrics_leave_out_what_is_unknown() -> None:
         "mean_seconds": 1.25,
     }
     assert rows[2]["error"] == "m refused the question: no"
-    assert metrics_of([]) == {"answers": 0, "failures": 0}
+    assert summarize_metrics([]) == {"answers": 0, "failures": 0}
 
 
 class _Moody:

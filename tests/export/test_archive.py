@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from phi3_ui.export import archive
-from phi3_ui.chat.conversation import Answer, Asked, Conversation, Feedback, Turn
-from phi3_ui.export.archive import archive, read_chats, to_json, to_markdown
+from phi3_ui.chat.conversation import Answer, Conversation, Feedback, Turn, TurnRequest
 from phi3_ui.chat.types import ContextUse, GenerationParams, Timings, Usage
 from phi3_ui.errors import SENTENCES, UserError
+from phi3_ui.export import archive as archive_module
+from phi3_ui.export.archive import archive, read_chats, to_json, to_markdown
 
 _counts = st.integers(0, 2**53)
 _floats = st.floats(allow_nan=False, allow_infinity=False)
@@ -60,7 +60,7 @@ _answers = st.builds(
     context=st.none() | st.builds(ContextUse, _counts, _counts, st.just(0), st.none() | _counts),
     load_seconds=st.none() | _floats,
 )
-_asked = st.builds(Asked, st.floats(0, 4e9), _texts, _texts, _params, st.none() | _texts)
+_asked = st.builds(TurnRequest, st.floats(0, 4e9), _texts, _texts, _params, st.none() | _texts)
 
 
 @st.composite
@@ -83,9 +83,9 @@ def _without_ids(conversation: Conversation) -> Conversation:
 
 def _talk() -> Conversation:
     """Two questions, the first of them asked twice."""
-    asked = Asked(1e9, "m-1", "Be brief.", GenerationParams(temperature=0))
+    asked = TurnRequest(1e9, "m-1", "Be brief.", GenerationParams(temperature=0))
     first = Conversation().ask("one", asked).answered(Answer("phi", "1", Usage(37, 5, 12), Timings(0.1, 1, 98.12)))
-    talk = first.instead(first.turns[0].id, "uno", asked).answered(
+    talk = first.with_variant(first.turns[0].id, "uno", asked).answered(
         Answer("phi", "I", Usage(37, 5, 12), Timings(0.1, 1, 98.12), "length")
     )
     return talk.rated(talk.leaf or "", Feedback(False, "too\nshort")).ask("two", asked)
@@ -350,9 +350,9 @@ def test_zip_bombs_and_locked_zips_are_refused(monkeypatch: pytest.MonkeyPatch) 
     assert "encrypted" in _refused(bytes(locked))
     assert "another way" in _refused(_zip({"a.json": chat}, zipfile.ZIP_LZMA))
     assert "a.json is too large" in _refused(_zip({"a.json": b" " * 20_000_001}))
-    monkeypatch.setattr(exchange, "_ALL_BYTES", 2 * len(chat) + 500)
+    monkeypatch.setattr(archive_module, "_ALL_BYTES", 2 * len(chat) + 500)
     assert "c.json is too large" in _refused(_zip({"a.json": chat, "b.json": chat, "c.json": chat}))
-    monkeypatch.setattr(exchange, "_CHATS", 1)
+    monkeypatch.setattr(archive_module, "_CHATS", 1)
     assert "more than 1 chats" in _refused(_zip({"a.json": chat, "b.json": chat}))
     assert "too large" in _refused(_zip({str(number): b"" for number in range(5)}))
 

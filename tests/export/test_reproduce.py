@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi3_ui.chat.conversation import Answer, Asked, Conversation
-from phi3_ui.contracts.declaration import Declared, Field
-from phi3_ui.export.reproduce import packages_of, snippet
-from phi3_ui.prompts.tokenization import PromptFormat, neutralise
+from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
 from phi3_ui.chat.types import ContextUse, FinishReason, GenerationParams, Message, Usage
+from phi3_ui.contracts.declaration import Field, ModelDeclaration
+from phi3_ui.export.reproduce import required_packages, snippet
+from phi3_ui.prompts.tokenization import PromptFormat, neutralise
 from tests.prompts.test_tokenization import PHI3, SPECIAL
 
 GREEDY = GenerationParams(max_tokens=9, temperature=0.0)
@@ -28,9 +28,9 @@ def declared(
     streamable: bool = True,
     inputs: tuple[Field, ...] = STRING,
     **metadata: object,
-) -> Declared:
+) -> ModelDeclaration:
     loader = "mlflow.transformers" if flavor == "transformers" else "mlflow.pyfunc.model"
-    return Declared(frozenset({flavor}), loader, task, inputs, STRING, params, streamable, metadata)
+    return ModelDeclaration(frozenset({flavor}), loader, task, inputs, STRING, params, streamable, metadata)
 
 
 OURS = declared(contract="prompt", chat_template=PHI3, special_tokens=SPECIAL, params=PARAMS)
@@ -61,12 +61,12 @@ def talk(
     """A chat of these questions and answers, all asked alike; the facts of the answer are the last one's."""
     conversation = Conversation()
     for question, text in turns:
-        conversation = conversation.ask(question, Asked(at, "m-1", system, params, "chatml"))
+        conversation = conversation.ask(question, TurnRequest(at, "m-1", system, params, "chatml"))
         conversation = conversation.answered(Answer(name, text, usage, None, reason, context=context))
     return conversation
 
 
-def program(conversation: Conversation, model: Declared = OURS, uri: str = "sqlite:///some/mlflow.db") -> str:
+def program(conversation: Conversation, model: ModelDeclaration = OURS, uri: str = "sqlite:///some/mlflow.db") -> str:
     assert conversation.leaf
     return snippet(conversation, conversation.leaf, model, uri, {"Python": "3.11.9", "mlflow": "3.17.2"})
 
@@ -216,7 +216,7 @@ def test_a_password_is_not_handed_on(uri: str) -> None:
 
 
 def test_what_was_not_answered_cannot_be_asked_again() -> None:
-    conversation = Conversation().ask("q", Asked(0.0, "m-1"))
+    conversation = Conversation().ask("q", TurnRequest(0.0, "m-1"))
     with pytest.raises(ValueError, match="no answer"):
         program(conversation)
     with pytest.raises(ValueError, match="no answer"):
@@ -226,9 +226,9 @@ def test_what_was_not_answered_cannot_be_asked_again() -> None:
 
 
 def test_the_packages_are_those_that_answer() -> None:
-    assert list(packages_of(OURS)) == ["Python", "mlflow", "onnxruntime-genai", "tokenizers", "numpy"]
-    assert list(packages_of(CHAT)) == ["Python", "mlflow", "transformers", "torch"]
-    assert list(packages_of(MODELS["responses"])) == ["Python", "mlflow"]
+    assert list(required_packages(OURS)) == ["Python", "mlflow", "onnxruntime-genai", "tokenizers", "numpy"]
+    assert list(required_packages(CHAT)) == ["Python", "mlflow", "transformers", "torch"]
+    assert list(required_packages(MODELS["responses"])) == ["Python", "mlflow"]
 
 
 def _said(source: str) -> str:

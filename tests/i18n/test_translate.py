@@ -8,9 +8,9 @@ import pytest
 
 from phi3_ui.chat.types import Delivery, FinishReason
 from phi3_ui.errors import SENTENCES, UserError
+from phi3_ui.i18n.translate import TEXTS, detect_language, tr, tr_error
 from phi3_ui.provision.recipes import STAGES
 from phi3_ui.settings import ROOT
-from phi3_ui.i18n.translate import TEXTS, language_of, tr, tr_error
 
 _LANGUAGES = ["en", "ro"]
 
@@ -109,4 +109,4 @@ def test_values_are_filled_in() -> None:
     ],
 )
 def test_a_browsers_first_choice_is_taken_if_it_is_spoken(accept: str | None, language: str) -> None:
-    assert language_of(accept) == language
+    assert detect_language(accept) == language

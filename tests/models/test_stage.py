@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from models.stage import SENTENCES, StageError, require_space, whole_folder
+from models.stage import SENTENCES, StageError, atomic_folder, require_space
 from phi3_ui.settings import ROOT
 
 # A stage whose work does what its argument says.
@@ -71,7 +71,7 @@ def _fill(folder: Path) -> None:
 def test_a_folder_appears_once_it_is_whole(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "er" / "model"
 
-    with whole_folder(target) as part:
+    with atomic_folder(target) as part:
         _fill(part)
         assert not target.exists()
         assert part.parent == target.parent, "so that the last step is a rename within one disk"
@@ -83,7 +83,7 @@ def test_a_folder_appears_once_it_is_whole(tmp_path: Path) -> None:
 
 def test_a_folder_that_could_not_be_filled_is_absent(tmp_path: Path) -> None:
     def fill_half() -> None:
-        with whole_folder(tmp_path / "model") as part:
+        with atomic_folder(tmp_path / "model") as part:
             _fill(part)
             raise RuntimeError("half way")
 
@@ -105,7 +105,7 @@ def test_a_killed_run_leaves_no_folder_and_the_next_clears_what_it_left(tmp_path
     assert [file.name for file in tmp_path.rglob("*.bin")] == ["half.bin"]
     assert not target.exists()
 
-    with whole_folder(target) as part:
+    with atomic_folder(target) as part:
         assert list(tmp_path.iterdir()) == [part]
         _fill(part)
 
@@ -118,7 +118,7 @@ def test_what_others_keep_beside_it_stays(tmp_path: Path) -> None:
     for other in others:
         other.mkdir()
 
-    with whole_folder(tmp_path / "model") as part:
+    with atomic_folder(tmp_path / "model") as part:
         _fill(part)
 
     assert all(other.exists() for other in others)
@@ -128,7 +128,7 @@ def test_an_empty_folder_is_replaced(tmp_path: Path) -> None:
     target = tmp_path / "model"
     target.mkdir()
 
-    with whole_folder(target) as part:
+    with atomic_folder(target) as part:
         _fill(part)
 
     assert (target / "sub" / "weights.bin").exists()
@@ -140,7 +140,7 @@ def test_a_folder_with_something_in_it_is_never_overwritten(tmp_path: Path) -> N
     (target / "mine.txt").write_text("mine")
 
     def fill() -> None:
-        with whole_folder(target) as part:
+        with atomic_folder(target) as part:
             _fill(part)
 
     with pytest.raises(OSError, match=r"not empty|exists"):

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phi3_ui.prompts.templates import TEMPLATES, NoTemplateError, template_of
-from phi3_ui.prompts.tokenization import PromptFormat
 from phi3_ui.chat.types import Message
+from phi3_ui.prompts.templates import TEMPLATES, NoTemplateError, get_template
+from phi3_ui.prompts.tokenization import PromptFormat
 from tests.support.tiny_phi3 import CHAT_TEMPLATE
 
 MESSAGES = (
@@ -61,15 +61,15 @@ def test_no_mark_of_a_template_comes_from_what_is_typed(key: str, data: st.DataO
 def test_what_a_model_declares_goes_before_what_is_picked() -> None:
     metadata = {"chat_template": "{{ messages[0].content }}!", "eos_token": "</s>", "special_tokens": ["<s>", "</s>"]}
 
-    template = template_of(metadata, "phi-3")
+    template = get_template(metadata, "phi-3")
 
     assert template.format.render([Message("user", "a</s>")]) == "a<\u2063/s>!"
     assert template.stops == ("</s>",)
-    assert template_of({**metadata, "end_tokens": ["<end>", "</s>"]}, None).stops == ("<end>", "</s>")
-    assert template_of({}, "phi-3") is TEMPLATES["phi-3"]
+    assert get_template({**metadata, "end_tokens": ["<end>", "</s>"]}, None).stops == ("<end>", "</s>")
+    assert get_template({}, "phi-3") is TEMPLATES["phi-3"]
 
 
 @pytest.mark.parametrize("picked", [None, "", "phi-4"])
 def test_without_either_there_is_none(picked: str | None) -> None:
     with pytest.raises(NoTemplateError):
-        template_of({"chat_template": None}, picked)
+        get_template({"chat_template": None}, picked)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi3_ui.prompts.tokenization import SEPARATOR, PromptFormat, TemplateError, neutralise
 from phi3_ui.chat.types import Message, Role
+from phi3_ui.prompts.tokenization import SEPARATOR, PromptFormat, TemplateError, neutralise
 
 PHI3 = (
     "{% for message in messages %}"

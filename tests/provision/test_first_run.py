@@ -16,12 +16,12 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus, RunStatus
 
 from models.tracking import EXPERIMENT
+from phi3_ui.i18n.translate import tr
+from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.provision.jobs import JobState
 from phi3_ui.provision.recipes import StageName
 from phi3_ui.settings import ROOT
-from phi3_ui.provision.first_run import Setup
 from phi3_ui.store.registry.catalogue import Catalogue
-from phi3_ui.i18n.translate import tr
 from tests.conftest import PRESET, WHEEL, Demo, Weights, run_program, settings_for
 from tests.support.env import environment
 
@@ -55,7 +55,7 @@ def test_a_set_up_killed_in_any_stage_goes_on_to_two_whole_models(tmp_path: Path
     kill_in_stage(home, "log_onnx")
     settings = settings_for(home)
     catalogue = Catalogue(settings.tracking_uri)
-    assert Setup(settings, catalogue).needed()
+    assert FirstRun(settings, catalogue).needed()
     assert {entry.contract for entry in catalogue.models()} <= {"chat"}
 
     finished = subprocess.run(COMMAND, cwd=ROOT, env=environment(home), capture_output=True, text=True)
@@ -81,7 +81,7 @@ def test_a_set_up_waits_for_another_in_the_same_home_and_says_so(tmp_path: Path)
         if state.phase == "waiting":
             waiting.set()
 
-    setup = Setup(replace(settings, preset="nonesuch"), Catalogue(settings.tracking_uri), see)
+    setup = FirstRun(replace(settings, preset="nonesuch"), Catalogue(settings.tracking_uri), see)
     with FileLock(tmp_path / "setup.lock"):
         setup.start()
         assert waiting.wait(timeout=60)
@@ -92,7 +92,7 @@ def test_a_set_up_waits_for_another_in_the_same_home_and_says_so(tmp_path: Path)
 def test_a_second_set_up_does_nothing(demo: Demo) -> None:
     settings = settings_for(demo.settings.home)
     stages: list[str | None] = []
-    setup = Setup(settings, Catalogue(settings.tracking_uri), lambda state: stages.append(state.stage))
+    setup = FirstRun(settings, Catalogue(settings.tracking_uri), lambda state: stages.append(state.stage))
     setup.start()
     assert setup.wait().phase == "done"
     assert set(stages) == {None}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.presets import HubFolder, load_preset, preset_keys
 from phi3_ui.errors import UserError
-from phi3_ui.provision.recipes import STAGES, Recipe, Step, of_arguments, of_preset, plan
+from phi3_ui.provision.recipes import STAGES, Recipe, Step, plan, recipe_from_arguments, recipe_from_preset
 
 HOME = Path("/home/of/the/app")
 STORE = ("--tracking-uri", "sqlite:///x.db")
@@ -26,7 +26,7 @@ def stages(recipe: Recipe) -> list[str]:
 
 
 def test_the_embedded_preset_is_fetched_converted_built_and_logged_twice() -> None:
-    recipe = of_preset("demo")
+    recipe = recipe_from_preset("demo")
     steps = plan(recipe, HOME, STORE)
 
     assert [step.stage for step in steps] == ["fetch", "convert", "build", "log_pipeline", "log_onnx"]
@@ -42,7 +42,7 @@ def test_the_embedded_preset_is_fetched_converted_built_and_logged_twice() -> No
 @pytest.mark.parametrize("key", [key for key in preset_keys() if key != "demo"])
 @pytest.mark.parametrize("device", ["cpu", "cuda", "directml"])
 def test_a_phi_preset_is_fetched_from_the_hub_in_both_forms(key: str, device: str) -> None:
-    steps = plan(of_preset(key, device), HOME, STORE)
+    steps = plan(recipe_from_preset(key, device), HOME, STORE)
 
     assert [step.stage for step in steps] == ["fetch_checkpoint", "fetch_onnx", "log_pipeline", "log_onnx"]
     checkpoint, onnx, log_pipeline, log_onnx = (options(step) for step in steps)
@@ -56,13 +56,13 @@ def test_a_phi_preset_is_fetched_from_the_hub_in_both_forms(key: str, device: st
 
 
 def test_what_is_logged_already_is_not_made_again() -> None:
-    assert stages(of_preset("demo", contracts=["prompt"])) == ["fetch", "convert", "build", "log_onnx"]
-    assert stages(of_preset("phi-3-mini-4k", contracts=["chat"])) == ["fetch_checkpoint", "log_pipeline"]
-    assert stages(of_preset("demo", contracts=[])) == []
+    assert stages(recipe_from_preset("demo", contracts=["prompt"])) == ["fetch", "convert", "build", "log_onnx"]
+    assert stages(recipe_from_preset("phi-3-mini-4k", contracts=["chat"])) == ["fetch_checkpoint", "log_pipeline"]
+    assert stages(recipe_from_preset("demo", contracts=[])) == []
 
 
 def test_a_pinned_revision_goes_to_every_fetch() -> None:
-    recipe = of_preset("phi-3-mini-4k", revision="abc123")
+    recipe = recipe_from_preset("phi-3-mini-4k", revision="abc123")
     fetches = [options(step) for step in plan(recipe, HOME, STORE) if step.module == "models.hub"]
 
     assert [fetch["--revision"] for fetch in fetches] == ["abc123", "abc123"]
@@ -74,16 +74,16 @@ def test_a_pinned_revision_goes_to_every_fetch() -> None:
 )
 def test_a_device_that_a_preset_has_not_is_told(device: str, key: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        of_preset(key, device)
+        recipe_from_preset(key, device)
 
 
 def test_an_unknown_preset_is_told() -> None:
     with pytest.raises(UserError, match=r"no preset phi-0; there are: demo"):
-        of_preset("phi-0")
+        recipe_from_preset("phi-0")
 
 
 def test_ones_own_hub_ids() -> None:
-    recipe = of_arguments(pipeline=PHI, onnx=f"{PHI}-onnx:cpu/int4", revision="v1")
+    recipe = recipe_from_arguments(pipeline=PHI, onnx=f"{PHI}-onnx:cpu/int4", revision="v1")
 
     assert recipe.name == "phi-3-mini-4k-instruct"
     assert recipe.pipeline == HubFolder(PHI, "v1")
@@ -95,7 +95,7 @@ def test_ones_own_hub_ids() -> None:
 
 
 def test_one_checkpoint_for_both_forms_is_fetched_once() -> None:
-    recipe = of_arguments(pipeline=PHI, build_onnx=PHI, precision="int8", device="cuda", name="Mine, all!")
+    recipe = recipe_from_arguments(pipeline=PHI, build_onnx=PHI, precision="int8", device="cuda", name="Mine, all!")
 
     assert recipe.name == "mine-all"
     assert stages(recipe) == ["fetch_checkpoint", "build", "log_pipeline", "log_onnx"]
@@ -104,7 +104,7 @@ def test_one_checkpoint_for_both_forms_is_fetched_once() -> None:
 
 
 def test_two_checkpoints_lie_apart() -> None:
-    steps = plan(of_arguments(pipeline=PHI, build_onnx="other/model"), HOME, STORE)
+    steps = plan(recipe_from_arguments(pipeline=PHI, build_onnx="other/model"), HOME, STORE)
     folders = [options(step)["--folder"] for step in steps if step.stage == "fetch_checkpoint"]
 
     assert len(set(folders)) == 2
@@ -112,7 +112,7 @@ def test_two_checkpoints_lie_apart() -> None:
 
 def test_folders_are_used_where_they_are(tmp_path: Path) -> None:
     (tmp_path / "onnx" / "cpu").mkdir(parents=True)
-    recipe = of_arguments(onnx=f"{tmp_path / 'onnx'}:cpu", pipeline=str(tmp_path))
+    recipe = recipe_from_arguments(onnx=f"{tmp_path / 'onnx'}:cpu", pipeline=str(tmp_path))
 
     assert stages(recipe) == ["log_pipeline", "log_onnx"]
     assert options(plan(recipe, HOME, STORE)[1])["--folder"] == str(tmp_path / "onnx" / "cpu")
@@ -120,16 +120,16 @@ def test_folders_are_used_where_they_are(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_is_told() -> None:
     with pytest.raises(UserError, match="neither a folder"):
-        of_arguments(pipeline="no-such-thing")
+        recipe_from_arguments(pipeline="no-such-thing")
     with pytest.raises(UserError, match="No weights are named"):
-        of_arguments()
+        recipe_from_arguments()
     with pytest.raises(UserError, match="one source"):
-        of_arguments(onnx=f"{PHI}-onnx", build_onnx=PHI)
+        recipe_from_arguments(onnx=f"{PHI}-onnx", build_onnx=PHI)
 
 
 @given(st.text(max_size=60))
 def test_any_name_becomes_one_that_can_be_a_folder(name: str) -> None:
-    made = of_arguments(pipeline=PHI, name=name).name
+    made = recipe_from_arguments(pipeline=PHI, name=name).name
 
     assert made
     assert not set(made) & set("/\\:;,'\" \n")
@@ -137,6 +137,6 @@ def test_any_name_becomes_one_that_can_be_a_folder(name: str) -> None:
 
 
 def test_every_stage_has_its_share() -> None:
-    made = {stage for key in preset_keys() for stage in stages(of_preset(key))}
+    made = {stage for key in preset_keys() for stage in stages(recipe_from_preset(key))}
 
     assert made == set(STAGES)

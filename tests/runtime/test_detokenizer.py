@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from models import phi3_onnx
-from phi3_ui.runtime.detokenizer import TextStream
+from phi3_ui.runtime.detokenizer import Detokenizer
 
 
 class Stream(Protocol):
@@ -22,39 +22,39 @@ def tokenizer(tiny_checkpoint: Path) -> Tokenizer:
     return Tokenizer.from_file(str(tiny_checkpoint / "tokenizer.json"))
 
 
-def pieces_of(kind: type[TextStream] | type[phi3_onnx._TextStream], tokenizer: Tokenizer, ids: list[int]) -> list[str]:
+def pieces_of(kind: type[Detokenizer] | type[phi3_onnx._TextStream], tokenizer: Tokenizer, ids: list[int]) -> list[str]:
     stream: Stream = kind(tokenizer)
     return [*(stream.push(token) for token in ids), stream.flush()]
 
 
-KINDS = pytest.mark.parametrize("kind", [TextStream, phi3_onnx._TextStream], ids=["app", "wrapper"])
+KINDS = pytest.mark.parametrize("kind", [Detokenizer, phi3_onnx._TextStream], ids=["app", "wrapper"])
 _text = st.text() | st.text("a é€😀 \n\t<|end|>", max_size=40)
 _ids = st.lists(st.integers(0, 600) | st.sampled_from([0xC3 + 3, 0xA9 + 3, 0xF0 + 3, 0x41 + 3]), max_size=40)
 
 
 @KINDS
 @given(text=_text)
-def test_the_pieces_together_are_the_text(kind: type[TextStream], tokenizer: Tokenizer, text: str) -> None:
+def test_the_pieces_together_are_the_text(kind: type[Detokenizer], tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     assert "".join(pieces_of(kind, tokenizer, ids)) == tokenizer.decode(ids)
 
 
 @KINDS
-def test_a_character_comes_whole_with_its_last_byte(kind: type[TextStream], tokenizer: Tokenizer) -> None:
+def test_a_character_comes_whole_with_its_last_byte(kind: type[Detokenizer], tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("x€😀", add_special_tokens=False).ids
     assert pieces_of(kind, tokenizer, ids)[-8:] == ["", "", "€", "", "", "", "😀", ""]
 
 
 @KINDS
 @given(ids=_ids)
-def test_any_ids_give_text_and_none_is_an_error(kind: type[TextStream], tokenizer: Tokenizer, ids: list[int]) -> None:
+def test_any_ids_give_text_and_none_is_an_error(kind: type[Detokenizer], tokenizer: Tokenizer, ids: list[int]) -> None:
     text, whole = "".join(pieces_of(kind, tokenizer, ids)), tokenizer.decode(ids)
     assert text.isascii() == whole.isascii()
     assert text == whole or "\ufffd" in whole
 
 
 @KINDS
-def test_a_lone_byte_leaves_the_character_before_it_whole(kind: type[TextStream], tokenizer: Tokenizer) -> None:
+def test_a_lone_byte_leaves_the_character_before_it_whole(kind: type[Detokenizer], tokenizer: Tokenizer) -> None:
     ids = [byte + 3 for byte in ("é".encode() + b"\xa9!")]
     assert tokenizer.decode(ids) == 4 * "\ufffd"
     assert "".join(pieces_of(kind, tokenizer, ids)).startswith("é\ufffd")

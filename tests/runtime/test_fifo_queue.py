@@ -4,14 +4,14 @@ from contextlib import ExitStack
 
 import pytest
 
-from phi3_ui.runtime.fifo_queue import Line
 from phi3_ui.chat.types import Cancel
+from phi3_ui.runtime.fifo_queue import FifoQueue
 
 
 class Standing:
     """Someone in the line, in a thread of their own: what they were told, and when they are served."""
 
-    def __init__(self, line: Line, serve: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, line: FifoQueue, serve: Callable[[], None] = lambda: None) -> None:
         self.cancel = Cancel()
         self.told: list[int] = []
         self.served, self.done = threading.Event(), threading.Event()
@@ -48,7 +48,7 @@ class Standing:
 
 @pytest.fixture
 def stand() -> Iterator[Callable[..., Standing]]:
-    line = Line()
+    line = FifoQueue()
     with ExitStack() as stack:
 
         def join(serve: Callable[[], None] = lambda: None) -> Standing:
@@ -60,7 +60,7 @@ def stand() -> Iterator[Callable[..., Standing]]:
 
 
 def test_who_is_alone_does_not_wait() -> None:
-    line = Line()
+    line = FifoQueue()
     for _ in range(2):
         with line.place(Cancel()) as waiting:
             assert list(waiting) == []
@@ -101,14 +101,14 @@ def test_an_error_in_the_one_being_served_lets_the_next_in(stand: Callable[..., 
 
 
 def test_who_has_given_up_before_does_not_wait() -> None:
-    line, given_up = Line(), Cancel()
+    line, given_up = FifoQueue(), Cancel()
     given_up.set()
     with line.place(Cancel()), line.place(given_up) as waiting:
         assert list(waiting) == []
 
 
 def test_a_reader_who_stops_in_the_middle_of_waiting_leaves_the_line() -> None:
-    line = Line()
+    line = FifoQueue()
 
     def answer() -> Iterator[int]:
         with line.place(Cancel()) as waiting:

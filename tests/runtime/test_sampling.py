@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from phi3_ui.runtime.sampling import MAX_STOPS, Penalties, UnusableParamError, check, generate_arguments
 from phi3_ui.chat.types import GenerationParams
+from phi3_ui.runtime.sampling import MAX_STOPS, Penalties, UnusableParamError, check, generate_arguments
 
 PROMPT = torch.tensor([[1, 5, 9]])
 
@@ -31,10 +31,10 @@ PROMPT = torch.tensor([[1, 5, 9]])
         GenerationParams(seed=-1),
         GenerationParams(seed=2**31),
     ],
-    ids=lambda params: str(params.given()),
+    ids=lambda params: str(params.as_dict()),
 )
 def test_what_no_model_can_take_is_refused_by_name_and_range(params: GenerationParams) -> None:
-    (name,) = params.given()
+    (name,) = params.as_dict()
     with pytest.raises(UnusableParamError, match=f"^{name} cannot be .*; it must be "):
         check(params)
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from phi3_ui.chat.types import Timings
 from phi3_ui.runtime import stopwatch
 from phi3_ui.runtime.stopwatch import Stopwatch
-from phi3_ui.chat.types import Timings
 
 
 class Clock:

@@ -21,9 +21,9 @@ from mlflow import MlflowClient
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.protocol import ModelSpec
+from phi3_ui.i18n.translate import tr
 from phi3_ui.settings import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
-from phi3_ui.i18n.translate import tr
 from tests.conftest import Weights
 from tests.support.env import environment
 

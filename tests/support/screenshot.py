@@ -6,9 +6,9 @@ from tempfile import TemporaryDirectory
 from playwright.sync_api import sync_playwright
 
 from phi3_ui.settings import ROOT, Settings
+from tests.e2e.conftest import serve
 from tests.support import browser as chromium
 from tests.support.chat_page import ChatPage
-from tests.e2e.conftest import serve
 
 TARGET = ROOT / "docs" / "screenshot.png"
 

@@ -199,7 +199,7 @@ CHAT_MODELS: dict[str, tuple[Any, ModelSignature | None]] = {
     "chat-agent": (Agent, None),
     "responses-whole": (WholeResponses, None),
     "responses": (StreamedResponses, None),
-    "from-code": (str(Path(__file__).with_name("store") / "echo_model.py"), PROMPT_TO_STRING),
+    "from-code": (str(Path(__file__).with_name("echo_model.py")), PROMPT_TO_STRING),
 }
 OTHER_MODELS: dict[str, tuple[Any, ModelSignature | None]] = {
     "no-signature": (Tutorial, None),

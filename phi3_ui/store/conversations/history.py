@@ -18,10 +18,10 @@ from mlflow.entities import Trace, TraceInfo
 from phi3_ui.chat.conversation import Conversation, Turn
 from phi3_ui.errors import UserError
 from phi3_ui.store.conversations import traces
-from phi3_ui.store.errors import answering
-from phi3_ui.store.conversations.index import Figures, Listed, Person, holds
-from phi3_ui.store.conversations.records import Delete, Mark, Op, Rate, Record
+from phi3_ui.store.conversations.index import ConversationIndex, ConversationSummary, TurnMetrics, holds
 from phi3_ui.store.conversations.recorder import Recorder
+from phi3_ui.store.conversations.records import Delete, Mark, Op, Rate, Record
+from phi3_ui.store.errors import translate_store_errors
 
 _PAGE = 500
 _PEOPLE = 64  # whose lists are held at once
@@ -31,7 +31,7 @@ _UNDO = 8.0  # seconds in which a deletion may be taken back
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["Figures", "History", "Listed"]
+__all__ = ["ConversationSummary", "History", "TurnMetrics"]
 
 
 class History:
@@ -42,21 +42,21 @@ class History:
         self._experiment_id = experiment_id
         self._recorder = recorder
         self._lock = threading.Lock()
-        self._people: OrderedDict[str, Person] = OrderedDict()
+        self._people: OrderedDict[str, ConversationIndex] = OrderedDict()
 
-    def conversations(self, person: str, query: str = "") -> list[Listed]:
+    def conversations(self, person: str, query: str = "") -> list[ConversationSummary]:
         """Those whose title or text holds all words of `query`, newest first. UserError: store_unreachable."""
         words = query.casefold().split()
         held = self._person(person)
         with held.lock:
             found = [
-                Listed(id_, known.renamed or known.title, known.at)
+                ConversationSummary(id_, known.renamed or known.title, known.at)
                 for id_, known in held.known.items()
                 if holds(known, words)
             ]
         return sorted(found, key=lambda one: one.at, reverse=True)
 
-    def figures(self, person: str) -> list[Figures]:
+    def figures(self, person: str) -> list[TurnMetrics]:
         """Of every turn of this person, oldest first."""
         held = self._person(person)
         with held.lock:
@@ -159,15 +159,15 @@ class History:
 
     def _stored(self, person: str, conversation: str) -> Iterable[Trace]:
         query = f"{_of(person)} AND metadata.`{traces.SESSION}` = '{_quoted(conversation)}'"
-        with answering(self._tracking_uri):
+        with translate_store_errors(self._tracking_uri):
             return list(self._pages(query, include_spans=True))
 
-    def _person(self, person: str) -> Person:
+    def _person(self, person: str) -> ConversationIndex:
         """Up to date, as far as the store could be asked; what was read before stays where it cannot be."""
         with self._lock:
             held = self._people.get(person)
             if held is None:
-                held = self._people[person] = Person()
+                held = self._people[person] = ConversationIndex()
                 while len(self._people) > _PEOPLE:
                     self._people.popitem(last=False)
                 for op in self._recorder.waiting(person):
@@ -184,11 +184,11 @@ class History:
             threading.Thread(target=self._look, args=(person, held), name="history", daemon=True).start()
         return held
 
-    def _read_all(self, person: str, held: Person) -> None:
+    def _read_all(self, person: str, held: ConversationIndex) -> None:
         """Every trace of a person, newest first; then the whole text of those that are longer than their previews."""
         try:
             long = list[str]()
-            with answering(self._tracking_uri):
+            with translate_store_errors(self._tracking_uri):
                 for at, trace in enumerate(self._pages(_of(person), include_spans=False)):
                     with held.lock:
                         held.add(trace.info)
@@ -208,17 +208,17 @@ class History:
         except Exception:
             logger.exception("the history failed")
 
-    def _read_text(self, held: Person, trace_id: str) -> None:
+    def _read_text(self, held: ConversationIndex, trace_id: str) -> None:
         trace = self._client.get_trace(trace_id)
         if turn := traces.turn_from(trace):
             with held.lock:
                 held.add(trace.info, f"{turn.question}\n{turn.answer.text if turn.answer else ''}")
 
-    def _look(self, person: str, held: Person) -> None:
+    def _look(self, person: str, held: ConversationIndex) -> None:
         """What others wrote meanwhile: another server, on the same store."""
         try:
             held.looked = time.monotonic()
-            with answering(self._tracking_uri):
+            with translate_store_errors(self._tracking_uri):
                 for trace in self._pages(_of(person), include_spans=False, size=20):
                     with held.lock:
                         if not held.add(trace.info):

@@ -13,7 +13,7 @@ from phi3_ui.store.conversations.records import Delete, Mark, Op, Record
 
 
 @dataclass(frozen=True)
-class Listed:
+class ConversationSummary:
     """A conversation in a list; `at` is when its last question was asked, in seconds since 1970, UTC."""
 
     id: str
@@ -22,7 +22,7 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Figures:
+class TurnMetrics:
     """What a turn took, as charts show it; `at` as in Listed. Tokens are None where they are unknown."""
 
     conversation: str
@@ -40,7 +40,7 @@ class Figures:
 @dataclass
 class _Turn:
     text: str  # question and answer, folded for search
-    figures: Figures
+    figures: TurnMetrics
 
 
 @dataclass
@@ -58,7 +58,7 @@ class _Known:
         return max(turn.figures.at for turn in self.turns.values())
 
 
-class Person:
+class ConversationIndex:
     """One person's conversations."""
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class Person:
             self.known[op.conversation].renamed = op.value
 
     @staticmethod
-    def _put(known: _Known, turn_id: str, question: str, text: str, figures: Figures) -> None:
+    def _put(known: _Known, turn_id: str, question: str, text: str, figures: TurnMetrics) -> None:
         known.turns[turn_id] = _Turn(text.casefold(), figures)
         if figures.at < known.first:
             known.first, known.title, known.root = figures.at, " ".join(question.split()), turn_id
@@ -115,7 +115,7 @@ def holds(known: _Known, words: list[str]) -> bool:
     return all(any(word in text for text in texts) for word in words)
 
 
-def _figures_of(info: TraceInfo, turn_id: str, conversation: str) -> Figures:
+def _figures_of(info: TraceInfo, turn_id: str, conversation: str) -> TurnMetrics:
     metadata = info.trace_metadata
     return _figures(
         conversation,
@@ -127,7 +127,7 @@ def _figures_of(info: TraceInfo, turn_id: str, conversation: str) -> Figures:
     )
 
 
-def _figures_of_record(record: Record) -> Figures:
+def _figures_of_record(record: Record) -> TurnMetrics:
     turn = record.turn
     usage = turn.answer.usage if turn.answer else None
     tokens = {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens} if usage else {}
@@ -137,8 +137,8 @@ def _figures_of_record(record: Record) -> Figures:
 
 def _figures(
     conversation: str, turn_id: str, at: float, model_id: str, figures: dict[str, Any], tokens: dict[str, int]
-) -> Figures:
-    return Figures(
+) -> TurnMetrics:
+    return TurnMetrics(
         conversation=conversation,
         turn=turn_id,
         at=at,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from phi3_ui.store.conversations.records import Op, Record, interrupted, op_of, op_text
+from phi3_ui.store.conversations.records import Op, Record, interrupted, parse_op, serialize_op
 
 _TEXT_EVERY = 1.0  # seconds between writings of an answer under way
 _PART, _OP = ".part", ".json"
@@ -76,7 +76,7 @@ class Journal:
 
     def put(self, op: Op) -> int | None:
         """Keep an operation until it is `done`; its number. None if too much waits already."""
-        text = op_text(op).encode()
+        text = serialize_op(op).encode()
         with self._lock:
             if sum(size for _, size in self._waiting.values()) + len(text) > self._limit:
                 self.problem = f"{self._limit // 1_000_000} MB wait already"
@@ -116,7 +116,7 @@ class Journal:
             with self._trying():
                 if not self._file(number).exists():
                     self._folder.mkdir(parents=True, exist_ok=True)
-                    _write(self._file(number), op_text(op).encode())
+                    _write(self._file(number), serialize_op(op).encode())
 
     def close(self) -> None:
         """Leave what still waits to the next process."""
@@ -147,7 +147,7 @@ class Part:
         self._journal, self._file = journal, file
         self._pieces: list[str] = []
         self._next = time.monotonic() + _TEXT_EVERY
-        self._add(op_text(record))
+        self._add(serialize_op(record))
 
     def text(self, piece: str) -> None:
         self._pieces.append(piece)
@@ -191,7 +191,7 @@ def _left_in(folder: Path) -> Iterator[Op]:
     recorded = set()
     for file in sorted(folder.glob(f"*{_OP}")):
         try:
-            op = op_of(file.read_bytes())
+            op = parse_op(file.read_bytes())
         except ValueError:
             logger.exception("%s is no operation of a journal; it is left where it is", file)
             file.rename(folder.with_name(f"{folder.name}-{file.name}.unreadable"))
@@ -202,7 +202,7 @@ def _left_in(folder: Path) -> Iterator[Op]:
     for file in sorted(folder.glob(f"*{_PART}"), key=lambda part: part.stat().st_mtime):
         begun, *pieces = file.read_text(encoding="utf-8").split("\n")
         try:
-            record = op_of(begun)
+            record = parse_op(begun)
         except ValueError:
             continue  # it ended while the question itself was written
         if isinstance(record, Record) and record.turn.id not in recorded:

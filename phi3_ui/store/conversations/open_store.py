@@ -7,12 +7,14 @@ from models.tracking import Store
 from phi3_ui import __version__
 from phi3_ui.settings import Settings
 from phi3_ui.store.conversations.history import History
-from phi3_ui.store.conversations.turn_writer import Keeper
 from phi3_ui.store.conversations.recorder import Recorder
+from phi3_ui.store.conversations.turn_writer import ConversationStore
 
 
-def open_keeper(settings: Settings) -> tuple[Keeper, Callable[[], str]]:
+def open_conversation_store(settings: Settings) -> tuple[ConversationStore, Callable[[], str]]:
     """The keeper of a store's chats, whose recorder is to be closed in the end, and what gives its experiment's id."""
     experiment_id = cache(Store(settings.tracking_uri, settings.artifacts).experiment_id)
     recorder = Recorder(settings.tracking_uri, experiment_id, settings.home / "journal")
-    return Keeper(recorder, History(settings.tracking_uri, experiment_id, recorder), __version__), experiment_id
+    return ConversationStore(
+        recorder, History(settings.tracking_uri, experiment_id, recorder), __version__
+    ), experiment_id

@@ -18,9 +18,9 @@ from mlflow.tracing.client import TracingClient
 from phi3_ui.chat.conversation import Feedback
 from phi3_ui.errors import UserError
 from phi3_ui.store.conversations import traces
-from phi3_ui.store.errors import answering, is_missing
 from phi3_ui.store.conversations.journal import Journal, Part
 from phi3_ui.store.conversations.records import Delete, Mark, Op, Rate, Record
+from phi3_ui.store.errors import is_missing, translate_store_errors
 
 JOURNAL_LIMIT = 64_000_000  # bytes
 _RETRY_FIRST, _RETRY_LAST = 1.0, 30.0  # seconds
@@ -171,7 +171,7 @@ class Recorder:
             if not self._due(op) or op.conversation in held:
                 continue
             try:
-                with answering(self._tracking_uri):
+                with translate_store_errors(self._tracking_uri):
                     self._write(op)
             except UserError as error:
                 self._unwritten = UserError("not_recorded", detail=str(error.values["detail"]))
@@ -193,7 +193,7 @@ class Recorder:
     def _takes_others(self) -> bool:
         """Does the store take anything at all? Then what failed did so by itself."""
         try:
-            with answering(self._tracking_uri):
+            with translate_store_errors(self._tracking_uri):
                 self._client.store.set_experiment_tag(self._experiment_id(), ExperimentTag(_PROBE, "1"))
         except UserError:
             return False
@@ -217,10 +217,10 @@ class Recorder:
                 self._client.log_spans(experiment, traces.spans(op))
             case Rate(person, _, turn_id, feedback):
                 with _unless_gone():
-                    self._rate(person, traces.trace_id_of(turn_id), feedback)
+                    self._rate(person, traces.trace_id_for(turn_id), feedback)
             case Mark(_, _, turn_id, key, value):
                 with _unless_gone():
-                    trace_id = traces.trace_id_of(turn_id)
+                    trace_id = traces.trace_id_for(turn_id)
                     self._client.get_trace_info(trace_id)
                     self._client.set_trace_tag(trace_id, key, value)
             case Delete(person, conversation):

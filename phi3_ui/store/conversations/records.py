@@ -64,11 +64,11 @@ Op = Record | Rate | Mark | Delete
 _OP: TypeAdapter[Op] = TypeAdapter(Annotated[Op, Field(discriminator="kind")])
 
 
-def op_text(op: Op) -> str:
+def serialize_op(op: Op) -> str:
     return _OP.dump_json(op).decode()
 
 
-def op_of(text: str | bytes) -> Op:
+def parse_op(text: str | bytes) -> Op:
     """ValueError where `text` is none."""
     return _OP.validate_json(text)
 

@@ -15,7 +15,7 @@ from mlflow.entities import Feedback as MlflowFeedback
 from mlflow.entities.trace_state import TraceState
 
 from phi3_ui.chat.conversation import Answer, Feedback, Turn
-from phi3_ui.chat.turn_json import turn_of, turn_text
+from phi3_ui.chat.turn_json import parse_turn, serialize_turn
 from phi3_ui.chat.types import Usage
 from phi3_ui.store.conversations.records import Record
 
@@ -28,7 +28,7 @@ _WHOLE_TURN = "phi3_ui.turn"  # the span's attribute that a turn is read from ag
 PREVIEW = 1000  # characters, as MLflow's tables hold
 
 
-def trace_id_of(turn_id: str) -> str:
+def trace_id_for(turn_id: str) -> str:
     return f"tr-{turn_id}"
 
 
@@ -49,7 +49,7 @@ def trace_info(record: Record, experiment_id: str) -> TraceInfo:
     if answer and answer.usage:
         metadata["mlflow.trace.tokenUsage"] = json.dumps(_token_usage(answer.usage))
     return TraceInfo(
-        trace_id=trace_id_of(turn.id),
+        trace_id=trace_id_for(turn.id),
         trace_location=TraceLocation.from_experiment_id(experiment_id),
         request_time=int(begun * 1000),
         execution_duration=int((record.ended - begun) * 1000),
@@ -68,8 +68,8 @@ def spans(record: Record) -> list[Span]:
     inputs: dict[str, Any] = {"messages": [{"role": one.role, "content": one.content} for one in record.messages]}
     attributes: dict[str, Any] = {"mlflow.llm.model": record.model, "phi3_ui.version": record.version}
     if turn.asked:
-        inputs.update(turn.asked.params.given())
-        attributes.update({f"phi3_ui.{name}": value for name, value in turn.asked.params.given().items()})
+        inputs.update(turn.asked.params.as_dict())
+        attributes.update({f"phi3_ui.{name}": value for name, value in turn.asked.params.as_dict().items()})
     if answer and answer.usage:
         attributes["mlflow.chat.tokenUsage"] = _token_usage(answer.usage)
     attributes.update({f"phi3_ui.{name}": value for name, value in figures(record).items()})
@@ -85,7 +85,11 @@ def spans(record: Record) -> list[Span]:
         ],
     }
     error = answer.error[0] if answer and answer.error else ""
-    attributes |= {"mlflow.spanInputs": inputs, "mlflow.spanOutputs": outputs, _WHOLE_TURN: json.loads(turn_text(turn))}
+    attributes |= {
+        "mlflow.spanInputs": inputs,
+        "mlflow.spanOutputs": outputs,
+        _WHOLE_TURN: json.loads(serialize_turn(turn)),
+    }
     root = _span(record, "chat", SpanType.CHAT_MODEL, begun, record.ended, attributes, error)
     if answer is None or answer.load_seconds is None:
         return [root]
@@ -114,7 +118,7 @@ def turn_from(trace: Any) -> Turn | None:
     """The turn that a trace with its spans holds, with its feedback; None if it is no trace of ours."""
     whole = next(filter(None, (span.attributes.get(_WHOLE_TURN) for span in trace.data.spans)), None)
     try:
-        return replace(turn_of(json.dumps(whole)), feedback=feedback_of(trace.info)) if whole else None
+        return replace(parse_turn(json.dumps(whole)), feedback=feedback_of(trace.info)) if whole else None
     except ValueError:
         return None
 
@@ -171,7 +175,7 @@ def _span(
 ) -> Span:
     """OpenTelemetry's ids are made of the turn's too: what is written twice is written over."""
     turn = record.turn.id
-    own = {"mlflow.traceRequestId": trace_id_of(turn), "mlflow.spanType": kind}
+    own = {"mlflow.traceRequestId": trace_id_for(turn), "mlflow.spanType": kind}
     return Span.from_dict(
         {
             "trace_id": base64.b64encode(bytes.fromhex(turn)).decode(),

@@ -3,13 +3,13 @@
 import time
 from dataclasses import replace
 
-from phi3_ui.chat.conversation import Answer, Asked, Conversation
+from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
 from phi3_ui.store.conversations.history import History
-from phi3_ui.store.conversations.records import Record
 from phi3_ui.store.conversations.recorder import Recorder
+from phi3_ui.store.conversations.records import Record
 
 
-class Keeper:
+class ConversationStore:
     """Where a person's turns go: to the journal and the store through `recorder`, and into the list of `history`.
 
     `version` is the app's.
@@ -20,12 +20,12 @@ class Keeper:
         self.history = history
         self._version = version
 
-    def begin(self, person: str, conversation_id: str, conversation: Conversation, model: str) -> "KeptTurn":
+    def begin(self, person: str, conversation_id: str, conversation: Conversation, model: str) -> "TurnWriter":
         """The last turn shown was asked, of `model` (as it is called). OSErrors become the recorder's warning."""
         turn = conversation.turns[-1]
         messages = conversation.messages(turn.asked.system if turn.asked else "")
         record = Record(person, conversation_id, turn, model, messages, time.time(), self._version)
-        return KeptTurn(self, record)
+        return TurnWriter(self, record)
 
     def import_(self, person: str, conversation_id: str, conversation: Conversation) -> Conversation:
         """Keep a conversation that was had elsewhere, every turn of it; as it is kept.
@@ -36,7 +36,7 @@ class Keeper:
         tree = [
             replace(
                 turn,
-                asked=turn.asked or Asked(now + at / 1000, ""),
+                asked=turn.asked or TurnRequest(now + at / 1000, ""),
                 answer=turn.answer or Answer("", "", finish_reason="stop"),
             )
             for at, turn in enumerate(conversation.tree)
@@ -47,7 +47,7 @@ class Keeper:
             assert asked
             assert answer
             ended = asked.at + (answer.timings.seconds if answer.timings else 0.0)
-            messages = kept.until(turn.id).messages(asked.system)
+            messages = kept.truncated_at(turn.id).messages(asked.system)
             self._keep(Record(person, conversation_id, turn, answer.model, messages, ended, self._version))
             if turn.feedback:
                 self.recorder.rate(person, conversation_id, turn.id, turn.feedback)
@@ -58,10 +58,10 @@ class Keeper:
         self.history.keep(record)
 
 
-class KeptTurn:
+class TurnWriter:
     """`text` takes the answer's words as they come, then `end` its whole."""
 
-    def __init__(self, keeper: Keeper, record: Record) -> None:
+    def __init__(self, keeper: ConversationStore, record: Record) -> None:
         self._keeper = keeper
         self._record = record
         self._part = keeper.recorder.begin(record)

@@ -27,7 +27,7 @@ class ModelEntry:
     tracking_uri: str
     template: str | None = None
     needs_template: bool = False
-    honours: tuple[str, ...] = ()
+    supported_params: tuple[str, ...] = ()
     streamable: bool = False
     context_length: int | None = None
     degrades_after: int | None = None

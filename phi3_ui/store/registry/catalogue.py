@@ -17,14 +17,14 @@ from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from phi3_ui.contracts.registry import contract_of
-from phi3_ui.contracts.declaration import Declared
-from phi3_ui.prompts.templates import TEMPLATES
+from phi3_ui.contracts.declaration import ModelDeclaration
+from phi3_ui.contracts.registry import find_contract
 from phi3_ui.errors import UserError
-from phi3_ui.store.errors import answering, is_missing
+from phi3_ui.prompts.templates import TEMPLATES
+from phi3_ui.store.errors import is_missing, translate_store_errors
 from phi3_ui.store.registry.cards import AliasCard, ModelCard, ModelEntry, RunCard, VersionCard
-from phi3_ui.store.registry.entry_cache import KeptEntries, local_mlmodel
-from phi3_ui.store.registry.names import aliases_of, model_id_of, pages, versions_of
+from phi3_ui.store.registry.entry_cache import EntryCache, local_mlmodel
+from phi3_ui.store.registry.names import list_aliases, list_versions, pages, resolve_model_id
 
 ONNX_ARTIFACT = "phi3-mini-onnx"  # the artifact key of models/phi3_onnx.py, whose import would bring the engine in
 TEMPLATE_TAG = "phi3_ui.template"  # on a logged model: the prompt template that somebody picked for it
@@ -47,7 +47,7 @@ class Catalogue:
         self.tracking_uri = tracking_uri
         self._client: MlflowClient | None = None
         self._lock = threading.Lock()
-        self._entries = KeptEntries(tracking_uri, folder)
+        self._entries = EntryCache(tracking_uri, folder)
         # By id, the names of the models that could not be read when they were last looked at, and why.
         self.unreadable: dict[str, tuple[str, str]] = {}
 
@@ -67,7 +67,7 @@ class Catalogue:
         if not key:
             raise UserError("no_model")
         with self._answering():
-            entry = self._entry(self._ready(model_id_of(self._mlflow, key)))
+            entry = self._entry(self._ready(resolve_model_id(self._mlflow, key)))
         if entry is None:
             raise UserError("model_gone")
         return entry
@@ -75,7 +75,7 @@ class Catalogue:
     def aliases(self) -> list[AliasCard]:
         """The aliases of the registry that point at chat-capable models, by name."""
         with self._answering():
-            return [card for card in aliases_of(self._mlflow) if self._is_chat_model(card.model_id)]
+            return [card for card in list_aliases(self._mlflow) if self._is_chat_model(card.model_id)]
 
     def set_template(self, model_id: str, key: str) -> bool:
         """Keep the picked prompt template, a key of TEMPLATES, with the model. False if the store may not be written."""
@@ -104,14 +104,14 @@ class Catalogue:
                 context_length=_whole(declared.get("context_length")),
                 signature=_signature(info),
                 run=self._run(entry.run_id) if entry.run_id else None,
-                versions=tuple(versions_of(self._mlflow, entry.model_id)),
+                versions=tuple(list_versions(self._mlflow, entry.model_id)),
                 experiment_id=self._mlflow.get_logged_model(entry.model_id).experiment_id,
             )
 
-    def declared(self, entry: ModelEntry) -> Declared:
+    def declared(self, entry: ModelEntry) -> ModelDeclaration:
         """What its MLmodel says of a model. UserError: store_unreachable."""
         with self._answering():
-            return Declared.of(Model.load(entry.uri))
+            return ModelDeclaration.of(Model.load(entry.uri))
 
     @property
     def _mlflow(self) -> MlflowClient:
@@ -124,7 +124,7 @@ class Catalogue:
             return self._client
 
     def _answering(self) -> AbstractContextManager[None]:
-        return answering(self.tracking_uri)
+        return translate_store_errors(self.tracking_uri)
 
     def _ready(self, model_id: str | None) -> LoggedModel:
         """UserError: model_gone if there is none with this id, or it is not whole."""
@@ -181,8 +181,8 @@ class Catalogue:
 
     def _read_entry(self, model: LoggedModel) -> ModelEntry | None:
         info = _read_mlmodel(model)
-        declared = Declared.of(info)
-        contract = contract_of(declared)
+        declared = ModelDeclaration.of(info)
+        contract = find_contract(declared)
         if contract is None:
             return None
         return ModelEntry(
@@ -198,7 +198,7 @@ class Catalogue:
             preset=None,
             tracking_uri=self.tracking_uri,
             needs_template=contract.needs_template(declared),
-            honours=tuple(sorted(contract.honours(declared))),
+            supported_params=tuple(sorted(contract.supported_params(declared))),
             streamable=declared.streamable,
             context_length=_whole(declared.metadata.get("context_length")),
             degrades_after=_whole(declared.metadata.get("degrades_after")),

@@ -24,7 +24,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from models.packages import installed as installed_as
 from phi3_ui.errors import UserError
 from phi3_ui.settings import ROOT
-from phi3_ui.store.errors import answering, is_missing
+from phi3_ui.store.errors import is_missing, translate_store_errors
 from phi3_ui.store.registry.catalogue import ONNX_ARTIFACT
 from phi3_ui.store.registry.logged_code import removed_in_pickle, removed_in_source
 
@@ -83,17 +83,17 @@ class Diagnosis:
 
 def examine(tracking_uri: str, model_id: str) -> Diagnosis:
     """Look at one logged model. UserError: model_gone, store_unreachable."""
-    with answering(tracking_uri), tempfile.TemporaryDirectory() as folder:
+    with translate_store_errors(tracking_uri), tempfile.TemporaryDirectory() as folder:
         files = StoredFiles(tracking_uri, model_id, Path(folder))
         info = files.info()
         if info is None:
             return Diagnosis(model_id, (_found("file_missing", file="MLmodel"),), ours=False)
         findings = [*_versions(info, files), *_code(info, files), *_wrapper(info, files), *_files(info, files)]
     worst_first = sorted(findings, key=lambda finding: ("error", "warning", "ok").index(finding.severity))
-    return Diagnosis(model_id, tuple(worst_first), kind_of(info) is not None)
+    return Diagnosis(model_id, tuple(worst_first), classify_model(info) is not None)
 
 
-def kind_of(info: Model) -> Literal["pipeline", "onnx"] | None:
+def classify_model(info: Model) -> Literal["pipeline", "onnx"] | None:
     """Which of the app's own programs logged a model; None if neither did."""
     declared: dict[str, Any] = info.metadata or {}
     function = info.flavors.get("python_function", {})
@@ -211,7 +211,7 @@ def _code(info: Model, files: StoredFiles) -> Iterator[Finding]:
 
 
 def _wrapper(info: Model, files: StoredFiles) -> Iterator[Finding]:
-    if kind_of(info) != "onnx":
+    if classify_model(info) != "onnx":
         return
     path = _code_file(info) or WRAPPER.name
     stored = files.read(path)
@@ -257,9 +257,11 @@ def _named(info: Model) -> Iterator[str]:
             yield from (f"components/{component}" for component in flavor.get("components") or [])
     if code := _code_file(info):
         yield code
-        if kind_of(info) == "onnx" and info.flavors["python_function"].get("code"):
+        if classify_model(info) == "onnx" and info.flavors["python_function"].get("code"):
             yield f"code/{SLOTS.name}"
-    for artifact in (info.flavors.get("python_function", {}).get("artifacts") or {}).values() if kind_of(info) else ():
+    for artifact in (
+        (info.flavors.get("python_function", {}).get("artifacts") or {}).values() if classify_model(info) else ()
+    ):
         yield from (f"{artifact['path']}/{file}" for file in ("genai_config.json", "tokenizer.json"))
 
 

@@ -27,7 +27,7 @@ _FORMAT = 1
 """Raise it whenever ModelEntry, or the code that fills it from an MLmodel, changes: older files are then ignored."""
 
 
-class KeptEntries:
+class EntryCache:
     """The entries of one store's models, None for those that are no chat models. In memory alone where there is no `folder`.
 
     A logged model's MLmodel never changes once it is READY, so what was read of it stays true; of one that this machine
@@ -106,8 +106,8 @@ def _state(model: LoggedModel) -> _State:
     return [found.st_mtime_ns, found.st_size]
 
 
-def _entry(created: str, honours: list[str], **fields: Any) -> ModelEntry:
-    return ModelEntry(created=datetime.fromisoformat(created), honours=tuple(honours), **fields)
+def _entry(created: str, supported_params: list[str], **fields: Any) -> ModelEntry:
+    return ModelEntry(created=datetime.fromisoformat(created), supported_params=tuple(supported_params), **fields)
 
 
 def _version() -> list[int | str]:

@@ -12,7 +12,7 @@ from phi3_ui.store.errors import is_missing
 from phi3_ui.store.registry.cards import AliasCard, VersionCard
 
 
-def model_id_of(client: MlflowClient, key: str) -> str | None:
+def resolve_model_id(client: MlflowClient, key: str) -> str | None:
     """The id of the logged model that `key` names; None if the registry has no such alias or version."""
     key = key.removeprefix("models:/")
     name, at, alias = key.rpartition("@")
@@ -26,7 +26,7 @@ def model_id_of(client: MlflowClient, key: str) -> str | None:
     return _behind_version(client, name, version) if version.isdecimal() else None
 
 
-def aliases_of(client: MlflowClient) -> Iterator[AliasCard]:
+def list_aliases(client: MlflowClient) -> Iterator[AliasCard]:
     """Every alias of the registry that points at a logged model, by name."""
     for registered in pages(client.search_registered_models):
         for alias, version in sorted(registered.aliases.items()):
@@ -34,7 +34,7 @@ def aliases_of(client: MlflowClient) -> Iterator[AliasCard]:
                 yield AliasCard(registered.name, alias, str(version), model_id)
 
 
-def versions_of(client: MlflowClient, model_id: str) -> Iterator[VersionCard]:
+def list_versions(client: MlflowClient, model_id: str) -> Iterator[VersionCard]:
     """The registered versions that were made of a logged model, oldest first."""
     # The registry cannot be searched by model id; the model's own tag names the versions made of it: a server writes
     # it twice, and keeps those that were deleted since.

@@ -11,9 +11,9 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 import models.registry
 from phi3_ui.errors import UserError
-from phi3_ui.store.errors import answering, is_missing
+from phi3_ui.store.errors import is_missing, translate_store_errors
 from phi3_ui.store.registry.cards import VersionCard
-from phi3_ui.store.registry.names import versions_of
+from phi3_ui.store.registry.names import list_versions
 
 
 class Registry:
@@ -27,7 +27,7 @@ class Registry:
 
         models/registry.py says what else is recorded, and which alias it gets. UserError: model_gone, bad_model_name.
         """
-        with answering(self.tracking_uri):
+        with translate_store_errors(self.tracking_uri):
             model = self._logged(model_id)
             try:
                 with contextlib.redirect_stderr(io.StringIO()):  # what MLflow prints of it
@@ -40,7 +40,7 @@ class Registry:
 
     def promote(self, name: str, version: str, alias: str) -> None:
         """Point `alias` of `name` at `version`, from wherever it pointed. UserError: version_gone, bad_alias."""
-        with answering(self.tracking_uri):
+        with translate_store_errors(self.tracking_uri):
             try:
                 self._client.set_registered_model_alias(name, alias, version)
             except MlflowException as error:
@@ -52,12 +52,12 @@ class Registry:
 
     def version_of(self, name: str, alias: str) -> str | None:
         """The version that `alias` of `name` points at, if there are both."""
-        with answering(self.tracking_uri):
+        with translate_store_errors(self.tracking_uri):
             return self._aliases(name).get(alias)
 
     def drop_alias(self, name: str, alias: str) -> None:
         """Make `alias` of `name` point at nothing; so it may already. UserError: version_gone if there is no such name."""
-        with answering(self.tracking_uri):
+        with translate_store_errors(self.tracking_uri):
             try:
                 self._client.delete_registered_model_alias(name, alias)
             except MlflowException as error:
@@ -70,10 +70,10 @@ class Registry:
 
         The record goes last: whatever ends this early, the same call goes on.
         """
-        with answering(self.tracking_uri):
+        with translate_store_errors(self.tracking_uri):
             model = self._logged(model_id)
             removed = [
-                version for version in dict.fromkeys(versions_of(self._client, model_id)) if self._delete(version)
+                version for version in dict.fromkeys(list_versions(self._client, model_id)) if self._delete(version)
             ]
             get_artifact_repository(model.artifact_location, self.tracking_uri).delete_artifacts()
             self._client.delete_logged_model(model_id)

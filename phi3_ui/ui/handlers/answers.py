@@ -4,15 +4,15 @@ from phi3_ui.chat.conversation import Conversation
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.host.pool import Pool
 from phi3_ui.settings import Settings
+from phi3_ui.store.conversations.turn_writer import ConversationStore
 from phi3_ui.store.registry.cards import ModelEntry
-from phi3_ui.store.conversations.turn_writer import Keeper
+from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.render import panels
-from phi3_ui.ui.handlers.model_picker import Picking
 from phi3_ui.ui.sessions import Chat, Session
 
 
-class Asking:
-    def __init__(self, settings: Settings, pool: Pool, keeper: Keeper, models: Picking) -> None:
+class AnswerStarter:
+    def __init__(self, settings: Settings, pool: Pool, keeper: ConversationStore, models: ModelPicker) -> None:
         self._settings = settings
         self._pool = pool
         self._keeper = keeper

@@ -7,22 +7,22 @@ from typing import Any
 
 import gradio as gr
 
-from phi3_ui.chat.conversation import Asked, Conversation, new_id
+from phi3_ui.chat.conversation import Conversation, TurnRequest, new_id
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
 from phi3_ui.host.pool import Pool
+from phi3_ui.i18n.translate import detect_language, tr, tr_error
+from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
-from phi3_ui.provision.first_run import Setup
+from phi3_ui.store.conversations.turn_writer import ConversationStore
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.catalogue import Catalogue
-from phi3_ui.store.conversations.turn_writer import Keeper
-from phi3_ui.ui.render import panels
-from phi3_ui.ui.handlers.answers import Asking
-from phi3_ui.ui.handlers.conversations import Chats
-from phi3_ui.i18n.translate import language_of, tr, tr_error
-from phi3_ui.ui.render.mlflow_links import MlflowLinks
+from phi3_ui.ui.handlers.answers import AnswerStarter
+from phi3_ui.ui.handlers.conversations import ConversationController
+from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.page.components import Page, Updates
-from phi3_ui.ui.handlers.model_picker import Picking
+from phi3_ui.ui.render import panels
+from phi3_ui.ui.render.mlflow_links import MlflowLinks
 from phi3_ui.ui.sessions import Session, Sessions
 
 # Seconds between drawings of an answer; its first words and its end are drawn at once. Each drawing costs the server
@@ -33,21 +33,21 @@ DRAW_LONG_EVERY = 2 * DRAW_EVERY
 _LONG = 50  # turns
 
 
-class Handlers:
+class ChatController:
     def __init__(
         self,
         page: Page,
         settings: Settings,
         catalogue: Catalogue,
         pool: Pool,
-        setup: Setup,
-        keeper: Keeper,
+        setup: FirstRun,
+        keeper: ConversationStore,
         sessions: Sessions,
         mlflow: MlflowLinks,
     ) -> None:
-        self.models = Picking(page, settings, catalogue, pool, self.session, mlflow)
-        self.chats = Chats(page, keeper, self.models, mlflow)
-        self.asking = Asking(settings, pool, keeper, self.models)
+        self.models = ModelPicker(page, settings, catalogue, pool, self.session, mlflow)
+        self.chats = ConversationController(page, keeper, self.models, mlflow)
+        self.asking = AnswerStarter(settings, pool, keeper, self.models)
         self._page = page
         self._catalogue = catalogue
         self._setup = setup
@@ -120,9 +120,9 @@ class Handlers:
         text, system = (typed.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for typed in (text, system))
         chat = session.current
 
-        def asked(with_: Asked) -> Conversation:
+        def asked(with_: TurnRequest) -> Conversation:
             if chat.editing:
-                return chat.conversation.instead(chat.editing, text, with_)
+                return chat.conversation.with_variant(chat.editing, text, with_)
             return chat.conversation.ask(text, with_)
 
         yield from self._ask(session, key, system, given, asked, clear=True)
@@ -175,7 +175,7 @@ class Handlers:
                 key,
                 system,
                 given,
-                lambda with_: again.instead(value, asked=with_),
+                lambda with_: again.with_variant(value, asked=with_),
                 clear=chat.editing is not None,
             )
         except UserError as error:
@@ -194,7 +194,9 @@ class Handlers:
         try:
             entry = self._entry(session, key)
             # What a model does not take is shown as off: it is not sent.
-            params = GenerationParams(**{name: value for name, value in given().items() if name in entry.honours})
+            params = GenerationParams(
+                **{name: value for name, value in given().items() if name in entry.supported_params}
+            )
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
             yield unchanged
@@ -205,7 +207,7 @@ class Handlers:
             gr.Warning(tr(session.language, "deleted_elsewhere"))
             chat.end_edit()
             chat.id, chat.conversation = new_id(), Conversation()
-        conversation = asked(Asked(time.time(), entry.model_id, system, params, template))
+        conversation = asked(TurnRequest(time.time(), entry.model_id, system, params, template))
         chat.end_edit()
         turn = self.asking.start(session, chat, entry, conversation)
         yield {
@@ -277,7 +279,7 @@ class Handlers:
         self._sessions.close(str(request.session_hash))
 
     def session(self, request: gr.Request) -> Session:
-        language = language_of(request.headers.get("accept-language"))
+        language = detect_language(request.headers.get("accept-language"))
         return self._sessions.of(str(request.session_hash), language, getattr(request, "username", None))
 
 

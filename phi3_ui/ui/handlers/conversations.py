@@ -8,22 +8,22 @@ import gradio as gr
 
 from phi3_ui.chat.conversation import Conversation, Feedback
 from phi3_ui.errors import UserError
-from phi3_ui.store.conversations.turn_writer import Keeper
+from phi3_ui.i18n.translate import tr, tr_error
+from phi3_ui.store.conversations.turn_writer import ConversationStore
+from phi3_ui.ui.handlers.model_picker import ModelPicker
+from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render import panels
 from phi3_ui.ui.render.actions import act
 from phi3_ui.ui.render.chat_list import chat_list
 from phi3_ui.ui.render.messages import chatbot_messages
-from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
-from phi3_ui.ui.page.components import Page, Updates
-from phi3_ui.ui.handlers.model_picker import Picking
 from phi3_ui.ui.sessions import Chat, Session
 
 _MORE = 200  # chats
 
 
-class Chats:
-    def __init__(self, page: Page, keeper: Keeper, models: Picking, mlflow: MlflowLinks) -> None:
+class ConversationController:
+    def __init__(self, page: Page, keeper: ConversationStore, models: ModelPicker, mlflow: MlflowLinks) -> None:
         self._page = page
         self._keeper = keeper
         self._history = keeper.history

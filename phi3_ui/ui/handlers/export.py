@@ -11,16 +11,16 @@ from pathlib import Path
 import gradio as gr
 
 from phi3_ui.chat.conversation import Conversation, new_id
+from phi3_ui.errors import UserError
 from phi3_ui.export.archive import archive, read_chats, to_json, to_markdown
 from phi3_ui.export.file_names import file_name
-from phi3_ui.export.reproduce import packages_of, snippet
+from phi3_ui.export.reproduce import required_packages, snippet
+from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.prompts.templates import NoTemplateError
 from phi3_ui.prompts.tokenization import TemplateError
-from phi3_ui.errors import UserError
+from phi3_ui.store.conversations.turn_writer import ConversationStore
 from phi3_ui.store.registry.catalogue import Catalogue
-from phi3_ui.store.conversations.turn_writer import Keeper
-from phi3_ui.ui.handlers.conversations import Chats
-from phi3_ui.i18n.translate import tr, tr_error
+from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.sessions import Chat, Session
 
@@ -41,13 +41,13 @@ watch('value', () => {
 """
 
 
-class Sharing:
+class ExportController:
     def __init__(
         self,
         page: Page,
         catalogue: Catalogue,
-        keeper: Keeper,
-        chats: Chats,
+        keeper: ConversationStore,
+        chats: ConversationController,
         session: Callable[[gr.Request], Session],
     ) -> None:
         self._page = page
@@ -132,7 +132,7 @@ class Sharing:
         declared = self._catalogue.declared(entry)
         try:
             program = snippet(
-                chat.conversation, turn_id, declared, entry.tracking_uri, packages_of(declared), entry.template
+                chat.conversation, turn_id, declared, entry.tracking_uri, required_packages(declared), entry.template
             )
         except (ValueError, NoTemplateError, TemplateError) as error:
             raise UserError("cannot_reproduce") from error

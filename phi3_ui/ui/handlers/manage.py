@@ -8,14 +8,14 @@ from typing import Any
 import gradio as gr
 
 from phi3_ui.errors import UserError
+from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.provision.jobs import Job
-from phi3_ui.provision.recipes import Recipe, of_arguments, of_preset
+from phi3_ui.provision.recipes import Recipe, recipe_from_arguments, recipe_from_preset
 from phi3_ui.provision.relog import relog
 from phi3_ui.settings import Settings
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.store.registry.versions import Registry
 from phi3_ui.ui.render import panels
-from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.ui.sessions import Session
 
 Updates = dict[Any, Any]
@@ -94,7 +94,7 @@ class ManageHandlers:
 
         def recipe() -> Recipe:
             if preset == OWN:
-                return of_arguments(
+                return recipe_from_arguments(
                     pipeline=pipeline.strip(),
                     onnx=onnx.strip(),
                     build_onnx=build.strip(),
@@ -103,7 +103,7 @@ class ManageHandlers:
                     name=name.strip(),
                     revision=revision,
                 )
-            return of_preset(preset, device, revision=revision)
+            return recipe_from_preset(preset, device, revision=revision)
 
         return self._started(recipe, request)
 

@@ -10,13 +10,13 @@ import gradio as gr
 from phi3_ui.errors import UserError
 from phi3_ui.host.pool import Pool
 from phi3_ui.host.protocol import ModelSpec
+from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.settings import Settings
 from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
 from phi3_ui.store.registry.doctor import examine
-from phi3_ui.ui.render import panels
-from phi3_ui.i18n.translate import tr, tr_error
-from phi3_ui.ui.render.mlflow_links import MlflowLinks
 from phi3_ui.ui.page.components import Page, Updates
+from phi3_ui.ui.render import panels
+from phi3_ui.ui.render.mlflow_links import MlflowLinks
 from phi3_ui.ui.sessions import Session
 
 # The words under a control that say what its values mean.
@@ -25,7 +25,7 @@ INFOS = {"temperature": "temperature_info", "top_k": "top_k_info", "stop": "stop
 _LOOK_EVERY = 0.5  # seconds between looks at a model that loads
 
 
-class Picking:
+class ModelPicker:
     def __init__(
         self,
         page: Page,
@@ -122,7 +122,7 @@ class Picking:
 
         The others are let be: an update undoes what a person changes at that moment.
         """
-        off = frozenset(self._page.controls) - set(entry.honours)
+        off = frozenset(self._page.controls) - set(entry.supported_params)
         changed, session.off = off ^ session.off, off
         return {self._page.controls[name]: self._control(session.language, name, name in off) for name in changed}
 

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import gradio as gr
 
-from phi3_ui.chat.conversation import Asked, Conversation, Turn
+from phi3_ui.chat.conversation import Conversation, Turn, TurnRequest
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
+from phi3_ui.i18n.translate import tr, tr_error
+from phi3_ui.store.conversations.history import History
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.catalogue import Catalogue
-from phi3_ui.store.conversations.history import History
-from phi3_ui.ui.handlers.answers import Asking
-from phi3_ui.ui.handlers.conversations import Chats
-from phi3_ui.i18n.translate import tr, tr_error
+from phi3_ui.ui.handlers.answers import AnswerStarter
+from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.panels import note
 from phi3_ui.ui.render.replay import replay_view
@@ -23,14 +23,14 @@ from phi3_ui.ui.sessions import Chat, Session
 _LOOK_EVERY = 0.5  # seconds
 
 
-class Replaying:
+class ReplayController:
     def __init__(
         self,
         page: Page,
         catalogue: Catalogue,
         history: History,
-        asking: Asking,
-        chats: Chats,
+        asking: AnswerStarter,
+        chats: ConversationController,
         session: Callable[[gr.Request], Session],
     ) -> None:
         self._page = page
@@ -99,9 +99,9 @@ class Replaying:
         return {self._page.replay_html: replay_view(session.language, old, new)}
 
 
-def _asked(session: Session, entry: ModelEntry, turn: Turn) -> Asked:
+def _asked(session: Session, entry: ModelEntry, turn: Turn) -> TurnRequest:
     """As it was asked then, as far as this model takes it."""
     template = session.templates.get(entry.model_id) or entry.template
-    before = turn.asked or Asked(0.0, "")
-    kept = {name: value for name, value in vars(before.params).items() if name in entry.honours}
+    before = turn.asked or TurnRequest(0.0, "")
+    kept = {name: value for name, value in vars(before.params).items() if name in entry.supported_params}
     return replace(before, at=time.time(), model_id=entry.model_id, params=GenerationParams(**kept), template=template)

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 import gradio as gr
 
 from phi3_ui.errors import UserError
-from phi3_ui.store.conversations.history import History
 from phi3_ui.i18n.translate import tr_error
+from phi3_ui.store.conversations.history import History
 from phi3_ui.ui.page.components import Updates
-from phi3_ui.ui.sessions import Session
-from phi3_ui.ui.render.usage_charts import chat_frames, model_frames, totals_table
 from phi3_ui.ui.page.usage_plots import UsagePlots, drawn
+from phi3_ui.ui.render.usage_charts import chat_frames, model_frames, totals_table
+from phi3_ui.ui.sessions import Session
 
 
 class UsageOverTime:

@@ -2,26 +2,26 @@
 
 import gradio as gr
 
-from phi3_ui.prompts.templates import TEMPLATES
 from phi3_ui.host.pool import Pool
-from phi3_ui.settings import Settings
-from phi3_ui.provision.first_run import Setup
-from phi3_ui.store.registry.catalogue import Catalogue
-from phi3_ui.store.conversations.turn_writer import Keeper
-from phi3_ui.ui.render.actions import ACTS_JS
-from phi3_ui.ui.handlers.chat import Handlers
 from phi3_ui.i18n.translate import TEXTS
+from phi3_ui.prompts.templates import TEMPLATES
+from phi3_ui.provision.first_run import FirstRun
+from phi3_ui.settings import Settings
+from phi3_ui.store.conversations.turn_writer import ConversationStore
+from phi3_ui.store.registry.catalogue import Catalogue
+from phi3_ui.ui.handlers.chat import ChatController
+from phi3_ui.ui.handlers.export import DOWNLOAD_JS, ExportController
 from phi3_ui.ui.handlers.manage import ManageHandlers
-from phi3_ui.ui.page.manage_panel import manage_panels, parameter_controls, wire_manage
-from phi3_ui.ui.render.mlflow_links import MlflowLinks
-from phi3_ui.ui.page.components import Page
-from phi3_ui.ui.handlers.replay import Replaying
-from phi3_ui.ui.page.scripts import PLACE, SHOW_SNIPPET, SHUT_DRAWERS, WHO
-from phi3_ui.ui.sessions import Sessions
-from phi3_ui.ui.handlers.export import DOWNLOAD_JS, Sharing
-from phi3_ui.ui.page.texts import I18N
+from phi3_ui.ui.handlers.replay import ReplayController
 from phi3_ui.ui.handlers.usage_over_time import UsageOverTime
+from phi3_ui.ui.page.components import Page
+from phi3_ui.ui.page.manage_panel import manage_panels, parameter_controls, wire_manage
+from phi3_ui.ui.page.scripts import PLACE, SHOW_SNIPPET, SHUT_DRAWERS, WHO
+from phi3_ui.ui.page.texts import I18N
 from phi3_ui.ui.page.usage_plots import chat_plots, model_plots
+from phi3_ui.ui.render.actions import ACTS_JS
+from phi3_ui.ui.render.mlflow_links import MlflowLinks
+from phi3_ui.ui.sessions import Sessions
 
 _SETUP_EVERY = 0.5  # seconds
 _STATUS_EVERY = 5.0
@@ -31,8 +31,8 @@ def build_ui(
     settings: Settings,
     catalogue: Catalogue,
     pool: Pool,
-    setup: Setup,
-    keeper: Keeper,
+    setup: FirstRun,
+    keeper: ConversationStore,
     sessions: Sessions,
     mlflow: MlflowLinks,
 ) -> gr.Blocks:
@@ -182,7 +182,7 @@ def build_ui(
             download=download,
             upload=upload,
         )
-        handlers = Handlers(page, settings, catalogue, pool, setup, keeper, sessions, mlflow)
+        handlers = ChatController(page, settings, catalogue, pool, setup, keeper, sessions, mlflow)
         models = handlers.models
 
         quiet = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
@@ -259,7 +259,7 @@ def build_ui(
         # Who asks on has said what there was to say of the answer before.
         said = [comment.submit, comment_keep.click, message.submit, send.click]
         gr.on(said, handlers.comment, comment, comment_group, **quiet)
-        sharing = Sharing(page, catalogue, keeper, handlers.chats, handlers.session)
+        sharing = ExportController(page, catalogue, keeper, handlers.chats, handlers.session)
         for button, export in (
             (as_markdown, sharing.as_markdown),
             (as_json, sharing.as_json),
@@ -269,7 +269,7 @@ def build_ui(
         imported = upload.upload(
             sharing.read, upload, [upload, download, *chat_outputs], show_progress="minimal", api_visibility="private"
         )
-        replaying = Replaying(page, catalogue, keeper.history, handlers.asking, handlers.chats, handlers.session)
+        replaying = ReplayController(page, catalogue, keeper.history, handlers.asking, handlers.chats, handlers.session)
         replayed = replay.click(
             replaying.replay,
             picker,

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from html import escape
 from types import MappingProxyType
 
-from phi3_ui.store.conversations.history import Listed
-from phi3_ui.ui.render.actions import act
 from phi3_ui.i18n.translate import tr
+from phi3_ui.store.conversations.history import ConversationSummary
+from phi3_ui.ui.render.actions import act
 
 _TITLE = 80  # characters; the rest of a longer one is left out
 
@@ -18,7 +18,7 @@ def short(title: str) -> str:
 
 def chat_list(
     language: str,
-    chats: list[Listed],
+    chats: list[ConversationSummary],
     shown: str,
     now: datetime,
     most: int = 100,
@@ -58,7 +58,7 @@ def chat_list(
     )
 
 
-def _row(language: str, chat: Listed, shown: bool) -> str:
+def _row(language: str, chat: ConversationSummary, shown: bool) -> str:
     title = short(chat.title) or tr(language, "chats.untitled")
     mark = ' aria-current="true"' if shown else ""
     rename = act("rename", chat.id, "✎", tr(language, "chats.rename", title=title))

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from phi3_ui.chat.conversation import Answer, Conversation, Turn
 from phi3_ui.chat.running_turn import TurnState
 from phi3_ui.errors import UserError
-from phi3_ui.ui.render.actions import act
 from phi3_ui.i18n.translate import tr, tr_error
+from phi3_ui.ui.render.actions import act
 from phi3_ui.ui.render.markdown import display
 
 ChatbotMessage = dict[str, str]

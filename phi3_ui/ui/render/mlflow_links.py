@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from html import escape
 
-from phi3_ui.store import links
-from phi3_ui.store.registry.cards import ModelCard
-from phi3_ui.store.conversations.traces import trace_id_of
 from phi3_ui.i18n.translate import tr
+from phi3_ui.store import links
+from phi3_ui.store.conversations.traces import trace_id_for
+from phi3_ui.store.registry.cards import ModelCard
 
 
 class MlflowLinks:
@@ -25,7 +25,7 @@ class MlflowLinks:
         """An answer's trace."""
         if not (base := self.base):
             return ""
-        url = links.trace(base, self._experiment_id(), trace_id_of(turn_id))
+        url = links.trace(base, self._experiment_id(), trace_id_for(turn_id))
         return _link(url, "MLflow", tr(language, "mlflow.trace"))
 
     def of_chat(self, language: str, conversation_id: str) -> str:

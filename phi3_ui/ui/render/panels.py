@@ -5,11 +5,11 @@ from html import escape
 
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.types import CacheUse, Delivery, Usage
+from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.provision.jobs import JobState
 from phi3_ui.provision.recipes import BYTES
 from phi3_ui.store.registry.catalogue import ModelCard, ModelEntry
 from phi3_ui.store.registry.doctor import Diagnosis
-from phi3_ui.i18n.translate import tr, tr_error
 
 Rows = Iterable[tuple[str, str]]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from phi3_ui.store.conversations.history import Figures
 from phi3_ui.i18n.translate import tr
+from phi3_ui.store.conversations.history import TurnMetrics
 
 # As many of the last ones as the narrow panel has room for; days are those on which something was asked.
 _CHART_TURNS, _CHART_DAYS, _TABLE_DAYS = 20, 14, 7
@@ -38,7 +38,7 @@ class ModelFrames:
     rate: pd.DataFrame
 
 
-def chat_frames(language: str, figures: Iterable[Figures], turns: Sequence[str]) -> ChatFrames:
+def chat_frames(language: str, figures: Iterable[TurnMetrics], turns: Sequence[str]) -> ChatFrames:
     """Of the last of the turns with these ids, which are numbered as they stand; a turn without figures has no row."""
     numbers = dict(list(zip(turns, range(1, len(turns) + 1), strict=True))[-_CHART_TURNS:])
     shown = sorted((one for one in figures if one.turn in numbers), key=lambda one: numbers[one.turn])
@@ -63,7 +63,7 @@ def chat_frames(language: str, figures: Iterable[Figures], turns: Sequence[str])
     )
 
 
-def model_frames(language: str, figures: Sequence[Figures]) -> ModelFrames:
+def model_frames(language: str, figures: Sequence[TurnMetrics]) -> ModelFrames:
     names = _names(language, figures)
     tokens = _frame(["day", "model", "tokens"], [(_day(one), names[_key(one)], _total(one)) for one in figures])
     last = sorted(set(tokens["day"]))[-_CHART_DAYS:]
@@ -74,7 +74,7 @@ def model_frames(language: str, figures: Sequence[Figures]) -> ModelFrames:
     )
 
 
-def totals_table(language: str, figures: Sequence[Figures]) -> str:
+def totals_table(language: str, figures: Sequence[TurnMetrics]) -> str:
     """Turns and tokens of each model, of the last days (UTC) and of all together, as HTML."""
     if not figures:
         return f'<p class="phi3-quiet">{escape(tr(language, "no_usage"))}</p>'
@@ -88,12 +88,12 @@ def totals_table(language: str, figures: Sequence[Figures]) -> str:
     return f'<table class="phi3-usage"><thead><tr><td></td>{head}</tr></thead>{body}<tfoot>{whole}</tfoot></table>'
 
 
-def _part(language: str, title: str, groups: Mapping[str, Sequence[Figures]]) -> str:
+def _part(language: str, title: str, groups: Mapping[str, Sequence[TurnMetrics]]) -> str:
     head = f'<tr><th colspan="4" scope="rowgroup"><b>{escape(tr(language, title))}</b></th></tr>'
     return f"<tbody>{head}{''.join(_row(language, name, group) for name, group in groups.items())}</tbody>"
 
 
-def _row(language: str, name: str, group: Sequence[Figures]) -> str:
+def _row(language: str, name: str, group: Sequence[TurnMetrics]) -> str:
     """The sums of what is known."""
     sides = ([one.prompt_tokens for one in group], [one.completion_tokens for one in group])
     known = [[count for count in counts if count is not None] for counts in sides]
@@ -101,9 +101,9 @@ def _row(language: str, name: str, group: Sequence[Figures]) -> str:
     return f"<tr><th>{escape(name)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
 
 
-def _groups(figures: Iterable[Figures], name: Callable[[Figures], str]) -> dict[str, list[Figures]]:
+def _groups(figures: Iterable[TurnMetrics], name: Callable[[TurnMetrics], str]) -> dict[str, list[TurnMetrics]]:
     """By their name, in the order of these."""
-    groups: dict[str, list[Figures]] = {}
+    groups: dict[str, list[TurnMetrics]] = {}
     for one in sorted(figures, key=name):
         groups.setdefault(name(one), []).append(one)
     return groups
@@ -118,7 +118,7 @@ def _medians(column: str, rows: list[tuple[Any, ...]]) -> pd.DataFrame:
     return _frame(["model", column], rows).groupby("model", as_index=False)[column].median()
 
 
-def _names(language: str, figures: Iterable[Figures]) -> dict[tuple[str, str], str]:
+def _names(language: str, figures: Iterable[TurnMetrics]) -> dict[tuple[str, str], str]:
     """What each model is called: its name, with the beginning of its id where others have that name too."""
     keys = {_key(one) for one in figures}
     alike = Counter(name for name, _ in keys)
@@ -126,15 +126,15 @@ def _names(language: str, figures: Iterable[Figures]) -> dict[tuple[str, str], s
     return {(name, id_): f"{name or unknown} ({id_[:8]})" if alike[name] > 1 else name or unknown for name, id_ in keys}
 
 
-def _key(one: Figures) -> tuple[str, str]:
+def _key(one: TurnMetrics) -> tuple[str, str]:
     return one.model, one.model_id
 
 
-def _day(one: Figures) -> str:
+def _day(one: TurnMetrics) -> str:
     return f"{datetime.fromtimestamp(one.at, UTC):%Y-%m-%d}"
 
 
-def _total(one: Figures) -> int | None:
+def _total(one: TurnMetrics) -> int | None:
     if one.prompt_tokens is None or one.completion_tokens is None:
         return None
     return one.prompt_tokens + one.completion_tokens

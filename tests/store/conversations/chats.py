@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from phi3_ui.chat.conversation import Answer, Asked, Conversation, Turn
+from phi3_ui.chat.conversation import Answer, Conversation, Turn, TurnRequest
 from phi3_ui.chat.types import GenerationParams, Timings, Usage
 from phi3_ui.store.conversations.records import Record
 
@@ -19,7 +19,7 @@ def answer(text: str, **changes: object) -> Answer:
 def record(conversation: str, talk: Conversation, person: str = ME) -> Record:
     """Of the last turn shown, which ended just now."""
     turn = talk.turns[-1]
-    messages = talk.until(turn.id).messages(turn.asked.system if turn.asked else "")
+    messages = talk.truncated_at(turn.id).messages(turn.asked.system if turn.asked else "")
     return Record(person, conversation, turn, "demo · ONNX", messages, time.time(), "0.1.0")
 
 
@@ -27,8 +27,8 @@ def ask(talk: Conversation, question: str, at: float | None = None, **given: obj
     return talk.ask(question, asked(at, **given))
 
 
-def asked(at: float | None = None, **given: object) -> Asked:
-    return Asked(at or time.time(), MODEL, "Be brief.", GenerationParams(seed=7, **given))
+def asked(at: float | None = None, **given: object) -> TurnRequest:
+    return TurnRequest(at or time.time(), MODEL, "Be brief.", GenerationParams(seed=7, **given))
 
 
 def unanswered(talk: Conversation) -> Turn:

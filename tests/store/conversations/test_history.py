@@ -13,11 +13,11 @@ from phi3_ui.chat.types import ContextUse, Usage
 from phi3_ui.errors import UserError
 from phi3_ui.store.conversations import history as module
 from phi3_ui.store.conversations.history import History
-from phi3_ui.store.conversations.turn_writer import Keeper, KeptTurn
 from phi3_ui.store.conversations.recorder import Recorder
-from tests.support.build_cache import empty_store
+from phi3_ui.store.conversations.turn_writer import ConversationStore, TurnWriter
 from tests.store.conversations.chats import ME, MODEL, answer, ask, asked, record
 from tests.store.conversations.test_recorder import experiment, new_recorder, stored
+from tests.support.build_cache import empty_store
 
 OTHER = "visitor-ffffffffffffffff"
 
@@ -51,11 +51,13 @@ def _branched() -> Conversation:
     """One question, answered twice; the second has a follow-up."""
     now = time.time() - 100
     talk = ask(Conversation(), "Tell me of the sea", now).answered(answer("It is big."))
-    talk = talk.instead(talk.turns[0].id, asked=asked(now + 1)).answered(answer("Blue.", finish_reason="cancelled"))
+    talk = talk.with_variant(talk.turns[0].id, asked=asked(now + 1)).answered(
+        answer("Blue.", finish_reason="cancelled")
+    )
     failed = Answer("demo · ONNX", "", error=("queue_full", {"count": 3, "model": "m"}))
     cut = answer("Yes", context=ContextUse(100, 200, 2, 50), usage=Usage(5, 6), load_seconds=0.5)
     talk = ask(talk, "Why?", now + 2).answered(failed)
-    return talk.instead(talk.turns[1].id, "Really?", asked(now + 3)).answered(cut)
+    return talk.with_variant(talk.turns[1].id, "Really?", asked(now + 3)).answered(cut)
 
 
 def _said(store: Store, history: History, talk: Conversation, person: str = ME) -> str:
@@ -199,8 +201,8 @@ def test_a_deletion_can_be_taken_back_for_a_while(store: Store, monkeypatch: pyt
     assert not history.restore(ME, conversation)
 
 
-def _answering(store: Store, history: History, conversation: str, talk: Conversation) -> KeptTurn:
-    return Keeper(store.recorder, history, "0").begin(ME, conversation, talk, "demo · ONNX")
+def _answering(store: Store, history: History, conversation: str, talk: Conversation) -> TurnWriter:
+    return ConversationStore(store.recorder, history, "0").begin(ME, conversation, talk, "demo · ONNX")
 
 
 def test_a_deletion_taken_back_loses_no_turn_that_was_under_way(store: Store) -> None:

@@ -17,10 +17,10 @@ from phi3_ui.chat.conversation import Conversation, Feedback, new_id
 from phi3_ui.settings import ROOT
 from phi3_ui.store.conversations import recorder as recorder_module
 from phi3_ui.store.conversations import traces
-from phi3_ui.store.conversations.records import Delete, Mark
 from phi3_ui.store.conversations.recorder import Recorder
-from tests.support.build_cache import empty_store
+from phi3_ui.store.conversations.records import Delete, Mark
 from tests.store.conversations.chats import ME, MODEL, answer, ask, record, unanswered
+from tests.support.build_cache import empty_store
 
 _LIMIT = 30.0
 

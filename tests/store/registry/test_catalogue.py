@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> str:
 
 def log_prompt_model(uri: str, name: str, metadata: dict[str, Any], in_run: bool = False) -> str:
     """A model of other code's, which declares what `metadata` says; its id."""
-    code = ROOT / "tests" / "store" / "echo_model.py"
+    code = ROOT / "tests" / "support" / "echo_model.py"
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment("theirs")
     arguments: dict[str, Any] = {"name": name, "python_model": str(code), "metadata": metadata, "pip_requirements": []}

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phi3_ui.errors import UserError
+from phi3_ui.i18n.translate import TEXTS
 from phi3_ui.store.registry.doctor import CODES, SLOTS, WRAPPER, Diagnosis, examine
 from phi3_ui.store.registry.logged_code import removed_in_pickle, removed_in_source
-from phi3_ui.i18n.translate import TEXTS
 from tests.store.conftest import copy_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*:FutureWarning")

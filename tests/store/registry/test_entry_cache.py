@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from phi3_ui.store.registry import catalogue
-from phi3_ui.store.registry import entry_cache
+from phi3_ui.store.registry import catalogue, entry_cache
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.store.registry.entry_cache import local_mlmodel
 from tests.store.registry.test_catalogue import DECLARED, log_prompt_model, store  # noqa: F401  (a fixture)

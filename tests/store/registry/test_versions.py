@@ -28,7 +28,7 @@ def log(uri: str) -> Callable[[str], str]:
     def log(name: str) -> str:
         mlflow.set_tracking_uri(uri)
         mlflow.set_experiment("models")
-        code = ROOT / "tests" / "store" / "echo_model.py"
+        code = ROOT / "tests" / "support" / "echo_model.py"
         metadata = {"contract": "prompt", "chat_template": "{{ messages[-1].content }}", "license": "mit"}
         logged = mlflow.pyfunc.log_model(name=name, python_model=str(code), metadata=metadata, pip_requirements=[])
         return str(logged.model_id)

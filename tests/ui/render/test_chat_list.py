@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phi3_ui.store.conversations.history import Listed
+from phi3_ui.store.conversations.history import ConversationSummary
 from phi3_ui.ui.render.chat_list import chat_list, short
 
 _NOW = datetime(2026, 3, 10, 12, 0)
 
 
-def _chat(id_: str, title: str = "Hi", **ago: float) -> Listed:
-    return Listed(id_, title, (_NOW - timedelta(**ago)).timestamp())
+def _chat(id_: str, title: str = "Hi", **ago: float) -> ConversationSummary:
+    return ConversationSummary(id_, title, (_NOW - timedelta(**ago)).timestamp())
 
 
 def test_chats_stand_under_the_day_they_were_last_used() -> None:

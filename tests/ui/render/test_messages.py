@@ -120,7 +120,7 @@ def test_a_question_nobody_answers_stands_alone() -> None:
 
 def test_an_answered_turn_has_its_buttons_and_versions() -> None:
     first = Conversation().ask("<Hi>").answered(_FULL)
-    both = first.instead(first.turns[0].id).answered(Answer("m", "", error=("no_model", {})))
+    both = first.with_variant(first.turns[0].id).answered(Answer("m", "", error=("no_model", {})))
 
     def buttons(conversation: Conversation) -> list[tuple[str, str, str]]:
         content = chatbot_messages("en", conversation)[-1]["content"]

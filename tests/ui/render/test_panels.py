@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.types import CacheUse, ContextUse, Timings, Usage
 from phi3_ui.errors import SENTENCES, UserError
+from phi3_ui.i18n.translate import tr_error
 from phi3_ui.provision.jobs import JobState
 from phi3_ui.provision.recipes import STAGES, StageName
 from phi3_ui.store.registry.catalogue import ModelCard, ModelEntry, RunCard, VersionCard
 from phi3_ui.ui.render import panels
-from phi3_ui.i18n.translate import tr_error
 from tests.support.html import Page
 
 _WHEN = datetime(2024, 5, 17, 9, 30, tzinfo=UTC)

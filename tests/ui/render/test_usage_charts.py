@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from hypothesis import given, settings
 
-from phi3_ui.store.conversations.history import Figures
+from phi3_ui.store.conversations.history import TurnMetrics
 from phi3_ui.ui.page import usage_plots
 from phi3_ui.ui.render.usage_charts import chat_frames, model_frames, totals_table
 from tests.support.html import Page
@@ -14,7 +14,7 @@ from tests.ui.render.test_panels import _hostile, _languages
 
 _DAY = 86_400
 _MAY_17 = 1_715_938_200.0  # 2024-05-17 09:30 UTC
-_ONNX = Figures("c", "t1", _MAY_17, "phi-3 · ONNX", "m-1", "stop", 100, 20, 0.5, 10.0)
+_ONNX = TurnMetrics("c", "t1", _MAY_17, "phi-3 · ONNX", "m-1", "stop", 100, 20, 0.5, 10.0)
 _PIPELINE = replace(_ONNX, turn="t2", at=_MAY_17 + _DAY, model="phi-3 · Pipeline", model_id="m-2", prompt_tokens=300)
 _UNKNOWN = replace(
     _ONNX,
@@ -80,7 +80,7 @@ def test_models_of_one_name_are_told_apart() -> None:
     assert list(frames.first["model"]) == ["phi-3 · ONNX (m-1)", "phi-3 · ONNX (m-777777)", "unknown"]
 
 
-def _table(language: str, figures: list[Figures]) -> dict[str, list[str]]:
+def _table(language: str, figures: list[TurnMetrics]) -> dict[str, list[str]]:
     cells = Page(totals_table(language, figures)).texts("th", "td")
     rows, at = dict[str, list[str]](), 4
     while at < len(cells):
