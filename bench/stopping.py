@@ -13,7 +13,7 @@ from bench.paths import QUESTION
 from bench.rows import Bench, Row
 from bench.turns import question
 from phi3_ui.chat.types import Cancel, ChatRequest, GenerationParams, Message
-from phi3_ui.host.worker import load
+from phi3_ui.host.worker import load_adapter
 
 _WRITTEN = 10  # steps before the stop comes
 _NAMES = {"prompt": "ONNX", "chat": "pipeline"}
@@ -40,7 +40,7 @@ class Steps:
 
 def rows(bench: Bench) -> Iterator[Row]:
     for contract, name in _NAMES.items():
-        adapter = load(bench.spec(contract))
+        adapter = load_adapter(bench.spec(contract))
         with counting(contract, adapter) as steps:
             yield from _measured(bench, name, adapter, steps)
         del adapter

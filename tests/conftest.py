@@ -125,9 +125,9 @@ def pool(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]
 @pytest.fixture(params=["prompt", "chat"])
 def hosted(request: pytest.FixtureRequest, demo: Demo, pool: Pool) -> HostedModel:
     """Each of the two demo models, loaded in its process."""
-    return pool.model(demo.spec(request.param))
+    return pool.get_model(demo.spec(request.param))
 
 
 @pytest.fixture
 def hosted_onnx(demo: Demo, pool: Pool) -> HostedModel:
-    return pool.model(demo.spec("prompt"))
+    return pool.get_model(demo.spec("prompt"))

@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 from typing import Literal
 
 Kind = Literal["same", "only_left", "only_right"]
-ParsedChunk = tuple[Kind, str]
+DiffPiece = tuple[Kind, str]
 
 # A word or one other sign, with the white space before it; at the end there may be white space alone.
 _WORD = re.compile(r"(\s*)(\w+|[^\w\s]|\Z)")
@@ -20,7 +20,7 @@ _AT_ONCE = 500 * 500
 _Match = tuple[int, int, int]  # where on the left, where on the right, how many words
 
 
-def word_diff(left: str, right: str) -> list[ParsedChunk]:
+def word_diff(left: str, right: str) -> list[DiffPiece]:
     """The pieces of both texts in order, none empty, no kind twice in a row.
 
     `same` and `only_left` joined give `left`, `same` and `only_right` joined give `right`. Long texts are compared from
@@ -84,7 +84,7 @@ def _anchors(left: list[str], right: list[str]) -> list[tuple[int, int]]:
 
 def _pieces(
     lefts: list[tuple[str, str]], rights: list[tuple[str, str]], matches: Iterable[_Match]
-) -> Iterator[ParsedChunk]:
+) -> Iterator[DiffPiece]:
     at_left = at_right = 0
     for here, there, size in matches:
         yield "only_left", "".join(space + word for space, word in lefts[at_left:here])
@@ -98,7 +98,7 @@ def _pieces(
     # The last match ends both: its words are at the ends.
 
 
-def _merged(pieces: Iterable[ParsedChunk]) -> Iterator[ParsedChunk]:
+def _merged(pieces: Iterable[DiffPiece]) -> Iterator[DiffPiece]:
     """Neighbours of one kind as one piece; of what changed between two that are the same, the left comes first."""
     texts: dict[Kind, str] = {"same": "", "only_left": "", "only_right": ""}
     for kind, text in pieces:
@@ -111,7 +111,7 @@ def _merged(pieces: Iterable[ParsedChunk]) -> Iterator[ParsedChunk]:
     yield from _taken(texts)
 
 
-def _taken(texts: dict[Kind, str]) -> Iterator[ParsedChunk]:
+def _taken(texts: dict[Kind, str]) -> Iterator[DiffPiece]:
     for kind, text in texts.items():
         if text:
             yield kind, text

@@ -52,7 +52,7 @@ def _chat(app: App, parsed: argparse.Namespace) -> int:
     keeper, _ = open_conversation_store(app.settings)
     conversation, conversation_id, failed = Conversation(), new_id(), False
     try:
-        pool.model(spec)  # loads while the first question is typed
+        pool.get_model(spec)  # loads while the first question is typed
         for question in [parsed.prompt] if parsed.prompt is not None else _questions():
             asked = TurnRequest(time.time(), entry.model_id, parsed.system, params, spec.template)
             conversation = conversation.ask(question, asked)
@@ -64,7 +64,7 @@ def _chat(app: App, parsed: argparse.Namespace) -> int:
                 answers.append(answer)
 
             turn = RunningTurn(
-                conversation, lambda: pool.model(spec), entry.name, parsed.system, params, end, on_text=kept.text
+                conversation, lambda: pool.get_model(spec), entry.name, parsed.system, params, end, on_text=kept.text
             ).start()
             with _stopped_by_interrupt(turn):
                 _show(turn, silent=parsed.json)

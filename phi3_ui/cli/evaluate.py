@@ -38,7 +38,7 @@ def _evaluate(app: App, parsed: argparse.Namespace) -> None:
     params, questions = params_from_arguments(entry, parsed), read_questions(parsed.file, parsed.system)
     pool = Pool(app.settings.logs, 1, app.settings.idle_seconds)
     try:
-        evaluation = Evaluation(entry, pool.model(model_spec(app, entry, parsed)), params, parsed.file)
+        evaluation = Evaluation(entry, pool.get_model(model_spec(app, entry, parsed)), params, parsed.file)
         done = evaluation.run(Store(app.settings.tracking_uri, app.settings.artifacts), questions, _progress)
     finally:
         pool.close()

@@ -25,7 +25,7 @@ class Adapter(ChatModel, Protocol):
 
 
 @runtime_checkable
-class Prepares(Protocol):
+class SupportsPrepare(Protocol):
     """An Adapter that can do some of the next answer's work beforehand."""
 
     def prepare(self) -> None:
@@ -54,12 +54,12 @@ class Contract(Protocol):
         ...
 
     @staticmethod
-    def asking(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
+    def request_builder(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
         """How a request, which fits the context, is put to pyfunc. Calling it raises NoTemplateError or TemplateError."""
         ...
 
     @classmethod
-    def of(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
+    def create_adapter(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
         """Talk to a loaded pyfunc model; `template` is a key of TEMPLATES, for requests that name none.
 
         `cache_mb` may be kept of the prompts that were read (0: an eighth of the memory), where the adapter does that.

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from phi3_ui.chat.types import ChatRequest
 from phi3_ui.contracts.base import Adapter, PyfuncCall
 from phi3_ui.contracts.declaration import PARAMS, ModelDeclaration
-from phi3_ui.contracts.parsing import read
+from phi3_ui.contracts.parsing import parse_chunk
 from phi3_ui.contracts.pyfunc_adapter import PyfuncAdapter, overrides_stream
 
 
@@ -27,7 +27,7 @@ class ChatModelContract:
         return PARAMS & {"stop", *(field.name for field in declared.inputs)}
 
     @staticmethod
-    def asking(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
+    def request_builder(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
         settings = ChatModelContract.supported_params(declared)
 
         def ask(request: ChatRequest) -> PyfuncCall:
@@ -38,5 +38,7 @@ class ChatModelContract:
         return ask
 
     @classmethod
-    def of(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
-        return PyfuncAdapter(model, overrides_stream(model), cls.asking(declared, template), read, read)
+    def create_adapter(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
+        return PyfuncAdapter(
+            model, overrides_stream(model), cls.request_builder(declared, template), parse_chunk, parse_chunk
+        )

@@ -32,7 +32,7 @@ class CompletionsContract(PipelineChatContract):
         return PARAMS
 
     @staticmethod
-    def asking(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
+    def request_builder(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
         def ask(request: ChatRequest) -> PyfuncCall:
             chosen = get_template(declared.metadata, request.template or template)
             prompt = {"prompt": chosen.format.render(request.messages)}
@@ -41,7 +41,7 @@ class CompletionsContract(PipelineChatContract):
         return ask
 
     @classmethod
-    def of(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
+    def create_adapter(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
         return cls(model, declared, template, cache_mb)
 
     def _ends(self, request: ChatRequest) -> tuple[str, ...]:

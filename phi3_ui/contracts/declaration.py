@@ -36,7 +36,7 @@ class ModelDeclaration:
     metadata: Mapping[str, Any]
 
     @classmethod
-    def of(cls, info: Any) -> "ModelDeclaration":
+    def from_mlmodel(cls, info: Any) -> "ModelDeclaration":
         """Read of a mlflow.models.Model."""
         function = info.flavors.get("python_function", {})
         metadata = info.metadata or {}

@@ -22,13 +22,13 @@ from phi3_ui.chat.types import (
 )
 from phi3_ui.contracts.base import Adapter, PyfuncCall
 from phi3_ui.contracts.declaration import ModelDeclaration
-from phi3_ui.contracts.text_model import asking, foreign_prompt, string_to_string
+from phi3_ui.contracts.text_model import foreign_prompt, request_builder, string_to_string
 from phi3_ui.prompts.templates import declares_template, get_template
 from phi3_ui.prompts.tokenization import PromptFormat
 from phi3_ui.runtime.stopwatch import Stopwatch
 
 
-class PromptContract:
+class OnnxPromptContract:
     """A pyfunc model whose signature is `prompt: string → string`, as a ChatModel."""
 
     name: ClassVar[str] = "prompt"
@@ -68,13 +68,13 @@ class PromptContract:
         return _is_ours(declared) and declared.streamable
 
     @staticmethod
-    def asking(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
-        if not PromptContract.is_ours(declared):
-            return asking(declared, template)
+    def request_builder(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
+        if not OnnxPromptContract.is_ours(declared):
+            return request_builder(declared, template)
         return partial(_ask, get_template(declared.metadata, None).format)
 
     @classmethod
-    def of(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
+    def create_adapter(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
         if not cls.is_ours(declared):
             return foreign_prompt(model, declared, template)
         wrapper = model.unwrap_python_model()

@@ -25,7 +25,7 @@ class ParsedChunk:
     whole: bool = False
 
 
-def read(value: Any) -> ParsedChunk:
+def parse_chunk(value: Any) -> ParsedChunk:
     """A string, an OpenAI-style completion or chunk, a dict with its text, or the first row of these. NoTextError for all else."""
     if isinstance(value, str):
         return ParsedChunk(str(value))
@@ -38,7 +38,7 @@ def read(value: Any) -> ParsedChunk:
     if isinstance(value, str):
         return ParsedChunk(value)
     if isinstance(value, list | tuple) and value:
-        return read(value[0])
+        return parse_chunk(value[0])
     if isinstance(value, Mapping) and value:
         return _read_mapping(value)
     raise NoTextError(f"it gave {type(value).__name__}, which holds no text")
@@ -90,7 +90,7 @@ def _read_mapping(value: Mapping[str, Any]) -> ParsedChunk:
         if name in value:
             return ParsedChunk(content_text(value[name]), usage, reason)
     if len(value) == 1:
-        return read(next(iter(value.values())))
+        return parse_chunk(next(iter(value.values())))
     raise NoTextError(f"it gave a record of {', '.join(map(str, value))}, and none of these is its text")
 
 

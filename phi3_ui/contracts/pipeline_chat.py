@@ -65,13 +65,13 @@ class PipelineChatContract:
         return PARAMS
 
     @staticmethod
-    def asking(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
+    def request_builder(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
         """For tokens that the metadata names; those of a model that names none are known where it is loaded."""
         tokens = tuple(declared.metadata.get("special_tokens") or ())
         return lambda request: PyfuncCall(payload(plain(request, tokens), request.params), stops=request.params.stop)
 
     @classmethod
-    def of(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
+    def create_adapter(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
         tokens = declared.metadata.get("special_tokens") or _special_tokens(model.get_raw_model().tokenizer)
         return cls(model, tuple(tokens), declared.metadata.get("context_length"), cache_mb)
 
@@ -94,7 +94,7 @@ class PipelineChatContract:
             yield use
             params = replace(request.params, max_tokens=use.max_tokens or request.params.max_tokens)
             request = replace(request, messages=messages, params=params)
-        with self._line.place(cancel) as waiting:
+        with self._line.wait_turn(cancel) as waiting:
             yield from map(Queued, waiting)
             if cancel.is_set():
                 yield Completed("", None, watch.timings(None), "cancelled")

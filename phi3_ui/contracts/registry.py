@@ -5,7 +5,7 @@ from phi3_ui.contracts.chat_agent import ChatAgentContract
 from phi3_ui.contracts.chat_model import ChatModelContract
 from phi3_ui.contracts.completions import CompletionsContract
 from phi3_ui.contracts.declaration import ModelDeclaration
-from phi3_ui.contracts.onnx_prompt import PromptContract
+from phi3_ui.contracts.onnx_prompt import OnnxPromptContract
 from phi3_ui.contracts.pipeline_chat import PipelineChatContract
 from phi3_ui.contracts.responses_agent import ResponsesAgentContract
 
@@ -15,7 +15,7 @@ CONTRACTS: tuple[type[Contract], ...] = (
     ChatModelContract,
     ChatAgentContract,
     ResponsesAgentContract,
-    PromptContract,
+    OnnxPromptContract,
 )
 
 

@@ -34,7 +34,7 @@ class ResponsesAgentContract:
         return frozenset({"stop", *(ours for ours, theirs in _NAMES.items() if theirs in columns)})
 
     @staticmethod
-    def asking(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
+    def request_builder(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
         settings = ResponsesAgentContract.supported_params(declared) & _NAMES.keys()
 
         def ask(request: ChatRequest) -> PyfuncCall:
@@ -45,8 +45,8 @@ class ResponsesAgentContract:
         return ask
 
     @classmethod
-    def of(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
-        ask = cls.asking(declared, template)
+    def create_adapter(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
+        ask = cls.request_builder(declared, template)
         return PyfuncAdapter(model, overrides_stream(model), ask, _read_event, _read_response)
 
 

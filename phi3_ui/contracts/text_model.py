@@ -6,7 +6,7 @@ from typing import Any
 from phi3_ui.chat.types import ChatRequest
 from phi3_ui.contracts.base import Adapter, PyfuncCall
 from phi3_ui.contracts.declaration import ModelDeclaration
-from phi3_ui.contracts.parsing import read
+from phi3_ui.contracts.parsing import parse_chunk
 from phi3_ui.contracts.pyfunc_adapter import PyfuncAdapter
 from phi3_ui.prompts.templates import get_template
 
@@ -20,10 +20,10 @@ def string_to_string(declared: ModelDeclaration) -> bool:
 
 
 def foreign_prompt(model: Any, declared: ModelDeclaration, template: str | None) -> Adapter:
-    return PyfuncAdapter(model, declared.streamable, asking(declared, template), read, read)
+    return PyfuncAdapter(model, declared.streamable, request_builder(declared, template), parse_chunk, parse_chunk)
 
 
-def asking(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
+def request_builder(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
     """`template` is the one picked for all; a request may name another."""
     columns = [field.name for field in declared.inputs if field.required] or ["prompt"]
     settings = declared.declared_params - {"stop"}  # stop texts are cut here, which needs nothing of the model

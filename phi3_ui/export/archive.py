@@ -15,11 +15,11 @@ from pydantic import FailFast, TypeAdapter, ValidationError
 
 from phi3_ui.chat.conversation import Answer, Conversation, Turn, new_id
 from phi3_ui.errors import UserError, error_from_record
-from phi3_ui.export.file_names import file_name
+from phi3_ui.export.file_names import safe_file_name
 from phi3_ui.export.markdown import to_markdown
 from phi3_ui.export.openai_messages import from_openai_messages, to_openai_messages
 
-__all__ = ["archive", "read_chats", "to_json", "to_markdown"]
+__all__ = ["create_archive", "read_chats", "to_json", "to_markdown"]
 
 FORMAT = 1  # to be raised with any change of what a turn holds: what is not known of a turn is not read
 
@@ -40,13 +40,13 @@ def to_json(conversation: Conversation, title: str) -> str:
     return json.dumps(whole, ensure_ascii=False, indent=2).encode(errors="replace").decode() + "\n"
 
 
-def archive(chats: Iterable[tuple[str, Conversation]]) -> bytes:
+def create_archive(chats: Iterable[tuple[str, Conversation]]) -> bytes:
     """A zip with a .json and a .md for each of these titles and conversations, called after its title."""
     packed = io.BytesIO()
     taken = dict[str, int]()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as files:
         for title, conversation in chats:
-            name = file_name(title, taken)
+            name = safe_file_name(title, taken)
             files.writestr(f"{name}.json", to_json(conversation, title))
             files.writestr(f"{name}.md", to_markdown(conversation, title))
     return packed.getvalue()

@@ -8,7 +8,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])
 _BYTES = 120  # of 255 that a name may have; a number and an ending are added
 
 
-def file_name(title: str, taken: dict[str, int]) -> str:
+def safe_file_name(title: str, taken: dict[str, int]) -> str:
     """A name, without its ending, that Windows, macOS and Linux take; `taken` is what this was given before, kept here.
 
     Names that differ in case or in the way a letter is composed are one name, as on Windows and macOS.

@@ -16,12 +16,12 @@ from phi3_ui.chat.types import ChatRequest
 from phi3_ui.contracts.base import PyfuncCall
 from phi3_ui.contracts.completions import CompletionsContract
 from phi3_ui.contracts.declaration import ModelDeclaration
-from phi3_ui.contracts.onnx_prompt import PromptContract
+from phi3_ui.contracts.onnx_prompt import OnnxPromptContract
 from phi3_ui.contracts.pipeline_chat import PipelineChatContract
 from phi3_ui.contracts.registry import find_contract
 from phi3_ui.export import reproduce_code as code
-from phi3_ui.prompts.tokenization import as_at
-from phi3_ui.runtime.pipeline_kv_cache import PIECE
+from phi3_ui.prompts.tokenization import frozen_template_date
+from phi3_ui.runtime.pipeline_kv_cache import PREFILL_CHUNK
 from phi3_ui.runtime.sampling import generate_arguments
 
 _PIPELINES = (PipelineChatContract.name, CompletionsContract.name)
@@ -29,7 +29,7 @@ _TURN = 4096  # tokens: a Phi-3 of a longer context must read a longer prompt wh
 _WIDTH = 100
 
 
-def snippet(
+def render_program(
     conversation: Conversation,
     turn_id: str,
     declared: ModelDeclaration,
@@ -48,9 +48,9 @@ def snippet(
     if not (turn.asked and turn.answer and contract):
         raise ValueError("there is no answer of a known model to ask for again")
     request = _request(conversation, turn)
-    with as_at(turn.asked.at):
-        asked = contract.asking(declared, template)(request)
-    kind = "ours" if PromptContract.matches(declared) and PromptContract.is_ours(declared) else contract.name
+    with frozen_template_date(turn.asked.at):
+        asked = contract.request_builder(declared, template)(request)
+    kind = "ours" if OnnxPromptContract.matches(declared) and OnnxPromptContract.is_ours(declared) else contract.name
     head = [
         f"An answer of {turn.answer.model}, asked again by a program that needs mlflow and the model's requirements:",
         f"  mlflow.pyfunc.get_model_dependencies({_uri(turn)!r})",
@@ -61,7 +61,7 @@ def snippet(
         *_limits(turn, declared, kind),
     ]
     values: dict[str, Any] = {"MODEL": _uri(turn), "DATA": asked.data}
-    if kind in ("ours", PromptContract.name):
+    if kind in ("ours", OnnxPromptContract.name):
         values["PARAMS"] = asked.params
     body = (
         _pipeline(turn, request, declared, asked, kind, values)
@@ -95,7 +95,7 @@ def required_packages(declared: ModelDeclaration) -> dict[str, str]:
     names = ["mlflow"]
     if "transformers" in declared.flavors:
         names += ["transformers", "torch"]
-    elif PromptContract.matches(declared) and PromptContract.is_ours(declared):
+    elif OnnxPromptContract.matches(declared) and OnnxPromptContract.is_ours(declared):
         names += ["onnxruntime-genai", "tokenizers", "numpy"]
     found = {"Python": platform.python_version()}
     for name in names:
@@ -192,8 +192,8 @@ def _pipeline(
     seeded = arguments.pop("custom_generate", None) and arguments.get("do_sample") is not False
     penalised = arguments.pop("logits_processor", None)
     tokens = turn.answer.usage.prompt_tokens if turn.answer.usage else 0
-    if PIECE < tokens <= _TURN:
-        arguments["prefill_chunk_size"] = PIECE  # as the app reads it: in other pieces the last digits differ
+    if PREFILL_CHUNK < tokens <= _TURN:
+        arguments["prefill_chunk_size"] = PREFILL_CHUNK  # as the app reads it: in other pieces the last digits differ
     guard = code.GUARD if kind == PipelineChatContract.name and not declared.metadata.get("special_tokens") else ""
     if not (arguments or seeded or penalised or asked.stops):
         return guard + code.PREDICT[kind] + code.PRINT
@@ -231,13 +231,13 @@ def _other(declared: ModelDeclaration, asked: PyfuncCall, kind: str, values: dic
     stops = bool(asked.stops)
     if stops:
         values["STOP"] = list(asked.stops)
-    if kind == PromptContract.name:
+    if kind == OnnxPromptContract.name:
         given = code.GIVEN_STREAM if declared.streamable else code.GIVEN_WHOLE
     else:
         given = code.GIVEN_BY_CLASS
     parts = {
         code.STOPS: stops,
-        code.READ: code.TEXTS[kind] == code.TEXTS[PromptContract.name],
+        code.READ: code.TEXTS[kind] == code.TEXTS[OnnxPromptContract.name],
         given: True,
         code.TEXTS[kind]: True,
         code.BREAK: stops,

@@ -18,7 +18,7 @@ from typing import Any
 from phi3_ui.chat.types import CacheUse, Cancel, ChatRequest, Completed, Delivery, Event, Loading, Timings
 from phi3_ui.errors import UserError
 from phi3_ui.host import child_process
-from phi3_ui.host.protocol import Failed, ModelSpec, pack_request, unpack_event
+from phi3_ui.host.protocol import AnswerFailed, ModelSpec, pack_request, unpack_event
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class HostedModel:
 
     def __init__(self, spec: ModelSpec, logs: Path, max_answers: int = MAX_ANSWERS) -> None:
         self.spec = spec
-        self.cache: CacheUse | None = None
+        self.cache_use: CacheUse | None = None
         self._max_answers = max_answers
         self.ready: Future[Delivery] = Future()
         self.started = self.last_used = time.monotonic()
@@ -54,11 +54,11 @@ class HostedModel:
         threading.Thread(target=self._write, name=f"host-{spec.name}-out", daemon=True).start()
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         return not self._ended and not self._unloading
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         return bool(self._inboxes)
 
     @property
@@ -137,13 +137,13 @@ class HostedModel:
         self._outgoing.put(None)
         self._end(ending)
 
-    def _deliver(self, number: int, event: Event | Failed) -> None:
+    def _deliver(self, number: int, event: Event | AnswerFailed) -> None:
         inbox = self._inboxes.get(number)
         if inbox is None:
             return
         if isinstance(event, CacheUse):
-            self.cache = event
-        elif isinstance(event, Failed):
+            self.cache_use = event
+        elif isinstance(event, AnswerFailed):
             inbox.put(UserError(event.code, model=self.spec.name, detail=event.detail, log=str(self._log)))
         else:
             inbox.put(event)

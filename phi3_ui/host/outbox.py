@@ -9,7 +9,7 @@ import threading
 from typing import IO, Any
 
 from phi3_ui.chat.types import Event, TextDelta
-from phi3_ui.host.protocol import Failed, pack_event
+from phi3_ui.host.protocol import AnswerFailed, pack_event
 
 INTERVAL = 0.04  # seconds; an eye sees no difference, and the page draws every 0.05 s
 
@@ -18,12 +18,12 @@ class Outbox:
     def __init__(self, out: IO[str]) -> None:
         self._out = out
         self._changed = threading.Condition()
-        self._items: list[tuple[int, Event | Failed]] = []
+        self._items: list[tuple[int, Event | AnswerFailed]] = []
         self._writing = False
         self._pause = threading.Event()
         threading.Thread(target=self._pump, name="outbox", daemon=True).start()
 
-    def put(self, number: int, event: Event | Failed) -> None:
+    def put(self, number: int, event: Event | AnswerFailed) -> None:
         with self._changed:
             self._items.append((number, event))
             self._changed.notify_all()
@@ -53,9 +53,9 @@ class Outbox:
                 self._pause.wait(INTERVAL)
 
 
-def join_texts(items: list[tuple[int, Event | Failed]]) -> list[tuple[int, Event | Failed]]:
+def join_texts(items: list[tuple[int, Event | AnswerFailed]]) -> list[tuple[int, Event | AnswerFailed]]:
     """The same events with neighbouring texts of one answer in one; the order within an answer is kept."""
-    joined: dict[int, list[Event | Failed]] = {}
+    joined: dict[int, list[Event | AnswerFailed]] = {}
     for number, event in items:
         events = joined.setdefault(number, [])
         if events and isinstance(event, TextDelta) and isinstance(last := events[-1], TextDelta):

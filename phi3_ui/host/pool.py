@@ -33,7 +33,7 @@ class Pool:
         self._closed = threading.Event()
         threading.Thread(target=self._evict_while_open, name="pool", daemon=True).start()
 
-    def model(self, spec: ModelSpec) -> HostedModel:
+    def get_model(self, spec: ModelSpec) -> HostedModel:
         """The model of `spec`, loading if it was not. UserError("too_many_models") if all others are answering."""
         with self._lock:
             self._forget_ended()
@@ -55,7 +55,7 @@ class Pool:
             held = self._models.get(model_id)
             if held is None:
                 return
-            if held.busy:
+            if held.is_busy:
                 raise UserError("model_busy", model=held.spec.name)
             del self._models[model_id]
         held.unload()
@@ -72,7 +72,7 @@ class Pool:
         """Unload what nobody used for the idle time."""
         with self._lock:
             limit = self._clock() - self._idle_seconds
-            idle = [model for model in self._models.values() if not model.busy and model.last_used < limit]
+            idle = [model for model in self._models.values() if not model.is_busy and model.last_used < limit]
             for model in idle:
                 del self._models[model.spec.model_id]
         for model in idle:
@@ -83,10 +83,10 @@ class Pool:
             self.evict_idle()
 
     def _forget_ended(self) -> None:
-        self._models = {key: model for key, model in self._models.items() if model.alive}
+        self._models = {key: model for key, model in self._models.items() if model.is_alive}
 
     def _make_room(self) -> None:
-        idle = [model for model in self._models.values() if not model.busy]
+        idle = [model for model in self._models.values() if not model.is_busy]
         if not idle:
             raise UserError("too_many_models", count=len(self._models))
         oldest = min(idle, key=lambda model: model.last_used)

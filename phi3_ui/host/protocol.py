@@ -44,7 +44,7 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
-class Failed:
+class AnswerFailed:
     """The answer ended in an error: a code of errors.SENTENCES and its detail."""
 
     code: str
@@ -72,7 +72,7 @@ def unpack_request(line: dict[str, Any]) -> ChatRequest:
     )
 
 
-def pack_event(event: Event | Failed) -> list[Any]:
+def pack_event(event: Event | AnswerFailed) -> list[Any]:
     match event:
         case TextDelta(text):
             return ["text", text]
@@ -86,13 +86,13 @@ def pack_event(event: Event | Failed) -> list[Any]:
             return ["cache", asdict(event)]
         case Completed(text, usage, timings, reason):
             return ["completed", text, asdict(usage) if usage else None, asdict(timings), reason]
-        case Failed(code, detail):
+        case AnswerFailed(code, detail):
             return ["failed", code, detail]
         case Loading():
             return ["loading"]
 
 
-def unpack_event(line: list[Any]) -> Event | Failed:
+def unpack_event(line: list[Any]) -> Event | AnswerFailed:
     match line:
         case ["text", text]:
             return TextDelta(text)
@@ -107,7 +107,7 @@ def unpack_event(line: list[Any]) -> Event | Failed:
         case ["completed", text, usage, timings, reason]:
             return Completed(text, Usage(**usage) if usage else None, Timings(**timings), reason)
         case ["failed", code, detail]:
-            return Failed(code, detail)
+            return AnswerFailed(code, detail)
         case ["loading"]:
             return Loading()
     raise ValueError(f"not an event: {line!r}")

@@ -11,26 +11,28 @@ from dataclasses import replace
 
 from phi3_ui.chat.context import PromptTooLongError
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Event, Queued
-from phi3_ui.contracts.base import Adapter, Prepares
+from phi3_ui.contracts.base import Adapter, SupportsPrepare
 from phi3_ui.contracts.declaration import ModelDeclaration
-from phi3_ui.contracts.onnx_prompt import PromptContract
+from phi3_ui.contracts.onnx_prompt import OnnxPromptContract
 from phi3_ui.contracts.parsing import NoTextError
 from phi3_ui.contracts.registry import get_contract
 from phi3_ui.host.outbox import Outbox
-from phi3_ui.host.protocol import Failed, ModelSpec, unpack_request
+from phi3_ui.host.protocol import AnswerFailed, ModelSpec, unpack_request
 from phi3_ui.prompts.templates import NoTemplateError
 from phi3_ui.prompts.tokenization import TemplateError
 
 
-def load(spec: ModelSpec) -> Adapter:
+def load_adapter(spec: ModelSpec) -> Adapter:
     """The model behind `spec` as a ChatModel, by its contract."""
     import mlflow
 
     mlflow.set_tracking_uri(spec.tracking_uri)
     # The wrapper keeps its own cache; that of a pipeline is its adapter's.
-    config = {"cache_mb": spec.cache_mb} if spec.cache_mb and spec.contract == PromptContract.name else None
+    config = {"cache_mb": spec.cache_mb} if spec.cache_mb and spec.contract == OnnxPromptContract.name else None
     model = mlflow.pyfunc.load_model(spec.uri, model_config=config)
-    return get_contract(spec.contract).of(model, ModelDeclaration.of(model.metadata), spec.template, spec.cache_mb)
+    return get_contract(spec.contract).create_adapter(
+        model, ModelDeclaration.from_mlmodel(model.metadata), spec.template, spec.cache_mb
+    )
 
 
 class Worker:
@@ -42,7 +44,7 @@ class Worker:
     def load(self, spec: ModelSpec) -> None:
         """Load, and tell the app how it went; the process ends if it failed."""
         try:
-            adapter = load(spec)
+            adapter = load_adapter(spec)
         except BaseException as error:
             traceback.print_exc()
             self._outbox.write(["failed", _words(error)])
@@ -70,12 +72,12 @@ class Worker:
                 self._outbox.put(number, event)
         except BaseException as error:  # the model's code may even call exit(), which would end this thread unseen
             traceback.print_exc()
-            self._outbox.put(number, Failed(_code(error), _words(error)))
+            self._outbox.put(number, AnswerFailed(_code(error), _words(error)))
         finally:
             del self._running[number]
         self._outbox.flush()  # first what was said: nothing is sent while the model prepares
         model = self._model.result()
-        if isinstance(model, Prepares) and not self._running:
+        if isinstance(model, SupportsPrepare) and not self._running:
             model.prepare()
 
 

@@ -59,7 +59,7 @@ def neutralise(text: str, special_tokens: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def as_at(seconds: float) -> Iterator[None]:
+def frozen_template_date(seconds: float) -> Iterator[None]:
     """Within the block templates that write the date write that of then, `seconds` since 1970 (UTC), in local time."""
     token = _moment.set(datetime.fromtimestamp(seconds))
     try:

@@ -15,7 +15,7 @@ class FifoQueue:
         self._places: list[object] = []
 
     @contextlib.contextmanager
-    def place(self, cancel: Cancel) -> Iterator[Iterator[int]]:
+    def wait_turn(self, cancel: Cancel) -> Iterator[Iterator[int]]:
         """A place until the block ends, however it does; those behind move up then.
 
         Iterate what the block is given to wait: it says how many are ahead whenever that changes, and ends when none is

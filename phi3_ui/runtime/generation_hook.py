@@ -13,7 +13,7 @@ from typing import Any
 from phi3_ui.chat.types import CacheUse, Cancel, GenerationParams
 from phi3_ui.runtime.detokenizer import Detokenizer
 from phi3_ui.runtime.memory import memory_budget
-from phi3_ui.runtime.pipeline_kv_cache import Slots
+from phi3_ui.runtime.pipeline_kv_cache import PipelineKVCache
 from phi3_ui.runtime.sampling import check, generate_arguments
 from phi3_ui.runtime.stop_strings import StopStrings
 from phi3_ui.runtime.torch_threads import thread_counts, threads
@@ -104,7 +104,9 @@ class HookedPipeline:
         self.tokenizer = pipeline.tokenizer
         self._model = pipeline.model
         self._prompt_threads, self._decode_threads = thread_counts(pipeline.model)
-        self._slots = Slots(pipeline.model, memory_budget(pipeline.model.device) if budget is None else budget)
+        self._slots = PipelineKVCache(
+            pipeline.model, memory_budget(pipeline.model.device) if budget is None else budget
+        )
         self._current: ContextVar[GenerationHook | None] = ContextVar("tap", default=None)
         self._generate = pipeline.model.generate
         pipeline.model.generate = self._hooked_generate

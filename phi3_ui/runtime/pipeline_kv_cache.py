@@ -11,15 +11,15 @@ from typing import Any
 from phi3_ui.chat.types import CacheUse
 
 # A prompt is read in pieces, so that it can be stopped between them.
-PIECE = 128
+PREFILL_CHUNK = 128
 
 
 @dataclass(eq=False)
-class Slot:
+class CacheSlot:
     """A cache, and the tokens whose keys and values it holds.
 
     The first `exact` of them were read in whole pieces from the start, so any reading like that gives the same to the
-    last bit. `long` are positions turned the long way (see Slots). What is not `whole` forgets the tokens before the
+    last bit. `long` are positions turned the long way (see PipelineKVCache). What is not `whole` forgets the tokens before the
     model's window.
     """
 
@@ -30,7 +30,7 @@ class Slot:
     exact: int = 0
 
 
-class Slots:
+class PipelineKVCache:
     """The caches of one model within a budget of bytes, least recently used out first; the last answer's is always kept.
 
     A model of a longer context may turn all positions another way once there are more tokens than `_turn`: what was read
@@ -41,7 +41,7 @@ class Slots:
         self._model = model
         self._budget = budget
         self._config = model.config.get_text_config(decoder=True)
-        self._slots: list[Slot] = []  # the most recently used last
+        self._slots: list[CacheSlot] = []  # the most recently used last
         self._turn = _turn(self._config)
         self._window = _window(self._config)
         self._arguments: dict[str, Any] = {"use_cache": True}
@@ -59,7 +59,7 @@ class Slots:
         """Is a slot of use for this prompt? Not for one token more than the turn: see next_end."""
         return self.usable and (self._turn is None or len(prompt) != self._turn + 1)
 
-    def take(self, prompt: list[int], max_tokens: int, exact: bool) -> Slot:
+    def take(self, prompt: list[int], max_tokens: int, exact: bool) -> CacheSlot:
         """The slot to read `prompt` on in: it holds at most all tokens but the last.
 
         It is this answer's alone until it is kept. `exact`: only what can be read again to the last bit.
@@ -82,22 +82,22 @@ class Slots:
 
         # Left to itself transformers keeps no more than the window, which cannot be cut; it takes all tokens as well.
         whole = not self._window or self._turn is not None or length * self._token_bytes <= self._budget
-        return Slot(DynamicCache() if whole else DynamicCache(config=self._config), long, whole)
+        return CacheSlot(DynamicCache() if whole else DynamicCache(config=self._config), long, whole)
 
     def use(self) -> CacheUse:
         used = sum(_bytes(slot.cache) for slot in self._slots)
         return CacheUse(self._budget, used, len(self._slots), self._hits, self._misses)
 
-    def next_end(self, slot: Slot, length: int, exact: bool) -> int | None:
+    def next_end(self, slot: CacheSlot, length: int, exact: bool) -> int | None:
         """Up to which of the prompt's `length` tokens to read next; None: what is left may be read as the answer begins."""
         start = len(slot.tokens)
-        end = start + PIECE - (start % PIECE if exact else 0)
+        end = start + PREFILL_CHUNK - (start % PREFILL_CHUNK if exact else 0)
         if end < length:
             return end
         # Phi-3 throws away a cache that does not reach beyond the turn.
         return length - 1 if slot.long and self._turn is not None and start <= self._turn else None
 
-    def read(self, slot: Slot, ids: Any, mask: Any, end: int) -> None:
+    def read(self, slot: CacheSlot, ids: Any, mask: Any, end: int) -> None:
         """Read the tokens up to `end` of the prompt `ids` (1, its length); `mask` is alike, or None."""
         import torch
 
@@ -115,10 +115,10 @@ class Slots:
         if before_turn:
             slot.cache.crop(-1)
         slot.tokens += ids[0, start:end].tolist()
-        if start == slot.exact and start % PIECE == 0 and end == start + PIECE:
+        if start == slot.exact and start % PREFILL_CHUNK == 0 and end == start + PREFILL_CHUNK:
             slot.exact = end
 
-    def keep(self, slot: Slot, tokens: list[int]) -> None:
+    def keep(self, slot: CacheSlot, tokens: list[int]) -> None:
         """Take the slot back; `tokens` are those of the prompt and the answer, of which the last may not be computed yet."""
         slot.tokens = tokens[: slot.cache.get_seq_length()]
         if self._turn is not None and not slot.long and len(slot.tokens) > self._turn:
@@ -126,23 +126,23 @@ class Slots:
         self._make_room(_bytes(slot.cache))
         self._slots.append(slot)
 
-    def _common(self, slot: Slot, prompt: list[int], exact: bool) -> int:
+    def _common(self, slot: CacheSlot, prompt: list[int], exact: bool) -> int:
         """How many of the prompt's tokens, all but the last, the slot can be cut back to."""
         common = 0
         for one, other in zip(slot.tokens, prompt[:-1], strict=False):
             if one != other:
                 break
             common += 1
-        common = min(common // PIECE * PIECE, slot.exact) if exact else common
+        common = min(common // PREFILL_CHUNK * PREFILL_CHUNK, slot.exact) if exact else common
         fixed = not slot.whole and len(slot.tokens) >= self._window
         return 0 if fixed and common < len(slot.tokens) else common
 
     @staticmethod
-    def _cut(slot: Slot, length: int) -> None:
+    def _cut(slot: CacheSlot, length: int) -> None:
         if length < len(slot.tokens):
             slot.cache.crop(length - len(slot.tokens))
             del slot.tokens[length:]
-        slot.exact = min(slot.exact, length // PIECE * PIECE)
+        slot.exact = min(slot.exact, length // PREFILL_CHUNK * PREFILL_CHUNK)
 
     def _make_room(self, size: int) -> None:
         while self._slots and sum(_bytes(slot.cache) for slot in self._slots) + size > self._budget:

@@ -9,18 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phi3_ui.chat import word_diff as module
-from phi3_ui.chat.word_diff import ParsedChunk, word_diff
+from phi3_ui.chat.word_diff import DiffPiece, word_diff
 
 _texts = st.lists(st.sampled_from(["the", "cat", "sat", ".", ",", " ", "  ", "\n", "ă", "🙂", "<b>"]), max_size=30).map(
     "".join
 ) | st.text(max_size=30)
 
 
-def _side(pieces: list[ParsedChunk], kind: str) -> str:
+def _side(pieces: list[DiffPiece], kind: str) -> str:
     return "".join(text for piece, text in pieces if piece in ("same", kind))
 
 
-def _check(left: str, right: str) -> list[ParsedChunk]:
+def _check(left: str, right: str) -> list[DiffPiece]:
     pieces = word_diff(left, right)
     assert _side(pieces, "only_left") == left
     assert _side(pieces, "only_right") == right
@@ -64,7 +64,7 @@ def test_a_text_is_the_same_as_itself(text: str) -> None:
         ("one two three", "one three", [("same", "one"), ("only_left", " two"), ("same", " three")]),
     ],
 )
-def test_only_what_differs_is_marked(left: str, right: str, pieces: list[ParsedChunk]) -> None:
+def test_only_what_differs_is_marked(left: str, right: str, pieces: list[DiffPiece]) -> None:
     assert word_diff(left, right) == pieces
 
 

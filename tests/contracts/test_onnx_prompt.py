@@ -18,7 +18,7 @@ from phi3_ui.chat.types import (
     TextDelta,
     Usage,
 )
-from phi3_ui.contracts.onnx_prompt import PromptContract
+from phi3_ui.contracts.onnx_prompt import OnnxPromptContract
 from phi3_ui.prompts.tokenization import PromptFormat, TemplateError
 
 _FORMAT = PromptFormat("{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}", ("<|end|>",))
@@ -71,7 +71,7 @@ class Pyfunc:
 
 
 def _answer(model: Pyfunc, request: ChatRequest = _REQUEST, cancel: Cancel | None = None) -> Iterator[Event]:
-    return PromptContract(model, _FORMAT).answer(request, cancel or Cancel())
+    return OnnxPromptContract(model, _FORMAT).answer(request, cancel or Cancel())
 
 
 def _completed(events: list[Event]) -> Completed:
@@ -236,7 +236,7 @@ def test_what_the_model_raises_comes_through_after_the_text_before_it() -> None:
 
 def test_a_conversation_the_template_refuses_never_reaches_the_model() -> None:
     model = Pyfunc(_last("", "stop", 1, 1))
-    contract = PromptContract(model, PromptFormat("{{ raise_exception('no') }}"))
+    contract = OnnxPromptContract(model, PromptFormat("{{ raise_exception('no') }}"))
 
     with pytest.raises(TemplateError, match="no"):
         list(contract.answer(_REQUEST, Cancel()))

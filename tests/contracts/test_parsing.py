@@ -8,7 +8,7 @@ import pytest
 from mlflow.types.llm import ChatChoiceDelta, ChatChunkChoice, ChatCompletionChunk
 
 from phi3_ui.chat.types import Usage
-from phi3_ui.contracts.parsing import NoTextError, ParsedChunk, parse_finish_reason, parse_usage, read
+from phi3_ui.contracts.parsing import NoTextError, ParsedChunk, parse_chunk, parse_finish_reason, parse_usage
 
 CHUNK = ChatCompletionChunk(choices=[ChatChunkChoice(delta=ChatChoiceDelta(role="assistant", content="text"))])
 
@@ -41,7 +41,7 @@ CHUNK = ChatCompletionChunk(choices=[ChatChunkChoice(delta=ChatChoiceDelta(role=
     ids=repr,
 )
 def test_the_text_is_found(value: Any) -> None:
-    assert read(value).text == "text"
+    assert parse_chunk(value).text == "text"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_the_text_is_found(value: Any) -> None:
 )
 def test_what_holds_no_text_is_an_error(value: Any) -> None:
     with pytest.raises(NoTextError, match="text"):
-        read(value)
+        parse_chunk(value)
 
 
 @pytest.mark.parametrize(
@@ -81,17 +81,17 @@ def test_what_holds_no_text_is_an_error(value: Any) -> None:
     ids=repr,
 )
 def test_no_words_are_an_empty_piece(value: Any) -> None:
-    assert read(value) == ParsedChunk()
+    assert parse_chunk(value) == ParsedChunk()
 
 
 def test_usage_and_the_reason_come_along() -> None:
     usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
 
-    assert read({"choices": [{"text": "a", "finish_reason": "length"}], "usage": usage}) == ParsedChunk(
+    assert parse_chunk({"choices": [{"text": "a", "finish_reason": "length"}], "usage": usage}) == ParsedChunk(
         "a", Usage(3, 4), "length"
     )
-    assert read({"choices": [], "usage": usage}) == ParsedChunk(usage=Usage(3, 4))
-    assert read({"text": "a", "finish_reason": "stop", "usage": usage}) == ParsedChunk("a", Usage(3, 4), "stop")
+    assert parse_chunk({"choices": [], "usage": usage}) == ParsedChunk(usage=Usage(3, 4))
+    assert parse_chunk({"text": "a", "finish_reason": "stop", "usage": usage}) == ParsedChunk("a", Usage(3, 4), "stop")
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_reasons_have_one_name_each(reason: str | None, ours: str | None) -> Non
 @pytest.mark.parametrize("counts", [(-4, 3), (True, 3), ("4", 3), (4, None)], ids=repr)
 def test_counts_that_can_be_none_are_unknown(counts: tuple[Any, Any]) -> None:
     usage = dict(zip(("prompt_tokens", "completion_tokens"), counts, strict=True))
-    assert read({"choices": [{"text": "a"}], "usage": usage}).usage is None
+    assert parse_chunk({"choices": [{"text": "a"}], "usage": usage}).usage is None
 
 
 def test_parts_of_a_message_may_be_anything() -> None:
-    assert read({"content": ["te", None, 5, {"text": "xt"}, {"text": 7}]}).text == "text"
+    assert parse_chunk({"content": ["te", None, 5, {"text": "xt"}, {"text": 7}]}).text == "text"

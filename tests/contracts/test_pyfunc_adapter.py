@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Message, TextDelta
-from phi3_ui.contracts.parsing import read
+from phi3_ui.contracts.parsing import parse_chunk
 from phi3_ui.contracts.pyfunc_adapter import PyfuncAdapter, PyfuncCall
 
 _REQUEST = ChatRequest((Message("user", "Hi"),))
@@ -27,7 +27,9 @@ class Model:
 
 def said(*pieces: str, streams: bool = True, stop: str = "") -> str:
     """The whole text, which must be what was streamed."""
-    chat = PyfuncAdapter(Model(*pieces), streams, lambda _: PyfuncCall({}, stops=(stop,) if stop else ()), read, read)
+    chat = PyfuncAdapter(
+        Model(*pieces), streams, lambda _: PyfuncCall({}, stops=(stop,) if stop else ()), parse_chunk, parse_chunk
+    )
     *before, end = chat.answer(_REQUEST, Cancel())
     assert isinstance(end, Completed)
     assert "".join(event.text for event in before if isinstance(event, TextDelta)) == end.text

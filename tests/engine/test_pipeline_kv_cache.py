@@ -24,7 +24,7 @@ from phi3_ui.chat.types import (
     Usage,
 )
 from phi3_ui.contracts.pipeline_chat import PipelineChatContract
-from phi3_ui.runtime.pipeline_kv_cache import PIECE
+from phi3_ui.runtime.pipeline_kv_cache import PREFILL_CHUNK
 from tests.conftest import Demo
 from tests.support.tiny_phi3 import Tiny, make_checkpoint
 
@@ -195,18 +195,18 @@ def test_cancelled_while_it_reads_an_answer_is_empty_and_what_was_read_serves_ag
 
     def read_and_cancel(*arguments: Any) -> None:
         read(*arguments)
-        if arguments[-1] >= 3 * PIECE:
+        if arguments[-1] >= 3 * PREFILL_CHUNK:
             cancel.set()
 
     chat.slots.read = read_and_cancel  # type: ignore[method-assign]
     *progress, use, completed = events
     assert isinstance(use, CacheUse)
-    assert progress == [PromptProgress(PIECE * piece, total) for piece in range(4)]
+    assert progress == [PromptProgress(PREFILL_CHUNK * piece, total) for piece in range(4)]
     assert isinstance(completed, Completed)
     assert (completed.text, completed.finish_reason) == ("", "cancelled")
     assert completed.usage == Usage(total, 0, 0)
     assert completed.timings.time_to_first_token is None
-    assert chat.cached((LONG,)) == 3 * PIECE
+    assert chat.cached((LONG,)) == 3 * PREFILL_CHUNK
 
 
 def test_an_error_while_it_reads_is_the_end_of_that_answer_alone(load: Load) -> None:
@@ -261,7 +261,7 @@ def test_a_seed_repeats_to_the_last_bit_whatever_was_read_before(load: Load) -> 
     assert first.text == used.ask(onward, seeded).text == fresh.ask(onward, seeded).text
     assert first.usage
     assert first.usage.cached_tokens
-    assert first.usage.cached_tokens % PIECE == 0
+    assert first.usage.cached_tokens % PREFILL_CHUNK == 0
 
 
 def test_plain_predict_is_as_it_was(load: Load) -> None:

@@ -16,11 +16,11 @@ from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams
 from phi3_ui.contracts.declaration import ModelDeclaration
-from phi3_ui.export.reproduce import required_packages, snippet
+from phi3_ui.export.reproduce import render_program, required_packages
 from phi3_ui.host.pool import Pool
 from phi3_ui.host.protocol import ModelSpec
-from phi3_ui.host.worker import load
-from phi3_ui.runtime.pipeline_kv_cache import PIECE, Slots
+from phi3_ui.host.worker import load_adapter
+from phi3_ui.runtime.pipeline_kv_cache import PREFILL_CHUNK, PipelineKVCache
 from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
 from tests.conftest import Demo
 from tests.engine.test_third_party_models import catalogue, folder, logged  # noqa: F401  (fixtures)
@@ -62,7 +62,7 @@ def asked(
     answers: list[Answer] = []
     turn = RunningTurn(
         conversation,
-        lambda: pool.model(demo.spec(entry.contract)),
+        lambda: pool.get_model(demo.spec(entry.contract)),
         entry.name,
         system,
         params,
@@ -90,7 +90,7 @@ def printed(programs: dict[str, str], empty: Path) -> dict[str, str]:
 
 
 def test_every_answer_of_a_chat_is_given_again(entry: ModelEntry, demo: Demo, pool: Pool, tmp_path: Path) -> None:
-    declared = ModelDeclaration.of(Model.load(entry.uri))
+    declared = ModelDeclaration.from_mlmodel(Model.load(entry.uri))
     conversation = Conversation()
     for question, params, system in (
         (STORY, GREEDY, 'You answer in one <|im_end|> sentence.\nYou are "brief".'),
@@ -110,7 +110,7 @@ def test_every_answer_of_a_chat_is_given_again(entry: ModelEntry, demo: Demo, po
 
     versions = required_packages(declared)
     programs = {
-        f"turn_{number}": snippet(conversation, turn.id, declared, entry.tracking_uri, versions)
+        f"turn_{number}": render_program(conversation, turn.id, declared, entry.tracking_uri, versions)
         for number, turn in enumerate(conversation.turns)
     }
     texts = [f"{turn.answer.text}\n" for turn in conversation.turns if turn.answer]
@@ -143,12 +143,12 @@ def test_models_of_other_code_are_asked_again_in_their_own_way(
         spec = ModelSpec(entry.model_id, name, entry.uri, entry.contract, entry.tracking_uri)
         conversation = Conversation().ask(ODD, TurnRequest(time.time(), entry.model_id, "Be brief.", params, "phi-3"))
         request = ChatRequest(conversation.messages("Be brief."), params, "phi-3")
-        *_, end = load(spec).answer(request, Cancel())
+        *_, end = load_adapter(spec).answer(request, Cancel())
         assert isinstance(end, Completed)
         conversation = conversation.answered(Answer(name, end.text, end.usage, finish_reason=end.finish_reason))
         assert conversation.leaf
-        declared = ModelDeclaration.of(Model.load(entry.uri))
-        programs[name] = snippet(
+        declared = ModelDeclaration.from_mlmodel(Model.load(entry.uri))
+        programs[name] = render_program(
             conversation, conversation.leaf, declared, entry.tracking_uri, required_packages(declared)
         )
         texts.append(f"{end.text}\n")
@@ -162,9 +162,9 @@ def test_a_prompt_is_read_in_the_same_pieces_as_by_the_app(tiny_checkpoint: Path
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.bfloat16)
-    ids = torch.arange(10, 10 + 2 * PIECE + 9).remainder(200).unsqueeze(0)
+    ids = torch.arange(10, 10 + 2 * PREFILL_CHUNK + 9).remainder(200).unsqueeze(0)
     mask = torch.ones_like(ids)
-    slots = Slots(model, 10**9)
+    slots = PipelineKVCache(model, 10**9)
     slot = slots.take(ids[0].tolist(), 4, exact=True)
     while end := slots.next_end(slot, ids.shape[1], exact=True):
         slots.read(slot, ids, mask, end)
@@ -173,5 +173,5 @@ def test_a_prompt_is_read_in_the_same_pieces_as_by_the_app(tiny_checkpoint: Path
         wanted = {"max_new_tokens": 4, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
         return list(model.generate(ids, attention_mask=mask, **wanted, **arguments).logits)
 
-    pairs = zip(logits(past_key_values=slot.cache), logits(prefill_chunk_size=PIECE), strict=True)
+    pairs = zip(logits(past_key_values=slot.cache), logits(prefill_chunk_size=PREFILL_CHUNK), strict=True)
     assert all(torch.equal(app, again) for app, again in pairs)

@@ -57,7 +57,7 @@ def model(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
     def load(name: str) -> HostedModel:
         entry = entries[name]
-        return held.model(ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri))
+        return held.get_model(ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri))
 
     yield load
     held.close()

@@ -18,7 +18,7 @@ from phi3_ui.chat.conversation import Answer, Conversation, Feedback, Turn, Turn
 from phi3_ui.chat.types import ContextUse, GenerationParams, Timings, Usage
 from phi3_ui.errors import SENTENCES, UserError
 from phi3_ui.export import archive as archive_module
-from phi3_ui.export.archive import archive, read_chats, to_json, to_markdown
+from phi3_ui.export.archive import create_archive, read_chats, to_json, to_markdown
 
 _counts = st.integers(0, 2**53)
 _floats = st.floats(allow_nan=False, allow_infinity=False)
@@ -115,7 +115,7 @@ def test_json_is_read_again_with_nothing_lost(conversation: Conversation, title:
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(_texts, _conversations()), min_size=1, max_size=4))
 def test_an_archive_is_read_again_in_its_order(chats: list[tuple[str, Conversation]]) -> None:
-    read = read_chats(archive(chats))
+    read = read_chats(create_archive(chats))
 
     assert [(title, _without_ids(one)) for title, one in read] == [(title, _without_ids(one)) for title, one in chats]
 
@@ -265,7 +265,7 @@ def test_what_is_no_chat_is_refused_with_the_reason(value: Any, detail: str) -> 
         (b"[" * 100_000, "too deep"),
         (b" " * 20_000_001, "too large"),
         (b"PK", "damaged"),
-        (archive([]), "no .json"),
+        (create_archive([]), "no .json"),
     ],
 )
 def test_what_cannot_be_parsed_is_refused(content: bytes, detail: str) -> None:
@@ -321,7 +321,7 @@ def test_lone_surrogates_do_not_come_through() -> None:
     talk = Conversation().ask("a\ud800").answered(Answer("m", "\udc00"))
 
     assert "> a?" in to_markdown(talk, "\ud800")
-    assert read_chats(archive([("t\ud800", talk)]))[0][1].turns[0].question == "a?"
+    assert read_chats(create_archive([("t\ud800", talk)]))[0][1].turns[0].question == "a?"
     assert read_chats(b'[{"role": "user", "content": "\\ud83d\\ude00 \\ud83d"}]')[0][0] == "\U0001f600 ?"
 
 
@@ -374,7 +374,7 @@ def test_a_damaged_file_is_read_or_refused(data: st.DataObject) -> None:
         read_chats(whole)
 
 
-_ARCHIVE = archive([("t", _talk()), ("t", _talk())])
+_ARCHIVE = create_archive([("t", _talk()), ("t", _talk())])
 _titles = st.text(max_size=30) | st.sampled_from(
     [
         "",
@@ -401,7 +401,7 @@ _titles = st.text(max_size=30) | st.sampled_from(
 @settings(deadline=None, max_examples=100)
 @given(st.lists(_titles, max_size=12))
 def test_file_names_are_safe_and_unique(titles: list[str]) -> None:
-    with zipfile.ZipFile(io.BytesIO(archive((title, Conversation()) for title in titles))) as packed:
+    with zipfile.ZipFile(io.BytesIO(create_archive((title, Conversation()) for title in titles))) as packed:
         names = packed.namelist()
 
     assert [name.rpartition(".")[2] for name in names] == ["json", "md"] * len(titles)
@@ -416,7 +416,7 @@ def test_file_names_are_safe_and_unique(titles: list[str]) -> None:
 
 def test_a_title_is_still_read_in_its_file_name() -> None:
     names = zipfile.ZipFile(
-        io.BytesIO(archive([("Ce e „ațâță”? 日本/x.", Conversation()), ("nul", Conversation())] * 2))
+        io.BytesIO(create_archive([("Ce e „ațâță”? 日本/x.", Conversation()), ("nul", Conversation())] * 2))
     )
 
     assert [name for name in names.namelist() if name.endswith(".md")] == [

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
 from phi3_ui.chat.types import ContextUse, FinishReason, GenerationParams, Message, Usage
 from phi3_ui.contracts.declaration import Field, ModelDeclaration
-from phi3_ui.export.reproduce import required_packages, snippet
+from phi3_ui.export.reproduce import render_program, required_packages
 from phi3_ui.prompts.tokenization import PromptFormat, neutralise
 from tests.prompts.test_tokenization import PHI3, SPECIAL
 
@@ -68,7 +68,7 @@ def talk(
 
 def program(conversation: Conversation, model: ModelDeclaration = OURS, uri: str = "sqlite:///some/mlflow.db") -> str:
     assert conversation.leaf
-    return snippet(conversation, conversation.leaf, model, uri, {"Python": "3.11.9", "mlflow": "3.17.2"})
+    return render_program(conversation, conversation.leaf, model, uri, {"Python": "3.11.9", "mlflow": "3.17.2"})
 
 
 def values(source: str) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def test_what_did_not_fit_is_not_sent() -> None:
 def test_an_earlier_turn_is_asked_again_as_it_was_then() -> None:
     made = talk(("1", "one"), ("2", "two"))
 
-    source = snippet(made, made.turns[0].id, CHAT, "sqlite:///x", {})
+    source = render_program(made, made.turns[0].id, CHAT, "sqlite:///x", {})
     assert values(source)["DATA"]["messages"] == [{"role": "user", "content": "1"}]
 
 
@@ -222,7 +222,7 @@ def test_what_was_not_answered_cannot_be_asked_again() -> None:
     with pytest.raises(ValueError, match="no answer"):
         program(Conversation().ask("q").answered(Answer("m", "a")))
     with pytest.raises(KeyError):
-        snippet(conversation, "other", OURS, "", {})
+        render_program(conversation, "other", OURS, "", {})
 
 
 def test_the_packages_are_those_that_answer() -> None:

@@ -90,7 +90,7 @@ def test_a_kill_mid_answer_is_told_in_one_sentence(fresh: HostedModel) -> None:
         list(events)
     assert raised.value.code == "model_crashed"
     assert "SIGKILL" in str(raised.value)
-    assert not fresh.alive
+    assert not fresh.is_alive
 
 
 def test_asking_a_dead_model_is_the_same_sentence(fresh: HostedModel) -> None:

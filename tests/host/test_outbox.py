@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from phi3_ui.chat.types import Completed, Event, Loading, PromptProgress, TextDelta, Timings, Usage
 from phi3_ui.host.outbox import Outbox, join_texts
-from phi3_ui.host.protocol import Failed, unpack_event
+from phi3_ui.host.protocol import AnswerFailed, unpack_event
 from tests.host.test_protocol import EVENTS
 
-Item = tuple[int, Event | Failed]
+Item = tuple[int, Event | AnswerFailed]
 
 _items = st.lists(st.tuples(st.integers(0, 2), EVENTS), max_size=30)
 _COMPLETED = Completed("Hello", Usage(3, 2), Timings(0.1, 0.2, None), "stop")
@@ -45,11 +45,11 @@ class Pipe(io.StringIO):
         return [json.loads(line) for line in self._flushed.splitlines()]
 
 
-def _of(number: int, items: list[Item]) -> list[Event | Failed]:
+def _of(number: int, items: list[Item]) -> list[Event | AnswerFailed]:
     return [event for to, event in items if to == number]
 
 
-def _texts_joined(events: list[Event | Failed]) -> list[object]:
+def _texts_joined(events: list[Event | AnswerFailed]) -> list[object]:
     """The events of one answer with each run of texts as one string."""
     joined: list[object] = []
     for event in events:
@@ -112,11 +112,11 @@ def test_what_is_put_arrives_and_decodes_to_the_same_events() -> None:
 
 def test_an_error_arrives_with_its_words() -> None:
     pipe = Pipe()
-    Outbox(pipe).put(1, Failed("refused", "too long"))
+    Outbox(pipe).put(1, AnswerFailed("refused", "too long"))
 
     [[number, event]] = pipe.await_lines(lambda lines: bool(lines))
 
-    assert (number, unpack_event(event)) == (1, Failed("refused", "too long"))
+    assert (number, unpack_event(event)) == (1, AnswerFailed("refused", "too long"))
 
 
 def test_an_event_after_a_pause_arrives_too() -> None:

@@ -21,7 +21,7 @@ from phi3_ui.chat.types import (
     Timings,
     Usage,
 )
-from phi3_ui.host.protocol import Failed, pack_event, pack_request, unpack_event, unpack_request
+from phi3_ui.host.protocol import AnswerFailed, pack_event, pack_request, unpack_event, unpack_request
 
 # Also lone surrogates: half an emoji may be all that a token holds.
 TEXT = st.text(st.characters(), max_size=20) | st.sampled_from(["\n", "\r\n", "\u2028", "\0", "\ud83d", '"]\\'])
@@ -37,7 +37,7 @@ EVENTS = st.one_of(
     st.builds(CacheUse, _counts, _counts, _counts, _counts, _counts),
     st.builds(TextDelta, TEXT),
     st.builds(Completed, TEXT, _usages, _timings, st.sampled_from(["stop", "length", "cancelled", "timeout"])),
-    st.builds(Failed, TEXT, TEXT),
+    st.builds(AnswerFailed, TEXT, TEXT),
 )
 _messages = st.builds(Message, st.sampled_from(["system", "user", "assistant"]), TEXT)
 _params = st.builds(

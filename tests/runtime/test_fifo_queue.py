@@ -20,7 +20,7 @@ class Standing:
 
         def stand() -> None:
             try:
-                with line.place(self.cancel) as waiting:
+                with line.wait_turn(self.cancel) as waiting:
                     joined.set()
                     for ahead in waiting:
                         with self.news:
@@ -62,7 +62,7 @@ def stand() -> Iterator[Callable[..., Standing]]:
 def test_who_is_alone_does_not_wait() -> None:
     line = FifoQueue()
     for _ in range(2):
-        with line.place(Cancel()) as waiting:
+        with line.wait_turn(Cancel()) as waiting:
             assert list(waiting) == []
 
 
@@ -103,7 +103,7 @@ def test_an_error_in_the_one_being_served_lets_the_next_in(stand: Callable[..., 
 def test_who_has_given_up_before_does_not_wait() -> None:
     line, given_up = FifoQueue(), Cancel()
     given_up.set()
-    with line.place(Cancel()), line.place(given_up) as waiting:
+    with line.wait_turn(Cancel()), line.wait_turn(given_up) as waiting:
         assert list(waiting) == []
 
 
@@ -111,12 +111,12 @@ def test_a_reader_who_stops_in_the_middle_of_waiting_leaves_the_line() -> None:
     line = FifoQueue()
 
     def answer() -> Iterator[int]:
-        with line.place(Cancel()) as waiting:
+        with line.wait_turn(Cancel()) as waiting:
             yield from waiting
 
-    with line.place(Cancel()):
+    with line.wait_turn(Cancel()):
         waiting = answer()
         assert next(waiting) == 1
         waiting.close()  # type: ignore[attr-defined]
-        with line.place(Cancel()) as behind:
+        with line.wait_turn(Cancel()) as behind:
             assert next(behind) == 1

@@ -111,7 +111,7 @@ class Catalogue:
     def declared(self, entry: ModelEntry) -> ModelDeclaration:
         """What its MLmodel says of a model. UserError: store_unreachable."""
         with self._answering():
-            return ModelDeclaration.of(Model.load(entry.uri))
+            return ModelDeclaration.from_mlmodel(Model.load(entry.uri))
 
     @property
     def _mlflow(self) -> MlflowClient:
@@ -181,7 +181,7 @@ class Catalogue:
 
     def _read_entry(self, model: LoggedModel) -> ModelEntry | None:
         info = _read_mlmodel(model)
-        declared = ModelDeclaration.of(info)
+        declared = ModelDeclaration.from_mlmodel(info)
         contract = find_contract(declared)
         if contract is None:
             return None

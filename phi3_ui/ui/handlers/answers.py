@@ -26,7 +26,7 @@ class AnswerStarter:
         kept = self._keeper.begin(session.person, chat.id, conversation, label)
         chat.running = RunningTurn(
             conversation,
-            lambda: self._pool.model(self._models.spec(entry)),
+            lambda: self._pool.get_model(self._models.spec(entry)),
             label,
             turn.asked.system,
             turn.asked.params,

@@ -12,9 +12,9 @@ import gradio as gr
 
 from phi3_ui.chat.conversation import Conversation, new_id
 from phi3_ui.errors import UserError
-from phi3_ui.export.archive import archive, read_chats, to_json, to_markdown
-from phi3_ui.export.file_names import file_name
-from phi3_ui.export.reproduce import required_packages, snippet
+from phi3_ui.export.archive import create_archive, read_chats, to_json, to_markdown
+from phi3_ui.export.file_names import safe_file_name
+from phi3_ui.export.reproduce import render_program, required_packages
 from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.prompts.templates import NoTemplateError
 from phi3_ui.prompts.tokenization import TemplateError
@@ -73,7 +73,7 @@ class ExportController:
             return self._refused(session, error)
         if not chats:
             return self._refused(session, UserError("nothing_to_export"))
-        return self._download(f"chats-{datetime.now():%Y-%m-%d}.zip", "application/zip", archive(chats))
+        return self._download(f"chats-{datetime.now():%Y-%m-%d}.zip", "application/zip", create_archive(chats))
 
     def read(self, path: str | None, request: gr.Request) -> Updates:
         """Take in the chats of an uploaded file, and show the first of them."""
@@ -110,7 +110,7 @@ class ExportController:
         if not chat.conversation.tree:
             return self._refused(session, UserError("nothing_to_export"))
         title = self._keeper.history.title(session.person, chat.id) or chat.conversation.title
-        return self._download(f"{file_name(title, {})}.{ending}", kind, write(chat.conversation, title).encode())
+        return self._download(f"{safe_file_name(title, {})}.{ending}", kind, write(chat.conversation, title).encode())
 
     def _download(self, name: str, kind: str, content: bytes) -> Updates:
         # Told apart from the last by its time: the same file may be wanted twice.
@@ -131,7 +131,7 @@ class ExportController:
         entry = self._catalogue.find(turn.asked.model_id)
         declared = self._catalogue.declared(entry)
         try:
-            program = snippet(
+            program = render_program(
                 chat.conversation, turn_id, declared, entry.tracking_uri, required_packages(declared), entry.template
             )
         except (ValueError, NoTemplateError, TemplateError) as error:

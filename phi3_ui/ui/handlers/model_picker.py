@@ -77,7 +77,7 @@ class ModelPicker:
                 return
             session.entry = entry
             yield {**card, **self._controls(session, entry), **self.context_of(session)}
-            model = self._pool.model(self.spec(entry))
+            model = self._pool.get_model(self.spec(entry))
         except UserError as error:
             yield {self._page.status: panels.problem(tr_error(session.language, error))}
             return
@@ -158,9 +158,9 @@ class ModelPicker:
             line = panels.problem(tr_error(session.language, error))
         else:
             line = panels.status_line(
-                session.language, None, model.ready.result() if model.alive else None, model.cache
+                session.language, None, model.ready.result() if model.is_alive else None, model.cache_use
             )
-        loaded = model is not None and model.alive and model.ready.done()
+        loaded = model is not None and model.is_alive and model.ready.done()
         return {page.status: line, page.unload: gr.Button(interactive=loaded)}
 
     def context_of(self, session: Session) -> Updates:

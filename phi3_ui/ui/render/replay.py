@@ -7,7 +7,7 @@ from statistics import median
 
 from phi3_ui.chat.conversation import Answer, Conversation, Turn
 from phi3_ui.chat.types import Timings
-from phi3_ui.chat.word_diff import Kind, ParsedChunk, word_diff
+from phi3_ui.chat.word_diff import DiffPiece, Kind, word_diff
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr, tr_error
 
@@ -42,7 +42,7 @@ def _turn(language: str, old: Turn | None, new: Turn | None) -> str:
     return f'<div class="turn"><p class="question">{escape(question)}</p><div class="sides">{sides}</div></div>'
 
 
-def _side(language: str, which: str, answer: Answer | None, pieces: list[ParsedChunk]) -> str:
+def _side(language: str, which: str, answer: Answer | None, pieces: list[DiffPiece]) -> str:
     name = escape(tr(language, f"replay.{which}"))
     if answer is None:
         missing = escape(tr(language, "replay.none" if which == "old" else "replay.not_yet"))
@@ -58,7 +58,7 @@ def _side(language: str, which: str, answer: Answer | None, pieces: list[ParsedC
     return f'<div class="side">{"".join(shown)}</div>'
 
 
-def _marked(pieces: list[ParsedChunk], which: str) -> str:
+def _marked(pieces: list[DiffPiece], which: str) -> str:
     """One side of a difference."""
     own: Kind = "only_left" if which == "old" else "only_right"
     tag, name = ("del", "gone") if which == "old" else ("ins", "new")
