@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
 from models import hub_client
-from models.hub_files import RECORD, Kind, RemoteFile, needed, record_of
+from models.hub_files import RECORD, Kind, RemoteFile, needed, read_hub_record
 from models.presets import HubFolder
 from models.stage import Report, StageError, require_space, run_as_program
 
@@ -35,20 +35,20 @@ def fetch(source: HubFolder, kind: Kind, target: Path, report: Report) -> Path:
     Raises StageError: the codes that begin with hub_, disk_full.
     """
     source = replace(source, folder=source.folder.strip("/"))
-    if _holds(target, source) and record_of(target)["commit"] == source.revision:
+    if _holds(target, source) and read_hub_record(target)["commit"] == source.revision:
         return target
-    with _alone(source, target):
+    with _exclusive(source, target):
         return _fetch(source, kind, target, report)
 
 
 def _holds(target: Path, source: HubFolder) -> bool:
     """Was `target` fetched from there, at whatever commit?"""
-    record = record_of(target)
+    record = read_hub_record(target)
     return (record.get("repo"), record.get("folder")) == (source.repo, source.folder)
 
 
 @contextmanager
-def _alone(source: HubFolder, target: Path) -> Iterator[None]:
+def _exclusive(source: HubFolder, target: Path) -> Iterator[None]:
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(target.with_name(f"{target.name}.lock"))
     try:
@@ -70,10 +70,10 @@ def _fetch(source: HubFolder, kind: Kind, target: Path, report: Report) -> Path:
         commit, files = hub_client.listing(source)
     except StageError as error:
         unreachable = error.code in ("hub_offline", "hub_switched_off")
-        if held and unreachable and record_of(target)["revision"] == source.revision:
+        if held and unreachable and read_hub_record(target)["revision"] == source.revision:
             return target
         raise
-    if held and record_of(target)["commit"] == commit:
+    if held and read_hub_record(target)["commit"] == commit:
         return target
     chosen = needed(source, kind, files)
     part = target.with_name(f"{target.name}.part")
@@ -81,7 +81,7 @@ def _fetch(source: HubFolder, kind: Kind, target: Path, report: Report) -> Path:
         # Most files are the same at the next commit. Where there are no hard links, they are fetched again.
         with suppress(OSError):
             shutil.copytree(target, part, copy_function=os.link)
-    _bring(source, commit, chosen, part, report)
+    _download_missing(source, commit, chosen, part, report)
     record = {"repo": source.repo, "revision": source.revision, "folder": source.folder, "commit": commit}
     (part / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
     if target.exists():
@@ -90,7 +90,9 @@ def _fetch(source: HubFolder, kind: Kind, target: Path, report: Report) -> Path:
     return target
 
 
-def _bring(source: HubFolder, commit: str, chosen: Mapping[str, RemoteFile], part: Path, report: Report) -> None:
+def _download_missing(
+    source: HubFolder, commit: str, chosen: Mapping[str, RemoteFile], part: Path, report: Report
+) -> None:
     """Fill `part` with the chosen files, and nothing else."""
     held = _clear(part, chosen)
     total = sum(file.size for file in chosen.values())
@@ -174,7 +176,7 @@ def _work(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
     source = HubFolder(arguments.repo, arguments.revision, arguments.subfolder)
     with _shown(report, arguments.events) as shown:
         path = fetch(source, arguments.kind, arguments.folder, shown)
-    return {"path": str(path), "commit": record_of(path)["commit"]}
+    return {"path": str(path), "commit": read_hub_record(path)["commit"]}
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ _PASSING = {408, 429, 500, 502, 503, 504}
 
 def listing(source: HubFolder) -> tuple[str, list[RemoteFile]]:
     """The commit that the revision names at this moment, and all files of the repository at it."""
-    with _told(source, began=False):
+    with _translate_errors(source, began=False):
         info = HfApi(endpoint=_endpoint()).model_info(
             source.repo, revision=source.revision, files_metadata=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
         )
@@ -53,7 +53,7 @@ def download(source: HubFolder, commit: str, file: RemoteFile, path: Path, tell:
     url = hf_hub_url(source.repo, file.path, revision=commit, endpoint=_endpoint())
     path.touch()
     failures = 0
-    with _told(source, began=True):
+    with _translate_errors(source, began=True):
         while (have := path.stat().st_size) < file.size:
             try:
                 _append(url, path, tell)
@@ -90,7 +90,7 @@ def _may_pass(error: httpx.TransportError | HfHubHTTPError) -> bool:
 
 
 @contextmanager
-def _told(source: HubFolder, began: bool) -> Iterator[None]:
+def _translate_errors(source: HubFolder, began: bool) -> Iterator[None]:
     """Turn the client's errors into ours; `began` says that the hub has answered before."""
     try:
         yield

@@ -61,7 +61,7 @@ class RemoteFile:
         return not self.git_sha1 or _git_sha1_of(path) == self.git_sha1
 
 
-def record_of(folder: Path) -> dict[str, str]:
+def read_hub_record(folder: Path) -> dict[str, str]:
     """What a fetch wrote into `folder`: repo, revision, folder, commit. Empty if the hub is not where it came from."""
     try:
         record: dict[str, str] = json.loads((folder / RECORD).read_text(encoding="utf-8"))

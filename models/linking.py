@@ -20,7 +20,7 @@ SMALL = 1 << 20
 _NOT_THE_MODELS = {"hub.json", ".cache"}
 
 
-def view(file: Path, target: Path) -> None:
+def symlink_or_copy(file: Path, target: Path) -> None:
     """Let `target` show `file`: a symbolic link, or what link_or_copy makes where the system has none."""
     try:
         target.symlink_to(file.resolve(strict=True))
@@ -57,7 +57,7 @@ def _gather(repository: Any, remote_file_path: str, local_path: str) -> None:
     """One file of the source, shown in MLflow's temporary folder."""
     _, *inside = PurePosixPath(remote_file_path).parts
     if not _NOT_THE_MODELS.intersection(inside):
-        view(Path(repository.get_local_path(remote_file_path)), Path(local_path))
+        symlink_or_copy(Path(repository.get_local_path(remote_file_path)), Path(local_path))
 
 
 def _store(repository: Any, local_dir: str, artifact_path: str | None = None) -> None:

@@ -13,7 +13,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from models import phi3_onnx
 from models.checkpoint_facts import client_facts, require_model
 from models.linking import linked_logging
-from models.model_card import card_of
+from models.model_card import read_model_card
 from models.presets import Origin
 from models.stage import Report, run_as_program
 from models.tracking import (
@@ -23,9 +23,9 @@ from models.tracking import (
     folder_size,
     model_run,
     parse_origin,
-    pinned,
+    pin_versions,
     provenance,
-    registered,
+    register_logged,
     store_from_arguments,
 )
 
@@ -73,7 +73,7 @@ def log(
     """
     folder = folder.absolute()
     require_model(folder, "onnx")
-    facts, card = client_facts(folder), card_of(folder)
+    facts, card = client_facts(folder), read_model_card(folder)
     report(0, 3)
     measured = measured and _is_here(device)
     metrics = {"size_bytes": float(folder_size(folder)), **(measure(folder) if measured else {})}
@@ -85,7 +85,7 @@ def log(
         **recorded,
         "measured": str(measured).lower(),
         "context_length": facts["context_length"],
-        **dict(requirement.split("==") for requirement in pinned(["onnxruntime-genai", "onnxruntime", "mlflow"])),
+        **dict(requirement.split("==") for requirement in pin_versions(["onnxruntime-genai", "onnxruntime", "mlflow"])),
     }
     described: dict[str, Any] = {
         "title": origin.title,
@@ -105,7 +105,7 @@ def log(
             model_config={"end_tokens": facts["end_tokens"], "threads": 0, "cache_mb": 0},
             signature=SIGNATURE,
             streamable=True,
-            pip_requirements=pinned(["mlflow", "onnxruntime-genai", "onnxruntime", "tokenizers", "pandas"]),
+            pip_requirements=pin_versions(["mlflow", "onnxruntime-genai", "onnxruntime", "tokenizers", "pandas"]),
             metadata={
                 "contract": CONTRACT,
                 "wrapper_sha256": code_sha256(),
@@ -117,7 +117,7 @@ def log(
         )
     report(2, 3)
     logged = Logged(str(model.model_id), name)
-    logged = registered(logged, store) if registering else logged
+    logged = register_logged(logged, store) if registering else logged
     report(3, 3)
     return logged
 

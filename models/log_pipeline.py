@@ -12,8 +12,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Pipeline, pipeline
 
 from models.checkpoint_facts import client_facts, require_known_kind, require_model, token_ids, weight_files
-from models.linking import linked_logging, view
-from models.model_card import card_of
+from models.linking import linked_logging, symlink_or_copy
+from models.model_card import read_model_card
 from models.presets import Origin
 from models.stage import Report, run_as_program
 from models.tracking import (
@@ -23,9 +23,9 @@ from models.tracking import (
     folder_size,
     model_run,
     parse_origin,
-    pinned,
+    pin_versions,
     provenance,
-    registered,
+    register_logged,
     store_from_arguments,
 )
 
@@ -48,7 +48,7 @@ def log(
     folder = folder.absolute()
     require_model(folder, "checkpoint")
     require_known_kind(folder)
-    facts, card = client_facts(folder), card_of(folder)
+    facts, card = client_facts(folder), read_model_card(folder)
     generator = pipeline_without_weights(folder, facts["end_tokens"])
     report(0, 3)
     metrics = {"size_bytes": float(folder_size(folder)), **(measure(folder) if measured else {})}
@@ -60,7 +60,7 @@ def log(
         **recorded,
         "measured": str(measured).lower(),
         "context_length": facts["context_length"],
-        **dict(requirement.split("==") for requirement in pinned(["transformers", "torch", "mlflow"])),
+        **dict(requirement.split("==") for requirement in pin_versions(["transformers", "torch", "mlflow"])),
     }
     described = {"title": origin.title, "license": origin.license, "summary": card.summary, "card_tags": [*card.tags]}
     with model_run(store, name, tags, params, metrics), linked_logging():
@@ -71,13 +71,13 @@ def log(
             model_config=MODEL_CONFIG,
             model_card=_hub_card(folder),
             # Left to itself the flavour looks for torchvision.
-            pip_requirements=pinned(["mlflow", "transformers", "torch", "accelerate"]),
+            pip_requirements=pin_versions(["mlflow", "transformers", "torch", "accelerate"]),
             metadata={"contract": CONTRACT, **recorded, **described, **facts},
             tags=tags,
         )
     report(2, 3)
     logged = Logged(str(model.model_id), name)
-    logged = registered(logged, store) if registering else logged
+    logged = register_logged(logged, store) if registering else logged
     report(3, 3)
     return logged
 
@@ -105,7 +105,7 @@ def pipeline_without_weights(folder: Path, end_tokens: list[str]) -> Pipeline:
         )
         files = [*weight_files(folder), *folder.glob("*.index.json"), *folder.glob("LICENSE*")]
         for file in files:
-            view(file, save_directory / file.name)
+            symlink_or_copy(file, save_directory / file.name)
 
     model.save_pretrained = save_pretrained
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

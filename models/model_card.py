@@ -31,7 +31,7 @@ class Card:
     tags: tuple[str, ...] = ()
 
 
-def card_of(folder: Path) -> Card:
+def read_model_card(folder: Path) -> Card:
     """The card of the model in `folder`; an empty one if it has none."""
     licenses = sorted(file.name for file in folder.glob("LICENSE*") if file.is_file())
     readme = folder / "README.md"

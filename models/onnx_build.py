@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 from models.checkpoint_facts import client_facts, require_known_kind, require_model, token_ids, weight_files
-from models.linking import view
+from models.linking import symlink_or_copy
 from models.stage import Report, atomic_folder, require_space, run_as_program, scratch_folder
 
 
@@ -48,7 +48,7 @@ def _with_all_ends(checkpoint: Path, view_: Path) -> None:
     view_.mkdir()
     for file in checkpoint.iterdir():
         if file.is_file() and file.name != "generation_config.json":
-            view(file, view_ / file.name)
+            symlink_or_copy(file, view_ / file.name)
     named = checkpoint / "generation_config.json"
     content = json.loads(named.read_text(encoding="utf-8")) if named.is_file() else {}
     content["eos_token_id"] = token_ids(checkpoint, client_facts(checkpoint)["end_tokens"])

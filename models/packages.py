@@ -4,7 +4,7 @@ import importlib.metadata
 from functools import cache
 
 
-def installed(name: str) -> tuple[str, str]:
+def find_installed(name: str) -> tuple[str, str]:
     """Name and version of the package `name`, or of the one that provides its module in its place.
 
     Raises importlib.metadata.PackageNotFoundError.

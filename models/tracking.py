@@ -1,7 +1,6 @@
 """One MLflow run per logged model: where it goes, what it records, and what a killed one leaves behind."""
 
 import argparse
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,8 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelStatus, RunStatus
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from models.packages import installed
+from models.hub_files import read_hub_record
+from models.packages import find_installed
 from models.presets import Origin, load_preset
 from models.registry import register
 from models.stage import StageError
@@ -74,32 +74,25 @@ def parse_origin(arguments: argparse.Namespace) -> Origin:
     """Whose weights the parsed arguments name; what they do not say is taken from the folder's model card."""
     if arguments.preset:
         return load_preset(arguments.preset).origin
-    from models.model_card import card_of
+    from models.model_card import read_model_card
 
-    card = card_of(arguments.folder)
-    source = arguments.source or hub_record(arguments.folder).get("repo") or arguments.folder.resolve().name
+    card = read_model_card(arguments.folder)
+    source = arguments.source or read_hub_record(arguments.folder).get("repo") or arguments.folder.resolve().name
     name = arguments.name
     return Origin(preset="", name=name, title=card.title or name, source=source, license=card.license)
 
 
-def hub_record(folder: Path) -> dict[str, str]:
-    """What the download from the hub wrote beside the model: repo, revision, folder, commit. Empty for other folders."""
-    file = folder / "hub.json"
-    record: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return record
-
-
 def provenance(folder: Path, origin: Origin) -> dict[str, str]:
     """Where the weights come from, as params of a run: source, and for the hub's revision, commit, subfolder."""
-    record = hub_record(folder)
+    record = read_hub_record(folder)
     found = {"revision": record.get("revision"), "commit": record.get("commit"), "subfolder": record.get("folder")}
     source = {"source": record.get("repo") or origin.source}
     return origin.preset_tag | source | {name: value for name, value in found.items() if value}
 
 
-def pinned(packages: Sequence[str]) -> list[str]:
+def pin_versions(packages: Sequence[str]) -> list[str]:
     """`name==version` of installed packages, without local build labels such as +cpu, which no index serves."""
-    return [f"{name}=={version.split('+')[0]}" for name, version in map(installed, packages)]
+    return [f"{name}=={version.split('+')[0]}" for name, version in map(find_installed, packages)]
 
 
 def folder_size(folder: Path) -> int:
@@ -161,7 +154,7 @@ def clear_unfinished(store: Store, experiment: str, tags: dict[str, str]) -> Non
             client.delete_logged_model(model.model_id)
 
 
-def registered(logged: Logged, store: Store) -> Logged:
+def register_logged(logged: Logged, store: Store) -> Logged:
     """The same, registered. A store that has no registry, or lets nobody write there, keeps the model all the same."""
     from mlflow.exceptions import MlflowException
 
@@ -180,7 +173,7 @@ def register_missing(store: Store, preset: str) -> list[Logged]:
         return []
     models = _all_models(client, experiment.experiment_id, f"tags.preset = '{preset}'")
     ready = [model for model in models if model.status == LoggedModelStatus.READY]
-    return [registered(Logged(model.model_id, model.name), store) for model in reversed(ready)]
+    return [register_logged(Logged(model.model_id, model.name), store) for model in reversed(ready)]
 
 
 def _all_models(client: MlflowClient, experiment: str, query: str) -> list[LoggedModel]:

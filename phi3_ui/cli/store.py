@@ -10,7 +10,7 @@ from phi3_ui.cli.app import App, add_command, add_json, add_model, plain, print_
 from phi3_ui.cli.log import run_recipe
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr
-from phi3_ui.provision.relog import clear, relog
+from phi3_ui.provision.relog import recipe_from_logged_model, remove_relog_folder
 from phi3_ui.store.registry.cards import ModelCard, VersionCard
 from phi3_ui.store.registry.doctor import Diagnosis, examine
 from phi3_ui.store.registry.versions import Registry
@@ -146,11 +146,11 @@ def _agreed(name: str) -> bool:
 def _doctor(app: App, parsed: argparse.Namespace) -> int:
     model_id, _ = _removable(app, parsed.model)
     if parsed.relog:
-        recipe = relog(app.settings, model_id)
+        recipe = recipe_from_logged_model(app.settings, model_id)
         try:
             run_recipe(app, recipe, parsed.json)
         finally:
-            clear(recipe)
+            remove_relog_folder(recipe)
         return 0
     diagnosis = examine(app.settings.tracking_uri, model_id)
     if parsed.json:

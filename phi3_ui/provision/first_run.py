@@ -45,7 +45,7 @@ class FirstRun:
             self._thread.join()
         return self.state
 
-    def needed(self) -> bool:
+    def is_needed(self) -> bool:
         """Is the preset's set-up still to be done? UserError: store_unreachable.
 
         It is for a store without a chat model, for one that was begun and not finished, and for a preset that was
@@ -59,9 +59,9 @@ class FirstRun:
         settings = self._settings
         try:
             settings.home.mkdir(parents=True, exist_ok=True)
-            if self.needed():
+            if self.is_needed():
                 with exclusive(settings, lambda: self._show(JobState("waiting"))):
-                    if self.needed():
+                    if self.is_needed():
                         self._set_up()
             self._show(JobState("done"))
         except UserError as error:

@@ -45,7 +45,7 @@ class JobState:
         return self.stages[self.step] if self.stages else None
 
     @property
-    def ended(self) -> bool:
+    def is_finished(self) -> bool:
         return self.phase in ("done", "failed", "cancelled")
 
     @property

@@ -23,10 +23,10 @@ from phi3_ui.store.registry.catalogue import ONNX_ARTIFACT
 from phi3_ui.store.registry.doctor import StoredFiles, classify_model
 
 
-def relog(settings: Settings, model_id: str) -> Recipe:
+def recipe_from_logged_model(settings: Settings, model_id: str) -> Recipe:
     """The recipe that logs a model again, from a folder that holds its files: links where the store is a local folder.
 
-    Whoever runs it calls `clear` after that. UserError: model_gone, cannot_relog, store_unreachable.
+    Whoever runs it calls `remove_relog_folder` after that. UserError: model_gone, cannot_relog, store_unreachable.
     """
     settings.home.mkdir(parents=True, exist_ok=True)
     with translate_store_errors(settings.tracking_uri), tempfile.TemporaryDirectory(dir=settings.home) as scratch:
@@ -55,7 +55,7 @@ def relog(settings: Settings, model_id: str) -> Recipe:
     return Recipe(name, preset, onnx=folder, precision=precision, device=device)
 
 
-def clear(recipe: Recipe) -> None:
+def remove_relog_folder(recipe: Recipe) -> None:
     """Remove what `relog` put together, once the job has ended."""
     folder = recipe.onnx or recipe.pipeline
     if isinstance(folder, Path):

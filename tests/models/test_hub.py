@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.hub import fetch
-from models.hub_files import RemoteFile, needed, record_of
+from models.hub_files import RemoteFile, needed, read_hub_record
 from models.presets import HubFolder
 from tests.support.hub import Hub
 from tests.support.tiny_repo import (
@@ -39,7 +39,7 @@ def test_a_checkpoint_is_its_own_files_and_no_others_are_asked_for(
     assert names_in(target) == {*CHECKPOINT, "hub.json"}
     assert same(target, tmp_path / "repo", CHECKPOINT)
     assert {one.path for one in stand_in.requests} == {*CHECKPOINT, f"/api/models/{REPO}/revision/main"}
-    assert record_of(target) == {"repo": REPO, "revision": "main", "folder": "", "commit": checkpoint}
+    assert read_hub_record(target) == {"repo": REPO, "revision": "main", "folder": "", "commit": checkpoint}
     assert list(target.parent.iterdir()) == [target], "nothing else is left"
 
 
@@ -54,7 +54,7 @@ def test_an_onnx_folder_comes_whole_with_the_card_and_licence_of_its_repository(
 
     assert names_in(target) == {*ONNX, "README.md", "LICENSE", "hub.json"}
     assert same(target, tmp_path / "repo" / folder, ONNX)
-    assert record_of(target)["folder"] == folder
+    assert read_hub_record(target)["folder"] == folder
 
 
 def test_a_revision_is_a_branch_a_tag_or_a_commit(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
@@ -67,7 +67,7 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(tmp_path: Path, stand_in: Hub,
         (checkpoint,) * 2 + ("repo",),
     ]:
         target = fetch(HubFolder(REPO, revision), "checkpoint", tmp_path / f"at-{revision}", ignore)
-        assert record_of(target)["commit"] == commit
+        assert read_hub_record(target)["commit"] == commit
         assert same(target, tmp_path / source, CHECKPOINT)
 
 
@@ -97,7 +97,7 @@ def test_of_a_newer_commit_only_what_changed_is_fetched(tmp_path: Path, stand_in
     assert [one.path for one in stand_in.requests[1:]] == ["README.md"]
     assert names_in(target) == {*CHECKPOINT, "hub.json"} - {"LICENSE"}
     assert (target / "README.md").read_text() == "# Better words"
-    assert record_of(target)["commit"] == commit
+    assert read_hub_record(target)["commit"] == commit
 
 
 def test_what_is_here_stays_in_use_while_the_hub_cannot_be_reached(

@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-from models.linking import SMALL, link_or_copy, linked_logging, view
+from models.linking import SMALL, link_or_copy, linked_logging, symlink_or_copy
 
 
 def big(file: Path) -> Path:
@@ -47,7 +47,7 @@ def test_a_symbolic_link_is_followed_to_the_file(tmp_path: Path) -> None:
     weights = big(tmp_path / "blobs" / "1f3a")
     (tmp_path / "model.safetensors").symlink_to(weights)
 
-    view(tmp_path / "model.safetensors", tmp_path / "shown")
+    symlink_or_copy(tmp_path / "model.safetensors", tmp_path / "shown")
     link_or_copy(tmp_path / "shown", tmp_path / "stored")
 
     assert not (tmp_path / "stored").is_symlink()
@@ -71,7 +71,7 @@ def test_where_the_system_refuses_links_there_is_a_copy(tmp_path: Path, monkeypa
     monkeypatch.setattr(os, "symlink", refuse)
     weights = big(tmp_path / "weights")
 
-    view(weights, tmp_path / "shown")
+    symlink_or_copy(weights, tmp_path / "shown")
 
     assert not (tmp_path / "shown").is_symlink()
     assert (tmp_path / "shown").read_bytes() == weights.read_bytes()

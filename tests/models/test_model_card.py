@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.model_card import Card, card_of
+from models.model_card import Card, read_model_card
 
 # As the Phi family's cards are written.
 _PHI = """---
@@ -36,7 +36,7 @@ It belongs to the Phi-3 family.
 
 def _card(folder: Path, readme: str) -> Card:
     (folder / "README.md").write_text(readme, encoding="utf-8")
-    return card_of(folder)
+    return read_model_card(folder)
 
 
 def test_a_card_says_what_the_model_is(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_the_title_is_the_first_heading_of_the_first_level(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("readme", [None, "", "---\n---\n", "---\n"])
 def test_without_words_everything_is_empty(tmp_path: Path, readme: str | None) -> None:
-    assert (card_of(tmp_path) if readme is None else _card(tmp_path, readme)) == Card()
+    assert (read_model_card(tmp_path) if readme is None else _card(tmp_path, readme)) == Card()
 
 
 def test_only_paragraphs_make_a_summary(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_any_text_is_a_card(tmp_path_factory: pytest.TempPathFactory, text: str)
     folder = tmp_path_factory.mktemp("card")
     (folder / "README.md").write_bytes(f"---\nlicense: mit\n---\n{text}".encode("utf-8", "surrogatepass"))
 
-    card = card_of(folder)
+    card = read_model_card(folder)
 
     assert len(card.summary) <= 500
     assert "\n" not in card.summary

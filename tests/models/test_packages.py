@@ -5,12 +5,12 @@ import importlib.metadata
 import pytest
 
 from models import packages
-from models.packages import installed
-from models.tracking import pinned
+from models.packages import find_installed
+from models.tracking import pin_versions
 
 
 def test_a_package_is_named_with_its_version() -> None:
-    assert installed("mlflow") == ("mlflow", importlib.metadata.version("mlflow"))
+    assert find_installed("mlflow") == ("mlflow", importlib.metadata.version("mlflow"))
 
 
 def test_an_engine_built_for_another_device_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,12 +24,12 @@ def test_an_engine_built_for_another_device_stands_in(monkeypatch: pytest.Monkey
     providers = {"onnxruntime_genai": ["genai", "onnxruntime-genai-cuda"]}
     monkeypatch.setattr(importlib.metadata, "version", version)
     monkeypatch.setattr(packages, "_providers", lambda: providers)
-    assert installed("onnxruntime-genai") == ("onnxruntime-genai-cuda", "0.18.0+cu12")
-    assert pinned(["onnxruntime-genai"]) == ["onnxruntime-genai-cuda==0.18.0"]
+    assert find_installed("onnxruntime-genai") == ("onnxruntime-genai-cuda", "0.18.0+cu12")
+    assert pin_versions(["onnxruntime-genai"]) == ["onnxruntime-genai-cuda==0.18.0"]
     with pytest.raises(importlib.metadata.PackageNotFoundError):
-        installed("onnxruntime")
+        find_installed("onnxruntime")
 
 
 def test_what_is_not_there_is_not_made_up() -> None:
     with pytest.raises(importlib.metadata.PackageNotFoundError):
-        installed("no-such-package")
+        find_installed("no-such-package")

@@ -55,7 +55,7 @@ def test_a_set_up_killed_in_any_stage_goes_on_to_two_whole_models(tmp_path: Path
     kill_in_stage(home, "log_onnx")
     settings = settings_for(home)
     catalogue = Catalogue(settings.tracking_uri)
-    assert FirstRun(settings, catalogue).needed()
+    assert FirstRun(settings, catalogue).is_needed()
     assert {entry.contract for entry in catalogue.models()} <= {"chat"}
 
     finished = subprocess.run(COMMAND, cwd=ROOT, env=environment(home), capture_output=True, text=True)

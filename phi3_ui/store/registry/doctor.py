@@ -21,7 +21,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from packaging.requirements import InvalidRequirement, Requirement
 
-from models.packages import installed as installed_as
+from models.packages import find_installed
 from phi3_ui.errors import UserError
 from phi3_ui.settings import ROOT
 from phi3_ui.store.errors import is_missing, translate_store_errors
@@ -156,7 +156,7 @@ def _versions(info: Model, files: StoredFiles) -> Iterator[Finding]:
     for name, requirement in wanted.items():
         logged = str(requirement.specifier).removeprefix("==")
         try:
-            installed = installed_as(name)[1]
+            installed = find_installed(name)[1]
         except importlib.metadata.PackageNotFoundError:
             differing += 1
             yield _found("package_missing", package=name, logged=logged)
@@ -193,7 +193,7 @@ def _requirements(info: Model, files: StoredFiles) -> dict[str, Requirement]:
 
 def _code(info: Model, files: StoredFiles) -> Iterator[Finding]:
     try:
-        installed = installed_as("onnxruntime-genai")[1]
+        installed = find_installed("onnxruntime-genai")[1]
     except importlib.metadata.PackageNotFoundError:
         return  # then nothing of it is there, which _versions says
     pickled = info.flavors.get("python_function", {}).get("python_model")

@@ -11,7 +11,7 @@ from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.provision.jobs import Job
 from phi3_ui.provision.recipes import Recipe, recipe_from_arguments, recipe_from_preset
-from phi3_ui.provision.relog import relog
+from phi3_ui.provision.relog import recipe_from_logged_model
 from phi3_ui.settings import Settings
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.store.registry.versions import Registry
@@ -35,7 +35,7 @@ class Additions:
     def start(self, find_recipe: Callable[[], Recipe]) -> None:
         """UserError("already_adding") while another is on its way."""
         with self._lock:
-            if self.job and not self.job.state.ended:
+            if self.job and not self.job.state.is_finished:
                 raise UserError("already_adding", name=self.job.recipe.name)
             self.job = Job(self._settings, find_recipe()).start()
 
@@ -110,7 +110,7 @@ class ManageHandlers:
     def relog(self, request: gr.Request) -> Updates:
         """Log the picked model again, from its own files in the store, with what is installed now."""
         session = self.session(request)
-        return self._started(lambda: relog(self.settings, session.model_id or ""), request)
+        return self._started(lambda: recipe_from_logged_model(self.settings, session.model_id or ""), request)
 
     def cancel(self, request: gr.Request) -> Updates:
         if job := self.additions.job:
@@ -121,7 +121,7 @@ class ManageHandlers:
         """How the addition stands; once it has ended, the models as they are now."""
         page, session, job = self.page, self.session(request), self.additions.job
         state = job.state if job else None
-        running = bool(state and not state.ended)
+        running = bool(state and not state.is_finished)
         updates: Updates = {
             page.progress: panels.job_panel(session.language, state, job.recipe.name if job else ""),
             page.cancel: gr.Button(visible=running),
