@@ -18,7 +18,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
 from bench.rows import Bench, Row
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.store.registry.names import pages
 

@@ -1,141 +1,224 @@
-"""Every environment variable the app reads, typed, read once."""
+"""The app's settings: every environment variable that it reads, typed, checked and read once."""
 
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
+
 from phi3_ui.errors import UserError
-
-ROOT = Path(__file__).resolve().parent.parent
-
-_LOCAL = ("127.0.0.1", "localhost", "::1")
+from phi3_ui.paths import ROOT
 
 MLFLOW_UI_PORT = 5001  # MLflow's own default, 5000, is often another server's
 
+_LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+
 
 @dataclass(frozen=True)
-class Settings:
-    """`home` holds all the app writes: weights, builds, logs and, unless MLFLOW_TRACKING_URI is set, the store.
+class _Allowed:
+    """What a variable may be set to, in words, for the error message."""
 
-    `preset_named`: PHI3_UI_PRESET was set, so its models are wanted even where the store has others. `device` is what
-    ONNX models are fetched and built for. `manage`: visitors may add, promote and tag models. `max_answers` may run or wait
-    for one model, each for `answer_seconds` at most; `cache_mb` is kept of the prompts that one has read (0: an eighth of
-    the memory). `logins` are those who may come in, with their passwords; empty: everybody may. `mlflow_url` is where a browser finds MLflow's own UI on this store, without a slash at its end; None: nowhere.
+    values: str
+
+
+def _parse_switch(value: object) -> object:
+    """The boolean that 1 or 0 stands for. ValueError for other texts, also for those that pydantic would accept."""
+    if isinstance(value, str):
+        if value not in ("1", "0"):
+            raise ValueError("neither 1 nor 0")
+        return value == "1"
+    return value
+
+
+def _variable(name: str, default: Any = ...) -> Any:
+    """A field that environment variable `name` sets. A callable `default` gets the fields declared before this one."""
+    if callable(default):
+        return Field(validation_alias=name, default_factory=default)
+    return Field(default, validation_alias=name)
+
+
+Count = Annotated[int, Field(ge=1), _Allowed("1 or more")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Switch = Annotated[bool, BeforeValidator(_parse_switch), _Allowed("1 / 0")]
+Device = Literal["cpu", "cuda", "directml"]
+Logins = tuple[tuple[str, str], ...]
+
+
+class Settings(BaseSettings):
+    """Immutable settings. An empty variable counts as unset.
+
+    Create them with `read`, which turns what pydantic refuses into a UserError.
     """
 
-    home: Path
-    tracking_uri: str
-    artifacts: str | None
-    preset: str
-    preset_named: bool
-    device: str
-    manage: bool
-    server_name: str
-    server_port: int | None
-    open_browser: bool
-    max_loaded_models: int
-    idle_seconds: int
-    max_answers: int
-    answer_seconds: int
-    cache_mb: int
-    mlflow_url: str | None
-    logins: tuple[tuple[str, str], ...] = ()
+    model_config = SettingsConfigDict(
+        frozen=True, populate_by_name=True, env_ignore_empty=True, case_sensitive=True, validate_default=True
+    )
+
+    space_id: str = _variable("SPACE_ID", "")
+    """The Hugging Face Space that the app runs on; empty elsewhere. The host of the Space sets it."""
+
+    home: Path = _variable("PHI3_UI_HOME", lambda: default_home())
+    """Folder of all that the app writes: weights, builds, logs, journal and, by default, the tracking store."""
+
+    tracking_uri: str = _variable("MLFLOW_TRACKING_URI", lambda fields: _sqlite_uri(fields["home"]))
+    """MLflow's tracking store; by default a SQLite file in `home`."""
+
+    preset: str = _variable("PHI3_UI_PRESET", "demo")
+    """The preset of models/presets.toml whose models a store without chat models gets."""
+
+    device: Device = _variable("PHI3_UI_DEVICE", "cpu")
+    """The device that ONNX models are downloaded or built for."""
+
+    server_name: str = _variable("GRADIO_SERVER_NAME", "127.0.0.1")
+    """The address to listen on."""
+
+    server_port: Annotated[Port | None, _Allowed("1 to 65535")] = _variable("GRADIO_SERVER_PORT", None)
+    """The port to listen on; None: the first free one from 7860."""
+
+    manage: Switch = _variable("PHI3_UI_MANAGE", lambda fields: _is_personal(fields))
+    """Whether visitors may add, promote and tag models. Default: only where this machine alone reaches the page."""
+
+    open_browser: Switch = _variable("PHI3_UI_OPEN_BROWSER", True)
+    """Whether to open the page in a browser at start; never on a Space."""
+
+    max_loaded_models: Count = _variable("PHI3_UI_MAX_LOADED_MODELS", 2)
+    """How many models may be loaded at once."""
+
+    idle_seconds: Count = _variable("PHI3_UI_IDLE_SECONDS", 900)
+    """A model that nobody used for so long is unloaded."""
+
+    max_answers: Count = _variable("PHI3_UI_MAX_ANSWERS", 32)
+    """How many requests one model may have, running and queued together."""
+
+    answer_seconds: Count = _variable("PHI3_UI_ANSWER_SECONDS", 600)
+    """An answer that takes longer is stopped."""
+
+    cache_mb: Annotated[int, Field(ge=0), _Allowed("0 or more")] = _variable("PHI3_UI_CACHE_MB", 0)
+    """Megabytes of KV cache that each model keeps between requests; 0: an eighth of the memory."""
+
+    logins: Annotated[Logins, NoDecode] = _variable("PHI3_UI_LOGINS", ())
+    """Names and passwords of those who may use the page; empty: everybody may."""
+
+    mlflow_url: str | None = _variable("PHI3_UI_MLFLOW_URL", lambda fields: _default_mlflow_url(fields))
+    """Where a browser finds MLflow's own UI on this store, without a trailing slash; None: nowhere."""
+
+    @property
+    def preset_is_explicit(self) -> bool:
+        """Whether PHI3_UI_PRESET is set, so that its models are wanted even where the store has others."""
+        return "preset" in self.model_fields_set
+
+    @property
+    def artifacts(self) -> str | None:
+        """Where a new experiment of the app's own store keeps its files, as a URI; None: the store decides.
+
+        SQLite's own default is ./mlruns, which depends on the working directory.
+        """
+        return (self.home / "artifacts").as_uri() if self.tracking_uri == _sqlite_uri(self.home) else None
 
     @property
     def logs(self) -> Path:
+        """Folder of the log files."""
         return self.home / "logs"
 
     @property
     def catalogue(self) -> Path:
+        """Folder of the cached catalogue entries."""
         return self.home / "catalogue"
 
     @classmethod
-    def read(cls, environment: Mapping[str, str] | None = None) -> "Settings":
-        """Settings from `environment` (default: the process's). UserError("bad_setting") where a number is none or too small."""
-        env = os.environ if environment is None else environment
-        home = Path(env.get("PHI3_UI_HOME") or ROOT / "data").resolve()
-        own_store = f"sqlite:///{home / 'mlflow.db'}"
-        tracking_uri = env.get("MLFLOW_TRACKING_URI") or own_store
-        server_name = env.get("GRADIO_SERVER_NAME") or "127.0.0.1"
-        here = server_name in _LOCAL
-        return cls(
-            home=home,
-            tracking_uri=tracking_uri,
-            # SQLite's own default would be ./mlruns, wherever the process happens to stand.
-            artifacts=(home / "artifacts").as_uri() if tracking_uri == own_store else None,
-            preset=env.get("PHI3_UI_PRESET") or "demo",
-            preset_named=bool(env.get("PHI3_UI_PRESET")),
-            device=_one_of(env, "PHI3_UI_DEVICE", ("cpu", "cuda", "directml")),
-            # Who can reach a page on this machine alone is who runs it.
-            manage=_one_of(env, "PHI3_UI_MANAGE", ("1", "0") if here and "SPACE_ID" not in env else ("0", "1")) == "1",
-            server_name=server_name,
-            server_port=_whole(env, "GRADIO_SERVER_PORT", None),
-            open_browser=_one_of(env, "PHI3_UI_OPEN_BROWSER", ("1", "0")) == "1" and "SPACE_ID" not in env,
-            max_loaded_models=_whole(env, "PHI3_UI_MAX_LOADED_MODELS", 2),
-            idle_seconds=_whole(env, "PHI3_UI_IDLE_SECONDS", 900),
-            max_answers=_whole(env, "PHI3_UI_MAX_ANSWERS", 32),
-            answer_seconds=_whole(env, "PHI3_UI_ANSWER_SECONDS", 600),
-            cache_mb=_whole(env, "PHI3_UI_CACHE_MB", 0),
-            logins=_logins(env),
-            mlflow_url=_mlflow_url(env, tracking_uri, here and "SPACE_ID" not in env),
-        )
+    def read(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Read the settings from `environment` (default: the process's). UserError: bad_setting."""
+        source = EnvSettingsSource(cls)
+        variables = os.environ if environment is None else environment
+        source.env_vars = {name: value for name, value in variables.items() if value}
+        try:
+            return cls(_build_sources=((source,), {}))  # type: ignore[call-arg]  # documented, but not a field
+        except ValidationError as error:
+            raise _bad_setting(cls, error) from error
 
+    @field_validator("home")
+    @classmethod
+    def _resolve_home(cls, value: Path) -> Path:
+        return value.resolve()
 
-@overload
-def _whole(env: Mapping[str, str], name: str, default: int) -> int: ...
-@overload
-def _whole(env: Mapping[str, str], name: str, default: None) -> int | None: ...
-def _whole(env: Mapping[str, str], name: str, default: int | None) -> int | None:
-    """The whole number, 1 or more, that variable `name` holds."""
-    value = env.get(name)
-    if not value:
-        return default
-    most = 65535 if name == "GRADIO_SERVER_PORT" else None
-    if not value.isdecimal() or int(value) < 1 or (most and int(value) > most):
-        raise UserError("bad_setting", name=name, value=value, wanted=f"1 to {most}" if most else "1 or more")
-    return int(value)
+    @field_validator("open_browser")
+    @classmethod
+    def _no_browser_on_a_space(cls, value: bool, info: ValidationInfo) -> bool:
+        return value and not info.data.get("space_id")
 
+    @field_validator("logins", mode="before")
+    @classmethod
+    def _parse_logins(cls, value: object) -> object:
+        return _parse_logins(value) if isinstance(value, str) else value
 
-def _one_of(env: Mapping[str, str], name: str, values: tuple[str, ...]) -> str:
-    """What variable `name` holds, which is one of `values`; the first if it holds nothing."""
-    value = env.get(name) or values[0]
-    if value not in values:
-        raise UserError("bad_setting", name=name, value=value, wanted=" / ".join(values))
-    return value
-
-
-def _logins(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """The names and passwords that PHI3_UI_LOGINS holds: name:password, separated by commas or lines."""
-    found = list[tuple[str, str]]()
-    for one in filter(None, (part.strip() for part in (env.get("PHI3_UI_LOGINS") or "").replace("\n", ",").split(","))):
-        name, _, password = one.partition(":")
-        if not re.fullmatch(r"[\w.@+-]{1,64}", name) or not password or name in dict(found):
-            raise UserError(
-                "bad_setting", name="PHI3_UI_LOGINS", value=f"{name}:…", wanted="name:password,name:password"
-            )
-        found.append((name, password))
-    return tuple(found)
-
-
-def _mlflow_url(env: Mapping[str, str], tracking_uri: str, here: bool) -> str | None:
-    """What PHI3_UI_MLFLOW_URL holds; else the tracking server; else, for a browser `here`, what `mlflow-ui` serves."""
-    if value := env.get("PHI3_UI_MLFLOW_URL"):
-        url = _web(value)
+    @field_validator("mlflow_url")
+    @classmethod
+    def _check_mlflow_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        url = _page_url(value)
         if url is None:
             raise UserError("bad_setting", name="PHI3_UI_MLFLOW_URL", value=value, wanted="http://… or https://…")
         return url
+
+
+def default_home() -> Path:
+    """`data` in a checkout; for an installed app, a folder of this user's, whatever the working directory."""
+    if (ROOT / "pyproject.toml").is_file():
+        return ROOT / "data"
+    from platformdirs import user_data_path
+
+    return user_data_path("phi3-chat", appauthor=False)
+
+
+def _sqlite_uri(home: Path) -> str:
+    return f"sqlite:///{home / 'mlflow.db'}"
+
+
+def _is_personal(fields: Mapping[str, Any]) -> bool:
+    """Whether only this machine reaches the page, whose user is then its administrator."""
+    return fields["server_name"] in _LOOPBACK_HOSTS and not fields["space_id"]
+
+
+def _bad_setting(settings: type[Settings], error: ValidationError) -> UserError:
+    """The first problem that pydantic found, as a sentence that names the variable and what it may be."""
+    problem = error.errors()[0]
+    name = str(problem["loc"][0])
+    field = next(field for field in settings.model_fields.values() if field.validation_alias == name)
+    allowed = [item.values for item in field.metadata if isinstance(item, _Allowed)]
+    wanted = allowed[0] if allowed else " / ".join(map(str, get_args(field.annotation)))
+    return UserError("bad_setting", name=name, value=str(problem["input"]), wanted=wanted)
+
+
+def _parse_logins(text: str) -> Logins:
+    """Names and passwords from name:password, separated by commas or lines. UserError without the password."""
+    logins: dict[str, str] = {}
+    for login in filter(None, (part.strip() for part in text.replace("\n", ",").split(","))):
+        name, _, password = login.partition(":")
+        if not re.fullmatch(r"[\w.@+-]{1,64}", name) or not password or name in logins:
+            wanted = "name:password,name:password"
+            raise UserError("bad_setting", name="PHI3_UI_LOGINS", value=f"{name}:…", wanted=wanted)
+        logins[name] = password
+    return tuple(logins.items())
+
+
+def _default_mlflow_url(fields: Mapping[str, Any]) -> str | None:
+    """The tracking server; for other stores and a browser on this machine, what the command `mlflow-ui` serves."""
+    tracking_uri = fields["tracking_uri"]
     if tracking_uri.startswith(("http:", "https:")):
-        return _web(tracking_uri)
-    # A page that others open would send them to their own machine.
-    return f"http://127.0.0.1:{MLFLOW_UI_PORT}" if here and not tracking_uri.startswith("databricks") else None
+        return _page_url(tracking_uri)
+    # On another machine, the link would lead a visitor to their own.
+    is_served_here = _is_personal(fields) and not tracking_uri.startswith("databricks")
+    return f"http://127.0.0.1:{MLFLOW_UI_PORT}" if is_served_here else None
 
 
-def _web(value: str) -> str | None:
-    """The URL of a page without its user and password, which links must not show; None if it is none."""
+def _page_url(value: str) -> str | None:
+    """`value` without user and password, which links must not show; None if it is not the URL of a page."""
     try:
         parts = urlsplit(value)
         host, port = parts.hostname, parts.port

@@ -15,8 +15,9 @@ from models.presets import load_preset
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.pool import Pool
 from phi3_ui.host.protocol import ModelSpec
+from phi3_ui.paths import ROOT
 from phi3_ui.provision.first_run import FirstRun
-from phi3_ui.settings import ROOT, Settings
+from phi3_ui.settings import Settings
 from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
 from tests.support.build_cache import DATA, alone, kept
 from tests.support.tiny_phi3 import tiny, tiny_checkpoint, tiny_onnx  # noqa: F401  (fixtures)

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from models import TELEMETRY_OFF
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 
 _ENGINES = {"torch", "transformers", "onnxruntime_genai"}
 
 # From the bottom up: a package imports only itself and those before it. docs/architecture.md draws the same order.
 _ORDER = [
     "models",
+    "phi3_ui.paths",
     "phi3_ui.errors",
     "phi3_ui.settings",
     "phi3_ui.i18n",

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from phi3_ui.errors import UserError
-from phi3_ui.settings import ROOT, Settings
+from phi3_ui.paths import ROOT
+from phi3_ui.settings import Settings
 
 
 def test_without_any_variable_the_app_runs_on_this_machine_for_one_person() -> None:
@@ -14,9 +15,7 @@ def test_without_any_variable_the_app_runs_on_this_machine_for_one_person() -> N
     assert settings == Settings(
         home=ROOT / "data",
         tracking_uri=f"sqlite:///{ROOT / 'data' / 'mlflow.db'}",
-        artifacts=(ROOT / "data" / "artifacts").as_uri(),
         preset="demo",
-        preset_named=False,
         device="cpu",
         manage=True,
         server_name="127.0.0.1",
@@ -30,6 +29,8 @@ def test_without_any_variable_the_app_runs_on_this_machine_for_one_person() -> N
         mlflow_url="http://127.0.0.1:5001",
     )
     assert settings.logs == ROOT / "data" / "logs"
+    assert settings.artifacts == (ROOT / "data" / "artifacts").as_uri()
+    assert not settings.preset_is_explicit
 
 
 def test_every_variable_is_read(tmp_path: Path) -> None:
@@ -55,9 +56,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
     assert settings == Settings(
         home=tmp_path,
         tracking_uri="http://127.0.0.1:5000",
-        artifacts=None,
         preset="phi-3-mini-4k",
-        preset_named=True,
         device="cuda",
         manage=True,
         server_name="0.0.0.0",
@@ -70,6 +69,8 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         cache_mb=500,
         mlflow_url="https://mlflow.example/ui",
     )
+    assert settings.artifacts is None
+    assert settings.preset_is_explicit
 
 
 @pytest.mark.parametrize(

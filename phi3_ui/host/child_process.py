@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from typing import IO
 
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 
 _PR_SET_PDEATHSIG = 1
 

@@ -53,7 +53,7 @@ class FirstRun:
         """
         if self._unfinished.exists() or not self._catalogue.models():
             return True
-        return self._settings.preset_named and bool(self._missing())
+        return self._settings.preset_is_explicit and bool(self._missing())
 
     def _run(self) -> None:
         settings = self._settings

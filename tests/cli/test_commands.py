@@ -17,7 +17,8 @@ from mlflow import MlflowClient
 
 from phi3_ui.cli import _run, main
 from phi3_ui.errors import UserError
-from phi3_ui.settings import ROOT, Settings
+from phi3_ui.paths import ROOT
+from phi3_ui.settings import Settings
 
 Here = Callable[..., tuple[int, str, str]]
 

@@ -15,7 +15,7 @@ from mlflow.entities import Run, RunStatus
 from mlflow.projects.utils import load_project
 
 from phi3_ui.cli.project import command
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
 from tests.conftest import PRESET, Weights
 from tests.support.env import environment

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 from tests.conftest import Demo
 from tests.support import browser as chromium
 from tests.support.chat_page import ChatPage

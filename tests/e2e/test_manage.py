@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from playwright.sync_api import Browser, expect
 
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 from tests.e2e.conftest import serve
 from tests.support.chat_page import LOAD, ChatPage
 from tests.support.env import environment

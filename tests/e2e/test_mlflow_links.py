@@ -15,7 +15,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from phi3_ui.chat.conversation import Answer, Turn, TurnRequest
 from phi3_ui.chat.types import Message, Timings, Usage
-from phi3_ui.settings import ROOT, Settings
+from phi3_ui.paths import ROOT
+from phi3_ui.settings import Settings
 from phi3_ui.store import links
 from phi3_ui.store.conversations import traces
 from phi3_ui.store.conversations.recorder import Recorder

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, expect
 
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 from tests.conftest import WHEEL, Demo, Weights, run_program
 from tests.e2e.conftest import serve
 from tests.support.chat_page import LOAD, ChatPage

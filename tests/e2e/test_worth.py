@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 from playwright.sync_api import BrowserContext, expect
 
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 from tests.e2e.conftest import free_port, reachable
 from tests.e2e.test_history import FRANCE, SPAIN, Place, person, place, visit  # noqa: F401  (fixtures)
 from tests.support.chat_page import LOAD, ChatPage

@@ -20,7 +20,7 @@ from models.log_pipeline import pipeline_without_weights
 from models.presets import Origin
 from models.stage import StageError
 from models.tracking import Logged, Store
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 from tests.conftest import Weights
 from tests.support.tiny_phi3 import make_checkpoint
 

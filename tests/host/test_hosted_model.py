@@ -25,7 +25,7 @@ from phi3_ui.chat.types import (
 )
 from phi3_ui.errors import UserError
 from phi3_ui.host.hosted_model import HostedModel
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 from tests.conftest import Demo
 from tests.support.idle import wait_until_idle
 

@@ -9,8 +9,8 @@ import pytest
 from phi3_ui.chat.types import Delivery, FinishReason
 from phi3_ui.errors import SENTENCES, UserError
 from phi3_ui.i18n.translate import TEXTS, detect_language, tr, tr_error
+from phi3_ui.paths import ROOT
 from phi3_ui.provision.recipes import STAGES
-from phi3_ui.settings import ROOT
 
 _LANGUAGES = ["en", "ro"]
 

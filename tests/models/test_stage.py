@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from models.stage import SENTENCES, StageError, atomic_folder, require_space
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 
 # A stage whose work does what its argument says.
 _PROGRAM = """

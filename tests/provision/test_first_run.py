@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -17,10 +16,10 @@ from mlflow.entities import LoggedModelStatus, RunStatus
 
 from models.tracking import EXPERIMENT
 from phi3_ui.i18n.translate import tr
+from phi3_ui.paths import ROOT
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.provision.jobs import JobState
 from phi3_ui.provision.recipes import StageName
-from phi3_ui.settings import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
 from tests.conftest import PRESET, WHEEL, Demo, Weights, run_program, settings_for
 from tests.support.env import environment
@@ -81,7 +80,7 @@ def test_a_set_up_waits_for_another_in_the_same_home_and_says_so(tmp_path: Path)
         if state.phase == "waiting":
             waiting.set()
 
-    setup = FirstRun(replace(settings, preset="nonesuch"), Catalogue(settings.tracking_uri), see)
+    setup = FirstRun(settings.model_copy(update={"preset": "nonesuch"}), Catalogue(settings.tracking_uri), see)
     with FileLock(tmp_path / "setup.lock"):
         setup.start()
         assert waiting.wait(timeout=60)

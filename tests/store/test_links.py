@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from models import TELEMETRY_OFF
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 from phi3_ui.store import links
 from tests.support.env import environment
 

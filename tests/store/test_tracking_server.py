@@ -22,7 +22,7 @@ from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams,
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.i18n.translate import tr
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
 from tests.conftest import Weights
 from tests.support.env import environment

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 
 DATA = ROOT / ".test-data"
 

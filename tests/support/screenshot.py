@@ -5,7 +5,8 @@ from tempfile import TemporaryDirectory
 
 from playwright.sync_api import sync_playwright
 
-from phi3_ui.settings import ROOT, Settings
+from phi3_ui.paths import ROOT
+from phi3_ui.settings import Settings
 from tests.e2e.conftest import serve
 from tests.support import browser as chromium
 from tests.support.chat_page import ChatPage

@@ -17,7 +17,7 @@ import pytest
 from models.presets import Origin
 from models.tracking import Store
 from phi3_ui.host.protocol import ModelSpec
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
 from tests.support.build_cache import alone, kept
 

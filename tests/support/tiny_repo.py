@@ -11,7 +11,7 @@ from models.hub import fetch
 from models.hub_files import Kind
 from models.presets import HubFolder
 from models.stage import SENTENCES, StageError
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 
 REPO = "someone/tiny-chat"
 WEIGHTS = "model-00002-of-00002.safetensors"

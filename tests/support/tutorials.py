@@ -8,7 +8,7 @@ from unittest.mock import patch
 import nbformat
 from nbclient import NotebookClient
 
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 from tests.conftest import PRESET, WHEEL
 
 FOLDER = ROOT / "examples"

@@ -23,7 +23,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from models.packages import find_installed
 from phi3_ui.errors import UserError
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 from phi3_ui.store.errors import is_missing, translate_store_errors
 from phi3_ui.store.registry.catalogue import ONNX_ARTIFACT
 from phi3_ui.store.registry.logged_code import removed_in_pickle, removed_in_source

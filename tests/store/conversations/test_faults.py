@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 from tests.support.build_cache import empty_store
 
 _KILLS, _PEOPLE = 50, 3

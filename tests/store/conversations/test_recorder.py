@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Trace
 
 from phi3_ui.chat.conversation import Conversation, Feedback, new_id
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 from phi3_ui.store.conversations import recorder as recorder_module
 from phi3_ui.store.conversations import traces
 from phi3_ui.store.conversations.recorder import Recorder

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from phi3_ui.errors import UserError
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
 from tests.conftest import Demo
 

@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from phi3_ui.errors import UserError
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.store.registry.versions import Registry
 from tests.store.conftest import copy_of
