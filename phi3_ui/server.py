@@ -18,6 +18,7 @@ from phi3_ui.ui.page.usage_plots import PLOT_CSS
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
 from phi3_ui.ui.render.replay import REPLAY_CSS
 from phi3_ui.ui.security import SecurityHeaders
+from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Sessions
 
 _THREADS = 100  # each answer that streams holds one while it waits for its next words
@@ -36,7 +37,7 @@ def launch(
     """Serve until the process is told to end (or, without `block`, until `close()`). UserError: port_taken."""
     if settings.server_port and not _free(settings.server_name, settings.server_port):
         raise UserError("port_taken", port=settings.server_port, host=settings.server_name)
-    blocks = build_ui(settings, catalogue, pool, setup, keeper, sessions, mlflow)
+    blocks = build_ui(Services(settings, catalogue, pool, setup, keeper, sessions, mlflow))
     blocks.queue(api_open=True)
     blocks.launch(
         server_name=settings.server_name,

@@ -2,20 +2,18 @@
 
 from phi3_ui.chat.conversation import Conversation
 from phi3_ui.chat.running_turn import RunningTurn
-from phi3_ui.host.pool import Pool
-from phi3_ui.settings import Settings
-from phi3_ui.store.conversations.turn_writer import ConversationStore
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.render import panels
+from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Chat, Session
 
 
 class AnswerStarter:
-    def __init__(self, settings: Settings, pool: Pool, keeper: ConversationStore, models: ModelPicker) -> None:
-        self._settings = settings
-        self._pool = pool
-        self._keeper = keeper
+    def __init__(self, services: Services, models: ModelPicker) -> None:
+        self._settings = services.settings
+        self._pool = services.pool
+        self._keeper = services.conversations
         self._models = models
 
     def start(self, session: Session, chat: Chat, entry: ModelEntry, conversation: Conversation) -> RunningTurn:

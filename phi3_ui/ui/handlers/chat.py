@@ -10,20 +10,15 @@ import gradio as gr
 from phi3_ui.chat.conversation import Conversation, TurnRequest, new_id
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
-from phi3_ui.host.pool import Pool
 from phi3_ui.i18n.translate import detect_language, tr, tr_error
-from phi3_ui.provision.first_run import FirstRun
-from phi3_ui.settings import Settings
-from phi3_ui.store.conversations.turn_writer import ConversationStore
 from phi3_ui.store.registry.cards import ModelEntry
-from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.ui.handlers.answers import AnswerStarter
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render import panels
-from phi3_ui.ui.render.mlflow_links import MlflowLinks
-from phi3_ui.ui.sessions import Session, Sessions
+from phi3_ui.ui.services import Services
+from phi3_ui.ui.sessions import Session
 
 # Seconds between drawings of an answer; its first words and its end are drawn at once. Each drawing costs the server
 # and the browser time that grows with the chat, and where they share few cores with the model it costs tokens: see
@@ -37,22 +32,16 @@ class ChatController:
     def __init__(
         self,
         page: Page,
-        settings: Settings,
-        catalogue: Catalogue,
-        pool: Pool,
-        setup: FirstRun,
-        keeper: ConversationStore,
-        sessions: Sessions,
-        mlflow: MlflowLinks,
+        services: Services,
     ) -> None:
-        self.models = ModelPicker(page, settings, catalogue, pool, self.session, mlflow)
-        self.chats = ConversationController(page, keeper, self.models, mlflow)
-        self.asking = AnswerStarter(settings, pool, keeper, self.models)
+        self.models = ModelPicker(page, services, self.session)
+        self.chats = ConversationController(page, services, self.models)
+        self.asking = AnswerStarter(services, self.models)
         self._page = page
-        self._catalogue = catalogue
-        self._setup = setup
-        self._mlflow = mlflow
-        self._sessions = sessions
+        self._catalogue = services.catalogue
+        self._setup = services.first_run
+        self._mlflow = services.mlflow
+        self._sessions = services.sessions
 
     # Set-up
 
@@ -69,18 +58,18 @@ class ChatController:
             return {
                 **back,
                 **self.models.list_models(request),
-                page.ticker: gr.Timer(active=False),
+                page.setup.ticker: gr.Timer(active=False),
                 **self._views(ready=True),
                 **self.chats.shown(session),
                 # A page that connects again keeps what it shows.
-                page.replay_view: gr.skip(),
-                page.snippet_panel: gr.skip(),
+                page.replay.view: gr.skip(),
+                page.reproduce.panel: gr.skip(),
             }
         failed = state.phase == "failed"
         return {
-            page.setup_panel: panels.setup_panel(session.language, state),
-            page.retry_setup: gr.Button(visible=failed),
-            page.ticker: gr.Timer(active=not failed),
+            page.setup.panel: panels.setup_panel(session.language, state),
+            page.setup.retry: gr.Button(visible=failed),
+            page.setup.ticker: gr.Timer(active=not failed),
         }
 
     def retry_setup(self, token: str | None, place: object, request: gr.Request) -> Updates:
@@ -88,7 +77,7 @@ class ChatController:
         return self.tick(token, place, request)
 
     def _views(self, ready: bool) -> Updates:
-        return {self._page.setup_view: gr.Column(visible=not ready), self._page.chat_view: gr.Column(visible=ready)}
+        return {self._page.setup.view: gr.Column(visible=not ready), self._page.chat_view: gr.Column(visible=ready)}
 
     # Chat
 
@@ -111,7 +100,7 @@ class ChatController:
         """Ask, and draw the answer as it comes. What was typed stays in its box if it cannot be asked."""
         session = self.session(request)
         if not text.strip():
-            yield {self._page.message: gr.skip()}
+            yield {self._page.composer.message: gr.skip()}
             return
         given = _given(
             temperature, top_p, max_tokens, top_k, stop, seed, repetition_penalty, presence_penalty, frequency_penalty
@@ -152,7 +141,7 @@ class ChatController:
         try:
             self.chats.keep_comment(session, comment)
             if name != "retry":
-                yield self.chats.act(session, name, value, text) or {self._page.message: gr.skip()}
+                yield self.chats.act(session, name, value, text) or {self._page.composer.message: gr.skip()}
                 return
             chat = session.current
             self.chats.require(chat, value)
@@ -180,13 +169,13 @@ class ChatController:
             )
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
-            yield {self._page.message: gr.skip()}
+            yield {self._page.composer.message: gr.skip()}
 
     def _ask(
         self, session: Session, key: str | None, system: str, given: Any, asked: Any, clear: bool
     ) -> Iterator[Updates]:
         page, chat = self._page, session.current
-        unchanged = {page.message: gr.skip()}
+        unchanged = {page.composer.message: gr.skip()}
         if chat.running:
             gr.Warning(tr(session.language, "already_answering"))
             yield unchanged
@@ -211,12 +200,12 @@ class ChatController:
         chat.end_edit()
         turn = self.asking.start(session, chat, entry, conversation)
         yield {
-            **({page.message: draft} if clear else {}),
-            page.snippet_panel: self.chats.no_snippet(),
+            **({page.composer.message: draft} if clear else {}),
+            page.reproduce.panel: self.chats.no_snippet(),
             **self.chats.drawn(session),
             **self.chats.listed(session),
             **self.chats.buttons(running=True),
-            page.editing: "",
+            page.chat.editing: "",
         }
         for state in turn.states(DRAW_LONG_EVERY if len(chat.conversation.turns) > _LONG else DRAW_EVERY):
             if chat.running is turn:
@@ -266,7 +255,7 @@ class ChatController:
         if (
             not session.arrived
         ):  # a page of a server that was restarted: it is about to be loaded anew, and shows more than we know
-            return {self._page.warning: gr.skip()}
+            return {self._page.chat.warning: gr.skip()}
         updates = {**self.models.status_of(session), **self.chats.refreshed(session)}
         if session.linked != (linked := self._mlflow.base is not None):
             session.linked = linked

@@ -9,26 +9,25 @@ import gradio as gr
 from phi3_ui.chat.conversation import Conversation, Feedback
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr, tr_error
-from phi3_ui.store.conversations.turn_writer import ConversationStore
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render import panels
 from phi3_ui.ui.render.actions import act
 from phi3_ui.ui.render.chat_list import chat_list
 from phi3_ui.ui.render.messages import chatbot_messages
-from phi3_ui.ui.render.mlflow_links import MlflowLinks
+from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Chat, Session
 
 _MORE = 200  # chats
 
 
 class ConversationController:
-    def __init__(self, page: Page, keeper: ConversationStore, models: ModelPicker, mlflow: MlflowLinks) -> None:
+    def __init__(self, page: Page, services: Services, models: ModelPicker) -> None:
         self._page = page
-        self._keeper = keeper
-        self._history = keeper.history
+        self._keeper = services.conversations
+        self._history = services.conversations.history
         self._models = models
-        self._mlflow = mlflow
+        self._mlflow = services.mlflow
         # By name, what the buttons of acts.py ask for, given their value and words.
         self.acts: dict[str, Callable[[Session, str, str], Updates]] = {
             "open": self._open,
@@ -62,10 +61,10 @@ class ConversationController:
             **self.listed(session),
             **self.buttons(chat.running is not None),
             **self._editing(session),
-            page.comment_group: gr.Group(visible=False),
-            page.replay_view: gr.Column(visible=False),
-            page.snippet_panel: self.no_snippet(),
-            page.warning: self._warning(session),
+            page.chat.comment_group: gr.Group(visible=False),
+            page.replay.view: gr.Column(visible=False),
+            page.reproduce.panel: self.no_snippet(),
+            page.chat.warning: self._warning(session),
         }
 
     @staticmethod
@@ -81,12 +80,12 @@ class ConversationController:
         chat = session.current
         language, link = session.language, self._mlflow.of_turn
         messages = chatbot_messages(language, chat.conversation, chat.state, lambda turn: link(language, turn.id))
-        return {self._page.chatbot: messages}
+        return {self._page.chat.chatbot: messages}
 
     def usage(self, session: Session) -> Updates:
         language, chat = session.language, session.current
         link = self._mlflow.of_chat(language, chat.id) if chat.conversation.tree else ""
-        return {self._page.usage: panels.usage_panel(language, chat.conversation) + link}
+        return {self._page.usage.panel: panels.usage_panel(language, chat.conversation) + link}
 
     def listed(self, session: Session) -> Updates:
         found = self._history.conversations(session.person, session.query)
@@ -101,17 +100,20 @@ class ConversationController:
             session.login,
             {"model": session.picked or "", "rated": session.rated or ""},
         )
-        return {self._page.chats: shown}
+        return {self._page.conversations.chat_list: shown}
 
     def refreshed(self, session: Session) -> Updates:
         """What has changed by itself: the warning, and the list, as it is read from the store or another page adds to it."""
         if session.removed and not self._history.restorable(session.person, session.removed[0]):
             session.removed = None
         # Also where nothing has changed here: answers overtake each other on their way, so the page may show an older one.
-        return {**self.listed(session), self._page.warning: self._warning(session)}
+        return {**self.listed(session), self._page.chat.warning: self._warning(session)}
 
     def buttons(self, running: bool) -> Updates:
-        return {self._page.send: gr.Button(visible=not running), self._page.stop: gr.Button(visible=running)}
+        return {
+            self._page.composer.send: gr.Button(visible=not running),
+            self._page.composer.stop: gr.Button(visible=running),
+        }
 
     def _warning(self, session: Session) -> str:
         warning = self._keeper.recorder.warning
@@ -122,7 +124,7 @@ class ConversationController:
         words = (
             panels.note(tr(language, "editing"))[:-4] + " " + act("cancel_edit", "", tr(language, "cancel")) + "</p>"
         )
-        return {self._page.editing: words if session.current.editing else ""}
+        return {self._page.chat.editing: words if session.current.editing else ""}
 
     # The list
 
@@ -148,7 +150,7 @@ class ConversationController:
     def _box(self, chat: Chat) -> Updates:
         """No question is edited any more: the message box gets back what stood in it before."""
         draft = chat.end_edit()
-        return {} if draft is None else {self._page.message: draft}
+        return {} if draft is None else {self._page.composer.message: draft}
 
     def back(self, session: Session, place: object) -> Updates:
         """What the tab held before it was loaded anew (scripts.PLACE): its chat, its model, the words that were not sent.
@@ -168,7 +170,7 @@ class ConversationController:
                 session.rated = held.get("rated")
                 self.keep_comment(session, held.get("comment"))
         session.picked = held.get("model") or session.picked
-        return {self._page.message: held["draft"]} if held.get("draft") else {}
+        return {self._page.composer.message: held["draft"]} if held.get("draft") else {}
 
     def _rename(self, session: Session, conversation: str, title: str) -> Updates:
         self._history.rename(session.person, conversation, title)
@@ -214,15 +216,15 @@ class ConversationController:
         shown = self._branch(session, chat, chat.conversation.showing(turn_id))
         # What Undo took back into the box is asked again already.
         undone = session.typed.strip() == chat.conversation.turns[-1].question.strip()
-        return {self._page.message: "", **shown} if undone else shown
+        return {self._page.composer.message: "", **shown} if undone else shown
 
     def _undo(self, session: Session, turn_id: str, _: str) -> Updates:
         chat = self._idle(session, turn_id)
         question = chat.conversation.turns[-1].question
         undone = self._branch(session, chat, chat.conversation.undone())
         # Other words in the box are worth more: the question comes back with Redo.
-        typed = undone.get(self._page.message, session.typed)
-        return undone if typed.strip() else {**undone, self._page.message: question}
+        typed = undone.get(self._page.composer.message, session.typed)
+        return undone if typed.strip() else {**undone, self._page.composer.message: question}
 
     def _branch(self, session: Session, chat: Chat, shown: Conversation) -> Updates:
         box, chat.conversation = self._box(chat), shown
@@ -233,7 +235,7 @@ class ConversationController:
         chat = self._idle(session, turn_id)
         chat.draft = session.typed if chat.editing is None else chat.draft
         chat.editing = turn_id
-        return {**self._editing(session), self._page.message: chat.conversation.turn(turn_id).question}
+        return {**self._editing(session), self._page.composer.message: chat.conversation.turn(turn_id).question}
 
     def _cancel_edit(self, session: Session, _: str, __: str) -> Updates:
         box = self._box(session.current)
@@ -251,15 +253,15 @@ class ConversationController:
         return {
             **self.drawn(session),
             **self.listed(session),
-            self._page.comment_group: gr.Group(visible=feedback is not None),
-            self._page.comment: words if feedback else "",
+            self._page.chat.comment_group: gr.Group(visible=feedback is not None),
+            self._page.chat.comment: words if feedback else "",
         }
 
     def comment(self, session: Session, text: str | None) -> Updates:
         """Words to the thumb that was given last."""
         self._comment(session, (text or "").strip()[:2000])
         session.rated = None
-        return {self._page.comment_group: gr.Group(visible=False)}
+        return {self._page.chat.comment_group: gr.Group(visible=False)}
 
     def keep_comment(self, session: Session, text: str | None) -> None:
         """Whoever goes on to something else has meant what stands in the box of the comment."""

@@ -18,10 +18,9 @@ from phi3_ui.export.reproduce import render_program, required_packages
 from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.prompts.templates import NoTemplateError
 from phi3_ui.prompts.tokenization import TemplateError
-from phi3_ui.store.conversations.turn_writer import ConversationStore
-from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.page.components import Page, Updates
+from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Chat, Session
 
 _MOST_TURNS = 20_000  # of one import
@@ -45,14 +44,13 @@ class ExportController:
     def __init__(
         self,
         page: Page,
-        catalogue: Catalogue,
-        keeper: ConversationStore,
+        services: Services,
         chats: ConversationController,
         session: Callable[[gr.Request], Session],
     ) -> None:
         self._page = page
-        self._catalogue = catalogue
-        self._keeper = keeper
+        self._catalogue = services.catalogue
+        self._keeper = services.conversations
         self._chats = chats
         self._session = session
         chats.acts["reproduce"] = lambda session, turn_id, _: self._reproduce(session, turn_id)
@@ -79,7 +77,7 @@ class ExportController:
         """Take in the chats of an uploaded file, and show the first of them."""
         session = self._session(request)
         if not path:
-            return {self._page.upload: gr.skip()}
+            return {self._page.export.upload: gr.skip()}
         try:
             content = Path(path).read_bytes()
         finally:
@@ -90,11 +88,11 @@ class ExportController:
             if sum(len(conversation.tree) for _, conversation in chats) > _MOST_TURNS:
                 raise UserError("not_a_chat", detail=f"it holds more than {_MOST_TURNS:,} questions")
         except UserError as error:
-            return {**self._refused(session, error), self._page.upload: None}
+            return {**self._refused(session, error), self._page.export.upload: None}
         opened = [self._take(session, title, conversation) for title, conversation in chats]
         session.show(opened[0])
         gr.Info(tr(session.language, "import.done", count=len(opened)))
-        return {**self._chats.shown(session), self._page.upload: None}
+        return {**self._chats.shown(session), self._page.export.upload: None}
 
     def _take(self, session: Session, title: str, conversation: Conversation) -> Chat:
         chat, history = Chat(new_id()), self._keeper.history
@@ -115,11 +113,11 @@ class ExportController:
     def _download(self, name: str, kind: str, content: bytes) -> Updates:
         # Told apart from the last by its time: the same file may be wanted twice.
         packed = {"name": name, "kind": kind, "content": base64.b64encode(content).decode(), "at": str(datetime.now())}
-        return {self._page.download: json.dumps(packed)}
+        return {self._page.export.download: json.dumps(packed)}
 
     def _refused(self, session: Session, error: UserError) -> Updates:
         gr.Warning(tr_error(session.language, error))
-        return {self._page.download: ""}
+        return {self._page.export.download: ""}
 
     def _reproduce(self, session: Session, turn_id: str) -> Updates:
         """UserError: no_such_turn, model_gone, cannot_reproduce."""
@@ -136,4 +134,4 @@ class ExportController:
             )
         except (ValueError, NoTemplateError, TemplateError) as error:
             raise UserError("cannot_reproduce") from error
-        return {page.snippet_panel: gr.Accordion(visible=True, open=True), page.snippet: program}
+        return {page.reproduce.panel: gr.Accordion(visible=True, open=True), page.reproduce.snippet: program}

@@ -2,8 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import gradio as gr
 
@@ -13,12 +11,11 @@ from phi3_ui.provision.jobs import Job
 from phi3_ui.provision.recipes import Recipe, recipe_from_arguments, recipe_from_preset
 from phi3_ui.provision.relog import recipe_from_logged_model
 from phi3_ui.settings import Settings
-from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.store.registry.versions import Registry
+from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render import panels
+from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
-
-Updates = dict[Any, Any]
 
 OWN = "own"
 """Chosen in place of a preset: weights of one's own."""
@@ -40,42 +37,27 @@ class Additions:
             self.job = Job(self._settings, find_recipe()).start()
 
 
-@dataclass(frozen=True)
-class ManagePage:
-    """The components that these handlers write to."""
-
-    template: gr.Dropdown
-    own: gr.Group
-    add: gr.Button
-    cancel: gr.Button
-    progress: gr.HTML
-    ticker: gr.Timer
-    alias: gr.Radio
-    confirmation: gr.Group
-    question: gr.HTML
-    relog: gr.Button
-
-
-@dataclass
 class ManageHandlers:
-    """`session` finds the session of a request; `list_models` and `pick` are the page's own, for what has changed."""
-
-    page: ManagePage
-    settings: Settings
-    catalogue: Catalogue
-    session: Callable[[gr.Request], Session]
-    shown: Callable[[Session], Updates]
-    additions: Additions = field(init=False)
-    registry: Registry = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.additions = Additions(self.settings)
-        self.registry = Registry(self.settings.tracking_uri)
+    def __init__(
+        self,
+        page: Page,
+        services: Services,
+        session: Callable[[gr.Request], Session],
+        refresh_models: Callable[[Session], Updates],
+    ) -> None:
+        """`refresh_models` updates the picker and the card after the store's models have changed."""
+        self._page = page
+        self._settings = services.settings
+        self._catalogue = services.catalogue
+        self._session = session
+        self._refresh_models = refresh_models
+        self._additions = Additions(services.settings)
+        self._registry = Registry(services.settings.tracking_uri)
 
     # Adding
 
     def choose_source(self, preset: str) -> Updates:
-        return {self.page.own: gr.Group(visible=preset == OWN)}
+        return {self._page.add_model.own: gr.Group(visible=preset == OWN)}
 
     def add(
         self,
@@ -109,85 +91,94 @@ class ManageHandlers:
 
     def relog(self, request: gr.Request) -> Updates:
         """Log the picked model again, from its own files in the store, with what is installed now."""
-        session = self.session(request)
-        return self._started(lambda: recipe_from_logged_model(self.settings, session.model_id or ""), request)
+        session = self._session(request)
+        return self._started(lambda: recipe_from_logged_model(self._settings, session.model_id or ""), request)
 
     def cancel(self, request: gr.Request) -> Updates:
-        if job := self.additions.job:
+        if job := self._additions.job:
             job.cancel()
         return self.tick(request)
 
     def tick(self, request: gr.Request) -> Updates:
         """How the addition stands; once it has ended, the models as they are now."""
-        page, session, job = self.page, self.session(request), self.additions.job
+        page, session, job = self._page, self._session(request), self._additions.job
         state = job.state if job else None
         running = bool(state and not state.is_finished)
         updates: Updates = {
-            page.progress: panels.job_panel(session.language, state, job.recipe.name if job else ""),
-            page.cancel: gr.Button(visible=running),
-            page.add: gr.Button(interactive=not running and self.settings.manage),
-            page.ticker: gr.Timer(active=running),
+            page.add_model.progress: panels.job_panel(session.language, state, job.recipe.name if job else ""),
+            page.add_model.cancel: gr.Button(visible=running),
+            page.add_model.add: gr.Button(interactive=not running and self._settings.manage),
+            page.add_model.ticker: gr.Timer(active=running),
         }
-        return updates if running else {**updates, **self.shown(session)}
+        return updates if running else {**updates, **self._refresh_models(session)}
 
     def _started(self, recipe: Callable[[], Recipe], request: gr.Request) -> Updates:
-        session = self.session(request)
+        session = self._session(request)
         try:
             self._allowed()
-            self.additions.start(recipe)
+            self._additions.start(recipe)
         except UserError as error:
-            return {self.page.progress: panels.problem(tr_error(session.language, error))}
+            return {self._page.add_model.progress: panels.problem(tr_error(session.language, error))}
         return self.tick(request)
 
     # Registry
 
     def ask_promote(self, alias: str, request: gr.Request) -> Updates:
         """Show what promoting would change, to be confirmed."""
-        page, session = self.page, self.session(request)
+        page, session = self._page, self._session(request)
         try:
             self._allowed()
-            card = self.catalogue.card(session.model_id or "")
+            card = self._catalogue.card(session.model_id or "")
             if not card.versions:
                 raise UserError("not_registered", model=card.entry.name)
         except UserError as error:
-            return {page.question: panels.problem(tr_error(session.language, error)), page.confirmation: _shown(False)}
+            return {
+                page.registry.question: panels.problem(tr_error(session.language, error)),
+                page.registry.confirmation: _shown(False),
+            }
         version = card.versions[-1]
-        now = self.registry.version_of(version.name, alias)
+        now = self._registry.version_of(version.name, alias)
         key = "promote.same" if now == version.version else "promote.moves" if now else "promote.new"
         words = tr(session.language, key, alias=alias, name=version.name, version=version.version, now=now or "")
         session.promotion = None if now == version.version else (version.name, version.version, alias)
-        return {page.question: panels.note(words), page.confirmation: _shown(session.promotion is not None)}
+        return {
+            page.registry.question: panels.note(words),
+            page.registry.confirmation: _shown(session.promotion is not None),
+        }
 
     def promote(self, request: gr.Request) -> Updates:
         """Do what was confirmed."""
-        page, session = self.page, self.session(request)
+        page, session = self._page, self._session(request)
         promotion, session.promotion = session.promotion, None
         if promotion is None:
             return self.forget_promotion(request)
         name, version, alias = promotion
         try:
             self._allowed()
-            self.registry.promote(name, version, alias)
+            self._registry.promote(name, version, alias)
         except UserError as error:
-            return {page.question: panels.problem(tr_error(session.language, error)), page.confirmation: _shown(False)}
+            return {
+                page.registry.question: panels.problem(tr_error(session.language, error)),
+                page.registry.confirmation: _shown(False),
+            }
         words = tr(session.language, "promote.done", alias=alias, name=name, version=version)
-        updates = {page.question: panels.note(words), page.confirmation: _shown(False)}
-        return {**updates, **self.shown(session)}
+        updates = {page.registry.question: panels.note(words), page.registry.confirmation: _shown(False)}
+        return {**updates, **self._refresh_models(session)}
 
     def forget_promotion(self, request: gr.Request) -> Updates:
-        self.session(request).promotion = None
-        return {self.page.question: "", self.page.confirmation: _shown(False)}
+        self._session(request).promotion = None
+        return {self._page.registry.question: "", self._page.registry.confirmation: _shown(False)}
 
     # Template
 
     def pick_template(self, key: str | None, request: gr.Request) -> None:
         """Keep the template of the picked model: on the model if the store may be written, else for this page."""
-        session = self.session(request)
+        session = self._session(request)
         if not key or not session.model_id:
             return
         session.templates[session.model_id] = key
         try:
-            kept = self.settings.manage and self.catalogue.set_template(session.model_id, key)
+            kept = self._settings.manage and self._catalogue.set_template(session.model_id, key)
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
             return
@@ -195,7 +186,7 @@ class ManageHandlers:
             gr.Info(tr(session.language, "template.here_only"))
 
     def _allowed(self) -> None:
-        if not self.settings.manage:
+        if not self._settings.manage:
             raise UserError("not_allowed")
 
 

@@ -8,15 +8,13 @@ from typing import Any
 import gradio as gr
 
 from phi3_ui.errors import UserError
-from phi3_ui.host.pool import Pool
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.i18n.translate import tr, tr_error
-from phi3_ui.settings import Settings
-from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
+from phi3_ui.store.registry.catalogue import ModelEntry
 from phi3_ui.store.registry.doctor import examine
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render import panels
-from phi3_ui.ui.render.mlflow_links import MlflowLinks
+from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
 
 # The words under a control that say what its values mean.
@@ -29,18 +27,15 @@ class ModelPicker:
     def __init__(
         self,
         page: Page,
-        settings: Settings,
-        catalogue: Catalogue,
-        pool: Pool,
+        services: Services,
         session: Callable[[gr.Request], Session],
-        mlflow: MlflowLinks,
     ) -> None:
         self._page = page
-        self._settings = settings
-        self._catalogue = catalogue
-        self._pool = pool
+        self._settings = services.settings
+        self._catalogue = services.catalogue
+        self._pool = services.pool
         self._session = session
-        self._mlflow = mlflow
+        self._mlflow = services.mlflow
 
     def list_models(self, request: gr.Request) -> Updates:
         """The picker's choices as the store has them now; what is picked stays picked while it is there."""
@@ -51,7 +46,7 @@ class ModelPicker:
         try:
             entries, aliases = self._catalogue.models(), self._catalogue.aliases()
         except UserError as error:
-            return {page.status: panels.problem(tr_error(language, error))}
+            return {page.status.line: panels.problem(tr_error(language, error))}
         choices = [(panels.picker_label(language, entry), entry.model_id) for entry in entries]
         choices += [
             (panels.alias_label(language, alias.name, alias.alias, alias.version), f"{alias.name}@{alias.alias}")
@@ -62,7 +57,7 @@ class ModelPicker:
             session.picked = keys[0] if keys else None
         updates: Updates = {page.picker: gr.Dropdown(choices=choices, value=session.picked)}
         if not entries:
-            updates[page.status] = panels.problem(tr(language, "store_empty"))
+            updates[page.status.line] = panels.problem(tr(language, "store_empty"))
         return updates
 
     def pick(self, key: str | None, request: gr.Request) -> Iterator[Updates]:
@@ -73,13 +68,13 @@ class ModelPicker:
             entry = self._catalogue.find(key)
             card = self._card(session, entry)
             if session.picked != key:  # another was picked meanwhile
-                yield {self._page.status: gr.skip()}  # a generator that yields nothing empties its outputs
+                yield {self._page.status.line: gr.skip()}  # a generator that yields nothing empties its outputs
                 return
             session.entry = entry
             yield {**card, **self._controls(session, entry), **self.context_of(session)}
             model = self._pool.get_model(self.spec(entry))
         except UserError as error:
-            yield {self._page.status: panels.problem(tr_error(session.language, error))}
+            yield {self._page.status.line: panels.problem(tr_error(session.language, error))}
             return
         while not model.ready.done() and session.picked == key:
             yield self.status_of(session)
@@ -96,7 +91,7 @@ class ModelPicker:
             entry = self._catalogue.find(session.picked)
             return {**updates, **self._card(session, entry), **self._controls(session, entry)}
         except UserError as error:
-            return {**updates, self._page.status: panels.problem(tr_error(session.language, error))}
+            return {**updates, self._page.status.line: panels.problem(tr_error(session.language, error))}
 
     def _card(self, session: Session, entry: ModelEntry) -> Updates:
         """The model's card and state of health."""
@@ -105,9 +100,9 @@ class ModelPicker:
         diagnosis = examine(self._catalogue.tracking_uri, entry.model_id)
         template = session.templates.get(entry.model_id) or entry.template
         return {
-            page.card: self._mlflow.of_card(language, card) + panels.card_panel(language, card, diagnosis),
-            page.relog: gr.Button(visible=diagnosis.ours and diagnosis.severity != "ok"),
-            page.template: gr.Dropdown(visible=entry.needs_template, value=template),
+            page.card.panel: self._mlflow.of_card(language, card) + panels.card_panel(language, card, diagnosis),
+            page.card.relog: gr.Button(visible=diagnosis.ours and diagnosis.severity != "ok"),
+            page.settings.template: gr.Dropdown(visible=entry.needs_template, value=template),
         }
 
     def card_of(self, session: Session) -> Updates:
@@ -122,9 +117,11 @@ class ModelPicker:
 
         The others are let be: an update undoes what a person changes at that moment.
         """
-        off = frozenset(self._page.controls) - set(entry.supported_params)
+        off = frozenset(self._page.settings.controls) - set(entry.supported_params)
         changed, session.off = off ^ session.off, off
-        return {self._page.controls[name]: self._control(session.language, name, name in off) for name in changed}
+        return {
+            self._page.settings.controls[name]: self._control(session.language, name, name in off) for name in changed
+        }
 
     @staticmethod
     def _control(language: str, name: str, off: bool) -> Any:
@@ -161,11 +158,11 @@ class ModelPicker:
                 session.language, None, model.ready.result() if model.is_alive else None, model.cache_use
             )
         loaded = model is not None and model.is_alive and model.ready.done()
-        return {page.status: line, page.unload: gr.Button(interactive=loaded)}
+        return {page.status.line: line, page.status.unload: gr.Button(interactive=loaded)}
 
     def context_of(self, session: Session) -> Updates:
         meter = panels.context_meter(session.language, session.entry, session.current.conversation)
-        return {self._page.context: meter}
+        return {self._page.chat.context: meter}
 
     def spec(self, entry: ModelEntry) -> ModelSpec:
         return ModelSpec(

@@ -10,14 +10,13 @@ from phi3_ui.chat.conversation import Conversation, Turn, TurnRequest
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr, tr_error
-from phi3_ui.store.conversations.history import History
 from phi3_ui.store.registry.cards import ModelEntry
-from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.ui.handlers.answers import AnswerStarter
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.panels import note
 from phi3_ui.ui.render.replay import replay_view
+from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Chat, Session
 
 _LOOK_EVERY = 0.5  # seconds
@@ -27,15 +26,14 @@ class ReplayController:
     def __init__(
         self,
         page: Page,
-        catalogue: Catalogue,
-        history: History,
+        services: Services,
         asking: AnswerStarter,
         chats: ConversationController,
         session: Callable[[gr.Request], Session],
     ) -> None:
         self._page = page
-        self._catalogue = catalogue
-        self._history = history
+        self._catalogue = services.catalogue
+        self._history = services.conversations.history
         self._asking = asking
         self._chats = chats
         self._session = session
@@ -53,12 +51,12 @@ class ReplayController:
             entry = self._catalogue.find(key)
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
-            yield {page.replay_note: gr.skip()}
+            yield {page.replay.note: gr.skip()}
             return
         title = self._history.title(session.person, session.current.id) or old.title
         chat = session.replay = Chat()
         # From here on the comparison is only drawn: who has put it away does not get it back.
-        yield {page.replay_view: gr.Column(visible=True), page.replay_stop: gr.Button(visible=True)}
+        yield {page.replay.view: gr.Column(visible=True), page.replay.stop: gr.Button(visible=True)}
         try:
             for at, turn in enumerate(old.turns):
                 asked = _asked(session, entry, turn)
@@ -71,7 +69,7 @@ class ReplayController:
                     words = note(
                         tr(session.language, "replay.progress", turn=at + 1, turns=len(old.turns), model=entry.name)
                     )
-                    yield {**self._view(session, old, chat.conversation), page.replay_note: words}
+                    yield {**self._view(session, old, chat.conversation), page.replay.note: words}
                 answer = chat.conversation.turns[-1].answer
                 if chat.stopped or (answer and answer.finish_reason == "cancelled"):
                     chat.stopped = True
@@ -83,8 +81,8 @@ class ReplayController:
         yield {
             **self._view(session, old, chat.conversation),
             **self._chats.listed(session),
-            page.replay_note: note(tr(language, "replay.stopped" if chat.stopped else "replay.done", model=entry.name)),
-            page.replay_stop: gr.Button(visible=False),
+            page.replay.note: note(tr(language, "replay.stopped" if chat.stopped else "replay.done", model=entry.name)),
+            page.replay.stop: gr.Button(visible=False),
         }
 
     def stop(self, request: gr.Request) -> None:
@@ -93,10 +91,10 @@ class ReplayController:
     def back(self, request: gr.Request) -> Updates:
         """The chat again, in place of the comparison."""
         self.stop(request)
-        return {self._page.replay_view: gr.Column(visible=False)}
+        return {self._page.replay.view: gr.Column(visible=False)}
 
     def _view(self, session: Session, old: Conversation, new: Conversation) -> Updates:
-        return {self._page.replay_html: replay_view(session.language, old, new)}
+        return {self._page.replay.comparison: replay_view(session.language, old, new)}
 
 
 def _asked(session: Session, entry: ModelEntry, turn: Turn) -> TurnRequest:

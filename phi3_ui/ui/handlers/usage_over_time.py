@@ -7,8 +7,8 @@ import gradio as gr
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr_error
 from phi3_ui.store.conversations.history import History
-from phi3_ui.ui.page.components import Updates
-from phi3_ui.ui.page.usage_plots import UsagePlots, drawn
+from phi3_ui.ui.page.components import Updates, UsageSection
+from phi3_ui.ui.page.usage_plots import drawn
 from phi3_ui.ui.render.usage_charts import chat_frames, model_frames, totals_table
 from phi3_ui.ui.sessions import Session
 
@@ -17,15 +17,11 @@ class UsageOverTime:
     def __init__(
         self,
         history: History,
-        of_chat: UsagePlots,
-        of_all: UsagePlots,
-        totals: gr.HTML,
+        section: UsageSection,
         session: Callable[[gr.Request], Session],
     ) -> None:
         self._history = history
-        self._of_chat = of_chat
-        self._of_all = of_all
-        self._totals = totals
+        self._section = section
         self._session = session
 
     def open(self, request: gr.Request) -> Iterator[Updates]:
@@ -38,17 +34,17 @@ class UsageOverTime:
     def refresh(self, request: gr.Request) -> Iterator[Updates]:
         session = self._session(request)
         if not session.charts:
-            yield {self._totals: gr.skip()}
+            yield {self._section.totals: gr.skip()}
             return
         try:
             figures = self._history.figures(session.person)
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
-            yield {self._totals: gr.skip()}
+            yield {self._section.totals: gr.skip()}
             return
         language, turns = session.language, [turn.id for turn in session.current.conversation.turns]
-        yield {self._totals: totals_table(language, figures)}
-        first = drawn(language, self._of_chat, chat_frames(language, figures, turns))
-        second = drawn(language, self._of_all, model_frames(language, figures))
+        yield {self._section.totals: totals_table(language, figures)}
+        first = drawn(language, self._section.chat_plots, chat_frames(language, figures, turns))
+        second = drawn(language, self._section.model_plots, model_frames(language, figures))
         for one, other in zip(first, second, strict=True):
             yield {**one, **other}

@@ -1,4 +1,4 @@
-"""The components that handlers write to, and what they give: updates by component."""
+"""Records of the page's components, one per section. Handlers return updates keyed by these components."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,38 +7,203 @@ from typing import Any
 import gradio as gr
 
 Updates = dict[Any, Any]
+"""Component → its new value or properties."""
+
+
+@dataclass(frozen=True)
+class SetupSection:
+    """Shown in place of the chat until the first run has filled the store."""
+
+    view: gr.Column
+    panel: gr.HTML
+    retry: gr.Button
+    ticker: gr.Timer
+
+
+@dataclass(frozen=True)
+class ConversationsSection:
+    new_chat: gr.Button
+    search: gr.Textbox
+    chat_list: gr.HTML
+
+
+@dataclass(frozen=True)
+class ExportSection:
+    as_markdown: gr.Button
+    as_json: gr.Button
+    all_chats: gr.Button
+    upload: gr.UploadButton
+    download: gr.HTML
+    """Hidden; its script saves the file that is put into its value."""
+
+
+@dataclass(frozen=True)
+class ChatSection:
+    chatbot: gr.Chatbot
+    context: gr.HTML
+    """The context meter."""
+    warning: gr.HTML
+    """What keeps chats from being recorded."""
+    editing: gr.HTML
+    """Says that a question is being edited."""
+    comment_group: gr.Group
+    comment: gr.Textbox
+    keep_comment: gr.Button
+
+
+@dataclass(frozen=True)
+class ComposerSection:
+    message: gr.Textbox
+    send: gr.Button
+    stop: gr.Button
+
+
+@dataclass(frozen=True)
+class ReplaySection:
+    """A comparison that covers the chat until it is closed."""
+
+    start: gr.Button
+    view: gr.Column
+    back: gr.Button
+    stop: gr.Button
+    note: gr.HTML
+    comparison: gr.HTML
+
+
+@dataclass(frozen=True)
+class StatusSection:
+    """Whether the picked model is loaded."""
+
+    line: gr.HTML
+    refresh: gr.Button
+    unload: gr.Button
+
+
+@dataclass(frozen=True)
+class CardSection:
+    """What the store knows of the picked model."""
+
+    panel: gr.HTML
+    relog: gr.Button
+
+
+@dataclass(frozen=True)
+class ReproduceSection:
+    panel: gr.Accordion
+    snippet: gr.Code
+
+
+@dataclass(frozen=True)
+class UsagePlots:
+    """Bar plots of tokens, time to first token and tokens/s, each hidden while it has no data, with one legend."""
+
+    legend: gr.HTML
+    tokens: gr.BarPlot
+    first: gr.BarPlot
+    rate: gr.BarPlot
+
+    @property
+    def all(self) -> list[Any]:
+        return [self.legend, self.tokens, self.first, self.rate]
+
+
+@dataclass(frozen=True)
+class UsageSection:
+    panel: gr.HTML
+    over_time: gr.Accordion
+    totals: gr.HTML
+    chat_plots: UsagePlots
+    model_plots: UsagePlots
+
+    @property
+    def chart_outputs(self) -> list[Any]:
+        return [self.totals, *self.chat_plots.all, *self.model_plots.all]
+
+
+@dataclass(frozen=True)
+class SettingsSection:
+    template: gr.Dropdown
+    system: gr.Textbox
+    controls: Mapping[str, Any]
+    """By name of the field of GenerationParams that each sets."""
+
+
+@dataclass(frozen=True)
+class AddModelSection:
+    preset: gr.Dropdown
+    own: gr.Group
+    """The fields for weights other than a preset's."""
+    form: tuple[Any, ...]
+    add: gr.Button
+    cancel: gr.Button
+    progress: gr.HTML
+    ticker: gr.Timer
+
+
+@dataclass(frozen=True)
+class RegistrySection:
+    alias: gr.Radio
+    ask: gr.Button
+    question: gr.HTML
+    confirmation: gr.Group
+    confirm: gr.Button
+    refuse: gr.Button
+
+
+@dataclass(frozen=True)
+class BrowserSection:
+    """Hidden components through which the browser talks to the server."""
+
+    visitor_token: gr.Textbox
+    """The browser's secret, by which a visitor without a login is recognised."""
+    tab_state: gr.JSON
+    """What the tab held before it was reloaded."""
+    actions: gr.HTML
+    """Clicked for every action button in a message or in the chat list."""
+    status_ticker: gr.Timer
 
 
 @dataclass(frozen=True)
 class Page:
-    setup_view: gr.Column
-    setup_panel: gr.HTML
-    retry_setup: gr.Button
+    setup: SetupSection
     chat_view: gr.Column
-    ticker: gr.Timer
-    chats: gr.HTML
-    warning: gr.HTML
+    conversations: ConversationsSection
+    export: ExportSection
     picker: gr.Dropdown
-    template: gr.Dropdown
-    controls: Mapping[str, Any]  # by the name of the field of GenerationParams that each sets
-    status: gr.HTML
-    unload: gr.Button
-    replay_view: gr.Column
-    replay_html: gr.HTML
-    replay_note: gr.HTML
-    replay_stop: gr.Button
-    chatbot: gr.Chatbot
-    context: gr.HTML
-    editing: gr.HTML
-    comment_group: gr.Group
-    comment: gr.Textbox
-    message: gr.Textbox
-    send: gr.Button
-    stop: gr.Button
-    usage: gr.HTML
-    card: gr.HTML
-    relog: gr.Button
-    snippet_panel: gr.Accordion
-    snippet: gr.Code
-    download: gr.HTML
-    upload: gr.UploadButton
+    chat: ChatSection
+    composer: ComposerSection
+    replay: ReplaySection
+    status: StatusSection
+    reproduce: ReproduceSection
+    usage: UsageSection
+    settings: SettingsSection
+    card: CardSection
+    registry: RegistrySection
+    add_model: AddModelSection
+    browser: BrowserSection
+
+    # What several events write to
+
+    @property
+    def status_outputs(self) -> list[Any]:
+        return [self.status.line, self.status.unload]
+
+    @property
+    def card_outputs(self) -> list[Any]:
+        """What depends on the picked model."""
+        return [self.card.panel, self.card.relog, self.settings.template, *self.settings.controls.values()]
+
+    @property
+    def chat_outputs(self) -> list[Any]:
+        """What depends on the shown chat."""
+        chat = self.chat
+        return [
+            *(chat.chatbot, chat.context, chat.warning, chat.editing, chat.comment_group),
+            *(self.usage.panel, self.conversations.chat_list, self.composer.send, self.composer.stop),
+            *(self.replay.view, self.reproduce.panel),
+        ]
+
+    @property
+    def settings_inputs(self) -> list[Any]:
+        """What a question is asked with: the model, the system prompt, the sampling parameters."""
+        return [self.picker, self.settings.system, *self.settings.controls.values()]

@@ -4,7 +4,6 @@ Bars throughout: a line through the one turn that a new chat has would show noth
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from html import escape
 from itertools import cycle
 from typing import Any
@@ -13,7 +12,7 @@ import gradio as gr
 import pandas as pd
 
 from phi3_ui.i18n.translate import tr
-from phi3_ui.ui.page.components import Updates
+from phi3_ui.ui.page.components import Updates, UsagePlots
 from phi3_ui.ui.page.texts import I18N
 from phi3_ui.ui.render.usage_charts import ChatFrames, ModelFrames
 
@@ -28,20 +27,6 @@ PLOT_CSS = """
 
 # Each is seen on white and on the dark page: teal, the accent, then slate, amber, indigo, rose, sky.
 _COLOURS = ["#0d9488", "#94a3b8", "#d97706", "#818cf8", "#f43f5e", "#0ea5e9"]
-
-
-@dataclass(frozen=True)
-class UsagePlots:
-    """Bars of tokens, time to first token and tokens/s, hidden while they have nothing to show, and whose colour is which."""
-
-    legend: gr.HTML
-    tokens: gr.BarPlot
-    first: gr.BarPlot
-    rate: gr.BarPlot
-
-    @property
-    def all(self) -> list[Any]:
-        return [self.legend, self.tokens, self.first, self.rate]
 
 
 def chat_plots() -> UsagePlots:

@@ -1,0 +1,17 @@
+"""The hidden components through which the browser talks to the server."""
+
+import gradio as gr
+
+from phi3_ui.ui.page.components import BrowserSection
+from phi3_ui.ui.render.actions import ACTS_JS
+
+_STATUS_SECONDS = 5.0
+
+
+def create() -> BrowserSection:
+    return BrowserSection(
+        visitor_token=gr.Textbox(visible=False),
+        tab_state=gr.JSON(visible=False),
+        actions=gr.HTML(visible="hidden", js_on_load=ACTS_JS, elem_id="phi3-acts"),
+        status_ticker=gr.Timer(_STATUS_SECONDS),
+    )

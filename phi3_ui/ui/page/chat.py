@@ -1,0 +1,49 @@
+"""The conversation, the lines below it, and the comment on a rated answer."""
+
+import gradio as gr
+from gradio.events import Dependency
+
+from phi3_ui.ui.handlers.chat import ChatController
+from phi3_ui.ui.page.components import ChatSection, Page
+from phi3_ui.ui.page.events import QUIET, STREAMING
+from phi3_ui.ui.page.scripts import SHOW_SNIPPET
+from phi3_ui.ui.page.texts import I18N
+
+
+def create() -> ChatSection:
+    t = I18N
+    chatbot = gr.Chatbot(
+        label=t("chat"),
+        show_label=False,
+        placeholder=t("placeholder"),
+        buttons=["copy"],
+        group_consecutive_messages=False,
+        layout="panel",
+        elem_id="phi3-chat",
+    )
+    context = gr.HTML(elem_id="phi3-context")
+    warning = gr.HTML(elem_id="phi3-warning")
+    editing = gr.HTML(elem_id="phi3-editing")
+    with gr.Group(visible=False, elem_id="phi3-comment") as comment_group, gr.Row():
+        comment = gr.Textbox(
+            label=t("comment"), show_label=False, placeholder=t("comment"), max_lines=3, container=False, scale=5
+        )
+        keep_comment = gr.Button(t("comment.keep"), size="sm", scale=0, min_width=80)
+    return ChatSection(chatbot, context, warning, editing, comment_group, comment, keep_comment)
+
+
+def wire(page: Page, chat: ChatController) -> Dependency:
+    """The event that ends once an action button has done its work, with the answer if it asked for one."""
+    section, message = page.chat, page.composer.message
+    acted: Dependency = page.browser.actions.click(
+        chat.act,
+        [*page.settings_inputs, section.comment, message],
+        [message, section.comment, page.reproduce.snippet, *page.chat_outputs],
+        trigger_mode="multiple",
+        **STREAMING,
+    )
+    acted.then(None, None, None, js=SHOW_SNIPPET)
+    # A comment that was typed is saved also when the next question is sent without pressing Keep.
+    ends_comment = [section.comment.submit, section.keep_comment.click, message.submit, page.composer.send.click]
+    gr.on(ends_comment, chat.comment, section.comment, section.comment_group, **QUIET)
+    return acted

@@ -1,0 +1,36 @@
+"""The list of chats: search, open, start a new one."""
+
+import gradio as gr
+from gradio.events import Dependency
+
+from phi3_ui.ui.handlers.chat import ChatController
+from phi3_ui.ui.page.components import ConversationsSection, Page
+from phi3_ui.ui.page.events import QUIET
+from phi3_ui.ui.page.scripts import SHUT_DRAWERS
+from phi3_ui.ui.page.texts import I18N
+
+
+def create() -> ConversationsSection:
+    return ConversationsSection(
+        new_chat=gr.Button(I18N("new_chat"), variant="primary", elem_id="phi3-new"),
+        search=gr.Textbox(
+            label=I18N("search"),
+            show_label=False,
+            placeholder=I18N("search"),
+            max_lines=1,
+            container=False,
+            elem_id="phi3-search",
+        ),
+        chat_list=gr.HTML(elem_id="phi3-chats"),
+    )
+
+
+def wire(page: Page, chat: ChatController) -> Dependency:
+    """The event that ends once another chat is shown."""
+    section = page.conversations
+    section.search.change(chat.search, section.search, section.chat_list, trigger_mode="always_last", **QUIET)
+    shown = section.new_chat.click(
+        chat.new_chat, page.chat.comment, [page.composer.message, *page.chat_outputs], **QUIET
+    )
+    shown.then(None, None, None, js=SHUT_DRAWERS)
+    return shown

@@ -1,0 +1,39 @@
+"""Save chats as files, and import them."""
+
+import gradio as gr
+from gradio.events import Dependency
+
+from phi3_ui.ui.handlers.export import DOWNLOAD_JS, ExportController
+from phi3_ui.ui.page.components import ExportSection, Page
+from phi3_ui.ui.page.texts import I18N
+
+
+def create() -> ExportSection:
+    t = I18N
+    with gr.Accordion(t("share"), open=False, elem_id="phi3-share"):
+        as_markdown = gr.Button(t("share.markdown"), size="sm")
+        as_json = gr.Button(t("share.json"), size="sm")
+        all_chats = gr.Button(t("share.all"), size="sm")
+        upload = gr.UploadButton(t("share.import"), file_types=[".json", ".zip"], size="sm", elem_id="phi3-import")
+    # Outside the accordion: a closed one does not run the scripts of its components.
+    download = gr.HTML(html_template="", visible="hidden", js_on_load=DOWNLOAD_JS)
+    return ExportSection(as_markdown, as_json, all_chats, upload, download)
+
+
+def wire(page: Page, export: ExportController) -> Dependency:
+    """The event that ends once an imported chat is shown."""
+    section = page.export
+    for button, handler in (
+        (section.as_markdown, export.as_markdown),
+        (section.as_json, export.as_json),
+        (section.all_chats, export.all),
+    ):
+        button.click(handler, None, section.download, show_progress="minimal", api_visibility="private")
+    imported: Dependency = section.upload.upload(
+        export.read,
+        section.upload,
+        [section.upload, section.download, *page.chat_outputs],
+        show_progress="minimal",
+        api_visibility="private",
+    )
+    return imported

@@ -1,0 +1,57 @@
+"""Pick a model, see whether it is loaded, read its card."""
+
+import gradio as gr
+
+from phi3_ui.ui.handlers.chat import ChatController
+from phi3_ui.ui.page.components import CardSection, Page, StatusSection
+from phi3_ui.ui.page.events import QUIET, STREAMING
+from phi3_ui.ui.page.texts import I18N
+
+
+def create_picker() -> gr.Dropdown:
+    with gr.Row(elem_id="phi3-pick"):
+        picker = gr.Dropdown(choices=[], label=I18N("model"), elem_id="phi3-picker", scale=4)
+    # A page may outlive a restart of the server, or be a program: its value is looked up in the store, not among the
+    # choices that this session was last given.
+    picker.allow_custom_value = True
+    return picker
+
+
+def create_status() -> StatusSection:
+    t = I18N
+    line = gr.HTML(elem_id="phi3-status")
+    with gr.Row():
+        refresh = gr.Button(t("refresh"), size="sm", min_width=80, elem_id="phi3-refresh")
+        unload = gr.Button(t("unload"), size="sm", min_width=80, interactive=False, elem_id="phi3-unload")
+    return StatusSection(line, refresh, unload)
+
+
+def create_card() -> CardSection:
+    t = I18N
+    with gr.Accordion(t("metadata"), open=True):
+        panel = gr.HTML(elem_id="phi3-card")
+        relog = gr.Button(t("relog"), size="sm", visible=False, elem_id="phi3-relog")
+    return CardSection(panel, relog)
+
+
+def wire(page: Page, chat: ChatController) -> None:
+    models, status = chat.models, page.status
+    status.refresh.click(models.list_models, None, [page.picker, status.line], **QUIET)
+    status.unload.click(models.unload, None, page.status_outputs, **QUIET)
+    page.browser.status_ticker.tick(
+        chat.status,
+        None,
+        [
+            *page.status_outputs,
+            *page.card_outputs,
+            *(page.chat.warning, page.chat.chatbot, page.conversations.chat_list, page.usage.panel),
+        ],
+        **QUIET,
+    )
+    page.picker.change(
+        models.pick,
+        page.picker,
+        [*page.card_outputs, *page.status_outputs, page.chat.context],
+        trigger_mode="multiple",
+        **STREAMING,
+    )

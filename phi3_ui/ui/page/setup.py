@@ -1,0 +1,33 @@
+"""The first run's progress, and what a page does when it loads."""
+
+import gradio as gr
+
+from phi3_ui.ui.handlers.chat import ChatController
+from phi3_ui.ui.page.components import Page, SetupSection
+from phi3_ui.ui.page.events import QUIET
+from phi3_ui.ui.page.scripts import PLACE, SHUT_DRAWERS, WHO
+from phi3_ui.ui.page.texts import I18N
+
+_PROGRESS_SECONDS = 0.5
+
+
+def create() -> SetupSection:
+    with gr.Column(elem_id="phi3-setup-view") as view:
+        panel = gr.HTML()
+        retry = gr.Button(I18N("retry_setup"), visible=False)
+    return SetupSection(view, panel, retry, gr.Timer(_PROGRESS_SECONDS))
+
+
+def wire(page: Page, chat: ChatController, blocks: gr.Blocks) -> None:
+    setup, browser = page.setup, page.browser
+    ready_outputs = [
+        *(setup.view, setup.panel, setup.retry, setup.ticker),
+        *(page.chat_view, page.picker, page.status.line, page.composer.message),
+        *page.chat_outputs,
+    ]
+    inputs = [browser.visitor_token, browser.tab_state]
+    read_browser = f"() => [({WHO})(), ({PLACE})()]"
+    blocks.load(None, None, None, js=SHUT_DRAWERS)
+    gr.on([blocks.load, setup.ticker.tick], chat.tick, inputs, ready_outputs, js=read_browser, **QUIET)
+    setup.retry.click(chat.retry_setup, inputs, ready_outputs, js=read_browser, **QUIET)
+    blocks.unload(chat.leave)

@@ -1,0 +1,28 @@
+"""What the page's handlers work with, built once by the composition root."""
+
+from dataclasses import dataclass
+
+from phi3_ui.host.pool import Pool
+from phi3_ui.provision.first_run import FirstRun
+from phi3_ui.settings import Settings
+from phi3_ui.store.conversations.turn_writer import ConversationStore
+from phi3_ui.store.registry.catalogue import Catalogue
+from phi3_ui.ui.render.mlflow_links import MlflowLinks
+from phi3_ui.ui.sessions import Sessions
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: Settings
+    catalogue: Catalogue
+    """The models of the tracking store."""
+    pool: Pool
+    """The loaded models."""
+    first_run: FirstRun
+    """The set-up job that fills an empty store."""
+    conversations: ConversationStore
+    """History and recorder of the chats."""
+    sessions: Sessions
+    """The open pages."""
+    mlflow: MlflowLinks
+    """Links into MLflow's own UI."""
