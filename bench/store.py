@@ -55,7 +55,7 @@ class Filled:
             mlflow.log_metrics({f"metric-{number}": number for number in range(10)})
             info = mlflow.pyfunc.log_model(
                 name="many",
-                python_model=str(ROOT / "tests" / "store" / "echo_model.py"),
+                python_model=str(ROOT / "tests" / "support" / "echo_model.py"),
                 signature=ModelSignature(
                     Schema([ColSpec(DataType.string, "prompt")]), Schema([ColSpec(DataType.string)])
                 ),
