@@ -1,8 +1,9 @@
 # Everything happens in .venv; each step is done once and again only when what it is made from changes.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadgroup
 
-.PHONY: run setup mlflow-ui test lint bench screenshot tutorials clean
+.PHONY: run setup mlflow-ui check test lint bench screenshot tutorials clean
 
 # make run PRESET=phi-3-mini-4k
 export PHI3_UI_PRESET := $(or $(PRESET),$(PHI3_UI_PRESET))
@@ -16,9 +17,12 @@ setup: .venv/installed ## the same set-up without the page
 mlflow-ui: .venv/installed ## MLflow's own UI on the same store, on port 5001 or that of PHI3_UI_MLFLOW_URL
 	$(BIN)/python -m phi3_ui mlflow-ui
 
-test: .venv/installed-dev lint ## lint, types, all tests
+check: .venv/installed-dev lint ## format, lint, types, and the tests that need neither a model nor a browser
+	$(PYTEST) --ignore=tests/engine --ignore=tests/e2e -m "not engine and not browser" --hypothesis-profile=check
+
+test: .venv/installed-dev lint ## format, lint, types, and all tests with their branch coverage
 	$(BIN)/python -m tests.support.browser
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST) --cov
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 import phi3_ui  # noqa: F401  (telemetry off before anything else is imported)
 from models.presets import load_preset
@@ -22,9 +23,40 @@ from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
 from tests.support.build_cache import DATA, alone, kept
 from tests.support.tiny_phi3 import tiny, tiny_checkpoint, tiny_onnx  # noqa: F401  (fixtures)
 
+# Loaded machines miss any deadline; `--hypothesis-profile=check` (make check) trades examples for time.
+hypothesis_settings.register_profile("default", deadline=None)
+hypothesis_settings.register_profile("check", deadline=None, max_examples=20)
+hypothesis_settings.load_profile("default")
+
+ENGINE_FIXTURES = {"weights", "tiny", "tiny_checkpoint", "tiny_onnx"}
+"""Fixtures that build or load a model; the others that do so depend on one of these."""
+SHARED_ENGINE_FIXTURES = {"pool", "tiny"}
+"""Session fixtures that are expensive in each process that uses them."""
+
 PRESET = load_preset("demo")
 assert PRESET.wheel
 WHEEL = PRESET.wheel
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects tests and xdist reads their groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that need an engine or a browser, and give every test its xdist group.
+
+    A group runs in one worker (`--dist loadgroup`): all tests that share loaded models, all tests in the browser, and
+    otherwise each file, whose module fixtures are then set up once.
+    """
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        fixtures = set(getattr(item, "fixturenames", ()))
+        group = str(item.path.relative_to(ROOT))
+        if folder == "e2e":
+            item.add_marker("browser")
+            group = "browser"
+        elif folder == "engine" or fixtures & ENGINE_FIXTURES:
+            item.add_marker("engine")
+            if folder == "engine" or fixtures & SHARED_ENGINE_FIXTURES:
+                group = "engine"
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @dataclass(frozen=True)
