@@ -59,7 +59,7 @@ def main() -> None:
     setup.start()
     if error := setup.wait().error:
         sys.exit(str(error))
-    entries = {entry.contract: entry for entry in catalogue.models() if entry.preset == settings.preset}
+    entries = {entry.contract: entry for entry in catalogue.list_models() if entry.preset == settings.preset}
     cores = len(os.sched_getaffinity(0))
     print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {cores} cores, Python {platform.python_version()}\n")
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:

@@ -83,12 +83,12 @@ def _cost(rounds: int, keeper: ConversationStore) -> Iterator[Row]:
     for _ in range(10 * rounds):
         talk = Conversation().ask("Why?", TurnRequest(time.time(), "m-1"))
         started = time.perf_counter()
-        kept = keeper.begin(_ME, new_id(), talk, "bench")
+        kept = keeper.start_turn(_ME, new_id(), talk, "bench")
         for _ in range(_TOKENS):
-            kept.text("word ")
+            kept.append_text("word ")
         pieces.append(time.perf_counter() - started)
         started = time.perf_counter()
-        kept.end(_answer())
+        kept.finish(_answer())
         ends.append(time.perf_counter() - started)
     value, end = statistics.median(pieces), statistics.median(ends)
     beside = f"{1000 * value:.2f} ms ({1e6 * value / _TOKENS:.1f} µs a token; after the last token, its way onto the disk: {1000 * end:.1f} ms)"
@@ -105,8 +105,8 @@ def _answer() -> Answer:
 def _one_turn(keeper: ConversationStore) -> tuple[str, str]:
     """The ids of the conversation and of the turn whose rows are copied."""
     talk, conversation = Conversation().ask("What of the sea? QUESTION", TurnRequest(time.time(), "m-1")), new_id()
-    kept = keeper.begin(_ME, conversation, talk, "bench")
-    kept.end(Answer("bench", "ANSWER " * 100, Usage(40, 120, 0), Timings(0.1, 2.0, 60.0), "stop"))
+    kept = keeper.start_turn(_ME, conversation, talk, "bench")
+    kept.finish(Answer("bench", "ANSWER " * 100, Usage(40, 120, 0), Timings(0.1, 2.0, 60.0), "stop"))
     return conversation, talk.turns[0].id
 
 

@@ -144,7 +144,7 @@ def list_it(uri: str, kept: Path) -> Seconds:
     client = MlflowClient(uri)
     seconds["open"] = time.perf_counter() - started
     for which in ("cold", "warm"):
-        models = catalogue.models()
+        models = catalogue.list_models()
         seconds[which] = time.perf_counter() - started
         assert len(models) == _MODELS, len(models)
         started = time.perf_counter()

@@ -94,7 +94,7 @@ class Demo:
     catalogue: Catalogue
 
     def entry(self, contract: str) -> ModelEntry:
-        return next(entry for entry in self.catalogue.models() if entry.contract == contract)
+        return next(entry for entry in self.catalogue.list_models() if entry.contract == contract)
 
     def spec(self, contract: str) -> ModelSpec:
         entry = self.entry(contract)

@@ -27,10 +27,10 @@ def test_a_tutorial_runs_answers_and_leaves_a_model_for_the_app(name: str, tmp_p
     assert "'prompt_tokens': 28, 'completion_tokens': 8, 'total_tokens': 36" in said
 
     catalogue = Catalogue(settings_for(tmp_path).tracking_uri)
-    (entry,) = catalogue.models()
+    (entry,) = catalogue.list_models()
     assert (entry.contract, entry.preset) == (CONTRACTS[name], "demo")
     assert entry.uri in said
-    card = catalogue.card(f"{entry.name}@tutorial")
+    card = catalogue.load_card(f"{entry.name}@tutorial")
     assert card.entry.model_id == entry.model_id
     assert card.run
     assert card.run.params["source"] == load_preset("demo").origin.source

@@ -29,7 +29,7 @@ class App:
         except UserError as error:
             if error.code not in ("model_gone", "no_model"):
                 raise
-        found = next((entry for entry in self.catalogue.models() if entry.name == text), None)
+        found = next((entry for entry in self.catalogue.list_models() if entry.name == text), None)
         if found is None:
             raise UserError("no_such_model", model=text)
         return found
@@ -99,9 +99,9 @@ _PARAMS: dict[str, type] = {
 def params_from_arguments(entry: ModelEntry, parsed: argparse.Namespace) -> GenerationParams:
     """What the arguments of add_params say. UserError: not_honoured for what the model does not take, no_template."""
     params = GenerationParams(**{name: getattr(parsed, name) for name in _PARAMS}, stop=tuple(parsed.stop))
-    if parsed.template and not entry.needs_template:
+    if parsed.template and not entry.requires_template:
         raise UserError("not_honoured", model=entry.name, option="--template")
-    if entry.needs_template and not (parsed.template or entry.template):
+    if entry.requires_template and not (parsed.template or entry.template):
         raise UserError("no_template", model=entry.name, detail=", ".join(TEMPLATES))
     for name in params.as_dict():
         if name not in entry.supported_params:

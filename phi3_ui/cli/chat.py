@@ -56,15 +56,21 @@ def _chat(app: App, parsed: argparse.Namespace) -> int:
         for question in [parsed.prompt] if parsed.prompt is not None else _questions():
             asked = TurnRequest(time.time(), entry.model_id, parsed.system, params, spec.template)
             conversation = conversation.ask(question, asked)
-            kept = keeper.begin(_user(), conversation_id, conversation, entry.name)
+            kept = keeper.start_turn(_user(), conversation_id, conversation, entry.name)
             answers: list[Answer] = []
 
             def end(answer: Answer, kept: TurnWriter = kept, answers: list[Answer] = answers) -> None:
-                kept.end(answer)
+                kept.finish(answer)
                 answers.append(answer)
 
             turn = RunningTurn(
-                conversation, lambda: pool.get_model(spec), entry.name, parsed.system, params, end, on_text=kept.text
+                conversation,
+                lambda: pool.get_model(spec),
+                entry.name,
+                parsed.system,
+                params,
+                end,
+                on_text=kept.append_text,
             ).start()
             with _stopped_by_interrupt(turn):
                 _show(turn, silent=parsed.json)

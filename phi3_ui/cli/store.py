@@ -11,8 +11,8 @@ from phi3_ui.cli.log import run_recipe
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr
 from phi3_ui.provision.relog import recipe_from_logged_model, remove_relog_folder
-from phi3_ui.store.registry.cards import ModelCard, VersionCard
-from phi3_ui.store.registry.doctor import Diagnosis, examine
+from phi3_ui.store.registry.cards import ModelCard, RegisteredVersion
+from phi3_ui.store.registry.doctor import Diagnosis, diagnose
 from phi3_ui.store.registry.versions import Registry
 
 
@@ -43,8 +43,8 @@ def add_to(commands: Any) -> None:
 
 
 def _list(app: App, parsed: argparse.Namespace) -> None:
-    entries = app.catalogue.models()
-    for name, why in app.catalogue.unreadable.values():
+    entries = app.catalogue.list_models()
+    for name, why in app.catalogue.unreadable_models.values():
         print(f"Not listed, since its files cannot be read: {plain(name)} ({why.splitlines()[0]})", file=sys.stderr)
     if parsed.json:
         print_json([asdict(entry) for entry in entries])
@@ -61,7 +61,7 @@ def _list(app: App, parsed: argparse.Namespace) -> None:
 
 
 def _show(app: App, parsed: argparse.Namespace) -> None:
-    card = app.catalogue.card(app.find(parsed.model).model_id)
+    card = app.catalogue.load_card(app.find(parsed.model).model_id)
     if parsed.json:
         print_json(asdict(card))
         return
@@ -95,7 +95,7 @@ def _card_rows(card: ModelCard) -> Iterator[tuple[str, str]]:
     yield "versions", ", ".join(map(_version, card.versions)) or tr("en", "card.no_versions")
 
 
-def _version(version: VersionCard) -> str:
+def _version(version: RegisteredVersion) -> str:
     aliases = "".join(f" @{alias}" for alias in version.aliases)
     return f"{version.name} {tr('en', 'card.version', version=version.version)}{aliases}"
 
@@ -104,10 +104,10 @@ def _register(app: App, parsed: argparse.Namespace) -> None:
     if parsed.name == "":
         raise UserError("bad_model_name", name="“”")
     registry = Registry(app.settings.tracking_uri)
-    version = registry.register(app.find(parsed.model).model_id, parsed.name)
+    version = registry.register_model(app.find(parsed.model).model_id, parsed.name)
     if parsed.alias and parsed.alias not in version.aliases:
         registry.promote(version.name, version.version, parsed.alias)
-        version = VersionCard(version.name, version.version, tuple(sorted({*version.aliases, parsed.alias})))
+        version = RegisteredVersion(version.name, version.version, tuple(sorted({*version.aliases, parsed.alias})))
     if parsed.json:
         print_json(asdict(version))
     else:
@@ -118,7 +118,7 @@ def _remove(app: App, parsed: argparse.Namespace) -> int:
     model_id, name = _removable(app, parsed.model)
     if not parsed.yes and not _agreed(name):
         return 1
-    for version in Registry(app.settings.tracking_uri).remove(model_id):
+    for version in Registry(app.settings.tracking_uri).delete_model(model_id):
         print(_version(version))
     print(model_id)
     return 0
@@ -152,13 +152,13 @@ def _doctor(app: App, parsed: argparse.Namespace) -> int:
         finally:
             remove_relog_folder(recipe)
         return 0
-    diagnosis = examine(app.settings.tracking_uri, model_id)
+    diagnosis = diagnose(app.settings.tracking_uri, model_id)
     if parsed.json:
         print_json(_plain(diagnosis))
     else:
         for severity, _, sentence in _sentences(diagnosis):
             print(f"{tr('en', f'doctor.severity.{severity}') + ':':<9}{sentence}")
-        if diagnosis.severity != "ok" and diagnosis.ours:
+        if diagnosis.severity != "ok" and diagnosis.can_relog:
             print(f"To log it again as a new version: python -m phi3_ui doctor {parsed.model} --relog")
     return int(diagnosis.severity == "error")
 

@@ -44,7 +44,7 @@ class Contract(Protocol):
         ...
 
     @staticmethod
-    def needs_template(declared: ModelDeclaration) -> bool:
+    def requires_template(declared: ModelDeclaration) -> bool:
         """Must a person pick a prompt template, because it declares none?"""
         ...
 

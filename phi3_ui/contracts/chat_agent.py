@@ -18,7 +18,7 @@ class ChatAgentContract:
         return declared.is_python and declared.task == "agent/v2/chat"
 
     @staticmethod
-    def needs_template(declared: ModelDeclaration) -> bool:
+    def requires_template(declared: ModelDeclaration) -> bool:
         return False
 
     @staticmethod

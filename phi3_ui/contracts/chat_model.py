@@ -18,7 +18,7 @@ class ChatModelContract:
         return declared.is_python and declared.task == "agent/v1/chat"
 
     @staticmethod
-    def needs_template(declared: ModelDeclaration) -> bool:
+    def requires_template(declared: ModelDeclaration) -> bool:
         return False
 
     @staticmethod

@@ -24,7 +24,7 @@ class CompletionsContract(PipelineChatContract):
         return declared.task == "llm/v1/completions" and "transformers" in declared.flavors
 
     @staticmethod
-    def needs_template(declared: ModelDeclaration) -> bool:
+    def requires_template(declared: ModelDeclaration) -> bool:
         return not declares_template(declared.metadata)
 
     @staticmethod

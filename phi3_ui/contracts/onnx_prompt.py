@@ -54,7 +54,7 @@ class OnnxPromptContract:
         return _is_ours(declared) or string_to_string(declared)
 
     @staticmethod
-    def needs_template(declared: ModelDeclaration) -> bool:
+    def requires_template(declared: ModelDeclaration) -> bool:
         return not declares_template(declared.metadata)
 
     @staticmethod

@@ -56,7 +56,7 @@ class PipelineChatContract:
         return is_chat and "transformers" in declared.flavors
 
     @staticmethod
-    def needs_template(declared: ModelDeclaration) -> bool:
+    def requires_template(declared: ModelDeclaration) -> bool:
         """No: it is in the pipeline's tokenizer."""
         return False
 

@@ -24,7 +24,7 @@ class ResponsesAgentContract:
         return declared.is_python and declared.task == "agent/v1/responses"
 
     @staticmethod
-    def needs_template(declared: ModelDeclaration) -> bool:
+    def requires_template(declared: ModelDeclaration) -> bool:
         return False
 
     @staticmethod

@@ -51,7 +51,7 @@ class FirstRun:
         It is for a store without a chat model, for one that was begun and not finished, and for a preset that was
         named and is not there.
         """
-        if self._unfinished.exists() or not self._catalogue.models():
+        if self._unfinished.exists() or not self._catalogue.list_models():
             return True
         return self._settings.preset_is_explicit and bool(self._missing())
 
@@ -84,7 +84,7 @@ class FirstRun:
     def _missing(self) -> set[str]:
         """The contracts in which the preset is not logged yet."""
         preset = find_preset(self._settings.preset).origin.preset
-        return set(CONTRACTS) - {entry.contract for entry in self._catalogue.models() if entry.preset == preset}
+        return set(CONTRACTS) - {entry.contract for entry in self._catalogue.list_models() if entry.preset == preset}
 
     def _fail(self, error: UserError) -> None:
         self._show(replace(self.state, phase="failed", error=error))

@@ -20,7 +20,7 @@ from phi3_ui.provision.recipes import Recipe
 from phi3_ui.settings import Settings
 from phi3_ui.store.errors import is_missing, translate_store_errors
 from phi3_ui.store.registry.catalogue import ONNX_ARTIFACT
-from phi3_ui.store.registry.doctor import StoredFiles, classify_model
+from phi3_ui.store.registry.doctor import ArtifactFiles, classify_model
 
 
 def recipe_from_logged_model(settings: Settings, model_id: str) -> Recipe:
@@ -30,7 +30,7 @@ def recipe_from_logged_model(settings: Settings, model_id: str) -> Recipe:
     """
     settings.home.mkdir(parents=True, exist_ok=True)
     with translate_store_errors(settings.tracking_uri), tempfile.TemporaryDirectory(dir=settings.home) as scratch:
-        files = StoredFiles(settings.tracking_uri, model_id, Path(scratch))
+        files = ArtifactFiles(settings.tracking_uri, model_id, Path(scratch))
         info = files.info()
         kind = classify_model(info) if info else None
         if info is None or kind is None:

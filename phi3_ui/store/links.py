@@ -14,26 +14,26 @@ _TIMEOUT = 1.0  # seconds for each step of the look
 _FRESH = 5.0  # seconds that a look is good for
 
 
-def trace(base: str, experiment_id: str, trace_id: str) -> str:
+def trace_url(base: str, experiment_id: str, trace_id: str) -> str:
     # The list behind the trace shows all times: without a trace of the last seven days it asks mlflow.org for a film.
     query = f"selectedEvaluationId={_quoted(trace_id)}&startTimeLabel=ALL"
     return f"{_experiment(base, experiment_id)}/traces?{query}"
 
 
-def session(base: str, experiment_id: str, session_id: str) -> str:
+def session_url(base: str, experiment_id: str, session_id: str) -> str:
     """All turns of a chat."""
     return f"{_experiment(base, experiment_id)}/chat-sessions/{_quoted(session_id)}"
 
 
-def run(base: str, experiment_id: str, run_id: str) -> str:
+def run_url(base: str, experiment_id: str, run_id: str) -> str:
     return f"{_experiment(base, experiment_id)}/runs/{_quoted(run_id)}"
 
 
-def logged_model(base: str, experiment_id: str, model_id: str) -> str:
+def logged_model_url(base: str, experiment_id: str, model_id: str) -> str:
     return f"{_experiment(base, experiment_id)}/models/{_quoted(model_id)}"
 
 
-def model_version(base: str, name: str, version: str) -> str:
+def model_version_url(base: str, name: str, version: str) -> str:
     return f"{base}/#/models/{_quoted(name)}/versions/{_quoted(version)}"
 
 
@@ -55,7 +55,7 @@ class MlflowUi:
         self._looked = float("-inf")
         self._looking: threading.Thread | None = None
 
-    def alive(self) -> bool:
+    def is_available(self) -> bool:
         """What the last look found: at once, and False before the first. A look that is no longer fresh is made anew meanwhile."""
         if self.url is None:
             return False
@@ -66,22 +66,22 @@ class MlflowUi:
                 self._looking.start()
             return self._alive
 
-    def wait(self, seconds: float) -> bool:
+    def wait_until_available(self, seconds: float) -> bool:
         """As `alive`, but wait so long for a look that is under way."""
-        self.alive()
+        self.is_available()
         with self._lock:
             looking = self._looking
         if looking:
             looking.join(seconds)
-        return self.alive()
+        return self.is_available()
 
     def _look(self, url: str) -> None:
-        found = alive(url)
+        found = is_mlflow_ui(url)
         with self._lock:
             self._alive, self._looked, self._looking = found, time.monotonic(), None
 
 
-def alive(url: str) -> bool:
+def is_mlflow_ui(url: str) -> bool:
     """Does an MLflow UI answer at `url`, or one that first asks who is there? Takes about a second at most."""
     try:
         answer = httpx.get(f"{url}/health", timeout=_TIMEOUT, trust_env=not _is_here(url))

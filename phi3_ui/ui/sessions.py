@@ -44,7 +44,7 @@ class Chat:
     def keep(self, turn_id: str, kept: TurnWriter, answer: Answer) -> None:
         """Take a turn's answer, however it ended and whoever still looks."""
         try:
-            kept.end(answer)
+            kept.finish(answer)
         finally:
             self.conversation = self.conversation.answered(answer, turn_id)
             self.running = self.state = None  # from here on, a late state is not this chat's any more

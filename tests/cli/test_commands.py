@@ -210,7 +210,7 @@ def test_the_doctor_logs_again_what_it_finds_ill_and_the_old_one_is_removed(
     lost.unlink()
     ill, out, _ = here("doctor", f"tiny-{form}/2", "--json")
     assert ill == 1
-    assert json.loads(out)["findings"][0]["code"] in ("file_missing", "files_short")
+    assert json.loads(out)["findings"][0]["code"] in ("file_missing", "files_truncated")
     assert here("doctor", f"tiny-{form}@champion")[0] == 0
 
     kept = shell.run("remove", f"tiny-{form}")

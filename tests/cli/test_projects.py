@@ -64,7 +64,7 @@ def logged(project: Project) -> ModelEntry:
     """The ONNX model of the demo preset, logged by the project."""
     done = project.run("log_onnx", preset="demo")
     assert done.returncode == 0, done.stdout + done.stderr
-    (entry,) = Catalogue(project.tracking_uri).models()
+    (entry,) = Catalogue(project.tracking_uri).list_models()
     return entry
 
 
@@ -95,7 +95,7 @@ def test_log_pipeline_takes_weights_of_ones_own(project: Project, logged: ModelE
     done = project.run("log_pipeline", pipeline=str(tiny_checkpoint), name="tiny one")
     assert done.returncode == 0, done.stdout + done.stderr
     run = project.last_run()
-    newest = Catalogue(project.tracking_uri).models()[0]
+    newest = Catalogue(project.tracking_uri).list_models()[0]
     assert (newest.name, newest.contract, newest.run_id) == ("tiny-one-pipeline", "chat", run.info.run_id)
     assert run.data.params["pipeline"] == str(tiny_checkpoint)
     assert run.data.params["precision"] == "float32"

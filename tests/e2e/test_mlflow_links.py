@@ -19,8 +19,8 @@ from phi3_ui.paths import ROOT
 from phi3_ui.settings import Settings
 from phi3_ui.store import links
 from phi3_ui.store.conversations import traces
+from phi3_ui.store.conversations.operations import TurnRecord
 from phi3_ui.store.conversations.recorder import Recorder
-from phi3_ui.store.conversations.records import Record
 from tests.support.env import environment
 
 _LONG_AGO = time.time() - 40 * 86_400  # not among the traces that MLflow's list shows by itself
@@ -51,7 +51,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     answer = Answer("tiny-phi", "They make up everything.", Usage(10, 5), Timings(0.1, 0.5, 10.0), "stop")
     turn = Turn("Why trust no atom?", answer, asked=TurnRequest(_LONG_AGO, model))
     recorder = Recorder(settings.tracking_uri, lambda: experiment, home / "journal")
-    recorder.put(_record(turn))
+    recorder.submit(_record(turn))
     assert recorder.flush(60)
     recorder.close()
 
@@ -64,7 +64,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         process = subprocess.Popen(command, cwd=ROOT, env=own, stdout=out, stderr=out, start_new_session=True)
     try:
         end = time.monotonic() + 120
-        while not links.alive(base):
+        while not links.is_mlflow_ui(base):
             assert process.poll() is None, (home / "out").read_text()
             assert time.monotonic() < end
             time.sleep(0.2)
@@ -74,8 +74,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         process.wait(timeout=30)
 
 
-def _record(turn: Turn) -> Record:
-    return Record(
+def _record(turn: Turn) -> TurnRecord:
+    return TurnRecord(
         person="someone",
         conversation="c0ffee",
         turn=turn,
@@ -103,26 +103,26 @@ def _expect(page: Page, url: str, *texts: str) -> None:
 
 
 def test_a_trace_that_is_long_past(open_link: Page, shown: Shown) -> None:
-    url = links.trace(shown.base, shown.experiment, traces.trace_id_for(shown.turn))
+    url = links.trace_url(shown.base, shown.experiment, traces.trace_id_for(shown.turn))
 
     _expect(open_link, url, "Inputs / Outputs", "Why trust no atom?", "They make up everything.")
 
 
 def test_a_chat(open_link: Page, shown: Shown) -> None:
-    url = links.session(shown.base, shown.experiment, "c0ffee")
+    url = links.session_url(shown.base, shown.experiment, "c0ffee")
 
     _expect(open_link, url, "Why trust no atom?", "They make up everything.")
 
 
 def test_a_run(open_link: Page, shown: Shown) -> None:
-    _expect(open_link, links.run(shown.base, shown.experiment, shown.run), "calm-owl", shown.run)
+    _expect(open_link, links.run_url(shown.base, shown.experiment, shown.run), "calm-owl", shown.run)
 
 
 def test_a_logged_model(open_link: Page, shown: Shown) -> None:
-    url = links.logged_model(shown.base, shown.experiment, shown.model)
+    url = links.logged_model_url(shown.base, shown.experiment, shown.model)
 
     _expect(open_link, url, "About this logged model", "tiny-phi", shown.model)
 
 
 def test_a_registered_version(open_link: Page, shown: Shown) -> None:
-    _expect(open_link, links.model_version(shown.base, "my joker", "1"), "my joker", "Version 1", "calm-owl")
+    _expect(open_link, links.model_version_url(shown.base, "my joker", "1"), "my joker", "Version 1", "calm-owl")

@@ -139,7 +139,7 @@ def test_models_of_other_code_are_asked_again_in_their_own_way(
 ) -> None:
     programs, texts = {}, []
     for name, params in FOREIGN.items():
-        entry = next(entry for entry in catalogue.models() if entry.name == name)
+        entry = next(entry for entry in catalogue.list_models() if entry.name == name)
         spec = ModelSpec(entry.model_id, name, entry.uri, entry.contract, entry.tracking_uri)
         conversation = Conversation().ask(ODD, TurnRequest(time.time(), entry.model_id, "Be brief.", params, "phi-3"))
         request = ChatRequest(conversation.messages("Be brief."), params, "phi-3")

@@ -15,7 +15,7 @@ VERSIONS = {
 
 @pytest.mark.parametrize("contract", ["prompt", "chat"])
 def test_each_model_has_a_finished_run_with_params_metrics_and_tags(demo: Demo, contract: str) -> None:
-    card = demo.catalogue.card(demo.entry(contract).model_id)
+    card = demo.catalogue.load_card(demo.entry(contract).model_id)
     assert card.run is not None
     assert card.run.status == "FINISHED"
     assert card.run.experiment == EXPERIMENT

@@ -53,7 +53,7 @@ def catalogue(folder: Path, logged: dict[str, dict[str, str]]) -> Catalogue:
 def model(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], HostedModel]]:
     """The named model, loaded in its process."""
     held = Pool(tmp_path_factory.mktemp("logs"), max_loaded=12, idle_seconds=600)
-    entries = {entry.name: entry for entry in catalogue.models()}
+    entries = {entry.name: entry for entry in catalogue.list_models()}
 
     def load(name: str) -> HostedModel:
         entry = entries[name]
@@ -83,7 +83,7 @@ def texts(events: list[Event]) -> list[str]:
 def test_every_chat_model_is_listed_with_its_contract_and_no_other(
     catalogue: Catalogue, logged: dict[str, dict[str, str]]
 ) -> None:
-    entries = {entry.name: entry for entry in catalogue.models()}
+    entries = {entry.name: entry for entry in catalogue.list_models()}
 
     assert {name: entry.model_id for name, entry in entries.items()} == logged["chat"]
     assert {name: entry.contract for name, entry in entries.items()} == {
@@ -95,14 +95,14 @@ def test_every_chat_model_is_listed_with_its_contract_and_no_other(
         "responses": "responses",
         "completions": "completions",
     }
-    assert {name for name, entry in entries.items() if entry.needs_template} == NEEDS_TEMPLATE
+    assert {name for name, entry in entries.items() if entry.requires_template} == NEEDS_TEMPLATE
     assert {name for name, entry in entries.items() if not entry.streamable} == {
         *("tutorial", "hinted", "frames", "from-code", "completions")
     }
 
 
 def test_the_list_says_which_settings_have_an_effect(catalogue: Catalogue) -> None:
-    supported_params = {entry.name: set(entry.supported_params) for entry in catalogue.models()}
+    supported_params = {entry.name: set(entry.supported_params) for entry in catalogue.list_models()}
 
     assert supported_params["tutorial"] == {"stop"}
     assert supported_params["strings"] == {"stop", "temperature", "max_tokens"}
@@ -146,7 +146,7 @@ def test_without_a_template_the_answer_says_where_to_pick_one(model: Callable[[s
 
 
 def test_a_template_picked_for_all_serves_requests_that_name_none(catalogue: Catalogue, tmp_path: Path) -> None:
-    entry = next(entry for entry in catalogue.models() if entry.name == "hinted")
+    entry = next(entry for entry in catalogue.list_models() if entry.name == "hinted")
     spec = ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, "plain")
     hosted = HostedModel(spec, tmp_path)
     try:
@@ -277,7 +277,7 @@ def test_completions_are_tapped_and_end_with_the_templates_turn(model: Callable[
 
 
 def test_the_picked_template_is_kept_with_the_model(catalogue: Catalogue) -> None:
-    entry = next(entry for entry in catalogue.models() if entry.name == "tutorial")
+    entry = next(entry for entry in catalogue.list_models() if entry.name == "tutorial")
     assert entry.template is None
 
     assert catalogue.set_template(entry.model_id, "llama-3")

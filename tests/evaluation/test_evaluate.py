@@ -128,7 +128,7 @@ class _Moody:
 
 @pytest.fixture
 def evaluation(tiny: Tiny, tmp_path: Path) -> Evaluation:
-    entry = Catalogue(tiny.uri).models()[0]
+    entry = Catalogue(tiny.uri).list_models()[0]
     return Evaluation(entry, _Moody(), GenerationParams(temperature=0.0), _write(tmp_path, "q.txt", "yes\nno\n"))
 
 

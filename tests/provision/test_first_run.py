@@ -55,11 +55,11 @@ def test_a_set_up_killed_in_any_stage_goes_on_to_two_whole_models(tmp_path: Path
     settings = settings_for(home)
     catalogue = Catalogue(settings.tracking_uri)
     assert FirstRun(settings, catalogue).is_needed()
-    assert {entry.contract for entry in catalogue.models()} <= {"chat"}
+    assert {entry.contract for entry in catalogue.list_models()} <= {"chat"}
 
     finished = subprocess.run(COMMAND, cwd=ROOT, env=environment(home), capture_output=True, text=True)
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert sorted(entry.contract for entry in Catalogue(settings.tracking_uri).models()) == ["chat", "prompt"]
+    assert sorted(entry.contract for entry in Catalogue(settings.tracking_uri).list_models()) == ["chat", "prompt"]
     client = MlflowClient(settings.tracking_uri)
     experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
     assert {model.status for model in client.search_logged_models([experiment])} == {LoggedModelStatus.READY}

@@ -24,13 +24,13 @@ _BASE = "http://127.0.0.1:5001"
 
 
 def test_ids_and_names_are_quoted() -> None:
-    assert links.trace(_BASE, "1", "tr-a&b") == (
+    assert links.trace_url(_BASE, "1", "tr-a&b") == (
         f"{_BASE}/#/experiments/1/traces?selectedEvaluationId=tr-a%26b&startTimeLabel=ALL"
     )
-    assert links.session(_BASE, "1", "a/b") == f"{_BASE}/#/experiments/1/chat-sessions/a%2Fb"
-    assert links.run(_BASE, "1", "r") == f"{_BASE}/#/experiments/1/runs/r"
-    assert links.logged_model(_BASE, "1", "m-1") == f"{_BASE}/#/experiments/1/models/m-1"
-    assert links.model_version(_BASE, "my joker", "2") == f"{_BASE}/#/models/my%20joker/versions/2"
+    assert links.session_url(_BASE, "1", "a/b") == f"{_BASE}/#/experiments/1/chat-sessions/a%2Fb"
+    assert links.run_url(_BASE, "1", "r") == f"{_BASE}/#/experiments/1/runs/r"
+    assert links.logged_model_url(_BASE, "1", "m-1") == f"{_BASE}/#/experiments/1/models/m-1"
+    assert links.model_version_url(_BASE, "my joker", "2") == f"{_BASE}/#/models/my%20joker/versions/2"
 
 
 @contextmanager
@@ -67,18 +67,18 @@ def _answering(status: int, body: bytes) -> Iterator[str]:
 )
 def test_only_an_mlflow_ui_is_alive(status: int, body: bytes, there: bool) -> None:
     with _answering(status, body) as url:
-        assert links.alive(url) is there
+        assert links.is_mlflow_ui(url) is there
 
 
 def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with _answering(200, b"OK") as url:
-        assert links.alive(url)
+        assert links.is_mlflow_ui(url)
 
 
 def test_where_nothing_answers_nothing_is_alive() -> None:
-    assert not links.alive(f"http://127.0.0.1:{_free_port()}")
-    assert not links.MlflowUi(None).wait(1)
+    assert not links.is_mlflow_ui(f"http://127.0.0.1:{_free_port()}")
+    assert not links.MlflowUi(None).wait_until_available(1)
 
 
 def test_who_asks_does_not_wait_and_is_told_what_the_last_look_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,27 +88,27 @@ def test_who_asks_does_not_wait_and_is_told_what_the_last_look_found(monkeypatch
         looks.append(url)
         return go.wait(10)
 
-    monkeypatch.setattr(links, "alive", look)
+    monkeypatch.setattr(links, "is_mlflow_ui", look)
     ui = links.MlflowUi(_BASE)
 
-    assert [ui.alive() for _ in range(3)] == [False] * 3
+    assert [ui.is_available() for _ in range(3)] == [False] * 3
     go.set()
-    assert ui.wait(10)
-    assert ui.alive()
+    assert ui.wait_until_available(10)
+    assert ui.is_available()
     assert looks == [_BASE]
 
 
 def test_a_look_that_is_old_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     found = iter([True, False])
-    monkeypatch.setattr(links, "alive", lambda url: next(found))
+    monkeypatch.setattr(links, "is_mlflow_ui", lambda url: next(found))
     monkeypatch.setattr(links, "_FRESH", 0.05)
     ui = links.MlflowUi(_BASE)
-    assert ui.wait(10)
+    assert ui.wait_until_available(10)
     monkeypatch.setattr(links, "_FRESH", 60.0)
     ui._looked = float("-inf")
 
-    assert ui.alive(), "what was found is said until the next look is done"
-    assert not ui.wait(10)
+    assert ui.is_available(), "what was found is said until the next look is done"
+    assert not ui.wait_until_available(10)
 
 
 def _free_port() -> int:
@@ -133,7 +133,7 @@ def test_the_command_opens_mlflows_ui_on_the_apps_store_and_ends_with_it(tmp_pat
     with (tmp_path / "out").open("wb") as out:
         process = subprocess.Popen(command, cwd=ROOT, env=own, stdout=out, stderr=out, start_new_session=True)
     try:
-        assert _until(lambda: links.alive(url) or process.poll() is not None)
+        assert _until(lambda: links.is_mlflow_ui(url) or process.poll() is not None)
         assert (tmp_path / "out").read_text().startswith(f"MLflow's UI: {url}\n")
         assert (tmp_path / "mlflow.db").exists()
         assert TELEMETRY_OFF.items() <= psutil.Process(process.pid).environ().items()
@@ -143,7 +143,7 @@ def test_the_command_opens_mlflows_ui_on_the_apps_store_and_ends_with_it(tmp_pat
     finally:
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal
         process.wait(timeout=30)
-    assert _until(lambda: not links.alive(url), 10)
+    assert _until(lambda: not links.is_mlflow_ui(url), 10)
 
 
 def test_of_a_store_that_is_a_server_the_command_says_the_url(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_the_models_lie_with_the_server_and_nowhere_else(app: App, server: Serve
 
 @pytest.mark.parametrize("contract", ["chat", "prompt"])
 def test_a_model_comes_over_http_and_answers(app: App, server: Server, contract: str) -> None:
-    entry = next(entry for entry in Catalogue(server.uri).models() if entry.contract == contract)
+    entry = next(entry for entry in Catalogue(server.uri).list_models() if entry.contract == contract)
     spec = ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri)
     hosted = HostedModel(spec, app.folder / "logs")
     try:
@@ -206,7 +206,7 @@ def test_a_model_comes_over_http_and_answers(app: App, server: Server, contract:
 
 def test_plain_mlflow_loads_what_the_server_keeps(server: Server) -> None:
     mlflow.set_tracking_uri(server.uri)
-    entry = next(entry for entry in Catalogue(server.uri).models() if entry.contract == "prompt")
+    entry = next(entry for entry in Catalogue(server.uri).list_models() if entry.contract == "prompt")
     model = mlflow.pyfunc.load_model(f"models:/{entry.name}@champion")
     (text,) = model.predict({"prompt": "Once upon a time"}, params={"max_tokens": 4, "temperature": 0.0})
     assert text

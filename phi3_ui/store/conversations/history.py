@@ -19,8 +19,14 @@ from phi3_ui.chat.conversation import Conversation, Turn
 from phi3_ui.errors import UserError
 from phi3_ui.store.conversations import traces
 from phi3_ui.store.conversations.index import ConversationIndex, ConversationSummary, TurnMetrics, holds
+from phi3_ui.store.conversations.operations import (
+    ConversationDeletion,
+    FeedbackChange,
+    Operation,
+    TagChange,
+    TurnRecord,
+)
 from phi3_ui.store.conversations.recorder import Recorder
-from phi3_ui.store.conversations.records import Delete, Mark, Op, Rate, Record
 from phi3_ui.store.errors import translate_store_errors
 
 _PAGE = 500
@@ -44,7 +50,7 @@ class History:
         self._lock = threading.Lock()
         self._people: OrderedDict[str, ConversationIndex] = OrderedDict()
 
-    def conversations(self, person: str, query: str = "") -> list[ConversationSummary]:
+    def list_conversations(self, person: str, query: str = "") -> list[ConversationSummary]:
         """Those whose title or text holds all words of `query`, newest first. UserError: store_unreachable."""
         words = query.casefold().split()
         held = self._person(person)
@@ -54,53 +60,55 @@ class History:
                 for id_, known in held.known.items()
                 if holds(known, words)
             ]
-        return sorted(found, key=lambda one: one.at, reverse=True)
+        return sorted(found, key=lambda one: one.last_asked_at, reverse=True)
 
-    def figures(self, person: str) -> list[TurnMetrics]:
+    def list_turn_metrics(self, person: str) -> list[TurnMetrics]:
         """Of every turn of this person, oldest first."""
         held = self._person(person)
         with held.lock:
             found = [turn.figures for known in held.known.values() for turn in known.turns.values()]
-        return sorted(found, key=lambda one: one.at)
+        return sorted(found, key=lambda one: one.asked_at)
 
-    def complete(self, person: str, seconds: float) -> bool:
+    def wait_until_loaded(self, person: str, seconds: float) -> bool:
         """Wait until all that the store holds of this person was read; False if it was not by then."""
         return self._person(person).whole.wait(seconds)
 
-    def open(self, person: str, conversation: str) -> Conversation:
+    def load(self, person: str, conversation: str) -> Conversation:
         """A person's conversation, all branches of it, as it was shown last. UserError: no_such_chat, store_unreachable."""
-        waiting = [op for op in self._recorder.waiting(person) if op.conversation == conversation]
-        if any(isinstance(op, Delete) for op in waiting) or conversation in self._person(person).gone:
+        waiting = [op for op in self._recorder.list_pending(person) if op.conversation == conversation]
+        if any(isinstance(op, ConversationDeletion) for op in waiting) or conversation in self._person(person).gone:
             raise UserError("no_such_chat")
         found, shown = dict[str, Turn](), ""
         for trace in self._stored(person, conversation):
             if turn := traces.turn_from(trace):
                 found[turn.id] = turn
                 shown = trace.info.tags.get(traces.SHOWN, shown)
-        feedback = {op.turn_id: op.feedback for op in waiting if isinstance(op, Rate)}
-        found |= {op.turn.id: op.turn for op in waiting if isinstance(op, Record)}
-        shown = next((op.value for op in reversed(waiting) if isinstance(op, Mark) and op.key == traces.SHOWN), shown)
+        feedback = {op.turn_id: op.feedback for op in waiting if isinstance(op, FeedbackChange)}
+        found |= {op.turn.id: op.turn for op in waiting if isinstance(op, TurnRecord)}
+        shown = next(
+            (op.value for op in reversed(waiting) if isinstance(op, TagChange) and op.key == traces.SHOWN), shown
+        )
         if not found:
-            raise UserError("answering" if self._under_way(person, conversation) else "no_such_chat")
+            raise UserError("answering" if self._is_in_progress(person, conversation) else "no_such_chat")
         whole = _tree(found.values())
         for turn_id, given in feedback.items():
             whole = whole.rated(turn_id, given) if turn_id in found else whole
         return _as_shown(whole, shown)
 
-    def _under_way(self, person: str, conversation: str) -> bool:
+    def _is_in_progress(self, person: str, conversation: str) -> bool:
         held = self._person(person)
         with held.lock:
             known = held.known.get(conversation)
-            return known is not None and any(map(self._recorder.under_way, known.turns))
+            return known is not None and any(map(self._recorder.is_in_progress, known.turns))
 
-    def title(self, person: str, conversation: str) -> str:
+    def get_title(self, person: str, conversation: str) -> str:
         """What the conversation is called; empty if it is none of this person's."""
         held = self._person(person)
         with held.lock:
             known = held.known.get(conversation)
             return (known.renamed or known.title) if known else ""
 
-    def keep(self, op: Op) -> None:
+    def apply(self, op: Operation) -> None:
         """Take in what was just given to the recorder."""
         held = self._person(op.person)
         with held.lock:
@@ -110,20 +118,20 @@ class History:
         """UserError: no_such_chat. An empty title is the first question's again."""
         self._mark(person, conversation, traces.TITLE, " ".join(title.split())[:200])
 
-    def show(self, person: str, conversation: str, shown: Conversation) -> None:
+    def save_shown_branch(self, person: str, conversation: str, shown: Conversation) -> None:
         """Remember which branch is shown, until another turn is asked."""
         self._mark(person, conversation, traces.SHOWN, json.dumps([shown.leaf, len(shown.tree)]))
 
     def delete(self, person: str, conversation: str) -> None:
         """It is gone from here at once, and from the store once it can be taken back no more. UserError: no_such_chat."""
         self._root(person, conversation)
-        deletion = Delete(person, conversation, time.time() + _UNDO)
-        self._recorder.put(deletion)
-        self.keep(deletion)
+        deletion = ConversationDeletion(person, conversation, time.time() + _UNDO)
+        self._recorder.submit(deletion)
+        self.apply(deletion)
 
     def restore(self, person: str, conversation: str) -> bool:
         """Take back a deletion; False if it is too late."""
-        if not self._recorder.restore(person, conversation):
+        if not self._recorder.cancel_deletion(person, conversation):
             return False
         held = self._person(person)
         with held.lock:
@@ -134,21 +142,21 @@ class History:
             self._people.pop(person, None)  # it was passed over when all was read: read again
         return True
 
-    def deleted(self, person: str, conversation: str) -> bool:
+    def is_deleted(self, person: str, conversation: str) -> bool:
         """Was it deleted here? What is asked in it elsewhere, on another page, belongs to a new one."""
         held = self._person(person)
         with held.lock:
             return conversation in held.gone
 
-    def restorable(self, person: str, conversation: str) -> bool:
+    def is_restorable(self, person: str, conversation: str) -> bool:
         """May its deletion still be taken back?"""
-        waiting = self._recorder.waiting(person)
-        return any(isinstance(op, Delete) and op.conversation == conversation for op in waiting)
+        waiting = self._recorder.list_pending(person)
+        return any(isinstance(op, ConversationDeletion) and op.conversation == conversation for op in waiting)
 
     def _mark(self, person: str, conversation: str, key: str, value: str) -> None:
-        mark = Mark(person, conversation, self._root(person, conversation), key, value)
-        self._recorder.put(mark)
-        self.keep(mark)
+        mark = TagChange(person, conversation, self._root(person, conversation), key, value)
+        self._recorder.submit(mark)
+        self.apply(mark)
 
     def _root(self, person: str, conversation: str) -> str:
         held = self._person(person)
@@ -170,7 +178,7 @@ class History:
                 held = self._people[person] = ConversationIndex()
                 while len(self._people) > _PEOPLE:
                     self._people.popitem(last=False)
-                for op in self._recorder.waiting(person):
+                for op in self._recorder.list_pending(person):
                     held.take(op)
                 threading.Thread(target=self._read_all, args=(person, held), name="history", daemon=True).start()
                 first = True

@@ -9,7 +9,7 @@ from mlflow.entities import TraceInfo
 
 from phi3_ui.errors import UserError
 from phi3_ui.store.conversations import traces
-from phi3_ui.store.conversations.records import Delete, Mark, Op, Record
+from phi3_ui.store.conversations.operations import ConversationDeletion, Operation, TagChange, TurnRecord
 
 
 @dataclass(frozen=True)
@@ -18,16 +18,16 @@ class ConversationSummary:
 
     id: str
     title: str
-    at: float
+    last_asked_at: float
 
 
 @dataclass(frozen=True)
 class TurnMetrics:
     """What a turn took, as charts show it; `at` as in Listed. Tokens are None where they are unknown."""
 
-    conversation: str
-    turn: str
-    at: float
+    conversation_id: str
+    turn_id: str
+    asked_at: float
     model: str
     model_id: str
     finish_reason: str
@@ -55,7 +55,7 @@ class _Known:
 
     @property
     def at(self) -> float:
-        return max(turn.figures.at for turn in self.turns.values())
+        return max(turn.figures.asked_at for turn in self.turns.values())
 
 
 class ConversationIndex:
@@ -87,25 +87,25 @@ class ConversationIndex:
     def _known(self, conversation: str) -> _Known:
         return self.known.setdefault(conversation, _Known())
 
-    def take(self, op: Op) -> None:
+    def take(self, op: Operation) -> None:
         """Take in what is on its way to the store."""
-        if isinstance(op, Delete):
+        if isinstance(op, ConversationDeletion):
             self.gone[op.conversation] = self.known.pop(op.conversation, None)
-        elif isinstance(op, Record):
+        elif isinstance(op, TurnRecord):
             turn = op.turn
             known = self.gone[op.conversation] if op.conversation in self.gone else self._known(op.conversation)
             if known is None:
                 return
             text = f"{turn.question}\n{turn.answer.text if turn.answer else ''}"
             self._put(known, turn.id, turn.question, text, _figures_of_record(op))
-        elif isinstance(op, Mark) and op.key == traces.TITLE and op.conversation in self.known:
+        elif isinstance(op, TagChange) and op.key == traces.TITLE and op.conversation in self.known:
             self.known[op.conversation].renamed = op.value
 
     @staticmethod
     def _put(known: _Known, turn_id: str, question: str, text: str, figures: TurnMetrics) -> None:
         known.turns[turn_id] = _Turn(text.casefold(), figures)
-        if figures.at < known.first:
-            known.first, known.title, known.root = figures.at, " ".join(question.split()), turn_id
+        if figures.asked_at < known.first:
+            known.first, known.title, known.root = figures.asked_at, " ".join(question.split()), turn_id
 
 
 def holds(known: _Known, words: list[str]) -> bool:
@@ -127,7 +127,7 @@ def _figures_of(info: TraceInfo, turn_id: str, conversation: str) -> TurnMetrics
     )
 
 
-def _figures_of_record(record: Record) -> TurnMetrics:
+def _figures_of_record(record: TurnRecord) -> TurnMetrics:
     turn = record.turn
     usage = turn.answer.usage if turn.answer else None
     tokens = {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens} if usage else {}
@@ -139,9 +139,9 @@ def _figures(
     conversation: str, turn_id: str, at: float, model_id: str, figures: dict[str, Any], tokens: dict[str, int]
 ) -> TurnMetrics:
     return TurnMetrics(
-        conversation=conversation,
-        turn=turn_id,
-        at=at,
+        conversation_id=conversation,
+        turn_id=turn_id,
+        asked_at=at,
         model=figures.get("model", ""),
         model_id=model_id,
         finish_reason=figures.get("finish_reason", ""),

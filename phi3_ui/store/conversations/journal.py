@@ -17,7 +17,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from phi3_ui.store.conversations.records import Op, Record, interrupted, parse_op, serialize_op
+from phi3_ui.store.conversations.operations import (
+    Operation,
+    TurnRecord,
+    interrupted,
+    parse_operation,
+    serialize_operation,
+)
 
 _TEXT_EVERY = 1.0  # seconds between writings of an answer under way
 _PART, _OP = ".part", ".json"
@@ -36,7 +42,7 @@ class Journal:
         self._limit = limit
         self._lock = threading.RLock()
         self._numbers = 0
-        self._waiting: dict[int, tuple[Op, int]] = {}
+        self._waiting: dict[int, tuple[Operation, int]] = {}
         self._parent, self._folder = folder, folder / uuid.uuid4().hex
         self._held: FileLock | None = None
         with self._trying():
@@ -46,9 +52,9 @@ class Journal:
             self._held = lock
             self._folder.mkdir()
 
-    def adopt(self) -> list[Op]:
+    def adopt(self) -> list[Operation]:
         """Take over what processes that have ended left behind: it waits here from now on."""
-        adopted: list[Op] = []
+        adopted: list[Operation] = []
         with self._trying():
             for folder in sorted(self._parent.iterdir()):
                 if not folder.is_dir() or folder == self._folder:
@@ -70,13 +76,13 @@ class Journal:
                         folder.with_suffix(".lock").unlink(missing_ok=True)
         return adopted
 
-    def begin(self, record: Record) -> "Part":
+    def begin(self, record: TurnRecord) -> "Part":
         """Note a question, and from there what its answer grows to."""
         return Part(self, self._folder / f"{record.turn.id}{_PART}", record)
 
-    def put(self, op: Op) -> int | None:
+    def put(self, op: Operation) -> int | None:
         """Keep an operation until it is `done`; its number. None if too much waits already."""
-        text = serialize_op(op).encode()
+        text = serialize_operation(op).encode()
         with self._lock:
             if sum(size for _, size in self._waiting.values()) + len(text) > self._limit:
                 self.problem = f"{self._limit // 1_000_000} MB wait already"
@@ -89,7 +95,7 @@ class Journal:
             _write(self._file(number), text)
         return number
 
-    def waiting(self) -> list[tuple[int, Op]]:
+    def waiting(self) -> list[tuple[int, Operation]]:
         """What is kept, in order."""
         with self._lock:
             return [(number, op) for number, (op, _) in sorted(self._waiting.items())]
@@ -116,7 +122,7 @@ class Journal:
             with self._trying():
                 if not self._file(number).exists():
                     self._folder.mkdir(parents=True, exist_ok=True)
-                    _write(self._file(number), serialize_op(op).encode())
+                    _write(self._file(number), serialize_operation(op).encode())
 
     def close(self) -> None:
         """Leave what still waits to the next process."""
@@ -143,11 +149,11 @@ class Journal:
 class Part:
     """One answer under way. Its words are on disk a second after they came, without waiting for the disk."""
 
-    def __init__(self, journal: Journal, file: Path, record: Record) -> None:
+    def __init__(self, journal: Journal, file: Path, record: TurnRecord) -> None:
         self._journal, self._file = journal, file
         self._pieces: list[str] = []
         self._next = time.monotonic() + _TEXT_EVERY
-        self._add(serialize_op(record))
+        self._add(serialize_operation(record))
 
     def text(self, piece: str) -> None:
         self._pieces.append(piece)
@@ -156,7 +162,7 @@ class Part:
             self._pieces.clear()
             self._next = time.monotonic() + _TEXT_EVERY
 
-    def end(self, record: Record) -> int | None:
+    def end(self, record: TurnRecord) -> int | None:
         """The whole turn; it is on disk when this returns, where the disk takes it."""
         number = self._journal.put(record)
         self.discard()
@@ -186,26 +192,26 @@ def _write(file: Path, content: bytes) -> None:
         raise
 
 
-def _left_in(folder: Path) -> Iterator[Op]:
+def _left_in(folder: Path) -> Iterator[Operation]:
     """What a process left: its operations, then the turns that it was in the middle of."""
     recorded = set()
     for file in sorted(folder.glob(f"*{_OP}")):
         try:
-            op = parse_op(file.read_bytes())
+            op = parse_operation(file.read_bytes())
         except ValueError:
             logger.exception("%s is no operation of a journal; it is left where it is", file)
             file.rename(folder.with_name(f"{folder.name}-{file.name}.unreadable"))
             continue
-        if isinstance(op, Record):
+        if isinstance(op, TurnRecord):
             recorded.add(op.turn.id)
         yield op
     for file in sorted(folder.glob(f"*{_PART}"), key=lambda part: part.stat().st_mtime):
         begun, *pieces = file.read_text(encoding="utf-8").split("\n")
         try:
-            record = parse_op(begun)
+            record = parse_operation(begun)
         except ValueError:
             continue  # it ended while the question itself was written
-        if isinstance(record, Record) and record.turn.id not in recorded:
+        if isinstance(record, TurnRecord) and record.turn.id not in recorded:
             yield interrupted(record, "".join(_texts(pieces)), file.stat().st_mtime)
 
 

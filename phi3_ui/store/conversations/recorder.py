@@ -19,7 +19,13 @@ from phi3_ui.chat.conversation import Feedback
 from phi3_ui.errors import UserError
 from phi3_ui.store.conversations import traces
 from phi3_ui.store.conversations.journal import Journal, Part
-from phi3_ui.store.conversations.records import Delete, Mark, Op, Rate, Record
+from phi3_ui.store.conversations.operations import (
+    ConversationDeletion,
+    FeedbackChange,
+    Operation,
+    TagChange,
+    TurnRecord,
+)
 from phi3_ui.store.errors import is_missing, translate_store_errors
 
 JOURNAL_LIMIT = 64_000_000  # bytes
@@ -49,7 +55,7 @@ class Recorder:
         self._wake = threading.Condition()
         self._closing = self._ended = False
         self._news = True
-        self.adopted = self._journal.adopt()
+        self.recovered = self._journal.adopt()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
@@ -60,49 +66,49 @@ class Recorder:
             return UserError("not_journaled", detail=self._journal.problem)
         return self._unwritten
 
-    def begin(self, record: Record) -> Part:
+    def start_turn(self, record: TurnRecord) -> Part:
         """A question was asked. The Part takes the answer's words as they come, then goes to `end` or `discard`."""
         self._open.add(record.turn.id)
         return self._journal.begin(record)
 
-    def end(self, part: Part, record: Record) -> None:
+    def finish_turn(self, part: Part, record: TurnRecord) -> None:
         """A turn has ended. When this returns it is safe on disk."""
         part.end(record)
         self._open.discard(record.turn.id)
         self._tell()
 
-    def discard(self, part: Part, record: Record) -> None:
+    def discard_turn(self, part: Part, record: TurnRecord) -> None:
         """A turn has ended that is not wanted any more."""
         part.discard()
         self._open.discard(record.turn.id)
         self._tell()
 
-    def put(self, *ops: Op) -> None:
+    def submit(self, *ops: Operation) -> None:
         """Write these, after all that came before."""
         for op in ops:
             self._journal.put(op)
         self._tell()
 
-    def rate(self, person: str, conversation: str, turn_id: str, feedback: Feedback | None) -> None:
-        self.put(Rate(person, conversation, turn_id, feedback))
+    def set_feedback(self, person: str, conversation: str, turn_id: str, feedback: Feedback | None) -> None:
+        self.submit(FeedbackChange(person, conversation, turn_id, feedback))
 
-    def restore(self, person: str, conversation: str) -> bool:
+    def cancel_deletion(self, person: str, conversation: str) -> bool:
         """Take back a deletion that was not carried out yet."""
         with self._wake:
             waiting = [
                 number
                 for number, op in self._journal.waiting()
-                if isinstance(op, Delete) and (op.person, op.conversation) == (person, conversation)
+                if isinstance(op, ConversationDeletion) and (op.person, op.conversation) == (person, conversation)
             ]
             for number in waiting:
                 self._journal.done(number)
             return bool(waiting)
 
-    def waiting(self, person: str) -> list[Op]:
+    def list_pending(self, person: str) -> list[Operation]:
         """What this person's chats still wait for, in order."""
         return [op for _, op in self._journal.waiting() if op.person == person]
 
-    def under_way(self, turn_id: str) -> bool:
+    def is_in_progress(self, turn_id: str) -> bool:
         """Is this turn being answered now?"""
         return turn_id in self._open
 
@@ -131,11 +137,11 @@ class Recorder:
             self._news = True
             self._wake.notify_all()
 
-    def _due(self, op: Op) -> bool:
-        if isinstance(op, Delete):
+    def _due(self, op: Operation) -> bool:
+        if isinstance(op, ConversationDeletion):
             return self._closing or op.due <= time.time()
         # There is nothing to mark yet where the turn is not recorded.
-        return not isinstance(op, Mark | Rate) or op.turn_id not in self._open
+        return not isinstance(op, TagChange | FeedbackChange) or op.turn_id not in self._open
 
     def _run(self) -> None:
         pause = _RETRY_FIRST
@@ -159,7 +165,7 @@ class Recorder:
         waiting = [op for _, op in self._journal.waiting()]
         if any(self._due(op) for op in waiting) or self._journal.problem:
             return retry
-        due = [op.due for op in waiting if isinstance(op, Delete)]
+        due = [op.due for op in waiting if isinstance(op, ConversationDeletion)]
         return max(0.0, min(due) - time.time()) if due else None
 
     def _write_all(self) -> bool:
@@ -167,7 +173,7 @@ class Recorder:
         self._journal.rewrite()
         held = set[str]()  # conversations of which something failed: what comes after it waits
         # Turns first: what is said of one may have come before its end.
-        for number, op in sorted(self._journal.waiting(), key=lambda one: not isinstance(one[1], Record)):
+        for number, op in sorted(self._journal.waiting(), key=lambda one: not isinstance(one[1], TurnRecord)):
             if not self._due(op) or op.conversation in held:
                 continue
             try:
@@ -199,7 +205,7 @@ class Recorder:
             return False
         return True
 
-    def _give_up_at_last(self, number: int, op: Op, error: Exception) -> None:
+    def _give_up_at_last(self, number: int, op: Operation, error: Exception) -> None:
         self._failures[number] = self._failures.get(number, 0) + 1
         if self._failures[number] >= _TRIES:
             logger.error("The store does not take %s of conversation %s", op.kind, op.conversation, exc_info=error)
@@ -209,21 +215,21 @@ class Recorder:
     def _client(self) -> TracingClient:
         return TracingClient(self._tracking_uri)
 
-    def _write(self, op: Op) -> None:
+    def _write(self, op: Operation) -> None:
         match op:
-            case Record():
+            case TurnRecord():
                 experiment = self._experiment_id()
                 self._client.start_trace(traces.trace_info(op, experiment))
                 self._client.log_spans(experiment, traces.spans(op))
-            case Rate(person, _, turn_id, feedback):
+            case FeedbackChange(person, _, turn_id, feedback):
                 with _unless_gone():
                     self._rate(person, traces.trace_id_for(turn_id), feedback)
-            case Mark(_, _, turn_id, key, value):
+            case TagChange(_, _, turn_id, key, value):
                 with _unless_gone():
                     trace_id = traces.trace_id_for(turn_id)
                     self._client.get_trace_info(trace_id)
                     self._client.set_trace_tag(trace_id, key, value)
-            case Delete(person, conversation):
+            case ConversationDeletion(person, conversation):
                 self._delete(person, conversation)
 
     def _rate(self, person: str, trace_id: str, feedback: Feedback | None) -> None:

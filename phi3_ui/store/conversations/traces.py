@@ -17,7 +17,7 @@ from mlflow.entities.trace_state import TraceState
 from phi3_ui.chat.conversation import Answer, Feedback, Turn
 from phi3_ui.chat.turn_json import parse_turn, serialize_turn
 from phi3_ui.chat.types import Usage
-from phi3_ui.store.conversations.records import Record
+from phi3_ui.store.conversations.operations import TurnRecord
 
 SESSION, USER, MODEL_ID = "mlflow.trace.session", "mlflow.trace.user", "mlflow.modelId"
 TURN, PARENT, FIGURES = "phi3_ui.turn", "phi3_ui.parent", "phi3_ui.figures"
@@ -32,7 +32,7 @@ def trace_id_for(turn_id: str) -> str:
     return f"tr-{turn_id}"
 
 
-def trace_info(record: Record, experiment_id: str) -> TraceInfo:
+def trace_info(record: TurnRecord, experiment_id: str) -> TraceInfo:
     turn, answer = record.turn, record.turn.answer
     begun = _begun(record)
     metadata = {
@@ -61,7 +61,7 @@ def trace_info(record: Record, experiment_id: str) -> TraceInfo:
     )
 
 
-def spans(record: Record) -> list[Span]:
+def spans(record: TurnRecord) -> list[Span]:
     """The answer as a span, and under it the load of its model, where it had to wait for that."""
     turn, answer = record.turn, record.turn.answer
     begun = _begun(record)
@@ -98,7 +98,7 @@ def spans(record: Record) -> list[Span]:
     return [root, _span(record, "load model", SpanType.TASK, begun, loaded, model, "", within="chat")]
 
 
-def figures(record: Record) -> dict[str, Any]:
+def figures(record: TurnRecord) -> dict[str, Any]:
     """What the charts and lists show of a turn, without its texts."""
     answer, asked = record.turn.answer, record.turn.asked
     found: dict[str, Any] = {"model": record.model, "finish_reason": _finish(answer)}
@@ -143,7 +143,7 @@ def assessment(person: str, feedback: Feedback) -> Assessment:
     )
 
 
-def _begun(record: Record) -> float:
+def _begun(record: TurnRecord) -> float:
     return min(record.turn.asked.at, record.ended) if record.turn.asked else record.ended
 
 
@@ -164,7 +164,7 @@ def _token_usage(usage: Usage) -> dict[str, int]:
 
 
 def _span(
-    record: Record,
+    record: TurnRecord,
     name: str,
     kind: str,
     begun: float,

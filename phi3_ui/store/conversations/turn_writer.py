@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
 from phi3_ui.store.conversations.history import History
+from phi3_ui.store.conversations.operations import TurnRecord
 from phi3_ui.store.conversations.recorder import Recorder
-from phi3_ui.store.conversations.records import Record
 
 
 class ConversationStore:
@@ -20,14 +20,14 @@ class ConversationStore:
         self.history = history
         self._version = version
 
-    def begin(self, person: str, conversation_id: str, conversation: Conversation, model: str) -> "TurnWriter":
+    def start_turn(self, person: str, conversation_id: str, conversation: Conversation, model: str) -> "TurnWriter":
         """The last turn shown was asked, of `model` (as it is called). OSErrors become the recorder's warning."""
         turn = conversation.turns[-1]
         messages = conversation.messages(turn.asked.system if turn.asked else "")
-        record = Record(person, conversation_id, turn, model, messages, time.time(), self._version)
+        record = TurnRecord(person, conversation_id, turn, model, messages, time.time(), self._version)
         return TurnWriter(self, record)
 
-    def import_(self, person: str, conversation_id: str, conversation: Conversation) -> Conversation:
+    def import_conversation(self, person: str, conversation_id: str, conversation: Conversation) -> Conversation:
         """Keep a conversation that was had elsewhere, every turn of it; as it is kept.
 
         Turns of which it is not known when they were asked are taken for asked now, one after the other.
@@ -48,33 +48,33 @@ class ConversationStore:
             assert answer
             ended = asked.at + (answer.timings.seconds if answer.timings else 0.0)
             messages = kept.truncated_at(turn.id).messages(asked.system)
-            self._keep(Record(person, conversation_id, turn, answer.model, messages, ended, self._version))
+            self._keep(TurnRecord(person, conversation_id, turn, answer.model, messages, ended, self._version))
             if turn.feedback:
-                self.recorder.rate(person, conversation_id, turn.id, turn.feedback)
+                self.recorder.set_feedback(person, conversation_id, turn.id, turn.feedback)
         return kept
 
-    def _keep(self, record: Record) -> None:
-        self.recorder.put(record)
-        self.history.keep(record)
+    def _keep(self, record: TurnRecord) -> None:
+        self.recorder.submit(record)
+        self.history.apply(record)
 
 
 class TurnWriter:
     """`text` takes the answer's words as they come, then `end` its whole."""
 
-    def __init__(self, keeper: ConversationStore, record: Record) -> None:
+    def __init__(self, keeper: ConversationStore, record: TurnRecord) -> None:
         self._keeper = keeper
         self._record = record
-        self._part = keeper.recorder.begin(record)
-        keeper.history.keep(record)
-        self.text = self._part.text
+        self._part = keeper.recorder.start_turn(record)
+        keeper.history.apply(record)
+        self.append_text = self._part.text
 
-    def end(self, answer: Answer) -> None:
+    def finish(self, answer: Answer) -> None:
         """When this returns, the turn is safe on disk; unless its conversation was deleted for good meanwhile."""
         person, conversation = self._record.person, self._record.conversation
         history = self._keeper.history
-        if history.deleted(person, conversation) and not history.restorable(person, conversation):
-            self._keeper.recorder.discard(self._part, self._record)
+        if history.is_deleted(person, conversation) and not history.is_restorable(person, conversation):
+            self._keeper.recorder.discard_turn(self._part, self._record)
             return
         record = replace(self._record, turn=replace(self._record.turn, answer=answer), ended=time.time())
-        self._keeper.recorder.end(self._part, record)
-        self._keeper.history.keep(record)
+        self._keeper.recorder.finish_turn(self._part, record)
+        self._keeper.history.apply(record)

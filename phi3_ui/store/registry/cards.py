@@ -10,7 +10,7 @@ class ModelEntry:
 
     `engine` is what computes: `transformers`, `onnxruntime-genai`, or `python` for any other wrapper. `run_id` is None for
     a model logged outside a run, `preset` for one that no preset made. `template` is the key of the prompt template picked
-    for it in the store, of which it `needs_template`. `honours` names the settings that have an effect. `context_length` is
+    for it in the store, of which it `requires_template`. `honours` names the settings that have an effect. `context_length` is
     in tokens; its answers are known to get worse after `degrades_after` of them.
     """
 
@@ -26,7 +26,7 @@ class ModelEntry:
     preset: str | None
     tracking_uri: str
     template: str | None = None
-    needs_template: bool = False
+    requires_template: bool = False
     supported_params: tuple[str, ...] = ()
     streamable: bool = False
     context_length: int | None = None
@@ -34,7 +34,7 @@ class ModelEntry:
 
 
 @dataclass(frozen=True)
-class RunCard:
+class RunSummary:
     """The run that logged a model; times in UTC. `experiment` is a name."""
 
     run_id: str
@@ -49,7 +49,7 @@ class RunCard:
 
 
 @dataclass(frozen=True)
-class VersionCard:
+class RegisteredVersion:
     """A registered version of the model; `aliases` are those that point at it."""
 
     name: str
@@ -58,7 +58,7 @@ class VersionCard:
 
 
 @dataclass(frozen=True)
-class AliasCard:
+class RegisteredAlias:
     """An alias of the registry, the version it points at, and the logged model behind that."""
 
     name: str
@@ -79,6 +79,6 @@ class ModelCard:
     license: str
     context_length: int | None
     signature: dict[str, tuple[str, ...]]
-    run: RunCard | None
-    versions: tuple[VersionCard, ...] = field(default=())
+    run: RunSummary | None
+    versions: tuple[RegisteredVersion, ...] = field(default=())
     experiment_id: str = ""

@@ -22,7 +22,7 @@ from phi3_ui.contracts.registry import find_contract
 from phi3_ui.errors import UserError
 from phi3_ui.prompts.templates import TEMPLATES
 from phi3_ui.store.errors import is_missing, translate_store_errors
-from phi3_ui.store.registry.cards import AliasCard, ModelCard, ModelEntry, RunCard, VersionCard
+from phi3_ui.store.registry.cards import ModelCard, ModelEntry, RegisteredAlias, RegisteredVersion, RunSummary
 from phi3_ui.store.registry.entry_cache import EntryCache, local_mlmodel
 from phi3_ui.store.registry.names import list_aliases, list_versions, pages, resolve_model_id
 
@@ -34,7 +34,15 @@ _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 logger = logging.getLogger(__name__)
 
 
-__all__ = ["ONNX_ARTIFACT", "AliasCard", "Catalogue", "ModelCard", "ModelEntry", "RunCard", "VersionCard"]
+__all__ = [
+    "ONNX_ARTIFACT",
+    "Catalogue",
+    "ModelCard",
+    "ModelEntry",
+    "RegisteredAlias",
+    "RegisteredVersion",
+    "RunSummary",
+]
 
 
 class Catalogue:
@@ -49,9 +57,9 @@ class Catalogue:
         self._lock = threading.Lock()
         self._entries = EntryCache(tracking_uri, folder)
         # By id, the names of the models that could not be read when they were last looked at, and why.
-        self.unreadable: dict[str, tuple[str, str]] = {}
+        self.unreadable_models: dict[str, tuple[str, str]] = {}
 
-    def models(self) -> list[ModelEntry]:
+    def list_models(self) -> list[ModelEntry]:
         """The chat-capable models, newest first."""
         with self._answering():
             models = list(self._ready_models())
@@ -72,7 +80,7 @@ class Catalogue:
             raise UserError("model_gone")
         return entry
 
-    def aliases(self) -> list[AliasCard]:
+    def list_aliases(self) -> list[RegisteredAlias]:
         """The aliases of the registry that point at chat-capable models, by name."""
         with self._answering():
             return [card for card in list_aliases(self._mlflow) if self._is_chat_model(card.model_id)]
@@ -91,7 +99,7 @@ class Catalogue:
             return False
         return True
 
-    def card(self, key: str) -> ModelCard:
+    def load_card(self, key: str) -> ModelCard:
         """Everything known of one model. UserError: model_gone."""
         entry = self.find(key)
         with self._answering():
@@ -108,7 +116,7 @@ class Catalogue:
                 experiment_id=self._mlflow.get_logged_model(entry.model_id).experiment_id,
             )
 
-    def declared(self, entry: ModelEntry) -> ModelDeclaration:
+    def load_declaration(self, entry: ModelEntry) -> ModelDeclaration:
         """What its MLmodel says of a model. UserError: store_unreachable."""
         with self._answering():
             return ModelDeclaration.from_mlmodel(Model.load(entry.uri))
@@ -174,8 +182,8 @@ class Catalogue:
 
     def _tell_unreadable(self, model: LoggedModel, error: Exception) -> None:
         why = f"{type(error).__name__}: {error}"
-        if self.unreadable.get(model.model_id) != (model.name, why):
-            self.unreadable[model.model_id] = (model.name, why)
+        if self.unreadable_models.get(model.model_id) != (model.name, why):
+            self.unreadable_models[model.model_id] = (model.name, why)
             expected = isinstance(error, (MlflowException, OSError))
             logger.info("The logged model %s (%s) cannot be read", model.name, model.model_id, exc_info=not expected)
 
@@ -197,21 +205,21 @@ class Catalogue:
             run_id=model.source_run_id,
             preset=None,
             tracking_uri=self.tracking_uri,
-            needs_template=contract.needs_template(declared),
+            requires_template=contract.requires_template(declared),
             supported_params=tuple(sorted(contract.supported_params(declared))),
             streamable=declared.streamable,
             context_length=_whole(declared.metadata.get("context_length")),
             degrades_after=_whole(declared.metadata.get("degrades_after")),
         )
 
-    def _run(self, run_id: str) -> RunCard | None:
+    def _run(self, run_id: str) -> RunSummary | None:
         try:
             run = self._mlflow.get_run(run_id)
         except MlflowException as error:
             if is_missing(error):
                 return None
             raise
-        return RunCard(
+        return RunSummary(
             run_id=run_id,
             name=run.info.run_name or run_id,
             experiment=self._mlflow.get_experiment(run.info.experiment_id).name,

@@ -41,12 +41,12 @@ CODES: dict[str, Severity] = {
     "python_differs": "warning",
     "old_api": "error",
     "code_unreadable": "error",
-    "files_whole": "ok",
+    "files_complete": "ok",
     "file_missing": "error",
     "file_empty": "error",
-    "files_short": "error",
+    "files_truncated": "error",
     "wrapper_current": "ok",
-    "wrapper_old": "warning",
+    "wrapper_outdated": "warning",
     "wrapper_changed": "error",
 }
 
@@ -70,24 +70,24 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found, the worst first. `ours` says that the app's own programs can log the model again."""
+    """What was found, the worst first. `can_relog` says that the app's own programs can log the model again."""
 
     model_id: str
     findings: tuple[Finding, ...]
-    ours: bool
+    can_relog: bool
 
     @property
     def severity(self) -> Severity:
         return self.findings[0].severity if self.findings else "ok"
 
 
-def examine(tracking_uri: str, model_id: str) -> Diagnosis:
+def diagnose(tracking_uri: str, model_id: str) -> Diagnosis:
     """Look at one logged model. UserError: model_gone, store_unreachable."""
     with translate_store_errors(tracking_uri), tempfile.TemporaryDirectory() as folder:
-        files = StoredFiles(tracking_uri, model_id, Path(folder))
+        files = ArtifactFiles(tracking_uri, model_id, Path(folder))
         info = files.info()
         if info is None:
-            return Diagnosis(model_id, (_found("file_missing", file="MLmodel"),), ours=False)
+            return Diagnosis(model_id, (_found("file_missing", file="MLmodel"),), can_relog=False)
         findings = [*_versions(info, files), *_code(info, files), *_wrapper(info, files), *_files(info, files)]
     worst_first = sorted(findings, key=lambda finding: ("error", "warning", "ok").index(finding.severity))
     return Diagnosis(model_id, tuple(worst_first), classify_model(info) is not None)
@@ -104,7 +104,7 @@ def classify_model(info: Model) -> Literal["pipeline", "onnx"] | None:
     return None
 
 
-class StoredFiles:
+class ArtifactFiles:
     """The files of a logged model: `sizes` in bytes by path (None: the store does not say), small ones read on demand."""
 
     def __init__(self, tracking_uri: str, model_id: str, scratch: Path) -> None:
@@ -151,7 +151,7 @@ def _found(code: str, **values: str | int) -> Finding:
     return Finding(code, values)
 
 
-def _versions(info: Model, files: StoredFiles) -> Iterator[Finding]:
+def _versions(info: Model, files: ArtifactFiles) -> Iterator[Finding]:
     differing, wanted = 0, _requirements(info, files)
     for name, requirement in wanted.items():
         logged = str(requirement.specifier).removeprefix("==")
@@ -171,7 +171,7 @@ def _versions(info: Model, files: StoredFiles) -> Iterator[Finding]:
         yield _found("python_differs", logged=python, installed=here)
 
 
-def _requirements(info: Model, files: StoredFiles) -> dict[str, Requirement]:
+def _requirements(info: Model, files: ArtifactFiles) -> dict[str, Requirement]:
     """By package, the versions that requirements.txt and the flavours name."""
     found = {}
     if info.mlflow_version:
@@ -191,7 +191,7 @@ def _requirements(info: Model, files: StoredFiles) -> dict[str, Requirement]:
     return found
 
 
-def _code(info: Model, files: StoredFiles) -> Iterator[Finding]:
+def _code(info: Model, files: ArtifactFiles) -> Iterator[Finding]:
     try:
         installed = find_installed("onnxruntime-genai")[1]
     except importlib.metadata.PackageNotFoundError:
@@ -210,7 +210,7 @@ def _code(info: Model, files: StoredFiles) -> Iterator[Finding]:
             yield _found("old_api", file=path, what=", ".join(removed), installed=installed)
 
 
-def _wrapper(info: Model, files: StoredFiles) -> Iterator[Finding]:
+def _wrapper(info: Model, files: ArtifactFiles) -> Iterator[Finding]:
     if classify_model(info) != "onnx":
         return
     path = _code_file(info) or WRAPPER.name
@@ -221,12 +221,12 @@ def _wrapper(info: Model, files: StoredFiles) -> Iterator[Finding]:
     if digest != (info.metadata or {}).get("wrapper_sha256", digest):
         yield _found("wrapper_changed", file=path)
     elif digest != hashlib.sha256(WRAPPER.read_bytes() + SLOTS.read_bytes()).hexdigest():
-        yield _found("wrapper_old")
+        yield _found("wrapper_outdated")
     else:
         yield _found("wrapper_current")
 
 
-def _files(info: Model, files: StoredFiles) -> Iterator[Finding]:
+def _files(info: Model, files: ArtifactFiles) -> Iterator[Finding]:
     named = {*_named(info), *_named_inside(files)}
     missing = [_found("file_missing", file=path) for path in sorted(named) if not files.holds(path)]
     # An empty module is as good as any.
@@ -236,9 +236,9 @@ def _files(info: Model, files: StoredFiles) -> Iterator[Finding]:
         return
     measured = [n for path, n in files.sizes.items() if path not in _UNMEASURED and not path.startswith("code/")]
     if None not in measured and (short := (info.model_size_bytes or 0) - sum(size or 0 for size in measured)) > 0:
-        yield _found("files_short", missing_mb=f"{short / 1e6:.3f}")
+        yield _found("files_truncated", missing_mb=f"{short / 1e6:.3f}")
     else:
-        yield _found("files_whole", count=len(files.sizes))
+        yield _found("files_complete", count=len(files.sizes))
 
 
 def _code_file(info: Model) -> str:
@@ -265,7 +265,7 @@ def _named(info: Model) -> Iterator[str]:
         yield from (f"{artifact['path']}/{file}" for file in ("genai_config.json", "tokenizer.json"))
 
 
-def _named_inside(files: StoredFiles) -> Iterator[str]:
+def _named_inside(files: ArtifactFiles) -> Iterator[str]:
     """The weights that the indexes of checkpoints and the configurations of ONNX models name."""
     for path in files.sizes:
         name, folder = PurePosixPath(path).name, PurePosixPath(path).parent

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from phi3_ui.store.errors import is_missing
-from phi3_ui.store.registry.cards import AliasCard, VersionCard
+from phi3_ui.store.registry.cards import RegisteredAlias, RegisteredVersion
 
 
 def resolve_model_id(client: MlflowClient, key: str) -> str | None:
@@ -26,15 +26,15 @@ def resolve_model_id(client: MlflowClient, key: str) -> str | None:
     return _behind_version(client, name, version) if version.isdecimal() else None
 
 
-def list_aliases(client: MlflowClient) -> Iterator[AliasCard]:
+def list_aliases(client: MlflowClient) -> Iterator[RegisteredAlias]:
     """Every alias of the registry that points at a logged model, by name."""
     for registered in pages(client.search_registered_models):
         for alias, version in sorted(registered.aliases.items()):
             if model_id := _behind_version(client, registered.name, str(version)):
-                yield AliasCard(registered.name, alias, str(version), model_id)
+                yield RegisteredAlias(registered.name, alias, str(version), model_id)
 
 
-def list_versions(client: MlflowClient, model_id: str) -> Iterator[VersionCard]:
+def list_versions(client: MlflowClient, model_id: str) -> Iterator[RegisteredVersion]:
     """The registered versions that were made of a logged model, oldest first."""
     # The registry cannot be searched by model id; the model's own tag names the versions made of it: a server writes
     # it twice, and keeps those that were deleted since.
@@ -44,7 +44,7 @@ def list_versions(client: MlflowClient, model_id: str) -> Iterator[VersionCard]:
         version = str(number)
         if _behind_version(client, name, version) == model_id:
             aliases = client.get_registered_model(name).aliases
-            yield VersionCard(name, version, tuple(a for a, at in sorted(aliases.items()) if str(at) == version))
+            yield RegisteredVersion(name, version, tuple(a for a, at in sorted(aliases.items()) if str(at) == version))
 
 
 def pages(search: Any, **arguments: Any) -> Iterator[Any]:

@@ -12,7 +12,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 import models.registry
 from phi3_ui.errors import UserError
 from phi3_ui.store.errors import is_missing, translate_store_errors
-from phi3_ui.store.registry.cards import VersionCard
+from phi3_ui.store.registry.cards import RegisteredVersion
 from phi3_ui.store.registry.names import list_versions
 
 
@@ -22,7 +22,7 @@ class Registry:
     def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = tracking_uri
 
-    def register(self, model_id: str, name: str | None = None) -> VersionCard:
+    def register_model(self, model_id: str, name: str | None = None) -> RegisteredVersion:
         """Make the logged model a version of `name` (default: its own name), or find the version that it is already.
 
         models/registry.py says what else is recorded, and which alias it gets. UserError: model_gone, bad_model_name.
@@ -36,7 +36,7 @@ class Registry:
                 if error.error_code == "INVALID_PARAMETER_VALUE":
                     raise UserError("bad_model_name", name=name or model.name) from error
                 raise
-            return VersionCard(made.name, made.version, self._pointing_at(made.name, made.version))
+            return RegisteredVersion(made.name, made.version, self._pointing_at(made.name, made.version))
 
     def promote(self, name: str, version: str, alias: str) -> None:
         """Point `alias` of `name` at `version`, from wherever it pointed. UserError: version_gone, bad_alias."""
@@ -50,12 +50,12 @@ class Registry:
                     raise UserError("bad_alias", alias=alias) from error
                 raise
 
-    def version_of(self, name: str, alias: str) -> str | None:
+    def get_alias_version(self, name: str, alias: str) -> str | None:
         """The version that `alias` of `name` points at, if there are both."""
         with translate_store_errors(self.tracking_uri):
             return self._aliases(name).get(alias)
 
-    def drop_alias(self, name: str, alias: str) -> None:
+    def remove_alias(self, name: str, alias: str) -> None:
         """Make `alias` of `name` point at nothing; so it may already. UserError: version_gone if there is no such name."""
         with translate_store_errors(self.tracking_uri):
             try:
@@ -65,7 +65,7 @@ class Registry:
                     raise UserError("version_gone", name=name, version=alias) from error
                 raise
 
-    def remove(self, model_id: str) -> list[VersionCard]:
+    def delete_model(self, model_id: str) -> list[RegisteredVersion]:
         """Delete a logged model with its registered versions and its files; the versions that were deleted. UserError: model_gone.
 
         The record goes last: whatever ends this early, the same call goes on.
@@ -105,7 +105,7 @@ class Registry:
     def _pointing_at(self, name: str, version: str) -> tuple[str, ...]:
         return tuple(sorted(alias for alias, at in self._aliases(name).items() if at == version))
 
-    def _delete(self, version: VersionCard) -> bool:
+    def _delete(self, version: RegisteredVersion) -> bool:
         """False if somebody did before: the model's own tag still names it."""
         try:
             self._client.delete_model_version(version.name, version.version)

@@ -21,7 +21,7 @@ class AnswerStarter:
         turn, label = conversation.turns[-1], panels.answer_label(session.language, entry)
         assert turn.asked
         chat.conversation = conversation
-        kept = self._keeper.begin(session.person, chat.id, conversation, label)
+        kept = self._keeper.start_turn(session.person, chat.id, conversation, label)
         chat.running = RunningTurn(
             conversation,
             lambda: self._pool.get_model(self._models.spec(entry)),
@@ -31,6 +31,6 @@ class AnswerStarter:
             lambda answer: chat.keep(turn.id, kept, answer),
             turn.asked.template,
             self._settings.answer_seconds,
-            kept.text,
+            kept.append_text,
         )
         return chat.running.start()

@@ -74,7 +74,7 @@ class ConversationController:
 
     def deleted(self, session: Session, chat: Chat) -> bool:
         """Was the chat deleted, on another page? Nothing of it may be sent or kept again."""
-        return self._history.deleted(session.person, chat.id)
+        return self._history.is_deleted(session.person, chat.id)
 
     def drawn(self, session: Session) -> Updates:
         chat = session.current
@@ -88,7 +88,7 @@ class ConversationController:
         return {self._page.usage.panel: panels.usage_panel(language, chat.conversation) + link}
 
     def listed(self, session: Session) -> Updates:
-        found = self._history.conversations(session.person, session.query)
+        found = self._history.list_conversations(session.person, session.query)
         shown = chat_list(
             session.language,
             found,
@@ -104,7 +104,7 @@ class ConversationController:
 
     def refreshed(self, session: Session) -> Updates:
         """What has changed by itself: the warning, and the list, as it is read from the store or another page adds to it."""
-        if session.removed and not self._history.restorable(session.person, session.removed[0]):
+        if session.removed and not self._history.is_restorable(session.person, session.removed[0]):
             session.removed = None
         # Also where nothing has changed here: answers overtake each other on their way, so the page may show an older one.
         return {**self.listed(session), self._page.chat.warning: self._warning(session)}
@@ -131,10 +131,10 @@ class ConversationController:
     def _open(self, session: Session, conversation: str, _: str) -> Updates:
         chat = session.held(conversation)
         if chat is None:
-            chat = Chat(conversation, self._history.open(session.person, conversation))
+            chat = Chat(conversation, self._history.load(session.person, conversation))
         elif not chat.running:
             with contextlib.suppress(UserError):  # the store is down, or all that was asked is held here alone
-                chat.conversation = self._history.open(session.person, conversation)  # another page may have asked more
+                chat.conversation = self._history.load(session.person, conversation)  # another page may have asked more
         return self.turn_to(session, chat)
 
     def turn_to(self, session: Session, chat: Chat | None) -> Updates:
@@ -166,7 +166,7 @@ class ConversationController:
         if id_ := held.get("chat"):
             # A chat that is not there, or a store that is not: an empty one is shown.
             with contextlib.suppress(UserError):
-                session.show(Chat(id_, self._history.open(session.person, id_)))
+                session.show(Chat(id_, self._history.load(session.person, id_)))
                 session.rated = held.get("rated")
                 self.keep_comment(session, held.get("comment"))
         session.picked = held.get("model") or session.picked
@@ -177,7 +177,7 @@ class ConversationController:
         return self.listed(session)
 
     def _delete(self, session: Session, conversation: str, _: str) -> Updates:
-        title = self._history.title(session.person, conversation)
+        title = self._history.get_title(session.person, conversation)
         self._history.delete(session.person, conversation)
         session.removed = (conversation, title)
         was_shown = session.current.id == conversation
@@ -228,7 +228,7 @@ class ConversationController:
 
     def _branch(self, session: Session, chat: Chat, shown: Conversation) -> Updates:
         box, chat.conversation = self._box(chat), shown
-        self._history.show(session.person, chat.id, shown)
+        self._history.save_shown_branch(session.person, chat.id, shown)
         return {**self.shown(session), **box}
 
     def _edit(self, session: Session, turn_id: str, _: str) -> Updates:
@@ -276,4 +276,4 @@ class ConversationController:
 
     def _keep_feedback(self, session: Session, chat: Chat, turn_id: str, feedback: Feedback | None) -> None:
         chat.conversation = chat.conversation.rated(turn_id, feedback)
-        self._keeper.recorder.rate(session.person, chat.id, turn_id, feedback)
+        self._keeper.recorder.set_feedback(session.person, chat.id, turn_id, feedback)

@@ -65,8 +65,8 @@ class ExportController:
         """Every chat of this person, in one archive."""
         session, history = self._session(request), self._keeper.history
         try:
-            listed = history.conversations(session.person)
-            chats = [(one.title, history.open(session.person, one.id)) for one in listed]
+            listed = history.list_conversations(session.person)
+            chats = [(one.title, history.load(session.person, one.id)) for one in listed]
         except UserError as error:
             return self._refused(session, error)
         if not chats:
@@ -96,10 +96,10 @@ class ExportController:
 
     def _take(self, session: Session, title: str, conversation: Conversation) -> Chat:
         chat, history = Chat(new_id()), self._keeper.history
-        chat.conversation = self._keeper.import_(session.person, chat.id, conversation)
+        chat.conversation = self._keeper.import_conversation(session.person, chat.id, conversation)
         if title and title != conversation.title:
             history.rename(session.person, chat.id, title)
-        history.show(session.person, chat.id, chat.conversation)
+        history.save_shown_branch(session.person, chat.id, chat.conversation)
         return chat
 
     def _one(self, request: gr.Request, ending: str, kind: str, write: Callable[[Conversation, str], str]) -> Updates:
@@ -107,7 +107,7 @@ class ExportController:
         chat = session.current
         if not chat.conversation.tree:
             return self._refused(session, UserError("nothing_to_export"))
-        title = self._keeper.history.title(session.person, chat.id) or chat.conversation.title
+        title = self._keeper.history.get_title(session.person, chat.id) or chat.conversation.title
         return self._download(f"{safe_file_name(title, {})}.{ending}", kind, write(chat.conversation, title).encode())
 
     def _download(self, name: str, kind: str, content: bytes) -> Updates:
@@ -127,7 +127,7 @@ class ExportController:
         if turn.asked is None or not turn.asked.model_id:
             raise UserError("cannot_reproduce")
         entry = self._catalogue.find(turn.asked.model_id)
-        declared = self._catalogue.declared(entry)
+        declared = self._catalogue.load_declaration(entry)
         try:
             program = render_program(
                 chat.conversation, turn_id, declared, entry.tracking_uri, required_packages(declared), entry.template

@@ -128,7 +128,7 @@ class ManageHandlers:
         page, session = self._page, self._session(request)
         try:
             self._allowed()
-            card = self._catalogue.card(session.model_id or "")
+            card = self._catalogue.load_card(session.model_id or "")
             if not card.versions:
                 raise UserError("not_registered", model=card.entry.name)
         except UserError as error:
@@ -137,7 +137,7 @@ class ManageHandlers:
                 page.registry.confirmation: _shown(False),
             }
         version = card.versions[-1]
-        now = self._registry.version_of(version.name, alias)
+        now = self._registry.get_alias_version(version.name, alias)
         key = "promote.same" if now == version.version else "promote.moves" if now else "promote.new"
         words = tr(session.language, key, alias=alias, name=version.name, version=version.version, now=now or "")
         session.promotion = None if now == version.version else (version.name, version.version, alias)

@@ -11,7 +11,7 @@ from phi3_ui.errors import UserError
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.store.registry.catalogue import ModelEntry
-from phi3_ui.store.registry.doctor import examine
+from phi3_ui.store.registry.doctor import diagnose
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render import panels
 from phi3_ui.ui.services import Services
@@ -44,7 +44,7 @@ class ModelPicker:
     def listed(self, session: Session) -> Updates:
         page, language = self._page, session.language
         try:
-            entries, aliases = self._catalogue.models(), self._catalogue.aliases()
+            entries, aliases = self._catalogue.list_models(), self._catalogue.list_aliases()
         except UserError as error:
             return {page.status.line: panels.problem(tr_error(language, error))}
         choices = [(panels.picker_label(language, entry), entry.model_id) for entry in entries]
@@ -96,13 +96,13 @@ class ModelPicker:
     def _card(self, session: Session, entry: ModelEntry) -> Updates:
         """The model's card and state of health."""
         page, language = self._page, session.language
-        card = self._catalogue.card(entry.model_id)
-        diagnosis = examine(self._catalogue.tracking_uri, entry.model_id)
+        card = self._catalogue.load_card(entry.model_id)
+        diagnosis = diagnose(self._catalogue.tracking_uri, entry.model_id)
         template = session.templates.get(entry.model_id) or entry.template
         return {
             page.card.panel: self._mlflow.of_card(language, card) + panels.card_panel(language, card, diagnosis),
-            page.card.relog: gr.Button(visible=diagnosis.ours and diagnosis.severity != "ok"),
-            page.settings.template: gr.Dropdown(visible=entry.needs_template, value=template),
+            page.card.relog: gr.Button(visible=diagnosis.can_relog and diagnosis.severity != "ok"),
+            page.settings.template: gr.Dropdown(visible=entry.requires_template, value=template),
         }
 
     def card_of(self, session: Session) -> Updates:

@@ -53,7 +53,7 @@ class ReplayController:
             gr.Warning(tr_error(session.language, error))
             yield {page.replay.note: gr.skip()}
             return
-        title = self._history.title(session.person, session.current.id) or old.title
+        title = self._history.get_title(session.person, session.current.id) or old.title
         chat = session.replay = Chat()
         # From here on the comparison is only drawn: who has put it away does not get it back.
         yield {page.replay.view: gr.Column(visible=True), page.replay.stop: gr.Button(visible=True)}
@@ -76,7 +76,7 @@ class ReplayController:
                     break
         finally:
             session.replay = None
-            if not self._history.deleted(session.person, chat.id):
+            if not self._history.is_deleted(session.person, chat.id):
                 session.add(chat)
         yield {
             **self._view(session, old, chat.conversation),

@@ -37,7 +37,7 @@ class UsageOverTime:
             yield {self._section.totals: gr.skip()}
             return
         try:
-            figures = self._history.figures(session.person)
+            figures = self._history.list_turn_metrics(session.person)
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
             yield {self._section.totals: gr.skip()}

@@ -41,7 +41,7 @@ def chat_list(
         parts.append(f'<p class="phi3-quiet">{escape(tr(language, "chats.none_found" if query else "chats.none"))}</p>')
     day = ""
     for chat in chats[:most]:
-        when = tr(language, f"chats.{_day(datetime.fromtimestamp(chat.at), now)}")
+        when = tr(language, f"chats.{_day(datetime.fromtimestamp(chat.last_asked_at), now)}")
         if when != day:
             day = when
             parts.append(f"<h3>{escape(day)}</h3>")

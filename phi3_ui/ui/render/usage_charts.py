@@ -41,24 +41,25 @@ class ModelFrames:
 def chat_frames(language: str, figures: Iterable[TurnMetrics], turns: Sequence[str]) -> ChatFrames:
     """Of the last of the turns with these ids, which are numbered as they stand; a turn without figures has no row."""
     numbers = dict(list(zip(turns, range(1, len(turns) + 1), strict=True))[-_CHART_TURNS:])
-    shown = sorted((one for one in figures if one.turn in numbers), key=lambda one: numbers[one.turn])
+    shown = sorted((one for one in figures if one.turn_id in numbers), key=lambda one: numbers[one.turn_id])
     names = _names(language, shown)
     prompt, completion = tr(language, "usage.of_prompt"), tr(language, "usage.of_answer")
-    at = {one.turn: str(numbers[one.turn]) for one in shown}  # as text: a bar stands at each, and not at 1.5
+    at = {one.turn_id: str(numbers[one.turn_id]) for one in shown}  # as text: a bar stands at each, and not at 1.5
     return ChatFrames(
         tokens=_frame(
             ["turn", "kind", "tokens"],
             [
-                (at[one.turn], kind, count)
+                (at[one.turn_id], kind, count)
                 for one in shown
                 for kind, count in ((prompt, one.prompt_tokens), (completion, one.completion_tokens))
             ],
         ),
         first=_frame(
-            ["turn", "model", "seconds"], [(at[one.turn], names[_key(one)], one.time_to_first_token) for one in shown]
+            ["turn", "model", "seconds"],
+            [(at[one.turn_id], names[_key(one)], one.time_to_first_token) for one in shown],
         ),
         rate=_frame(
-            ["turn", "model", "rate"], [(at[one.turn], names[_key(one)], one.tokens_per_second) for one in shown]
+            ["turn", "model", "rate"], [(at[one.turn_id], names[_key(one)], one.tokens_per_second) for one in shown]
         ),
     )
 
@@ -131,7 +132,7 @@ def _key(one: TurnMetrics) -> tuple[str, str]:
 
 
 def _day(one: TurnMetrics) -> str:
-    return f"{datetime.fromtimestamp(one.at, UTC):%Y-%m-%d}"
+    return f"{datetime.fromtimestamp(one.asked_at, UTC):%Y-%m-%d}"
 
 
 def _total(one: TurnMetrics) -> int | None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from phi3_ui.chat.conversation import Answer, Conversation, Turn, TurnRequest
 from phi3_ui.chat.types import GenerationParams, Timings, Usage
-from phi3_ui.store.conversations.records import Record
+from phi3_ui.store.conversations.operations import TurnRecord
 
 ME = "visitor-0123456789abcdef"
 MODEL = "m-0123456789abcdef"
@@ -16,11 +16,11 @@ def answer(text: str, **changes: object) -> Answer:
     return replace(given, **changes)
 
 
-def record(conversation: str, talk: Conversation, person: str = ME) -> Record:
+def record(conversation: str, talk: Conversation, person: str = ME) -> TurnRecord:
     """Of the last turn shown, which ended just now."""
     turn = talk.turns[-1]
     messages = talk.truncated_at(turn.id).messages(turn.asked.system if turn.asked else "")
-    return Record(person, conversation, turn, "demo · ONNX", messages, time.time(), "0.1.0")
+    return TurnRecord(person, conversation, turn, "demo · ONNX", messages, time.time(), "0.1.0")
 
 
 def ask(talk: Conversation, question: str, at: float | None = None, **given: object) -> Conversation:

@@ -17,11 +17,11 @@ _KILLS, _PEOPLE = 50, 3
 _KILLED = f"""
 import os, random, signal, sys, threading, time
 from pathlib import Path
-from phi3_ui.chat.conversation import Asked, Conversation, new_id
+from phi3_ui.chat.conversation import TurnRequest, Conversation, new_id
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.chat.types import Completed, GenerationParams, TextDelta, Timings, Usage
 from phi3_ui.store.conversations.history import History
-from phi3_ui.store.conversations.turn_writer import Keeper
+from phi3_ui.store.conversations.turn_writer import ConversationStore
 from tests.store.conversations.test_recorder import experiment, new_recorder
 
 uri, folder = sys.argv[1], Path(sys.argv[2])
@@ -37,21 +37,21 @@ class Paced:
 def chat(keeper, person, said):
     talk, conversation = Conversation(), new_id()
     while True:
-        talk = talk.ask("Go on.", Asked(time.time(), "m-1"))
+        talk = talk.ask("Go on.", TurnRequest(time.time(), "m-1"))
         turn = talk.turns[-1]
-        kept = keeper.begin(person, conversation, talk, "paced")
+        kept = keeper.start_turn(person, conversation, talk, "paced")
         answers = []
         def keep(answer):
-            kept.end(answer)
+            kept.finish(answer)
             answers.append(answer)
-        running = RunningTurn(talk, Paced, "paced", "", GenerationParams(), keep, on_text=kept.text).start()
+        running = RunningTurn(talk, Paced, "paced", "", GenerationParams(), keep, on_text=kept.append_text).start()
         assert running.wait(30)
         os.write(said, f"{{turn.id}} {{len(answers[0].text)}}\\n".encode())
         talk = talk.answered(answers[0])
 
 def serve(said):
     recorder = new_recorder(uri, folder)
-    keeper = Keeper(recorder, History(uri, lambda: experiment(uri), recorder), "0")
+    keeper = ConversationStore(recorder, History(uri, lambda: experiment(uri), recorder), "0")
     people = [threading.Thread(target=chat, args=(keeper, f"person-{{n}}", said)) for n in range({_PEOPLE})]
     for one in people:
         one.start()
@@ -81,7 +81,7 @@ for number in range({_KILLS}):
 _AFTER = """
 import json, sys
 from pathlib import Path
-from phi3_ui.store import traces
+from phi3_ui.store.conversations import traces
 from tests.store.conversations.test_recorder import new_recorder, stored
 uri, folder = sys.argv[1], Path(sys.argv[2])
 recorder = new_recorder(uri, folder)

@@ -43,8 +43,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def say(store: Store, history: History, conversation: str, talk: Conversation, person: str = ME) -> None:
     one = record(conversation, talk, person)
-    store.recorder.put(one)
-    history.keep(one)
+    store.recorder.submit(one)
+    history.apply(one)
 
 
 def _branched() -> Conversation:
@@ -72,10 +72,10 @@ def test_a_conversation_comes_back_whole_after_a_restart(store: Store) -> None:
     talk = _branched()
     talk = talk.rated(talk.tree[0].id, Feedback(False, "Too short."))
     conversation = _said(store, store.history(), talk)
-    store.recorder.rate(ME, conversation, talk.tree[0].id, Feedback(False, "Too short."))
+    store.recorder.set_feedback(ME, conversation, talk.tree[0].id, Feedback(False, "Too short."))
     assert store.recorder.flush(30)
 
-    again = store.history().open(ME, conversation)
+    again = store.history().load(ME, conversation)
 
     assert again == talk
 
@@ -87,11 +87,11 @@ def test_it_is_the_same_before_the_store_has_it(store: Store) -> None:
     history, talk = store.history(), _branched()
     try:
         conversation = _said(store, history, talk)
-        store.recorder.rate(ME, conversation, talk.tree[1].id, Feedback(True))
+        store.recorder.set_feedback(ME, conversation, talk.tree[1].id, Feedback(True))
 
-        assert history.open(ME, conversation) == talk.rated(talk.tree[1].id, Feedback(True))
-        assert [one.id for one in history.conversations(ME)] == [conversation]
-        assert [one.id for one in store.history().conversations(ME)] == [conversation]
+        assert history.load(ME, conversation) == talk.rated(talk.tree[1].id, Feedback(True))
+        assert [one.id for one in history.list_conversations(ME)] == [conversation]
+        assert [one.id for one in store.history().list_conversations(ME)] == [conversation]
     finally:
         locked.rollback()
         locked.close()
@@ -102,14 +102,17 @@ def test_the_list_is_newest_first_and_named_after_the_first_question(store: Stor
     old = ask(Conversation(), "old  one\nof mine", now - 50).answered(answer("a"))
     first = _said(store, history, old)
     second = _said(store, history, ask(Conversation(), "newer", now - 40).answered(answer("b")))
-    assert [(one.id, one.title) for one in history.conversations(ME)] == [(second, "newer"), (first, "old one of mine")]
+    assert [(one.id, one.title) for one in history.list_conversations(ME)] == [
+        (second, "newer"),
+        (first, "old one of mine"),
+    ]
 
     say(store, history, first, ask(old, "go on", now - 10).answered(answer("c")))
 
     expected = [(first, "old one of mine"), (second, "newer")]
-    assert [(one.id, one.title) for one in history.conversations(ME)] == expected
+    assert [(one.id, one.title) for one in history.list_conversations(ME)] == expected
     assert store.recorder.flush(30)
-    assert [(one.id, one.title) for one in store.history().conversations(ME)] == expected
+    assert [(one.id, one.title) for one in store.history().list_conversations(ME)] == expected
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -121,14 +124,14 @@ def test_titles_and_texts_are_searched_whatever_the_case_and_length(store: Store
     if restarted:
         assert store.recorder.flush(30)
         history = store.history()
-        assert history.complete(ME, 30)
+        assert history.wait_until_loaded(ME, 30)
         deadline = time.monotonic() + 30
-        while not history.conversations(ME, "needle"):
+        while not history.list_conversations(ME, "needle"):
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
     def found(query: str) -> list[str]:
-        return [one.id for one in history.conversations(ME, query)]
+        return [one.id for one in history.list_conversations(ME, query)]
 
     assert found("țărm mare") == [sea]
     assert found("unda 🌊") == [sea]
@@ -144,28 +147,28 @@ def test_a_new_name_stays_and_can_be_taken_back(store: Store) -> None:
     conversation = _said(store, history, ask(Conversation(), "first words").answered(answer("a")))
 
     history.rename(ME, conversation, "  A better\nname ")
-    assert history.title(ME, conversation) == "A better name"
+    assert history.get_title(ME, conversation) == "A better name"
     assert store.recorder.flush(30)
     again = store.history()
-    assert [one.title for one in again.conversations(ME)] == ["A better name"]
+    assert [one.title for one in again.list_conversations(ME)] == ["A better name"]
     again.rename(ME, conversation, "")
     assert store.recorder.flush(30)
-    assert [one.title for one in store.history().conversations(ME)] == ["first words"]
+    assert [one.title for one in store.history().list_conversations(ME)] == ["first words"]
 
 
 def test_the_branch_that_was_shown_is_shown_again_until_something_new_is_asked(store: Store) -> None:
     history, talk = store.history(), _branched()
     conversation = _said(store, history, talk)
     back = talk.showing(talk.tree[0].id)
-    history.show(ME, conversation, back)
-    assert history.open(ME, conversation) == back
+    history.save_shown_branch(ME, conversation, back)
+    assert history.load(ME, conversation) == back
     assert store.recorder.flush(30)
-    assert store.history().open(ME, conversation) == back
+    assert store.history().load(ME, conversation) == back
 
     more = ask(back, "And then?").answered(answer("Salt."))
     say(store, history, conversation, more)
     assert store.recorder.flush(30)
-    assert store.history().open(ME, conversation) == more
+    assert store.history().load(ME, conversation) == more
 
 
 def test_a_deleted_conversation_is_gone_at_once_and_for_good(store: Store) -> None:
@@ -174,10 +177,10 @@ def test_a_deleted_conversation_is_gone_at_once_and_for_good(store: Store) -> No
     history.delete(ME, conversation)
 
     for one in (history, store.history()):
-        assert one.deleted(ME, conversation)
-        assert one.conversations(ME) == []
+        assert one.is_deleted(ME, conversation)
+        assert one.list_conversations(ME) == []
         with pytest.raises(UserError) as gone:
-            one.open(ME, conversation)
+            one.load(ME, conversation)
         assert gone.value.code == "no_such_chat"
     with pytest.raises(UserError):
         history.delete(ME, conversation)
@@ -190,9 +193,9 @@ def test_a_deletion_can_be_taken_back_for_a_while(store: Store, monkeypatch: pyt
     history.delete(ME, conversation)
 
     assert history.restore(ME, conversation)
-    assert history.open(ME, conversation) == talk
-    assert [one.id for one in history.conversations(ME)] == [conversation]
-    assert not history.deleted(ME, conversation)
+    assert history.load(ME, conversation) == talk
+    assert [one.id for one in history.list_conversations(ME)] == [conversation]
+    assert not history.is_deleted(ME, conversation)
 
     monkeypatch.setattr(module, "_UNDO", 0.0)
     history.delete(ME, conversation)
@@ -210,16 +213,16 @@ def test_a_deletion_taken_back_loses_no_turn_that_was_under_way(store: Store) ->
     talk = ask(Conversation(), "Hi")
     kept = _answering(store, history, conversation, talk)
     with pytest.raises(UserError) as running:
-        history.open(ME, conversation)
+        history.load(ME, conversation)
     assert running.value.code == "answering"
 
     history.delete(ME, conversation)
-    kept.end(answer("Once", finish_reason="cancelled"))
-    assert history.conversations(ME) == []
+    kept.finish(answer("Once", finish_reason="cancelled"))
+    assert history.list_conversations(ME) == []
     assert history.restore(ME, conversation)
 
-    assert [one.id for one in history.conversations(ME)] == [conversation]
-    assert history.open(ME, conversation) == talk.answered(answer("Once", finish_reason="cancelled"))
+    assert [one.id for one in history.list_conversations(ME)] == [conversation]
+    assert history.load(ME, conversation) == talk.answered(answer("Once", finish_reason="cancelled"))
 
 
 def test_a_turn_that_ends_after_its_chat_was_deleted_for_good_is_not_kept(
@@ -231,11 +234,11 @@ def test_a_turn_that_ends_after_its_chat_was_deleted_for_good_is_not_kept(
     history.delete(ME, conversation)
     assert store.recorder.flush(30)
 
-    kept.end(answer("Once"))
+    kept.finish(answer("Once"))
 
     assert store.recorder.flush(30)
     assert stored(store.uri) == []
-    assert store.history().conversations(ME) == []
+    assert store.history().list_conversations(ME) == []
 
 
 def test_nobody_finds_opens_names_or_deletes_another_persons_chats(store: Store) -> None:
@@ -244,36 +247,41 @@ def test_nobody_finds_opens_names_or_deletes_another_persons_chats(store: Store)
     assert store.recorder.flush(30)
 
     for one in (history, store.history()):
-        assert one.conversations(OTHER) == one.conversations(OTHER, "secret") == one.figures(OTHER) == []
-        assert one.title(OTHER, conversation) == ""
+        assert (
+            one.list_conversations(OTHER)
+            == one.list_conversations(OTHER, "secret")
+            == one.list_turn_metrics(OTHER)
+            == []
+        )
+        assert one.get_title(OTHER, conversation) == ""
         for attempt in (
-            lambda one=one: one.open(OTHER, conversation),
+            lambda one=one: one.load(OTHER, conversation),
             lambda one=one: one.rename(OTHER, conversation, "x"),
             lambda one=one: one.delete(OTHER, conversation),
-            lambda one=one: one.show(OTHER, conversation, talk),
-            lambda one=one: one.open(f"{OTHER}' OR '1' = '1", conversation),
-            lambda one=one: one.open(OTHER, f"{conversation}' OR metadata.`phi3_ui.turn` != '"),
+            lambda one=one: one.save_shown_branch(OTHER, conversation, talk),
+            lambda one=one: one.load(f"{OTHER}' OR '1' = '1", conversation),
+            lambda one=one: one.load(OTHER, f"{conversation}' OR metadata.`phi3_ui.turn` != '"),
         ):
             with pytest.raises(UserError) as refused:
                 attempt()
             assert refused.value.code == "no_such_chat"
-        assert not one.restore(OTHER, conversation)
-    assert [one.title for one in history.conversations(ME)] == ["my secret"]
+        assert not one.cancel_deletion(OTHER, conversation)
+    assert [one.title for one in history.list_conversations(ME)] == ["my secret"]
 
 
 def test_what_another_server_wrote_is_seen_soon(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FRESH", 0.0)
     here, there = store.history(), store.history()
-    assert here.conversations(ME) == []
+    assert here.list_conversations(ME) == []
     conversation = _said(store, there, ask(Conversation(), "elsewhere").answered(answer("a")))
     assert store.recorder.flush(30)
 
-    assert here.complete(ME, 30)
+    assert here.wait_until_loaded(ME, 30)
     deadline = time.monotonic() + 30
-    while not here.conversations(ME):
+    while not here.list_conversations(ME):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert [one.id for one in here.conversations(ME)] == [conversation]
+    assert [one.id for one in here.list_conversations(ME)] == [conversation]
 
 
 def test_figures_are_those_of_every_turn(store: Store) -> None:
@@ -282,17 +290,17 @@ def test_figures_are_those_of_every_turn(store: Store) -> None:
     assert store.recorder.flush(30)
 
     for one in (history, store.history()):
-        figures = one.figures(ME)
-        assert [(f.turn, f.finish_reason, f.prompt_tokens) for f in figures] == [
+        figures = one.list_turn_metrics(ME)
+        assert [(f.turn_id, f.finish_reason, f.prompt_tokens) for f in figures] == [
             (talk.tree[0].id, "stop", 40),
             (talk.tree[1].id, "cancelled", 40),
             (talk.tree[2].id, "error", None),
             (talk.tree[3].id, "stop", 5),
         ]
-        assert {(f.conversation, f.model, f.model_id) for f in figures} == {(conversation, "demo · ONNX", MODEL)}
+        assert {(f.conversation_id, f.model, f.model_id) for f in figures} == {(conversation, "demo · ONNX", MODEL)}
         assert figures[0].tokens_per_second == 60.0
         assert figures[0].time_to_first_token == 0.25
-        assert figures[0].at == pytest.approx(talk.tree[0].asked.at, abs=0.01)
+        assert figures[0].asked_at == pytest.approx(talk.tree[0].asked.at, abs=0.01)
 
 
 def test_a_store_that_is_gone_hides_no_chat_that_waits_here(tmp_path: Path) -> None:
@@ -305,9 +313,9 @@ def test_a_store_that_is_gone_hides_no_chat_that_waits_here(tmp_path: Path) -> N
     history = History(uri, unreachable, recorder)
     talk = ask(Conversation(), "Hi").answered(answer("a"))
     one = record(new_id(), talk)
-    recorder.put(one)
-    history.keep(one)
+    recorder.submit(one)
+    history.apply(one)
 
-    assert [found.title for found in history.conversations(ME)] == ["Hi"]
+    assert [found.title for found in history.list_conversations(ME)] == ["Hi"]
     recorder.close(0.0)
     assert list((tmp_path / "journal").glob("*/*.json")), "it waits for the next start"

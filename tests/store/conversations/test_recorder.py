@@ -17,8 +17,8 @@ from phi3_ui.chat.conversation import Conversation, Feedback, new_id
 from phi3_ui.paths import ROOT
 from phi3_ui.store.conversations import recorder as recorder_module
 from phi3_ui.store.conversations import traces
+from phi3_ui.store.conversations.operations import ConversationDeletion, TagChange
 from phi3_ui.store.conversations.recorder import Recorder
-from phi3_ui.store.conversations.records import Delete, Mark
 from tests.store.conversations.chats import ME, MODEL, answer, ask, record, unanswered
 from tests.support.build_cache import empty_store
 
@@ -53,8 +53,8 @@ def stored(uri: str) -> list[Trace]:
 
 def say(recorder: Recorder, conversation: str, talk: Conversation) -> None:
     """Record the last turn shown as the app does."""
-    part = recorder.begin(replace(record(conversation, talk), turn=unanswered(talk)))
-    recorder.end(part, record(conversation, talk))
+    part = recorder.start_turn(replace(record(conversation, talk), turn=unanswered(talk)))
+    recorder.finish_turn(part, record(conversation, talk))
 
 
 def test_a_turn_is_a_trace_with_all_that_mlflow_knows_of_chats(uri: str, recorder: Recorder) -> None:
@@ -128,7 +128,7 @@ def test_a_turn_written_twice_is_one_trace(uri: str, recorder: Recorder) -> None
     conversation, talk = new_id(), ask(Conversation(), "Hi").answered(answer("Hello", load_seconds=0.1))
 
     for _ in range(3):
-        recorder.put(record(conversation, talk))
+        recorder.submit(record(conversation, talk))
         assert recorder.flush(_LIMIT)
 
     (trace,) = stored(uri)
@@ -148,26 +148,26 @@ def test_feedback_is_an_assessment_that_changes_and_goes(uri: str, recorder: Rec
             for one in stored(uri)[0].info.assessments
         ]
 
-    recorder.rate(ME, conversation, turn, Feedback(True))
+    recorder.set_feedback(ME, conversation, turn, Feedback(True))
     assert assessments() == [("user_feedback", True, "", ME)]
-    recorder.rate(ME, conversation, turn, Feedback(False, "It is wrong."))
+    recorder.set_feedback(ME, conversation, turn, Feedback(False, "It is wrong."))
     assert assessments() == [("user_feedback", False, "It is wrong.", ME)]
     assert traces.turn_from(stored(uri)[0]) == replace(talk.turns[0], feedback=Feedback(False, "It is wrong."))
-    recorder.rate(ME, conversation, turn, Feedback(True, ""))
+    recorder.set_feedback(ME, conversation, turn, Feedback(True, ""))
     assert recorder.flush(_LIMIT)
     assert traces.turn_from(stored(uri)[0]).feedback == Feedback(True)
-    recorder.rate(ME, conversation, turn, None)
+    recorder.set_feedback(ME, conversation, turn, None)
     assert assessments() == []
 
 
 def test_what_is_said_of_a_turn_under_way_waits_for_its_end(uri: str, recorder: Recorder) -> None:
     conversation, talk = new_id(), ask(Conversation(), "Hi").answered(answer("Hello"))
-    part = recorder.begin(replace(record(conversation, talk), turn=unanswered(talk)))
+    part = recorder.start_turn(replace(record(conversation, talk), turn=unanswered(talk)))
 
-    recorder.put(Mark(ME, conversation, talk.turns[0].id, "phi3_ui.title", "A name"))
+    recorder.submit(TagChange(ME, conversation, talk.turns[0].id, "phi3_ui.title", "A name"))
     assert recorder.flush(_LIMIT)
     assert stored(uri) == []
-    recorder.end(part, record(conversation, talk))
+    recorder.finish_turn(part, record(conversation, talk))
 
     assert recorder.flush(_LIMIT)
     assert stored(uri)[0].info.tags["phi3_ui.title"] == "A name"
@@ -175,12 +175,12 @@ def test_what_is_said_of_a_turn_under_way_waits_for_its_end(uri: str, recorder: 
 
 
 def test_what_is_said_of_a_turn_that_is_gone_is_forgotten(uri: str, recorder: Recorder) -> None:
-    recorder.put(Mark(ME, new_id(), new_id(), "phi3_ui.title", "x"))
-    recorder.rate(ME, new_id(), new_id(), Feedback(True))
+    recorder.submit(TagChange(ME, new_id(), new_id(), "phi3_ui.title", "x"))
+    recorder.set_feedback(ME, new_id(), new_id(), Feedback(True))
 
     assert recorder.flush(_LIMIT)
     assert recorder.warning is None
-    assert recorder.waiting(ME) == []
+    assert recorder.list_pending(ME) == []
 
 
 def test_a_deleted_conversation_leaves_nothing_in_the_store(uri: str, recorder: Recorder, tmp_path: Path) -> None:
@@ -188,9 +188,9 @@ def test_a_deleted_conversation_leaves_nothing_in_the_store(uri: str, recorder: 
     for conversation in (gone, stays):
         talk = ask(Conversation(), "Hi secret").answered(answer("Hello", load_seconds=0.1))
         say(recorder, conversation, talk)
-        recorder.rate(ME, conversation, talk.turns[0].id, Feedback(True))
+        recorder.set_feedback(ME, conversation, talk.turns[0].id, Feedback(True))
 
-    recorder.put(Delete(ME, gone, time.time()))
+    recorder.submit(ConversationDeletion(ME, gone, time.time()))
     assert recorder.flush(_LIMIT)
 
     assert [trace.info.trace_metadata[traces.SESSION] for trace in stored(uri)] == [stays]
@@ -204,7 +204,7 @@ def test_somebody_else_deletes_nothing_of_mine(uri: str, recorder: Recorder) -> 
     conversation, talk = new_id(), ask(Conversation(), "Hi").answered(answer("Hello"))
     say(recorder, conversation, talk)
 
-    recorder.put(Delete("visitor-other", conversation, time.time()))
+    recorder.submit(ConversationDeletion("visitor-other", conversation, time.time()))
     assert recorder.flush(_LIMIT)
 
     assert len(stored(uri)) == 1
@@ -213,12 +213,12 @@ def test_somebody_else_deletes_nothing_of_mine(uri: str, recorder: Recorder) -> 
 def test_a_deletion_waits_and_can_be_taken_back(uri: str, recorder: Recorder) -> None:
     conversation, talk = new_id(), ask(Conversation(), "Hi").answered(answer("Hello"))
     say(recorder, conversation, talk)
-    recorder.put(Delete(ME, conversation, time.time() + 3600))
+    recorder.submit(ConversationDeletion(ME, conversation, time.time() + 3600))
     assert recorder.flush(_LIMIT)
 
-    assert not recorder.restore("visitor-other", conversation)
-    assert recorder.restore(ME, conversation)
-    assert not recorder.restore(ME, conversation)
+    assert not recorder.cancel_deletion("visitor-other", conversation)
+    assert recorder.cancel_deletion(ME, conversation)
+    assert not recorder.cancel_deletion(ME, conversation)
     assert len(stored(uri)) == 1
 
 
@@ -236,7 +236,7 @@ def test_a_deletion_that_waits_is_carried_out_when_the_app_ends(uri: str, tmp_pa
     recorder = new_recorder(uri, tmp_path)
     conversation, talk = new_id(), ask(Conversation(), "Hi").answered(answer("Hello"))
     say(recorder, conversation, talk)
-    recorder.put(Delete(ME, conversation, time.time() + 3600))
+    recorder.submit(ConversationDeletion(ME, conversation, time.time() + 3600))
 
     recorder.close(_LIMIT)
 
@@ -287,7 +287,7 @@ recorder = t.new_recorder(uri, Path(folder))
 done = t.ask(Conversation(), "finished").answered(t.answer("whole"))
 t.say(recorder, "c" * 32, done)
 begun = t.ask(Conversation(), "in the middle")
-part = recorder.begin(t.record("d" * 32, begun))
+part = recorder.start_turn(t.record("d" * 32, begun))
 part._next = 0.0
 part.text("Once up")
 part.text("on a time")
@@ -310,12 +310,12 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_a_process_that_runs_keeps_its_journal_to_itself(uri: str, tmp_path: Path) -> None:
     one = new_recorder(uri, tmp_path)
-    one.put(Delete(ME, new_id(), time.time() + 3600))
+    one.submit(ConversationDeletion(ME, new_id(), time.time() + 3600))
 
     other = new_recorder(uri, tmp_path)
 
-    assert other.adopted == []
-    assert len(one.waiting(ME)) == 1
+    assert other.recovered == []
+    assert len(one.list_pending(ME)) == 1
     one.close()
     other.close()
 
@@ -341,7 +341,7 @@ def test_only_so_much_waits(uri: str, tmp_path: Path) -> None:
         locked.execute("BEGIN EXCLUSIVE")
         for _ in range(8):
             say(recorder, new_id(), ask(Conversation(), "Hi").answered(answer("Hello" * 20)))
-        assert 1 <= len(recorder.waiting(ME)) < 8
+        assert 1 <= len(recorder.list_pending(ME)) < 8
         assert recorder.warning is not None
         locked.rollback()
     assert recorder.flush(60)
@@ -359,7 +359,9 @@ def test_what_the_store_refuses_for_itself_does_not_hold_up_the_rest(
     say(recorder, bad, talk)
 
     assert recorder.flush(_LIMIT)
-    recorder.put(Mark(ME, bad, talk.turns[0].id, "k" * 3000, "v"), Mark(ME, bad, talk.turns[0].id, "after", "v"))
+    recorder.submit(
+        TagChange(ME, bad, talk.turns[0].id, "k" * 3000, "v"), TagChange(ME, bad, talk.turns[0].id, "after", "v")
+    )
     say(recorder, good, ask(Conversation(), "Hi").answered(answer("Hello")))
 
     assert recorder.flush(_LIMIT)

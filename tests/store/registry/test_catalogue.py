@@ -46,7 +46,7 @@ def test_only_models_that_declare_a_contract_are_listed_newest_first(store: str)
     second = log_prompt_model(store, "second", DECLARED)
     log_prompt_model(store, "no-template", {"contract": "prompt"})
     log_prompt_model(store, "chat-but-no-pipeline", {"contract": "chat"})
-    entries = Catalogue(store).models()
+    entries = Catalogue(store).list_models()
     assert [entry.model_id for entry in entries] == [second, first]
     assert {entry.engine for entry in entries} == {"python"}
     assert {entry.preset for entry in entries} == {None}
@@ -58,7 +58,7 @@ def test_a_card_shows_run_versions_and_aliases(store: str) -> None:
     for _ in range(2):
         mlflow.register_model(f"models:/{model_id}", "their-chat")
     MlflowClient(store).set_registered_model_alias("their-chat", "champion", "2")
-    card = Catalogue(store).card(model_id)
+    card = Catalogue(store).load_card(model_id)
     assert card.context_length == 100
     assert card.run is not None
     assert (card.run.name, card.run.experiment, card.run.metrics) == ("a run", "theirs", {"loss": 0.5})
@@ -75,7 +75,7 @@ def test_a_deleted_model_is_gone_and_not_a_trace(store: str) -> None:
     model_id = log_prompt_model(store, "soon-gone", DECLARED)
     assert catalogue.find(model_id).name == "soon-gone"
     MlflowClient(store).delete_logged_model(model_id)
-    assert catalogue.models() == []
+    assert catalogue.list_models() == []
     with pytest.raises(UserError, match="no longer in the tracking store"):
         catalogue.find(model_id)
 
@@ -86,8 +86,8 @@ def test_a_damaged_model_hides_no_other(store: str, tmp_path: Path, content: str
     good, bad = log_prompt_model(store, "good", DECLARED), log_prompt_model(store, "bad", DECLARED)
     (tmp_path / "artifacts" / "models" / bad / "artifacts" / "MLmodel").write_text(content)
     catalogue = Catalogue(store)
-    assert [entry.model_id for entry in catalogue.models()] == [good]
-    assert [(key, name) for key, (name, _) in catalogue.unreadable.items()] == [(bad, "bad")]
+    assert [entry.model_id for entry in catalogue.list_models()] == [good]
+    assert [(key, name) for key, (name, _) in catalogue.unreadable_models.items()] == [(bad, "bad")]
     with pytest.raises(UserError, match="no longer in the tracking store"):
         catalogue.find(bad)
 
@@ -95,7 +95,7 @@ def test_a_damaged_model_hides_no_other(store: str, tmp_path: Path, content: str
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
 def test_what_a_model_declares_of_itself_may_be_anything(store: str) -> None:
     odd = {"title": 5, "license": ["x"], "context_length": "abc"}
-    card = Catalogue(store).card(log_prompt_model(store, "odd", {**DECLARED, **odd}))
+    card = Catalogue(store).load_card(log_prompt_model(store, "odd", {**DECLARED, **odd}))
     assert (card.title, card.license, card.context_length) == ("", "", None)
 
 
@@ -113,7 +113,7 @@ def test_no_id_is_a_clear_error(store: str) -> None:
 def test_a_store_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(UserError, match="does not answer"):
-        Catalogue("http://127.0.0.1:9").models()
+        Catalogue("http://127.0.0.1:9").list_models()
 
 
 def test_the_command_line_lists_the_same_as_json(demo: Demo) -> None:
@@ -122,7 +122,7 @@ def test_the_command_line_lists_the_same_as_json(demo: Demo) -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     listed = json.loads(done.stdout)
     assert [model["contract"] for model in listed] == ["prompt", "chat"]
-    for model, entry in zip(listed, demo.catalogue.models(), strict=True):
+    for model, entry in zip(listed, demo.catalogue.list_models(), strict=True):
         assert model["name"] == entry.name
         assert model["model_id"] == entry.model_id
         assert model["uri"] == f"models:/{entry.model_id}"

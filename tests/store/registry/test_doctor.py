@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import TEXTS
-from phi3_ui.store.registry.doctor import CODES, SLOTS, WRAPPER, Diagnosis, examine
+from phi3_ui.store.registry.doctor import CODES, SLOTS, WRAPPER, Diagnosis, diagnose
 from phi3_ui.store.registry.logged_code import removed_in_pickle, removed_in_source
 from tests.store.conftest import copy_of
 
@@ -92,10 +92,10 @@ def _codes(diagnosis: Diagnosis) -> list[str]:
 
 
 def test_a_model_just_logged_is_healthy(uri: str, ours: str) -> None:
-    diagnosis = examine(uri, ours)
+    diagnosis = diagnose(uri, ours)
 
-    assert sorted(_codes(diagnosis)) == ["files_whole", "versions_match", "wrapper_current"]
-    assert (diagnosis.severity, diagnosis.ours) == ("ok", True)
+    assert sorted(_codes(diagnosis)) == ["files_complete", "versions_match", "wrapper_current"]
+    assert (diagnosis.severity, diagnosis.can_relog) == ("ok", True)
 
 
 def test_other_versions_are_named(uri: str, ours: str, stored: Path) -> None:
@@ -106,7 +106,7 @@ def test_other_versions_are_named(uri: str, ours: str, stored: Path) -> None:
     python = next(line for line in text.splitlines() if "python_version" in line)
     model_file.write_text(text.replace(python, "    python_version: 3.8.1"))
 
-    diagnosis = examine(uri, ours)
+    diagnosis = diagnose(uri, ours)
 
     found = {finding.code: finding.values for finding in diagnosis.findings}
     assert found["version_differs"]["package"] == "onnxruntime-genai"
@@ -130,7 +130,7 @@ def test_other_versions_are_named(uri: str, ours: str, stored: Path) -> None:
 def test_a_file_that_is_gone_is_named(uri: str, ours: str, stored: Path, file: str) -> None:
     (stored / file).unlink()
 
-    diagnosis = examine(uri, ours)
+    diagnosis = diagnose(uri, ours)
 
     assert [finding.values for finding in diagnosis.findings if finding.code == "file_missing"] == [{"file": file}]
     assert diagnosis.severity == "error"
@@ -139,26 +139,26 @@ def test_a_file_that_is_gone_is_named(uri: str, ours: str, stored: Path, file: s
 def test_a_model_without_its_first_file_is_no_traceback(uri: str, ours: str, stored: Path) -> None:
     (stored / "MLmodel").unlink()
 
-    diagnosis = examine(uri, ours)
+    diagnosis = diagnose(uri, ours)
 
     assert [(finding.code, finding.values) for finding in diagnosis.findings] == [("file_missing", {"file": "MLmodel"})]
-    assert not diagnosis.ours
+    assert not diagnosis.can_relog
 
 
 def test_an_empty_and_a_shortened_file_are_found(uri: str, ours: str, stored: Path) -> None:
     weights = stored / "artifacts" / "tiny-onnx" / "model.onnx"
     weights.write_bytes(weights.read_bytes()[:-100_000])
-    assert [f.values for f in examine(uri, ours).findings if f.code == "files_short"] == [{"missing_mb": "0.100"}]
+    assert [f.values for f in diagnose(uri, ours).findings if f.code == "files_truncated"] == [{"missing_mb": "0.100"}]
 
     weights.write_bytes(b"")
-    assert "file_empty" in _codes(examine(uri, ours))
+    assert "file_empty" in _codes(diagnose(uri, ours))
 
 
 def test_a_shard_that_an_index_names_and_the_store_lacks_is_found(uri: str, ours: str, stored: Path) -> None:
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.onnx"}}
     (stored / "artifacts" / "tiny-onnx" / "model.safetensors.index.json").write_text(json.dumps(index))
 
-    missing = [finding.values["file"] for finding in examine(uri, ours).findings if finding.code == "file_missing"]
+    missing = [finding.values["file"] for finding in diagnose(uri, ours).findings if finding.code == "file_missing"]
 
     assert missing == ["artifacts/tiny-onnx/model-00001-of-00002.safetensors"]
 
@@ -168,7 +168,7 @@ def test_a_wrapper_changed_after_logging_is_an_error(uri: str, ours: str, stored
     with (stored / file).open("a") as wrapper:
         wrapper.write("# one more line\n")
 
-    diagnosis = examine(uri, ours)
+    diagnosis = diagnose(uri, ours)
 
     assert "wrapper_changed" in _codes(diagnosis)
     assert diagnosis.severity == "error"
@@ -179,17 +179,17 @@ def test_the_wrapper_of_another_version_of_the_app_is_a_warning(uri: str, weight
     other.write_text(WRAPPER.read_text() + "# of another version\n")
     shutil.copy(SLOTS, tmp_path)
 
-    diagnosis = examine(uri, _log(other, weights, wrapper_sha256=_digest(other)))
+    diagnosis = diagnose(uri, _log(other, weights, wrapper_sha256=_digest(other)))
 
-    assert "wrapper_old" in _codes(diagnosis)
-    assert (diagnosis.severity, diagnosis.ours) == ("warning", True)
+    assert "wrapper_outdated" in _codes(diagnosis)
+    assert (diagnosis.severity, diagnosis.can_relog) == ("warning", True)
 
 
 def test_a_wrapper_of_the_old_api_is_found_in_its_code(uri: str, weights: Path, tmp_path: Path) -> None:
     code = tmp_path / "old_wrapper.py"
     code.write_text(_OLD)
 
-    diagnosis = examine(uri, _log(code, weights))
+    diagnosis = diagnose(uri, _log(code, weights))
 
     found = next(finding for finding in diagnosis.findings if finding.code == "old_api")
     assert (found.values["file"], found.values["what"]) == ("old_wrapper.py", ".generate(), .input_ids")
@@ -209,28 +209,28 @@ def test_a_pickled_wrapper_of_the_old_api_is_found(uri: str) -> None:
 
     logged = mlflow.pyfunc.log_model(name="pickled", python_model=Pickled(), pip_requirements=["mlflow"])
 
-    diagnosis = examine(uri, logged.model_id)
+    diagnosis = diagnose(uri, logged.model_id)
 
     found = next(finding for finding in diagnosis.findings if finding.code == "old_api")
     assert (found.values["file"], found.values["what"]) == ("python_model.pkl", ".compute_logits(), .input_ids")
-    assert not diagnosis.ours
+    assert not diagnosis.can_relog
 
 
 def test_code_that_is_no_python_is_one_finding(uri: str, ours: str, stored: Path) -> None:
     (stored / "phi3_onnx.py").write_text("def broken(:\n")
 
-    assert "code_unreadable" in _codes(examine(uri, ours))
+    assert "code_unreadable" in _codes(diagnose(uri, ours))
 
 
 def test_no_model_is_one_sentence(uri: str) -> None:
     with pytest.raises(UserError, match="no longer in the tracking store"):
-        examine(uri, "m-none")
+        diagnose(uri, "m-none")
 
 
 def test_a_store_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(UserError, match="does not answer"):
-        examine("http://127.0.0.1:9", "m-none")
+        diagnose("http://127.0.0.1:9", "m-none")
 
 
 @pytest.mark.parametrize(

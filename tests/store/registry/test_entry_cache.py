@@ -32,13 +32,13 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_the_next_run_reads_only_what_is_new(store: str, tmp_path: Path, reads: list[str]) -> None:  # noqa: F811
     log_prompt_model(store, "undeclared", {})
     first = log_prompt_model(store, "first", DECLARED)
-    listed = Catalogue(store, tmp_path / "kept").models()
+    listed = Catalogue(store, tmp_path / "kept").list_models()
     assert sorted(reads) == ["first", "undeclared"]
-    assert Catalogue(store, tmp_path / "kept").models() == listed
+    assert Catalogue(store, tmp_path / "kept").list_models() == listed
     assert Catalogue(store, tmp_path / "kept").find(first) == listed[0]
     assert len(reads) == 2
     log_prompt_model(store, "second", DECLARED)
-    assert [entry.name for entry in Catalogue(store, tmp_path / "kept").models()] == ["second", "first"]
+    assert [entry.name for entry in Catalogue(store, tmp_path / "kept").list_models()] == ["second", "first"]
     assert reads[2:] == ["second"]
 
 
@@ -51,22 +51,22 @@ def test_what_was_kept_is_read_again_once_the_files_or_the_code_are_others(
     file = local_mlmodel(MlflowClient(store).get_logged_model(log_prompt_model(store, "one", DECLARED)))
     assert file
     kept = tmp_path / "kept"
-    assert Catalogue(store, kept).models()[0].context_length == 100
+    assert Catalogue(store, kept).list_models()[0].context_length == 100
     file.write_text(file.read_text(encoding="utf-8").replace("context_length: 100", "context_length: 2000"), "utf-8")
-    assert Catalogue(store, kept).models()[0].context_length == 2000
+    assert Catalogue(store, kept).list_models()[0].context_length == 2000
     monkeypatch.setattr(entry_cache, "_FORMAT", entry_cache._FORMAT + 1)
-    Catalogue(store, kept).models()
+    Catalogue(store, kept).list_models()
     assert len(reads) == 3
     shutil.rmtree(file.parent)
-    assert Catalogue(store, kept).models() == []
+    assert Catalogue(store, kept).list_models() == []
 
 
 def test_a_broken_file_or_folder_costs_only_time(store: str, tmp_path: Path) -> None:  # noqa: F811
     log_prompt_model(store, "one", DECLARED)
     kept = tmp_path / "kept"
-    assert len(Catalogue(store, kept).models()) == 1
+    assert len(Catalogue(store, kept).list_models()) == 1
     (file,) = kept.iterdir()
     for broken in ("", "[]", '["", {}]', "{"):
         file.write_text(broken, encoding="utf-8")
-        assert len(Catalogue(store, kept).models()) == 1
-    assert len(Catalogue(store, tmp_path / "no" / "such").models()) == 1
+        assert len(Catalogue(store, kept).list_models()) == 1
+    assert len(Catalogue(store, tmp_path / "no" / "such").list_models()) == 1

@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from phi3_ui.errors import UserError
-from phi3_ui.store.registry.catalogue import AliasCard, Catalogue
+from phi3_ui.store.registry.catalogue import Catalogue, RegisteredAlias
 from tests.store.registry.test_catalogue import DECLARED, log_prompt_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
@@ -39,7 +39,7 @@ def test_a_model_is_found_by_every_name_it_has(registered: tuple[str, list[str]]
     }
     for model_id, keys in names.items():
         assert {key: catalogue.find(key).model_id for key in keys} == dict.fromkeys(keys, model_id)
-    assert catalogue.card("their-chat/2").entry.name == "two"
+    assert catalogue.load_card("their-chat/2").entry.name == "two"
 
 
 def test_an_alias_that_moved_is_followed(registered: tuple[str, list[str]]) -> None:
@@ -66,12 +66,12 @@ def test_a_name_of_nothing_is_a_clear_error(registered: tuple[str, list[str]], k
 def test_the_aliases_of_chat_models_are_listed(registered: tuple[str, list[str]]) -> None:
     uri, (first, second) = registered
 
-    assert Catalogue(uri).aliases() == [
-        AliasCard("their-chat", "challenger", "2", second),
-        AliasCard("their-chat", "champion", "1", first),
+    assert Catalogue(uri).list_aliases() == [
+        RegisteredAlias("their-chat", "challenger", "2", second),
+        RegisteredAlias("their-chat", "champion", "1", first),
     ]
     MlflowClient(uri).delete_logged_model(second)
-    assert [card.alias for card in Catalogue(uri).aliases()] == ["champion"]
+    assert [card.alias for card in Catalogue(uri).list_aliases()] == ["champion"]
 
 
 def test_a_template_of_no_name_is_refused(registered: tuple[str, list[str]]) -> None:

@@ -40,10 +40,10 @@ def test_the_first_version_is_champion_and_the_next_challenger(uri: str, log: Ca
     registry = Registry(uri)
     first, second = log("chatty"), log("chatty")
 
-    assert registry.register(first).aliases == ("champion",)
-    assert registry.register(second).aliases == ("challenger",)
+    assert registry.register_model(first).aliases == ("champion",)
+    assert registry.register_model(second).aliases == ("challenger",)
 
-    versions = [version for model in (first, second) for version in Catalogue(uri).card(model).versions]
+    versions = [version for model in (first, second) for version in Catalogue(uri).load_card(model).versions]
     assert [(v.name, v.version, v.aliases) for v in versions] == [
         ("chatty", "1", ("champion",)),
         ("chatty", "2", ("challenger",)),
@@ -53,35 +53,35 @@ def test_the_first_version_is_champion_and_the_next_challenger(uri: str, log: Ca
 def test_a_model_is_registered_once_under_each_name(uri: str, log: Callable[[str], str]) -> None:
     registry, model_id = Registry(uri), log("chatty")
 
-    once = registry.register(model_id)
-    assert registry.register(model_id) == once
-    assert registry.register(model_id, "other").name == "other"
-    assert registry.register(model_id, "other").version == "1"
+    once = registry.register_model(model_id)
+    assert registry.register_model(model_id) == once
+    assert registry.register_model(model_id, "other").name == "other"
+    assert registry.register_model(model_id, "other").version == "1"
 
 
 @pytest.mark.parametrize("name", ["a/b", "a:b"])
 def test_a_name_that_mlflow_does_not_take_is_one_sentence(uri: str, log: Callable[[str], str], name: str) -> None:
     with pytest.raises(UserError, match="cannot be the name of a registered model"):
-        Registry(uri).register(log("chatty"), name)
+        Registry(uri).register_model(log("chatty"), name)
 
 
 def test_promoting_moves_the_alias(uri: str, log: Callable[[str], str]) -> None:
     registry = Registry(uri)
-    registry.register(log("chatty"))
-    version = registry.register(log("chatty"))
-    assert registry.version_of("chatty", "champion") == "1"
+    registry.register_model(log("chatty"))
+    version = registry.register_model(log("chatty"))
+    assert registry.get_alias_version("chatty", "champion") == "1"
 
     registry.promote("chatty", version.version, "champion")
 
-    assert registry.version_of("chatty", "champion") == "2"
-    registry.drop_alias("chatty", "champion")
-    assert registry.version_of("chatty", "champion") is None
-    registry.drop_alias("chatty", "champion")
+    assert registry.get_alias_version("chatty", "champion") == "2"
+    registry.remove_alias("chatty", "champion")
+    assert registry.get_alias_version("chatty", "champion") is None
+    registry.remove_alias("chatty", "champion")
 
 
 def test_what_is_not_there_is_one_sentence(uri: str, log: Callable[[str], str]) -> None:
     registry = Registry(uri)
-    registry.register(log("chatty"))
+    registry.register_model(log("chatty"))
 
     for wrong in (
         lambda: registry.promote("chatty", "7", "champion"),
@@ -90,17 +90,17 @@ def test_what_is_not_there_is_one_sentence(uri: str, log: Callable[[str], str]) 
         with pytest.raises(UserError, match="has no version or alias"):
             wrong()
     with pytest.raises(UserError, match="has no version or alias"):
-        registry.drop_alias("none", "champion")
-    for absent in (registry.register, registry.remove):
+        registry.remove_alias("none", "champion")
+    for absent in (registry.register_model, registry.delete_model):
         with pytest.raises(UserError, match="no longer in the tracking store"):
             absent("m-none")
-    assert registry.version_of("none", "champion") is None
+    assert registry.get_alias_version("none", "champion") is None
 
 
 @pytest.mark.parametrize("alias", ["latest", "v1", "so so", ""])
 def test_an_alias_that_mlflow_does_not_take_is_one_sentence(uri: str, log: Callable[[str], str], alias: str) -> None:
     registry = Registry(uri)
-    version = registry.register(log("chatty"))
+    version = registry.register_model(log("chatty"))
 
     with pytest.raises(UserError, match="cannot be an alias"):
         registry.promote(version.name, version.version, alias)
@@ -111,28 +111,28 @@ def test_removing_leaves_nothing_of_the_model_and_all_of_the_others(
 ) -> None:
     registry, kept, removed = Registry(uri), log("chatty"), log("chatty")
     for model_id in (kept, removed):
-        registry.register(model_id)
-    registry.register(removed, "other")
+        registry.register_model(model_id)
+    registry.register_model(removed, "other")
 
-    versions = registry.remove(removed)
+    versions = registry.delete_model(removed)
 
     assert sorted((version.name, version.version) for version in versions) == [("chatty", "2"), ("other", "1")]
     assert [path.name for path in (tmp_path / "artifacts" / "models").iterdir() if any(path.rglob("MLmodel"))] == [kept]
     catalogue = Catalogue(uri)
-    assert [entry.model_id for entry in catalogue.models()] == [kept]
-    assert [version.version for version in catalogue.card(kept).versions] == ["1"]
+    assert [entry.model_id for entry in catalogue.list_models()] == [kept]
+    assert [version.version for version in catalogue.load_card(kept).versions] == ["1"]
     with pytest.raises(UserError, match="no longer in the tracking store"):
-        registry.remove(removed)
+        registry.delete_model(removed)
 
 
 def test_a_removal_that_was_cut_short_is_completed(uri: str, tmp_path: Path, log: Callable[[str], str]) -> None:
     registry, model_id = Registry(uri), log("chatty")
-    version = registry.register(model_id)
+    version = registry.register_model(model_id)
     MlflowClient(uri).delete_model_version(version.name, version.version)
     for file in (tmp_path / "artifacts").rglob("*.py"):
         file.unlink()
 
-    assert registry.remove(model_id) == []
+    assert registry.delete_model(model_id) == []
     with pytest.raises(UserError, match="no longer in the tracking store"):
         Catalogue(uri).find(model_id)
 
@@ -142,13 +142,13 @@ def test_a_store_that_may_only_be_read_is_one_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # MLflow takes such a URI for a path, and makes its folders here
     model_id = log("chatty")
-    version = Registry(uri).register(model_id)
+    version = Registry(uri).register_model(model_id)
     registry = Registry(f"sqlite:///file:{tmp_path / 'mlflow.db'}?mode=ro&uri=true")
 
     with pytest.raises(UserError, match="may not be changed from here"):
         registry.promote(version.name, version.version, "mine")
     with pytest.raises(UserError, match="may not be changed from here"):
-        registry.remove(model_id)
+        registry.delete_model(model_id)
     assert any((tmp_path / "artifacts").rglob("MLmodel")), "nothing was removed"
 
 

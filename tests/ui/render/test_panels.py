@@ -14,7 +14,7 @@ from phi3_ui.errors import SENTENCES, UserError
 from phi3_ui.i18n.translate import tr_error
 from phi3_ui.provision.jobs import JobState
 from phi3_ui.provision.recipes import STAGES, StageName
-from phi3_ui.store.registry.catalogue import ModelCard, ModelEntry, RunCard, VersionCard
+from phi3_ui.store.registry.catalogue import ModelCard, ModelEntry, RegisteredVersion, RunSummary
 from phi3_ui.ui.render import panels
 from tests.support.html import Page
 
@@ -32,7 +32,7 @@ ENTRY = ModelEntry(
     preset="phi-3-mini-4k",
     tracking_uri="sqlite:///mlflow.db",
 )
-RUN = RunCard("r-1", "calm-owl", "phi", "FINISHED", _WHEN, {"precision": "int4"}, {"loss": 0.25}, {"team": "nlp"})
+RUN = RunSummary("r-1", "calm-owl", "phi", "FINISHED", _WHEN, {"precision": "int4"}, {"loss": 0.25}, {"team": "nlp"})
 CARD = ModelCard(ENTRY, "Phi 3 Mini", "mit", 4096, {"inputs": ("prompt: string",)}, RUN)
 
 _markup = st.sampled_from(["<script>", "</dd>", "</p>", '" onload="', "'", "&", "&lt;", "<img src=x>", "<!--", "]]>"])
@@ -45,8 +45,8 @@ _languages = st.sampled_from(["en", "ro"])
 def test_no_value_of_a_card_is_html(language: str, texts: list[str]) -> None:
     def card(t: list[str]) -> ModelCard:
         entry = replace(ENTRY, name=t[0], model_id=t[1], uri=t[2], contract=t[3], flavor=t[4])
-        run = RunCard(t[5], t[6], t[7], t[8], _WHEN, {t[9]: t[10]}, {t[11]: 1.0}, {t[12]: t[13]})
-        return ModelCard(entry, t[14], t[15], 1, {"params": (t[0],)}, run, (VersionCard(t[1], t[2], (t[3],)),))
+        run = RunSummary(t[5], t[6], t[7], t[8], _WHEN, {t[9]: t[10]}, {t[11]: 1.0}, {t[12]: t[13]})
+        return ModelCard(entry, t[14], t[15], 1, {"params": (t[0],)}, run, (RegisteredVersion(t[1], t[2], (t[3],)),))
 
     page = Page(panels.card_panel(language, card(texts)))
 
@@ -186,9 +186,9 @@ def test_what_a_model_does_not_declare_is_left_out() -> None:
 
 def test_versions_are_listed_under_their_name_with_their_aliases() -> None:
     versions = (
-        VersionCard("joker", "3", ("champion", "new")),
-        VersionCard("joker", "1", ()),
-        VersionCard("other", "2", ("x",)),
+        RegisteredVersion("joker", "3", ("champion", "new")),
+        RegisteredVersion("joker", "1", ()),
+        RegisteredVersion("other", "2", ("x",)),
     )
     facts = Page(panels.card_panel("ro", replace(CARD, versions=versions))).facts()
 

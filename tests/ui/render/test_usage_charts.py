@@ -15,11 +15,13 @@ from tests.ui.render.test_panels import _hostile, _languages
 _DAY = 86_400
 _MAY_17 = 1_715_938_200.0  # 2024-05-17 09:30 UTC
 _ONNX = TurnMetrics("c", "t1", _MAY_17, "phi-3 · ONNX", "m-1", "stop", 100, 20, 0.5, 10.0)
-_PIPELINE = replace(_ONNX, turn="t2", at=_MAY_17 + _DAY, model="phi-3 · Pipeline", model_id="m-2", prompt_tokens=300)
+_PIPELINE = replace(
+    _ONNX, turn_id="t2", asked_at=_MAY_17 + _DAY, model="phi-3 · Pipeline", model_id="m-2", prompt_tokens=300
+)
 _UNKNOWN = replace(
     _ONNX,
-    turn="t3",
-    at=_MAY_17 + _DAY,
+    turn_id="t3",
+    asked_at=_MAY_17 + _DAY,
     prompt_tokens=None,
     completion_tokens=None,
     time_to_first_token=None,
@@ -32,7 +34,9 @@ def _rows(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
 
 
 def test_a_chat_is_drawn_turn_by_turn_without_what_is_unknown() -> None:
-    frames = chat_frames("en", [_PIPELINE, _UNKNOWN, _ONNX, replace(_ONNX, turn="of another chat")], ["t1", "t3", "t2"])
+    frames = chat_frames(
+        "en", [_PIPELINE, _UNKNOWN, _ONNX, replace(_ONNX, turn_id="of another chat")], ["t1", "t3", "t2"]
+    )
 
     assert list(frames.tokens.columns) == ["turn", "kind", "tokens"]
     assert _rows(frames.tokens) == [
@@ -48,13 +52,13 @@ def test_a_chat_is_drawn_turn_by_turn_without_what_is_unknown() -> None:
 def test_of_a_long_chat_the_last_turns_are_drawn() -> None:
     turns = [f"t{number}" for number in range(1, 31)]
 
-    frames = chat_frames("en", [replace(_ONNX, turn=turn) for turn in turns], turns)
+    frames = chat_frames("en", [replace(_ONNX, turn_id=turn) for turn in turns], turns)
 
     assert [row[0] for row in _rows(frames.rate)] == [str(number) for number in range(11, 31)]
 
 
 def test_all_chats_are_drawn_by_day_and_model() -> None:
-    later = replace(_ONNX, turn="t4", at=_MAY_17 + 3600, time_to_first_token=0.7, tokens_per_second=30.0)
+    later = replace(_ONNX, turn_id="t4", asked_at=_MAY_17 + 3600, time_to_first_token=0.7, tokens_per_second=30.0)
 
     frames = model_frames("en", [_ONNX, later, _PIPELINE, _UNKNOWN])
 

@@ -10,7 +10,7 @@ from phi3_ui.chat.types import Message
 
 
 @dataclass(frozen=True)
-class Record:
+class TurnRecord:
     """A turn of one person's conversation, to become a trace.
 
     `model` is what the answer's model is called, `messages` are what it was sent; `ended` is in seconds since 1970, UTC;
@@ -28,7 +28,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Rate:
+class FeedbackChange:
     """A person's feedback on one answer; None takes it back."""
 
     person: str
@@ -39,7 +39,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Mark:
+class TagChange:
     """A tag of a conversation, kept with its first turn."""
 
     person: str
@@ -51,7 +51,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Delete:
+class ConversationDeletion:
     """A conversation that is to go, not before `due` (seconds since 1970, UTC)."""
 
     person: str
@@ -60,20 +60,20 @@ class Delete:
     kind: Literal["delete"] = "delete"
 
 
-Op = Record | Rate | Mark | Delete
-_OP: TypeAdapter[Op] = TypeAdapter(Annotated[Op, Field(discriminator="kind")])
+Operation = TurnRecord | FeedbackChange | TagChange | ConversationDeletion
+_OP: TypeAdapter[Operation] = TypeAdapter(Annotated[Operation, Field(discriminator="kind")])
 
 
-def serialize_op(op: Op) -> str:
+def serialize_operation(op: Operation) -> str:
     return _OP.dump_json(op).decode()
 
 
-def parse_op(text: str | bytes) -> Op:
+def parse_operation(text: str | bytes) -> Operation:
     """ValueError where `text` is none."""
     return _OP.validate_json(text)
 
 
-def interrupted(begun: Record, text: str, ended: float) -> Record:
+def interrupted(begun: TurnRecord, text: str, ended: float) -> TurnRecord:
     """The record of a turn whose process ended with so much of its answer written."""
     return replace(
         begun, ended=ended, turn=replace(begun.turn, answer=Answer(begun.model, text, error=("interrupted", {})))
