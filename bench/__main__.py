@@ -16,7 +16,7 @@ from playwright.sync_api import sync_playwright
 
 from bench import history, llama, logging, paths, people, startup, stopping, store, streams, switching, tuning, turns
 from bench.rows import Bench, print_rows
-from phi3_ui.cli.console import show_setup
+from phi3_ui.cli.console import SetupPrinter
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
@@ -55,7 +55,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     settings = Settings.read()
     catalogue = Catalogue(settings.tracking_uri)
-    setup = FirstRun(settings, catalogue, show_setup)
+    setup = FirstRun(settings, catalogue, SetupPrinter())
     setup.start()
     if error := setup.wait().error:
         sys.exit(str(error))

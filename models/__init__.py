@@ -1,11 +1,8 @@
-"""What gets logged: weights, ONNX builds and the two MLflow models. Imports nothing of phi3_ui.
-
-Importing this package turns the telemetry of every dependency off, so it must come before them.
-"""
+"""What gets logged: weights, ONNX builds and the two MLflow models. Imports nothing of phi3_ui."""
 
 import os
 
-# Each dependency has a switch of its own, read at its import. DO_NOT_TRACK wants the word, not 1.
+# Each dependency has a switch of its own, which it reads at its import. DO_NOT_TRACK wants the word, not 1.
 TELEMETRY_OFF = {
     "DO_NOT_TRACK": "true",
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -14,6 +11,12 @@ TELEMETRY_OFF = {
     "ORT_DISABLE_TELEMETRY": "1",
 }
 
-os.environ.update(TELEMETRY_OFF)
-# Its bars would fill the terminal each time a model's description is read.
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+def disable_telemetry() -> None:
+    """Set the environment of a program so that no dependency reports its use. Call it before importing any of them.
+
+    It overrides what the environment says. It also turns MLflow's progress bars off, unless the environment asks for
+    them: they would fill the terminal each time a model's description is read.
+    """
+    os.environ.update(TELEMETRY_OFF)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

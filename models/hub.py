@@ -16,6 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from models import disable_telemetry
+
+if __name__ == "__main__":
+    disable_telemetry()  # before the imports that read its switches
+
 from filelock import FileLock, Timeout
 from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 

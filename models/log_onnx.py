@@ -6,6 +6,11 @@ import time
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from models import disable_telemetry
+
+if __name__ == "__main__":
+    disable_telemetry()  # before the imports that read its switches
+
 import mlflow
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema

@@ -7,6 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from models import disable_telemetry
+
+if __name__ == "__main__":
+    disable_telemetry()  # before the imports that read its switches
+
 import mlflow
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Pipeline, pipeline

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from models import disable_telemetry
+
 # One sentence a person can act on, by code. phi3_ui/i18n/translate.py shows these and their translations.
 SENTENCES = {
     "no_network": "{what} could not be downloaded: no package index answers. Check the network, then try again.",
@@ -131,6 +133,7 @@ def run_as_program(
     work: Callable[[argparse.Namespace, Report], dict[str, Any]], parser: argparse.ArgumentParser
 ) -> None:
     """Run `work` with the parsed arguments (which name a `folder`) and print what comes of it; exit 1 on a StageError."""
+    disable_telemetry()
     parser.add_argument("--events", action="store_true", help="print one JSON object a line")
     arguments = parser.parse_args()
     out = os.fdopen(_take_stdout(), "w", encoding="utf-8")

@@ -1,5 +1,3 @@
-"""Phi-3 Chat on MLflow. Importing this package turns the telemetry of every dependency off, before any is imported."""
-
-import models as _telemetry_off  # noqa: F401
+"""Phi-3 Chat on MLflow."""
 
 __version__ = "0.1.0"

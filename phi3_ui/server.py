@@ -1,69 +1,106 @@
-"""Serve the page: one FastAPI app with our headers, no telemetry, no saved runs, no share link."""
+"""The app as an ASGI application, and the server of `python app.py` and `phi3-chat serve`.
 
+Importing this module imports neither Gradio nor MLflow: they read their telemetry switches at their own import, which
+`create_app` sets first.
+"""
+
+import gc
+import logging
 import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
-import gradio as gr
-from starlette.middleware import Middleware
-
+from models import disable_telemetry
 from phi3_ui.errors import UserError
-from phi3_ui.host.pool import Pool
-from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
-from phi3_ui.store.conversations.turn_writer import ConversationStore
-from phi3_ui.store.registry.catalogue import Catalogue
-from phi3_ui.ui.page.layout import build_ui
-from phi3_ui.ui.page.texts import I18N
-from phi3_ui.ui.page.theme import CSS, theme
-from phi3_ui.ui.page.usage_plots import PLOT_CSS
-from phi3_ui.ui.render.mlflow_links import MlflowLinks
-from phi3_ui.ui.render.replay import REPLAY_CSS
-from phi3_ui.ui.security import SecurityHeaders
-from phi3_ui.ui.services import Services
-from phi3_ui.ui.sessions import Sessions
 
-_THREADS = 100  # each answer that streams holds one while it waits for its next words
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_FIRST_PORT, _PORTS = 7860, 100  # as Gradio's own server; a Space expects 7860
 
 
-def launch(
-    settings: Settings,
-    catalogue: Catalogue,
-    pool: Pool,
-    setup: FirstRun,
-    keeper: ConversationStore,
-    sessions: Sessions,
-    mlflow: MlflowLinks,
-    block: bool = True,
-) -> gr.Blocks:
-    """Serve until the process is told to end (or, without `block`, until `close()`). UserError: port_taken."""
-    if settings.server_port and not _free(settings.server_name, settings.server_port):
-        raise UserError("port_taken", port=settings.server_port, host=settings.server_name)
-    blocks = build_ui(Services(settings, catalogue, pool, setup, keeper, sessions, mlflow))
-    blocks.queue(api_open=True)
-    blocks.launch(
-        server_name=settings.server_name,
-        server_port=settings.server_port,
-        inbrowser=settings.open_browser,
-        prevent_thread_lock=not block,
-        theme=theme(),
-        css=CSS + PLOT_CSS + REPLAY_CSS,
-        i18n=I18N,
-        max_threads=_THREADS,
-        share=False,
-        auth=list(settings.logins) or None,
-        run_history=False,
-        ssr_mode=False,
-        footer_links=[],
-        enable_monitoring=False,
-        app_kwargs={"middleware": [Middleware(SecurityHeaders)]},
-    )
-    return blocks
+def create_app(settings: Settings) -> "FastAPI":
+    """The page, the security headers and `/health`, over one tracking store.
+
+    The application owns the loaded models, the recorder of chats and the set-up of an empty store: its lifespan starts
+    the set-up, and at its end stops the answers, unloads the models and writes what the store still lacks, in this order.
+    An application runs once. Several may run in one process. To mount one in another application, use `mount_app`.
+    """
+    disable_telemetry()
+    import phi3_ui.ui.quick_gradio  # noqa: F401  # must come before any other import of Gradio
+    from phi3_ui.application import build_app
+
+    return build_app(settings)
 
 
-def _free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def mount_app(outer: "FastAPI", path: str, settings: Settings) -> "FastAPI":
+    """Mount the app under `path` of `outer`, and return it.
+
+    Starlette runs no lifespan of a mounted application, so that of `outer` is extended by it. `outer.mount` does not do so.
+    """
+    app = create_app(settings)
+    outer_lifespan = outer.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(served: "FastAPI") -> AsyncIterator[Any]:
+        async with outer_lifespan(served) as state, app.router.lifespan_context(app):
+            yield state
+
+    outer.router.lifespan_context = lifespan
+    outer.mount(path, app)
+    return app
+
+
+def main() -> None:
+    """Read the settings and serve until SIGTERM or Ctrl-C. Exit code 1 with one sentence for a UserError."""
+    try:
+        serve(Settings.read())
+    except UserError as error:
+        sys.exit(str(error))
+
+
+def serve(settings: Settings) -> None:
+    """Serve the page until SIGTERM or Ctrl-C; then end in good order, which no further signal interrupts.
+
+    UserError: port_taken.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    with _listen(settings) as listener:
+        gc.disable()  # imported modules stay: scanning them again and again takes half a second
+        app = create_app(settings)
+        from phi3_ui.uvicorn_server import run
+
+        gc.freeze()
+        gc.enable()
+        host, port = settings.server_name.strip("[]"), listener.getsockname()[1]
+        host = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)  # an address to open, not to bind
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+        def announce() -> None:
+            print(f"Phi-3 Chat is at {url}", flush=True)
+            if settings.open_browser:
+                threading.Thread(target=webbrowser.open, args=(url,), name="browser", daemon=True).start()
+
+        run(app, listener, announce)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """A socket bound to the port of the settings, or to the first free one. UserError: port_taken."""
+    host = settings.server_name.strip("[]")
+    first = settings.server_port or _FIRST_PORT
+    for port in [first] if settings.server_port else range(first, first + _PORTS):
+        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            listener.bind((host, port))
         except OSError:
-            return False
-    return True
+            listener.close()
+        else:
+            return listener
+    raise UserError("port_taken", port=first, host=settings.server_name)

@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     server_port: Annotated[Port | None, _Allowed("1 to 65535")] = _variable("GRADIO_SERVER_PORT", None)
     """The port to listen on; None: the first free one from 7860."""
 
+    root_path: str = _variable("GRADIO_ROOT_PATH", "")
+    """The path or URL under which a proxy that strips it serves the page; empty: none. A Space's host may set it."""
+
     manage: Switch = _variable("PHI3_UI_MANAGE", lambda fields: _is_personal(fields))
     """Whether visitors may add, promote and tag models. Default: only where this machine alone reaches the page."""
 

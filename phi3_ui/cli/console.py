@@ -1,17 +1,21 @@
-"""The same words as the page's, for a terminal. Imports no Gradio."""
+"""The page's texts about a set-up, for a terminal. Imports no Gradio."""
 
 from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.provision.jobs import JobState
 
-_shown: list[str] = []
 
+class SetupPrinter:
+    """Prints a line where the stage, or the tenth of the work that is done, has changed."""
 
-def show_setup(state: JobState) -> None:
-    """Print a line where the stage, or the tenth of the whole that is done, has changed."""
-    line = setup_line(state)
-    if line and line not in _shown[-1:]:
-        _shown.append(line)
-        print(line, flush=True)
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __call__(self, state: JobState) -> None:
+        """Print `state` if it says something new."""
+        line = setup_line(state)
+        if line and line != self._last:
+            self._last = line
+            print(line, flush=True)
 
 
 def setup_line(state: JobState) -> str:

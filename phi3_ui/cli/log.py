@@ -3,10 +3,11 @@
 import argparse
 import contextlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from phi3_ui.cli.app import App, add_command, add_json, print_json
-from phi3_ui.cli.console import show_setup
+from phi3_ui.cli.console import SetupPrinter
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.provision.jobs import Job, JobState
 from phi3_ui.provision.recipes import CONTRACTS, DEVICES, PRECISIONS, Recipe, recipe_from_arguments, recipe_from_preset
@@ -38,7 +39,7 @@ def add_to(commands: Any) -> None:
 
 
 def _setup(app: App, parsed: argparse.Namespace) -> None:
-    setup = FirstRun(app.settings, app.catalogue, show_setup)
+    setup = FirstRun(app.settings, app.catalogue, SetupPrinter())
     setup.start()
     state = setup.wait()
     if state.error:
@@ -72,7 +73,7 @@ def _recipe(parsed: argparse.Namespace, device: str) -> Recipe:
 def run_recipe(app: App, recipe: Recipe, as_json: bool) -> None:
     """Run a job to its end, with its progress on standard error, and print the ids of the models that it logged."""
     with contextlib.redirect_stdout(sys.stderr):
-        made = Job(app.settings, recipe, _show).run()
+        made = Job(app.settings, recipe, _progress_printer()).run()
     if as_json:
         print_json(made)
         return
@@ -80,6 +81,11 @@ def run_recipe(app: App, recipe: Recipe, as_json: bool) -> None:
         print(model_id)
 
 
-def _show(state: JobState) -> None:
-    if not state.error:  # whose sentence ends the command
-        show_setup(state)
+def _progress_printer() -> Callable[[JobState], None]:
+    printer = SetupPrinter()
+
+    def show(state: JobState) -> None:
+        if not state.error:  # the error's sentence ends the command
+            printer(state)
+
+    return show

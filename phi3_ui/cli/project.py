@@ -6,7 +6,7 @@ MLflow fills in every parameter, also those nobody gave: the empty ones are left
 import sys
 from collections.abc import Mapping
 
-from phi3_ui.cli import main
+from models import disable_telemetry
 
 _CONTRACTS = {"log_pipeline": "chat", "log_onnx": "prompt"}
 _OWN = {"pipeline", "onnx", "build_onnx"}
@@ -36,5 +36,8 @@ def command(entry_point: str, parameters: Mapping[str, str]) -> list[str]:
 
 
 if __name__ == "__main__":
+    disable_telemetry()
+    from phi3_ui.cli.main import main  # imports MLflow, which reads its telemetry switch then
+
     entry_point, *pairs = sys.argv[1:]
     main(command(entry_point, {name: value for name, _, value in (pair.partition("=") for pair in pairs)}))

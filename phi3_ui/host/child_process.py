@@ -15,6 +15,7 @@ import threading
 from collections.abc import Sequence
 from typing import IO
 
+from models import disable_telemetry
 from phi3_ui.paths import ROOT
 
 _PR_SET_PDEATHSIG = 1
@@ -61,6 +62,7 @@ def _exit_at_end_of_stdin() -> None:
 def _main() -> None:
     watch, parent, module, *arguments = sys.argv[1:]
     _tie(int(parent))
+    disable_telemetry()
     if watch == "watch":
         threading.Thread(target=_exit_at_end_of_stdin, daemon=True).start()
     sys.argv = [module, *arguments]

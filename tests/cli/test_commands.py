@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from phi3_ui.cli import _run, main
+from phi3_ui.cli.main import _run, main
 from phi3_ui.errors import UserError
 from phi3_ui.paths import ROOT
 from phi3_ui.settings import Settings

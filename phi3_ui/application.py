@@ -1,0 +1,110 @@
+"""The composition root: settings → services → page → FastAPI application. Imports Gradio and MLflow."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import gradio as gr
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.routing import Mount
+
+from phi3_ui import __version__
+from phi3_ui.cli.console import SetupPrinter
+from phi3_ui.host.pool import Pool
+from phi3_ui.provision.first_run import FirstRun
+from phi3_ui.settings import Settings
+from phi3_ui.store.conversations.open_store import open_conversation_store
+from phi3_ui.store.links import MlflowUi
+from phi3_ui.store.registry.catalogue import Catalogue
+from phi3_ui.ui.page.layout import build_ui
+from phi3_ui.ui.page.texts import I18N
+from phi3_ui.ui.page.theme import CSS, theme
+from phi3_ui.ui.page.usage_plots import PLOT_CSS
+from phi3_ui.ui.render.mlflow_links import MlflowLinks
+from phi3_ui.ui.render.replay import REPLAY_CSS
+from phi3_ui.ui.security import SecurityHeaders
+from phi3_ui.ui.services import Services
+from phi3_ui.ui.sessions import Sessions
+
+_MAX_THREADS = 100  # each answer that streams holds one while it waits for its next text
+_STOP_SECONDS = 3.0  # for each answer under way at the end
+
+
+def build_app(settings: Settings) -> FastAPI:
+    """The application of `server.create_app`. Its state holds `services` and `end_streams`."""
+    services = open_services(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        services.first_run.start()
+        try:
+            yield
+        finally:
+            await end_streams()
+            await asyncio.to_thread(services.pool.close)
+            await asyncio.to_thread(services.conversations.recorder.close)
+
+    async def end_streams() -> None:
+        """Stop the answers and keep what they wrote, then end the open pages' event streams."""
+        await asyncio.to_thread(services.sessions.stop_all, _STOP_SECONDS)
+        blocks.is_running = False
+        page.stop_event.set()
+
+    app = FastAPI(
+        title="Phi-3 Chat on MLflow",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        middleware=[Middleware(SecurityHeaders)],
+        lifespan=lifespan,
+    )
+    app.state.services, app.state.end_streams = services, end_streams
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        return {"status": "ok", "version": __version__}
+
+    blocks = build_ui(services)
+    page = _mount_page(app, blocks, settings)
+    return app
+
+
+def open_services(settings: Settings) -> Services:
+    """What the page works with. Nothing of it is shared with another call's."""
+    catalogue = Catalogue(settings.tracking_uri, settings.catalogue)
+    conversations, experiment_id = open_conversation_store(settings)
+    return Services(
+        settings=settings,
+        catalogue=catalogue,
+        pool=Pool(settings.logs, settings.max_loaded_models, settings.idle_seconds, max_answers=settings.max_answers),
+        first_run=FirstRun(settings, catalogue, SetupPrinter()),
+        conversations=conversations,
+        sessions=Sessions(),
+        mlflow=MlflowLinks(MlflowUi(settings.mlflow_url), experiment_id),
+    )
+
+
+def _mount_page(app: FastAPI, blocks: gr.Blocks, settings: Settings) -> gr.routes.App:
+    """Mount the page at the root of `app`, and return Gradio's own application."""
+    blocks.max_threads = _MAX_THREADS  # which `queue` and the lifespan read
+    blocks.queue(api_open=True)
+    gr.mount_gradio_app(
+        app,
+        blocks,
+        path="/",
+        theme=theme(),
+        css=CSS + PLOT_CSS + REPLAY_CSS,
+        i18n=I18N,
+        auth=list(settings.logins) or None,
+        root_path=settings.root_path or None,
+        # A forged Host header reaches the server-side renderer and the run history (CVE-2026-134825): both are off.
+        ssr_mode=False,
+        run_history=False,
+        footer_links=[],
+        enable_monitoring=False,
+        show_error=False,
+        pwa=bool(settings.space_id),
+    )
+    return next(route.app for route in app.routes if isinstance(route, Mount))

@@ -1,0 +1,42 @@
+"""Runs an application with uvicorn, and ends it in good order."""
+
+import socket
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+_STARTUP_FAILED = 3  # uvicorn's own exit code
+_GRACE_SECONDS = 2  # for responses under way, once the answers are stopped
+
+
+def run(app: FastAPI, listener: socket.socket, on_started: Callable[[], None]) -> None:
+    """Serve `app` on a bound socket until SIGTERM or Ctrl-C. `on_started` is called once requests are accepted."""
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_GRACE_SECONDS)
+    server = _Server(config, app, on_started)
+    server.run(sockets=[listener])
+    if not server.started:
+        sys.exit(_STARTUP_FAILED)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, app: FastAPI, on_started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._app = app
+        self._on_started = on_started
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin the shutdown. A further signal, as a terminal may send to the whole group, changes nothing."""
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends the streams of open pages first: uvicorn waits for them before the lifespan ends."""
+        await self._app.state.end_streams()
+        await super().shutdown(sockets)
