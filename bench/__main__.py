@@ -1,4 +1,4 @@
-"""`make bench`: what each step from the raw engine to the browser costs, and what logging costs, as tables."""
+"""`make bench`: tables of what each step from the raw engine to the browser costs, and what logging costs."""
 
 import argparse
 import os
@@ -14,7 +14,20 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from bench import history, llama, logging, paths, people, startup, stopping, store, streams, switching, tuning, turns
+from bench import (
+    concurrency,
+    history,
+    llama,
+    logging,
+    long_chats,
+    paths,
+    startup,
+    stopping,
+    store,
+    streaming,
+    switching,
+    tuning,
+)
 from bench.rows import Bench, print_rows
 from phi3_ui.cli.console import SetupPrinter
 from phi3_ui.host.protocol import ModelSpec
@@ -26,12 +39,12 @@ from tests.support import browser as chromium
 
 TOKENS = {"prompt": 300, "chat": 80}
 ROWS = {
-    "streams": streams.rows,
-    "turns": turns.onnx,
-    "turns-pipeline": turns.pipeline,
+    "streaming": streaming.rows,
+    "long-chats": long_chats.onnx,
+    "long-chats-pipeline": long_chats.pipeline,
     "llama": llama.rows,
-    "people": people.eight,
-    "arrival": people.arrival,
+    "concurrency": concurrency.eight_users,
+    "arrival": concurrency.long_prompt_arrival,
     "stopping": stopping.rows,
     "startup": startup.rows,
     "store": store.rows,
@@ -44,11 +57,9 @@ AIMS = {"pyfunc": 0.98, "process": 0.98, "gradio_client": 0.97, "browser": 0.93}
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what each step from the raw engine to the browser costs.")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--contract", choices=list(TOKENS), action="append", help="only this one; may be repeated")
-    parser.add_argument("--gigabytes", type=float, default=3, help="of the folder whose logging is measured")
-    parser.add_argument(
-        "--tuning", action="store_true", help="only the tables by which precision and threads were chosen"
-    )
+    parser.add_argument("--contract", choices=list(TOKENS), action="append", help="only this contract; may be repeated")
+    parser.add_argument("--gigabytes", type=float, default=3, help="size of the folder whose logging is measured")
+    parser.add_argument("--tuning", action="store_true", help="only the tables behind the chosen precision and threads")
     parser.add_argument("--only", choices=list(ROWS), action="append", help="only these rows; may be repeated")
     arguments = parser.parse_args()
     rounds, contracts = arguments.rounds, arguments.contract or list(TOKENS)
@@ -65,28 +76,29 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         bench = Bench(settings, entries, rounds, Path(temporary))
         if arguments.tuning:
-            return tuning.tables(bench)
+            tuning.print_tables(bench)
+            return
         print_rows(bench, {name: rows for name, rows in ROWS.items() if name in (arguments.only or ROWS)})
     if arguments.only:
         return
     for contract, raw in (("prompt", "raw onnxruntime-genai loop"), ("chat", "raw transformers generate")):
         if contract in contracts:
-            table(contract, raw, measure(entries[contract], settings.home, rounds))
-    logging.tables(arguments.gigabytes, settings.home)
+            print_table(contract, raw, measure_paths(entries[contract], settings.home, rounds))
+    logging.print_tables(arguments.gigabytes, settings.home)
 
 
-def measure(entry: ModelEntry, home: Path, rounds: int) -> dict[str, list[paths.Figure]]:
-    """`rounds` figures of each path. The paths take turns within a round, so that a noisy minute is everybody's."""
+def measure_paths(entry: ModelEntry, home: Path, rounds: int) -> dict[str, list[paths.Speed]]:
+    """`rounds` measurements of each path. The paths take turns within a round, so that noise affects all of them."""
     import mlflow
 
     mlflow.set_tracking_uri(entry.tracking_uri)
     spec = ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri)
     files = Path(mlflow.artifacts.download_artifacts(entry.uri))
-    figures: dict[str, list[paths.Figure]] = {}
+    figures: dict[str, list[paths.Speed]] = {}
     with ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         engine = {"prompt": "ONNX", "chat": "Pipeline"}[entry.contract]
-        taken: dict[str, paths.Path_] = {}
+        taken: dict[str, paths.AnswerPath] = {}
         if entry.contract == "prompt":
             from tokenizers import Tokenizer
 
@@ -97,10 +109,10 @@ def measure(entry: ModelEntry, home: Path, rounds: int) -> dict[str, list[paths.
             taken["raw"] = stack.enter_context(paths.raw_engine(folder, ids, threads))
             taken["pyfunc"] = stack.enter_context(paths.pyfunc_stream(spec))
         else:
-            folder = merged(files, temporary)
+            folder = merge_checkpoint(files, temporary)
             threads = best_threads(lambda count: paths.raw_generate(folder, count))
             taken["raw"] = stack.enter_context(paths.raw_generate(folder, threads))
-            taken["pyfunc"] = stack.enter_context(paths.pyfunc_tapped(spec))
+            taken["pyfunc"] = stack.enter_context(paths.pyfunc_hooked(spec))
         taken["process"] = stack.enter_context(paths.process(spec, temporary))
         server = stack.enter_context(serve(home, temporary / "app.log"))
         taken["gradio_client"] = stack.enter_context(paths.gradio_client(server.url, entry.model_id))
@@ -119,8 +131,8 @@ def measure(entry: ModelEntry, home: Path, rounds: int) -> dict[str, list[paths.
     return figures
 
 
-def best_threads(raw: Callable[[int], AbstractContextManager[paths.Path_]]) -> int:
-    """The raw loop's best thread setting on this machine."""
+def best_threads(raw: Callable[[int], AbstractContextManager[paths.AnswerPath]]) -> int:
+    """The thread count with which the raw loop is fastest on this machine."""
     with ExitStack() as stack:
         counts = range(1, len(os.sched_getaffinity(0)) + 1)
         taken = {count: stack.enter_context(raw(count)) for count in counts}
@@ -131,8 +143,8 @@ def best_threads(raw: Callable[[int], AbstractContextManager[paths.Path_]]) -> i
     return max(rates, key=lambda count: rates[count])
 
 
-def merged(files: Path, temporary: Path) -> Path:
-    """The checkpoint of a logged pipeline as one folder: MLflow keeps weights and tokenizer apart."""
+def merge_checkpoint(files: Path, temporary: Path) -> Path:
+    """The checkpoint of a logged pipeline as one folder; MLflow stores weights and tokenizer separately."""
     folder = temporary / "checkpoint"
     folder.mkdir()
     for part in ("model", "components/tokenizer"):
@@ -142,8 +154,8 @@ def merged(files: Path, temporary: Path) -> Path:
     return folder
 
 
-def table(contract: str, raw: str, figures: dict[str, list[paths.Figure]]) -> None:
-    """Medians over the rounds; the ratio is the median of each round's own, against the raw engine in that round."""
+def print_table(contract: str, raw: str, figures: dict[str, list[paths.Speed]]) -> None:
+    """Print medians over the rounds; a ratio is the median of the per-round ratios to the raw engine."""
     print(f"| {raw}, {TOKENS[contract]} tokens | tokens/s | ÷ raw | aim | first token, s |")
     print("|---|---|---|---|---|")
     for name, of_path in figures.items():

@@ -1,4 +1,4 @@
-"""The app, which collects its garbage when it is sent SIGUSR1: what it holds on to then, it holds."""
+"""The app with a SIGUSR1 handler that collects garbage, so that only live memory is measured."""
 
 import gc
 import os

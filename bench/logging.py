@@ -1,4 +1,4 @@
-"""What logging a large ONNX folder costs, against `cp -r` and against MLflow left to itself: seconds, memory, disk."""
+"""Cost of logging a large ONNX folder (seconds, memory, disk), against `cp -r` and MLflow's own way."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ _OTHER_DISK = Path("/dev/shm")
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds; bytes of memory at the peak beyond what the imports took (None: not ours); bytes on disk at the peak and left."""
+    """Seconds; peak bytes of memory beyond the imports (None: unknown); bytes on disk at the peak and in the end."""
 
     seconds: float
     memory: int | None
@@ -29,14 +29,14 @@ class Cost:
     left: int
 
 
-def tables(gigabytes: float, beside: Path) -> None:
-    """Make a folder of this size in `beside` and print what it costs to log it on its disk, and on another one."""
+def print_tables(gigabytes: float, beside: Path) -> None:
+    """Create a folder of this size in `beside` and print the cost of logging it to its own disk and to another."""
     with tempfile.TemporaryDirectory(prefix="bench-", dir=beside) as folder:
         home = Path(folder)
         source = make_onnx_folder(home / "weights-onnx", int(gigabytes * GIGABYTE))
         print_table(f"Logging {gigabytes:g} GB into a store on the same disk", source, home / "store", home)
         if _OTHER_DISK.is_dir() and _OTHER_DISK.stat().st_dev != home.stat().st_dev:
-            # What MLflow alone writes is there twice at its peak.
+            # MLflow's own way needs twice the size at its peak, plus the source.
             room = disk_free(_OTHER_DISK) / 3 / GIGABYTE
             if room < gigabytes:
                 gigabytes = int(10 * room) / 10
@@ -52,12 +52,12 @@ def print_table(title: str, source: Path, store: Path, home: Path) -> None:
     print(f"| {title} | seconds | memory, MB | disk at the peak, GB | disk in the end, GB |")
     print("|---|---|---|---|---|")
     ways: dict[str, Callable[[], tuple[float, int | None]]] = {
-        "cp -r": lambda: copied(source, store / "copy"),
-        "ours": lambda: logged(source, store / "linked", home, linking=True),
-        "MLflow left to itself": lambda: logged(source, store / "plain", home, linking=False),
+        "cp -r": lambda: copy_folder(source, store / "copy"),
+        "ours": lambda: log_paced_model(source, store / "linked", home, linking=True),
+        "MLflow without linking": lambda: log_paced_model(source, store / "plain", home, linking=False),
     }
     for name, way in ways.items():
-        cost = measured(way, [store, home])
+        cost = measure_cost(way, [store, home])
         memory = "" if cost.memory is None else f"{cost.memory / 1e6:.0f}"
         print(f"| {name} | {cost.seconds:.2f} | {memory} | {cost.peak / 1e9:.2f} | {cost.left / 1e9:.2f} |", flush=True)
         subprocess.run(["rm", "-rf", *map(str, store.iterdir())], check=True)
@@ -65,7 +65,7 @@ def print_table(title: str, source: Path, store: Path, home: Path) -> None:
 
 
 def make_onnx_folder(folder: Path, size: int) -> Path:
-    """A folder that is taken for an ONNX Runtime GenAI model, with `size` random bytes for weights."""
+    """A folder that passes for an ONNX Runtime GenAI model, with `size` random bytes as weights."""
     folder.mkdir()
     texts: dict[str, dict[str, Any]] = {
         "genai_config.json": {"model": {"context_length": 4096, "decoder": {"filename": "model.onnx"}}},
@@ -83,22 +83,22 @@ def make_onnx_folder(folder: Path, size: int) -> Path:
     return folder
 
 
-def measured(way: Callable[[], tuple[float, int | None]], folders: list[Path]) -> Cost:
+def measure_cost(way: Callable[[], tuple[float, int | None]], folders: list[Path]) -> Cost:
     before = disk_used(folders)
-    with peak_of(folders) as peak:
+    with track_peak(folders) as peak:
         seconds, memory = way()
     after = disk_used(folders)
     return Cost(seconds, memory, max(peak[0], after) - before, after - before)
 
 
-def copied(source: Path, target: Path) -> tuple[float, None]:
+def copy_folder(source: Path, target: Path) -> tuple[float, None]:
     started = time.perf_counter()
     subprocess.run(["cp", "-r", str(source), str(target)], check=True)
     return time.perf_counter() - started, None
 
 
-def logged(source: Path, store: Path, temporary: Path, linking: bool) -> tuple[float, int]:
-    """Seconds and bytes of memory that logging takes, in a process of its own."""
+def log_paced_model(source: Path, store: Path, temporary: Path, linking: bool) -> tuple[float, int]:
+    """Seconds and bytes of memory of logging in a separate process."""
     context = multiprocessing.get_context("spawn")
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=_log, args=(source, store, temporary, linking, sending))
@@ -118,25 +118,25 @@ def _log(source: Path, store: Path, temporary: Path, linking: bool, sending: Any
     from models.presets import Origin
     from models.tracking import Store
 
-    def held() -> int:
-        """The peak of this process's memory so far, in bytes."""
+    def used() -> int:
+        """Peak resident memory of this process so far, in bytes."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     tempfile.tempdir = str(temporary)
     if not linking:
-        log_onnx.linked_logging = nullcontext
+        setattr(log_onnx, "linked_logging", nullcontext)  # noqa: B010 (the function is not part of its interface)
     store.mkdir()
     destination = Store(f"sqlite:///{store / 'mlflow.db'}", (store / "artifacts").as_uri())
-    destination.experiment_id()  # the database's tables are made once per store, not per model
+    destination.experiment_id()  # creating the tables is a cost per store, not per model
     origin = Origin(preset="", name="bench", title="bench", source="bench", license="")
-    before, started = held(), time.perf_counter()
+    before, started = used(), time.perf_counter()
     log_onnx.log(source, origin, "int4", destination, lambda *_: None, measured=False, registering=False)
-    sending.send((time.perf_counter() - started, held() - before))
+    sending.send((time.perf_counter() - started, used() - before))
 
 
 @contextmanager
-def peak_of(folders: list[Path]) -> Iterator[list[int]]:
-    """The most bytes that these folders took during the block, looked at a hundred times a second."""
+def track_peak(folders: list[Path]) -> Iterator[list[int]]:
+    """Peak bytes on disk of these folders during the block, sampled a hundred times a second."""
     peak, ended = [disk_used(folders)], threading.Event()
 
     def watch() -> None:
@@ -153,12 +153,12 @@ def peak_of(folders: list[Path]) -> Iterator[list[int]]:
 
 
 def disk_used(folders: list[Path]) -> int:
-    """Bytes that the files in these folders take on disk, each file counted once, whatever its names."""
+    """Bytes on disk of the files in these folders; hard links count once."""
     sizes: dict[tuple[int, int], int] = {}
     for folder in folders:
         for place, _, files in os.walk(folder):
             for file in files:
-                with suppress(FileNotFoundError):  # it came and went
+                with suppress(FileNotFoundError):  # deleted meanwhile
                     found = os.lstat(os.path.join(place, file))
                     sizes[found.st_dev, found.st_ino] = found.st_blocks * 512
     return sum(sizes.values())
@@ -173,7 +173,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Measure what it costs to log a large folder.")
     parser.add_argument("--gigabytes", type=float, default=3)
     parser.add_argument(
-        "--beside", type=Path, default=Path.cwd(), help="where there is room for twice as much, and more"
+        "--beside", type=Path, default=Path.cwd(), help="a folder on a disk with more than twice that much free"
     )
     arguments = parser.parse_args()
-    tables(arguments.gigabytes, arguments.beside)
+    print_tables(arguments.gigabytes, arguments.beside)

@@ -1,4 +1,4 @@
-"""A made-up model that streams TOKEN 1,000 times a second, by the clock: what is late is made up for. Logged from code."""
+"""A synthetic model that streams TOKEN at PACE by the clock, catching up when late. Logged from code."""
 
 import time
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
-"""The same question along each path, from the raw engine to the browser; one figure each: tokens/s and first token.
+"""One question along each path, from the raw engine to the browser: tokens/s and time to first token.
 
-Every path decodes greedily, the same prompt, the same number of tokens. A path ends where a person would see the
-text: the browser's figures are taken in the page, when the text of the answer changes.
+Every path decodes greedily, with the same prompt and number of tokens. A path ends where a user would see the text: in the
+browser, times are taken in the page when the text of the answer changes.
 """
 
 import json
@@ -22,28 +22,28 @@ QUESTION = "Write a long story about the sea, with many chapters."
 
 
 @dataclass(frozen=True)
-class Figure:
-    """Tokens per second from the first text to the last, and seconds from the question to the first."""
+class Speed:
+    """`rate`: tokens per second from first to last text; `first`: seconds from the question to the first text."""
 
     rate: float
     first: float
 
 
-Path_ = Callable[[int], Figure]
-"""Answers QUESTION with this many tokens."""
+AnswerPath = Callable[[int], Speed]
+"""Answers QUESTION with the given number of tokens."""
 
 
-Point = tuple[float, int]
-"""When text appeared, and how much of it there was by then: characters, or tokens."""
+TextPoint = tuple[float, int]
+"""(time in seconds, characters or tokens received by then)."""
 
 
-def figure(started: float, points: list[Point], tokens: int) -> Figure:
-    """From when the question was asked, how the text grew, and how many tokens it was in the end.
+def measure_speed(started: float, points: list[TextPoint], tokens: int) -> Speed:
+    """Speed of an answer from its start time, growth and total tokens.
 
-    Text comes in bundles: what the first one held was there before the time it is measured from, and is left out.
+    Text arrives in bundles: the first bundle arrived before the interval that the rate covers, so it is not counted.
     """
     (first, held), (last, all_) = points[0], points[-1]
-    return Figure(tokens * (1 - held / all_) / (last - first), first - started)
+    return Speed(tokens * (1 - held / all_) / (last - first), first - started)
 
 
 def prompt_for(metadata: dict[str, Any]) -> str:
@@ -52,31 +52,31 @@ def prompt_for(metadata: dict[str, Any]) -> str:
 
 
 @contextmanager
-def raw_engine(folder: Path, prompt_ids: list[int], threads: int) -> Iterator[Path_]:
-    """onnxruntime-genai's own loop, nothing decoded."""
+def raw_engine(folder: Path, prompt_ids: list[int], threads: int) -> Iterator[AnswerPath]:
+    """onnxruntime-genai's own loop, without detokenization."""
     import onnxruntime_genai as og
 
     config = og.Config(str(folder))
     config.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": threads}}}}))
     model = og.Model(config)
 
-    def answer(tokens: int) -> Figure:
+    def answer(tokens: int) -> Speed:
         params = og.GeneratorParams(model)
         params.set_search_options(max_length=len(prompt_ids) + tokens, do_sample=False)
-        started, points = time.perf_counter(), list[Point]()
+        started, points = time.perf_counter(), list[TextPoint]()
         generator = og.Generator(model, params)
         generator.append_tokens(prompt_ids)
         while not generator.is_done():
             generator.generate_next_token()
             points.append((time.perf_counter(), len(points) + 1))
-        return figure(started, points, len(points))
+        return measure_speed(started, points, len(points))
 
     yield answer
 
 
 @contextmanager
-def raw_generate(folder: Path, threads: int) -> Iterator[Path_]:
-    """transformers' own generate, nothing decoded."""
+def raw_generate(folder: Path, threads: int) -> Iterator[AnswerPath]:
+    """transformers' own generate, without detokenization."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -94,20 +94,20 @@ def raw_generate(folder: Path, threads: int) -> Iterator[Path_]:
         def end(self) -> None:
             pass
 
-    def answer(tokens: int) -> Figure:
-        torch.set_num_threads(threads)  # of this thread and of those to come
+    def answer(tokens: int) -> Speed:
+        torch.set_num_threads(threads)  # for this thread and new ones
         clock, started = Clock(), time.perf_counter()
         model.generate(**inputs, max_new_tokens=tokens, do_sample=False, streamer=clock)
         points = [(at, count) for count, at in enumerate(clock.times) if count]  # the first is the prompt
-        return figure(started, points, len(points))
+        return measure_speed(started, points, len(points))
 
-    yield in_own_thread(answer)
+    yield run_in_own_thread(answer)
 
 
-def in_own_thread(answer: Path_) -> Path_:
-    """The same, run in a thread that ends with the answer, and with it what torch or asyncio keeps for a thread."""
+def run_in_own_thread(answer: AnswerPath) -> AnswerPath:
+    """Run each answer in its own thread, which also releases torch's and asyncio's per-thread state."""
 
-    def alone(tokens: int) -> Figure:
+    def alone(tokens: int) -> Speed:
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(answer, tokens).result()
 
@@ -115,7 +115,7 @@ def in_own_thread(answer: Path_) -> Path_:
 
 
 @contextmanager
-def pyfunc_stream(spec: ModelSpec) -> Iterator[Path_]:
+def pyfunc_stream(spec: ModelSpec) -> Iterator[AnswerPath]:
     """The ONNX wrapper's predict_stream through mlflow.pyfunc, in this process."""
     import mlflow
 
@@ -123,21 +123,21 @@ def pyfunc_stream(spec: ModelSpec) -> Iterator[Path_]:
     model = mlflow.pyfunc.load_model(spec.uri)
     prompt = prompt_for(model.metadata.metadata)
 
-    def answer(tokens: int) -> Figure:
-        started, points, count, size = time.perf_counter(), list[Point](), 0, 0
+    def answer(tokens: int) -> Speed:
+        started, points, count, size = time.perf_counter(), list[TextPoint](), 0, 0
         for chunk in model.predict_stream({"prompt": prompt}, params={"max_tokens": tokens, "temperature": 0.0}):
             if text := chunk["choices"][0]["delta"].get("content"):
                 size += len(text)
                 points.append((time.perf_counter(), size))
             count = chunk.get("usage", {}).get("completion_tokens", count)
-        return figure(started, points, count)
+        return measure_speed(started, points, count)
 
     yield answer
 
 
 @contextmanager
-def pyfunc_tapped(spec: ModelSpec) -> Iterator[Path_]:
-    """The pipeline's predict through mlflow.pyfunc with its tokens tapped, in this process."""
+def pyfunc_hooked(spec: ModelSpec) -> Iterator[AnswerPath]:
+    """The pipeline's predict through mlflow.pyfunc with its tokens hooked, in this process."""
     import mlflow
 
     from phi3_ui.contracts.pipeline_chat import PipelineChatContract
@@ -148,8 +148,8 @@ def pyfunc_tapped(spec: ModelSpec) -> Iterator[Path_]:
 
 
 @contextmanager
-def process(spec: ModelSpec, logs: Path) -> Iterator[Path_]:
-    """The model in its process, over the pipe."""
+def process(spec: ModelSpec, logs: Path) -> Iterator[AnswerPath]:
+    """The model in its process, over its pipe."""
     model = HostedModel(spec, logs)
     model.ready.result()
     yield lambda tokens: _events(model.answer(_request(tokens), Cancel()))
@@ -160,42 +160,42 @@ def _request(tokens: int) -> ChatRequest:
     return ChatRequest((Message("user", QUESTION),), GenerationParams(tokens, 0.0))
 
 
-def _events(events: Iterator[Any]) -> Figure:
-    started, points, count, size = time.perf_counter(), list[Point](), 0, 0
+def _events(events: Iterator[Any]) -> Speed:
+    started, points, count, size = time.perf_counter(), list[TextPoint](), 0, 0
     for event in events:
         if isinstance(event, TextDelta):
             size += len(event.text)
             points.append((time.perf_counter(), size))
         elif isinstance(event, Completed) and event.usage:
             count = event.usage.completion_tokens
-    return figure(started, points, count)
+    return measure_speed(started, points, count)
 
 
 @contextmanager
-def gradio_client(url: str, model_id: str) -> Iterator[Path_]:
+def gradio_client(url: str, model_id: str) -> Iterator[AnswerPath]:
     """The app's /chat through gradio_client; text counts when it reaches the client."""
     from gradio_client import Client
 
     client = Client(url, verbose=False)
 
-    def answer(tokens: int) -> Figure:
+    def answer(tokens: int) -> Speed:
         client.reset_session()
-        started, points = time.perf_counter(), list[Point]()
+        started, points = time.perf_counter(), list[TextPoint]()
         job = client.submit(QUESTION, model_id, "", 0.0, 1.0, tokens, api_name="/chat")
-        # The job's iterators look a thousand times a second, or twice; fifty times disturbs nobody and misses nothing.
+        # The job's own iterators poll a thousand times a second or twice; fifty times is precise and cheap.
         while not job.done():
             time.sleep(0.02)
             outputs = job.outputs()
             text = _answer_text(outputs[-1][1]) if outputs else ""
             if text and (not points or len(text) > points[-1][1]):
                 points.append((time.perf_counter(), len(text)))
-        return figure(started, points, tokens)
+        return measure_speed(started, points, tokens)
 
     yield answer
 
 
 def _answer_text(chatbot: list[dict[str, Any]]) -> str:
-    """The answer's text in what the Chatbot holds; "" while there is only a placeholder."""
+    """Text of the answer in the Chatbot's value; "" while it is only a placeholder."""
     if len(chatbot) < 2:
         return ""
     content = chatbot[1]["content"]
@@ -215,15 +215,15 @@ WATCH = """() => {
 
 
 @contextmanager
-def browser(page: Any, engine: str) -> Iterator[Path_]:
-    """The page in Chromium, on the same cores; text counts when the page has it."""
+def browser(page: Any, engine: str) -> Iterator[AnswerPath]:
+    """The page in Chromium on the same cores; text counts when the page shows it."""
     from tests.support.chat_page import ChatPage
 
     chat = ChatPage(page).ready().pick(engine)
     chat.setting("Temperature", 0)
     page.evaluate(WATCH)
 
-    def answer(tokens: int) -> Figure:
+    def answer(tokens: int) -> Speed:
         chat.setting("Max tokens", tokens)
         chat.new_chat.click()
         page.wait_for_function("document.querySelectorAll('#phi3-chat [data-testid]').length <= 1")
@@ -232,6 +232,6 @@ def browser(page: Any, engine: str) -> Iterator[Path_]:
         started = page.evaluate("performance.now() / 1000")
         chat.send.click()
         chat.wait_for_caption(1)
-        return figure(started, page.evaluate("phi3Bench.points"), tokens)
+        return measure_speed(started, page.evaluate("phi3Bench.points"), tokens)
 
     yield answer

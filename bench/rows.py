@@ -1,4 +1,4 @@
-"""The table of rows, and what they all need: the models under measure, and asking one of them."""
+"""The table of rows, and what every row needs: the demo models and a timed answer."""
 
 import os
 import statistics
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.paths import Figure, Point, figure
+from bench.paths import Speed, TextPoint, measure_speed
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message, TextDelta, Usage
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.protocol import ModelSpec
@@ -18,7 +18,7 @@ from phi3_ui.store.registry.catalogue import ModelEntry
 
 @dataclass(frozen=True)
 class Row:
-    """`met` is None where there is no aim, or nothing could be measured."""
+    """One line of the table; `met` is None if there is no aim or nothing could be measured."""
 
     what: str
     measured: str
@@ -28,7 +28,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Bench:
-    """The demo models by contract; `temporary` is an empty folder for whatever a row writes."""
+    """The demo models by contract; `temporary` is an empty folder for files that a row writes."""
 
     settings: Settings
     entries: dict[str, ModelEntry]
@@ -45,41 +45,41 @@ class Bench:
         model = HostedModel(self.spec(contract), self.temporary)
         try:
             model.ready.result()
-            ask(model, [Message("user", "Hello.")], 16)
+            ask_model(model, [Message("user", "Hello.")], 16)
             yield model
         finally:
             model.unload()
 
 
 @dataclass(frozen=True)
-class Said:
-    """One greedy answer. Times are those of time.perf_counter: when it was asked, and when text was there, in characters."""
+class TimedAnswer:
+    """One greedy answer. Times are `time.perf_counter` seconds; points count characters."""
 
     text: str
-    asked: float
-    points: list[Point]
+    asked_at: float
+    points: list[TextPoint]
     usage: Usage
 
     @property
     def first(self) -> float:
         """Seconds from the question to the first text."""
-        return self.points[0][0] - self.asked
+        return self.points[0][0] - self.asked_at
 
     @property
-    def figure(self) -> Figure:
-        return figure(self.asked, self.points, self.usage.completion_tokens)
+    def speed(self) -> Speed:
+        return measure_speed(self.asked_at, self.points, self.usage.completion_tokens)
 
     def tokens_by(self, at: float) -> float:
-        """How many of its tokens were there at this time."""
+        """Estimated number of tokens received by the time `at`."""
         characters = max((held for time_, held in self.points if time_ <= at), default=0)
         return self.usage.completion_tokens * characters / self.points[-1][1]
 
 
-def ask(
+def ask_model(
     model: HostedModel, messages: Iterable[Message], tokens: int, on_text: Callable[[], object] = lambda: None
-) -> Said:
-    """`on_text` is called when there is more of it. RuntimeError where the answer has no text."""
-    asked, points, size, ended = time.perf_counter(), list[Point](), 0, None
+) -> TimedAnswer:
+    """Stream one greedy answer; `on_text` is called for each piece. Raises RuntimeError for an empty answer."""
+    asked, points, size, ended = time.perf_counter(), list[TextPoint](), 0, None
     for event in model.answer(ChatRequest(tuple(messages), GenerationParams(tokens, 0.0)), Cancel()):
         if isinstance(event, TextDelta):
             size += len(event.text)
@@ -88,21 +88,21 @@ def ask(
         elif isinstance(event, Completed):
             ended = event
     if ended is None or ended.usage is None or not points:
-        raise RuntimeError("the model said nothing")
-    return Said(ended.text, asked, points, ended.usage)
+        raise RuntimeError("the model returned no text")
+    return TimedAnswer(ended.text, asked, points, ended.usage)
 
 
-def cores() -> int:
+def available_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def ratio(ones: Iterable[float], others: Iterable[float]) -> float:
-    """The median of each round's own ratio."""
+def median_ratio(ones: Iterable[float], others: Iterable[float]) -> float:
+    """Median of the per-round ratios."""
     return statistics.median(one / other for one, other in zip(ones, others, strict=True))
 
 
 def print_rows(bench: Bench, measures: dict[str, Callable[[Bench], Iterator[Row]]]) -> None:
-    """Measure and print one after the other; one that fails says so and leaves the rest alone."""
+    """Measure and print one row after another; a failing row is reported and does not stop the others."""
     print("| what | measured | aim | met |\n|---|---|---|---|", flush=True)
     for name, measure in measures.items():
         try:

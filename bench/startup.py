@@ -1,4 +1,4 @@
-"""From `python app.py` to a page that can be used, and from there to the first word of a model that is not loaded yet."""
+"""From `python app.py` to a usable page, and from there to the first text of a cold model."""
 
 import statistics
 import time
@@ -9,7 +9,7 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 
 from bench.paths import QUESTION, WATCH
-from bench.rows import Bench, Row, ask, ratio
+from bench.rows import Bench, Row, ask_model, median_ratio
 from phi3_ui.chat.types import Message
 from phi3_ui.host.hosted_model import HostedModel
 from tests.e2e.conftest import serve
@@ -23,21 +23,21 @@ def rows(bench: Bench) -> Iterator[Row]:
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=chromium.ensure(), args=chromium.FLAGS)
         for number in range(bench.rounds):
-            seconds, first = started(launched, bench.settings.home, bench.temporary / f"start-{number}.log")
+            seconds, first = time_start(launched, bench.settings.home, bench.temporary / f"start-{number}.log")
             usable.append(seconds)
             cold.append(first)
             apart.append(load_and_answer(bench))
         launched.close()
     value = statistics.median(usable)
     yield Row("process start → page usable in Chromium", f"{value:.2f} s", "≤ 4 s", value <= 4)
-    value = ratio(cold, apart)
+    value = median_ratio(cold, apart)
     beside = f"{statistics.median(cold):.2f} and {statistics.median(apart):.2f} s"
     what = "page usable → first text of a cold ONNX model ÷ (its load + first text alone)"
     yield Row(what, f"{value:.2f} ({beside})", "about 1", value <= 1.2)
 
 
-def started(launched: Any, home: Path, log: Path) -> tuple[float, float]:
-    """Seconds from the process's start to the page, and from there to the first text of the model that it picks."""
+def time_start(launched: Any, home: Path, log: Path) -> tuple[float, float]:
+    """Seconds from process start to a usable page, and from there to the first text of the default model."""
     page = launched.new_page(viewport={"width": 1400, "height": 900})
     began = time.monotonic()
     with serve(home, log) as server:
@@ -46,7 +46,7 @@ def started(launched: Any, home: Path, log: Path) -> tuple[float, float]:
         message.wait_for(state="visible")
         usable = time.monotonic()
         page.evaluate(WATCH)
-        # What is sent before the picker has its value has nobody to go to.
+        # A question sent before the picker has a value has no model.
         page.wait_for_function("document.querySelector('#phi3-picker input').value !== ''", polling=10)
         message.fill(QUESTION)
         page.locator("#phi3-send").click()
@@ -57,12 +57,12 @@ def started(launched: Any, home: Path, log: Path) -> tuple[float, float]:
 
 
 def load_and_answer(bench: Bench) -> float:
-    """Seconds to load the same model in its process, nothing else under way, and to its first text."""
+    """Seconds to load the same model on an idle machine, plus its time to first text."""
     began = time.monotonic()
     model = HostedModel(bench.spec(next(iter(bench.entries))), bench.temporary)
     try:
         model.ready.result()
         loaded = time.monotonic() - began
-        return loaded + ask(model, [Message("user", QUESTION)], _TOKENS).first
+        return loaded + ask_model(model, [Message("user", QUESTION)], _TOKENS).first
     finally:
         model.unload()

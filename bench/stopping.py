@@ -1,4 +1,4 @@
-"""How much is still computed after a stop. Counted where it is computed, in this process, with the app's own adapters."""
+"""Compute after a stop, counted in the engine, in this process, with the app's own adapters."""
 
 import functools
 import statistics
@@ -9,19 +9,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.long_chats import make_question
 from bench.paths import QUESTION
 from bench.rows import Bench, Row
-from bench.turns import question
 from phi3_ui.chat.types import Cancel, ChatRequest, GenerationParams, Message
 from phi3_ui.host.worker import load_adapter
 
-_WRITTEN = 10  # steps before the stop comes
+_WRITTEN = 10  # steps before the stop
 _NAMES = {"prompt": "ONNX", "chat": "pipeline"}
 
 
 @dataclass
 class Steps:
-    """What the engine computed: when each step ended, and of how many tokens it was."""
+    """Steps of the engine: (end time, tokens)."""
 
     ended: list[tuple[float, int]] = field(default_factory=list)
 
@@ -67,26 +67,31 @@ def _measured(bench: Bench, name: str, adapter: Any, steps: Steps) -> Iterator[R
     for number in range(bench.rounds):
         stopped, _ = _stop(adapter, steps, story, lambda: len(steps.ended) >= _WRITTEN)
         decode.append(len(steps.after(stopped)))
-        # Read for so long, it is in the middle of the prompt whatever the machine's speed: the whole takes seconds.
-        long = [question(f"Stop {number} {part}", 0) for part in range(18)]
-        began = time.perf_counter()
-        stopped, ended = _stop(adapter, steps, long, lambda at=began: time.perf_counter() - at > 0.5)
-        pieces = steps.after(stopped)
-        prompt_pieces.append(len(pieces))
+        # Half a second is in the middle of this prefill on any machine: the whole takes seconds.
+        long = [make_question(f"Stop {number} {part}", 0) for part in range(18)]
+        stopped, ended = _stop(adapter, steps, long, functools.partial(_is_past, time.perf_counter() + 0.5))
+        prompt_pieces.append(len(steps.after(stopped)))
         prompt_tokens += [tokens for _, tokens in steps.ended]
         seconds.append(ended - stopped)
-    tokens, pieces = max(decode), max(prompt_pieces)
-    yield Row(f"{name}: tokens computed after a stop while it writes", f"{tokens} at the most", "≤ 2", tokens <= 2)
+    decoded, chunks = max(decode), max(prompt_pieces)
+    yield Row(f"{name}: tokens computed after a stop while decoding", f"{decoded} at most", "≤ 2", decoded <= 2)
     size = max(prompt_tokens, default=0)
-    measured = f"{pieces} at the most, of {size} tokens; ended after {statistics.median(seconds):.2f} s"
-    # A prompt that is read whole has one piece, and stopping it saves nothing.
+    measured = f"{chunks} at most, of {size} tokens; ended after {statistics.median(seconds):.2f} s"
+    # A prompt prefilled in one chunk cannot be stopped.
     yield Row(
-        f"{name}: pieces read after a stop while it reads 3,000 tokens", measured, "≤ 1", pieces <= 1 and size < 1000
+        f"{name}: prefill chunks computed after a stop in a 3,000-token prompt",
+        measured,
+        "≤ 1",
+        chunks <= 1 and size < 1000,
     )
 
 
+def _is_past(deadline: float) -> bool:
+    return time.perf_counter() > deadline
+
+
 def _stop(adapter: Any, steps: Steps, messages: list[Message], due: Callable[[], bool]) -> tuple[float, float]:
-    """Ask, stop once it is due, from another thread as the app does; when it was stopped, and when the answer ended."""
+    """Ask, and stop from another thread once `due()`; return the times of the stop and of the end."""
     steps.ended.clear()
     cancel, stopped = Cancel(), list[float]()
 

@@ -1,4 +1,4 @@
-"""Listing a store of 1,000 logged models, as it gains runs. `python -m bench.store URI FOLDER` lists one."""
+"""Listing a store of 1,000 logged models with more and more runs. `python -m bench.store URI FOLDER` lists one."""
 
 import gc
 import json
@@ -31,8 +31,8 @@ _TABLES = {
 Seconds = dict[str, float]
 
 
-class Filled:
-    """A SQLite store that MLflow made, with one model it logged in a run; the others are copies of these."""
+class FilledStore:
+    """A SQLite store with one run and model logged by MLflow; further ones are copied rows."""
 
     def __init__(self, folder: Path, metadata: dict[str, Any]) -> None:
         folder.mkdir()
@@ -65,13 +65,13 @@ class Filled:
         return str(info.model_id), str(run.info.run_id)
 
     def add_runs(self, until: int) -> None:
-        """Runs, until there are so many."""
+        """Add runs until there are `until`."""
         new = [{"run_uuid": uuid.uuid4().hex} for _ in range(until - len(self._runs))]
         self._copy("run_uuid", self._run, new)
         self._runs += [one["run_uuid"] for one in new]
 
     def add_models(self, until: int) -> None:
-        """Models with files, each of a run of its own, until there are so many."""
+        """Add models with their files, each of its own run, until there are `until`."""
         file = self._artifacts / self._model / "artifacts" / "MLmodel"
         pattern, new = file.read_text(encoding="utf-8"), []
         for number in range(1, until):
@@ -85,7 +85,7 @@ class Filled:
         self._copy("model_id", self._model, new)
 
     def _copy(self, key: str, value: str, changes: list[dict[str, Any]]) -> None:
-        """The rows whose `key` is `value` once more for each of `changes`, in all tables of this key."""
+        """Copy the rows whose `key` is `value` once for each of `changes`, in all tables with this key."""
         connection = sqlite3.connect(self._database)
         connection.row_factory = sqlite3.Row
         with connection:
@@ -101,15 +101,15 @@ def rows(bench: Bench) -> Iterator[Row]:
     entry = bench.entries["prompt"]
     mlflow.set_tracking_uri(entry.tracking_uri)
     metadata = mlflow.models.get_model_info(entry.uri).metadata
-    filled = Filled(bench.temporary / "many", {"chat_template": metadata["chat_template"], "special_tokens": []})
+    filled = FilledStore(bench.temporary / "many", {"chat_template": metadata["chat_template"], "special_tokens": []})
     for runs in _RUNS:
         filled.add_runs(runs)
         if runs == _RUNS[0]:
             filled.add_models(_MODELS)
             kept = bench.temporary / "catalogue"
-            what = f"the very first listing of {_MODELS:,} models, nothing kept of them"
-            yield Row(what, f"{listing(filled.uri, kept)['cold']:.2f} s")
-        listings = [listing(filled.uri, kept) for _ in range(bench.rounds)]
+            what = f"first listing of {_MODELS:,} models, empty entry cache"
+            yield Row(what, f"{time_listing(filled.uri, kept)['cold']:.2f} s")
+        listings = [time_listing(filled.uri, kept) for _ in range(bench.rounds)]
         for which in ("cold", "warm"):
             value, search, opening = (
                 statistics.median(one[key] for one in listings) for key in (which, "search", "open")
@@ -121,18 +121,18 @@ def rows(bench: Bench) -> Iterator[Row]:
             yield Row(what, f"{value:.2f} s ({beside})", "≤ 0.3 s", value <= 0.3)
 
 
-def listing(uri: str, kept: Path) -> Seconds:
-    """How long it takes to list a store, cold and warm, in a process that did not see it before: see list_it."""
+def time_listing(uri: str, kept: Path) -> Seconds:
+    """Seconds to list a store, cold and warm, in a fresh process; see list_store."""
     command = [sys.executable, "-m", "bench.store", uri, str(kept)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     seconds: Seconds = json.loads(done.stdout.splitlines()[-1])
     return seconds
 
 
-def list_it(uri: str, kept: Path) -> Seconds:
-    """Cold (`open` of it is to import MLflow's client of SQL stores, and to connect), warm, and what MLflow takes to search.
+def list_store(uri: str, kept: Path) -> Seconds:
+    """Seconds of a cold listing (`open` of them to import MLflow's SQL client and connect), a warm one, and MLflow's own search.
 
-    In a process that has imported what the app has, and does not look through it for garbage either: see app.py.
+    Imports what the app imports and freezes it for the garbage collector, as the app does.
     """
     gc.disable()
     import phi3_ui.server  # noqa: F401
@@ -155,4 +155,4 @@ def list_it(uri: str, kept: Path) -> Seconds:
 
 
 if __name__ == "__main__":
-    print(json.dumps(list_it(sys.argv[1], Path(sys.argv[2]))))
+    print(json.dumps(list_store(sys.argv[1], Path(sys.argv[2]))))

@@ -1,4 +1,4 @@
-"""Going to and fro between the two models where only one may be loaded: does the app grow, and does any process stay?"""
+"""Switching between two models when only one may be loaded: memory growth and leftover processes."""
 
 import signal
 import time
@@ -37,13 +37,11 @@ def rows(bench: Bench) -> Iterator[Row]:
         "≤ 5 %",
         growth <= 0.05,
     )
-    yield Row(
-        f"{_SWITCHES} switches of model: processes of models left over", f"{left} of {len(of_models)}", "0", left == 0
-    )
+    yield Row(f"{_SWITCHES} switches of model: leftover model processes", f"{left} of {len(of_models)}", "0", left == 0)
 
 
 def memory(server: Server) -> int:
-    """Bytes that the app's process holds once it has collected its garbage."""
+    """Resident bytes of the app process after a garbage collection."""
     server.process.send_signal(signal.SIGUSR1)
     time.sleep(1)
     return int(server.process.memory_info().rss)

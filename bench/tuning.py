@@ -1,4 +1,4 @@
-"""What was chosen by measuring: precision, the shape of lm_head and embedding, threads, pieces, warm-up. Tables of each.
+"""Tables behind the choices made by measuring: precision, shared embedding, threads, prefill chunks, warm-up.
 
 Quality is that of the demo model's next-token distribution against fp32 transformers, over TEXT, token by token.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import mlflow
 import numpy as np
 
-from bench.rows import Bench, cores
+from bench.rows import Bench, available_cores
 
 TEXT = (
     "The harbour lay quiet at dawn. Fishermen mended their nets while gulls circled above the masts, and the baker "
@@ -26,14 +26,14 @@ TEXT = (
     "degrees Celsius at sea level; on a mountain it boils earlier, because the pressure of the air is lower. The "
     "treaty was signed in 1648 and ended thirty years of war. She wrote him three letters, and he answered none."
 )
-_PROMPT, _DECODED = 512, 100  # tokens that are read, and written
+_PROMPT, _DECODED = 512, 100  # prefill and decode lengths
 
 Logits = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """An ONNX build: the builder's precision and extra options, and whether the embedding reads the lm_head."""
+    """An ONNX build: the builder's precision and extra options, and whether the embedding shares the lm_head's weights."""
 
     name: str
     precision: str
@@ -51,7 +51,7 @@ VARIANTS = (
 )
 
 
-def checkpoint(bench: Bench) -> Path:
+def link_checkpoint(bench: Bench) -> Path:
     """A folder with the demo model's fp32 checkpoint, as the builder takes it."""
     stored = Path(mlflow.artifacts.download_artifacts(bench.entries["chat"].uri))
     folder = bench.temporary / "checkpoint"
@@ -63,12 +63,12 @@ def checkpoint(bench: Bench) -> Path:
     return folder
 
 
-def built(bench: Bench, variant: Variant) -> Path:
+def build_variant(bench: Bench, variant: Variant) -> Path:
     from models.onnx_build import share_embedding
 
     folder = bench.temporary / f"variant-{VARIANTS.index(variant)}"
     if not folder.exists():
-        command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(checkpoint(bench))]
+        command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(link_checkpoint(bench))]
         command += ["-o", str(folder), "-p", variant.precision, "-e", "cpu", "-c", str(bench.temporary / "cache")]
         options = ["--extra_options", *variant.options] if variant.options else []
         subprocess.run([*command, *options], check=True, capture_output=True)
@@ -77,7 +77,7 @@ def built(bench: Bench, variant: Variant) -> Path:
     return folder
 
 
-def engine(folder: Path, threads: int) -> Any:
+def load_engine(folder: Path, threads: int) -> Any:
     import onnxruntime_genai as og
 
     config = og.Config(str(folder))
@@ -85,7 +85,7 @@ def engine(folder: Path, threads: int) -> Any:
     return og.Model(config)
 
 
-def generator(model: Any, length: int) -> Any:
+def create_generator(model: Any, length: int) -> Any:
     import onnxruntime_genai as og
 
     params = og.GeneratorParams(model)
@@ -94,8 +94,8 @@ def generator(model: Any, length: int) -> Any:
 
 
 def onnx_logits(model: Any, ids: Sequence[int]) -> Logits:
-    """[tokens, vocabulary], each token computed after the ones before."""
-    running, rows = generator(model, len(ids) + 1), []
+    """Logits of shape [tokens, vocabulary], computed one token at a time."""
+    running, rows = create_generator(model, len(ids) + 1), []
     for token in ids:
         running.append_tokens([token])
         rows.append(np.array(running.get_logits(), np.float32).reshape(-1, running.get_logits().shape[-1])[-1])
@@ -103,8 +103,8 @@ def onnx_logits(model: Any, ids: Sequence[int]) -> Logits:
 
 
 def onnx_rates(model: Any, ids: Sequence[int], piece: int = 64) -> tuple[float, float]:
-    """Tokens/s of reading `ids` in pieces, and of writing after them."""
-    running, started = generator(model, len(ids) + _DECODED), time.perf_counter()
+    """Prefill and decode rates in tokens/s; `ids` is prefilled in chunks of `piece`."""
+    running, started = create_generator(model, len(ids) + _DECODED), time.perf_counter()
     for at in range(0, len(ids), piece):
         running.append_tokens(list(ids[at : at + piece]))
     read, written = time.perf_counter(), 0
@@ -120,8 +120,8 @@ def _log_softmax(logits: Logits) -> Logits:
     return found
 
 
-def against(reference: Logits, logits: Logits) -> tuple[float, float]:
-    """Mean KL divergence in nats, and how often the likeliest token is the same."""
+def compare_logits(reference: Logits, logits: Logits) -> tuple[float, float]:
+    """Mean KL divergence in nats, and the share of positions with the same top token."""
     right, ours = _log_softmax(reference), _log_softmax(logits[:, : reference.shape[1]])
     kl = float((np.exp(right) * (right - ours)).sum(-1).mean())
     return kl, float((reference.argmax(-1) == logits.argmax(-1)).mean())
@@ -139,11 +139,11 @@ def _medians(rounds: int, measure: Callable[[], tuple[float, float]]) -> tuple[s
     return f"{median(one for one, _ in taken):.0f}", f"{median(other for _, other in taken):.1f}"
 
 
-def tables(bench: Bench) -> None:
+def print_tables(bench: Bench) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = str(checkpoint(bench))
+    folder = str(link_checkpoint(bench))
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     ids = list(tokenizer(TEXT)["input_ids"])
     long = (ids * 8)[:_PROMPT]
@@ -167,44 +167,44 @@ def tables(bench: Bench) -> None:
         return _PROMPT / (read - started), (_DECODED // 4) / (time.perf_counter() - read)
 
     reference = torch_logits(exact)
-    quality = ("KL, nats", "same top token", f"read {_PROMPT}, tokens/s", "write, tokens/s")
+    quality = ("KL, nats", "same top token", f"prefill {_PROMPT}, tokens/s", "decode, tokens/s")
 
     def variants() -> Iterator[Sequence[object]]:
         for variant in VARIANTS:
-            made = built(bench, variant)
+            made = build_variant(bench, variant)
             size = sum(file.stat().st_size for file in made.glob("model.onnx*")) / 1e6
-            model = engine(made, cores())
-            kl, same = against(reference, onnx_logits(model, ids))
+            model = load_engine(made, available_cores())
+            kl, same = compare_logits(reference, onnx_logits(model, ids))
             rates = _medians(bench.rounds, lambda model=model: onnx_rates(model, long))  # type: ignore[misc]
             yield (variant.name, f"{size:.0f}", f"{kl:.4f}", f"{same:.0%}", *rates)
 
     def threads() -> Iterator[Sequence[object]]:
-        for count in range(1, cores() + 2):
-            model = engine(built(bench, VARIANTS[3]), count)
+        for count in range(1, available_cores() + 2):
+            model = load_engine(build_variant(bench, VARIANTS[3]), count)
             yield (count, *_medians(bench.rounds, lambda model=model: onnx_rates(model, long)))  # type: ignore[misc]
 
     def pieces() -> Iterator[Sequence[object]]:
-        model = engine(built(bench, VARIANTS[3]), cores())
+        model = load_engine(build_variant(bench, VARIANTS[3]), available_cores())
         for piece in (1, 2, 4, 8, 16, 32, 64, 128, _PROMPT):
             yield (piece, _medians(bench.rounds, lambda piece=piece: onnx_rates(model, long, piece))[0])  # type: ignore[misc]
 
     def pipelines() -> Iterator[Sequence[object]]:
         for name, dtype in (("fp32 (chosen)", torch.float32), ("bf16", torch.bfloat16)):
             model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-            kl, same = against(reference, torch_logits(model))
-            for count in range(1, cores() + 1):
+            kl, same = compare_logits(reference, torch_logits(model))
+            for count in range(1, available_cores() + 1):
                 rates = _medians(bench.rounds, lambda model=model, count=count: torch_rates(model, count))  # type: ignore[misc]
                 yield (f"{name}, {count} threads", f"{kl:.4f}", f"{same:.0%}", *rates)
 
     def warm_up() -> Iterator[Sequence[object]]:
-        folder = built(bench, VARIANTS[3])
+        folder = build_variant(bench, VARIANTS[3])
         taken: dict[str, list[float]] = {"the first slot after loading": [], "the second": []}
         for _ in range(bench.rounds):
-            model = engine(folder, cores())
+            model = load_engine(folder, available_cores())
             kept = []
             for name in taken:
                 started = time.perf_counter()
-                kept.append(generator(model, 8192))
+                kept.append(create_generator(model, 8192))
                 kept[-1].append_tokens(ids[:43])
                 kept[-1].get_logits()
                 taken[name].append(time.perf_counter() - started)
@@ -212,6 +212,6 @@ def tables(bench: Bench) -> None:
 
     _table("ONNX build", ("MB", *quality), variants())
     _table("ONNX threads", quality[2:], threads())
-    _table("ONNX, tokens read at a time", ("tokens/s",), pieces())
+    _table("ONNX prefill chunk, tokens", ("tokens/s",), pieces())
     _table("pipeline", quality, pipelines())
-    _table("a slot of 8,192 tokens, and 43 read into it", ("seconds",), warm_up())
+    _table("a slot of 8,192 tokens, 43 prefilled", ("seconds",), warm_up())

@@ -1,4 +1,4 @@
-"""What of a fast model's stream reaches a client of the whole app, however long the chat."""
+"""Share of a fast model's stream that reaches a client of the whole app, by length of chat."""
 
 import statistics
 import time
@@ -12,7 +12,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from bench.paced_model import PACE, TOKEN
-from bench.paths import Point, figure
+from bench.paths import TextPoint, measure_speed
 from bench.rows import Bench, Row
 from tests.e2e.conftest import serve
 
@@ -24,27 +24,27 @@ def rows(bench: Bench) -> Iterator[Row]:
     home = bench.temporary / "paced"
     home.mkdir()
     uri = f"sqlite:///{home / 'mlflow.db'}"
-    key = logged(uri, home)
+    key = log_paced_model(uri, home)
     with serve(home, home / "app.log", MLFLOW_TRACKING_URI=uri) as server:
         client = Client(server.url, verbose=False)
-        asked(client, key, 10)  # loads it
+        time_answer(client, key, 10)  # loads it
         client.reset_session()
-        turns = 0
+        long_chats = 0
         for messages in _MESSAGES:
-            while turns < messages // 2 - 1:
-                asked(client, key, 20)
-                turns += 1
+            while long_chats < messages // 2 - 1:
+                time_answer(client, key, 20)
+                long_chats += 1
             rates = []
             for _ in range(bench.rounds):
-                rates.append(asked(client, key, _TOKENS))
-                turns += 1
+                rates.append(time_answer(client, key, _TOKENS))
+                long_chats += 1
             value = statistics.median(rates) / PACE
-            what = f"a model of 1,000 tokens/s at a client, {messages} messages in the chat: ÷ 1,000"
+            what = f"a model of 1,000 tokens/s as received by a client, {messages} messages in the chat: ÷ 1,000"
             yield Row(what, f"{value:.3f}", "≥ 0.95", value >= 0.95)
 
 
-def logged(uri: str, home: Path) -> str:
-    """The made-up model, in a store of its own; its id."""
+def log_paced_model(uri: str, home: Path) -> str:
+    """Log the paced model in its own store; returns its id."""
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     try:
@@ -64,9 +64,9 @@ def logged(uri: str, home: Path) -> str:
         mlflow.set_tracking_uri(before)
 
 
-def asked(client: Client, key: str, tokens: int) -> float:
-    """Tokens per second from the first that the client has to the last."""
-    started, points = time.perf_counter(), list[Point]()
+def time_answer(client: Client, key: str, tokens: int) -> float:
+    """Tokens per second at the client, from first to last."""
+    started, points = time.perf_counter(), list[TextPoint]()
     job = client.submit("Sing.", key, "", 0.0, 1.0, tokens, api_name="/chat")
     while not job.done():
         time.sleep(0.02)  # as in paths.gradio_client
@@ -76,11 +76,11 @@ def asked(client: Client, key: str, tokens: int) -> float:
             points.append((time.perf_counter(), count))
     if not points or points[-1][1] != tokens:
         raise RuntimeError(f"{points[-1][1] if points else 0} of {tokens} tokens arrived")
-    return figure(started, points, tokens).rate if len(points) > 1 else 0.0
+    return measure_speed(started, points, tokens).rate if len(points) > 1 else 0.0
 
 
 def last_answer(chatbot: list[dict[str, Any]]) -> str:
-    """What was said after the last question."""
+    """Text of the answer to the last question."""
     texts = list[str]()
     for message in reversed(chatbot):
         if message["role"] == "user":

@@ -1,11 +1,11 @@
-"""The first token of a long chat's last turn, against that of its first: is what was read before read again?"""
+"""Time to first token of a long chat's last turn against its first: is the prefix reused?"""
 
 import random
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from bench.rows import Bench, Row, Said, ask, ratio
+from bench.rows import Bench, Row, TimedAnswer, ask_model, median_ratio
 from phi3_ui.chat.types import Message
 from phi3_ui.host.hosted_model import HostedModel
 
@@ -30,12 +30,12 @@ _WORDS = [
     "walls",
 ]
 
-Ask = Callable[[list[Message], int], tuple[str, float]]
-"""Messages and how many tokens to answer with → the answer, and seconds to its first text."""
+AskTurn = Callable[[list[Message], int], tuple[str, float]]
+"""(messages, maximum tokens) → (answer, seconds to its first text)."""
 
 
 @dataclass(frozen=True)
-class Walk:
+class LongChat:
     """A chat of TURNS turns: seconds to the first text of the first and the last, and the last one's prompt."""
 
     first: float
@@ -43,35 +43,35 @@ class Walk:
     messages: list[Message]
 
 
-def question(chat: str, turn: int) -> Message:
-    """Some 160 tokens, and other ones in each chat and turn, but as many."""
+def make_question(chat: str, turn: int) -> Message:
+    """Some 160 tokens, different for each chat and turn, always the same number."""
     words = random.Random(f"{chat} {turn}").choices(_WORDS, k=150)
     return Message("user", f"{chat} has more to tell: {' '.join(words)}. What comes next?")
 
 
-def walk(ask_: Ask, chat: str) -> Walk:
-    """Have the whole chat, each turn with the model's own answers before it."""
+def run_long_chat(ask_turn: AskTurn, chat: str) -> LongChat:
+    """Run a whole chat; each turn follows the model's own answers."""
     messages, firsts = list[Message](), list[float]()
     for turn in range(TURNS):
-        messages.append(question(chat, turn))
-        text, first = ask_(messages, _ANSWER)
+        messages.append(make_question(chat, turn))
+        text, first = ask_turn(messages, _ANSWER)
         firsts.append(first)
         if turn < TURNS - 1:
             messages.append(Message("assistant", text))
-    return Walk(firsts[0], firsts[-1], messages)
+    return LongChat(firsts[0], firsts[-1], messages)
 
 
-def afresh(messages: list[Message]) -> list[Message]:
-    """The same prompt to a token or two, which begins as none that was read before."""
+def with_new_prefix(messages: list[Message]) -> list[Message]:
+    """Nearly the same prompt with a beginning that no slot holds."""
     return [Message("user", f"Again, {messages[0].content}"), *messages[1:]]
 
 
-def asked_of(model: HostedModel, seen: list[Said]) -> Ask:
-    def ask_(messages: list[Message], tokens: int) -> tuple[str, float]:
-        seen.append(ask(model, messages, tokens))
+def ask_hosted(model: HostedModel, seen: list[TimedAnswer]) -> AskTurn:
+    def ask_turn(messages: list[Message], tokens: int) -> tuple[str, float]:
+        seen.append(ask_model(model, messages, tokens))
         return seen[-1].text, seen[-1].first
 
-    return ask_
+    return ask_turn
 
 
 def onnx(bench: Bench) -> Iterator[Row]:
@@ -83,16 +83,16 @@ def pipeline(bench: Bench) -> Iterator[Row]:
 
 
 def _rows(bench: Bench, contract: str, name: str, aim: float) -> Iterator[Row]:
-    walks, fresh, seen = list[Walk](), list[float](), list[Said]()
+    walks, fresh, seen = list[LongChat](), list[float](), list[TimedAnswer]()
     with bench.hosted(contract) as model:
         for number in range(bench.rounds):
-            walks.append(walk(asked_of(model, seen), f"Chat {number}"))
-            fresh.append(asked_of(model, [])(afresh(walks[-1].messages), _ANSWER)[1])
+            walks.append(run_long_chat(ask_hosted(model, seen), f"Chat {number}"))
+            fresh.append(ask_hosted(model, [])(with_new_prefix(walks[-1].messages), _ANSWER)[1])
     firsts = [one.first for one in walks]
-    value, base = ratio((one.last for one in walks), firsts), statistics.median(firsts)
+    value, base = median_ratio((one.last for one in walks), firsts), statistics.median(firsts)
     tokens = seen[-1].usage.prompt_tokens
     if tokens < _HISTORY:
         raise RuntimeError(f"the chat has only {tokens} tokens")
     what = f"{name}: first token at turn {TURNS} ÷ turn 1"
-    yield Row(f"{what}, {tokens} tokens of prompt", f"{value:.2f} (turn 1: {base:.2f} s)", f"≤ {aim}", value <= aim)
-    yield Row(f"{name}: the same prompt read afresh ÷ turn 1", f"{ratio(fresh, firsts):.1f}")
+    yield Row(f"{what}, {tokens} prompt tokens", f"{value:.2f} (turn 1: {base:.2f} s)", f"≤ {aim}", value <= aim)
+    yield Row(f"{name}: the same prompt without prefix reuse ÷ turn 1", f"{median_ratio(fresh, firsts):.1f}")

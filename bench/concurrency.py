@@ -1,0 +1,238 @@
+"""Concurrent users of the ONNX model: throughput, fairness, and the effect of a long prompt."""
+
+import itertools
+import json
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import mlflow
+
+from bench.long_chats import make_question
+from bench.paths import TextPoint
+from bench.rows import Bench, Row, TimedAnswer, ask_model, available_cores, median_ratio
+from bench.tuning import VARIANTS, build_variant
+from phi3_ui.chat.types import Message, Usage
+from phi3_ui.host.hosted_model import HostedModel
+from phi3_ui.prompts.tokenization import PromptFormat
+
+USERS, WRITERS = 8, 3
+_TOKENS, _LONG = 100, 300
+_CACHE_MB = 1510  # WRITERS + 1 slots of the demo model's 8,192 tokens
+_WARM_TOKENS = 40  # tokens of each answer before the long prompt arrives
+_TOPICS = ["the sea", "a mountain", "the moon", "a dog", "a small town", "the rain", "bread", "an old king"]
+_LATE_QUESTION = Message("user", "What is the capital of France?")
+
+
+def make_stories() -> list[Message]:
+    return [Message("user", f"Write a long story about {topic}, with many chapters.") for topic in _TOPICS]
+
+
+def ask_concurrently(model: HostedModel) -> list[TimedAnswer]:
+    with ThreadPoolExecutor(USERS) as threads:
+        return list(threads.map(lambda story: ask_model(model, [story], _TOKENS), make_stories()))
+
+
+def ask_sequentially(model: HostedModel) -> list[TimedAnswer]:
+    """Answer one after another, as a first-in-first-out queue would."""
+    return [ask_model(model, [story], _TOKENS) for story in make_stories()]
+
+
+def concurrent_rates(said: list[TimedAnswer]) -> list[float]:
+    """Tokens per second of each answer while all of them were decoding."""
+    start, end = max(one.points[0][0] for one in said), min(one.points[-1][0] for one in said)
+    if end <= start:
+        raise RuntimeError("the answers never decoded at the same time")
+    return [(one.tokens_by(end) - one.tokens_by(start)) / (end - start) for one in said]
+
+
+def eight_users(bench: Bench) -> Iterator[Row]:
+    alone, sums, all_, evenness, worst, worst_in_line, ours = (list[float]() for _ in range(7))
+    with bench.hosted("prompt") as model:
+        for _ in range(bench.rounds):
+            lined, said = ask_sequentially(model), ask_concurrently(model)
+            alone.append(statistics.median(one.speed.rate for one in lined))
+            each = concurrent_rates(said)
+            sums.append(sum(each))
+            all_.append(total_throughput(said))
+            evenness.append(min(each) / max(each))
+            worst.append(max(one.first for one in said))
+            worst_in_line.append(lined[-1].points[0][0] - lined[0].asked_at)
+            ours.append(late_user(model))
+    value, beside = (
+        median_ratio(sums, alone),
+        f"{statistics.median(sums):.0f} and {statistics.median(alone):.0f} tokens/s",
+    )
+    yield Row("8 concurrent users: total tokens/s ÷ one user's", f"{value:.2f} ({beside})", "≥ 0.95", value >= 0.95)
+    even, late = statistics.median(evenness), median_ratio(worst, worst_in_line)
+    yield Row("8 concurrent users: slowest ÷ fastest", f"{even:.2f}", "≥ 0.8", even >= 0.8)
+    beside = f"{statistics.median(worst):.1f} and {statistics.median(worst_in_line):.1f} s"
+    yield Row("8 concurrent users: worst first token ÷ sequential", f"{late:.2f} ({beside})", "< 1", late < 1)
+    batch = StaticBatch(bench)
+    batches = list(run_batches(batch, bench.rounds))
+    value, beside = (
+        median_ratio(map(total_throughput, batches), all_),
+        f"{statistics.median(map(total_throughput, batches)):.0f} tokens/s",
+    )
+    late = statistics.median(max(one.first for one in said) for said in batches)
+    what = "8 users in og.Engine's static batch: tokens/s ÷ the app's, prefill included"
+    yield Row(what, f"{value:.2f} ({beside}; worst first token {late:.1f} s)")
+    theirs = [late_user_in_batch(batch) for _ in range(bench.rounds)]
+    value, late = statistics.median(ours), statistics.median(theirs)
+    what = f"a user who asks while {WRITERS} decode {_LONG} tokens each: first text, in the app and in og.Engine's static batch"
+    yield Row(what, f"{value:.2f} s, and {late:.2f} s")
+
+
+def total_throughput(said: list[TimedAnswer]) -> float:
+    """Total tokens per second, from the first question to the last token."""
+    seconds = max(one.points[-1][0] for one in said) - min(one.asked_at for one in said)
+    return sum(one.usage.completion_tokens for one in said) / seconds
+
+
+class StaticBatch:
+    """onnxruntime-genai's own engine with static batching for USERS requests."""
+
+    def __init__(self, bench: Bench) -> None:
+        import onnxruntime_genai as og
+        from tokenizers import Tokenizer
+
+        # The engine needs logits of every token; the app's own build computes only those of the last.
+        folder = build_variant(bench, VARIANTS[2])
+        metadata = mlflow.models.get_model_info(bench.entries["prompt"].uri).metadata
+        self._form = PromptFormat(metadata["chat_template"], tuple(metadata["special_tokens"]))
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        config = og.Config(str(folder))
+        decoder = {"session_options": {"intra_op_num_threads": available_cores()}}
+        batch = {"static_batching": {"max_batch_size": USERS}}
+        # Memory is reserved for the maximum length of every request in the batch.
+        config.overlay(json.dumps({"model": {"decoder": decoder}, "engine": batch, "search": {"max_length": 1024}}))
+        self._engine = og.Engine(og.Model(config))
+        self._buffer = self._engine.create_event_buffer(4 * USERS)
+
+    def submit(self, message: Message, tokens: int) -> Any:
+        """Submit a request; the caller closes it after its last token."""
+        import numpy as np
+        import onnxruntime_genai as og
+
+        prompt = self._tokenizer.encode(self._form.render([message])).ids
+        options = og.RequestOptions()
+        options.set_max_session_tokens(len(prompt) + tokens)
+        request = self._engine.create_request(options=options)
+        turn = og.TurnOptions(request)
+        turn.set_do_sample(False)
+        turn.set_max_generated_tokens(tokens)
+        request.begin_turn(np.array(prompt, dtype=np.int32), turn)
+        return request
+
+    def tokens(self) -> Iterator[Any]:
+        """Yield the request of each generated token until all requests are done."""
+        import onnxruntime_genai as og
+
+        while self._engine.has_pending_requests():
+            events = [(event.request, event.flags) for event in self._engine.run(self._buffer)]
+            if any(flags & og.EngineEventFlags.FAILED for _, flags in events):
+                raise RuntimeError("the engine failed a request")
+            yield from (request for request, flags in events if flags & og.EngineEventFlags.TOKEN)
+
+
+def run_batches(batch: StaticBatch, rounds: int) -> Iterator[list[TimedAnswer]]:
+    """Answer the same stories in the engine's static batch, once per round; a point is one token."""
+    for _ in range(rounds):
+        asked, points = time.perf_counter(), [list[TextPoint]() for _ in make_stories()]
+        requests = [batch.submit(story, _TOKENS) for story in make_stories()]
+        for request in batch.tokens():
+            of = points[requests.index(request)]
+            of.append((time.perf_counter(), len(of) + 1))
+        for request in requests:
+            request.close()
+        yield [TimedAnswer("", asked, of, Usage(0, len(of))) for of in points]
+
+
+def late_user(model: HostedModel) -> float:
+    """Seconds to the first text of a user who asks while WRITERS long answers are being decoded."""
+    began = [threading.Semaphore(0) for _ in range(WRITERS)]
+    with ThreadPoolExecutor(WRITERS) as threads:
+        for story, texts in zip(make_stories(), began, strict=False):
+            threads.submit(ask_model, model, [story], _LONG, texts.release)
+        for texts in began:
+            for _ in range(_WARM_TOKENS // 4):  # one text is several tokens
+                texts.acquire()
+        return ask_model(model, [_LATE_QUESTION], 16).first
+
+
+def late_user_in_batch(batch: StaticBatch) -> float:
+    """The same in the engine's static batch, to the first token."""
+    writers = [batch.submit(story, _LONG) for story in make_stories()[:WRITERS]]
+    counts, late, asked, first = [0] * WRITERS, None, 0.0, 0.0
+    for request in batch.tokens():
+        if late is None:
+            counts[writers.index(request)] += 1
+            if min(counts) == _WARM_TOKENS:
+                late, asked = batch.submit(_LATE_QUESTION, 16), time.perf_counter()
+        elif request == late and not first:
+            first = time.perf_counter() - asked
+    for request in (*writers, late):
+        request.close()
+    return first
+
+
+def long_prompt_arrival(bench: Bench) -> Iterator[Row]:
+    """Measure a long prompt that arrives while others stream, on the wrapper itself because the outbox merges texts."""
+    mlflow.set_tracking_uri(bench.entries["prompt"].tracking_uri)
+    slots = ("its slot exists", "its slot must be created")
+    normal, longest, pieces = ({slot: list[float]() for slot in slots} for _ in range(3))
+    for number in range(bench.rounds):
+        # Memory for one slot per user: the first arrival creates its slot, the second reuses one.
+        model = mlflow.pyfunc.load_model(bench.entries["prompt"].uri, model_config={"cache_mb": _CACHE_MB})
+        metadata = model.metadata.metadata
+        form = PromptFormat(metadata["chat_template"], tuple(metadata["special_tokens"]))
+        for slot in reversed(slots):
+            found = _measure_arrival(model, form, f"{number} {slot}")
+            for values, value in zip((normal, longest, pieces), found, strict=True):
+                values[slot].append(value)
+    for slot in slots:
+        value = median_ratio(longest[slot], normal[slot])
+        beside = f"{1000 * statistics.median(longest[slot]):.0f} and {1000 * statistics.median(normal[slot]):.0f} ms"
+        what = f"a prompt of 3,000 tokens arrives while {WRITERS} stream, {slot}: longest gap ÷ normal"
+        yield Row(what, f"{value:.1f} ({beside}; chunks of {max(pieces[slot]):.0f})", "≤ 5", value <= 5)
+
+
+def _measure_arrival(model: Any, form: PromptFormat, name: str) -> tuple[float, float, int]:
+    """Return the median token gap before the prompt, the longest gap during its prefill (seconds), and the largest chunk."""
+    ended = threading.Event()
+    times = [list[list[float]]() for _ in range(WRITERS)]  # per writer and answer: token times
+
+    def write(story: Message, answers: list[list[float]]) -> None:
+        while not ended.is_set():
+            answers.append([])
+            chunks = model.predict_stream({"prompt": form.render([story])}, {"max_tokens": 1000, "temperature": 0.0})
+            for chunk in chunks:
+                if "prompt_progress" not in chunk:
+                    answers[-1].append(time.perf_counter())
+                if ended.is_set():
+                    break
+            chunks.close()
+
+    with ThreadPoolExecutor(WRITERS) as threads:
+        try:
+            done = [threads.submit(write, *pair) for pair in zip(make_stories()[:WRITERS], times, strict=True)]
+            while any(sum(map(len, answers)) < _WARM_TOKENS for answers in times):
+                if failed := next((one for one in done if one.done()), None):
+                    failed.result()
+                time.sleep(0.01)
+            prompt = form.render([make_question(f"Arrival {name} {part}", 0) for part in range(18)])
+            came, read = time.perf_counter(), list[int]()
+            for chunk in model.predict_stream({"prompt": prompt}, {"max_tokens": 1, "temperature": 0.0}):
+                if progress := chunk.get("prompt_progress"):
+                    read.append(progress["processed"])
+            gone = time.perf_counter()
+        finally:
+            ended.set()
+    pairs = [pair for answers in times for answer in answers for pair in itertools.pairwise(answer)]
+    # Skip the first tokens: the other prompts are still being prefilled.
+    before = [after - at for at, after in pairs if after <= came][WRITERS * _WARM_TOKENS // 4 :]
+    during = [after - at for at, after in pairs if after > came and at < gone]
+    return statistics.median(before), max(during), max(after - at for at, after in itertools.pairwise(read))
