@@ -60,9 +60,9 @@ def rows(bench: Bench) -> Iterator[Row]:
     for _ in range(bench.rounds):
         fresh = History(uri, lambda: experiment, recorder)
         started = time.perf_counter()
-        assert fresh.conversations(_ME)
+        assert fresh.list_conversations(_ME)
         opened.append(time.perf_counter() - started)
-        assert fresh.complete(_ME, 300)
+        assert fresh.wait_until_loaded(_ME, 300)
         whole.append(time.perf_counter() - started)
         listed.append(_time_search(fresh, "", _CHATS))
         searched.append(_time_search(fresh, "needle", _CHATS // 10))
@@ -168,7 +168,7 @@ def _copy(
 def _time_search(history: History, query: str, expected: int) -> float:
     """Seconds of one search, which must find at least `expected` conversations."""
     started = time.perf_counter()
-    found = len(history.conversations(_ME, query))
+    found = len(history.list_conversations(_ME, query))
     seconds = time.perf_counter() - started
     if found < expected:
         raise RuntimeError(f"found {found} of {expected} conversations")
