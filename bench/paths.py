@@ -140,10 +140,10 @@ def pyfunc_hooked(spec: ModelSpec) -> Iterator[AnswerPath]:
     """The pipeline's predict through mlflow.pyfunc with its tokens hooked, in this process."""
     import mlflow
 
-    from phi3_ui.contracts.pipeline_chat import PipelineChatContract
+    from phi3_ui.contracts.pipeline_chat import PipelineChatAdapter
 
     mlflow.set_tracking_uri(spec.tracking_uri)
-    model = PipelineChatContract(mlflow.pyfunc.load_model(spec.uri), ())
+    model = PipelineChatAdapter(mlflow.pyfunc.load_model(spec.uri), ())
     yield lambda tokens: _events(model.answer(_request(tokens), Cancel()))
 
 

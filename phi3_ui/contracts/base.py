@@ -1,21 +1,48 @@
-"""What a contract provides: how one kind of logged model is recognised, called through pyfunc, and read."""
+"""The contract interface: how one kind of logged chat model is recognised, called through pyfunc and reproduced."""
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from phi3_ui.chat.chat_model import ChatModel
-from phi3_ui.chat.types import ChatRequest, Delivery
+from phi3_ui.chat.types import ChatRequest, Delivery, Usage
 from phi3_ui.contracts.declaration import ModelDeclaration
+
+PROGRAMS = Path(__file__).with_name("programs")
+"""The folder with the Jinja templates of the programs that Reproduce writes."""
 
 
 @dataclass(frozen=True)
 class PyfuncCall:
-    """What pyfunc is given, and the texts at which the answer is cut here."""
+    """The arguments of one `predict` or `predict_stream`."""
 
     data: Any
+    """The model's input."""
+
     params: dict[str, Any] | None = None
-    stops: tuple[str, ...] = ()
+    """The inference parameters; None: none are passed."""
+
+    stop_strings: tuple[str, ...] = ()
+    """Texts before which the adapter, not the model, ends the answer."""
+
+
+@dataclass(frozen=True)
+class RecordedAnswer:
+    """An answer that is in a conversation, as far as a program needs to know it to ask for it again."""
+
+    declaration: ModelDeclaration
+    """What the model that answered declares."""
+
+    request: ChatRequest
+    """What the model was sent, after fitting it into the context."""
+
+    call: PyfuncCall
+    """`request` as the contract puts it to pyfunc."""
+
+    usage: Usage | None
+    """The answer's token counts, where they are known."""
 
 
 class Adapter(ChatModel, Protocol):
@@ -26,42 +53,72 @@ class Adapter(ChatModel, Protocol):
 
 @runtime_checkable
 class SupportsPrepare(Protocol):
-    """An Adapter that can do some of the next answer's work beforehand."""
+    """An Adapter that can do some of the next answer's work in advance."""
 
     def prepare(self) -> None:
-        """For a moment in which nobody asks: an answer that comes meanwhile waits for it."""
+        """Do that work now; call it while the model is idle, since an answer that starts meanwhile waits for it."""
         ...
 
 
-class Contract(Protocol):
-    """One kind of logged model that can be chatted with: told by what it declares, and how it is talked to."""
+class Contract(ABC):
+    """One kind of logged model that the app can chat with. Instances are stateless.
+
+    To add one, write a module like those beside this one and add an instance to CONTRACTS in registry.py, or, from outside
+    the project, pass the instance to `register_contract`. Nothing else has to know it.
+    """
 
     name: ClassVar[str]
+    """Identifies the contract, in the catalogue's cache and towards the model's process."""
 
-    @staticmethod
-    def matches(declared: ModelDeclaration) -> bool:
-        """Is this a model of this kind?"""
-        ...
+    program_template: ClassVar[Path]
+    """The Jinja template of the program that Reproduce writes. It may extend those in PROGRAMS; base.py.jinja lists the
+    variables that every template gets."""
 
-    @staticmethod
-    def requires_template(declared: ModelDeclaration) -> bool:
-        """Must a person pick a prompt template, because it declares none?"""
-        ...
+    packages: ClassVar[tuple[str, ...]] = ()
+    """The distributions, besides mlflow, whose versions decide what text comes out."""
 
-    @staticmethod
-    def supported_params(declared: ModelDeclaration) -> frozenset[str]:
-        """The settings (fields of GenerationParams) that have an effect; the others do not reach the model."""
-        ...
+    is_repeatable: ClassVar[bool] = False
+    """Whether greedy or seeded decoding gives the same text again, on the same kind of processor."""
 
-    @staticmethod
-    def request_builder(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
-        """How a request, which fits the context, is put to pyfunc. Calling it raises NoTemplateError or TemplateError."""
-        ...
+    @abstractmethod
+    def matches(self, declaration: ModelDeclaration) -> bool:
+        """Return whether a model that declares this is of this kind."""
 
-    @classmethod
-    def create_adapter(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
-        """Talk to a loaded pyfunc model; `template` is a key of TEMPLATES, for requests that name none.
+    def requires_template(self, declaration: ModelDeclaration) -> bool:
+        """Return whether the user has to pick a prompt template, because the model declares none."""
+        return False
 
-        `cache_mb` may be kept of the prompts that were read (0: an eighth of the memory), where the adapter does that.
+    @abstractmethod
+    def supported_params(self, declaration: ModelDeclaration) -> frozenset[str]:
+        """Return the fields of GenerationParams that have an effect; the others never reach the model."""
+
+    @abstractmethod
+    def request_builder(
+        self, declaration: ModelDeclaration, template: str | None
+    ) -> Callable[[ChatRequest], PyfuncCall]:
+        """Return a function that turns a request, already fitted into the context, into a call of pyfunc.
+
+        `template` is a key of TEMPLATES, for requests that name none. The function raises NoTemplateError or TemplateError.
         """
-        ...
+
+    @abstractmethod
+    def create_adapter(
+        self, model: Any, declaration: ModelDeclaration, template: str | None = None, cache_mb: int = 0
+    ) -> Adapter:
+        """Wrap a loaded pyfunc model.
+
+        `template` is as in `request_builder`. An adapter with a KV cache may use `cache_mb` megabytes for it (0: an eighth
+        of the memory).
+        """
+
+    def model_config(self, cache_mb: int) -> dict[str, Any] | None:
+        """Return the `model_config` to load the model with; None: the one it was logged with. `cache_mb`: see above."""
+        return None
+
+    def program_values(self, answer: RecordedAnswer) -> dict[str, Any]:
+        """Return the variables that `program_template` uses besides those that every template gets."""
+        return {}
+
+    def caveats(self, answer: RecordedAnswer) -> Iterable[str]:
+        """Return sentences that say why the program may print another text than this answer."""
+        return ()

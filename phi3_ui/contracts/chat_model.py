@@ -3,42 +3,45 @@
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from typing_extensions import override
+
 from phi3_ui.chat.types import ChatRequest
-from phi3_ui.contracts.base import Adapter, PyfuncCall
+from phi3_ui.contracts.base import PROGRAMS, Adapter, Contract, PyfuncCall
 from phi3_ui.contracts.declaration import PARAMS, ModelDeclaration
 from phi3_ui.contracts.parsing import parse_chunk
 from phi3_ui.contracts.pyfunc_adapter import PyfuncAdapter, overrides_stream
 
 
-class ChatModelContract:
+class ChatModelContract(Contract):
+    """MLflow's ChatModel."""
+
     name: ClassVar[str] = "chat_model"
+    program_template = PROGRAMS / "chat_model.py.jinja"
 
-    @staticmethod
-    def matches(declared: ModelDeclaration) -> bool:
-        return declared.is_python and declared.task == "agent/v1/chat"
+    @override
+    def matches(self, declaration: ModelDeclaration) -> bool:
+        return declaration.is_python and declaration.task == "agent/v1/chat"
 
-    @staticmethod
-    def requires_template(declared: ModelDeclaration) -> bool:
-        return False
+    def supported_params(self, declaration: ModelDeclaration) -> frozenset[str]:
+        """Return the parameters among the input columns, and `stop`, which the adapter applies."""
+        return PARAMS & {"stop", *(field.name for field in declaration.inputs)}
 
-    @staticmethod
-    def supported_params(declared: ModelDeclaration) -> frozenset[str]:
-        """What the request's columns name; the texts to stop at are cut here."""
-        return PARAMS & {"stop", *(field.name for field in declared.inputs)}
+    @override
+    def request_builder(
+        self, declaration: ModelDeclaration, template: str | None
+    ) -> Callable[[ChatRequest], PyfuncCall]:
+        supported = self.supported_params(declaration)
 
-    @staticmethod
-    def request_builder(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
-        settings = ChatModelContract.supported_params(declared)
+        def build_call(request: ChatRequest) -> PyfuncCall:
+            messages = [{"role": message.role, "content": message.content} for message in request.messages]
+            params = {name: value for name, value in request.params.as_dict().items() if name in supported}
+            return PyfuncCall({"messages": messages, **params}, stop_strings=request.params.stop)
 
-        def ask(request: ChatRequest) -> PyfuncCall:
-            messages = [{"role": m.role, "content": m.content} for m in request.messages]
-            params = {name: value for name, value in request.params.as_dict().items() if name in settings}
-            return PyfuncCall({"messages": messages, **params}, stops=request.params.stop)
+        return build_call
 
-        return ask
-
-    @classmethod
-    def create_adapter(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
-        return PyfuncAdapter(
-            model, overrides_stream(model), cls.request_builder(declared, template), parse_chunk, parse_chunk
-        )
+    @override
+    def create_adapter(
+        self, model: Any, declaration: ModelDeclaration, template: str | None = None, cache_mb: int = 0
+    ) -> Adapter:
+        build_call = self.request_builder(declaration, template)
+        return PyfuncAdapter(model, overrides_stream(model), build_call, parse_chunk, parse_chunk)

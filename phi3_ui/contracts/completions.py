@@ -1,61 +1,72 @@
-"""Contract *completions*: rendered prompt → pyfunc → events, for the transformers flavour's task llm/v1/completions."""
+"""Contract *completions*: rendered prompt in, a text completion out; the transformers flavour's task llm/v1/completions."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from typing_extensions import override
+
 from phi3_ui.chat.types import ChatRequest
-from phi3_ui.contracts.base import Adapter, PyfuncCall
-from phi3_ui.contracts.declaration import PARAMS, ModelDeclaration
-from phi3_ui.contracts.pipeline_chat import PipelineChatContract, payload
-from phi3_ui.prompts.templates import Template, declares_template, get_template
+from phi3_ui.contracts.base import PROGRAMS, Adapter, PyfuncCall
+from phi3_ui.contracts.declaration import ModelDeclaration
+from phi3_ui.contracts.pipeline import PipelineAdapter, PipelineContract, add_params
+from phi3_ui.prompts.templates import PromptTemplate, declares_template, get_template
 
 
-class CompletionsContract(PipelineChatContract):
-    """As the chat contract, tokens tapped, with the prompt rendered here: `template` is for requests that name none."""
+class CompletionsContract(PipelineContract):
+    """A text-completion pipeline; the app renders the prompt."""
 
     name: ClassVar[str] = "completions"
+    program_template = PROGRAMS / "completions.py.jinja"
 
-    def __init__(self, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> None:
-        super().__init__(model, (), declared.metadata.get("context_length"), cache_mb)
-        self._declared, self._template = declared, template
+    @override
+    def matches(self, declaration: ModelDeclaration) -> bool:
+        return declaration.task == "llm/v1/completions" and "transformers" in declaration.flavors
 
-    @staticmethod
-    def matches(declared: ModelDeclaration) -> bool:
-        return declared.task == "llm/v1/completions" and "transformers" in declared.flavors
+    @override
+    def requires_template(self, declaration: ModelDeclaration) -> bool:
+        return not declares_template(declaration.metadata)
 
-    @staticmethod
-    def requires_template(declared: ModelDeclaration) -> bool:
-        return not declares_template(declared.metadata)
+    @override
+    def request_builder(
+        self, declaration: ModelDeclaration, template: str | None
+    ) -> Callable[[ChatRequest], PyfuncCall]:
+        def build_call(request: ChatRequest) -> PyfuncCall:
+            chosen = get_template(declaration.metadata, request.template or template)
+            inputs = add_params({"prompt": chosen.format.render(request.messages)}, request.params)
+            return PyfuncCall(inputs, stop_strings=(*request.params.stop, *chosen.stop_strings))
 
-    @staticmethod
-    def supported_params(declared: ModelDeclaration) -> frozenset[str]:
-        return PARAMS
+        return build_call
 
-    @staticmethod
-    def request_builder(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
-        def ask(request: ChatRequest) -> PyfuncCall:
-            chosen = get_template(declared.metadata, request.template or template)
-            prompt = {"prompt": chosen.format.render(request.messages)}
-            return PyfuncCall(payload(prompt, request.params), stops=(*request.params.stop, *chosen.stops))
+    @override
+    def create_adapter(
+        self, model: Any, declaration: ModelDeclaration, template: str | None = None, cache_mb: int = 0
+    ) -> Adapter:
+        return CompletionsAdapter(model, declaration, template, cache_mb)
 
-        return ask
 
-    @classmethod
-    def create_adapter(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
-        return cls(model, declared, template, cache_mb)
+class CompletionsAdapter(PipelineAdapter):
+    """A text-completion pipeline as a ChatModel."""
 
-    def _ends(self, request: ChatRequest) -> tuple[str, ...]:
-        """What ends a turn of the template: the model may not know it."""
-        return self._template_of(request).stops
+    def __init__(self, model: Any, declaration: ModelDeclaration, template: str | None, cache_mb: int = 0) -> None:
+        """See PipelineAdapter; `template` is for requests that name none."""
+        super().__init__(model, declaration.metadata.get("context_length"), cache_mb)
+        self._declaration, self._template = declaration, template
 
-    def _asked(self, request: ChatRequest) -> dict[str, Any]:
-        return {"prompt": self._template_of(request).format.render(request.messages)}
+    @override
+    def _end_strings(self, request: ChatRequest) -> tuple[str, ...]:
+        return self._find_template(request).stop_strings
 
-    def _template_of(self, request: ChatRequest) -> Template:
-        return get_template(self._declared.metadata, request.template or self._template)
+    @override
+    def _build_inputs(self, request: ChatRequest) -> dict[str, Any]:
+        return {"prompt": self._find_template(request).format.render(request.messages)}
 
-    def _prompt(self, payload: dict[str, Any]) -> str:
-        return str(payload["prompt"])
+    @override
+    def _prompt_text(self, inputs: dict[str, Any]) -> str:
+        return str(inputs["prompt"])
 
-    def _text(self, choice: dict[str, Any]) -> str:
+    @override
+    def _choice_text(self, choice: dict[str, Any]) -> str:
         return str(choice["text"])
+
+    def _find_template(self, request: ChatRequest) -> PromptTemplate:
+        return get_template(self._declaration.metadata, request.template or self._template)

@@ -1,4 +1,4 @@
-"""What a logged model declares of itself, as plain values: read of its MLmodel, with nothing guessed."""
+"""What a logged model declares about itself in its MLmodel, as plain values; nothing is guessed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -7,37 +7,46 @@ from typing import Any
 from phi3_ui.chat.types import GenerationParams
 
 PARAMS = frozenset(field.name for field in fields(GenerationParams))
-"""The names of all the settings that a request may carry."""
+"""The names of all generation parameters that a request may carry."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """One column or parameter of a signature; `name` is None for an unnamed column, `type` MLflow's word for it."""
+    """One column or parameter of a signature."""
 
     name: str | None
+    """None: an unnamed column."""
+
     type: str
+    """MLflow's name of the type, such as "string" or "tensor"."""
+
     required: bool
 
 
 @dataclass(frozen=True)
 class ModelDeclaration:
-    """`loader` is the module that loads the model, `task` MLflow's word for what it does (empty: none declared).
-
-    `streamable` says that the model has a predict_stream; MLflow says so of every agent, also of one without.
-    """
+    """The parts of an MLmodel by which contracts recognise a model."""
 
     flavors: frozenset[str]
+
     loader: str
+    """The module that loads the model through pyfunc."""
+
     task: str
+    """MLflow's name of what the model does; empty: not declared."""
+
     inputs: tuple[Field, ...]
     outputs: tuple[Field, ...]
     params: tuple[Field, ...]
+
     streamable: bool
+    """Whether it has a predict_stream. MLflow says so of every agent, also of one without."""
+
     metadata: Mapping[str, Any]
 
     @classmethod
     def from_mlmodel(cls, info: Any) -> "ModelDeclaration":
-        """Read of a mlflow.models.Model."""
+        """Read a mlflow.models.Model."""
         function = info.flavors.get("python_function", {})
         metadata = info.metadata or {}
         signature = info.signature
@@ -54,26 +63,27 @@ class ModelDeclaration:
 
     @property
     def is_python(self) -> bool:
-        """Is it one of MLflow's Python classes, and not another flavour's model?"""
+        """Whether it is one of MLflow's Python model classes, not a model of another flavour."""
         return self.loader.startswith("mlflow.pyfunc.")
 
     @property
     def declared_params(self) -> frozenset[str]:
-        """The settings that the params of the signature name."""
+        """The generation parameters that the params of the signature name."""
         return PARAMS & {field.name for field in self.params if field.name}
 
 
 def _fields(schema: Any) -> tuple[Field, ...]:
-    """The columns of a Schema or the parameters of a ParamSchema; none where there is no schema."""
+    """Convert the columns of a Schema or the parameters of a ParamSchema; none where there is no schema."""
     return tuple(
-        Field(field.name, _type(field), getattr(field, "required", False))
+        Field(field.name, _type_name(field), getattr(field, "required", False))
         for field in schema or ()
         if field is not None
     )
 
 
-def _type(field: Any) -> str:
+def _type_name(field: Any) -> str:
     # Columns have a type, params a dtype, tensors a numpy dtype in a class of their own.
+    if type(field).__name__ == "TensorSpec":
+        return "tensor"
     kind = getattr(field, "dtype", None) or field.type
-    word = str(getattr(kind, "name", kind))
-    return "tensor" if type(field).__name__ == "TensorSpec" else word
+    return str(getattr(kind, "name", kind))

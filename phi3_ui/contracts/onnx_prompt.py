@@ -1,9 +1,11 @@
-"""Contract *prompt*: rendered prompt → pyfunc → events."""
+"""Contract *prompt*: the ONNX Runtime GenAI wrapper (models/phi3_onnx.py). Rendered prompt in, OpenAI-style chunks out."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
+
+from typing_extensions import override
 
 from phi3_ui.chat.context import fit
 from phi3_ui.chat.types import (
@@ -20,18 +22,55 @@ from phi3_ui.chat.types import (
     TextDelta,
     Usage,
 )
-from phi3_ui.contracts.base import Adapter, PyfuncCall
+from phi3_ui.contracts.base import PROGRAMS, Adapter, Contract, PyfuncCall
 from phi3_ui.contracts.declaration import ModelDeclaration
-from phi3_ui.contracts.text_model import foreign_prompt, request_builder, string_to_string
 from phi3_ui.prompts.templates import declares_template, get_template
 from phi3_ui.prompts.tokenization import PromptFormat
 from phi3_ui.runtime.stopwatch import Stopwatch
 
 
-class OnnxPromptContract:
-    """A pyfunc model whose signature is `prompt: string → string`, as a ChatModel."""
+class OnnxPromptContract(Contract):
+    """A streaming model with the wrapper's own metadata, whose chunks are those of models/phi3_onnx.py."""
 
     name: ClassVar[str] = "prompt"
+    program_template = PROGRAMS / "onnx_prompt.py.jinja"
+    packages: ClassVar[tuple[str, ...]] = ("onnxruntime-genai", "tokenizers", "numpy")
+    is_repeatable: ClassVar[bool] = True
+
+    @override
+    def matches(self, declaration: ModelDeclaration) -> bool:
+        is_declared = declaration.metadata.get("contract") == "prompt" and declares_template(declaration.metadata)
+        return is_declared and declaration.streamable
+
+    @override
+    def supported_params(self, declaration: ModelDeclaration) -> frozenset[str]:
+        return declaration.declared_params
+
+    @override
+    def request_builder(
+        self, declaration: ModelDeclaration, template: str | None
+    ) -> Callable[[ChatRequest], PyfuncCall]:
+        return partial(_build_call, get_template(declaration.metadata, None).format)
+
+    @override
+    def create_adapter(
+        self, model: Any, declaration: ModelDeclaration, template: str | None = None, cache_mb: int = 0
+    ) -> Adapter:
+        wrapper = model.unwrap_python_model()
+        prompt_format = get_template(declaration.metadata, None).format
+        context_length = declaration.metadata.get("context_length")
+        # A wrapper logged by an earlier version has no `prepare`.
+        prepare = getattr(wrapper, "prepare", None)
+        return OnnxPromptAdapter(model, prompt_format, wrapper.encode, context_length, prepare)
+
+    @override
+    def model_config(self, cache_mb: int) -> dict[str, Any] | None:
+        return {"cache_mb": cache_mb} if cache_mb else None
+
+
+class OnnxPromptAdapter:
+    """The wrapper as a ChatModel. It batches and queues concurrent answers itself."""
+
     delivery: Delivery = "stream"
 
     def __init__(
@@ -42,101 +81,92 @@ class OnnxPromptContract:
         context_length: int | None = None,
         prepare: Callable[[], None] | None = None,
     ) -> None:
-        """`encode` gives the token ids of a prompt; without it, or without a context length, nothing is made to fit."""
+        """Wrap a pyfunc model.
+
+        `encode` returns a prompt's token ids. Without it, or without a context length in tokens, conversations are sent
+        whole. `prepare` is called by the method of that name.
+        """
         self._model = model
         self._format = prompt_format
         self._encode = encode
         self._context_length = context_length
         self._prepare = prepare
 
-    @staticmethod
-    def matches(declared: ModelDeclaration) -> bool:
-        return _is_ours(declared) or string_to_string(declared)
-
-    @staticmethod
-    def requires_template(declared: ModelDeclaration) -> bool:
-        return not declares_template(declared.metadata)
-
-    @staticmethod
-    def supported_params(declared: ModelDeclaration) -> frozenset[str]:
-        """What the params declare; a model of other code's is cut at the texts to stop at."""
-        return declared.declared_params if _is_ours(declared) else declared.declared_params | {"stop"}
-
-    @staticmethod
-    def is_ours(declared: ModelDeclaration) -> bool:
-        """Does it stream, and with our metadata? Then its chunks are those of models/phi3_onnx.py."""
-        return _is_ours(declared) and declared.streamable
-
-    @staticmethod
-    def request_builder(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
-        if not OnnxPromptContract.is_ours(declared):
-            return request_builder(declared, template)
-        return partial(_ask, get_template(declared.metadata, None).format)
-
-    @classmethod
-    def create_adapter(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
-        if not cls.is_ours(declared):
-            return foreign_prompt(model, declared, template)
-        wrapper = model.unwrap_python_model()
-        prompt_format, length = get_template(declared.metadata, None).format, declared.metadata.get("context_length")
-        # A wrapper that was logged by an earlier version has no prepare.
-        return cls(model, prompt_format, wrapper.encode, length, getattr(wrapper, "prepare", None))
-
     def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
+        """See ChatModel."""
         watch = Stopwatch()
-        messages, params = request.messages, request.params
         if self._encode and self._context_length:
-            messages, use = fit(messages, self._count, self._context_length, params.max_tokens)
+            count = partial(self._count_tokens, self._encode)
+            messages, use = fit(request.messages, count, self._context_length, request.params.max_tokens)
             yield use
-            params = replace(params, max_tokens=use.max_tokens or params.max_tokens)
-        asked = _ask(self._format, replace(request, messages=messages, params=params))
-        chunks = self._model.predict_stream(asked.data, params=asked.params)
-        text: list[str] = []
-        usage: Usage | None = None
-        prompt_tokens = tokens = 0
-        cached: int | None = None
-        finish_reason: FinishReason = "stop"
+            params = replace(request.params, max_tokens=use.max_tokens or request.params.max_tokens)
+            request = replace(request, messages=messages, params=params)
+        call = _build_call(self._format, request)
+        chunks = self._model.predict_stream(call.data, params=call.params)
+        answer = _PartialAnswer(watch)
         try:
             for chunk in chunks:
-                if queue := chunk.get("queue"):
-                    yield Queued(queue["ahead"])
-                elif progress := chunk.get("prompt_progress"):
-                    prompt_tokens = progress["total"]
-                    cached = progress["processed"] if cached is None else cached
-                    yield PromptProgress(progress["processed"], prompt_tokens)
-                else:
-                    tokens += 1
-                    watch.token()
-                choice = chunk["choices"][0]
-                if piece := choice["delta"].get("content"):
-                    text.append(piece)
-                    yield TextDelta(piece)
-                if cache := chunk.get("prompt_cache"):
-                    yield CacheUse(**cache)
-                if choice["finish_reason"]:
-                    finish_reason = choice["finish_reason"]
-                    usage = Usage(chunk["usage"]["prompt_tokens"], chunk["usage"]["completion_tokens"], cached)
-                elif cancel.is_set():
-                    finish_reason = "cancelled"
-                    usage = Usage(prompt_tokens, tokens, cached) if prompt_tokens else None
+                yield from answer.add(chunk)
+                if cancel.is_set() and not answer.finish_reason:
+                    answer.cancel()
                     break
         finally:
             chunks.close()
-        yield Completed("".join(text), usage, watch.timings(usage.completion_tokens if usage else None), finish_reason)
+        yield answer.completed()
 
     def prepare(self) -> None:
+        """See SupportsPrepare."""
         if self._prepare:
             self._prepare()
 
-    def _count(self, messages: Sequence[Message]) -> int:
-        assert self._encode
-        return len(self._encode(self._format.render(messages)))
+    def _count_tokens(self, encode: Callable[[str], list[int]], messages: Sequence[Message]) -> int:
+        return len(encode(self._format.render(messages)))
 
 
-def _ask(prompt_format: PromptFormat, request: ChatRequest) -> PyfuncCall:
+class _PartialAnswer:
+    """What has come of one answer so far."""
+
+    def __init__(self, watch: Stopwatch) -> None:
+        self.finish_reason: FinishReason | None = None
+        self._watch = watch
+        self._text: list[str] = []
+        self._usage: Usage | None = None
+        self._prompt_tokens = self._tokens = 0
+        self._cached: int | None = None
+
+    def add(self, chunk: dict[str, Any]) -> Iterator[Event]:
+        """Take in one chunk; yields its events."""
+        if queue := chunk.get("queue"):
+            yield Queued(queue["ahead"])
+        elif progress := chunk.get("prompt_progress"):
+            self._prompt_tokens = progress["total"]
+            # The first progress report is of the tokens served from the cache.
+            self._cached = progress["processed"] if self._cached is None else self._cached
+            yield PromptProgress(progress["processed"], self._prompt_tokens)
+        else:
+            self._tokens += 1
+            self._watch.token()
+        choice = chunk["choices"][0]
+        if text := choice["delta"].get("content"):
+            self._text.append(text)
+            yield TextDelta(text)
+        if cache := chunk.get("prompt_cache"):
+            yield CacheUse(**cache)
+        if choice["finish_reason"]:
+            self.finish_reason = choice["finish_reason"]
+            self._usage = Usage(chunk["usage"]["prompt_tokens"], chunk["usage"]["completion_tokens"], self._cached)
+
+    def cancel(self) -> None:
+        """End the answer here; usage is known if the prompt's length is."""
+        self.finish_reason = "cancelled"
+        self._usage = Usage(self._prompt_tokens, self._tokens, self._cached) if self._prompt_tokens else None
+
+    def completed(self) -> Completed:
+        """Return the end of the answer."""
+        usage = self._usage
+        timings = self._watch.timings(usage.completion_tokens if usage else None)
+        return Completed("".join(self._text), usage, timings, self.finish_reason or "stop")
+
+
+def _build_call(prompt_format: PromptFormat, request: ChatRequest) -> PyfuncCall:
     return PyfuncCall({"prompt": prompt_format.render(request.messages)}, request.params.as_dict())
-
-
-def _is_ours(declared: ModelDeclaration) -> bool:
-    """Was it logged with our metadata?"""
-    return declared.metadata.get("contract") == "prompt" and declares_template(declared.metadata)

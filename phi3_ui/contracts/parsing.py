@@ -1,4 +1,4 @@
-"""What a model of other code's gave, whatever its shape, as a piece of an answer."""
+"""Whatever a third-party model returns, as text, usage and finish reason."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,25 +8,32 @@ from phi3_ui.chat.types import FinishReason, Usage
 
 
 class NoTextError(Exception):
-    """The model gave something that holds no text; the message says what."""
+    """The model returned something that holds no text; the message says what."""
 
 
 @dataclass(frozen=True)
 class ParsedChunk:
-    """Some text of an answer; `message` tells apart the messages of an answer that has several.
-
-    `whole`: the text is all of its message, of which parts may have come before.
-    """
+    """Some text of an answer."""
 
     text: str = ""
+
     usage: Usage | None = None
+    """Token counts, where this chunk carries them."""
+
     finish_reason: FinishReason | None = None
+
     message: str | None = None
-    whole: bool = False
+    """Identifies the message that the text belongs to, in an answer with several."""
+
+    is_whole: bool = False
+    """Whether `text` is the whole message, of which parts may have been streamed already."""
 
 
 def parse_chunk(value: Any) -> ParsedChunk:
-    """A string, an OpenAI-style completion or chunk, a dict with its text, or the first row of these. NoTextError for all else."""
+    """Parse a string, an OpenAI-style completion or chunk, a dict with its text, or the first row of these.
+
+    Raises NoTextError for anything else.
+    """
     if isinstance(value, str):
         return ParsedChunk(str(value))
     if hasattr(value, "iloc"):  # pandas
@@ -34,28 +41,28 @@ def parse_chunk(value: Any) -> ParsedChunk:
     elif hasattr(value, "tolist"):  # numpy
         value = value.tolist()
     elif not isinstance(value, Mapping):
-        value = _plain(value)
+        value = _to_dict(value)
     if isinstance(value, str):
         return ParsedChunk(value)
     if isinstance(value, list | tuple) and value:
         return parse_chunk(value[0])
     if isinstance(value, Mapping) and value:
-        return _read_mapping(value)
-    raise NoTextError(f"it gave {type(value).__name__}, which holds no text")
+        return _parse_mapping(value)
+    raise NoTextError(f"it returned {type(value).__name__}, which holds no text")
 
 
-def content_text(content: Any) -> str:
-    """The text of a message's content: a string, a list of parts of which some are text, or None."""
+def parse_content(content: Any) -> str:
+    """Return the text of a message's content: a string, a list of parts of which some are text, or None."""
     if isinstance(content, list):
         parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
         return "".join(part for part in parts if isinstance(part, str))
     if content is not None and not isinstance(content, str):
-        raise NoTextError(f"the content of its message is {type(content).__name__}, and no text")
+        raise NoTextError(f"the content of its message is {type(content).__name__}, not text")
     return content or ""
 
 
 def parse_usage(value: Any) -> Usage | None:
-    """The counts of a usage record, of either of OpenAI's two namings; None if it has not both."""
+    """Return the counts of a usage record with either of OpenAI's two namings; None unless both counts are there."""
     if not isinstance(value, Mapping):
         return None
     for prompt, completion in (("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens")):
@@ -64,38 +71,46 @@ def parse_usage(value: Any) -> Usage | None:
     return None
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
 def parse_finish_reason(reason: Any) -> FinishReason | None:
+    """Map any API's finish reason to "length" or "stop"; None if there is none."""
     if not reason:
         return None
     return "length" if reason in ("length", "max_tokens", "max_output_tokens") else "stop"
 
 
-def _read_mapping(value: Mapping[str, Any]) -> ParsedChunk:
-    usage, reason = parse_usage(value.get("usage")), parse_finish_reason(value.get("finish_reason"))
-    choices = value.get("choices")
-    if isinstance(choices, list):
-        if not choices:
-            return ParsedChunk(usage=usage)
-        choice = choices[0]
-        said = isinstance(choice, Mapping) and (choice.get("delta") or choice.get("message") or choice)
-        if not isinstance(said, Mapping):
-            raise NoTextError(f"its first choice is {type(choice).__name__}, and no record with text")
-        text = content_text(said.get("content") or said.get("text"))
-        return ParsedChunk(text, usage, parse_finish_reason(choice.get("finish_reason")))
+def join_messages(texts: list[str]) -> str:
+    """Join the messages of one answer. Raises NoTextError if there are none."""
+    if not texts:
+        raise NoTextError("its answer has no message with text")
+    return "\n\n".join(texts)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _parse_mapping(value: Mapping[str, Any]) -> ParsedChunk:
+    usage = parse_usage(value.get("usage"))
+    if isinstance(choices := value.get("choices"), list):
+        return _parse_choice(choices[0], usage) if choices else ParsedChunk(usage=usage)
     for name in ("content", "text"):
         if name in value:
-            return ParsedChunk(content_text(value[name]), usage, reason)
+            return ParsedChunk(parse_content(value[name]), usage, parse_finish_reason(value.get("finish_reason")))
     if len(value) == 1:
         return parse_chunk(next(iter(value.values())))
-    raise NoTextError(f"it gave a record of {', '.join(map(str, value))}, and none of these is its text")
+    raise NoTextError(f"it returned a record of {', '.join(map(str, value))}, none of which is its text")
 
 
-def _plain(value: Any) -> Any:
-    """MLflow's own dataclasses and pydantic models as dicts."""
+def _parse_choice(choice: Any, usage: Usage | None) -> ParsedChunk:
+    message = isinstance(choice, Mapping) and (choice.get("delta") or choice.get("message") or choice)
+    if not isinstance(message, Mapping):
+        raise NoTextError(f"its first choice is {type(choice).__name__}, not a record with text")
+    text = parse_content(message.get("content") or message.get("text"))
+    return ParsedChunk(text, usage, parse_finish_reason(choice.get("finish_reason")))
+
+
+def _to_dict(value: Any) -> Any:
+    """Convert MLflow's dataclasses and pydantic models to dicts."""
     for method in ("to_dict", "model_dump"):
         if hasattr(value, method):
             return getattr(value, method)()

@@ -1,4 +1,19 @@
-"""Every kind of logged model that can be chatted with. A new one is a file like its neighbours', and one line here."""
+"""All contracts: those of the project, and those that other code registers.
+
+To add a contract to the project, write a module beside this one and add an instance to CONTRACTS. Code that uses the
+project as a library calls `register_contract` before it opens a catalogue:
+
+    # my_contract.py
+    class MyContract(Contract): ...
+    register_contract(MyContract())
+
+A model runs in a process of its own, which imports the module that defines its contract. So a registered contract's
+class must be in a module that a fresh interpreter can import (not in `__main__`), and importing that module must be enough
+to define it.
+"""
+
+import importlib
+import threading
 
 from phi3_ui.contracts.base import Contract
 from phi3_ui.contracts.chat_agent import ChatAgentContract
@@ -8,22 +23,65 @@ from phi3_ui.contracts.declaration import ModelDeclaration
 from phi3_ui.contracts.onnx_prompt import OnnxPromptContract
 from phi3_ui.contracts.pipeline_chat import PipelineChatContract
 from phi3_ui.contracts.responses_agent import ResponsesAgentContract
+from phi3_ui.contracts.text_model import TextModelContract
 
-CONTRACTS: tuple[type[Contract], ...] = (
-    PipelineChatContract,
-    CompletionsContract,
-    ChatModelContract,
-    ChatAgentContract,
-    ResponsesAgentContract,
-    OnnxPromptContract,
+CONTRACTS: tuple[Contract, ...] = (
+    PipelineChatContract(),
+    CompletionsContract(),
+    ChatModelContract(),
+    ChatAgentContract(),
+    ResponsesAgentContract(),
+    OnnxPromptContract(),
+    TextModelContract(),
 )
+"""The project's own contracts, in the order in which they are tried."""
+
+_lock = threading.Lock()
+_registered: tuple[Contract, ...] = ()
 
 
-def find_contract(declared: ModelDeclaration) -> type[Contract] | None:
-    """The first contract that a model's declaration fits; None: it is no chat model."""
-    return next((contract for contract in CONTRACTS if contract.matches(declared)), None)
+def register_contract(contract: Contract) -> None:
+    """Add a contract that is tried before the project's own; one with the same name and class is replaced.
+
+    ValueError if its name is taken, its class cannot be imported elsewhere, or its program template does not exist.
+    """
+    global _registered
+    kind = type(contract)
+    if kind.__module__ == "__main__" or kind.__qualname__ != kind.__name__:
+        raise ValueError(f"{kind.__qualname__} must be defined at the top level of a module that can be imported")
+    if not contract.program_template.is_file():
+        raise ValueError(f"{kind.__name__}.program_template is not a file: {contract.program_template}")
+    with _lock:
+        others = tuple(other for other in _registered if import_path(other) != import_path(contract))
+        if contract.name in {other.name for other in (*others, *CONTRACTS)}:
+            raise ValueError(f"there is already a contract called {contract.name}")
+        _registered = (contract, *others)
 
 
-def get_contract(name: str) -> type[Contract]:
-    """KeyError if there is none of this name."""
-    return {contract.name: contract for contract in CONTRACTS}[name]
+def all_contracts() -> tuple[Contract, ...]:
+    """Return every contract, in the order in which they are tried. Thread-safe."""
+    return (*_registered, *CONTRACTS)
+
+
+def find_contract(declaration: ModelDeclaration) -> Contract | None:
+    """Return the first contract that a model's declaration matches; None: it is not a chat model."""
+    return next((contract for contract in all_contracts() if contract.matches(declaration)), None)
+
+
+def get_contract(name: str) -> Contract:
+    """Return the contract of this name. Raises KeyError."""
+    return {contract.name: contract for contract in all_contracts()}[name]
+
+
+def import_path(contract: Contract) -> str:
+    """Return `module:Class` of a contract, from which `import_contract` makes it in another process."""
+    return f"{type(contract).__module__}:{type(contract).__name__}"
+
+
+def import_contract(path: str) -> Contract:
+    """Return an instance of the contract class at `module:Class`. Raises ImportError, AttributeError or TypeError."""
+    module, _, name = path.partition(":")
+    contract = getattr(importlib.import_module(module), name)()
+    if not isinstance(contract, Contract):
+        raise TypeError(f"{path} is not a Contract")
+    return contract

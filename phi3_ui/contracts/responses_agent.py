@@ -1,82 +1,87 @@
-"""Contract *responses*: MLflow's ResponsesAgent. Input items in; output items, or text deltas and items as they are done."""
+"""Contract *responses*: MLflow's ResponsesAgent. Input items in; output items, or text deltas and finished items, out."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from phi3_ui.chat.types import ChatRequest, FinishReason
-from phi3_ui.contracts.base import Adapter, PyfuncCall
-from phi3_ui.contracts.declaration import ModelDeclaration
-from phi3_ui.contracts.parsing import ParsedChunk, parse_finish_reason, parse_usage
-from phi3_ui.contracts.pyfunc_adapter import PyfuncAdapter, joined, overrides_stream
+from typing_extensions import override
 
-_NAMES = {"max_tokens": "max_output_tokens", "temperature": "temperature", "top_p": "top_p"}
+from phi3_ui.chat.types import ChatRequest, FinishReason
+from phi3_ui.contracts.base import PROGRAMS, Adapter, Contract, PyfuncCall
+from phi3_ui.contracts.declaration import ModelDeclaration
+from phi3_ui.contracts.parsing import ParsedChunk, join_messages, parse_finish_reason, parse_usage
+from phi3_ui.contracts.pyfunc_adapter import PyfuncAdapter, overrides_stream
+
+_API_NAMES = {"max_tokens": "max_output_tokens", "temperature": "temperature", "top_p": "top_p"}
+"""Our parameters and what the Responses API calls them."""
 
 
 class AgentError(Exception):
-    """The agent's own error event; the message is its own."""
+    """The agent reported an error; the message is the agent's own."""
 
 
-class ResponsesAgentContract:
+class ResponsesAgentContract(Contract):
+    """MLflow's ResponsesAgent."""
+
     name: ClassVar[str] = "responses"
+    program_template = PROGRAMS / "responses_agent.py.jinja"
 
-    @staticmethod
-    def matches(declared: ModelDeclaration) -> bool:
-        return declared.is_python and declared.task == "agent/v1/responses"
+    @override
+    def matches(self, declaration: ModelDeclaration) -> bool:
+        return declaration.is_python and declaration.task == "agent/v1/responses"
 
-    @staticmethod
-    def requires_template(declared: ModelDeclaration) -> bool:
-        return False
+    def supported_params(self, declaration: ModelDeclaration) -> frozenset[str]:
+        """Return the parameters among the input columns, and `stop`, which the adapter applies."""
+        columns = {field.name for field in declaration.inputs}
+        return frozenset({"stop", *(name for name, api_name in _API_NAMES.items() if api_name in columns)})
 
-    @staticmethod
-    def supported_params(declared: ModelDeclaration) -> frozenset[str]:
-        """What the request's columns name; the texts to stop at are cut here."""
-        columns = {field.name for field in declared.inputs}
-        return frozenset({"stop", *(ours for ours, theirs in _NAMES.items() if theirs in columns)})
+    @override
+    def request_builder(
+        self, declaration: ModelDeclaration, template: str | None
+    ) -> Callable[[ChatRequest], PyfuncCall]:
+        supported = self.supported_params(declaration) & _API_NAMES.keys()
 
-    @staticmethod
-    def request_builder(declared: ModelDeclaration, template: str | None) -> Callable[[ChatRequest], PyfuncCall]:
-        settings = ResponsesAgentContract.supported_params(declared) & _NAMES.keys()
+        def build_call(request: ChatRequest) -> PyfuncCall:
+            items = [{"role": message.role, "content": message.content} for message in request.messages]
+            params = {_API_NAMES[name]: value for name, value in request.params.as_dict().items() if name in supported}
+            return PyfuncCall({"input": items, **params}, stop_strings=request.params.stop)
 
-        def ask(request: ChatRequest) -> PyfuncCall:
-            items = [{"role": m.role, "content": m.content} for m in request.messages]
-            params = {_NAMES[name]: value for name, value in request.params.as_dict().items() if name in settings}
-            return PyfuncCall({"input": items, **params}, stops=request.params.stop)
+        return build_call
 
-        return ask
-
-    @classmethod
-    def create_adapter(cls, model: Any, declared: ModelDeclaration, template: str | None, cache_mb: int = 0) -> Adapter:
-        ask = cls.request_builder(declared, template)
-        return PyfuncAdapter(model, overrides_stream(model), ask, _read_event, _read_response)
+    @override
+    def create_adapter(
+        self, model: Any, declaration: ModelDeclaration, template: str | None = None, cache_mb: int = 0
+    ) -> Adapter:
+        build_call = self.request_builder(declaration, template)
+        return PyfuncAdapter(model, overrides_stream(model), build_call, _parse_event, _parse_response)
 
 
-def _read_event(event: dict[str, Any]) -> ParsedChunk:
+def _parse_event(event: dict[str, Any]) -> ParsedChunk:
     match event:
         case {"type": "response.output_text.delta", "delta": str(text)}:
             return ParsedChunk(text, message=event.get("item_id"))
         case {"type": "response.output_item.done", "item": dict(item)}:
-            return ParsedChunk(_said(item), message=item.get("id"), whole=True)
+            return ParsedChunk(_item_text(item), message=item.get("id"), is_whole=True)
         case {"type": "response.completed" | "response.incomplete", "response": dict(response)}:
-            return ParsedChunk(usage=parse_usage(response.get("usage")), finish_reason=_reason(response))
+            return ParsedChunk(usage=parse_usage(response.get("usage")), finish_reason=_finish_reason(response))
         case {"type": "error"}:
-            raise AgentError(event.get("message") or "it gave an error without a message")
+            raise AgentError(event.get("message") or "it reported an error without a message")
     return ParsedChunk()
 
 
-def _read_response(response: dict[str, Any]) -> ParsedChunk:
+def _parse_response(response: dict[str, Any]) -> ParsedChunk:
     if error := response.get("error"):
         raise AgentError(error["message"])
-    text = joined([said for item in response["output"] if (said := _said(item))])
-    return ParsedChunk(text, parse_usage(response.get("usage")), _reason(response))
+    text = join_messages([text for item in response["output"] if (text := _item_text(item))])
+    return ParsedChunk(text, parse_usage(response.get("usage")), _finish_reason(response))
 
 
-def _said(item: dict[str, Any]) -> str:
-    """The text of an output item; calls of tools and reasoning have none."""
+def _item_text(item: dict[str, Any]) -> str:
+    """Return the text of an output item; tool calls and reasoning have none."""
     if item.get("type") != "message":
         return ""
     parts = item.get("content") or []
     return "".join(part.get("text") or part.get("refusal") or "" for part in parts)
 
 
-def _reason(response: dict[str, Any]) -> FinishReason | None:
+def _finish_reason(response: dict[str, Any]) -> FinishReason | None:
     return parse_finish_reason((response.get("incomplete_details") or {}).get("reason"))

@@ -1,1 +1,1 @@
-"""Where a model runs: a process of its own. Knows pyfunc, no store, no Gradio."""
+"""Where a model runs: a process of its own. Knows pyfunc, but neither the store nor Gradio."""

@@ -1,8 +1,7 @@
 """Child processes that end when this one does, however it ends.
 
-`spawn` runs a module as `python -m phi3_ui.host.child_process MODULE …`. The child ties itself to its parent twice: by the
-kernel where that can be had (Linux), even if native code never gives the interpreter back; and by its standard
-input, whose end means that the parent is gone.
+`spawn` runs a module as `python -m phi3_ui.host.child_process MODULE …`. The child notices its parent's end in two ways: the
+kernel kills it (Linux), even if native code never returns to the interpreter; and its standard input reaches its end.
 """
 
 import ctypes
@@ -24,17 +23,17 @@ _PR_SET_PDEATHSIG = 1
 def spawn(
     module: str, arguments: Sequence[str], log: IO[bytes], reads_stdin: bool = False, online: bool = False
 ) -> subprocess.Popen[str]:
-    """Start `module` as a child; its stdin and stdout are text pipes, its stderr goes to `log`.
+    """Start `module` as a child process; its stdin and stdout are text pipes, its stderr goes to `log`.
 
-    Call it from a thread that lives as long as the child: on Linux the child is killed when that thread ends.
-    A module that reads its stdin must itself exit at its end (`reads_stdin`); for others it is watched here.
-    Only one that is `online` may ask the hub: a logged model is whole, and loading it asks nobody.
+    Call this from a thread that lives as long as the child: on Linux the child is killed when that thread ends.
+    A module that reads its stdin must exit at its end (`reads_stdin`); for others a thread of the child does so.
+    Only an `online` child may contact the Hugging Face Hub: a logged model is complete, so loading it needs no network.
     """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     offline = {} if online else {"HF_HUB_OFFLINE": "1"}
-    watch = "own" if reads_stdin else "watch"
-    return subprocess.Popen(
-        [sys.executable, "-m", "phi3_ui.host.child_process", watch, str(os.getpid()), module, *arguments],
+    stdin_mode = "read" if reads_stdin else "watch"
+    return subprocess.Popen(  # noqa: S603 (our own module, no shell)
+        [sys.executable, "-m", "phi3_ui.host.child_process", stdin_mode, str(os.getpid()), module, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
@@ -46,10 +45,10 @@ def spawn(
     )
 
 
-def _tie(parent: int) -> None:
+def _die_with_parent(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
+        if os.getppid() != parent:  # it ended before the call
             os._exit(1)
 
 
@@ -60,10 +59,10 @@ def _exit_at_end_of_stdin() -> None:
 
 
 def _main() -> None:
-    watch, parent, module, *arguments = sys.argv[1:]
-    _tie(int(parent))
+    stdin_mode, parent, module, *arguments = sys.argv[1:]
+    _die_with_parent(int(parent))
     disable_telemetry()
-    if watch == "watch":
+    if stdin_mode == "watch":
         threading.Thread(target=_exit_at_end_of_stdin, daemon=True).start()
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

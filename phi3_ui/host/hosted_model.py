@@ -1,6 +1,5 @@
 """The app's side of a model's process: a ChatModel over a pipe."""
 
-import contextlib
 import itertools
 import json
 import logging
@@ -11,94 +10,94 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from phi3_ui.chat.types import CacheUse, Cancel, ChatRequest, Completed, Delivery, Event, Loading, Timings
 from phi3_ui.errors import UserError
 from phi3_ui.host import child_process
-from phi3_ui.host.protocol import AnswerFailed, ModelSpec, pack_request, unpack_event
+from phi3_ui.host.protocol import AnswerFailed, ModelSpec, pack_request, pack_spec, unpack_event
 
 logger = logging.getLogger(__name__)
 
 MAX_ANSWERS = 32
 
-_Inbox = queue.SimpleQueue[Event | UserError | None]  # None: cancelled before it began
+_Inbox = queue.SimpleQueue[Event | UserError | None]  # None: cancelled before the model was loaded
 
 
 class HostedModel:
-    """One model in one process. Starts loading at once; up to `max_answers` may run or wait in line at the same time.
-
-    `ready` resolves to the model's delivery, or to the UserError that ended the load. `cache` is what the model last said
-    of its prompt cache, if it has one.
-    """
+    """One model in one process. Starts loading at once. Thread-safe."""
 
     def __init__(self, spec: ModelSpec, logs: Path, max_answers: int = MAX_ANSWERS) -> None:
+        """Start the process, which logs into the folder `logs`; it runs or queues at most `max_answers` at a time."""
         self.spec = spec
         self.cache_use: CacheUse | None = None
-        self._max_answers = max_answers
+        """What the model last reported about its KV cache, if it has one."""
         self.ready: Future[Delivery] = Future()
+        """Resolves when the model is loaded, or raises the UserError that ended the load."""
         self.started = self.last_used = time.monotonic()
+        self._max_answers = max_answers
         self._log = logs / f"model-{spec.model_id}.log"
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._inboxes: dict[int, _Inbox] = {}
-        self._ended = False
-        self._unloading = False
+        self._has_ended = False
+        self._is_unloading = False
         self._process: Future[subprocess.Popen[str]] = Future()
         self._outgoing: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        # The child lives as long as the thread that started it, so that thread is the one that reads it to its end.
+        # The child lives as long as the thread that started it, so that thread also reads its output to the end.
         threading.Thread(target=self._run, name=f"host-{spec.name}", daemon=True).start()
-        threading.Thread(target=self._write, name=f"host-{spec.name}-out", daemon=True).start()
 
     @property
     def is_alive(self) -> bool:
-        return not self._ended and not self._unloading
+        """Whether it can answer, now or when it is loaded."""
+        return not self._has_ended and not self._is_unloading
 
     @property
     def is_busy(self) -> bool:
+        """Whether any answer is running or queued."""
         return bool(self._inboxes)
 
     @property
     def pid(self) -> int:
+        """The process id; waits until the process has started."""
         return self._process.result().pid
 
     def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
-        """See ChatModel. A Loading comes first if the model is not loaded yet. Raises UserError."""
+        """See ChatModel. The first event is Loading if the model is not loaded yet. Raises UserError."""
         number, inbox = next(self._numbers), _Inbox()
         with self._lock:
-            if self._ended:
-                raise self._crashed()
+            if self._has_ended:
+                raise self._crash_error()
             if len(self._inboxes) >= self._max_answers:
                 raise UserError("queue_full", model=self.spec.name, count=len(self._inboxes))
             self._inboxes[number] = inbox
-        started, finished = time.perf_counter(), False
+        started, is_finished = time.perf_counter(), False
         try:
             self._outgoing.put(pack_request(number, request))
             cancel.on_set(lambda: self._cancel(number, inbox))
             if not self.ready.done():
                 yield Loading()
-            while not finished:
+            while not is_finished:
                 event = inbox.get()
                 if isinstance(event, UserError):
-                    finished = True
+                    is_finished = True
                     raise event
                 if event is None:
                     event = Completed("", None, Timings(None, time.perf_counter() - started, None), "cancelled")
-                finished = isinstance(event, Completed)
+                is_finished = isinstance(event, Completed)
                 yield event
         finally:
-            if not finished:
+            if not is_finished:
                 self._outgoing.put({"cancel": number})
             with self._lock:
                 self._inboxes.pop(number, None)
                 self.last_used = time.monotonic()
 
     def unload(self) -> None:
-        """End the process and wait for its end; answers that run end as crashed."""
-        self._unloading = True
+        """End the process and wait for its end; running answers fail with model_crashed."""
+        self._is_unloading = True
         if self._process.exception():
             return  # it never started
         process = self._process.result()
@@ -112,30 +111,46 @@ class HostedModel:
 
     def _run(self) -> None:
         try:
+            first_line = pack_spec(self.spec)
             with self._log.open("wb") as log:
                 process = child_process.spawn("phi3_ui.host.worker", [], log, reads_stdin=True)
-        except OSError as error:
+        except (OSError, KeyError) as error:
+            logger.exception("The process of %s could not be started", self.spec.name)
             self._process.set_exception(error)
-            self._end(UserError("load_failed", model=self.spec.name, detail=str(error), log=str(self._log)))
+            self._end(self._load_error(str(error)))
             return
         self._process.set_result(process)
-        assert process.stdout is not None
-        failed: UserError | None = None
-        for line in process.stdout:  # to its end, which is the process's
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("the process has no pipes")
+        # A separate thread: a model that computes may leave the pipe full, and nobody else should wait for it.
+        name = f"host-{self.spec.name}-out"
+        threading.Thread(target=self._write, args=[process.stdin, first_line], name=name, daemon=True).start()
+        load_error: UserError | None = None
+        try:
+            load_error = self._read(process.stdout)
+        except Exception:  # whatever the process wrote, its users must not wait for ever
+            logger.exception("%s sent a line that is not part of the protocol", self.spec.name)
+            process.kill()
+        process.stdout.close()
+        exit_code = process.wait()
+        ending = load_error or self._crash_error(exit_code)
+        if not self._is_unloading:
+            logger.error("%s (log: %s)", ending, self._log)
+        self._outgoing.put(None)
+        self._end(ending)
+
+    def _read(self, pipe: IO[str]) -> UserError | None:
+        """Deliver what the process sends until it ends; return the error that ended the load, if one did."""
+        load_error: UserError | None = None
+        for line in pipe:
             match json.loads(line):
                 case ["ready", delivery]:
                     self.ready.set_result(delivery)
                 case ["failed", detail]:
-                    failed = UserError("load_failed", model=self.spec.name, detail=detail, log=str(self._log))
+                    load_error = self._load_error(detail)
                 case [int() as number, packed]:
                     self._deliver(number, unpack_event(packed))
-        process.stdout.close()
-        code = process.wait()
-        ending = failed or self._crashed(code)
-        if not self._unloading:
-            logger.error("%s (log: %s)", ending, self._log)
-        self._outgoing.put(None)
-        self._end(ending)
+        return load_error
 
     def _deliver(self, number: int, event: Event | AnswerFailed) -> None:
         inbox = self._inboxes.get(number)
@@ -144,31 +159,35 @@ class HostedModel:
         if isinstance(event, CacheUse):
             self.cache_use = event
         elif isinstance(event, AnswerFailed):
-            inbox.put(UserError(event.code, model=self.spec.name, detail=event.detail, log=str(self._log)))
+            error = UserError(event.code, model=self.spec.name, detail=event.detail, log=str(self._log))
+            logger.warning("%s", error)
+            inbox.put(error)
         else:
             inbox.put(event)
 
     def _end(self, error: UserError) -> None:
         with self._lock:
-            self._ended = True
+            self._has_ended = True
             inboxes = list(self._inboxes.values())
         for inbox in inboxes:
             inbox.put(error)
         if not self.ready.done():
             self.ready.set_exception(error)
 
-    def _write(self) -> None:
-        # A thread of its own: a model that computes may leave the pipe full, and nobody else should wait for it.
-        # If the process is gone, _run reads its end and says so.
-        with contextlib.suppress(OSError):
-            pipe = self._process.result().stdin
-            assert pipe is not None
+    def _write(self, pipe: IO[str], first_line: dict[str, Any]) -> None:
+        try:
             with pipe:
-                print(json.dumps(asdict(self.spec)), file=pipe, flush=True)
+                print(json.dumps(first_line), file=pipe, flush=True)
                 while (message := self._outgoing.get()) is not None:
                     print(json.dumps(message), file=pipe, flush=True)
+        except OSError as error:
+            # The process is gone; _run reads the end of its output and reports it.
+            logger.debug("%s reads no more: %s", self.spec.name, error)
 
-    def _crashed(self, code: int | None = None) -> UserError:
+    def _load_error(self, detail: str) -> UserError:
+        return UserError("load_failed", model=self.spec.name, detail=detail, log=str(self._log))
+
+    def _crash_error(self, code: int | None = None) -> UserError:
         if code is not None and code < 0:
             detail = f"ended by {signal.Signals(-code).name}"
         else:

@@ -1,7 +1,7 @@
-"""Events on their way to the app, some milliseconds' worth at a time.
+"""Events on their way to the app, in batches of some milliseconds.
 
-The engine computes on every core it is given, so each wake-up of the app costs tokens. The first event of a pause goes
-out at once, and so does the first text after the prompt is read; text that follows within the interval goes together.
+The engine computes on every core it is given, so each wake-up of the app costs tokens. The first event after a pause is sent
+at once, and so is the first text after the prefill; text that follows within the interval is sent together.
 """
 
 import json
@@ -11,55 +11,62 @@ from typing import IO, Any
 from phi3_ui.chat.types import Event, TextDelta
 from phi3_ui.host.protocol import AnswerFailed, pack_event
 
-INTERVAL = 0.04  # seconds; an eye sees no difference, and the page draws every 0.05 s
+INTERVAL = 0.04
+"""Seconds between batches that hold text; the page draws every 0.05 s."""
+
+_NumberedEvent = tuple[int, Event | AnswerFailed]
 
 
 class Outbox:
+    """Writes events to the app from a thread of its own. Thread-safe."""
+
     def __init__(self, out: IO[str]) -> None:
         self._out = out
         self._changed = threading.Condition()
-        self._items: list[tuple[int, Event | AnswerFailed]] = []
-        self._writing = False
+        self._items: list[_NumberedEvent] = []
+        self._is_writing = False
         self._pause = threading.Event()
-        threading.Thread(target=self._pump, name="outbox", daemon=True).start()
+        threading.Thread(target=self._send_batches, name="outbox", daemon=True).start()
 
     def put(self, number: int, event: Event | AnswerFailed) -> None:
+        """Queue an event of the answer with this number."""
         with self._changed:
             self._items.append((number, event))
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """Wait until all that was put is on its way."""
+        """Wait until everything queued is written."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._items and not self._writing)
+            self._changed.wait_for(lambda: not self._items and not self._is_writing)
 
-    def write(self, line: Any) -> None:
+    def write_line(self, line: Any) -> None:
+        """Write one line at once, before any event is queued."""
         self._out.write(json.dumps(line) + "\n")
         self._out.flush()
 
-    def _pump(self) -> None:
+    def _send_batches(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._items)
                 items, self._items = self._items, []
-                self._writing = True
-            lines = [json.dumps([number, pack_event(event)]) + "\n" for number, event in join_texts(items)]
+                self._is_writing = True
+            lines = [json.dumps([number, pack_event(event)]) + "\n" for number, event in merge_text_deltas(items)]
             self._out.write("".join(lines))
             self._out.flush()
             with self._changed:
-                self._writing = False
+                self._is_writing = False
                 self._changed.notify_all()
             if any(isinstance(event, TextDelta) for _, event in items):
                 self._pause.wait(INTERVAL)
 
 
-def join_texts(items: list[tuple[int, Event | AnswerFailed]]) -> list[tuple[int, Event | AnswerFailed]]:
-    """The same events with neighbouring texts of one answer in one; the order within an answer is kept."""
-    joined: dict[int, list[Event | AnswerFailed]] = {}
+def merge_text_deltas(items: list[_NumberedEvent]) -> list[_NumberedEvent]:
+    """Merge consecutive text deltas of each answer; the order within an answer is kept."""
+    merged: dict[int, list[Event | AnswerFailed]] = {}
     for number, event in items:
-        events = joined.setdefault(number, [])
+        events = merged.setdefault(number, [])
         if events and isinstance(event, TextDelta) and isinstance(last := events[-1], TextDelta):
             events[-1] = TextDelta(last.text + event.text)
         else:
             events.append(event)
-    return [(number, event) for number, events in joined.items() for event in events]
+    return [(number, event) for number, events in merged.items() for event in events]

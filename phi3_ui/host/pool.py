@@ -1,4 +1,4 @@
-"""The only owner of loaded models: each is loaded once, held, and let go when idle or when another needs the room."""
+"""The only owner of loaded models: each is loaded once and unloaded when idle or when another one needs its place."""
 
 import threading
 import time
@@ -9,11 +9,11 @@ from phi3_ui.errors import UserError
 from phi3_ui.host.hosted_model import MAX_ANSWERS, HostedModel
 from phi3_ui.host.protocol import ModelSpec
 
-_LOOK_EVERY = 5.0  # seconds between looks for idle models
+_EVICTION_INTERVAL = 5.0  # seconds
 
 
 class Pool:
-    """At most `max_loaded` models at once, each with `max_answers`; one unused for `idle_seconds` is unloaded."""
+    """At most `max_loaded` models at once, each with `max_answers`; one unused for `idle_seconds` is unloaded. Thread-safe."""
 
     def __init__(
         self,
@@ -34,31 +34,31 @@ class Pool:
         threading.Thread(target=self._evict_while_open, name="pool", daemon=True).start()
 
     def get_model(self, spec: ModelSpec) -> HostedModel:
-        """The model of `spec`, loading if it was not. UserError("too_many_models") if all others are answering."""
+        """Return the model of `spec`, loading it if necessary. UserError("too_many_models") if all others are busy."""
         with self._lock:
-            self._forget_ended()
-            if held := self._models.get(spec.model_id):
-                held.last_used = self._clock()
-                return held
+            self._drop_ended()
+            if loaded := self._models.get(spec.model_id):
+                loaded.last_used = self._clock()
+                return loaded
             if len(self._models) >= self._max_loaded:
-                self._make_room()
+                self._evict_one()
             model = self._models[spec.model_id] = HostedModel(spec, self._logs, self._max_answers)
             return model
 
     def peek(self, model_id: str) -> HostedModel | None:
-        """The model if it is loaded or loading, or ended by itself and was not asked for since."""
+        """Return the model if it is loaded or loading, or if it has crashed and was not requested since."""
         return self._models.get(model_id)
 
     def unload(self, model_id: str) -> None:
-        """End a model's process. UserError("model_busy") while it answers anyone."""
+        """End a model's process. UserError("model_busy") while any answer is running."""
         with self._lock:
-            held = self._models.get(model_id)
-            if held is None:
+            model = self._models.get(model_id)
+            if model is None:
                 return
-            if held.is_busy:
-                raise UserError("model_busy", model=held.spec.name)
+            if model.is_busy:
+                raise UserError("model_busy", model=model.spec.name)
             del self._models[model_id]
-        held.unload()
+        model.unload()
 
     def close(self) -> None:
         """End every process and wait for it."""
@@ -69,7 +69,7 @@ class Pool:
             model.unload()
 
     def evict_idle(self) -> None:
-        """Unload what nobody used for the idle time."""
+        """Unload the models that were not used for the idle time."""
         with self._lock:
             limit = self._clock() - self._idle_seconds
             idle = [model for model in self._models.values() if not model.is_busy and model.last_used < limit]
@@ -79,13 +79,13 @@ class Pool:
             model.unload()
 
     def _evict_while_open(self) -> None:
-        while not self._closed.wait(_LOOK_EVERY):
+        while not self._closed.wait(_EVICTION_INTERVAL):
             self.evict_idle()
 
-    def _forget_ended(self) -> None:
+    def _drop_ended(self) -> None:
         self._models = {key: model for key, model in self._models.items() if model.is_alive}
 
-    def _make_room(self) -> None:
+    def _evict_one(self) -> None:
         idle = [model for model in self._models.values() if not model.is_busy]
         if not idle:
             raise UserError("too_many_models", count=len(self._models))

@@ -1,9 +1,9 @@
-"""The lines between the app and a model's process: one JSON array or object each, in both directions.
+"""The protocol between the app and a model's process: one JSON array or object per line, in both directions.
 
-To the model: a ModelSpec first, then `{"answer": id, "messages": [[role, content]…], "params": {…}, "template": key,
-"seconds": limit}` or `{"cancel": id}`.
-From the model: `["ready", delivery]` or `["failed", detail]`, then `[id, event]` for each event. JSON, and not pickle:
-a model's process may run code that the app does not trust.
+To the model: first `{"spec": {…}, "contract": "module:Class"}`, then `{"answer": id, "messages": [[role, content]…],
+"params": {…}, "template": key, "seconds": limit}` or `{"cancel": id}`.
+From the model: `["ready", delivery]` or `["failed", detail]`, then `[id, event]` for each event.
+JSON, not pickle: a model's process may run code that the app does not trust.
 """
 
 from dataclasses import asdict, dataclass
@@ -24,34 +24,56 @@ from phi3_ui.chat.types import (
     Timings,
     Usage,
 )
+from phi3_ui.contracts.base import Contract
+from phi3_ui.contracts.registry import get_contract, import_contract, import_path
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a process needs to load one model. `name` is for people; `contract` the name of one of CONTRACTS.
-
-    `template` is a key of TEMPLATES, for requests that name none. `cache_mb` is what may be kept of the prompts that were
-    read, in megabytes (0: an eighth of the memory).
-    """
+    """What a process needs to load one model."""
 
     model_id: str
+
     name: str
+    """Shown to users and written to logs."""
+
     uri: str
+    """A `models:/` URI."""
+
     contract: str
+    """The contract's name."""
+
     tracking_uri: str
+
     template: str | None = None
+    """A key of TEMPLATES, for requests that name none."""
+
     cache_mb: int = 0
+    """Megabytes for the KV cache; 0: an eighth of the memory."""
 
 
 @dataclass(frozen=True)
 class AnswerFailed:
-    """The answer ended in an error: a code of errors.SENTENCES and its detail."""
+    """An error ended the answer."""
 
     code: str
+    """A key of errors.SENTENCES."""
+
     detail: str
 
 
+def pack_spec(spec: ModelSpec) -> dict[str, Any]:
+    """Return the first line. Raises KeyError if there is no contract of that name."""
+    return {"spec": asdict(spec), "contract": import_path(get_contract(spec.contract))}
+
+
+def unpack_spec(line: dict[str, Any]) -> tuple[ModelSpec, Contract]:
+    """Return what `pack_spec` packed. Raises ImportError, AttributeError or TypeError if the contract cannot be imported."""
+    return ModelSpec(**line["spec"]), import_contract(line["contract"])
+
+
 def pack_request(number: int, request: ChatRequest) -> dict[str, Any]:
+    """Return the line that asks for an answer."""
     messages = [[message.role, message.content] for message in request.messages]
     return {
         "answer": number,
@@ -63,6 +85,7 @@ def pack_request(number: int, request: ChatRequest) -> dict[str, Any]:
 
 
 def unpack_request(line: dict[str, Any]) -> ChatRequest:
+    """Return the request that `pack_request` packed."""
     messages = tuple(Message(role, content) for role, content in line["messages"])
     return ChatRequest(
         messages,
@@ -73,6 +96,7 @@ def unpack_request(line: dict[str, Any]) -> ChatRequest:
 
 
 def pack_event(event: Event | AnswerFailed) -> list[Any]:
+    """Return an event as JSON values."""
     match event:
         case TextDelta(text):
             return ["text", text]
@@ -93,6 +117,7 @@ def pack_event(event: Event | AnswerFailed) -> list[Any]:
 
 
 def unpack_event(line: list[Any]) -> Event | AnswerFailed:
+    """Return the event that `pack_event` packed. Raises ValueError if there is none such."""
     match line:
         case ["text", text]:
             return TextDelta(text)

@@ -1,59 +1,70 @@
-"""The model's process: loads through pyfunc, picks the adapter by contract, serves requests until its stdin ends."""
+"""The model's process: loads a model through pyfunc and serves requests until its stdin ends."""
 
 import json
+import logging
 import os
 import sys
 import threading
-import traceback
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 
 from phi3_ui.chat.context import PromptTooLongError
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Event, Queued
-from phi3_ui.contracts.base import Adapter, SupportsPrepare
+from phi3_ui.contracts.base import Adapter, Contract, SupportsPrepare
 from phi3_ui.contracts.declaration import ModelDeclaration
-from phi3_ui.contracts.onnx_prompt import OnnxPromptContract
 from phi3_ui.contracts.parsing import NoTextError
 from phi3_ui.contracts.registry import get_contract
 from phi3_ui.host.outbox import Outbox
-from phi3_ui.host.protocol import AnswerFailed, ModelSpec, unpack_request
+from phi3_ui.host.protocol import AnswerFailed, ModelSpec, unpack_request, unpack_spec
 from phi3_ui.prompts.templates import NoTemplateError
 from phi3_ui.prompts.tokenization import TemplateError
 
+logger = logging.getLogger("phi3_ui.host.worker")  # __name__ is __main__ here
 
-def load_adapter(spec: ModelSpec) -> Adapter:
-    """The model behind `spec` as a ChatModel, by its contract."""
+_ERROR_CODES: tuple[tuple[type[BaseException], str], ...] = (
+    (NoTemplateError, "no_template"),
+    (TemplateError, "bad_template"),
+    (PromptTooLongError, "refused"),
+    (NoTextError, "no_text"),
+    (SystemExit, "exited"),
+)
+_REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+
+
+def load_adapter(spec: ModelSpec, contract: Contract | None = None) -> Adapter:
+    """Load the model into this process and wrap it as its contract says; by default the one that `spec` names."""
     import mlflow
 
+    contract = contract or get_contract(spec.contract)
     mlflow.set_tracking_uri(spec.tracking_uri)
-    # The wrapper keeps its own cache; that of a pipeline is its adapter's.
-    config = {"cache_mb": spec.cache_mb} if spec.cache_mb and spec.contract == OnnxPromptContract.name else None
-    model = mlflow.pyfunc.load_model(spec.uri, model_config=config)
-    return get_contract(spec.contract).create_adapter(
-        model, ModelDeclaration.from_mlmodel(model.metadata), spec.template, spec.cache_mb
-    )
+    model = mlflow.pyfunc.load_model(spec.uri, model_config=contract.model_config(spec.cache_mb))
+    return contract.create_adapter(model, ModelDeclaration.from_mlmodel(model.metadata), spec.template, spec.cache_mb)
 
 
 class Worker:
-    def __init__(self, outbox: Outbox) -> None:
+    """Answers concurrent requests with one model, each in a thread of its own."""
+
+    def __init__(self, outbox: Outbox, name: str) -> None:
+        """`name` is the model's, for the log."""
         self._outbox = outbox
+        self._name = name
         self._model: Future[Adapter] = Future()
         self._running: dict[int, Cancel] = {}
 
-    def load(self, spec: ModelSpec) -> None:
-        """Load, and tell the app how it went; the process ends if it failed."""
+    def load(self, spec: ModelSpec, contract: Contract) -> None:
+        """Load the model and report the outcome to the app; the process ends if it failed."""
         try:
-            adapter = load_adapter(spec)
+            adapter = load_adapter(spec, contract)
         except BaseException as error:
-            traceback.print_exc()
-            self._outbox.write(["failed", _words(error)])
+            logger.exception("%s could not be loaded", self._name)
+            self._outbox.write_line(["failed", error_summary(error)])
             os._exit(1)
-        self._outbox.write(["ready", adapter.delivery])
+        self._outbox.write_line(["ready", adapter.delivery])
         self._model.set_result(adapter)
 
     def serve(self) -> None:
-        """Obey the lines of stdin; at its end the app is gone, and so are we."""
+        """Execute the lines of stdin; at its end the app is gone, and this process exits."""
         for line in sys.stdin:
             message = json.loads(line)
             if "cancel" in message:
@@ -62,34 +73,33 @@ class Worker:
                 continue
             number = message["answer"]
             cancel = self._running[number] = Cancel()
-            answer = threading.Thread(target=self._answer, args=[number, unpack_request(message), cancel], daemon=True)
-            answer.start()
+            threading.Thread(target=self._answer, args=[number, unpack_request(message), cancel], daemon=True).start()
         os._exit(0)
 
     def _answer(self, number: int, request: ChatRequest, cancel: Cancel) -> None:
         try:
-            for event in _in_time(self._model.result().answer(request, cancel), cancel, request.seconds):
+            for event in limit_time(self._model.result().answer(request, cancel), cancel, request.seconds):
                 self._outbox.put(number, event)
-        except BaseException as error:  # the model's code may even call exit(), which would end this thread unseen
-            traceback.print_exc()
-            self._outbox.put(number, AnswerFailed(_code(error), _words(error)))
+        except BaseException as error:
+            logger.exception("%s failed to answer", self._name)
+            self._outbox.put(number, AnswerFailed(error_code(error), error_summary(error)))
         finally:
             del self._running[number]
-        self._outbox.flush()  # first what was said: nothing is sent while the model prepares
+        self._outbox.flush()  # the answer first: nothing is sent while the model prepares
         model = self._model.result()
         if isinstance(model, SupportsPrepare) and not self._running:
             model.prepare()
 
 
-def _in_time(events: Iterator[Event], cancel: Cancel, seconds: float | None) -> Iterator[Event]:
-    """The events, cancelled once the model has been at work for so many seconds; then that is the reason of the end."""
+def limit_time(events: Iterator[Event], cancel: Cancel, seconds: float | None) -> Iterator[Event]:
+    """Pass the events on; after `seconds` of work, queueing excluded, cancel, with "timeout" as the finish reason."""
     if seconds is None:
         yield from events
         return
-    over = threading.Event()
+    is_over = threading.Event()
 
     def end() -> None:
-        over.set()
+        is_over.set()
         cancel.set()
 
     timer = threading.Timer(seconds, end)
@@ -97,48 +107,48 @@ def _in_time(events: Iterator[Event], cancel: Cancel, seconds: float | None) -> 
     try:
         for event in events:
             if isinstance(event, Queued):
-                timer.cancel()  # others are served: this answer's time has not begun
+                timer.cancel()  # this answer's time has not begun
                 timer = threading.Timer(seconds, end)
-            elif isinstance(event, Completed) and event.finish_reason == "cancelled" and over.is_set():
+            elif isinstance(event, Completed) and event.finish_reason == "cancelled" and is_over.is_set():
                 event = replace(event, finish_reason="timeout")
-            elif not timer.is_alive() and not over.is_set():
+            elif not timer.is_alive() and not is_over.is_set():
                 timer.start()
             yield event
     finally:
         timer.cancel()
 
 
-def _code(error: BaseException) -> str:
-    if isinstance(error, NoTemplateError):
-        return "no_template"
-    if isinstance(error, TemplateError):
-        return "bad_template"
-    if isinstance(error, PromptTooLongError):
-        return "refused"
-    if isinstance(error, NoTextError):
-        return "no_text"
-    if isinstance(error, SystemExit):
-        return "exited"
-    return (
-        "refused" if getattr(error, "error_code", "") in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST") else "answer_failed"
-    )
+def error_code(error: BaseException) -> str:
+    """Return the key of errors.SENTENCES that fits an exception raised while answering."""
+    for kind, code in _ERROR_CODES:
+        if isinstance(error, kind):
+            return code
+    return "refused" if getattr(error, "error_code", "") in _REFUSALS else "answer_failed"
 
 
-def _words(error: BaseException) -> str:
-    """The error in one line: its first, without what would make it endless."""
+def error_summary(error: BaseException) -> str:
+    """Return the first line of an exception's message, shortened."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:300].rstrip(".").encode("utf-8", "replace").decode("utf-8")
 
 
 def main() -> None:
+    """Run the process."""
     # Standard output is the way to the app; libraries that print go to the log.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    spec = ModelSpec(**json.loads(sys.stdin.readline()))
-    worker = Worker(Outbox(out))
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    outbox = Outbox(out)
+    try:
+        spec, contract = unpack_spec(json.loads(sys.stdin.readline()))
+    except Exception as error:
+        logger.exception("The contract could not be imported")
+        outbox.write_line(["failed", error_summary(error)])
+        raise
+    worker = Worker(outbox, spec.name)
     serving = threading.Thread(target=worker.serve, name="serve")
     serving.start()
-    worker.load(spec)
+    worker.load(spec, contract)
     serving.join()
 
 

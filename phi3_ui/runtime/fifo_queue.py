@@ -1,4 +1,4 @@
-"""A line before something that serves one at a time: first come, first served."""
+"""A FIFO queue in front of something that serves one request at a time."""
 
 import contextlib
 import threading
@@ -8,41 +8,41 @@ from phi3_ui.chat.types import Cancel
 
 
 class FifoQueue:
-    """Any thread may stand in it."""
+    """First come, first served. Thread-safe."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._places: list[object] = []
+        self._waiting: list[object] = []
 
     @contextlib.contextmanager
     def wait_turn(self, cancel: Cancel) -> Iterator[Iterator[int]]:
-        """A place until the block ends, however it does; those behind move up then.
+        """Enter the queue and stay in it until the block ends, however it does; then those behind move up.
 
-        Iterate what the block is given to wait: it says how many are ahead whenever that changes, and ends when none is
-        or `cancel` is set.
+        Iterate the block's value to wait: it yields the number of requests ahead whenever that changes, and ends when there
+        are none or `cancel` is set.
         """
-        place = object()
+        ticket = object()
         with self._changed:
-            self._places.append(place)
-        cancel.on_set(self._tell)
+            self._waiting.append(ticket)
+        cancel.on_set(self._notify)
         try:
-            yield self._wait(place, cancel)
+            yield self._positions(ticket, cancel)
         finally:
             with self._changed:
-                self._places.remove(place)
+                self._waiting.remove(ticket)
                 self._changed.notify_all()
 
-    def _wait(self, place: object, cancel: Cancel) -> Iterator[int]:
-        told = 0
+    def _positions(self, ticket: object, cancel: Cancel) -> Iterator[int]:
+        reported = 0
         while True:
             with self._changed:
-                while (ahead := self._places.index(place)) == told > 0 and not cancel.is_set():
+                while (ahead := self._waiting.index(ticket)) == reported > 0 and not cancel.is_set():
                     self._changed.wait()
             if ahead == 0 or cancel.is_set():
                 return
-            told = ahead
+            reported = ahead
             yield ahead
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()

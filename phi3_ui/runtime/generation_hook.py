@@ -1,87 +1,107 @@
-"""The tokens of a transformers pipeline, tapped while `pyfunc.predict` computes them.
+"""Hooks into `generate` of a transformers pipeline while `pyfunc.predict` runs it.
 
-MLflow's flavour has no predict_stream. The pipeline it loaded can be had, though, and its model's `generate` is one
-public method: here it is given a stopping criterion, the parameters which the flavour does not pass on, and what the model
-has read before, for the request of the current thread.
+MLflow's transformers flavour has no predict_stream, ignores most generation parameters, and prefills every prompt from
+scratch. The pipeline it loaded is accessible, though, and its model's `generate` is one public method: here it gets a
+stopping criterion, the missing parameters and a KV cache, for the request of the current thread.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from phi3_ui.chat.types import CacheUse, Cancel, GenerationParams
 from phi3_ui.runtime.detokenizer import Detokenizer
 from phi3_ui.runtime.memory import memory_budget
 from phi3_ui.runtime.pipeline_kv_cache import PipelineKVCache
-from phi3_ui.runtime.sampling import check, generate_arguments
+from phi3_ui.runtime.sampling import check_params, generate_arguments
 from phi3_ui.runtime.stop_strings import StopStrings
-from phi3_ui.runtime.torch_threads import thread_counts, threads
+from phi3_ui.runtime.torch_threads import choose_thread_counts, use_threads
+
+
+@dataclass(frozen=True)
+class GenerationListener:
+    """The callbacks of one answer, called from the thread that generates it."""
+
+    on_text: Callable[[str], None]
+    """Gets each piece of text before a stop string."""
+
+    on_token: Callable[[], None] = lambda: None
+    """Called at each token."""
+
+    on_prefill: Callable[[int, int], None] = lambda _processed, _total: None
+    """Gets how many prompt tokens are prefilled, and how many there are; first with those served from the cache."""
 
 
 class GenerationHook:
-    """One answer's tokens: `on_text` is called with each piece of text up to a stop string, `on_token` at each token.
-
-    While the prompt is read, `on_read` is called with how many of its tokens are, and of how many; first with those that
-    were so before. `ends` are stop strings besides the request's own. Raises UnusableParamError for a parameter out of its range.
-    """
+    """What one request adds to `generate`, and what is known of its answer afterwards."""
 
     def __init__(
         self,
         tokenizer: Any,
-        on_text: Callable[[str], None],
-        on_token: Callable[[], None],
-        cancel: Cancel,
         params: GenerationParams,
-        ends: tuple[str, ...] = (),
-        on_read: Callable[[int, int], None] = lambda _read, _of: None,
+        cancel: Cancel,
+        listener: GenerationListener,
+        extra_stops: tuple[str, ...] = (),
     ) -> None:
-        check(params)
-        stops = (*params.stop, *ends)
+        """Raises UnusableParamError for a parameter out of range. `extra_stops` are added to the stop strings of `params`."""
+        check_params(params)
+        stops = (*params.stop, *extra_stops)
         self._stops = StopStrings(stops)
-        # A stop string that is a control token comes as a token, and never as text.
+        # A stop string that is a control token arrives as a token, never as text.
         special = {token.content: id_ for id_, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._stop_tokens = {special[stop] for stop in stops if stop in special}
-        self._stream = Detokenizer(tokenizer.backend_tokenizer)
-        self._on_text, self._on_token, self.on_read = on_text, on_token, on_read
-        self.started = False  # the prompt is read, and there is a token
+        self._detokenizer = Detokenizer(tokenizer.backend_tokenizer)
+        self._listener = listener
         self.cancel = cancel
-        self.cut = False  # a stop string was found: the text given so far is the answer
-        self.ended = False  # by a stop string or token
-        self.cached_tokens = 0  # of the prompt: read before
         self.arguments = generate_arguments(params)
-        self.exact = params.seed is not None  # what makes the answer repeatable must be the same to the last bit
-        self.decode_threads = 0  # 0: as many as the prompt was read with
+        """Keyword arguments that override those of MLflow's flavour."""
+        self.needs_exact_cache = params.seed is not None
+        """Whether cached keys and values must be bit-identical to recomputed ones, so that a seed repeats the answer."""
+        self.decode_threads = 0
+        """Threads to decode with; 0: as many as for the prefill."""
+        self.cached_tokens = 0
+        """Prompt tokens served from the KV cache."""
+        self.is_decoding = False
+        """The prompt is prefilled and at least one token was generated."""
+        self.is_cut = False
+        """A stop string was found in the text, so the text passed on so far is the whole answer."""
+        self.is_stopped = False
+        """A stop string or stop token ended the answer."""
 
-    def stop(self, ids: Any, _scores: Any, **_: Any) -> bool:
-        """A stopping criterion: called by generate after each token, the last of `ids` (1, tokens so far).
+    def on_prefill(self, processed: int, total: int) -> None:
+        """Report that `processed` of the prompt's `total` tokens are in the KV cache."""
+        self._listener.on_prefill(processed, total)
 
-        A streamer is called after it, when a stop string would already have cost a token more.
+    def should_stop(self, ids: Any, _scores: Any, **_: Any) -> bool:
+        """Stopping criterion: called by `generate` after each token, the last of `ids` (1, tokens so far).
+
+        Not a streamer: that is called later, when another token would already be computed after a stop string.
         """
-        if not self.started and self.decode_threads:
+        if not self.is_decoding and self.decode_threads:
             import torch
 
             torch.set_num_threads(self.decode_threads)
-        self.started = True
-        self._on_token()
+        self.is_decoding = True
+        self._listener.on_token()
         token = int(ids[0, -1])
-        self.ended |= token in self._stop_tokens
-        self._give(self._stops.push(self._stream.push(token)))
-        return self.ended or self.cancel.is_set()
+        self.is_stopped |= token in self._stop_tokens
+        self._emit(self._stops.push(self._detokenizer.push(token)))
+        return self.is_stopped or self.cancel.is_set()
 
-    def end(self) -> None:
-        """No more tokens come. What the decoder still holds comes with the whole answer."""
-        self._give(self._stops.flush())
+    def finish(self) -> None:
+        """Pass on the text held back; there are no more tokens. What the detokenizer holds comes with the whole answer."""
+        self._emit(self._stops.flush())
 
-    def _give(self, text: str) -> None:
+    def _emit(self, text: str) -> None:
         if self._stops.hit:
-            self.cut = self.ended = True
+            self.is_cut = self.is_stopped = True
         if text:
-            self._on_text(text)
+            self._listener.on_text(text)
 
 
-# What `generate` may be told that it cannot do with a cache of ours, but for these values.
-_PLAIN = {
+_CACHEABLE_SETTINGS = {
     "num_beams": 1,
     "num_return_sequences": 1,
     "use_cache": True,
@@ -92,74 +112,77 @@ _PLAIN = {
     "token_healing": False,
     "return_dict_in_generate": False,
 }
+"""Settings of `generate` that rule out our KV cache unless they have these values."""
 
 
 class HookedPipeline:
-    """Makes one pipeline tappable, once, for its whole life. One request at a time.
-
-    `budget` is how many bytes it may keep of what it has read; None: as memory_budget says.
-    """
+    """Replaces one pipeline's `generate`, once, for its whole life. Serves one request at a time."""
 
     def __init__(self, pipeline: Any, budget: int | None = None) -> None:
+        """Hook `pipeline`; its KV cache may take `budget` bytes (None: see memory_budget)."""
         self.tokenizer = pipeline.tokenizer
         self._model = pipeline.model
-        self._prompt_threads, self._decode_threads = thread_counts(pipeline.model)
-        self._slots = PipelineKVCache(
+        self._prefill_threads, self._decode_threads = choose_thread_counts(pipeline.model)
+        self._cache = PipelineKVCache(
             pipeline.model, memory_budget(pipeline.model.device) if budget is None else budget
         )
-        self._current: ContextVar[GenerationHook | None] = ContextVar("tap", default=None)
+        self._current: ContextVar[GenerationHook | None] = ContextVar("generation_hook", default=None)
         self._generate = pipeline.model.generate
         pipeline.model.generate = self._hooked_generate
 
-    def cache_use(self) -> CacheUse:
-        return self._slots.use()
+    def cache_stats(self) -> CacheUse:
+        """Return how much the KV cache holds, and its hits and misses."""
+        return self._cache.stats()
 
     @contextlib.contextmanager
-    def request(self, tap: GenerationHook) -> Iterator[None]:
-        """Within the block, what this thread generates goes through `tap`."""
-        token = self._current.set(tap)
+    def active_hook(self, hook: GenerationHook) -> Iterator[None]:
+        """Within the block, what this thread generates goes through `hook`."""
+        token = self._current.set(hook)
         try:
             yield
         finally:
             self._current.reset(token)
 
     def _hooked_generate(self, **arguments: Any) -> Any:
-        tap = self._current.get()
-        if tap is None:
+        hook = self._current.get()
+        if hook is None:
             return self._generate(**arguments)
         from transformers import StoppingCriteriaList
 
-        tap.decode_threads = self._decode_threads
-        criteria = StoppingCriteriaList([*(arguments.pop("stopping_criteria", None) or []), tap.stop])
-        with threads(self._prompt_threads):
-            generated = self._in_slot(tap, {**arguments, **tap.arguments, "stopping_criteria": criteria})
-        tap.end()
+        hook.decode_threads = self._decode_threads
+        criteria = StoppingCriteriaList([*(arguments.pop("stopping_criteria", None) or []), hook.should_stop])
+        with use_threads(self._prefill_threads):
+            generated = self._generate_cached(hook, {**arguments, **hook.arguments, "stopping_criteria": criteria})
+        hook.finish()
         return generated
 
-    def _in_slot(self, tap: GenerationHook, arguments: dict[str, Any]) -> Any:
-        """What `generate` returns, (1, tokens of prompt and answer): the prompt alone if it was cancelled before its end."""
+    def _generate_cached(self, hook: GenerationHook, arguments: dict[str, Any]) -> Any:
+        """Return what `generate` returns, (1, prompt and answer tokens): the prompt alone if cancelled during prefill."""
         ids, mask = arguments.get("input_ids"), arguments.get("attention_mask")
         prompt: list[int] = [] if ids is None or len(ids) > 1 else ids[0].tolist()
-        masked = mask is not None and not mask.all()
-        if not prompt or masked or not self._is_plain(arguments) or not self._slots.serves(prompt):
-            tap.on_read(0, len(prompt))
+        has_padding = mask is not None and not mask.all()
+        if not prompt or has_padding or not self._is_cacheable(arguments) or not self._cache.can_serve(prompt):
+            hook.on_prefill(0, len(prompt))
             return self._generate(**arguments)
-        slot = self._slots.take(prompt, self._said(arguments, "max_new_tokens") or 0, tap.exact)
-        tap.cached_tokens = len(slot.tokens)
-        tap.on_read(len(slot.tokens), len(prompt))
-        while not tap.cancel.is_set() and (end := self._slots.next_end(slot, len(prompt), tap.exact)):
-            self._slots.read(slot, ids, mask, end)
-            tap.on_read(end, len(prompt))
-        generated: Any = ids if tap.cancel.is_set() else self._generate(**arguments, past_key_values=slot.cache)
-        # Not so after an error, when nobody knows what the cache holds.
-        self._slots.keep(slot, generated[0].tolist())
+        max_tokens = self._setting(arguments, "max_new_tokens") or 0
+        slot = self._cache.acquire(prompt, max_tokens, hook.needs_exact_cache)
+        hook.cached_tokens = len(slot.tokens)
+        hook.on_prefill(len(slot.tokens), len(prompt))
+        while not hook.cancel.is_set() and (
+            end := self._cache.next_chunk_end(slot, len(prompt), hook.needs_exact_cache)
+        ):
+            self._cache.prefill(slot, ids, mask, end)
+            hook.on_prefill(end, len(prompt))
+        generated: Any = ids if hook.cancel.is_set() else self._generate(**arguments, past_key_values=slot.cache)
+        # Not released after an error, when the state of the cache is unknown.
+        self._cache.release(slot, generated[0].tolist())
         return generated
 
-    def _is_plain(self, arguments: dict[str, Any]) -> bool:
-        return all(self._said(arguments, name) in (None, value) for name, value in _PLAIN.items())
+    def _is_cacheable(self, arguments: dict[str, Any]) -> bool:
+        return all(self._setting(arguments, name) in (None, value) for name, value in _CACHEABLE_SETTINGS.items())
 
-    def _said(self, arguments: dict[str, Any], name: str) -> Any:
-        """What `generate` goes by: its argument, or else the configuration that it is given, or the model's own."""
+    def _setting(self, arguments: dict[str, Any], name: str) -> Any:
+        """Return what `generate` goes by: its argument, else the given generation config, else the model's own."""
         if name in arguments:
             return arguments[name]
         return getattr(arguments.get("generation_config") or self._model.generation_config, name, None)

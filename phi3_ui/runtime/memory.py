@@ -1,17 +1,19 @@
-"""How much memory what is kept between answers may take."""
+"""How much memory KV caches may take."""
 
 import os
+from pathlib import Path
 from typing import Any
 
-_SHARE = 8
+_FRACTION = 8
+_DEFAULT = 16 << 30
 
 
 def memory_budget(device: Any) -> int:
-    """Bytes: an eighth of the memory of a torch device; 2 GiB where that cannot be known."""
-    return (_on_accelerator(device) or _of_this_machine() or 16 << 30) // _SHARE
+    """Return an eighth of a torch device's memory, in bytes; 2 GiB where that is unknown."""
+    return (_accelerator_memory(device) or _host_memory() or _DEFAULT) // _FRACTION
 
 
-def _on_accelerator(device: Any) -> int | None:
+def _accelerator_memory(device: Any) -> int | None:
     import torch
 
     if device.type == "cpu":
@@ -19,16 +21,15 @@ def _on_accelerator(device: Any) -> int | None:
     try:
         return int(torch.accelerator.get_memory_info(device)[1])
     except (RuntimeError, NotImplementedError):
-        return None  # it shares the machine's, or does not say
+        return None  # it shares the host's memory, or does not report its own
 
 
-def _of_this_machine() -> int | None:
-    """What the machine has, or its control group allows if that is less."""
+def _host_memory() -> int | None:
+    """Return what the machine has, or its control group allows if that is less."""
     limits = []
     try:
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
-            limits.append(int(file.read()))
+        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
     except (AttributeError, OSError, ValueError):
-        pass  # no such system, or no limit ("max")
+        pass  # another operating system, or no limit ("max")
     return min(limits, default=None)

@@ -1,4 +1,4 @@
-"""What GenerationParams mean to transformers' `generate`, for all that MLflow's flavour refuses or does wrong."""
+"""GenerationParams as arguments of transformers' `generate`, for all that MLflow's flavour refuses or gets wrong."""
 
 import math
 from collections.abc import Callable
@@ -10,14 +10,14 @@ MAX_STOPS = 16
 
 
 class UnusableParamError(ValueError):
-    """A parameter out of its range; the message names it and the range."""
+    """A parameter is out of range; the message names both."""
 
     error_code = "INVALID_PARAMETER_VALUE"
 
 
-def check(params: GenerationParams) -> None:
-    """Raise UnusableParamError for what no model can take. The ranges are those of the ONNX wrapper."""
-    for name, holds, wanted in (
+def check_params(params: GenerationParams) -> None:
+    """Raise UnusableParamError for a value that no model supports. The ranges are those of the ONNX wrapper."""
+    for name, is_valid, valid_range in (
         ("max_tokens", lambda v: v >= 1, "1 or more"),
         ("temperature", lambda v: 0 <= v < math.inf, "0 or more"),
         ("top_p", lambda v: 0 < v <= 1, "above 0 and at most 1"),
@@ -25,19 +25,19 @@ def check(params: GenerationParams) -> None:
         ("repetition_penalty", lambda v: 0 < v < math.inf, "above 0; 1 changes nothing"),
         ("presence_penalty", lambda v: -2 <= v <= 2, "from -2 to 2"),
         ("frequency_penalty", lambda v: -2 <= v <= 2, "from -2 to 2"),
-        ("stop", lambda v: all(v) and len(v) <= MAX_STOPS, f"at most {MAX_STOPS} texts that are not empty"),
+        ("stop", lambda v: all(v) and len(v) <= MAX_STOPS, f"at most {MAX_STOPS} texts, none empty"),
         ("seed", lambda v: 0 <= v < 2**31, "from 0 to 2147483647"),
     ):
         value = getattr(params, name)
-        if value is not None and not holds(value):
-            raise UnusableParamError(f"{name} cannot be {value!r}; it must be {wanted}.")
+        if value is not None and not is_valid(value):
+            raise UnusableParamError(f"{name} cannot be {value!r}; it must be {valid_range}.")
 
 
 def generate_arguments(params: GenerationParams) -> dict[str, Any]:
-    """The arguments of `generate` that go over those of MLflow's flavour."""
+    """Return the keyword arguments of `generate` that override those of MLflow's flavour."""
     arguments: dict[str, Any] = {}
     if params.temperature == 0:
-        # Greedy is no temperature to transformers, which refuses 0.
+        # transformers refuses temperature 0; greedy decoding is a mode of its own.
         arguments |= {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     else:
         if params.temperature is not None:
@@ -49,28 +49,28 @@ def generate_arguments(params: GenerationParams) -> dict[str, Any]:
     if params.presence_penalty or params.frequency_penalty:
         arguments["logits_processor"] = [Penalties(params.presence_penalty or 0.0, params.frequency_penalty or 0.0)]
     if params.seed is not None:
-        arguments["custom_generate"] = _seeded(params.seed)
+        arguments["custom_generate"] = _seeded_generate(params.seed)
     return arguments
 
 
 class Penalties:
-    """A logits processor: OpenAI's presence and frequency penalty, over the tokens of the answer alone."""
+    """Logits processor: OpenAI's presence and frequency penalty, over the tokens of the answer alone."""
 
     def __init__(self, presence: float, frequency: float) -> None:
         self._presence, self._frequency = presence, frequency
-        self._prompt: int | None = None
+        self._prompt_len: int | None = None
 
     def __call__(self, ids: Any, scores: Any) -> Any:
-        """`ids` (1, tokens so far), `scores` (1, vocabulary)."""
-        if self._prompt is None:
-            self._prompt = ids.shape[1]
-        answer = ids[:, self._prompt :]
+        """Return the penalised scores. `ids` is (1, tokens so far), `scores` (1, vocabulary)."""
+        if self._prompt_len is None:
+            self._prompt_len = ids.shape[1]
+        answer = ids[:, self._prompt_len :]
         counts = scores.new_zeros(scores.shape).scatter_add_(1, answer, scores.new_ones(answer.shape))
         return scores - self._frequency * counts - self._presence * (counts > 0)
 
 
-class _Draw:
-    """The last logits processor: draws the token with a generator of its own, and leaves only that one possible."""
+class _SeededDraw:
+    """The last logits processor: draws the token with its own generator and masks all others."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -85,11 +85,11 @@ class _Draw:
         return torch.full_like(scores, -math.inf).scatter_(1, token, 0.0)
 
 
-def _seeded(seed: int) -> Callable[..., Any]:
-    """transformers' own decoding, but that the tokens are drawn by `seed` and not by torch's one generator for all threads.
+def _seeded_generate(seed: int) -> Callable[..., Any]:
+    """Return a `custom_generate` that decodes as usual, but draws tokens from `seed`, not torch's process-wide generator.
 
-    A `custom_generate`, since that alone is given the processors whole: those handed to generate come before temperature,
-    top_k and top_p.
+    Only a `custom_generate` gets the complete list of processors: those passed to generate run before temperature, top_k and
+    top_p.
     """
 
     def decode(
@@ -101,8 +101,8 @@ def _seeded(seed: int) -> Callable[..., Any]:
         **inputs: Any,
     ) -> Any:
         if generation_config.do_sample:
-            logits_processor = type(logits_processor)([*logits_processor, _Draw(seed)])
-            generation_config.do_sample = False  # the best token is now the one drawn
+            logits_processor = type(logits_processor)([*logits_processor, _SeededDraw(seed)])
+            generation_config.do_sample = False  # the most likely token is now the one drawn
         return model._sample(input_ids, logits_processor, stopping_criteria, generation_config, **inputs)
 
     return decode

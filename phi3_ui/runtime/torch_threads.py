@@ -1,7 +1,7 @@
 """How many threads torch decodes with.
 
-A prompt is read fastest with every core. A token at a time, small models wait for memory instead, and one core less is
-often as fast; then that core is left to the app and the browser, which would otherwise hold up all threads at once.
+Prefill is fastest on every core. Decoding a small model is bound by memory bandwidth, where one core less is often as fast;
+that core then serves the app and the browser, which would otherwise hold up all threads.
 """
 
 import contextlib
@@ -10,37 +10,37 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-_SECONDS, _STEPS = 2.0, 30  # the trial ends with the first of the two
-_AS_FAST = 1.03
+_MAX_SECONDS, _MAX_STEPS = 2.0, 30  # the trial ends at whichever comes first
+_TOLERANCE = 1.03
 
 
-def thread_counts(model: Any) -> tuple[int, int]:
-    """Threads to read a prompt with, and to decode with: all, or one less if a trial shows a loss of 3 % at most.
+def choose_thread_counts(model: Any) -> tuple[int, int]:
+    """Return the threads for prefill and for decoding: all, or one less if a trial shows at most 3 % loss.
 
-    The trial takes two seconds, or five steps of a model that is slow.
+    The trial takes two seconds, or five steps of a slow model.
     """
     import torch
 
-    most = torch.get_num_threads()
-    if most == 1 or model.device.type != "cpu":
-        return most, most
+    available = torch.get_num_threads()
+    if available == 1 or model.device.type != "cpu":
+        return available, available
     token = torch.zeros((1, 1), dtype=torch.long)
-    taken: dict[int, list[float]] = {most: [], most - 1: []}
-    with torch.inference_mode(), threads(most):
-        model(token)  # its first step may have to fetch the weights from the disk
-        deadline = time.perf_counter() + _SECONDS
-        while (steps := len(taken[most])) < _STEPS and (steps < 2 or time.perf_counter() < deadline):
-            for count, seconds in taken.items():
+    durations: dict[int, list[float]] = {available: [], available - 1: []}
+    with torch.inference_mode(), use_threads(available):
+        model(token)  # the first step may read the weights from disk
+        deadline = time.perf_counter() + _MAX_SECONDS
+        while (steps := len(durations[available])) < _MAX_STEPS and (steps < 2 or time.perf_counter() < deadline):
+            for count, seconds in durations.items():
                 torch.set_num_threads(count)
                 start = time.perf_counter()
                 model(token)
                 seconds.append(time.perf_counter() - start)
-    fewer, all_ = (statistics.median(taken[count]) for count in (most - 1, most))
-    return most, most - 1 if fewer <= _AS_FAST * all_ else most
+    is_as_fast = statistics.median(durations[available - 1]) <= _TOLERANCE * statistics.median(durations[available])
+    return available, available - 1 if is_as_fast else available
 
 
 @contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
+def use_threads(count: int) -> Iterator[None]:
     """Within the block torch uses `count` threads, or what is set there; afterwards as many as before."""
     import torch
 

@@ -18,7 +18,7 @@ from phi3_ui.chat.types import (
     TextDelta,
     Usage,
 )
-from phi3_ui.contracts.onnx_prompt import OnnxPromptContract
+from phi3_ui.contracts.onnx_prompt import OnnxPromptAdapter
 from phi3_ui.prompts.tokenization import PromptFormat, TemplateError
 
 _FORMAT = PromptFormat("{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}", ("<|end|>",))
@@ -48,7 +48,7 @@ class Pyfunc:
 
     def __init__(self, *chunks: Chunk, error: Exception | None = None) -> None:
         self.asked: list[tuple[Any, Any]] = []
-        self.as_dict = 0
+        self.yielded = 0
         self.closed = False
         self._chunks = chunks
         self._error = error
@@ -62,7 +62,7 @@ class Pyfunc:
     def _stream(self) -> Iterator[Chunk]:
         try:
             for chunk in self._chunks:
-                self.as_dict += 1
+                self.yielded += 1
                 yield chunk
             if self._error:
                 raise self._error
@@ -71,7 +71,7 @@ class Pyfunc:
 
 
 def _answer(model: Pyfunc, request: ChatRequest = _REQUEST, cancel: Cancel | None = None) -> Iterator[Event]:
-    return OnnxPromptContract(model, _FORMAT).answer(request, cancel or Cancel())
+    return OnnxPromptAdapter(model, _FORMAT).answer(request, cancel or Cancel())
 
 
 def _completed(events: list[Event]) -> Completed:
@@ -174,7 +174,7 @@ def test_cancelled_between_tokens_it_stops_the_model_and_counts_what_came() -> N
     assert (completed.text, completed.usage, completed.finish_reason) == ("ab", Usage(70, 2, 0), "cancelled")
     assert _text(events) == "ab"
     assert model.closed
-    assert model.as_dict == 4, "no token was asked for after the one that was there"
+    assert model.yielded == 4, "no token was asked for after the one that was there"
 
 
 def test_cancelled_while_the_prompt_is_read_it_has_no_answer_tokens() -> None:
@@ -189,7 +189,7 @@ def test_cancelled_while_the_prompt_is_read_it_has_no_answer_tokens() -> None:
     assert (completed.text, completed.usage, completed.finish_reason) == ("", Usage(200, 0, 0), "cancelled")
     assert completed.timings.time_to_first_token is None
     assert model.closed
-    assert model.as_dict == 1
+    assert model.yielded == 1
 
 
 def test_cancelled_before_the_prompts_length_is_known_usage_is_unknown() -> None:
@@ -221,7 +221,7 @@ def test_closing_the_events_closes_the_model() -> None:
     events.close()
 
     assert model.closed
-    assert model.as_dict == 2
+    assert model.yielded == 2
 
 
 def test_what_the_model_raises_comes_through_after_the_text_before_it() -> None:
@@ -236,7 +236,7 @@ def test_what_the_model_raises_comes_through_after_the_text_before_it() -> None:
 
 def test_a_conversation_the_template_refuses_never_reaches_the_model() -> None:
     model = Pyfunc(_last("", "stop", 1, 1))
-    contract = OnnxPromptContract(model, PromptFormat("{{ raise_exception('no') }}"))
+    contract = OnnxPromptAdapter(model, PromptFormat("{{ raise_exception('no') }}"))
 
     with pytest.raises(TemplateError, match="no"):
         list(contract.answer(_REQUEST, Cancel()))

@@ -28,7 +28,11 @@ class Model:
 def said(*pieces: str, streams: bool = True, stop: str = "") -> str:
     """The whole text, which must be what was streamed."""
     chat = PyfuncAdapter(
-        Model(*pieces), streams, lambda _: PyfuncCall({}, stops=(stop,) if stop else ()), parse_chunk, parse_chunk
+        Model(*pieces),
+        streams,
+        lambda _: PyfuncCall({}, stop_strings=(stop,) if stop else ()),
+        parse_chunk,
+        parse_chunk,
     )
     *before, end = chat.answer(_REQUEST, Cancel())
     assert isinstance(end, Completed)

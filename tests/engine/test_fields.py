@@ -9,7 +9,7 @@ import pytest
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message, TextDelta
 from phi3_ui.errors import UserError
 from phi3_ui.host.hosted_model import HostedModel
-from phi3_ui.runtime.generation_hook import GenerationHook
+from phi3_ui.runtime.generation_hook import GenerationHook, GenerationListener
 from tests.conftest import Weights
 
 GERMANY = "What is the capital of Germany?"  # both models: The capital of Germany is Berlin.
@@ -164,11 +164,10 @@ def test_a_control_token_may_be_a_stop_string_for_the_pipeline(weights: Weights)
 
     tokenizer = AutoTokenizer.from_pretrained(weights.checkpoint)
     texts: list[str] = []
-    tap = GenerationHook(
-        tokenizer, texts.append, lambda: None, Cancel(), GenerationParams(stop=("<|im_start|>", "nothing"))
-    )
+    params = GenerationParams(stop=("<|im_start|>", "nothing"))
+    hook = GenerationHook(tokenizer, params, Cancel(), GenerationListener(texts.append))
     for token in tokenizer.encode("It is no", add_special_tokens=False):
-        assert not tap.stop(torch.tensor([[1, 2, token]]), None)
-    assert tap.stop(torch.tensor([[1, 2, tokenizer.convert_tokens_to_ids("<|im_start|>")]]), None)
-    tap.end()
-    assert ("".join(texts), tap.ended, tap.cut) == ("It is no", True, False)
+        assert not hook.should_stop(torch.tensor([[1, 2, token]]), None)
+    assert hook.should_stop(torch.tensor([[1, 2, tokenizer.convert_tokens_to_ids("<|im_start|>")]]), None)
+    hook.finish()
+    assert ("".join(texts), hook.is_stopped, hook.is_cut) == ("It is no", True, False)

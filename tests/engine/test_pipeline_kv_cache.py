@@ -23,7 +23,7 @@ from phi3_ui.chat.types import (
     Queued,
     Usage,
 )
-from phi3_ui.contracts.pipeline_chat import PipelineChatContract
+from phi3_ui.contracts.pipeline_chat import PipelineChatAdapter
 from phi3_ui.runtime.pipeline_kv_cache import PREFILL_CHUNK
 from tests.conftest import Demo
 from tests.support.tiny_phi3 import Tiny, make_checkpoint
@@ -40,14 +40,14 @@ class Chat:
 
     def __init__(self, model: Any, budget: int = 1 << 30) -> None:
         self.model = model
-        self.contract = PipelineChatContract(model, ())
-        self.slots = self.contract._pipeline._slots
-        self.slots._budget = budget
+        self.adapter = PipelineChatAdapter(model, ())
+        self.cache = self.adapter._pipeline._cache
+        self.cache._budget = budget
 
     def events(
         self, messages: tuple[Message, ...], params: GenerationParams = GREEDY, cancel: Cancel | None = None
     ) -> list[Event]:
-        return list(self.contract.answer(ChatRequest(messages, params), cancel or Cancel()))
+        return list(self.adapter.answer(ChatRequest(messages, params), cancel or Cancel()))
 
     def ask(self, messages: tuple[Message, ...], params: GenerationParams = GREEDY) -> Completed:
         events = self.events(messages, params)
@@ -58,7 +58,7 @@ class Chat:
         assert [event.processed for event in read] == sorted({event.processed for event in read})
         return events[-1]
 
-    def cached(self, messages: tuple[Message, ...], params: GenerationParams = GREEDY) -> int:
+    def cached_tokens(self, messages: tuple[Message, ...], params: GenerationParams = GREEDY) -> int:
         usage = self.ask(messages, params).usage
         assert usage
         assert usage.cached_tokens is not None
@@ -67,7 +67,7 @@ class Chat:
 
 def without_slots(model: Any) -> Chat:
     chat = Chat(model)
-    chat.slots.serves = lambda prompt: False  # type: ignore[method-assign]
+    chat.cache.can_serve = lambda prompt: False  # type: ignore[method-assign]
     return chat
 
 
@@ -159,46 +159,46 @@ def test_a_retry_reads_one_token_and_the_next_turn_only_what_is_new(load: Load) 
     first = chat.ask((LONG,))
     assert first.usage
     assert first.usage.cached_tokens == 0
-    assert chat.cached((LONG,)) == first.usage.prompt_tokens - 1
+    assert chat.cached_tokens((LONG,)) == first.usage.prompt_tokens - 1
     onward = (LONG, Message("assistant", first.text), Message("user", "And?"))
-    assert chat.cached(onward) >= first.usage.prompt_tokens
+    assert chat.cached_tokens(onward) >= first.usage.prompt_tokens
 
 
 def test_another_conversation_leaves_those_before_it_as_they_are(load: Load) -> None:
     chat, other = Chat(load()), Message("user", "What is the sea?")
     length = chat.ask((LONG,)).usage.prompt_tokens  # type: ignore[union-attr]
-    assert chat.cached((other,)) < 10
-    assert chat.cached((LONG,)) == length - 1
+    assert chat.cached_tokens((other,)) < 10
+    assert chat.cached_tokens((LONG,)) == length - 1
 
 
 def test_what_was_not_used_for_longest_leaves_first_when_memory_is_short(load: Load) -> None:
     chat = Chat(load())
     prompts = [(Message("user", f"{letter} " * 300),) for letter in "abc"]
     lengths = [chat.ask(prompt).usage.prompt_tokens for prompt in prompts]  # type: ignore[union-attr]
-    held = [slot.cache.layers for slot in chat.slots._slots]
-    chat.slots._budget = sum(layer.keys.nbytes + layer.values.nbytes for layers in held for layer in layers)
-    assert chat.cached(prompts[0]) == lengths[0] - 1
-    assert chat.cached((Message("user", "d " * 300),)) < 10
-    assert chat.cached(prompts[0]) == lengths[0] - 1
-    assert chat.cached(prompts[1]) < 10
-    chat.slots._budget = 1
-    assert chat.cached(prompts[1]) == lengths[1] - 1, "one is always kept"
-    assert len(chat.slots._slots) == 1
+    held = [slot.cache.layers for slot in chat.cache._slots]
+    chat.cache._budget = sum(layer.keys.nbytes + layer.values.nbytes for layers in held for layer in layers)
+    assert chat.cached_tokens(prompts[0]) == lengths[0] - 1
+    assert chat.cached_tokens((Message("user", "d " * 300),)) < 10
+    assert chat.cached_tokens(prompts[0]) == lengths[0] - 1
+    assert chat.cached_tokens(prompts[1]) < 10
+    chat.cache._budget = 1
+    assert chat.cached_tokens(prompts[1]) == lengths[1] - 1, "one is always kept"
+    assert len(chat.cache._slots) == 1
 
 
 def test_cancelled_while_it_reads_an_answer_is_empty_and_what_was_read_serves_again(load: Load) -> None:
     chat, cancel = Chat(load()), Cancel()
-    events = chat.contract.answer(ChatRequest((LONG,), GREEDY), cancel)
+    events = chat.adapter.answer(ChatRequest((LONG,), GREEDY), cancel)
     total = chat.ask((LONG,)).usage.prompt_tokens  # type: ignore[union-attr]
-    chat.slots._slots.clear()
-    read = chat.slots.read
+    chat.cache._slots.clear()
+    read = chat.cache.prefill
 
     def read_and_cancel(*arguments: Any) -> None:
         read(*arguments)
         if arguments[-1] >= 3 * PREFILL_CHUNK:
             cancel.set()
 
-    chat.slots.read = read_and_cancel  # type: ignore[method-assign]
+    chat.cache.prefill = read_and_cancel  # type: ignore[method-assign]
     *progress, use, completed = events
     assert isinstance(use, CacheUse)
     assert progress == [PromptProgress(PREFILL_CHUNK * piece, total) for piece in range(4)]
@@ -206,21 +206,21 @@ def test_cancelled_while_it_reads_an_answer_is_empty_and_what_was_read_serves_ag
     assert (completed.text, completed.finish_reason) == ("", "cancelled")
     assert completed.usage == Usage(total, 0, 0)
     assert completed.timings.time_to_first_token is None
-    assert chat.cached((LONG,)) == 3 * PREFILL_CHUNK
+    assert chat.cached_tokens((LONG,)) == 3 * PREFILL_CHUNK
 
 
 def test_an_error_while_it_reads_is_the_end_of_that_answer_alone(load: Load) -> None:
     chat, plain = Chat(load()), without_slots(load())
-    read = chat.slots.read
+    read = chat.cache.prefill
 
     def fail(*arguments: Any) -> None:
         read(*arguments)
         raise RuntimeError("out of memory")
 
-    chat.slots.read = fail  # type: ignore[method-assign]
+    chat.cache.prefill = fail  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="out of memory"):
         chat.ask((LONG,))
-    chat.slots.read = read  # type: ignore[method-assign]
+    chat.cache.prefill = read  # type: ignore[method-assign]
     again = chat.ask((LONG,))
     assert again.text == plain.ask((LONG,)).text
     assert again.usage
@@ -229,10 +229,10 @@ def test_an_error_while_it_reads_is_the_end_of_that_answer_alone(load: Load) -> 
 
 def test_answers_are_computed_one_after_another_and_those_that_wait_hear_it(load: Load) -> None:
     chat, cancel = Chat(load()), Cancel()
-    first = chat.contract.answer(ChatRequest((LONG,), GREEDY), Cancel())
+    first = chat.adapter.answer(ChatRequest((LONG,), GREEDY), Cancel())
     assert isinstance(next(first), PromptProgress)
-    second = chat.contract.answer(ChatRequest((LONG,), GREEDY), cancel)
-    third = chat.contract.answer(ChatRequest((LONG,), GREEDY), Cancel())
+    second = chat.adapter.answer(ChatRequest((LONG,), GREEDY), cancel)
+    third = chat.adapter.answer(ChatRequest((LONG,), GREEDY), Cancel())
     assert next(second) == Queued(1)
     assert next(third) == Queued(2)
     cancel.set()
@@ -270,7 +270,7 @@ def test_plain_predict_is_as_it_was(load: Load) -> None:
     request = {"messages": [{"role": "user", "content": LONG.content}], "max_tokens": 5, "temperature": 1e-6}
     (ours,), (theirs,) = chat.model.predict(dict(request)), plain.predict(dict(request))
     assert (ours["choices"], ours["usage"]) == (theirs["choices"], theirs["usage"])
-    assert len(chat.slots._slots) == 1
+    assert len(chat.cache._slots) == 1
 
 
 @pytest.mark.parametrize("named", [{"num_beams": 2}, {"use_cache": False}, {"prompt_lookup_num_tokens": 2}], ids=str)
@@ -278,5 +278,5 @@ def test_other_ways_of_generating_are_left_alone(load: Load, named: dict[str, An
     chat = Chat(load())
     for name, value in named.items():
         setattr(chat.model.get_raw_model().generation_config, name, value)
-    assert chat.cached((LONG,)) == chat.cached((LONG,)) == 0
-    assert chat.slots._slots == []
+    assert chat.cached_tokens((LONG,)) == chat.cached_tokens((LONG,)) == 0
+    assert chat.cache._slots == []

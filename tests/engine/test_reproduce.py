@@ -16,7 +16,7 @@ from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams
 from phi3_ui.contracts.declaration import ModelDeclaration
-from phi3_ui.export.reproduce import render_program, required_packages
+from phi3_ui.export.reproduce import render_program
 from phi3_ui.host.pool import Pool
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.host.worker import load_adapter
@@ -108,9 +108,8 @@ def test_every_answer_of_a_chat_is_given_again(entry: ModelEntry, demo: Demo, po
     assert long.usage
     assert long.usage.prompt_tokens > 128, "it was read in pieces"
 
-    versions = required_packages(declared)
     programs = {
-        f"turn_{number}": render_program(conversation, turn.id, declared, entry.tracking_uri, versions)
+        f"turn_{number}": render_program(conversation, turn.id, declared, entry.tracking_uri)
         for number, turn in enumerate(conversation.turns)
     }
     texts = [f"{turn.answer.text}\n" for turn in conversation.turns if turn.answer]
@@ -148,9 +147,7 @@ def test_models_of_other_code_are_asked_again_in_their_own_way(
         conversation = conversation.answered(Answer(name, end.text, end.usage, finish_reason=end.finish_reason))
         assert conversation.leaf
         declared = ModelDeclaration.from_mlmodel(Model.load(entry.uri))
-        programs[name] = render_program(
-            conversation, conversation.leaf, declared, entry.tracking_uri, required_packages(declared)
-        )
+        programs[name] = render_program(conversation, conversation.leaf, declared, entry.tracking_uri)
         texts.append(f"{end.text}\n")
 
     assert list(printed(programs, tmp_path).values()) == texts
@@ -164,10 +161,10 @@ def test_a_prompt_is_read_in_the_same_pieces_as_by_the_app(tiny_checkpoint: Path
     model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.bfloat16)
     ids = torch.arange(10, 10 + 2 * PREFILL_CHUNK + 9).remainder(200).unsqueeze(0)
     mask = torch.ones_like(ids)
-    slots = PipelineKVCache(model, 10**9)
-    slot = slots.take(ids[0].tolist(), 4, exact=True)
-    while end := slots.next_end(slot, ids.shape[1], exact=True):
-        slots.read(slot, ids, mask, end)
+    cache = PipelineKVCache(model, 10**9)
+    slot = cache.acquire(ids[0].tolist(), 4, exact=True)
+    while end := cache.next_chunk_end(slot, ids.shape[1], exact=True):
+        cache.prefill(slot, ids, mask, end)
 
     def logits(**arguments: Any) -> list[Any]:
         wanted = {"max_new_tokens": 4, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}

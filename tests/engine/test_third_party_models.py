@@ -87,7 +87,7 @@ def test_every_chat_model_is_listed_with_its_contract_and_no_other(
 
     assert {name: entry.model_id for name, entry in entries.items()} == logged["chat"]
     assert {name: entry.contract for name, entry in entries.items()} == {
-        **dict.fromkeys(["tutorial", "hinted", "frames", "strings", "chunks", "from-code"], "prompt"),
+        **dict.fromkeys(["tutorial", "hinted", "frames", "strings", "chunks", "from-code"], "text"),
         "chat-model-whole": "chat_model",
         "chat-model": "chat_model",
         "chat-agent": "chat_agent",

@@ -1,6 +1,7 @@
 """An answer as a program: its values are what was sent, and nothing of a text is code."""
 
 import ast
+import platform
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
 from phi3_ui.chat.types import ContextUse, FinishReason, GenerationParams, Message, Usage
 from phi3_ui.contracts.declaration import Field, ModelDeclaration
-from phi3_ui.export.reproduce import render_program, required_packages
+from phi3_ui.contracts.registry import find_contract
+from phi3_ui.export.reproduce import installed_versions, render_program
 from phi3_ui.prompts.tokenization import PromptFormat, neutralise
 from tests.prompts.test_tokenization import PHI3, SPECIAL
 
@@ -68,7 +70,7 @@ def talk(
 
 def program(conversation: Conversation, model: ModelDeclaration = OURS, uri: str = "sqlite:///some/mlflow.db") -> str:
     assert conversation.leaf
-    return render_program(conversation, conversation.leaf, model, uri, {"Python": "3.11.9", "mlflow": "3.17.2"})
+    return render_program(conversation, conversation.leaf, model, uri)
 
 
 def values(source: str) -> dict[str, Any]:
@@ -148,14 +150,14 @@ def test_what_did_not_fit_is_not_sent() -> None:
         "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "3"}],
         "max_tokens": 5,
     }
-    assert "# The oldest turns (2) did not fit" in source
+    assert "# The oldest 2 turns did not fit" in source
     assert "# There was room for 5 tokens" in source
 
 
 def test_an_earlier_turn_is_asked_again_as_it_was_then() -> None:
     made = talk(("1", "one"), ("2", "two"))
 
-    source = render_program(made, made.turns[0].id, CHAT, "sqlite:///x", {})
+    source = render_program(made, made.turns[0].id, CHAT, "sqlite:///x")
     assert values(source)["DATA"]["messages"] == [{"role": "user", "content": "1"}]
 
 
@@ -163,7 +165,7 @@ def test_a_template_writes_the_date_of_then() -> None:
     dated = replace(OURS, metadata={**OURS.metadata, "chat_template": "{{ strftime_now('%Y') }}"})
 
     assert values(program(talk(("q", "a"), at=1.5e9), dated))["DATA"] == {"prompt": "2017"}
-    assert "on another day it is another prompt" in program(
+    assert "on another day the prompt differs" in program(
         talk(("q", "a")), replace(CHAT, metadata={"chat_template": "{{ strftime_now('%Y') }}"})
     )
 
@@ -171,11 +173,15 @@ def test_a_template_writes_the_date_of_then() -> None:
 @pytest.mark.parametrize(
     ("kind", "params", "sentence"),
     [
-        ("ours", GREEDY, "The same text can be expected (temperature 0: always the likeliest token)"),
-        ("chat", SEEDED, "The same text can be expected (drawn by a seed)"),
-        ("chat", GenerationParams(temperature=0.7), "The text will hardly be the same"),
-        ("ours", GenerationParams(), "The text will hardly be the same"),
-        ("chat model", SEEDED, "The text should be the same (drawn by a seed), if the model's own code goes by that."),
+        ("ours", GREEDY, "The text should be identical (temperature 0 always picks the most likely token)"),
+        ("chat", SEEDED, "The text should be identical (the sampling is seeded)"),
+        ("chat", GenerationParams(temperature=0.7), "The text will probably differ"),
+        ("ours", GenerationParams(), "The text will probably differ"),
+        (
+            "chat model",
+            SEEDED,
+            "The text should be the same (the sampling is seeded) if the model's own code respects that.",
+        ),
         ("chat agent", GREEDY, "Whether the text is the same is up to the model"),
     ],
 )
@@ -185,16 +191,16 @@ def test_it_says_whether_the_text_will_be_the_same(kind: str, params: Generation
 
 def test_it_says_what_may_make_another_text() -> None:
     stopped = program(talk(("q", "a"), reason="cancelled"))
-    assert "did not come to its end" in _said(stopped)
+    assert "was cut off" in _said(stopped)
     read_before = talk(("q", "a"), usage=Usage(300, 4, 200))
-    assert "had read 200 tokens before" in _said(program(read_before, CHAT))
-    assert "before" not in _said(program(read_before, OURS)), "it reads again what was written"
+    assert "200 prompt tokens were served from the app's KV cache" in _said(program(read_before, CHAT))
+    assert "KV cache" not in _said(program(read_before, OURS)), "it reads again what was written"
 
 
 def test_when_by_whom_and_with_what_is_said() -> None:
     head = _said(program(talk(("q", "a"), name="phi-3\nimport os")))
-    assert "An answer of phi-3\\nimport os, asked again" in head
-    assert "Answered on 2023-11-14 at 22:13 UTC. This was written with Python 3.11.9, mlflow 3.17.2." in head
+    assert "Reproduces an answer of phi-3\\nimport os; needs" in head
+    assert f"Answered on 2023-11-14 at 22:13 UTC. Written with Python {platform.python_version()}, mlflow " in head
 
 
 @pytest.mark.parametrize(
@@ -222,13 +228,18 @@ def test_what_was_not_answered_cannot_be_asked_again() -> None:
     with pytest.raises(ValueError, match="no answer"):
         program(Conversation().ask("q").answered(Answer("m", "a")))
     with pytest.raises(KeyError):
-        render_program(conversation, "other", OURS, "", {})
+        render_program(conversation, "other", OURS, "")
 
 
 def test_the_packages_are_those_that_answer() -> None:
-    assert list(required_packages(OURS)) == ["Python", "mlflow", "onnxruntime-genai", "tokenizers", "numpy"]
-    assert list(required_packages(CHAT)) == ["Python", "mlflow", "transformers", "torch"]
-    assert list(required_packages(MODELS["responses"])) == ["Python", "mlflow"]
+    def packages(declaration: ModelDeclaration) -> list[str]:
+        contract = find_contract(declaration)
+        assert contract
+        return list(installed_versions(contract))
+
+    assert packages(OURS) == ["Python", "mlflow", "onnxruntime-genai", "tokenizers", "numpy"]
+    assert packages(CHAT) == ["Python", "mlflow", "transformers", "torch"]
+    assert packages(MODELS["responses"]) == ["Python", "mlflow"]
 
 
 def _said(source: str) -> str:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phi3_ui.chat.types import Completed, Event, Loading, PromptProgress, TextDelta, Timings, Usage
-from phi3_ui.host.outbox import Outbox, join_texts
+from phi3_ui.host.outbox import Outbox, merge_text_deltas
 from phi3_ui.host.protocol import AnswerFailed, unpack_event
 from tests.host.test_protocol import EVENTS
 
@@ -76,17 +76,17 @@ def test_neighbouring_texts_of_one_answer_become_one() -> None:
         (2, TextDelta("y")),
     ]
 
-    joined = join_texts(items)
+    joined = merge_text_deltas(items)
 
     assert _of(1, joined) == [Loading(), TextDelta("ab"), PromptProgress(1, 2), TextDelta("c")]
     assert _of(2, joined) == [TextDelta("xy")]
-    assert join_texts([]) == []
+    assert merge_text_deltas([]) == []
 
 
 @settings(deadline=None)
 @given(_items)
 def test_joining_keeps_each_answers_order_and_text(items: list[Item]) -> None:
-    joined = join_texts(items)
+    joined = merge_text_deltas(items)
 
     for number in range(3):
         events = _of(number, joined)
@@ -98,7 +98,7 @@ def test_joining_keeps_each_answers_order_and_text(items: list[Item]) -> None:
 def test_what_is_put_arrives_and_decodes_to_the_same_events() -> None:
     pipe = Pipe()
     outbox = Outbox(pipe)
-    outbox.write(["ready", "stream"])
+    outbox.write_line(["ready", "stream"])
     events = [Loading(), PromptProgress(0, 3), TextDelta("Hel\n"), TextDelta("lo \ud83d"), _COMPLETED]
     for event in events:
         outbox.put(7, event)

@@ -36,7 +36,7 @@ class Preparing:
 
 def test_a_model_prepares_when_all_was_said_and_nobody_is_served() -> None:
     pipe = Pipe()
-    model, worker = Preparing(pipe), Worker(Outbox(pipe))
+    model, worker = Preparing(pipe), Worker(Outbox(pipe), "a model")
     worker._model.set_result(model)
     answers = [
         threading.Thread(target=worker._answer, args=[number, request, Cancel()])

@@ -48,7 +48,7 @@ def test_phi_3_is_written_as_its_own_template_writes_it() -> None:
 @given(st.data())
 def test_no_mark_of_a_template_comes_from_what_is_typed(key: str, data: st.DataObject) -> None:
     template = TEMPLATES[key]
-    marks = [*template.format.special_tokens, *template.stops]
+    marks = [*template.format.special_tokens, *template.stop_strings]
     pieces = st.sampled_from([*marks, *(mark[:-1] for mark in marks), *(mark[1:] for mark in marks), "\n", "x"])
     typed = "".join(data.draw(st.lists(pieces, max_size=6)))
 
@@ -64,8 +64,8 @@ def test_what_a_model_declares_goes_before_what_is_picked() -> None:
     template = get_template(metadata, "phi-3")
 
     assert template.format.render([Message("user", "a</s>")]) == "a<\u2063/s>!"
-    assert template.stops == ("</s>",)
-    assert get_template({**metadata, "end_tokens": ["<end>", "</s>"]}, None).stops == ("<end>", "</s>")
+    assert template.stop_strings == ("</s>",)
+    assert get_template({**metadata, "end_tokens": ["<end>", "</s>"]}, None).stop_strings == ("<end>", "</s>")
     assert get_template({}, "phi-3") is TEMPLATES["phi-3"]
 
 

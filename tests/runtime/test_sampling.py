@@ -8,7 +8,7 @@ import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from phi3_ui.chat.types import GenerationParams
-from phi3_ui.runtime.sampling import MAX_STOPS, Penalties, UnusableParamError, check, generate_arguments
+from phi3_ui.runtime.sampling import MAX_STOPS, Penalties, UnusableParamError, check_params, generate_arguments
 
 PROMPT = torch.tensor([[1, 5, 9]])
 
@@ -36,13 +36,13 @@ PROMPT = torch.tensor([[1, 5, 9]])
 def test_what_no_model_can_take_is_refused_by_name_and_range(params: GenerationParams) -> None:
     (name,) = params.as_dict()
     with pytest.raises(UnusableParamError, match=f"^{name} cannot be .*; it must be "):
-        check(params)
+        check_params(params)
 
 
 def test_the_limits_themselves_and_nothing_at_all_are_taken() -> None:
-    check(GenerationParams())
-    check(GenerationParams(1, 0.0, 1.0, 0, 0.01, -2.0, 2.0, ("x",) * MAX_STOPS, 0))
-    check(GenerationParams(seed=2**31 - 1))
+    check_params(GenerationParams())
+    check_params(GenerationParams(1, 0.0, 1.0, 0, 0.01, -2.0, 2.0, ("x",) * MAX_STOPS, 0))
+    check_params(GenerationParams(seed=2**31 - 1))
 
 
 def test_penalties_are_openais_and_spare_the_prompt() -> None:

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from phi3_ui.runtime.torch_threads import thread_counts, threads
+from phi3_ui.runtime.torch_threads import choose_thread_counts, use_threads
 
 
 class Model:
@@ -26,24 +26,24 @@ class Model:
     ids=["as fast", "faster", "slower"],
 )
 def test_a_core_is_left_only_where_it_costs_nothing(seconds: dict[int, float], counts: tuple[int, int]) -> None:
-    with threads(2):
-        assert thread_counts(Model(seconds)) == counts
+    with use_threads(2):
+        assert choose_thread_counts(Model(seconds)) == counts
         assert torch.get_num_threads() == 2
 
 
 def test_a_model_that_is_slow_is_tried_for_some_steps_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("phi3_ui.runtime.torch_threads._SECONDS", 0.0)
-    with threads(2):
-        assert thread_counts(Model({2: 0.01, 1: 0.02})) == (2, 2)
+    monkeypatch.setattr("phi3_ui.runtime.torch_threads._MAX_SECONDS", 0.0)
+    with use_threads(2):
+        assert choose_thread_counts(Model({2: 0.01, 1: 0.02})) == (2, 2)
 
 
 def test_one_core_is_not_tried() -> None:
-    with threads(1):
-        assert thread_counts(Model({})) == (1, 1)
+    with use_threads(1):
+        assert choose_thread_counts(Model({})) == (1, 1)
 
 
 def test_threads_are_given_back_when_the_block_fails() -> None:
     before = torch.get_num_threads()
-    with pytest.raises(ZeroDivisionError), threads(before + 1):
+    with pytest.raises(ZeroDivisionError), use_threads(before + 1):
         _ = 1 / 0
     assert torch.get_num_threads() == before

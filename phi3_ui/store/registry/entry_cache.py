@@ -16,6 +16,7 @@ from urllib.request import url2pathname
 import mlflow
 from mlflow.entities import LoggedModel
 
+from phi3_ui.contracts.registry import all_contracts
 from phi3_ui.store.registry.cards import ModelEntry
 
 _State = list[int] | None
@@ -23,7 +24,7 @@ _State = list[int] | None
 
 _Kept = tuple[_State, ModelEntry | None]
 
-_FORMAT = 1
+_FORMAT = 2
 """Raise it whenever ModelEntry, or the code that fills it from an MLmodel, changes: older files are then ignored."""
 
 
@@ -111,4 +112,5 @@ def _entry(created: str, supported_params: list[str], **fields: Any) -> ModelEnt
 
 
 def _version() -> list[int | str]:
-    return [_FORMAT, mlflow.__version__]
+    # A model that was no chat model may be one by a contract registered since.
+    return [_FORMAT, mlflow.__version__, *(contract.name for contract in all_contracts())]

@@ -14,7 +14,7 @@ from phi3_ui.chat.conversation import Conversation, new_id
 from phi3_ui.errors import UserError
 from phi3_ui.export.archive import create_archive, read_chats, to_json, to_markdown
 from phi3_ui.export.file_names import safe_file_name
-from phi3_ui.export.reproduce import render_program, required_packages
+from phi3_ui.export.reproduce import render_program
 from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.prompts.templates import NoTemplateError
 from phi3_ui.prompts.tokenization import TemplateError
@@ -129,9 +129,7 @@ class ExportController:
         entry = self._catalogue.find(turn.asked.model_id)
         declared = self._catalogue.load_declaration(entry)
         try:
-            program = render_program(
-                chat.conversation, turn_id, declared, entry.tracking_uri, required_packages(declared), entry.template
-            )
+            program = render_program(chat.conversation, turn_id, declared, entry.tracking_uri, entry.template)
         except (ValueError, NoTemplateError, TemplateError) as error:
             raise UserError("cannot_reproduce") from error
         return {page.reproduce.panel: gr.Accordion(visible=True, open=True), page.reproduce.snippet: program}

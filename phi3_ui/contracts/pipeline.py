@@ -1,0 +1,194 @@
+"""What the contracts of MLflow's transformers flavour share: predict's tokens are hooked, and arrive as events."""
+
+import contextvars
+import queue
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar
+
+from typing_extensions import override
+
+from phi3_ui.chat.context import fit
+from phi3_ui.chat.types import (
+    Cancel,
+    ChatRequest,
+    Completed,
+    Delivery,
+    Event,
+    FinishReason,
+    GenerationParams,
+    Message,
+    PromptProgress,
+    Queued,
+    TextDelta,
+    Usage,
+)
+from phi3_ui.contracts.base import Contract, RecordedAnswer
+from phi3_ui.contracts.declaration import PARAMS, ModelDeclaration
+from phi3_ui.runtime.fifo_queue import FifoQueue
+from phi3_ui.runtime.generation_hook import GenerationHook, GenerationListener, HookedPipeline
+from phi3_ui.runtime.pipeline_kv_cache import PREFILL_CHUNK
+from phi3_ui.runtime.sampling import generate_arguments
+from phi3_ui.runtime.stopwatch import Stopwatch
+
+_CHUNKED_PREFILL_LIMIT = 4096
+"""Tokens: generate cannot prefill a longer prompt of a LongRoPE Phi-3 in chunks, since its scaling switches there."""
+
+
+class PipelineContract(Contract):
+    """A model of the transformers flavour; every parameter works, since the hook passes on what the flavour does not."""
+
+    packages: ClassVar[tuple[str, ...]] = ("transformers", "torch")
+    is_repeatable: ClassVar[bool] = True
+
+    @override
+    def supported_params(self, declaration: ModelDeclaration) -> frozenset[str]:
+        return PARAMS
+
+    @override
+    def program_values(self, answer: RecordedAnswer) -> dict[str, Any]:
+        params = answer.request.params
+        arguments = generate_arguments(params)
+        is_seeded = arguments.pop("custom_generate", None) and arguments.get("do_sample") is not False
+        has_penalties = arguments.pop("logits_processor", None)
+        if PREFILL_CHUNK < (answer.usage.prompt_tokens if answer.usage else 0) <= _CHUNKED_PREFILL_LIMIT:
+            # As the app does it: other chunks change the last digits.
+            arguments["prefill_chunk_size"] = PREFILL_CHUNK
+        penalties = (params.presence_penalty or 0.0, params.frequency_penalty or 0.0) if has_penalties else None
+        return {"generate": arguments, "seed": params.seed if is_seeded else None, "penalties": penalties}
+
+    @override
+    def caveats(self, answer: RecordedAnswer) -> Iterable[str]:
+        if answer.request.params.seed is None and answer.usage and answer.usage.cached_tokens:
+            yield (
+                f"{answer.usage.cached_tokens} prompt tokens were served from the app's KV cache, perhaps prefilled in "
+                "other chunks than here: the last digits of numbers may differ, and where two tokens were almost equally "
+                "likely, so may the text."
+            )
+
+
+class PipelineAdapter(ABC):
+    """A pyfunc model of the transformers flavour as a ChatModel. It computes one answer at a time.
+
+    Text and usage of Completed are those of MLflow's own answer. After a stop string the text is what precedes it, and
+    usage counts the tokens that were computed.
+    """
+
+    delivery: Delivery = "hooked"
+
+    def __init__(self, model: Any, context_length: int | None, cache_mb: int) -> None:
+        """Hook the pipeline of `model`.
+
+        Conversations are fitted into `context_length` tokens, if it is known; `cache_mb` is as in Contract.create_adapter.
+        """
+        self._model = model
+        self._context_length = context_length
+        self._pipeline = HookedPipeline(model.get_raw_model(), cache_mb * 1_000_000 or None)
+        self._queue = FifoQueue()
+
+    @abstractmethod
+    def _build_inputs(self, request: ChatRequest) -> dict[str, Any]:
+        """Return predict's input without parameters."""
+
+    @abstractmethod
+    def _prompt_text(self, inputs: dict[str, Any]) -> str:
+        """Return the prompt that MLflow will make of these inputs."""
+
+    @abstractmethod
+    def _choice_text(self, choice: dict[str, Any]) -> str:
+        """Return the text of a choice of MLflow's answer."""
+
+    def _end_strings(self, request: ChatRequest) -> tuple[str, ...]:
+        """Return the texts that end every answer; none where the pipeline itself knows its end-of-turn tokens."""
+        return ()
+
+    def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
+        """See ChatModel."""
+        watch = Stopwatch()
+        events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        listener = GenerationListener(
+            on_text=lambda text: events.put(TextDelta(text)),
+            on_token=watch.token,
+            on_prefill=lambda processed, total: events.put(PromptProgress(processed, total)),
+        )
+        hook = GenerationHook(
+            self._pipeline.tokenizer, request.params, cancel, listener, extra_stops=self._end_strings(request)
+        )
+        if self._context_length:
+            count = partial(self._count_tokens, request)
+            messages, use = fit(request.messages, count, self._context_length, request.params.max_tokens)
+            yield use
+            params = replace(request.params, max_tokens=use.max_tokens or request.params.max_tokens)
+            request = replace(request, messages=messages, params=params)
+        with self._queue.wait_turn(cancel) as positions:
+            yield from map(Queued, positions)
+            if cancel.is_set():
+                yield Completed("", None, watch.timings(None), "cancelled")
+                return
+            inputs = add_params(self._build_inputs(request), request.params)
+            output, streamed = yield from self._predict(inputs, hook, events)
+        yield from self._complete(output, streamed, watch, hook)
+
+    def _predict(
+        self, inputs: dict[str, Any], hook: GenerationHook, events: "queue.SimpleQueue[Event | None]"
+    ) -> Generator[Event, None, tuple[dict[str, Any], str]]:
+        """Yield the events as they arrive; return MLflow's answer and the text that was streamed."""
+        outcome: list[dict[str, Any] | Exception] = []
+
+        def predict() -> None:
+            try:
+                with self._pipeline.active_hook(hook):
+                    outcome.append(self._model.predict(inputs)[0])
+            except Exception as error:  # noqa: BLE001 (raised again in the caller's thread)
+                outcome.append(error)
+            finally:
+                events.put(None)
+
+        thread = threading.Thread(target=contextvars.copy_context().run, args=[predict], name="predict")
+        thread.start()
+        streamed = ""
+        try:
+            while event := events.get():
+                if isinstance(event, TextDelta):
+                    # MLflow strips leading whitespace from its answer.
+                    event = event if streamed else TextDelta(event.text.lstrip())
+                    streamed += event.text
+                    if not event.text:
+                        continue
+                yield event
+        finally:
+            if not outcome:
+                hook.cancel.set()
+            thread.join()
+        if isinstance(outcome[0], Exception):
+            raise outcome[0]
+        return outcome[0], streamed
+
+    def _count_tokens(self, request: ChatRequest, messages: Sequence[Message]) -> int:
+        """Return the prompt's tokens if `request` had these messages, counted as MLflow counts them."""
+        prompt = self._prompt_text(self._build_inputs(replace(request, messages=tuple(messages))))
+        return len(self._pipeline.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+
+    def _complete(
+        self, output: dict[str, Any], streamed: str, watch: Stopwatch, hook: GenerationHook
+    ) -> Iterator[Event]:
+        choice = output["choices"][0]
+        text = streamed if hook.is_cut else self._choice_text(choice)
+        computed = output["usage"]["completion_tokens"] if hook.is_decoding else 0
+        usage = Usage(output["usage"]["prompt_tokens"], computed, hook.cached_tokens)
+        if text.startswith(streamed) and len(text) > len(streamed):
+            yield TextDelta(text[len(streamed) :])
+        finish_reason: FinishReason = (
+            "stop" if hook.is_stopped else "cancelled" if hook.cancel.is_set() else choice["finish_reason"]
+        )
+        yield self._pipeline.cache_stats()
+        yield Completed(text, usage, watch.timings(usage.completion_tokens), finish_reason)
+
+
+def add_params(inputs: dict[str, Any], params: GenerationParams) -> dict[str, Any]:
+    """Return `inputs` with those parameters that MLflow's flavour takes; the hook applies the others."""
+    accepted = ("max_tokens",) if params.temperature == 0 else ("max_tokens", "temperature", "top_p")
+    return inputs | {name: value for name, value in params.as_dict().items() if name in accepted}
