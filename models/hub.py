@@ -74,7 +74,7 @@ def _fetch(source: HubFolder, kind: Kind, target: Path, report: Report) -> Path:
     try:
         commit, files = hub_client.listing(source)
     except StageError as error:
-        unreachable = error.code in ("hub_offline", "hub_switched_off")
+        unreachable = error.code in ("hub_offline", "hub_disabled")
         if held and unreachable and read_hub_record(target)["revision"] == source.revision:
             return target
         raise

@@ -39,7 +39,7 @@ def listing(source: HubFolder) -> tuple[str, list[RemoteFile]]:
     files = []
     for entry in info.siblings or []:
         if entry.size is None:
-            raise StageError("hub_broken", repo=source.repo, detail=f"no size is given for {entry.rfilename}")
+            raise StageError("hub_interrupted", repo=source.repo, detail=f"no size is given for {entry.rfilename}")
         held_by_git = "" if entry.lfs else entry.blob_id or ""
         files.append(RemoteFile(entry.rfilename, entry.size, entry.lfs.sha256 if entry.lfs else "", held_by_git))
     return str(info.sha), files
@@ -99,11 +99,11 @@ def _translate_errors(source: HubFolder, began: bool) -> Iterator[None]:
     except HFValidationError as error:
         raise StageError("hub_not_found", repo=source.repo) from error
     except OfflineModeIsEnabled as error:
-        raise StageError("hub_switched_off", repo=source.repo) from error
+        raise StageError("hub_disabled", repo=source.repo) from error
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:  # ValueError: an answer that is no JSON
         detail = str(error).strip().rstrip(".") or type(error).__name__
         if began:
-            raise StageError("hub_broken", repo=source.repo, detail=detail) from error
+            raise StageError("hub_interrupted", repo=source.repo, detail=detail) from error
         raise StageError("hub_offline", repo=source.repo, endpoint=_endpoint(), detail=detail) from error
 
 
@@ -119,4 +119,4 @@ def _refusal(error: HfHubHTTPError, source: HubFolder, began: bool) -> StageErro
         return StageError("hub_not_found", repo=repo)
     if status == httpx.codes.FORBIDDEN:
         return StageError("hub_forbidden", repo=repo)
-    return StageError("hub_broken", repo=repo, detail=f"HTTP {status}")
+    return StageError("hub_interrupted", repo=repo, detail=f"HTTP {status}")

@@ -47,9 +47,9 @@ SENTENCES = {
     "Name one of these: {folders}.",
     "hub_offline": "{repo} could not be fetched: {endpoint} does not answer ({detail}). "
     "Check the network and HF_ENDPOINT, or name a folder on this machine.",
-    "hub_switched_off": "{repo} could not be fetched: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set. "
+    "hub_disabled": "{repo} could not be fetched: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set. "
     "Unset it, or name a folder on this machine.",
-    "hub_broken": "The download of {repo} kept breaking ({detail}). What has come is kept: try again, and it goes on from there.",
+    "hub_interrupted": "The download of {repo} kept breaking ({detail}). What has come is kept: try again, and it goes on from there.",
     "hub_bad_hash": "{file} of {repo} did not come as the hub describes it (its hash differs) and was deleted. "
     "Try again; if it happens twice, something on the way changes files.",
     "hub_busy": "{repo} is being fetched into {folder} by another process. Wait for its end, then try again.",

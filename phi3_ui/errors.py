@@ -26,12 +26,12 @@ SENTENCES = {
     "no_such_device": "{name} has no ONNX model for the device {device}; it has: {known}. Choose one of them.",
     "nothing_to_log": "No weights are named. Name a preset, or a hub id or a folder for the pipeline or the ONNX model.",
     "two_onnx_sources": "An ONNX model is either taken as it is or built. Name one source for it, not two.",
-    "not_a_source": "{value} is neither a folder on this machine nor a hub id such as microsoft/Phi-3-mini-4k-instruct. "
+    "invalid_source": "{value} is neither a folder on this machine nor a hub id such as microsoft/Phi-3-mini-4k-instruct. "
     "Check its spelling.",
     "bad_seed": "The seed cannot be {value}. Make it a whole number from 0 to 2147483647, or leave it empty.",
     "already_adding": "{name} is being added. Wait until it is done, or cancel it.",
     "not_registered": "{model} is not registered. Register it with `python -m phi3_ui register`, then promote it.",
-    "not_allowed": "Changing models is off on this server. Who runs it sets PHI3_UI_MANAGE=1 to allow it.",
+    "management_disabled": "Changing models is off on this server. Who runs it sets PHI3_UI_MANAGE=1 to allow it.",
     "cancelled": "Cancelled. What was downloaded is kept: adding the same model again goes on from there.",
     "no_such_model": "No chat model of the tracking store is called {model}. “python -m phi3_ui list” shows those there are.",
     "version_gone": "{name} has no version or alias {version} any more. Look at the list again, then choose another.",
@@ -39,16 +39,16 @@ SENTENCES = {
     "bad_model_name": "{name} cannot be the name of a registered model: it must not be empty, nor hold / or :. Choose another.",
     "store_read_only": "The tracking store {uri} may not be changed from here ({detail}). "
     "Ask who keeps it for the right to write, or set MLFLOW_TRACKING_URI to a store of your own.",
-    "needs_yes": "Removing {model} deletes its files for good. Add --yes if that is meant.",
+    "confirmation_required": "Removing {model} deletes its files for good. Add --yes if that is meant.",
     "cannot_relog": "{model} was logged by other code, or its files are not whole, so it cannot be logged again from here. "
     "Log it again with the program that made it.",
     "questions_unreadable": "The questions in {file} cannot be read ({detail}). Give a .txt, .jsonl or .csv file in UTF-8.",
     "question_missing": "Line {line} of {file} asks nothing. Give it a prompt, or messages that end with the user's.",
     "no_questions": "{file} holds no question. Write one a line (.txt), or in the field prompt (.jsonl, .csv).",
-    "output_full": "What is written here finds no room ({detail}). Free some space, or send the output elsewhere.",
-    "nothing_asked": "The question is empty. Write one.",
-    "nothing_answered": "None of the questions was answered. The first failed so: {detail}",
-    "not_honoured": "{model} does not take {option}. Leave it out.",
+    "output_write_failed": "What is written here finds no room ({detail}). Free some space, or send the output elsewhere.",
+    "empty_question": "The question is empty. Write one.",
+    "no_answers": "None of the questions was answered. The first failed so: {detail}",
+    "unsupported_option": "{model} does not take {option}. Leave it out.",
     "interrupted": "The app ended while this was written. What there was of it is kept; ask again.",
     "not_recorded": "The tracking store does not take this chat at the moment ({detail}). It is kept here and written as soon "
     "as the store answers.",
@@ -57,10 +57,10 @@ SENTENCES = {
     "nothing_to_export": "There is no chat to save yet. Ask something first.",
     "cannot_reproduce": "What was asked here is not known well enough to ask it again. Use Retry to answer it once more.",
     "nothing_to_replay": "There is nothing to ask again here. Open a chat, or ask something first.",
-    "answering": "This chat is being answered. Stop the answer or wait for its end, then try again.",
+    "chat_busy": "This chat is being answered. Stop the answer or wait for its end, then try again.",
     "no_such_chat": "This chat is not there any more. Open another one, or start a new one.",
     "no_such_turn": "This message is not in the chat that is shown. Open its chat, then try again.",
-    "not_a_chat": "This file holds no chat that can be read ({detail}). Take one that was exported here, or OpenAI messages as JSON.",
+    "invalid_chat_file": "This file holds no chat that can be read ({detail}). Take one that was exported here, or OpenAI messages as JSON.",
     "unexpected": "Something went wrong ({detail}). It was logged with its trace; try again.",
 }
 

@@ -100,12 +100,12 @@ def params_from_arguments(entry: ModelEntry, parsed: argparse.Namespace) -> Gene
     """What the arguments of add_params say. UserError: not_honoured for what the model does not take, no_template."""
     params = GenerationParams(**{name: getattr(parsed, name) for name in _PARAMS}, stop=tuple(parsed.stop))
     if parsed.template and not entry.requires_template:
-        raise UserError("not_honoured", model=entry.name, option="--template")
+        raise UserError("unsupported_option", model=entry.name, option="--template")
     if entry.requires_template and not (parsed.template or entry.template):
         raise UserError("no_template", model=entry.name, detail=", ".join(TEMPLATES))
     for name in params.as_dict():
         if name not in entry.supported_params:
-            raise UserError("not_honoured", model=entry.name, option=f"--{name.replace('_', '-')}")
+            raise UserError("unsupported_option", model=entry.name, option=f"--{name.replace('_', '-')}")
     return params
 
 

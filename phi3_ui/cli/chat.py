@@ -47,7 +47,7 @@ def _chat(app: App, parsed: argparse.Namespace) -> int:
     entry = app.find(parsed.model)
     params, spec = params_from_arguments(entry, parsed), model_spec(app, entry, parsed)
     if parsed.prompt is not None and not parsed.prompt.strip():
-        raise UserError("nothing_asked")
+        raise UserError("empty_question")
     pool = Pool(app.settings.logs, 1, app.settings.idle_seconds)
     keeper, _ = open_conversation_store(app.settings)
     conversation, conversation_id, failed = Conversation(), new_id(), False

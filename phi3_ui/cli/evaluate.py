@@ -33,7 +33,7 @@ def add_to(commands: Any) -> None:
 
 
 def _evaluate(app: App, parsed: argparse.Namespace) -> None:
-    """UserError("nothing_answered") if no question was."""
+    """UserError("no_answers") if no question was."""
     entry = app.find(parsed.model)
     params, questions = params_from_arguments(entry, parsed), read_questions(parsed.file, parsed.system)
     pool = Pool(app.settings.logs, 1, app.settings.idle_seconds)
@@ -49,7 +49,7 @@ def _evaluate(app: App, parsed: argparse.Namespace) -> None:
     else:
         print(done.run_id)
     if done.metrics["answers"] == 0:
-        raise UserError("nothing_answered", detail=str(done.rows[0]["error"]))
+        raise UserError("no_answers", detail=str(done.rows[0]["error"]))
 
 
 def _progress(done: int, total: int) -> None:

@@ -57,7 +57,7 @@ def _flush() -> None:
         raise
     except OSError as error:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (what is left would fail at the exit once more)
-        raise UserError("output_full", detail=str(error.strerror)) from error
+        raise UserError("output_write_failed", detail=str(error.strerror)) from error
 
 
 def _run(parsed: argparse.Namespace, settings: Settings) -> int:
@@ -74,7 +74,7 @@ def _run(parsed: argparse.Namespace, settings: Settings) -> int:
         raise UserError("not_writable", folder=str(error.filename or settings.home)) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise UserError("output_full", detail=str(error.strerror)) from error
+            raise UserError("output_write_failed", detail=str(error.strerror)) from error
         with (settings.logs / "command.log").open("a", encoding="utf-8") as trace:
             traceback.print_exc(file=trace)
         raise UserError("unexpected", detail=type(error).__name__) from error

@@ -136,9 +136,9 @@ def _removable(app: App, text: str) -> tuple[str, str]:
 
 
 def _agreed(name: str) -> bool:
-    """Ask on a terminal. UserError("needs_yes") where there is none."""
+    """Ask on a terminal. UserError("confirmation_required") where there is none."""
     if not sys.stdin.isatty():
-        raise UserError("needs_yes", model=name)
+        raise UserError("confirmation_required", model=name)
     print(f"Delete {name} with its files and registered versions? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

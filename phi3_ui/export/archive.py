@@ -55,7 +55,7 @@ def create_archive(chats: Iterable[tuple[str, Conversation]]) -> bytes:
 def read_chats(content: bytes) -> list[tuple[str, Conversation]]:
     """The titles and conversations of a file: our JSON, our archive (its .json files), or OpenAI's messages.
 
-    Every turn has a new id. In our JSON only `phi3_ui` and `title` count. UserError("not_a_chat") for anything else, and
+    Every turn has a new id. In our JSON only `phi3_ui` and `title` count. UserError("invalid_chat_file") for anything else, and
     for what is too large: more than 20 MB a chat, 200 MB or 5,000 chats in all.
     """
     try:
@@ -63,7 +63,7 @@ def read_chats(content: bytes) -> list[tuple[str, Conversation]]:
             return [_chat(data, f"{name}: ") for name, data in _unpacked(content)]
         return [_chat(content)]
     except ValueError as error:
-        raise UserError("not_a_chat", detail=str(error)[:300]) from error
+        raise UserError("invalid_chat_file", detail=str(error)[:300]) from error
 
 
 def _unpacked(content: bytes) -> Iterator[tuple[str, bytes]]:

@@ -197,9 +197,9 @@ WORDS = {
     "Numiți unul dintre: {folders}.",
     "error.hub_offline": "{repo} nu a putut fi descărcat: {endpoint} nu răspunde ({detail}). "
     "Verificați rețeaua și HF_ENDPOINT sau numiți un dosar de pe acest calculator.",
-    "error.hub_switched_off": "{repo} nu a putut fi descărcat: este setată HF_HUB_OFFLINE sau TRANSFORMERS_OFFLINE. "
+    "error.hub_disabled": "{repo} nu a putut fi descărcat: este setată HF_HUB_OFFLINE sau TRANSFORMERS_OFFLINE. "
     "Ștergeți variabila sau numiți un dosar de pe acest calculator.",
-    "error.hub_broken": "Descărcarea {repo} s-a tot întrerupt ({detail}). Ce a venit se păstrează: încercați din nou și continuă de acolo.",
+    "error.hub_interrupted": "Descărcarea {repo} s-a tot întrerupt ({detail}). Ce a venit se păstrează: încercați din nou și continuă de acolo.",
     "error.hub_bad_hash": "{file} din {repo} nu a venit așa cum îl descrie hub-ul (hash-ul diferă) și a fost șters. "
     "Încercați din nou; dacă se repetă, ceva de pe drum schimbă fișierele.",
     "error.hub_busy": "{repo} este descărcat chiar acum în {folder} de alt proces. Așteptați să termine, apoi încercați din nou.",
@@ -218,9 +218,9 @@ WORDS = {
     "error.no_template": "{model} nu declară un șablon de prompt. Alegeți unul în panoul din dreapta, sau cu --template: {detail}.",
     "error.no_text": "{model} nu a dat niciun text care să poată fi citit: {detail}. Codul său trebuie reparat; alegeți alt model.",
     "error.exited": "Codul modelului {model} s-a oprit singur în mijlocul răspunsului (exit {detail}). Trebuie reparat; alegeți alt model.",
-    "error.output_full": "Ceea ce se scrie aici nu are loc ({detail}). Eliberați spațiu, sau trimiteți ieșirea în altă parte.",
-    "error.nothing_asked": "Întrebarea este goală. Scrieți una.",
-    "error.nothing_answered": "La niciuna dintre întrebări nu s-a răspuns. La prima: {detail}",
+    "error.output_write_failed": "Ceea ce se scrie aici nu are loc ({detail}). Eliberați spațiu, sau trimiteți ieșirea în altă parte.",
+    "error.empty_question": "Întrebarea este goală. Scrieți una.",
+    "error.no_answers": "La niciuna dintre întrebări nu s-a răspuns. La prima: {detail}",
     "error.too_many_models": "În acest moment răspund {count} modele, câte pot fi încărcate deodată. "
     "Încercați din nou când unul termină sau măriți PHI3_UI_MAX_LOADED_MODELS.",
     "error.queue_full": "{count} întrebări sunt deja la {model}, cât încap la rând aici. Trimiteți-o pe a dumneavoastră din nou peste puțin timp.",
@@ -229,11 +229,11 @@ WORDS = {
     "error.no_such_device": "{name} nu are model ONNX pentru dispozitivul {device}; are: {known}. Alegeți unul dintre acestea.",
     "error.nothing_to_log": "Nu sunt numite ponderi. Numiți un preset, sau un id de pe hub sau un dosar pentru pipeline sau pentru modelul ONNX.",
     "error.two_onnx_sources": "Un model ONNX fie se ia gata făcut, fie se construiește. Numiți o singură sursă pentru el, nu două.",
-    "error.not_a_source": "{value} nu este nici dosar pe această mașină, nici id de pe hub, ca microsoft/Phi-3-mini-4k-instruct. Verificați cum e scris.",
+    "error.invalid_source": "{value} nu este nici dosar pe această mașină, nici id de pe hub, ca microsoft/Phi-3-mini-4k-instruct. Verificați cum e scris.",
     "error.bad_seed": "Seedul nu poate fi {value}. Dați un număr întreg de la 0 la 2147483647 sau lăsați gol.",
     "error.already_adding": "{name} se adaugă chiar acum. Așteptați să se termine sau anulați.",
     "error.not_registered": "{model} nu este înregistrat în registru. Înregistrați-l cu `python -m phi3_ui register`, apoi promovați-l.",
-    "error.not_allowed": "Pe acest server modelele nu pot fi schimbate. Cine îl ține pornit dă lui PHI3_UI_MANAGE valoarea 1 ca să se poată.",
+    "error.management_disabled": "Pe acest server modelele nu pot fi schimbate. Cine îl ține pornit dă lui PHI3_UI_MANAGE valoarea 1 ca să se poată.",
     "error.cancelled": "Anulat. Ce s-a descărcat se păstrează: dacă adăugați din nou același model, se continuă de acolo.",
     "error.no_such_model": "Niciun model de chat din depozitul de tracking nu se numește {model}. „python -m phi3_ui list” le arată pe cele existente.",
     "error.version_gone": "{name} nu mai are versiunea sau aliasul {version}. Reîncărcați lista, apoi alegeți altceva.",
@@ -241,14 +241,14 @@ WORDS = {
     "error.bad_model_name": "{name} nu poate fi numele unui model din registru: nu are voie să fie gol și nici să conțină / sau :. Alegeți altul.",
     "error.store_read_only": "Depozitul de tracking {uri} nu poate fi modificat de aici ({detail}). "
     "Cereți dreptul de a scrie celui care îl administrează sau dați lui MLFLOW_TRACKING_URI un depozit propriu.",
-    "error.needs_yes": "Ștergerea modelului {model} îi șterge definitiv fișierele. Adăugați --yes dacă asta doriți.",
+    "error.confirmation_required": "Ștergerea modelului {model} îi șterge definitiv fișierele. Adăugați --yes dacă asta doriți.",
     "error.cannot_relog": "{model} a fost înregistrat de alt cod sau nu are toate fișierele, așa că nu poate fi înregistrat din nou de aici. "
     "Înregistrați-l din nou cu programul care l-a făcut.",
     "error.questions_unreadable": "Întrebările din {file} nu pot fi citite ({detail}). Dați un fișier .txt, .jsonl sau .csv în UTF-8.",
     "error.question_missing": "Linia {line} din {file} nu întreabă nimic. Dați-i un prompt sau mesaje care se încheie cu cel al utilizatorului.",
     "error.no_questions": "{file} nu conține nicio întrebare. Scrieți câte una pe rând (.txt) sau în câmpul prompt (.jsonl, .csv).",
-    "error.not_honoured": "{model} nu acceptă {option}. Lăsați opțiunea deoparte.",
-    "error.not_a_chat": "Acest fișier nu conține o conversație care poate fi citită ({detail}). "
+    "error.unsupported_option": "{model} nu acceptă {option}. Lăsați opțiunea deoparte.",
+    "error.invalid_chat_file": "Acest fișier nu conține o conversație care poate fi citită ({detail}). "
     "Alegeți unul exportat de aici sau mesaje OpenAI în JSON.",
     "error.unexpected": "Ceva nu a mers ({detail}). Eroarea a fost consemnată cu urma ei; încercați din nou.",
     # Chats: the list, what can be done to an answer
@@ -290,7 +290,7 @@ WORDS = {
     "imediat ce depozitul răspunde.",
     "error.not_journaled": "Discul nu primește acum această conversație ({detail}). Este ținută în memorie: eliberați spațiu "
     "înainte de a închide aplicația.",
-    "error.answering": "Conversația primește acum un răspuns. Opriți-l sau așteptați să se termine, apoi încercați din nou.",
+    "error.chat_busy": "Conversația primește acum un răspuns. Opriți-l sau așteptați să se termine, apoi încercați din nou.",
     "error.no_such_chat": "Această conversație nu mai există. Deschideți alta sau începeți una nouă.",
     "error.no_such_turn": "Acest mesaj nu este în conversația afișată. Deschideți conversația lui, apoi încercați din nou.",
     "share": "Salvare și import",

@@ -95,7 +95,7 @@ def recipe_from_arguments(
 ) -> Recipe:
     """Weights of one's own: hub ids or folders; `onnx` may name a subfolder after a colon.
 
-    UserError: nothing_to_log, not_a_source.
+    UserError: nothing_to_log, invalid_source.
     """
     given = [value for value in (pipeline, build_onnx, onnx) if value]
     if not given:
@@ -120,7 +120,7 @@ def _source(text: str, revision: str, subfolder: str = "") -> HubFolder | Path:
         return (folder / subfolder).resolve()
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text):
         return HubFolder(text, revision or "main", subfolder.strip("/"))
-    raise UserError("not_a_source", value=text)
+    raise UserError("invalid_source", value=text)
 
 
 def _name(text: str) -> str:

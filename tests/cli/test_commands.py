@@ -300,7 +300,7 @@ def test_what_a_model_declares_cannot_be_picked_and_an_empty_question_not_be_ask
     [
         (PermissionError(13, "Permission denied", "/x"), "not_writable"),
         (FileNotFoundError(2, "No such file"), "unexpected"),
-        (OSError(28, "No space left on device"), "output_full"),
+        (OSError(28, "No space left on device"), "output_write_failed"),
         (ValueError("odd"), "unexpected"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,

@@ -98,7 +98,7 @@ def _read(value: Any) -> Conversation:
 def _refused(content: bytes) -> str:
     with pytest.raises(UserError) as refused:
         read_chats(content)
-    assert refused.value.code == "not_a_chat"
+    assert refused.value.code == "invalid_chat_file"
     return str(refused.value.values["detail"])
 
 

@@ -197,7 +197,7 @@ def test_a_download_that_keeps_breaking_is_told_and_goes_on_at_the_next_try(
 
     error = refused(HubFolder(REPO), tmp_path / "made")
 
-    assert (error.code, error.values["repo"]) == ("hub_broken", REPO)
+    assert (error.code, error.values["repo"]) == ("hub_interrupted", REPO)
     assert not (tmp_path / "made").exists()
 
     stand_in.breaks_always.clear()

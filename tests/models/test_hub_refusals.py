@@ -92,10 +92,10 @@ def test_a_revision_that_does_not_exist_is_told(tmp_path: Path, stand_in: Hub, c
 @pytest.mark.parametrize(
     ("where", "status", "code", "asked"),
     [
-        ("api", 500, "hub_broken", 0),
+        ("api", 500, "hub_interrupted", 0),
         ("api", 403, "hub_forbidden", 0),
         (WEIGHTS, 403, "hub_forbidden", 1),
-        (WEIGHTS, 503, "hub_broken", 4),
+        (WEIGHTS, 503, "hub_interrupted", 4),
     ],
 )
 def test_a_hub_out_of_order_is_told(
@@ -191,7 +191,7 @@ def test_a_hub_that_is_switched_off_is_told(tmp_path: Path, stand_in: Hub, check
     events = [json.loads(line) for line in program.communicate()[0].splitlines()]
 
     assert program.returncode == 1
-    assert events == [{"error": {"code": "hub_switched_off", "values": {"repo": REPO}}}]
+    assert events == [{"error": {"code": "hub_disabled", "values": {"repo": REPO}}}]
     assert stand_in.requests == []
 
 

@@ -89,7 +89,7 @@ class History:
             (op.value for op in reversed(waiting) if isinstance(op, TagChange) and op.key == traces.SHOWN), shown
         )
         if not found:
-            raise UserError("answering" if self._is_in_progress(person, conversation) else "no_such_chat")
+            raise UserError("chat_busy" if self._is_in_progress(person, conversation) else "no_such_chat")
         whole = _tree(found.values())
         for turn_id, given in feedback.items():
             whole = whole.rated(turn_id, given) if turn_id in found else whole

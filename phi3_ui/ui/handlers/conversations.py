@@ -207,7 +207,7 @@ class ConversationController:
     def _idle(self, session: Session, turn_id: str) -> Chat:
         chat = session.current
         if chat.running:
-            raise UserError("answering")
+            raise UserError("chat_busy")
         self.require(chat, turn_id)
         return chat
 

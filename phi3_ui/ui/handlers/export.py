@@ -86,7 +86,7 @@ class ExportController:
         try:
             chats = read_chats(content)
             if sum(len(conversation.tree) for _, conversation in chats) > _MOST_TURNS:
-                raise UserError("not_a_chat", detail=f"it holds more than {_MOST_TURNS:,} questions")
+                raise UserError("invalid_chat_file", detail=f"it holds more than {_MOST_TURNS:,} questions")
         except UserError as error:
             return {**self._refused(session, error), self._page.export.upload: None}
         opened = [self._take(session, title, conversation) for title, conversation in chats]

@@ -187,7 +187,7 @@ class ManageHandlers:
 
     def _allowed(self) -> None:
         if not self._settings.manage:
-            raise UserError("not_allowed")
+            raise UserError("management_disabled")
 
 
 def _shown(visible: bool) -> gr.Group:

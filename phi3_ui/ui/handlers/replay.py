@@ -47,7 +47,7 @@ class ReplayController:
             if not old.turns:
                 raise UserError("nothing_to_replay")
             if session.current.running or session.replay:
-                raise UserError("answering")
+                raise UserError("chat_busy")
             entry = self._catalogue.find(key)
         except UserError as error:
             gr.Warning(tr_error(session.language, error))

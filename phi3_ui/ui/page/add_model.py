@@ -17,7 +17,7 @@ def create(settings: Settings) -> AddModelSection:
     t = I18N
     with gr.Accordion(t("add"), open=False, elem_id="phi3-add"):
         if not settings.manage:
-            gr.HTML(t("error.not_allowed"), elem_classes="phi3-quiet")
+            gr.HTML(t("error.management_disabled"), elem_classes="phi3-quiet")
         presets = [(load_preset(key).origin.title, key) for key in preset_keys()]
         preset = gr.Dropdown([*presets, (t("add.own"), OWN)], value=presets[0][1], label=t("add.preset"))
         with gr.Group(visible=False) as own:

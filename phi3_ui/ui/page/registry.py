@@ -14,7 +14,7 @@ def create(settings: Settings) -> RegistrySection:
     with gr.Accordion(t("registry"), open=False, elem_id="phi3-registry"):
         alias = gr.Radio(["champion", "challenger"], value="champion", label=t("promote.alias"))
         if not settings.manage:
-            gr.HTML(t("error.not_allowed"), elem_classes="phi3-quiet")
+            gr.HTML(t("error.management_disabled"), elem_classes="phi3-quiet")
         ask = gr.Button(t("promote.ask"), size="sm", interactive=settings.manage)
         question = gr.HTML(elem_id="phi3-promotion")
         with gr.Group(visible=False) as confirmation, gr.Row():

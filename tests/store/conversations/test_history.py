@@ -214,7 +214,7 @@ def test_a_deletion_taken_back_loses_no_turn_that_was_under_way(store: Store) ->
     kept = _answering(store, history, conversation, talk)
     with pytest.raises(UserError) as running:
         history.load(ME, conversation)
-    assert running.value.code == "answering"
+    assert running.value.code == "chat_busy"
 
     history.delete(ME, conversation)
     kept.finish(answer("Once", finish_reason="cancelled"))

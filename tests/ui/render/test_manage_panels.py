@@ -30,7 +30,7 @@ def test_other_stages_are_not_counted_in_bytes() -> None:
 
 @pytest.mark.parametrize("phase", ["failed", "cancelled"])
 def test_an_end_that_was_not_wanted_says_the_cure(phase: str) -> None:
-    state = JobState(phase, STAGES, error=UserError("not_a_source", value="<b>x</b>"))  # type: ignore[arg-type]
+    state = JobState(phase, STAGES, error=UserError("invalid_source", value="<b>x</b>"))  # type: ignore[arg-type]
     panel = panels.job_panel("en", state, "x")
 
     assert "neither a folder" in panel

@@ -89,7 +89,7 @@ def test_a_replay_that_has_just_begun_shows_the_old_answers_unmarked() -> None:
 
 
 def test_what_failed_says_why_and_what_is_unknown_is_no_zero() -> None:
-    failed = Answer("phi-4", "", error=("not_allowed", {}))
+    failed = Answer("phi-4", "", error=("management_disabled", {}))
 
     page = Page(replay_view("en", _one("one", None), _one("one", failed)))
 
