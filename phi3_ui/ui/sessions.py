@@ -58,7 +58,7 @@ class Session:
     `off` names the controls that are shown as off; `removed` is the chat whose deletion may be taken back, with its title;
     `rated` is the turn whose feedback may be given a comment; `listed` is how many chats are listed;
     `replay` is the chat that is made by asking another's questions again, while it is; `charts`: those of usage are open;
-    `typed` is what stood in the message box when a button of acts.py was last pressed;
+    `typed` is what stood in the message box when a button of render/actions.py was last pressed;
     `linked`: what is shown has links into MLflow; `arrived`: the page has said what its tab held before.
     """
 

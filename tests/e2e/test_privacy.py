@@ -55,10 +55,10 @@ class Stranger:
         return said
 
     def act(self, name: str, value: str, text: str = "") -> str:
-        inputs = len(self._event("phi3-acts", "click")["inputs"])
+        inputs = len(self._event("phi3-actions", "click")["inputs"])
         data = [None, "", 0.0, 1.0, 8, 50, "", "", 1, 0, 0, "mine now", "mine now"]
         assert len(data) == inputs
-        return self.call("phi3-acts", "click", data, {"name": name, "value": value, "text": text})
+        return self.call("phi3-actions", "click", data, {"name": name, "value": value, "text": text})
 
     def get(self, path: str) -> str:
         return self._http.get(path).text

@@ -83,7 +83,7 @@ class ChatPage:
 
     def act(self, name: str, at: int = -1) -> None:
         """Press a button of an answer, by default of the last one."""
-        self.page.locator(f'#phi3-chat button.phi3-do[name="{name}"]').nth(at).click()
+        self.page.locator(f'#phi3-chat button.phi3-action[name="{name}"]').nth(at).click()
 
     def texts(self) -> list[str]:
         """Questions and answers, as they are shown."""

@@ -134,7 +134,7 @@ class ChatController:
         request: gr.Request,
         event: gr.EventData,
     ) -> Iterator[Updates]:
-        """What a small button in a message or in the list asks for: see acts.py."""
+        """What a small button in a message or in the list asks for: see render/actions.py."""
         session = self.session(request)
         session.typed = typed or ""
         name, value, text = (str(event._data.get(part) or "") for part in ("name", "value", "text"))

@@ -12,7 +12,7 @@ from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render import panels
-from phi3_ui.ui.render.actions import act
+from phi3_ui.ui.render.actions import action_button
 from phi3_ui.ui.render.chat_list import chat_list
 from phi3_ui.ui.render.messages import chatbot_messages
 from phi3_ui.ui.services import Services
@@ -28,7 +28,7 @@ class ConversationController:
         self._history = services.conversations.history
         self._models = models
         self._mlflow = services.mlflow
-        # By name, what the buttons of acts.py ask for, given their value and words.
+        # By name, what the buttons of render/actions.py ask for, given their value and words.
         self.acts: dict[str, Callable[[Session, str, str], Updates]] = {
             "open": self._open,
             "rename": self._rename,
@@ -44,7 +44,7 @@ class ConversationController:
         }
 
     def act(self, session: Session, name: str, value: str, text: str) -> Updates:
-        """What a button of acts.py asks for. UserError; nothing happens for a name that is none of them."""
+        """What a button of render/actions.py asks for. UserError; nothing happens for a name that is none of them."""
         known = self.acts.get(name)
         return known(session, value, text) if known else {}
 
@@ -122,7 +122,10 @@ class ConversationController:
     def _editing(self, session: Session) -> Updates:
         language = session.language
         words = (
-            panels.note(tr(language, "editing"))[:-4] + " " + act("cancel_edit", "", tr(language, "cancel")) + "</p>"
+            panels.note(tr(language, "editing"))[:-4]
+            + " "
+            + action_button("cancel_edit", "", tr(language, "cancel"))
+            + "</p>"
         )
         return {self._page.chat.editing: words if session.current.editing else ""}
 
@@ -153,7 +156,7 @@ class ConversationController:
         return {} if draft is None else {self._page.composer.message: draft}
 
     def back(self, session: Session, place: object) -> Updates:
-        """What the tab held before it was loaded anew (scripts.PLACE): its chat, its model, the words that were not sent.
+        """What the tab held before it was loaded anew (scripts.TAB_STATE_JS): its chat, its model, the words that were not sent.
 
         A comment that was typed is kept.
         """

@@ -3,7 +3,7 @@
 import gradio as gr
 
 from phi3_ui.ui.page.components import BrowserSection
-from phi3_ui.ui.render.actions import ACTS_JS
+from phi3_ui.ui.render.actions import ACTIONS_JS
 
 _STATUS_SECONDS = 5.0
 
@@ -12,6 +12,6 @@ def create() -> BrowserSection:
     return BrowserSection(
         visitor_token=gr.Textbox(visible=False),
         tab_state=gr.JSON(visible=False),
-        actions=gr.HTML(visible="hidden", js_on_load=ACTS_JS, elem_id="phi3-acts"),
+        actions=gr.HTML(visible="hidden", js_on_load=ACTIONS_JS, elem_id="phi3-actions"),
         status_ticker=gr.Timer(_STATUS_SECONDS),
     )

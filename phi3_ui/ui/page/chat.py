@@ -6,7 +6,7 @@ from gradio.events import Dependency
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import ChatSection, Page
 from phi3_ui.ui.page.events import QUIET, STREAMING
-from phi3_ui.ui.page.scripts import SHOW_SNIPPET
+from phi3_ui.ui.page.scripts import SHOW_SNIPPET_JS
 from phi3_ui.ui.page.texts import I18N
 
 
@@ -42,7 +42,7 @@ def wire(page: Page, chat: ChatController) -> Dependency:
         trigger_mode="multiple",
         **STREAMING,
     )
-    acted.then(None, None, None, js=SHOW_SNIPPET)
+    acted.then(None, None, None, js=SHOW_SNIPPET_JS)
     # A comment that was typed is saved also when the next question is sent without pressing Keep.
     ends_comment = [section.comment.submit, section.keep_comment.click, message.submit, page.composer.send.click]
     gr.on(ends_comment, chat.comment, section.comment, section.comment_group, **QUIET)

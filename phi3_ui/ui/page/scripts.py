@@ -1,15 +1,15 @@
-"""What runs in the browser when the page loads or a button has done its work. Those of the small buttons: acts.py."""
+"""What runs in the browser when the page loads or a button has done its work. Those of the small buttons: render/actions.py."""
 
 # Run when the page has loaded: on a narrow screen the side panels start shut.
-SHUT_DRAWERS = """() => document.querySelectorAll(".sidebar").forEach((sidebar) => {
+COLLAPSE_SIDEBARS_JS = """() => document.querySelectorAll(".sidebar").forEach((sidebar) => {
   const settle = () => { sidebar.dataset.settled = "yes"; };
   if (window.innerWidth > 1000 || !sidebar.classList.contains("open")) return settle();
   sidebar.addEventListener("transitionend", settle, { once: true });
   sidebar.querySelector(".toggle-button").click();
 })"""
 
-# Run after a button of acts.py has done its work: the program that one of them asks for is brought into sight.
-SHOW_SNIPPET = """() => {
+# Run after a button of render/actions.py has done its work: the program that one of them asks for is brought into sight.
+SHOW_SNIPPET_JS = """() => {
   const panel = document.querySelector("#phi3-reproduce"), drawer = document.querySelector("#phi3-right");
   if (window.phi3Asked !== "reproduce" || !panel) return;
   window.phi3Asked = null;
@@ -18,7 +18,7 @@ SHOW_SNIPPET = """() => {
 }"""
 
 # A visitor without a login is known again by a secret that this browser makes and keeps.
-WHO = """() => {
+VISITOR_ID_JS = """() => {
   if (window.phi3Who) return window.phi3Who;
   const key = "phi3-chat-who";
   let who = null;
@@ -32,7 +32,7 @@ WHO = """() => {
 
 # What a tab holds is found again when it is loaded anew, as after a restart of the server: which chat, which model, the words
 # in the message box and those on the answer that was rated last. They stay in this tab's own storage, with whose they are.
-PLACE = """() => {
+TAB_STATE_JS = """() => {
   if (window.phi3Place) return window.phi3Place;
   const key = "phi3-chat-place";
   let place = {};

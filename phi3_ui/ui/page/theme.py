@@ -37,7 +37,7 @@ CSS = """
 .gradio-container, .gradio-container .app { padding: 0 !important; }
 footer { display: none !important; }
 
-/* Below this width the side panels are drawers over the chat; scripts.SHUT_DRAWERS shuts them before they are seen. */
+/* Below this width the side panels are drawers over the chat; scripts.COLLAPSE_SIDEBARS_JS shuts them before they are seen. */
 @media (max-width: 1000px) { .sidebar:not([data-settled]) { visibility: hidden; } }
 
 /* The chat takes what height there is and keeps its place while it streams. */
@@ -99,30 +99,30 @@ footer { display: none !important; }
 .phi3-setup progress { width: 100%; accent-color: var(--primary-600); }
 
 /* The list of chats: plain rows by day, the open one marked by its ground. */
-.phi3-do { background: none; border: 0; padding: 0.1rem 0.35rem; color: inherit; font: inherit; cursor: pointer; border-radius: 0.25rem; }
-.phi3-do:hover, .phi3-do:focus-visible { background: var(--background-fill-secondary); color: var(--body-text-color); }
+.phi3-action { background: none; border: 0; padding: 0.1rem 0.35rem; color: inherit; font: inherit; cursor: pointer; border-radius: 0.25rem; }
+.phi3-action:hover, .phi3-action:focus-visible { background: var(--background-fill-secondary); color: var(--body-text-color); }
 .phi3-chats h3 { font-size: var(--phi3-small); font-weight: 400; color: var(--body-text-color-subdued); margin: 0.75rem 0.35rem 0.15rem; }
 .phi3-row { display: flex; align-items: center; border-radius: 0.25rem; }
-.phi3-row > .phi3-do { flex: 1 1 auto; min-width: 0; text-align: left; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; padding: 0.35rem; }
+.phi3-row > .phi3-action { flex: 1 1 auto; min-width: 0; text-align: left; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; padding: 0.35rem; }
 .phi3-row[aria-current] { background: var(--background-fill-secondary); font-weight: 600; }
-.phi3-row-acts { flex: 0 0 auto; width: 0; overflow: hidden; white-space: nowrap; color: var(--body-text-color-subdued); }
-.phi3-row:hover .phi3-row-acts, .phi3-row:focus-within .phi3-row-acts { width: auto; }
-@media (hover: none) { .phi3-row-acts { width: auto; } }
+.phi3-row-actions { flex: 0 0 auto; width: 0; overflow: hidden; white-space: nowrap; color: var(--body-text-color-subdued); }
+.phi3-row:hover .phi3-row-actions, .phi3-row:focus-within .phi3-row-actions { width: auto; }
+@media (hover: none) { .phi3-row-actions { width: auto; } }
 .phi3-rename { flex: 1 1 auto; min-width: 0; font: inherit; padding: 0.25rem; background: var(--input-background-fill); color: inherit; border: 1px solid var(--border-color-primary); }
 .phi3-login { margin: 0.75rem 0.35rem 0; }
 .phi3-removed { margin: 0.35rem; }
-.phi3-removed .phi3-do { color: var(--primary-600); text-decoration: underline; }
-.dark .phi3-removed .phi3-do { color: var(--primary-400); }
+.phi3-removed .phi3-action { color: var(--primary-600); text-decoration: underline; }
+.dark .phi3-removed .phi3-action { color: var(--primary-400); }
 
 /* What can be done to an answer stands below its caption. */
-.phi3-acts { display: block; color: var(--body-text-color-subdued); font-size: var(--phi3-small); margin-left: -0.35rem; }
+.phi3-actions { display: block; color: var(--body-text-color-subdued); font-size: var(--phi3-small); margin-left: -0.35rem; }
 .phi3-versions { font-variant-numeric: tabular-nums; margin-right: 0.35rem; }
 #phi3-warning, #phi3-editing { flex: 0 0 auto !important; min-height: 0; padding: 0; }
 #phi3-warning p, #phi3-editing p { font-size: var(--phi3-small); margin: 0; }
 #phi3-comment { flex: 0 0 auto; }
 #phi3-comment .row { align-items: stretch; gap: 0; }
 #phi3-comment button { align-self: stretch; height: auto; border-radius: 0; }
-.phi3-acts a { color: inherit; padding: 0.1rem 0.35rem; }
+.phi3-actions a { color: inherit; padding: 0.1rem 0.35rem; }
 
 /* A replay covers the chat until it is put away. */
 #phi3-replay { position: absolute; inset: 0; z-index: 100; overflow-y: auto; padding: var(--phi3-gap) 1rem; background: var(--background-fill-primary); flex-wrap: nowrap; }

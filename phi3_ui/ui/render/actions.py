@@ -1,12 +1,12 @@
 """Small buttons inside what is drawn as HTML: in a message, in the list of chats.
 
-Each is a `button.phi3-do` whose name says what to do and whose value says to what; the chat's own cleaning of HTML lets
-nothing else through. ACTS_JS hears every click on one and gives it to the page's one handler.
+Each is a `button.phi3-action` whose name says what to do and whose value says to what; the chat's own cleaning of HTML lets
+nothing else through. ACTIONS_JS hears every click on one and gives it to the page's one handler.
 """
 
 from html import escape
 
-ACTS_JS = """
+ACTIONS_JS = """
 const message = () => document.querySelector('#phi3-message textarea');
 const ask = (name, value, text) => {
   window.phi3Asked = name;
@@ -15,7 +15,7 @@ const ask = (name, value, text) => {
     document.querySelectorAll('.sidebar.open .toggle-button').forEach((toggle) => toggle.click());
   // What is drawn anew takes the focus with it: it goes to the button's successor, or to the box that is filled.
   const successor = { delete: 'restore', rename: 'open', restore: 'open' }[name] || name;
-  const wanted = `button.phi3-do[name="${successor}"][value="${value}"]`;
+  const wanted = `button.phi3-action[name="${successor}"][value="${value}"]`;
   const watch = new MutationObserver(() => {
     if (document.activeElement !== document.body) return;
     const next = name === 'edit' || name === 'undo' ? message() : document.querySelector(wanted);
@@ -56,7 +56,7 @@ const rename = (button) => {
   input.select();
 };
 document.addEventListener('click', (event) => {
-  const button = event.target.closest && event.target.closest('button.phi3-do');
+  const button = event.target.closest && event.target.closest('button.phi3-action');
   if (!button) return;
   if (button.name === 'rename') rename(button);
   else ask(button.name, button.value, '');
@@ -64,7 +64,7 @@ document.addEventListener('click', (event) => {
 """
 
 
-def act(name: str, value: str, words: str, title: str = "") -> str:
+def action_button(name: str, value: str, words: str, title: str = "") -> str:
     """A button that does `name` to `value`; `title` says more than its words do."""
     more = f' title="{escape(title)}"' if title else ""
-    return f'<button class="phi3-do" name="{escape(name)}" value="{escape(value)}"{more}>{escape(words)}</button>'
+    return f'<button class="phi3-action" name="{escape(name)}" value="{escape(value)}"{more}>{escape(words)}</button>'

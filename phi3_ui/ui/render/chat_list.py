@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from phi3_ui.i18n.translate import tr
 from phi3_ui.store.conversations.history import ConversationSummary
-from phi3_ui.ui.render.actions import act
+from phi3_ui.ui.render.actions import action_button
 
 _TITLE = 80  # characters; the rest of a longer one is left out
 
@@ -29,13 +29,13 @@ def chat_list(
 ) -> str:
     """`chats` by day, newest first, `most` of them; the `shown` one marked. `removed` may be taken back: its id and title.
 
-    `login` is whose they are, where people log in; `held` is what the page holds besides the shown chat: see scripts.PLACE.
+    `login` is whose they are, where people log in; `held` is what the page holds besides the shown chat: see scripts.TAB_STATE_JS.
     """
     parts = []
     if removed:
         id_, title = removed
         words = escape(tr(language, "chats.removed", title=short(title)))
-        undo = act("restore", id_, tr(language, "chats.restore"))
+        undo = action_button("restore", id_, tr(language, "chats.restore"))
         parts.append(f'<p class="phi3-quiet phi3-removed" role="status">{words} {undo}</p>')
     if not chats:
         parts.append(f'<p class="phi3-quiet">{escape(tr(language, "chats.none_found" if query else "chats.none"))}</p>')
@@ -47,7 +47,7 @@ def chat_list(
             parts.append(f"<h3>{escape(day)}</h3>")
         parts.append(_row(language, chat, chat.id == shown))
     if len(chats) > most:
-        parts.append(act("more", "", tr(language, "chats.more", count=len(chats) - most)))
+        parts.append(action_button("more", "", tr(language, "chats.more", count=len(chats) - most)))
     if login is not None:
         out = f'<a href="logout?all_session=false">{escape(tr(language, "logout"))}</a>'
         parts.append(f'<p class="phi3-quiet phi3-login">{escape(login)} · {out}</p>')
@@ -61,11 +61,11 @@ def chat_list(
 def _row(language: str, chat: ConversationSummary, shown: bool) -> str:
     title = short(chat.title) or tr(language, "chats.untitled")
     mark = ' aria-current="true"' if shown else ""
-    rename = act("rename", chat.id, "✎", tr(language, "chats.rename", title=title))
-    delete = act("delete", chat.id, "✕", tr(language, "chats.delete", title=title))
+    rename = action_button("rename", chat.id, "✎", tr(language, "chats.rename", title=title))
+    delete = action_button("delete", chat.id, "✕", tr(language, "chats.delete", title=title))
     return (
-        f'<div class="phi3-row"{mark}>{act("open", chat.id, title, chat.title)}'
-        f'<span class="phi3-row-acts">{rename}{delete}</span></div>'
+        f'<div class="phi3-row"{mark}>{action_button("open", chat.id, title, chat.title)}'
+        f'<span class="phi3-row-actions">{rename}{delete}</span></div>'
     )
 
 

@@ -7,7 +7,7 @@ from phi3_ui.chat.conversation import Answer, Conversation, Turn
 from phi3_ui.chat.running_turn import TurnState
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr, tr_error
-from phi3_ui.ui.render.actions import act
+from phi3_ui.ui.render.actions import action_button
 from phi3_ui.ui.render.markdown import display
 
 ChatbotMessage = dict[str, str]
@@ -40,9 +40,9 @@ def chatbot_messages(
                 {"role": "assistant", "content": display(state.text) if state.text else _waiting(language, state)}
             )
     if state is None and (undone := conversation.undone_turn):
-        redo = act("show", undone, tr(language, "acts.redo"), tr(language, "acts.redo.title"))
-        caption = f'<span class="phi3-by">{html.escape(tr(language, "acts.undone"))}</span>'
-        messages.append({"role": "assistant", "content": f'{caption}<span class="phi3-acts">{redo}</span>'})
+        redo = action_button("show", undone, tr(language, "actions.redo"), tr(language, "actions.redo.title"))
+        caption = f'<span class="phi3-by">{html.escape(tr(language, "actions.undone"))}</span>'
+        messages.append({"role": "assistant", "content": f'{caption}<span class="phi3-actions">{redo}</span>'})
     return messages
 
 
@@ -62,8 +62,12 @@ def _acts(language: str, conversation: Conversation, turn: Turn, last: bool, lin
     at = versions.index(turn.id)
     parts = []
     if len(versions) > 1:
-        before = act("show", versions[at - 1], "‹", tr(language, "acts.before")) if at else "‹"
-        after = act("show", versions[at + 1], "›", tr(language, "acts.after")) if at + 1 < len(versions) else "›"
+        before = action_button("show", versions[at - 1], "‹", tr(language, "actions.before")) if at else "‹"
+        after = (
+            action_button("show", versions[at + 1], "›", tr(language, "actions.after"))
+            if at + 1 < len(versions)
+            else "›"
+        )
         parts.append(f'<span class="phi3-versions">{before} {at + 1}/{len(versions)} {after}</span>')
     names = ["retry", "edit"]
     if last:
@@ -72,9 +76,13 @@ def _acts(language: str, conversation: Conversation, turn: Turn, last: bool, lin
         names += ["good", "bad", "reproduce"]
     given = {True: "good", False: "bad"}.get(turn.feedback.good) if turn.feedback else None
     for name in names:
-        words = tr(language, f"acts.{name}")
-        parts.append(act(name, turn.id, f"✓ {words}" if name == given else words, tr(language, f"acts.{name}.title")))
-    return f'<span class="phi3-acts">{"".join(parts)}{link}</span>'
+        words = tr(language, f"actions.{name}")
+        parts.append(
+            action_button(
+                name, turn.id, f"✓ {words}" if name == given else words, tr(language, f"actions.{name}.title")
+            )
+        )
+    return f'<span class="phi3-actions">{"".join(parts)}{link}</span>'
 
 
 def _figures(language: str, answer: Answer) -> str:

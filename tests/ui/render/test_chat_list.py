@@ -55,7 +55,7 @@ def test_a_long_list_is_shown_in_part() -> None:
 def test_a_deletion_can_be_taken_back() -> None:
     shown = chat_list("ro", [], "", _NOW, removed=("gone", "Marea & <b>"))
 
-    assert '<button class="phi3-do" name="restore" value="gone">Anulează</button>' in shown
+    assert '<button class="phi3-action" name="restore" value="gone">Anulează</button>' in shown
     assert "„Marea &amp; &lt;b&gt;” a fost ștearsă." in shown
 
 

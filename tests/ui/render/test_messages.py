@@ -17,7 +17,7 @@ def _chat(answer: Answer, language: str = "en") -> list[dict[str, str]]:
     """The messages of one answered question, without the question."""
     question, *rest = chatbot_messages(language, Conversation().ask("Hi").answered(answer))
     assert question == {"role": "user", "content": "Hi"}
-    caption, acts, _ = rest[-1]["content"].partition('<span class="phi3-acts">')
+    caption, acts, _ = rest[-1]["content"].partition('<span class="phi3-actions">')
     assert acts
     return [*rest[:-1], {**rest[-1], "content": caption}]
 
@@ -124,7 +124,7 @@ def test_an_answered_turn_has_its_buttons_and_versions() -> None:
 
     def buttons(conversation: Conversation) -> list[tuple[str, str, str]]:
         content = chatbot_messages("en", conversation)[-1]["content"]
-        return re.findall(r'<button class="phi3-do" name="(\w+)" value="(\w+)"[^>]*>([^<]*)</button>', content)
+        return re.findall(r'<button class="phi3-action" name="(\w+)" value="(\w+)"[^>]*>([^<]*)</button>', content)
 
     turn = first.turns[0].id
     assert [(name, words) for name, value, words in buttons(first)] == [
@@ -147,6 +147,6 @@ def test_a_question_taken_back_can_be_had_again() -> None:
 
     (message,) = chatbot_messages("en", talk.undone())
 
-    assert f'<button class="phi3-do" name="show" value="{talk.turns[0].id}"' in message["content"]
+    assert f'<button class="phi3-action" name="show" value="{talk.turns[0].id}"' in message["content"]
     assert ">Redo</button>" in message["content"]
     assert chatbot_messages("en", talk.undone(), TurnState("reading")) == []
