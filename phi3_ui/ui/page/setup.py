@@ -5,7 +5,7 @@ import gradio as gr
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import Page, SetupSection
 from phi3_ui.ui.page.events import QUIET
-from phi3_ui.ui.page.scripts import TAB_STATE_JS, COLLAPSE_SIDEBARS_JS, VISITOR_ID_JS
+from phi3_ui.ui.page.scripts import COLLAPSE_SIDEBARS_JS, TAB_STATE_JS, VISITOR_ID_JS
 from phi3_ui.ui.page.texts import I18N
 
 _PROGRESS_SECONDS = 0.5
