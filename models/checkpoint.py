@@ -1,107 +1,210 @@
-"""GGUF → a Hugging Face checkpoint folder: fp32 safetensors, tokenizer, chat template, generation config."""
+"""GGUF → a Hugging Face checkpoint folder: fp32 safetensors, tokenizer, chat template, generation config.
+
+Without torch and transformers, whose import alone takes longer than all of it.
+"""
 
 import argparse
+import importlib.metadata
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from models.presets import load_preset
+import numpy as np
+
+from models.gguf_file import FloatArray, GGUFFile
 from models.stage import Report, atomic_folder, require_space, run_as_program
 
-# transformers 5.17 rebuilds a GGUF tokenizer without the digit splitting that the file names, and with the
-# wrong end-of-sequence token: the ids would differ from those the model was trained on. So the tokenizer is
-# put together here, by the file's own `tokenizer.ggml.pre`.
+# The pre-tokenizer that `tokenizer.ggml.pre` names: does it split numbers into digits? transformers 5.17 ignores the
+# field and takes the wrong end-of-sequence token, so its ids differ from those the model was trained on.
 _SPLITS_DIGITS = {"smollm": True, "gpt-2": False}
 
+# GGUF tensor names, of the model and of each block, with the names in LlamaForCausalLM's state dict.
+_MODEL_TENSORS = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+_BLOCK_TENSORS = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_SPECIAL_TOKENS = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 
-def convert(gguf: Path, folder: Path, source: str, report: Report) -> Path:
-    """Write the checkpoint of `gguf` to `folder`, whole or not at all; progress in steps.
 
-    `source` is the model's public name, kept in config.json. ValueError if the file's tokenizer is of a kind not known here.
+def convert(gguf: Path, folder: Path, report: Report) -> Path:
+    """Write the checkpoint of `gguf` to `folder` atomically; progress in steps. A folder that is there already is kept.
+
+    ValueError if the model is no Llama, or its tokenizer is of a kind not supported.
     """
     if (folder / "config.json").exists():
         return folder
     require_space(folder.parent, 8 * gguf.stat().st_size)
     report(0, 3)
-    import torch
-    from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM
-
-    tokenizer = _tokenizer(gguf)
+    source = GGUFFile(gguf)
+    config, tokenizer = _llama_config(source), _tokenizer(source)
+    special = _special_tokens(source)
     report(1, 3)
-    quantized = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    weights = read_llama_weights(source)
     report(2, 3)
-    # A model loaded from GGUF refuses to be saved and has no architecture: its weights move into a fresh one.
-    fields = {name: value for name, value in quantized.config.to_dict().items() if name != "quantization_config"}
-    config = LlamaConfig.from_dict({**fields, "architectures": ["LlamaForCausalLM"], "_name_or_path": source})
-    model = LlamaForCausalLM(config)
-    model.load_state_dict(quantized.state_dict())
-    model.generation_config = GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=[tokenizer.eos_token_id], pad_token_id=tokenizer.pad_token_id
-    )
     with atomic_folder(folder) as part:
-        model.save_pretrained(part)
-        tokenizer.save_pretrained(part)
-        _name_the_general_class(part / "tokenizer_config.json")
+        from safetensors.numpy import save_file
+
+        save_file(weights, part / "model.safetensors", metadata={"format": "pt"})
+        tokenizer.save(str(part / "tokenizer.json"), pretty=True)
+        _write_json(part / "tokenizer_config.json", _tokenizer_config(source, special))
+        (part / "chat_template.jinja").write_text(source.metadata["tokenizer.chat_template"], encoding="utf-8")
+        _write_json(part / "config.json", config)
+        _write_json(part / "generation_config.json", _generation_config(config))
     report(3, 3)
     return folder
 
 
-def _tokenizer(gguf: Path) -> Any:
-    from gguf import GGUFReader, TokenType
-    from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
-    from tokenizers.models import BPE
-    from transformers import PreTrainedTokenizerFast
+def read_llama_weights(source: GGUFFile) -> dict[str, FloatArray]:
+    """The state dict of LlamaForCausalLM, float32; without lm_head where that is tied to the embedding.
 
-    reader = GGUFReader(gguf)
-
-    def read(key: str) -> Any:
-        return reader.fields[key].contents()
-
-    kind = read("tokenizer.ggml.pre")
-    if read("tokenizer.ggml.model") != "gpt2" or kind not in _SPLITS_DIGITS:
-        raise ValueError(f"The tokenizer of {gguf.name} is of a kind ({kind}) that is not known here.")
-    tokens: list[str] = read("tokenizer.ggml.tokens")
-    types: list[int] = read("tokenizer.ggml.token_type")
-    merges = [tuple(merge.split(" ")) for merge in read("tokenizer.ggml.merges")]
-    backend = Tokenizer(BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=merges))
-    bytes_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    digits = [pre_tokenizers.Digits(individual_digits=True)] if _SPLITS_DIGITS[kind] else []
-    backend.pre_tokenizer = pre_tokenizers.Sequence([*digits, bytes_level])
-    backend.decoder = decoders.ByteLevel()
-    control = [token for token, type_ in zip(tokens, types, strict=True) if type_ == TokenType.CONTROL]
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
-    named = {
-        name: tokens[read(f"tokenizer.ggml.{field}_token_id")]
-        for name, field in [
-            ("bos_token", "bos"),
-            ("eos_token", "eos"),
-            ("unk_token", "unknown"),
-            ("pad_token", "padding"),
-        ]
+    ValueError for a tensor that a Llama of these names has not.
+    """
+    heads = {
+        "attn_q": source.metadata["llama.attention.head_count"],
+        "attn_k": source.metadata["llama.attention.head_count_kv"],
     }
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        chat_template=read("tokenizer.chat_template"),
-        model_max_length=int(read("llama.context_length")),
-        clean_up_tokenization_spaces=False,
-        extra_special_tokens=[token for token in control if token not in named.values()],
-        **named,
-    )
+
+    def read(name: str) -> tuple[str, FloatArray]:
+        weights = source.read_tensor(name)
+        kind = name.split(".")[-2]
+        return _state_dict_name(name), unpermute(weights, heads[kind]) if kind in heads else weights
+
+    # NumPy releases the GIL in its loops, so that each core dequantises a tensor of its own.
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return dict(threads.map(read, source.tensors))
 
 
-def _name_the_general_class(tokenizer_config: Path) -> None:
-    # The class that takes tokenizer.json as it is, under the name that older readers know too.
-    text = tokenizer_config.read_text(encoding="utf-8")
-    tokenizer_config.write_text(text.replace('"TokenizersBackend"', '"PreTrainedTokenizerFast"'), encoding="utf-8")
+def unpermute(weights: FloatArray, heads: int) -> FloatArray:
+    """Undo the order of rows in which llama.cpp keeps query and key projections: (heads · head_dim, hidden) → the same.
+
+    llama.cpp rotates neighbouring rows of a head, Hugging Face's Llama a row of the first half with one of the second
+    (`permute` in llama.cpp's conversion/llama.py).
+    """
+    rows, columns = weights.shape
+    half = rows // heads // 2
+    return np.ascontiguousarray(weights.reshape(heads, half, 2, columns).swapaxes(1, 2)).reshape(rows, columns)
+
+
+def _state_dict_name(name: str) -> str:
+    if name in _MODEL_TENSORS:
+        return _MODEL_TENSORS[name]
+    match name.split("."):
+        case ["blk", number, kind, "weight"] if kind in _BLOCK_TENSORS:
+            return f"model.layers.{number}.{_BLOCK_TENSORS[kind]}.weight"
+    raise ValueError(f"The tensor {name} belongs to no Llama that is supported here.")
+
+
+def _llama_config(source: GGUFFile) -> dict[str, Any]:
+    """config.json of LlamaForCausalLM."""
+    fields = source.metadata
+    if fields["general.architecture"] != "llama":
+        raise ValueError(f"The architecture {fields['general.architecture']} is not supported here; llama is.")
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": fields["tokenizer.ggml.bos_token_id"],
+        "dtype": "float32",
+        "eos_token_id": fields["tokenizer.ggml.eos_token_id"],
+        "head_dim": fields["llama.rope.dimension_count"],
+        "hidden_act": "silu",
+        "hidden_size": fields["llama.embedding_length"],
+        "initializer_range": 0.02,
+        "intermediate_size": fields["llama.feed_forward_length"],
+        "max_position_embeddings": fields["llama.context_length"],
+        "mlp_bias": False,
+        "model_type": "llama",
+        "num_attention_heads": fields["llama.attention.head_count"],
+        "num_hidden_layers": fields["llama.block_count"],
+        "num_key_value_heads": fields["llama.attention.head_count_kv"],
+        "pad_token_id": fields["tokenizer.ggml.padding_token_id"],
+        "pretraining_tp": 1,
+        "rms_norm_eps": fields["llama.attention.layer_norm_rms_epsilon"],
+        "rope_parameters": {"rope_theta": fields["llama.rope.freq_base"], "rope_type": "default"},
+        "tie_word_embeddings": "output.weight" not in source.tensors,
+        "transformers_version": importlib.metadata.version("transformers"),
+        "unk_token_id": fields["tokenizer.ggml.unknown_token_id"],
+        "use_cache": True,
+        "vocab_size": len(fields["tokenizer.ggml.tokens"]),
+    }
+
+
+def _generation_config(config: dict[str, Any]) -> dict[str, Any]:
+    same = {name: config[name] for name in ("bos_token_id", "pad_token_id", "transformers_version")}
+    return {**same, "eos_token_id": [config["eos_token_id"]]}
+
+
+def _tokenizer(source: GGUFFile) -> Any:
+    """A byte-level BPE as tokenizers.Tokenizer, put together by the file's own `tokenizer.ggml.pre`."""
+    from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
+    from tokenizers.models import BPE
+
+    fields = source.metadata
+    kind = fields["tokenizer.ggml.pre"]
+    if fields["tokenizer.ggml.model"] != "gpt2" or kind not in _SPLITS_DIGITS:
+        raise ValueError(f"The tokenizer kind {kind} is not supported here; {', '.join(_SPLITS_DIGITS)} are.")
+    vocabulary = {token: id_ for id_, token in enumerate(fields["tokenizer.ggml.tokens"])}
+    merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
+    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=merges))
+    digits = [pre_tokenizers.Digits(individual_digits=True)] if _SPLITS_DIGITS[kind] else []
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A:0 $B:1", special_tokens=[])
+    tokenizer.decoder = decoders.ByteLevel()
+    control = [AddedToken(token, special=True, normalized=False) for token in _control_tokens(source)]
+    tokenizer.add_special_tokens(control)
+    return tokenizer
+
+
+def _control_tokens(source: GGUFFile) -> list[str]:
+    from gguf import TokenType
+
+    tokens, types = source.metadata["tokenizer.ggml.tokens"], source.metadata["tokenizer.ggml.token_type"]
+    return [token for token, type_ in zip(tokens, types, strict=True) if type_ == TokenType.CONTROL]
+
+
+def _special_tokens(source: GGUFFile) -> dict[str, str]:
+    """The text of each special token, by its name in tokenizer_config.json."""
+    fields = source.metadata
+    tokens = fields["tokenizer.ggml.tokens"]
+    return {name: tokens[fields[f"tokenizer.ggml.{key}_token_id"]] for name, key in _SPECIAL_TOKENS.items()}
+
+
+def _tokenizer_config(source: GGUFFile, special: dict[str, str]) -> dict[str, Any]:
+    return {
+        "backend": "tokenizers",
+        "clean_up_tokenization_spaces": False,
+        "extra_special_tokens": [token for token in _control_tokens(source) if token not in special.values()],
+        "model_max_length": source.metadata["llama.context_length"],
+        # The class that takes tokenizer.json as it is, under the name that transformers 4 knows too.
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **special,
+    }
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _work(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
-    source = load_preset(arguments.preset).origin.source
-    return {"path": str(convert(arguments.gguf, arguments.folder, source, report))}
+    return {"path": str(convert(arguments.gguf, arguments.folder, report))}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Turn a GGUF file into a Hugging Face checkpoint.")
-    parser.add_argument("--preset", default="demo")
     parser.add_argument("--gguf", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True, help="the checkpoint to write")
     run_as_program(_work, parser)

@@ -180,7 +180,7 @@ def _checkpoint(source: Source, work: Path, number: int, steps: list[Step], name
     else:
         gguf = work / Path(source.member).name
         steps.append(Step("fetch", "models.weights", ("--folder", str(work), *named)))
-        steps.append(Step("convert", "models.checkpoint", ("--gguf", str(gguf), "--folder", str(folder), *named)))
+        steps.append(Step("convert", "models.checkpoint", ("--gguf", str(gguf), "--folder", str(folder))))
     return folder
 
 
