@@ -1,9 +1,12 @@
 # Everything happens in .venv; each step is done once and again only when what it is made from changes.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps -r
+# A build for the CPU alone: make TORCH="torch==… --index-url …" (the plain wheel for Linux brings CUDA along).
+TORCH ?= $(shell grep "^torch==" constraints.txt)
 PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadgroup
 
-.PHONY: run setup mlflow-ui check test lint bench screenshot tutorials clean
+.PHONY: run setup mlflow-ui check test lint bench screenshot tutorials lock clean
 
 # make run PRESET=phi-3-mini-4k
 export PHI3_UI_PRESET := $(or $(PRESET),$(PHI3_UI_PRESET))
@@ -43,15 +46,20 @@ tutorials: .venv/installed-dev ## run the notebooks of examples/ again, and keep
 clean: ## remove the environment and all the app made
 	rm -rf .venv data .test-data
 
+lock: .venv/installed-dev ## write constraints.txt and the locks again, from what is installed
+	$(BIN)/python -m tests.support.lock
+
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-		{ echo "Python 3.11 is needed; install it, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12)])' || \
+		{ echo "Python 3.11 or 3.12 is needed; install it, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
 
-.venv/installed: requirements.txt constraints.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet -r requirements.txt -c constraints.txt
+# No resolving: everything but torch is locked, with the hash of each file.
+.venv/installed: requirements.lock | .venv/bin/python
+	$(INSTALL) requirements.lock
+	$(BIN)/python -m pip install --quiet $(TORCH)
 	touch $@
 
-.venv/installed-dev: requirements-dev.txt .venv/installed
-	$(BIN)/python -m pip install --quiet -r requirements-dev.txt -c constraints.txt
+.venv/installed-dev: requirements-dev.lock .venv/installed
+	$(INSTALL) requirements-dev.lock
 	touch $@

@@ -8,6 +8,7 @@ torch is in no lock: people choose a build of it.
 import importlib.metadata
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from packaging.markers import default_environment
@@ -72,6 +73,7 @@ def required_names(roots: Iterable[Requirement], environment: dict[str, str]) ->
     return {name for name, _ in found}
 
 
+@cache
 def _requirements_of(name: str) -> list[Requirement]:
     try:
         children = [Requirement(line) for line in importlib.metadata.requires(name) or []]
@@ -80,6 +82,7 @@ def _requirements_of(name: str) -> list[Requirement]:
     return [child for child in children if not _CUDA.fullmatch(canonicalize_name(child.name))]
 
 
+@cache
 def locked_names() -> tuple[set[str], set[str]]:
     """What the app needs anywhere, and what development needs besides; without `UNLOCKED`."""
     app, dev = read_requirements(REQUIREMENTS), read_requirements(DEV_REQUIREMENTS)
