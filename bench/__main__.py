@@ -28,7 +28,7 @@ from bench import (
     switching,
     tuning,
 )
-from bench.rows import Bench, print_rows
+from bench.rows import Bench, print_rows, read_metadata
 from phi3_ui.cli.console import SetupPrinter
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.provision.first_run import FirstRun
@@ -103,7 +103,7 @@ def measure_paths(entry: ModelEntry, home: Path, rounds: int) -> dict[str, list[
             from tokenizers import Tokenizer
 
             folder = next((files / "artifacts").iterdir())
-            metadata = mlflow.models.get_model_info(entry.uri).metadata
+            metadata = read_metadata(entry.uri)
             ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(paths.prompt_for(metadata)).ids
             threads = best_threads(lambda count: paths.raw_engine(folder, ids, count))
             taken["raw"] = stack.enter_context(paths.raw_engine(folder, ids, threads))

@@ -101,7 +101,7 @@ class StaticBatch:
 
         # The engine needs logits of every token; the app's own build computes only those of the last.
         folder = build_variant(bench, VARIANTS[2])
-        metadata = mlflow.models.get_model_info(bench.entries["prompt"].uri).metadata
+        metadata = bench.metadata("prompt")
         self._form = PromptFormat(metadata["chat_template"], tuple(metadata["special_tokens"]))
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         config = og.Config(str(folder))

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import mlflow
-
 from bench.long_chats import LongChat, ask_hosted, run_long_chat
 from bench.paths import QUESTION
 from bench.rows import Bench, Row, ask_model, available_cores, median_ratio
@@ -74,7 +72,7 @@ def rows(bench: Bench) -> Iterator[Row]:
 
 
 def _measured(bench: Bench) -> Iterator[Row]:
-    metadata = mlflow.models.get_model_info(bench.entries["prompt"].uri).metadata
+    metadata = bench.metadata("prompt")
     form = PromptFormat(metadata["chat_template"], tuple(metadata["special_tokens"]))
     story = [Message("user", QUESTION)]
     ours, theirs = list[float](), list[float]()

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import mlflow
 
 from bench.paths import Speed, TextPoint, measure_speed
 from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message, TextDelta, Usage
@@ -26,6 +29,11 @@ class Row:
     met: bool | None = None
 
 
+def read_metadata(uri: str) -> dict[str, Any]:
+    """The metadata of a model of the current tracking store."""
+    return dict(mlflow.models.get_model_info(uri).metadata or {})
+
+
 @dataclass(frozen=True)
 class Bench:
     """The demo models by contract; `temporary` is an empty folder for files that a row writes."""
@@ -38,6 +46,10 @@ class Bench:
     def spec(self, contract: str) -> ModelSpec:
         entry = self.entries[contract]
         return ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri)
+
+    def metadata(self, contract: str) -> dict[str, Any]:
+        """The metadata a demo model was logged with."""
+        return read_metadata(self.entries[contract].uri)
 
     @contextmanager
     def hosted(self, contract: str) -> Iterator[HostedModel]:

@@ -100,7 +100,7 @@ class FilledStore:
 def rows(bench: Bench) -> Iterator[Row]:
     entry = bench.entries["prompt"]
     mlflow.set_tracking_uri(entry.tracking_uri)
-    metadata = mlflow.models.get_model_info(entry.uri).metadata
+    metadata = bench.metadata("prompt")
     filled = FilledStore(bench.temporary / "many", {"chat_template": metadata["chat_template"], "special_tokens": []})
     for runs in _RUNS:
         filled.add_runs(runs)
