@@ -13,6 +13,7 @@ _ENGINES = {"torch", "transformers", "onnxruntime_genai"}
 _ORDER = [
     "models",
     "phi3_ui.paths",
+    "phi3_ui.testing",
     "phi3_ui.errors",
     "phi3_ui.settings",
     "phi3_ui.i18n",

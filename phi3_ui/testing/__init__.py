@@ -1,0 +1,206 @@
+"""A scripted chat model for tests of programs that chat with MLflow models. It needs no engine and no weights.
+
+    model = log_scripted_model("sqlite:///mlflow.db", tmp_path, name="scripted")
+    gate = model.create_gate()
+    model.enqueue(Reply("Once upon ", gate, "a time."), Reply("No answer.", error="out of memory"))
+    ...                        # ask through the page, the command line or mlflow.pyfunc: "Once upon" streams
+    gate.wait_until_reached()  # the answer is under way, and stays so
+    gate.open()                # now it ends: "Once upon a time."
+    assert model.requests[-1].question == "Tell me a story."
+
+The model is a genuine logged model: it is found in the store, loaded by MLflow in a process of its own and called
+through its contract, like any other. Only its text comes from a folder, which the test and that process share.
+Importing this module imports neither MLflow nor any other package.
+"""
+
+import itertools
+import json
+import shutil
+import time
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Gate", "Reply", "Request", "ScriptedModel", "log_scripted_model"]
+
+CONTEXT_LENGTH = 8192
+_CODE = Path(__file__).with_name("scripted_pyfunc.py")
+_POLL_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A place in a reply where the answer waits until the test opens the gate. A waiting answer can be stopped."""
+
+    path: Path
+    """Exists once the gate is open."""
+
+    def open(self) -> None:
+        """Let the answer continue; also every later one that comes to this gate."""
+        self.path.touch()
+
+    def wait_until_reached(self, timeout: float = 60) -> None:
+        """Return once an answer waits at the gate. Raises TimeoutError after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while not self.path.with_suffix(".reached").exists():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no answer reached the gate {self.path.name} within {timeout} s")
+            time.sleep(_POLL_SECONDS)
+
+
+@dataclass(frozen=True, init=False)
+class Reply:
+    """One scripted answer."""
+
+    parts: tuple[str | Gate, ...]
+    """Texts, streamed word by word, and gates between them; none: the answer repeats the question."""
+    question: str | None
+    """The question this reply answers; None: whichever comes next."""
+    endless: bool
+    """Repeat the parts until the answer is stopped or has `max_tokens` tokens."""
+    seconds_per_token: float
+    """Pause before each token."""
+    error: str | None
+    """Fail with this message after the parts."""
+    usage: tuple[int, int] | None
+    """Prompt and completion tokens to report; None: the words that there are, and one for the end of the turn."""
+
+    def __init__(
+        self,
+        *parts: str | Gate,
+        question: str | None = None,
+        endless: bool = False,
+        seconds_per_token: float = 0.0,
+        error: str | None = None,
+        usage: tuple[int, int] | None = None,
+    ) -> None:
+        if endless and not any(isinstance(part, str) and part for part in parts):
+            raise ValueError("an endless reply needs text to repeat")
+        vars(self).update(
+            parts=parts,
+            question=question,
+            endless=endless,
+            seconds_per_token=seconds_per_token,
+            error=error,
+            usage=usage,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The reply as JSON values."""
+        parts = [part if isinstance(part, str) else {"gate": part.path.name} for part in self.parts]
+        return {**vars(self), "parts": parts}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request that the model received."""
+
+    messages: list[dict[str, str]]
+    """As OpenAI's: `role` and `content`, the question last."""
+    params: dict[str, Any]
+    """The sampling parameters. Only `max_tokens` has an effect on the answer."""
+
+    @property
+    def question(self) -> str:
+        """The last message."""
+        return self.messages[-1]["content"]
+
+
+@dataclass(frozen=True)
+class ScriptedModel:
+    """A scripted model in a store, and the folder through which a test tells it what to answer."""
+
+    name: str
+    model_id: str
+    uri: str
+    """`models:/…`, for mlflow.pyfunc.load_model."""
+    folder: Path
+    _numbers: "itertools.count[int]" = field(default_factory=itertools.count, repr=False, compare=False)
+
+    def enqueue(self, *replies: Reply) -> None:
+        """Add replies for the questions to come. Without one the model echoes the question."""
+        for reply in replies:
+            file = self.folder / "queue" / f"{next(self._numbers):06}.json"
+            part = file.with_suffix(".part")
+            part.write_text(json.dumps(reply.as_dict()), encoding="utf-8")
+            part.replace(file)
+
+    def create_gate(self) -> Gate:
+        """A new gate, closed, to be put between the parts of a reply."""
+        return Gate(self.folder / "gates" / f"gate-{next(self._numbers):06}")
+
+    @property
+    def requests(self) -> list[Request]:
+        """All requests since the model was logged or reset, oldest first."""
+        log = self.folder / "requests.jsonl"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        return [Request(**json.loads(line)) for line in lines]
+
+    def reset(self) -> None:
+        """Forget queued replies and past requests, and open every gate at which an answer waits."""
+        for reached in (self.folder / "gates").glob("*.reached"):
+            reached.with_suffix("").touch()
+        shutil.rmtree(self.folder / "queue", ignore_errors=True)
+        (self.folder / "queue").mkdir(parents=True)
+        (self.folder / "requests.jsonl").unlink(missing_ok=True)
+
+
+def log_scripted_model(
+    tracking_uri: str, folder: Path, name: str = "scripted", context_length: int = CONTEXT_LENGTH
+) -> ScriptedModel:
+    """Log a scripted model in the experiment "scripted" of a store.
+
+    Its replies, and the artifacts of an experiment that has to be created, are kept in `folder`, which must exist as long as
+    the model is used. `context_length` is in tokens, which are words.
+    """
+    import mlflow
+    from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+    script = folder.absolute() / name
+    (script / "queue").mkdir(parents=True)
+    (script / "gates").mkdir()
+    client = MlflowClient(tracking_uri)
+    experiment = client.get_experiment_by_name("scripted")
+    experiment_id = (
+        experiment.experiment_id
+        if experiment
+        else client.create_experiment("scripted", artifact_location=(folder.absolute() / "artifacts").as_uri())
+    )
+    signature = ModelSignature(
+        inputs=Schema([ColSpec(DataType.string, "prompt")]),
+        outputs=Schema([ColSpec(DataType.string)]),
+        params=ParamSchema(
+            [
+                ParamSpec("max_tokens", DataType.long, 512),
+                ParamSpec("temperature", DataType.double, 0.2),
+                ParamSpec("top_p", DataType.double, 0.95),
+                ParamSpec("top_k", DataType.long, 50),
+                ParamSpec("seed", DataType.long, -1),
+            ]
+        ),
+    )
+    previous_uri = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(tracking_uri)
+    try:
+        with mlflow.start_run(experiment_id=experiment_id, run_name=name), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)
+            logged = mlflow.pyfunc.log_model(
+                name=name,
+                python_model=str(_CODE),
+                model_config={"folder": str(script), "cache_mb": 0},
+                signature=signature,
+                streamable=True,
+                pip_requirements=[],
+                metadata={
+                    "contract": "prompt",
+                    "chat_template": "{{ messages | tojson }}",
+                    "context_length": context_length,
+                    "title": "Scripted model",
+                },
+            )
+    finally:
+        mlflow.set_tracking_uri(previous_uri)
+    return ScriptedModel(name, str(logged.model_id), str(logged.model_uri), script)

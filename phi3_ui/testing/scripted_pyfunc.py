@@ -1,0 +1,127 @@
+"""The logged side of a scripted model: an MLflow PythonModel that reads its replies from a folder.
+
+MLflow copies this file into the model and runs it alone, so it imports MLflow and the standard library only. It speaks
+contract *prompt*: a rendered prompt in, OpenAI-style chunks out. The prompt is the messages as JSON, so that the reply can
+be chosen by the question.
+
+Layout of the folder, which `phi3_ui.testing.ScriptedModel` writes and reads:
+    queue/000001.json   replies to come, the oldest first; a reply that is taken leaves the queue
+    gates/NAME          exists once the gate is open; gates/NAME.reached exists once an answer waits at it
+    requests.jsonl      one line per request: messages and params
+"""
+
+import itertools
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+_TOKEN = re.compile(r"\S+\s*|\s+")  # a word with the white space after it
+_SEPARATOR = "\u2063"  # phi3_ui doubles this character in what a user typed
+_POLL_SECONDS = 0.02
+
+
+class ScriptedPyfunc(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """Streams the replies of its folder; echoes the question when none is queued. A token is a word."""
+
+    def load_context(self, context: Any) -> None:
+        """`model_config` names the folder."""
+        self._folder = Path(context.model_config["folder"])
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[str]:
+        """One whole text per prompt."""
+        return [
+            "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in self._answer(prompt, params or {}))
+            for prompt in model_input["prompt"]
+        ]
+
+    def predict_stream(
+        self, context: Any, model_input: dict[str, str], params: dict[str, Any] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """OpenAI-style `chat.completion.chunk` dicts for one prompt; the last has `finish_reason` and `usage`.
+
+        The first carries `prompt_progress`. Raises RuntimeError where the reply is scripted to fail.
+        """
+        yield from self._answer(model_input["prompt"], params or {})
+
+    def encode(self, prompt: str) -> list[int]:
+        """A token id for each word of the messages, for counting only."""
+        return [len(word) for message in _parse_prompt(prompt) for word in _TOKEN.findall(message["content"])]
+
+    def _answer(self, prompt: str, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        messages = _parse_prompt(prompt)
+        with (self._folder / "requests.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps({"messages": messages, "params": params}) + "\n")
+        question = messages[-1]["content"]
+        reply = self._take_reply(question)
+        prompt_tokens, completion_tokens = reply.get("usage") or (len(self.encode(prompt)), None)
+        yield _chunk(prompt_progress={"processed": 0, "total": prompt_tokens})
+        limit, count = params.get("max_tokens") or 512, 0
+        for token in self._tokens(reply, question):
+            if token:
+                time.sleep(reply.get("seconds_per_token", 0))
+                count += 1
+            if count == limit:
+                yield _chunk(token, "length", usage=_usage(prompt_tokens, completion_tokens or count))
+                return
+            yield _chunk(token)
+        if error := reply.get("error"):
+            raise RuntimeError(error)
+        # As with a real engine, the end-of-turn token counts.
+        yield _chunk("", "stop", usage=_usage(prompt_tokens, completion_tokens or count + 1))
+
+    def _take_reply(self, question: str) -> dict[str, Any]:
+        """The oldest queued reply to `question`, removed from the queue; a reply without parts, an echo, if there is none."""
+        for file in sorted((self._folder / "queue").glob("*.json")):
+            try:
+                reply: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+                if reply.get("question") in (None, question):
+                    file.rename(file.with_suffix(".taken"))
+                    return reply
+            except FileNotFoundError:
+                continue  # another answer has just taken it
+        return {}
+
+    def _tokens(self, reply: dict[str, Any], question: str) -> Iterator[str]:
+        """The reply's tokens. Empty ones mark the time at a closed gate: between two chunks an answer can be stopped."""
+        parts = reply.get("parts") or [question]
+        for part in itertools.cycle(parts) if reply.get("endless") else parts:
+            if isinstance(part, str):
+                yield from _TOKEN.findall(part)
+            else:
+                yield from self._wait_at_gate(part["gate"])
+
+    def _wait_at_gate(self, name: str) -> Iterator[str]:
+        gate = self._folder / "gates" / name
+        gate.with_suffix(".reached").touch()
+        while not gate.exists():
+            yield ""
+            time.sleep(_POLL_SECONDS)
+
+
+def _parse_prompt(prompt: str) -> list[dict[str, str]]:
+    return [
+        {"role": message["role"], "content": message["content"].replace(_SEPARATOR * 2, _SEPARATOR)}
+        for message in json.loads(prompt)
+    ]
+
+
+def _usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    }
+
+
+def _chunk(text: str = "", finish_reason: str | None = None, **fields: Any) -> dict[str, Any]:
+    choice = {"index": 0, "delta": {"content": text} if text else {}, "finish_reason": finish_reason}
+    return {"object": "chat.completion.chunk", "choices": [choice], **fields}
+
+
+mlflow.models.set_model(ScriptedPyfunc())
