@@ -1,14 +1,26 @@
 """The command line: `python -m phi3_ui`, or `phi3-chat` where the app is installed."""
 
+from collections.abc import Sequence
+
+import click
+
 from models import disable_telemetry
+from phi3_ui.server import serve as run_server
+from phi3_ui.settings import Settings
 
 
-def main(arguments: list[str] | None = None) -> None:
+@click.command()
+def serve() -> None:
+    """Serve the page until Ctrl-C, as `python app.py` does."""
+    run_server(Settings.read())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit."""
     disable_telemetry()
     from phi3_ui.cli.main import main as run  # imports MLflow, which reads its telemetry switch then
 
-    run(arguments)
+    run(arguments, [serve])
 
 
 if __name__ == "__main__":

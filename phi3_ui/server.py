@@ -4,7 +4,9 @@ Importing this module imports neither Gradio nor MLflow: they read their telemet
 `create_app` sets first.
 """
 
+import contextlib
 import gc
+import ipaddress
 import logging
 import socket
 import sys
@@ -78,9 +80,7 @@ def serve(settings: Settings) -> None:
 
         gc.freeze()
         gc.enable()
-        host, port = settings.server_name.strip("[]"), listener.getsockname()[1]
-        host = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)  # an address to open, not to bind
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        url = _url(settings.server_name.strip("[]"), listener.getsockname()[1])
 
         def announce() -> None:
             print(f"Phi-3 Chat is at {url}", flush=True)
@@ -104,3 +104,11 @@ def _listen(settings: Settings) -> socket.socket:
         else:
             return listener
     raise UserError("port_taken", port=first, host=settings.server_name)
+
+
+def _url(host: str, port: int) -> str:
+    """Where a browser on this machine finds a server that listens on `host`."""
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_unspecified:
+            host = "localhost"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

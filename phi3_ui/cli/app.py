@@ -1,12 +1,18 @@
-"""What the commands share: the services, finding a model, and values as JSON takes them."""
+"""What the commands share: services, finding a model, common options, and printing."""
 
-import argparse
+import errno
 import json
+import logging
 import re
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import wraps
 from typing import Any
+
+import click
 
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
@@ -16,14 +22,18 @@ from phi3_ui.settings import Settings
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.catalogue import Catalogue
 
+Callback = Callable[..., Any]
+
 
 @dataclass(frozen=True)
 class App:
+    """The services of a command."""
+
     settings: Settings
     catalogue: Catalogue
 
     def find(self, text: str) -> ModelEntry:
-        """The model that a MODEL argument means. UserError: no_such_model, store_unreachable."""
+        """The model that a MODEL argument names. UserError: no_such_model, store_unreachable."""
         try:
             return self.catalogue.find(text)
         except UserError as error:
@@ -35,56 +45,95 @@ class App:
         return found
 
 
-Run = Callable[[App, argparse.Namespace], int | None]
+def pass_app(function: Callback) -> Callback:
+    """Call a command's function with the App as first argument. What it returns is the exit code; None is 0."""
+
+    @wraps(function)
+    def call(**options: Any) -> Any:
+        # What these libraries have to say, an error's sentence says.
+        for library in ("mlflow", "alembic", "phi3_ui.host.hosted_model"):
+            logging.getLogger(library).setLevel(logging.CRITICAL)
+        settings = Settings.read()
+        with translate_errors(settings):
+            settings.logs.mkdir(parents=True, exist_ok=True)
+            return function(App(settings, Catalogue(settings.tracking_uri, settings.catalogue)), **options)
+
+    return call
 
 
-def add_command(commands: Any, name: str, run: Run, words: str) -> argparse.ArgumentParser:
-    """A command that `run` carries out; what that gives is the exit code."""
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=words, description=words)
-    parser.set_defaults(run=run)
-    return parser
+@contextmanager
+def translate_errors(settings: Settings) -> Iterator[None]:
+    """Turn whatever the block raises into a UserError, but for a closed pipe and wrong usage.
+
+    The traceback of an unexpected error goes to command.log.
+    """
+    try:
+        yield
+    except (UserError, BrokenPipeError, click.ClickException):
+        raise
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise UserError("not_writable", folder=str(error.filename or settings.home)) from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise UserError("output_write_failed", detail=str(error.strerror)) from error
+        with (settings.logs / "command.log").open("a", encoding="utf-8") as log:
+            traceback.print_exc(file=log)
+        raise UserError("unexpected", detail=type(error).__name__) from error
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="id, name, name@alias, name/version or models:/ URI")
+model_argument = click.argument("model")
 
 
-def add_json(parser: argparse.ArgumentParser, words: str) -> None:
-    parser.add_argument("--json", action="store_true", help=words)
+def json_option(content: str) -> Callable[[Callback], Callback]:
+    """The switch --json, passed as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help=f"Print {content}.")
 
 
-# What a terminal would obey, but for tab and new line.
+# Control characters that a terminal would interpret, except tab and newline.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def strip_control_chars(text: str) -> str:
-    """`text` for a terminal: it may be anything that a model wrote or that a store holds."""
+    """`text`, which a model wrote or a store holds, made safe for a terminal."""
     return _CONTROL.sub("�", text)
 
 
-def plain(name: str) -> str:
-    """A name on one line."""
+def single_line(name: str) -> str:
+    """A name on one line, safe for a terminal."""
     return strip_control_chars(" ".join(name.split()))
 
 
 def print_json(value: object) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+    """Print `value` as indented JSON; what JSON does not know becomes text, times in ISO 8601."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=_as_text))
 
 
-def _plain(value: object) -> str:
+def _as_text(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def add_params(parser: argparse.ArgumentParser) -> None:
-    """The settings of an answer; what is left out is left to the model."""
-    parser.add_argument("--system", default="", metavar="TEXT", help="the system prompt")
-    parser.add_argument("--template", choices=[*TEMPLATES], help="the prompt template of a model that declares none")
-    for name, kind in _PARAMS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N")
-    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before it; may be repeated")
+@dataclass(frozen=True)
+class AnswerOptions:
+    """The options that shape an answer."""
+
+    system: str
+    """The system prompt; empty: none."""
+    template: str | None
+    """The prompt template, for a model that declares none."""
+    params: GenerationParams
+
+    def check(self, entry: ModelEntry) -> None:
+        """UserError: unsupported_option for an option that the model does not support, no_template if it needs one."""
+        if self.template and not entry.requires_template:
+            raise UserError("unsupported_option", model=entry.name, option="--template")
+        if entry.requires_template and not (self.template or entry.template):
+            raise UserError("no_template", model=entry.name, detail=", ".join(TEMPLATES))
+        for name in self.params.as_dict():
+            if name not in entry.supported_params:
+                raise UserError("unsupported_option", model=entry.name, option=f"--{name.replace('_', '-')}")
 
 
-_PARAMS: dict[str, type] = {
+_NUMBERS: dict[str, type] = {
     "temperature": float,
     "top_p": float,
     "top_k": int,
@@ -96,19 +145,28 @@ _PARAMS: dict[str, type] = {
 }
 
 
-def params_from_arguments(entry: ModelEntry, parsed: argparse.Namespace) -> GenerationParams:
-    """What the arguments of add_params say. UserError: not_honoured for what the model does not take, no_template."""
-    params = GenerationParams(**{name: getattr(parsed, name) for name in _PARAMS}, stop=tuple(parsed.stop))
-    if parsed.template and not entry.requires_template:
-        raise UserError("unsupported_option", model=entry.name, option="--template")
-    if entry.requires_template and not (parsed.template or entry.template):
-        raise UserError("no_template", model=entry.name, detail=", ".join(TEMPLATES))
-    for name in params.as_dict():
-        if name not in entry.supported_params:
-            raise UserError("unsupported_option", model=entry.name, option=f"--{name.replace('_', '-')}")
-    return params
+def answer_options(function: Callback) -> Callback:
+    """The options of AnswerOptions, passed as `options`. A parameter that is left out has the model's own default."""
+
+    @wraps(function)
+    def call(*, system: str, template: str | None, stop: tuple[str, ...], **others: Any) -> Any:
+        numbers = {name: others.pop(name) for name in _NUMBERS}
+        return function(options=AnswerOptions(system, template, GenerationParams(**numbers, stop=stop)), **others)
+
+    declarations = [
+        click.option("--system", default="", metavar="TEXT", help="The system prompt."),
+        click.option("--template", type=click.Choice([*TEMPLATES]), help="For a model that declares no template."),
+        *(click.option(f"--{name.replace('_', '-')}", type=kind, metavar="N") for name, kind in _NUMBERS.items()),
+        click.option("--stop", multiple=True, metavar="TEXT", help="Stop before this text; may be repeated."),
+    ]
+    for declare in reversed(declarations):
+        call = declare(call)
+    return call
 
 
-def model_spec(app: App, entry: ModelEntry, parsed: argparse.Namespace) -> ModelSpec:
-    template, cache_mb = parsed.template or entry.template, app.settings.cache_mb
-    return ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, template, cache_mb)
+def model_spec(app: App, entry: ModelEntry, options: AnswerOptions) -> ModelSpec:
+    """What a model's process needs to load `entry`."""
+    template = options.template or entry.template
+    return ModelSpec(
+        entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, template, app.settings.cache_mb
+    )

@@ -1,6 +1,5 @@
-"""`chat`: the answer streams to standard output as it comes, with what it took on standard error after it."""
+"""`chat`: the answer streams to standard output, and its usage goes to standard error."""
 
-import argparse
 import contextlib
 import getpass
 import json
@@ -9,123 +8,147 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, field
+
+import click
 
 from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest, new_id
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.cli.app import (
+    AnswerOptions,
     App,
-    add_command,
-    add_json,
-    add_model,
-    add_params,
+    answer_options,
+    json_option,
+    model_argument,
     model_spec,
-    params_from_arguments,
+    pass_app,
     strip_control_chars,
 )
 from phi3_ui.errors import UserError
 from phi3_ui.evaluation.evaluate import build_row
 from phi3_ui.host.pool import Pool
+from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.i18n.translate import tr
 from phi3_ui.store.conversations.open_store import open_conversation_store
-from phi3_ui.store.conversations.turn_writer import TurnWriter
+from phi3_ui.store.conversations.turn_writer import ConversationStore
 
-_INTERVAL = 0.03  # seconds between looks at the answer
-
-
-def add_to(commands: Any) -> None:
-    words = "ask one question, or read questions line by line until the end of input"
-    parser = add_command(commands, "chat", _chat, words)
-    add_model(parser)
-    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="the one question")
-    add_params(parser)
-    add_json(parser, "one JSON object a line for each answer")
+_POLL_SECONDS = 0.03  # between looks at the answer
 
 
-def _chat(app: App, parsed: argparse.Namespace) -> int:
-    """Exit code 1 if an answer failed. Ctrl-C stops an answer; a second one, or one between answers, leaves."""
-    entry = app.find(parsed.model)
-    params, spec = params_from_arguments(entry, parsed), model_spec(app, entry, parsed)
-    if parsed.prompt is not None and not parsed.prompt.strip():
+@click.command(short_help="Ask one question, or several line by line.")
+@model_argument
+@click.argument("prompt", required=False)
+@answer_options
+@json_option("each answer as one line of JSON")
+@pass_app
+def chat(app: App, model: str, prompt: str | None, options: AnswerOptions, as_json: bool) -> int:
+    """Ask one question, or read questions line by line until the end of input.
+
+    Ctrl-C stops an answer; a second one, or one between answers, leaves. The exit code is 1 if an answer failed.
+    """
+    entry = app.find(model)
+    options.check(entry)
+    spec = model_spec(app, entry, options)
+    if prompt is not None and not prompt.strip():
         raise UserError("empty_question")
     pool = Pool(app.settings.logs, 1, app.settings.idle_seconds)
-    keeper, _ = open_conversation_store(app.settings)
-    conversation, conversation_id, failed = Conversation(), new_id(), False
+    store, _ = open_conversation_store(app.settings)
+    conversation = _TerminalChat(pool, store, spec, options)
+    failed = False
     try:
         pool.get_model(spec)  # loads while the first question is typed
-        for question in [parsed.prompt] if parsed.prompt is not None else _questions():
-            asked = TurnRequest(time.time(), entry.model_id, parsed.system, params, spec.template)
-            conversation = conversation.ask(question, asked)
-            kept = keeper.start_turn(_user(), conversation_id, conversation, entry.name)
-            answers: list[Answer] = []
-
-            def end(answer: Answer, kept: TurnWriter = kept, answers: list[Answer] = answers) -> None:
-                kept.finish(answer)
-                answers.append(answer)
-
-            turn = RunningTurn(
-                conversation,
-                lambda: pool.get_model(spec),
-                entry.name,
-                parsed.system,
-                params,
-                end,
-                on_text=kept.append_text,
-            ).start()
-            with _stopped_by_interrupt(turn):
-                _show(turn, silent=parsed.json)
-            conversation = conversation.answered(answers[0])
-            failed |= answers[0].error is not None
-            if parsed.json:
-                print(json.dumps({"model": entry.name, "question": question, **build_row(answers[0])}), flush=True)
+        for question in [prompt] if prompt is not None else _read_questions():
+            answer = conversation.ask(question, silent=as_json)
+            failed |= answer.error is not None
+            if as_json:
+                print(json.dumps({"model": entry.name, "question": question, **build_row(answer)}), flush=True)
             else:
-                print(usage_line(answers[0]), file=sys.stderr, flush=True)
+                print(usage_line(answer), file=sys.stderr, flush=True)
     finally:
         pool.close()
-        keeper.recorder.close()
-        if warning := keeper.recorder.warning:
+        store.recorder.close()
+        if warning := store.recorder.warning:
             print(warning, file=sys.stderr)
     return int(failed)
 
 
+@dataclass
+class _TerminalChat:
+    """One conversation with one model, recorded turn by turn."""
+
+    pool: Pool
+    store: ConversationStore
+    spec: ModelSpec
+    options: AnswerOptions
+    conversation: Conversation = field(default_factory=Conversation)
+    id: str = field(default_factory=new_id)
+
+    def ask(self, question: str, silent: bool) -> Answer:
+        """Answer `question`, printing the text as it comes unless `silent`."""
+        request = TurnRequest(
+            time.time(), self.spec.model_id, self.options.system, self.options.params, self.spec.template
+        )
+        self.conversation = self.conversation.ask(question, request)
+        writer = self.store.start_turn(_user(), self.id, self.conversation, self.spec.name)
+        answers: list[Answer] = []
+
+        def finish(answer: Answer) -> None:
+            writer.finish(answer)
+            answers.append(answer)
+
+        turn = RunningTurn(
+            self.conversation,
+            lambda: self.pool.get_model(self.spec),
+            self.spec.name,
+            self.options.system,
+            self.options.params,
+            finish,
+            on_text=writer.append_text,
+        ).start()
+        with _stopped_by_interrupt(turn):
+            _print_text(turn, silent)
+        self.conversation = self.conversation.answered(answers[0])
+        return answers[0]
+
+
 def _user() -> str:
-    """Whose chats these are: the login name on this machine, else that of nobody in particular."""
+    """The user whose chats these are: the login name on this machine, if there is one."""
     with contextlib.suppress(OSError, KeyError):
         return getpass.getuser()
     return "command-line"
 
 
-def _questions() -> Iterator[str]:
-    """The lines of standard input that say something, asked for where a person types them."""
-    typed = sys.stdin.isatty() and sys.stdout.isatty()
+def _read_questions() -> Iterator[str]:
+    """The non-blank lines of standard input, with a prompt where a person types them."""
+    is_typed = sys.stdin.isatty() and sys.stdout.isatty()
     while True:
         try:
-            line = input("> " if typed else "").strip()
+            line = input("> " if is_typed else "").strip()
         except EOFError:
             return
         if line:
             yield line
 
 
-def _show(turn: RunningTurn, silent: bool) -> None:
-    """Write the text of the turn as it comes, to its end."""
+def _print_text(turn: RunningTurn, silent: bool) -> None:
+    """Print the text of the turn as it comes, until the turn ends."""
     shown, loading = 0, False
-    for state in turn.states(_INTERVAL):
+    for state in turn.states(_POLL_SECONDS):
         if state.phase == "loading" and not loading:
             loading = True
             print(tr("en", "wait.loading"), file=sys.stderr, flush=True)
         if silent:
             continue
-        piece = state.text[shown:]
+        new = state.text[shown:]
         shown = len(state.text)
-        print(strip_control_chars(piece) if sys.stdout.isatty() else piece, end="", flush=True)
+        print(strip_control_chars(new) if sys.stdout.isatty() else new, end="", flush=True)
     if shown:
         print(flush=True)
 
 
 @contextmanager
 def _stopped_by_interrupt(turn: RunningTurn) -> Iterator[None]:
-    """Ctrl-C in the block stops the turn, which then ends; a second one is a KeyboardInterrupt."""
+    """In the block, Ctrl-C stops the turn, which then ends; a second one is a KeyboardInterrupt."""
 
     def stop(*_: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -139,7 +162,7 @@ def _stopped_by_interrupt(turn: RunningTurn) -> Iterator[None]:
 
 
 def usage_line(answer: Answer) -> str:
-    """What an answer took, in one line; the sentence of its error, if it has one."""
+    """Usage and timings of an answer on one line, or the sentence of its error."""
     if answer.error:
         code, values = answer.error
         return str(UserError(code, **values))

@@ -1,19 +1,19 @@
-"""`evaluate`: questions from a file, answers and figures into a run of the tracking store."""
+"""`evaluate`: the questions of a file, answered by one model in an MLflow run."""
 
-import argparse
 import sys
 from pathlib import Path
-from typing import Any
+
+import click
 
 from models.tracking import Store
 from phi3_ui.cli.app import (
+    AnswerOptions,
     App,
-    add_command,
-    add_json,
-    add_model,
-    add_params,
+    answer_options,
+    json_option,
+    model_argument,
     model_spec,
-    params_from_arguments,
+    pass_app,
     print_json,
 )
 from phi3_ui.errors import UserError
@@ -21,36 +21,40 @@ from phi3_ui.evaluation.evaluate import Evaluation, read_questions
 from phi3_ui.host.pool import Pool
 
 
-def add_to(commands: Any) -> None:
-    parser = add_command(commands, "evaluate", _evaluate, "ask a model what a file asks, and log answers and figures")
-    add_model(parser)
-    parser.add_argument(
-        "file", metavar="FILE", type=Path, help=".txt, a question a line; .jsonl or .csv, in the field prompt"
-    )
-    parser.add_argument("--output", metavar="FILE", type=Path, help="write the answers there too, as .jsonl")
-    add_params(parser)
-    add_json(parser, "the run's id and metrics as one JSON object")
+@click.command(short_help="Ask a model the questions of a file.")
+@model_argument
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the answers there too, as .jsonl."
+)
+@answer_options
+@json_option("the run's id and metrics as one JSON object")
+@pass_app
+def evaluate(  # noqa: PLR0913  # one argument for each of the command line's
+    app: App, model: str, file: Path, output: Path | None, options: AnswerOptions, *, as_json: bool
+) -> None:
+    """Ask a model the questions of a file, and log its answers and metrics.
 
-
-def _evaluate(app: App, parsed: argparse.Namespace) -> None:
-    """UserError("no_answers") if no question was."""
-    entry = app.find(parsed.model)
-    params, questions = params_from_arguments(entry, parsed), read_questions(parsed.file, parsed.system)
+    FILE is .txt, with one question per line, or .jsonl or .csv, with the questions in the field "prompt".
+    """
+    entry = app.find(model)
+    options.check(entry)
+    questions = read_questions(file, options.system)
     pool = Pool(app.settings.logs, 1, app.settings.idle_seconds)
     try:
-        evaluation = Evaluation(entry, pool.get_model(model_spec(app, entry, parsed)), params, parsed.file)
-        done = evaluation.run(Store(app.settings.tracking_uri, app.settings.artifacts), questions, _progress)
+        evaluation = Evaluation(entry, pool.get_model(model_spec(app, entry, options)), options.params, file)
+        result = evaluation.run(Store(app.settings.tracking_uri, app.settings.artifacts), questions, _print_progress)
     finally:
         pool.close()
-    if parsed.output:
-        done.write(parsed.output)
-    if parsed.json:
-        print_json({"run_id": done.run_id, "metrics": done.metrics})
+    if output:
+        result.write(output)
+    if as_json:
+        print_json({"run_id": result.run_id, "metrics": result.metrics})
     else:
-        print(done.run_id)
-    if done.metrics["answers"] == 0:
-        raise UserError("no_answers", detail=str(done.rows[0]["error"]))
+        print(result.run_id)
+    if result.metrics["answers"] == 0:
+        raise UserError("no_answers", detail=str(result.rows[0]["error"]))
 
 
-def _progress(done: int, total: int) -> None:
+def _print_progress(done: int, total: int) -> None:
     print(f"{done} / {total}", file=sys.stderr, flush=True)

@@ -1,80 +1,72 @@
-"""`python -m phi3_ui …`: the same services without a browser."""
+"""Runs one command and exits."""
 
-import argparse
-import errno
-import logging
 import os
 import sys
-import traceback
+from collections.abc import Sequence
+
+import click
 
 from phi3_ui.cli import chat, evaluate, log, mlflow_ui, store
-from phi3_ui.cli.app import App
 from phi3_ui.errors import UserError
-from phi3_ui.settings import Settings
-from phi3_ui.store.registry.catalogue import Catalogue
 
-_INTERRUPTED = 130
+_INTERRUPTED = 130  # as a shell reports Ctrl-C
+
+_COMMANDS = (
+    log.setup,
+    log.log,
+    store.list_models,
+    store.show,
+    store.register,
+    store.remove,
+    store.doctor,
+    chat.chat,
+    evaluate.evaluate,
+    mlflow_ui.mlflow_ui,
+)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run one command and exit: 0, or 1 with one sentence on standard error, or 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="python -m phi3_ui",
-        description="Phi-3 Chat on MLflow, without a browser.",
-        epilog="A MODEL is a model id, a name (the newest of that name), name@alias, name/version, or a models:/ URI.",
+class _InOrder(click.Group):
+    """Lists the commands as they were added, not by the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+def main(arguments: Sequence[str] | None = None, more_commands: Sequence[click.Command] = ()) -> None:
+    """Exit with 0, with 1 and one sentence on standard error, with 2 for wrong usage, or with 130 after Ctrl-C."""
+    if sys.stdout is None:  # closed: output is dropped, and nothing else changes
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it stays open until the exit
+    group = _InOrder(
+        help="Phi-3 Chat on MLflow.",
+        epilog="MODEL is a model id, a name (its newest model), name@alias, name/version, or a models:/ URI.",
+        commands={str(command.name): command for command in (*more_commands, *_COMMANDS)},
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     )
-    if sys.stdout is None:  # closed: what would be printed goes nowhere, and nothing else changes
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for group in (log, store, chat, evaluate, mlflow_ui):
-        group.add_to(commands)
-    parsed, left = parser.parse_known_args(arguments)
-    if getattr(parsed, "prompt", "") is None and len(left) == 1 and not left[0].startswith("-"):
-        parsed.prompt = left.pop()  # argparse finds an argument that may be left out only before the options
-    if left:
-        parser.error(f"unrecognized arguments: {' '.join(left)}")
-    # What they have to say, an error's sentence says.
-    for library in ("mlflow", "alembic", "phi3_ui.host.hosted_model"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)
+    program = os.path.basename(sys.argv[0])
+    prog_name = program if program == "phi3-chat" else "python -m phi3_ui"
     try:
-        settings = Settings.read()
-        code = _run(parsed, settings)
+        code = group.main(arguments, prog_name, standalone_mode=False)
         _flush()
     except UserError as error:
         sys.exit(str(error))
-    except KeyboardInterrupt:
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
         sys.exit(_INTERRUPTED)
-    except BrokenPipeError:  # who read our output has left
+    except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     sys.exit(code)
 
 
 def _flush() -> None:
+    """UserError("output_write_failed") where standard output cannot be written."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (what is left would fail at the exit once more)
+        # What is left in the buffer would fail again at the exit.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it stays open until the exit
         raise UserError("output_write_failed", detail=str(error.strerror)) from error
-
-
-def _run(parsed: argparse.Namespace, settings: Settings) -> int:
-    """The exit code of a command; UserError for all that goes wrong but a closed pipe."""
-    try:
-        settings.logs.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError("not_writable", folder=str(settings.home)) from error
-    try:
-        return int(parsed.run(App(settings, Catalogue(settings.tracking_uri, settings.catalogue)), parsed) or 0)
-    except (UserError, BrokenPipeError):
-        raise
-    except PermissionError as error:
-        raise UserError("not_writable", folder=str(error.filename or settings.home)) from error
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise UserError("output_write_failed", detail=str(error.strerror)) from error
-        with (settings.logs / "command.log").open("a", encoding="utf-8") as trace:
-            traceback.print_exc(file=trace)
-        raise UserError("unexpected", detail=type(error).__name__) from error

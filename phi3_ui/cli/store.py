@@ -1,12 +1,12 @@
-"""The commands about what the tracking store holds: list, show, register, remove, doctor."""
+"""`list`, `show`, `register`, `remove` and `doctor`: the models of the tracking store."""
 
-import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
-from phi3_ui.cli.app import App, add_command, add_json, add_model, plain, print_json
+import click
+
+from phi3_ui.cli.app import App, json_option, model_argument, pass_app, print_json, single_line
 from phi3_ui.cli.log import run_recipe
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr
@@ -16,37 +16,17 @@ from phi3_ui.store.registry.doctor import Diagnosis, diagnose
 from phi3_ui.store.registry.versions import Registry
 
 
-def add_to(commands: Any) -> None:
-    parser = add_command(commands, "list", _list, "the chat-capable models of the tracking store, newest first")
-    add_json(parser, "one JSON array")
-
-    parser = add_command(commands, "show", _show, "all that is known of one model")
-    add_model(parser)
-    add_json(parser, "one JSON object")
-
-    parser = add_command(commands, "register", _register, "make a model a version in the registry, or find that it is")
-    add_model(parser)
-    parser.add_argument("--name", help="of the registered model (default: the model's own)")
-    parser.add_argument("--alias", help="point this alias at the version, such as champion")
-    add_json(parser, "one JSON object")
-
-    parser = add_command(commands, "remove", _remove, "delete a model with its files and its registered versions")
-    add_model(parser)
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-
-    parser = add_command(commands, "doctor", _doctor, "compare what a model was logged with to what is installed")
-    add_model(parser)
-    parser.add_argument(
-        "--relog", action="store_true", help="log it again from its files in the store, as a new version"
-    )
-    add_json(parser, "one JSON object")
-
-
-def _list(app: App, parsed: argparse.Namespace) -> None:
+@click.command("list", short_help="List the chat-capable models of the store.")
+@json_option("one JSON array")
+@pass_app
+def list_models(app: App, as_json: bool) -> None:
+    """List the chat-capable models of the tracking store, newest first."""
     entries = app.catalogue.list_models()
     for name, why in app.catalogue.unreadable_models.values():
-        print(f"Not listed, since its files cannot be read: {plain(name)} ({why.splitlines()[0]})", file=sys.stderr)
-    if parsed.json:
+        print(
+            f"Not listed, since its files cannot be read: {single_line(name)} ({why.splitlines()[0]})", file=sys.stderr
+        )
+    if as_json:
         print_json([asdict(entry) for entry in entries])
         return
     if not entries:
@@ -56,13 +36,18 @@ def _list(app: App, parsed: argparse.Namespace) -> None:
     for entry in entries:
         size = "" if entry.size_bytes is None else f"{entry.size_bytes / 1e6:,.1f} MB"
         print(
-            f"{plain(entry.name)}  {entry.contract}  {entry.engine}  {entry.created:%Y-%m-%d %H:%M}  {size}  {entry.uri}"
+            f"{single_line(entry.name)}  {entry.contract}  {entry.engine}  {entry.created:%Y-%m-%d %H:%M}  {size}  {entry.uri}"
         )
 
 
-def _show(app: App, parsed: argparse.Namespace) -> None:
-    card = app.catalogue.load_card(app.find(parsed.model).model_id)
-    if parsed.json:
+@click.command()
+@model_argument
+@json_option("one JSON object")
+@pass_app
+def show(app: App, model: str, as_json: bool) -> None:
+    """Show all that is known about a model."""
+    card = app.catalogue.load_card(app.find(model).model_id)
+    if as_json:
         print_json(asdict(card))
         return
     for key, value in _card_rows(card):
@@ -71,7 +56,7 @@ def _show(app: App, parsed: argparse.Namespace) -> None:
 
 
 def _card_rows(card: ModelCard) -> Iterator[tuple[str, str]]:
-    """What a card says: a key of the texts after `card.`, and its value."""
+    """The lines of a card: the key of a text, without its prefix `card.`, and the value."""
     entry = card.entry
     yield "name", entry.name
     yield "title", card.title
@@ -92,40 +77,52 @@ def _card_rows(card: ModelCard) -> Iterator[tuple[str, str]]:
         yield "run_tags", ", ".join(f"{name}={value}" for name, value in sorted(card.run.tags.items()))
     else:
         yield "run", tr("en", "card.no_run")
-    yield "versions", ", ".join(map(_version, card.versions)) or tr("en", "card.no_versions")
+    yield "versions", ", ".join(map(_format_version, card.versions)) or tr("en", "card.no_versions")
 
 
-def _version(version: RegisteredVersion) -> str:
+def _format_version(version: RegisteredVersion) -> str:
     aliases = "".join(f" @{alias}" for alias in version.aliases)
     return f"{version.name} {tr('en', 'card.version', version=version.version)}{aliases}"
 
 
-def _register(app: App, parsed: argparse.Namespace) -> None:
-    if parsed.name == "":
+@click.command()
+@model_argument
+@click.option("--name", help="Name of the registered model.  [default: the model's own]")
+@click.option("--alias", help='Point this alias at the version, such as "champion".')
+@json_option("one JSON object")
+@pass_app
+def register(app: App, model: str, name: str | None, alias: str | None, as_json: bool) -> None:
+    """Register a model as a version, unless it is one already."""
+    if name == "":
         raise UserError("bad_model_name", name="“”")
     registry = Registry(app.settings.tracking_uri)
-    version = registry.register_model(app.find(parsed.model).model_id, parsed.name)
-    if parsed.alias and parsed.alias not in version.aliases:
-        registry.promote(version.name, version.version, parsed.alias)
-        version = RegisteredVersion(version.name, version.version, tuple(sorted({*version.aliases, parsed.alias})))
-    if parsed.json:
+    version = registry.register_model(app.find(model).model_id, name)
+    if alias and alias not in version.aliases:
+        registry.promote(version.name, version.version, alias)
+        version = RegisteredVersion(version.name, version.version, tuple(sorted({*version.aliases, alias})))
+    if as_json:
         print_json(asdict(version))
     else:
-        print(_version(version))
+        print(_format_version(version))
 
 
-def _remove(app: App, parsed: argparse.Namespace) -> int:
-    model_id, name = _removable(app, parsed.model)
-    if not parsed.yes and not _agreed(name):
+@click.command()
+@model_argument
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_app
+def remove(app: App, model: str, yes: bool) -> int:
+    """Delete a model with its files and its registered versions."""
+    model_id, name = _find_removable(app, model)
+    if not yes and not _confirm(name):
         return 1
     for version in Registry(app.settings.tracking_uri).delete_model(model_id):
-        print(_version(version))
+        print(_format_version(version))
     print(model_id)
     return 0
 
 
-def _removable(app: App, text: str) -> tuple[str, str]:
-    """Id and name; an id also of a model whose files are gone, so that what a broken removal left can be removed."""
+def _find_removable(app: App, text: str) -> tuple[str, str]:
+    """Id and name of a model. An id is taken as it is where its files are gone, so that a broken removal can be completed."""
     try:
         entry = app.find(text)
     except UserError as error:
@@ -135,31 +132,37 @@ def _removable(app: App, text: str) -> tuple[str, str]:
     return entry.model_id, f"{entry.name} ({entry.model_id})"
 
 
-def _agreed(name: str) -> bool:
-    """Ask on a terminal. UserError("confirmation_required") where there is none."""
+def _confirm(name: str) -> bool:
+    """Ask on the terminal. UserError("confirmation_required") where there is none."""
     if not sys.stdin.isatty():
         raise UserError("confirmation_required", model=name)
     print(f"Delete {name} with its files and registered versions? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _doctor(app: App, parsed: argparse.Namespace) -> int:
-    model_id, _ = _removable(app, parsed.model)
-    if parsed.relog:
+@click.command()
+@model_argument
+@click.option("--relog", is_flag=True, help="Log it again from its files in the store, as a new version.")
+@json_option("one JSON object")
+@pass_app
+def doctor(app: App, model: str, relog: bool, as_json: bool) -> int:
+    """Compare what a model was logged with to what is installed."""
+    model_id, _ = _find_removable(app, model)
+    if relog:
         recipe = recipe_from_logged_model(app.settings, model_id)
         try:
-            run_recipe(app, recipe, parsed.json)
+            run_recipe(app, recipe, as_json)
         finally:
             remove_relog_folder(recipe)
         return 0
     diagnosis = diagnose(app.settings.tracking_uri, model_id)
-    if parsed.json:
-        print_json(_plain(diagnosis))
+    if as_json:
+        print_json(_diagnosis_as_dict(diagnosis))
     else:
         for severity, _, sentence in _sentences(diagnosis):
             print(f"{tr('en', f'doctor.severity.{severity}') + ':':<9}{sentence}")
         if diagnosis.severity != "ok" and diagnosis.can_relog:
-            print(f"To log it again as a new version: python -m phi3_ui doctor {parsed.model} --relog")
+            print(f"To log it again as a new version: python -m phi3_ui doctor {model} --relog")
     return int(diagnosis.severity == "error")
 
 
@@ -169,7 +172,7 @@ def _sentences(diagnosis: Diagnosis) -> Iterator[tuple[str, str, str]]:
         yield finding.severity, finding.code, tr("en", f"doctor.{finding.code}", **finding.values)
 
 
-def _plain(diagnosis: Diagnosis) -> dict[str, object]:
+def _diagnosis_as_dict(diagnosis: Diagnosis) -> dict[str, object]:
     findings = [
         {"severity": severity, "code": code, "values": finding.values, "sentence": sentence}
         for finding, (severity, code, sentence) in zip(diagnosis.findings, _sentences(diagnosis), strict=True)

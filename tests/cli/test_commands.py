@@ -1,6 +1,5 @@
 """The command line as a person and a script use it: real processes over a real store, with a tiny random model in both forms."""
 
-import argparse
 import json
 import logging
 import os
@@ -15,7 +14,8 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from phi3_ui.cli.main import _run, main
+from phi3_ui.cli.app import translate_errors
+from phi3_ui.cli.main import main
 from phi3_ui.errors import UserError
 from phi3_ui.paths import ROOT
 from phi3_ui.settings import Settings
@@ -256,7 +256,7 @@ def test_wrong_usage_is_said_as_such(here: Here, arguments: list[str]) -> None:
     code, _, err = here(*arguments)
 
     assert code == 2
-    assert err.startswith("usage: python -m phi3_ui")
+    assert err.startswith("Usage: python -m phi3_ui")
 
 
 def test_a_store_that_does_not_answer_and_a_home_that_is_no_folder_are_one_sentence(tmp_path: Path) -> None:
@@ -306,9 +306,10 @@ def test_what_a_model_declares_cannot_be_picked_and_an_empty_question_not_be_ask
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_whatever_a_command_raises_is_one_sentence(tmp_path: Path, error: Exception, code: str) -> None:
-    def fail(*_: object) -> int:
+    settings = Settings.read({"PHI3_UI_HOME": str(tmp_path)})
+    settings.logs.mkdir()
+
+    with pytest.raises(UserError) as raised, translate_errors(settings):
         raise error
 
-    with pytest.raises(UserError) as raised:
-        _run(argparse.Namespace(run=fail), Settings.read({"PHI3_UI_HOME": str(tmp_path)}))
     assert raised.value.code == code
