@@ -81,7 +81,7 @@ def _cost(rounds: int, keeper: ConversationStore) -> Iterator[Row]:
     """Time an answer spends on being recorded: while it streams, and at its end, until it is on disk."""
     pieces, ends = list[float](), list[float]()
     for _ in range(10 * rounds):
-        talk = Conversation().ask("Why?", TurnRequest(time.time(), "m-1"))
+        talk = Conversation().with_question("Why?", TurnRequest(time.time(), "m-1"))
         started = time.perf_counter()
         kept = keeper.start_turn(_ME, new_id(), talk, "bench")
         for _ in range(_TOKENS):
@@ -104,7 +104,10 @@ def _answer() -> Answer:
 
 def _one_turn(keeper: ConversationStore) -> tuple[str, str]:
     """Record one turn; returns the ids of its conversation and itself."""
-    talk, conversation = Conversation().ask("What of the sea? QUESTION", TurnRequest(time.time(), "m-1")), new_id()
+    talk, conversation = (
+        Conversation().with_question("What of the sea? QUESTION", TurnRequest(time.time(), "m-1")),
+        new_id(),
+    )
     kept = keeper.start_turn(_ME, conversation, talk, "bench")
     kept.finish(Answer("bench", "ANSWER " * 100, Usage(40, 120, 0), Timings(0.1, 2.0, 60.0), "stop"))
     return conversation, talk.turns[0].id

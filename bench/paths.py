@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message, TextDelta
+from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationParams, Message, TextDelta
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.prompts.tokenization import PromptFormat
@@ -144,7 +144,7 @@ def pyfunc_hooked(spec: ModelSpec) -> Iterator[AnswerPath]:
 
     mlflow.set_tracking_uri(spec.tracking_uri)
     model = PipelineChatAdapter(mlflow.pyfunc.load_model(spec.uri), ())
-    yield lambda tokens: _events(model.answer(_request(tokens), Cancel()))
+    yield lambda tokens: _events(model.answer(_request(tokens), CancelToken()))
 
 
 @contextmanager
@@ -152,7 +152,7 @@ def process(spec: ModelSpec, logs: Path) -> Iterator[AnswerPath]:
     """The model in its process, over its pipe."""
     model = HostedModel(spec, logs)
     model.ready.result()
-    yield lambda tokens: _events(model.answer(_request(tokens), Cancel()))
+    yield lambda tokens: _events(model.answer(_request(tokens), CancelToken()))
     model.unload()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import mlflow
 
 from bench.paths import Speed, TextPoint, measure_speed
-from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message, TextDelta, Usage
+from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationParams, Message, TextDelta, Usage
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.settings import Settings
@@ -92,7 +92,7 @@ def ask_model(
 ) -> TimedAnswer:
     """Stream one greedy answer; `on_text` is called for each piece. Raises RuntimeError for an empty answer."""
     asked, points, size, ended = time.perf_counter(), list[TextPoint](), 0, None
-    for event in model.answer(ChatRequest(tuple(messages), GenerationParams(tokens, 0.0)), Cancel()):
+    for event in model.answer(ChatRequest(tuple(messages), GenerationParams(tokens, 0.0)), CancelToken()):
         if isinstance(event, TextDelta):
             size += len(event.text)
             points.append((time.perf_counter(), size))

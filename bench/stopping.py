@@ -12,7 +12,7 @@ from typing import Any
 from bench.long_chats import make_question
 from bench.paths import QUESTION
 from bench.rows import Bench, Row
-from phi3_ui.chat.types import Cancel, ChatRequest, GenerationParams, Message
+from phi3_ui.chat.types import CancelToken, ChatRequest, GenerationParams, Message
 from phi3_ui.host.worker import load_adapter
 
 _WRITTEN = 10  # steps before the stop
@@ -63,7 +63,7 @@ def counting(contract: str, adapter: Any) -> Iterator[Steps]:
 def _measured(bench: Bench, name: str, adapter: Any, steps: Steps) -> Iterator[Row]:
     decode, prompt_pieces, prompt_tokens, seconds = list[int](), list[int](), list[int](), list[float]()
     story = [Message("user", QUESTION)]
-    list(adapter.answer(ChatRequest(tuple(story), GenerationParams(8, 0.0)), Cancel()))  # warm
+    list(adapter.answer(ChatRequest(tuple(story), GenerationParams(8, 0.0)), CancelToken()))  # warm
     for number in range(bench.rounds):
         stopped, _ = _stop(adapter, steps, story, lambda: len(steps.ended) >= _WRITTEN)
         decode.append(len(steps.after(stopped)))
@@ -93,7 +93,7 @@ def _is_past(deadline: float) -> bool:
 def _stop(adapter: Any, steps: Steps, messages: list[Message], due: Callable[[], bool]) -> tuple[float, float]:
     """Ask, and stop from another thread once `due()`; return the times of the stop and of the end."""
     steps.ended.clear()
-    cancel, stopped = Cancel(), list[float]()
+    cancel, stopped = CancelToken(), list[float]()
 
     def stop() -> None:
         while not due():

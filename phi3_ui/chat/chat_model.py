@@ -1,15 +1,20 @@
-"""The one interface through which the app talks to a model: one request in, a stream of events out."""
+"""The one interface between the app and a model: one request in, a stream of events out."""
 
 from collections.abc import Iterator
 from typing import Protocol
 
-from phi3_ui.chat.types import Cancel, ChatRequest, Event
+from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest
 
 
 class ChatModel(Protocol):
-    def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
-        """The events of one answer, ending with exactly one Completed, also when `cancel` stops it.
+    """A model that can answer, wherever it runs. Thread-safe."""
 
-        Stopping ends the compute within one token. Closing the iterator stops it too. Raises UserError.
+    def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
+        """Stream the events of one answer, ending with exactly one Completed, also when cancelled.
+
+        Cancelling, or closing the iterator, stops the computation within one token.
+
+        Raises:
+            UserError: The model could not be loaded, refused the request or failed.
         """
         ...

@@ -1,18 +1,18 @@
-"""Fitting a conversation into a model's context: the oldest turns leave first, whole, and it is said. Pure."""
+"""Fitting a conversation into a model's context: the oldest turns are dropped first, always as a whole. Pure functions."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
-from phi3_ui.chat.types import ContextUse, Message
+from phi3_ui.chat.types import ContextUsage, Message
 
 Messages = Sequence[Message]
 
-_ANSWER = 512  # tokens kept for an answer of no stated length
-_PARTS = 4  # of the context: the most that is kept for an answer, and what is left out at once
+_DEFAULT_ANSWER_TOKENS = 512  # reserved for an answer if max_tokens is not set
+_FRACTION = 4  # a quarter of the context is the most reserved for an answer, and the step in which turns are dropped
 
 
 class PromptTooLongError(Exception):
-    """The question alone leaves no room for an answer; the message says by how much."""
+    """The last question alone leaves no room for an answer; the message gives the token counts."""
 
     def __init__(self, tokens: int, context_length: int) -> None:
         super().__init__(
@@ -20,42 +20,55 @@ class PromptTooLongError(Exception):
         )
 
 
-def fit(
-    messages: Messages, count: Callable[[Messages], int], limit: int, max_tokens: int | None = None
-) -> tuple[tuple[Message, ...], ContextUse]:
-    """The messages that fit, the system prompt and the last turn always among them, and what they use of the context.
+def fit_to_context(
+    messages: Messages, count_tokens: Callable[[Messages], int], limit: int, max_tokens: int | None = None
+) -> tuple[tuple[Message, ...], ContextUsage]:
+    """Drop the oldest turns until the prompt fits. The system prompt and the last turn always stay.
 
-    `count` gives the tokens of a prompt, `limit` is the most that prompt and answer may have together. Once turns must
-    leave, a quarter of the context leaves at once: so the prompt's beginning stays the same for some turns, and what the
-    model has read of it serves again. Raises PromptTooLongError.
+    Turns are dropped in steps of a quarter of the context, so that the prompt keeps its beginning over several turns and
+    the KV cache of the common prefix is reused.
+
+    Args:
+        messages: The whole conversation.
+        count_tokens: Counts the tokens of a prompt.
+        limit: Context length: the maximum of prompt and answer together, in tokens.
+        max_tokens: Requested maximum length of the answer.
+
+    Returns:
+        The remaining messages and how they use the context.
+
+    Raises:
+        PromptTooLongError: The last turn alone does not fit.
     """
-    _, turns = _split(messages)
-    wanted = min(max_tokens or _ANSWER, limit // _PARTS)
+    _, turns = _split_turns(messages)
+    reserved = min(max_tokens or _DEFAULT_ANSWER_TOKENS, limit // _FRACTION)
 
-    tokens = total = count(messages)
-    left_out = 0
-    if total + wanted > limit and len(turns) > 1:
-        step = max(1, limit // _PARTS)
-        too_many = -(-(total + wanted - limit) // step) * step
-        # The fewest turns that have so many tokens; all but the last if that is not enough.
+    tokens = total = count_tokens(messages)
+    omitted = 0
+    if total + reserved > limit and len(turns) > 1:
+        step = max(1, limit // _FRACTION)
+        excess = -(-(total + reserved - limit) // step) * step
+        # The fewest turns with that many tokens; all but the last if those are not enough.
         candidates = range(1, len(turns) - 1)
-        left_out = 1 + bisect_left(candidates, too_many, key=lambda out: total - count(without(messages, out)))
-        tokens = count(without(messages, left_out))
-    room = limit - tokens
-    if room < 1:
+        omitted = 1 + bisect_left(
+            candidates, excess, key=lambda count: total - count_tokens(drop_oldest_turns(messages, count))
+        )
+        tokens = count_tokens(drop_oldest_turns(messages, omitted))
+    available = limit - tokens
+    if available < 1:
         raise PromptTooLongError(tokens, limit)
-    cut = room if room < (max_tokens or _ANSWER) else None
-    return without(messages, left_out), ContextUse(tokens, limit, left_out, cut)
+    reduced = available if available < (max_tokens or _DEFAULT_ANSWER_TOKENS) else None
+    return drop_oldest_turns(messages, omitted), ContextUsage(tokens, limit, omitted, reduced)
 
 
-def without(messages: Messages, turns: int) -> tuple[Message, ...]:
-    """The messages but for those of the so many oldest turns."""
-    head, all_ = _split(messages)
-    return (*head, *(message for turn in all_[turns:] for message in turn))
+def drop_oldest_turns(messages: Messages, count: int) -> tuple[Message, ...]:
+    """The messages without those of the `count` oldest turns."""
+    head, turns = _split_turns(messages)
+    return (*head, *(message for turn in turns[count:] for message in turn))
 
 
-def _split(messages: Messages) -> tuple[list[Message], list[list[Message]]]:
-    """What stands before the first question, and the turns: a question with what follows it."""
+def _split_turns(messages: Messages) -> tuple[list[Message], list[list[Message]]]:
+    """The messages before the first question, and the turns: each question with the messages that follow it."""
     head: list[Message] = []
     turns: list[list[Message]] = []
     for message in messages:

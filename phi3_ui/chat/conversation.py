@@ -1,51 +1,57 @@
-"""A conversation as a value: a tree of turns, of which one branch is shown. Pure: every change gives a new one."""
+"""A conversation as an immutable value: a tree of turns, one branch of which is shown. Every change returns a new value."""
 
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from phi3_ui.chat.types import ContextUse, FinishReason, GenerationParams, Message, Timings, Usage
+from phi3_ui.chat.types import ChatRequest, ContextUsage, FinishReason, GenerationParams, Message, Timings, Usage
 
 
 def new_id() -> str:
-    """32 hexadecimal digits, as a turn or a conversation is called everywhere, in its trace too."""
+    """A random id of 32 hexadecimal digits, used for turns and conversations, also in their traces."""
     return uuid.uuid4().hex
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model gave, whatever the ending; `model` is the name of the model that gave it.
-
-    `error` is the code and the values of the UserError that ended it, if one did; then there is no finish reason.
-    `context` says how its request was made to fit, where the model's context is known; `load_seconds` is how long it
-    waited for the model to be loaded, if it did.
-    """
+    """What a model returned for one turn, however it ended."""
 
     model: str
+    """Display name of the model."""
     text: str
+    """The complete text, or what had arrived when the answer was stopped or failed."""
     usage: Usage | None = None
+    """Token counts; None if the model does not report them."""
     timings: Timings | None = None
     finish_reason: FinishReason | None = None
+    """None if the answer ended in an error."""
     error: tuple[str, dict[str, str | int]] | None = None
-    context: ContextUse | None = None
+    """Code and values of the UserError that ended the answer, if any."""
+    context: ContextUsage | None = None
+    """How the request was fitted to the model's context; None if the context length is unknown."""
     load_seconds: float | None = None
+    """Seconds the turn waited for the model to load; None if it was loaded already."""
 
 
 @dataclass(frozen=True)
 class TurnRequest:
-    """When a turn was asked (seconds since 1970, UTC), of which logged model, and what its request held besides the turns."""
+    """What a turn requests from a model, apart from its messages."""
 
-    at: float
+    asked_at: float
+    """Seconds since the epoch, UTC."""
     model_id: str
+    """Id of the logged model; empty if unknown, as in an imported chat."""
     system: str = ""
+    """System prompt; blank for none."""
     params: GenerationParams = field(default_factory=GenerationParams)
     template: str | None = None
+    """Key of the prompt template picked for a model that declares none."""
 
 
 @dataclass(frozen=True)
 class Feedback:
-    """What a person thinks of an answer."""
+    """A user's rating of an answer."""
 
     good: bool
     comment: str = ""
@@ -53,73 +59,115 @@ class Feedback:
 
 @dataclass(frozen=True)
 class Turn:
-    """A question and what came of it. `parent` is the turn it follows; those with the same parent are its versions."""
+    """A question with its answer."""
 
     question: str
     answer: Answer | None = None
+    """None until the answer has ended."""
     id: str = field(default_factory=new_id)
     parent: str | None = None
-    asked: TurnRequest | None = None
+    """Id of the preceding turn; None for a first turn. Turns with the same parent are variants of each other."""
+    request: TurnRequest | None = None
+    """None if unknown, as in an imported chat."""
     feedback: Feedback | None = None
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """`tree` holds every turn, a parent before its children, oldest first; `leaf` is the last turn of the shown branch."""
+    """A tree of turns and the branch that is shown."""
 
     tree: tuple[Turn, ...] = ()
+    """Every turn, oldest first, parents before their children."""
     leaf: str | None = None
+    """Id of the last turn of the shown branch; None if the branch is empty."""
 
-    def ask(self, question: str, asked: TurnRequest | None = None) -> "Conversation":
-        """With a new turn at the end of the shown branch."""
-        return self._with(Turn(question, parent=self.leaf, asked=asked))
+    def with_question(self, question: str, request: TurnRequest | None = None) -> "Conversation":
+        """Append a turn to the shown branch."""
+        return self._with(Turn(question, parent=self.leaf, request=request))
 
     def with_variant(
-        self, turn_id: str, question: str | None = None, asked: TurnRequest | None = None
+        self, turn_id: str, question: str | None = None, request: TurnRequest | None = None
     ) -> "Conversation":
-        """With another version of a turn shown: asked otherwise, or again. KeyError if there is no such turn."""
-        turn = self.turn(turn_id)
-        return self._with(Turn(turn.question if question is None else question, parent=turn.parent, asked=asked))
+        """Add and show a variant of a turn, with another question or, by default, the same one.
 
-    def answered(self, answer: Answer, turn_id: str | None = None) -> "Conversation":
-        """With a turn's answer set, by default the last shown one's. ValueError if nothing was asked."""
+        Raises:
+            KeyError: There is no such turn.
+        """
+        turn = self.get_turn(turn_id)
+        return self._with(Turn(turn.question if question is None else question, parent=turn.parent, request=request))
+
+    def with_answer(self, answer: Answer, turn_id: str | None = None) -> "Conversation":
+        """Set the answer of a turn, by default of the last shown one.
+
+        Raises:
+            KeyError: There is no such turn.
+            ValueError: No turn is shown and none was named.
+        """
         if (turn_id := turn_id or self.leaf) is None:
-            raise ValueError("nothing was asked")
-        return self._changed(turn_id, lambda turn: replace(turn, answer=answer))
+            raise ValueError("there is no turn to answer")
+        return self._with_changed(turn_id, lambda turn: replace(turn, answer=answer))
 
-    def rated(self, turn_id: str, feedback: Feedback | None) -> "Conversation":
-        """KeyError if there is no such turn."""
-        return self._changed(turn_id, lambda turn: replace(turn, feedback=feedback))
+    def with_feedback(self, turn_id: str, feedback: Feedback | None) -> "Conversation":
+        """Set or, with None, clear the feedback of a turn.
 
-    def undone(self) -> "Conversation":
-        """With the last shown turn out of sight; it stays in the tree."""
+        Raises:
+            KeyError: There is no such turn.
+        """
+        return self._with_changed(turn_id, lambda turn: replace(turn, feedback=feedback))
+
+    def without_last_turn(self) -> "Conversation":
+        """Hide the last shown turn; it stays in the tree."""
         return replace(self, leaf=self.turns[-1].parent) if self.turns else self
 
-    def showing(self, turn_id: str) -> "Conversation":
-        """With the branch shown that a turn is in, to that branch's newest end. KeyError if there is no such turn."""
-        leaf = self.turn(turn_id).id
+    def with_branch_of(self, turn_id: str) -> "Conversation":
+        """Show the branch that contains a turn, down to its newest leaf.
+
+        Raises:
+            KeyError: There is no such turn.
+        """
+        leaf = self.get_turn(turn_id).id
         while children := self._children.get(leaf):
             leaf = children[-1]
         return replace(self, leaf=leaf)
 
-    def turn(self, turn_id: str) -> Turn:
+    def truncated_at(self, turn_id: str) -> "Conversation":
+        """The turns that led to a turn, and the turn itself without its answer.
+
+        Raises:
+            KeyError: There is no such turn.
+        """
+        branch = replace(self, leaf=self.get_turn(turn_id).id).turns
+        return Conversation(
+            tuple(replace(turn, answer=None) if turn.id == turn_id else turn for turn in branch), turn_id
+        )
+
+    def get_turn(self, turn_id: str) -> Turn:
+        """The turn with this id, shown or not.
+
+        Raises:
+            KeyError: There is no such turn.
+        """
         return self._by_id[turn_id]
 
-    def versions(self, turn_id: str) -> tuple[str, ...]:
-        """The ids of the turns that stand at the place of this one, itself among them, oldest first."""
-        return tuple(self._children[self.turn(turn_id).parent])
+    def variant_ids(self, turn_id: str) -> tuple[str, ...]:
+        """Ids of a turn and its variants, oldest first.
+
+        Raises:
+            KeyError: There is no such turn.
+        """
+        return tuple(self._children[self.get_turn(turn_id).parent])
 
     @cached_property
     def turns(self) -> tuple[Turn, ...]:
-        """The shown branch, from its first turn."""
-        found, at = list[Turn](), self.leaf
-        while at is not None:
-            found.append(self.turn(at))
-            at = found[-1].parent
-        return tuple(reversed(found))
+        """The shown branch, first turn first."""
+        branch, turn_id = list[Turn](), self.leaf
+        while turn_id is not None:
+            branch.append(self.get_turn(turn_id))
+            turn_id = branch[-1].parent
+        return tuple(reversed(branch))
 
-    def messages(self, system: str = "") -> tuple[Message, ...]:
-        """What the model is sent. A turn that got no text is left out, unless it is the one now asked."""
+    def build_messages(self, system: str = "") -> tuple[Message, ...]:
+        """The messages to send to a model. Turns whose answer has no text are omitted; the pending one is included."""
         messages = [Message("system", system)] if system.strip() else []
         for turn in self.turns:
             if turn.answer is None:
@@ -128,39 +176,43 @@ class Conversation:
                 messages += [Message("user", turn.question), Message("assistant", turn.answer.text)]
         return tuple(messages)
 
-    def truncated_at(self, turn_id: str) -> "Conversation":
-        """The turns that led to this one, and itself without its answer, as it was asked. KeyError if it is none."""
-        asked = replace(self, leaf=self.turn(turn_id).id)
-        return Conversation(
-            tuple(replace(turn, answer=None) if turn.id == turn_id else turn for turn in asked.turns), turn_id
-        )
+    def build_request(self, time_limit: float | None = None) -> ChatRequest:
+        """The request of the last shown turn; see ChatRequest for `time_limit`.
+
+        Raises:
+            ValueError: The last shown turn has no request, or no turn is shown.
+        """
+        if not self.turns or (request := self.turns[-1].request) is None:
+            raise ValueError("the last turn has no request")
+        return ChatRequest(self.build_messages(request.system), request.params, request.template, time_limit)
 
     @property
     def title(self) -> str:
-        """The first question, on one line; empty if there is none."""
+        """The first question on one line; empty if there is none."""
         return " ".join(self.tree[0].question.split()) if self.tree else ""
 
     @property
-    def undone_turn(self) -> str | None:
-        """The id of the newest turn that follows the shown branch and is out of sight; None if there is none."""
+    def redo_turn_id(self) -> str | None:
+        """Id of the newest hidden turn that follows the shown branch; None if there is none."""
         following = self._children.get(self.leaf)
         return following[-1] if following else None
 
     @property
     def last_answer(self) -> Answer | None:
+        """The last answer of the shown branch."""
         return next((turn.answer for turn in reversed(self.turns) if turn.answer), None)
 
     @property
-    def first_seen(self) -> int:
-        """The index of the first shown turn that was in the last answer's prompt."""
+    def first_turn_in_context(self) -> int:
+        """Index of the first shown turn that was part of the last answer's prompt."""
         answer = self.last_answer
-        left_out = answer.context.left_out if answer and answer.context else 0
-        with_text = [at for at, turn in enumerate(self.turns) if turn.answer and turn.answer.text]
-        return with_text[left_out - 1] + 1 if left_out else 0
+        omitted = answer.context.omitted_turns if answer and answer.context else 0
+        with_text = [index for index, turn in enumerate(self.turns) if turn.answer and turn.answer.text]
+        return with_text[omitted - 1] + 1 if omitted else 0
 
     @property
-    def usage(self) -> Usage | None:
-        """The sum over all shown answers whose usage is known; None if it is of none."""
+    def total_usage(self) -> Usage | None:
+        """Sum over all shown answers with known usage; None if there are none."""
         known = [turn.answer.usage for turn in self.turns if turn.answer and turn.answer.usage]
         return sum(known, Usage(0, 0)) if known else None
 
@@ -170,14 +222,14 @@ class Conversation:
 
     @cached_property
     def _children(self) -> dict[str | None, list[str]]:
-        found: dict[str | None, list[str]] = {}
+        children: dict[str | None, list[str]] = {}
         for turn in self.tree:
-            found.setdefault(turn.parent, []).append(turn.id)
-        return found
+            children.setdefault(turn.parent, []).append(turn.id)
+        return children
 
     def _with(self, turn: Turn) -> "Conversation":
         return Conversation((*self.tree, turn), turn.id)
 
-    def _changed(self, turn_id: str, change: Callable[[Turn], Turn]) -> "Conversation":
-        changed = change(self.turn(turn_id))
+    def _with_changed(self, turn_id: str, change: Callable[[Turn], Turn]) -> "Conversation":
+        changed = change(self.get_turn(turn_id))
         return replace(self, tree=tuple(changed if turn.id == turn_id else turn for turn in self.tree))

@@ -1,7 +1,7 @@
-"""One turn: a conversation that asks, a model, parameters → a stream of states.
+"""One turn in progress: a request and a model → a stream of snapshots.
 
-The answer is gathered in a thread of its own, so the reader's pace (a browser's, drawing) never holds the model back,
-and what arrives is kept even if the reader leaves.
+The answer is consumed in a thread of its own, so a slow reader (a browser, drawing) never slows the model down, and what
+arrives is stored even if the reader leaves.
 """
 
 import logging
@@ -12,146 +12,151 @@ from dataclasses import dataclass
 from typing import Literal
 
 from phi3_ui.chat.chat_model import ChatModel
-from phi3_ui.chat.conversation import Answer, Conversation
+from phi3_ui.chat.conversation import Answer
 from phi3_ui.chat.types import (
-    Cancel,
+    CancelToken,
     ChatRequest,
     Completed,
-    ContextUse,
-    GenerationParams,
-    Loading,
-    PromptProgress,
-    Queued,
+    ContextUsage,
+    ModelLoading,
+    PrefillProgress,
+    QueuePosition,
     TextDelta,
 )
 from phi3_ui.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-Phase = Literal["loading", "queued", "reading", "writing", "done"]
+Phase = Literal["loading", "queued", "prefill", "decode", "done"]
 
 
 @dataclass(frozen=True)
-class TurnState:
-    """A turn at one moment. `text` grows; `answer` is there when phase is done.
-
-    `ahead` are the answers before it while it is queued, `progress` the prompt read so far.
-    """
+class TurnSnapshot:
+    """The state of a turn at one moment."""
 
     phase: Phase
     text: str = ""
+    """The text so far."""
     ahead: int = 0
-    progress: PromptProgress | None = None
+    """Requests ahead of this one in the queue, in phase "queued"."""
+    progress: PrefillProgress | None = None
+    """In phase "prefill", once known."""
     answer: Answer | None = None
+    """Set in phase "done"."""
 
 
 class RunningTurn:
-    """A turn, under way once started. `stop` may be called from any thread, at any time."""
+    """A turn that runs in a thread of its own once started. Thread-safe."""
 
     def __init__(
         self,
-        conversation: Conversation,
-        get_model: Callable[[], ChatModel],
+        request: ChatRequest,
         model_name: str,
-        system: str,
-        params: GenerationParams,
+        get_model: Callable[[], ChatModel],
         on_answer: Callable[[Answer], None],
-        template: str | None = None,
-        seconds: float | None = None,
         on_text: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """See ChatRequest for `template` and `seconds`. `on_text` is given each piece of the answer, `on_answer` its end."""
-        self._request = ChatRequest(conversation.messages(system), params, template, seconds)
-        self._get_model = get_model
+        """Prepare the turn.
+
+        Args:
+            request: What to send to the model.
+            model_name: Display name of the model, for the Answer.
+            get_model: Returns the model, loading it if necessary; may raise UserError.
+            on_answer: Called once with the answer, however it ended, before the phase is "done".
+            on_text: Called with each piece of text.
+        """
+        self._request = request
         self._model_name = model_name
+        self._get_model = get_model
         self._on_answer, self._on_text = on_answer, on_text
-        self._cancel = Cancel()
+        self._cancel = CancelToken()
         self._changed = threading.Condition()
-        self._state = TurnState("reading")
+        self._snapshot = TurnSnapshot("prefill")
 
     def start(self) -> "RunningTurn":
-        threading.Thread(target=self._gather, name="turn", daemon=True).start()
+        """Start the thread; returns self."""
+        threading.Thread(target=self._run, name="turn", daemon=True).start()
         return self
 
     def stop(self) -> None:
+        """Stop the answer; the turn ends shortly afterwards."""
         self._cancel.set()
 
     def wait(self, seconds: float) -> bool:
-        """Until the turn has ended and its answer was taken; False if it has not by then."""
+        """Wait until the turn has ended and its answer was handled; False on timeout."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._state.phase == "done", timeout=seconds)
+            return self._changed.wait_for(lambda: self._snapshot.phase == "done", timeout=seconds)
 
-    def states(self, interval: float) -> Iterator[TurnState]:
-        """The state now, then each `interval` seconds if it changed; a new phase, such as the end, at once.
+    def snapshots(self, interval: float) -> Iterator[TurnSnapshot]:
+        """The current snapshot, then each new one: at most one per `interval` seconds, but a new phase immediately.
 
-        Closing the iterator early stops the turn: its reader has left.
+        Closing the iterator before the end stops the turn, since its reader has left.
         """
-        shown: TurnState | None = None
+        latest: TurnSnapshot | None = None
         try:
             while True:
                 with self._changed:
-                    while self._state is shown:
+                    while self._snapshot is latest:
                         self._changed.wait()
-                    shown = self._state
-                yield shown
-                if shown.phase == "done":
+                    latest = self._snapshot
+                yield latest
+                if latest.phase == "done":
                     return
-                self._pause(shown.phase, interval)
+                self._wait_for_phase_change(latest.phase, interval)
         finally:
-            if shown is None or shown.phase != "done":
+            if latest is None or latest.phase != "done":
                 self.stop()
 
-    def _pause(self, phase: Phase, seconds: float) -> None:
-        """Wait this long, or until another phase has begun."""
+    def _wait_for_phase_change(self, phase: Phase, timeout: float) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._state.phase != phase, timeout=seconds)
+            self._changed.wait_for(lambda: self._snapshot.phase != phase, timeout=timeout)
 
-    def _gather(self) -> None:
-        text: list[str] = []
+    def _run(self) -> None:
+        pieces: list[str] = []
         try:
-            answer = self._answer(text)
+            answer = self._collect_answer(pieces)
         except UserError as error:
-            answer = self._failed(text, error)
+            answer = self._failed_answer(pieces, error)
         except Exception as error:
-            logger.exception("a turn failed")
-            answer = self._failed(text, UserError("unexpected", detail=type(error).__name__))
+            logger.exception("An answer of %s failed", self._model_name)
+            answer = self._failed_answer(pieces, UserError("unexpected", detail=type(error).__name__))
         try:
             self._on_answer(answer)
         finally:
-            self._show(TurnState("done", answer.text, answer=answer))
+            self._publish(TurnSnapshot("done", answer.text, answer=answer))
 
-    def _answer(self, text: list[str]) -> Answer:
-        """The whole answer; its pieces are in `text` as they come."""
-        context: ContextUse | None = None
-        loading: float | None = None  # since when
+    def _collect_answer(self, pieces: list[str]) -> Answer:
+        """Consume the model's events, appending the text to `pieces` as it arrives."""
+        context: ContextUsage | None = None
+        loading_since: float | None = None
         load_seconds: float | None = None
         for event in self._get_model().answer(self._request, self._cancel):
-            if loading is not None and load_seconds is None and not isinstance(event, Loading):
-                load_seconds = time.monotonic() - loading
+            if loading_since is not None and load_seconds is None and not isinstance(event, ModelLoading):
+                load_seconds = time.monotonic() - loading_since
             match event:
-                case Loading():
-                    loading = loading or time.monotonic()
-                    self._show(TurnState("loading"))
-                case Queued(ahead):
-                    self._show(TurnState("queued", ahead=ahead))
-                case ContextUse():
+                case ModelLoading():
+                    loading_since = loading_since or time.monotonic()
+                    self._publish(TurnSnapshot("loading"))
+                case QueuePosition(ahead):
+                    self._publish(TurnSnapshot("queued", ahead=ahead))
+                case ContextUsage():
                     context = event
-                case PromptProgress():
-                    self._show(TurnState("reading", progress=event))
+                case PrefillProgress():
+                    self._publish(TurnSnapshot("prefill", progress=event))
                 case TextDelta(piece):
-                    text.append(piece)
+                    pieces.append(piece)
                     self._on_text(piece)
-                    self._show(TurnState("writing", "".join(text)))
-                case Completed(whole, usage, timings, reason):
+                    self._publish(TurnSnapshot("decode", "".join(pieces)))
+                case Completed(text, usage, timings, reason):
                     return Answer(
-                        self._model_name, whole, usage, timings, reason, context=context, load_seconds=load_seconds
+                        self._model_name, text, usage, timings, reason, context=context, load_seconds=load_seconds
                     )
-        raise RuntimeError("the model's answer has no end")
+        raise RuntimeError("the model's events ended without Completed")
 
-    def _failed(self, text: list[str], error: UserError) -> Answer:
-        return Answer(self._model_name, "".join(text), error=(error.code, error.values))
+    def _failed_answer(self, pieces: list[str], error: UserError) -> Answer:
+        return Answer(self._model_name, "".join(pieces), error=(error.code, error.values))
 
-    def _show(self, state: TurnState) -> None:
+    def _publish(self, snapshot: TurnSnapshot) -> None:
         with self._changed:
-            self._state = state
+            self._snapshot = snapshot
             self._changed.notify_all()

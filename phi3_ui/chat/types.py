@@ -1,4 +1,4 @@
-"""The values a turn is made of: frozen, without ids, storage or UI."""
+"""The values that make up a turn: immutable, without ids, storage or UI."""
 
 import threading
 from collections.abc import Callable
@@ -7,33 +7,35 @@ from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "cancelled", "timeout"]
-Delivery = Literal["stream", "hooked", "whole"]
-"""How text arrives: predict_stream; predict with its tokens tapped as they come; predict's whole answer at the end."""
+StreamingMode = Literal["stream", "hooked", "whole"]
+"""How text arrives: from predict_stream, from a hook on predict's tokens, or all at once when predict returns."""
 
 
 @dataclass(frozen=True)
 class Message:
+    """One chat message."""
+
     role: Role
     content: str
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Token counts as the model reports them; completion_tokens includes the end-of-turn token.
-
-    cached_tokens are those of the prompt that the model had read before (OpenAI's prompt_tokens_details); None: unknown.
-    """
+    """Token counts as reported by the model."""
 
     prompt_tokens: int
     completion_tokens: int
+    """Includes the end-of-turn token."""
     cached_tokens: int | None = None
+    """Prompt tokens served from the KV cache (OpenAI's prompt_tokens_details); None if unknown."""
 
     @property
     def total_tokens(self) -> int:
+        """Prompt and completion tokens."""
         return self.prompt_tokens + self.completion_tokens
 
     def __add__(self, other: "Usage") -> "Usage":
-        """The sum; what one of the two does not know of its cached tokens counts as none."""
+        """The sum; unknown cached tokens count as 0 unless both are unknown."""
         known = [usage.cached_tokens for usage in (self, other) if usage.cached_tokens is not None]
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
@@ -44,121 +46,125 @@ class Usage:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds from the request's arrival at the model to its first token (None: there was none) and to its end.
-
-    tokens_per_second is the decode rate: tokens after the first, over the time since the first (None below 2 tokens).
-    """
+    """Durations of an answer, in seconds from the request's arrival at the model."""
 
     time_to_first_token: float | None
+    """None if no token was generated."""
     seconds: float
+    """Time to the end of the answer."""
     tokens_per_second: float | None
+    """Decode rate: tokens after the first, divided by the time since the first; None with fewer than two tokens."""
 
 
 @dataclass(frozen=True)
 class GenerationParams:
-    """Sampling parameters; None leaves it to the model's own default. temperature 0 is greedy, top_k 0 means no limit.
-
-    repetition_penalty divides (1 changes nothing); presence and frequency penalty are OpenAI's, from -2 to 2.
-    `stop` ends the answer before any of these texts. seed (0 to 2³¹-1) makes the answer repeatable.
-    """
+    """Sampling parameters. None leaves a parameter to the model's own default; see sampling_params.py for the ranges."""
 
     max_tokens: int | None = None
     temperature: float | None = None
+    """0 means greedy decoding."""
     top_p: float | None = None
     top_k: int | None = None
+    """0 means no limit."""
     repetition_penalty: float | None = None
+    """Divides the logits of tokens that occurred before; 1 has no effect."""
     presence_penalty: float | None = None
+    """OpenAI's: subtracted from the logit of every token that the answer contains."""
     frequency_penalty: float | None = None
+    """OpenAI's: subtracted from a token's logit once per occurrence in the answer."""
     stop: tuple[str, ...] = ()
+    """The answer ends before the first occurrence of any of these strings."""
     seed: int | None = None
+    """Makes sampling repeatable; None draws a random seed."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields that are not left to the model, by name; `stop` as a list."""
+        """The parameters that are set, by name; `stop` as a list."""
         fields: dict[str, Any] = {**vars(self), "stop": list(self.stop) or None}
         return {name: value for name, value in fields.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """`template` names the one of TEMPLATES to render with, for a model that declares none.
-
-    `seconds` is how long the model may be at work for it, loading and waiting in line not counted; None: as long as it takes.
-    """
+    """One request to a ChatModel."""
 
     messages: tuple[Message, ...]
     params: GenerationParams = GenerationParams()
     template: str | None = None
-    seconds: float | None = None
+    """Key of the prompt template to render with, for a model that declares none."""
+    time_limit: float | None = None
+    """Maximum compute time in seconds, excluding loading and queueing; None for no limit."""
 
 
 @dataclass(frozen=True)
-class Loading:
-    """The model is not loaded yet; the answer starts when it is."""
+class ModelLoading:
+    """The model is being loaded; the answer starts afterwards."""
 
 
 @dataclass(frozen=True)
-class Queued:
-    """The model is at work for others; `ahead` of them are before this answer, and it begins when they are done."""
+class QueuePosition:
+    """The request is queued behind `ahead` other requests."""
 
     ahead: int
 
 
 @dataclass(frozen=True)
-class ContextUse:
-    """How a request was made to fit the model's context, in tokens.
-
-    `prompt_tokens` of `limit` are the prompt's; `left_out` are the oldest turns that did not fit and are not in it.
-    `max_tokens` is what is left for the answer where that is less than was wanted; None: nothing was cut.
-    """
+class ContextUsage:
+    """How a request was fitted to the model's context, in tokens."""
 
     prompt_tokens: int
     limit: int
-    left_out: int = 0
+    """Context length: the maximum of prompt and answer together."""
+    omitted_turns: int = 0
+    """Number of oldest turns dropped from the prompt because they did not fit."""
     max_tokens: int | None = None
+    """Tokens left for the answer, where that is less than requested; None if the request was not reduced."""
 
 
 @dataclass(frozen=True)
-class PromptProgress:
-    """How many of the prompt's tokens the model has read, those that it had read before included."""
+class PrefillProgress:
+    """Prompt tokens processed so far, including those served from the KV cache, of the total."""
 
     processed: int
     total: int
 
 
 @dataclass(frozen=True)
-class CacheUse:
-    """What a model keeps of the prompts that it has read: bytes, slots (one a chat), and how prompts were served.
-
-    Hits are the prompts of which it had read some tokens before, misses the others.
-    """
+class CacheStats:
+    """State of a model's KV cache."""
 
     budget_bytes: int
     used_bytes: int
     slots: int
+    """Number of cached chats."""
     hits: int
+    """Prompts of which at least one token was cached."""
     misses: int
 
 
 @dataclass(frozen=True)
 class TextDelta:
+    """The next piece of the answer."""
+
     text: str
 
 
 @dataclass(frozen=True)
 class Completed:
-    """The end of an answer, once. `text` is the whole of it; `usage` None means unknown, not zero."""
+    """The end of an answer, emitted exactly once."""
 
     text: str
+    """The complete text."""
     usage: Usage | None
+    """None means unknown, not zero."""
     timings: Timings
     finish_reason: FinishReason
 
 
-Event = Loading | Queued | ContextUse | PromptProgress | TextDelta | CacheUse | Completed
+AnswerEvent = ModelLoading | QueuePosition | ContextUsage | PrefillProgress | TextDelta | CacheStats | Completed
 
 
-class Cancel:
-    """A request to stop one answer: set once, by anyone; whoever works on the answer looks, or is called."""
+class CancelToken:
+    """A request to stop one answer. Like threading.Event, but it can be set only once and calls back. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -166,6 +172,7 @@ class Cancel:
         self._callbacks: list[Callable[[], None]] = []
 
     def set(self) -> None:
+        """Request the stop, and run the callbacks if this is the first request."""
         with self._lock:
             callbacks = [] if self._set else self._callbacks
             self._set = True
@@ -173,10 +180,11 @@ class Cancel:
             callback()
 
     def is_set(self) -> bool:
+        """Whether the stop was requested."""
         return self._set
 
     def on_set(self, callback: Callable[[], None]) -> None:
-        """Call `callback` when set; at once if it is already."""
+        """Call `callback` when the token is set; immediately if it already is."""
         with self._lock:
             if not self._set:
                 self._callbacks.append(callback)

@@ -88,7 +88,7 @@ class _TerminalChat:
         request = TurnRequest(
             time.time(), self.spec.model_id, self.options.system, self.options.params, self.spec.template
         )
-        self.conversation = self.conversation.ask(question, request)
+        self.conversation = self.conversation.with_question(question, request)
         writer = self.store.start_turn(_user(), self.id, self.conversation, self.spec.name)
         answers: list[Answer] = []
 
@@ -97,17 +97,15 @@ class _TerminalChat:
             answers.append(answer)
 
         turn = RunningTurn(
-            self.conversation,
-            lambda: self.pool.get_model(self.spec),
+            self.conversation.build_request(),
             self.spec.name,
-            self.options.system,
-            self.options.params,
+            lambda: self.pool.get_model(self.spec),
             finish,
-            on_text=writer.append_text,
+            writer.append_text,
         ).start()
         with _stopped_by_interrupt(turn):
             _print_text(turn, silent)
-        self.conversation = self.conversation.answered(answers[0])
+        self.conversation = self.conversation.with_answer(answers[0])
         return answers[0]
 
 
@@ -133,7 +131,7 @@ def _read_questions() -> Iterator[str]:
 def _print_text(turn: RunningTurn, silent: bool) -> None:
     """Print the text of the turn as it comes, until the turn ends."""
     shown, loading = 0, False
-    for state in turn.states(_POLL_SECONDS):
+    for state in turn.snapshots(_POLL_SECONDS):
         if state.phase == "loading" and not loading:
             loading = True
             print(tr("en", "wait.loading"), file=sys.stderr, flush=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from phi3_ui.chat.chat_model import ChatModel
-from phi3_ui.chat.types import ChatRequest, Delivery, Usage
+from phi3_ui.chat.types import ChatRequest, StreamingMode, Usage
 from phi3_ui.contracts.declaration import ModelDeclaration
 
 PROGRAMS = Path(__file__).with_name("programs")
@@ -48,7 +48,7 @@ class RecordedAnswer:
 class Adapter(ChatModel, Protocol):
     """A ChatModel over a loaded pyfunc model, in the model's own process."""
 
-    delivery: Delivery
+    delivery: StreamingMode
 
 
 @runtime_checkable

@@ -7,18 +7,18 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from phi3_ui.chat.context import fit
+from phi3_ui.chat.context import fit_to_context
 from phi3_ui.chat.types import (
-    CacheUse,
-    Cancel,
+    AnswerEvent,
+    CacheStats,
+    CancelToken,
     ChatRequest,
     Completed,
-    Delivery,
-    Event,
     FinishReason,
     Message,
-    PromptProgress,
-    Queued,
+    PrefillProgress,
+    QueuePosition,
+    StreamingMode,
     TextDelta,
     Usage,
 )
@@ -71,7 +71,7 @@ class OnnxPromptContract(Contract):
 class OnnxPromptAdapter:
     """The wrapper as a ChatModel. It batches and queues concurrent answers itself."""
 
-    delivery: Delivery = "stream"
+    delivery: StreamingMode = "stream"
 
     def __init__(
         self,
@@ -92,12 +92,12 @@ class OnnxPromptAdapter:
         self._context_length = context_length
         self._prepare = prepare
 
-    def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
+    def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
         """See ChatModel."""
         watch = Stopwatch()
         if self._encode and self._context_length:
             count = partial(self._count_tokens, self._encode)
-            messages, use = fit(request.messages, count, self._context_length, request.params.max_tokens)
+            messages, use = fit_to_context(request.messages, count, self._context_length, request.params.max_tokens)
             yield use
             params = replace(request.params, max_tokens=use.max_tokens or request.params.max_tokens)
             request = replace(request, messages=messages, params=params)
@@ -134,15 +134,15 @@ class _PartialAnswer:
         self._prompt_tokens = self._tokens = 0
         self._cached: int | None = None
 
-    def add(self, chunk: dict[str, Any]) -> Iterator[Event]:
+    def add(self, chunk: dict[str, Any]) -> Iterator[AnswerEvent]:
         """Take in one chunk; yields its events."""
         if queue := chunk.get("queue"):
-            yield Queued(queue["ahead"])
+            yield QueuePosition(queue["ahead"])
         elif progress := chunk.get("prompt_progress"):
             self._prompt_tokens = progress["total"]
             # The first progress report is of the tokens served from the cache.
             self._cached = progress["processed"] if self._cached is None else self._cached
-            yield PromptProgress(progress["processed"], self._prompt_tokens)
+            yield PrefillProgress(progress["processed"], self._prompt_tokens)
         else:
             self._tokens += 1
             self._watch.token()
@@ -151,7 +151,7 @@ class _PartialAnswer:
             self._text.append(text)
             yield TextDelta(text)
         if cache := chunk.get("prompt_cache"):
-            yield CacheUse(**cache)
+            yield CacheStats(**cache)
         if choice["finish_reason"]:
             self.finish_reason = choice["finish_reason"]
             self._usage = Usage(chunk["usage"]["prompt_tokens"], chunk["usage"]["completion_tokens"], self._cached)

@@ -11,18 +11,18 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from phi3_ui.chat.context import fit
+from phi3_ui.chat.context import fit_to_context
 from phi3_ui.chat.types import (
-    Cancel,
+    AnswerEvent,
+    CancelToken,
     ChatRequest,
     Completed,
-    Delivery,
-    Event,
     FinishReason,
     GenerationParams,
     Message,
-    PromptProgress,
-    Queued,
+    PrefillProgress,
+    QueuePosition,
+    StreamingMode,
     TextDelta,
     Usage,
 )
@@ -77,7 +77,7 @@ class PipelineAdapter(ABC):
     usage counts the tokens that were computed.
     """
 
-    delivery: Delivery = "hooked"
+    delivery: StreamingMode = "hooked"
 
     def __init__(self, model: Any, context_length: int | None, cache_mb: int) -> None:
         """Hook the pipeline of `model`.
@@ -105,26 +105,26 @@ class PipelineAdapter(ABC):
         """Return the texts that end every answer; none where the pipeline itself knows its end-of-turn tokens."""
         return ()
 
-    def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
+    def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
         """See ChatModel."""
         watch = Stopwatch()
-        events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        events: queue.SimpleQueue[AnswerEvent | None] = queue.SimpleQueue()
         listener = GenerationListener(
             on_text=lambda text: events.put(TextDelta(text)),
             on_token=watch.token,
-            on_prefill=lambda processed, total: events.put(PromptProgress(processed, total)),
+            on_prefill=lambda processed, total: events.put(PrefillProgress(processed, total)),
         )
         hook = GenerationHook(
             self._pipeline.tokenizer, request.params, cancel, listener, extra_stops=self._end_strings(request)
         )
         if self._context_length:
             count = partial(self._count_tokens, request)
-            messages, use = fit(request.messages, count, self._context_length, request.params.max_tokens)
+            messages, use = fit_to_context(request.messages, count, self._context_length, request.params.max_tokens)
             yield use
             params = replace(request.params, max_tokens=use.max_tokens or request.params.max_tokens)
             request = replace(request, messages=messages, params=params)
         with self._queue.wait_turn(cancel) as positions:
-            yield from map(Queued, positions)
+            yield from map(QueuePosition, positions)
             if cancel.is_set():
                 yield Completed("", None, watch.timings(None), "cancelled")
                 return
@@ -133,8 +133,8 @@ class PipelineAdapter(ABC):
         yield from self._complete(output, streamed, watch, hook)
 
     def _predict(
-        self, inputs: dict[str, Any], hook: GenerationHook, events: "queue.SimpleQueue[Event | None]"
-    ) -> Generator[Event, None, tuple[dict[str, Any], str]]:
+        self, inputs: dict[str, Any], hook: GenerationHook, events: "queue.SimpleQueue[AnswerEvent | None]"
+    ) -> Generator[AnswerEvent, None, tuple[dict[str, Any], str]]:
         """Yield the events as they arrive; return MLflow's answer and the text that was streamed."""
         outcome: list[dict[str, Any] | Exception] = []
 
@@ -174,7 +174,7 @@ class PipelineAdapter(ABC):
 
     def _complete(
         self, output: dict[str, Any], streamed: str, watch: Stopwatch, hook: GenerationHook
-    ) -> Iterator[Event]:
+    ) -> Iterator[AnswerEvent]:
         choice = output["choices"][0]
         text = streamed if hook.is_cut else self._choice_text(choice)
         computed = output["usage"]["completion_tokens"] if hook.is_decoding else 0

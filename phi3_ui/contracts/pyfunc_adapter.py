@@ -7,12 +7,12 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from phi3_ui.chat.types import (
-    Cancel,
+    AnswerEvent,
+    CancelToken,
     ChatRequest,
     Completed,
-    Delivery,
-    Event,
     FinishReason,
+    StreamingMode,
     TextDelta,
     Usage,
 )
@@ -38,12 +38,12 @@ class PyfuncAdapter:
         parse_result: Callable[[Any], ParsedChunk],
     ) -> None:
         """Wrap `model`, calling predict_stream if it `streams`, else predict."""
-        self.delivery: Delivery = "stream" if streams else "whole"
+        self.delivery: StreamingMode = "stream" if streams else "whole"
         self._model = model
         self._build_call = build_call
         self._parse_chunk, self._parse_result = parse_chunk, parse_result
 
-    def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
+    def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
         """See ChatModel."""
         watch = Stopwatch()
         call = self._build_call(request)
@@ -85,7 +85,7 @@ class PyfuncAdapter:
             if hasattr(chunks, "close"):
                 chunks.close()
 
-    def _predict(self, call: PyfuncCall, cancel: Cancel) -> Generator[ParsedChunk, None, None]:
+    def _predict(self, call: PyfuncCall, cancel: CancelToken) -> Generator[ParsedChunk, None, None]:
         outcome: queue.SimpleQueue[ParsedChunk | BaseException] = queue.SimpleQueue()
 
         def predict() -> None:

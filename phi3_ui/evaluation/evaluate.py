@@ -16,7 +16,7 @@ import mlflow
 from models.tracking import Store
 from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.chat.conversation import Answer
-from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message, Role
+from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationParams, Message, Role
 from phi3_ui.errors import UserError
 from phi3_ui.store.errors import translate_store_errors
 from phi3_ui.store.registry.cards import ModelEntry
@@ -86,7 +86,7 @@ def _is_message(value: Any) -> bool:
 def ask(model: ChatModel, name: str, messages: Messages, params: GenerationParams) -> Answer:
     """One answer, also where it ended in an error. UserError("load_failed"): then no other question fares better."""
     try:
-        for event in model.answer(ChatRequest(messages, params), Cancel()):
+        for event in model.answer(ChatRequest(messages, params), CancelToken()):
             if isinstance(event, Completed):
                 return Answer(name, event.text, event.usage, event.timings, event.finish_reason)
     except UserError as error:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import FailFast, TypeAdapter, ValidationError
 
 from phi3_ui.chat.conversation import Answer, Conversation, Turn, new_id
+from phi3_ui.chat.turn_json import StoredTurn
 from phi3_ui.errors import UserError, error_from_record
 from phi3_ui.export.file_names import safe_file_name
 from phi3_ui.export.markdown import to_markdown
@@ -21,13 +22,13 @@ from phi3_ui.export.openai_messages import from_openai_messages, to_openai_messa
 
 __all__ = ["create_archive", "read_chats", "to_json", "to_markdown"]
 
-FORMAT = 1  # to be raised with any change of what a turn holds: what is not known of a turn is not read
+FORMAT = 2  # increase with every change of a turn's fields; older formats are read through StoredTurn
 
 _CHAT_BYTES = 20_000_000  # JSON of one chat; being read, it takes up to thirty times that much memory
 _ALL_BYTES = 200_000_000
 _CHATS = 5_000
 _YEAR_5138 = 1e11  # seconds since 1970; what comes much later, no calendar can show
-_TURNS: TypeAdapter[tuple[Turn, ...]] = TypeAdapter(Annotated[tuple[Turn, ...], FailFast()])
+_TURNS: TypeAdapter[tuple[Turn, ...]] = TypeAdapter(Annotated[tuple[StoredTurn, ...], FailFast()])
 
 
 def to_json(conversation: Conversation, title: str) -> str:
@@ -156,7 +157,7 @@ def _own(value: dict[str, Any]) -> tuple[str, Conversation]:
     version = own.get("format") if isinstance(own, dict) else None
     if type(version) is int and version > FORMAT:
         raise ValueError("a newer version of this app wrote it; update the app to read it")
-    if type(version) is not int or version != FORMAT:
+    if type(version) is not int or version < 1:
         raise ValueError("its format is unknown")
     if not isinstance(title, str):
         raise ValueError("its title is no text")
@@ -169,7 +170,7 @@ def _renewed(turns: tuple[Turn, ...], leaf: Any) -> Conversation:
     for number, turn in enumerate(turns, 1):
         if turn.id in ids or turn.parent not in ids:
             raise ValueError(f"turn {number} is there twice, or follows one that is not before it")
-        if turn.asked and not 0 <= turn.asked.at < _YEAR_5138:
+        if turn.request and not 0 <= turn.request.asked_at < _YEAR_5138:
             raise ValueError(f"turn {number} was asked at no time")
         texts[turn.id] = texts[turn.parent] + bool(turn.answer and turn.answer.text)
         answer = turn.answer and _sound(turn.answer, texts[turn.id])
@@ -182,7 +183,7 @@ def _renewed(turns: tuple[Turn, ...], leaf: Any) -> Conversation:
 
 def _sound(answer: Answer, texts: int) -> Answer:
     """The answer, if what it says of itself can be shown; `texts` are the answers with text up to it."""
-    if answer.context and not 0 <= answer.context.left_out <= texts:
+    if answer.context and not 0 <= answer.context.omitted_turns <= texts:
         raise ValueError("it leaves out more turns than there are")
     if answer.error is None:
         return answer

@@ -17,7 +17,7 @@ _SYSTEM_CHARACTERS = 50_000_000
 def to_openai_messages(conversation: Conversation) -> list[dict[str, Any]]:
     """The shown branch. An answer that got no text is left out; the system prompt is the one that was sent last."""
     turns = conversation.turns
-    system = next((turn.asked.system for turn in reversed(turns) if turn.asked), "")
+    system = next((turn.request.system for turn in reversed(turns) if turn.request), "")
     messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system.strip() else []
     for turn in turns:
         messages.append({"role": "user", "content": turn.question})
@@ -74,13 +74,13 @@ def from_openai_messages(messages: Any, model: str = "") -> Conversation:
             before.clear()
         if not answers:
             question = text if role == "user" else ""
-            turns.append(Turn(question, parent=turns[-1].id if turns else None, asked=asked))
+            turns.append(Turn(question, parent=turns[-1].id if turns else None, request=asked))
         if role == "assistant":
             turns[-1] = replace(turns[-1], answer=_answer(message, text, model))
     if before:
         raise ValueError("its last message is the system's, and no question follows it")
     # Each turn is kept with its own copy: a small file must not become a large chat.
-    if sum(len(turn.asked.system) for turn in turns if turn.asked) > _SYSTEM_CHARACTERS:
+    if sum(len(turn.request.system) for turn in turns if turn.request) > _SYSTEM_CHARACTERS:
         raise ValueError("its system prompt is too long for so many messages")
     return Conversation(tuple(turns), turns[-1].id)
 

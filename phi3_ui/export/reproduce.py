@@ -17,7 +17,7 @@ from typing import Any
 
 import jinja2
 
-from phi3_ui.chat.context import without
+from phi3_ui.chat.context import drop_oldest_turns
 from phi3_ui.chat.conversation import Answer, Conversation, Turn, TurnRequest
 from phi3_ui.chat.types import ChatRequest
 from phi3_ui.contracts.base import PROGRAMS, Contract, RecordedAnswer
@@ -48,9 +48,9 @@ def render_program(
     contract = find_contract(declaration)
     if contract is None:
         raise ValueError("the model is not a chat model")
-    recorded = _read_turn(conversation, conversation.turn(turn_id))
+    recorded = _read_turn(conversation, conversation.get_turn(turn_id))
     request = _sent_request(recorded)
-    with frozen_template_date(recorded.asked.at):
+    with frozen_template_date(recorded.request.asked_at):
         call = contract.request_builder(declaration, template)(request)
     answer = RecordedAnswer(declaration, request, call, recorded.answer.usage)
     program = _load_template(contract.program_template).render(
@@ -123,28 +123,28 @@ class _RecordedTurn:
 
     conversation: Conversation
     id: str
-    asked: TurnRequest
+    request: TurnRequest
     answer: Answer
 
 
 def _read_turn(conversation: Conversation, turn: Turn) -> _RecordedTurn:
-    if turn.asked is None or turn.answer is None:
+    if turn.request is None or turn.answer is None:
         raise ValueError("the turn has no answer of which the request is known")
-    return _RecordedTurn(conversation, turn.id, turn.asked, turn.answer)
+    return _RecordedTurn(conversation, turn.id, turn.request, turn.answer)
 
 
 def _model_uri(turn: _RecordedTurn) -> str:
-    return f"models:/{turn.asked.model_id}"
+    return f"models:/{turn.request.model_id}"
 
 
 def _sent_request(turn: _RecordedTurn) -> ChatRequest:
     """Return what the model was sent: without the turns that did not fit, and with the tokens left for the answer."""
-    messages = turn.conversation.truncated_at(turn.id).messages(turn.asked.system)
-    params = turn.asked.params
+    messages = turn.conversation.truncated_at(turn.id).build_messages(turn.request.system)
+    params = turn.request.params
     if use := turn.answer.context:
-        messages = without(messages, use.left_out)
+        messages = drop_oldest_turns(messages, use.omitted_turns)
         params = replace(params, max_tokens=use.max_tokens or params.max_tokens)
-    return ChatRequest(messages, params, turn.asked.template)
+    return ChatRequest(messages, params, turn.request.template)
 
 
 def _header(turn: _RecordedTurn, contract: Contract, answer: RecordedAnswer) -> Iterator[str]:
@@ -152,9 +152,9 @@ def _header(turn: _RecordedTurn, contract: Contract, answer: RecordedAnswer) -> 
     versions = ", ".join(f"{name} {version}" for name, version in installed_versions(contract).items())
     yield f"Reproduces an answer of {turn.answer.model}; needs mlflow and the model's requirements:"
     yield f"  mlflow.pyfunc.get_model_dependencies({_model_uri(turn)!r})"
-    yield f"Answered on {datetime.fromtimestamp(turn.asked.at, UTC):%Y-%m-%d at %H:%M} UTC. Written with {versions}."
-    if (use := turn.answer.context) and use.left_out:
-        yield f"The oldest {use.left_out} turns did not fit into the model's context and are left out."
+    yield f"Answered on {datetime.fromtimestamp(turn.request.asked_at, UTC):%Y-%m-%d at %H:%M} UTC. Written with {versions}."
+    if (use := turn.answer.context) and use.omitted_turns:
+        yield f"The oldest {use.omitted_turns} turns did not fit into the model's context and are left out."
     if use and use.max_tokens:
         yield f"There was room for {use.max_tokens} tokens of answer, fewer than requested."
     yield _expectation(contract, answer)

@@ -13,7 +13,16 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import IO, Any
 
-from phi3_ui.chat.types import CacheUse, Cancel, ChatRequest, Completed, Delivery, Event, Loading, Timings
+from phi3_ui.chat.types import (
+    AnswerEvent,
+    CacheStats,
+    CancelToken,
+    ChatRequest,
+    Completed,
+    ModelLoading,
+    StreamingMode,
+    Timings,
+)
 from phi3_ui.errors import UserError
 from phi3_ui.host import child_process
 from phi3_ui.host.protocol import AnswerFailed, ModelSpec, pack_request, pack_spec, unpack_event
@@ -22,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 MAX_ANSWERS = 32
 
-_Inbox = queue.SimpleQueue[Event | UserError | None]  # None: cancelled before the model was loaded
+_Inbox = queue.SimpleQueue[AnswerEvent | UserError | None]  # None: cancelled before the model was loaded
 
 
 class HostedModel:
@@ -31,9 +40,9 @@ class HostedModel:
     def __init__(self, spec: ModelSpec, logs: Path, max_answers: int = MAX_ANSWERS) -> None:
         """Start the process, which logs into the folder `logs`; it runs or queues at most `max_answers` at a time."""
         self.spec = spec
-        self.cache_use: CacheUse | None = None
+        self.cache_use: CacheStats | None = None
         """What the model last reported about its KV cache, if it has one."""
-        self.ready: Future[Delivery] = Future()
+        self.ready: Future[StreamingMode] = Future()
         """Resolves when the model is loaded, or raises the UserError that ended the load."""
         self.started = self.last_used = time.monotonic()
         self._max_answers = max_answers
@@ -64,8 +73,8 @@ class HostedModel:
         """The process id; waits until the process has started."""
         return self._process.result().pid
 
-    def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
-        """See ChatModel. The first event is Loading if the model is not loaded yet. Raises UserError."""
+    def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
+        """See ChatModel. The first event is ModelLoading if the model is not loaded yet. Raises UserError."""
         number, inbox = next(self._numbers), _Inbox()
         with self._lock:
             if self._has_ended:
@@ -78,7 +87,7 @@ class HostedModel:
             self._outgoing.put(pack_request(number, request))
             cancel.on_set(lambda: self._cancel(number, inbox))
             if not self.ready.done():
-                yield Loading()
+                yield ModelLoading()
             while not is_finished:
                 event = inbox.get()
                 if isinstance(event, UserError):
@@ -152,11 +161,11 @@ class HostedModel:
                     self._deliver(number, unpack_event(packed))
         return load_error
 
-    def _deliver(self, number: int, event: Event | AnswerFailed) -> None:
+    def _deliver(self, number: int, event: AnswerEvent | AnswerFailed) -> None:
         inbox = self._inboxes.get(number)
         if inbox is None:
             return
-        if isinstance(event, CacheUse):
+        if isinstance(event, CacheStats):
             self.cache_use = event
         elif isinstance(event, AnswerFailed):
             error = UserError(event.code, model=self.spec.name, detail=event.detail, log=str(self._log))

@@ -8,13 +8,13 @@ import json
 import threading
 from typing import IO, Any
 
-from phi3_ui.chat.types import Event, TextDelta
+from phi3_ui.chat.types import AnswerEvent, TextDelta
 from phi3_ui.host.protocol import AnswerFailed, pack_event
 
 INTERVAL = 0.04
 """Seconds between batches that hold text; the page draws every 0.05 s."""
 
-_NumberedEvent = tuple[int, Event | AnswerFailed]
+_NumberedEvent = tuple[int, AnswerEvent | AnswerFailed]
 
 
 class Outbox:
@@ -28,7 +28,7 @@ class Outbox:
         self._pause = threading.Event()
         threading.Thread(target=self._send_batches, name="outbox", daemon=True).start()
 
-    def put(self, number: int, event: Event | AnswerFailed) -> None:
+    def put(self, number: int, event: AnswerEvent | AnswerFailed) -> None:
         """Queue an event of the answer with this number."""
         with self._changed:
             self._items.append((number, event))
@@ -62,7 +62,7 @@ class Outbox:
 
 def merge_text_deltas(items: list[_NumberedEvent]) -> list[_NumberedEvent]:
     """Merge consecutive text deltas of each answer; the order within an answer is kept."""
-    merged: dict[int, list[Event | AnswerFailed]] = {}
+    merged: dict[int, list[AnswerEvent | AnswerFailed]] = {}
     for number, event in items:
         events = merged.setdefault(number, [])
         if events and isinstance(event, TextDelta) and isinstance(last := events[-1], TextDelta):

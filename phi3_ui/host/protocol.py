@@ -10,16 +10,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from phi3_ui.chat.types import (
-    CacheUse,
+    AnswerEvent,
+    CacheStats,
     ChatRequest,
     Completed,
-    ContextUse,
-    Event,
+    ContextUsage,
     GenerationParams,
-    Loading,
     Message,
-    PromptProgress,
-    Queued,
+    ModelLoading,
+    PrefillProgress,
+    QueuePosition,
     TextDelta,
     Timings,
     Usage,
@@ -80,7 +80,7 @@ def pack_request(number: int, request: ChatRequest) -> dict[str, Any]:
         "messages": messages,
         "params": asdict(request.params),
         "template": request.template,
-        "seconds": request.seconds,
+        "time_limit": request.time_limit,
     }
 
 
@@ -91,48 +91,48 @@ def unpack_request(line: dict[str, Any]) -> ChatRequest:
         messages,
         GenerationParams(**{**line["params"], "stop": tuple(line["params"]["stop"])}),
         line.get("template"),
-        line.get("seconds"),
+        line.get("time_limit"),
     )
 
 
-def pack_event(event: Event | AnswerFailed) -> list[Any]:
+def pack_event(event: AnswerEvent | AnswerFailed) -> list[Any]:
     """Return an event as JSON values."""
     match event:
         case TextDelta(text):
             return ["text", text]
-        case PromptProgress(processed, total):
+        case PrefillProgress(processed, total):
             return ["prompt", processed, total]
-        case Queued(ahead):
+        case QueuePosition(ahead):
             return ["queued", ahead]
-        case ContextUse():
+        case ContextUsage():
             return ["context", asdict(event)]
-        case CacheUse():
+        case CacheStats():
             return ["cache", asdict(event)]
         case Completed(text, usage, timings, reason):
             return ["completed", text, asdict(usage) if usage else None, asdict(timings), reason]
         case AnswerFailed(code, detail):
             return ["failed", code, detail]
-        case Loading():
+        case ModelLoading():
             return ["loading"]
 
 
-def unpack_event(line: list[Any]) -> Event | AnswerFailed:
+def unpack_event(line: list[Any]) -> AnswerEvent | AnswerFailed:
     """Return the event that `pack_event` packed. Raises ValueError if there is none such."""
     match line:
         case ["text", text]:
             return TextDelta(text)
         case ["prompt", processed, total]:
-            return PromptProgress(processed, total)
+            return PrefillProgress(processed, total)
         case ["queued", ahead]:
-            return Queued(ahead)
+            return QueuePosition(ahead)
         case ["context", use]:
-            return ContextUse(**use)
+            return ContextUsage(**use)
         case ["cache", use]:
-            return CacheUse(**use)
+            return CacheStats(**use)
         case ["completed", text, usage, timings, reason]:
             return Completed(text, Usage(**usage) if usage else None, Timings(**timings), reason)
         case ["failed", code, detail]:
             return AnswerFailed(code, detail)
         case ["loading"]:
-            return Loading()
+            return ModelLoading()
     raise ValueError(f"not an event: {line!r}")

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 from phi3_ui.chat.context import PromptTooLongError
-from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Event, Queued
+from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest, Completed, QueuePosition
 from phi3_ui.contracts.base import Adapter, Contract, SupportsPrepare
 from phi3_ui.contracts.declaration import ModelDeclaration
 from phi3_ui.contracts.parsing import NoTextError
@@ -50,7 +50,7 @@ class Worker:
         self._outbox = outbox
         self._name = name
         self._model: Future[Adapter] = Future()
-        self._running: dict[int, Cancel] = {}
+        self._running: dict[int, CancelToken] = {}
 
     def load(self, spec: ModelSpec, contract: Contract) -> None:
         """Load the model and report the outcome to the app; the process ends if it failed."""
@@ -72,13 +72,13 @@ class Worker:
                     cancel.set()
                 continue
             number = message["answer"]
-            cancel = self._running[number] = Cancel()
+            cancel = self._running[number] = CancelToken()
             threading.Thread(target=self._answer, args=[number, unpack_request(message), cancel], daemon=True).start()
         os._exit(0)
 
-    def _answer(self, number: int, request: ChatRequest, cancel: Cancel) -> None:
+    def _answer(self, number: int, request: ChatRequest, cancel: CancelToken) -> None:
         try:
-            for event in limit_time(self._model.result().answer(request, cancel), cancel, request.seconds):
+            for event in limit_time(self._model.result().answer(request, cancel), cancel, request.time_limit):
                 self._outbox.put(number, event)
         except BaseException as error:
             logger.exception("%s failed to answer", self._name)
@@ -91,7 +91,7 @@ class Worker:
             model.prepare()
 
 
-def limit_time(events: Iterator[Event], cancel: Cancel, seconds: float | None) -> Iterator[Event]:
+def limit_time(events: Iterator[AnswerEvent], cancel: CancelToken, seconds: float | None) -> Iterator[AnswerEvent]:
     """Pass the events on; after `seconds` of work, queueing excluded, cancel, with "timeout" as the finish reason."""
     if seconds is None:
         yield from events
@@ -106,7 +106,7 @@ def limit_time(events: Iterator[Event], cancel: Cancel, seconds: float | None) -
     timer.start()
     try:
         for event in events:
-            if isinstance(event, Queued):
+            if isinstance(event, QueuePosition):
                 timer.cancel()  # this answer's time has not begun
                 timer = threading.Timer(seconds, end)
             elif isinstance(event, Completed) and event.finish_reason == "cancelled" and is_over.is_set():

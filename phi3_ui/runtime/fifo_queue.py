@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-from phi3_ui.chat.types import Cancel
+from phi3_ui.chat.types import CancelToken
 
 
 class FifoQueue:
@@ -15,7 +15,7 @@ class FifoQueue:
         self._waiting: list[object] = []
 
     @contextlib.contextmanager
-    def wait_turn(self, cancel: Cancel) -> Iterator[Iterator[int]]:
+    def wait_turn(self, cancel: CancelToken) -> Iterator[Iterator[int]]:
         """Enter the queue and stay in it until the block ends, however it does; then those behind move up.
 
         Iterate the block's value to wait: it yields the number of requests ahead whenever that changes, and ends when there
@@ -32,7 +32,7 @@ class FifoQueue:
                 self._waiting.remove(ticket)
                 self._changed.notify_all()
 
-    def _positions(self, ticket: object, cancel: Cancel) -> Iterator[int]:
+    def _positions(self, ticket: object, cancel: CancelToken) -> Iterator[int]:
         reported = 0
         while True:
             with self._changed:

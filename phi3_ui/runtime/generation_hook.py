@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from phi3_ui.chat.types import CacheUse, Cancel, GenerationParams
+from phi3_ui.chat.types import CacheStats, CancelToken, GenerationParams
 from phi3_ui.runtime.detokenizer import Detokenizer
 from phi3_ui.runtime.memory import memory_budget
 from phi3_ui.runtime.pipeline_kv_cache import PipelineKVCache
@@ -41,7 +41,7 @@ class GenerationHook:
         self,
         tokenizer: Any,
         params: GenerationParams,
-        cancel: Cancel,
+        cancel: CancelToken,
         listener: GenerationListener,
         extra_stops: tuple[str, ...] = (),
     ) -> None:
@@ -130,7 +130,7 @@ class HookedPipeline:
         self._generate = pipeline.model.generate
         pipeline.model.generate = self._hooked_generate
 
-    def cache_stats(self) -> CacheUse:
+    def cache_stats(self) -> CacheStats:
         """Return how much the KV cache holds, and its hits and misses."""
         return self._cache.stats()
 

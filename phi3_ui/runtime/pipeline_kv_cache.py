@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
-from phi3_ui.chat.types import CacheUse
+from phi3_ui.chat.types import CacheStats
 
 logger = logging.getLogger(__name__)
 
@@ -89,10 +89,10 @@ class PipelineKVCache:
         self._evict_for(length * self._token_bytes)
         return best or self._new_slot(uses_long_rope, length)
 
-    def stats(self) -> CacheUse:
+    def stats(self) -> CacheStats:
         """Return how much the slots hold, and how often a prompt found a reusable prefix."""
         used = sum(_cache_bytes(slot.cache) for slot in self._slots)
-        return CacheUse(self._budget, used, len(self._slots), self._hits, self._misses)
+        return CacheStats(self._budget, used, len(self._slots), self._hits, self._misses)
 
     def next_chunk_end(self, slot: CacheSlot, length: int, exact: bool) -> int | None:
         """Return up to which of the prompt's `length` tokens to prefill next; None: generate may prefill the rest."""

@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass, field
 
 from phi3_ui.chat.conversation import Answer, Conversation, new_id
-from phi3_ui.chat.running_turn import RunningTurn, TurnState
+from phi3_ui.chat.running_turn import RunningTurn, TurnSnapshot
 from phi3_ui.store.conversations.turn_writer import TurnWriter
 from phi3_ui.store.registry.cards import ModelEntry
 
@@ -29,7 +29,7 @@ class Chat:
     id: str = field(default_factory=new_id)
     conversation: Conversation = field(default_factory=Conversation)
     running: RunningTurn | None = None
-    state: TurnState | None = None
+    state: TurnSnapshot | None = None
     editing: str | None = None
     draft: str = ""
     stopped: bool = False
@@ -46,7 +46,7 @@ class Chat:
         try:
             kept.finish(answer)
         finally:
-            self.conversation = self.conversation.answered(answer, turn_id)
+            self.conversation = self.conversation.with_answer(answer, turn_id)
             self.running = self.state = None  # from here on, a late state is not this chat's any more
 
 

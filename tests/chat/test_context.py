@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi3_ui.chat.context import Messages, PromptTooLongError, fit
-from phi3_ui.chat.types import ContextUse, Message
+from phi3_ui.chat.context import Messages, PromptTooLongError, fit_to_context
+from phi3_ui.chat.types import ContextUsage, Message
 
 
 def count(messages: Messages) -> int:
@@ -25,16 +25,16 @@ def talk(*sizes: int, system: int = 0) -> tuple[Message, ...]:
 def test_what_fits_is_left_whole() -> None:
     messages = talk(10, 10, 10, system=7)
 
-    assert fit(messages, count, 1000, 100) == (messages, ContextUse(count(messages), 1000))
+    assert fit_to_context(messages, count, 1000, 100) == (messages, ContextUsage(count(messages), 1000))
 
 
 def test_the_oldest_turns_leave_first_whole_and_the_system_prompt_stays() -> None:
     messages = talk(*[50] * 10, system=20)
 
-    kept, use = fit(messages, count, 1000, 100)
+    kept, use = fit_to_context(messages, count, 1000, 100)
 
-    assert use.left_out > 0
-    assert kept == (messages[0], *messages[1 + 2 * use.left_out :])
+    assert use.omitted_turns > 0
+    assert kept == (messages[0], *messages[1 + 2 * use.omitted_turns :])
     assert use.prompt_tokens == count(kept) <= 900
 
 
@@ -42,9 +42,9 @@ def test_a_quarter_leaves_at_once_so_that_the_beginning_stays_for_some_turns() -
     limit, sizes, firsts = 2000, [40] * 15, []
     for _ in range(40):
         sizes.append(40)
-        _, use = fit(talk(*sizes, system=20), count, limit, 100)
+        _, use = fit_to_context(talk(*sizes, system=20), count, limit, 100)
         assert use.prompt_tokens + 100 <= limit
-        firsts.append(use.left_out)
+        firsts.append(use.omitted_turns)
 
     changes = [one for one, other in itertools.pairwise(firsts) if one != other]
     assert firsts == sorted(firsts)
@@ -52,18 +52,18 @@ def test_a_quarter_leaves_at_once_so_that_the_beginning_stays_for_some_turns() -
 
 
 def test_an_answer_is_cut_to_what_is_left_and_never_the_question() -> None:
-    kept, use = fit(talk(50, 900), count, 1000, 400)
+    kept, use = fit_to_context(talk(50, 900), count, 1000, 400)
 
     assert [len(message.content) for message in kept] == [900]
-    assert use == ContextUse(908, 1000, left_out=1, max_tokens=92)
-    assert fit(talk(10), count, 1000)[1] == ContextUse(18, 1000)
-    assert fit(talk(900), count, 1000)[1].max_tokens == 92, "an answer of no stated length may have 512"
+    assert use == ContextUsage(908, 1000, omitted_turns=1, max_tokens=92)
+    assert fit_to_context(talk(10), count, 1000)[1] == ContextUsage(18, 1000)
+    assert fit_to_context(talk(900), count, 1000)[1].max_tokens == 92, "an answer of no stated length may have 512"
 
 
 @pytest.mark.parametrize("size", [992, 5000])
 def test_a_question_that_cannot_fit_is_refused_with_its_count(size: int) -> None:
     with pytest.raises(PromptTooLongError, match=f"has {size + 8:,} tokens, but prompt and answer may have 1,000"):
-        fit(talk(10, 10, size), count, 1000, 1)
+        fit_to_context(talk(10, 10, size), count, 1000, 1)
 
 
 @settings(deadline=None)
@@ -79,15 +79,15 @@ def test_whatever_is_kept_fits_and_ends_with_the_question(
     messages = talk(*sizes, system=system)
     least = [m for m in (messages[0], messages[-1]) if m.role == "system" or m is messages[-1]]
     try:
-        kept, use = fit(messages, count, limit, max_tokens)
+        kept, use = fit_to_context(messages, count, limit, max_tokens)
     except PromptTooLongError:
         assert count(least) >= limit
         return
 
     assert kept == (*messages[: len(kept) % 2 == 0], *messages[len(messages) - len(kept) + (len(kept) % 2 == 0) :])
-    assert len(messages) - len(kept) == 2 * use.left_out
+    assert len(messages) - len(kept) == 2 * use.omitted_turns
     assert use.prompt_tokens == count(kept) < limit
     wanted = max_tokens or 512
     assert use.max_tokens == (limit - use.prompt_tokens if wanted > limit - use.prompt_tokens else None)
-    if use.max_tokens is not None and use.left_out < len(sizes) - 1:
+    if use.max_tokens is not None and use.omitted_turns < len(sizes) - 1:
         assert limit - use.prompt_tokens >= limit // 4, "turns leave until an answer has a quarter"

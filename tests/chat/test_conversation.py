@@ -5,45 +5,45 @@ import dataclasses
 import pytest
 
 from phi3_ui.chat.conversation import Answer, Conversation, Feedback
-from phi3_ui.chat.types import ContextUse, Message, Usage
+from phi3_ui.chat.types import ContextUsage, Message, Usage
 
 
 def _asked(*turns: tuple[str, str]) -> Conversation:
     """A conversation of questions with the texts answered to them."""
     conversation = Conversation()
     for question, text in turns:
-        conversation = conversation.ask(question).answered(Answer("m", text, finish_reason="stop"))
+        conversation = conversation.with_question(question).with_answer(Answer("m", text, finish_reason="stop"))
     return conversation
 
 
 def test_asking_adds_a_turn_that_waits_for_its_answer() -> None:
-    conversation = _asked(("one", "1")).ask("two")
+    conversation = _asked(("one", "1")).with_question("two")
 
     assert [turn.question for turn in conversation.turns] == ["one", "two"]
     assert conversation.turns[-1].answer is None
 
 
 def test_an_answer_goes_to_the_last_turn_only() -> None:
-    conversation = _asked(("one", "1")).ask("two").answered(Answer("m", "2"))
+    conversation = _asked(("one", "1")).with_question("two").with_answer(Answer("m", "2"))
 
     assert [turn.answer and turn.answer.text for turn in conversation.turns] == ["1", "2"]
 
 
 def test_a_second_answer_replaces_the_first() -> None:
-    conversation = _asked(("one", "1")).answered(Answer("m", "uno"))
+    conversation = _asked(("one", "1")).with_answer(Answer("m", "uno"))
 
     assert [(turn.question, turn.answer) for turn in conversation.turns] == [("one", Answer("m", "uno"))]
 
 
 def test_nothing_can_be_answered_before_something_is_asked() -> None:
-    with pytest.raises(ValueError, match="nothing was asked"):
-        Conversation().answered(Answer("m", "?"))
+    with pytest.raises(ValueError, match="there is no turn to answer"):
+        Conversation().with_answer(Answer("m", "?"))
 
 
 def test_a_change_leaves_the_conversation_it_came_from_as_it_was() -> None:
     empty = Conversation()
-    asked = empty.ask("one")
-    answered = asked.answered(Answer("m", "1"))
+    asked = empty.with_question("one")
+    answered = asked.with_answer(Answer("m", "1"))
 
     assert empty == Conversation()
     assert [(turn.question, turn.answer) for turn in asked.turns] == [("one", None)]
@@ -53,9 +53,9 @@ def test_a_change_leaves_the_conversation_it_came_from_as_it_was() -> None:
 
 
 def test_messages_alternate_and_end_with_the_question() -> None:
-    conversation = _asked(("one", "1"), ("two", "2")).ask("three")
+    conversation = _asked(("one", "1"), ("two", "2")).with_question("three")
 
-    assert conversation.messages() == (
+    assert conversation.build_messages() == (
         Message("user", "one"),
         Message("assistant", "1"),
         Message("user", "two"),
@@ -66,81 +66,83 @@ def test_messages_alternate_and_end_with_the_question() -> None:
 
 @pytest.mark.parametrize("blank", ["", " ", "\n\t "])
 def test_a_blank_system_prompt_is_not_sent(blank: str) -> None:
-    assert Conversation().ask("hello").messages(blank) == (Message("user", "hello"),)
+    assert Conversation().with_question("hello").build_messages(blank) == (Message("user", "hello"),)
 
 
 def test_a_system_prompt_comes_first_and_as_it_was_written() -> None:
-    messages = _asked(("one", "1")).ask("two").messages(" Be brief. \n")
+    messages = _asked(("one", "1")).with_question("two").build_messages(" Be brief. \n")
 
     assert messages[0] == Message("system", " Be brief. \n")
     assert [message.role for message in messages] == ["system", "user", "assistant", "user"]
 
 
 def test_a_turn_that_got_no_text_is_not_sent_again() -> None:
-    failed = Conversation().ask("one").answered(Answer("m", "", error=("no_model", {})))
-    stopped = failed.ask("two").answered(Answer("m", "", finish_reason="cancelled"))
+    failed = Conversation().with_question("one").with_answer(Answer("m", "", error=("no_model", {})))
+    stopped = failed.with_question("two").with_answer(Answer("m", "", finish_reason="cancelled"))
 
-    assert stopped.messages() == ()
-    assert stopped.ask("three").messages("s") == (Message("system", "s"), Message("user", "three"))
+    assert stopped.build_messages() == ()
+    assert stopped.with_question("three").build_messages("s") == (Message("system", "s"), Message("user", "three"))
     assert [turn.question for turn in stopped.turns] == ["one", "two"], "it stays in the conversation"
 
 
 def test_what_a_stopped_or_failed_answer_had_written_is_sent() -> None:
-    stopped = Conversation().ask("one").answered(Answer("m", "Once up", finish_reason="cancelled"))
-    failed = stopped.ask("two").answered(Answer("m", "a ti", error=("unexpected", {"detail": "X"})))
+    stopped = Conversation().with_question("one").with_answer(Answer("m", "Once up", finish_reason="cancelled"))
+    failed = stopped.with_question("two").with_answer(Answer("m", "a ti", error=("unexpected", {"detail": "X"})))
 
-    texts = [message.content for message in failed.ask("three").messages()]
+    texts = [message.content for message in failed.with_question("three").build_messages()]
 
     assert texts == ["one", "Once up", "two", "a ti", "three"]
 
 
 def test_the_question_now_asked_is_sent_even_if_it_is_blank() -> None:
-    assert Conversation().ask("").messages() == (Message("user", ""),)
+    assert Conversation().with_question("").build_messages() == (Message("user", ""),)
 
 
 def test_the_title_is_the_first_question_on_one_line() -> None:
-    conversation = _asked(("  Tell me\n\n a\tjoke  ", "1")).ask("another")
+    conversation = _asked(("  Tell me\n\n a\tjoke  ", "1")).with_question("another")
 
     assert conversation.title == "Tell me a joke"
     assert Conversation().title == ""
 
 
 def test_the_last_answer_is_found_behind_a_question_that_waits() -> None:
-    conversation = _asked(("one", "1"), ("two", "2")).ask("three")
+    conversation = _asked(("one", "1"), ("two", "2")).with_question("three")
 
     assert conversation.last_answer is not None
     assert conversation.last_answer.text == "2"
-    assert Conversation().ask("one").last_answer is None
+    assert Conversation().with_question("one").last_answer is None
 
 
 def test_usage_sums_the_answers_whose_usage_is_known() -> None:
     conversation = (
         Conversation()
-        .ask("one")
-        .answered(Answer("m", "1", Usage(10, 3)))
-        .ask("two")
-        .answered(Answer("m", "2", None))
-        .ask("three")
-        .answered(Answer("m", "3", Usage(40, 5)))
-        .ask("four")
+        .with_question("one")
+        .with_answer(Answer("m", "1", Usage(10, 3)))
+        .with_question("two")
+        .with_answer(Answer("m", "2", None))
+        .with_question("three")
+        .with_answer(Answer("m", "3", Usage(40, 5)))
+        .with_question("four")
     )
 
-    assert conversation.usage == Usage(50, 8)
-    assert conversation.usage.total_tokens == 58
-    assert Conversation().usage is None
+    assert conversation.total_usage == Usage(50, 8)
+    assert conversation.total_usage.total_tokens == 58
+    assert Conversation().total_usage is None
 
 
 def test_the_first_turn_that_is_seen_is_told_by_the_last_answer() -> None:
     def answer(text: str, left_out: int) -> Answer:
-        return Answer("m", text, context=ContextUse(10, 100, left_out))
+        return Answer("m", text, context=ContextUsage(10, 100, left_out))
 
-    talk = Conversation().ask("one").answered(answer("a", 0)).ask("two").answered(answer("", 0))
-    talk = talk.ask("three").answered(answer("c", 0))
-    assert talk.first_seen == 0
+    talk = (
+        Conversation().with_question("one").with_answer(answer("a", 0)).with_question("two").with_answer(answer("", 0))
+    )
+    talk = talk.with_question("three").with_answer(answer("c", 0))
+    assert talk.first_turn_in_context == 0
     # The second turn got no text, so it was not sent: the oldest of those that were is the first.
-    assert talk.ask("four").answered(answer("d", 1)).first_seen == 1
-    assert talk.ask("four").answered(answer("d", 2)).first_seen == 3
-    assert talk.ask("four").first_seen == 0
+    assert talk.with_question("four").with_answer(answer("d", 1)).first_turn_in_context == 1
+    assert talk.with_question("four").with_answer(answer("d", 2)).first_turn_in_context == 3
+    assert talk.with_question("four").first_turn_in_context == 0
 
 
 def _questions(conversation: Conversation) -> list[str]:
@@ -150,26 +152,26 @@ def _questions(conversation: Conversation) -> list[str]:
 def _branched() -> tuple[Conversation, Conversation]:
     """Three turns, and the same with the second asked otherwise."""
     talk = _asked(("one", "1"), ("two", "2"), ("three", "3"))
-    return talk, talk.with_variant(talk.turns[1].id, "zwei").answered(Answer("m", "II"))
+    return talk, talk.with_variant(talk.turns[1].id, "zwei").with_answer(Answer("m", "II"))
 
 
 def test_an_edited_question_starts_a_branch_and_keeps_the_other() -> None:
     talk, branched = _branched()
 
     assert _questions(branched) == ["one", "zwei"]
-    assert [message.content for message in branched.messages()] == ["one", "1", "zwei", "II"]
+    assert [message.content for message in branched.build_messages()] == ["one", "1", "zwei", "II"]
     assert len(branched.tree) == 4
-    assert branched.versions(branched.turns[1].id) == (talk.turns[1].id, branched.turns[1].id)
-    assert branched.versions(branched.turns[0].id) == (talk.turns[0].id,)
+    assert branched.variant_ids(branched.turns[1].id) == (talk.turns[1].id, branched.turns[1].id)
+    assert branched.variant_ids(branched.turns[0].id) == (talk.turns[0].id,)
 
 
 def test_another_version_is_shown_to_its_newest_end() -> None:
     talk, branched = _branched()
 
-    back = branched.showing(talk.turns[1].id)
+    back = branched.with_branch_of(talk.turns[1].id)
 
     assert _questions(back) == ["one", "two", "three"]
-    assert _questions(back.showing(branched.leaf or "")) == ["one", "zwei"]
+    assert _questions(back.with_branch_of(branched.leaf or "")) == ["one", "zwei"]
     assert back.tree == branched.tree
 
 
@@ -180,7 +182,7 @@ def test_a_retried_turn_asks_the_same_once_more() -> None:
 
     assert _questions(again) == ["one", "two"]
     assert again.turns[1].answer is None
-    assert talk.turns[1].id in again.versions(again.turns[1].id)
+    assert talk.turns[1].id in again.variant_ids(again.turns[1].id)
 
 
 def test_the_first_question_has_versions_too_and_the_title_stays() -> None:
@@ -189,30 +191,30 @@ def test_the_first_question_has_versions_too_and_the_title_stays() -> None:
 
     assert _questions(other) == ["uno"]
     assert other.title == "one"
-    assert len(other.versions(other.turns[0].id)) == 2
+    assert len(other.variant_ids(other.turns[0].id)) == 2
 
 
 def test_undo_takes_turns_out_of_sight_one_by_one_and_loses_none() -> None:
     talk = _asked(("one", "1"), ("two", "2"))
 
-    once = talk.undone()
+    once = talk.without_last_turn()
 
     assert _questions(once) == ["one"]
-    assert _questions(once.undone()) == []
-    assert once.undone().undone() == once.undone()
-    assert _questions(once.ask("due")) == ["one", "due"]
-    assert len(once.ask("due").versions(once.ask("due").tree[1].id)) == 2
-    assert once.undone().showing(talk.turns[0].id) == talk
+    assert _questions(once.without_last_turn()) == []
+    assert once.without_last_turn().without_last_turn() == once.without_last_turn()
+    assert _questions(once.with_question("due")) == ["one", "due"]
+    assert len(once.with_question("due").variant_ids(once.with_question("due").tree[1].id)) == 2
+    assert once.without_last_turn().with_branch_of(talk.turns[0].id) == talk
 
 
 def test_an_answer_finds_its_turn_also_when_another_branch_is_shown() -> None:
     talk = _asked(("one", "1"))
     asked = talk.with_variant(talk.turns[0].id)
 
-    late = asked.showing(talk.turns[0].id).answered(Answer("m", "eins"), asked.leaf)
+    late = asked.with_branch_of(talk.turns[0].id).with_answer(Answer("m", "eins"), asked.leaf)
 
     assert late.turns[0].answer == Answer("m", "1", finish_reason="stop")
-    assert late.turn(asked.leaf or "").answer == Answer("m", "eins")
+    assert late.get_turn(asked.leaf or "").answer == Answer("m", "eins")
 
 
 def test_a_turn_can_be_had_as_it_was_asked() -> None:
@@ -220,20 +222,20 @@ def test_a_turn_can_be_had_as_it_was_asked() -> None:
 
     before = branched.truncated_at(talk.turns[1].id)
 
-    assert [message.content for message in before.messages("s")] == ["s", "one", "1", "two"]
+    assert [message.content for message in before.build_messages("s")] == ["s", "one", "1", "two"]
 
 
 def test_feedback_is_set_changed_and_taken_back() -> None:
     talk = _asked(("one", "1"))
     turn = talk.turns[0].id
 
-    rated = talk.rated(turn, Feedback(True)).rated(turn, Feedback(False, "wrong"))
+    rated = talk.with_feedback(turn, Feedback(True)).with_feedback(turn, Feedback(False, "wrong"))
 
     assert rated.turns[0].feedback == Feedback(False, "wrong")
-    assert rated.rated(turn, None) == talk
+    assert rated.with_feedback(turn, None) == talk
 
 
-@pytest.mark.parametrize("change", ["with_variant", "showing", "truncated_at", "versions"])
+@pytest.mark.parametrize("change", ["with_variant", "with_branch_of", "truncated_at", "variant_ids", "get_turn"])
 def test_what_names_no_turn_is_an_error(change: str) -> None:
     with pytest.raises(KeyError):
         getattr(_asked(("one", "1")), change)("0" * 32)

@@ -8,17 +8,17 @@ from itertools import pairwise
 import pytest
 
 from phi3_ui.chat.chat_model import ChatModel
-from phi3_ui.chat.conversation import Answer, Conversation
-from phi3_ui.chat.running_turn import RunningTurn, TurnState
+from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
+from phi3_ui.chat.running_turn import RunningTurn, TurnSnapshot
 from phi3_ui.chat.types import (
-    Cancel,
+    AnswerEvent,
+    CancelToken,
     ChatRequest,
     Completed,
-    Event,
     GenerationParams,
-    Loading,
     Message,
-    PromptProgress,
+    ModelLoading,
+    PrefillProgress,
     TextDelta,
     Timings,
     Usage,
@@ -31,14 +31,14 @@ _LIMIT = 30.0  # how long a test waits for what must come
 
 
 class Model:
-    """Gives `events`; an Event of threading among them is waited for, or for cancel, whichever comes first."""
+    """Gives `events`; an threading.Event among them is waited for, or for cancel, whichever comes first."""
 
-    def __init__(self, *events: Event | threading.Event | Exception) -> None:
+    def __init__(self, *events: AnswerEvent | threading.Event | Exception) -> None:
         self._events = events
         self.requests: list[ChatRequest] = []
         self.cancelled = threading.Event()
 
-    def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
+    def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
         self.requests.append(request)
         text = ""
         for event in self._events:
@@ -65,7 +65,10 @@ class Turn:
         get_model = model if callable(model) else lambda: model
         params = GenerationParams(temperature=0.0)
         self.running = RunningTurn(
-            Conversation().ask(question), get_model, "m", "Be brief.", params, self._keep
+            Conversation().with_question(question, TurnRequest(0.0, "m-1", "Be brief.", params)).build_request(),
+            "m",
+            get_model,
+            self._keep,
         ).start()
 
     def _keep(self, answer: Answer) -> None:
@@ -95,33 +98,41 @@ def test_the_model_is_asked_for_the_conversation_with_its_parameters() -> None:
 def test_the_last_state_is_done_and_carries_the_answer_that_is_kept() -> None:
     turn = Turn(Model(TextDelta("Hel"), TextDelta("lo"), _done("Hel", "lo")))
 
-    *before, last = turn.running.states(0)
+    *before, last = turn.running.snapshots(0)
 
     answer = Answer("m", "Hello", Usage(3, 3), _TIMINGS, "stop")
-    assert last == TurnState("done", "Hello", answer=answer)
+    assert last == TurnSnapshot("done", "Hello", answer=answer)
     assert turn.kept == [answer]
     assert all(state.phase != "done" and state.answer is None for state in before)
 
 
 def test_the_phases_are_seen_in_their_order() -> None:
     gates = [threading.Event() for _ in range(4)]
-    events = [Loading(), gates[0], PromptProgress(0, 70), gates[1], PromptProgress(64, 70), gates[2], TextDelta("a")]
+    events = [
+        ModelLoading(),
+        gates[0],
+        PrefillProgress(0, 70),
+        gates[1],
+        PrefillProgress(64, 70),
+        gates[2],
+        TextDelta("a"),
+    ]
     turn = Turn(Model(*events, gates[3], _done("a")))
     expected = [
-        TurnState("loading"),
-        TurnState("reading", progress=PromptProgress(0, 70)),
-        TurnState("reading", progress=PromptProgress(64, 70)),
-        TurnState("writing", "a"),
+        TurnSnapshot("loading"),
+        TurnSnapshot("prefill", progress=PrefillProgress(0, 70)),
+        TurnSnapshot("prefill", progress=PrefillProgress(64, 70)),
+        TurnSnapshot("decode", "a"),
     ]
 
     seen = []
-    for state in turn.running.states(0):
+    for state in turn.running.snapshots(0):
         seen.append(state)
         if state in expected:
             gates[expected.index(state)].set()
 
     # The first look may come before the model has said anything.
-    assert [state for state in seen if state != TurnState("reading")] == [*expected, seen[-1]]
+    assert [state for state in seen if state != TurnSnapshot("prefill")] == [*expected, seen[-1]]
     assert seen[-1].phase == "done"
 
 
@@ -129,7 +140,7 @@ def test_the_text_only_grows() -> None:
     pieces = [f"{number} " for number in range(300)]
     turn = Turn(Model(*map(TextDelta, pieces), _done(*pieces)))
 
-    texts = [state.text for state in turn.running.states(0)]
+    texts = [state.text for state in turn.running.snapshots(0)]
 
     assert all(later.startswith(earlier) for earlier, later in pairwise(texts))
     assert texts[-1] == "".join(pieces)
@@ -138,7 +149,7 @@ def test_the_text_only_grows() -> None:
 def test_the_end_does_not_wait_for_the_interval() -> None:
     gate = threading.Event()
     turn = Turn(Model(TextDelta("a"), gate, _done("a")))
-    states = turn.running.states(_NEVER)
+    states = turn.running.snapshots(_NEVER)
     assert next(states).phase != "done"
 
     gate.set()
@@ -152,14 +163,14 @@ def test_a_reader_that_comes_late_sees_the_end_at_once() -> None:
     turn.answer()
 
     # The answer is kept just before the last state is shown.
-    assert [state.phase for state in turn.running.states(_NEVER)][-1] == "done"
+    assert [state.phase for state in turn.running.snapshots(_NEVER)][-1] == "done"
 
 
 def test_a_reader_that_stands_still_holds_nothing_back() -> None:
     gate = threading.Event()
     pieces = ["x"] * 5000
-    turn = Turn(Model(Loading(), gate, *map(TextDelta, pieces), _done(*pieces)))
-    states = turn.running.states(_NEVER)
+    turn = Turn(Model(ModelLoading(), gate, *map(TextDelta, pieces), _done(*pieces)))
+    states = turn.running.snapshots(_NEVER)
     next(states)
 
     gate.set()
@@ -175,7 +186,7 @@ def test_a_turn_nobody_reads_is_kept() -> None:
 def test_a_reader_that_leaves_stops_the_turn_and_what_came_is_kept() -> None:
     model = Model(TextDelta("Once up"), threading.Event(), TextDelta("on"), _done("Once up", "on"))
     turn = Turn(model)
-    states = turn.running.states(0)
+    states = turn.running.snapshots(0)
     while next(states).text != "Once up":
         pass
 
@@ -191,7 +202,7 @@ def test_a_reader_that_saw_the_end_stops_nothing() -> None:
     turn = Turn(model)
     gate.set()
 
-    list(turn.running.states(0))
+    list(turn.running.snapshots(0))
 
     assert not model.cancelled.is_set()
 
@@ -199,7 +210,7 @@ def test_a_reader_that_saw_the_end_stops_nothing() -> None:
 def test_it_may_be_stopped_from_another_thread() -> None:
     model = Model(TextDelta("a"), threading.Event(), TextDelta("b"), _done("a", "b"))
     turn = Turn(model)
-    states = turn.running.states(_NEVER)
+    states = turn.running.snapshots(_NEVER)
     next(states)
 
     stopping = threading.Thread(target=turn.running.stop)
@@ -218,10 +229,10 @@ def test_an_error_with_a_cure_ends_the_turn_and_its_text_is_kept() -> None:
     error = UserError("model_crashed", model="m", detail="ended by SIGKILL")
     turn = Turn(Model(TextDelta("a"), TextDelta("b"), error))
 
-    *_, last = turn.running.states(0)
+    *_, last = turn.running.snapshots(0)
 
     assert turn.answer() == last.answer
-    assert last == TurnState("done", "ab", answer=Answer("m", "ab", error=("model_crashed", error.values)))
+    assert last == TurnSnapshot("done", "ab", answer=Answer("m", "ab", error=("model_crashed", error.values)))
 
 
 def test_a_model_that_cannot_be_had_ends_the_turn() -> None:
@@ -230,7 +241,7 @@ def test_a_model_that_cannot_be_had_ends_the_turn() -> None:
 
     turn = Turn(refuse)
 
-    assert [*turn.running.states(0)][-1].phase == "done"
+    assert [*turn.running.snapshots(0)][-1].phase == "done"
     assert turn.answer() == Answer("m", "", error=("too_many_models", {"count": 2}))
 
 
@@ -246,15 +257,15 @@ def test_an_unexpected_error_is_logged_with_its_trace_and_the_text_is_kept(caplo
 
 def test_an_answer_without_an_end_is_an_error_and_its_text_is_kept(caplog: pytest.LogCaptureFixture) -> None:
     class Endless:
-        def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
+        def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
             yield TextDelta("a")
 
     kept: list[Answer] = []
-    turn = RunningTurn(Conversation().ask("Hi"), Endless, "m", "", GenerationParams(), kept.append).start()
-    *_, last = turn.states(0.01)
+    turn = RunningTurn(ChatRequest((Message("user", "Hi"),)), "m", Endless, kept.append).start()
+    *_, last = turn.snapshots(0.01)
     assert last.answer is not None
     assert last.answer.text == "a"
     assert last.answer.error is not None
     assert last.answer.error[0] == "unexpected"
     assert kept == [last.answer]
-    assert "no end" in caplog.text
+    assert "without Completed" in caplog.text

@@ -8,7 +8,7 @@ from functools import partial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi3_ui.chat.types import Cancel, Usage
+from phi3_ui.chat.types import CancelToken, Usage
 
 _THREADS = 8
 
@@ -29,7 +29,7 @@ def _at_once(*tasks: Callable[[], None]) -> None:
 
 
 def test_callbacks_are_called_when_it_is_set() -> None:
-    cancel, called = Cancel(), []
+    cancel, called = CancelToken(), []
     cancel.on_set(lambda: called.append("first"))
     cancel.on_set(lambda: called.append("second"))
     assert not cancel.is_set()
@@ -42,7 +42,7 @@ def test_callbacks_are_called_when_it_is_set() -> None:
 
 
 def test_setting_it_again_calls_nobody_again() -> None:
-    cancel, called = Cancel(), []
+    cancel, called = CancelToken(), []
     cancel.on_set(lambda: called.append("once"))
 
     cancel.set()
@@ -53,7 +53,7 @@ def test_setting_it_again_calls_nobody_again() -> None:
 
 
 def test_a_callback_that_comes_late_is_called_at_once() -> None:
-    cancel, called = Cancel(), []
+    cancel, called = CancelToken(), []
     cancel.set()
 
     cancel.on_set(lambda: called.append("late"))
@@ -63,7 +63,7 @@ def test_a_callback_that_comes_late_is_called_at_once() -> None:
 
 
 def test_it_is_already_set_for_its_callbacks() -> None:
-    cancel, seen = Cancel(), []
+    cancel, seen = CancelToken(), []
     cancel.on_set(lambda: seen.append(cancel.is_set()))
 
     cancel.set()
@@ -72,7 +72,7 @@ def test_it_is_already_set_for_its_callbacks() -> None:
 
 
 def test_a_callback_may_set_it_and_ask_to_be_called() -> None:
-    cancel, called = Cancel(), []
+    cancel, called = CancelToken(), []
 
     def again() -> None:
         called.append("outer")
@@ -87,7 +87,7 @@ def test_a_callback_may_set_it_and_ask_to_be_called() -> None:
 
 def test_set_by_many_threads_it_calls_each_callback_once() -> None:
     for _ in range(50):
-        cancel, called = Cancel(), []
+        cancel, called = CancelToken(), []
         for number in range(5):
             cancel.on_set(partial(called.append, number))
 
@@ -98,7 +98,7 @@ def test_set_by_many_threads_it_calls_each_callback_once() -> None:
 
 def test_callbacks_that_race_with_setting_are_called_once_each() -> None:
     for _ in range(50):
-        cancel, called = Cancel(), []
+        cancel, called = CancelToken(), []
         registering = [partial(cancel.on_set, partial(called.append, number)) for number in range(_THREADS)]
         _at_once(cancel.set, *registering, cancel.set)
 

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phi3_ui.chat.types import (
-    Cancel,
+    AnswerEvent,
+    CancelToken,
     ChatRequest,
     Completed,
-    Event,
     GenerationParams,
     Message,
-    PromptProgress,
+    PrefillProgress,
     TextDelta,
     Usage,
 )
@@ -70,18 +70,18 @@ class Pyfunc:
             self.closed = True
 
 
-def _answer(model: Pyfunc, request: ChatRequest = _REQUEST, cancel: Cancel | None = None) -> Iterator[Event]:
-    return OnnxPromptAdapter(model, _FORMAT).answer(request, cancel or Cancel())
+def _answer(model: Pyfunc, request: ChatRequest = _REQUEST, cancel: CancelToken | None = None) -> Iterator[AnswerEvent]:
+    return OnnxPromptAdapter(model, _FORMAT).answer(request, cancel or CancelToken())
 
 
-def _completed(events: list[Event]) -> Completed:
+def _completed(events: list[AnswerEvent]) -> Completed:
     """The one Completed, which must be the last event."""
     assert [event for event in events if isinstance(event, Completed)] == events[-1:]
     assert isinstance(events[-1], Completed)
     return events[-1]
 
 
-def _text(events: list[Event]) -> str:
+def _text(events: list[AnswerEvent]) -> str:
     return "".join(event.text for event in events if isinstance(event, TextDelta))
 
 
@@ -131,8 +131,8 @@ def test_chunks_become_events_and_the_models_own_figures() -> None:
     events = list(_answer(model))
 
     assert events[:-1] == [
-        PromptProgress(0, 70),
-        PromptProgress(64, 70),
+        PrefillProgress(0, 70),
+        PrefillProgress(64, 70),
         TextDelta("Hel"),
         TextDelta("lo"),
         TextDelta("!"),
@@ -163,7 +163,7 @@ def test_cancelled_between_tokens_it_stops_the_model_and_counts_what_came() -> N
     model = Pyfunc(
         _progress(0, 70), _progress(64, 70), _token("a"), _token("b"), _token("c"), _last("d", "stop", 70, 4)
     )
-    cancel = Cancel()
+    cancel = CancelToken()
     events = []
     for event in _answer(model, cancel=cancel):
         events.append(event)
@@ -179,7 +179,7 @@ def test_cancelled_between_tokens_it_stops_the_model_and_counts_what_came() -> N
 
 def test_cancelled_while_the_prompt_is_read_it_has_no_answer_tokens() -> None:
     model = Pyfunc(_progress(0, 200), _progress(64, 200), _progress(128, 200), _last("d", "stop", 200, 1))
-    cancel = Cancel()
+    cancel = CancelToken()
     events = []
     for event in _answer(model, cancel=cancel):
         events.append(event)
@@ -193,7 +193,7 @@ def test_cancelled_while_the_prompt_is_read_it_has_no_answer_tokens() -> None:
 
 
 def test_cancelled_before_the_prompts_length_is_known_usage_is_unknown() -> None:
-    cancel = Cancel()
+    cancel = CancelToken()
     cancel.set()
     model = Pyfunc(_token("a"), _last("b", "stop", 3, 2))
 
@@ -204,7 +204,7 @@ def test_cancelled_before_the_prompts_length_is_known_usage_is_unknown() -> None
 
 
 def test_an_answer_that_ended_by_itself_is_not_called_cancelled() -> None:
-    cancel = Cancel()
+    cancel = CancelToken()
     cancel.set()
 
     completed = _completed(list(_answer(Pyfunc(_last("all", "stop", 3, 1)), cancel=cancel)))
@@ -215,7 +215,7 @@ def test_an_answer_that_ended_by_itself_is_not_called_cancelled() -> None:
 def test_closing_the_events_closes_the_model() -> None:
     model = Pyfunc(_progress(0, 70), _token("a"), _token("b"), _last("", "stop", 70, 3))
     events = _answer(model)
-    assert next(events) == PromptProgress(0, 70)
+    assert next(events) == PrefillProgress(0, 70)
     assert next(events) == TextDelta("a")
 
     events.close()
@@ -228,7 +228,7 @@ def test_what_the_model_raises_comes_through_after_the_text_before_it() -> None:
     model = Pyfunc(_progress(0, 3), _token("a"), error=RuntimeError("out of memory"))
     events = _answer(model)
 
-    assert [next(events), next(events)] == [PromptProgress(0, 3), TextDelta("a")]
+    assert [next(events), next(events)] == [PrefillProgress(0, 3), TextDelta("a")]
     with pytest.raises(RuntimeError, match="out of memory"):
         next(events)
     assert model.closed
@@ -239,6 +239,6 @@ def test_a_conversation_the_template_refuses_never_reaches_the_model() -> None:
     contract = OnnxPromptAdapter(model, PromptFormat("{{ raise_exception('no') }}"))
 
     with pytest.raises(TemplateError, match="no"):
-        list(contract.answer(_REQUEST, Cancel()))
+        list(contract.answer(_REQUEST, CancelToken()))
 
     assert model.asked == []

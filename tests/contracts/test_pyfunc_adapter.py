@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Message, TextDelta
+from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, Message, TextDelta
 from phi3_ui.contracts.parsing import parse_chunk
 from phi3_ui.contracts.pyfunc_adapter import PyfuncAdapter, PyfuncCall
 
@@ -34,7 +34,7 @@ def said(*pieces: str, streams: bool = True, stop: str = "") -> str:
         parse_chunk,
         parse_chunk,
     )
-    *before, end = chat.answer(_REQUEST, Cancel())
+    *before, end = chat.answer(_REQUEST, CancelToken())
     assert isinstance(end, Completed)
     assert "".join(event.text for event in before if isinstance(event, TextDelta)) == end.text
     return end.text

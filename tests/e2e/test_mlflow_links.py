@@ -49,7 +49,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     client.create_registered_model("my joker")
     client.create_model_version("my joker", logged.artifact_location, run, model_id=model)
     answer = Answer("tiny-phi", "They make up everything.", Usage(10, 5), Timings(0.1, 0.5, 10.0), "stop")
-    turn = Turn("Why trust no atom?", answer, asked=TurnRequest(_LONG_AGO, model))
+    turn = Turn("Why trust no atom?", answer, request=TurnRequest(_LONG_AGO, model))
     recorder = Recorder(settings.tracking_uri, lambda: experiment, home / "journal")
     recorder.submit(_record(turn))
     assert recorder.flush(60)

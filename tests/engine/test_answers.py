@@ -5,7 +5,7 @@ import re
 import pytest
 from tokenizers import Tokenizer
 
-from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message, TextDelta
+from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationParams, Message, TextDelta
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.prompts.tokenization import PromptFormat
 from tests.conftest import Demo, Weights
@@ -48,7 +48,7 @@ def test_streamed_text_is_the_answer_and_the_counts_are_the_tokenizers(
 ) -> None:
     messages = (Message("system", SYSTEM), Message("user", question))
     params = GenerationParams(max_tokens=16, temperature=0.0)
-    events = list(hosted.answer(ChatRequest(messages, params), Cancel()))
+    events = list(hosted.answer(ChatRequest(messages, params), CancelToken()))
     (completed,) = [event for event in events if isinstance(event, Completed)]
     assert events[-1] is completed
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == completed.text

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message, TextDelta
+from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationParams, Message, TextDelta
 from phi3_ui.errors import UserError
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.runtime.generation_hook import GenerationHook, GenerationListener
@@ -20,7 +20,7 @@ WILD = GenerationParams(max_tokens=12, temperature=1.5, top_p=1.0)
 
 def ask(model: HostedModel, params: GenerationParams, question: str = STORY) -> Completed:
     """The end of the answer, whose text must be what was streamed."""
-    events = list(model.answer(ChatRequest((Message("user", question),), params), Cancel()))
+    events = list(model.answer(ChatRequest((Message("user", question),), params), CancelToken()))
     (end,) = [event for event in events if isinstance(event, Completed)]
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == end.text
     return end
@@ -165,7 +165,7 @@ def test_a_control_token_may_be_a_stop_string_for_the_pipeline(weights: Weights)
     tokenizer = AutoTokenizer.from_pretrained(weights.checkpoint)
     texts: list[str] = []
     params = GenerationParams(stop=("<|im_start|>", "nothing"))
-    hook = GenerationHook(tokenizer, params, Cancel(), GenerationListener(texts.append))
+    hook = GenerationHook(tokenizer, params, CancelToken(), GenerationListener(texts.append))
     for token in tokenizer.encode("It is no", add_special_tokens=False):
         assert not hook.should_stop(torch.tensor([[1, 2, token]]), None)
     assert hook.should_stop(torch.tensor([[1, 2, tokenizer.convert_tokens_to_ids("<|im_start|>")]]), None)

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models import phi3_onnx
 from models.checkpoint_facts import client_facts
-from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message, TextDelta
+from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationParams, Message, TextDelta
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.pool import Pool
 from phi3_ui.prompts.tokenization import PromptFormat, neutralise
@@ -78,7 +78,7 @@ def answers(tiny_checkpoint: Path) -> list[tuple[list[int], list[int]]]:
 def ask(model: HostedModel, question: str, max_tokens: int) -> tuple[str, Completed]:
     """What streamed, and how it ended."""
     request = ChatRequest((Message("user", question),), GenerationParams(max_tokens, 0.0))
-    events = list(model.answer(request, Cancel()))
+    events = list(model.answer(request, CancelToken()))
     assert isinstance(events[-1], Completed)
     return "".join(event.text for event in events if isinstance(event, TextDelta)), events[-1]
 

@@ -12,15 +12,15 @@ from models import log_pipeline
 from models.presets import Origin
 from models.tracking import Store
 from phi3_ui.chat.types import (
-    CacheUse,
-    Cancel,
+    AnswerEvent,
+    CacheStats,
+    CancelToken,
     ChatRequest,
     Completed,
-    Event,
     GenerationParams,
     Message,
-    PromptProgress,
-    Queued,
+    PrefillProgress,
+    QueuePosition,
     Usage,
 )
 from phi3_ui.contracts.pipeline_chat import PipelineChatAdapter
@@ -45,16 +45,16 @@ class Chat:
         self.cache._budget = budget
 
     def events(
-        self, messages: tuple[Message, ...], params: GenerationParams = GREEDY, cancel: Cancel | None = None
-    ) -> list[Event]:
-        return list(self.adapter.answer(ChatRequest(messages, params), cancel or Cancel()))
+        self, messages: tuple[Message, ...], params: GenerationParams = GREEDY, cancel: CancelToken | None = None
+    ) -> list[AnswerEvent]:
+        return list(self.adapter.answer(ChatRequest(messages, params), cancel or CancelToken()))
 
     def ask(self, messages: tuple[Message, ...], params: GenerationParams = GREEDY) -> Completed:
         events = self.events(messages, params)
         assert isinstance(events[-1], Completed)
         assert events[-1].usage
-        read = [event for event in events if isinstance(event, PromptProgress)]
-        assert read[0] == PromptProgress(events[-1].usage.cached_tokens or 0, events[-1].usage.prompt_tokens)
+        read = [event for event in events if isinstance(event, PrefillProgress)]
+        assert read[0] == PrefillProgress(events[-1].usage.cached_tokens or 0, events[-1].usage.prompt_tokens)
         assert [event.processed for event in read] == sorted({event.processed for event in read})
         return events[-1]
 
@@ -187,7 +187,7 @@ def test_what_was_not_used_for_longest_leaves_first_when_memory_is_short(load: L
 
 
 def test_cancelled_while_it_reads_an_answer_is_empty_and_what_was_read_serves_again(load: Load) -> None:
-    chat, cancel = Chat(load()), Cancel()
+    chat, cancel = Chat(load()), CancelToken()
     events = chat.adapter.answer(ChatRequest((LONG,), GREEDY), cancel)
     total = chat.ask((LONG,)).usage.prompt_tokens  # type: ignore[union-attr]
     chat.cache._slots.clear()
@@ -200,8 +200,8 @@ def test_cancelled_while_it_reads_an_answer_is_empty_and_what_was_read_serves_ag
 
     chat.cache.prefill = read_and_cancel  # type: ignore[method-assign]
     *progress, use, completed = events
-    assert isinstance(use, CacheUse)
-    assert progress == [PromptProgress(PREFILL_CHUNK * piece, total) for piece in range(4)]
+    assert isinstance(use, CacheStats)
+    assert progress == [PrefillProgress(PREFILL_CHUNK * piece, total) for piece in range(4)]
     assert isinstance(completed, Completed)
     assert (completed.text, completed.finish_reason) == ("", "cancelled")
     assert completed.usage == Usage(total, 0, 0)
@@ -228,17 +228,17 @@ def test_an_error_while_it_reads_is_the_end_of_that_answer_alone(load: Load) -> 
 
 
 def test_answers_are_computed_one_after_another_and_those_that_wait_hear_it(load: Load) -> None:
-    chat, cancel = Chat(load()), Cancel()
-    first = chat.adapter.answer(ChatRequest((LONG,), GREEDY), Cancel())
-    assert isinstance(next(first), PromptProgress)
+    chat, cancel = Chat(load()), CancelToken()
+    first = chat.adapter.answer(ChatRequest((LONG,), GREEDY), CancelToken())
+    assert isinstance(next(first), PrefillProgress)
     second = chat.adapter.answer(ChatRequest((LONG,), GREEDY), cancel)
-    third = chat.adapter.answer(ChatRequest((LONG,), GREEDY), Cancel())
-    assert next(second) == Queued(1)
-    assert next(third) == Queued(2)
+    third = chat.adapter.answer(ChatRequest((LONG,), GREEDY), CancelToken())
+    assert next(second) == QueuePosition(1)
+    assert next(third) == QueuePosition(2)
     cancel.set()
     (given_up,) = second
     assert given_up == replace(given_up, text="", usage=None, finish_reason="cancelled")
-    assert next(third) == Queued(1)
+    assert next(third) == QueuePosition(1)
     *_, answered = first
     assert isinstance(answered, Completed)
     *_, last = third

@@ -14,7 +14,7 @@ from mlflow.models import Model
 
 from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
 from phi3_ui.chat.running_turn import RunningTurn
-from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams
+from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationParams
 from phi3_ui.contracts.declaration import ModelDeclaration
 from phi3_ui.export.reproduce import render_program
 from phi3_ui.host.pool import Pool
@@ -58,20 +58,15 @@ def asked(
     system: str = "",
 ) -> Conversation:
     """With a further question, answered as the app does it."""
-    conversation = conversation.ask(question, TurnRequest(time.time(), entry.model_id, system, params))
+    conversation = conversation.with_question(question, TurnRequest(time.time(), entry.model_id, system, params))
     answers: list[Answer] = []
     turn = RunningTurn(
-        conversation,
-        lambda: pool.get_model(demo.spec(entry.contract)),
-        entry.name,
-        system,
-        params,
-        answers.append,
+        conversation.build_request(), entry.name, lambda: pool.get_model(demo.spec(entry.contract)), answers.append
     ).start()
-    list(turn.states(0.05))
+    list(turn.snapshots(0.05))
     (answer,) = answers
     assert answer.error is None
-    return conversation.answered(answer)
+    return conversation.with_answer(answer)
 
 
 def printed(programs: dict[str, str], empty: Path) -> dict[str, str]:
@@ -140,11 +135,13 @@ def test_models_of_other_code_are_asked_again_in_their_own_way(
     for name, params in FOREIGN.items():
         entry = next(entry for entry in catalogue.list_models() if entry.name == name)
         spec = ModelSpec(entry.model_id, name, entry.uri, entry.contract, entry.tracking_uri)
-        conversation = Conversation().ask(ODD, TurnRequest(time.time(), entry.model_id, "Be brief.", params, "phi-3"))
-        request = ChatRequest(conversation.messages("Be brief."), params, "phi-3")
-        *_, end = load_adapter(spec).answer(request, Cancel())
+        conversation = Conversation().with_question(
+            ODD, TurnRequest(time.time(), entry.model_id, "Be brief.", params, "phi-3")
+        )
+        request = ChatRequest(conversation.build_messages("Be brief."), params, "phi-3")
+        *_, end = load_adapter(spec).answer(request, CancelToken())
         assert isinstance(end, Completed)
-        conversation = conversation.answered(Answer(name, end.text, end.usage, finish_reason=end.finish_reason))
+        conversation = conversation.with_answer(Answer(name, end.text, end.usage, finish_reason=end.finish_reason))
         assert conversation.leaf
         declared = ModelDeclaration.from_mlmodel(Model.load(entry.uri))
         programs[name] = render_program(conversation, conversation.leaf, declared, entry.tracking_uri)

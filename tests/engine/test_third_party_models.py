@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Event, GenerationParams, Message, TextDelta, Usage
+from phi3_ui.chat.types import (
+    AnswerEvent,
+    CancelToken,
+    ChatRequest,
+    Completed,
+    GenerationParams,
+    Message,
+    TextDelta,
+    Usage,
+)
 from phi3_ui.errors import UserError
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.pool import Pool
@@ -63,12 +72,14 @@ def model(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Ite
     held.close()
 
 
-def ask(model: HostedModel, question: str = "Hi", template: str | None = "phi-3", **params: object) -> list[Event]:
+def ask(
+    model: HostedModel, question: str = "Hi", template: str | None = "phi-3", **params: object
+) -> list[AnswerEvent]:
     request = ChatRequest((Message("user", question),), GenerationParams(**params), template)  # type: ignore[arg-type]
-    return list(model.answer(request, Cancel()))
+    return list(model.answer(request, CancelToken()))
 
 
-def completed(events: list[Event]) -> Completed:
+def completed(events: list[AnswerEvent]) -> Completed:
     """The end of an answer whose streamed text is its whole text."""
     end = events[-1]
     assert isinstance(end, Completed)
@@ -76,7 +87,7 @@ def completed(events: list[Event]) -> Completed:
     return end
 
 
-def texts(events: list[Event]) -> list[str]:
+def texts(events: list[AnswerEvent]) -> list[str]:
     return [event.text for event in events if isinstance(event, TextDelta)]
 
 
@@ -184,8 +195,8 @@ def test_chunks_stream_with_usage(model: Callable[[str], HostedModel]) -> None:
 
 def test_a_stream_is_stopped_and_closed(model: Callable[[str], HostedModel], folder: Path) -> None:
     (folder / "closed").unlink(missing_ok=True)
-    cancel = Cancel()
-    events: list[Event] = []
+    cancel = CancelToken()
+    events: list[AnswerEvent] = []
     for event in model("chunks").answer(ChatRequest((Message("user", "endless"),), template="phi-3"), cancel):
         events.append(event)
         if isinstance(event, TextDelta):
@@ -200,7 +211,7 @@ def test_a_stream_is_stopped_and_closed(model: Callable[[str], HostedModel], fol
 def test_a_whole_answer_is_cancelled_at_once(model: Callable[[str], HostedModel]) -> None:
     hinted = model("hinted")
     hinted.ready.result()
-    cancel = Cancel()
+    cancel = CancelToken()
     answer = hinted.answer(ChatRequest((Message("user", "wait"),), template="plain"), cancel)
     cancel.set()
 
@@ -228,7 +239,7 @@ def test_what_its_code_raises_is_one_sentence(
 def test_a_chat_model_gets_messages_and_settings(model: Callable[[str], HostedModel]) -> None:
     whole = model("chat-model-whole")
     params = GenerationParams(temperature=0.5, max_tokens=9, top_k=3, seed=1)
-    end = completed(list(whole.answer(ChatRequest(MESSAGES, params), Cancel())))
+    end = completed(list(whole.answer(ChatRequest(MESSAGES, params), CancelToken())))
 
     assert whole.ready.result() == "whole"
     assert (end.text, end.usage, end.finish_reason) == ("system=Be brief.|user=Hi 0.5 9 3", Usage(11, 5), "length")
@@ -249,7 +260,7 @@ def test_a_chat_agent_gives_its_messages(model: Callable[[str], HostedModel]) ->
 
 def test_a_responses_agent_gives_its_output_items(model: Callable[[str], HostedModel]) -> None:
     whole = model("responses-whole")
-    end = completed(list(whole.answer(ChatRequest(MESSAGES, GenerationParams(max_tokens=9)), Cancel())))
+    end = completed(list(whole.answer(ChatRequest(MESSAGES, GenerationParams(max_tokens=9)), CancelToken())))
 
     assert whole.ready.result() == "whole"
     assert end.text == "system=Be brief.|user=Hi 9\n\nThat is all."

@@ -10,10 +10,10 @@ from mlflow import MlflowClient
 from models.tracking import Store
 from phi3_ui.chat.conversation import Answer
 from phi3_ui.chat.types import (
-    Cancel,
+    AnswerEvent,
+    CancelToken,
     ChatRequest,
     Completed,
-    Event,
     GenerationParams,
     Message,
     TextDelta,
@@ -116,7 +116,7 @@ def test_metrics_leave_out_what_is_unknown() -> None:
 class _Moody:
     """Answers, but for a question that says no."""
 
-    def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
+    def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
         question = request.messages[-1].content
         if question == "no":
             raise UserError("refused", model="moody", detail="no")

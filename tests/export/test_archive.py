@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from phi3_ui.chat.conversation import Answer, Conversation, Feedback, Turn, TurnRequest
-from phi3_ui.chat.types import ContextUse, GenerationParams, Timings, Usage
+from phi3_ui.chat.types import ContextUsage, GenerationParams, Timings, Usage
 from phi3_ui.errors import SENTENCES, UserError
 from phi3_ui.export import archive as archive_module
 from phi3_ui.export.archive import create_archive, read_chats, to_json, to_markdown
@@ -57,7 +57,7 @@ _answers = st.builds(
     timings=st.none() | st.builds(Timings, st.none() | _floats, _floats, st.none() | _floats),
     finish_reason=st.none() | st.sampled_from(["stop", "length", "cancelled", "timeout"]),
     error=st.none() | _errors,
-    context=st.none() | st.builds(ContextUse, _counts, _counts, st.just(0), st.none() | _counts),
+    context=st.none() | st.builds(ContextUsage, _counts, _counts, st.just(0), st.none() | _counts),
     load_seconds=st.none() | _floats,
 )
 _asked = st.builds(TurnRequest, st.floats(0, 4e9), _texts, _texts, _params, st.none() | _texts)
@@ -70,7 +70,7 @@ def _conversations(draw: st.DrawFn) -> Conversation:
         parent = draw(st.sampled_from([None, *(turn.id for turn in tree)]))
         feedback = draw(st.none() | st.builds(Feedback, st.booleans(), _texts))
         answer = draw(st.none() | _answers)
-        tree.append(Turn(draw(_texts), answer, parent=parent, asked=draw(st.none() | _asked), feedback=feedback))
+        tree.append(Turn(draw(_texts), answer, parent=parent, request=draw(st.none() | _asked), feedback=feedback))
     return Conversation(tuple(tree), draw(st.sampled_from([None, *(turn.id for turn in tree)])))
 
 
@@ -84,11 +84,15 @@ def _without_ids(conversation: Conversation) -> Conversation:
 def _talk() -> Conversation:
     """Two questions, the first of them asked twice."""
     asked = TurnRequest(1e9, "m-1", "Be brief.", GenerationParams(temperature=0))
-    first = Conversation().ask("one", asked).answered(Answer("phi", "1", Usage(37, 5, 12), Timings(0.1, 1, 98.12)))
-    talk = first.with_variant(first.turns[0].id, "uno", asked).answered(
+    first = (
+        Conversation()
+        .with_question("one", asked)
+        .with_answer(Answer("phi", "1", Usage(37, 5, 12), Timings(0.1, 1, 98.12)))
+    )
+    talk = first.with_variant(first.turns[0].id, "uno", asked).with_answer(
         Answer("phi", "I", Usage(37, 5, 12), Timings(0.1, 1, 98.12), "length")
     )
-    return talk.rated(talk.leaf or "", Feedback(False, "too\nshort")).ask("two", asked)
+    return talk.with_feedback(talk.leaf or "", Feedback(False, "too\nshort")).with_question("two", asked)
 
 
 def _read(value: Any) -> Conversation:
@@ -135,7 +139,7 @@ def test_no_text_adds_a_heading_or_html_to_the_markdown(conversation: Conversati
 @settings(deadline=None)
 @given(st.text(), st.dictionaries(st.text(), st.text() | _counts), _texts)
 def test_an_error_of_another_version_is_said_and_read(code: str, values: dict[str, str | int], text: str) -> None:
-    talk = Conversation().ask("one").answered(Answer("m", text, error=(code, values)))
+    talk = Conversation().with_question("one").with_answer(Answer("m", text, error=(code, values)))
 
     [(_, read)] = read_chats(to_json(talk, "").encode())
 
@@ -155,7 +159,7 @@ def test_markdown_says_what_is_known_of_an_answer() -> None:
 
 
 def test_markdown_keeps_texts_as_they_are() -> None:
-    talk = Conversation().ask("# a\r\n\r\n```py").answered(Answer("", "```html\n<b>\n````"))
+    talk = Conversation().with_question("# a\r\n\r\n```py").with_answer(Answer("", "```html\n<b>\n````"))
 
     shown = to_markdown(talk, "")
 
@@ -164,7 +168,7 @@ def test_markdown_keeps_texts_as_they_are() -> None:
 
 
 def test_the_messages_are_the_shown_branch_as_openai_has_them() -> None:
-    failed = _talk().answered(Answer("phi", "", error=("no_model", {})))
+    failed = _talk().with_answer(Answer("phi", "", error=("no_model", {})))
     usage = {
         "prompt_tokens": 37,
         "completion_tokens": 5,
@@ -186,7 +190,7 @@ def test_openai_messages_are_read_with_what_they_say_of_themselves() -> None:
 
     assert [turn.question for turn in read.turns] == ["uno", "two"]
     assert read.turns[0].answer == Answer("phi", "I", Usage(37, 5, 12), finish_reason="length")
-    assert [turn.asked and turn.asked.system for turn in read.turns] == ["Be brief."] * 2
+    assert [turn.request and turn.request.system for turn in read.turns] == ["Be brief."] * 2
     assert read.turns[1].answer is None
 
 
@@ -214,7 +218,7 @@ def test_messages_in_any_order_become_turns(
 
     assert read.turns == read.tree
     shown = [
-        (one.asked.system if one.asked else "", one.question, one.answer and one.answer.text) for one in read.turns
+        (one.request.system if one.request else "", one.question, one.answer and one.answer.text) for one in read.turns
     ]
     assert shown == turns
     assert _without_ids(_read({"messages": messages, "title": 5})).leaf == _without_ids(read).leaf
@@ -276,7 +280,7 @@ def test_what_cannot_be_parsed_is_refused(content: bytes, detail: str) -> None:
     ("path", "value", "detail"),
     [
         (("phi3_ui",), 1, "format is unknown"),
-        (("phi3_ui", "format"), 2, "newer version"),
+        (("phi3_ui", "format"), 3, "newer version"),
         (("phi3_ui", "format"), True, "format is unknown"),
         (("phi3_ui", "format"), 0, "format is unknown"),
         (("title",), None, "title"),
@@ -286,11 +290,11 @@ def test_what_cannot_be_parsed_is_refused(content: bytes, detail: str) -> None:
         (("phi3_ui", "turns"), {}, "turns: "),
         (("phi3_ui", "turns", 0, "question"), 1, "turns.0.question: "),
         (("phi3_ui", "turns", 0, "parent"), "", "turn 1 "),
-        (("phi3_ui", "turns", 0, "asked", "at"), 1e300, "turn 1 was asked at no time"),
+        (("phi3_ui", "turns", 0, "request", "asked_at"), 1e300, "turn 1 was asked at no time"),
         (("phi3_ui", "turns", 0, "answer", "finish_reason"), "x", "finish_reason"),
         (
             ("phi3_ui", "turns", 0, "answer", "context"),
-            {"prompt_tokens": 1, "limit": 1, "left_out": 2, "max_tokens": None},
+            {"prompt_tokens": 1, "limit": 1, "omitted_turns": 2, "max_tokens": None},
             "leaves out more turns than there are",
         ),
     ],
@@ -318,7 +322,7 @@ def test_an_empty_id_is_an_id_like_others() -> None:
 
 
 def test_lone_surrogates_do_not_come_through() -> None:
-    talk = Conversation().ask("a\ud800").answered(Answer("m", "\udc00"))
+    talk = Conversation().with_question("a\ud800").with_answer(Answer("m", "\udc00"))
 
     assert "> a?" in to_markdown(talk, "\ud800")
     assert read_chats(create_archive([("t\ud800", talk)]))[0][1].turns[0].question == "a?"

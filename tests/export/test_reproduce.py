@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
-from phi3_ui.chat.types import ContextUse, FinishReason, GenerationParams, Message, Usage
+from phi3_ui.chat.types import ContextUsage, FinishReason, GenerationParams, Message, Usage
 from phi3_ui.contracts.declaration import Field, ModelDeclaration
 from phi3_ui.contracts.registry import find_contract
 from phi3_ui.export.reproduce import installed_versions, render_program
@@ -56,15 +56,15 @@ def talk(
     params: GenerationParams = GREEDY,
     name: str = "a model",
     at: float = 1.7e9,
-    context: ContextUse | None = None,
+    context: ContextUsage | None = None,
     usage: Usage | None = None,
     reason: FinishReason = "stop",
 ) -> Conversation:
     """A chat of these questions and answers, all asked alike; the facts of the answer are the last one's."""
     conversation = Conversation()
     for question, text in turns:
-        conversation = conversation.ask(question, TurnRequest(at, "m-1", system, params, "chatml"))
-        conversation = conversation.answered(Answer(name, text, usage, None, reason, context=context))
+        conversation = conversation.with_question(question, TurnRequest(at, "m-1", system, params, "chatml"))
+        conversation = conversation.with_answer(Answer(name, text, usage, None, reason, context=context))
     return conversation
 
 
@@ -143,7 +143,7 @@ def test_messages_are_sent_with_their_control_tokens_broken() -> None:
 
 
 def test_what_did_not_fit_is_not_sent() -> None:
-    made = talk(("1", "one"), ("2", "two"), ("3", "three"), system="s", context=ContextUse(90, 100, 2, max_tokens=5))
+    made = talk(("1", "one"), ("2", "two"), ("3", "three"), system="s", context=ContextUsage(90, 100, 2, max_tokens=5))
     source = program(made, CHAT)
 
     assert values(source)["DATA"] == {
@@ -222,11 +222,11 @@ def test_a_password_is_not_handed_on(uri: str) -> None:
 
 
 def test_what_was_not_answered_cannot_be_asked_again() -> None:
-    conversation = Conversation().ask("q", TurnRequest(0.0, "m-1"))
+    conversation = Conversation().with_question("q", TurnRequest(0.0, "m-1"))
     with pytest.raises(ValueError, match="no answer"):
         program(conversation)
     with pytest.raises(ValueError, match="no answer"):
-        program(Conversation().ask("q").answered(Answer("m", "a")))
+        program(Conversation().with_question("q").with_answer(Answer("m", "a")))
     with pytest.raises(KeyError):
         render_program(conversation, "other", OURS, "")
 

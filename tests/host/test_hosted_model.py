@@ -13,14 +13,14 @@ import psutil
 import pytest
 
 from phi3_ui.chat.types import (
-    Cancel,
+    AnswerEvent,
+    CancelToken,
     ChatRequest,
     Completed,
-    ContextUse,
-    Event,
+    ContextUsage,
     GenerationParams,
-    Loading,
     Message,
+    ModelLoading,
     TextDelta,
 )
 from phi3_ui.errors import UserError
@@ -33,11 +33,11 @@ LONG = ChatRequest((Message("user", "Write a very long story about the sea."),),
 SHORT = ChatRequest((Message("user", "What is the capital of Germany?"),), GenerationParams(12, 0.0))
 
 
-def until_text(events: Iterator[Event]) -> None:
+def until_text(events: Iterator[AnswerEvent]) -> None:
     next(event for event in events if isinstance(event, TextDelta))
 
 
-def completed(events: Iterator[Event]) -> Completed:
+def completed(events: Iterator[AnswerEvent]) -> Completed:
     (end,) = [event for event in events if isinstance(event, Completed)]
     return end
 
@@ -51,7 +51,7 @@ def fresh(demo: Demo, tmp_path: Path) -> Iterator[HostedModel]:
 
 
 def test_stop_ends_the_compute_and_keeps_what_was_written(hosted: HostedModel) -> None:
-    cancel = Cancel()
+    cancel = CancelToken()
     events = hosted.answer(LONG, cancel)
     until_text(events)
     cancel.set()
@@ -64,15 +64,15 @@ def test_stop_ends_the_compute_and_keeps_what_was_written(hosted: HostedModel) -
 
 
 def test_a_reader_that_leaves_ends_the_compute(hosted_onnx: HostedModel) -> None:
-    events = hosted_onnx.answer(LONG, Cancel())
+    events = hosted_onnx.answer(LONG, CancelToken())
     until_text(events)
     events.close()  # type: ignore[attr-defined]
-    assert completed(hosted_onnx.answer(SHORT, Cancel())).finish_reason == "stop"
+    assert completed(hosted_onnx.answer(SHORT, CancelToken())).finish_reason == "stop"
     wait_until_idle(lambda: [psutil.Process(hosted_onnx.pid)])
 
 
 def test_stop_works_while_a_long_prompt_is_read(hosted_onnx: HostedModel) -> None:
-    cancel = Cancel()
+    cancel = CancelToken()
     request = ChatRequest((Message("user", "word " * 4000),), GenerationParams(5, 0.0))
     events = hosted_onnx.answer(request, cancel)
     next(events)
@@ -83,7 +83,7 @@ def test_stop_works_while_a_long_prompt_is_read(hosted_onnx: HostedModel) -> Non
 
 
 def test_a_kill_mid_answer_is_told_in_one_sentence(fresh: HostedModel) -> None:
-    events = fresh.answer(LONG, Cancel())
+    events = fresh.answer(LONG, CancelToken())
     until_text(events)
     os.kill(fresh.pid, signal.SIGKILL)
     with pytest.raises(UserError, match="stopped working") as raised:
@@ -97,32 +97,32 @@ def test_asking_a_dead_model_is_the_same_sentence(fresh: HostedModel) -> None:
     fresh.ready.result(timeout=120)
     psutil.Process(fresh.pid).kill()
     with pytest.raises(UserError, match="stopped working"):
-        list(fresh.answer(SHORT, Cancel()))
+        list(fresh.answer(SHORT, CancelToken()))
 
 
 def test_a_failed_load_says_why_and_where_the_trace_is(demo: Demo, tmp_path: Path) -> None:
     model = HostedModel(replace(demo.spec("prompt"), uri="models:/m-00000000000000000000000000000000"), tmp_path)
     with pytest.raises(UserError) as raised:
-        list(model.answer(SHORT, Cancel()))
+        list(model.answer(SHORT, CancelToken()))
     assert raised.value.code == "load_failed"
     log = Path(str(raised.value.values["log"]))
     assert "Traceback" in log.read_text(encoding="utf-8")
 
 
 def test_a_cancel_while_loading_ends_the_answer_at_once(fresh: HostedModel) -> None:
-    cancel = Cancel()
+    cancel = CancelToken()
     events = fresh.answer(SHORT, cancel)
-    assert isinstance(next(events), Loading)
+    assert isinstance(next(events), ModelLoading)
     cancel.set()
     assert completed(events).finish_reason == "cancelled"
     assert not fresh.ready.done()
 
 
 def test_two_people_stream_at_once_and_one_stop_leaves_the_other(hosted_onnx: HostedModel) -> None:
-    cancel, answers = Cancel(), {}
+    cancel, answers = CancelToken(), {}
     both_write = threading.Barrier(2, timeout=60)
 
-    def ask(name: str, cancel: Cancel) -> None:
+    def ask(name: str, cancel: CancelToken) -> None:
         request = ChatRequest(LONG.messages, GenerationParams(60, 0.0))
         events = hosted_onnx.answer(request, cancel)
         until_text(events)
@@ -133,13 +133,13 @@ def test_two_people_stream_at_once_and_one_stop_leaves_the_other(hosted_onnx: Ho
 
     people = [
         threading.Thread(target=ask, args=("stops", cancel)),
-        threading.Thread(target=ask, args=("stays", Cancel())),
+        threading.Thread(target=ask, args=("stays", CancelToken())),
     ]
     for person in people:
         person.start()
     for person in people:
         person.join()
-    alone = completed(hosted_onnx.answer(ChatRequest(LONG.messages, GenerationParams(60, 0.0)), Cancel()))
+    alone = completed(hosted_onnx.answer(ChatRequest(LONG.messages, GenerationParams(60, 0.0)), CancelToken()))
     assert answers["stops"].finish_reason == "cancelled"
     assert answers["stays"].text == alone.text
     assert answers["stays"].usage
@@ -148,24 +148,24 @@ def test_two_people_stream_at_once_and_one_stop_leaves_the_other(hosted_onnx: Ho
 
 def test_a_full_line_says_so_at_once(demo: Demo, tmp_path: Path) -> None:
     model = HostedModel(demo.spec("prompt"), tmp_path, max_answers=1)
-    cancel = Cancel()
+    cancel = CancelToken()
     events = model.answer(LONG, cancel)
     until_text(events)
     with pytest.raises(UserError, match="as many as wait in line") as raised:
-        list(model.answer(SHORT, Cancel()))
+        list(model.answer(SHORT, CancelToken()))
     assert raised.value.code == "queue_full"
     cancel.set()
     completed(events)
-    assert completed(model.answer(SHORT, Cancel())).finish_reason == "stop"
+    assert completed(model.answer(SHORT, CancelToken())).finish_reason == "stop"
     model.unload()
 
 
 def test_an_answer_ends_at_its_time_limit(hosted: HostedModel) -> None:
     hosted.ready.result(timeout=120)
-    end = completed(hosted.answer(replace(LONG, seconds=0.5), Cancel()))
+    end = completed(hosted.answer(replace(LONG, time_limit=0.5), CancelToken()))
     assert end.finish_reason == "timeout"
     wait_until_idle(lambda: [psutil.Process(hosted.pid)])
-    assert completed(hosted.answer(replace(SHORT, seconds=60.0), Cancel())).finish_reason == "stop"
+    assert completed(hosted.answer(replace(SHORT, time_limit=60.0), CancelToken())).finish_reason == "stop"
 
 
 def test_a_chat_longer_than_the_context_leaves_its_oldest_turns_out_and_says_so(hosted: HostedModel) -> None:
@@ -173,26 +173,26 @@ def test_a_chat_longer_than_the_context_leaves_its_oldest_turns_out_and_says_so(
         message for n in range(30) for message in (Message("user", f"{n} " * 200), Message("assistant", "Yes. " * 40))
     ]
     request = ChatRequest((Message("system", "Be brief."), *turns, *SHORT.messages), GenerationParams(12, 0.0))
-    events = list(hosted.answer(request, Cancel()))
-    (use,) = [event for event in events if isinstance(event, ContextUse)]
+    events = list(hosted.answer(request, CancelToken()))
+    (use,) = [event for event in events if isinstance(event, ContextUsage)]
     end = completed(iter(events))
     assert use.limit == 8192
-    assert 0 < use.left_out < 30
+    assert 0 < use.omitted_turns < 30
     assert end.usage
     assert end.usage.prompt_tokens == use.prompt_tokens <= 8192 - 12
 
 
 def test_what_may_be_written_is_cut_to_what_fits(hosted_onnx: HostedModel) -> None:
     request = ChatRequest((Message("user", "word " * 8150),), GenerationParams(100, 0.0))
-    events = hosted_onnx.answer(request, Cancel())
-    use = next(event for event in events if isinstance(event, ContextUse))
+    events = hosted_onnx.answer(request, CancelToken())
+    use = next(event for event in events if isinstance(event, ContextUsage))
     events.close()  # type: ignore[attr-defined]
     assert use.max_tokens == 8192 - use.prompt_tokens < 100
 
 
 def test_a_request_the_model_refuses_is_told_with_its_reason(hosted_onnx: HostedModel) -> None:
     with pytest.raises(UserError, match="prompt and answer may have 8,192 together") as raised:
-        list(hosted_onnx.answer(ChatRequest((Message("user", "word " * 9000),)), Cancel()))
+        list(hosted_onnx.answer(ChatRequest((Message("user", "word " * 9000),)), CancelToken()))
     assert raised.value.code == "refused"
 
 

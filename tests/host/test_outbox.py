@@ -10,12 +10,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi3_ui.chat.types import Completed, Event, Loading, PromptProgress, TextDelta, Timings, Usage
+from phi3_ui.chat.types import AnswerEvent, Completed, ModelLoading, PrefillProgress, TextDelta, Timings, Usage
 from phi3_ui.host.outbox import Outbox, merge_text_deltas
 from phi3_ui.host.protocol import AnswerFailed, unpack_event
 from tests.host.test_protocol import EVENTS
 
-Item = tuple[int, Event | AnswerFailed]
+Item = tuple[int, AnswerEvent | AnswerFailed]
 
 _items = st.lists(st.tuples(st.integers(0, 2), EVENTS), max_size=30)
 _COMPLETED = Completed("Hello", Usage(3, 2), Timings(0.1, 0.2, None), "stop")
@@ -45,11 +45,11 @@ class Pipe(io.StringIO):
         return [json.loads(line) for line in self._flushed.splitlines()]
 
 
-def _of(number: int, items: list[Item]) -> list[Event | AnswerFailed]:
+def _of(number: int, items: list[Item]) -> list[AnswerEvent | AnswerFailed]:
     return [event for to, event in items if to == number]
 
 
-def _texts_joined(events: list[Event | AnswerFailed]) -> list[object]:
+def _texts_joined(events: list[AnswerEvent | AnswerFailed]) -> list[object]:
     """The events of one answer with each run of texts as one string."""
     joined: list[object] = []
     for event in events:
@@ -67,18 +67,18 @@ def _all_done(numbers: list[int]) -> Callable[[list[Any]], bool]:
 
 def test_neighbouring_texts_of_one_answer_become_one() -> None:
     items: list[Item] = [
-        (1, Loading()),
+        (1, ModelLoading()),
         (1, TextDelta("a")),
         (2, TextDelta("x")),
         (1, TextDelta("b")),
-        (1, PromptProgress(1, 2)),
+        (1, PrefillProgress(1, 2)),
         (1, TextDelta("c")),
         (2, TextDelta("y")),
     ]
 
     joined = merge_text_deltas(items)
 
-    assert _of(1, joined) == [Loading(), TextDelta("ab"), PromptProgress(1, 2), TextDelta("c")]
+    assert _of(1, joined) == [ModelLoading(), TextDelta("ab"), PrefillProgress(1, 2), TextDelta("c")]
     assert _of(2, joined) == [TextDelta("xy")]
     assert merge_text_deltas([]) == []
 
@@ -99,7 +99,7 @@ def test_what_is_put_arrives_and_decodes_to_the_same_events() -> None:
     pipe = Pipe()
     outbox = Outbox(pipe)
     outbox.write_line(["ready", "stream"])
-    events = [Loading(), PromptProgress(0, 3), TextDelta("Hel\n"), TextDelta("lo \ud83d"), _COMPLETED]
+    events = [ModelLoading(), PrefillProgress(0, 3), TextDelta("Hel\n"), TextDelta("lo \ud83d"), _COMPLETED]
     for event in events:
         outbox.put(7, event)
 
@@ -123,9 +123,9 @@ def test_an_event_after_a_pause_arrives_too() -> None:
     pipe = Pipe()
     outbox = Outbox(pipe)
     for count in range(1, 4):
-        outbox.put(1, PromptProgress(count, 3))
+        outbox.put(1, PrefillProgress(count, 3))
         lines = pipe.await_lines(lambda lines, count=count: len(lines) == count)
-        assert unpack_event(lines[-1][1]) == PromptProgress(count, 3)
+        assert unpack_event(lines[-1][1]) == PrefillProgress(count, 3)
 
 
 def test_many_answers_at_once_arrive_whole() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from phi3_ui.chat.types import Cancel, ChatRequest, GenerationParams, Message, TextDelta
+from phi3_ui.chat.types import CancelToken, ChatRequest, GenerationParams, Message, TextDelta
 from phi3_ui.errors import UserError
 from phi3_ui.host.pool import Pool
 from tests.conftest import Demo
@@ -51,7 +51,7 @@ def test_a_model_that_died_is_loaded_again(own_pool: Pool, demo: Demo) -> None:
 
 def test_unloading_ends_the_process_but_not_under_an_answer(own_pool: Pool, demo: Demo) -> None:
     model = own_pool.model(demo.spec("prompt"))
-    cancel = Cancel()
+    cancel = CancelToken()
     events = model.answer(ASK, cancel)
     next(event for event in events if isinstance(event, TextDelta))
     with pytest.raises(UserError, match="answering"):

@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phi3_ui.chat.types import (
-    CacheUse,
+    CacheStats,
     ChatRequest,
     Completed,
-    ContextUse,
+    ContextUsage,
     GenerationParams,
-    Loading,
     Message,
-    PromptProgress,
-    Queued,
+    ModelLoading,
+    PrefillProgress,
+    QueuePosition,
     TextDelta,
     Timings,
     Usage,
@@ -30,11 +30,11 @@ _seconds = st.floats(min_value=0, max_value=1e6)
 _timings = st.builds(Timings, st.none() | _seconds, _seconds, st.none() | _seconds)
 _usages = st.none() | st.builds(Usage, _counts, _counts, st.none() | _counts)
 EVENTS = st.one_of(
-    st.just(Loading()),
-    st.builds(PromptProgress, _counts, _counts),
-    st.builds(Queued, _counts),
-    st.builds(ContextUse, _counts, _counts, _counts, st.none() | _counts),
-    st.builds(CacheUse, _counts, _counts, _counts, _counts, _counts),
+    st.just(ModelLoading()),
+    st.builds(PrefillProgress, _counts, _counts),
+    st.builds(QueuePosition, _counts),
+    st.builds(ContextUsage, _counts, _counts, _counts, st.none() | _counts),
+    st.builds(CacheStats, _counts, _counts, _counts, _counts, _counts),
     st.builds(TextDelta, TEXT),
     st.builds(Completed, TEXT, _usages, _timings, st.sampled_from(["stop", "length", "cancelled", "timeout"])),
     st.builds(AnswerFailed, TEXT, TEXT),

@@ -3,7 +3,16 @@
 import threading
 from collections.abc import Iterator
 
-from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Delivery, Event, Message, TextDelta, Timings
+from phi3_ui.chat.types import (
+    AnswerEvent,
+    CancelToken,
+    ChatRequest,
+    Completed,
+    Message,
+    StreamingMode,
+    TextDelta,
+    Timings,
+)
 from phi3_ui.host.outbox import Outbox
 from phi3_ui.host.protocol import unpack_event
 from phi3_ui.host.worker import Worker
@@ -15,7 +24,7 @@ _REQUEST = ChatRequest((Message("user", "Hello."),))
 class Preparing:
     """Answers as soon as it may; notes what was on its way each time it was told to prepare."""
 
-    delivery: Delivery = "stream"
+    delivery: StreamingMode = "stream"
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
@@ -23,7 +32,7 @@ class Preparing:
         self.sent: list[int] = []
         self.prepared = threading.Semaphore(0)
 
-    def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
+    def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
         yield TextDelta("Well")
         self.may_end[request.messages[0].content].wait(30)
         yield TextDelta(", hello.")
@@ -39,11 +48,11 @@ def test_a_model_prepares_when_all_was_said_and_nobody_is_served() -> None:
     model, worker = Preparing(pipe), Worker(Outbox(pipe), "a model")
     worker._model.set_result(model)
     answers = [
-        threading.Thread(target=worker._answer, args=[number, request, Cancel()])
+        threading.Thread(target=worker._answer, args=[number, request, CancelToken()])
         for number, request in enumerate((_REQUEST, ChatRequest((Message("user", "And you?"),))))
     ]
     for number, answer in enumerate(answers):
-        worker._running[number] = Cancel()
+        worker._running[number] = CancelToken()
         answer.start()
     pipe.await_lines(lambda lines: len(lines) == len(answers))
 

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from phi3_ui.chat.types import Delivery, FinishReason
+from phi3_ui.chat.types import FinishReason, StreamingMode
 from phi3_ui.errors import SENTENCES, UserError
 from phi3_ui.i18n.translate import TEXTS, detect_language, tr, tr_error
 from phi3_ui.paths import ROOT
@@ -64,7 +64,7 @@ def test_an_errors_english_is_its_own_sentence() -> None:
 @pytest.mark.parametrize("language", _LANGUAGES)
 def test_every_named_value_has_its_words(language: str) -> None:
     keys = [f"setup.{stage}" for stage in STAGES]
-    keys += [f"delivery.{delivery}" for delivery in get_args(Delivery)]
+    keys += [f"delivery.{delivery}" for delivery in get_args(StreamingMode)]
     keys += [f"finish.{reason}" for reason in get_args(FinishReason)]
 
     assert [key for key in keys if key not in TEXTS[language]] == []

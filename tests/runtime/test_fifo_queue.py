@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from phi3_ui.chat.types import Cancel
+from phi3_ui.chat.types import CancelToken
 from phi3_ui.runtime.fifo_queue import FifoQueue
 
 
@@ -12,7 +12,7 @@ class Standing:
     """Someone in the line, in a thread of their own: what they were told, and when they are served."""
 
     def __init__(self, line: FifoQueue, serve: Callable[[], None] = lambda: None) -> None:
-        self.cancel = Cancel()
+        self.cancel = CancelToken()
         self.told: list[int] = []
         self.served, self.done = threading.Event(), threading.Event()
         self.news = threading.Condition()
@@ -62,7 +62,7 @@ def stand() -> Iterator[Callable[..., Standing]]:
 def test_who_is_alone_does_not_wait() -> None:
     line = FifoQueue()
     for _ in range(2):
-        with line.wait_turn(Cancel()) as waiting:
+        with line.wait_turn(CancelToken()) as waiting:
             assert list(waiting) == []
 
 
@@ -101,9 +101,9 @@ def test_an_error_in_the_one_being_served_lets_the_next_in(stand: Callable[..., 
 
 
 def test_who_has_given_up_before_does_not_wait() -> None:
-    line, given_up = FifoQueue(), Cancel()
+    line, given_up = FifoQueue(), CancelToken()
     given_up.set()
-    with line.wait_turn(Cancel()), line.wait_turn(given_up) as waiting:
+    with line.wait_turn(CancelToken()), line.wait_turn(given_up) as waiting:
         assert list(waiting) == []
 
 
@@ -111,12 +111,12 @@ def test_a_reader_who_stops_in_the_middle_of_waiting_leaves_the_line() -> None:
     line = FifoQueue()
 
     def answer() -> Iterator[int]:
-        with line.wait_turn(Cancel()) as waiting:
+        with line.wait_turn(CancelToken()) as waiting:
             yield from waiting
 
-    with line.wait_turn(Cancel()):
+    with line.wait_turn(CancelToken()):
         waiting = answer()
         assert next(waiting) == 1
         waiting.close()  # type: ignore[attr-defined]
-        with line.wait_turn(Cancel()) as behind:
+        with line.wait_turn(CancelToken()) as behind:
             assert next(behind) == 1

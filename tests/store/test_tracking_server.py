@@ -18,7 +18,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, Message
+from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationParams, Message
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.i18n.translate import tr
@@ -195,7 +195,7 @@ def test_a_model_comes_over_http_and_answers(app: App, server: Server, contract:
             Message("user", "What is the capital of France?"),
         )
         request = ChatRequest(messages, GenerationParams(max_tokens=12, temperature=0.0))
-        *_, completed = hosted.answer(request, Cancel())
+        *_, completed = hosted.answer(request, CancelToken())
     finally:
         hosted.unload()
     assert isinstance(completed, Completed)

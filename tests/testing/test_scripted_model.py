@@ -8,7 +8,16 @@ from collections.abc import Iterator
 import mlflow
 import pytest
 
-from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Event, GenerationParams, Message, TextDelta, Usage
+from phi3_ui.chat.types import (
+    AnswerEvent,
+    CancelToken,
+    ChatRequest,
+    Completed,
+    GenerationParams,
+    Message,
+    TextDelta,
+    Usage,
+)
 from phi3_ui.errors import UserError
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.pool import Pool
@@ -44,12 +53,14 @@ def hosted(tracking_uri: str, logged: ScriptedModel, tmp_path_factory: pytest.Te
     pool.close()
 
 
-def ask(hosted: HostedModel, question: str, max_tokens: int | None = None, cancel: Cancel | None = None) -> list[Event]:
+def ask(
+    hosted: HostedModel, question: str, max_tokens: int | None = None, cancel: CancelToken | None = None
+) -> list[AnswerEvent]:
     request = ChatRequest((Message("user", question),), GenerationParams(max_tokens=max_tokens))
-    return list(hosted.answer(request, cancel or Cancel()))
+    return list(hosted.answer(request, cancel or CancelToken()))
 
 
-def completed(events: list[Event]) -> Completed:
+def completed(events: list[AnswerEvent]) -> Completed:
     last = events[-1]
     assert isinstance(last, Completed)
     return last
@@ -88,7 +99,7 @@ def test_stops_at_max_tokens(model: ScriptedModel, hosted: HostedModel) -> None:
 def test_a_gate_holds_the_answer_until_it_is_opened(model: ScriptedModel, hosted: HostedModel) -> None:
     gate = model.create_gate()
     model.enqueue(Reply("Once upon ", gate, "a time."))
-    events = hosted.answer(ChatRequest((Message("user", "A story."),)), Cancel())
+    events = hosted.answer(ChatRequest((Message("user", "A story."),)), CancelToken())
     text = ""
     while text != "Once upon ":
         event = next(events)
@@ -100,7 +111,7 @@ def test_a_gate_holds_the_answer_until_it_is_opened(model: ScriptedModel, hosted
 
 
 def test_an_answer_at_a_gate_can_be_cancelled(model: ScriptedModel, hosted: HostedModel) -> None:
-    gate, cancel = model.create_gate(), Cancel()
+    gate, cancel = model.create_gate(), CancelToken()
     model.enqueue(Reply("Once upon ", gate, "a time."))
 
     def cancel_at_gate() -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from phi3_ui.chat.chat_model import ChatModel
-from phi3_ui.chat.conversation import Answer, Conversation
-from phi3_ui.chat.running_turn import RunningTurn, TurnState
-from phi3_ui.chat.types import Cancel, ChatRequest, Completed, Event, GenerationParams, TextDelta, Timings
+from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
+from phi3_ui.chat.running_turn import RunningTurn, TurnSnapshot
+from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest, Completed, TextDelta, Timings
 from phi3_ui.errors import UserError
 from phi3_ui.ui.sessions import Chat, Session, Sessions
 
@@ -16,7 +16,7 @@ from phi3_ui.ui.sessions import Chat, Session, Sessions
 class Waiting:
     """A model that writes one word, then nothing until it is stopped."""
 
-    def answer(self, request: ChatRequest, cancel: Cancel) -> Iterator[Event]:
+    def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
         stopped = threading.Event()
         cancel.on_set(stopped.set)
         yield TextDelta("Once")
@@ -35,7 +35,7 @@ class Kept:
 
 
 def _asked(chat: Chat, model: ChatModel | Exception, kept: Kept | None = None) -> RunningTurn:
-    chat.conversation = chat.conversation.ask("Hi")
+    chat.conversation = chat.conversation.with_question("Hi", TurnRequest(0.0, "m-1"))
     turn, kept = chat.conversation.turns[-1], kept or Kept()
 
     def get_model() -> ChatModel:
@@ -46,7 +46,7 @@ def _asked(chat: Chat, model: ChatModel | Exception, kept: Kept | None = None) -
     def keep(answer: Answer) -> None:
         chat.keep(turn.id, kept, answer)
 
-    chat.running = RunningTurn(chat.conversation, get_model, "m", "", GenerationParams(), keep)
+    chat.running = RunningTurn(chat.conversation.build_request(), "m", get_model, keep)
     return chat.running.start()
 
 
@@ -94,7 +94,7 @@ def test_every_chat_has_an_id_of_its_own() -> None:
 def test_a_new_chat_comes_before_the_others_and_is_shown() -> None:
     session = Session("en")
     first = session.current
-    first.conversation = first.conversation.ask("Hi")
+    first.conversation = first.conversation.with_question("Hi")
 
     session.new_chat()
 
@@ -109,7 +109,7 @@ def test_an_empty_chat_is_not_followed_by_another() -> None:
     session.new_chat()
     assert session.chats == [first]
 
-    first.conversation = first.conversation.ask("Hi")
+    first.conversation = first.conversation.with_question("Hi")
     session.new_chat()
     empty = session.current
     session.show(first)
@@ -120,7 +120,7 @@ def test_an_empty_chat_is_not_followed_by_another() -> None:
 
 
 def test_a_kept_answer_ends_the_turn() -> None:
-    chat, kept = Chat(conversation=Conversation().ask("Hi"), state=TurnState("writing", "Hel")), Kept()
+    chat, kept = Chat(conversation=Conversation().with_question("Hi"), state=TurnSnapshot("decode", "Hel")), Kept()
 
     chat.keep(chat.conversation.leaf, kept, Answer("m", "Hello"))
 
@@ -135,7 +135,7 @@ def test_what_cannot_be_kept_still_ends_the_turn() -> None:
         def end(self, answer: Answer) -> None:
             raise ValueError("it cannot be written")
 
-    chat = Chat(conversation=Conversation().ask("Hi"), state=TurnState("writing", "Hel"))
+    chat = Chat(conversation=Conversation().with_question("Hi"), state=TurnSnapshot("decode", "Hel"))
     with pytest.raises(ValueError, match="cannot be written"):
         chat.keep(chat.conversation.leaf, Broken(), Answer("m", "Hello"))
     assert chat.conversation.last_answer == Answer("m", "Hello")
@@ -161,7 +161,7 @@ def test_many_chats_of_a_page_are_let_go_but_not_those_that_run() -> None:
     turn = _asked(running, Waiting())
     for _ in range(40):
         chat = Chat()
-        chat.conversation = chat.conversation.ask("Hi")
+        chat.conversation = chat.conversation.with_question("Hi")
         session.show(chat)
 
     assert len(session.chats) < 40
@@ -225,14 +225,14 @@ def test_a_page_that_closes_stops_all_its_answers_and_is_forgotten() -> None:
     sessions.close("a")
 
     for turn in turns:
-        *_, last = turn.states(0)
+        *_, last = turn.snapshots(0)
         assert last.answer is not None
         assert last.answer.finish_reason == "cancelled"
     assert first.conversation.last_answer is not None, "what came is kept by whoever still holds the chat"
     assert sessions.of("a", "en") is not session
     assert other.running is others_turn
     others_turn.stop()
-    *_, last = others_turn.states(0)
+    *_, last = others_turn.snapshots(0)
 
 
 def test_closing_a_page_never_seen_does_nothing() -> None:
@@ -247,7 +247,7 @@ def test_closing_a_page_never_seen_does_nothing() -> None:
 def test_a_turn_that_fails_at_once_leaves_the_chat_free_for_the_next() -> None:
     chat = Chat()
     turn = _asked(chat, UserError("too_many_models", count=2))
-    states = list(turn.states(0.01))
+    states = list(turn.snapshots(0.01))
     assert states[-1].answer is not None
     assert states[-1].answer.error == ("too_many_models", {"count": 2})
     assert chat.running is None

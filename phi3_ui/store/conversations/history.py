@@ -92,7 +92,7 @@ class History:
             raise UserError("chat_busy" if self._is_in_progress(person, conversation) else "no_such_chat")
         whole = _tree(found.values())
         for turn_id, given in feedback.items():
-            whole = whole.rated(turn_id, given) if turn_id in found else whole
+            whole = whole.with_feedback(turn_id, given) if turn_id in found else whole
         return _as_shown(whole, shown)
 
     def _is_in_progress(self, person: str, conversation: str) -> bool:
@@ -270,7 +270,7 @@ def _quoted(value: str) -> str:
 
 def _tree(turns: Iterable[Turn]) -> Conversation:
     """The turns in the order in which they were asked, parents first; those whose parent is missing begin a branch."""
-    ordered = sorted(turns, key=lambda turn: turn.asked.at if turn.asked else 0.0)
+    ordered = sorted(turns, key=lambda turn: turn.request.asked_at if turn.request else 0.0)
     ids, placed, rest = {turn.id for turn in ordered}, list[Turn](), ordered
     while rest:
         there = {turn.id for turn in placed}
@@ -280,7 +280,7 @@ def _tree(turns: Iterable[Turn]) -> Conversation:
         placed += ready
         rest = [turn for turn in rest if turn not in ready]
     whole = Conversation(tuple(_rooted(turn, ids) for turn in placed))
-    return whole.showing(placed[-1].id) if placed else whole
+    return whole.with_branch_of(placed[-1].id) if placed else whole
 
 
 def _rooted(turn: Turn, ids: set[str]) -> Turn:

@@ -131,7 +131,7 @@ def _figures_of_record(record: TurnRecord) -> TurnMetrics:
     turn = record.turn
     usage = turn.answer.usage if turn.answer else None
     tokens = {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens} if usage else {}
-    at, model_id = (turn.asked.at, turn.asked.model_id) if turn.asked else (record.ended, "")
+    at, model_id = (turn.request.asked_at, turn.request.model_id) if turn.request else (record.ended, "")
     return _figures(record.conversation, turn.id, at, model_id, traces.figures(record), tokens)
 
 

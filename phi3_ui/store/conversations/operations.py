@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from phi3_ui.chat.conversation import Answer, Feedback, Turn
+from phi3_ui.chat.conversation import Answer, Feedback
+from phi3_ui.chat.turn_json import StoredTurn
 from phi3_ui.chat.types import Message
 
 
@@ -19,7 +20,7 @@ class TurnRecord:
 
     person: str
     conversation: str
-    turn: Turn
+    turn: StoredTurn
     model: str
     messages: tuple[Message, ...]
     ended: float

@@ -44,8 +44,8 @@ def trace_info(record: TurnRecord, experiment_id: str) -> TraceInfo:
         "mlflow.trace_schema.version": "3",
         "mlflow.source.name": "phi3_ui",
     }
-    if turn.asked and turn.asked.model_id:
-        metadata[MODEL_ID] = turn.asked.model_id
+    if turn.request and turn.request.model_id:
+        metadata[MODEL_ID] = turn.request.model_id
     if answer and answer.usage:
         metadata["mlflow.trace.tokenUsage"] = json.dumps(_token_usage(answer.usage))
     return TraceInfo(
@@ -67,9 +67,9 @@ def spans(record: TurnRecord) -> list[Span]:
     begun = _begun(record)
     inputs: dict[str, Any] = {"messages": [{"role": one.role, "content": one.content} for one in record.messages]}
     attributes: dict[str, Any] = {"mlflow.llm.model": record.model, "phi3_ui.version": record.version}
-    if turn.asked:
-        inputs.update(turn.asked.params.as_dict())
-        attributes.update({f"phi3_ui.{name}": value for name, value in turn.asked.params.as_dict().items()})
+    if turn.request:
+        inputs.update(turn.request.params.as_dict())
+        attributes.update({f"phi3_ui.{name}": value for name, value in turn.request.params.as_dict().items()})
     if answer and answer.usage:
         attributes["mlflow.chat.tokenUsage"] = _token_usage(answer.usage)
     attributes.update({f"phi3_ui.{name}": value for name, value in figures(record).items()})
@@ -94,13 +94,13 @@ def spans(record: TurnRecord) -> list[Span]:
     if answer is None or answer.load_seconds is None:
         return [root]
     loaded = min(begun + answer.load_seconds, record.ended)
-    model = {"mlflow.spanInputs": {"model_id": turn.asked.model_id if turn.asked else ""}}
+    model = {"mlflow.spanInputs": {"model_id": turn.request.model_id if turn.request else ""}}
     return [root, _span(record, "load model", SpanType.TASK, begun, loaded, model, "", within="chat")]
 
 
 def figures(record: TurnRecord) -> dict[str, Any]:
     """What the charts and lists show of a turn, without its texts."""
-    answer, asked = record.turn.answer, record.turn.asked
+    answer, asked = record.turn.answer, record.turn.request
     found: dict[str, Any] = {"model": record.model, "finish_reason": _finish(answer)}
     if asked and asked.params.seed is not None:
         found["seed"] = asked.params.seed
@@ -144,7 +144,7 @@ def assessment(person: str, feedback: Feedback) -> Assessment:
 
 
 def _begun(record: TurnRecord) -> float:
-    return min(record.turn.asked.at, record.ended) if record.turn.asked else record.ended
+    return min(record.turn.request.asked_at, record.ended) if record.turn.request else record.ended
 
 
 def _finish(answer: Answer | None) -> str | None:

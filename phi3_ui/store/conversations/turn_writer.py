@@ -23,7 +23,7 @@ class ConversationStore:
     def start_turn(self, person: str, conversation_id: str, conversation: Conversation, model: str) -> "TurnWriter":
         """The last turn shown was asked, of `model` (as it is called). OSErrors become the recorder's warning."""
         turn = conversation.turns[-1]
-        messages = conversation.messages(turn.asked.system if turn.asked else "")
+        messages = conversation.build_messages(turn.request.system if turn.request else "")
         record = TurnRecord(person, conversation_id, turn, model, messages, time.time(), self._version)
         return TurnWriter(self, record)
 
@@ -36,18 +36,18 @@ class ConversationStore:
         tree = [
             replace(
                 turn,
-                asked=turn.asked or TurnRequest(now + at / 1000, ""),
+                request=turn.request or TurnRequest(now + at / 1000, ""),
                 answer=turn.answer or Answer("", "", finish_reason="stop"),
             )
             for at, turn in enumerate(conversation.tree)
         ]
         kept = replace(conversation, tree=tuple(tree))
         for turn in tree:
-            asked, answer = turn.asked, turn.answer
+            asked, answer = turn.request, turn.answer
             assert asked
             assert answer
-            ended = asked.at + (answer.timings.seconds if answer.timings else 0.0)
-            messages = kept.truncated_at(turn.id).messages(asked.system)
+            ended = asked.asked_at + (answer.timings.seconds if answer.timings else 0.0)
+            messages = kept.truncated_at(turn.id).build_messages(asked.system)
             self._keep(TurnRecord(person, conversation_id, turn, answer.model, messages, ended, self._version))
             if turn.feedback:
                 self.recorder.set_feedback(person, conversation_id, turn.id, turn.feedback)

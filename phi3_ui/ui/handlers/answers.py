@@ -19,18 +19,13 @@ class AnswerStarter:
     def start(self, session: Session, chat: Chat, entry: ModelEntry, conversation: Conversation) -> RunningTurn:
         """The last turn shown of `conversation`, which becomes the chat's, is put to `entry`; the chat holds its answer in the end."""
         turn, label = conversation.turns[-1], panels.answer_label(session.language, entry)
-        assert turn.asked
         chat.conversation = conversation
         kept = self._keeper.start_turn(session.person, chat.id, conversation, label)
         chat.running = RunningTurn(
-            conversation,
-            lambda: self._pool.get_model(self._models.spec(entry)),
+            conversation.build_request(self._settings.answer_seconds),
             label,
-            turn.asked.system,
-            turn.asked.params,
+            lambda: self._pool.get_model(self._models.spec(entry)),
             lambda answer: chat.keep(turn.id, kept, answer),
-            turn.asked.template,
-            self._settings.answer_seconds,
             kept.append_text,
         )
         return chat.running.start()

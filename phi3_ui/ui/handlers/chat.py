@@ -112,7 +112,7 @@ class ChatController:
         def asked(with_: TurnRequest) -> Conversation:
             if chat.editing:
                 return chat.conversation.with_variant(chat.editing, text, with_)
-            return chat.conversation.ask(text, with_)
+            return chat.conversation.with_question(text, with_)
 
         yield from self._ask(session, key, system, given, asked, clear=True)
 
@@ -164,7 +164,7 @@ class ChatController:
                 key,
                 system,
                 given,
-                lambda with_: again.with_variant(value, asked=with_),
+                lambda with_: again.with_variant(value, request=with_),
                 clear=chat.editing is not None,
             )
         except UserError as error:
@@ -207,7 +207,7 @@ class ChatController:
             **self.chats.buttons(running=True),
             page.chat.editing: "",
         }
-        for state in turn.states(DRAW_LONG_EVERY if len(chat.conversation.turns) > _LONG else DRAW_EVERY):
+        for state in turn.snapshots(DRAW_LONG_EVERY if len(chat.conversation.turns) > _LONG else DRAW_EVERY):
             if chat.running is turn:
                 chat.state = state
             if session.current is chat:

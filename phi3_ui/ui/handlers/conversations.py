@@ -203,7 +203,7 @@ class ConversationController:
     def require(self, chat: Chat, turn_id: str) -> None:
         """UserError: no_such_turn."""
         try:
-            chat.conversation.turn(turn_id)
+            chat.conversation.get_turn(turn_id)
         except KeyError as error:
             raise UserError("no_such_turn") from error
 
@@ -216,7 +216,7 @@ class ConversationController:
 
     def _show(self, session: Session, turn_id: str, _: str) -> Updates:
         chat = self._idle(session, turn_id)
-        shown = self._branch(session, chat, chat.conversation.showing(turn_id))
+        shown = self._branch(session, chat, chat.conversation.with_branch_of(turn_id))
         # What Undo took back into the box is asked again already.
         undone = session.typed.strip() == chat.conversation.turns[-1].question.strip()
         return {self._page.composer.message: "", **shown} if undone else shown
@@ -224,7 +224,7 @@ class ConversationController:
     def _undo(self, session: Session, turn_id: str, _: str) -> Updates:
         chat = self._idle(session, turn_id)
         question = chat.conversation.turns[-1].question
-        undone = self._branch(session, chat, chat.conversation.undone())
+        undone = self._branch(session, chat, chat.conversation.without_last_turn())
         # Other words in the box are worth more: the question comes back with Redo.
         typed = undone.get(self._page.composer.message, session.typed)
         return undone if typed.strip() else {**undone, self._page.composer.message: question}
@@ -238,7 +238,7 @@ class ConversationController:
         chat = self._idle(session, turn_id)
         chat.draft = session.typed if chat.editing is None else chat.draft
         chat.editing = turn_id
-        return {**self._editing(session), self._page.composer.message: chat.conversation.turn(turn_id).question}
+        return {**self._editing(session), self._page.composer.message: chat.conversation.get_turn(turn_id).question}
 
     def _cancel_edit(self, session: Session, _: str, __: str) -> Updates:
         box = self._box(session.current)
@@ -248,7 +248,7 @@ class ConversationController:
         """Once more takes it back, with its comment; another thumb keeps that."""
         chat = session.current
         self.require(chat, turn_id)
-        before = chat.conversation.turn(turn_id).feedback
+        before = chat.conversation.get_turn(turn_id).feedback
         words = before.comment if before else ""
         feedback = None if before and before.good == good else Feedback(good, words)
         self._keep_feedback(session, chat, turn_id, feedback)
@@ -278,5 +278,5 @@ class ConversationController:
             self._keep_feedback(session, chat, turn_id, Feedback(rated.good, words))
 
     def _keep_feedback(self, session: Session, chat: Chat, turn_id: str, feedback: Feedback | None) -> None:
-        chat.conversation = chat.conversation.rated(turn_id, feedback)
+        chat.conversation = chat.conversation.with_feedback(turn_id, feedback)
         self._keeper.recorder.set_feedback(session.person, chat.id, turn_id, feedback)

@@ -123,10 +123,10 @@ class ExportController:
         """UserError: no_such_turn, model_gone, cannot_reproduce."""
         chat, page = session.current, self._page
         self._chats.require(chat, turn_id)
-        turn = chat.conversation.turn(turn_id)
-        if turn.asked is None or not turn.asked.model_id:
+        turn = chat.conversation.get_turn(turn_id)
+        if turn.request is None or not turn.request.model_id:
             raise UserError("cannot_reproduce")
-        entry = self._catalogue.find(turn.asked.model_id)
+        entry = self._catalogue.find(turn.request.model_id)
         declared = self._catalogue.load_declaration(entry)
         try:
             program = render_program(chat.conversation, turn_id, declared, entry.tracking_uri, entry.template)

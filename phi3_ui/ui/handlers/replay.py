@@ -60,12 +60,14 @@ class ReplayController:
         try:
             for at, turn in enumerate(old.turns):
                 asked = _asked(session, entry, turn)
-                running = self._asking.start(session, chat, entry, chat.conversation.ask(turn.question, asked))
+                running = self._asking.start(
+                    session, chat, entry, chat.conversation.with_question(turn.question, asked)
+                )
                 if at == 0:
                     self._history.rename(
                         session.person, chat.id, tr(session.language, "replay.title", title=title, model=entry.name)
                     )
-                for _ in running.states(_LOOK_EVERY):
+                for _ in running.snapshots(_LOOK_EVERY):
                     words = note(
                         tr(session.language, "replay.progress", turn=at + 1, turns=len(old.turns), model=entry.name)
                     )
@@ -100,6 +102,8 @@ class ReplayController:
 def _asked(session: Session, entry: ModelEntry, turn: Turn) -> TurnRequest:
     """As it was asked then, as far as this model takes it."""
     template = session.templates.get(entry.model_id) or entry.template
-    before = turn.asked or TurnRequest(0.0, "")
+    before = turn.request or TurnRequest(0.0, "")
     kept = {name: value for name, value in vars(before.params).items() if name in entry.supported_params}
-    return replace(before, at=time.time(), model_id=entry.model_id, params=GenerationParams(**kept), template=template)
+    return replace(
+        before, asked_at=time.time(), model_id=entry.model_id, params=GenerationParams(**kept), template=template
+    )

@@ -4,7 +4,7 @@ import html
 from collections.abc import Callable
 
 from phi3_ui.chat.conversation import Answer, Conversation, Turn
-from phi3_ui.chat.running_turn import TurnState
+from phi3_ui.chat.running_turn import TurnSnapshot
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.ui.render.actions import action_button
@@ -16,7 +16,7 @@ ChatbotMessage = dict[str, str]
 def chatbot_messages(
     language: str,
     conversation: Conversation,
-    state: TurnState | None = None,
+    state: TurnSnapshot | None = None,
     link: Callable[[Turn], str] = lambda _: "",
 ) -> list[ChatbotMessage]:
     """All messages, an answer's followed by its caption and its buttons.
@@ -24,10 +24,10 @@ def chatbot_messages(
     `state` is the turn under way, if there is one; `link` gives the HTML of a link to an answered turn's trace, or nothing.
     """
     messages: list[ChatbotMessage] = []
-    first_seen = conversation.first_seen
+    first_turn_in_context = conversation.first_turn_in_context
     for at, turn in enumerate(conversation.turns):
-        if at == first_seen > 0:
-            cut = tr(language, "context.cut", turns=first_seen)
+        if at == first_turn_in_context > 0:
+            cut = tr(language, "context.cut", turns=first_turn_in_context)
             messages.append(
                 {"role": "assistant", "content": f'<span class="phi3-by phi3-cut">{html.escape(cut)}</span>'}
             )
@@ -39,7 +39,7 @@ def chatbot_messages(
             messages.append(
                 {"role": "assistant", "content": display(state.text) if state.text else _waiting(language, state)}
             )
-    if state is None and (undone := conversation.undone_turn):
+    if state is None and (undone := conversation.redo_turn_id):
         redo = action_button("show", undone, tr(language, "actions.redo"), tr(language, "actions.redo.title"))
         caption = f'<span class="phi3-by">{html.escape(tr(language, "actions.undone"))}</span>'
         messages.append({"role": "assistant", "content": f'{caption}<span class="phi3-actions">{redo}</span>'})
@@ -58,7 +58,7 @@ def _answer(language: str, answer: Answer, acts: str) -> list[ChatbotMessage]:
 
 def _acts(language: str, conversation: Conversation, turn: Turn, last: bool, link: str) -> str:
     """What can be done to a turn: its versions, and the buttons below its answer."""
-    versions = conversation.versions(turn.id)
+    versions = conversation.variant_ids(turn.id)
     at = versions.index(turn.id)
     parts = []
     if len(versions) > 1:
@@ -103,7 +103,7 @@ def _figures(language: str, answer: Answer) -> str:
     return "".join(f" · {html.escape(figure)}" for figure in figures)
 
 
-def _waiting(language: str, state: TurnState) -> str:
+def _waiting(language: str, state: TurnSnapshot) -> str:
     if state.phase == "loading":
         text = tr(language, "wait.loading")
     elif state.phase == "queued":

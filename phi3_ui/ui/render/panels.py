@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 
 from phi3_ui.chat.conversation import Answer, Conversation
-from phi3_ui.chat.types import CacheUse, Delivery, Usage
+from phi3_ui.chat.types import CacheStats, StreamingMode, Usage
 from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.provision.jobs import JobState
 from phi3_ui.provision.recipes import BYTES
@@ -35,10 +35,12 @@ def usage_panel(language: str, conversation: Conversation) -> str:
     if answer is None:
         return f'<p class="phi3-quiet">{escape(tr(language, "no_usage"))}</p>'
     head = "".join(f"<th>{escape(tr(language, key))}</th>" for key in ("column.answer", "column.conversation"))
-    of_answer, of_all = _counts(language, answer.usage), _counts(language, conversation.usage)
+    of_answer, of_all = _counts(language, answer.usage), _counts(language, conversation.total_usage)
     names = ("row.prompt", "row.completion", "row.total")
     rows = [(tr(language, name), one, all_) for name, one, all_ in zip(names, of_answer, of_all, strict=True)]
-    rows.insert(1, (tr(language, "row.cached"), _cached(language, answer.usage), _cached(language, conversation.usage)))
+    rows.insert(
+        1, (tr(language, "row.cached"), _cached(language, answer.usage), _cached(language, conversation.total_usage))
+    )
     rows += [(name, figure, "") for name, figure in _answer_rows(language, answer)]
     body = "".join(f"<tr><th>{escape(n)}</th><td>{escape(a)}</td><td>{escape(b)}</td></tr>" for n, a, b in rows)
     return f'<table class="phi3-usage"><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>'
@@ -86,7 +88,7 @@ def _answer_rows(language: str, answer: Answer) -> Rows:
 
 
 def status_line(
-    language: str, loading_seconds: float | None, delivery: Delivery | None, cache: CacheUse | None = None
+    language: str, loading_seconds: float | None, delivery: StreamingMode | None, cache: CacheStats | None = None
 ) -> str:
     """Where the picked model stands: not loaded, loading for so long, or loaded, how its text arrives and what it keeps."""
     if delivery:
@@ -99,7 +101,7 @@ def status_line(
     return f'<p class="phi3-status">{escape(tr(language, "status.none"))}</p>'
 
 
-def _cache(language: str, cache: CacheUse) -> str:
+def _cache(language: str, cache: CacheStats) -> str:
     return tr(
         language,
         "cache",

@@ -19,12 +19,12 @@ def answer(text: str, **changes: object) -> Answer:
 def record(conversation: str, talk: Conversation, person: str = ME) -> TurnRecord:
     """Of the last turn shown, which ended just now."""
     turn = talk.turns[-1]
-    messages = talk.truncated_at(turn.id).messages(turn.asked.system if turn.asked else "")
+    messages = talk.truncated_at(turn.id).build_messages(turn.request.system if turn.request else "")
     return TurnRecord(person, conversation, turn, "demo · ONNX", messages, time.time(), "0.1.0")
 
 
 def ask(talk: Conversation, question: str, at: float | None = None, **given: object) -> Conversation:
-    return talk.ask(question, asked(at, **given))
+    return talk.with_question(question, asked(at, **given))
 
 
 def asked(at: float | None = None, **given: object) -> TurnRequest:

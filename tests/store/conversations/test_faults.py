@@ -37,17 +37,17 @@ class Paced:
 def chat(keeper, person, said):
     talk, conversation = Conversation(), new_id()
     while True:
-        talk = talk.ask("Go on.", TurnRequest(time.time(), "m-1"))
+        talk = talk.with_question("Go on.", TurnRequest(time.time(), "m-1"))
         turn = talk.turns[-1]
         kept = keeper.start_turn(person, conversation, talk, "paced")
         answers = []
         def keep(answer):
             kept.finish(answer)
             answers.append(answer)
-        running = RunningTurn(talk, Paced, "paced", "", GenerationParams(), keep, on_text=kept.append_text).start()
+        running = RunningTurn(talk.build_request(), "paced", Paced, keep, kept.append_text).start()
         assert running.wait(30)
         os.write(said, f"{{turn.id}} {{len(answers[0].text)}}\\n".encode())
-        talk = talk.answered(answers[0])
+        talk = talk.with_answer(answers[0])
 
 def serve(said):
     recorder = new_recorder(uri, folder)
@@ -138,7 +138,7 @@ experiment(uri)
 
 def talk(recorder, question):
     started = time.monotonic()
-    say(recorder, new_id(), ask(Conversation(), question).answered(answer("Hello " * 500)))
+    say(recorder, new_id(), ask(Conversation(), question).with_answer(answer("Hello " * 500)))
     assert time.monotonic() - started < 2, "the chat waits for nobody"
 
 recorder = new_recorder(uri, journal)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from phi3_ui.chat.conversation import Answer, Conversation, Feedback, new_id
-from phi3_ui.chat.types import ContextUse, Usage
+from phi3_ui.chat.types import ContextUsage, Usage
 from phi3_ui.errors import UserError
 from phi3_ui.store.conversations import history as module
 from phi3_ui.store.conversations.history import History
@@ -50,14 +50,14 @@ def say(store: Store, history: History, conversation: str, talk: Conversation, p
 def _branched() -> Conversation:
     """One question, answered twice; the second has a follow-up."""
     now = time.time() - 100
-    talk = ask(Conversation(), "Tell me of the sea", now).answered(answer("It is big."))
-    talk = talk.with_variant(talk.turns[0].id, asked=asked(now + 1)).answered(
+    talk = ask(Conversation(), "Tell me of the sea", now).with_answer(answer("It is big."))
+    talk = talk.with_variant(talk.turns[0].id, request=asked(now + 1)).with_answer(
         answer("Blue.", finish_reason="cancelled")
     )
     failed = Answer("demo · ONNX", "", error=("queue_full", {"count": 3, "model": "m"}))
-    cut = answer("Yes", context=ContextUse(100, 200, 2, 50), usage=Usage(5, 6), load_seconds=0.5)
-    talk = ask(talk, "Why?", now + 2).answered(failed)
-    return talk.with_variant(talk.turns[1].id, "Really?", asked(now + 3)).answered(cut)
+    cut = answer("Yes", context=ContextUsage(100, 200, 2, 50), usage=Usage(5, 6), load_seconds=0.5)
+    talk = ask(talk, "Why?", now + 2).with_answer(failed)
+    return talk.with_variant(talk.turns[1].id, "Really?", asked(now + 3)).with_answer(cut)
 
 
 def _said(store: Store, history: History, talk: Conversation, person: str = ME) -> str:
@@ -70,7 +70,7 @@ def _said(store: Store, history: History, talk: Conversation, person: str = ME) 
 
 def test_a_conversation_comes_back_whole_after_a_restart(store: Store) -> None:
     talk = _branched()
-    talk = talk.rated(talk.tree[0].id, Feedback(False, "Too short."))
+    talk = talk.with_feedback(talk.tree[0].id, Feedback(False, "Too short."))
     conversation = _said(store, store.history(), talk)
     store.recorder.set_feedback(ME, conversation, talk.tree[0].id, Feedback(False, "Too short."))
     assert store.recorder.flush(30)
@@ -89,7 +89,7 @@ def test_it_is_the_same_before_the_store_has_it(store: Store) -> None:
         conversation = _said(store, history, talk)
         store.recorder.set_feedback(ME, conversation, talk.tree[1].id, Feedback(True))
 
-        assert history.load(ME, conversation) == talk.rated(talk.tree[1].id, Feedback(True))
+        assert history.load(ME, conversation) == talk.with_feedback(talk.tree[1].id, Feedback(True))
         assert [one.id for one in history.list_conversations(ME)] == [conversation]
         assert [one.id for one in store.history().list_conversations(ME)] == [conversation]
     finally:
@@ -99,15 +99,15 @@ def test_it_is_the_same_before_the_store_has_it(store: Store) -> None:
 
 def test_the_list_is_newest_first_and_named_after_the_first_question(store: Store) -> None:
     history, now = store.history(), time.time()
-    old = ask(Conversation(), "old  one\nof mine", now - 50).answered(answer("a"))
+    old = ask(Conversation(), "old  one\nof mine", now - 50).with_answer(answer("a"))
     first = _said(store, history, old)
-    second = _said(store, history, ask(Conversation(), "newer", now - 40).answered(answer("b")))
+    second = _said(store, history, ask(Conversation(), "newer", now - 40).with_answer(answer("b")))
     assert [(one.id, one.title) for one in history.list_conversations(ME)] == [
         (second, "newer"),
         (first, "old one of mine"),
     ]
 
-    say(store, history, first, ask(old, "go on", now - 10).answered(answer("c")))
+    say(store, history, first, ask(old, "go on", now - 10).with_answer(answer("c")))
 
     expected = [(first, "old one of mine"), (second, "newer")]
     assert [(one.id, one.title) for one in history.list_conversations(ME)] == expected
@@ -118,8 +118,8 @@ def test_the_list_is_newest_first_and_named_after_the_first_question(store: Stor
 @pytest.mark.parametrize("restarted", [False, True])
 def test_titles_and_texts_are_searched_whatever_the_case_and_length(store: Store, restarted: bool) -> None:
     history = store.history()
-    sea = _said(store, history, ask(Conversation(), "Ceva despre MARE și Țărm").answered(answer('Unda 🌊 %_\' "x"')))
-    long = _said(store, history, ask(Conversation(), "long").answered(answer("word " * 3000 + "Needle")))
+    sea = _said(store, history, ask(Conversation(), "Ceva despre MARE și Țărm").with_answer(answer('Unda 🌊 %_\' "x"')))
+    long = _said(store, history, ask(Conversation(), "long").with_answer(answer("word " * 3000 + "Needle")))
     history.rename(ME, sea, "Vacanță")
     if restarted:
         assert store.recorder.flush(30)
@@ -144,7 +144,7 @@ def test_titles_and_texts_are_searched_whatever_the_case_and_length(store: Store
 
 def test_a_new_name_stays_and_can_be_taken_back(store: Store) -> None:
     history = store.history()
-    conversation = _said(store, history, ask(Conversation(), "first words").answered(answer("a")))
+    conversation = _said(store, history, ask(Conversation(), "first words").with_answer(answer("a")))
 
     history.rename(ME, conversation, "  A better\nname ")
     assert history.get_title(ME, conversation) == "A better name"
@@ -159,13 +159,13 @@ def test_a_new_name_stays_and_can_be_taken_back(store: Store) -> None:
 def test_the_branch_that_was_shown_is_shown_again_until_something_new_is_asked(store: Store) -> None:
     history, talk = store.history(), _branched()
     conversation = _said(store, history, talk)
-    back = talk.showing(talk.tree[0].id)
+    back = talk.with_branch_of(talk.tree[0].id)
     history.save_shown_branch(ME, conversation, back)
     assert history.load(ME, conversation) == back
     assert store.recorder.flush(30)
     assert store.history().load(ME, conversation) == back
 
-    more = ask(back, "And then?").answered(answer("Salt."))
+    more = ask(back, "And then?").with_answer(answer("Salt."))
     say(store, history, conversation, more)
     assert store.recorder.flush(30)
     assert store.history().load(ME, conversation) == more
@@ -173,7 +173,7 @@ def test_the_branch_that_was_shown_is_shown_again_until_something_new_is_asked(s
 
 def test_a_deleted_conversation_is_gone_at_once_and_for_good(store: Store) -> None:
     history = store.history()
-    conversation = _said(store, history, ask(Conversation(), "Hi").answered(answer("a")))
+    conversation = _said(store, history, ask(Conversation(), "Hi").with_answer(answer("a")))
     history.delete(ME, conversation)
 
     for one in (history, store.history()):
@@ -187,7 +187,7 @@ def test_a_deleted_conversation_is_gone_at_once_and_for_good(store: Store) -> No
 
 
 def test_a_deletion_can_be_taken_back_for_a_while(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    history, talk = store.history(), ask(Conversation(), "Hi").answered(answer("a"))
+    history, talk = store.history(), ask(Conversation(), "Hi").with_answer(answer("a"))
     conversation = _said(store, history, talk)
     assert store.recorder.flush(30)
     history.delete(ME, conversation)
@@ -222,7 +222,7 @@ def test_a_deletion_taken_back_loses_no_turn_that_was_under_way(store: Store) ->
     assert history.restore(ME, conversation)
 
     assert [one.id for one in history.list_conversations(ME)] == [conversation]
-    assert history.load(ME, conversation) == talk.answered(answer("Once", finish_reason="cancelled"))
+    assert history.load(ME, conversation) == talk.with_answer(answer("Once", finish_reason="cancelled"))
 
 
 def test_a_turn_that_ends_after_its_chat_was_deleted_for_good_is_not_kept(
@@ -242,7 +242,7 @@ def test_a_turn_that_ends_after_its_chat_was_deleted_for_good_is_not_kept(
 
 
 def test_nobody_finds_opens_names_or_deletes_another_persons_chats(store: Store) -> None:
-    history, talk = store.history(), ask(Conversation(), "my secret").answered(answer("a"))
+    history, talk = store.history(), ask(Conversation(), "my secret").with_answer(answer("a"))
     conversation = _said(store, history, talk)
     assert store.recorder.flush(30)
 
@@ -273,7 +273,7 @@ def test_what_another_server_wrote_is_seen_soon(store: Store, monkeypatch: pytes
     monkeypatch.setattr(module, "_FRESH", 0.0)
     here, there = store.history(), store.history()
     assert here.list_conversations(ME) == []
-    conversation = _said(store, there, ask(Conversation(), "elsewhere").answered(answer("a")))
+    conversation = _said(store, there, ask(Conversation(), "elsewhere").with_answer(answer("a")))
     assert store.recorder.flush(30)
 
     assert here.wait_until_loaded(ME, 30)
@@ -300,7 +300,7 @@ def test_figures_are_those_of_every_turn(store: Store) -> None:
         assert {(f.conversation_id, f.model, f.model_id) for f in figures} == {(conversation, "demo · ONNX", MODEL)}
         assert figures[0].tokens_per_second == 60.0
         assert figures[0].time_to_first_token == 0.25
-        assert figures[0].asked_at == pytest.approx(talk.tree[0].asked.at, abs=0.01)
+        assert figures[0].asked_at == pytest.approx(talk.tree[0].request.asked_at, abs=0.01)
 
 
 def test_a_store_that_is_gone_hides_no_chat_that_waits_here(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_a_store_that_is_gone_hides_no_chat_that_waits_here(tmp_path: Path) -> N
 
     recorder = Recorder(uri, unreachable, tmp_path / "journal")
     history = History(uri, unreachable, recorder)
-    talk = ask(Conversation(), "Hi").answered(answer("a"))
+    talk = ask(Conversation(), "Hi").with_answer(answer("a"))
     one = record(new_id(), talk)
     recorder.submit(one)
     history.apply(one)

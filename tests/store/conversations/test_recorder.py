@@ -59,7 +59,7 @@ def say(recorder: Recorder, conversation: str, talk: Conversation) -> None:
 
 def test_a_turn_is_a_trace_with_all_that_mlflow_knows_of_chats(uri: str, recorder: Recorder) -> None:
     conversation, talk = new_id(), ask(Conversation(), "Cine ești?", time.time() - 2, temperature=0.5)
-    talk = talk.answered(answer("Sunt un model 🌊.", load_seconds=0.4))
+    talk = talk.with_answer(answer("Sunt un model 🌊.", load_seconds=0.4))
 
     say(recorder, conversation, talk)
     assert recorder.flush(_LIMIT)
@@ -100,7 +100,7 @@ def test_a_turn_is_a_trace_with_all_that_mlflow_knows_of_chats(uri: str, recorde
 
 @pytest.mark.parametrize("reason", ["length", "cancelled", "timeout"])
 def test_an_answer_that_was_cut_short_is_kept_with_its_reason(uri: str, recorder: Recorder, reason: str) -> None:
-    talk = ask(Conversation(), "Hi").answered(answer("Once up", finish_reason=reason))
+    talk = ask(Conversation(), "Hi").with_answer(answer("Once up", finish_reason=reason))
 
     say(recorder, new_id(), talk)
     assert recorder.flush(_LIMIT)
@@ -113,7 +113,7 @@ def test_an_answer_that_was_cut_short_is_kept_with_its_reason(uri: str, recorder
 
 def test_a_failed_answer_is_an_error_in_mlflow_with_what_it_wrote(uri: str, recorder: Recorder) -> None:
     failed = answer("Once", error=("model_crashed", {"model": "m", "detail": "x"}), finish_reason=None, usage=None)
-    talk = ask(Conversation(), "Hi").answered(failed)
+    talk = ask(Conversation(), "Hi").with_answer(failed)
 
     say(recorder, new_id(), talk)
     assert recorder.flush(_LIMIT)
@@ -125,7 +125,7 @@ def test_a_failed_answer_is_an_error_in_mlflow_with_what_it_wrote(uri: str, reco
 
 
 def test_a_turn_written_twice_is_one_trace(uri: str, recorder: Recorder) -> None:
-    conversation, talk = new_id(), ask(Conversation(), "Hi").answered(answer("Hello", load_seconds=0.1))
+    conversation, talk = new_id(), ask(Conversation(), "Hi").with_answer(answer("Hello", load_seconds=0.1))
 
     for _ in range(3):
         recorder.submit(record(conversation, talk))
@@ -137,7 +137,7 @@ def test_a_turn_written_twice_is_one_trace(uri: str, recorder: Recorder) -> None
 
 
 def test_feedback_is_an_assessment_that_changes_and_goes(uri: str, recorder: Recorder) -> None:
-    conversation, talk = new_id(), ask(Conversation(), "Hi").answered(answer("Hello"))
+    conversation, talk = new_id(), ask(Conversation(), "Hi").with_answer(answer("Hello"))
     say(recorder, conversation, talk)
     turn = talk.turns[0].id
 
@@ -161,7 +161,7 @@ def test_feedback_is_an_assessment_that_changes_and_goes(uri: str, recorder: Rec
 
 
 def test_what_is_said_of_a_turn_under_way_waits_for_its_end(uri: str, recorder: Recorder) -> None:
-    conversation, talk = new_id(), ask(Conversation(), "Hi").answered(answer("Hello"))
+    conversation, talk = new_id(), ask(Conversation(), "Hi").with_answer(answer("Hello"))
     part = recorder.start_turn(replace(record(conversation, talk), turn=unanswered(talk)))
 
     recorder.submit(TagChange(ME, conversation, talk.turns[0].id, "phi3_ui.title", "A name"))
@@ -186,7 +186,7 @@ def test_what_is_said_of_a_turn_that_is_gone_is_forgotten(uri: str, recorder: Re
 def test_a_deleted_conversation_leaves_nothing_in_the_store(uri: str, recorder: Recorder, tmp_path: Path) -> None:
     gone, stays = new_id(), new_id()
     for conversation in (gone, stays):
-        talk = ask(Conversation(), "Hi secret").answered(answer("Hello", load_seconds=0.1))
+        talk = ask(Conversation(), "Hi secret").with_answer(answer("Hello", load_seconds=0.1))
         say(recorder, conversation, talk)
         recorder.set_feedback(ME, conversation, talk.turns[0].id, Feedback(True))
 
@@ -201,7 +201,7 @@ def test_a_deleted_conversation_leaves_nothing_in_the_store(uri: str, recorder: 
 
 
 def test_somebody_else_deletes_nothing_of_mine(uri: str, recorder: Recorder) -> None:
-    conversation, talk = new_id(), ask(Conversation(), "Hi").answered(answer("Hello"))
+    conversation, talk = new_id(), ask(Conversation(), "Hi").with_answer(answer("Hello"))
     say(recorder, conversation, talk)
 
     recorder.submit(ConversationDeletion("visitor-other", conversation, time.time()))
@@ -211,7 +211,7 @@ def test_somebody_else_deletes_nothing_of_mine(uri: str, recorder: Recorder) -> 
 
 
 def test_a_deletion_waits_and_can_be_taken_back(uri: str, recorder: Recorder) -> None:
-    conversation, talk = new_id(), ask(Conversation(), "Hi").answered(answer("Hello"))
+    conversation, talk = new_id(), ask(Conversation(), "Hi").with_answer(answer("Hello"))
     say(recorder, conversation, talk)
     recorder.submit(ConversationDeletion(ME, conversation, time.time() + 3600))
     assert recorder.flush(_LIMIT)
@@ -225,16 +225,16 @@ def test_a_deletion_waits_and_can_be_taken_back(uri: str, recorder: Recorder) ->
 def test_what_comes_just_before_the_end_is_written_too(uri: str, tmp_path: Path) -> None:
     for number in range(10):
         recorder = new_recorder(uri, tmp_path)
-        say(recorder, new_id(), ask(Conversation(), "first").answered(answer("Hello")))
+        say(recorder, new_id(), ask(Conversation(), "first").with_answer(answer("Hello")))
         time.sleep(0.005 * number)
-        say(recorder, new_id(), ask(Conversation(), "second").answered(answer("Hello")))
+        say(recorder, new_id(), ask(Conversation(), "second").with_answer(answer("Hello")))
         recorder.close(_LIMIT)
         assert len(stored(uri)) == 2 * (number + 1)
 
 
 def test_a_deletion_that_waits_is_carried_out_when_the_app_ends(uri: str, tmp_path: Path) -> None:
     recorder = new_recorder(uri, tmp_path)
-    conversation, talk = new_id(), ask(Conversation(), "Hi").answered(answer("Hello"))
+    conversation, talk = new_id(), ask(Conversation(), "Hi").with_answer(answer("Hello"))
     say(recorder, conversation, talk)
     recorder.submit(ConversationDeletion(ME, conversation, time.time() + 3600))
 
@@ -250,14 +250,14 @@ def test_a_locked_store_is_waited_for_and_the_warning_goes_with_the_lock(
     monkeypatch.setattr(recorder_module, "_RETRY_LAST", 0.5)
     recorder = new_recorder(uri, tmp_path)
     try:
-        first = ask(Conversation(), "Hi").answered(answer("Hello"))
+        first = ask(Conversation(), "Hi").with_answer(answer("Hello"))
         say(recorder, new_id(), first)
         assert recorder.flush(_LIMIT)
         assert recorder.warning is None
         locked = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
         locked.execute("BEGIN EXCLUSIVE")
         started = time.perf_counter()
-        second = ask(Conversation(), "Again").answered(answer("Hello again"))
+        second = ask(Conversation(), "Again").with_answer(answer("Hello again"))
         say(recorder, new_id(), second)
         assert time.perf_counter() - started < 2, "the chat waits for nobody"
 
@@ -284,7 +284,7 @@ from phi3_ui.store.conversations import recorder as recorder_module
 uri, folder = sys.argv[1:]
 recorder_module.Recorder._run = lambda self: None  # it gets no time to write
 recorder = t.new_recorder(uri, Path(folder))
-done = t.ask(Conversation(), "finished").answered(t.answer("whole"))
+done = t.ask(Conversation(), "finished").with_answer(t.answer("whole"))
 t.say(recorder, "c" * 32, done)
 begun = t.ask(Conversation(), "in the middle")
 part = recorder.start_turn(t.record("d" * 32, begun))
@@ -324,7 +324,7 @@ def test_a_journal_that_cannot_be_written_holds_it_in_memory(uri: str, tmp_path:
     (tmp_path / "journal").write_text("a file where the folder should be", encoding="utf-8")
     recorder = new_recorder(uri, tmp_path)
 
-    say(recorder, new_id(), ask(Conversation(), "Hi").answered(answer("Hello")))
+    say(recorder, new_id(), ask(Conversation(), "Hi").with_answer(answer("Hello")))
 
     assert recorder.flush(_LIMIT)
     assert len(stored(uri)) == 1
@@ -340,7 +340,7 @@ def test_only_so_much_waits(uri: str, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None) as locked:
         locked.execute("BEGIN EXCLUSIVE")
         for _ in range(8):
-            say(recorder, new_id(), ask(Conversation(), "Hi").answered(answer("Hello" * 20)))
+            say(recorder, new_id(), ask(Conversation(), "Hi").with_answer(answer("Hello" * 20)))
         assert 1 <= len(recorder.list_pending(ME)) < 8
         assert recorder.warning is not None
         locked.rollback()
@@ -355,14 +355,14 @@ def test_what_the_store_refuses_for_itself_does_not_hold_up_the_rest(
     monkeypatch.setattr(recorder_module, "_RETRY_LAST", 0.05)
     recorder = new_recorder(uri, tmp_path)
     bad, good = new_id(), new_id()
-    talk = ask(Conversation(), "Hi").answered(answer("Hello"))
+    talk = ask(Conversation(), "Hi").with_answer(answer("Hello"))
     say(recorder, bad, talk)
 
     assert recorder.flush(_LIMIT)
     recorder.submit(
         TagChange(ME, bad, talk.turns[0].id, "k" * 3000, "v"), TagChange(ME, bad, talk.turns[0].id, "after", "v")
     )
-    say(recorder, good, ask(Conversation(), "Hi").answered(answer("Hello")))
+    say(recorder, good, ask(Conversation(), "Hi").with_answer(answer("Hello")))
 
     assert recorder.flush(_LIMIT)
     assert len(stored(uri)) == 2
@@ -376,7 +376,7 @@ def test_people_write_at_once_and_each_turn_is_there(uri: str, recorder: Recorde
     def chat(person: int) -> None:
         conversation, talk = new_id(), Conversation()
         for number in range(5):
-            talk = ask(talk, f"{person} {number}").answered(answer("Hello"))
+            talk = ask(talk, f"{person} {number}").with_answer(answer("Hello"))
             say(recorder, conversation, talk)
 
     people = [threading.Thread(target=chat, args=(person,)) for person in range(4)]

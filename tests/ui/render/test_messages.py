@@ -5,8 +5,8 @@ import re
 import pytest
 
 from phi3_ui.chat.conversation import Answer, Conversation, Feedback
-from phi3_ui.chat.running_turn import TurnState
-from phi3_ui.chat.types import PromptProgress, Timings, Usage
+from phi3_ui.chat.running_turn import TurnSnapshot
+from phi3_ui.chat.types import PrefillProgress, Timings, Usage
 from phi3_ui.errors import SENTENCES
 from phi3_ui.ui.render.messages import chatbot_messages
 
@@ -15,7 +15,7 @@ _FULL = Answer("phi-3 · ONNX", "Hello!", Usage(37, 59), Timings(0.1, 0.7, 98.4)
 
 def _chat(answer: Answer, language: str = "en") -> list[dict[str, str]]:
     """The messages of one answered question, without the question."""
-    question, *rest = chatbot_messages(language, Conversation().ask("Hi").answered(answer))
+    question, *rest = chatbot_messages(language, Conversation().with_question("Hi").with_answer(answer))
     assert question == {"role": "user", "content": "Hi"}
     caption, acts, _ = rest[-1]["content"].partition('<span class="phi3-actions">')
     assert acts
@@ -89,38 +89,38 @@ def test_a_models_name_is_text() -> None:
 @pytest.mark.parametrize(
     ("language", "state", "words"),
     [
-        ("en", TurnState("loading"), "Loading the model …"),
-        ("ro", TurnState("loading"), "Se încarcă modelul …"),
-        ("en", TurnState("reading"), "Reading the prompt …"),
-        ("en", TurnState("reading", progress=PromptProgress(0, 70)), "Reading the prompt …"),
-        ("en", TurnState("reading", progress=PromptProgress(64, 70)), "Reading the prompt … 64 of 70 tokens"),
-        ("ro", TurnState("reading", progress=PromptProgress(64, 70)), "Se citește promptul … 64 din 70 tokeni"),
+        ("en", TurnSnapshot("loading"), "Loading the model …"),
+        ("ro", TurnSnapshot("loading"), "Se încarcă modelul …"),
+        ("en", TurnSnapshot("prefill"), "Reading the prompt …"),
+        ("en", TurnSnapshot("prefill", progress=PrefillProgress(0, 70)), "Reading the prompt …"),
+        ("en", TurnSnapshot("prefill", progress=PrefillProgress(64, 70)), "Reading the prompt … 64 of 70 tokens"),
+        ("ro", TurnSnapshot("prefill", progress=PrefillProgress(64, 70)), "Se citește promptul … 64 din 70 tokeni"),
     ],
 )
-def test_an_answer_that_is_waited_for_says_for_what(language: str, state: TurnState, words: str) -> None:
-    assert chatbot_messages(language, Conversation().ask("<Hi>"), state) == [
+def test_an_answer_that_is_waited_for_says_for_what(language: str, state: TurnSnapshot, words: str) -> None:
+    assert chatbot_messages(language, Conversation().with_question("<Hi>"), state) == [
         {"role": "user", "content": "&lt;Hi>"},
         {"role": "assistant", "content": f'<span class="phi3-wait">{words}</span>'},
     ]
 
 
 def test_an_answer_that_comes_shows_its_text_so_far() -> None:
-    first = Conversation().ask("one").answered(_FULL)
+    first = Conversation().with_question("one").with_answer(_FULL)
 
-    messages = chatbot_messages("en", first.ask("two"), TurnState("writing", "1 < 2"))
+    messages = chatbot_messages("en", first.with_question("two"), TurnSnapshot("decode", "1 < 2"))
 
     assert messages[:2] == chatbot_messages("en", first)[:2]
     assert messages[3:] == [{"role": "user", "content": "two"}, {"role": "assistant", "content": "1 &lt; 2"}]
 
 
 def test_a_question_nobody_answers_stands_alone() -> None:
-    assert chatbot_messages("en", Conversation().ask("Hi")) == [{"role": "user", "content": "Hi"}]
+    assert chatbot_messages("en", Conversation().with_question("Hi")) == [{"role": "user", "content": "Hi"}]
     assert chatbot_messages("en", Conversation()) == []
 
 
 def test_an_answered_turn_has_its_buttons_and_versions() -> None:
-    first = Conversation().ask("<Hi>").answered(_FULL)
-    both = first.with_variant(first.turns[0].id).answered(Answer("m", "", error=("no_model", {})))
+    first = Conversation().with_question("<Hi>").with_answer(_FULL)
+    both = first.with_variant(first.turns[0].id).with_answer(Answer("m", "", error=("no_model", {})))
 
     def buttons(conversation: Conversation) -> list[tuple[str, str, str]]:
         content = chatbot_messages("en", conversation)[-1]["content"]
@@ -136,17 +136,17 @@ def test_an_answered_turn_has_its_buttons_and_versions() -> None:
         ("reproduce", "Reproduce"),
     ]
     assert {value for _, value, _ in buttons(first)} == {turn}
-    assert "✓ Bad" in [words for _, _, words in buttons(first.rated(turn, Feedback(False)))]
+    assert "✓ Bad" in [words for _, _, words in buttons(first.with_feedback(turn, Feedback(False)))]
     assert [name for name, _, _ in buttons(both)] == ["show", "retry", "edit", "undo"], "there is no text to rate"
     assert buttons(both)[0] == ("show", turn, "‹")
     assert "2/2" in chatbot_messages("en", both)[-1]["content"]
 
 
 def test_a_question_taken_back_can_be_had_again() -> None:
-    talk = Conversation().ask("one").answered(_FULL)
+    talk = Conversation().with_question("one").with_answer(_FULL)
 
-    (message,) = chatbot_messages("en", talk.undone())
+    (message,) = chatbot_messages("en", talk.without_last_turn())
 
     assert f'<button class="phi3-action" name="show" value="{talk.turns[0].id}"' in message["content"]
     assert ">Redo</button>" in message["content"]
-    assert chatbot_messages("en", talk.undone(), TurnState("reading")) == []
+    assert chatbot_messages("en", talk.without_last_turn(), TurnSnapshot("prefill")) == []

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phi3_ui.chat.conversation import Answer, Conversation
-from phi3_ui.chat.types import CacheUse, ContextUse, Timings, Usage
+from phi3_ui.chat.types import CacheStats, ContextUsage, Timings, Usage
 from phi3_ui.errors import SENTENCES, UserError
 from phi3_ui.i18n.translate import tr_error
 from phi3_ui.provision.jobs import JobState
@@ -79,8 +79,8 @@ _TIMED = Answer("m", "b", Usage(1200, 34, 1150), Timings(0.126, 1.0, 98.44), "st
 
 
 def test_usage_of_the_last_answer_stands_beside_that_of_the_conversation() -> None:
-    first = Conversation().ask("one").answered(Answer("m", "a", Usage(10, 5), None, "stop"))
-    conversation = first.ask("two").answered(_TIMED).ask("three")
+    first = Conversation().with_question("one").with_answer(Answer("m", "a", Usage(10, 5), None, "stop"))
+    conversation = first.with_question("two").with_answer(_TIMED).with_question("three")
 
     assert _table("en", conversation) == [
         ["Prompt tokens", "1,200", "1,210"],
@@ -94,10 +94,10 @@ def test_usage_of_the_last_answer_stands_beside_that_of_the_conversation() -> No
 
 
 def test_usage_that_is_not_known_is_called_unknown_and_no_zero() -> None:
-    known = Conversation().ask("one").answered(_TIMED)
+    known = Conversation().with_question("one").with_answer(_TIMED)
     error = ("unexpected", {"detail": "X"})
 
-    rows = _table("en", known.ask("two").answered(Answer("m", "a", error=error)))
+    rows = _table("en", known.with_question("two").with_answer(Answer("m", "a", error=error)))
 
     assert [answer for _, answer, _ in rows] == ["unknown"] * 6 + ["failed"]
     assert [whole for _, _, whole in rows[:4]] == ["1,200", "1,150", "34", "1,234"]
@@ -106,14 +106,14 @@ def test_usage_that_is_not_known_is_called_unknown_and_no_zero() -> None:
 def test_usage_of_zero_is_zero() -> None:
     stopped = Answer("m", "", Usage(0, 0, 0), Timings(None, 0.1, None), "cancelled")
 
-    rows = _table("ro", Conversation().ask("one").answered(stopped))
+    rows = _table("ro", Conversation().with_question("one").with_answer(stopped))
 
     assert [answer for _, answer, _ in rows] == ["0", "0", "0", "0", "necunoscut", "necunoscut", "oprit"]
 
 
 def _answered(used: int, limit: int, left_out: int = 0) -> Conversation:
-    answer = Answer("m", "a", Usage(used - 5, 5), None, "stop", context=ContextUse(used - 5, limit, left_out))
-    return Conversation().ask("one").answered(answer)
+    answer = Answer("m", "a", Usage(used - 5, 5), None, "stop", context=ContextUsage(used - 5, limit, left_out))
+    return Conversation().with_question("one").with_answer(answer)
 
 
 def test_the_context_meter_shows_what_the_last_answer_took_and_warns_where_answers_get_worse() -> None:
@@ -133,13 +133,13 @@ def test_the_context_meter_shows_what_the_last_answer_took_and_warns_where_answe
 
 
 def test_the_status_says_what_the_prompt_cache_holds() -> None:
-    line = panels.status_line("en", None, "stream", CacheUse(3_000_000_000, 1_100_000_000, 3, 12, 2))
+    line = panels.status_line("en", None, "stream", CacheStats(3_000_000_000, 1_100_000_000, 3, 12, 2))
 
     assert "1,100.0 MB of 3,000.0 MB · chats kept: 3 · prompts that began in it: 12 of 14" in line
 
 
 def test_there_is_no_usage_before_the_first_answer() -> None:
-    page = Page(panels.usage_panel("en", Conversation().ask("one")))
+    page = Page(panels.usage_panel("en", Conversation().with_question("one")))
 
     assert page.cells == [("p", "Token counts appear after the first answer.")]
 

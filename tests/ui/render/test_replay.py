@@ -15,8 +15,8 @@ _CLASSES |= {"phi3-quiet", "phi3-error", "phi3-usage"}
 
 
 def _one(question: str, answer: Answer | None) -> Conversation:
-    asked = Conversation().ask(question)
-    return asked.answered(answer) if answer else asked
+    asked = Conversation().with_question(question)
+    return asked.with_answer(answer) if answer else asked
 
 
 OLD = Answer("phi-3 · ONNX", "The cat sat.", Usage(1200, 34), Timings(0.126, 1.0, 98.44), "stop")
@@ -63,7 +63,7 @@ def test_what_differs_is_marked_on_its_own_side() -> None:
 
 
 def test_the_totals_stand_side_by_side() -> None:
-    old, new = _one("one", OLD).ask("two").answered(OLD), _one("one", NEW).ask("two")
+    old, new = _one("one", OLD).with_question("two").with_answer(OLD), _one("one", NEW).with_question("two")
 
     assert _rows(Page(replay_view("en", old, new))) == {
         "Model": ("phi-3 · ONNX", "phi-4 · ONNX"),
@@ -78,8 +78,8 @@ def test_the_totals_stand_side_by_side() -> None:
 
 
 def test_a_replay_that_has_just_begun_shows_the_old_answers_unmarked() -> None:
-    old = _one("one", OLD).ask("two").answered(OLD)
-    for new in (Conversation(), Conversation().ask("one")):
+    old = _one("one", OLD).with_question("two").with_answer(OLD)
+    for new in (Conversation(), Conversation().with_question("one")):
         page = Page(replay_view("en", old, new))
 
         assert [tag for tag, _ in page.elements if tag in ("del", "ins")] == []
