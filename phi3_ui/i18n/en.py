@@ -148,6 +148,7 @@ WORDS = {
     "setup.build": "Building the ONNX model",
     "setup.log_pipeline": "Logging the Transformers pipeline",
     "setup.log_onnx": "Logging the ONNX wrapper",
+    "setup.usable": "You can chat already; the other model is still being added.",
     "setup.failed": "The set-up stopped.",
     "doctor.healthy": "Its files are whole, and fit what is installed.",
     "doctor.versions_match": "All {count} packages are installed as it was logged with.",

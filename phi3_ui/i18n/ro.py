@@ -148,6 +148,7 @@ WORDS = {
     "setup.build": "Se construiește modelul ONNX",
     "setup.log_pipeline": "Se înregistrează pipeline-ul Transformers",
     "setup.log_onnx": "Se înregistrează modelul ONNX",
+    "setup.usable": "Puteți conversa deja; celălalt model este încă în curs de adăugare.",
     "setup.failed": "Pregătirea s-a oprit.",
     "doctor.healthy": "Fișierele sale sunt întregi și se potrivesc cu ce este instalat.",
     "doctor.versions_match": "Toate cele {count} pachete sunt instalate așa cum erau la înregistrare.",

@@ -1,4 +1,4 @@
-"""First run: a store without a chat model gets those of the preset, made by one job."""
+"""First run: a store without a chat model gets those of the preset, ONNX first, in one job."""
 
 import logging
 import threading
@@ -17,7 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 class FirstRun:
-    """Runs in a thread of its own once started; `on_change` is called there at each change of `state`."""
+    """Runs in a thread once started; `on_change` is called there with each new `state`.
+
+    `state.is_usable` turns true with the first model that can be chatted with, while the others are still being logged.
+    """
 
     def __init__(
         self, settings: Settings, catalogue: Catalogue, on_change: Callable[[JobState], None] = lambda _: None
@@ -27,68 +30,71 @@ class FirstRun:
         self._catalogue = catalogue
         self._on_change = on_change
         self._unfinished = settings.home / "setup.unfinished"
+        self._has_models = False
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Set up what is missing, if anything; nothing happens while it already runs."""
+        """Set up what is missing, if anything; does nothing while it runs already."""
         with self._lock:
             if self._thread and self._thread.is_alive():
                 return
-            self._show(JobState())
+            self._set_state(JobState())
             self._thread = threading.Thread(target=self._run, name="setup", daemon=True)
             self._thread.start()
 
     def wait(self) -> JobState:
-        """The state once the thread has ended."""
+        """Wait until the thread has ended. Returns the last state."""
         if self._thread:
             self._thread.join()
         return self.state
 
     def is_needed(self) -> bool:
-        """Is the preset's set-up still to be done? UserError: store_unreachable.
+        """Whether the preset's models are still to be made. UserError: store_unreachable.
 
-        It is for a store without a chat model, for one that was begun and not finished, and for a preset that was
-        named and is not there.
+        They are for a store without a chat model, for a set-up that was not finished, and for a preset that was named
+        explicitly and is not in the store.
         """
-        if self._unfinished.exists() or not self._catalogue.list_models():
+        self._has_models = bool(self._catalogue.list_models())
+        if self._unfinished.exists() or not self._has_models:
             return True
-        return self._settings.preset_is_explicit and bool(self._missing())
+        return self._settings.preset_is_explicit and bool(self._missing_contracts())
 
     def _run(self) -> None:
         settings = self._settings
         try:
             settings.home.mkdir(parents=True, exist_ok=True)
             if self.is_needed():
-                with exclusive(settings, lambda: self._show(JobState("waiting"))):
+                with exclusive(settings, lambda: self._set_state(JobState("waiting"))):
                     if self.is_needed():
                         self._set_up()
-            self._show(JobState("done"))
+            self._set_state(JobState("done"))
         except UserError as error:
             self._fail(error)
         except PermissionError as error:
             self._fail(UserError("not_writable", folder=str(error.filename or settings.home)))
         except Exception as error:
-            logger.exception("the set-up failed")
+            logger.exception("The set-up of preset %s failed", settings.preset)
             self._fail(UserError("unexpected", detail=type(error).__name__))
 
     def _set_up(self) -> None:
-        recipe = recipe_from_preset(self._settings.preset, self._settings.device, self._missing())
+        recipe = recipe_from_preset(self._settings.preset, self._settings.device, self._missing_contracts())
         self._unfinished.touch()
-        Job(self._settings, recipe, self._show).make()
-        # A model whose logging was killed at its last step is whole, but not registered.
+        Job(self._settings, recipe, self._set_state).run_steps()
+        # A model whose logging was killed at its last step is complete, but not registered.
         with translate_store_errors(self._settings.tracking_uri):
             register_missing(Store(self._settings.tracking_uri), self._settings.preset)
         self._unfinished.unlink()
 
-    def _missing(self) -> set[str]:
+    def _missing_contracts(self) -> set[str]:
         """The contracts in which the preset is not logged yet."""
         preset = find_preset(self._settings.preset).origin.preset
         return set(CONTRACTS) - {entry.contract for entry in self._catalogue.list_models() if entry.preset == preset}
 
     def _fail(self, error: UserError) -> None:
-        self._show(replace(self.state, phase="failed", error=error))
+        self._set_state(replace(self.state, phase="failed", error=error))
 
-    def _show(self, state: JobState) -> None:
-        self.state = state
-        self._on_change(state)
+    def _set_state(self, state: JobState) -> None:
+        self._has_models |= state.phase == "done" or bool(state.model_ids)
+        self.state = replace(state, is_usable=self._has_models)
+        self._on_change(self.state)

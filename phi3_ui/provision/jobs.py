@@ -1,6 +1,6 @@
-"""A recipe on its way into the store. Each step is a process; its progress can be read, and it can be cancelled, at any time.
+"""Run a recipe: one process per step. Progress can be read, and the job cancelled, at any time.
 
-A step's result appears whole or not at all, so whenever this is killed, the next try goes on with the step it was in.
+Each step creates its result atomically, so a job that was killed resumes with the step it was in.
 """
 
 import contextlib
@@ -30,27 +30,35 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class JobState:
-    """Where a job stands. `done` and `total` are bytes in the stages of recipes.BYTES, steps in the others."""
+    """A snapshot of a job."""
 
     phase: Literal["checking", "waiting", "running", "done", "failed", "cancelled"] = "checking"
     stages: tuple[StageName, ...] = ()
+    """The stages of all steps, in order."""
     step: int = 0
+    """The index in `stages` of the current step, or of the one the job ended in."""
     done: int = 0
+    """How much of `total` is done, in bytes for the stages of recipes.BYTES, otherwise in steps."""
     total: int = 0
+    model_ids: tuple[str, ...] = ()
+    """The models logged so far."""
+    is_usable: bool = False
+    """A first run only: a model can be chatted with already."""
     error: UserError | None = None
 
     @property
     def stage(self) -> StageName | None:
-        """The stage under way, or that it ended in."""
+        """The current stage, or the one the job ended in."""
         return self.stages[self.step] if self.stages else None
 
     @property
     def is_finished(self) -> bool:
+        """Whether the job has ended, in whatever way."""
         return self.phase in ("done", "failed", "cancelled")
 
     @property
     def fraction(self) -> float:
-        """How much of all stages is done, 0 to 1."""
+        """The share of all work that is done, 0 to 1."""
         if self.phase == "done" or not self.stages:
             return float(self.phase == "done")
         shares = [STAGES[name] for name in self.stages]
@@ -59,9 +67,9 @@ class JobState:
 
 
 class Job:
-    """One recipe; `on_change` is called, in the thread that runs it, at each change of `state`.
+    """One recipe; `on_change` is called with each new `state`, in the thread that runs the job.
 
-    One job runs at a time in a home, whichever process started it; the others wait and say so.
+    A home runs one job at a time, across all processes; the others wait and report it.
     """
 
     def __init__(
@@ -76,71 +84,77 @@ class Job:
         self._work = settings.home / "models" / (recipe.preset or recipe.name)
 
     def run(self) -> list[str]:
-        """Wait until no other job runs, then make and log the models; their ids. UserError: the state has it too."""
+        """Wait until no other job runs, then make and log the models. Returns their ids.
+
+        UserError: also found in `state`.
+        """
         try:
-            with exclusive(self._settings, lambda: self._show(JobState("waiting")), self._cancelled.is_set):
-                made = self.make()
+            with exclusive(self._settings, lambda: self._set_state(JobState("waiting")), self._cancelled.is_set):
+                model_ids = self.run_steps()
         except UserError as error:
-            self._show(replace(self.state, phase="cancelled" if error.code == "cancelled" else "failed", error=error))
+            phase: Literal["cancelled", "failed"] = "cancelled" if error.code == "cancelled" else "failed"
+            self._set_state(replace(self.state, phase=phase, error=error))
             raise
-        self._show(replace(self.state, phase="done"))
-        return made
+        self._set_state(replace(self.state, phase="done"))
+        return model_ids
 
     def start(self) -> "Job":
-        """Run in a thread of its own; `state` tells how it ends."""
-        threading.Thread(target=self._run_quietly, name="job", daemon=True).start()
+        """Run in a thread; `state` shows how it goes and ends."""
+        threading.Thread(target=self._run_in_thread, name="job", daemon=True).start()
         return self
 
     def cancel(self) -> None:
-        """End it; what was downloaded is kept, and the same recipe goes on from there."""
+        """End the job. Downloaded files are kept, so the same recipe resumes from there."""
         self._cancelled.set()
         if process := self._process:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # each has a group of its own, with what it started
+                os.killpg(process.pid, signal.SIGKILL)  # each step has a process group, with its own children
 
-    def _run_quietly(self) -> None:
-        with contextlib.suppress(UserError):  # the state has it
-            try:
-                self.run()
-            except UserError:
-                raise
-            except Exception as error:
-                logger.exception("a job failed")
-                self._show(replace(self.state, phase="failed", error=UserError("unexpected", detail=str(error))))
+    def run_steps(self) -> list[str]:
+        """Run all steps, for a caller that holds `exclusive`; the final state is left to the caller. Returns the model ids.
 
-    def make(self) -> list[str]:
-        """The work of `run`, for who already holds `only_one`; the end is not shown."""
+        UserError: the step's own code, stage_failed, cancelled.
+        """
         settings = self._settings
         store = ["--tracking-uri", settings.tracking_uri]
         if settings.artifacts:
             store += ["--artifacts", settings.artifacts]
         steps = plan(self.recipe, settings.home, store)
-        made = []
+        stages = tuple(step.stage for step in steps)
         for number, step in enumerate(steps):
-            self._show(JobState("running", tuple(one.stage for one in steps), number))
+            self._set_state(JobState("running", stages, number, model_ids=self.state.model_ids))
             result = self._run_step(step)
             if step.stage.startswith("log_"):
-                made.append(str(result["model_id"]))
-        self._clear(steps)
-        return made
+                self._set_state(replace(self.state, model_ids=(*self.state.model_ids, str(result["model_id"]))))
+        self._remove_intermediate_folders()
+        return list(self.state.model_ids)
 
-    def _clear(self, steps: list[Step]) -> None:
-        """The store holds the models now: remove the folders that were made on the way, but not the embedded weights."""
-        for step in steps:
-            folder = Path(step.arguments[step.arguments.index("--folder") + 1])
-            if self._work in folder.parents:
+    def _run_in_thread(self) -> None:
+        try:
+            self.run()
+        except UserError as error:
+            logger.warning("The job for %s ended: %s", self.recipe.name, error)
+        except Exception as error:
+            logger.exception("The job for %s failed", self.recipe.name)
+            self._set_state(replace(self.state, phase="failed", error=UserError("unexpected", detail=str(error))))
+
+    def _remove_intermediate_folders(self) -> None:
+        """Remove what was made on the way, now that the store holds the models. Downloaded weights (a file) are kept."""
+        if not self._work.is_dir():
+            return
+        for folder in self._work.iterdir():
+            if folder.is_dir() and not folder.name.startswith("relog-"):  # those belong to jobs that wait
                 shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
-            self._work.rmdir()  # if nothing is left in it
+            self._work.rmdir()  # only if nothing is left in it
 
     def _run_step(self, step: Step) -> dict[str, Any]:
-        """Run one step to its end; what it made. UserError with the step's own code, or stage_failed."""
+        """Run one step. Returns its result. UserError: the step's own code, stage_failed, cancelled."""
         if self._cancelled.is_set():
             raise UserError("cancelled")
         started = time.monotonic()
         log = self._settings.logs / f"setup-{step.stage}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        made: dict[str, Any] | None = None
         arguments = [*step.arguments, "--events"]
         with (
             log.open("wb") as stderr,
@@ -149,26 +163,31 @@ class Job:
             self._process = process
             if self._cancelled.is_set():
                 self.cancel()
-            assert process.stdout is not None
-            for line in process.stdout:
-                match json.loads(line):
-                    case {"progress": [int() as done, int() as total]}:
-                        self._show(replace(self.state, done=done, total=total))
-                    case {"error": {"code": str() as code, "values": dict() as values}}:
-                        raise UserError(code, **values)
-                    case {"result": dict() as result}:
-                        made = result
+            result = self._follow(process)
             process.wait()  # before its stdin is closed, which would tell it to give up
         self._process = None
         if self._cancelled.is_set():
             raise UserError("cancelled")
-        if process.returncode != 0 or made is None:
-            detail = _why(process.returncode, log)
+        if process.returncode != 0 or result is None:
+            detail = _failure_reason(process.returncode, log)
             raise UserError("stage_failed", stage=step.stage, detail=detail, log=str(log), folder=str(self._work))
         logger.info("stage %s took %.1f s", step.stage, time.monotonic() - started)
-        return made
+        return result
 
-    def _show(self, state: JobState) -> None:
+    def _follow(self, process: subprocess.Popen[str]) -> dict[str, Any] | None:
+        """Read a step's events to their end. Returns its result, None if it gave none. UserError with the step's own code."""
+        result = None
+        for line in process.stdout or ():
+            match json.loads(line):
+                case {"progress": [int() as done, int() as total]}:
+                    self._set_state(replace(self.state, done=done, total=total))
+                case {"error": {"code": str() as code, "values": dict() as values}}:
+                    raise UserError(code, **values)
+                case {"result": dict() as result}:
+                    pass
+        return result
+
+    def _set_state(self, state: JobState) -> None:
         self.state = state
         self._on_change(state)
 
@@ -177,7 +196,7 @@ class Job:
 def exclusive(
     settings: Settings, on_wait: Callable[[], None], give_up: Callable[[], bool] | None = None
 ) -> Iterator[None]:
-    """Holds off other jobs in the same home, and waits for one that runs. UserError("cancelled") if told to give up."""
+    """Hold the lock of this home's jobs; `on_wait` is called if another holds it. UserError("cancelled") once `give_up` says so."""
     settings.home.mkdir(parents=True, exist_ok=True)
     lock = FileLock(settings.home / "setup.lock")
     try:
@@ -194,10 +213,10 @@ def exclusive(
         lock.release()
 
 
-def _why(code: int, log: Path) -> str:
-    """What ended a step: the signal that killed it, which it could not write down itself, or else its last words."""
+def _failure_reason(code: int, log: Path) -> str:
+    """Why a step ended: the signal that killed it, which it could not report itself, or else its last line of output."""
     if code < 0:
-        return f"its process was ended by {signal.Signals(-code).name}, as for lack of memory"
+        return f"its process was ended by {signal.Signals(-code).name}, for example for lack of memory"
     return _last_line(log) or f"its process ended with code {code}"
 
 

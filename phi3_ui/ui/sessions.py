@@ -59,7 +59,8 @@ class Session:
     `rated` is the turn whose feedback may be given a comment; `listed` is how many chats are listed;
     `replay` is the chat that is made by asking another's questions again, while it is; `charts`: those of usage are open;
     `typed` is what stood in the message box when a button of render/actions.py was last pressed;
-    `linked`: what is shown has links into MLflow; `arrived`: the page has said what its tab held before.
+    `linked`: what is shown has links into MLflow; `arrived`: the page has said what its tab held before;
+    `is_setting_up`: the chat is shown while other models are still being added.
     """
 
     language: str
@@ -79,6 +80,7 @@ class Session:
     typed: str = ""
     linked: bool = False
     arrived: bool = False
+    is_setting_up: bool = False
     chats: list[Chat] = field(default_factory=lambda: [Chat()])
     current: Chat = field(init=False)
 

@@ -27,13 +27,15 @@ def test_the_page_shows_the_set_up_and_becomes_the_chat(browser: Browser, weight
         page = browser.new_page()
         page.goto(server.url)
         setup = page.locator(SETUP)
-        expect(setup).to_contain_text("Step 4 of 5 · Logging the Transformers pipeline", timeout=LOAD)
+        expect(setup).to_contain_text("Step 4 of 5 · Logging the ONNX wrapper", timeout=LOAD)
         expect(setup.locator("progress")).to_be_visible()
-        expect(setup).to_contain_text("Step 5 of 5 · Logging the ONNX wrapper", timeout=LOAD)
+        expect(setup).to_contain_text("You can chat already", timeout=LOAD)
+        expect(setup).to_contain_text("Step 5 of 5 · Logging the Transformers pipeline", timeout=LOAD)
         chat = ChatPage(page).ready()
-        expect(setup).to_be_hidden()
         chat.setting("Max tokens", 12)
         assert chat.answer("What is the capital of Germany?")
+        expect(setup).to_be_hidden(timeout=LOAD)
+        chat.pick("Pipeline")
         page.close()
         assert "Step 5 of 5" in server.log.read_text(encoding="utf-8")  # the terminal says it too
 

@@ -50,12 +50,12 @@ def test_a_set_up_killed_in_any_stage_goes_on_to_two_whole_models(tmp_path: Path
     assert not (work / "checkpoint").exists()
     for part in (weights.checkpoint, weights.onnx):  # as if these stages had been waited for
         subprocess.run(["cp", "-rl", part, work], check=True)
-    kill_in_stage(home, "log_pipeline")
     kill_in_stage(home, "log_onnx")
+    kill_in_stage(home, "log_pipeline")
     settings = settings_for(home)
     catalogue = Catalogue(settings.tracking_uri)
     assert FirstRun(settings, catalogue).is_needed()
-    assert {entry.contract for entry in catalogue.list_models()} <= {"chat"}
+    assert {entry.contract for entry in catalogue.list_models()} <= {"prompt"}
 
     finished = subprocess.run(COMMAND, cwd=ROOT, env=environment(home), capture_output=True, text=True)
     assert finished.returncode == 0, finished.stdout + finished.stderr

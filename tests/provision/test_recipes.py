@@ -29,8 +29,8 @@ def test_the_embedded_preset_is_fetched_converted_built_and_logged_twice() -> No
     recipe = recipe_from_preset("demo")
     steps = plan(recipe, HOME, STORE)
 
-    assert [step.stage for step in steps] == ["fetch", "convert", "build", "log_pipeline", "log_onnx"]
-    fetch, convert, build, log_pipeline, log_onnx = (options(step) for step in steps)
+    assert [step.stage for step in steps] == ["fetch", "convert", "build", "log_onnx", "log_pipeline"]
+    fetch, convert, build, log_onnx, log_pipeline = (options(step) for step in steps)
     assert convert["--gguf"].startswith(fetch["--folder"])
     assert build["--checkpoint"] == convert["--folder"] == log_pipeline["--folder"]
     assert log_onnx["--folder"] == build["--folder"]
@@ -44,8 +44,8 @@ def test_the_embedded_preset_is_fetched_converted_built_and_logged_twice() -> No
 def test_a_phi_preset_is_fetched_from_the_hub_in_both_forms(key: str, device: str) -> None:
     steps = plan(recipe_from_preset(key, device), HOME, STORE)
 
-    assert [step.stage for step in steps] == ["fetch_checkpoint", "fetch_onnx", "log_pipeline", "log_onnx"]
-    checkpoint, onnx, log_pipeline, log_onnx = (options(step) for step in steps)
+    assert [step.stage for step in steps] == ["fetch_onnx", "log_onnx", "fetch_checkpoint", "log_pipeline"]
+    onnx, log_onnx, checkpoint, log_pipeline = (options(step) for step in steps)
     preset = load_preset(key)
     assert preset.pipeline
     assert (checkpoint["--repo"], checkpoint["--kind"]) == (preset.pipeline.repo, "checkpoint")
@@ -88,8 +88,8 @@ def test_ones_own_hub_ids() -> None:
     assert recipe.name == "phi-3-mini-4k-instruct"
     assert recipe.pipeline == HubFolder(PHI, "v1")
     assert recipe.onnx == HubFolder(f"{PHI}-onnx", "v1", "cpu/int4")
-    assert stages(recipe) == ["fetch_checkpoint", "fetch_onnx", "log_pipeline", "log_onnx"]
-    *_, log_pipeline, log_onnx = (options(step) for step in plan(recipe, HOME, STORE))
+    assert stages(recipe) == ["fetch_onnx", "log_onnx", "fetch_checkpoint", "log_pipeline"]
+    _, log_onnx, _, log_pipeline = (options(step) for step in plan(recipe, HOME, STORE))
     assert (log_pipeline["--source"], log_onnx["--source"]) == (PHI, f"{PHI}-onnx")
     assert log_onnx["--name"] == recipe.name
 
@@ -98,7 +98,7 @@ def test_one_checkpoint_for_both_forms_is_fetched_once() -> None:
     recipe = recipe_from_arguments(pipeline=PHI, build_onnx=PHI, precision="int8", device="cuda", name="Mine, all!")
 
     assert recipe.name == "mine-all"
-    assert stages(recipe) == ["fetch_checkpoint", "build", "log_pipeline", "log_onnx"]
+    assert stages(recipe) == ["fetch_checkpoint", "build", "log_onnx", "log_pipeline"]
     build = options(plan(recipe, HOME, STORE)[1])
     assert (build["--precision"], build["--device"]) == ("int8", "cuda")
 
@@ -114,8 +114,8 @@ def test_folders_are_used_where_they_are(tmp_path: Path) -> None:
     (tmp_path / "onnx" / "cpu").mkdir(parents=True)
     recipe = recipe_from_arguments(onnx=f"{tmp_path / 'onnx'}:cpu", pipeline=str(tmp_path))
 
-    assert stages(recipe) == ["log_pipeline", "log_onnx"]
-    assert options(plan(recipe, HOME, STORE)[1])["--folder"] == str(tmp_path / "onnx" / "cpu")
+    assert stages(recipe) == ["log_onnx", "log_pipeline"]
+    assert options(plan(recipe, HOME, STORE)[0])["--folder"] == str(tmp_path / "onnx" / "cpu")
 
 
 def test_what_cannot_be_read_is_told() -> None:

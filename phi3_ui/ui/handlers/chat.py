@@ -11,6 +11,7 @@ from phi3_ui.chat.conversation import Conversation, TurnRequest, new_id
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import detect_language, tr, tr_error
+from phi3_ui.provision.jobs import JobState
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.handlers.answers import AnswerStarter
 from phi3_ui.ui.handlers.conversations import ConversationController
@@ -46,38 +47,42 @@ class ChatController:
     # Set-up
 
     def tick(self, token: str | None, place: object, request: gr.Request) -> Updates:
-        """The set-up's progress; once it is done, the chat. `token` is the secret by which a browser is known again.
+        """The set-up's progress; the chat as soon as there is a model to chat with.
 
-        `place` is what the tab held before it was loaded anew.
+        `token` is the secret by which a browser is known again, `place` what the tab held before it was reloaded.
         """
-        page, session = self._page, self.session(request)
+        session = self.session(request)
         session.arrive(token)
         state = self._setup.state
-        if state.phase == "done":
-            back = self.chats.back(session, place)
-            return {
-                **back,
-                **self.models.list_models(request),
-                page.setup.ticker: gr.Timer(active=False),
-                **self._views(ready=True),
-                **self.chats.shown(session),
-                # A page that connects again keeps what it shows.
-                page.replay.view: gr.skip(),
-                page.reproduce.panel: gr.skip(),
-            }
-        failed = state.phase == "failed"
+        updates = self._setup_updates(session, state)
+        if not state.is_usable:
+            return updates
+        chat_is_shown, session.is_setting_up = session.is_setting_up, state.phase != "done"
+        if chat_is_shown:  # only the set-up went on
+            return {**updates, **({} if session.is_setting_up else self.models.list_models(request))}
         return {
-            page.setup.panel: panels.setup_panel(session.language, state),
-            page.setup.retry: gr.Button(visible=failed),
-            page.setup.ticker: gr.Timer(active=not failed),
+            **self.chats.back(session, place),
+            **self.models.list_models(request),
+            **updates,
+            self._page.chat_view: gr.Column(visible=True),
+            **self.chats.shown(session),
+            # A page that connects again keeps what it shows.
+            self._page.replay.view: gr.skip(),
+            self._page.reproduce.panel: gr.skip(),
+        }
+
+    def _setup_updates(self, session: Session, state: JobState) -> Updates:
+        setup, failed = self._page.setup, state.phase == "failed"
+        return {
+            setup.view: gr.Column(visible=state.phase != "done"),
+            setup.panel: panels.setup_panel(session.language, state),
+            setup.retry: gr.Button(visible=failed),
+            setup.ticker: gr.Timer(active=not state.is_finished),
         }
 
     def retry_setup(self, token: str | None, place: object, request: gr.Request) -> Updates:
         self._setup.start()
         return self.tick(token, place, request)
-
-    def _views(self, ready: bool) -> Updates:
-        return {self._page.setup.view: gr.Column(visible=not ready), self._page.chat_view: gr.Column(visible=ready)}
 
     # Chat
 

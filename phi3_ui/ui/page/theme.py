@@ -94,6 +94,7 @@ footer { display: none !important; }
 .phi3-job progress { width: 100%; accent-color: var(--primary-600); }
 
 .phi3-setup { max-width: 32rem; margin: 20vh auto 0; }
+.phi3-setup-note p { margin: 0; }
 .phi3-setup h2 { margin: 0 0 var(--phi3-gap); font-size: 1.25rem; }
 .phi3-setup p { font-variant-numeric: tabular-nums; }
 .phi3-setup progress { width: 100%; accent-color: var(--primary-600); }

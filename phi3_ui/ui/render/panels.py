@@ -199,13 +199,17 @@ def megabytes(count: int) -> str:
 
 
 def setup_panel(language: str, state: JobState) -> str:
-    """The set-up in words and one bar; when it failed, the sentence with its cure."""
-    if state.phase in ("checking", "waiting") and state.stage is None:
-        return f'<div class="phi3-setup"><p>{escape(tr(language, f"setup.{state.phase}"))}</p></div>'
-    title, why = escape(tr(language, "setup.title")), escape(tr(language, "setup.why"))
+    """The first run's step and progress, or its error with the cure; a note of one line once a model can be chatted with."""
     failed = ""
     if state.error:
         failed = problem(f"{tr(language, 'setup.failed')} {tr_error(language, state.error)}")
+    if state.is_usable:
+        text = f"{tr(language, 'setup.usable')} {_step_text(language, state)}".strip()
+        note = f'<p class="phi3-quiet">{escape(text)}</p>'
+        return f'<div class="phi3-setup-note">{failed or note}</div>'
+    if state.phase in ("checking", "waiting") and state.stage is None:
+        return f'<div class="phi3-setup"><p>{escape(tr(language, f"setup.{state.phase}"))}</p></div>'
+    title, why = escape(tr(language, "setup.title")), escape(tr(language, "setup.why"))
     head = f'<h2>{title}</h2><p class="phi3-quiet">{why}</p>'
     return f'<div class="phi3-setup">{head}{_progress(language, state)}{failed}</div>'
 
@@ -225,14 +229,19 @@ def job_panel(language: str, state: JobState | None, name: str) -> str:
 def _progress(language: str, state: JobState) -> str:
     """The stage under way, how far it is, and one bar for all stages."""
     percent = int(100 * state.fraction)
-    words = ""
-    if state.stage:
-        step = tr(language, "setup.step", step=state.step + 1, steps=len(state.stages))
-        amount = ""
-        if state.stage in BYTES and state.total:
-            done, total = megabytes(state.done), megabytes(state.total)
-            amount = " · " + tr(language, "setup.bytes", done=done, total=total)
-        stage = tr(language, f"setup.{state.stage}")
-        words = f"<p>{escape(f'{step} · {stage}{amount} · {percent} %')}</p>"
+    text = _step_text(language, state)
+    words = f"<p>{escape(text)}</p>" if text else ""
     bar = f'<progress max="100" value="{percent}" aria-label="{escape(tr(language, "setup.title"))}"></progress>'
     return words + bar
+
+
+def _step_text(language: str, state: JobState) -> str:
+    """The current step, its number and how much is done; empty before the first."""
+    if not state.stage:
+        return ""
+    step = tr(language, "setup.step", step=state.step + 1, steps=len(state.stages))
+    amount = ""
+    if state.stage in BYTES and state.total:
+        done, total = megabytes(state.done), megabytes(state.total)
+        amount = " · " + tr(language, "setup.bytes", done=done, total=total)
+    return f"{step} · {tr(language, f'setup.{state.stage}')}{amount} · {int(100 * state.fraction)} %"

