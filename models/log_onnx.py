@@ -17,7 +17,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from models import phi3_onnx
 from models.checkpoint_facts import client_facts, require_model
-from models.linking import linked_logging
+from models.linked_logging import linked_logging
 from models.model_card import read_model_card
 from models.presets import Origin
 from models.stage import Report, run_as_program

@@ -17,7 +17,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Pipeline, pipeline
 
 from models.checkpoint_facts import client_facts, require_known_kind, require_model, token_ids, weight_files
-from models.linking import linked_logging, symlink_or_copy
+from models.linked_logging import linked_logging
+from models.linking import symlink_or_copy
 from models.model_card import read_model_card
 from models.presets import Origin
 from models.stage import Report, run_as_program

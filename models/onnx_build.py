@@ -8,7 +8,6 @@ import shutil
 import sys
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from models.checkpoint_facts import client_facts, require_known_kind, require_model, token_ids, weight_files
 from models.linking import symlink_or_copy
@@ -73,10 +72,12 @@ def _run_builder(checkpoint: Path, out: Path, precision: str, device: str, cache
     # A cache cut to the window cannot be shorter than it, so no short answer could be asked for. Logits are wanted of the
     # last token alone: those of a whole prompt take a fifth of the time to read it, and memory.
     arguments += ["--extra_options", "windowed_kv_cache=false", "prune_lm_head=true"]
-    # The builder's interface is its command line. It runs in this process, which a stage has to itself,
-    # so that nothing outlives the stage.
-    with patch.object(sys, "argv", arguments):
+    # The builder's public interface is its command line. It runs in this process, so that it ends with the stage.
+    before, sys.argv = sys.argv, arguments
+    try:
         runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
+    finally:
+        sys.argv = before
 
 
 def share_embedding(folder: Path) -> None:

@@ -10,9 +10,11 @@ import mlflow
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-from models.linking import SMALL, link_or_copy, linked_logging, symlink_or_copy
+from models.linked_logging import LinkingArtifactRepository, linked_logging
+from models.linking import SMALL, link_or_copy, symlink_or_copy
 
 
 def big(file: Path) -> Path:
@@ -166,9 +168,10 @@ def test_a_store_on_another_disk_gets_one_copy(
     assert not any(file.is_symlink() for file in stored.rglob("*"))
 
 
-def test_outside_of_it_mlflow_copies_as_ever(tmp_path: Path) -> None:
-    before = (LocalArtifactRepository.log_artifacts, LocalArtifactRepository._download_file)
+def test_outside_the_block_mlflow_copies_as_before(tmp_path: Path) -> None:
     with linked_logging():
-        assert LocalArtifactRepository.log_artifacts is not before[0]
+        assert isinstance(get_artifact_repository(tmp_path.as_uri()), LinkingArtifactRepository)
+        assert isinstance(get_artifact_repository(str(tmp_path)), LinkingArtifactRepository)
 
-    assert (LocalArtifactRepository.log_artifacts, LocalArtifactRepository._download_file) == before
+    assert type(get_artifact_repository(tmp_path.as_uri())) is LocalArtifactRepository
+    assert type(get_artifact_repository(str(tmp_path))) is LocalArtifactRepository
