@@ -176,15 +176,15 @@ class Job:
 
     def _follow(self, process: subprocess.Popen[str]) -> dict[str, Any] | None:
         """Read a step's events to their end. Returns its result, None if it gave none. UserError with the step's own code."""
-        result = None
+        result: dict[str, Any] | None = None
         for line in process.stdout or ():
             match json.loads(line):
                 case {"progress": [int() as done, int() as total]}:
                     self._set_state(replace(self.state, done=done, total=total))
                 case {"error": {"code": str() as code, "values": dict() as values}}:
                     raise UserError(code, **values)
-                case {"result": dict() as result}:
-                    pass
+                case {"result": dict() as values}:
+                    result = values
         return result
 
     def _set_state(self, state: JobState) -> None:
