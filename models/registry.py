@@ -1,15 +1,19 @@
 """Registering: a logged model becomes a version of the registered model of its name, described by what the store holds of it."""
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
 _VERSION_TAGS = ("contract", "preset", "precision", "device", "source", "commit", "license")
+
+_tracking_uri_lock = threading.Lock()  # the tracking URI is the process's, and an app may have several stores
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,16 @@ def register(tracking_uri: str, model_id: str, name: str | None = None) -> Versi
     The first version of a name becomes its champion, each later one its challenger. Descriptions and tags that a
     person has written stay. MlflowException where the store has no registry or forbids it.
     """
+    client = MlflowClient(tracking_uri)
+    uri = f"models:/{model_id}"
+    # MLflow looks a models:/ URI up in the process's tracking store, whatever the client's is (as of mlflow 3.17.2).
+    with _tracking_uri_lock, _use_tracking_uri(tracking_uri):
+        return _register(client, uri, name or client.get_logged_model(model_id).name)
+
+
+def _register(client: MlflowClient, uri: str, name: str) -> Version:
     import mlflow
 
-    mlflow.set_tracking_uri(tracking_uri)
-    client = MlflowClient(tracking_uri)
-    name = name or client.get_logged_model(model_id).name
-    uri = f"models:/{model_id}"
     metadata: dict[str, Any] = mlflow.models.get_model_info(uri).metadata or {}
     # Of a version that it lists, the SQL store tells the source, but not the model's id.
     version = next((one for one in versions(client, name) if one.source == uri), None)

@@ -17,7 +17,8 @@ from phi3_ui.cli.app import (
     print_json,
 )
 from phi3_ui.errors import UserError
-from phi3_ui.evaluation.evaluate import Evaluation, read_questions
+from phi3_ui.evaluation.evaluate import Evaluation
+from phi3_ui.evaluation.questions import read_questions
 from phi3_ui.host.pool import Pool
 
 

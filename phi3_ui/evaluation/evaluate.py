@@ -1,90 +1,36 @@
-"""Questions of a file put to one model, and what came of it as one run: a table of answers, metrics, params."""
+"""Evaluates one model: asks it the questions of a file, and logs answers, metrics and parameters in an MLflow run."""
 
-import csv
 import hashlib
 import json
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, get_args
 
-import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.tracking.context.registry import resolve_tags
 
 from models.tracking import Store
 from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.chat.conversation import Answer
-from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationParams, Message, Role
+from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationParams
 from phi3_ui.errors import UserError
+from phi3_ui.evaluation.questions import Messages
 from phi3_ui.store.errors import translate_store_errors
 from phi3_ui.store.registry.cards import ModelEntry
 
-TABLE = "answers.json"
+ANSWERS_FILE = "answers.json"
 
-Messages = tuple[Message, ...]
-Row = dict[str, str | int | float | None]
-
-
-def read_questions(file: Path, system: str = "") -> list[Messages]:
-    """What each line of a file asks, after `system` where that says something and the line has no system prompt of its own.
-
-    UserError: questions_unreadable, question_missing, no_questions.
-    """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        lines = list(_lines(file, text))
-    except (OSError, ValueError, csv.Error) as error:
-        detail = (getattr(error, "strerror", None) or str(error)).rstrip(".")
-        raise UserError("questions_unreadable", file=str(file), detail=detail) from error
-    if not lines:
-        raise UserError("no_questions", file=str(file))
-    asked = []
-    for number, line in lines:
-        messages = _messages(line)
-        if not messages or messages[-1].role != "user" or not messages[-1].content.strip():
-            raise UserError("question_missing", file=str(file), line=number)
-        has_system = messages[0].role == "system" or not system.strip()
-        asked.append(messages if has_system else (Message("system", system), *messages))
-    return asked
+AnswerRow = dict[str, str | int | float | None]
 
 
-def _lines(file: Path, text: str) -> Iterator[tuple[int, Any]]:
-    """Number and content of each line that is not empty. ValueError for a file of another kind or a line that is no JSON."""
-    match file.suffix.lower():
-        case ".txt":
-            yield from ((n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip())
-        case ".jsonl":
-            # Not splitlines: a JSON text may hold the other characters that end a line.
-            yield from ((n, json.loads(line)) for n, line in enumerate(text.split("\n"), 1) if line.strip())
-        case ".csv":
-            reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
-            yield from ((reader.line_num, row) for row in reader)
-        case other:
-            raise ValueError(f"its name ends in {other or 'nothing'}")
-
-
-def _messages(line: Any) -> Messages:
-    """The messages that a line holds; none if it holds none that a model could be sent."""
-    if isinstance(line, str):
-        return (Message("user", line.strip()),)
-    if not isinstance(line, dict):
-        return ()
-    if isinstance(prompt := line.get("prompt"), str):
-        return (Message("user", prompt),)
-    given = line.get("messages")
-    if not isinstance(given, list) or not all(_is_message(one) for one in given):
-        return ()
-    return tuple(Message(one["role"], one["content"]) for one in given)
-
-
-def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("role") in get_args(Role) and isinstance(value.get("content"), str)
-
-
-def ask(model: ChatModel, name: str, messages: Messages, params: GenerationParams) -> Answer:
-    """One answer, also where it ended in an error. UserError("load_failed"): then no other question fares better."""
+def answer_question(model: ChatModel, name: str, messages: Messages, params: GenerationParams) -> Answer:
+    """Ask one question. An error becomes part of the answer, except load_failed, which every other question would get."""
     try:
         for event in model.answer(ChatRequest(messages, params), CancelToken()):
             if isinstance(event, Completed):
@@ -93,11 +39,11 @@ def ask(model: ChatModel, name: str, messages: Messages, params: GenerationParam
         if error.code == "load_failed":
             raise
         return Answer(name, "", error=(error.code, error.values))
-    raise RuntimeError("the model's answer has no end")
+    raise RuntimeError("the model sent no Completed event")
 
 
-def build_row(answer: Answer) -> Row:
-    """An answer with its figures, flat; None for what is unknown."""
+def build_row(answer: Answer) -> AnswerRow:
+    """An answer with its usage and timings (seconds), flat; None for what is unknown."""
     usage, timings = answer.usage, answer.timings
     return {
         "answer": answer.text,
@@ -112,8 +58,8 @@ def build_row(answer: Answer) -> Row:
     }
 
 
-def summarize_metrics(rows: Sequence[Row]) -> dict[str, float]:
-    """Counts and, over the answers that know them, sums and means; what none knows is left out."""
+def summarize_metrics(rows: Sequence[AnswerRow]) -> dict[str, float]:
+    """Counts of answers and failures, and sums and means over the answers with a known value; unknown ones are left out."""
 
     def known(name: str) -> list[float]:
         return [float(value) for row in rows if isinstance(value := row[name], (int, float))]
@@ -131,12 +77,14 @@ def summarize_metrics(rows: Sequence[Row]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class EvaluationResult:
+    """What an evaluation found."""
+
     run_id: str
-    rows: list[Row]
+    rows: list[AnswerRow]
     metrics: dict[str, float]
 
     def write(self, file: Path) -> None:
-        """The table, as one JSON object a line. UserError("not_writable")."""
+        """Write the rows as JSON lines. UserError: not_writable."""
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows]
         try:
             file.write_text("".join(lines), encoding="utf-8")
@@ -146,48 +94,54 @@ class EvaluationResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`model` answers as `entry`; `file` is where the questions were read."""
+    """An evaluation that can be run."""
 
     entry: ModelEntry
+    """The model that is evaluated."""
     model: ChatModel
+    """The same model, loaded."""
     params: GenerationParams
     file: Path
+    """Where the questions were read."""
 
     def run(
         self, store: Store, questions: Sequence[Messages], progress: Callable[[int, int], None] = lambda *_: None
     ) -> EvaluationResult:
-        """Ask everything, in one run: that of an `mlflow run` around this process, else a new one.
+        """Ask all questions in one run: that of an enclosing `mlflow run`, else a new one.
 
-        The answers so far are logged however it ends. UserError: load_failed, and store_unreachable or store_read_only.
+        `progress` gets the number of answers and of questions. If a question raises, the answers so far are logged.
+
+        Raises:
+            UserError: load_failed, store_unreachable, store_read_only.
         """
         with translate_store_errors(store.tracking_uri):
-            mlflow.set_tracking_uri(store.tracking_uri)
-            inherited = bool(os.environ.get("MLFLOW_RUN_ID"))
-            new = (
-                {} if inherited else {"experiment_id": store.experiment_id(), "run_name": f"evaluate {self.entry.name}"}
-            )
-            rows: list[Row] = []
-            with mlflow.start_run(**new) as run:
-                mlflow.set_tag("model_id", self.entry.model_id)
-                mlflow.log_params(self._params(len(questions)))
+            client, rows = MlflowClient(store.tracking_uri), list[AnswerRow]()
+            with _evaluation_run(client, store, f"evaluate {self.entry.name}") as run_id:
+                params = [Param(name, str(value)) for name, value in self._params(len(questions)).items()]
+                client.log_batch(run_id, params=params, tags=[RunTag("model_id", self.entry.model_id)])
                 try:
                     for number, messages in enumerate(questions, 1):
-                        answer = ask(self.model, self.entry.name, messages, self.params)
+                        answer = answer_question(self.model, self.entry.name, messages, self.params)
                         rows.append({"question": messages[-1].content, **build_row(answer)})
                         progress(number, len(questions))
                 finally:
                     metrics = summarize_metrics(rows)
-                    mlflow.log_metrics(metrics, model_id=self.entry.model_id)
-                    if rows:
-                        with warnings.catch_warnings():
-                            warnings.simplefilter(
-                                "ignore", DeprecationWarning
-                            )  # MLflow of pandas, whatever it is given
-                            mlflow.log_table({name: [row[name] for row in rows] for name in rows[0]}, TABLE)
-            return EvaluationResult(run.info.run_id, rows, metrics)
+                    self._log_answers(client, run_id, rows, metrics)
+            return EvaluationResult(run_id, rows, metrics)
 
-    def _params(self, questions: int) -> dict[str, Any]:
-        # An `mlflow run` has recorded its own parameters, such as model and file, under their names.
+    def _log_answers(self, client: MlflowClient, run_id: str, rows: list[AnswerRow], metrics: dict[str, float]) -> None:
+        now, model_id = int(time.time() * 1000), self.entry.model_id
+        client.log_batch(
+            run_id, [Metric(name, value, now, 0, model_id=model_id, run_id=run_id) for name, value in metrics.items()]
+        )
+        if rows:
+            columns = {name: [row[name] for row in rows] for name in rows[0]}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # MLflow's own use of pandas
+                client.log_table(run_id, columns, ANSWERS_FILE)
+
+    def _params(self, questions: int) -> dict[str, object]:
+        # `mlflow run` has logged its own parameters, such as model and file, under their names.
         return {
             "evaluated_model_id": self.entry.model_id,
             "evaluated_model": self.entry.name,
@@ -196,3 +150,21 @@ class Evaluation:
             "questions_sha256": hashlib.sha256(self.file.read_bytes()).hexdigest(),
             **{f"params.{name}": value for name, value in self.params.as_dict().items()},
         }
+
+
+@contextmanager
+def _evaluation_run(client: MlflowClient, store: Store, name: str) -> Iterator[str]:
+    """The id of the run to log in, which is FINISHED after the block, or FAILED if that raised.
+
+    Not `mlflow.start_run`: it uses the process's tracking store, and a process may have several.
+    """
+    run_id = os.environ.get("MLFLOW_RUN_ID", "")
+    if not run_id:
+        run_id = client.create_run(store.experiment_id(), tags=resolve_tags(), run_name=name).info.run_id
+    client.update_run(run_id, "RUNNING")
+    try:
+        yield run_id
+    except BaseException:
+        client.set_terminated(run_id, "FAILED")
+        raise
+    client.set_terminated(run_id)

@@ -21,7 +21,8 @@ from phi3_ui.chat.types import (
     Usage,
 )
 from phi3_ui.errors import UserError
-from phi3_ui.evaluation.evaluate import Evaluation, build_row, read_questions, summarize_metrics
+from phi3_ui.evaluation.evaluate import Evaluation, build_row, summarize_metrics
+from phi3_ui.evaluation.questions import read_questions
 from phi3_ui.store.registry.catalogue import Catalogue
 from tests.support.tiny_phi3 import Tiny
 
