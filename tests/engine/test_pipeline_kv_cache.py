@@ -26,7 +26,8 @@ from phi3_ui.chat.types import (
 from phi3_ui.contracts.pipeline_chat import PipelineChatAdapter
 from phi3_ui.runtime.pipeline_kv_cache import PREFILL_CHUNK
 from tests.conftest import Demo
-from tests.support.tiny_phi3 import Tiny, make_checkpoint
+from tests.support.build_cache import create_store
+from tests.support.tiny_models import LONG_CONTEXT, TinyModels, TinyStore
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -105,17 +106,17 @@ def compare(chat: Chat, plain: Chat, seed: int, steps: int, words: int) -> int:
 
 
 @pytest.fixture(scope="module")
-def load(tiny: Tiny) -> Load:
+def load(tiny: TinyStore) -> Load:
     return lambda: tiny.load("chat")
 
 
 @pytest.fixture(scope="module")
-def load_long(tmp_path_factory: pytest.TempPathFactory) -> Load:
+def load_long(tiny_models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Load:
     """A tiny Phi-3 of a longer context, whose positions turn another way beyond CONTEXT_LENGTH tokens."""
     home = tmp_path_factory.mktemp("long")
-    store = Store(f"sqlite:///{home / 'mlflow.db'}", str(home / "artifacts"))
+    store = Store(create_store(home), str(home / "artifacts"))
     origin = Origin(preset="", name="long", title="Long", source="tests/long", license="mit")
-    checkpoint = make_checkpoint(home / "checkpoint", context_length=131_072)
+    checkpoint = tiny_models.checkpoint(LONG_CONTEXT)
     logged = log_pipeline.log(checkpoint, origin, store, lambda *_: None, measured=False, registering=False)
 
     def load() -> Any:

@@ -1,6 +1,5 @@
 """A logged model becomes a version of its registered model: described, tagged, with the alias that is its due."""
 
-import shutil
 from pathlib import Path
 
 import mlflow
@@ -11,24 +10,15 @@ from models import log_pipeline
 from models.presets import Origin
 from models.registry import register
 from models.tracking import Logged, Store, register_missing
-from tests.support.tiny_phi3 import make_checkpoint
+from tests.support.build_cache import create_store
 
 ORIGIN = Origin(preset="tiny", name="tiny-phi3", title="Tiny Phi-3 Instruct", source="owner/tiny", license="mit")
 NAME = "tiny-phi3-pipeline"
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The database of a store without anything in it, which takes MLflow some seconds to make."""
-    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
-
-
 @pytest.fixture
-def store(tmp_path: Path, empty: Path) -> Store:
-    shutil.copy(empty, tmp_path)
-    return Store(f"sqlite:///{tmp_path / 'mlflow.db'}", (tmp_path / "artifacts").as_uri())
+def store(tmp_path: Path) -> Store:
+    return Store(create_store(tmp_path), (tmp_path / "artifacts").as_uri())
 
 
 @pytest.fixture
@@ -37,8 +27,8 @@ def client(store: Store) -> MlflowClient:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
+def checkpoint(tiny_checkpoint: Path) -> Path:
+    return tiny_checkpoint
 
 
 def log(checkpoint: Path, store: Store, *, registering: bool = True) -> Logged:

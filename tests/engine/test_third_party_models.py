@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from phi3_ui.chat.types import (
     AnswerEvent,
@@ -26,6 +25,7 @@ from phi3_ui.host.pool import Pool
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
+from tests.support.build_cache import create_store
 from tests.support.tiny_phi3 import WORDS
 
 MESSAGES = (Message("system", "Be brief."), Message("user", "Hi"))
@@ -41,21 +41,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def logged(folder: Path) -> dict[str, dict[str, str]]:
     """Names and ids of the models in the store of `folder`: one of each kind, and some that are no chat models."""
-    uri = store_from_arguments(folder)
-    MlflowClient(uri).create_experiment("theirs", artifact_location=(folder / "artifacts").as_uri())
+    uri = create_store(folder, "theirs")
     command = [sys.executable, "-W", "ignore", "-m", "tests.support.third_party_models", uri, str(folder)]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     logged: dict[str, dict[str, str]] = json.loads(done.stdout.splitlines()[-1])
     return logged
 
 
-def store_from_arguments(folder: Path) -> str:
-    return f"sqlite:///{folder / 'mlflow.db'}"
-
-
 @pytest.fixture(scope="module")
 def catalogue(folder: Path, logged: dict[str, dict[str, str]]) -> Catalogue:
-    return Catalogue(store_from_arguments(folder))
+    return Catalogue(f"sqlite:///{folder / 'mlflow.db'}")
 
 
 @pytest.fixture(scope="module")

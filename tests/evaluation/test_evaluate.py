@@ -24,7 +24,7 @@ from phi3_ui.errors import UserError
 from phi3_ui.evaluation.evaluate import Evaluation, build_row, summarize_metrics
 from phi3_ui.evaluation.questions import read_questions
 from phi3_ui.store.registry.catalogue import Catalogue
-from tests.support.tiny_phi3 import Tiny
+from tests.support.tiny_models import TinyStore
 
 
 def _write(folder: Path, name: str, text: str) -> Path:
@@ -128,12 +128,12 @@ class _Moody:
 
 
 @pytest.fixture
-def evaluation(tiny: Tiny, tmp_path: Path) -> Evaluation:
+def evaluation(tiny: TinyStore, tmp_path: Path) -> Evaluation:
     entry = Catalogue(tiny.uri).list_models()[0]
     return Evaluation(entry, _Moody(), GenerationParams(temperature=0.0), _write(tmp_path, "q.txt", "yes\nno\n"))
 
 
-def test_a_run_holds_the_answers_the_figures_and_what_was_asked(tiny: Tiny, evaluation: Evaluation) -> None:
+def test_a_run_holds_the_answers_the_figures_and_what_was_asked(tiny: TinyStore, evaluation: Evaluation) -> None:
     done = evaluation.run(Store(tiny.uri), read_questions(evaluation.file))
 
     client = MlflowClient(tiny.uri)
@@ -148,7 +148,9 @@ def test_a_run_holds_the_answers_the_figures_and_what_was_asked(tiny: Tiny, eval
     assert run.data.params["params.temperature"] == "0.0"
 
 
-def test_the_run_of_an_mlflow_run_is_used(tiny: Tiny, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_of_an_mlflow_run_is_used(
+    tiny: TinyStore, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = MlflowClient(tiny.uri)
     given = client.create_run(Store(tiny.uri).experiment_id()).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", given)
@@ -156,7 +158,9 @@ def test_the_run_of_an_mlflow_run_is_used(tiny: Tiny, evaluation: Evaluation, mo
     assert evaluation.run(Store(tiny.uri), read_questions(evaluation.file)).run_id == given
 
 
-def test_a_model_that_does_not_load_ends_the_run_with_what_was_answered(tiny: Tiny, evaluation: Evaluation) -> None:
+def test_a_model_that_does_not_load_ends_the_run_with_what_was_answered(
+    tiny: TinyStore, evaluation: Evaluation
+) -> None:
     asked = [(Message("user", text),) for text in ("yes", "broken", "yes")]
     with pytest.raises(UserError, match="could not be loaded"):
         evaluation.run(Store(tiny.uri), asked)

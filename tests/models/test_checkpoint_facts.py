@@ -10,12 +10,11 @@ import pytest
 from models.checkpoint_facts import client_facts, require_known_kind, require_model, token_ids, weight_files
 from models.stage import StageError
 from tests.conftest import Weights
-from tests.support.tiny_phi3 import make_checkpoint
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
+def checkpoint(tiny_checkpoint: Path) -> Path:
+    return tiny_checkpoint
 
 
 @pytest.fixture

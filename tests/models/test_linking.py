@@ -15,6 +15,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from models.linked_logging import LinkingArtifactRepository, linked_logging
 from models.linking import SMALL, link_or_copy, symlink_or_copy
+from tests.support.build_cache import create_store
 
 
 def big(file: Path) -> Path:
@@ -106,7 +107,7 @@ def log_echo(tmp_path: Path, source: Path, artifacts: Path, monkeypatch: pytest.
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = create_store(tmp_path)
     mlflow.set_tracking_uri(uri)
     experiment = MlflowClient(uri).create_experiment("linked", artifact_location=artifacts.as_uri())
     seen: list[int] = []

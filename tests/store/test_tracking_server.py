@@ -50,7 +50,13 @@ class Server:
         command += ["--serve-artifacts", "--artifacts-destination", str(self.folder / "artifacts")]
         with (self.folder / "server.log").open("ab") as log:
             process = subprocess.Popen(
-                command, cwd=self.folder, env=environment(self.folder), stdout=log, stderr=log, start_new_session=True
+                command,
+                cwd=self.folder,
+                # Its job runner, which the app does not use, starts seven processes that poll.
+                env=environment(self.folder, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         try:
             self._wait(process)

@@ -1,4 +1,4 @@
-"""What tests make once: kept under a name that changes with what makes it, so the next run is fast and offline."""
+"""Artifacts that the tests build once, cached in .test-data under a hash of the files that produce them."""
 
 import hashlib
 import shutil
@@ -8,36 +8,54 @@ from filelock import FileLock
 
 from phi3_ui.paths import ROOT
 
-DATA = ROOT / ".test-data"
+CACHE = ROOT / ".test-data"
 
 
-def kept(name: str, makers: list[str]) -> Path:
-    """A folder that is kept for as long as the files that make its content stay as they are."""
-    files = [file for maker in makers for file in sorted(ROOT.glob(maker))]
-    made = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
-    folder = DATA / f"{name}-{made}"
-    for stale in DATA.glob(f"{name}-*"):
-        if stale != folder:
+def cached_folder(name: str, sources: list[str]) -> Path:
+    """The cache folder for `name`, created if need be. It is a new one once a file that matches `sources` changes.
+
+    `sources` are glob patterns relative to the repository's root: the files that decide what the artifact contains.
+    Folders for earlier versions of these files are deleted.
+    """
+    files = [file for pattern in sources for file in sorted(ROOT.glob(pattern))]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+    folder = CACHE / f"{name}-{digest}"
+    for stale in CACHE.glob(f"{name}-*"):
+        if stale != folder and stale.name.rpartition("-")[0] == name:
             shutil.rmtree(stale, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def alone() -> FileLock:
-    """Held while something that is kept is made: several test processes may want it at once."""
-    DATA.mkdir(exist_ok=True)
-    return FileLock(DATA / "lock")
+def build_lock(name: str) -> FileLock:
+    """Hold it while building artifact `name`: several test processes may want it at once."""
+    CACHE.mkdir(exist_ok=True)
+    return FileLock(CACHE / f"{name}.lock")
 
 
-def empty_store(folder: Path) -> str:
-    """The URI of a SQLite store in `folder`, which MLflow made: its tables take seconds, so they are made once and copied."""
-    made = kept("store", ["requirements.txt"]) / "mlflow.db"
-    with alone():
-        if not made.exists():
-            from mlflow import MlflowClient
+def create_store(folder: Path, experiment: str | None = None) -> str:
+    """Create an empty SQLite store in `folder` and return its URI.
 
-            part = made.with_suffix(".part")
+    A copy of a cached database, because creating the tables takes MLflow seconds. `experiment` is created in it, with
+    its artifacts in `folder`/artifacts.
+    """
+    from mlflow import MlflowClient
+
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(_empty_database(), folder / "mlflow.db")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    if experiment:
+        MlflowClient(uri).create_experiment(experiment, artifact_location=(folder / "artifacts").as_uri())
+    return uri
+
+
+def _empty_database() -> Path:
+    from mlflow import MlflowClient
+
+    with build_lock("store"):
+        database = cached_folder("store", ["requirements.txt"]) / "mlflow.db"
+        if not database.exists():
+            part = database.with_suffix(".part")
             MlflowClient(f"sqlite:///{part}").search_experiments()
-            part.replace(made)
-    shutil.copy(made, folder / "mlflow.db")
-    return f"sqlite:///{folder / 'mlflow.db'}"
+            part.replace(database)
+    return database

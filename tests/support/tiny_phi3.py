@@ -1,25 +1,13 @@
-"""A Phi-3 small enough to make in a second: its architecture, special tokens, template and kind of tokenizer, with made-up weights."""
+"""A checkpoint with Phi-3's architecture, special tokens, template and kind of tokenizer, small enough to create in a second."""
 
 import json
 import shutil
 import string
-import subprocess
-import sys
-import warnings
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import mlflow
-import pytest
-
-from models.presets import Origin
-from models.tracking import Store
-from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.paths import ROOT
-from phi3_ui.store.registry.catalogue import Catalogue
-from tests.support.build_cache import alone, kept
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -54,74 +42,6 @@ Write a short story about a lighthouse, a storm, and the woman who kept the lamp
 def reverse(items): return [items[i] for i in range(len(items) - 1, -1, -1)]  # 0 1 2 3 4 5 6 7 8 9
 Once upon a time there was a small model with random weights. Tell me, please: what would it say to you?
 """
-
-
-def _made(ends_with: str | None) -> tuple[Path, Path]:
-    """The checkpoint that ends its answers so, and the same as an fp32 ONNX folder."""
-    makers = ["tests/support/tiny_phi3.py", "models/onnx_build.py", "models/checkpoint_facts.py", "requirements.txt"]
-    with alone():
-        folder = kept("tiny", makers) / (ends_with or "none").strip("<|>")
-        if not (folder / "onnx").exists():  # it comes last, and whole
-            shutil.rmtree(folder, ignore_errors=True)
-            make_onnx(make_checkpoint(folder / "checkpoint", ends_with), folder / "onnx")
-    return folder / "checkpoint", folder / "onnx"
-
-
-@pytest.fixture(scope="session")
-def tiny_checkpoint() -> Path:
-    """The random model's checkpoint."""
-    return _made(None)[0]
-
-
-@pytest.fixture(scope="session")
-def tiny_onnx() -> Path:
-    """The same as an fp32 ONNX folder."""
-    return _made(None)[1]
-
-
-@dataclass(frozen=True)
-class Tiny:
-    """A store with the random model and one for each end token, each in both forms: ids by end token and contract."""
-
-    uri: str
-    model_ids: dict[tuple[str | None, str], str]
-
-    def spec(self, contract: str, ends_with: str | None = None) -> ModelSpec:
-        entry = Catalogue(self.uri).find(self.model_ids[ends_with, contract])
-        return ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri)
-
-    def load(self, contract: str, ends_with: str | None = None) -> Any:
-        """The model as plain MLflow loads it."""
-        mlflow.set_tracking_uri(self.uri)
-        return mlflow.pyfunc.load_model(f"models:/{self.model_ids[ends_with, contract]}")
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    from models import log_onnx, log_pipeline
-
-    home = tmp_path_factory.mktemp("tiny-store")
-    store = Store(f"sqlite:///{home / 'mlflow.db'}", str(home / "artifacts"))
-    origin = Origin(preset="", name="tiny", title="Tiny Phi-3", source="tests/tiny", license="mit")
-    model_ids: dict[tuple[str | None, str], str] = {}
-    quiet: dict[str, Any] = {"measured": False, "registering": False, "report": lambda *_: None}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what MLflow's flavours say of themselves
-        for token in (None, *END_TOKENS):
-            checkpoint, onnx = _made(token)
-            model_ids[token, "chat"] = log_pipeline.log(checkpoint, origin, store, **quiet).model_id
-            model_ids[token, "prompt"] = log_onnx.log(onnx, origin, "fp32", store, **quiet).model_id
-    return Tiny(store.tracking_uri, model_ids)
-
-
-def make_onnx(checkpoint: Path, folder: Path, precision: str = "fp32") -> Path:
-    """Build `checkpoint` into the ONNX folder `folder`, which is returned, with the project's own program."""
-    program = [sys.executable, "-m", "models.onnx_build", "--precision", precision]
-    done = subprocess.run(
-        [*program, "--checkpoint", checkpoint, "--folder", folder], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
 
 
 def make_checkpoint(folder: Path, ends_with: str | None = None, context_length: int = CONTEXT_LENGTH) -> Path:

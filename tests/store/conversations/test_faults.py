@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from phi3_ui.paths import ROOT
-from tests.support.build_cache import empty_store
+from tests.support.build_cache import create_store
 
 _KILLS, _PEOPLE = 50, 3
 
@@ -104,7 +104,7 @@ def _run(program: str, *arguments: object, prefix: tuple[str, ...] = ()) -> str:
 
 
 def test_a_server_killed_at_any_moment_loses_no_finished_turn(tmp_path: Path) -> None:
-    uri = empty_store(tmp_path)
+    uri = create_store(tmp_path)
 
     finished = dict(line.split() for line in _run(_KILLED, uri, tmp_path).splitlines() if line != "started")
 
@@ -181,7 +181,7 @@ def _on_a_small_disk(tmp_path: Path, what: str) -> list[str]:
     """In a mount namespace of its own, so that nothing is mounted for anybody else."""
     assert shutil.which("unshare"), "unshare and setpriv are not there: install util-linux"
     assert shutil.which("setpriv")
-    empty_store(tmp_path)
+    create_store(tmp_path)
     disk = tmp_path / "disk"
     disk.mkdir()
     # Permissions say nothing to who may override them.

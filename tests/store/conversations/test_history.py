@@ -17,7 +17,7 @@ from phi3_ui.store.conversations.recorder import Recorder
 from phi3_ui.store.conversations.turn_writer import ConversationStore, TurnWriter
 from tests.store.conversations.chats import ME, MODEL, answer, ask, asked, record
 from tests.store.conversations.test_recorder import experiment, new_recorder, stored
-from tests.support.build_cache import empty_store
+from tests.support.build_cache import create_store
 
 OTHER = "visitor-ffffffffffffffff"
 
@@ -35,7 +35,7 @@ class Store:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    uri = empty_store(tmp_path)
+    uri = create_store(tmp_path)
     recorder = new_recorder(uri, tmp_path)
     yield Store(uri, tmp_path, recorder)
     recorder.close()

@@ -20,14 +20,14 @@ from phi3_ui.store.conversations import traces
 from phi3_ui.store.conversations.operations import ConversationDeletion, TagChange
 from phi3_ui.store.conversations.recorder import Recorder
 from tests.store.conversations.chats import ME, MODEL, answer, ask, record, unanswered
-from tests.support.build_cache import empty_store
+from tests.support.build_cache import create_store
 
 _LIMIT = 30.0
 
 
 @pytest.fixture
 def uri(tmp_path: Path) -> str:
-    return empty_store(tmp_path)
+    return create_store(tmp_path)
 
 
 @pytest.fixture

@@ -14,13 +14,12 @@ from phi3_ui.errors import UserError
 from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
 from tests.conftest import Demo
+from tests.support.build_cache import create_store
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> str:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    MlflowClient(uri).create_experiment("theirs", artifact_location=(tmp_path / "artifacts").as_uri())
-    return uri
+    return create_store(tmp_path, "theirs")
 
 
 def log_prompt_model(uri: str, name: str, metadata: dict[str, Any], in_run: bool = False) -> str:

@@ -16,7 +16,7 @@ from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import TEXTS
 from phi3_ui.store.registry.doctor import CODES, SLOTS, WRAPPER, Diagnosis, diagnose
 from phi3_ui.store.registry.logged_code import removed_in_pickle, removed_in_source
-from tests.store.conftest import copy_of
+from tests.support.build_cache import create_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*:FutureWarning")
 
@@ -40,8 +40,8 @@ mlflow.models.set_model(Old())
 
 
 @pytest.fixture
-def uri(empty_store: Path, tmp_path: Path) -> str:
-    uri = copy_of(empty_store, tmp_path)
+def uri(tmp_path: Path) -> str:
+    uri = create_store(tmp_path, "models")
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment("models")
     return uri

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from phi3_ui.errors import UserError
 from phi3_ui.store.registry.catalogue import Catalogue, RegisteredAlias
 from tests.store.registry.test_catalogue import DECLARED, log_prompt_model
+from tests.support.build_cache import create_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
 
@@ -17,9 +18,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
 @pytest.fixture
 def registered(tmp_path: Path) -> tuple[str, list[str]]:
     """A store with two versions of `their-chat`, the first one champion, and a registered model that is none for chat; the ids."""
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = create_store(tmp_path, "theirs")
     client = MlflowClient(uri)
-    client.create_experiment("theirs", artifact_location=(tmp_path / "artifacts").as_uri())
     ids = [log_prompt_model(uri, name, DECLARED) for name in ("one", "two")]
     for model_id in ids:
         mlflow.register_model(f"models:/{model_id}", "their-chat")

@@ -11,14 +11,14 @@ from phi3_ui.errors import UserError
 from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.store.registry.versions import Registry
-from tests.store.conftest import copy_of
+from tests.support.build_cache import create_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
 
 
 @pytest.fixture
-def uri(empty_store: Path, tmp_path: Path) -> str:
-    return copy_of(empty_store, tmp_path)
+def uri(tmp_path: Path) -> str:
+    return create_store(tmp_path, "models")
 
 
 @pytest.fixture
