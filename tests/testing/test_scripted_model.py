@@ -25,12 +25,12 @@ from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.settings import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.testing import Reply, Request, ScriptedModel, log_scripted_model
-from tests.support.build_cache import empty_store
+from tests.support.build_cache import create_store
 
 
 @pytest.fixture(scope="module")
 def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return empty_store(tmp_path_factory.mktemp("store"))
+    return create_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="module")
