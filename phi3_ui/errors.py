@@ -28,6 +28,7 @@ SENTENCES = {
     "two_onnx_sources": "An ONNX model is either taken as it is or built. Name one source for it, not two.",
     "invalid_source": "{value} is neither a folder on this machine nor a hub id such as microsoft/Phi-3-mini-4k-instruct. "
     "Check its spelling.",
+    "invalid_param": "{name} cannot be {value}. Enter a value in the range {range}.",
     "bad_seed": "The seed cannot be {value}. Make it a whole number from 0 to 2147483647, or leave it empty.",
     "already_adding": "{name} is being added. Wait until it is done, or cancel it.",
     "not_registered": "{model} is not registered. Register it with `python -m phi3_ui register`, then promote it.",

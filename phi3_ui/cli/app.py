@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
 from phi3_ui.host.protocol import ModelSpec
@@ -133,16 +134,7 @@ class AnswerOptions:
                 raise UserError("unsupported_option", model=entry.name, option=f"--{name.replace('_', '-')}")
 
 
-_NUMBERS: dict[str, type] = {
-    "temperature": float,
-    "top_p": float,
-    "top_k": int,
-    "max_tokens": int,
-    "seed": int,
-    "repetition_penalty": float,
-    "presence_penalty": float,
-    "frequency_penalty": float,
-}
+_NUMBERS = {param.name: param.python_type for param in SAMPLING_PARAMS if param.kind != "strings"}
 
 
 def answer_options(function: Callback) -> Callback:

@@ -231,6 +231,7 @@ WORDS = {
     "error.nothing_to_log": "Nu sunt numite ponderi. Numiți un preset, sau un id de pe hub sau un dosar pentru pipeline sau pentru modelul ONNX.",
     "error.two_onnx_sources": "Un model ONNX fie se ia gata făcut, fie se construiește. Numiți o singură sursă pentru el, nu două.",
     "error.invalid_source": "{value} nu este nici dosar pe această mașină, nici id de pe hub, ca microsoft/Phi-3-mini-4k-instruct. Verificați cum e scris.",
+    "error.invalid_param": "{name} nu poate fi {value}. Introduceți o valoare din intervalul {range}.",
     "error.bad_seed": "Seedul nu poate fi {value}. Dați un număr întreg de la 0 la 2147483647 sau lăsați gol.",
     "error.already_adding": "{name} se adaugă chiar acum. Așteptați să se termine sau anulați.",
     "error.not_registered": "{model} nu este înregistrat în registru. Înregistrați-l cu `python -m phi3_ui register`, apoi promovați-l.",

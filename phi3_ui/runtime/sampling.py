@@ -4,9 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from phi3_ui.chat.sampling_params import find_invalid_param
 from phi3_ui.chat.types import GenerationParams
-
-MAX_STOPS = 16
 
 
 class UnusableParamError(ValueError):
@@ -16,21 +15,10 @@ class UnusableParamError(ValueError):
 
 
 def check_params(params: GenerationParams) -> None:
-    """Raise UnusableParamError for a value that no model supports. The ranges are those of the ONNX wrapper."""
-    for name, is_valid, valid_range in (
-        ("max_tokens", lambda v: v >= 1, "1 or more"),
-        ("temperature", lambda v: 0 <= v < math.inf, "0 or more"),
-        ("top_p", lambda v: 0 < v <= 1, "above 0 and at most 1"),
-        ("top_k", lambda v: v >= 0, "0 (no limit) or more"),
-        ("repetition_penalty", lambda v: 0 < v < math.inf, "above 0; 1 changes nothing"),
-        ("presence_penalty", lambda v: -2 <= v <= 2, "from -2 to 2"),
-        ("frequency_penalty", lambda v: -2 <= v <= 2, "from -2 to 2"),
-        ("stop", lambda v: all(v) and len(v) <= MAX_STOPS, f"at most {MAX_STOPS} texts, none empty"),
-        ("seed", lambda v: 0 <= v < 2**31, "from 0 to 2147483647"),
-    ):
-        value = getattr(params, name)
-        if value is not None and not is_valid(value):
-            raise UnusableParamError(f"{name} cannot be {value!r}; it must be {valid_range}.")
+    """Raise UnusableParamError for a value that no model supports. See sampling_params.py for the ranges."""
+    if param := find_invalid_param(params):
+        value = getattr(params, param.name)
+        raise UnusableParamError(f"{param.name} cannot be {value!r}; it must be {param.valid_range}.")
 
 
 def generate_arguments(params: GenerationParams) -> dict[str, Any]:

@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
+from phi3_ui.chat.sampling_params import MAX_STOP_STRINGS
 from phi3_ui.chat.types import GenerationParams
-from phi3_ui.runtime.sampling import MAX_STOPS, Penalties, UnusableParamError, check_params, generate_arguments
+from phi3_ui.runtime.sampling import Penalties, UnusableParamError, check_params, generate_arguments
 
 PROMPT = torch.tensor([[1, 5, 9]])
 
@@ -27,7 +28,7 @@ PROMPT = torch.tensor([[1, 5, 9]])
         GenerationParams(presence_penalty=2.1),
         GenerationParams(frequency_penalty=-2.1),
         GenerationParams(stop=("a", "")),
-        GenerationParams(stop=("a",) * (MAX_STOPS + 1)),
+        GenerationParams(stop=("a",) * (MAX_STOP_STRINGS + 1)),
         GenerationParams(seed=-1),
         GenerationParams(seed=2**31),
     ],
@@ -41,7 +42,7 @@ def test_what_no_model_can_take_is_refused_by_name_and_range(params: GenerationP
 
 def test_the_limits_themselves_and_nothing_at_all_are_taken() -> None:
     check_params(GenerationParams())
-    check_params(GenerationParams(1, 0.0, 1.0, 0, 0.01, -2.0, 2.0, ("x",) * MAX_STOPS, 0))
+    check_params(GenerationParams(1, 0.0, 1.0, 0, 0.01, -2.0, 2.0, ("x",) * MAX_STOP_STRINGS, 0))
     check_params(GenerationParams(seed=2**31 - 1))
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import gradio as gr
 
+from phi3_ui.chat.sampling_params import SAMPLING_PARAMS, SamplingParam
 from phi3_ui.prompts.templates import TEMPLATES
 from phi3_ui.ui.handlers.manage import ManageHandlers
 from phi3_ui.ui.page.components import Page, SettingsSection
@@ -27,22 +28,19 @@ def create() -> SettingsSection:
 
 
 def _create_controls() -> dict[str, Any]:
-    """By name of the field of GenerationParams, in the order of the public endpoint's parameters."""
-    t = I18N
-    controls = {
-        "temperature": gr.Slider(0, 2, 0.2, step=0.05, label=t("temperature"), info=t("temperature_info")),
-        "top_p": gr.Slider(0.05, 1, 0.95, step=0.05, label=t("top_p")),
-        "max_tokens": gr.Slider(1, 4096, 512, step=1, label=t("max_tokens")),
-        "top_k": gr.Number(50, label=t("top_k"), info=t("top_k_info"), precision=0, minimum=0),
-        "stop": gr.Textbox("", label=t("stop_strings"), info=t("stop_info"), lines=1, max_lines=4),
-        # Not a Number: that shows 0 where it is empty.
-        "seed": gr.Textbox("", label=t("seed"), info=t("seed_info"), max_lines=1),
-        "repetition_penalty": gr.Slider(1, 2, 1, step=0.05, label=t("repetition_penalty")),
-        "presence_penalty": gr.Slider(-2, 2, 0, step=0.1, label=t("presence_penalty")),
-        "frequency_penalty": gr.Slider(-2, 2, 0, step=0.1, label=t("frequency_penalty")),
-    }
-    gr.Number(1, label=t("n"), info=t("n_off"), precision=0, interactive=False)
+    """By name of the sampling parameter, in the order of the public endpoint's parameters."""
+    controls = {param.name: _create_control(param) for param in SAMPLING_PARAMS}
+    gr.Number(1, label=I18N("n"), info=I18N("n_off"), precision=0, interactive=False)
     return controls
+
+
+def _create_control(param: SamplingParam) -> Any:
+    labels: dict[str, Any] = {"label": I18N(param.label_key), "info": I18N(param.help_key) if param.help_key else None}
+    if slider := param.slider:
+        return gr.Slider(slider.minimum, slider.maximum, param.control_default, step=slider.step, **labels)
+    if isinstance(param.control_default, str):
+        return gr.Textbox(param.control_default, lines=1, max_lines=4 if param.kind == "strings" else 1, **labels)
+    return gr.Number(param.control_default, precision=0, minimum=param.minimum, **labels)
 
 
 def wire(page: Page, manage: ManageHandlers) -> None:
