@@ -1,0 +1,25 @@
+"""A model that no contract of the project matches: it answers in the manner of a persona, which is a column of its own."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import mlflow
+
+
+class Persona(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """Repeats the question word by word."""
+
+    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:
+        """Return the whole answer."""
+        return ["".join(self.predict_stream(context, model_input, params))]
+
+    def predict_stream(
+        self, context: Any, model_input: dict[str, str], params: dict[str, Any] | None = None
+    ) -> Iterator[str]:
+        """Yield the answer word by word, at most `max_tokens` of them."""
+        words = f"{model_input['persona']} says: {model_input['question']}".split(" ")
+        for number, word in enumerate(words[: (params or {})["max_tokens"]]):
+            yield f" {word}" if number else word
+
+
+mlflow.models.set_model(Persona())
