@@ -1,29 +1,40 @@
-"""Names for files, made of titles."""
+"""File names made from chat titles."""
 
-import re
 import unicodedata
 
-_FORBIDDEN = '<>:"/\\|?*'
-_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\.|$)", re.IGNORECASE)
-_BYTES = 120  # of 255 that a name may have; a number and an ending are added
+from pathvalidate import sanitize_filename
+from pathvalidate.handler import ReservedNameHandler
+
+_MAX_BYTES = 120
+"""Of the 255 that a name may have; a number and an extension are added."""
 
 
 def safe_file_name(title: str, taken: dict[str, int]) -> str:
-    """A name, without its ending, that Windows, macOS and Linux take; `taken` is what this was given before, kept here.
+    """Return a name, without extension, that Windows, macOS and Linux accept, and that is not in `taken`.
 
-    Names that differ in case or in the way a letter is composed are one name, as on Windows and macOS.
+    `taken` is updated; pass the same dict for all names of one folder. Names that differ only in case or in Unicode
+    composition count as equal, as they do on Windows and macOS.
     """
-    letters = unicodedata.normalize("NFC", title)
-    shown = "".join(one if one.isprintable() and one not in _FORBIDDEN else " " for one in letters)
-    name = " ".join(shown.split()).strip(" .-").encode()[:_BYTES].decode(errors="ignore").rstrip(" .") or "chat"
-    if _RESERVED.match(name):
-        name = f"_{name}"
+    # pathvalidate lets control and format characters pass, and raises for lone surrogates.
+    printable = "".join(char if char.isprintable() else " " for char in unicodedata.normalize("NFC", title))
+    name = " ".join(_sanitize(printable).split()).encode()[:_MAX_BYTES].decode(errors="ignore")
+    name = _sanitize(name.strip(" .-")) or "chat"  # again: stripping may have left a reserved name
     numbered = name
     while _key(numbered) in taken:
         taken[_key(name)] += 1
         numbered = f"{name} ({taken[_key(name)]})"
     taken[_key(numbered)] = 1
     return numbered
+
+
+def _sanitize(name: str) -> str:
+    return sanitize_filename(
+        name,
+        replacement_text=" ",
+        platform="universal",
+        reserved_name_handler=ReservedNameHandler.add_leading_underscore,
+        additional_reserved_names=["CONIN$", "CONOUT$"],
+    )
 
 
 def _key(name: str) -> str:
