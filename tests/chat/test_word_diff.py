@@ -1,4 +1,4 @@
-"""Word differences: both texts come back whole, what is shared is found, and long texts take no seconds."""
+"""Word-level diff: both texts can be restored, common words are found, and long texts are fast."""
 
 import random
 import time
@@ -31,20 +31,20 @@ def _check(left: str, right: str) -> list[DiffPiece]:
 
 @settings(deadline=None)
 @given(_texts, _texts)
-def test_the_pieces_give_both_texts_back(left: str, right: str) -> None:
+def test_the_pieces_restore_both_texts(left: str, right: str) -> None:
     _check(left, right)
 
 
 @settings(deadline=None)
 @given(_texts, _texts)
-def test_the_pieces_of_texts_compared_between_anchors_give_both_back_too(left: str, right: str) -> None:
+def test_the_pieces_restore_both_texts_when_compared_between_anchors(left: str, right: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_AT_ONCE", 2)
+        patch.setattr(module, "_MAX_PRODUCT", 2)
         _check(left, right)
 
 
 @given(_texts)
-def test_a_text_is_the_same_as_itself(text: str) -> None:
+def test_equal_texts_are_one_piece(text: str) -> None:
     assert word_diff(text, text) == ([("same", text)] if text else [])
 
 
@@ -64,7 +64,7 @@ def test_a_text_is_the_same_as_itself(text: str) -> None:
         ("one two three", "one three", [("same", "one"), ("only_left", " two"), ("same", " three")]),
     ],
 )
-def test_only_what_differs_is_marked(left: str, right: str, pieces: list[DiffPiece]) -> None:
+def test_only_differences_are_marked(left: str, right: str, pieces: list[DiffPiece]) -> None:
     assert word_diff(left, right) == pieces
 
 
@@ -73,7 +73,7 @@ def _words(count: int, vocabulary: int, seed: int) -> list[str]:
     return [f"w{draw.randrange(vocabulary)}" for _ in range(count)]
 
 
-def test_a_few_changes_in_a_long_text_are_found_alone() -> None:
+def test_few_changes_in_a_long_text_are_the_only_ones_found() -> None:
     words = [f"{word}-{at}" for at, word in enumerate(_words(10_000, 500, 1))]
     changed = words.copy()
     for at in (3, 5000, 5001, 9999):
@@ -98,9 +98,9 @@ _LONG = {
 
 
 @pytest.mark.parametrize("name", _LONG)
-def test_texts_of_ten_thousand_words_take_no_seconds(name: str) -> None:
+def test_ten_thousand_words_are_compared_within_seconds(name: str) -> None:
     left, right = _LONG[name]
-    started = time.thread_time()  # what others compute meanwhile is not counted
+    started = time.thread_time()  # excludes other processes
 
     _check(left, right)
 
