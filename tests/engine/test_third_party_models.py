@@ -299,7 +299,7 @@ def test_where_the_store_may_not_be_written_the_choice_is_left_to_the_caller(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # MLflow takes such a URI for a path, and makes its folders here
     read_only = Catalogue(f"sqlite:///file:{folder / 'mlflow.db'}?mode=ro&uri=true")
-    entry = next(entry for entry in read_only.models() if entry.name == "hinted")
+    entry = next(entry for entry in read_only.list_models() if entry.name == "hinted")
 
     assert not read_only.set_template(entry.model_id, "phi-3")
     assert read_only.find(entry.model_id).template is None

@@ -108,7 +108,7 @@ def _refused(content: bytes) -> str:
 
 @settings(deadline=None, max_examples=100)
 @given(_conversations(), _texts)
-def test_json_is_read_again_with_nothing_lost(conversation: Conversation, title: str) -> None:
+def test_a_json_round_trip_loses_nothing(conversation: Conversation, title: str) -> None:
     [(read_title, read)] = read_chats(to_json(conversation, title).encode())
 
     assert (read_title, _without_ids(read)) == (title, _without_ids(conversation))
@@ -138,7 +138,7 @@ def test_no_text_adds_a_heading_or_html_to_the_markdown(conversation: Conversati
 
 @settings(deadline=None)
 @given(st.text(), st.dictionaries(st.text(), st.text() | _counts), _texts)
-def test_an_error_of_another_version_is_said_and_read(code: str, values: dict[str, str | int], text: str) -> None:
+def test_an_error_of_another_version_is_shown_and_read(code: str, values: dict[str, str | int], text: str) -> None:
     talk = Conversation().with_question("one").with_answer(Answer("m", text, error=(code, values)))
 
     [(_, read)] = read_chats(to_json(talk, "").encode())
@@ -149,16 +149,16 @@ def test_an_error_of_another_version_is_said_and_read(code: str, values: dict[st
     assert "Ended: " in to_markdown(talk, "")
 
 
-def test_markdown_says_what_is_known_of_an_answer() -> None:
+def test_markdown_lists_what_is_known_of_an_answer() -> None:
     assert to_markdown(_talk(), "Say *one*") == (
         "# Say \\*one\\*\n\n## Question 1\n\n> uno\n\n### Answer 1, phi\n\n> I\n\n"
-        "- Tokens: 37 of the prompt (12 of them read before), 5 of the answer\n"
-        "- Time to first token: 0.10 s\n- Speed: 98.1 tokens/s\n- Ended: cut at its limit of tokens\n"
+        "- Tokens: 37 prompt (12 cached), 5 completion\n"
+        "- Time to first token: 0.10 s\n- Speed: 98.1 tokens/s\n- Ended: cut at the token limit\n"
         "- Feedback: bad, “too short”\n\n## Question 2\n\n> two\n\n- Not answered\n"
     )
 
 
-def test_markdown_keeps_texts_as_they_are() -> None:
+def test_markdown_quotes_texts_unchanged() -> None:
     talk = Conversation().with_question("# a\r\n\r\n```py").with_answer(Answer("", "```html\n<b>\n````"))
 
     shown = to_markdown(talk, "")
@@ -242,34 +242,34 @@ def _message(**fields: Any) -> dict[str, Any]:
         ({}, "list of messages"),
         ([], "list of messages"),
         ({"messages": {"role": "user"}}, "list of messages"),
-        (["a"], "message 1 is of nobody"),
-        ([_message(role="tool")], "message 1 is of nobody"),
-        ([_message(), _message(role=[])], "message 2 is of nobody"),
-        ([_message(content=None)], "message 1 holds what is no text"),
-        ([_message(content=[{"type": "image_url", "image_url": {}}])], "no text"),
-        ([_message(content=[{"type": "text"}])], "no text"),
-        ([_message(role="assistant", tool_calls=[{"id": "x"}])], "no text"),
-        ([_message(role="system")], "its last message is the system's"),
+        (["a"], "message 1 has an unknown role"),
+        ([_message(role="tool")], "message 1 has an unknown role"),
+        ([_message(), _message(role=[])], "message 2 has an unknown role"),
+        ([_message(content=None)], "message 1 contains something other than text"),
+        ([_message(content=[{"type": "image_url", "image_url": {}}])], "other than text"),
+        ([_message(content=[{"type": "text"}])], "other than text"),
+        ([_message(role="assistant", tool_calls=[{"id": "x"}])], "other than text"),
+        ([_message(role="system")], "its last message is a system message"),
         ([_message(), _message(role="system"), _message(role="assistant")], "between a question and its answer"),
     ],
 )
-def test_what_is_no_chat_is_refused_with_the_reason(value: Any, detail: str) -> None:
+def test_anything_but_a_chat_is_refused_with_the_reason(value: Any, detail: str) -> None:
     assert detail in _refused(json.dumps(value).encode())
 
 
 @pytest.mark.parametrize(
     ("content", "detail"),
     [
-        (b"", "no JSON"),
-        (b"{", "no JSON"),
-        (b"\xff\xfe\xfa", "no JSON"),
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff\xfe\xfa", "not JSON"),
         (b'[{"role": "user", "content": "a", "n": NaN}]', "number"),
         (b'[{"role": "user", "content": "a", "n": 1e999}]', "number"),
         (b"[" + b"9" * 5000 + b"]", "number"),
-        (b"[" * 100_000, "too deep"),
+        (b"[" * 100_000, "too deeply"),
         (b" " * 20_000_001, "too large"),
         (b"PK", "damaged"),
-        (create_archive([]), "no .json"),
+        (create_archive([]), "no .json file"),
     ],
 )
 def test_what_cannot_be_parsed_is_refused(content: bytes, detail: str) -> None:
@@ -284,13 +284,13 @@ def test_what_cannot_be_parsed_is_refused(content: bytes, detail: str) -> None:
         (("phi3_ui", "format"), True, "format is unknown"),
         (("phi3_ui", "format"), 0, "format is unknown"),
         (("title",), None, "title"),
-        (("phi3_ui", "leaf"), "x", "not there"),
-        (("phi3_ui", "leaf"), [], "not there"),
-        (("phi3_ui", "leaf"), "", "not there"),
+        (("phi3_ui", "leaf"), "x", "its current turn is missing"),
+        (("phi3_ui", "leaf"), [], "its current turn is missing"),
+        (("phi3_ui", "leaf"), "", "its current turn is missing"),
         (("phi3_ui", "turns"), {}, "turns: "),
         (("phi3_ui", "turns", 0, "question"), 1, "turns.0.question: "),
         (("phi3_ui", "turns", 0, "parent"), "", "turn 1 "),
-        (("phi3_ui", "turns", 0, "request", "asked_at"), 1e300, "turn 1 was asked at no time"),
+        (("phi3_ui", "turns", 0, "request", "asked_at"), 1e300, "turn 1 has an invalid timestamp"),
         (("phi3_ui", "turns", 0, "answer", "finish_reason"), "x", "finish_reason"),
         (
             ("phi3_ui", "turns", 0, "answer", "context"),
@@ -299,7 +299,7 @@ def test_what_cannot_be_parsed_is_refused(content: bytes, detail: str) -> None:
         ),
     ],
 )
-def test_our_json_is_refused_where_it_was_broken(path: tuple[str | int, ...], value: Any, detail: str) -> None:
+def test_our_json_is_refused_where_it_is_invalid(path: tuple[str | int, ...], value: Any, detail: str) -> None:
     whole = at = json.loads(to_json(_talk(), "t"))
     for key in path[:-1]:
         at = at[key]
@@ -308,20 +308,20 @@ def test_our_json_is_refused_where_it_was_broken(path: tuple[str | int, ...], va
     assert detail in _refused(json.dumps(whole).encode())
 
 
-def test_a_ring_and_a_turn_that_is_there_twice_are_refused() -> None:
+def test_cycles_and_duplicate_turns_are_refused() -> None:
     one, two = Turn("1", id="a", parent="b"), Turn("2", id="b", parent="a")
 
-    assert "follows one that is not before it" in _refused(to_json(Conversation((one, two)), "").encode())
-    assert "twice" in _refused(to_json(Conversation((Turn("1", id="a"), Turn("2", id="a"))), "").encode())
+    assert "its parent does not precede it" in _refused(to_json(Conversation((one, two)), "").encode())
+    assert "is a duplicate" in _refused(to_json(Conversation((Turn("1", id="a"), Turn("2", id="a"))), "").encode())
 
 
-def test_an_empty_id_is_an_id_like_others() -> None:
+def test_an_empty_id_is_valid() -> None:
     tree = Conversation((Turn("1", id=""), Turn("2", id="b", parent="")), "b")
 
     assert [turn.question for turn in read_chats(to_json(tree, "").encode())[0][1].turns] == ["1", "2"]
 
 
-def test_lone_surrogates_do_not_come_through() -> None:
+def test_lone_surrogates_are_replaced() -> None:
     talk = Conversation().with_question("a\ud800").with_answer(Answer("m", "\udc00"))
 
     assert "> a?" in to_markdown(talk, "\ud800")
@@ -343,25 +343,25 @@ def test_only_the_json_files_of_a_zip_are_read() -> None:
     read = read_chats(_zip({"__MACOSX/._a.json": b"x", "a/": b"", "a/b.JSON": chat, "a.md": b"x"}))
 
     assert [title for title, _ in read] == ["t"]
-    assert _refused(_zip({"a.json": chat, "b.json": b"{"})) == "b.json: it is no JSON"
+    assert _refused(_zip({"a.json": chat, "b.json": b"{"})) == "b.json: it is not JSON"
 
 
-def test_zip_bombs_and_locked_zips_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zip_bombs_and_encrypted_zips_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     chat = to_json(_talk(), "t").encode()
     locked = bytearray(_zip({"a.json": chat}))
     locked[locked.index(b"PK\1\2") + 8] |= 1
 
     assert "encrypted" in _refused(bytes(locked))
-    assert "another way" in _refused(_zip({"a.json": chat}, zipfile.ZIP_LZMA))
+    assert "not compressed with deflate" in _refused(_zip({"a.json": chat}, zipfile.ZIP_LZMA))
     assert "a.json is too large" in _refused(_zip({"a.json": b" " * 20_000_001}))
-    monkeypatch.setattr(archive_module, "_ALL_BYTES", 2 * len(chat) + 500)
+    monkeypatch.setattr(archive_module, "_MAX_TOTAL_BYTES", 2 * len(chat) + 500)
     assert "c.json is too large" in _refused(_zip({"a.json": chat, "b.json": chat, "c.json": chat}))
-    monkeypatch.setattr(archive_module, "_CHATS", 1)
+    monkeypatch.setattr(archive_module, "_MAX_CHATS", 1)
     assert "more than 1 chats" in _refused(_zip({"a.json": chat, "b.json": chat}))
     assert "too large" in _refused(_zip({str(number): b"" for number in range(5)}))
 
 
-def test_a_long_system_prompt_is_not_copied_into_ever_so_many_turns() -> None:
+def test_a_long_system_prompt_is_not_copied_into_many_turns() -> None:
     messages = [{"role": "system", "content": "s" * 1_000_000}, *[{"role": "user", "content": ""}] * 51]
 
     assert "system prompt" in _refused(json.dumps(messages).encode())
@@ -418,7 +418,7 @@ def test_file_names_are_safe_and_unique(titles: list[str]) -> None:
     assert len({unicodedata.normalize("NFD", name.upper()) for name in names}) == len(names)
 
 
-def test_a_title_is_still_read_in_its_file_name() -> None:
+def test_a_title_stays_readable_in_its_file_name() -> None:
     names = zipfile.ZipFile(
         io.BytesIO(create_archive([("Ce e „ațâță”? 日本/x.", Conversation()), ("nul", Conversation())] * 2))
     )
