@@ -15,7 +15,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
-from phi3_ui.chat.types import Cancel, ChatRequest, Completed, GenerationParams, TextDelta
+from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationParams, TextDelta
 from phi3_ui.contracts import registry
 from phi3_ui.contracts.registry import CONTRACTS, all_contracts, get_contract, register_contract
 from phi3_ui.export.reproduce import render_program
@@ -83,14 +83,14 @@ def test_a_registered_contract_works_from_listing_to_reproduce(store: str, tmp_p
     assert not entry.requires_template
 
     asked = TurnRequest(time.time(), entry.model_id, "A fox", PARAMS)
-    conversation = Conversation().ask('What does the "fox" say to {you} and me?', asked)
-    *deltas, end = hosted.answer(ChatRequest(conversation.messages("A fox"), PARAMS), Cancel())
+    conversation = Conversation().with_question('What does the "fox" say to {you} and me?', asked)
+    *deltas, end = hosted.answer(ChatRequest(conversation.build_messages("A fox"), PARAMS), CancelToken())
     assert isinstance(end, Completed)
     assert end.text == 'A fox says: What does the "fox"'
     assert "".join(event.text for event in deltas if isinstance(event, TextDelta)) == end.text
     assert hosted.ready.result() == "stream"
 
-    conversation = conversation.answered(Answer(entry.name, end.text, end.usage, finish_reason=end.finish_reason))
+    conversation = conversation.with_answer(Answer(entry.name, end.text, end.usage, finish_reason=end.finish_reason))
     assert conversation.leaf
     program = render_program(conversation, conversation.leaf, catalogue.load_declaration(entry), entry.tracking_uri)
     assert f"pandas {pd.__version__}" in program

@@ -36,28 +36,28 @@ def own_pool(tmp_path: Path, clock: Clock) -> Iterator[Pool]:
 
 
 def test_a_model_is_loaded_once_however_many_ask(own_pool: Pool, demo: Demo) -> None:
-    assert own_pool.model(demo.spec("prompt")) is own_pool.model(demo.spec("prompt"))
+    assert own_pool.get_model(demo.spec("prompt")) is own_pool.get_model(demo.spec("prompt"))
 
 
 def test_a_model_that_died_is_loaded_again(own_pool: Pool, demo: Demo) -> None:
-    first = own_pool.model(demo.spec("prompt"))
+    first = own_pool.get_model(demo.spec("prompt"))
     psutil.Process(first.pid).kill()
     with pytest.raises(UserError):
         first.ready.result(timeout=60)
-    second = own_pool.model(demo.spec("prompt"))
+    second = own_pool.get_model(demo.spec("prompt"))
     assert second is not first
     assert second.ready.result(timeout=120) == "stream"
 
 
 def test_unloading_ends_the_process_but_not_under_an_answer(own_pool: Pool, demo: Demo) -> None:
-    model = own_pool.model(demo.spec("prompt"))
+    model = own_pool.get_model(demo.spec("prompt"))
     cancel = CancelToken()
     events = model.answer(ASK, cancel)
     next(event for event in events if isinstance(event, TextDelta))
     with pytest.raises(UserError, match="answering"):
         own_pool.unload(model.spec.model_id)
     with pytest.raises(UserError, match="as many as may be loaded"):
-        own_pool.model(demo.spec("chat"))
+        own_pool.get_model(demo.spec("chat"))
     cancel.set()
     list(events)
     own_pool.unload(model.spec.model_id)
@@ -66,8 +66,8 @@ def test_unloading_ends_the_process_but_not_under_an_answer(own_pool: Pool, demo
 
 
 def test_what_nobody_uses_is_let_go_for_another_and_when_idle(own_pool: Pool, demo: Demo, clock: Clock) -> None:
-    first = own_pool.model(demo.spec("prompt"))
-    other = own_pool.model(replace(demo.spec("prompt"), model_id="another"))
+    first = own_pool.get_model(demo.spec("prompt"))
+    other = own_pool.get_model(replace(demo.spec("prompt"), model_id="another"))
     assert not psutil.pid_exists(first.pid)
     clock.now = 99
     other.last_used = 0
