@@ -20,9 +20,7 @@ from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.ui.page.layout import build_ui
 from phi3_ui.ui.page.texts import I18N
 from phi3_ui.ui.page.theme import CSS, theme
-from phi3_ui.ui.page.usage_plots import PLOT_CSS
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
-from phi3_ui.ui.render.replay import REPLAY_CSS
 from phi3_ui.ui.security import SecurityHeaders
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Sessions
@@ -95,7 +93,7 @@ def _mount_page(app: FastAPI, blocks: gr.Blocks, settings: Settings) -> gr.route
         blocks,
         path="/",
         theme=theme(),
-        css=CSS + PLOT_CSS + REPLAY_CSS,
+        css=CSS,
         i18n=I18N,
         auth=list(settings.logins) or None,
         root_path=settings.root_path or None,

@@ -1,29 +1,105 @@
-"""Every string a person sees, in English and Romanian.
+"""Every string a person sees, in English and Romanian, with plurals, numbers and dates by CLDR (through Babel).
 
-Labels that never change are translated in the browser (gradio.I18n gets `TEXTS` whole); what the server writes is
+Labels that never change are translated in the browser (Gradio gets `BROWSER_TEXTS`); what the server writes is
 translated here, by the same first choice of the browser's languages, so the two always agree.
 """
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from functools import lru_cache
+
+from babel import Locale
+from babel import dates as babel_dates
+from babel import numbers as babel_numbers
 
 from phi3_ui.errors import SENTENCES, UserError
 from phi3_ui.i18n import en, ro
 
-TEXTS: dict[str, dict[str, str]] = {
-    "en": {**en.WORDS, **{f"error.{code}": sentence for code, sentence in SENTENCES.items()}},
-    "ro": ro.WORDS,
+Text = str | Mapping[str, str]
+"""A string, or one string per CLDR plural category (one, few, other) of the value `count`."""
+
+TEXTS: dict[str, Mapping[str, Text]] = {"en": en.TEXTS, "ro": ro.TEXTS}
+"""By language and key."""
+
+ERRORS: dict[str, Mapping[str, str]] = {"en": SENTENCES, "ro": ro.ERRORS}
+"""By language and error code."""
+
+BROWSER_TEXTS: dict[str, dict[str, str]] = {
+    language: {
+        **{key: text for key, text in texts.items() if isinstance(text, str)},
+        **{f"error.{code}": sentence for code, sentence in ERRORS[language].items()},
+    }
+    for language, texts in TEXTS.items()
 }
+
+_LOCALES = {language: Locale(language) for language in TEXTS}
 
 
 def detect_language(accept_language: str | None) -> str:
-    """The language for a browser: its first choice if we speak it, else English."""
-    first = (accept_language or "").split(",")[0].split(";")[0].strip().lower()
-    language = first.split("-")[0]
+    """The browser's preferred language if it is supported, else English. `accept_language` is the HTTP header."""
+    preferred = (accept_language or "").split(",")[0].split(";")[0].strip().lower()
+    language = preferred.split("-")[0]
     return language if language in TEXTS else "en"
 
 
 def tr(language: str, key: str, **values: object) -> str:
-    """The text called `key` with its values filled in. KeyError for a key that does not exist."""
-    return TEXTS[language][key].format(**values)
+    """The text `key` with its values filled in; integers are written as the language writes them.
+
+    A text with plural forms takes the one for the value `count`.
+
+    Raises:
+        KeyError: There is no such text, or one of its values is missing.
+        TypeError: `count` is not an integer, for a text with plural forms.
+    """
+    text = TEXTS[language][key]
+    if not isinstance(text, str):
+        count = values["count"]
+        if not isinstance(count, int):
+            raise TypeError(f"the count of {key!r} is not an integer: {count!r}")
+        text = text[_LOCALES[language].plural_form(count)]
+    return text.format(
+        **{name: format_number(language, value) if isinstance(value, int) else value for name, value in values.items()}
+    )
 
 
 def tr_error(language: str, error: UserError) -> str:
-    return tr(language, f"error.{error.code}", **error.values)
+    """The error's sentence. Its numbers stay plain: ports and exit codes have no digit grouping."""
+    return ERRORS[language][error.code].format(**error.values)
+
+
+@lru_cache(maxsize=4096)  # a chat is drawn several times a second with the same numbers
+def format_number(language: str, value: float, decimals: int = 0) -> str:
+    """`value` rounded to `decimals`, grouped: 8,192.5 in English, 8.192,5 in Romanian."""
+    pattern = "#,##0." + "0" * decimals if decimals else "#,##0"
+    return babel_numbers.format_decimal(value, format=pattern, locale=_LOCALES[language])
+
+
+def format_metric(language: str, value: float) -> str:
+    """A run's metric with four significant digits, or whole from a million on."""
+    if abs(value) >= 1e6:
+        return format_number(language, value)
+    return babel_numbers.format_decimal(float(f"{value:.4g}"), format="#,##0.############", locale=_LOCALES[language])
+
+
+def format_percent(language: str, fraction: float) -> str:
+    return babel_numbers.format_percent(fraction, locale=_LOCALES[language])
+
+
+def format_seconds(language: str, seconds: float) -> str:
+    return f"{format_number(language, seconds, 2)} s"
+
+
+def format_megabytes(language: str, count: int) -> str:
+    """`count` bytes in megabytes of 10⁶."""
+    return f"{format_number(language, count / 1e6, 1)} MB"
+
+
+def format_date(language: str, day: date) -> str:
+    """May 17, 2024, or 17 mai 2024."""
+    return babel_dates.format_skeleton("yMMMd", day, locale=_LOCALES[language])
+
+
+def format_datetime(language: str, moment: datetime) -> str:
+    """Date and time to the minute, on a 24-hour clock, in the moment's own time zone."""
+    time = babel_dates.format_skeleton("Hm", moment, tzinfo=moment.tzinfo, locale=_LOCALES[language])
+    return f"{format_date(language, moment.date())}, {time}"

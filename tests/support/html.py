@@ -13,7 +13,7 @@ class Page(HTMLParser):
         self.elements: list[tuple[str, tuple[tuple[str, str | None], ...]]] = []
         self.cells: list[tuple[str, str]] = []
         self._open = False
-        self.feed(html)
+        self.feed(str(html))  # not Markup, whose operations escape
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

@@ -4,7 +4,7 @@ from phi3_ui.chat.conversation import Conversation
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.handlers.model_picker import ModelPicker
-from phi3_ui.ui.render import panels
+from phi3_ui.ui.render.labels import answer_label
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Chat, Session
 
@@ -18,7 +18,7 @@ class AnswerStarter:
 
     def start(self, session: Session, chat: Chat, entry: ModelEntry, conversation: Conversation) -> RunningTurn:
         """The last turn shown of `conversation`, which becomes the chat's, is put to `entry`; the chat holds its answer in the end."""
-        turn, label = conversation.turns[-1], panels.answer_label(session.language, entry)
+        turn, label = conversation.turns[-1], answer_label(session.language, entry)
         chat.conversation = conversation
         kept = self._keeper.start_turn(session.person, chat.id, conversation, label)
         chat.running = RunningTurn(

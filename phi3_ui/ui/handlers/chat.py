@@ -17,7 +17,7 @@ from phi3_ui.ui.handlers.answers import AnswerStarter
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.page.components import Page, Updates
-from phi3_ui.ui.render import panels
+from phi3_ui.ui.render.job_progress import render_setup
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
 
@@ -75,7 +75,7 @@ class ChatController:
         setup, failed = self._page.setup, state.phase == "failed"
         return {
             setup.view: gr.Column(visible=state.phase != "done"),
-            setup.panel: panels.setup_panel(session.language, state),
+            setup.panel: render_setup(session.language, state),
             setup.retry: gr.Button(visible=failed),
             setup.ticker: gr.Timer(active=not state.is_finished),
         }

@@ -8,13 +8,13 @@ import gradio as gr
 
 from phi3_ui.chat.conversation import Conversation, Feedback
 from phi3_ui.errors import UserError
-from phi3_ui.i18n.translate import tr, tr_error
+from phi3_ui.i18n.translate import tr_error
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.page.components import Page, Updates
-from phi3_ui.ui.render import panels
-from phi3_ui.ui.render.actions import action_button
-from phi3_ui.ui.render.chat_list import chat_list
+from phi3_ui.ui.render.chat_list import ChatListView, render_chat_list
 from phi3_ui.ui.render.messages import chatbot_messages
+from phi3_ui.ui.render.notices import render_editing_note, render_error
+from phi3_ui.ui.render.usage_panel import render_usage
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Chat, Session
 
@@ -85,21 +85,19 @@ class ConversationController:
     def usage(self, session: Session) -> Updates:
         language, chat = session.language, session.current
         link = self._mlflow.of_chat(language, chat.id) if chat.conversation.tree else ""
-        return {self._page.usage.panel: panels.usage_panel(language, chat.conversation) + link}
+        return {self._page.usage.panel: render_usage(language, chat.conversation) + link}
 
     def listed(self, session: Session) -> Updates:
         found = self._history.list_conversations(session.person, session.query)
-        shown = chat_list(
-            session.language,
-            found,
-            session.current.id,
-            datetime.now(),
-            session.listed,
-            session.removed,
-            session.query.strip(),
-            session.login,
-            {"model": session.picked or "", "rated": session.rated or ""},
+        view = ChatListView(
+            shown=session.current.id,
+            limit=session.listed,
+            deleted=session.removed,
+            query=session.query.strip(),
+            login=session.login,
+            tab_state={"model": session.picked or "", "rated": session.rated or ""},
         )
+        shown = render_chat_list(session.language, found, view, datetime.now())
         return {self._page.conversations.chat_list: shown}
 
     def refreshed(self, session: Session) -> Updates:
@@ -117,17 +115,11 @@ class ConversationController:
 
     def _warning(self, session: Session) -> str:
         warning = self._keeper.recorder.warning
-        return panels.problem(tr_error(session.language, warning)) if warning else ""
+        return render_error(tr_error(session.language, warning)) if warning else ""
 
     def _editing(self, session: Session) -> Updates:
-        language = session.language
-        words = (
-            panels.note(tr(language, "editing"))[:-4]
-            + " "
-            + action_button("cancel_edit", "", tr(language, "cancel"))
-            + "</p>"
-        )
-        return {self._page.chat.editing: words if session.current.editing else ""}
+        note = render_editing_note(session.language) if session.current.editing else ""
+        return {self._page.chat.editing: note}
 
     # The list
 

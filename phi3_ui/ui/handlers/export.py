@@ -25,20 +25,6 @@ from phi3_ui.ui.sessions import Chat, Session
 
 _MOST_TURNS = 20_000  # of one import
 
-# The file is made in the browser: no copy of it stays on the server.
-DOWNLOAD_JS = """
-watch('value', () => {
-  if (!props.value) return;
-  const { name, kind, content } = JSON.parse(props.value);
-  const bytes = Uint8Array.from(atob(content), (char) => char.charCodeAt(0));
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([bytes], { type: kind }));
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-});
-"""
-
 
 class ExportController:
     def __init__(

@@ -13,7 +13,8 @@ from phi3_ui.provision.relog import recipe_from_logged_model
 from phi3_ui.settings import Settings
 from phi3_ui.store.registry.versions import Registry
 from phi3_ui.ui.page.components import Page, Updates
-from phi3_ui.ui.render import panels
+from phi3_ui.ui.render.job_progress import render_job
+from phi3_ui.ui.render.notices import render_error, render_note
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
 
@@ -105,7 +106,7 @@ class ManageHandlers:
         state = job.state if job else None
         running = bool(state and not state.is_finished)
         updates: Updates = {
-            page.add_model.progress: panels.job_panel(session.language, state, job.recipe.name if job else ""),
+            page.add_model.progress: render_job(session.language, state, job.recipe.name if job else ""),
             page.add_model.cancel: gr.Button(visible=running),
             page.add_model.add: gr.Button(interactive=not running and self._settings.manage),
             page.add_model.ticker: gr.Timer(active=running),
@@ -118,7 +119,7 @@ class ManageHandlers:
             self._allowed()
             self._additions.start(recipe)
         except UserError as error:
-            return {self._page.add_model.progress: panels.problem(tr_error(session.language, error))}
+            return {self._page.add_model.progress: render_error(tr_error(session.language, error))}
         return self.tick(request)
 
     # Registry
@@ -133,7 +134,7 @@ class ManageHandlers:
                 raise UserError("not_registered", model=card.entry.name)
         except UserError as error:
             return {
-                page.registry.question: panels.problem(tr_error(session.language, error)),
+                page.registry.question: render_error(tr_error(session.language, error)),
                 page.registry.confirmation: _shown(False),
             }
         version = card.versions[-1]
@@ -142,7 +143,7 @@ class ManageHandlers:
         words = tr(session.language, key, alias=alias, name=version.name, version=version.version, now=now or "")
         session.promotion = None if now == version.version else (version.name, version.version, alias)
         return {
-            page.registry.question: panels.note(words),
+            page.registry.question: render_note(words),
             page.registry.confirmation: _shown(session.promotion is not None),
         }
 
@@ -158,11 +159,11 @@ class ManageHandlers:
             self._registry.promote(name, version, alias)
         except UserError as error:
             return {
-                page.registry.question: panels.problem(tr_error(session.language, error)),
+                page.registry.question: render_error(tr_error(session.language, error)),
                 page.registry.confirmation: _shown(False),
             }
         words = tr(session.language, "promote.done", alias=alias, name=name, version=version)
-        updates = {page.registry.question: panels.note(words), page.registry.confirmation: _shown(False)}
+        updates = {page.registry.question: render_note(words), page.registry.confirmation: _shown(False)}
         return {**updates, **self._refresh_models(session)}
 
     def forget_promotion(self, request: gr.Request) -> Updates:

@@ -13,7 +13,11 @@ from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.store.registry.catalogue import ModelEntry
 from phi3_ui.store.registry.doctor import diagnose
 from phi3_ui.ui.page.components import Page, Updates
-from phi3_ui.ui.render import panels
+from phi3_ui.ui.render.context_meter import render_context_meter
+from phi3_ui.ui.render.labels import alias_label, picker_label
+from phi3_ui.ui.render.model_card import render_card
+from phi3_ui.ui.render.model_status import render_status
+from phi3_ui.ui.render.notices import render_error
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
 
@@ -46,10 +50,10 @@ class ModelPicker:
         try:
             entries, aliases = self._catalogue.list_models(), self._catalogue.list_aliases()
         except UserError as error:
-            return {page.status.line: panels.problem(tr_error(language, error))}
-        choices = [(panels.picker_label(language, entry), entry.model_id) for entry in entries]
+            return {page.status.line: render_error(tr_error(language, error))}
+        choices = [(picker_label(language, entry), entry.model_id) for entry in entries]
         choices += [
-            (panels.alias_label(language, alias.name, alias.alias, alias.version), f"{alias.name}@{alias.alias}")
+            (alias_label(language, alias.name, alias.alias, alias.version), f"{alias.name}@{alias.alias}")
             for alias in aliases
         ]
         keys = [key for _, key in choices]
@@ -57,7 +61,7 @@ class ModelPicker:
             session.picked = keys[0] if keys else None
         updates: Updates = {page.picker: gr.Dropdown(choices=choices, value=session.picked)}
         if not entries:
-            updates[page.status.line] = panels.problem(tr(language, "store_empty"))
+            updates[page.status.line] = render_error(tr(language, "store_empty"))
         return updates
 
     def pick(self, key: str | None, request: gr.Request) -> Iterator[Updates]:
@@ -74,7 +78,7 @@ class ModelPicker:
             yield {**card, **self._controls(session, entry), **self.context_of(session)}
             model = self._pool.get_model(self.spec(entry))
         except UserError as error:
-            yield {self._page.status.line: panels.problem(tr_error(session.language, error))}
+            yield {self._page.status.line: render_error(tr_error(session.language, error))}
             return
         while not model.ready.done() and session.picked == key:
             yield self.status_of(session)
@@ -91,7 +95,7 @@ class ModelPicker:
             entry = self._catalogue.find(session.picked)
             return {**updates, **self._card(session, entry), **self._controls(session, entry)}
         except UserError as error:
-            return {**updates, self._page.status.line: panels.problem(tr_error(session.language, error))}
+            return {**updates, self._page.status.line: render_error(tr_error(session.language, error))}
 
     def _card(self, session: Session, entry: ModelEntry) -> Updates:
         """The model's card and state of health."""
@@ -100,7 +104,7 @@ class ModelPicker:
         diagnosis = diagnose(self._catalogue.tracking_uri, entry.model_id)
         template = session.templates.get(entry.model_id) or entry.template
         return {
-            page.card.panel: self._mlflow.of_card(language, card) + panels.card_panel(language, card, diagnosis),
+            page.card.panel: self._mlflow.of_card(language, card) + render_card(language, card, diagnosis),
             page.card.relog: gr.Button(visible=diagnosis.can_relog and diagnosis.severity != "ok"),
             page.settings.template: gr.Dropdown(visible=entry.requires_template, value=template),
         }
@@ -148,20 +152,20 @@ class ModelPicker:
         page = self._page
         model = self._pool.peek(session.model_id or "")
         if model is None:
-            line = panels.status_line(session.language, None, None)
+            line = render_status(session.language, None, None)
         elif not model.ready.done():
-            line = panels.status_line(session.language, time.monotonic() - model.started, None)
+            line = render_status(session.language, time.monotonic() - model.started, None)
         elif isinstance(error := model.ready.exception(), UserError):
-            line = panels.problem(tr_error(session.language, error))
+            line = render_error(tr_error(session.language, error))
         else:
-            line = panels.status_line(
+            line = render_status(
                 session.language, None, model.ready.result() if model.is_alive else None, model.cache_use
             )
         loaded = model is not None and model.is_alive and model.ready.done()
         return {page.status.line: line, page.status.unload: gr.Button(interactive=loaded)}
 
     def context_of(self, session: Session) -> Updates:
-        meter = panels.context_meter(session.language, session.entry, session.current.conversation)
+        meter = render_context_meter(session.language, session.entry, session.current.conversation)
         return {self._page.chat.context: meter}
 
     def spec(self, entry: ModelEntry) -> ModelSpec:

@@ -14,8 +14,8 @@ from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.handlers.answers import AnswerStarter
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.page.components import Page, Updates
-from phi3_ui.ui.render.panels import note
-from phi3_ui.ui.render.replay import replay_view
+from phi3_ui.ui.render.notices import render_note
+from phi3_ui.ui.render.replay import render_replay
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Chat, Session
 
@@ -68,7 +68,7 @@ class ReplayController:
                         session.person, chat.id, tr(session.language, "replay.title", title=title, model=entry.name)
                     )
                 for _ in running.snapshots(_LOOK_EVERY):
-                    words = note(
+                    words = render_note(
                         tr(session.language, "replay.progress", turn=at + 1, turns=len(old.turns), model=entry.name)
                     )
                     yield {**self._view(session, old, chat.conversation), page.replay.note: words}
@@ -83,7 +83,9 @@ class ReplayController:
         yield {
             **self._view(session, old, chat.conversation),
             **self._chats.listed(session),
-            page.replay.note: note(tr(language, "replay.stopped" if chat.stopped else "replay.done", model=entry.name)),
+            page.replay.note: render_note(
+                tr(language, "replay.stopped" if chat.stopped else "replay.done", model=entry.name)
+            ),
             page.replay.stop: gr.Button(visible=False),
         }
 
@@ -96,7 +98,7 @@ class ReplayController:
         return {self._page.replay.view: gr.Column(visible=False)}
 
     def _view(self, session: Session, old: Conversation, new: Conversation) -> Updates:
-        return {self._page.replay.comparison: replay_view(session.language, old, new)}
+        return {self._page.replay.comparison: render_replay(session.language, old, new)}
 
 
 def _asked(session: Session, entry: ModelEntry, turn: Turn) -> TurnRequest:

@@ -8,8 +8,8 @@ from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr_error
 from phi3_ui.store.conversations.history import History
 from phi3_ui.ui.page.components import Updates, UsageSection
-from phi3_ui.ui.page.usage_plots import drawn
-from phi3_ui.ui.render.usage_charts import chat_frames, model_frames, totals_table
+from phi3_ui.ui.page.usage_plots import plot_updates
+from phi3_ui.ui.render.usage_charts import chat_frames, model_frames, render_totals
 from phi3_ui.ui.sessions import Session
 
 
@@ -43,8 +43,8 @@ class UsageOverTime:
             yield {self._section.totals: gr.skip()}
             return
         language, turns = session.language, [turn.id for turn in session.current.conversation.turns]
-        yield {self._section.totals: totals_table(language, figures)}
-        first = drawn(language, self._section.chat_plots, chat_frames(language, figures, turns))
-        second = drawn(language, self._section.model_plots, model_frames(language, figures))
+        yield {self._section.totals: render_totals(language, figures)}
+        first = plot_updates(language, self._section.chat_plots, chat_frames(language, figures, turns))
+        second = plot_updates(language, self._section.model_plots, model_frames(language, figures))
         for one, other in zip(first, second, strict=True):
             yield {**one, **other}

@@ -3,7 +3,7 @@
 import gradio as gr
 
 from phi3_ui.ui.page.components import BrowserSection
-from phi3_ui.ui.render.actions import ACTIONS_JS
+from phi3_ui.ui.page.scripts import ACTIONS_JS
 
 _STATUS_SECONDS = 5.0
 

@@ -3,8 +3,9 @@
 import gradio as gr
 from gradio.events import Dependency
 
-from phi3_ui.ui.handlers.export import DOWNLOAD_JS, ExportController
+from phi3_ui.ui.handlers.export import ExportController
 from phi3_ui.ui.page.components import ExportSection, Page
+from phi3_ui.ui.page.scripts import DOWNLOAD_JS
 from phi3_ui.ui.page.texts import I18N
 
 

@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from phi3_ui.i18n.translate import TEXTS
+from phi3_ui.i18n.translate import tr
 from phi3_ui.settings import Settings
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.handlers.export import ExportController
@@ -31,7 +31,7 @@ from phi3_ui.ui.services import Services
 
 def build_ui(services: Services) -> gr.Blocks:
     """The page; the caller serves it."""
-    with gr.Blocks(title=TEXTS["en"]["title"], fill_width=True, fill_height=True, analytics_enabled=False) as blocks:
+    with gr.Blocks(title=tr("en", "title"), fill_width=True, fill_height=True, analytics_enabled=False) as blocks:
         _wire(blocks, _create_page(services.settings), services)
     return blocks
 

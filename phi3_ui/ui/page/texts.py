@@ -1,7 +1,7 @@
-"""The page's own words, which Gradio puts into the browser's language."""
+"""The page's constant texts, which Gradio translates in the browser."""
 
 import gradio as gr
 
-from phi3_ui.i18n.translate import TEXTS
+from phi3_ui.i18n.translate import BROWSER_TEXTS
 
-I18N = gr.I18n(**TEXTS)
+I18N = gr.I18n(**BROWSER_TEXTS)

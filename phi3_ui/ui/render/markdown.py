@@ -1,7 +1,7 @@
-"""Text as Markdown in which raw HTML is shown, not obeyed.
+"""Escapes raw HTML in Markdown, so that it is shown as text.
 
-The page's renderer drops tags it does not allow, and with them what a person or a model wrote. So `<` and `&` are
-escaped here wherever Markdown would read HTML, and left alone where it would not: in code and in display maths.
+Gradio's renderer would drop the tags it does not allow, and with them what a user or a model wrote. `<` and `&` are
+escaped wherever Markdown would read them as HTML, and kept where it would not: in code and in display maths.
 """
 
 import re
@@ -10,14 +10,14 @@ from functools import lru_cache
 
 from markdown_it import MarkdownIt
 
-# Which lines are code is for a CommonMark parser to say: fences nest in lists and quotes, and need not be closed yet.
+# A CommonMark parser finds the code: fences nest in lists and quotes, and an answer under way has not closed them yet.
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable("table")
 _CODE = ("fence", "code_block")
 _MARK = re.compile(r"\\[\\`$<&]|`+|\$\$")
 
 
-@lru_cache(maxsize=512)  # a conversation is drawn again many times a second; only its last answer has changed
-def display(text: str) -> str:
+@lru_cache(maxsize=512)  # a conversation is drawn several times a second; only its last answer changes
+def escape_html(text: str) -> str:
     if "<" not in text and "&" not in text:
         return text
     lines = text.split("\n")
@@ -31,7 +31,7 @@ def display(text: str) -> str:
 
 
 def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:
-    """The leaf blocks in order, as (first line, line after the last, is it code)."""
+    """The leaf blocks in order: first line, line after the last, whether it is code."""
     end = 0
     for token in _PARSER.parse(text):
         if token.map and (token.type in _CODE or token.type == "inline") and token.map[0] >= end:
@@ -40,11 +40,11 @@ def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:
 
 
 def _escape_inline(block: str) -> str:
-    """One paragraph, heading or cell: code spans and display maths stay as they are."""
+    """Escape a paragraph, heading or cell except its code spans and display maths."""
     shown, end, position = [], 0, 0
     while mark := _MARK.search(block, position):
         position = mark.end()
-        if mark[0].startswith("\\"):  # escaped by its writer: text already
+        if mark[0].startswith("\\"):  # a backslash escape is text already
             shown += [_escape(block[end : mark.start()]), mark[0]]
             end = position
             continue

@@ -1,59 +1,72 @@
-"""Links from the page into MLflow's own UI, while that answers. All values are escaped here."""
+"""Links from the page into MLflow's own UI, shown while that is available."""
 
-from collections.abc import Callable
-from html import escape
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from markupsafe import Markup
 
 from phi3_ui.i18n.translate import tr
 from phi3_ui.store import links
 from phi3_ui.store.conversations.traces import trace_id_for
 from phi3_ui.store.registry.cards import ModelCard
+from phi3_ui.ui.render.templating import render
+
+
+@dataclass(frozen=True)
+class _Link:
+    url: str
+    label: str
+    title: str = ""
+    """Tooltip."""
 
 
 class MlflowLinks:
-    """Empty texts while MLflow's UI does not answer. `experiment_id` gives that of the chats' experiment."""
+    """Renders empty HTML while MLflow's UI is not available."""
 
     def __init__(self, ui: links.MlflowUi, experiment_id: Callable[[], str]) -> None:
+        """`experiment_id` returns the id of the experiment that holds the chats' traces."""
         self._ui = ui
         self._experiment_id = experiment_id
-        ui.is_available()  # the first look is under way before anybody asks
+        ui.is_available()  # starts the first check in the background
 
     @property
     def base(self) -> str | None:
+        """MLflow's address while it is available."""
         return self._ui.url if self._ui.is_available() else None
 
-    def of_turn(self, language: str, turn_id: str) -> str:
-        """An answer's trace."""
+    def of_turn(self, language: str, turn_id: str) -> Markup:
+        """A link to the trace of an answer."""
         if not (base := self.base):
-            return ""
+            return Markup("")
         url = links.trace_url(base, self._experiment_id(), trace_id_for(turn_id))
-        return _link(url, "MLflow", tr(language, "mlflow.trace"))
+        html = '<a href="{}" target="_blank" rel="noopener" title="{}">MLflow</a>'
+        return Markup(html).format(url, tr(language, "mlflow.trace"))  # noqa: S704 - a constant
 
-    def of_chat(self, language: str, conversation_id: str) -> str:
-        """All traces of a chat, turn by turn."""
+    def of_chat(self, language: str, conversation_id: str) -> Markup:
+        """A link to all traces of a chat."""
         if not (base := self.base):
-            return ""
+            return Markup("")
         url = links.session_url(base, self._experiment_id(), conversation_id)
-        return f'<p class="phi3-quiet">{_link(url, tr(language, "mlflow.chat"))}</p>'
+        return _render(language, "", [_Link(url, tr(language, "mlflow.chat"))])
 
-    def of_card(self, language: str, card: ModelCard) -> str:
-        """A model, its run, its versions."""
+    def of_card(self, language: str, card: ModelCard) -> Markup:
+        """Links to a model, its run and its registered versions."""
         if not (base := self.base):
-            return ""
-        entry, found = card.entry, list[str]()
-        if card.experiment_id:
-            found.append(
-                _link(links.logged_model_url(base, card.experiment_id, entry.model_id), tr(language, "mlflow.model"))
-            )
-        if card.run and card.run.experiment_id:
-            found.append(
-                _link(links.run_url(base, card.run.experiment_id, card.run.run_id), tr(language, "mlflow.run"))
-            )
-        for version in card.versions:
-            words = tr(language, "card.version", version=version.version)
-            found.append(_link(links.model_version_url(base, version.name, version.version), words, version.name))
-        return f'<p class="phi3-quiet">{escape(tr(language, "mlflow.open"))}: {" · ".join(found)}</p>' if found else ""
+            return Markup("")
+        found = list(_card_links(language, base, card))
+        return _render(language, f"{tr(language, 'mlflow.open')}: ", found) if found else Markup("")
 
 
-def _link(url: str, words: str, title: str = "") -> str:
-    more = f' title="{escape(title)}"' if title else ""
-    return f'<a href="{escape(url)}" target="_blank" rel="noopener"{more}>{escape(words)}</a>'
+def _card_links(language: str, base: str, card: ModelCard) -> Iterator[_Link]:
+    if card.experiment_id:
+        url = links.logged_model_url(base, card.experiment_id, card.entry.model_id)
+        yield _Link(url, tr(language, "mlflow.model"))
+    if card.run and card.run.experiment_id:
+        yield _Link(links.run_url(base, card.run.experiment_id, card.run.run_id), tr(language, "mlflow.run"))
+    for version in card.versions:
+        url = links.model_version_url(base, version.name, version.version)
+        yield _Link(url, tr(language, "card.version", version=version.version), version.name)
+
+
+def _render(language: str, heading: str, shown: list[_Link]) -> Markup:
+    return render("mlflow_links.html", language, heading=heading, links=shown)

@@ -1,105 +1,75 @@
-"""Pure: a conversation and its replay → HTML that shows them side by side. All values are escaped here."""
+"""A conversation and its replay, side by side."""
 
 from collections.abc import Callable, Iterable
-from html import escape
 from itertools import zip_longest
 from statistics import median
+from typing import Any
+
+from markupsafe import Markup
 
 from phi3_ui.chat.conversation import Answer, Conversation, Turn
 from phi3_ui.chat.types import Timings
-from phi3_ui.chat.word_diff import DiffPiece, Kind, word_diff
+from phi3_ui.chat.word_diff import DiffPiece, word_diff
 from phi3_ui.errors import UserError
-from phi3_ui.i18n.translate import tr, tr_error
-
-# What is gone is struck out and what is new underlined, so that both are seen without their colours.
-REPLAY_CSS = """
-.phi3-replay { --phi3-gone: #b42318; --phi3-new: var(--primary-700); font-variant-numeric: tabular-nums; }
-.dark .phi3-replay { --phi3-gone: #fda29b; --phi3-new: var(--primary-300); }
-.phi3-replay .turn { border-top: 1px solid var(--border-color-primary); padding: 0.75rem 0; }
-.phi3-replay .question { margin: 0 0 var(--phi3-gap); font-weight: 600; white-space: pre-wrap; overflow-wrap: anywhere; }
-.phi3-replay .sides { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: var(--phi3-gap) 1.5rem; }
-.phi3-replay .side p { margin: 0 0 0.25rem; overflow-wrap: anywhere; }
-.phi3-replay .which { color: var(--body-text-color-subdued); font-size: var(--phi3-small); }
-.phi3-replay .text { white-space: pre-wrap; }
-.phi3-replay del { color: var(--phi3-gone); text-decoration: line-through; }
-.phi3-replay ins { color: var(--phi3-new); text-decoration: underline; text-underline-offset: 0.15em; }
-@media (max-width: 600px) { .phi3-replay .sides { grid-template-columns: minmax(0, 1fr); } }
-"""
+from phi3_ui.i18n.translate import format_number, format_seconds, tr, tr_error
+from phi3_ui.ui.render.templating import render
 
 
-def replay_view(language: str, old: Conversation, new: Conversation) -> str:
-    """The shown branches of both, turn by turn, and their totals. Turns of `new` that are not there yet are empty."""
-    pairs = zip_longest(old.turns, new.turns)
-    turns = "".join(_turn(language, one, other) for one, other in pairs)
-    return f'<div class="phi3-replay">{turns}{_totals(language, old, new)}</div>'
+def render_replay(language: str, old: Conversation, new: Conversation) -> Markup:
+    """The shown branches of both, turn by turn, and their totals. Missing turns of `new` are marked as such."""
+    turns = [_turn(language, left, right) for left, right in zip_longest(old.turns, new.turns)]
+    return render("replay.html", language, turns=turns, totals=_totals(language, old, new))
 
 
-def _turn(language: str, old: Turn | None, new: Turn | None) -> str:
+def _turn(language: str, old: Turn | None, new: Turn | None) -> dict[str, Any]:
     question = (old or new or Turn("")).question
     before, after = (turn.answer if turn else None for turn in (old, new))
-    pieces = word_diff(before.text, after.text) if before and after else []
-    sides = _side(language, "old", before, pieces) + _side(language, "new", after, pieces)
-    return f'<div class="turn"><p class="question">{escape(question)}</p><div class="sides">{sides}</div></div>'
+    pieces = word_diff(before.text, after.text) if before and after else None
+    return {
+        "question": question,
+        "old": _side(language, before, pieces, hidden="only_right"),
+        "new": _side(language, after, pieces, hidden="only_left"),
+    }
 
 
-def _side(language: str, which: str, answer: Answer | None, pieces: list[DiffPiece]) -> str:
-    name = escape(tr(language, f"replay.{which}"))
+def _side(
+    language: str, answer: Answer | None, pieces: Iterable[DiffPiece] | None, hidden: str
+) -> dict[str, Any] | None:
     if answer is None:
-        missing = escape(tr(language, "replay.none" if which == "old" else "replay.not_yet"))
-        return f'<div class="side"><p class="which">{name}</p><p class="phi3-quiet">{missing}</p></div>'
-    text = _marked(pieces, which) if pieces else escape(answer.text)
-    shown = [f'<p class="which">{name} · <b>{escape(answer.model)}</b></p>']
-    if text:
-        shown.append(f'<p class="text">{text}</p>')
-    if answer.error:
-        code, values = answer.error
-        shown.append(f'<p class="phi3-error">{escape(tr_error(language, UserError(code, **values)))}</p>')
-    shown.append(f'<p class="phi3-quiet">{escape(_figures(language, answer))}</p>')
-    return f'<div class="side">{"".join(shown)}</div>'
+        return None
+    whole = [("same", answer.text)] if answer.text else []
+    return {
+        "model": answer.model,
+        "chunks": whole if pieces is None else [piece for piece in pieces if piece[0] != hidden],
+        "error": tr_error(language, UserError(answer.error[0], **answer.error[1])) if answer.error else "",
+        "metrics": _metrics(language, answer),
+    }
 
 
-def _marked(pieces: list[DiffPiece], which: str) -> str:
-    """One side of a difference."""
-    own: Kind = "only_left" if which == "old" else "only_right"
-    tag, name = ("del", "gone") if which == "old" else ("ins", "new")
-    shown = {"same": "{}", own: f'<{tag} class="{name}">{{}}</{tag}>'}
-    return "".join(shown[kind].format(escape(text)) for kind, text in pieces if kind in shown)
-
-
-def _figures(language: str, answer: Answer) -> str:
-    parts = [_tokens(language, answer), _first(language, answer), _rate(language, answer)]
+def _metrics(language: str, answer: Answer) -> str:
+    unknown = tr(language, "unknown")
+    tokens = tr(language, "replay.tokens", tokens=unknown)
+    if usage := answer.usage:
+        tokens = tr(language, "tokens", prompt=usage.prompt_tokens, count=usage.completion_tokens)
+    timings = answer.timings or Timings(None, 0.0, None)
+    first, rate = timings.time_to_first_token, timings.tokens_per_second
+    parts = [
+        tokens,
+        tr(language, "replay.first", time=unknown if first is None else format_seconds(language, first)),
+        tr(language, "rate", rate=unknown if rate is None else format_number(language, rate, 1)),
+    ]
     if answer.finish_reason != "stop":
         parts.append(tr(language, f"finish.{answer.finish_reason or 'error'}"))
     return " · ".join(parts)
 
 
-def _tokens(language: str, answer: Answer) -> str:
-    if answer.usage is None:
-        return tr(language, "replay.tokens", tokens=tr(language, "unknown"))
-    usage = answer.usage
-    return tr(language, "tokens", prompt=f"{usage.prompt_tokens:,}", completion=f"{usage.completion_tokens:,}")
-
-
-def _first(language: str, answer: Answer) -> str:
-    first = answer.timings and answer.timings.time_to_first_token
-    return tr(language, "replay.first", time=tr(language, "unknown") if first is None else f"{first:.2f} s")
-
-
-def _rate(language: str, answer: Answer) -> str:
-    rate = answer.timings and answer.timings.tokens_per_second
-    return tr(language, "rate", rate=tr(language, "unknown") if rate is None else f"{rate:.1f}")
-
-
-def _totals(language: str, old: Conversation, new: Conversation) -> str:
-    """A table: of each side what its answers took together, and the middle of their times."""
+def _totals(language: str, old: Conversation, new: Conversation) -> Markup:
+    """A table: each side's token sums and the medians of its timings."""
     keys = ("models", "answers", "errors", "prompt", "completion", "total", "ttft", "rate")
     sides = [_sums(language, [turn.answer for turn in side.turns if turn.answer]) for side in (old, new)]
-    head = "".join(f"<th>{escape(tr(language, f'replay.{which}'))}</th>" for which in ("old", "new"))
-    rows = "".join(
-        f"<tr><th>{escape(tr(language, f'replay.row.{key}'))}</th><td>{escape(one)}</td><td>{escape(other)}</td></tr>"
-        for key, one, other in zip(keys, *sides, strict=True)
-    )
-    return f'<table class="phi3-usage"><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    rows = [(tr(language, f"replay.row.{key}"), *cells) for key, *cells in zip(keys, *sides, strict=True)]
+    columns = [tr(language, "replay.old"), tr(language, "replay.new")]
+    return render("usage_table.html", language, columns=columns, rows=rows)
 
 
 def _sums(language: str, answers: list[Answer]) -> list[str]:
@@ -107,21 +77,23 @@ def _sums(language: str, answers: list[Answer]) -> list[str]:
     usages = [answer.usage for answer in answers if answer.usage]
     tokens = [unknown] * 3
     if usages:
-        whole = sum(usages[1:], usages[0])
-        tokens = [f"{count:,}" for count in (whole.prompt_tokens, whole.completion_tokens, whole.total_tokens)]
-    first = _middle(answers, lambda timings: timings.time_to_first_token)
-    rate = _middle(answers, lambda timings: timings.tokens_per_second)
+        total = sum(usages[1:], usages[0])
+        counts = (total.prompt_tokens, total.completion_tokens, total.total_tokens)
+        tokens = [format_number(language, count) for count in counts]
+    first = _median(answers, lambda timings: timings.time_to_first_token)
+    rate = _median(answers, lambda timings: timings.tokens_per_second)
     return [
         ", ".join(dict.fromkeys(answer.model for answer in answers)) or unknown,
-        str(len(answers)),
-        str(sum(answer.error is not None for answer in answers)),
+        format_number(language, len(answers)),
+        format_number(language, sum(answer.error is not None for answer in answers)),
         *tokens,
-        unknown if first is None else f"{first:.2f} s",
-        unknown if rate is None else f"{rate:.1f}",
+        unknown if first is None else format_seconds(language, first),
+        unknown if rate is None else format_number(language, rate, 1),
     ]
 
 
-def _middle(answers: Iterable[Answer], figure: Callable[[Timings], float | None]) -> float | None:
-    figures = [figure(answer.timings) for answer in answers if answer.timings]
-    known = [one for one in figures if one is not None]
+def _median(answers: Iterable[Answer], metric: Callable[[Timings], float | None]) -> float | None:
+    """The median of the known values; None if there are none."""
+    values = [metric(answer.timings) for answer in answers if answer.timings]
+    known = [value for value in values if value is not None]
     return median(known) if known else None

@@ -33,7 +33,7 @@ def test_a_finished_answer_has_its_name_and_figures_below() -> None:
 
 
 def test_the_caption_speaks_romanian() -> None:
-    assert " · 37 + 59 tokeni · 0.10 s · 98 tokeni/s<" in _chat(_FULL, "ro")[-1]["content"]
+    assert " · 37 + 59 de tokeni · 0,10 s · 98 tokeni/s<" in _chat(_FULL, "ro")[-1]["content"]
 
 
 def test_figures_that_are_not_known_are_left_out() -> None:
@@ -91,10 +91,14 @@ def test_a_models_name_is_text() -> None:
     [
         ("en", TurnSnapshot("loading"), "Loading the model …"),
         ("ro", TurnSnapshot("loading"), "Se încarcă modelul …"),
-        ("en", TurnSnapshot("prefill"), "Reading the prompt …"),
-        ("en", TurnSnapshot("prefill", progress=PrefillProgress(0, 70)), "Reading the prompt …"),
-        ("en", TurnSnapshot("prefill", progress=PrefillProgress(64, 70)), "Reading the prompt … 64 of 70 tokens"),
-        ("ro", TurnSnapshot("prefill", progress=PrefillProgress(64, 70)), "Se citește promptul … 64 din 70 tokeni"),
+        ("en", TurnSnapshot("prefill"), "Processing the prompt …"),
+        ("en", TurnSnapshot("prefill", progress=PrefillProgress(0, 70)), "Processing the prompt …"),
+        ("en", TurnSnapshot("prefill", progress=PrefillProgress(64, 70)), "Processing the prompt … 64 of 70 tokens"),
+        (
+            "ro",
+            TurnSnapshot("prefill", progress=PrefillProgress(64, 70)),
+            "Se procesează promptul … 64 din 70 de tokeni",
+        ),
     ],
 )
 def test_an_answer_that_is_waited_for_says_for_what(language: str, state: TurnSnapshot, words: str) -> None:

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.types import Timings, Usage
-from phi3_ui.ui.render.replay import replay_view
+from phi3_ui.ui.render.replay import render_replay
+from tests.support.hostile import hostile_texts, languages
 from tests.support.html import Page
-from tests.ui.render.test_panels import _hostile, _languages
 
 _TAGS = {"div", "p", "b", "del", "ins", "table", "thead", "tbody", "tr", "th", "td"}
 _CLASSES = {"phi3-replay", "turn", "question", "sides", "side", "which", "text", "gone", "new"}
@@ -30,12 +30,14 @@ def _rows(page: Page) -> dict[str, tuple[str, str]]:
 
 
 @settings(deadline=None)
-@given(_languages, st.lists(_hostile, min_size=6, max_size=6))
+@given(languages, st.lists(hostile_texts, min_size=6, max_size=6))
 def test_no_value_is_html(language: str, texts: list[str]) -> None:
     question, before, after, model, other, detail = texts
     error = ("unexpected", {"detail": detail})
     page = Page(
-        replay_view(language, _one(question, Answer(model, before)), _one(question, Answer(other, after, error=error)))
+        render_replay(
+            language, _one(question, Answer(model, before)), _one(question, Answer(other, after, error=error))
+        )
     )
 
     assert {tag for tag, _ in page.elements} <= _TAGS
@@ -48,16 +50,16 @@ def test_no_value_is_html(language: str, texts: list[str]) -> None:
 
 
 def test_what_differs_is_marked_on_its_own_side() -> None:
-    html = replay_view("en", _one("Who sat?", OLD), _one("Who sat?", NEW))
+    html = render_replay("en", _one("Who sat?", OLD), _one("Who sat?", NEW))
 
     assert '<p class="text">The<del class="gone"> cat</del> sat.</p>' in html
     assert '<p class="text">The<ins class="new"> dog</ins> sat.</p>' in html
     assert Page(html).texts("p")[:5] == [
         "Who sat?",
-        "Before · phi-3 · ONNX",
+        "Original · phi-3 · ONNX",
         "The cat sat.",
         "1,200 + 34 tokens · first token: 0.13 s · 98.4 tokens/s",
-        "Again · phi-4 · ONNX",
+        "Replay · phi-4 · ONNX",
     ]
     assert Page(html).texts("p")[-1].endswith("15.0 tokens/s · cut at max tokens")
 
@@ -65,10 +67,10 @@ def test_what_differs_is_marked_on_its_own_side() -> None:
 def test_the_totals_stand_side_by_side() -> None:
     old, new = _one("one", OLD).with_question("two").with_answer(OLD), _one("one", NEW).with_question("two")
 
-    assert _rows(Page(replay_view("en", old, new))) == {
+    assert _rows(Page(render_replay("en", old, new))) == {
         "Model": ("phi-3 · ONNX", "phi-4 · ONNX"),
         "Answers": ("2", "1"),
-        "of them failed": ("0", "0"),
+        "Failed": ("0", "0"),
         "Prompt tokens": ("2,400", "1,100"),
         "Completion tokens": ("68", "30"),
         "Total tokens": ("2,468", "1,130"),
@@ -80,7 +82,7 @@ def test_the_totals_stand_side_by_side() -> None:
 def test_a_replay_that_has_just_begun_shows_the_old_answers_unmarked() -> None:
     old = _one("one", OLD).with_question("two").with_answer(OLD)
     for new in (Conversation(), Conversation().with_question("one")):
-        page = Page(replay_view("en", old, new))
+        page = Page(render_replay("en", old, new))
 
         assert [tag for tag, _ in page.elements if tag in ("del", "ins")] == []
         assert page.texts("p").count("Not answered yet.") == 2
@@ -91,16 +93,16 @@ def test_a_replay_that_has_just_begun_shows_the_old_answers_unmarked() -> None:
 def test_what_failed_says_why_and_what_is_unknown_is_no_zero() -> None:
     failed = Answer("phi-4", "", error=("management_disabled", {}))
 
-    page = Page(replay_view("en", _one("one", None), _one("one", failed)))
+    page = Page(render_replay("en", _one("one", None), _one("one", failed)))
 
-    assert "It was not answered." in page.texts("p")
-    assert any(text.startswith("Changing models is off") for text in page.texts("p"))
+    assert "Not answered." in page.texts("p")
+    assert any(text.startswith("Changing models is disabled") for text in page.texts("p"))
     assert page.texts("p")[-1] == "tokens: unknown · first token: unknown · unknown tokens/s · failed"
-    assert _rows(page)["of them failed"] == ("0", "1")
+    assert _rows(page)["Failed"] == ("0", "1")
 
 
 def test_an_answer_that_lost_its_text_is_gone_whole() -> None:
-    html = replay_view("ro", _one("one", OLD), _one("one", Answer("m", "", OLD.usage, OLD.timings, "cancelled")))
+    html = render_replay("ro", _one("one", OLD), _one("one", Answer("m", "", OLD.usage, OLD.timings, "cancelled")))
 
     assert '<p class="text"><del class="gone">The cat sat.</del></p>' in html
     assert "<ins" not in html

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 
 from phi3_ui.store.conversations.history import TurnMetrics
 from phi3_ui.ui.page import usage_plots
-from phi3_ui.ui.render.usage_charts import chat_frames, model_frames, totals_table
+from phi3_ui.ui.render.usage_charts import chat_frames, model_frames, render_totals
+from tests.support.hostile import hostile_texts, languages
 from tests.support.html import Page
-from tests.ui.render.test_panels import _hostile, _languages
 
 _DAY = 86_400
 _MAY_17 = 1_715_938_200.0  # 2024-05-17 09:30 UTC
@@ -63,8 +63,8 @@ def test_all_chats_are_drawn_by_day_and_model() -> None:
     frames = model_frames("en", [_ONNX, later, _PIPELINE, _UNKNOWN])
 
     assert _rows(frames.tokens) == [
-        ("2024-05-17", "phi-3 · ONNX", 240),
-        ("2024-05-18", "phi-3 · Pipeline", 320),
+        ("May 17, 2024", "phi-3 · ONNX", 240),
+        ("May 18, 2024", "phi-3 · Pipeline", 320),
     ]
     assert _rows(frames.first) == [("phi-3 · ONNX", 0.6), ("phi-3 · Pipeline", 0.5)]
     assert _rows(frames.rate) == [("phi-3 · ONNX", 20.0), ("phi-3 · Pipeline", 10.0)]
@@ -85,10 +85,10 @@ def test_models_of_one_name_are_told_apart() -> None:
 
 
 def _table(language: str, figures: list[TurnMetrics]) -> dict[str, list[str]]:
-    cells = Page(totals_table(language, figures)).texts("th", "td")
+    cells = Page(render_totals(language, figures)).texts("th", "td")
     rows, at = dict[str, list[str]](), 4
     while at < len(cells):
-        heading = cells[at] in ("By model", "Last days (UTC)")
+        heading = cells[at] in ("By model", "Recent days (UTC)")
         rows[cells[at]] = [] if heading else cells[at + 1 : at + 4]
         at += 1 if heading else 4
     return rows
@@ -100,22 +100,22 @@ def test_the_totals_are_of_each_model_of_the_last_days_and_of_all() -> None:
         "new": ["1", "unknown", "unknown"],
         "phi-3 · ONNX": ["1", "100", "20"],
         "phi-3 · Pipeline": ["1", "300", "20"],
-        "Last days (UTC)": [],
-        "2024-05-18": ["2", "300", "20"],
-        "2024-05-17": ["1", "100", "20"],
-        "All": ["3", "400", "40"],
+        "Recent days (UTC)": [],
+        "May 18, 2024": ["2", "300", "20"],
+        "May 17, 2024": ["1", "100", "20"],
+        "Total": ["3", "400", "40"],
     }
-    assert Page(totals_table("en", [])).cells == [("p", "Token counts appear after the first answer.")]
+    assert Page(render_totals("en", [])).cells == [("p", "Token counts appear after the first answer.")]
 
 
 @settings(deadline=None)
-@given(_languages, _hostile, _hostile)
+@given(languages, hostile_texts, hostile_texts)
 def test_no_value_is_html(language: str, model: str, other: str) -> None:
     figures = [replace(_ONNX, model=model), replace(_ONNX, model=other, model_id=other)]
 
-    page = Page(totals_table(language, figures))
+    page = Page(render_totals(language, figures))
 
-    plain = Page(totals_table(language, [replace(_ONNX, model="a"), replace(_ONNX, model="b")]))
+    plain = Page(render_totals(language, [replace(_ONNX, model="a"), replace(_ONNX, model="b")]))
     shown = page.texts("th")
     assert {tag for tag, _ in page.elements} == {tag for tag, _ in plain.elements}
     assert {name for _, attributes in page.elements for name, _ in attributes} == {"class", "colspan", "scope"}
@@ -124,29 +124,29 @@ def test_no_value_is_html(language: str, model: str, other: str) -> None:
 
 def test_plots_take_their_words_from_the_language_and_a_model_its_colour_everywhere() -> None:
     plots = usage_plots.model_plots()
-    values, again = usage_plots.drawn("ro", plots, model_frames("ro", [_PIPELINE, _ONNX]))
+    values, again = usage_plots.plot_updates("ro", plots, model_frames("ro", [_PIPELINE, _ONNX]))
 
     tokens = values[plots.tokens]
     assert (tokens.x, tokens.y, tokens.color) == ("Ziua", "Tokeni", "Model")
     assert [list(values[plot].color_map) for plot in plots.all[1:]] == [["phi-3 · ONNX", "phi-3 · Pipeline"]] * 3
     assert all(values[plot].visible for plot in plots.all[1:])
     assert Page(values[plots.legend]).texts("p") == ["phi-3 · ONNX", "phi-3 · Pipeline"]
-    assert again[plots.tokens].sort == ["2024-05-17", "2024-05-18"]
+    assert again[plots.tokens].sort == ["17 mai 2024", "18 mai 2024"]
 
 
 def test_plots_with_nothing_to_show_are_hidden() -> None:
     plots = usage_plots.chat_plots()
-    values, _ = usage_plots.drawn("en", plots, chat_frames("en", [_UNKNOWN], ["t3"]))
+    values, _ = usage_plots.plot_updates("en", plots, chat_frames("en", [_UNKNOWN], ["t3"]))
 
     assert not any(values[plot].visible for plot in plots.all[1:])
     assert values[plots.legend] == ""
 
 
 @settings(deadline=None, max_examples=30)
-@given(_hostile)
+@given(hostile_texts)
 def test_no_name_in_the_legend_is_html(model: str) -> None:
     plots = usage_plots.model_plots()
-    values, _ = usage_plots.drawn("en", plots, model_frames("en", [replace(_ONNX, model=model)]))
+    values, _ = usage_plots.plot_updates("en", plots, model_frames("en", [replace(_ONNX, model=model)]))
 
     page = Page(values[plots.legend])
     assert [tag for tag, _ in page.elements] == ["p"]

@@ -1,0 +1,16 @@
+"""Plain-text names of models: in the picker and below answers."""
+
+from phi3_ui.i18n.translate import format_datetime, tr
+from phi3_ui.store.registry.cards import ModelEntry
+
+
+def picker_label(language: str, entry: ModelEntry) -> str:
+    return f"{answer_label(language, entry)} · {format_datetime(language, entry.created)}"
+
+
+def alias_label(language: str, name: str, alias: str, version: str) -> str:
+    return tr(language, "picker.alias", name=name, alias=alias, version=version)
+
+
+def answer_label(language: str, entry: ModelEntry) -> str:
+    return f"{entry.name} · {tr(language, f'engine.{entry.engine}')}"

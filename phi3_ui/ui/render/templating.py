@@ -1,0 +1,34 @@
+"""HTML from the templates beside this file. Every value is escaped by construction."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.ext import Extension
+from markupsafe import Markup
+
+from phi3_ui.i18n.translate import tr
+
+
+class _JoinLines(Extension):
+    """Joins a template's lines without their indentation: white space between tags would count in a chat message."""
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
+        return "".join(line.strip() for line in source.splitlines())
+
+
+_ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    extensions=[_JoinLines],
+    autoescape=True,
+    undefined=StrictUndefined,
+)
+
+
+def render(template: str, language: str, **values: Any) -> Markup:
+    """Fill in a template. It can call `t(key, …)` for a text in `language`."""
+    t: Callable[..., str] = partial(tr, language)
+    html = _ENVIRONMENT.get_template(template).render(t=t, **values)
+    return Markup(html)  # noqa: S704 - the template has escaped its values

