@@ -223,14 +223,14 @@ def test_the_doctor_logs_again_what_it_finds_ill_and_the_old_one_is_removed(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["show", "nobody"], "No chat model of the tracking store is called nobody."),
-        (["chat", "tiny-onnx@nobody", "hi"], "is called tiny-onnx@nobody."),
-        (["register", "tiny-onnx", "--name", "a/b"], "a/b cannot be the name of a registered model"),
-        (["register", "tiny-onnx", "--alias", "latest"], "latest cannot be an alias"),
+        (["show", "nobody"], "The tracking store has no chat model nobody."),
+        (["chat", "tiny-onnx@nobody", "hi"], "no chat model tiny-onnx@nobody."),
+        (["register", "tiny-onnx", "--name", "a/b"], "a/b is not a valid name for a registered model"),
+        (["register", "tiny-onnx", "--alias", "latest"], "latest is not a valid alias"),
         (["evaluate", "tiny-onnx", "none.txt"], "The questions in none.txt cannot be read (No such file"),
         (["log", "--preset", "none"], "There is no preset none"),
-        (["log"], "No weights are named."),
-        (["log", "--onnx", "not a source"], "neither a folder on this machine nor a hub id"),
+        (["log"], "No weights were given."),
+        (["log", "--onnx", "not a source"], "neither a folder on this machine nor a Hub id"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(here: Here, arguments: list[str], sentence: str) -> None:
@@ -272,7 +272,7 @@ def test_a_store_that_does_not_answer_and_a_home_that_is_no_folder_are_one_sente
     assert "cannot be written" in done.stderr
 
 
-@pytest.mark.parametrize(("to", "code", "said"), [("&-", 0, ""), ("/dev/full", 1, "finds no room")])
+@pytest.mark.parametrize(("to", "code", "said"), [("&-", 0, ""), ("/dev/full", 1, "Could not write the output")])
 def test_an_output_that_is_closed_or_full_is_no_trace(shell: Shell, to: str, code: int, said: str) -> None:
     command = f"{sys.executable} -m phi3_ui list >{to}"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=shell.environment, capture_output=True, text=True)
@@ -288,7 +288,7 @@ def test_an_empty_list_says_what_fills_it(tmp_path: Path) -> None:
 
 def test_what_a_model_declares_cannot_be_picked_and_an_empty_question_not_be_asked(here: Here) -> None:
     code, _, said = here("chat", "tiny-onnx", "Hi", "--template", "plain")
-    assert (code, "does not take --template" in said) == (1, True)
+    assert (code, "does not support --template" in said) == (1, True)
     code, _, said = here("chat", "tiny-onnx", " ")
     assert (code, "question is empty" in said) == (1, True)
     code, _, said = here("chat", "tiny-onnx", "Hi", "--template", "nope")

@@ -121,7 +121,7 @@ def test_chats_are_searched_renamed_and_deleted_for_good(place: Place, person: C
         chat.search.fill("france CAPITAL")
         expect(chat.chats).to_have_text([FRANCE])
         chat.search.fill("no such words")
-        expect(chat.page.locator("#phi3-chats")).to_contain_text("No chat holds these words.")
+        expect(chat.page.locator("#phi3-chats")).to_contain_text("No chats found.")
         chat.search.fill("")
         expect(chat.chats).to_have_count(2)
 
@@ -279,7 +279,7 @@ def test_what_was_deleted_on_another_page_is_neither_sent_nor_kept_again(
         here.in_list(FRANCE, "delete").click()
         expect(here.chats).to_have_count(0)
         there.act("retry")
-        expect(there.page.get_by_text("This chat is not there any more")).to_be_visible()
+        expect(there.page.get_by_text("This chat no longer exists")).to_be_visible()
         there.message.fill(SPAIN)
         there.message.press("Enter")
         expect(there.page.get_by_text("This chat was deleted on another page.")).to_be_visible()

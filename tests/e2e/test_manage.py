@@ -93,13 +93,13 @@ def open_adding(chat: ChatPage) -> None:
     """Unfold the panel, for weights of one's own."""
     chat.adding.get_by_role("button", name="Add a model").click()
     chat.adding.get_by_label("Weights").click()
-    chat.page.get_by_role("option", name="Weights of your own").click()
+    chat.page.get_by_role("option", name="Custom weights").click()
 
 
 def test_both_forms_of_phi_3_come_from_the_hub_and_answer(place: Place, visit: Callable[[], ChatPage]) -> None:
     chat = visit()
     open_adding(chat)
-    chat.adding.get_by_label("Checkpoint, to log").fill(REPO)
+    chat.adding.get_by_label("Checkpoint to log").fill(REPO)
     chat.adding.get_by_label("ONNX Runtime GenAI folder").fill(f"{REPO}-onnx:cpu")
     chat.adding.get_by_role("textbox", name="Name Empty").fill("tiny")
     chat.adding.get_by_label("Precision").click()
@@ -125,7 +125,7 @@ def test_both_forms_of_phi_3_come_from_the_hub_and_answer(place: Place, visit: C
     for number in range(4):
         chat.answer(f"{number} " * 1500)
     expect(chat.cut).to_have_count(1)
-    expect(chat.cut).to_contain_text("The model no longer sees the oldest turns")
+    expect(chat.cut).to_contain_text("no longer fit")
     assert chat.questions.count() == 6, "what it does not see is still there to read"
 
 
@@ -135,14 +135,14 @@ def test_an_addition_can_be_cancelled_and_goes_on_from_there(place: Place, visit
     place.hub.holds[WEIGHTS] = 200_000
     place.hub.held.clear()
     place.hub.go_on.clear()
-    chat.adding.get_by_label("Checkpoint, to log").fill(REPO)
+    chat.adding.get_by_label("Checkpoint to log").fill(REPO)
     chat.adding.get_by_role("textbox", name="Name Empty").fill("again")
     chat.page.locator("#phi3-add-go").click()
     assert place.hub.held.wait(timeout=60)
-    expect(chat.added).to_contain_text("Fetching the checkpoint from the hub", timeout=LOAD)
+    expect(chat.added).to_contain_text("Downloading the checkpoint from the Hub", timeout=LOAD)
     expect(chat.page.locator("#phi3-add-go")).to_be_disabled()
     chat.page.locator("#phi3-add-cancel").click()
-    expect(chat.added).to_contain_text("Cancelled. What was downloaded is kept", timeout=LOAD)
+    expect(chat.added).to_contain_text("Cancelled. The files downloaded so far are kept", timeout=LOAD)
     place.hub.holds.clear()
     place.hub.go_on.set()
     place.hub.sent.clear()
@@ -154,13 +154,13 @@ def test_an_addition_can_be_cancelled_and_goes_on_from_there(place: Place, visit
 def test_what_the_hub_has_not_is_one_sentence(visit: Callable[[], ChatPage]) -> None:
     chat = visit()
     open_adding(chat)
-    chat.adding.get_by_label("Checkpoint, to log").fill("nobody/nothing")
+    chat.adding.get_by_label("Checkpoint to log").fill("nobody/nothing")
     chat.page.locator("#phi3-add-go").click()
     expect(chat.added.get_by_role("alert")).to_contain_text("nobody/nothing", timeout=LOAD)
-    chat.adding.get_by_label("Checkpoint, to log").fill("no such thing")
+    chat.adding.get_by_label("Checkpoint to log").fill("no such thing")
     chat.page.locator("#phi3-add-go").click()
-    expect(chat.added.get_by_role("alert")).to_contain_text("neither a folder on this machine nor a hub id")
-    expect(chat.adding.get_by_label("Checkpoint, to log")).to_have_value("no such thing")
+    expect(chat.added.get_by_role("alert")).to_contain_text("neither a folder on this machine nor a Hub id")
+    expect(chat.adding.get_by_label("Checkpoint to log")).to_have_value("no such thing")
 
 
 def test_promoting_asks_first_and_the_alias_can_be_picked(place: Place, visit: Callable[[], ChatPage]) -> None:
@@ -177,11 +177,11 @@ def test_promoting_asks_first_and_the_alias_can_be_picked(place: Place, visit: C
     pick(chat, "chat-model ·")
     registry = chat.page.locator("#phi3-registry")
     registry.get_by_role("button", name="Registry").click()
-    registry.get_by_role("button", name="Promote the newest").click()
+    registry.get_by_role("button", name="Promote this model's newest").click()
     expect(registry).to_contain_text("theirs has no champion. Make version 1 it?")
     registry.get_by_role("button", name="No", exact=True).click()
     assert place.client.get_registered_model("theirs").aliases == {}
-    registry.get_by_role("button", name="Promote the newest").click()
+    registry.get_by_role("button", name="Promote this model's newest").click()
     registry.get_by_role("button", name="Yes, promote").click()
     expect(registry).to_contain_text("Version 1 of theirs is its champion now.")
     expect(chat.card).to_contain_text("version 1 @champion")
@@ -217,7 +217,7 @@ def test_controls_say_why_they_are_off(visit: Callable[[], ChatPage]) -> None:
     chat.page.locator("#phi3-settings").get_by_role("button", name="Settings").click()
     seed = chat.page.locator("#phi3-settings").get_by_label("Seed")
     expect(seed).to_be_disabled()
-    expect(chat.page.locator("#phi3-settings")).to_contain_text("Off: this model does not take it")
+    expect(chat.page.locator("#phi3-settings")).to_contain_text("Not supported by this model")
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_chats_are_saved_and_come_back_whole(place: Place, person: Come, tmp_pat
         with other.page.expect_file_chooser() as chooser:
             other.page.locator("#phi3-import").click()
         chooser.value.set_files(broken)
-        expect(other.page.get_by_text("holds no chat that can be read")).to_be_visible()
+        expect(other.page.get_by_text("contains no readable chat")).to_be_visible()
     traces = place.traces()
     assert len(traces) == 6
     assert len({trace.info.trace_metadata["mlflow.trace.user"] for trace in traces}) == 2
@@ -99,7 +99,7 @@ def test_a_chat_is_replayed_on_another_model_side_by_side(place: Place, person: 
         chat.page.get_by_role("option", name=re.compile("· Pipeline ·")).click()
         chat.page.locator("#phi3-replay-ask").click()
         view = chat.page.locator("#phi3-replay")
-        expect(view).to_contain_text("It is kept as a chat of its own.", timeout=2 * LOAD)
+        expect(view).to_contain_text("saved as a chat of its own.", timeout=2 * LOAD)
         expect(view).to_contain_text("onnx")
         expect(view).to_contain_text("pipeline")
         expect(view.locator("del, ins").first).to_be_attached()
@@ -108,7 +108,7 @@ def test_a_chat_is_replayed_on_another_model_side_by_side(place: Place, person: 
         expect(chat.questions).to_have_text([FRANCE, SPAIN])
         expect(chat.chats).to_have_count(2)
         chat.chats.first.click()
-        expect(chat.chats.first).to_have_text(re.compile("Again with"))
+        expect(chat.chats.first).to_have_text(re.compile("Replay with"))
         expect(chat.questions).to_have_text([FRANCE, SPAIN])
         expect(chat.captions.first).to_contain_text("Pipeline")
     assert len(place.traces()) == 4
@@ -162,7 +162,7 @@ def test_a_locked_store_stops_no_chat_and_the_page_says_so(place: Place, person:
         locked.execute("BEGIN EXCLUSIVE")
         try:
             chat.answer(SPAIN)
-            expect(chat.warning).to_contain_text("does not take this chat at the moment", timeout=LOAD)
+            expect(chat.warning).to_contain_text("does not accept this chat at the moment", timeout=LOAD)
             expect(chat.chats).to_have_count(1)
         finally:
             locked.rollback()

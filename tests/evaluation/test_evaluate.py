@@ -110,7 +110,7 @@ def test_metrics_leave_out_what_is_unknown() -> None:
         "mean_tokens_per_second": 3.0,
         "mean_seconds": 1.25,
     }
-    assert rows[2]["error"] == "m refused the question: no"
+    assert rows[2]["error"] == "m rejected the question: no"
     assert summarize_metrics([]) == {"answers": 0, "failures": 0}
 
 

@@ -104,7 +104,7 @@ def test_a_second_set_up_does_nothing(demo: Demo) -> None:
             {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": "", "PIP_CONFIG_FILE": os.devnull},
             "no package index answers",
         ),
-        ({"PHI3_UI_PRESET": "nonesuch"}, "There is no preset nonesuch; there are: demo"),
+        ({"PHI3_UI_PRESET": "nonesuch"}, "There is no preset nonesuch. Choose one of these: demo"),
         ({"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}, "does not answer"),
     ],
     ids=["no network", "unknown preset", "no store"],

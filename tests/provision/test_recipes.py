@@ -78,7 +78,7 @@ def test_a_device_that_a_preset_has_not_is_told(device: str, key: str, sentence:
 
 
 def test_an_unknown_preset_is_told() -> None:
-    with pytest.raises(UserError, match=r"no preset phi-0; there are: demo"):
+    with pytest.raises(UserError, match=r"no preset phi-0\. Choose one of these: demo"):
         recipe_from_preset("phi-0")
 
 
@@ -121,7 +121,7 @@ def test_folders_are_used_where_they_are(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_told() -> None:
     with pytest.raises(UserError, match="neither a folder"):
         recipe_from_arguments(pipeline="no-such-thing")
-    with pytest.raises(UserError, match="No weights are named"):
+    with pytest.raises(UserError, match="No weights were given"):
         recipe_from_arguments()
     with pytest.raises(UserError, match="one source"):
         recipe_from_arguments(onnx=f"{PHI}-onnx", build_onnx=PHI)

@@ -193,12 +193,12 @@ def _on_a_small_disk(tmp_path: Path, what: str) -> list[str]:
 def test_a_full_disk_is_said_and_nothing_finished_is_lost_once_there_is_room(tmp_path: Path) -> None:
     warning, *questions = _on_a_small_disk(tmp_path, "full")
 
-    assert "does not take this chat at the moment" in warning
+    assert "does not accept this chat at the moment" in warning
     assert questions == ["after", "before", "during 0", "during 1", "during 2"]
 
 
 def test_a_store_that_may_not_be_written_is_said_and_written_once_it_may(tmp_path: Path) -> None:
     warning, *questions = _on_a_small_disk(tmp_path, "read-only")
 
-    assert "does not take this chat at the moment" in warning
+    assert "does not accept this chat at the moment" in warning
     assert questions == ["after", "before", "during 0", "during 1", "during 2"]
