@@ -20,8 +20,10 @@ setup: .venv/installed ## the same set-up without the page
 mlflow-ui: .venv/installed ## MLflow's own UI on the same store, on port 5001 or that of PHI3_UI_MLFLOW_URL
 	$(BIN)/python -m phi3_ui mlflow-ui
 
-check: .venv/installed-dev lint ## format, lint, types, and the tests that need neither a model nor a browser
-	$(PYTEST) --ignore=tests/engine --ignore=tests/e2e -m "not engine and not browser" --hypothesis-profile=check
+# Ignored files import an engine or a browser before their markers could deselect them.
+check: .venv/installed-dev lint ## format, lint, types, and the tests that need no model, browser or server
+	$(PYTEST) -m "not engine and not browser and not server" --hypothesis-profile=check --ignore=tests/e2e \
+		$(foreach path,engine runtime/test_sampling.py runtime/test_torch_threads.py,--ignore=tests/$(path))
 
 test: .venv/installed-dev lint ## format, lint, types, and all tests with their branch coverage
 	$(BIN)/python -m tests.support.browser

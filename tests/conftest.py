@@ -21,6 +21,7 @@ from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
 from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
 from tests.support.build_cache import CACHE, build_lock, cached_folder
+from tests.support.command_line import run_command  # noqa: F401  (a fixture)
 from tests.support.tiny_models import tiny, tiny_checkpoint, tiny_models, tiny_onnx  # noqa: F401  (fixtures)
 
 # Loaded machines miss any deadline; `--hypothesis-profile=check` (make check) trades examples for time.

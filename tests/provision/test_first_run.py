@@ -22,6 +22,8 @@ from phi3_ui.provision.jobs import JobState
 from phi3_ui.provision.recipes import StageName
 from phi3_ui.store.registry.catalogue import Catalogue
 from tests.conftest import PRESET, WHEEL, Demo, Weights, run_program, settings_for
+from tests.support.build_cache import create_store
+from tests.support.command_line import RunCommand
 from tests.support.env import environment
 
 COMMAND = [sys.executable, "-m", "phi3_ui", "setup"]
@@ -109,15 +111,14 @@ def test_a_second_set_up_does_nothing(demo: Demo) -> None:
     ],
     ids=["no network", "unknown preset", "no store"],
 )
-def test_what_a_person_can_mend_is_one_sentence_in_the_terminal(
-    tmp_path: Path, more: dict[str, str], sentence: str
+def test_an_error_that_the_user_can_fix_is_one_sentence_in_the_terminal(
+    tmp_path: Path, run_command: RunCommand, more: dict[str, str], sentence: str
 ) -> None:
-    more = {"PIP_FIND_LINKS": "", **more}
-    done = subprocess.run(COMMAND, cwd=ROOT, env=environment(tmp_path, **more), capture_output=True, text=True)
-    assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
-    assert sentence in last
-    assert "Traceback" not in done.stderr
+    create_store(tmp_path)
+    result = run_command(tmp_path, "setup", **{"PIP_FIND_LINKS": "", **more})
+    assert result.returncode == 1
+    assert sentence in result.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in result.stderr
 
 
 def test_a_disk_without_room_is_told_before_anything_is_fetched(

@@ -11,6 +11,8 @@ from phi3_ui.chat.sampling_params import MAX_STOP_STRINGS
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.runtime.sampling import Penalties, UnusableParamError, check_params, generate_arguments
 
+pytestmark = pytest.mark.engine  # torch
+
 PROMPT = torch.tensor([[1, 5, 9]])
 
 

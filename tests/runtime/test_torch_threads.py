@@ -7,6 +7,8 @@ import torch
 
 from phi3_ui.runtime.torch_threads import choose_thread_counts, use_threads
 
+pytestmark = pytest.mark.engine  # torch
+
 
 class Model:
     """Takes so many seconds a step at each number of threads."""

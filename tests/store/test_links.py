@@ -18,6 +18,7 @@ import pytest
 from models import TELEMETRY_OFF
 from phi3_ui.paths import ROOT
 from phi3_ui.store import links
+from tests.support.command_line import RunCommand
 from tests.support.env import environment
 
 _BASE = "http://127.0.0.1:5001"
@@ -126,7 +127,10 @@ def _until(holds: Callable[[], bool], seconds: float = 90) -> bool:
     return True
 
 
-def test_the_command_opens_mlflows_ui_on_the_apps_store_and_ends_with_it(tmp_path: Path) -> None:
+@pytest.mark.server
+def test_the_command_opens_mlflows_ui_on_the_apps_store_and_ends_with_it(
+    tmp_path: Path, run_command: RunCommand
+) -> None:
     url = f"http://127.0.0.1:{_free_port()}"
     command = [sys.executable, "-m", "phi3_ui", "mlflow-ui"]
     own = environment(tmp_path, PHI3_UI_MLFLOW_URL=url)
@@ -138,7 +142,7 @@ def test_the_command_opens_mlflows_ui_on_the_apps_store_and_ends_with_it(tmp_pat
         assert (tmp_path / "mlflow.db").exists()
         assert TELEMETRY_OFF.items() <= psutil.Process(process.pid).environ().items()
 
-        second = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True)
+        second = run_command(tmp_path, "mlflow-ui", PHI3_UI_MLFLOW_URL=url)
         assert (second.returncode, "PHI3_UI_MLFLOW_URL" in second.stderr) == (1, True)
     finally:
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal
@@ -146,10 +150,7 @@ def test_the_command_opens_mlflows_ui_on_the_apps_store_and_ends_with_it(tmp_pat
     assert _until(lambda: not links.is_mlflow_ui(url), 10)
 
 
-def test_of_a_store_that_is_a_server_the_command_says_the_url(tmp_path: Path) -> None:
-    own = environment(tmp_path, MLFLOW_TRACKING_URI="https://me:secret@mlflow.example/")
-    command = [sys.executable, "-m", "phi3_ui", "mlflow-ui"]
+def test_of_a_store_that_is_a_server_the_command_says_the_url(tmp_path: Path, run_command: RunCommand) -> None:
+    result = run_command(tmp_path, "mlflow-ui", MLFLOW_TRACKING_URI="https://me:secret@mlflow.example/")
 
-    done = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True)
-
-    assert (done.returncode, done.stdout) == (0, "The store has a UI of its own: https://mlflow.example\n")
+    assert (result.returncode, result.stdout) == (0, "The store has a UI of its own: https://mlflow.example\n")

@@ -17,8 +17,22 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
 
 @pytest.fixture
 def registered(tmp_path: Path) -> tuple[str, list[str]]:
-    """A store with two versions of `their-chat`, the first one champion, and a registered model that is none for chat; the ids."""
-    uri = create_store(tmp_path, "theirs")
+    """A store that the test may change; see _register_models."""
+    return _register_models(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URI of such a store that no test changes."""
+    return _register_models(tmp_path_factory.mktemp("registered"))[0]
+
+
+def _register_models(folder: Path) -> tuple[str, list[str]]:
+    """Create a store with two versions of `their-chat`, the first one champion, and `no-chat`, which is no chat model.
+
+    Returns its URI and the ids of the two versions.
+    """
+    uri = create_store(folder, "theirs")
     client = MlflowClient(uri)
     ids = [log_prompt_model(uri, name, DECLARED) for name in ("one", "two")]
     for model_id in ids:
@@ -58,9 +72,9 @@ def test_an_alias_that_moved_is_followed(registered: tuple[str, list[str]]) -> N
         *("no-chat@champion", "models:/", "models:/m-none", "@", "/", "a/b/1", "x' OR '1'='1@champion", "x'/latest"),
     ],
 )
-def test_a_name_of_nothing_is_a_clear_error(registered: tuple[str, list[str]], key: str) -> None:
+def test_a_name_of_nothing_is_a_clear_error(unchanged: str, key: str) -> None:
     with pytest.raises(UserError, match="no longer in the tracking store"):
-        Catalogue(registered[0]).find(key)
+        Catalogue(unchanged).find(key)
 
 
 def test_the_aliases_of_chat_models_are_listed(registered: tuple[str, list[str]]) -> None:

@@ -1,0 +1,58 @@
+"""The command line in this process: seconds faster than a program, which first imports MLflow."""
+
+import io
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phi3_ui.cli.main import main
+from tests.support.env import environment
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What a command left: its exit code and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    def json(self) -> Any:
+        """Its standard output, parsed. AssertionError if it failed."""
+        assert self.returncode == 0, self.stderr
+        return json.loads(self.stdout)
+
+
+RunCommand = Callable[..., CommandResult]
+"""`run(home, *arguments, stdin="", **variables)` runs one command with the app's home and environment variables."""
+
+
+@pytest.fixture
+def run_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[RunCommand]:
+    levels = {name: logging.getLogger(name).level for name in ("mlflow", "alembic", "phi3_ui.host.hosted_model")}
+
+    def run(home: Path, *arguments: object, stdin: str = "", **variables: str) -> CommandResult:
+        own = environment(home, **variables)
+        for name in os.environ.keys() - own.keys():
+            monkeypatch.delenv(name)
+        for name, value in own.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as exit_:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        code = exit_.value.code
+        if isinstance(code, str):  # the interpreter prints it as it exits
+            return CommandResult(1, out, f"{err}{code}\n")
+        return CommandResult(code or 0, out, err)
+
+    yield run
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
