@@ -19,8 +19,8 @@ from mlflow.types import ColSpec, DataType, Schema
 
 from bench.rows import Bench, Row
 from phi3_ui.paths import ROOT
+from phi3_ui.store.query import paginate
 from phi3_ui.store.registry.catalogue import Catalogue
-from phi3_ui.store.registry.names import pages
 
 _MODELS, _RUNS = 1000, (1000, 10_000)
 _TABLES = {
@@ -149,7 +149,7 @@ def list_store(uri: str, kept: Path) -> Seconds:
         assert len(models) == _MODELS, len(models)
         started = time.perf_counter()
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    assert sum(1 for _ in pages(client.search_logged_models, experiment_ids=experiments)) == _MODELS
+    assert sum(1 for _ in paginate(client.search_logged_models, experiment_ids=experiments)) == _MODELS
     seconds["search"] = time.perf_counter() - started
     return seconds
 

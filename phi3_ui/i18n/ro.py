@@ -351,6 +351,7 @@ ERRORS: dict[str, str] = {
     "nothing_to_replay": "Nu există nimic de reluat. Deschideți o conversație sau întrebați ceva mai întâi.",
     "chat_busy": "Conversația primește acum un răspuns. Opriți-l sau așteptați să se termine, apoi încercați din nou.",
     "no_such_chat": "Această conversație nu mai există. Deschideți alta sau începeți una nouă.",
+    "chat_unreadable": "Această conversație nu poate fi citită: trace-urile ei din depozitul de tracking sunt deteriorate. Deschideți alta sau începeți una nouă.",
     "no_such_turn": "Acest mesaj nu este în conversația deschisă. Deschideți conversația lui, apoi încercați din nou.",
     "invalid_chat_file": "Acest fișier nu conține o conversație care poate fi citită ({detail}). Folosiți un fișier exportat de aici sau mesaje OpenAI în JSON.",
     "unexpected": "Ceva nu a mers ({detail}). Eroarea a fost consemnată cu detalii; încercați din nou.",

@@ -19,8 +19,8 @@ from phi3_ui.errors import UserError
 from phi3_ui.provision.recipes import Recipe
 from phi3_ui.settings import Settings
 from phi3_ui.store.errors import is_missing, translate_store_errors
+from phi3_ui.store.registry.artifact_files import ArtifactFiles, classify_model
 from phi3_ui.store.registry.catalogue import ONNX_ARTIFACT
-from phi3_ui.store.registry.doctor import ArtifactFiles, classify_model
 
 
 def recipe_from_logged_model(settings: Settings, model_id: str) -> Recipe:
@@ -31,7 +31,7 @@ def recipe_from_logged_model(settings: Settings, model_id: str) -> Recipe:
     settings.home.mkdir(parents=True, exist_ok=True)
     with translate_store_errors(settings.tracking_uri), tempfile.TemporaryDirectory(dir=settings.home) as scratch:
         files = ArtifactFiles(settings.tracking_uri, model_id, Path(scratch))
-        info = files.info()
+        info = files.load_mlmodel()
         kind = classify_model(info) if info else None
         if info is None or kind is None:
             raise UserError("cannot_relog", model=files.name)
@@ -40,7 +40,7 @@ def recipe_from_logged_model(settings: Settings, model_id: str) -> Recipe:
         preset = facts["preset"] if facts.get("preset") in preset_keys() else ""
         name = files.name.removesuffix(f"-{kind}")
         parts = _parts(info)
-        if not all(files.holds(part) for part in parts):
+        if not all(files.contains(part) for part in parts):
             raise UserError("cannot_relog", model=files.name)
         work = settings.home / "models" / (preset or name)
         work.mkdir(parents=True, exist_ok=True)

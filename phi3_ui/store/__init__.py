@@ -1,1 +1,1 @@
-"""What MLflow knows. Knows no Gradio."""
+"""The MLflow store: its models and registry, and the conversations in its traces. Does not know Gradio."""

@@ -1,6 +1,6 @@
-"""Where MLflow's own UI shows what this app shows. Routes of mlflow 3.17.2, each looked at in a browser.
+"""URLs of pages in MLflow's own UI, as of MLflow 3.17.2, and whether that UI is running.
 
-The base URL is Settings.mlflow_url. What is returned is a URL, not yet escaped for HTML.
+`base` is Settings.mlflow_url. The URLs are not escaped for HTML.
 """
 
 import ipaddress
@@ -10,90 +10,93 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-_TIMEOUT = 1.0  # seconds for each step of the look
-_FRESH = 5.0  # seconds that a look is good for
+_TIMEOUT = 1.0  # seconds for each step of a probe
+_MAX_AGE = 5.0  # seconds; an older probe is repeated
 
 
 def trace_url(base: str, experiment_id: str, trace_id: str) -> str:
-    # The list behind the trace shows all times: without a trace of the last seven days it asks mlflow.org for a film.
-    query = f"selectedEvaluationId={_quoted(trace_id)}&startTimeLabel=ALL"
-    return f"{_experiment(base, experiment_id)}/traces?{query}"
+    """The page of one trace."""
+    # The list behind the trace shows all times: with no trace of the last seven days it loads a video from mlflow.org.
+    query = f"selectedEvaluationId={_quote(trace_id)}&startTimeLabel=ALL"
+    return f"{_experiment_url(base, experiment_id)}/traces?{query}"
 
 
 def session_url(base: str, experiment_id: str, session_id: str) -> str:
-    """All turns of a chat."""
-    return f"{_experiment(base, experiment_id)}/chat-sessions/{_quoted(session_id)}"
+    """The page of a conversation with all its turns."""
+    return f"{_experiment_url(base, experiment_id)}/chat-sessions/{_quote(session_id)}"
 
 
 def run_url(base: str, experiment_id: str, run_id: str) -> str:
-    return f"{_experiment(base, experiment_id)}/runs/{_quoted(run_id)}"
+    """The page of a run."""
+    return f"{_experiment_url(base, experiment_id)}/runs/{_quote(run_id)}"
 
 
 def logged_model_url(base: str, experiment_id: str, model_id: str) -> str:
-    return f"{_experiment(base, experiment_id)}/models/{_quoted(model_id)}"
+    """The page of a logged model."""
+    return f"{_experiment_url(base, experiment_id)}/models/{_quote(model_id)}"
 
 
 def model_version_url(base: str, name: str, version: str) -> str:
-    return f"{base}/#/models/{_quoted(name)}/versions/{_quoted(version)}"
+    """The page of a registered version."""
+    return f"{base}/#/models/{_quote(name)}/versions/{_quote(version)}"
 
 
-def _experiment(base: str, experiment_id: str) -> str:
-    return f"{base}/#/experiments/{_quoted(experiment_id)}"
+def _experiment_url(base: str, experiment_id: str) -> str:
+    return f"{base}/#/experiments/{_quote(experiment_id)}"
 
 
-def _quoted(value: str) -> str:
+def _quote(value: str) -> str:
     return quote(value, safe="")
 
 
 class MlflowUi:
-    """Whether an MLflow UI answers at `url`, so that no link is dead. None: there is none. Safe from any thread."""
+    """Whether an MLflow UI is running at `url`, so that no link is dead. None: there is none. Thread-safe."""
 
     def __init__(self, url: str | None) -> None:
         self.url = url
         self._lock = threading.Lock()
-        self._alive = False
-        self._looked = float("-inf")
-        self._looking: threading.Thread | None = None
+        self._is_running = False
+        self._probed_at = float("-inf")  # of time.monotonic()
+        self._probe: threading.Thread | None = None
 
     def is_available(self) -> bool:
-        """What the last look found: at once, and False before the first. A look that is no longer fresh is made anew meanwhile."""
+        """The result of the last probe, without waiting; False before the first. Starts a new probe if it is old."""
         if self.url is None:
             return False
         with self._lock:
-            stale = time.monotonic() - self._looked > _FRESH
-            if stale and self._looking is None:
-                self._looking = threading.Thread(target=self._look, args=(self.url,), name="mlflow-ui", daemon=True)
-                self._looking.start()
-            return self._alive
+            if self._probe is None and time.monotonic() - self._probed_at > _MAX_AGE:
+                self._probe = threading.Thread(target=self._run_probe, args=(self.url,), name="mlflow-ui", daemon=True)
+                self._probe.start()
+            return self._is_running
 
-    def wait_until_available(self, seconds: float) -> bool:
-        """As `alive`, but wait so long for a look that is under way."""
+    def wait_until_available(self, timeout: float) -> bool:
+        """As `is_available`, but waits up to `timeout` seconds for a probe that is running."""
         self.is_available()
         with self._lock:
-            looking = self._looking
-        if looking:
-            looking.join(seconds)
+            probe = self._probe
+        if probe:
+            probe.join(timeout)
         return self.is_available()
 
-    def _look(self, url: str) -> None:
-        found = is_mlflow_ui(url)
+    def _run_probe(self, url: str) -> None:
+        is_running = is_mlflow_ui(url)
         with self._lock:
-            self._alive, self._looked, self._looking = found, time.monotonic(), None
+            self._is_running, self._probed_at, self._probe = is_running, time.monotonic(), None
 
 
 def is_mlflow_ui(url: str) -> bool:
-    """Does an MLflow UI answer at `url`, or one that first asks who is there? Takes about a second at most."""
+    """Whether an MLflow UI, or the login in front of one, answers at `url`. Takes about a second at most."""
     try:
-        answer = httpx.get(f"{url}/health", timeout=_TIMEOUT, trust_env=not _is_here(url))
+        response = httpx.get(f"{url}/health", timeout=_TIMEOUT, trust_env=not _is_loopback(url))
     except httpx.HTTPError:
         return False
-    if answer.is_success:
-        return answer.text.strip() == "OK"
-    return answer.is_redirect or answer.status_code in (401, 403)
+    if response.is_success:
+        return response.text.strip() == "OK"
+    return response.is_redirect or response.status_code in (401, 403)
 
 
-def _is_here(url: str) -> bool:
-    """On this machine, where no proxy leads."""
+def _is_loopback(url: str) -> bool:
+    """Whether the host is this machine, which no proxy can reach."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -76,13 +76,13 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
 
 def _record(turn: Turn) -> TurnRecord:
     return TurnRecord(
-        person="someone",
-        conversation="c0ffee",
+        visitor_id="someone",
+        conversation_id="c0ffee",
         turn=turn,
         messages=(Message("user", turn.question),),
-        model="tiny-phi",
-        version="0",
-        ended=_LONG_AGO + 1,
+        model_name="tiny-phi",
+        app_version="0",
+        ended_at=_LONG_AGO + 1,
     )
 
 

@@ -102,11 +102,11 @@ def test_who_asks_does_not_wait_and_is_told_what_the_last_look_found(monkeypatch
 def test_a_look_that_is_old_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     found = iter([True, False])
     monkeypatch.setattr(links, "is_mlflow_ui", lambda url: next(found))
-    monkeypatch.setattr(links, "_FRESH", 0.05)
+    monkeypatch.setattr(links, "_MAX_AGE", 0.05)
     ui = links.MlflowUi(_BASE)
     assert ui.wait_until_available(10)
-    monkeypatch.setattr(links, "_FRESH", 60.0)
-    ui._looked = float("-inf")
+    monkeypatch.setattr(links, "_MAX_AGE", 60.0)
+    ui._probed_at = float("-inf")
 
     assert ui.is_available(), "what was found is said until the next look is done"
     assert not ui.wait_until_available(10)

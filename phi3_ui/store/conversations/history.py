@@ -1,24 +1,21 @@
-"""Conversations found again in the traces: each person's own, and nobody else's.
+"""Conversations read back from the traces: each visitor's own, and nobody else's.
 
-What is listed and searched is held in memory, read from the store once and kept up with it: MLflow's own search of texts
-takes minutes where there are thousands of traces.
+What is listed and searched is held in memory, loaded from the store once and then kept up to date: MLflow's own text
+search takes minutes with thousands of traces.
 """
 
-import json
 import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable
 
-from mlflow import MlflowClient
-from mlflow.entities import Trace, TraceInfo
+from mlflow.entities import Trace
 
 from phi3_ui.chat.conversation import Conversation, Turn
 from phi3_ui.errors import UserError
-from phi3_ui.store.conversations import traces
-from phi3_ui.store.conversations.index import ConversationIndex, ConversationSummary, TurnMetrics, holds
+from phi3_ui.store.conversations.branches import build_conversation, restore_shown_branch, serialize_shown_branch
+from phi3_ui.store.conversations.index import ConversationIndex
 from phi3_ui.store.conversations.operations import (
     ConversationDeletion,
     FeedbackChange,
@@ -27,13 +24,17 @@ from phi3_ui.store.conversations.operations import (
     TurnRecord,
 )
 from phi3_ui.store.conversations.recorder import Recorder
-from phi3_ui.store.errors import translate_store_errors
+from phi3_ui.store.conversations.summaries import ConversationSummary, TurnMetrics
+from phi3_ui.store.conversations.trace_reader import UnreadableTraceError, has_truncated_preview, parse_turn
+from phi3_ui.store.conversations.trace_search import LARGEST_PAGE, TraceSearch
+from phi3_ui.store.conversations.traces import SESSION_KEY, SHOWN_BRANCH_TAG, TITLE_TAG
 
-_PAGE = 500
-_PEOPLE = 64  # whose lists are held at once
-_FRESH = 3.0  # seconds that a list is good for without a look at the store
-_PATIENCE = 0.3  # seconds that the very first list of a person is waited for; it goes on growing after that
-_UNDO = 8.0  # seconds in which a deletion may be taken back
+_MAX_VISITORS = 64  # whose indexes are held in memory at the same time
+_MAX_AGE = 3.0  # seconds; an older index is refreshed from the store
+_FIRST_PAGE_TIMEOUT = 0.3  # seconds that a visitor's very first list waits for the store; the rest is loaded meanwhile
+_UPDATE_PAGE = 20  # traces
+_UNDO_SECONDS = 8.0  # in which a deletion can be undone
+_MAX_TITLE = 200  # characters
 
 logger = logging.getLogger(__name__)
 
@@ -41,261 +42,203 @@ __all__ = ["ConversationSummary", "History", "TurnMetrics"]
 
 
 class History:
-    """The conversations of one store, written through `recorder`. A person is whoever the app says they are."""
+    """The conversations of one store, written through `recorder`. Visitor ids are trusted. Thread-safe."""
 
     def __init__(self, tracking_uri: str, experiment_id: Callable[[], str], recorder: Recorder) -> None:
-        self._tracking_uri = tracking_uri
-        self._experiment_id = experiment_id
+        self._search = TraceSearch(tracking_uri, experiment_id)
         self._recorder = recorder
         self._lock = threading.Lock()
-        self._people: OrderedDict[str, ConversationIndex] = OrderedDict()
+        self._indexes: OrderedDict[str, ConversationIndex] = OrderedDict()
 
-    def list_conversations(self, person: str, query: str = "") -> list[ConversationSummary]:
-        """Those whose title or text holds all words of `query`, newest first. UserError: store_unreachable."""
-        words = query.casefold().split()
-        held = self._person(person)
-        with held.lock:
-            found = [
-                ConversationSummary(id_, known.renamed or known.title, known.at)
-                for id_, known in held.known.items()
-                if holds(known, words)
-            ]
-        return sorted(found, key=lambda one: one.last_asked_at, reverse=True)
+    def list_conversations(self, visitor_id: str, query: str = "") -> list[ConversationSummary]:
+        """Conversations whose title or text contains all words of `query`, newest first."""
+        return self._index(visitor_id).list_conversations(query.casefold().split())
 
-    def list_turn_metrics(self, person: str) -> list[TurnMetrics]:
-        """Of every turn of this person, oldest first."""
-        held = self._person(person)
-        with held.lock:
-            found = [turn.figures for known in held.known.values() for turn in known.turns.values()]
-        return sorted(found, key=lambda one: one.asked_at)
+    def list_turn_metrics(self, visitor_id: str) -> list[TurnMetrics]:
+        """The metrics of every turn of this visitor, oldest first."""
+        return self._index(visitor_id).list_turn_metrics()
 
-    def wait_until_loaded(self, person: str, seconds: float) -> bool:
-        """Wait until all that the store holds of this person was read; False if it was not by then."""
-        return self._person(person).whole.wait(seconds)
+    def count_unreadable(self, visitor_id: str, conversation_id: str | None = None) -> int:
+        """How many turns of the visitor, or of one conversation, were skipped because their traces are damaged."""
+        return self._index(visitor_id).count_unreadable(conversation_id)
 
-    def load(self, person: str, conversation: str) -> Conversation:
-        """A person's conversation, all branches of it, as it was shown last. UserError: no_such_chat, store_unreachable."""
-        waiting = [op for op in self._recorder.list_pending(person) if op.conversation == conversation]
-        if any(isinstance(op, ConversationDeletion) for op in waiting) or conversation in self._person(person).gone:
+    def wait_until_loaded(self, visitor_id: str, timeout: float) -> bool:
+        """Wait up to `timeout` seconds until everything the store holds of this visitor is in the list."""
+        return self._index(visitor_id).fully_loaded.wait(timeout)
+
+    def load(self, visitor_id: str, conversation_id: str) -> Conversation:
+        """A visitor's conversation with all its branches, as it was shown last. Damaged turns are skipped and counted.
+
+        Raises:
+            UserError: no_such_chat, chat_busy (its only turn is being answered), chat_unreadable (all its turns are
+                damaged), store_unreachable.
+        """
+        index = self._index(visitor_id)
+        pending = [one for one in self._recorder.list_pending(visitor_id) if one.conversation_id == conversation_id]
+        if index.is_deleted(conversation_id) or any(isinstance(one, ConversationDeletion) for one in pending):
             raise UserError("no_such_chat")
-        found, shown = dict[str, Turn](), ""
-        for trace in self._stored(person, conversation):
-            if turn := traces.turn_from(trace):
-                found[turn.id] = turn
-                shown = trace.info.tags.get(traces.SHOWN, shown)
-        feedback = {op.turn_id: op.feedback for op in waiting if isinstance(op, FeedbackChange)}
-        found |= {op.turn.id: op.turn for op in waiting if isinstance(op, TurnRecord)}
-        shown = next(
-            (op.value for op in reversed(waiting) if isinstance(op, TagChange) and op.key == traces.SHOWN), shown
-        )
-        if not found:
-            raise UserError("chat_busy" if self._is_in_progress(person, conversation) else "no_such_chat")
-        whole = _tree(found.values())
+        turns, shown = self._load_stored(index, visitor_id, conversation_id)
+        feedback = {one.turn_id: one.feedback for one in pending if isinstance(one, FeedbackChange)}
+        turns |= {one.turn.id: one.turn for one in pending if isinstance(one, TurnRecord)}
+        for one in pending:
+            if isinstance(one, TagChange) and one.key == SHOWN_BRANCH_TAG:
+                shown = one.value
+        if not turns:
+            if any(map(self._recorder.is_in_progress, index.list_turn_ids(conversation_id))):
+                raise UserError("chat_busy")
+            raise UserError("chat_unreadable" if index.count_unreadable(conversation_id) else "no_such_chat")
+        conversation = build_conversation(turns.values())
         for turn_id, given in feedback.items():
-            whole = whole.with_feedback(turn_id, given) if turn_id in found else whole
-        return _as_shown(whole, shown)
+            conversation = conversation.with_feedback(turn_id, given) if turn_id in turns else conversation
+        return restore_shown_branch(conversation, shown)
 
-    def _is_in_progress(self, person: str, conversation: str) -> bool:
-        held = self._person(person)
-        with held.lock:
-            known = held.known.get(conversation)
-            return known is not None and any(map(self._recorder.is_in_progress, known.turns))
+    def get_title(self, visitor_id: str, conversation_id: str) -> str:
+        """The conversation's title; empty if the visitor has no such conversation."""
+        return self._index(visitor_id).get_title(conversation_id) or ""
 
-    def get_title(self, person: str, conversation: str) -> str:
-        """What the conversation is called; empty if it is none of this person's."""
-        held = self._person(person)
-        with held.lock:
-            known = held.known.get(conversation)
-            return (known.renamed or known.title) if known else ""
+    def apply(self, operation: Operation) -> None:
+        """Apply an operation that was just submitted to the recorder."""
+        self._index(operation.visitor_id).apply(operation)
 
-    def apply(self, op: Operation) -> None:
-        """Take in what was just given to the recorder."""
-        held = self._person(op.person)
-        with held.lock:
-            held.take(op)
+    def rename(self, visitor_id: str, conversation_id: str, title: str) -> None:
+        """Set a conversation's title; an empty one restores the first question. Raises UserError("no_such_chat")."""
+        self._set_tag(visitor_id, conversation_id, TITLE_TAG, " ".join(title.split())[:_MAX_TITLE])
 
-    def rename(self, person: str, conversation: str, title: str) -> None:
-        """UserError: no_such_chat. An empty title is the first question's again."""
-        self._mark(person, conversation, traces.TITLE, " ".join(title.split())[:200])
+    def save_shown_branch(self, visitor_id: str, conversation_id: str, conversation: Conversation) -> None:
+        """Remember which branch is shown, until another turn is asked. Raises UserError("no_such_chat")."""
+        self._set_tag(visitor_id, conversation_id, SHOWN_BRANCH_TAG, serialize_shown_branch(conversation))
 
-    def save_shown_branch(self, person: str, conversation: str, shown: Conversation) -> None:
-        """Remember which branch is shown, until another turn is asked."""
-        self._mark(person, conversation, traces.SHOWN, json.dumps([shown.leaf, len(shown.tree)]))
+    def delete(self, visitor_id: str, conversation_id: str) -> None:
+        """Hide a conversation at once, and delete it from the store when this can no longer be undone.
 
-    def delete(self, person: str, conversation: str) -> None:
-        """It is gone from here at once, and from the store once it can be taken back no more. UserError: no_such_chat."""
-        self._root(person, conversation)
-        deletion = ConversationDeletion(person, conversation, time.time() + _UNDO)
+        Raises:
+            UserError: no_such_chat.
+        """
+        self._require_root(visitor_id, conversation_id)
+        deletion = ConversationDeletion(visitor_id, conversation_id, time.time() + _UNDO_SECONDS)
         self._recorder.submit(deletion)
         self.apply(deletion)
 
-    def restore(self, person: str, conversation: str) -> bool:
-        """Take back a deletion; False if it is too late."""
-        if not self._recorder.cancel_deletion(person, conversation):
+    def restore(self, visitor_id: str, conversation_id: str) -> bool:
+        """Undo a deletion; False if it is too late."""
+        if not self._recorder.cancel_deletion(visitor_id, conversation_id):
             return False
-        held = self._person(person)
-        with held.lock:
-            if known := held.gone.pop(conversation, None):
-                held.known[conversation] = known
-                return True
-        with self._lock:
-            self._people.pop(person, None)  # it was passed over when all was read: read again
+        self._index(visitor_id).restore(conversation_id)
         return True
 
-    def is_deleted(self, person: str, conversation: str) -> bool:
-        """Was it deleted here? What is asked in it elsewhere, on another page, belongs to a new one."""
-        held = self._person(person)
-        with held.lock:
-            return conversation in held.gone
+    def is_deleted(self, visitor_id: str, conversation_id: str) -> bool:
+        """Whether it was deleted here. A page that still shows it has to ask in a new conversation."""
+        return self._index(visitor_id).is_deleted(conversation_id)
 
-    def is_restorable(self, person: str, conversation: str) -> bool:
-        """May its deletion still be taken back?"""
-        waiting = self._recorder.list_pending(person)
-        return any(isinstance(op, ConversationDeletion) and op.conversation == conversation for op in waiting)
+    def is_restorable(self, visitor_id: str, conversation_id: str) -> bool:
+        """Whether its deletion can still be undone."""
+        return any(
+            isinstance(one, ConversationDeletion) and one.conversation_id == conversation_id
+            for one in self._recorder.list_pending(visitor_id)
+        )
 
-    def _mark(self, person: str, conversation: str, key: str, value: str) -> None:
-        mark = TagChange(person, conversation, self._root(person, conversation), key, value)
-        self._recorder.submit(mark)
-        self.apply(mark)
+    def _set_tag(self, visitor_id: str, conversation_id: str, key: str, value: str) -> None:
+        root = self._require_root(visitor_id, conversation_id)
+        change = TagChange(visitor_id, conversation_id, root, key, value)
+        self._recorder.submit(change)
+        self.apply(change)
 
-    def _root(self, person: str, conversation: str) -> str:
-        held = self._person(person)
-        with held.lock:
-            if conversation not in held.known:
-                raise UserError("no_such_chat")
-            return held.known[conversation].root
+    def _require_root(self, visitor_id: str, conversation_id: str) -> str:
+        root = self._index(visitor_id).get_root_turn_id(conversation_id)
+        if root is None:
+            raise UserError("no_such_chat")
+        return root
 
-    def _stored(self, person: str, conversation: str) -> Iterable[Trace]:
-        query = f"{_of(person)} AND metadata.`{traces.SESSION}` = '{_quoted(conversation)}'"
-        with translate_store_errors(self._tracking_uri):
-            return list(self._pages(query, include_spans=True))
+    def _load_stored(
+        self, index: ConversationIndex, visitor_id: str, conversation_id: str
+    ) -> tuple[dict[str, Turn], str]:
+        """The readable turns of a conversation by id, and its tag for the shown branch."""
+        traces, damaged = self._search.list_conversation(visitor_id, conversation_id)
+        for trace_id in damaged:
+            _count_unreadable(index, trace_id, conversation_id, "its spans cannot be parsed")
+        turns, shown = dict[str, Turn](), ""
+        for trace in traces:
+            try:
+                turn = parse_turn(trace)
+            except UnreadableTraceError as error:
+                _count_unreadable(index, trace.info.trace_id, conversation_id, str(error))
+                continue
+            if turn:
+                index.remove_unreadable(trace.info.trace_id)
+                turns[turn.id] = turn
+                shown = trace.info.tags.get(SHOWN_BRANCH_TAG, shown)
+        return turns, shown
 
-    def _person(self, person: str) -> ConversationIndex:
-        """Up to date, as far as the store could be asked; what was read before stays where it cannot be."""
+    def _index(self, visitor_id: str) -> ConversationIndex:
+        """The visitor's index. It is refreshed in the background; an index that cannot be stays as it was."""
         with self._lock:
-            held = self._people.get(person)
-            if held is None:
-                held = self._people[person] = ConversationIndex()
-                while len(self._people) > _PEOPLE:
-                    self._people.popitem(last=False)
-                for op in self._recorder.list_pending(person):
-                    held.take(op)
-                threading.Thread(target=self._read_all, args=(person, held), name="history", daemon=True).start()
-                first = True
-            else:
-                self._people.move_to_end(person)
-                first = False
-        if first:
-            held.some.wait(_PATIENCE)
-        elif held.whole.is_set() and not held.looking and time.monotonic() - held.looked > _FRESH:
-            held.looking = True  # nobody waits for a store that may be slow; the next look at the list has it
-            threading.Thread(target=self._look, args=(person, held), name="history", daemon=True).start()
-        return held
+            index = self._indexes.get(visitor_id)
+            if index is None:
+                index = self._indexes[visitor_id] = ConversationIndex()
+                for operation in self._recorder.list_pending(visitor_id):
+                    index.apply(operation)
+                while len(self._indexes) > _MAX_VISITORS:
+                    self._indexes.popitem(last=False)
+            self._indexes.move_to_end(visitor_id)
+        if refresh := index.start_refresh(_MAX_AGE):
+            read = self._load_index if refresh == "load" else self._update_index
+            threading.Thread(target=self._refresh, args=(read, visitor_id, index), name="history", daemon=True).start()
+            if refresh == "load":
+                index.first_page_loaded.wait(_FIRST_PAGE_TIMEOUT)
+        return index
 
-    def _read_all(self, person: str, held: ConversationIndex) -> None:
-        """Every trace of a person, newest first; then the whole text of those that are longer than their previews."""
+    def _refresh(
+        self, read: Callable[[str, ConversationIndex], None], visitor_id: str, index: ConversationIndex
+    ) -> None:
+        """Run `read`; after a failure the next request for the index tries again."""
         try:
-            long = list[str]()
-            with translate_store_errors(self._tracking_uri):
-                for at, trace in enumerate(self._pages(_of(person), include_spans=False)):
-                    with held.lock:
-                        held.add(trace.info)
-                    if at + 1 == _PAGE:
-                        held.some.set()
-                    if _is_cut(trace.info):
-                        long.append(trace.info.trace_id)
-                held.looked = time.monotonic()
-                held.some.set()
-                held.whole.set()
-                for trace_id in long:
-                    self._read_text(held, trace_id)
+            read(visitor_id, index)
         except UserError as error:
-            logger.warning("The chats of a person could not be read: %s", error)
-            with self._lock:
-                self._people.pop(person, None)  # the next look tries again
+            logger.warning("The conversations of visitor %s could not be read: %s", visitor_id, error)
         except Exception:
-            logger.exception("the history failed")
-
-    def _read_text(self, held: ConversationIndex, trace_id: str) -> None:
-        trace = self._client.get_trace(trace_id)
-        if turn := traces.turn_from(trace):
-            with held.lock:
-                held.add(trace.info, f"{turn.question}\n{turn.answer.text if turn.answer else ''}")
-
-    def _look(self, person: str, held: ConversationIndex) -> None:
-        """What others wrote meanwhile: another server, on the same store."""
-        try:
-            held.looked = time.monotonic()
-            with translate_store_errors(self._tracking_uri):
-                for trace in self._pages(_of(person), include_spans=False, size=20):
-                    with held.lock:
-                        if not held.add(trace.info):
-                            return
-        except UserError as error:
-            logger.info("The store was not asked for new chats: %s", error)
+            logger.exception("The conversations of visitor %s could not be read", visitor_id)
         finally:
-            held.looking = False
+            index.finish_refresh()
 
-    def _pages(self, query: str, include_spans: bool, size: int = _PAGE) -> Iterable[Trace]:
-        token, experiment = None, self._experiment_id()
-        while True:
-            page = self._client.search_traces(
-                locations=[experiment],
-                filter_string=query,
-                max_results=size,
-                order_by=["timestamp_ms DESC"],
-                page_token=token,
-                include_spans=include_spans,
-            )
-            yield from page
-            token = page.token
-            if not token:
+    def _load_index(self, visitor_id: str, index: ConversationIndex) -> None:
+        """Every trace of a visitor, newest first; then the complete texts of those that are longer than their previews."""
+        truncated = list[str]()
+        for number, trace in enumerate(self._search.iterate_infos(visitor_id), 1):
+            _add_trace(index, trace)
+            if number == LARGEST_PAGE:
+                index.first_page_loaded.set()
+            if has_truncated_preview(trace.info):
+                truncated.append(trace.info.trace_id)
+        index.set_loaded()
+        for trace_id in truncated:
+            self._load_text(index, trace_id)
+
+    def _load_text(self, index: ConversationIndex, trace_id: str) -> None:
+        try:
+            trace = self._search.get(trace_id)
+            if turn := parse_turn(trace):
+                index.add_trace(trace.info, f"{turn.question}\n{turn.answer.text if turn.answer else ''}")
+        except UnreadableTraceError as error:
+            logger.warning("Trace %s can only be searched by its preview: %s", trace_id, error)
+
+    def _update_index(self, visitor_id: str, index: ConversationIndex) -> None:
+        """What other servers on the same store wrote: at least the newest page, up to a trace that is known."""
+        for number, trace in enumerate(self._search.iterate_infos(visitor_id, _UPDATE_PAGE), 1):
+            if not _add_trace(index, trace) and number >= _UPDATE_PAGE:
                 return
 
-    @property
-    def _client(self) -> MlflowClient:
-        return MlflowClient(self._tracking_uri)
 
-
-def _of(person: str) -> str:
-    return f"metadata.`{traces.USER}` = '{_quoted(person)}'"
-
-
-def _quoted(value: str) -> str:
-    """UserError: no_such_chat for what would end the quotes; no id of ours does."""
-    if "'" in value or "\\" in value:
-        raise UserError("no_such_chat")
-    return value
-
-
-def _tree(turns: Iterable[Turn]) -> Conversation:
-    """The turns in the order in which they were asked, parents first; those whose parent is missing begin a branch."""
-    ordered = sorted(turns, key=lambda turn: turn.request.asked_at if turn.request else 0.0)
-    ids, placed, rest = {turn.id for turn in ordered}, list[Turn](), ordered
-    while rest:
-        there = {turn.id for turn in placed}
-        ready = [turn for turn in rest if turn.parent is None or turn.parent in there or turn.parent not in ids]
-        if not ready:
-            break  # a ring, which no app of ours writes
-        placed += ready
-        rest = [turn for turn in rest if turn not in ready]
-    whole = Conversation(tuple(_rooted(turn, ids) for turn in placed))
-    return whole.with_branch_of(placed[-1].id) if placed else whole
-
-
-def _rooted(turn: Turn, ids: set[str]) -> Turn:
-    return turn if turn.parent is None or turn.parent in ids else replace(turn, parent=None)
-
-
-def _as_shown(whole: Conversation, shown: str) -> Conversation:
-    """With the branch that a mark names, if nothing was asked since."""
+def _add_trace(index: ConversationIndex, trace: Trace) -> bool:
+    """Add a trace to the index, or count it if it is damaged. Returns whether it was seen for the first time."""
     try:
-        leaf, count = json.loads(shown)
-    except (ValueError, TypeError):
-        return whole
-    known = leaf is None or any(turn.id == leaf for turn in whole.tree)
-    return replace(whole, leaf=leaf) if known and count == len(whole.tree) else whole
+        return index.add_trace(trace.info)
+    except UnreadableTraceError as error:
+        conversation_id = trace.info.trace_metadata.get(SESSION_KEY, "")
+        return _count_unreadable(index, trace.info.trace_id, conversation_id, str(error))
 
 
-def _is_cut(info: TraceInfo) -> bool:
-    return max(len(info.request_preview or ""), len(info.response_preview or "")) >= traces.PREVIEW
+def _count_unreadable(index: ConversationIndex, trace_id: str, conversation_id: str, reason: str) -> bool:
+    is_new = index.add_unreadable(trace_id, conversation_id)
+    if is_new:
+        logger.warning("Skipped trace %s of conversation %s: %s", trace_id, conversation_id or "unknown", reason)
+    return is_new

@@ -1,152 +1,201 @@
-"""One person's conversations in memory: what is listed and searched, and the figures of every turn."""
+"""One visitor's conversations in memory: what is listed and searched, and the metrics of every turn."""
 
-import json
 import threading
+import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
 from mlflow.entities import TraceInfo
 
-from phi3_ui.errors import UserError
-from phi3_ui.store.conversations import traces
 from phi3_ui.store.conversations.operations import ConversationDeletion, Operation, TagChange, TurnRecord
-
-
-@dataclass(frozen=True)
-class ConversationSummary:
-    """A conversation in a list; `at` is when its last question was asked, in seconds since 1970, UTC."""
-
-    id: str
-    title: str
-    last_asked_at: float
-
-
-@dataclass(frozen=True)
-class TurnMetrics:
-    """What a turn took, as charts show it; `at` as in Listed. Tokens are None where they are unknown."""
-
-    conversation_id: str
-    turn_id: str
-    asked_at: float
-    model: str
-    model_id: str
-    finish_reason: str
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    time_to_first_token: float | None
-    tokens_per_second: float | None
+from phi3_ui.store.conversations.summaries import ConversationSummary, TurnMetrics, TurnSummary, summarize_record
+from phi3_ui.store.conversations.trace_reader import parse_summary
+from phi3_ui.store.conversations.traces import TITLE_TAG
 
 
 @dataclass
-class _Turn:
-    text: str  # question and answer, folded for search
-    figures: TurnMetrics
+class _IndexedConversation:
+    """All known turns of one conversation, by id. It has at least one."""
 
-
-@dataclass
-class _Known:
-    """One conversation of the index. `title` is the first question's, unless it was renamed."""
-
-    title: str = ""
-    renamed: str = ""
-    first: float = float("inf")
-    root: str = ""  # the turn asked first: marks are kept with it
-    turns: dict[str, _Turn] = field(default_factory=dict)
+    custom_title: str = ""
+    turns: dict[str, TurnSummary] = field(default_factory=dict)
 
     @property
-    def at(self) -> float:
-        return max(turn.figures.asked_at for turn in self.turns.values())
+    def root(self) -> TurnSummary:
+        """The first question asked. Turns may have equal times; a turn with a parent is never the first."""
+        roots = [turn for turn in self.turns.values() if turn.parent_id not in self.turns] or [*self.turns.values()]
+        return min(roots, key=lambda turn: (turn.metrics.asked_at, turn.metrics.turn_id))
+
+    @property
+    def title(self) -> str:
+        return self.custom_title or " ".join(self.root.question.split())
+
+    @property
+    def last_asked_at(self) -> float:
+        return max(turn.metrics.asked_at for turn in self.turns.values())
+
+    def put(self, turn: TurnSummary) -> None:
+        """Add a turn or replace it; a search text that is already complete is not replaced by a preview."""
+        known = self.turns.get(turn.metrics.turn_id)
+        text = max(turn.text.casefold(), known.text if known else "", key=len)
+        self.turns[turn.metrics.turn_id] = TurnSummary(turn.metrics, turn.parent_id, turn.question, text)
+
+    def matches(self, words: list[str]) -> bool:
+        texts = [self.title.casefold(), *(turn.text for turn in self.turns.values())]
+        return all(any(word in text for text in texts) for word in words)
 
 
 class ConversationIndex:
-    """One person's conversations."""
+    """One visitor's conversations. Thread-safe: all state changes under one lock, in the methods of this class."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.known: dict[str, _Known] = {}
-        self.gone: dict[str, _Known | None] = {}  # deleted here, whatever the store still says
-        self.looked = 0.0
-        self.looking = False
-        self.some = threading.Event()  # the newest were read
-        self.whole = threading.Event()  # all of the store was read
-        self.error: UserError | None = None
+        self._lock = threading.Lock()
+        self._conversations: dict[str, _IndexedConversation] = {}
+        self._deleted: dict[str, _IndexedConversation | None] = {}  # hidden, whatever the store still holds
+        self._seen_traces = set[str]()
+        self._unreadable: dict[str, str] = {}  # the conversation by trace id; "" if the trace does not say it
+        self._refreshing = False
+        self._refreshed_at = float("-inf")  # of time.monotonic()
+        self._loaded = False
+        self.first_page_loaded = threading.Event()
+        """The newest turns of the store are in the index."""
+        self.fully_loaded = threading.Event()
+        """All turns of the store are in the index."""
 
-    def add(self, info: TraceInfo, text: str | None = None) -> bool:
-        """Take in a trace; False if it was known, or is none of ours."""
-        turn_id = info.trace_metadata.get(traces.TURN)
-        conversation = info.trace_metadata.get(traces.SESSION)
-        if not turn_id or not conversation or conversation in self.gone:
-            return False
-        known = self.known.setdefault(conversation, _Known())
-        known.renamed = info.tags.get(traces.TITLE, known.renamed)
-        new = turn_id not in known.turns
-        question, answer = info.request_preview or "", info.response_preview or ""
-        self._put(known, turn_id, question, text or f"{question}\n{answer}", _figures_of(info, turn_id, conversation))
-        return new
+    def list_conversations(self, words: list[str]) -> list[ConversationSummary]:
+        """Conversations whose title or text contains every one of the (case-folded) words, newest first."""
+        with self._lock:
+            found = [
+                ConversationSummary(id_, conversation.title, conversation.last_asked_at)
+                for id_, conversation in self._conversations.items()
+                if conversation.matches(words)
+            ]
+        return sorted(found, key=lambda summary: summary.last_asked_at, reverse=True)
 
-    def _known(self, conversation: str) -> _Known:
-        return self.known.setdefault(conversation, _Known())
+    def list_turn_metrics(self) -> list[TurnMetrics]:
+        """Metrics of every turn, oldest first."""
+        with self._lock:
+            found = [turn.metrics for one in self._conversations.values() for turn in one.turns.values()]
+        return sorted(found, key=lambda metrics: metrics.asked_at)
 
-    def take(self, op: Operation) -> None:
-        """Take in what is on its way to the store."""
-        if isinstance(op, ConversationDeletion):
-            self.gone[op.conversation] = self.known.pop(op.conversation, None)
-        elif isinstance(op, TurnRecord):
-            turn = op.turn
-            known = self.gone[op.conversation] if op.conversation in self.gone else self._known(op.conversation)
-            if known is None:
+    def get_title(self, conversation_id: str) -> str | None:
+        """The conversation's title; None if there is no such conversation."""
+        with self._lock:
+            conversation = self._conversations.get(conversation_id)
+            return conversation.title if conversation else None
+
+    def get_root_turn_id(self, conversation_id: str) -> str | None:
+        """The turn asked first, which carries the conversation's tags; None if there is no such conversation."""
+        with self._lock:
+            conversation = self._conversations.get(conversation_id)
+            return conversation.root.metrics.turn_id if conversation else None
+
+    def list_turn_ids(self, conversation_id: str) -> list[str]:
+        """The known turns of a conversation; empty if there is no such conversation."""
+        with self._lock:
+            conversation = self._conversations.get(conversation_id)
+            return list(conversation.turns) if conversation else []
+
+    def is_deleted(self, conversation_id: str) -> bool:
+        """Whether the conversation was deleted, and the deletion was not undone."""
+        with self._lock:
+            return conversation_id in self._deleted
+
+    def count_unreadable(self, conversation_id: str | None = None) -> int:
+        """How many traces had to be skipped, of one conversation or of all that are not deleted."""
+        with self._lock:
+            if conversation_id is not None:
+                return sum(owner == conversation_id for owner in self._unreadable.values())
+            return sum(owner not in self._deleted for owner in self._unreadable.values())
+
+    def apply(self, operation: Operation) -> None:
+        """Apply a change that is on its way to the store."""
+        conversation_id = operation.conversation_id
+        with self._lock:
+            if isinstance(operation, ConversationDeletion):
+                if conversation_id not in self._deleted:
+                    self._deleted[conversation_id] = self._conversations.pop(conversation_id, None)
+            elif isinstance(operation, TurnRecord):
+                if conversation_id not in self._deleted:
+                    self._conversations.setdefault(conversation_id, _IndexedConversation())
+                # A turn of a deleted conversation is kept too: the deletion may be undone.
+                conversation = self._conversations.get(conversation_id) or self._deleted[conversation_id]
+                if conversation:
+                    conversation.put(summarize_record(operation))
+            elif isinstance(operation, TagChange) and operation.key == TITLE_TAG:
+                conversation = self._conversations.get(conversation_id)
+                if conversation:
+                    conversation.custom_title = operation.value
+
+    def add_trace(self, info: TraceInfo, text: str | None = None) -> bool:
+        """Add a trace of the store; `text` is its complete question and answer, if known.
+
+        Returns:
+            Whether it is seen for the first time.
+
+        Raises:
+            UnreadableTraceError: It is a damaged trace of this app; the index is unchanged.
+        """
+        with self._lock:
+            is_new = info.trace_id not in self._seen_traces
+            self._seen_traces.add(info.trace_id)
+        turn = parse_summary(info)
+        if turn is None:
+            return is_new
+        if text is not None:
+            turn = TurnSummary(turn.metrics, turn.parent_id, turn.question, text)
+        with self._lock:
+            if turn.metrics.conversation_id not in self._deleted:
+                conversation = self._conversations.setdefault(turn.metrics.conversation_id, _IndexedConversation())
+                conversation.put(turn)
+                conversation.custom_title = info.tags.get(TITLE_TAG, conversation.custom_title)
+        return is_new
+
+    def add_unreadable(self, trace_id: str, conversation_id: str) -> bool:
+        """Count a trace that had to be skipped. Returns whether it was not counted before."""
+        with self._lock:
+            is_new = trace_id not in self._unreadable
+            self._unreadable[trace_id] = conversation_id
+            return is_new
+
+    def remove_unreadable(self, trace_id: str) -> None:
+        """No longer count a trace, which could be read now."""
+        with self._lock:
+            self._unreadable.pop(trace_id, None)
+
+    def restore(self, conversation_id: str) -> None:
+        """Undo a deletion. A conversation that was not in the index is loaded from the store again."""
+        with self._lock:
+            if conversation_id not in self._deleted:
                 return
-            text = f"{turn.question}\n{turn.answer.text if turn.answer else ''}"
-            self._put(known, turn.id, turn.question, text, _figures_of_record(op))
-        elif isinstance(op, TagChange) and op.key == traces.TITLE and op.conversation in self.known:
-            self.known[op.conversation].renamed = op.value
+            if conversation := self._deleted.pop(conversation_id):
+                self._conversations[conversation_id] = conversation
+            else:
+                self._loaded, self._refreshed_at = False, float("-inf")
+                self.first_page_loaded.clear()
+                self.fully_loaded.clear()
 
-    @staticmethod
-    def _put(known: _Known, turn_id: str, question: str, text: str, figures: TurnMetrics) -> None:
-        known.turns[turn_id] = _Turn(text.casefold(), figures)
-        if figures.asked_at < known.first:
-            known.first, known.title, known.root = figures.asked_at, " ".join(question.split()), turn_id
+    def start_refresh(self, max_age: float) -> Literal["load", "update"] | None:
+        """Claim the next refresh from the store; the caller must call `finish_refresh` after it.
 
+        Returns:
+            `load` if everything has to be read, `update` if only newer traces have to be, None if nothing has:
+            the last attempt is less than `max_age` seconds old, or another thread is refreshing.
+        """
+        with self._lock:
+            if self._refreshing or time.monotonic() - self._refreshed_at <= max_age:
+                return None
+            self._refreshing = True
+            return "update" if self._loaded else "load"
 
-def holds(known: _Known, words: list[str]) -> bool:
-    if not words:
-        return True
-    texts = [(known.renamed or known.title).casefold(), *(turn.text for turn in known.turns.values())]
-    return all(any(word in text for text in texts) for word in words)
+    def set_loaded(self) -> None:
+        """Every trace of the store is in the index."""
+        with self._lock:
+            self._loaded = True
+        self.first_page_loaded.set()
+        self.fully_loaded.set()
 
-
-def _figures_of(info: TraceInfo, turn_id: str, conversation: str) -> TurnMetrics:
-    metadata = info.trace_metadata
-    return _figures(
-        conversation,
-        turn_id,
-        info.request_time / 1000,
-        metadata.get(traces.MODEL_ID, ""),
-        json.loads(metadata.get(traces.FIGURES) or "{}"),
-        json.loads(metadata.get("mlflow.trace.tokenUsage") or "{}"),
-    )
-
-
-def _figures_of_record(record: TurnRecord) -> TurnMetrics:
-    turn = record.turn
-    usage = turn.answer.usage if turn.answer else None
-    tokens = {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens} if usage else {}
-    at, model_id = (turn.request.asked_at, turn.request.model_id) if turn.request else (record.ended, "")
-    return _figures(record.conversation, turn.id, at, model_id, traces.figures(record), tokens)
-
-
-def _figures(
-    conversation: str, turn_id: str, at: float, model_id: str, figures: dict[str, Any], tokens: dict[str, int]
-) -> TurnMetrics:
-    return TurnMetrics(
-        conversation_id=conversation,
-        turn_id=turn_id,
-        asked_at=at,
-        model=figures.get("model", ""),
-        model_id=model_id,
-        finish_reason=figures.get("finish_reason", ""),
-        prompt_tokens=tokens.get("input_tokens"),
-        completion_tokens=tokens.get("output_tokens"),
-        time_to_first_token=figures.get("time_to_first_token"),
-        tokens_per_second=figures.get("tokens_per_second"),
-    )
+    def finish_refresh(self) -> None:
+        """The refresh has ended, successfully or not; the next one may start after its `max_age`."""
+        with self._lock:
+            self._refreshing, self._refreshed_at = False, time.monotonic()

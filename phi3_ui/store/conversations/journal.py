@@ -1,7 +1,7 @@
-"""What the store has not taken yet, on disk: it outlives the process, and is written down before anybody is told it is done.
+"""Operations that the store has not taken yet, on disk: they survive a crash of the process.
 
-Each process has a folder of its own, held by a lock that the kernel frees when it ends; whoever starts next takes over
-what it left.
+Each process has a folder of its own, guarded by a file lock that the kernel releases when the process ends; the next
+process to start recovers what is left in it.
 """
 
 import contextlib
@@ -20,42 +20,50 @@ from filelock import FileLock, Timeout
 from phi3_ui.store.conversations.operations import (
     Operation,
     TurnRecord,
-    interrupted,
+    interrupted_record,
     parse_operation,
     serialize_operation,
 )
 
-_TEXT_EVERY = 1.0  # seconds between writings of an answer under way
-_PART, _OP = ".part", ".json"
+_DRAFT_INTERVAL = 1.0  # seconds between writes of an answer that is being generated
+_DRAFT_SUFFIX, _OPERATION_SUFFIX = ".part", ".json"
 
 logger = logging.getLogger(__name__)
 
 
 class Journal:
-    """Operations in the order in which they came. What the disk does not take is held in memory, and `problem` says why.
+    """Pending operations in the order in which they were added. Thread-safe.
 
-    `limit` is how many bytes may wait; what comes beyond is refused, and logged.
+    Operations that the disk does not take are held in memory, and `error` says why.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
-        self.problem: str | None = None
+        """Opens the journal of this process in `folder`. `limit` is how many bytes may be pending in total."""
         self._limit = limit
         self._lock = threading.RLock()
-        self._numbers = 0
-        self._waiting: dict[int, tuple[Operation, int]] = {}
+        self._error: str | None = None
+        self._last_number = 0
+        self._pending: dict[int, Operation] = {}
+        self._sizes: dict[int, int] = {}  # in bytes, of those that are being added too
         self._parent, self._folder = folder, folder / uuid.uuid4().hex
-        self._held: FileLock | None = None
-        with self._trying():
+        self._file_lock: FileLock | None = None
+        with self._record_errors():
             folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self._folder.with_suffix(".lock"))
-            lock.acquire(timeout=0)  # before the folder is there for others to see
-            self._held = lock
+            lock.acquire(timeout=0)  # before another process can see the folder
+            self._file_lock = lock
             self._folder.mkdir()
 
-    def adopt(self) -> list[Operation]:
-        """Take over what processes that have ended left behind: it waits here from now on."""
-        adopted: list[Operation] = []
-        with self._trying():
+    @property
+    def error(self) -> str | None:
+        """Why the journal is not safe on disk at the moment; None if it is."""
+        with self._lock:
+            return self._error
+
+    def recover(self) -> list[Operation]:
+        """Take over the operations that ended processes have left; they are pending here from now on."""
+        recovered: list[Operation] = []
+        with self._record_errors():
             for folder in sorted(self._parent.iterdir()):
                 if not folder.is_dir() or folder == self._folder:
                     continue
@@ -63,159 +71,181 @@ class Journal:
                 try:
                     lock.acquire(timeout=0)
                 except Timeout:
-                    continue  # its process runs
+                    continue  # its process is running
                 try:
-                    ops = list(_left_in(folder))
-                    kept = [self.put(op) for op in ops]
-                    adopted += ops
-                    if all(number is not None for number in kept) and self.problem is None:
+                    operations = list(_read_folder(folder))
+                    numbers = [self.add(operation) for operation in operations]
+                    recovered += operations
+                    if None not in numbers and self.error is None:
                         shutil.rmtree(folder)
                 finally:
                     lock.release()
                     if not folder.exists():
                         folder.with_suffix(".lock").unlink(missing_ok=True)
-        return adopted
+        return recovered
 
-    def begin(self, record: TurnRecord) -> "Part":
-        """Note a question, and from there what its answer grows to."""
-        return Part(self, self._folder / f"{record.turn.id}{_PART}", record)
+    def start_draft(self, record: TurnRecord) -> "AnswerDraft":
+        """Write down a question, followed by its answer as it is generated."""
+        return AnswerDraft(self, self._folder / f"{record.turn.id}{_DRAFT_SUFFIX}", record)
 
-    def put(self, op: Operation) -> int | None:
-        """Keep an operation until it is `done`; its number. None if too much waits already."""
-        text = serialize_operation(op).encode()
+    def add(self, operation: Operation) -> int | None:
+        """Keep an operation until `remove` is called with the number returned; None if too much is pending already."""
+        text = serialize_operation(operation).encode()
         with self._lock:
-            if sum(size for _, size in self._waiting.values()) + len(text) > self._limit:
-                self.problem = f"{self._limit // 1_000_000} MB wait already"
-                logger.error("Not kept, for %s: %s of conversation %s", self.problem, op.kind, op.conversation)
+            if sum(self._sizes.values()) + len(text) > self._limit:
+                self._error = f"{self._limit // 1_000_000} MB are pending already"
+                logger.error(
+                    "Lost the %s of conversation %s: %s", operation.kind, operation.conversation_id, self._error
+                )
                 return None
-            self._numbers += 1
-            number = self._numbers
-            self._waiting[number] = (op, len(text))
-        with self._trying():
-            _write(self._file(number), text)
+            self._last_number += 1
+            number = self._last_number
+            self._sizes[number] = len(text)
+        # The file comes first: once the operation is pending, another thread may remove both.
+        with self._record_errors():
+            _write_atomically(self._file(number), text)
+        with self._lock:
+            self._pending[number] = operation
         return number
 
-    def waiting(self) -> list[tuple[int, Operation]]:
-        """What is kept, in order."""
+    def list_pending(self) -> list[tuple[int, Operation]]:
+        """All operations with their numbers, in order."""
         with self._lock:
-            return [(number, op) for number, (op, _) in sorted(self._waiting.items())]
+            return sorted(self._pending.items(), key=lambda item: item[0])
 
-    def done(self, number: int) -> None:
-        """The store has it, or it is not wanted any more."""
+    def is_pending(self, number: int) -> bool:
+        """Whether the operation was not removed yet."""
         with self._lock:
-            self._waiting.pop(number, None)
-        with contextlib.suppress(OSError):
-            self._file(number).unlink(missing_ok=True)
+            return number in self._pending
 
-    def set_aside(self, number: int) -> None:
-        """It can never be written: keep its file for a person to look at, beside the folders of the processes."""
-        with self._trying():
-            self._file(number).rename(self._parent / f"{self._folder.name}-{number}.refused")
-        self.done(number)
+    def remove(self, number: int) -> None:
+        """Forget an operation: the store has it, or it was cancelled."""
+        with self._lock:
+            self._pending.pop(number, None)
+            self._sizes.pop(number, None)
+            with contextlib.suppress(OSError):  # a file that stays is written to the store once more, to no effect
+                self._file(number).unlink(missing_ok=True)
 
-    def rewrite(self) -> None:
-        """Write what is in memory alone, if the disk takes it now."""
-        if self.problem is None:
-            return
-        self.problem = None
-        for number, op in self.waiting():
-            with self._trying():
-                if not self._file(number).exists():
-                    self._folder.mkdir(parents=True, exist_ok=True)
-                    _write(self._file(number), serialize_operation(op).encode())
+    def quarantine(self, number: int) -> None:
+        """Forget an operation that the store keeps refusing, but keep its file beside the processes' folders."""
+        with self._lock:
+            with self._record_errors():
+                self._file(number).rename(self._parent / f"{self._folder.name}-{number}.refused")
+            self.remove(number)
+
+    def retry_writes(self) -> None:
+        """Write the operations that are only in memory, if the disk takes them now."""
+        with self._lock:
+            if self._error is None:
+                return
+            self._error = None
+            for number, operation in self.list_pending():
+                with self._record_errors():
+                    if not self._file(number).exists():
+                        self._folder.mkdir(parents=True, exist_ok=True)
+                        _write_atomically(self._file(number), serialize_operation(operation).encode())
 
     def close(self) -> None:
-        """Leave what still waits to the next process."""
-        if self._held and not self.waiting() and self.problem is None:
+        """Release the folder; what is still pending is recovered by the next process."""
+        if self._file_lock is None:
+            return
+        if not self.list_pending() and self.error is None and not any(self._folder.glob(f"*{_DRAFT_SUFFIX}")):
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.with_suffix(".lock").unlink(missing_ok=True)
-        if self._held:
-            self._held.release()
+        self._file_lock.release()
 
     def _file(self, number: int) -> Path:
-        return self._folder / f"{number:012}{_OP}"
+        return self._folder / f"{number:012}{_OPERATION_SUFFIX}"
 
     @contextlib.contextmanager
-    def _trying(self) -> Iterator[None]:
-        """In the block the disk may refuse: `problem` says so."""
+    def _record_errors(self) -> Iterator[None]:
+        """Keeps an OSError of the block as `error`."""
         try:
             yield
         except OSError as error:
-            if self.problem is None:
-                logger.warning("The journal of chats cannot be written: %s", error)
-            self.problem = error.strerror or str(error)
+            with self._lock:
+                if self._error is None:
+                    logger.warning("The journal of conversations cannot be written: %s", error)
+                self._error = error.strerror or str(error)
 
 
-class Part:
-    """One answer under way. Its words are on disk a second after they came, without waiting for the disk."""
+class AnswerDraft:
+    """The file of one answer that is being generated. Text is in it after a second at most, without an fsync.
+
+    Only the thread that generates the answer may use it.
+    """
 
     def __init__(self, journal: Journal, file: Path, record: TurnRecord) -> None:
         self._journal, self._file = journal, file
-        self._pieces: list[str] = []
-        self._next = time.monotonic() + _TEXT_EVERY
-        self._add(serialize_operation(record))
+        self._unwritten: list[str] = []
+        self._next_write_at = time.monotonic() + _DRAFT_INTERVAL
+        self._append_line(serialize_operation(record))
 
-    def text(self, piece: str) -> None:
-        self._pieces.append(piece)
-        if time.monotonic() >= self._next:
-            self._add(json.dumps("".join(self._pieces)))
-            self._pieces.clear()
-            self._next = time.monotonic() + _TEXT_EVERY
+    def append_text(self, text: str) -> None:
+        """Add generated text."""
+        self._unwritten.append(text)
+        if time.monotonic() >= self._next_write_at:
+            self._append_line(json.dumps("".join(self._unwritten)))
+            self._unwritten.clear()
+            self._next_write_at = time.monotonic() + _DRAFT_INTERVAL
 
-    def end(self, record: TurnRecord) -> int | None:
-        """The whole turn; it is on disk when this returns, where the disk takes it."""
-        number = self._journal.put(record)
+    def finish(self, record: TurnRecord) -> int | None:
+        """Replace the draft by the complete turn, which is on disk when this returns. See `Journal.add`."""
+        number = self._journal.add(record)
         self.discard()
         return number
 
     def discard(self) -> None:
-        with contextlib.suppress(OSError):
+        """Delete the draft."""
+        with contextlib.suppress(OSError):  # a draft of a recorded turn is ignored when it is recovered
             self._file.unlink(missing_ok=True)
 
-    def _add(self, line: str) -> None:
-        with self._journal._trying(), self._file.open("a", encoding="utf-8") as out:
+    def _append_line(self, line: str) -> None:
+        with self._journal._record_errors(), self._file.open("a", encoding="utf-8") as out:
             out.write(f"{line}\n")
 
 
-def _write(file: Path, content: bytes) -> None:
-    """Whole or not at all, and on the disk when this returns."""
-    part = file.with_suffix(".tmp")
+def _write_atomically(file: Path, content: bytes) -> None:
+    """The file is complete and on disk when this returns; after an OSError there is none."""
+    temporary = file.with_suffix(".tmp")
     try:
-        with part.open("wb") as out:
+        with temporary.open("wb") as out:
             out.write(content)
             out.flush()
             os.fsync(out.fileno())
-        part.replace(file)
+        temporary.replace(file)
     except OSError:
         with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         raise
 
 
-def _left_in(folder: Path) -> Iterator[Operation]:
-    """What a process left: its operations, then the turns that it was in the middle of."""
-    recorded = set()
-    for file in sorted(folder.glob(f"*{_OP}")):
+def _read_folder(folder: Path) -> Iterator[Operation]:
+    """The operations of a process that has ended, then the turns whose answers it was generating."""
+    recorded = set[str]()
+    for file in sorted(folder.glob(f"*{_OPERATION_SUFFIX}")):
         try:
-            op = parse_operation(file.read_bytes())
+            operation = parse_operation(file.read_bytes())
         except ValueError:
-            logger.exception("%s is no operation of a journal; it is left where it is", file)
-            file.rename(folder.with_name(f"{folder.name}-{file.name}.unreadable"))
+            target = folder.with_name(f"{folder.name}-{file.name}.unreadable")
+            logger.exception("%s is not a journal entry; it is kept as %s", file, target)
+            file.rename(target)
             continue
-        if isinstance(op, TurnRecord):
-            recorded.add(op.turn.id)
-        yield op
-    for file in sorted(folder.glob(f"*{_PART}"), key=lambda part: part.stat().st_mtime):
-        begun, *pieces = file.read_text(encoding="utf-8").split("\n")
+        if isinstance(operation, TurnRecord):
+            recorded.add(operation.turn.id)
+        yield operation
+    for file in sorted(folder.glob(f"*{_DRAFT_SUFFIX}"), key=lambda draft: draft.stat().st_mtime):
+        first, *lines = file.read_text(encoding="utf-8").split("\n")
         try:
-            record = parse_operation(begun)
+            record = parse_operation(first)
         except ValueError:
-            continue  # it ended while the question itself was written
+            logger.warning("The draft %s is incomplete: its process ended while it wrote the question", file.name)
+            continue
         if isinstance(record, TurnRecord) and record.turn.id not in recorded:
-            yield interrupted(record, "".join(_texts(pieces)), file.stat().st_mtime)
+            yield interrupted_record(record, "".join(_parse_texts(lines)), file.stat().st_mtime)
 
 
-def _texts(lines: list[str]) -> Iterator[str]:
+def _parse_texts(lines: list[str]) -> Iterator[str]:
     for line in lines:
-        with contextlib.suppress(ValueError):  # the last may have been cut short
+        with contextlib.suppress(ValueError):  # the last line may be incomplete
             yield str(json.loads(line))

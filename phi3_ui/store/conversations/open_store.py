@@ -1,4 +1,4 @@
-"""Where chats are kept, for the page and the command line alike."""
+"""Opens the conversations of the configured store, for the page and the command line alike."""
 
 from collections.abc import Callable
 from functools import cache
@@ -12,9 +12,11 @@ from phi3_ui.store.conversations.turn_writer import ConversationStore
 
 
 def open_conversation_store(settings: Settings) -> tuple[ConversationStore, Callable[[], str]]:
-    """The keeper of a store's chats, whose recorder is to be closed in the end, and what gives its experiment's id."""
+    """The store's conversations, and a function that returns the id of their experiment.
+
+    The caller must close the store's recorder. The experiment is created by the first call of the function.
+    """
     experiment_id = cache(Store(settings.tracking_uri, settings.artifacts).experiment_id)
     recorder = Recorder(settings.tracking_uri, experiment_id, settings.home / "journal")
-    return ConversationStore(
-        recorder, History(settings.tracking_uri, experiment_id, recorder), __version__
-    ), experiment_id
+    history = History(settings.tracking_uri, experiment_id, recorder)
+    return ConversationStore(recorder, history, __version__), experiment_id

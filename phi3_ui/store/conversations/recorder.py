@@ -1,24 +1,18 @@
-"""Chats on their way into MLflow: every turn a trace, whatever its ending, each exactly once.
+"""Writes conversations to MLflow: each turn becomes exactly one trace, however its answer ended.
 
-Answers never wait for the store. What is to be written goes to the journal, and a thread of its own takes it from there
-for as long as the store needs to take it.
+Answers never wait for the store. Operations go to the journal, and one thread writes them to the store, retrying for as
+long as the store needs.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-
-from mlflow.entities import ExperimentTag
-from mlflow.exceptions import MlflowException
-from mlflow.tracing.client import TracingClient
 
 from phi3_ui.chat.conversation import Feedback
 from phi3_ui.errors import UserError
-from phi3_ui.store.conversations import traces
-from phi3_ui.store.conversations.journal import Journal, Part
+from phi3_ui.store.conversations.journal import AnswerDraft, Journal
 from phi3_ui.store.conversations.operations import (
     ConversationDeletion,
     FeedbackChange,
@@ -26,239 +20,232 @@ from phi3_ui.store.conversations.operations import (
     TagChange,
     TurnRecord,
 )
-from phi3_ui.store.errors import is_missing, translate_store_errors
+from phi3_ui.store.conversations.trace_writer import TraceWriter
+from phi3_ui.store.errors import translate_store_errors
 
 JOURNAL_LIMIT = 64_000_000  # bytes
 _RETRY_FIRST, _RETRY_LAST = 1.0, 30.0  # seconds
-_TRIES = 5  # of what fails by itself while the store answers
-_PAGE = 500
-_PROBE = "phi3_ui.recorder"  # a tag of the experiment, set to see whether the store may be written
+_MAX_ATTEMPTS = 5  # of an operation that fails while the store accepts others
 
 logger = logging.getLogger(__name__)
 
 
 class Recorder:
-    """The only writer of chats to one store. All methods return at once; nothing that fails here breaks a chat.
-
-    `experiment_id` gives that of the experiment in which the traces are, made if need be.
-    """
+    """The only writer of conversations to one store. Thread-safe; methods return at once, and failures never break a chat."""
 
     def __init__(
         self, tracking_uri: str, experiment_id: Callable[[], str], folder: Path, limit: int = JOURNAL_LIMIT
     ) -> None:
+        """Recovers the journal in `folder` and starts the writing thread.
+
+        Args:
+            tracking_uri: The store.
+            experiment_id: Returns the id of the traces' experiment, creating it if needed.
+            folder: Of the journals.
+            limit: How many bytes may be pending.
+        """
         self._tracking_uri = tracking_uri
-        self._experiment_id = experiment_id
+        self._writer = TraceWriter(tracking_uri, experiment_id)
         self._journal = Journal(folder, limit)
-        self._open = set[str]()  # the turns under way
-        self._failures: dict[int, int] = {}
-        self._unwritten: UserError | None = None
-        self._wake = threading.Condition()
-        self._closing = self._ended = False
-        self._news = True
-        self.recovered = self._journal.adopt()
+        # The state below changes under the lock of this condition, which is notified of every change.
+        self._changed = threading.Condition()
+        self._in_progress: dict[str, str] = {}  # conversation ids by turn id
+        self._writing: int | None = None
+        self._store_error: UserError | None = None
+        self._closing = self._stopped = False
+        self._has_work = True
+        self._attempts: dict[int, int] = {}  # of the writing thread alone
+        self.recovered = self._journal.recover()
+        """The operations that earlier processes could not write."""
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
     @property
     def warning(self) -> UserError | None:
-        """Why chats are not safe in the store at the moment, if they are not."""
-        if self._journal.problem:
-            return UserError("not_journaled", detail=self._journal.problem)
-        return self._unwritten
+        """Why conversations are not safely stored at the moment: not_journaled or not_recorded; None if they are."""
+        if error := self._journal.error:
+            return UserError("not_journaled", detail=error)
+        with self._changed:
+            return self._store_error
 
-    def start_turn(self, record: TurnRecord) -> Part:
-        """A question was asked. The Part takes the answer's words as they come, then goes to `end` or `discard`."""
-        self._open.add(record.turn.id)
-        return self._journal.begin(record)
+    def start_turn(self, record: TurnRecord) -> AnswerDraft:
+        """A question was asked. The draft takes the generated text, then goes to `finish_turn` or `discard_turn`."""
+        with self._changed:
+            self._in_progress[record.turn.id] = record.conversation_id
+        return self._journal.start_draft(record)
 
-    def finish_turn(self, part: Part, record: TurnRecord) -> None:
-        """A turn has ended. When this returns it is safe on disk."""
-        part.end(record)
-        self._open.discard(record.turn.id)
-        self._tell()
+    def finish_turn(self, draft: AnswerDraft, record: TurnRecord) -> None:
+        """Record a turn whose answer has ended. It is on disk when this returns."""
+        draft.finish(record)
+        self._end_turn(record)
 
-    def discard_turn(self, part: Part, record: TurnRecord) -> None:
-        """A turn has ended that is not wanted any more."""
-        part.discard()
-        self._open.discard(record.turn.id)
-        self._tell()
+    def discard_turn(self, draft: AnswerDraft, record: TurnRecord) -> None:
+        """Forget a turn whose answer has ended."""
+        draft.discard()
+        self._end_turn(record)
 
-    def submit(self, *ops: Operation) -> None:
-        """Write these, after all that came before."""
-        for op in ops:
-            self._journal.put(op)
-        self._tell()
+    def submit(self, *operations: Operation) -> None:
+        """Write these operations, after all that were submitted before."""
+        for operation in operations:
+            self._journal.add(operation)
+        self._notify()
 
-    def set_feedback(self, person: str, conversation: str, turn_id: str, feedback: Feedback | None) -> None:
-        self.submit(FeedbackChange(person, conversation, turn_id, feedback))
+    def set_feedback(self, visitor_id: str, conversation_id: str, turn_id: str, feedback: Feedback | None) -> None:
+        """Submit a visitor's feedback on an answer; None removes it."""
+        self.submit(FeedbackChange(visitor_id, conversation_id, turn_id, feedback))
 
-    def cancel_deletion(self, person: str, conversation: str) -> bool:
-        """Take back a deletion that was not carried out yet."""
-        with self._wake:
-            waiting = [
+    def cancel_deletion(self, visitor_id: str, conversation_id: str) -> bool:
+        """Cancel a pending deletion; False if there is none, or it is being carried out."""
+        with self._changed:
+            cancelled = [
                 number
-                for number, op in self._journal.waiting()
-                if isinstance(op, ConversationDeletion) and (op.person, op.conversation) == (person, conversation)
+                for number, operation in self._journal.list_pending()
+                if isinstance(operation, ConversationDeletion)
+                and (operation.visitor_id, operation.conversation_id) == (visitor_id, conversation_id)
+                and number != self._writing
             ]
-            for number in waiting:
-                self._journal.done(number)
-            return bool(waiting)
+            for number in cancelled:
+                self._journal.remove(number)
+            return bool(cancelled)
 
-    def list_pending(self, person: str) -> list[Operation]:
-        """What this person's chats still wait for, in order."""
-        return [op for _, op in self._journal.waiting() if op.person == person]
+    def list_pending(self, visitor_id: str) -> list[Operation]:
+        """This visitor's operations that are not in the store yet, in order."""
+        return [operation for _, operation in self._journal.list_pending() if operation.visitor_id == visitor_id]
 
     def is_in_progress(self, turn_id: str) -> bool:
-        """Is this turn being answered now?"""
-        return turn_id in self._open
+        """Whether this turn is being answered."""
+        with self._changed:
+            return turn_id in self._in_progress
 
-    def flush(self, seconds: float) -> bool:
-        """Wait until the store has everything that is due; False if it has not by then."""
-        deadline = time.monotonic() + seconds
-        with self._wake:
-            self._news = True
-            self._wake.notify_all()
-            while any(self._due(op) for _, op in self._journal.waiting()):
-                if not self._wake.wait(timeout=max(0.0, deadline - time.monotonic())) and time.monotonic() >= deadline:
+    def flush(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds until the store has everything that is due."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            self._has_work = True
+            self._changed.notify_all()
+            while any(self._is_due(operation) for _, operation in self._journal.list_pending()):
+                remaining = deadline - time.monotonic()
+                if not self._changed.wait(timeout=max(0.0, remaining)) and time.monotonic() >= deadline:
                     return False
         return True
 
-    def close(self, seconds: float = 5.0) -> None:
-        """Give the store so long to take what is left; the rest is the next process's."""
-        self._closing = True
-        self.flush(seconds)
-        self._ended = True
-        self._tell()
+    def close(self, timeout: float = 5.0) -> None:
+        """Flush for up to `timeout` seconds and stop; the next process recovers the rest. Deletions no longer wait."""
+        with self._changed:
+            self._closing = True
+        self.flush(timeout)
+        with self._changed:
+            self._stopped = True
+        self._notify()
         self._thread.join(timeout=1.0)
         self._journal.close()
 
-    def _tell(self) -> None:
-        with self._wake:
-            self._news = True
-            self._wake.notify_all()
+    def _end_turn(self, record: TurnRecord) -> None:
+        with self._changed:
+            self._in_progress.pop(record.turn.id, None)
+        self._notify()
 
-    def _due(self, op: Operation) -> bool:
-        if isinstance(op, ConversationDeletion):
-            return self._closing or op.due <= time.time()
-        # There is nothing to mark yet where the turn is not recorded.
-        return not isinstance(op, TagChange | FeedbackChange) or op.turn_id not in self._open
+    def _notify(self) -> None:
+        with self._changed:
+            self._has_work = True
+            self._changed.notify_all()
+
+    def _is_due(self, operation: Operation) -> bool:
+        """Whether it can be written now. Call it with the lock held."""
+        if isinstance(operation, ConversationDeletion):
+            # A turn in progress would be written after the deletion.
+            is_answering = operation.conversation_id in self._in_progress.values()
+            return not is_answering and (self._closing or operation.due_at <= time.time())
+        # There is no trace to change yet while the turn is in progress.
+        return not isinstance(operation, TagChange | FeedbackChange) or operation.turn_id not in self._in_progress
 
     def _run(self) -> None:
-        pause = _RETRY_FIRST
+        retry_after = _RETRY_FIRST
         while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._news, timeout=self._pause(pause))
-                self._news = False
+            with self._changed:
+                self._changed.wait_for(lambda: self._has_work, timeout=self._idle_seconds(retry_after))
+                self._has_work = False
             try:
-                written = self._write_all()
+                complete = self._write_all()
             except Exception:
-                logger.exception("the recorder failed")
-                written = False
-            pause = _RETRY_FIRST if written else min(2 * pause, _RETRY_LAST)
-            with self._wake:
-                self._wake.notify_all()
-                if self._ended:
+                logger.exception("The recorder failed; it tries again in %s s", retry_after)
+                complete = False
+            retry_after = _RETRY_FIRST if complete else min(2 * retry_after, _RETRY_LAST)
+            with self._changed:
+                self._changed.notify_all()
+                if self._stopped:
                     return
 
-    def _pause(self, retry: float) -> float | None:
-        """Seconds until there is something to do by itself; None: nothing is."""
-        waiting = [op for _, op in self._journal.waiting()]
-        if any(self._due(op) for op in waiting) or self._journal.problem:
-            return retry
-        due = [op.due for op in waiting if isinstance(op, ConversationDeletion)]
+    def _idle_seconds(self, retry_after: float) -> float | None:
+        """How long to wait without a notification; None if nothing is pending. Call it with the lock held."""
+        pending = [operation for _, operation in self._journal.list_pending()]
+        if any(map(self._is_due, pending)) or self._journal.error:
+            return retry_after
+        due = [
+            operation.due_at
+            for operation in pending
+            if isinstance(operation, ConversationDeletion)
+            and operation.conversation_id not in self._in_progress.values()
+        ]
         return max(0.0, min(due) - time.time()) if due else None
 
     def _write_all(self) -> bool:
-        """Try all that is due once, in order; False if something is left."""
-        self._journal.rewrite()
-        held = set[str]()  # conversations of which something failed: what comes after it waits
-        # Turns first: what is said of one may have come before its end.
-        for number, op in sorted(self._journal.waiting(), key=lambda one: not isinstance(one[1], TurnRecord)):
-            if not self._due(op) or op.conversation in held:
+        """Try everything that is due once, in order; False if something failed."""
+        self._journal.retry_writes()
+        blocked = set[str]()  # conversations with a failed operation, which holds up those after it
+        # Turns come first: feedback and tags may be older than the record of their turn.
+        pending = sorted(self._journal.list_pending(), key=lambda item: not isinstance(item[1], TurnRecord))
+        for number, operation in pending:
+            if operation.conversation_id in blocked or not self._claim(number, operation):
                 continue
-            try:
-                with translate_store_errors(self._tracking_uri):
-                    self._write(op)
-            except UserError as error:
-                self._unwritten = UserError("not_recorded", detail=str(error.values["detail"]))
-                if not self._takes_others():
+            error = self._try_write(number, operation)
+            if error is None:
+                continue
+            if isinstance(error, UserError):
+                with self._changed:
+                    self._store_error = UserError("not_recorded", detail=str(error.values.get("detail", error)))
+                if not self._writer.is_writable():
                     return False
-                held.add(op.conversation)
-                self._give_up_at_last(number, op, error)
-                continue
-            except Exception as error:
-                held.add(op.conversation)
-                self._give_up_at_last(number, op, error)
-                continue
-            self._failures.pop(number, None)
-            self._journal.done(number)
-        if not held:
-            self._unwritten = None
-        return not held
+            blocked.add(operation.conversation_id)
+            self._count_attempt(number, operation, error)
+        if not blocked:
+            with self._changed:
+                self._store_error = None
+        return not blocked
 
-    def _takes_others(self) -> bool:
-        """Does the store take anything at all? Then what failed did so by itself."""
+    def _claim(self, number: int, operation: Operation) -> bool:
+        """Mark an operation as being written, unless it is not due or was cancelled."""
+        with self._changed:
+            if not self._is_due(operation) or not self._journal.is_pending(number):
+                return False
+            self._writing = number
+            return True
+
+    def _try_write(self, number: int, operation: Operation) -> Exception | None:
+        """Write a claimed operation and remove it from the journal; returns what went wrong."""
         try:
             with translate_store_errors(self._tracking_uri):
-                self._client.store.set_experiment_tag(self._experiment_id(), ExperimentTag(_PROBE, "1"))
-        except UserError:
-            return False
-        return True
-
-    def _give_up_at_last(self, number: int, op: Operation, error: Exception) -> None:
-        self._failures[number] = self._failures.get(number, 0) + 1
-        if self._failures[number] >= _TRIES:
-            logger.error("The store does not take %s of conversation %s", op.kind, op.conversation, exc_info=error)
-            self._journal.set_aside(number)
-
-    @property
-    def _client(self) -> TracingClient:
-        return TracingClient(self._tracking_uri)
-
-    def _write(self, op: Operation) -> None:
-        match op:
-            case TurnRecord():
-                experiment = self._experiment_id()
-                self._client.start_trace(traces.trace_info(op, experiment))
-                self._client.log_spans(experiment, traces.spans(op))
-            case FeedbackChange(person, _, turn_id, feedback):
-                with _unless_gone():
-                    self._rate(person, traces.trace_id_for(turn_id), feedback)
-            case TagChange(_, _, turn_id, key, value):
-                with _unless_gone():
-                    trace_id = traces.trace_id_for(turn_id)
-                    self._client.get_trace_info(trace_id)
-                    self._client.set_trace_tag(trace_id, key, value)
-            case ConversationDeletion(person, conversation):
-                self._delete(person, conversation)
-
-    def _rate(self, person: str, trace_id: str, feedback: Feedback | None) -> None:
-        given = traces.assessment_of(self._client.get_trace_info(trace_id))
-        if feedback is None:
-            if given:
-                self._client.delete_assessment(trace_id, given.assessment_id)
-        elif given:
-            self._client.update_assessment(trace_id, given.assessment_id, traces.assessment(person, feedback))
+                self._writer.write(operation)
+        except Exception as error:  # noqa: BLE001 - returned; whatever it is, it may not stop the other conversations
+            return error
         else:
-            self._client.log_assessment(trace_id, traces.assessment(person, feedback))
+            self._attempts.pop(number, None)
+            self._journal.remove(number)
+            return None
+        finally:
+            with self._changed:
+                self._writing = None
 
-    def _delete(self, person: str, conversation: str) -> None:
-        experiment = self._experiment_id()
-        query = f"metadata.`{traces.SESSION}` = '{conversation}' AND metadata.`{traces.USER}` = '{person}'"
-        while True:
-            found = self._client.search_traces(
-                locations=[experiment], filter_string=query, max_results=_PAGE, include_spans=False
-            )
-            if not found:
-                return
-            self._client.delete_traces(experiment, trace_ids=[trace.info.trace_id for trace in found])
-
-
-@contextmanager
-def _unless_gone() -> Iterator[None]:
-    """What is to be changed may have been deleted meanwhile."""
-    try:
-        yield
-    except MlflowException as error:
-        if not is_missing(error):
-            raise
+    def _count_attempt(self, number: int, operation: Operation, error: Exception) -> None:
+        self._attempts[number] = self._attempts.get(number, 0) + 1
+        level = logging.ERROR if self._attempts[number] >= _MAX_ATTEMPTS else logging.INFO
+        logger.log(
+            level,
+            "The store does not take %s of conversation %s (attempt %s)",
+            operation.kind,
+            operation.conversation_id,
+            self._attempts[number],
+            exc_info=error,
+        )
+        if self._attempts[number] >= _MAX_ATTEMPTS:
+            self._journal.quarantine(number)

@@ -1,81 +1,95 @@
-"""A turn as an MLflow trace, and back.
+"""A turn as an MLflow trace; trace_reader.py reads it back.
 
-The trace's id is made of the turn's, so that a turn that is recorded twice is one trace. It is put together here, and
-not while the model answers: what is recorded costs the answer nothing.
+Trace and span ids are derived from the turn's id, so that a turn which is recorded twice is one trace. Traces are built
+after the answer has ended, off the token path.
 """
 
 import base64
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 from mlflow.entities import Assessment, AssessmentSource, AssessmentSourceType, Span, SpanType, TraceInfo, TraceLocation
 from mlflow.entities import Feedback as MlflowFeedback
 from mlflow.entities.trace_state import TraceState
 
-from phi3_ui.chat.conversation import Answer, Feedback, Turn
-from phi3_ui.chat.turn_json import parse_turn, serialize_turn
+from phi3_ui.chat.conversation import Feedback
+from phi3_ui.chat.turn_json import serialize_turn
 from phi3_ui.chat.types import Usage
 from phi3_ui.store.conversations.operations import TurnRecord
+from phi3_ui.store.conversations.summaries import finish_reason
 
-SESSION, USER, MODEL_ID = "mlflow.trace.session", "mlflow.trace.user", "mlflow.modelId"
-TURN, PARENT, FIGURES = "phi3_ui.turn", "phi3_ui.parent", "phi3_ui.figures"
-TITLE, SHOWN = "phi3_ui.title", "phi3_ui.shown"
-FEEDBACK = "user_feedback"
+# Stored names: traces of earlier versions must stay readable.
+SESSION_KEY, USER_KEY, MODEL_ID_KEY = "mlflow.trace.session", "mlflow.trace.user", "mlflow.modelId"
+TOKEN_USAGE_KEY = "mlflow.trace.tokenUsage"  # noqa: S105 - counts of tokens, not a secret
+TURN_KEY, PARENT_KEY = "phi3_ui.turn", "phi3_ui.parent"
+METRIC_PREFIX = "phi3_ui.metrics."
+"""Each metric has a metadata key of its own: a backend may truncate values at MAX_METADATA_CHARS."""
+LEGACY_METRICS_KEY = "phi3_ui.figures"
+"""All metrics as one JSON object, as version 0.1.0 wrote them."""
+TITLE_TAG, SHOWN_BRANCH_TAG = "phi3_ui.title", "phi3_ui.shown"
+TURN_ATTRIBUTE = "phi3_ui.turn"
+"""The span attribute with the complete turn as JSON."""
+FEEDBACK_NAME = "user_feedback"
 
-_WHOLE_TURN = "phi3_ui.turn"  # the span's attribute that a turn is read from again
-PREVIEW = 1000  # characters, as MLflow's tables hold
+MAX_METADATA_CHARS = 250
+PREVIEW_CHARS = 1000
+"""The length at which MLflow's tables truncate previews."""
 
 
 def trace_id_for(turn_id: str) -> str:
+    """The id of the trace that stores a turn."""
     return f"tr-{turn_id}"
 
 
-def trace_info(record: TurnRecord, experiment_id: str) -> TraceInfo:
+def build_trace_info(record: TurnRecord, experiment_id: str) -> TraceInfo:
+    """The trace's metadata, previews and times, without its spans."""
     turn, answer = record.turn, record.turn.answer
-    begun = _begun(record)
+    started_at = _started_at(record)
     metadata = {
-        SESSION: record.conversation,
-        USER: record.person,
-        TURN: turn.id,
-        PARENT: turn.parent or "",
-        FIGURES: json.dumps(figures(record)),
+        SESSION_KEY: record.conversation_id,
+        USER_KEY: record.visitor_id,
+        TURN_KEY: turn.id,
+        PARENT_KEY: turn.parent or "",
+        **{f"{METRIC_PREFIX}{name}": str(value)[:MAX_METADATA_CHARS] for name, value in _build_metrics(record).items()},
         "mlflow.trace_schema.version": "3",
         "mlflow.source.name": "phi3_ui",
     }
     if turn.request and turn.request.model_id:
-        metadata[MODEL_ID] = turn.request.model_id
+        metadata[MODEL_ID_KEY] = turn.request.model_id
     if answer and answer.usage:
-        metadata["mlflow.trace.tokenUsage"] = json.dumps(_token_usage(answer.usage))
+        metadata[TOKEN_USAGE_KEY] = json.dumps(_token_usage(answer.usage))
     return TraceInfo(
         trace_id=trace_id_for(turn.id),
         trace_location=TraceLocation.from_experiment_id(experiment_id),
-        request_time=int(begun * 1000),
-        execution_duration=int((record.ended - begun) * 1000),
+        request_time=round(started_at * 1000),
+        execution_duration=round((record.ended_at - started_at) * 1000),
         state=TraceState.ERROR if answer and answer.error else TraceState.OK,
-        request_preview=turn.question[:PREVIEW],
-        response_preview=answer.text[:PREVIEW] if answer else "",
+        request_preview=turn.question[:PREVIEW_CHARS],
+        response_preview=answer.text[:PREVIEW_CHARS] if answer else "",
         trace_metadata=metadata,
         tags={"mlflow.traceName": "chat"},
     )
 
 
-def spans(record: TurnRecord) -> list[Span]:
-    """The answer as a span, and under it the load of its model, where it had to wait for that."""
+def build_spans(record: TurnRecord) -> list[Span]:
+    """A span for the answer, and a child span for loading its model if the answer had to wait for that."""
     turn, answer = record.turn, record.turn.answer
-    begun = _begun(record)
-    inputs: dict[str, Any] = {"messages": [{"role": one.role, "content": one.content} for one in record.messages]}
-    attributes: dict[str, Any] = {"mlflow.llm.model": record.model, "phi3_ui.version": record.version}
+    started_at = _started_at(record)
+    inputs: dict[str, Any] = {
+        "messages": [{"role": message.role, "content": message.content} for message in record.messages]
+    }
+    attributes: dict[str, Any] = {"mlflow.llm.model": record.model_name, "phi3_ui.version": record.app_version}
     if turn.request:
         inputs.update(turn.request.params.as_dict())
         attributes.update({f"phi3_ui.{name}": value for name, value in turn.request.params.as_dict().items()})
     if answer and answer.usage:
         attributes["mlflow.chat.tokenUsage"] = _token_usage(answer.usage)
-    attributes.update({f"phi3_ui.{name}": value for name, value in figures(record).items()})
+    attributes.update({f"phi3_ui.{name}": value for name, value in _build_metrics(record).items()})
     outputs = {
         "object": "chat.completion",
-        "model": record.model,
+        "model": record.model_name,
         "choices": [
             {
                 "index": 0,
@@ -84,77 +98,53 @@ def spans(record: TurnRecord) -> list[Span]:
             }
         ],
     }
-    error = answer.error[0] if answer and answer.error else ""
     attributes |= {
         "mlflow.spanInputs": inputs,
         "mlflow.spanOutputs": outputs,
-        _WHOLE_TURN: json.loads(serialize_turn(turn)),
+        TURN_ATTRIBUTE: json.loads(serialize_turn(turn)),
     }
-    root = _span(record, "chat", SpanType.CHAT_MODEL, begun, record.ended, attributes, error)
+    error = answer.error[0] if answer and answer.error else ""
+    root = _SpanSpec("chat", SpanType.CHAT_MODEL, started_at, record.ended_at, attributes, error)
     if answer is None or answer.load_seconds is None:
-        return [root]
-    loaded = min(begun + answer.load_seconds, record.ended)
+        return [root.build(turn.id)]
+    loaded_at = min(started_at + answer.load_seconds, record.ended_at)
     model = {"mlflow.spanInputs": {"model_id": turn.request.model_id if turn.request else ""}}
-    return [root, _span(record, "load model", SpanType.TASK, begun, loaded, model, "", within="chat")]
+    load = _SpanSpec("load model", SpanType.TASK, started_at, loaded_at, model, parent=root.name)
+    return [root.build(turn.id), load.build(turn.id)]
 
 
-def figures(record: TurnRecord) -> dict[str, Any]:
-    """What the charts and lists show of a turn, without its texts."""
-    answer, asked = record.turn.answer, record.turn.request
-    found: dict[str, Any] = {"model": record.model, "finish_reason": _finish(answer)}
-    if asked and asked.params.seed is not None:
-        found["seed"] = asked.params.seed
-    if answer and answer.usage and answer.usage.cached_tokens is not None:
-        found["cached_tokens"] = answer.usage.cached_tokens
-    if answer and answer.timings:
-        timings = answer.timings
-        found["seconds"] = timings.seconds
-        found["time_to_first_token"] = timings.time_to_first_token
-        found["tokens_per_second"] = timings.tokens_per_second
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def turn_from(trace: Any) -> Turn | None:
-    """The turn that a trace with its spans holds, with its feedback; None if it is no trace of ours."""
-    whole = next(filter(None, (span.attributes.get(_WHOLE_TURN) for span in trace.data.spans)), None)
-    try:
-        return replace(parse_turn(json.dumps(whole)), feedback=feedback_of(trace.info)) if whole else None
-    except ValueError:
-        return None
-
-
-def feedback_of(info: TraceInfo) -> Feedback | None:
-    given = assessment_of(info)
-    return Feedback(bool(given.feedback.value), given.rationale or "") if given and given.feedback else None
-
-
-def assessment_of(info: TraceInfo) -> Assessment | None:
-    """Our assessment among those of a trace: a person's, by this name."""
-    human = AssessmentSourceType.HUMAN
-    return next((one for one in info.assessments if one.name == FEEDBACK and one.source.source_type == human), None)
-
-
-def assessment(person: str, feedback: Feedback) -> Assessment:
+def build_assessment(visitor_id: str, feedback: Feedback) -> Assessment:
+    """A visitor's feedback as an MLflow assessment."""
     return MlflowFeedback(
-        name=FEEDBACK,
+        name=FEEDBACK_NAME,
         value=feedback.good,
-        rationale=feedback.comment,  # an update leaves a None as it was
-        source=AssessmentSource(AssessmentSourceType.HUMAN, person),
+        rationale=feedback.comment,  # not None, which an update would ignore
+        source=AssessmentSource(AssessmentSourceType.HUMAN, visitor_id),
     )
 
 
-def _begun(record: TurnRecord) -> float:
-    return min(record.turn.request.asked_at, record.ended) if record.turn.request else record.ended
+def _build_metrics(record: TurnRecord) -> dict[str, str | int | float]:
+    """The known metrics of a turn, by the name they are stored under."""
+    answer, request = record.turn.answer, record.turn.request
+    usage, timings = (answer.usage, answer.timings) if answer else (None, None)
+    metrics = {
+        "model": record.model_name,
+        "finish_reason": finish_reason(record),
+        "seed": request.params.seed if request else None,
+        "cached_tokens": usage.cached_tokens if usage else None,
+        "seconds": timings.seconds if timings else None,
+        "time_to_first_token": timings.time_to_first_token if timings else None,
+        "tokens_per_second": timings.tokens_per_second if timings else None,
+    }
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
-def _finish(answer: Answer | None) -> str | None:
-    if answer is None:
-        return None
-    return "error" if answer.error else answer.finish_reason
+def _started_at(record: TurnRecord) -> float:
+    return min(record.turn.request.asked_at, record.ended_at) if record.turn.request else record.ended_at
 
 
 def _token_usage(usage: Usage) -> dict[str, int]:
-    """As MLflow counts: https://mlflow.org/docs/latest/genai/tracing/token-usage-cost."""
+    """MLflow's token counts: https://mlflow.org/docs/latest/genai/tracing/token-usage-cost."""
     counts = {
         "input_tokens": usage.prompt_tokens,
         "output_tokens": usage.completion_tokens,
@@ -163,33 +153,36 @@ def _token_usage(usage: Usage) -> dict[str, int]:
     return counts if usage.cached_tokens is None else {**counts, "cache_read_input_tokens": usage.cached_tokens}
 
 
-def _span(
-    record: TurnRecord,
-    name: str,
-    kind: str,
-    begun: float,
-    ended: float,
-    attributes: dict[str, Any],
-    error: str,
-    within: str | None = None,
-) -> Span:
-    """OpenTelemetry's ids are made of the turn's too: what is written twice is written over."""
-    turn = record.turn.id
-    own = {"mlflow.traceRequestId": trace_id_for(turn), "mlflow.spanType": kind}
-    return Span.from_dict(
-        {
-            "trace_id": base64.b64encode(bytes.fromhex(turn)).decode(),
-            "span_id": _span_id(turn, name),
-            "parent_span_id": _span_id(turn, within) if within else None,
-            "name": name,
-            "start_time_unix_nano": int(begun * 1e9),
-            "end_time_unix_nano": int(ended * 1e9),
-            "events": [],
-            "status": {"code": "STATUS_CODE_ERROR" if error else "STATUS_CODE_OK", "message": error},
-            "attributes": {key: json.dumps(value, ensure_ascii=False) for key, value in {**own, **attributes}.items()},
-        }
-    )
+@dataclass(frozen=True)
+class _SpanSpec:
+    """A span of a turn's trace; times in seconds since 1970, UTC."""
+
+    name: str
+    kind: str
+    started_at: float
+    ended_at: float
+    attributes: dict[str, Any]
+    error: str = ""
+    parent: str | None = None
+
+    def build(self, turn_id: str) -> Span:
+        """OpenTelemetry's ids are derived from the turn's id, so that writing a span twice overwrites it."""
+        own = {"mlflow.traceRequestId": trace_id_for(turn_id), "mlflow.spanType": self.kind}
+        attributes = {**own, **self.attributes}
+        return Span.from_dict(
+            {
+                "trace_id": base64.b64encode(bytes.fromhex(turn_id)).decode(),
+                "span_id": _span_id(turn_id, self.name),
+                "parent_span_id": _span_id(turn_id, self.parent) if self.parent else None,
+                "name": self.name,
+                "start_time_unix_nano": int(self.started_at * 1e9),
+                "end_time_unix_nano": int(self.ended_at * 1e9),
+                "events": [],
+                "status": {"code": "STATUS_CODE_ERROR" if self.error else "STATUS_CODE_OK", "message": self.error},
+                "attributes": {key: json.dumps(value, ensure_ascii=False) for key, value in attributes.items()},
+            }
+        )
 
 
-def _span_id(turn: str, name: str) -> str:
-    return base64.b64encode(hashlib.sha256(f"{turn} {name}".encode()).digest()[:8]).decode()
+def _span_id(turn_id: str, name: str) -> str:
+    return base64.b64encode(hashlib.sha256(f"{turn_id} {name}".encode()).digest()[:8]).decode()

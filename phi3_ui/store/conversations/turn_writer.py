@@ -1,80 +1,89 @@
-"""One turn of a person's conversation, kept from its question to its end."""
+"""Recording conversations: one turn while it is being answered, or a whole imported conversation."""
 
 import time
 from dataclasses import replace
 
-from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
+from phi3_ui.chat.conversation import Answer, Conversation, Turn, TurnRequest
 from phi3_ui.store.conversations.history import History
 from phi3_ui.store.conversations.operations import TurnRecord
 from phi3_ui.store.conversations.recorder import Recorder
 
+_TICK = 0.001  # seconds; the resolution of a trace's time
+
 
 class ConversationStore:
-    """Where a person's turns go: to the journal and the store through `recorder`, and into the list of `history`.
+    """Records turns through `recorder` and keeps `history` up to date with them."""
 
-    `version` is the app's.
-    """
-
-    def __init__(self, recorder: Recorder, history: History, version: str) -> None:
+    def __init__(self, recorder: Recorder, history: History, app_version: str) -> None:
         self.recorder = recorder
         self.history = history
-        self._version = version
+        self._app_version = app_version
 
-    def start_turn(self, person: str, conversation_id: str, conversation: Conversation, model: str) -> "TurnWriter":
-        """The last turn shown was asked, of `model` (as it is called). OSErrors become the recorder's warning."""
+    def start_turn(
+        self, visitor_id: str, conversation_id: str, conversation: Conversation, model_name: str
+    ) -> "TurnWriter":
+        """Record that the last shown turn was asked. A full disk does not raise; it becomes the recorder's warning.
+
+        Args:
+            visitor_id: Whose conversation it is.
+            conversation_id: A `new_id()`.
+            conversation: With the turn as the end of the shown branch.
+            model_name: The model that answers, as the page calls it.
+        """
         turn = conversation.turns[-1]
         messages = conversation.build_messages(turn.request.system if turn.request else "")
-        record = TurnRecord(person, conversation_id, turn, model, messages, time.time(), self._version)
+        record = TurnRecord(visitor_id, conversation_id, turn, model_name, messages, time.time(), self._app_version)
         return TurnWriter(self, record)
 
-    def import_conversation(self, person: str, conversation_id: str, conversation: Conversation) -> Conversation:
-        """Keep a conversation that was had elsewhere, every turn of it; as it is kept.
+    def import_conversation(self, visitor_id: str, conversation_id: str, conversation: Conversation) -> Conversation:
+        """Record every turn of a conversation from elsewhere, and return it as it was recorded.
 
-        Turns of which it is not known when they were asked are taken for asked now, one after the other.
+        Turns without an answer get an empty one. Turns without a time are dated now. Times increase strictly along the
+        tree, as the order of the turns is read back from them.
         """
-        now = time.time()
-        tree = [
-            replace(
-                turn,
-                request=turn.request or TurnRequest(now + at / 1000, ""),
-                answer=turn.answer or Answer("", "", finish_reason="stop"),
-            )
-            for at, turn in enumerate(conversation.tree)
-        ]
-        kept = replace(conversation, tree=tuple(tree))
+        tree = list[Turn]()
+        for turn in conversation.tree:
+            request = turn.request or TurnRequest(time.time(), "")
+            if tree and (previous := tree[-1].request) and request.asked_at < previous.asked_at + _TICK:
+                request = replace(request, asked_at=previous.asked_at + _TICK)
+            tree.append(replace(turn, request=request, answer=turn.answer or Answer("", "", finish_reason="stop")))
+        imported = replace(conversation, tree=tuple(tree))
         for turn in tree:
-            asked, answer = turn.request, turn.answer
-            assert asked
-            assert answer
-            ended = asked.asked_at + (answer.timings.seconds if answer.timings else 0.0)
-            messages = kept.truncated_at(turn.id).build_messages(asked.system)
-            self._keep(TurnRecord(person, conversation_id, turn, answer.model, messages, ended, self._version))
-            if turn.feedback:
-                self.recorder.set_feedback(person, conversation_id, turn.id, turn.feedback)
-        return kept
+            self._import_turn(visitor_id, conversation_id, imported, turn)
+        return imported
 
-    def _keep(self, record: TurnRecord) -> None:
+    def _import_turn(self, visitor_id: str, conversation_id: str, conversation: Conversation, turn: Turn) -> None:
+        if turn.request is None or turn.answer is None:
+            raise ValueError(f"turn {turn.id} of conversation {conversation_id} is not answered")
+        ended_at = turn.request.asked_at + (turn.answer.timings.seconds if turn.answer.timings else 0.0)
+        messages = conversation.truncated_at(turn.id).build_messages(turn.request.system)
+        record = TurnRecord(visitor_id, conversation_id, turn, turn.answer.model, messages, ended_at, self._app_version)
         self.recorder.submit(record)
         self.history.apply(record)
+        if turn.feedback:
+            self.recorder.set_feedback(visitor_id, conversation_id, turn.id, turn.feedback)
 
 
 class TurnWriter:
-    """`text` takes the answer's words as they come, then `end` its whole."""
+    """Records one turn: `append_text` takes the answer's text as it is generated, then `finish` the complete answer."""
 
-    def __init__(self, keeper: ConversationStore, record: TurnRecord) -> None:
-        self._keeper = keeper
+    def __init__(self, store: ConversationStore, record: TurnRecord) -> None:
+        self._store = store
         self._record = record
-        self._part = keeper.recorder.start_turn(record)
-        keeper.history.apply(record)
-        self.append_text = self._part.text
+        self._draft = store.recorder.start_turn(record)
+        store.history.apply(record)
+
+    def append_text(self, text: str) -> None:
+        """Add generated text to the journal, which outlives a crash."""
+        self._draft.append_text(text)
 
     def finish(self, answer: Answer) -> None:
-        """When this returns, the turn is safe on disk; unless its conversation was deleted for good meanwhile."""
-        person, conversation = self._record.person, self._record.conversation
-        history = self._keeper.history
-        if history.is_deleted(person, conversation) and not history.is_restorable(person, conversation):
-            self._keeper.recorder.discard_turn(self._part, self._record)
+        """Record the answer; on disk when this returns. Nothing is recorded if the conversation no longer exists."""
+        recorder, history = self._store.recorder, self._store.history
+        visitor_id, conversation_id = self._record.visitor_id, self._record.conversation_id
+        if history.is_deleted(visitor_id, conversation_id) and not history.is_restorable(visitor_id, conversation_id):
+            recorder.discard_turn(self._draft, self._record)
             return
-        record = replace(self._record, turn=replace(self._record.turn, answer=answer), ended=time.time())
-        self._keeper.recorder.finish_turn(self._part, record)
-        self._keeper.history.apply(record)
+        record = replace(self._record, turn=replace(self._record.turn, answer=answer), ended_at=time.time())
+        recorder.finish_turn(self._draft, record)
+        history.apply(record)

@@ -1,4 +1,4 @@
-"""What the store holds, as values: a model in the list, and all that is known of one."""
+"""What the store knows of models, as values: an entry of the list, and the details of one model."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -6,60 +6,69 @@ from datetime import datetime
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One chat-capable logged model. `contract` is the name of one of CONTRACTS; `created` is in UTC.
-
-    `engine` is what computes: `transformers`, `onnxruntime-genai`, or `python` for any other wrapper. `run_id` is None for
-    a model logged outside a run, `preset` for one that no preset made. `template` is the key of the prompt template picked
-    for it in the store, of which it `requires_template`. `honours` names the settings that have an effect. `context_length` is
-    in tokens; its answers are known to get worse after `degrades_after` of them.
-    """
+    """A chat-capable logged model."""
 
     name: str
     model_id: str
     uri: str
     contract: str
+    """The name of a contract in CONTRACTS."""
     flavor: str
+    """`transformers` or `pyfunc`."""
     engine: str
+    """`transformers`, `onnxruntime-genai`, or `python` for any other wrapper."""
     created: datetime
+    """UTC."""
     size_bytes: int | None
     run_id: str | None
+    """None for a model that was logged outside a run."""
     preset: str | None
+    """The preset it was built from, if any."""
     tracking_uri: str
     template: str | None = None
+    """The prompt template stored for it, a key of TEMPLATES."""
     requires_template: bool = False
+    """It brings no prompt template of its own."""
     supported_params: tuple[str, ...] = ()
+    """The generation parameters that have an effect, sorted."""
     streamable: bool = False
     context_length: int | None = None
+    """Tokens."""
     degrades_after: int | None = None
+    """Number of context tokens beyond which its answers are known to get worse."""
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """The run that logged a model; times in UTC. `experiment` is a name."""
+    """The run that logged a model."""
 
     run_id: str
     name: str
     experiment: str
+    """The experiment's name."""
     status: str
     started: datetime
+    """UTC."""
     params: dict[str, str]
     metrics: dict[str, float]
     tags: dict[str, str]
+    """Without those of MLflow."""
     experiment_id: str = ""
 
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """A registered version of the model; `aliases` are those that point at it."""
+    """A registered version of a logged model."""
 
     name: str
     version: str
     aliases: tuple[str, ...]
+    """The aliases that point at it, sorted."""
 
 
 @dataclass(frozen=True)
 class RegisteredAlias:
-    """An alias of the registry, the version it points at, and the logged model behind that."""
+    """An alias in the registry, the version it points at, and the logged model of that version."""
 
     name: str
     alias: str
@@ -69,16 +78,16 @@ class RegisteredAlias:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """All that the page shows of a model. `signature` maps inputs, outputs and params to one line a field.
-
-    `experiment_id` is that of the logged model.
-    """
+    """The details of one model, as the page shows them."""
 
     entry: ModelEntry
     title: str
     license: str
     context_length: int | None
+    """Tokens."""
     signature: dict[str, tuple[str, ...]]
+    """For inputs, outputs and params, one text per field."""
     run: RunSummary | None
     versions: tuple[RegisteredVersion, ...] = field(default=())
     experiment_id: str = ""
+    """The experiment of the logged model."""

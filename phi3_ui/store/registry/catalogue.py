@@ -1,4 +1,4 @@
-"""What the store holds: the chat-capable logged models, and what is known of each."""
+"""The chat-capable models of a store, and the details of each."""
 
 import logging
 import threading
@@ -9,9 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import requests
-import yaml  # type: ignore[import-untyped]
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.exceptions import MlflowException
@@ -22,14 +20,14 @@ from phi3_ui.contracts.registry import find_contract
 from phi3_ui.errors import UserError
 from phi3_ui.prompts.templates import TEMPLATES
 from phi3_ui.store.errors import is_missing, translate_store_errors
+from phi3_ui.store.query import paginate
 from phi3_ui.store.registry.cards import ModelCard, ModelEntry, RegisteredAlias, RegisteredVersion, RunSummary
-from phi3_ui.store.registry.entry_cache import EntryCache, local_mlmodel
-from phi3_ui.store.registry.names import list_aliases, list_versions, pages, resolve_model_id
+from phi3_ui.store.registry.entry_cache import EntryCache
+from phi3_ui.store.registry.mlmodel import load_mlmodel
+from phi3_ui.store.registry.names import list_aliases, list_versions, resolve_model_id
 
-ONNX_ARTIFACT = "phi3-mini-onnx"  # the artifact key of models/phi3_onnx.py, whose import would bring the engine in
-TEMPLATE_TAG = "phi3_ui.template"  # on a logged model: the prompt template that somebody picked for it
-
-_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+ONNX_ARTIFACT = "phi3-mini-onnx"  # the artifact name in models/phi3_onnx.py, whose import would load the engine
+TEMPLATE_TAG = "phi3_ui.template"  # of a logged model: the prompt template that was chosen for it
 
 logger = logging.getLogger(__name__)
 
@@ -46,96 +44,102 @@ __all__ = [
 
 
 class Catalogue:
-    """Views of one tracking store. All methods raise UserError("store_unreachable") when it does not answer.
-
-    `folder` is where what was read of its models is kept between runs.
-    """
+    """Reads the models of one tracking store. Thread-safe. Methods raise UserError("store_unreachable") if it fails."""
 
     def __init__(self, tracking_uri: str, folder: Path | None = None) -> None:
+        """`folder` is where parsed model entries are cached between runs of the app."""
         self.tracking_uri = tracking_uri
         self._client: MlflowClient | None = None
-        self._lock = threading.Lock()
         self._entries = EntryCache(tracking_uri, folder)
-        # By id, the names of the models that could not be read when they were last looked at, and why.
-        self.unreadable_models: dict[str, tuple[str, str]] = {}
+        self._lock = threading.Lock()  # guards the two attributes below
+        self._unreadable: dict[str, tuple[str, str]] = {}
+
+    @property
+    def unreadable_models(self) -> dict[str, tuple[str, str]]:
+        """The models whose files could not be read at the last attempt: name and reason by model id."""
+        with self._lock:
+            return dict(self._unreadable)
 
     def list_models(self) -> list[ModelEntry]:
         """The chat-capable models, newest first."""
-        with self._answering():
-            models = list(self._ready_models())
-            entries = [self._entry(model) for model in models]
+        with self._translate_errors():
+            models = list(self._search_ready_models())
+            entries = [self._get_entry(model) for model in models]
         self._entries.save({model.model_id for model in models})
         return [entry for entry in entries if entry is not None]
 
-    def find(self, key: str | None) -> ModelEntry:
-        """The model that `key` names, in any of the ways of names.py.
+    def find(self, name: str | None) -> ModelEntry:
+        """The model with this name, which can have any form that `resolve_model_id` accepts.
 
-        UserError: no_model without a key, model_gone if it is not there or no chat model.
+        Raises:
+            UserError: no_model without a name, model_gone if there is no such chat-capable model.
         """
-        if not key:
-            raise UserError("no_model")
-        with self._answering():
-            entry = self._entry(self._ready(resolve_model_id(self._mlflow, key)))
-        if entry is None:
-            raise UserError("model_gone")
-        return entry
+        return self._find(name)[1]
 
     def list_aliases(self) -> list[RegisteredAlias]:
-        """The aliases of the registry that point at chat-capable models, by name."""
-        with self._answering():
-            return [card for card in list_aliases(self._mlflow) if self._is_chat_model(card.model_id)]
+        """The aliases in the registry that point at chat-capable models, by name."""
+        with self._translate_errors():
+            return [alias for alias in list_aliases(self._mlflow) if self._is_chat_model(alias.model_id)]
 
-    def set_template(self, model_id: str, key: str) -> bool:
-        """Keep the picked prompt template, a key of TEMPLATES, with the model. False if the store may not be written."""
-        if key not in TEMPLATES:
-            raise ValueError(f"no template is called {key}")
+    def set_template(self, model_id: str, template: str) -> bool:
+        """Store the prompt template chosen for a model, a key of TEMPLATES; False if the store is read-only."""
+        if template not in TEMPLATES:
+            raise ValueError(f"there is no template {template!r}")
         entry = self.find(model_id)
         try:
-            with self._answering():
-                self._mlflow.set_logged_model_tags(entry.model_id, {TEMPLATE_TAG: key})
+            with self._translate_errors():
+                self._mlflow.set_logged_model_tags(entry.model_id, {TEMPLATE_TAG: template})
         except UserError as error:
             if error.code != "store_read_only":
                 raise
             return False
         return True
 
-    def load_card(self, key: str) -> ModelCard:
-        """Everything known of one model. UserError: model_gone."""
-        entry = self.find(key)
-        with self._answering():
-            info = Model.load(entry.uri)
-            declared: dict[str, Any] = info.metadata or {}
+    def load_card(self, name: str) -> ModelCard:
+        """The details of one model. Raises UserError as `find`."""
+        model, entry = self._find(name)
+        with self._translate_errors():
+            info = load_mlmodel(self.tracking_uri, model)
+            metadata: dict[str, Any] = info.metadata or {}
             return ModelCard(
                 entry=entry,
-                title=_text(declared.get("title")),
-                license=_text(declared.get("license")),
-                context_length=_whole(declared.get("context_length")),
-                signature=_signature(info),
-                run=self._run(entry.run_id) if entry.run_id else None,
+                title=_string(metadata.get("title")),
+                license=_string(metadata.get("license")),
+                context_length=_positive_int(metadata.get("context_length")),
+                signature=_format_signature(info),
+                run=self._load_run(entry.run_id) if entry.run_id else None,
                 versions=tuple(list_versions(self._mlflow, entry.model_id)),
-                experiment_id=self._mlflow.get_logged_model(entry.model_id).experiment_id,
+                experiment_id=model.experiment_id,
             )
 
     def load_declaration(self, entry: ModelEntry) -> ModelDeclaration:
-        """What its MLmodel says of a model. UserError: store_unreachable."""
-        with self._answering():
-            return ModelDeclaration.from_mlmodel(Model.load(entry.uri))
+        """What a model's MLmodel file declares. Raises UserError as `find`."""
+        model, _ = self._find(entry.model_id)
+        with self._translate_errors():
+            return ModelDeclaration.from_mlmodel(load_mlmodel(self.tracking_uri, model))
 
     @property
     def _mlflow(self) -> MlflowClient:
         with self._lock:
-            if mlflow.get_tracking_uri() != self.tracking_uri:
-                # A models:/ URI is resolved by the process's own tracking URI.
-                mlflow.set_tracking_uri(self.tracking_uri)
             if self._client is None:
                 self._client = MlflowClient(self.tracking_uri)
             return self._client
 
-    def _answering(self) -> AbstractContextManager[None]:
+    def _translate_errors(self) -> AbstractContextManager[None]:
         return translate_store_errors(self.tracking_uri)
 
-    def _ready(self, model_id: str | None) -> LoggedModel:
-        """UserError: model_gone if there is none with this id, or it is not whole."""
+    def _find(self, name: str | None) -> tuple[LoggedModel, ModelEntry]:
+        if not name:
+            raise UserError("no_model")
+        with self._translate_errors():
+            model = self._get_ready_model(resolve_model_id(self._mlflow, name))
+            entry = self._get_entry(model)
+        if entry is None:
+            raise UserError("model_gone")
+        return model, entry
+
+    def _get_ready_model(self, model_id: str | None) -> LoggedModel:
+        """Raises UserError("model_gone") if there is no such model, or its logging was never completed."""
         try:
             model = self._mlflow.get_logged_model(model_id) if model_id else None
         except MlflowException as error:
@@ -148,49 +152,57 @@ class Catalogue:
 
     def _is_chat_model(self, model_id: str) -> bool:
         try:
-            return self._entry(self._ready(model_id)) is not None
+            return self._get_entry(self._get_ready_model(model_id)) is not None
         except UserError as error:
             if error.code != "model_gone":
                 raise
             return False
 
-    def _ready_models(self) -> Iterator[LoggedModel]:
-        experiments = [experiment.experiment_id for experiment in pages(self._mlflow.search_experiments)]
+    def _search_ready_models(self) -> Iterator[LoggedModel]:
+        experiments = [experiment.experiment_id for experiment in paginate(self._mlflow.search_experiments)]
         if not experiments:
             return
         newest_first = [{"field_name": "creation_timestamp", "ascending": False}]
-        for model in pages(self._mlflow.search_logged_models, experiment_ids=experiments, order_by=newest_first):
-            # SQLite stores find nothing for a filter on status.
+        for model in paginate(self._mlflow.search_logged_models, experiment_ids=experiments, order_by=newest_first):
+            # A filter on the status finds nothing in SQLite stores.
             if model.status == LoggedModelStatus.READY:
                 yield model
 
-    def _entry(self, model: LoggedModel) -> ModelEntry | None:
-        if model not in self._entries:
+    def _get_entry(self, model: LoggedModel) -> ModelEntry | None:
+        """The model's entry; None if it is not chat-capable or cannot be read."""
+        cached = self._entries.get(model)
+        if cached is None:
             try:
-                self._entries[model] = self._read_entry(model)
+                cached = self._entries.put(model, self._parse_entry(model))
             except (requests.ConnectionError, requests.Timeout):
-                raise  # the store is gone, not this model
-            except Exception as error:
-                # Its files are gone, out of reach or damaged, in whatever way: the others are there all the same, and it
-                # is looked at again next time.
-                self._tell_unreadable(model, error)
+                raise  # the store is unreachable, not this model
+            except Exception as error:  # noqa: BLE001 - a damaged file fails in many ways and must not hide other models
+                self._note_unreadable(model, error)
                 return None
-        entry = self._entries[model]
+            with self._lock:
+                self._unreadable.pop(model.model_id, None)
         # Unlike the rest, tags change.
-        picked, preset = model.tags.get(TEMPLATE_TAG), model.tags.get("preset") or None
-        return entry and replace(entry, template=picked if picked in TEMPLATES else None, preset=preset)
+        template, preset = model.tags.get(TEMPLATE_TAG), model.tags.get("preset") or None
+        return cached.entry and replace(
+            cached.entry, template=template if template in TEMPLATES else None, preset=preset
+        )
 
-    def _tell_unreadable(self, model: LoggedModel, error: Exception) -> None:
-        why = f"{type(error).__name__}: {error}"
-        if self.unreadable_models.get(model.model_id) != (model.name, why):
-            self.unreadable_models[model.model_id] = (model.name, why)
+    def _note_unreadable(self, model: LoggedModel, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        with self._lock:
+            is_known = self._unreadable.get(model.model_id) == (model.name, reason)
+            self._unreadable[model.model_id] = (model.name, reason)
+        if not is_known:
             expected = isinstance(error, (MlflowException, OSError))
-            logger.info("The logged model %s (%s) cannot be read", model.name, model.model_id, exc_info=not expected)
+            exc_info = None if expected else error
+            logger.info(
+                "The logged model %s (%s) cannot be read: %s", model.name, model.model_id, reason, exc_info=exc_info
+            )
 
-    def _read_entry(self, model: LoggedModel) -> ModelEntry | None:
-        info = _read_mlmodel(model)
-        declared = ModelDeclaration.from_mlmodel(info)
-        contract = find_contract(declared)
+    def _parse_entry(self, model: LoggedModel) -> ModelEntry | None:
+        info = load_mlmodel(self.tracking_uri, model)
+        declaration = ModelDeclaration.from_mlmodel(info)
+        contract = find_contract(declaration)
         if contract is None:
             return None
         return ModelEntry(
@@ -205,14 +217,14 @@ class Catalogue:
             run_id=model.source_run_id,
             preset=None,
             tracking_uri=self.tracking_uri,
-            requires_template=contract.requires_template(declared),
-            supported_params=tuple(sorted(contract.supported_params(declared))),
-            streamable=declared.streamable,
-            context_length=_whole(declared.metadata.get("context_length")),
-            degrades_after=_whole(declared.metadata.get("degrades_after")),
+            requires_template=contract.requires_template(declaration),
+            supported_params=tuple(sorted(contract.supported_params(declaration))),
+            streamable=declaration.streamable,
+            context_length=_positive_int(declaration.metadata.get("context_length")),
+            degrades_after=_positive_int(declaration.metadata.get("degrades_after")),
         )
 
-    def _run(self, run_id: str) -> RunSummary | None:
+    def _load_run(self, run_id: str) -> RunSummary | None:
         try:
             run = self._mlflow.get_run(run_id)
         except MlflowException as error:
@@ -232,22 +244,12 @@ class Catalogue:
         )
 
 
-def _read_mlmodel(model: LoggedModel) -> Model:
-    """As Model.load, which asks the store once more and takes MLflow's slow YAML reader."""
-    if (file := local_mlmodel(model)) is None:
-        return Model.load(f"models:/{model.model_id}")
-    try:
-        return Model.from_dict(yaml.load(file.read_text(encoding="utf-8"), _YAML))
-    except yaml.YAMLError as error:
-        raise MlflowException(f"{file} is no MLmodel: {error}") from error
-
-
-def _text(value: Any) -> str:
-    """What a model of other code's declares under a name that we know may be anything."""
+def _string(value: Any) -> str:
+    """A third-party model may declare anything under a name that we know."""
     return value if isinstance(value, str) else ""
 
 
-def _whole(value: Any) -> int | None:
+def _positive_int(value: Any) -> int | None:
     return value if isinstance(value, int) and value > 0 else None
 
 
@@ -257,12 +259,12 @@ def _engine(info: Model) -> str:
     return "onnxruntime-genai" if ONNX_ARTIFACT in info.flavors["python_function"].get("artifacts", {}) else "python"
 
 
-def _signature(info: Model) -> dict[str, tuple[str, ...]]:
+def _format_signature(info: Model) -> dict[str, tuple[str, ...]]:
     signature = info.signature
     if signature is None:
         return {}
-    parts = {"inputs": signature.inputs, "outputs": signature.outputs, "params": signature.params}
-    return {name: tuple(str(field) for field in part) for name, part in parts.items() if part is not None}
+    schemas = {"inputs": signature.inputs, "outputs": signature.outputs, "params": signature.params}
+    return {name: tuple(map(str, schema)) for name, schema in schemas.items() if schema is not None}
 
 
 def _utc(milliseconds: int) -> datetime:

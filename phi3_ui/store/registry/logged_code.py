@@ -1,32 +1,32 @@
-"""What logged code asks of ONNX Runtime GenAI that it no longer has. The code is read, never run."""
+"""Finds calls of API that ONNX Runtime GenAI has removed in logged code. The code is parsed, never run."""
 
 import ast
 import pickletools
 
 ENGINE = "onnxruntime_genai"
 
-# Gone since 0.6, with the ways of older tutorials: `params.input_ids = …`, `generator.compute_logits()`, `model.generate(params)`.
+# Removed in 0.6; older tutorials use it: `params.input_ids = …`, `generator.compute_logits()`, `model.generate(params)`.
 _ATTRIBUTES = ("input_ids",)
 _METHODS = ("compute_logits",)
 
 
-def removed_in_source(source: str) -> list[str]:
-    """What a Python file uses of the engine's removed API, sorted; nothing if it does not import the engine. SyntaxError."""
+def find_removed_api_in_source(source: str) -> list[str]:
+    """The removed API that a Python file uses, sorted; empty if it does not import the engine. Raises SyntaxError."""
     tree = ast.parse(source)
     if not any(_imports_engine(node) for node in ast.walk(tree)):
         return []
-    models = {ast.unparse(target) for target in _models(tree)}
-    return sorted({name for node in ast.walk(tree) if (name := _removed(node, models))})
+    models = {ast.unparse(target) for target in _model_variables(tree)}
+    return sorted({name for node in ast.walk(tree) if (name := _removed_api(node, models))})
 
 
-def removed_in_pickle(pickled: bytes) -> list[str]:
+def find_removed_api_in_pickle(pickled: bytes) -> list[str]:
     """The same for a pickled model, whose code is in the pickle if it was defined in a script or a notebook.
 
-    Only names are known there, so those are looked for that nothing else in such code is called. Empty for what is no pickle.
+    A pickle only has names, so only names that are unlikely to mean anything else are reported. Empty for invalid data.
     """
     try:
         strings = {argument for _, argument, _ in pickletools.genops(pickled) if isinstance(argument, str)}
-    except Exception:  # genops raises whatever a broken pickle leads it to
+    except Exception:  # noqa: BLE001 - genops fails in many ways on invalid data
         return []
     if ENGINE not in strings:
         return []
@@ -44,8 +44,8 @@ def _imports_engine(node: ast.AST) -> bool:
     return False
 
 
-def _models(tree: ast.AST) -> list[ast.expr]:
-    """What is assigned a Model(…), such as `model` or `self.model`."""
+def _model_variables(tree: ast.AST) -> list[ast.expr]:
+    """The targets of assignments of `Model(…)`, such as `model` or `self.model`."""
     return [
         target
         for node in ast.walk(tree)
@@ -55,8 +55,8 @@ def _models(tree: ast.AST) -> list[ast.expr]:
     ]
 
 
-def _removed(node: ast.AST, models: set[str]) -> str:
-    """The removed thing that this node uses; empty if none."""
+def _removed_api(node: ast.AST, models: set[str]) -> str:
+    """The removed API that this node uses; empty if none."""
     match node:
         case ast.Attribute(attr=name, ctx=ast.Store()) if name in _ATTRIBUTES:
             return f".{name}"

@@ -81,17 +81,17 @@ for number in range({_KILLS}):
 _AFTER = """
 import json, sys
 from pathlib import Path
-from phi3_ui.store.conversations import traces
+from phi3_ui.store.conversations.trace_reader import parse_turn
 from tests.store.conversations.test_recorder import new_recorder, stored
 uri, folder = sys.argv[1], Path(sys.argv[2])
 recorder = new_recorder(uri, folder)
 assert recorder.flush(300)
 recorder.close()
 from mlflow import MlflowClient
-from phi3_ui.store.registry.names import pages
+from phi3_ui.store.query import paginate
 from tests.store.conversations.test_recorder import experiment
-found = pages(MlflowClient(uri).search_traces, locations=[experiment(uri)], max_results=500)
-turns = [traces.turn_from(trace) for trace in found]
+found = paginate(MlflowClient(uri).search_traces, locations=[experiment(uri)], max_results=500)
+turns = [parse_turn(trace) for trace in found]
 print(json.dumps([[turn.id, len(turn.answer.text), turn.answer.error] for turn in turns]))
 """
 

@@ -197,7 +197,7 @@ def test_a_deletion_can_be_taken_back_for_a_while(store: Store, monkeypatch: pyt
     assert [one.id for one in history.list_conversations(ME)] == [conversation]
     assert not history.is_deleted(ME, conversation)
 
-    monkeypatch.setattr(module, "_UNDO", 0.0)
+    monkeypatch.setattr(module, "_UNDO_SECONDS", 0.0)
     history.delete(ME, conversation)
     assert store.recorder.flush(30)
     assert stored(store.uri) == []
@@ -228,7 +228,7 @@ def test_a_deletion_taken_back_loses_no_turn_that_was_under_way(store: Store) ->
 def test_a_turn_that_ends_after_its_chat_was_deleted_for_good_is_not_kept(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_UNDO", 0.0)
+    monkeypatch.setattr(module, "_UNDO_SECONDS", 0.0)
     history, conversation = store.history(), new_id()
     kept = _answering(store, history, conversation, ask(Conversation(), "Hi"))
     history.delete(ME, conversation)
@@ -265,12 +265,12 @@ def test_nobody_finds_opens_names_or_deletes_another_persons_chats(store: Store)
             with pytest.raises(UserError) as refused:
                 attempt()
             assert refused.value.code == "no_such_chat"
-        assert not one.cancel_deletion(OTHER, conversation)
+        assert not one.restore(OTHER, conversation)
     assert [one.title for one in history.list_conversations(ME)] == ["my secret"]
 
 
 def test_what_another_server_wrote_is_seen_soon(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_FRESH", 0.0)
+    monkeypatch.setattr(module, "_MAX_AGE", 0.0)
     here, there = store.history(), store.history()
     assert here.list_conversations(ME) == []
     conversation = _said(store, there, ask(Conversation(), "elsewhere").with_answer(answer("a")))

@@ -16,9 +16,10 @@ from mlflow.entities import Trace
 from phi3_ui.chat.conversation import Conversation, Feedback, new_id
 from phi3_ui.paths import ROOT
 from phi3_ui.store.conversations import recorder as recorder_module
-from phi3_ui.store.conversations import traces
 from phi3_ui.store.conversations.operations import ConversationDeletion, TagChange
 from phi3_ui.store.conversations.recorder import Recorder
+from phi3_ui.store.conversations.trace_reader import parse_turn
+from phi3_ui.store.conversations.traces import SESSION_KEY
 from tests.store.conversations.chats import ME, MODEL, answer, ask, record, unanswered
 from tests.support.build_cache import create_store
 
@@ -53,8 +54,8 @@ def stored(uri: str) -> list[Trace]:
 
 def say(recorder: Recorder, conversation: str, talk: Conversation) -> None:
     """Record the last turn shown as the app does."""
-    part = recorder.start_turn(replace(record(conversation, talk), turn=unanswered(talk)))
-    recorder.finish_turn(part, record(conversation, talk))
+    draft = recorder.start_turn(replace(record(conversation, talk), turn=unanswered(talk)))
+    recorder.finish_turn(draft, record(conversation, talk))
 
 
 def test_a_turn_is_a_trace_with_all_that_mlflow_knows_of_chats(uri: str, recorder: Recorder) -> None:
@@ -94,7 +95,7 @@ def test_a_turn_is_a_trace_with_all_that_mlflow_knows_of_chats(uri: str, recorde
     load = trace.data.spans[1]
     assert (load.name, load.parent_id) == ("load model", root.span_id)
     assert (load.end_time_ns - load.start_time_ns) / 1e9 == pytest.approx(0.4, abs=0.01)
-    assert traces.turn_from(trace) == talk.turns[0]
+    assert parse_turn(trace) == talk.turns[0]
     assert MlflowClient(uri).search_traces(locations=[experiment(uri)], model_id=MODEL)
 
 
@@ -108,7 +109,7 @@ def test_an_answer_that_was_cut_short_is_kept_with_its_reason(uri: str, recorder
     (trace,) = stored(uri)
     assert trace.info.state.value == "OK"
     assert trace.data.spans[0].outputs["choices"][0]["finish_reason"] == reason
-    assert traces.turn_from(trace) == talk.turns[0]
+    assert parse_turn(trace) == talk.turns[0]
 
 
 def test_a_failed_answer_is_an_error_in_mlflow_with_what_it_wrote(uri: str, recorder: Recorder) -> None:
@@ -121,7 +122,7 @@ def test_a_failed_answer_is_an_error_in_mlflow_with_what_it_wrote(uri: str, reco
     (trace,) = stored(uri)
     assert trace.info.state.value == "ERROR"
     assert trace.data.spans[0].status.description == "model_crashed"
-    assert traces.turn_from(trace) == talk.turns[0]
+    assert parse_turn(trace) == talk.turns[0]
 
 
 def test_a_turn_written_twice_is_one_trace(uri: str, recorder: Recorder) -> None:
@@ -152,22 +153,22 @@ def test_feedback_is_an_assessment_that_changes_and_goes(uri: str, recorder: Rec
     assert assessments() == [("user_feedback", True, "", ME)]
     recorder.set_feedback(ME, conversation, turn, Feedback(False, "It is wrong."))
     assert assessments() == [("user_feedback", False, "It is wrong.", ME)]
-    assert traces.turn_from(stored(uri)[0]) == replace(talk.turns[0], feedback=Feedback(False, "It is wrong."))
+    assert parse_turn(stored(uri)[0]) == replace(talk.turns[0], feedback=Feedback(False, "It is wrong."))
     recorder.set_feedback(ME, conversation, turn, Feedback(True, ""))
     assert recorder.flush(_LIMIT)
-    assert traces.turn_from(stored(uri)[0]).feedback == Feedback(True)
+    assert parse_turn(stored(uri)[0]).feedback == Feedback(True)
     recorder.set_feedback(ME, conversation, turn, None)
     assert assessments() == []
 
 
 def test_what_is_said_of_a_turn_under_way_waits_for_its_end(uri: str, recorder: Recorder) -> None:
     conversation, talk = new_id(), ask(Conversation(), "Hi").with_answer(answer("Hello"))
-    part = recorder.start_turn(replace(record(conversation, talk), turn=unanswered(talk)))
+    draft = recorder.start_turn(replace(record(conversation, talk), turn=unanswered(talk)))
 
     recorder.submit(TagChange(ME, conversation, talk.turns[0].id, "phi3_ui.title", "A name"))
     assert recorder.flush(_LIMIT)
     assert stored(uri) == []
-    recorder.finish_turn(part, record(conversation, talk))
+    recorder.finish_turn(draft, record(conversation, talk))
 
     assert recorder.flush(_LIMIT)
     assert stored(uri)[0].info.tags["phi3_ui.title"] == "A name"
@@ -193,7 +194,7 @@ def test_a_deleted_conversation_leaves_nothing_in_the_store(uri: str, recorder: 
     recorder.submit(ConversationDeletion(ME, gone, time.time()))
     assert recorder.flush(_LIMIT)
 
-    assert [trace.info.trace_metadata[traces.SESSION] for trace in stored(uri)] == [stays]
+    assert [trace.info.trace_metadata[SESSION_KEY] for trace in stored(uri)] == [stays]
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         for table in ("trace_info", "spans", "assessments"):
             key = "request_id" if table == "trace_info" else "trace_id"
@@ -287,10 +288,10 @@ recorder = t.new_recorder(uri, Path(folder))
 done = t.ask(Conversation(), "finished").with_answer(t.answer("whole"))
 t.say(recorder, "c" * 32, done)
 begun = t.ask(Conversation(), "in the middle")
-part = recorder.start_turn(t.record("d" * 32, begun))
-part._next = 0.0
-part.text("Once up")
-part.text("on a time")
+draft = recorder.start_turn(t.record("d" * 32, begun))
+draft._next_write_at = 0.0
+draft.append_text("Once up")
+draft.append_text("on a time")
 print("ready", flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -301,7 +302,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert recorder.flush(_LIMIT)
     recorder.close()
 
-    found = {trace.info.request_preview: traces.turn_from(trace).answer for trace in stored(uri)}
+    found = {trace.info.request_preview: parse_turn(trace).answer for trace in stored(uri)}
     assert found["finished"] == answer("whole")
     assert found["in the middle"].text.startswith("Once up")
     assert found["in the middle"].error == ("interrupted", {})

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import TEXTS
 from phi3_ui.store.registry.doctor import CODES, SLOTS, WRAPPER, Diagnosis, diagnose
-from phi3_ui.store.registry.logged_code import removed_in_pickle, removed_in_source
+from phi3_ui.store.registry.logged_code import find_removed_api_in_pickle, find_removed_api_in_source
 from tests.support.build_cache import create_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*:FutureWarning")
@@ -245,18 +245,18 @@ def test_a_store_that_does_not_answer_is_one_sentence(monkeypatch: pytest.Monkey
     ],
 )
 def test_only_the_engines_removed_api_is_named(source: str, removed: list[str]) -> None:
-    assert removed_in_source(source) == removed
+    assert find_removed_api_in_source(source) == removed
 
 
 @given(st.binary())
 def test_what_is_no_pickle_is_no_error(data: bytes) -> None:
-    assert removed_in_pickle(data) == []
+    assert find_removed_api_in_pickle(data) == []
 
 
 @given(st.text())
 def test_what_is_no_python_is_a_syntax_error_at_most(text: str) -> None:
     with contextlib.suppress(SyntaxError, ValueError):
-        assert removed_in_source(text) == []
+        assert find_removed_api_in_source(text) == []
 
 
 @pytest.mark.parametrize("language", TEXTS)

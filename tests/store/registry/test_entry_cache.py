@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from phi3_ui.store.registry import catalogue, entry_cache
 from phi3_ui.store.registry.catalogue import Catalogue
-from phi3_ui.store.registry.entry_cache import local_mlmodel
+from phi3_ui.store.registry.mlmodel import find_local_mlmodel
 from tests.store.registry.test_catalogue import DECLARED, log_prompt_model, store  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
@@ -19,13 +19,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the models whose files were read, as they are read."""
     names: list[str] = []
-    read = catalogue._read_mlmodel
+    read = catalogue.load_mlmodel
 
-    def reading(model: Any) -> Any:
+    def reading(tracking_uri: str, model: Any) -> Any:
         names.append(model.name)
-        return read(model)
+        return read(tracking_uri, model)
 
-    monkeypatch.setattr(catalogue, "_read_mlmodel", reading)
+    monkeypatch.setattr(catalogue, "load_mlmodel", reading)
     return names
 
 
@@ -48,7 +48,7 @@ def test_what_was_kept_is_read_again_once_the_files_or_the_code_are_others(
     reads: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    file = local_mlmodel(MlflowClient(store).get_logged_model(log_prompt_model(store, "one", DECLARED)))
+    file = find_local_mlmodel(MlflowClient(store).get_logged_model(log_prompt_model(store, "one", DECLARED)))
     assert file
     kept = tmp_path / "kept"
     assert Catalogue(store, kept).list_models()[0].context_length == 100

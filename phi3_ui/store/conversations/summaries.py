@@ -1,0 +1,74 @@
+"""What lists and charts show of conversations and turns, without their texts."""
+
+from dataclasses import dataclass
+
+from phi3_ui.store.conversations.operations import TurnRecord
+
+
+@dataclass(frozen=True)
+class ConversationSummary:
+    """A conversation in a list."""
+
+    id: str
+    title: str
+    """The title given by the visitor, or else the first question."""
+    last_asked_at: float
+    """When its last question was asked, in seconds since 1970, UTC."""
+
+
+@dataclass(frozen=True)
+class TurnMetrics:
+    """The metrics of one turn. None and empty strings mean unknown."""
+
+    conversation_id: str
+    turn_id: str
+    asked_at: float
+    """Seconds since 1970, UTC."""
+    model: str
+    """The model's name, as the page calls it."""
+    model_id: str
+    finish_reason: str
+    """A FinishReason, or `error`."""
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    time_to_first_token: float | None
+    """Seconds."""
+    tokens_per_second: float | None
+
+
+@dataclass(frozen=True)
+class TurnSummary:
+    """What the index keeps of a turn."""
+
+    metrics: TurnMetrics
+    parent_id: str | None
+    question: str
+    text: str
+    """Question and answer, for the search; from a trace without spans only their beginnings."""
+
+
+def summarize_record(record: TurnRecord) -> TurnSummary:
+    """The summary of a turn that is not in the store yet."""
+    turn, answer = record.turn, record.turn.answer
+    usage, timings = (answer.usage, answer.timings) if answer else (None, None)
+    metrics = TurnMetrics(
+        conversation_id=record.conversation_id,
+        turn_id=turn.id,
+        asked_at=turn.request.asked_at if turn.request else record.ended_at,
+        model=record.model_name,
+        model_id=turn.request.model_id if turn.request else "",
+        finish_reason=finish_reason(record) or "",
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        completion_tokens=usage.completion_tokens if usage else None,
+        time_to_first_token=timings.time_to_first_token if timings else None,
+        tokens_per_second=timings.tokens_per_second if timings else None,
+    )
+    return TurnSummary(metrics, turn.parent, turn.question, f"{turn.question}\n{answer.text if answer else ''}")
+
+
+def finish_reason(record: TurnRecord) -> str | None:
+    """Why the answer ended: a FinishReason, or `error`; None while it is being written."""
+    answer = record.turn.answer
+    if answer is None:
+        return None
+    return "error" if answer.error else answer.finish_reason

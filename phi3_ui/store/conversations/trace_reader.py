@@ -1,0 +1,139 @@
+"""Turns read back from MLflow traces, whoever wrote them and however damaged they are."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from mlflow.entities import Assessment, AssessmentSourceType, Trace, TraceInfo
+
+from phi3_ui.chat.conversation import Feedback, Turn
+from phi3_ui.chat.turn_json import parse_turn as parse_turn_json
+from phi3_ui.store.conversations.summaries import TurnMetrics, TurnSummary
+from phi3_ui.store.conversations.traces import (
+    FEEDBACK_NAME,
+    LEGACY_METRICS_KEY,
+    METRIC_PREFIX,
+    MODEL_ID_KEY,
+    PARENT_KEY,
+    PREVIEW_CHARS,
+    SESSION_KEY,
+    TOKEN_USAGE_KEY,
+    TURN_ATTRIBUTE,
+    TURN_KEY,
+)
+
+_LATEST_TIME = 253_370_764_800.0
+"""9999-01-01 in seconds since 1970; `datetime` cannot show much later times."""
+
+
+_N = TypeVar("_N", int, float)
+
+
+class UnreadableTraceError(ValueError):
+    """A trace of this app whose content is damaged. str() says in which way."""
+
+
+def parse_summary(info: TraceInfo) -> TurnSummary | None:
+    """The summary of a turn, from its trace's metadata and previews. Metrics that cannot be read are unknown.
+
+    Returns:
+        None if the trace is not one of this app.
+
+    Raises:
+        UnreadableTraceError: It is one of this app, but does not say of which conversation or when it was asked.
+    """
+    metadata = info.trace_metadata or {}
+    turn_id, conversation_id = metadata.get(TURN_KEY), metadata.get(SESSION_KEY)
+    if not turn_id:
+        return None
+    if not conversation_id:
+        raise UnreadableTraceError("it has no conversation")
+    if not isinstance(info.request_time, int) or not 0 <= info.request_time / 1000 < _LATEST_TIME:
+        raise UnreadableTraceError("its time is invalid")
+    metrics, tokens = _stored_metrics(metadata), _json_object(metadata.get(TOKEN_USAGE_KEY))
+    question, answer = info.request_preview or "", info.response_preview or ""
+    return TurnSummary(
+        TurnMetrics(
+            conversation_id=conversation_id,
+            turn_id=turn_id,
+            asked_at=info.request_time / 1000,
+            model=str(metrics.get("model", "")),
+            model_id=metadata.get(MODEL_ID_KEY, ""),
+            finish_reason=str(metrics.get("finish_reason", "")),
+            prompt_tokens=_number(tokens.get("input_tokens"), int),
+            completion_tokens=_number(tokens.get("output_tokens"), int),
+            time_to_first_token=_number(metrics.get("time_to_first_token"), float),
+            tokens_per_second=_number(metrics.get("tokens_per_second"), float),
+        ),
+        metadata.get(PARENT_KEY) or None,
+        question,
+        f"{question}\n{answer}",
+    )
+
+
+def parse_turn(trace: Trace) -> Turn | None:
+    """The complete turn that a trace with its spans holds, with its feedback; None if it is not a trace of this app.
+
+    Raises:
+        UnreadableTraceError: It is one of this app, but its turn is missing or damaged.
+    """
+    turn_id = (trace.info.trace_metadata or {}).get(TURN_KEY)
+    stored = next(filter(None, (span.attributes.get(TURN_ATTRIBUTE) for span in trace.data.spans)), None)
+    if stored is None and not turn_id:
+        return None
+    try:
+        turn = parse_turn_json(json.dumps(stored))
+    except (ValueError, RecursionError) as error:
+        raise UnreadableTraceError("its turn cannot be parsed") from error
+    if turn.id != turn_id:
+        raise UnreadableTraceError("it holds the turn of another trace")
+    if turn.request and not 0 <= turn.request.asked_at < _LATEST_TIME:
+        raise UnreadableTraceError("its time is invalid")
+    return replace(turn, feedback=parse_feedback(trace.info))
+
+
+def parse_feedback(info: TraceInfo) -> Feedback | None:
+    """The visitor's feedback on the answer."""
+    assessment = find_assessment(info)
+    if assessment is None or assessment.feedback is None:
+        return None
+    return Feedback(bool(assessment.feedback.value), assessment.rationale or "")
+
+
+def find_assessment(info: TraceInfo) -> Assessment | None:
+    """The assessment that holds the visitor's feedback."""
+    human = AssessmentSourceType.HUMAN
+    ours = (one for one in info.assessments or () if one.name == FEEDBACK_NAME and one.source)
+    return next((one for one in ours if one.source.source_type == human), None)
+
+
+def has_truncated_preview(info: TraceInfo) -> bool:
+    """Whether question or answer may be longer than the trace's preview of it."""
+    return max(len(info.request_preview or ""), len(info.response_preview or "")) >= PREVIEW_CHARS
+
+
+def _stored_metrics(metadata: dict[str, str]) -> dict[str, Any]:
+    current = {
+        key.removeprefix(METRIC_PREFIX): value for key, value in metadata.items() if key.startswith(METRIC_PREFIX)
+    }
+    return _json_object(metadata.get(LEGACY_METRICS_KEY)) | current
+
+
+def _json_object(text: str | None) -> dict[str, Any]:
+    """Empty if `text` is not the JSON of an object, such as one that was truncated."""
+    try:
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: Any, kind: Callable[[Any], _N]) -> _N | None:
+    """A non-negative finite number, or None for anything else."""
+    try:
+        number = kind(value)
+        return number if math.isfinite(number) and number >= 0 else None
+    except (ValueError, TypeError, OverflowError):
+        return None

@@ -1,0 +1,76 @@
+"""The files of a logged model in its artifact store, listed and read without downloading the weights."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from phi3_ui.errors import UserError
+from phi3_ui.store.errors import is_missing
+from phi3_ui.store.registry.catalogue import ONNX_ARTIFACT
+from phi3_ui.store.registry.mlmodel import parse_mlmodel
+
+_MAX_READ_BYTES = 8_000_000  # more than any index, configuration or code file
+
+
+class ArtifactFiles:
+    """The files of one logged model."""
+
+    def __init__(self, tracking_uri: str, model_id: str, scratch: Path) -> None:
+        """List the files. `scratch` is a folder for downloads.
+
+        Raises:
+            UserError: model_gone.
+            MlflowException: The store cannot be read.
+        """
+        try:
+            model = MlflowClient(tracking_uri).get_logged_model(model_id)
+        except MlflowException as error:
+            if is_missing(error):
+                raise UserError("model_gone") from error
+            raise
+        self.name = model.name
+        self.run_id: str | None = model.source_run_id
+        self.repository: ArtifactRepository = get_artifact_repository(model.artifact_location, tracking_uri)
+        self._scratch = scratch
+        self.sizes: dict[str, int | None] = dict(self._list(None))
+        """Bytes by path; None if the store does not report the size."""
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a small file; None if there is no such file or it is larger than 8 MB."""
+        if path not in self.sizes or (self.sizes[path] or 0) > _MAX_READ_BYTES:
+            return None
+        return Path(self.repository.download_artifacts(path, str(self._scratch))).read_bytes()
+
+    def load_mlmodel(self) -> Model | None:
+        """The parsed MLmodel file; None if there is none. Raises MlflowException if it is damaged."""
+        if not self.contains("MLmodel"):
+            return None
+        return parse_mlmodel(Path(self.repository.download_artifacts("MLmodel", str(self._scratch))))
+
+    def contains(self, path: str) -> bool:
+        """Whether there is a file or a folder with this path."""
+        return path in self.sizes or any(file.startswith(f"{path}/") for file in self.sizes)
+
+    def _list(self, folder: str | None) -> Iterator[tuple[str, int | None]]:
+        for info in self.repository.list_artifacts(folder):
+            if info.is_dir:
+                yield from self._list(info.path)
+            else:
+                yield info.path, info.file_size
+
+
+def classify_model(info: Model) -> Literal["pipeline", "onnx"] | None:
+    """Which of the app's logging programs logged a model; None for a third-party model."""
+    metadata = info.metadata or {}
+    function = info.flavors.get("python_function", {})
+    if metadata.get("contract") == "prompt" and ONNX_ARTIFACT in (function.get("artifacts") or {}):
+        return "onnx"
+    if metadata.get("contract") == "chat" and "model_binary" in info.flavors.get("transformers", {}):
+        return "pipeline"
+    return None
