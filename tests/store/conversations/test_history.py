@@ -205,7 +205,7 @@ def test_a_deletion_can_be_taken_back_for_a_while(store: Store, monkeypatch: pyt
 
 
 def _answering(store: Store, history: History, conversation: str, talk: Conversation) -> TurnWriter:
-    return ConversationStore(store.recorder, history, "0").begin(ME, conversation, talk, "demo · ONNX")
+    return ConversationStore(store.recorder, history, "0").start_turn(ME, conversation, talk, "demo · ONNX")
 
 
 def test_a_deletion_taken_back_loses_no_turn_that_was_under_way(store: Store) -> None:
