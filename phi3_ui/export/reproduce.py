@@ -85,6 +85,8 @@ class _Code(str):
 
 def _literal(value: Any) -> _Code:
     """Jinja filter: `value` as a Python literal."""
+    if isinstance(value, jinja2.Undefined):
+        str(value)  # raises UndefinedError, which its repr does not
     return _Code(pformat(value, width=_WIDTH, sort_dicts=False))
 
 

@@ -1,4 +1,4 @@
-"""A contract that is not part of the project, as other code would write it."""
+"""A contract that is not part of the project, as third-party code would write it."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The prompt contract over a plain pyfunc stand-in: what it is asked, what comes of its chunks, how it is stopped."""
+"""The ONNX wrapper's adapter over a stand-in for pyfunc: the call, the events, cancelling."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -44,7 +44,7 @@ def _last(text: str, reason: str, prompt: int, completion: int) -> Chunk:
 
 
 class Pyfunc:
-    """Yields the given chunks, then raises `error` if there is one; remembers what it was asked and that it was closed."""
+    """Yields the given chunks, then raises `error` if there is one; records its calls and whether it was closed."""
 
     def __init__(self, *chunks: Chunk, error: Exception | None = None) -> None:
         self.asked: list[tuple[Any, Any]] = []
@@ -75,7 +75,7 @@ def _answer(model: Pyfunc, request: ChatRequest = _REQUEST, cancel: CancelToken 
 
 
 def _completed(events: list[AnswerEvent]) -> Completed:
-    """The one Completed, which must be the last event."""
+    """Return the only Completed, which must be the last event."""
     assert [event for event in events if isinstance(event, Completed)] == events[-1:]
     assert isinstance(events[-1], Completed)
     return events[-1]
@@ -85,7 +85,7 @@ def _text(events: list[AnswerEvent]) -> str:
     return "".join(event.text for event in events if isinstance(event, TextDelta))
 
 
-def test_the_model_is_asked_with_the_rendered_prompt() -> None:
+def test_the_model_gets_the_rendered_prompt() -> None:
     model = Pyfunc(_last("", "stop", 9, 1))
 
     list(_answer(model, ChatRequest((Message("user", "a<|end|>"),))))
@@ -123,7 +123,7 @@ def test_only_the_parameters_that_are_set_are_sent(params: GenerationParams, sen
     assert model.asked[0][1] == sent
 
 
-def test_chunks_become_events_and_the_models_own_figures() -> None:
+def test_chunks_become_events_with_the_models_own_usage() -> None:
     model = Pyfunc(
         _progress(0, 70), _progress(64, 70), _token("Hel"), _token(""), _token("lo"), _last("!", "stop", 70, 4)
     )
@@ -143,7 +143,7 @@ def test_chunks_become_events_and_the_models_own_figures() -> None:
     assert model.closed
 
 
-def test_an_answer_cut_at_its_limit_says_so() -> None:
+def test_an_answer_cut_at_its_limit_has_finish_reason_length() -> None:
     completed = _completed(list(_answer(Pyfunc(_progress(0, 5), _token("a"), _last("b", "length", 5, 2)))))
 
     assert (completed.text, completed.usage, completed.finish_reason) == ("ab", Usage(5, 2, 0), "length")
@@ -177,7 +177,7 @@ def test_cancelled_between_tokens_it_stops_the_model_and_counts_what_came() -> N
     assert model.yielded == 4, "no token was asked for after the one that was there"
 
 
-def test_cancelled_while_the_prompt_is_read_it_has_no_answer_tokens() -> None:
+def test_cancelled_during_prefill_it_has_no_completion_tokens() -> None:
     model = Pyfunc(_progress(0, 200), _progress(64, 200), _progress(128, 200), _last("d", "stop", 200, 1))
     cancel = CancelToken()
     events = []
@@ -218,13 +218,13 @@ def test_closing_the_events_closes_the_model() -> None:
     assert next(events) == PrefillProgress(0, 70)
     assert next(events) == TextDelta("a")
 
-    events.close()
+    events.close()  # type: ignore[attr-defined]
 
     assert model.closed
     assert model.yielded == 2
 
 
-def test_what_the_model_raises_comes_through_after_the_text_before_it() -> None:
+def test_an_error_of_the_model_follows_the_text_before_it() -> None:
     model = Pyfunc(_progress(0, 3), _token("a"), error=RuntimeError("out of memory"))
     events = _answer(model)
 
@@ -234,7 +234,7 @@ def test_what_the_model_raises_comes_through_after_the_text_before_it() -> None:
     assert model.closed
 
 
-def test_a_conversation_the_template_refuses_never_reaches_the_model() -> None:
+def test_a_conversation_that_the_template_rejects_never_reaches_the_model() -> None:
     model = Pyfunc(_last("", "stop", 1, 1))
     contract = OnnxPromptAdapter(model, PromptFormat("{{ raise_exception('no') }}"))
 

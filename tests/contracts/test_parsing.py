@@ -1,4 +1,4 @@
-"""What other people's models give, in all the shapes it may have, as text."""
+"""Parsing what third-party models return, in all its shapes."""
 
 from typing import Any
 
@@ -64,7 +64,7 @@ def test_the_text_is_found(value: Any) -> None:
     ],
     ids=repr,
 )
-def test_what_holds_no_text_is_an_error(value: Any) -> None:
+def test_a_value_without_text_is_an_error(value: Any) -> None:
     with pytest.raises(NoTextError, match="text"):
         parse_chunk(value)
 
@@ -80,11 +80,11 @@ def test_what_holds_no_text_is_an_error(value: Any) -> None:
     ],
     ids=repr,
 )
-def test_no_words_are_an_empty_piece(value: Any) -> None:
+def test_empty_content_is_an_empty_chunk(value: Any) -> None:
     assert parse_chunk(value) == ParsedChunk()
 
 
-def test_usage_and_the_reason_come_along() -> None:
+def test_usage_and_finish_reason_are_parsed() -> None:
     usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
 
     assert parse_chunk({"choices": [{"text": "a", "finish_reason": "length"}], "usage": usage}) == ParsedChunk(
@@ -107,7 +107,7 @@ def test_usage_and_the_reason_come_along() -> None:
     ],
     ids=repr,
 )
-def test_usage_is_what_is_said_and_never_made_up(value: Any, usage: Usage | None) -> None:
+def test_usage_is_unknown_unless_both_counts_are_there(value: Any, usage: Usage | None) -> None:
     assert parse_usage(value) == usage
 
 
@@ -122,12 +122,12 @@ def test_usage_is_what_is_said_and_never_made_up(value: Any, usage: Usage | None
         ("eos", "stop"),
     ],
 )
-def test_reasons_have_one_name_each(reason: str | None, ours: str | None) -> None:
+def test_finish_reasons_are_mapped_to_ours(reason: str | None, ours: str | None) -> None:
     assert parse_finish_reason(reason) == ours
 
 
 @pytest.mark.parametrize("counts", [(-4, 3), (True, 3), ("4", 3), (4, None)], ids=repr)
-def test_counts_that_can_be_none_are_unknown(counts: tuple[Any, Any]) -> None:
+def test_invalid_counts_are_unknown(counts: tuple[Any, Any]) -> None:
     usage = dict(zip(("prompt_tokens", "completion_tokens"), counts, strict=True))
     assert parse_chunk({"choices": [{"text": "a"}], "usage": usage}).usage is None
 

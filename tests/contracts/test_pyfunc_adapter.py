@@ -1,4 +1,4 @@
-"""Models of other code's: whatever text they give can be written down and shown."""
+"""The adapter of third-party models: any text they return can be stored and shown."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, Message, TextDelta
+from phi3_ui.contracts.base import PyfuncCall
 from phi3_ui.contracts.parsing import parse_chunk
-from phi3_ui.contracts.pyfunc_adapter import PyfuncAdapter, PyfuncCall
+from phi3_ui.contracts.pyfunc_adapter import PyfuncAdapter
 
 _REQUEST = ChatRequest((Message("user", "Hi"),))
 
@@ -26,7 +27,7 @@ class Model:
 
 
 def said(*pieces: str, streams: bool = True, stop: str = "") -> str:
-    """The whole text, which must be what was streamed."""
+    """Return the answer's text, which must equal what was streamed."""
     chat = PyfuncAdapter(
         Model(*pieces),
         streams,
@@ -42,13 +43,13 @@ def said(*pieces: str, streams: bool = True, stop: str = "") -> str:
 
 @pytest.mark.parametrize("streams", [True, False])
 @pytest.mark.parametrize("stop", ["", "never"])
-def test_a_character_in_two_halves_comes_whole_and_a_lone_half_as_a_mark(streams: bool, stop: str) -> None:
+def test_surrogate_pairs_are_joined_and_lone_surrogates_replaced(streams: bool, stop: str) -> None:
     assert said("ok \ud83d", "\ude00 half \ud800 end", streams=streams, stop=stop) == "ok 😀 half \ufffd end"
     assert said("ok \ud83d", streams=streams, stop=stop) == "ok \ufffd"
 
 
 @settings(deadline=None)
 @given(st.lists(st.text(st.characters() | st.sampled_from("\ud83d\ude00\udfff"), max_size=4), max_size=6))
-def test_whatever_is_given_can_be_written_as_utf_8(pieces: list[str]) -> None:
+def test_any_output_can_be_encoded_as_utf_8(pieces: list[str]) -> None:
     whole = "".join(pieces).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     assert said(*pieces).encode("utf-8").decode("utf-8") == whole.lstrip()

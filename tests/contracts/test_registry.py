@@ -1,4 +1,4 @@
-"""The list of contracts, and a contract of other code: one registration makes it work everywhere."""
+"""The list of contracts, and a third-party contract: one registration makes it work everywhere."""
 
 import os
 import subprocess

@@ -48,7 +48,9 @@ _params = st.builds(
     stop=st.lists(_texts, max_size=2).map(tuple),
     seed=st.none() | _counts,
 )
-_errors = st.tuples(st.just("unexpected"), st.builds(dict, detail=_texts | _counts, other=_texts))
+_errors: st.SearchStrategy[Any] = st.tuples(
+    st.just("unexpected"), st.builds(dict, detail=_texts | _counts, other=_texts)
+)
 _answers = st.builds(
     Answer,
     model=_texts,
@@ -75,14 +77,14 @@ def _conversations(draw: st.DrawFn) -> Conversation:
 
 
 def _without_ids(conversation: Conversation) -> Conversation:
-    """With the turns' places for their ids."""
+    """Replace the turns' ids by their positions."""
     place: dict[str | None, Any] = {turn.id: str(number) for number, turn in enumerate(conversation.tree)}
     tree = (replace(turn, id=place[turn.id], parent=place.get(turn.parent)) for turn in conversation.tree)
     return Conversation(tuple(tree), place.get(conversation.leaf))
 
 
 def _talk() -> Conversation:
-    """Two questions, the first of them asked twice."""
+    """A conversation with two questions, the first in two variants."""
     asked = TurnRequest(1e9, "m-1", "Be brief.", GenerationParams(temperature=0))
     first = (
         Conversation()
@@ -118,7 +120,7 @@ def test_a_json_round_trip_loses_nothing(conversation: Conversation, title: str)
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(_texts, _conversations()), min_size=1, max_size=4))
-def test_an_archive_is_read_again_in_its_order(chats: list[tuple[str, Conversation]]) -> None:
+def test_an_archive_round_trip_keeps_the_order(chats: list[tuple[str, Conversation]]) -> None:
     read = read_chats(create_archive(chats))
 
     assert [(title, _without_ids(one)) for title, one in read] == [(title, _without_ids(one)) for title, one in chats]
@@ -167,7 +169,7 @@ def test_markdown_quotes_texts_unchanged() -> None:
     assert "\n`````\n```html\n<b>\n````\n`````\n" in shown
 
 
-def test_the_messages_are_the_shown_branch_as_openai_has_them() -> None:
+def test_the_messages_are_the_shown_branch_in_openai_format() -> None:
     failed = _talk().with_answer(Answer("phi", "", error=("no_model", {})))
     usage = {
         "prompt_tokens": 37,
@@ -184,7 +186,7 @@ def test_the_messages_are_the_shown_branch_as_openai_has_them() -> None:
     ]
 
 
-def test_openai_messages_are_read_with_what_they_say_of_themselves() -> None:
+def test_openai_messages_are_read_with_model_usage_and_finish_reason() -> None:
     whole = json.loads(to_json(_talk(), "t"))
     read = _read({"messages": whole["messages"]})
 
@@ -224,7 +226,7 @@ def test_messages_in_any_order_become_turns(
     assert _without_ids(_read({"messages": messages, "title": 5})).leaf == _without_ids(read).leaf
 
 
-def test_a_chat_of_messages_is_called_after_its_title_or_first_question() -> None:
+def test_imported_messages_are_titled_by_their_title_or_first_question() -> None:
     messages = [{"role": "user", "content": "a\nb"}]
 
     assert read_chats(json.dumps(messages).encode("utf-16"))[0][0] == "a b"

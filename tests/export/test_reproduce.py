@@ -1,19 +1,22 @@
-"""An answer as a program: its values are what was sent, and nothing of a text is code."""
+"""Reproduce: a program's constants are what was sent, and no text becomes code."""
 
 import ast
 import platform
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2 import TemplateRuntimeError, UndefinedError
 
 from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
 from phi3_ui.chat.types import ContextUsage, FinishReason, GenerationParams, Message, Usage
 from phi3_ui.contracts.declaration import Field, ModelDeclaration
+from phi3_ui.contracts.onnx_prompt import OnnxPromptContract
 from phi3_ui.contracts.registry import find_contract
-from phi3_ui.export.reproduce import installed_versions, render_program
+from phi3_ui.export.reproduce import _load_template, installed_versions, render_program
 from phi3_ui.prompts.tokenization import PromptFormat, neutralise
 from tests.prompts.test_tokenization import PHI3, SPECIAL
 
@@ -60,7 +63,7 @@ def talk(
     usage: Usage | None = None,
     reason: FinishReason = "stop",
 ) -> Conversation:
-    """A chat of these questions and answers, all asked alike; the facts of the answer are the last one's."""
+    """A conversation with these questions and answers, all with the same request and the same metrics."""
     conversation = Conversation()
     for question, text in turns:
         conversation = conversation.with_question(question, TurnRequest(at, "m-1", system, params, "chatml"))
@@ -74,7 +77,7 @@ def program(conversation: Conversation, model: ModelDeclaration = OURS, uri: str
 
 
 def values(source: str) -> dict[str, Any]:
-    """The constants of a program, by name."""
+    """Return a program's constants by name."""
     found = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper():
@@ -83,7 +86,7 @@ def values(source: str) -> dict[str, Any]:
 
 
 def shape(source: str) -> str:
-    """All of a program but for its comments and the constants in it."""
+    """Return a program's syntax tree without comments and constants."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str | int | float):
@@ -119,7 +122,7 @@ def test_no_text_becomes_code(kind: str, system: str, question: str, text: str, 
 
 
 @given(system=_texts, question=_texts, text=_some)
-def test_a_prompt_is_the_one_that_was_rendered(system: str, question: str, text: str) -> None:
+def test_the_program_contains_the_rendered_prompt(system: str, question: str, text: str) -> None:
     made = talk((question, text), (text, "end"), system=system)
     messages = [
         *([Message("system", system)] if system.strip() else []),
@@ -135,14 +138,14 @@ def test_a_prompt_is_the_one_that_was_rendered(system: str, question: str, text:
     }
 
 
-def test_messages_are_sent_with_their_control_tokens_broken() -> None:
+def test_control_tokens_in_messages_are_neutralised() -> None:
     assert values(program(talk(("say <|end|>", "no")), CHAT))["DATA"] == {
         "messages": [{"role": "user", "content": neutralise("say <|end|>", SPECIAL)}],
         "max_tokens": 9,
     }
 
 
-def test_what_did_not_fit_is_not_sent() -> None:
+def test_omitted_turns_are_not_sent() -> None:
     made = talk(("1", "one"), ("2", "two"), ("3", "three"), system="s", context=ContextUsage(90, 100, 2, max_tokens=5))
     source = program(made, CHAT)
 
@@ -154,14 +157,14 @@ def test_what_did_not_fit_is_not_sent() -> None:
     assert "# There was room for 5 tokens" in source
 
 
-def test_an_earlier_turn_is_asked_again_as_it_was_then() -> None:
+def test_an_earlier_turn_is_reproduced_with_its_own_history() -> None:
     made = talk(("1", "one"), ("2", "two"))
 
     source = render_program(made, made.turns[0].id, CHAT, "sqlite:///x")
     assert values(source)["DATA"]["messages"] == [{"role": "user", "content": "1"}]
 
 
-def test_a_template_writes_the_date_of_then() -> None:
+def test_a_template_writes_the_date_of_the_answer() -> None:
     dated = replace(OURS, metadata={**OURS.metadata, "chat_template": "{{ strftime_now('%Y') }}"})
 
     assert values(program(talk(("q", "a"), at=1.5e9), dated))["DATA"] == {"prompt": "2017"}
@@ -185,20 +188,20 @@ def test_a_template_writes_the_date_of_then() -> None:
         ("chat agent", GREEDY, "Whether the text is the same is up to the model"),
     ],
 )
-def test_it_says_whether_the_text_will_be_the_same(kind: str, params: GenerationParams, sentence: str) -> None:
-    assert sentence in _said(program(talk(("q", "a"), params=params), MODELS[kind]))
+def test_the_header_says_whether_to_expect_the_same_text(kind: str, params: GenerationParams, sentence: str) -> None:
+    assert sentence in _header_text(program(talk(("q", "a"), params=params), MODELS[kind]))
 
 
-def test_it_says_what_may_make_another_text() -> None:
+def test_the_header_lists_caveats() -> None:
     stopped = program(talk(("q", "a"), reason="cancelled"))
-    assert "was cut off" in _said(stopped)
+    assert "was cut off" in _header_text(stopped)
     read_before = talk(("q", "a"), usage=Usage(300, 4, 200))
-    assert "200 prompt tokens were served from the app's KV cache" in _said(program(read_before, CHAT))
-    assert "KV cache" not in _said(program(read_before, OURS)), "it reads again what was written"
+    assert "200 prompt tokens were served from the app's KV cache" in _header_text(program(read_before, CHAT))
+    assert "KV cache" not in _header_text(program(read_before, OURS)), "it reads again what was written"
 
 
-def test_when_by_whom_and_with_what_is_said() -> None:
-    head = _said(program(talk(("q", "a"), name="phi-3\nimport os")))
+def test_the_header_names_model_time_and_versions() -> None:
+    head = _header_text(program(talk(("q", "a"), name="phi-3\nimport os")))
     assert "Reproduces an answer of phi-3\\nimport os; needs" in head
     assert f"Answered on 2023-11-14 at 22:13 UTC. Written with Python {platform.python_version()}, mlflow " in head
 
@@ -206,7 +209,7 @@ def test_when_by_whom_and_with_what_is_said() -> None:
 @pytest.mark.parametrize(
     "name", ["coding: utf-7", "vim: set fileencoding=utf-16", "coding=no-such-encoding", "# -*- coding: latin-1 -*-"]
 )
-def test_a_name_does_not_say_how_the_file_is_read(name: str) -> None:
+def test_a_model_name_does_not_declare_the_file_encoding(name: str) -> None:
     source = program(talk(("é +AAo-import os", "a"), name=name))
     assert ast.dump(ast.parse(source.encode("utf-8"))) == ast.dump(ast.parse(source))
 
@@ -214,14 +217,14 @@ def test_a_name_does_not_say_how_the_file_is_read(name: str) -> None:
 @pytest.mark.parametrize(
     "uri", ["http://me:secret@host:5000", "postgresql://u:secret@host/db", "mysql://h/d?password=secret"]
 )
-def test_a_password_is_not_handed_on(uri: str) -> None:
+def test_a_password_in_the_tracking_uri_is_left_out(uri: str) -> None:
     source = program(talk(("q", "a")), uri=uri)
     assert "secret" not in source
     assert "import os\n\nimport mlflow\n" in source
     assert 'mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])' in source
 
 
-def test_what_was_not_answered_cannot_be_asked_again() -> None:
+def test_an_unanswered_turn_cannot_be_reproduced() -> None:
     conversation = Conversation().with_question("q", TurnRequest(0.0, "m-1"))
     with pytest.raises(ValueError, match="no answer"):
         program(conversation)
@@ -231,7 +234,7 @@ def test_what_was_not_answered_cannot_be_asked_again() -> None:
         render_program(conversation, "other", OURS, "")
 
 
-def test_the_packages_are_those_that_answer() -> None:
+def test_the_listed_packages_are_those_that_decide_the_text() -> None:
     def packages(declaration: ModelDeclaration) -> list[str]:
         contract = find_contract(declaration)
         assert contract
@@ -242,8 +245,20 @@ def test_the_packages_are_those_that_answer() -> None:
     assert packages(MODELS["responses"]) == ["Python", "mlflow"]
 
 
-def _said(source: str) -> str:
-    """The comments before the program, as one line."""
+def _header_text(source: str) -> str:
+    """Return the leading comment as one line."""
     lines = source.split("\n\n")[0].splitlines()
     assert all(line.startswith("# ") for line in lines)
     return " ".join(line.removeprefix("# ") for line in lines)
+
+
+def test_a_template_that_writes_a_raw_value_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    template = tmp_path / "raw.py.jinja"
+    template.write_text('{% extends "base.py.jinja" %}{% block answer %}{{ data.prompt }}{% endblock %}')
+    monkeypatch.setattr(OnnxPromptContract, "program_template", template)
+    with pytest.raises(TemplateRuntimeError, match="must pass through the filter"):
+        program(talk(("q", "a")))
+    template.write_text('{% extends "base.py.jinja" %}{% block answer %}{{ no_such_value | literal }}{% endblock %}')
+    _load_template.cache_clear()
+    with pytest.raises(UndefinedError, match="no_such_value"):
+        program(talk(("q", "a")))

@@ -1,4 +1,4 @@
-"""A model in its process: streaming, stopping, dying, several people at once."""
+"""A model in its process: streaming, stopping, crashing, concurrent answers."""
 
 import os
 import signal
@@ -44,13 +44,13 @@ def completed(events: Iterator[AnswerEvent]) -> Completed:
 
 @pytest.fixture
 def fresh(demo: Demo, tmp_path: Path) -> Iterator[HostedModel]:
-    """An ONNX model of this test's own, to be killed."""
+    """An ONNX model for this test alone, which may kill it."""
     model = HostedModel(demo.spec("prompt"), tmp_path)
     yield model
     model.unload()
 
 
-def test_stop_ends_the_compute_and_keeps_what_was_written(hosted: HostedModel) -> None:
+def test_stop_ends_the_compute_and_keeps_the_text(hosted: HostedModel) -> None:
     cancel = CancelToken()
     events = hosted.answer(LONG, cancel)
     until_text(events)
@@ -63,7 +63,7 @@ def test_stop_ends_the_compute_and_keeps_what_was_written(hosted: HostedModel) -
     wait_until_idle(lambda: [psutil.Process(hosted.pid)])
 
 
-def test_a_reader_that_leaves_ends_the_compute(hosted_onnx: HostedModel) -> None:
+def test_closing_the_events_ends_the_compute(hosted_onnx: HostedModel) -> None:
     events = hosted_onnx.answer(LONG, CancelToken())
     until_text(events)
     events.close()  # type: ignore[attr-defined]
@@ -71,7 +71,7 @@ def test_a_reader_that_leaves_ends_the_compute(hosted_onnx: HostedModel) -> None
     wait_until_idle(lambda: [psutil.Process(hosted_onnx.pid)])
 
 
-def test_stop_works_while_a_long_prompt_is_read(hosted_onnx: HostedModel) -> None:
+def test_stop_works_during_a_long_prefill(hosted_onnx: HostedModel) -> None:
     cancel = CancelToken()
     request = ChatRequest((Message("user", "word " * 4000),), GenerationParams(5, 0.0))
     events = hosted_onnx.answer(request, cancel)
@@ -82,7 +82,7 @@ def test_stop_works_while_a_long_prompt_is_read(hosted_onnx: HostedModel) -> Non
     assert end.text == ""
 
 
-def test_a_kill_mid_answer_is_told_in_one_sentence(fresh: HostedModel) -> None:
+def test_a_crash_during_an_answer_is_reported_in_one_sentence(fresh: HostedModel) -> None:
     events = fresh.answer(LONG, CancelToken())
     until_text(events)
     os.kill(fresh.pid, signal.SIGKILL)
@@ -93,14 +93,14 @@ def test_a_kill_mid_answer_is_told_in_one_sentence(fresh: HostedModel) -> None:
     assert not fresh.is_alive
 
 
-def test_asking_a_dead_model_is_the_same_sentence(fresh: HostedModel) -> None:
+def test_a_crashed_model_answers_with_the_same_sentence(fresh: HostedModel) -> None:
     fresh.ready.result(timeout=120)
     psutil.Process(fresh.pid).kill()
     with pytest.raises(UserError, match="crashed"):
         list(fresh.answer(SHORT, CancelToken()))
 
 
-def test_a_failed_load_says_why_and_where_the_trace_is(demo: Demo, tmp_path: Path) -> None:
+def test_a_failed_load_reports_the_reason_and_the_log(demo: Demo, tmp_path: Path) -> None:
     model = HostedModel(replace(demo.spec("prompt"), uri="models:/m-00000000000000000000000000000000"), tmp_path)
     with pytest.raises(UserError) as raised:
         list(model.answer(SHORT, CancelToken()))
@@ -109,7 +109,7 @@ def test_a_failed_load_says_why_and_where_the_trace_is(demo: Demo, tmp_path: Pat
     assert "Traceback" in log.read_text(encoding="utf-8")
 
 
-def test_a_cancel_while_loading_ends_the_answer_at_once(fresh: HostedModel) -> None:
+def test_cancelling_while_loading_ends_the_answer_at_once(fresh: HostedModel) -> None:
     cancel = CancelToken()
     events = fresh.answer(SHORT, cancel)
     assert isinstance(next(events), ModelLoading)
@@ -118,7 +118,7 @@ def test_a_cancel_while_loading_ends_the_answer_at_once(fresh: HostedModel) -> N
     assert not fresh.ready.done()
 
 
-def test_two_people_stream_at_once_and_one_stop_leaves_the_other(hosted_onnx: HostedModel) -> None:
+def test_stopping_one_of_two_concurrent_answers_leaves_the_other(hosted_onnx: HostedModel) -> None:
     cancel, answers = CancelToken(), {}
     both_write = threading.Barrier(2, timeout=60)
 
@@ -146,7 +146,7 @@ def test_two_people_stream_at_once_and_one_stop_leaves_the_other(hosted_onnx: Ho
     assert answers["stays"].usage.completion_tokens == 60
 
 
-def test_a_full_line_says_so_at_once(demo: Demo, tmp_path: Path) -> None:
+def test_a_full_queue_is_reported_at_once(demo: Demo, tmp_path: Path) -> None:
     model = HostedModel(demo.spec("prompt"), tmp_path, max_answers=1)
     cancel = CancelToken()
     events = model.answer(LONG, cancel)
@@ -168,7 +168,7 @@ def test_an_answer_ends_at_its_time_limit(hosted: HostedModel) -> None:
     assert completed(hosted.answer(replace(SHORT, time_limit=60.0), CancelToken())).finish_reason == "stop"
 
 
-def test_a_chat_longer_than_the_context_leaves_its_oldest_turns_out_and_says_so(hosted: HostedModel) -> None:
+def test_a_chat_longer_than_the_context_omits_its_oldest_turns_and_reports_it(hosted: HostedModel) -> None:
     turns = [
         message for n in range(30) for message in (Message("user", f"{n} " * 200), Message("assistant", "Yes. " * 40))
     ]
@@ -182,7 +182,7 @@ def test_a_chat_longer_than_the_context_leaves_its_oldest_turns_out_and_says_so(
     assert end.usage.prompt_tokens == use.prompt_tokens <= 8192 - 12
 
 
-def test_what_may_be_written_is_cut_to_what_fits(hosted_onnx: HostedModel) -> None:
+def test_max_tokens_is_cut_to_what_fits(hosted_onnx: HostedModel) -> None:
     request = ChatRequest((Message("user", "word " * 8150),), GenerationParams(100, 0.0))
     events = hosted_onnx.answer(request, CancelToken())
     use = next(event for event in events if isinstance(event, ContextUsage))
@@ -190,13 +190,13 @@ def test_what_may_be_written_is_cut_to_what_fits(hosted_onnx: HostedModel) -> No
     assert use.max_tokens == 8192 - use.prompt_tokens < 100
 
 
-def test_a_request_the_model_refuses_is_told_with_its_reason(hosted_onnx: HostedModel) -> None:
+def test_a_refused_request_is_reported_with_its_reason(hosted_onnx: HostedModel) -> None:
     with pytest.raises(UserError, match="prompt and answer may have 8,192 together") as raised:
         list(hosted_onnx.answer(ChatRequest((Message("user", "word " * 9000),)), CancelToken()))
     assert raised.value.code == "refused"
 
 
-def test_no_telemetry_variable_is_missing_in_the_child(hosted: HostedModel) -> None:
+def test_telemetry_is_off_in_the_child(hosted: HostedModel) -> None:
     environment = psutil.Process(hosted.pid).environ()
     assert environment["ORT_DISABLE_TELEMETRY"] == "1"
     assert environment["HF_HUB_DISABLE_TELEMETRY"] == "1"
@@ -219,7 +219,7 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("wait", [True, False], ids=["loaded", "while it loads"])
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM, None], ids=["SIGKILL", "SIGTERM", "ends by itself"])
-def test_no_orphan_is_left_however_the_app_ends(
+def test_no_orphan_process_is_left_however_the_app_ends(
     demo: Demo, tmp_path: Path, way: signal.Signals | None, wait: bool
 ) -> None:
     spec = demo.spec("prompt")

@@ -1,9 +1,10 @@
-"""Events on their way to the app: joined, in order, all there."""
+"""Events on their way to the app: merged, in order, complete."""
 
 import io
 import json
 import threading
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +23,7 @@ _COMPLETED = Completed("Hello", Usage(3, 2), Timings(0.1, 0.2, None), "stop")
 
 
 class Pipe(io.StringIO):
-    """What was flushed to it can be awaited."""
+    """Records what is flushed, and can wait for it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +36,7 @@ class Pipe(io.StringIO):
             self._changed.notify_all()
 
     def await_lines(self, enough: Callable[[list[Any]], bool]) -> list[Any]:
-        """The flushed lines, decoded, once they are `enough`."""
+        """Return the flushed lines, decoded, once `enough` holds."""
         with self._changed:
             assert self._changed.wait_for(lambda: enough(self.lines()), timeout=30), self.lines()
             return self.lines()
@@ -45,12 +46,16 @@ class Pipe(io.StringIO):
         return [json.loads(line) for line in self._flushed.splitlines()]
 
 
-def _of(number: int, items: list[Item]) -> list[AnswerEvent | AnswerFailed]:
+def _has_lines(count: int, lines: list[Any]) -> bool:
+    return len(lines) == count
+
+
+def _events_of(number: int, items: list[Item]) -> list[AnswerEvent | AnswerFailed]:
     return [event for to, event in items if to == number]
 
 
-def _texts_joined(events: list[AnswerEvent | AnswerFailed]) -> list[object]:
-    """The events of one answer with each run of texts as one string."""
+def _merge_texts(events: list[AnswerEvent | AnswerFailed]) -> list[object]:
+    """Return the events of one answer with consecutive texts as one string."""
     joined: list[object] = []
     for event in events:
         if isinstance(event, TextDelta) and joined and isinstance(joined[-1], str):
@@ -61,11 +66,11 @@ def _texts_joined(events: list[AnswerEvent | AnswerFailed]) -> list[object]:
 
 
 def _all_done(numbers: list[int]) -> Callable[[list[Any]], bool]:
-    """Has each of these answers had its Completed?"""
+    """Return a predicate: each of these answers has its Completed."""
     return lambda lines: all([number, "completed"] in [[to, event[0]] for to, event in lines] for number in numbers)
 
 
-def test_neighbouring_texts_of_one_answer_become_one() -> None:
+def test_consecutive_deltas_of_one_answer_are_merged() -> None:
     items: list[Item] = [
         (1, ModelLoading()),
         (1, TextDelta("a")),
@@ -78,28 +83,34 @@ def test_neighbouring_texts_of_one_answer_become_one() -> None:
 
     joined = merge_text_deltas(items)
 
-    assert _of(1, joined) == [ModelLoading(), TextDelta("ab"), PrefillProgress(1, 2), TextDelta("c")]
-    assert _of(2, joined) == [TextDelta("xy")]
+    assert _events_of(1, joined) == [ModelLoading(), TextDelta("ab"), PrefillProgress(1, 2), TextDelta("c")]
+    assert _events_of(2, joined) == [TextDelta("xy")]
     assert merge_text_deltas([]) == []
 
 
 @settings(deadline=None)
 @given(_items)
-def test_joining_keeps_each_answers_order_and_text(items: list[Item]) -> None:
+def test_merging_keeps_each_answers_order_and_text(items: list[Item]) -> None:
     joined = merge_text_deltas(items)
 
     for number in range(3):
-        events = _of(number, joined)
-        assert _texts_joined(events) == _texts_joined(_of(number, items))
+        events = _events_of(number, joined)
+        assert _merge_texts(events) == _merge_texts(_events_of(number, items))
         neighbours = pairwise(events)
         assert not any(isinstance(one, TextDelta) and isinstance(two, TextDelta) for one, two in neighbours)
 
 
-def test_what_is_put_arrives_and_decodes_to_the_same_events() -> None:
+def test_queued_events_arrive_and_decode_to_the_same_events() -> None:
     pipe = Pipe()
     outbox = Outbox(pipe)
     outbox.write_line(["ready", "stream"])
-    events = [ModelLoading(), PrefillProgress(0, 3), TextDelta("Hel\n"), TextDelta("lo \ud83d"), _COMPLETED]
+    events: list[AnswerEvent | AnswerFailed] = [
+        ModelLoading(),
+        PrefillProgress(0, 3),
+        TextDelta("Hel\n"),
+        TextDelta("lo \ud83d"),
+        _COMPLETED,
+    ]
     for event in events:
         outbox.put(7, event)
 
@@ -107,10 +118,10 @@ def test_what_is_put_arrives_and_decodes_to_the_same_events() -> None:
 
     assert ready == ["ready", "stream"]
     assert {number for number, _ in lines} == {7}
-    assert _texts_joined([unpack_event(event) for _, event in lines]) == _texts_joined(events)
+    assert _merge_texts([unpack_event(event) for _, event in lines]) == _merge_texts(events)
 
 
-def test_an_error_arrives_with_its_words() -> None:
+def test_an_error_arrives_with_its_detail() -> None:
     pipe = Pipe()
     Outbox(pipe).put(1, AnswerFailed("refused", "too long"))
 
@@ -119,16 +130,16 @@ def test_an_error_arrives_with_its_words() -> None:
     assert (number, unpack_event(event)) == (1, AnswerFailed("refused", "too long"))
 
 
-def test_an_event_after_a_pause_arrives_too() -> None:
+def test_an_event_after_a_pause_arrives() -> None:
     pipe = Pipe()
     outbox = Outbox(pipe)
     for count in range(1, 4):
         outbox.put(1, PrefillProgress(count, 3))
-        lines = pipe.await_lines(lambda lines, count=count: len(lines) == count)
+        lines = pipe.await_lines(partial(_has_lines, count))
         assert unpack_event(lines[-1][1]) == PrefillProgress(count, 3)
 
 
-def test_many_answers_at_once_arrive_whole() -> None:
+def test_many_concurrent_answers_arrive_complete() -> None:
     pipe = Pipe()
     outbox = Outbox(pipe)
     numbers = list(range(6))
@@ -148,14 +159,14 @@ def test_many_answers_at_once_arrive_whole() -> None:
 
     for number in numbers:
         events = [unpack_event(event) for to, event in lines if to == number]
-        assert _texts_joined(events) == ["".join(f"{number}:{word}" for word in words), _COMPLETED]
+        assert _merge_texts(events) == ["".join(f"{number}:{word}" for word in words), _COMPLETED]
     assert len(lines) < len(numbers) * len(words), "texts went together"
 
 
-def test_what_was_put_is_on_its_way_once_it_is_flushed() -> None:
+def test_flush_waits_until_everything_is_written() -> None:
     pipe = Pipe()
     outbox = Outbox(pipe)
     for text in ("one", " two", " three"):  # the second and third wait for the interval to pass
         outbox.put(1, TextDelta(text))
     outbox.flush()
-    assert _texts_joined([unpack_event(event) for _, event in pipe.lines()]) == ["one two three"]
+    assert _merge_texts([unpack_event(event) for _, event in pipe.lines()]) == ["one two three"]

@@ -1,4 +1,4 @@
-"""The pool: loaded once, let go when idle, never under an answer."""
+"""The pool: models are loaded once and unloaded when idle, never during an answer."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -35,11 +35,11 @@ def own_pool(tmp_path: Path, clock: Clock) -> Iterator[Pool]:
     pool.close()
 
 
-def test_a_model_is_loaded_once_however_many_ask(own_pool: Pool, demo: Demo) -> None:
+def test_a_model_is_loaded_once_for_all_callers(own_pool: Pool, demo: Demo) -> None:
     assert own_pool.get_model(demo.spec("prompt")) is own_pool.get_model(demo.spec("prompt"))
 
 
-def test_a_model_that_died_is_loaded_again(own_pool: Pool, demo: Demo) -> None:
+def test_a_crashed_model_is_loaded_again(own_pool: Pool, demo: Demo) -> None:
     first = own_pool.get_model(demo.spec("prompt"))
     psutil.Process(first.pid).kill()
     with pytest.raises(UserError):
@@ -49,7 +49,7 @@ def test_a_model_that_died_is_loaded_again(own_pool: Pool, demo: Demo) -> None:
     assert second.ready.result(timeout=120) == "stream"
 
 
-def test_unloading_ends_the_process_but_not_under_an_answer(own_pool: Pool, demo: Demo) -> None:
+def test_unloading_ends_the_process_but_not_during_an_answer(own_pool: Pool, demo: Demo) -> None:
     model = own_pool.get_model(demo.spec("prompt"))
     cancel = CancelToken()
     events = model.answer(ASK, cancel)
@@ -65,7 +65,7 @@ def test_unloading_ends_the_process_but_not_under_an_answer(own_pool: Pool, demo
     assert own_pool.peek(model.spec.model_id) is None
 
 
-def test_what_nobody_uses_is_let_go_for_another_and_when_idle(own_pool: Pool, demo: Demo, clock: Clock) -> None:
+def test_an_unused_model_is_unloaded_for_another_and_when_idle(own_pool: Pool, demo: Demo, clock: Clock) -> None:
     first = own_pool.get_model(demo.spec("prompt"))
     other = own_pool.get_model(replace(demo.spec("prompt"), model_id="another"))
     assert not psutil.pid_exists(first.pid)

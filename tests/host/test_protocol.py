@@ -1,4 +1,4 @@
-"""The lines between the app and a model's process come out as they went in."""
+"""The protocol between the app and a model's process: round trips."""
 
 import json
 from typing import Any
@@ -64,13 +64,13 @@ def _over_the_pipe(packed: Any) -> Any:
 
 @settings(deadline=None)
 @given(EVENTS)
-def test_every_event_comes_out_as_it_went_in(event: Any) -> None:
+def test_every_event_survives_a_round_trip(event: Any) -> None:
     assert unpack_event(_over_the_pipe(pack_event(event))) == event
 
 
 @settings(deadline=None)
 @given(_requests, _counts)
-def test_every_request_comes_out_as_it_went_in(request: ChatRequest, number: int) -> None:
+def test_every_request_survives_a_round_trip(request: ChatRequest, number: int) -> None:
     line = _over_the_pipe(pack_request(number, request))
 
     assert line["answer"] == number
@@ -85,6 +85,6 @@ def test_unknown_usage_stays_unknown_and_zero_stays_zero() -> None:
 
 
 @pytest.mark.parametrize("line", [[], ["nothing"], ["text"], ["text", "a", "b"], ["prompt", 1]])
-def test_a_line_that_is_no_event_is_refused(line: list[Any]) -> None:
+def test_an_invalid_event_is_refused(line: list[Any]) -> None:
     with pytest.raises(ValueError, match="not an event"):
         unpack_event(line)

@@ -1,4 +1,4 @@
-"""The model's process, without its process: when a model may prepare for the next answer."""
+"""The worker without its process: when a model may prepare for the next answer."""
 
 import threading
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _REQUEST = ChatRequest((Message("user", "Hello."),))
 
 
 class Preparing:
-    """Answers as soon as it may; notes what was on its way each time it was told to prepare."""
+    """Answers once it may; at each `prepare`, records how many answers were already sent."""
 
     delivery: StreamingMode = "stream"
 
@@ -43,7 +43,7 @@ class Preparing:
         self.prepared.release()
 
 
-def test_a_model_prepares_when_all_was_said_and_nobody_is_served() -> None:
+def test_a_model_prepares_once_all_answers_are_sent() -> None:
     pipe = Pipe()
     model, worker = Preparing(pipe), Worker(Outbox(pipe), "a model")
     worker._model.set_result(model)

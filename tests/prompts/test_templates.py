@@ -1,4 +1,4 @@
-"""The templates to pick from: the prompts their models were trained on, in which what a person typed stays text."""
+"""The templates users can pick: their models' training formats, in which user text stays text."""
 
 import pytest
 from hypothesis import given
@@ -36,17 +36,17 @@ MESSAGES = (
         ("plain", "Be brief.\n\nUser: Hi\nAssistant: Hello!\nUser: What?\n\nAssistant:"),
     ],
 )
-def test_a_conversation_is_written_as_the_template_is_known(key: str, prompt: str) -> None:
+def test_a_conversation_is_rendered_in_the_known_format(key: str, prompt: str) -> None:
     assert TEMPLATES[key].format.render(MESSAGES) == prompt
 
 
-def test_phi_3_is_written_as_its_own_template_writes_it() -> None:
+def test_phi_3_is_rendered_as_by_its_own_template() -> None:
     assert TEMPLATES["phi-3"].format.render(MESSAGES) == PromptFormat(CHAT_TEMPLATE).render(MESSAGES)
 
 
 @pytest.mark.parametrize("key", TEMPLATES)
 @given(st.data())
-def test_no_mark_of_a_template_comes_from_what_is_typed(key: str, data: st.DataObject) -> None:
+def test_no_template_marker_comes_from_user_text(key: str, data: st.DataObject) -> None:
     template = TEMPLATES[key]
     marks = [*template.format.special_tokens, *template.stop_strings]
     pieces = st.sampled_from([*marks, *(mark[:-1] for mark in marks), *(mark[1:] for mark in marks), "\n", "x"])
@@ -58,7 +58,7 @@ def test_no_mark_of_a_template_comes_from_what_is_typed(key: str, data: st.DataO
     assert {mark: prompt.count(mark) for mark in marks} == {mark: empty.count(mark) for mark in marks}
 
 
-def test_what_a_model_declares_goes_before_what_is_picked() -> None:
+def test_a_declared_template_precedes_the_picked_one() -> None:
     metadata = {"chat_template": "{{ messages[0].content }}!", "eos_token": "</s>", "special_tokens": ["<s>", "</s>"]}
 
     template = get_template(metadata, "phi-3")
@@ -70,6 +70,6 @@ def test_what_a_model_declares_goes_before_what_is_picked() -> None:
 
 
 @pytest.mark.parametrize("picked", [None, "", "phi-4"])
-def test_without_either_there_is_none(picked: str | None) -> None:
+def test_without_either_an_error_lists_the_templates(picked: str | None) -> None:
     with pytest.raises(NoTemplateError):
         get_template({"chat_template": None}, picked)

@@ -1,4 +1,4 @@
-"""Token ids → text piece by piece: with a tokenizer that writes unknown characters in bytes, as Phi-3's does."""
+"""Incremental detokenisation with a byte-fallback tokenizer like Phi-3's."""
 
 from pathlib import Path
 from typing import Protocol
@@ -34,27 +34,27 @@ _ids = st.lists(st.integers(0, 600) | st.sampled_from([0xC3 + 3, 0xA9 + 3, 0xF0 
 
 @KINDS
 @given(text=_text)
-def test_the_pieces_together_are_the_text(kind: type[Detokenizer], tokenizer: Tokenizer, text: str) -> None:
+def test_the_pieces_together_equal_the_text(kind: type[Detokenizer], tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     assert "".join(pieces_of(kind, tokenizer, ids)) == tokenizer.decode(ids)
 
 
 @KINDS
-def test_a_character_comes_whole_with_its_last_byte(kind: type[Detokenizer], tokenizer: Tokenizer) -> None:
+def test_a_character_is_emitted_with_its_last_byte(kind: type[Detokenizer], tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("x€😀", add_special_tokens=False).ids
     assert pieces_of(kind, tokenizer, ids)[-8:] == ["", "", "€", "", "", "", "😀", ""]
 
 
 @KINDS
 @given(ids=_ids)
-def test_any_ids_give_text_and_none_is_an_error(kind: type[Detokenizer], tokenizer: Tokenizer, ids: list[int]) -> None:
+def test_any_ids_can_be_decoded(kind: type[Detokenizer], tokenizer: Tokenizer, ids: list[int]) -> None:
     text, whole = "".join(pieces_of(kind, tokenizer, ids)), tokenizer.decode(ids)
     assert text.isascii() == whole.isascii()
     assert text == whole or "\ufffd" in whole
 
 
 @KINDS
-def test_a_lone_byte_leaves_the_character_before_it_whole(kind: type[Detokenizer], tokenizer: Tokenizer) -> None:
+def test_a_lone_byte_does_not_damage_the_character_before_it(kind: type[Detokenizer], tokenizer: Tokenizer) -> None:
     ids = [byte + 3 for byte in ("é".encode() + b"\xa9!")]
     assert tokenizer.decode(ids) == 4 * "\ufffd"
     assert "".join(pieces_of(kind, tokenizer, ids)).startswith("é\ufffd")

@@ -1,3 +1,5 @@
+"""The FIFO queue: order, positions, cancelling."""
+
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -8,24 +10,24 @@ from phi3_ui.chat.types import CancelToken
 from phi3_ui.runtime.fifo_queue import FifoQueue
 
 
-class Standing:
-    """Someone in the line, in a thread of their own: what they were told, and when they are served."""
+class WaitingRequest:
+    """A request in the queue, in a thread of its own: the positions it gets, and when it is served."""
 
-    def __init__(self, line: FifoQueue, serve: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, fifo: FifoQueue, serve: Callable[[], None] = lambda: None) -> None:
         self.cancel = CancelToken()
-        self.told: list[int] = []
+        self.positions: list[int] = []
         self.served, self.done = threading.Event(), threading.Event()
-        self.news = threading.Condition()
-        joined = threading.Event()
+        self.changed = threading.Condition()
+        entered = threading.Event()
 
-        def stand() -> None:
+        def run() -> None:
             try:
-                with line.wait_turn(self.cancel) as waiting:
-                    joined.set()
-                    for ahead in waiting:
-                        with self.news:
-                            self.told.append(ahead)
-                            self.news.notify_all()
+                with fifo.wait_turn(self.cancel) as positions_ahead:
+                    entered.set()
+                    for ahead in positions_ahead:
+                        with self.changed:
+                            self.positions.append(ahead)
+                            self.changed.notify_all()
                     if not self.cancel.is_set():
                         self.served.set()
                         self.done.wait(10)
@@ -33,90 +35,93 @@ class Standing:
             except ZeroDivisionError:
                 pass
 
-        self.thread = threading.Thread(target=stand)
+        self.thread = threading.Thread(target=run)
         self.thread.start()
-        assert joined.wait(10)
+        assert entered.wait(10)
 
-    def hears(self, *told: int) -> bool:
-        with self.news:
-            return self.news.wait_for(lambda: self.told == [*told], 10)
+    def reports(self, *positions: int) -> bool:
+        """Wait until exactly these positions were reported."""
+        with self.changed:
+            return self.changed.wait_for(lambda: self.positions == [*positions], 10)
 
     def leave(self) -> None:
+        """End this request's turn."""
         self.done.set()
         self.thread.join(10)
 
 
 @pytest.fixture
-def stand() -> Iterator[Callable[..., Standing]]:
-    line = FifoQueue()
+def enqueue() -> Iterator[Callable[..., WaitingRequest]]:
+    """Add a request to one queue."""
+    fifo = FifoQueue()
     with ExitStack() as stack:
 
-        def join(serve: Callable[[], None] = lambda: None) -> Standing:
-            standing = Standing(line, serve)
-            stack.callback(standing.leave)
-            return standing
+        def add(serve: Callable[[], None] = lambda: None) -> WaitingRequest:
+            request = WaitingRequest(fifo, serve)
+            stack.callback(request.leave)
+            return request
 
-        yield join
+        yield add
 
 
-def test_who_is_alone_does_not_wait() -> None:
-    line = FifoQueue()
+def test_the_first_request_does_not_wait() -> None:
+    fifo = FifoQueue()
     for _ in range(2):
-        with line.wait_turn(CancelToken()) as waiting:
-            assert list(waiting) == []
+        with fifo.wait_turn(CancelToken()) as positions_ahead:
+            assert list(positions_ahead) == []
 
 
-def test_first_come_first_served_and_each_hears_when_it_moves(stand: Callable[..., Standing]) -> None:
-    first, second, third = stand(), stand(), stand()
+def test_first_come_first_served_and_positions_are_reported(enqueue: Callable[..., WaitingRequest]) -> None:
+    first, second, third = enqueue(), enqueue(), enqueue()
     assert first.served.wait(10)
-    assert second.hears(1)
-    assert third.hears(2)
+    assert second.reports(1)
+    assert third.reports(2)
     first.leave()
     assert second.served.wait(10)
-    assert third.hears(2, 1)
+    assert third.reports(2, 1)
     assert not third.served.is_set()
     second.leave()
     assert third.served.wait(10)
-    assert (first.told, second.told, third.told) == ([], [1], [2, 1])
+    assert (first.positions, second.positions, third.positions) == ([], [1], [2, 1])
 
 
-def test_who_gives_up_leaves_at_once_and_those_behind_move_up(stand: Callable[..., Standing]) -> None:
-    first, second, third = stand(), stand(), stand()
-    assert second.hears(1)
-    assert third.hears(2)
+def test_a_cancelled_request_leaves_and_those_behind_move_up(enqueue: Callable[..., WaitingRequest]) -> None:
+    first, second, third = enqueue(), enqueue(), enqueue()
+    assert second.reports(1)
+    assert third.reports(2)
     second.cancel.set()
     second.thread.join(10)
     assert not second.thread.is_alive()
     assert not second.served.is_set()
-    assert third.hears(2, 1)
+    assert third.reports(2, 1)
     first.leave()
     assert third.served.wait(10)
 
 
-def test_an_error_in_the_one_being_served_lets_the_next_in(stand: Callable[..., Standing]) -> None:
-    first, second = stand(lambda: 1 // 0), stand()
-    assert second.hears(1)
+def test_an_error_in_the_served_request_lets_the_next_in(enqueue: Callable[..., WaitingRequest]) -> None:
+    first, second = enqueue(lambda: 1 // 0), enqueue()
+    assert second.reports(1)
     first.leave()
     assert second.served.wait(10)
 
 
-def test_who_has_given_up_before_does_not_wait() -> None:
-    line, given_up = FifoQueue(), CancelToken()
-    given_up.set()
-    with line.wait_turn(CancelToken()), line.wait_turn(given_up) as waiting:
-        assert list(waiting) == []
+def test_a_request_cancelled_in_advance_does_not_wait() -> None:
+    fifo, cancelled = FifoQueue(), CancelToken()
+    cancelled.set()
+    with fifo.wait_turn(CancelToken()), fifo.wait_turn(cancelled) as positions_ahead:
+        assert list(positions_ahead) == []
 
 
-def test_a_reader_who_stops_in_the_middle_of_waiting_leaves_the_line() -> None:
-    line = FifoQueue()
+def test_a_caller_that_stops_waiting_leaves_the_queue() -> None:
+    fifo = FifoQueue()
 
     def answer() -> Iterator[int]:
-        with line.wait_turn(CancelToken()) as waiting:
-            yield from waiting
+        with fifo.wait_turn(CancelToken()) as positions_ahead:
+            yield from positions_ahead
 
-    with line.wait_turn(CancelToken()):
-        waiting = answer()
-        assert next(waiting) == 1
-        waiting.close()  # type: ignore[attr-defined]
-        with line.wait_turn(CancelToken()) as behind:
-            assert next(behind) == 1
+    with fifo.wait_turn(CancelToken()):
+        positions_ahead = answer()
+        assert next(positions_ahead) == 1
+        positions_ahead.close()  # type: ignore[attr-defined]
+        with fifo.wait_turn(CancelToken()) as positions_behind:
+            assert next(positions_behind) == 1

@@ -1,4 +1,4 @@
-"""What parameters mean to transformers' generate: ranges, penalties and seeds, over a model too small to wait for."""
+"""Parameters as arguments of transformers' generate: ranges, penalties and seeds, with a tiny model."""
 
 import threading
 from typing import Any
@@ -36,19 +36,19 @@ PROMPT = torch.tensor([[1, 5, 9]])
     ],
     ids=lambda params: str(params.as_dict()),
 )
-def test_what_no_model_can_take_is_refused_by_name_and_range(params: GenerationParams) -> None:
+def test_values_out_of_range_are_refused_by_name_and_range(params: GenerationParams) -> None:
     (name,) = params.as_dict()
     with pytest.raises(UnusableParamError, match=f"^{name} cannot be .*; it must be "):
         check_params(params)
 
 
-def test_the_limits_themselves_and_nothing_at_all_are_taken() -> None:
+def test_the_limits_and_unset_params_are_valid() -> None:
     check_params(GenerationParams())
     check_params(GenerationParams(1, 0.0, 1.0, 0, 0.01, -2.0, 2.0, ("x",) * MAX_STOP_STRINGS, 0))
     check_params(GenerationParams(seed=2**31 - 1))
 
 
-def test_penalties_are_openais_and_spare_the_prompt() -> None:
+def test_penalties_are_openais_and_ignore_the_prompt() -> None:
     penalties = Penalties(presence=0.5, frequency=0.25)
     scores = torch.zeros(1, 12)
 
@@ -80,7 +80,7 @@ def generate(model: Any, **params: Any) -> list[int]:
     return list(ids[PROMPT.shape[1] :])
 
 
-def test_a_seed_repeats_and_leaves_torchs_own_generator_alone(model: Any) -> None:
+def test_a_seed_repeats_without_touching_torchs_generator(model: Any) -> None:
     first = generate(model, seed=7)
     generate(model)
     state = torch.random.get_rng_state()
@@ -89,7 +89,7 @@ def test_a_seed_repeats_and_leaves_torchs_own_generator_alone(model: Any) -> Non
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_a_seeded_answer_is_drawn_under_the_other_parameters(model: Any) -> None:
+def test_seeded_sampling_respects_the_other_parameters(model: Any) -> None:
     greedy = generate(model, temperature=0.0)
     assert generate(model, seed=7, temperature=0.0) == greedy
     assert generate(model, seed=7, top_k=1) == greedy
@@ -98,7 +98,7 @@ def test_a_seeded_answer_is_drawn_under_the_other_parameters(model: Any) -> None
     assert generate(model, seed=7, temperature=5.0) != generate(model, seed=7, temperature=0.7)
 
 
-def test_seeded_tokens_are_drawn_by_their_probabilities(model: Any) -> None:
+def test_seeded_tokens_follow_their_probabilities(model: Any) -> None:
     with torch.no_grad():
         expected = model(PROMPT).logits[0, -1].softmax(-1)
     counts = torch.zeros(16)
@@ -110,7 +110,7 @@ def test_seeded_tokens_are_drawn_by_their_probabilities(model: Any) -> None:
     assert ((counts - 500 * expected) ** 2 / (500 * expected)).sum() < 45
 
 
-def test_seeded_answers_at_the_same_time_do_not_mix(model: Any) -> None:
+def test_concurrent_seeded_answers_are_independent(model: Any) -> None:
     alone = [generate(model, seed=seed) for seed in range(6)]
     together: dict[int, list[int]] = {}
     gate = threading.Barrier(6)

@@ -1,4 +1,4 @@
-"""Stop strings: what comes out is the text before the first of them, however the text came. Both copies of the class."""
+"""Stop strings: the output is the text before the first one, however it is split. Both copies of the class."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +23,7 @@ _stops = st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=4).map(tuple
 @example(["abc", "X"], ("abcX", "bc"))
 @example(["aa", "ab"], ("aab",))
 @example(["abc"], ("abcX", "bc"))
-def test_any_text_in_any_pieces_is_cut_before_the_first_stop_string(
+def test_any_text_however_split_is_cut_before_the_first_stop_string(
     copy: Callable[[tuple[str, ...]], Any], pieces: list[str], stops: tuple[str, ...]
 ) -> None:
     whole = "".join(pieces)

@@ -1,4 +1,4 @@
-"""What the clock of an answer makes of the moments it is told."""
+"""The timings that Stopwatch computes."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def _watch(clock: Clock, *tokens: float, end: float) -> Stopwatch:
-    """A watch started at 100 that saw tokens at these moments; the clock then stands at `end`."""
+    """A stopwatch started at 100 with tokens at these times; the clock then shows `end`."""
     watch = Stopwatch()
     for clock.now in tokens:
         watch.token()
@@ -33,7 +33,7 @@ def _watch(clock: Clock, *tokens: float, end: float) -> Stopwatch:
     return watch
 
 
-def test_an_answer_without_tokens_has_only_its_length(clock: Clock) -> None:
+def test_an_answer_without_tokens_has_only_a_duration(clock: Clock) -> None:
     watch = _watch(clock, end=102.5)
 
     assert watch.timings(0) == Timings(None, 2.5, None)
@@ -46,14 +46,14 @@ def test_one_token_has_no_rate(clock: Clock) -> None:
     assert watch.timings(1) == Timings(0.5, 1.0, None)
 
 
-def test_the_rate_is_of_the_tokens_after_the_first_over_the_time_since_it(clock: Clock) -> None:
+def test_the_rate_excludes_the_first_token_and_the_time_to_it(clock: Clock) -> None:
     watch = _watch(clock, 102.0, 102.5, 103.0, 104.0, end=110.0)
 
     # Reading the prompt (2 s) and what follows the last token (6 s) are no decoding.
     assert watch.timings(4) == Timings(2.0, 10.0, 1.5)
 
 
-def test_the_count_is_the_models_own_where_it_tells_more_tokens_than_came_apart(clock: Clock) -> None:
+def test_the_models_own_token_count_decides_the_rate(clock: Clock) -> None:
     watch = _watch(clock, 101.0, 103.0, end=103.0)
 
     assert watch.timings(11).tokens_per_second == 5.0
@@ -65,7 +65,7 @@ def test_unknown_usage_gives_no_rate(clock: Clock) -> None:
     assert watch.timings(None) == Timings(1.0, 3.0, None)
 
 
-def test_tokens_within_one_tick_of_the_clock_give_no_rate(clock: Clock) -> None:
+def test_tokens_within_one_clock_tick_give_no_rate(clock: Clock) -> None:
     watch = _watch(clock, 101.0, 101.0, end=101.0)
 
     assert watch.timings(2) == Timings(1.0, 1.0, None)

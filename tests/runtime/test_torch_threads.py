@@ -1,4 +1,4 @@
-"""The trial that picks torch's threads."""
+"""The trial that chooses torch's thread counts."""
 
 import time
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.engine  # torch
 
 
 class Model:
-    """Takes so many seconds a step at each number of threads."""
+    """Takes `seconds[threads]` per step."""
 
     device = torch.device("cpu")
 
@@ -27,13 +27,13 @@ class Model:
     [({2: 0.01, 1: 0.01}, (2, 1)), ({2: 0.01, 1: 0.005}, (2, 1)), ({2: 0.01, 1: 0.02}, (2, 2))],
     ids=["as fast", "faster", "slower"],
 )
-def test_a_core_is_left_only_where_it_costs_nothing(seconds: dict[int, float], counts: tuple[int, int]) -> None:
+def test_one_core_less_only_where_it_costs_nothing(seconds: dict[int, float], counts: tuple[int, int]) -> None:
     with use_threads(2):
         assert choose_thread_counts(Model(seconds)) == counts
         assert torch.get_num_threads() == 2
 
 
-def test_a_model_that_is_slow_is_tried_for_some_steps_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_model_is_tried_for_a_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("phi3_ui.runtime.torch_threads._MAX_SECONDS", 0.0)
     with use_threads(2):
         assert choose_thread_counts(Model({2: 0.01, 1: 0.02})) == (2, 2)
@@ -44,7 +44,7 @@ def test_one_core_is_not_tried() -> None:
         assert choose_thread_counts(Model({})) == (1, 1)
 
 
-def test_threads_are_given_back_when_the_block_fails() -> None:
+def test_the_thread_count_is_restored_when_the_block_fails() -> None:
     before = torch.get_num_threads()
     with pytest.raises(ZeroDivisionError), use_threads(before + 1):
         _ = 1 / 0
