@@ -91,7 +91,7 @@ def serve(settings: Settings) -> None:
 
 
 def _listen(settings: Settings) -> socket.socket:
-    """A socket bound to the port of the settings, or to the first free one. UserError: port_taken."""
+    """A socket that listens on the port of the settings, or on the first free one. UserError: port_taken."""
     host = settings.server_name.strip("[]")
     first = settings.server_port or _FIRST_PORT
     for port in [first] if settings.server_port else range(first, first + _PORTS):
@@ -99,6 +99,7 @@ def _listen(settings: Settings) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
+            listener.listen()  # which fails, unlike bind, where another server has bound but not listened yet
         except OSError:
             listener.close()
         else:

@@ -1,0 +1,218 @@
+"""The application factory: its routes, its lifespan, mounting, and two applications in one process."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from fastapi import FastAPI
+from starlette.routing import Mount
+
+from phi3_ui import __version__, server
+from phi3_ui.errors import UserError
+from phi3_ui.host.pool import Pool
+from phi3_ui.paths import ROOT
+from phi3_ui.provision.first_run import FirstRun
+from phi3_ui.settings import Settings
+from phi3_ui.store.conversations.recorder import Recorder
+from phi3_ui.testing import log_scripted_model
+from phi3_ui.ui.sessions import Sessions
+from tests.support.env import environment
+
+
+def settings_for(home: Path, **variables: str) -> Settings:
+    return Settings.read({"PHI3_UI_HOME": str(home), **variables})
+
+
+@dataclass(frozen=True)
+class Client:
+    """Sends requests to an application in an event loop of its own."""
+
+    app: FastAPI
+    portal: BlockingPortal
+    http: httpx.AsyncClient
+
+    def get(self, path: str) -> httpx.Response:
+        return self.portal.call(self.http.get, path)
+
+    def log_in(self, name: str, password: str) -> int:
+        """The status code of a log-in."""
+        data = {"username": name, "password": password}
+        return self.portal.call(lambda: self.http.post("/login", data=data)).status_code
+
+
+@contextmanager
+def running(create: Callable[..., FastAPI], *arguments: Settings) -> Iterator[Client]:
+    """Creates an application in an event loop, where Gradio creates none of its own, and runs its lifespan there."""
+    with start_blocking_portal() as portal:
+        app = portal.call(create, *arguments)
+        with _lifespan(portal, app) as client:
+            yield client
+
+
+@contextmanager
+def _lifespan(portal: BlockingPortal, app: FastAPI) -> Iterator[Client]:
+    with (
+        portal.wrap_async_context_manager(app.router.lifespan_context(app)),
+        portal.wrap_async_context_manager(
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver")
+        ) as http,
+    ):
+        yield Client(app, portal, http)
+
+
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the lifespan does with its services, in order. No set-up runs."""
+    events: list[str] = []
+    monkeypatch.setattr(FirstRun, "start", lambda self: events.append("set up"))
+    for owner, method in ((Sessions, "stop_all"), (Pool, "close"), (Recorder, "close")):
+        monkeypatch.setattr(owner, method, _noting(events, f"{owner.__name__}.{method}", getattr(owner, method)))
+    return events
+
+
+def _noting(events: list[str], event: str, method):  # type: ignore[no-untyped-def]
+    def call(self, *arguments):  # type: ignore[no-untyped-def]
+        events.append(event)
+        return method(self, *arguments)
+
+    return call
+
+
+@pytest.fixture
+def client(events: list[str], tmp_path: Path) -> Iterator[Client]:
+    with running(server.create_app, settings_for(tmp_path)) as client:
+        yield client
+
+
+def test_health_is_json_and_every_response_has_the_security_headers(client: Client) -> None:
+    health = client.get("/health")
+
+    assert (health.status_code, health.json()) == (200, {"status": "ok", "version": __version__})
+    for response in (health, client.get("/"), client.get("/nothing")):
+        assert response.headers["content-security-policy"].startswith("default-src 'self';")
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["referrer-policy"] == "no-referrer"
+
+
+def test_what_cve_2026_134825_needs_is_off(client: Client) -> None:
+    (page,) = [route.app for route in client.app.routes if isinstance(route, Mount)]
+
+    assert page.blocks.ssr_mode is False
+    assert page.blocks.run_history is False
+    assert client.get("/gradio_api/runs").status_code == 404
+
+
+def test_the_page_keeps_gradios_options(client: Client) -> None:
+    (page,) = [route.app for route in client.app.routes if isinstance(route, Mount)]
+    config = client.get("/config").json()
+
+    assert config["analytics_enabled"] is False
+    assert config["footer_links"] == []
+    assert config["show_error"] is False
+    assert page.blocks.api_open is True
+    assert page.blocks.limiter.total_tokens == 100
+    assert client.get("/monitoring").status_code == 403
+
+
+def test_a_login_guards_the_page_but_not_the_health_route(events: list[str], tmp_path: Path) -> None:
+    with running(server.create_app, settings_for(tmp_path, PHI3_UI_LOGINS="anna:one")) as client:
+        assert client.get("/config").status_code == 401
+        assert client.get("/health").status_code == 200
+        assert client.log_in("anna", "two") == 400
+        assert client.log_in("anna", "one") == 200
+
+
+def test_the_lifespan_starts_the_set_up_and_ends_in_good_order(events: list[str], tmp_path: Path) -> None:
+    with running(server.create_app, settings_for(tmp_path)):
+        assert events == ["set up"]
+
+    assert events == ["set up", "Sessions.stop_all", "Pool.close", "Recorder.close"]
+
+
+def test_a_mounted_app_runs_its_lifespan_inside_the_outer_one(events: list[str], tmp_path: Path) -> None:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI):  # type: ignore[no-untyped-def]
+        events.append("outer start")
+        yield {"outer": True}
+        events.append("outer end")
+
+    def create() -> FastAPI:
+        outer = FastAPI(lifespan=lifespan)
+        server.mount_app(outer, "/chat", settings_for(tmp_path))
+        return outer
+
+    with running(create) as client:
+        assert events == ["outer start", "set up"]
+        assert client.get("/health").status_code == 404
+        assert client.get("/chat/health").status_code == 200
+        assert client.get("/chat/theme.css").status_code == 200
+        assert client.get("/chat/config").json()["root"] == "http://testserver/chat"
+
+    assert events[2:] == ["Sessions.stop_all", "Pool.close", "Recorder.close", "outer end"]
+
+
+def test_two_apps_in_one_process_have_their_own_stores(tmp_path: Path) -> None:
+    created = {}
+    for name in ("first", "second"):
+        home = tmp_path / name
+        home.mkdir()
+        settings = settings_for(home)
+        log_scripted_model(settings.tracking_uri, home, name=name)
+        created[name] = settings
+
+    with running(server.create_app, created["first"]) as first, running(server.create_app, created["second"]) as second:
+        for _ in range(2):  # each after the other has used MLflow
+            for name, client in (("first", first), ("second", second)):
+                catalogue = client.app.state.services.catalogue
+                (entry,) = catalogue.list_models()
+                assert entry.name == name
+                assert catalogue.load_card(entry.model_id).title == "Scripted model"
+
+
+def test_a_port_in_use_is_refused_and_the_first_free_one_is_the_default(tmp_path: Path) -> None:
+    with server._listen(settings_for(tmp_path)) as first, server._listen(settings_for(tmp_path)) as second:
+        port = first.getsockname()[1]
+        assert 7860 <= port < second.getsockname()[1]
+        with pytest.raises(UserError, match=f"Port {port} of 127.0.0.1 is in use"):
+            server._listen(settings_for(tmp_path, GRADIO_SERVER_PORT=str(port)))
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("127.0.0.1", "http://127.0.0.1:1"), ("0.0.0.0", "http://localhost:1"), ("::1", "http://[::1]:1")],
+)
+def test_the_url_that_is_announced_can_be_opened(host: str, url: str) -> None:
+    assert server._url(host, 1) == url
+
+
+def test_a_second_signal_does_not_interrupt_the_end(tmp_path: Path) -> None:
+    with server._listen(settings_for(tmp_path)) as probe:
+        port = probe.getsockname()[1]
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    log_scripted_model(uri, tmp_path)
+    own = environment(tmp_path, PHI3_UI_OPEN_BROWSER="0", GRADIO_SERVER_PORT=str(port))
+    with subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=own, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not _is_healthy(port):
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+
+
+def _is_healthy(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health").is_success
+    except httpx.HTTPError:
+        return False
