@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps -r
 TORCH ?= $(shell grep "^torch==" constraints.txt)
 PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadgroup
 
-.PHONY: run setup mlflow-ui check test lint bench screenshot tutorials lock clean
+.PHONY: run setup mlflow-ui check test coverage lint bench screenshot tutorials lock clean
 
 # make run PRESET=phi-3-mini-4k
 export PHI3_UI_PRESET := $(or $(PRESET),$(PHI3_UI_PRESET))
@@ -25,7 +25,11 @@ check: .venv/installed-dev lint ## format, lint, types, and the tests that need 
 	$(PYTEST) -m "not engine and not browser and not server" --hypothesis-profile=check --ignore=tests/e2e \
 		$(foreach path,engine runtime/test_sampling.py runtime/test_torch_threads.py,--ignore=tests/$(path))
 
-test: .venv/installed-dev lint ## format, lint, types, and all tests with their branch coverage
+test: .venv/installed-dev lint ## format, lint, types, and all tests
+	$(BIN)/python -m tests.support.browser
+	$(PYTEST)
+
+coverage: .venv/installed-dev ## all tests with their branch coverage; tracing doubles the time of the tests in Python
 	$(BIN)/python -m tests.support.browser
 	$(PYTEST) --cov
 

@@ -24,6 +24,10 @@ from tests.support.build_cache import CACHE, build_lock, cached_folder
 from tests.support.command_line import run_command  # noqa: F401  (a fixture)
 from tests.support.tiny_models import tiny, tiny_checkpoint, tiny_models, tiny_onnx  # noqa: F401  (fixtures)
 
+# With a worker for each core, more threads would only wait for one another. Set before torch reads it; model processes
+# inherit it, and skip the trial of thread counts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Loaded machines miss any deadline; `--hypothesis-profile=check` (make check) trades examples for time.
 hypothesis_settings.register_profile("default", deadline=None)
 hypothesis_settings.register_profile("check", deadline=None, max_examples=20)
