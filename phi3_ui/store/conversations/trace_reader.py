@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from mlflow.entities import Assessment, AssessmentSourceType, Trace, TraceInfo
+from mlflow.exceptions import MlflowException
 
 from phi3_ui.chat.conversation import Feedback, Turn
 from phi3_ui.chat.turn_json import parse_turn as parse_turn_json
@@ -80,7 +81,11 @@ def parse_turn(trace: Trace) -> Turn | None:
         UnreadableTraceError: It is one of this app, but its turn is missing or damaged.
     """
     turn_id = (trace.info.trace_metadata or {}).get(TURN_KEY)
-    stored = next(filter(None, (span.attributes.get(TURN_ATTRIBUTE) for span in trace.data.spans)), None)
+    try:
+        # MLflow parses a span when its attributes are read first.
+        stored = next(filter(None, (span.attributes.get(TURN_ATTRIBUTE) for span in trace.data.spans)), None)
+    except (MlflowException, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UnreadableTraceError("its spans cannot be parsed") from error
     if stored is None and not turn_id:
         return None
     try:

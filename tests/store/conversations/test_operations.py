@@ -1,0 +1,92 @@
+"""Journal entries: every operation survives the round trip, and those of earlier versions are read."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from phi3_ui.chat.conversation import Conversation, Feedback, new_id
+from phi3_ui.store.conversations.journal import Journal
+from phi3_ui.store.conversations.operations import (
+    ConversationDeletion,
+    FeedbackChange,
+    Operation,
+    TagChange,
+    TurnRecord,
+    parse_operation,
+    serialize_operation,
+)
+from tests.store.conversations.chats import ME, answer, ask, record
+
+_VERSION_0_1_0 = {
+    "record": {
+        "person": "v",
+        "conversation": "c",
+        "turn": {
+            "question": "Hi",
+            "answer": None,
+            "id": "a" * 32,
+            "parent": None,
+            "asked": {"at": 4.0, "model_id": "m"},
+            "feedback": None,
+        },
+        "model": "phi-3",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "ended": 5.0,
+        "version": "0.1.0",
+        "kind": "record",
+    },
+    "rate": {
+        "person": "v",
+        "conversation": "c",
+        "turn_id": "t",
+        "feedback": {"good": True, "comment": "Yes"},
+        "kind": "rate",
+    },
+    "mark": {"person": "v", "conversation": "c", "turn_id": "t", "key": "k", "value": "x", "kind": "mark"},
+    "delete": {"person": "v", "conversation": "c", "due": 7.0, "kind": "delete"},
+}
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        record(new_id(), ask(Conversation(), "Hi").with_answer(answer("Hello"))),
+        FeedbackChange(ME, "c", "t", Feedback(False, "No")),
+        FeedbackChange(ME, "c", "t", None),
+        TagChange(ME, "c", "t", "key", "value"),
+        ConversationDeletion(ME, "c", 5.0),
+    ],
+)
+def test_an_operation_survives_the_round_trip(operation: Operation) -> None:
+    assert parse_operation(serialize_operation(operation)) == operation
+
+
+@pytest.mark.parametrize("kind", _VERSION_0_1_0)
+def test_operations_of_version_0_1_0_are_read_and_keep_their_format(kind: str) -> None:
+    stored = _VERSION_0_1_0[kind]
+    operation = parse_operation(json.dumps(stored))
+    assert (operation.visitor_id, operation.conversation_id, operation.kind) == ("v", "c", kind)
+    written = json.loads(serialize_operation(operation))
+    assert {**written, "turn": None} == {**stored, "turn": None}
+
+
+def test_a_journal_of_version_0_1_0_is_recovered(tmp_path: Path) -> None:
+    folder = tmp_path / "0123456789abcdef"
+    folder.mkdir()
+    for number, stored in enumerate((_VERSION_0_1_0["mark"], _VERSION_0_1_0["delete"]), 1):
+        (folder / f"{number:012}.json").write_text(json.dumps(stored), encoding="utf-8")
+    draft = [json.dumps(_VERSION_0_1_0["record"]), json.dumps("Once "), json.dumps("upon"), '"a ti']
+    (folder / f"{'a' * 32}.part").write_text("\n".join(draft), encoding="utf-8")
+    journal = Journal(tmp_path, 1_000_000)
+
+    tag, deletion, turn = journal.recover()
+
+    assert (tag, deletion) == (TagChange("v", "c", "t", "k", "x"), ConversationDeletion("v", "c", 7.0))
+    assert isinstance(turn, TurnRecord)
+    assert turn.turn.request
+    assert turn.turn.request.asked_at == 4.0
+    assert turn.turn.answer
+    assert (turn.turn.answer.text, turn.turn.answer.error) == ("Once upon", ("interrupted", {}))
+    assert not folder.exists()
+    journal.close()
