@@ -1,15 +1,16 @@
-"""Settings as the environment gives them."""
+"""Settings read from environment variables."""
 
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from phi3_ui.errors import UserError
 from phi3_ui.paths import ROOT
 from phi3_ui.settings import Settings
 
 
-def test_without_any_variable_the_app_runs_on_this_machine_for_one_person() -> None:
+def test_defaults_suit_one_person_on_this_machine() -> None:
     settings = Settings.read({})
 
     assert settings == Settings(
@@ -71,6 +72,8 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
     )
     assert settings.artifacts is None
     assert settings.preset_is_explicit
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.preset = "demo"
 
 
 @pytest.mark.parametrize(
@@ -83,24 +86,22 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         ({"PHI3_UI_MANAGE": "0"}, False),
     ],
 )
-def test_models_are_changed_by_who_runs_the_app_unless_it_says_otherwise(
-    variables: dict[str, str], manage: bool
-) -> None:
+def test_management_is_on_by_default_only_on_a_local_page(variables: dict[str, str], manage: bool) -> None:
     assert Settings.read(variables).manage == manage
 
 
-def test_a_device_that_is_none_is_told() -> None:
+def test_an_unknown_device_is_refused() -> None:
     with pytest.raises(UserError, match=r"PHI3_UI_DEVICE cannot be tpu\. Set it to cpu / cuda / directml"):
         Settings.read({"PHI3_UI_DEVICE": "tpu"})
 
 
 @pytest.mark.parametrize("name", ["PHI3_UI_MANAGE", "PHI3_UI_OPEN_BROWSER"])
-def test_a_switch_that_is_neither_is_told(name: str) -> None:
+def test_a_switch_other_than_0_or_1_is_refused(name: str) -> None:
     with pytest.raises(UserError, match=f"{name} cannot be yes"):
         Settings.read({name: "yes"})
 
 
-def test_variables_that_are_empty_are_as_if_unset() -> None:
+def test_empty_variables_count_as_unset() -> None:
     names = ["PHI3_UI_HOME", "MLFLOW_TRACKING_URI", "PHI3_UI_PRESET", "GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT"]
     names += ["PHI3_UI_MAX_LOADED_MODELS", "PHI3_UI_IDLE_SECONDS", "PHI3_UI_DEVICE", "PHI3_UI_MANAGE"]
     names += ["PHI3_UI_OPEN_BROWSER", "PHI3_UI_MLFLOW_URL"]
@@ -108,7 +109,7 @@ def test_variables_that_are_empty_are_as_if_unset() -> None:
     assert Settings.read(dict.fromkeys(names, "")) == Settings.read({})
 
 
-def test_the_apps_own_store_and_its_artifacts_are_in_its_home(tmp_path: Path) -> None:
+def test_the_default_store_and_its_artifacts_are_in_the_home(tmp_path: Path) -> None:
     home = tmp_path / "my models"
     own = Settings.read({"PHI3_UI_HOME": str(home)})
 
@@ -117,13 +118,13 @@ def test_the_apps_own_store_and_its_artifacts_are_in_its_home(tmp_path: Path) ->
     assert Settings.read({"PHI3_UI_HOME": str(home), "MLFLOW_TRACKING_URI": own.tracking_uri}) == own
 
 
-def test_a_home_is_absolute_wherever_the_process_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     settings = Settings.read({"PHI3_UI_HOME": "here/../there"})
 
     assert settings.home == tmp_path / "there"
-    assert not settings.home.exists(), "reading settings makes nothing"
+    assert not settings.home.exists(), "reading settings creates nothing"
 
 
 def test_no_browser_opens_on_a_space() -> None:
@@ -132,18 +133,18 @@ def test_no_browser_opens_on_a_space() -> None:
 
 @pytest.mark.parametrize("name", ["GRADIO_SERVER_PORT", "PHI3_UI_MAX_LOADED_MODELS", "PHI3_UI_IDLE_SECONDS"])
 @pytest.mark.parametrize("value", ["many", "0", "-1", "0.5", "nan"])
-def test_what_must_be_a_whole_number_is_refused_otherwise_with_the_cure(name: str, value: str) -> None:
+def test_a_value_that_is_not_a_positive_integer_is_refused(name: str, value: str) -> None:
     with pytest.raises(UserError, match=f"{name} cannot be {value}. Set it to 1 (or more|to 65535)"):
         Settings.read({name: value})
 
 
-def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PHI3_UI_PRESET", "phi-4-mini")
 
     assert Settings.read().preset == "phi-4-mini"
 
 
-def test_a_port_that_cannot_be_is_refused_with_the_range() -> None:
+def test_a_port_out_of_range_is_refused() -> None:
     with pytest.raises(UserError, match="GRADIO_SERVER_PORT cannot be 99999"):
         Settings.read({"GRADIO_SERVER_PORT": "99999"})
 
@@ -156,7 +157,7 @@ def test_logins_are_names_with_passwords() -> None:
 
 
 @pytest.mark.parametrize("value", ["anna", "anna:", ":x", "a b:x", "a:1,a:2", "o'hara:x"])
-def test_a_login_that_is_none_is_refused_without_its_password(value: str) -> None:
+def test_an_invalid_login_is_refused_without_showing_its_password(value: str) -> None:
     with pytest.raises(UserError) as refused:
         Settings.read({"PHI3_UI_LOGINS": value})
 
@@ -178,13 +179,13 @@ def test_a_login_that_is_none_is_refused_without_its_password(value: str) -> Non
         ({"SPACE_ID": "someone/space", "PHI3_UI_MLFLOW_URL": "https://mlflow.example"}, "https://mlflow.example"),
     ],
 )
-def test_mlflows_ui_is_where_the_visitors_of_the_page_can_open_it(variables: dict[str, str], url: str | None) -> None:
+def test_the_mlflow_url_is_one_that_visitors_can_open(variables: dict[str, str], url: str | None) -> None:
     assert Settings.read(variables).mlflow_url == url
 
 
 @pytest.mark.parametrize(
     "value", ["5001", "localhost:5001", "javascript:alert(1)", "http://", "http://a:b", "http://a/?b"]
 )
-def test_an_mlflow_url_that_is_no_page_is_told(value: str) -> None:
+def test_an_invalid_mlflow_url_is_refused(value: str) -> None:
     with pytest.raises(UserError, match="PHI3_UI_MLFLOW_URL cannot be"):
         Settings.read({"PHI3_UI_MLFLOW_URL": value})

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
+from phi3_ui.chat.sampling_params import SAMPLING_PARAMS, SamplingParam, parse_params
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
 from phi3_ui.host.protocol import ModelSpec
@@ -134,26 +134,38 @@ class AnswerOptions:
                 raise UserError("unsupported_option", model=entry.name, option=f"--{name.replace('_', '-')}")
 
 
-_NUMBERS = {param.name: param.python_type for param in SAMPLING_PARAMS if param.kind != "strings"}
-
-
 def answer_options(function: Callback) -> Callback:
-    """The options of AnswerOptions, passed as `options`. A parameter that is left out has the model's own default."""
+    """The options of AnswerOptions, passed as `options`. A parameter that is left out has the model's own default.
+
+    UserError: invalid_param, bad_seed.
+    """
 
     @wraps(function)
-    def call(*, system: str, template: str | None, stop: tuple[str, ...], **others: Any) -> Any:
-        numbers = {name: others.pop(name) for name in _NUMBERS}
-        return function(options=AnswerOptions(system, template, GenerationParams(**numbers, stop=stop)), **others)
+    def call(*, system: str, template: str | None, **others: Any) -> Any:
+        params = parse_params({param.name: others.pop(param.name) for param in SAMPLING_PARAMS})
+        return function(options=AnswerOptions(system, template, params), **others)
 
-    declarations = [
+    declarations: list[Callable[[Callback], Callback]] = [
         click.option("--system", default="", metavar="TEXT", help="The system prompt."),
         click.option("--template", type=click.Choice([*TEMPLATES]), help="For a model that declares no template."),
-        *(click.option(f"--{name.replace('_', '-')}", type=kind, metavar="N") for name, kind in _NUMBERS.items()),
-        click.option("--stop", multiple=True, metavar="TEXT", help="Stop before this text; may be repeated."),
+        *map(_sampling_option, SAMPLING_PARAMS),
     ]
+    command: Callback = call
     for declare in reversed(declarations):
-        call = declare(call)
-    return call
+        command = declare(command)
+    return command
+
+
+def _sampling_option(param: SamplingParam) -> Callable[[Callback], Callback]:
+    is_list = param.kind == "strings"
+    valid_range = f"{param.valid_range[:1].upper()}{param.valid_range[1:]}."
+    return click.option(
+        f"--{param.name.replace('_', '-')}",
+        type=param.python_type,
+        multiple=is_list,
+        metavar="TEXT" if is_list else "N",
+        help="Stop before this text; may be repeated." if is_list else valid_range,
+    )
 
 
 def model_spec(app: App, entry: ModelEntry, options: AnswerOptions) -> ModelSpec:

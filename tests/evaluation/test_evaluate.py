@@ -1,4 +1,4 @@
-"""Questions of a file, and the run that the answers go to."""
+"""Reading questions from a file, and the run that an evaluation logs."""
 
 import json
 from collections.abc import Iterator
@@ -42,13 +42,13 @@ def _write(folder: Path, name: str, text: str) -> Path:
         ("q.csv", "\ufeffprompt\r\nWhat is 2 + 2?\r\nȘi \u201ccât\u201d face 3?\r\n"),
     ],
 )
-def test_each_kind_of_file_asks_the_same(tmp_path: Path, name: str, text: str) -> None:
+def test_every_file_format_gives_the_same_questions(tmp_path: Path, name: str, text: str) -> None:
     asked = read_questions(_write(tmp_path, name, text))
 
     assert asked == [(Message("user", "What is 2 + 2?"),), (Message("user", "Și “cât” face 3?"),)]
 
 
-def test_a_line_may_be_a_conversation_and_keep_its_system_prompt(tmp_path: Path) -> None:
+def test_a_line_may_be_a_conversation_with_its_own_system_prompt(tmp_path: Path) -> None:
     system, user = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}
     text = "\n".join(json.dumps(line) for line in [{"messages": [system, user]}, {"prompt": "Bye"}])
 
@@ -58,7 +58,7 @@ def test_a_line_may_be_a_conversation_and_keep_its_system_prompt(tmp_path: Path)
     assert given == (Message("system", "Be long."), Message("user", "Bye"))
 
 
-def test_a_csv_field_may_hold_lines(tmp_path: Path) -> None:
+def test_a_csv_field_may_contain_line_breaks(tmp_path: Path) -> None:
     assert read_questions(_write(tmp_path, "q.csv", 'prompt\n"two\nlines"\n')) == [(Message("user", "two\nlines"),)]
 
 
@@ -77,12 +77,12 @@ def test_a_csv_field_may_hold_lines(tmp_path: Path) -> None:
         ("q", "hi", "its name ends in nothing"),
     ],
 )
-def test_a_file_that_asks_nothing_is_one_sentence(tmp_path: Path, name: str, text: str, sentence: str) -> None:
+def test_a_file_without_a_valid_question_is_refused(tmp_path: Path, name: str, text: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         read_questions(_write(tmp_path, name, text))
 
 
-def test_a_file_that_is_not_there_or_no_text_is_one_sentence(tmp_path: Path) -> None:
+def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No such file"):
         read_questions(tmp_path / "none.txt")
     (tmp_path / "image.txt").write_bytes(b"\xff\xd8\xff")
@@ -90,7 +90,7 @@ def test_a_file_that_is_not_there_or_no_text_is_one_sentence(tmp_path: Path) -> 
         read_questions(tmp_path / "image.txt")
 
 
-def test_metrics_leave_out_what_is_unknown() -> None:
+def test_metrics_leave_out_unknown_values() -> None:
     known = Answer("m", "a", Usage(10, 4), Timings(0.5, 1.5, 3.0), "stop")
     rows = [build_row(known), build_row(Answer("m", "b", None, Timings(None, 1.0, None), "stop"))]
     rows.append(build_row(Answer("m", "", error=("refused", {"model": "m", "detail": "no"}))))
@@ -114,15 +114,15 @@ def test_metrics_leave_out_what_is_unknown() -> None:
     assert summarize_metrics([]) == {"answers": 0, "failures": 0}
 
 
-class _Moody:
-    """Answers, but for a question that says no."""
+class _FailingModel:
+    """Echoes a question, except those that are to fail."""
 
     def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
         question = request.messages[-1].content
         if question == "no":
-            raise UserError("refused", model="moody", detail="no")
+            raise UserError("refused", model="failing", detail="no")
         if question == "broken":
-            raise UserError("load_failed", model="moody", detail="no", log="none")
+            raise UserError("load_failed", model="failing", detail="no", log="none")
         yield TextDelta(question)
         yield Completed(question, Usage(1, 2), Timings(0.1, 0.2, 10.0), "stop")
 
@@ -130,10 +130,10 @@ class _Moody:
 @pytest.fixture
 def evaluation(tiny: TinyStore, tmp_path: Path) -> Evaluation:
     entry = Catalogue(tiny.uri).list_models()[0]
-    return Evaluation(entry, _Moody(), GenerationParams(temperature=0.0), _write(tmp_path, "q.txt", "yes\nno\n"))
+    return Evaluation(entry, _FailingModel(), GenerationParams(temperature=0.0), _write(tmp_path, "q.txt", "yes\nno\n"))
 
 
-def test_a_run_holds_the_answers_the_figures_and_what_was_asked(tiny: TinyStore, evaluation: Evaluation) -> None:
+def test_a_run_records_answers_metrics_and_parameters(tiny: TinyStore, evaluation: Evaluation) -> None:
     done = evaluation.run(Store(tiny.uri), read_questions(evaluation.file))
 
     client = MlflowClient(tiny.uri)
@@ -148,7 +148,7 @@ def test_a_run_holds_the_answers_the_figures_and_what_was_asked(tiny: TinyStore,
     assert run.data.params["params.temperature"] == "0.0"
 
 
-def test_the_run_of_an_mlflow_run_is_used(
+def test_the_run_of_an_enclosing_mlflow_run_is_used(
     tiny: TinyStore, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = MlflowClient(tiny.uri)
@@ -158,7 +158,7 @@ def test_the_run_of_an_mlflow_run_is_used(
     assert evaluation.run(Store(tiny.uri), read_questions(evaluation.file)).run_id == given
 
 
-def test_a_model_that_does_not_load_ends_the_run_with_what_was_answered(
+def test_a_model_that_does_not_load_fails_the_run_and_keeps_earlier_answers(
     tiny: TinyStore, evaluation: Evaluation
 ) -> None:
     asked = [(Message("user", text),) for text in ("yes", "broken", "yes")]
