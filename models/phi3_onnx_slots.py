@@ -1,9 +1,9 @@
-"""Generators in slots: an answer takes the slot that has read most of its prompt already, and all answers are stepped in turn.
+"""KV-cache slots: each request reuses the slot that shares the longest prefix with its prompt; all requests advance in turn.
 
 It goes into the artifact beside phi3_onnx.py. Knows token ids and the engine; no text, no MLflow.
 
-There is no thread: of those who wait for an event, one leads a round, in which every answer gets a step. So nothing is
-computed that nobody waits for, and whoever asks alone drives the engine without a hand between.
+No worker thread: one waiting caller becomes the leader and steps every active request, so nothing is computed that no
+caller waits for, and a single caller drives the engine without a thread switch.
 """
 
 import os
@@ -18,342 +18,378 @@ import numpy.typing as npt
 import onnxruntime_genai as og
 
 Logits = npt.NDArray[np.float32]
+"""(vocabulary,)"""
 
-# Appending a prompt holds the GIL and cannot be interrupted: in pieces it costs the same and can be stopped between
-# them. While others write, the pieces are small, at a tenth of the speed, so that nobody's text halts.
-PIECE, SHARED_PIECE = 64, 8
-# A Phi-3 of a longer context turns all positions another way once there are more tokens than these, so a prompt of more
-# must begin with a piece of more: what was read before the turn would not fit what is read after it.
-SHORT_CONTEXT = 4096
-_LENGTH_STEP = 1024  # tokens by which the length of a slot grows
-_SHARES = 4  # into which the budget is divided, where the context allows it
-_AHEAD = 8  # events that may wait for a reader who is slow
-
-
-@dataclass(frozen=True)
-class Ahead:
-    """There is no memory for this answer until others are done: so many are before it."""
-
-    count: int
+# Prefill holds the GIL and cannot be interrupted: in chunks it costs the same and can be stopped between them. While
+# other requests decode, the chunks are small, at a tenth of the speed, so that nobody's text stalls.
+PREFILL_CHUNK, SHARED_PREFILL_CHUNK = 64, 8
+# LongRoPE models switch scaling factors past this many tokens, which invalidates keys and values cached before the switch.
+# So the first chunk of a longer prompt must reach past it.
+SHORT_ROPE_LENGTH = 4096
+_LENGTH_STEP = 1024  # tokens; the lengths of slots are multiples of it
+_SLOT_SHARES = 4  # slots the memory budget is divided into, where the context allows it
+_MAX_PENDING_EVENTS = 8  # of a request whose caller is slow; then it is not stepped
 
 
 @dataclass(frozen=True)
-class Read:
-    """So many tokens of the prompt are read; those of the first event were so before."""
+class QueuePosition:
+    """The request waits for memory: `ahead` requests are before it."""
+
+    ahead: int
+
+
+@dataclass(frozen=True)
+class PrefillProgress:
+    """`count` tokens of the prompt are in the KV cache; those of the first such event were served from it."""
 
     count: int
 
 
 @dataclass(frozen=True)
 class Token:
+    """A generated token."""
+
     id: int
 
 
-Event = Ahead | Read | Token
+Event = QueuePosition | PrefillProgress | Token
 
 
 @dataclass(frozen=True)
-class CacheUse:
-    """What the slots hold and how they served: bytes, prompts that found some of their tokens (hits) or none (misses).
-
-    `slots` are those that hold a chat; `used_bytes` are of the empty ones too.
-    """
+class CacheStats:
+    """A snapshot of the KV cache."""
 
     budget_bytes: int
     used_bytes: int
+    """Of all slots, empty ones included."""
     slots: int
+    """Slots that hold a conversation."""
     hits: int
+    """Prompts that reused cached tokens."""
     misses: int
+    """Prompts that reused none."""
 
 
 @dataclass(eq=False)
 class _Slot:
-    """A generator, and the tokens that it has computed. `long` are positions turned the long way (see SHORT_CONTEXT).
-
-    The first `exact` of them were read in pieces, from the start: another reading gives the same to the last bit. Not so
-    what was written, a token at a time: quantized models compute one token by another kernel than two or more.
-    """
+    """A generator and the tokens in its KV cache."""
 
     generator: Any
     length: int
-    long: bool
+    """How many tokens fit."""
+    uses_long_rope: bool
+    """The positions have LongRoPE's long factors (see SHORT_ROPE_LENGTH)."""
     tokens: list[int] = field(default_factory=list)
-    exact: int = 0
+    exact_prefix_len: int = 0
+    """The first tokens were prefilled in chunks from the start, which a fresh prefill reproduces bit for bit. Tokens decoded one
+    at a time differ: quantised models compute one token with another kernel than two or more."""
     last_used: int = 0
 
 
 @dataclass(eq=False)
-class _Run:
-    """One answer under way: it waits for a slot, reads its prompt there, then writes."""
+class _Request:
+    """One answer: waits for a slot, prefills its prompt there, then decodes."""
 
     prompt: list[int]
     max_tokens: int
-    pick: Callable[[Logits], int]
-    ends: frozenset[int]
-    exact: bool
+    sample: Callable[[Logits], int]
+    stop_ids: frozenset[int]
+    is_reproducible: bool
+    """The logits must be those of a fresh prefill, bit for bit."""
     slot: _Slot | None = None
-    read: int = 0
-    written: int = 0
-    pending: int | None = None  # written, but not yet computed
-    finished: bool = False
-    left: bool = False
-    told: int | None = None  # how many were ahead when that was last said
-    inbox: deque[Event | Exception] = field(default_factory=deque)
+    prefilled: int = 0
+    """Tokens of the prompt in the KV cache."""
+    generated: int = 0
+    pending: int | None = None
+    """The last generated token, while it is not in the KV cache."""
+    is_finished: bool = False
+    is_abandoned: bool = False
+    """Its caller has closed the iterator."""
+    reported_position: int | None = None
+    events: deque[Event | Exception] = field(default_factory=deque)
+    """Not yet fetched by the caller."""
 
     @property
     def length(self) -> int:
+        """The tokens that prompt and answer may take."""
         return len(self.prompt) + self.max_tokens
 
     @property
-    def reading(self) -> bool:
-        return self.read < len(self.prompt)
+    def is_prefilling(self) -> bool:
+        return self.prefilled < len(self.prompt)
+
+    @property
+    def is_active(self) -> bool:
+        return self.slot is not None and not self.is_finished and not self.is_abandoned
 
 
 class Slots:
-    """The generators of one model, within a budget of memory.
+    """The generators of one model, within a memory budget. Thread-safe.
 
-    `token_bytes` is what the keys and values of one token take. One answer is always possible, whatever the budget.
+    One request is always possible, whatever the budget.
     """
 
-    def __init__(self, model: Any, context_length: int, token_bytes: int, budget: int, turns: bool = False) -> None:
+    def __init__(
+        self, model: Any, context_length: int, token_bytes: int, budget: int, switches_rope: bool = False
+    ) -> None:
+        """`token_bytes` is the KV cache of one token, `budget` the memory for all slots, in bytes.
+
+        `switches_rope`: the model switches its LongRoPE factors past SHORT_ROPE_LENGTH tokens.
+        """
         self._model = model
         self._context_length = context_length
         self._token_bytes = token_bytes
         self._budget = budget
-        self._turns = turns
+        self._switches_rope = switches_rope
         self._slots: list[_Slot] = []
-        self._waiting: list[_Run] = []
-        self._running: list[_Run] = []
+        self._waiting: list[_Request] = []
+        self._running: list[_Request] = []
         self._changed = threading.Condition()
-        self._leading = False
-        self._line_moved = False
+        self._has_leader = False
+        self._queue_changed = False
         self._clock = self._hits = self._misses = 0
 
-    def answer(
-        self, prompt: list[int], max_tokens: int, pick: Callable[[Logits], int], ends: frozenset[int], exact: bool
+    def generate(
+        self,
+        prompt: list[int],
+        max_tokens: int,
+        sample: Callable[[Logits], int],
+        stop_ids: frozenset[int],
+        is_reproducible: bool,
     ) -> Generator[Event, None, None]:
-        """The events of one answer: Ahead while it waits, Read, then a Token each, the last of `ends` or the `max_tokens`th.
+        """The events of one answer: QueuePosition while it waits, PrefillProgress, then one Token each.
 
-        `pick` chooses a token by the logits of one position, which it may change. `exact`: the logits must be those of a
-        fresh reading to the last bit, so that the same question has the same answer; earlier answers in the prompt are then
-        read once more. Closing the iterator ends the computing; what was computed stays for the next prompt that begins alike.
+        The last token is one of `stop_ids`, or the `max_tokens`th. `sample` chooses a token by the logits of one position,
+        which it may change. With `is_reproducible` the same prompt always gives the same logits, bit for bit; earlier
+        answers in the prompt are then prefilled again. Closing the iterator stops the computation; the KV cache stays for
+        the next prompt with the same prefix. Errors of the engine are raised here.
         """
-        run = _Run(prompt, max_tokens, pick, ends, exact)
+        request = _Request(prompt, max_tokens, sample, stop_ids, is_reproducible)
         with self._changed:
-            self._waiting.append(run)
-            self._line_moved = True
+            self._waiting.append(request)
+            self._queue_changed = True
         try:
-            while (event := self._next(run)) is not None:
+            while (event := self._next_event(request)) is not None:
                 yield event
         finally:
             with self._changed:
-                run.left = True
-                if not self._leading:
-                    self._clear()
+                request.is_abandoned = True
+                if not self._has_leader:
+                    self._remove_abandoned()
                 self._changed.notify_all()
 
-    def warm(self) -> None:
-        """Make a slot, and run the engine once in it, before anybody asks: the first question then waits for neither."""
-        slot = self._new(self._length(1), long=False)
+    def warm_up(self) -> None:
+        """Create a slot and run the engine in it once, so that the first question waits for neither."""
+        slot = self._create_slot(self._slot_length(1), uses_long_rope=False)
         slot.generator.append_tokens([0])
         slot.generator.rewind_to(0)
 
     def prepare(self) -> None:
-        """Make the slot that the next new chat will take, if the budget has room for one and nobody waits for anything.
+        """Create the slot that the next new chat will take, if the budget has room for it and no request is active.
 
-        Memory for thousands of tokens takes tenths of a second to get, in which nothing else runs.
+        Allocating memory for thousands of tokens takes tenths of a second, in which nothing else runs.
         """
-        length = self._length(1)
+        length = self._slot_length(1)
         with self._changed:
-            if self._leading or self._running or self._waiting or not self._fits(length):
+            if self._has_leader or self._running or self._waiting or not self._fits(length):
                 return
             if any(not slot.tokens and slot.length >= length for slot in self._slots):
                 return
-            self._leading = True
+            self._has_leader = True
         try:
-            self._new(length, long=False)
+            self._create_slot(length, uses_long_rope=False)
         finally:
             with self._changed:
-                self._leading = False
+                self._has_leader = False
                 self._changed.notify_all()
 
-    def use(self) -> CacheUse:
+    def stats(self) -> CacheStats:
+        """How full the KV cache is, and how often it was hit."""
         with self._changed:
             used = sum(slot.length for slot in self._slots) * self._token_bytes
             filled = sum(bool(slot.tokens) for slot in self._slots)
-            return CacheUse(self._budget, used, filled, self._hits, self._misses)
+            return CacheStats(self._budget, used, filled, self._hits, self._misses)
 
-    def _next(self, run: _Run) -> Event | None:
-        """The run's next event; leads rounds until there is one, unless somebody else does."""
+    def _next_event(self, request: _Request) -> Event | None:
+        """The request's next event, None at its end. Steps all requests until there is one, unless another caller leads."""
         while True:
             with self._changed:
-                while not self._may_lead(run):
-                    if run.inbox:
-                        event = run.inbox.popleft()
+                while not self._may_lead(request):
+                    if request.events:
+                        event = request.events.popleft()
                         if isinstance(event, Exception):
                             raise event
                         return event
-                    if run.finished:
+                    if request.is_finished:
                         return None
-                    if run in self._waiting and run.told != (ahead := len(self._running) + self._waiting.index(run)):
-                        run.told = ahead
-                        return Ahead(ahead)
+                    if request in self._waiting:
+                        ahead = len(self._running) + self._waiting.index(request)
+                        if request.reported_position != ahead:
+                            request.reported_position = ahead
+                            return QueuePosition(ahead)
                     self._changed.wait()
-                self._leading = True
+                self._has_leader = True
             try:
-                self._round()
+                self._step_all()
             finally:
                 with self._changed:
-                    self._leading = False
-                    self._clear()
+                    self._has_leader = False
+                    self._remove_abandoned()
                     self._changed.notify_all()
 
-    def _may_lead(self, run: _Run) -> bool:
-        if self._leading or run.inbox or run.finished:
+    def _may_lead(self, request: _Request) -> bool:
+        if self._has_leader or request.events or request.is_finished:
             return False
-        return run.slot is not None or self._line_moved
+        return request.slot is not None or self._queue_changed
 
-    def _clear(self) -> None:
-        """Free the slots of the answers that were left."""
-        for run in [run for run in (*self._waiting, *self._running) if run.left]:
-            (self._waiting if run in self._waiting else self._running).remove(run)
-            self._line_moved = True
+    def _remove_abandoned(self) -> None:
+        """Free the slots of requests whose caller has left."""
+        for request in [request for request in (*self._waiting, *self._running) if request.is_abandoned]:
+            (self._waiting if request in self._waiting else self._running).remove(request)
+            self._queue_changed = True
 
-    def _round(self) -> None:
-        """A step for each answer: a token for those that write, a piece of its prompt for the one with the least to read."""
+    def _step_all(self) -> None:
+        """One step for all requests: a token for those that decode, a chunk of prompt for the one with the least left to prefill."""
         with self._changed:
-            self._line_moved = False
+            self._queue_changed = False
             running, waiting = list(self._running), list(self._waiting)
-        for run in waiting:
-            if run.left or not self._try(run, self._admit):
-                break  # nobody overtakes
-            running.append(run)
-        writing = [run for run in running if run.slot and not run.reading and not run.finished and not run.left]
-        for run in writing:
-            if len(run.inbox) < _AHEAD:
-                self._try(run, self._write)
-        reading = [run for run in running if run.slot and run.reading and not run.finished and not run.left]
-        if reading:
-            run = min(reading, key=lambda run: len(run.prompt) - run.read)
-            self._try(run, lambda run: self._read(run, SHARED_PIECE if writing else PIECE))
+        for request in waiting:
+            if request.is_abandoned or not self._guard(request, self._admit):
+                break  # first in, first out
+            running.append(request)
+        decoding = [request for request in running if request.is_active and not request.is_prefilling]
+        for request in decoding:
+            if len(request.events) < _MAX_PENDING_EVENTS:
+                self._guard(request, self._decode)
+        prefilling = [request for request in running if request.is_active and request.is_prefilling]
+        if prefilling:
+            request = min(prefilling, key=lambda request: len(request.prompt) - request.prefilled)
+            chunk = SHARED_PREFILL_CHUNK if decoding else PREFILL_CHUNK
+            self._guard(request, lambda request: self._prefill(request, chunk))
 
-    def _try(self, run: _Run, step: Callable[[_Run], bool]) -> bool:
-        """Do a step; if the engine fails, that is this answer's end alone, and its slot is not used again."""
+    def _guard(self, request: _Request, step: Callable[[_Request], bool]) -> bool:
+        """Run a step. An error of the engine ends this request alone, and its slot is not used again."""
         try:
-            return step(run)
-        except Exception as error:
+            return step(request)
+        except Exception as error:  # noqa: BLE001  # raised again in the request's own thread
             with self._changed:
-                if run.slot in self._slots:
-                    self._slots.remove(run.slot)
-                run.slot, run.finished = None, True
-                if run in self._waiting:
-                    self._waiting.remove(run)
-                run.inbox.append(error)
+                if request.slot in self._slots:
+                    self._slots.remove(request.slot)
+                request.slot, request.is_finished = None, True
+                if request in self._waiting:
+                    self._waiting.remove(request)
+                request.events.append(error)
             return True
 
-    def _admit(self, run: _Run) -> bool:
-        """Give a slot to the first in line, if there is one to give."""
-        long = self._turns and len(run.prompt) > SHORT_CONTEXT
-        found = self._find(run, long)
+    def _admit(self, request: _Request) -> bool:
+        """Give the first request in the queue a slot. False if none is free."""
+        uses_long_rope = self._switches_rope and len(request.prompt) > SHORT_ROPE_LENGTH
+        found = self._choose_slot(request, uses_long_rope)
         if found is None:
             return False
         slot, common = found
         if common < len(slot.tokens):
             slot.generator.rewind_to(common)
             del slot.tokens[common:]
-            slot.exact = min(slot.exact, common)
-        run.slot, run.read = slot, common
-        self._touch(slot)
+            slot.exact_prefix_len = min(slot.exact_prefix_len, common)
+        request.slot, request.prefilled = slot, common
+        self._mark_used(slot)
         with self._changed:
             self._hits, self._misses = self._hits + (common > 0), self._misses + (common == 0)
-            self._waiting.remove(run)
-            self._running.append(run)
-            run.inbox.append(Read(common))
+            self._waiting.remove(request)
+            self._running.append(request)
+            request.events.append(PrefillProgress(common))
         return True
 
-    def _find(self, run: _Run, long: bool) -> tuple[_Slot, int] | None:
-        """A free slot and how many of the prompt's tokens it has; a new one where that is better; None: all are taken."""
+    def _choose_slot(self, request: _Request, uses_long_rope: bool) -> tuple[_Slot, int] | None:
+        """A free slot and how many of the prompt's tokens it serves; a new slot where that is better; None if all are taken."""
         taken = {other.slot for other in self._running}
         free = [slot for slot in self._slots if slot not in taken]
-        commons = {slot: _alike(slot.tokens, run.prompt) if slot.long == long else 0 for slot in free}
+        commons = {
+            slot: _common_prefix_len(slot.tokens, request.prompt) if slot.uses_long_rope == uses_long_rope else 0
+            for slot in free
+        }
         best = max(free, key=lambda slot: commons[slot], default=None)
-        # What parts from the prompt is lost to whoever may come back to it: not where that is far more than what is won.
+        # Tokens past the common prefix are lost to whoever may return to them: not worth it where they are far more than it.
         if best and 3 * commons[best] >= len(best.tokens) > 0 and commons[best]:
-            if best.length >= run.length:
-                return best, self._usable(best, run, commons[best])
-            self._drop(best)  # its conversation goes on in a longer one
+            if best.length >= request.length:
+                return best, self._reusable_len(best, request, commons[best])
+            self._drop(best)  # the conversation continues in a longer slot
             free.remove(best)
-        length = self._length(run.length)
-        # What is there already is taken, empty before full: see prepare.
+        length = self._slot_length(request.length)
+        # Existing slots first, empty ones before full ones: see prepare.
         for slot in sorted(free, key=lambda slot: (len(slot.tokens) > 0, slot.last_used)):
-            if slot.length >= run.length and (not slot.tokens or not self._fits(length)):
-                slot.long = long
+            if slot.length >= request.length and (not slot.tokens or not self._fits(length)):
+                slot.uses_long_rope = uses_long_rope
                 return slot, 0
             if self._fits(length):
                 break
             self._drop(slot)
         if not self._fits(length):
-            length = min(self._context_length, run.length)
+            length = min(self._context_length, request.length)
             if not self._fits(length) and self._slots:
                 return None
-        return self._new(length, long), 0
+        return self._create_slot(length, uses_long_rope), 0
 
     @staticmethod
-    def _usable(slot: _Slot, run: _Run, common: int) -> int:
-        """How many of the `common` tokens need not be read; two are left to be, since one alone is computed otherwise."""
-        usable = min(common, max(0, len(run.prompt) - 2))
-        if run.exact:
-            usable = min(usable, slot.exact)
-            if slot.long and usable <= SHORT_CONTEXT:
-                usable = 0  # its first piece is one, and no part of one
+    def _reusable_len(slot: _Slot, request: _Request, common: int) -> int:
+        """How many of the `common` tokens need no prefill. Two are left for it, since one alone takes another kernel."""
+        usable = min(common, max(0, len(request.prompt) - 2))
+        if request.is_reproducible:
+            usable = min(usable, slot.exact_prefix_len)
+            if slot.uses_long_rope and usable <= SHORT_ROPE_LENGTH:
+                usable = 0  # the first chunk is computed as one
         return usable
 
-    def _new(self, length: int, long: bool) -> _Slot:
+    def _create_slot(self, length: int, uses_long_rope: bool) -> _Slot:
         params = og.GeneratorParams(self._model)
-        # What comes next is picked here: the engine's own search would draw by one setting and seed for all its life.
+        # Sampling happens here: the engine's own would keep one setting and one seed for the generator's whole life.
         params.set_search_options(max_length=length, do_sample=False)
-        slot = _Slot(og.Generator(self._model, params), length, long)
+        slot = _Slot(og.Generator(self._model, params), length, uses_long_rope)
         self._slots.append(slot)
         return slot
 
-    def _length(self, needed: int) -> int:
-        """How many tokens a new slot should hold: a share of the budget, so that the chat can go on in it."""
-        share = self._budget // self._token_bytes // _SHARES
+    def _slot_length(self, needed: int) -> int:
+        """How many tokens a new slot should hold: a share of the budget, so that the conversation can continue in it."""
+        share = self._budget // self._token_bytes // _SLOT_SHARES
         steps = -(-needed // _LENGTH_STEP) * _LENGTH_STEP
         return min(self._context_length, max(steps, share))
 
     def _fits(self, length: int) -> bool:
+        """Whether the budget has room for another slot of this length."""
         return (sum(slot.length for slot in self._slots) + length) * self._token_bytes <= self._budget
 
     def _drop(self, slot: _Slot) -> None:
         with self._changed:
             self._slots.remove(slot)
 
-    def _touch(self, slot: _Slot) -> None:
+    def _mark_used(self, slot: _Slot) -> None:
         self._clock += 1
         slot.last_used = self._clock
 
-    def _read(self, run: _Run, piece: int) -> bool:
-        assert run.slot is not None
-        end = min(len(run.prompt), max(run.read + piece, SHORT_CONTEXT + 1 if run.slot.long else 0))
-        if end == len(run.prompt) - 1:
-            end += 1  # see _usable
-        self._compute(run.slot, run.prompt[run.read : end])
-        if run.slot.exact == run.read:
-            run.slot.exact = end
-        run.read = end
-        run.inbox.append(Read(end))
+    def _prefill(self, request: _Request, chunk: int) -> bool:
+        slot = _slot_of(request)
+        end = min(
+            len(request.prompt), max(request.prefilled + chunk, SHORT_ROPE_LENGTH + 1 if slot.uses_long_rope else 0)
+        )
+        if end == len(request.prompt) - 1:
+            end += 1  # see _reusable_len
+        self._compute(slot, request.prompt[request.prefilled : end])
+        if slot.exact_prefix_len == request.prefilled:
+            slot.exact_prefix_len = end
+        request.prefilled = end
+        request.events.append(PrefillProgress(end))
         return True
 
-    def _write(self, run: _Run) -> bool:
-        assert run.slot is not None
-        if run.pending is not None:
-            self._compute(run.slot, [run.pending])
-        run.pending = run.pick(np.array(run.slot.generator.get_logits(), dtype=np.float32).reshape(-1))
-        run.written += 1
-        run.finished = run.pending in run.ends or run.written == run.max_tokens
-        self._touch(run.slot)
-        run.inbox.append(Token(run.pending))
+    def _decode(self, request: _Request) -> bool:
+        slot = _slot_of(request)
+        if request.pending is not None:
+            self._compute(slot, [request.pending])
+        request.pending = request.sample(np.array(slot.generator.get_logits(), dtype=np.float32).reshape(-1))
+        request.generated += 1
+        request.is_finished = request.pending in request.stop_ids or request.generated == request.max_tokens
+        self._mark_used(slot)
+        request.events.append(Token(request.pending))
         return True
 
     @staticmethod
@@ -362,8 +398,14 @@ class Slots:
         slot.tokens += tokens
 
 
-def _alike(one: list[int], other: list[int]) -> int:
-    """How many tokens both begin with."""
+def _slot_of(request: _Request) -> _Slot:
+    """The slot of an admitted request. RuntimeError for any other."""
+    if request.slot is None:
+        raise RuntimeError("The request has no slot yet.")
+    return request.slot
+
+
+def _common_prefix_len(one: list[int], other: list[int]) -> int:
     shorter = min(len(one), len(other))
     if one[:shorter] == other[:shorter]:
         return shorter
@@ -371,12 +413,12 @@ def _alike(one: list[int], other: list[int]) -> int:
 
 
 def memory_budget() -> int:
-    """An eighth of this machine's memory, or of what its control group allows; 2 GiB where neither can be read."""
+    """An eighth of the machine's memory or of the control group's limit, in bytes; 2 GiB where neither can be read."""
     limits = []
     try:
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
         with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
             limits.append(int(file.read()))
     except (AttributeError, OSError, ValueError):
-        pass  # no such system, or no limit ("max")
+        pass  # another operating system, or no limit ("max")
     return (min(limits) if limits else 16 << 30) // 8

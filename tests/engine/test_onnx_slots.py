@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.phi3_onnx import Options, Phi3Onnx
-from models.phi3_onnx_slots import SHARED_PIECE, Ahead, Read, Slots, Token
+from models.phi3_onnx_slots import SHARED_PREFILL_CHUNK, PrefillProgress, QueuePosition, Slots, Token
 from tests.conftest import Weights
 
 GREEDY = Options(max_tokens=12, temperature=0.0)
@@ -94,9 +94,9 @@ def test_the_demo_model_says_the_same_with_and_without_what_it_has_read(weights:
 
 def test_a_follow_up_reads_only_what_is_new(wrapper: Phi3Onnx) -> None:
     prompt = wrapper.encode("<|user|>\nWhat is the capital of France?<|end|>\n<|assistant|>\n" * 8)
-    events = list(wrapper._slots.answer(prompt, 10, lambda logits: int(logits.argmax()), frozenset(), False))
+    events = list(wrapper._slots.generate(prompt, 10, lambda logits: int(logits.argmax()), frozenset(), False))
     answer = [event.id for event in events if isinstance(event, Token)]
-    before = wrapper._slots.use()
+    before = wrapper._slots.stats()
 
     follow_up = [*prompt, *answer, *prompt[:20]]
     _, last = said(wrapper, follow_up, SAMPLED)
@@ -106,7 +106,7 @@ def test_a_follow_up_reads_only_what_is_new(wrapper: Phi3Onnx) -> None:
     assert last.cached_tokens == len(follow_up) - 2, "two tokens are computed again, for what comes after them"
     _, last = said(wrapper, follow_up, GREEDY)
     assert last.cached_tokens == len(prompt), "what must be the same each time reads answers as a fresh reading does"
-    after = wrapper._slots.use()
+    after = wrapper._slots.stats()
     assert (after.hits - before.hits, after.misses - before.misses) == (3, 0)
 
 
@@ -125,8 +125,8 @@ def test_slots_keep_within_the_budget_and_the_least_recently_used_leaves(tiny_on
     prompts = [[10 + n] * 60 for n in range(7)]
     for prompt in prompts:
         said(wrapper, prompt, GREEDY)
-        assert wrapper._slots.use().used_bytes <= 6_000_000
-    assert wrapper._slots.use().slots == 4
+        assert wrapper._slots.stats().used_bytes <= 6_000_000
+    assert wrapper._slots.stats().slots == 4
     assert said(wrapper, prompts[-1], GREEDY)[1].cached_tokens == 58
     assert said(wrapper, prompts[0], GREEDY)[1].cached_tokens == 0
 
@@ -136,7 +136,7 @@ def test_a_slot_is_made_ahead_for_the_next_chat_within_the_budget_and_while_nobo
     made = wrapper._slots._slots
     wrapper.prepare()
     assert len(made) == 1, "that of the warm-up is empty still"
-    assert wrapper._slots.use().slots == 0
+    assert wrapper._slots.stats().slots == 0
     for number in range(6):
         running = begun(wrapper._slots, [10 + number] * 60, 5)
         next(running)
@@ -190,20 +190,20 @@ def test_answers_at_the_same_time_are_those_of_each_alone(tiny_onnx: Path, alone
 
 
 def begun(slots: Slots, prompt: list[int], tokens: int) -> Iterator[Any]:
-    return slots.answer(prompt, tokens, lambda logits: int(logits.argmax()), frozenset(), False)
+    return slots.generate(prompt, tokens, lambda logits: int(logits.argmax()), frozenset(), False)
 
 
 def test_who_waits_for_memory_is_told_his_place_and_served_when_another_leaves(tiny_onnx: Path) -> None:
     slots = loaded(tiny_onnx, 1)._slots  # 976 tokens: one answer of this length at a time
     first = begun(slots, [7] * 600, 200)
-    assert isinstance(next(first), Read)
+    assert isinstance(next(first), PrefillProgress)
     places: list[int] = []
     served = threading.Event()
 
     def wait() -> None:
         for event in begun(slots, [8] * 600, 5):
-            if isinstance(event, Ahead):
-                places.append(event.count)
+            if isinstance(event, QueuePosition):
+                places.append(event.ahead)
                 told.set()
             else:
                 served.set()
@@ -225,11 +225,11 @@ def test_who_leaves_the_line_is_passed_over(tiny_onnx: Path) -> None:
     first = begun(slots, [7] * 600, 200)
     next(first)
     impatient = begun(slots, [8] * 600, 200)
-    assert next(impatient) == Ahead(1)
+    assert next(impatient) == QueuePosition(1)
     patient = begun(slots, [9] * 600, 3)
-    assert next(patient) == Ahead(2)
+    assert next(patient) == QueuePosition(2)
     impatient.close()
-    assert next(patient) == Ahead(1)
+    assert next(patient) == QueuePosition(1)
     first.close()
     assert sum(isinstance(event, Token) for event in patient) == 3
 
@@ -240,11 +240,11 @@ def test_a_long_prompt_is_read_in_small_pieces_between_the_tokens_of_others(wrap
         pass
     reader = begun(wrapper._slots, [12] * 500, 5)
     reads = [next(reader)]
-    while isinstance(event := next(reader), Read):
+    while isinstance(event := next(reader), PrefillProgress):
         reads.append(event)
         assert isinstance(next(writer), Token), "each step of the one is a step of the other"
     sizes = {after.count - before.count for before, after in itertools.pairwise(reads)}
-    assert max(sizes) <= SHARED_PIECE
+    assert max(sizes) <= SHARED_PREFILL_CHUNK
     writer.close()
     reader.close()
 
@@ -255,7 +255,7 @@ def test_who_does_not_read_on_holds_nobody_up(wrapper: Phi3Onnx) -> None:
         pass
     assert sum(isinstance(event, Token) for event in begun(wrapper._slots, [14] * 20, 50)) == 50
     (run,) = wrapper._slots._running
-    assert run.written < 20, "nothing is computed far ahead of who reads it"
+    assert run.generated < 20, "nothing is computed far ahead of who reads it"
     assert sum(isinstance(event, Token) for event in idle) == 299
     assert wrapper._slots._running == []
 
@@ -267,7 +267,7 @@ def test_an_engine_that_fails_ends_one_answer_and_no_other(wrapper: Phi3Onnx) ->
     other = begun(wrapper._slots, [15] * 20, 30)
     next(other)
     with pytest.raises(RuntimeError, match="out of memory"):
-        list(wrapper._slots.answer([16] * 20, 5, broken, frozenset(), False))
+        list(wrapper._slots.generate([16] * 20, 5, broken, frozenset(), False))
     assert sum(isinstance(event, Token) for event in other) == 30
     assert sum(isinstance(event, Token) for event in begun(wrapper._slots, [16] * 20, 5)) == 5
 
@@ -275,6 +275,10 @@ def test_an_engine_that_fails_ends_one_answer_and_no_other(wrapper: Phi3Onnx) ->
 def test_a_stopped_answer_leaves_its_slot_ready_with_what_it_has_read(wrapper: Phi3Onnx) -> None:
     prompt = [17, 18] * 200
     stopped = begun(wrapper._slots, prompt, 5)
-    assert [next(stopped), next(stopped), next(stopped)] == [Read(0), Read(64), Read(128)]
+    assert [next(stopped), next(stopped), next(stopped)] == [
+        PrefillProgress(0),
+        PrefillProgress(64),
+        PrefillProgress(128),
+    ]
     stopped.close()
-    assert next(begun(wrapper._slots, prompt, 5)) == Read(128)
+    assert next(begun(wrapper._slots, prompt, 5)) == PrefillProgress(128)
