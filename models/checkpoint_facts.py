@@ -1,4 +1,4 @@
-"""What a client must know of a model, read from its folder: template, special tokens, ends of an answer, context length."""
+"""What a client must know about a model, read from its folder: chat template, special tokens, end tokens, context length."""
 
 import json
 import re
@@ -14,20 +14,20 @@ _SENTINEL = "answersentinel"
 
 
 def require_model(folder: Path, kind: Kind) -> None:
-    """Raise StageError("wrong_model_folder") unless `folder` holds a checkpoint in safetensors, or an ONNX Runtime GenAI model."""
+    """Raise StageError("wrong_model_folder") unless `folder` contains a model of this kind, in safetensors or for ONNX Runtime GenAI."""
     if kind == "onnx":
-        words, needed = "ONNX Runtime GenAI model", ["genai_config.json"]
+        label, needed = "ONNX Runtime GenAI model", ["genai_config.json"]
         if (folder / needed[0]).is_file():
             needed.append(_read(folder / needed[0])["model"]["decoder"]["filename"])
     else:
-        words, needed = "Hugging Face checkpoint", ["config.json", *(file.name for file in weight_files(folder))]
+        label, needed = "Hugging Face checkpoint", ["config.json", *(file.name for file in weight_files(folder))]
     for name in [*needed, "tokenizer.json", "tokenizer_config.json"]:
         if not (folder / name).is_file():
-            raise StageError("wrong_model_folder", folder=str(folder), kind=words, missing=name)
+            raise StageError("wrong_model_folder", folder=str(folder), kind=label, missing=name)
 
 
 def require_known_kind(checkpoint: Path) -> None:
-    """Raise StageError("needs_remote_code") if transformers has no class of its own for the checkpoint."""
+    """Raise StageError("needs_remote_code") if the checkpoint's architecture is not part of transformers."""
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -37,7 +37,7 @@ def require_known_kind(checkpoint: Path) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that make up a checkpoint's weights, in order; whether they exist is not looked at."""
+    """The safetensors files that make up a checkpoint's weights, in order. They need not exist."""
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return [folder / "model.safetensors"]
@@ -45,36 +45,36 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def client_facts(folder: Path) -> dict[str, Any]:
-    """`chat_template` (Jinja), `special_tokens` (every added token), `bos_token`, `eos_token`, `context_length` in tokens,
-    `end_tokens`: the tokens that end an answer.
+    """The facts by name, of a Hugging Face checkpoint or an ONNX Runtime GenAI folder.
 
-    Works on a Hugging Face checkpoint and on an ONNX Runtime GenAI folder. StageError: no_chat_template.
+    `chat_template` (Jinja), `special_tokens` (every added token), `bos_token`, `eos_token`, `context_length` in tokens,
+    `end_tokens`: the tokens that end an answer. StageError: no_chat_template.
     """
     settings = _read(folder / "tokenizer_config.json")
     facts = {
         "chat_template": _chat_template(folder, settings),
         "special_tokens": [token["content"] for token in _read(folder / "tokenizer.json")["added_tokens"]],
-        "bos_token": _text(settings.get("bos_token")),
-        "eos_token": _text(settings.get("eos_token")),
+        "bos_token": _token_text(settings.get("bos_token")),
+        "eos_token": _token_text(settings.get("eos_token")),
         "context_length": _context_length(folder),
     }
     return {**facts, "end_tokens": _end_tokens(folder, facts)}
 
 
 def token_ids(folder: Path, tokens: list[str]) -> list[int]:
-    """The ids of these tokens, in their order; a token that the folder's tokenizer does not have is left out."""
+    """The ids of these tokens, in order, without those that the folder's tokenizer does not have."""
     ids = {text: id_ for id_, text in _vocabulary(folder).items()}
     return [ids[token] for token in tokens if token in ids]
 
 
 def _end_tokens(folder: Path, facts: dict[str, Any]) -> list[str]:
-    """What the model's files name as the end, and the token that its template puts right after an answer.
+    """The end tokens in the model's files, and the token that its template renders right after an answer.
 
-    Careless checkpoints name the end of text alone, although each answer ends with an end-of-turn token.
+    Some checkpoints declare only the end-of-text token, although each answer ends with an end-of-turn token.
     """
     texts = _vocabulary(folder)
     named = [texts[id_] for id_ in _eos_ids(folder) if id_ in texts]
-    return list(dict.fromkeys([*named, *filter(None, [facts["eos_token"]]), *_after_an_answer(facts)]))
+    return list(dict.fromkeys([*named, *filter(None, [facts["eos_token"]]), *_tokens_after_answer(facts)]))
 
 
 def _eos_ids(folder: Path) -> Iterator[int]:
@@ -86,14 +86,14 @@ def _eos_ids(folder: Path) -> Iterator[int]:
 
 
 def _vocabulary(folder: Path) -> dict[int, str]:
-    """The text of each token, by id; of the models whose vocabulary is no table, only the added ones."""
+    """The text of each token by id; only of added tokens where the vocabulary is not a table."""
     tokenizer = _read(folder / "tokenizer.json")
     plain = tokenizer["model"].get("vocab")
     texts = {id_: text for text, id_ in plain.items()} if isinstance(plain, dict) else {}
     return texts | {token["id"]: token["content"] for token in tokenizer["added_tokens"]}
 
 
-def _after_an_answer(facts: dict[str, Any]) -> list[str]:
+def _tokens_after_answer(facts: dict[str, Any]) -> list[str]:
     from jinja2.exceptions import TemplateError
     from jinja2.ext import loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -109,7 +109,7 @@ def _after_an_answer(facts: dict[str, Any]) -> list[str]:
             strftime_now=lambda _: "",
         )
     except (TemplateError, TypeError, ValueError, AttributeError, LookupError):
-        return []  # a template for another kind of conversation; the files' own end holds
+        return []  # a template for other conversations: the end tokens of the files remain
     tokens = "|".join(map(re.escape, sorted(facts["special_tokens"], key=len, reverse=True)))
     found = re.search(rf"{_SENTINEL}\s*({tokens})", text) if tokens else None
     return [found[1]] if found else []
@@ -132,7 +132,7 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
-def _text(token: str | dict[str, Any] | None) -> str:
+def _token_text(token: str | dict[str, Any] | None) -> str:
     return str(token["content"]) if isinstance(token, dict) else token or ""
 
 

@@ -1,7 +1,7 @@
-"""What is asked of the hub, through its own client: a repository's files, and the bytes that are still missing of one.
+"""Requests to the Hugging Face hub, through its own client: list a repository, and resume the download of a file.
 
-The client's own downloads begin anew in each process, so files are asked for here by range. Every failure is a
-StageError with its cure.
+The client's own downloads start over in each process, so files are requested here by range. Every failure is a
+StageError with a cure.
 """
 
 import os
@@ -26,13 +26,14 @@ from models.hub_files import RemoteFile
 from models.presets import HubFolder
 from models.stage import StageError
 
-_WAITS = (0.5, 1, 2, 4, 8)  # seconds before each new try, while no byte comes
-_PASSING = {408, 429, 500, 502, 503, 504}
+# Seconds of backoff before each retry. Not tenacity: the count of failures starts again whenever bytes arrived.
+_BACKOFF = (0.5, 1, 2, 4, 8)
+_TRANSIENT = {408, 429, 500, 502, 503, 504}
 
 
-def listing(source: HubFolder) -> tuple[str, list[RemoteFile]]:
-    """The commit that the revision names at this moment, and all files of the repository at it."""
-    with _translate_errors(source, began=False):
+def list_files(source: HubFolder) -> tuple[str, list[RemoteFile]]:
+    """The commit that the revision points to now, and all files of the repository at it."""
+    with _translate_errors(source, has_answered=False):
         info = HfApi(endpoint=_endpoint()).model_info(
             source.repo, revision=source.revision, files_metadata=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
         )
@@ -45,69 +46,69 @@ def listing(source: HubFolder) -> tuple[str, list[RemoteFile]]:
     return str(info.sha), files
 
 
-def download(source: HubFolder, commit: str, file: RemoteFile, path: Path, tell: Callable[[int], None]) -> None:
-    """Append to `path` what it lacks of `file`; `tell` is called with the bytes it then holds.
+def download(source: HubFolder, commit: str, file: RemoteFile, path: Path, on_progress: Callable[[int], None]) -> None:
+    """Append the missing bytes of `file` to `path`; `on_progress` is called with its size so far.
 
-    A connection that breaks is taken up again where it broke, until several tries in a row bring nothing.
+    Broken connections are resumed, until several retries in a row bring no bytes. StageError: the codes that begin with hub_.
     """
     url = hf_hub_url(source.repo, file.path, revision=commit, endpoint=_endpoint())
     path.touch()
     failures = 0
-    with _translate_errors(source, began=True):
+    with _translate_errors(source, has_answered=True):
         while (have := path.stat().st_size) < file.size:
             try:
-                _append(url, path, tell)
+                _append(url, path, on_progress)
             except (httpx.TransportError, HfHubHTTPError) as error:
                 failures = 1 if path.stat().st_size > have else failures + 1
-                if failures > len(_WAITS) or not _may_pass(error):
+                if failures > len(_BACKOFF) or not _is_transient(error):
                     raise
-                time.sleep(_WAITS[failures - 1])
+                time.sleep(_BACKOFF[failures - 1])
 
 
-def _append(url: str, path: Path, tell: Callable[[int], None]) -> None:
+def _append(url: str, path: Path, on_progress: Callable[[int], None]) -> None:
     have = path.stat().st_size
-    # A range of a compressed answer would be a range of something else.
+    # A range of a compressed response would not be a range of the file.
     headers = build_hf_headers(headers={"Accept-Encoding": "identity"})
     if have:
         headers["Range"] = f"bytes={have}-"
-    # On the way to another host, where large files are, the client leaves the token behind.
+    # The client drops the token when it is redirected to another host, where large files are.
     with get_session().stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
         hf_raise_for_status(response)
         with path.open("ab" if response.status_code == httpx.codes.PARTIAL_CONTENT else "wb") as out:
             for piece in response.iter_bytes():
                 out.write(piece)
-                tell(out.tell())
+                on_progress(out.tell())
     if path.stat().st_size == have:
-        raise httpx.RemoteProtocolError("the answer was empty")
+        raise httpx.RemoteProtocolError("the response was empty")
 
 
 def _endpoint() -> str:
     return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
-def _may_pass(error: httpx.TransportError | HfHubHTTPError) -> bool:
-    return isinstance(error, httpx.TransportError) or error.response.status_code in _PASSING
+def _is_transient(error: httpx.TransportError | HfHubHTTPError) -> bool:
+    return isinstance(error, httpx.TransportError) or error.response.status_code in _TRANSIENT
 
 
 @contextmanager
-def _translate_errors(source: HubFolder, began: bool) -> Iterator[None]:
-    """Turn the client's errors into ours; `began` says that the hub has answered before."""
+def _translate_errors(source: HubFolder, has_answered: bool) -> Iterator[None]:
+    """Raise the client's errors as StageError; `has_answered`: the hub has answered an earlier request."""
     try:
         yield
     except HfHubHTTPError as error:
-        raise _refusal(error, source, began) from error
+        raise _refusal_error(error, source, has_answered) from error
     except HFValidationError as error:
         raise StageError("hub_not_found", repo=source.repo) from error
     except OfflineModeIsEnabled as error:
         raise StageError("hub_disabled", repo=source.repo) from error
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:  # ValueError: an answer that is no JSON
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:  # ValueError: a response that is not JSON
         detail = str(error).strip().rstrip(".") or type(error).__name__
-        if began:
+        if has_answered:
             raise StageError("hub_interrupted", repo=source.repo, detail=detail) from error
         raise StageError("hub_offline", repo=source.repo, endpoint=_endpoint(), detail=detail) from error
 
 
-def _refusal(error: HfHubHTTPError, source: HubFolder, began: bool) -> StageError:
+def _refusal_error(error: HfHubHTTPError, source: HubFolder, has_answered: bool) -> StageError:
     status, repo = error.response.status_code, source.repo
     if isinstance(error, GatedRepoError):
         return StageError("hub_gated", repo=repo)
@@ -115,7 +116,7 @@ def _refusal(error: HfHubHTTPError, source: HubFolder, began: bool) -> StageErro
         return StageError("hub_bad_token")
     if isinstance(error, RevisionNotFoundError):
         return StageError("hub_no_revision", repo=repo, revision=source.revision)
-    if isinstance(error, RepositoryNotFoundError) or (status == httpx.codes.NOT_FOUND and not began):
+    if isinstance(error, RepositoryNotFoundError) or (status == httpx.codes.NOT_FOUND and not has_answered):
         return StageError("hub_not_found", repo=repo)
     if status == httpx.codes.FORBIDDEN:
         return StageError("hub_forbidden", repo=repo)

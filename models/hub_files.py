@@ -1,4 +1,4 @@
-"""Which files of a hub repository a model needs, and what they are called in its folder here."""
+"""Which files of a hub repository a model needs, and their names in its local folder."""
 
 import hashlib
 import json
@@ -37,32 +37,32 @@ _MARKS = {"checkpoint": "config.json + *.safetensors", "onnx": "genai_config.jso
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a repository at one commit: its size in bytes and, in hexadecimal, the SHA-256 of its content.
-
-    A file that git holds itself has the SHA-1 that git gives it instead.
-    """
+    """A file of a repository at one commit."""
 
     path: str
     size: int
+    """In bytes."""
     sha256: str = ""
+    """Of a file in large file storage, in hexadecimal."""
     git_sha1: str = ""
+    """Git's blob id, of a file that is stored in git itself."""
 
     @property
     def version(self) -> str:
-        """The same for the same content."""
+        """Identifies the content."""
         return self.sha256 or self.git_sha1 or str(self.size)
 
     def is_at(self, path: Path) -> bool:
-        """Is this file, whole and unchanged, at `path`?"""
+        """Whether `path` is this file, complete and unmodified."""
         if not path.is_file() or path.stat().st_size != self.size:
             return False
         if self.sha256:
             return file_sha256(path) == self.sha256
-        return not self.git_sha1 or _git_sha1_of(path) == self.git_sha1
+        return not self.git_sha1 or _git_blob_id(path) == self.git_sha1
 
 
 def read_hub_record(folder: Path) -> dict[str, str]:
-    """What a fetch wrote into `folder`: repo, revision, folder, commit. Empty if the hub is not where it came from."""
+    """What a download recorded in `folder`: repo, revision, folder, commit. Empty if it was not downloaded from the hub."""
     try:
         record: dict[str, str] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -70,15 +70,15 @@ def read_hub_record(folder: Path) -> dict[str, str]:
     return record
 
 
-def _git_sha1_of(path: Path) -> str:
+def _git_blob_id(path: Path) -> str:
     content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def needed(source: HubFolder, kind: Kind, files: Sequence[RemoteFile]) -> dict[str, RemoteFile]:
-    """The files that the model of `source` needs, by their names in its folder here. No Python file is among them.
+def select_files(source: HubFolder, kind: Kind, files: Sequence[RemoteFile]) -> dict[str, RemoteFile]:
+    """The files that the model of `source` needs, by their names in its local folder; never a Python file.
 
-    Raises StageError, naming the folders that do hold such a model: hub_wrong_folder, hub_no_model.
+    StageError: hub_wrong_folder, which names the folders that contain such a model, hub_no_model.
     """
     plain = [file for file in files if _is_plain(file.path)]
     models = _model_folders(kind, plain)
@@ -87,24 +87,24 @@ def needed(source: HubFolder, kind: Kind, files: Sequence[RemoteFile]) -> dict[s
     root = {file.path: file for file in plain if _matches(file.path, _CARD)}
     inside = {name: file for file in plain if (name := _within(source.folder, file.path))}
     if kind == "onnx":
-        # A folder within that is a model itself is another variant.
+        # A nested folder that contains a model is another variant.
         others = [other for name in models if (other := _within(source.folder, name))]
         chosen = {name: file for name, file in inside.items() if not any(_within(other, name) for other in others)}
     else:
         chosen = {name: file for name, file in inside.items() if _matches(name, (*_CHECKPOINT, *_CARD))}
-        _drop_second_copies(chosen)
+        _drop_duplicate_weights(chosen)
     return {**root, **chosen}
 
 
 def _is_plain(path: str) -> bool:
-    """Is this a path that stays in its folder, and no hidden file, Python file or record of ours?"""
+    """Whether a path stays in its folder and is no hidden file, Python file or download record."""
     parts = path.split("/")
     odd = "\\" in path or ":" in path or any(part == "" or part.startswith(".") for part in parts)
     return not odd and not path.endswith(".py") and parts[-1] != RECORD
 
 
 def _within(folder: str, path: str) -> str:
-    """`path` as seen from `folder`; empty if it is not in there."""
+    """`path` relative to `folder`; empty if it is not inside."""
     if not folder:
         return path
     return path.removeprefix(f"{folder}/") if path.startswith(f"{folder}/") else ""
@@ -115,7 +115,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _model_folders(kind: Kind, files: Sequence[RemoteFile]) -> list[str]:
-    """The folders that hold a model of this kind; the root is the empty string."""
+    """The folders that contain a model of this kind; the root is the empty string."""
 
     def folders_of(pattern: str) -> set[str]:
         paths = [PurePosixPath(file.path) for file in files]
@@ -127,8 +127,8 @@ def _model_folders(kind: Kind, files: Sequence[RemoteFile]) -> list[str]:
     return sorted("" if folder == "." else folder for folder in found)
 
 
-def _drop_second_copies(chosen: dict[str, RemoteFile]) -> None:
-    """Some repositories hold their weights twice: as `model*.safetensors`, which transformers reads, and otherwise."""
+def _drop_duplicate_weights(chosen: dict[str, RemoteFile]) -> None:
+    """Some repositories contain their weights twice: as `model*.safetensors`, which transformers reads, and under other names."""
     weights = [name for name in chosen if ".safetensors" in name]
     if any(name.startswith("model") for name in weights):
         for name in weights:

@@ -1,4 +1,4 @@
-"""Log an ONNX Runtime GenAI folder as an MLflow model: the wrapper of phi3_onnx.py with the folder as its artifact."""
+"""Log an ONNX Runtime GenAI folder as an MLflow model: the wrapper in phi3_onnx.py with the folder as its artifact."""
 
 import argparse
 import hashlib
@@ -61,7 +61,7 @@ SIGNATURE = ModelSignature(
 )
 
 
-def log(
+def log(  # noqa: PLR0913  # keyword-only options with defaults
     folder: Path,
     origin: Origin,
     precision: str,
@@ -80,7 +80,7 @@ def log(
     require_model(folder, "onnx")
     facts, card = client_facts(folder), read_model_card(folder)
     report(0, 3)
-    measured = measured and _is_here(device)
+    measured = measured and _is_available(device)
     metrics = {"size_bytes": float(folder_size(folder)), **(measure(folder) if measured else {})}
     report(1, 3)
     name = origin.onnx_name
@@ -106,7 +106,7 @@ def log(
             python_model=str(WRAPPER),
             artifacts={phi3_onnx.ARTIFACT: str(folder)},
             code_paths=[str(SLOTS)],
-            # Only what is named here can be set when the model is loaded.
+            # Only settings listed here can be overridden at load time.
             model_config={"end_tokens": facts["end_tokens"], "threads": 0, "cache_mb": 0},
             signature=SIGNATURE,
             streamable=True,
@@ -128,20 +128,20 @@ def log(
 
 
 def code_sha256() -> str:
-    """Of the code that goes into an artifact: by it a wrapper that was changed is told, and one of an older version."""
+    """SHA-256 of the code in an artifact, which reveals a modified wrapper and one of another version."""
     return hashlib.sha256(WRAPPER.read_bytes() + SLOTS.read_bytes()).hexdigest()
 
 
-def _is_here(device: Device) -> bool:
-    """Can the installed engine run on this device, on this machine?"""
+def _is_available(device: Device) -> bool:
+    """Whether the installed engine can run on this device, on this machine."""
     import onnxruntime_genai as og
 
-    here = {"cpu": lambda: True, "cuda": og.is_cuda_available, "directml": og.is_dml_available}
-    return bool(here[device]())
+    available = {"cpu": lambda: True, "cuda": og.is_cuda_available, "directml": og.is_dml_available}
+    return bool(available[device]())
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """load_seconds, and tokens_per_second of a warm-up of 64 tokens after the first."""
+    """Measure load_seconds, and tokens_per_second over 64 tokens after the first."""
     wrapper = phi3_onnx.Phi3Onnx()
     start = time.perf_counter()
     wrapper.load(folder)
@@ -176,6 +176,6 @@ def _work(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Log an ONNX Runtime GenAI folder as an MLflow model.")
     add_store_arguments(parser)
-    parser.add_argument("--precision", required=True, help="what the folder was built at, to be recorded")
-    parser.add_argument("--device", default="cpu", choices=get_args(Device), help="what the folder was built for")
+    parser.add_argument("--precision", required=True, help="what the folder is quantised to, to be recorded")
+    parser.add_argument("--device", default="cpu", choices=get_args(Device), help="the device it was built for")
     run_as_program(_work, parser)

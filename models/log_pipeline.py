@@ -1,4 +1,4 @@
-"""Log a Hugging Face checkpoint as MLflow's transformers flavour makes it, with task llm/v1/chat."""
+"""Log a Hugging Face checkpoint with MLflow's transformers flavour and task llm/v1/chat."""
 
 import argparse
 import gc
@@ -38,19 +38,18 @@ from models.tracking import (
 CONTRACT = "chat"
 TASK = "llm/v1/chat"
 
-# What a request does not name. Sampling must be on here for a request's temperature to count;
-# the values are those of the ONNX wrapper.
+# Defaults, as in the ONNX wrapper. Sampling must be on, or a request's temperature would have no effect.
 MODEL_CONFIG = {"max_new_tokens": 512, "do_sample": True, "temperature": 0.2, "top_p": 0.95}
 
 
-def log(
+def log(  # noqa: PLR0913  # keyword-only options with defaults
     folder: Path, origin: Origin, store: Store, report: Report, *, measured: bool = True, registering: bool = True
 ) -> Logged:
     """Measure, log and register. Progress in steps.
 
     Raises StageError: wrong_model_folder, no_chat_template, needs_remote_code.
     """
-    # MLflow takes a relative path for the name of a hub repository, and asks the hub for its card.
+    # MLflow takes a relative path for a hub repository and requests its card.
     folder = folder.absolute()
     require_model(folder, "checkpoint")
     require_known_kind(folder)
@@ -76,7 +75,7 @@ def log(
             task=TASK,
             model_config=MODEL_CONFIG,
             model_card=_hub_card(folder),
-            # Left to itself the flavour looks for torchvision.
+            # Without it the flavour looks for torchvision.
             pip_requirements=pin_versions(["mlflow", "transformers", "torch", "accelerate"]),
             metadata={"contract": CONTRACT, **recorded, **described, **facts},
             tags=tags,
@@ -89,13 +88,12 @@ def log(
 
 
 def pipeline_without_weights(folder: Path, end_tokens: list[str]) -> Pipeline:
-    """The checkpoint's text-generation pipeline without its weights: what saves it links the files of the checkpoint.
+    """The checkpoint's text-generation pipeline without its weights; saving it links the checkpoint's files.
 
-    The flavour would save what it holds in memory, which takes as much of it, and writes the weights once more.
-    All of `end_tokens` end an answer of what is saved.
+    The flavour would load the weights into memory and write them again. The saved model declares `end_tokens`.
     """
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    if hasattr(config, "auto_map"):  # MLflow trusts the code that it names, which is not saved
+    if hasattr(config, "auto_map"):  # MLflow would run the code that it names, which is not saved
         del config.auto_map
     config.dtype = config.dtype or _stored_dtype(folder)
     with torch.device("meta"):
@@ -119,7 +117,7 @@ def pipeline_without_weights(folder: Path, end_tokens: list[str]) -> Pipeline:
 
 
 def _hub_card(folder: Path) -> Any:
-    """The folder's model card as the flavour takes it, if it has one that can be read."""
+    """The folder's model card for the flavour, None if there is none or it cannot be parsed."""
     from huggingface_hub import ModelCard
     from yaml import YAMLError  # type: ignore[import-untyped]
 
@@ -140,7 +138,7 @@ def _generation_config(folder: Path, config: Any, end_ids: list[int]) -> dict[st
 
 
 def _stored_dtype(folder: Path) -> torch.dtype:
-    """The dtype of the weights where config.json does not name it: that of the first tensor of floats, as transformers does."""
+    """The dtype of the first floating-point tensor, for a config.json without dtype; transformers does the same."""
     from safetensors import safe_open
 
     for file in weight_files(folder):
@@ -153,7 +151,7 @@ def _stored_dtype(folder: Path) -> torch.dtype:
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """load_seconds of a checkpoint, and tokens_per_second of 32 tokens. Nothing of it stays in memory."""
+    """Measure load_seconds, and tokens_per_second over 32 tokens. The model is freed again."""
     start = time.perf_counter()
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False)
     AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

@@ -1,4 +1,4 @@
-"""What a model's own card says of it: the README.md and the licence that lie in its folder."""
+"""Read a model card: the README.md and the licence file in a model's folder."""
 
 import re
 import textwrap
@@ -19,9 +19,10 @@ _FRONT_MATTER = re.compile(r"\s*---[ \t]*\n(.*?)^---[ \t]*$", re.DOTALL | re.MUL
 
 @dataclass(frozen=True)
 class Card:
-    """Plain text, empty where the card does not say it. `license` is its short name, such as mit.
+    """A model card in plain text; fields are empty where the card says nothing.
 
-    `summary` has at most 500 characters; `license_file` is the name of the licence's text in the folder.
+    `license` is its short name, such as mit, `license_file` the name of its text in the folder; `summary` has at most 500
+    characters.
     """
 
     title: str = ""
@@ -32,7 +33,7 @@ class Card:
 
 
 def read_model_card(folder: Path) -> Card:
-    """The card of the model in `folder`; an empty one if it has none."""
+    """The card of the model in `folder`; an empty one if there is none."""
     licenses = sorted(file.name for file in folder.glob("LICENSE*") if file.is_file())
     readme = folder / "README.md"
     text = readme.read_text(encoding="utf-8-sig", errors="replace") if readme.is_file() else ""

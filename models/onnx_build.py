@@ -15,10 +15,10 @@ from models.stage import Report, atomic_folder, require_space, run_as_program, s
 
 
 def build(checkpoint: Path, folder: Path, precision: str, report: Report, device: str = "cpu") -> Path:
-    """Build `checkpoint` for `device` (cpu, cuda) at `precision` (int4, int8, fp16, fp32) into `folder`, whole or not at all.
+    """Build `checkpoint` for `device` (cpu, cuda) at `precision` (int4, int8, fp16, fp32) into `folder`, atomically.
 
-    All tokens that end an answer are named as such in what is built. int8 models with tied embeddings keep one copy of
-    them (about two thirds of the size). Progress in steps.
+    All tokens that end an answer are declared as such. int8 models with tied embeddings store them once, which saves about
+    a third of the size. Progress in steps.
     StageError: wrong_model_folder, no_chat_template, needs_remote_code, disk_full.
     """
     if (folder / "genai_config.json").exists():
@@ -30,8 +30,8 @@ def build(checkpoint: Path, folder: Path, precision: str, report: Report, device
     report(0, 2)
     with atomic_folder(folder) as part, scratch_folder(folder.parent, "build") as scratch:
         source, cache = scratch / "checkpoint", scratch / "cache"
-        _with_all_ends(checkpoint, source)
-        _with_its_window(source)
+        _link_with_end_tokens(checkpoint, source)
+        _declare_sliding_window(source)
         _run_builder(source, part, precision, device, cache)
         report(1, 2)
         if precision == "int8":
@@ -42,35 +42,35 @@ def build(checkpoint: Path, folder: Path, precision: str, report: Report, device
     return folder
 
 
-def _with_all_ends(checkpoint: Path, view_: Path) -> None:
-    """The checkpoint as links, but for generation_config.json, from which alone the engine learns what ends an answer."""
-    view_.mkdir()
+def _link_with_end_tokens(checkpoint: Path, target: Path) -> None:
+    """Link the checkpoint to `target`, but write generation_config.json, the only source of the engine's end tokens."""
+    target.mkdir()
     for file in checkpoint.iterdir():
         if file.is_file() and file.name != "generation_config.json":
-            symlink_or_copy(file, view_ / file.name)
+            symlink_or_copy(file, target / file.name)
     named = checkpoint / "generation_config.json"
     content = json.loads(named.read_text(encoding="utf-8")) if named.is_file() else {}
     content["eos_token_id"] = token_ids(checkpoint, client_facts(checkpoint)["end_tokens"])
-    (view_ / named.name).write_text(json.dumps(content, indent=2), encoding="utf-8")
+    (target / named.name).write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
-def _with_its_window(view_: Path) -> None:
-    """Say of a Phi-3 that each of its layers looks back no further than its window, where its config.json leaves it open.
+def _declare_sliding_window(target: Path) -> None:
+    """Declare that each layer of a Phi-3 has a sliding window, where its config.json leaves that open.
 
-    The builder takes such layers for full ones, and what it makes breaks or strays where the window ends.
+    The builder assumes full attention otherwise, and the model degenerates where the window ends.
     """
-    file = view_ / "config.json"
+    file = target / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     if config.get("model_type") == "phi3" and config.get("sliding_window") and not config.get("layer_types"):
         config["layer_types"] = ["sliding_attention"] * config["num_hidden_layers"]
-        file.unlink()  # a link to the checkpoint's own
+        file.unlink()  # a link to the checkpoint's file
         file.write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 def _run_builder(checkpoint: Path, out: Path, precision: str, device: str, cache: Path) -> None:
     arguments = ["builder", "-i", str(checkpoint), "-o", str(out), "-p", precision, "-e", device, "-c", str(cache)]
-    # A cache cut to the window cannot be shorter than it, so no short answer could be asked for. Logits are wanted of the
-    # last token alone: those of a whole prompt take a fifth of the time to read it, and memory.
+    # A KV cache cut to the window cannot be shorter than it, which excludes short answers. Logits are needed of the last
+    # token alone: those of all tokens take a fifth of the prefill time, and memory.
     arguments += ["--extra_options", "windowed_kv_cache=false", "prune_lm_head=true"]
     # The builder's public interface is its command line. It runs in this process, so that it ends with the stage.
     before, sys.argv = sys.argv, arguments
@@ -81,9 +81,9 @@ def _run_builder(checkpoint: Path, out: Path, precision: str, device: str, cache
 
 
 def share_embedding(folder: Path) -> None:
-    """Let the token embedding of an int8 model read the quantized lm_head, where the two are tied.
+    """Make the token embedding of an int8 model share the quantised lm_head, if the two are tied.
 
-    The builder keeps the embedding in fp32 beside it: 113 of the demo model's 270 MB.
+    The builder stores the embedding separately in fp32: 113 of the demo model's 270 MB.
     """
     import numpy as np
     import onnx
@@ -125,7 +125,7 @@ def share_embedding(folder: Path) -> None:
 
 
 def _tied(initializers: dict[str, Any], embedding: Any, head: Any) -> bool:
-    """Do embedding and lm_head hold the same matrix? Told from 64 rows, which rounding moves by one step at most."""
+    """Whether embedding and lm_head are the same matrix: 64 rows are compared, which quantisation moves by one step at most."""
     import numpy as np
     from onnx import numpy_helper
 
@@ -151,5 +151,5 @@ if __name__ == "__main__":
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True, help="the ONNX folder to write")
     parser.add_argument("--precision", default="int8", choices=["int4", "int8", "fp16", "fp32"])
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="what the folder is built for")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="the device to build for")
     run_as_program(_work, parser)

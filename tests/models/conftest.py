@@ -20,7 +20,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(hub_client, "_WAITS", (0, 0, 0))
+        monkeypatch.setattr(hub_client, "_BACKOFF", (0, 0, 0))
         close_session()
         yield made
         close_session()

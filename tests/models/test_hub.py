@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.hub import fetch
-from models.hub_files import RemoteFile, needed, read_hub_record
+from models.hub_files import RemoteFile, read_hub_record, select_files
 from models.presets import HubFolder
 from tests.support.hub import Hub
 from tests.support.tiny_repo import (
@@ -140,7 +140,7 @@ _paths = st.lists(st.sampled_from(["a", "cpu", "..", ".", "", "model.onnx", "x.p
 def test_no_listing_leads_out_of_the_folder_or_to_code(paths: list[str]) -> None:
     files = [RemoteFile(path, 1) for path in [*paths, "cpu/genai_config.json"]]
 
-    for name in needed(HubFolder(REPO, folder="cpu"), "onnx", files):
+    for name in select_files(HubFolder(REPO, folder="cpu"), "onnx", files):
         path = PurePosixPath(name)
         assert path.parts
         assert not path.is_absolute()

@@ -96,8 +96,8 @@ def test_a_folder_that_could_not_be_filled_is_absent(tmp_path: Path) -> None:
 def test_a_killed_run_leaves_no_folder_and_the_next_clears_what_it_left(tmp_path: Path) -> None:
     target = tmp_path / "model"
     killed = (
-        "import os, pathlib; from models.stage import whole_folder\n"
-        f"with whole_folder(pathlib.Path({str(target)!r})) as part:\n"
+        "import os, pathlib; from models.stage import atomic_folder\n"
+        f"with atomic_folder(pathlib.Path({str(target)!r})) as part:\n"
         "    (part / 'half.bin').write_bytes(b'12'); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", killed], cwd=ROOT, check=False)

@@ -70,7 +70,10 @@ def test_a_pinned_revision_goes_to_every_fetch() -> None:
 
 @pytest.mark.parametrize(
     ("device", "key", "sentence"),
-    [("cuda", "demo", "it has: cpu"), ("npu", "phi-3-mini-4k", "it has: cpu, cuda, directml")],
+    [
+        ("cuda", "demo", "Choose one of these: cpu"),
+        ("npu", "phi-3-mini-4k", "Choose one of these: cpu, cuda, directml"),
+    ],
 )
 def test_a_device_that_a_preset_has_not_is_told(device: str, key: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
