@@ -34,8 +34,8 @@ from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
 from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
-from tests.e2e.conftest import serve
 from tests.support import browser as chromium
+from tests.support.app_server import serve
 
 TOKENS = {"prompt": 300, "chat": 80}
 ROWS = {
@@ -97,7 +97,6 @@ def measure_paths(entry: ModelEntry, home: Path, rounds: int) -> dict[str, list[
     figures: dict[str, list[paths.Speed]] = {}
     with ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        engine = {"prompt": "ONNX", "chat": "Pipeline"}[entry.contract]
         taken: dict[str, paths.AnswerPath] = {}
         if entry.contract == "prompt":
             from tokenizers import Tokenizer
@@ -120,7 +119,7 @@ def measure_paths(entry: ModelEntry, home: Path, rounds: int) -> dict[str, list[
         launched = playwright.chromium.launch(executable_path=chromium.ensure(), args=chromium.FLAGS)
         page = launched.new_page(viewport={"width": 1400, "height": 900})
         page.goto(server.url)
-        taken["browser"] = stack.enter_context(paths.browser(page, engine))
+        taken["browser"] = stack.enter_context(paths.browser(page, entry.name))
         for name, answer in taken.items():
             answer(16)  # warm
             figures[name] = []

@@ -215,11 +215,11 @@ WATCH = """() => {
 
 
 @contextmanager
-def browser(page: Any, engine: str) -> Iterator[AnswerPath]:
-    """The page in Chromium on the same cores; text counts when the page shows it."""
+def browser(page: Any, model: str) -> Iterator[AnswerPath]:
+    """The page in Chromium on the same cores, with the model of this name; text counts when the page shows it."""
     from tests.support.chat_page import ChatPage
 
-    chat = ChatPage(page).ready().pick(engine)
+    chat = ChatPage(page).wait_until_ready().pick(model)
     chat.setting("Temperature", 0)
     page.evaluate(WATCH)
 

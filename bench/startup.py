@@ -12,8 +12,8 @@ from bench.paths import QUESTION, WATCH
 from bench.rows import Bench, Row, ask_model, median_ratio
 from phi3_ui.chat.types import Message
 from phi3_ui.host.hosted_model import HostedModel
-from tests.e2e.conftest import serve
 from tests.support import browser as chromium
+from tests.support.app_server import serve
 
 _TOKENS = 16
 

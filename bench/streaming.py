@@ -14,7 +14,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from bench.paced_model import PACE, TOKEN
 from bench.paths import TextPoint, measure_speed
 from bench.rows import Bench, Row
-from tests.e2e.conftest import serve
+from tests.support.app_server import serve
 
 _MESSAGES = (2, 50, 200)  # in the chat, the measured answer included
 _TOKENS = 3000
@@ -25,7 +25,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     home.mkdir()
     uri = f"sqlite:///{home / 'mlflow.db'}"
     key = log_paced_model(uri, home)
-    with serve(home, home / "app.log", MLFLOW_TRACKING_URI=uri) as server:
+    with serve(home, home / "app.log", variables={"MLFLOW_TRACKING_URI": uri}) as server:
         client = Client(server.url, verbose=False)
         time_answer(client, key, 10)  # loads it
         client.reset_session()

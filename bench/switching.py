@@ -9,7 +9,7 @@ from gradio_client import Client
 
 from bench.paths import QUESTION
 from bench.rows import Bench, Row
-from tests.e2e.conftest import Server, serve
+from tests.support.app_server import Server, serve
 
 _SWITCHES = 20
 _TOKENS = 8
@@ -17,7 +17,8 @@ _TOKENS = 8
 
 def rows(bench: Bench) -> Iterator[Row]:
     log = bench.temporary / "switching.log"
-    with serve(bench.settings.home, log, "bench/collected_app.py", PHI3_UI_MAX_LOADED_MODELS="1") as server:
+    one_model = {"PHI3_UI_MAX_LOADED_MODELS": "1"}
+    with serve(bench.settings.home, log, "bench/collected_app.py", variables=one_model) as server:
         client = Client(server.url, verbose=False)
         held, left, of_models = list[int](), 0, set[int]()
         for number in range(_SWITCHES):

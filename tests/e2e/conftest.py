@@ -1,83 +1,63 @@
-"""The app as a person starts it, and a real Chromium."""
+"""A real Chromium, and apps that the tests share: one with scripted models, one with the demo's engines.
 
-import contextlib
-import socket
-import sys
-import time
-import urllib.error
-import urllib.request
+A test gets visitors of its own, each in a fresh browser context, so that no test sees another's chats. Only tests that
+restart or configure an app start one of their own.
+"""
+
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from mlflow.entities import Trace
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
-from phi3_ui.paths import ROOT
+from phi3_ui.testing import ScriptedModel, log_scripted_model
 from tests.conftest import Demo
 from tests.support import browser as chromium
+from tests.support.app_server import Server, find_free_port, serve, wait_for_traces
+from tests.support.build_cache import create_store
 from tests.support.chat_page import ChatPage
-from tests.support.env import environment
+
+DESKTOP: ViewportSize = {"width": 1400, "height": 900}
+
+NewVisitor = Callable[..., BrowserContext]
+OpenPage = Callable[..., ChatPage]
+
+expect.set_options(timeout=30_000)  # milliseconds: the page is drawn on the cores that everything else runs on
 
 
-@dataclass
-class Server:
-    url: str
-    process: psutil.Popen
-    log: Path
-    reachable_after: float  # seconds from the process's start to the first page
+@dataclass(frozen=True)
+class ScriptedStore:
+    """A store with two scripted models, of which `model` is the newest and thus the one that a new page picks."""
 
-    def model_processes(self) -> list[psutil.Process]:
-        """The processes of loaded or loading models."""
-        found = []
-        for child in self.process.children():
-            with contextlib.suppress(psutil.NoSuchProcess):  # it ends just now
-                if "phi3_ui.host.worker" in child.cmdline():
-                    found.append(child)
-        return found
+    home: Path
+    model: ScriptedModel
+    other: ScriptedModel
+
+    def copy_to(self, home: Path) -> Path:
+        """Give an app of its own the models: the store says where their files are."""
+        shutil.copy(self.home / "mlflow.db", home / "mlflow.db")
+        return home
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@dataclass(frozen=True)
+class App:
+    """The running app that most tests share."""
 
+    server: Server
+    model: ScriptedModel
+    other: ScriptedModel
+    mlflow_url: str
+    """Where the app looks for MLflow's UI; nothing is served there unless a test does."""
+    initial_model_processes: list[psutil.Process]
+    """Those that ran before the first page was opened."""
 
-@contextmanager
-def serve(home: Path, log: Path, program: str = "app.py", port: int | None = None, **more: str) -> Iterator[Server]:
-    """`python app.py`, or another program that starts it, over the store of `home`, until the block ends.
-
-    On a free port, or on the one given: what a browser keeps, it keeps by port.
-    """
-    port = port or free_port()
-    own = environment(home, PHI3_UI_OPEN_BROWSER="0", GRADIO_SERVER_PORT=str(port))
-    url, started = f"http://127.0.0.1:{port}", time.monotonic()
-    with log.open("wb") as out:
-        process = psutil.Popen([sys.executable, program], cwd=ROOT, env={**own, **more}, stdout=out, stderr=out)
-    try:
-        while not reachable(url):
-            assert process.poll() is None, log.read_text(encoding="utf-8")
-            assert time.monotonic() - started < 60
-            time.sleep(0.05)
-        yield Server(url, process, log, time.monotonic() - started)
-    finally:
-        if process.is_running():
-            process.terminate()
-            process.wait(timeout=30)
-
-
-def reachable(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
-        return False
-
-
-expect.set_options(timeout=20_000)  # milliseconds; the models compute on the cores that the page is drawn on
+    def traces(self, count: int, *pages: ChatPage) -> list[Trace]:
+        """The `count` traces of the chats that these pages list."""
+        return wait_for_traces(self.server.home, set[str]().union(*(page.chat_ids() for page in pages)), count)
 
 
 @pytest.fixture(scope="session")
@@ -89,26 +69,74 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def server(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def scripted_store(tmp_path_factory: pytest.TempPathFactory) -> ScriptedStore:
+    home = tmp_path_factory.mktemp("scripted")
+    uri = create_store(home)
+    other = log_scripted_model(uri, home, "scripted-two")
+    return ScriptedStore(home, log_scripted_model(uri, home, "scripted-one"), other)
+
+
+@pytest.fixture(scope="session")
+def shared_app(scripted_store: ScriptedStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    home = scripted_store.copy_to(tmp_path_factory.mktemp("app"))
+    mlflow_url = f"http://127.0.0.1:{find_free_port()}"
+    with serve(home, home / "app.log", variables={"PHI3_UI_MLFLOW_URL": mlflow_url}) as server:
+        yield App(server, scripted_store.model, scripted_store.other, mlflow_url, server.model_processes())
+        assert "Traceback" not in server.log.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def app(shared_app: App) -> Iterator[App]:
+    """The shared app, its models without replies or requests of an earlier test."""
+    shared_app.model.reset()
+    shared_app.other.reset()
+    yield shared_app
+    shared_app.model.reset()
+    shared_app.other.reset()
+
+
+@pytest.fixture(scope="session")
+def demo_server(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The app over the demo's store, with both engines."""
     with serve(demo.settings.home, tmp_path_factory.mktemp("server") / "app.log") as served:
         yield served
         assert "Traceback" not in served.log.read_text(encoding="utf-8")
 
 
 @pytest.fixture
-def open_page(browser: Browser, server: Server) -> Iterator[Callable[..., ChatPage]]:
-    """Opens the chat as a new person would: a context of its own. Whatever the page logs as an error fails the test."""
-    contexts, errors = [], []
+def new_visitor(browser: Browser) -> Iterator[NewVisitor]:
+    """Creates browser contexts: each is another visitor. Whatever a page logs as an error fails the test."""
+    contexts: list[BrowserContext] = []
+    errors: list[str] = []
 
-    def open_(**context: Any) -> ChatPage:
-        made = browser.new_context(viewport=context.pop("viewport", {"width": 1400, "height": 900}), **context)
-        contexts.append(made)
-        page: Page = made.new_page()
+    def watch(page: Page) -> None:
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(server.url)
-        return ChatPage(page).ready()
 
-    yield open_
+    def create(**options: object) -> BrowserContext:
+        contexts.append(browser.new_context(**{"viewport": DESKTOP, **options}))  # type: ignore[arg-type]
+        contexts[-1].on("page", watch)
+        return contexts[-1]
+
+    yield create
     for context in contexts:
         context.close()
     assert errors == []
+
+
+def open_chat(context: BrowserContext, server: Server) -> ChatPage:
+    """Open the app in a new tab and wait for the chat."""
+    page = context.new_page()
+    page.goto(server.url)
+    return ChatPage(page).wait_until_ready()
+
+
+@pytest.fixture
+def open_page(app: App, new_visitor: NewVisitor) -> OpenPage:
+    """Opens the shared app as a new visitor."""
+    return lambda **options: open_chat(new_visitor(**options), app.server)
+
+
+@pytest.fixture
+def open_demo(demo_server: Server, new_visitor: NewVisitor) -> OpenPage:
+    """Opens the app with the demo's engines as a new visitor."""
+    return lambda **options: open_chat(new_visitor(**options), demo_server)

@@ -1,227 +1,217 @@
-"""The main job in a real browser, with the real demo model."""
+"""Chatting on the page: several chats and visitors, models that are switched, unloaded or broken, text shown as typed."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
-import pytest
+from mlflow import MlflowClient
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import Server
-from tests.support.chat_page import ChatPage
-from tests.support.idle import wait_until_idle
-
-Open = Callable[..., ChatPage]
+from phi3_ui.testing import Reply, log_scripted_model
+from tests.e2e.conftest import App, OpenPage
+from tests.support.chat_page import LOAD
 
 
-@pytest.mark.parametrize(
-    ("engine", "model", "tokens"),
-    [("ONNX", "smollm2-135m-onnx", 200), ("Pipeline", "smollm2-135m-pipeline", 40)],  # each some two seconds
-)
-def test_pick_ask_and_read_a_streamed_answer_with_its_usage(
-    open_page: Open, engine: str, model: str, tokens: int
-) -> None:
-    chat = open_page().pick(engine)
-    chat.setting("Temperature", 0)
-    chat.setting("Max tokens", tokens)
-    expected = chat.ask("Write a long story about the sea.")
-    growing = chat.wait_for_text().inner_text()
-    expect(chat.stop).to_be_visible()
-    chat.wait_for_caption(expected)
-    whole = chat.answers.last.inner_text()
-    assert len(whole) > len(growing)
-    assert whole.startswith(growing.rstrip())
-    caption = chat.captions.last.inner_text()
-    assert caption.startswith(f"{model} · {engine}")
-    (prompt, completion) = re.findall(r"(\d+) \+ (\d+) tokens", caption)[0]
-    assert completion == str(tokens)
-    assert "cut at max tokens" in caption
-    expect(chat.usage).to_contain_text("cut at max tokens")
-    rows = chat.usage_rows()
-    assert rows["Prompt tokens"] == [prompt, prompt]
-    assert rows["Completion tokens"] == [str(tokens), str(tokens)]
-    assert rows["Total tokens"][0] == str(int(prompt) + tokens)
-    assert re.fullmatch(r"\d+\.\d\d s", rows["Time to first token"][0])
-    assert float(rows["Tokens/s"][0]) > 0
-
-    chat.answer("And now?")
-    expect(chat.usage.locator("tbody tr").nth(2).locator("td").nth(1)).not_to_have_text(str(tokens))
-    rows = chat.usage_rows()
-    asked, answered = int(rows["Prompt tokens"][0]), int(rows["Completion tokens"][0])
-    assert int(rows["Prompt tokens"][1]) == asked + int(prompt)
-    assert int(rows["Cached prompt tokens"][0]) >= int(prompt) > 0, "the first turn is not read again"
-    expect(chat.context).to_have_text(f"{asked + answered:,} of 8,192 tokens")
-    expect(chat.status).to_contain_text("Prompt cache: ")
-
-
-def test_the_card_shows_the_model_and_its_run(open_page: Open) -> None:
-    chat = open_page().pick("Pipeline")
-    for text in ["models:/m-", "transformers", "llm/v1/chat", "8,192 tokens", "load_seconds", "FINISHED", "messages"]:
-        expect(chat.card).to_contain_text(text)
-    chat.pick("ONNX")
-    for text in ["pyfunc", "prompt", "int8", "'max_tokens': long (default: 512)", "version 1 @champion"]:
-        expect(chat.card).to_contain_text(text)
-
-
-def test_the_picker_tells_the_two_apart_newest_first(open_page: Open) -> None:
+def test_an_answer_streams_and_its_caption_says_who_answered(app: App, open_page: OpenPage) -> None:
+    gate = app.model.create_gate()
+    app.model.enqueue(Reply("Once upon ", gate, "a time there was a sea.", usage=(120, 34)))
     chat = open_page()
-    chat.page.locator("#phi3-picker input").click()
-    options = chat.page.get_by_role("option").all_inner_texts()
-    assert [option.split(" · ")[1] for option in options if "@" not in option] == ["ONNX", "Pipeline"]
-    aliases = sorted(option.strip() for option in options if "@" in option)
-    assert aliases == ["smollm2-135m-onnx @champion · version 1", "smollm2-135m-pipeline @champion · version 1"]
+    expected = chat.ask("Write a story about the sea.")
+    expect(chat.answers.last).to_have_text("Once upon")
+    expect(chat.stop).to_be_visible()
+    gate.open()
+    chat.wait_for_caption(expected)
+    expect(chat.answers.last).to_have_text("Once upon a time there was a sea.")
+    expect(chat.captions.last).to_contain_text("scripted-one · Python")
+    expect(chat.captions.last).to_contain_text("120 + 34 tokens")
 
 
-def test_switching_the_model_keeps_the_conversation_and_says_who_answered(open_page: Open) -> None:
-    chat = open_page().pick("ONNX")
-    chat.setting("Temperature", 0)
-    chat.setting("Max tokens", 16)
+def test_switching_the_model_sends_it_the_whole_conversation(app: App, open_page: OpenPage) -> None:
+    app.model.enqueue(Reply("Berlin."))
+    chat = open_page().pick("scripted-one")
     chat.answer("What is the capital of Germany?")
-    chat.pick("Pipeline")
+    chat.pick("scripted-two")
     expect(chat.captions).to_have_count(1)
     chat.answer("And of Spain?")
-    names = [caption.split(" · ")[1] for caption in chat.captions.all_inner_texts()]
-    assert names == ["ONNX", "Pipeline"]
-    assert int(chat.usage_rows()["Prompt tokens"][0]) > 50  # the first turn went along
+    models = [caption.split(" · ")[0] for caption in chat.captions.all_inner_texts()]
+    assert models == ["scripted-one", "scripted-two"]
+    assert [message["content"] for message in app.other.requests[-1].messages] == [
+        "What is the capital of Germany?",
+        "Berlin.",
+        "And of Spain?",
+    ]
 
 
-@pytest.mark.parametrize("engine", ["ONNX", "Pipeline"])
-def test_stop_ends_the_compute_and_keeps_the_words(open_page: Open, server: Server, engine: str) -> None:
-    chat = open_page().pick(engine)
-    chat.setting("Max tokens", 4000)
-    expected = chat.ask("Write a very long story about the sea, with many chapters.")
+def test_a_new_chat_and_back_loses_nothing_while_an_answer_streams(app: App, open_page: OpenPage) -> None:
+    story, capital = "Write a story about the sea.", "What is the capital of Germany?"
+    gate = app.model.create_gate()
+    app.model.enqueue(Reply("Once upon ", gate, "a time.", question=story))
+    chat = open_page()
+    chat.ask(story)
     chat.wait_for_text()
-    chat.stop.click()
-    chat.wait_for_caption(expected)
-    assert "stopped" in chat.captions.last.inner_text()
-    assert chat.answers.last.inner_text()
-    wait_until_idle(server.model_processes)
+    chat.start_new_chat()
+    chat.answer(capital)
+    expect(chat.chats).to_have_count(2)
+    # The story ends in the background, and is not drawn over the chat that is shown.
+    expect(chat.chat_list).to_contain_text(story)
+    gate.open()
+    chat.answer("And of Austria?")
+    expect(chat.questions).to_have_text([capital, "And of Austria?"])
+    chat.chats.filter(has_text=story).click()
+    expect(chat.questions).to_have_text([story])
+    chat.wait_for_caption(1)
+    expect(chat.answers.last).to_have_text("Once upon a time.")
+    expect(chat.captions.last).to_contain_text("5 tokens")
+    chat.chats.filter(has_text="capital of Germany").click()
+    expect(chat.questions).to_have_text([capital, "And of Austria?"])
 
 
-def test_a_model_killed_mid_answer_is_told_and_answers_again(open_page: Open, server: Server) -> None:
-    chat = open_page().pick("ONNX")
-    chat.setting("Max tokens", 4000)
-    expected = chat.ask("Write a very long story about the sea, with many chapters.")
-    chat.wait_for_text()
-    victims = server.model_processes()
-    for victim in victims:
-        victim.kill()
-    psutil.wait_procs(victims, timeout=30)
-    chat.wait_for_caption(expected)
-    expect(chat.errors).to_have_count(1)
-    expect(chat.errors).to_contain_text("crashed")
-    assert "Traceback" not in chat.page.content()
-    assert chat.answers.last.inner_text()  # what it wrote is kept
-    chat.setting("Max tokens", 12)
-    assert chat.answer("What is the capital of Germany?")
-    expect(chat.errors).to_have_count(1)
-
-
-def test_new_chat_and_back_loses_nothing_even_while_an_answer_is_written(open_page: Open) -> None:
-    chat = open_page().pick("ONNX")
-    chat.setting("Max tokens", 120)
-    chat.setting("Temperature", 0)
+def test_a_chat_that_is_left_while_it_streams_is_shown_streaming_again(app: App, open_page: OpenPage) -> None:
+    gate = app.model.create_gate()
+    app.model.enqueue(Reply("Once upon ", gate, "a time."))
+    chat = open_page()
     chat.ask("Write a story about the sea.")
     chat.wait_for_text()
-    chat.new_chat.click()
-    expect(chat.questions).to_have_count(0)
-    chat.answer("What is the capital of Germany?")
-    expect(chat.chats).to_have_count(2)
-    # The story ends behind it, and is not drawn over it.
-    expect(chat.page.locator("#phi3-chats")).to_contain_text("Write a story about the sea.")
-    chat.answer("And of Austria?")
-    expect(chat.questions).to_have_text(["What is the capital of Germany?", "And of Austria?"])
-    chat.chats.filter(has_text="Write a story about the sea.").click()
-    expect(chat.questions).to_have_text(["Write a story about the sea."])
+    chat.start_new_chat()
+    chat.chats.first.click()
+    expect(chat.stop).to_be_visible()
+    expect(chat.answers.last).to_have_text("Once upon")
+    gate.open()
     chat.wait_for_caption(1)
-    assert "120 tokens" in chat.captions.last.inner_text()
-    chat.chats.filter(has_text="capital of Germany").click()
-    expect(chat.questions).to_have_text(["What is the capital of Germany?", "And of Austria?"])
+    expect(chat.answers.last).to_have_text("Once upon a time.")
 
 
-def test_two_people_stay_apart(open_page: Open) -> None:
-    one, two = open_page().pick("ONNX"), open_page().pick("ONNX")
+def test_two_visitors_stop_and_switch_models_independently(app: App, open_page: OpenPage) -> None:
+    question_1, question_2 = "Write a very long story about ONE.", "Write a story about TWO."
+    gate = app.model.create_gate()
+    app.model.enqueue(
+        Reply("one ", endless=True, seconds_per_token=0.02, question=question_1),
+        Reply("two two ", gate, "two", question=question_2),
+    )
+    one, two = open_page().pick("scripted-one"), open_page().pick("scripted-one")
     one.setting("Max tokens", 4000)
-    two.setting("Max tokens", 60)
-    first, second = one.ask("Write a very long story about ONE."), two.ask("Write a story about TWO.")
+    first, second = one.ask(question_1), two.ask(question_2)
     one.wait_for_text()
     two.wait_for_text()
     one.stop.click()
-    one.pick("Pipeline")
+    one.pick("scripted-two")
     one.wait_for_caption(first)
+    expect(two.stop).to_be_visible()
+    gate.open()
     two.wait_for_caption(second)
-    assert "stopped" in one.captions.last.inner_text()
-    assert "stopped" not in two.captions.last.inner_text()
-    assert "ONNX" in two.captions.last.inner_text()
-    assert one.questions.all_inner_texts() == ["Write a very long story about ONE."]
-    assert two.questions.all_inner_texts() == ["Write a story about TWO."]
+    expect(one.captions.last).to_contain_text("stopped")
+    expect(two.captions.last).not_to_contain_text("stopped")
+    expect(two.captions.last).to_contain_text("scripted-one")
+    expect(two.answers.last).to_have_text("two two two")
+    assert one.questions.all_inner_texts() == [question_1]
+    assert two.questions.all_inner_texts() == [question_2]
 
 
-def test_who_waits_for_the_pipeline_sees_how_many_are_ahead(open_page: Open) -> None:
-    one, two = open_page().pick("Pipeline"), open_page().pick("Pipeline")
-    one.setting("Max tokens", 4000)
-    two.setting("Max tokens", 8)
-    first = one.ask("Write a very long story about ONE.")
-    one.wait_for_text()
-    second = two.ask("Hi")
-    expect(two.waiting).to_have_text("Queued: 1 request ahead")
-    one.stop.click()
-    one.wait_for_caption(first)
-    two.wait_for_caption(second)
-    assert two.answers.last.inner_text()
-
-
-def test_closing_the_tab_ends_the_compute(open_page: Open, server: Server) -> None:
-    chat = open_page().pick("ONNX")
-    chat.setting("Max tokens", 4000)
-    chat.ask("Write a very long story about the sea, with many chapters.")
+def test_stop_keeps_the_text_and_the_next_question_is_answered(app: App, open_page: OpenPage) -> None:
+    gate = app.model.create_gate()
+    app.model.enqueue(Reply("Once upon ", gate, "a time."))
+    chat = open_page()
+    expected = chat.ask("Write a story about the sea.")
     chat.wait_for_text()
-    chat.page.context.close()
-    wait_until_idle(server.model_processes)
+    chat.stop.click()
+    chat.wait_for_caption(expected)
+    expect(chat.captions.last).to_contain_text("stopped")
+    expect(chat.answers.last).to_have_text("Once upon")
+    assert chat.answer("And now?") == "And now?"
 
 
-def test_what_is_typed_is_shown_as_typed(open_page: Open) -> None:
-    chat = open_page().pick("ONNX")
-    chat.setting("Max tokens", 4)
+def test_text_is_shown_and_sent_as_typed(app: App, open_page: OpenPage) -> None:
     question = "<b>bold</b> <img src=x onerror=alert(1)> & <|im_end|> `<i>` 😀"
+    chat = open_page()
     chat.answer(question)
     assert chat.questions.last.inner_text() == question.replace("`", "")
+    assert app.model.requests[-1].question == question
 
 
-def test_an_empty_message_asks_nothing(open_page: Open) -> None:
+def test_a_lone_surrogate_becomes_the_replacement_character(app: App, open_page: OpenPage) -> None:
     chat = open_page()
-    chat.message.fill("   ")
-    chat.message.press("Enter")
-    chat.page.wait_for_timeout(500)
-    expect(chat.questions).to_have_count(0)
-    expect(chat.message).to_have_value("   ")
-
-
-def test_unloading_ends_the_process_and_the_next_question_loads_it_again(open_page: Open, server: Server) -> None:
-    chat = open_page().pick("ONNX")
-    before = {process.pid for process in server.model_processes()}
-    chat.page.locator("#phi3-unload").click()
-    expect(chat.status).to_contain_text("not loaded")
-    assert len(server.model_processes()) == len(before) - 1
-    chat.setting("Max tokens", 8)
-    assert chat.answer("Hi")
-    assert not {process.pid for process in server.model_processes()} <= before
-
-
-@pytest.mark.parametrize("engine", ["ONNX", "Pipeline"])
-def test_a_question_longer_than_the_context_is_refused_with_its_count(open_page: Open, engine: str) -> None:
-    chat = open_page().pick(engine)
-    chat.wait_for_caption(chat.ask("hello world " * 5000))
-    expect(chat.errors).to_contain_text("rejected the question")
-    expect(chat.errors).to_contain_text("prompt and answer may have 8,192 together")
-    chat.setting("Max tokens", 8)
-    assert chat.answer("Hi")
-
-
-def test_half_an_emoji_becomes_the_replacement_character(open_page: Open) -> None:
-    chat = open_page().pick("ONNX")
-    chat.setting("Max tokens", 4)
     chat.message.evaluate("(box) => { box.value = 'half \\ud83d x'; box.dispatchEvent(new Event('input')); }")
     chat.send.click()
     chat.wait_for_caption(1)
     assert chat.questions.last.inner_text() == "half \ufffd x"
+    assert app.model.requests[-1].question == "half \ufffd x"
+
+
+def test_a_blank_message_is_not_sent(app: App, open_page: OpenPage) -> None:
+    chat = open_page()
+    chat.message.fill("   ")
+    with chat.page.expect_response(re.compile("queue/join")):
+        chat.message.press("Enter")
+    expect(chat.message).to_have_value("   ")
+    assert chat.answer("Hi") == "Hi"
+    expect(chat.questions).to_have_text(["Hi"])
+    assert [request.question for request in app.model.requests] == ["Hi"]
+
+
+def test_a_failing_answer_keeps_its_text_and_shows_one_sentence(app: App, open_page: OpenPage) -> None:
+    app.model.enqueue(Reply("So far", error="out of memory"))
+    chat = open_page()
+    chat.wait_for_caption(chat.ask("Go on."))
+    expect(chat.errors).to_have_count(1)
+    expect(chat.errors).to_contain_text("scripted-one could not answer: out of memory")
+    expect(chat.answers.filter(has_text="So far")).to_have_count(1)
+    assert "Traceback" not in chat.page.content()
+
+
+def test_a_model_killed_in_mid_answer_is_reported_and_loaded_again(app: App, open_page: OpenPage) -> None:
+    app.model.enqueue(Reply("Once upon ", app.model.create_gate(), "a time."))
+    chat = open_page().pick("scripted-one")
+    expected = chat.ask("Write a story about the sea.")
+    chat.wait_for_text()
+    victims = app.server.model_processes()
+    for victim in victims:
+        victim.kill()
+    psutil.wait_procs(victims, timeout=60)
+    chat.wait_for_caption(expected)
+    expect(chat.errors).to_have_count(1)
+    expect(chat.errors).to_contain_text("crashed")
+    assert "Traceback" not in chat.page.content()
+    expect(chat.answers.filter(has_text="Once upon")).to_have_count(1)
+    assert chat.answer("What is the capital of Germany?")
+    expect(chat.errors).to_have_count(1)
+
+
+def test_unloading_ends_the_process_and_the_next_question_loads_it_again(app: App, open_page: OpenPage) -> None:
+    chat = open_page().pick("scripted-one")
+    before = {process.pid for process in app.server.model_processes()}
+    chat.page.locator("#phi3-unload").click()
+    expect(chat.status).to_contain_text("not loaded")
+    assert len(app.server.model_processes()) == len(before) - 1
+    assert chat.answer("Hi")
+    assert not {process.pid for process in app.server.model_processes()} <= before
+
+
+def test_a_model_that_cannot_be_loaded_is_reported_and_the_question_kept(app: App, open_page: OpenPage) -> None:
+    chat = open_page()
+    with broken_model(app) as name:
+        chat.page.locator("#phi3-refresh").click()
+        chat.choose(name)
+        expect(chat.status).to_contain_text("broken could not be loaded", timeout=LOAD)
+        chat.ask("Are you there?")
+        chat.wait_for_caption(1)
+        expect(chat.errors).to_contain_text("could not be loaded")
+        expect(chat.questions).to_have_text(["Are you there?"])
+        assert "Traceback" not in chat.page.content()
+
+
+@contextmanager
+def broken_model(app: App) -> Iterator[str]:
+    """The name of a model in the app's store whose code raises when it is loaded."""
+    uri = f"sqlite:///{app.server.home / 'mlflow.db'}"
+    broken = log_scripted_model(uri, app.server.home / "broken", "broken")
+    client = MlflowClient(uri)
+    (code,) = local_path(client.get_logged_model(broken.model_id).artifact_location).glob("*.py")
+    code.write_text("raise ValueError('no weights')\n", encoding="utf-8")
+    yield broken.name
+    client.delete_logged_model(broken.model_id)
+
+
+def local_path(artifact_location: str) -> Path:
+    return Path(artifact_location.removeprefix("file://"))

@@ -1,19 +1,21 @@
-"""Adding, promoting and templating models on the page: with a stand-in for the hub, and models that other code logged."""
+"""Adding, promoting and templating models on the page, with a stand-in for the hub and third-party models."""
 
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from phi3_ui.paths import ROOT
-from tests.e2e.conftest import serve
+from tests.e2e.conftest import NewVisitor, OpenPage, open_chat
+from tests.support.app_server import Server, serve
+from tests.support.build_cache import create_store
 from tests.support.chat_page import LOAD, ChatPage
 from tests.support.env import environment
 from tests.support.hub import Hub, hub
@@ -24,136 +26,56 @@ WEIGHTS = "model.safetensors"
 
 
 @dataclass
-class Place:
-    """An app over a store of other people's models, and the hub that it fetches from."""
+class ThirdPartyApp:
+    """An app over a store of third-party models, and the hub that it downloads from."""
 
-    url: str
-    home: Path
+    server: Server
     hub: Hub
 
     @property
+    def home(self) -> Path:
+        return self.server.home
+
+    @property
     def client(self) -> MlflowClient:
-        return MlflowClient(store_from_arguments(self.home))
-
-
-def store_from_arguments(home: Path) -> str:
-    return f"sqlite:///{home / 'mlflow.db'}"
+        return MlflowClient(f"sqlite:///{self.home / 'mlflow.db'}")
 
 
 @pytest.fixture(scope="module")
-def place(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def third_party_app(
+    tiny_checkpoint: Path, tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ThirdPartyApp]:
     home, log = tmp_path_factory.mktemp("manage"), tmp_path_factory.mktemp("log") / "app.log"
-    MlflowClient(store_from_arguments(home)).create_experiment(
-        "theirs", artifact_location=(home / "artifacts").as_uri()
-    )
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "tests.support.third_party_models",
-        store_from_arguments(home),
-        home,
-    ]
+    uri = create_store(home, "theirs")
+    command = [sys.executable, "-W", "ignore", "-m", "tests.support.third_party_models", uri, str(home)]
     subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     onnx = tmp_path_factory.mktemp("onnx-repo")
     shutil.copytree(tiny_onnx, onnx / "cpu")
     with hub(tmp_path_factory.mktemp("hub")) as stand_in:
         stand_in.add(REPO, tiny_checkpoint)
         stand_in.add(f"{REPO}-onnx", onnx)
-        with serve(home, log, **stand_in.environment) as server:
-            yield Place(server.url, home, stand_in)
+        with serve(home, log, variables=stand_in.environment) as server:
+            yield ThirdPartyApp(server, stand_in)
         assert "Traceback" not in log.read_text(encoding="utf-8")
 
 
 @pytest.fixture
-def visit(browser: Browser, place: Place) -> Iterator[Callable[[], ChatPage]]:
-    contexts = []
-
-    def visit_() -> ChatPage:
-        context = browser.new_context(viewport={"width": 1400, "height": 1000})
-        contexts.append(context)
-        page = context.new_page()
-        page.goto(place.url)
-        return ChatPage(page).ready()
-
-    yield visit_
-    for context in contexts:
-        context.close()
+def open_page(third_party_app: ThirdPartyApp, new_visitor: NewVisitor) -> OpenPage:
+    """Opens this app, instead of the shared one, as a new visitor."""
+    tall = {"width": 1400, "height": 1000}
+    return lambda **options: open_chat(new_visitor(viewport=tall, **options), third_party_app.server)
 
 
-def pick(chat: ChatPage, name: str) -> None:
-    chat.page.locator("#phi3-picker input").click()
-    chat.page.get_by_role("option", name=name).first.click()
-    expect(chat.card).to_contain_text(name.partition(" ")[0])
-    expect(chat.status.locator(".loaded")).to_be_visible(timeout=LOAD)
-
-
-def open_adding(chat: ChatPage) -> None:
-    """Unfold the panel, for weights of one's own."""
+def open_add_panel(chat: ChatPage) -> None:
+    """Unfold the panel "Add a model" and choose weights of one's own."""
     chat.adding.get_by_role("button", name="Add a model").click()
     chat.adding.get_by_label("Weights").click()
     chat.page.get_by_role("option", name="Custom weights").click()
 
 
-def test_both_forms_of_phi_3_come_from_the_hub_and_answer(place: Place, visit: Callable[[], ChatPage]) -> None:
-    chat = visit()
-    open_adding(chat)
-    chat.adding.get_by_label("Checkpoint to log").fill(REPO)
-    chat.adding.get_by_label("ONNX Runtime GenAI folder").fill(f"{REPO}-onnx:cpu")
-    chat.adding.get_by_role("textbox", name="Name Empty").fill("tiny")
-    chat.adding.get_by_label("Precision").click()
-    chat.page.get_by_role("option", name="fp32").click()
-    chat.page.locator("#phi3-add-go").click()
-    expect(chat.added).to_contain_text("Step", timeout=LOAD)
-    expect(chat.added).to_contain_text("tiny is in the store", timeout=LOAD)
-
-    for name, engine in (("tiny-pipeline", "Pipeline"), ("tiny-onnx", "ONNX")):
-        pick(chat, name)
-        expect(chat.card.locator(".phi3-health.ok")).to_be_visible()
-        expect(chat.card).to_contain_text("@champion")
-        expect(chat.card).to_contain_text(
-            place.hub.repos[REPO if engine == "Pipeline" else f"{REPO}-onnx"].names["main"]
-        )
-        chat.setting("Max tokens", 12)
-        chat.answer("What is the capital of France?")
-        caption = chat.captions.last.inner_text()
-        assert caption.startswith(f"{name} · {engine}")
-        assert "+ 12 tokens" in caption
-
-    expect(chat.context).to_contain_text("of 4,096 tokens")
-    for number in range(4):
-        chat.answer(f"{number} " * 1500)
-    expect(chat.cut).to_have_count(1)
-    expect(chat.cut).to_contain_text("no longer fit")
-    assert chat.questions.count() == 6, "what it does not see is still there to read"
-
-
-def test_an_addition_can_be_cancelled_and_goes_on_from_there(place: Place, visit: Callable[[], ChatPage]) -> None:
-    chat = visit()
-    open_adding(chat)
-    place.hub.holds[WEIGHTS] = 200_000
-    place.hub.held.clear()
-    place.hub.go_on.clear()
-    chat.adding.get_by_label("Checkpoint to log").fill(REPO)
-    chat.adding.get_by_role("textbox", name="Name Empty").fill("again")
-    chat.page.locator("#phi3-add-go").click()
-    assert place.hub.held.wait(timeout=60)
-    expect(chat.added).to_contain_text("Downloading the checkpoint from the Hub", timeout=LOAD)
-    expect(chat.page.locator("#phi3-add-go")).to_be_disabled()
-    chat.page.locator("#phi3-add-cancel").click()
-    expect(chat.added).to_contain_text("Cancelled. The files downloaded so far are kept", timeout=LOAD)
-    place.hub.holds.clear()
-    place.hub.go_on.set()
-    place.hub.sent.clear()
-    chat.page.locator("#phi3-add-go").click()
-    expect(chat.added).to_contain_text("again is in the store", timeout=LOAD)
-    assert any(one.range for one in place.hub.asked_for(WEIGHTS)), "it went on from where it stopped"
-
-
-def test_what_the_hub_has_not_is_one_sentence(visit: Callable[[], ChatPage]) -> None:
-    chat = visit()
-    open_adding(chat)
+def test_a_missing_hub_repository_is_one_sentence(open_page: OpenPage) -> None:
+    chat = open_page()
+    open_add_panel(chat)
     chat.adding.get_by_label("Checkpoint to log").fill("nobody/nothing")
     chat.page.locator("#phi3-add-go").click()
     expect(chat.added.get_by_role("alert")).to_contain_text("nobody/nothing", timeout=LOAD)
@@ -163,57 +85,61 @@ def test_what_the_hub_has_not_is_one_sentence(visit: Callable[[], ChatPage]) -> 
     expect(chat.adding.get_by_label("Checkpoint to log")).to_have_value("no such thing")
 
 
-def test_promoting_asks_first_and_the_alias_can_be_picked(place: Place, visit: Callable[[], ChatPage]) -> None:
-    model = next(m for m in place.client.search_logged_models([_theirs(place)]) if m.name == "chat-model")
+def test_promoting_needs_a_confirmation_and_the_alias_can_be_picked(
+    third_party_app: ThirdPartyApp, open_page: OpenPage
+) -> None:
+    model = next(
+        m for m in third_party_app.client.search_logged_models([_theirs(third_party_app)]) if m.name == "chat-model"
+    )
     subprocess.run(
         [sys.executable, "-m", "phi3_ui", "register", model.model_id, "--name", "theirs"],
         cwd=ROOT,
-        env=environment(place.home),
+        env=environment(third_party_app.home),
         capture_output=True,
         check=True,
     )
-    place.client.delete_registered_model_alias("theirs", "champion")
-    chat = visit()
-    pick(chat, "chat-model ·")
+    third_party_app.client.delete_registered_model_alias("theirs", "champion")
+    chat = open_page()
+    chat.pick("chat-model")
     registry = chat.page.locator("#phi3-registry")
     registry.get_by_role("button", name="Registry").click()
     registry.get_by_role("button", name="Promote this model's newest").click()
     expect(registry).to_contain_text("theirs has no champion. Make version 1 it?")
     registry.get_by_role("button", name="No", exact=True).click()
-    assert place.client.get_registered_model("theirs").aliases == {}
+    assert third_party_app.client.get_registered_model("theirs").aliases == {}
     registry.get_by_role("button", name="Promote this model's newest").click()
     registry.get_by_role("button", name="Yes, promote").click()
     expect(registry).to_contain_text("Version 1 of theirs is its champion now.")
     expect(chat.card).to_contain_text("version 1 @champion")
-    assert {name: str(at) for name, at in place.client.get_registered_model("theirs").aliases.items()} == {
+    assert {name: str(at) for name, at in third_party_app.client.get_registered_model("theirs").aliases.items()} == {
         "champion": "1"
     }
-    pick(chat, "theirs @champion")
+    chat.choose("theirs@champion")
     assert chat.answer("Hello")
     assert chat.captions.last.inner_text().startswith("chat-model")
 
 
-def test_a_model_without_a_template_asks_for_one_and_keeps_it(place: Place, visit: Callable[[], ChatPage]) -> None:
-    chat = visit()
-    pick(chat, "tutorial ·")
+def test_a_template_is_asked_for_and_remembered(third_party_app: ThirdPartyApp, open_page: OpenPage) -> None:
+    chat = open_page()
+    chat.pick("tutorial")
     template = chat.page.locator("#phi3-template")
     expect(template).to_be_visible()
     chat.wait_for_caption(chat.ask("Hello"))
     expect(chat.errors).to_contain_text("template")
     template.locator("input").click()
     chat.page.get_by_role("option", name="Phi-3").click()
-    # It repeats its prompt, and the answer is cut where the template says that one ends.
+    # The model repeats its prompt; the answer is cut at the template's stop text.
     assert chat.answer("Hello again") == "You wrote '"
 
-    other = visit()
-    pick(other, "tutorial ·")
+    other = open_page()
+    other.pick("tutorial")
     expect(other.page.locator("#phi3-template input")).to_have_value("Phi-3")
     assert other.answer("Hi")
 
 
-def test_controls_say_why_they_are_off(visit: Callable[[], ChatPage]) -> None:
-    chat = visit()
-    pick(chat, "tutorial ·")
+def test_unsupported_controls_are_disabled_with_the_reason(open_page: OpenPage) -> None:
+    chat = open_page()
+    chat.pick("tutorial")
     chat.page.locator("#phi3-settings").get_by_role("button", name="Settings").click()
     seed = chat.page.locator("#phi3-settings").get_by_label("Seed")
     expect(seed).to_be_disabled()
@@ -232,9 +158,9 @@ def test_controls_say_why_they_are_off(visit: Callable[[], ChatPage]) -> None:
         ("completions", " ".join(WORDS)),
     ],
 )
-def test_every_kind_is_chatted_with_through_the_page(visit: Callable[[], ChatPage], kind: str, answer: str) -> None:
-    chat = visit()
-    pick(chat, f"{kind} ·")
+def test_every_kind_of_third_party_model_answers_through_the_page(open_page: OpenPage, kind: str, answer: str) -> None:
+    chat = open_page()
+    chat.pick(kind)
     if chat.page.locator("#phi3-template").is_visible():
         chat.page.locator("#phi3-template input").click()
         chat.page.get_by_role("option", name="Plain").click()
@@ -242,8 +168,8 @@ def test_every_kind_is_chatted_with_through_the_page(visit: Callable[[], ChatPag
     expect(chat.errors).to_have_count(0)
 
 
-def test_what_is_no_chat_model_is_not_listed(place: Place, visit: Callable[[], ChatPage]) -> None:
-    chat = visit()
+def test_only_chat_models_are_listed(third_party_app: ThirdPartyApp, open_page: OpenPage) -> None:
+    chat = open_page()
     chat.page.locator("#phi3-picker input").click()
     options = {
         option.removeprefix("✓").split(" · ")[0].strip() for option in chat.page.get_by_role("option").all_inner_texts()
@@ -253,7 +179,7 @@ def test_what_is_no_chat_model_is_not_listed(place: Place, visit: Callable[[], C
     done = subprocess.run(
         [sys.executable, "-m", "phi3_ui", "list", "--json"],
         cwd=ROOT,
-        env=environment(place.home),
+        env=environment(third_party_app.home),
         capture_output=True,
         text=True,
         check=True,
@@ -261,5 +187,63 @@ def test_what_is_no_chat_model_is_not_listed(place: Place, visit: Callable[[], C
     assert {entry["name"] for entry in json.loads(done.stdout)} == {o for o in options if "@" not in o}
 
 
-def _theirs(place: Place) -> str:
-    return str(place.client.get_experiment_by_name("theirs").experiment_id)
+# Last, since a page loads the newest model: these need an engine.
+def test_a_cancelled_download_resumes_where_it_stopped(third_party_app: ThirdPartyApp, open_page: OpenPage) -> None:
+    chat = open_page()
+    open_add_panel(chat)
+    third_party_app.hub.holds[WEIGHTS] = 200_000
+    third_party_app.hub.held.clear()
+    third_party_app.hub.go_on.clear()
+    chat.adding.get_by_label("Checkpoint to log").fill(REPO)
+    chat.adding.get_by_role("textbox", name="Name Empty").fill("again")
+    chat.page.locator("#phi3-add-go").click()
+    assert third_party_app.hub.held.wait(timeout=60)
+    expect(chat.added).to_contain_text("Downloading the checkpoint from the Hub", timeout=LOAD)
+    expect(chat.page.locator("#phi3-add-go")).to_be_disabled()
+    chat.page.locator("#phi3-add-cancel").click()
+    expect(chat.added).to_contain_text("Cancelled. The files downloaded so far are kept", timeout=LOAD)
+    third_party_app.hub.holds.clear()
+    third_party_app.hub.go_on.set()
+    third_party_app.hub.sent.clear()
+    chat.page.locator("#phi3-add-go").click()
+    expect(chat.added).to_contain_text("again is in the store", timeout=LOAD)
+    assert any(one.range for one in third_party_app.hub.asked_for(WEIGHTS)), "the download resumed"
+
+
+def test_both_forms_of_phi_3_are_added_from_the_hub_and_answer(
+    third_party_app: ThirdPartyApp, open_page: OpenPage
+) -> None:
+    chat = open_page()
+    open_add_panel(chat)
+    chat.adding.get_by_label("Checkpoint to log").fill(REPO)
+    chat.adding.get_by_label("ONNX Runtime GenAI folder").fill(f"{REPO}-onnx:cpu")
+    chat.adding.get_by_role("textbox", name="Name Empty").fill("tiny")
+    chat.adding.get_by_label("Precision").click()
+    chat.page.get_by_role("option", name="fp32").click()
+    chat.page.locator("#phi3-add-go").click()
+    expect(chat.added).to_contain_text("Step", timeout=LOAD)
+    expect(chat.added).to_contain_text("tiny is in the store", timeout=LOAD)
+
+    for name, engine in (("tiny-pipeline", "Pipeline"), ("tiny-onnx", "ONNX")):
+        chat.pick(name)
+        expect(chat.card.locator(".phi3-health.ok")).to_be_visible()
+        expect(chat.card).to_contain_text("@champion")
+        expect(chat.card).to_contain_text(
+            third_party_app.hub.repos[REPO if engine == "Pipeline" else f"{REPO}-onnx"].names["main"]
+        )
+        chat.setting("Max tokens", 12)
+        chat.answer("What is the capital of France?")
+        caption = chat.captions.last.inner_text()
+        assert caption.startswith(f"{name} · {engine}")
+        assert "+ 12 tokens" in caption
+
+    expect(chat.context).to_contain_text("of 4,096 tokens")
+    for number in range(4):
+        chat.answer(f"{number} " * 1500)
+    expect(chat.cut).to_have_count(1)
+    expect(chat.cut).to_contain_text("no longer fit")
+    assert chat.questions.count() == 6, "turns left out of the prompt stay on the page"
+
+
+def _theirs(third_party_app: ThirdPartyApp) -> str:
+    return str(third_party_app.client.get_experiment_by_name("theirs").experiment_id)

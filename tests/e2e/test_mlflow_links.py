@@ -1,8 +1,7 @@
-"""Each link into MLflow's own UI shows the very thing that it names, and asks no other host for it."""
+"""Each link into MLflow's own UI opens the entity that it names, without a request to another host."""
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,13 +20,17 @@ from phi3_ui.store import links
 from phi3_ui.store.conversations import traces
 from phi3_ui.store.conversations.operations import TurnRecord
 from phi3_ui.store.conversations.recorder import Recorder
+from tests.support.app_server import START_SECONDS, find_free_port, wait_until
+from tests.support.build_cache import create_store
 from tests.support.env import environment
 
-_LONG_AGO = time.time() - 40 * 86_400  # not among the traces that MLflow's list shows by itself
+_LONG_AGO = time.time() - 40 * 86_400  # older than the traces that MLflow lists by default
 
 
 @dataclass(frozen=True)
-class Shown:
+class Entities:
+    """The ids of what is in the store, and the URL of MLflow's UI on it."""
+
     base: str
     experiment: str
     run: str
@@ -36,10 +39,11 @@ class Shown:
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
-    """MLflow's UI as the app's command opens it, on a store with one run, logged model, version and turn of a chat."""
+def entities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Entities]:
+    """MLflow's UI, started by the app's command on a store with one run, logged model, registered version and chat turn."""
     home = tmp_path_factory.mktemp("home")
     settings = Settings.read({"PHI3_UI_HOME": str(home)})
+    assert settings.tracking_uri == create_store(home)
     client = MlflowClient(settings.tracking_uri)
     experiment = client.create_experiment("phi3", artifact_location=settings.artifacts)
     run = client.create_run(experiment, run_name="calm-owl").info.run_id
@@ -51,30 +55,25 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     answer = Answer("tiny-phi", "They make up everything.", Usage(10, 5), Timings(0.1, 0.5, 10.0), "stop")
     turn = Turn("Why trust no atom?", answer, request=TurnRequest(_LONG_AGO, model))
     recorder = Recorder(settings.tracking_uri, lambda: experiment, home / "journal")
-    recorder.submit(_record(turn))
+    recorder.submit(make_record(turn))
     assert recorder.flush(60)
     recorder.close()
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        base = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    base = f"http://127.0.0.1:{find_free_port()}"
     command = [sys.executable, "-m", "phi3_ui", "mlflow-ui"]
     with (home / "out").open("wb") as out:
         own = environment(home, PHI3_UI_MLFLOW_URL=base)
         process = subprocess.Popen(command, cwd=ROOT, env=own, stdout=out, stderr=out, start_new_session=True)
     try:
-        end = time.monotonic() + 120
-        while not links.is_mlflow_ui(base):
-            assert process.poll() is None, (home / "out").read_text()
-            assert time.monotonic() < end
-            time.sleep(0.2)
-        yield Shown(base, experiment, run, model, turn.id)
+        wait_until(lambda: process.poll() is not None or links.is_mlflow_ui(base), START_SECONDS)
+        assert process.poll() is None, (home / "out").read_text(encoding="utf-8")
+        yield Entities(base, experiment, run, model, turn.id)
     finally:
         os.killpg(process.pid, signal.SIGINT)
         process.wait(timeout=30)
 
 
-def _record(turn: Turn) -> TurnRecord:
+def make_record(turn: Turn) -> TurnRecord:
     return TurnRecord(
         visitor_id="someone",
         conversation_id="c0ffee",
@@ -87,42 +86,45 @@ def _record(turn: Turn) -> TurnRecord:
 
 
 @pytest.fixture
-def open_link(browser: Browser, shown: Shown) -> Iterator[Page]:
+def mlflow_page(browser: Browser, entities: Entities) -> Iterator[Page]:
     page = browser.new_page(viewport={"width": 1300, "height": 800})
-    asked = list[str]()
-    page.on("request", lambda request: asked.append(request.url))
+    requested = list[str]()
+    page.on("request", lambda request: requested.append(request.url))
     yield page
     page.close()
-    assert [url for url in asked if url.startswith("http") and not url.startswith(shown.base)] == []
+    assert [url for url in requested if url.startswith("http") and not url.startswith(entities.base)] == []
 
 
-def _expect(page: Page, url: str, *texts: str) -> None:
+def expect_page(page: Page, url: str, *texts: str) -> None:
+    """Open `url` and expect these texts."""
     page.goto(url)
     for text in texts:
         expect(page.get_by_text(text, exact=False).first).to_be_visible(timeout=60_000)
 
 
-def test_a_trace_that_is_long_past(open_link: Page, shown: Shown) -> None:
-    url = links.trace_url(shown.base, shown.experiment, traces.trace_id_for(shown.turn))
+def test_trace_link_opens_an_old_trace(mlflow_page: Page, entities: Entities) -> None:
+    url = links.trace_url(entities.base, entities.experiment, traces.trace_id_for(entities.turn))
 
-    _expect(open_link, url, "Inputs / Outputs", "Why trust no atom?", "They make up everything.")
-
-
-def test_a_chat(open_link: Page, shown: Shown) -> None:
-    url = links.session_url(shown.base, shown.experiment, "c0ffee")
-
-    _expect(open_link, url, "Why trust no atom?", "They make up everything.")
+    expect_page(mlflow_page, url, "Inputs / Outputs", "Why trust no atom?", "They make up everything.")
 
 
-def test_a_run(open_link: Page, shown: Shown) -> None:
-    _expect(open_link, links.run_url(shown.base, shown.experiment, shown.run), "calm-owl", shown.run)
+def test_session_link_opens_the_chat(mlflow_page: Page, entities: Entities) -> None:
+    url = links.session_url(entities.base, entities.experiment, "c0ffee")
+
+    expect_page(mlflow_page, url, "Why trust no atom?", "They make up everything.")
 
 
-def test_a_logged_model(open_link: Page, shown: Shown) -> None:
-    url = links.logged_model_url(shown.base, shown.experiment, shown.model)
-
-    _expect(open_link, url, "About this logged model", "tiny-phi", shown.model)
+def test_run_link_opens_the_run(mlflow_page: Page, entities: Entities) -> None:
+    expect_page(mlflow_page, links.run_url(entities.base, entities.experiment, entities.run), "calm-owl", entities.run)
 
 
-def test_a_registered_version(open_link: Page, shown: Shown) -> None:
-    _expect(open_link, links.model_version_url(shown.base, "my joker", "1"), "my joker", "Version 1", "calm-owl")
+def test_logged_model_link_opens_the_model(mlflow_page: Page, entities: Entities) -> None:
+    url = links.logged_model_url(entities.base, entities.experiment, entities.model)
+
+    expect_page(mlflow_page, url, "About this logged model", "tiny-phi", entities.model)
+
+
+def test_model_version_link_opens_the_version(mlflow_page: Page, entities: Entities) -> None:
+    expect_page(
+        mlflow_page, links.model_version_url(entities.base, "my joker", "1"), "my joker", "Version 1", "calm-owl"
+    )

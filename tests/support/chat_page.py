@@ -1,14 +1,16 @@
-"""The page as a person uses it."""
+"""The page as a user works with it."""
 
 import re
 
 from playwright.sync_api import Locator, Page, expect
 
 SECONDS = 1000  # Playwright counts in milliseconds
-LOAD, ANSWER = 120 * SECONDS, 120 * SECONDS
+LOAD, ANSWER = 180 * SECONDS, 180 * SECONDS
 
 
 class ChatPage:
+    """One open page, with a locator for each of its parts."""
+
     def __init__(self, page: Page) -> None:
         self.page = page
         self.message = page.locator("#phi3-message textarea")
@@ -19,6 +21,7 @@ class ChatPage:
         )
         self.questions = page.locator('#phi3-chat [data-testid="user"]')
         self.captions = page.locator(".phi3-by:not(.phi3-cut)")
+        self.versions = page.locator(".phi3-versions")
         self.cut = page.locator(".phi3-cut")
         self.context = page.locator("#phi3-context")
         self.waiting = page.locator(".phi3-wait")
@@ -26,24 +29,41 @@ class ChatPage:
         self.usage = page.locator("#phi3-usage")
         self.card = page.locator("#phi3-card")
         self.status = page.locator("#phi3-status")
-        self.chats = page.locator('#phi3-chats button[name="open"]')
+        self.chat_list = page.locator("#phi3-chats")
+        self.chats = self.chat_list.locator('button[name="open"]')
         self.search = page.locator("#phi3-search textarea, #phi3-search input")
+        self.comment = page.locator("#phi3-comment textarea, #phi3-comment input")
         self.warning = page.locator("#phi3-warning")
         self.adding = page.locator("#phi3-add")
         self.added = page.locator("#phi3-add-progress")
         self.new_chat = page.locator("#phi3-new")
 
-    def ready(self) -> "ChatPage":
+    def wait_until_ready(self) -> "ChatPage":
+        """Wait until the chat is shown, not the set-up, and the picked model is loaded."""
         expect(self.message).to_be_visible(timeout=LOAD)
-        return self
+        return self.wait_until_loaded()
 
-    def pick(self, engine: str) -> "ChatPage":
-        """Pick the model of an engine, "ONNX" or "Pipeline", and wait until it is loaded."""
-        self.page.locator("#phi3-picker input").click()
-        self.page.get_by_role("option", name=re.compile(f"· {engine} ·")).click()
-        expect(self.card).to_contain_text({"ONNX": "onnx", "Pipeline": "pipeline"}[engine])
+    def wait_until_loaded(self) -> "ChatPage":
+        """Wait until the picked model can answer."""
         expect(self.status.locator(".loaded")).to_be_visible(timeout=LOAD)
         return self
+
+    def reload(self) -> "ChatPage":
+        """Load the page again, as the same visitor in the same tab."""
+        self.page.reload()
+        return self.wait_until_ready()
+
+    def pick(self, name: str) -> "ChatPage":
+        """Pick the newest model called `name`, or the alias `name@alias`, and wait until it is loaded."""
+        self.choose(name)
+        return self.wait_until_loaded()
+
+    def choose(self, name: str) -> None:
+        """Pick a model without waiting for it."""
+        self.page.locator("#phi3-picker input").click()
+        option = re.compile(rf"(^|\s){re.escape(name).replace('@', ' @')} ·")
+        self.page.get_by_role("option", name=option).first.click()
+        expect(self.card).to_contain_text(name.partition("@")[0])
 
     def setting(self, label: str, value: object) -> None:
         """Set a slider or the system prompt."""
@@ -51,7 +71,7 @@ class ChatPage:
         if not settings.get_by_label("Temperature").first.is_visible():
             settings.get_by_role("button", name="Settings").click()
             expect(settings.get_by_label("Temperature").first).to_be_visible()
-            # What has just been unfolded takes its first value once more when it is drawn.
+            # Gradio sets the controls of an accordion once more when they are first drawn.
             self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestIdleCallback(done)))")
         field = settings.get_by_label(label).first
         field.fill(str(value))
@@ -59,7 +79,7 @@ class ChatPage:
         expect(field).to_have_value(str(value))
 
     def ask(self, question: str) -> int:
-        """Send a question; the number of captions there will be when it is answered."""
+        """Send a question; returns the number of captions there will be once it is answered."""
         expected = self.captions.count() + 1
         self.message.fill(question)
         self.message.press("Enter")
@@ -67,12 +87,12 @@ class ChatPage:
         return expected
 
     def answer(self, question: str) -> str:
-        """Send a question and wait for the whole answer; its text."""
-        expected = self.ask(question)
-        self.wait_for_caption(expected)
+        """Send a question and wait for the whole answer; returns its text."""
+        self.wait_for_caption(self.ask(question))
         return self.answers.last.inner_text()
 
     def wait_for_caption(self, count: int) -> None:
+        """Wait until `count` answers are complete and the next question can be sent."""
         expect(self.captions).to_have_count(count, timeout=ANSWER)
         expect(self.send).to_be_visible()
 
@@ -81,20 +101,34 @@ class ChatPage:
         expect(self.answers.last).to_have_text(re.compile(r"\w+\W+\w+"), timeout=LOAD)
         return self.answers.last
 
-    def act(self, name: str, at: int = -1) -> None:
-        """Press a button of an answer, by default of the last one."""
+    def press(self, name: str, at: int = -1) -> None:
+        """Press an action button of an answer, by default of the last one."""
         self.page.locator(f'#phi3-chat button.phi3-action[name="{name}"]').nth(at).click()
+
+    def action(self, name: str) -> Locator:
+        """The action buttons called `name` of all answers."""
+        return self.page.locator(f'#phi3-chat button[name="{name}"]')
+
+    def start_new_chat(self) -> None:
+        """Leave the chat that is shown for an empty one."""
+        self.new_chat.click()
+        expect(self.questions).to_have_count(0)
 
     def texts(self) -> list[str]:
         """Questions and answers, as they are shown."""
         return [*self.questions.all_inner_texts(), *self.answers.all_inner_texts()]
 
-    def in_list(self, title: str, name: str) -> Locator:
+    def chat_ids(self) -> set[str]:
+        """The ids of the chats in the list."""
+        return {chat.get_attribute("value") or "" for chat in self.chats.all()}
+
+    def list_button(self, title: str, name: str) -> Locator:
         """A button of a chat in the list at the left."""
         row = self.page.locator("#phi3-chats .phi3-row").filter(has_text=title)
         row.hover()
         return row.locator(f'button[name="{name}"]')
 
     def usage_rows(self) -> dict[str, list[str]]:
+        """The usage table: row name → the last answer's and the conversation's value."""
         rows = self.usage.locator("tbody tr")
         return {row.locator("th").inner_text(): row.locator("td").all_inner_texts() for row in rows.all()}

@@ -1,20 +1,21 @@
-"""The screenshot of the README, taken from the app as it is: `make screenshot`."""
+"""Takes the README's screenshot from the running app: `make screenshot`."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from phi3_ui.paths import ROOT
 from phi3_ui.settings import Settings
-from tests.e2e.conftest import serve
 from tests.support import browser as chromium
+from tests.support.app_server import serve
 from tests.support.chat_page import ChatPage
 
 TARGET = ROOT / "docs" / "screenshot.png"
 
 
 def main() -> None:
+    """Ask both demo models and write docs/screenshot.png."""
     TARGET.parent.mkdir(exist_ok=True)
     with (
         TemporaryDirectory() as temporary,
@@ -24,14 +25,16 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium.ensure(), args=chromium.FLAGS)
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.goto(server.url)
-        chat = ChatPage(page).ready().pick("Pipeline")
+        chat = ChatPage(page).wait_until_ready().pick("smollm2-135m-pipeline")
         chat.setting("Temperature", 0)
         chat.setting("Max tokens", 100)
         chat.answer("What is the capital of France?")
-        chat.pick("ONNX")
+        chat.pick("smollm2-135m-onnx")
         chat.answer("Write a Python function that reverses a list.")
-        page.locator("#phi3-settings").get_by_role("button", name="Settings").click()
-        page.wait_for_timeout(500)
+        settings = page.locator("#phi3-settings")
+        settings.get_by_role("button", name="Settings").click()
+        expect(settings.get_by_label("Temperature").first).to_be_hidden()
+        page.wait_for_function("document.getAnimations().every((animation) => animation.playState !== 'running')")
         page.screenshot(path=TARGET)
         browser.close()
 

@@ -218,8 +218,9 @@ def log_all(uri: str, folder: Path) -> dict[str, dict[str, str]]:
     mlflow.set_experiment("theirs")
     return {
         "chat": {
-            **{name: _log(name, *made, folder) for name, made in CHAT_MODELS.items()},
+            # First, since a page loads the newest model and this one needs an engine.
             "completions": _log_completions(folder),
+            **{name: _log(name, *made, folder) for name, made in CHAT_MODELS.items()},
         },
         "other": {name: _log(name, *made, folder) for name, made in OTHER_MODELS.items()},
     }

@@ -1,0 +1,129 @@
+"""Conversations in the list and on the page: search, rename, delete, versions, edit, undo and drafts."""
+
+import re
+
+from playwright.sync_api import expect
+
+from phi3_ui.testing import Reply
+from tests.e2e.conftest import App, NewVisitor, OpenPage, open_chat
+
+FRANCE, SPAIN = "What is the capital of France?", "And what is the capital of Spain?"
+
+
+def test_chats_are_searched_renamed_deleted_and_restored(open_page: OpenPage) -> None:
+    chat = open_page()
+    chat.answer(FRANCE)
+    chat.start_new_chat()
+    chat.answer("Write a poem about the sea.")
+    expect(chat.chats).to_have_text(["Write a poem about the sea.", FRANCE])
+
+    chat.search.fill("france CAPITAL")
+    expect(chat.chats).to_have_text([FRANCE])
+    chat.search.fill("no such words")
+    expect(chat.chat_list).to_contain_text("No chats found.")
+    chat.search.fill("")
+    expect(chat.chats).to_have_count(2)
+
+    chat.list_button("sea", "rename").click()
+    name = chat.page.locator(".phi3-rename")
+    name.fill("Waves & <b>wind</b>")
+    name.press("Enter")
+    expect(chat.chats.first).to_have_text("Waves & <b>wind</b>")
+
+    chat.list_button(FRANCE, "delete").click()
+    expect(chat.chats).to_have_count(1)
+    chat.page.locator('#phi3-chats button[name="restore"]').click()
+    expect(chat.chats).to_have_count(2)
+    expect(chat.questions).to_have_text([FRANCE])
+    chat.list_button(FRANCE, "delete").click()
+    expect(chat.chats).to_have_text(["Waves & <b>wind</b>"])
+    expect(chat.questions).to_have_count(0)
+
+
+def test_a_chat_deleted_in_another_tab_is_neither_sent_nor_stored_again(app: App, new_visitor: NewVisitor) -> None:
+    visitor = new_visitor()
+    here, there = open_chat(visitor, app.server), open_chat(visitor, app.server)
+    here.answer(FRANCE)
+    expect(there.chats).to_have_text([FRANCE])
+    there.chats.first.click()
+    expect(there.questions).to_have_text([FRANCE])
+    deleted = here.chat_ids()
+    here.list_button(FRANCE, "delete").click()
+    expect(here.chats).to_have_count(0)
+    there.press("retry")
+    expect(there.page.get_by_text("This chat no longer exists")).to_be_visible()
+    there.message.fill(SPAIN)
+    there.message.press("Enter")
+    expect(there.page.get_by_text("This chat was deleted on another page.")).to_be_visible()
+    expect(there.questions).to_have_text([SPAIN])
+    there.wait_for_caption(1)
+    expect(there.chats).to_have_text([SPAIN])
+    assert [message["content"] for message in app.model.requests[-1].messages] == [SPAIN]
+    (trace,) = app.traces(1, there)
+    assert trace.info.trace_metadata["mlflow.trace.session"] not in deleted
+    assert FRANCE not in trace.to_json()
+
+
+def test_retry_and_edit_make_versions_that_can_be_paged(app: App, open_page: OpenPage) -> None:
+    app.model.enqueue(Reply("Paris."), Reply("Madrid."), Reply("Madrid, in Spain."), Reply("Berlin."))
+    chat = open_page()
+    chat.answer(FRANCE)
+    chat.answer(SPAIN)
+    chat.press("retry")
+    chat.wait_for_caption(2)
+    expect(chat.versions).to_have_text(re.compile(r"2/2"))
+    expect(chat.answers.last).to_have_text("Madrid, in Spain.")
+    chat.press("edit", 0)
+    expect(chat.message).to_have_value(FRANCE)
+    chat.message.fill("What is the capital of Germany?")
+    chat.message.press("Enter")
+    expect(chat.questions).to_have_text(["What is the capital of Germany?"])
+    chat.wait_for_caption(1)
+    chat.press("show", 0)  # ‹
+    expect(chat.questions).to_have_text([FRANCE, SPAIN])
+    expect(chat.answers).to_have_text(["Paris.", "Madrid, in Spain."])
+    traces = app.traces(4, chat)
+    assert len({trace.info.trace_metadata["mlflow.trace.session"] for trace in traces}) == 1
+
+
+def test_a_draft_survives_edit_and_undo(open_page: OpenPage) -> None:
+    chat = open_page()
+    chat.answer(FRANCE)
+    chat.message.fill("And of")
+    chat.press("edit")
+    expect(chat.message).to_have_value(FRANCE)
+    chat.message.press("Escape")
+    expect(chat.message).to_have_value("And of")
+    chat.press("edit")
+    expect(chat.message).to_have_value(FRANCE)
+    chat.message.fill(SPAIN)
+    chat.message.press("Enter")
+    expect(chat.questions).to_have_text([SPAIN])
+    expect(chat.message).to_have_value("And of")
+    chat.wait_for_caption(1)
+    chat.press("undo")
+    expect(chat.questions).to_have_count(0)
+    expect(chat.message).to_have_value("And of")
+    chat.message.fill("")
+    chat.press("show")  # Redo
+    expect(chat.questions).to_have_count(1)
+    chat.press("undo")
+    expect(chat.message).to_have_value(SPAIN)
+    chat.press("show")
+    expect(chat.questions).to_have_text([SPAIN])
+    expect(chat.message).to_have_value("")
+
+
+def test_undo_puts_the_question_back_into_the_message_box(open_page: OpenPage) -> None:
+    chat = open_page()
+    chat.answer(FRANCE)
+    chat.press("undo")
+    expect(chat.questions).to_have_count(0)
+    expect(chat.message).to_have_value(FRANCE)
+    chat.press("show")  # Redo
+    expect(chat.questions).to_have_text([FRANCE])
+    chat.press("undo")
+    expect(chat.questions).to_have_count(0)
+    chat.message.press("Enter")
+    chat.wait_for_caption(1)
+    expect(chat.versions).to_have_text(re.compile("2/2"))

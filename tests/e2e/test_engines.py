@@ -1,0 +1,168 @@
+"""Smoke tests with the demo's real engines, ONNX Runtime GenAI and the Transformers pipeline, through the page."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.conftest import Demo
+from tests.e2e.conftest import DESKTOP, OpenPage, open_chat
+from tests.support.app_server import Server, serve
+from tests.support.chat_page import ChatPage
+from tests.support.idle import wait_until_idle
+
+ONNX, PIPELINE = "smollm2-135m-onnx", "smollm2-135m-pipeline"
+LONG_STORY = "Write a very long story about the sea, with many chapters."
+
+
+@pytest.mark.parametrize(
+    ("model", "engine", "tokens"),
+    [(ONNX, "ONNX", 200), (PIPELINE, "Pipeline", 40)],  # each about two seconds
+)
+def test_answer_streams_with_exact_usage_and_prefix_reuse(
+    open_demo: OpenPage, model: str, engine: str, tokens: int
+) -> None:
+    chat = open_demo().pick(model)
+    chat.setting("Temperature", 0)
+    chat.setting("Max tokens", tokens)
+    expected = chat.ask("Write a long story about the sea.")
+    growing = chat.wait_for_text().inner_text()
+    expect(chat.stop).to_be_visible()
+    chat.wait_for_caption(expected)
+    whole = chat.answers.last.inner_text()
+    assert len(whole) > len(growing)
+    assert whole.startswith(growing.rstrip())
+    caption = chat.captions.last.inner_text()
+    assert caption.startswith(f"{model} · {engine}")
+    (prompt, completion) = re.findall(r"(\d+) \+ (\d+) tokens", caption)[0]
+    assert completion == str(tokens)
+    assert "cut at max tokens" in caption
+    expect(chat.usage).to_contain_text("cut at max tokens")
+    rows = chat.usage_rows()
+    assert rows["Prompt tokens"] == [prompt, prompt]
+    assert rows["Completion tokens"] == [str(tokens), str(tokens)]
+    assert rows["Total tokens"][0] == str(int(prompt) + tokens)
+    assert re.fullmatch(r"\d+\.\d\d s", rows["Time to first token"][0])
+    assert float(rows["Tokens/s"][0]) > 0
+
+    chat.answer("And now?")
+    expect(chat.usage.locator("tbody tr").nth(2).locator("td").nth(1)).not_to_have_text(str(tokens))
+    rows = chat.usage_rows()
+    asked, answered = int(rows["Prompt tokens"][0]), int(rows["Completion tokens"][0])
+    assert int(rows["Prompt tokens"][1]) == asked + int(prompt)
+    assert int(rows["Cached prompt tokens"][0]) >= int(prompt) > 0, "the first turn comes from the KV cache"
+    expect(chat.context).to_have_text(f"{asked + answered:,} of 8,192 tokens")
+    expect(chat.status).to_contain_text("Prompt cache: ")
+
+
+def test_card_shows_the_model_and_its_run(open_demo: OpenPage) -> None:
+    chat = open_demo().pick(PIPELINE)
+    for text in ["models:/m-", "transformers", "llm/v1/chat", "8,192 tokens", "load_seconds", "FINISHED", "messages"]:
+        expect(chat.card).to_contain_text(text)
+    chat.pick(ONNX)
+    for text in ["pyfunc", "prompt", "int8", "'max_tokens': long (default: 512)", "version 1 @champion"]:
+        expect(chat.card).to_contain_text(text)
+
+
+def test_picker_lists_both_engines_newest_first_then_their_aliases(open_demo: OpenPage) -> None:
+    chat = open_demo()
+    chat.page.locator("#phi3-picker input").click()
+    options = chat.page.get_by_role("option").all_inner_texts()
+    assert [option.split(" · ")[1] for option in options if "@" not in option] == ["Pipeline", "ONNX"]
+    aliases = sorted(option.strip() for option in options if "@" in option)
+    assert aliases == [f"{ONNX} @champion · version 1", f"{PIPELINE} @champion · version 1"]
+
+
+def test_switching_the_engine_keeps_the_conversation(open_demo: OpenPage) -> None:
+    chat = open_demo().pick(ONNX)
+    chat.setting("Temperature", 0)
+    chat.setting("Max tokens", 16)
+    chat.answer("What is the capital of Germany?")
+    chat.pick(PIPELINE)
+    expect(chat.captions).to_have_count(1)
+    chat.answer("And of Spain?")
+    engines = [caption.split(" · ")[1] for caption in chat.captions.all_inner_texts()]
+    assert engines == ["ONNX", "Pipeline"]
+    assert int(chat.usage_rows()["Prompt tokens"][0]) > 50, "the prompt holds the first turn"
+
+
+@pytest.mark.parametrize("model", [ONNX, PIPELINE])
+def test_stop_ends_the_compute_and_keeps_the_text(open_demo: OpenPage, demo_server: Server, model: str) -> None:
+    chat = open_demo().pick(model)
+    expected = start_long_answer(chat)
+    chat.stop.click()
+    chat.wait_for_caption(expected)
+    assert "stopped" in chat.captions.last.inner_text()
+    assert chat.answers.last.inner_text()
+    wait_until_idle(demo_server.model_processes)
+
+
+def test_closing_the_tab_ends_the_compute(open_demo: OpenPage, demo_server: Server) -> None:
+    chat = open_demo().pick(ONNX)
+    start_long_answer(chat)
+    chat.page.context.close()
+    wait_until_idle(demo_server.model_processes)
+
+
+def test_the_pipeline_queue_shows_how_many_requests_are_ahead(open_demo: OpenPage) -> None:
+    first, second = open_demo().pick(PIPELINE), open_demo().pick(PIPELINE)
+    second.setting("Max tokens", 8)
+    first_expected = start_long_answer(first)
+    second_expected = second.ask("Hi")
+    expect(second.waiting).to_have_text("Queued: 1 request ahead")
+    first.stop.click()
+    first.wait_for_caption(first_expected)
+    second.wait_for_caption(second_expected)
+    assert second.answers.last.inner_text()
+
+
+@pytest.mark.parametrize("model", [ONNX, PIPELINE])
+def test_a_question_longer_than_the_context_is_refused_with_its_count(open_demo: OpenPage, model: str) -> None:
+    chat = open_demo().pick(model)
+    chat.wait_for_caption(chat.ask("hello world " * 5000))
+    expect(chat.errors).to_contain_text("rejected the question")
+    expect(chat.errors).to_contain_text("prompt and answer may have 8,192 together")
+    chat.setting("Max tokens", 8)
+    assert chat.answer("Hi")
+
+
+def test_the_reproduce_program_gives_the_same_answer(open_demo: OpenPage, tmp_path: Path) -> None:
+    chat = open_demo().pick(ONNX)
+    chat.setting("Temperature", 0)
+    chat.setting("Max tokens", 16)
+    answer = chat.answer("What is the capital of France?")
+    chat.press("reproduce")
+    code = chat.page.locator("#phi3-reproduce .cm-content")
+    expect(code).to_contain_text("mlflow.pyfunc")
+    done = subprocess.run([sys.executable, "-c", code.inner_text()], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == answer
+
+
+@pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGINT])
+def test_no_model_process_outlives_the_app(browser: Browser, demo: Demo, tmp_path: Path, way: signal.Signals) -> None:
+    visitor = browser.new_context(viewport=DESKTOP)  # not watched: a page whose server is killed may log errors
+    with serve(demo.settings.home, tmp_path / "app.log") as server:
+        chat = open_chat(visitor, server).pick(ONNX)
+        start_long_answer(chat)
+        children = server.model_processes()
+        assert children
+        os.kill(server.process.pid, way)
+        server.process.wait(timeout=60)
+        _, alive = psutil.wait_procs(children, timeout=60)
+        assert alive == []
+    visitor.close()
+
+
+def start_long_answer(chat: ChatPage) -> int:
+    """Ask for more than a test waits for, and return once the answer streams; see ChatPage.ask."""
+    chat.setting("Max tokens", 4000)
+    expected = chat.ask(LONG_STORY)
+    chat.wait_for_text()
+    return expected

@@ -1,0 +1,120 @@
+"""Chats leave the app and come back: saved and imported, replayed on another model, charted over time."""
+
+import json
+import re
+import zipfile
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+from phi3_ui.testing import Reply
+from tests.e2e.conftest import App, OpenPage
+from tests.support.app_server import wait_until
+from tests.support.chat_page import LOAD, ChatPage
+
+FRANCE, SPAIN = "What is the capital of France?", "And what is the capital of Spain?"
+
+
+def save(chat: ChatPage, button_name: str, folder: Path) -> Path:
+    """Press a button that downloads a file; returns its path in `folder`."""
+    open_export(chat)
+    with chat.page.expect_download() as download:
+        chat.page.get_by_role("button", name=button_name).click()
+    file = folder / download.value.suggested_filename
+    download.value.save_as(file)
+    return file
+
+
+def open_export(chat: ChatPage) -> None:
+    if not chat.page.locator("#phi3-import").is_visible():
+        chat.page.locator("#phi3-share").get_by_role("button", name="Save and import chats").click()
+        expect(chat.page.locator("#phi3-import")).to_be_visible()
+
+
+def import_file(chat: ChatPage, file: Path) -> None:
+    open_export(chat)
+    with chat.page.expect_file_chooser() as chooser:
+        chat.page.locator("#phi3-import").click()
+    chooser.value.set_files(file)
+
+
+def test_saved_chats_can_be_imported_with_versions_and_feedback(app: App, open_page: OpenPage, tmp_path: Path) -> None:
+    app.model.enqueue(Reply("Paris."), Reply("It is Paris.", usage=(30, 16)))
+    chat = open_page()
+    chat.answer(FRANCE)
+    chat.press("bad")
+    expect(chat.action("bad")).to_have_text("✓ Bad")
+    chat.press("retry")
+    chat.wait_for_caption(1)
+    expect(chat.versions).to_have_text(re.compile("2/2"))
+    expect(chat.answers).to_have_text(["It is Paris."])
+    texts = chat.texts()
+
+    markdown = save(chat, "This chat as Markdown", tmp_path).read_text(encoding="utf-8")
+    saved = save(chat, "This chat as JSON", tmp_path)
+    archive = save(chat, "All my chats", tmp_path)
+    assert FRANCE in markdown
+    content = json.loads(saved.read_text(encoding="utf-8"))
+    assert [message["role"] for message in content["messages"]] == ["user", "assistant"]
+    assert content["messages"][1]["usage"]["completion_tokens"] == 16
+    with zipfile.ZipFile(archive) as packed:
+        assert sorted(Path(name).suffix for name in packed.namelist()) == [".json", ".md"]
+
+    other = open_page()
+    for count, file in enumerate((saved, archive), start=1):
+        import_file(other, file)
+        expect(other.chats).to_have_count(count)
+        expect(other.questions).to_have_text([FRANCE])
+        assert other.texts() == texts
+        other.press("show", 0)
+        expect(other.action("bad")).to_have_text("✓ Bad")
+        other.start_new_chat()
+    traces = app.traces(6, chat, other)
+    assert len({trace.info.trace_metadata["mlflow.trace.user"] for trace in traces}) == 2
+    wait_until(lambda: sum(len(trace.info.assessments) for trace in app.traces(6, chat, other)) == 3)
+
+
+def test_a_file_without_a_chat_is_refused_in_one_sentence(open_page: OpenPage, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.json"
+    broken.write_text('{"messages": 3}', encoding="utf-8")
+    chat = open_page()
+    import_file(chat, broken)
+    expect(chat.page.get_by_text("contains no readable chat")).to_be_visible()
+    expect(chat.chats).to_have_count(0)
+
+
+def test_a_chat_is_replayed_on_another_model_side_by_side(app: App, open_page: OpenPage) -> None:
+    app.model.enqueue(Reply("The capital is Paris."), Reply("The capital is Madrid."))
+    app.other.enqueue(Reply("It is Paris."), Reply("It is Madrid."))
+    chat = open_page().pick("scripted-one")
+    chat.answer(FRANCE)
+    chat.answer(SPAIN)
+    chat.choose("scripted-two")
+    chat.page.locator("#phi3-replay-ask").click()
+    view = chat.page.locator("#phi3-replay")
+    expect(view).to_contain_text("saved as a chat of its own.", timeout=LOAD)
+    expect(view).to_contain_text("scripted-one")
+    expect(view).to_contain_text("scripted-two")
+    expect(view.locator("del, ins").first).to_be_attached()
+    chat.page.get_by_role("button", name="Back to the chat").click()
+    expect(view).to_be_hidden()
+    expect(chat.questions).to_have_text([FRANCE, SPAIN])
+    expect(chat.chats).to_have_count(2)
+    chat.chats.first.click()
+    expect(chat.chats.first).to_have_text(re.compile("Replay with"))
+    expect(chat.questions).to_have_text([FRANCE, SPAIN])
+    expect(chat.answers).to_have_text(["It is Paris.", "It is Madrid."])
+    expect(chat.captions.first).to_contain_text("scripted-two")
+    app.traces(4, chat)
+
+
+def test_usage_over_time_is_drawn_from_the_traces(open_page: OpenPage) -> None:
+    chat = open_page().pick("scripted-one")
+    chat.answer(FRANCE)
+    panel = chat.page.locator("#phi3-over-time")
+    panel.get_by_role("button", name="Usage over time").click()
+    expect(panel.locator("table")).to_contain_text("scripted-one")
+    expect(panel.locator(".vega-embed svg, .vega-embed canvas").first).to_be_visible()
+    expect(panel.locator("tr", has_text="All").locator("td").first).to_have_text("1")
+    chat.answer(SPAIN)
+    expect(panel.locator("tr", has_text="All").locator("td").first).to_have_text("2")

