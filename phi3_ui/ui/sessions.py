@@ -1,176 +1,540 @@
-"""What each open page holds on the server: whose it is, which chat is shown, which model is picked.
+"""The server-side state of each open page: its user, its chats and its selected model.
 
-Keyed by Gradio's session hash, which a page makes for itself, and by who is logged in; dropped when the page closes.
+Keyed by Gradio's session hash, which each page creates, and by the login; dropped when the page closes. Gradio runs
+handlers in a thread pool, so several threads work on one page's state: every class here changes its fields under its own
+lock, through its methods, and nothing else writes them.
 """
 
 import hashlib
 import re
 import secrets
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from phi3_ui.chat.conversation import Answer, Conversation, new_id
+from phi3_ui.chat.conversation import Answer, Conversation, Feedback, new_id
 from phi3_ui.chat.running_turn import RunningTurn, TurnSnapshot
-from phi3_ui.store.conversations.turn_writer import TurnWriter
+from phi3_ui.errors import UserError
 from phi3_ui.store.registry.cards import ModelEntry
 
 _TOKEN = re.compile(r"[\w-]{22,128}", re.ASCII)
-_HELD = 20  # chats of one page; the others are opened again from the store
+_MAX_CHATS = 20  # kept per page; the others are loaded from the store again
+LIST_PAGE = 100  # chats listed at first
 
 
-@dataclass
+@dataclass(frozen=True)
+class StartedTurn:
+    """What Chat.try_start reserved."""
+
+    conversation: Conversation
+    """With the new turn as its last shown one."""
+    draft: str | None
+    """Text to put back into the message box; None if no question was being edited."""
+
+    @property
+    def turn_id(self) -> str:
+        """The new turn's id."""
+        return self.conversation.turns[-1].id
+
+
 class Chat:
-    """One conversation of one page; `running` and `state` are those of the turn under way, if there is one.
+    """One conversation on one page. At most one turn at a time is in progress, from try_start to finish or abort_start."""
 
-    `editing` is the turn whose question is in the message box, to be asked otherwise, and `draft` what stood there before;
-    `stopped`: no more is to be replayed.
-    """
+    def __init__(self, chat_id: str | None = None, conversation: Conversation | None = None) -> None:
+        self._lock = threading.Lock()
+        self._id = chat_id or new_id()
+        self._conversation = conversation or Conversation()
+        self._is_busy = False
+        self._leaf_before_start: str | None = None
+        self._running: RunningTurn | None = None
+        self._is_stop_requested = False
+        self._progress: TurnSnapshot | None = None
+        self._editing: str | None = None
+        self._draft = ""
 
-    id: str = field(default_factory=new_id)
-    conversation: Conversation = field(default_factory=Conversation)
-    running: RunningTurn | None = None
-    state: TurnSnapshot | None = None
-    editing: str | None = None
-    draft: str = ""
-    stopped: bool = False
+    @property
+    def id(self) -> str:
+        """The conversation's id in the store."""
+        return self._id
+
+    @property
+    def conversation(self) -> Conversation:
+        """The current value."""
+        return self._conversation
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a turn is being started or answered."""
+        return self._is_busy
+
+    @property
+    def running(self) -> RunningTurn | None:
+        """The turn in progress, once it runs."""
+        return self._running
+
+    @property
+    def progress(self) -> TurnSnapshot | None:
+        """The last reported state of the turn in progress."""
+        return self._progress
+
+    @property
+    def editing(self) -> str | None:
+        """Id of the turn whose question is in the message box for editing."""
+        return self._editing
+
+    # A turn in progress
+
+    def try_start(self, change: Callable[[Conversation, str | None], Conversation]) -> StartedTurn | None:
+        """Reserve the chat for a new turn; None if another one is in progress. Ends editing.
+
+        `change` adds the turn, given the conversation and the id of the turn that is being edited, if any. Follow up with
+        `attach`, or with `abort_start` if the turn could not be started.
+        """
+        with self._lock:
+            if self._is_busy:
+                return None
+            changed = change(self._conversation, self._editing)
+            self._leaf_before_start = self._conversation.leaf
+            self._conversation, self._is_busy, self._is_stop_requested = changed, True, False
+            return StartedTurn(changed, self._take_draft())
+
+    def attach(self, turn: RunningTurn) -> None:
+        """Set the turn that `try_start` reserved; it is stopped at once if that was requested in the meantime."""
+        with self._lock:
+            self._running = turn
+            is_stop_requested = self._is_stop_requested
+        if is_stop_requested:
+            turn.stop()
+
+    def abort_start(self, turn_id: str) -> None:
+        """Take back a reserved turn that could not be started."""
+        with self._lock:
+            tree = tuple(turn for turn in self._conversation.tree if turn.id != turn_id)
+            self._conversation = Conversation(tree, self._leaf_before_start)
+            self._is_busy = False
+
+    def report_progress(self, turn: RunningTurn, snapshot: TurnSnapshot) -> None:
+        """Set the progress, unless `turn` has ended already."""
+        with self._lock:
+            if self._running is turn:
+                self._progress = snapshot
+
+    def finish(self, turn_id: str, answer: Answer) -> None:
+        """Store the answer of the turn in progress, however it ended, and free the chat for the next turn."""
+        with self._lock:
+            self._conversation = self._conversation.with_answer(answer, turn_id)
+            self._is_busy, self._running, self._progress = False, None, None
+
+    def stop(self) -> None:
+        """Stop the turn in progress, also one that is still being started."""
+        with self._lock:
+            self._is_stop_requested = self._is_busy
+            running = self._running
+        if running:
+            running.stop()
+
+    # Changes between turns
+
+    def apply(
+        self,
+        change: Callable[[Conversation], Conversation],
+        save: Callable[[Conversation], None] = lambda _: None,
+    ) -> str | None:
+        """Change the conversation and `save` it; ends editing.
+
+        Returns:
+            Text to put back into the message box; None if no question was being edited.
+
+        Raises:
+            UserError: chat_busy while a turn is in progress; whatever `change` and `save` raise.
+        """
+        with self._lock:
+            if self._is_busy:
+                raise UserError("chat_busy")
+            changed = change(self._conversation)
+            save(changed)
+            self._conversation = changed
+            return self._take_draft()
+
+    def refresh(self, expected: Conversation, stored: Conversation) -> bool:
+        """Replace the conversation by what was loaded from the store; False if it has changed since it was `expected`."""
+        with self._lock:
+            if self._is_busy or self._conversation is not expected:
+                return False
+            self._conversation = stored
+            return True
+
+    def restart(self) -> bool:
+        """Become a new, empty chat, since the stored one was deleted; False while a turn is in progress."""
+        with self._lock:
+            if self._is_busy:
+                return False
+            self._id, self._conversation = new_id(), Conversation()
+            self._editing, self._draft = None, ""
+            return True
+
+    def update_feedback(
+        self,
+        turn_id: str,
+        change: Callable[[Feedback | None], Feedback | None],
+        save: Callable[[Feedback | None], None],
+    ) -> Feedback | None:
+        """Change a turn's feedback and `save` it if it differs; also while another turn is in progress.
+
+        Raises:
+            UserError: no_such_turn.
+        """
+        with self._lock:
+            try:
+                before = self._conversation.get_turn(turn_id).feedback
+            except KeyError as error:
+                raise UserError("no_such_turn") from error
+            feedback = change(before)
+            if feedback != before:
+                save(feedback)
+                self._conversation = self._conversation.with_feedback(turn_id, feedback)
+            return feedback
+
+    def start_edit(self, turn_id: str, draft: str) -> str:
+        """Edit a question; `draft` is what the message box held before. Returns the question.
+
+        Raises:
+            UserError: chat_busy or no_such_turn.
+        """
+        with self._lock:
+            if self._is_busy:
+                raise UserError("chat_busy")
+            try:
+                question = self._conversation.get_turn(turn_id).question
+            except KeyError as error:
+                raise UserError("no_such_turn") from error
+            if self._editing is None:
+                self._draft = draft
+            self._editing = turn_id
+            return question
 
     def end_edit(self) -> str | None:
-        """What belongs into the message box again, now that no question is edited any more; None if none was."""
-        if self.editing is None:
+        """End editing; returns the text to put back into the message box, None if no question was being edited."""
+        with self._lock:
+            return self._take_draft()
+
+    def _take_draft(self) -> str | None:
+        if self._editing is None:
             return None
-        draft, self.editing, self.draft = self.draft, None, ""
+        draft, self._editing, self._draft = self._draft, None, ""
         return draft
 
-    def keep(self, turn_id: str, kept: TurnWriter, answer: Answer) -> None:
-        """Take a turn's answer, however it ended and whoever still looks."""
-        try:
-            kept.finish(answer)
-        finally:
-            self.conversation = self.conversation.with_answer(answer, turn_id)
-            self.running = self.state = None  # from here on, a late state is not this chat's any more
+
+@dataclass(frozen=True)
+class ModelSelection:
+    """What the page's model picker holds."""
+
+    key: str | None = None
+    """A model id, or `name@alias`."""
+    entry: ModelEntry | None = None
+    """The model that the key means, once it was found."""
+
+
+@dataclass(frozen=True)
+class PendingDelete:
+    """A deletion that can still be undone."""
+
+    chat_id: str
+    title: str
+
+
+@dataclass(frozen=True)
+class ChatListState:
+    """What the list of chats shows."""
+
+    query: str = ""
+    list_limit: int = LIST_PAGE
+    """Maximum number of chats listed."""
+    pending_delete: PendingDelete | None = None
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A registry change that waits for confirmation."""
+
+    name: str
+    version: str
+    alias: str
+
+
+@dataclass(frozen=True)
+class RatedTurn:
+    """The answer that was rated last, to which a comment can be added."""
+
+    chat: Chat
+    turn_id: str
 
 
 @dataclass
+class PanelState:
+    """Independent flags, each of them set and read by itself."""
+
+    charts_open: bool = False
+    links_shown: bool = False
+    """Whether the page shows links into MLflow."""
+    rated: RatedTurn | None = None
+    promotion: Promotion | None = None
+
+
 class Session:
-    """One page, of one `person`. `picked` is what its picker holds: a model id, or `name@alias`; `entry` is the model that it means.
+    """The state of one page."""
 
-    `templates` are those picked here, by model id; `promotion` waits to be confirmed: name, version, alias;
-    `off` names the controls that are shown as off; `removed` is the chat whose deletion may be taken back, with its title;
-    `rated` is the turn whose feedback may be given a comment; `listed` is how many chats are listed;
-    `replay` is the chat that is made by asking another's questions again, while it is; `charts`: those of usage are open;
-    `typed` is what stood in the message box when a button of render/actions.py was last pressed;
-    `linked`: what is shown has links into MLflow; `arrived`: the page has said what its tab held before;
-    `is_setting_up`: the chat is shown while other models are still being added.
-    """
+    def __init__(self, language: str, login: str | None = None) -> None:
+        self.language = language
+        self.login = login
+        self.panels = PanelState()
+        self._lock = threading.RLock()
+        self._user_id = login if login is not None else visitor_id(secrets.token_urlsafe(24))
+        self._model = ModelSelection()
+        self._templates: dict[str, str] = {}
+        self._unsupported_controls: frozenset[str] = frozenset()
+        self._chat_list = ChatListState()
+        self._current = Chat()
+        self._chats: tuple[Chat, ...] = (self._current,)
+        self._replay: Chat | None = None
+        self._is_replay_stopped = False
+        self._is_restored = False
+        self._is_closed = False
 
-    language: str
-    person: str = field(default_factory=lambda: visitor(secrets.token_urlsafe(24)))
-    login: str | None = None
-    picked: str | None = None
-    entry: ModelEntry | None = None
-    templates: dict[str, str] = field(default_factory=dict)
-    promotion: tuple[str, str, str] | None = None
-    off: frozenset[str] = frozenset()
-    query: str = ""
-    listed: int = 100
-    removed: tuple[str, str] | None = None
-    rated: str | None = None
-    replay: Chat | None = None
-    charts: bool = False
-    typed: str = ""
-    linked: bool = False
-    arrived: bool = False
-    is_setting_up: bool = False
-    chats: list[Chat] = field(default_factory=lambda: [Chat()])
-    current: Chat = field(init=False)
+    # User
 
-    def __post_init__(self) -> None:
-        self.current = self.chats[0]
+    @property
+    def user_id(self) -> str:
+        """The login, or the visitor id of this browser."""
+        return self._user_id
+
+    def identify(self, token: str | None) -> None:
+        """Recognise a visitor without a login by the secret that their browser keeps."""
+        if self.login is None and token and _TOKEN.fullmatch(token):
+            self._user_id = visitor_id(token)
+
+    @property
+    def is_restored(self) -> bool:
+        """Whether the page has reported what its tab held before it was reloaded."""
+        return self._is_restored
+
+    def claim_restore(self) -> bool:
+        """True for the first caller only: the one that restores the tab's state."""
+        with self._lock:
+            claimed, self._is_restored = not self._is_restored, True
+            return claimed
+
+    # Model
+
+    @property
+    def model(self) -> ModelSelection:
+        """The selected model."""
+        return self._model
 
     @property
     def model_id(self) -> str | None:
-        return self.entry.model_id if self.entry else None
+        """Id of the selected model, once it was found."""
+        return self._model.entry.model_id if self._model.entry else None
 
-    def arrive(self, token: str | None) -> None:
-        """The browser says which of the visitors without a login it is, by a secret that only it has."""
-        if self.login is None and token and _TOKEN.fullmatch(token):
-            self.person = visitor(token)
+    def select_model(self, key: str | None) -> None:
+        """Select another model; its entry is set by `set_entry` once it was found."""
+        with self._lock:
+            self._model = ModelSelection(key or None)
 
-    def new_chat(self) -> None:
-        """Show an empty chat: a new one, unless there is an empty one."""
-        empty = next((chat for chat in self.chats if not chat.conversation.tree), None)
-        self.show(empty or Chat())
+    def ensure_model(self, keys: list[str], default: str | None) -> str | None:
+        """Keep the selected key if it is among `keys`, otherwise select `default`. Returns the selected key."""
+        with self._lock:
+            if self._model.key not in keys:
+                self._model = ModelSelection(default)
+            return self._model.key
 
-    def show(self, chat: Chat) -> None:
-        self.current = chat
-        self.chats = [chat, *(other for other in self.chats if other is not chat)]
-        self.chats = [*self.chats[:_HELD], *(other for other in self.chats[_HELD:] if other.running)]
+    def set_entry(self, key: str | None, entry: ModelEntry) -> bool:
+        """Set the entry of the selected key; False if another one was selected in the meantime."""
+        with self._lock:
+            if self._model.key != key:
+                return False
+            self._model = ModelSelection(key, entry)
+            return True
+
+    def get_template(self, entry: ModelEntry) -> str | None:
+        """The prompt template picked on this page for a model, else the model's own."""
+        return self._templates.get(entry.model_id) or entry.template
+
+    def set_template(self, model_id: str, key: str) -> None:
+        """Pick the prompt template of a model, for this page."""
+        with self._lock:
+            self._templates = {**self._templates, model_id: key}
+
+    def update_unsupported_controls(self, names: frozenset[str]) -> frozenset[str]:
+        """Set which controls are disabled; returns the names of those that changed."""
+        with self._lock:
+            changed, self._unsupported_controls = names ^ self._unsupported_controls, names
+            return changed
+
+    def take_promotion(self) -> Promotion | None:
+        """The registry change that waits for confirmation; it does not wait any more."""
+        with self._lock:
+            promotion, self.panels.promotion = self.panels.promotion, None
+            return promotion
+
+    # List of chats
+
+    @property
+    def chat_list(self) -> ChatListState:
+        """What the list of chats shows."""
+        return self._chat_list
+
+    def search_chats(self, query: str) -> None:
+        """List only the chats that match."""
+        with self._lock:
+            self._chat_list = replace(self._chat_list, query=query, list_limit=LIST_PAGE)
+
+    def list_more(self, count: int) -> None:
+        """List `count` more chats."""
+        with self._lock:
+            self._chat_list = replace(self._chat_list, list_limit=self._chat_list.list_limit + count)
+
+    def set_pending_delete(self, pending: PendingDelete | None) -> None:
+        """Set the deletion that can be undone."""
+        with self._lock:
+            self._chat_list = replace(self._chat_list, pending_delete=pending)
+
+    def clear_pending_delete(self, pending: PendingDelete) -> None:
+        """Clear the deletion that can be undone, unless it is another one by now."""
+        with self._lock:
+            if self._chat_list.pending_delete is pending:
+                self._chat_list = replace(self._chat_list, pending_delete=None)
+
+    # Chats
+
+    @property
+    def current(self) -> Chat:
+        """The chat that is shown."""
+        return self._current
+
+    @property
+    def chats(self) -> tuple[Chat, ...]:
+        """The chats kept by this page, the one shown last first."""
+        return self._chats
+
+    def find_chat(self, chat_id: str) -> Chat | None:
+        """The chat with this id, if the page keeps it."""
+        return next((chat for chat in self._chats if chat.id == chat_id), None)
+
+    def show(self, chat: Chat) -> Chat:
+        """Show a chat, or the one with the same id that the page keeps already. Returns the shown one."""
+        with self._lock:
+            chat = self.find_chat(chat.id) or chat
+            self._current = chat
+            self._keep([chat, *(other for other in self._chats if other is not chat)])
+            return chat
+
+    def show_new(self) -> None:
+        """Show an empty chat: a new one, unless the page keeps an empty one."""
+        with self._lock:
+            empty = next((chat for chat in self._chats if not chat.conversation.tree and not chat.is_busy), None)
+            self.show(empty or Chat())
 
     def add(self, chat: Chat) -> None:
-        """Hold it behind the one that is shown."""
-        shown = self.current
-        self.show(chat)
-        self.show(shown)
+        """Keep a chat without showing it."""
+        with self._lock:
+            if self.find_chat(chat.id) is None:
+                self._keep([self._chats[0], chat, *self._chats[1:]])
 
-    def held(self, conversation: str) -> Chat | None:
-        return next((chat for chat in self.chats if chat.id == conversation), None)
+    def forget(self, chat_id: str) -> None:
+        """Stop and drop a chat that was deleted; shows another one if it was shown."""
+        with self._lock:
+            if self._replay and self._replay.id == chat_id:
+                self.stop_replay()
+            if (chat := self.find_chat(chat_id)) is None:
+                return
+            chat.stop()
+            self._chats = tuple(other for other in self._chats if other is not chat) or (Chat(),)
+            if self._current is chat:
+                self.show_new()
 
-    def running(self) -> list[RunningTurn]:
-        chats = [*self.chats, *([self.replay] if self.replay else [])]
-        return [chat.running for chat in chats if chat.running]
+    def _keep(self, chats: list[Chat]) -> None:
+        self._chats = (*chats[:_MAX_CHATS], *(chat for chat in chats[_MAX_CHATS:] if chat.is_busy))
+
+    # Replay
+
+    def try_start_replay(self) -> Chat | None:
+        """A new chat for a replay; None while another replay is in progress, or if the page has closed."""
+        with self._lock:
+            if self._replay or self._is_closed:
+                return None
+            self._replay, self._is_replay_stopped = Chat(), False
+            return self._replay
 
     def stop_replay(self) -> None:
-        if self.replay:
-            self.replay.stopped = True
-            if self.replay.running:
-                self.replay.running.stop()
+        """Stop the replay in progress."""
+        with self._lock:
+            self._is_replay_stopped = True
+            if self._replay:
+                self._replay.stop()
 
-    def forget(self, conversation: str) -> None:
-        """Its chat was deleted: stop it, and show another."""
-        if self.replay and self.replay.id == conversation:
+    def is_replay_stopped(self) -> bool:
+        """Whether the replay in progress was asked to stop."""
+        return self._is_replay_stopped
+
+    def finish_replay(self) -> bool:
+        """End the replay in progress; True if it was stopped."""
+        with self._lock:
+            self._replay = None
+            return self._is_replay_stopped
+
+    # End
+
+    def is_closed(self) -> bool:
+        """Whether the page has closed: nothing more may be started."""
+        return self._is_closed
+
+    def close(self) -> list[RunningTurn]:
+        """Stop everything; nothing can be started any more. Returns the turns that are still ending."""
+        with self._lock:
+            self._is_closed = True
             self.stop_replay()
-        if chat := self.held(conversation):
-            if chat.running:
-                chat.running.stop()
-            self.chats = [other for other in self.chats if other is not chat] or [Chat()]
-            if self.current is chat:
-                self.new_chat()
+            chats = [*self._chats, *([self._replay] if self._replay else [])]
+        for chat in chats:
+            chat.stop()
+        return [running for chat in chats if (running := chat.running)]
 
 
-def visitor(token: str) -> str:
-    """What a visitor is called in the store: nobody who reads it there can tell the secret of the browser."""
+def visitor_id(token: str) -> str:
+    """The id of a visitor in the store. It does not reveal the browser's secret to those who read the store."""
     return f"visitor-{hashlib.sha256(f'phi3-chat {token}'.encode()).hexdigest()[:24]}"
 
 
 class Sessions:
+    """The sessions of all open pages. Thread-safe."""
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sessions: dict[tuple[str, str | None], Session] = {}
+        self._is_closing = False
 
-    def of(self, key: str, language: str, login: str | None = None) -> Session:
-        """The session of a page; a fresh one for a page not seen before, or of somebody else."""
+    def get(self, key: str, language: str, login: str | None = None) -> Session:
+        """The session of a page; a new one for a page not seen before, or for another login."""
         with self._lock:
-            found = self._sessions.get((key, login))
-            if found is None:
-                found = Session(language, login=login)
-                if login is not None:
-                    found.person = login
-                self._sessions[key, login] = found
-            return found
+            session = self._sessions.get((key, login))
+            if session is None:
+                session = self._sessions[key, login] = Session(language, login)
+                if self._is_closing:
+                    session.close()
+            return session
 
     def close(self, key: str) -> None:
-        """The page is gone: stop what it asked for, forget the rest."""
+        """Stop what a page has started, and drop its state: the page has closed."""
         with self._lock:
-            gone = [self._sessions.pop(held) for held in [*self._sessions] if held[0] == key]
-        for session in gone:
-            for turn in session.running():
-                turn.stop()
+            closed = [self._sessions.pop(found) for found in [*self._sessions] if found[0] == key]
+        for session in closed:
+            session.close()
 
     def stop_all(self, seconds: float) -> None:
-        """The app ends: stop every answer, and give each the time to be kept."""
+        """Stop every answer because the app ends, and wait up to `seconds` for each to be stored."""
         with self._lock:
-            running = [turn for session in self._sessions.values() for turn in session.running()]
-        for turn in running:
-            turn.stop()
+            self._is_closing = True
+            sessions = list(self._sessions.values())
+        running = [turn for session in sessions for turn in session.close()]
         for turn in running:
             turn.wait(seconds)

@@ -1,31 +1,186 @@
-"""Put a question of a page's chat to a model, and keep what comes of it."""
+"""Ask a model, store its answer, and draw it while it arrives."""
 
-from phi3_ui.chat.conversation import Conversation
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import gradio as gr
+
+from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
 from phi3_ui.chat.running_turn import RunningTurn
+from phi3_ui.chat.sampling_params import parse_params
+from phi3_ui.errors import UserError
+from phi3_ui.i18n.translate import tr, tr_error
+from phi3_ui.store.conversations.turn_writer import TurnWriter
 from phi3_ui.store.registry.cards import ModelEntry
+from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.handlers.model_picker import ModelPicker
+from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.labels import answer_label
 from phi3_ui.ui.services import Services
-from phi3_ui.ui.sessions import Chat, Session
+from phi3_ui.ui.sessions import Chat, Session, StartedTurn
+
+# Seconds between drawings of an answer; its first words and its end are drawn immediately. The cost of a drawing grows
+# with the chat, for the server and the browser, and where they share few cores with the model it slows the model down:
+# see bench/README.md.
+DRAW_EVERY = 0.05 if (os.cpu_count() or 1) >= 4 else 0.2
+DRAW_LONG_EVERY = 2 * DRAW_EVERY
+_LONG_CHAT = 50  # turns
+
+AddTurn = Callable[[Conversation, str | None], Conversation]
+"""Adds a turn to a conversation, given the id of the turn that is being edited, if any."""
 
 
 class AnswerStarter:
+    """Starts turns and stores their answers."""
+
     def __init__(self, services: Services, models: ModelPicker) -> None:
         self._settings = services.settings
         self._pool = services.pool
-        self._keeper = services.conversations
+        self._store = services.conversations
         self._models = models
 
-    def start(self, session: Session, chat: Chat, entry: ModelEntry, conversation: Conversation) -> RunningTurn:
-        """The last turn shown of `conversation`, which becomes the chat's, is put to `entry`; the chat holds its answer in the end."""
-        turn, label = conversation.turns[-1], answer_label(session.language, entry)
-        chat.conversation = conversation
-        kept = self._keeper.start_turn(session.person, chat.id, conversation, label)
-        chat.running = RunningTurn(
-            conversation.build_request(self._settings.answer_seconds),
-            label,
-            lambda: self._pool.get_model(self._models.spec(entry)),
-            lambda answer: chat.keep(turn.id, kept, answer),
-            kept.append_text,
-        )
-        return chat.running.start()
+    def start(
+        self, session: Session, chat: Chat, entry: ModelEntry, add_turn: AddTurn
+    ) -> tuple[RunningTurn, StartedTurn] | None:
+        """Start a turn of `chat`; None if another one is in progress or the page has closed.
+
+        The chat gets the answer, however it ends, also if nobody reads the running turn.
+        """
+        if session.is_closed() or (started := chat.try_start(add_turn)) is None:
+            return None
+        label = answer_label(session.language, entry)
+        try:
+            writer = self._store.start_turn(session.user_id, chat.id, started.conversation, label)
+            turn = RunningTurn(
+                started.conversation.build_request(self._settings.answer_seconds),
+                label,
+                lambda: self._pool.get_model(self._models.spec(entry)),
+                lambda answer: _finish(chat, started.turn_id, writer, answer),
+                writer.append_text,
+            )
+        except BaseException:
+            chat.abort_start(started.turn_id)
+            raise
+        chat.attach(turn)
+        if session.is_closed():  # closed after the check above, perhaps before the chat was reserved
+            turn.stop()
+        return turn.start(), started
+
+
+def _finish(chat: Chat, turn_id: str, writer: TurnWriter, answer: Answer) -> None:
+    try:
+        writer.finish(answer)
+    finally:
+        chat.finish(turn_id, answer)
+
+
+class AnswerController:
+    """Handlers that end with an answer: Send and Retry."""
+
+    def __init__(
+        self,
+        page: Page,
+        services: Services,
+        models: ModelPicker,
+        conversations: ConversationController,
+        starter: AnswerStarter,
+    ) -> None:
+        self._page = page
+        self._catalogue = services.catalogue
+        self._models = models
+        self._conversations = conversations
+        self._starter = starter
+
+    def send(self, session: Session, text: str, key: str | None, values: Mapping[str, Any]) -> Iterator[Updates]:
+        """Ask a question, or the edited variant of one. The text stays in the message box if it cannot be asked."""
+        if not text.strip():
+            yield self._unchanged
+            return
+        chat, question = session.current, _replace_surrogates(text)
+
+        def add_turn(request: TurnRequest) -> AddTurn:
+            def add(conversation: Conversation, editing: str | None) -> Conversation:
+                if editing is None:
+                    return conversation.with_question(question, request)
+                return conversation.with_variant(editing, question, request)
+
+            return add
+
+        try:
+            entry, request = self._prepare(session, key, values)
+            if self._conversations.is_deleted(session, chat) and chat.restart():
+                gr.Warning(tr(session.language, "deleted_elsewhere"))
+            yield from self._ask(session, chat, entry, add_turn(request))
+        except UserError as error:
+            gr.Warning(tr_error(session.language, error))
+            yield self._unchanged
+
+    def retry(self, session: Session, turn_id: str, key: str | None, values: Mapping[str, Any]) -> Iterator[Updates]:
+        """Ask a question again, with the current model and settings.
+
+        Raises:
+            UserError: no_such_turn, no_such_chat, or the model or a setting is invalid.
+        """
+        chat = session.current
+        self._conversations.require_turn(chat, turn_id)
+        if self._conversations.is_deleted(session, chat):
+            raise UserError("no_such_chat")
+        entry, request = self._prepare(session, key, values)
+
+        def add(conversation: Conversation, _editing: str | None) -> Conversation:
+            return conversation.with_variant(turn_id, request=request)
+
+        yield from self._ask(session, chat, entry, add, clears_message=False)
+
+    @property
+    def _unchanged(self) -> Updates:
+        """A generator that yields nothing would empty its outputs."""
+        return {self._page.composer.message: gr.skip()}
+
+    def _prepare(self, session: Session, key: str | None, values: Mapping[str, Any]) -> tuple[ModelEntry, TurnRequest]:
+        """The model and the request. Parameters that the model does not support, shown as disabled, are left out.
+
+        Raises:
+            UserError: no_model, model_gone, store_unreachable, invalid_param, bad_seed.
+        """
+        # A model id never changes its meaning: a store that is down does not stop chats with a model found before.
+        entry = session.model.entry
+        if entry is None or entry.model_id != key:
+            entry = self._catalogue.find(key)
+        params = parse_params(values, set(entry.supported_params))
+        system = _replace_surrogates(str(values.get("system") or ""))
+        return entry, TurnRequest(time.time(), entry.model_id, system, params, session.get_template(entry))
+
+    def _ask(
+        self, session: Session, chat: Chat, entry: ModelEntry, add_turn: AddTurn, clears_message: bool = True
+    ) -> Iterator[Updates]:
+        page = self._page
+        if (result := self._starter.start(session, chat, entry, add_turn)) is None:
+            gr.Warning(tr(session.language, "already_answering"))
+            yield self._unchanged
+            return
+        turn, started = result
+        draft = started.draft if started.draft is not None else "" if clears_message else None
+        updates: Updates = {} if draft is None else {page.composer.message: draft}
+        if session.current is chat:
+            updates |= {
+                page.reproduce.panel: self._conversations.hide_snippet(),
+                **self._conversations.draw_chat(session),
+                **self._conversations.show_buttons(session),
+                page.chat.editing: "",
+            }
+        yield {**updates, **self._conversations.list_chats(session)}
+        interval = DRAW_LONG_EVERY if len(started.conversation.turns) > _LONG_CHAT else DRAW_EVERY
+        for snapshot in turn.snapshots(interval):
+            chat.report_progress(turn, snapshot)
+            if session.current is chat:
+                yield self._conversations.draw_chat(session)
+        # Gradio sends the last update again at the end, so it must be of the chat that is shown.
+        yield {**self._conversations.draw_chat(session), **self._conversations.show_buttons(session)}
+
+
+def _replace_surrogates(text: str) -> str:
+    """Replace lone surrogates, which an API client may send; they cannot be encoded as UTF-8."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,311 +1,146 @@
-"""Browser event → service → component-keyed updates: asking, and drawing what comes. No layout, no HTML."""
+"""Events of the page as a whole: loading, closing, the composer, the action buttons and the periodic refresh."""
 
-import os
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
-from phi3_ui.chat.conversation import Conversation, TurnRequest, new_id
-from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
-from phi3_ui.i18n.translate import detect_language, tr, tr_error
-from phi3_ui.provision.jobs import JobState
-from phi3_ui.store.registry.cards import ModelEntry
-from phi3_ui.ui.handlers.answers import AnswerStarter
-from phi3_ui.ui.handlers.conversations import ConversationController
+from phi3_ui.i18n.translate import detect_language, tr_error
+from phi3_ui.ui.handlers.answers import AnswerController, AnswerStarter
+from phi3_ui.ui.handlers.conversations import Action, ConversationController
 from phi3_ui.ui.handlers.model_picker import ModelPicker
+from phi3_ui.ui.handlers.tab_state import TabStateRestorer
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.job_progress import render_setup
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
 
-# Seconds between drawings of an answer; its first words and its end are drawn at once. Each drawing costs the server
-# and the browser time that grows with the chat, and where they share few cores with the model it costs tokens: see
-# bench/README.md.
-DRAW_EVERY = 0.05 if (os.cpu_count() or 1) >= 4 else 0.2
-DRAW_LONG_EVERY = 2 * DRAW_EVERY
-_LONG = 50  # turns
-
 
 class ChatController:
-    def __init__(
-        self,
-        page: Page,
-        services: Services,
-    ) -> None:
+    """Finds the session of each event and passes the event on to the controller of its topic."""
+
+    def __init__(self, page: Page, services: Services) -> None:
         self.models = ModelPicker(page, services, self.session)
         self.chats = ConversationController(page, services, self.models)
         self.asking = AnswerStarter(services, self.models)
+        self._answers = AnswerController(page, services, self.models, self.chats, self.asking)
+        self._tab_state = TabStateRestorer(page, services, self.chats)
         self._page = page
-        self._catalogue = services.catalogue
-        self._setup = services.first_run
+        self._first_run = services.first_run
         self._mlflow = services.mlflow
         self._sessions = services.sessions
 
+    def session(self, request: gr.Request) -> Session:
+        """The session of the page that sent an event."""
+        language = detect_language(request.headers.get("accept-language"))
+        return self._sessions.get(str(request.session_hash), language, getattr(request, "username", None))
+
     # Set-up
 
-    def tick(self, token: str | None, place: object, request: gr.Request) -> Updates:
-        """The set-up's progress; the chat as soon as there is a model to chat with.
+    def tick(self, token: str | None, tab_state: object, request: gr.Request) -> Updates:
+        """Show the progress of the first run; once it is done, restore what the tab held and show the chat.
 
-        `token` is the secret by which a browser is known again, `place` what the tab held before it was reloaded.
+        `token` is the secret that identifies a browser without a login, `tab_state` what static/tab_state.js has saved.
         """
-        session = self.session(request)
-        session.arrive(token)
-        state = self._setup.state
-        updates = self._setup_updates(session, state)
-        if not state.is_usable:
-            return updates
-        chat_is_shown, session.is_setting_up = session.is_setting_up, state.phase != "done"
-        if chat_is_shown:  # only the set-up went on
-            return {**updates, **({} if session.is_setting_up else self.models.list_models(request))}
+        page, session = self._page, self.session(request)
+        session.identify(token)
+        state = self._first_run.state
+        if state.phase == "done":
+            return {
+                **self._tab_state.restore(session, tab_state),
+                **self.models.list_models(request),
+                page.setup.ticker: gr.Timer(active=False),
+                page.setup.view: gr.Column(visible=False),
+                page.chat_view: gr.Column(visible=True),
+                **self.chats.show_chat(session),
+                # A page that reconnects keeps what it shows.
+                page.replay.view: gr.skip(),
+                page.reproduce.panel: gr.skip(),
+            }
+        has_failed = state.phase == "failed"
         return {
-            **self.chats.back(session, place),
-            **self.models.list_models(request),
-            **updates,
-            self._page.chat_view: gr.Column(visible=True),
-            **self.chats.shown(session),
-            # A page that connects again keeps what it shows.
-            self._page.replay.view: gr.skip(),
-            self._page.reproduce.panel: gr.skip(),
+            page.setup.panel: render_setup(session.language, state),
+            page.setup.retry: gr.Button(visible=has_failed),
+            page.setup.ticker: gr.Timer(active=not has_failed),
         }
 
-    def _setup_updates(self, session: Session, state: JobState) -> Updates:
-        setup, failed = self._page.setup, state.phase == "failed"
-        return {
-            setup.view: gr.Column(visible=state.phase != "done"),
-            setup.panel: render_setup(session.language, state),
-            setup.retry: gr.Button(visible=failed),
-            setup.ticker: gr.Timer(active=not state.is_finished),
-        }
+    def retry_setup(self, token: str | None, tab_state: object, request: gr.Request) -> Updates:
+        """Start the first run again."""
+        self._first_run.start()
+        return self.tick(token, tab_state, request)
 
-    def retry_setup(self, token: str | None, place: object, request: gr.Request) -> Updates:
-        self._setup.start()
-        return self.tick(token, place, request)
+    def leave(self, request: gr.Request) -> None:
+        """The page has closed."""
+        self._sessions.close(str(request.session_hash))
 
-    # Chat
+    # Composer and action buttons
 
-    def send(
-        self,
-        text: str,
-        key: str | None,
-        system: str,
-        temperature: float,
-        top_p: float,
-        max_tokens: float,
-        top_k: float | None,
-        stop: str,
-        seed: str,
-        repetition_penalty: float,
-        presence_penalty: float,
-        frequency_penalty: float,
-        request: gr.Request,
-    ) -> Iterator[Updates]:
-        """Ask, and draw the answer as it comes. What was typed stays in its box if it cannot be asked."""
-        session = self.session(request)
-        if not text.strip():
-            yield {self._page.composer.message: gr.skip()}
-            return
-        given = _given(
-            temperature, top_p, max_tokens, top_k, stop, seed, repetition_penalty, presence_penalty, frequency_penalty
-        )
-        # Half an emoji, as a program may send, can be written nowhere: it becomes the replacement character.
-        text, system = (typed.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for typed in (text, system))
-        chat = session.current
-
-        def asked(with_: TurnRequest) -> Conversation:
-            if chat.editing:
-                return chat.conversation.with_variant(chat.editing, text, with_)
-            return chat.conversation.with_question(text, with_)
-
-        yield from self._ask(session, key, system, given, asked, clear=True)
+    def send(self, text: str, key: str | None, request: gr.Request, **values: Any) -> Iterator[Updates]:
+        """Ask `text`; `values` are the system prompt and the sampling parameters by name."""
+        yield from self._answers.send(self.session(request), text, key, values)
 
     def act(
-        self,
-        key: str | None,
-        system: str,
-        temperature: float,
-        top_p: float,
-        max_tokens: float,
-        top_k: float | None,
-        stop: str,
-        seed: str,
-        repetition_penalty: float,
-        presence_penalty: float,
-        frequency_penalty: float,
-        comment: str,
-        typed: str,
-        request: gr.Request,
-        event: gr.EventData,
+        self, key: str | None, comment: str, draft: str, request: gr.Request, event: gr.EventData, **values: Any
     ) -> Iterator[Updates]:
-        """What a small button in a message or in the list asks for: see render/actions.py."""
+        """Perform an action button of render/actions.py; `draft` is what the message box holds."""
         session = self.session(request)
-        session.typed = typed or ""
         name, value, text = (str(event._data.get(part) or "") for part in ("name", "value", "text"))
         try:
-            self.chats.keep_comment(session, comment)
-            if name != "retry":
-                yield self.chats.act(session, name, value, text) or {self._page.composer.message: gr.skip()}
-                return
-            chat = session.current
-            self.chats.require(chat, value)
-            if self.chats.deleted(session, chat):
-                raise UserError("no_such_chat")
-            given = _given(
-                temperature,
-                top_p,
-                max_tokens,
-                top_k,
-                stop,
-                seed,
-                repetition_penalty,
-                presence_penalty,
-                frequency_penalty,
-            )
-            again = chat.conversation
-            yield from self._ask(
-                session,
-                key,
-                system,
-                given,
-                lambda with_: again.with_variant(value, request=with_),
-                clear=chat.editing is not None,
-            )
+            self.chats.save_comment(session, comment)
+            if name == "retry":
+                yield from self._answers.retry(session, value, key, values)
+            else:
+                updates = self.chats.perform(session, Action(name, value, text, draft or ""))
+                yield updates or {self._page.composer.message: gr.skip()}
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
             yield {self._page.composer.message: gr.skip()}
 
-    def _ask(
-        self, session: Session, key: str | None, system: str, given: Any, asked: Any, clear: bool
-    ) -> Iterator[Updates]:
-        page, chat = self._page, session.current
-        unchanged = {page.composer.message: gr.skip()}
-        if chat.running:
-            gr.Warning(tr(session.language, "already_answering"))
-            yield unchanged
-            return
-        try:
-            entry = self._entry(session, key)
-            # What a model does not take is shown as off: it is not sent.
-            params = GenerationParams(
-                **{name: value for name, value in given().items() if name in entry.supported_params}
-            )
-        except UserError as error:
-            gr.Warning(tr_error(session.language, error))
-            yield unchanged
-            return
-        template = session.templates.get(entry.model_id) or entry.template
-        draft = chat.draft
-        if self.chats.deleted(session, chat):
-            gr.Warning(tr(session.language, "deleted_elsewhere"))
-            chat.end_edit()
-            chat.id, chat.conversation = new_id(), Conversation()
-        conversation = asked(TurnRequest(time.time(), entry.model_id, system, params, template))
-        chat.end_edit()
-        turn = self.asking.start(session, chat, entry, conversation)
-        yield {
-            **({page.composer.message: draft} if clear else {}),
-            page.reproduce.panel: self.chats.no_snippet(),
-            **self.chats.drawn(session),
-            **self.chats.listed(session),
-            **self.chats.buttons(running=True),
-            page.chat.editing: "",
-        }
-        for state in turn.snapshots(DRAW_LONG_EVERY if len(chat.conversation.turns) > _LONG else DRAW_EVERY):
-            if chat.running is turn:
-                chat.state = state
-            if session.current is chat:
-                yield self.chats.drawn(session)
-        # Gradio gives the page what was last yielded once more at the end: of a chat that is not shown, nothing.
-        yield {**self.chats.drawn(session), **self.chats.buttons(session.current.running is not None)}
-
-    def _entry(self, session: Session, key: str | None) -> ModelEntry:
-        """The picked model. A model id means the same for ever, so a store that is down stops no chat with one picked before."""
-        if session.entry and session.entry.model_id == key:
-            return session.entry
-        return self._catalogue.find(key)
-
     def stop(self, request: gr.Request) -> None:
-        """Stop the answer of the shown chat; its last words are drawn by the event that asked."""
-        if running := self.session(request).current.running:
-            running.stop()
-
-    def new_chat(self, comment: str, request: gr.Request) -> Updates:
-        session = self.session(request)
-        self.chats.keep_comment(session, comment)
-        return self.chats.turn_to(session, None)
-
-    def search(self, query: str | None, request: gr.Request) -> Updates:
-        session = self.session(request)
-        session.query, session.listed = query or "", 100
-        return self.chats.listed(session)
+        """Stop the answer of the shown chat; the event that asked draws its last words."""
+        self.session(request).current.stop()
 
     def comment(self, text: str, request: gr.Request) -> Updates:
-        return self.chats.comment(self.session(request), text)
+        """Save the comment on the rated answer, and close the field."""
+        return self.chats.finish_comment(self.session(request), text)
+
+    # List of chats
+
+    def new_chat(self, comment: str, request: gr.Request) -> Updates:
+        """Show an empty chat."""
+        session = self.session(request)
+        self.chats.save_comment(session, comment)
+        return self.chats.switch_to(session, None)
+
+    def search(self, query: str | None, request: gr.Request) -> Updates:
+        """List the chats that match."""
+        session = self.session(request)
+        session.search_chats(query or "")
+        return self.chats.list_chats(session)
+
+    # Refresh
 
     def after_turn(self, request: gr.Request) -> Updates:
-        """What changes once an answer has ended: usage, context, the list of chats, the model's state."""
+        """Refresh what depends on the answer that has ended: usage, context, the list of chats, the model's state."""
         session = self.session(request)
         return {
-            **self.chats.usage(session),
-            **self.chats.listed(session),
+            **self.chats.show_usage(session),
+            **self.chats.list_chats(session),
             **self.models.status_of(session),
             **self.models.context_of(session),
         }
 
     def status(self, request: gr.Request) -> Updates:
-        """What changes by itself: how the model is, whether chats can be kept, the deletion that may be taken back."""
+        """Refresh what changes without an event of this page."""
         session = self.session(request)
-        if (
-            not session.arrived
-        ):  # a page of a server that was restarted: it is about to be loaded anew, and shows more than we know
+        if not session.is_restored:
+            # The server was restarted: the page is about to be reloaded, and shows more than this session knows.
             return {self._page.chat.warning: gr.skip()}
-        updates = {**self.models.status_of(session), **self.chats.refreshed(session)}
-        if session.linked != (linked := self._mlflow.base is not None):
-            session.linked = linked
-            updates |= {**self.models.card_of(session), **self.chats.usage(session)}
-            if not session.current.running:
-                updates |= self.chats.drawn(session)
+        updates = {**self.models.status_of(session), **self.chats.refresh(session)}
+        if session.panels.links_shown != (links_shown := self._mlflow.base is not None):
+            session.panels.links_shown = links_shown
+            updates |= {**self.models.card_of(session), **self.chats.show_usage(session)}
+            if not session.current.is_busy:
+                updates |= self.chats.draw_chat(session)
         return updates
-
-    def leave(self, request: gr.Request) -> None:
-        self._sessions.close(str(request.session_hash))
-
-    def session(self, request: gr.Request) -> Session:
-        language = detect_language(request.headers.get("accept-language"))
-        return self._sessions.of(str(request.session_hash), language, getattr(request, "username", None))
-
-
-def _given(
-    temperature: float,
-    top_p: float,
-    max_tokens: float,
-    top_k: float | None,
-    stop: str,
-    seed: str,
-    repetition_penalty: float,
-    presence_penalty: float,
-    frequency_penalty: float,
-) -> Any:
-    """Gives the fields of GenerationParams that the page's controls say. UserError("bad_seed") then."""
-    return lambda: {
-        "max_tokens": int(max_tokens),
-        "temperature": float(temperature),
-        "top_p": float(top_p),
-        "top_k": None if top_k is None else int(top_k),
-        "stop": tuple(line for line in stop.splitlines() if line),
-        "seed": _seed(seed),
-        "repetition_penalty": repetition_penalty,
-        "presence_penalty": presence_penalty,
-        "frequency_penalty": frequency_penalty,
-    }
-
-
-def _seed(text: str) -> int | None:
-    """UserError("bad_seed") for what is no whole number below 2³¹."""
-    if not text.strip():
-        return None
-    if not text.strip().isdecimal() or int(text) >= 2**31:
-        raise UserError("bad_seed", value=text.strip())
-    return int(text)

@@ -1,7 +1,8 @@
-"""The chats of a page: which one is shown, the list of a person's own, and what can be done to them. No HTML."""
+"""The chats of a page: what is shown, the user's list of chats, and the actions on both."""
 
-import contextlib
+import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 import gradio as gr
@@ -16,259 +17,289 @@ from phi3_ui.ui.render.messages import chatbot_messages
 from phi3_ui.ui.render.notices import render_editing_note, render_error
 from phi3_ui.ui.render.usage_panel import render_usage
 from phi3_ui.ui.services import Services
-from phi3_ui.ui.sessions import Chat, Session
+from phi3_ui.ui.sessions import Chat, PendingDelete, RatedTurn, Session
 
-_MORE = 200  # chats
+logger = logging.getLogger(__name__)
+
+_MORE_CHATS = 200
+_MAX_COMMENT = 2000  # characters
+
+
+@dataclass(frozen=True)
+class Action:
+    """A click on an action button of render/actions.py."""
+
+    name: str
+    value: str
+    """What it acts on: the id of a turn or a chat."""
+    text: str = ""
+    """The new title, for "rename"."""
+    draft: str = ""
+    """What the message box held."""
 
 
 class ConversationController:
+    """Shows chats and changes them."""
+
     def __init__(self, page: Page, services: Services, models: ModelPicker) -> None:
         self._page = page
-        self._keeper = services.conversations
+        self._store = services.conversations
         self._history = services.conversations.history
         self._models = models
         self._mlflow = services.mlflow
-        # By name, what the buttons of render/actions.py ask for, given their value and words.
-        self.acts: dict[str, Callable[[Session, str, str], Updates]] = {
+        self.actions: dict[str, Callable[[Session, Action], Updates]] = {
             "open": self._open,
             "rename": self._rename,
             "delete": self._delete,
             "restore": self._restore,
-            "more": self._more,
-            "show": self._show,
+            "more": self._list_more,
+            "show": self._show_branch,
             "edit": self._edit,
             "cancel_edit": self._cancel_edit,
             "undo": self._undo,
-            "good": lambda session, turn, _: self._rate(session, turn, True),
-            "bad": lambda session, turn, _: self._rate(session, turn, False),
+            "good": lambda session, action: self._rate(session, action.value, True),
+            "bad": lambda session, action: self._rate(session, action.value, False),
         }
+        """By name of the action button. Other controllers add theirs."""
 
-    def act(self, session: Session, name: str, value: str, text: str) -> Updates:
-        """What a button of render/actions.py asks for. UserError; nothing happens for a name that is none of them."""
-        known = self.acts.get(name)
-        return known(session, value, text) if known else {}
+    def perform(self, session: Session, action: Action) -> Updates:
+        """Perform an action; an unknown one does nothing.
+
+        Raises:
+            UserError: The action is not possible.
+        """
+        handler = self.actions.get(action.name)
+        return handler(session, action) if handler else {}
 
     # What is shown
 
-    def shown(self, session: Session) -> Updates:
-        """Everything that shows the current chat."""
-        page, chat = self._page, session.current
-        session.rated = None
+    def show_chat(self, session: Session) -> Updates:
+        """Everything that depends on the shown chat."""
+        page = self._page
+        session.panels.rated = None
         return {
-            **self.drawn(session),
-            **self.usage(session),
+            **self.draw_chat(session),
+            **self.show_usage(session),
             **self._models.context_of(session),
-            **self.listed(session),
-            **self.buttons(chat.running is not None),
-            **self._editing(session),
+            **self.list_chats(session),
+            **self.show_buttons(session),
+            **self._show_editing(session),
             page.chat.comment_group: gr.Group(visible=False),
             page.replay.view: gr.Column(visible=False),
-            page.reproduce.panel: self.no_snippet(),
+            page.reproduce.panel: self.hide_snippet(),
             page.chat.warning: self._warning(session),
         }
 
     @staticmethod
-    def no_snippet() -> gr.Accordion:
-        """The program shown is of an answer that is not, any more."""
+    def hide_snippet() -> gr.Accordion:
+        """Hide the program, since its answer is not shown any more."""
         return gr.Accordion(visible=False)
 
-    def deleted(self, session: Session, chat: Chat) -> bool:
-        """Was the chat deleted, on another page? Nothing of it may be sent or kept again."""
-        return self._history.is_deleted(session.person, chat.id)
-
-    def drawn(self, session: Session) -> Updates:
-        chat = session.current
-        language, link = session.language, self._mlflow.of_turn
-        messages = chatbot_messages(language, chat.conversation, chat.state, lambda turn: link(language, turn.id))
+    def draw_chat(self, session: Session) -> Updates:
+        """The messages of the shown chat."""
+        chat, language, link = session.current, session.language, self._mlflow.of_turn
+        messages = chatbot_messages(language, chat.conversation, chat.progress, lambda turn: link(language, turn.id))
         return {self._page.chat.chatbot: messages}
 
-    def usage(self, session: Session) -> Updates:
-        language, chat = session.language, session.current
+    def show_usage(self, session: Session) -> Updates:
+        """The token usage of the shown chat."""
+        chat, language = session.current, session.language
         link = self._mlflow.of_chat(language, chat.id) if chat.conversation.tree else ""
         return {self._page.usage.panel: render_usage(language, chat.conversation) + link}
 
-    def listed(self, session: Session) -> Updates:
-        found = self._history.list_conversations(session.person, session.query)
-        view = ChatListView(
-            shown=session.current.id,
-            limit=session.listed,
-            deleted=session.removed,
-            query=session.query.strip(),
-            login=session.login,
-            tab_state={"model": session.picked or "", "rated": session.rated or ""},
-        )
-        shown = render_chat_list(session.language, found, view, datetime.now())
-        return {self._page.conversations.chat_list: shown}
-
-    def refreshed(self, session: Session) -> Updates:
-        """What has changed by itself: the warning, and the list, as it is read from the store or another page adds to it."""
-        if session.removed and not self._history.is_restorable(session.person, session.removed[0]):
-            session.removed = None
-        # Also where nothing has changed here: answers overtake each other on their way, so the page may show an older one.
-        return {**self.listed(session), self._page.chat.warning: self._warning(session)}
-
-    def buttons(self, running: bool) -> Updates:
+    def show_buttons(self, session: Session) -> Updates:
+        """Send, or Stop while the shown chat is being answered."""
+        is_busy = session.current.is_busy
         return {
-            self._page.composer.send: gr.Button(visible=not running),
-            self._page.composer.stop: gr.Button(visible=running),
+            self._page.composer.send: gr.Button(visible=not is_busy),
+            self._page.composer.stop: gr.Button(visible=is_busy),
         }
 
+    def list_chats(self, session: Session) -> Updates:
+        """The user's chats that match the search."""
+        state, pending, rated = session.chat_list, session.chat_list.pending_delete, session.panels.rated
+        view = ChatListView(
+            shown=session.current.id,
+            limit=state.list_limit,
+            deleted=(pending.chat_id, pending.title) if pending else None,
+            query=state.query.strip(),
+            login=session.login,
+            tab_state={"model": session.model.key or "", "rated": rated.turn_id if rated else ""},
+        )
+        found = self._history.list_conversations(session.user_id, state.query)
+        rendered = render_chat_list(session.language, found, view, datetime.now())
+        return {self._page.conversations.chat_list: rendered}
+
+    def refresh(self, session: Session) -> Updates:
+        """The warning and the list, which other pages and the store change."""
+        pending = session.chat_list.pending_delete
+        if pending and not self._history.is_restorable(session.user_id, pending.chat_id):
+            session.clear_pending_delete(pending)
+        # Sent even if unchanged: responses overtake each other, so the page may show an older list.
+        return {**self.list_chats(session), self._page.chat.warning: self._warning(session)}
+
     def _warning(self, session: Session) -> str:
-        warning = self._keeper.recorder.warning
+        warning = self._store.recorder.warning
         return render_error(tr_error(session.language, warning)) if warning else ""
 
-    def _editing(self, session: Session) -> Updates:
+    def _show_editing(self, session: Session) -> Updates:
         note = render_editing_note(session.language) if session.current.editing else ""
         return {self._page.chat.editing: note}
 
     # The list
 
-    def _open(self, session: Session, conversation: str, _: str) -> Updates:
-        chat = session.held(conversation)
-        if chat is None:
-            chat = Chat(conversation, self._history.load(session.person, conversation))
-        elif not chat.running:
-            with contextlib.suppress(UserError):  # the store is down, or all that was asked is held here alone
-                chat.conversation = self._history.load(session.person, conversation)  # another page may have asked more
-        return self.turn_to(session, chat)
+    def is_deleted(self, session: Session, chat: Chat) -> bool:
+        """Whether the chat was deleted, perhaps on another page: nothing of it may be sent or stored again."""
+        return self._history.is_deleted(session.user_id, chat.id)
 
-    def turn_to(self, session: Session, chat: Chat | None) -> Updates:
-        """Show another chat; None: an empty one. What was begun in the shown one, an edit or a replay, is given up."""
+    def switch_to(self, session: Session, chat: Chat | None) -> Updates:
+        """Show another chat, by default an empty one. An edit or a replay in progress is given up."""
         session.stop_replay()
-        box = self._box(session.current)
+        message = self._restore_message(session.current.end_edit())
         if chat is None:
-            session.new_chat()
+            session.show_new()
         else:
             session.show(chat)
-        return {**self.shown(session), **box}
+        return {**self.show_chat(session), **message}
 
-    def _box(self, chat: Chat) -> Updates:
-        """No question is edited any more: the message box gets back what stood in it before."""
-        draft = chat.end_edit()
+    def _restore_message(self, draft: str | None) -> Updates:
+        """Put back what the message box held before a question was edited."""
         return {} if draft is None else {self._page.composer.message: draft}
 
-    def back(self, session: Session, place: object) -> Updates:
-        """What the tab held before it was loaded anew (scripts.TAB_STATE_JS): its chat, its model, the words that were not sent.
+    def _open(self, session: Session, action: Action) -> Updates:
+        chat_id = action.value
+        chat = session.find_chat(chat_id)
+        if chat is None:
+            chat = Chat(chat_id, self._history.load(session.user_id, chat_id))
+        elif not chat.is_busy:
+            self._refresh_chat(session, chat)
+        return self.switch_to(session, chat)
 
-        A comment that was typed is kept.
-        """
-        if session.arrived:
-            return {}
-        session.arrived = True
-        if not isinstance(place, dict) or place.get("login") != (session.login or ""):
-            return {}
-        held = {name: value for name, value in place.items() if isinstance(value, str)}
-        if id_ := held.get("chat"):
-            # A chat that is not there, or a store that is not: an empty one is shown.
-            with contextlib.suppress(UserError):
-                session.show(Chat(id_, self._history.load(session.person, id_)))
-                session.rated = held.get("rated")
-                self.keep_comment(session, held.get("comment"))
-        session.picked = held.get("model") or session.picked
-        return {self._page.composer.message: held["draft"]} if held.get("draft") else {}
-
-    def _rename(self, session: Session, conversation: str, title: str) -> Updates:
-        self._history.rename(session.person, conversation, title)
-        return self.listed(session)
-
-    def _delete(self, session: Session, conversation: str, _: str) -> Updates:
-        title = self._history.get_title(session.person, conversation)
-        self._history.delete(session.person, conversation)
-        session.removed = (conversation, title)
-        was_shown = session.current.id == conversation
-        session.forget(conversation)
-        return self.shown(session) if was_shown else self.listed(session)
-
-    def _restore(self, session: Session, conversation: str, _: str) -> Updates:
-        restored = self._history.restore(session.person, conversation)
-        session.removed = None
-        if not restored:
-            raise UserError("no_such_chat")
-        return self._open(session, conversation, "")
-
-    def _more(self, session: Session, _: str, __: str) -> Updates:
-        session.listed += _MORE
-        return self.listed(session)
-
-    # The shown chat
-
-    def require(self, chat: Chat, turn_id: str) -> None:
-        """UserError: no_such_turn."""
+    def _refresh_chat(self, session: Session, chat: Chat) -> None:
+        """Load what other pages have added. A chat that changes while it is being loaded keeps its own turns."""
+        expected = chat.conversation
         try:
-            chat.conversation.get_turn(turn_id)
-        except KeyError as error:
-            raise UserError("no_such_turn") from error
+            chat.refresh(expected, self._history.load(session.user_id, chat.id))
+        except UserError as error:  # the store does not respond, or the chat has not been stored yet
+            logger.info("Chat %s is shown as this page has it: %s", chat.id, error)
 
-    def _idle(self, session: Session, turn_id: str) -> Chat:
+    def _rename(self, session: Session, action: Action) -> Updates:
+        self._history.rename(session.user_id, action.value, action.text)
+        return self.list_chats(session)
+
+    def _delete(self, session: Session, action: Action) -> Updates:
+        chat_id = action.value
+        title = self._history.get_title(session.user_id, chat_id)
+        self._history.delete(session.user_id, chat_id)
+        session.set_pending_delete(PendingDelete(chat_id, title))
+        was_shown = session.current.id == chat_id
+        session.forget(chat_id)
+        return self.show_chat(session) if was_shown else self.list_chats(session)
+
+    def _restore(self, session: Session, action: Action) -> Updates:
+        is_restored = self._history.restore(session.user_id, action.value)
+        session.set_pending_delete(None)
+        if not is_restored:
+            raise UserError("no_such_chat")
+        return self._open(session, action)
+
+    def _list_more(self, session: Session, _action: Action) -> Updates:
+        session.list_more(_MORE_CHATS)
+        return self.list_chats(session)
+
+    # Turns of the shown chat
+
+    @staticmethod
+    def require_turn(chat: Chat, turn_id: str) -> None:
+        """Raise UserError("no_such_turn") unless the chat has this turn."""
+        _require_turn(chat.conversation, turn_id)
+
+    def _show_branch(self, session: Session, action: Action) -> Updates:
+        def change(conversation: Conversation) -> Conversation:
+            _require_turn(conversation, action.value)
+            return conversation.with_branch_of(action.value)
+
+        updates = self._change_branch(session, change)
+        turns = session.current.conversation.turns
+        # After Redo the message box may still hold the question that Undo has put there.
+        is_redone = bool(turns) and action.draft.strip() == turns[-1].question.strip()
+        return {self._page.composer.message: "", **updates} if is_redone else updates
+
+    def _undo(self, session: Session, action: Action) -> Updates:
+        hidden: list[str] = []
+
+        def change(conversation: Conversation) -> Conversation:
+            _require_turn(conversation, action.value)
+            if not conversation.turns or conversation.turns[-1].id != action.value:
+                return conversation  # a second click on the same button
+            hidden.append(conversation.turns[-1].question)
+            return conversation.without_last_turn()
+
+        updates = self._change_branch(session, change)
+        # Other text in the message box is kept; Redo shows the question again.
+        draft = updates.get(self._page.composer.message, action.draft)
+        return updates if draft.strip() or not hidden else {**updates, self._page.composer.message: hidden[0]}
+
+    def _change_branch(self, session: Session, change: Callable[[Conversation], Conversation]) -> Updates:
         chat = session.current
-        if chat.running:
-            raise UserError("chat_busy")
-        self.require(chat, turn_id)
-        return chat
+        draft = chat.apply(change, lambda shown: self._history.save_shown_branch(session.user_id, chat.id, shown))
+        return {**self.show_chat(session), **self._restore_message(draft)}
 
-    def _show(self, session: Session, turn_id: str, _: str) -> Updates:
-        chat = self._idle(session, turn_id)
-        shown = self._branch(session, chat, chat.conversation.with_branch_of(turn_id))
-        # What Undo took back into the box is asked again already.
-        undone = session.typed.strip() == chat.conversation.turns[-1].question.strip()
-        return {self._page.composer.message: "", **shown} if undone else shown
+    def _edit(self, session: Session, action: Action) -> Updates:
+        question = session.current.start_edit(action.value, action.draft)
+        return {**self._show_editing(session), self._page.composer.message: question}
 
-    def _undo(self, session: Session, turn_id: str, _: str) -> Updates:
-        chat = self._idle(session, turn_id)
-        question = chat.conversation.turns[-1].question
-        undone = self._branch(session, chat, chat.conversation.without_last_turn())
-        # Other words in the box are worth more: the question comes back with Redo.
-        typed = undone.get(self._page.composer.message, session.typed)
-        return undone if typed.strip() else {**undone, self._page.composer.message: question}
+    def _cancel_edit(self, session: Session, _action: Action) -> Updates:
+        message = self._restore_message(session.current.end_edit())
+        return {**self._show_editing(session), **message}
 
-    def _branch(self, session: Session, chat: Chat, shown: Conversation) -> Updates:
-        box, chat.conversation = self._box(chat), shown
-        self._history.save_shown_branch(session.person, chat.id, shown)
-        return {**self.shown(session), **box}
-
-    def _edit(self, session: Session, turn_id: str, _: str) -> Updates:
-        chat = self._idle(session, turn_id)
-        chat.draft = session.typed if chat.editing is None else chat.draft
-        chat.editing = turn_id
-        return {**self._editing(session), self._page.composer.message: chat.conversation.get_turn(turn_id).question}
-
-    def _cancel_edit(self, session: Session, _: str, __: str) -> Updates:
-        box = self._box(session.current)
-        return {**self._editing(session), **box}
+    # Feedback
 
     def _rate(self, session: Session, turn_id: str, good: bool) -> Updates:
-        """Once more takes it back, with its comment; another thumb keeps that."""
+        """Rate an answer. The same thumb again clears the rating; the other one keeps the comment."""
+
+        def change(before: Feedback | None) -> Feedback | None:
+            if before and before.good == good:
+                return None
+            return Feedback(good, before.comment if before else "")
+
         chat = session.current
-        self.require(chat, turn_id)
-        before = chat.conversation.get_turn(turn_id).feedback
-        words = before.comment if before else ""
-        feedback = None if before and before.good == good else Feedback(good, words)
-        self._keep_feedback(session, chat, turn_id, feedback)
-        session.rated = turn_id if feedback else None
+        feedback = self._update_feedback(session, RatedTurn(chat, turn_id), change)
+        session.panels.rated = RatedTurn(chat, turn_id) if feedback else None
         return {
-            **self.drawn(session),
-            **self.listed(session),
+            **self.draw_chat(session),
+            **self.list_chats(session),
             self._page.chat.comment_group: gr.Group(visible=feedback is not None),
-            self._page.chat.comment: words if feedback else "",
+            self._page.chat.comment: feedback.comment if feedback else "",
         }
 
-    def comment(self, session: Session, text: str | None) -> Updates:
-        """Words to the thumb that was given last."""
-        self._comment(session, (text or "").strip()[:2000])
-        session.rated = None
+    def finish_comment(self, session: Session, text: str | None) -> Updates:
+        """Save the comment on the answer that was rated last, also an empty one, and close its field."""
+        self._set_comment(session, (text or "").strip()[:_MAX_COMMENT])
+        session.panels.rated = None
         return {self._page.chat.comment_group: gr.Group(visible=False)}
 
-    def keep_comment(self, session: Session, text: str | None) -> None:
-        """Whoever goes on to something else has meant what stands in the box of the comment."""
-        if words := (text or "").strip()[:2000]:
-            self._comment(session, words)
+    def save_comment(self, session: Session, text: str | None) -> None:
+        """Save the typed comment when the user moves on without pressing Keep."""
+        if comment := (text or "").strip()[:_MAX_COMMENT]:
+            self._set_comment(session, comment)
 
-    def _comment(self, session: Session, words: str) -> None:
-        chat, turn_id = session.current, session.rated
-        rated = next((turn.feedback for turn in chat.conversation.tree if turn.id == turn_id), None)
-        if turn_id and rated and rated.comment != words:
-            self._keep_feedback(session, chat, turn_id, Feedback(rated.good, words))
+    def _set_comment(self, session: Session, comment: str) -> None:
+        rated = session.panels.rated
+        if rated and any(turn.id == rated.turn_id for turn in rated.chat.conversation.tree):
+            self._update_feedback(session, rated, lambda before: before and Feedback(before.good, comment))
 
-    def _keep_feedback(self, session: Session, chat: Chat, turn_id: str, feedback: Feedback | None) -> None:
-        chat.conversation = chat.conversation.with_feedback(turn_id, feedback)
-        self._keeper.recorder.set_feedback(session.person, chat.id, turn_id, feedback)
+    def _update_feedback(
+        self, session: Session, rated: RatedTurn, change: Callable[[Feedback | None], Feedback | None]
+    ) -> Feedback | None:
+        def save(feedback: Feedback | None) -> None:
+            self._store.recorder.set_feedback(session.user_id, rated.chat.id, rated.turn_id, feedback)
+
+        return rated.chat.update_feedback(rated.turn_id, change, save)
+
+
+def _require_turn(conversation: Conversation, turn_id: str) -> None:
+    try:
+        conversation.get_turn(turn_id)
+    except KeyError as error:
+        raise UserError("no_such_turn") from error

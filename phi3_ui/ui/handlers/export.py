@@ -1,4 +1,4 @@
-"""Chats that leave the page as files and come back, and an answer as a program. No layout, no HTML."""
+"""Export and import of chats as files, and Reproduce: an answer as a program."""
 
 import base64
 import contextlib
@@ -23,10 +23,12 @@ from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Chat, Session
 
-_MOST_TURNS = 20_000  # of one import
+_MAX_IMPORTED_TURNS = 20_000
 
 
 class ExportController:
+    """Handlers of the export section, and the action "reproduce"."""
+
     def __init__(
         self,
         page: Page,
@@ -36,31 +38,33 @@ class ExportController:
     ) -> None:
         self._page = page
         self._catalogue = services.catalogue
-        self._keeper = services.conversations
+        self._store = services.conversations
         self._chats = chats
         self._session = session
-        chats.acts["reproduce"] = lambda session, turn_id, _: self._reproduce(session, turn_id)
+        chats.actions["reproduce"] = lambda session, action: self._reproduce(session, action.value)
 
     def as_markdown(self, request: gr.Request) -> Updates:
-        return self._one(request, "md", "text/markdown", to_markdown)
+        """Download the shown chat as Markdown."""
+        return self._export_shown(request, "md", "text/markdown", to_markdown)
 
     def as_json(self, request: gr.Request) -> Updates:
-        return self._one(request, "json", "application/json", to_json)
+        """Download the shown chat as JSON."""
+        return self._export_shown(request, "json", "application/json", to_json)
 
     def all(self, request: gr.Request) -> Updates:
-        """Every chat of this person, in one archive."""
-        session, history = self._session(request), self._keeper.history
+        """Download all chats of the user as one archive."""
+        session, history = self._session(request), self._store.history
         try:
-            listed = history.list_conversations(session.person)
-            chats = [(one.title, history.load(session.person, one.id)) for one in listed]
+            listed = history.list_conversations(session.user_id)
+            chats = [(one.title, history.load(session.user_id, one.id)) for one in listed]
         except UserError as error:
-            return self._refused(session, error)
+            return self._refuse(session, error)
         if not chats:
-            return self._refused(session, UserError("nothing_to_export"))
+            return self._refuse(session, UserError("nothing_to_export"))
         return self._download(f"chats-{datetime.now():%Y-%m-%d}.zip", "application/zip", create_archive(chats))
 
     def read(self, path: str | None, request: gr.Request) -> Updates:
-        """Take in the chats of an uploaded file, and show the first of them."""
+        """Import the chats of an uploaded file, and show the first one."""
         session = self._session(request)
         if not path:
             return {self._page.export.upload: gr.skip()}
@@ -68,54 +72,56 @@ class ExportController:
             content = Path(path).read_bytes()
         finally:
             with contextlib.suppress(OSError):
-                os.unlink(path)  # what was uploaded is read once
+                os.unlink(path)  # an upload is read only once
         try:
             chats = read_chats(content)
-            if sum(len(conversation.tree) for _, conversation in chats) > _MOST_TURNS:
-                raise UserError("invalid_chat_file", detail=f"it holds more than {_MOST_TURNS:,} questions")
+            if sum(len(conversation.tree) for _, conversation in chats) > _MAX_IMPORTED_TURNS:
+                raise UserError("invalid_chat_file", detail=f"it holds more than {_MAX_IMPORTED_TURNS:,} questions")
         except UserError as error:
-            return {**self._refused(session, error), self._page.export.upload: None}
-        opened = [self._take(session, title, conversation) for title, conversation in chats]
-        session.show(opened[0])
-        gr.Info(tr(session.language, "import.done", count=len(opened)))
-        return {**self._chats.shown(session), self._page.export.upload: None}
+            return {**self._refuse(session, error), self._page.export.upload: None}
+        imported = [self._import(session, title, conversation) for title, conversation in chats]
+        session.show(imported[0])
+        gr.Info(tr(session.language, "import.done", count=len(imported)))
+        return {**self._chats.show_chat(session), self._page.export.upload: None}
 
-    def _take(self, session: Session, title: str, conversation: Conversation) -> Chat:
-        chat, history = Chat(new_id()), self._keeper.history
-        chat.conversation = self._keeper.import_conversation(session.person, chat.id, conversation)
+    def _import(self, session: Session, title: str, conversation: Conversation) -> Chat:
+        chat_id, history = new_id(), self._store.history
+        stored = self._store.import_conversation(session.user_id, chat_id, conversation)
         if title and title != conversation.title:
-            history.rename(session.person, chat.id, title)
-        history.save_shown_branch(session.person, chat.id, chat.conversation)
-        return chat
+            history.rename(session.user_id, chat_id, title)
+        history.save_shown_branch(session.user_id, chat_id, stored)
+        return Chat(chat_id, stored)
 
-    def _one(self, request: gr.Request, ending: str, kind: str, write: Callable[[Conversation, str], str]) -> Updates:
+    def _export_shown(
+        self, request: gr.Request, ending: str, kind: str, write: Callable[[Conversation, str], str]
+    ) -> Updates:
         session = self._session(request)
-        chat = session.current
-        if not chat.conversation.tree:
-            return self._refused(session, UserError("nothing_to_export"))
-        title = self._keeper.history.get_title(session.person, chat.id) or chat.conversation.title
-        return self._download(f"{safe_file_name(title, {})}.{ending}", kind, write(chat.conversation, title).encode())
+        chat, conversation = session.current, session.current.conversation
+        if not conversation.tree:
+            return self._refuse(session, UserError("nothing_to_export"))
+        title = self._store.history.get_title(session.user_id, chat.id) or conversation.title
+        return self._download(f"{safe_file_name(title, {})}.{ending}", kind, write(conversation, title).encode())
 
     def _download(self, name: str, kind: str, content: bytes) -> Updates:
-        # Told apart from the last by its time: the same file may be wanted twice.
+        # The time makes the value differ from the last one: the same file may be requested twice.
         packed = {"name": name, "kind": kind, "content": base64.b64encode(content).decode(), "at": str(datetime.now())}
         return {self._page.export.download: json.dumps(packed)}
 
-    def _refused(self, session: Session, error: UserError) -> Updates:
+    def _refuse(self, session: Session, error: UserError) -> Updates:
         gr.Warning(tr_error(session.language, error))
         return {self._page.export.download: ""}
 
     def _reproduce(self, session: Session, turn_id: str) -> Updates:
-        """UserError: no_such_turn, model_gone, cannot_reproduce."""
-        chat, page = session.current, self._page
-        self._chats.require(chat, turn_id)
-        turn = chat.conversation.get_turn(turn_id)
+        """Show the program; raises UserError: no_such_turn, model_gone, cannot_reproduce."""
+        chat, page, conversation = session.current, self._page, session.current.conversation
+        self._chats.require_turn(chat, turn_id)
+        turn = conversation.get_turn(turn_id)
         if turn.request is None or not turn.request.model_id:
             raise UserError("cannot_reproduce")
         entry = self._catalogue.find(turn.request.model_id)
         declared = self._catalogue.load_declaration(entry)
         try:
-            program = render_program(chat.conversation, turn_id, declared, entry.tracking_uri, entry.template)
+            program = render_program(conversation, turn_id, declared, entry.tracking_uri, entry.template)
         except (ValueError, NoTemplateError, TemplateError) as error:
             raise UserError("cannot_reproduce") from error
         return {page.reproduce.panel: gr.Accordion(visible=True, open=True), page.reproduce.snippet: program}

@@ -1,4 +1,4 @@
-"""What changes models rather than chats: add one, promote one, log one again, pick a template. No layout, no HTML."""
+"""Changes to the models of the store: add, promote, log again, pick a prompt template."""
 
 import threading
 from collections.abc import Callable
@@ -16,29 +16,36 @@ from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.job_progress import render_job
 from phi3_ui.ui.render.notices import render_error, render_note
 from phi3_ui.ui.services import Services
-from phi3_ui.ui.sessions import Session
+from phi3_ui.ui.sessions import Promotion, Session
 
 OWN = "own"
-"""Chosen in place of a preset: weights of one's own."""
+"""The preset dropdown's value for the user's own weights."""
 
 
 class Additions:
-    """The model that is being added in this app, one at a time, whoever asked for it."""
+    """The job that adds a model: one at a time in this app, for all users. Thread-safe."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self.job: Job | None = None
+        self._job: Job | None = None
+
+    @property
+    def job(self) -> Job | None:
+        """The current or the last job."""
+        return self._job
 
     def start(self, find_recipe: Callable[[], Recipe]) -> None:
-        """UserError("already_adding") while another is on its way."""
+        """Start a job; raises UserError("already_adding") while another one is running."""
         with self._lock:
-            if self.job and not self.job.state.is_finished:
-                raise UserError("already_adding", name=self.job.recipe.name)
-            self.job = Job(self._settings, find_recipe()).start()
+            if self._job and not self._job.state.is_finished:
+                raise UserError("already_adding", name=self._job.recipe.name)
+            self._job = Job(self._settings, find_recipe()).start()
 
 
 class ManageHandlers:
+    """Handlers of the sections that change models."""
+
     def __init__(
         self,
         page: Page,
@@ -58,50 +65,34 @@ class ManageHandlers:
     # Adding
 
     def choose_source(self, preset: str) -> Updates:
+        """Show the fields for the user's own weights when those are chosen."""
         return {self._page.add_model.own: gr.Group(visible=preset == OWN)}
 
-    def add(
-        self,
-        preset: str,
-        pipeline: str,
-        onnx: str,
-        build: str,
-        precision: str,
-        name: str,
-        device: str,
-        revision: str,
-        request: gr.Request,
-    ) -> Updates:
-        """Start adding what the form says; what was typed stays, whatever comes of it."""
-        revision = revision.strip()
+    def add(self, request: gr.Request, **form: str) -> Updates:
+        """Start adding the model that the form describes; the form keeps its values."""
+        fields = {name: value.strip() for name, value in form.items()}
+        preset = fields.pop("preset")
 
         def recipe() -> Recipe:
             if preset == OWN:
-                return recipe_from_arguments(
-                    pipeline=pipeline.strip(),
-                    onnx=onnx.strip(),
-                    build_onnx=build.strip(),
-                    precision=precision,
-                    device=device,
-                    name=name.strip(),
-                    revision=revision,
-                )
-            return recipe_from_preset(preset, device, revision=revision)
+                return recipe_from_arguments(**fields)
+            return recipe_from_preset(preset, fields["device"], revision=fields["revision"])
 
-        return self._started(recipe, request)
+        return self._start(recipe, request)
 
     def relog(self, request: gr.Request) -> Updates:
-        """Log the picked model again, from its own files in the store, with what is installed now."""
+        """Log the selected model again, from its files in the store, with the installed packages."""
         session = self._session(request)
-        return self._started(lambda: recipe_from_logged_model(self._settings, session.model_id or ""), request)
+        return self._start(lambda: recipe_from_logged_model(self._settings, session.model_id or ""), request)
 
     def cancel(self, request: gr.Request) -> Updates:
+        """Cancel the running job."""
         if job := self._additions.job:
             job.cancel()
         return self.tick(request)
 
     def tick(self, request: gr.Request) -> Updates:
-        """How the addition stands; once it has ended, the models as they are now."""
+        """Show the job's progress; once it has finished, refresh the models."""
         page, session, job = self._page, self._session(request), self._additions.job
         state = job.state if job else None
         running = bool(state and not state.is_finished)
@@ -113,10 +104,10 @@ class ManageHandlers:
         }
         return updates if running else {**updates, **self._refresh_models(session)}
 
-    def _started(self, recipe: Callable[[], Recipe], request: gr.Request) -> Updates:
+    def _start(self, recipe: Callable[[], Recipe], request: gr.Request) -> Updates:
         session = self._session(request)
         try:
-            self._allowed()
+            self._require_permission()
             self._additions.start(recipe)
         except UserError as error:
             return {self._page.add_model.progress: render_error(tr_error(session.language, error))}
@@ -125,10 +116,10 @@ class ManageHandlers:
     # Registry
 
     def ask_promote(self, alias: str, request: gr.Request) -> Updates:
-        """Show what promoting would change, to be confirmed."""
+        """Show what a promotion would change, for confirmation."""
         page, session = self._page, self._session(request)
         try:
-            self._allowed()
+            self._require_permission()
             card = self._catalogue.load_card(session.model_id or "")
             if not card.versions:
                 raise UserError("not_registered", model=card.entry.name)
@@ -141,21 +132,21 @@ class ManageHandlers:
         now = self._registry.get_alias_version(version.name, alias)
         key = "promote.same" if now == version.version else "promote.moves" if now else "promote.new"
         words = tr(session.language, key, alias=alias, name=version.name, version=version.version, now=now or "")
-        session.promotion = None if now == version.version else (version.name, version.version, alias)
+        is_current = now == version.version
+        session.panels.promotion = None if is_current else Promotion(version.name, version.version, alias)
         return {
             page.registry.question: render_note(words),
-            page.registry.confirmation: _shown(session.promotion is not None),
+            page.registry.confirmation: _shown(not is_current),
         }
 
     def promote(self, request: gr.Request) -> Updates:
-        """Do what was confirmed."""
+        """Perform the promotion that was confirmed."""
         page, session = self._page, self._session(request)
-        promotion, session.promotion = session.promotion, None
-        if promotion is None:
+        if (promotion := session.take_promotion()) is None:
             return self.forget_promotion(request)
-        name, version, alias = promotion
+        name, version, alias = promotion.name, promotion.version, promotion.alias
         try:
-            self._allowed()
+            self._require_permission()
             self._registry.promote(name, version, alias)
         except UserError as error:
             return {
@@ -167,26 +158,27 @@ class ManageHandlers:
         return {**updates, **self._refresh_models(session)}
 
     def forget_promotion(self, request: gr.Request) -> Updates:
-        self._session(request).promotion = None
+        """Give up the promotion that waits for confirmation."""
+        self._session(request).take_promotion()
         return {self._page.registry.question: "", self._page.registry.confirmation: _shown(False)}
 
     # Template
 
     def pick_template(self, key: str | None, request: gr.Request) -> None:
-        """Keep the template of the picked model: on the model if the store may be written, else for this page."""
+        """Store the template of the selected model: on the model if the store may be changed, else for this page."""
         session = self._session(request)
-        if not key or not session.model_id:
+        if not key or not (model_id := session.model_id):
             return
-        session.templates[session.model_id] = key
+        session.set_template(model_id, key)
         try:
-            kept = self._settings.manage and self._catalogue.set_template(session.model_id, key)
+            is_stored = self._settings.manage and self._catalogue.set_template(model_id, key)
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
             return
-        if not kept:
+        if not is_stored:
             gr.Info(tr(session.language, "template.here_only"))
 
-    def _allowed(self) -> None:
+    def _require_permission(self) -> None:
         if not self._settings.manage:
             raise UserError("management_disabled")
 

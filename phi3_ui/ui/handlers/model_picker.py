@@ -1,12 +1,14 @@
-"""Which model a page chats with: the list, the card, the controls that it takes, how its load goes. No layout, no HTML."""
+"""The model that a page chats with: the picker, its card, the controls that it supports, and loading it."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 
+from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 from phi3_ui.errors import UserError
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.i18n.translate import tr, tr_error
@@ -21,13 +23,16 @@ from phi3_ui.ui.render.notices import render_error
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
 
-# The words under a control that say what its values mean.
-INFOS = {"temperature": "temperature_info", "top_k": "top_k_info", "stop": "stop_info", "seed": "seed_info"}
+_HELP_KEYS = {param.name: param.help_key for param in SAMPLING_PARAMS}
 
-_LOOK_EVERY = 0.5  # seconds between looks at a model that loads
+_STATUS_SECONDS = 0.5  # between updates while a model loads
+
+logger = logging.getLogger(__name__)
 
 
 class ModelPicker:
+    """Shows and loads the selected model."""
+
     def __init__(
         self,
         page: Page,
@@ -42,10 +47,11 @@ class ModelPicker:
         self._mlflow = services.mlflow
 
     def list_models(self, request: gr.Request) -> Updates:
-        """The picker's choices as the store has them now; what is picked stays picked while it is there."""
+        """Refresh the picker's choices; the selected model stays selected while the store has it."""
         return self.listed(self._session(request))
 
     def listed(self, session: Session) -> Updates:
+        """The picker's choices, as list_models."""
         page, language = self._page, session.language
         try:
             entries, aliases = self._catalogue.list_models(), self._catalogue.list_aliases()
@@ -57,52 +63,51 @@ class ModelPicker:
             for alias in aliases
         ]
         keys = [key for _, key in choices]
-        if session.picked not in keys:
-            session.picked = keys[0] if keys else None
-        updates: Updates = {page.picker: gr.Dropdown(choices=choices, value=session.picked)}
+        selected = session.ensure_model(keys, keys[0] if keys else None)
+        updates: Updates = {page.picker: gr.Dropdown(choices=choices, value=selected)}
         if not entries:
             updates[page.status.line] = render_error(tr(language, "store_empty"))
         return updates
 
     def pick(self, key: str | None, request: gr.Request) -> Iterator[Updates]:
-        """Show a model's card, load it, and say how the load goes until it has ended or another model is picked."""
+        """Show a model's card, load it, and show the progress until it is loaded or another model is selected."""
         session = self._session(request)
-        session.picked, session.entry = key or None, None
+        key = key or None
+        session.select_model(key)
         try:
             entry = self._catalogue.find(key)
             card = self._card(session, entry)
-            if session.picked != key:  # another was picked meanwhile
+            if not session.set_entry(key, entry):
                 yield {self._page.status.line: gr.skip()}  # a generator that yields nothing empties its outputs
                 return
-            session.entry = entry
             yield {**card, **self._controls(session, entry), **self.context_of(session)}
             model = self._pool.get_model(self.spec(entry))
         except UserError as error:
             yield {self._page.status.line: render_error(tr_error(session.language, error))}
             return
-        while not model.ready.done() and session.picked == key:
+        while not model.ready.done() and session.model.key == key:
             yield self.status_of(session)
             self._wait_for_load(model.ready)
-        if session.picked == key:
+        if session.model.key == key:
             yield self.status_of(session)
 
     def shown_model(self, session: Session) -> Updates:
-        """The picker and the picked model's card, as the store has them now."""
+        """The picker and the selected model's card, read from the store again."""
         updates = self.listed(session)
-        if not session.picked:
+        if not (key := session.model.key):
             return updates
         try:
-            entry = self._catalogue.find(session.picked)
+            entry = self._catalogue.find(key)
             return {**updates, **self._card(session, entry), **self._controls(session, entry)}
         except UserError as error:
             return {**updates, self._page.status.line: render_error(tr_error(session.language, error))}
 
     def _card(self, session: Session, entry: ModelEntry) -> Updates:
-        """The model's card and state of health."""
+        """The model's card with its diagnosis."""
         page, language = self._page, session.language
         card = self._catalogue.load_card(entry.model_id)
         diagnosis = diagnose(self._catalogue.tracking_uri, entry.model_id)
-        template = session.templates.get(entry.model_id) or entry.template
+        template = session.get_template(entry)
         return {
             page.card.panel: self._mlflow.of_card(language, card) + render_card(language, card, diagnosis),
             page.card.relog: gr.Button(visible=diagnosis.can_relog and diagnosis.severity != "ok"),
@@ -110,32 +115,32 @@ class ModelPicker:
         }
 
     def card_of(self, session: Session) -> Updates:
-        """The picked model's card once more; nothing where the store does not answer."""
+        """The selected model's card, read from the store again; no update if the store does not respond."""
+        if not (entry := session.model.entry):
+            return {}
         try:
-            return self._card(session, session.entry) if session.entry else {}
-        except UserError:
+            return self._card(session, entry)
+        except UserError as error:
+            logger.info("The card of %s is not refreshed: %s", entry.name, error)
             return {}
 
     def _controls(self, session: Session, entry: ModelEntry) -> Updates:
-        """Those that this model takes and the last one did not, or the other way round.
+        """Disable the controls that the model does not support, and enable those that only the last one did not.
 
-        The others are let be: an update undoes what a person changes at that moment.
+        The others are not updated: an update would undo what the user is changing at that moment.
         """
-        off = frozenset(self._page.settings.controls) - set(entry.supported_params)
-        changed, session.off = off ^ session.off, off
-        return {
-            self._page.settings.controls[name]: self._control(session.language, name, name in off) for name in changed
-        }
+        controls = self._page.settings.controls
+        unsupported = frozenset(controls) - set(entry.supported_params)
+        changed = session.update_unsupported_controls(unsupported)
+        return {controls[name]: self._control(session.language, name, name in unsupported) for name in changed}
 
     @staticmethod
-    def _control(language: str, name: str, off: bool) -> Any:
-        info = tr(language, INFOS[name]) if name in INFOS else ""
-        return gr.update(interactive=not off, info=tr(language, "control_off") if off else info)
-
-    def status(self, request: gr.Request) -> Updates:
-        return self.status_of(self._session(request))
+    def _control(language: str, name: str, is_disabled: bool) -> Any:
+        help_key = "control_off" if is_disabled else _HELP_KEYS[name]
+        return gr.update(interactive=not is_disabled, info=tr(language, help_key) if help_key else "")
 
     def unload(self, request: gr.Request) -> Updates:
+        """Unload the selected model."""
         session = self._session(request)
         try:
             self._pool.unload(session.model_id or "")
@@ -145,10 +150,11 @@ class ModelPicker:
 
     @staticmethod
     def _wait_for_load(ready: Any) -> None:
-        with contextlib.suppress(TimeoutError, UserError):  # the next status says which
-            ready.result(timeout=_LOOK_EVERY)
+        with contextlib.suppress(TimeoutError, UserError):  # status_of shows the error
+            ready.result(timeout=_STATUS_SECONDS)
 
     def status_of(self, session: Session) -> Updates:
+        """Whether the selected model is loaded."""
         page = self._page
         model = self._pool.peek(session.model_id or "")
         if model is None:
@@ -165,10 +171,12 @@ class ModelPicker:
         return {page.status.line: line, page.status.unload: gr.Button(interactive=loaded)}
 
     def context_of(self, session: Session) -> Updates:
-        meter = render_context_meter(session.language, session.entry, session.current.conversation)
+        """How full the selected model's context is."""
+        meter = render_context_meter(session.language, session.model.entry, session.current.conversation)
         return {self._page.chat.context: meter}
 
     def spec(self, entry: ModelEntry) -> ModelSpec:
+        """What a model's process needs to load it."""
         return ModelSpec(
             entry.model_id,
             entry.name,

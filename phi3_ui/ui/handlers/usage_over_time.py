@@ -1,4 +1,4 @@
-"""The charts of usage: of the shown chat, and of all chats of a person; drawn while their panel is open."""
+"""The usage charts: of the shown chat, and of all chats of the user; drawn while their panel is open."""
 
 from collections.abc import Callable, Iterator
 
@@ -14,6 +14,8 @@ from phi3_ui.ui.sessions import Session
 
 
 class UsageOverTime:
+    """Draws the charts."""
+
     def __init__(
         self,
         history: History,
@@ -25,26 +27,29 @@ class UsageOverTime:
         self._session = session
 
     def open(self, request: gr.Request) -> Iterator[Updates]:
-        self._session(request).charts = True
+        """The panel was opened."""
+        self._session(request).panels.charts_open = True
         yield from self.refresh(request)
 
     def close(self, request: gr.Request) -> None:
-        self._session(request).charts = False
+        """The panel was closed."""
+        self._session(request).panels.charts_open = False
 
     def refresh(self, request: gr.Request) -> Iterator[Updates]:
+        """Draw the charts again if their panel is open."""
         session = self._session(request)
-        if not session.charts:
+        if not session.panels.charts_open:
             yield {self._section.totals: gr.skip()}
             return
         try:
-            figures = self._history.list_turn_metrics(session.person)
+            metrics = self._history.list_turn_metrics(session.user_id)
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
             yield {self._section.totals: gr.skip()}
             return
         language, turns = session.language, [turn.id for turn in session.current.conversation.turns]
-        yield {self._section.totals: render_totals(language, figures)}
-        first = plot_updates(language, self._section.chat_plots, chat_frames(language, figures, turns))
-        second = plot_updates(language, self._section.model_plots, model_frames(language, figures))
+        yield {self._section.totals: render_totals(language, metrics)}
+        first = plot_updates(language, self._section.chat_plots, chat_frames(language, metrics, turns))
+        second = plot_updates(language, self._section.model_plots, model_frames(language, metrics))
         for one, other in zip(first, second, strict=True):
             yield {**one, **other}

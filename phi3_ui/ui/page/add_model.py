@@ -35,7 +35,16 @@ def create(settings: Settings) -> AddModelSection:
     return AddModelSection(
         preset=preset,
         own=own,
-        form=(preset, pipeline, onnx, build, precision, name, device, revision),
+        form={
+            "preset": preset,
+            "pipeline": pipeline,
+            "onnx": onnx,
+            "build_onnx": build,
+            "precision": precision,
+            "name": name,
+            "device": device,
+            "revision": revision,
+        },
         add=add,
         cancel=cancel,
         progress=progress,
@@ -48,7 +57,7 @@ def wire(page: Page, manage: ManageHandlers) -> None:
     outputs = [section.progress, section.cancel, section.add, section.ticker]
     outputs += [page.picker, page.status.line, *page.card_outputs]
     section.preset.change(manage.choose_source, section.preset, section.own, **QUIET)
-    section.add.click(manage.add, list(section.form), outputs, **QUIET)
+    section.add.click(manage.add, None, outputs, inputs_kwargs=section.form, **QUIET)
     page.card.relog.click(manage.relog, None, outputs, **QUIET)
     section.cancel.click(manage.cancel, None, outputs, **QUIET)
     section.ticker.tick(manage.tick, None, outputs, **QUIET)

@@ -37,8 +37,9 @@ def wire(page: Page, chat: ChatController) -> Dependency:
     section, message = page.chat, page.composer.message
     acted: Dependency = page.browser.actions.click(
         chat.act,
-        [*page.settings_inputs, section.comment, message],
+        [page.picker, section.comment, message],
         [message, section.comment, page.reproduce.snippet, *page.chat_outputs],
+        inputs_kwargs=page.settings_inputs,
         trigger_mode="multiple",
         **STREAMING,
     )

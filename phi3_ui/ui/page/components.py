@@ -133,7 +133,8 @@ class AddModelSection:
     preset: gr.Dropdown
     own: gr.Group
     """The fields for weights other than a preset's."""
-    form: tuple[Any, ...]
+    form: dict[str, Any]
+    """The fields by name: the preset, and the arguments of recipe_from_arguments."""
     add: gr.Button
     cancel: gr.Button
     progress: gr.HTML
@@ -204,6 +205,6 @@ class Page:
         ]
 
     @property
-    def settings_inputs(self) -> list[Any]:
-        """What a question is asked with: the model, the system prompt, the sampling parameters."""
-        return [self.picker, self.settings.system, *self.settings.controls.values()]
+    def settings_inputs(self) -> dict[str, Any]:
+        """The settings of a question, by name: the system prompt and the sampling parameters."""
+        return {"system": self.settings.system, **self.settings.controls}

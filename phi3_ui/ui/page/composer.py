@@ -35,11 +35,12 @@ def wire(page: Page, chat: ChatController) -> Dependency:
     answered: Dependency = gr.on(
         [composer.message.submit, composer.send.click],
         chat.send,
-        [composer.message, *page.settings_inputs],
+        [composer.message, page.picker],
         [
             *(composer.message, composer.send, composer.stop),
             *(page.chat.chatbot, page.chat.editing, page.conversations.chat_list, page.reproduce.panel),
         ],
+        inputs_kwargs=page.settings_inputs,
         show_progress="hidden",
         concurrency_limit=None,
         trigger_mode="multiple",

@@ -1,5 +1,6 @@
 """The scripts of static/ in the forms that Gradio takes. Each file is a module with one default-exported function."""
 
+import json
 from pathlib import Path
 
 _STATIC = Path(__file__).parents[1] / "static"
@@ -22,3 +23,8 @@ READ_BROWSER_JS = f"() => [{_load_function('visitor_token.js')}(), {_load_functi
 # For `js_on_load` of an HTML component: statements, with Gradio's variables in scope.
 ACTIONS_JS = f"{_load_function('actions.js')}(trigger);"
 DOWNLOAD_JS = f"{_load_function('download.js')}(watch, props);"
+
+
+def record_settings_js(names: list[str]) -> str:
+    """Script that keeps the settings, passed in the order of `names`, for tab_state.js to save."""
+    return f"(...values) => {_load_function('record_settings.js')}({json.dumps(names)}, values)"

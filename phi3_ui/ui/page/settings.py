@@ -9,6 +9,7 @@ from phi3_ui.prompts.templates import TEMPLATES
 from phi3_ui.ui.handlers.manage import ManageHandlers
 from phi3_ui.ui.page.components import Page, SettingsSection
 from phi3_ui.ui.page.events import QUIET
+from phi3_ui.ui.page.scripts import record_settings_js
 from phi3_ui.ui.page.texts import I18N
 
 
@@ -46,3 +47,6 @@ def _create_control(param: SamplingParam) -> Any:
 def wire(page: Page, manage: ManageHandlers) -> None:
     template = page.settings.template
     template.input(manage.pick_template, template, None, **QUIET)
+    inputs = page.settings_inputs
+    changes = [component.change for component in inputs.values()]
+    gr.on(changes, None, list(inputs.values()), None, js=record_settings_js(list(inputs)), **QUIET)

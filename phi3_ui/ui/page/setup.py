@@ -23,6 +23,7 @@ def wire(page: Page, chat: ChatController, blocks: gr.Blocks) -> None:
     ready_outputs = [
         *(setup.view, setup.panel, setup.retry, setup.ticker),
         *(page.chat_view, page.picker, page.status.line, page.composer.message),
+        *(page.settings.system, *page.settings.controls.values()),
         *page.chat_outputs,
     ]
     inputs = [browser.visitor_token, browser.tab_state]

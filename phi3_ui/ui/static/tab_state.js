@@ -1,6 +1,6 @@
 /**
  * What this tab held before it was reloaded, for example after a restart of the server: the open chat, the picked
- * model, the draft in the message box and the comment being typed. It is saved when the page is left.
+ * model, the settings, the draft in the message box and the comment being typed. It is saved when the page is left.
  */
 export default function tabState() {
   if (globalThis.phi3TabState) return globalThis.phi3TabState;
@@ -27,6 +27,7 @@ export default function tabState() {
       ...chats.dataset,
       draft: message.value,
       comment: comment ? comment.value : "",
+      settings: globalThis.phi3Settings || state.settings,
     };
     try {
       sessionStorage.setItem(key, JSON.stringify(held));

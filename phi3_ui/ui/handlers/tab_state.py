@@ -1,0 +1,64 @@
+"""Restore what a tab held before it was reloaded, as saved by static/tab_state.js."""
+
+import logging
+from typing import Any
+
+import gradio as gr
+
+from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
+from phi3_ui.errors import UserError
+from phi3_ui.ui.handlers.conversations import ConversationController
+from phi3_ui.ui.page.components import Page, Updates
+from phi3_ui.ui.services import Services
+from phi3_ui.ui.sessions import Chat, RatedTurn, Session
+
+logger = logging.getLogger(__name__)
+
+_MAX_SYSTEM_PROMPT = 100_000  # characters
+
+
+class TabStateRestorer:
+    """Restores the chat, the model, the settings, the unsent message and the unsaved comment, once per session."""
+
+    def __init__(self, page: Page, services: Services, conversations: ConversationController) -> None:
+        self._page = page
+        self._history = services.conversations.history
+        self._conversations = conversations
+
+    def restore(self, session: Session, tab_state: object) -> Updates:
+        """The updates that restore `tab_state`, which comes from the browser and may hold anything."""
+        if not session.claim_restore():
+            return {}
+        if not isinstance(tab_state, dict) or tab_state.get("login") != (session.login or ""):
+            return {}
+        texts = {name: value for name, value in tab_state.items() if isinstance(value, str)}
+        if chat_id := texts.get("chat"):
+            self._restore_chat(session, chat_id, texts)
+        if key := texts.get("model"):
+            session.select_model(key)
+        updates = self._restore_settings(tab_state.get("settings"))
+        return {**updates, self._page.composer.message: texts["draft"]} if texts.get("draft") else updates
+
+    def _restore_chat(self, session: Session, chat_id: str, texts: dict[str, str]) -> None:
+        try:
+            chat = session.show(Chat(chat_id, self._history.load(session.user_id, chat_id)))
+        except UserError as error:
+            logger.info("Chat %s is not restored: %s", chat_id[:32], error)
+            return
+        if rated := texts.get("rated"):
+            session.panels.rated = RatedTurn(chat, rated)
+            self._conversations.save_comment(session, texts.get("comment"))
+
+    def _restore_settings(self, saved: Any) -> Updates:
+        """Values only: whether a control is disabled depends on the model, and is decided when that is picked."""
+        if not isinstance(saved, dict):
+            return {}
+        settings = self._page.settings
+        updates: Updates = {
+            settings.controls[param.name]: gr.update(value=param.restore_control(saved[param.name]))
+            for param in SAMPLING_PARAMS
+            if param.name in saved
+        }
+        if isinstance(system := saved.get("system"), str) and len(system) <= _MAX_SYSTEM_PROMPT:
+            updates[settings.system] = gr.update(value=system)
+        return updates

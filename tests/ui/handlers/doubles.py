@@ -1,0 +1,175 @@
+"""Stand-ins for what the handlers work with: components, the store, the catalogue and a model that waits for the test."""
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+from phi3_ui.chat.conversation import Answer, Conversation, Feedback
+from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
+from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest, Completed, TextDelta, Timings
+from phi3_ui.store.registry.cards import ModelEntry
+from phi3_ui.ui.handlers.answers import AnswerController, AnswerStarter
+from phi3_ui.ui.handlers.conversations import ConversationController
+from phi3_ui.ui.handlers.model_picker import ModelPicker
+from phi3_ui.ui.page.components import Page
+from phi3_ui.ui.services import Services
+from phi3_ui.ui.sessions import Sessions
+
+TIMEOUT = 30
+SUPPORTED = ("temperature", "max_tokens")
+ENTRY = ModelEntry(
+    "demo", "m-1", "", "chat", "", "python", datetime.now(UTC), None, None, None, "", supported_params=SUPPORTED
+)
+
+
+class Components:
+    """A page whose components are created when they are first used."""
+
+    def __init__(self, name: str = "page") -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> "Components":
+        component = Components(f"{self._name}.{name}")
+        setattr(self, name, component)
+        return component
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+class Gate:
+    """A point at which a thread waits until the test lets it pass; open at first."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self._open = threading.Event()
+        self._open.set()
+
+    def close(self) -> None:
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+    def wait(self) -> None:
+        self.reached.set()
+        assert self._open.wait(TIMEOUT)
+
+
+class Model:
+    """Answers "Hello", once its gate is open or it is cancelled."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+
+    def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
+        yield TextDelta("Hel")
+        cancel.on_set(self.gate.open)
+        self.gate.wait()
+        yield Completed("Hello", None, Timings(None, 0.1, None), "cancelled" if cancel.is_set() else "stop")
+
+
+class History:
+    """Conversations by id; a load waits at a gate after it has read."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, Conversation] = {}
+        self.deleted: set[str] = set()
+        self.loading = Gate()
+
+    def load(self, user_id: str, chat_id: str) -> Conversation:
+        conversation = self.stored[chat_id]
+        self.loading.wait()
+        return conversation
+
+    def list_conversations(self, user_id: str, query: str = "") -> list[Any]:
+        return []
+
+    def get_title(self, user_id: str, chat_id: str) -> str:
+        return "title"
+
+    def is_deleted(self, user_id: str, chat_id: str) -> bool:
+        return chat_id in self.deleted
+
+    def delete(self, user_id: str, chat_id: str) -> None:
+        self.deleted.add(chat_id)
+
+    def rename(self, user_id: str, chat_id: str, title: str) -> None:
+        pass
+
+    def save_shown_branch(self, user_id: str, chat_id: str, shown: Conversation) -> None:
+        pass
+
+
+class Writer:
+    def __init__(self, answers: list[Answer]) -> None:
+        self._answers = answers
+
+    def append_text(self, piece: str) -> None:
+        pass
+
+    def finish(self, answer: Answer) -> None:
+        self._answers.append(answer)
+
+
+class Store:
+    """Records what is stored; `on_start` runs while a turn is being started."""
+
+    def __init__(self) -> None:
+        self.history = History()
+        self.recorder = SimpleNamespace(warning=None, set_feedback=self._set_feedback)
+        self.questions: list[str] = []
+        self.answers: list[Answer] = []
+        self.feedback: list[Feedback | None] = []
+        self.on_start: Callable[[], object] = lambda: None
+
+    def start_turn(self, user_id: str, chat_id: str, conversation: Conversation, model: str) -> Writer:
+        self.on_start()
+        self.questions.append(conversation.turns[-1].question)
+        return Writer(self.answers)
+
+    def _set_feedback(self, user_id: str, chat_id: str, turn_id: str, feedback: Feedback | None) -> None:
+        self.feedback.append(feedback)
+
+
+class Catalogue:
+    """Finds ENTRY, for every thread at the same time if there is a barrier."""
+
+    def __init__(self) -> None:
+        self.barrier: threading.Barrier | None = None
+
+    def find(self, key: str | None) -> ModelEntry:
+        if self.barrier:
+            self.barrier.wait(TIMEOUT)
+        return ENTRY
+
+
+class App:
+    """The handlers over the stand-ins, and one page's session."""
+
+    def __init__(self) -> None:
+        self.page = cast(Page, Components())
+        cast(Any, self.page).settings.controls = {param.name: Components(param.name) for param in SAMPLING_PARAMS}
+        self.store, self.catalogue, self.model, self.sessions = Store(), Catalogue(), Model(), Sessions()
+        self.services = cast(
+            Services,
+            SimpleNamespace(
+                settings=SimpleNamespace(answer_seconds=None, cache_mb=0),
+                catalogue=self.catalogue,
+                pool=SimpleNamespace(get_model=lambda _spec: self.model, peek=lambda _model_id: None),
+                conversations=self.store,
+                sessions=self.sessions,
+                mlflow=SimpleNamespace(of_turn=lambda *_: "", of_chat=lambda *_: "", base=None),
+            ),
+        )
+        self.models = ModelPicker(self.page, self.services, lambda _request: self.session)
+        self.conversations = ConversationController(self.page, self.services, self.models)
+        self.starter = AnswerStarter(self.services, self.models)
+        self.answers = AnswerController(self.page, self.services, self.models, self.conversations, self.starter)
+        self.session = self.sessions.get("page", "en")
+
+    def send(self, text: str = "Hi", **values: Any) -> list[Any]:
+        """Send a question and draw its answer to the end."""
+        return list(self.answers.send(self.session, text, "m-1", values))

@@ -1,0 +1,237 @@
+"""Events of one page that arrive at the same time, as Gradio's thread pool runs them."""
+
+import threading
+from collections.abc import Callable
+
+import gradio as gr
+import pytest
+
+from phi3_ui.chat.conversation import Answer, Conversation
+from phi3_ui.errors import UserError
+from phi3_ui.store.registry.cards import ModelEntry
+from phi3_ui.ui.handlers.conversations import Action
+from phi3_ui.ui.sessions import Chat
+from tests.ui.handlers.doubles import TIMEOUT, App
+
+
+@pytest.fixture
+def app() -> App:
+    return App()
+
+
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the page warns of."""
+    shown: list[str] = []
+    monkeypatch.setattr(gr, "Warning", shown.append)
+    return shown
+
+
+def in_thread(function: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    return thread
+
+
+def join(*threads: threading.Thread) -> None:
+    for thread in threads:
+        thread.join(TIMEOUT)
+        assert not thread.is_alive()
+
+
+def show_stored_chat(app: App) -> Chat:
+    """Show a chat of one turn, as the store has it too."""
+    conversation = Conversation().with_question("one").with_answer(Answer("m", "1"))
+    chat = app.session.show(Chat(conversation=conversation))
+    app.store.history.stored[chat.id] = Conversation(conversation.tree, conversation.leaf)
+    return chat
+
+
+def texts(chat: Chat) -> list[tuple[str, str | None]]:
+    return [(turn.question, turn.answer and turn.answer.text) for turn in chat.conversation.turns]
+
+
+def test_opening_a_chat_while_a_question_is_asked_and_answered_in_it_loses_nothing(app: App) -> None:
+    chat = show_stored_chat(app)
+    app.store.history.loading.close()
+    opening = in_thread(lambda: app.conversations.perform(app.session, Action("open", chat.id)))
+    assert app.store.history.loading.reached.wait(TIMEOUT)
+
+    app.send("two")
+    app.store.history.loading.open()
+    join(opening)
+
+    assert texts(chat) == [("one", "1"), ("two", "Hello")]
+    assert not chat.is_busy
+    assert app.session.current is chat
+
+
+def test_opening_a_chat_while_it_is_being_answered_lets_the_answer_finish(app: App) -> None:
+    chat = show_stored_chat(app)
+    app.store.history.loading.close()
+    app.model.gate.close()
+    opening = in_thread(lambda: app.conversations.perform(app.session, Action("open", chat.id)))
+    assert app.store.history.loading.reached.wait(TIMEOUT)
+    sending = in_thread(lambda: app.send("two"))
+    assert app.model.gate.reached.wait(TIMEOUT)
+
+    app.store.history.loading.open()
+    join(opening)
+    assert chat.is_busy
+    app.model.gate.open()
+    join(sending)
+
+    assert texts(chat) == [("one", "1"), ("two", "Hello")]
+    assert not chat.is_busy
+
+
+def test_a_double_enter_asks_once(app: App, warnings: list[str]) -> None:
+    app.catalogue.barrier = threading.Barrier(2)  # both threads have passed every check before the chat is reserved
+    app.model.gate.close()
+    refused = threading.Event()
+    updates: list[object] = []
+
+    def send() -> None:
+        updates.append(app.send())
+        refused.set()
+
+    sending = [in_thread(send), in_thread(send)]
+    assert refused.wait(TIMEOUT), "the second one does not wait for the first one's answer"
+    app.model.gate.open()
+    join(*sending)
+
+    assert app.store.questions == ["Hi"]
+    assert texts(app.session.current) == [("Hi", "Hello")]
+    assert len(warnings) == 1
+    assert len(updates) == 2
+
+
+def test_two_clicks_on_retry_answer_once(app: App, warnings: list[str]) -> None:
+    app.send()
+    turn_id = app.session.current.conversation.turns[0].id
+    app.catalogue.barrier = threading.Barrier(2)
+    app.model.gate.close()
+    refused = threading.Event()
+
+    def retry() -> None:
+        list(app.answers.retry(app.session, turn_id, "m-1", {}))
+        refused.set()
+
+    retrying = [in_thread(retry), in_thread(retry)]
+    assert refused.wait(TIMEOUT)
+    app.model.gate.open()
+    join(*retrying)
+
+    assert len(app.session.current.conversation.variant_ids(turn_id)) == 2
+    assert len(warnings) == 1
+
+
+def test_two_clicks_on_undo_hide_one_turn(app: App) -> None:
+    app.send("one")
+    app.send("two")
+    action = Action("undo", app.session.current.conversation.turns[-1].id)
+    barrier = threading.Barrier(2)
+
+    def undo() -> None:
+        barrier.wait(TIMEOUT)
+        app.conversations.perform(app.session, action)
+
+    join(in_thread(undo), in_thread(undo))
+
+    assert texts(app.session.current) == [("one", "Hello")]
+
+
+def test_a_chat_deleted_while_it_is_being_answered_is_stopped(app: App) -> None:
+    chat = app.session.current
+    app.model.gate.close()
+    sending = in_thread(app.send)
+    assert app.model.gate.reached.wait(TIMEOUT)
+
+    app.conversations.perform(app.session, Action("delete", chat.id))
+    join(sending)
+
+    assert [answer.finish_reason for answer in app.store.answers] == ["cancelled"]
+    assert app.session.current is not chat
+
+
+def test_a_page_that_closes_while_a_turn_is_being_started_stops_it(app: App) -> None:
+    app.model.gate.close()
+    app.store.on_start = lambda: app.sessions.close("page")
+
+    app.send()
+
+    assert [answer.finish_reason for answer in app.store.answers] == ["cancelled"]
+    assert app.starter.start(app.session, Chat(), _entry(app), lambda talk, _: talk.with_question("late")) is None
+
+
+def _entry(app: App) -> ModelEntry:
+    return app.catalogue.find("m-1")
+
+
+def test_a_turn_that_cannot_be_stored_frees_the_chat(app: App) -> None:
+    def fail() -> None:
+        raise OSError("disk full")
+
+    app.store.on_start = fail
+    with pytest.raises(OSError, match="disk full"):
+        app.send()
+    app.store.on_start = lambda: None
+    app.send("again")
+
+    assert texts(app.session.current) == [("again", "Hello")]
+
+
+def test_a_question_in_a_chat_deleted_on_another_page_begins_a_new_one(app: App, warnings: list[str]) -> None:
+    chat = show_stored_chat(app)
+    deleted_id = chat.id
+    app.store.history.deleted.add(deleted_id)
+
+    app.send("new")
+
+    assert texts(chat) == [("new", "Hello")]
+    assert chat.id != deleted_id
+    assert len(warnings) == 1
+
+
+def test_a_rating_given_during_an_answer_is_kept(app: App) -> None:
+    app.send("one")
+    rated = app.session.current.conversation.turns[0].id
+    app.model.gate.close()
+    app.model.gate.reached.clear()
+    sending = in_thread(lambda: app.send("two"))
+    assert app.model.gate.reached.wait(TIMEOUT)
+
+    app.conversations.perform(app.session, Action("good", rated))
+    app.model.gate.open()
+    join(sending)
+
+    feedback = app.session.current.conversation.get_turn(rated).feedback
+    assert feedback is not None
+    assert app.store.feedback == [feedback]
+    assert texts(app.session.current) == [("one", "Hello"), ("two", "Hello")]
+
+
+def test_a_comment_goes_to_the_chat_that_was_rated(app: App) -> None:
+    app.send("one")
+    rated = app.session.current
+    app.conversations.perform(app.session, Action("bad", rated.conversation.turns[0].id))
+    app.session.show_new()  # another event shows another chat before the comment arrives
+
+    app.conversations.save_comment(app.session, "too short")
+
+    assert [feedback and feedback.comment for feedback in app.store.feedback] == ["", "too short"]
+
+
+def test_a_branch_cannot_be_shown_while_the_chat_is_being_answered(app: App) -> None:
+    app.send("one")
+    chat = app.session.current
+    app.model.gate.close()
+    app.model.gate.reached.clear()
+    sending = in_thread(lambda: app.send("two"))
+    assert app.model.gate.reached.wait(TIMEOUT)
+
+    with pytest.raises(UserError) as caught:
+        app.conversations.perform(app.session, Action("show", chat.conversation.turns[0].id))
+    assert caught.value.code == "chat_busy"
+    app.model.gate.open()
+    join(sending)
