@@ -4,6 +4,8 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps -r
 # A build for the CPU alone: make TORCH="torch==… --index-url …" (the plain wheel for Linux brings CUDA along).
 TORCH ?= $(shell grep "^torch==" constraints.txt)
+# Formats and lints CSS and JavaScript: one wheel, without Node and without the network.
+DENO := DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
 PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadgroup
 
 .PHONY: run setup mlflow-ui check test coverage lint bench screenshot tutorials lock clean
@@ -36,6 +38,8 @@ coverage: .venv/installed-dev ## all tests with their branch coverage; tracing d
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(DENO) fmt --check phi3_ui/ui/static
+	$(DENO) lint phi3_ui/ui/static
 	$(BIN)/mypy
 
 bench: .venv/installed-dev ## measure what the app costs, against the engines alone
