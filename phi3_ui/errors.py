@@ -1,4 +1,4 @@
-"""The errors a person may see, each one sentence with its cure. ui/i18n.py shows these and their translations."""
+"""The errors that users see, each one sentence with its cure. i18n/translate.py has the translations."""
 
 from models.stage import SENTENCES as STAGE_SENTENCES
 
@@ -61,7 +61,7 @@ SENTENCES = {
 
 
 class UserError(Exception):
-    """An error to show a person: a code of SENTENCES and the values its sentence needs. str() is the English sentence."""
+    """An error to show to a user: a code of SENTENCES and its values. str() is the English sentence."""
 
     def __init__(self, code: str, **values: str | int) -> None:
         super().__init__(SENTENCES[code].format(**values))
@@ -70,7 +70,7 @@ class UserError(Exception):
 
 
 def error_from_record(code: str, values: dict[str, str | int]) -> UserError:
-    """This error, or, where SENTENCES cannot say it (another version of the app wrote it), "unexpected" with all of it."""
+    """Restore a recorded error; "unexpected" with its details if another version of the app wrote a code unknown here."""
     try:
         return UserError(code, **values)
     except (KeyError, TypeError):

@@ -82,10 +82,12 @@ def format_metric(language: str, value: float) -> str:
 
 
 def format_percent(language: str, fraction: float) -> str:
+    """20% in English, 20 % in Romanian; `fraction` is 0 to 1."""
     return babel_numbers.format_percent(fraction, locale=_LOCALES[language])
 
 
 def format_seconds(language: str, seconds: float) -> str:
+    """Seconds with two decimals and their unit."""
     return f"{format_number(language, seconds, 2)} s"
 
 

@@ -13,6 +13,8 @@ from phi3_ui.ui.sessions import Sessions
 
 @dataclass(frozen=True)
 class Services:
+    """The collaborators of the handlers."""
+
     settings: Settings
     catalogue: Catalogue
     """The models of the tracking store."""

@@ -14,6 +14,7 @@ _PROGRESS_SECONDS = 0.5
 
 
 def create(settings: Settings) -> AddModelSection:
+    """Create the accordion "Add a model"."""
     t = I18N
     with gr.Accordion(t("add"), open=False, elem_id="phi3-add"):
         if not settings.manage:
@@ -53,6 +54,7 @@ def create(settings: Settings) -> AddModelSection:
 
 
 def wire(page: Page, manage: ManageHandlers) -> None:
+    """Connect the form, its progress and the card's button to log again."""
     section = page.add_model
     outputs = [section.progress, section.cancel, section.add, section.ticker]
     outputs += [page.picker, page.status.line, *page.card_outputs]

@@ -9,6 +9,7 @@ _STATUS_SECONDS = 5.0
 
 
 def create() -> BrowserSection:
+    """Create the hidden components."""
     return BrowserSection(
         visitor_token=gr.Textbox(visible=False),
         tab_state=gr.JSON(visible=False),

@@ -22,6 +22,8 @@ class SetupSection:
 
 @dataclass(frozen=True)
 class ConversationsSection:
+    """The chat list."""
+
     new_chat: gr.Button
     search: gr.Textbox
     chat_list: gr.HTML
@@ -29,6 +31,8 @@ class ConversationsSection:
 
 @dataclass(frozen=True)
 class ExportSection:
+    """Export and import of chats."""
+
     as_markdown: gr.Button
     as_json: gr.Button
     all_chats: gr.Button
@@ -39,6 +43,8 @@ class ExportSection:
 
 @dataclass(frozen=True)
 class ChatSection:
+    """The conversation and the lines below it."""
+
     chatbot: gr.Chatbot
     context: gr.HTML
     """The context meter."""
@@ -53,6 +59,8 @@ class ChatSection:
 
 @dataclass(frozen=True)
 class ComposerSection:
+    """The message row."""
+
     message: gr.Textbox
     send: gr.Button
     stop: gr.Button
@@ -89,6 +97,8 @@ class CardSection:
 
 @dataclass(frozen=True)
 class ReproduceSection:
+    """The program that reproduces an answer."""
+
     panel: gr.Accordion
     snippet: gr.Code
 
@@ -104,11 +114,14 @@ class UsagePlots:
 
     @property
     def all(self) -> list[Any]:
+        """The legend and the plots."""
         return [self.legend, self.tokens, self.first, self.rate]
 
 
 @dataclass(frozen=True)
 class UsageSection:
+    """Token usage of the shown chat, and charts over all chats."""
+
     panel: gr.HTML
     over_time: gr.Accordion
     totals: gr.HTML
@@ -117,11 +130,14 @@ class UsageSection:
 
     @property
     def chart_outputs(self) -> list[Any]:
+        """What drawing the charts writes to."""
         return [self.totals, *self.chat_plots.all, *self.model_plots.all]
 
 
 @dataclass(frozen=True)
 class SettingsSection:
+    """What a question is sent with besides its text."""
+
     template: gr.Dropdown
     system: gr.Textbox
     controls: Mapping[str, Any]
@@ -130,6 +146,8 @@ class SettingsSection:
 
 @dataclass(frozen=True)
 class AddModelSection:
+    """The form that logs a model into the store, and its progress."""
+
     preset: gr.Dropdown
     own: gr.Group
     """The fields for weights other than a preset's."""
@@ -143,6 +161,8 @@ class AddModelSection:
 
 @dataclass(frozen=True)
 class RegistrySection:
+    """Promotion of a version to an alias, with its confirmation."""
+
     alias: gr.Radio
     ask: gr.Button
     question: gr.HTML
@@ -166,6 +186,8 @@ class BrowserSection:
 
 @dataclass(frozen=True)
 class Page:
+    """All sections."""
+
     setup: SetupSection
     chat_view: gr.Column
     conversations: ConversationsSection
@@ -187,6 +209,7 @@ class Page:
 
     @property
     def status_outputs(self) -> list[Any]:
+        """The state of the picked model."""
         return [self.status.line, self.status.unload]
 
     @property

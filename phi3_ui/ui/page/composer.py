@@ -10,6 +10,7 @@ from phi3_ui.ui.page.texts import I18N
 
 
 def create() -> ComposerSection:
+    """Create the message row."""
     t = I18N
     with gr.Row(elem_id="phi3-composer"):
         message = gr.Textbox(

@@ -11,6 +11,7 @@ from phi3_ui.ui.page.texts import I18N
 
 
 def create() -> ConversationsSection:
+    """Create the chat list with its search field."""
     return ConversationsSection(
         new_chat=gr.Button(I18N("new_chat"), variant="primary", elem_id="phi3-new"),
         search=gr.Textbox(

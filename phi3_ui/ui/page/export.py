@@ -10,6 +10,7 @@ from phi3_ui.ui.page.texts import I18N
 
 
 def create() -> ExportSection:
+    """Create the accordion with the export buttons and the upload."""
     t = I18N
     with gr.Accordion(t("share"), open=False, elem_id="phi3-share"):
         as_markdown = gr.Button(t("share.markdown"), size="sm")

@@ -9,6 +9,7 @@ from phi3_ui.ui.page.texts import I18N
 
 
 def create_picker() -> gr.Dropdown:
+    """Create the row with the model picker."""
     with gr.Row(elem_id="phi3-pick"):
         picker = gr.Dropdown(choices=[], label=I18N("model"), elem_id="phi3-picker", scale=4)
     # A page may outlive a restart of the server, or be a program: its value is looked up in the store, not among the
@@ -18,6 +19,7 @@ def create_picker() -> gr.Dropdown:
 
 
 def create_status() -> StatusSection:
+    """Create the status line with its buttons."""
     t = I18N
     line = gr.HTML(elem_id="phi3-status")
     with gr.Row():
@@ -27,6 +29,7 @@ def create_status() -> StatusSection:
 
 
 def create_card() -> CardSection:
+    """Create the accordion with the model card."""
     t = I18N
     with gr.Accordion(t("metadata"), open=True):
         panel = gr.HTML(elem_id="phi3-card")
@@ -35,6 +38,7 @@ def create_card() -> CardSection:
 
 
 def wire(page: Page, chat: ChatController) -> None:
+    """Connect picking, loading, unloading and the periodic status."""
     models, status = chat.models, page.status
     status.refresh.click(models.list_models, None, [page.picker, status.line], **QUIET)
     status.unload.click(models.unload, None, page.status_outputs, **QUIET)

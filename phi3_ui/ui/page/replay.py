@@ -10,10 +10,12 @@ from phi3_ui.ui.page.texts import I18N
 
 
 def create_start_button() -> gr.Button:
+    """Create the button that starts a replay."""
     return gr.Button(I18N("replay"), size="sm", elem_id="phi3-replay-ask")
 
 
 def create(start: gr.Button) -> ReplaySection:
+    """Create the view that covers the chat during a replay."""
     t = I18N
     with gr.Column(visible=False, elem_id="phi3-replay") as view:
         with gr.Row():

@@ -14,6 +14,7 @@ from phi3_ui.ui.page.texts import I18N
 
 
 def create() -> SettingsSection:
+    """Create the template picker and the accordion "Settings"."""
     t = I18N
     template = gr.Dropdown(
         choices=[(template.title, key) for key, template in TEMPLATES.items()],
@@ -45,6 +46,7 @@ def _create_control(param: SamplingParam) -> Any:
 
 
 def wire(page: Page, manage: ManageHandlers) -> None:
+    """Connect the template picker."""
     template = page.settings.template
     template.input(manage.pick_template, template, None, **QUIET)
     inputs = page.settings_inputs

@@ -12,6 +12,7 @@ _PROGRESS_SECONDS = 0.5
 
 
 def create() -> SetupSection:
+    """Create the view of the first run."""
     with gr.Column(elem_id="phi3-setup-view") as view:
         panel = gr.HTML()
         retry = gr.Button(I18N("retry_setup"), visible=False)
@@ -19,6 +20,7 @@ def create() -> SetupSection:
 
 
 def wire(page: Page, chat: ChatController, blocks: gr.Blocks) -> None:
+    """Connect loading and leaving the page, and the first run's progress."""
     setup, browser = page.setup, page.browser
     ready_outputs = [
         *(setup.view, setup.panel, setup.retry, setup.ticker),

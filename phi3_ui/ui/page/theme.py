@@ -11,6 +11,7 @@ _SYSTEM_MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospac
 
 
 def theme() -> gr.themes.Base:
+    """Build the Gradio theme."""
     return gr.themes.Base(
         primary_hue=gr.themes.colors.teal,
         secondary_hue=gr.themes.colors.teal,

@@ -14,6 +14,7 @@ from phi3_ui.ui.page.usage_plots import chat_plots, model_plots
 
 
 def create() -> UsageSection:
+    """Create the usage table and the accordion with charts over time."""
     with gr.Accordion(I18N("usage"), open=True):
         panel = gr.HTML(elem_id="phi3-usage")
     with gr.Accordion(I18N("usage.over_time"), open=False, elem_id="phi3-over-time") as over_time:
@@ -21,6 +22,7 @@ def create() -> UsageSection:
 
 
 def wire(page: Page, charts: UsageOverTime) -> None:
+    """Draw the charts while their accordion is open."""
     section = page.usage
     section.over_time.expand(charts.open, None, section.chart_outputs, **STREAMING)
     section.over_time.collapse(charts.close, None, None, **QUIET)
@@ -37,5 +39,6 @@ def refresh_after_answers(
 
 
 def refresh_charts_after(page: Page, charts: UsageOverTime, events: Iterable[Dependency]) -> None:
+    """Redraw the charts once one of `events` has shown another chat."""
     for event in events:
         event.then(charts.refresh, None, page.usage.chart_outputs, **STREAMING)

@@ -8,4 +8,5 @@ from markupsafe import Markup
 
 
 def action_button(name: str, value: str, label: str) -> Markup:
+    """Render a button for an action on the object with id `value`."""
     return Markup('<button class="phi3-action" name="{}" value="{}">{}</button>').format(name, value, label)

@@ -34,6 +34,7 @@ class ChatListView:
 
 
 def short_title(title: str) -> str:
+    """Shorten a title to the list's maximum length."""
     return title if len(title) <= _MAX_TITLE else f"{title[: _MAX_TITLE - 1]}…"
 
 

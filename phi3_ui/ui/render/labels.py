@@ -5,12 +5,15 @@ from phi3_ui.store.registry.cards import ModelEntry
 
 
 def picker_label(language: str, entry: ModelEntry) -> str:
+    """Label a model in the picker: name, engine, creation time."""
     return f"{answer_label(language, entry)} · {format_datetime(language, entry.created)}"
 
 
 def alias_label(language: str, name: str, alias: str, version: str) -> str:
+    """Label a registered alias in the picker."""
     return tr(language, "picker.alias", name=name, alias=alias, version=version)
 
 
 def answer_label(language: str, entry: ModelEntry) -> str:
+    """Label an answer with its model's name and engine."""
     return f"{entry.name} · {tr(language, f'engine.{entry.engine}')}"

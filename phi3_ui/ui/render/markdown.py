@@ -18,6 +18,7 @@ _MARK = re.compile(r"\\[\\`$<&]|`+|\$\$")
 
 @lru_cache(maxsize=512)  # a conversation is drawn several times a second; only its last answer changes
 def escape_html(text: str) -> str:
+    """Escape `<` and `&` of Markdown text outside code and display maths."""
     if "<" not in text and "&" not in text:
         return text
     lines = text.split("\n")

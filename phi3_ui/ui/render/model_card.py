@@ -14,6 +14,7 @@ _Rows = list[tuple[str, str]]
 
 
 def render_card(language: str, card: ModelCard | None, diagnosis: Diagnosis | None = None) -> Markup:
+    """Render a model's card, with its health if `diagnosis` is given."""
     if card is None:
         return render_hint(tr(language, "no_card"))
     return render(

@@ -7,10 +7,12 @@ from phi3_ui.ui.render.actions import action_button
 
 
 def render_error(sentence: str) -> Markup:
+    """Render an error's sentence, announced by screen readers."""
     return Markup('<p class="phi3-error" role="alert">{}</p>').format(sentence)
 
 
 def render_note(sentence: str | Markup) -> Markup:
+    """Render a note, which may contain HTML if it is Markup."""
     return Markup('<p class="phi3-note">{}</p>').format(sentence)
 
 

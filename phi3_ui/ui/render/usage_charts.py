@@ -67,6 +67,7 @@ def chat_frames(language: str, metrics: Iterable[TurnMetrics], turn_ids: Sequenc
 
 
 def model_frames(language: str, metrics: Sequence[TurnMetrics]) -> ModelFrames:
+    """Compute the tables of all chats, for the last days with questions."""
     names = _display_names(language, metrics)
     named = [(names[_model_key(turn)], turn) for turn in metrics]
     by_day = _frame(["day", "model", "tokens"], [(_day(turn), name, _total_tokens(turn)) for name, turn in named])

@@ -12,6 +12,7 @@ from phi3_ui.ui.render.templating import render
 
 
 def render_usage(language: str, conversation: Conversation) -> Markup:
+    """Render the usage table, or a hint before the first answer."""
     answer = conversation.last_answer
     if answer is None:
         return render_hint(tr(language, "no_usage"))
