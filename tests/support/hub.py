@@ -208,10 +208,15 @@ class _Handler(BaseHTTPRequestHandler):
         repo, commit, files = found
         if verb == "tree":
             return self._json([self._entry(path, file) for path, file in files.items()])
-        siblings = [{"rfilename": path} for path in files]
+        siblings: list[dict[str, object]] = [{"rfilename": path} for path in files]
         if "blobs" in query:
             siblings = [{"rfilename": path, **self._blob(file)} for path, file in files.items()]
-        about = {"private": repo.private, "gated": "auto" if repo.gated else False, "tags": [], "downloads": 0}
+        about: dict[str, object] = {
+            "private": repo.private,
+            "gated": "auto" if repo.gated else False,
+            "tags": [],
+            "downloads": 0,
+        }
         name = "/".join(parts[:at])
         return self._json({"_id": "0", "id": name, "modelId": name, "sha": commit, "siblings": siblings, **about})
 
@@ -231,13 +236,16 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         rights = self.hub.tokens.get(token)
         if token and rights is None:
-            return self._refuse(401, "", "Invalid credentials in Authorization header")
+            self._refuse(401, "", "Invalid credentials in Authorization header")
+            return None
         repo = self.hub.repos.get(name)
         if repo is None or (repo.private and name not in (rights or set())):
-            return self._refuse(404 if token else 401, "RepoNotFound", "Repository not found")
+            self._refuse(404 if token else 401, "RepoNotFound", "Repository not found")
+            return None
         commit = repo.names.get(revision, revision)
         if commit not in repo.commits:
-            return self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            return None
         return repo, commit, repo.commits[commit]
 
     def _file(self, name: str, revision: str, path: str) -> None:
