@@ -82,17 +82,17 @@ def shared_app(scripted_store: ScriptedStore, tmp_path_factory: pytest.TempPathF
     mlflow_url = f"http://127.0.0.1:{find_free_port()}"
     with serve(home, home / "app.log", variables={"PHI3_UI_MLFLOW_URL": mlflow_url}) as server:
         yield App(server, scripted_store.model, scripted_store.other, mlflow_url, server.model_processes())
-        assert "Traceback" not in server.log.read_text(encoding="utf-8")
 
 
 @pytest.fixture
 def app(shared_app: App) -> Iterator[App]:
-    """The shared app, its models without replies or requests of an earlier test."""
+    """The shared app, its models without replies or requests of an earlier test. A traceback in its log fails the test."""
     shared_app.model.reset()
     shared_app.other.reset()
     yield shared_app
     shared_app.model.reset()
     shared_app.other.reset()
+    assert "Traceback" not in shared_app.server.unexpected_log()
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,15 @@ class Server:
     home: Path
     process: psutil.Popen
     log: Path
+    _accepted_bytes: int = 0
+
+    def unexpected_log(self) -> str:
+        """What the app has logged, without what a test has accepted."""
+        return self.log.read_bytes()[self._accepted_bytes :].decode()
+
+    def accept_log(self) -> None:
+        """Accept the errors logged so far, as those of a test that provokes them."""
+        self._accepted_bytes = self.log.stat().st_size
 
     def model_processes(self) -> list[psutil.Process]:
         """The processes of loaded or loading models."""
