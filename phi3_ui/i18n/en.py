@@ -206,6 +206,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "chats.none_found": "No chats found.",
     "chats.untitled": "Untitled",
     "chats.more": "{count} more",
+    "chats.unreadable": {"one": "{count} turn could not be read.", "other": "{count} turns could not be read."},
     "chats.rename": "Rename “{title}”",
     "chats.delete": "Delete “{title}”",
     "chats.removed": "“{title}” was deleted.",

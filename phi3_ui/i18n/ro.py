@@ -236,6 +236,11 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "chats.none_found": "Nicio conversație găsită.",
     "chats.untitled": "Fără titlu",
     "chats.more": "încă {count}",
+    "chats.unreadable": {
+        "one": "{count} schimb nu a putut fi citit.",
+        "few": "{count} schimburi nu au putut fi citite.",
+        "other": "{count} de schimburi nu au putut fi citite.",
+    },
     "chats.rename": "Redenumește „{title}”",
     "chats.delete": "Șterge „{title}”",
     "chats.removed": "„{title}” a fost ștearsă.",

@@ -123,6 +123,7 @@ class ConversationController:
             limit=state.list_limit,
             deleted=(pending.chat_id, pending.title) if pending else None,
             query=state.query.strip(),
+            unreadable=self._history.count_unreadable(session.user_id),
             login=session.login,
             tab_state={"model": session.model.key or "", "rated": rated.turn_id if rated else ""},
         )

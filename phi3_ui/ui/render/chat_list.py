@@ -27,6 +27,8 @@ class ChatListView:
     """Id and title of the chat whose deletion can be undone."""
     query: str = ""
     """Search text that the chats were found with."""
+    unreadable: int = 0
+    """Number of turns that are missing from the list because the store's record of them is damaged."""
     login: str | None = None
     """Name of the logged-in user, where users log in."""
     tab_state: Mapping[str, str] = field(default_factory=dict)
@@ -50,6 +52,7 @@ def render_chat_list(language: str, chats: list[ConversationSummary], view: Chat
         deleted=deleted,
         more=len(chats) - len(listed),
         query=view.query,
+        unreadable=view.unreadable,
         login=view.login,
         tab_state={"chat": view.shown, "login": view.login or "", **view.tab_state},
     )

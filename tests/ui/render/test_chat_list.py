@@ -44,6 +44,25 @@ def test_an_empty_list_says_why(query: str, words: str) -> None:
     assert words in render_chat_list("en", [], ChatListView("", query=query), _NOW)
 
 
+@pytest.mark.parametrize(
+    ("language", "count", "line"),
+    [
+        ("en", 1, "1 turn could not be read."),
+        ("en", 2, "2 turns could not be read."),
+        ("ro", 2, "2 schimburi nu au putut fi citite."),
+        ("ro", 20, "20 de schimburi nu au putut fi citite."),
+    ],
+)
+def test_unreadable_turns_are_counted(language: str, count: int, line: str) -> None:
+    view = ChatListView("a", unreadable=count)
+
+    assert f'<p class="phi3-quiet">{line}</p>' in render_chat_list(language, [_chat("a")], view, _NOW)
+
+
+def test_no_line_is_shown_if_every_turn_is_readable() -> None:
+    assert "could not be read" not in render_chat_list("en", [_chat("a")], ChatListView("a"), _NOW)
+
+
 def test_a_long_list_is_shown_in_part() -> None:
     shown = render_chat_list("en", [_chat(str(number)) for number in range(250)], ChatListView("", limit=100), _NOW)
 
