@@ -1,8 +1,8 @@
-"""Two threads at once on the recorder, the journal, the index and the entry cache."""
+"""Several threads at once on the recorder, the journal and the index."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,47 +16,32 @@ from phi3_ui.store.conversations.operations import ConversationDeletion, TagChan
 from phi3_ui.store.conversations.recorder import Recorder
 from phi3_ui.store.conversations.trace_writer import TraceWriter
 from phi3_ui.store.conversations.traces import build_trace_info
-from tests.store.conversations.chats import ME, answer, ask, record
-from tests.store.conversations.test_recorder import new_recorder, say, stored
-from tests.support.build_cache import create_store
-
-_LIMIT = 30.0
-
-
-@pytest.fixture
-def uri(tmp_path: Path) -> str:
-    return create_store(tmp_path)
-
-
-@pytest.fixture
-def recorder(uri: str, tmp_path: Path) -> Iterator[Recorder]:
-    made = new_recorder(uri, tmp_path)
-    yield made
-    made.close()
+from tests.store.conversations.chats import ME, ask, make_answer, make_conversation, make_record
+from tests.store.conversations.recording import TIMEOUT, list_traces, record_turn
 
 
 def test_a_deletion_that_is_being_carried_out_cannot_be_cancelled(
     uri: str, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation_id = new_id()
-    say(recorder, conversation_id, ask(Conversation(), "Hi").with_answer(answer("Hello")))
-    assert recorder.flush(_LIMIT)
+    record_turn(recorder, conversation_id, make_conversation())
+    assert recorder.flush(TIMEOUT)
     started, go_on = threading.Event(), threading.Event()
     delete = TraceWriter._delete
 
     def slow_delete(self: TraceWriter, visitor_id: str, conversation_id: str) -> None:
         started.set()
-        assert go_on.wait(_LIMIT)
+        assert go_on.wait(TIMEOUT)
         delete(self, visitor_id, conversation_id)
 
     monkeypatch.setattr(TraceWriter, "_delete", slow_delete)
     recorder.submit(ConversationDeletion(ME, conversation_id, time.time()))
-    assert started.wait(_LIMIT)
+    assert started.wait(TIMEOUT)
 
     assert not recorder.cancel_deletion(ME, conversation_id)
     go_on.set()
-    assert recorder.flush(_LIMIT)
-    assert stored(uri) == []
+    assert recorder.flush(TIMEOUT)
+    assert list_traces(uri) == []
 
 
 def test_a_deletion_cancelled_while_another_is_written_is_not_carried_out(
@@ -64,39 +49,39 @@ def test_a_deletion_cancelled_while_another_is_written_is_not_carried_out(
 ) -> None:
     first, second = new_id(), new_id()
     for conversation_id in (first, second):
-        say(recorder, conversation_id, ask(Conversation(), "Hi").with_answer(answer("Hello")))
-    assert recorder.flush(_LIMIT)
+        record_turn(recorder, conversation_id, make_conversation())
+    assert recorder.flush(TIMEOUT)
     started, go_on = threading.Event(), threading.Event()
     delete = TraceWriter._delete
 
     def slow_delete(self: TraceWriter, visitor_id: str, conversation_id: str) -> None:
         started.set()
-        assert go_on.wait(_LIMIT)
+        assert go_on.wait(TIMEOUT)
         delete(self, visitor_id, conversation_id)
 
     monkeypatch.setattr(TraceWriter, "_delete", slow_delete)
     due_at = time.time()
     recorder.submit(ConversationDeletion(ME, first, due_at), ConversationDeletion(ME, second, due_at))
-    assert started.wait(_LIMIT)
+    assert started.wait(TIMEOUT)
 
     assert recorder.cancel_deletion(ME, second)
     go_on.set()
-    assert recorder.flush(_LIMIT)
-    assert len(stored(uri)) == 1
+    assert recorder.flush(TIMEOUT)
+    assert len(list_traces(uri)) == 1
 
 
 def test_a_deletion_waits_for_a_turn_in_progress(uri: str, recorder: Recorder) -> None:
-    conversation_id, talk = new_id(), ask(Conversation(), "Hi")
-    draft = recorder.start_turn(record(conversation_id, talk))
+    conversation_id, conversation = new_id(), ask(Conversation(), "Hi")
+    draft = recorder.start_turn(make_record(conversation_id, conversation))
     recorder.submit(ConversationDeletion(ME, conversation_id, time.time()))
-    assert recorder.flush(_LIMIT)
+    assert recorder.flush(TIMEOUT)
     assert len(recorder.list_pending(ME)) == 1
 
-    recorder.finish_turn(draft, record(conversation_id, talk.with_answer(answer("Hello"))))
+    recorder.finish_turn(draft, make_record(conversation_id, conversation.with_answer(make_answer("Hello"))))
 
-    assert recorder.flush(_LIMIT)
+    assert recorder.flush(TIMEOUT)
     assert recorder.list_pending(ME) == []
-    assert stored(uri) == []
+    assert list_traces(uri) == []
 
 
 def test_an_operation_removed_while_it_is_added_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,17 +91,17 @@ def test_an_operation_removed_while_it_is_added_leaves_no_file(tmp_path: Path, m
 
     def slow_write(file: Path, content: bytes) -> None:
         writing.set()
-        assert go_on.wait(_LIMIT)
+        assert go_on.wait(TIMEOUT)
         write(file, content)
 
     monkeypatch.setattr(journal_module, "_write_atomically", slow_write)
     with ThreadPoolExecutor() as threads:
         added = threads.submit(journal.add, TagChange(ME, new_id(), new_id(), "key", "value"))
-        assert writing.wait(_LIMIT)
-        for number, _ in journal.list_pending():
-            journal.remove(number)
+        assert writing.wait(TIMEOUT)
+        for pending, _ in journal.list_pending():
+            journal.remove(pending)
         go_on.set()
-        number = added.result(_LIMIT)
+        number = added.result(TIMEOUT)
     assert number is not None
     journal.remove(number)
 
@@ -131,7 +116,7 @@ def test_operations_added_by_many_threads_are_all_pending_and_on_disk(tmp_path: 
         numbers = list(threads.map(journal.add, changes))
 
     assert sorted(filter(None, numbers)) == list(range(1, 101))
-    assert {one.value for _, one in journal.list_pending() if isinstance(one, TagChange)} == {
+    assert {tag.value for _, tag in journal.list_pending() if isinstance(tag, TagChange)} == {
         str(n) for n in range(100)
     }
     assert len(list(tmp_path.rglob("*.json"))) == 100
@@ -151,28 +136,28 @@ def test_an_index_is_read_while_it_changes() -> None:
             threads.submit(_repeat, index.list_turn_metrics, stop),
         ]
         for number in range(300):
-            conversation_id, talk = f"c{number % 20}", ask(Conversation(), "Hi").with_answer(answer("Hello"))
-            one = record(conversation_id, talk)
-            index.apply(one)
-            index.add_trace(build_trace_info(one, "1"))
+            conversation_id, conversation = f"c{number % 20}", make_conversation()
+            record = make_record(conversation_id, conversation)
+            index.apply(record)
+            index.add_trace(build_trace_info(record, "1"))
             if number % 7 == 0:
                 index.apply(ConversationDeletion(ME, conversation_id, 0.0))
                 index.restore(conversation_id)
         stop.set()
         for reader in readers:
-            reader.result(_LIMIT)
+            reader.result(TIMEOUT)
     assert len(index.list_turn_metrics()) == 300
 
 
 def test_two_deletions_at_once_can_be_undone() -> None:
     index = ConversationIndex()
-    index.apply(record("c", ask(Conversation(), "Hi").with_answer(answer("Hello"))))
+    index.apply(make_record("c", make_conversation()))
     index.apply(ConversationDeletion(ME, "c", 0.0))
     index.apply(ConversationDeletion(ME, "c", 0.0))
 
     index.restore("c")
 
-    assert [one.title for one in index.list_conversations([])] == ["Hi"]
+    assert [summary.title for summary in index.list_conversations([])] == ["Hi"]
 
 
 def test_one_thread_at_a_time_refreshes_an_index() -> None:

@@ -36,8 +36,8 @@ from phi3_ui.store.conversations.traces import (
     build_trace_info,
     trace_id_for,
 )
-from tests.store.conversations.chats import ME, answer, ask, record
-from tests.store.conversations.test_recorder import experiment, new_recorder
+from tests.store.conversations.chats import ME, ask, make_answer, make_conversation, make_record
+from tests.store.conversations.recording import TIMEOUT, create_recorder, ensure_experiment, wait_until
 from tests.support.build_cache import create_store
 
 
@@ -46,21 +46,23 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.uri, self.database = create_store(folder), folder / "mlflow.db"
-        self.recorder: Recorder = new_recorder(self.uri, folder)
+        self.recorder: Recorder = create_recorder(self.uri, folder)
         self.conversations: dict[str, Conversation] = {}
         for question in ("good", "bad"):
-            talk = Conversation()
+            conversation = Conversation()
             conversation_id = new_id()
             for number in range(2):
-                talk = ask(talk, f"{question} {number}", time.time() - 100 + number).with_answer(answer("Yes."))
-                self.recorder.submit(record(conversation_id, talk))
-            self.conversations[conversation_id] = talk
+                conversation = ask(conversation, f"{question} {number}", time.time() - 100 + number).with_answer(
+                    make_answer("Yes.")
+                )
+                self.recorder.submit(make_record(conversation_id, conversation))
+            self.conversations[conversation_id] = conversation
         self.good, self.bad = self.conversations
-        assert self.recorder.flush(30)
+        assert self.recorder.flush(TIMEOUT)
 
     def history(self) -> History:
-        history = History(self.uri, lambda: experiment(self.uri), self.recorder)
-        assert history.wait_until_loaded(ME, 30)
+        history = History(self.uri, lambda: ensure_experiment(self.uri), self.recorder)
+        assert history.wait_until_loaded(ME, TIMEOUT)
         return history
 
     def execute(self, statement: str, *values: object) -> None:
@@ -78,9 +80,9 @@ class Store:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path)
-    yield made
-    made.recorder.close()
+    store = Store(tmp_path)
+    yield store
+    store.recorder.close()
 
 
 def test_a_trace_with_damaged_metadata_is_skipped_counted_and_logged(
@@ -91,11 +93,11 @@ def test_a_trace_with_damaged_metadata_is_skipped_counted_and_logged(
 
     history = store.history()
 
-    assert {one.id for one in history.list_conversations(ME)} == {store.good, store.bad}
+    assert {summary.id for summary in history.list_conversations(ME)} == {store.good, store.bad}
     assert len(history.list_turn_metrics(ME)) == 3
     assert history.count_unreadable(ME) == 1
     assert history.load(ME, store.good) == store.conversations[store.good]
-    assert [one for one in caplog.records if trace_id_for(turn.id) in one.getMessage()]
+    assert [entry for entry in caplog.records if trace_id_for(turn.id) in entry.getMessage()]
 
 
 @pytest.mark.parametrize("value", ['{"model": "phi-3", "tokens_per_sec', "[]", "7", "", "{" * 5000])
@@ -106,9 +108,9 @@ def test_truncated_metrics_of_an_earlier_version_are_unknown_and_hide_nothing(st
 
     history = store.history()
 
-    assert {one.id for one in history.list_conversations(ME)} == {store.good, store.bad}
-    metrics = {one.turn_id: one for one in history.list_turn_metrics(ME)}
-    assert metrics[turn.id].tokens_per_second is None
+    assert {summary.id for summary in history.list_conversations(ME)} == {store.good, store.bad}
+    by_turn = {metrics.turn_id: metrics for metrics in history.list_turn_metrics(ME)}
+    assert by_turn[turn.id].tokens_per_second is None
     assert history.load(ME, store.bad) == store.conversations[store.bad]
 
 
@@ -124,15 +126,15 @@ def test_metrics_of_an_earlier_version_are_read(store: Store) -> None:
     }
     store.set_metadata(turn, LEGACY_METRICS_KEY, json.dumps(old))
 
-    (metrics,) = (one for one in store.history().list_turn_metrics(ME) if one.turn_id == turn.id)
+    (metrics,) = (found for found in store.history().list_turn_metrics(ME) if found.turn_id == turn.id)
 
     assert (metrics.model, metrics.finish_reason) == ("phi-3", "stop")
     assert (metrics.time_to_first_token, metrics.tokens_per_second) == (0.5, 9.0)
 
 
 def test_truncation_by_a_backend_corrupts_no_metric() -> None:
-    talk = ask(Conversation(), "Hi").with_answer(answer("Hello"))
-    written = build_trace_info(replace(record(new_id(), talk), model_name="m" * 1000), "1")
+    conversation = make_conversation()
+    written = build_trace_info(replace(make_record(new_id(), conversation), model_name="m" * 1000), "1")
     assert max(map(len, written.trace_metadata.values())) <= MAX_METADATA_CHARS
 
     index = ConversationIndex()
@@ -182,13 +184,10 @@ def test_an_unexpected_error_is_logged_and_the_next_request_tries_again(
         load_index(self, visitor_id, index)
 
     monkeypatch.setattr(History, "_load_index", fail_twice)
-    history = History(store.uri, lambda: experiment(store.uri), store.recorder)
+    history = History(store.uri, lambda: ensure_experiment(store.uri), store.recorder)
 
-    deadline = time.monotonic() + 30
-    while len(history.list_conversations(ME)) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    assert [one for one in caplog.records if one.levelno == logging.ERROR and ME in one.getMessage()]
+    wait_until(lambda: len(history.list_conversations(ME)) == 2)
+    assert [entry for entry in caplog.records if entry.levelno == logging.ERROR and ME in entry.getMessage()]
 
 
 _METADATA = st.dictionaries(
@@ -207,12 +206,11 @@ _JSON = st.recursive(
 
 
 @given(_METADATA, st.integers(), st.text() | st.none(), st.dictionaries(st.text(), st.text(), max_size=3))
-def test_whatever_a_trace_holds_the_other_conversations_are_listed(
+def test_a_trace_with_random_content_hides_no_other_conversation(
     metadata: dict[str, str], request_time: int, preview: str | None, tags: dict[str, str]
 ) -> None:
     index = ConversationIndex()
-    talk = ask(Conversation(), "Hi", 1000.0).with_answer(answer("Hello"))
-    index.add_trace(build_trace_info(record("good", talk), "1"))
+    index.add_trace(build_trace_info(make_record("good", make_conversation(asked_at=1000.0)), "1"))
     garbage = TraceInfo(
         trace_id="tr-garbage",
         trace_location=TraceLocation.from_experiment_id("1"),
@@ -227,10 +225,10 @@ def test_whatever_a_trace_holds_the_other_conversations_are_listed(
     with suppress(UnreadableTraceError):
         index.add_trace(garbage)
 
-    found = {one.id: one for one in index.list_conversations([])}
-    assert found["good"].title == "Hi"
-    for one in found.values():
-        datetime.fromtimestamp(one.last_asked_at, UTC)
+    summaries = {summary.id: summary for summary in index.list_conversations([])}
+    assert summaries["good"].title == "Hi"
+    for summary in summaries.values():
+        datetime.fromtimestamp(summary.last_asked_at, UTC)
     for metrics in index.list_turn_metrics():
         numbers = (metrics.tokens_per_second, metrics.time_to_first_token, metrics.prompt_tokens)
         assert all(number is None or 0 <= number < float("inf") for number in numbers)
@@ -238,6 +236,7 @@ def test_whatever_a_trace_holds_the_other_conversations_are_listed(
 
 
 def _trace(turn_id: str, stored: Any) -> Any:
+    """A trace of a turn whose span holds `stored`; only what parse_turn reads of it."""
     info = SimpleNamespace(trace_metadata={TURN_KEY: turn_id}, assessments=[])
     return SimpleNamespace(
         info=info, data=SimpleNamespace(spans=[SimpleNamespace(attributes={TURN_ATTRIBUTE: stored})])
@@ -245,22 +244,23 @@ def _trace(turn_id: str, stored: Any) -> Any:
 
 
 @given(_JSON)
-def test_whatever_a_span_holds_only_its_turn_is_unreadable(stored: Any) -> None:
+def test_a_span_with_random_content_is_an_unreadable_trace(stored: Any) -> None:
     with pytest.raises(UnreadableTraceError):
         parse_turn(_trace(new_id(), stored))
 
 
 @given(st.sampled_from(["id", "parent", "request", "asked", "answer", "question", "feedback"]), _JSON)
-def test_whatever_a_field_of_a_turn_holds_it_is_read_or_unreadable(name: str, value: Any) -> None:
-    turn = ask(Conversation(), "Hi").with_answer(answer("Hello")).turns[0]
+def test_a_turn_with_a_random_field_is_parsed_or_unreadable(name: str, value: Any) -> None:
+    turn = make_conversation().turns[0]
     stored = {**json.loads(serialize_turn(turn)), name: value}
     with suppress(UnreadableTraceError):
-        read = parse_turn(_trace(turn.id, stored))
-        assert read
-        assert read.id == turn.id
+        parsed = parse_turn(_trace(turn.id, stored))
+        assert parsed
+        assert parsed.id == turn.id
 
 
-def test_a_turn_as_version_0_1_0_stored_it_is_read() -> None:
+def test_a_turn_stored_by_version_0_1_0_is_parsed() -> None:
+    turn_id = "0123456789abcdef0123456789abcdef"
     stored = {
         "question": "Hi",
         "answer": {
@@ -273,7 +273,7 @@ def test_a_turn_as_version_0_1_0_stored_it_is_read() -> None:
             "context": {"prompt_tokens": 100, "limit": 200, "left_out": 2, "max_tokens": 50},
             "load_seconds": 0.5,
         },
-        "id": "0123456789abcdef0123456789abcdef",
+        "id": turn_id,
         "parent": None,
         "asked": {
             "at": 1700000000.5,
@@ -285,7 +285,7 @@ def test_a_turn_as_version_0_1_0_stored_it_is_read() -> None:
         "feedback": None,
     }
 
-    turn = parse_turn(_trace(stored["id"], stored))
+    turn = parse_turn(_trace(turn_id, stored))
 
     assert turn
     assert (turn.question, turn.answer and turn.answer.text) == ("Hi", "Hello")

@@ -1,9 +1,10 @@
-"""Conversations found again in the traces: whole, searched, renamed, deleted, and each person's own."""
+"""Conversations read back from the traces: complete, searchable, renamed, deleted, and private to each visitor."""
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,311 +12,316 @@ import pytest
 from phi3_ui.chat.conversation import Answer, Conversation, Feedback, new_id
 from phi3_ui.chat.types import ContextUsage, Usage
 from phi3_ui.errors import UserError
-from phi3_ui.store.conversations import history as module
+from phi3_ui.store.conversations import history as history_module
 from phi3_ui.store.conversations.history import History
 from phi3_ui.store.conversations.recorder import Recorder
 from phi3_ui.store.conversations.turn_writer import ConversationStore, TurnWriter
-from tests.store.conversations.chats import ME, MODEL, answer, ask, asked, record
-from tests.store.conversations.test_recorder import experiment, new_recorder, stored
-from tests.support.build_cache import create_store
+from tests.store.conversations.chats import ME, MODEL, ask, make_answer, make_conversation, make_record, make_request
+from tests.store.conversations.recording import TIMEOUT, ensure_experiment, list_traces, wait_until
 
 OTHER = "visitor-ffffffffffffffff"
+
+
+def _ids(history: History) -> list[str]:
+    return [summary.id for summary in history.list_conversations(ME)]
+
+
+def _titles(history: History) -> list[str]:
+    return [summary.title for summary in history.list_conversations(ME)]
+
+
+def _ids_and_titles(history: History) -> list[tuple[str, str]]:
+    return [(summary.id, summary.title) for summary in history.list_conversations(ME)]
 
 
 @dataclass
 class Store:
     uri: str
+    """The tracking URI."""
     folder: Path
+    """Holds the database, mlflow.db."""
     recorder: Recorder
 
     def history(self) -> History:
-        """As a server that was just started sees it."""
-        return History(self.uri, lambda: experiment(self.uri), self.recorder)
+        """The history of a server that has just started."""
+        return History(self.uri, lambda: ensure_experiment(self.uri), self.recorder)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    uri = create_store(tmp_path)
-    recorder = new_recorder(uri, tmp_path)
-    yield Store(uri, tmp_path, recorder)
-    recorder.close()
+def store(uri: str, tmp_path: Path, recorder: Recorder) -> Store:
+    return Store(uri, tmp_path, recorder)
 
 
-def say(store: Store, history: History, conversation: str, talk: Conversation, person: str = ME) -> None:
-    one = record(conversation, talk, person)
-    store.recorder.submit(one)
-    history.apply(one)
+def _submit(store: Store, history: History, conversation_id: str, conversation: Conversation) -> None:
+    """Submit the last shown turn, as the app does when its answer ends."""
+    record = make_record(conversation_id, conversation)
+    store.recorder.submit(record)
+    history.apply(record)
 
 
-def _branched() -> Conversation:
-    """One question, answered twice; the second has a follow-up."""
+def _branched_conversation() -> Conversation:
+    """A question answered twice; the second answer has a follow-up question that was edited."""
     now = time.time() - 100
-    talk = ask(Conversation(), "Tell me of the sea", now).with_answer(answer("It is big."))
-    talk = talk.with_variant(talk.turns[0].id, request=asked(now + 1)).with_answer(
-        answer("Blue.", finish_reason="cancelled")
+    conversation = make_conversation("Tell me about the sea", "It is big.", now)
+    conversation = conversation.with_variant(conversation.turns[0].id, request=make_request(now + 1)).with_answer(
+        make_answer("Blue.", finish_reason="cancelled")
     )
     failed = Answer("demo · ONNX", "", error=("queue_full", {"count": 3, "model": "m"}))
-    cut = answer("Yes", context=ContextUsage(100, 200, 2, 50), usage=Usage(5, 6), load_seconds=0.5)
-    talk = ask(talk, "Why?", now + 2).with_answer(failed)
-    return talk.with_variant(talk.turns[1].id, "Really?", asked(now + 3)).with_answer(cut)
+    shortened = make_answer("Yes", context=ContextUsage(100, 200, 2, 50), usage=Usage(5, 6), load_seconds=0.5)
+    conversation = ask(conversation, "Why?", now + 2).with_answer(failed)
+    return conversation.with_variant(conversation.turns[1].id, "Really?", make_request(now + 3)).with_answer(shortened)
 
 
-def _said(store: Store, history: History, talk: Conversation, person: str = ME) -> str:
-    """Record every turn of `talk`, in the order in which they were asked."""
-    conversation = new_id()
-    for turn in talk.tree:
-        say(store, history, conversation, Conversation(talk.tree, turn.id), person)
-    return conversation
+def _submit_all(store: Store, history: History, conversation: Conversation) -> str:
+    """Submit every turn in the order in which they were asked. Returns the id of the conversation."""
+    conversation_id = new_id()
+    for turn in conversation.tree:
+        _submit(store, history, conversation_id, Conversation(conversation.tree, turn.id))
+    return conversation_id
 
 
-def test_a_conversation_comes_back_whole_after_a_restart(store: Store) -> None:
-    talk = _branched()
-    talk = talk.with_feedback(talk.tree[0].id, Feedback(False, "Too short."))
-    conversation = _said(store, store.history(), talk)
-    store.recorder.set_feedback(ME, conversation, talk.tree[0].id, Feedback(False, "Too short."))
-    assert store.recorder.flush(30)
+def test_a_conversation_is_complete_after_a_restart(store: Store) -> None:
+    conversation = _branched_conversation()
+    conversation = conversation.with_feedback(conversation.tree[0].id, Feedback(False, "Too short."))
+    conversation_id = _submit_all(store, store.history(), conversation)
+    store.recorder.set_feedback(ME, conversation_id, conversation.tree[0].id, Feedback(False, "Too short."))
+    assert store.recorder.flush(TIMEOUT)
 
-    again = store.history().load(ME, conversation)
-
-    assert again == talk
+    assert store.history().load(ME, conversation_id) == conversation
 
 
-def test_it_is_the_same_before_the_store_has_it(store: Store) -> None:
-    experiment(store.uri)
+def test_a_conversation_that_is_not_stored_yet_is_complete(store: Store) -> None:
+    ensure_experiment(store.uri)
     locked = sqlite3.connect(store.folder / "mlflow.db", isolation_level=None)
-    locked.execute("BEGIN IMMEDIATE")  # it may be read, and not be written
-    history, talk = store.history(), _branched()
+    locked.execute("BEGIN IMMEDIATE")  # readable, but not writable
+    history, conversation = store.history(), _branched_conversation()
     try:
-        conversation = _said(store, history, talk)
-        store.recorder.set_feedback(ME, conversation, talk.tree[1].id, Feedback(True))
+        conversation_id = _submit_all(store, history, conversation)
+        store.recorder.set_feedback(ME, conversation_id, conversation.tree[1].id, Feedback(True))
 
-        assert history.load(ME, conversation) == talk.with_feedback(talk.tree[1].id, Feedback(True))
-        assert [one.id for one in history.list_conversations(ME)] == [conversation]
-        assert [one.id for one in store.history().list_conversations(ME)] == [conversation]
+        assert history.load(ME, conversation_id) == conversation.with_feedback(conversation.tree[1].id, Feedback(True))
+        assert _ids(history) == [conversation_id]
+        assert _ids(store.history()) == [conversation_id]
     finally:
         locked.rollback()
         locked.close()
 
 
-def test_the_list_is_newest_first_and_named_after_the_first_question(store: Store) -> None:
+def test_conversations_are_listed_newest_first_and_titled_by_their_first_question(store: Store) -> None:
     history, now = store.history(), time.time()
-    old = ask(Conversation(), "old  one\nof mine", now - 50).with_answer(answer("a"))
-    first = _said(store, history, old)
-    second = _said(store, history, ask(Conversation(), "newer", now - 40).with_answer(answer("b")))
-    assert [(one.id, one.title) for one in history.list_conversations(ME)] == [
+    old = make_conversation("old  one\nof mine", "a", now - 50)
+    first = _submit_all(store, history, old)
+    second = _submit_all(store, history, make_conversation("newer", "b", now - 40))
+    assert _ids_and_titles(history) == [
         (second, "newer"),
         (first, "old one of mine"),
     ]
 
-    say(store, history, first, ask(old, "go on", now - 10).with_answer(answer("c")))
+    _submit(store, history, first, ask(old, "go on", now - 10).with_answer(make_answer("c")))
 
     expected = [(first, "old one of mine"), (second, "newer")]
-    assert [(one.id, one.title) for one in history.list_conversations(ME)] == expected
-    assert store.recorder.flush(30)
-    assert [(one.id, one.title) for one in store.history().list_conversations(ME)] == expected
+    assert _ids_and_titles(history) == expected
+    assert store.recorder.flush(TIMEOUT)
+    assert _ids_and_titles(store.history()) == expected
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_titles_and_texts_are_searched_whatever_the_case_and_length(store: Store, restarted: bool) -> None:
+def test_search_covers_titles_and_complete_texts_and_ignores_case(store: Store, restarted: bool) -> None:
     history = store.history()
-    sea = _said(store, history, ask(Conversation(), "Ceva despre MARE și Țărm").with_answer(answer('Unda 🌊 %_\' "x"')))
-    long = _said(store, history, ask(Conversation(), "long").with_answer(answer("word " * 3000 + "Needle")))
+    sea = _submit_all(store, history, make_conversation("Ceva despre MARE și Țărm", 'Unda 🌊 %_\' "x"'))
+    long = _submit_all(store, history, make_conversation("long", "word " * 3000 + "Needle"))
     history.rename(ME, sea, "Vacanță")
     if restarted:
-        assert store.recorder.flush(30)
+        assert store.recorder.flush(TIMEOUT)
         history = store.history()
-        assert history.wait_until_loaded(ME, 30)
-        deadline = time.monotonic() + 30
-        while not history.list_conversations(ME, "needle"):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        assert history.wait_until_loaded(ME, TIMEOUT)
+        wait_until(lambda: history.list_conversations(ME, "needle"))
 
     def found(query: str) -> list[str]:
-        return [one.id for one in history.list_conversations(ME, query)]
+        return [summary.id for summary in history.list_conversations(ME, query)]
 
     assert found("țărm mare") == [sea]
     assert found("unda 🌊") == [sea]
     assert found('%_\' "x"') == [sea]
     assert found("vacanță") == [sea]
     assert found("needle") == [long]
-    assert found("nothing of it") == []
+    assert found("not there") == []
     assert set(found("  ")) == {sea, long}
 
 
-def test_a_new_name_stays_and_can_be_taken_back(store: Store) -> None:
+def test_a_title_survives_a_restart_and_can_be_reset(store: Store) -> None:
     history = store.history()
-    conversation = _said(store, history, ask(Conversation(), "first words").with_answer(answer("a")))
+    conversation_id = _submit_all(store, history, make_conversation("first words", "a"))
 
-    history.rename(ME, conversation, "  A better\nname ")
-    assert history.get_title(ME, conversation) == "A better name"
-    assert store.recorder.flush(30)
-    again = store.history()
-    assert [one.title for one in again.list_conversations(ME)] == ["A better name"]
-    again.rename(ME, conversation, "")
-    assert store.recorder.flush(30)
-    assert [one.title for one in store.history().list_conversations(ME)] == ["first words"]
-
-
-def test_the_branch_that_was_shown_is_shown_again_until_something_new_is_asked(store: Store) -> None:
-    history, talk = store.history(), _branched()
-    conversation = _said(store, history, talk)
-    back = talk.with_branch_of(talk.tree[0].id)
-    history.save_shown_branch(ME, conversation, back)
-    assert history.load(ME, conversation) == back
-    assert store.recorder.flush(30)
-    assert store.history().load(ME, conversation) == back
-
-    more = ask(back, "And then?").with_answer(answer("Salt."))
-    say(store, history, conversation, more)
-    assert store.recorder.flush(30)
-    assert store.history().load(ME, conversation) == more
+    history.rename(ME, conversation_id, "  A better\nname ")
+    assert history.get_title(ME, conversation_id) == "A better name"
+    assert store.recorder.flush(TIMEOUT)
+    restarted = store.history()
+    assert _titles(restarted) == ["A better name"]
+    restarted.rename(ME, conversation_id, "")
+    assert store.recorder.flush(TIMEOUT)
+    assert _titles(store.history()) == ["first words"]
 
 
-def test_a_deleted_conversation_is_gone_at_once_and_for_good(store: Store) -> None:
+def test_the_shown_branch_is_restored_until_another_question_is_asked(store: Store) -> None:
+    history, conversation = store.history(), _branched_conversation()
+    conversation_id = _submit_all(store, history, conversation)
+    switched = conversation.with_branch_of(conversation.tree[0].id)
+    history.save_shown_branch(ME, conversation_id, switched)
+    assert history.load(ME, conversation_id) == switched
+    assert store.recorder.flush(TIMEOUT)
+    assert store.history().load(ME, conversation_id) == switched
+
+    continued = ask(switched, "And then?").with_answer(make_answer("Salt."))
+    _submit(store, history, conversation_id, continued)
+    assert store.recorder.flush(TIMEOUT)
+    assert store.history().load(ME, conversation_id) == continued
+
+
+def test_a_deleted_conversation_disappears_at_once(store: Store) -> None:
     history = store.history()
-    conversation = _said(store, history, ask(Conversation(), "Hi").with_answer(answer("a")))
-    history.delete(ME, conversation)
+    conversation_id = _submit_all(store, history, make_conversation("Hi", "a"))
+    history.delete(ME, conversation_id)
 
-    for one in (history, store.history()):
-        assert one.is_deleted(ME, conversation)
-        assert one.list_conversations(ME) == []
-        with pytest.raises(UserError) as gone:
-            one.load(ME, conversation)
-        assert gone.value.code == "no_such_chat"
+    for server in (history, store.history()):
+        assert server.is_deleted(ME, conversation_id)
+        assert server.list_conversations(ME) == []
+        with pytest.raises(UserError) as error:
+            server.load(ME, conversation_id)
+        assert error.value.code == "no_such_chat"
     with pytest.raises(UserError):
-        history.delete(ME, conversation)
+        history.delete(ME, conversation_id)
 
 
-def test_a_deletion_can_be_taken_back_for_a_while(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    history, talk = store.history(), ask(Conversation(), "Hi").with_answer(answer("a"))
-    conversation = _said(store, history, talk)
-    assert store.recorder.flush(30)
-    history.delete(ME, conversation)
+def test_a_deletion_can_be_undone_until_it_is_due(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    history, conversation = store.history(), make_conversation("Hi", "a")
+    conversation_id = _submit_all(store, history, conversation)
+    assert store.recorder.flush(TIMEOUT)
+    history.delete(ME, conversation_id)
 
-    assert history.restore(ME, conversation)
-    assert history.load(ME, conversation) == talk
-    assert [one.id for one in history.list_conversations(ME)] == [conversation]
-    assert not history.is_deleted(ME, conversation)
+    assert history.restore(ME, conversation_id)
+    assert history.load(ME, conversation_id) == conversation
+    assert _ids(history) == [conversation_id]
+    assert not history.is_deleted(ME, conversation_id)
 
-    monkeypatch.setattr(module, "_UNDO_SECONDS", 0.0)
-    history.delete(ME, conversation)
-    assert store.recorder.flush(30)
-    assert stored(store.uri) == []
-    assert not history.restore(ME, conversation)
-
-
-def _answering(store: Store, history: History, conversation: str, talk: Conversation) -> TurnWriter:
-    return ConversationStore(store.recorder, history, "0").start_turn(ME, conversation, talk, "demo · ONNX")
+    monkeypatch.setattr(history_module, "_UNDO_SECONDS", 0.0)
+    history.delete(ME, conversation_id)
+    assert store.recorder.flush(TIMEOUT)
+    assert list_traces(store.uri) == []
+    assert not history.restore(ME, conversation_id)
 
 
-def test_a_deletion_taken_back_loses_no_turn_that_was_under_way(store: Store) -> None:
-    history, conversation = store.history(), new_id()
-    talk = ask(Conversation(), "Hi")
-    kept = _answering(store, history, conversation, talk)
-    with pytest.raises(UserError) as running:
-        history.load(ME, conversation)
-    assert running.value.code == "chat_busy"
+def _start_turn(store: Store, history: History, conversation_id: str, conversation: Conversation) -> TurnWriter:
+    return ConversationStore(store.recorder, history, "0").start_turn(ME, conversation_id, conversation, "demo · ONNX")
 
-    history.delete(ME, conversation)
-    kept.finish(answer("Once", finish_reason="cancelled"))
+
+def test_undoing_a_deletion_keeps_a_turn_that_was_in_progress(store: Store) -> None:
+    history, conversation_id = store.history(), new_id()
+    conversation = ask(Conversation(), "Hi")
+    writer = _start_turn(store, history, conversation_id, conversation)
+    with pytest.raises(UserError) as error:
+        history.load(ME, conversation_id)
+    assert error.value.code == "chat_busy"
+
+    history.delete(ME, conversation_id)
+    writer.finish(make_answer("Once", finish_reason="cancelled"))
     assert history.list_conversations(ME) == []
-    assert history.restore(ME, conversation)
+    assert history.restore(ME, conversation_id)
 
-    assert [one.id for one in history.list_conversations(ME)] == [conversation]
-    assert history.load(ME, conversation) == talk.with_answer(answer("Once", finish_reason="cancelled"))
+    assert _ids(history) == [conversation_id]
+    assert history.load(ME, conversation_id) == conversation.with_answer(make_answer("Once", finish_reason="cancelled"))
 
 
-def test_a_turn_that_ends_after_its_chat_was_deleted_for_good_is_not_kept(
+def test_a_turn_that_ends_after_its_conversation_was_deleted_is_not_stored(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_UNDO_SECONDS", 0.0)
-    history, conversation = store.history(), new_id()
-    kept = _answering(store, history, conversation, ask(Conversation(), "Hi"))
-    history.delete(ME, conversation)
-    assert store.recorder.flush(30)
+    monkeypatch.setattr(history_module, "_UNDO_SECONDS", 0.0)
+    history, conversation_id = store.history(), new_id()
+    writer = _start_turn(store, history, conversation_id, ask(Conversation(), "Hi"))
+    history.delete(ME, conversation_id)
+    assert store.recorder.flush(TIMEOUT)
 
-    kept.finish(answer("Once"))
+    writer.finish(make_answer("Once"))
 
-    assert store.recorder.flush(30)
-    assert stored(store.uri) == []
+    assert store.recorder.flush(TIMEOUT)
+    assert list_traces(store.uri) == []
     assert store.history().list_conversations(ME) == []
 
 
-def test_nobody_finds_opens_names_or_deletes_another_persons_chats(store: Store) -> None:
-    history, talk = store.history(), ask(Conversation(), "my secret").with_answer(answer("a"))
-    conversation = _said(store, history, talk)
-    assert store.recorder.flush(30)
+def test_a_visitor_cannot_see_or_change_another_visitors_conversations(store: Store) -> None:
+    history, conversation = store.history(), make_conversation("my secret", "a")
+    conversation_id = _submit_all(store, history, conversation)
+    assert store.recorder.flush(TIMEOUT)
 
-    for one in (history, store.history()):
-        assert (
-            one.list_conversations(OTHER)
-            == one.list_conversations(OTHER, "secret")
-            == one.list_turn_metrics(OTHER)
-            == []
-        )
-        assert one.get_title(OTHER, conversation) == ""
-        for attempt in (
-            lambda one=one: one.load(OTHER, conversation),
-            lambda one=one: one.rename(OTHER, conversation, "x"),
-            lambda one=one: one.delete(OTHER, conversation),
-            lambda one=one: one.save_shown_branch(OTHER, conversation, talk),
-            lambda one=one: one.load(f"{OTHER}' OR '1' = '1", conversation),
-            lambda one=one: one.load(OTHER, f"{conversation}' OR metadata.`phi3_ui.turn` != '"),
-        ):
-            with pytest.raises(UserError) as refused:
+    for server in (history, store.history()):
+        assert server.list_conversations(OTHER) == []
+        assert server.list_conversations(OTHER, "secret") == []
+        assert server.list_turn_metrics(OTHER) == []
+        assert server.get_title(OTHER, conversation_id) == ""
+        attempts: list[Callable[[], object]] = [
+            partial(server.load, OTHER, conversation_id),
+            partial(server.rename, OTHER, conversation_id, "x"),
+            partial(server.delete, OTHER, conversation_id),
+            partial(server.save_shown_branch, OTHER, conversation_id, conversation),
+            partial(server.load, f"{OTHER}' OR '1' = '1", conversation_id),
+            partial(server.load, OTHER, f"{conversation_id}' OR metadata.`phi3_ui.turn` != '"),
+        ]
+        for attempt in attempts:
+            with pytest.raises(UserError) as error:
                 attempt()
-            assert refused.value.code == "no_such_chat"
-        assert not one.restore(OTHER, conversation)
-    assert [one.title for one in history.list_conversations(ME)] == ["my secret"]
+            assert error.value.code == "no_such_chat"
+        assert not server.restore(OTHER, conversation_id)
+    assert _titles(history) == ["my secret"]
 
 
-def test_what_another_server_wrote_is_seen_soon(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MAX_AGE", 0.0)
+def test_conversations_written_by_another_server_appear(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history_module, "_MAX_AGE", 0.0)
     here, there = store.history(), store.history()
     assert here.list_conversations(ME) == []
-    conversation = _said(store, there, ask(Conversation(), "elsewhere").with_answer(answer("a")))
-    assert store.recorder.flush(30)
+    conversation_id = _submit_all(store, there, make_conversation("elsewhere", "a"))
+    assert store.recorder.flush(TIMEOUT)
 
-    assert here.wait_until_loaded(ME, 30)
-    deadline = time.monotonic() + 30
-    while not here.list_conversations(ME):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    assert [one.id for one in here.list_conversations(ME)] == [conversation]
+    assert here.wait_until_loaded(ME, TIMEOUT)
+    wait_until(lambda: here.list_conversations(ME))
+    assert _ids(here) == [conversation_id]
 
 
-def test_figures_are_those_of_every_turn(store: Store) -> None:
-    history, talk = store.history(), _branched()
-    conversation = _said(store, history, talk)
-    assert store.recorder.flush(30)
+def test_metrics_cover_every_turn(store: Store) -> None:
+    history, conversation = store.history(), _branched_conversation()
+    conversation_id = _submit_all(store, history, conversation)
+    assert store.recorder.flush(TIMEOUT)
 
-    for one in (history, store.history()):
-        figures = one.list_turn_metrics(ME)
-        assert [(f.turn_id, f.finish_reason, f.prompt_tokens) for f in figures] == [
-            (talk.tree[0].id, "stop", 40),
-            (talk.tree[1].id, "cancelled", 40),
-            (talk.tree[2].id, "error", None),
-            (talk.tree[3].id, "stop", 5),
+    for server in (history, store.history()):
+        metrics = server.list_turn_metrics(ME)
+        assert [(turn.turn_id, turn.finish_reason, turn.prompt_tokens) for turn in metrics] == [
+            (conversation.tree[0].id, "stop", 40),
+            (conversation.tree[1].id, "cancelled", 40),
+            (conversation.tree[2].id, "error", None),
+            (conversation.tree[3].id, "stop", 5),
         ]
-        assert {(f.conversation_id, f.model, f.model_id) for f in figures} == {(conversation, "demo · ONNX", MODEL)}
-        assert figures[0].tokens_per_second == 60.0
-        assert figures[0].time_to_first_token == 0.25
-        assert figures[0].asked_at == pytest.approx(talk.tree[0].request.asked_at, abs=0.01)
+        assert {(turn.conversation_id, turn.model, turn.model_id) for turn in metrics} == {
+            (conversation_id, "demo · ONNX", MODEL)
+        }
+        assert metrics[0].tokens_per_second == 60.0
+        assert metrics[0].time_to_first_token == 0.25
+        request = conversation.tree[0].request
+        assert request
+        assert metrics[0].asked_at == pytest.approx(request.asked_at, abs=0.01)
 
 
-def test_a_store_that_is_gone_hides_no_chat_that_waits_here(tmp_path: Path) -> None:
-    uri = "http://127.0.0.1:9"  # nobody answers there
+def test_pending_conversations_are_listed_while_the_store_is_unreachable(tmp_path: Path) -> None:
+    uri = "http://127.0.0.1:9"  # nothing listens there
 
     def unreachable() -> str:
         raise UserError("store_unreachable", uri=uri, detail="ConnectionError")
 
     recorder = Recorder(uri, unreachable, tmp_path / "journal")
     history = History(uri, unreachable, recorder)
-    talk = ask(Conversation(), "Hi").with_answer(answer("a"))
-    one = record(new_id(), talk)
-    recorder.submit(one)
-    history.apply(one)
+    conversation = make_conversation("Hi", "a")
+    record = make_record(new_id(), conversation)
+    recorder.submit(record)
+    history.apply(record)
 
-    assert [found.title for found in history.list_conversations(ME)] == ["Hi"]
+    assert _titles(history) == ["Hi"]
     recorder.close(0.0)
-    assert list((tmp_path / "journal").glob("*/*.json")), "it waits for the next start"
+    assert list((tmp_path / "journal").glob("*/*.json")), "it stays in the journal for the next start"

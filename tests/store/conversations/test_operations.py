@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from phi3_ui.chat.conversation import Conversation, Feedback, new_id
+from phi3_ui.chat.conversation import Feedback, new_id
 from phi3_ui.store.conversations.journal import Journal
 from phi3_ui.store.conversations.operations import (
     ConversationDeletion,
@@ -16,9 +17,9 @@ from phi3_ui.store.conversations.operations import (
     parse_operation,
     serialize_operation,
 )
-from tests.store.conversations.chats import ME, answer, ask, record
+from tests.store.conversations.chats import ME, make_conversation, make_record
 
-_VERSION_0_1_0 = {
+_VERSION_0_1_0: dict[str, dict[str, Any]] = {
     "record": {
         "person": "v",
         "conversation": "c",
@@ -51,7 +52,7 @@ _VERSION_0_1_0 = {
 @pytest.mark.parametrize(
     "operation",
     [
-        record(new_id(), ask(Conversation(), "Hi").with_answer(answer("Hello"))),
+        make_record(new_id(), make_conversation()),
         FeedbackChange(ME, "c", "t", Feedback(False, "No")),
         FeedbackChange(ME, "c", "t", None),
         TagChange(ME, "c", "t", "key", "value"),

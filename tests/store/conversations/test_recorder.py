@@ -1,75 +1,59 @@
-"""Turns that become traces: what MLflow then shows of them, each once, whatever goes wrong on the way."""
+"""Recording turns as traces: MLflow's view of them, exactly one trace per turn, and recovery from failures."""
 
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Trace
 
 from phi3_ui.chat.conversation import Conversation, Feedback, new_id
+from phi3_ui.chat.types import FinishReason
 from phi3_ui.paths import ROOT
 from phi3_ui.store.conversations import recorder as recorder_module
 from phi3_ui.store.conversations.operations import ConversationDeletion, TagChange
 from phi3_ui.store.conversations.recorder import Recorder
-from phi3_ui.store.conversations.trace_reader import parse_turn
 from phi3_ui.store.conversations.traces import SESSION_KEY
-from tests.store.conversations.chats import ME, MODEL, answer, ask, record, unanswered
-from tests.support.build_cache import create_store
-
-_LIMIT = 30.0
-
-
-@pytest.fixture
-def uri(tmp_path: Path) -> str:
-    return create_store(tmp_path)
-
-
-@pytest.fixture
-def recorder(uri: str, tmp_path: Path) -> Iterator[Recorder]:
-    made = new_recorder(uri, tmp_path)
-    yield made
-    made.close()
-
-
-def new_recorder(uri: str, folder: Path, limit: int = recorder_module.JOURNAL_LIMIT) -> Recorder:
-    return Recorder(uri, lambda: experiment(uri), folder / "journal", limit)
+from tests.store.conversations.chats import (
+    ME,
+    MODEL,
+    ask,
+    last_turn_without_answer,
+    make_answer,
+    make_conversation,
+    make_record,
+)
+from tests.store.conversations.recording import (
+    TIMEOUT,
+    create_recorder,
+    ensure_experiment,
+    list_traces,
+    read_turn,
+    record_turn,
+    wait_until,
+)
 
 
-def experiment(uri: str) -> str:
-    client = MlflowClient(uri)
-    found = client.get_experiment_by_name("chats")
-    return found.experiment_id if found else client.create_experiment("chats", artifact_location="file:///nowhere")
+def _warning_code(recorder: Recorder) -> str | None:
+    return recorder.warning.code if recorder.warning else None
 
 
-def stored(uri: str) -> list[Trace]:
-    return list(MlflowClient(uri).search_traces(locations=[experiment(uri)], max_results=500))
+def test_a_turn_becomes_a_trace_in_mlflows_chat_format(uri: str, recorder: Recorder) -> None:
+    conversation_id, conversation = new_id(), ask(Conversation(), "Cine ești?", time.time() - 2, temperature=0.5)
+    conversation = conversation.with_answer(make_answer("Sunt un model 🌊.", load_seconds=0.4))
 
+    record_turn(recorder, conversation_id, conversation)
+    assert recorder.flush(TIMEOUT)
 
-def say(recorder: Recorder, conversation: str, talk: Conversation) -> None:
-    """Record the last turn shown as the app does."""
-    draft = recorder.start_turn(replace(record(conversation, talk), turn=unanswered(talk)))
-    recorder.finish_turn(draft, record(conversation, talk))
-
-
-def test_a_turn_is_a_trace_with_all_that_mlflow_knows_of_chats(uri: str, recorder: Recorder) -> None:
-    conversation, talk = new_id(), ask(Conversation(), "Cine ești?", time.time() - 2, temperature=0.5)
-    talk = talk.with_answer(answer("Sunt un model 🌊.", load_seconds=0.4))
-
-    say(recorder, conversation, talk)
-    assert recorder.flush(_LIMIT)
-
-    (trace,) = stored(uri)
+    (trace,) = list_traces(uri)
     info, root = trace.info, trace.data.spans[0]
-    assert info.trace_id == f"tr-{talk.turns[0].id}"
+    assert info.trace_id == f"tr-{conversation.turns[0].id}"
     assert info.state.value == "OK"
-    assert info.trace_metadata["mlflow.trace.session"] == conversation
+    assert info.trace_metadata["mlflow.trace.session"] == conversation_id
     assert info.trace_metadata["mlflow.trace.user"] == ME
     assert info.trace_metadata["mlflow.modelId"] == MODEL
     assert info.token_usage == {
@@ -95,253 +79,260 @@ def test_a_turn_is_a_trace_with_all_that_mlflow_knows_of_chats(uri: str, recorde
     load = trace.data.spans[1]
     assert (load.name, load.parent_id) == ("load model", root.span_id)
     assert (load.end_time_ns - load.start_time_ns) / 1e9 == pytest.approx(0.4, abs=0.01)
-    assert parse_turn(trace) == talk.turns[0]
-    assert MlflowClient(uri).search_traces(locations=[experiment(uri)], model_id=MODEL)
+    assert read_turn(trace) == conversation.turns[0]
+    assert MlflowClient(uri).search_traces(locations=[ensure_experiment(uri)], model_id=MODEL)
 
 
 @pytest.mark.parametrize("reason", ["length", "cancelled", "timeout"])
-def test_an_answer_that_was_cut_short_is_kept_with_its_reason(uri: str, recorder: Recorder, reason: str) -> None:
-    talk = ask(Conversation(), "Hi").with_answer(answer("Once up", finish_reason=reason))
+def test_an_incomplete_answer_is_recorded_with_its_finish_reason(
+    uri: str, recorder: Recorder, reason: FinishReason
+) -> None:
+    conversation = ask(Conversation(), "Hi").with_answer(make_answer("Once up", finish_reason=reason))
 
-    say(recorder, new_id(), talk)
-    assert recorder.flush(_LIMIT)
+    record_turn(recorder, new_id(), conversation)
+    assert recorder.flush(TIMEOUT)
 
-    (trace,) = stored(uri)
+    (trace,) = list_traces(uri)
     assert trace.info.state.value == "OK"
     assert trace.data.spans[0].outputs["choices"][0]["finish_reason"] == reason
-    assert parse_turn(trace) == talk.turns[0]
+    assert read_turn(trace) == conversation.turns[0]
 
 
-def test_a_failed_answer_is_an_error_in_mlflow_with_what_it_wrote(uri: str, recorder: Recorder) -> None:
-    failed = answer("Once", error=("model_crashed", {"model": "m", "detail": "x"}), finish_reason=None, usage=None)
-    talk = ask(Conversation(), "Hi").with_answer(failed)
+def test_a_failed_answer_is_recorded_as_an_error_with_its_partial_text(uri: str, recorder: Recorder) -> None:
+    failed = make_answer("Once", error=("model_crashed", {"model": "m", "detail": "x"}), finish_reason=None, usage=None)
+    conversation = ask(Conversation(), "Hi").with_answer(failed)
 
-    say(recorder, new_id(), talk)
-    assert recorder.flush(_LIMIT)
+    record_turn(recorder, new_id(), conversation)
+    assert recorder.flush(TIMEOUT)
 
-    (trace,) = stored(uri)
+    (trace,) = list_traces(uri)
     assert trace.info.state.value == "ERROR"
     assert trace.data.spans[0].status.description == "model_crashed"
-    assert parse_turn(trace) == talk.turns[0]
+    assert read_turn(trace) == conversation.turns[0]
 
 
-def test_a_turn_written_twice_is_one_trace(uri: str, recorder: Recorder) -> None:
-    conversation, talk = new_id(), ask(Conversation(), "Hi").with_answer(answer("Hello", load_seconds=0.1))
+def test_writing_a_turn_again_is_idempotent(uri: str, recorder: Recorder) -> None:
+    conversation_id, conversation = (
+        new_id(),
+        ask(Conversation(), "Hi").with_answer(make_answer("Hello", load_seconds=0.1)),
+    )
 
     for _ in range(3):
-        recorder.submit(record(conversation, talk))
-        assert recorder.flush(_LIMIT)
+        recorder.submit(make_record(conversation_id, conversation))
+        assert recorder.flush(TIMEOUT)
 
-    (trace,) = stored(uri)
+    (trace,) = list_traces(uri)
     assert len(trace.data.spans) == 2
     assert trace.info.token_usage["total_tokens"] == 52
 
 
-def test_feedback_is_an_assessment_that_changes_and_goes(uri: str, recorder: Recorder) -> None:
-    conversation, talk = new_id(), ask(Conversation(), "Hi").with_answer(answer("Hello"))
-    say(recorder, conversation, talk)
-    turn = talk.turns[0].id
+def test_feedback_is_an_assessment_that_can_be_changed_and_removed(uri: str, recorder: Recorder) -> None:
+    conversation_id, conversation = new_id(), make_conversation()
+    record_turn(recorder, conversation_id, conversation)
+    turn_id = conversation.turns[0].id
 
     def assessments() -> list[tuple[str, object, str | None, str]]:
-        assert recorder.flush(_LIMIT)
+        assert recorder.flush(TIMEOUT)
         return [
-            (one.name, one.feedback.value, one.rationale, one.source.source_id)
-            for one in stored(uri)[0].info.assessments
+            (found.name, found.feedback.value, found.rationale, found.source.source_id)
+            for found in list_traces(uri)[0].info.assessments
         ]
 
-    recorder.set_feedback(ME, conversation, turn, Feedback(True))
+    recorder.set_feedback(ME, conversation_id, turn_id, Feedback(True))
     assert assessments() == [("user_feedback", True, "", ME)]
-    recorder.set_feedback(ME, conversation, turn, Feedback(False, "It is wrong."))
+    recorder.set_feedback(ME, conversation_id, turn_id, Feedback(False, "It is wrong."))
     assert assessments() == [("user_feedback", False, "It is wrong.", ME)]
-    assert parse_turn(stored(uri)[0]) == replace(talk.turns[0], feedback=Feedback(False, "It is wrong."))
-    recorder.set_feedback(ME, conversation, turn, Feedback(True, ""))
-    assert recorder.flush(_LIMIT)
-    assert parse_turn(stored(uri)[0]).feedback == Feedback(True)
-    recorder.set_feedback(ME, conversation, turn, None)
+    assert read_turn(list_traces(uri)[0]) == replace(conversation.turns[0], feedback=Feedback(False, "It is wrong."))
+    recorder.set_feedback(ME, conversation_id, turn_id, Feedback(True, ""))
+    assert recorder.flush(TIMEOUT)
+    assert read_turn(list_traces(uri)[0]).feedback == Feedback(True)
+    recorder.set_feedback(ME, conversation_id, turn_id, None)
     assert assessments() == []
 
 
-def test_what_is_said_of_a_turn_under_way_waits_for_its_end(uri: str, recorder: Recorder) -> None:
-    conversation, talk = new_id(), ask(Conversation(), "Hi").with_answer(answer("Hello"))
-    draft = recorder.start_turn(replace(record(conversation, talk), turn=unanswered(talk)))
+def test_changes_to_a_turn_in_progress_wait_until_it_is_finished(uri: str, recorder: Recorder) -> None:
+    conversation_id, conversation = new_id(), make_conversation()
+    draft = recorder.start_turn(
+        replace(make_record(conversation_id, conversation), turn=last_turn_without_answer(conversation))
+    )
 
-    recorder.submit(TagChange(ME, conversation, talk.turns[0].id, "phi3_ui.title", "A name"))
-    assert recorder.flush(_LIMIT)
-    assert stored(uri) == []
-    recorder.finish_turn(draft, record(conversation, talk))
+    recorder.submit(TagChange(ME, conversation_id, conversation.turns[0].id, "phi3_ui.title", "A name"))
+    assert recorder.flush(TIMEOUT)
+    assert list_traces(uri) == []
+    recorder.finish_turn(draft, make_record(conversation_id, conversation))
 
-    assert recorder.flush(_LIMIT)
-    assert stored(uri)[0].info.tags["phi3_ui.title"] == "A name"
+    assert recorder.flush(TIMEOUT)
+    assert list_traces(uri)[0].info.tags["phi3_ui.title"] == "A name"
     assert recorder.warning is None
 
 
-def test_what_is_said_of_a_turn_that_is_gone_is_forgotten(uri: str, recorder: Recorder) -> None:
+def test_changes_to_a_turn_that_does_not_exist_are_dropped(uri: str, recorder: Recorder) -> None:
     recorder.submit(TagChange(ME, new_id(), new_id(), "phi3_ui.title", "x"))
     recorder.set_feedback(ME, new_id(), new_id(), Feedback(True))
 
-    assert recorder.flush(_LIMIT)
+    assert recorder.flush(TIMEOUT)
     assert recorder.warning is None
     assert recorder.list_pending(ME) == []
 
 
-def test_a_deleted_conversation_leaves_nothing_in_the_store(uri: str, recorder: Recorder, tmp_path: Path) -> None:
-    gone, stays = new_id(), new_id()
-    for conversation in (gone, stays):
-        talk = ask(Conversation(), "Hi secret").with_answer(answer("Hello", load_seconds=0.1))
-        say(recorder, conversation, talk)
-        recorder.set_feedback(ME, conversation, talk.turns[0].id, Feedback(True))
+def test_a_deletion_removes_every_row_of_a_conversation(uri: str, recorder: Recorder, tmp_path: Path) -> None:
+    deleted, kept = new_id(), new_id()
+    for conversation_id in (deleted, kept):
+        conversation = ask(Conversation(), "Hi secret").with_answer(make_answer("Hello", load_seconds=0.1))
+        record_turn(recorder, conversation_id, conversation)
+        recorder.set_feedback(ME, conversation_id, conversation.turns[0].id, Feedback(True))
 
-    recorder.submit(ConversationDeletion(ME, gone, time.time()))
-    assert recorder.flush(_LIMIT)
+    recorder.submit(ConversationDeletion(ME, deleted, time.time()))
+    assert recorder.flush(TIMEOUT)
 
-    assert [trace.info.trace_metadata[SESSION_KEY] for trace in stored(uri)] == [stays]
+    assert [trace.info.trace_metadata[SESSION_KEY] for trace in list_traces(uri)] == [kept]
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         for table in ("trace_info", "spans", "assessments"):
             key = "request_id" if table == "trace_info" else "trace_id"
             assert database.execute(f"SELECT COUNT(DISTINCT {key}) FROM {table}").fetchone() == (1,), table
 
 
-def test_somebody_else_deletes_nothing_of_mine(uri: str, recorder: Recorder) -> None:
-    conversation, talk = new_id(), ask(Conversation(), "Hi").with_answer(answer("Hello"))
-    say(recorder, conversation, talk)
+def test_a_visitor_cannot_delete_another_visitors_conversation(uri: str, recorder: Recorder) -> None:
+    conversation_id, conversation = new_id(), make_conversation()
+    record_turn(recorder, conversation_id, conversation)
 
-    recorder.submit(ConversationDeletion("visitor-other", conversation, time.time()))
-    assert recorder.flush(_LIMIT)
+    recorder.submit(ConversationDeletion("visitor-other", conversation_id, time.time()))
+    assert recorder.flush(TIMEOUT)
 
-    assert len(stored(uri)) == 1
-
-
-def test_a_deletion_waits_and_can_be_taken_back(uri: str, recorder: Recorder) -> None:
-    conversation, talk = new_id(), ask(Conversation(), "Hi").with_answer(answer("Hello"))
-    say(recorder, conversation, talk)
-    recorder.submit(ConversationDeletion(ME, conversation, time.time() + 3600))
-    assert recorder.flush(_LIMIT)
-
-    assert not recorder.cancel_deletion("visitor-other", conversation)
-    assert recorder.cancel_deletion(ME, conversation)
-    assert not recorder.cancel_deletion(ME, conversation)
-    assert len(stored(uri)) == 1
+    assert len(list_traces(uri)) == 1
 
 
-def test_what_comes_just_before_the_end_is_written_too(uri: str, tmp_path: Path) -> None:
+def test_a_deletion_can_be_cancelled_until_it_is_due(uri: str, recorder: Recorder) -> None:
+    conversation_id, conversation = new_id(), make_conversation()
+    record_turn(recorder, conversation_id, conversation)
+    recorder.submit(ConversationDeletion(ME, conversation_id, time.time() + 3600))
+    assert recorder.flush(TIMEOUT)
+
+    assert not recorder.cancel_deletion("visitor-other", conversation_id)
+    assert recorder.cancel_deletion(ME, conversation_id)
+    assert not recorder.cancel_deletion(ME, conversation_id)
+    assert len(list_traces(uri)) == 1
+
+
+def test_turns_submitted_just_before_close_are_written(uri: str, tmp_path: Path) -> None:
     for number in range(10):
-        recorder = new_recorder(uri, tmp_path)
-        say(recorder, new_id(), ask(Conversation(), "first").with_answer(answer("Hello")))
+        recorder = create_recorder(uri, tmp_path)
+        record_turn(recorder, new_id(), make_conversation("first", "Hello"))
         time.sleep(0.005 * number)
-        say(recorder, new_id(), ask(Conversation(), "second").with_answer(answer("Hello")))
-        recorder.close(_LIMIT)
-        assert len(stored(uri)) == 2 * (number + 1)
+        record_turn(recorder, new_id(), make_conversation("second", "Hello"))
+        recorder.close(TIMEOUT)
+        assert len(list_traces(uri)) == 2 * (number + 1)
 
 
-def test_a_deletion_that_waits_is_carried_out_when_the_app_ends(uri: str, tmp_path: Path) -> None:
-    recorder = new_recorder(uri, tmp_path)
-    conversation, talk = new_id(), ask(Conversation(), "Hi").with_answer(answer("Hello"))
-    say(recorder, conversation, talk)
-    recorder.submit(ConversationDeletion(ME, conversation, time.time() + 3600))
+def test_pending_deletions_are_carried_out_on_close(uri: str, tmp_path: Path) -> None:
+    recorder = create_recorder(uri, tmp_path)
+    conversation_id, conversation = new_id(), make_conversation()
+    record_turn(recorder, conversation_id, conversation)
+    recorder.submit(ConversationDeletion(ME, conversation_id, time.time() + 3600))
 
-    recorder.close(_LIMIT)
+    recorder.close(TIMEOUT)
 
-    assert stored(uri) == []
+    assert list_traces(uri) == []
     assert list((tmp_path / "journal").iterdir()) == []
 
 
-def test_a_locked_store_is_waited_for_and_the_warning_goes_with_the_lock(
+def test_a_locked_store_is_retried_with_a_warning_until_it_is_unlocked(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recorder_module, "_RETRY_LAST", 0.5)
-    recorder = new_recorder(uri, tmp_path)
+    recorder = create_recorder(uri, tmp_path)
     try:
-        first = ask(Conversation(), "Hi").with_answer(answer("Hello"))
-        say(recorder, new_id(), first)
-        assert recorder.flush(_LIMIT)
-        assert recorder.warning is None
+        record_turn(recorder, new_id(), make_conversation())
+        assert recorder.flush(TIMEOUT)
+        assert _warning_code(recorder) is None
         locked = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
         locked.execute("BEGIN EXCLUSIVE")
         started = time.perf_counter()
-        second = ask(Conversation(), "Again").with_answer(answer("Hello again"))
-        say(recorder, new_id(), second)
-        assert time.perf_counter() - started < 2, "the chat waits for nobody"
+        record_turn(recorder, new_id(), make_conversation("Again", "Hello again"))
+        assert time.perf_counter() - started < 2, "recording must not block the chat"
 
-        _wait(lambda: recorder.warning is not None)
-        assert recorder.warning is not None
-        assert recorder.warning.code == "not_recorded"
+        wait_until(lambda: _warning_code(recorder) == "not_recorded")
         locked.rollback()
         locked.close()
 
         assert recorder.flush(60)
-        _wait(lambda: recorder.warning is None)
-        assert {trace.info.request_preview for trace in stored(uri)} == {"Hi", "Again"}
+        wait_until(lambda: recorder.warning is None)
+        assert {trace.info.request_preview for trace in list_traces(uri)} == {"Hi", "Again"}
     finally:
         recorder.close()
 
 
-def test_what_an_ended_process_left_is_written_by_the_next(uri: str, tmp_path: Path) -> None:
-    program = """
-import sys, time, os, signal
+_KILLED_BEFORE_WRITING = """
+import os, signal, sys
 from pathlib import Path
-import tests.store.conversations.test_recorder as t
 from phi3_ui.chat.conversation import Conversation
-from phi3_ui.store.conversations import recorder as recorder_module
+from phi3_ui.store.conversations.recorder import Recorder
+from tests.store.conversations.chats import ask, make_conversation, make_record
+from tests.store.conversations.recording import create_recorder, record_turn
+
 uri, folder = sys.argv[1:]
-recorder_module.Recorder._run = lambda self: None  # it gets no time to write
-recorder = t.new_recorder(uri, Path(folder))
-done = t.ask(Conversation(), "finished").with_answer(t.answer("whole"))
-t.say(recorder, "c" * 32, done)
-begun = t.ask(Conversation(), "in the middle")
-draft = recorder.start_turn(t.record("d" * 32, begun))
+Recorder._run = lambda self: None  # nothing reaches the store
+recorder = create_recorder(uri, Path(folder))
+record_turn(recorder, "c" * 32, make_conversation("finished", "complete"))
+draft = recorder.start_turn(make_record("d" * 32, ask(Conversation(), "in progress")))
 draft._next_write_at = 0.0
 draft.append_text("Once up")
 draft.append_text("on a time")
 print("ready", flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    done = subprocess.run([sys.executable, "-c", program, uri, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == "ready\n", done.stderr
 
-    recorder = new_recorder(uri, tmp_path)
-    assert recorder.flush(_LIMIT)
+
+def test_the_journal_of_a_killed_process_is_recovered_by_the_next_one(uri: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _KILLED_BEFORE_WRITING, uri, str(tmp_path)]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert killed.stdout == "ready\n", killed.stderr
+
+    recorder = create_recorder(uri, tmp_path)
+    assert recorder.flush(TIMEOUT)
     recorder.close()
 
-    found = {trace.info.request_preview: parse_turn(trace).answer for trace in stored(uri)}
-    assert found["finished"] == answer("whole")
-    assert found["in the middle"].text.startswith("Once up")
-    assert found["in the middle"].error == ("interrupted", {})
+    answers = {trace.info.request_preview: read_turn(trace).answer for trace in list_traces(uri)}
+    assert answers["finished"] == make_answer("complete")
+    interrupted = answers["in progress"]
+    assert interrupted
+    assert interrupted.text.startswith("Once up")
+    assert interrupted.error == ("interrupted", {})
     assert list((tmp_path / "journal").iterdir()) == []
 
 
-def test_a_process_that_runs_keeps_its_journal_to_itself(uri: str, tmp_path: Path) -> None:
-    one = new_recorder(uri, tmp_path)
-    one.submit(ConversationDeletion(ME, new_id(), time.time() + 3600))
+def test_the_journal_of_a_running_process_is_not_recovered_by_another(uri: str, tmp_path: Path) -> None:
+    first = create_recorder(uri, tmp_path)
+    first.submit(ConversationDeletion(ME, new_id(), time.time() + 3600))
 
-    other = new_recorder(uri, tmp_path)
+    second = create_recorder(uri, tmp_path)
 
-    assert other.recovered == []
-    assert len(one.list_pending(ME)) == 1
-    one.close()
-    other.close()
+    assert second.recovered == []
+    assert len(first.list_pending(ME)) == 1
+    first.close()
+    second.close()
 
 
-def test_a_journal_that_cannot_be_written_holds_it_in_memory(uri: str, tmp_path: Path) -> None:
+def test_operations_are_kept_in_memory_if_the_journal_cannot_be_written(uri: str, tmp_path: Path) -> None:
     (tmp_path / "journal").write_text("a file where the folder should be", encoding="utf-8")
-    recorder = new_recorder(uri, tmp_path)
+    recorder = create_recorder(uri, tmp_path)
 
-    say(recorder, new_id(), ask(Conversation(), "Hi").with_answer(answer("Hello")))
+    record_turn(recorder, new_id(), make_conversation())
 
-    assert recorder.flush(_LIMIT)
-    assert len(stored(uri)) == 1
-    assert recorder.warning is not None
-    assert recorder.warning.code == "not_journaled"
+    assert recorder.flush(TIMEOUT)
+    assert len(list_traces(uri)) == 1
+    assert _warning_code(recorder) == "not_journaled"
     (tmp_path / "journal").unlink()
-    _wait(lambda: recorder.warning is None)
+    wait_until(lambda: recorder.warning is None)
     recorder.close()
 
 
-def test_only_so_much_waits(uri: str, tmp_path: Path) -> None:
-    recorder = new_recorder(uri, tmp_path, limit=3000)
+def test_the_journal_is_limited_in_size(uri: str, tmp_path: Path) -> None:
+    recorder = create_recorder(uri, tmp_path, journal_limit=3000)
     with sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None) as locked:
         locked.execute("BEGIN EXCLUSIVE")
         for _ in range(8):
-            say(recorder, new_id(), ask(Conversation(), "Hi").with_answer(answer("Hello" * 20)))
+            record_turn(recorder, new_id(), make_conversation("Hi", "Hello" * 20))
         assert 1 <= len(recorder.list_pending(ME)) < 8
         assert recorder.warning is not None
         locked.rollback()
@@ -349,49 +340,39 @@ def test_only_so_much_waits(uri: str, tmp_path: Path) -> None:
     recorder.close()
 
 
-def test_what_the_store_refuses_for_itself_does_not_hold_up_the_rest(
+def test_an_operation_that_the_store_rejects_is_set_aside_and_does_not_block_others(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(recorder_module, "_RETRY_FIRST", 0.05)
     monkeypatch.setattr(recorder_module, "_RETRY_LAST", 0.05)
-    recorder = new_recorder(uri, tmp_path)
-    bad, good = new_id(), new_id()
-    talk = ask(Conversation(), "Hi").with_answer(answer("Hello"))
-    say(recorder, bad, talk)
+    recorder = create_recorder(uri, tmp_path)
+    conversation_id, conversation = new_id(), make_conversation()
+    turn_id = conversation.turns[0].id
+    record_turn(recorder, conversation_id, conversation)
 
-    assert recorder.flush(_LIMIT)
+    assert recorder.flush(TIMEOUT)
     recorder.submit(
-        TagChange(ME, bad, talk.turns[0].id, "k" * 3000, "v"), TagChange(ME, bad, talk.turns[0].id, "after", "v")
+        TagChange(ME, conversation_id, turn_id, "k" * 3000, "v"), TagChange(ME, conversation_id, turn_id, "after", "v")
     )
-    say(recorder, good, ask(Conversation(), "Hi").with_answer(answer("Hello")))
+    record_turn(recorder, new_id(), make_conversation())
 
-    assert recorder.flush(_LIMIT)
-    assert len(stored(uri)) == 2
-    assert any(trace.info.tags.get("after") == "v" for trace in stored(uri))
+    assert recorder.flush(TIMEOUT)
+    assert len(list_traces(uri)) == 2
+    assert any(trace.info.tags.get("after") == "v" for trace in list_traces(uri))
     assert any("does not take mark" in entry.message for entry in caplog.records)
     assert len(list((tmp_path / "journal").glob("*.refused"))) == 1
     recorder.close()
 
 
-def test_people_write_at_once_and_each_turn_is_there(uri: str, recorder: Recorder) -> None:
-    def chat(person: int) -> None:
-        conversation, talk = new_id(), Conversation()
+def test_turns_of_concurrent_visitors_are_all_recorded(uri: str, recorder: Recorder) -> None:
+    def chat(visitor: int) -> None:
+        conversation_id, conversation = new_id(), Conversation()
         for number in range(5):
-            talk = ask(talk, f"{person} {number}").with_answer(answer("Hello"))
-            say(recorder, conversation, talk)
+            conversation = ask(conversation, f"{visitor} {number}").with_answer(make_answer("Hello"))
+            record_turn(recorder, conversation_id, conversation)
 
-    people = [threading.Thread(target=chat, args=(person,)) for person in range(4)]
-    for person in people:
-        person.start()
-    for person in people:
-        person.join()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(chat, range(4)))
 
     assert recorder.flush(60)
-    assert len(stored(uri)) == 20
-
-
-def _wait(ready: object) -> None:
-    deadline = time.monotonic() + 60
-    while not ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    assert len(list_traces(uri)) == 20
