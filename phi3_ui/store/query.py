@@ -5,15 +5,17 @@ from typing import Any
 
 
 def quote(value: str) -> str:
-    """`value` as a quoted literal of MLflow's filter language, which has no escape character.
+    """`value` as a quoted literal of MLflow's filter language, in which no character can be escaped.
 
     Raises:
-        ValueError: `value` contains both kinds of quotation mark, so that no literal can hold it.
+        ValueError: No literal can hold `value`: it contains both kinds of quotation mark, or ends with a backslash.
     """
-    if "'" not in value:
-        return f"'{value}'"
-    if '"' not in value:
-        return f'"{value}"'
+    # MLflow's parser takes a backslash before the closing quotation mark for an escape, and reads on past the literal.
+    if not value.endswith("\\"):
+        if "'" not in value:
+            return f"'{value}'"
+        if '"' not in value:
+            return f'"{value}"'
     raise ValueError(f"cannot be quoted in a filter: {value!r}")
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.utils.search_utils import SearchTraceUtils
@@ -14,22 +14,24 @@ _TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size
 
 
 @given(_TEXT, _TEXT)
-def test_mlflow_reads_the_values_that_were_quoted(visitor: str, session: str) -> None:
+@example("\\", ";")
+def test_mlflow_parses_a_filter_to_the_quoted_values(visitor: str, session: str) -> None:
     values = {"mlflow.trace.user": visitor, "mlflow.trace.session": session}
     try:
         query = metadata_filter(values)
     except ValueError:
-        assert any("'" in value and '"' in value for value in values.values())
+        assert any(("'" in value and '"' in value) or value.endswith("\\") for value in values.values())
         return
     parsed = SearchTraceUtils.parse_search_filter_for_search_traces(query)
-    assert [(one["key"], one["comparator"], one["value"]) for one in parsed] == [
+    assert [(clause["key"], clause["comparator"], clause["value"]) for clause in parsed] == [
         (key, "=", value) for key, value in values.items()
     ]
 
 
-def test_a_value_with_both_quotation_marks_is_rejected() -> None:
+@pytest.mark.parametrize("value", ['it\'s a "name"', "name\\"])
+def test_a_value_that_no_literal_can_hold_is_rejected(value: str) -> None:
     with pytest.raises(ValueError, match="cannot be quoted"):
-        quote('it\'s a "name"')
+        quote(value)
 
 
 def test_pages_are_requested_as_they_are_consumed() -> None:
