@@ -1,4 +1,4 @@
-"""The links into MLflow's own UI, whether it is there, and the command that opens it. That each shows its thing: e2e."""
+"""Links into MLflow's own UI, the probe for it, and the command that starts it. The linked pages are tested end to end."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ from tests.support.env import environment
 _BASE = "http://127.0.0.1:5001"
 
 
-def test_ids_and_names_are_quoted() -> None:
+def test_ids_and_names_are_percent_encoded() -> None:
     assert links.trace_url(_BASE, "1", "tr-a&b") == (
         f"{_BASE}/#/experiments/1/traces?selectedEvaluationId=tr-a%26b&startTimeLabel=ALL"
     )
@@ -35,8 +35,8 @@ def test_ids_and_names_are_quoted() -> None:
 
 
 @contextmanager
-def _answering(status: int, body: bytes) -> Iterator[str]:
-    """The URL of a server that answers every request so."""
+def _serve(status: int, body: bytes) -> Iterator[str]:
+    """Run a server that sends this response to every request. Yields its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -56,7 +56,7 @@ def _answering(status: int, body: bytes) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "there"),
+    ("status", "body", "is_mlflow"),
     [
         (200, b"OK", True),
         (401, b"", True),
@@ -66,49 +66,49 @@ def _answering(status: int, body: bytes) -> Iterator[str]:
         (500, b"", False),
     ],
 )
-def test_only_an_mlflow_ui_is_alive(status: int, body: bytes, there: bool) -> None:
-    with _answering(status, body) as url:
-        assert links.is_mlflow_ui(url) is there
+def test_only_an_mlflow_ui_is_recognized(status: int, body: bytes, is_mlflow: bool) -> None:
+    with _serve(status, body) as url:
+        assert links.is_mlflow_ui(url) is is_mlflow
 
 
-def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loopback_address_is_probed_without_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    with _answering(200, b"OK") as url:
+    with _serve(200, b"OK") as url:
         assert links.is_mlflow_ui(url)
 
 
-def test_where_nothing_answers_nothing_is_alive() -> None:
+def test_an_unused_port_or_no_url_is_unavailable() -> None:
     assert not links.is_mlflow_ui(f"http://127.0.0.1:{_free_port()}")
     assert not links.MlflowUi(None).wait_until_available(1)
 
 
-def test_who_asks_does_not_wait_and_is_told_what_the_last_look_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    go, looks = threading.Event(), list[str]()
+def test_is_available_returns_the_last_probes_result_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, probed = threading.Event(), list[str]()
 
-    def look(url: str) -> bool:
-        looks.append(url)
-        return go.wait(10)
+    def slow_probe(url: str) -> bool:
+        probed.append(url)
+        return go_on.wait(10)
 
-    monkeypatch.setattr(links, "is_mlflow_ui", look)
+    monkeypatch.setattr(links, "is_mlflow_ui", slow_probe)
     ui = links.MlflowUi(_BASE)
 
     assert [ui.is_available() for _ in range(3)] == [False] * 3
-    go.set()
+    go_on.set()
     assert ui.wait_until_available(10)
     assert ui.is_available()
-    assert looks == [_BASE]
+    assert probed == [_BASE]
 
 
-def test_a_look_that_is_old_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = iter([True, False])
-    monkeypatch.setattr(links, "is_mlflow_ui", lambda url: next(found))
+def test_an_old_probe_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = iter([True, False])
+    monkeypatch.setattr(links, "is_mlflow_ui", lambda url: next(results))
     monkeypatch.setattr(links, "_MAX_AGE", 0.05)
     ui = links.MlflowUi(_BASE)
     assert ui.wait_until_available(10)
     monkeypatch.setattr(links, "_MAX_AGE", 60.0)
     ui._probed_at = float("-inf")
 
-    assert ui.is_available(), "what was found is said until the next look is done"
+    assert ui.is_available(), "the last result is returned until the next probe is done"
     assert not ui.wait_until_available(10)
 
 
@@ -118,26 +118,27 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _until(holds: Callable[[], bool], seconds: float = 90) -> bool:
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
+def _wait_until(condition: Callable[[], bool], timeout: float = 90) -> bool:
+    """Wait up to `timeout` seconds. Returns whether the condition became true."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
             return False
         time.sleep(0.2)
     return True
 
 
 @pytest.mark.server
-def test_the_command_opens_mlflows_ui_on_the_apps_store_and_ends_with_it(
+def test_the_command_runs_mlflows_ui_on_the_apps_store_until_interrupted(
     tmp_path: Path, run_command: RunCommand
 ) -> None:
     url = f"http://127.0.0.1:{_free_port()}"
     command = [sys.executable, "-m", "phi3_ui", "mlflow-ui"]
-    own = environment(tmp_path, PHI3_UI_MLFLOW_URL=url)
+    variables = environment(tmp_path, PHI3_UI_MLFLOW_URL=url)
     with (tmp_path / "out").open("wb") as out:
-        process = subprocess.Popen(command, cwd=ROOT, env=own, stdout=out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=out, stderr=out, start_new_session=True)
     try:
-        assert _until(lambda: links.is_mlflow_ui(url) or process.poll() is not None)
+        assert _wait_until(lambda: links.is_mlflow_ui(url) or process.poll() is not None)
         assert (tmp_path / "out").read_text().startswith(f"MLflow's UI: {url}\n")
         assert (tmp_path / "mlflow.db").exists()
         assert TELEMETRY_OFF.items() <= psutil.Process(process.pid).environ().items()
@@ -145,12 +146,12 @@ def test_the_command_opens_mlflows_ui_on_the_apps_store_and_ends_with_it(
         second = run_command(tmp_path, "mlflow-ui", PHI3_UI_MLFLOW_URL=url)
         assert (second.returncode, "PHI3_UI_MLFLOW_URL" in second.stderr) == (1, True)
     finally:
-        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal
+        os.killpg(process.pid, signal.SIGINT)  # like Ctrl-C in a terminal
         process.wait(timeout=30)
-    assert _until(lambda: not links.is_mlflow_ui(url), 10)
+    assert _wait_until(lambda: not links.is_mlflow_ui(url), 10)
 
 
-def test_of_a_store_that_is_a_server_the_command_says_the_url(tmp_path: Path, run_command: RunCommand) -> None:
+def test_the_command_prints_the_url_of_a_store_that_is_a_server(tmp_path: Path, run_command: RunCommand) -> None:
     result = run_command(tmp_path, "mlflow-ui", MLFLOW_TRACKING_URI="https://me:secret@mlflow.example/")
 
     assert (result.returncode, result.stdout) == (0, "The store has a UI of its own: https://mlflow.example\n")

@@ -1,4 +1,4 @@
-"""The set-up, the list and the chat with a real `mlflow server`, which keeps models in an artifact store of its own."""
+"""Set-up, list and chat against a real `mlflow server`, which stores models in its own artifact store."""
 
 import json
 import os
@@ -27,12 +27,12 @@ from phi3_ui.store.registry.catalogue import Catalogue
 from tests.conftest import Weights
 from tests.support.env import environment
 
-_STARTS_WITHIN = 120  # seconds
+_START_TIMEOUT = 120  # seconds
 
 
 @dataclass(frozen=True)
 class Server:
-    """A tracking server that may be started and stopped, always at the same address, with the same files."""
+    """A tracking server that can be started repeatedly, at the same address and with the same files."""
 
     folder: Path
     port: int
@@ -43,7 +43,7 @@ class Server:
 
     @contextmanager
     def running(self) -> Iterator["subprocess.Popen[bytes]"]:
-        """It answers within the block, and is gone after it."""
+        """Start the server, and stop it after the block."""
         self.folder.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}", "--workers", "1"]
@@ -52,27 +52,27 @@ class Server:
             process = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                # Its job runner, which the app does not use, starts seven processes that poll.
+                # The job runner, which the app does not use, would start seven polling processes.
                 env=environment(self.folder, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
         try:
-            self._wait(process)
+            self._wait_until_healthy(process)
             yield process
         finally:
             stop(process)
 
-    def _wait(self, process: "subprocess.Popen[bytes]") -> None:
-        end = time.monotonic() + _STARTS_WITHIN
-        while not self._answers():
+    def _wait_until_healthy(self, process: "subprocess.Popen[bytes]") -> None:
+        deadline = time.monotonic() + _START_TIMEOUT
+        while not self._is_healthy():
             assert process.poll() is None, (self.folder / "server.log").read_text(encoding="utf-8")
-            assert time.monotonic() < end, "the server does not answer"
+            assert time.monotonic() < deadline, "the server does not respond"
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0.1)
 
-    def _answers(self) -> bool:
+    def _is_healthy(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as response:
                 return bool(response.read() == b"OK")
@@ -81,7 +81,7 @@ class Server:
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
-    """End the server with its workers."""
+    """Kill the server and its workers."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -89,7 +89,7 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
 
 @dataclass(frozen=True)
 class App:
-    """The app's commands in a folder of their own, with their own home, and the server as the store."""
+    """The app's commands, with their own home folder and the server as the tracking store."""
 
     folder: Path
     server: Server
@@ -99,18 +99,22 @@ class App:
         return self.folder / "home"
 
     @property
-    def stands(self) -> Path:
-        """Where the commands stand: what a careless store leaves there would be found."""
-        return self.folder / "stands"
+    def working_folder(self) -> Path:
+        """Where the commands run; nothing may be left in it."""
+        return self.folder / "cwd"
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        self.stands.mkdir(exist_ok=True)
-        # A person waits for a server that is restarting; here it is known to be gone.
-        more = {"MLFLOW_TRACKING_URI": self.server.uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "PYTHONPATH": str(ROOT)}
+        self.working_folder.mkdir(exist_ok=True)
+        # MLflow retries for minutes in case the server is restarting; here it never is.
+        variables = {
+            "MLFLOW_TRACKING_URI": self.server.uri,
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+            "PYTHONPATH": str(ROOT),
+        }
         return subprocess.Popen(
             [sys.executable, "-m", "phi3_ui", *arguments],
-            cwd=self.stands,
-            env=environment(self.home, **more),
+            cwd=self.working_folder,
+            env=environment(self.home, **variables),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -125,49 +129,52 @@ class App:
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory, weights: Weights) -> App:
     folder = tmp_path_factory.mktemp("remote")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    made = App(folder, Server(folder / "server", port))
-    weights.link_into(made.home)
-    return made
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    app = App(folder, Server(folder / "server", port))
+    weights.link_into(app.home)
+    return app
 
 
 @pytest.fixture(scope="module")
-def interrupted(app: App) -> subprocess.CompletedProcess[str]:
-    """A set-up whose server stopped while it logged the first model."""
-    words = tr("en", "setup.log_pipeline")
+def interrupted_setup(app: App) -> subprocess.CompletedProcess[str]:
+    """The result of a set-up during which the server was killed, while the first model was logged."""
+    stage = tr("en", "setup.log_onnx")
     with app.server.running() as server, app.start("setup") as process:
         assert process.stdout
-        seen = next(line for line in process.stdout if words in line)
+        line = next(line for line in process.stdout if stage in line)
         stop(server)
         out, err = process.communicate()
-    return subprocess.CompletedProcess("setup", process.returncode, seen + out, err)
+    return subprocess.CompletedProcess("setup", process.returncode, line + out, err)
 
 
 @pytest.fixture(scope="module")
-def server(app: App, interrupted: subprocess.CompletedProcess[str]) -> Iterator[Server]:
-    """The server again, with both models in it, by the same set-up."""
+def server(app: App, interrupted_setup: subprocess.CompletedProcess[str]) -> Iterator[Server]:
+    """The restarted server, which holds both models after the set-up was run again."""
     with app.server.running():
-        done = app.run("setup")
-        assert done.returncode == 0, done.stdout + done.stderr
+        result = app.run("setup")
+        assert result.returncode == 0, result.stdout + result.stderr
         yield app.server
 
 
-def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    (sentence,) = done.stderr.strip().splitlines()
-    return sentence
+def _error_line(result: subprocess.CompletedProcess[str]) -> str:
+    """The only line that a failed command wrote to stderr."""
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    (line,) = result.stderr.strip().splitlines()
+    return line
 
 
-def test_a_server_that_stops_midway_is_one_sentence(app: App, interrupted: subprocess.CompletedProcess[str]) -> None:
-    sentence = one_sentence(interrupted)
-    assert sentence.startswith(f"The tracking store {app.server.uri} does not answer")
-    assert "MLFLOW_TRACKING_URI" in sentence
+def test_a_server_killed_during_setup_is_a_one_line_error(
+    app: App, interrupted_setup: subprocess.CompletedProcess[str]
+) -> None:
+    line = _error_line(interrupted_setup)
+    assert line.startswith(f"The tracking store {app.server.uri} does not answer")
+    assert "MLFLOW_TRACKING_URI" in line
 
 
-def test_the_set_up_goes_on_and_logs_both_models_there(app: App, server: Server) -> None:
+def test_setup_resumes_and_logs_both_models_to_the_server(app: App, server: Server) -> None:
     listed = app.run("list", "--json")
     assert listed.returncode == 0, listed.stderr
     entries = json.loads(listed.stdout)
@@ -181,17 +188,17 @@ def test_the_set_up_goes_on_and_logs_both_models_there(app: App, server: Server)
         assert client.get_registered_model(entry["name"]).aliases["champion"] == "1"
 
 
-def test_the_models_lie_with_the_server_and_nowhere_else(app: App, server: Server) -> None:
-    kept = [file.name for file in (server.folder / "artifacts").rglob("*") if file.is_file()]
-    assert kept.count("MLmodel") == 2
-    assert {"model.safetensors", "model.onnx.data"} <= set(kept)
-    assert list(app.stands.iterdir()) == []
+def test_models_are_stored_on_the_server_only(app: App, server: Server) -> None:
+    stored = [file.name for file in (server.folder / "artifacts").rglob("*") if file.is_file()]
+    assert stored.count("MLmodel") == 2
+    assert {"model.safetensors", "model.onnx.data"} <= set(stored)
+    assert list(app.working_folder.iterdir()) == []
     assert not {"mlflow.db", "mlruns", "mlartifacts", "artifacts"} & {path.name for path in app.home.iterdir()}
     assert not list(app.home.rglob("*.safetensors")) + list(app.home.rglob("*.onnx"))
 
 
 @pytest.mark.parametrize("contract", ["chat", "prompt"])
-def test_a_model_comes_over_http_and_answers(app: App, server: Server, contract: str) -> None:
+def test_a_model_is_downloaded_over_http_and_answers(app: App, server: Server, contract: str) -> None:
     entry = next(entry for entry in Catalogue(server.uri).list_models() if entry.contract == contract)
     spec = ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri)
     hosted = HostedModel(spec, app.folder / "logs")
@@ -210,7 +217,7 @@ def test_a_model_comes_over_http_and_answers(app: App, server: Server, contract:
     assert completed.usage.completion_tokens == 8
 
 
-def test_plain_mlflow_loads_what_the_server_keeps(server: Server) -> None:
+def test_plain_mlflow_loads_a_model_from_the_server(server: Server) -> None:
     mlflow.set_tracking_uri(server.uri)
     entry = next(entry for entry in Catalogue(server.uri).list_models() if entry.contract == "prompt")
     model = mlflow.pyfunc.load_model(f"models:/{entry.name}@champion")
@@ -218,9 +225,9 @@ def test_plain_mlflow_loads_what_the_server_keeps(server: Server) -> None:
     assert text
 
 
-def test_a_server_that_is_gone_is_one_sentence(app: App) -> None:
-    gone = App(app.folder / "gone", Server(app.folder / "nobody", 9))
-    gone.folder.mkdir()
-    sentence = one_sentence(gone.run("list"))
-    assert sentence.startswith("The tracking store http://127.0.0.1:9 does not answer")
-    assert "MLFLOW_TRACKING_URI" in sentence
+def test_an_unreachable_server_is_a_one_line_error(app: App) -> None:
+    unreachable = App(app.folder / "unreachable", Server(app.folder / "no-server", 9))
+    unreachable.folder.mkdir()
+    line = _error_line(unreachable.run("list"))
+    assert line.startswith("The tracking store http://127.0.0.1:9 does not answer")
+    assert "MLFLOW_TRACKING_URI" in line

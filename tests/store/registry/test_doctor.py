@@ -1,4 +1,4 @@
-"""What the doctor finds: real logged models, tampered with as a store is."""
+"""Diagnoses of real logged models whose stored files were changed."""
 
 import contextlib
 import hashlib
@@ -16,12 +16,11 @@ from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import TEXTS
 from phi3_ui.store.registry.doctor import CODES, SLOTS, WRAPPER, Diagnosis, diagnose
 from phi3_ui.store.registry.logged_code import find_removed_api_in_pickle, find_removed_api_in_source
-from tests.support.build_cache import create_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*:FutureWarning")
 
-# As the tutorials of 2024 had it.
-_OLD = """
+# A wrapper as tutorials wrote it in 2024.
+_OLD_WRAPPER = """
 import mlflow
 import onnxruntime_genai as og
 
@@ -39,17 +38,15 @@ mlflow.models.set_model(Old())
 """
 
 
-@pytest.fixture
-def uri(tmp_path: Path) -> str:
-    uri = create_store(tmp_path, "models")
+@pytest.fixture(autouse=True)
+def log_to_store(uri: str) -> None:
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment("models")
-    return uri
 
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """An ONNX folder as far as its files go; nothing loads it here."""
+    """A folder with the files of an ONNX model, which cannot be loaded."""
     folder = tmp_path / "tiny-onnx"
     folder.mkdir()
     config = {"model": {"decoder": {"filename": "model.onnx", "head_size": 64}}}
@@ -60,11 +57,13 @@ def weights(tmp_path: Path) -> Path:
 
 
 def _log(code: Path, weights: Path, **metadata: Any) -> str:
+    """Log `weights` with the wrapper `code` and the slots module beside it, if there is one. Returns the model id."""
+    slots = code.with_name(SLOTS.name)
     logged = mlflow.pyfunc.log_model(
         name="tiny-onnx",
         python_model=str(code),
         artifacts={"phi3-mini-onnx": str(weights)},
-        code_paths=[str(beside)] if (beside := code.with_name(SLOTS.name)).exists() else None,
+        code_paths=[str(slots)] if slots.exists() else None,
         pip_requirements=[f"mlflow=={mlflow.__version__}", "onnxruntime-genai"],
         metadata={"contract": "prompt", "chat_template": "{{ messages }}", **metadata},
     )
@@ -76,45 +75,49 @@ def _digest(wrapper: Path) -> str:
 
 
 @pytest.fixture
-def ours(uri: str, weights: Path) -> str:
-    """The id of a model around the app's own wrapper."""
+def model_id(log_to_store: None, weights: Path) -> str:
+    """The id of a model with the app's current wrapper."""
     return _log(WRAPPER, weights, wrapper_sha256=_digest(WRAPPER))
 
 
 @pytest.fixture
-def stored(uri: str, ours: str, tmp_path: Path) -> Path:
-    """Its files in the store."""
-    return tmp_path / "artifacts" / "models" / ours / "artifacts"
+def artifacts(model_id: str, tmp_path: Path) -> Path:
+    """The folder with that model's files in the store."""
+    return tmp_path / "artifacts" / "models" / model_id / "artifacts"
 
 
 def _codes(diagnosis: Diagnosis) -> list[str]:
     return [finding.code for finding in diagnosis.findings]
 
 
-def test_a_model_just_logged_is_healthy(uri: str, ours: str) -> None:
-    diagnosis = diagnose(uri, ours)
+def _values(diagnosis: Diagnosis, code: str) -> list[dict[str, str | int]]:
+    return [finding.values for finding in diagnosis.findings if finding.code == code]
+
+
+def test_a_newly_logged_model_has_no_problem(uri: str, model_id: str) -> None:
+    diagnosis = diagnose(uri, model_id)
 
     assert sorted(_codes(diagnosis)) == ["files_complete", "versions_match", "wrapper_current"]
     assert (diagnosis.severity, diagnosis.can_relog) == ("ok", True)
 
 
-def test_other_versions_are_named(uri: str, ours: str, stored: Path) -> None:
+def test_version_differences_are_reported(uri: str, model_id: str, artifacts: Path) -> None:
     requirements = "# a comment\n-r other.txt\nonnxruntime-genai==0.4.0\nmlflow>=2\nnot-there-at-all==1.0\nno-pin\n"
-    (stored / "requirements.txt").write_text(requirements)
-    model_file = stored / "MLmodel"
+    (artifacts / "requirements.txt").write_text(requirements)
+    model_file = artifacts / "MLmodel"
     text = model_file.read_text()
     python = next(line for line in text.splitlines() if "python_version" in line)
     model_file.write_text(text.replace(python, "    python_version: 3.8.1"))
 
-    diagnosis = diagnose(uri, ours)
+    diagnosis = diagnose(uri, model_id)
 
-    found = {finding.code: finding.values for finding in diagnosis.findings}
-    assert found["version_differs"]["package"] == "onnxruntime-genai"
-    assert found["version_differs"]["logged"] == "0.4.0"
-    assert found["package_missing"] == {"package": "not-there-at-all", "logged": "1.0"}
-    assert found["python_differs"]["logged"] == "3.8.1"
-    assert "versions_match" not in found
-    assert diagnosis.findings[0].code == "package_missing", "the worst comes first"
+    values = {finding.code: finding.values for finding in diagnosis.findings}
+    assert values["version_differs"]["package"] == "onnxruntime-genai"
+    assert values["version_differs"]["logged"] == "0.4.0"
+    assert values["package_missing"] == {"package": "not-there-at-all", "logged": "1.0"}
+    assert values["python_differs"]["logged"] == "3.8.1"
+    assert "versions_match" not in values
+    assert diagnosis.findings[0].code == "package_missing", "findings are sorted by severity"
 
 
 @pytest.mark.parametrize(
@@ -127,54 +130,55 @@ def test_other_versions_are_named(uri: str, ours: str, stored: Path) -> None:
         "conda.yaml",
     ],
 )
-def test_a_file_that_is_gone_is_named(uri: str, ours: str, stored: Path, file: str) -> None:
-    (stored / file).unlink()
+def test_a_missing_file_is_reported(uri: str, model_id: str, artifacts: Path, file: str) -> None:
+    (artifacts / file).unlink()
 
-    diagnosis = diagnose(uri, ours)
+    diagnosis = diagnose(uri, model_id)
 
-    assert [finding.values for finding in diagnosis.findings if finding.code == "file_missing"] == [{"file": file}]
+    assert _values(diagnosis, "file_missing") == [{"file": file}]
     assert diagnosis.severity == "error"
 
 
-def test_a_model_without_its_first_file_is_no_traceback(uri: str, ours: str, stored: Path) -> None:
-    (stored / "MLmodel").unlink()
+def test_a_missing_mlmodel_file_is_the_only_finding(uri: str, model_id: str, artifacts: Path) -> None:
+    (artifacts / "MLmodel").unlink()
 
-    diagnosis = diagnose(uri, ours)
+    diagnosis = diagnose(uri, model_id)
 
     assert [(finding.code, finding.values) for finding in diagnosis.findings] == [("file_missing", {"file": "MLmodel"})]
     assert not diagnosis.can_relog
 
 
-def test_an_empty_and_a_shortened_file_are_found(uri: str, ours: str, stored: Path) -> None:
-    weights = stored / "artifacts" / "tiny-onnx" / "model.onnx"
+def test_truncated_and_empty_weights_are_reported(uri: str, model_id: str, artifacts: Path) -> None:
+    weights = artifacts / "artifacts" / "tiny-onnx" / "model.onnx"
     weights.write_bytes(weights.read_bytes()[:-100_000])
-    assert [f.values for f in diagnose(uri, ours).findings if f.code == "files_truncated"] == [{"missing_mb": "0.100"}]
+    assert _values(diagnose(uri, model_id), "files_truncated") == [{"missing_mb": "0.100"}]
 
     weights.write_bytes(b"")
-    assert "file_empty" in _codes(diagnose(uri, ours))
+    assert "file_empty" in _codes(diagnose(uri, model_id))
 
 
-def test_a_shard_that_an_index_names_and_the_store_lacks_is_found(uri: str, ours: str, stored: Path) -> None:
+def test_a_missing_shard_is_reported(uri: str, model_id: str, artifacts: Path) -> None:
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.onnx"}}
-    (stored / "artifacts" / "tiny-onnx" / "model.safetensors.index.json").write_text(json.dumps(index))
+    (artifacts / "artifacts" / "tiny-onnx" / "model.safetensors.index.json").write_text(json.dumps(index))
 
-    missing = [finding.values["file"] for finding in diagnose(uri, ours).findings if finding.code == "file_missing"]
+    diagnosis = diagnose(uri, model_id)
 
-    assert missing == ["artifacts/tiny-onnx/model-00001-of-00002.safetensors"]
+    missing = "artifacts/tiny-onnx/model-00001-of-00002.safetensors"
+    assert _values(diagnosis, "file_missing") == [{"file": missing}]
 
 
 @pytest.mark.parametrize("file", ["phi3_onnx.py", "code/phi3_onnx_slots.py"])
-def test_a_wrapper_changed_after_logging_is_an_error(uri: str, ours: str, stored: Path, file: str) -> None:
-    with (stored / file).open("a") as wrapper:
+def test_a_wrapper_changed_after_logging_is_an_error(uri: str, model_id: str, artifacts: Path, file: str) -> None:
+    with (artifacts / file).open("a") as wrapper:
         wrapper.write("# one more line\n")
 
-    diagnosis = diagnose(uri, ours)
+    diagnosis = diagnose(uri, model_id)
 
     assert "wrapper_changed" in _codes(diagnosis)
     assert diagnosis.severity == "error"
 
 
-def test_the_wrapper_of_another_version_of_the_app_is_a_warning(uri: str, weights: Path, tmp_path: Path) -> None:
+def test_a_wrapper_from_another_version_of_the_app_is_a_warning(uri: str, weights: Path, tmp_path: Path) -> None:
     other = tmp_path / "phi3_onnx.py"
     other.write_text(WRAPPER.read_text() + "# of another version\n")
     shutil.copy(SLOTS, tmp_path)
@@ -185,18 +189,18 @@ def test_the_wrapper_of_another_version_of_the_app_is_a_warning(uri: str, weight
     assert (diagnosis.severity, diagnosis.can_relog) == ("warning", True)
 
 
-def test_a_wrapper_of_the_old_api_is_found_in_its_code(uri: str, weights: Path, tmp_path: Path) -> None:
+def test_a_removed_api_is_found_in_a_wrappers_code(uri: str, weights: Path, tmp_path: Path) -> None:
     code = tmp_path / "old_wrapper.py"
-    code.write_text(_OLD)
+    code.write_text(_OLD_WRAPPER)
 
     diagnosis = diagnose(uri, _log(code, weights))
 
-    found = next(finding for finding in diagnosis.findings if finding.code == "old_api")
-    assert (found.values["file"], found.values["what"]) == ("old_wrapper.py", ".generate(), .input_ids")
+    (values,) = _values(diagnosis, "old_api")
+    assert (values["file"], values["what"]) == ("old_wrapper.py", ".generate(), .input_ids")
     assert diagnosis.severity == "error"
 
 
-def test_a_pickled_wrapper_of_the_old_api_is_found(uri: str) -> None:
+def test_a_removed_api_is_found_in_a_pickled_wrapper(uri: str) -> None:
     class Pickled(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         def predict(self, context: Any, model_input: Any, params: Any = None) -> str:
             import onnxruntime_genai as og
@@ -211,23 +215,23 @@ def test_a_pickled_wrapper_of_the_old_api_is_found(uri: str) -> None:
 
     diagnosis = diagnose(uri, logged.model_id)
 
-    found = next(finding for finding in diagnosis.findings if finding.code == "old_api")
-    assert (found.values["file"], found.values["what"]) == ("python_model.pkl", ".compute_logits(), .input_ids")
+    (values,) = _values(diagnosis, "old_api")
+    assert (values["file"], values["what"]) == ("python_model.pkl", ".compute_logits(), .input_ids")
     assert not diagnosis.can_relog
 
 
-def test_code_that_is_no_python_is_one_finding(uri: str, ours: str, stored: Path) -> None:
-    (stored / "phi3_onnx.py").write_text("def broken(:\n")
+def test_code_with_a_syntax_error_is_reported(uri: str, model_id: str, artifacts: Path) -> None:
+    (artifacts / "phi3_onnx.py").write_text("def broken(:\n")
 
-    assert "code_unreadable" in _codes(diagnose(uri, ours))
+    assert "code_unreadable" in _codes(diagnose(uri, model_id))
 
 
-def test_no_model_is_one_sentence(uri: str) -> None:
+def test_an_unknown_model_id_is_a_user_error(uri: str) -> None:
     with pytest.raises(UserError, match="no longer in the tracking store"):
         diagnose(uri, "m-none")
 
 
-def test_a_store_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_store_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(UserError, match="does not answer"):
         diagnose("http://127.0.0.1:9", "m-none")
@@ -244,22 +248,22 @@ def test_a_store_that_does_not_answer_is_one_sentence(monkeypatch: pytest.Monkey
         (WRAPPER.read_text(), []),
     ],
 )
-def test_only_the_engines_removed_api_is_named(source: str, removed: list[str]) -> None:
+def test_only_removed_functions_of_the_engine_are_found(source: str, removed: list[str]) -> None:
     assert find_removed_api_in_source(source) == removed
 
 
 @given(st.binary())
-def test_what_is_no_pickle_is_no_error(data: bytes) -> None:
+def test_random_bytes_contain_no_removed_api(data: bytes) -> None:
     assert find_removed_api_in_pickle(data) == []
 
 
 @given(st.text())
-def test_what_is_no_python_is_a_syntax_error_at_most(text: str) -> None:
+def test_random_text_contains_no_removed_api_and_is_a_syntax_error_at_most(text: str) -> None:
     with contextlib.suppress(SyntaxError, ValueError):
         assert find_removed_api_in_source(text) == []
 
 
 @pytest.mark.parametrize("language", TEXTS)
-def test_every_finding_has_its_sentence(language: str) -> None:
+def test_every_finding_and_severity_has_a_text(language: str) -> None:
     assert [code for code in CODES if f"doctor.{code}" not in TEXTS[language]] == []
-    assert [word for word in set(CODES.values()) if f"doctor.severity.{word}" not in TEXTS[language]] == []
+    assert [severity for severity in set(CODES.values()) if f"doctor.severity.{severity}" not in TEXTS[language]] == []

@@ -1,72 +1,177 @@
-"""What was read of models is kept between processes, and only as long as it is what reading them again would give."""
+"""Parsed models are cached between processes, for as long as parsing them again would give the same entry."""
 
 import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModel
+from mlflow.models import Model
 
-from phi3_ui.store.registry import catalogue, entry_cache
+from phi3_ui.store.registry import catalogue, entry_cache, mlmodel
+from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.catalogue import Catalogue
-from phi3_ui.store.registry.mlmodel import find_local_mlmodel
-from tests.store.registry.test_catalogue import DECLARED, log_prompt_model, store  # noqa: F401  (a fixture)
+from phi3_ui.store.registry.entry_cache import EntryCache
+from tests.store.registry.prompt_models import DECLARED, log_prompt_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
 
+_URI = "http://store.example"
+_TIMEOUT = 30.0
+
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the models whose files were read, as they are read."""
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the models whose MLmodel file was parsed, in order."""
     names: list[str] = []
-    read = catalogue.load_mlmodel
 
-    def reading(tracking_uri: str, model: Any) -> Any:
+    def load_mlmodel(tracking_uri: str, model: LoggedModel) -> Model:
         names.append(model.name)
-        return read(tracking_uri, model)
+        return mlmodel.load_mlmodel(tracking_uri, model)
 
-    monkeypatch.setattr(catalogue, "load_mlmodel", reading)
+    monkeypatch.setattr(catalogue, "load_mlmodel", load_mlmodel)
     return names
 
 
-def test_the_next_run_reads_only_what_is_new(store: str, tmp_path: Path, reads: list[str]) -> None:  # noqa: F811
-    log_prompt_model(store, "undeclared", {})
-    first = log_prompt_model(store, "first", DECLARED)
-    listed = Catalogue(store, tmp_path / "kept").list_models()
-    assert sorted(reads) == ["first", "undeclared"]
-    assert Catalogue(store, tmp_path / "kept").list_models() == listed
-    assert Catalogue(store, tmp_path / "kept").find(first) == listed[0]
-    assert len(reads) == 2
-    log_prompt_model(store, "second", DECLARED)
-    assert [entry.name for entry in Catalogue(store, tmp_path / "kept").list_models()] == ["second", "first"]
-    assert reads[2:] == ["second"]
+def test_the_next_process_parses_only_new_models(uri: str, tmp_path: Path, parsed: list[str]) -> None:
+    log_prompt_model(uri, "undeclared", {})
+    first = log_prompt_model(uri, "first", DECLARED)
+    cache = tmp_path / "cache"
+    listed = Catalogue(uri, cache).list_models()
+    assert sorted(parsed) == ["first", "undeclared"]
+    assert Catalogue(uri, cache).list_models() == listed
+    assert Catalogue(uri, cache).find(first) == listed[0]
+    assert len(parsed) == 2
+    log_prompt_model(uri, "second", DECLARED)
+    assert [entry.name for entry in Catalogue(uri, cache).list_models()] == ["second", "first"]
+    assert parsed[2:] == ["second"]
 
 
-def test_what_was_kept_is_read_again_once_the_files_or_the_code_are_others(
-    store: str,  # noqa: F811
-    tmp_path: Path,
-    reads: list[str],
-    monkeypatch: pytest.MonkeyPatch,
+def test_an_entry_is_parsed_again_after_its_file_or_the_format_changed(
+    uri: str, tmp_path: Path, parsed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = find_local_mlmodel(MlflowClient(store).get_logged_model(log_prompt_model(store, "one", DECLARED)))
+    model = MlflowClient(uri).get_logged_model(log_prompt_model(uri, "model", DECLARED))
+    file = mlmodel.find_local_mlmodel(model)
     assert file
-    kept = tmp_path / "kept"
-    assert Catalogue(store, kept).list_models()[0].context_length == 100
+    cache = tmp_path / "cache"
+    assert Catalogue(uri, cache).list_models()[0].context_length == 100
     file.write_text(file.read_text(encoding="utf-8").replace("context_length: 100", "context_length: 2000"), "utf-8")
-    assert Catalogue(store, kept).list_models()[0].context_length == 2000
+    assert Catalogue(uri, cache).list_models()[0].context_length == 2000
     monkeypatch.setattr(entry_cache, "_FORMAT", entry_cache._FORMAT + 1)
-    Catalogue(store, kept).list_models()
-    assert len(reads) == 3
+    Catalogue(uri, cache).list_models()
+    assert len(parsed) == 3
     shutil.rmtree(file.parent)
-    assert Catalogue(store, kept).list_models() == []
+    assert Catalogue(uri, cache).list_models() == []
 
 
-def test_a_broken_file_or_folder_costs_only_time(store: str, tmp_path: Path) -> None:  # noqa: F811
-    log_prompt_model(store, "one", DECLARED)
-    kept = tmp_path / "kept"
-    assert len(Catalogue(store, kept).list_models()) == 1
-    (file,) = kept.iterdir()
-    for broken in ("", "[]", '["", {}]', "{"):
-        file.write_text(broken, encoding="utf-8")
-        assert len(Catalogue(store, kept).list_models()) == 1
-    assert len(Catalogue(store, tmp_path / "no" / "such").list_models()) == 1
+def test_a_damaged_cache_file_or_missing_folder_is_ignored(uri: str, tmp_path: Path) -> None:
+    log_prompt_model(uri, "model", DECLARED)
+    cache = tmp_path / "cache"
+    assert len(Catalogue(uri, cache).list_models()) == 1
+    (file,) = cache.iterdir()
+    for damaged in ("", "[]", '["", {}]', "{"):
+        file.write_text(damaged, encoding="utf-8")
+        assert len(Catalogue(uri, cache).list_models()) == 1
+    assert len(Catalogue(uri, tmp_path / "missing" / "folder").list_models()) == 1
+
+
+def _model(model_id: str) -> LoggedModel:
+    """A model whose files the store serves."""
+    return LoggedModel("1", model_id, model_id, f"mlflow-artifacts:/models/{model_id}", 0, 0)
+
+
+def _entry(model_id: str) -> ModelEntry:
+    created = datetime(2026, 3, 10, tzinfo=UTC)
+    return ModelEntry(
+        name=model_id,
+        model_id=model_id,
+        uri=f"models:/{model_id}",
+        contract="prompt",
+        flavor="pyfunc",
+        engine="python",
+        created=created,
+        size_bytes=1,
+        run_id=None,
+        preset=None,
+        tracking_uri=_URI,
+    )
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as threads:
+        yield threads
+
+
+def test_two_threads_get_the_same_entry_of_the_file(
+    tmp_path: Path, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = EntryCache(_URI, tmp_path)
+    saved.put(_model("m-1"), _entry("m-1"))
+    saved.save(["m-1"])
+    checking, go_on = threading.Event(), threading.Event()
+
+    def slow_file_state(model: LoggedModel) -> None:
+        checking.set()
+        assert go_on.wait(_TIMEOUT)
+
+    monkeypatch.setattr(entry_cache, "_file_state", slow_file_state)
+    cache = EntryCache(_URI, tmp_path)
+    first = threads.submit(cache.get, _model("m-1"))
+    assert checking.wait(_TIMEOUT)
+    second = threads.submit(cache.get, _model("m-1"))
+    with pytest.raises(TimeoutError):
+        second.result(0.2)  # it must not miss the entry that the first thread is checking
+    go_on.set()
+
+    for cached in (first.result(_TIMEOUT), second.result(_TIMEOUT)):
+        assert cached
+        assert cached.entry == _entry("m-1")
+
+
+def test_an_entry_put_during_a_save_is_written_by_the_next(
+    tmp_path: Path, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = EntryCache(_URI, tmp_path)
+    cache.put(_model("m-1"), _entry("m-1"))
+    writing, go_on = threading.Event(), threading.Event()
+    version = entry_cache._version
+
+    def slow_version() -> list[int | str]:
+        writing.set()
+        assert go_on.wait(_TIMEOUT)
+        return version()
+
+    monkeypatch.setattr(entry_cache, "_version", slow_version)
+    saving = threads.submit(cache.save, ["m-1", "m-2"])
+    assert writing.wait(_TIMEOUT)
+    putting = threads.submit(cache.put, _model("m-2"), _entry("m-2"))
+    go_on.set()
+    saving.result(_TIMEOUT)
+    putting.result(_TIMEOUT)
+    cache.save(["m-1", "m-2"])
+
+    restarted = EntryCache(_URI, tmp_path)
+    assert restarted.get(_model("m-1"))
+    assert restarted.get(_model("m-2"))
+
+
+def test_no_entry_is_lost_while_threads_get_put_and_save(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    cache = EntryCache(_URI, tmp_path)
+    model_ids = [f"m-{number}" for number in range(200)]
+
+    def parse(model_id: str) -> ModelEntry | None:
+        cached = cache.get(_model(model_id)) or cache.put(_model(model_id), _entry(model_id))
+        cache.save(model_ids)
+        return cached.entry
+
+    expected = [_entry(model_id) for model_id in model_ids]
+    assert list(threads.map(parse, model_ids)) == expected
+
+    restarted = EntryCache(_URI, tmp_path)
+    assert [cached and cached.entry for cached in map(restarted.get, map(_model, model_ids))] == expected
+    assert [file.suffix for file in tmp_path.iterdir()] == [".json"]
