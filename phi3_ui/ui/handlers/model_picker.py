@@ -12,7 +12,7 @@ from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 from phi3_ui.errors import UserError
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.i18n.translate import tr, tr_error
-from phi3_ui.store.registry.catalogue import ModelEntry
+from phi3_ui.store.registry.catalogue import ModelEntry, default_model
 from phi3_ui.store.registry.doctor import diagnose
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.context_meter import render_context_meter
@@ -62,8 +62,8 @@ class ModelPicker:
             (alias_label(language, alias.name, alias.alias, alias.version), f"{alias.name}@{alias.alias}")
             for alias in aliases
         ]
-        keys = [key for _, key in choices]
-        selected = session.ensure_model(keys, keys[0] if keys else None)
+        default = default_model(entries)
+        selected = session.ensure_model([key for _, key in choices], default.model_id if default else None)
         updates: Updates = {page.picker: gr.Dropdown(choices=choices, value=selected)}
         if not entries:
             updates[page.status.line] = render_error(tr(language, "store_empty"))
