@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import mlflow
+from mlflow.pyfunc.model import PythonModel
 
 TOKEN = "la "
 PACE = 1000  # tokens/s
 
 
-class Paced(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class Paced(PythonModel):
     def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:
         return ["".join(self.predict_stream(context, model_input, params))]
 

@@ -76,7 +76,7 @@ def raw_engine(folder: Path, prompt_ids: list[int], threads: int) -> Iterator[An
 
 @contextmanager
 def raw_generate(folder: Path, threads: int) -> Iterator[AnswerPath]:
-    """transformers' own generate, without detokenization."""
+    """The generate method of transformers, without detokenization."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -121,7 +121,7 @@ def print_rows(bench: Bench, measures: dict[str, Callable[[Bench], Iterator[Row]
             for row in measure(bench):
                 met = {True: "yes", False: "no", None: ""}[row.met]
                 print(f"| {row.what} | {row.measured} | {row.aim} | {met} |", flush=True)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (a failing row must not stop the others; it is printed)
             words = (str(error).strip().splitlines() or [""])[0]
             print(f"| {name} | could not be measured: {type(error).__name__}: {words} | | |", flush=True)
     print(flush=True)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from mlflow.store.artifact.artifact_repository_registry import get_registered_artifact_repositories
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
@@ -18,7 +19,7 @@ from models.linking import link_or_copy, symlink_or_copy
 _LEFTOVERS = {"hub.json", ".cache"}
 
 
-class LinkingArtifactRepository(LocalArtifactRepository):  # type: ignore[misc]  # mlflow is untyped here
+class LinkingArtifactRepository(LocalArtifactRepository):
     """MLflow's repository of local files, with links in place of copies."""
 
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
@@ -43,7 +44,7 @@ def linked_logging() -> Iterator[None]:
     MLflow looks the repository of a URI up in its registry of plugins by the URI's scheme; there this one takes the place of
     LocalArtifactRepository.
     """
-    repositories = get_registered_artifact_repositories()
+    repositories: dict[str, Any] = get_registered_artifact_repositories()  # of classes; annotated as one of instances
     usual = {scheme: repository for scheme, repository in repositories.items() if repository is LocalArtifactRepository}
     repositories.update(dict.fromkeys(usual, LinkingArtifactRepository))
     try:

@@ -29,6 +29,7 @@ import onnxruntime_genai as og
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel
 from tokenizers import Tokenizer
 
 if TYPE_CHECKING or __package__:  # in the project; MLflow loads this file by its path
@@ -283,7 +284,7 @@ def _nucleus(best: Any, chances: Any, top_p: float) -> tuple[Any, Any]:
     return best[kept], chances[kept]
 
 
-class Phi3Onnx(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class Phi3Onnx(PythonModel):
     """One ONNX Runtime GenAI model. Thread-safe: concurrent requests advance in turn.
 
     Prompts with a common prefix share its KV cache.

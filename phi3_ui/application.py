@@ -105,4 +105,4 @@ def _mount_page(app: FastAPI, blocks: gr.Blocks, settings: Settings) -> gr.route
         show_error=False,
         pwa=bool(settings.space_id),
     )
-    return next(route.app for route in app.routes if isinstance(route, Mount))
+    return next(route.app for route in app.routes if isinstance(route, Mount) and isinstance(route.app, gr.routes.App))

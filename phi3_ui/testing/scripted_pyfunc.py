@@ -20,13 +20,14 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.pyfunc.model import PythonModel
 
 _TOKEN = re.compile(r"\S+\s*|\s+")  # a word with the white space after it
 _SEPARATOR = "\u2063"  # phi3_ui doubles this character in what a user typed
 _POLL_SECONDS = 0.02
 
 
-class ScriptedPyfunc(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class ScriptedPyfunc(PythonModel):
     """Streams the replies of its folder; echoes the question when none is queued. A token is a word."""
 
     def load_context(self, context: Any) -> None:

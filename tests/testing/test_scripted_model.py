@@ -46,10 +46,10 @@ def model(logged: ScriptedModel) -> ScriptedModel:
 
 @pytest.fixture(scope="module")
 def hosted(tracking_uri: str, logged: ScriptedModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostedModel]:
-    (entry,) = Catalogue(tracking_uri).models()
+    (entry,) = Catalogue(tracking_uri).list_models()
     assert (entry.name, entry.model_id) == (logged.name, logged.model_id)
     pool = Pool(tmp_path_factory.mktemp("logs"), max_loaded=1, idle_seconds=600)
-    yield pool.model(ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri))
+    yield pool.get_model(ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri))
     pool.close()
 
 

@@ -54,7 +54,8 @@ class TraceSearch:
         """A trace with its spans. Raises UnreadableTraceError if MLflow cannot parse them."""
         with translate_store_errors(self._tracking_uri):
             try:
-                return MlflowClient(self._tracking_uri).get_trace(trace_id)
+                trace: Trace = MlflowClient(self._tracking_uri).get_trace(trace_id)
+                return trace
             except _PARSE_ERRORS as error:
                 if isinstance(error, MlflowException) and error.error_code not in _DAMAGED:
                     raise

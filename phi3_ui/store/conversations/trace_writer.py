@@ -73,9 +73,9 @@ class TraceWriter:
     def _set_feedback(self, visitor_id: str, trace_id: str, feedback: Feedback | None) -> None:
         known = find_assessment(self._client.get_trace_info(trace_id))
         if feedback is None:
-            if known:
+            if known and known.assessment_id:
                 self._client.delete_assessment(trace_id, known.assessment_id)
-        elif known:
+        elif known and known.assessment_id:
             self._client.update_assessment(trace_id, known.assessment_id, build_assessment(visitor_id, feedback))
         else:
             self._client.log_assessment(trace_id, build_assessment(visitor_id, feedback))

@@ -16,7 +16,7 @@ def create() -> ChatSection:
     chatbot = gr.Chatbot(
         label=t("chat"),
         show_label=False,
-        placeholder=t("placeholder"),
+        placeholder=t("placeholder"),  # type: ignore[arg-type]  # declared as str, but translated like all texts
         buttons=["copy"],
         group_consecutive_messages=False,
         layout="panel",

@@ -16,7 +16,12 @@ def create() -> ExportSection:
         as_markdown = gr.Button(t("share.markdown"), size="sm")
         as_json = gr.Button(t("share.json"), size="sm")
         all_chats = gr.Button(t("share.all"), size="sm")
-        upload = gr.UploadButton(t("share.import"), file_types=[".json", ".zip"], size="sm", elem_id="phi3-import")
+        upload = gr.UploadButton(
+            t("share.import"),  # type: ignore[arg-type]  # declared as str, but translated like all labels
+            file_types=[".json", ".zip"],
+            size="sm",
+            elem_id="phi3-import",
+        )
     # Outside the accordion: a closed one does not run the scripts of its components.
     download = gr.HTML(html_template="", visible="hidden", js_on_load=DOWNLOAD_JS)
     return ExportSection(as_markdown, as_json, all_chats, upload, download)

@@ -31,7 +31,8 @@ from phi3_ui.ui.services import Services
 
 def build_ui(services: Services) -> gr.Blocks:
     """The page; the caller serves it."""
-    with gr.Blocks(title=tr("en", "title"), fill_width=True, fill_height=True, analytics_enabled=False) as blocks:
+    blocks = gr.Blocks(title=tr("en", "title"), fill_width=True, fill_height=True, analytics_enabled=False)
+    with blocks:
         _wire(blocks, _create_page(services.settings), services)
     return blocks
 

@@ -87,6 +87,9 @@ class History:
     def list_conversations(self, user_id: str, query: str = "") -> list[Any]:
         return []
 
+    def count_unreadable(self, user_id: str, chat_id: str | None = None) -> int:
+        return 0
+
     def get_title(self, user_id: str, chat_id: str) -> str:
         return "title"
 
