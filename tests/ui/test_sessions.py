@@ -1,275 +1,15 @@
-"""The state of each open page: its own chats, kept until the page closes, and safe to use from several threads."""
+"""What the server holds for open pages, from one thread and from several."""
 
-import threading
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pytest
 
-from phi3_ui.chat.chat_model import ChatModel
-from phi3_ui.chat.conversation import Answer, Conversation, Feedback, TurnRequest
-from phi3_ui.chat.running_turn import RunningTurn, TurnSnapshot
-from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest, Completed, TextDelta, Timings
-from phi3_ui.errors import UserError
+from phi3_ui.chat.conversation import Answer, Conversation
+from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.store.registry.cards import ModelEntry
-from phi3_ui.ui.sessions import Chat, PendingDelete, Session, Sessions, StartedTurn
-
-_TIMEOUT = 30
-
-
-class WaitingModel:
-    """Writes one word, then waits until it is stopped."""
-
-    def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
-        stopped = threading.Event()
-        cancel.on_set(stopped.set)
-        yield TextDelta("Once")
-        assert stopped.wait(_TIMEOUT)
-        yield Completed("Once", None, Timings(None, 0.1, None), "cancelled")
-
-
-def ask(conversation: Conversation, _editing: str | None = None) -> Conversation:
-    return conversation.with_question("Hi", TurnRequest(0.0, "m-1"))
-
-
-def reserve(chat: Chat) -> StartedTurn:
-    started = chat.try_start(ask)
-    assert started is not None
-    return started
-
-
-def start(chat: Chat, model: ChatModel | Exception, stored: list[Answer] | None = None) -> RunningTurn:
-    started = reserve(chat)
-
-    def get_model() -> ChatModel:
-        if isinstance(model, Exception):
-            raise model
-        return model
-
-    def finish(answer: Answer) -> None:
-        if stored is not None:
-            stored.append(answer)
-        chat.finish(started.turn_id, answer)
-
-    turn = RunningTurn(started.conversation.build_request(), "m", get_model, finish)
-    chat.attach(turn)
-    return turn.start()
-
-
-def answered_chat(question: str = "Hi") -> Chat:
-    return Chat(conversation=Conversation().with_question(question).with_answer(Answer("m", "Hello")))
-
-
-def run_together(*functions: Callable[[], object]) -> None:
-    """Call each function in a thread of its own, all at the same time."""
-    barrier = threading.Barrier(len(functions))
-
-    def run(function: Callable[[], object]) -> None:
-        barrier.wait(_TIMEOUT)
-        function()
-
-    threads = [threading.Thread(target=run, args=[function]) for function in functions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(_TIMEOUT)
-        assert not thread.is_alive()
-
-
-# Chat
-
-
-def test_only_one_of_many_threads_starts_a_turn() -> None:
-    for _ in range(50):
-        chat, results = Chat(), list[StartedTurn | None]()
-
-        run_together(*[lambda chat=chat, results=results: results.append(chat.try_start(ask))] * 4)
-
-        assert len([started for started in results if started]) == 1
-        assert len(chat.conversation.tree) == 1
-
-
-def test_a_second_start_waits_for_the_first_to_finish() -> None:
-    chat = Chat()
-    started = reserve(chat)
-
-    assert chat.try_start(ask) is None
-    chat.finish(started.turn_id, Answer("m", "Hello"))
-
-    assert chat.conversation.last_answer == Answer("m", "Hello")
-    assert not chat.is_busy
-    assert chat.try_start(ask) is not None
-
-
-def test_a_turn_that_could_not_be_started_leaves_no_trace() -> None:
-    chat = answered_chat()
-    before = chat.conversation
-    started = reserve(chat)
-
-    chat.abort_start(started.turn_id)
-
-    assert chat.conversation == before
-    assert chat.try_start(ask) is not None
-
-
-def test_a_change_that_fails_does_not_reserve_the_chat() -> None:
-    chat = Chat()
-
-    def fail(_conversation: Conversation, _editing: str | None) -> Conversation:
-        raise UserError("no_such_turn")
-
-    with pytest.raises(UserError):
-        chat.try_start(fail)
-    assert not chat.is_busy
-
-
-def test_a_chat_loaded_before_a_question_was_sent_does_not_overwrite_it() -> None:
-    chat = answered_chat()
-    expected = chat.conversation
-    stored = Conversation(expected.tree, expected.leaf)
-    started = reserve(chat)
-
-    assert not chat.refresh(expected, stored), "while it is being answered"
-    chat.finish(started.turn_id, Answer("m", "later"))
-    assert not chat.refresh(expected, stored), "after it was answered"
-
-    assert [turn.answer and turn.answer.text for turn in chat.conversation.turns] == ["Hello", "later"]
-
-
-def test_a_chat_that_did_not_change_takes_what_other_pages_added() -> None:
-    chat = answered_chat()
-    stored = chat.conversation.with_question("from elsewhere").with_answer(Answer("m", "yes"))
-
-    assert chat.refresh(chat.conversation, stored)
-    assert chat.conversation is stored
-
-
-def test_a_stop_between_reserving_and_attaching_stops_the_turn() -> None:
-    chat, stored = Chat(), list[Answer]()
-    started = reserve(chat)
-    chat.stop()
-
-    turn = RunningTurn(
-        started.conversation.build_request(),
-        "m",
-        WaitingModel,
-        lambda answer: (stored.append(answer), chat.finish(started.turn_id, answer))[0],
-    )
-    chat.attach(turn)
-    turn.start()
-
-    assert turn.wait(_TIMEOUT)
-    assert [answer.finish_reason for answer in stored] == ["cancelled"]
-
-
-def test_a_stop_of_an_idle_chat_does_not_stop_the_next_turn() -> None:
-    chat = Chat()
-    chat.stop()
-
-    turn = start(chat, WaitingModel())
-
-    assert not turn.wait(0)
-    turn.stop()
-    assert turn.wait(_TIMEOUT)
-
-
-def test_late_progress_of_an_ended_turn_is_ignored() -> None:
-    chat = Chat()
-    turn = start(chat, UserError("too_many_models", count=2))
-    assert turn.wait(_TIMEOUT)
-
-    chat.report_progress(turn, TurnSnapshot("decode", "late"))
-
-    assert chat.progress is None
-
-
-def test_a_turn_that_fails_at_once_frees_the_chat() -> None:
-    chat = Chat()
-    *_, last = start(chat, UserError("too_many_models", count=2)).snapshots(0.01)
-
-    assert last.answer is not None
-    assert last.answer.error == ("too_many_models", {"count": 2})
-    assert not chat.is_busy
-    assert chat.running is None
-    assert chat.conversation.last_answer == last.answer
-
-
-def test_the_branch_cannot_change_while_a_turn_is_in_progress() -> None:
-    chat = Chat()
-    reserve(chat)
-
-    with pytest.raises(UserError) as caught:
-        chat.apply(Conversation.without_last_turn)
-    assert caught.value.code == "chat_busy"
-    with pytest.raises(UserError):
-        chat.start_edit(chat.conversation.turns[0].id, "")
-    assert not chat.restart()
-
-
-def test_a_change_that_cannot_be_saved_is_not_made() -> None:
-    chat = answered_chat()
-    before = chat.conversation
-
-    def fail(_conversation: Conversation) -> None:
-        raise UserError("no_such_chat")
-
-    with pytest.raises(UserError):
-        chat.apply(Conversation.without_last_turn, fail)
-    assert chat.conversation is before
-
-
-def test_feedback_and_an_answer_that_arrive_together_are_both_kept() -> None:
-    for _ in range(50):
-        chat = answered_chat()
-        rated, started = chat.conversation.turns[0].id, reserve(chat)
-
-        run_together(
-            lambda chat=chat, rated=rated: chat.update_feedback(rated, lambda _: Feedback(True), lambda _: None),
-            lambda chat=chat, started=started: chat.finish(started.turn_id, Answer("m", "done")),
-        )
-
-        assert chat.conversation.get_turn(rated).feedback == Feedback(True)
-        assert chat.conversation.get_turn(started.turn_id).answer == Answer("m", "done")
-
-
-def test_feedback_is_saved_in_the_order_in_which_it_is_shown() -> None:
-    chat, saved = answered_chat(), list[Feedback | None]()
-    turn_id = chat.conversation.turns[0].id
-
-    def toggle(before: Feedback | None) -> Feedback | None:
-        return None if before else Feedback(True)
-
-    run_together(*[lambda: chat.update_feedback(turn_id, toggle, saved.append)] * 8)
-
-    assert saved == [Feedback(True), None] * 4
-    assert chat.conversation.get_turn(turn_id).feedback == saved[-1]
-
-
-def test_unchanged_feedback_is_not_saved_again() -> None:
-    chat, saved = answered_chat(), list[Feedback | None]()
-
-    chat.update_feedback(chat.conversation.turns[0].id, lambda before: before, saved.append)
-
-    assert saved == []
-
-
-def test_an_edit_returns_the_draft_once_however_it_ends() -> None:
-    chat = answered_chat("Why?")
-    turn_id = chat.conversation.turns[0].id
-
-    assert chat.start_edit(turn_id, "my draft") == "Why?"
-    assert chat.start_edit(turn_id, "Why?") == "Why?", "the draft of the first edit stays"
-    assert chat.end_edit() == "my draft"
-    assert chat.end_edit() is None
-
-    chat.start_edit(turn_id, "again")
-    started = chat.try_start(lambda conversation, editing: conversation.with_variant(editing or "", "Why not?"))
-    assert started is not None
-    assert started.draft == "again"
-    assert len(chat.conversation.variant_ids(turn_id)) == 2
-
-
-# Session
+from phi3_ui.ui.chat_state import Chat
+from phi3_ui.ui.sessions import PendingDelete, Session, Sessions
+from tests.support.turns import TIMEOUT, WaitingModel, answered_chat, reserve, run_together, start
 
 
 def test_a_page_not_seen_before_gets_one_empty_chat() -> None:
@@ -359,7 +99,7 @@ def test_many_chats_of_a_page_are_dropped_but_not_busy_ones() -> None:
     assert len(session.chats) < 40
     assert session.find_chat(busy.id) is busy
     turn.stop()
-    assert turn.wait(_TIMEOUT)
+    assert turn.wait(TIMEOUT)
 
 
 def test_a_deleted_chat_is_stopped_and_dropped() -> None:
@@ -369,7 +109,7 @@ def test_a_deleted_chat_is_stopped_and_dropped() -> None:
 
     session.forget(chat.id)
 
-    assert turn.wait(_TIMEOUT)
+    assert turn.wait(TIMEOUT)
     assert [answer.finish_reason for answer in stored] == ["cancelled"]
     assert session.current is not chat
     assert session.find_chat(chat.id) is None
@@ -386,7 +126,7 @@ def test_a_chat_deleted_while_a_turn_is_being_started_is_stopped() -> None:
     )
     chat.attach(turn)
 
-    assert turn.start().wait(_TIMEOUT)
+    assert turn.start().wait(TIMEOUT)
     assert not chat.is_busy
 
 
@@ -474,7 +214,7 @@ def test_all_answers_are_stopped_and_stored_when_the_app_ends() -> None:
     for key in "ab":
         start(sessions.get(key, "en").current, WaitingModel(), stored)
 
-    sessions.stop_all(_TIMEOUT)
+    sessions.stop_all(TIMEOUT)
 
     assert [answer.finish_reason for answer in stored] == ["cancelled", "cancelled"]
     assert sessions.get("late", "en").is_closed(), "nothing starts any more"
@@ -500,7 +240,7 @@ def test_a_page_that_closes_stops_its_answers_and_is_forgotten() -> None:
     assert sessions.get("a", "en") is not session
     assert other.running is other_turn
     other_turn.stop()
-    assert other_turn.wait(_TIMEOUT)
+    assert other_turn.wait(TIMEOUT)
 
 
 def test_closing_an_unknown_page_does_nothing() -> None:

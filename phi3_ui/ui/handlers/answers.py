@@ -14,12 +14,13 @@ from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.store.conversations.turn_writer import TurnWriter
 from phi3_ui.store.registry.cards import ModelEntry
+from phi3_ui.ui.chat_state import Chat, StartedTurn
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.labels import answer_label
 from phi3_ui.ui.services import Services
-from phi3_ui.ui.sessions import Chat, Session, StartedTurn
+from phi3_ui.ui.sessions import Session
 
 # Seconds between drawings of an answer; its first words and its end are drawn immediately. The cost of a drawing grows
 # with the chat, for the server and the browser, and where they share few cores with the model it slows the model down:

@@ -10,6 +10,7 @@ import gradio as gr
 from phi3_ui.chat.conversation import Conversation, Feedback
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr_error
+from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.chat_list import ChatListView, render_chat_list
@@ -17,7 +18,7 @@ from phi3_ui.ui.render.messages import chatbot_messages
 from phi3_ui.ui.render.notices import render_editing_note, render_error
 from phi3_ui.ui.render.usage_panel import render_usage
 from phi3_ui.ui.services import Services
-from phi3_ui.ui.sessions import Chat, PendingDelete, RatedTurn, Session
+from phi3_ui.ui.sessions import PendingDelete, RatedTurn, Session
 
 logger = logging.getLogger(__name__)
 

@@ -18,10 +18,11 @@ from phi3_ui.export.reproduce import render_program
 from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.prompts.templates import NoTemplateError
 from phi3_ui.prompts.tokenization import TemplateError
+from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.services import Services
-from phi3_ui.ui.sessions import Chat, Session
+from phi3_ui.ui.sessions import Session
 
 _MAX_IMPORTED_TURNS = 20_000
 

@@ -12,13 +12,14 @@ from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.store.registry.cards import ModelEntry
+from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.handlers.answers import AnswerStarter
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.notices import render_note
 from phi3_ui.ui.render.replay import render_replay
 from phi3_ui.ui.services import Services
-from phi3_ui.ui.sessions import Chat, Session
+from phi3_ui.ui.sessions import Session
 
 _DRAW_SECONDS = 0.5
 

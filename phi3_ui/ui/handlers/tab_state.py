@@ -7,10 +7,11 @@ import gradio as gr
 
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 from phi3_ui.errors import UserError
+from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.services import Services
-from phi3_ui.ui.sessions import Chat, RatedTurn, Session
+from phi3_ui.ui.sessions import RatedTurn, Session
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import pytest
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.errors import UserError
 from phi3_ui.store.registry.cards import ModelEntry
+from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.handlers.conversations import Action
-from phi3_ui.ui.sessions import Chat
 from tests.ui.handlers.doubles import TIMEOUT, App
 
 

@@ -1,0 +1,216 @@
+"""One chat of an open page: its conversation and the turn in progress.
+
+Gradio runs handlers in a thread pool, so several threads work on one chat: it changes its fields under its own lock, through
+its methods, and nothing else writes them.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from phi3_ui.chat.conversation import Answer, Conversation, Feedback, new_id
+from phi3_ui.chat.running_turn import RunningTurn, TurnSnapshot
+from phi3_ui.errors import UserError
+
+
+@dataclass(frozen=True)
+class StartedTurn:
+    """What Chat.try_start reserved."""
+
+    conversation: Conversation
+    """With the new turn as its last shown one."""
+    draft: str | None
+    """Text to put back into the message box; None if no question was being edited."""
+
+    @property
+    def turn_id(self) -> str:
+        """The new turn's id."""
+        return self.conversation.turns[-1].id
+
+
+class Chat:
+    """One conversation on one page. At most one turn at a time is in progress, from try_start to finish or abort_start."""
+
+    def __init__(self, chat_id: str | None = None, conversation: Conversation | None = None) -> None:
+        self._lock = threading.Lock()
+        self._id = chat_id or new_id()
+        self._conversation = conversation or Conversation()
+        self._is_busy = False
+        self._leaf_before_start: str | None = None
+        self._running: RunningTurn | None = None
+        self._is_stop_requested = False
+        self._progress: TurnSnapshot | None = None
+        self._editing: str | None = None
+        self._draft = ""
+
+    @property
+    def id(self) -> str:
+        """The conversation's id in the store."""
+        return self._id
+
+    @property
+    def conversation(self) -> Conversation:
+        """The current value."""
+        return self._conversation
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a turn is being started or answered."""
+        return self._is_busy
+
+    @property
+    def running(self) -> RunningTurn | None:
+        """The turn in progress, once it runs."""
+        return self._running
+
+    @property
+    def progress(self) -> TurnSnapshot | None:
+        """The last reported state of the turn in progress."""
+        return self._progress
+
+    @property
+    def editing(self) -> str | None:
+        """Id of the turn whose question is in the message box for editing."""
+        return self._editing
+
+    # A turn in progress
+
+    def try_start(self, change: Callable[[Conversation, str | None], Conversation]) -> StartedTurn | None:
+        """Reserve the chat for a new turn; None if another one is in progress. Ends editing.
+
+        `change` adds the turn, given the conversation and the id of the turn that is being edited, if any. Follow up with
+        `attach`, or with `abort_start` if the turn could not be started.
+        """
+        with self._lock:
+            if self._is_busy:
+                return None
+            changed = change(self._conversation, self._editing)
+            self._leaf_before_start = self._conversation.leaf
+            self._conversation, self._is_busy, self._is_stop_requested = changed, True, False
+            return StartedTurn(changed, self._take_draft())
+
+    def attach(self, turn: RunningTurn) -> None:
+        """Set the turn that `try_start` reserved; it is stopped at once if that was requested in the meantime."""
+        with self._lock:
+            self._running = turn
+            is_stop_requested = self._is_stop_requested
+        if is_stop_requested:
+            turn.stop()
+
+    def abort_start(self, turn_id: str) -> None:
+        """Take back a reserved turn that could not be started."""
+        with self._lock:
+            tree = tuple(turn for turn in self._conversation.tree if turn.id != turn_id)
+            self._conversation = Conversation(tree, self._leaf_before_start)
+            self._is_busy = False
+
+    def report_progress(self, turn: RunningTurn, snapshot: TurnSnapshot) -> None:
+        """Set the progress, unless `turn` has ended already."""
+        with self._lock:
+            if self._running is turn:
+                self._progress = snapshot
+
+    def finish(self, turn_id: str, answer: Answer) -> None:
+        """Store the answer of the turn in progress, however it ended, and free the chat for the next turn."""
+        with self._lock:
+            self._conversation = self._conversation.with_answer(answer, turn_id)
+            self._is_busy, self._running, self._progress = False, None, None
+
+    def stop(self) -> None:
+        """Stop the turn in progress, also one that is still being started."""
+        with self._lock:
+            self._is_stop_requested = self._is_busy
+            running = self._running
+        if running:
+            running.stop()
+
+    # Changes between turns
+
+    def apply(
+        self,
+        change: Callable[[Conversation], Conversation],
+        save: Callable[[Conversation], None] = lambda _: None,
+    ) -> str | None:
+        """Change the conversation and `save` it; ends editing.
+
+        Returns:
+            Text to put back into the message box; None if no question was being edited.
+
+        Raises:
+            UserError: chat_busy while a turn is in progress; whatever `change` and `save` raise.
+        """
+        with self._lock:
+            if self._is_busy:
+                raise UserError("chat_busy")
+            changed = change(self._conversation)
+            save(changed)
+            self._conversation = changed
+            return self._take_draft()
+
+    def refresh(self, expected: Conversation, stored: Conversation) -> bool:
+        """Replace the conversation by what was loaded from the store; False if it has changed since it was `expected`."""
+        with self._lock:
+            if self._is_busy or self._conversation is not expected:
+                return False
+            self._conversation = stored
+            return True
+
+    def restart(self) -> bool:
+        """Become a new, empty chat, since the stored one was deleted; False while a turn is in progress."""
+        with self._lock:
+            if self._is_busy:
+                return False
+            self._id, self._conversation = new_id(), Conversation()
+            self._editing, self._draft = None, ""
+            return True
+
+    def update_feedback(
+        self,
+        turn_id: str,
+        change: Callable[[Feedback | None], Feedback | None],
+        save: Callable[[Feedback | None], None],
+    ) -> Feedback | None:
+        """Change a turn's feedback and `save` it if it differs; also while another turn is in progress.
+
+        Raises:
+            UserError: no_such_turn.
+        """
+        with self._lock:
+            try:
+                before = self._conversation.get_turn(turn_id).feedback
+            except KeyError as error:
+                raise UserError("no_such_turn") from error
+            feedback = change(before)
+            if feedback != before:
+                save(feedback)
+                self._conversation = self._conversation.with_feedback(turn_id, feedback)
+            return feedback
+
+    def start_edit(self, turn_id: str, draft: str) -> str:
+        """Edit a question; `draft` is what the message box held before. Returns the question.
+
+        Raises:
+            UserError: chat_busy or no_such_turn.
+        """
+        with self._lock:
+            if self._is_busy:
+                raise UserError("chat_busy")
+            try:
+                question = self._conversation.get_turn(turn_id).question
+            except KeyError as error:
+                raise UserError("no_such_turn") from error
+            if self._editing is None:
+                self._draft = draft
+            self._editing = turn_id
+            return question
+
+    def end_edit(self) -> str | None:
+        """End editing; returns the text to put back into the message box, None if no question was being edited."""
+        with self._lock:
+            return self._take_draft()
+
+    def _take_draft(self) -> str | None:
+        if self._editing is None:
+            return None
+        draft, self._editing, self._draft = self._draft, None, ""
+        return draft
