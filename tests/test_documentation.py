@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 from tests.conftest import Demo
 from tests.support.env import environment
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from phi3_ui.chat.sampling_params import MAX_SEED, SAMPLING_PARAMS, SamplingParam, parse_params
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 
 _BY_NAME = {param.name: param for param in SAMPLING_PARAMS}
 _NAMES = pytest.mark.parametrize("param", SAMPLING_PARAMS, ids=lambda param: param.name)

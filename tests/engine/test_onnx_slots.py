@@ -3,7 +3,7 @@
 import itertools
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +189,7 @@ def test_answers_at_the_same_time_are_those_of_each_alone(tiny_onnx: Path, alone
         assert together(loaded(tiny_onnx, cache_mb), prompts, options) == expected
 
 
-def begun(slots: Slots, prompt: list[int], tokens: int) -> Iterator[Any]:
+def begun(slots: Slots, prompt: list[int], tokens: int) -> Generator[Any, None, None]:
     return slots.generate(prompt, tokens, lambda logits: int(logits.argmax()), frozenset(), False)
 
 

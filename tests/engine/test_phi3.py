@@ -185,7 +185,7 @@ def test_both_wrappers_say_those_tokens(
     tiny: TinyStore, processes: Pool, tiny_checkpoint: Path, answers: list[tuple[list[int], list[int]]], contract: str
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
-    hosted = processes.model(tiny.spec(contract))
+    hosted = processes.get_model(tiny.spec(contract))
     for question, (prompt, answer) in zip(QUESTIONS, answers, strict=True):
         stream = Detokenizer(tokenizer.backend_tokenizer)
         said = "".join([*map(stream.push, answer), stream.flush()])
@@ -218,7 +218,7 @@ def test_each_end_token_ends_an_answer_and_never_shows_in_plain_mlflow(tiny: Tin
 def test_each_end_token_ends_an_answer_and_never_shows_in_the_app(
     tiny: TinyStore, processes: Pool, ends_with: str, contract: str
 ) -> None:
-    hosted = processes.model(tiny.spec(contract, ends_with))
+    hosted = processes.get_model(tiny.spec(contract, ends_with))
     for question in [*QUESTIONS, TYPED]:
         streamed, completed = ask(hosted, question, 50)
         assert streamed == completed.text == SENTENCE
@@ -268,7 +268,7 @@ def test_control_tokens_that_a_person_types_stay_text(
         ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
     control = [token for token in tokenizer.convert_ids_to_tokens(ids) if token in facts["special_tokens"]]
     assert control == ["<|user|>", "<|end|>", "<|assistant|>"]
-    _, completed = ask(processes.model(tiny.spec(contract)), TYPED, 1)
+    _, completed = ask(processes.get_model(tiny.spec(contract)), TYPED, 1)
     assert completed.usage is not None
     assert completed.usage.prompt_tokens == len(ids)
 

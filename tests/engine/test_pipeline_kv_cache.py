@@ -187,7 +187,9 @@ def test_what_was_not_used_for_longest_leaves_first_when_memory_is_short(load: L
     assert len(chat.cache._slots) == 1
 
 
-def test_cancelled_while_it_reads_an_answer_is_empty_and_what_was_read_serves_again(load: Load) -> None:
+def test_cancelled_while_it_reads_an_answer_is_empty_and_what_was_read_serves_again(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chat, cancel = Chat(load()), CancelToken()
     events = chat.adapter.answer(ChatRequest((LONG,), GREEDY), cancel)
     total = chat.ask((LONG,)).usage.prompt_tokens  # type: ignore[union-attr]
@@ -199,7 +201,7 @@ def test_cancelled_while_it_reads_an_answer_is_empty_and_what_was_read_serves_ag
         if arguments[-1] >= 3 * PREFILL_CHUNK:
             cancel.set()
 
-    chat.cache.prefill = read_and_cancel  # type: ignore[method-assign]
+    monkeypatch.setattr(chat.cache, "prefill", read_and_cancel)
     *progress, use, completed = events
     assert isinstance(use, CacheStats)
     assert progress == [PrefillProgress(PREFILL_CHUNK * piece, total) for piece in range(4)]
@@ -210,7 +212,7 @@ def test_cancelled_while_it_reads_an_answer_is_empty_and_what_was_read_serves_ag
     assert chat.cached_tokens((LONG,)) == 3 * PREFILL_CHUNK
 
 
-def test_an_error_while_it_reads_is_the_end_of_that_answer_alone(load: Load) -> None:
+def test_an_error_while_it_reads_is_the_end_of_that_answer_alone(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     chat, plain = Chat(load()), without_slots(load())
     read = chat.cache.prefill
 
@@ -218,7 +220,7 @@ def test_an_error_while_it_reads_is_the_end_of_that_answer_alone(load: Load) -> 
         read(*arguments)
         raise RuntimeError("out of memory")
 
-    chat.cache.prefill = fail  # type: ignore[method-assign]
+    monkeypatch.setattr(chat.cache, "prefill", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         chat.ask((LONG,))
     chat.cache.prefill = read  # type: ignore[method-assign]
@@ -238,6 +240,7 @@ def test_answers_are_computed_one_after_another_and_those_that_wait_hear_it(load
     assert next(third) == QueuePosition(2)
     cancel.set()
     (given_up,) = second
+    assert isinstance(given_up, Completed)
     assert given_up == replace(given_up, text="", usage=None, finish_reason="cancelled")
     assert next(third) == QueuePosition(1)
     *_, answered = first

