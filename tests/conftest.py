@@ -113,9 +113,8 @@ def settings_for(home: Path) -> Settings:
 
 @pytest.fixture(scope="session")
 def weights() -> Weights:
-    sources = ["models/weights.py", "models/gguf*.py", "models/checkpoint*.py", "models/onnx_build.py"]
     with build_lock("weights"):
-        weights = Weights(cached_folder("weights", sources))
+        weights = Weights(cached_folder("weights", _WEIGHTS_SOURCES))
         if not weights.onnx.exists():
             _build(weights)
     return weights
@@ -141,7 +140,9 @@ def run_program(module: str, *arguments: object) -> str:
     return done.stdout
 
 
+_WEIGHTS_SOURCES = ["models/weights.py", "models/gguf*.py", "models/checkpoint*.py", "models/onnx_build.py"]
 _LOGGING_SOURCES = [
+    *_WEIGHTS_SOURCES,
     *(
         f"models/{name}.py"
         for name in (
@@ -155,7 +156,6 @@ _LOGGING_SOURCES = [
             "tracking",
         )
     ),
-    "models/checkpoint_facts.py",
     "models/presets.*",
     "phi3_ui/provision/recipes.py",
     "requirements.txt",
