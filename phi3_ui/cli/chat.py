@@ -168,7 +168,7 @@ def usage_line(answer: Answer) -> str:
     parts = [
         tr("en", "unknown")
         if usage is None
-        else tr("en", "tokens", prompt=usage.prompt_tokens, completion=usage.completion_tokens)
+        else tr("en", "tokens", prompt=usage.prompt_tokens, count=usage.completion_tokens)
     ]
     if timings and timings.time_to_first_token is not None:
         parts.append(f"{timings.time_to_first_token:.2f} s")

@@ -177,6 +177,28 @@ def test_every_key_the_page_asks_for_exists() -> None:
     assert keys - {*BROWSER_TEXTS["en"], *TEXTS["en"]} == set()
 
 
+def test_every_call_passes_the_values_that_its_text_needs() -> None:
+    wrong, calls = [], 0
+    for file in (ROOT / "phi3_ui").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(ast.Name("tr"), [_, ast.Constant(str(key))], keywords):
+                    text = TEXTS["en"][key]
+                    needed = set().union(*map(_placeholders, _forms(text)))
+                    needed |= set() if isinstance(text, str) else {"count"}
+                case ast.Call(ast.Name("UserError"), [ast.Constant(str(key))], keywords):
+                    needed = _placeholders(SENTENCES[key])
+                case _:
+                    continue
+            calls += 1
+            passed = {keyword.arg for keyword in keywords}
+            if None not in passed and passed != needed:  # None: **values, known only when it runs
+                wrong.append((file.name, node.lineno, key, passed ^ needed))
+
+    assert calls > 60, "the calls are found"
+    assert wrong == []
+
+
 def test_values_are_filled_in() -> None:
     assert tr("en", "tokens", prompt=37, count=59) == "37 + 59 tokens"
     assert tr("ro", "tokens", prompt=37, count=59) == "37 + 59 de tokeni"
