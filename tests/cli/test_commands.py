@@ -289,7 +289,7 @@ def test_an_unreachable_store_and_an_unusable_home_are_one_sentence(run_command:
     file.touch()
     result = run_command(file / "home", "list")
     assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
-    assert "cannot be written" in result.stderr
+    assert "is not writable" in result.stderr
 
 
 @pytest.mark.parametrize(
