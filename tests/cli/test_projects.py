@@ -70,10 +70,10 @@ def logged(project: Project) -> ModelEntry:
 
 
 def test_log_onnx_logs_the_model_in_the_run_of_the_project(project: Project, logged: ModelEntry) -> None:
-    (run,) = MlflowClient(project.tracking_uri).search_runs(
-        [MlflowClient(project.tracking_uri).get_experiment_by_name(EXPERIMENT).experiment_id],
-        "tags.`mlflow.project.entryPoint` = 'log_onnx'",
-    )
+    client = MlflowClient(project.tracking_uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment
+    (run,) = client.search_runs([experiment.experiment_id], "tags.`mlflow.project.entryPoint` = 'log_onnx'")
     assert (logged.contract, logged.preset, logged.run_id) == ("prompt", "demo", run.info.run_id)
     assert run.info.status == RunStatus.to_string(RunStatus.FINISHED)
     # What MLflow has recorded of the parameters stands beside what logging has measured.

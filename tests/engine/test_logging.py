@@ -68,7 +68,9 @@ def files_of(logged: Logged, store: Store) -> Path:
 
 def run_of(logged: Logged, store: Store) -> Any:
     client = MlflowClient(store.tracking_uri)
-    return client.get_run(client.get_logged_model(logged.model_id).source_run_id)
+    run_id = client.get_logged_model(logged.model_id).source_run_id
+    assert run_id
+    return client.get_run(run_id)
 
 
 def test_a_pipeline_is_stored_as_the_flavour_stores_it_from_memory(
@@ -105,6 +107,7 @@ def test_all_that_ends_an_answer_is_stored_and_the_source_is_left_as_it_was(chec
 
     ends = ["<|endoftext|>", "<|end|>"]
     info = mlflow.models.get_model_info(f"models:/{logged.model_id}")
+    assert info.metadata
     assert info.metadata["end_tokens"] == ends
     generation = json.loads((files_of(logged, store) / "model" / "generation_config.json").read_text(encoding="utf-8"))
     assert generation["eos_token_id"] == token_ids(checkpoint, ends)
@@ -245,6 +248,7 @@ def test_the_onnx_model_declares_its_code_and_its_ends(weights: Weights, store: 
 
     info = mlflow.models.get_model_info(f"models:/{logged.model_id}")
     code = [files_of(logged, store) / file for file in ("phi3_onnx.py", "code/phi3_onnx_slots.py")]
+    assert info.metadata
     assert info.metadata["wrapper_sha256"] == hashlib.sha256(b"".join(map(Path.read_bytes, code))).hexdigest()
     assert info.flavors["python_function"]["config"] == {
         "end_tokens": ["<|im_end|>"],

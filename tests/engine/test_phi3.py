@@ -95,6 +95,7 @@ def test_the_wrappers_signature_field_by_field(tiny: TinyStore) -> None:
 def test_the_pipelines_signature_field_by_field(tiny: TinyStore) -> None:
     mlflow.set_tracking_uri(tiny.uri)
     info = mlflow.models.get_model_info(tiny.spec("chat").uri)
+    assert info.metadata
     assert info.metadata["task"] == info.flavors["transformers"]["inference_task"] == "llm/v1/chat"
     assert (info.signature.inputs, info.signature.outputs) == (CHAT_MODEL_INPUT_SCHEMA, CHAT_MODEL_OUTPUT_SCHEMA)
     assert info.signature.params is None
@@ -283,6 +284,7 @@ def test_each_precision_builds_and_answers(tiny_models: TinyModels, precision: s
 def test_the_context_length_is_declared_in_both(tiny: TinyStore) -> None:
     for contract in ("prompt", "chat"):
         declared = mlflow.models.get_model_info(tiny.spec(contract).uri).metadata
+        assert declared
         assert declared["context_length"] == CONTEXT_LENGTH
         assert set(declared["end_tokens"]) == set(END_TOKENS)
         assert set(SPECIAL) <= set(declared["special_tokens"])

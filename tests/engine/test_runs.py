@@ -33,6 +33,7 @@ def test_each_model_has_a_finished_run_with_params_metrics_and_tags(demo: Demo, 
 def test_every_model_of_the_store_is_ready(demo: Demo) -> None:
     client = MlflowClient(demo.settings.tracking_uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment
     models = client.search_logged_models([experiment.experiment_id])
     assert len(models) == 2
     assert {model.status for model in models} == {LoggedModelStatus.READY}

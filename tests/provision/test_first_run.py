@@ -63,9 +63,14 @@ def test_a_set_up_killed_in_any_stage_goes_on_to_two_whole_models(tmp_path: Path
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert sorted(entry.contract for entry in Catalogue(settings.tracking_uri).list_models()) == ["chat", "prompt"]
     client = MlflowClient(settings.tracking_uri)
-    experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
-    assert {model.status for model in client.search_logged_models([experiment])} == {LoggedModelStatus.READY}
-    assert RunStatus.to_string(RunStatus.RUNNING) not in {run.info.status for run in client.search_runs([experiment])}
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment
+    assert {model.status for model in client.search_logged_models([experiment.experiment_id])} == {
+        LoggedModelStatus.READY
+    }
+    assert RunStatus.to_string(RunStatus.RUNNING) not in {
+        run.info.status for run in client.search_runs([experiment.experiment_id])
+    }
     kept = sorted(path.name for path in work.iterdir())
     assert kept == [gguf]
     logged = [path for path in (home / "artifacts" / "models").iterdir() if any(path.rglob("MLmodel"))]
