@@ -104,12 +104,12 @@ def test_promoting_needs_a_confirmation_and_the_alias_can_be_picked(
     registry = chat.page.locator("#phi3-registry")
     registry.get_by_role("button", name="Registry").click()
     registry.get_by_role("button", name="Promote this model's newest").click()
-    expect(registry).to_contain_text("theirs has no champion. Make version 1 it?")
+    expect(registry).to_contain_text("theirs has no champion yet. Make version 1 the champion?")
     registry.get_by_role("button", name="No", exact=True).click()
     assert third_party_app.client.get_registered_model("theirs").aliases == {}
     registry.get_by_role("button", name="Promote this model's newest").click()
     registry.get_by_role("button", name="Yes, promote").click()
-    expect(registry).to_contain_text("Version 1 of theirs is its champion now.")
+    expect(registry).to_contain_text("Version 1 of theirs is now its champion.")
     expect(chat.card).to_contain_text("version 1 @champion")
     assert {name: str(at) for name, at in third_party_app.client.get_registered_model("theirs").aliases.items()} == {
         "champion": "1"
@@ -195,7 +195,7 @@ def test_a_cancelled_download_resumes_where_it_stopped(third_party_app: ThirdPar
     third_party_app.hub.held.clear()
     third_party_app.hub.go_on.clear()
     chat.adding.get_by_label("Checkpoint to log").fill(REPO)
-    chat.adding.get_by_role("textbox", name="Name Empty").fill("again")
+    chat.adding.get_by_role("textbox", name="Name Defaults to").fill("again")
     chat.page.locator("#phi3-add-go").click()
     assert third_party_app.hub.held.wait(timeout=60)
     expect(chat.added).to_contain_text("Downloading the checkpoint from the Hub", timeout=LOAD)
@@ -217,7 +217,7 @@ def test_both_forms_of_phi_3_are_added_from_the_hub_and_answer(
     open_add_panel(chat)
     chat.adding.get_by_label("Checkpoint to log").fill(REPO)
     chat.adding.get_by_label("ONNX Runtime GenAI folder").fill(f"{REPO}-onnx:cpu")
-    chat.adding.get_by_role("textbox", name="Name Empty").fill("tiny")
+    chat.adding.get_by_role("textbox", name="Name Defaults to").fill("tiny")
     chat.adding.get_by_label("Precision").click()
     chat.page.get_by_role("option", name="fp32").click()
     chat.page.locator("#phi3-add-go").click()
