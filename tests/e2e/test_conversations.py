@@ -114,6 +114,22 @@ def test_a_draft_survives_edit_and_undo(open_page: OpenPage) -> None:
     expect(chat.message).to_have_value("")
 
 
+def test_settings_and_their_effect_survive_a_reload(app: App, open_page: OpenPage) -> None:
+    chat = open_page()
+    settings = {"System prompt": "Answer in one word.", "Temperature": 0.5, "Max tokens": 7}
+    for label, value in settings.items():
+        chat.setting(label, value)
+    for _ in range(2):  # the second time nothing is changed before the page is left
+        chat.reload()
+        chat.page.locator("#phi3-settings").get_by_role("button", name="Settings").click()
+        for label, value in settings.items():
+            expect(chat.page.locator("#phi3-settings").get_by_label(label).first).to_have_value(str(value))
+    chat.answer(FRANCE)
+    request = app.model.requests[-1]
+    assert request.messages[0] == {"role": "system", "content": "Answer in one word."}
+    assert request.params | {"temperature": 0.5, "max_tokens": 7} == request.params
+
+
 def test_undo_puts_the_question_back_into_the_message_box(open_page: OpenPage) -> None:
     chat = open_page()
     chat.answer(FRANCE)
