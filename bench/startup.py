@@ -1,6 +1,8 @@
 """From `python app.py` to a usable page, and from there to the first text of a cold model."""
 
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +14,14 @@ from bench.paths import QUESTION, WATCH
 from bench.rows import Bench, Row, ask_model, median_ratio
 from phi3_ui.chat.types import Message
 from phi3_ui.host.hosted_model import HostedModel
+from phi3_ui.paths import ROOT
 from tests.support import browser as chromium
 from tests.support.app_server import serve
 
 _TOKENS = 16
+
+
+_IMPORT = "import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
 
 
 def rows(bench: Bench) -> Iterator[Row]:
@@ -34,6 +40,16 @@ def rows(bench: Bench) -> Iterator[Row]:
     beside = f"{statistics.median(cold):.2f} and {statistics.median(apart):.2f} s"
     what = "page usable → first text of a cold ONNX model ÷ (its load + first text alone)"
     yield Row(what, f"{value:.2f} ({beside})", "about 1", value <= 1.2)
+    quick = [import_seconds("phi3_ui.ui.quick_gradio") for _ in range(bench.rounds)]
+    plain = [import_seconds("gradio") for _ in range(bench.rounds)]
+    value, beside = median_ratio(quick, plain), f"{statistics.median(quick):.2f} and {statistics.median(plain):.2f} s"
+    yield Row("import of Gradio without its stub files ÷ plain import", f"{value:.2f} ({beside})", "< 0.9", value < 0.9)
+
+
+def import_seconds(module: str) -> float:
+    """Seconds to import a module in a fresh process."""
+    command = [sys.executable, "-c", _IMPORT.format(module=module)]
+    return float(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
 
 def time_start(launched: Any, home: Path, log: Path) -> tuple[float, float]:

@@ -310,7 +310,7 @@ class Slots:
             for slot in free
         }
         best = max(free, key=lambda slot: commons[slot], default=None)
-        # Tokens past the common prefix are lost to whoever may return to them: not worth it where they are far more than it.
+        # Reuse drops the tokens past the common prefix: not worth it if they are many more than the prefix.
         if best and 3 * commons[best] >= len(best.tokens) > 0 and commons[best]:
             if best.length >= request.length:
                 return best, self._reusable_len(best, request, commons[best])

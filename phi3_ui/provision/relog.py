@@ -26,7 +26,7 @@ from phi3_ui.store.registry.catalogue import ONNX_ARTIFACT
 def recipe_from_logged_model(settings: Settings, model_id: str) -> Recipe:
     """The recipe that logs a model again, from a folder that holds its files: links where the store is a local folder.
 
-    Whoever runs it calls `remove_relog_folder` after that. UserError: model_gone, cannot_relog, store_unreachable.
+    The caller runs it and then calls `remove_relog_folder`. UserError: model_gone, cannot_relog, store_unreachable.
     """
     settings.home.mkdir(parents=True, exist_ok=True)
     with translate_store_errors(settings.tracking_uri), tempfile.TemporaryDirectory(dir=settings.home) as scratch:
