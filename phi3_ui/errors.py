@@ -7,7 +7,7 @@ SENTENCES = {
     "bad_setting": "The environment variable {name} cannot be {value}. Set it to {wanted}, then start again.",
     "port_taken": "Port {port} of {host} is in use. Stop the program that uses it, or set GRADIO_SERVER_PORT to another port.",
     "mlflow_port_taken": "Port {port} is in use, perhaps by MLflow's UI. Stop the program that uses it, or set PHI3_UI_MLFLOW_URL to another port, such as http://127.0.0.1:5002.",
-    "no_model": "No model is picked. Pick one in the list above the chat.",
+    "no_model": "No model is selected. Select one in the list above the chat.",
     "model_gone": "This model is no longer in the tracking store. Pick another one.",
     "load_failed": "{model} could not be loaded: {detail}. See {log} for details; your next question tries again.",
     "model_crashed": "{model} crashed ({detail}). The text so far is saved; your next question loads the model again.",

@@ -254,7 +254,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "replay.row.total": "Total tokens",
     "replay.row.ttft": "Time to first token, median",
     "replay.row.rate": "Tokens/s, median",
-    "replay": "Replay this chat with the picked model",
+    "replay": "Replay this chat with the selected model",
     "replay.back": "Back to the chat",
     "replay.title": "Replay with {model} · {title}",
     "replay.progress": "Asking {model}: question {turn} of {turns}",

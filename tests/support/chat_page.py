@@ -39,12 +39,12 @@ class ChatPage:
         self.new_chat = page.locator("#phi3-new")
 
     def wait_until_ready(self) -> "ChatPage":
-        """Wait until the chat is shown, not the set-up, and the picked model is loaded."""
+        """Wait until the chat is shown, not the set-up, and the selected model is loaded."""
         expect(self.message).to_be_visible(timeout=LOAD)
         return self.wait_until_loaded()
 
     def wait_until_loaded(self) -> "ChatPage":
-        """Wait until the picked model can answer."""
+        """Wait until the selected model can answer."""
         expect(self.status.locator(".loaded")).to_be_visible(timeout=LOAD)
         return self
 

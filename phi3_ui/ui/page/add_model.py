@@ -1,4 +1,4 @@
-"""Log a model into the store: a preset, other weights, or the picked model once more."""
+"""Log a model into the store: a preset, other weights, or the selected model once more."""
 
 import gradio as gr
 

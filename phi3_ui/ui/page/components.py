@@ -80,7 +80,7 @@ class ReplaySection:
 
 @dataclass(frozen=True)
 class StatusSection:
-    """Whether the picked model is loaded."""
+    """Whether the selected model is loaded."""
 
     line: gr.HTML
     refresh: gr.Button
@@ -89,7 +89,7 @@ class StatusSection:
 
 @dataclass(frozen=True)
 class CardSection:
-    """What the store knows of the picked model."""
+    """What the store knows of the selected model."""
 
     panel: gr.HTML
     relog: gr.Button
@@ -209,12 +209,12 @@ class Page:
 
     @property
     def status_outputs(self) -> list[Any]:
-        """The state of the picked model."""
+        """The state of the selected model."""
         return [self.status.line, self.status.unload]
 
     @property
     def card_outputs(self) -> list[Any]:
-        """What depends on the picked model."""
+        """What depends on the selected model."""
         return [self.card.panel, self.card.relog, self.settings.template, *self.settings.controls.values()]
 
     @property

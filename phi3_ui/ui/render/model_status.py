@@ -1,4 +1,4 @@
-"""Whether the picked model is loaded, how it streams, and what its prompt cache holds."""
+"""Whether the selected model is loaded, how it streams, and what its prompt cache holds."""
 
 from markupsafe import Markup
 

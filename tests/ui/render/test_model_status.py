@@ -1,4 +1,4 @@
-"""The status line of the picked model."""
+"""The status line of the selected model."""
 
 from phi3_ui.chat.types import CacheStats
 from phi3_ui.ui.render.model_status import render_status
