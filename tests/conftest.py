@@ -61,7 +61,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("engine")
             if folder == "engine" or fixtures & SHARED_ENGINE_FIXTURES:
                 group = "engine"
-        item.add_marker(pytest.mark.xdist_group(group))
+        if not item.get_closest_marker("xdist_group"):  # xdist would take two names for a third group
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @dataclass(frozen=True)
