@@ -15,9 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models import phi3_onnx
 from models.checkpoint_facts import client_facts
+from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationParams, Message, TextDelta
-from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.pool import Pool
+from phi3_ui.host.worker import load_adapter
 from phi3_ui.prompts.tokenization import PromptFormat, neutralise
 from phi3_ui.runtime.detokenizer import Detokenizer
 from tests.support.tiny_models import LONG_CONTEXT, PRECISIONS, TinyModels, TinyStore, Variant
@@ -54,7 +55,7 @@ def prompt_of(question: str) -> str:
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    held = Pool(tmp_path_factory.mktemp("logs"), max_loaded=6, idle_seconds=600)
+    held = Pool(tmp_path_factory.mktemp("logs"), max_loaded=2, idle_seconds=600)
     yield held
     held.close()
 
@@ -76,7 +77,7 @@ def answers(tiny_checkpoint: Path) -> list[tuple[list[int], list[int]]]:
     return given
 
 
-def ask(model: HostedModel, question: str, max_tokens: int) -> tuple[str, Completed]:
+def ask(model: ChatModel, question: str, max_tokens: int) -> tuple[str, Completed]:
     """What streamed, and how it ended."""
     request = ChatRequest((Message("user", question),), GenerationParams(max_tokens, 0.0))
     events = list(model.answer(request, CancelToken()))
@@ -217,11 +218,11 @@ def test_each_end_token_ends_an_answer_and_never_shows_in_plain_mlflow(tiny: Tin
 @pytest.mark.parametrize("contract", ["prompt", "chat"])
 @pytest.mark.parametrize("ends_with", END_TOKENS)
 def test_each_end_token_ends_an_answer_and_never_shows_in_the_app(
-    tiny: TinyStore, processes: Pool, ends_with: str, contract: str
+    tiny: TinyStore, ends_with: str, contract: str
 ) -> None:
-    hosted = processes.get_model(tiny.spec(contract, ends_with))
+    adapter = load_adapter(tiny.spec(contract, ends_with))  # in this process, which has the libraries loaded
     for question in [*QUESTIONS, TYPED]:
-        streamed, completed = ask(hosted, question, 50)
+        streamed, completed = ask(adapter, question, 50)
         assert streamed == completed.text == SENTENCE
         assert completed.finish_reason == "stop"
         assert completed.usage is not None
