@@ -5,10 +5,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.chat.types import (
     AnswerEvent,
     CancelToken,
@@ -19,10 +21,12 @@ from phi3_ui.chat.types import (
     TextDelta,
     Usage,
 )
+from phi3_ui.contracts.base import Adapter
 from phi3_ui.errors import UserError
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.pool import Pool
 from phi3_ui.host.protocol import ModelSpec
+from phi3_ui.host.worker import load_adapter
 from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
 from tests.support.build_cache import create_store
@@ -67,9 +71,20 @@ def model(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Ite
     held.close()
 
 
-def ask(
-    model: HostedModel, question: str = "Hi", template: str | None = "phi-3", **params: object
-) -> list[AnswerEvent]:
+@pytest.fixture(scope="module")
+def adapter(catalogue: Catalogue) -> Callable[[str], Adapter]:
+    """The named model, loaded in this process: for answers that need no process of their own."""
+    entries = {entry.name: entry for entry in catalogue.list_models()}
+
+    @cache
+    def load(name: str) -> Adapter:
+        entry = entries[name]
+        return load_adapter(ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri))
+
+    return load
+
+
+def ask(model: ChatModel, question: str = "Hi", template: str | None = "phi-3", **params: object) -> list[AnswerEvent]:
     request = ChatRequest((Message("user", question),), GenerationParams(**params), template)  # type: ignore[arg-type]
     return list(model.answer(request, CancelToken()))
 
@@ -161,16 +176,16 @@ def test_a_template_picked_for_all_serves_requests_that_name_none(catalogue: Cat
         hosted.unload()
 
 
-def test_a_model_from_code_and_one_that_answers_with_a_frame(model: Callable[[str], HostedModel]) -> None:
-    assert completed(ask(model("from-code"), template="plain")).text == "User: Hi", "the next turn's mark ends it"
-    assert completed(ask(model("frames"))).text == "from a frame"
+def test_a_model_from_code_and_one_that_answers_with_a_frame(adapter: Callable[[str], Adapter]) -> None:
+    assert completed(ask(adapter("from-code"), template="plain")).text == "User: Hi", "the next turn's mark ends it"
+    assert completed(ask(adapter("frames"))).text == "from a frame"
 
 
-def test_strings_stream_with_the_declared_params_and_no_stop_text_shows(model: Callable[[str], HostedModel]) -> None:
-    strings = model("strings")
+def test_strings_stream_with_the_declared_params_and_no_stop_text_shows(adapter: Callable[[str], Adapter]) -> None:
+    strings = adapter("strings")
     events = ask(strings, template="plain", temperature=0.0, top_p=0.5, seed=1)
 
-    assert strings.ready.result() == "stream"
+    assert strings.delivery == "stream"
     end = completed(events)
     assert end.text == 'Params: {"temperature": 0.0, "max_tokens": 16}'
     assert (end.usage, end.finish_reason) == (None, "stop")
@@ -231,33 +246,33 @@ def test_what_its_code_raises_is_one_sentence(
     assert (raised.value.code, raised.value.values["detail"]) == (code, detail)
 
 
-def test_a_chat_model_gets_messages_and_settings(model: Callable[[str], HostedModel]) -> None:
-    whole = model("chat-model-whole")
+def test_a_chat_model_gets_messages_and_settings(adapter: Callable[[str], Adapter]) -> None:
+    whole = adapter("chat-model-whole")
     params = GenerationParams(temperature=0.5, max_tokens=9, top_k=3, seed=1)
     end = completed(list(whole.answer(ChatRequest(MESSAGES, params), CancelToken())))
 
-    assert whole.ready.result() == "whole"
+    assert whole.delivery == "whole"
     assert (end.text, end.usage, end.finish_reason) == ("system=Be brief.|user=Hi 0.5 9 3", Usage(11, 5), "length")
 
 
-def test_a_chat_model_streams_with_usage(model: Callable[[str], HostedModel]) -> None:
-    streamed = model("chat-model")
+def test_a_chat_model_streams_with_usage(adapter: Callable[[str], Adapter]) -> None:
+    streamed = adapter("chat-model")
     end = completed(ask(streamed))
 
-    assert streamed.ready.result() == "stream"
+    assert streamed.delivery == "stream"
     assert (end.text, end.usage, end.finish_reason) == ("Red green blue", Usage(4, 3), "stop")
     assert completed(ask(streamed, stop=("green",))).text == "Red "
 
 
-def test_a_chat_agent_gives_its_messages(model: Callable[[str], HostedModel]) -> None:
-    assert completed(ask(model("chat-agent"))).text == "I look.\n\nIt is 42."
+def test_a_chat_agent_gives_its_messages(adapter: Callable[[str], Adapter]) -> None:
+    assert completed(ask(adapter("chat-agent"))).text == "I look.\n\nIt is 42."
 
 
-def test_a_responses_agent_gives_its_output_items(model: Callable[[str], HostedModel]) -> None:
-    whole = model("responses-whole")
+def test_a_responses_agent_gives_its_output_items(adapter: Callable[[str], Adapter]) -> None:
+    whole = adapter("responses-whole")
     end = completed(list(whole.answer(ChatRequest(MESSAGES, GenerationParams(max_tokens=9)), CancelToken())))
 
-    assert whole.ready.result() == "whole"
+    assert whole.delivery == "whole"
     assert end.text == "system=Be brief.|user=Hi 9\n\nThat is all."
     assert end.usage == Usage(9, 6)
 
