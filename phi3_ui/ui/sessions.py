@@ -94,6 +94,7 @@ class Session:
         self._replay: Chat | None = None
         self._is_replay_stopped = False
         self._is_restored = False
+        self._is_setting_up = False
         self._is_closed = False
 
     # User
@@ -118,6 +119,12 @@ class Session:
         with self._lock:
             claimed, self._is_restored = not self._is_restored, True
             return claimed
+
+    def set_setting_up(self, is_setting_up: bool) -> bool:
+        """Record whether models are still being added while the chat is shown. True if they were at the last call."""
+        with self._lock:
+            previous, self._is_setting_up = self._is_setting_up, is_setting_up
+            return previous
 
     # Model
 

@@ -7,6 +7,7 @@ import gradio as gr
 
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import detect_language, tr_error
+from phi3_ui.provision.jobs import JobState
 from phi3_ui.ui.handlers.answers import AnswerController, AnswerStarter
 from phi3_ui.ui.handlers.conversations import Action, ConversationController
 from phi3_ui.ui.handlers.model_picker import ModelPicker
@@ -39,30 +40,37 @@ class ChatController:
     # Set-up
 
     def tick(self, token: str | None, tab_state: object, request: gr.Request) -> Updates:
-        """Show the progress of the first run; once it is done, restore what the tab held and show the chat.
+        """Show the progress of the first run, and the chat as soon as there is a model to chat with.
 
         `token` is the secret that identifies a browser without a login, `tab_state` what static/tab_state.js has saved.
         """
         page, session = self._page, self.session(request)
         session.identify(token)
         state = self._first_run.state
-        if state.phase == "done":
-            return {
-                **self._tab_state.restore(session, tab_state),
-                **self.models.list_models(request),
-                page.setup.ticker: gr.Timer(active=False),
-                page.setup.view: gr.Column(visible=False),
-                page.chat_view: gr.Column(visible=True),
-                **self.chats.show_chat(session),
-                # A page that reconnects keeps what it shows.
-                page.replay.view: gr.skip(),
-                page.reproduce.panel: gr.skip(),
-            }
-        has_failed = state.phase == "failed"
+        updates = self._show_setup(session, state)
+        if not state.is_usable:
+            return updates
+        is_setting_up = not state.is_finished
+        if session.set_setting_up(is_setting_up):  # the chat is shown already, and stays as it is
+            return updates if is_setting_up else {**updates, **self.models.list_models(request)}
         return {
-            page.setup.panel: render_setup(session.language, state),
-            page.setup.retry: gr.Button(visible=has_failed),
-            page.setup.ticker: gr.Timer(active=not has_failed),
+            **self._tab_state.restore(session, tab_state),
+            **self.models.list_models(request),
+            **updates,
+            page.chat_view: gr.Column(visible=True),
+            **self.chats.show_chat(session),
+            # A page that reconnects keeps what it shows.
+            page.replay.view: gr.skip(),
+            page.reproduce.panel: gr.skip(),
+        }
+
+    def _show_setup(self, session: Session, state: JobState) -> Updates:
+        setup = self._page.setup
+        return {
+            setup.view: gr.Column(visible=state.phase != "done"),
+            setup.panel: render_setup(session.language, state),
+            setup.retry: gr.Button(visible=state.phase == "failed"),
+            setup.ticker: gr.Timer(active=not state.is_finished),
         }
 
     def retry_setup(self, token: str | None, tab_state: object, request: gr.Request) -> Updates:

@@ -9,6 +9,7 @@ from typing import Any, cast
 from phi3_ui.chat.conversation import Answer, Conversation, Feedback
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest, Completed, TextDelta, Timings
+from phi3_ui.provision.jobs import JobState
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.handlers.answers import AnswerController, AnswerStarter
 from phi3_ui.ui.handlers.conversations import ConversationController
@@ -148,6 +149,12 @@ class Catalogue:
             self.barrier.wait(TIMEOUT)
         return ENTRY
 
+    def list_models(self) -> list[ModelEntry]:
+        return [ENTRY]
+
+    def list_aliases(self) -> list[Any]:
+        return []
+
 
 class App:
     """The handlers over the stand-ins, and one page's session."""
@@ -164,6 +171,7 @@ class App:
                 pool=SimpleNamespace(get_model=lambda _spec: self.model, peek=lambda _model_id: None),
                 conversations=self.store,
                 sessions=self.sessions,
+                first_run=SimpleNamespace(state=JobState(), start=lambda: None),
                 mlflow=SimpleNamespace(of_turn=lambda *_: "", of_chat=lambda *_: "", base=None),
             ),
         )
