@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow.models import Model
 
 from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationParams
-from phi3_ui.contracts.declaration import ModelDeclaration
 from phi3_ui.export.reproduce import render_program
 from phi3_ui.host.pool import Pool
 from phi3_ui.host.protocol import ModelSpec
@@ -85,7 +83,7 @@ def printed(programs: dict[str, str], empty: Path) -> dict[str, str]:
 
 
 def test_every_answer_of_a_chat_is_given_again(entry: ModelEntry, demo: Demo, pool: Pool, tmp_path: Path) -> None:
-    declared = ModelDeclaration.from_mlmodel(Model.load(entry.uri))
+    declared = demo.catalogue.load_declaration(entry)
     conversation = Conversation()
     for question, params, system in (
         (STORY, GREEDY, 'You answer in one <|im_end|> sentence.\nYou are "brief".'),
@@ -143,7 +141,7 @@ def test_models_of_other_code_are_asked_again_in_their_own_way(
         assert isinstance(end, Completed)
         conversation = conversation.with_answer(Answer(name, end.text, end.usage, finish_reason=end.finish_reason))
         assert conversation.leaf
-        declared = ModelDeclaration.from_mlmodel(Model.load(entry.uri))
+        declared = catalogue.load_declaration(entry)
         programs[name] = render_program(conversation, conversation.leaf, declared, entry.tracking_uri)
         texts.append(f"{end.text}\n")
 
