@@ -139,7 +139,7 @@ class Job:
             self._set_state(replace(self.state, phase="failed", error=UserError("unexpected", detail=str(error))))
 
     def _remove_intermediate_folders(self) -> None:
-        """Remove what was made on the way, now that the store holds the models. Downloaded weights (a file) are kept."""
+        """Remove intermediate folders, now that the store holds the models. Downloaded weights (a file) are kept."""
         if not self._work.is_dir():
             return
         for folder in self._work.iterdir():

@@ -1,4 +1,4 @@
-"""Turns read back from MLflow traces, whoever wrote them and however damaged they are."""
+"""Parse turns from MLflow traces, including those of other writers and damaged ones."""
 
 import json
 import math

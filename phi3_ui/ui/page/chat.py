@@ -11,7 +11,7 @@ from phi3_ui.ui.page.texts import I18N
 
 
 def create() -> ChatSection:
-    """Create the chatbot and what stands below it."""
+    """Create the chatbot and the components below it."""
     t = I18N
     chatbot = gr.Chatbot(
         label=t("chat"),
