@@ -2,11 +2,12 @@
 
 import os
 
-# Each dependency has a switch of its own, which it reads at its import. DO_NOT_TRACK wants the word, not 1.
+# Each dependency has a switch of its own, which it reads at its import. DO_NOT_TRACK wants the word, not 1, and Gradio
+# sets that of the hub to True itself.
 TELEMETRY_OFF = {
     "DO_NOT_TRACK": "true",
     "GRADIO_ANALYTICS_ENABLED": "False",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "True",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "ORT_DISABLE_TELEMETRY": "1",
 }

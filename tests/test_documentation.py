@@ -23,7 +23,7 @@ def _name(page: Path) -> str:
 
 @pytest.mark.xdist_group("engine")
 @pytest.mark.parametrize(
-    ("snippet", "expected"), zip(_SNIPPETS, ["total_tokens", "Madrid"], strict=True), ids=["pipeline", "onnx"]
+    ("snippet", "expected"), [*zip(_SNIPPETS, ["total_tokens", "Madrid"], strict=True)], ids=["pipeline", "onnx"]
 )
 def test_readme_snippets_run(snippet: str, expected: str, demo: Demo, tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(demo.settings.home)

@@ -115,6 +115,6 @@ def test_usage_over_time_is_drawn_from_the_traces(open_page: OpenPage) -> None:
     panel.get_by_role("button", name="Usage over time").click()
     expect(panel.locator("table")).to_contain_text("scripted-one")
     expect(panel.locator(".vega-embed svg, .vega-embed canvas").first).to_be_visible()
-    expect(panel.locator("tr", has_text="All").locator("td").first).to_have_text("1")
+    expect(panel.locator("tr", has_text="Total").locator("td").first).to_have_text("1")
     chat.answer(SPAIN)
-    expect(panel.locator("tr", has_text="All").locator("td").first).to_have_text("2")
+    expect(panel.locator("tr", has_text="Total").locator("td").first).to_have_text("2")

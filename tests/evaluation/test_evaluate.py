@@ -133,15 +133,16 @@ def evaluation(tiny: TinyStore, tmp_path: Path) -> Evaluation:
     return Evaluation(entry, _FailingModel(), GenerationParams(temperature=0.0), _write(tmp_path, "q.txt", "yes\nno\n"))
 
 
-def test_a_run_records_answers_metrics_and_parameters(tiny: TinyStore, evaluation: Evaluation) -> None:
+def test_a_run_records_answers_metrics_and_parameters(tiny: TinyStore, evaluation: Evaluation, tmp_path: Path) -> None:
     done = evaluation.run(Store(tiny.uri), read_questions(evaluation.file))
 
     client = MlflowClient(tiny.uri)
     run = client.get_run(done.run_id)
-    table = client.load_table(run.info.experiment_id, "answers.json", [done.run_id])
+    table = json.loads(Path(client.download_artifacts(done.run_id, "answers.json", str(tmp_path))).read_text("utf-8"))
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
     assert run.info.status == "FINISHED"
-    assert list(table["question"]) == ["yes", "no"]
-    assert list(table["answer"]) == ["yes", ""]
+    assert [row["question"] for row in rows] == ["yes", "no"]
+    assert [row["answer"] for row in rows] == ["yes", ""]
     assert run.data.metrics == done.metrics
     assert (done.metrics["answers"], done.metrics["failures"], done.metrics["total_tokens"]) == (1, 1, 3)
     assert run.data.params["evaluated_model_id"] == evaluation.entry.model_id

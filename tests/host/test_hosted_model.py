@@ -199,7 +199,7 @@ def test_a_refused_request_is_reported_with_its_reason(hosted_onnx: HostedModel)
 def test_telemetry_is_off_in_the_child(hosted: HostedModel) -> None:
     environment = psutil.Process(hosted.pid).environ()
     assert environment["ORT_DISABLE_TELEMETRY"] == "1"
-    assert environment["HF_HUB_DISABLE_TELEMETRY"] == "1"
+    assert environment["HF_HUB_DISABLE_TELEMETRY"] == "True"
     assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert environment["DO_NOT_TRACK"] == "true"
     assert environment["HF_HUB_OFFLINE"] == "1"

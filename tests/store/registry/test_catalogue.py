@@ -80,7 +80,7 @@ def test_an_unknown_model_id_is_a_user_error(uri: str, model_id: str) -> None:
 
 
 def test_a_missing_model_id_is_a_user_error(uri: str) -> None:
-    with pytest.raises(UserError, match="No model is picked"):
+    with pytest.raises(UserError, match="No model is selected"):
         Catalogue(uri).find(None)
 
 
