@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,8 @@ import httpx
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
+from gradio.blocks import Blocks
+from gradio.routes import App as GradioApp
 from starlette.routing import Mount
 
 from phi3_ui import __version__, server
@@ -78,10 +80,10 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return events
 
 
-def _noting(events: list[str], event: str, method):  # type: ignore[no-untyped-def]
-    def call(self, *arguments):  # type: ignore[no-untyped-def]
+def _noting(events: list[str], event: str, method: Callable[..., None]) -> Callable[..., None]:
+    def call(*arguments: object) -> None:
         events.append(event)
-        return method(self, *arguments)
+        method(*arguments)
 
     return call
 
@@ -102,23 +104,30 @@ def test_health_is_json_and_every_response_has_the_security_headers(client: Clie
         assert response.headers["referrer-policy"] == "no-referrer"
 
 
-def test_what_cve_2026_134825_needs_is_off(client: Client) -> None:
+def _mounted_blocks(client: Client) -> Blocks:
     (page,) = [route.app for route in client.app.routes if isinstance(route, Mount)]
+    assert isinstance(page, GradioApp)
+    assert page.blocks
+    return page.blocks
 
-    assert page.blocks.ssr_mode is False
-    assert page.blocks.run_history is False
+
+def test_what_cve_2026_134825_needs_is_off(client: Client) -> None:
+    blocks = _mounted_blocks(client)
+
+    assert blocks.ssr_mode is False
+    assert blocks.run_history is False
     assert client.get("/gradio_api/runs").status_code == 404
 
 
 def test_the_page_keeps_gradios_options(client: Client) -> None:
-    (page,) = [route.app for route in client.app.routes if isinstance(route, Mount)]
+    blocks = _mounted_blocks(client)
     config = client.get("/config").json()
 
     assert config["analytics_enabled"] is False
     assert config["footer_links"] == []
     assert config["show_error"] is False
-    assert page.blocks.api_open is True
-    assert page.blocks.limiter.total_tokens == 100
+    assert blocks.api_open is True
+    assert blocks.limiter.total_tokens == 100  # type: ignore[attr-defined]  # Gradio declares it as None alone
     assert client.get("/monitoring").status_code == 403
 
 
@@ -139,7 +148,7 @@ def test_the_lifespan_starts_the_set_up_and_ends_in_good_order(events: list[str]
 
 def test_a_mounted_app_runs_its_lifespan_inside_the_outer_one(events: list[str], tmp_path: Path) -> None:
     @asynccontextmanager
-    async def lifespan(_: FastAPI):  # type: ignore[no-untyped-def]
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, bool]]:
         events.append("outer start")
         yield {"outer": True}
         events.append("outer end")

@@ -7,7 +7,7 @@ arrives is stored even if the reader leaves.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,7 +87,7 @@ class RunningTurn:
         with self._changed:
             return self._changed.wait_for(lambda: self._snapshot.phase == "done", timeout=seconds)
 
-    def snapshots(self, interval: float) -> Iterator[TurnSnapshot]:
+    def snapshots(self, interval: float) -> Generator[TurnSnapshot, None, None]:
         """The current snapshot, then each new one: at most one per `interval` seconds, but a new phase immediately.
 
         Closing the iterator before the end stops the turn, since its reader has left.

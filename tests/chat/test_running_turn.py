@@ -108,7 +108,7 @@ def test_the_last_state_is_done_and_carries_the_answer_that_is_kept() -> None:
 
 def test_the_phases_are_seen_in_their_order() -> None:
     gates = [threading.Event() for _ in range(4)]
-    events = [
+    events: list[AnswerEvent | threading.Event] = [
         ModelLoading(),
         gates[0],
         PrefillProgress(0, 70),

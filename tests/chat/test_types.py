@@ -87,7 +87,7 @@ def test_a_callback_may_set_it_and_ask_to_be_called() -> None:
 
 def test_set_by_many_threads_it_calls_each_callback_once() -> None:
     for _ in range(50):
-        cancel, called = CancelToken(), []
+        cancel, called = CancelToken(), list[int]()
         for number in range(5):
             cancel.on_set(partial(called.append, number))
 
@@ -98,7 +98,7 @@ def test_set_by_many_threads_it_calls_each_callback_once() -> None:
 
 def test_callbacks_that_race_with_setting_are_called_once_each() -> None:
     for _ in range(50):
-        cancel, called = CancelToken(), []
+        cancel, called = CancelToken(), list[int]()
         registering = [partial(cancel.on_set, partial(called.append, number)) for number in range(_THREADS)]
         _at_once(cancel.set, *registering, cancel.set)
 

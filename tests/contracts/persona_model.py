@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import mlflow
+from mlflow.pyfunc.model import PythonModel
 
 
-class Persona(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class Persona(PythonModel):
     """Repeats the question word by word."""
 
     def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
@@ -61,9 +60,7 @@ def required_names(roots: Iterable[Requirement], environment: dict[str, str]) ->
     waiting = [(requirement, "") for requirement in roots]
     while waiting:
         requirement, extra = waiting.pop()
-        if requirement.marker and not requirement.marker.evaluate(
-            {**default_environment(), **environment, "extra": extra}
-        ):
+        if requirement.marker and not requirement.marker.evaluate({**environment, "extra": extra}):
             continue
         name = canonicalize_name(requirement.name)
         for wanted in ("", *requirement.extras):

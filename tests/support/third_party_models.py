@@ -6,7 +6,7 @@ Run as a program, its classes are pickled whole, as a notebook's are.
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.models import ModelSignature
-from mlflow.pyfunc import ChatAgent, ChatModel, PythonModel, ResponsesAgent
+from mlflow.pyfunc.model import ChatAgent, ChatModel, PythonModel, ResponsesAgent
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.agent import ChatAgentChunk, ChatAgentMessage, ChatAgentResponse
 from mlflow.types.llm import (
@@ -53,7 +53,7 @@ TWO_STRINGS = ModelSignature(
 class Tutorial(PythonModel):
     """As in the tutorial: a prompt in, a string out."""
 
-    def predict(self, context, model_input, params=None) -> str:
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> str:
         return f"You wrote {model_input['prompt'][0]!r}<|end|>\n<|user|>\nand so on"
 
 
@@ -74,27 +74,31 @@ class Hinted(PythonModel):
 class Frames(PythonModel):
     """Answers with a data frame."""
 
-    def predict(self, context, model_input, params=None) -> pd.DataFrame:
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         return pd.DataFrame({"answer": ["from a frame" for _ in model_input["prompt"]]})
 
 
 class Strings(PythonModel):
     """Streams plain strings; says what params it was given."""
 
-    def predict(self, context, model_input, params=None) -> str:
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> str:
         return "".join(self.predict_stream(context, model_input, params))
 
-    def predict_stream(self, context, model_input, params=None) -> Iterator[str]:
+    def predict_stream(
+        self, context: Any, model_input: dict[str, str], params: dict[str, Any] | None = None
+    ) -> Iterator[str]:
         yield from [" ", "Params", ": ", json.dumps(params), "\nUs", "er", ": never shown"]
 
 
 class Chunks(PythonModel):
     """Streams OpenAI-style chunks, the last with usage, for as long as nobody stops it when it is asked to."""
 
-    def predict(self, context, model_input, params=None) -> str:
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> str:
         return "whole"
 
-    def predict_stream(self, context, model_input, params=None) -> Iterator[dict[str, Any]]:
+    def predict_stream(
+        self, context: Any, model_input: dict[str, str], params: dict[str, Any] | None = None
+    ) -> Iterator[dict[str, Any]]:
         try:
             yield _chunk("One")
             yield _chunk(" two")
@@ -125,7 +129,7 @@ class StreamedChat(WholeChat):
 
     def predict_stream(
         self, context: Any, messages: list[ChatMessage], params: ChatParams
-    ) -> Iterator[ChatCompletionChunk]:
+    ) -> Generator[ChatCompletionChunk, None, None]:
         for word, reason in (("Red", None), (" green", None), (" blue", "stop")):
             choice = ChatChunkChoice(
                 index=0, delta=ChatChoiceDelta(role="assistant", content=word), finish_reason=reason
@@ -145,7 +149,9 @@ class Agent(ChatAgent):
         ]
         return ChatAgentResponse(messages=given)
 
-    def predict_stream(self, messages: Any, context: Any = None, custom_inputs: Any = None) -> Iterator[ChatAgentChunk]:
+    def predict_stream(
+        self, messages: Any, context: Any = None, custom_inputs: Any = None
+    ) -> Generator[ChatAgentChunk, None, None]:
         for number, text in (("a", "I "), ("a", "look."), ("b", "It is"), ("b", " 42.")):
             yield ChatAgentChunk(delta=ChatAgentMessage(role="assistant", content=text, id=number))
 
@@ -154,7 +160,8 @@ class WholeResponses(ResponsesAgent):
     """MLflow's ResponsesAgent without a stream: output items, of which one is no text."""
 
     def predict(self, request: ResponsesAgentRequest) -> ResponsesAgentResponse:
-        asked = "|".join(f"{item.role}={item.content}" for item in request.input)
+        messages = [item.model_dump() for item in request.input]
+        asked = "|".join(f"{message['role']}={message['content']}" for message in messages)
         items = [
             self.create_function_call_item(id="f", call_id="c", name="look", arguments="{}"),
             self.create_text_output_item(text=f"{asked} {request.max_output_tokens}", id="1"),
@@ -162,29 +169,29 @@ class WholeResponses(ResponsesAgent):
         ]
         counts = {"input_tokens": 9, "output_tokens": 6, "total_tokens": 15}
         details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
-        return ResponsesAgentResponse(output=items, usage={**counts, **details})
+        return ResponsesAgentResponse.model_validate({"output": items, "usage": {**counts, **details}})
 
 
 class StreamedResponses(WholeResponses):
     """Text deltas and the item they make, then an item that comes whole; an error event when asked for trouble."""
 
-    def predict_stream(self, request: ResponsesAgentRequest) -> Iterator[ResponsesAgentStreamEvent]:
+    def predict_stream(self, request: ResponsesAgentRequest) -> Generator[ResponsesAgentStreamEvent, None, None]:
         if "trouble" in str(request.input):
-            yield ResponsesAgentStreamEvent(type="error", message="its tool is broken")
+            yield ResponsesAgentStreamEvent.model_validate({"type": "error", "message": "its tool is broken"})
         for text in ("Sea", " and", " sky"):
             yield ResponsesAgentStreamEvent(**self.create_text_delta(delta=text, item_id="1"))
         for item_id, text in (("1", "Sea and sky"), ("2", "And land.")):
             item = self.create_text_output_item(text=text, id=item_id)
-            yield ResponsesAgentStreamEvent(type="response.output_item.done", item=item)
+            yield ResponsesAgentStreamEvent.model_validate({"type": "response.output_item.done", "item": item})
 
 
 class Vectors(PythonModel):
-    def predict(self, context, model_input, params=None) -> Any:
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:
         return np.zeros((len(model_input), 3))
 
 
 class Numbers(PythonModel):
-    def predict(self, context, model_input, params=None) -> Any:
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:
         return model_input["x"] * 2
 
 
@@ -231,7 +238,7 @@ def _log(name: str, model: Any, signature: ModelSignature | None, folder: Path) 
     if name == "chunks":
         given["model_config"] = {"closed": str(folder / "closed")}
     python_model = model if isinstance(model, str) else model()
-    return mlflow.pyfunc.log_model(name=name, python_model=python_model, pip_requirements=[], **given).model_id
+    return str(mlflow.pyfunc.log_model(name=name, python_model=python_model, pip_requirements=[], **given).model_id)
 
 
 def _log_completions(folder: Path) -> str:
@@ -242,9 +249,10 @@ def _log_completions(folder: Path) -> str:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
     generator = pipeline("text-generation", model=model, tokenizer=tokenizer)
     with mlflow.start_run():
-        return mlflow.transformers.log_model(
+        logged = mlflow.transformers.log_model(
             generator, name="completions", task="llm/v1/completions", pip_requirements=[]
-        ).model_id
+        )
+    return str(logged.model_id)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ TUTORIALS = ("TransformerPipeline", "CustomPythonWrapper")
 
 
 def read(name: str) -> nbformat.NotebookNode:
-    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    notebook: nbformat.NotebookNode = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    return notebook
 
 
 def text_of(notebook: nbformat.NotebookNode) -> str:

@@ -1,5 +1,7 @@
 """One chat of a page, from one thread and from several."""
 
+from functools import partial
+
 import pytest
 
 from phi3_ui.chat.conversation import Answer, Conversation, Feedback
@@ -79,12 +81,11 @@ def test_a_stop_between_reserving_and_attaching_stops_the_turn() -> None:
     started = reserve(chat)
     chat.stop()
 
-    turn = RunningTurn(
-        started.conversation.build_request(),
-        "m",
-        WaitingModel,
-        lambda answer: (stored.append(answer), chat.finish(started.turn_id, answer))[0],
-    )
+    def store(answer: Answer) -> None:
+        stored.append(answer)
+        chat.finish(started.turn_id, answer)
+
+    turn = RunningTurn(started.conversation.build_request(), "m", WaitingModel, store)
     chat.attach(turn)
     turn.start()
 
@@ -154,8 +155,8 @@ def test_feedback_and_an_answer_that_arrive_together_are_both_kept() -> None:
         rated, started = chat.conversation.turns[0].id, reserve(chat)
 
         run_together(
-            lambda chat=chat, rated=rated: chat.update_feedback(rated, lambda _: Feedback(True), lambda _: None),
-            lambda chat=chat, started=started: chat.finish(started.turn_id, Answer("m", "done")),
+            partial(chat.update_feedback, rated, lambda _: Feedback(True), lambda _: None),
+            partial(chat.finish, started.turn_id, Answer("m", "done")),
         )
 
         assert chat.conversation.get_turn(rated).feedback == Feedback(True)

@@ -1,6 +1,7 @@
 """What the server holds for open pages, from one thread and from several."""
 
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -81,8 +82,8 @@ def test_adding_a_replay_does_not_undo_a_switch() -> None:
         session, replay, opened = Session("en"), answered_chat(), answered_chat()
 
         run_together(
-            lambda session=session, replay=replay: session.add(replay),
-            lambda session=session, opened=opened: session.show(opened),
+            partial(session.add, replay),
+            partial(session.show, opened),
         )
 
         assert session.current is opened

@@ -11,6 +11,7 @@ import mlflow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow.pyfunc.model import PythonModel
 
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import TEXTS
@@ -201,7 +202,7 @@ def test_a_removed_api_is_found_in_a_wrappers_code(uri: str, weights: Path, tmp_
 
 
 def test_a_removed_api_is_found_in_a_pickled_wrapper(uri: str) -> None:
-    class Pickled(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    class Pickled(PythonModel):
         def predict(self, context: Any, model_input: Any, params: Any = None) -> str:
             import onnxruntime_genai as og
 

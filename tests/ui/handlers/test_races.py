@@ -48,7 +48,7 @@ def show_stored_chat(app: App) -> Chat:
 
 
 def texts(chat: Chat) -> list[tuple[str, str | None]]:
-    return [(turn.question, turn.answer and turn.answer.text) for turn in chat.conversation.turns]
+    return [(turn.question, turn.answer.text if turn.answer else None) for turn in chat.conversation.turns]
 
 
 def test_opening_a_chat_while_a_question_is_asked_and_answered_in_it_loses_nothing(app: App) -> None:

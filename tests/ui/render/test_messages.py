@@ -6,7 +6,7 @@ import pytest
 
 from phi3_ui.chat.conversation import Answer, Conversation, Feedback
 from phi3_ui.chat.running_turn import TurnSnapshot
-from phi3_ui.chat.types import PrefillProgress, Timings, Usage
+from phi3_ui.chat.types import FinishReason, PrefillProgress, Timings, Usage
 from phi3_ui.errors import SENTENCES
 from phi3_ui.ui.render.messages import chatbot_messages
 
@@ -51,7 +51,7 @@ def test_figures_that_are_not_known_are_left_out() -> None:
         ("ro", "cancelled", "oprit"),
     ],
 )
-def test_an_answer_that_did_not_end_by_itself_says_so(language: str, reason: str, words: str) -> None:
+def test_an_answer_that_did_not_end_by_itself_says_so(language: str, reason: FinishReason, words: str) -> None:
     answer = Answer("m", "Once up", Usage(3, 2), None, reason)
 
     text, caption = _chat(answer, language)
@@ -62,7 +62,7 @@ def test_an_answer_that_did_not_end_by_itself_says_so(language: str, reason: str
 
 @pytest.mark.parametrize(("language", "words"), [("en", "failed"), ("ro", "eșuat")])
 def test_a_failed_answer_keeps_its_text_and_says_what_to_do(language: str, words: str) -> None:
-    error = ("model_crashed", {"model": "<b>", "detail": "ended by SIGKILL"})
+    error: tuple[str, dict[str, str | int]] = ("model_crashed", {"model": "<b>", "detail": "ended by SIGKILL"})
 
     text, caption = _chat(Answer("m", "a ti", error=error), language)
 

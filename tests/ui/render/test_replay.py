@@ -33,7 +33,7 @@ def _rows(page: Page) -> dict[str, tuple[str, str]]:
 @given(languages, st.lists(hostile_texts, min_size=6, max_size=6))
 def test_no_value_is_html(language: str, texts: list[str]) -> None:
     question, before, after, model, other, detail = texts
-    error = ("unexpected", {"detail": detail})
+    error: tuple[str, dict[str, str | int]] = ("unexpected", {"detail": detail})
     page = Page(
         render_replay(
             language, _one(question, Answer(model, before)), _one(question, Answer(other, after, error=error))

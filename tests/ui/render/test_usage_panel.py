@@ -37,7 +37,7 @@ def test_numbers_follow_the_language() -> None:
 
 def test_unknown_usage_is_not_zero() -> None:
     known = Conversation().with_question("one").with_answer(_TIMED)
-    error = ("unexpected", {"detail": "X"})
+    error: tuple[str, dict[str, str | int]] = ("unexpected", {"detail": "X"})
 
     rows = _table("en", known.with_question("two").with_answer(Answer("m", "a", error=error)))
 
