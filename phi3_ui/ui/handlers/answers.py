@@ -97,6 +97,7 @@ class AnswerController:
     def send(self, session: Session, text: str, key: str | None, values: Mapping[str, Any]) -> Iterator[Updates]:
         """Ask a question, or the edited variant of one. The text stays in the message box if it cannot be asked."""
         if not text.strip():
+            yield self._unchanged
             return
         chat, question = session.current, _replace_surrogates(text)
 
@@ -115,6 +116,7 @@ class AnswerController:
             yield from self._ask(session, chat, entry, add_turn(request))
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
+            yield self._unchanged
 
     def retry(self, session: Session, turn_id: str, key: str | None, values: Mapping[str, Any]) -> Iterator[Updates]:
         """Ask a question again, with the current model and settings.
@@ -132,6 +134,11 @@ class AnswerController:
             return conversation.with_variant(turn_id, request=request)
 
         yield from self._ask(session, chat, entry, add, clears_message=False)
+
+    @property
+    def _unchanged(self) -> Updates:
+        """A generator that yields nothing would empty its outputs."""
+        return {self._page.composer.message: gr.skip()}
 
     def _prepare(self, session: Session, key: str | None, values: Mapping[str, Any]) -> tuple[ModelEntry, TurnRequest]:
         """The model and the request. Parameters that the model does not support, shown as disabled, are left out.
@@ -153,6 +160,7 @@ class AnswerController:
         page = self._page
         if (result := self._starter.start(session, chat, entry, add_turn)) is None:
             gr.Warning(tr(session.language, "already_answering"))
+            yield self._unchanged
             return
         turn, started = result
         draft = started.draft if started.draft is not None else "" if clears_message else None
@@ -170,6 +178,7 @@ class AnswerController:
             chat.report_progress(turn, snapshot)
             if session.current is chat:
                 yield self._conversations.draw_chat(session)
+        # Gradio sends the last update again at the end, so it must be of the chat that is shown.
         yield {**self._conversations.draw_chat(session), **self._conversations.show_buttons(session)}
 
 

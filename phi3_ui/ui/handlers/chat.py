@@ -12,7 +12,7 @@ from phi3_ui.ui.handlers.answers import AnswerController, AnswerStarter
 from phi3_ui.ui.handlers.conversations import Action, ConversationController
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.handlers.tab_state import TabStateRestorer
-from phi3_ui.ui.page.components import Page, Updates, end_unchanged
+from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.job_progress import render_setup
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
@@ -86,29 +86,27 @@ class ChatController:
 
     def send(self, text: str, key: str | None, request: gr.Request, **values: Any) -> Iterator[Updates]:
         """Ask `text`; `values` are the system prompt and the sampling parameters by name."""
-        updates = self._answers.send(self.session(request), text, key, values)
-        yield from end_unchanged(updates, self._page.composer.message)
+        yield from self._answers.send(self.session(request), text, key, values)
 
     def act(
         self, key: str | None, comment: str, draft: str, request: gr.Request, event: gr.EventData, **values: Any
     ) -> Iterator[Updates]:
         """Perform an action button of render/actions.py; `draft` is what the message box holds."""
+        session = self.session(request)
         name, value, text = (str(event._data.get(part) or "") for part in ("name", "value", "text"))
-        action = Action(name, value, text, draft or "")
-        updates = self._act(self.session(request), action, key, comment, values)
-        yield from end_unchanged(updates, self._page.composer.message)
-
-    def _act(
-        self, session: Session, action: Action, key: str | None, comment: str, values: dict[str, Any]
-    ) -> Iterator[Updates]:
         try:
             self.chats.save_comment(session, comment)
-            if action.name == "retry":
-                yield from self._answers.retry(session, action.value, key, values)
-            elif updates := self.chats.perform(session, action):
-                yield updates
+            if name == "retry":
+                yield from self._answers.retry(session, value, key, values)
+            else:
+                updates = self.chats.perform(session, Action(name, value, text, draft or ""))
+                unchanged = {self._page.composer.message: gr.skip()}
+                yield updates or unchanged
+                # Gradio sends the last update once more, by which time another action may have drawn something newer.
+                yield unchanged
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
+            yield {self._page.composer.message: gr.skip()}
 
     def stop(self, request: gr.Request) -> None:
         """Stop the answer of the shown chat; the event that asked draws its last words."""

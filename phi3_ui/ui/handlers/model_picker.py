@@ -14,7 +14,7 @@ from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.store.registry.catalogue import ModelEntry, default_model
 from phi3_ui.store.registry.doctor import diagnose
-from phi3_ui.ui.page.components import Page, Updates, end_unchanged
+from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.context_meter import render_context_meter
 from phi3_ui.ui.render.labels import alias_label, picker_label
 from phi3_ui.ui.render.model_card import render_card
@@ -71,14 +71,14 @@ class ModelPicker:
 
     def pick(self, key: str | None, request: gr.Request) -> Iterator[Updates]:
         """Show a model's card, load it, and show the progress until it is loaded or another model is selected."""
-        yield from end_unchanged(self._pick(self._session(request), key or None), self._page.status.line)
-
-    def _pick(self, session: Session, key: str | None) -> Iterator[Updates]:
+        session = self._session(request)
+        key = key or None
         session.select_model(key)
         try:
             entry = self._catalogue.find(key)
             card = self._card(session, entry)
             if not session.set_entry(key, entry):
+                yield {self._page.status.line: gr.skip()}  # a generator that yields nothing empties its outputs
                 return
             yield {**card, **self._controls(session, entry), **self.context_of(session)}
             model = self._pool.get_model(self.spec(entry))

@@ -15,7 +15,7 @@ from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.handlers.answers import AnswerStarter
 from phi3_ui.ui.handlers.conversations import ConversationController
-from phi3_ui.ui.page.components import Page, Updates, end_unchanged
+from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.notices import render_note
 from phi3_ui.ui.render.replay import render_replay
 from phi3_ui.ui.services import Services
@@ -44,10 +44,7 @@ class ReplayController:
 
     def replay(self, key: str | None, request: gr.Request) -> Iterator[Updates]:
         """Ask the shown branch's questions of model `key`, each with its new answers before it, as a chat of its own."""
-        yield from end_unchanged(self._replay(self._session(request), key), self._page.replay.note)
-
-    def _replay(self, session: Session, key: str | None) -> Iterator[Updates]:
-        page = self._page
+        page, session = self._page, self._session(request)
         language, shown = session.language, session.current
         old = shown.conversation
         try:
@@ -58,6 +55,7 @@ class ReplayController:
                 raise UserError("chat_busy")
         except UserError as error:
             gr.Warning(tr_error(language, error))
+            yield {page.replay.note: gr.skip()}
             return
         was_stopped = False
         try:

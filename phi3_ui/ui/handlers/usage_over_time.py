@@ -7,7 +7,7 @@ import gradio as gr
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr_error
 from phi3_ui.store.conversations.history import History
-from phi3_ui.ui.page.components import Updates, UsageSection, end_unchanged
+from phi3_ui.ui.page.components import Updates, UsageSection
 from phi3_ui.ui.page.usage_plots import plot_updates
 from phi3_ui.ui.render.usage_charts import chat_frames, model_frames, render_totals
 from phi3_ui.ui.sessions import Session
@@ -37,15 +37,15 @@ class UsageOverTime:
 
     def refresh(self, request: gr.Request) -> Iterator[Updates]:
         """Draw the charts again if their panel is open."""
-        yield from end_unchanged(self._refresh(self._session(request)), self._section.totals)
-
-    def _refresh(self, session: Session) -> Iterator[Updates]:
+        session = self._session(request)
         if not session.panels.charts_open:
+            yield {self._section.totals: gr.skip()}
             return
         try:
             metrics = self._history.list_turn_metrics(session.user_id)
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
+            yield {self._section.totals: gr.skip()}
             return
         language, turns = session.language, [turn.id for turn in session.current.conversation.turns]
         yield {self._section.totals: render_totals(language, metrics)}

@@ -1,24 +1,13 @@
 """Records of the page's components, one per section. Handlers return updates keyed by these components."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
 Updates = dict[Any, Any]
 """Component → its new value or properties."""
-
-
-def end_unchanged(updates: Iterator[Updates], output: Component) -> Iterator[Updates]:
-    """`updates`, then one that changes nothing; `output` is any output of the event.
-
-    Gradio sends a generator's last update once more when the generator ends, by which time another event may have drawn
-    something newer; and it empties the outputs of a generator that yields nothing.
-    """
-    yield from updates
-    yield {output: gr.skip()}
 
 
 @dataclass(frozen=True)
