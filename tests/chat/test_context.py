@@ -1,4 +1,4 @@
-"""What of a conversation fits a model's context."""
+"""Trimming a conversation to a model's context length."""
 
 import itertools
 
@@ -11,24 +11,24 @@ from phi3_ui.chat.types import ContextUsage, Message
 
 
 def count(messages: Messages) -> int:
-    """Five tokens a prompt, three a message, one a character."""
+    """Five tokens per prompt, three per message, one per character."""
     return 5 + sum(3 + len(message.content) for message in messages)
 
 
 def talk(*sizes: int, system: int = 0) -> tuple[Message, ...]:
-    """Turns of so many characters in question and answer each, and a last question of the last size."""
+    """Turns whose question and answer have these numbers of characters each, and a last question of the last size."""
     turns = [m for size in sizes[:-1] for m in (Message("user", "q" * size), Message("assistant", "a" * size))]
     head = [Message("system", "s" * system)] if system else []
     return (*head, *turns, Message("user", "q" * sizes[-1]))
 
 
-def test_what_fits_is_left_whole() -> None:
+def test_a_conversation_that_fits_is_unchanged() -> None:
     messages = talk(10, 10, 10, system=7)
 
     assert fit_to_context(messages, count, 1000, 100) == (messages, ContextUsage(count(messages), 1000))
 
 
-def test_the_oldest_turns_leave_first_whole_and_the_system_prompt_stays() -> None:
+def test_the_oldest_turns_are_trimmed_whole_and_the_system_prompt_is_kept() -> None:
     messages = talk(*[50] * 10, system=20)
 
     kept, use = fit_to_context(messages, count, 1000, 100)
@@ -38,7 +38,7 @@ def test_the_oldest_turns_leave_first_whole_and_the_system_prompt_stays() -> Non
     assert use.prompt_tokens == count(kept) <= 900
 
 
-def test_a_quarter_leaves_at_once_so_that_the_beginning_stays_for_some_turns() -> None:
+def test_a_quarter_is_trimmed_at_once_so_that_the_prefix_is_stable_for_some_turns() -> None:
     limit, sizes, firsts = 2000, [40] * 15, []
     for _ in range(40):
         sizes.append(40)
@@ -51,7 +51,7 @@ def test_a_quarter_leaves_at_once_so_that_the_beginning_stays_for_some_turns() -
     assert len(changes) <= 9, "40 turns of 86 tokens are 7 quarters of this context"
 
 
-def test_an_answer_is_cut_to_what_is_left_and_never_the_question() -> None:
+def test_max_tokens_is_limited_to_the_remaining_context_and_the_question_never_cut() -> None:
     kept, use = fit_to_context(talk(50, 900), count, 1000, 400)
 
     assert [len(message.content) for message in kept] == [900]
@@ -61,7 +61,7 @@ def test_an_answer_is_cut_to_what_is_left_and_never_the_question() -> None:
 
 
 @pytest.mark.parametrize("size", [992, 5000])
-def test_a_question_that_cannot_fit_is_refused_with_its_count(size: int) -> None:
+def test_a_question_that_cannot_fit_is_refused_with_its_token_count(size: int) -> None:
     with pytest.raises(PromptTooLongError, match=f"has {size + 8:,} tokens, but prompt and answer may have 1,000"):
         fit_to_context(talk(10, 10, size), count, 1000, 1)
 
@@ -73,7 +73,7 @@ def test_a_question_that_cannot_fit_is_refused_with_its_count(size: int) -> None
     st.integers(100, 3000),
     st.none() | st.integers(1, 4000),
 )
-def test_whatever_is_kept_fits_and_ends_with_the_question(
+def test_the_trimmed_prompt_fits_and_ends_with_the_question(
     sizes: list[int], system: int, limit: int, max_tokens: int | None
 ) -> None:
     messages = talk(*sizes, system=system)

@@ -1,4 +1,4 @@
-"""Conversations as values: what is sent, what is kept, what is counted."""
+"""Conversations as immutable values: messages to send, branches, variants and usage."""
 
 import dataclasses
 
@@ -9,21 +9,21 @@ from phi3_ui.chat.types import ContextUsage, Message, Usage
 
 
 def _asked(*turns: tuple[str, str]) -> Conversation:
-    """A conversation of questions with the texts answered to them."""
+    """A conversation of these questions and answers."""
     conversation = Conversation()
     for question, text in turns:
         conversation = conversation.with_question(question).with_answer(Answer("m", text, finish_reason="stop"))
     return conversation
 
 
-def test_asking_adds_a_turn_that_waits_for_its_answer() -> None:
+def test_a_question_adds_a_turn_without_an_answer() -> None:
     conversation = _asked(("one", "1")).with_question("two")
 
     assert [turn.question for turn in conversation.turns] == ["one", "two"]
     assert conversation.turns[-1].answer is None
 
 
-def test_an_answer_goes_to_the_last_turn_only() -> None:
+def test_an_answer_is_added_to_the_last_turn_only() -> None:
     conversation = _asked(("one", "1")).with_question("two").with_answer(Answer("m", "2"))
 
     assert [turn.answer and turn.answer.text for turn in conversation.turns] == ["1", "2"]
@@ -35,12 +35,12 @@ def test_a_second_answer_replaces_the_first() -> None:
     assert [(turn.question, turn.answer) for turn in conversation.turns] == [("one", Answer("m", "uno"))]
 
 
-def test_nothing_can_be_answered_before_something_is_asked() -> None:
+def test_an_answer_without_a_question_is_an_error() -> None:
     with pytest.raises(ValueError, match="there is no turn to answer"):
         Conversation().with_answer(Answer("m", "?"))
 
 
-def test_a_change_leaves_the_conversation_it_came_from_as_it_was() -> None:
+def test_conversations_are_immutable() -> None:
     empty = Conversation()
     asked = empty.with_question("one")
     answered = asked.with_answer(Answer("m", "1"))
@@ -69,14 +69,14 @@ def test_a_blank_system_prompt_is_not_sent(blank: str) -> None:
     assert Conversation().with_question("hello").build_messages(blank) == (Message("user", "hello"),)
 
 
-def test_a_system_prompt_comes_first_and_as_it_was_written() -> None:
+def test_a_system_prompt_comes_first_and_verbatim() -> None:
     messages = _asked(("one", "1")).with_question("two").build_messages(" Be brief. \n")
 
     assert messages[0] == Message("system", " Be brief. \n")
     assert [message.role for message in messages] == ["system", "user", "assistant", "user"]
 
 
-def test_a_turn_that_got_no_text_is_not_sent_again() -> None:
+def test_a_turn_without_answer_text_is_not_sent() -> None:
     failed = Conversation().with_question("one").with_answer(Answer("m", "", error=("no_model", {})))
     stopped = failed.with_question("two").with_answer(Answer("m", "", finish_reason="cancelled"))
 
@@ -85,7 +85,7 @@ def test_a_turn_that_got_no_text_is_not_sent_again() -> None:
     assert [turn.question for turn in stopped.turns] == ["one", "two"], "it stays in the conversation"
 
 
-def test_what_a_stopped_or_failed_answer_had_written_is_sent() -> None:
+def test_the_partial_text_of_a_stopped_or_failed_answer_is_sent() -> None:
     stopped = Conversation().with_question("one").with_answer(Answer("m", "Once up", finish_reason="cancelled"))
     failed = stopped.with_question("two").with_answer(Answer("m", "a ti", error=("unexpected", {"detail": "X"})))
 
@@ -94,7 +94,7 @@ def test_what_a_stopped_or_failed_answer_had_written_is_sent() -> None:
     assert texts == ["one", "Once up", "two", "a ti", "three"]
 
 
-def test_the_question_now_asked_is_sent_even_if_it_is_blank() -> None:
+def test_the_last_question_is_sent_even_if_blank() -> None:
     assert Conversation().with_question("").build_messages() == (Message("user", ""),)
 
 
@@ -105,7 +105,7 @@ def test_the_title_is_the_first_question_on_one_line() -> None:
     assert Conversation().title == ""
 
 
-def test_the_last_answer_is_found_behind_a_question_that_waits() -> None:
+def test_the_last_answer_is_found_before_an_unanswered_question() -> None:
     conversation = _asked(("one", "1"), ("two", "2")).with_question("three")
 
     assert conversation.last_answer is not None
@@ -130,7 +130,7 @@ def test_usage_sums_the_answers_whose_usage_is_known() -> None:
     assert Conversation().total_usage is None
 
 
-def test_the_first_turn_that_is_seen_is_told_by_the_last_answer() -> None:
+def test_the_first_turn_in_the_prompt_follows_from_the_last_answer() -> None:
     def answer(text: str, left_out: int) -> Answer:
         return Answer("m", text, context=ContextUsage(10, 100, left_out))
 
@@ -139,7 +139,7 @@ def test_the_first_turn_that_is_seen_is_told_by_the_last_answer() -> None:
     )
     talk = talk.with_question("three").with_answer(answer("c", 0))
     assert talk.first_turn_in_context == 0
-    # The second turn got no text, so it was not sent: the oldest of those that were is the first.
+    # The second turn has no answer text, so it was not sent; the oldest turn that was sent is the first.
     assert talk.with_question("four").with_answer(answer("d", 1)).first_turn_in_context == 1
     assert talk.with_question("four").with_answer(answer("d", 2)).first_turn_in_context == 3
     assert talk.with_question("four").first_turn_in_context == 0
@@ -150,12 +150,12 @@ def _questions(conversation: Conversation) -> list[str]:
 
 
 def _branched() -> tuple[Conversation, Conversation]:
-    """Three turns, and the same with the second asked otherwise."""
+    """Three turns, and the same with the second question edited."""
     talk = _asked(("one", "1"), ("two", "2"), ("three", "3"))
     return talk, talk.with_variant(talk.turns[1].id, "zwei").with_answer(Answer("m", "II"))
 
 
-def test_an_edited_question_starts_a_branch_and_keeps_the_other() -> None:
+def test_editing_a_question_starts_a_branch_and_keeps_the_other() -> None:
     talk, branched = _branched()
 
     assert _questions(branched) == ["one", "zwei"]
@@ -165,7 +165,7 @@ def test_an_edited_question_starts_a_branch_and_keeps_the_other() -> None:
     assert branched.variant_ids(branched.turns[0].id) == (talk.turns[0].id,)
 
 
-def test_another_version_is_shown_to_its_newest_end() -> None:
+def test_showing_a_variant_shows_its_newest_branch() -> None:
     talk, branched = _branched()
 
     back = branched.with_branch_of(talk.turns[1].id)
@@ -175,7 +175,7 @@ def test_another_version_is_shown_to_its_newest_end() -> None:
     assert back.tree == branched.tree
 
 
-def test_a_retried_turn_asks_the_same_once_more() -> None:
+def test_regenerating_asks_the_same_question_again() -> None:
     talk = _asked(("one", "1"), ("two", "2"))
 
     again = talk.with_variant(talk.turns[1].id)
@@ -185,7 +185,7 @@ def test_a_retried_turn_asks_the_same_once_more() -> None:
     assert talk.turns[1].id in again.variant_ids(again.turns[1].id)
 
 
-def test_the_first_question_has_versions_too_and_the_title_stays() -> None:
+def test_the_first_question_can_have_variants_and_the_title_stays() -> None:
     talk = _asked(("one", "1"))
     other = talk.with_variant(talk.turns[0].id, "uno")
 
@@ -194,7 +194,7 @@ def test_the_first_question_has_versions_too_and_the_title_stays() -> None:
     assert len(other.variant_ids(other.turns[0].id)) == 2
 
 
-def test_undo_takes_turns_out_of_sight_one_by_one_and_loses_none() -> None:
+def test_undo_hides_turns_one_by_one_and_loses_none() -> None:
     talk = _asked(("one", "1"), ("two", "2"))
 
     once = talk.without_last_turn()
@@ -207,7 +207,7 @@ def test_undo_takes_turns_out_of_sight_one_by_one_and_loses_none() -> None:
     assert once.without_last_turn().with_branch_of(talk.turns[0].id) == talk
 
 
-def test_an_answer_finds_its_turn_also_when_another_branch_is_shown() -> None:
+def test_an_answer_reaches_its_turn_while_another_branch_is_shown() -> None:
     talk = _asked(("one", "1"))
     asked = talk.with_variant(talk.turns[0].id)
 
@@ -217,7 +217,7 @@ def test_an_answer_finds_its_turn_also_when_another_branch_is_shown() -> None:
     assert late.get_turn(asked.leaf or "").answer == Answer("m", "eins")
 
 
-def test_a_turn_can_be_had_as_it_was_asked() -> None:
+def test_a_turn_can_be_returned_as_it_was_asked() -> None:
     talk, branched = _branched()
 
     before = branched.truncated_at(talk.turns[1].id)
@@ -225,7 +225,7 @@ def test_a_turn_can_be_had_as_it_was_asked() -> None:
     assert [message.content for message in before.build_messages("s")] == ["s", "one", "1", "two"]
 
 
-def test_feedback_is_set_changed_and_taken_back() -> None:
+def test_feedback_is_set_changed_and_removed() -> None:
     talk = _asked(("one", "1"))
     turn = talk.turns[0].id
 
@@ -236,6 +236,6 @@ def test_feedback_is_set_changed_and_taken_back() -> None:
 
 
 @pytest.mark.parametrize("change", ["with_variant", "with_branch_of", "truncated_at", "variant_ids", "get_turn"])
-def test_what_names_no_turn_is_an_error(change: str) -> None:
+def test_an_unknown_turn_id_is_an_error(change: str) -> None:
     with pytest.raises(KeyError):
         getattr(_asked(("one", "1")), change)("0" * 32)

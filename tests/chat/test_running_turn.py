@@ -1,4 +1,4 @@
-"""One turn as its reader sees it, over models that wait for the test's word."""
+"""Running turns as a reader sees them, with models that wait for the test."""
 
 import logging
 import threading
@@ -25,13 +25,13 @@ from phi3_ui.chat.types import (
 )
 from phi3_ui.errors import UserError
 
-_NEVER = 3600.0  # an interval that no test outlasts
+_NEVER = 3600.0  # an interval longer than any test
 _TIMINGS = Timings(0.1, 0.5, 9.0)
-_LIMIT = 30.0  # how long a test waits for what must come
+_LIMIT = 30.0  # how long a test waits for an event
 
 
 class Model:
-    """Gives `events`; an threading.Event among them is waited for, or for cancel, whichever comes first."""
+    """Yields `events`; waits for each threading.Event among them, or for cancellation, whichever comes first."""
 
     def __init__(self, *events: AnswerEvent | threading.Event | Exception) -> None:
         self._events = events
@@ -57,10 +57,10 @@ class Model:
 
 
 class Turn:
-    """A running turn, and the answer it kept."""
+    """A running turn, and the answers it stored."""
 
     def __init__(self, model: ChatModel | Callable[[], ChatModel], question: str = "Hi") -> None:
-        self.kept: list[Answer] = []
+        self.stored: list[Answer] = []
         self.ended = threading.Event()
         get_model = model if callable(model) else lambda: model
         params = GenerationParams(temperature=0.0)
@@ -68,17 +68,17 @@ class Turn:
             Conversation().with_question(question, TurnRequest(0.0, "m-1", "Be brief.", params)).build_request(),
             "m",
             get_model,
-            self._keep,
+            self._store,
         ).start()
 
-    def _keep(self, answer: Answer) -> None:
-        self.kept.append(answer)
+    def _store(self, answer: Answer) -> None:
+        self.stored.append(answer)
         self.ended.set()
 
     def answer(self) -> Answer:
-        """The one answer, once it is there."""
+        """The one answer, once it is stored."""
         assert self.ended.wait(_LIMIT)
-        [answer] = self.kept
+        [answer] = self.stored
         return answer
 
 
@@ -86,7 +86,7 @@ def _done(*pieces: str) -> Completed:
     return Completed("".join(pieces), Usage(3, len(pieces) + 1), _TIMINGS, "stop")
 
 
-def test_the_model_is_asked_for_the_conversation_with_its_parameters() -> None:
+def test_the_model_receives_the_conversation_and_its_parameters() -> None:
     model = Model(_done("Hello"))
 
     Turn(model, "Hi").answer()
@@ -95,18 +95,18 @@ def test_the_model_is_asked_for_the_conversation_with_its_parameters() -> None:
     assert model.requests == [ChatRequest(messages, GenerationParams(temperature=0.0))]
 
 
-def test_the_last_state_is_done_and_carries_the_answer_that_is_kept() -> None:
+def test_the_last_snapshot_is_done_and_has_the_stored_answer() -> None:
     turn = Turn(Model(TextDelta("Hel"), TextDelta("lo"), _done("Hel", "lo")))
 
     *before, last = turn.running.snapshots(0)
 
     answer = Answer("m", "Hello", Usage(3, 3), _TIMINGS, "stop")
     assert last == TurnSnapshot("done", "Hello", answer=answer)
-    assert turn.kept == [answer]
+    assert turn.stored == [answer]
     assert all(state.phase != "done" and state.answer is None for state in before)
 
 
-def test_the_phases_are_seen_in_their_order() -> None:
+def test_the_phases_appear_in_order() -> None:
     gates = [threading.Event() for _ in range(4)]
     events: list[AnswerEvent | threading.Event] = [
         ModelLoading(),
@@ -131,7 +131,7 @@ def test_the_phases_are_seen_in_their_order() -> None:
         if state in expected:
             gates[expected.index(state)].set()
 
-    # The first look may come before the model has said anything.
+    # The first snapshot may be taken before the model's first event.
     assert [state for state in seen if state != TurnSnapshot("prefill")] == [*expected, seen[-1]]
     assert seen[-1].phase == "done"
 
@@ -146,7 +146,7 @@ def test_the_text_only_grows() -> None:
     assert texts[-1] == "".join(pieces)
 
 
-def test_the_end_does_not_wait_for_the_interval() -> None:
+def test_the_last_snapshot_does_not_wait_for_the_interval() -> None:
     gate = threading.Event()
     turn = Turn(Model(TextDelta("a"), gate, _done("a")))
     states = turn.running.snapshots(_NEVER)
@@ -158,15 +158,15 @@ def test_the_end_does_not_wait_for_the_interval() -> None:
     assert next(states, None) is None
 
 
-def test_a_reader_that_comes_late_sees_the_end_at_once() -> None:
+def test_a_late_reader_gets_the_last_snapshot_immediately() -> None:
     turn = Turn(Model(TextDelta("a"), _done("a")))
     turn.answer()
 
-    # The answer is kept just before the last state is shown.
+    # The answer is stored just before the last snapshot.
     assert [state.phase for state in turn.running.snapshots(_NEVER)][-1] == "done"
 
 
-def test_a_reader_that_stands_still_holds_nothing_back() -> None:
+def test_a_slow_reader_does_not_slow_the_model() -> None:
     gate = threading.Event()
     pieces = ["x"] * 5000
     turn = Turn(Model(ModelLoading(), gate, *map(TextDelta, pieces), _done(*pieces)))
@@ -179,11 +179,11 @@ def test_a_reader_that_stands_still_holds_nothing_back() -> None:
     assert next(states).phase == "done", "what came between was not queued"
 
 
-def test_a_turn_nobody_reads_is_kept() -> None:
+def test_a_turn_without_a_reader_is_stored() -> None:
     assert Turn(Model(TextDelta("a"), _done("a"))).answer().text == "a"
 
 
-def test_a_reader_that_leaves_stops_the_turn_and_what_came_is_kept() -> None:
+def test_closing_the_reader_stops_the_turn_and_keeps_the_partial_text() -> None:
     model = Model(TextDelta("Once up"), threading.Event(), TextDelta("on"), _done("Once up", "on"))
     turn = Turn(model)
     states = turn.running.snapshots(0)
@@ -196,7 +196,7 @@ def test_a_reader_that_leaves_stops_the_turn_and_what_came_is_kept() -> None:
     assert model.cancelled.is_set()
 
 
-def test_a_reader_that_saw_the_end_stops_nothing() -> None:
+def test_closing_the_reader_after_the_end_stops_nothing() -> None:
     gate = threading.Event()
     model = Model(gate, _done("a"))
     turn = Turn(model)
@@ -207,7 +207,7 @@ def test_a_reader_that_saw_the_end_stops_nothing() -> None:
     assert not model.cancelled.is_set()
 
 
-def test_it_may_be_stopped_from_another_thread() -> None:
+def test_a_turn_can_be_stopped_from_another_thread() -> None:
     model = Model(TextDelta("a"), threading.Event(), TextDelta("b"), _done("a", "b"))
     turn = Turn(model)
     states = turn.running.snapshots(_NEVER)
@@ -222,10 +222,10 @@ def test_it_may_be_stopped_from_another_thread() -> None:
     assert last.answer is not None
     assert (last.text, last.answer.finish_reason) == ("a", "cancelled")
     turn.running.stop()
-    assert len(turn.kept) == 1
+    assert len(turn.stored) == 1
 
 
-def test_an_error_with_a_cure_ends_the_turn_and_its_text_is_kept() -> None:
+def test_a_user_error_ends_the_turn_and_keeps_its_text() -> None:
     error = UserError("model_crashed", model="m", detail="ended by SIGKILL")
     turn = Turn(Model(TextDelta("a"), TextDelta("b"), error))
 
@@ -235,7 +235,7 @@ def test_an_error_with_a_cure_ends_the_turn_and_its_text_is_kept() -> None:
     assert last == TurnSnapshot("done", "ab", answer=Answer("m", "ab", error=("model_crashed", error.values)))
 
 
-def test_a_model_that_cannot_be_had_ends_the_turn() -> None:
+def test_a_model_that_cannot_be_loaded_ends_the_turn() -> None:
     def refuse() -> ChatModel:
         raise UserError("too_many_models", count=2)
 
@@ -245,7 +245,9 @@ def test_a_model_that_cannot_be_had_ends_the_turn() -> None:
     assert turn.answer() == Answer("m", "", error=("too_many_models", {"count": 2}))
 
 
-def test_an_unexpected_error_is_logged_with_its_trace_and_the_text_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_is_logged_with_its_traceback_and_the_text_is_kept(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.ERROR)
     turn = Turn(Model(TextDelta("a"), ZeroDivisionError("by zero")))
 
@@ -255,17 +257,17 @@ def test_an_unexpected_error_is_logged_with_its_trace_and_the_text_is_kept(caplo
     assert isinstance(record.exc_info[1], ZeroDivisionError)
 
 
-def test_an_answer_without_an_end_is_an_error_and_its_text_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_answer_without_completed_event_is_an_error_and_its_text_is_kept(caplog: pytest.LogCaptureFixture) -> None:
     class Endless:
         def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
             yield TextDelta("a")
 
-    kept: list[Answer] = []
-    turn = RunningTurn(ChatRequest((Message("user", "Hi"),)), "m", Endless, kept.append).start()
+    stored: list[Answer] = []
+    turn = RunningTurn(ChatRequest((Message("user", "Hi"),)), "m", Endless, stored.append).start()
     *_, last = turn.snapshots(0.01)
     assert last.answer is not None
     assert last.answer.text == "a"
     assert last.answer.error is not None
     assert last.answer.error[0] == "unexpected"
-    assert kept == [last.answer]
+    assert stored == [last.answer]
     assert "without Completed" in caplog.text

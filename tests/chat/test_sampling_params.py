@@ -131,7 +131,7 @@ def test_a_value_beyond_the_slider_is_not_restored() -> None:
     assert _BY_NAME["temperature"].restore_control(3.0) == 0.2
 
 
-def test_unsupported_parameters_are_not_sent_whatever_they_hold() -> None:
+def test_unsupported_parameters_are_ignored_even_if_invalid() -> None:
     values = {"temperature": 0.5, "seed": "not a number", "unknown": 1}
 
     assert parse_params(values, {"temperature"}) == GenerationParams(temperature=0.5)
@@ -142,7 +142,7 @@ _raw = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_siz
 
 @settings(deadline=None)
 @given(st.sampled_from(SAMPLING_PARAMS), _raw)
-def test_whatever_is_parsed_or_restored_is_valid(param: SamplingParam, raw: Any) -> None:
+def test_every_parsed_or_restored_value_is_valid(param: SamplingParam, raw: Any) -> None:
     try:
         assert param.is_valid(param.parse(raw))
     except UserError:

@@ -1,4 +1,4 @@
-"""The request to stop, and the sum of token counts."""
+"""The cancel token, and the sum of token counts."""
 
 import threading
 from collections import Counter
@@ -13,7 +13,7 @@ from phi3_ui.chat.types import CancelToken, Usage
 _THREADS = 8
 
 
-def _at_once(*tasks: Callable[[], None]) -> None:
+def _run_together(*tasks: Callable[[], None]) -> None:
     """Run all tasks in threads that start together, to their end."""
     gate = threading.Barrier(len(tasks))
 
@@ -28,7 +28,7 @@ def _at_once(*tasks: Callable[[], None]) -> None:
         thread.join()
 
 
-def test_callbacks_are_called_when_it_is_set() -> None:
+def test_callbacks_are_called_when_the_token_is_set() -> None:
     cancel, called = CancelToken(), []
     cancel.on_set(lambda: called.append("first"))
     cancel.on_set(lambda: called.append("second"))
@@ -41,7 +41,7 @@ def test_callbacks_are_called_when_it_is_set() -> None:
     assert called == ["first", "second"]
 
 
-def test_setting_it_again_calls_nobody_again() -> None:
+def test_setting_the_token_twice_calls_callbacks_once() -> None:
     cancel, called = CancelToken(), []
     cancel.on_set(lambda: called.append("once"))
 
@@ -52,7 +52,7 @@ def test_setting_it_again_calls_nobody_again() -> None:
     assert called == ["once"]
 
 
-def test_a_callback_that_comes_late_is_called_at_once() -> None:
+def test_a_callback_added_after_setting_is_called_immediately() -> None:
     cancel, called = CancelToken(), []
     cancel.set()
 
@@ -62,7 +62,7 @@ def test_a_callback_that_comes_late_is_called_at_once() -> None:
     assert called == ["late"]
 
 
-def test_it_is_already_set_for_its_callbacks() -> None:
+def test_the_token_is_already_set_when_callbacks_run() -> None:
     cancel, seen = CancelToken(), []
     cancel.on_set(lambda: seen.append(cancel.is_set()))
 
@@ -71,7 +71,7 @@ def test_it_is_already_set_for_its_callbacks() -> None:
     assert seen == [True]
 
 
-def test_a_callback_may_set_it_and_ask_to_be_called() -> None:
+def test_a_callback_may_set_the_token_and_add_a_callback() -> None:
     cancel, called = CancelToken(), []
 
     def again() -> None:
@@ -85,22 +85,22 @@ def test_a_callback_may_set_it_and_ask_to_be_called() -> None:
     assert called == ["outer", "inner"]
 
 
-def test_set_by_many_threads_it_calls_each_callback_once() -> None:
+def test_setting_from_many_threads_calls_each_callback_once() -> None:
     for _ in range(50):
         cancel, called = CancelToken(), list[int]()
         for number in range(5):
             cancel.on_set(partial(called.append, number))
 
-        _at_once(*[cancel.set] * _THREADS)
+        _run_together(*[cancel.set] * _THREADS)
 
         assert called == [0, 1, 2, 3, 4]
 
 
-def test_callbacks_that_race_with_setting_are_called_once_each() -> None:
+def test_callbacks_added_while_setting_are_called_once_each() -> None:
     for _ in range(50):
         cancel, called = CancelToken(), list[int]()
         registering = [partial(cancel.on_set, partial(called.append, number)) for number in range(_THREADS)]
-        _at_once(cancel.set, *registering, cancel.set)
+        _run_together(cancel.set, *registering, cancel.set)
 
         assert Counter(called) == Counter(range(_THREADS))
 

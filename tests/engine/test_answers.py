@@ -1,4 +1,4 @@
-"""Both models in their processes over many kinds of text: what streams is what was answered, and the counts are right."""
+"""Both models in their processes over many kinds of text: the streamed text is the answer, and the token counts are right."""
 
 import re
 
@@ -43,7 +43,7 @@ def tokenizer(weights: Weights) -> Tokenizer:
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=range(len(QUESTIONS)))
-def test_streamed_text_is_the_answer_and_the_counts_are_the_tokenizers(
+def test_streamed_text_equals_the_answer_and_counts_match_the_tokenizer(
     hosted: HostedModel, demo: Demo, tokenizer: Tokenizer, weights: Weights, question: str
 ) -> None:
     messages = (Message("system", SYSTEM), Message("user", question))
@@ -57,13 +57,13 @@ def test_streamed_text_is_the_answer_and_the_counts_are_the_tokenizers(
     if completed.finish_reason == "length":
         assert completed.usage.completion_tokens == 16
     else:
-        # The end-of-turn token was computed too. MLflow's pipeline strips what comes before the first word.
+        # The end-of-turn token was generated too. MLflow's pipeline strips leading white space.
         counted = len(tokenizer.encode(completed.text).ids) + 1
         assert completed.usage.completion_tokens - counted in ({0, 1} if hosted.spec.contract == "chat" else {0})
 
 
 def count_prompt(tokenizer: Tokenizer, weights: Weights, contract: str, messages: tuple[Message, ...]) -> int:
-    """Prompt tokens counted apart from the app: the template's own text, with what a person typed never a control token."""
+    """Prompt tokens counted without the app's code: the rendered template, with control tokens in user text as plain text."""
     template = (weights.checkpoint / "chat_template.jinja").read_text(encoding="utf-8")
     special = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
     if contract == "prompt":

@@ -1,4 +1,4 @@
-"""The int8 ONNX model answers as its fp32 checkpoint does: next-token distributions side by side, along fp32's own answers."""
+"""The int8 ONNX model against its fp32 checkpoint: next-token distributions along fp32's answers."""
 
 import json
 

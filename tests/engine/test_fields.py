@@ -1,4 +1,4 @@
-"""Every field that a client may send, asked of both models in their processes."""
+"""Every request field, with both models in their processes."""
 
 import threading
 from dataclasses import replace
@@ -19,18 +19,18 @@ WILD = GenerationParams(max_tokens=12, temperature=1.5, top_p=1.0)
 
 
 def ask(model: HostedModel, params: GenerationParams, question: str = STORY) -> Completed:
-    """The end of the answer, whose text must be what was streamed."""
+    """The completed answer, whose text must equal the streamed text."""
     events = list(model.answer(ChatRequest((Message("user", question),), params), CancelToken()))
     (end,) = [event for event in events if isinstance(event, Completed)]
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == end.text
     return end
 
 
-def test_temperature_0_always_says_the_same(hosted: HostedModel) -> None:
+def test_temperature_0_is_repeatable(hosted: HostedModel) -> None:
     assert ask(hosted, GREEDY).text == ask(hosted, replace(GREEDY, seed=1, top_p=0.5, top_k=7)).text
 
 
-def test_a_seed_repeats_and_another_differs(hosted: HostedModel) -> None:
+def test_equal_seeds_repeat_and_different_seeds_differ(hosted: HostedModel) -> None:
     first = ask(hosted, replace(WILD, seed=1))
     assert ask(hosted, replace(WILD, seed=1)).text == first.text
     assert len({ask(hosted, replace(WILD, seed=seed)).text for seed in (1, 2, 3)}) == 3
@@ -40,7 +40,7 @@ def test_without_a_seed_answers_vary(hosted: HostedModel) -> None:
     assert len({ask(hosted, WILD).text for _ in range(3)}) > 1
 
 
-def test_seeded_answers_at_the_same_time_are_those_of_each_alone(hosted: HostedModel) -> None:
+def test_concurrent_seeded_answers_equal_sequential_ones(hosted: HostedModel) -> None:
     alone = {seed: ask(hosted, replace(WILD, seed=seed)).text for seed in (4, 5, 6)}
     together: dict[int, str] = {}
     gate = threading.Barrier(3)
@@ -58,11 +58,11 @@ def test_seeded_answers_at_the_same_time_are_those_of_each_alone(hosted: HostedM
 
 
 @pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-6}], ids=str)
-def test_left_only_the_best_token_sampling_is_greedy(hosted: HostedModel, narrow: dict[str, Any]) -> None:
+def test_sampling_from_one_candidate_is_greedy(hosted: HostedModel, narrow: dict[str, Any]) -> None:
     assert ask(hosted, replace(WILD, **narrow)).text == ask(hosted, GREEDY).text
 
 
-def test_top_k_0_is_no_limit(hosted: HostedModel) -> None:
+def test_top_k_0_means_no_limit(hosted: HostedModel) -> None:
     unlimited = ask(hosted, replace(WILD, top_k=0, seed=1, temperature=3.0))
     assert unlimited.text != ask(hosted, replace(WILD, top_k=2, seed=1, temperature=3.0)).text
 
@@ -88,17 +88,17 @@ def test_an_answer_ends_before_a_stop_string(hosted: HostedModel, stop: tuple[st
 
 
 @pytest.mark.parametrize("stop", [("Rome",), ("Berlin.\nAnd",), ("Berlin.!",)], ids=repr)
-def test_a_stop_string_that_does_not_come_changes_nothing(hosted: HostedModel, stop: tuple[str, ...]) -> None:
+def test_an_unmatched_stop_string_changes_nothing(hosted: HostedModel, stop: tuple[str, ...]) -> None:
     assert ask(hosted, replace(GREEDY, stop=stop), GERMANY).text == "The capital of Germany is Berlin."
 
 
-def test_what_was_held_back_for_a_stop_string_comes_when_the_answer_is_cut_short(hosted: HostedModel) -> None:
+def test_a_partial_stop_string_is_emitted_when_max_tokens_ends_the_answer(hosted: HostedModel) -> None:
     end = ask(hosted, replace(GREEDY, stop=("Fermany is Rome",), max_tokens=5), GERMANY)
     assert (end.text, end.finish_reason) == ("The capital of Germany is", "length")
 
 
 @pytest.mark.parametrize("tokens", [1, 7])
-def test_max_tokens_is_exact_and_said(hosted: HostedModel, tokens: int) -> None:
+def test_max_tokens_is_exact_and_reported_as_the_finish_reason(hosted: HostedModel, tokens: int) -> None:
     end = ask(hosted, replace(GREEDY, max_tokens=tokens))
     assert end.finish_reason == "length"
     assert end.usage
@@ -110,7 +110,7 @@ def test_max_tokens_is_exact_and_said(hosted: HostedModel, tokens: int) -> None:
     [{"repetition_penalty": 3.0}, {"presence_penalty": 2.0}, {"frequency_penalty": 2.0}],
     ids=str,
 )
-def test_penalties_lessen_repeating(hosted: HostedModel, penalty: dict[str, Any]) -> None:
+def test_penalties_reduce_repetition(hosted: HostedModel, penalty: dict[str, Any]) -> None:
     question, plain = "Repeat: ha ha ha ha ha ha ha ha ha ha", replace(GREEDY, max_tokens=30)
     plain_text, text = ask(hosted, plain, question).text, ask(hosted, replace(plain, **penalty), question).text
     assert text != plain_text
@@ -118,17 +118,17 @@ def test_penalties_lessen_repeating(hosted: HostedModel, penalty: dict[str, Any]
 
 
 def repeats(text: str) -> float:
-    """The share of words that were there before."""
+    """The fraction of words that occurred before."""
     words = text.lower().split()
     return 1 - len(set(words)) / len(words)
 
 
-def test_penalties_of_nothing_change_nothing(hosted: HostedModel) -> None:
+def test_neutral_penalties_change_nothing(hosted: HostedModel) -> None:
     none = replace(GREEDY, repetition_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0)
     assert ask(hosted, none).text == ask(hosted, GREEDY).text
 
 
-def test_all_fields_at_once(hosted: HostedModel) -> None:
+def test_all_fields_together(hosted: HostedModel) -> None:
     params = GenerationParams(24, 0.9, 0.9, 40, 1.1, 0.3, 0.3, ("\n\n", "fox"), 11)
     first = ask(hosted, params)
     assert ask(hosted, params).text == first.text
@@ -150,7 +150,7 @@ def test_all_fields_at_once(hosted: HostedModel) -> None:
     ],
     ids=lambda params: str(params.as_dict()),
 )
-def test_a_value_out_of_range_is_refused_by_name(hosted: HostedModel, params: GenerationParams) -> None:
+def test_an_out_of_range_value_is_refused_by_name(hosted: HostedModel, params: GenerationParams) -> None:
     (name,) = params.as_dict()
     with pytest.raises(UserError, match=f"{name} cannot be .*; it must be ") as refused:
         ask(hosted, params)
@@ -158,7 +158,7 @@ def test_a_value_out_of_range_is_refused_by_name(hosted: HostedModel, params: Ge
 
 
 def test_a_control_token_may_be_a_stop_string_for_the_pipeline(weights: Weights) -> None:
-    """No answer of the demo models has one inside, so the tokens are put in here."""
+    """No answer of the demo models contains one, so the test inserts the tokens."""
     import torch
     from transformers import AutoTokenizer
 

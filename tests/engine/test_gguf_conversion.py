@@ -1,4 +1,4 @@
-"""The NumPy conversion of a GGUF file gives the model that transformers' own loader gives."""
+"""The NumPy conversion of a GGUF file yields the same model as transformers' own loader."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.support.tiny_gguf import write_gguf
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_weights_and_config_equal_those_that_transformers_loads(tmp_path: Path, tied: bool) -> None:
+def test_weights_and_config_equal_those_loaded_by_transformers(tmp_path: Path, tied: bool) -> None:
     gguf = write_gguf(tmp_path / "tiny.gguf", tied=tied)
     folder = convert(gguf, tmp_path / "checkpoint", lambda _done, _total: None)
 
@@ -26,5 +26,5 @@ def test_weights_and_config_equal_those_that_transformers_loads(tmp_path: Path, 
 
     ours, theirs = AutoConfig.from_pretrained(folder).to_dict(), expected.config.to_dict()
     different = {name for name in theirs if ours.get(name) != theirs[name]}
-    # What transformers notes of the file itself, and the class that it does not name.
+    # Fields that transformers adds about the file, and the class name that it leaves out.
     assert different <= {"quantization_config", "_model_name_or_path", "_name_or_path", "architectures"}

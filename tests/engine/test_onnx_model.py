@@ -25,7 +25,7 @@ def chatml(question: str) -> str:
 FRANCE, TWO = chatml("What is the capital of France?"), chatml("What is the capital of Germany?")
 
 
-def text_of(chunks: Iterable[dict[str, Any]]) -> str:
+def join_text(chunks: Iterable[dict[str, Any]]) -> str:
     return "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
 
 
@@ -78,7 +78,7 @@ def test_the_artifact_has_the_documented_key(model: Any) -> None:
     ],
     ids=["dict", "dict of list", "list of dicts", "DataFrame", "list in a cell"],
 )
-def test_each_way_of_passing_prompts_gives_one_answer_a_prompt(model: Any, model_input: Any, prompts: int) -> None:
+def test_each_input_form_gives_one_answer_per_prompt(model: Any, model_input: Any, prompts: int) -> None:
     answers = model.predict(model_input, params=GREEDY)
     assert len(answers) == prompts
     assert "Paris" in answers[0]
@@ -98,7 +98,7 @@ def test_each_way_of_passing_prompts_gives_one_answer_a_prompt(model: Any, model
     ],
     ids=["None", "empty list", "None prompt", "empty prompt", "no prompts", "no prompt key", "None in a cell"],
 )
-def test_input_without_a_prompt_is_a_clear_error(model: Any, model_input: Any) -> None:
+def test_input_without_a_prompt_raises_a_clear_error(model: Any, model_input: Any) -> None:
     with pytest.raises(MlflowException, match="prompt"):
         model.predict(model_input, params=GREEDY)
 
@@ -124,7 +124,7 @@ def test_input_without_a_prompt_is_a_clear_error(model: Any, model_input: Any) -
     ],
     ids=str,
 )
-def test_a_param_out_of_range_is_refused_by_name_and_range(model: Any, params: dict[str, Any]) -> None:
+def test_an_out_of_range_param_is_refused_by_name_and_range(model: Any, params: dict[str, Any]) -> None:
     (name,) = params
     refused = pytest.raises(MlflowException, match=f"^{name} cannot be .*; it must be ")
     with refused:
@@ -134,17 +134,17 @@ def test_a_param_out_of_range_is_refused_by_name_and_range(model: Any, params: d
 
 
 @pytest.mark.parametrize("params", [{"stop": "a"}, {"max_tokens": 2.5}, {"temperature": "0"}, {"seed": True}], ids=str)
-def test_a_param_of_another_type_is_refused_by_its_schema(model: Any, params: dict[str, Any]) -> None:
+def test_a_param_of_the_wrong_type_is_refused_by_the_schema(model: Any, params: dict[str, Any]) -> None:
     (name,) = params
     with pytest.raises(MlflowException, match=f"Invalid parameters found: .*{name}"):
         model.predict({"prompt": FRANCE}, params=params)
 
 
-def test_a_field_beside_the_prompt_is_dropped_by_the_schema_and_else_refused(model: Any) -> None:
+def test_an_extra_field_is_dropped_by_the_schema_and_refused_without_it(model: Any) -> None:
     data = {"prompt": FRANCE, "temperature": 9.0, "max_tokens": 1}
     answer = model.predict(data, params=GREEDY)
     assert answer == ["The capital of France is Paris."]
-    assert text_of(model.predict_stream(data, params=GREEDY)) == answer[0]
+    assert join_text(model.predict_stream(data, params=GREEDY)) == answer[0]
     wrapper = model.unwrap_python_model()
     for rows in (data, [data], pd.DataFrame([data])):
         with pytest.raises(MlflowException, match="pass max_tokens, temperature in params"):
@@ -153,15 +153,15 @@ def test_a_field_beside_the_prompt_is_dropped_by_the_schema_and_else_refused(mod
             next(wrapper.predict_stream(None, rows))
 
 
-def test_asked_without_mlflow_before_it_a_stop_may_be_a_string_and_an_unknown_param_is_refused(model: Any) -> None:
+def test_called_directly_it_accepts_a_stop_string_and_refuses_unknown_params(model: Any) -> None:
     wrapper = model.unwrap_python_model()
     assert wrapper.predict(None, FRANCE, {**GREEDY, "stop": "rance is"}) == ["The capital of F"]
     with pytest.raises(MlflowException, match="no param best_of; there are max_tokens, "):
         wrapper.predict(None, FRANCE, {"best_of": 2})
 
 
-def test_penalties_are_taken_off_the_logits_of_the_answers_tokens(model: Any) -> None:
-    """The same by hand: the engine's logits, the penalties taken off, the best token appended."""
+def test_penalties_are_subtracted_from_the_logits_of_generated_tokens(model: Any) -> None:
+    """Computed by hand: the engine's logits minus the penalties, then the most likely token."""
     wrapper, prompt = model.unwrap_python_model(), chatml("Say ha ten times: ha ha ha")
     params = {**GREEDY, "max_tokens": 24, "presence_penalty": 1.5, "frequency_penalty": 0.5}
     ids = wrapper.encode(prompt)
@@ -183,16 +183,16 @@ def test_penalties_are_taken_off_the_logits_of_the_answers_tokens(model: Any) ->
     assert model.predict({"prompt": prompt}, params={**GREEDY, "max_tokens": 24}) != [expected]
 
 
-def test_an_end_token_declared_beside_the_folders_own_ends_the_answer_unseen(model: Any, weights: Weights) -> None:
+def test_an_additionally_declared_end_token_ends_the_answer_and_is_not_shown(model: Any, weights: Weights) -> None:
     wrapper = Phi3Onnx()
     wrapper.load(weights.onnx, 1, ("ĠParis", "not a token"))
     chunks = list(wrapper.predict_stream(None, {"prompt": FRANCE}, GREEDY))
-    assert text_of(chunks) == "The capital of France is"
+    assert join_text(chunks) == "The capital of France is"
     assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
     assert chunks[-1]["usage"]["completion_tokens"] == 6
 
 
-def test_the_stream_gives_openai_chunks_and_ends_with_usage(model: Any) -> None:
+def test_the_stream_yields_openai_chunks_and_ends_with_usage(model: Any) -> None:
     chunks = list(model.predict_stream({"prompt": FRANCE}, params=GREEDY))
     assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
     assert len({chunk["id"] for chunk in chunks}) == 1
@@ -206,14 +206,14 @@ def test_the_stream_gives_openai_chunks_and_ends_with_usage(model: Any) -> None:
     assert usage["prompt_tokens_details"]["cached_tokens"] < 16
 
 
-def test_a_long_prompt_reports_its_progress_before_the_first_text(model: Any) -> None:
+def test_a_long_prompt_reports_prefill_progress_before_the_first_text(model: Any) -> None:
     chunks = list(model.predict_stream({"prompt": chatml("word " * 300)}, params={"max_tokens": 2}))
     progress = [chunk["prompt_progress"]["processed"] for chunk in chunks if "prompt_progress" in chunk]
     total = chunks[-1]["usage"]["prompt_tokens"]
     assert progress == [*range(progress[0], total, 64), total]
 
 
-def test_max_tokens_cuts_the_answer_and_says_so(model: Any) -> None:
+def test_max_tokens_cuts_the_answer_with_finish_reason_length(model: Any) -> None:
     *_, last = model.predict_stream({"prompt": chatml("Tell me a story.")}, params={**GREEDY, "max_tokens": 5})
     assert last["choices"][0]["finish_reason"] == "length"
     assert last["usage"]["completion_tokens"] == 5
@@ -227,13 +227,13 @@ def test_a_stop_string_ends_the_answer_before_it(model: Any) -> None:
     assert model.predict({"prompt": FRANCE}, params=params) == ["The capital of F"]
 
 
-def test_a_stop_string_that_does_not_come_changes_nothing(model: Any) -> None:
+def test_an_unmatched_stop_string_changes_nothing(model: Any) -> None:
     assert model.predict({"prompt": FRANCE}, params={**GREEDY, "stop": ["Paris!"]}) == [
         "The capital of France is Paris."
     ]
 
 
-def test_a_seed_repeats_and_no_seed_varies(model: Any) -> None:
+def test_answers_repeat_with_a_seed_and_vary_without(model: Any) -> None:
     def story(seed: int) -> str:
         params = {"temperature": 1.5, "max_tokens": 24, "seed": seed}
         return str(model.predict({"prompt": chatml("Tell me a story.")}, params=params)[0])
@@ -242,17 +242,17 @@ def test_a_seed_repeats_and_no_seed_varies(model: Any) -> None:
     assert len({story(-1) for _ in range(3)}) > 1
 
 
-def test_a_prompt_longer_than_the_context_is_refused_with_its_count(model: Any) -> None:
+def test_a_prompt_longer_than_the_context_is_refused_with_its_token_count(model: Any) -> None:
     with pytest.raises(MlflowException, match=re.escape("but prompt and answer may have 8,192")):
         model.predict({"prompt": "word " * 9000})
 
 
-def test_two_prompts_to_the_stream_are_refused(model: Any) -> None:
+def test_predict_stream_refuses_two_prompts(model: Any) -> None:
     with pytest.raises(MlflowException, match="one prompt at a time"):
         list(model.predict_stream({"prompt": [FRANCE, TWO]}))
 
 
-def test_text_that_looks_like_control_tokens_can_be_passed_as_text(model: Any) -> None:
+def test_control_tokens_can_be_passed_as_plain_text(model: Any) -> None:
     wrapper = model.unwrap_python_model()
     end = wrapper.encode("<|im_end|>")
     assert len(end) == 1

@@ -1,4 +1,4 @@
-"""The ONNX wrapper's slots: prompts that begin alike are read once, answers advance together, all as if each were alone."""
+"""The ONNX wrapper's slots: prefix reuse and batched decoding give the same answers as one request at a time."""
 
 import itertools
 import random
@@ -20,7 +20,7 @@ SAMPLED = Options(max_tokens=12, temperature=0.2)
 SEEDED = Options(max_tokens=12, temperature=1.0, seed=3)
 
 
-def loaded(folder: Path, cache_mb: int) -> Phi3Onnx:
+def load_wrapper(folder: Path, cache_mb: int) -> Phi3Onnx:
     wrapper = Phi3Onnx()
     wrapper.load(folder, threads=1, cache_mb=cache_mb)
     return wrapper
@@ -28,24 +28,24 @@ def loaded(folder: Path, cache_mb: int) -> Phi3Onnx:
 
 @pytest.fixture(scope="module")
 def wrapper(tiny_onnx: Path) -> Phi3Onnx:
-    """With room for some chats of the tiny model, at 1 kB a token."""
-    return loaded(tiny_onnx, 6)
+    """With memory for several chats of the tiny model, at 1 kB per token."""
+    return load_wrapper(tiny_onnx, 6)
 
 
 @pytest.fixture(scope="module")
 def alone(tiny_onnx: Path) -> Phi3Onnx:
-    return loaded(tiny_onnx, 6)
+    return load_wrapper(tiny_onnx, 6)
 
 
-def said(wrapper: Phi3Onnx, prompt: list[int], options: Options) -> tuple[str, Any]:
-    """The text, and the last step with its figures."""
+def generate(wrapper: Phi3Onnx, prompt: list[int], options: Options) -> tuple[str, Any]:
+    """The text, and the last step with its usage."""
     steps = list(wrapper._answer(prompt, options))
     return "".join(step.text for step in steps), steps[-1]
 
 
-def said_afresh(wrapper: Phi3Onnx, prompt: list[int], options: Options) -> str:
+def generate_without_reuse(wrapper: Phi3Onnx, prompt: list[int], options: Options) -> str:
     wrapper._slots._slots.clear()
-    text, last = said(wrapper, prompt, options)
+    text, last = generate(wrapper, prompt, options)
     assert last.cached_tokens == 0
     return text
 
@@ -60,7 +60,7 @@ _moves = st.tuples(
 
 @settings(deadline=None, max_examples=25)
 @given(st.lists(_moves, min_size=2, max_size=8))
-def test_a_chat_with_edits_and_branches_says_what_each_prompt_says_afresh(
+def test_answers_with_prefix_reuse_equal_those_without(
     wrapper: Phi3Onnx, alone: Phi3Onnx, moves: list[tuple[str, list[int], int]]
 ) -> None:
     prompts: list[list[int]] = [[1, 2, 3]]
@@ -75,42 +75,42 @@ def test_a_chat_with_edits_and_branches_says_what_each_prompt_says_afresh(
         }[move]
         prompts.append(prompt)
         for options in (GREEDY, SEEDED):
-            assert said(wrapper, prompt, options)[0] == said_afresh(alone, prompt, options)
+            assert generate(wrapper, prompt, options)[0] == generate_without_reuse(alone, prompt, options)
 
 
-def test_the_demo_model_says_the_same_with_and_without_what_it_has_read(weights: Weights) -> None:
-    """It is quantized, so a token computed alone differs from one computed with others by more than rounding."""
-    keeping, afresh = loaded(weights.onnx, 0), loaded(weights.onnx, 0)
+def test_the_demo_model_answers_the_same_with_and_without_prefix_reuse(weights: Weights) -> None:
+    """It is quantized, so a token computed alone and one computed in a batch differ by more than rounding."""
+    reusing, plain = load_wrapper(weights.onnx, 0), load_wrapper(weights.onnx, 0)
     start, turn = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n", "{}<|im_end|>\n"
     chat = ""
     for question in ("Tell me of the sea.", "And of ships?", "Which is the largest?", "Who sails it?"):
-        prompt = keeping.encode(chat + start.format(question))
+        prompt = reusing.encode(chat + start.format(question))
         for options in (Options(max_tokens=24, temperature=0.0), Options(max_tokens=24, temperature=1.0, seed=7)):
-            text, last = said(keeping, prompt, options)
-            assert text == said_afresh(afresh, prompt, options)
+            text, last = generate(reusing, prompt, options)
+            assert text == generate_without_reuse(plain, prompt, options)
         assert last.cached_tokens == len(prompt) - 2
         chat += start.format(question) + turn.format(text)
 
 
-def test_a_follow_up_reads_only_what_is_new(wrapper: Phi3Onnx) -> None:
+def test_a_follow_up_prefills_only_new_tokens(wrapper: Phi3Onnx) -> None:
     prompt = wrapper.encode("<|user|>\nWhat is the capital of France?<|end|>\n<|assistant|>\n" * 8)
     events = list(wrapper._slots.generate(prompt, 10, lambda logits: int(logits.argmax()), frozenset(), False))
     answer = [event.id for event in events if isinstance(event, Token)]
     before = wrapper._slots.stats()
 
     follow_up = [*prompt, *answer, *prompt[:20]]
-    _, last = said(wrapper, follow_up, SAMPLED)
-    # The last token that was written was never computed.
+    _, last = generate(wrapper, follow_up, SAMPLED)
+    # The keys and values of the last generated token were never computed.
     assert last.cached_tokens == len(prompt) + len(answer) - 1
-    _, last = said(wrapper, follow_up, SAMPLED)
+    _, last = generate(wrapper, follow_up, SAMPLED)
     assert last.cached_tokens == len(follow_up) - 2, "two tokens are computed again, for what comes after them"
-    _, last = said(wrapper, follow_up, GREEDY)
+    _, last = generate(wrapper, follow_up, GREEDY)
     assert last.cached_tokens == len(prompt), "what must be the same each time reads answers as a fresh reading does"
     after = wrapper._slots.stats()
     assert (after.hits - before.hits, after.misses - before.misses) == (3, 0)
 
 
-def test_usage_and_the_cache_are_told_as_openai_does(wrapper: Phi3Onnx) -> None:
+def test_usage_and_cached_tokens_have_openais_format(wrapper: Phi3Onnx) -> None:
     prompt = {"prompt": "<|user|>\nTell me of the sea, and of ships.<|end|>\n<|assistant|>\n"}
     *_, first = wrapper.predict_stream(None, prompt, {"max_tokens": 3, "temperature": 0.0})
     *_, second = wrapper.predict_stream(None, prompt, {"max_tokens": 3, "temperature": 0.0})
@@ -120,57 +120,57 @@ def test_usage_and_the_cache_are_told_as_openai_does(wrapper: Phi3Onnx) -> None:
     assert second["prompt_cache"]["used_bytes"] <= second["prompt_cache"]["budget_bytes"] == 6_000_000
 
 
-def test_slots_keep_within_the_budget_and_the_least_recently_used_leaves(tiny_onnx: Path) -> None:
-    wrapper = loaded(tiny_onnx, 6)  # four shares of 1,464 tokens
+def test_slots_stay_within_the_budget_and_the_least_recently_used_is_evicted(tiny_onnx: Path) -> None:
+    wrapper = load_wrapper(tiny_onnx, 6)  # four shares of 1,464 tokens
     prompts = [[10 + n] * 60 for n in range(7)]
     for prompt in prompts:
-        said(wrapper, prompt, GREEDY)
+        generate(wrapper, prompt, GREEDY)
         assert wrapper._slots.stats().used_bytes <= 6_000_000
     assert wrapper._slots.stats().slots == 4
-    assert said(wrapper, prompts[-1], GREEDY)[1].cached_tokens == 58
-    assert said(wrapper, prompts[0], GREEDY)[1].cached_tokens == 0
+    assert generate(wrapper, prompts[-1], GREEDY)[1].cached_tokens == 58
+    assert generate(wrapper, prompts[0], GREEDY)[1].cached_tokens == 0
 
 
-def test_a_slot_is_made_ahead_for_the_next_chat_within_the_budget_and_while_nobody_asks(tiny_onnx: Path) -> None:
-    wrapper = loaded(tiny_onnx, 6)  # room for four
-    made = wrapper._slots._slots
+def test_a_slot_is_preallocated_for_the_next_chat_while_idle_and_within_the_budget(tiny_onnx: Path) -> None:
+    wrapper = load_wrapper(tiny_onnx, 6)  # room for four
+    slots = wrapper._slots._slots
     wrapper.prepare()
-    assert len(made) == 1, "that of the warm-up is empty still"
+    assert len(slots) == 1, "the slot of the warm-up is still empty"
     assert wrapper._slots.stats().slots == 0
     for number in range(6):
-        running = begun(wrapper._slots, [10 + number] * 60, 5)
+        running = start_generating(wrapper._slots, [10 + number] * 60, 5)
         next(running)
         wrapper.prepare()
-        assert len(made) == min(number + 1, 4), "none is made while one asks"
+        assert len(slots) == min(number + 1, 4), "none is allocated while a request runs"
         running.close()
         wrapper.prepare()
-        assert len(made) == min(number + 2, 4)
-        said(wrapper, [100 + number] * 60, GREEDY)
-        assert len(made) == min(number + 2, 4), "the new chat took it"
-        made.remove(next(slot for slot in made if slot.tokens[:1] == [100 + number]))
+        assert len(slots) == min(number + 2, 4)
+        generate(wrapper, [100 + number] * 60, GREEDY)
+        assert len(slots) == min(number + 2, 4), "the new chat took it"
+        slots.remove(next(slot for slot in slots if slot.tokens[:1] == [100 + number]))
 
 
-def test_a_short_common_beginning_does_not_take_anothers_long_chat(wrapper: Phi3Onnx) -> None:
+def test_a_short_common_prefix_does_not_overwrite_the_slot_of_a_long_chat(wrapper: Phi3Onnx) -> None:
     system, rng = [5] * 20, random.Random(0)
     long = system + [rng.randrange(10, 200) for _ in range(400)]
-    said(wrapper, long, GREEDY)
-    said(wrapper, [*system, 7, 8, 9], GREEDY)
-    assert said(wrapper, long, GREEDY)[1].cached_tokens == len(long) - 2
+    generate(wrapper, long, GREEDY)
+    generate(wrapper, [*system, 7, 8, 9], GREEDY)
+    assert generate(wrapper, long, GREEDY)[1].cached_tokens == len(long) - 2
 
 
-def test_one_answer_is_possible_whatever_the_budget(tiny_onnx: Path, alone: Phi3Onnx) -> None:
-    wrapper = loaded(tiny_onnx, 1)
+def test_one_answer_is_possible_with_any_budget(tiny_onnx: Path, alone: Phi3Onnx) -> None:
+    wrapper = load_wrapper(tiny_onnx, 1)
     prompt = [7] * 3000
-    assert said(wrapper, prompt, GREEDY)[0] == said_afresh(alone, prompt, GREEDY)
+    assert generate(wrapper, prompt, GREEDY)[0] == generate_without_reuse(alone, prompt, GREEDY)
 
 
-def together(wrapper: Phi3Onnx, prompts: list[list[int]], options: Options) -> dict[int, str]:
+def generate_together(wrapper: Phi3Onnx, prompts: list[list[int]], options: Options) -> dict[int, str]:
     given: dict[int, str] = {}
     gate = threading.Barrier(len(prompts))
 
     def run(number: int) -> None:
         gate.wait(30)
-        given[number] = said(wrapper, prompts[number], options)[0]
+        given[number] = generate(wrapper, prompts[number], options)[0]
 
     threads = [threading.Thread(target=run, args=[number]) for number in range(len(prompts))]
     for thread in threads:
@@ -181,37 +181,39 @@ def together(wrapper: Phi3Onnx, prompts: list[list[int]], options: Options) -> d
 
 
 @pytest.mark.parametrize("cache_mb", [1, 6, 60])
-def test_answers_at_the_same_time_are_those_of_each_alone(tiny_onnx: Path, alone: Phi3Onnx, cache_mb: int) -> None:
+def test_concurrent_answers_equal_sequential_ones(tiny_onnx: Path, alone: Phi3Onnx, cache_mb: int) -> None:
     rng = random.Random(cache_mb)
     prompts = [[rng.randrange(10, 200) for _ in range(rng.randrange(1, 300))] for _ in range(8)]
     for options in (Options(max_tokens=40, temperature=0.0), Options(max_tokens=40, temperature=1.0, seed=5)):
-        expected = {number: said_afresh(alone, prompt, options) for number, prompt in enumerate(prompts)}
-        assert together(loaded(tiny_onnx, cache_mb), prompts, options) == expected
+        expected = {number: generate_without_reuse(alone, prompt, options) for number, prompt in enumerate(prompts)}
+        assert generate_together(load_wrapper(tiny_onnx, cache_mb), prompts, options) == expected
 
 
-def begun(slots: Slots, prompt: list[int], tokens: int) -> Generator[Any, None, None]:
+def start_generating(slots: Slots, prompt: list[int], tokens: int) -> Generator[Any, None, None]:
     return slots.generate(prompt, tokens, lambda logits: int(logits.argmax()), frozenset(), False)
 
 
-def test_who_waits_for_memory_is_told_his_place_and_served_when_another_leaves(tiny_onnx: Path) -> None:
-    slots = loaded(tiny_onnx, 1)._slots  # 976 tokens: one answer of this length at a time
-    first = begun(slots, [7] * 600, 200)
+def test_a_request_waiting_for_memory_gets_its_queue_position_and_is_served_when_memory_is_freed(
+    tiny_onnx: Path,
+) -> None:
+    slots = load_wrapper(tiny_onnx, 1)._slots  # 976 tokens: one answer of this length at a time
+    first = start_generating(slots, [7] * 600, 200)
     assert isinstance(next(first), PrefillProgress)
     places: list[int] = []
     served = threading.Event()
 
     def wait() -> None:
-        for event in begun(slots, [8] * 600, 5):
+        for event in start_generating(slots, [8] * 600, 5):
             if isinstance(event, QueuePosition):
                 places.append(event.ahead)
-                told.set()
+                has_position.set()
             else:
                 served.set()
 
-    told = threading.Event()
+    has_position = threading.Event()
     waiting = threading.Thread(target=wait)
     waiting.start()
-    assert told.wait(30)
+    assert has_position.wait(30)
     assert not served.is_set()
     next(first)
     first.close()
@@ -220,13 +222,13 @@ def test_who_waits_for_memory_is_told_his_place_and_served_when_another_leaves(t
     assert places == [1]
 
 
-def test_who_leaves_the_line_is_passed_over(tiny_onnx: Path) -> None:
-    slots = loaded(tiny_onnx, 1)._slots
-    first = begun(slots, [7] * 600, 200)
+def test_a_request_that_leaves_the_queue_is_skipped(tiny_onnx: Path) -> None:
+    slots = load_wrapper(tiny_onnx, 1)._slots
+    first = start_generating(slots, [7] * 600, 200)
     next(first)
-    impatient = begun(slots, [8] * 600, 200)
+    impatient = start_generating(slots, [8] * 600, 200)
     assert next(impatient) == QueuePosition(1)
-    patient = begun(slots, [9] * 600, 3)
+    patient = start_generating(slots, [9] * 600, 3)
     assert next(patient) == QueuePosition(2)
     impatient.close()
     assert next(patient) == QueuePosition(1)
@@ -234,11 +236,11 @@ def test_who_leaves_the_line_is_passed_over(tiny_onnx: Path) -> None:
     assert sum(isinstance(event, Token) for event in patient) == 3
 
 
-def test_a_long_prompt_is_read_in_small_pieces_between_the_tokens_of_others(wrapper: Phi3Onnx) -> None:
-    writer = begun(wrapper._slots, [11] * 20, 200)
+def test_a_long_prefill_is_interleaved_with_the_decoding_of_other_answers(wrapper: Phi3Onnx) -> None:
+    writer = start_generating(wrapper._slots, [11] * 20, 200)
     while not isinstance(next(writer), Token):
         pass
-    reader = begun(wrapper._slots, [12] * 500, 5)
+    reader = start_generating(wrapper._slots, [12] * 500, 5)
     reads = [next(reader)]
     while isinstance(event := next(reader), PrefillProgress):
         reads.append(event)
@@ -249,36 +251,36 @@ def test_a_long_prompt_is_read_in_small_pieces_between_the_tokens_of_others(wrap
     reader.close()
 
 
-def test_who_does_not_read_on_holds_nobody_up(wrapper: Phi3Onnx) -> None:
-    idle = begun(wrapper._slots, [13] * 20, 300)
+def test_a_slow_consumer_does_not_block_other_answers(wrapper: Phi3Onnx) -> None:
+    idle = start_generating(wrapper._slots, [13] * 20, 300)
     while not isinstance(next(idle), Token):
         pass
-    assert sum(isinstance(event, Token) for event in begun(wrapper._slots, [14] * 20, 50)) == 50
+    assert sum(isinstance(event, Token) for event in start_generating(wrapper._slots, [14] * 20, 50)) == 50
     (run,) = wrapper._slots._running
     assert run.generated < 20, "nothing is computed far ahead of who reads it"
     assert sum(isinstance(event, Token) for event in idle) == 299
     assert wrapper._slots._running == []
 
 
-def test_an_engine_that_fails_ends_one_answer_and_no_other(wrapper: Phi3Onnx) -> None:
+def test_an_engine_error_ends_only_its_own_answer(wrapper: Phi3Onnx) -> None:
     def broken(_: Any) -> int:
         raise RuntimeError("out of memory")
 
-    other = begun(wrapper._slots, [15] * 20, 30)
+    other = start_generating(wrapper._slots, [15] * 20, 30)
     next(other)
     with pytest.raises(RuntimeError, match="out of memory"):
         list(wrapper._slots.generate([16] * 20, 5, broken, frozenset(), False))
     assert sum(isinstance(event, Token) for event in other) == 30
-    assert sum(isinstance(event, Token) for event in begun(wrapper._slots, [16] * 20, 5)) == 5
+    assert sum(isinstance(event, Token) for event in start_generating(wrapper._slots, [16] * 20, 5)) == 5
 
 
-def test_a_stopped_answer_leaves_its_slot_ready_with_what_it_has_read(wrapper: Phi3Onnx) -> None:
+def test_the_slot_of_a_stopped_answer_keeps_its_prefilled_tokens(wrapper: Phi3Onnx) -> None:
     prompt = [17, 18] * 200
-    stopped = begun(wrapper._slots, prompt, 5)
+    stopped = start_generating(wrapper._slots, prompt, 5)
     assert [next(stopped), next(stopped), next(stopped)] == [
         PrefillProgress(0),
         PrefillProgress(64),
         PrefillProgress(128),
     ]
     stopped.close()
-    assert next(begun(wrapper._slots, prompt, 5)) == PrefillProgress(128)
+    assert next(start_generating(wrapper._slots, prompt, 5)) == PrefillProgress(128)

@@ -1,4 +1,4 @@
-"""The pipeline with what it has read kept in slots, against the same without: in this process, through pyfunc."""
+"""The pipeline with and without KV slots, in this process, through pyfunc."""
 
 import random
 from collections.abc import Callable
@@ -73,7 +73,10 @@ def without_slots(model: Any) -> Chat:
 
 
 def compare(chat: Chat, plain: Chat, seed: int, steps: int, words: int) -> int:
-    """Talk to both alike, with questions of up to so many words; how many prompt tokens were cached. Fails where they differ."""
+    """Hold the same random conversation with both, with questions of up to `words` words, and compare the answers.
+
+    Returns the number of cached prompt tokens.
+    """
     draw = random.Random(seed)
     asked: list[tuple[Message, ...]] = []
     answered: list[str] = []
@@ -112,7 +115,7 @@ def load(tiny: TinyStore) -> Load:
 
 @pytest.fixture(scope="module")
 def load_long(tiny_models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Load:
-    """A tiny Phi-3 of a longer context, whose positions turn another way beyond CONTEXT_LENGTH tokens."""
+    """A tiny Phi-3 with a longer context, which uses other RoPE factors beyond CONTEXT_LENGTH tokens."""
     home = tmp_path_factory.mktemp("long")
     store = Store(create_store(home), str(home / "artifacts"))
     origin = Origin(preset="", name="long", title="Long", source="tests/long", license="mit")
@@ -128,23 +131,23 @@ def load_long(tiny_models: TinyModels, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.mark.parametrize("budget", [1 << 30, 400_000], ids=["roomy", "tight"])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_conversations_with_edits_retries_and_branches_are_answered_as_without_slots(
+def test_edited_regenerated_and_branched_conversations_are_answered_as_without_slots(
     load: Load, seed: int, budget: int
 ) -> None:
     assert compare(Chat(load(), budget), without_slots(load()), seed, steps=30, words=60) > 1000
 
 
-def test_so_they_are_past_the_window_that_the_model_looks_back(load: Load) -> None:
-    # Within the budget all tokens are kept; beyond it no more than the window, which cannot be cut.
+def test_answers_beyond_the_sliding_window_are_those_without_slots(load: Load) -> None:
+    # Within the budget all tokens are cached; beyond it only the sliding window, which cannot be truncated.
     for budget, cached in ((1 << 30, 10_000), (1_000_000, 1_000)):
         assert compare(Chat(load(), budget), without_slots(load()), 3, steps=14, words=500) > cached
 
 
-def test_so_they_are_where_positions_turn_another_way(load_long: Load) -> None:
+def test_answers_with_long_rope_factors_are_those_without_slots(load_long: Load) -> None:
     assert compare(Chat(load_long()), without_slots(load_long()), 4, steps=14, words=1500) > 10_000
 
 
-def test_so_they_are_by_the_demo_model(demo: Demo) -> None:
+def test_answers_of_the_demo_model_are_those_without_slots(demo: Demo) -> None:
     def load() -> Any:
         mlflow.set_tracking_uri(demo.settings.tracking_uri)
         return mlflow.pyfunc.load_model(demo.entry("chat").uri)
@@ -155,7 +158,7 @@ def test_so_they_are_by_the_demo_model(demo: Demo) -> None:
 LONG = Message("user", " ".join(map(str, range(600))))
 
 
-def test_a_retry_reads_one_token_and_the_next_turn_only_what_is_new(load: Load) -> None:
+def test_regenerating_prefills_one_token_and_the_next_turn_only_new_ones(load: Load) -> None:
     chat = Chat(load())
     first = chat.ask((LONG,))
     assert first.usage
@@ -165,14 +168,14 @@ def test_a_retry_reads_one_token_and_the_next_turn_only_what_is_new(load: Load) 
     assert chat.cached_tokens(onward) >= first.usage.prompt_tokens
 
 
-def test_another_conversation_leaves_those_before_it_as_they_are(load: Load) -> None:
+def test_a_new_conversation_does_not_evict_earlier_ones(load: Load) -> None:
     chat, other = Chat(load()), Message("user", "What is the sea?")
     length = chat.ask((LONG,)).usage.prompt_tokens  # type: ignore[union-attr]
     assert chat.cached_tokens((other,)) < 10
     assert chat.cached_tokens((LONG,)) == length - 1
 
 
-def test_what_was_not_used_for_longest_leaves_first_when_memory_is_short(load: Load) -> None:
+def test_the_least_recently_used_slot_is_evicted_first(load: Load) -> None:
     chat = Chat(load())
     prompts = [(Message("user", f"{letter} " * 300),) for letter in "abc"]
     lengths = [chat.ask(prompt).usage.prompt_tokens for prompt in prompts]  # type: ignore[union-attr]
@@ -187,9 +190,7 @@ def test_what_was_not_used_for_longest_leaves_first_when_memory_is_short(load: L
     assert len(chat.cache._slots) == 1
 
 
-def test_cancelled_while_it_reads_an_answer_is_empty_and_what_was_read_serves_again(
-    load: Load, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cancelled_prefill_gives_an_empty_answer_and_is_reused(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     chat, cancel = Chat(load()), CancelToken()
     events = chat.adapter.answer(ChatRequest((LONG,), GREEDY), cancel)
     total = chat.ask((LONG,)).usage.prompt_tokens  # type: ignore[union-attr]
@@ -212,7 +213,7 @@ def test_cancelled_while_it_reads_an_answer_is_empty_and_what_was_read_serves_ag
     assert chat.cached_tokens((LONG,)) == 3 * PREFILL_CHUNK
 
 
-def test_an_error_while_it_reads_is_the_end_of_that_answer_alone(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_during_prefill_ends_only_that_answer(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     chat, plain = Chat(load()), without_slots(load())
     read = chat.cache.prefill
 
@@ -230,7 +231,7 @@ def test_an_error_while_it_reads_is_the_end_of_that_answer_alone(load: Load, mon
     assert again.usage.cached_tokens == 0
 
 
-def test_answers_are_computed_one_after_another_and_those_that_wait_hear_it(load: Load) -> None:
+def test_answers_are_computed_one_by_one_and_waiting_requests_get_their_queue_position(load: Load) -> None:
     chat, cancel = Chat(load()), CancelToken()
     first = chat.adapter.answer(ChatRequest((LONG,), GREEDY), CancelToken())
     assert isinstance(next(first), PrefillProgress)
@@ -250,8 +251,8 @@ def test_answers_are_computed_one_after_another_and_those_that_wait_hear_it(load
     assert last.text == answered.text
 
 
-def test_a_seed_repeats_to_the_last_bit_whatever_was_read_before(load: Load) -> None:
-    """In bfloat16, where a prompt that was written a token at a time differs from one that was read by more than noise."""
+def test_a_seed_repeats_bit_for_bit_whatever_is_cached(load: Load) -> None:
+    """In bfloat16, where tokens decoded one by one and prefilled in chunks differ by more than rounding."""
     import torch
 
     seeded = GenerationParams(40, 1.5, seed=7)
@@ -268,7 +269,7 @@ def test_a_seed_repeats_to_the_last_bit_whatever_was_read_before(load: Load) -> 
     assert first.usage.cached_tokens % PREFILL_CHUNK == 0
 
 
-def test_plain_predict_is_as_it_was(load: Load) -> None:
+def test_plain_predict_is_unchanged(load: Load) -> None:
     chat, plain = Chat(load()), load()
     chat.ask((LONG,))
     request = {"messages": [{"role": "user", "content": LONG.content}], "max_tokens": 5, "temperature": 1e-6}
@@ -278,7 +279,7 @@ def test_plain_predict_is_as_it_was(load: Load) -> None:
 
 
 @pytest.mark.parametrize("named", [{"num_beams": 2}, {"use_cache": False}, {"prompt_lookup_num_tokens": 2}], ids=str)
-def test_other_ways_of_generating_are_left_alone(load: Load, named: dict[str, Any]) -> None:
+def test_other_generation_modes_bypass_the_slots(load: Load, named: dict[str, Any]) -> None:
     chat = Chat(load())
     for name, value in named.items():
         setattr(chat.model.get_raw_model().generation_config, name, value)

@@ -1,4 +1,4 @@
-"""The Transformers pipeline as MLflow's flavour makes it, loaded again from the store, as in a notebook."""
+"""The Transformers pipeline as MLflow's flavor stores it, loaded again from the store, as in a notebook."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def model(demo: Demo) -> Any:
     return mlflow.pyfunc.load_model(demo.entry("chat").uri)
 
 
-def test_the_signature_is_that_of_the_chat_task(model: Any) -> None:
+def test_the_signature_is_the_chat_tasks(model: Any) -> None:
     signature = model.metadata.signature
     assert signature.inputs == CHAT_MODEL_INPUT_SCHEMA
     assert signature.outputs == CHAT_MODEL_OUTPUT_SCHEMA

@@ -1,4 +1,4 @@
-"""A logged model becomes a version of its registered model: described, tagged, with the alias that is its due."""
+"""A logged model becomes a version of its registered model: described, tagged, and with the right alias."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def aliases(client: MlflowClient) -> dict[str, str]:
     return {alias: str(version) for alias, version in client.get_registered_model(NAME).aliases.items()}
 
 
-def test_the_first_version_is_the_champion_and_later_ones_challenge_it(
+def test_the_first_version_becomes_champion_and_later_ones_challenger(
     checkpoint: Path, store: Store, client: MlflowClient
 ) -> None:
     first, second, third = (log(checkpoint, store) for _ in range(3))
@@ -50,7 +50,7 @@ def test_the_first_version_is_the_champion_and_later_ones_challenge_it(
     assert mlflow.models.get_model_info(f"models:/{NAME}@challenger").model_id == third.model_id
 
 
-def test_a_version_says_what_it_is(checkpoint: Path, store: Store, client: MlflowClient) -> None:
+def test_a_version_is_described_and_tagged(checkpoint: Path, store: Store, client: MlflowClient) -> None:
     logged = log(checkpoint, store)
 
     version = client.get_model_version(NAME, "1")
@@ -70,7 +70,7 @@ def test_a_version_says_what_it_is(checkpoint: Path, store: Store, client: Mlflo
     assert model.tags == {"license": "mit", "source": "owner/tiny", "card_tags": "nlp, code"}
 
 
-def test_what_a_person_wrote_or_promoted_stays(checkpoint: Path, store: Store, client: MlflowClient) -> None:
+def test_descriptions_and_aliases_set_by_a_user_are_kept(checkpoint: Path, store: Store, client: MlflowClient) -> None:
     log(checkpoint, store)
     log(checkpoint, store)
     client.update_registered_model(NAME, description="Ours.")
@@ -85,7 +85,7 @@ def test_what_a_person_wrote_or_promoted_stays(checkpoint: Path, store: Store, c
     assert aliases(client) == {"champion": "2", "challenger": "3"}
 
 
-def test_registering_twice_makes_one_version(checkpoint: Path, store: Store, client: MlflowClient) -> None:
+def test_registering_is_idempotent(checkpoint: Path, store: Store, client: MlflowClient) -> None:
     logged = log(checkpoint, store)
 
     again = register(store.tracking_uri, logged.model_id)
@@ -94,7 +94,7 @@ def test_registering_twice_makes_one_version(checkpoint: Path, store: Store, cli
     assert len(client.search_model_versions(f"name = '{NAME}'")) == 1
 
 
-def test_a_registration_that_was_cut_short_is_completed(checkpoint: Path, store: Store, client: MlflowClient) -> None:
+def test_an_interrupted_registration_is_completed(checkpoint: Path, store: Store, client: MlflowClient) -> None:
     logged = log(checkpoint, store, registering=False)
     assert logged.version is None
     mlflow.register_model(f"models:/{logged.model_id}", NAME)  # killed here: neither alias nor description
@@ -106,7 +106,7 @@ def test_a_registration_that_was_cut_short_is_completed(checkpoint: Path, store:
     assert client.get_registered_model(NAME).description
 
 
-def test_a_registration_that_was_lost_is_made_up_for(checkpoint: Path, store: Store, client: MlflowClient) -> None:
+def test_a_missing_registration_is_made_later(checkpoint: Path, store: Store, client: MlflowClient) -> None:
     lost = [log(checkpoint, store, registering=False) for _ in range(2)]
 
     found = register_missing(store, "tiny")
@@ -118,7 +118,7 @@ def test_a_registration_that_was_lost_is_made_up_for(checkpoint: Path, store: St
     assert register_missing(Store(store.tracking_uri, experiment="none"), "tiny") == []
 
 
-def test_another_name_may_be_given(checkpoint: Path, store: Store, client: MlflowClient) -> None:
+def test_the_registered_name_can_be_chosen(checkpoint: Path, store: Store, client: MlflowClient) -> None:
     logged = log(checkpoint, store, registering=False)
 
     assert register(store.tracking_uri, logged.model_id, "it's ours").version == "1"
@@ -126,7 +126,7 @@ def test_another_name_may_be_given(checkpoint: Path, store: Store, client: Mlflo
     assert client.get_model_version("it's ours", "1").source == f"models:/{logged.model_id}"
 
 
-def test_a_store_without_a_registry_keeps_the_model_and_says_why(
+def test_without_a_registry_the_model_is_stored_and_the_reason_reported(
     checkpoint: Path, store: Store, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "none://nowhere")

@@ -1,4 +1,4 @@
-"""Answers of real models, asked again by their programs alone: the same text, to the last character."""
+"""Answers of real models, reproduced by their programs alone: the same text, to the last character."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def entry(request: pytest.FixtureRequest, demo: Demo) -> ModelEntry:
     return demo.entry(request.param)
 
 
-def asked(
+def add_turn(
     conversation: Conversation,
     question: str,
     entry: ModelEntry,
@@ -55,7 +55,7 @@ def asked(
     params: GenerationParams,
     system: str = "",
 ) -> Conversation:
-    """With a further question, answered as the app does it."""
+    """Add a question to the conversation, answered as the app does."""
     conversation = conversation.with_question(question, TurnRequest(time.time(), entry.model_id, system, params))
     answers: list[Answer] = []
     turn = RunningTurn(
@@ -67,8 +67,8 @@ def asked(
     return conversation.with_answer(answer)
 
 
-def printed(programs: dict[str, str], empty: Path) -> dict[str, str]:
-    """What each program prints, run in an empty folder by a Python that does not see this project.
+def run_programs(programs: dict[str, str], empty: Path) -> dict[str, str]:
+    """The output of each program, run in an empty folder by a Python that does not find this project.
 
     They load their models anew, but share what takes longest: the import of the libraries.
     """
@@ -82,7 +82,7 @@ def printed(programs: dict[str, str], empty: Path) -> dict[str, str]:
     return dict(zip(programs, json.loads(done.stdout), strict=True))
 
 
-def test_every_answer_of_a_chat_is_given_again(entry: ModelEntry, demo: Demo, pool: Pool, tmp_path: Path) -> None:
+def test_every_answer_of_a_chat_is_reproduced(entry: ModelEntry, demo: Demo, pool: Pool, tmp_path: Path) -> None:
     declared = demo.catalogue.load_declaration(entry)
     conversation = Conversation()
     for question, params, system in (
@@ -95,7 +95,7 @@ def test_every_answer_of_a_chat_is_given_again(entry: ModelEntry, demo: Demo, po
             "",
         ),
     ):
-        conversation = asked(conversation, question, entry, pool, demo, params, system)
+        conversation = add_turn(conversation, question, entry, pool, demo, params, system)
     long = conversation.turns[-1].answer
     assert long
     assert long.usage
@@ -106,7 +106,7 @@ def test_every_answer_of_a_chat_is_given_again(entry: ModelEntry, demo: Demo, po
         for number, turn in enumerate(conversation.turns)
     }
     texts = [f"{turn.answer.text}\n" for turn in conversation.turns if turn.answer]
-    assert list(printed(programs, tmp_path).values()) == texts
+    assert list(run_programs(programs, tmp_path).values()) == texts
 
 
 FOREIGN = {
@@ -125,7 +125,7 @@ FOREIGN = {
 }
 
 
-def test_models_of_other_code_are_asked_again_in_their_own_way(
+def test_answers_of_third_party_models_are_reproduced(
     catalogue: Catalogue,  # noqa: F811
     tmp_path: Path,
 ) -> None:
@@ -145,11 +145,11 @@ def test_models_of_other_code_are_asked_again_in_their_own_way(
         programs[name] = render_program(conversation, conversation.leaf, declared, entry.tracking_uri)
         texts.append(f"{end.text}\n")
 
-    assert list(printed(programs, tmp_path).values()) == texts
+    assert list(run_programs(programs, tmp_path).values()) == texts
 
 
-def test_a_prompt_is_read_in_the_same_pieces_as_by_the_app(tiny_checkpoint: Path) -> None:
-    """In half precision other pieces give other numbers, and soon other words."""
+def test_a_prompt_is_prefilled_in_the_same_chunks_as_by_the_app(tiny_checkpoint: Path) -> None:
+    """In half precision other chunks give other numbers, and soon another text."""
     import torch
     from transformers import AutoModelForCausalLM
 

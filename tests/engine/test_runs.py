@@ -1,4 +1,4 @@
-"""What the set-up leaves in the store: READY models, each with a whole run."""
+"""What the set-up stores: READY models, each with a complete run."""
 
 import pytest
 from mlflow import MlflowClient
@@ -39,7 +39,7 @@ def test_every_model_of_the_store_is_ready(demo: Demo) -> None:
     assert {model.status for model in models} == {LoggedModelStatus.READY}
 
 
-def test_the_shared_embedding_leaves_the_model_small(demo: Demo) -> None:
+def test_the_shared_embedding_is_stored_once(demo: Demo) -> None:
     size = demo.entry("prompt").size_bytes
     assert size is not None
     assert size < 165e6

@@ -1,4 +1,4 @@
-"""GGUF → checkpoint: what is read from the file, and that the weights are those that transformers reads."""
+"""GGUF → checkpoint: the metadata, and weights identical to those that transformers loads."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from models.weights import file_sha256
 from tests.conftest import Weights
 from tests.support.tiny_gguf import HEAD_DIM, HEADS, HIDDEN, KV_HEADS, TEMPLATE, write_gguf
 
-# Of the checkpoint that transformers 5.17 made of the demo model's GGUF file (from_pretrained, save_pretrained).
+# Hash of the checkpoint that transformers 5.17 wrote from the demo model's GGUF file (from_pretrained, save_pretrained).
 DEMO_WEIGHTS_SHA256 = "a672150fb4f99d7c8f4168cecdd464069c0ef3a37d8113f22ddb9d48031d03cd"
 
 
@@ -75,14 +75,14 @@ def test_checkpoint_is_complete_and_describes_the_model(gguf: Path, tmp_path: Pa
     assert tokenizer.encode("ab a<|im_end|>").tokens == ["ab", "Ġa", "<|im_end|>"]
 
 
-def test_a_finished_checkpoint_is_not_converted_again(gguf: Path, tmp_path: Path) -> None:
+def test_a_complete_checkpoint_is_not_converted_again(gguf: Path, tmp_path: Path) -> None:
     folder = convert(gguf, tmp_path / "checkpoint", ignore)
     gguf.unlink()
 
     assert convert(gguf, folder, ignore) == folder
 
 
-def test_an_output_layer_of_its_own_is_kept(tmp_path: Path) -> None:
+def test_an_untied_output_layer_is_kept(tmp_path: Path) -> None:
     folder = convert(write_gguf(tmp_path / "untied.gguf", tied=False), tmp_path / "checkpoint", ignore)
 
     assert "lm_head.weight" in load_file(folder / "model.safetensors")
@@ -108,7 +108,7 @@ def test_an_unsupported_model_is_refused_and_leaves_no_folder(
 
 
 @pytest.mark.parametrize("content", [b"GGML" + bytes(60), b"GGUF\x01" + bytes(60), b"GGUF\x00\x00\x00\x03" + bytes(60)])
-def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_gguf_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "other.gguf").write_bytes(content)
 
     with pytest.raises(ValueError, match="not a little-endian GGUF file"):

@@ -34,7 +34,7 @@ def refused(folder: Path, kind: str = "checkpoint") -> StageError:
     return raised.value
 
 
-def test_a_careless_checkpoint_ends_its_answers_where_its_template_does(checkpoint: Path) -> None:
+def test_end_tokens_missing_from_the_files_are_taken_from_the_template(checkpoint: Path) -> None:
     ends = client_facts(checkpoint)["end_tokens"]
 
     assert ends == ["<|endoftext|>", "<|end|>"]
@@ -50,25 +50,25 @@ def test_a_careless_checkpoint_ends_its_answers_where_its_template_does(checkpoi
     ["{{ raise_exception('no') }}", "{{ messages[0].content }}", "{{ messages[7].content.x }}", "{% if %}"],
     ids=["refuses", "bare", "fails", "malformed"],
 )
-def test_a_template_that_names_no_end_leaves_that_of_the_files(folder: Path, template: str) -> None:
+def test_a_template_without_an_end_token_adds_none(folder: Path, template: str) -> None:
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
 
     assert client_facts(folder)["end_tokens"] == ["<|endoftext|>"]
 
 
-def test_a_token_that_begins_the_next_turn_is_no_end(folder: Path) -> None:
+def test_a_token_that_starts_the_next_turn_is_no_end_token(folder: Path) -> None:
     template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
 
     assert client_facts(folder)["end_tokens"] == ["<|endoftext|>"]
 
 
-def test_both_forms_of_the_demo_model_tell_the_same(weights: Weights) -> None:
+def test_both_forms_of_the_demo_model_declare_the_same_facts(weights: Weights) -> None:
     assert client_facts(weights.checkpoint) == client_facts(weights.onnx)
     assert client_facts(weights.onnx)["end_tokens"] == ["<|im_end|>"]
 
 
-def test_a_template_may_stand_in_the_tokenizers_settings_by_name(folder: Path) -> None:
+def test_a_named_template_in_the_tokenizer_config_is_found(folder: Path) -> None:
     template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
     (folder / "chat_template.jinja").unlink()
     named = [{"name": "tool_use", "template": "other"}, {"name": "default", "template": template}]
@@ -83,7 +83,7 @@ def test_a_template_may_stand_in_the_tokenizers_settings_by_name(folder: Path) -
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
-def test_a_folder_that_is_no_checkpoint_is_refused_by_what_it_lacks(folder: Path, missing: str) -> None:
+def test_an_incomplete_checkpoint_is_refused_with_the_missing_file(folder: Path, missing: str) -> None:
     (folder / missing).unlink()
 
     error = refused(folder)
@@ -91,7 +91,7 @@ def test_a_folder_that_is_no_checkpoint_is_refused_by_what_it_lacks(folder: Path
     assert (error.code, error.values["missing"], error.values["folder"]) == ("wrong_model_folder", missing, str(folder))
 
 
-def test_a_checkpoint_in_parts_needs_them_all(folder: Path) -> None:
+def test_a_sharded_checkpoint_needs_all_its_shards(folder: Path) -> None:
     os.rename(folder / "model.safetensors", folder / "model-2.safetensors")
     index = {"weight_map": {"b": "model-2.safetensors", "a": "model-1.safetensors", "c": "model-2.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
@@ -101,7 +101,7 @@ def test_a_checkpoint_in_parts_needs_them_all(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["genai_config.json", "model.onnx"])
-def test_a_folder_that_is_no_onnx_model_is_refused(weights: Weights, tmp_path: Path, missing: str) -> None:
+def test_a_folder_without_an_onnx_model_is_refused(weights: Weights, tmp_path: Path, missing: str) -> None:
     folder = Path(shutil.copytree(weights.onnx, tmp_path / "onnx", copy_function=os.link))
     (folder / missing).unlink()
 
@@ -110,7 +110,7 @@ def test_a_folder_that_is_no_onnx_model_is_refused(weights: Weights, tmp_path: P
     assert (error.code, error.values["missing"]) == ("wrong_model_folder", missing)
 
 
-def test_a_model_of_a_kind_that_needs_its_own_code_is_refused(folder: Path) -> None:
+def test_a_model_that_needs_remote_code_is_refused(folder: Path) -> None:
     require_known_kind(folder)
     edit(folder / "config.json", model_type="phi9", auto_map={"AutoConfig": "configuration.Phi9Config"})
     (folder / "configuration.py").write_text("raise SystemExit('this code ran')\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Fetching from the hub through its real client: what is fetched, and what a download that breaks costs."""
+"""Downloads from the hub through its real client: which files, their progress, and how an interrupted one resumes."""
 
 import subprocess
 import time
@@ -30,9 +30,7 @@ from tests.support.tiny_repo import (
 # What is fetched
 
 
-def test_a_checkpoint_is_its_own_files_and_no_others_are_asked_for(
-    tmp_path: Path, stand_in: Hub, checkpoint: str
-) -> None:
+def test_only_the_files_of_a_checkpoint_are_requested(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
     target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made" / "it", ignore)
 
     assert target == tmp_path / "made" / "it"
@@ -43,7 +41,9 @@ def test_a_checkpoint_is_its_own_files_and_no_others_are_asked_for(
     assert list(target.parent.iterdir()) == [target], "nothing else is left"
 
 
-def test_an_onnx_folder_comes_whole_with_the_card_and_licence_of_its_repository(tmp_path: Path, stand_in: Hub) -> None:
+def test_an_onnx_folder_is_downloaded_with_the_card_and_licence_of_its_repository(
+    tmp_path: Path, stand_in: Hub
+) -> None:
     folder = "cpu/int4"
     repo = {f"{folder}/{name}": size for name, size in ONNX.items()}
     other = {"genai_config.json": 3, "README.md": 9, "LICENSE": 8, "cuda/genai_config.json": 3, "cuda/model.onnx": 3}
@@ -71,9 +71,7 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(tmp_path: Path, stand_in: Hub,
         assert same(target, tmp_path / source, CHECKPOINT)
 
 
-def test_a_pinned_model_that_is_here_asks_nothing_of_the_network(
-    tmp_path: Path, stand_in: Hub, checkpoint: str
-) -> None:
+def test_a_complete_pinned_download_makes_no_requests(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
     target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
     stand_in.requests.clear()
 
@@ -84,7 +82,7 @@ def test_a_pinned_model_that_is_here_asks_nothing_of_the_network(
     assert [one.path for one in stand_in.requests] == [f"/api/models/{REPO}/revision/main"], "the branch may have moved"
 
 
-def test_of_a_newer_commit_only_what_changed_is_fetched(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_only_the_changed_files_of_a_newer_commit_are_fetched(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
     target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
     newer = write(tmp_path / "newer", CHECKPOINT)
     (newer / "README.md").write_text("# Better words")
@@ -100,7 +98,7 @@ def test_of_a_newer_commit_only_what_changed_is_fetched(tmp_path: Path, stand_in
     assert read_hub_record(target)["commit"] == commit
 
 
-def test_what_is_here_stays_in_use_while_the_hub_cannot_be_reached(
+def test_a_complete_download_is_used_while_the_hub_is_unreachable(
     tmp_path: Path, stand_in: Hub, checkpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
@@ -111,7 +109,7 @@ def test_what_is_here_stays_in_use_while_the_hub_cannot_be_reached(
     assert refused(HubFolder(REPO, "v1"), target).code == "hub_offline", "another revision may be other files"
 
 
-def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_a_folder_with_other_content_is_left_unchanged(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
     mine = write(tmp_path / "mine", {"diary.txt": 20})
     fetched = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
     stand_in.add("someone/else", tmp_path / "repo")
@@ -121,7 +119,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, stand_
     assert names_in(mine) == {"diary.txt"}
 
 
-def test_a_path_that_leaves_the_folder_is_not_followed(tmp_path: Path, stand_in: Hub) -> None:
+def test_a_path_outside_the_folder_is_not_written(tmp_path: Path, stand_in: Hub) -> None:
     commit = stand_in.add(REPO, write(tmp_path / "repo", ONNX))
     files = stand_in.repos[REPO].commits[commit]
     for path in ["../evil.txt", "more/../../evil.txt", "/evil.txt", "a\\..\\evil.txt", "C:/evil.txt", "//evil.txt"]:
@@ -137,7 +135,7 @@ _paths = st.lists(st.sampled_from(["a", "cpu", "..", ".", "", "model.onnx", "x.p
 
 
 @given(st.lists(st.one_of(_paths.map("/".join), st.text())))
-def test_no_listing_leads_out_of_the_folder_or_to_code(paths: list[str]) -> None:
+def test_no_listing_leads_outside_the_folder_or_to_code(paths: list[str]) -> None:
     files = [RemoteFile(path, 1) for path in [*paths, "cpu/genai_config.json"]]
 
     for name in select_files(HubFolder(REPO, folder="cpu"), "onnx", files):
@@ -151,7 +149,9 @@ def test_no_listing_leads_out_of_the_folder_or_to_code(paths: list[str]) -> None
 # Progress
 
 
-def test_progress_is_in_bytes_of_all_files_and_never_goes_back(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_progress_counts_the_bytes_of_all_files_and_never_decreases(
+    tmp_path: Path, stand_in: Hub, checkpoint: str
+) -> None:
     stand_in.breaks[WEIGHTS] = [100_000]
     total = sum(CHECKPOINT.values())
     reports: list[tuple[int, int]] = []
@@ -164,7 +164,7 @@ def test_progress_is_in_bytes_of_all_files_and_never_goes_back(tmp_path: Path, s
     assert (done[0], done[-1]) == (0, total)
 
 
-def test_what_was_there_before_counts_as_done(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_files_downloaded_earlier_count_as_done(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
     stand_in.breaks[WEIGHTS], stand_in.breaks_always[WEIGHTS] = [100_000], 0
     refused(HubFolder(REPO), tmp_path / "made")
     stand_in.breaks_always.clear()
@@ -179,7 +179,7 @@ def test_what_was_there_before_counts_as_done(tmp_path: Path, stand_in: Hub, che
 # Downloads that break
 
 
-def test_a_connection_that_breaks_is_taken_up_at_that_byte(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_a_broken_connection_is_resumed_at_the_byte_reached(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
     stand_in.breaks[WEIGHTS] = [100_000, 0, 0, 50_000]
 
     target = fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore)
@@ -190,7 +190,7 @@ def test_a_connection_that_breaks_is_taken_up_at_that_byte(tmp_path: Path, stand
     assert stand_in.sent[WEIGHTS] == BIG, "no byte came twice"
 
 
-def test_a_download_that_keeps_breaking_is_told_and_goes_on_at_the_next_try(
+def test_a_download_that_keeps_failing_is_reported_and_resumed_by_the_next_attempt(
     tmp_path: Path, stand_in: Hub, checkpoint: str
 ) -> None:
     stand_in.breaks[WEIGHTS], stand_in.breaks_always[WEIGHTS] = [100_000], 0
@@ -208,7 +208,7 @@ def test_a_download_that_keeps_breaking_is_told_and_goes_on_at_the_next_try(
     assert stand_in.sent == CHECKPOINT, "no byte of any file came twice"
 
 
-def test_a_fetch_that_was_killed_goes_on_at_the_byte_it_had(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_a_killed_fetch_resumes_at_the_byte_reached(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
     target = tmp_path / "made"
     stand_in.holds[WEIGHTS] = 200_000
     program = program_for(target, "--events")
@@ -232,14 +232,14 @@ def test_a_fetch_that_was_killed_goes_on_at_the_byte_it_had(tmp_path: Path, stan
 
 
 def _wait_until_it_has(target: Path, size: int, program: subprocess.Popen[str]) -> None:
-    """Returns once the program has written this many bytes of the weights."""
+    """Return once the program has written this many bytes of the weights."""
     part = target.with_name(f"{target.name}.part")
     while not any(file.stat().st_size >= size for file in part.glob(f"{WEIGHTS}.*")):
         assert program.poll() is None
         time.sleep(0.01)
 
 
-def test_a_file_that_changed_between_two_tries_begins_anew(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_a_file_that_changed_between_two_attempts_starts_over(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
     stand_in.breaks[WEIGHTS], stand_in.breaks_always[WEIGHTS] = [100_000], 0
     refused(HubFolder(REPO), tmp_path / "made")
     stand_in.breaks_always.clear()
@@ -253,7 +253,7 @@ def test_a_file_that_changed_between_two_tries_begins_anew(tmp_path: Path, stand
     assert names_in(target) == {*CHECKPOINT, "hub.json"}
 
 
-def test_a_server_that_knows_no_ranges_sends_the_file_again(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_without_range_requests_the_file_is_downloaded_again(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
     stand_in.breaks[WEIGHTS] = [100_000]
     stand_in.without_ranges = True
 
@@ -263,7 +263,7 @@ def test_a_server_that_knows_no_ranges_sends_the_file_again(tmp_path: Path, stan
 
 
 @pytest.mark.parametrize("file", [WEIGHTS, "config.json"])
-def test_a_file_that_was_changed_on_the_way_is_refused_and_not_kept(
+def test_a_file_with_a_wrong_hash_is_refused_and_not_kept(
     tmp_path: Path, stand_in: Hub, checkpoint: str, file: str
 ) -> None:
     stand_in.changed.add(file)
@@ -277,7 +277,7 @@ def test_a_file_that_was_changed_on_the_way_is_refused_and_not_kept(
     assert same(fetch(HubFolder(REPO), "checkpoint", tmp_path / "made", ignore), tmp_path / "repo", CHECKPOINT)
 
 
-def test_a_file_that_was_damaged_here_is_fetched_again(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_a_locally_damaged_file_is_fetched_again(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
     stand_in.breaks_always[WEIGHTS] = 0
     refused(HubFolder(REPO), tmp_path / "made")
     damaged = tmp_path / "made.part" / "config.json"

@@ -1,4 +1,4 @@
-"""What the hub, the network and the disk refuse, each told with its cure; and the fetch as a program."""
+"""Failures of hub, network and disk, each reported with its cure; and the download as a program."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from tests.support.tiny_repo import (
 # Refusals
 
 
-def test_the_token_goes_to_the_hub_and_to_no_other_host(
+def test_the_token_is_sent_to_the_hub_and_to_no_other_host(
     tmp_path: Path, stand_in: Hub, checkpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in.tokens["hf_mine"] = {REPO}
@@ -53,7 +53,7 @@ def test_the_token_goes_to_the_hub_and_to_no_other_host(
         ("hf_expired", False, False, "hub_bad_token"),
     ],
 )
-def test_a_repository_that_may_not_be_read_is_told_with_its_cure(
+def test_a_forbidden_repository_is_reported_with_its_cure(
     tmp_path: Path,
     stand_in: Hub,
     checkpoint: str,
@@ -76,14 +76,14 @@ def test_a_repository_that_may_not_be_read_is_told_with_its_cure(
 
 
 @pytest.mark.parametrize("repo", ["someone/nothing", "no such name", "a/b/c", "-x-/..", "ș/ț"])
-def test_a_repository_that_does_not_exist_is_told(tmp_path: Path, stand_in: Hub, repo: str) -> None:
+def test_a_missing_repository_is_reported(tmp_path: Path, stand_in: Hub, repo: str) -> None:
     error = refused(HubFolder(repo), tmp_path / "made")
 
     assert (error.code, error.values) == ("hub_not_found", {"repo": repo})
 
 
 @pytest.mark.parametrize("revision", ["v9", "0" * 40, "refs/pr/1"])
-def test_a_revision_that_does_not_exist_is_told(tmp_path: Path, stand_in: Hub, checkpoint: str, revision: str) -> None:
+def test_a_missing_revision_is_reported(tmp_path: Path, stand_in: Hub, checkpoint: str, revision: str) -> None:
     error = refused(HubFolder(REPO, revision), tmp_path / "made")
 
     assert (error.code, error.values) == ("hub_no_revision", {"repo": REPO, "revision": revision})
@@ -98,7 +98,7 @@ def test_a_revision_that_does_not_exist_is_told(tmp_path: Path, stand_in: Hub, c
         (WEIGHTS, 503, "hub_interrupted", 4),
     ],
 )
-def test_a_hub_out_of_order_is_told(
+def test_a_failing_hub_is_reported(
     tmp_path: Path, stand_in: Hub, checkpoint: str, where: str, status: int, code: str, asked: int
 ) -> None:
     stand_in.answers[where] = status
@@ -109,7 +109,7 @@ def test_a_hub_out_of_order_is_told(
     assert len(stand_in.asked_for(WEIGHTS)) == asked, "what may pass is tried again"
 
 
-def test_a_hub_that_does_not_answer_is_told_with_its_address(
+def test_an_unreachable_hub_is_reported_with_its_address(
     tmp_path: Path, stand_in: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", NOTHING)
@@ -119,13 +119,13 @@ def test_a_hub_that_does_not_answer_is_told_with_its_address(
     assert (error.code, error.values["endpoint"]) == ("hub_offline", NOTHING)
 
 
-def test_an_address_that_is_none_is_told(tmp_path: Path, stand_in: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_hub_address_is_reported(tmp_path: Path, stand_in: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     for address in ("localhost:80", "http://[", "/"):
         monkeypatch.setenv("HF_ENDPOINT", address)
         assert refused(HubFolder(REPO), tmp_path / "made").code == "hub_offline"
 
 
-def test_a_wrong_folder_is_told_with_those_that_are_right(tmp_path: Path, stand_in: Hub) -> None:
+def test_a_wrong_folder_is_reported_with_the_available_ones(tmp_path: Path, stand_in: Hub) -> None:
     folders = ["cpu/int4", "cuda/fp16"]
     files = {f"{folder}/{name}": 5 for folder in folders for name in ONNX}
     stand_in.add(REPO, write(tmp_path / "repo", {**files, "config.json": 5, "README.md": 5}))
@@ -140,7 +140,9 @@ def test_a_wrong_folder_is_told_with_those_that_are_right(tmp_path: Path, stand_
     assert stand_in.sent == {}, "nothing was fetched"
 
 
-def test_a_disk_too_small_is_told_before_anything_is_fetched(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_missing_disk_space_is_reported_before_anything_is_fetched(
+    tmp_path: Path, stand_in: Hub, checkpoint: str
+) -> None:
     files = stand_in.repos[REPO].commits[checkpoint]
     files[WEIGHTS] = replace(files[WEIGHTS], size=10**18)
 
@@ -154,7 +156,7 @@ def test_a_disk_too_small_is_told_before_anything_is_fetched(tmp_path: Path, sta
 # As a program
 
 
-def test_the_program_tells_its_progress_and_the_commit(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_the_program_reports_its_progress_and_the_commit(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
     target = tmp_path / "made"
 
     program = program_for(target, "--events", "--revision", "main")
@@ -166,7 +168,7 @@ def test_the_program_tells_its_progress_and_the_commit(tmp_path: Path, stand_in:
     assert all(event.keys() == {"progress"} for event in events[:-1])
 
 
-def test_a_terminal_gets_a_bar(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_a_terminal_shows_a_progress_bar(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     with os.fdopen(ours, "rb", buffering=0) as terminal:
@@ -176,7 +178,7 @@ def test_a_terminal_gets_a_bar(tmp_path: Path, stand_in: Hub, checkpoint: str) -
         try:
             while piece := terminal.read(4096):
                 shown += piece
-        except OSError:  # how a terminal says that the other side is gone
+        except OSError:  # how a terminal reports that the other end was closed
             pass
         said = program.communicate()[0]
 
@@ -185,7 +187,7 @@ def test_a_terminal_gets_a_bar(tmp_path: Path, stand_in: Hub, checkpoint: str) -
     assert json.loads(said) == {"path": str(tmp_path / "made"), "commit": checkpoint}
 
 
-def test_a_hub_that_is_switched_off_is_told(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_offline_mode_is_reported(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
     program = program_for(tmp_path / "made", "--events", env={**os.environ, "HF_HUB_OFFLINE": "1"})
 
     events = [json.loads(line) for line in program.communicate()[0].splitlines()]
@@ -195,7 +197,7 @@ def test_a_hub_that_is_switched_off_is_told(tmp_path: Path, stand_in: Hub, check
     assert stand_in.requests == []
 
 
-def test_a_disk_that_fills_up_is_told(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+def test_a_disk_that_fills_up_is_reported(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
     part = tmp_path / "made.part"
     part.mkdir()
     version = stand_in.repos[REPO].commits[checkpoint][WEIGHTS].sha256[:16]

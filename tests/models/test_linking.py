@@ -1,4 +1,4 @@
-"""Links in place of copies: which files become another name of the same, and which a copy."""
+"""Links in place of copies: which files become hard links, and which are copied."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ def other_disk(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_a_big_file_gets_a_second_name_and_a_small_one_a_copy(tmp_path: Path) -> None:
+def test_a_big_file_is_hard_linked_and_a_small_one_copied(tmp_path: Path) -> None:
     weights, settings = big(tmp_path / "weights"), tmp_path / "settings.json"
     settings.write_text("{}", encoding="utf-8")
 
@@ -46,7 +46,7 @@ def test_a_big_file_gets_a_second_name_and_a_small_one_a_copy(tmp_path: Path) ->
     assert (tmp_path / "copied").read_text(encoding="utf-8") == "{}"
 
 
-def test_a_symbolic_link_is_followed_to_the_file(tmp_path: Path) -> None:
+def test_a_symbolic_link_is_resolved(tmp_path: Path) -> None:
     weights = big(tmp_path / "blobs" / "1f3a")
     (tmp_path / "model.safetensors").symlink_to(weights)
 
@@ -57,7 +57,7 @@ def test_a_symbolic_link_is_followed_to_the_file(tmp_path: Path) -> None:
     assert (tmp_path / "stored").samefile(weights)
 
 
-def test_another_disk_gets_a_copy(tmp_path: Path, other_disk: Path) -> None:
+def test_a_file_on_another_disk_is_copied(tmp_path: Path, other_disk: Path) -> None:
     weights = big(tmp_path / "weights")
 
     link_or_copy(weights, other_disk / "weights")
@@ -66,7 +66,7 @@ def test_another_disk_gets_a_copy(tmp_path: Path, other_disk: Path) -> None:
     assert (other_disk / "weights").read_bytes() == weights.read_bytes()
 
 
-def test_where_the_system_refuses_links_there_is_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_links_are_refused_the_file_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -80,7 +80,7 @@ def test_where_the_system_refuses_links_there_is_a_copy(tmp_path: Path, monkeypa
     assert (tmp_path / "shown").read_bytes() == weights.read_bytes()
 
 
-def test_a_file_that_is_gone_is_not_hidden(tmp_path: Path) -> None:
+def test_a_missing_file_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         link_or_copy(tmp_path / "nowhere", tmp_path / "stored")
 
@@ -101,7 +101,7 @@ mlflow.models.set_model(Echo())
 
 
 def log_echo(tmp_path: Path, source: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Log a model whose artifact is `source`, with links; the folder that the store holds of it."""
+    """Log a model whose artifact is `source`, with links; returns its folder in the store."""
     code = tmp_path / "echo.py"
     code.write_text(ECHO, encoding="utf-8")
     temporary = tmp_path / "temporary"
@@ -111,11 +111,11 @@ def log_echo(tmp_path: Path, source: Path, artifacts: Path, monkeypatch: pytest.
     mlflow.set_tracking_uri(uri)
     experiment = MlflowClient(uri).create_experiment("linked", artifact_location=artifacts.as_uri())
     seen: list[int] = []
-    kept = shutil.rmtree
+    remove_tree = shutil.rmtree
 
     def sum_up(folder: object, *rest: object, **more: object) -> None:
         seen.append(sum(f.lstat().st_size for f in Path(str(folder)).rglob("*") if f.is_file() and not f.is_symlink()))
-        kept(folder, *rest, **more)  # type: ignore[arg-type]
+        remove_tree(folder, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(shutil, "rmtree", sum_up)
     with mlflow.start_run(experiment_id=experiment), linked_logging():
@@ -144,7 +144,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.filterwarnings("ignore:.*input example:UserWarning")
-def test_a_store_on_the_same_disk_gets_links_and_the_temporary_folder_nothing(
+def test_a_store_on_the_same_disk_gets_links_without_temporary_copies(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = log_echo(tmp_path, source, tmp_path / "artifacts", monkeypatch)

@@ -1,4 +1,4 @@
-"""What is read from a model's own card."""
+"""Parsing a model's README as a card."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.model_card import Card, read_model_card
 
-# As the Phi family's cards are written.
+# In the style of the Phi family's cards.
 _PHI = """---
 license: mit
 license_link: https://huggingface.co/microsoft/Phi-3-mini-4k-instruct/resolve/main/LICENSE
@@ -39,7 +39,7 @@ def _card(folder: Path, readme: str) -> Card:
     return read_model_card(folder)
 
 
-def test_a_card_says_what_the_model_is(tmp_path: Path) -> None:
+def test_a_card_describes_the_model(tmp_path: Path) -> None:
     (tmp_path / "LICENSE").write_text("MIT License")
 
     assert _card(tmp_path, _PHI) == Card(
@@ -58,7 +58,7 @@ def test_the_title_is_the_first_heading_of_the_first_level(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("readme", [None, "", "---\n---\n", "---\n"])
-def test_without_words_everything_is_empty(tmp_path: Path, readme: str | None) -> None:
+def test_a_card_without_text_is_empty(tmp_path: Path, readme: str | None) -> None:
     assert (read_model_card(tmp_path) if readme is None else _card(tmp_path, readme)) == Card()
 
 
@@ -78,7 +78,7 @@ def test_only_paragraphs_make_a_summary(tmp_path: Path) -> None:
     )
 
 
-def test_a_short_paragraph_is_better_than_none(tmp_path: Path) -> None:
+def test_a_short_paragraph_is_used_if_there_is_no_longer_one(tmp_path: Path) -> None:
     assert _card(tmp_path, "# T\n\n![x](y)\n\nSmall, but good.\n\nTiny.").summary == "Small, but good."
 
 

@@ -1,4 +1,4 @@
-"""The versions of installed packages, and of those that stand in for others."""
+"""The versions of installed packages, and of builds that replace others."""
 
 import importlib.metadata
 
@@ -13,7 +13,7 @@ def test_a_package_is_named_with_its_version() -> None:
     assert find_installed("mlflow") == ("mlflow", importlib.metadata.version("mlflow"))
 
 
-def test_an_engine_built_for_another_device_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_built_for_another_device_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"onnxruntime-genai-cuda": "0.18.0+cu12", "genai": "9.9"}
 
     def version(name: str) -> str:
@@ -30,6 +30,6 @@ def test_an_engine_built_for_another_device_stands_in(monkeypatch: pytest.Monkey
         find_installed("onnxruntime")
 
 
-def test_what_is_not_there_is_not_made_up() -> None:
+def test_a_package_that_is_not_installed_is_an_error() -> None:
     with pytest.raises(importlib.metadata.PackageNotFoundError):
         find_installed("no-such-package")

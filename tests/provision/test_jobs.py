@@ -1,4 +1,4 @@
-"""A job whose step is ended from outside."""
+"""A job whose step is killed from outside."""
 
 import os
 import signal
@@ -14,13 +14,13 @@ from phi3_ui.provision.recipes import Recipe
 from tests.conftest import settings_for
 
 
-def test_a_step_that_is_killed_names_the_signal_and_not_its_last_progress(
+def test_a_killed_step_is_reported_with_its_signal_and_not_its_last_progress(
     tmp_path: Path, tiny_checkpoint: Path
 ) -> None:
     running = threading.Event()
 
     def see(state: JobState) -> None:
-        if state.total:  # the step's own process has spoken
+        if state.total:  # the step's own process has reported
             running.set()
 
     def kill() -> None:

@@ -1,4 +1,4 @@
-"""What is made of a preset, or of weights of one's own, and in which steps."""
+"""The recipes of presets and of the user's own weights, and their steps."""
 
 from pathlib import Path
 
@@ -55,13 +55,13 @@ def test_a_phi_preset_is_fetched_from_the_hub_in_both_forms(key: str, device: st
     assert log_onnx["--device"] == device
 
 
-def test_what_is_logged_already_is_not_made_again() -> None:
+def test_only_the_steps_of_the_chosen_contracts_are_planned() -> None:
     assert stages(recipe_from_preset("demo", contracts=["prompt"])) == ["fetch", "convert", "build", "log_onnx"]
     assert stages(recipe_from_preset("phi-3-mini-4k", contracts=["chat"])) == ["fetch_checkpoint", "log_pipeline"]
     assert stages(recipe_from_preset("demo", contracts=[])) == []
 
 
-def test_a_pinned_revision_goes_to_every_fetch() -> None:
+def test_a_pinned_revision_is_passed_to_every_fetch() -> None:
     recipe = recipe_from_preset("phi-3-mini-4k", revision="abc123")
     fetches = [options(step) for step in plan(recipe, HOME, STORE) if step.module == "models.hub"]
 
@@ -75,17 +75,17 @@ def test_a_pinned_revision_goes_to_every_fetch() -> None:
         ("npu", "phi-3-mini-4k", "Choose one of these: cpu, cuda, directml"),
     ],
 )
-def test_a_device_that_a_preset_has_not_is_told(device: str, key: str, sentence: str) -> None:
+def test_a_device_that_the_preset_lacks_is_reported(device: str, key: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         recipe_from_preset(key, device)
 
 
-def test_an_unknown_preset_is_told() -> None:
+def test_an_unknown_preset_is_reported() -> None:
     with pytest.raises(UserError, match=r"no preset phi-0\. Choose one of these: demo"):
         recipe_from_preset("phi-0")
 
 
-def test_ones_own_hub_ids() -> None:
+def test_custom_hub_ids() -> None:
     recipe = recipe_from_arguments(pipeline=PHI, onnx=f"{PHI}-onnx:cpu/int4", revision="v1")
 
     assert recipe.name == "phi-3-mini-4k-instruct"
@@ -106,14 +106,14 @@ def test_one_checkpoint_for_both_forms_is_fetched_once() -> None:
     assert (build["--precision"], build["--device"]) == ("int8", "cuda")
 
 
-def test_two_checkpoints_lie_apart() -> None:
+def test_two_checkpoints_get_separate_folders() -> None:
     steps = plan(recipe_from_arguments(pipeline=PHI, build_onnx="other/model"), HOME, STORE)
     folders = [options(step)["--folder"] for step in steps if step.stage == "fetch_checkpoint"]
 
     assert len(set(folders)) == 2
 
 
-def test_folders_are_used_where_they_are(tmp_path: Path) -> None:
+def test_local_folders_are_used_in_place(tmp_path: Path) -> None:
     (tmp_path / "onnx" / "cpu").mkdir(parents=True)
     recipe = recipe_from_arguments(onnx=f"{tmp_path / 'onnx'}:cpu", pipeline=str(tmp_path))
 
@@ -121,7 +121,7 @@ def test_folders_are_used_where_they_are(tmp_path: Path) -> None:
     assert options(plan(recipe, HOME, STORE)[0])["--folder"] == str(tmp_path / "onnx" / "cpu")
 
 
-def test_what_cannot_be_read_is_told() -> None:
+def test_an_invalid_source_is_reported() -> None:
     with pytest.raises(UserError, match="neither a folder"):
         recipe_from_arguments(pipeline="no-such-thing")
     with pytest.raises(UserError, match="No weights were given"):
@@ -131,7 +131,7 @@ def test_what_cannot_be_read_is_told() -> None:
 
 
 @given(st.text(max_size=60))
-def test_any_name_becomes_one_that_can_be_a_folder(name: str) -> None:
+def test_any_name_becomes_a_valid_folder_name(name: str) -> None:
     made = recipe_from_arguments(pipeline=PHI, name=name).name
 
     assert made
@@ -139,7 +139,7 @@ def test_any_name_becomes_one_that_can_be_a_folder(name: str) -> None:
     assert made.strip(".") == made
 
 
-def test_every_stage_has_its_share() -> None:
+def test_every_stage_has_a_share_of_the_progress() -> None:
     made = {stage for key in preset_keys() for stage in stages(recipe_from_preset(key))}
 
     assert made == set(STAGES)
