@@ -38,8 +38,6 @@ class SamplingParam:
     minimum: float = -math.inf
     maximum: float = math.inf
     is_minimum_exclusive: bool = False
-    valid_range: str = ""
-    """In words, for error messages: "it must be …"."""
     slider: Slider | None = None
     """None: the page has a text or number field, which may be empty."""
     label_key: str = ""
@@ -137,7 +135,6 @@ SAMPLING_PARAMS: tuple[SamplingParam, ...] = (
         "float",
         0.2,
         minimum=0,
-        valid_range="0 or more",
         slider=Slider(0, 2, 0.05),
         label_key="temperature",
         help_key="temperature_info",
@@ -149,7 +146,6 @@ SAMPLING_PARAMS: tuple[SamplingParam, ...] = (
         minimum=0,
         maximum=1,
         is_minimum_exclusive=True,
-        valid_range="above 0 and at most 1",
         slider=Slider(0.05, 1, 0.05),
         label_key="top_p",
     ),
@@ -158,7 +154,6 @@ SAMPLING_PARAMS: tuple[SamplingParam, ...] = (
         "int",
         512,
         minimum=1,
-        valid_range="1 or more",
         slider=Slider(1, 4096, 1),
         label_key="max_tokens",
     ),
@@ -167,7 +162,6 @@ SAMPLING_PARAMS: tuple[SamplingParam, ...] = (
         "int",
         50,
         minimum=0,
-        valid_range="0 (no limit) or more",
         label_key="top_k",
         help_key="top_k_info",
     ),
@@ -175,7 +169,6 @@ SAMPLING_PARAMS: tuple[SamplingParam, ...] = (
         "stop",
         "strings",
         (),
-        valid_range=f"at most {MAX_STOP_STRINGS} texts, none empty",
         label_key="stop_strings",
         help_key="stop_info",
     ),
@@ -185,7 +178,6 @@ SAMPLING_PARAMS: tuple[SamplingParam, ...] = (
         None,
         minimum=0,
         maximum=MAX_SEED,
-        valid_range=f"from 0 to {MAX_SEED}",
         label_key="seed",
         help_key="seed_info",
     ),
@@ -195,7 +187,6 @@ SAMPLING_PARAMS: tuple[SamplingParam, ...] = (
         1.0,
         minimum=0,
         is_minimum_exclusive=True,
-        valid_range="above 0; 1 changes nothing",
         slider=Slider(1, 2, 0.05),
         label_key="repetition_penalty",
     ),
@@ -205,7 +196,6 @@ SAMPLING_PARAMS: tuple[SamplingParam, ...] = (
         0.0,
         minimum=-2,
         maximum=2,
-        valid_range="from -2 to 2",
         slider=Slider(-2, 2, 0.1),
         label_key="presence_penalty",
     ),
@@ -215,7 +205,6 @@ SAMPLING_PARAMS: tuple[SamplingParam, ...] = (
         0.0,
         minimum=-2,
         maximum=2,
-        valid_range="from -2 to 2",
         slider=Slider(-2, 2, 0.1),
         label_key="frequency_penalty",
     ),

@@ -158,13 +158,12 @@ def answer_options(function: Callback) -> Callback:
 
 def _sampling_option(param: SamplingParam) -> Callable[[Callback], Callback]:
     is_list = param.kind == "strings"
-    valid_range = f"{param.valid_range[:1].upper()}{param.valid_range[1:]}."
     return click.option(
         f"--{param.name.replace('_', '-')}",
         type=param.python_type,
         multiple=is_list,
         metavar="TEXT" if is_list else "N",
-        help="Stop before this text; may be repeated." if is_list else valid_range,
+        help="Stop before this text; may be repeated." if is_list else f"Range: {param.interval}.",
     )
 
 

@@ -1,4 +1,4 @@
-"""GenerationParams as arguments of transformers' `generate`, for all that MLflow's flavour refuses or gets wrong."""
+"""GenerationParams as arguments of transformers' `generate`, for all that MLflow's flavor refuses or gets wrong."""
 
 import math
 from collections.abc import Callable
@@ -18,11 +18,11 @@ def check_params(params: GenerationParams) -> None:
     """Raise UnusableParamError for a value that no model supports. See sampling_params.py for the ranges."""
     if param := find_invalid_param(params):
         value = getattr(params, param.name)
-        raise UnusableParamError(f"{param.name} cannot be {value!r}; it must be {param.valid_range}.")
+        raise UnusableParamError(f"{param.name} cannot be {value!r}; it must be in the range {param.interval}.")
 
 
 def generate_arguments(params: GenerationParams) -> dict[str, Any]:
-    """Return the keyword arguments of `generate` that override those of MLflow's flavour."""
+    """Return the keyword arguments of `generate` that override those of MLflow's flavor."""
     arguments: dict[str, Any] = {}
     if params.temperature == 0:
         # transformers refuses temperature 0; greedy decoding is a mode of its own.
