@@ -7,8 +7,10 @@ import sys
 from collections.abc import Mapping
 
 from models import disable_telemetry
+from phi3_ui.contracts.onnx_prompt import OnnxPromptContract
+from phi3_ui.contracts.pipeline_chat import PipelineChatContract
 
-_CONTRACTS = {"log_pipeline": "chat", "log_onnx": "prompt"}
+_CONTRACTS = {"log_pipeline": PipelineChatContract.name, "log_onnx": OnnxPromptContract.name}
 _OWN = {"pipeline", "onnx", "build_onnx"}
 _ARGUMENTS = ("model", "prompt", "file")
 

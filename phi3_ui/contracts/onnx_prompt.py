@@ -39,7 +39,7 @@ class OnnxPromptContract(Contract):
 
     @override
     def matches(self, declaration: ModelDeclaration) -> bool:
-        is_declared = declaration.metadata.get("contract") == "prompt" and declares_template(declaration.metadata)
+        is_declared = declaration.metadata.get("contract") == self.name and declares_template(declaration.metadata)
         return is_declared and declaration.streamable
 
     @override

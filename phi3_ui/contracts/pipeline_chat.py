@@ -20,7 +20,7 @@ class PipelineChatContract(PipelineContract):
 
     @override
     def matches(self, declaration: ModelDeclaration) -> bool:
-        is_chat = declaration.metadata.get("contract") == "chat" or declaration.task == "llm/v1/chat"
+        is_chat = declaration.metadata.get("contract") == self.name or declaration.task == "llm/v1/chat"
         return is_chat and "transformers" in declaration.flavors
 
     def request_builder(

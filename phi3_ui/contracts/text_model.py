@@ -8,6 +8,7 @@ from typing_extensions import override
 from phi3_ui.chat.types import ChatRequest
 from phi3_ui.contracts.base import PROGRAMS, Adapter, Contract, PyfuncCall
 from phi3_ui.contracts.declaration import ModelDeclaration
+from phi3_ui.contracts.onnx_prompt import OnnxPromptContract
 from phi3_ui.contracts.parsing import parse_chunk
 from phi3_ui.contracts.pyfunc_adapter import PyfuncAdapter
 from phi3_ui.prompts.templates import declares_template, get_template
@@ -24,7 +25,7 @@ class TextModelContract(Contract):
 
     @override
     def matches(self, declaration: ModelDeclaration) -> bool:
-        if declaration.metadata.get("contract") == "prompt" and declares_template(declaration.metadata):
+        if declaration.metadata.get("contract") == OnnxPromptContract.name and declares_template(declaration.metadata):
             return not declaration.streamable
         required = [field.type for field in declaration.inputs if field.required]
         outputs = [field.type for field in declaration.outputs]

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from models.presets import HubFolder, Preset, Wheel, load_preset, preset_keys
+from phi3_ui.contracts.onnx_prompt import OnnxPromptContract
+from phi3_ui.contracts.pipeline_chat import PipelineChatContract
 from phi3_ui.errors import UserError
 
 StageName = Literal["fetch", "convert", "fetch_checkpoint", "fetch_onnx", "build", "log_pipeline", "log_onnx"]
@@ -24,7 +26,7 @@ STAGES: dict[StageName, int] = {
 BYTES: tuple[StageName, ...] = ("fetch", "fetch_checkpoint", "fetch_onnx")
 """Stages that report progress in bytes; the others report steps."""
 
-CONTRACTS = ("chat", "prompt")
+CONTRACTS = (PipelineChatContract.name, OnnxPromptContract.name)
 DEVICES = ("cpu", "cuda", "directml")
 PRECISIONS = ("int4", "int8", "fp16", "fp32")
 
@@ -74,13 +76,13 @@ def recipe_from_preset(
     """The recipe of a preset's models with these contracts. UserError: unknown_preset, no_such_device."""
     preset, wanted = find_preset(key), set(contracts)
     recipe = Recipe(preset.origin.name, key, precision=preset.onnx_precision, device=device)
-    if "chat" in wanted:
+    if PipelineChatContract.name in wanted:
         recipe = replace(recipe, pipeline=preset.wheel or _with_revision(preset.pipeline, revision))
-    if "prompt" in wanted and preset.wheel:
+    if OnnxPromptContract.name in wanted and preset.wheel:
         if device != "cpu":
             raise UserError("no_such_device", device=device, name=key, known="cpu")
         recipe = replace(recipe, build=preset.wheel)
-    elif "prompt" in wanted:
+    elif OnnxPromptContract.name in wanted:
         if device not in preset.onnx:
             raise UserError("no_such_device", device=device, name=key, known=", ".join(preset.onnx))
         recipe = replace(recipe, onnx=_with_revision(preset.onnx[device], revision))

@@ -10,6 +10,8 @@ from mlflow.models import Model
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from phi3_ui.contracts.onnx_prompt import OnnxPromptContract
+from phi3_ui.contracts.pipeline_chat import PipelineChatContract
 from phi3_ui.errors import UserError
 from phi3_ui.store.errors import is_missing
 from phi3_ui.store.registry.catalogue import ONNX_ARTIFACT
@@ -69,8 +71,8 @@ def classify_model(info: Model) -> Literal["pipeline", "onnx"] | None:
     """Which of the app's logging programs logged a model; None for a third-party model."""
     metadata = info.metadata or {}
     function = info.flavors.get("python_function", {})
-    if metadata.get("contract") == "prompt" and ONNX_ARTIFACT in (function.get("artifacts") or {}):
+    if metadata.get("contract") == OnnxPromptContract.name and ONNX_ARTIFACT in (function.get("artifacts") or {}):
         return "onnx"
-    if metadata.get("contract") == "chat" and "model_binary" in info.flavors.get("transformers", {}):
+    if metadata.get("contract") == PipelineChatContract.name and "model_binary" in info.flavors.get("transformers", {}):
         return "pipeline"
     return None
