@@ -118,6 +118,7 @@ def model_run(
     import mlflow
 
     with _translate_connection_errors(store):
+        # `log_model` takes no store, only the process's. This is a logging program's process, which uses no other store.
         mlflow.set_tracking_uri(store.tracking_uri)
         if os.environ.get(_INHERITED_RUN):
             run = mlflow.start_run(tags=tags)

@@ -37,6 +37,7 @@ def load_adapter(spec: ModelSpec, contract: Contract | None = None) -> Adapter:
     import mlflow
 
     contract = contract or get_contract(spec.contract)
+    # `load_model` takes no store, only the process's. This is the process of one model, started for it alone.
     mlflow.set_tracking_uri(spec.tracking_uri)
     model = mlflow.pyfunc.load_model(spec.uri, model_config=contract.model_config(spec.cache_mb))
     return contract.create_adapter(model, ModelDeclaration.from_mlmodel(model.metadata), spec.template, spec.cache_mb)

@@ -182,7 +182,7 @@ def log_scripted_model(
             ]
         ),
     )
-    previous_uri = mlflow.get_tracking_uri()
+    previous_uri = mlflow.get_tracking_uri()  # `log_model` takes no store, only the process's
     mlflow.set_tracking_uri(tracking_uri)
     try:
         with mlflow.start_run(experiment_id=experiment_id, run_name=name), warnings.catch_warnings():
