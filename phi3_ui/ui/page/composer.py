@@ -5,7 +5,7 @@ from gradio.events import Dependency
 
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import ComposerSection, Page
-from phi3_ui.ui.page.events import QUIET
+from phi3_ui.ui.page.events import QUIET, STREAMING
 from phi3_ui.ui.page.texts import I18N
 
 
@@ -42,8 +42,7 @@ def wire(page: Page, chat: ChatController) -> Dependency:
             *(page.chat.chatbot, page.chat.editing, page.conversations.chat_list, page.reproduce.panel),
         ],
         inputs_kwargs=page.settings_inputs,
-        show_progress="hidden",
-        concurrency_limit=None,
+        **{**STREAMING, "api_visibility": "public"},
         trigger_mode="multiple",
         api_name="chat",
     )

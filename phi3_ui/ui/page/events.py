@@ -2,8 +2,12 @@
 
 from typing import Any
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+NO_PROGRESS: dict[str, Any] = {"show_progress": "hidden", "show_progress_on": []}
+"""No component shows the progress: a status tracker, even a hidden one, redraws at 60 Hz while its event runs, and for ever
+if it is removed meanwhile."""
+
+QUIET: dict[str, Any] = {**NO_PROGRESS, "queue": False, "api_visibility": "private"}
 """A short handler: it runs at once, without a progress overlay."""
 
-STREAMING: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+STREAMING: dict[str, Any] = {**NO_PROGRESS, "concurrency_limit": None, "api_visibility": "private"}
 """A generator: any number of pages run it at the same time."""
