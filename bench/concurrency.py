@@ -41,35 +41,35 @@ def ask_sequentially(model: HostedModel) -> list[TimedAnswer]:
     return [ask_model(model, [story], _TOKENS) for story in make_stories()]
 
 
-def concurrent_rates(said: list[TimedAnswer]) -> list[float]:
+def concurrent_rates(answers: list[TimedAnswer]) -> list[float]:
     """Tokens per second of each answer while all of them were decoding."""
-    start, end = max(one.points[0][0] for one in said), min(one.points[-1][0] for one in said)
+    start, end = max(answer.points[0][0] for answer in answers), min(answer.points[-1][0] for answer in answers)
     if end <= start:
         raise RuntimeError("the answers never decoded at the same time")
-    return [(one.tokens_by(end) - one.tokens_by(start)) / (end - start) for one in said]
+    return [(answer.tokens_by(end) - answer.tokens_by(start)) / (end - start) for answer in answers]
 
 
 def eight_users(bench: Bench) -> Iterator[Row]:
-    alone, sums, all_, evenness, worst, worst_in_line, ours = (list[float]() for _ in range(7))
+    alone, sums, all_, evenness, worst, worst_sequential, in_app = (list[float]() for _ in range(7))
     with bench.hosted("prompt") as model:
         for _ in range(bench.rounds):
-            lined, said = ask_sequentially(model), ask_concurrently(model)
-            alone.append(statistics.median(one.speed.rate for one in lined))
-            each = concurrent_rates(said)
+            sequential, answers = ask_sequentially(model), ask_concurrently(model)
+            alone.append(statistics.median(answer.speed.rate for answer in sequential))
+            each = concurrent_rates(answers)
             sums.append(sum(each))
-            all_.append(total_throughput(said))
+            all_.append(total_throughput(answers))
             evenness.append(min(each) / max(each))
-            worst.append(max(one.first for one in said))
-            worst_in_line.append(lined[-1].points[0][0] - lined[0].asked_at)
-            ours.append(late_user(model))
+            worst.append(max(answer.first for answer in answers))
+            worst_sequential.append(sequential[-1].points[0][0] - sequential[0].asked_at)
+            in_app.append(late_user(model))
     value, beside = (
         median_ratio(sums, alone),
         f"{statistics.median(sums):.0f} and {statistics.median(alone):.0f} tokens/s",
     )
     yield Row("8 concurrent users: total tokens/s ÷ one user's", f"{value:.2f} ({beside})", "≥ 0.95", value >= 0.95)
-    even, late = statistics.median(evenness), median_ratio(worst, worst_in_line)
+    even, late = statistics.median(evenness), median_ratio(worst, worst_sequential)
     yield Row("8 concurrent users: slowest ÷ fastest", f"{even:.2f}", "≥ 0.8", even >= 0.8)
-    beside = f"{statistics.median(worst):.1f} and {statistics.median(worst_in_line):.1f} s"
+    beside = f"{statistics.median(worst):.1f} and {statistics.median(worst_sequential):.1f} s"
     yield Row("8 concurrent users: worst first token ÷ sequential", f"{late:.2f} ({beside})", "< 1", late < 1)
     batch = StaticBatch(bench)
     batches = list(run_batches(batch, bench.rounds))
@@ -77,19 +77,19 @@ def eight_users(bench: Bench) -> Iterator[Row]:
         median_ratio(map(total_throughput, batches), all_),
         f"{statistics.median(map(total_throughput, batches)):.0f} tokens/s",
     )
-    late = statistics.median(max(one.first for one in said) for said in batches)
+    late = statistics.median(max(answer.first for answer in answers) for answers in batches)
     what = "8 users in og.Engine's static batch: tokens/s ÷ the app's, prefill included"
     yield Row(what, f"{value:.2f} ({beside}; worst first token {late:.1f} s)")
-    theirs = [late_user_in_batch(batch) for _ in range(bench.rounds)]
-    value, late = statistics.median(ours), statistics.median(theirs)
+    in_batch = [late_user_in_batch(batch) for _ in range(bench.rounds)]
+    value, late = statistics.median(in_app), statistics.median(in_batch)
     what = f"a user who asks while {WRITERS} decode {_LONG} tokens each: first text, in the app and in og.Engine's static batch"
     yield Row(what, f"{value:.2f} s, and {late:.2f} s")
 
 
-def total_throughput(said: list[TimedAnswer]) -> float:
+def total_throughput(answers: list[TimedAnswer]) -> float:
     """Total tokens per second, from the first question to the last token."""
-    seconds = max(one.points[-1][0] for one in said) - min(one.asked_at for one in said)
-    return sum(one.usage.completion_tokens for one in said) / seconds
+    seconds = max(answer.points[-1][0] for answer in answers) - min(answer.asked_at for answer in answers)
+    return sum(answer.usage.completion_tokens for answer in answers) / seconds
 
 
 class StaticBatch:
@@ -141,23 +141,23 @@ class StaticBatch:
 def run_batches(batch: StaticBatch, rounds: int) -> Iterator[list[TimedAnswer]]:
     """Answer the same stories in the engine's static batch, once per round; a point is one token."""
     for _ in range(rounds):
-        asked, points = time.perf_counter(), [list[TextPoint]() for _ in make_stories()]
+        asked_at, points = time.perf_counter(), [list[TextPoint]() for _ in make_stories()]
         requests = [batch.submit(story, _TOKENS) for story in make_stories()]
         for request in batch.tokens():
-            of = points[requests.index(request)]
-            of.append((time.perf_counter(), len(of) + 1))
+            received = points[requests.index(request)]
+            received.append((time.perf_counter(), len(received) + 1))
         for request in requests:
             request.close()
-        yield [TimedAnswer("", asked, of, Usage(0, len(of))) for of in points]
+        yield [TimedAnswer("", asked_at, received, Usage(0, len(received))) for received in points]
 
 
 def late_user(model: HostedModel) -> float:
     """Seconds to the first text of a user who asks while WRITERS long answers are being decoded."""
-    began = [threading.Semaphore(0) for _ in range(WRITERS)]
+    started = [threading.Semaphore(0) for _ in range(WRITERS)]
     with ThreadPoolExecutor(WRITERS) as threads:
-        for story, texts in zip(make_stories(), began, strict=False):
+        for story, texts in zip(make_stories(), started, strict=False):
             threads.submit(ask_model, model, [story], _LONG, texts.release)
-        for texts in began:
+        for texts in started:
             for _ in range(_WARM_TOKENS // 4):  # one text is several tokens
                 texts.acquire()
         return ask_model(model, [_LATE_QUESTION], 16).first
@@ -166,14 +166,14 @@ def late_user(model: HostedModel) -> float:
 def late_user_in_batch(batch: StaticBatch) -> float:
     """The same in the engine's static batch, to the first token."""
     writers = [batch.submit(story, _LONG) for story in make_stories()[:WRITERS]]
-    counts, late, asked, first = [0] * WRITERS, None, 0.0, 0.0
+    counts, late, asked_at, first = [0] * WRITERS, None, 0.0, 0.0
     for request in batch.tokens():
         if late is None:
             counts[writers.index(request)] += 1
             if min(counts) == _WARM_TOKENS:
-                late, asked = batch.submit(_LATE_QUESTION, 16), time.perf_counter()
+                late, asked_at = batch.submit(_LATE_QUESTION, 16), time.perf_counter()
         elif request == late and not first:
-            first = time.perf_counter() - asked
+            first = time.perf_counter() - asked_at
     for request in (*writers, late):
         request.close()
     return first
@@ -220,7 +220,7 @@ def _measure_arrival(model: Any, form: PromptFormat, name: str) -> tuple[float, 
         try:
             done = [threads.submit(write, *pair) for pair in zip(make_stories()[:WRITERS], times, strict=True)]
             while any(sum(map(len, answers)) < _WARM_TOKENS for answers in times):
-                if failed := next((one for one in done if one.done()), None):
+                if failed := next((future for future in done if future.done()), None):
                     failed.result()
                 time.sleep(0.01)
             prompt = form.render([make_question(f"Arrival {name} {part}", 0) for part in range(18)])

@@ -50,9 +50,9 @@ def rows(bench: Bench) -> Iterator[Row]:
     experiment = MlflowClient(uri).create_experiment("chats", artifact_location=folder.as_uri())
     recorder = Recorder(uri, lambda: experiment, folder / "journal")
     history = History(uri, lambda: experiment, recorder)
-    keeper = ConversationStore(recorder, history, "bench")
-    yield from _cost(bench.rounds, keeper)
-    pattern = _one_turn(keeper)
+    conversations = ConversationStore(recorder, history, "bench")
+    yield from _cost(bench.rounds, conversations)
+    pattern = _one_turn(conversations)
     recorder.flush(60)
     _fill(folder / "mlflow.db", pattern)
     count = _CHATS * _TURNS
@@ -77,18 +77,18 @@ def rows(bench: Bench) -> Iterator[Row]:
     )
 
 
-def _cost(rounds: int, keeper: ConversationStore) -> Iterator[Row]:
+def _cost(rounds: int, conversations: ConversationStore) -> Iterator[Row]:
     """Time an answer spends on being recorded: while it streams, and at its end, until it is on disk."""
     pieces, ends = list[float](), list[float]()
     for _ in range(10 * rounds):
         talk = Conversation().with_question("Why?", TurnRequest(time.time(), "m-1"))
         started = time.perf_counter()
-        kept = keeper.start_turn(_ME, new_id(), talk, "bench")
+        draft = conversations.start_turn(_ME, new_id(), talk, "bench")
         for _ in range(_TOKENS):
-            kept.append_text("word ")
+            draft.append_text("word ")
         pieces.append(time.perf_counter() - started)
         started = time.perf_counter()
-        kept.finish(_answer())
+        draft.finish(_answer())
         ends.append(time.perf_counter() - started)
     value, end = statistics.median(pieces), statistics.median(ends)
     beside = f"{1000 * value:.2f} ms ({1e6 * value / _TOKENS:.1f} µs per token; fsync after the last token: {1000 * end:.1f} ms)"
@@ -102,14 +102,14 @@ def _answer() -> Answer:
     return Answer("bench", text, Usage(40, 120, 0), Timings(0.1, 2.0, 60.0), "stop")
 
 
-def _one_turn(keeper: ConversationStore) -> tuple[str, str]:
+def _one_turn(conversations: ConversationStore) -> tuple[str, str]:
     """Record one turn; returns the ids of its conversation and itself."""
     talk, conversation = (
         Conversation().with_question("What of the sea? QUESTION", TurnRequest(time.time(), "m-1")),
         new_id(),
     )
-    kept = keeper.start_turn(_ME, conversation, talk, "bench")
-    kept.finish(Answer("bench", "ANSWER " * 100, Usage(40, 120, 0), Timings(0.1, 2.0, 60.0), "stop"))
+    draft = conversations.start_turn(_ME, conversation, talk, "bench")
+    draft.finish(Answer("bench", "ANSWER " * 100, Usage(40, 120, 0), Timings(0.1, 2.0, 60.0), "stop"))
     return conversation, talk.turns[0].id
 
 

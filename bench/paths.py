@@ -42,8 +42,8 @@ def measure_speed(started: float, points: list[TextPoint], tokens: int) -> Speed
 
     Text arrives in bundles: the first bundle arrived before the interval that the rate covers, so it is not counted.
     """
-    (first, held), (last, all_) = points[0], points[-1]
-    return Speed(tokens * (1 - held / all_) / (last - first), first - started)
+    (first, size), (last, total) = points[0], points[-1]
+    return Speed(tokens * (1 - size / total) / (last - first), first - started)
 
 
 def prompt_for(metadata: dict[str, Any]) -> str:

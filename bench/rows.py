@@ -83,7 +83,7 @@ class TimedAnswer:
 
     def tokens_by(self, at: float) -> float:
         """Estimated number of tokens received by the time `at`."""
-        characters = max((held for time_, held in self.points if time_ <= at), default=0)
+        characters = max((size for time_, size in self.points if time_ <= at), default=0)
         return self.usage.completion_tokens * characters / self.points[-1][1]
 
 
@@ -91,7 +91,7 @@ def ask_model(
     model: HostedModel, messages: Iterable[Message], tokens: int, on_text: Callable[[], object] = lambda: None
 ) -> TimedAnswer:
     """Stream one greedy answer; `on_text` is called for each piece. Raises RuntimeError for an empty answer."""
-    asked, points, size, ended = time.perf_counter(), list[TextPoint](), 0, None
+    asked_at, points, size, ended = time.perf_counter(), list[TextPoint](), 0, None
     for event in model.answer(ChatRequest(tuple(messages), GenerationParams(tokens, 0.0)), CancelToken()):
         if isinstance(event, TextDelta):
             size += len(event.text)
@@ -101,7 +101,7 @@ def ask_model(
             ended = event
     if ended is None or ended.usage is None or not points:
         raise RuntimeError("the model returned no text")
-    return TimedAnswer(ended.text, asked, points, ended.usage)
+    return TimedAnswer(ended.text, asked_at, points, ended.usage)
 
 
 def available_cores() -> int:

@@ -106,10 +106,10 @@ def rows(bench: Bench) -> Iterator[Row]:
         filled.add_runs(runs)
         if runs == _RUNS[0]:
             filled.add_models(_MODELS)
-            kept = bench.temporary / "catalogue"
+            cache = bench.temporary / "catalogue"
             what = f"first listing of {_MODELS:,} models, empty entry cache"
-            yield Row(what, f"{time_listing(filled.uri, kept)['cold']:.2f} s")
-        listings = [time_listing(filled.uri, kept) for _ in range(bench.rounds)]
+            yield Row(what, f"{time_listing(filled.uri, cache)['cold']:.2f} s")
+        listings = [time_listing(filled.uri, cache) for _ in range(bench.rounds)]
         for which in ("cold", "warm"):
             value, search, opening = (
                 statistics.median(one[key] for one in listings) for key in (which, "search", "open")
@@ -121,15 +121,15 @@ def rows(bench: Bench) -> Iterator[Row]:
             yield Row(what, f"{value:.2f} s ({beside})", "≤ 0.3 s", value <= 0.3)
 
 
-def time_listing(uri: str, kept: Path) -> Seconds:
+def time_listing(uri: str, cache: Path) -> Seconds:
     """Seconds to list a store, cold and warm, in a fresh process; see list_store."""
-    command = [sys.executable, "-m", "bench.store", uri, str(kept)]
+    command = [sys.executable, "-m", "bench.store", uri, str(cache)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     seconds: Seconds = json.loads(done.stdout.splitlines()[-1])
     return seconds
 
 
-def list_store(uri: str, kept: Path) -> Seconds:
+def list_store(uri: str, cache: Path) -> Seconds:
     """Seconds of a cold listing (`open` of them to import MLflow's SQL client and connect), a warm one, and MLflow's own search.
 
     Imports what the app imports and freezes it for the garbage collector, as the app does.
@@ -139,7 +139,7 @@ def list_store(uri: str, kept: Path) -> Seconds:
 
     gc.freeze()
     gc.enable()
-    catalogue, seconds = Catalogue(uri, kept), {}
+    catalogue, seconds = Catalogue(uri, cache), {}
     started = time.perf_counter()
     client = MlflowClient(uri)
     seconds["open"] = time.perf_counter() - started

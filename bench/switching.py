@@ -20,25 +20,25 @@ def rows(bench: Bench) -> Iterator[Row]:
     one_model = {"PHI3_UI_MAX_LOADED_MODELS": "1"}
     with serve(bench.settings.home, log, "bench/collected_app.py", variables=one_model) as server:
         client = Client(server.url, verbose=False)
-        held, left, of_models = list[int](), 0, set[int]()
+        sizes, left, pids = list[int](), 0, set[int]()
         for number in range(_SWITCHES):
             entry = list(bench.entries.values())[number % 2]
             client.reset_session()
             client.predict(QUESTION, entry.model_id, "", 0.0, 1.0, _TOKENS, api_name="/chat")
             running = {process.pid for process in server.model_processes()}
-            of_models |= running
+            pids |= running
             left = max(left, len(running) - 1)
-            held.append(memory(server))
-    left += sum(map(psutil.pid_exists, of_models))
-    growth = held[-1] / held[1] - 1
-    beside = f"{held[1] / 1e6:.0f} to {held[-1] / 1e6:.0f} MB"
+            sizes.append(memory(server))
+    left += sum(map(psutil.pid_exists, pids))
+    growth = sizes[-1] / sizes[1] - 1
+    beside = f"{sizes[1] / 1e6:.0f} to {sizes[-1] / 1e6:.0f} MB"
     yield Row(
         f"{_SWITCHES} switches of model: growth of the app's memory",
         f"{growth:.1%} ({beside})",
         "≤ 5 %",
         growth <= 0.05,
     )
-    yield Row(f"{_SWITCHES} switches of model: leftover model processes", f"{left} of {len(of_models)}", "0", left == 0)
+    yield Row(f"{_SWITCHES} switches of model: leftover model processes", f"{left} of {len(pids)}", "0", left == 0)
 
 
 def memory(server: Server) -> int:

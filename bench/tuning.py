@@ -201,12 +201,12 @@ def print_tables(bench: Bench) -> None:  # noqa: C901 (one nested function per t
         taken: dict[str, list[float]] = {"the first slot after loading": [], "the second": []}
         for _ in range(bench.rounds):
             model = load_engine(folder, available_cores())
-            kept = []
+            generators = []
             for name in taken:
                 started = time.perf_counter()
-                kept.append(create_generator(model, 8192))
-                kept[-1].append_tokens(ids[:43])
-                kept[-1].get_logits()
+                generators.append(create_generator(model, 8192))
+                generators[-1].append_tokens(ids[:43])
+                generators[-1].get_logits()
                 taken[name].append(time.perf_counter() - started)
         yield from ((name, f"{median(seconds):.3f}") for name, seconds in taken.items())
 

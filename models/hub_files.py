@@ -117,13 +117,13 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 def _model_folders(kind: Kind, files: Sequence[RemoteFile]) -> list[str]:
     """The folders that contain a model of this kind; the root is the empty string."""
 
-    def folders_of(pattern: str) -> set[str]:
+    def parent_folders(pattern: str) -> set[str]:
         paths = [PurePosixPath(file.path) for file in files]
         return {path.parent.as_posix() for path in paths if fnmatchcase(path.name, pattern)}
 
-    found = folders_of("genai_config.json")
+    found = parent_folders("genai_config.json")
     if kind == "checkpoint":
-        found = folders_of("config.json") & folders_of("*.safetensors")
+        found = parent_folders("config.json") & parent_folders("*.safetensors")
     return sorted("" if folder == "." else folder for folder in found)
 
 

@@ -76,7 +76,7 @@ def _summary(paragraphs: Sequence[Token]) -> str:
     """The first paragraph that says something outside of its links, or else the first that has any text."""
     texts = [_plain(paragraph) for paragraph in paragraphs]
     own = [_plain(paragraph, with_links=False) for paragraph in paragraphs]
-    real = [text for text, said in zip(texts, own, strict=True) if len(said) >= _SENTENCE]
+    real = [text for text, unlinked in zip(texts, own, strict=True) if len(unlinked) >= _SENTENCE]
     first = next(iter([*real, *filter(None, texts)]), "")
     return textwrap.shorten(first, _SUMMARY, placeholder=" …").strip()
 

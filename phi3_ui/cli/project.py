@@ -1,6 +1,6 @@
 """The entry points of MLproject as commands: `python -m phi3_ui.cli.project ENTRY_POINT name=value …`.
 
-MLflow fills in every parameter, also those nobody gave: the empty ones are left out of the command.
+MLflow passes every parameter, also those that were not set: the empty ones are left out of the command.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Headers that keep the page to itself: nothing is asked of another host, also not by what a model writes."""
+"""Security headers: the page loads nothing from another host, whatever a model writes."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
