@@ -1,4 +1,4 @@
-"""GenerationParams as arguments of transformers' `generate`, for all that MLflow's flavor refuses or gets wrong."""
+"""GenerationParams as arguments of transformers' `generate`, for all that MLflow's flavour refuses or gets wrong."""
 
 import math
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def check_params(params: GenerationParams) -> None:
 
 
 def generate_arguments(params: GenerationParams) -> dict[str, Any]:
-    """Return the keyword arguments of `generate` that override those of MLflow's flavor."""
+    """Return the keyword arguments of `generate` that override those of MLflow's flavour."""
     arguments: dict[str, Any] = {}
     if params.temperature == 0:
         # transformers refuses temperature 0; greedy decoding is a mode of its own.

@@ -73,7 +73,7 @@ def get_run(logged: Logged, store: Store) -> Any:
     return client.get_run(run_id)
 
 
-def test_a_pipeline_is_stored_as_the_flavor_stores_it_from_memory(
+def test_a_pipeline_is_stored_as_the_flavour_stores_it_from_memory(
     checkpoint: Path, store: Store, tmp_path: Path
 ) -> None:
     import torch

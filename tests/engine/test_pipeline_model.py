@@ -1,4 +1,4 @@
-"""The Transformers pipeline as MLflow's flavor stores it, loaded again from the store, as in a notebook."""
+"""The Transformers pipeline as MLflow's flavour stores it, loaded again from the store, as in a notebook."""
 
 from typing import Any
 
