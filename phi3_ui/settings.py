@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     """How many models may be loaded at once."""
 
     idle_seconds: Count = _variable("PHI3_UI_IDLE_SECONDS", 900)
-    """A model that nobody used for so long is unloaded."""
+    """A model unused for this long is unloaded."""
 
     max_answers: Count = _variable("PHI3_UI_MAX_ANSWERS", 32)
     """How many requests one model may have, running and queued together."""

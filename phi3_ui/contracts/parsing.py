@@ -62,7 +62,7 @@ def parse_content(content: Any) -> str:
 
 
 def parse_usage(value: Any) -> Usage | None:
-    """Return the counts of a usage record with either of OpenAI's two namings; None unless both counts are there."""
+    """Return the counts of a usage record under either of OpenAI's two sets of names; None unless both counts are present."""
     if not isinstance(value, Mapping):
         return None
     for prompt, completion in (("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens")):

@@ -107,7 +107,7 @@ class _AnswerText:
 
     def __init__(self) -> None:
         self.visible = ""
-        self.chunks = 0  # how many of them held text
+        self.chunks = 0  # those with text
         self._lone_surrogate = ""
         self._message: str | None = None
         self._has_parts = False  # of the current message

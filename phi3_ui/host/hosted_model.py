@@ -131,7 +131,7 @@ class HostedModel:
         self._process.set_result(process)
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("the process has no pipes")
-        # A separate thread: a model that computes may leave the pipe full, and nobody else should wait for it.
+        # A separate thread: a busy model may leave the pipe full, and no other thread should wait for it.
         name = f"host-{self.spec.name}-out"
         threading.Thread(target=self._write, args=[process.stdin, first_line], name=name, daemon=True).start()
         load_error: UserError | None = None

@@ -10,7 +10,7 @@ class StopStrings:
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self._stops = stops
-        self._held = ""
+        self._pending = ""
         self.hit = False
         """Whether a stop string was found."""
 
@@ -25,14 +25,14 @@ class StopStrings:
     def _advance(self, text: str, is_last: bool) -> str:
         if self.hit or not self._stops:
             return "" if self.hit else text
-        held = self._held + text
-        found = min((start for stop in self._stops if (start := held.find(stop)) >= 0), default=-1)
+        pending = self._pending + text
+        found = min((start for stop in self._stops if (start := pending.find(stop)) >= 0), default=-1)
         # A stop string that began earlier than the one found may still be incomplete.
-        safe = len(held) if is_last else min(len(held) - _overlap(held, stop) for stop in self._stops)
+        safe = len(pending) if is_last else min(len(pending) - _overlap(pending, stop) for stop in self._stops)
         self.hit = 0 <= found <= safe
         cut = found if self.hit else safe
-        self._held = "" if self.hit else held[cut:]
-        return held[:cut]
+        self._pending = "" if self.hit else pending[cut:]
+        return pending[:cut]
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -64,7 +64,7 @@ class Reply:
     error: str | None
     """Fail with this message after the parts."""
     usage: tuple[int, int] | None
-    """Prompt and completion tokens to report; None: the words that there are, and one for the end of the turn."""
+    """Prompt and completion tokens to report; None: the words, and one token for the end of the turn."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Request:
 
 @dataclass(frozen=True)
 class ScriptedModel:
-    """A scripted model in a store, and the folder through which a test tells it what to answer."""
+    """A scripted model in a store, and the folder through which a test scripts its answers."""
 
     name: str
     model_id: str

@@ -43,7 +43,7 @@ def parse_summary(info: TraceInfo) -> TurnSummary | None:
         None if the trace is not one of this app.
 
     Raises:
-        UnreadableTraceError: It is one of this app, but does not say of which conversation or when it was asked.
+        UnreadableTraceError: This app wrote it, but its conversation or its time is missing.
     """
     metadata = info.trace_metadata or {}
     turn_id, conversation_id = metadata.get(TURN_KEY), metadata.get(SESSION_KEY)

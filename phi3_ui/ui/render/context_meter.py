@@ -11,7 +11,7 @@ _LINE = Markup('<p class="phi3-context">{}</p>')
 
 
 def render_context_meter(language: str, entry: ModelEntry | None, conversation: Conversation) -> Markup:
-    """The tokens that the last answer took, as a bar and in words; with no model, an empty line, so that nothing moves."""
+    """The tokens that the last answer took, as a bar and as text; without a model, an empty line, so that the layout does not shift."""
     answer = conversation.last_answer
     context = answer.context if answer else None
     limit = context.limit if context else entry.context_length if entry else None
