@@ -28,6 +28,8 @@ from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.paths import ROOT
 from tests.conftest import Demo
 from tests.support.idle import wait_until_idle
+from tests.support.tiny_models import TinyStore
+from tests.support.tiny_phi3 import CONTEXT_LENGTH
 
 LONG = ChatRequest((Message("user", "Write a very long story about the sea."),), GenerationParams(2000, 0.0))
 SHORT = ChatRequest((Message("user", "What is the capital of Germany?"),), GenerationParams(12, 0.0))
@@ -168,18 +170,23 @@ def test_an_answer_ends_at_its_time_limit(hosted: HostedModel) -> None:
     assert completed(hosted.answer(replace(SHORT, time_limit=60.0), CancelToken())).finish_reason == "stop"
 
 
-def test_a_chat_longer_than_the_context_omits_its_oldest_turns_and_reports_it(hosted: HostedModel) -> None:
+@pytest.mark.parametrize("contract", ["prompt", "chat"])
+def test_a_chat_longer_than_the_context_omits_its_oldest_turns_and_reports_it(
+    contract: str, tiny: TinyStore, tmp_path: Path
+) -> None:
     turns = [
         message for n in range(30) for message in (Message("user", f"{n} " * 200), Message("assistant", "Yes. " * 40))
     ]
     request = ChatRequest((Message("system", "Be brief."), *turns, *SHORT.messages), GenerationParams(12, 0.0))
-    events = list(hosted.answer(request, CancelToken()))
+    model = HostedModel(tiny.spec(contract), tmp_path)  # its context is short enough to fill it
+    events = list(model.answer(request, CancelToken()))
+    model.unload()
     (use,) = [event for event in events if isinstance(event, ContextUsage)]
     end = completed(iter(events))
-    assert use.limit == 8192
+    assert use.limit == CONTEXT_LENGTH
     assert 0 < use.omitted_turns < 30
     assert end.usage
-    assert end.usage.prompt_tokens == use.prompt_tokens <= 8192 - 12
+    assert end.usage.prompt_tokens == use.prompt_tokens <= CONTEXT_LENGTH - 12
 
 
 def test_max_tokens_is_cut_to_what_fits(hosted_onnx: HostedModel) -> None:
