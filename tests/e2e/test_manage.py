@@ -246,4 +246,6 @@ def test_both_forms_of_phi_3_are_added_from_the_hub_and_answer(
 
 
 def _theirs(third_party_app: ThirdPartyApp) -> str:
-    return str(third_party_app.client.get_experiment_by_name("theirs").experiment_id)
+    experiment = third_party_app.client.get_experiment_by_name("theirs")
+    assert experiment
+    return experiment.experiment_id

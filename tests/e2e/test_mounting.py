@@ -42,7 +42,7 @@ def create_scripted_store(home: Path, name: str, **variables: str) -> tuple[Sett
     return Settings.read({"PHI3_UI_HOME": str(home), **variables}), model
 
 
-def recorded_questions(settings: Settings) -> list[str]:
+def recorded_questions(settings: Settings) -> list[str | None]:
     """The questions in the app's own store."""
     return [trace.info.request_preview for trace in find_traces(settings.home)]
 

@@ -189,6 +189,7 @@ def test_feedback_is_shown_again_and_stored_in_mlflow(restarted: Restarted) -> N
     expect(chat.action("bad")).to_have_text("✓ Bad")
     (trace,) = find_traces(restarted.server.home, chat.chat_ids())
     (given,) = trace.info.assessments
+    assert given.feedback
     assert (given.feedback.value, given.rationale, given.source.source_type) == (
         False,
         "Paris is not mentioned.",
