@@ -11,14 +11,15 @@ import pytest
 
 from models import TELEMETRY_OFF
 from phi3_ui.paths import ROOT
+from tests.support.env import environment
 
 _ENGINES = {"torch", "transformers", "onnxruntime_genai"}
 
 
-def _run_python(script: str, environment: dict[str, str]) -> Any:
+def _run_python(script: str, variables: dict[str, str]) -> Any:
     """Run `script` in a fresh process, and return the last line that it prints, read as JSON."""
     command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -79,9 +80,9 @@ print(json.dumps(seen))
 def test_telemetry_is_off_before_any_dependency_is_imported(
     argv: list[str], run: str, imported: str, tmp_path: Path
 ) -> None:
-    environment = {**os.environ, **dict.fromkeys(TELEMETRY_OFF, ""), "PHI3_UI_HOME": str(tmp_path)}
+    variables = environment(tmp_path, **dict.fromkeys(TELEMETRY_OFF, ""))
 
-    seen = _run_python(_WATCH_IMPORTS % {"switches": [*TELEMETRY_OFF], "argv": argv, "run": run}, environment)
+    seen = _run_python(_WATCH_IMPORTS % {"switches": [*TELEMETRY_OFF], "argv": argv, "run": run}, variables)
 
     assert seen[imported] == TELEMETRY_OFF
     assert all(switches == TELEMETRY_OFF for switches in seen.values())
