@@ -35,10 +35,8 @@ hypothesis_settings.load_profile("default")
 
 ENGINE_FIXTURES = {"weights", "tiny_models"}
 """Fixtures that build or load a model; the others that do so depend on one of these."""
-SHARED_ENGINE_FIXTURES = {"pool", "tiny"}
-"""Session fixtures that are expensive in each process that uses them."""
-SHARED_APP_FIXTURES = ["shared_app", "demo_server"]
-"""Session fixtures that start an app."""
+SHARED_FIXTURES = ["shared_app", "demo_server", "pool"]
+"""Session fixtures that are expensive in each process that uses them: two apps, and the demo's models loaded."""
 
 PRESET = load_preset("demo")
 assert PRESET.wheel
@@ -49,20 +47,17 @@ WHEEL = PRESET.wheel
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests that need an engine or a browser, and give every test its xdist group.
 
-    A group runs in one worker (`--dist loadgroup`): all tests that share loaded models, all that share an app, and otherwise
-    each file, whose module fixtures are then set up once.
+    A group runs in one worker (`--dist loadgroup`): all tests that share an app or loaded models, and otherwise each file,
+    whose module fixtures are then set up once.
     """
     for item in items:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         fixtures = set(getattr(item, "fixturenames", ()))
-        group = str(item.path.relative_to(ROOT))
         if folder == "e2e":
             item.add_marker("browser")
-            group = next((name for name in SHARED_APP_FIXTURES if name in fixtures), group)
         elif folder == "engine" or fixtures & ENGINE_FIXTURES:
             item.add_marker("engine")
-            if folder == "engine" or fixtures & SHARED_ENGINE_FIXTURES:
-                group = "engine"
+        group = next((name for name in SHARED_FIXTURES if name in fixtures), str(item.path.relative_to(ROOT)))
         if not item.get_closest_marker("xdist_group"):  # xdist would take two names for a third group
             item.add_marker(pytest.mark.xdist_group(group))
 

@@ -21,7 +21,6 @@ def _name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.xdist_group("engine")
 @pytest.mark.parametrize(
     ("snippet", "expected"), [*zip(_SNIPPETS, ["total_tokens", "Madrid"], strict=True)], ids=["pipeline", "onnx"]
 )
