@@ -70,6 +70,8 @@ class PanelState:
     """Independent flags, each of them set and read by itself."""
 
     charts_open: bool = False
+    replay_open: bool = False
+    """Whether the page shows the comparison of a replay."""
     links_shown: bool = False
     """Whether the page shows links into MLflow."""
     rated: RatedTurn | None = None

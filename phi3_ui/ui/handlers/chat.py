@@ -100,10 +100,7 @@ class ChatController:
                 yield from self._answers.retry(session, value, key, values)
             else:
                 updates = self.chats.perform(session, Action(name, value, text, draft or ""))
-                unchanged = {self._page.composer.message: gr.skip()}
-                yield updates or unchanged
-                # Gradio sends the last update once more, by which time another action may have drawn something newer.
-                yield unchanged
+                yield updates or {self._page.composer.message: gr.skip()}
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
             yield {self._page.composer.message: gr.skip()}

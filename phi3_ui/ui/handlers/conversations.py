@@ -78,6 +78,7 @@ class ConversationController:
         """Everything that depends on the shown chat."""
         page = self._page
         session.panels.rated = None
+        session.panels.replay_open = False
         return {
             **self.draw_chat(session),
             **self.show_usage(session),

@@ -60,7 +60,7 @@ class ReplayController:
         was_stopped = False
         try:
             title = self._history.get_title(session.user_id, shown.id) or old.title
-            # Shown once: a comparison that the user has closed does not open again.
+            session.panels.replay_open = True
             yield {page.replay.view: gr.Column(visible=True), page.replay.stop: gr.Button(visible=True)}
             for index, turn in enumerate(old.turns):
                 if (running := self._start(session, chat, entry, turn)) is None:
@@ -93,6 +93,7 @@ class ReplayController:
     def back(self, request: gr.Request) -> Updates:
         """Stop the replay in progress, and show the chat in place of the comparison."""
         self.stop(request)
+        self._session(request).panels.replay_open = False
         return {self._page.replay.view: gr.Column(visible=False)}
 
     def _start(self, session: Session, chat: Chat, entry: ModelEntry, turn: Turn) -> RunningTurn | None:
@@ -110,7 +111,9 @@ class ReplayController:
         return result[0]
 
     def _draw(self, session: Session, old: Conversation, new: Conversation) -> Updates:
-        return {self._page.replay.comparison: render_replay(session.language, old, new)}
+        # Shown again each time, unless the user has closed it: Gradio's page sometimes misses that a column becomes visible.
+        view = gr.Column(visible=session.panels.replay_open)
+        return {self._page.replay.view: view, self._page.replay.comparison: render_replay(session.language, old, new)}
 
 
 def _build_request(session: Session, entry: ModelEntry, turn: Turn) -> TurnRequest:
