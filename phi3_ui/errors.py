@@ -55,7 +55,7 @@ SENTENCES = {
     "no_such_chat": "This chat no longer exists. Open another one, or start a new one.",
     "chat_unreadable": "This chat cannot be read: its traces in the tracking store are damaged. Open another chat, or start a new one.",
     "no_such_turn": "This message is not in the open chat. Open its chat, then try again.",
-    "invalid_chat_file": "This file contains no readable chat ({detail}). Use a file that was exported here, or OpenAI messages as JSON.",
+    "invalid_chat_file": "This file contains no readable chat ({detail}). Use a file exported here or from Open WebUI, ChatGPT, LM Studio or ShareGPT, or OpenAI messages as JSON.",
     "unexpected": "Something went wrong ({detail}). The error was logged with its traceback; try again.",
 }
 

@@ -4,6 +4,7 @@ The ONNX wrapper must stand alone in its artifact and repeats names, defaults an
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -94,7 +95,7 @@ class SamplingParam:
 
     def _convert(self, raw: Any) -> Any:
         if self.kind == "strings":
-            lines = raw.splitlines() if isinstance(raw, str) else () if raw is None else raw
+            lines = re.split(r"\r\n|\r|\n", raw) if isinstance(raw, str) else () if raw is None else raw
             if not isinstance(lines, list | tuple):
                 raise TypeError("not a list of strings")
             return tuple(line for line in lines if line)

@@ -1,7 +1,9 @@
 """Reads the questions of an evaluation from a file."""
 
 import csv
+import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -11,18 +13,22 @@ from phi3_ui.errors import UserError
 
 Messages = tuple[Message, ...]
 
+_LINE_BREAK = re.compile(r"\r\n|\r|\n")
+"""Not what str.splitlines splits at: questions and JSON strings may contain U+2028, form feeds and the like."""
+
 
 def read_questions(file: Path, system: str = "") -> list[Messages]:
     """Read one request per line; `system` becomes the system prompt of lines that have none of their own.
 
     A .txt file has one question per line; .jsonl and .csv have it in the field `prompt`, and .jsonl may have
-    `messages` instead.
+    `messages` instead. Lines end with CR, LF or CRLF. A .csv file is parsed as by Python's csv; malformed quotes are
+    rejected.
 
     Raises:
         UserError: questions_unreadable, question_missing, no_questions.
     """
     try:
-        lines = list(_parse_lines(file, file.read_text(encoding="utf-8-sig")))
+        lines = list(_parse_lines(file, file.read_bytes().decode("utf-8-sig")))
     except (OSError, ValueError, csv.Error) as error:
         detail = (getattr(error, "strerror", None) or str(error)).rstrip(".")
         raise UserError("questions_unreadable", file=str(file), detail=detail) from error
@@ -42,15 +48,20 @@ def _parse_lines(file: Path, text: str) -> Iterator[tuple[int, Any]]:
     """Number and content of each non-blank line. ValueError for another kind of file, or a line that is not JSON."""
     match file.suffix.lower():
         case ".txt":
-            yield from ((number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip())
+            yield from _number_lines(text)
         case ".jsonl":
-            # Not splitlines: JSON strings may contain the other characters that it splits at.
-            yield from ((number, json.loads(line)) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+            yield from ((number, json.loads(line)) for number, line in _number_lines(text))
         case ".csv":
-            reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
+            # Without newline="" line breaks within a field would be changed.
+            reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
             yield from ((reader.line_num, row) for row in reader)
         case other:
             raise ValueError(f"its name ends in {other or 'nothing'}")
+
+
+def _number_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Number and content of each non-blank line."""
+    return ((number, line) for number, line in enumerate(_LINE_BREAK.split(text), 1) if line.strip())
 
 
 def _parse_messages(line: Any) -> Messages:

@@ -1,4 +1,4 @@
-"""Chats as files, and back: Markdown, JSON with the whole chat, a zip of many; OpenAI-style messages can be read too."""
+"""Chats as files, and back: Markdown, JSON with the whole chat, a zip of many; chats of other programs can be read too."""
 
 import io
 import json
@@ -7,7 +7,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -17,6 +17,8 @@ from phi3_ui.chat.conversation import Answer, Conversation, Turn, new_id
 from phi3_ui.chat.turn_json import StoredTurn
 from phi3_ui.errors import UserError, error_from_record
 from phi3_ui.export.file_names import safe_file_name
+from phi3_ui.export.importers.fields import MAX_TIMESTAMP
+from phi3_ui.export.importers.registry import is_list_of_chats, read_foreign_chat
 from phi3_ui.export.markdown import to_markdown
 from phi3_ui.export.openai_messages import from_openai_messages, to_openai_messages
 
@@ -28,7 +30,6 @@ FORMAT = 2
 _MAX_CHAT_BYTES = 20_000_000  # of JSON; parsing takes up to thirty times that much memory
 _MAX_TOTAL_BYTES = 200_000_000
 _MAX_CHATS = 5_000
-_MAX_TIMESTAMP = 1e11  # seconds since 1970, in the year 5138; calendars end not much later
 _TURNS: TypeAdapter[tuple[Turn, ...]] = TypeAdapter(Annotated[tuple[StoredTurn, ...], FailFast()])
 
 
@@ -54,18 +55,59 @@ def create_archive(chats: Iterable[tuple[str, Conversation]]) -> bytes:
     return packed.getvalue()
 
 
-def read_chats(content: bytes) -> list[tuple[str, Conversation]]:
-    """Return the titles and conversations in a file: our JSON, our archive (its .json files), or OpenAI-style messages.
+def read_chats(content: bytes, refuse: Callable[[str], None] | None = None) -> list[tuple[str, Conversation]]:
+    """Return the titles and conversations in a file.
 
-    Every turn gets a new id. Of our JSON only `phi3_ui` and `title` are read. UserError("invalid_chat_file") for anything else, and
-    above 20 MB per chat, 200 MB or 5,000 chats.
+    It is our JSON, a chat of Open WebUI, ChatGPT, LM Studio or ShareGPT, OpenAI-style messages, a list of these, or a zip
+    with such .json files. Every turn gets a new id. Of our JSON only `phi3_ui` and `title` are read.
+
+    Args:
+        content: Of the file.
+        refuse: Called with the reason for each chat that cannot be read, if others can be. By default none may be left out.
+
+    Raises:
+        UserError: invalid_chat_file, with the field that is not understood; also above 20 MB per file, 200 MB or 5,000 chats.
     """
+    chats, reasons = list[tuple[str, Conversation]](), list[str]()
     try:
-        if content.startswith(b"PK"):
-            return [_parse_chat(data, f"{name}: ") for name, data in _unpack(content)]
-        return [_parse_chat(content)]
+        for chat in _read_each(content):
+            if not isinstance(chat, ValueError):
+                chats.append(chat)
+            elif refuse:
+                reasons.append(str(chat))
+            else:
+                raise chat
+            if len(chats) + len(reasons) > _MAX_CHATS:
+                raise ValueError(f"it contains more than {_MAX_CHATS:,} chats")
+        if not chats:
+            raise ValueError(reasons[0])
     except ValueError as error:
         raise UserError("invalid_chat_file", detail=str(error)[:300]) from error
+    for reason in reasons:
+        if refuse:
+            refuse(reason)
+    return chats
+
+
+def _read_each(content: bytes) -> Iterator[tuple[str, Conversation] | ValueError]:
+    """Each chat of a file with its title, or the reason why it cannot be read."""
+    files = ((f"{name}: ", data) for name, data in _unpack(content)) if content.startswith(b"PK") else [("", content)]
+    for where, data in files:
+        try:
+            value = _parse(data)
+        except ValueError as error:
+            yield ValueError(f"{where}{error}")
+            continue
+        if not is_list_of_chats(value):
+            yield _try_parse_chat(value, where)
+            continue
+        for number, chat in enumerate(value, 1):
+            yield _try_parse_chat(chat, f"{where}chat {number}{_quote_title(chat)}: ")
+
+
+def _quote_title(chat: Any) -> str:
+    title = chat.get("title") or chat.get("name") if isinstance(chat, dict) else None
+    return f" “{title[:50]}”" if isinstance(title, str) else ""
 
 
 def _unpack(content: bytes) -> Iterator[tuple[str, bytes]]:
@@ -76,8 +118,11 @@ def _unpack(content: bytes) -> Iterator[tuple[str, bytes]]:
             raise ValueError("it is too large")
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
             files = [file for file in packed.infolist() if re.search(r"(^|/)[^./][^/]*\.json$", file.filename, re.I)]
+            if any(re.search(r"(^|/)chat\.html$", file.filename) for file in packed.infolist()):
+                # ChatGPT's export: its other files hold the account, not chats.
+                files = [file for file in files if re.search(r"(^|/)conversations[^/]*\.json$", file.filename)]
             if not files:
-                raise ValueError("it contains no .json file")
+                raise ValueError("it contains no .json file of chats")
             if len(files) > _MAX_CHATS:
                 raise ValueError(f"it contains more than {_MAX_CHATS:,} chats")
             left = _MAX_TOTAL_BYTES
@@ -110,21 +155,28 @@ def _read_member(packed: zipfile.ZipFile, file: zipfile.ZipInfo, limit: int) -> 
     return data
 
 
-def _parse_chat(content: bytes, where: str = "") -> tuple[str, Conversation]:
+def _try_parse_chat(value: Any, where: str) -> tuple[str, Conversation] | ValueError:
     try:
-        value = _parse(content)
-        if isinstance(value, dict) and "phi3_ui" in value:
-            return _parse_own(value)
-        fields = value if isinstance(value, dict) else {"messages": value}
-        title, model = fields.get("title"), fields.get("model")
-        conversation = from_openai_messages(fields.get("messages"), model if isinstance(model, str) else "")
-        return title if isinstance(title, str) else conversation.title, conversation
+        return _parse_chat(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(map(str, ("turns", *first["loc"])))
-        raise ValueError(f"{where}{place}: {first['msg']}") from error
+        return ValueError(f"{where}{place}: {first['msg']}")
     except ValueError as error:
-        raise ValueError(f"{where}{error}") from error
+        return ValueError(f"{where}{error}")
+
+
+def _parse_chat(value: Any) -> tuple[str, Conversation]:
+    fields = value if isinstance(value, dict) else {"messages": value}
+    if "phi3_ui" in fields:
+        return _parse_own(fields)
+    if foreign := read_foreign_chat(fields):
+        return foreign[0] or foreign[1].title, foreign[1]
+    if "messages" not in fields:
+        raise ValueError(f"it contains no list of messages, but the fields {', '.join(fields) or 'of an empty object'}")
+    title, model = fields.get("title") or fields.get("name"), fields.get("model")
+    conversation = from_openai_messages(fields["messages"], model if isinstance(model, str) else "")
+    return title if isinstance(title, str) else conversation.title, conversation
 
 
 def _parse(content: bytes) -> Any:
@@ -172,7 +224,7 @@ def _renew_ids(turns: tuple[Turn, ...], leaf: Any) -> Conversation:
     for number, turn in enumerate(turns, 1):
         if turn.id in ids or turn.parent not in ids:
             raise ValueError(f"turn {number} is a duplicate, or its parent does not precede it")
-        if turn.request and not 0 <= turn.request.asked_at < _MAX_TIMESTAMP:
+        if turn.request and not 0 <= turn.request.asked_at < MAX_TIMESTAMP:
             raise ValueError(f"turn {number} has an invalid timestamp")
         texts[turn.id] = texts[turn.parent] + bool(turn.answer and turn.answer.text)
         answer = turn.answer and _check_answer(turn.answer, texts[turn.id])

@@ -239,6 +239,10 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "share.json": "This chat as JSON",
     "share.all": "All my chats",
     "share.import": "Import chats (.json, .zip)",
+    "import.refused": {
+        "one": "{count} chat was not imported ({detail}). Remove what is named from the file, then import it again.",
+        "other": "{count} chats were not imported ({detail}). Remove what is named from the file, then import them again.",
+    },
     "import.done": {"one": "{count} chat imported.", "other": "{count} chats imported."},
     "replay.old": "Original",
     "replay.new": "Replay",

@@ -273,6 +273,11 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "share.json": "Această conversație ca JSON",
     "share.all": "Toate conversațiile mele",
     "share.import": "Import de conversații (.json, .zip)",
+    "import.refused": {
+        "one": "{count} conversație nu a fost importată ({detail}). Eliminați din fișier ceea ce este numit, apoi importați-o din nou.",
+        "few": "{count} conversații nu au fost importate ({detail}). Eliminați din fișier ceea ce este numit, apoi importați-le din nou.",
+        "other": "{count} de conversații nu au fost importate ({detail}). Eliminați din fișier ceea ce este numit, apoi importați-le din nou.",
+    },
     "import.done": {
         "one": "{count} conversație importată.",
         "few": "{count} conversații importate.",
@@ -358,7 +363,7 @@ ERRORS: dict[str, str] = {
     "no_such_chat": "Această conversație nu mai există. Deschideți alta sau începeți una nouă.",
     "chat_unreadable": "Această conversație nu poate fi citită: trace-urile ei din depozitul de tracking sunt deteriorate. Deschideți alta sau începeți una nouă.",
     "no_such_turn": "Acest mesaj nu este în conversația deschisă. Deschideți conversația lui, apoi încercați din nou.",
-    "invalid_chat_file": "Acest fișier nu conține o conversație care poate fi citită ({detail}). Folosiți un fișier exportat de aici sau mesaje OpenAI în JSON.",
+    "invalid_chat_file": "Acest fișier nu conține o conversație care poate fi citită ({detail}). Folosiți un fișier exportat de aici, din Open WebUI, ChatGPT, LM Studio sau ShareGPT, ori mesaje OpenAI în JSON.",
     "unexpected": "Ceva nu a mers ({detail}). Eroarea a fost consemnată cu detalii; încercați din nou.",
     "no_network": "{what} nu a putut fi descărcat: niciun index de pachete nu răspunde. Verificați rețeaua, apoi încercați din nou.",
     "download_failed": "{what} nu a putut fi descărcat ({detail}). Verificați setările pip, apoi încercați din nou.",

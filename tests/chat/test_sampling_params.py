@@ -70,6 +70,7 @@ def test_the_onnx_wrapper_has_the_same_defaults() -> None:
         ("seed", "", None),
         ("seed", MAX_SEED, MAX_SEED),
         ("stop", "a\n\n b\n", ("a", " b")),
+        ("stop", "a\u2028b\r\nc\fd\re", ("a\u2028b", "c\fd", "e")),
         ("stop", ["a", "b"], ("a", "b")),
         ("stop", "", ()),
         ("stop", None, ()),

@@ -1,10 +1,15 @@
 """Reading questions from a file, and the run that an evaluation logs."""
 
+import csv
+import io
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from models.tracking import Store
@@ -29,7 +34,7 @@ from tests.support.tiny_models import TinyStore
 
 def _write(folder: Path, name: str, text: str) -> Path:
     file = folder / name
-    file.write_text(text, encoding="utf-8")
+    file.write_text(text, encoding="utf-8", newline="")
     return file
 
 
@@ -58,8 +63,35 @@ def test_a_line_may_be_a_conversation_with_its_own_system_prompt(tmp_path: Path)
     assert given == (Message("system", "Be long."), Message("user", "Bye"))
 
 
-def test_a_csv_field_may_contain_line_breaks(tmp_path: Path) -> None:
-    assert read_questions(_write(tmp_path, "q.csv", 'prompt\n"two\nlines"\n')) == [(Message("user", "two\nlines"),)]
+_SPLITLINES_ONLY = "\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+"""What str.splitlines splits at, besides CR and LF."""
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "csv"])
+def test_lines_end_at_cr_and_lf_only(tmp_path: Path, kind: str, ending: str) -> None:
+    questions = [f"first{char}still first" for char in _SPLITLINES_ONLY] + ["second"]
+    lines = {
+        "txt": questions,
+        "jsonl": [json.dumps({"prompt": question}, ensure_ascii=False) for question in questions],
+        "csv": ["prompt", *questions],
+    }[kind]
+
+    asked = read_questions(_write(tmp_path, f"q.{kind}", "".join(line + ending for line in lines)))
+
+    assert [message.content for (message,) in asked] == questions
+
+
+@settings(max_examples=30)
+@given(st.lists(st.text(max_size=20).filter(str.strip), min_size=1, max_size=4))
+@example([f"a{char}b" for char in ["\r", "\n", "\r\n", *_SPLITLINES_ONLY, '"', ","]])
+def test_a_csv_file_is_read_as_python_wrote_it(questions: list[str]) -> None:
+    written = io.StringIO(newline="")
+    csv.writer(written).writerows([["id", "prompt"], *enumerate(questions)])
+    with tempfile.TemporaryDirectory() as folder:
+        asked = read_questions(_write(Path(folder), "q.csv", written.getvalue()))
+
+    assert [message.content for (message,) in asked] == questions
 
 
 @pytest.mark.parametrize(

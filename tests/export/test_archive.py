@@ -310,6 +310,23 @@ def test_our_json_is_refused_where_it_is_invalid(path: tuple[str | int, ...], va
     assert detail in _refused(json.dumps(whole).encode())
 
 
+def test_format_1_and_the_field_names_of_earlier_versions_are_read() -> None:
+    talk = _talk()
+    first = replace(talk.tree[1], answer=Answer("phi", "I", context=ContextUsage(10, 100, 1, 50)))
+    talk = replace(talk, tree=(talk.tree[0], first, *talk.tree[2:]))
+    whole = json.loads(to_json(talk, "t"))
+    whole["phi3_ui"]["format"] = 1
+    for turn in whole["phi3_ui"]["turns"]:
+        turn["asked"] = turn.pop("request")
+        turn["asked"]["at"] = turn["asked"].pop("asked_at")
+        if turn["answer"] and turn["answer"]["context"]:
+            turn["answer"]["context"]["left_out"] = turn["answer"]["context"].pop("omitted_turns")
+
+    [(title, read)] = read_chats(json.dumps(whole).encode())
+
+    assert (title, _without_ids(read)) == ("t", _without_ids(talk))
+
+
 def test_cycles_and_duplicate_turns_are_refused() -> None:
     one, two = Turn("1", id="a", parent="b"), Turn("2", id="b", parent="a")
 

@@ -24,6 +24,7 @@ from phi3_ui.store.conversations.operations import (
     TurnRecord,
 )
 from phi3_ui.store.conversations.recorder import Recorder
+from phi3_ui.store.conversations.search_text import fold_text
 from phi3_ui.store.conversations.summaries import ConversationSummary, TurnMetrics
 from phi3_ui.store.conversations.trace_reader import UnreadableTraceError, has_truncated_preview, parse_turn
 from phi3_ui.store.conversations.trace_search import LARGEST_PAGE, TraceSearch
@@ -51,8 +52,8 @@ class History:
         self._indexes: OrderedDict[str, ConversationIndex] = OrderedDict()
 
     def list_conversations(self, visitor_id: str, query: str = "") -> list[ConversationSummary]:
-        """Conversations whose title or text contains all words of `query`, newest first."""
-        return self._index(visitor_id).list_conversations(query.casefold().split())
+        """Conversations whose title or text contains all words of `query`, newest first; see `fold_text`."""
+        return self._index(visitor_id).list_conversations(fold_text(query).split())
 
     def list_turn_metrics(self, visitor_id: str) -> list[TurnMetrics]:
         """The metrics of every turn of this visitor, oldest first."""

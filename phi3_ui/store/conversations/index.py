@@ -2,12 +2,13 @@
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from mlflow.entities import TraceInfo
 
 from phi3_ui.store.conversations.operations import ConversationDeletion, Operation, TagChange, TurnRecord
+from phi3_ui.store.conversations.search_text import fold_text
 from phi3_ui.store.conversations.summaries import ConversationSummary, TurnMetrics, TurnSummary, summarize_record
 from phi3_ui.store.conversations.trace_reader import parse_summary
 from phi3_ui.store.conversations.traces import TITLE_TAG
@@ -18,6 +19,8 @@ class _IndexedConversation:
     """All known turns of one conversation, by id. It has at least one."""
 
     custom_title: str = ""
+    folded_title: str = ""
+    """The custom title as `matches` compares it."""
     turns: dict[str, TurnSummary] = field(default_factory=dict)
 
     @property
@@ -35,13 +38,18 @@ class _IndexedConversation:
         return max(turn.metrics.asked_at for turn in self.turns.values())
 
     def put(self, turn: TurnSummary) -> None:
-        """Add a turn or replace it; a search text that is already complete is not replaced by a preview."""
+        """Add a turn, its text folded, or replace it; a complete text is not replaced by the beginning of it."""
         known = self.turns.get(turn.metrics.turn_id)
-        text = max(turn.text.casefold(), known.text if known else "", key=len)
-        self.turns[turn.metrics.turn_id] = TurnSummary(turn.metrics, turn.parent_id, turn.question, text)
+        text = max(turn.text, known.text if known else "", key=len)
+        self.turns[turn.metrics.turn_id] = replace(turn, text=text)
+
+    def set_title(self, title: str) -> None:
+        if title != self.custom_title:
+            self.custom_title, self.folded_title = title, fold_text(title)
 
     def matches(self, words: list[str]) -> bool:
-        texts = [self.title.casefold(), *(turn.text for turn in self.turns.values())]
+        # A title that was not given is a question, which the turns have.
+        texts = [self.folded_title, *(turn.text for turn in self.turns.values())]
         return all(any(word in text for text in texts) for word in words)
 
 
@@ -63,7 +71,7 @@ class ConversationIndex:
         """All turns of the store are in the index."""
 
     def list_conversations(self, words: list[str]) -> list[ConversationSummary]:
-        """Conversations whose title or text contains every one of the (case-folded) words, newest first."""
+        """Conversations whose title or text contains every one of these words (see `fold_text`), newest first."""
         with self._lock:
             found = [
                 ConversationSummary(id_, conversation.title, conversation.last_asked_at)
@@ -111,21 +119,23 @@ class ConversationIndex:
     def apply(self, operation: Operation) -> None:
         """Apply a change that is on its way to the store."""
         conversation_id = operation.conversation_id
+        # Texts are folded before the lock is taken: they may be long.
+        summary = _fold(summarize_record(operation)) if isinstance(operation, TurnRecord) else None
         with self._lock:
             if isinstance(operation, ConversationDeletion):
                 if conversation_id not in self._deleted:
                     self._deleted[conversation_id] = self._conversations.pop(conversation_id, None)
-            elif isinstance(operation, TurnRecord):
+            elif summary:
                 if conversation_id not in self._deleted:
                     self._conversations.setdefault(conversation_id, _IndexedConversation())
                 # A turn of a deleted conversation is kept too: the deletion may be undone.
                 conversation = self._conversations.get(conversation_id) or self._deleted[conversation_id]
                 if conversation:
-                    conversation.put(summarize_record(operation))
+                    conversation.put(summary)
             elif isinstance(operation, TagChange) and operation.key == TITLE_TAG:
                 conversation = self._conversations.get(conversation_id)
                 if conversation:
-                    conversation.custom_title = operation.value
+                    conversation.set_title(operation.value)
 
     def add_trace(self, info: TraceInfo, text: str | None = None) -> bool:
         """Add a trace of the store; `text` is its complete question and answer, if known.
@@ -142,13 +152,12 @@ class ConversationIndex:
         turn = parse_summary(info)
         if turn is None:
             return is_new
-        if text is not None:
-            turn = TurnSummary(turn.metrics, turn.parent_id, turn.question, text)
+        turn = _fold(turn if text is None else replace(turn, text=text))
         with self._lock:
             if turn.metrics.conversation_id not in self._deleted:
                 conversation = self._conversations.setdefault(turn.metrics.conversation_id, _IndexedConversation())
                 conversation.put(turn)
-                conversation.custom_title = info.tags.get(TITLE_TAG, conversation.custom_title)
+                conversation.set_title(info.tags.get(TITLE_TAG, conversation.custom_title))
         return is_new
 
     def add_unreadable(self, trace_id: str, conversation_id: str) -> bool:
@@ -199,3 +208,7 @@ class ConversationIndex:
         """The refresh has ended, successfully or not; the next one may start after its `max_age`."""
         with self._lock:
             self._refreshing, self._refreshed_at = False, time.monotonic()
+
+
+def _fold(turn: TurnSummary) -> TurnSummary:
+    return replace(turn, text=fold_text(turn.text))

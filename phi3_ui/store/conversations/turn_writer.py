@@ -39,7 +39,8 @@ class ConversationStore:
         """Record every turn of a conversation from elsewhere, and return it as it was recorded.
 
         Turns without an answer get an empty one. Turns without a time are dated now. Times increase strictly along the
-        tree, as the order of the turns is read back from them.
+        tree, as the order of the turns is read back from them. Each record holds its own question only, since what else was
+        sent to the model is unknown, and whole conversations would soon fill the journal.
         """
         tree = list[Turn]()
         for turn in conversation.tree:
@@ -47,16 +48,15 @@ class ConversationStore:
             if tree and (previous := tree[-1].request) and request.asked_at < previous.asked_at + _TICK:
                 request = replace(request, asked_at=previous.asked_at + _TICK)
             tree.append(replace(turn, request=request, answer=turn.answer or Answer("", "", finish_reason="stop")))
-        imported = replace(conversation, tree=tuple(tree))
         for turn in tree:
-            self._import_turn(visitor_id, conversation_id, imported, turn)
-        return imported
+            self._import_turn(visitor_id, conversation_id, turn)
+        return replace(conversation, tree=tuple(tree))
 
-    def _import_turn(self, visitor_id: str, conversation_id: str, conversation: Conversation, turn: Turn) -> None:
+    def _import_turn(self, visitor_id: str, conversation_id: str, turn: Turn) -> None:
         if turn.request is None or turn.answer is None:
             raise ValueError(f"turn {turn.id} of conversation {conversation_id} is not answered")
         ended_at = turn.request.asked_at + (turn.answer.timings.seconds if turn.answer.timings else 0.0)
-        messages = conversation.truncated_at(turn.id).build_messages(turn.request.system)
+        messages = Conversation((replace(turn, answer=None, parent=None),), turn.id).build_messages(turn.request.system)
         record = TurnRecord(visitor_id, conversation_id, turn, turn.answer.model, messages, ended_at, self._app_version)
         self.recorder.submit(record)
         self.history.apply(record)

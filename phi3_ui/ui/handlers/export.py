@@ -65,7 +65,7 @@ class ExportController:
         return self._download(f"chats-{datetime.now():%Y-%m-%d}.zip", "application/zip", create_archive(chats))
 
     def read(self, path: str | None, request: gr.Request) -> Updates:
-        """Import the chats of an uploaded file, and show the first one."""
+        """Import the chats of an uploaded file, show the first one, and say which ones could not be read and why."""
         session = self._session(request)
         if not path:
             return {self._page.export.upload: gr.skip()}
@@ -74,8 +74,9 @@ class ExportController:
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(path)  # an upload is read only once
+        refused = list[str]()
         try:
-            chats = read_chats(content)
+            chats = read_chats(content, refused.append)
             if sum(len(conversation.tree) for _, conversation in chats) > _MAX_IMPORTED_TURNS:
                 raise UserError("invalid_chat_file", detail=f"it holds more than {_MAX_IMPORTED_TURNS:,} questions")
         except UserError as error:
@@ -83,6 +84,8 @@ class ExportController:
         imported = [self._import(session, title, conversation) for title, conversation in chats]
         session.show(imported[0])
         gr.Info(tr(session.language, "import.done", count=len(imported)))
+        if refused:
+            gr.Warning(tr(session.language, "import.refused", count=len(refused), detail="; ".join(refused)[:500]))
         return {**self._chats.show_chat(session), self._page.export.upload: None}
 
     def _import(self, session: Session, title: str, conversation: Conversation) -> Chat:

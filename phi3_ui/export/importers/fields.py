@@ -1,0 +1,97 @@
+"""Reads the fields of foreign JSON. Every error is a ValueError that names the field, as in `mapping.a1.message.content`."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+MAX_TIMESTAMP = 1e11
+"""Seconds since 1970, in the year 5138; calendars end not much later. Larger numbers are milliseconds or finer."""
+
+
+def read_record(value: Any, place: str) -> dict[str, Any]:
+    """The value as a JSON object; ValueError if it is none."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{place} is not an object")
+    return value
+
+
+def read_list(record: dict[str, Any], name: str, place: str) -> list[Any]:
+    """The list in a field; empty if it is missing or null."""
+    value = record.get(name)
+    if value is not None and not isinstance(value, list):
+        raise ValueError(f"{place}.{name} is not a list")
+    return value or []
+
+
+def read_text(record: dict[str, Any], name: str, place: str) -> str:
+    """The text in a field; empty if it is missing or null."""
+    value = record.get(name)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{place}.{name} is not text")
+    return value or ""
+
+
+def read_time(record: dict[str, Any], name: str, place: str) -> float | None:
+    """A time in seconds since 1970, from a number of seconds, milliseconds or finer, or ISO 8601; None if there is none."""
+    value = record.get(name)
+    if value is None or value == "":
+        return None
+    try:
+        if isinstance(value, bool):
+            raise TypeError("not a time")
+        seconds = _parse_iso(value) if isinstance(value, str) else float(value)
+        while seconds >= MAX_TIMESTAMP:
+            seconds /= 1000
+        if seconds < 0:
+            raise ValueError("before 1970")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"{place}.{name} is not a time") from error
+    return seconds
+
+
+def _parse_iso(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return datetime.fromisoformat(value).timestamp()
+
+
+def reject_content(record: dict[str, Any], names: tuple[str, ...], place: str) -> None:
+    """ValueError if one of these fields, which hold more than text, is not empty."""
+    for name in names:
+        if record.get(name) not in (None, False, "", "[]", [], {}):  # "[]": some training data has lists as JSON text
+            raise ValueError(f"{place}.{name} cannot be imported: only text can")
+
+
+def read_parts(content: Any, kinds: tuple[str | None, ...], place: str) -> Iterator[str]:
+    """The texts of a message's content: a string, or a list of strings and of parts whose `type` is one of `kinds`."""
+    if isinstance(content, str):
+        yield content
+        return
+    if not isinstance(content, list):
+        raise ValueError(f"{place} is not text")
+    for number, part in enumerate(content):
+        if isinstance(part, str):
+            yield part
+            continue
+        kind = read_record(part, f"{place}.{number}").get("type")
+        if kind not in kinds or not isinstance(part.get("text"), str):
+            raise ValueError(f"{place}.{number} is not text but {_describe(kind)}")
+        yield part["text"]
+
+
+def _describe(kind: Any) -> str:
+    return kind if isinstance(kind, str) and kind else "of an unknown type"
+
+
+def fence(text: str, language: str = "") -> str:
+    """The text as a Markdown code block that nothing in it can end."""
+    marks = "```"
+    while marks in text:
+        marks += "`"
+    return f"{marks}{language}\n{text}\n{marks}"
+
+
+def think(reasoning: str) -> str:
+    """A model's reasoning as the text of its answer, in the tags that most open models use; empty if there is none."""
+    return f"<think>\n{reasoning.strip()}\n</think>" if reasoning.strip() else ""

@@ -1,0 +1,181 @@
+"""Builds a conversation from the messages of another program, which are a tree like its turns."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from phi3_ui.chat.conversation import Answer, Conversation, Feedback, Turn, TurnRequest, new_id
+
+_MAX_CHARACTERS = 50_000_000  # of all turns: each has its own copy of the system prompt and of a regenerated question
+
+Role = Literal["system", "context", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class ImportedMessage:
+    """One message, as the program wrote it."""
+
+    id: str
+    parent: str | None
+    role: Role
+    """`context` adds to the system prompt of the question it precedes or follows, and of later ones."""
+    text: str
+    place: str
+    """Where it is in the file, for error messages."""
+    asked_at: float | None = None
+    """Seconds since 1970; None if unknown."""
+    answer: Answer | None = None
+    """What is known of an assistant's answer, apart from its text."""
+    feedback: Feedback | None = None
+    continues: bool = False
+    """It belongs to the same answer as the assistant's message before it."""
+
+
+@dataclass(eq=False)
+class _Draft:
+    """A turn that may become one of the conversation: a question with an answer, or none yet."""
+
+    parent: "_Draft | None"
+    question: ImportedMessage | None
+    answers: tuple[ImportedMessage, ...]
+    """The messages that the answer consists of."""
+    system: str
+    asked_at: float | None
+    id: str = field(default_factory=new_id)
+    is_needed: bool = False
+    """It ends a branch or another turn follows it. Any other draft only leads to one with an answer, or a longer one."""
+    variants: int = 0
+    """How many answers follow a draft that has none."""
+
+    @property
+    def characters(self) -> int:
+        question = len(self.question.text) if self.question else 0
+        return len(self.system) + question + sum(len(message.text) for message in self.answers)
+
+    def is_start_of(self, other: "_Draft") -> bool:
+        same = self.parent is other.parent and self.question is other.question
+        return same and self.answers == other.answers[: len(self.answers)]
+
+    def build_turn(self) -> Turn:
+        request = None
+        if self.asked_at is not None or self.system.strip():
+            request = TurnRequest(time.time() if self.asked_at is None else self.asked_at, "", self.system)
+        feedback = next((message.feedback for message in self.answers if message.feedback), None)
+        question, parent = self.question.text if self.question else "", self.parent.id if self.parent else None
+        return Turn(question, self._build_answer(), self.id, parent, request, feedback)
+
+    def _build_answer(self) -> Answer | None:
+        if not self.answers:
+            return None
+        known = next((message.answer for message in reversed(self.answers) if message.answer), Answer("", ""))
+        return replace(known, text="\n\n".join(message.text for message in self.answers if message.text))
+
+
+@dataclass(frozen=True)
+class _State:
+    """What is known after a message."""
+
+    draft: _Draft | None = None
+    """The turn that the message belongs to or, for a system message, follows."""
+    system: str = ""
+    pending: tuple[str, ...] = ()
+    """System messages that no question has followed yet."""
+
+
+def build_conversation(
+    messages: Sequence[ImportedMessage], leaf: str | None = None, asked_at: float | None = None, system: str = ""
+) -> Conversation:
+    """The messages as a tree of turns, in the order of their times.
+
+    A system message applies to the questions that follow, until the next one; consecutive ones are joined. An unanswered
+    question stays unanswered; an answer without a question gets an empty one. Several answers to one question become
+    variants of each other.
+
+    Args:
+        messages: In any order, but siblings in theirs.
+        leaf: Id of the last message shown; by default that of the newest branch.
+        asked_at: Time of messages without one, in seconds since 1970; by default the earliest known one.
+        system: System prompt until the first system message.
+
+    Raises:
+        ValueError: There is no question or answer, the messages are no tree, a system prompt would be lost, or copies of texts would take too much memory.
+    """
+    if asked_at is None:
+        asked_at = min((message.asked_at for message in messages if message.asked_at is not None), default=None)
+    parents = {message.parent for message in messages}
+    states: dict[str | None, _State] = {None: _State(system=system)}
+    drafts = list[_Draft]()
+    for message in _sort_parents_first(messages):
+        state = states[message.id] = _read_message(message, states[message.parent], drafts)
+        if message.id not in parents:
+            if state.pending:
+                raise ValueError(f"{message.place}: its last message is a system message, which no question follows")
+            if state.draft:
+                state.draft.is_needed, state.draft.system = True, state.system
+    needed = [draft for draft in drafts if draft.is_needed]
+    if not needed:
+        raise ValueError("it contains no messages")
+    if sum(draft.characters for draft in needed) > _MAX_CHARACTERS:
+        raise ValueError("its system prompt is too long for so many messages")
+    for draft in drafts:  # parents come first
+        earliest = draft.parent.asked_at if draft.parent else None
+        draft.asked_at = asked_at if draft.asked_at is None and earliest is None else draft.asked_at
+        draft.asked_at = max((time for time in (draft.asked_at, earliest) if time is not None), default=None)
+    needed.sort(key=lambda draft: draft.asked_at or 0.0)  # stable: parents stay before their children
+    conversation = Conversation(tuple(draft.build_turn() for draft in needed))
+    last = states[leaf].draft if leaf is not None else None
+    if last is None:
+        return conversation.with_branch_of(needed[-1].id)
+    return replace(conversation, leaf=next(draft.id for draft in reversed(needed) if last.is_start_of(draft)))
+
+
+def _sort_parents_first(messages: Sequence[ImportedMessage]) -> list[ImportedMessage]:
+    children = dict[str | None, list[ImportedMessage]]()
+    ids = {message.id for message in messages}
+    if len(ids) < len(messages):
+        raise ValueError("two of its messages have the same id")
+    for message in messages:
+        if message.parent is not None and message.parent not in ids:
+            raise ValueError(f"{message.place}: its parent {message.parent} is missing")
+        children.setdefault(message.parent, []).append(message)
+    ordered = list(children.get(None, ()))
+    for message in ordered:  # grows meanwhile
+        ordered += children.get(message.id, ())
+    if len(ordered) < len(messages):
+        reached = {message.id for message in ordered}
+        place = next(message.place for message in messages if message.id not in reached)
+        raise ValueError(f"{place}: it is its own ancestor")
+    return ordered
+
+
+def _read_message(message: ImportedMessage, state: _State, drafts: list[_Draft]) -> _State:
+    """The state after a message; adds the draft that it starts or continues."""
+    draft = state.draft
+    is_awaited = draft is not None and draft.question is not None and not draft.answers
+    match message.role:
+        case "context":
+            return replace(state, system=_join(state.system, message.text))
+        case "system":
+            return replace(state, pending=(*state.pending, message.text)) if message.text.strip() else state
+        case "assistant" if draft and (is_awaited or (message.continues and draft.answers)):
+            if state.pending:
+                raise ValueError(f"{message.place}: a system message comes between a question and its answer")
+            asked_at = draft.asked_at
+            if asked_at is None or (is_awaited and draft.variants):
+                asked_at = message.asked_at if message.asked_at is not None else asked_at
+            draft.variants += 1
+            new = _Draft(draft.parent, draft.question, (*draft.answers, message), state.system, asked_at)
+        case _:
+            if draft:
+                draft.is_needed = True
+            system = _join(*state.pending) if state.pending else state.system
+            is_question = message.role == "user"
+            question, answers = (message, ()) if is_question else (None, (message,))
+            new = _Draft(draft, question, answers, system, message.asked_at)
+    drafts.append(new)
+    return _State(new, new.system)
+
+
+def _join(*texts: str) -> str:
+    return "\n\n".join(text for text in texts if text.strip())

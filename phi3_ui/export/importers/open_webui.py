@@ -1,0 +1,93 @@
+"""Chats of Open WebUI: one chat or the export of all, a tree of messages in `history` or `messages`."""
+
+from dataclasses import replace
+from typing import Any
+
+from phi3_ui.chat.conversation import Answer, Conversation, Feedback
+from phi3_ui.contracts.parsing import parse_usage
+from phi3_ui.export.importers.fields import (
+    read_list,
+    read_parts,
+    read_record,
+    read_text,
+    read_time,
+    reject_content,
+    think,
+)
+from phi3_ui.export.importers.message_tree import ImportedMessage, Role, build_conversation
+
+_ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
+_NON_TEXT_FIELDS = ("files", "images", "sources", "citations", "code_executions", "embeds", "tool_calls", "merged")
+
+
+def read_open_webui_chat(chat: dict[str, Any]) -> tuple[str, Conversation]:
+    """Title and conversation of an exported chat, also without the record around it. Raises ValueError that names the field."""
+    inner = read_record(chat["chat"], "chat") if "chat" in chat else chat
+    reject_content(inner, ("files",), "chat")
+    history = read_record(inner.get("history") or {}, "history")
+    messages, leaf = _read_messages(inner, history), read_text(history, "currentId", "history") or None
+    if leaf and leaf not in {message.id for message in messages}:
+        raise ValueError(f"history.currentId: there is no message {leaf}")
+    times = (read_time(one, name, "chat") for one in (chat, inner) for name in ("created_at", "timestamp"))
+    asked_at = next((time for time in times if time is not None), None)
+    params = read_record(inner.get("params") or {}, "params")
+    system = read_text(params, "system", "params") or read_text(inner, "system", "chat")
+    title = read_text(chat, "title", "chat") or read_text(inner, "title", "chat")
+    return title, build_conversation(messages, leaf, asked_at, system)
+
+
+def _read_messages(chat: dict[str, Any], history: dict[str, Any]) -> list[ImportedMessage]:
+    """All branches are in `history`; `messages` is the shown one, and all there is in older exports."""
+    models = [model for model in read_list(chat, "models", "chat") if isinstance(model, str)]
+    model = models[0] if len(models) == 1 else ""
+    if known := read_record(history.get("messages") or {}, "history.messages"):
+        places = {f"history.messages.{key}": message for key, message in known.items()}
+        return [
+            _read_message(place, key, message, model)
+            for key, (place, message) in zip(known, places.items(), strict=True)
+        ]
+    found, previous = list[ImportedMessage](), None
+    for number, value in enumerate(read_list(chat, "messages", "chat")):
+        place = f"messages.{number}"
+        message = read_record(value, place)
+        key = read_text(message, "id", place) or place
+        found.append(_read_message(place, key, {"parentId": previous, **message}, model))
+        previous = key
+    return found
+
+
+def _read_message(place: str, key: str, value: Any, model: str) -> ImportedMessage:
+    message = read_record(value, place)
+    if (role := _ROLES.get(read_text(message, "role", place))) is None:
+        raise ValueError(f"{place}.role is unknown: {message.get('role')}")
+    reject_content(message, _NON_TEXT_FIELDS, place)
+    text = "".join(read_parts(message.get("content"), ("text",), f"{place}.content"))
+    if reasoning := think(read_text(message, "reasoning_content", place)):
+        text = f"{reasoning}\n\n{text}"
+    return ImportedMessage(
+        id=key,
+        parent=read_text(message, "parentId", place) or None,
+        role=role,
+        text=text,
+        place=place,
+        asked_at=read_time(message, "timestamp", place),
+        answer=_read_answer(message, place, model) if role == "assistant" else None,
+        feedback=_read_feedback(message, place),
+    )
+
+
+def _read_answer(message: dict[str, Any], place: str, model: str) -> Answer:
+    answer = Answer(read_text(message, "model", place) or model, "", parse_usage(message.get("usage")))
+    if error := message.get("error"):
+        detail = error.get("content") if isinstance(error, dict) else error
+        return replace(answer, error=("refused", {"model": answer.model or "The model", "detail": str(detail)}))
+    return replace(answer, finish_reason="cancelled" if message.get("done") is False else "stop")
+
+
+def _read_feedback(message: dict[str, Any], place: str) -> Feedback | None:
+    given = read_record(message.get("annotation") or {}, f"{place}.annotation")
+    rating = given.get("rating")
+    if rating not in (1, -1):
+        return None
+    texts = (read_text(given, name, f"{place}.annotation") for name in ("reason", "comment"))
+    return Feedback(rating == 1, ": ".join(filter(None, texts)))

@@ -1,0 +1,39 @@
+"""Folds texts for the search, so that it ignores case, accents, Unicode form and width."""
+
+import re
+import unicodedata
+
+_STROKED_LETTER = re.compile(r"LATIN SMALL LETTER (?:DOTLESS )?([A-Z])(?: WITH .*)?")
+_VIRAMA = 9  # a canonical combining class; viramas spell Indic words, they are not accents
+
+
+class _Folding(dict[int, str]):
+    """A table for `str.translate` that is filled as characters are met."""
+
+    def __missing__(self, code: int) -> str:
+        decomposed = unicodedata.normalize("NFKD", chr(code)).casefold()
+        folded = "".join(map(_fold_letter, unicodedata.normalize("NFKD", decomposed)))
+        self[code] = folded
+        return folded
+
+
+def _fold_letter(char: str) -> str:
+    """A decomposed character; empty if it is an accent or invisible."""
+    if unicodedata.combining(char) not in (0, _VIRAMA) or unicodedata.category(char) in ("Cf", "Me"):
+        return ""
+    if unicodedata.category(char) == "Mn" and unicodedata.name(char, "").startswith("VARIATION SELECTOR"):
+        return ""
+    # Letters such as ø, ł, đ and the Turkish dotless ı, which Unicode does not decompose.
+    stroked = _STROKED_LETTER.fullmatch(unicodedata.name(char, "")) if char > "\x7f" else None
+    return stroked[1].lower() if stroked else char
+
+
+_FOLDING = _Folding()
+
+
+def fold_text(text: str) -> str:
+    """Return a text in which equal letters are equal characters: NFKD, case-folded, without accents and invisible ones.
+
+    A text contains another one as people see it if its folded form contains the folded other one.
+    """
+    return text.lower() if text.isascii() else text.translate(_FOLDING)
