@@ -8,6 +8,8 @@ from phi3_ui.errors import error_from_record
 
 _SPECIAL_CHARACTERS = re.compile(r"[\\`*_\[\]<>&~$|#]")
 _HTML_START = re.compile(r"<[A-Za-z/!?]")
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_NO_TEXT = "*No text*"
 _ENDINGS = {
     "length": "cut at the token limit",
     "cancelled": "stopped by the user",
@@ -16,7 +18,7 @@ _ENDINGS = {
 
 
 def to_markdown(conversation: Conversation, title: str) -> str:
-    """Return the shown branch: each question and answer quoted under a heading, then the answer's metrics as a list.
+    """Return the shown branch: each question as typed, each answer quoted, under headings; then the metrics as a list.
 
     In English. No text can add a heading of its own. Lone surrogates become "?".
     """
@@ -29,7 +31,7 @@ def to_markdown(conversation: Conversation, title: str) -> str:
 
 def _render_turn(number: int, turn: Turn) -> Iterator[str]:
     yield f"## Question {number}"
-    yield _quote(turn.question)
+    yield _fence(turn.question) if turn.question.strip() else _NO_TEXT
     if turn.answer:
         model = _escape(turn.answer.model)
         yield f"### Answer {number}, {model}" if model else f"### Answer {number}"
@@ -69,12 +71,16 @@ def _quote(text: str) -> str:
     Raw HTML could, since `<!--` hides all that follows: a text that may contain some is fenced, shown as typed.
     """
     if not text.strip():
-        return "*No text*"
-    lines = re.split(r"\r\n|\r|\n", text)
+        return _NO_TEXT
     if _HTML_START.search(text):
-        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-        return "\n".join([fence, *lines, fence])
-    return "\n".join(f"> {line}" if line else ">" for line in lines)
+        return _fence(text)
+    return "\n".join(f"> {line}" if line else ">" for line in _LINE_END.split(text))
+
+
+def _fence(text: str) -> str:
+    """Return a text as it is, in a code block that nothing in it can end."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return "\n".join([fence, *_LINE_END.split(text), fence])
 
 
 def _escape(text: str) -> str:

@@ -138,6 +138,14 @@ def test_no_text_adds_a_heading_or_html_to_the_markdown(conversation: Conversati
     assert not kinds & {"html_block", "html_inline"}
 
 
+@given(_texts.filter(lambda text: text.strip() and "\0" not in text))
+def test_a_markdown_renderer_shows_a_question_as_typed(question: str) -> None:
+    tokens = MarkdownIt("commonmark").parse(to_markdown(Conversation().with_question(question), "Chat"))
+
+    [shown] = [token.content for token in tokens if token.type == "fence"]
+    assert shown == question.replace("\r\n", "\n").replace("\r", "\n") + "\n"
+
+
 @settings(deadline=None)
 @given(st.text(), st.dictionaries(st.text(), st.text() | _counts), _texts)
 def test_an_error_of_another_version_is_shown_and_read(code: str, values: dict[str, str | int], text: str) -> None:
@@ -153,19 +161,19 @@ def test_an_error_of_another_version_is_shown_and_read(code: str, values: dict[s
 
 def test_markdown_lists_what_is_known_of_an_answer() -> None:
     assert to_markdown(_talk(), "Say *one*") == (
-        "# Say \\*one\\*\n\n## Question 1\n\n> uno\n\n### Answer 1, phi\n\n> I\n\n"
+        "# Say \\*one\\*\n\n## Question 1\n\n```\nuno\n```\n\n### Answer 1, phi\n\n> I\n\n"
         "- Tokens: 37 prompt (12 cached), 5 completion\n"
         "- Time to first token: 0.10 s\n- Speed: 98.1 tokens/s\n- Ended: cut at the token limit\n"
-        "- Feedback: bad, “too short”\n\n## Question 2\n\n> two\n\n- Not answered\n"
+        "- Feedback: bad, “too short”\n\n## Question 2\n\n```\ntwo\n```\n\n- Not answered\n"
     )
 
 
-def test_markdown_quotes_texts_unchanged() -> None:
+def test_markdown_contains_texts_unchanged() -> None:
     talk = Conversation().with_question("# a\r\n\r\n```py").with_answer(Answer("", "```html\n<b>\n````"))
 
     shown = to_markdown(talk, "")
 
-    assert "> # a\n>\n> ```py\n\n### Answer 1\n" in shown
+    assert "\n````\n# a\n\n```py\n````\n\n### Answer 1\n" in shown
     assert "\n`````\n```html\n<b>\n````\n`````\n" in shown
 
 
@@ -343,7 +351,7 @@ def test_an_empty_id_is_valid() -> None:
 def test_lone_surrogates_are_replaced() -> None:
     talk = Conversation().with_question("a\ud800").with_answer(Answer("m", "\udc00"))
 
-    assert "> a?" in to_markdown(talk, "\ud800")
+    assert "\na?\n" in to_markdown(talk, "\ud800")
     assert read_chats(create_archive([("t\ud800", talk)]))[0][1].turns[0].question == "a?"
     assert read_chats(b'[{"role": "user", "content": "\\ud83d\\ude00 \\ud83d"}]')[0][0] == "\U0001f600 ?"
 
