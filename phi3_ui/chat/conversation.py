@@ -1,5 +1,6 @@
 """A conversation as an immutable value: a tree of turns, one branch of which is shown. Every change returns a new value."""
 
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -7,10 +8,17 @@ from functools import cached_property
 
 from phi3_ui.chat.types import ChatRequest, ContextUsage, FinishReason, GenerationParams, Message, Timings, Usage
 
+_BREAK = re.compile(r"\s*[\r\n]\s*|\t")
+
 
 def new_id() -> str:
     """A random id of 32 hexadecimal digits, used for turns and conversations, also in their traces."""
     return uuid.uuid4().hex
+
+
+def make_title(question: str) -> str:
+    """A question on one line, without tabs, otherwise as typed."""
+    return _BREAK.sub(" ", question.strip())
 
 
 @dataclass(frozen=True)
@@ -189,7 +197,7 @@ class Conversation:
     @property
     def title(self) -> str:
         """The first question on one line; empty if there is none."""
-        return " ".join(self.tree[0].question.split()) if self.tree else ""
+        return make_title(self.tree[0].question) if self.tree else ""
 
     @property
     def redo_turn_id(self) -> str | None:

@@ -99,9 +99,9 @@ def test_the_last_question_is_sent_even_if_blank() -> None:
 
 
 def test_the_title_is_the_first_question_on_one_line() -> None:
-    conversation = _asked(("  Tell me\n\n a\tjoke  ", "1")).with_question("another")
+    conversation = _asked(("  Tell me\n\n a\tjoke  *now*  ", "1")).with_question("another")
 
-    assert conversation.title == "Tell me a joke"
+    assert conversation.title == "Tell me a joke  *now*"
     assert Conversation().title == ""
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from mlflow.entities import TraceInfo
 
+from phi3_ui.chat.conversation import make_title
 from phi3_ui.store.conversations.operations import ConversationDeletion, Operation, TagChange, TurnRecord
 from phi3_ui.store.conversations.search_text import fold_text
 from phi3_ui.store.conversations.summaries import ConversationSummary, TurnMetrics, TurnSummary, summarize_record
@@ -31,7 +32,7 @@ class _IndexedConversation:
 
     @property
     def title(self) -> str:
-        return self.custom_title or " ".join(self.root.question.split())
+        return self.custom_title or make_title(self.root.question)
 
     @property
     def last_asked_at(self) -> float:
