@@ -41,8 +41,9 @@ def test_no_value_is_html(language: str, texts: list[str]) -> None:
     )
 
     assert {tag for tag, _ in page.elements} <= _TAGS
-    assert {name for _, attributes in page.elements for name, _ in attributes} == {"class"}
-    assert {value for _, attributes in page.elements for _, value in attributes} <= _CLASSES
+    attributes = {attribute for _, found in page.elements for attribute in found}
+    assert {value for name, value in attributes if name == "class"} <= _CLASSES
+    assert {attribute for attribute in attributes if attribute[0] != "class"} == {("dir", "auto")}
     shown = page.texts("p")
     assert {question, before, after} <= set(shown)
     assert any(text.endswith(f" · {model}") for text in shown)
@@ -52,8 +53,8 @@ def test_no_value_is_html(language: str, texts: list[str]) -> None:
 def test_what_differs_is_marked_on_its_own_side() -> None:
     html = render_replay("en", _one("Who sat?", OLD), _one("Who sat?", NEW))
 
-    assert '<p class="text">The<del class="gone"> cat</del> sat.</p>' in html
-    assert '<p class="text">The<ins class="new"> dog</ins> sat.</p>' in html
+    assert '<p class="text" dir="auto">The<del class="gone"> cat</del> sat.</p>' in html
+    assert '<p class="text" dir="auto">The<ins class="new"> dog</ins> sat.</p>' in html
     assert Page(html).texts("p")[:5] == [
         "Who sat?",
         "Original · phi-3 · ONNX",
@@ -104,5 +105,5 @@ def test_what_failed_says_why_and_what_is_unknown_is_no_zero() -> None:
 def test_an_answer_that_lost_its_text_is_gone_whole() -> None:
     html = render_replay("ro", _one("one", OLD), _one("one", Answer("m", "", OLD.usage, OLD.timings, "cancelled")))
 
-    assert '<p class="text"><del class="gone">The cat sat.</del></p>' in html
+    assert '<p class="text" dir="auto"><del class="gone">The cat sat.</del></p>' in html
     assert "<ins" not in html
