@@ -195,12 +195,8 @@ def gradio_client(url: str, model_id: str) -> Iterator[AnswerPath]:
 
 
 def _answer_text(chatbot: list[dict[str, Any]]) -> str:
-    """Text of the answer in the Chatbot's value; "" while it is only a placeholder."""
-    if len(chatbot) < 2:
-        return ""
-    content = chatbot[1]["content"]
-    text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
-    return "" if "phi3-wait" in text else text
+    """Text of the answer to the first question; "" while it is awaited."""
+    return str(chatbot[1]["content"]) if len(chatbot) > 1 else ""
 
 
 WATCH = """() => {

@@ -81,12 +81,8 @@ def time_answer(client: Client, key: str, tokens: int) -> float:
 
 def last_answer(chatbot: list[dict[str, Any]]) -> str:
     """Text of the answer to the last question."""
-    texts = list[str]()
-    for message in reversed(chatbot):
-        if message["role"] == "user":
-            break
-        content = message["content"]
-        text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
-        if "phi3-by" not in text and "phi3-wait" not in text:
-            texts.append(text)
-    return "".join(texts)
+    return "".join(message["content"] for message in chatbot[_last_question(chatbot) + 1 :])
+
+
+def _last_question(chatbot: list[dict[str, Any]]) -> int:
+    return max(index for index, message in enumerate(chatbot) if message["role"] == "user")

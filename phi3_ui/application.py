@@ -17,6 +17,7 @@ from phi3_ui.settings import Settings
 from phi3_ui.store.conversations.open_store import open_conversation_store
 from phi3_ui.store.links import MlflowUi
 from phi3_ui.store.registry.catalogue import Catalogue
+from phi3_ui.ui.assets import create_assets
 from phi3_ui.ui.page.layout import build_ui
 from phi3_ui.ui.page.texts import I18N
 from phi3_ui.ui.page.theme import CSS, theme
@@ -66,6 +67,7 @@ def build_app(settings: Settings) -> FastAPI:
     def health() -> dict[str, str]:
         return {"status": "ok", "version": __version__}
 
+    app.mount("/phi3", create_assets())
     blocks = build_ui(services)
     page = _mount_page(app, blocks, settings)
     return app

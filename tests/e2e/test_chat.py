@@ -126,7 +126,7 @@ def test_text_is_shown_and_sent_as_typed(app: App, open_page: OpenPage) -> None:
     question = "<b>bold</b> <img src=x onerror=alert(1)> & <|im_end|> `<i>` 😀"
     chat = open_page()
     chat.answer(question)
-    assert chat.questions.last.inner_text() == question.replace("`", "")
+    assert chat.questions.last.inner_text() == question
     assert app.model.requests[-1].question == question
 
 

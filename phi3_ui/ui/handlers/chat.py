@@ -88,6 +88,16 @@ class ChatController:
         """Ask `text`; `values` are the system prompt and the sampling parameters by name."""
         yield from self._answers.send(self.session(request), text, key, values)
 
+    def answer(self, text: str, key: str | None, request: gr.Request, **values: Any) -> Iterator[Updates]:
+        """`send` for programs: yields the message box and the messages alone, nothing that is made for the display."""
+        page = self._page
+        shown: Updates = {page.composer.message: text, page.endpoint.messages: []}
+        sources = {page.composer.message: page.composer.message, page.chat.messages: page.endpoint.messages}
+        for updates in self._answers.send(self.session(request), text, key, values):
+            shown |= {output: updates[source] for source, output in sources.items() if source in updates}
+            yield shown
+        yield shown
+
     def act(
         self, key: str | None, comment: str, draft: str, request: gr.Request, event: gr.EventData, **values: Any
     ) -> Iterator[Updates]:

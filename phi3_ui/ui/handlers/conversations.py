@@ -14,7 +14,7 @@ from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.chat_list import ChatListView, render_chat_list
-from phi3_ui.ui.render.messages import chatbot_messages
+from phi3_ui.ui.render.messages import chat_messages
 from phi3_ui.ui.render.notices import render_editing_note, render_error
 from phi3_ui.ui.render.usage_panel import render_usage
 from phi3_ui.ui.services import Services
@@ -100,8 +100,8 @@ class ConversationController:
     def draw_chat(self, session: Session) -> Updates:
         """The messages of the shown chat."""
         chat, language, link = session.current, session.language, self._mlflow.of_turn
-        messages = chatbot_messages(language, chat.conversation, chat.progress, lambda turn: link(language, turn.id))
-        return {self._page.chat.chatbot: messages}
+        messages = chat_messages(language, chat.conversation, chat.progress, lambda turn: link(language, turn.id))
+        return {self._page.chat.messages: messages}
 
     def show_usage(self, session: Session) -> Updates:
         """The token usage of the shown chat."""

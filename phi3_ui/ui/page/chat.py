@@ -6,21 +6,21 @@ from gradio.events import Dependency
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import ChatSection, Page
 from phi3_ui.ui.page.events import QUIET, STREAMING
-from phi3_ui.ui.page.scripts import SHOW_SNIPPET_JS
-from phi3_ui.ui.page.texts import I18N
+from phi3_ui.ui.page.scripts import CHAT_JS, SHOW_SNIPPET_JS
+from phi3_ui.ui.page.texts import I18N, browser_texts
 
 
 def create() -> ChatSection:
-    """Create the chatbot and the components below it."""
+    """Create the messages and the components below them."""
     t = I18N
-    chatbot = gr.Chatbot(
+    messages = gr.HTML(
+        [],
         label=t("chat"),
-        show_label=False,
-        placeholder=t("placeholder"),  # type: ignore[arg-type]  # declared as str, but translated like all texts
-        buttons=["copy"],
-        group_consecutive_messages=False,
-        layout="panel",
+        html_template="",
+        js_on_load=CHAT_JS,
+        apply_default_css=False,
         elem_id="phi3-chat",
+        texts=browser_texts(["chat", "placeholder", "copy_message", "copy_code", "copied"]),
     )
     context = gr.HTML(elem_id="phi3-context")
     warning = gr.HTML(elem_id="phi3-warning")
@@ -30,7 +30,7 @@ def create() -> ChatSection:
             label=t("comment"), show_label=False, placeholder=t("comment"), max_lines=3, container=False, scale=5
         )
         keep_comment = gr.Button(t("comment.keep"), size="sm", scale=0, min_width=80)
-    return ChatSection(chatbot, context, warning, editing, comment_group, comment, keep_comment)
+    return ChatSection(messages, context, warning, editing, comment_group, comment, keep_comment)
 
 
 def wire(page: Page, chat: ChatController) -> Dependency:

@@ -45,7 +45,8 @@ class ExportSection:
 class ChatSection:
     """The conversation and the lines below it."""
 
-    chatbot: gr.Chatbot
+    messages: gr.HTML
+    """The messages as data, which static/chat/ draws."""
     context: gr.HTML
     """The context meter."""
     warning: gr.HTML
@@ -185,6 +186,14 @@ class BrowserSection:
 
 
 @dataclass(frozen=True)
+class EndpointSection:
+    """Hidden components of the public endpoint, which programs call."""
+
+    trigger: gr.Button
+    messages: gr.JSON
+
+
+@dataclass(frozen=True)
 class Page:
     """All sections."""
 
@@ -204,6 +213,7 @@ class Page:
     registry: RegistrySection
     add_model: AddModelSection
     browser: BrowserSection
+    endpoint: EndpointSection
 
     # What several events write to
 
@@ -222,7 +232,7 @@ class Page:
         """What depends on the shown chat."""
         chat = self.chat
         return [
-            *(chat.chatbot, chat.context, chat.warning, chat.editing, chat.comment_group),
+            *(chat.messages, chat.context, chat.warning, chat.editing, chat.comment_group),
             *(self.usage.panel, self.conversations.chat_list, self.composer.send, self.composer.stop),
             *(self.replay.view, self.reproduce.panel),
         ]

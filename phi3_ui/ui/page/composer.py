@@ -30,7 +30,7 @@ def create() -> ComposerSection:
 
 
 def wire(page: Page, chat: ChatController) -> Dependency:
-    """The event that ends with the answer. It is the page's one public endpoint, /chat."""
+    """The event that ends with the answer."""
     composer = page.composer
     composer.stop.click(chat.stop, None, None, **QUIET)
     answered: Dependency = gr.on(
@@ -39,11 +39,10 @@ def wire(page: Page, chat: ChatController) -> Dependency:
         [composer.message, page.picker],
         [
             *(composer.message, composer.send, composer.stop),
-            *(page.chat.chatbot, page.chat.editing, page.conversations.chat_list, page.reproduce.panel),
+            *(page.chat.messages, page.chat.editing, page.conversations.chat_list, page.reproduce.panel),
         ],
         inputs_kwargs=page.settings_inputs,
-        **{**STREAMING, "api_visibility": "public"},
         trigger_mode="multiple",
-        api_name="chat",
+        **STREAMING,
     )
     return answered

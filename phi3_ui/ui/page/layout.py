@@ -15,6 +15,7 @@ from phi3_ui.ui.page import (
     chat,
     composer,
     conversations,
+    endpoint,
     export,
     model,
     registry,
@@ -73,6 +74,7 @@ def _create_page(app_settings: Settings) -> Page:
         registry=registry_section,
         add_model=add_model_section,
         browser=browser.create(),
+        endpoint=endpoint.create(),
     )
 
 
@@ -84,6 +86,7 @@ def _wire(blocks: gr.Blocks, page: Page, services: Services) -> None:
     manage = ManageHandlers(page, services, chats.session, chats.models.shown_model)
 
     setup.wire(page, chats, blocks)
+    endpoint.wire(page, chats)
     model.wire(page, chats)
     settings.wire(page, manage)
     registry.wire(page, manage)

@@ -48,7 +48,7 @@ def wire(page: Page, chat: ChatController) -> None:
         [
             *page.status_outputs,
             *page.card_outputs,
-            *(page.chat.warning, page.chat.chatbot, page.conversations.chat_list, page.usage.panel),
+            *(page.chat.warning, page.chat.messages, page.conversations.chat_list, page.usage.panel),
         ],
         **QUIET,
     )

@@ -1,4 +1,7 @@
-"""The scripts of static/ in the forms that Gradio takes. Each file is a module with one default-exported function."""
+"""The scripts of static/ in the forms that Gradio takes. Each file is a module with one default-exported function.
+
+Those of static/chat/ import one another and the libraries of vendor/, so the browser loads them from ui/assets.py.
+"""
 
 import json
 from pathlib import Path
@@ -16,12 +19,16 @@ def _load_function(file: str) -> str:
 
 # For `js=` of an event: an expression.
 COLLAPSE_SIDEBARS_JS = _load_function("collapse_sidebars.js")
+SET_DIRECTIONS_JS = _load_function("directions.js")
 SHOW_SNIPPET_JS = _load_function("show_snippet.js")
 READ_BROWSER_JS = f"() => [{_load_function('visitor_token.js')}(), {_load_function('tab_state.js')}()]"
 """Returns the visitor's token and the tab's state."""
 
 # For `js_on_load` of an HTML component: statements, with Gradio's variables in scope.
 ACTIONS_JS = f"{_load_function('actions.js')}(trigger);"
+CHAT_JS = """
+import(new URL("phi3/static/chat/view.js", document.baseURI)).then((view) => view.default(element, props, watch));
+"""
 DOWNLOAD_JS = f"{_load_function('download.js')}(watch, props);"
 
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import gradio as gr
 
-CSS = (Path(__file__).parents[1] / "static" / "page.css").read_text(encoding="utf-8")
+_STATIC = Path(__file__).parents[1] / "static"
+
+CSS = "\n".join((_STATIC / name).read_text(encoding="utf-8") for name in ("page.css", "chat/chat.css"))
 
 _SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
 _SYSTEM_MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]

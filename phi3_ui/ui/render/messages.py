@@ -1,86 +1,145 @@
-"""A conversation as the messages that Gradio's Chatbot draws."""
+"""A conversation as the messages that the chat shows, as data: static/chat/ draws them, and API clients receive them."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
-
-from markupsafe import Markup
+from dataclasses import asdict
+from typing import Literal, NotRequired, TypedDict
 
 from phi3_ui.chat.conversation import Answer, Conversation, Turn
 from phi3_ui.chat.running_turn import TurnSnapshot
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import format_number, format_seconds, tr, tr_error
-from phi3_ui.ui.render.markdown import escape_html
-from phi3_ui.ui.render.templating import render
-
-ChatbotMessage = dict[str, str]
-
-_CONTEXT_CUT = Markup('<span class="phi3-by phi3-cut">{}</span>')
-_WAITING = Markup('<span class="phi3-wait">{}</span>')
+from phi3_ui.ui.render.mlflow_links import Link
 
 
-def chatbot_messages(
+class ActionButton(TypedDict):
+    """A button whose click static/actions.js forwards to the page's one handler."""
+
+    name: str
+    """The action."""
+    value: str
+    """Id of what it acts on."""
+    label: str
+    title: str
+    """Tooltip."""
+
+
+class Variants(TypedDict):
+    """A turn's position among its variants, from 1, and the buttons that show its neighbours."""
+
+    position: int
+    count: int
+    previous: ActionButton | None
+    next: ActionButton | None
+
+
+class Caption(TypedDict):
+    """What is said below a message's text."""
+
+    kind: Literal["answer", "waiting", "cut", "undone"]
+    parts: list[str]
+    """The metrics, or the one sentence of a caption that belongs to no answer."""
+    model: NotRequired[str]
+    error: NotRequired[str]
+    variants: NotRequired[Variants]
+    actions: NotRequired[list[ActionButton]]
+    link: NotRequired[dict[str, str]]
+
+
+class ChatMessage(TypedDict):
+    """A message of the shown branch."""
+
+    role: Literal["user", "assistant"]
+    content: str
+    """Exactly what the user typed or the model wrote."""
+    caption: NotRequired[Caption]
+
+
+def chat_messages(
     language: str,
     conversation: Conversation,
     state: TurnSnapshot | None = None,
-    link: Callable[[Turn], str] = lambda _: "",
-) -> list[ChatbotMessage]:
-    """All messages of the shown branch, an answer's followed by its caption with the action buttons.
+    link: Callable[[Turn], Link | None] = lambda _: None,
+) -> list[ChatMessage]:
+    """All messages of the shown branch. Notes between them are messages without content.
 
-    `state` is the running turn's, if there is one; `link` returns the HTML of a link to a turn's trace, or nothing.
+    `state` is the running turn's, if there is one; `link` returns the link to a turn's trace, if there is one.
     """
-    messages: list[ChatbotMessage] = []
+    messages: list[ChatMessage] = []
     first_in_context = conversation.first_turn_in_context
     for index, turn in enumerate(conversation.turns):
         if index == first_in_context > 0:
-            messages.append(_assistant(_CONTEXT_CUT.format(tr(language, "context.cut", count=first_in_context))))
-        messages.append({"role": "user", "content": escape_html(turn.question)})
+            messages.append(_note("cut", tr(language, "context.cut", count=first_in_context)))
+        messages.append({"role": "user", "content": turn.question})
         if turn.answer:
-            messages += _answer(language, conversation, turn, turn.answer, link(turn))
+            caption = _caption(language, conversation, turn, turn.answer, link(turn))
+            messages.append({"role": "assistant", "content": turn.answer.text, "caption": caption})
+        elif state and state.text:
+            messages.append({"role": "assistant", "content": state.text})
         elif state:
-            messages.append(_assistant(escape_html(state.text) if state.text else _waiting(language, state)))
+            messages.append(_note("waiting", _waiting(language, state)))
     if state is None and (turn_id := conversation.redo_turn_id):
-        messages.append(_assistant(render("undone.html", language, turn_id=turn_id)))
+        redo = _button(language, "redo", turn_id, action="show")
+        messages.append(_note("undone", tr(language, "actions.undone"), [redo]))
     return messages
 
 
-def _assistant(content: str) -> ChatbotMessage:
-    return {"role": "assistant", "content": str(content)}
+def _note(
+    kind: Literal["waiting", "cut", "undone"], sentence: str, actions: list[ActionButton] | None = None
+) -> ChatMessage:
+    caption: Caption = {"kind": kind, "parts": [sentence], "actions": actions or []}
+    return {"role": "assistant", "content": "", "caption": caption}
 
 
-def _answer(
-    language: str, conversation: Conversation, turn: Turn, answer: Answer, link: str
-) -> Iterator[ChatbotMessage]:
-    if answer.text:
-        yield _assistant(escape_html(answer.text))
-    yield _assistant(
-        render(
-            "answer_caption.html",
-            language,
-            error=tr_error(language, UserError(answer.error[0], **answer.error[1])) if answer.error else "",
-            model=answer.model,
-            metrics=list(_metrics(language, answer)),
-            turn_id=turn.id,
-            variants=_variants(conversation, turn),
-            actions=_actions(turn, answer, is_last=turn.id == conversation.leaf),
-            rating=("good" if turn.feedback.good else "bad") if turn.feedback else "",
-            link=link,
-        )
-    )
+def _caption(language: str, conversation: Conversation, turn: Turn, answer: Answer, link: Link | None) -> Caption:
+    is_last = turn.id == conversation.leaf
+    caption: Caption = {
+        "kind": "answer",
+        "model": answer.model,
+        "parts": list(_metrics(language, answer)),
+        "actions": [_button(language, name, turn.id, turn) for name in _actions(answer, is_last)],
+    }
+    if answer.error:
+        caption["error"] = tr_error(language, UserError(answer.error[0], **answer.error[1]))
+    if variants := _variants(language, conversation, turn):
+        caption["variants"] = variants
+    if link:
+        caption["link"] = asdict(link)
+    return caption
 
 
-def _variants(conversation: Conversation, turn: Turn) -> dict[str, Any]:
-    """The turn's position among its variants, from 1, and the ids of its neighbours."""
+def _button(language: str, text: str, value: str, turn: Turn | None = None, action: str = "") -> ActionButton:
+    """A button labelled with the text `actions.<text>`, which is also its action unless another one is given."""
+    rating = ("good" if turn.feedback.good else "bad") if turn and turn.feedback else ""
+    label = tr(language, f"actions.{text}")
+    return {
+        "name": action or text,
+        "value": value,
+        "label": f"✓ {label}" if text == rating else label,
+        "title": tr(language, f"actions.{text}.title"),
+    }
+
+
+def _variants(language: str, conversation: Conversation, turn: Turn) -> Variants | None:
+    """None if there is only one."""
     ids = conversation.variant_ids(turn.id)
+    if len(ids) == 1:
+        return None
+
+    def show(index: int, symbol: str, title: str) -> ActionButton | None:
+        if not 0 <= index < len(ids):
+            return None
+        return {"name": "show", "value": ids[index], "label": symbol, "title": tr(language, title)}
+
     index = ids.index(turn.id)
     return {
         "position": index + 1,
         "count": len(ids),
-        "previous": ids[index - 1] if index else None,
-        "next": ids[index + 1] if index + 1 < len(ids) else None,
+        "previous": show(index - 1, "‹", "actions.before"),
+        "next": show(index + 1, "›", "actions.after"),
     }
 
 
-def _actions(turn: Turn, answer: Answer, is_last: bool) -> list[str]:
+def _actions(answer: Answer, is_last: bool) -> list[str]:
     names = ["retry", "edit"]
     if is_last:
         names.append("undo")
@@ -104,13 +163,11 @@ def _metrics(language: str, answer: Answer) -> Iterator[str]:
         yield tr(language, "context.max_tokens", count=answer.context.max_tokens)
 
 
-def _waiting(language: str, state: TurnSnapshot) -> Markup:
+def _waiting(language: str, state: TurnSnapshot) -> str:
     if state.phase == "loading":
-        text = tr(language, "wait.loading")
-    elif state.phase == "queued":
-        text = tr(language, "wait.queued", count=state.ahead)
-    elif state.progress and state.progress.processed:
-        text = tr(language, "wait.prefill_progress", processed=state.progress.processed, count=state.progress.total)
-    else:
-        text = tr(language, "wait.prefill")
-    return _WAITING.format(text)
+        return tr(language, "wait.loading")
+    if state.phase == "queued":
+        return tr(language, "wait.queued", count=state.ahead)
+    if state.progress and state.progress.processed:
+        return tr(language, "wait.prefill_progress", processed=state.progress.processed, count=state.progress.total)
+    return tr(language, "wait.prefill")

@@ -13,7 +13,9 @@ from phi3_ui.ui.render.templating import render
 
 
 @dataclass(frozen=True)
-class _Link:
+class Link:
+    """A link that opens in a new tab."""
+
     url: str
     label: str
     title: str = ""
@@ -34,20 +36,19 @@ class MlflowLinks:
         """MLflow's address while it is available."""
         return self._ui.url if self._ui.is_available() else None
 
-    def of_turn(self, language: str, turn_id: str) -> Markup:
-        """A link to the trace of an answer."""
+    def of_turn(self, language: str, turn_id: str) -> Link | None:
+        """The link to the trace of an answer."""
         if not (base := self.base):
-            return Markup("")
+            return None
         url = links.trace_url(base, self._experiment_id(), trace_id_for(turn_id))
-        html = '<a href="{}" target="_blank" rel="noopener" title="{}">MLflow</a>'
-        return Markup(html).format(url, tr(language, "mlflow.trace"))  # noqa: S704 - a constant
+        return Link(url, "MLflow", tr(language, "mlflow.trace"))
 
     def of_chat(self, language: str, conversation_id: str) -> Markup:
         """A link to all traces of a chat."""
         if not (base := self.base):
             return Markup("")
         url = links.session_url(base, self._experiment_id(), conversation_id)
-        return _render(language, "", [_Link(url, tr(language, "mlflow.chat"))])
+        return _render(language, "", [Link(url, tr(language, "mlflow.chat"))])
 
     def of_card(self, language: str, card: ModelCard) -> Markup:
         """Links to a model, its run and its registered versions."""
@@ -57,16 +58,16 @@ class MlflowLinks:
         return _render(language, f"{tr(language, 'mlflow.open')}: ", found) if found else Markup("")
 
 
-def _card_links(language: str, base: str, card: ModelCard) -> Iterator[_Link]:
+def _card_links(language: str, base: str, card: ModelCard) -> Iterator[Link]:
     if card.experiment_id:
         url = links.logged_model_url(base, card.experiment_id, card.entry.model_id)
-        yield _Link(url, tr(language, "mlflow.model"))
+        yield Link(url, tr(language, "mlflow.model"))
     if card.run and card.run.experiment_id:
-        yield _Link(links.run_url(base, card.run.experiment_id, card.run.run_id), tr(language, "mlflow.run"))
+        yield Link(links.run_url(base, card.run.experiment_id, card.run.run_id), tr(language, "mlflow.run"))
     for version in card.versions:
         url = links.model_version_url(base, version.name, version.version)
-        yield _Link(url, tr(language, "card.version", version=version.version), version.name)
+        yield Link(url, tr(language, "card.version", version=version.version), version.name)
 
 
-def _render(language: str, heading: str, shown: list[_Link]) -> Markup:
+def _render(language: str, heading: str, shown: list[Link]) -> Markup:
     return render("mlflow_links.html", language, heading=heading, links=shown)

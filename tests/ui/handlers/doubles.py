@@ -172,7 +172,7 @@ class App:
                 conversations=self.store,
                 sessions=self.sessions,
                 first_run=SimpleNamespace(state=JobState(), start=lambda: None),
-                mlflow=SimpleNamespace(of_turn=lambda *_: "", of_chat=lambda *_: "", base=None),
+                mlflow=SimpleNamespace(of_turn=lambda *_: None, of_chat=lambda *_: "", base=None),
             ),
         )
         self.models = ModelPicker(self.page, self.services, lambda _request: self.session)

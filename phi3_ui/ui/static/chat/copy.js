@@ -1,0 +1,42 @@
+/** Copies text exactly: nothing that is copied has been through the display. */
+
+const SHOWN_FOR = 1500; // milliseconds
+
+/** A button, without text of its own, that copies what `read` returns. */
+export function copyButton(texts, label, read) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "phi3-copy";
+  setLabel(button, label);
+  button.addEventListener("click", async () => {
+    await copy(read());
+    button.classList.add("copied");
+    setLabel(button, texts.copied);
+    setTimeout(() => {
+      button.classList.remove("copied");
+      setLabel(button, label);
+    }, SHOWN_FOR);
+  });
+  return button;
+}
+
+function setLabel(button, label) {
+  button.title = label;
+  button.setAttribute("aria-label", label);
+}
+
+async function copy(text) {
+  try {
+    return await navigator.clipboard.writeText(text);
+  } catch (error) {
+    // A page that was opened over plain HTTP from another machine has no clipboard; or the browser denies it.
+    console.info("Copying through the document:", error);
+  }
+  const write = (event) => {
+    event.preventDefault();
+    event.clipboardData.setData("text/plain", text);
+  };
+  document.addEventListener("copy", write, { once: true });
+  document.execCommand("copy");
+  document.removeEventListener("copy", write);
+}

@@ -1,0 +1,126 @@
+/**
+ * An answer as HTML: GitHub Flavored Markdown without raw HTML, which is shown as text, and with mathematics.
+ * Each block reads in its own direction.
+ */
+import highlighter from "../../vendor/highlight.js";
+import markdownIt from "../../vendor/markdown-it.js";
+import addMath from "./math.js";
+
+const CONTAINERS = /^(bullet_list|ordered_list|list_item|blockquote|table)_open$/;
+const LEAVES = /^(paragraph|heading|th|td)_open$/;
+const RIGHT_TO_LEFT =
+  /[\p{Script=Adlam}\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Nko}\p{Script=Syriac}\p{Script=Thaana}]/u;
+const WEB_ADDRESS = /^\.[\p{L}\p{N}-]+\.[^\s<]*/u;
+
+const markdown = markdownIt({ html: false, linkify: true, breaks: true });
+markdown.use(addMath);
+addAutolinks(markdown);
+markdown.core.ruler.after("inline", "tasks", markTasks);
+markdown.core.ruler.push("directions", setDirections);
+Object.assign(markdown.renderer.rules, {
+  link_open: drawLink,
+  image: drawImage,
+  code_inline: (tokens, index) => `<code dir="ltr">${markdown.utils.escapeHtml(tokens[index].content)}</code>`,
+  code_block: (tokens, index) => drawCode(tokens[index].content, ""),
+  fence: (tokens, index) => drawCode(tokens[index].content, tokens[index].info.trim().split(/\s+/)[0]),
+  table_open: (tokens, index, options, _env, self) =>
+    `<div class="phi3-table" tabindex="0">${self.renderToken(tokens, index, options)}`,
+  table_close: () => "</table></div>",
+});
+
+/** The HTML of each block of a text, in order. Each is one element. */
+export default function renderBlocks(text) {
+  const environment = {};
+  const blocks = [];
+  let depth = 0;
+  let first = 0;
+  const tokens = markdown.parse(text, environment);
+  tokens.forEach((token, index) => {
+    depth += token.nesting;
+    if (depth) return;
+    const block = tokens.slice(first, index + 1);
+    blocks.push(markdown.renderer.render(block, markdown.options, environment).trim());
+    first = index + 1;
+  });
+  return blocks;
+}
+
+/** Link what GitHub links: addresses with a scheme or "www.", and e-mail addresses; not "README.md". */
+function addAutolinks({ linkify }) {
+  linkify.set({ fuzzyLink: false, fuzzyEmail: true });
+  linkify.add("www", {
+    validate: (text, position) => {
+      const found = WEB_ADDRESS.exec(text.slice(position));
+      return found ? trimAddress(found[0]).length : 0;
+    },
+    normalize: (match) => match.url = `http://${match.url}`,
+  });
+}
+
+/** Without the punctuation that ends the sentence, and without a parenthesis that was opened before the address. */
+function trimAddress(address) {
+  for (;;) {
+    const trimmed = address.replace(/[?!.,:*_~'";]+$/, "");
+    const isUnbalanced = trimmed.endsWith(")") && trimmed.split(")").length > trimmed.split("(").length;
+    if (!isUnbalanced) return trimmed;
+    address = trimmed.slice(0, -1);
+  }
+}
+
+/** Turn `[ ]` and `[x]` at the start of a list item into check boxes. */
+function markTasks(state) {
+  state.tokens.forEach((token, index) => {
+    const item = state.tokens[index - 2];
+    if (token.type !== "inline" || item?.type !== "list_item_open") return;
+    const task = /^\[([ xX])\]\s/.exec(token.content);
+    const text = token.children[0];
+    if (!task || text?.type !== "text" || !text.content.startsWith(`[${task[1]}]`)) return;
+    text.content = text.content.slice(3);
+    const box = new state.Token("html_inline", "", 0);
+    const checked = task[1] === " " ? "" : " checked";
+    box.content = `<input type="checkbox" disabled${checked} aria-label="${checked ? "☑" : "☐"}">`;
+    token.children.unshift(box);
+    item.attrJoin("class", "phi3-task");
+  });
+}
+
+/** Paragraphs, headings and cells leave their direction to the browser; what contains them follows its first text. */
+function setDirections({ tokens }) {
+  const open = [];
+  for (const token of tokens) {
+    if (CONTAINERS.test(token.type)) open.push(token);
+    if (LEAVES.test(token.type)) token.attrSet("dir", "auto");
+    if (token.type !== "inline") continue;
+    const text = token.children.map((child) => child.type === "text" ? child.content : "").join("");
+    const letter = /\p{L}/u.exec(text);
+    if (!letter) continue;
+    const direction = RIGHT_TO_LEFT.test(letter[0]) ? "rtl" : "ltr";
+    open.splice(0).forEach((container) => container.attrSet("dir", direction));
+  }
+}
+
+function drawLink(tokens, index, options, _env, self) {
+  tokens[index].attrSet("target", "_blank");
+  tokens[index].attrSet("rel", "noopener noreferrer");
+  return self.renderToken(tokens, index, options);
+}
+
+/** An image that is part of the text, or a link to one elsewhere: the page asks nothing of another host. */
+function drawImage(tokens, index, options, env, self) {
+  const { escapeHtml } = markdown.utils;
+  const token = tokens[index];
+  const source = escapeHtml(token.attrGet("src"));
+  const text = escapeHtml(self.renderInlineAsText(token.children, options, env)) || source;
+  if (source.startsWith("data:")) return `<img src="${source}" alt="${text}">`;
+  const opened = tokens.slice(0, index).reduce(
+    (depth, { type }) => depth + (type === "link_open") - (type === "link_close"),
+    0,
+  );
+  return opened ? text : `<a href="${source}" target="_blank" rel="noopener noreferrer">${text}</a>`;
+}
+
+function drawCode(code, language) {
+  const known = highlighter.getLanguage(language);
+  const html = known ? highlighter.highlight(code, { language }).value : markdown.utils.escapeHtml(code);
+  return `<div class="phi3-code" dir="ltr"><pre tabindex="0"><code>${html}</code></pre></div>`;
+}

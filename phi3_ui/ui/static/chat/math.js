@@ -1,0 +1,124 @@
+/**
+ * TeX in Markdown: `\( … \)`, `\[ … \]`, `$$ … $$` and `$ … $`, drawn by KaTeX.
+ *
+ * A single dollar is more often a price or a shell variable than mathematics, so it opens a formula only as in Pandoc:
+ * not before a space, closed not after a space nor before a digit, and not around prose that begins with a number.
+ */
+import "../../vendor/katex/katex.js"; // sets globalThis.katex
+
+const OPTIONS = {
+  throwOnError: true,
+  strict: "ignore",
+  trust: false,
+  maxExpand: 1000,
+  maxSize: 20,
+};
+const DELIMITERS = [["\\(", "\\)", false], ["\\[", "\\]", true], ["$$", "$$", true]];
+const MAX_DRAWN = 500;
+const drawn = new Map();
+
+export default function addMath(markdown) {
+  markdown.inline.ruler.before("escape", "math", parseInline);
+  markdown.block.ruler.before("fence", "math_block", parseBlock, {
+    alt: ["paragraph", "reference", "blockquote", "list"],
+  });
+  const draw = (tokens, index) => drawMath(tokens[index], markdown.utils.escapeHtml);
+  markdown.renderer.rules.math = draw;
+  markdown.renderer.rules.math_block = (tokens, index) => `<div class="phi3-math">${draw(tokens, index)}</div>`;
+}
+
+function parseInline(state, silent) {
+  const found = findMath(state.src, state.pos, state.posMax);
+  if (!found) return false;
+  if (!silent) {
+    const token = state.push("math", "", 0);
+    token.content = found.tex;
+    token.markup = found.open;
+    token.meta = found;
+  }
+  state.pos = found.end;
+  return true;
+}
+
+/** The formula that begins at `start`, or nothing. */
+function findMath(source, start, limit) {
+  for (const [open, close, isDisplay] of DELIMITERS) {
+    if (!source.startsWith(open, start)) continue;
+    const end = findUnescaped(source, close, start + open.length, limit);
+    if (end < 0) break;
+    const tex = source.slice(start + open.length, end);
+    return tex.trim() ? { tex, open, close, isDisplay, end: end + close.length } : undefined;
+  }
+  if (source[start] !== "$" || source[start + 1] === "$") return undefined;
+  if (start > 0 && /[\p{L}\p{N}$]/u.test(source[start - 1])) return undefined;
+  const end = findUnescaped(source, "$", start + 1, limit);
+  const tex = end < 0 ? "" : source.slice(start + 1, end);
+  if (!tex || /^\s|\s$|\n/.test(tex) || isProse(tex) || !canClose(tex, source[end + 1])) return undefined;
+  return { tex, open: "$", close: "$", isDisplay: false, end: end + 1 };
+}
+
+/** Where `text` next stands without a backslash before it, or -1. */
+function findUnescaped(source, text, from, limit) {
+  for (let at = source.indexOf(text, from); at >= 0 && at + text.length <= limit; at = source.indexOf(text, at + 1)) {
+    let backslashes = 0;
+    while (source[at - 1 - backslashes] === "\\" && at - 1 - backslashes >= from) backslashes++;
+    if (backslashes % 2 === 0) return at;
+  }
+  return -1;
+}
+
+/** Whether this is the text between two prices, as in "$5 to 10$". */
+function isProse(tex) {
+  return /^\d/.test(tex) && /\p{L}{2,}|[,;:)]\s/u.test(tex) && !/[\\^_={}]/.test(tex);
+}
+
+/** Whether a single dollar between `tex` and the character `next` ends a formula: "$n$th" does, "$HOME/$USER" does not. */
+function canClose(tex, next = "") {
+  if (/[\p{N}$]/u.test(next)) return false;
+  return !/\p{L}/u.test(next) || /^\p{Ll}/u.test(next) && /^\p{L}$|[\\^_].*[\p{L}\p{N})\]}]$/u.test(tex);
+}
+
+/** A formula on lines of its own: nothing in it is a list, a heading or a quote. */
+function parseBlock(state, startLine, endLine, silent) {
+  const start = state.bMarks[startLine] + state.tShift[startLine];
+  if (state.sCount[startLine] - state.blkIndent >= 4) return false;
+  const delimiter = DELIMITERS.find(([open, , isDisplay]) => isDisplay && state.src.startsWith(open, start));
+  if (!delimiter) return false;
+  const [open, close] = delimiter;
+  for (let line = startLine; line < endLine; line++) {
+    if (line > startLine && !state.isEmpty(line) && state.sCount[line] < state.blkIndent) return false;
+    const from = line === startLine ? start + open.length : state.bMarks[line] + state.tShift[line];
+    const end = findUnescaped(state.src, close, from, state.eMarks[line]);
+    if (end < 0) continue;
+    if (state.src.slice(end + close.length, state.eMarks[line]).trim()) return false;
+    const lines = state.getLines(startLine, line + 1, state.blkIndent, false).trim();
+    const tex = lines.slice(open.length, -close.length);
+    if (!tex.trim()) return false;
+    if (silent) return true;
+    const token = state.push("math_block", "", 0);
+    token.block = true;
+    token.map = [startLine, line + 1];
+    token.content = tex;
+    token.meta = { tex, open, close, isDisplay: true };
+    state.line = line + 1;
+    return true;
+  }
+  return false;
+}
+
+/** KaTeX's HTML, or the text as written where KaTeX cannot read it. */
+function drawMath({ meta: { tex, open, close, isDisplay } }, escapeHtml) {
+  const source = open + tex + close;
+  if (drawn.has(source)) return drawn.get(source);
+  let html;
+  try {
+    const math = globalThis.katex.renderToString(tex, { ...OPTIONS, displayMode: isDisplay });
+    html = `<span dir="ltr">${math}</span>`;
+  } catch (error) {
+    if (!(error instanceof globalThis.katex.ParseError)) console.error(error);
+    html = escapeHtml(source);
+  }
+  if (drawn.size >= MAX_DRAWN) drawn.clear();
+  drawn.set(source, html);
+  return html;
+}

@@ -1,0 +1,132 @@
+"""Text on the page: questions exactly as typed, answers as formatted text, and what leaves the page as it was written."""
+
+from pathlib import Path
+
+import pytest
+from gradio_client import Client
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from playwright.sync_api import expect
+
+from phi3_ui.testing import Reply
+from tests.e2e.conftest import App, OpenPage
+from tests.e2e.test_export import save
+from tests.support.chat_page import LOAD
+
+QUESTION = "Is 5*3*2 = 30?  And __file__? ~~$x$~~ `<b>` &lt; [a](b) ![c](d) \\(y\\) C:\\new\\*.txt"
+CODE = "# comment\nimport os\ndef __init__(self, *args, **kwargs):\n    return a * b * c\n\n\n\tdone   now"
+ANSWER = "If a < b && c > d then use std::vector<int> & friends; AT&T.\n\n```cpp\nif (a < b && c) {}\n```"
+
+# Draws questions as the page does, in a chat of their own.
+DRAW = """async (texts) => {
+  const view = await import(new URL("phi3/static/chat/view.js", document.baseURI));
+  const chat = document.createElement("div");
+  document.querySelector("#phi3-chat").append(chat);
+  const value = texts.map((content) => ({ role: "user", content }));
+  view.default(chat, { value, texts: { en: {} } }, () => {});
+  const shown = [...chat.querySelectorAll('[data-testid="user"]')].map((text) => text.innerText);
+  chat.remove();
+  return shown;
+}"""
+
+
+def test_any_question_is_displayed_exactly_as_typed(open_page: OpenPage) -> None:
+    page = open_page().page
+    markup = ["*", "_", "`", "~~", "#", "\\", "$", "<b>", "&lt;", "  ", "\n", "\t", "- ", "> ", "|", "שלום"]
+    texts = st.lists(st.sampled_from(markup) | st.text(max_size=6), min_size=1, max_size=12).map("".join)
+
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
+    @given(st.lists(texts, max_size=40))
+    def check(questions: list[str]) -> None:
+        assert page.evaluate(DRAW, questions) == [question for question in questions if question]
+
+    check()
+
+
+def test_a_question_is_text_in_the_chat_the_list_a_replay_and_an_export(
+    app: App, open_page: OpenPage, tmp_path: Path
+) -> None:
+    chat = open_page().pick("scripted-one")
+    chat.answer(QUESTION)
+    chat.answer(CODE)
+    assert chat.questions.all_inner_texts() == [QUESTION, CODE]
+    assert [request.question for request in app.model.requests] == [QUESTION, CODE]
+    assert chat.chats.first.get_attribute("title") == QUESTION
+    assert QUESTION.startswith(chat.chats.first.inner_text().rstrip("…"))
+    exported = save(chat, "This chat as Markdown", tmp_path).read_text(encoding="utf-8")
+    assert f"\n{QUESTION}\n" in exported
+    assert f"\n{CODE}\n" in exported
+    chat.page.locator("#phi3-replay-ask").click()
+    view = chat.page.locator("#phi3-replay")
+    expect(view).to_contain_text("saved as a chat of its own.", timeout=LOAD)
+    assert view.locator(".question").all_inner_texts() == [QUESTION, CODE]
+    assert [request.question for request in app.model.requests[2:]] == [QUESTION, CODE]
+
+
+def test_what_leaves_the_page_is_what_the_model_wrote(app: App, open_page: OpenPage, tmp_path: Path) -> None:
+    app.model.enqueue(Reply(ANSWER), Reply(ANSWER))
+    chat = open_page(permissions=["clipboard-read", "clipboard-write"]).pick("scripted-one")
+    chat.answer(QUESTION)
+    expect(chat.answers.last.locator("p")).to_have_text(ANSWER.split("\n")[0])
+    copied = []
+    for button in chat.page.locator("#phi3-chat .phi3-copy").all():
+        button.click()
+        expect(button).to_have_attribute("aria-label", "Copied")
+        copied.append(chat.page.evaluate("navigator.clipboard.readText()"))
+    assert sorted(copied) == sorted([QUESTION, ANSWER, "if (a < b && c) {}"])
+    assert f"\n{ANSWER}\n" in save(chat, "This chat as Markdown", tmp_path).read_text(encoding="utf-8")
+
+    client = Client(app.server.url, verbose=False)
+    key = app.model.model_id
+    message, messages = client.predict(QUESTION, key, "", 0.0, 1.0, 50, api_name="/chat")
+    assert message == ""
+    assert [(one["role"], one["content"]) for one in messages] == [("user", QUESTION), ("assistant", ANSWER)]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_an_answer_is_drawn_as_people_expect(app: App, open_page: OpenPage, scheme: str) -> None:
+    word = "Donaudampfschifffahrtsgesellschaft" * 3
+    app.model.enqueue(
+        Reply(
+            f"\\( x_1 = 2 \\) for $5 and $10\n\n| {word} | b |\n|--|--|\n| {word} | {word} |\n\n- [x] done\n- [ ] open"
+        )
+    )
+    chat = open_page(color_scheme=scheme, viewport={"width": 700, "height": 800})
+    chat.answer("Go on.")
+    answer = chat.answers.last
+    expect(answer.locator(".katex")).to_have_count(1)
+    expect(answer.locator("p").first).to_contain_text("for $5 and $10")
+    table = answer.locator(".phi3-table")
+    assert table.evaluate("(box) => box.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX === 'auto'")
+    assert table.evaluate("(box) => box.querySelector('td').getClientRects()[0].height < 60"), "a word is broken"
+    assert chat.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    shown = [
+        box.evaluate("(box) => [getComputedStyle(box).backgroundColor, getComputedStyle(box, '::before').content]")
+        for box in answer.locator("input[type=checkbox]").all()
+    ]
+    assert shown[0] != shown[1]
+    assert "✓" in shown[0][1]
+
+
+def test_right_to_left_text_reads_from_the_right(app: App, open_page: OpenPage) -> None:
+    hebrew = "שלום, מה שלומך?"
+    app.model.enqueue(Reply(f"{hebrew}\n\n- {hebrew}\n\n| {hebrew} |\n|---|\n| 1 |\n\nplain"))
+    chat = open_page()
+    expect(chat.message).to_have_attribute("dir", "auto")
+    chat.answer(f"{hebrew}\nplain")
+    for selector in ("p >> nth=0", "ul", "li", "table", "th"):
+        assert chat.answers.last.locator(selector).evaluate("(one) => getComputedStyle(one).direction") == "rtl"
+    assert chat.answers.last.locator("p >> nth=1").evaluate("(one) => getComputedStyle(one).direction") == "ltr"
+    assert chat.chats.first.evaluate("(one) => getComputedStyle(one).direction") == "rtl"
+    lines = chat.questions.last.evaluate(
+        """(question) => {
+          const range = document.createRange();
+          const text = question.firstChild;
+          return [0, text.length - 1].map((at) => {
+            range.setStart(text, at);
+            range.setEnd(text, at + 1);
+            return range.getBoundingClientRect().x - question.getBoundingClientRect().x;
+          });
+        }"""
+    )
+    assert lines[0] > 300 > lines[1], "the first line begins at the right, the second at the left"
