@@ -1,16 +1,20 @@
 """What a client must know about a model, read from its folder: chat template, special tokens, end tokens, context length."""
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from models.chat_template import NAMED_TOKENS, RejectionError, TemplateError, render_chat_template
 from models.stage import StageError
 
 Kind = Literal["checkpoint", "onnx"]
 
 _SENTINEL = "answersentinel"
+_QUESTION = {"role": "user", "content": "question"}
+_ANSWER = {"role": "assistant", "content": _SENTINEL}
 
 
 def require_model(folder: Path, kind: Kind) -> None:
@@ -47,18 +51,25 @@ def weight_files(folder: Path) -> list[Path]:
 def client_facts(folder: Path) -> dict[str, Any]:
     """The facts by name, of a Hugging Face checkpoint or an ONNX Runtime GenAI folder.
 
-    `chat_template` (Jinja), `special_tokens` (every added token), `bos_token`, `eos_token`, `context_length` in tokens,
-    `end_tokens`: the tokens that end an answer. StageError: no_chat_template.
+    `chat_template` (Jinja), `special_tokens` (every added token), `bos_token`, `eos_token` (empty where the files name none),
+    further tokens of NAMED_TOKENS if there are any, `context_length` in tokens, `end_tokens`: the tokens that end an answer.
+    StageError: no_chat_template, bad_chat_template.
     """
-    settings = _read(folder / "tokenizer_config.json")
+    settings = _tokenizer_settings(folder)
+    template, file = _chat_template(folder, settings)
+    named = {name: text for name in NAMED_TOKENS if (text := _token_text(settings.get(name)))}
+    tokens = {"bos_token": "", "eos_token": "", **named}
+    _require_renderable(template, tokens, file)
+    special_tokens = [token["content"] for token in _read(folder / "tokenizer.json")["added_tokens"]]
     facts = {
-        "chat_template": _chat_template(folder, settings),
-        "special_tokens": [token["content"] for token in _read(folder / "tokenizer.json")["added_tokens"]],
-        "bos_token": _token_text(settings.get("bos_token")),
-        "eos_token": _token_text(settings.get("eos_token")),
+        "chat_template": template,
+        "special_tokens": special_tokens,
+        **tokens,
         "context_length": _context_length(folder),
     }
-    return {**facts, "end_tokens": _end_tokens(folder, facts)}
+    after_answer = _tokens_after_answer(template, tokens, special_tokens)
+    ends = [*_named_end_tokens(folder), *filter(None, [tokens["eos_token"]]), *after_answer]
+    return {**facts, "end_tokens": list(dict.fromkeys(ends))}
 
 
 def token_ids(folder: Path, tokens: list[str]) -> list[int]:
@@ -67,14 +78,22 @@ def token_ids(folder: Path, tokens: list[str]) -> list[int]:
     return [ids[token] for token in tokens if token in ids]
 
 
-def _end_tokens(folder: Path, facts: dict[str, Any]) -> list[str]:
-    """The end tokens in the model's files, and the token that its template renders right after an answer.
+def _require_renderable(template: str, tokens: dict[str, str], file: Path) -> None:
+    """Raise StageError("bad_chat_template") if the template cannot render a question, or a follow-up question.
 
-    Some checkpoints declare only the end-of-text token, although each answer ends with an end-of-turn token.
+    It may reject a follow-up deliberately: some models answer single questions.
     """
+    try:
+        render_chat_template(template, [_QUESTION], tokens)
+        with contextlib.suppress(RejectionError):
+            render_chat_template(template, [_QUESTION, _ANSWER, _QUESTION], tokens)
+    except TemplateError as error:
+        raise StageError("bad_chat_template", file=str(file), detail=str(error)) from error
+
+
+def _named_end_tokens(folder: Path) -> list[str]:
     texts = _vocabulary(folder)
-    named = [texts[id_] for id_ in _eos_ids(folder) if id_ in texts]
-    return list(dict.fromkeys([*named, *filter(None, [facts["eos_token"]]), *_tokens_after_answer(facts)]))
+    return [texts[id_] for id_ in _eos_ids(folder) if id_ in texts]
 
 
 def _eos_ids(folder: Path) -> Iterator[int]:
@@ -93,38 +112,38 @@ def _vocabulary(folder: Path) -> dict[int, str]:
     return texts | {token["id"]: token["content"] for token in tokenizer["added_tokens"]}
 
 
-def _tokens_after_answer(facts: dict[str, Any]) -> list[str]:
-    from jinja2.exceptions import TemplateError
-    from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+def _tokens_after_answer(template: str, tokens: dict[str, str], special_tokens: list[str]) -> list[str]:
+    """The special token that the template writes right after an answer, if there is one.
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": _SENTINEL}]
+    Some checkpoints declare only the end-of-text token, although each answer ends with an end-of-turn token.
+    """
     try:
-        text = environment.from_string(facts["chat_template"]).render(
-            messages=turns,
-            add_generation_prompt=False,
-            bos_token=facts["bos_token"],
-            eos_token=facts["eos_token"],
-            strftime_now=lambda _: "",
-        )
-    except (TemplateError, TypeError, ValueError, AttributeError, LookupError):
-        return []  # a template for other conversations: the end tokens of the files remain
-    tokens = "|".join(map(re.escape, sorted(facts["special_tokens"], key=len, reverse=True)))
-    found = re.search(rf"{_SENTINEL}\s*({tokens})", text) if tokens else None
+        text = render_chat_template(template, [_QUESTION, _ANSWER], tokens, add_generation_prompt=False)
+    except TemplateError:
+        return []  # a template for single questions: the end tokens of the files remain
+    special = "|".join(map(re.escape, sorted(special_tokens, key=len, reverse=True)))
+    found = re.search(rf"{_SENTINEL}\s*({special})", text) if special else None
     return [found[1]] if found else []
 
 
-def _chat_template(folder: Path, settings: dict[str, Any]) -> str:
+def _tokenizer_settings(folder: Path) -> dict[str, Any]:
+    """tokenizer_config.json; older checkpoints name their tokens in a file of their own, which transformers prefers then."""
+    settings = _read(folder / "tokenizer_config.json")
+    legacy = folder / "special_tokens_map.json"
+    return {**settings, **_read(legacy)} if legacy.is_file() and "added_tokens_decoder" not in settings else settings
+
+
+def _chat_template(folder: Path, settings: dict[str, Any]) -> tuple[str, Path]:
+    """The template, and the file that holds it."""
     file = folder / "chat_template.jinja"
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8"), file
     template = settings.get("chat_template")
     if isinstance(template, list):  # several, by name
         template = next((one["template"] for one in template if one["name"] == "default"), None)
     if not template:
         raise StageError("no_chat_template", folder=str(folder))
-    return str(template)
+    return str(template), folder / "tokenizer_config.json"
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ SENTENCES = {
     "wrong_model_folder": "{folder} contains no {kind}: {missing} is missing. Choose the folder that contains the model's files.",
     "no_chat_template": "The model in {folder} has no chat template, so it is not a chat model. "
     "Choose its instruct or chat variant, or add chat_template.jinja to the folder.",
+    "bad_chat_template": "The chat template in {file} cannot be rendered ({detail}). Correct it, or choose another model.",
     "needs_remote_code": "The architecture of the model in {folder} ({kind}) is not part of transformers {version} and needs the model's own code, "
     "which is not run here. Choose a model with a supported architecture, or install a transformers version that supports it.",
     "hub_gated": "{repo} is gated. Accept its licence at https://huggingface.co/{repo}, set HF_TOKEN to a token of that account "

@@ -14,6 +14,7 @@ SENTENCES = {
     "answer_failed": "{model} could not answer: {detail}. See {log} for details; change the question or the settings, then send it again.",
     "refused": "{model} rejected the question: {detail}",
     "bad_template": "The chat template of {model} cannot render this conversation: {detail}. Start a new chat, or pick another model.",
+    "system_prompt_rejected": "{model} takes no system prompt (its chat template says: {detail}). Empty the system prompt, then send your question again.",
     "no_template": "{model} declares no prompt template. Pick one in the panel at the right, or with --template: {detail}.",
     "no_text": "{model} returned no text: {detail}. Its code has a bug; report it to its author, or pick another model.",
     "exited": "The code of {model} exited during its answer (exit code {detail}). It has a bug; report it to its author, or pick another model.",

@@ -147,7 +147,7 @@ def run_program(module: str, *arguments: object) -> str:
     return done.stdout
 
 
-_WEIGHTS_SOURCES = ["models/weights.py", "models/gguf*.py", "models/checkpoint*.py", "models/onnx_build.py"]
+_WEIGHTS_SOURCES = [f"models/{name}.py" for name in ("weights", "gguf*", "chat_template", "checkpoint*", "onnx_build")]
 _LOGGING_SOURCES = [
     *_WEIGHTS_SOURCES,
     *(

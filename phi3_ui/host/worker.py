@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 
+from models.chat_template import TemplateError
 from phi3_ui.chat.context import PromptTooLongError
 from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest, Completed, QueuePosition
 from phi3_ui.contracts.base import Adapter, Contract, SupportsPrepare
@@ -18,12 +19,13 @@ from phi3_ui.contracts.registry import get_contract
 from phi3_ui.host.outbox import Outbox
 from phi3_ui.host.protocol import AnswerFailed, ModelSpec, unpack_request, unpack_spec
 from phi3_ui.prompts.templates import NoTemplateError
-from phi3_ui.prompts.tokenization import TemplateError
+from phi3_ui.prompts.tokenization import SystemPromptError
 
 logger = logging.getLogger("phi3_ui.host.worker")  # __name__ is __main__ here
 
 _ERROR_CODES: tuple[tuple[type[BaseException], str], ...] = (
     (NoTemplateError, "no_template"),
+    (SystemPromptError, "system_prompt_rejected"),
     (TemplateError, "bad_template"),
     (PromptTooLongError, "refused"),
     (NoTextError, "no_text"),

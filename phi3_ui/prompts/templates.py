@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from models.chat_template import NAMED_TOKENS
 from phi3_ui.prompts.tokenization import PromptFormat
 
 
@@ -93,10 +94,11 @@ def declares_template(metadata: Mapping[str, Any]) -> bool:
 def get_template(metadata: Mapping[str, Any], picked: str | None) -> PromptTemplate:
     """Return the template in the model's metadata, else the picked one. Raises NoTemplateError if there is neither."""
     if declares_template(metadata):
-        bos, eos = metadata.get("bos_token") or "", metadata.get("eos_token") or ""
+        tokens = {name: text for name in NAMED_TOKENS if (text := metadata.get(name))}
+        bos, eos = tokens.pop("bos_token", ""), tokens.pop("eos_token", "")
         ends = tuple(metadata.get("end_tokens") or filter(None, [eos]))
         special_tokens = tuple(metadata.get("special_tokens") or ends)
-        return PromptTemplate("", PromptFormat(metadata["chat_template"], special_tokens, bos, eos), ends)
+        return PromptTemplate("", PromptFormat(metadata["chat_template"], special_tokens, bos, eos, tokens), ends)
     if picked is None or picked not in TEMPLATES:
         raise NoTemplateError(", ".join(TEMPLATES))
     return TEMPLATES[picked]

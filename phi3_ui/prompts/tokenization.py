@@ -2,26 +2,25 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
-from typing import Any
 
-import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
+from models.chat_template import TemplateError, render_chat_template
 from phi3_ui.chat.types import Message
 
 SEPARATOR = "\u2063"
 """An invisible character that breaks text which looks like a control token; the ONNX wrapper encodes the parts separately."""
 
+TemplateMessages = Sequence[Mapping[str, str]]
+"""Messages as chat templates get them: dicts with `role` and `content`."""
+
 _template_date: ContextVar[datetime | None] = ContextVar("template_date", default=None)
 
 
-class TemplateError(Exception):
-    """The template rejects this conversation; the message says why."""
+class SystemPromptError(TemplateError):
+    """The template rejects nothing but the system prompt: without it, it renders the conversation."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,9 @@ class PromptFormat:
     bos_token: str = ""
     eos_token: str = ""
 
+    other_tokens: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Further tokens that the template may write, by their names in NAMED_TOKENS."""
+
     def render(self, messages: Sequence[Message]) -> str:
         """Return the prompt up to where the assistant's answer begins. Raises TemplateError."""
         safe_messages = [
@@ -44,12 +46,34 @@ class PromptFormat:
             }
             for message in messages
         ]
-        try:
-            return _compile(self.chat_template).render(
-                messages=safe_messages, add_generation_prompt=True, bos_token=self.bos_token, eos_token=self.eos_token
-            )
-        except Exception as error:  # a template is a program: it may fail in any way
-            raise TemplateError(str(error) or type(error).__name__) from error
+        tokens = {**self.other_tokens, "bos_token": self.bos_token, "eos_token": self.eos_token}
+
+        def render(messages: TemplateMessages) -> str:
+            return render_chat_template(self.chat_template, messages, tokens, now=_template_date.get())
+
+        return render_or_explain(render, safe_messages)
+
+
+def render_or_explain(render: Callable[[TemplateMessages], str], messages: TemplateMessages) -> str:
+    """Return `render(messages)`. Raises TemplateError; SystemPromptError if only the system prompt is to blame.
+
+    `render` may raise anything. A template may reject a system prompt in words that do not mention it, such as that roles
+    must alternate.
+    """
+    try:
+        return render(messages)
+    except Exception as error:  # a template is a program: it may fail in any way
+        questions = [message for message in messages if message["role"] != "system"]
+        kind = SystemPromptError if len(questions) < len(messages) and _can_render(render, questions) else TemplateError
+        raise kind(str(error) or type(error).__name__) from error
+
+
+def _can_render(render: Callable[[TemplateMessages], str], messages: TemplateMessages) -> bool:
+    try:
+        render(messages)
+    except Exception:  # noqa: BLE001 (the caller reports the error of the whole conversation)
+        return False
+    return True
 
 
 def neutralise(text: str, special_tokens: Sequence[str]) -> str:
@@ -71,18 +95,3 @@ def frozen_template_date(timestamp: float) -> Iterator[None]:
         yield
     finally:
         _template_date.reset(token)
-
-
-@lru_cache(maxsize=32)
-def _compile(template: str) -> jinja2.Template:
-    # The environment that transformers gives chat templates, which are written for it.
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = lambda pattern: (_template_date.get() or datetime.now()).strftime(pattern)
-    return environment.from_string(template)
-
-
-def _raise_exception(message: str) -> Any:
-    raise jinja2.TemplateError(message)

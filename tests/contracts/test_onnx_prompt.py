@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.chat_template import TemplateError
 from phi3_ui.chat.types import (
     AnswerEvent,
     CancelToken,
@@ -19,7 +20,7 @@ from phi3_ui.chat.types import (
     Usage,
 )
 from phi3_ui.contracts.onnx_prompt import OnnxPromptAdapter
-from phi3_ui.prompts.tokenization import PromptFormat, TemplateError
+from phi3_ui.prompts.tokenization import PromptFormat
 
 _FORMAT = PromptFormat("{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}", ("<|end|>",))
 _REQUEST = ChatRequest((Message("system", "Be brief."), Message("user", "Hi")))

@@ -47,13 +47,61 @@ def test_end_tokens_missing_from_the_files_are_taken_from_the_template(checkpoin
 
 @pytest.mark.parametrize(
     "template",
-    ["{{ raise_exception('no') }}", "{{ messages[0].content }}", "{{ messages[7].content.x }}", "{% if %}"],
-    ids=["refuses", "bare", "fails", "malformed"],
+    ["{{ messages[0].content }}", "{% if messages|length > 1 %}{{ raise_exception('One question') }}{% endif %}x"],
+    ids=["bare", "refuses follow-ups"],
 )
 def test_a_template_without_an_end_token_adds_none(folder: Path, template: str) -> None:
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
 
     assert client_facts(folder)["end_tokens"] == ["<|endoftext|>"]
+
+
+@pytest.mark.parametrize(
+    ("template", "detail"),
+    [
+        ("{{ raise_exception('never') }}", "never"),
+        ("{{ messages[7].content.x }}", "has no element 7"),
+        ("{% if %}", "line 1: Expected an expression, got 'end of statement block'"),
+        ("x\n{% training %}", "line 2: Encountered unknown tag 'training'"),
+        ("{% if messages|length > 1 %}{{ messages | nosuchfilter }}{% endif %}", "No filter named 'nosuchfilter'"),
+    ],
+    ids=["rejects all", "fails", "malformed", "unknown tag", "fails at follow-ups"],
+)
+def test_a_template_that_cannot_be_rendered_is_refused_by_its_file(folder: Path, template: str, detail: str) -> None:
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+
+    with pytest.raises(StageError) as raised:
+        client_facts(folder)
+
+    assert raised.value.code == "bad_chat_template"
+    assert raised.value.values["file"] == str(folder / "chat_template.jinja")
+    assert detail in str(raised.value.values["detail"])
+
+
+def test_a_template_for_training_too_is_accepted(folder: Path) -> None:
+    template = (
+        "{%- for message in messages %}{%- if message.role == 'user' %}{{ '<|user|>' + message.content + '<|end|>' }}"
+        "{%- elif message.role == 'assistant' %}{% generation %}{{ message.content + '<|end|>' }}{% endgeneration %}"
+        "{%- endif %}{%- endfor %}"
+    )
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+
+    assert client_facts(folder)["end_tokens"] == ["<|endoftext|>", "<|end|>"]
+
+
+def test_the_tokens_that_a_template_may_name_are_those_of_transformers(folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    named = {name: text for name, text in client_facts(folder).items() if name.endswith("_token")}
+    assert named == AutoTokenizer.from_pretrained(folder).special_tokens_map
+
+    edit(folder / "tokenizer_config.json", bos_token=None, eos_token=None, unk_token=None, pad_token=None)
+    (folder / "special_tokens_map.json").write_text(
+        json.dumps({"bos_token": "<s>", "eos_token": {"content": "<|end|>", "lstrip": False}}), encoding="utf-8"
+    )
+    named = {name: text for name, text in client_facts(folder).items() if name.endswith("_token")}
+    theirs = AutoTokenizer.from_pretrained(folder).special_tokens_map
+    assert named == {name: theirs[name] for name in ("bos_token", "eos_token")}
 
 
 def test_a_token_that_starts_the_next_turn_is_no_end_token(folder: Path) -> None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.chat_template import TemplateError
 from phi3_ui.chat.types import Message, Role
-from phi3_ui.prompts.tokenization import SEPARATOR, PromptFormat, TemplateError, neutralise
+from phi3_ui.prompts.tokenization import SEPARATOR, PromptFormat, SystemPromptError, neutralise
 
 PHI3 = (
     "{% for message in messages %}"
@@ -82,6 +83,32 @@ def test_a_template_that_rejects_a_conversation_says_why() -> None:
 
     with pytest.raises(TemplateError, match=r"^No system role here$"):
         PromptFormat(template).render([Message("system", "s")])
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}x",
+        # Rejects it in words that do not mention it.
+        "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('Conversation roles must alternate') }}{% endif %}{% endfor %}x",
+        "{{ {'user': 1, 'assistant': 2}[messages[0].role].real }}",
+    ],
+)
+def test_a_template_that_rejects_the_system_prompt_alone_is_told_apart(template: str) -> None:
+    chat = [Message("user", "a"), Message("assistant", "b"), Message("user", "c")]
+
+    assert PromptFormat(template).render(chat)
+    with pytest.raises(SystemPromptError):
+        PromptFormat(template).render([Message("system", "s"), *chat])
+
+
+def test_a_template_that_rejects_more_than_the_system_prompt_does_not_blame_it() -> None:
+    with pytest.raises(TemplateError) as raised:
+        PromptFormat("{{ raise_exception('Never') }}").render([Message("system", "s"), Message("user", "a")])
+
+    assert not isinstance(raised.value, SystemPromptError)
+    assert str(raised.value) == "Never"
 
 
 def test_a_broken_template_is_a_template_error() -> None:

@@ -29,6 +29,7 @@ _SOURCES = [
     "tests/support/tiny_models.py",
     "models/onnx_build.py",
     "models/checkpoint_facts.py",
+    "models/chat_template.py",
     "requirements.txt",
 ]
 

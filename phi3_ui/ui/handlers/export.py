@@ -10,6 +10,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from models.chat_template import TemplateError
 from phi3_ui.chat.conversation import Conversation, new_id
 from phi3_ui.errors import UserError
 from phi3_ui.export.archive import create_archive, read_chats, to_json, to_markdown
@@ -17,7 +18,6 @@ from phi3_ui.export.file_names import safe_file_name
 from phi3_ui.export.reproduce import render_program
 from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.prompts.templates import NoTemplateError
-from phi3_ui.prompts.tokenization import TemplateError
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.page.components import Page, Updates
