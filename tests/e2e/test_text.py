@@ -88,7 +88,7 @@ def test_an_answer_is_drawn_as_people_expect(app: App, open_page: OpenPage, sche
     word = "Donaudampfschifffahrtsgesellschaft" * 3
     app.model.enqueue(
         Reply(
-            f"\\( x_1 = 2 \\) for $5 and $10\n\n| {word} | b |\n|--|--|\n| {word} | {word} |\n\n- [x] done\n- [ ] open"
+            f"\\( x_1 = 2 \\) for $5 and $10\n\n| {word} | b |\n|--|--|\n| {word} | {word} |\n\n- [x] done\n- [ ] open\n\n1. one"
         )
     )
     chat = open_page(color_scheme=scheme, viewport={"width": 700, "height": 800})
@@ -100,6 +100,7 @@ def test_an_answer_is_drawn_as_people_expect(app: App, open_page: OpenPage, sche
     assert table.evaluate("(box) => box.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX === 'auto'")
     assert table.evaluate("(box) => box.querySelector('td').getClientRects()[0].height < 60"), "a word is broken"
     assert chat.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert answer.locator("ol").evaluate("(list) => getComputedStyle(list).listStyleType") == "decimal"
     shown = [
         box.evaluate("(box) => [getComputedStyle(box).backgroundColor, getComputedStyle(box, '::before').content]")
         for box in answer.locator("input[type=checkbox]").all()

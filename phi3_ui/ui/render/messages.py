@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Literal, NotRequired, TypedDict
 
 from phi3_ui.chat.conversation import Answer, Conversation, Turn
@@ -110,13 +111,19 @@ def _caption(language: str, conversation: Conversation, turn: Turn, answer: Answ
 def _button(language: str, text: str, value: str, turn: Turn | None = None, action: str = "") -> ActionButton:
     """A button labelled with the text `actions.<text>`, which is also its action unless another one is given."""
     rating = ("good" if turn.feedback.good else "bad") if turn and turn.feedback else ""
-    label = tr(language, f"actions.{text}")
+    label, title = _button_texts(language, text)
     return {
         "name": action or text,
         "value": value,
         "label": f"✓ {label}" if text == rating else label,
-        "title": tr(language, f"actions.{text}.title"),
+        "title": title,
     }
+
+
+@lru_cache  # a long chat has hundreds of buttons, and is drawn several times a second
+def _button_texts(language: str, text: str) -> tuple[str, str]:
+    """Label and tooltip."""
+    return tr(language, f"actions.{text}"), tr(language, f"actions.{text}.title")
 
 
 def _variants(language: str, conversation: Conversation, turn: Turn) -> Variants | None:
