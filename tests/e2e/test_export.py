@@ -83,6 +83,26 @@ def test_a_file_without_a_chat_is_refused_in_one_sentence(open_page: OpenPage, t
     expect(chat.chats).to_have_count(0)
 
 
+def test_chats_of_another_program_are_imported_and_what_is_left_out_is_named(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    said = [{"from": "human", "value": FRANCE}, {"from": "gpt", "value": "Paris."}]
+    chats = [{"title": "Țări", "conversations": said}, {"title": "Picture", "conversations": said, "images": ["a.png"]}]
+    file = tmp_path / "sharegpt.json"
+    file.write_text(json.dumps(chats), encoding="utf-8")
+    chat = open_page()
+
+    import_file(chat, file)
+
+    expect(chat.page.get_by_text("1 chat was not imported (chat 2 “Picture”: chat.images")).to_be_visible()
+    expect(chat.questions).to_have_text([FRANCE])
+    expect(chat.answers).to_have_text(["Paris."])
+    chat.search.fill("TARI")
+    expect(chat.chats).to_have_text([re.compile("Țări")])
+    chat.search.fill("tarif")
+    expect(chat.chats).to_have_count(0)
+
+
 def test_a_chat_is_replayed_on_another_model_side_by_side(app: App, open_page: OpenPage) -> None:
     app.model.enqueue(Reply("The capital is Paris."), Reply("The capital is Madrid."))
     app.other.enqueue(Reply("It is Paris."), Reply("It is Madrid."))
