@@ -26,6 +26,7 @@ from models.tracking import (
     Store,
     add_store_arguments,
     folder_size,
+    log_model,
     model_run,
     parse_origin,
     pin_versions,
@@ -101,8 +102,11 @@ def log(  # noqa: PLR0913  # keyword-only options with defaults
     if origin.onnx_degrades_after:
         described["degrades_after"] = origin.onnx_degrades_after
     with model_run(store, name, tags, params, metrics), linked_logging():
-        model = mlflow.pyfunc.log_model(
-            name=name,
+        logged = log_model(
+            store,
+            mlflow.pyfunc,
+            name,
+            tags,
             python_model=str(WRAPPER),
             artifacts={phi3_onnx.ARTIFACT: str(folder)},
             code_paths=[str(SLOTS)],
@@ -118,10 +122,8 @@ def log(  # noqa: PLR0913  # keyword-only options with defaults
                 **described,
                 **facts,
             },
-            tags=tags,
         )
     report(2, 3)
-    logged = Logged(str(model.model_id), name)
     logged = register_logged(logged, store) if registering else logged
     report(3, 3)
     return logged

@@ -27,6 +27,7 @@ from models.tracking import (
     Store,
     add_store_arguments,
     folder_size,
+    log_model,
     model_run,
     parse_origin,
     pin_versions,
@@ -69,19 +70,20 @@ def log(  # noqa: PLR0913  # keyword-only options with defaults
     }
     described = {"title": origin.title, "license": origin.license, "summary": card.summary, "card_tags": [*card.tags]}
     with model_run(store, name, tags, params, metrics), linked_logging():
-        model = mlflow.transformers.log_model(
+        logged = log_model(
+            store,
+            mlflow.transformers,
+            name,
+            tags,
             transformers_model=generator,
-            name=name,
             task=TASK,
             model_config=MODEL_CONFIG,
             model_card=_hub_card(folder),
             # Without it the flavour looks for torchvision.
             pip_requirements=pin_versions(["mlflow", "transformers", "torch", "accelerate"]),
             metadata={"contract": CONTRACT, **recorded, **described, **facts},
-            tags=tags,
         )
     report(2, 3)
-    logged = Logged(str(model.model_id), name)
     logged = register_logged(logged, store) if registering else logged
     report(3, 3)
     return logged

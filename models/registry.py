@@ -1,4 +1,4 @@
-"""Register logged models as versions of the registered model of their name, with descriptions, tags and aliases."""
+"""Register models as versions of the registered model of their name, with descriptions, tags and aliases."""
 
 import threading
 from dataclasses import dataclass
@@ -6,7 +6,11 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from mlflow.tracking._tracking_service.utils import _use_tracking_uri
+
+from models.model_ids import is_run_model, split_run_model_id
+from models.run_models import run_model_name
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -25,30 +29,62 @@ class Version:
 
 
 def register(tracking_uri: str, model_id: str, name: str | None = None) -> Version:
-    """Register a logged model under `name` (default: its own) unless it is; complete an interrupted registration.
+    """Register a model under `name` (default: its own) unless it is; complete an interrupted registration.
 
-    The first version of a name becomes its champion, each later one its challenger. Descriptions and tags written by
+    `model_id` is that of a logged model or of a run's artifact, or the name/version of such an artifact. The first version of a name becomes its champion, each later one its challenger. Descriptions and tags written by
     users are kept. MlflowException if the store has no registry or denies it.
     """
     client = MlflowClient(tracking_uri)
-    uri = f"models:/{model_id}"
     # MLflow looks a models:/ URI up in the process's tracking store, whatever the client's is (as of mlflow 3.17.2).
     with _tracking_uri_lock, _use_tracking_uri(tracking_uri):
-        return _register(client, uri, name or client.get_logged_model(model_id).name)
+        if is_run_model(model_id):
+            run_id, path = split_run_model_id(model_id)
+            run = client.get_run(run_id)
+            artifact = _Artifact(f"{run.info.artifact_uri.rstrip('/')}/{path}", run_id)
+            return _register(client, model_id, name or run_model_name(run, path), artifact)
+        own_name, slash, number = model_id.rpartition("/")
+        if slash:
+            version = client.get_model_version(own_name, number)
+            artifact = _Artifact(str(version.source), version.run_id or None)
+            return _register(client, f"models:/{model_id}", name or own_name, artifact)
+        return _register(client, f"models:/{model_id}", name or client.get_logged_model(model_id).name)
 
 
-def _register(client: MlflowClient, uri: str, name: str) -> Version:
+@dataclass(frozen=True)
+class _Artifact:
+    """A run's artifact, as the registry records it."""
+
+    source: str
+    run_id: str | None
+
+
+def _register(client: MlflowClient, uri: str, name: str, artifact: _Artifact | None = None) -> Version:
+    """Register the model at `uri`, a logged model unless `artifact` is given."""
     import mlflow
 
     metadata: dict[str, Any] = mlflow.models.get_model_info(uri).metadata or {}
+    source = artifact.source if artifact else uri
     # The SQL store returns a version's source, but not the id of its model.
-    version = next((one for one in versions(client, name) if one.source == uri), None)
+    version = next((one for one in versions(client, name) if one.source == source), None)
     if version is None:
         tags = {key: str(metadata[key]) for key in _VERSION_TAGS if metadata.get(key)}
-        version = mlflow.register_model(uri, name, tags=tags)
+        if artifact:
+            version = _create_version(client, artifact, name, tags)
+        else:
+            version = mlflow.register_model(uri, name, tags=tags)
     _describe(client, name, metadata)
     _give_alias(client, version)
     return Version(name, str(version.version))
+
+
+def _create_version(client: MlflowClient, artifact: _Artifact, name: str, tags: dict[str, str]) -> ModelVersion:
+    """Register a run's artifact. `mlflow.register_model` would ask the store for the run's logged models."""
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return client.create_model_version(name, artifact.source, artifact.run_id, tags=tags)
 
 
 def versions(client: MlflowClient, name: str) -> list[ModelVersion]:

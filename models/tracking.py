@@ -3,23 +3,29 @@
 import argparse
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, LoggedModelStatus, RunStatus
+from mlflow.entities import Experiment, LoggedModel, LoggedModelStatus, RunStatus
+from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from models.hub_files import read_hub_record
+from models.model_ids import is_run_model, run_model_id
 from models.packages import find_installed
 from models.presets import Origin, load_preset
 from models.registry import register
+from models.run_models import list_run_models, log_run_model
 from models.stage import StageError
+from models.store_features import find_features
+from models.store_state import explain_refusal, require_active_experiment, require_active_run
 
 EXPERIMENT = "phi3-chat"
 
+_EXPERIMENT_TAG = "phi3_ui.experiment"  # its name, by which it is found after it was renamed
 _INHERITED_RUN = "MLFLOW_RUN_ID"
 
 
@@ -32,11 +38,32 @@ class Store:
     experiment: str = EXPERIMENT
 
     def experiment_id(self) -> str:
-        """The id of the experiment, which is created if it does not exist."""
+        """The id of the experiment, which is created if it does not exist. StageError: experiment_deleted."""
+        client = MlflowClient(self.tracking_uri)
+        if found := self.find_experiment():
+            if _EXPERIMENT_TAG not in found.tags:
+                with suppress(MlflowException):  # of a read-only store
+                    client.set_experiment_tag(found.experiment_id, _EXPERIMENT_TAG, self.experiment)
+            return str(found.experiment_id)
+        tags = {_EXPERIMENT_TAG: self.experiment}
+        return str(client.create_experiment(self.experiment, artifact_location=self.artifacts, tags=tags))
+
+    def find_experiment(self) -> Experiment | None:
+        """The experiment, also after it was renamed; None if there is none. StageError: experiment_deleted."""
         client = MlflowClient(self.tracking_uri)
         if found := client.get_experiment_by_name(self.experiment):
-            return str(found.experiment_id)
-        return str(client.create_experiment(self.experiment, artifact_location=self.artifacts))
+            require_active_experiment(client, found.experiment_id)
+            return found
+        return self.find_renamed()
+
+    def find_renamed(self) -> Experiment | None:
+        """The experiment, if it has another name now and there is none with its own."""
+        client = MlflowClient(self.tracking_uri)
+        if client.get_experiment_by_name(self.experiment):
+            return None
+        query = f"tags.`{_EXPERIMENT_TAG}` = '{self.experiment}'"
+        found: list[Experiment] = client.search_experiments(filter_string=query)
+        return found[0] if found else None
 
 
 @dataclass(frozen=True)
@@ -44,6 +71,7 @@ class Logged:
     """A logged model, registered under its name as `version`; None if it was not, for the reason in `not_registered`."""
 
     model_id: str
+    """Of the logged model. In a store without logged models: name/version if it was registered, else runs:/… ."""
     name: str
     version: str | None = None
     not_registered: str = ""
@@ -113,14 +141,15 @@ def model_run(
     """An active run with these tags, params and metrics, to log one model in. Removes what a killed run of the preset left.
 
     The run is a new one called `name`, or that of an enclosing `mlflow run`. Metrics are recorded before the model, so
-    that a READY model has a complete run. StageError: store_unreachable.
+    that a READY model has a complete run. StageError: store_unreachable, and what store_state.py explains.
     """
     import mlflow
 
-    with _translate_connection_errors(store):
+    with _translate_store_errors(store):
         # `log_model` takes no store, only the process's. This is a logging program's process, which uses no other store.
         mlflow.set_tracking_uri(store.tracking_uri)
-        if os.environ.get(_INHERITED_RUN):
+        if inherited := os.environ.get(_INHERITED_RUN):
+            require_active_run(MlflowClient(store.tracking_uri), inherited)
             run = mlflow.start_run(tags=tags)
         else:
             experiment = store.experiment_id()
@@ -134,8 +163,8 @@ def model_run(
 
 
 @contextmanager
-def _translate_connection_errors(store: Store) -> Iterator[None]:
-    """Raise StageError("store_unreachable") for any error that a lost connection to the server caused."""
+def _translate_store_errors(store: Store) -> Iterator[None]:
+    """Raise StageErrors for what the store refuses, and for any error that a lost connection to the server caused."""
     import requests
 
     try:
@@ -145,16 +174,35 @@ def _translate_connection_errors(store: Store) -> Iterator[None]:
         while cause is not None and not isinstance(cause, (requests.ConnectionError, requests.Timeout)):
             cause = cause.__cause__ or cause.__context__
         if cause is None:
+            if isinstance(error, MlflowException) and (reason := explain_refusal(store.tracking_uri, error)):
+                raise reason from error
             raise
         raise StageError("store_unreachable", uri=store.tracking_uri, detail=type(cause).__name__) from error
+
+
+def log_model(store: Store, flavor: Any, name: str, tags: dict[str, str], **contents: Any) -> Logged:
+    """Log a model with the module `flavor`, such as mlflow.pyfunc, in the active run."""
+    import mlflow
+
+    if find_features(store.tracking_uri).logged_models:
+        return Logged(str(flavor.log_model(name=name, tags=tags, **contents).model_id), name)
+    run = mlflow.active_run()
+    if run is None:
+        raise RuntimeError("no run is active")
+    return Logged(log_run_model(MlflowClient(store.tracking_uri), run.info.run_id, flavor, name, **contents), name)
 
 
 def clear_unfinished(store: Store, experiment: str, tags: dict[str, str]) -> None:
     """Mark unfinished runs with `tags` as KILLED, and delete their models that never became READY, with their files."""
     client = MlflowClient(store.tracking_uri)
+    has_logged_models = find_features(store.tracking_uri).logged_models
     query = " AND ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
     for run in client.search_runs([experiment], f"{query} AND attributes.status = 'RUNNING'"):
         client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+        if not has_logged_models and not list(list_run_models(run)):
+            get_artifact_repository(run.info.artifact_uri, store.tracking_uri).delete_artifacts()
+    if not has_logged_models:
+        return
     for model in _all_models(client, experiment, query):
         if model.status != LoggedModelStatus.READY:
             get_artifact_repository(model.artifact_location).delete_artifacts()
@@ -163,13 +211,12 @@ def clear_unfinished(store: Store, experiment: str, tags: dict[str, str]) -> Non
 
 def register_logged(logged: Logged, store: Store) -> Logged:
     """Register a logged model. If the store has no registry or denies it, the reason is in the result."""
-    from mlflow.exceptions import MlflowException
-
     try:
         version = register(store.tracking_uri, logged.model_id)
     except MlflowException as error:
         return replace(logged, not_registered=str(error).splitlines()[0])
-    return replace(logged, version=version.version)
+    model_id = f"{version.name}/{version.version}" if is_run_model(logged.model_id) else logged.model_id
+    return replace(logged, model_id=model_id, version=version.version)
 
 
 def register_missing(store: Store, preset: str) -> list[Logged]:
@@ -178,9 +225,17 @@ def register_missing(store: Store, preset: str) -> list[Logged]:
     experiment = client.get_experiment_by_name(store.experiment)
     if experiment is None:
         return []
-    models = _all_models(client, experiment.experiment_id, f"tags.preset = '{preset}'")
-    ready = [model for model in models if model.status == LoggedModelStatus.READY]
-    return [register_logged(Logged(model.model_id, model.name), store) for model in reversed(ready)]
+    query = f"tags.preset = '{preset}'"
+    if find_features(store.tracking_uri).logged_models:
+        found = _all_models(client, experiment.experiment_id, query)
+        ready = [Logged(model.model_id, model.name) for model in found if model.status == LoggedModelStatus.READY]
+    else:
+        ready = [
+            Logged(run_model_id(run.info.run_id, name), name)
+            for run in client.search_runs([experiment.experiment_id], query)
+            for name in list_run_models(run)
+        ]
+    return [register_logged(logged, store) for logged in reversed(ready)]
 
 
 def _all_models(client: MlflowClient, experiment: str, query: str) -> list[LoggedModel]:

@@ -1,0 +1,74 @@
+"""Why a store refuses a request, as a StageError with its cure. The store is asked; error texts are not interpreted."""
+
+import contextlib
+from urllib.parse import urlsplit
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
+
+from models.stage import StageError
+
+_FORBIDDEN_CODES = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
+# SQLite's and PostgreSQL's messages for a read-only database, which have no code of their own.
+_READ_ONLY_MESSAGES = ("readonly database", "read-only", "permission denied")
+_DELETED = "deleted"  # the lifecycle stage of experiments and runs that can be restored
+
+
+def explain_refusal(tracking_uri: str, error: Exception) -> StageError | None:
+    """The reason for an error of the client of `tracking_uri` that holds for the whole store; None if there is none."""
+    detail = first_line(error)
+    if _is_forbidden(error):
+        return StageError("store_read_only", uri=tracking_uri, detail=detail)
+    # A database that is only locked or out of reach has a code of its own, and would keep us waiting again.
+    is_internal = isinstance(error, MlflowException) and error.error_code == "INTERNAL_ERROR"
+    is_database = urlsplit(tracking_uri).scheme.partition("+")[0] in DATABASE_ENGINES
+    return _explain_schema(tracking_uri) if is_internal and is_database else None
+
+
+def require_active_experiment(client: MlflowClient, experiment_id: str) -> None:
+    """Raise StageError("experiment_deleted") for a deleted experiment."""
+    experiment = client.get_experiment(experiment_id)
+    if experiment.lifecycle_stage == _DELETED:
+        raise StageError("experiment_deleted", name=experiment.name, id=experiment_id)
+
+
+def require_active_run(client: MlflowClient, run_id: str) -> None:
+    """Raise StageError("run_deleted" or "experiment_deleted") for a run that takes no more data."""
+    run = client.get_run(run_id)
+    require_active_experiment(client, run.info.experiment_id)
+    if run.info.lifecycle_stage == _DELETED:
+        raise StageError("run_deleted", name=run.info.run_name or run_id, id=run_id)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, on one line of at most 200 characters, without a final full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+
+
+def _is_forbidden(error: Exception) -> bool:
+    if isinstance(error, MlflowException) and error.error_code in _FORBIDDEN_CODES:
+        return True
+    return isinstance(error, PermissionError) or any(text in str(error).lower() for text in _READ_ONLY_MESSAGES)
+
+
+def _explain_schema(database_uri: str) -> StageError | None:
+    """The reason if the tables of a database are those of another version of MLflow."""
+    import mlflow
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db import utils
+    from sqlalchemy.exc import SQLAlchemyError
+
+    with contextlib.suppress(SQLAlchemyError, MlflowException, OSError):
+        engine = utils.create_sqlalchemy_engine(database_uri)
+        try:
+            revision = utils._get_schema_version(engine)
+        finally:
+            engine.dispose()
+        scripts = ScriptDirectory.from_config(utils._get_alembic_config(database_uri))
+        if revision is None or revision in scripts.get_heads():
+            return None
+        known = {script.revision for script in scripts.walk_revisions()}
+        code = "store_schema_old" if revision in known else "store_schema_new"
+        return StageError(code, uri=database_uri, version=mlflow.__version__)
+    return None
