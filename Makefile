@@ -29,10 +29,12 @@ check: .venv/installed-dev lint ## format, lint, types, and the tests that need 
 
 test: .venv/installed-dev lint ## format, lint, types, and all tests
 	$(BIN)/python -m tests.support.browser
+	$(BIN)/python -m tests.support.mlflow2
 	$(PYTEST)
 
 coverage: .venv/installed-dev ## all tests with their branch coverage; tracing doubles the time of the tests in Python
 	$(BIN)/python -m tests.support.browser
+	$(BIN)/python -m tests.support.mlflow2
 	$(PYTEST) --cov
 
 lint: .venv/installed-dev

@@ -1,5 +1,6 @@
 """`evaluate`: the questions of a file, answered by one model in an MLflow run."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -44,7 +45,10 @@ def evaluate(  # noqa: PLR0913  # one argument for each of the command line's
     pool = Pool(app.settings.logs, 1, app.settings.idle_seconds)
     try:
         evaluation = Evaluation(entry, pool.get_model(model_spec(app, entry, options)), options.params, file)
-        result = evaluation.run(Store(app.settings.tracking_uri, app.settings.artifacts), questions, _print_progress)
+        with contextlib.redirect_stdout(sys.stderr):  # MLflow prints the addresses of runs on a server
+            result = evaluation.run(
+                Store(app.settings.tracking_uri, app.settings.artifacts), questions, _print_progress
+            )
     finally:
         pool.close()
     if output:

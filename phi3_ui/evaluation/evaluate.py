@@ -15,6 +15,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking.context.registry import resolve_tags
 
+from models.model_ids import is_logged_model
+from models.store_state import require_active_run
 from models.tracking import Store
 from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.chat.conversation import Answer
@@ -112,7 +114,7 @@ class Evaluation:
         `progress` gets the number of answers and of questions. If a question raises, the answers so far are logged.
 
         Raises:
-            UserError: load_failed, store_unreachable, store_read_only.
+            UserError: load_failed, experiment_deleted, run_deleted, and those of translate_store_errors.
         """
         with translate_store_errors(store.tracking_uri):
             client, rows = MlflowClient(store.tracking_uri), list[AnswerRow]()
@@ -130,7 +132,8 @@ class Evaluation:
             return EvaluationResult(run_id, rows, metrics)
 
     def _log_answers(self, client: MlflowClient, run_id: str, rows: list[AnswerRow], metrics: dict[str, float]) -> None:
-        now, model_id = int(time.time() * 1000), self.entry.model_id
+        now = int(time.time() * 1000)
+        model_id = self.entry.model_id if is_logged_model(self.entry.model_id) else None
         client.log_batch(
             run_id, [Metric(name, value, now, 0, model_id=model_id, run_id=run_id) for name, value in metrics.items()]
         )
@@ -161,6 +164,7 @@ def _evaluation_run(client: MlflowClient, store: Store, name: str) -> Iterator[s
     run_id = os.environ.get("MLFLOW_RUN_ID", "")
     if not run_id:
         run_id = client.create_run(store.experiment_id(), tags=resolve_tags(), run_name=name).info.run_id
+    require_active_run(client, run_id)
     client.update_run(run_id, "RUNNING")
     try:
         yield run_id

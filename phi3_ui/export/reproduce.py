@@ -17,6 +17,7 @@ from typing import Any
 
 import jinja2
 
+from models.model_ids import is_run_model
 from phi3_ui.chat.context import drop_oldest_turns
 from phi3_ui.chat.conversation import Answer, Conversation, Turn, TurnRequest
 from phi3_ui.chat.types import ChatRequest
@@ -136,7 +137,8 @@ def _read_turn(conversation: Conversation, turn: Turn) -> _RecordedTurn:
 
 
 def _model_uri(turn: _RecordedTurn) -> str:
-    return f"models:/{turn.request.model_id}"
+    model_id = turn.request.model_id
+    return model_id if is_run_model(model_id) else f"models:/{model_id}"
 
 
 def _sent_request(turn: _RecordedTurn) -> ChatRequest:

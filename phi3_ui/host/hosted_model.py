@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 import queue
+import re
 import signal
 import subprocess
 import threading
@@ -46,7 +47,7 @@ class HostedModel:
         """Resolves when the model is loaded, or raises the UserError that ended the load."""
         self.started = self.last_used = time.monotonic()
         self._max_answers = max_answers
-        self._log = logs / f"model-{spec.model_id}.log"
+        self._log = logs / "model-{}.log".format(re.sub(r"[^\w.-]+", "-", spec.model_id))
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._numbers = itertools.count()
         self._lock = threading.Lock()

@@ -3,24 +3,48 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from models.stage import StageError
+from models.store_state import explain_refusal, first_line, require_active_experiment
+from models.tracking import Store
 from phi3_ui.errors import UserError
-
-_FORBIDDEN_CODES = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
-# SQLite's and PostgreSQL's messages for a read-only database.
-_READ_ONLY_MESSAGES = ("readonly database", "read-only", "permission denied")
 
 
 @contextmanager
 def translate_store_errors(uri: str) -> Iterator[None]:
-    """Raise UserError store_read_only or store_unreachable for errors of the client of the store `uri` in the block."""
+    """Raise UserErrors for errors of the client of the store `uri` in the block, and for StageErrors.
+
+    Raises:
+        UserError: store_read_only, store_schema_old, store_schema_new, store_unreachable, or a StageError's code.
+    """
     try:
         yield
+    except StageError as error:
+        raise UserError(error.code, **error.values) from error
     except (MlflowException, OSError) as error:
-        detail = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
-        code = "store_read_only" if _is_forbidden(error) else "store_unreachable"
-        raise UserError(code, uri=uri, detail=detail) from error
+        reason = explain_refusal(uri, error) or StageError("store_unreachable", uri=uri, detail=first_line(error))
+        raise UserError(reason.code, **reason.values) from error
+
+
+def find_rename(store: Store) -> UserError | None:
+    """The notice that the experiment of a store has another name now; None if it has its own."""
+    with translate_store_errors(store.tracking_uri):
+        found = store.find_renamed()
+    if found is None:
+        return None
+    return UserError("experiment_renamed", wanted=store.experiment, name=found.name, id=found.experiment_id)
+
+
+def find_obstacle(tracking_uri: str, experiment_id: str) -> UserError | None:
+    """Why nothing can be written to an experiment, as far as reading tells: its deletion, or the store does not answer."""
+    try:
+        with translate_store_errors(tracking_uri):
+            require_active_experiment(MlflowClient(tracking_uri), experiment_id)
+    except UserError as error:
+        return error
+    return None
 
 
 def is_missing(error: MlflowException) -> bool:
@@ -28,7 +52,8 @@ def is_missing(error: MlflowException) -> bool:
     return bool(error.error_code == "RESOURCE_DOES_NOT_EXIST")
 
 
-def _is_forbidden(error: Exception) -> bool:
-    if isinstance(error, MlflowException) and error.error_code in _FORBIDDEN_CODES:
-        return True
-    return isinstance(error, PermissionError) or any(text in str(error).lower() for text in _READ_ONLY_MESSAGES)
+def raise_unless_missing(error: MlflowException) -> None:
+    """Raise `error`, unless it says that an object does not exist, or cannot exist under its name."""
+    # MLflow reports a name that no registered model can have as an invalid value.
+    if not is_missing(error) and error.error_code != "INVALID_PARAMETER_VALUE":
+        raise error

@@ -14,6 +14,7 @@ from mlflow.entities import Assessment, AssessmentSource, AssessmentSourceType, 
 from mlflow.entities import Feedback as MlflowFeedback
 from mlflow.entities.trace_state import TraceState
 
+from models.model_ids import is_logged_model
 from phi3_ui.chat.conversation import Feedback
 from phi3_ui.chat.turn_json import serialize_turn
 from phi3_ui.chat.types import Usage
@@ -23,6 +24,8 @@ from phi3_ui.store.conversations.summaries import finish_reason
 # Stored names: traces of earlier versions must stay readable.
 SESSION_KEY, USER_KEY, MODEL_ID_KEY = "mlflow.trace.session", "mlflow.trace.user", "mlflow.modelId"
 TOKEN_USAGE_KEY = "mlflow.trace.tokenUsage"  # noqa: S105 - counts of tokens, not a secret
+RUN_MODEL_KEY = "phi3_ui.model"
+"""The id of a model that is no logged model."""
 TURN_KEY, PARENT_KEY = "phi3_ui.turn", "phi3_ui.parent"
 METRIC_PREFIX = "phi3_ui.metrics."
 """Each metric has a metadata key of its own: a backend may truncate values at MAX_METADATA_CHARS."""
@@ -57,7 +60,9 @@ def build_trace_info(record: TurnRecord, experiment_id: str) -> TraceInfo:
         "mlflow.source.name": "phi3_ui",
     }
     if turn.request and turn.request.model_id:
-        metadata[MODEL_ID_KEY] = turn.request.model_id
+        # MLflow looks the first one up among its logged models.
+        key = MODEL_ID_KEY if is_logged_model(turn.request.model_id) else RUN_MODEL_KEY
+        metadata[key] = turn.request.model_id
     if answer and answer.usage:
         metadata[TOKEN_USAGE_KEY] = json.dumps(_token_usage(answer.usage))
     return TraceInfo(

@@ -1,27 +1,24 @@
-"""The files of a logged model in its artifact store, listed and read without downloading the weights."""
+"""The files of a model in its artifact store, listed and read without downloading the weights."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from phi3_ui.contracts.onnx_prompt import OnnxPromptContract
 from phi3_ui.contracts.pipeline_chat import PipelineChatContract
-from phi3_ui.errors import UserError
-from phi3_ui.store.errors import is_missing
 from phi3_ui.store.registry.catalogue import ONNX_ARTIFACT
 from phi3_ui.store.registry.mlmodel import parse_mlmodel
+from phi3_ui.store.registry.store_models import StoreModels
 
 _MAX_READ_BYTES = 8_000_000  # more than any index, configuration or code file
 
 
 class ArtifactFiles:
-    """The files of one logged model."""
+    """The files of one model."""
 
     def __init__(self, tracking_uri: str, model_id: str, scratch: Path) -> None:
         """List the files. `scratch` is a folder for downloads.
@@ -30,15 +27,10 @@ class ArtifactFiles:
             UserError: model_gone.
             MlflowException: The store cannot be read.
         """
-        try:
-            model = MlflowClient(tracking_uri).get_logged_model(model_id)
-        except MlflowException as error:
-            if is_missing(error):
-                raise UserError("model_gone") from error
-            raise
+        model = StoreModels(tracking_uri).find(model_id)
         self.name = model.name
-        self.run_id: str | None = model.source_run_id
-        self.repository: ArtifactRepository = get_artifact_repository(model.artifact_location, tracking_uri)
+        self.run_id = model.run_id
+        self.repository: ArtifactRepository = get_artifact_repository(model.artifact_uri, tracking_uri)
         self._scratch = scratch
         self.sizes: dict[str, int | None] = dict(self._list(None))
         """Bytes by path; None if the store does not report the size."""

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
@@ -20,11 +18,12 @@ from phi3_ui.contracts.registry import find_contract
 from phi3_ui.errors import UserError
 from phi3_ui.prompts.templates import TEMPLATES
 from phi3_ui.store.errors import is_missing, translate_store_errors
-from phi3_ui.store.query import paginate
 from phi3_ui.store.registry.cards import ModelCard, ModelEntry, RegisteredAlias, RegisteredVersion, RunSummary
 from phi3_ui.store.registry.entry_cache import EntryCache
 from phi3_ui.store.registry.mlmodel import load_mlmodel
-from phi3_ui.store.registry.names import list_aliases, list_versions, resolve_model_id
+from phi3_ui.store.registry.names import list_aliases
+from phi3_ui.store.registry.sources import StoredModel
+from phi3_ui.store.registry.store_models import StoreModels
 
 ONNX_ARTIFACT = "phi3-mini-onnx"  # the artifact name in models/phi3_onnx.py, whose import would load the engine
 TEMPLATE_TAG = "phi3_ui.template"  # of a logged model: the prompt template that was chosen for it
@@ -49,9 +48,9 @@ class Catalogue:
     def __init__(self, tracking_uri: str, folder: Path | None = None) -> None:
         """`folder` is where parsed model entries are cached between runs of the app."""
         self.tracking_uri = tracking_uri
-        self._client: MlflowClient | None = None
+        self._store = StoreModels(tracking_uri)
         self._entries = EntryCache(tracking_uri, folder)
-        self._lock = threading.Lock()  # guards the two attributes below
+        self._lock = threading.Lock()  # guards the attribute below
         self._unreadable: dict[str, tuple[str, str]] = {}
 
     @property
@@ -63,7 +62,7 @@ class Catalogue:
     def list_models(self) -> list[ModelEntry]:
         """The chat-capable models, newest first."""
         with self._translate_errors():
-            models = list(self._search_ready_models())
+            models = self._store.list_models()
             entries = [self._get_entry(model) for model in models]
         self._entries.save({model.model_id for model in models})
         return [entry for entry in entries if entry is not None]
@@ -79,16 +78,16 @@ class Catalogue:
     def list_aliases(self) -> list[RegisteredAlias]:
         """The aliases in the registry that point at chat-capable models, by name."""
         with self._translate_errors():
-            return [alias for alias in list_aliases(self._mlflow) if self._is_chat_model(alias.model_id)]
+            return [alias for alias in list_aliases(self._store.client) if self._is_chat_model(alias.model_id)]
 
     def set_template(self, model_id: str, template: str) -> bool:
         """Store the prompt template chosen for a model, a key of TEMPLATES; False if the store is read-only."""
         if template not in TEMPLATES:
             raise ValueError(f"there is no template {template!r}")
-        entry = self.find(model_id)
+        model, _ = self._find(model_id)
         try:
             with self._translate_errors():
-                self._mlflow.set_logged_model_tags(entry.model_id, {TEMPLATE_TAG: template})
+                self._store.set_tag(model, TEMPLATE_TAG, template)
         except UserError as error:
             if error.code != "store_read_only":
                 raise
@@ -108,7 +107,7 @@ class Catalogue:
                 context_length=_positive_int(metadata.get("context_length")),
                 signature=_format_signature(info),
                 run=self._load_run(entry.run_id) if entry.run_id else None,
-                versions=tuple(list_versions(self._mlflow, entry.model_id)),
+                versions=tuple(self._store.list_versions(model)),
                 experiment_id=model.experiment_id,
             )
 
@@ -118,57 +117,29 @@ class Catalogue:
         with self._translate_errors():
             return ModelDeclaration.from_mlmodel(load_mlmodel(self.tracking_uri, model))
 
-    @property
-    def _mlflow(self) -> MlflowClient:
-        with self._lock:
-            if self._client is None:
-                self._client = MlflowClient(self.tracking_uri)
-            return self._client
-
     def _translate_errors(self) -> AbstractContextManager[None]:
         return translate_store_errors(self.tracking_uri)
 
-    def _find(self, name: str | None) -> tuple[LoggedModel, ModelEntry]:
+    def _find(self, name: str | None) -> tuple[StoredModel, ModelEntry]:
         if not name:
             raise UserError("no_model")
         with self._translate_errors():
-            model = self._get_ready_model(resolve_model_id(self._mlflow, name))
-            entry = self._get_entry(model)
+            model = self._store.find(name)
+            entry = self._get_entry(model) if model.is_complete else None
         if entry is None:
             raise UserError("model_gone")
         return model, entry
 
-    def _get_ready_model(self, model_id: str | None) -> LoggedModel:
-        """Raises UserError("model_gone") if there is no such model, or its logging was never completed."""
-        try:
-            model = self._mlflow.get_logged_model(model_id) if model_id else None
-        except MlflowException as error:
-            if is_missing(error):
-                raise UserError("model_gone") from error
-            raise
-        if model is None or model.status != LoggedModelStatus.READY:
-            raise UserError("model_gone")
-        return model
-
     def _is_chat_model(self, model_id: str) -> bool:
         try:
-            return self._get_entry(self._get_ready_model(model_id)) is not None
+            model = self._store.find(model_id)
+            return model.is_complete and self._get_entry(model) is not None
         except UserError as error:
             if error.code != "model_gone":
                 raise
             return False
 
-    def _search_ready_models(self) -> Iterator[LoggedModel]:
-        experiments = [experiment.experiment_id for experiment in paginate(self._mlflow.search_experiments)]
-        if not experiments:
-            return
-        newest_first = [{"field_name": "creation_timestamp", "ascending": False}]
-        for model in paginate(self._mlflow.search_logged_models, experiment_ids=experiments, order_by=newest_first):
-            # A filter on the status finds nothing in SQLite stores.
-            if model.status == LoggedModelStatus.READY:
-                yield model
-
-    def _get_entry(self, model: LoggedModel) -> ModelEntry | None:
+    def _get_entry(self, model: StoredModel) -> ModelEntry | None:
         """The model's entry; None if it is not chat-capable or cannot be read."""
         cached = self._entries.get(model)
         if cached is None:
@@ -187,7 +158,7 @@ class Catalogue:
             cached.entry, template=template if template in TEMPLATES else None, preset=preset
         )
 
-    def _note_unreadable(self, model: LoggedModel, error: Exception) -> None:
+    def _note_unreadable(self, model: StoredModel, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"
         with self._lock:
             is_known = self._unreadable.get(model.model_id) == (model.name, reason)
@@ -195,11 +166,9 @@ class Catalogue:
         if not is_known:
             expected = isinstance(error, (MlflowException, OSError))
             exc_info = None if expected else error
-            logger.info(
-                "The logged model %s (%s) cannot be read: %s", model.name, model.model_id, reason, exc_info=exc_info
-            )
+            logger.info("The model %s (%s) cannot be read: %s", model.name, model.model_id, reason, exc_info=exc_info)
 
-    def _parse_entry(self, model: LoggedModel) -> ModelEntry | None:
+    def _parse_entry(self, model: StoredModel) -> ModelEntry | None:
         info = load_mlmodel(self.tracking_uri, model)
         declaration = ModelDeclaration.from_mlmodel(info)
         contract = find_contract(declaration)
@@ -208,13 +177,13 @@ class Catalogue:
         return ModelEntry(
             name=model.name,
             model_id=model.model_id,
-            uri=f"models:/{model.model_id}",
+            uri=model.uri,
             contract=contract.name,
             flavor="transformers" if "transformers" in info.flavors else "pyfunc",
             engine=_engine(info),
-            created=_utc(model.creation_timestamp),
+            created=_utc(model.created),
             size_bytes=info.model_size_bytes,
-            run_id=model.source_run_id,
+            run_id=model.run_id,
             preset=None,
             tracking_uri=self.tracking_uri,
             requires_template=contract.requires_template(declaration),
@@ -226,7 +195,7 @@ class Catalogue:
 
     def _load_run(self, run_id: str) -> RunSummary | None:
         try:
-            run = self._mlflow.get_run(run_id)
+            run = self._store.client.get_run(run_id)
         except MlflowException as error:
             if is_missing(error):
                 return None
@@ -234,7 +203,7 @@ class Catalogue:
         return RunSummary(
             run_id=run_id,
             name=run.info.run_name or run_id,
-            experiment=self._mlflow.get_experiment(run.info.experiment_id).name,
+            experiment=self._store.client.get_experiment(run.info.experiment_id).name,
             status=run.info.status,
             started=_utc(run.info.start_time),
             params=dict(run.data.params),

@@ -12,24 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.entities import LoggedModel
 
 from phi3_ui.contracts.registry import all_contracts
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.mlmodel import find_local_mlmodel
+from phi3_ui.store.registry.sources import StoredModel
 
-_FORMAT = 3
+_FORMAT = 4
 """Increase it with every change of ModelEntry or of the code that fills it from an MLmodel: older files are ignored."""
 
-_FileState = list[int] | None
-"""Modification time (ns) and size (bytes) of a local MLmodel file; None for one that the store serves."""
+_FileState = list[str | int]
+"""Where the model's files are, when it was logged, and, of a local MLmodel file, modification time (ns) and size (bytes).
+
+The number of a deleted version may be given to another model.
+"""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CachedEntry:
-    """The parsed MLmodel of one logged model."""
+    """The parsed MLmodel of one model."""
 
     file_state: _FileState
     entry: ModelEntry | None
@@ -39,7 +42,7 @@ class CachedEntry:
 class EntryCache:
     """The entries of one store's models. Thread-safe. Without a `folder` it is in memory only.
 
-    The MLmodel of a READY model never changes, so an entry stays valid. A local file is checked once per process: it
+    The MLmodel of a completely logged model never changes, so an entry stays valid. A local file is checked once per process: it
     must still be there and unchanged.
     """
 
@@ -50,7 +53,7 @@ class EntryCache:
         self._unchecked: dict[str, CachedEntry] | None = None  # from the file; None until it is read
         self._is_saved = True
 
-    def get(self, model: LoggedModel) -> CachedEntry | None:
+    def get(self, model: StoredModel) -> CachedEntry | None:
         """The valid cached entry of a model, if there is one."""
         with self._lock:
             if self._unchecked is None:
@@ -60,7 +63,7 @@ class EntryCache:
                 self._entries[model.model_id] = cached
             return self._entries.get(model.model_id)
 
-    def put(self, model: LoggedModel, entry: ModelEntry | None) -> CachedEntry:
+    def put(self, model: StoredModel, entry: ModelEntry | None) -> CachedEntry:
         """Cache what was parsed; None for a model that is not chat-capable."""
         cached = CachedEntry(_file_state(model), entry)
         with self._lock:
@@ -101,15 +104,16 @@ class EntryCache:
             return {}
 
 
-def _file_state(model: LoggedModel) -> _FileState:
+def _file_state(model: StoredModel) -> _FileState:
+    identity: _FileState = [model.artifact_uri, model.created]
     file = find_local_mlmodel(model)
     if file is None:
-        return None
+        return identity
     try:
         found = file.stat()
     except OSError:
-        return [0, 0]  # never that of a cached entry, whose file was there
-    return [found.st_mtime_ns, found.st_size]
+        return [*identity, 0, 0]  # never that of a cached entry, whose file was there
+    return [*identity, found.st_mtime_ns, found.st_size]
 
 
 def _parse_entry(created: str, supported_params: list[str], **fields: Any) -> ModelEntry:

@@ -1,10 +1,9 @@
-"""Changes to the model registry: versions of logged models, their aliases, and the removal of models."""
+"""Changes to the model registry: versions, their aliases, and the removal of models."""
 
 import contextlib
 import io
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -12,7 +11,7 @@ import models.registry
 from phi3_ui.errors import UserError
 from phi3_ui.store.errors import is_missing, translate_store_errors
 from phi3_ui.store.registry.cards import RegisteredVersion
-from phi3_ui.store.registry.names import list_versions
+from phi3_ui.store.registry.store_models import StoreModels
 
 
 class Registry:
@@ -20,9 +19,10 @@ class Registry:
 
     def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = tracking_uri
+        self._models = StoreModels(tracking_uri)
 
     def register_model(self, model_id: str, name: str | None = None) -> RegisteredVersion:
-        """Register the logged model as a version of `name` (default: its own name), unless it is one already.
+        """Register a model as a version of `name` (default: its own name), unless it is one already.
 
         See models/registry.py for what else is recorded, and which alias the version gets.
 
@@ -30,7 +30,7 @@ class Registry:
             UserError: model_gone, bad_model_name.
         """
         with translate_store_errors(self.tracking_uri):
-            model = self._get_model(model_id)
+            model = self._models.find(model_id)
             try:
                 with contextlib.redirect_stderr(io.StringIO()):  # MLflow prints messages there
                     registered = models.registry.register(self.tracking_uri, model_id, name)
@@ -70,7 +70,7 @@ class Registry:
                 raise
 
     def delete_model(self, model_id: str) -> list[RegisteredVersion]:
-        """Delete a logged model with its registered versions and its files; returns the deleted versions.
+        """Delete a model with its registered versions and its files; returns the deleted versions.
 
         The model's record is deleted last, so that an interrupted deletion can be repeated.
 
@@ -78,27 +78,15 @@ class Registry:
             UserError: model_gone.
         """
         with translate_store_errors(self.tracking_uri):
-            model = self._get_model(model_id)
-            removed = [
-                version
-                for version in dict.fromkeys(list_versions(self._client, model_id))
-                if self._delete_version(version)
-            ]
-            get_artifact_repository(model.artifact_location, self.tracking_uri).delete_artifacts()
-            self._client.delete_logged_model(model_id)
+            model = self._models.find(model_id)
+            removed = [version for version in self._models.list_versions(model) if self._delete_version(version)]
+            get_artifact_repository(model.artifact_uri, self.tracking_uri).delete_artifacts()
+            self._models.forget(model)
             return removed
 
     @property
     def _client(self) -> MlflowClient:
-        return MlflowClient(self.tracking_uri)
-
-    def _get_model(self, model_id: str) -> LoggedModel:
-        try:
-            return self._client.get_logged_model(model_id)
-        except MlflowException as error:
-            if is_missing(error):
-                raise UserError("model_gone") from error
-            raise
+        return self._models.client
 
     def _get_aliases(self, name: str) -> dict[str, str]:
         try:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel
 from mlflow.models import Model
 
 from phi3_ui.store.registry import catalogue, entry_cache, mlmodel
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.store.registry.entry_cache import EntryCache
+from phi3_ui.store.registry.sources import StoredModel, from_logged_model
 from tests.store.registry.prompt_models import DECLARED, log_prompt_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
@@ -29,7 +29,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the models whose MLmodel file was parsed, in order."""
     names: list[str] = []
 
-    def load_mlmodel(tracking_uri: str, model: LoggedModel) -> Model:
+    def load_mlmodel(tracking_uri: str, model: StoredModel) -> Model:
         names.append(model.name)
         return mlmodel.load_mlmodel(tracking_uri, model)
 
@@ -54,7 +54,7 @@ def test_the_next_process_parses_only_new_models(uri: str, tmp_path: Path, parse
 def test_an_entry_is_parsed_again_after_its_file_or_the_format_changed(
     uri: str, tmp_path: Path, parsed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = MlflowClient(uri).get_logged_model(log_prompt_model(uri, "model", DECLARED))
+    model = from_logged_model(MlflowClient(uri).get_logged_model(log_prompt_model(uri, "model", DECLARED)))
     file = mlmodel.find_local_mlmodel(model)
     assert file
     cache = tmp_path / "cache"
@@ -79,9 +79,9 @@ def test_a_damaged_cache_file_or_missing_folder_is_ignored(uri: str, tmp_path: P
     assert len(Catalogue(uri, tmp_path / "missing" / "folder").list_models()) == 1
 
 
-def _model(model_id: str) -> LoggedModel:
+def _model(model_id: str) -> StoredModel:
     """A model whose files the store serves."""
-    return LoggedModel("1", model_id, model_id, f"mlflow-artifacts:/models/{model_id}", 0, 0)
+    return StoredModel(model_id, model_id, f"mlflow-artifacts:/models/{model_id}", 0, None, {})
 
 
 def _entry(model_id: str) -> ModelEntry:
@@ -115,9 +115,12 @@ def test_two_threads_get_the_same_entry_of_the_file(
     saved.save(["m-1"])
     checking, go_on = threading.Event(), threading.Event()
 
-    def slow_file_state(model: LoggedModel) -> None:
+    file_state = entry_cache._file_state
+
+    def slow_file_state(model: StoredModel) -> list[str | int]:
         checking.set()
         assert go_on.wait(_TIMEOUT)
+        return file_state(model)
 
     monkeypatch.setattr(entry_cache, "_file_state", slow_file_state)
     cache = EntryCache(_URI, tmp_path)

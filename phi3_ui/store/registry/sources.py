@@ -1,0 +1,264 @@
+"""Where a store keeps models: as logged models, and as artifacts of runs, which may be registered.
+
+MLflow 3 has logged models. MLflow 2 servers, Azure ML, and stores that were migrated or filled by mlflow-export-import hold
+models as artifacts of runs.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelStatus, Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from models.model_ids import is_logged_model, is_run_model, run_model_id, split_run_model_id
+from models.run_models import HISTORY_TAG, list_run_models, run_model_name, unlist_run_model
+from phi3_ui.store.errors import raise_unless_missing
+from phi3_ui.store.query import paginate
+
+_PROMPT_TAG = "mlflow.prompt.is_prompt"  # MLflow keeps prompts in the registry too, without files
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model in the store, chat-capable or not."""
+
+    model_id: str
+    name: str
+    artifact_uri: str
+    """The folder of its files."""
+    created: int
+    """Milliseconds since 1970, UTC."""
+    run_id: str | None
+    """The run that logged it."""
+    tags: Mapping[str, str]
+    experiment_id: str = ""
+    """The experiment of a logged model; empty for a run's artifact, of which MLflow's UI has no page."""
+    is_complete: bool = True
+    """Its logging has ended."""
+
+    @property
+    def uri(self) -> str:
+        """What `mlflow.pyfunc.load_model` loads it by."""
+        return self.model_id if is_run_model(self.model_id) else f"models:/{self.model_id}"
+
+
+class ModelSource(Protocol):
+    """One of the ways in which a store keeps models. Methods raise MlflowException if the store fails."""
+
+    def has(self, model_id: str) -> bool:
+        """Whether an id is one of this source, by its form."""
+
+    def list_models(self) -> Iterator[StoredModel]:
+        """All models, in no particular order."""
+
+    def find(self, model_id: str) -> StoredModel | None:
+        """The model with this id; None if there is none."""
+
+    def list_versions(self, model: StoredModel) -> list[tuple[str, int]]:
+        """Name and number of each registered version, sorted; that of the model's own id, if it is one, comes last."""
+
+    def set_tag(self, model: StoredModel, key: str, value: str) -> None:
+        """Set a tag of a model."""
+
+    def forget(self, model: StoredModel) -> None:
+        """Delete the record of a model whose files and versions are deleted."""
+
+
+class LoggedModels:
+    """The logged models of MLflow 3."""
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+
+    def has(self, model_id: str) -> bool:
+        """As ModelSource."""
+        return is_logged_model(model_id)
+
+    def list_models(self) -> Iterator[StoredModel]:
+        """As ModelSource."""
+        experiments = list_experiment_ids(self._client)
+        if not experiments:
+            return
+        for model in paginate(self._client.search_logged_models, experiment_ids=experiments):
+            yield from_logged_model(model)
+
+    def find(self, model_id: str) -> StoredModel | None:
+        """As ModelSource."""
+        model = _find_logged_model(self._client, model_id)
+        return from_logged_model(model) if model else None
+
+    def list_versions(self, model: StoredModel) -> list[tuple[str, int]]:
+        """As ModelSource."""
+        # The registry cannot be searched by model id, so take the versions from the model's own tag. A server writes each
+        # twice, and the tag keeps versions that were deleted since.
+        tag = self._client.get_logged_model(model.model_id).tags.get("mlflow.modelVersions", "[]")
+        tagged = sorted({(one["name"], int(one["version"])) for one in json.loads(tag)})
+        versions = [(find_version(self._client, name, str(number)), (name, number)) for name, number in tagged]
+        return [key for version, key in versions if version and logged_model_of(version) == model.model_id]
+
+    def set_tag(self, model: StoredModel, key: str, value: str) -> None:
+        """As ModelSource."""
+        self._client.set_logged_model_tags(model.model_id, {key: value})
+
+    def forget(self, model: StoredModel) -> None:
+        """As ModelSource."""
+        self._client.delete_logged_model(model.model_id)
+
+
+class RunArtifacts:
+    """Models among the artifacts of runs: each registered version, and those that are not registered."""
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+
+    def has(self, model_id: str) -> bool:
+        """As ModelSource."""
+        return not is_logged_model(model_id)
+
+    def list_models(self) -> Iterator[StoredModel]:
+        """As ModelSource."""
+        registered = set[str]()
+        for version in paginate(self._client.search_model_versions):
+            if model := self._from_version(version):
+                registered.add(model.artifact_uri)
+                yield model
+        experiments = list_experiment_ids(self._client)
+        if not experiments:
+            return
+        query = f"tags.`{HISTORY_TAG}` != ''"
+        for run in paginate(self._client.search_runs, experiment_ids=experiments, filter_string=query):
+            for path in list_run_models(run):
+                model = _from_run(run, path)
+                if model.artifact_uri not in registered:
+                    yield model
+
+    def find(self, model_id: str) -> StoredModel | None:
+        """As ModelSource."""
+        if is_run_model(model_id):
+            run_id, path = split_run_model_id(model_id)
+            run = self._find_run(run_id)
+            return _from_run(run, path) if run and path else None
+        name, _, number = model_id.rpartition("/")
+        version = find_version(self._client, name, number)
+        return self._from_version(version) if version else None
+
+    def list_versions(self, model: StoredModel) -> list[tuple[str, int]]:
+        """As ModelSource."""
+        own: list[tuple[str, int]] = []
+        if not is_run_model(model.model_id):
+            name, _, number = model.model_id.rpartition("/")
+            own = [(name, int(number))]
+        others = set[tuple[str, int]]()
+        if model.run_id:
+            for version in paginate(self._client.search_model_versions, filter_string=f"run_id = '{model.run_id}'"):
+                if self._locate(version) == model.artifact_uri:
+                    others.add((version.name, int(version.version)))
+        return [*sorted(others.difference(own)), *own]
+
+    def set_tag(self, model: StoredModel, key: str, value: str) -> None:
+        """As ModelSource."""
+        if is_run_model(model.model_id):
+            self._client.set_tag(split_run_model_id(model.model_id)[0], key, value)
+        else:
+            name, _, number = model.model_id.rpartition("/")
+            self._client.set_model_version_tag(name, number, key, value)
+
+    def forget(self, model: StoredModel) -> None:
+        """As ModelSource."""
+        run = self._find_run(model.run_id) if model.run_id else None
+        if run and model.artifact_uri.startswith(folder := _join(run.info.artifact_uri, "")):
+            unlist_run_model(self._client, run, model.artifact_uri.removeprefix(folder))
+
+    def _from_version(self, version: ModelVersion) -> StoredModel | None:
+        """The model of a registered version; None for that of a logged model, and for a version without files."""
+        if version.status != "READY" or _PROMPT_TAG in version.tags or logged_model_of(version):
+            return None
+        return StoredModel(
+            model_id=f"{version.name}/{version.version}",
+            name=version.name,
+            artifact_uri=self._locate(version),
+            created=version.creation_timestamp,
+            run_id=version.run_id or None,
+            tags=version.tags,
+        )
+
+    def _locate(self, version: ModelVersion) -> str:
+        """The folder of a version's files, in the artifact store where it can be found out."""
+        source = str(version.source)
+        if source.startswith("models:/"):  # a copy of another version
+            source = str(self._client.get_model_version_download_uri(version.name, version.version))
+        if is_run_model(source):
+            run_id, path = split_run_model_id(source)
+            run = self._find_run(run_id)
+            return _join(run.info.artifact_uri, path) if run else source
+        return source.rstrip("/")
+
+    def _find_run(self, run_id: str) -> Run | None:
+        try:
+            return self._client.get_run(run_id)
+        except MlflowException as error:
+            raise_unless_missing(error)
+            return None
+
+
+def logged_model_of(version: ModelVersion) -> str | None:
+    """The id of the logged model that a registered version is of; None for a run's artifact."""
+    # SQLite leaves model_id empty; the source contains it.
+    source = re.fullmatch(r"models:/(m-[\w-]+)", version.source or "")
+    return version.model_id or (source[1] if source else None)
+
+
+def from_logged_model(model: LoggedModel) -> StoredModel:
+    """A logged model as a StoredModel."""
+    return StoredModel(
+        model_id=model.model_id,
+        name=model.name,
+        artifact_uri=model.artifact_location,
+        created=model.creation_timestamp,
+        run_id=model.source_run_id,
+        tags=model.tags,
+        experiment_id=model.experiment_id,
+        is_complete=model.status == LoggedModelStatus.READY,
+    )
+
+
+def list_experiment_ids(client: MlflowClient) -> list[str]:
+    """The ids of the experiments that are not deleted."""
+    return [experiment.experiment_id for experiment in paginate(client.search_experiments)]
+
+
+def _from_run(run: Run, path: str) -> StoredModel:
+    return StoredModel(
+        model_id=run_model_id(run.info.run_id, path),
+        name=run_model_name(run, path),
+        artifact_uri=_join(run.info.artifact_uri, path),
+        created=run.info.end_time or run.info.start_time,
+        run_id=run.info.run_id,
+        tags=run.data.tags,
+    )
+
+
+def _join(folder: str, path: str) -> str:
+    return f"{folder.rstrip('/')}/{path}"
+
+
+def _find_logged_model(client: MlflowClient, model_id: str) -> LoggedModel | None:
+    try:
+        return client.get_logged_model(model_id)
+    except MlflowException as error:
+        raise_unless_missing(error)
+        return None
+
+
+def find_version(client: MlflowClient, name: str, version: str) -> ModelVersion | None:
+    """A registered version; None if there is none."""
+    try:
+        return client.get_model_version(name, version)
+    except MlflowException as error:
+        raise_unless_missing(error)
+        return None

@@ -1,0 +1,71 @@
+"""All models of a store, whichever way it keeps them."""
+
+import threading
+
+from mlflow import MlflowClient
+
+from models.store_features import find_features
+from phi3_ui.errors import UserError
+from phi3_ui.store.registry.cards import RegisteredVersion
+from phi3_ui.store.registry.names import resolve_model_id
+from phi3_ui.store.registry.sources import LoggedModels, ModelSource, RunArtifacts, StoredModel
+
+
+class StoreModels:
+    """Reads and changes the models of one tracking store. Thread-safe. Methods raise MlflowException if the store fails."""
+
+    def __init__(self, tracking_uri: str) -> None:
+        self.tracking_uri = tracking_uri
+        self._lock = threading.Lock()  # guards the attributes below
+        self._client: MlflowClient | None = None
+        self._sources: tuple[ModelSource, ...] | None = None
+
+    @property
+    def client(self) -> MlflowClient:
+        """A client of the store."""
+        with self._lock:
+            if self._client is None:
+                self._client = MlflowClient(self.tracking_uri)
+            return self._client
+
+    def list_models(self) -> list[StoredModel]:
+        """The models whose logging has ended, newest first."""
+        found = [model for source in self._open_sources() for model in source.list_models() if model.is_complete]
+        return sorted(found, key=lambda model: model.created, reverse=True)
+
+    def find(self, name: str) -> StoredModel:
+        """The model with this name, in any form that `resolve_model_id` accepts. UserError("model_gone") if there is none."""
+        model_id = resolve_model_id(self.client, name)
+        sources = [source for source in self._open_sources() if model_id and source.has(model_id)]
+        model = sources[0].find(model_id) if model_id and sources else None
+        if model is None:
+            raise UserError("model_gone")
+        return model
+
+    def list_versions(self, model: StoredModel) -> list[RegisteredVersion]:
+        """The registered versions of a model with their aliases, by name, oldest first."""
+        versions = []
+        for name, number in self._source_of(model).list_versions(model):
+            aliases = self.client.get_registered_model(name).aliases.items()
+            pointing = tuple(alias for alias, at in sorted(aliases) if str(at) == str(number))
+            versions.append(RegisteredVersion(name, str(number), pointing))
+        return versions
+
+    def set_tag(self, model: StoredModel, key: str, value: str) -> None:
+        """Set a tag of a model."""
+        self._source_of(model).set_tag(model, key, value)
+
+    def forget(self, model: StoredModel) -> None:
+        """Delete the record of a model whose files and versions are deleted."""
+        self._source_of(model).forget(model)
+
+    def _source_of(self, model: StoredModel) -> ModelSource:
+        return next(source for source in self._open_sources() if source.has(model.model_id))
+
+    def _open_sources(self) -> tuple[ModelSource, ...]:
+        client, features = self.client, find_features(self.tracking_uri)
+        with self._lock:
+            if self._sources is None:
+                runs = RunArtifacts(client)
+                self._sources = (LoggedModels(client), runs) if features.logged_models else (runs,)
+            return self._sources
