@@ -13,6 +13,7 @@ from bench.rows import Bench, Row
 from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest, new_id
 from phi3_ui.chat.types import Timings, Usage
 from phi3_ui.store.conversations.history import History
+from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.conversations.recorder import Recorder
 from phi3_ui.store.conversations.turn_writer import ConversationStore
 
@@ -48,8 +49,8 @@ def rows(bench: Bench) -> Iterator[Row]:
     folder.mkdir()
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     experiment = MlflowClient(uri).create_experiment("chats", artifact_location=folder.as_uri())
-    recorder = Recorder(uri, lambda: experiment, folder / "journal")
-    history = History(uri, lambda: experiment, recorder)
+    recorder = Recorder(lambda: ChatLocation(uri, experiment), folder / "journal")
+    history = History(lambda: ChatLocation(uri, experiment), recorder)
     conversations = ConversationStore(recorder, history, "bench")
     yield from _cost(bench.rounds, conversations)
     pattern = _one_turn(conversations)
@@ -58,7 +59,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     count = _CHATS * _TURNS
     opened, whole, listed, searched = (list[float]() for _ in range(4))
     for _ in range(bench.rounds):
-        fresh = History(uri, lambda: experiment, recorder)
+        fresh = History(lambda: ChatLocation(uri, experiment), recorder)
         started = time.perf_counter()
         assert fresh.list_conversations(_ME)
         opened.append(time.perf_counter() - started)

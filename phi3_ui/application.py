@@ -76,15 +76,16 @@ def build_app(settings: Settings) -> FastAPI:
 def open_services(settings: Settings) -> Services:
     """What the page works with. Nothing of it is shared with another call's."""
     catalogue = Catalogue(settings.tracking_uri, settings.catalogue)
-    conversations, experiment_id = open_conversation_store(settings)
+    conversations, locator = open_conversation_store(settings)
     return Services(
         settings=settings,
         catalogue=catalogue,
         pool=Pool(settings.logs, settings.max_loaded_models, settings.idle_seconds, max_answers=settings.max_answers),
         first_run=FirstRun(settings, catalogue, SetupPrinter()),
         conversations=conversations,
+        locator=locator,
         sessions=Sessions(),
-        mlflow=MlflowLinks(MlflowUi(settings.mlflow_url), experiment_id),
+        mlflow=MlflowLinks(MlflowUi(settings.mlflow_url), lambda: locator.linked_experiment_id),
     )
 
 

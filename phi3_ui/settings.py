@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     home: Path = _variable("PHI3_UI_HOME", lambda: default_home())
     """Folder of all that the app writes: weights, builds, logs, journal and, by default, the tracking store."""
 
-    tracking_uri: str = _variable("MLFLOW_TRACKING_URI", lambda fields: _sqlite_uri(fields["home"]))
+    tracking_uri: str = _variable("MLFLOW_TRACKING_URI", lambda fields: _own_store(fields["home"]))
     """MLflow's tracking store; by default a SQLite file in `home`."""
 
     preset: str = _variable("PHI3_UI_PRESET", "demo")
@@ -121,7 +121,7 @@ class Settings(BaseSettings):
 
         SQLite's own default is ./mlruns, which depends on the working directory.
         """
-        return (self.home / "artifacts").as_uri() if self.tracking_uri == _sqlite_uri(self.home) else None
+        return (self.home / "artifacts").as_uri() if self.tracking_uri == _own_store(self.home) else None
 
     @property
     def logs(self) -> Path:
@@ -147,7 +147,19 @@ class Settings(BaseSettings):
     @field_validator("home")
     @classmethod
     def _resolve_home(cls, value: Path) -> Path:
-        return value.resolve()
+        home = value.resolve()
+        # In the URI of a database, SQLAlchemy takes %20 for a space, and what follows a question mark for parameters.
+        if unusable := re.search(r"%[0-9A-Fa-f]{2}|\?", str(home)):
+            raise UserError("path_unusable", name="PHI3_UI_HOME", value=str(home), character=unusable[0])
+        return home
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _check_tracking_uri(cls, value: str) -> str:
+        path, mark, parameters = value.partition("?")
+        if path.startswith("sqlite") and mark and "/" in parameters.partition("=")[0]:
+            raise UserError("path_unusable", name="MLFLOW_TRACKING_URI", value=value, character="?")
+        return value
 
     @field_validator("open_browser")
     @classmethod
@@ -179,8 +191,13 @@ def default_home() -> Path:
     return user_data_path("phi3-chat", appauthor=False)
 
 
-def _sqlite_uri(home: Path) -> str:
-    return f"sqlite:///{home / 'mlflow.db'}"
+def sqlite_uri(file: Path) -> str:
+    """The URI of a SQLite store."""
+    return f"sqlite:///{file}"
+
+
+def _own_store(home: Path) -> str:
+    return sqlite_uri(home / "mlflow.db")
 
 
 def _is_personal(fields: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import make_url
 
 from phi3_ui.errors import UserError
 from phi3_ui.paths import ROOT
@@ -189,3 +190,22 @@ def test_the_mlflow_url_is_one_that_visitors_can_open(variables: dict[str, str],
 def test_an_invalid_mlflow_url_is_refused(value: str) -> None:
     with pytest.raises(UserError, match="PHI3_UI_MLFLOW_URL cannot be"):
         Settings.read({"PHI3_UI_MLFLOW_URL": value})
+
+
+@pytest.mark.parametrize("folder", ["a b", "a#b", "50%", "é 日本", "a&b=c"])
+def test_a_home_may_have_unusual_characters(tmp_path: Path, folder: str) -> None:
+    settings = Settings.read({"PHI3_UI_HOME": str(tmp_path / folder)})
+    assert make_url(settings.tracking_uri).database == str(tmp_path / folder / "mlflow.db")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "character"),
+    [
+        ("PHI3_UI_HOME", "/why?/home", r"\?"),
+        ("PHI3_UI_HOME", "/a%20b", "%20"),
+        ("MLFLOW_TRACKING_URI", "sqlite:////why?/home/mlflow.db", r"\?"),
+    ],
+)
+def test_a_path_that_no_store_address_can_hold_is_rejected_by_name(name: str, value: str, character: str) -> None:
+    with pytest.raises(UserError, match=f"{name}.*{character}"):
+        Settings.read({name: value})

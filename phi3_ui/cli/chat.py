@@ -52,7 +52,7 @@ def chat(app: App, model: str, prompt: str | None, options: AnswerOptions, as_js
     if prompt is not None and not prompt.strip():
         raise UserError("empty_question")
     pool = Pool(app.settings.logs, 1, app.settings.idle_seconds)
-    store, _ = open_conversation_store(app.settings)
+    store, locator = open_conversation_store(app.settings)
     conversation = _TerminalChat(pool, store, spec, options)
     failed = False
     try:
@@ -67,8 +67,8 @@ def chat(app: App, model: str, prompt: str | None, options: AnswerOptions, as_js
     finally:
         pool.close()
         store.recorder.close()
-        if warning := store.recorder.warning:
-            print(warning, file=sys.stderr)
+        for message in dict.fromkeys(map(str, filter(None, (locator.notice, store.recorder.warning)))):
+            print(message, file=sys.stderr)
     return int(failed)
 
 

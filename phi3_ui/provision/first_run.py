@@ -50,15 +50,18 @@ class FirstRun:
         return self.state
 
     def is_needed(self) -> bool:
-        """Whether the preset's models are still to be made. UserError: store_unreachable.
+        """Whether the preset's models are still to be made. UserError: store_unreachable, experiment_deleted.
 
         They are for a store without a chat model, for a set-up that was not finished, and for a preset that was named
         explicitly and is not in the store.
         """
         self._has_models = bool(self._catalogue.list_models())
-        if self._unfinished.exists() or not self._has_models:
-            return True
-        return self._settings.preset_is_explicit and bool(self._missing_contracts())
+        is_needed = self._unfinished.exists() or not self._has_models
+        is_needed |= self._settings.preset_is_explicit and bool(self._missing_contracts())
+        if is_needed:  # but a deleted experiment is to be restored, with the models in it
+            with translate_store_errors(self._settings.tracking_uri):
+                Store(self._settings.tracking_uri).find_experiment()
+        return is_needed
 
     def _run(self) -> None:
         settings = self._settings

@@ -170,6 +170,8 @@ class Job:
             raise UserError("cancelled")
         if process.returncode != 0 or result is None:
             detail = _failure_reason(process.returncode, log)
+            if step.stage.startswith("log_"):  # what it was made from is complete, and deleting that would not help
+                raise UserError("log_failed", stage=step.stage, detail=detail, log=str(log))
             raise UserError("stage_failed", stage=step.stage, detail=detail, log=str(log), folder=str(self._work))
         logger.info("stage %s took %.1f s", step.stage, time.monotonic() - started)
         return result

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from phi3_ui.host.pool import Pool
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
+from phi3_ui.store.conversations.location import ChatLocator
 from phi3_ui.store.conversations.turn_writer import ConversationStore
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
@@ -24,6 +25,8 @@ class Services:
     """The set-up job that fills an empty store."""
     conversations: ConversationStore
     """History and recorder of the chats."""
+    locator: ChatLocator
+    """Where the chats are kept."""
     sessions: Sessions
     """The open pages."""
     mlflow: MlflowLinks

@@ -18,6 +18,7 @@ from phi3_ui.paths import ROOT
 from phi3_ui.settings import Settings
 from phi3_ui.store import links
 from phi3_ui.store.conversations import traces
+from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.conversations.operations import TurnRecord
 from phi3_ui.store.conversations.recorder import Recorder
 from tests.support.app_server import START_SECONDS, find_free_port, wait_until
@@ -54,7 +55,7 @@ def entities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Entities]:
     client.create_model_version("my joker", logged.artifact_location, run, model_id=model)
     answer = Answer("tiny-phi", "They make up everything.", Usage(10, 5), Timings(0.1, 0.5, 10.0), "stop")
     turn = Turn("Why trust no atom?", answer, request=TurnRequest(_LONG_AGO, model))
-    recorder = Recorder(settings.tracking_uri, lambda: experiment, home / "journal")
+    recorder = Recorder(lambda: ChatLocation(settings.tracking_uri, experiment), home / "journal")
     recorder.submit(make_record(turn))
     assert recorder.flush(60)
     recorder.close()

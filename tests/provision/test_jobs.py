@@ -35,5 +35,5 @@ def test_a_killed_step_is_reported_with_its_signal_and_not_its_last_progress(
     with pytest.raises(UserError, match="ended by SIGKILL") as raised:
         job.run()
     killer.join()
-    assert raised.value.code == "stage_failed"
+    assert raised.value.code == "log_failed"
     assert job.state.phase == "failed"

@@ -16,6 +16,7 @@ from phi3_ui.chat.conversation import Conversation, Turn
 from phi3_ui.errors import UserError
 from phi3_ui.store.conversations.branches import build_conversation, restore_shown_branch, serialize_shown_branch
 from phi3_ui.store.conversations.index import ConversationIndex
+from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.conversations.operations import (
     ConversationDeletion,
     FeedbackChange,
@@ -45,8 +46,9 @@ __all__ = ["ConversationSummary", "History", "TurnMetrics"]
 class History:
     """The conversations of one store, written through `recorder`. Visitor ids are trusted. Thread-safe."""
 
-    def __init__(self, tracking_uri: str, experiment_id: Callable[[], str], recorder: Recorder) -> None:
-        self._search = TraceSearch(tracking_uri, experiment_id)
+    def __init__(self, locate: Callable[[], ChatLocation], recorder: Recorder) -> None:
+        """`locate` is as that of the recorder."""
+        self._search = TraceSearch(locate)
         self._recorder = recorder
         self._lock = threading.Lock()
         self._indexes: OrderedDict[str, ConversationIndex] = OrderedDict()

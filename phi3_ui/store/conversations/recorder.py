@@ -13,6 +13,7 @@ from pathlib import Path
 from phi3_ui.chat.conversation import Feedback
 from phi3_ui.errors import UserError
 from phi3_ui.store.conversations.journal import AnswerDraft, Journal
+from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.conversations.operations import (
     ConversationDeletion,
     FeedbackChange,
@@ -21,7 +22,6 @@ from phi3_ui.store.conversations.operations import (
     TurnRecord,
 )
 from phi3_ui.store.conversations.trace_writer import TraceWriter
-from phi3_ui.store.errors import translate_store_errors
 
 JOURNAL_LIMIT = 64_000_000  # bytes
 _RETRY_FIRST, _RETRY_LAST = 1.0, 30.0  # seconds
@@ -33,19 +33,15 @@ logger = logging.getLogger(__name__)
 class Recorder:
     """The only writer of conversations to one store. Thread-safe; methods return at once, and failures never break a chat."""
 
-    def __init__(
-        self, tracking_uri: str, experiment_id: Callable[[], str], folder: Path, limit: int = JOURNAL_LIMIT
-    ) -> None:
+    def __init__(self, locate: Callable[[], ChatLocation], folder: Path, limit: int = JOURNAL_LIMIT) -> None:
         """Recovers the journal in `folder` and starts the writing thread.
 
         Args:
-            tracking_uri: The store.
-            experiment_id: Returns the id of the traces' experiment, creating it if needed.
+            locate: Returns the experiment of the traces, creating it if needed. UserError if the store fails.
             folder: Of the journals.
             limit: How many bytes may be pending.
         """
-        self._tracking_uri = tracking_uri
-        self._writer = TraceWriter(tracking_uri, experiment_id)
+        self._writer = TraceWriter(locate)
         self._journal = Journal(folder, limit)
         # The state below changes under the lock of this condition, which is notified of every change.
         self._changed = threading.Condition()
@@ -62,7 +58,11 @@ class Recorder:
 
     @property
     def warning(self) -> UserError | None:
-        """Why conversations are not safely stored at the moment: not_journaled or not_recorded; None if they are."""
+        """Why conversations are not safely stored at the moment; None if they are.
+
+        not_journaled, not_recorded, or a state of the store that someone has to change: experiment_deleted,
+        store_read_only, store_schema_old, store_schema_new.
+        """
         if error := self._journal.error:
             return UserError("not_journaled", detail=error)
         with self._changed:
@@ -202,9 +202,9 @@ class Recorder:
             if error is None:
                 continue
             if isinstance(error, UserError):
-                with self._changed:
-                    self._store_error = UserError("not_recorded", detail=str(error.values.get("detail", error)))
-                if not self._writer.is_writable():
+                self._set_store_error(error)
+                if obstacle := self._writer.find_obstacle():
+                    self._set_store_error(obstacle)
                     return False
             blocked.add(operation.conversation_id)
             self._count_attempt(number, operation, error)
@@ -212,6 +212,13 @@ class Recorder:
             with self._changed:
                 self._store_error = None
         return not blocked
+
+    def _set_store_error(self, error: UserError) -> None:
+        """Warn of an error. One that passes by itself becomes not_recorded; the others name their cure."""
+        is_passing = error.code == "store_unreachable"
+        warning = UserError("not_recorded", detail=str(error.values["detail"])) if is_passing else error
+        with self._changed:
+            self._store_error = warning
 
     def _claim(self, number: int, operation: Operation) -> bool:
         """Mark an operation as being written, unless it is not due or was cancelled."""
@@ -224,8 +231,7 @@ class Recorder:
     def _try_write(self, number: int, operation: Operation) -> Exception | None:
         """Write a claimed operation and remove it from the journal; returns what went wrong."""
         try:
-            with translate_store_errors(self._tracking_uri):
-                self._writer.write(operation)
+            self._writer.write(operation)
         except Exception as error:  # noqa: BLE001 - returned; whatever it is, it may not stop the other conversations
             return error
         else:

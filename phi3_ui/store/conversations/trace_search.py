@@ -7,6 +7,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Trace
 from mlflow.exceptions import MlflowException
 
+from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.conversations.trace_reader import UnreadableTraceError
 from phi3_ui.store.conversations.traces import SESSION_KEY, USER_KEY
 from phi3_ui.store.errors import translate_store_errors
@@ -24,26 +25,27 @@ logger = logging.getLogger(__name__)
 class TraceSearch:
     """Reads the traces of one store. Methods raise UserError("store_unreachable"); ids that no filter can hold find nothing."""
 
-    def __init__(self, tracking_uri: str, experiment_id: Callable[[], str]) -> None:
-        self._tracking_uri = tracking_uri
-        self._experiment_id = experiment_id
+    def __init__(self, locate: Callable[[], ChatLocation]) -> None:
+        self._locate = locate
 
     def iterate_infos(self, visitor_id: str, page_size: int = LARGEST_PAGE) -> Iterator[Trace]:
         """All traces of a visitor without their spans, newest first."""
-        with translate_store_errors(self._tracking_uri):
-            yield from self._iterate({USER_KEY: visitor_id}, page_size, include_spans=False)
+        location = self._locate()
+        with translate_store_errors(location.tracking_uri):
+            yield from _iterate(location, {USER_KEY: visitor_id}, page_size, include_spans=False)
 
     def list_conversation(self, visitor_id: str, conversation_id: str) -> tuple[list[Trace], list[str]]:
         """The traces of a conversation with their spans, newest first, and the ids of those whose spans are damaged."""
         values = {USER_KEY: visitor_id, SESSION_KEY: conversation_id}
-        with translate_store_errors(self._tracking_uri):
+        location = self._locate()
+        with translate_store_errors(location.tracking_uri):
             try:
-                return list(self._iterate(values, LARGEST_PAGE, include_spans=True)), []
+                return list(_iterate(location, values, LARGEST_PAGE, include_spans=True)), []
             except _PARSE_ERRORS as error:
                 # MLflow parses the spans of a whole page at once: get them one by one to find the damaged ones.
                 logger.info("The traces of conversation %s cannot be read at once: %r", conversation_id, error)
             readable, damaged = list[Trace](), list[str]()
-            for found in self._iterate(values, LARGEST_PAGE, include_spans=False):
+            for found in _iterate(location, values, LARGEST_PAGE, include_spans=False):
                 try:
                     readable.append(self.get(found.info.trace_id))
                 except UnreadableTraceError:
@@ -52,26 +54,28 @@ class TraceSearch:
 
     def get(self, trace_id: str) -> Trace:
         """A trace with its spans. Raises UnreadableTraceError if MLflow cannot parse them."""
-        with translate_store_errors(self._tracking_uri):
+        uri = self._locate().tracking_uri
+        with translate_store_errors(uri):
             try:
-                trace: Trace = MlflowClient(self._tracking_uri).get_trace(trace_id)
+                trace: Trace = MlflowClient(uri).get_trace(trace_id)
                 return trace
             except _PARSE_ERRORS as error:
                 if isinstance(error, MlflowException) and error.error_code not in _DAMAGED:
                     raise
                 raise UnreadableTraceError("its spans cannot be parsed") from error
 
-    def _iterate(self, values: dict[str, str], page_size: int, include_spans: bool) -> Iterator[Trace]:
-        try:
-            query = metadata_filter(values)
-        except ValueError as error:
-            logger.warning("No traces can be searched: %s", error)
-            return
-        yield from paginate(
-            MlflowClient(self._tracking_uri).search_traces,
-            locations=[self._experiment_id()],
-            filter_string=query,
-            max_results=page_size,
-            order_by=list(_NEWEST_FIRST),
-            include_spans=include_spans,
-        )
+
+def _iterate(location: ChatLocation, values: dict[str, str], page_size: int, include_spans: bool) -> Iterator[Trace]:
+    try:
+        query = metadata_filter(values)
+    except ValueError as error:
+        logger.warning("No traces can be searched: %s", error)
+        return
+    yield from paginate(
+        MlflowClient(location.tracking_uri).search_traces,
+        locations=[location.experiment_id],
+        filter_string=query,
+        max_results=page_size,
+        order_by=list(_NEWEST_FIRST),
+        include_spans=include_spans,
+    )

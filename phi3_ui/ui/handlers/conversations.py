@@ -46,6 +46,7 @@ class ConversationController:
         self._page = page
         self._store = services.conversations
         self._history = services.conversations.history
+        self._locator = services.locator
         self._models = models
         self._mlflow = services.mlflow
         self.actions: dict[str, Callable[[Session, Action], Updates]] = {
@@ -126,6 +127,7 @@ class ConversationController:
             deleted=(pending.chat_id, pending.title) if pending else None,
             query=state.query.strip(),
             unreadable=self._history.count_unreadable(session.user_id),
+            notice=tr_error(session.language, notice) if (notice := self._locator.notice) else "",
             login=session.login,
             tab_state={"model": session.model.key or "", "rated": rated.turn_id if rated else ""},
         )

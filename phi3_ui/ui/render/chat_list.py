@@ -29,6 +29,8 @@ class ChatListView:
     """Search text that the chats were found with."""
     unreadable: int = 0
     """Number of turns that are missing from the list because the store's record of them is damaged."""
+    notice: str = ""
+    """What is to be known of where the chats are kept."""
     login: str | None = None
     """Name of the logged-in user, where users log in."""
     tab_state: Mapping[str, str] = field(default_factory=dict)
@@ -53,6 +55,7 @@ def render_chat_list(language: str, chats: list[ConversationSummary], view: Chat
         more=len(chats) - len(listed),
         query=view.query,
         unreadable=view.unreadable,
+        notice=view.notice,
         login=view.login,
         tab_state={"chat": view.shown, "login": view.login or "", **view.tab_state},
     )

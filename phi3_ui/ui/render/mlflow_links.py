@@ -25,8 +25,8 @@ class Link:
 class MlflowLinks:
     """Renders empty HTML while MLflow's UI is not available."""
 
-    def __init__(self, ui: links.MlflowUi, experiment_id: Callable[[], str]) -> None:
-        """`experiment_id` returns the id of the experiment that holds the chats' traces."""
+    def __init__(self, ui: links.MlflowUi, experiment_id: Callable[[], str | None]) -> None:
+        """`experiment_id` returns the id of the experiment that holds the chats' traces; None if that UI has none."""
         self._ui = ui
         self._experiment_id = experiment_id
         ui.is_available()  # starts the first check in the background
@@ -38,16 +38,16 @@ class MlflowLinks:
 
     def of_turn(self, language: str, turn_id: str) -> Link | None:
         """The link to the trace of an answer."""
-        if not (base := self.base):
+        if not (base := self.base) or not (experiment_id := self._experiment_id()):
             return None
-        url = links.trace_url(base, self._experiment_id(), trace_id_for(turn_id))
+        url = links.trace_url(base, experiment_id, trace_id_for(turn_id))
         return Link(url, "MLflow", tr(language, "mlflow.trace"))
 
     def of_chat(self, language: str, conversation_id: str) -> Markup:
         """A link to all traces of a chat."""
-        if not (base := self.base):
+        if not (base := self.base) or not (experiment_id := self._experiment_id()):
             return Markup("")
-        url = links.session_url(base, self._experiment_id(), conversation_id)
+        url = links.session_url(base, experiment_id, conversation_id)
         return _render(language, "", [Link(url, tr(language, "mlflow.chat"))])
 
     def of_card(self, language: str, card: ModelCard) -> Markup:

@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Trace
 
 from phi3_ui.chat.conversation import Conversation, Turn
+from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.conversations.recorder import JOURNAL_LIMIT, Recorder
 from phi3_ui.store.conversations.trace_reader import parse_turn
 from tests.store.conversations.chats import last_turn_without_answer, make_record
@@ -19,7 +20,12 @@ TIMEOUT = 30.0
 
 def create_recorder(uri: str, folder: Path, journal_limit: int = JOURNAL_LIMIT) -> Recorder:
     """A recorder whose journal is in `folder`."""
-    return Recorder(uri, lambda: ensure_experiment(uri), folder / "journal", journal_limit)
+    return Recorder(locate_in(uri), folder / "journal", journal_limit)
+
+
+def locate_in(uri: str) -> Callable[[], ChatLocation]:
+    """Find the experiment of the chats in a store."""
+    return lambda: ChatLocation(uri, ensure_experiment(uri))
 
 
 def ensure_experiment(uri: str) -> str:

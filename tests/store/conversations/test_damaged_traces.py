@@ -37,7 +37,7 @@ from phi3_ui.store.conversations.traces import (
     trace_id_for,
 )
 from tests.store.conversations.chats import ME, ask, make_answer, make_conversation, make_record
-from tests.store.conversations.recording import TIMEOUT, create_recorder, ensure_experiment, wait_until
+from tests.store.conversations.recording import TIMEOUT, create_recorder, locate_in, wait_until
 from tests.support.build_cache import create_store
 
 
@@ -61,7 +61,7 @@ class Store:
         assert self.recorder.flush(TIMEOUT)
 
     def history(self) -> History:
-        history = History(self.uri, lambda: ensure_experiment(self.uri), self.recorder)
+        history = History(locate_in(self.uri), self.recorder)
         assert history.wait_until_loaded(ME, TIMEOUT)
         return history
 
@@ -184,7 +184,7 @@ def test_an_unexpected_error_is_logged_and_the_next_request_tries_again(
         load_index(self, visitor_id, index)
 
     monkeypatch.setattr(History, "_load_index", fail_twice)
-    history = History(store.uri, lambda: ensure_experiment(store.uri), store.recorder)
+    history = History(locate_in(store.uri), store.recorder)
 
     wait_until(lambda: len(history.list_conversations(ME)) == 2)
     assert [entry for entry in caplog.records if entry.levelno == logging.ERROR and ME in entry.getMessage()]

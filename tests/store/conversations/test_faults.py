@@ -22,7 +22,7 @@ from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.chat.types import Completed, GenerationParams, TextDelta, Timings, Usage
 from phi3_ui.store.conversations.history import History
 from phi3_ui.store.conversations.turn_writer import ConversationStore
-from tests.store.conversations.recording import create_recorder, ensure_experiment
+from tests.store.conversations.recording import create_recorder, ensure_experiment, locate_in
 
 uri, folder = sys.argv[1], Path(sys.argv[2])
 
@@ -51,7 +51,7 @@ def chat(store, visitor_id, output):
 
 def serve(output):
     recorder = create_recorder(uri, folder)
-    store = ConversationStore(recorder, History(uri, lambda: ensure_experiment(uri), recorder), "0")
+    store = ConversationStore(recorder, History(locate_in(uri), recorder), "0")
     visitors = [threading.Thread(target=chat, args=(store, f"visitor-{{n}}", output)) for n in range({_VISITORS})]
     for visitor in visitors:
         visitor.start()
@@ -85,7 +85,7 @@ import json, sys
 from pathlib import Path
 from mlflow import MlflowClient
 from phi3_ui.store.query import paginate
-from tests.store.conversations.recording import create_recorder, ensure_experiment, read_turn
+from tests.store.conversations.recording import create_recorder, ensure_experiment, locate_in, read_turn
 
 uri, folder = sys.argv[1], Path(sys.argv[2])
 recorder = create_recorder(uri, folder)

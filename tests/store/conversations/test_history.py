@@ -14,10 +14,11 @@ from phi3_ui.chat.types import ContextUsage, Usage
 from phi3_ui.errors import UserError
 from phi3_ui.store.conversations import history as history_module
 from phi3_ui.store.conversations.history import History
+from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.conversations.recorder import Recorder
 from phi3_ui.store.conversations.turn_writer import ConversationStore, TurnWriter
 from tests.store.conversations.chats import ME, MODEL, ask, make_answer, make_conversation, make_record, make_request
-from tests.store.conversations.recording import TIMEOUT, ensure_experiment, list_traces, wait_until
+from tests.store.conversations.recording import TIMEOUT, ensure_experiment, list_traces, locate_in, wait_until
 
 OTHER = "visitor-ffffffffffffffff"
 
@@ -44,7 +45,7 @@ class Store:
 
     def history(self) -> History:
         """The history of a server that has just started."""
-        return History(self.uri, lambda: ensure_experiment(self.uri), self.recorder)
+        return History(locate_in(self.uri), self.recorder)
 
 
 @pytest.fixture
@@ -312,11 +313,11 @@ def test_metrics_cover_every_turn(store: Store) -> None:
 def test_pending_conversations_are_listed_while_the_store_is_unreachable(tmp_path: Path) -> None:
     uri = "http://127.0.0.1:9"  # nothing listens there
 
-    def unreachable() -> str:
+    def unreachable() -> ChatLocation:
         raise UserError("store_unreachable", uri=uri, detail="ConnectionError")
 
-    recorder = Recorder(uri, unreachable, tmp_path / "journal")
-    history = History(uri, unreachable, recorder)
+    recorder = Recorder(unreachable, tmp_path / "journal")
+    history = History(unreachable, recorder)
     conversation = make_conversation("Hi", "a")
     record = make_record(new_id(), conversation)
     recorder.submit(record)

@@ -13,7 +13,7 @@ from phi3_ui.store.conversations.recorder import Recorder
 from phi3_ui.store.conversations.traces import build_trace_info
 from phi3_ui.store.conversations.turn_writer import ConversationStore
 from tests.store.conversations.chats import ME, ask, make_answer, make_record
-from tests.store.conversations.recording import TIMEOUT, ensure_experiment
+from tests.store.conversations.recording import TIMEOUT, locate_in
 
 
 def _simultaneous_questions(asked_at: float, *questions: str) -> Conversation:
@@ -43,7 +43,7 @@ def test_the_title_does_not_depend_on_the_order_of_traces_with_equal_times() -> 
 def test_an_imported_conversation_keeps_its_title_and_order_after_another_turn_and_a_restart(
     uri: str, recorder: Recorder
 ) -> None:
-    store = ConversationStore(recorder, History(uri, lambda: ensure_experiment(uri), recorder), "0")
+    store = ConversationStore(recorder, History(locate_in(uri), recorder), "0")
     imported = {}
     for _ in range(7):
         conversation_id = new_id()
@@ -57,7 +57,7 @@ def test_an_imported_conversation_keeps_its_title_and_order_after_another_turn_a
         imported[conversation_id] = conversation
     assert recorder.flush(TIMEOUT)
 
-    restarted = History(uri, lambda: ensure_experiment(uri), recorder)
+    restarted = History(locate_in(uri), recorder)
 
     assert restarted.wait_until_loaded(ME, TIMEOUT)
     assert {summary.title for summary in restarted.list_conversations(ME)} == {"first"}

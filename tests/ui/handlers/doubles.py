@@ -170,6 +170,7 @@ class App:
                 catalogue=self.catalogue,
                 pool=SimpleNamespace(get_model=lambda _spec: self.model, peek=lambda _model_id: None),
                 conversations=self.store,
+                locator=SimpleNamespace(notice=None),
                 sessions=self.sessions,
                 first_run=SimpleNamespace(state=JobState(), start=lambda: None),
                 mlflow=SimpleNamespace(of_turn=lambda *_: None, of_chat=lambda *_: "", base=None),

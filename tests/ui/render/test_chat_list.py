@@ -102,3 +102,9 @@ def test_no_title_is_html(title: str, id_: str) -> None:
 
     assert shown.found == plain.found
     assert short_title(title) in shown.text
+
+
+def test_a_notice_about_the_store_stands_above_the_chats() -> None:
+    notice = "kept in <b>/a & b</b>"
+    shown = render_chat_list("en", [_chat("a")], ChatListView("a", notice=notice), _NOW)
+    assert shown.index("kept in &lt;b&gt;/a &amp; b&lt;/b&gt;") < shown.index("<h3>")
