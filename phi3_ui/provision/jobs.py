@@ -20,10 +20,12 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from models.tracking import Store
 from phi3_ui.errors import UserError
 from phi3_ui.host import child_process
 from phi3_ui.provision.recipes import BYTES, STAGES, Recipe, StageName, Step, plan
 from phi3_ui.settings import Settings
+from phi3_ui.store.errors import translate_store_errors
 
 logger = logging.getLogger(__name__)
 
@@ -113,9 +115,12 @@ class Job:
     def run_steps(self) -> list[str]:
         """Run all steps, for a caller that holds `exclusive`; the final state is left to the caller. Returns the model ids.
 
-        UserError: the step's own code, stage_failed, cancelled.
+        UserError: the step's own code, stage_failed, log_failed, cancelled, or why the store refuses.
         """
         settings = self._settings
+        if not os.environ.get("MLFLOW_RUN_ID"):  # in that run's experiment
+            with translate_store_errors(settings.tracking_uri):  # now, not after a download of gigabytes
+                Store(settings.tracking_uri).find_experiment()
         store = ["--tracking-uri", settings.tracking_uri]
         if settings.artifacts:
             store += ["--artifacts", settings.artifacts]
