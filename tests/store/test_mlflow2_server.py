@@ -55,6 +55,7 @@ def test_models_are_listed_asked_and_evaluated_and_chats_are_kept_locally(
     assert f"The tracking store {server.uri} keeps no traces" in asked.stderr
     local = MlflowClient(f"sqlite:///{tmp_path / 'chats.db'}")
     experiment = local.get_experiment_by_name("phi3-chat")
+    assert experiment
     (trace,) = local.search_traces(locations=[experiment.experiment_id])
     assert (trace.info.request_preview, trace.info.response_preview) == ("Hi", "You said: Hi")
 

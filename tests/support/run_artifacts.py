@@ -13,8 +13,8 @@ from phi3_ui.paths import ROOT
 
 def log_say_model(client: MlflowClient, folder: Path, run_name: str, is_listed: bool = False) -> Run:
     """Log a chat model as the artifact "model" of a new run; `is_listed`: in the run's tag, as MLflow 2 does it."""
-    experiment = client.get_experiment_by_name("legacy")
-    id_ = experiment.experiment_id if experiment else client.create_experiment("legacy")
+    experiment = client.get_experiment_by_name("models")
+    id_ = experiment.experiment_id if experiment else client.create_experiment("models")
     run = client.create_run(id_, run_name=run_name)
     if not folder.exists():
         code = ROOT / "tests" / "support" / "say_model.py"

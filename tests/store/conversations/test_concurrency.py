@@ -12,7 +12,7 @@ from phi3_ui.chat.conversation import Conversation, new_id
 from phi3_ui.store.conversations import journal as journal_module
 from phi3_ui.store.conversations.index import ConversationIndex
 from phi3_ui.store.conversations.journal import Journal
-from phi3_ui.store.conversations.operations import ConversationDeletion, TagChange
+from phi3_ui.store.conversations.operations import ConversationDeletion, Operation, TagChange
 from phi3_ui.store.conversations.recorder import Recorder
 from phi3_ui.store.conversations.trace_writer import TraceWriter
 from phi3_ui.store.conversations.traces import build_trace_info
@@ -27,14 +27,14 @@ def test_a_deletion_that_is_being_carried_out_cannot_be_cancelled(
     record_turn(recorder, conversation_id, make_conversation())
     assert recorder.flush(TIMEOUT)
     started, go_on = threading.Event(), threading.Event()
-    delete = TraceWriter._delete
+    write = TraceWriter.write
 
-    def slow_delete(self: TraceWriter, visitor_id: str, conversation_id: str) -> None:
+    def slow_write(self: TraceWriter, operation: Operation) -> None:
         started.set()
         assert go_on.wait(TIMEOUT)
-        delete(self, visitor_id, conversation_id)
+        write(self, operation)
 
-    monkeypatch.setattr(TraceWriter, "_delete", slow_delete)
+    monkeypatch.setattr(TraceWriter, "write", slow_write)
     recorder.submit(ConversationDeletion(ME, conversation_id, time.time()))
     assert started.wait(TIMEOUT)
 
@@ -52,14 +52,14 @@ def test_a_deletion_cancelled_while_another_is_written_is_not_carried_out(
         record_turn(recorder, conversation_id, make_conversation())
     assert recorder.flush(TIMEOUT)
     started, go_on = threading.Event(), threading.Event()
-    delete = TraceWriter._delete
+    write = TraceWriter.write
 
-    def slow_delete(self: TraceWriter, visitor_id: str, conversation_id: str) -> None:
+    def slow_write(self: TraceWriter, operation: Operation) -> None:
         started.set()
         assert go_on.wait(TIMEOUT)
-        delete(self, visitor_id, conversation_id)
+        write(self, operation)
 
-    monkeypatch.setattr(TraceWriter, "_delete", slow_delete)
+    monkeypatch.setattr(TraceWriter, "write", slow_write)
     due_at = time.time()
     recorder.submit(ConversationDeletion(ME, first, due_at), ConversationDeletion(ME, second, due_at))
     assert started.wait(TIMEOUT)

@@ -25,7 +25,7 @@ def test_registered_versions_and_run_artifacts_are_listed_beside_logged_models(u
         client.set_registered_model_alias(name, "champion", "1")
     client.copy_model_version("models:/legacy-say/1", "copy")
     register_artifact(client, "damaged", f"{registered.info.artifact_uri}/nothing", registered)
-    mlflow.genai.register_prompt("a-prompt", "{{question}}")
+    client.register_prompt("a-prompt", "{{question}}")
     logged = log_prompt_model(uri, "logged", DECLARED)
     mlflow.register_model(f"models:/{logged}", "logged")
 
@@ -78,7 +78,7 @@ def test_a_runs_model_can_be_registered_tagged_and_removed(uri: str, tmp_path: P
 @pytest.mark.parametrize("tag", ["", "{", "7", "[7]", '[{"artifact_path": 7}]', "null"])
 def test_a_damaged_tag_hides_no_other_run(uri: str, tmp_path: Path, tag: str) -> None:
     client = MlflowClient(uri)
-    log_say_model(client, tmp_path / "saved", "say", is_listed=True)
-    damaged = client.create_run(client.get_experiment_by_name("legacy").experiment_id)
+    run = log_say_model(client, tmp_path / "saved", "say", is_listed=True)
+    damaged = client.create_run(run.info.experiment_id)
     client.set_tag(damaged.info.run_id, "mlflow.log-model.history", tag)
     assert [entry.name for entry in Catalogue(uri).list_models()] == ["say"]
