@@ -77,9 +77,7 @@ def test_the_records_of_a_long_imported_conversation_do_not_repeat_it(
     submitted = list[Operation]()
     monkeypatch.setattr(recorder, "submit", lambda *operations: submitted.extend(operations))
 
-    ConversationStore(recorder, History(uri, lambda: ensure_experiment(uri), recorder), "0").import_conversation(
-        ME, new_id(), conversation
-    )
+    ConversationStore(recorder, History(locate_in(uri), recorder), "0").import_conversation(ME, new_id(), conversation)
 
     assert len(submitted) == 60
     assert max(len(serialize_operation(operation)) for operation in submitted) < 4000
