@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -12,6 +13,7 @@ from phi3_ui.chat.conversation import Conversation, Turn
 from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.conversations.recorder import JOURNAL_LIMIT, Recorder
 from phi3_ui.store.conversations.trace_reader import parse_turn
+from phi3_ui.store.errors import translate_store_errors
 from tests.store.conversations.chats import last_turn_without_answer, make_record
 
 TIMEOUT = 30.0
@@ -24,8 +26,14 @@ def create_recorder(uri: str, folder: Path, journal_limit: int = JOURNAL_LIMIT) 
 
 
 def locate_in(uri: str) -> Callable[[], ChatLocation]:
-    """Find the experiment of the chats in a store."""
-    return lambda: ChatLocation(uri, ensure_experiment(uri))
+    """Find the experiment of the chats in a store, which is asked until it has answered once."""
+
+    @cache
+    def locate() -> ChatLocation:
+        with translate_store_errors(uri):
+            return ChatLocation(uri, ensure_experiment(uri))
+
+    return locate
 
 
 def ensure_experiment(uri: str) -> str:
