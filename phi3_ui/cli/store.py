@@ -71,7 +71,10 @@ def _card_rows(card: ModelCard) -> Iterator[tuple[str, str]]:
     for part, fields in card.signature.items():
         yield part, "; ".join(fields)
     if card.run:
-        yield "run", f"{card.run.name} ({card.run.run_id}), {card.run.experiment}, {card.run.status}"
+        deleted = (
+            tr("en", "card.run_deleted", status=card.run.status, id=card.run.run_id) if card.run.is_deleted else ""
+        )
+        yield "run", f"{card.run.name} ({card.run.run_id}), {card.run.experiment}, {deleted or card.run.status}"
         yield "run_params", ", ".join(f"{name}={value}" for name, value in sorted(card.run.params.items()))
         yield "run_metrics", ", ".join(f"{name}={value:,.6g}" for name, value in sorted(card.run.metrics.items()))
         yield "run_tags", ", ".join(f"{name}={value}" for name, value in sorted(card.run.tags.items()))

@@ -153,6 +153,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "card.run_name": "Name",
     "card.run_id": "Run id",
     "card.experiment": "Experiment",
+    "card.run_deleted": "{status}; deleted. Restore it with `mlflow runs restore --run-id {id}`.",
     "card.status": "Status",
     "card.run_params": "Params",
     "card.run_metrics": "Metrics",

@@ -178,6 +178,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "card.run_name": "Nume",
     "card.run_id": "Id rulare",
     "card.experiment": "Experiment",
+    "card.run_deleted": "{status}; ștearsă. Restaurați-o cu `mlflow runs restore --run-id {id}`.",
     "card.status": "Stare",
     "card.run_params": "Parametri",
     "card.run_metrics": "Metrici",

@@ -54,6 +54,8 @@ class RunSummary:
     tags: dict[str, str]
     """Without those of MLflow."""
     experiment_id: str = ""
+    is_deleted: bool = False
+    """It is in MLflow's bin, from which it can be restored."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
@@ -210,6 +211,7 @@ class Catalogue:
             metrics=dict(run.data.metrics),
             tags={name: value for name, value in run.data.tags.items() if not name.startswith("mlflow.")},
             experiment_id=run.info.experiment_id,
+            is_deleted=run.info.lifecycle_stage == LifecycleStage.DELETED,
         )
 
 

@@ -48,7 +48,8 @@ def _model(language: str, card: ModelCard) -> _Rows:
 
 
 def _run(language: str, run: RunSummary) -> dict[str, Any]:
-    about = {"run_name": run.name, "run_id": run.run_id, "experiment": run.experiment, "status": run.status}
+    deleted = tr(language, "card.run_deleted", status=run.status, id=run.run_id) if run.is_deleted else ""
+    about = {"run_name": run.name, "run_id": run.run_id, "experiment": run.experiment, "status": deleted or run.status}
     return {
         "about": [(tr(language, f"card.{key}"), value) for key, value in about.items()],
         "params": sorted(run.params.items()),

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from phi3_ui.errors import UserError
 from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
+from phi3_ui.ui.render.model_card import render_card
 from tests.conftest import Demo
 from tests.store.registry.prompt_models import DECLARED, log_prompt_model
 
@@ -40,6 +41,12 @@ def test_a_card_shows_run_versions_and_aliases(uri: str) -> None:
     assert card.run is not None
     assert (card.run.name, card.run.experiment, card.run.metrics) == ("a run", "models", {"loss": 0.5})
     assert card.run.experiment_id == card.experiment_id != ""
+    assert not card.run.is_deleted
+    MlflowClient(uri).delete_run(card.run.run_id)
+    deleted = Catalogue(uri).load_card(model_id)
+    assert deleted.run
+    assert deleted.run.is_deleted
+    assert f"mlflow runs restore --run-id {deleted.run.run_id}" in render_card("en", deleted)
     assert sorted((version.name, version.version, version.aliases) for version in card.versions) == [
         ("chat-model", "1", ()),
         ("chat-model", "2", ("champion",)),
