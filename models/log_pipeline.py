@@ -40,7 +40,9 @@ CONTRACT = "chat"
 TASK = "llm/v1/chat"
 
 # Defaults, as in the ONNX wrapper. Sampling must be on, or a request's temperature would have no effect.
-MODEL_CONFIG = {"max_new_tokens": 512, "do_sample": True, "temperature": 0.2, "top_p": 0.95}
+_SAMPLING = {"max_new_tokens": 512, "do_sample": True, "temperature": 0.2, "top_p": 0.95}
+# The flavour renders the chat template, which writes BOS where the model expects it, then lets the tokenizer add its own.
+MODEL_CONFIG = {**_SAMPLING, "add_special_tokens": False}
 
 
 def log(  # noqa: PLR0913  # keyword-only options with defaults

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from phi3_ui.chat.types import ChatRequest
-from phi3_ui.contracts.base import PROGRAMS, Adapter, PyfuncCall
+from phi3_ui.contracts.base import PROGRAMS, Adapter, PyfuncCall, RecordedAnswer
 from phi3_ui.contracts.declaration import ModelDeclaration
 from phi3_ui.contracts.pipeline import PipelineAdapter, PipelineContract, add_params
 from phi3_ui.prompts.templates import PromptTemplate, declares_template, get_template
@@ -38,6 +38,11 @@ class CompletionsContract(PipelineContract):
         return build_call
 
     @override
+    def program_values(self, answer: RecordedAnswer) -> dict[str, Any]:
+        bos = answer.declaration.metadata.get("bos_token")
+        return {**super().program_values(answer), "skips_special_tokens": _starts_with(answer.call.data["prompt"], bos)}
+
+    @override
     def create_adapter(
         self, model: Any, declaration: ModelDeclaration, template: str | None = None, cache_mb: int = 0
     ) -> Adapter:
@@ -65,8 +70,17 @@ class CompletionsAdapter(PipelineAdapter):
         return str(inputs["prompt"])
 
     @override
+    def _writes_special_tokens(self, prompt: str) -> bool:
+        return _starts_with(prompt, self._pipeline.tokenizer.bos_token)
+
+    @override
     def _choice_text(self, choice: dict[str, Any]) -> str:
         return str(choice["text"])
 
     def _find_template(self, request: ChatRequest) -> PromptTemplate:
         return get_template(self._declaration.metadata, request.template or self._template)
+
+
+def _starts_with(prompt: str, bos: str | None) -> bool:
+    """Return whether the template wrote BOS; the templates that a user can pick leave it to the tokenizer."""
+    return bool(bos) and prompt.startswith(str(bos))

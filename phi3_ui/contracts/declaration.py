@@ -1,7 +1,7 @@
 """What a logged model declares about itself in its MLmodel, as plain values; nothing is guessed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from phi3_ui.chat.types import GenerationParams
@@ -44,6 +44,9 @@ class ModelDeclaration:
 
     metadata: Mapping[str, Any]
 
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The `model_config` it was logged with."""
+
     @classmethod
     def from_mlmodel(cls, info: Any) -> "ModelDeclaration":
         """Read a mlflow.models.Model."""
@@ -59,6 +62,7 @@ class ModelDeclaration:
             params=_fields(signature and signature.params),
             streamable=bool(function.get("streamable")),
             metadata=metadata,
+            config=function.get("config") or {},
         )
 
     @property

@@ -73,8 +73,8 @@ class PipelineContract(Contract):
 class PipelineAdapter(ABC):
     """A pyfunc model of the transformers flavour as a ChatModel. It computes one answer at a time.
 
-    Text and usage of Completed are those of MLflow's own answer. After a stop string the text is what precedes it, and
-    usage counts the tokens that were computed.
+    The text of Completed is that of MLflow's own answer; after a stop string it is what precedes it. Usage counts the tokens
+    that were read and computed.
     """
 
     delivery: StreamingMode = "hooked"
@@ -86,7 +86,9 @@ class PipelineAdapter(ABC):
         """
         self._model = model
         self._context_length = context_length
-        self._pipeline = HookedPipeline(model.get_raw_model(), cache_mb * 1_000_000 or None)
+        self._pipeline = HookedPipeline(
+            model.get_raw_model(), self._writes_special_tokens, cache_mb * 1_000_000 or None
+        )
         self._queue = FifoQueue()
 
     @abstractmethod
@@ -95,7 +97,11 @@ class PipelineAdapter(ABC):
 
     @abstractmethod
     def _prompt_text(self, inputs: dict[str, Any]) -> str:
-        """Return the prompt that MLflow will make of these inputs."""
+        """Return the prompt that MLflow will make of these inputs. Raises TemplateError."""
+
+    @abstractmethod
+    def _writes_special_tokens(self, prompt: str) -> bool:
+        """Return whether a prompt holds the special tokens, such as BOS, that the tokenizer would add."""
 
     @abstractmethod
     def _choice_text(self, choice: dict[str, Any]) -> str:
@@ -123,6 +129,8 @@ class PipelineAdapter(ABC):
             yield use
             params = replace(request.params, max_tokens=use.max_tokens or request.params.max_tokens)
             request = replace(request, messages=messages, params=params)
+        else:
+            self._prompt_text(self._build_inputs(request))  # MLflow hides a TemplateError behind an error of its own
         with self._queue.wait_turn(cancel) as positions:
             yield from map(QueuePosition, positions)
             if cancel.is_set():
@@ -168,22 +176,24 @@ class PipelineAdapter(ABC):
         return outcome[0], streamed
 
     def _count_tokens(self, request: ChatRequest, messages: Sequence[Message]) -> int:
-        """Return the prompt's tokens if `request` had these messages, counted as MLflow counts them."""
-        prompt = self._prompt_text(self._build_inputs(replace(request, messages=tuple(messages))))
-        return len(self._pipeline.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        """Return how many tokens the model would read if `request` had these messages."""
+        return len(
+            self._pipeline.encode(self._prompt_text(self._build_inputs(replace(request, messages=tuple(messages)))))
+        )
 
     def _complete(
         self, output: dict[str, Any], streamed: str, watch: Stopwatch, hook: GenerationHook
     ) -> Iterator[AnswerEvent]:
         choice = output["choices"][0]
         text = streamed if hook.is_cut else self._choice_text(choice)
-        computed = output["usage"]["completion_tokens"] if hook.is_decoding else 0
-        usage = Usage(output["usage"]["prompt_tokens"], computed, hook.cached_tokens)
+        # MLflow's own count leaves out special tokens that the tokenizer adds to a prompt, and takes them for generated ones.
+        computed = output["usage"]["total_tokens"] - hook.prompt_tokens if hook.is_decoding else 0
+        usage = Usage(hook.prompt_tokens, computed, hook.cached_tokens)
         if text.startswith(streamed) and len(text) > len(streamed):
             yield TextDelta(text[len(streamed) :])
-        finish_reason: FinishReason = (
-            "stop" if hook.is_stopped else "cancelled" if hook.cancel.is_set() else choice["finish_reason"]
-        )
+        finish_reason: FinishReason = "length" if computed == hook.max_tokens else "stop"
+        if hook.is_stopped or hook.cancel.is_set():
+            finish_reason = "stop" if hook.is_stopped else "cancelled"
         yield self._pipeline.cache_stats()
         yield Completed(text, usage, watch.timings(usage.completion_tokens), finish_reason)
 

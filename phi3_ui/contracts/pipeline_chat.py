@@ -1,6 +1,7 @@
 """Contract *chat*: OpenAI-style messages in, a chat completion out; the transformers flavour's task llm/v1/chat."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from typing_extensions import override
@@ -9,7 +10,7 @@ from phi3_ui.chat.types import ChatRequest
 from phi3_ui.contracts.base import PROGRAMS, Adapter, PyfuncCall, RecordedAnswer
 from phi3_ui.contracts.declaration import ModelDeclaration
 from phi3_ui.contracts.pipeline import PipelineAdapter, PipelineContract, add_params
-from phi3_ui.prompts.tokenization import neutralise
+from phi3_ui.prompts.tokenization import neutralise, render_or_explain
 
 
 class PipelineChatContract(PipelineContract):
@@ -50,7 +51,9 @@ class PipelineChatContract(PipelineContract):
     @override
     def program_values(self, answer: RecordedAnswer) -> dict[str, Any]:
         knows_tokens = bool(answer.declaration.metadata.get("special_tokens"))
-        return {**super().program_values(answer), "neutralise": not knows_tokens}
+        skips_special_tokens = answer.declaration.config.get("add_special_tokens", True)
+        values = {"neutralise": not knows_tokens, "skips_special_tokens": skips_special_tokens}
+        return {**super().program_values(answer), **values}
 
     @override
     def caveats(self, answer: RecordedAnswer) -> Iterable[str]:
@@ -75,8 +78,12 @@ class PipelineChatAdapter(PipelineAdapter):
 
     @override
     def _prompt_text(self, inputs: dict[str, Any]) -> str:
-        tokenizer = self._pipeline.tokenizer
-        return str(tokenizer.apply_chat_template(inputs["messages"], tokenize=False, add_generation_prompt=True))
+        render = partial(self._pipeline.tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=True)
+        return render_or_explain(render, inputs["messages"])
+
+    @override
+    def _writes_special_tokens(self, prompt: str) -> bool:
+        return True  # a chat template writes all that the model expects; transformers' own chat pipeline adds nothing
 
     @override
     def _choice_text(self, choice: dict[str, Any]) -> str:

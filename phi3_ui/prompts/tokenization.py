@@ -79,9 +79,10 @@ def _can_render(render: Callable[[TemplateMessages], str], messages: TemplateMes
 def neutralise(text: str, special_tokens: Sequence[str]) -> str:
     """Return `text` with SEPARATOR after the first character of each special token in it, so that none is left.
 
-    A token of one character cannot be broken and stays.
+    A token of one character cannot be broken and stays. So does white space: some vocabularies, such as Gemma's, list runs
+    of it among their added tokens.
     """
-    starts = "|".join(re.escape(token) for token in special_tokens if len(token) > 1)
+    starts = "|".join(re.escape(token) for token in special_tokens if len(token) > 1 and not token.isspace())
     if not starts:
         return text
     return re.sub(f"(?=(?:{starts}))(.)", rf"\1{SEPARATOR}", text, flags=re.DOTALL)

@@ -61,6 +61,10 @@ class GenerationHook:
         """Whether cached keys and values must be bit-identical to recomputed ones, so that a seed repeats the answer."""
         self.decode_threads = 0
         """Threads to decode with; 0: as many as for the prefill."""
+        self.prompt_tokens = 0
+        """Tokens of the prompt as the model reads it."""
+        self.max_tokens: int | None = None
+        """The most tokens that `generate` was asked for; None: it goes by another limit."""
         self.cached_tokens = 0
         """Prompt tokens served from the KV cache."""
         self.is_decoding = False
@@ -72,6 +76,7 @@ class GenerationHook:
 
     def on_prefill(self, processed: int, total: int) -> None:
         """Report that `processed` of the prompt's `total` tokens are in the KV cache."""
+        self.prompt_tokens = total
         self._listener.on_prefill(processed, total)
 
     def should_stop(self, ids: Any, _scores: Any, **_: Any) -> bool:
@@ -116,11 +121,18 @@ _CACHEABLE_SETTINGS = {
 
 
 class HookedPipeline:
-    """Replaces one pipeline's `generate`, once, for its whole life. Serves one request at a time."""
+    """Replaces one pipeline's `preprocess` and `generate`, once, for its whole life. Serves one request at a time."""
 
-    def __init__(self, pipeline: Any, budget: int | None = None) -> None:
-        """Hook `pipeline`; its KV cache may take `budget` bytes (None: see memory_budget)."""
+    def __init__(self, pipeline: Any, writes_special_tokens: Callable[[str], bool], budget: int | None = None) -> None:
+        """Hook `pipeline`; its KV cache may take `budget` bytes (None: see memory_budget).
+
+        `writes_special_tokens` says of a prompt whether it already holds the special tokens, such as BOS, that the
+        tokenizer would add.
+        """
         self.tokenizer = pipeline.tokenizer
+        self._writes_special_tokens = writes_special_tokens
+        self._preprocess = pipeline.preprocess
+        pipeline.preprocess = self._hooked_preprocess
         self._model = pipeline.model
         self._prefill_threads, self._decode_threads = choose_thread_counts(pipeline.model)
         self._cache = PipelineKVCache(
@@ -134,6 +146,11 @@ class HookedPipeline:
         """Return how much the KV cache holds, and its hits and misses."""
         return self._cache.stats()
 
+    def encode(self, prompt: str) -> list[int]:
+        """Return the token ids that the model reads for `prompt`."""
+        ids: list[int] = self.tokenizer(prompt, add_special_tokens=not self._writes_special_tokens(prompt))["input_ids"]
+        return ids
+
     @contextlib.contextmanager
     def active_hook(self, hook: GenerationHook) -> Iterator[None]:
         """Within the block, what this thread generates goes through `hook`."""
@@ -143,6 +160,9 @@ class HookedPipeline:
         finally:
             self._current.reset(token)
 
+    def _hooked_preprocess(self, prompt: str, **arguments: Any) -> Any:
+        return self._preprocess(prompt, **{**arguments, "add_special_tokens": not self._writes_special_tokens(prompt)})
+
     def _hooked_generate(self, **arguments: Any) -> Any:
         hook = self._current.get()
         if hook is None:
@@ -150,6 +170,7 @@ class HookedPipeline:
         from transformers import StoppingCriteriaList
 
         hook.decode_threads = self._decode_threads
+        hook.max_tokens = self._setting(arguments, "max_new_tokens")
         criteria = StoppingCriteriaList([*(arguments.pop("stopping_criteria", None) or []), hook.should_stop])
         with use_threads(self._prefill_threads):
             generated = self._generate_cached(hook, {**arguments, **hook.arguments, "stopping_criteria": criteria})
@@ -164,8 +185,7 @@ class HookedPipeline:
         if not prompt or has_padding or not self._is_cacheable(arguments) or not self._cache.can_serve(prompt):
             hook.on_prefill(0, len(prompt))
             return self._generate(**arguments)
-        max_tokens = self._setting(arguments, "max_new_tokens") or 0
-        slot = self._cache.acquire(prompt, max_tokens, hook.needs_exact_cache)
+        slot = self._cache.acquire(prompt, hook.max_tokens or 0, hook.needs_exact_cache)
         hook.cached_tokens = len(slot.tokens)
         hook.on_prefill(len(slot.tokens), len(prompt))
         while not hook.cancel.is_set() and (

@@ -34,7 +34,7 @@ WORDS = ("The", "sea", "is", "calm")
 """What a model that `ends_with` a token says before it; AFTER is what it would go on with."""
 AFTER = "never"
 
-_TEXT = """\
+TEXT = """\
 The sea is calm tonight, and the tide is full. A ship that is never late comes in with the morning light.
 What is the capital of France? The capital of France is Paris, which lies on the river Seine.
 You are a helpful assistant. Answer in one sentence; if you do not know, say that you do not know.
@@ -149,7 +149,7 @@ def _tokenizer(context_length: int) -> Any:
     base = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     trained = Tokenizer(BPE())
     trained.pre_tokenizer = pre_tokenizers.Metaspace()
-    lines = [*_TEXT.splitlines(), *(20 * [f" {word}" for word in (*WORDS, AFTER)])]
+    lines = [*TEXT.splitlines(), *(20 * [f" {word}" for word in (*WORDS, AFTER)])]
     alphabet = [character for character in string.printable if character.isprintable() and character != " "]
     trainer = BpeTrainer(vocab_size=800, special_tokens=base, initial_alphabet=alphabet, show_progress=False)
     trained.train_from_iterator(lines, trainer)
