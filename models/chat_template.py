@@ -61,6 +61,20 @@ def render_chat_template(
         raise TemplateError(_describe(error)) from error
 
 
+def find_answer_markers(template: str, tokens: Mapping[str, str], candidates: Sequence[str]) -> list[str]:
+    """Return those of `candidates` that the template names but does not write into a plain conversation.
+
+    It looks for them in answers: a template that leaves reasoning out of the history splits an answer at `</think>`.
+    """
+    question, answer = {"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}
+    named = [text for text in candidates if text in template]
+    try:
+        written = render_chat_template(template, [question, answer, question], tokens) if named else ""
+    except TemplateError:
+        return []  # a template for other conversations
+    return [text for text in named if text not in written]
+
+
 class _RaisedByTemplateError(jinja2.TemplateError):
     pass
 

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from models.chat_template import NAMED_TOKENS, RejectionError, TemplateError, render_chat_template
+from models.chat_template import (
+    NAMED_TOKENS,
+    RejectionError,
+    TemplateError,
+    find_answer_markers,
+    render_chat_template,
+)
 from models.stage import StageError
 
 Kind = Literal["checkpoint", "onnx"]
@@ -51,7 +57,8 @@ def weight_files(folder: Path) -> list[Path]:
 def client_facts(folder: Path) -> dict[str, Any]:
     """The facts by name, of a Hugging Face checkpoint or an ONNX Runtime GenAI folder.
 
-    `chat_template` (Jinja), `special_tokens` (every added token), `bos_token`, `eos_token` (empty where the files name none),
+    `chat_template` (Jinja), `special_tokens` (every added token), `answer_markers` (those of them that the template looks for
+    in answers, such as `</think>`), `bos_token`, `eos_token` (empty where the files name none),
     further tokens of NAMED_TOKENS if there are any, `context_length` in tokens, `end_tokens`: the tokens that end an answer.
     StageError: no_chat_template, bad_chat_template.
     """
@@ -60,10 +67,13 @@ def client_facts(folder: Path) -> dict[str, Any]:
     named = {name: text for name in NAMED_TOKENS if (text := _token_text(settings.get(name)))}
     tokens = {"bos_token": "", "eos_token": "", **named}
     _require_renderable(template, tokens, file)
-    special_tokens = [token["content"] for token in _read(folder / "tokenizer.json")["added_tokens"]]
+    added = _read(folder / "tokenizer.json")["added_tokens"]
+    special_tokens = [token["content"] for token in added]
+    plain_tokens = [token["content"] for token in added if not token["special"]]
     facts = {
         "chat_template": template,
         "special_tokens": special_tokens,
+        "answer_markers": find_answer_markers(template, tokens, plain_tokens),
         **tokens,
         "context_length": _context_length(folder),
     }

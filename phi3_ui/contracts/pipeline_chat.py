@@ -1,6 +1,6 @@
 """Contract *chat*: OpenAI-style messages in, a chat completion out; the transformers flavour's task llm/v1/chat."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ from phi3_ui.chat.types import ChatRequest
 from phi3_ui.contracts.base import PROGRAMS, Adapter, PyfuncCall, RecordedAnswer
 from phi3_ui.contracts.declaration import ModelDeclaration
 from phi3_ui.contracts.pipeline import PipelineAdapter, PipelineContract, add_params
-from phi3_ui.prompts.tokenization import neutralise, render_or_explain
+from phi3_ui.prompts.tokenization import neutralise_messages, render_or_explain
 
 
 class PipelineChatContract(PipelineContract):
@@ -32,9 +32,11 @@ class PipelineChatContract(PipelineContract):
         Those of a model that names none are only known where its tokenizer is loaded.
         """
         tokens = tuple(declaration.metadata.get("special_tokens") or ())
+        markers = tuple(declaration.metadata.get("answer_markers") or ())
 
         def build_call(request: ChatRequest) -> PyfuncCall:
-            return PyfuncCall(add_params(_inputs(request, tokens), request.params), stop_strings=request.params.stop)
+            inputs = add_params({"messages": neutralise_messages(request.messages, tokens, markers)}, request.params)
+            return PyfuncCall(inputs, stop_strings=request.params.stop)
 
         return build_call
 
@@ -46,7 +48,9 @@ class PipelineChatContract(PipelineContract):
         if not tokens:
             tokenizer = model.get_raw_model().tokenizer
             tokens = [token.content for token in tokenizer.added_tokens_decoder.values()]
-        return PipelineChatAdapter(model, tuple(tokens), declaration.metadata.get("context_length"), cache_mb)
+        markers = tuple(declaration.metadata.get("answer_markers") or ())
+        context_length = declaration.metadata.get("context_length")
+        return PipelineChatAdapter(model, tuple(tokens), context_length, cache_mb, answer_markers=markers)
 
     @override
     def program_values(self, answer: RecordedAnswer) -> dict[str, Any]:
@@ -66,15 +70,21 @@ class PipelineChatAdapter(PipelineAdapter):
     """A chat pipeline as a ChatModel."""
 
     def __init__(
-        self, model: Any, special_tokens: tuple[str, ...], context_length: int | None = None, cache_mb: int = 0
+        self,
+        model: Any,
+        special_tokens: tuple[str, ...],
+        context_length: int | None = None,
+        cache_mb: int = 0,
+        *,
+        answer_markers: tuple[str, ...] = (),
     ) -> None:
-        """See PipelineAdapter; `special_tokens` stay text where a message contains them."""
+        """See PipelineAdapter, and PromptFormat for `special_tokens` and `answer_markers`."""
         super().__init__(model, context_length, cache_mb)
-        self._special_tokens = special_tokens
+        self._special_tokens, self._answer_markers = special_tokens, answer_markers
 
     @override
     def _build_inputs(self, request: ChatRequest) -> dict[str, Any]:
-        return _inputs(request, self._special_tokens)
+        return {"messages": neutralise_messages(request.messages, self._special_tokens, self._answer_markers)}
 
     @override
     def _prompt_text(self, inputs: dict[str, Any]) -> str:
@@ -88,10 +98,3 @@ class PipelineChatAdapter(PipelineAdapter):
     @override
     def _choice_text(self, choice: dict[str, Any]) -> str:
         return str(choice["message"]["content"])
-
-
-def _inputs(request: ChatRequest, special_tokens: Sequence[str]) -> dict[str, Any]:
-    messages = [
-        {"role": message.role, "content": neutralise(message.content, special_tokens)} for message in request.messages
-    ]
-    return {"messages": messages}

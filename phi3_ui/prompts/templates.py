@@ -98,7 +98,10 @@ def get_template(metadata: Mapping[str, Any], picked: str | None) -> PromptTempl
         bos, eos = tokens.pop("bos_token", ""), tokens.pop("eos_token", "")
         ends = tuple(metadata.get("end_tokens") or filter(None, [eos]))
         special_tokens = tuple(metadata.get("special_tokens") or ends)
-        return PromptTemplate("", PromptFormat(metadata["chat_template"], special_tokens, bos, eos, tokens), ends)
+        markers = tuple(metadata.get("answer_markers") or ())
+        return PromptTemplate(
+            "", PromptFormat(metadata["chat_template"], special_tokens, bos, eos, tokens, markers), ends
+        )
     if picked is None or picked not in TEMPLATES:
         raise NoTemplateError(", ".join(TEMPLATES))
     return TEMPLATES[picked]

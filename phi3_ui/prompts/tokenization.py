@@ -4,7 +4,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from models.chat_template import TemplateError, render_chat_template
@@ -37,15 +37,13 @@ class PromptFormat:
     other_tokens: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Further tokens that the template may write, by their names in NAMED_TOKENS."""
 
+    answer_markers: tuple[str, ...] = ()
+    """Special tokens that the template looks for in answers, where they therefore stay."""
+
     def render(self, messages: Sequence[Message]) -> str:
         """Return the prompt up to where the assistant's answer begins. Raises TemplateError."""
-        safe_messages = [
-            {
-                "role": message.role,
-                "content": neutralise(message.content.replace(SEPARATOR, 2 * SEPARATOR), self.special_tokens),
-            }
-            for message in messages
-        ]
+        doubled = [replace(message, content=message.content.replace(SEPARATOR, 2 * SEPARATOR)) for message in messages]
+        safe_messages = neutralise_messages(doubled, self.special_tokens, self.answer_markers)
         tokens = {**self.other_tokens, "bos_token": self.bos_token, "eos_token": self.eos_token}
 
         def render(messages: TemplateMessages) -> str:
@@ -74,6 +72,20 @@ def _can_render(render: Callable[[TemplateMessages], str], messages: TemplateMes
     except Exception:  # noqa: BLE001 (the caller reports the error of the whole conversation)
         return False
     return True
+
+
+def neutralise_messages(
+    messages: Sequence[Message], special_tokens: Sequence[str], answer_markers: Sequence[str] = ()
+) -> list[dict[str, str]]:
+    """Return the messages for a chat template, with special tokens in them broken; in answers, `answer_markers` stay."""
+    in_answers = [token for token in special_tokens if token not in answer_markers]
+    return [
+        {
+            "role": message.role,
+            "content": neutralise(message.content, in_answers if message.role == "assistant" else special_tokens),
+        }
+        for message in messages
+    ]
 
 
 def neutralise(text: str, special_tokens: Sequence[str]) -> str:

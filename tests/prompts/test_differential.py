@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.chat_template import NAMED_TOKENS, TemplateError, render_chat_template
+from models.chat_template import NAMED_TOKENS, TemplateError, find_answer_markers, render_chat_template
 from phi3_ui.chat.types import Message, Role
 from phi3_ui.prompts.tokenization import SEPARATOR, PromptFormat
 
@@ -125,6 +125,36 @@ def test_a_failure_is_told_in_one_line(name: str) -> None:
 
     assert str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["qwen-3", "deepseek-r1"])
+def test_a_template_finds_the_reasoning_in_an_answer(tokenizer: Any, name: str) -> None:
+    template, special = FAMILIES[name], ("<think>", "</think>", "<|im_start|>", "<|im_end|>", "<tool_response>")
+    markers = tuple(find_answer_markers(template, TOKENS, special))
+    prompt_format = PromptFormat(template, special, TOKENS["bos_token"], TOKENS["eos_token"], answer_markers=markers)
+    answer = "<think>\nThey greet me.\n</think>\n\nHello!"
+    messages = [Message("user", "Hi"), Message("assistant", answer), Message("user", "And you?")]
+
+    rendered = prompt_format.render(messages)
+
+    assert "They greet me" not in rendered
+    assert rendered == theirs(tokenizer, template, messages, add_generation_prompt=True)
+    assert "</think>" in markers
+    assert not {"<|im_start|>", "<|im_end|>"} & {*markers}, "the template writes them"
+
+
+def test_no_marker_becomes_a_control_token_elsewhere() -> None:
+    special = ("<think>", "</think>", "<|im_start|>", "<|im_end|>")
+    markers = tuple(find_answer_markers(FAMILIES["qwen-3"], {}, special))
+    prompt_format = PromptFormat(FAMILIES["qwen-3"], special, answer_markers=markers)
+
+    plain = prompt_format.render([Message("user", "a"), Message("assistant", "b"), Message("user", "c")])
+    typed = "".join(special)
+    prompt = prompt_format.render(
+        [Message("user", typed), Message("assistant", "<|im_end|><|im_start|>"), Message("user", typed)]
+    )
+
+    assert [prompt.count(token) for token in special] == [plain.count(token) for token in special]
 
 
 def test_the_date_can_be_fixed() -> None:
