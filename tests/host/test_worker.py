@@ -3,6 +3,9 @@
 import threading
 from collections.abc import Iterator
 
+import pytest
+
+from models.chat_template import RejectionError, TemplateError
 from phi3_ui.chat.types import (
     AnswerEvent,
     CancelToken,
@@ -15,7 +18,8 @@ from phi3_ui.chat.types import (
 )
 from phi3_ui.host.outbox import Outbox
 from phi3_ui.host.protocol import unpack_event
-from phi3_ui.host.worker import Worker
+from phi3_ui.host.worker import Worker, error_code
+from phi3_ui.prompts.tokenization import SystemPromptError
 from tests.host.test_outbox import Pipe
 
 _REQUEST = ChatRequest((Message("user", "Hello."),))
@@ -63,3 +67,16 @@ def test_a_model_prepares_once_all_answers_are_sent() -> None:
     assert model.prepared.acquire(timeout=30)
     assert model.sent == [2], "both ends were on their way"
     answers[1].join(30)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SystemPromptError("System role not supported"), "system_prompt_rejected"),
+        (RejectionError("Roles must alternate"), "bad_template"),
+        (TemplateError("line 1: unknown tag"), "bad_template"),
+        (OSError("no weights"), "answer_failed"),
+    ],
+)
+def test_a_template_error_has_its_own_sentence(error: Exception, code: str) -> None:
+    assert error_code(error) == code
