@@ -13,6 +13,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "copy_message": "Copy message",
     "copy_code": "Copy code",
     "copied": "Copied",
+    "chat_not_loaded": "The chat could not be loaded. Reload the page.",
     "message": "Message",
     "message_placeholder": "Message …",
     "send": "Send",

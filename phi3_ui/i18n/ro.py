@@ -13,6 +13,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "copy_message": "Copiază mesajul",
     "copy_code": "Copiază codul",
     "copied": "Copiat",
+    "chat_not_loaded": "Conversația nu a putut fi încărcată. Reîncarcă pagina.",
     "message": "Mesaj",
     "message_placeholder": "Mesaj …",
     "send": "Trimite",

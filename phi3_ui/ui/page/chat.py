@@ -20,7 +20,7 @@ def create() -> ChatSection:
         js_on_load=CHAT_JS,
         apply_default_css=False,
         elem_id="phi3-chat",
-        texts=browser_texts(["chat", "placeholder", "copy_message", "copy_code", "copied"]),
+        texts=browser_texts(["chat", "placeholder", "copy_message", "copy_code", "copied", "chat_not_loaded"]),
     )
     context = gr.HTML(elem_id="phi3-context")
     warning = gr.HTML(elem_id="phi3-warning")

@@ -27,7 +27,13 @@ READ_BROWSER_JS = f"() => [{_load_function('visitor_token.js')}(), {_load_functi
 # For `js_on_load` of an HTML component: statements, with Gradio's variables in scope.
 ACTIONS_JS = f"{_load_function('actions.js')}(trigger);"
 CHAT_JS = """
-import(new URL("phi3/static/chat/view.js", document.baseURI)).then((view) => view.default(element, props, watch));
+import(new URL("phi3/static/chat/view.js", document.baseURI)).then(
+  (view) => view.default(element, props, watch),
+  (error) => {
+    console.error(error);
+    element.textContent = (props.texts[navigator.language.split("-")[0]] ?? props.texts.en).chat_not_loaded;
+  },
+);
 """
 DOWNLOAD_JS = f"{_load_function('download.js')}(watch, props);"
 
