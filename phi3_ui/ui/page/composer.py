@@ -6,6 +6,7 @@ from gradio.events import Dependency
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import ComposerSection, Page
 from phi3_ui.ui.page.events import QUIET, STREAMING
+from phi3_ui.ui.page.scripts import RELEASE_MESSAGE_JS, SETTLE_MESSAGE_JS, TAKE_MESSAGE_JS
 from phi3_ui.ui.page.texts import I18N
 
 
@@ -43,6 +44,9 @@ def wire(page: Page, chat: ChatController) -> Dependency:
         ],
         inputs_kwargs=page.settings_inputs,
         trigger_mode="multiple",
+        js=TAKE_MESSAGE_JS,
         **STREAMING,
     )
+    answered.then(None, None, None, js=RELEASE_MESSAGE_JS)
+    composer.message.change(None, composer.message, None, js=SETTLE_MESSAGE_JS)
     return answered

@@ -19,6 +19,11 @@ def _load_function(file: str) -> str:
 
 # For `js=` of an event: an expression.
 COLLAPSE_SIDEBARS_JS = _load_function("collapse_sidebars.js")
+GUARD_INPUT_JS = _load_function("guard_input.js")
+_TAKER_JS = f"{_load_function('take_message.js')}()"
+TAKE_MESSAGE_JS = f"(...values) => {_TAKER_JS}.take(...values)"
+SETTLE_MESSAGE_JS = f"(text) => {_TAKER_JS}.settle(text)"
+RELEASE_MESSAGE_JS = f"() => {_TAKER_JS}.release()"
 SET_DIRECTIONS_JS = _load_function("directions.js")
 SHOW_SNIPPET_JS = _load_function("show_snippet.js")
 READ_BROWSER_JS = f"() => [{_load_function('visitor_token.js')}(), {_load_function('tab_state.js')}()]"

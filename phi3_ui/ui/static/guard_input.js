@@ -1,0 +1,40 @@
+/** Keeps keys and clicks from those they are not meant for. Runs once, before anything else handles them. */
+export default function guardInput() {
+  guardComposition();
+  guardDoubleClicks();
+
+  // While an input method composes, Enter accepts and Escape drops its text. Safari ends the composition before it
+  // reports the key that did so, whose code is still the input method's.
+  function guardComposition() {
+    const INPUT_METHOD = 229;
+    for (const type of ["keydown", "keypress", "keyup"]) {
+      globalThis.addEventListener(type, (event) => {
+        if (event.isComposing || event.keyCode === INPUT_METHOD) event.stopImmediatePropagation();
+      }, true);
+    }
+  }
+
+  // The second click of a double click presses no button that has only just come under the pointer, such as Stop in
+  // the place of Send, and asks no question twice.
+  function guardDoubleClicks() {
+    const MILLISECONDS = 500;
+    const PIXELS = 10;
+    const asks = (button) => button.matches("#phi3-send, #phi3-stop, button.phi3-action[name=retry]");
+    // Survives a redraw; paging through the versions of an answer changes the value of its buttons.
+    const identify = ({ id, name, value, textContent }) =>
+      JSON.stringify([id, name, name === "show" || value, name || textContent]);
+    let last = { time: -Infinity };
+    globalThis.addEventListener("click", (event) => {
+      const button = event.target.closest?.("button");
+      if (!button) return;
+      const { timeStamp: time, clientX: x, clientY: y } = event;
+      const isSecond = time - last.time < MILLISECONDS && Math.hypot(x - last.x, y - last.y) < PIXELS;
+      if (isSecond && (asks(button) || last.identity !== identify(button))) {
+        event.stopImmediatePropagation();
+        event.preventDefault();
+        return;
+      }
+      last = { identity: identify(button), time, x, y };
+    }, true);
+  }
+}

@@ -1,0 +1,35 @@
+/**
+ * Takes the text of the message box once: a second press of Enter or Send before the server has emptied the box sends
+ * nothing. What is typed meanwhile stays in the box. Used as
+ *   takeMessage().take(...values) before sending, with the text as the first value;
+ *   takeMessage().settle(text) when the box has changed;
+ *   takeMessage().release() once the question is answered or refused.
+ */
+export default function takeMessage() {
+  if (globalThis.phi3MessageTaker) return globalThis.phi3MessageTaker;
+  let typed = null; // what the user has made of the text since it was taken
+  const isMessageBox = (element) => element.matches?.("#phi3-message textarea");
+  document.addEventListener("input", (event) => {
+    if (isMessageBox(event.target)) typed = event.target.value;
+  }, true);
+  const release = () => {
+    globalThis.phi3TakenMessage = typed = null;
+  };
+  const take = (text, ...others) => {
+    if (text === globalThis.phi3TakenMessage) return ["", ...others];
+    globalThis.phi3TakenMessage = text;
+    typed = null;
+    return [text, ...others];
+  };
+  const settle = (text) => {
+    const taken = globalThis.phi3TakenMessage;
+    if (taken === null || taken === undefined || text === taken || text === typed && text !== "") return;
+    const kept = typed === null ? "" : typed.startsWith(taken) ? typed.slice(taken.length) : typed;
+    release();
+    if (text !== "" || kept === "") return;
+    const box = document.querySelector("#phi3-message textarea");
+    box.value = kept;
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+  };
+  return globalThis.phi3MessageTaker = { take, settle, release };
+}

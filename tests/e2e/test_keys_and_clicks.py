@@ -1,0 +1,108 @@
+"""Keys that belong to an input method, and clicks and keys that come twice."""
+
+import re
+
+from playwright.sync_api import Locator, Route, expect
+
+from phi3_ui.testing import Reply
+from tests.e2e.conftest import App, OpenPage
+
+QUESTION = "Write a story about the sea."
+
+
+def press_while_composing(field: Locator, key: str) -> None:
+    """A key that an input method takes: Chromium's and Firefox's event, then that of Safari, where it ends composition."""
+    for options in ({"isComposing": True}, {"keyCode": 229}):
+        field.dispatch_event("keydown", {"key": key, "bubbles": True, "cancelable": True, **options})
+
+
+def test_keys_during_composition_belong_to_the_input_method(app: App, open_page: OpenPage) -> None:
+    chat = open_page()
+    chat.message.fill(QUESTION)
+    press_while_composing(chat.message, "Enter")
+    expect(chat.message).to_have_value(QUESTION)
+    chat.message.press("Enter")
+    chat.wait_for_caption(1)
+    assert [request.question for request in app.model.requests] == [QUESTION]
+
+    chat.list_button(QUESTION, "rename").click()
+    title = chat.page.locator(".phi3-rename")
+    title.fill("かんじ")
+    for key in ("Enter", "Escape"):
+        press_while_composing(title, key)
+        expect(title).to_have_value("かんじ")
+    title.fill("漢字")
+    title.press("Enter")
+    expect(chat.chats).to_have_text(["漢字"])
+
+    chat.press("edit")
+    expect(chat.message).to_have_value(QUESTION)
+    cancel = chat.page.locator("#phi3-editing button")
+    press_while_composing(chat.message, "Escape")
+    expect(cancel).to_be_visible()
+    expect(chat.message).to_have_value(QUESTION)
+    chat.message.press("Escape")
+    expect(cancel).to_have_count(0)
+
+    chat.press("good")
+    chat.comment.fill("かんじ")
+    press_while_composing(chat.comment, "Enter")
+    expect(chat.comment).to_be_visible()
+    chat.comment.press("Enter")
+    expect(chat.comment).to_be_hidden()
+
+
+def test_the_second_click_of_a_double_click_on_send_does_not_press_stop(app: App, open_page: OpenPage) -> None:
+    gate = app.model.create_gate()
+    app.model.enqueue(Reply("Once upon ", gate, "a time."))
+    chat = open_page()
+    chat.message.fill(QUESTION)
+    box = chat.send.bounding_box()
+    assert box
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def click(milliseconds: int) -> None:
+        """Click where Send was, at a time of the test's own, however slow the machine is."""
+        chat.page.evaluate(
+            "(time) => Object.defineProperty(Event.prototype, 'timeStamp', { get: () => time, configurable: true })",
+            milliseconds,
+        )
+        chat.page.mouse.click(x, y)
+
+    click(10_000)
+    chat.wait_for_text()
+    expect(chat.stop).to_be_visible()
+    click(10_400)
+    click(10_499)
+    gate.open()
+    chat.wait_for_caption(1)
+    expect(chat.captions.last).not_to_contain_text("stopped")
+
+    app.model.enqueue(Reply("Once upon ", app.model.create_gate(), "a time."))
+    chat.message.fill("And the moon?")
+    click(20_000)
+    expect(chat.stop).to_be_visible()
+    click(20_600)
+    chat.wait_for_caption(2)
+    expect(chat.captions.last).to_contain_text("stopped")
+
+
+def test_the_text_of_the_message_box_is_taken_once(app: App, open_page: OpenPage) -> None:
+    chat, held = open_page(), list[Route]()
+    pattern = re.compile("queue/join")
+    chat.page.route(pattern, held.append)
+    chat.message.fill(QUESTION)
+    for _ in range(2):
+        with chat.page.expect_request(pattern):
+            chat.message.press("Enter")
+    with chat.page.expect_request(pattern):
+        chat.send.click()
+    chat.message.press_sequentially("And then?")
+    chat.page.unroute(pattern)
+    for route in held:
+        route.continue_()
+    chat.wait_for_caption(1)
+    expect(chat.message).to_have_value("And then?")
+    chat.message.press("Enter")
+    chat.wait_for_caption(2)
+    assert [request.question for request in app.model.requests] == [QUESTION, "And then?"]
