@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Annotated
 
 import gradio as gr
-from fastapi import FastAPI
+from fastapi import FastAPI, Form, Request
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 
@@ -18,13 +19,14 @@ from phi3_ui.store.conversations.open_store import open_conversation_store
 from phi3_ui.store.links import MlflowUi
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.ui.assets import create_assets
+from phi3_ui.ui.connections import ConnectionWatch, identify_client
+from phi3_ui.ui.open_pages import OpenPages
 from phi3_ui.ui.page.layout import build_ui
 from phi3_ui.ui.page.texts import I18N
 from phi3_ui.ui.page.theme import CSS, theme
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
 from phi3_ui.ui.security import SecurityHeaders
 from phi3_ui.ui.services import Services
-from phi3_ui.ui.sessions import Sessions
 
 _MAX_THREADS = 100  # each answer that streams holds one while it waits for its next text
 # Gradio looks for new events each millisecond, which takes 7 % of a core while nobody asks anything.
@@ -48,7 +50,7 @@ def build_app(settings: Settings) -> FastAPI:
 
     async def end_streams() -> None:
         """Stop the answers and keep what they wrote, then end the open pages' event streams."""
-        await asyncio.to_thread(services.sessions.stop_all, _STOP_SECONDS)
+        await asyncio.to_thread(services.pages.stop_all, _STOP_SECONDS)
         blocks.is_running = False
         page.stop_event.set()
 
@@ -58,7 +60,7 @@ def build_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        middleware=[Middleware(SecurityHeaders)],
+        middleware=[Middleware(SecurityHeaders), Middleware(ConnectionWatch, pages=services.pages)],
         lifespan=lifespan,
     )
     app.state.services, app.state.end_streams = services, end_streams
@@ -66,6 +68,11 @@ def build_app(settings: Settings) -> FastAPI:
     @app.get("/health")
     def health() -> dict[str, str]:
         return {"status": "ok", "version": __version__}
+
+    @app.post("/tab/close", status_code=204)
+    def close_tab(tab: Annotated[str, Form(max_length=128)], request: Request) -> None:
+        """The beacon of static/tab_state.js. It needs no login: only the page itself knows its tab's secret."""
+        services.pages.close_tab(tab, identify_client(request))
 
     app.mount("/phi3", create_assets())
     blocks = build_ui(services)
@@ -84,7 +91,7 @@ def open_services(settings: Settings) -> Services:
         first_run=FirstRun(settings, catalogue, SetupPrinter()),
         conversations=conversations,
         locator=locator,
-        sessions=Sessions(),
+        pages=OpenPages(settings.grace_seconds),
         mlflow=MlflowLinks(MlflowUi(settings.mlflow_url), lambda: locator.linked_experiment_id),
     )
 

@@ -101,6 +101,9 @@ class Settings(BaseSettings):
     answer_seconds: Count = _variable("PHI3_UI_ANSWER_SECONDS", 600)
     """An answer that takes longer is stopped."""
 
+    grace_seconds: Annotated[int, Field(ge=0), _Allowed("0 or more")] = _variable("PHI3_UI_GRACE_SECONDS", 30)
+    """An answer goes on for so long after its page has lost the connection."""
+
     cache_mb: Annotated[int, Field(ge=0), _Allowed("0 or more")] = _variable("PHI3_UI_CACHE_MB", 0)
     """Megabytes of KV cache that each model keeps between requests; 0: an eighth of the memory."""
 

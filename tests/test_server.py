@@ -25,7 +25,7 @@ from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
 from phi3_ui.store.conversations.recorder import Recorder
 from phi3_ui.testing import log_scripted_model
-from phi3_ui.ui.sessions import Sessions
+from phi3_ui.ui.open_pages import OpenPages
 from tests.support.env import environment
 
 
@@ -44,10 +44,13 @@ class Client:
     def get(self, path: str) -> httpx.Response:
         return self.portal.call(self.http.get, path)
 
+    def post(self, path: str, **form: str) -> int:
+        """The status code of a form that is sent."""
+        return self.portal.call(lambda: self.http.post(path, data=form)).status_code
+
     def log_in(self, name: str, password: str) -> int:
         """The status code of a log-in."""
-        data = {"username": name, "password": password}
-        return self.portal.call(lambda: self.http.post("/login", data=data)).status_code
+        return self.post("/login", username=name, password=password)
 
 
 @contextmanager
@@ -75,7 +78,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the lifespan does with its services, in order. No set-up runs."""
     events: list[str] = []
     monkeypatch.setattr(FirstRun, "start", lambda self: events.append("set up"))
-    for owner, method in ((Sessions, "stop_all"), (Pool, "close"), (Recorder, "close")):
+    for owner, method in ((OpenPages, "stop_all"), (Pool, "close"), (Recorder, "close")):
         monkeypatch.setattr(owner, method, _noting(events, f"{owner.__name__}.{method}", getattr(owner, method)))
     return events
 
@@ -131,10 +134,14 @@ def test_the_page_keeps_gradios_options(client: Client) -> None:
     assert client.get("/monitoring").status_code == 403
 
 
-def test_a_login_guards_the_page_but_not_the_health_route(events: list[str], tmp_path: Path) -> None:
+def test_a_login_guards_the_page_but_not_health_and_the_beacon_of_a_closed_tab(
+    events: list[str], tmp_path: Path
+) -> None:
     with running(server.create_app, settings_for(tmp_path, PHI3_UI_LOGINS="anna:one")) as client:
         assert client.get("/config").status_code == 401
         assert client.get("/health").status_code == 200
+        assert client.post("/tab/close", tab="0" * 32) == 204
+        assert client.post("/tab/close") == client.post("/tab/close", tab="0" * 129) == 422
         assert client.log_in("anna", "two") == 400
         assert client.log_in("anna", "one") == 200
 
@@ -143,7 +150,7 @@ def test_the_lifespan_starts_the_set_up_and_ends_in_good_order(events: list[str]
     with running(server.create_app, settings_for(tmp_path)):
         assert events == ["set up"]
 
-    assert events == ["set up", "Sessions.stop_all", "Pool.close", "Recorder.close"]
+    assert events == ["set up", "OpenPages.stop_all", "Pool.close", "Recorder.close"]
 
 
 def test_a_mounted_app_runs_its_lifespan_inside_the_outer_one(events: list[str], tmp_path: Path) -> None:
@@ -155,17 +162,25 @@ def test_a_mounted_app_runs_its_lifespan_inside_the_outer_one(events: list[str],
 
     def create() -> FastAPI:
         outer = FastAPI(lifespan=lifespan)
-        server.mount_app(outer, "/chat", settings_for(tmp_path))
+        mounted.append(server.mount_app(outer, "/chat", settings_for(tmp_path)))
         return outer
 
+    mounted: list[FastAPI] = []
     with running(create) as client:
         assert events == ["outer start", "set up"]
         assert client.get("/health").status_code == 404
         assert client.get("/chat/health").status_code == 200
         assert client.get("/chat/theme.css").status_code == 200
+        pages = mounted[0].state.services.pages
+        session = pages.get("page", "en")
+        pages.claim_tab("page", None, "a" * 32, "")
+        assert client.post("/chat/tab/close", tab="b" * 32) == 204
+        assert not session.is_closed()
+        assert client.post("/chat/tab/close", tab="a" * 32) == 204
+        assert session.is_closed()
         assert client.get("/chat/config").json()["root"] == "http://testserver/chat"
 
-    assert events[2:] == ["Sessions.stop_all", "Pool.close", "Recorder.close", "outer end"]
+    assert events[2:] == ["OpenPages.stop_all", "Pool.close", "Recorder.close", "outer end"]
 
 
 def test_two_apps_in_one_process_have_their_own_stores(tmp_path: Path) -> None:

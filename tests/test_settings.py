@@ -27,6 +27,7 @@ def test_defaults_suit_one_person_on_this_machine() -> None:
         idle_seconds=900,
         max_answers=32,
         answer_seconds=600,
+        grace_seconds=30,
         cache_mb=0,
         mlflow_url="http://127.0.0.1:5001",
     )
@@ -50,6 +51,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
             "PHI3_UI_IDLE_SECONDS": "60",
             "PHI3_UI_MAX_ANSWERS": "4",
             "PHI3_UI_ANSWER_SECONDS": "30",
+            "PHI3_UI_GRACE_SECONDS": "5",
             "PHI3_UI_CACHE_MB": "500",
             "PHI3_UI_MLFLOW_URL": "https://mlflow.example/ui/",
         }
@@ -68,6 +70,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         idle_seconds=60,
         max_answers=4,
         answer_seconds=30,
+        grace_seconds=5,
         cache_mb=500,
         mlflow_url="https://mlflow.example/ui",
     )

@@ -87,10 +87,13 @@ class RunningTurn:
         with self._changed:
             return self._changed.wait_for(lambda: self._snapshot.phase == "done", timeout=seconds)
 
-    def snapshots(self, interval: float) -> Generator[TurnSnapshot, None, None]:
+    def snapshots(
+        self, interval: float, goes_on: Callable[[], bool] = lambda: False
+    ) -> Generator[TurnSnapshot, None, None]:
         """The current snapshot, then each new one: at most one per `interval` seconds, but a new phase immediately.
 
-        Closing the iterator before the end stops the turn, since its reader has left.
+        Closing the iterator before the end stops the turn, since its reader has left; unless `goes_on()` says that the
+        reader may come back.
         """
         latest: TurnSnapshot | None = None
         try:
@@ -104,7 +107,7 @@ class RunningTurn:
                     return
                 self._wait_for_phase_change(latest.phase, interval)
         finally:
-            if latest is None or latest.phase != "done":
+            if (latest is None or latest.phase != "done") and not goes_on():
                 self.stop()
 
     def _wait_for_phase_change(self, phase: Phase, timeout: float) -> None:

@@ -8,8 +8,8 @@ from phi3_ui.settings import Settings
 from phi3_ui.store.conversations.location import ChatLocator
 from phi3_ui.store.conversations.turn_writer import ConversationStore
 from phi3_ui.store.registry.catalogue import Catalogue
+from phi3_ui.ui.open_pages import OpenPages
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
-from phi3_ui.ui.sessions import Sessions
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Services:
     """History and recorder of the chats."""
     locator: ChatLocator
     """Where the chats are kept."""
-    sessions: Sessions
-    """The open pages."""
+    pages: OpenPages
+    """The open pages with their sessions."""
     mlflow: MlflowLinks
     """Links into MLflow's own UI."""

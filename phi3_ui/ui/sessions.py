@@ -1,8 +1,7 @@
 """The server-side state of each open page: its user, its chats and its selected model.
 
-Keyed by Gradio's session hash, which each page creates, and by the login; dropped when the page closes. Gradio runs
-handlers in a thread pool, so several threads work on one page's state: every class here changes its fields under its own
-lock, through its methods, and nothing else writes them.
+Gradio runs handlers in a thread pool, so several threads work on one page's state: every class here changes its fields
+under its own lock, through its methods, and nothing else writes them. open_pages.py says which page has which session.
 """
 
 import hashlib
@@ -98,6 +97,8 @@ class Session:
         self._is_restored = False
         self._is_setting_up = False
         self._is_closed = False
+        self._connection_lost = threading.Event()
+        self._followed: frozenset[RunningTurn] = frozenset()
 
     # User
 
@@ -287,6 +288,48 @@ class Session:
             self._replay = None
             return self._is_replay_stopped
 
+    # Connection
+
+    @property
+    def connection_lost(self) -> threading.Event:
+        """Set once the connection that the page has now is lost. A page that is connected again gets another event."""
+        return self._connection_lost
+
+    def renew_connection(self) -> None:
+        """The page is connected again."""
+        with self._lock:
+            if self._connection_lost.is_set():
+                self._connection_lost = threading.Event()
+
+    def try_follow(self, turn: RunningTurn) -> bool:
+        """Whether the caller is the one that draws `turn` on this page; it calls `unfollow` at the end."""
+        with self._lock:
+            is_first, self._followed = turn not in self._followed, self._followed | {turn}
+            return is_first
+
+    def unfollow(self, turn: RunningTurn) -> None:
+        """Nobody draws `turn` any more."""
+        with self._lock:
+            self._followed -= {turn}
+
+    def hand_over(self, successor: "Session") -> None:
+        """Give the chats, also those being answered, to the page that replaces this one.
+
+        Of a replay, the successor gets the chat with the question under way; no further one is asked.
+        """
+        with self._lock:
+            self._connection_lost.set()
+            if self._replay:
+                self.add(self._replay)
+            self._replay, self._is_replay_stopped = None, True
+            chats, current, self._current = self._chats, self._current, Chat()
+            self._chats = (self._current,)
+            successor._receive(chats, current, self._templates)
+
+    def _receive(self, chats: tuple[Chat, ...], current: Chat, templates: dict[str, str]) -> None:
+        with self._lock:
+            self._chats, self._current, self._templates = chats, current, templates
+
     # End
 
     def is_closed(self) -> bool:
@@ -297,6 +340,11 @@ class Session:
         """Stop everything; nothing can be started any more. Returns the turns that are still ending."""
         with self._lock:
             self._is_closed = True
+        return self.stop_answers()
+
+    def stop_answers(self) -> list[RunningTurn]:
+        """Stop everything that is being answered. Returns the turns that are still ending."""
+        with self._lock:
             self.stop_replay()
             chats = [*self._chats, *([self._replay] if self._replay else [])]
         for chat in chats:
@@ -307,38 +355,3 @@ class Session:
 def visitor_id(token: str) -> str:
     """The id of a visitor in the store. It does not reveal the browser's secret to those who read the store."""
     return f"visitor-{hashlib.sha256(f'phi3-chat {token}'.encode()).hexdigest()[:24]}"
-
-
-class Sessions:
-    """The sessions of all open pages. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._sessions: dict[tuple[str, str | None], Session] = {}
-        self._is_closing = False
-
-    def get(self, key: str, language: str, login: str | None = None) -> Session:
-        """The session of a page; a new one for a page not seen before, or for another login."""
-        with self._lock:
-            session = self._sessions.get((key, login))
-            if session is None:
-                session = self._sessions[key, login] = Session(language, login)
-                if self._is_closing:
-                    session.close()
-            return session
-
-    def close(self, key: str) -> None:
-        """Stop what a page has started, and drop its state: the page has closed."""
-        with self._lock:
-            closed = [self._sessions.pop(found) for found in [*self._sessions] if found[0] == key]
-        for session in closed:
-            session.close()
-
-    def stop_all(self, seconds: float) -> None:
-        """Stop every answer because the app ends, and wait up to `seconds` for each to be stored."""
-        with self._lock:
-            self._is_closing = True
-            sessions = list(self._sessions.values())
-        running = [turn for session in sessions for turn in session.close()]
-        for turn in running:
-            turn.wait(seconds)

@@ -271,3 +271,15 @@ def test_an_answer_without_completed_event_is_an_error_and_its_text_is_kept(capl
     assert last.answer.error[0] == "unexpected"
     assert stored == [last.answer]
     assert "without Completed" in caplog.text
+
+
+def test_a_reader_that_may_come_back_stops_nothing() -> None:
+    gate = threading.Event()
+    turn = Turn(Model(TextDelta("a"), gate, TextDelta("b"), _done("a", "b")))
+    states = turn.running.snapshots(0, goes_on=lambda: True)
+    next(states)
+
+    states.close()
+    gate.set()
+
+    assert turn.answer().text == "ab"

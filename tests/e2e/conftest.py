@@ -80,7 +80,9 @@ def scripted_store(tmp_path_factory: pytest.TempPathFactory) -> ScriptedStore:
 def shared_app(scripted_store: ScriptedStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     home = scripted_store.copy_to(tmp_path_factory.mktemp("app"))
     mlflow_url = f"http://127.0.0.1:{find_free_port()}"
-    with serve(home, home / "app.log", variables={"PHI3_UI_MLFLOW_URL": mlflow_url}) as server:
+    # The grace period outlasts the tests: an answer that stops earlier does so for another reason.
+    variables = {"PHI3_UI_MLFLOW_URL": mlflow_url, "PHI3_UI_GRACE_SECONDS": "3600"}
+    with serve(home, home / "app.log", variables=variables) as server:
         yield App(server, scripted_store.model, scripted_store.other, mlflow_url, server.model_processes())
 
 

@@ -9,35 +9,8 @@ from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.chat_state import Chat
-from phi3_ui.ui.sessions import PendingDelete, Session, Sessions
+from phi3_ui.ui.sessions import PendingDelete, Session
 from tests.support.turns import TIMEOUT, WaitingModel, answered_chat, reserve, run_together, start
-
-
-def test_a_page_not_seen_before_gets_one_empty_chat() -> None:
-    session = Sessions().get("a", "ro")
-
-    assert session.language == "ro"
-    assert session.model_id is None
-    assert [chat.conversation for chat in session.chats] == [Conversation()]
-    assert session.current is session.chats[0]
-
-
-def test_a_page_keeps_its_session_and_shares_it_with_none() -> None:
-    sessions = Sessions()
-    session = sessions.get("a", "en")
-
-    assert sessions.get("a", "ro") is session
-    assert session.language == "en"
-    assert sessions.get("b", "en") is not session
-    assert sessions.get("b", "en").current is not session.current
-
-
-def test_pages_that_open_at_once_get_one_session_each() -> None:
-    sessions, opened = Sessions(), list[tuple[str, Session]]()
-
-    run_together(*[lambda key=key: opened.append((key, sessions.get(key, "en"))) for key in "abababab"])
-
-    assert {(key, id(session)) for key, session in opened} == {(key, id(sessions.get(key, "en"))) for key in "ab"}
 
 
 def test_every_chat_has_an_id_of_its_own() -> None:
@@ -197,57 +170,36 @@ def test_an_invalid_secret_identifies_nobody(token: str | None) -> None:
     assert session.user_id == before
 
 
-def test_a_login_identifies_the_user_whatever_the_browser_holds() -> None:
-    sessions = Sessions()
-    anna, bob, nobody = (sessions.get("page", "en", login) for login in ("anna", "bob", None))
-    anna.identify("a" * 48)
+def test_the_page_that_replaces_another_gets_its_chats_with_their_answers() -> None:
+    old, new, stored = Session("en"), Session("en"), list[Answer]()
+    background = old.current
+    turns = [start(background, WaitingModel(), stored)]
+    old.show_new()
+    shown = old.current
+    turns.append(start(shown, WaitingModel(), stored))
 
-    assert (anna.user_id, bob.user_id) == ("anna", "bob")
-    assert len({id(anna), id(bob), id(nobody)}) == 3
-    assert sessions.get("page", "en", "anna") is anna
+    replay = old.try_start_replay()
+    assert replay is not None
+    turns.append(start(replay, WaitingModel(), stored))
 
+    old.hand_over(new)
+    old.close()
 
-# The end
-
-
-def test_all_answers_are_stopped_and_stored_when_the_app_ends() -> None:
-    sessions, stored = Sessions(), list[Answer]()
-    for key in "ab":
-        start(sessions.get(key, "en").current, WaitingModel(), stored)
-
-    sessions.stop_all(TIMEOUT)
-
-    assert [answer.finish_reason for answer in stored] == ["cancelled", "cancelled"]
-    assert sessions.get("late", "en").is_closed(), "nothing starts any more"
-
-
-def test_a_page_that_closes_stops_its_answers_and_is_forgotten() -> None:
-    sessions = Sessions()
-    session = sessions.get("a", "en")
-    first = session.current
-    turns = [start(first, WaitingModel())]
-    session.show_new()
-    turns.append(start(session.current, WaitingModel()))
-    other = sessions.get("b", "en").current
-    other_turn = start(other, WaitingModel())
-
-    sessions.close("a")
-
-    for turn in turns:
-        *_, last = turn.snapshots(0)
-        assert last.answer is not None
-        assert last.answer.finish_reason == "cancelled"
-    assert first.conversation.last_answer is not None, "whoever still holds the chat gets the answer"
-    assert sessions.get("a", "en") is not session
-    assert other.running is other_turn
-    other_turn.stop()
-    assert other_turn.wait(TIMEOUT)
+    assert [answer.finish_reason for answer in stored] == []
+    assert new.current is shown
+    assert set(new.chats) == {shown, background, replay}
+    assert old.connection_lost.is_set()
+    new.stop_answers()
+    assert all(turn.wait(TIMEOUT) for turn in turns)
 
 
-def test_closing_an_unknown_page_does_nothing() -> None:
-    sessions = Sessions()
+def test_an_answer_is_drawn_by_one_event_at_a_time() -> None:
+    session = Session("en")
+    turn = start(session.current, WaitingModel())
 
-    sessions.close("nobody")
-    sessions.get("a", "en")
-    sessions.close("a")
-    sessions.close("a")
+    assert session.try_follow(turn)
+    assert not session.try_follow(turn)
+    session.unfollow(turn)
+    assert session.try_follow(turn)
+    turn.stop()
+    assert turn.wait(TIMEOUT)

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 import gradio as gr
@@ -94,7 +94,9 @@ class AnswerController:
         self._conversations = conversations
         self._starter = starter
 
-    def send(self, session: Session, text: str, key: str | None, values: Mapping[str, Any]) -> Iterator[Updates]:
+    def send(
+        self, session: Session, text: str, key: str | None, values: Mapping[str, Any]
+    ) -> Generator[Updates, None, None]:
         """Ask a question, or the edited variant of one. The text stays in the message box if it cannot be asked."""
         if not text.strip():
             yield self._unchanged
@@ -172,12 +174,35 @@ class AnswerController:
                 **self._conversations.show_buttons(session),
                 page.chat.editing: "",
             }
-        yield {**updates, **self._conversations.list_chats(session)}
-        interval = DRAW_LONG_EVERY if len(started.conversation.turns) > _LONG_CHAT else DRAW_EVERY
-        for snapshot in turn.snapshots(interval):
-            chat.report_progress(turn, snapshot)
-            if session.current is chat:
-                yield self._conversations.draw_chat(session)
+        yield from self._draw_answer(session, chat, turn, {**updates, **self._conversations.list_chats(session)})
+
+    def follow(self, session: Session) -> Iterator[Updates]:
+        """Draw the answer of the shown chat to its end, unless another event of the page does so already."""
+        chat = session.current
+        if turn := chat.running:
+            yield from self._draw_answer(session, chat, turn, {})
+        else:
+            yield self._unchanged
+
+    def _draw_answer(self, session: Session, chat: Chat, turn: RunningTurn, updates: Updates) -> Iterator[Updates]:
+        """Draw `turn`, at first with `updates`, while its chat is shown.
+
+        Closing the iterator stops the turn, unless the connection is lost.
+        """
+        if not session.try_follow(turn):
+            yield self._unchanged
+            return
+        interval = DRAW_LONG_EVERY if len(chat.conversation.turns) > _LONG_CHAT else DRAW_EVERY
+        try:
+            for snapshot in turn.snapshots(interval, session.connection_lost.is_set):
+                chat.report_progress(turn, snapshot)
+                if session.current is chat:
+                    updates = {**updates, **self._conversations.draw_chat(session)}
+                if updates:
+                    yield updates
+                updates = {}
+        finally:
+            session.unfollow(turn)
         # Gradio sends the last update again at the end, so it must be of the chat that is shown.
         yield {**self._conversations.draw_chat(session), **self._conversations.show_buttons(session)}
 

@@ -8,10 +8,11 @@ import gradio as gr
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import detect_language, tr_error
 from phi3_ui.provision.jobs import JobState
+from phi3_ui.ui.connections import identify_client
 from phi3_ui.ui.handlers.answers import AnswerController, AnswerStarter
 from phi3_ui.ui.handlers.conversations import Action, ConversationController
 from phi3_ui.ui.handlers.model_picker import ModelPicker
-from phi3_ui.ui.handlers.tab_state import TabStateRestorer
+from phi3_ui.ui.handlers.tab_state import TabStateRestorer, find_tab
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.job_progress import render_setup
 from phi3_ui.ui.services import Services
@@ -30,12 +31,12 @@ class ChatController:
         self._page = page
         self._first_run = services.first_run
         self._mlflow = services.mlflow
-        self._sessions = services.sessions
+        self._pages = services.pages
 
     def session(self, request: gr.Request) -> Session:
         """The session of the page that sent an event."""
         language = detect_language(request.headers.get("accept-language"))
-        return self._sessions.get(str(request.session_hash), language, getattr(request, "username", None))
+        return self._pages.get(str(request.session_hash), language, getattr(request, "username", None))
 
     # Set-up
 
@@ -46,6 +47,8 @@ class ChatController:
         """
         page, session = self._page, self.session(request)
         session.identify(token)
+        if tab := find_tab(tab_state):
+            self._pages.claim_tab(str(request.session_hash), session.login, tab, identify_client(request))
         state = self._first_run.state
         updates = self._show_setup(session, state)
         if not state.is_usable:
@@ -78,9 +81,9 @@ class ChatController:
         self._first_run.start()
         return self.tick(token, tab_state, request)
 
-    def leave(self, request: gr.Request) -> None:
-        """The page has closed."""
-        self._sessions.close(str(request.session_hash))
+    def resume(self, request: gr.Request) -> Iterator[Updates]:
+        """Draw the answer that went on while the page was reloaded."""
+        yield from self._answers.follow(self.session(request))
 
     # Composer and action buttons
 
@@ -111,6 +114,9 @@ class ChatController:
             else:
                 updates = self.chats.perform(session, Action(name, value, text, draft or ""))
                 yield updates or {self._page.composer.message: gr.skip()}
+                # Gradio sends the last update once more, by which time another action may have drawn something newer:
+                # this one changes nothing, or draws what is being answered.
+                yield from self._answers.follow(session)
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
             yield {self._page.composer.message: gr.skip()}

@@ -69,7 +69,7 @@ class ReplayController:
                     title = tr(language, "replay.title", title=title, model=entry.name)
                     self._history.rename(session.user_id, chat.id, title)
                 progress = tr(language, "replay.progress", turn=index + 1, turns=len(old.turns), model=entry.name)
-                for _ in running.snapshots(_DRAW_SECONDS):
+                for _ in running.snapshots(_DRAW_SECONDS, session.connection_lost.is_set):
                     yield {**self._draw(session, old, chat.conversation), page.replay.note: render_note(progress)}
                 answer = chat.conversation.turns[-1].answer
                 if answer and answer.finish_reason == "cancelled":

@@ -1,10 +1,12 @@
 """Restore what a tab held before it was reloaded, as saved by static/tab_state.js."""
 
 import logging
+import re
 from typing import Any
 
 import gradio as gr
 
+from phi3_ui.chat.conversation import Conversation
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 from phi3_ui.errors import UserError
 from phi3_ui.ui.chat_state import Chat
@@ -16,6 +18,13 @@ from phi3_ui.ui.sessions import RatedTurn, Session
 logger = logging.getLogger(__name__)
 
 _MAX_SYSTEM_PROMPT = 100_000  # characters
+_TAB = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
+def find_tab(tab_state: object) -> str | None:
+    """The secret of the tab, which is the same for every page that it shows."""
+    tab = tab_state.get("tab") if isinstance(tab_state, dict) else None
+    return tab if isinstance(tab, str) and _TAB.fullmatch(tab) else None
 
 
 class TabStateRestorer:
@@ -38,14 +47,18 @@ class TabStateRestorer:
         if key := texts.get("model"):
             session.select_model(key)
         updates = self._restore_settings(tab_state.get("settings"))
-        return {**updates, self._page.composer.message: texts["draft"]} if texts.get("draft") else updates
+        draft = texts.get("draft", "")
+        if not draft or (draft == texts.get("taken") and _is_last_question(draft, session.current.conversation)):
+            return updates
+        return {**updates, self._page.composer.message: draft}
 
     def _restore_chat(self, session: Session, chat_id: str, texts: dict[str, str]) -> None:
         try:
-            chat = session.show(Chat(chat_id, self._history.load(session.user_id, chat_id)))
+            chat = session.find_chat(chat_id) or Chat(chat_id, self._history.load(session.user_id, chat_id))
         except UserError as error:
             logger.info("Chat %s is not restored: %s", chat_id[:32], error)
             return
+        session.show(chat)
         if rated := texts.get("rated"):
             session.panels.rated = RatedTurn(chat, rated)
             self._conversations.save_comment(session, texts.get("comment"))
@@ -63,3 +76,8 @@ class TabStateRestorer:
         if isinstance(system := saved.get("system"), str) and len(system) <= _MAX_SYSTEM_PROMPT:
             updates[settings.system] = gr.update(value=system)
         return updates
+
+
+def _is_last_question(text: str, conversation: Conversation) -> bool:
+    """Whether it was asked already, although the connection was lost before the message box was emptied."""
+    return bool(conversation.turns) and conversation.turns[-1].question == text

@@ -85,14 +85,14 @@ def _wire(blocks: gr.Blocks, page: Page, services: Services) -> None:
     charts = UsageOverTime(services.conversations.history, page.usage, chats.session)
     manage = ManageHandlers(page, services, chats.session, chats.models.shown_model)
 
-    setup.wire(page, chats, blocks)
+    resumed = setup.wire(page, chats, blocks)
     endpoint.wire(page, chats)
     model.wire(page, chats)
     settings.wire(page, manage)
     registry.wire(page, manage)
     add_model.wire(page, manage)
     usage.wire(page, charts)
-    usage.refresh_after_answers(page, chats, charts, [composer.wire(page, chats), chat.wire(page, chats)])
+    usage.refresh_after_answers(page, chats, charts, [resumed, composer.wire(page, chats), chat.wire(page, chats)])
     usage.refresh_charts_after(
         page, charts, [conversations.wire(page, chats), export.wire(page, exports), replay.wire(page, replays)]
     )

@@ -1,10 +1,11 @@
 """The first run's progress, and what a page does when it loads."""
 
 import gradio as gr
+from gradio.events import Dependency
 
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import Page, SetupSection
-from phi3_ui.ui.page.events import QUIET
+from phi3_ui.ui.page.events import QUIET, STREAMING
 from phi3_ui.ui.page.scripts import COLLAPSE_SIDEBARS_JS, GUARD_INPUT_JS, READ_BROWSER_JS, SET_DIRECTIONS_JS
 from phi3_ui.ui.page.texts import I18N
 
@@ -19,8 +20,8 @@ def create() -> SetupSection:
     return SetupSection(view, panel, retry, gr.Timer(_PROGRESS_SECONDS))
 
 
-def wire(page: Page, chat: ChatController, blocks: gr.Blocks) -> None:
-    """Connect loading and leaving the page, and the first run's progress."""
+def wire(page: Page, chat: ChatController, blocks: gr.Blocks) -> Dependency:
+    """The event that ends with the answer that went on while the page was reloaded."""
     setup, browser = page.setup, page.browser
     ready_outputs = [
         *(setup.view, setup.panel, setup.retry, setup.ticker),
@@ -32,6 +33,10 @@ def wire(page: Page, chat: ChatController, blocks: gr.Blocks) -> None:
     blocks.load(None, None, None, js=GUARD_INPUT_JS)
     blocks.load(None, None, None, js=COLLAPSE_SIDEBARS_JS)
     blocks.load(None, None, None, js=SET_DIRECTIONS_JS)
-    gr.on([blocks.load, setup.ticker.tick], chat.tick, inputs, ready_outputs, js=READ_BROWSER_JS, **QUIET)
+    setup.ticker.tick(chat.tick, inputs, ready_outputs, js=READ_BROWSER_JS, **QUIET)
     setup.retry.click(chat.retry_setup, inputs, ready_outputs, js=READ_BROWSER_JS, **QUIET)
-    blocks.unload(chat.leave)
+    loaded = blocks.load(chat.tick, inputs, ready_outputs, js=READ_BROWSER_JS, **QUIET)
+    resumed: Dependency = loaded.then(
+        chat.resume, None, [page.composer.message, *page.chat_outputs], trigger_mode="multiple", **STREAMING
+    )
+    return resumed

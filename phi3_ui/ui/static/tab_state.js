@@ -1,39 +1,61 @@
 /**
- * What this tab held before it was reloaded, for example after a restart of the server: the open chat, the picked
- * model, the settings, the draft in the message box and the comment being typed. It is saved when the page is left.
+ * What this tab held before it was reloaded, for example after a restart of the server or a lost connection: the open
+ * chat, the picked model, the settings, the draft in the message box and the comment being typed; and the tab's secret,
+ * by which the server knows the page that it shows next. It is saved when the page is left, and the server is told.
  */
 export default function tabState() {
   if (globalThis.phi3TabState) return globalThis.phi3TabState;
   const key = "phi3-chat-place";
+  const store = (state) => {
+    try {
+      sessionStorage.setItem(key, JSON.stringify(state));
+    } catch (error) {
+      console.info("This browser blocks session storage:", error);
+    }
+  };
   let state = {};
   try {
     state = JSON.parse(sessionStorage.getItem(key)) || {};
   } catch (error) {
     console.info("This browser blocks session storage:", error);
   }
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  const secret = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  state.tab ||= secret;
+  // The secret is stored only while no page is shown: a duplicated tab gets a copy of the storage, and is another tab.
+  const forgetTab = (held) => store({ ...held, tab: undefined });
+  forgetTab(state);
+
+  const closeTab = () => {
+    const root = new URL(globalThis.gradio_config?.root || "/", location.href).pathname.replace(/\/$/, "");
+    navigator.sendBeacon(`${root}/tab/close`, new URLSearchParams({ tab: state.tab }));
+  };
+  const read = () => {
+    const chats = document.querySelector(".phi3-chats");
+    const message = document.querySelector("#phi3-message textarea");
+    if (!chats || !message) return { ...state };
+    const comment = document.querySelector("#phi3-comment :is(textarea, input)");
+    return {
+      ...chats.dataset,
+      tab: state.tab,
+      draft: message.value,
+      taken: globalThis.phi3TakenMessage || "",
+      comment: comment ? comment.value : "",
+      settings: globalThis.phi3Settings || state.settings,
+    };
+  };
   let loggingOut = false;
   document.addEventListener("click", (event) => {
     loggingOut ||= Boolean(event.target.closest(".phi3-login a"));
   });
-  globalThis.addEventListener("pagehide", () => {
-    if (loggingOut) return sessionStorage.removeItem(key);
-    const chats = document.querySelector(".phi3-chats");
-    const message = document.querySelector("#phi3-message textarea");
-    if (!chats || !message) return;
-    const comment = document.querySelector(
-      "#phi3-comment :is(textarea, input)",
-    );
-    const held = {
-      ...chats.dataset,
-      draft: message.value,
-      comment: comment ? comment.value : "",
-      settings: globalThis.phi3Settings || state.settings,
-    };
-    try {
-      sessionStorage.setItem(key, JSON.stringify(held));
-    } catch (error) {
-      console.info("This browser blocks session storage:", error);
-    }
+  globalThis.addEventListener("pagehide", (event) => {
+    if (loggingOut) sessionStorage.removeItem(key);
+    else store(read());
+    // A page that the browser keeps for the Back button has not closed.
+    if (!event.persisted) closeTab();
+  });
+  globalThis.addEventListener("pageshow", (event) => {
+    if (event.persisted) forgetTab(read());
   });
   return globalThis.phi3TabState = state;
 }

@@ -14,9 +14,9 @@ from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.handlers.answers import AnswerController, AnswerStarter
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.handlers.model_picker import ModelPicker
+from phi3_ui.ui.open_pages import OpenPages
 from phi3_ui.ui.page.components import Page
 from phi3_ui.ui.services import Services
-from phi3_ui.ui.sessions import Sessions
 
 TIMEOUT = 30
 SUPPORTED = ("temperature", "max_tokens")
@@ -162,7 +162,7 @@ class App:
     def __init__(self) -> None:
         self.page = cast(Page, Components())
         cast(Any, self.page).settings.controls = {param.name: Components(param.name) for param in SAMPLING_PARAMS}
-        self.store, self.catalogue, self.model, self.sessions = Store(), Catalogue(), Model(), Sessions()
+        self.store, self.catalogue, self.model, self.pages = Store(), Catalogue(), Model(), OpenPages(grace_seconds=0)
         self.services = cast(
             Services,
             SimpleNamespace(
@@ -171,7 +171,7 @@ class App:
                 pool=SimpleNamespace(get_model=lambda _spec: self.model, peek=lambda _model_id: None),
                 conversations=self.store,
                 locator=SimpleNamespace(notice=None),
-                sessions=self.sessions,
+                pages=self.pages,
                 first_run=SimpleNamespace(state=JobState(), start=lambda: None),
                 mlflow=SimpleNamespace(of_turn=lambda *_: None, of_chat=lambda *_: "", base=None),
             ),
@@ -180,7 +180,7 @@ class App:
         self.conversations = ConversationController(self.page, self.services, self.models)
         self.starter = AnswerStarter(self.services, self.models)
         self.answers = AnswerController(self.page, self.services, self.models, self.conversations, self.starter)
-        self.session = self.sessions.get("page", "en")
+        self.session = self.pages.get("page", "en")
 
     def send(self, text: str = "Hi", **values: Any) -> list[Any]:
         """Send a question and draw its answer to the end."""

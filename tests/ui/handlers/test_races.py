@@ -156,7 +156,7 @@ def test_a_chat_deleted_while_it_is_being_answered_is_stopped(app: App) -> None:
 
 def test_a_page_that_closes_while_a_turn_is_being_started_stops_it(app: App) -> None:
     app.model.gate.close()
-    app.store.on_start = lambda: app.sessions.close("page")
+    app.store.on_start = app.session.close
 
     app.send()
 
@@ -235,3 +235,41 @@ def test_a_branch_cannot_be_shown_while_the_chat_is_being_answered(app: App) -> 
     assert caught.value.code == "chat_busy"
     app.model.gate.open()
     join(sending)
+
+
+def test_an_answer_goes_on_when_its_event_is_closed_by_a_lost_connection(app: App) -> None:
+    app.model.gate.close()
+    sending = app.answers.send(app.session, "Hi", "m-1", {})
+    while not app.model.gate.reached.is_set():
+        next(sending)
+    app.session.connection_lost.set()
+    sending.close()
+    assert app.session.current.is_busy
+
+    app.session.renew_connection()
+    following = in_thread(lambda: list(app.answers.follow(app.session)))
+    app.model.gate.open()
+    join(following)
+
+    assert [answer.finish_reason for answer in app.store.answers] == ["stop"]
+    assert texts(app.session.current) == [("Hi", "Hello")]
+
+
+def test_an_answer_stops_when_a_connected_page_cancels_its_event(app: App) -> None:
+    app.model.gate.close()
+    sending = app.answers.send(app.session, "Hi", "m-1", {})
+    while not app.model.gate.reached.is_set():
+        next(sending)
+
+    turn = app.session.current.running
+    assert turn is not None
+    sending.close()
+
+    assert turn.wait(TIMEOUT)
+    assert [answer.finish_reason for answer in app.store.answers] == ["cancelled"]
+
+
+def test_a_chat_without_a_running_answer_is_not_drawn(app: App) -> None:
+    show_stored_chat(app)
+
+    assert [len(updates) for updates in app.answers.follow(app.session)] == [1]

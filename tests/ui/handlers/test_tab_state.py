@@ -7,7 +7,8 @@ import pytest
 
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
-from phi3_ui.ui.handlers.tab_state import TabStateRestorer
+from phi3_ui.ui.chat_state import Chat
+from phi3_ui.ui.handlers.tab_state import TabStateRestorer, find_tab
 from tests.ui.handlers.doubles import ENTRY, SUPPORTED, App
 
 _SETTINGS = {
@@ -77,7 +78,7 @@ def test_a_tab_is_restored_once_and_only_for_its_user(app: App) -> None:
     assert restore(app, settings=_SETTINGS)
     assert restore(app, settings=_SETTINGS) == {}
 
-    app.session = app.sessions.get("other", "en", "anna")
+    app.session = app.pages.get("other", "en", "anna")
     assert restore(app, settings=_SETTINGS) == {}
 
 
@@ -91,3 +92,24 @@ def test_chat_model_and_draft_are_restored(app: App) -> None:
     assert app.session.current.conversation == conversation
     assert app.session.model.key == "m-1"
     assert updates[app.page.composer.message] == "not sent"
+
+
+@pytest.mark.parametrize(("taken", "is_restored"), [("one", False), ("", True), ("other", True)])
+def test_a_draft_that_was_asked_before_the_connection_was_lost_is_not_restored(
+    app: App, taken: str, is_restored: bool
+) -> None:
+    chat = app.session.show(Chat("c" * 32, Conversation().with_question("one")))
+
+    updates = restore(app, chat="c" * 32, draft="one", taken=taken)
+
+    assert app.session.current is chat, "the page has it already, and its answer"
+    assert (app.page.composer.message in updates) is is_restored
+
+
+@pytest.mark.parametrize("state", [None, [], {}, {"tab": 5}, {"tab": ""}, {"tab": "A" * 32}, {"tab": "a" * 33}])
+def test_what_is_no_secret_of_a_tab_is_ignored(state: object) -> None:
+    assert find_tab(state) is None
+
+
+def test_the_secret_of_the_tab_is_found() -> None:
+    assert find_tab({"tab": "0f" * 16}) == "0f" * 16

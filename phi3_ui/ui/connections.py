@@ -1,0 +1,63 @@
+"""Sees which pages a browser loads, and which event streams of pages break before their end."""
+
+from urllib.parse import parse_qs
+
+import gradio as gr
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from phi3_ui.ui.open_pages import OpenPages
+
+
+def identify_client(request: Request | gr.Request) -> str:
+    """Address and kind of the browser that sends a request. Browsers behind one proxy may be taken for one."""
+    host = request.client.host if request.client else ""
+    return f"{host} {request.headers.get('user-agent', '')}"
+
+
+class ConnectionWatch:
+    """ASGI middleware that reports page loads and event streams to `OpenPages`, and changes nothing."""
+
+    def __init__(self, app: ASGIApp, pages: OpenPages) -> None:
+        self._app = app
+        self._pages = pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http" or scope["method"] != "GET":
+            await self._app(scope, receive, send)
+        elif scope["path"].endswith("/queue/data"):
+            await self._watch_stream(scope, receive, send)
+        else:
+            if "text/html" in Headers(scope=scope).get("accept", ""):
+                self._pages.start_loading(identify_client(Request(scope)))
+            await self._app(scope, receive, send)
+
+    async def _watch_stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        key = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
+        is_open, is_complete = True, False
+
+        def close(is_lost: bool) -> None:
+            nonlocal is_open
+            if is_open:
+                is_open = False
+                self._pages.close_stream(key, is_lost)
+
+        async def watch_receive() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                # Reported at once: Gradio closes the generators that write to the stream when it gets the message.
+                close(is_lost=not is_complete)
+            return message
+
+        async def watch_send(message: Message) -> None:
+            nonlocal is_complete
+            is_complete |= message["type"] == "http.response.body" and not message.get("more_body")
+            await send(message)
+
+        self._pages.open_stream(key)
+        try:
+            await self._app(scope, watch_receive, watch_send)
+        finally:
+            close(is_lost=not is_complete)

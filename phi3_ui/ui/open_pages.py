@@ -1,0 +1,160 @@
+"""The open pages: which session each has, which have lost their connection, and which have closed.
+
+A page is known by Gradio's session hash, which it creates when it loads, and by the login. A lost connection is not a
+closed tab: what is being answered goes on for a grace period. Gradio's page reloads once the server is reachable again;
+the new page belongs to the same tab, whose secret both know, and takes over the chats of the old one. A tab that closes
+says so with a beacon. It sends the same beacon when it is reloaded, but has requested the new page before.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from phi3_ui.ui.sessions import Session
+
+_LOAD_SECONDS = 15.0  # from the request for a page until it reports its tab, or the page that it replaces says goodbye
+_IDLE_SECONDS = 24 * 3600.0  # a page without any event for so long is forgotten: a laptop may sleep for a night
+
+
+@dataclass(eq=False)
+class _OpenPage:
+    session: Session
+    used_at: float
+    tab: str | None = None
+    """The secret of the browser tab that shows the page, once the page has reported it."""
+    grace: threading.Timer | None = None
+    """Stops what is being answered at its end, unless the page is connected again by then."""
+
+    def start_grace(self, seconds: float, end: Callable[["_OpenPage"], None]) -> None:
+        if self.grace is None:
+            self.grace = threading.Timer(seconds, end, [self])
+            self.grace.daemon = True
+            self.grace.start()
+
+    def cancel_grace(self) -> None:
+        if self.grace:
+            self.grace.cancel()
+            self.grace = None
+
+
+class OpenPages:
+    """The sessions of all open pages. Thread-safe."""
+
+    def __init__(self, grace_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._grace_seconds = grace_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._pages: dict[tuple[str, str | None], _OpenPage] = {}
+        self._streams: Counter[str] = Counter()
+        self._loading: dict[str, list[float]] = {}
+        self._is_closing = False
+
+    def get(self, key: str, language: str, login: str | None = None) -> Session:
+        """The session of a page; a new one for a page not seen before, or for another login."""
+        idle: list[_OpenPage] = []
+        with self._lock:
+            now = self._clock()
+            page = self._pages.get((key, login))
+            if page is None:
+                idle = [page for page in self._pages.values() if page.used_at < now - _IDLE_SECONDS]
+                self._forget(idle)
+                page = self._pages[key, login] = _OpenPage(Session(language, login), now)
+                if self._is_closing:
+                    page.session.close()
+            page.used_at = now
+        for other in idle:
+            other.session.close()
+        return page.session
+
+    def _forget(self, pages: list[_OpenPage]) -> None:
+        self._pages = {key: page for key, page in self._pages.items() if page not in pages}
+        for page in pages:
+            page.cancel_grace()
+
+    # The connection of a page
+
+    def open_stream(self, key: str) -> None:
+        """An event stream to the page has begun: it is connected."""
+        with self._lock:
+            self._streams[key] += 1
+            for page in self._find_pages(key):
+                page.cancel_grace()
+                page.session.renew_connection()
+
+    def close_stream(self, key: str, is_lost: bool) -> None:
+        """An event stream to the page has ended; `is_lost`: before the events that it carries.
+
+        Without another stream, what is being answered is stopped after the grace period, unless the page is connected
+        again by then.
+        """
+        with self._lock:
+            self._streams[key] -= 1
+            if self._streams[key] > 0:
+                return
+            del self._streams[key]
+            for page in self._find_pages(key) if is_lost else []:
+                page.session.connection_lost.set()
+                page.start_grace(self._grace_seconds, self._end_grace)
+
+    def _find_pages(self, key: str) -> list[_OpenPage]:
+        return [page for (page_key, _), page in self._pages.items() if page_key == key]
+
+    def _end_grace(self, page: _OpenPage) -> None:
+        with self._lock:
+            if page.grace is not threading.current_thread():
+                return
+            page.grace = None
+        page.session.stop_answers()
+
+    # Tabs
+
+    def start_loading(self, client: str) -> None:
+        """A browser has requested the page. `client` tells browsers apart as well as possible."""
+        with self._lock:
+            self._list_loads(client).append(self._clock())
+
+    def claim_tab(self, key: str, login: str | None, tab: str, client: str) -> None:
+        """A page of `get` is the one that the tab with this secret shows: it takes over the chats of its previous one."""
+        with self._lock:
+            page = self._pages[key, login]
+            if page.tab == tab:
+                return
+            previous = [other for (_, owner), other in self._pages.items() if other.tab == tab and owner == login]
+            page.tab = tab
+            del self._list_loads(client)[:1]
+            for other in previous:
+                other.session.hand_over(page.session)
+                page.start_grace(self._grace_seconds, self._end_grace)  # until its first event stream
+            self._forget(previous)
+
+    def close_tab(self, tab: str, client: str) -> None:
+        """The tab leaves its page. Stops what is being answered, after the grace period if the page is loading again."""
+        with self._lock:
+            pages = [page for page in self._pages.values() if page.tab == tab]
+            if self._list_loads(client):
+                for page in pages:
+                    page.start_grace(self._grace_seconds, self._end_grace)
+                return
+            self._forget(pages)
+        for page in pages:
+            page.session.close()
+
+    def _list_loads(self, client: str) -> list[float]:
+        """When the pages that `client` is loading were requested, oldest first."""
+        since = self._clock() - _LOAD_SECONDS
+        recent = {name: [at for at in times if at > since] for name, times in self._loading.items()}
+        self._loading = {name: times for name, times in recent.items() if times}
+        return self._loading.setdefault(client, [])
+
+    # The end
+
+    def stop_all(self, seconds: float) -> None:
+        """Stop every answer because the app ends, and wait up to `seconds` for each to be stored."""
+        with self._lock:
+            self._is_closing = True
+            sessions = [page.session for page in self._pages.values()]
+        running = [turn for session in sessions for turn in session.close()]
+        for turn in running:
+            turn.wait(seconds)

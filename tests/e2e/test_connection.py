@@ -1,0 +1,88 @@
+"""A lost connection, a reloaded page and a closed tab while answers are under way."""
+
+from playwright.sync_api import Browser, expect
+
+from phi3_ui.testing import Reply
+from tests.e2e.conftest import DESKTOP, App, OpenPage
+from tests.support.app_server import wait_for_traces
+from tests.support.chat_page import ChatPage
+from tests.support.tcp_proxy import proxy_to
+
+SEA, MOON = "Write a story about the sea.", "Write a story about the moon."
+
+
+def test_an_answer_goes_on_while_the_connection_is_lost(app: App, browser: Browser) -> None:
+    first, second, moon = (app.model.create_gate() for _ in range(3))
+    app.model.enqueue(
+        Reply("One moon. ", moon, "Two moons.", question=MOON),
+        Reply("Once upon ", first, "a time ", second, "there was a sea.", question=SEA),
+    )
+    # Not a visitor of the fixture: the page may log failed requests as errors.
+    with proxy_to(app.server.url) as proxy, browser.new_context(viewport=DESKTOP) as context:
+        page = context.new_page()
+        page.goto(proxy.url)
+        chat = ChatPage(page).wait_until_ready()
+        chat.ask(MOON)
+        chat.wait_for_text()
+        chat.start_new_chat()
+        chat.ask(SEA)
+        chat.wait_for_text()
+        chat.message.fill("And the next")
+        proxy.cut()
+        expect(page.get_by_text("Connection to the server was lost")).to_be_visible()
+        first.open()
+        second.wait_until_reached()
+        with page.expect_navigation():
+            proxy.restore()
+        expect(chat.answers.last).to_have_text("Once upon a time")
+        expect(chat.stop).to_be_visible()
+        expect(chat.message).to_have_value("And the next")
+        second.open()
+        chat.wait_for_caption(1)
+        expect(chat.answers.last).to_have_text("Once upon a time there was a sea.")
+        expect(chat.captions.last).not_to_contain_text("stopped")
+        # The chat in the background went on, too, and is drawn to its end when it is opened.
+        chat.chats.filter(has_text=MOON).click()
+        expect(chat.answers.last).to_have_text("One moon.")
+        moon.open()
+        chat.wait_for_caption(1)
+        expect(chat.answers.last).to_have_text("One moon. Two moons.")
+        assert [request.question for request in app.model.requests] == [MOON, SEA]
+
+
+def test_a_reloaded_page_continues_the_answer(app: App, open_page: OpenPage) -> None:
+    gate = app.model.create_gate()
+    app.model.enqueue(Reply("Once upon ", gate, "a time."))
+    chat = open_page()
+    chat.ask(SEA)
+    chat.wait_for_text()
+    for _ in range(2):
+        chat.reload()
+        expect(chat.answers.last).to_have_text("Once upon")
+    chat.stop.click()
+    chat.wait_for_caption(1)
+    expect(chat.captions.last).to_contain_text("stopped")
+    gate.open()
+    assert chat.answer("And now?") == "And now?"
+    assert [request.question for request in app.model.requests] == [SEA, "And now?"]
+
+
+def test_a_closed_tab_stops_its_answer_and_no_other(app: App, open_page: OpenPage) -> None:
+    gate = app.model.create_gate()
+    app.model.enqueue(
+        Reply("wave ", endless=True, seconds_per_token=0.05, question=SEA),
+        Reply("One moon. ", gate, "Two moons.", question=MOON),
+    )
+    closing, staying = open_page(), open_page()
+    closing.setting("Max tokens", 4000)
+    closing.ask(SEA)
+    staying.ask(MOON)
+    closing.wait_for_text()
+    staying.wait_for_text()
+    chats = closing.chat_ids()
+    closing.page.close()
+    (trace,) = wait_for_traces(app.server.home, chats, 1)
+    assert trace.data.spans[0].outputs["choices"][0]["finish_reason"] == "cancelled"
+    gate.open()
+    staying.wait_for_caption(1)
+    expect(staying.answers.last).to_have_text("One moon. Two moons.")

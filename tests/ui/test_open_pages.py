@@ -1,0 +1,283 @@
+"""Pages that open, lose their connection, are loaded again and close."""
+
+import threading
+
+import pytest
+
+from phi3_ui.chat.conversation import Answer, Conversation
+from phi3_ui.chat.running_turn import RunningTurn
+from phi3_ui.ui.open_pages import OpenPages
+from phi3_ui.ui.sessions import Session
+from tests.support.turns import TIMEOUT, WaitingModel, run_together, start
+
+LONG = 3600
+TAB, CLIENT = "a" * 32, "127.0.0.1 Browser"
+
+
+@pytest.fixture
+def grace_timers(monkeypatch: pytest.MonkeyPatch) -> list[threading.Timer]:
+    """All timers that are created."""
+    created: list[threading.Timer] = []
+
+    class Timer(threading.Timer):
+        def start(self) -> None:
+            created.append(self)
+            super().start()
+
+    monkeypatch.setattr(threading, "Timer", Timer)
+    return created
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_page_not_seen_before_gets_one_empty_chat() -> None:
+    session = OpenPages(LONG).get("a", "ro")
+
+    assert session.language == "ro"
+    assert session.model_id is None
+    assert [chat.conversation for chat in session.chats] == [Conversation()]
+    assert session.current is session.chats[0]
+
+
+def test_a_page_keeps_its_session_and_shares_it_with_none() -> None:
+    pages = OpenPages(LONG)
+    session = pages.get("a", "en")
+
+    assert pages.get("a", "ro") is session
+    assert session.language == "en"
+    assert pages.get("b", "en") is not session
+    assert pages.get("b", "en").current is not session.current
+
+
+def test_pages_that_open_at_once_get_one_session_each() -> None:
+    pages, opened = OpenPages(LONG), list[tuple[str, Session]]()
+
+    run_together(*[lambda key=key: opened.append((key, pages.get(key, "en"))) for key in "abababab"])
+
+    assert {(key, id(session)) for key, session in opened} == {(key, id(pages.get(key, "en"))) for key in "ab"}
+
+
+def test_a_login_identifies_the_user_whatever_the_browser_holds() -> None:
+    pages = OpenPages(LONG)
+    anna, bob, nobody = (pages.get("page", "en", login) for login in ("anna", "bob", None))
+    anna.identify("a" * 48)
+
+    assert (anna.user_id, bob.user_id) == ("anna", "bob")
+    assert len({id(anna), id(bob), id(nobody)}) == 3
+    assert pages.get("page", "en", "anna") is anna
+
+
+# The end
+
+
+def test_all_answers_are_stopped_and_stored_when_the_app_ends() -> None:
+    pages, stored = OpenPages(LONG), list[Answer]()
+    for key in "ab":
+        start(pages.get(key, "en").current, WaitingModel(), stored)
+
+    pages.stop_all(TIMEOUT)
+
+    assert [answer.finish_reason for answer in stored] == ["cancelled", "cancelled"]
+    assert pages.get("late", "en").is_closed(), "nothing starts any more"
+
+
+# A lost connection
+
+
+def answering(pages: OpenPages, key: str) -> tuple[Session, RunningTurn]:
+    """A page whose chat is being answered."""
+    session = pages.get(key, "en")
+    return session, start(session.current, WaitingModel())
+
+
+def lose(pages: OpenPages, key: str) -> None:
+    pages.open_stream(key)
+    pages.close_stream(key, is_lost=True)
+
+
+def test_an_answer_is_stopped_at_the_end_of_the_grace_period_and_the_page_is_kept() -> None:
+    pages = OpenPages(grace_seconds=0)
+    session, turn = answering(pages, "a")
+    other = answering(pages, "b")[1]
+
+    lose(pages, "a")
+
+    assert turn.wait(TIMEOUT)
+    assert pages.get("a", "en") is session
+    assert not session.is_closed()
+    assert pages.get("b", "en").current.running is other
+    pages.stop_all(TIMEOUT)
+
+
+def test_an_answer_goes_on_during_the_grace_period() -> None:
+    pages = OpenPages(LONG)
+    session, turn = answering(pages, "a")
+
+    lose(pages, "a")
+
+    assert session.connection_lost.is_set()
+    reading = turn.snapshots(0, session.connection_lost.is_set)
+    next(reading)
+    reading.close()
+    assert session.current.is_busy
+    pages.stop_all(TIMEOUT)
+
+
+def test_a_page_that_is_connected_again_has_lost_nothing(grace_timers: list[threading.Timer]) -> None:
+    pages = OpenPages(LONG)
+    session, turn = answering(pages, "a")
+    lose(pages, "a")
+    lost = session.connection_lost
+
+    pages.open_stream("a")
+
+    assert lost.is_set(), "whoever wrote to the lost connection still knows"
+    assert not session.connection_lost.is_set()
+    assert [timer.finished.is_set() for timer in grace_timers] == [True]
+    turn.stop()
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_stream_that_ended_or_has_a_successor_is_no_lost_connection(is_lost: bool) -> None:
+    pages = OpenPages(grace_seconds=0)
+    session = pages.get("a", "en")
+    pages.open_stream("a")
+    if is_lost:
+        pages.open_stream("a")
+
+    pages.close_stream("a", is_lost)
+
+    assert not session.connection_lost.is_set()
+
+
+# Tabs
+
+
+def test_the_next_page_of_a_tab_takes_over_its_chats(grace_timers: list[threading.Timer]) -> None:
+    pages = OpenPages(LONG)
+    old, turn = answering(pages, "old")
+    pages.claim_tab("old", None, TAB, CLIENT)
+    lose(pages, "old")
+    new = pages.get("new", "en")
+
+    pages.claim_tab("new", None, TAB, CLIENT)
+
+    assert new.current.running is turn
+    assert pages.get("old", "en") is not old
+    assert [timer.finished.is_set() for timer in grace_timers] == [True, False], "the new page is not connected yet"
+    pages.open_stream("new")
+    assert all(timer.finished.is_set() for timer in grace_timers)
+    pages.close_tab(TAB, CLIENT)
+    assert turn.wait(TIMEOUT)
+
+
+def test_a_tab_reports_itself_again_and_again() -> None:
+    pages = OpenPages(LONG)
+    session, turn = answering(pages, "a")
+
+    for _ in range(3):
+        pages.claim_tab("a", None, TAB, CLIENT)
+
+    assert session.current.running is turn
+    pages.stop_all(TIMEOUT)
+
+
+def test_another_user_in_the_same_tab_takes_over_nothing() -> None:
+    pages = OpenPages(LONG)
+    anna = pages.get("old", "en", "anna")
+    turn = start(anna.current, WaitingModel())
+    pages.claim_tab("old", "anna", TAB, CLIENT)
+    bob = pages.get("new", "en", "bob")
+
+    pages.claim_tab("new", "bob", TAB, CLIENT)
+
+    assert bob.current.running is None
+    assert anna.current.running is turn
+    pages.stop_all(TIMEOUT)
+
+
+def test_a_tab_that_closes_stops_its_answers_at_once_and_is_forgotten() -> None:
+    pages = OpenPages(LONG)
+    session = pages.get("a", "en")
+    first = session.current
+    turns = [start(first, WaitingModel())]
+    session.show_new()
+    turns.append(start(session.current, WaitingModel()))
+    pages.claim_tab("a", None, TAB, CLIENT)
+    other = answering(pages, "b")[1]
+    pages.claim_tab("b", None, "b" * 32, CLIENT)
+
+    pages.close_tab(TAB, CLIENT)
+
+    for turn in turns:
+        *_, last = turn.snapshots(0)
+        assert last.answer is not None
+        assert last.answer.finish_reason == "cancelled"
+    assert first.conversation.last_answer is not None, "whoever still holds the chat gets the answer"
+    assert pages.get("a", "en") is not session
+    assert pages.get("b", "en").current.running is other
+    pages.close_tab(TAB, CLIENT)
+    pages.stop_all(TIMEOUT)
+
+
+@pytest.mark.parametrize("secret", ["", "unknown", "a" * 31])
+def test_a_beacon_without_the_secret_of_a_tab_stops_nothing(secret: str) -> None:
+    pages = OpenPages(LONG)
+    pages.get("unclaimed", "en")
+    session, turn = answering(pages, "a")
+    pages.claim_tab("a", None, TAB, CLIENT)
+
+    pages.close_tab(secret, CLIENT)
+
+    assert session.current.running is turn
+    pages.stop_all(TIMEOUT)
+
+
+def test_a_tab_that_loads_its_page_again_has_not_closed() -> None:
+    clock = Clock()
+    pages = OpenPages(LONG, clock)
+    pages.start_loading(CLIENT)
+    session, turn = answering(pages, "a")
+    pages.claim_tab("a", None, TAB, CLIENT)
+    pages.start_loading(CLIENT)
+
+    pages.close_tab(TAB, CLIENT)
+
+    assert session.current.running is turn
+    clock.now += 60
+    pages.close_tab(TAB, CLIENT)
+    assert turn.wait(TIMEOUT), "the page was loaded too long ago to be the reason for the beacon"
+
+
+def test_a_page_loaded_by_another_browser_or_loaded_completely_is_no_reload() -> None:
+    pages = OpenPages(LONG)
+    turn = answering(pages, "a")[1]
+    pages.start_loading(CLIENT)
+    pages.claim_tab("a", None, TAB, CLIENT)
+    pages.start_loading("127.0.0.2 Browser")
+
+    pages.close_tab(TAB, CLIENT)
+
+    assert turn.wait(TIMEOUT)
+
+
+def test_a_page_without_an_event_for_a_day_is_forgotten() -> None:
+    clock = Clock()
+    pages = OpenPages(LONG, clock)
+    idle, turn = answering(pages, "idle")
+    used = pages.get("used", "en")
+    clock.now += 20 * 3600
+    assert pages.get("used", "en") is used
+    clock.now += 20 * 3600
+
+    pages.get("new", "en")
+
+    assert turn.wait(TIMEOUT)
+    assert idle.is_closed()
+    assert pages.get("used", "en") is used
