@@ -90,7 +90,7 @@ def test_the_second_click_of_a_double_click_on_send_does_not_press_stop(app: App
 def test_the_text_of_the_message_box_is_taken_once(app: App, open_page: OpenPage) -> None:
     chat, held = open_page(), list[Route]()
     pattern = re.compile("queue/join")
-    chat.page.route(pattern, held.append)
+    chat.page.route(pattern, lambda route: held.append(route))
     chat.message.fill(QUESTION)
     for _ in range(2):
         with chat.page.expect_request(pattern):

@@ -15,6 +15,7 @@ class TcpProxy:
         self._lock = threading.Lock()
         self._is_cut = False
         self._live: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -34,7 +35,10 @@ class TcpProxy:
     def close(self) -> None:
         """Break all connections for good."""
         self.cut()
+        _shut(self._listener)
         self._listener.close()
+        for thread in self._threads:
+            thread.join()
 
     def _accept(self) -> None:
         while True:
@@ -49,16 +53,18 @@ class TcpProxy:
                 server = socket.create_connection(("127.0.0.1", self._target_port))
                 self._live |= {client, server}
             for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._pass_on, args=[source, sink], daemon=True).start()
+                thread = threading.Thread(target=self._pass_on, args=[source, sink], daemon=True)
+                self._threads.append(thread)
+                thread.start()
 
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 sink.sendall(data)
-        with self._lock:
-            self._live -= {source, sink}
-        _shut(source)
-        _shut(sink)
+        with self._lock:  # `cut` shuts no socket that is closed
+            self._live.discard(source)
+            _shut(sink)
+            source.close()
 
 
 def _shut(end: socket.socket) -> None:
