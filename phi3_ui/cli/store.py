@@ -6,11 +6,13 @@ from dataclasses import asdict
 
 import click
 
+from models.tracking import Store
 from phi3_ui.cli.app import App, json_option, model_argument, pass_app, print_json, single_line
 from phi3_ui.cli.log import run_recipe
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr
 from phi3_ui.provision.relog import recipe_from_logged_model, remove_relog_folder
+from phi3_ui.store.errors import find_notice
 from phi3_ui.store.registry.cards import ModelCard, RegisteredVersion
 from phi3_ui.store.registry.doctor import Diagnosis, diagnose
 from phi3_ui.store.registry.versions import Registry
@@ -26,6 +28,8 @@ def list_models(app: App, as_json: bool) -> None:
         print(
             f"Not listed, since its files cannot be read: {single_line(name)} ({why.splitlines()[0]})", file=sys.stderr
         )
+    if notice := find_notice(Store(app.settings.tracking_uri)):
+        print(notice, file=sys.stderr)
     if as_json:
         print_json([asdict(entry) for entry in entries])
         return

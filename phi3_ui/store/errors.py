@@ -37,6 +37,16 @@ def find_rename(store: Store) -> UserError | None:
     return UserError("experiment_renamed", wanted=store.experiment, name=found.name, id=found.experiment_id)
 
 
+def find_notice(store: Store) -> UserError | None:
+    """What hides or moves the models and chats of a store's experiment: its deletion or its renaming; None if nothing does."""
+    try:
+        with translate_store_errors(store.tracking_uri):
+            store.find_experiment()
+    except UserError as error:
+        return error
+    return find_rename(store)
+
+
 def find_obstacle(tracking_uri: str, experiment_id: str) -> UserError | None:
     """Why nothing can be written to an experiment, as far as reading tells: its deletion, or the store does not answer."""
     try:

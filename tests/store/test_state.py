@@ -19,7 +19,7 @@ from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
 from phi3_ui.store.conversations.location import ChatLocation, ChatLocator
 from phi3_ui.store.conversations.recorder import Recorder
-from phi3_ui.store.errors import translate_store_errors
+from phi3_ui.store.errors import find_notice, translate_store_errors
 from phi3_ui.store.registry.catalogue import Catalogue
 from tests.store.conversations.chats import make_conversation
 from tests.store.conversations.recording import TIMEOUT, record_turn, wait_until
@@ -48,9 +48,13 @@ def test_a_deleted_experiment_is_named_with_its_cure_until_it_is_restored(uri: s
     assert locator.notice.code == "experiment_deleted"
     with pytest.raises(UserError, match="experiments restore"):
         first_run.is_needed()
+    notice = find_notice(store)
+    assert notice
+    assert notice.code == "experiment_deleted"
 
     client.restore_experiment(id_)
     assert locator.locate() == ChatLocation(uri, id_)
+    assert find_notice(store) is None
     assert locator.notice is None
 
 
