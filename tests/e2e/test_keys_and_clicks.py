@@ -98,9 +98,9 @@ def test_the_text_of_the_message_box_is_taken_once(app: App, open_page: OpenPage
     with chat.page.expect_request(pattern):
         chat.send.click()
     chat.message.press_sequentially("And then?")
+    while held:
+        held.pop(0).continue_()
     chat.page.unroute(pattern)
-    for route in held:
-        route.continue_()
     chat.wait_for_caption(1)
     expect(chat.message).to_have_value("And then?")
     chat.message.press("Enter")

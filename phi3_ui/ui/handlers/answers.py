@@ -177,12 +177,10 @@ class AnswerController:
         yield from self._draw_answer(session, chat, turn, {**updates, **self._conversations.list_chats(session)})
 
     def follow(self, session: Session) -> Iterator[Updates]:
-        """Draw the answer of the shown chat to its end, unless another event of the page does so already."""
+        """Draw the answer of the shown chat to its end, if there is one and no other event of the page draws it."""
         chat = session.current
         if turn := chat.running:
             yield from self._draw_answer(session, chat, turn, {})
-        else:
-            yield self._unchanged
 
     def _draw_answer(self, session: Session, chat: Chat, turn: RunningTurn, updates: Updates) -> Iterator[Updates]:
         """Draw `turn`, at first with `updates`, while its chat is shown.
@@ -190,7 +188,6 @@ class AnswerController:
         Closing the iterator stops the turn, unless the connection is lost.
         """
         if not session.try_follow(turn):
-            yield self._unchanged
             return
         interval = DRAW_LONG_EVERY if len(chat.conversation.turns) > _LONG_CHAT else DRAW_EVERY
         try:

@@ -83,6 +83,7 @@ class ChatController:
 
     def resume(self, request: gr.Request) -> Iterator[Updates]:
         """Draw the answer that went on while the page was reloaded."""
+        yield {self._page.composer.message: gr.skip()}
         yield from self._answers.follow(self.session(request))
 
     # Composer and action buttons
@@ -114,8 +115,6 @@ class ChatController:
             else:
                 updates = self.chats.perform(session, Action(name, value, text, draft or ""))
                 yield updates or {self._page.composer.message: gr.skip()}
-                # Gradio sends the last update once more, by which time another action may have drawn something newer:
-                # this one changes nothing, or draws what is being answered.
                 yield from self._answers.follow(session)
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
