@@ -106,7 +106,7 @@ def test_stop_ends_the_compute_and_keeps_the_text(open_demo: OpenPage, demo_serv
 def test_closing_the_tab_ends_the_compute(open_demo: OpenPage, demo_server: Server) -> None:
     chat = open_demo().pick(ONNX)
     start_long_answer(chat)
-    chat.page.context.close()
+    chat.page.close()
     wait_until_idle(demo_server.model_processes)
 
 
