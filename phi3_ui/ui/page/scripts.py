@@ -32,12 +32,14 @@ READ_BROWSER_JS = f"() => [{_load_function('visitor_token.js')}(), {_load_functi
 
 # For `js_on_load` of an HTML component: statements, with Gradio's variables in scope.
 ACTIONS_JS = f"{_load_function('actions.js')}(trigger);"
+# Texts are read at once: a page that hides the component again takes its properties away.
 CHAT_JS = """
+const texts = props.texts[navigator.language.split("-")[0]] ?? props.texts.en;
 import(new URL("phi3/static/chat/view.js", document.baseURI)).then(
-  (view) => view.default(element, props, watch),
+  (view) => view.default(element, props, watch, texts),
   (error) => {
     console.error(error);
-    element.textContent = (props.texts[navigator.language.split("-")[0]] ?? props.texts.en).chat_not_loaded;
+    element.textContent = texts.chat_not_loaded;
   },
 );
 """

@@ -11,9 +11,8 @@ import { copyButton } from "./copy.js";
 const NEAR_END = 80; // pixels from the end within which the chat follows the text that arrives
 const MAX_SHARE = 4; // drawing takes at most about a quarter of the time
 
-export default function showChat(element, props, watch) {
+export default function showChat(element, props, watch, texts) {
   loadStyles("../../vendor/katex/katex.css");
-  const texts = props.texts[navigator.language.split("-")[0]] ?? props.texts.en;
   const log = createElement("div", "phi3-log", { role: "log", "aria-live": "polite", "aria-label": texts.chat });
   const empty = createElement("p", "phi3-empty");
   element.append(empty, log);
