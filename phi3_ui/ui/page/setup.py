@@ -6,13 +6,7 @@ from gradio.events import Dependency
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import Page, SetupSection
 from phi3_ui.ui.page.events import QUIET, STREAMING
-from phi3_ui.ui.page.scripts import (
-    COLLAPSE_SIDEBARS_JS,
-    GUARD_INPUT_JS,
-    READ_BROWSER_JS,
-    SET_DIRECTIONS_JS,
-    WAIT_FOR_CHAT_JS,
-)
+from phi3_ui.ui.page.scripts import COLLAPSE_SIDEBARS_JS, GUARD_INPUT_JS, READ_BROWSER_JS, SET_DIRECTIONS_JS
 from phi3_ui.ui.page.texts import I18N
 
 _PROGRESS_SECONDS = 0.5
@@ -42,9 +36,7 @@ def wire(page: Page, chat: ChatController, blocks: gr.Blocks) -> Dependency:
     setup.ticker.tick(chat.tick, inputs, ready_outputs, js=READ_BROWSER_JS, **QUIET)
     setup.retry.click(chat.retry_setup, inputs, ready_outputs, js=READ_BROWSER_JS, **QUIET)
     loaded = blocks.load(chat.tick, inputs, ready_outputs, js=READ_BROWSER_JS, **QUIET)
-    # A component that is updated before it is drawn for the first time loses its other properties.
-    drawn = loaded.then(None, None, None, js=WAIT_FOR_CHAT_JS)
-    resumed: Dependency = drawn.then(
+    resumed: Dependency = loaded.then(
         chat.resume, None, [page.composer.message, *page.chat_outputs], trigger_mode="multiple", **STREAMING
     )
     return resumed

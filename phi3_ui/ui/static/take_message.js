@@ -8,15 +8,23 @@
 export default function takeMessage() {
   if (globalThis.phi3MessageTaker) return globalThis.phi3MessageTaker;
   let typed = null; // what the user has made of the text since it was taken
+  let repeated = 0; // presses that sent nothing and have not ended yet
   const isMessageBox = (element) => element.matches?.("#phi3-message textarea");
   document.addEventListener("input", (event) => {
     if (isMessageBox(event.target)) typed = event.target.value;
   }, true);
-  const release = () => {
+  const forget = () => {
     globalThis.phi3TakenMessage = typed = null;
   };
+  const release = () => {
+    if (repeated) repeated--;
+    else forget();
+  };
   const take = (text, ...others) => {
-    if (text === globalThis.phi3TakenMessage) return ["", ...others];
+    if (text === globalThis.phi3TakenMessage) {
+      repeated++;
+      return ["", ...others];
+    }
     globalThis.phi3TakenMessage = text;
     typed = null;
     return [text, ...others];
@@ -25,7 +33,7 @@ export default function takeMessage() {
     const taken = globalThis.phi3TakenMessage;
     if (taken === null || taken === undefined || text === taken || text === typed && text !== "") return;
     const kept = typed === null ? "" : typed.startsWith(taken) ? typed.slice(taken.length) : typed;
-    release();
+    forget();
     if (text !== "" || kept === "") return;
     const box = document.querySelector("#phi3-message textarea");
     box.value = kept;
