@@ -18,6 +18,10 @@ from phi3_ui.ui.render.job_progress import render_setup
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
 
+_SHOWS_CHAT = {"open", "show", "undo"}
+"""Actions that draw the chat. Gradio sends a generator's last update once more at its end: it must not overwrite what the
+next action has drawn. A panel that other actions open needs the repetition, since the page may miss the first."""
+
 
 class ChatController:
     """Finds the session of each event and passes the event on to the controller of its topic."""
@@ -114,8 +118,11 @@ class ChatController:
                 yield from self._answers.retry(session, value, key, values)
             else:
                 updates = self.chats.perform(session, Action(name, value, text, draft or ""))
-                yield updates or {self._page.composer.message: gr.skip()}
+                unchanged = {self._page.composer.message: gr.skip()}
+                yield updates or unchanged
                 yield from self._answers.follow(session)
+                if name in _SHOWS_CHAT:
+                    yield unchanged
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
             yield {self._page.composer.message: gr.skip()}
