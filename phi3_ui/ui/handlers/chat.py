@@ -60,13 +60,16 @@ class ChatController:
         is_setting_up = not state.is_finished
         if session.set_setting_up(is_setting_up):  # the chat is shown already, and stays as it is
             return updates if is_setting_up else {**updates, **self.models.list_models(request)}
+        replay_open = session.panels.replay_open
+        # In this order: the chat is shown with the model that is selected.
+        restored = {**self._tab_state.restore(session, tab_state), **self.models.list_models(request)}
+        shown = self.chats.show_chat(session)
+        session.panels.replay_open = replay_open  # a page that reconnects keeps what it shows
         return {
-            **self._tab_state.restore(session, tab_state),
-            **self.models.list_models(request),
+            **restored,
             **updates,
             page.chat_view: gr.Column(visible=True),
-            **self.chats.show_chat(session),
-            # A page that reconnects keeps what it shows.
+            **shown,
             page.replay.view: gr.skip(),
             page.reproduce.panel: gr.skip(),
         }
