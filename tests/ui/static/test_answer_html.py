@@ -72,6 +72,9 @@ def formulas(blocks: list[str]) -> list[str]:
         ("inline $a_1 + b_1$ done, the $n$th of $k$-means ($x$), *$y$*", ["a_1 + b_1", "n", "k", "x", "y"]),
         ("so $$E = mc^2$$ and\n$$\na\n$$", ["E = mc^2", "\na\n"]),
         ("- list\n\n  $$\n  a\n  $$\n- \\(b\\)\n> $$c$$", ["\na\n", "b", "c"]),
+        ("\\[\na\n+ b\n\\], so\n\n> $$\n> a\n> - b\n> $$.", ["\na\n+ b\n", "\na\n- b\n"]),
+        ("第$n$个，若$x_1>0$则$y$。 ש$z$ו", ["n", "x_1&gt;0", "y", "z"]),
+        ("GitHub's $`a_1`$ and `b`", ["a_1"]),
         ("| $x$ | \\(y\\) |\n|---|---|\n| $2 \\times 3$ | $1$ |", ["x", "y", r"2 \times 3", "1"]),
     ],
 )
@@ -87,6 +90,9 @@ def test_mathematics_is_drawn(render: Render, text: str, tex: list[str]) -> None
         "costs $1,000 (2019: $900), i.e. $20/month vs 30$/year",
         "echo $HOME/$USER:$PATH and a $",
         "`$x$` and `\\(y\\)`",
+        "`a $5` and $6 `b$`; $HOME and `$PATH`; \\(x `\\)` and $$ `$$`",
+        "人民币$5和$10，从$5到10$",
+        "$$ is the process id.\n\nThe shell's own: $$",
         "```\n$$x$$\n\\[y\\]\n```",
         r"an open \( and \[ and $$ one",
         r"\begin{align} a \end{align} [ x ] ( y )",
@@ -96,6 +102,25 @@ def test_mathematics_is_drawn(render: Render, text: str, tex: list[str]) -> None
 )
 def test_what_is_no_mathematics_stays_text(render: Render, text: str) -> None:
     assert formulas(render(text)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "block", "rest"),
+    [
+        ("\\[\na\n- b\n\\], so\n\nc", '<div class="phi3-math">', ['<p dir="auto">, so</p>', '<p dir="auto">c</p>']),
+        ("$$a$$ is so\nand so", '<p dir="auto"><span', []),
+    ],
+)
+def test_what_follows_a_formula_stays(render: Render, text: str, block: str, rest: list[str]) -> None:
+    first, *others = render(text)
+
+    assert first.startswith(block)
+    assert others == rest
+
+
+def test_a_model_that_repeats_itself_does_not_hold_up_the_page(render: Render) -> None:
+    """A rule whose cost grows with the cube of the length took 20 s for this text, at each drawing."""
+    assert len(render("\\[\n" * 2000)) == 1
 
 
 def test_a_formula_that_katex_cannot_read_is_shown_as_written(render: Render) -> None:
@@ -112,6 +137,10 @@ def test_a_formula_that_katex_cannot_read_is_shown_as_written(render: Render) ->
         ("[x](javascript:alert(1)) ![p](http://h/p.png)", "[x](javascript:alert(1)) <a LINK>p</a>"),
         ("www.example.com/a_(b), (https://a.b/c_d_e). x@y.org README.md", "<a LINK>www.example.com/a_(b)</a>, "
          "(<a LINK>https://a.b/c_d_e</a>). <a LINK>x@y.org</a> README.md"),
+        ("_https://a.b/c_ ~~http://a.b~~ **www.a.bc**", "<em><a LINK>https://a.b/c</a></em> <s><a LINK>http://a.b</a></s> "
+         "<strong><a LINK>www.a.bc</a></strong>"),
+        ("http://a.b/c&lt; www.a.bc&amp;; https://a.b/?x&y; //a.bc/d www.a.bc，d", "<a LINK>http://a.b/c</a>&lt; "
+         "<a LINK>www.a.bc</a>&amp;; <a LINK>https://a.b/?x</a>&amp;y; //a.bc/d <a LINK>www.a.bc</a>，d"),
     ],
 )  # fmt: skip
 def test_a_paragraph_is_read_as_github_reads_it(render: Render, text: str, html: str) -> None:
@@ -152,6 +181,8 @@ def test_each_block_reads_in_its_own_direction(render: Render) -> None:
     assert quote.startswith('<blockquote dir="rtl">\n<p dir="auto">')
     assert '<table dir="rtl">' in table
     assert '<th dir="auto">' in table
+    numbers, after = render("> 123\n\nשלום")
+    assert (numbers, after) == ('<blockquote>\n<p dir="auto">123</p>\n</blockquote>', '<p dir="auto">שלום</p>')
     assert render("`a` שלום") == ['<p dir="auto"><code dir="ltr">a</code> שלום</p>']
 
 

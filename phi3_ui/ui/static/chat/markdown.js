@@ -10,7 +10,7 @@ const CONTAINERS = /^(bullet_list|ordered_list|list_item|blockquote|table)_open$
 const LEAVES = /^(paragraph|heading|th|td)_open$/;
 const RIGHT_TO_LEFT =
   /[\p{Script=Adlam}\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Nko}\p{Script=Syriac}\p{Script=Thaana}]/u;
-const WEB_ADDRESS = /^\.[\p{L}\p{N}-]+\.[^\s<]*/u;
+const WEB_HOST = /^\.[\p{L}\p{N}-]+\.[\p{L}\p{N}]/u;
 
 const markdown = markdownIt({ html: false, linkify: true, breaks: true });
 markdown.use(addMath);
@@ -47,20 +47,29 @@ export default function renderBlocks(text) {
 
 /** Link what GitHub links: addresses with a scheme or "www.", and e-mail addresses; not "README.md". */
 function addAutolinks({ linkify }) {
+  const { linkify: original } = markdownIt();
+  const measure = (text, position) => {
+    const length = original.testSchemaAt(text, "http:", position);
+    const end = position + length;
+    const reference = text[end] === ";" ? 1 : 0; // the end of "&amp;", perhaps
+    return length && Math.min(length, trimAddress(text.slice(position, end + reference)).length);
+  };
   linkify.set({ fuzzyLink: false, fuzzyEmail: true });
+  linkify.add("//");
+  for (const scheme of ["http:", "https:", "ftp:"]) linkify.add(scheme, { validate: measure });
   linkify.add("www", {
     validate: (text, position) => {
-      const found = WEB_ADDRESS.exec(text.slice(position));
-      return found ? trimAddress(found[0]).length : 0;
+      const rest = text.slice(position);
+      return WEB_HOST.test(rest) ? measure(`//www${rest}`, 0) - "//www".length : 0;
     },
     normalize: (match) => match.url = `http://${match.url}`,
   });
 }
 
-/** Without the punctuation that ends the sentence, and without a parenthesis that was opened before the address. */
+/** Without what ends the sentence, the emphasis or a parenthesis opened before the address; and character references. */
 function trimAddress(address) {
   for (;;) {
-    const trimmed = address.replace(/[?!.,:*_~'";]+$/, "");
+    const trimmed = address.replace(/(&[a-z\d]+;)+$/i, "").replace(/[?!.,:*_~'";]+$/, "");
     const isUnbalanced = trimmed.endsWith(")") && trimmed.split(")").length > trimmed.split("(").length;
     if (!isUnbalanced) return trimmed;
     address = trimmed.slice(0, -1);
@@ -89,6 +98,7 @@ function setDirections({ tokens }) {
   const open = [];
   for (const token of tokens) {
     if (CONTAINERS.test(token.type)) open.push(token);
+    if (token.nesting < 0 && open.at(-1)?.type === token.type.replace("close", "open")) open.pop();
     if (LEAVES.test(token.type)) token.attrSet("dir", "auto");
     if (token.type !== "inline") continue;
     const text = token.children.map((child) => child.type === "text" ? child.content : "").join("");
@@ -111,7 +121,7 @@ function drawImage(tokens, index, options, env, self) {
   const token = tokens[index];
   const source = escapeHtml(token.attrGet("src"));
   const text = escapeHtml(self.renderInlineAsText(token.children, options, env)) || source;
-  if (source.startsWith("data:")) return `<img src="${source}" alt="${text}">`;
+  if (/^data:/i.test(source)) return `<img src="${source}" alt="${text}">`;
   const opened = tokens.slice(0, index).reduce(
     (depth, { type }) => depth + (type === "link_open") - (type === "link_close"),
     0,

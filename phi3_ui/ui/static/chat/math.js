@@ -3,6 +3,7 @@
  *
  * A single dollar is more often a price or a shell variable than mathematics, so it opens a formula only as in Pandoc:
  * not before a space, closed not after a space nor before a digit, and not around prose that begins with a number.
+ * Code comes first: a formula does not end inside a code span.
  */
 import "../../vendor/katex/katex.js"; // sets globalThis.katex
 
@@ -13,6 +14,7 @@ const OPTIONS = {
   maxExpand: 1000,
   maxSize: 20,
 };
+const BEFORE_PRICE = /[\p{Script=Latin}\p{Script=Greek}\p{Script=Cyrillic}\p{N}$]/u; // as in "US$5"
 const DELIMITERS = [["\\(", "\\)", false], ["\\[", "\\]", true], ["$$", "$$", true]];
 const MAX_DRAWN = 500;
 const drawn = new Map();
@@ -47,14 +49,21 @@ function findMath(source, start, limit) {
     const end = findUnescaped(source, close, start + open.length, limit);
     if (end < 0) break;
     const tex = source.slice(start + open.length, end);
-    return tex.trim() ? { tex, open, close, isDisplay, end: end + close.length } : undefined;
+    return tex.trim() && !cutsCode(tex) ? { tex, open, close, isDisplay, end: end + close.length } : undefined;
   }
   if (source[start] !== "$" || source[start + 1] === "$") return undefined;
-  if (start > 0 && /[\p{L}\p{N}$]/u.test(source[start - 1])) return undefined;
+  if (start > 0 && BEFORE_PRICE.test(source[start - 1])) return undefined;
   const end = findUnescaped(source, "$", start + 1, limit);
-  const tex = end < 0 ? "" : source.slice(start + 1, end);
-  if (!tex || /^\s|\s$|\n/.test(tex) || isProse(tex) || !canClose(tex, source[end + 1])) return undefined;
-  return { tex, open: "$", close: "$", isDisplay: false, end: end + 1 };
+  const written = end < 0 ? "" : source.slice(start + 1, end);
+  const [, tick, tex] = /^(`?)(.*)\1$/s.exec(written); // GitHub also writes $`…`$
+  if (!tex || /^\s|\s$|\n/.test(tex) || tex.includes("`") || isProse(tex)) return undefined;
+  if (!canClose(tex, source[end + 1])) return undefined;
+  return { tex, open: `$${tick}`, close: `${tick}$`, isDisplay: false, end: end + 1 };
+}
+
+/** Whether `tex` ends inside a code span that begins in it. */
+function cutsCode(tex) {
+  return tex.split("`").length % 2 === 0;
 }
 
 /** Where `text` next stands without a backslash before it, or -1. */
@@ -69,30 +78,41 @@ function findUnescaped(source, text, from, limit) {
 
 /** Whether this is the text between two prices, as in "$5 to 10$". */
 function isProse(tex) {
-  return /^\d/.test(tex) && /\p{L}{2,}|[,;:)]\s/u.test(tex) && !/[\\^_={}]/.test(tex);
+  return /^\d/.test(tex) && /\p{L}{2,}|\p{Lo}|[,;:)]\s/u.test(tex) && !/[\\^_={}]/.test(tex);
 }
 
-/** Whether a single dollar between `tex` and the character `next` ends a formula: "$n$th" does, "$HOME/$USER" does not. */
+/**
+ * Whether a single dollar between `tex` and the character `next` ends a formula: "$n$th" does, "$HOME/$USER" does not. In
+ * scripts without capitals, words may follow without a space.
+ */
 function canClose(tex, next = "") {
   if (/[\p{N}$]/u.test(next)) return false;
-  return !/\p{L}/u.test(next) || /^\p{Ll}/u.test(next) && /^\p{L}$|[\\^_].*[\p{L}\p{N})\]}]$/u.test(tex);
+  if (!/\p{L}/u.test(next) || /\p{Lo}/u.test(next)) return true;
+  return /\p{Ll}/u.test(next) && /^\p{L}$|[\\^_].*[\p{L}\p{N})\]}]$/u.test(tex);
 }
 
-/** A formula on lines of its own: nothing in it is a list, a heading or a quote. */
+/**
+ * A formula that begins a line: nothing in it is a list, a heading or a quote. It may have empty lines if its delimiter
+ * stands alone on the line. What follows it in its last line is a block of its own.
+ */
 function parseBlock(state, startLine, endLine, silent) {
   const start = state.bMarks[startLine] + state.tShift[startLine];
   if (state.sCount[startLine] - state.blkIndent >= 4) return false;
   const delimiter = DELIMITERS.find(([open, , isDisplay]) => isDisplay && state.src.startsWith(open, start));
   if (!delimiter) return false;
   const [open, close] = delimiter;
+  const isAlone = !state.src.slice(start + open.length, state.eMarks[startLine]).trim();
   for (let line = startLine; line < endLine; line++) {
-    if (line > startLine && !state.isEmpty(line) && state.sCount[line] < state.blkIndent) return false;
+    if (state.isEmpty(line) ? !isAlone : line > startLine && state.sCount[line] < state.blkIndent) return false;
     const from = line === startLine ? start + open.length : state.bMarks[line] + state.tShift[line];
-    const end = findUnescaped(state.src, close, from, state.eMarks[line]);
+    const text = state.src.slice(from, state.eMarks[line]);
+    const end = findUnescaped(text, close, 0, text.length);
     if (end < 0) continue;
-    if (state.src.slice(end + close.length, state.eMarks[line]).trim()) return false;
-    const lines = state.getLines(startLine, line + 1, state.blkIndent, false).trim();
-    const tex = lines.slice(open.length, -close.length);
+    const rest = text.slice(end + close.length);
+    const hasRest = rest.trim() !== "";
+    if (hasRest && line === startLine) return false; // a sentence that begins with a formula
+    const lines = state.getLines(startLine, line + 1, state.blkIndent, false);
+    const tex = lines.slice(lines.indexOf(open) + open.length, lines.length - rest.length - close.length);
     if (!tex.trim()) return false;
     if (silent) return true;
     const token = state.push("math_block", "", 0);
@@ -101,6 +121,12 @@ function parseBlock(state, startLine, endLine, silent) {
     token.content = tex;
     token.meta = { tex, open, close, isDisplay: true };
     state.line = line + 1;
+    if (hasRest) {
+      state.line = line;
+      state.bMarks[line] = from + end + close.length;
+      state.tShift[line] = rest.length - rest.trimStart().length;
+      state.sCount[line] = state.blkIndent;
+    }
     return true;
   }
   return false;
