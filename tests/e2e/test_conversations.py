@@ -39,6 +39,18 @@ def test_chats_are_searched_renamed_deleted_and_restored(open_page: OpenPage) ->
     expect(chat.chats).to_have_text(["Waves & <b>wind</b>"])
     expect(chat.questions).to_have_count(0)
 
+    # A question that nobody can see: the name that it is listed under is no title, also if it is looked at for renaming.
+    chat.answer("\u200b")
+    chat.list_button("Untitled", "rename").click()
+    expect(name).to_have_value("Untitled")
+    name.press("Enter")
+    expect(name).to_have_count(0)
+    chat.list_button("Waves", "rename").click()
+    name.fill("Waves")
+    name.press("Enter")
+    expect(chat.chats).to_have_text(["Untitled", "Waves"])
+    assert chat.chats.first.get_attribute("title") is None
+
 
 def test_a_chat_deleted_in_another_tab_is_neither_sent_nor_stored_again(app: App, new_visitor: NewVisitor) -> None:
     visitor = new_visitor()

@@ -86,6 +86,13 @@ def test_the_second_click_of_a_double_click_on_send_does_not_press_stop(app: App
     chat.wait_for_caption(2)
     expect(chat.captions.last).to_contain_text("stopped")
 
+    # Clicks of the keyboard and of scripts, which all have the same place, press different buttons at once.
+    chat.page.evaluate(
+        "() => document.querySelectorAll('#phi3-new, #phi3-left .toggle-button').forEach((button) => button.click())"
+    )
+    expect(chat.questions).to_have_count(0)
+    expect(chat.page.locator("#phi3-left")).not_to_have_class(re.compile(r"\bopen\b"))
+
 
 def test_the_text_of_the_message_box_is_taken_once(app: App, open_page: OpenPage) -> None:
     chat, held = open_page(), list[Route]()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 from typing import Any
+from unicodedata import category
 
 from markupsafe import Markup
 
@@ -13,6 +14,7 @@ from phi3_ui.store.conversations.history import ConversationSummary
 from phi3_ui.ui.render.templating import render
 
 _MAX_TITLE = 80  # characters
+_INVISIBLE = {"Cc", "Cf", "Zs", "Zl", "Zp"}  # categories of Unicode
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,16 @@ def short_title(title: str) -> str:
     return title if len(title) <= _MAX_TITLE else f"{title[: _MAX_TITLE - 1]}…"
 
 
+def is_visible(title: str) -> bool:
+    """Whether a title shows anything: not only spaces, control and format characters."""
+    return any(category(character) not in _INVISIBLE for character in title)
+
+
 def render_chat_list(language: str, chats: list[ConversationSummary], view: ChatListView, now: datetime) -> Markup:
     """The first `view.limit` of `chats`, which are sorted newest first, grouped by day."""
     listed = chats[: view.limit]
     days = groupby(listed, lambda chat: _day(datetime.fromtimestamp(chat.last_asked_at), now))
-    deleted = {"id": view.deleted[0], "title": short_title(view.deleted[1])} if view.deleted else None
+    deleted = {"id": view.deleted[0], "title": _name(language, view.deleted[1])} if view.deleted else None
     return render(
         "chat_list.html",
         language,
@@ -62,8 +69,16 @@ def render_chat_list(language: str, chats: list[ConversationSummary], view: Chat
 
 
 def _row(language: str, chat: ConversationSummary, view: ChatListView) -> dict[str, Any]:
-    title = short_title(chat.title) or tr(language, "chats.untitled")
-    return {"id": chat.id, "title": title, "full_title": chat.title, "shown": chat.id == view.shown}
+    return {
+        "id": chat.id,
+        "title": _name(language, chat.title),
+        "full_title": chat.title if is_visible(chat.title) else "",
+        "shown": chat.id == view.shown,
+    }
+
+
+def _name(language: str, title: str) -> str:
+    return short_title(title) if is_visible(title) else tr(language, "chats.untitled")
 
 
 def _day(moment: datetime, now: datetime) -> str:

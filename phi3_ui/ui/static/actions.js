@@ -41,6 +41,7 @@ export default function forwardActions(trigger) {
     const title = row.querySelector('button[name="open"]');
     const input = document.createElement("input");
     input.value = title.title || title.textContent;
+    const before = input.value; // without the line breaks that a title may have
     input.maxLength = 200;
     input.className = "phi3-rename";
     input.setAttribute("aria-label", button.title);
@@ -49,9 +50,7 @@ export default function forwardActions(trigger) {
       if (ended) return;
       ended = true;
       if (input.isConnected) input.replaceWith(title);
-      if (save && input.value !== title.title) {
-        perform("rename", button.value, input.value);
-      }
+      if (save && input.value !== before) perform("rename", button.value, input.value);
     };
     input.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" && event.key !== "Escape") return;

@@ -15,7 +15,7 @@ export default function guardInput() {
   }
 
   // The second click of a double click presses no button that has only just come under the pointer, such as Stop in
-  // the place of Send, and asks no question twice.
+  // the place of Send, and asks no question twice. A click of the keyboard or of a script has no place.
   function guardDoubleClicks() {
     const MILLISECONDS = 500;
     const PIXELS = 10;
@@ -28,13 +28,14 @@ export default function guardInput() {
       const button = event.target.closest?.("button");
       if (!button) return;
       const { timeStamp: time, clientX: x, clientY: y } = event;
+      const identity = identify(button);
       const isSecond = time - last.time < MILLISECONDS && Math.hypot(x - last.x, y - last.y) < PIXELS;
-      if (isSecond && (asks(button) || last.identity !== identify(button))) {
+      if (isSecond && (identity === last.identity ? asks(button) : event.detail > 0)) {
         event.stopImmediatePropagation();
         event.preventDefault();
         return;
       }
-      last = { identity: identify(button), time, x, y };
+      last = { identity, time, x, y };
     }, true);
   }
 }

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phi3_ui.store.conversations.history import ConversationSummary
-from phi3_ui.ui.render.chat_list import ChatListView, render_chat_list, short_title
+from phi3_ui.ui.render.chat_list import ChatListView, is_visible, render_chat_list, short_title
 
 _NOW = datetime(2026, 3, 10, 12, 0)
 
@@ -37,6 +37,14 @@ def test_chats_stand_under_the_day_they_were_last_used() -> None:
     ]
     assert shown.count("aria-current") == 1
     assert shown.index("aria-current") > heads[1]
+
+
+@pytest.mark.parametrize("title", ["", "  ", "\u200b\u200d", "\u202e\x1b"])
+def test_a_title_that_nobody_can_see_is_named(title: str) -> None:
+    shown = render_chat_list("en", [_chat("a", title)], ChatListView("b"), _NOW)
+
+    assert '<button class="phi3-action" name="open" value="a" dir="auto">Untitled</button>' in shown
+    assert ">‏שלום</button>" in render_chat_list("en", [_chat("a", "‏שלום")], ChatListView("b"), _NOW)
 
 
 @pytest.mark.parametrize(("query", "words"), [("", "will be listed"), ("x", "No chats found")])
@@ -95,7 +103,7 @@ class _Tags(HTMLParser):
         self.text += data
 
 
-@given(st.text(min_size=1, max_size=200), st.text(max_size=40))
+@given(st.text(min_size=1, max_size=200).filter(is_visible), st.text(max_size=40))
 def test_no_title_is_html(title: str, id_: str) -> None:
     plain = _Tags(render_chat_list("en", [_chat("x", "y")], ChatListView("", deleted=("x", "y")), _NOW))
     shown = _Tags(render_chat_list("en", [_chat(id_, title)], ChatListView("other", deleted=(id_, title)), _NOW))

@@ -9,7 +9,7 @@ export function copyButton(texts, label, read) {
   button.className = "phi3-copy";
   setLabel(button, label);
   button.addEventListener("click", async () => {
-    await copy(read());
+    if (!await copy(read())) return;
     button.classList.add("copied");
     setLabel(button, texts.copied);
     setTimeout(() => {
@@ -25,9 +25,11 @@ function setLabel(button, label) {
   button.setAttribute("aria-label", label);
 }
 
+/** Returns whether the browser has allowed it. */
 async function copy(text) {
   try {
-    return await navigator.clipboard.writeText(text);
+    await navigator.clipboard.writeText(text);
+    return true;
   } catch (error) {
     // A page that was opened over plain HTTP from another machine has no clipboard; or the browser denies it.
     console.info("Copying through the document:", error);
@@ -37,6 +39,7 @@ async function copy(text) {
     event.clipboardData.setData("text/plain", text);
   };
   document.addEventListener("copy", write, { once: true });
-  document.execCommand("copy");
+  const isCopied = document.execCommand("copy");
   document.removeEventListener("copy", write);
+  return isCopied;
 }
