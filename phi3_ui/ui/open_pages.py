@@ -118,16 +118,17 @@ class OpenPages:
     def claim_tab(self, key: str, login: str | None, tab: str, client: str) -> None:
         """A page of `get` is the one that the tab with this secret shows: it takes over the chats of its previous one."""
         with self._lock:
-            page = self._pages[key, login]
-            if page.tab == tab:
+            page = self._pages.get((key, login))
+            if page is None or page.tab == tab:  # closed meanwhile, or claimed before
                 return
             previous = [other for (_, owner), other in self._pages.items() if other.tab == tab and owner == login]
             page.tab = tab
             del self._list_loads(client)[:1]
             for other in previous:
                 other.session.hand_over(page.session)
-                page.start_grace(self._grace_seconds, self._end_grace)  # until its first event stream
             self._forget(previous)
+            if previous and not self._streams[key]:
+                page.start_grace(self._grace_seconds, self._end_grace)  # until its first event stream
 
     def close_tab(self, tab: str, client: str) -> None:
         """The tab leaves its page. Stops what is being answered, after the grace period if the page is loading again."""

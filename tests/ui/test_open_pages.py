@@ -177,6 +177,31 @@ def test_the_next_page_of_a_tab_takes_over_its_chats(grace_timers: list[threadin
     assert turn.wait(TIMEOUT)
 
 
+def test_a_page_that_is_connected_already_gets_no_grace_period(grace_timers: list[threading.Timer]) -> None:
+    pages = OpenPages(LONG)
+    turn = answering(pages, "old")[1]
+    pages.claim_tab("old", None, TAB, CLIENT)
+    pages.get("new", "en")
+    pages.open_stream("new")
+
+    pages.claim_tab("new", None, TAB, CLIENT)
+
+    assert grace_timers == []
+    pages.close_tab(TAB, CLIENT)
+    assert turn.wait(TIMEOUT)
+
+
+def test_a_page_that_was_closed_meanwhile_claims_nothing() -> None:
+    pages = OpenPages(LONG)
+    session, turn = answering(pages, "old")
+    pages.claim_tab("old", None, TAB, CLIENT)
+
+    pages.claim_tab("closed", None, TAB, CLIENT)
+
+    assert session.current.running is turn
+    pages.stop_all(TIMEOUT)
+
+
 def test_a_tab_reports_itself_again_and_again() -> None:
     pages = OpenPages(LONG)
     session, turn = answering(pages, "a")
