@@ -13,8 +13,10 @@ from jinja2.parser import Parser
 from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-"""The tokens that a template may write by name."""
+
+def is_token_name(name: str) -> bool:
+    """Whether a setting of a tokenizer, such as `bos_token` or `image_token`, is a token that templates may write by name."""
+    return name.endswith("_token")
 
 
 class TemplateError(Exception):
@@ -38,13 +40,17 @@ def render_chat_template(
     Args:
         template: The Jinja source.
         messages: Dicts with `role` and `content`.
-        tokens: The text of each token that the tokenizer has under one of NAMED_TOKENS.
+        tokens: The text of each token that the tokenizer names, see `is_token_name`.
         add_generation_prompt: End the prompt where the assistant's answer begins.
         now: The time that the template gets as the current one, in local time; None: the current one.
 
     Raises:
         TemplateError: The template cannot be compiled, or fails. RejectionError if it does so deliberately.
     """
+
+    def strftime_now(format: str) -> str:  # noqa: A002 (a template may pass it by name)
+        return (now or datetime.now()).strftime(format)
+
     try:
         return _compile(template).render(
             messages=messages,
@@ -52,7 +58,7 @@ def render_chat_template(
             tools=None,
             documents=None,
             add_generation_prompt=add_generation_prompt,
-            strftime_now=lambda pattern: (now or datetime.now()).strftime(pattern),
+            strftime_now=strftime_now,
             **tokens,
         )
     except _RaisedByTemplateError as error:

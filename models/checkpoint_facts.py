@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.chat_template import (
-    NAMED_TOKENS,
     RejectionError,
     TemplateError,
     find_answer_markers,
+    is_token_name,
     render_chat_template,
 )
 from models.stage import StageError
@@ -59,13 +59,12 @@ def client_facts(folder: Path) -> dict[str, Any]:
 
     `chat_template` (Jinja), `special_tokens` (every added token), `answer_markers` (those of them that the template looks for
     in answers, such as `</think>`), `bos_token`, `eos_token` (empty where the files name none),
-    further tokens of NAMED_TOKENS if there are any, `context_length` in tokens, `end_tokens`: the tokens that end an answer.
+    further tokens that the files name, `context_length` in tokens, `end_tokens`: the tokens that end an answer.
     StageError: no_chat_template, bad_chat_template.
     """
     settings = _tokenizer_settings(folder)
     template, file = _chat_template(folder, settings)
-    named = {name: text for name in NAMED_TOKENS if (text := _token_text(settings.get(name)))}
-    tokens = {"bos_token": "", "eos_token": "", **named}
+    tokens = _named_tokens(settings)
     _require_renderable(template, tokens, file)
     added = _read(folder / "tokenizer.json")["added_tokens"]
     special_tokens = [token["content"] for token in added]
@@ -74,11 +73,13 @@ def client_facts(folder: Path) -> dict[str, Any]:
         "chat_template": template,
         "special_tokens": special_tokens,
         "answer_markers": find_answer_markers(template, tokens, plain_tokens),
+        "bos_token": "",
+        "eos_token": "",
         **tokens,
         "context_length": _context_length(folder),
     }
     after_answer = _tokens_after_answer(template, tokens, special_tokens)
-    ends = [*_named_end_tokens(folder), *filter(None, [tokens["eos_token"]]), *after_answer]
+    ends = [*_named_end_tokens(folder), *filter(None, [tokens.get("eos_token")]), *after_answer]
     return {**facts, "end_tokens": list(dict.fromkeys(ends))}
 
 
@@ -149,8 +150,10 @@ def _chat_template(folder: Path, settings: dict[str, Any]) -> tuple[str, Path]:
     if file.is_file():
         return file.read_text(encoding="utf-8"), file
     template = settings.get("chat_template")
-    if isinstance(template, list):  # several, by name
-        template = next((one["template"] for one in template if one["name"] == "default"), None)
+    if isinstance(template, list):
+        template = {one["name"]: one["template"] for one in template}
+    if isinstance(template, dict):  # several, by name
+        template = template.get("default")
     if not template:
         raise StageError("no_chat_template", folder=str(folder))
     return str(template), folder / "tokenizer_config.json"
@@ -161,8 +164,17 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
-def _token_text(token: str | dict[str, Any] | None) -> str:
-    return str(token["content"]) if isinstance(token, dict) else token or ""
+def _named_tokens(settings: dict[str, Any]) -> dict[str, str]:
+    """The tokens that a tokenizer has under names of its own, such as `image_token`, and under those that all have."""
+    extra = settings.get("extra_special_tokens")
+    named = {**settings, **(extra if isinstance(extra, dict) else {})}
+    return {name: text for name, token in named.items() if is_token_name(name) and (text := _token_text(token))}
+
+
+def _token_text(token: Any) -> str:
+    """The text of a token; empty for any other setting, such as the switch `add_bos_token`."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else ""
 
 
 def _context_length(folder: Path) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.chat_template import NAMED_TOKENS
+from models.chat_template import is_token_name
 from phi3_ui.prompts.tokenization import PromptFormat
 
 
@@ -94,7 +94,7 @@ def declares_template(metadata: Mapping[str, Any]) -> bool:
 def get_template(metadata: Mapping[str, Any], picked: str | None) -> PromptTemplate:
     """Return the template in the model's metadata, else the picked one. Raises NoTemplateError if there is neither."""
     if declares_template(metadata):
-        tokens = {name: text for name in NAMED_TOKENS if (text := metadata.get(name))}
+        tokens = {name: text for name, text in metadata.items() if is_token_name(name) and text}
         bos, eos = tokens.pop("bos_token", ""), tokens.pop("eos_token", "")
         ends = tuple(metadata.get("end_tokens") or filter(None, [eos]))
         special_tokens = tuple(metadata.get("special_tokens") or ends)

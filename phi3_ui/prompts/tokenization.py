@@ -35,7 +35,7 @@ class PromptFormat:
     eos_token: str = ""
 
     other_tokens: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Further tokens that the template may write, by their names in NAMED_TOKENS."""
+    """Further tokens that the template may write, by name."""
 
     answer_markers: tuple[str, ...] = ()
     """Special tokens that the template looks for in answers, where they therefore stay."""
@@ -45,6 +45,7 @@ class PromptFormat:
         doubled = [replace(message, content=message.content.replace(SEPARATOR, 2 * SEPARATOR)) for message in messages]
         safe_messages = neutralise_messages(doubled, self.special_tokens, self.answer_markers)
         tokens = {**self.other_tokens, "bos_token": self.bos_token, "eos_token": self.eos_token}
+        tokens = {name: text for name, text in tokens.items() if text}  # templates ask which ones are defined
 
         def render(messages: TemplateMessages) -> str:
             return render_chat_template(self.chat_template, messages, tokens, now=_template_date.get())
@@ -58,10 +59,10 @@ def render_or_explain(render: Callable[[TemplateMessages], str], messages: Templ
     `render` may raise anything. A template may reject a system prompt in words that do not mention it, such as that roles
     must alternate.
     """
+    questions = [message for message in messages if message["role"] != "system"]  # now: a template may change the list
     try:
         return render(messages)
     except Exception as error:  # a template is a program: it may fail in any way
-        questions = [message for message in messages if message["role"] != "system"]
         kind = SystemPromptError if len(questions) < len(messages) and _can_render(render, questions) else TemplateError
         raise kind(str(error) or type(error).__name__) from error
 

@@ -9,6 +9,8 @@ import pytest
 
 from models.checkpoint_facts import client_facts, require_known_kind, require_model, token_ids, weight_files
 from models.stage import StageError
+from phi3_ui.chat.types import Message
+from phi3_ui.prompts.templates import get_template
 from tests.conftest import Weights
 
 
@@ -104,6 +106,21 @@ def test_the_tokens_that_a_template_may_name_are_those_of_transformers(folder: P
     assert named == {name: theirs[name] for name in ("bos_token", "eos_token")}
 
 
+def test_a_tokenizer_may_name_tokens_of_its_own(folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    own = {"image_token": "<|image|>", "extra_special_tokens": {"audio_token": "<|audio|>"}, "add_bos_token": True}
+    edit(folder / "tokenizer_config.json", **own)
+    (folder / "chat_template.jinja").write_text("{{ image_token + audio_token + messages[0].content }}")
+
+    facts = client_facts(folder)
+
+    assert {name: text for name, text in facts.items() if name.endswith("_token")} == AutoTokenizer.from_pretrained(
+        folder
+    ).special_tokens_map
+    assert get_template(facts, None).format.render([Message("user", "Hi")]) == "<|image|><|audio|>Hi"
+
+
 def test_a_token_that_starts_the_next_turn_is_no_end_token(folder: Path) -> None:
     template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
@@ -121,8 +138,9 @@ def test_a_named_template_in_the_tokenizer_config_is_found(folder: Path) -> None
     (folder / "chat_template.jinja").unlink()
     named = [{"name": "tool_use", "template": "other"}, {"name": "default", "template": template}]
 
-    edit(folder / "tokenizer_config.json", chat_template=named)
-    assert client_facts(folder)["chat_template"] == template
+    for several in (named, {one["name"]: one["template"] for one in named}):
+        edit(folder / "tokenizer_config.json", chat_template=several)
+        assert client_facts(folder)["chat_template"] == template
 
     edit(folder / "tokenizer_config.json", chat_template=None)
     with pytest.raises(StageError) as raised:

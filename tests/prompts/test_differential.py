@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.chat_template import NAMED_TOKENS, TemplateError, find_answer_markers, render_chat_template
+from models.chat_template import TemplateError, find_answer_markers, render_chat_template
 from phi3_ui.chat.types import Message, Role
 from phi3_ui.prompts.tokenization import SEPARATOR, PromptFormat
 
@@ -27,7 +27,7 @@ FEATURES = {
     "json arguments": "{{ messages | tojson(ensure_ascii=True, separators=(',', ':'), sort_keys=True) }}",
     "loop controls": "{% for m in messages %}{% if loop.index0 == 1 %}{% continue %}{% endif %}{{ m.role }}{% if loop.index > 2 %}{% break %}{% endif %}{% endfor %}",
     "raise": "{{ raise_exception('No: ' + messages[0].content) }}",
-    "date": "{{ strftime_now('%Y-%m-%d') }}{{ strftime_now is defined }}",
+    "date": "{{ strftime_now('%Y-%m-%d') }}{{ strftime_now(format='%Y') }}{{ strftime_now is defined }}",
     "tools": "{{ tools is defined }}{{ tools is none }}{{ documents is defined }}{{ documents is none }}",
     "tokens": "{{ bos_token }}{{ eos_token }}{{ unk_token }}{{ pad_token }}{{ mask_token is defined }}",
     "prompt": "{{ add_generation_prompt }}{{ enable_thinking is defined }}",
@@ -38,6 +38,7 @@ FEATURES = {
     "unknown filter": "{{ messages | nosuchfilter }}",
     "malformed": "{% for m in messages %}",
     "malformed generation": "{% generation %}",
+    "changed messages": "{{ messages | indent }}",
     "type error": "{{ messages[0].content + 1 }}",
 }
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
@@ -163,9 +164,9 @@ def test_the_date_can_be_fixed() -> None:
     assert rendered == "26 Jul 2024"
 
 
-def test_the_named_tokens_are_those_of_transformers() -> None:
-    from transformers import PreTrainedTokenizerBase
+def test_a_token_that_the_tokenizer_lacks_is_undefined() -> None:
+    template = "{{ bos_token is defined }}{{ eos_token }}{{ image_token }}"
 
-    assert [name for name in PreTrainedTokenizerBase.SPECIAL_TOKENS_ATTRIBUTES if name.endswith("_token")] == [
-        *NAMED_TOKENS
-    ]
+    rendered = PromptFormat(template, (), "", "</s>", {"image_token": "<image>"}).render([Message("user", "Hi")])
+
+    assert rendered == "False</s><image>"
