@@ -4,7 +4,10 @@ import re
 import unicodedata
 
 _STROKED_LETTER = re.compile(r"LATIN SMALL LETTER (?:DOTLESS )?([A-Z])(?: WITH .*)?")
-_VIRAMA = 9  # a canonical combining class; viramas spell Indic words, they are not accents
+_LETTER_CLASSES = (0, 9, 84, 91, 103, 118, 129, 130, 132)
+"""The canonical combining classes of marks that are not accents: viramas, and vowels of Telugu, Thai, Lao and Tibetan."""
+
+_INVISIBLE_MARKS = ("VARIATION SELECTOR", "COMBINING GRAPHEME JOINER")
 
 
 class _Folding(dict[int, str]):
@@ -19,9 +22,9 @@ class _Folding(dict[int, str]):
 
 def _fold_letter(char: str) -> str:
     """A decomposed character; empty if it is an accent or invisible."""
-    if unicodedata.combining(char) not in (0, _VIRAMA) or unicodedata.category(char) in ("Cf", "Me"):
+    if unicodedata.combining(char) not in _LETTER_CLASSES or unicodedata.category(char) in ("Cf", "Me"):
         return ""
-    if unicodedata.category(char) == "Mn" and unicodedata.name(char, "").startswith("VARIATION SELECTOR"):
+    if unicodedata.category(char) == "Mn" and unicodedata.name(char, "").startswith(_INVISIBLE_MARKS):
         return ""
     # Letters such as ø, ł, đ and the Turkish dotless ı, which Unicode does not decompose.
     stroked = _STROKED_LETTER.fullmatch(unicodedata.name(char, "")) if char > "\x7f" else None
@@ -36,4 +39,6 @@ def fold_text(text: str) -> str:
 
     A text contains another one as people see it if its folded form contains the folded other one.
     """
-    return text.lower() if text.isascii() else text.translate(_FOLDING)
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFKD", text).translate(_FOLDING)  # normalized for the order of several marks

@@ -38,13 +38,16 @@ from tests.store.conversations.chats import ME, make_conversation, make_record
         ("مدرسة", "مَدرَسة"),
         ("❤", "❤\ufe0f"),
         ("hyphenation", "hyphen\u00adation"),
+        ("ab", "a\u034fb"),
     ],
 )
 def test_equal_letters_are_found(query: str, text: str) -> None:
     assert fold_text(query) in fold_text(f"some {text} here")
 
 
-@pytest.mark.parametrize(("query", "text"), [("a", "б"), ("कु", "कि"), ("x", "×"), ("1", "l")])
+@pytest.mark.parametrize(
+    ("query", "text"), [("a", "б"), ("कु", "कि"), ("คุ", "คู"), ("ກຸ", "ກູ"), ("ཀི", "ཀུ"), ("x", "×"), ("1", "l")]
+)
 def test_different_letters_are_not_found(query: str, text: str) -> None:
     assert fold_text(query) not in fold_text(text)
 
