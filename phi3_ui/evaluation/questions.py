@@ -48,9 +48,9 @@ def _parse_lines(file: Path, text: str) -> Iterator[tuple[int, Any]]:
     """Number and content of each non-blank line. ValueError for another kind of file, or a line that is not JSON."""
     match file.suffix.lower():
         case ".txt":
-            yield from _number_lines(text)
+            yield from ((number, line.strip()) for number, line in _number_lines(text))
         case ".jsonl":
-            yield from ((number, json.loads(line)) for number, line in _number_lines(text))
+            yield from ((number, _parse_json(number, line)) for number, line in _number_lines(text))
         case ".csv":
             # Without newline="" line breaks within a field would be changed.
             reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
@@ -64,10 +64,23 @@ def _number_lines(text: str) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in enumerate(_LINE_BREAK.split(text), 1) if line.strip())
 
 
+def _parse_json(number: int, line: str) -> Any:
+    try:
+        value = json.loads(line)
+        json.dumps(value, ensure_ascii=False).encode()  # JSON can spell lone surrogates, which no model can be sent
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {number} is not JSON: {error.msg}, at character {error.colno}") from error
+    except UnicodeEncodeError as error:
+        raise ValueError(f"line {number} contains half a character, a lone surrogate") from error
+    except RecursionError as error:
+        raise ValueError(f"line {number} is nested too deeply") from error
+    return value
+
+
 def _parse_messages(line: Any) -> Messages:
     """The messages of a line; empty if it has none that a model could be sent."""
     if isinstance(line, str):
-        return (Message("user", line.strip()),)
+        return (Message("user", line),)
     if not isinstance(line, dict):
         return ()
     if isinstance(prompt := line.get("prompt"), str):
