@@ -30,6 +30,7 @@ FORMAT = 2
 _MAX_CHAT_BYTES = 20_000_000  # of JSON; parsing takes up to thirty times that much memory
 _MAX_TOTAL_BYTES = 200_000_000
 _MAX_CHATS = 5_000
+_MAX_TOKENS = 2**63 - 1  # what a store can hold
 _TURNS: TypeAdapter[tuple[Turn, ...]] = TypeAdapter(Annotated[tuple[StoredTurn, ...], FailFast()])
 
 
@@ -58,8 +59,8 @@ def create_archive(chats: Iterable[tuple[str, Conversation]]) -> bytes:
 def read_chats(content: bytes, refuse: Callable[[str], None] | None = None) -> list[tuple[str, Conversation]]:
     """Return the titles and conversations in a file.
 
-    It is our JSON, a chat of Open WebUI, ChatGPT, LM Studio or ShareGPT, OpenAI-style messages, a list of these, or a zip
-    with such .json files. Every turn gets a new id. Of our JSON only `phi3_ui` and `title` are read.
+    It is our JSON, a chat of Open WebUI, ChatGPT, LM Studio or ShareGPT, OpenAI-style messages, a list of these, JSON Lines
+    with one on each line, or a zip with such .json and .jsonl files. Every turn gets a new id. Of our JSON only `phi3_ui` and `title` are read.
 
     Args:
         content: Of the file.
@@ -111,18 +112,18 @@ def _quote_title(chat: Any) -> str:
 
 
 def _unpack(content: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of every .json file of a zip, in its order. Raises ValueError with the reason."""
+    """Yield name and content of every .json and .jsonl file of a zip, in its order. Raises ValueError with the reason."""
     try:
         # Count the entries before zipfile reads them all.
         if len(content) > _MAX_TOTAL_BYTES or content.count(b"PK\1\2") > 4 * _MAX_CHATS:
             raise ValueError("it is too large")
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
-            files = [file for file in packed.infolist() if re.search(r"(^|/)[^./][^/]*\.json$", file.filename, re.I)]
+            files = [file for file in packed.infolist() if re.search(r"(^|/)[^./][^/]*\.jsonl?$", file.filename, re.I)]
             if any(re.search(r"(^|/)chat\.html$", file.filename) for file in packed.infolist()):
                 # ChatGPT's export: its other files hold the account, not chats.
                 files = [file for file in files if re.search(r"(^|/)conversations[^/]*\.json$", file.filename)]
             if not files:
-                raise ValueError("it contains no .json file of chats")
+                raise ValueError("it contains no .json or .jsonl file of chats")
             if len(files) > _MAX_CHATS:
                 raise ValueError(f"it contains more than {_MAX_CHATS:,} chats")
             left = _MAX_TOTAL_BYTES
@@ -180,8 +181,27 @@ def _parse_chat(value: Any) -> tuple[str, Conversation]:
 
 
 def _parse(content: bytes) -> Any:
+    """The value of JSON, or the list of those of JSON Lines."""
     if len(content) > _MAX_CHAT_BYTES:
         raise ValueError("it is too large")
+    lines = {number: line for number, line in enumerate(content.splitlines(), 1) if line.strip()}
+    try:
+        return _parse_json(content)
+    except json.JSONDecodeError as error:
+        # One of several values, and not one that is broken over lines.
+        if error.msg != "Extra data" or len(lines) < 2:
+            raise ValueError("it is not JSON") from error
+    values = list[Any]()
+    for number, line in lines.items():
+        try:
+            values.append(_parse_json(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"line {number} is not JSON") from error
+    return values
+
+
+def _parse_json(content: bytes) -> Any:
+    """A JSON value. JSONDecodeError for other text, ValueError for what is not text, or numbers that no store accepts."""
     try:
         # Serialised again, because JSON can spell lone surrogates, which no store accepts.
         text = json.dumps(
@@ -190,14 +210,13 @@ def _parse(content: bytes) -> Any:
         return json.loads(text.encode(errors="replace"))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ValueError("it is not JSON") from error
 
 
-def _int(digits: str) -> int:
-    if len(digits) > 18:  # always fits into the 64 bits of a store
-        raise ValueError("it contains a number that is too large")
-    return int(digits)
+def _int(digits: str) -> int | float:
+    # Longer ones are times in nanoseconds, and ids that are not read.
+    return int(digits) if len(digits) <= 18 else _float(digits)
 
 
 def _float(digits: str) -> float:
@@ -239,6 +258,8 @@ def _check_answer(answer: Answer, texts: int) -> Answer:
     """Check what an answer claims; `texts` is the number of answers with text on its branch, itself included."""
     if answer.context and not 0 <= answer.context.omitted_turns <= texts:
         raise ValueError("it leaves out more turns than there are")
+    if answer.usage and answer.usage.total_tokens + (answer.usage.cached_tokens or 0) > _MAX_TOKENS:
+        raise ValueError("its usage is too large")
     if answer.error is None:
         return answer
     error = error_from_record(*answer.error)

@@ -243,7 +243,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "share.markdown": "This chat as Markdown",
     "share.json": "This chat as JSON",
     "share.all": "All my chats",
-    "share.import": "Import chats (.json, .zip)",
+    "share.import": "Import chats (.json, .jsonl, .zip)",
     "import.refused": {
         "one": "{count} chat was not imported ({detail}). Remove what is named from the file, then import it again.",
         "other": "{count} chats were not imported ({detail}). Remove what is named from the file, then import them again.",

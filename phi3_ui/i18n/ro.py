@@ -277,7 +277,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "share.markdown": "Această conversație ca Markdown",
     "share.json": "Această conversație ca JSON",
     "share.all": "Toate conversațiile mele",
-    "share.import": "Import de conversații (.json, .zip)",
+    "share.import": "Import de conversații (.json, .jsonl, .zip)",
     "import.refused": {
         "one": "{count} conversație nu a fost importată ({detail}). Eliminați din fișier ceea ce este numit, apoi importați-o din nou.",
         "few": "{count} conversații nu au fost importate ({detail}). Eliminați din fișier ceea ce este numit, apoi importați-le din nou.",

@@ -279,7 +279,7 @@ def test_anything_but_a_chat_is_refused_with_the_reason(value: Any, detail: str)
         (b"[" * 100_000, "too deeply"),
         (b" " * 20_000_001, "too large"),
         (b"PK", "damaged"),
-        (create_archive([]), "no .json file"),
+        (create_archive([]), "no .json or .jsonl file"),
     ],
 )
 def test_what_cannot_be_parsed_is_refused(content: bytes, detail: str) -> None:

@@ -174,6 +174,24 @@ def test_what_chatgpt_has_beyond_text_is_named(node: dict[str, Any], field: str)
     assert field in _refusal(_chatgpt(q=node))
 
 
+def test_a_chatgpt_answer_may_have_thousands_of_messages() -> None:
+    """Of which no copy is made with each."""
+    nodes = {f"a{n}": _node(f"a{n - 1}" if n else "q", "assistant", str(n)) for n in range(5_000)}
+
+    [turn] = _read(_chatgpt(q=_node("s", "user", "Count."), **nodes))[1].turns
+
+    assert _answer(turn).text == "\n\n".join(map(str, range(5_000)))
+
+
+def test_system_prompts_that_grow_with_every_message_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phi3_ui.export.importers.message_tree._MAX_CHARACTERS", 1_000)
+    nodes = {f"a{n}": _node(f"a{n - 1}" if n else "s", "system", "x" * 10) for n in range(50)}
+    said = [{"from": "system", "value": "x"}] * 50
+
+    for chat in (_chatgpt(**nodes), {"conversations": said}):
+        assert "its system prompts are too long for so many messages" in _refusal(chat)
+
+
 def test_a_chatgpt_chat_without_messages_or_with_a_wrong_current_node_is_refused() -> None:
     assert "no messages" in _refusal(_chatgpt())
     assert "current_node" in _refusal({**_branched(), "current_node": "x"})
@@ -387,6 +405,15 @@ def test_what_sharegpt_has_beyond_text_is_named(fields: dict[str, Any], named: s
     assert named in _refusal([fields])
 
 
+@pytest.mark.parametrize(
+    "wrap", [lambda said: said, lambda said: {"messages": said}, lambda said: [said], lambda said: [{"messages": said}]]
+)
+def test_sharegpt_messages_need_no_record_around_them(wrap: Callable[[Any], Any]) -> None:
+    said = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+
+    assert _exchanges(_read(wrap(said))[1]) == [("Hi", "Hello")]
+
+
 # All of them
 
 _CHATS: list[Any] = [
@@ -427,6 +454,64 @@ def test_openai_messages_keep_their_time_and_reasoning_and_name_what_is_not_text
     assert "the fields uuid, chat_messages" in _refusal({"uuid": "a", "chat_messages": []})
 
 
+_LINES = b"\n".join(json.dumps(chat).encode() for chat in [_CHATS[3], _CHATS[4]])
+
+
+def test_json_lines_hold_a_chat_on_each_line() -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a.jsonl", _LINES)
+    messages = b'{"role": "user", "content": "a\xe2\x80\xa8b"}\r\n\r\n{"role": "assistant", "content": "c"}\r\n'
+
+    for content in (_LINES, packed.getvalue()):
+        assert [title for title, _ in read_chats(content)] == ["Hi", "T"]
+    [(_, conversation)] = read_chats(messages)
+    assert _exchanges(conversation) == [("a\u2028b", "c")]
+    with pytest.raises(UserError, match="line 3 is not JSON"):
+        read_chats(_LINES + b"\n{")
+    with pytest.raises(UserError, match="it is not JSON"):
+        read_chats(b'{"messages": [\n')
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [
+        (1_700_000_000, 1.7e9),
+        ("1700000000000", 1.7e9),
+        (1_700_000_000_000_000, 1.7e9),
+        (1_700_000_000_000_000_000, 1.7e9),
+        ("2023-04-01T10:00:00+00:00", 1_680_343_200),
+        *((bad, None) for bad in ("nan", "inf", "1e999", "-inf", 1e300, -1, True, "9999-12-31", [0])),
+    ],
+)
+def test_times_are_read_in_any_unit_or_refused(time: Any, seconds: float | None) -> None:
+    chat = {"conversations": [{"from": "human", "value": "Hi", "timestamp": time}], "id": 10**30}
+
+    if seconds is None:
+        assert "conversations.0.timestamp is not a time" in _refusal(chat)
+    else:
+        assert _asked_at(_read(chat)[1].turns[0]) == seconds
+
+
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [
+        ({"content": "out of memory"}, "out of memory"),
+        ({"detail": "out of memory"}, "out of memory"),
+        ("out of memory", "out of memory"),
+        (True, "No model."),
+        ({"code": 5}, "No model."),
+    ],
+)
+def test_the_error_of_an_open_webui_answer_is_kept(error: Any, detail: str) -> None:
+    chat = _open_webui()
+    chat["chat"]["history"]["messages"]["a2"] |= {"error": error, "content": "No model."}
+
+    found = _answer(_read(chat)[1].turns[1]).error
+
+    assert found == ("refused", {"model": "phi3:latest", "detail": detail})
+
+
 def test_of_a_chatgpt_archive_only_the_conversations_are_read() -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
@@ -438,7 +523,7 @@ def test_of_a_chatgpt_archive_only_the_conversations_are_read() -> None:
     assert [title for title, _ in read_chats(packed.getvalue())] == ["Sums", "Sums"]
 
 
-_DAMAGES: list[Any] = [None, -5, 1e300, "x", [[]], {"type": []}]
+_DAMAGES: list[Any] = [None, -5, 1e300, 10**30, True, "x", "inf", [[]], {"type": []}]
 
 
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -37,23 +37,25 @@ def read_time(record: dict[str, Any], name: str, place: str) -> float | None:
     if value is None or value == "":
         return None
     try:
-        if isinstance(value, bool):
-            raise TypeError("not a time")
-        seconds = _parse_iso(value) if isinstance(value, str) else float(value)
-        while seconds >= MAX_TIMESTAMP:
-            seconds /= 1000
-        if seconds < 0:
-            raise ValueError("before 1970")
+        seconds = _parse_time(value)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{place}.{name} is not a time") from error
+    if not 0 <= seconds < MAX_TIMESTAMP:  # nor NaN
+        raise ValueError(f"{place}.{name} is not a time")
     return seconds
 
 
-def _parse_iso(value: str) -> float:
+def _parse_time(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError("not a time")
     try:
-        return float(value)
+        seconds = float(value)
     except ValueError:
         return datetime.fromisoformat(value).timestamp()
+    for _ in ("milliseconds", "microseconds", "nanoseconds"):
+        if seconds >= MAX_TIMESTAMP:
+            seconds /= 1000
+    return seconds
 
 
 def reject_content(record: dict[str, Any], names: tuple[str, ...], place: str) -> None:

@@ -31,7 +31,7 @@ def read_lm_studio_chat(chat: dict[str, Any]) -> tuple[str, Conversation]:
         message = read_record(value, place)
         versions = read_list(message, "versions", place)
         selected = message.get("currentlySelected") or 0
-        if not isinstance(selected, int) or not 0 <= selected < len(versions):
+        if type(selected) is not int or not 0 <= selected < len(versions):
             raise ValueError(f"{place}.currentlySelected: there is no such version")
         for n, version in enumerate(versions):
             messages.append(_read_version(f"{number}.{n}", parent, version, f"{place}.versions.{n}", model))

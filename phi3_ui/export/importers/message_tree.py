@@ -1,7 +1,7 @@
 """Builds a conversation from the messages of another program, which are a tree like its turns."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -38,8 +38,10 @@ class _Draft:
 
     parent: "_Draft | None"
     question: ImportedMessage | None
-    answers: tuple[ImportedMessage, ...]
-    """The messages that the answer consists of."""
+    start: "_Draft | None"
+    """The draft that this one continues with another message of the answer."""
+    last: ImportedMessage | None
+    """The answer's last message."""
     system: str
     asked_at: float | None
     id: str = field(default_factory=new_id)
@@ -47,29 +49,35 @@ class _Draft:
     """It ends a branch or another turn follows it. Any other draft only leads to one with an answer, or a longer one."""
     variants: int = 0
     """How many answers follow a draft that has none."""
+    size: int = field(init=False)
+    """Characters of the question and the answer, and their messages."""
 
-    @property
-    def characters(self) -> int:
-        question = len(self.question.text) if self.question else 0
-        return len(self.system) + question + sum(len(message.text) for message in self.answers)
+    def __post_init__(self) -> None:
+        message = self.last or self.question
+        self.size = (self.start.size if self.start else 0) + (1 + len(message.text) if message else 0)
 
-    def is_start_of(self, other: "_Draft") -> bool:
-        same = self.parent is other.parent and self.question is other.question
-        return same and self.answers == other.answers[: len(self.answers)]
+    def iterate_starts(self) -> Iterator["_Draft"]:
+        """Itself and the drafts that it continues, down to that of the question."""
+        draft: _Draft | None = self
+        while draft:
+            yield draft
+            draft = draft.start
 
     def build_turn(self) -> Turn:
         request = None
         if self.asked_at is not None or self.system.strip():
             request = TurnRequest(time.time() if self.asked_at is None else self.asked_at, "", self.system)
-        feedback = next((message.feedback for message in self.answers if message.feedback), None)
+        answers = [draft.last for draft in self.iterate_starts() if draft.last][::-1]
+        feedback = next((message.feedback for message in answers if message.feedback), None)
         question, parent = self.question.text if self.question else "", self.parent.id if self.parent else None
-        return Turn(question, self._build_answer(), self.id, parent, request, feedback)
+        return Turn(question, _join_answer(answers), self.id, parent, request, feedback)
 
-    def _build_answer(self) -> Answer | None:
-        if not self.answers:
-            return None
-        known = next((message.answer for message in reversed(self.answers) if message.answer), Answer("", ""))
-        return replace(known, text="\n\n".join(message.text for message in self.answers if message.text))
+
+def _join_answer(messages: Sequence[ImportedMessage]) -> Answer | None:
+    if not messages:
+        return None
+    known = next((message.answer for message in reversed(messages) if message.answer), Answer("", ""))
+    return replace(known, text="\n\n".join(message.text for message in messages if message.text))
 
 
 @dataclass(frozen=True)
@@ -103,21 +111,12 @@ def build_conversation(
     """
     if asked_at is None:
         asked_at = min((message.asked_at for message in messages if message.asked_at is not None), default=None)
-    parents = {message.parent for message in messages}
-    states: dict[str | None, _State] = {None: _State(system=system)}
-    drafts = list[_Draft]()
-    for message in _sort_parents_first(messages):
-        state = states[message.id] = _read_message(message, states[message.parent], drafts)
-        if message.id not in parents:
-            if state.pending:
-                raise ValueError(f"{message.place}: its last message is a system message, which no question follows")
-            if state.draft:
-                state.draft.is_needed, state.draft.system = True, state.system
+    states, drafts = _read_messages(messages, system)
     needed = [draft for draft in drafts if draft.is_needed]
     if not needed:
         raise ValueError("it contains no messages")
-    if sum(draft.characters for draft in needed) > _MAX_CHARACTERS:
-        raise ValueError("its system prompt is too long for so many messages")
+    if sum(len(draft.system) + draft.size for draft in needed) > _MAX_CHARACTERS:
+        raise ValueError("its system prompt or its answers are too long for so many messages")
     for draft in drafts:  # parents come first
         earliest = draft.parent.asked_at if draft.parent else None
         draft.asked_at = asked_at if draft.asked_at is None and earliest is None else draft.asked_at
@@ -127,7 +126,26 @@ def build_conversation(
     last = states[leaf].draft if leaf is not None else None
     if last is None:
         return conversation.with_branch_of(needed[-1].id)
-    return replace(conversation, leaf=next(draft.id for draft in reversed(needed) if last.is_start_of(draft)))
+    return replace(conversation, leaf=next(draft.id for draft in reversed(needed) if last in draft.iterate_starts()))
+
+
+def _read_messages(messages: Sequence[ImportedMessage], system: str) -> tuple[dict[str | None, _State], list[_Draft]]:
+    """The state after each message by its id, and all drafts, parents first."""
+    parents = {message.parent for message in messages}
+    states: dict[str | None, _State] = {None: _State(system=system)}
+    drafts, copied = list[_Draft](), 0
+    for message in _sort_parents_first(messages):
+        before = states[message.parent]
+        state = states[message.id] = _read_message(message, before, drafts)
+        copied += len(state.pending) + (len(state.system) if state.system is not before.system else 0)
+        if copied > _MAX_CHARACTERS:
+            raise ValueError("its system prompts are too long for so many messages")
+        if message.id not in parents:
+            if state.pending:
+                raise ValueError(f"{message.place}: its last message is a system message, which no question follows")
+            if state.draft:
+                state.draft.is_needed, state.draft.system = True, state.system
+    return states, drafts
 
 
 def _sort_parents_first(messages: Sequence[ImportedMessage]) -> list[ImportedMessage]:
@@ -152,27 +170,27 @@ def _sort_parents_first(messages: Sequence[ImportedMessage]) -> list[ImportedMes
 def _read_message(message: ImportedMessage, state: _State, drafts: list[_Draft]) -> _State:
     """The state after a message; adds the draft that it starts or continues."""
     draft = state.draft
-    is_awaited = draft is not None and draft.question is not None and not draft.answers
+    is_awaited = draft is not None and draft.last is None
     match message.role:
         case "context":
             return replace(state, system=_join(state.system, message.text))
         case "system":
             return replace(state, pending=(*state.pending, message.text)) if message.text.strip() else state
-        case "assistant" if draft and (is_awaited or (message.continues and draft.answers)):
+        case "assistant" if draft and (is_awaited or message.continues):
             if state.pending:
                 raise ValueError(f"{message.place}: a system message comes between a question and its answer")
             asked_at = draft.asked_at
             if asked_at is None or (is_awaited and draft.variants):
                 asked_at = message.asked_at if message.asked_at is not None else asked_at
             draft.variants += 1
-            new = _Draft(draft.parent, draft.question, (*draft.answers, message), state.system, asked_at)
+            new = _Draft(draft.parent, draft.question, draft, message, state.system, asked_at)
         case _:
             if draft:
                 draft.is_needed = True
             system = _join(*state.pending) if state.pending else state.system
             is_question = message.role == "user"
-            question, answers = (message, ()) if is_question else (None, (message,))
-            new = _Draft(draft, question, answers, system, message.asked_at)
+            question, last = (message, None) if is_question else (None, message)
+            new = _Draft(draft, question, None, last, system, message.asked_at)
     drafts.append(new)
     return _State(new, new.system)
 

@@ -71,17 +71,23 @@ def _read_message(place: str, key: str, value: Any, model: str) -> ImportedMessa
         text=text,
         place=place,
         asked_at=read_time(message, "timestamp", place),
-        answer=_read_answer(message, place, model) if role == "assistant" else None,
+        answer=_read_answer(message, place, model, text) if role == "assistant" else None,
         feedback=_read_feedback(message, place),
     )
 
 
-def _read_answer(message: dict[str, Any], place: str, model: str) -> Answer:
+def _read_answer(message: dict[str, Any], place: str, model: str, text: str) -> Answer:
     answer = Answer(read_text(message, "model", place) or model, "", parse_usage(message.get("usage")))
     if error := message.get("error"):
-        detail = error.get("content") if isinstance(error, dict) else error
-        return replace(answer, error=("refused", {"model": answer.model or "The model", "detail": str(detail)}))
+        detail = _read_error(error) or text or "no reason given"
+        return replace(answer, error=("refused", {"model": answer.model or "The model", "detail": detail}))
     return replace(answer, finish_reason="cancelled" if message.get("done") is False else "stop")
+
+
+def _read_error(error: Any) -> str:
+    """What went wrong; empty where that is the message's text, as in older exports, which only say that it is an error."""
+    texts = (error.get("content"), error.get("detail"), error.get("message")) if isinstance(error, dict) else (error,)
+    return next((text for text in texts if text and isinstance(text, str)), "")
 
 
 def _read_feedback(message: dict[str, Any], place: str) -> Feedback | None:

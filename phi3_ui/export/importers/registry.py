@@ -13,8 +13,10 @@ _CHAT_FIELDS = {"phi3_ui", "messages", "mapping", "chat", "history", *SHAREGPT_L
 
 
 def is_list_of_chats(value: Any) -> bool:
-    """Whether these are chats, not the messages of one."""
-    return isinstance(value, list) and any(isinstance(one, dict) and _CHAT_FIELDS & one.keys() for one in value)
+    """Whether these are chats, not the messages of one. A chat may be a list of messages."""
+    if not isinstance(value, list):
+        return False
+    return any(isinstance(one, list) or (isinstance(one, dict) and _CHAT_FIELDS & one.keys()) for one in value)
 
 
 def read_foreign_chat(chat: dict[str, Any]) -> tuple[str, Conversation] | None:
@@ -31,6 +33,8 @@ def read_foreign_chat(chat: dict[str, Any]) -> tuple[str, Conversation] | None:
     fields = (
         {name for one in messages if isinstance(one, dict) for name in one} if isinstance(messages, list) else set()
     )
+    if {"from", "value"} <= fields:
+        return read_sharegpt_chat(chat)
     if "versions" in fields:
         return read_lm_studio_chat(chat)
     if "chat" in chat or "history" in chat or {"parentId", "childrenIds"} & fields:

@@ -1,4 +1,4 @@
-"""Chats of ShareGPT and of the training data named after it: `conversations` of `from` and `value`."""
+"""Chats of ShareGPT and of the training data named after it: messages with `from` and `value`, mostly in `conversations`."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ _NON_TEXT_FIELDS = ("tools", "images", "videos", "audios", "image", "video", "au
 
 def read_sharegpt_chat(chat: dict[str, Any]) -> tuple[str, Conversation]:
     """Title and conversation of one record. Raises ValueError that names the field."""
-    name = next(name for name in LISTS if name in chat)
+    name = next(name for name in (*LISTS, "messages") if name in chat)
     reject_content(chat, _NON_TEXT_FIELDS, "chat")
     model = read_text(chat, "model", "chat")
     messages = [_read_message(n, value, model, f"{name}.{n}") for n, value in enumerate(read_list(chat, name, "chat"))]

@@ -18,7 +18,7 @@ def create() -> ExportSection:
         all_chats = gr.Button(t("share.all"), size="sm")
         upload = gr.UploadButton(
             t("share.import"),  # type: ignore[arg-type]  # declared as str, but translated like all labels
-            file_types=[".json", ".zip"],
+            file_types=[".json", ".jsonl", ".zip"],
             size="sm",
             elem_id="phi3-import",
         )
