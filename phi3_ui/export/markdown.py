@@ -31,7 +31,7 @@ def to_markdown(conversation: Conversation, title: str) -> str:
 
 def _render_turn(number: int, turn: Turn) -> Iterator[str]:
     yield f"## Question {number}"
-    yield _fence(turn.question) if turn.question.strip() else _NO_TEXT
+    yield fence(turn.question) if turn.question.strip() else _NO_TEXT
     if turn.answer:
         model = _escape(turn.answer.model)
         yield f"### Answer {number}, {model}" if model else f"### Answer {number}"
@@ -73,14 +73,14 @@ def _quote(text: str) -> str:
     if not text.strip():
         return _NO_TEXT
     if _HTML_START.search(text):
-        return _fence(text)
+        return fence(text)
     return "\n".join(f"> {line}" if line else ">" for line in _LINE_END.split(text))
 
 
-def _fence(text: str) -> str:
+def fence(text: str, language: str = "") -> str:
     """Return a text as it is, in a code block that nothing in it can end."""
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    return "\n".join([fence, *_LINE_END.split(text), fence])
+    marks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return "\n".join([f"{marks}{language}", *_LINE_END.split(text), marks])
 
 
 def _escape(text: str) -> str:

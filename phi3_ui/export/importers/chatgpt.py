@@ -7,8 +7,9 @@ from typing import Any
 
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.types import FinishReason
-from phi3_ui.export.importers.fields import fence, read_list, read_record, read_text, read_time, reject_content, think
+from phi3_ui.export.importers.fields import read_list, read_record, read_text, read_time, reject_content, think
 from phi3_ui.export.importers.message_tree import ImportedMessage, build_conversation
+from phi3_ui.export.markdown import fence
 
 _FINISH_REASONS: dict[str, FinishReason] = {"max_tokens": "length", "interrupted": "cancelled"}
 _ROLES = ("system", "user", "assistant", "tool")

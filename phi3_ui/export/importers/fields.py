@@ -86,14 +86,6 @@ def _describe(kind: Any) -> str:
     return kind if isinstance(kind, str) and kind else "of an unknown type"
 
 
-def fence(text: str, language: str = "") -> str:
-    """The text as a Markdown code block that nothing in it can end."""
-    marks = "```"
-    while marks in text:
-        marks += "`"
-    return f"{marks}{language}\n{text}\n{marks}"
-
-
 def think(reasoning: str) -> str:
     """A model's reasoning as the text of its answer, in the tags that most open models use; empty if there is none."""
     return f"<think>\n{reasoning.strip()}\n</think>" if reasoning.strip() else ""
