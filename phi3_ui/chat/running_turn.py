@@ -82,8 +82,8 @@ class RunningTurn:
         """Stop the answer; the turn ends shortly afterwards."""
         self._cancel.set()
 
-    def wait(self, seconds: float) -> bool:
-        """Wait until the turn has ended and its answer was handled; False on timeout."""
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until the turn has ended and its answer was handled; False on timeout, if there is one."""
         with self._changed:
             return self._changed.wait_for(lambda: self._snapshot.phase == "done", timeout=seconds)
 

@@ -10,9 +10,11 @@ import secrets
 import threading
 from dataclasses import dataclass, replace
 
+from phi3_ui.chat.conversation import Conversation
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.chat_state import Chat
+from phi3_ui.ui.replay_state import Replay
 
 _TOKEN = re.compile(r"[\w-]{22,128}", re.ASCII)
 _MAX_CHATS = 20  # kept per page; the others are loaded from the store again
@@ -92,8 +94,7 @@ class Session:
         self._chat_list = ChatListState()
         self._current = Chat()
         self._chats: tuple[Chat, ...] = (self._current,)
-        self._replay: Chat | None = None
-        self._is_replay_stopped = False
+        self._replay: Replay | None = None
         self._is_restored = False
         self._is_setting_up = False
         self._is_closed = False
@@ -249,8 +250,8 @@ class Session:
     def forget(self, chat_id: str) -> None:
         """Stop and drop a chat that was deleted; shows another one if it was shown."""
         with self._lock:
-            if self._replay and self._replay.id == chat_id:
-                self.stop_replay()
+            if self._replay and self._replay.chat.id == chat_id:
+                self._replay.stop()
             if (chat := self.find_chat(chat_id)) is None:
                 return
             chat.stop()
@@ -263,30 +264,23 @@ class Session:
 
     # Replay
 
-    def try_start_replay(self) -> Chat | None:
-        """A new chat for a replay; None while another replay is in progress, or if the page has closed."""
+    @property
+    def replay(self) -> Replay | None:
+        """The last replay, which may be in progress."""
+        return self._replay
+
+    def try_start_replay(self, old: Conversation, model_name: str) -> Replay | None:
+        """A new replay of `old`; None while another one is in progress, or if the page has closed."""
         with self._lock:
-            if self._replay or self._is_closed:
+            if self._is_closed or (self._replay and not self._replay.is_finished):
                 return None
-            self._replay, self._is_replay_stopped = Chat(), False
+            self._replay = Replay(old, model_name)
             return self._replay
 
     def stop_replay(self) -> None:
         """Stop the replay in progress."""
-        with self._lock:
-            self._is_replay_stopped = True
-            if self._replay:
-                self._replay.stop()
-
-    def is_replay_stopped(self) -> bool:
-        """Whether the replay in progress was asked to stop."""
-        return self._is_replay_stopped
-
-    def finish_replay(self) -> bool:
-        """End the replay in progress; True if it was stopped."""
-        with self._lock:
-            self._replay = None
-            return self._is_replay_stopped
+        if replay := self._replay:
+            replay.stop()
 
     # Connection
 
@@ -313,22 +307,20 @@ class Session:
             self._followed -= {turn}
 
     def hand_over(self, successor: "Session") -> None:
-        """Give the chats, also those being answered, to the page that replaces this one.
-
-        Of a replay, the successor gets the chat with the question under way; no further one is asked.
-        """
+        """Give the chats, also those being answered, and the replay to the page that replaces this one."""
         with self._lock:
             self._connection_lost.set()
-            if self._replay:
-                self.add(self._replay)
-            self._replay, self._is_replay_stopped = None, True
             chats, current, self._current = self._chats, self._current, Chat()
             self._chats = (self._current,)
-            successor._receive(chats, current, self._templates)
+            replay, self._replay = self._replay, None
+            successor.panels.replay_open = self.panels.replay_open
+            successor._receive(chats, current, self._templates, replay)
 
-    def _receive(self, chats: tuple[Chat, ...], current: Chat, templates: dict[str, str]) -> None:
+    def _receive(
+        self, chats: tuple[Chat, ...], current: Chat, templates: dict[str, str], replay: Replay | None
+    ) -> None:
         with self._lock:
-            self._chats, self._current, self._templates = chats, current, templates
+            self._chats, self._current, self._templates, self._replay = chats, current, templates, replay
 
     # End
 
@@ -346,7 +338,7 @@ class Session:
         """Stop everything that is being answered. Returns the turns that are still ending."""
         with self._lock:
             self.stop_replay()
-            chats = [*self._chats, *([self._replay] if self._replay else [])]
+            chats = [*self._chats, *([self._replay.chat] if self._replay else [])]
         for chat in chats:
             chat.stop()
         return [running for chat in chats if (running := chat.running)]

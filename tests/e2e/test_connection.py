@@ -5,7 +5,7 @@ from playwright.sync_api import Browser, expect
 from phi3_ui.testing import Reply
 from tests.e2e.conftest import DESKTOP, App, OpenPage
 from tests.support.app_server import wait_for_traces
-from tests.support.chat_page import ChatPage
+from tests.support.chat_page import LOAD, ChatPage
 from tests.support.tcp_proxy import proxy_to
 
 SEA, MOON = "Write a story about the sea.", "Write a story about the moon."
@@ -65,6 +65,19 @@ def test_a_reloaded_page_continues_the_answer(app: App, open_page: OpenPage) -> 
     gate.open()
     assert chat.answer("And now?") == "And now?"
     assert [request.question for request in app.model.requests] == [SEA, "And now?"]
+
+    # So does the page that shows a replay.
+    gate = app.model.create_gate()
+    app.model.enqueue(Reply("Once more ", gate, "a time."))
+    chat.page.locator("#phi3-replay-ask").click()
+    gate.wait_until_reached()
+    chat.reload()
+    comparison = chat.page.locator("#phi3-replay")
+    expect(comparison.locator(".question")).to_have_text([SEA, "And now?"])
+    gate.open()
+    expect(comparison).to_contain_text("saved as a chat of its own.", timeout=LOAD)
+    expect(comparison).to_contain_text("Once more a time.")
+    assert [request.question for request in app.model.requests[2:]] == [SEA, "And now?"]
 
 
 def test_a_closed_tab_stops_its_answer_and_no_other(app: App, open_page: OpenPage) -> None:

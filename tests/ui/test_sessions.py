@@ -9,6 +9,7 @@ from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.chat_state import Chat
+from phi3_ui.ui.replay_state import Replay
 from phi3_ui.ui.sessions import PendingDelete, Session
 from tests.support.turns import TIMEOUT, WaitingModel, answered_chat, reserve, run_together, start
 
@@ -105,15 +106,22 @@ def test_a_chat_deleted_while_a_turn_is_being_started_is_stopped() -> None:
 
 
 def test_one_replay_at_a_time() -> None:
-    session, chats = Session("en"), list[Chat | None]()
+    session, replays = Session("en"), list[Replay | None]()
 
-    run_together(*[lambda: chats.append(session.try_start_replay())] * 4)
+    run_together(*[lambda: replays.append(session.try_start_replay(Conversation(), "m"))] * 4)
 
-    assert len([chat for chat in chats if chat]) == 1
+    [first] = [replay for replay in replays if replay]
     session.stop_replay()
-    assert session.finish_replay()
-    assert session.try_start_replay() is not None
-    assert not session.is_replay_stopped()
+    assert first.is_stopped()
+    first.finish()
+    second = session.try_start_replay(Conversation(), "m")
+    assert second is not None
+    assert not second.is_stopped()
+    second.finish()
+    session.stop_replay()
+    assert not second.is_stopped(), "it had ended"
+    session.close()
+    assert session.try_start_replay(Conversation(), "m") is None
 
 
 def test_a_model_found_late_does_not_replace_the_one_picked_since() -> None:
@@ -178,16 +186,19 @@ def test_the_page_that_replaces_another_gets_its_chats_with_their_answers() -> N
     shown = old.current
     turns.append(start(shown, WaitingModel(), stored))
 
-    replay = old.try_start_replay()
+    replay = old.try_start_replay(shown.conversation, "m")
     assert replay is not None
-    turns.append(start(replay, WaitingModel(), stored))
+    old.panels.replay_open = True
+    turns.append(start(replay.chat, WaitingModel(), stored))
 
     old.hand_over(new)
     old.close()
 
     assert [answer.finish_reason for answer in stored] == []
     assert new.current is shown
-    assert set(new.chats) == {shown, background, replay}
+    assert set(new.chats) == {shown, background}
+    assert new.replay is replay
+    assert new.panels.replay_open
     assert old.connection_lost.is_set()
     new.stop_answers()
     assert all(turn.wait(TIMEOUT) for turn in turns)

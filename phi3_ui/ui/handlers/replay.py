@@ -1,25 +1,29 @@
 """Replay: ask a chat's questions again, of another model or version, and compare the answers side by side."""
 
+import logging
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 
 import gradio as gr
 
-from phi3_ui.chat.conversation import Conversation, Turn, TurnRequest
+from phi3_ui.chat.conversation import Turn, TurnRequest
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.store.registry.cards import ModelEntry
-from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.handlers.answers import AnswerStarter
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.notices import render_note
 from phi3_ui.ui.render.replay import render_replay
+from phi3_ui.ui.replay_state import Replay
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
+
+logger = logging.getLogger(__name__)
 
 _DRAW_SECONDS = 0.5
 
@@ -42,49 +46,33 @@ class ReplayController:
         self._conversations = conversations
         self._session = session
 
-    def replay(self, key: str | None, request: gr.Request) -> Iterator[Updates]:
+    def replay(self, key: str | None, request: gr.Request) -> Generator[Updates, None, None]:
         """Ask the shown branch's questions of model `key`, each with its new answers before it, as a chat of its own."""
-        page, session = self._page, self._session(request)
-        language, shown = session.language, session.current
+        session = self._session(request)
+        shown = session.current
         old = shown.conversation
         try:
             if not old.turns:
                 raise UserError("nothing_to_replay")
             entry = self._catalogue.find(key)
-            if shown.is_busy or (chat := session.try_start_replay()) is None:
+            if shown.is_busy or (replay := session.try_start_replay(old, entry.name)) is None:
                 raise UserError("chat_busy")
         except UserError as error:
-            gr.Warning(tr_error(language, error))
-            yield {page.replay.note: gr.skip()}
+            gr.Warning(tr_error(session.language, error))
+            yield self._unchanged
             return
-        was_stopped = False
-        try:
-            title = self._history.get_title(session.user_id, shown.id) or old.title
-            session.panels.replay_open = True
-            yield {page.replay.view: gr.Column(visible=True), page.replay.stop: gr.Button(visible=True)}
-            for index, turn in enumerate(old.turns):
-                if (running := self._start(session, chat, entry, turn)) is None:
-                    break
-                if index == 0:
-                    title = tr(language, "replay.title", title=title, model=entry.name)
-                    self._history.rename(session.user_id, chat.id, title)
-                progress = tr(language, "replay.progress", turn=index + 1, turns=len(old.turns), model=entry.name)
-                for _ in running.snapshots(_DRAW_SECONDS, session.connection_lost.is_set):
-                    yield {**self._draw(session, old, chat.conversation), page.replay.note: render_note(progress)}
-                answer = chat.conversation.turns[-1].answer
-                if answer and answer.finish_reason == "cancelled":
-                    session.stop_replay()
-        finally:
-            was_stopped = session.finish_replay()
-            if chat.conversation.tree and not self._history.is_deleted(session.user_id, chat.id):
-                session.add(chat)
-        outcome = tr(language, "replay.stopped" if was_stopped else "replay.done", model=entry.name)
-        yield {
-            **self._draw(session, old, chat.conversation),
-            **self._conversations.list_chats(session),
-            page.replay.note: render_note(outcome),
-            page.replay.stop: gr.Button(visible=False),
-        }
+        session.panels.replay_open = True
+        threading.Thread(
+            target=self._ask_all, args=(session, replay, entry, shown.id), name="replay", daemon=True
+        ).start()
+        yield from self._draw_to_end(session, replay)
+
+    def resume(self, request: gr.Request) -> Iterator[Updates]:
+        """Draw the replay that was shown before the page was reloaded, to its end."""
+        yield self._unchanged
+        session = self._session(request)
+        if session.panels.replay_open and (replay := session.replay):
+            yield from self._draw_to_end(session, replay)
 
     def stop(self, request: gr.Request) -> None:
         """Stop the replay in progress."""
@@ -96,24 +84,87 @@ class ReplayController:
         self._session(request).panels.replay_open = False
         return {self._page.replay.view: gr.Column(visible=False)}
 
-    def _start(self, session: Session, chat: Chat, entry: ModelEntry, turn: Turn) -> RunningTurn | None:
+    @property
+    def _unchanged(self) -> Updates:
+        """A generator that yields nothing would empty its outputs."""
+        return {self._page.replay.note: gr.skip()}
+
+    def _ask_all(self, session: Session, replay: Replay, entry: ModelEntry, chat_id: str) -> None:
+        """Ask one question after the other, in a thread of its own, until the end or until the replay is stopped."""
+        error: UserError | None = None
+        try:
+            title = self._history.get_title(session.user_id, chat_id) or replay.old.title
+            for index, turn in enumerate(replay.old.turns):
+                if (running := self._start(session, replay, entry, turn)) is None:
+                    break
+                if index == 0:
+                    title = tr(session.language, "replay.title", title=title, model=entry.name)
+                    self._history.rename(session.user_id, replay.chat.id, title)
+                running.wait()
+                answer = replay.chat.conversation.turns[-1].answer
+                if answer and answer.finish_reason == "cancelled":
+                    replay.stop()
+        except UserError as raised:
+            error = raised
+        except Exception as raised:
+            logger.exception("A replay failed")
+            error = UserError("unexpected", detail=type(raised).__name__)
+        finally:
+            if error:
+                replay.stop()  # also the question under way, if the error came after its start
+            replay.finish(error)
+
+    def _start(self, session: Session, replay: Replay, entry: ModelEntry, turn: Turn) -> RunningTurn | None:
         """Start the next question; None if the replay was stopped."""
-        if session.is_replay_stopped():
+        if replay.is_stopped():
             return None
         request = _build_request(session, entry, turn)
         result = self._starter.start(
-            session, chat, entry, lambda conversation, _: conversation.with_question(turn.question, request)
+            session, replay.chat, entry, lambda conversation, _: conversation.with_question(turn.question, request)
         )
         if result is None:
             return None
-        if session.is_replay_stopped():  # stopped after the check above, perhaps before the turn was reserved
-            chat.stop()
+        if replay.is_stopped():  # stopped after the check above, perhaps before the turn was reserved
+            replay.chat.stop()
         return result[0]
 
-    def _draw(self, session: Session, old: Conversation, new: Conversation) -> Updates:
+    def _draw_to_end(self, session: Session, replay: Replay) -> Iterator[Updates]:
+        """Draw the comparison until the replay has ended.
+
+        Closing the iterator stops the replay, unless the connection is lost.
+        """
+        page, language = self._page, session.language
+        is_lost = session.connection_lost.is_set
+        try:
+            while not replay.is_finished:
+                turn = max(len(replay.chat.conversation.turns), 1)
+                values = {"turn": turn, "turns": len(replay.old.turns), "model": replay.model_name}
+                yield {
+                    **self._draw(session, replay),
+                    page.replay.note: render_note(tr(language, "replay.progress", **values)),
+                    page.replay.stop: gr.Button(visible=True),
+                }
+                replay.wait(_DRAW_SECONDS)
+        finally:
+            if not is_lost():
+                replay.stop()
+        if replay.error:
+            gr.Warning(tr_error(language, replay.error))
+        if replay.chat.conversation.tree and not self._history.is_deleted(session.user_id, replay.chat.id):
+            session.add(replay.chat)
+        outcome = "replay.stopped" if replay.is_stopped() else "replay.done"
+        yield {
+            **self._draw(session, replay),
+            **self._conversations.list_chats(session),
+            page.replay.note: render_note(tr(language, outcome, model=replay.model_name)),
+            page.replay.stop: gr.Button(visible=False),
+        }
+
+    def _draw(self, session: Session, replay: Replay) -> Updates:
         # Shown again each time, unless the user has closed it: Gradio's page sometimes misses that a column becomes visible.
         view = gr.Column(visible=session.panels.replay_open)
-        return {self._page.replay.view: view, self._page.replay.comparison: render_replay(session.language, old, new)}
+        comparison = render_replay(session.language, replay.old, replay.chat.conversation)
+        return {self._page.replay.view: view, self._page.replay.comparison: comparison}
 
 
 def _build_request(session: Session, entry: ModelEntry, turn: Turn) -> TurnRequest:

@@ -94,5 +94,5 @@ def _wire(blocks: gr.Blocks, page: Page, services: Services) -> None:
     usage.wire(page, charts)
     usage.refresh_after_answers(page, chats, charts, [resumed, composer.wire(page, chats), chat.wire(page, chats)])
     usage.refresh_charts_after(
-        page, charts, [conversations.wire(page, chats), export.wire(page, exports), replay.wire(page, replays)]
+        page, charts, [conversations.wire(page, chats), export.wire(page, exports), replay.wire(page, replays, resumed)]
     )

@@ -24,16 +24,14 @@ def create(start: gr.Button) -> ReplaySection:
         return ReplaySection(start, view, back, stop, note=gr.HTML(), comparison=gr.HTML())
 
 
-def wire(page: Page, replay: ReplayController) -> Dependency:
-    """The event that ends with the replay."""
+def wire(page: Page, replay: ReplayController, resumed: Dependency) -> Dependency:
+    """The event that ends with the replay. `resumed` ends once a page that was reloaded shows its chat."""
     section = page.replay
+    outputs = [section.view, section.comparison, section.note, section.stop, page.conversations.chat_list]
     section.stop.click(replay.stop, None, None, **QUIET)
     section.back.click(replay.back, None, section.view, **QUIET)
     replayed: Dependency = section.start.click(
-        replay.replay,
-        page.picker,
-        [section.view, section.comparison, section.note, section.stop, page.conversations.chat_list],
-        trigger_mode="multiple",
-        **STREAMING,
+        replay.replay, page.picker, outputs, trigger_mode="multiple", **STREAMING
     )
+    resumed.then(replay.resume, None, outputs, trigger_mode="multiple", **STREAMING)
     return replayed

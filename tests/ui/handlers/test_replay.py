@@ -1,0 +1,152 @@
+"""Replays: the questions of a chat asked again, while the page that shows them is left, reloaded or closed."""
+
+import threading
+from typing import cast
+
+import gradio as gr
+import pytest
+
+from phi3_ui.chat.conversation import Answer, Conversation
+from phi3_ui.errors import UserError
+from phi3_ui.ui.chat_state import Chat
+from phi3_ui.ui.handlers.replay import ReplayController
+from phi3_ui.ui.replay_state import Replay
+from phi3_ui.ui.sessions import Session
+from tests.ui.handlers.doubles import TIMEOUT, App
+
+QUESTIONS = ["one", "two", "three"]
+REQUEST = cast(gr.Request, None)
+
+
+@pytest.fixture
+def app() -> App:
+    """A page that shows a chat of three questions."""
+    app, conversation = App(), Conversation()
+    for question in QUESTIONS:
+        conversation = conversation.with_question(question).with_answer(Answer("m", "1"))
+    app.session.show(Chat(conversation=conversation))
+    return app
+
+
+def control(app: App) -> ReplayController:
+    return ReplayController(app.page, app.services, app.starter, app.conversations, lambda _request: app.session)
+
+
+def finish(replay: Replay | None) -> list[tuple[str, str | None]]:
+    """Wait for the end of a replay; its questions and how each was answered."""
+    assert replay is not None
+    assert replay.wait(TIMEOUT)
+    return [
+        (turn.question, turn.answer.finish_reason if turn.answer else None) for turn in replay.chat.conversation.turns
+    ]
+
+
+def reload_page(app: App) -> Session:
+    app.pages.get("next", "en")
+    app.session.hand_over(app.pages.get("next", "en"))
+    return app.pages.get("next", "en")
+
+
+def test_all_questions_are_asked_again_and_compared(app: App) -> None:
+    *_, last = control(app).replay("m-1", REQUEST)
+
+    assert app.store.questions == QUESTIONS
+    assert "saved as a chat of its own" in str(last[app.page.replay.note])
+    assert finish(app.session.replay) == [(question, "stop") for question in QUESTIONS]
+    assert app.session.replay
+    assert app.session.find_chat(app.session.replay.chat.id) is app.session.replay.chat
+
+
+def test_a_page_that_is_loaded_again_draws_its_replay_to_the_end(app: App) -> None:
+    app.model.gate.close()
+    replays = control(app)
+    before = replays.replay("m-1", REQUEST)
+    next(before)
+    assert app.model.gate.reached.wait(TIMEOUT)
+    app.session = reload_page(app)
+    before.close()
+    drawing = replays.resume(REQUEST)
+    next(drawing)
+    assert app.page.replay.comparison in next(drawing)
+    app.model.gate.open()
+
+    *_, last = drawing
+
+    assert "saved as a chat of its own" in str(last[app.page.replay.note])
+    assert app.store.questions == QUESTIONS, "none is asked twice"
+    assert len(list(replays.resume(REQUEST))) == 2, "a comparison that has ended is shown again"
+    replays.back(REQUEST)
+    assert len(list(replays.resume(REQUEST))) == 1
+
+
+def test_a_replay_goes_on_while_the_connection_is_lost(app: App) -> None:
+    app.model.gate.close()
+    drawing = control(app).replay("m-1", REQUEST)
+    next(drawing)
+    app.session.connection_lost.set()
+    drawing.close()
+    app.model.gate.open()
+
+    assert finish(app.session.replay) == [(question, "stop") for question in QUESTIONS]
+
+
+@pytest.mark.parametrize("leave", ["close the iterator", "stop", "switch", "delete", "close the page"])
+def test_a_replay_ends_when_its_page_is_left(app: App, leave: str) -> None:
+    app.model.gate.close()
+    replays = control(app)
+    drawing = replays.replay("m-1", REQUEST)
+    next(drawing)
+    assert app.model.gate.reached.wait(TIMEOUT)
+    replay = app.session.replay
+    assert replay
+    match leave:
+        case "close the iterator":
+            drawing.close()
+        case "stop":
+            replays.stop(REQUEST)
+        case "switch":
+            app.conversations.switch_to(app.session, None)
+        case "delete":
+            app.session.forget(replay.chat.id)
+        case "close the page":
+            assert app.session.close() != []
+
+    assert finish(replay) == [("one", "cancelled")]
+    assert replay.is_stopped()
+
+
+def test_one_replay_at_a_time(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings = list[str]()
+    monkeypatch.setattr(gr, "Warning", warnings.append)
+    app.model.gate.close()
+    first = control(app).replay("m-1", REQUEST)
+    next(first)
+
+    assert len(list(control(app).replay("m-1", REQUEST))) == 1
+
+    assert len(warnings) == 1
+    app.model.gate.open()
+    list(first)
+    assert app.store.questions == QUESTIONS
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [(UserError("no_such_chat"), "This chat no longer exists"), (RuntimeError("defect"), "RuntimeError")],
+)
+def test_an_error_ends_a_replay_with_a_sentence(
+    app: App, monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    warnings, app.store.on_start = list[str](), fail
+    monkeypatch.setattr(gr, "Warning", warnings.append)
+
+    *_, last = control(app).replay("m-1", REQUEST)
+
+    assert sentence in warnings[0]
+    assert app.session.replay
+    assert app.session.replay.is_finished
+    assert app.page.replay.stop in last
+    assert not [thread for thread in threading.enumerate() if thread.name == "replay"]
