@@ -23,7 +23,7 @@ DRAW = """async (texts) => {
   const chat = document.createElement("div");
   document.querySelector("#phi3-chat").append(chat);
   const value = texts.map((content) => ({ role: "user", content }));
-  view.default(chat, { value, texts: { en: {} } }, () => {});
+  view.default(chat, { value }, () => {}, {});
   const shown = [...chat.querySelectorAll('[data-testid="user"]')].map((text) => text.innerText);
   chat.remove();
   return shown;

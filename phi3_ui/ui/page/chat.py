@@ -6,7 +6,7 @@ from gradio.events import Dependency
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import ChatSection, Page
 from phi3_ui.ui.page.events import QUIET, STREAMING
-from phi3_ui.ui.page.scripts import CHAT_JS, SHOW_SNIPPET_JS
+from phi3_ui.ui.page.scripts import SHOW_SNIPPET_JS, chat_js
 from phi3_ui.ui.page.texts import I18N, browser_texts
 
 
@@ -17,10 +17,11 @@ def create() -> ChatSection:
         [],
         label=t("chat"),
         html_template="",
-        js_on_load=CHAT_JS,
+        js_on_load=chat_js(
+            browser_texts(["chat", "placeholder", "copy_message", "copy_code", "copied", "chat_not_loaded"])
+        ),
         apply_default_css=False,
         elem_id="phi3-chat",
-        texts=browser_texts(["chat", "placeholder", "copy_message", "copy_code", "copied", "chat_not_loaded"]),
     )
     context = gr.HTML(elem_id="phi3-context")
     warning = gr.HTML(elem_id="phi3-warning")

@@ -31,9 +31,8 @@ READ_BROWSER_JS = f"() => [{_load_function('visitor_token.js')}(), {_load_functi
 
 # For `js_on_load` of an HTML component: statements, with Gradio's variables in scope.
 ACTIONS_JS = f"{_load_function('actions.js')}(trigger);"
-# Texts are read at once: a page that hides the component again takes its properties away.
-CHAT_JS = """
-const texts = props.texts[navigator.language.split("-")[0]] ?? props.texts.en;
+_CHAT_JS = """
+const texts = TEXTS[navigator.language.split("-")[0]] ?? TEXTS.en;
 import(new URL("phi3/static/chat/view.js", document.baseURI)).then(
   (view) => view.default(element, props, watch, texts),
   (error) => {
@@ -43,6 +42,14 @@ import(new URL("phi3/static/chat/view.js", document.baseURI)).then(
 );
 """
 DOWNLOAD_JS = f"{_load_function('download.js')}(watch, props);"
+
+
+def chat_js(texts: dict[str, dict[str, str]]) -> str:
+    """Script that draws the chat, with its texts by language and key.
+
+    They are part of the script: a page that loads slowly has no properties but the value when the component is created.
+    """
+    return _CHAT_JS.replace("TEXTS", json.dumps(texts))
 
 
 def record_settings_js(names: list[str]) -> str:

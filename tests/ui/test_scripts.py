@@ -1,0 +1,19 @@
+"""The scripts of the page, as Gradio takes them."""
+
+import json
+import re
+
+import pytest
+
+from phi3_ui.ui.page.scripts import ACTIONS_JS, DOWNLOAD_JS, chat_js
+
+TEXTS = {"en": {"chat": "Chat “&”"}, "ro": {"chat": "Conversație"}}
+
+
+@pytest.mark.parametrize("script", [ACTIONS_JS, DOWNLOAD_JS, chat_js(TEXTS)])
+def test_a_component_that_is_created_late_has_no_property_but_its_value(script: str) -> None:
+    assert set(re.findall(r"\bprops\.(\w+)", script)) <= {"value"}
+
+
+def test_the_chat_has_its_texts_with_it() -> None:
+    assert json.dumps(TEXTS) in chat_js(TEXTS)
