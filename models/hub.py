@@ -22,7 +22,7 @@ if __name__ == "__main__":
     disable_telemetry()  # before the imports that read its switches
 
 from filelock import FileLock, Timeout
-from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]  # lazy
 
 from models import hub_client
 from models.hub_files import RECORD, Kind, RemoteFile, read_hub_record, select_files
@@ -166,7 +166,7 @@ def _with_progress_bar(report: Report, as_events: bool) -> Iterator[Report]:
     if as_events or not sys.stderr.isatty():
         yield report
         return
-    with tqdm(unit="B", unit_scale=True) as bar:  # type: ignore[no-untyped-call]
+    with tqdm(unit="B", unit_scale=True) as bar:  # type: ignore[no-untyped-call]  # has no type hints
 
         def show(done: int, total: int) -> None:
             if bar.total is None:

@@ -190,6 +190,7 @@ SAMPLING_PARAMS: tuple[SamplingParam, ...] = (
         is_minimum_exclusive=True,
         slider=Slider(1, 2, 0.05),
         label_key="repetition_penalty",
+        help_key="repetition_penalty_info",
     ),
     SamplingParam(
         "presence_penalty",

@@ -18,6 +18,7 @@ from phi3_ui.chat.sampling_params import SAMPLING_PARAMS, SamplingParam, parse_p
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
 from phi3_ui.host.protocol import ModelSpec
+from phi3_ui.i18n.translate import tr
 from phi3_ui.prompts.templates import TEMPLATES
 from phi3_ui.settings import Settings
 from phi3_ui.store.registry.cards import ModelEntry
@@ -158,12 +159,14 @@ def answer_options(function: Callback) -> Callback:
 
 def _sampling_option(param: SamplingParam) -> Callable[[Callback], Callback]:
     is_list = param.kind == "strings"
+    # An option without a default is left out, not left empty as on the page.
+    meaning = f" {tr('en', param.help_key)}." if param.help_key and param.default is not None else ""
     return click.option(
         f"--{param.name.replace('_', '-')}",
         type=param.python_type,
         multiple=is_list,
         metavar="TEXT" if is_list else "N",
-        help="Stop before this text; may be repeated." if is_list else f"Range: {param.interval}.",
+        help="Stop before this text; may be repeated." if is_list else f"Range: {param.interval}.{meaning}",
     )
 
 

@@ -54,6 +54,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "seed": "Seed",
     "seed_info": "The same seed and question give the same answer; leave empty for a random seed",
     "repetition_penalty": "Repetition penalty",
+    "repetition_penalty_info": "1: no penalty",
     "presence_penalty": "Presence penalty",
     "frequency_penalty": "Frequency penalty",
     "n": "Answers per question (n)",

@@ -54,6 +54,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "seed": "Seed",
     "seed_info": "Același seed și aceeași întrebare dau același răspuns; lăsați gol pentru un seed aleator",
     "repetition_penalty": "Penalizarea repetiției",
+    "repetition_penalty_info": "1: fără penalizare",
     "presence_penalty": "Penalizarea prezenței",
     "frequency_penalty": "Penalizarea frecvenței",
     "n": "Răspunsuri la o întrebare (n)",

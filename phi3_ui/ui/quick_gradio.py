@@ -18,7 +18,7 @@ def _import_without_stubs() -> None:
             raise OSError("skipped")
         return original(thing)
 
-    inspect.getfile = getfile  # type: ignore[assignment]
+    inspect.getfile = getfile  # type: ignore[assignment]  # narrower than what it replaces, for one import
     try:
         import gradio  # noqa: F401 - the import is the effect
     finally:

@@ -279,6 +279,12 @@ def test_wrong_usage_exits_with_2(run_command: RunCommand, tmp_path: Path, argum
     assert result.stderr.startswith("Usage: python -m phi3_ui")
 
 
+def test_the_help_names_ranges_and_special_values(run_command: RunCommand, tmp_path: Path) -> None:
+    shown = run_command(tmp_path, "chat", "--help").stdout
+    assert "Range: ≥ 0. 0: no limit." in shown
+    assert "Range: > 0. 1: no penalty." in shown
+
+
 def test_an_unreachable_store_and_an_unusable_home_are_one_sentence(run_command: RunCommand, tmp_path: Path) -> None:
     unreachable = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     result = run_command(tmp_path, "list", **unreachable)

@@ -219,7 +219,7 @@ def test_closing_the_events_closes_the_model() -> None:
     assert next(events) == PrefillProgress(0, 70)
     assert next(events) == TextDelta("a")
 
-    events.close()  # type: ignore[attr-defined]
+    events.close()  # type: ignore[attr-defined]  # a generator
 
     assert model.closed
     assert model.yielded == 2

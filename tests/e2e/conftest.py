@@ -116,7 +116,7 @@ def new_visitor(browser: Browser) -> Iterator[NewVisitor]:
         page.on("pageerror", lambda error: errors.append(str(error)))
 
     def create(**options: object) -> BrowserContext:
-        contexts.append(browser.new_context(**{"viewport": DESKTOP, **options}))  # type: ignore[arg-type]
+        contexts.append(browser.new_context(**{"viewport": DESKTOP, **options}))  # type: ignore[arg-type]  # options
         contexts[-1].on("page", watch)
         return contexts[-1]
 

@@ -68,7 +68,7 @@ class Chat:
 
 def without_slots(model: Any) -> Chat:
     chat = Chat(model)
-    chat.cache.can_serve = lambda prompt: False  # type: ignore[method-assign]
+    chat.cache.can_serve = lambda prompt: False  # type: ignore[method-assign]  # a cache that serves nothing
     return chat
 
 
@@ -170,7 +170,7 @@ def test_regenerating_prefills_one_token_and_the_next_turn_only_new_ones(load: L
 
 def test_a_new_conversation_does_not_evict_earlier_ones(load: Load) -> None:
     chat, other = Chat(load()), Message("user", "What is the sea?")
-    length = chat.ask((LONG,)).usage.prompt_tokens  # type: ignore[union-attr]
+    length = chat.ask((LONG,)).usage.prompt_tokens  # type: ignore[union-attr]  # it is known
     assert chat.cached_tokens((other,)) < 10
     assert chat.cached_tokens((LONG,)) == length - 1
 
@@ -178,7 +178,7 @@ def test_a_new_conversation_does_not_evict_earlier_ones(load: Load) -> None:
 def test_the_least_recently_used_slot_is_evicted_first(load: Load) -> None:
     chat = Chat(load())
     prompts = [(Message("user", f"{letter} " * 300),) for letter in "abc"]
-    lengths = [chat.ask(prompt).usage.prompt_tokens for prompt in prompts]  # type: ignore[union-attr]
+    lengths = [chat.ask(prompt).usage.prompt_tokens for prompt in prompts]  # type: ignore[union-attr]  # it is known
     held = [slot.cache.layers for slot in chat.cache._slots]
     chat.cache._budget = sum(layer.keys.nbytes + layer.values.nbytes for layers in held for layer in layers)
     assert chat.cached_tokens(prompts[0]) == lengths[0] - 1
@@ -193,7 +193,7 @@ def test_the_least_recently_used_slot_is_evicted_first(load: Load) -> None:
 def test_a_cancelled_prefill_gives_an_empty_answer_and_is_reused(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     chat, cancel = Chat(load()), CancelToken()
     events = chat.adapter.answer(ChatRequest((LONG,), GREEDY), cancel)
-    total = chat.ask((LONG,)).usage.prompt_tokens  # type: ignore[union-attr]
+    total = chat.ask((LONG,)).usage.prompt_tokens  # type: ignore[union-attr]  # it is known
     chat.cache._slots.clear()
     read = chat.cache.prefill
 
@@ -224,7 +224,7 @@ def test_an_error_during_prefill_ends_only_that_answer(load: Load, monkeypatch: 
     monkeypatch.setattr(chat.cache, "prefill", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         chat.ask((LONG,))
-    chat.cache.prefill = read  # type: ignore[method-assign]
+    chat.cache.prefill = read  # type: ignore[method-assign]  # a spy
     again = chat.ask((LONG,))
     assert again.text == plain.ask((LONG,)).text
     assert again.usage

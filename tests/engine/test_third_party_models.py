@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
@@ -85,7 +85,7 @@ def adapter(catalogue: Catalogue) -> Callable[[str], Adapter]:
 
 
 def ask(model: ChatModel, question: str = "Hi", template: str | None = "phi-3", **params: object) -> list[AnswerEvent]:
-    request = ChatRequest((Message("user", question),), GenerationParams(**params), template)  # type: ignore[arg-type]
+    request = ChatRequest((Message("user", question),), GenerationParams(**params), template)  # type: ignore[arg-type]  # valid
     return list(model.answer(request, CancelToken()))
 
 
@@ -307,7 +307,7 @@ def test_the_chosen_template_is_stored_with_the_model(catalogue: Catalogue) -> N
 
     assert catalogue.find(entry.model_id) == replace(entry, template="llama-3")
     assert Catalogue(catalogue.tracking_uri).find(entry.model_id).template == "llama-3"
-    assert json.dumps(replace(entry, created=None).__dict__)  # type: ignore[arg-type]
+    assert json.dumps(asdict(replace(entry, created=None)))
 
 
 @pytest.mark.usefixtures("logged")

@@ -68,7 +68,7 @@ def test_stop_ends_the_compute_and_keeps_the_text(hosted: HostedModel) -> None:
 def test_closing_the_events_ends_the_compute(hosted_onnx: HostedModel) -> None:
     events = hosted_onnx.answer(LONG, CancelToken())
     until_text(events)
-    events.close()  # type: ignore[attr-defined]
+    events.close()  # type: ignore[attr-defined]  # a generator
     assert completed(hosted_onnx.answer(SHORT, CancelToken())).finish_reason == "stop"
     wait_until_idle(lambda: [psutil.Process(hosted_onnx.pid)])
 
@@ -193,7 +193,7 @@ def test_max_tokens_is_cut_to_what_fits(hosted_onnx: HostedModel) -> None:
     request = ChatRequest((Message("user", "word " * 8150),), GenerationParams(100, 0.0))
     events = hosted_onnx.answer(request, CancelToken())
     use = next(event for event in events if isinstance(event, ContextUsage))
-    events.close()  # type: ignore[attr-defined]
+    events.close()  # type: ignore[attr-defined]  # a generator
     assert use.max_tokens == 8192 - use.prompt_tokens < 100
 
 

@@ -32,7 +32,7 @@ def edit(file: Path, **fields: object) -> None:
 
 def refused(folder: Path, kind: str = "checkpoint") -> StageError:
     with pytest.raises(StageError) as raised:
-        require_model(folder, kind)  # type: ignore[arg-type]
+        require_model(folder, kind)  # type: ignore[arg-type]  # one of the kinds
     return raised.value
 
 

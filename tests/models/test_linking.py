@@ -115,7 +115,7 @@ def log_echo(tmp_path: Path, source: Path, artifacts: Path, monkeypatch: pytest.
 
     def sum_up(folder: object, *rest: object, **more: object) -> None:
         seen.append(sum(f.lstat().st_size for f in Path(str(folder)).rglob("*") if f.is_file() and not f.is_symlink()))
-        remove_tree(folder, *rest, **more)  # type: ignore[arg-type]
+        remove_tree(folder, *rest, **more)  # type: ignore[arg-type]  # passed on as they came
 
     monkeypatch.setattr(shutil, "rmtree", sum_up)
     with mlflow.start_run(experiment_id=experiment), linked_logging():

@@ -122,6 +122,6 @@ def test_a_caller_that_stops_waiting_leaves_the_queue() -> None:
     with fifo.wait_turn(CancelToken()):
         positions_ahead = answer()
         assert next(positions_ahead) == 1
-        positions_ahead.close()  # type: ignore[attr-defined]
+        positions_ahead.close()  # type: ignore[attr-defined]  # a generator
         with fifo.wait_turn(CancelToken()) as positions_behind:
             assert next(positions_behind) == 1

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
@@ -119,10 +120,10 @@ def write_locks() -> None:
         file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _hashes(repository: object, pin: Requirement) -> set[str]:
+def _hashes(repository: Any, pin: Requirement) -> set[str]:
     """SHA-256 of the pinned version's source archive and of its wheels for the supported platforms."""
-    with repository.allow_all_wheels():  # type: ignore[attr-defined]
-        candidates = repository.find_all_candidates(pin.name)  # type: ignore[attr-defined]
+    with repository.allow_all_wheels():
+        candidates = repository.find_all_candidates(pin.name)
     links = [one.link for one in candidates if pin.specifier.contains(str(one.version), prereleases=True)]
     found = {link.hash for link in links if link.hash_name == "sha256" and _is_supported(link.filename)}
     if not found:

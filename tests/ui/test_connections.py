@@ -47,7 +47,8 @@ def report(
     headers = [(b"accept", accept.encode()), (b"user-agent", b"Browser")]
     path, _, query = path.partition("?")
     scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": headers}
-    anyio.run(ConnectionWatch(app, pages), {**scope, "client": _CLIENT}, receive, send)  # type: ignore[arg-type]
+    scope["client"] = _CLIENT
+    anyio.run(ConnectionWatch(app, pages), scope, receive, send)  # type: ignore[arg-type]  # plain functions
     assert sent == app_messages
     return pages.events
 

@@ -26,7 +26,7 @@ def _percent(state: JobState) -> int:
 
 @pytest.mark.parametrize("phase", ["checking", "waiting"])
 def test_setup_has_no_bar_before_its_first_stage(phase: str) -> None:
-    page = Page(render_setup("en", JobState(phase)))  # type: ignore[arg-type]
+    page = Page(render_setup("en", JobState(phase)))  # type: ignore[arg-type]  # one of the phases
 
     assert "progress" not in [tag for tag, _ in page.elements]
     assert len(page.texts("p")) == 1
@@ -110,7 +110,7 @@ def test_other_stages_show_no_bytes() -> None:
 
 @pytest.mark.parametrize("phase", ["failed", "cancelled"])
 def test_failed_job_shows_the_error_with_its_cure(phase: str) -> None:
-    state = JobState(phase, _ONNX, error=UserError("invalid_source", value="<b>x</b>"))  # type: ignore[arg-type]
+    state = JobState(phase, _ONNX, error=UserError("invalid_source", value="<b>x</b>"))  # type: ignore[arg-type]  # one of the phases
     panel = render_job("en", state, "x")
 
     assert "neither a folder" in panel
