@@ -56,8 +56,11 @@ class FirstRun:
         explicitly and is not in the store.
         """
         self._has_models = bool(self._catalogue.list_models())
-        is_needed = self._unfinished.exists() or not self._has_models
-        is_needed |= self._settings.preset_is_explicit and bool(self._missing_contracts())
+        is_needed = (
+            self._unfinished.exists()
+            or not self._has_models
+            or (self._settings.preset_is_explicit and bool(self._missing_contracts()))
+        )
         if is_needed:  # but a deleted experiment is to be restored, with the models in it
             with translate_store_errors(self._settings.tracking_uri):
                 Store(self._settings.tracking_uri).find_experiment()

@@ -4,6 +4,7 @@ A test gets visitors of its own, each in a fresh browser context, so that no tes
 restart or configure an app start one of their own.
 """
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from mlflow.entities import Trace
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
 
 from phi3_ui.testing import ScriptedModel, log_scripted_model
 from tests.conftest import Demo
@@ -112,8 +113,13 @@ def new_visitor(browser: Browser) -> Iterator[NewVisitor]:
     contexts: list[BrowserContext] = []
     errors: list[str] = []
 
+    def watch_console(message: ConsoleMessage) -> None:
+        if message.type == "error" and re.match(r"Error (executing|evaluating|in watch)", message.text):
+            errors.append(message.text)  # Gradio reports errors of a component's script here
+
     def watch(page: Page) -> None:
         page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", watch_console)
 
     def create(**options: object) -> BrowserContext:
         contexts.append(browser.new_context(**{"viewport": DESKTOP, **options}))  # type: ignore[arg-type]  # options

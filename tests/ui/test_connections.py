@@ -1,5 +1,7 @@
 """What the middleware reports of the requests that pass through it."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import anyio
 import pytest
 from starlette.types import Message, Receive, Scope, Send
@@ -48,7 +50,8 @@ def report(
     path, _, query = path.partition("?")
     scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": headers}
     scope["client"] = _CLIENT
-    anyio.run(ConnectionWatch(app, pages), scope, receive, send)  # type: ignore[arg-type]  # plain functions
+    with ThreadPoolExecutor() as executor:  # Playwright's event loop runs in this thread
+        executor.submit(anyio.run, ConnectionWatch(app, pages), scope, receive, send).result()  # type: ignore[arg-type]  # a function
     assert sent == app_messages
     return pages.events
 

@@ -207,5 +207,5 @@ def test_turns_finished_while_the_disk_is_full_are_recorded_once_there_is_space(
 def test_turns_finished_while_the_store_is_read_only_are_recorded_once_it_is_writable(tmp_path: Path) -> None:
     warning, *questions = _record_on_small_disk(tmp_path, "read-only")
 
-    assert "does not accept this chat at the moment" in warning
+    assert "is read-only" in warning
     assert questions == ["after", "before", "during 0", "during 1", "during 2"]

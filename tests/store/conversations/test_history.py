@@ -115,12 +115,12 @@ def test_conversations_are_listed_newest_first_and_titled_by_their_first_questio
     second = _submit_all(store, history, make_conversation("newer", "b", now - 40))
     assert _ids_and_titles(history) == [
         (second, "newer"),
-        (first, "old one of mine"),
+        (first, "old  one of mine"),
     ]
 
     _submit(store, history, first, ask(old, "go on", now - 10).with_answer(make_answer("c")))
 
-    expected = [(first, "old one of mine"), (second, "newer")]
+    expected = [(first, "old  one of mine"), (second, "newer")]
     assert _ids_and_titles(history) == expected
     assert store.recorder.flush(TIMEOUT)
     assert _ids_and_titles(store.history()) == expected
