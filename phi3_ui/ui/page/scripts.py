@@ -20,6 +20,7 @@ def _load_function(file: str) -> str:
 # For `js=` of an event: an expression.
 COLLAPSE_SIDEBARS_JS = _load_function("collapse_sidebars.js")
 GUARD_INPUT_JS = _load_function("guard_input.js")
+KEEP_STREAM_JS = _load_function("keep_stream.js")
 _TAKER_JS = f"{_load_function('take_message.js')}()"
 TAKE_MESSAGE_JS = f"(...values) => {_TAKER_JS}.take(...values)"
 SETTLE_MESSAGE_JS = f"(text) => {_TAKER_JS}.settle(text)"

@@ -1,0 +1,84 @@
+/**
+ * Lets no event get lost between two event streams.
+ *
+ * Gradio's page ends its stream at the server's message `close_stream`. If it has queued another event just before, which
+ * the server receives just after, it opens no other stream, and nobody ever sees the event's result: a click seems to do
+ * nothing. So while an event is under way, the message is dropped here, and the stream continues with a new request.
+ */
+export default function keepStream() {
+  const request = globalThis.fetch;
+  const underWay = new Set(); // ids of events, and a symbol for each that is being queued
+  const completed = new Set(); // ids of events that have completed before the page knows them
+
+  globalThis.fetch = (resource, options) => {
+    const { pathname } = new URL(resource instanceof Request ? resource.url : resource, document.baseURI);
+    if (pathname.endsWith("/queue/join")) return join(resource, options);
+    if (pathname.endsWith("/queue/data")) return stream(resource, options);
+    return request(resource, options);
+  };
+
+  async function join(...event) {
+    const queued = Symbol();
+    underWay.add(queued);
+    try {
+      const response = await request(...event);
+      const { event_id: id } = await response.clone().json().catch(() => ({}));
+      if (id && !completed.delete(id)) underWay.add(id);
+      return response;
+    } finally {
+      underWay.delete(queued);
+    }
+  }
+
+  async function stream(...source) {
+    const response = await request(...source);
+    if (!response.ok) return response;
+    let messages = read(response);
+    const body = new ReadableStream({
+      async pull(controller) {
+        for (;;) {
+          const { value: message, done } = await messages.next();
+          if (done) return controller.close();
+          if (isLast(message) && underWay.size) {
+            const next = await request(...source);
+            if (next.ok) {
+              messages = read(next);
+              continue;
+            }
+          }
+          return controller.enqueue(new TextEncoder().encode(`${message}\n\n`));
+        }
+      },
+      cancel: () => messages.return(),
+    });
+    return new Response(body, { status: response.status, headers: response.headers });
+  }
+
+  /** The messages of an event stream, as text. */
+  async function* read(response) {
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    try {
+      for (;;) {
+        const { value: piece, done } = await reader.read();
+        if (done) return;
+        const messages = (rest + piece).split("\n\n");
+        rest = messages.pop();
+        yield* messages;
+      }
+    } catch (error) {
+      underWay.clear(); // the page reports them as failed
+      throw error;
+    } finally {
+      reader.cancel().catch(() => {});
+    }
+  }
+
+  /** Whether this is the server's last message of a stream. Notes the events that have completed. */
+  function isLast(message) {
+    if (!/close_stream|process_completed/.test(message)) return false; // most messages are long, and only drawn
+    const { msg, event_id: id } = JSON.parse(message.replace(/^data: /, ""));
+    if (msg === "process_completed" && !underWay.delete(id)) completed.add(id);
+    return msg === "close_stream";
+  }
+}
