@@ -1,12 +1,15 @@
-"""The page while the tracking store is locked, and while MLflow's own UI comes and goes."""
+"""The page while the tracking store refuses, and while MLflow's own UI comes and goes."""
 
 import sqlite3
 import sys
 
 import psutil
+from mlflow import MlflowClient
 from playwright.sync_api import expect
 
+from models.tracking import EXPERIMENT
 from phi3_ui.paths import ROOT
+from phi3_ui.settings import sqlite_uri
 from tests.e2e.conftest import App, OpenPage
 from tests.support.app_server import is_reachable
 from tests.support.chat_page import LOAD
@@ -30,6 +33,27 @@ def test_a_locked_store_stops_no_chat_and_the_page_says_so(app: App, open_page: 
         locked.close()
     expect(chat.warning).to_be_empty(timeout=LOAD)
     app.server.accept_log()  # MLflow logs each query that the lock refuses
+    assert {trace.info.request_preview for trace in app.traces(2, chat)} == {FRANCE, SPAIN}
+
+
+def test_chats_of_a_deleted_experiment_wait_until_it_is_restored_as_the_page_says(
+    app: App, open_page: OpenPage
+) -> None:
+    chat = open_page()
+    chat.answer(FRANCE)
+    app.traces(1, chat)
+    client = MlflowClient(sqlite_uri(app.server.home / "mlflow.db"))
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment
+    client.delete_experiment(experiment.experiment_id)
+    try:
+        chat.answer(SPAIN)
+        cure = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        expect(chat.warning).to_contain_text(cure, timeout=LOAD)
+        expect(chat.chats).to_have_count(1)
+    finally:
+        client.restore_experiment(experiment.experiment_id)
+    expect(chat.warning).to_be_empty(timeout=LOAD)
     assert {trace.info.request_preview for trace in app.traces(2, chat)} == {FRANCE, SPAIN}
 
 
