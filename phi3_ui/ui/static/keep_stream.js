@@ -1,5 +1,5 @@
 /**
- * Lets no event get lost between two event streams.
+ * Keeps events from getting lost between two event streams.
  *
  * Gradio's page ends its stream at the server's message `close_stream`. If it has queued another event just before, which
  * the server receives just after, it opens no other stream, and nobody ever sees the event's result: a click seems to do
@@ -67,7 +67,8 @@ export default function keepStream() {
         yield* messages;
       }
     } catch (error) {
-      underWay.clear(); // the page reports them as failed
+      // The page reports all of them as failed, unless it has ended the stream itself.
+      if (error.name !== "AbortError") underWay.clear();
       throw error;
     } finally {
       reader.cancel().catch(() => {});
