@@ -1,0 +1,137 @@
+"""Chats of ChatGPT: the tree, its authors and content types."""
+
+from typing import Any
+
+import pytest
+
+from tests.export.importers.samples import (
+    GPT,
+    IMAGE,
+    answer_of,
+    asked_at,
+    branched_chatgpt_chat,
+    chatgpt_chat,
+    chatgpt_node,
+    exchanges,
+    find_refusal,
+    read_chat,
+)
+
+
+def test_a_chatgpt_tree_keeps_its_branches_times_and_models() -> None:
+    title, conversation = read_chat([branched_chatgpt_chat()])
+
+    first, second = conversation.turns
+    assert (title, exchanges(conversation)) == ("Sums", [("2+2?", "4"), ("Sure?", "Yes.")])
+    variants = [conversation.get_turn(one) for one in conversation.variant_ids(first.id)]
+    assert [(one.question, answer_of(one).text, answer_of(one).model, asked_at(one)) for one in variants] == [
+        ("2+2?", "4", "gpt-4", 1000),
+        ("2+2?", "four", "o1", 1005),
+        ("3+3?", "6", "gpt-4", 1007),
+    ]
+    assert [answer_of(one).finish_reason for one in variants] == ["stop", "length", "stop"]
+    assert asked_at(second) == 1010
+    assert [asked_at(turn) for turn in conversation.tree] == sorted(asked_at(turn) for turn in conversation.tree)
+
+
+def test_a_chatgpt_export_may_say_only_the_children_of_a_node() -> None:
+    chat = branched_chatgpt_chat()
+    for key, node in chat["mapping"].items():
+        node["children"] = [child for child, other in chat["mapping"].items() if other["parent"] == key]
+    for node in chat["mapping"].values():
+        del node["parent"]
+
+    assert exchanges(read_chat(chat)[1]) == [("2+2?", "4"), ("Sure?", "Yes.")]
+    assert len(read_chat(chat)[1].tree) == 4
+
+
+def test_chatgpt_tools_reasoning_and_instructions_are_kept() -> None:
+    instructions = {
+        "content_type": "user_editable_context",
+        "user_profile": "I am six.",
+        "user_instructions": "Be brief.",
+    }
+    thoughts = {"content_type": "thoughts", "thoughts": [{"summary": "Add", "content": "1 and 1"}]}
+    code = {"content_type": "code", "language": "python", "text": "print('```')"}
+    chat = chatgpt_chat(
+        i=chatgpt_node("s", "user", instructions),
+        q=chatgpt_node("i", "user", "1+1?", 1000),
+        m=chatgpt_node(
+            "q", "assistant", {"content_type": "model_editable_context", "model_set_context": "Likes sums."}
+        ),
+        t=chatgpt_node("m", "assistant", thoughts, 1001, metadata=GPT),
+        c=chatgpt_node("t", "assistant", code, 1002, recipient="python", metadata=GPT),
+        o=chatgpt_node("c", "tool", {"content_type": "execution_output", "text": "2"}, 1003),
+        a=chatgpt_node("o", "assistant", "It is 2.", 1004, metadata=GPT),
+    )
+
+    [turn] = read_chat(chat)[1].turns
+
+    assert turn.request
+    assert turn.request.system == "I am six.\n\nBe brief.\n\nLikes sums."
+    assert answer_of(turn).text == (
+        "<think>\nAdd\n\n1 and 1\n</think>\n\n````python\nprint('```')\n````\n\n```\n2\n```\n\nIt is 2."
+    )
+
+
+def test_chatgpt_custom_instructions_in_metadata_are_kept() -> None:
+    chat = chatgpt_chat(q=chatgpt_node("s", "user", "Hi"))
+    data = {"about_user_message": "I am six.", "about_model_message": "Be brief."}
+    chat["mapping"]["s"]["message"]["metadata"] = {"is_user_system_message": True, "user_context_message_data": data}
+
+    [turn] = read_chat(chat)[1].turns
+
+    assert turn.request
+    assert turn.request.system == "I am six.\n\nBe brief."
+
+
+@pytest.mark.parametrize(
+    ("node", "field"),
+    [
+        (chatgpt_node("s", "user", IMAGE), "mapping.q.message.content.parts.0 is not text but image_asset_pointer"),
+        (
+            chatgpt_node("s", "user", "Hi", metadata={"attachments": [{"name": "a.pdf"}]}),
+            "mapping.q.message.metadata.attachments",
+        ),
+        (chatgpt_node("s", "tool", {"content_type": "tether_quote"}), "mapping.q.message.content.content_type"),
+        (chatgpt_node("s", "critic", "No."), "mapping.q.message.author.role"),
+        (chatgpt_node("s", "user", {"content_type": "text", "parts": "Hi"}), "mapping.q.message.content.parts"),
+        (chatgpt_node("s", "user", "Hi", at=-5), "mapping.q.message.create_time"),
+        (chatgpt_node("x", "user", "Hi"), "mapping.q.message: its parent x is missing"),
+        (chatgpt_node("q", "user", "Hi"), "mapping.q.message: it is its own ancestor"),
+        (
+            chatgpt_node(
+                "s",
+                "tool",
+                {"content_type": "execution_output", "text": ""},
+                metadata={"aggregate_result": {"messages": [{"message_type": "image"}]}},
+            ),
+            "mapping.q.message.content",
+        ),
+    ],
+)
+def test_what_chatgpt_has_beyond_text_is_named(node: dict[str, Any], field: str) -> None:
+    assert field in find_refusal(chatgpt_chat(q=node))
+
+
+def test_a_chatgpt_answer_may_have_thousands_of_messages() -> None:
+    """Of which no copy is made with each."""
+    nodes = {f"a{n}": chatgpt_node(f"a{n - 1}" if n else "q", "assistant", str(n)) for n in range(5_000)}
+
+    [turn] = read_chat(chatgpt_chat(q=chatgpt_node("s", "user", "Count."), **nodes))[1].turns
+
+    assert answer_of(turn).text == "\n\n".join(map(str, range(5_000)))
+
+
+def test_system_prompts_that_grow_with_every_message_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phi3_ui.export.importers.message_tree._MAX_CHARACTERS", 1_000)
+    nodes = {f"a{n}": chatgpt_node(f"a{n - 1}" if n else "s", "system", "x" * 10) for n in range(50)}
+    said = [{"from": "system", "value": "x"}] * 50
+
+    for chat in (chatgpt_chat(**nodes), {"conversations": said}):
+        assert "its system prompts are too long for so many messages" in find_refusal(chat)
+
+
+def test_a_chatgpt_chat_without_messages_or_with_a_wrong_current_node_is_refused() -> None:
+    assert "no messages" in find_refusal(chatgpt_chat())
+    assert "current_node" in find_refusal({**branched_chatgpt_chat(), "current_node": "x"})

@@ -1,0 +1,57 @@
+"""Chats of Open WebUI."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from phi3_ui.chat.conversation import Feedback
+from phi3_ui.chat.types import Usage
+from tests.export.importers.samples import answer_of, asked_at, exchanges, find_refusal, open_webui_chat, read_chat
+
+
+@pytest.mark.parametrize("wrap", [lambda chat: [chat], lambda chat: chat, lambda chat: chat["chat"]])
+def test_an_open_webui_chat_keeps_its_branches_times_and_models(wrap: Callable[[Any], Any]) -> None:
+    title, conversation = read_chat(wrap(open_webui_chat()))
+
+    first, second = conversation.turns
+    assert (title, exchanges(conversation)) == ("Sums", [("2+2?", "4"), ("Sure?", "")])
+    assert (answer_of(first).model, answer_of(first).usage, first.feedback) == (
+        "phi3:latest",
+        Usage(5, 2),
+        Feedback(True, "x"),
+    )
+    assert (asked_at(first), asked_at(second)) == (1000, 1010)
+    assert first.request
+    assert first.request.system == "Be brief."
+    other = answer_of(conversation.get_turn(conversation.variant_ids(first.id)[1]))
+    assert (other.text, other.model, other.finish_reason) == ("four", "llama3", "cancelled")
+    assert answer_of(second).error == ("refused", {"model": "phi3:latest", "detail": "out of memory"})
+
+
+def test_an_open_webui_chat_may_hold_only_the_list_of_messages() -> None:
+    chat = open_webui_chat()["chat"]
+    chat["history"] = {"messages": {}, "currentId": "a2"}
+
+    title, conversation = read_chat(chat)
+
+    assert (title, exchanges(conversation)) == ("Sums", [("2+2?", "4"), ("Sure?", "")])
+
+
+@pytest.mark.parametrize(
+    ("key", "fields", "named"),
+    [
+        ("q", {"files": [{"type": "image"}]}, "history.messages.q.files"),
+        ("a", {"sources": [{"source": {}}]}, "history.messages.a.sources"),
+        ("a", {"role": "tool"}, "history.messages.a.role"),
+        ("a", {"content": None}, "history.messages.a.content"),
+        ("q", {"content": [{"type": "image_url"}]}, "history.messages.q.content.0 is not text but image_url"),
+        ("q", {"timestamp": "yesterday"}, "history.messages.q.timestamp"),
+        ("q2", {"parentId": "x"}, "history.messages.q2: its parent x is missing"),
+    ],
+)
+def test_what_open_webui_has_beyond_text_is_named(key: str, fields: dict[str, Any], named: str) -> None:
+    chat = open_webui_chat()
+    chat["chat"]["history"]["messages"][key] |= fields
+
+    assert named in find_refusal([chat])

@@ -1,0 +1,61 @@
+"""Chats in the ShareGPT form."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from phi3_ui.export.archive import read_chats
+from tests.export.importers.samples import answer_of, asked_at, exchanges, find_refusal, read_chat
+
+
+def test_a_sharegpt_list_is_imported() -> None:
+    said = [("system", "Be brief."), ("human", "2+2?"), ("gpt", "4"), ("human", "Sure?"), ("gpt", "Yes.")]
+    chats = [
+        {"id": "a", "conversations": [{"from": sender, "value": value} for sender, value in said], "model": "gpt-4"},
+        {
+            "title": "T",
+            "items": [{"from": "human", "value": "Hi"}],
+            "created_at": "2023-04-01T10:00:00Z",
+            "tools": "[]",
+        },
+        {"system": "s", "conversations": [{"from": "gpt", "value": "Hello"}]},
+    ]
+
+    (title, first), (other_title, second), (_, third) = read_chats(json.dumps(chats).encode())
+
+    assert (title, exchanges(first)) == ("2+2?", [("2+2?", "4"), ("Sure?", "Yes.")])
+    assert [(turn.request and turn.request.system, answer_of(turn).model) for turn in first.turns] == [
+        ("Be brief.", "gpt-4")
+    ] * 2
+    assert (other_title, exchanges(second), asked_at(second.turns[0])) == ("T", [("Hi", None)], 1_680_343_200)
+    assert exchanges(third) == [("", "Hello")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"conversations": [{"from": "observation", "value": "2"}]}, "conversations.0.from is unknown: observation"),
+        (
+            {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": None}]},
+            "conversations.1.value",
+        ),
+        ({"conversations": [{"from": "human", "value": "Hi"}], "images": ["a.png"]}, "chat.images"),
+        ({"conversations": [{"from": "human", "value": "Hi"}], "tools": '[{"name": "f"}]'}, "chat.tools"),
+        ({"conversations": ["Hi"]}, "conversations.0 is not an object"),
+        ({"conversations": [{"from": "human", "value": "Hi"}, {"from": "system", "value": "s"}]}, "conversations.1"),
+        ({"conversations": []}, "no messages"),
+    ],
+)
+def test_what_sharegpt_has_beyond_text_is_named(fields: dict[str, Any], named: str) -> None:
+    assert named in find_refusal([fields])
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda said: said, lambda said: {"messages": said}, lambda said: [said], lambda said: [{"messages": said}]]
+)
+def test_sharegpt_messages_need_no_record_around_them(wrap: Callable[[Any], Any]) -> None:
+    said = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+
+    assert exchanges(read_chat(wrap(said))[1]) == [("Hi", "Hello")]
