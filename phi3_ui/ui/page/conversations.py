@@ -6,7 +6,7 @@ from gradio.events import Dependency
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import ConversationsSection, Page
 from phi3_ui.ui.page.events import QUIET
-from phi3_ui.ui.page.scripts import COLLAPSE_SIDEBARS_JS
+from phi3_ui.ui.page.scripts import CLOSE_DRAWERS_JS
 from phi3_ui.ui.page.texts import I18N
 
 
@@ -33,5 +33,5 @@ def wire(page: Page, chat: ChatController) -> Dependency:
     shown = section.new_chat.click(
         chat.new_chat, page.chat.comment, [page.composer.message, *page.chat_outputs], **QUIET
     )
-    shown.then(None, None, None, js=COLLAPSE_SIDEBARS_JS)
+    shown.then(None, None, None, js=CLOSE_DRAWERS_JS)
     return shown

@@ -23,6 +23,7 @@ from phi3_ui.ui.page import (
     reproduce,
     settings,
     setup,
+    shell,
     usage,
 )
 from phi3_ui.ui.page.components import Page
@@ -39,24 +40,36 @@ def build_ui(services: Services) -> gr.Blocks:
 
 
 def _create_page(app_settings: Settings) -> Page:
-    with gr.Sidebar(label=I18N("conversations"), position="left", width=260, elem_id="phi3-left"):
-        conversations_section = conversations.create()
-        export_section = export.create()
-        replay_button = replay.create_start_button()
-    setup_section = setup.create()
-    with gr.Column(visible=False, elem_id="phi3-main") as chat_view:
-        picker = model.create_picker()
-        chat_section = chat.create()
-        composer_section = composer.create()
-        replay_section = replay.create(replay_button)
-    with gr.Sidebar(label=I18N("model"), position="right", width=340, elem_id="phi3-right"):
-        status_section = model.create_status()
-        reproduce_section = reproduce.create()
-        usage_section = usage.create()
-        settings_section = settings.create()
-        card_section = model.create_card()
-        registry_section = registry.create(app_settings)
-        add_model_section = add_model.create(app_settings)
+    with gr.Row(elem_id="phi3-shell"):
+        with gr.Column(elem_id="phi3-left"):
+            shell.create_brand()
+            conversations_section = conversations.create()
+            export_section = export.create()
+            replay_button = replay.create_start_button()
+        with gr.Column(elem_id="phi3-centre"):
+            with gr.Row(elem_id="phi3-header"):
+                shell.create_toggle("left")
+                picker = model.create_picker()
+                status = model.create_status()
+                shell.create_toggle("right")
+            setup_section = setup.create()
+            with gr.Column(visible=False, elem_id="phi3-main") as chat_view:
+                chat_section = chat.create()
+                composer_section = composer.create()
+                replay_section = replay.create(replay_button)
+        with gr.Column(elem_id="phi3-right"):
+            reproduce_section = reproduce.create()
+            with gr.Tabs(elem_id="phi3-tabs"):
+                # Rendered also while another tab is open: what they show is kept up to date.
+                with gr.Tab(I18N("usage"), render_children=True):
+                    usage_section = usage.create()
+                with gr.Tab(I18N("model"), render_children=True):
+                    status_section, card_section = model.create_card(status)
+                    registry_section = registry.create(app_settings)
+                    add_model_section = add_model.create(app_settings)
+                with gr.Tab(I18N("settings"), render_children=True, id="settings"):
+                    settings_section = settings.create()
+        shell.create_scrim()
     return Page(
         setup=setup_section,
         chat_view=chat_view,

@@ -9,32 +9,28 @@ from phi3_ui.ui.page.texts import I18N
 
 
 def create_picker() -> gr.Dropdown:
-    """Create the row with the model picker."""
-    with gr.Row(elem_id="phi3-pick"):
-        picker = gr.Dropdown(choices=[], label=I18N("model"), elem_id="phi3-picker", scale=4)
+    """Create the model picker."""
+    picker = gr.Dropdown(choices=[], label=I18N("model"), show_label=False, container=False, elem_id="phi3-picker")
     # A page may outlive a restart of the server, or be a program: its value is looked up in the store, not among the
     # choices that this session was last given.
     picker.allow_custom_value = True
     return picker
 
 
-def create_status() -> StatusSection:
-    """Create the status line with its buttons."""
+def create_status() -> gr.HTML:
+    """Create the status line."""
+    return gr.HTML(elem_id="phi3-status")
+
+
+def create_card(status: gr.HTML) -> tuple[StatusSection, CardSection]:
+    """Create the model card with the model's buttons. `status` is the status line."""
     t = I18N
-    line = gr.HTML(elem_id="phi3-status")
+    panel = gr.HTML(elem_id="phi3-card")
     with gr.Row():
         refresh = gr.Button(t("refresh"), size="sm", min_width=80, elem_id="phi3-refresh")
         unload = gr.Button(t("unload"), size="sm", min_width=80, interactive=False, elem_id="phi3-unload")
-    return StatusSection(line, refresh, unload)
-
-
-def create_card() -> CardSection:
-    """Create the accordion with the model card."""
-    t = I18N
-    with gr.Accordion(t("metadata"), open=True):
-        panel = gr.HTML(elem_id="phi3-card")
-        relog = gr.Button(t("relog"), size="sm", visible=False, elem_id="phi3-relog")
-    return CardSection(panel, relog)
+        relog = gr.Button(t("relog"), size="sm", min_width=80, visible=False, elem_id="phi3-relog")
+    return StatusSection(status, refresh, unload), CardSection(panel, relog)
 
 
 def wire(page: Page, chat: ChatController) -> None:

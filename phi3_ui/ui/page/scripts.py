@@ -18,7 +18,7 @@ def _load_function(file: str) -> str:
 
 
 # For `js=` of an event: an expression.
-COLLAPSE_SIDEBARS_JS = _load_function("collapse_sidebars.js")
+CLOSE_DRAWERS_JS = "() => globalThis.phi3Panels?.closeDrawers()"
 GUARD_INPUT_JS = _load_function("guard_input.js")
 KEEP_STREAM_JS = _load_function("keep_stream.js")
 _TAKER_JS = f"{_load_function('take_message.js')}()"
@@ -51,6 +51,14 @@ def chat_js(texts: dict[str, dict[str, str]]) -> str:
     They are part of the script: a page that loads slowly has no properties but the value when the component is created.
     """
     return _CHAT_JS.replace("TEXTS", json.dumps(texts))
+
+
+def panels_js(labels: dict[str, dict[str, str]]) -> str:
+    """Script that opens and closes the panels; `labels` by language, with the keys panel.left and panel.right."""
+    return f"""
+const labels = ((all) => all[navigator.language.split("-")[0]] ?? all.en)({json.dumps(labels)});
+{_load_function("panels.js")}({{ left: labels["panel.left"], right: labels["panel.right"] }});
+"""
 
 
 def record_settings_js(names: list[str]) -> str:

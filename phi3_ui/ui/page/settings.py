@@ -14,7 +14,7 @@ from phi3_ui.ui.page.texts import I18N
 
 
 def create() -> SettingsSection:
-    """Create the template picker and the accordion "Settings"."""
+    """Create the controls."""
     t = I18N
     template = gr.Dropdown(
         choices=[(template.title, key) for key, template in TEMPLATES.items()],
@@ -24,7 +24,7 @@ def create() -> SettingsSection:
         info=t("template_info"),
         elem_id="phi3-template",
     )
-    with gr.Accordion(t("settings"), open=False, elem_id="phi3-settings"):
+    with gr.Column(elem_id="phi3-settings"):
         system = gr.Textbox("", label=t("system_prompt"), info=t("system_info"), lines=2, max_lines=8)
         return SettingsSection(template, system, _create_controls())
 

@@ -6,13 +6,7 @@ from gradio.events import Dependency
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import Page, SetupSection
 from phi3_ui.ui.page.events import QUIET, STREAMING
-from phi3_ui.ui.page.scripts import (
-    COLLAPSE_SIDEBARS_JS,
-    GUARD_INPUT_JS,
-    KEEP_STREAM_JS,
-    READ_BROWSER_JS,
-    SET_DIRECTIONS_JS,
-)
+from phi3_ui.ui.page.scripts import GUARD_INPUT_JS, KEEP_STREAM_JS, READ_BROWSER_JS, SET_DIRECTIONS_JS
 from phi3_ui.ui.page.texts import I18N
 
 _PROGRESS_SECONDS = 0.5
@@ -38,7 +32,6 @@ def wire(page: Page, chat: ChatController, blocks: gr.Blocks) -> Dependency:
     inputs = [browser.visitor_token, browser.tab_state]
     blocks.load(None, None, None, js=KEEP_STREAM_JS)
     blocks.load(None, None, None, js=GUARD_INPUT_JS)
-    blocks.load(None, None, None, js=COLLAPSE_SIDEBARS_JS)
     blocks.load(None, None, None, js=SET_DIRECTIONS_JS)
     setup.ticker.tick(chat.tick, inputs, ready_outputs, js=READ_BROWSER_JS, **QUIET)
     setup.retry.click(chat.retry_setup, inputs, ready_outputs, js=READ_BROWSER_JS, **QUIET)

@@ -6,14 +6,56 @@ import gradio as gr
 
 _STATIC = Path(__file__).parents[1] / "static"
 
-CSS = "\n".join((_STATIC / name).read_text(encoding="utf-8") for name in ("page.css", "chat/chat.css"))
+_SHEETS = ("tokens.css", "shell.css", "page.css", "chat/chat.css")
+CSS = "\n".join((_STATIC / name).read_text(encoding="utf-8") for name in _SHEETS)
 
 _SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
 _SYSTEM_MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
+# The tokens of static/tokens.css change in the dark mode themselves.
+_COLORS = {
+    "body_background_fill": "var(--bg)",
+    "background_fill_primary": "var(--bg)",
+    "background_fill_secondary": "var(--bg-soft)",
+    "body_text_color": "var(--ink)",
+    "body_text_color_subdued": "var(--ink-3)",
+    "border_color_primary": "var(--line)",
+    "border_color_accent": "var(--accent)",
+    "color_accent_soft": "var(--accent-soft)",
+    "link_text_color": "var(--accent)",
+    "link_text_color_hover": "var(--accent)",
+    "link_text_color_active": "var(--accent)",
+    "link_text_color_visited": "var(--accent)",
+    "block_background_fill": "transparent",
+    "block_border_width": "0px",
+    "block_shadow": "none",
+    "block_title_text_color": "var(--ink-2)",
+    "block_label_text_color": "var(--ink-2)",
+    "block_info_text_color": "var(--ink-3)",
+    "panel_background_fill": "transparent",
+    "input_background_fill": "var(--bg-raised)",
+    "input_border_color": "var(--line-strong)",
+    "input_border_color_focus": "var(--accent)",
+    "input_placeholder_color": "var(--ink-3)",
+    "slider_color": "var(--accent)",
+    "loader_color": "var(--accent)",
+    "button_primary_background_fill": "var(--accent)",
+    "button_primary_background_fill_hover": "var(--accent)",
+    "button_primary_text_color": "var(--accent-ink)",
+    "button_secondary_background_fill": "var(--bg-raised)",
+    "button_secondary_background_fill_hover": "var(--bg-soft)",
+    "button_secondary_border_color": "var(--line-strong)",
+    "button_secondary_text_color": "var(--ink)",
+    "button_cancel_background_fill": "var(--bg-soft)",
+    "button_cancel_background_fill_hover": "var(--line)",
+    "button_cancel_text_color": "var(--ink)",
+}
+
+
 def theme() -> gr.themes.Base:
     """Build the Gradio theme."""
+    dark = {f"{name}_dark": color for name, color in _COLORS.items()}
     return gr.themes.Base(
         primary_hue=gr.themes.colors.teal,
         secondary_hue=gr.themes.colors.teal,
@@ -23,16 +65,4 @@ def theme() -> gr.themes.Base:
         # Fonts given as plain names are looked up on the user's machine, never downloaded.
         font=_SYSTEM_FONTS,
         font_mono=_SYSTEM_MONO,
-    ).set(
-        button_primary_background_fill="*primary_700",
-        button_primary_background_fill_hover="*primary_800",
-        button_primary_background_fill_dark="*primary_700",
-        button_primary_background_fill_hover_dark="*primary_600",
-        button_primary_text_color="white",
-        block_label_text_color="*neutral_700",
-        block_label_text_color_dark="*neutral_300",
-        block_info_text_color="*neutral_600",
-        block_info_text_color_dark="*neutral_400",
-        body_text_color_subdued="*neutral_600",
-        body_text_color_subdued_dark="*neutral_400",
-    )
+    ).set(color_accent="var(--accent)", **_COLORS, **dark)

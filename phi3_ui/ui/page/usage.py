@@ -14,9 +14,8 @@ from phi3_ui.ui.page.usage_plots import chat_plots, model_plots
 
 
 def create() -> UsageSection:
-    """Create the usage table and the accordion with charts over time."""
-    with gr.Accordion(I18N("usage"), open=True):
-        panel = gr.HTML(elem_id="phi3-usage")
+    """Create the usage table, and the accordion with charts over time."""
+    panel = gr.HTML(elem_id="phi3-usage")
     with gr.Accordion(I18N("usage.over_time"), open=False, elem_id="phi3-over-time") as over_time:
         return UsageSection(panel, over_time, gr.HTML(), chat_plots(), model_plots())
 

@@ -20,8 +20,11 @@ class ActionButton(TypedDict):
     value: str
     """Id of what it acts on."""
     label: str
-    title: str
-    """Tooltip."""
+    """Its name for people; a button with an icon shows it as a tooltip."""
+    icon: NotRequired[str]
+    """Id of the icon that it shows in place of its label."""
+    pressed: NotRequired[bool]
+    """For a button that is on or off."""
 
 
 class Variants(TypedDict):
@@ -79,7 +82,7 @@ def chat_messages(
         elif state:
             messages.append(_note("waiting", _waiting(language, state)))
     if state is None and (turn_id := conversation.redo_turn_id):
-        redo = _button(language, "redo", turn_id, action="show")
+        redo: ActionButton = {"name": "show", "value": turn_id, "label": _button_label(language, "redo")}
         messages.append(_note("undone", tr(language, "actions.undone"), [redo]))
     return messages
 
@@ -108,22 +111,17 @@ def _caption(language: str, conversation: Conversation, turn: Turn, answer: Answ
     return caption
 
 
-def _button(language: str, text: str, value: str, turn: Turn | None = None, action: str = "") -> ActionButton:
-    """A button labelled with the text `actions.<text>`, which is also its action unless another one is given."""
-    rating = ("good" if turn.feedback.good else "bad") if turn and turn.feedback else ""
-    label, title = _button_texts(language, text)
-    return {
-        "name": action or text,
-        "value": value,
-        "label": f"✓ {label}" if text == rating else label,
-        "title": title,
-    }
+def _button(language: str, name: str, value: str, turn: Turn) -> ActionButton:
+    """A button with an icon; both are called `name`."""
+    button: ActionButton = {"name": name, "value": value, "label": _button_label(language, name), "icon": name}
+    if name in ("good", "bad"):
+        button["pressed"] = turn.feedback is not None and turn.feedback.good == (name == "good")
+    return button
 
 
 @lru_cache  # a long chat has hundreds of buttons, and is drawn several times a second
-def _button_texts(language: str, text: str) -> tuple[str, str]:
-    """Label and tooltip."""
-    return tr(language, f"actions.{text}"), tr(language, f"actions.{text}.title")
+def _button_label(language: str, name: str) -> str:
+    return tr(language, f"actions.{name}")
 
 
 def _variants(language: str, conversation: Conversation, turn: Turn) -> Variants | None:
@@ -132,17 +130,15 @@ def _variants(language: str, conversation: Conversation, turn: Turn) -> Variants
     if len(ids) == 1:
         return None
 
-    def show(index: int, symbol: str, title: str) -> ActionButton | None:
-        if not 0 <= index < len(ids):
-            return None
-        return {"name": "show", "value": ids[index], "label": symbol, "title": tr(language, title)}
+    def show(index: int, label: str) -> ActionButton | None:
+        return {"name": "show", "value": ids[index], "label": tr(language, label)} if 0 <= index < len(ids) else None
 
     index = ids.index(turn.id)
     return {
         "position": index + 1,
         "count": len(ids),
-        "previous": show(index - 1, "‹", "actions.before"),
-        "next": show(index + 1, "›", "actions.after"),
+        "previous": show(index - 1, "actions.before"),
+        "next": show(index + 1, "actions.after"),
     }
 
 

@@ -8,13 +8,7 @@ export default function forwardActions(trigger) {
   const perform = (name, value, text) => {
     globalThis.phi3LastAction = name;
     trigger("click", { name, value, text });
-    if (name === "open" && globalThis.innerWidth <= 1000) {
-      for (
-        const toggle of document.querySelectorAll(
-          ".sidebar.open .toggle-button",
-        )
-      ) toggle.click();
-    }
+    if (name === "open") globalThis.phi3Panels?.closeDrawers();
     keepFocus(name, value);
   };
 

@@ -1,11 +1,8 @@
-/** Scrolls to the program that the action "reproduce" has shown, and opens the sidebar that holds it. */
+/** Scrolls to the program that the action "reproduce" has shown, and opens the panel that holds it. */
 export default function showSnippet() {
-  const panel = document.querySelector("#phi3-reproduce");
-  const sidebar = document.querySelector("#phi3-right");
-  if (globalThis.phi3LastAction !== "reproduce" || !panel) return;
+  const program = document.querySelector("#phi3-reproduce");
+  if (globalThis.phi3LastAction !== "reproduce" || !program) return;
   globalThis.phi3LastAction = null;
-  if (!sidebar.classList.contains("open")) {
-    sidebar.querySelector(".toggle-button").click();
-  }
-  panel.scrollIntoView({ block: "start" });
+  globalThis.phi3Panels?.open("right");
+  program.scrollIntoView({ block: "start" });
 }

@@ -1,19 +1,23 @@
 /** Copies text exactly: nothing that is copied has been through the display. */
+import drawIcon from "./icons.js";
 
 const SHOWN_FOR = 1500; // milliseconds
 
-/** A button, without text of its own, that copies what `read` returns. */
+/** A button with an icon that copies what `read` returns. */
 export function copyButton(texts, label, read) {
   const button = document.createElement("button");
   button.type = "button";
-  button.className = "phi3-copy";
+  button.className = "phi3-copy phi3-icon";
+  button.append(drawIcon("copy"));
   setLabel(button, label);
   button.addEventListener("click", async () => {
     if (!await copy(read())) return;
     button.classList.add("copied");
+    button.replaceChildren(drawIcon("check"));
     setLabel(button, texts.copied);
     setTimeout(() => {
       button.classList.remove("copied");
+      button.replaceChildren(drawIcon("copy"));
       setLabel(button, label);
     }, SHOWN_FOR);
   });

@@ -84,14 +84,15 @@ class Row {
     }
     const hasText = content !== "";
     if (hasText !== this.text.isConnected) {
-      if (hasText) this.node.prepend(this.text, this.copy);
-      else [this.text, this.copy].forEach((part) => part.remove());
+      if (hasText) this.node.prepend(this.text);
+      else this.text.remove();
     }
     if (JSON.stringify(caption) !== JSON.stringify(this.message.caption)) {
       this.caption?.remove();
-      this.caption = caption ? drawCaption(caption) : null;
+      this.caption = caption ? drawCaption(caption, hasText ? this.copy : null) : null;
       if (this.caption) this.node.append(this.caption);
     }
+    if (this.role === "user" && !this.copy.isConnected) this.node.append(this.copy);
     this.message = { content, caption: caption && JSON.parse(JSON.stringify(caption)) };
   }
 
@@ -103,7 +104,7 @@ class Row {
     const template = document.createElement("template");
     template.innerHTML = blocks.slice(same).join("");
     for (const code of template.content.querySelectorAll(".phi3-code")) {
-      code.append(copyButton(this.texts, this.texts.copy_code, () => code.textContent.replace(/\n$/, "")));
+      code.prepend(copyButton(this.texts, this.texts.copy_code, () => code.textContent.replace(/\n$/, "")));
     }
     this.text.append(template.content);
     this.blocks = blocks;

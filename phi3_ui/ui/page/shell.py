@@ -1,0 +1,32 @@
+"""The frame of the page: the header above the chat, and the buttons of the panels beside it."""
+
+import gradio as gr
+from markupsafe import Markup
+
+from phi3_ui.ui.page.scripts import panels_js
+from phi3_ui.ui.page.texts import browser_texts
+from phi3_ui.ui.render.icons import icon
+
+_BUTTON = Markup('<button class="phi3-icon" data-panel="{}">{}</button>')
+_PANELS_JS = panels_js(browser_texts(["panel.left", "panel.right"]))
+
+
+def create_brand() -> None:
+    """Create the product's name with the button that hides the conversations."""
+    name = Markup('<div class="phi3-brand"><i aria-hidden="true">φ</i><h1>Phi-3 Chat</h1>{}</div>')
+    gr.HTML(name.format(_BUTTON.format("left", icon("panel"))), js_on_load=_PANELS_JS, apply_default_css=False)
+
+
+def create_toggle(side: str) -> None:
+    """Create the header's button of the panel on this side, "left" or "right"."""
+    gr.HTML(
+        _BUTTON.format(side, icon("panel")),
+        js_on_load=_PANELS_JS,
+        apply_default_css=False,
+        elem_classes=["phi3-toggle", f"phi3-toggle-{side}"],
+    )
+
+
+def create_scrim() -> None:
+    """Create the shade over the page beneath an open drawer; a tap on it closes the drawer."""
+    gr.HTML('<div id="phi3-scrim"></div>', apply_default_css=False, elem_id="phi3-scrim-block")

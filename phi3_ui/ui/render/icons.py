@@ -1,0 +1,10 @@
+"""The page's icons, drawn from static/icons.svg in the colour of the text."""
+
+from markupsafe import Markup
+
+_ICON = Markup('<svg class="phi3-svg" aria-hidden="true"><use href="phi3/static/icons.svg#{}"/></svg>')
+
+
+def icon(name: str) -> Markup:
+    """The icon with this id in static/icons.svg."""
+    return _ICON.format(name)

@@ -1,0 +1,89 @@
+/**
+ * The panels beside the chat: docked while there is room for them, else drawers over the chat, also after a resize.
+ * Whether a docked panel is open is remembered; a drawer starts closed, and Escape or a tap outside closes it.
+ *
+ * Buttons with `data-panel="left"` or `"right"` open and close a panel, and get its name of `labels`. The stylesheet
+ * reads the state of both from the shell's attributes. Each component with such a button calls this once it is drawn.
+ * Other scripts use `globalThis.phi3Panels`: `open(side)` and `closeDrawers()`.
+ */
+export default function managePanels(labels) {
+  if (globalThis.phi3Panels) return globalThis.phi3Panels.draw();
+  const KEY = "phi3-panels";
+  const NARROW = { left: matchMedia("(width < 1000px)"), right: matchMedia("(width < 1280px)") };
+  const SIDES = Object.keys(NARROW);
+  const docked = { left: true, right: true, ...load() };
+  const drawer = { left: false, right: false };
+  let opener = null; // what had the focus before a drawer was opened
+
+  const shell = document.querySelector("#phi3-shell");
+  const panel = (side) => document.querySelector(`#phi3-${side}`);
+  const states = (side) => NARROW[side].matches ? drawer : docked;
+  const isOpen = (side) => states(side)[side];
+  const openDrawer = () => SIDES.find((side) => NARROW[side].matches && drawer[side]);
+
+  function draw() {
+    for (const side of SIDES) {
+      shell.setAttribute(
+        `data-${side}`,
+        `${isOpen(side) ? "open" : "closed"} ${NARROW[side].matches ? "drawer" : "docked"}`,
+      );
+      panel(side).inert = !isOpen(side);
+      for (const button of document.querySelectorAll(`[data-panel="${side}"]`)) {
+        button.setAttribute("aria-expanded", String(isOpen(side)));
+        button.setAttribute("aria-controls", `phi3-${side}`);
+        button.title = labels[side];
+        button.setAttribute("aria-label", labels[side]);
+      }
+    }
+  }
+
+  function set(side, open) {
+    if (isOpen(side) === open) return;
+    if (NARROW[side].matches) {
+      for (const other of SIDES) drawer[other] = open && other === side;
+      if (open) opener = document.activeElement;
+    } else {
+      docked[side] = open;
+      save();
+    }
+    draw();
+    if (!NARROW[side].matches) return;
+    if (open) panel(side).querySelector("button, input, [tabindex]")?.focus({ preventScroll: true });
+    else if (opener?.isConnected) opener.focus({ preventScroll: true });
+  }
+
+  function closeDrawers() {
+    const side = openDrawer();
+    if (side) set(side, false);
+    return Boolean(side);
+  }
+
+  function load() {
+    try {
+      return JSON.parse(localStorage.getItem(KEY)) ?? {};
+    } catch (error) {
+      console.info("The state of the panels is not remembered:", error);
+      return {};
+    }
+  }
+
+  function save() {
+    try {
+      localStorage.setItem(KEY, JSON.stringify(docked));
+    } catch (error) {
+      console.info("The state of the panels is not remembered:", error);
+    }
+  }
+
+  document.addEventListener("click", (event) => {
+    const side = event.target.closest?.("[data-panel]")?.dataset.panel;
+    if (side) set(side, !isOpen(side));
+    else if (event.target.id === "phi3-scrim") closeDrawers();
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !event.defaultPrevented && closeDrawers()) event.preventDefault();
+  }, true);
+  for (const query of Object.values(NARROW)) query.addEventListener("change", draw);
+  draw();
+  globalThis.phi3Panels = { open: (side) => set(side, true), closeDrawers, draw };
+}
