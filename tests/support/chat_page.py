@@ -65,13 +65,25 @@ class ChatPage:
         self.page.get_by_role("option", name=option).first.click()
         expect(self.card).to_contain_text(name.partition("@")[0])
 
+    def open_panel(self, side: str) -> None:
+        """Open the panel on this side, "left" or "right", if it is closed."""
+        if "closed" in (self.page.locator("#phi3-shell").get_attribute(f"data-{side}") or ""):
+            self.page.locator(f'#phi3-header [data-panel="{side}"]').click()
+        expect(self.page.locator("#phi3-shell")).to_have_attribute(f"data-{side}", re.compile("open"))
+
+    def show_tab(self, name: str) -> None:
+        """Show a tab of the right panel, by its title."""
+        self.open_panel("right")
+        tab = self.page.locator("#phi3-tabs").get_by_role("tab", name=name)
+        tab.click()
+        expect(tab).to_have_attribute("aria-selected", "true")
+
     def setting(self, label: str, value: object) -> None:
         """Set a slider or the system prompt."""
         settings = self.page.locator("#phi3-settings")
         if not settings.get_by_label("Temperature").first.is_visible():
-            settings.get_by_role("button", name="Settings").click()
-            expect(settings.get_by_label("Temperature").first).to_be_visible()
-            # Gradio sets the controls of an accordion once more when they are first drawn.
+            self.show_tab("Settings")
+            # Gradio sets the controls of a tab once more when they are first drawn.
             self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestIdleCallback(done)))")
         field = settings.get_by_label(label).first
         field.fill(str(value))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import sync_playwright
 
 from phi3_ui.paths import ROOT
 from phi3_ui.settings import Settings
@@ -31,9 +31,7 @@ def main() -> None:
         chat.answer("What is the capital of France?")
         chat.pick("smollm2-135m-onnx")
         chat.answer("Write a Python function that reverses a list.")
-        settings = page.locator("#phi3-settings")
-        settings.get_by_role("button", name="Settings").click()
-        expect(settings.get_by_label("Temperature").first).to_be_hidden()
+        chat.show_tab("Usage")
         page.wait_for_function("document.getAnimations().every((animation) => animation.playState !== 'running')")
         page.screenshot(path=TARGET)
         browser.close()

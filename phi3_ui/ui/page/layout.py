@@ -27,7 +27,6 @@ from phi3_ui.ui.page import (
     usage,
 )
 from phi3_ui.ui.page.components import Page
-from phi3_ui.ui.page.texts import I18N
 from phi3_ui.ui.services import Services
 
 
@@ -59,16 +58,15 @@ def _create_page(app_settings: Settings) -> Page:
                 replay_section = replay.create(replay_button)
         with gr.Column(elem_id="phi3-right"):
             reproduce_section = reproduce.create()
-            with gr.Tabs(elem_id="phi3-tabs"):
-                # Rendered also while another tab is open: what they show is kept up to date.
-                with gr.Tab(I18N("usage"), render_children=True):
-                    usage_section = usage.create()
-                with gr.Tab(I18N("model"), render_children=True):
-                    status_section, card_section = model.create_card(status)
-                    registry_section = registry.create(app_settings)
-                    add_model_section = add_model.create(app_settings)
-                with gr.Tab(I18N("settings"), render_children=True, id="settings"):
-                    settings_section = settings.create()
+            shell.create_tabs()
+            with gr.Column(elem_id="phi3-tab-usage"):
+                usage_section = usage.create()
+            with gr.Column(elem_id="phi3-tab-model"):
+                status_section, card_section = model.create_card(status)
+                registry_section = registry.create(app_settings)
+                add_model_section = add_model.create(app_settings)
+            with gr.Column(elem_id="phi3-tab-settings"):
+                settings_section = settings.create()
         shell.create_scrim()
     return Page(
         setup=setup_section,

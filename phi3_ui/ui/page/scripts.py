@@ -61,6 +61,14 @@ const labels = ((all) => all[navigator.language.split("-")[0]] ?? all.en)({json.
 """
 
 
+def tabs_js(labels: dict[str, dict[str, str]]) -> str:
+    """Script that switches the tabs; `labels` by language, with the keys tab.usage, tab.model and tab.settings."""
+    return f"""
+const labels = ((all) => all[navigator.language.split("-")[0]] ?? all.en)({json.dumps(labels)});
+{_load_function("tabs.js")}(element, labels);
+"""
+
+
 def record_settings_js(names: list[str]) -> str:
     """Script that keeps the settings, passed in the order of `names`, for tab_state.js to save."""
     return f"(...values) => {_load_function('record_settings.js')}({json.dumps(names)}, values)"

@@ -3,12 +3,15 @@
 import gradio as gr
 from markupsafe import Markup
 
-from phi3_ui.ui.page.scripts import panels_js
+from phi3_ui.ui.page.scripts import panels_js, tabs_js
 from phi3_ui.ui.page.texts import browser_texts
 from phi3_ui.ui.render.icons import icon
 
 _BUTTON = Markup('<button class="phi3-icon" data-panel="{}">{}</button>')
 _PANELS_JS = panels_js(browser_texts(["panel.left", "panel.right"]))
+_TABS = ("usage", "model", "settings")
+_TAB = Markup('<button role="tab" id="phi3-tab-button-{0}" value="{0}"></button>')
+_TABS_JS = tabs_js(browser_texts([f"tab.{name}" for name in _TABS]))
 
 
 def create_brand() -> None:
@@ -25,6 +28,13 @@ def create_toggle(side: str) -> None:
         apply_default_css=False,
         elem_classes=["phi3-toggle", f"phi3-toggle-{side}"],
     )
+
+
+def create_tabs() -> None:
+    """Create the buttons of the right panel's tabs; the content of each is the column `phi3-tab-NAME`."""
+    buttons = Markup("").join(_TAB.format(name) for name in _TABS)
+    strip = Markup('<div class="phi3-tabs" role="tablist">{}</div>').format(buttons)
+    gr.HTML(strip, js_on_load=_TABS_JS, apply_default_css=False, elem_id="phi3-tabs")
 
 
 def create_scrim() -> None:

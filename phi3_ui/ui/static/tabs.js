@@ -1,0 +1,40 @@
+/**
+ * The tabs of the right panel. Gradio's own mount a tab only once it is opened, and leave its events out until then;
+ * here every tab is there from the start, and the stylesheet hides those that are not selected.
+ *
+ * `strip` holds the buttons: `role="tab"`, with the tab's name as value; `labels` has their texts by `tab.NAME`. Other scripts
+ * use `globalThis.phi3Tabs.show(name)`.
+ */
+export default function manageTabs(strip, labels) {
+  const panel = document.querySelector("#phi3-right");
+  const tabs = [...strip.querySelectorAll('[role="tab"]')];
+
+  function show(name) {
+    panel.setAttribute("data-tab", name);
+    for (const tab of tabs) {
+      const isSelected = tab.value === name;
+      tab.setAttribute("aria-selected", String(isSelected));
+      tab.tabIndex = isSelected ? 0 : -1;
+    }
+  }
+
+  for (const tab of tabs) {
+    tab.textContent = labels[`tab.${tab.value}`];
+    const content = document.querySelector(`#phi3-tab-${tab.value}`);
+    content.setAttribute("role", "tabpanel");
+    content.setAttribute("aria-labelledby", tab.id);
+    tab.setAttribute("aria-controls", content.id);
+    tab.addEventListener("click", () => show(tab.value));
+  }
+  strip.addEventListener("keydown", (event) => {
+    const from = tabs.indexOf(event.target);
+    const to = { ArrowRight: from + 1, ArrowLeft: from - 1, Home: 0, End: tabs.length - 1 }[event.key];
+    if (from < 0 || to === undefined) return;
+    event.preventDefault();
+    const tab = tabs[(to + tabs.length) % tabs.length];
+    show(tab.value);
+    tab.focus();
+  });
+  show(tabs[0].value);
+  globalThis.phi3Tabs = { show };
+}
