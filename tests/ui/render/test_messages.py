@@ -127,7 +127,8 @@ def test_an_answered_turn_has_its_buttons_and_variants() -> None:
         "bad": "Bad",
         "reproduce": "Reproduce",
     }
-    assert buttons(first.with_feedback(turn, Feedback(False)))["bad"] == "✓ Bad"
+    rated = chat_messages("en", first.with_feedback(turn, Feedback(False)))[-1]["caption"]["actions"]
+    assert {action["name"]: action["pressed"] for action in rated if "pressed" in action} == {"good": False, "bad": True}
     assert list(buttons(both)) == ["retry", "edit", "undo"], "there is no text to rate"
     variants = chat_messages("en", both)[-1]["caption"]["variants"]
     assert (variants["position"], variants["count"], variants["next"]) == (2, 2, None)
