@@ -48,8 +48,13 @@ export default function managePanels(labels) {
     }
     draw();
     if (!NARROW[side].matches) return;
-    if (open) panel(side).querySelector("button, input, [tabindex]")?.focus({ preventScroll: true });
+    if (open) firstFocusable(panel(side))?.focus({ preventScroll: true });
     else if (opener?.isConnected) opener.focus({ preventScroll: true });
+  }
+
+  function firstFocusable(element) {
+    const candidates = [...element.querySelectorAll('button, input, textarea, a[href], [tabindex="0"]')];
+    return candidates.find((candidate) => candidate.checkVisibility({ visibilityProperty: true }));
   }
 
   function closeDrawers() {
