@@ -86,6 +86,11 @@ def format_percent(language: str, fraction: float) -> str:
     return babel_numbers.format_percent(fraction, locale=_LOCALES[language])
 
 
+def format_rate(language: str, rate: float) -> str:
+    """A rate with one decimal, or whole from a thousand on."""
+    return format_number(language, rate, 1 if rate < 1000 else 0)
+
+
 def format_seconds(language: str, seconds: float) -> str:
     """Seconds with two decimals and their unit."""
     return f"{format_number(language, seconds, 2)} s"
@@ -99,6 +104,11 @@ def format_megabytes(language: str, count: int) -> str:
 def format_date(language: str, day: date) -> str:
     """May 17, 2024, or 17 mai 2024."""
     return babel_dates.format_skeleton("yMMMd", day, locale=_LOCALES[language])
+
+
+def format_day(language: str, day: date) -> str:
+    """May 17, or 17 mai."""
+    return babel_dates.format_skeleton("MMMd", day, locale=_LOCALES[language])
 
 
 def format_datetime(language: str, moment: datetime) -> str:

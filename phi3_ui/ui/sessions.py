@@ -70,7 +70,8 @@ class RatedTurn:
 class PanelState:
     """Independent flags, each of them set and read by itself."""
 
-    charts_open: bool = False
+    usage_open: bool = False
+    """Whether the page shows all usage."""
     replay_open: bool = False
     """Whether the page shows the comparison of a replay."""
     links_shown: bool = False

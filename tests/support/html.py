@@ -8,8 +8,10 @@ class Page(HTMLParser):
 
     _CELLS = ("p", "td", "th", "dt", "dd", "summary", "h2")
 
-    def __init__(self, html: str) -> None:
+    def __init__(self, html: str, *cells: str) -> None:
+        """`cells` are further elements that hold text."""
         super().__init__()
+        self._cells = (*self._CELLS, *cells)
         self.elements: list[tuple[str, tuple[tuple[str, str | None], ...]]] = []
         self.cells: list[tuple[str, str]] = []
         self._open = False
@@ -18,12 +20,12 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, tuple(attrs)))
-        if tag in self._CELLS:
+        if tag in self._cells:
             self.cells.append((tag, ""))
             self._open = True
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in self._CELLS:
+        if tag in self._cells:
             self._open = False
 
     def handle_data(self, data: str) -> None:

@@ -18,8 +18,8 @@ from phi3_ui.ui.render.job_progress import render_setup
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
 
-_SHOWS_CHAT = {"open", "show", "undo"}
-"""Actions that draw the chat. Gradio sends a generator's last update once more at its end: it must not overwrite what the
+_SHOWS_CHAT = {"open", "show", "undo", "usage", "close_usage", "replay", "close_replay"}
+"""Actions that draw the chat or a view over it. Gradio sends a generator's last update once more at its end: it must not overwrite what the
 next action has drawn. A panel that other actions open needs the repetition, since the page may miss the first."""
 
 
@@ -60,17 +60,19 @@ class ChatController:
         is_setting_up = not state.is_finished
         if session.set_setting_up(is_setting_up):  # the chat is shown already, and stays as it is
             return updates if is_setting_up else {**updates, **self.models.list_models(request)}
-        replay_open = session.panels.replay_open
+        views_open = session.panels.usage_open, session.panels.replay_open
         # In this order: the chat is shown with the model that is selected.
         restored = {**self._tab_state.restore(session, tab_state), **self.models.list_models(request)}
         shown = self.chats.show_chat(session)
-        session.panels.replay_open = replay_open  # a page that reconnects keeps what it shows
+        # A page that reconnects keeps the views that it shows.
+        session.panels.usage_open, session.panels.replay_open = views_open
         return {
             **restored,
             **updates,
             page.chat_view: gr.Column(visible=True),
             **shown,
-            page.replay.view: gr.skip(),
+            page.usage.overview: gr.skip(),
+            page.replay.head: gr.skip(),
             page.reproduce.panel: gr.skip(),
         }
 

@@ -79,7 +79,7 @@ class ConversationController:
         """Everything that depends on the shown chat."""
         page = self._page
         session.panels.rated = None
-        session.panels.replay_open = False
+        session.panels.replay_open = session.panels.usage_open = False
         return {
             **self.draw_chat(session),
             **self.show_usage(session),
@@ -88,7 +88,8 @@ class ConversationController:
             **self.show_buttons(session),
             **self._show_editing(session),
             page.chat.comment_group: gr.Group(visible=False),
-            page.replay.view: gr.Column(visible=False),
+            page.replay.head: "",
+            page.usage.overview: "",
             page.reproduce.panel: self.hide_snippet(),
             page.chat.warning: self._warning(session),
         }
@@ -107,8 +108,14 @@ class ConversationController:
     def show_usage(self, session: Session) -> Updates:
         """The token usage of the shown chat."""
         chat, language = session.current, session.language
-        link = self._mlflow.of_chat(language, chat.id) if chat.conversation.tree else ""
-        return {self._page.usage.panel: render_usage(language, chat.conversation) + link}
+        usage = render_usage(
+            language,
+            chat.conversation,
+            answers=len(self._history.list_turn_metrics(session.user_id)),
+            trace=lambda turn: self._mlflow.of_turn(language, turn.id),
+            chat_link=self._mlflow.of_chat(language, chat.id),
+        )
+        return {self._page.usage.panel: usage}
 
     def show_buttons(self, session: Session) -> Updates:
         """Send, or Stop while the shown chat is being answered."""

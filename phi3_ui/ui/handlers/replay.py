@@ -15,10 +15,11 @@ from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.handlers.answers import AnswerStarter
-from phi3_ui.ui.handlers.conversations import ConversationController
+from phi3_ui.ui.handlers.conversations import Action, ConversationController
 from phi3_ui.ui.page.components import Page, Updates
+from phi3_ui.ui.render.labels import picker_label
 from phi3_ui.ui.render.notices import render_note
-from phi3_ui.ui.render.replay import render_replay
+from phi3_ui.ui.render.replay import compare, render_progress, render_replay_head
 from phi3_ui.ui.replay_state import Replay
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
@@ -45,6 +46,53 @@ class ReplayController:
         self._starter = starter
         self._conversations = conversations
         self._session = session
+        conversations.actions["replay"] = lambda session, action: self._open(session, action.value)
+        conversations.actions["close_replay"] = lambda session, _: self.close(session)
+
+    def open(self, request: gr.Request) -> Updates:
+        """Show the view over the shown chat."""
+        session = self._session(request)
+        try:
+            return self._open(session, session.current.id)
+        except UserError as error:
+            gr.Warning(tr_error(session.language, error))
+            return self._unchanged
+
+    def _open(self, session: Session, chat_id: str) -> Updates:
+        """Show a chat, and the view over it.
+
+        Raises:
+            UserError: no_such_chat, nothing_to_replay, or the store does not respond.
+        """
+        page, language, updates = self._page.replay, session.language, Updates()
+        if chat_id != session.current.id:
+            updates = self._conversations.perform(session, Action("open", chat_id))
+        old = session.current.conversation
+        if not old.turns:
+            raise UserError("nothing_to_replay")
+        models = self._list_models(session)
+        session.panels.replay_open = True
+        return {
+            **updates,
+            page.head: self._render_head(session),
+            page.model: models,
+            page.note: render_note(tr(language, "replay.hint")),
+            page.comparison: compare(language, old),
+        }
+
+    def _render_head(self, session: Session) -> str:
+        """The view's title with its Close button; empty while it is closed."""
+        if not session.panels.replay_open:
+            return ""
+        chat = session.current
+        title = self._history.get_title(session.user_id, chat.id) or chat.conversation.title
+        return render_replay_head(session.language, title)
+
+    def _list_models(self, session: Session) -> gr.Dropdown:
+        """The choice of the model, at first the one that the page chats with."""
+        entries = self._catalogue.list_models()
+        choices = [(picker_label(session.language, entry), entry.model_id) for entry in entries]
+        return gr.Dropdown(choices=choices, value=session.model_id)
 
     def replay(self, key: str | None, request: gr.Request) -> Generator[Updates, None, None]:
         """Ask the shown branch's questions of model `key`, each with its new answers before it, as a chat of its own."""
@@ -68,21 +116,25 @@ class ReplayController:
         yield from self._draw_to_end(session, replay)
 
     def resume(self, request: gr.Request) -> Iterator[Updates]:
-        """Draw the replay that was shown before the page was reloaded, to its end."""
-        yield self._unchanged
+        """Show the view that was open before the page was reloaded, and draw its replay to the end."""
         session = self._session(request)
-        if session.panels.replay_open and (replay := session.replay):
+        if not session.panels.replay_open:
+            yield self._unchanged
+            return
+        yield self.open(request)
+        replay = session.replay
+        if replay and replay.old.leaf == session.current.conversation.leaf:
             yield from self._draw_to_end(session, replay)
 
     def stop(self, request: gr.Request) -> None:
         """Stop the replay in progress."""
         self._session(request).stop_replay()
 
-    def back(self, request: gr.Request) -> Updates:
+    def close(self, session: Session) -> Updates:
         """Stop the replay in progress, and show the chat in place of the comparison."""
-        self.stop(request)
-        self._session(request).panels.replay_open = False
-        return {self._page.replay.view: gr.Column(visible=False)}
+        session.stop_replay()
+        session.panels.replay_open = False
+        return {self._page.replay.head: ""}
 
     @property
     def _unchanged(self) -> Updates:
@@ -141,8 +193,7 @@ class ReplayController:
                 values = {"turn": turn, "turns": len(replay.old.turns), "model": replay.model_name}
                 yield {
                     **self._draw(session, replay),
-                    page.replay.note: render_note(tr(language, "replay.progress", **values)),
-                    page.replay.stop: gr.Button(visible=True),
+                    page.replay.note: render_progress(tr(language, "replay.progress", **values)),
                 }
                 replay.wait(_DRAW_SECONDS)
         finally:
@@ -157,14 +208,11 @@ class ReplayController:
             **self._draw(session, replay),
             **self._conversations.list_chats(session),
             page.replay.note: render_note(tr(language, outcome, model=replay.model_name)),
-            page.replay.stop: gr.Button(visible=False),
         }
 
     def _draw(self, session: Session, replay: Replay) -> Updates:
-        # Shown again each time, unless the user has closed it: Gradio's page sometimes misses that a column becomes visible.
-        view = gr.Column(visible=session.panels.replay_open)
-        comparison = render_replay(session.language, replay.old, replay.chat.conversation)
-        return {self._page.replay.view: view, self._page.replay.comparison: comparison}
+        comparison = compare(session.language, replay.old, replay.chat.conversation)
+        return {self._page.replay.head: self._render_head(session), self._page.replay.comparison: comparison}
 
 
 def _build_request(session: Session, entry: ModelEntry, turn: Turn) -> TurnRequest:

@@ -71,12 +71,21 @@ class ComposerSection:
 class ReplaySection:
     """A comparison that covers the chat until it is closed."""
 
+    ask: gr.Button
+    """Opens the view."""
+    head: gr.HTML
+    """Title and Close; the view is open while it is not empty."""
+    model: gr.Dropdown
     start: gr.Button
-    view: gr.Column
-    back: gr.Button
     stop: gr.Button
     note: gr.HTML
     comparison: gr.HTML
+    """The comparison as data, which static/chat/replay.js draws."""
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What shows a replay."""
+        return [self.head, self.model, self.note, self.comparison]
 
 
 @dataclass(frozen=True)
@@ -105,34 +114,12 @@ class ReproduceSection:
 
 
 @dataclass(frozen=True)
-class UsagePlots:
-    """Bar plots of tokens, time to first token and tokens/s, each hidden while it has no data, with one legend."""
-
-    legend: gr.HTML
-    tokens: gr.BarPlot
-    first: gr.BarPlot
-    rate: gr.BarPlot
-
-    @property
-    def all(self) -> list[Any]:
-        """The legend and the plots."""
-        return [self.legend, self.tokens, self.first, self.rate]
-
-
-@dataclass(frozen=True)
 class UsageSection:
-    """Token usage of the shown chat, and charts over all chats."""
+    """Token usage of the shown chat, and of all the user's chats."""
 
     panel: gr.HTML
-    over_time: gr.Accordion
-    totals: gr.HTML
-    chat_plots: UsagePlots
-    model_plots: UsagePlots
-
-    @property
-    def chart_outputs(self) -> list[Any]:
-        """What drawing the charts writes to."""
-        return [self.totals, *self.chat_plots.all, *self.model_plots.all]
+    overview: gr.HTML
+    """A view that covers the chat while it is not empty."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +221,7 @@ class Page:
         return [
             *(chat.messages, chat.context, chat.warning, chat.editing, chat.comment_group),
             *(self.usage.panel, self.conversations.chat_list, self.composer.send, self.composer.stop),
-            *(self.replay.view, self.reproduce.panel),
+            *(self.usage.overview, *self.replay.outputs, self.reproduce.panel),
         ]
 
     @property

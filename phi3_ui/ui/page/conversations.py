@@ -1,7 +1,6 @@
 """The list of chats: search, open, start a new one."""
 
 import gradio as gr
-from gradio.events import Dependency
 
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import ConversationsSection, Page
@@ -26,12 +25,11 @@ def create() -> ConversationsSection:
     )
 
 
-def wire(page: Page, chat: ChatController) -> Dependency:
-    """The event that ends once another chat is shown."""
+def wire(page: Page, chat: ChatController) -> None:
+    """Connect the search and the button of a new chat."""
     section = page.conversations
     section.search.change(chat.search, section.search, section.chat_list, trigger_mode="always_last", **QUIET)
     shown = section.new_chat.click(
         chat.new_chat, page.chat.comment, [page.composer.message, *page.chat_outputs], **QUIET
     )
     shown.then(None, None, None, js=CLOSE_DRAWERS_JS)
-    return shown

@@ -1,7 +1,6 @@
 """Save chats as files, and import them."""
 
 import gradio as gr
-from gradio.events import Dependency
 
 from phi3_ui.ui.handlers.export import ExportController
 from phi3_ui.ui.page.components import ExportSection, Page
@@ -27,8 +26,8 @@ def create() -> ExportSection:
     return ExportSection(as_markdown, as_json, all_chats, upload, download)
 
 
-def wire(page: Page, export: ExportController) -> Dependency:
-    """The event that ends once an imported chat is shown."""
+def wire(page: Page, export: ExportController) -> None:
+    """Connect the downloads and the upload."""
     section = page.export
     for button, handler in (
         (section.as_markdown, export.as_markdown),
@@ -36,11 +35,10 @@ def wire(page: Page, export: ExportController) -> Dependency:
         (section.all_chats, export.all),
     ):
         button.click(handler, None, section.download, show_progress="minimal", api_visibility="private")
-    imported: Dependency = section.upload.upload(
+    section.upload.upload(
         export.read,
         section.upload,
         [section.upload, section.download, *page.chat_outputs],
         show_progress="minimal",
         api_visibility="private",
     )
-    return imported

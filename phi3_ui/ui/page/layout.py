@@ -8,7 +8,7 @@ from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.handlers.export import ExportController
 from phi3_ui.ui.handlers.manage import ManageHandlers
 from phi3_ui.ui.handlers.replay import ReplayController
-from phi3_ui.ui.handlers.usage_over_time import UsageOverTime
+from phi3_ui.ui.handlers.usage_overview import UsageOverview
 from phi3_ui.ui.page import (
     add_model,
     browser,
@@ -44,7 +44,7 @@ def _create_page(app_settings: Settings) -> Page:
             shell.create_brand()
             conversations_section = conversations.create()
             export_section = export.create()
-            replay_button = replay.create_start_button()
+            replay_button = replay.create_ask_button()
         with gr.Column(elem_id="phi3-centre"):
             with gr.Row(elem_id="phi3-header"):
                 shell.create_toggle("left")
@@ -55,12 +55,13 @@ def _create_page(app_settings: Settings) -> Page:
             with gr.Column(visible=False, elem_id="phi3-main") as chat_view:
                 chat_section = chat.create()
                 composer_section = composer.create()
-                replay_section = replay.create(replay_button)
+            replay_section = replay.create(replay_button)
+            usage_view = usage.create_overview()
         with gr.Column(elem_id="phi3-right"):
             reproduce_section = reproduce.create()
             shell.create_tabs()
             with gr.Column(elem_id="phi3-tab-usage"):
-                usage_section = usage.create()
+                usage_section = usage.create(usage_view)
             with gr.Column(elem_id="phi3-tab-model"):
                 status_section, card_section = model.create_card(status)
                 registry_section = registry.create(app_settings)
@@ -93,7 +94,7 @@ def _wire(blocks: gr.Blocks, page: Page, services: Services) -> None:
     chats = ChatController(page, services)
     exports = ExportController(page, services, chats.chats, chats.session)
     replays = ReplayController(page, services, chats.asking, chats.chats, chats.session)
-    charts = UsageOverTime(services.conversations.history, page.usage, chats.session)
+    overview = UsageOverview(page, services.conversations.history, chats.chats, chats.session)
     manage = ManageHandlers(page, services, chats.session, chats.models.shown_model)
 
     resumed = setup.wire(page, chats, blocks)
@@ -102,8 +103,7 @@ def _wire(blocks: gr.Blocks, page: Page, services: Services) -> None:
     settings.wire(page, manage)
     registry.wire(page, manage)
     add_model.wire(page, manage)
-    usage.wire(page, charts)
-    usage.refresh_after_answers(page, chats, charts, [resumed, composer.wire(page, chats), chat.wire(page, chats)])
-    usage.refresh_charts_after(
-        page, charts, [conversations.wire(page, chats), export.wire(page, exports), replay.wire(page, replays, resumed)]
-    )
+    conversations.wire(page, chats)
+    export.wire(page, exports)
+    replay.wire(page, replays, resumed)
+    usage.refresh_after_answers(page, chats, overview, [resumed, composer.wire(page, chats), chat.wire(page, chats)])

@@ -6,32 +6,44 @@ from gradio.events import Dependency
 from phi3_ui.ui.handlers.replay import ReplayController
 from phi3_ui.ui.page.components import Page, ReplaySection
 from phi3_ui.ui.page.events import QUIET, STREAMING
+from phi3_ui.ui.page.scripts import REPLAY_JS, view_js
 from phi3_ui.ui.page.texts import I18N
 
 
-def create_start_button() -> gr.Button:
-    """Create the button that starts a replay."""
+def create_ask_button() -> gr.Button:
+    """Create the button that opens the view for the shown chat."""
     return gr.Button(I18N("replay"), size="sm", elem_id="phi3-replay-ask")
 
 
-def create(start: gr.Button) -> ReplaySection:
-    """Create the view that covers the chat during a replay."""
+def create(ask: gr.Button) -> ReplaySection:
+    """Create the view that covers the chat during a replay. It is always there, hidden by the style sheet."""
     t = I18N
-    with gr.Column(visible=False, elem_id="phi3-replay") as view:
-        with gr.Row():
-            back = gr.Button(t("replay.back"), size="sm", scale=0, min_width=140)
-            stop = gr.Button(t("stop"), variant="stop", size="sm", scale=0, min_width=80, visible=False)
-        return ReplaySection(start, view, back, stop, note=gr.HTML(), comparison=gr.HTML())
+    with gr.Column(elem_id="phi3-replay"):
+        head = gr.HTML("", apply_default_css=False, padding=False, js_on_load=view_js("replay"))
+        with gr.Row(elem_id="phi3-replay-bar"):
+            model = gr.Dropdown(
+                choices=[], label=t("model"), show_label=False, container=False, elem_id="phi3-replay-model"
+            )
+            model.allow_custom_value = True  # as for the page's own picker
+            start = gr.Button(t("replay.start"), variant="primary", elem_id="phi3-replay-start")
+            stop = gr.Button(t("replay.stop"), variant="stop", elem_id="phi3-replay-stop")
+        note = gr.HTML(apply_default_css=False, padding=False, elem_id="phi3-replay-note")
+        comparison = gr.HTML(
+            None,
+            html_template="",
+            apply_default_css=False,
+            padding=False,
+            js_on_load=REPLAY_JS,
+            elem_id="phi3-comparison",
+        )
+        return ReplaySection(ask, head, model, start, stop, note, comparison)
 
 
-def wire(page: Page, replay: ReplayController, resumed: Dependency) -> Dependency:
-    """The event that ends with the replay. `resumed` ends once a page that was reloaded shows its chat."""
+def wire(page: Page, replay: ReplayController, resumed: Dependency) -> None:
+    """Connect the buttons. `resumed` ends once a page that was reloaded shows its chat."""
     section = page.replay
-    outputs = [section.view, section.comparison, section.note, section.stop, page.conversations.chat_list]
+    outputs = [*section.outputs, page.conversations.chat_list]
+    section.ask.click(replay.open, None, section.outputs, **QUIET)
     section.stop.click(replay.stop, None, None, **QUIET)
-    section.back.click(replay.back, None, section.view, **QUIET)
-    replayed: Dependency = section.start.click(
-        replay.replay, page.picker, outputs, trigger_mode="multiple", **STREAMING
-    )
+    section.start.click(replay.replay, section.model, outputs, trigger_mode="multiple", **STREAMING)
     resumed.then(replay.resume, None, outputs, trigger_mode="multiple", **STREAMING)
-    return replayed

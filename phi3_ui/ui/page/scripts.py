@@ -32,6 +32,7 @@ READ_BROWSER_JS = f"() => [{_load_function('visitor_token.js')}(), {_load_functi
 
 # For `js_on_load` of an HTML component: statements, with Gradio's variables in scope.
 ACTIONS_JS = f"{_load_function('actions.js')}(trigger);"
+KEEP_FOLDS_JS = f"{_load_function('keep_folds.js')}(element, watch);"
 _CHAT_JS = """
 const texts = TEXTS[navigator.language.split("-")[0]] ?? TEXTS.en;
 import(new URL("phi3/static/chat/view.js", document.baseURI)).then(
@@ -40,6 +41,12 @@ import(new URL("phi3/static/chat/view.js", document.baseURI)).then(
     console.error(error);
     element.textContent = texts.chat_not_loaded;
   },
+);
+"""
+REPLAY_JS = """
+import(new URL("phi3/static/chat/replay.js", document.baseURI)).then(
+  (view) => view.default(element, props, watch),
+  (error) => console.error("The comparison cannot be shown:", error),
 );
 """
 DOWNLOAD_JS = f"{_load_function('download.js')}(watch, props);"
@@ -51,6 +58,11 @@ def chat_js(texts: dict[str, dict[str, str]]) -> str:
     They are part of the script: a page that loads slowly has no properties but the value when the component is created.
     """
     return _CHAT_JS.replace("TEXTS", json.dumps(texts))
+
+
+def view_js(name: str) -> str:
+    """Script of a view that covers the chat."""
+    return f"{_load_function('manage_view.js')}({json.dumps(name)}, element, props, watch);"
 
 
 def panels_js(labels: dict[str, dict[str, str]]) -> str:

@@ -1,7 +1,14 @@
 """Plain-text names of models: in the picker and below answers."""
 
-from phi3_ui.i18n.translate import format_datetime, tr
+from phi3_ui.i18n.translate import TEXTS, format_datetime, tr
 from phi3_ui.store.registry.cards import ModelEntry
+
+_ENGINES = {
+    text: key.removeprefix("engine.")
+    for texts in TEXTS.values()
+    for key, text in texts.items()
+    if key.startswith("engine.") and isinstance(text, str)
+}
 
 
 def picker_label(language: str, entry: ModelEntry) -> str:
@@ -17,3 +24,9 @@ def alias_label(language: str, name: str, alias: str, version: str) -> str:
 def answer_label(language: str, entry: ModelEntry) -> str:
     """Label an answer with its model's name and engine."""
     return f"{entry.name} · {tr(language, f'engine.{entry.engine}')}"
+
+
+def find_engine(label: str) -> str | None:
+    """The engine in an answer's label, which may be in another language; None if it names none."""
+    _, _, name = label.rpartition(" · ")
+    return _ENGINES.get(name)

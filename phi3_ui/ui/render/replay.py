@@ -1,9 +1,9 @@
-"""A conversation and its replay, side by side."""
+"""A conversation and its replay, side by side, as data: static/chat/replay.js draws it."""
 
 from collections.abc import Callable, Iterable
 from itertools import zip_longest
 from statistics import median
-from typing import Any
+from typing import TypedDict
 
 from markupsafe import Markup
 
@@ -14,33 +14,77 @@ from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import format_number, format_seconds, tr, tr_error
 from phi3_ui.ui.render.templating import render
 
-
-def render_replay(language: str, old: Conversation, new: Conversation) -> Markup:
-    """The shown branches of both, turn by turn, and their totals. Missing turns of `new` are marked as such."""
-    turns = [_turn(language, left, right) for left, right in zip_longest(old.turns, new.turns)]
-    return render("replay.html", language, turns=turns, totals=_totals(language, old, new))
+_LABELS = ("old", "new", "differences")
 
 
-def _turn(language: str, old: Turn | None, new: Turn | None) -> dict[str, Any]:
-    question = (old or new or Turn("")).question
-    before, after = (turn.answer if turn else None for turn in (old, new))
-    pieces = word_diff(before.text, after.text) if before and after else None
+class ComparedAnswer(TypedDict):
+    """One side of a turn."""
+
+    model: str
+    """Empty if there is no answer."""
+    text: str
+    pieces: list[DiffPiece]
+    """The text with what differs from the other side marked; empty unless both are given."""
+    error: str
+    metrics: str
+    """Or that there is no answer."""
+
+
+class ComparedTurn(TypedDict):
+    """A question with both answers."""
+
+    question: str
+    old: ComparedAnswer
+    new: ComparedAnswer
+
+
+class Comparison(TypedDict):
+    """What the view shows."""
+
+    labels: dict[str, str]
+    turns: list[ComparedTurn]
+    totals: list[list[str]]
+    """Rows of a table: name, old, new. The first one is its head."""
+
+
+def compare(language: str, old: Conversation, new: Conversation | None = None) -> Comparison:
+    """Compare the shown branches turn by turn, and their totals. `new` is None before the replay has started."""
+    turns = zip_longest(old.turns, new.turns if new else ())
     return {
-        "question": question,
-        "old": _side(language, before, pieces, hidden="only_right"),
-        "new": _side(language, after, pieces, hidden="only_left"),
+        "labels": {name: tr(language, f"replay.{name}") for name in _LABELS},
+        "turns": [_compare_turn(language, left, right, is_started=new is not None) for left, right in turns],
+        "totals": _totals(language, old, new) if new else [],
     }
 
 
-def _side(
-    language: str, answer: Answer | None, pieces: Iterable[DiffPiece] | None, hidden: str
-) -> dict[str, Any] | None:
+def render_replay_head(language: str, title: str) -> Markup:
+    """Render the view's title with its Close button."""
+    return render("replay_head.html", language, title=title)
+
+
+def render_progress(sentence: str) -> Markup:
+    """Say how far the replay is; the style sheet shows Stop in place of Start meanwhile."""
+    return Markup('<p class="phi3-note phi3-running">{}</p>').format(sentence)
+
+
+def _compare_turn(language: str, old: Turn | None, new: Turn | None, is_started: bool) -> ComparedTurn:
+    before, after = (turn.answer if turn else None for turn in (old, new))
+    pieces = word_diff(before.text, after.text) if before and after else []
+    missing = tr(language, "replay.not_yet") if is_started else ""
+    return {
+        "question": (old or new or Turn("")).question,
+        "old": _side(language, before, [one for one in pieces if one[0] != "only_right"], tr(language, "replay.none")),
+        "new": _side(language, after, [one for one in pieces if one[0] != "only_left"], missing),
+    }
+
+
+def _side(language: str, answer: Answer | None, pieces: list[DiffPiece], missing: str) -> ComparedAnswer:
     if answer is None:
-        return None
-    whole = [("same", answer.text)] if answer.text else []
+        return {"model": "", "text": "", "pieces": [], "error": "", "metrics": missing}
     return {
         "model": answer.model,
-        "chunks": whole if pieces is None else [piece for piece in pieces if piece[0] != hidden],
+        "text": answer.text,
+        "pieces": pieces,
         "error": tr_error(language, UserError(answer.error[0], **answer.error[1])) if answer.error else "",
         "metrics": _metrics(language, answer),
     }
@@ -63,13 +107,12 @@ def _metrics(language: str, answer: Answer) -> str:
     return " · ".join(parts)
 
 
-def _totals(language: str, old: Conversation, new: Conversation) -> Markup:
-    """A table: each side's token sums and the medians of its timings."""
+def _totals(language: str, old: Conversation, new: Conversation) -> list[list[str]]:
+    """Each side's token sums and the medians of its timings."""
     keys = ("models", "answers", "errors", "prompt", "completion", "total", "ttft", "rate")
     sides = [_sums(language, [turn.answer for turn in side.turns if turn.answer]) for side in (old, new)]
-    rows = [(tr(language, f"replay.row.{key}"), *cells) for key, *cells in zip(keys, *sides, strict=True)]
-    columns = [tr(language, "replay.old"), tr(language, "replay.new")]
-    return render("usage_table.html", language, columns=columns, rows=rows)
+    head = ["", tr(language, "replay.old"), tr(language, "replay.new")]
+    return [head, *([tr(language, f"replay.row.{key}"), *cells] for key, *cells in zip(keys, *sides, strict=True))]
 
 
 def _sums(language: str, answers: list[Answer]) -> list[str]:

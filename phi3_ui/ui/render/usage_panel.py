@@ -1,42 +1,158 @@
-"""The usage table: the last answer beside the whole conversation."""
+"""The usage tab: the last answer, the conversation, and the speed of its answers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from markupsafe import Markup
 
-from phi3_ui.chat.conversation import Answer, Conversation
+from phi3_ui.chat.conversation import Answer, Conversation, Turn
 from phi3_ui.chat.types import Usage
-from phi3_ui.i18n.translate import format_number, format_seconds, tr
-from phi3_ui.ui.render.notices import render_hint
+from phi3_ui.i18n.translate import format_number, format_rate, format_seconds, tr
+from phi3_ui.store.conversations.traces import trace_id_for
+from phi3_ui.ui.render.labels import find_engine
+from phi3_ui.ui.render.mlflow_links import Link
 from phi3_ui.ui.render.templating import render
 
+_SPEEDS = 24  # answers whose bars fit the panel
+_OTHER_ENGINE = "python"
 
-def render_usage(language: str, conversation: Conversation) -> Markup:
-    """Render the usage table, or a hint before the first answer."""
+
+def render_usage(
+    language: str,
+    conversation: Conversation,
+    answers: int = 0,
+    trace: Callable[[Turn], Link | None] = lambda _: None,
+    chat_link: str = "",
+) -> Markup:
+    """Render the tab.
+
+    Args:
+        language: Of the texts.
+        conversation: The one that is shown.
+        answers: Number of answers in all chats of the user.
+        trace: Returns the link to a turn's trace, if there is one.
+        chat_link: The link to the traces of the conversation, if there is one.
+    """
+    turn = next((turn for turn in reversed(conversation.turns) if turn.answer), None)
+    link = trace(turn) if turn else None
+    return render(
+        "usage.html",
+        language,
+        answer=_answer(language, turn.answer) if turn and turn.answer else None,
+        facts=_conversation(language, conversation),
+        speeds=_speeds(language, conversation),
+        details=_details(language, conversation),
+        columns=[tr(language, "column.answer"), tr(language, "column.conversation")],
+        answers=answers,
+        trace={"url": link.url, "id": f"{trace_id_for(turn.id)[:7]}…"} if link and turn else None,
+        chat_link=chat_link,
+    )
+
+
+def usage_parts(usage: Usage | None) -> list[tuple[str, str, int | None]]:
+    """What the tokens of an answer are made of: key of the name, colour, count, None if it is unknown."""
+    cached = usage.cached_tokens if usage else None
+    prompt = usage.prompt_tokens if usage else None
+    new = prompt - cached if prompt is not None and cached is not None else prompt
+    return [
+        ("usage.cached", "--seg-cached", cached),
+        ("usage.prompt" if cached is None else "usage.new", "--seg-prompt", new),
+        ("usage.completion", "--seg-answer", usage.completion_tokens if usage else None),
+    ]
+
+
+def _answer(language: str, answer: Answer) -> dict[str, Any]:
+    """The tiles and the parts of the bar."""
+    rate = answer.timings.tokens_per_second if answer.timings else None
+    first = answer.timings.time_to_first_token if answer.timings else None
+    total = answer.usage.total_tokens if answer.usage else None
+    return {
+        "tiles": [
+            (tr(language, "tile.rate"), None if rate is None else format_rate(language, rate)),
+            (tr(language, "tile.first"), None if first is None else format_seconds(language, first)),
+            (tr(language, "tile.tokens"), _number(language, total)),
+        ],
+        "parts": [
+            {"name": tr(language, key), "color": color, "share": count or 0, "count": _number(language, count)}
+            for key, color, count in usage_parts(answer.usage)
+        ],
+    }
+
+
+def _conversation(language: str, conversation: Conversation) -> list[tuple[str, str | None]]:
+    answers = sum(turn.answer is not None for turn in conversation.turns)
+    usage, last = conversation.total_usage, conversation.last_answer
+    context = None
+    if last and last.context:
+        used = last.context.prompt_tokens + (last.usage.completion_tokens if last.usage else 0)
+        context = tr(language, "usage.context", used=used, limit=last.context.limit)
+    return [
+        (tr(language, "usage.answers"), format_number(language, answers)),
+        (tr(language, "row.prompt"), _number(language, usage.prompt_tokens if usage else None)),
+        (tr(language, "row.completion"), _number(language, usage.completion_tokens if usage else None)),
+        (tr(language, "usage.context_used"), context),
+    ]
+
+
+def _speeds(language: str, conversation: Conversation) -> dict[str, Any]:
+    """A bar per answer, as high as its rate, in the colour of its engine."""
+    answers = [(number, turn.answer) for number, turn in enumerate(conversation.turns, 1) if turn.answer][-_SPEEDS:]
+    rates = [(answer.timings.tokens_per_second if answer.timings else None) or 0.0 for _, answer in answers]
+    engines = [find_engine(answer.model) or _OTHER_ENGINE for _, answer in answers]
+    highest = max(rates, default=0.0) or 1.0
+    bars = [
+        {
+            "engine": engine,
+            "height": f"{rate / highest:.1%}",
+            "label": _describe_speed(language, number, answer),
+        }
+        for (number, answer), rate, engine in zip(answers, rates, engines, strict=True)
+    ]
+    return {"bars": bars, "engines": [(name, tr(language, f"engine.{name}")) for name in dict.fromkeys(engines)]}
+
+
+def _describe_speed(language: str, number: int, answer: Answer) -> str:
+    rate = answer.timings.tokens_per_second if answer.timings else None
+    text = tr(language, "unknown") if rate is None else tr(language, "rate", rate=format_rate(language, rate))
+    return f"{number}. {answer.model}: {text}"
+
+
+def _details(language: str, conversation: Conversation) -> list[tuple[str, str | None, str | None]]:
+    """The rows of the table: the last answer beside the whole conversation."""
     answer = conversation.last_answer
-    if answer is None:
-        return render_hint(tr(language, "no_usage"))
-    columns = [tr(language, "column.answer"), tr(language, "column.conversation")]
-    rows = [*_token_rows(language, answer.usage, conversation.total_usage), *_answer_rows(language, answer)]
-    return render("usage_table.html", language, columns=columns, rows=rows)
+    return (
+        [*_token_rows(language, answer.usage, conversation.total_usage), *_answer_rows(language, answer)]
+        if answer
+        else []
+    )
 
 
-def _token_rows(language: str, answer: Usage | None, total: Usage | None) -> Iterator[tuple[str, str, str]]:
+def _token_rows(
+    language: str, answer: Usage | None, total: Usage | None
+) -> Iterator[tuple[str, str | None, str | None]]:
     for key, field in (
         ("prompt", "prompt_tokens"),
         ("cached", "cached_tokens"),
         ("completion", "completion_tokens"),
         ("total", "total_tokens"),
     ):
-        counts = [getattr(usage, field) if usage else None for usage in (answer, total)]
-        one, all_ = (tr(language, "unknown") if count is None else format_number(language, count) for count in counts)
-        yield tr(language, f"row.{key}"), one, all_
+        one, all_ = (getattr(usage, field) if usage else None for usage in (answer, total))
+        yield tr(language, f"row.{key}"), _number(language, one), _number(language, all_)
 
 
-def _answer_rows(language: str, answer: Answer) -> Iterator[tuple[str, str, str]]:
-    unknown = tr(language, "unknown")
-    first = answer.timings.time_to_first_token if answer.timings else None
-    rate = answer.timings.tokens_per_second if answer.timings else None
-    yield tr(language, "row.ttft"), unknown if first is None else format_seconds(language, first), ""
-    yield tr(language, "row.rate"), unknown if rate is None else format_number(language, rate, 1), ""
+def _answer_rows(language: str, answer: Answer) -> Iterator[tuple[str, str | None, str]]:
+    timings = answer.timings
+    durations = [
+        ("ttft", timings.time_to_first_token if timings else None),
+        ("seconds", timings.seconds if timings else None),
+        ("load", answer.load_seconds),
+    ]
+    for key, seconds in durations:
+        if key != "load" or seconds is not None:
+            yield tr(language, f"row.{key}"), None if seconds is None else format_seconds(language, seconds), ""
+    yield tr(language, "row.rate"), _number(language, timings.tokens_per_second if timings else None, 1), ""
     yield tr(language, "row.finish"), tr(language, f"finish.{answer.finish_reason or 'error'}"), ""
+
+
+def _number(language: str, value: float | None, decimals: int = 0) -> str | None:
+    return None if value is None else format_number(language, value, decimals)

@@ -8,7 +8,7 @@ export default function forwardActions(trigger) {
   const perform = (name, value, text) => {
     globalThis.phi3LastAction = name;
     trigger("click", { name, value, text });
-    if (name === "open") globalThis.phi3Panels?.closeDrawers();
+    if (["open", "replay", "usage"].includes(name)) globalThis.phi3Panels?.closeDrawers();
     keepFocus(name, value);
   };
 

@@ -88,6 +88,9 @@ class History:
     def list_conversations(self, user_id: str, query: str = "") -> list[Any]:
         return []
 
+    def list_turn_metrics(self, user_id: str) -> list[Any]:
+        return []
+
     def count_unreadable(self, user_id: str, chat_id: str | None = None) -> int:
         return 0
 

@@ -9,6 +9,7 @@ import pytest
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.errors import UserError
 from phi3_ui.ui.chat_state import Chat
+from phi3_ui.ui.handlers.conversations import Action
 from phi3_ui.ui.handlers.replay import ReplayController
 from phi3_ui.ui.replay_state import Replay
 from phi3_ui.ui.sessions import Session
@@ -51,10 +52,33 @@ def test_all_questions_are_asked_again_and_compared(app: App) -> None:
     *_, last = control(app).replay("m-1", REQUEST)
 
     assert app.store.questions == QUESTIONS
+    assert [turn["new"]["text"] for turn in last[app.page.replay.comparison]["turns"]] == ["Hello"] * 3
     assert "saved as a chat of its own" in str(last[app.page.replay.note])
     assert finish(app.session.replay) == [(question, "stop") for question in QUESTIONS]
     assert app.session.replay
     assert app.session.find_chat(app.session.replay.chat.id) is app.session.replay.chat
+
+
+def test_the_action_opens_the_view_with_the_choice_of_models_and_asks_nothing(app: App) -> None:
+    replays, page = control(app), app.page.replay
+    other = Chat("c-2", Conversation().with_question("else").with_answer(Answer("m", "1")))
+    app.store.history.stored["c-2"] = other.conversation
+
+    shown = app.conversations.perform(app.session, Action("replay", app.session.current.id))
+    assert "Replay of “title”" in str(shown[page.head])
+    assert [key for _, key in shown[page.model].choices] == ["m-1"]
+    assert [turn["question"] for turn in shown[page.comparison]["turns"]] == QUESTIONS
+    assert app.page.chat.messages not in shown
+    elsewhere = app.conversations.perform(app.session, Action("replay", "c-2"))
+    assert app.session.current.id == "c-2", "the chat that the view covers is the one that is replayed"
+    assert "Replay of" in str(elsewhere[page.head])
+    assert app.page.chat.messages in elsewhere
+    assert app.store.questions == []
+    assert app.conversations.perform(app.session, Action("close_replay", "")) == {page.head: ""}
+    app.session.show_new()
+    with pytest.raises(UserError, match="nothing to replay"):
+        app.conversations.perform(app.session, Action("replay", app.session.current.id))
+    assert replays
 
 
 def test_a_page_that_is_loaded_again_draws_its_replay_to_the_end(app: App) -> None:
@@ -75,7 +99,7 @@ def test_a_page_that_is_loaded_again_draws_its_replay_to_the_end(app: App) -> No
     assert "saved as a chat of its own" in str(last[app.page.replay.note])
     assert app.store.questions == QUESTIONS, "none is asked twice"
     assert len(list(replays.resume(REQUEST))) == 2, "a comparison that has ended is shown again"
-    replays.back(REQUEST)
+    replays.close(app.session)
     assert len(list(replays.resume(REQUEST))) == 1
 
 
@@ -148,5 +172,5 @@ def test_an_error_ends_a_replay_with_a_sentence(
     assert sentence in warnings[0]
     assert app.session.replay
     assert app.session.replay.is_finished
-    assert app.page.replay.stop in last
+    assert "Stopped." in str(last[app.page.replay.note])
     assert not [thread for thread in threading.enumerate() if thread.name == "replay"]
