@@ -69,10 +69,9 @@ def test_a_reloaded_page_continues_the_answer(app: App, open_page: OpenPage) -> 
     # So does the page that shows a replay.
     gate = app.model.create_gate()
     app.model.enqueue(Reply("Once more ", gate, "a time."))
-    chat.page.locator("#phi3-replay-ask").click()
+    comparison = chat.start_replay()
     gate.wait_until_reached()
     chat.reload()
-    comparison = chat.page.locator("#phi3-replay")
     expect(comparison.locator(".question")).to_have_text([SEA, "And now?"])
     gate.open()
     expect(comparison).to_contain_text("saved as a chat of its own.", timeout=LOAD)

@@ -1,4 +1,4 @@
-"""Chats leave the app and come back: saved and imported, replayed on another model, charted over time."""
+"""Chats leave the app and come back: saved and imported."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from phi3_ui.testing import Reply
 from tests.e2e.conftest import App, OpenPage
 from tests.support.app_server import wait_until
-from tests.support.chat_page import LOAD, ChatPage
+from tests.support.chat_page import ChatPage
 
 FRANCE, SPAIN = "What is the capital of France?", "And what is the capital of Spain?"
 
@@ -101,40 +101,3 @@ def test_chats_of_another_program_are_imported_and_what_is_left_out_is_named(
     expect(chat.chats).to_have_text([re.compile("Țări")])
     chat.search.fill("tarif")
     expect(chat.chats).to_have_count(0)
-
-
-def test_a_chat_is_replayed_on_another_model_side_by_side(app: App, open_page: OpenPage) -> None:
-    app.model.enqueue(Reply("The capital is Paris."), Reply("The capital is Madrid."))
-    app.other.enqueue(Reply("It is Paris."), Reply("It is Madrid."))
-    chat = open_page().pick("scripted-one")
-    chat.answer(FRANCE)
-    chat.answer(SPAIN)
-    chat.choose("scripted-two")
-    chat.page.locator("#phi3-replay-ask").click()
-    view = chat.page.locator("#phi3-replay")
-    expect(view).to_contain_text("saved as a chat of its own.", timeout=LOAD)
-    expect(view).to_contain_text("scripted-one")
-    expect(view).to_contain_text("scripted-two")
-    expect(view.locator("del, ins").first).to_be_attached()
-    chat.page.get_by_role("button", name="Back to the chat").click()
-    expect(view).to_be_hidden()
-    expect(chat.questions).to_have_text([FRANCE, SPAIN])
-    expect(chat.chats).to_have_count(2)
-    chat.chats.first.click()
-    expect(chat.chats.first).to_have_text(re.compile("Replay with"))
-    expect(chat.questions).to_have_text([FRANCE, SPAIN])
-    expect(chat.answers).to_have_text(["It is Paris.", "It is Madrid."])
-    expect(chat.captions.first).to_contain_text("scripted-two")
-    app.traces(4, chat)
-
-
-def test_usage_over_time_is_drawn_from_the_traces(open_page: OpenPage) -> None:
-    chat = open_page().pick("scripted-one")
-    chat.answer(FRANCE)
-    panel = chat.page.locator("#phi3-over-time")
-    panel.get_by_role("button", name="Usage over time").click()
-    expect(panel.locator("table")).to_contain_text("scripted-one")
-    expect(panel.locator(".vega-embed svg, .vega-embed canvas").first).to_be_visible()
-    expect(panel.locator("tr", has_text="Total").locator("td").first).to_have_text("1")
-    chat.answer(SPAIN)
-    expect(panel.locator("tr", has_text="Total").locator("td").first).to_have_text("2")

@@ -141,6 +141,19 @@ class ChatPage:
         return row.locator(f'button[name="{name}"]')
 
     def usage_rows(self) -> dict[str, list[str]]:
-        """The usage table: row name → the last answer's and the conversation's value."""
-        rows = self.usage.locator("tbody tr")
-        return {row.locator("th").inner_text(): row.locator("td").all_inner_texts() for row in rows.all()}
+        """The details of usage: row name → the last answer's and the conversation's value."""
+        rows = self.usage.locator(".phi3-fold tbody tr")
+        return {row.locator("th").text_content() or "": row.locator("td").all_text_contents() for row in rows.all()}
+
+    def open_replay(self) -> Locator:
+        """Open the view of a replay of the shown chat."""
+        self.page.locator("#phi3-replay-ask").click()
+        view = self.page.locator("#phi3-replay")
+        expect(view.get_by_role("heading", name="Replay of")).to_be_visible()
+        return view
+
+    def start_replay(self) -> Locator:
+        """Replay the shown chat with the model that its view proposes; returns the view."""
+        view = self.open_replay()
+        view.get_by_role("button", name="Start").click()
+        return view

@@ -1,0 +1,131 @@
+"""The usage tab, the view of all usage, and replays, at the width of a desktop and of a phone."""
+
+import re
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from phi3_ui.testing import Reply
+from tests.e2e.conftest import App, OpenPage
+from tests.support.chat_page import LOAD, ChatPage
+
+FRANCE, SPAIN = "What is the capital of France?", "And of Spain?"
+LIST = "Two towns:\n\n1. **Paris**\n2. Lyon"
+
+
+def pairs(chat: ChatPage) -> dict[str, str]:
+    """The figures of the usage tab by name."""
+    names, values = (chat.usage.locator(f"dl {tag}").all_text_contents() for tag in ("dt", "dd"))
+    return dict(zip(names, values, strict=True))
+
+
+def is_covered(part: Locator) -> bool:
+    """Whether a view hides this part of the chat, for eyes, keyboard and screen readers."""
+    return bool(part.evaluate("(element) => getComputedStyle(element).visibility === 'hidden'"))
+
+
+def overflows(view: Locator) -> bool:
+    return bool(
+        view.evaluate(
+            "(view) => document.documentElement.scrollWidth > innerWidth || view.scrollWidth > view.clientWidth"
+        )
+    )
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_usage_is_drawn_for_the_answer_the_chat_and_all_chats(app: App, open_page: OpenPage, width: int) -> None:
+    app.model.enqueue(Reply("Paris.", usage=(37, 8)), Reply("Madrid.", usage=(65, 76)))
+    chat = open_page(viewport={"width": width, "height": 844})
+    chat.answer(FRANCE)
+    chat.answer(SPAIN)
+    expect(chat.usage.locator("em").first).to_have_text("2 answers")
+    figures = pairs(chat)
+    assert (figures["tokens"], figures["Completion"], figures["Answers"]) == ("141", "76", "2")
+    assert (figures["Prompt tokens"], figures["Completion tokens"]) == ("102", "84")
+    assert re.fullmatch(r"[\d,]+ of 8,192", figures["Context used"])
+    assert chat.usage_rows()["Total tokens"] == ["141", "186"]
+    assert chat.usage.locator(".phi3-speeds li").count() == 2
+
+    if width == 390:
+        chat.page.locator('#phi3-header [data-panel="right"]').click()
+    fold = chat.usage.get_by_text("Details")
+    fold.click()
+    expect(chat.usage.get_by_role("row", name="Finish reason")).to_be_visible()
+    chat.usage.get_by_role("button", name="All my usage").click()
+    view = chat.page.locator("#phi3-usage-view")
+    expect(view.get_by_role("heading", name="All my usage")).to_be_focused()
+    assert is_covered(chat.message)
+    assert not overflows(view)
+    for title in ("Tokens by day", "Time to first token, median", "Tokens/s, median", "Tokens by answer"):
+        expect(view.get_by_role("figure", name=title)).to_be_visible()
+    chart = view.get_by_role("figure", name="Tokens by answer")
+    for text in ("Tokens", "Answer", "150"):
+        expect(chart.locator(".plot").get_by_text(text, exact=True)).to_be_visible()
+    expect(chart.locator("tbody tr").last.locator("td")).to_have_text(["0", "65", "76"])
+    colors = {
+        bar.evaluate("(bar) => getComputedStyle(bar).backgroundColor") for bar in view.locator(".measures i").all()
+    }
+    assert len(colors) == 1, "a model has one colour"
+    expect(view.locator("tfoot")).to_have_text("Total210284")
+
+    chat.page.keyboard.press("Escape")
+    expect(view).to_be_hidden()
+    assert not is_covered(chat.message)
+    if width == 1440:
+        expect(chat.usage.get_by_role("button", name="All my usage")).to_be_focused()
+        chat.answer("And of Italy?")
+        expect(chat.usage.locator("em").first).to_have_text("3 answers")
+        expect(chat.usage.locator("details")).to_have_attribute("open", "")
+        chat.usage.get_by_role("button", name="All my usage").click()
+        expect(view.locator("tfoot td").first).to_have_text("3")
+        chat.new_chat.click()
+        expect(view).to_be_hidden()
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_a_chat_is_replayed_on_another_model_side_by_side(app: App, open_page: OpenPage, width: int) -> None:
+    app.model.enqueue(Reply(LIST), Reply("The capital is Madrid."))
+    app.other.enqueue(Reply(LIST.replace("Lyon", "Nice")), Reply("It is Madrid."))
+    chat = open_page()
+    chat.answer(FRANCE)
+    chat.answer(SPAIN)
+    view = chat.open_replay()
+    chat.page.set_viewport_size({"width": width, "height": 844})
+    expect(view.get_by_role("heading", name=FRANCE).first).to_be_focused()
+    expect(view.get_by_role("button", name="Stop")).to_be_hidden()
+    expect(view.locator(".question")).to_have_text([FRANCE, SPAIN])
+    assert app.other.requests == []
+    view.locator("#phi3-replay-model input").click()
+    chat.page.get_by_role("option", name="scripted-two").click()
+    view.get_by_role("button", name="Start").click()
+    expect(view).to_contain_text("saved as a chat of its own.", timeout=LOAD)
+    expect(view.get_by_role("button", name="Start")).to_be_visible()
+
+    sides = view.locator(".side")
+    expect(sides.nth(0).locator("ol li strong")).to_have_text("Paris")
+    expect(sides.nth(1).locator("ol li").last).to_have_text("Nice")
+    expect(sides.nth(1).locator(".which")).to_contain_text("scripted-two")
+    expect(view.locator("del, ins")).to_have_count(0)
+    toggle = view.get_by_role("button", name="Show differences")
+    toggle.click()
+    expect(toggle).to_have_attribute("aria-pressed", "true")
+    expect(sides.nth(0).locator("del")).to_have_text(" Lyon")
+    expect(sides.nth(1).locator("ins")).to_have_text(" Nice")
+    toggle.click()
+    expect(view.locator("del, ins")).to_have_count(0)
+    expect(view.get_by_role("row", name="Answers")).to_contain_text("22")
+    view.locator("tr").last.scroll_into_view_if_needed()
+    expect(view.get_by_role("heading", name=f"Replay of “{FRANCE}”")).to_be_in_viewport()
+    expect(toggle).to_be_in_viewport()
+    assert not overflows(view)
+
+    view.get_by_role("button", name="Close").click()
+    expect(view).to_be_hidden()
+    expect(chat.questions).to_have_text([FRANCE, SPAIN])
+    if width == 1440:
+        expect(chat.chats).to_have_count(2)
+        expect(chat.chats.first).to_have_text(re.compile("Replay with"))
+        chat.chats.first.click()
+        expect(chat.questions).to_have_text([FRANCE, SPAIN])
+        expect(chat.answers.last).to_have_text("It is Madrid.")
+        expect(chat.captions.first).to_contain_text("scripted-two")
