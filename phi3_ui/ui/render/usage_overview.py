@@ -22,6 +22,8 @@ _COLORS = 8  # named --series-1 and so on in static/usage.css
 _Key = TypeVar("_Key", str, date)
 _Models = Mapping[tuple[str, str], Series]
 """By the model's name and id."""
+_Measure = Callable[[Answer, Series], dict[Series, float]]
+"""What a bar shows of an answer, given the series of its model."""
 
 
 def render_usage_overview(language: str, metrics: Sequence[TurnMetrics], conversation: Conversation) -> Markup:
@@ -95,7 +97,7 @@ def _charts_of_chat(language: str, conversation: Conversation, models: _Models) 
         for number, turn in enumerate(conversation.turns, 1)
         if turn.answer
     ][-_CHART_TURNS:]
-    charts = [
+    charts: list[tuple[str, str, int, _Measure]] = [
         ("usage.chat.tokens", "usage.tokens", 0, lambda answer, _: _token_kinds(language, answer)),
         ("usage.chat.first", "usage.seconds", 2, _first_token),
         ("usage.chat.rate", "usage.rate", 1, _rate),
