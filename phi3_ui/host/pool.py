@@ -49,6 +49,11 @@ class Pool:
         """Return the model if it is loaded or loading, or if it has crashed and was not requested since."""
         return self._models.get(model_id)
 
+    def list_loaded(self) -> list[str]:
+        """The ids of the models that can answer at once."""
+        models = list(self._models.values())
+        return [one.spec.model_id for one in models if one.is_alive and one.ready.done() and not one.ready.exception()]
+
     def unload(self, model_id: str) -> None:
         """End a model's process. UserError("model_busy") while any answer is running."""
         with self._lock:

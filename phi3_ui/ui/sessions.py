@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from phi3_ui.chat.conversation import Conversation
 from phi3_ui.chat.running_turn import RunningTurn
-from phi3_ui.store.registry.cards import ModelEntry
+from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.replay_state import Replay
 
@@ -29,6 +29,15 @@ class ModelSelection:
     """A model id, or `name@alias`."""
     entry: ModelEntry | None = None
     """The model that the key means, once it was found."""
+    versions: tuple[RegisteredVersion, ...] = ()
+    """The registered versions of the model, oldest first."""
+
+    @property
+    def version(self) -> RegisteredVersion | None:
+        """The version that the key names by its alias, else the newest."""
+        name, _, alias = (self.key or "").rpartition("@")
+        picked = (one for one in self.versions if one.name == name and alias in one.aliases)
+        return next(picked, self.versions[-1] if self.versions else None)
 
 
 @dataclass(frozen=True)
@@ -155,12 +164,12 @@ class Session:
                 self._model = ModelSelection(default)
             return self._model.key
 
-    def set_entry(self, key: str | None, entry: ModelEntry) -> bool:
-        """Set the entry of the selected key; False if another one was selected in the meantime."""
+    def set_entry(self, key: str | None, entry: ModelEntry, versions: tuple[RegisteredVersion, ...] = ()) -> bool:
+        """Set the entry of the selected key with its versions; False if another one was selected in the meantime."""
         with self._lock:
             if self._model.key != key:
                 return False
-            self._model = ModelSelection(key, entry)
+            self._model = ModelSelection(key, entry, versions)
             return True
 
     def get_template(self, entry: ModelEntry) -> str | None:

@@ -191,7 +191,7 @@ def test_unloading_ends_the_process_and_the_next_question_loads_it_again(app: Ap
 def test_a_model_that_cannot_be_loaded_is_reported_and_the_question_kept(app: App, open_page: OpenPage) -> None:
     chat = open_page()
     with broken_model(app) as name:
-        chat.page.locator("#phi3-refresh").click()
+        chat.refresh_models()
         chat.choose(name)
         expect(chat.status).to_contain_text("broken could not be loaded", timeout=LOAD)
         chat.ask("Are you there?")

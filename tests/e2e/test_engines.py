@@ -58,7 +58,7 @@ def test_answer_streams_with_exact_usage_and_prefix_reuse(
     assert int(rows["Prompt tokens"][1]) == asked + int(prompt)
     assert int(rows["Cached prompt tokens"][0]) >= int(prompt) > 0, "the first turn comes from the KV cache"
     expect(chat.context).to_have_text(f"{asked + answered:,} of 8,192 tokens")
-    expect(chat.status).to_contain_text("Prompt cache: ")
+    expect(chat.page.locator("#phi3-cache")).to_contain_text("Prompt cache: ")
 
 
 def test_card_shows_the_model_and_its_run(open_demo: OpenPage) -> None:
@@ -70,13 +70,12 @@ def test_card_shows_the_model_and_its_run(open_demo: OpenPage) -> None:
         expect(chat.card).to_contain_text(text)
 
 
-def test_picker_lists_both_engines_newest_first_then_their_aliases(open_demo: OpenPage) -> None:
+def test_menu_lists_both_engines_newest_first_each_with_its_alias(open_demo: OpenPage) -> None:
     chat = open_demo()
-    chat.page.locator("#phi3-picker input").click()
-    options = chat.page.get_by_role("option").all_inner_texts()
-    assert [option.split(" · ")[1] for option in options if "@" not in option] == ["Pipeline", "ONNX"]
-    aliases = sorted(option.strip() for option in options if "@" in option)
-    assert aliases == [f"{ONNX} @champion · version 1", f"{PIPELINE} @champion · version 1"]
+    assert chat.model_names() == [PIPELINE, f"{PIPELINE} @champion", ONNX, f"{ONNX} @champion"]
+    follows = "Follows the alias; now version 1"
+    facts = chat.models.locator(".phi3-menu-facts").all_text_contents()
+    assert [one.split(" · ")[0] for one in facts] == ["Pipeline", follows, "ONNX", follows]
 
 
 def test_switching_the_engine_keeps_the_conversation(open_demo: OpenPage) -> None:

@@ -29,6 +29,8 @@ class ChatPage:
         self.usage = page.locator("#phi3-usage")
         self.card = page.locator("#phi3-card")
         self.status = page.locator("#phi3-status")
+        self.model = page.locator("#phi3-model")
+        self.models = page.locator("#phi3-models")
         self.chat_list = page.locator("#phi3-chats")
         self.chats = self.chat_list.locator('button[name="open"]')
         self.search = page.locator("#phi3-search textarea, #phi3-search input")
@@ -60,9 +62,9 @@ class ChatPage:
 
     def choose(self, name: str) -> None:
         """Pick a model without waiting for it."""
-        self.page.locator("#phi3-picker input").click()
-        option = re.compile(rf"(^|\s){re.escape(name).replace('@', ' @')} ·")
-        self.page.get_by_role("option", name=option).first.click()
+        self.open_models()
+        label = self.page.locator(".phi3-menu-name").get_by_text(name.replace("@", " @"), exact=True)
+        self.models.get_by_role("option").filter(has=label).first.click()
         expect(self.card).to_contain_text(name.partition("@")[0])
 
     def open_panel(self, side: str) -> None:
@@ -77,6 +79,23 @@ class ChatPage:
         tab = self.page.locator("#phi3-tabs").get_by_role("tab", name=name)
         tab.click()
         expect(tab).to_have_attribute("aria-selected", "true")
+
+    def open_models(self) -> Locator:
+        """Open the model menu; returns its rows."""
+        self.model.click()
+        expect(self.models).to_be_visible()
+        return self.models.get_by_role("option")
+
+    def model_names(self) -> list[str]:
+        """What the model menu lists."""
+        self.open_models()
+        return self.models.locator(".phi3-menu-name").all_text_contents()
+
+    def refresh_models(self) -> None:
+        """Read the models from the store again."""
+        self.open_models()
+        self.models.get_by_role("button", name="Refresh list").click()
+        self.page.keyboard.press("Escape")
 
     def setting(self, label: str, value: object) -> None:
         """Set a slider or the system prompt."""

@@ -5,12 +5,12 @@ import re
 
 import pytest
 
-from phi3_ui.ui.page.scripts import ACTIONS_JS, DOWNLOAD_JS, chat_js
+from phi3_ui.ui.page.scripts import ACTIONS_JS, DOWNLOAD_JS, chat_js, module_js
 
 TEXTS = {"en": {"chat": "Chat “&”"}, "ro": {"chat": "Conversație"}}
 
 
-@pytest.mark.parametrize("script", [ACTIONS_JS, DOWNLOAD_JS, chat_js(TEXTS)])
+@pytest.mark.parametrize("script", [ACTIONS_JS, DOWNLOAD_JS, chat_js(TEXTS), module_js("models/menu.js", TEXTS)])
 def test_a_component_that_is_created_late_has_no_property_but_its_value(script: str) -> None:
     assert set(re.findall(r"\bprops\.(\w+)", script)) <= {"value"}
 

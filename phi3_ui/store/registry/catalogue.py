@@ -22,7 +22,7 @@ from phi3_ui.store.errors import is_missing, translate_store_errors
 from phi3_ui.store.registry.cards import ModelCard, ModelEntry, RegisteredAlias, RegisteredVersion, RunSummary
 from phi3_ui.store.registry.entry_cache import EntryCache
 from phi3_ui.store.registry.mlmodel import load_mlmodel
-from phi3_ui.store.registry.names import list_aliases
+from phi3_ui.store.registry.names import list_aliases, list_versions
 from phi3_ui.store.registry.sources import StoredModel
 from phi3_ui.store.registry.store_models import StoreModels
 
@@ -80,6 +80,11 @@ class Catalogue:
         """The aliases in the registry that point at chat-capable models, by name."""
         with self._translate_errors():
             return [alias for alias in list_aliases(self._store.client) if self._is_chat_model(alias.model_id)]
+
+    def list_versions(self) -> dict[str, tuple[RegisteredVersion, ...]]:
+        """The registered versions with their aliases, by the id of their model; the oldest first."""
+        with self._translate_errors():
+            return list_versions(self._store.client)
 
     def set_template(self, model_id: str, template: str) -> bool:
         """Store the prompt template chosen for a model, a key of TEMPLATES; False if the store is read-only."""

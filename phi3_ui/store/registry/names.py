@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 from models.model_ids import is_run_model
 from phi3_ui.store.errors import raise_unless_missing
 from phi3_ui.store.query import paginate, quote
-from phi3_ui.store.registry.cards import RegisteredAlias
+from phi3_ui.store.registry.cards import RegisteredAlias, RegisteredVersion
 from phi3_ui.store.registry.sources import find_version, logged_model_of
 
 
@@ -38,6 +38,20 @@ def list_aliases(client: MlflowClient) -> Iterator[RegisteredAlias]:
         for alias, version in sorted(registered.aliases.items()):
             if model_id := _resolve_version(client, registered.name, str(version)):
                 yield RegisteredAlias(registered.name, alias, str(version), model_id)
+
+
+def list_versions(client: MlflowClient) -> dict[str, tuple[RegisteredVersion, ...]]:
+    """Every registered version with its aliases, by the id of its model; the oldest first."""
+    aliases: dict[tuple[str, str], list[str]] = {}
+    for registered in paginate(client.search_registered_models):
+        for alias, version in sorted(registered.aliases.items()):
+            aliases.setdefault((registered.name, str(version)), []).append(alias)
+    found: dict[str, tuple[RegisteredVersion, ...]] = {}
+    for version in sorted(paginate(client.search_model_versions), key=lambda one: (one.name, int(one.version))):
+        pointing = tuple(aliases.get((version.name, str(version.version)), ()))
+        model_id, one = _model_id(version), RegisteredVersion(version.name, str(version.version), pointing)
+        found[model_id] = (*found.get(model_id, ()), one)
+    return found
 
 
 def _resolve_alias(client: MlflowClient, name: str, alias: str) -> str | None:

@@ -9,17 +9,17 @@ from typing import Any
 import gradio as gr
 
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
+from phi3_ui.chat.types import StreamingMode
 from phi3_ui.errors import UserError
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.i18n.translate import tr, tr_error
-from phi3_ui.store.registry.catalogue import ModelEntry, default_model
+from phi3_ui.store.registry.catalogue import ModelCard, ModelEntry, default_model
 from phi3_ui.store.registry.doctor import diagnose
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.context_meter import render_context_meter
-from phi3_ui.ui.render.labels import alias_label, picker_label
 from phi3_ui.ui.render.model_card import render_card
-from phi3_ui.ui.render.model_status import render_status
-from phi3_ui.ui.render.notices import render_error
+from phi3_ui.ui.render.model_menu import alias_keys, describe_menu, measure_speeds
+from phi3_ui.ui.render.model_status import ModelStatus, Selected, describe_status, render_cache
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
 
@@ -45,6 +45,7 @@ class ModelPicker:
         self._pool = services.pool
         self._session = session
         self._mlflow = services.mlflow
+        self._history = services.conversations.history
 
     def list_models(self, request: gr.Request) -> Updates:
         """Refresh the picker's choices; the selected model stays selected while the store has it."""
@@ -54,19 +55,20 @@ class ModelPicker:
         """The picker's choices, as list_models."""
         page, language = self._page, session.language
         try:
-            entries, aliases = self._catalogue.list_models(), self._catalogue.list_aliases()
+            entries, registered = self._catalogue.list_models(), self._catalogue.list_versions()
         except UserError as error:
-            return {page.status.line: render_error(tr_error(language, error))}
-        choices = [(picker_label(language, entry), entry.model_id) for entry in entries]
-        choices += [
-            (alias_label(language, alias.name, alias.alias, alias.version), f"{alias.name}@{alias.alias}")
-            for alias in aliases
-        ]
+            return {page.status.line: self._failed(session, tr_error(language, error))}
+        listed = {entry.model_id for entry in entries}
+        versions = {model_id: found for model_id, found in registered.items() if model_id in listed}
         default = default_model(entries)
-        selected = session.ensure_model([key for _, key in choices], default.model_id if default else None)
-        updates: Updates = {page.picker: gr.Dropdown(choices=choices, value=selected)}
+        selected = session.ensure_model([*listed, *alias_keys(versions)], default.model_id if default else None)
+        speeds = measure_speeds(self._history.list_turn_metrics(session.user_id))
+        updates: Updates = {
+            page.picker: selected or "",
+            page.status.menu: describe_menu(language, entries, versions, speeds),
+        }
         if not entries:
-            updates[page.status.line] = render_error(tr(language, "store_empty"))
+            updates[page.status.line] = self._failed(session, tr(language, "store_empty"))
         return updates
 
     def pick(self, key: str | None, request: gr.Request) -> Iterator[Updates]:
@@ -76,14 +78,15 @@ class ModelPicker:
         session.select_model(key)
         try:
             entry = self._catalogue.find(key)
-            card = self._card(session, entry)
-            if not session.set_entry(key, entry):
+            card = self._catalogue.load_card(entry.model_id)
+            shown = self._card(session, card)
+            if not session.set_entry(key, entry, card.versions):
                 yield {self._page.status.line: gr.skip()}  # a generator that yields nothing empties its outputs
                 return
-            yield {**card, **self._controls(session, entry), **self.context_of(session)}
+            yield {**shown, **self._controls(session, entry), **self.context_of(session)}
             model = self._pool.get_model(self.spec(entry))
         except UserError as error:
-            yield {self._page.status.line: render_error(tr_error(session.language, error))}
+            yield {self._page.status.line: self._failed(session, tr_error(session.language, error))}
             return
         while not model.ready.done() and session.model.key == key:
             yield self.status_of(session)
@@ -98,14 +101,15 @@ class ModelPicker:
             return updates
         try:
             entry = self._catalogue.find(key)
-            return {**updates, **self._card(session, entry), **self._controls(session, entry)}
+            card = self._catalogue.load_card(entry.model_id)
+            session.set_entry(key, entry, card.versions)
+            return {**updates, **self._card(session, card), **self._controls(session, entry)}
         except UserError as error:
-            return {**updates, self._page.status.line: render_error(tr_error(session.language, error))}
+            return {**updates, self._page.status.line: self._failed(session, tr_error(session.language, error))}
 
-    def _card(self, session: Session, entry: ModelEntry) -> Updates:
+    def _card(self, session: Session, card: ModelCard) -> Updates:
         """The model's card with its diagnosis."""
-        page, language = self._page, session.language
-        card = self._catalogue.load_card(entry.model_id)
+        page, language, entry = self._page, session.language, card.entry
         diagnosis = diagnose(self._catalogue.tracking_uri, entry.model_id)
         template = session.get_template(entry)
         return {
@@ -119,7 +123,7 @@ class ModelPicker:
         if not (entry := session.model.entry):
             return {}
         try:
-            return self._card(session, entry)
+            return self._card(session, self._catalogue.load_card(entry.model_id))
         except UserError as error:
             logger.info("The card of %s is not refreshed: %s", entry.name, error)
             return {}
@@ -157,18 +161,33 @@ class ModelPicker:
         """Whether the selected model is loaded."""
         page = self._page
         model = self._pool.peek(session.model_id or "")
+        cache = None
         if model is None:
-            line = render_status(session.language, None, None)
+            line = self._describe(session)
         elif not model.ready.done():
-            line = render_status(session.language, time.monotonic() - model.started, None)
+            line = self._describe(session, time.monotonic() - model.started)
         elif isinstance(error := model.ready.exception(), UserError):
-            line = render_error(tr_error(session.language, error))
+            line = self._failed(session, tr_error(session.language, error))
         else:
-            line = render_status(
-                session.language, None, model.ready.result() if model.is_alive else None, model.cache_use
-            )
-        loaded = model is not None and model.is_alive and model.ready.done()
-        return {page.status.line: line, page.status.unload: gr.Button(interactive=loaded)}
+            line = self._describe(session, model.ready.result() if model.is_alive else None)
+            cache = model.cache_use
+        return {
+            page.status.line: line,
+            page.status.cache: render_cache(session.language, cache),
+            page.status.unload: gr.Button(interactive=line["state"] == "loaded"),
+        }
+
+    def _describe(self, session: Session, state: float | StreamingMode | None = None, error: str = "") -> ModelStatus:
+        """The selected model's status; `state` and `error` are as describe_status takes them."""
+        selected, model = None, session.model
+        if model.entry:
+            speeds = measure_speeds(self._history.list_turn_metrics(session.user_id))
+            selected = Selected(model.entry, model.version, speeds.get(model.entry.model_id))
+        return describe_status(session.language, selected, self._pool.list_loaded(), state, error)
+
+    def _failed(self, session: Session, sentence: str) -> ModelStatus:
+        """The status of a model that cannot be used, for the reason that `sentence` gives."""
+        return self._describe(session, None, sentence)
 
     def context_of(self, session: Session) -> Updates:
         """How full the selected model's context is."""

@@ -57,7 +57,7 @@ def wire(page: Page, manage: ManageHandlers) -> None:
     """Connect the form, its progress and the card's button to log again."""
     section = page.add_model
     outputs = [section.progress, section.cancel, section.add, section.ticker]
-    outputs += [page.picker, page.status.line, *page.card_outputs]
+    outputs += [*page.menu_outputs, *page.card_outputs]
     section.preset.change(manage.choose_source, section.preset, section.own, **QUIET)
     section.add.click(manage.add, None, outputs, inputs_kwargs=section.form, **QUIET)
     page.card.relog.click(manage.relog, None, outputs, **QUIET)

@@ -89,11 +89,29 @@ class ReplaySection:
 
 
 @dataclass(frozen=True)
+class HeaderSection:
+    """What stands above the chat."""
+
+    picker: gr.Textbox
+    """Hidden: the selected model's id, or `name@alias`. The model menu sets it, and handlers read it."""
+    line: gr.HTML
+    menu: gr.HTML
+    refresh: gr.Button
+    actions: gr.HTML
+    """Clicked to save the shown chat."""
+
+
+@dataclass(frozen=True)
 class StatusSection:
     """Whether the selected model is loaded."""
 
     line: gr.HTML
+    """The model button above the chat, with its chips, as data for static/models/button.js."""
+    menu: gr.HTML
+    """The models to pick from, as data for static/models/menu.js."""
+    cache: gr.HTML
     refresh: gr.Button
+    """Hidden; the menu presses it."""
     unload: gr.Button
 
 
@@ -188,7 +206,7 @@ class Page:
     chat_view: gr.Column
     conversations: ConversationsSection
     export: ExportSection
-    picker: gr.Dropdown
+    header: HeaderSection
     chat: ChatSection
     composer: ComposerSection
     replay: ReplaySection
@@ -202,12 +220,22 @@ class Page:
     browser: BrowserSection
     endpoint: EndpointSection
 
+    @property
+    def picker(self) -> gr.Textbox:
+        """The selected model's key, as an input of events."""
+        return self.header.picker
+
     # What several events write to
 
     @property
     def status_outputs(self) -> list[Any]:
         """The state of the selected model."""
-        return [self.status.line, self.status.unload]
+        return [self.status.line, self.status.cache, self.status.unload]
+
+    @property
+    def menu_outputs(self) -> list[Any]:
+        """The models to pick from, and the one that is picked."""
+        return [self.picker, self.status.menu, self.status.line]
 
     @property
     def card_outputs(self) -> list[Any]:

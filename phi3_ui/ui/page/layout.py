@@ -48,8 +48,7 @@ def _create_page(app_settings: Settings) -> Page:
         with gr.Column(elem_id="phi3-centre"):
             with gr.Row(elem_id="phi3-header"):
                 shell.create_toggle("left")
-                picker = model.create_picker()
-                status = model.create_status()
+                header = model.create_header()
                 shell.create_toggle("right")
             setup_section = setup.create()
             with gr.Column(visible=False, elem_id="phi3-main") as chat_view:
@@ -63,7 +62,7 @@ def _create_page(app_settings: Settings) -> Page:
             with gr.Column(elem_id="phi3-tab-usage"):
                 usage_section = usage.create(usage_view)
             with gr.Column(elem_id="phi3-tab-model"):
-                status_section, card_section = model.create_card(status)
+                status_section, card_section = model.create_card(header)
                 registry_section = registry.create(app_settings)
                 add_model_section = add_model.create(app_settings)
             with gr.Column(elem_id="phi3-tab-settings"):
@@ -74,7 +73,7 @@ def _create_page(app_settings: Settings) -> Page:
         chat_view=chat_view,
         conversations=conversations_section,
         export=export_section,
-        picker=picker,
+        header=header,
         chat=chat_section,
         composer=composer_section,
         replay=replay_section,
@@ -99,7 +98,7 @@ def _wire(blocks: gr.Blocks, page: Page, services: Services) -> None:
 
     resumed = setup.wire(page, chats, blocks)
     endpoint.wire(page, chats)
-    model.wire(page, chats)
+    model.wire(page, chats, exports)
     settings.wire(page, manage)
     registry.wire(page, manage)
     add_model.wire(page, manage)

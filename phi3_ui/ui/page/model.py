@@ -3,41 +3,44 @@
 import gradio as gr
 
 from phi3_ui.ui.handlers.chat import ChatController
-from phi3_ui.ui.page.components import CardSection, Page, StatusSection
+from phi3_ui.ui.handlers.export import ExportController
+from phi3_ui.ui.page.components import CardSection, HeaderSection, Page, StatusSection
 from phi3_ui.ui.page.events import QUIET, STREAMING
-from phi3_ui.ui.page.texts import I18N
+from phi3_ui.ui.page.scripts import module_js
+from phi3_ui.ui.page.texts import I18N, browser_texts
+
+_BUTTON_TEXTS = ["model", "models.none"]
+_MENU_TEXTS = ["models.choose", "models.filter", "models.none_found", "models.loaded", "refresh", "add"]
+_HEADER_TEXTS = ["compare", "compare.off", "save_chat"]
 
 
-def create_picker() -> gr.Dropdown:
-    """Create the model picker."""
-    picker = gr.Dropdown(choices=[], label=I18N("model"), show_label=False, container=False, elem_id="phi3-picker")
-    # A page may outlive a restart of the server, or be a program: its value is looked up in the store, not among the
-    # choices that this session was last given.
-    picker.allow_custom_value = True
-    return picker
+def create_header() -> HeaderSection:
+    """Create the model button with its chips, the menu that it opens, and the buttons at the right."""
+    picker = gr.Textbox("", visible="hidden", max_lines=1, label=I18N("model"), elem_id="phi3-picker")
+    line = _drawn(None, "models/button.js", _BUTTON_TEXTS, "phi3-status")
+    menu = _drawn([], "models/menu.js", _MENU_TEXTS, "phi3-menu")
+    refresh = gr.Button(visible="hidden", elem_id="phi3-refresh")
+    actions = _drawn(None, "models/header.js", _HEADER_TEXTS, "phi3-header-actions")
+    return HeaderSection(picker, line, menu, refresh, actions)
 
 
-def create_status() -> gr.HTML:
-    """Create the status line."""
-    return gr.HTML(elem_id="phi3-status")
-
-
-def create_card(status: gr.HTML) -> tuple[StatusSection, CardSection]:
-    """Create the model card with the model's buttons. `status` is the status line."""
+def create_card(header: HeaderSection) -> tuple[StatusSection, CardSection]:
+    """Create the model card with the model's buttons."""
     t = I18N
     panel = gr.HTML(elem_id="phi3-card")
-    with gr.Row():
-        refresh = gr.Button(t("refresh"), size="sm", min_width=80, elem_id="phi3-refresh")
+    cache = gr.HTML(elem_id="phi3-cache")
+    with gr.Row(elem_id="phi3-card-buttons"):
         unload = gr.Button(t("unload"), size="sm", min_width=80, interactive=False, elem_id="phi3-unload")
         relog = gr.Button(t("relog"), size="sm", min_width=80, visible=False, elem_id="phi3-relog")
-    return StatusSection(status, refresh, unload), CardSection(panel, relog)
+    return StatusSection(header.line, header.menu, cache, header.refresh, unload), CardSection(panel, relog)
 
 
-def wire(page: Page, chat: ChatController) -> None:
-    """Connect picking, loading, unloading and the periodic status."""
+def wire(page: Page, chat: ChatController, exports: ExportController) -> None:
+    """Connect picking, loading, unloading, the periodic status, and saving the chat."""
     models, status = chat.models, page.status
-    status.refresh.click(models.list_models, None, [page.picker, status.line], **QUIET)
+    status.refresh.click(models.list_models, None, page.menu_outputs, **QUIET)
     status.unload.click(models.unload, None, page.status_outputs, **QUIET)
+    page.header.actions.click(exports.as_markdown, None, page.export.download, **QUIET)
     page.browser.status_ticker.tick(
         chat.status,
         None,
@@ -54,4 +57,16 @@ def wire(page: Page, chat: ChatController) -> None:
         [*page.card_outputs, *page.status_outputs, page.chat.context],
         trigger_mode="multiple",
         **STREAMING,
+    )
+
+
+def _drawn(value: object, module: str, texts: list[str], elem_id: str) -> gr.HTML:
+    """A component that a module of static/ draws from its value."""
+    return gr.HTML(
+        value,
+        html_template="",
+        js_on_load=module_js(module, browser_texts(texts)),
+        apply_default_css=False,
+        padding=False,
+        elem_id=elem_id,
     )

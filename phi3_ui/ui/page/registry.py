@@ -27,7 +27,7 @@ def create(settings: Settings) -> RegistrySection:
 def wire(page: Page, manage: ManageHandlers) -> None:
     """Connect promotion, which is confirmed in a second step."""
     section = page.registry
-    outputs = [section.question, section.confirmation, page.picker, page.status.line, *page.card_outputs]
+    outputs = [section.question, section.confirmation, *page.menu_outputs, *page.card_outputs]
     section.ask.click(manage.ask_promote, section.alias, outputs, **QUIET)
     section.confirm.click(manage.promote, None, outputs, **QUIET)
     section.refuse.click(manage.forget_promotion, None, outputs, **QUIET)

@@ -33,6 +33,13 @@ READ_BROWSER_JS = f"() => [{_load_function('visitor_token.js')}(), {_load_functi
 # For `js_on_load` of an HTML component: statements, with Gradio's variables in scope.
 ACTIONS_JS = f"{_load_function('actions.js')}(trigger);"
 KEEP_FOLDS_JS = f"{_load_function('keep_folds.js')}(element, watch);"
+_MODULE_JS = """
+const texts = TEXTS[navigator.language.split("-")[0]] ?? TEXTS.en;
+import(new URL("phi3/static/MODULE", document.baseURI)).then(
+  (module) => module.default({ element, props, watch, trigger, texts }),
+  (error) => console.error(error),
+);
+"""
 _CHAT_JS = """
 const texts = TEXTS[navigator.language.split("-")[0]] ?? TEXTS.en;
 import(new URL("phi3/static/chat/view.js", document.baseURI)).then(
@@ -50,6 +57,11 @@ import(new URL("phi3/static/chat/replay.js", document.baseURI)).then(
 );
 """
 DOWNLOAD_JS = f"{_load_function('download.js')}(watch, props);"
+
+
+def module_js(path: str, texts: dict[str, dict[str, str]]) -> str:
+    """Script that draws a component by a module of static/, with its texts by language and key."""
+    return _MODULE_JS.replace("MODULE", path).replace("TEXTS", json.dumps(texts))
 
 
 def chat_js(texts: dict[str, dict[str, str]]) -> str:

@@ -25,7 +25,7 @@ def wire(page: Page, chat: ChatController, blocks: gr.Blocks) -> Dependency:
     setup, browser = page.setup, page.browser
     ready_outputs = [
         *(setup.view, setup.panel, setup.retry, setup.ticker),
-        *(page.chat_view, page.picker, page.status.line, page.composer.message),
+        *(page.chat_view, *page.menu_outputs, page.composer.message),
         *(page.settings.system, *page.settings.controls.values()),
         *page.chat_outputs,
     ]

@@ -26,6 +26,7 @@ def create_toggle(side: str) -> None:
         _BUTTON.format(side, icon("panel")),
         js_on_load=_PANELS_JS,
         apply_default_css=False,
+        padding=False,
         elem_classes=["phi3-toggle", f"phi3-toggle-{side}"],
     )
 

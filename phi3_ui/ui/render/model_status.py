@@ -1,27 +1,97 @@
-"""Whether the selected model is loaded, how it streams, and what its prompt cache holds."""
+"""The state of the selected model, as data for static/models/button.js, and what its prompt cache holds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypedDict
 
 from markupsafe import Markup
 
 from phi3_ui.chat.types import CacheStats, StreamingMode
 from phi3_ui.i18n.translate import format_megabytes, tr
+from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
+from phi3_ui.ui.render.labels import context_label, engine_name, short_name, speed_label, version_label
 from phi3_ui.ui.render.notices import render_hint
 
-_STATUS = Markup('<p class="phi3-status{}">{}</p>')
+State = Literal["none", "loading", "loaded"]
 
 
-def render_status(
-    language: str, loading_seconds: float | None, mode: StreamingMode | None, cache: CacheStats | None = None
-) -> Markup:
-    """`loading_seconds` is set while the model loads, `mode` once it is loaded."""
-    if mode:
-        label = f"{tr(language, 'status.loaded')} · {tr(language, f'delivery.{mode}')}"
-        return _STATUS.format(" loaded", label) + (_render_cache(language, cache) if cache else "")
-    if loading_seconds is not None:
-        return _STATUS.format("", tr(language, "status.loading", seconds=int(loading_seconds)))
-    return _STATUS.format("", tr(language, "status.none"))
+class Chip(TypedDict):
+    """A short fact beside the model's name."""
+
+    text: str
+    kind: Literal["plain", "accent"]
 
 
-def _render_cache(language: str, cache: CacheStats) -> Markup:
+class ModelStatus(TypedDict):
+    """What the header shows of the selected model. Empty texts are not shown."""
+
+    name: str
+    engine: str
+    chips: list[Chip]
+    state: State
+    label: str
+    """The state in words."""
+    error: str
+    """Why the model cannot be used, as a sentence."""
+    loaded: list[str]
+    """The ids of all loaded models."""
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The selected model."""
+
+    entry: ModelEntry
+    version: RegisteredVersion | None = None
+    """The registered version that it is picked as."""
+    tokens_per_second: float | None = None
+    """Measured on this machine."""
+
+
+def describe_status(
+    language: str,
+    selected: Selected | None,
+    loaded: Sequence[str] = (),
+    state: float | StreamingMode | None = None,
+    error: str = "",
+) -> ModelStatus:
+    """`state` is the number of seconds since the model began to load, or how it streams once it is loaded."""
+    name, label = _describe_state(language, state)
+    return {
+        "name": short_name(selected.entry) if selected else "",
+        "engine": engine_name(language, selected.entry) if selected else "",
+        "chips": _chips(language, selected) if selected else [],
+        "state": name,
+        "label": label,
+        "error": error,
+        "loaded": list(loaded),
+    }
+
+
+def _describe_state(language: str, state: float | StreamingMode | None) -> tuple[State, str]:
+    if state is None:
+        return "none", tr(language, "status.none")
+    if isinstance(state, str):
+        return "loaded", f"{tr(language, 'status.loaded')} · {tr(language, f'delivery.{state}')}"
+    return "loading", tr(language, "status.loading", seconds=int(state))
+
+
+def _chips(language: str, selected: Selected) -> list[Chip]:
+    chips: list[Chip] = []
+    if selected.version:
+        chips.append({"text": version_label(selected.version), "kind": "accent"})
+    if selected.entry.context_length:
+        chips.append({"text": context_label(language, selected.entry.context_length), "kind": "plain"})
+    if selected.tokens_per_second:
+        speed = speed_label(language, selected.tokens_per_second)
+        chips.append({"text": tr(language, "models.here", speed=speed), "kind": "plain"})
+    return chips
+
+
+def render_cache(language: str, cache: CacheStats | None) -> Markup:
+    """What the selected model's prompt cache holds; empty if it has none."""
+    if cache is None:
+        return Markup("")
     return render_hint(
         tr(
             language,

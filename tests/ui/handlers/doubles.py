@@ -155,8 +155,8 @@ class Catalogue:
     def list_models(self) -> list[ModelEntry]:
         return [ENTRY]
 
-    def list_aliases(self) -> list[Any]:
-        return []
+    def list_versions(self) -> dict[str, Any]:
+        return {}
 
 
 class App:
@@ -171,7 +171,7 @@ class App:
             SimpleNamespace(
                 settings=SimpleNamespace(answer_seconds=None, cache_mb=0),
                 catalogue=self.catalogue,
-                pool=SimpleNamespace(get_model=lambda _spec: self.model, peek=lambda _model_id: None),
+                pool=SimpleNamespace(get_model=lambda _spec: self.model, peek=lambda _id: None, list_loaded=list),
                 conversations=self.store,
                 locator=SimpleNamespace(notice=None),
                 pages=self.pages,

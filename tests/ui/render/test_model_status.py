@@ -1,18 +1,31 @@
-"""The status line of the selected model."""
+"""The state of the selected model, as the header shows it."""
 
 from phi3_ui.chat.types import CacheStats
-from phi3_ui.ui.render.model_status import render_status
-from tests.support.html import Page
+from phi3_ui.store.registry.cards import RegisteredVersion
+from phi3_ui.ui.render.model_status import Selected, describe_status, render_cache
+from tests.support.cards import ENTRY
 
 
 def test_status_is_loading_loaded_or_neither() -> None:
-    assert Page(render_status("en", None, None)).cells == [("p", "not loaded")]
-    assert Page(render_status("en", 0.0, None)).cells == [("p", "loading … 0 s")]
-    assert Page(render_status("ro", 3.9, None)).cells == [("p", "se încarcă … 3 s")]
-    assert Page(render_status("en", None, "stream")).cells == [("p", "loaded · streams its tokens")]
+    assert describe_status("en", None)["label"] == "not loaded"
+    assert describe_status("en", None, state=0.0)["label"] == "loading … 0 s"
+    assert describe_status("ro", None, state=3.9)["label"] == "se încarcă … 3 s"
+    loaded = describe_status("en", Selected(ENTRY), ["m-1"], "stream")
+    assert (loaded["state"], loaded["label"]) == ("loaded", "loaded · streams its tokens")
+    assert loaded["loaded"] == ["m-1"]
 
 
-def test_status_describes_the_prompt_cache() -> None:
-    line = render_status("en", None, "stream", CacheStats(3_000_000_000, 1_100_000_000, 3, 12, 2))
+def test_chips_tell_what_is_known_of_the_model() -> None:
+    version = RegisteredVersion("phi", "1", ("champion",))
+    known = describe_status("en", Selected(ENTRY, version, 98.4))
+
+    assert known["engine"] == "ONNX"
+    assert [chip["text"] for chip in known["chips"]] == ["v1 · champion", "98 tokens/s here"]
+    assert describe_status("en", Selected(ENTRY))["chips"] == []
+
+
+def test_the_prompt_cache_is_described() -> None:
+    line = render_cache("en", CacheStats(3_000_000_000, 1_100_000_000, 3, 12, 2))
 
     assert "1,100.0 MB of 3,000.0 MB · chats: 3 · cache hits: 12 of 14" in line
+    assert render_cache("en", None) == ""

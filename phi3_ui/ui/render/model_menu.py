@@ -1,0 +1,105 @@
+"""The models of the store, as data for static/models/menu.js: grouped by registered model, a row per model and alias."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+from typing import TypedDict
+
+from phi3_ui.i18n.translate import format_datetime, format_megabytes, tr
+from phi3_ui.store.conversations.summaries import TurnMetrics
+from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
+from phi3_ui.ui.render.labels import context_label, engine_name, speed_label
+from phi3_ui.ui.render.model_status import Chip
+
+Versions = Mapping[str, Sequence[RegisteredVersion]]
+"""The registered versions by model id."""
+
+_RECENT = 20  # answers, of which the median is a model's speed
+
+
+class Row(TypedDict):
+    """One choice of the menu."""
+
+    key: str
+    """What the choice selects: a model id, or `name@alias`."""
+    model: str
+    """The id of the model that the key means now."""
+    name: str
+    facts: list[str]
+    chips: list[Chip]
+
+
+class Group(TypedDict):
+    """The choices of one registered model."""
+
+    name: str
+    rows: list[Row]
+
+
+def alias_keys(versions: Versions) -> list[str]:
+    """The keys that follow an alias: `name@alias`."""
+    return [f"{one.name}@{alias}" for of_model in versions.values() for one in of_model for alias in one.aliases]
+
+
+def measure_speeds(metrics: Iterable[TurnMetrics]) -> dict[str, float]:
+    """Tokens per second by model id: the median of its last answers. `metrics` are the oldest first."""
+    rates: dict[str, list[float]] = {}
+    for one in metrics:
+        if one.model_id and one.tokens_per_second:
+            rates.setdefault(one.model_id, []).append(one.tokens_per_second)
+    return {model_id: median(found[-_RECENT:]) for model_id, found in rates.items()}
+
+
+def describe_menu(
+    language: str, entries: Sequence[ModelEntry], versions: Versions, speeds: Mapping[str, float]
+) -> list[Group]:
+    """The groups in the order of their newest model; models that are not registered come last."""
+    groups: dict[str, list[Row]] = {}
+    loose: list[Row] = []
+    aliases: dict[str, list[Row]] = {}
+    for entry in entries:
+        of_model = versions.get(entry.model_id, ())
+        row = _row(language, entry, of_model, speeds.get(entry.model_id))
+        if not of_model:
+            loose.append(row)
+            continue
+        groups.setdefault(of_model[0].name, []).append(row)
+        for version in of_model:
+            found = [_alias_row(language, entry, version, alias) for alias in version.aliases]
+            aliases.setdefault(version.name, []).extend(found)
+    for name, rows in aliases.items():
+        groups.setdefault(name, []).extend(rows)
+    shown: list[Group] = [{"name": name, "rows": rows} for name, rows in groups.items()]
+    if loose:
+        shown.append({"name": tr(language, "models.unregistered") if groups else "", "rows": loose})
+    return shown
+
+
+def _row(language: str, entry: ModelEntry, versions: Sequence[RegisteredVersion], speed: float | None) -> Row:
+    facts = [
+        engine_name(language, entry),
+        "" if entry.size_bytes is None else format_megabytes(language, entry.size_bytes),
+        context_label(language, entry.context_length) if entry.context_length else "",
+        speed_label(language, speed) if speed else "",
+        format_datetime(language, entry.created),
+    ]
+    chips: list[Chip] = []
+    for version in versions:
+        chips.append({"text": f"v{version.version}", "kind": "plain"})
+        chips.extend({"text": alias, "kind": "accent"} for alias in version.aliases)
+    return {
+        "key": entry.model_id,
+        "model": entry.model_id,
+        "name": entry.name,
+        "facts": [fact for fact in facts if fact],
+        "chips": chips,
+    }
+
+
+def _alias_row(language: str, entry: ModelEntry, version: RegisteredVersion, alias: str) -> Row:
+    return {
+        "key": f"{version.name}@{alias}",
+        "model": entry.model_id,
+        "name": f"{version.name} @{alias}",
+        "facts": [tr(language, "models.follows", version=version.version)],
+        "chips": [],
+    }

@@ -1,0 +1,74 @@
+"""The model menu: opened, filtered and used by the keyboard, at two widths."""
+
+import pytest
+from playwright.sync_api import ViewportSize, expect
+
+from tests.e2e.conftest import App, OpenPage
+
+MANY = """(count) => {
+  const rows = Array.from({ length: count }, (_, at) => ({
+    key: `m-${at}`, model: `m-${at}`, name: `model-${at}`, facts: ["ONNX", "8k context"], chips: [],
+  }));
+  return import("./phi3/static/models/menu.js").then((menu) => {
+    const element = document.createElement("div");
+    document.querySelector("#phi3-models").remove();
+    document.querySelector("#phi3-header").append(element);
+    const texts = { "models.choose": "Choose", "models.filter": "Filter", "models.none_found": "None", add: "Add" };
+    menu.default({ element, props: { value: [{ name: "many", rows }] }, watch: () => {}, texts });
+  });
+}"""
+
+
+@pytest.mark.parametrize("viewport", [{"width": 1440, "height": 900}, {"width": 390, "height": 844}])
+def test_a_model_is_picked_by_the_keyboard_alone(app: App, open_page: OpenPage, viewport: ViewportSize) -> None:
+    chat = open_page(viewport=viewport).pick("scripted-one")
+    press, status = chat.page.keyboard.press, chat.status.locator(".phi3-model-name")
+    active = chat.models.locator(".active")
+
+    chat.model.focus()
+    press("Enter")
+    expect(chat.models.get_by_role("combobox")).to_be_focused()
+    expect(chat.model).to_have_attribute("aria-expanded", "true")
+    expect(chat.models.get_by_role("option", selected=True)).to_contain_text("scripted-one")
+    expect(active).to_contain_text("scripted-one")
+    expect(chat.models.locator(".phi3-dot.loaded").first).to_be_visible()
+    chat.page.keyboard.type("scripted TWO")
+    expect(active).to_contain_text("scripted-two")
+    expect(chat.models.get_by_role("option", name="scripted-one")).to_have_count(0)
+    expect(status).to_have_text("scripted-one")
+    chat.page.keyboard.type(" no such")
+    expect(chat.models.get_by_role("status")).to_have_text("No model matches.")
+    press("Enter")
+    expect(chat.models).to_be_visible()
+    press("Escape")
+    expect(chat.models).to_be_hidden()
+    expect(chat.model).to_be_focused()
+    expect(status).to_have_text("scripted-one")
+
+    press("Enter")
+    rows = chat.models.get_by_role("option")
+    press("End")
+    expect(rows.last).to_have_class("active")
+    press("Home")
+    expect(rows.first).to_have_class("active")
+    press("ArrowDown")
+    expect(rows.nth(1)).to_have_class("active")
+    press("ArrowUp")
+    chat.page.keyboard.type("two")
+    press("Enter")
+    expect(chat.models).to_be_hidden()
+    expect(chat.model).to_be_focused()
+    expect(status).to_have_text("scripted-two")
+    chat.wait_until_loaded()
+    assert chat.answer("Who are you?")
+    assert app.other.requests
+
+
+def test_a_thousand_models_are_listed_as_the_menu_opens(app: App, open_page: OpenPage) -> None:
+    chat = open_page()
+    chat.page.evaluate(MANY, 1000)
+    chat.model.click()
+    assert chat.models.get_by_role("option").count() == 1000
+    chat.page.keyboard.press("End")
+    expect(chat.models.locator(".active")).to_contain_text("model-999")
+    expect(chat.models.locator(".active")).to_be_in_viewport()

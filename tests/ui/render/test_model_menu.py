@@ -1,0 +1,41 @@
+"""The rows of the model menu."""
+
+from dataclasses import replace
+
+from phi3_ui.store.conversations.summaries import TurnMetrics
+from phi3_ui.store.registry.cards import RegisteredVersion
+from phi3_ui.ui.render.model_menu import alias_keys, describe_menu, measure_speeds
+from tests.support.cards import ENTRY
+
+OLD, NEW, OTHER = (replace(ENTRY, model_id=one, context_length=8192) for one in ("m-1", "m-2", "m-3"))
+VERSIONS = {
+    "m-1": (RegisteredVersion("phi", "1", ("champion",)),),
+    "m-2": (RegisteredVersion("phi", "2", ()),),
+}
+
+
+def test_models_are_grouped_by_registered_model_with_their_aliases_below() -> None:
+    groups = describe_menu("en", [OTHER, NEW, OLD], VERSIONS, {"m-2": 98.4})
+
+    assert [(group["name"], [row["key"] for row in group["rows"]]) for group in groups] == [
+        ("phi", ["m-2", "m-1", "phi@champion"]),
+        ("Not registered", ["m-3"]),
+    ]
+    new, old, alias = groups[0]["rows"]
+    assert new["facts"] == ["ONNX", "2,723.4 MB", "8k context", "98 tokens/s", "May 17, 2024, 09:30"]
+    assert [chip["text"] for chip in old["chips"]] == ["v1", "champion"]
+    assert alias["model"] == "m-1"
+    assert alias_keys(VERSIONS) == ["phi@champion"]
+
+
+def test_a_store_without_a_registry_has_one_group_without_a_name() -> None:
+    assert [group["name"] for group in describe_menu("en", [OLD], {}, {})] == [""]
+    assert describe_menu("en", [], {}, {}) == []
+
+
+def test_the_speed_is_the_median_of_the_last_answers() -> None:
+    def turn(model_id: str, rate: float | None) -> TurnMetrics:
+        return TurnMetrics("c", "t", 0.0, "phi", model_id, "stop", None, None, None, rate)
+
+    slow, fast = [turn("m-1", 1.0)] * 30, [turn("m-1", 50.0)] * 20
+    assert measure_speeds([*slow, *fast, turn("m-2", None), turn("", 7.0)]) == {"m-1": 50.0}
