@@ -60,6 +60,15 @@ class SupportsPrepare(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsCount(Protocol):
+    """An Adapter that can count a prompt's tokens without computing anything."""
+
+    def count_tokens(self, request: ChatRequest) -> int | None:
+        """Return the tokens of the request's prompt; None if it cannot. Raises TemplateError."""
+        ...
+
+
 class Contract(ABC):
     """One kind of logged model that the app can chat with. Instances are stateless.
 

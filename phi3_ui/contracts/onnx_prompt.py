@@ -96,7 +96,7 @@ class OnnxPromptAdapter:
         """See ChatModel."""
         watch = Stopwatch()
         if self._encode and self._context_length:
-            count = partial(self._count_tokens, self._encode)
+            count = partial(_count_tokens, self._format, self._encode)
             messages, use = fit_to_context(request.messages, count, self._context_length, request.params.max_tokens)
             yield use
             params = replace(request.params, max_tokens=use.max_tokens or request.params.max_tokens)
@@ -119,8 +119,13 @@ class OnnxPromptAdapter:
         if self._prepare:
             self._prepare()
 
-    def _count_tokens(self, encode: Callable[[str], list[int]], messages: Sequence[Message]) -> int:
-        return len(encode(self._format.render(messages)))
+    def count_tokens(self, request: ChatRequest) -> int | None:
+        """See SupportsCount; None if the wrapper cannot encode a prompt."""
+        return _count_tokens(self._format, self._encode, request.messages) if self._encode else None
+
+
+def _count_tokens(prompt_format: PromptFormat, encode: Callable[[str], list[int]], messages: Sequence[Message]) -> int:
+    return len(encode(prompt_format.render(messages)))
 
 
 class _PartialAnswer:

@@ -175,6 +175,10 @@ class PipelineAdapter(ABC):
             raise outcome[0]
         return outcome[0], streamed
 
+    def count_tokens(self, request: ChatRequest) -> int | None:
+        """See SupportsCount."""
+        return self._count_tokens(request, request.messages)
+
     def _count_tokens(self, request: ChatRequest, messages: Sequence[Message]) -> int:
         """Return how many tokens the model would read if `request` had these messages."""
         return len(

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import IO, Any
@@ -20,17 +20,28 @@ from phi3_ui.chat.types import (
     CancelToken,
     ChatRequest,
     Completed,
+    Message,
     ModelLoading,
     StreamingMode,
     Timings,
 )
 from phi3_ui.errors import UserError
 from phi3_ui.host import child_process
-from phi3_ui.host.protocol import AnswerFailed, ModelSpec, pack_request, pack_spec, unpack_event
+from phi3_ui.host.protocol import (
+    AnswerFailed,
+    HostEvent,
+    ModelSpec,
+    TokenCounts,
+    pack_count,
+    pack_request,
+    pack_spec,
+    unpack_event,
+)
 
 logger = logging.getLogger(__name__)
 
 MAX_ANSWERS = 32
+_COUNT_SECONDS = 2.0
 
 _Inbox = queue.SimpleQueue[AnswerEvent | UserError | None]  # None: cancelled before the model was loaded
 
@@ -52,6 +63,7 @@ class HostedModel:
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._inboxes: dict[int, _Inbox] = {}
+        self._counts: dict[int, Future[tuple[int, ...] | None]] = {}
         self._has_ended = False
         self._is_unloading = False
         self._process: Future[subprocess.Popen[str]] = Future()
@@ -104,6 +116,29 @@ class HostedModel:
             with self._lock:
                 self._inboxes.pop(number, None)
                 self.last_used = time.monotonic()
+
+    def count_tokens(
+        self, prompts: Sequence[Sequence[Message]], template: str | None = None, timeout: float = _COUNT_SECONDS
+    ) -> tuple[int, ...] | None:
+        """The number of tokens of each prompt; None while the model is loading or answering, or if it cannot count.
+
+        Waits at most `timeout` seconds. Loads nothing, and does not keep an idle model loaded.
+        """
+        counts: Future[tuple[int, ...] | None] = Future()
+        with self._lock:
+            if self._has_ended or self._inboxes or not self.ready.done():
+                return None
+            number = next(self._numbers)
+            self._counts[number] = counts
+        self._outgoing.put(pack_count(number, prompts, template))
+        try:
+            return counts.result(timeout)
+        except TimeoutError:
+            logger.info("%s has not counted a prompt within %s s", self.spec.name, timeout)
+            return None
+        finally:
+            with self._lock:
+                self._counts.pop(number, None)
 
     def unload(self) -> None:
         """End the process and wait for its end; running answers fail with model_crashed."""
@@ -162,7 +197,11 @@ class HostedModel:
                     self._deliver(number, unpack_event(packed))
         return load_error
 
-    def _deliver(self, number: int, event: AnswerEvent | AnswerFailed) -> None:
+    def _deliver(self, number: int, event: HostEvent) -> None:
+        if isinstance(event, TokenCounts):
+            if waiting := self._counts.get(number):
+                waiting.set_result(event.counts)
+            return
         inbox = self._inboxes.get(number)
         if inbox is None:
             return
@@ -178,7 +217,10 @@ class HostedModel:
     def _end(self, error: UserError) -> None:
         with self._lock:
             self._has_ended = True
-            inboxes = list(self._inboxes.values())
+            inboxes, counts = list(self._inboxes.values()), list(self._counts.values())
+        for waiting in counts:
+            if not waiting.done():
+                waiting.set_result(None)
         for inbox in inboxes:
             inbox.put(error)
         if not self.ready.done():

@@ -8,13 +8,13 @@ import json
 import threading
 from typing import IO, Any
 
-from phi3_ui.chat.types import AnswerEvent, TextDelta
-from phi3_ui.host.protocol import AnswerFailed, pack_event
+from phi3_ui.chat.types import TextDelta
+from phi3_ui.host.protocol import HostEvent, pack_event
 
 INTERVAL = 0.04
 """Seconds between batches that hold text; the page draws every 0.05 s."""
 
-_NumberedEvent = tuple[int, AnswerEvent | AnswerFailed]
+_NumberedEvent = tuple[int, HostEvent]
 
 
 class Outbox:
@@ -28,8 +28,8 @@ class Outbox:
         self._pause = threading.Event()
         threading.Thread(target=self._send_batches, name="outbox", daemon=True).start()
 
-    def put(self, number: int, event: AnswerEvent | AnswerFailed) -> None:
-        """Queue an event of the answer with this number."""
+    def put(self, number: int, event: HostEvent) -> None:
+        """Queue an event of the answer or count with this number."""
         with self._changed:
             self._items.append((number, event))
             self._changed.notify_all()
@@ -62,7 +62,7 @@ class Outbox:
 
 def merge_text_deltas(items: list[_NumberedEvent]) -> list[_NumberedEvent]:
     """Merge consecutive text deltas of each answer; the order within an answer is kept."""
-    merged: dict[int, list[AnswerEvent | AnswerFailed]] = {}
+    merged: dict[int, list[HostEvent]] = {}
     for number, event in items:
         events = merged.setdefault(number, [])
         if events and isinstance(event, TextDelta) and isinstance(last := events[-1], TextDelta):

@@ -1,11 +1,13 @@
 """The protocol between the app and a model's process: one JSON array or object per line, in both directions.
 
 To the model: first `{"spec": {…}, "contract": "module:Class"}`, then `{"answer": id, "messages": [[role, content]…],
-"params": {…}, "template": key, "seconds": limit}` or `{"cancel": id}`.
+"params": {…}, "template": key, "seconds": limit}`, `{"cancel": id}`, or `{"count": id, "prompts": [[[role, content]…]…],
+"template": key}`.
 From the model: `["ready", delivery]` or `["failed", detail]`, then `[id, event]` for each event.
 JSON, not pickle: a model's process may run code that the app does not trust.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -62,6 +64,17 @@ class AnswerFailed:
     detail: str
 
 
+@dataclass(frozen=True)
+class TokenCounts:
+    """The answer to a count."""
+
+    counts: tuple[int, ...] | None
+    """One number per prompt; None if the model cannot count now."""
+
+
+HostEvent = AnswerEvent | AnswerFailed | TokenCounts
+
+
 def pack_spec(spec: ModelSpec) -> dict[str, Any]:
     """Return the first line. Raises KeyError if there is no contract of that name."""
     return {"spec": asdict(spec), "contract": import_path(get_contract(spec.contract))}
@@ -70,6 +83,20 @@ def pack_spec(spec: ModelSpec) -> dict[str, Any]:
 def unpack_spec(line: dict[str, Any]) -> tuple[ModelSpec, Contract]:
     """Return what `pack_spec` packed. Raises ImportError, AttributeError or TypeError if the contract cannot be imported."""
     return ModelSpec(**line["spec"]), import_contract(line["contract"])
+
+
+def pack_count(number: int, prompts: Sequence[Sequence[Message]], template: str | None) -> dict[str, Any]:
+    """Return the line that asks for the number of tokens of each prompt."""
+    packed = [[[message.role, message.content] for message in messages] for messages in prompts]
+    return {"count": number, "prompts": packed, "template": template}
+
+
+def unpack_count(line: dict[str, Any]) -> list[ChatRequest]:
+    """Return the prompts that `pack_count` packed."""
+    return [
+        ChatRequest(tuple(Message(role, content) for role, content in messages), template=line["template"])
+        for messages in line["prompts"]
+    ]
 
 
 def pack_request(number: int, request: ChatRequest) -> dict[str, Any]:
@@ -95,7 +122,7 @@ def unpack_request(line: dict[str, Any]) -> ChatRequest:
     )
 
 
-def pack_event(event: AnswerEvent | AnswerFailed) -> list[Any]:
+def pack_event(event: HostEvent) -> list[Any]:
     """Return an event as JSON values."""
     match event:
         case TextDelta(text):
@@ -112,11 +139,13 @@ def pack_event(event: AnswerEvent | AnswerFailed) -> list[Any]:
             return ["completed", text, asdict(usage) if usage else None, asdict(timings), reason]
         case AnswerFailed(code, detail):
             return ["failed", code, detail]
+        case TokenCounts(counts):
+            return ["counted", list(counts) if counts is not None else None]
         case ModelLoading():
             return ["loading"]
 
 
-def unpack_event(line: list[Any]) -> AnswerEvent | AnswerFailed:
+def unpack_event(line: list[Any]) -> HostEvent:
     """Return the event that `pack_event` packed. Raises ValueError if there is none such."""
     match line:
         case ["text", text]:
@@ -133,6 +162,8 @@ def unpack_event(line: list[Any]) -> AnswerEvent | AnswerFailed:
             return Completed(text, Usage(**usage) if usage else None, Timings(**timings), reason)
         case ["failed", code, detail]:
             return AnswerFailed(code, detail)
+        case ["counted", counts]:
+            return TokenCounts(tuple(counts) if counts is not None else None)
         case ["loading"]:
             return ModelLoading()
     raise ValueError(f"not an event: {line!r}")

@@ -12,12 +12,12 @@ from dataclasses import replace
 from models.chat_template import TemplateError
 from phi3_ui.chat.context import PromptTooLongError
 from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest, Completed, QueuePosition
-from phi3_ui.contracts.base import Adapter, Contract, SupportsPrepare
+from phi3_ui.contracts.base import Adapter, Contract, SupportsCount, SupportsPrepare
 from phi3_ui.contracts.declaration import ModelDeclaration
 from phi3_ui.contracts.parsing import NoTextError
 from phi3_ui.contracts.registry import get_contract
 from phi3_ui.host.outbox import Outbox
-from phi3_ui.host.protocol import AnswerFailed, ModelSpec, unpack_request, unpack_spec
+from phi3_ui.host.protocol import AnswerFailed, ModelSpec, TokenCounts, unpack_count, unpack_request, unpack_spec
 from phi3_ui.prompts.templates import NoTemplateError
 from phi3_ui.prompts.tokenization import SystemPromptError
 
@@ -74,10 +74,26 @@ class Worker:
                 if cancel := self._running.get(message["cancel"]):
                     cancel.set()
                 continue
+            if "count" in message:
+                threading.Thread(
+                    target=self._count, args=[message["count"], unpack_count(message)], daemon=True
+                ).start()
+                continue
             number = message["answer"]
             cancel = self._running[number] = CancelToken()
             threading.Thread(target=self._answer, args=[number, unpack_request(message), cancel], daemon=True).start()
         os._exit(0)
+
+    def _count(self, number: int, prompts: list[ChatRequest]) -> None:
+        """Count the tokens of each prompt, unless the model is loading or answering."""
+        counts: list[int] | None = None
+        try:
+            if not self._running and isinstance(model := self._model.result(), SupportsCount):
+                known = [model.count_tokens(prompt) for prompt in prompts]
+                counts = [count for count in known if count is not None]
+        except Exception as error:  # noqa: BLE001 (a template may fail in any way; the answer reports it, not the count)
+            logger.info("%s cannot count this prompt: %s", self._name, error_summary(error))
+        self._outbox.put(number, TokenCounts(tuple(counts) if counts and len(counts) == len(prompts) else None))
 
     def _answer(self, number: int, request: ChatRequest, cancel: CancelToken) -> None:
         try:

@@ -84,6 +84,17 @@ def test_stop_works_during_a_long_prefill(hosted_onnx: HostedModel) -> None:
     assert end.text == ""
 
 
+def test_an_idle_model_counts_prompts_exactly_as_it_then_reads_them(hosted: HostedModel) -> None:
+    hosted.ready.result(timeout=120)
+    (count,) = hosted.count_tokens([SHORT.messages]) or (None,)
+    events = hosted.answer(SHORT, CancelToken())
+    until_text(events)
+    assert hosted.count_tokens([SHORT.messages]) is None, "it is answering"
+    usage = completed(events).usage
+    assert usage is not None
+    assert count == usage.prompt_tokens
+
+
 def test_a_crash_during_an_answer_is_reported_in_one_sentence(fresh: HostedModel) -> None:
     events = fresh.answer(LONG, CancelToken())
     until_text(events)

@@ -11,12 +11,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi3_ui.chat.types import AnswerEvent, Completed, ModelLoading, PrefillProgress, TextDelta, Timings, Usage
+from phi3_ui.chat.types import Completed, ModelLoading, PrefillProgress, TextDelta, Timings, Usage
 from phi3_ui.host.outbox import Outbox, merge_text_deltas
-from phi3_ui.host.protocol import AnswerFailed, unpack_event
+from phi3_ui.host.protocol import AnswerFailed, HostEvent, unpack_event
 from tests.host.test_protocol import EVENTS
 
-Item = tuple[int, AnswerEvent | AnswerFailed]
+Item = tuple[int, HostEvent]
 
 _items = st.lists(st.tuples(st.integers(0, 2), EVENTS), max_size=30)
 _COMPLETED = Completed("Hello", Usage(3, 2), Timings(0.1, 0.2, None), "stop")
@@ -50,11 +50,11 @@ def _has_lines(count: int, lines: list[Any]) -> bool:
     return len(lines) == count
 
 
-def _events_of(number: int, items: list[Item]) -> list[AnswerEvent | AnswerFailed]:
+def _events_of(number: int, items: list[Item]) -> list[HostEvent]:
     return [event for to, event in items if to == number]
 
 
-def _merge_texts(events: list[AnswerEvent | AnswerFailed]) -> list[object]:
+def _merge_texts(events: list[HostEvent]) -> list[object]:
     """Return the events of one answer with consecutive texts as one string."""
     joined: list[object] = []
     for event in events:
@@ -104,7 +104,7 @@ def test_queued_events_arrive_and_decode_to_the_same_events() -> None:
     pipe = Pipe()
     outbox = Outbox(pipe)
     outbox.write_line(["ready", "stream"])
-    events: list[AnswerEvent | AnswerFailed] = [
+    events: list[HostEvent] = [
         ModelLoading(),
         PrefillProgress(0, 3),
         TextDelta("Hel\n"),

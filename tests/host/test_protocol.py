@@ -21,7 +21,16 @@ from phi3_ui.chat.types import (
     Timings,
     Usage,
 )
-from phi3_ui.host.protocol import AnswerFailed, pack_event, pack_request, unpack_event, unpack_request
+from phi3_ui.host.protocol import (
+    AnswerFailed,
+    TokenCounts,
+    pack_count,
+    pack_event,
+    pack_request,
+    unpack_count,
+    unpack_event,
+    unpack_request,
+)
 
 # Also lone surrogates: half an emoji may be all that a token holds.
 TEXT = st.text(st.characters(), max_size=20) | st.sampled_from(["\n", "\r\n", "\u2028", "\0", "\ud83d", '"]\\'])
@@ -38,6 +47,7 @@ EVENTS = st.one_of(
     st.builds(TextDelta, TEXT),
     st.builds(Completed, TEXT, _usages, _timings, st.sampled_from(["stop", "length", "cancelled", "timeout"])),
     st.builds(AnswerFailed, TEXT, TEXT),
+    st.builds(TokenCounts, st.none() | st.lists(_counts, max_size=3).map(tuple)),
 )
 _messages = st.builds(Message, st.sampled_from(["system", "user", "assistant"]), TEXT)
 _params = st.builds(
@@ -75,6 +85,15 @@ def test_every_request_survives_a_round_trip(request: ChatRequest, number: int) 
 
     assert line["answer"] == number
     assert unpack_request(line) == request
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(_messages, max_size=3), max_size=3), _templates, _counts)
+def test_every_count_survives_a_round_trip(prompts: list[list[Message]], template: str | None, number: int) -> None:
+    line = _over_the_pipe(pack_count(number, prompts, template))
+
+    assert line["count"] == number
+    assert unpack_count(line) == [ChatRequest(tuple(messages), template=template) for messages in prompts]
 
 
 def test_unknown_usage_stays_unknown_and_zero_stays_zero() -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 
 import pytest
 
@@ -67,6 +68,39 @@ def test_a_model_prepares_once_all_answers_are_sent() -> None:
     assert model.prepared.acquire(timeout=30)
     assert model.sent == [2], "both ends were on their way"
     answers[1].join(30)
+
+
+class Counting:
+    """Counts words; cannot render what a template rejects."""
+
+    delivery: StreamingMode = "stream"
+
+    def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
+        yield Completed("", None, Timings(None, 0.1, None), "stop")
+
+    def count_tokens(self, request: ChatRequest) -> int:
+        (message,) = request.messages
+        if not message.content:
+            raise TemplateError("nothing to render")
+        return len(message.content.split())
+
+
+def test_prompts_are_counted_only_while_the_model_is_idle_and_can() -> None:
+    pipe = Pipe()
+    worker = Worker(Outbox(pipe), "a model")
+    worker._model.set_result(Counting())
+    prompts = [ChatRequest((Message("user", text),)) for text in ("one two", "one")]
+    worker._count(0, prompts)
+    worker._count(1, [ChatRequest((Message("user", ""),))])
+    worker._running[7] = CancelToken()
+    worker._count(2, prompts)
+    del worker._running[7]
+    worker._model = Future()
+    worker._model.set_result(Preparing(pipe))
+    worker._count(3, prompts)
+
+    lines = pipe.await_lines(lambda lines: len(lines) == 4)
+    assert lines == [[0, ["counted", [2, 1]]], [1, ["counted", None]], [2, ["counted", None]], [3, ["counted", None]]]
 
 
 @pytest.mark.parametrize(
