@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass, replace
 
 from phi3_ui.chat.conversation import Conversation
+from phi3_ui.chat.draft import Draft
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.ui.chat_state import Chat
@@ -105,6 +106,7 @@ class Session:
         self._current = Chat()
         self._chats: tuple[Chat, ...] = (self._current,)
         self._replay: Replay | None = None
+        self._draft = Draft()
         self._is_restored = False
         self._is_setting_up = False
         self._is_closed = False
@@ -271,6 +273,18 @@ class Session:
 
     def _keep(self, chats: list[Chat]) -> None:
         self._chats = (*chats[:_MAX_CHATS], *(chat for chat in chats[_MAX_CHATS:] if chat.is_busy))
+
+    # Draft
+
+    @property
+    def draft(self) -> Draft:
+        """What the composer was last known to hold."""
+        return self._draft
+
+    def set_draft(self, draft: Draft) -> None:
+        """The composer holds `draft` now."""
+        with self._lock:
+            self._draft = draft
 
     # Replay
 

@@ -132,6 +132,10 @@ class ChatController:
             gr.Warning(tr_error(session.language, error))
             yield {self._page.composer.message: gr.skip()}
 
+    def count_draft(self, system: str, request: gr.Request, event: gr.EventData) -> Updates:
+        """Show how much of the context the chat and the draft fill."""
+        return self.models.meter.set_draft(self.session(request), system, event)
+
     def stop(self, request: gr.Request) -> None:
         """Stop the answer of the shown chat; the event that asked draws its last words."""
         self.session(request).current.stop()

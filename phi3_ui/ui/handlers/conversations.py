@@ -12,6 +12,7 @@ from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr_error
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.handlers.model_picker import ModelPicker
+from phi3_ui.ui.handlers.settings import restore_settings_of_chat
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.chat_list import ChatListView, render_chat_list
 from phi3_ui.ui.render.messages import chat_messages
@@ -118,12 +119,9 @@ class ConversationController:
         return {self._page.usage.panel: usage}
 
     def show_buttons(self, session: Session) -> Updates:
-        """Send, or Stop while the shown chat is being answered."""
-        is_busy = session.current.is_busy
-        return {
-            self._page.composer.send: gr.Button(visible=not is_busy),
-            self._page.composer.stop: gr.Button(visible=is_busy),
-        }
+        """The composer's state: Send, or Stop while the shown chat is being answered."""
+        chat = session.current
+        return {self._page.composer.tools: {"busy": chat.is_busy, "asked": chat.conversation.leaf or ""}}
 
     def list_chats(self, session: Session) -> Updates:
         """The user's chats that match the search."""
@@ -185,7 +183,7 @@ class ConversationController:
             chat = Chat(chat_id, self._history.load(session.user_id, chat_id))
         elif not chat.is_busy:
             self._refresh_chat(session, chat)
-        return self.switch_to(session, chat)
+        return {**self.switch_to(session, chat), **restore_settings_of_chat(self._page, chat.conversation)}
 
     def _refresh_chat(self, session: Session, chat: Chat) -> None:
         """Load what other pages have added. A chat that changes while it is being loaded keeps its own turns."""

@@ -15,8 +15,8 @@ from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.store.registry.catalogue import ModelCard, ModelEntry, default_model
 from phi3_ui.store.registry.doctor import diagnose
+from phi3_ui.ui.handlers.context_meter import ContextMeter
 from phi3_ui.ui.page.components import Page, Updates
-from phi3_ui.ui.render.context_meter import render_context_meter
 from phi3_ui.ui.render.model_card import render_card
 from phi3_ui.ui.render.model_menu import alias_keys, describe_menu, measure_speeds
 from phi3_ui.ui.render.model_status import ModelStatus, Selected, describe_status, render_cache
@@ -46,6 +46,7 @@ class ModelPicker:
         self._session = session
         self._mlflow = services.mlflow
         self._history = services.conversations.history
+        self.meter = ContextMeter(page, services.pool)
 
     def list_models(self, request: gr.Request) -> Updates:
         """Refresh the picker's choices; the selected model stays selected while the store has it."""
@@ -92,7 +93,7 @@ class ModelPicker:
             yield self.status_of(session)
             self._wait_for_load(model.ready)
         if session.model.key == key:
-            yield self.status_of(session)
+            yield {**self.status_of(session), **self.context_of(session)}
 
     def shown_model(self, session: Session) -> Updates:
         """The picker and the selected model's card, read from the store again."""
@@ -191,8 +192,7 @@ class ModelPicker:
 
     def context_of(self, session: Session) -> Updates:
         """How full the selected model's context is."""
-        meter = render_context_meter(session.language, session.model.entry, session.current.conversation)
-        return {self._page.chat.context: meter}
+        return self.meter.draw(session)
 
     def spec(self, entry: ModelEntry) -> ModelSpec:
         """What a model's process needs to load it."""

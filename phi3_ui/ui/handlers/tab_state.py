@@ -2,22 +2,18 @@
 
 import logging
 import re
-from typing import Any
-
-import gradio as gr
 
 from phi3_ui.chat.conversation import Conversation
-from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 from phi3_ui.errors import UserError
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.handlers.conversations import ConversationController
+from phi3_ui.ui.handlers.settings import restore_settings
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import RatedTurn, Session
 
 logger = logging.getLogger(__name__)
 
-_MAX_SYSTEM_PROMPT = 100_000  # characters
 _TAB = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
@@ -46,7 +42,7 @@ class TabStateRestorer:
             self._restore_chat(session, chat_id, texts)
         if key := texts.get("model"):
             session.select_model(key)
-        updates = self._restore_settings(tab_state.get("settings"))
+        updates = restore_settings(self._page, tab_state.get("settings"))
         draft = texts.get("draft", "")
         if not draft or (draft == texts.get("taken") and _is_last_question(draft, session.current.conversation)):
             return updates
@@ -62,20 +58,6 @@ class TabStateRestorer:
         if rated := texts.get("rated"):
             session.panels.rated = RatedTurn(chat, rated)
             self._conversations.save_comment(session, texts.get("comment"))
-
-    def _restore_settings(self, saved: Any) -> Updates:
-        """Values only: whether a control is disabled depends on the model, and is decided when that is picked."""
-        if not isinstance(saved, dict):
-            return {}
-        settings = self._page.settings
-        updates: Updates = {
-            settings.controls[param.name]: gr.update(value=param.restore_control(saved[param.name]))
-            for param in SAMPLING_PARAMS
-            if param.name in saved
-        }
-        if isinstance(system := saved.get("system"), str) and len(system) <= _MAX_SYSTEM_PROMPT:
-            updates[settings.system] = gr.update(value=system)
-        return updates
 
 
 def _is_last_question(text: str, conversation: Conversation) -> bool:

@@ -23,7 +23,6 @@ def create() -> ChatSection:
         apply_default_css=False,
         elem_id="phi3-chat",
     )
-    context = gr.HTML(elem_id="phi3-context")
     warning = gr.HTML(elem_id="phi3-warning")
     editing = gr.HTML(elem_id="phi3-editing")
     with gr.Group(visible=False, elem_id="phi3-comment") as comment_group, gr.Row():
@@ -31,7 +30,7 @@ def create() -> ChatSection:
             label=t("comment"), show_label=False, placeholder=t("comment"), max_lines=3, container=False, scale=5
         )
         keep_comment = gr.Button(t("comment.keep"), size="sm", scale=0, min_width=80)
-    return ChatSection(messages, context, warning, editing, comment_group, comment, keep_comment)
+    return ChatSection(messages, warning, editing, comment_group, comment, keep_comment)
 
 
 def wire(page: Page, chat: ChatController) -> Dependency:
@@ -40,7 +39,10 @@ def wire(page: Page, chat: ChatController) -> Dependency:
     acted: Dependency = page.browser.actions.click(
         chat.act,
         [page.picker, section.comment, message],
-        [message, section.comment, page.reproduce.snippet, *page.chat_outputs],
+        [
+            *(message, section.comment, page.reproduce.snippet, *page.chat_outputs),
+            *(page.settings.system, *page.settings.controls.values()),
+        ],
         inputs_kwargs=page.settings_inputs,
         trigger_mode="multiple",
         **STREAMING,

@@ -47,8 +47,6 @@ class ChatSection:
 
     messages: gr.HTML
     """The messages as data, which static/chat/ draws."""
-    context: gr.HTML
-    """The context meter."""
     warning: gr.HTML
     """What keeps chats from being recorded."""
     editing: gr.HTML
@@ -60,9 +58,13 @@ class ChatSection:
 
 @dataclass(frozen=True)
 class ComposerSection:
-    """The message row."""
+    """The box below the chat."""
 
     message: gr.Textbox
+    tools: gr.HTML
+    """The tools below the text, drawn by static/composer/ from the composer's state as data."""
+    context: gr.HTML
+    """The context meter."""
     send: gr.Button
     stop: gr.Button
 
@@ -145,6 +147,8 @@ class SettingsSection:
     """What a question is sent with besides its text."""
 
     template: gr.Dropdown
+    presets: gr.HTML
+    """The presets of the parameters, drawn by static/settings/; clicked with the values to set."""
     system: gr.Textbox
     controls: Mapping[str, Any]
     """By name of the field of GenerationParams that each sets."""
@@ -247,8 +251,8 @@ class Page:
         """What depends on the shown chat."""
         chat = self.chat
         return [
-            *(chat.messages, chat.context, chat.warning, chat.editing, chat.comment_group),
-            *(self.usage.panel, self.conversations.chat_list, self.composer.send, self.composer.stop),
+            *(chat.messages, chat.warning, chat.editing, chat.comment_group),
+            *(self.usage.panel, self.conversations.chat_list, self.composer.tools, self.composer.context),
             *(self.usage.overview, *self.replay.outputs, self.reproduce.panel),
         ]
 

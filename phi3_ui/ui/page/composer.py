@@ -1,4 +1,4 @@
-"""The message box, Send and Stop."""
+"""The box below the chat: the text, the tools, and the one place of Send and Stop."""
 
 import gradio as gr
 from gradio.events import Dependency
@@ -6,40 +6,59 @@ from gradio.events import Dependency
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import ComposerSection, Page
 from phi3_ui.ui.page.events import QUIET, STREAMING
-from phi3_ui.ui.page.scripts import RELEASE_MESSAGE_JS, SETTLE_MESSAGE_JS, TAKE_MESSAGE_JS
-from phi3_ui.ui.page.texts import I18N
+from phi3_ui.ui.page.presets import preset_texts, settings_table
+from phi3_ui.ui.page.scripts import RELEASE_MESSAGE_JS, SETTLE_MESSAGE_JS, TAKE_MESSAGE_JS, module_js
+from phi3_ui.ui.page.texts import I18N, browser_texts
+
+_TEXTS = (
+    *("script_not_loaded", "message_placeholder", "send", "stop", "attach", "attach.remove", "attach.drop"),
+    *("attach.not_text", "attach.unreadable", "attach.too_large", "attach.not_kept"),
+    *("composer.preset", "composer.all_settings", "system_prompt", "system.none", "system.own"),
+    *("shortcuts", "shortcuts.close", "shortcuts.send", "shortcuts.line", "shortcuts.stop", "shortcuts.new"),
+    *("shortcuts.edit", "shortcuts.sheet", "shortcuts.ctrl"),
+)
 
 
 def create() -> ComposerSection:
-    """Create the message row."""
+    """Create the box."""
     t = I18N
+    texts = {language: {**texts, **preset_texts()[language]} for language, texts in browser_texts([*_TEXTS]).items()}
     with gr.Row(elem_id="phi3-composer"):
         message = gr.Textbox(
             label=t("message"),
             show_label=False,
-            placeholder=t("message_placeholder"),
+            placeholder=t("message_box"),
             lines=1,
             max_lines=8,
             autofocus=True,
             container=False,
-            scale=5,
             elem_id="phi3-message",
         )
-        send = gr.Button(t("send"), variant="primary", scale=0, elem_id="phi3-send")
-        stop = gr.Button(t("stop"), variant="stop", scale=0, visible=False, elem_id="phi3-stop")
-    return ComposerSection(message, send, stop)
+        tools = gr.HTML(
+            {},
+            html_template="",
+            js_on_load=module_js("composer/composer.js", texts, settings_table()),
+            apply_default_css=False,
+            elem_id="phi3-tools",
+        )
+        context = gr.HTML(js_on_load=None, apply_default_css=False, elem_id="phi3-context")
+        # Both are always there, in the same place; the stylesheet shows one of them.
+        send = gr.Button(t("send"), variant="primary", elem_id="phi3-send")
+        stop = gr.Button(t("stop"), variant="stop", elem_id="phi3-stop")
+    return ComposerSection(message, tools, context, send, stop)
 
 
 def wire(page: Page, chat: ChatController) -> Dependency:
     """The event that ends with the answer."""
     composer = page.composer
     composer.stop.click(chat.stop, None, None, **QUIET)
+    composer.tools.input(chat.count_draft, page.settings.system, composer.context, trigger_mode="always_last", **QUIET)
     answered: Dependency = gr.on(
         [composer.message.submit, composer.send.click],
         chat.send,
         [composer.message, page.picker],
         [
-            *(composer.message, composer.send, composer.stop),
+            *(composer.message, composer.tools),
             *(page.chat.messages, page.chat.editing, page.conversations.chat_list, page.reproduce.panel),
         ],
         inputs_kwargs=page.settings_inputs,

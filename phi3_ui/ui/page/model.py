@@ -54,7 +54,7 @@ def wire(page: Page, chat: ChatController, exports: ExportController) -> None:
     page.picker.change(
         models.pick,
         page.picker,
-        [*page.card_outputs, *page.status_outputs, page.chat.context],
+        [*page.card_outputs, *page.status_outputs, page.composer.context],
         trigger_mode="multiple",
         **STREAMING,
     )

@@ -23,7 +23,7 @@ GUARD_INPUT_JS = _load_function("guard_input.js")
 KEEP_STREAM_JS = _load_function("keep_stream.js")
 _TAKER_JS = f"{_load_function('take_message.js')}()"
 TAKE_MESSAGE_JS = f"(...values) => {_TAKER_JS}.take(...values)"
-SETTLE_MESSAGE_JS = f"(text) => {_TAKER_JS}.settle(text)"
+SETTLE_MESSAGE_JS = f"(text) => {{ globalThis.phi3Composer?.setText(text); {_TAKER_JS}.settle(text); }}"
 RELEASE_MESSAGE_JS = f"() => {_TAKER_JS}.release()"
 SET_DIRECTIONS_JS = _load_function("directions.js")
 SHOW_SNIPPET_JS = _load_function("show_snippet.js")
@@ -56,6 +56,16 @@ import(new URL("phi3/static/chat/replay.js", document.baseURI)).then(
   (error) => console.error("The comparison cannot be shown:", error),
 );
 """
+_MODULE_JS = """
+const texts = TEXTS[navigator.language.split("-")[0]] ?? TEXTS.en;
+import(new URL("phi3/static/MODULE", document.baseURI)).then(
+  (module) => module.default({ element, props, watch, trigger, texts, data: DATA }),
+  (error) => {
+    console.error(error);
+    element.textContent = texts.script_not_loaded;
+  },
+);
+"""
 DOWNLOAD_JS = f"{_load_function('download.js')}(watch, props);"
 
 
@@ -75,6 +85,15 @@ def chat_js(texts: dict[str, dict[str, str]]) -> str:
 def view_js(name: str) -> str:
     """Script of a view that covers the chat."""
     return f"{_load_function('manage_view.js')}({json.dumps(name)}, element, props, watch);"
+
+
+def module_js(module: str, texts: dict[str, dict[str, str]], data: object) -> str:
+    """Script that calls the default export of a module of static/ with the component, its texts and `data`.
+
+    The texts are by language and key; script_not_loaded is among them.
+    """
+    script = _MODULE_JS.replace("MODULE", module).replace("TEXTS", json.dumps(texts))
+    return script.replace("DATA", json.dumps(data))
 
 
 def panels_js(labels: dict[str, dict[str, str]]) -> str:

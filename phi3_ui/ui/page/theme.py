@@ -6,7 +6,10 @@ import gradio as gr
 
 _STATIC = Path(__file__).parents[1] / "static"
 
-_SHEETS = ("tokens.css", "shell.css", "page.css", "models.css", "usage.css", "replay.css", "chat/chat.css")
+_SHEETS = (
+    *("tokens.css", "shell.css", "page.css", "models.css", "usage.css", "replay.css", "composer.css", "settings.css"),
+    "chat/chat.css",
+)
 CSS = "\n".join((_STATIC / name).read_text(encoding="utf-8") for name in _SHEETS)
 
 _SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]

@@ -27,7 +27,7 @@ def refresh_after_answers(
     page: Page, chat: ChatController, overview: UsageOverview, answered: Iterable[Dependency]
 ) -> None:
     """Update usage, chat list and model status once an event that may have asked a question has ended."""
-    outputs = [page.usage.panel, page.chat.context, page.conversations.chat_list, *page.status_outputs]
+    outputs = [page.usage.panel, page.composer.context, page.conversations.chat_list, *page.status_outputs]
     for event in answered:
         refreshed = event.then(chat.after_turn, None, outputs, **QUIET)
         refreshed.then(overview.refresh, None, page.usage.overview, **QUIET)

@@ -1,35 +1,77 @@
-"""How much of the model's context the conversation fills."""
+"""How much of the model's context the conversation and the draft fill."""
+
+from collections.abc import Sequence
+from typing import Any
 
 from markupsafe import Markup
 
 from phi3_ui.chat.conversation import Conversation
-from phi3_ui.i18n.translate import tr
+from phi3_ui.chat.draft import ContextFill
+from phi3_ui.i18n.translate import format_number, tr
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.render.templating import render
 
-_LINE = Markup('<p class="phi3-context">{}</p>')
 
+def render_context_meter(
+    language: str,
+    entry: ModelEntry | None,
+    fill: ContextFill,
+    conversation: Conversation,
+    files: Sequence[tuple[str, str]] = (),
+) -> Markup:
+    """A ring with the figures beside it, and a warning if there is one; empty while no model is known.
 
-def render_context_meter(language: str, entry: ModelEntry | None, conversation: Conversation) -> Markup:
-    """The tokens that the last answer took, as a bar and as text; without a model, an empty line, so that the layout does not shift."""
-    answer = conversation.last_answer
-    context = answer.context if answer else None
-    limit = context.limit if context else entry.context_length if entry else None
-    if limit is None:
-        return _LINE.format(tr(language, "context.unknown") if entry else "")
-    used, label = 0, tr(language, "context.limit", count=limit)
-    if context:
-        completion = answer.usage.completion_tokens if answer and answer.usage else 0
-        used = context.prompt_tokens + completion
-        label = tr(language, "context.use", used=used, count=limit)
-    degrades_after = entry.degrades_after if entry else None
-    warns = degrades_after is not None and used > degrades_after
+    `files` are the ids and names of the draft's attached files. Their token counts, and why one cannot be sent, are in the
+    attribute data-files, and the model's name in data-model, for static/composer/.
+    """
+    shared = {
+        "model": entry.name if entry else "",
+        "files": [_describe_file(language, fill, index, *file) for index, file in enumerate(files)],
+    }
+    if fill.limit is None:
+        sentence = tr(language, "context.unknown") if entry else ""
+        return render("context_meter.html", language, limit=None, sentence=sentence, warning="", **shared)
+    level, warning = _warn(language, entry, fill, conversation)
+    key = "context.use" if fill.is_exact else "context.estimate"
     return render(
         "context_meter.html",
         language,
-        limit=limit,
-        value=min(used, limit),
-        label=label,
-        mark=f"{degrades_after / limit:.3f}" if degrades_after else "",
-        warning=tr(language, "context.degrades", count=degrades_after) if warns else "",
+        limit=fill.limit,
+        used=min(fill.used, fill.limit),
+        percent=f"{min(100 * fill.used / fill.limit, 100):.1f}",
+        figures=f"{_format_count(language, fill.used, fill.is_exact)} / {format_number(language, fill.limit)}",
+        sentence=tr(language, key, used=fill.used, count=fill.limit),
+        level=level,
+        warning=warning,
+        **shared,
     )
+
+
+def _warn(language: str, entry: ModelEntry | None, fill: ContextFill, conversation: Conversation) -> tuple[str, str]:
+    """How serious it is ("", "warn" or "bad"), and the sentence that says so."""
+    degrades_after = entry.degrades_after if entry else None
+    if fill.limit is not None and fill.used >= fill.limit:
+        if conversation.turns:
+            return "warn", tr(language, "context.overflow")
+        return "bad", tr(language, "context.too_long")
+    if degrades_after is not None and fill.used > degrades_after:
+        return "warn", tr(language, "context.degrades", count=degrades_after)
+    return "", ""
+
+
+def _describe_file(language: str, fill: ContextFill, index: int, file_id: str, name: str) -> dict[str, Any]:
+    tokens = fill.file_tokens[index] if index < len(fill.file_tokens) else None
+    if tokens is None:
+        return {"id": file_id, "label": "", "refusal": ""}
+    label = tr(language, "attach.tokens" if fill.is_exact else "attach.about_tokens", count=tokens)
+    if not fill.is_too_long(index):
+        return {"id": file_id, "label": label, "refusal": ""}
+    return {
+        "id": file_id,
+        "label": label,
+        "refusal": tr(language, "attach.too_long", name=name, tokens=tokens, count=fill.limit),
+    }
+
+
+def _format_count(language: str, count: int, is_exact: bool) -> str:
+    return format_number(language, count) if is_exact else f"≈ {format_number(language, count)}"

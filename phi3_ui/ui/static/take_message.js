@@ -1,5 +1,5 @@
 /**
- * Takes the text of the message box once: a second press of Enter or Send before the server has emptied the box sends
+ * Takes the text of the message box once, with the attached files: a second press of Enter or Send before the server has emptied the box sends
  * nothing. What is typed meanwhile stays in the box. Used as
  *   takeMessage().take(...values) before sending, with the text as the first value;
  *   takeMessage().settle(text) when the box has changed;
@@ -18,7 +18,10 @@ export default function takeMessage() {
   };
   const release = () => {
     if (repeated) repeated--;
-    else forget();
+    else {
+      forget();
+      globalThis.phi3Composer?.release();
+    }
   };
   const take = (text, ...others) => {
     if (text === globalThis.phi3TakenMessage) {
@@ -27,7 +30,7 @@ export default function takeMessage() {
     }
     globalThis.phi3TakenMessage = text;
     typed = null;
-    return [text, ...others];
+    return [globalThis.phi3Composer?.take(text) ?? text, ...others];
   };
   const settle = (text) => {
     const taken = globalThis.phi3TakenMessage;

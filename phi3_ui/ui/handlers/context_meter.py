@@ -1,0 +1,52 @@
+"""How much of the selected model's context the chat and the draft fill."""
+
+import gradio as gr
+
+from phi3_ui.chat.draft import AttachedFile, ContextFill, Draft, estimate_fill, fill_from_answer, fill_from_counts
+from phi3_ui.host.pool import Pool
+from phi3_ui.ui.page.components import Page, Updates
+from phi3_ui.ui.render.context_meter import render_context_meter
+from phi3_ui.ui.sessions import Session
+
+_MAX_CHARACTERS = 8_000_000
+_MAX_FILES = 20
+
+
+class ContextMeter:
+    """Counts with the model's own tokenizer, in its process, while it is loaded and idle; else estimates."""
+
+    def __init__(self, page: Page, pool: Pool) -> None:
+        self._page = page
+        self._pool = pool
+
+    def draw(self, session: Session) -> Updates:
+        """The meter for what the page shows and what the composer was last known to hold."""
+        fill = self._fill(session)
+        names = [(file.id, file.name) for file in session.draft.files]
+        meter = render_context_meter(session.language, session.model.entry, fill, session.current.conversation, names)
+        return {self._page.composer.context: meter}
+
+    def set_draft(self, session: Session, system: str, event: gr.EventData) -> Updates:
+        """Count what the composer holds now: `text` and `files`, each with `id`, `name` and `text`, from the browser."""
+        data = event._data if isinstance(event._data, dict) else {}
+        text, files = data.get("text"), data.get("files")
+        attached = [
+            AttachedFile(*(str(file.get(key) or "") for key in ("id", "name", "text")))
+            for file in (files if isinstance(files, list) else [])[:_MAX_FILES]
+            if isinstance(file, dict)
+        ]
+        if not isinstance(text, str) or len(text) + sum(len(file.text) for file in attached) > _MAX_CHARACTERS:
+            text, attached = "", []
+        session.set_draft(Draft(text, tuple(attached), system or ""))
+        return self.draw(session)
+
+    def _fill(self, session: Session) -> ContextFill:
+        draft, conversation, entry = session.draft, session.current.conversation, session.model.entry
+        limit = entry.context_length if entry else None
+        has_new_system = bool(draft.system.strip()) and conversation.last_answer is None
+        if not (draft.text.strip() or has_new_system):
+            return fill_from_answer(conversation, limit)
+        model = self._pool.peek(session.model_id or "")
+        template = session.get_template(entry) if entry else None
+        counts = model.count_tokens(draft.prompts(conversation), template) if model else None
+        return fill_from_counts(counts, limit) if counts else estimate_fill(draft, conversation, limit)

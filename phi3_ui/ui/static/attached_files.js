@@ -1,0 +1,43 @@
+/**
+ * Attached files as part of a question's text: each a line with its name and a code block, then what was typed. The model
+ * reads it like that, it is stored, copied and exported like that, and the chat folds it.
+ */
+
+/** `files` have `name` and `text`. */
+export function joinFiles(files, typed) {
+  const blocks = files.map(formatFile);
+  return [...blocks, ...(typed.trim() === "" ? [] : [typed])].join("\n\n");
+}
+
+/** One file as part of a question. The fence is longer than any in the file. */
+export function formatFile({ name, text }) {
+  const runs = text.match(/`{3,}/g) ?? [];
+  const fence = "`".repeat(Math.max(3, ...runs.map((run) => run.length + 1)));
+  const end = text === "" || text.endsWith("\n") ? "" : "\n";
+  return `File: ${cleanName(name)}\n${fence}${languageOf(name)}\n${text}${end}${fence}`;
+}
+
+/** The files at the beginning of a question, and the rest of its text. */
+export function splitFiles(question) {
+  const files = [];
+  let rest = question;
+  for (;;) {
+    const found = /^File: ([^\n]+)\n(`{3,})[\w+#-]*\n/.exec(rest);
+    if (!found) break;
+    const [head, name, fence] = found;
+    const end = rest.indexOf(`\n${fence}`, head.length - 1);
+    const after = end < 0 ? "" : rest.slice(end + 1 + fence.length);
+    if (end < 0 || (after !== "" && !after.startsWith("\n\n"))) break;
+    files.push({ name, text: rest.slice(head.length, Math.max(end, head.length)) });
+    rest = after.slice(2);
+  }
+  return { files, rest };
+}
+
+const cleanName = (name) => name.replace(/\s+/g, " ").trim() || "text";
+
+/** The extension, as the language of the code block. */
+function languageOf(name) {
+  const extension = /\.([A-Za-z][\w+#-]{0,9})$/.exec(cleanName(name));
+  return extension && extension[1].toLowerCase() !== "txt" ? extension[1].toLowerCase() : "";
+}

@@ -1,0 +1,170 @@
+/**
+ * The composer: one box with the text above and the tools below. Draws the tools, keeps Send and Stop in one place, and asks
+ * the server how many tokens the draft has.
+ *
+ * The component's value is the state: `busy` while the shown chat is being answered, `asked`, the id of its last turn. Other
+ * scripts use `globalThis.phi3Composer`: `setText` when the box has changed, `take` before its text is sent, `release` once
+ * it is answered or refused.
+ */
+import drawIcon from "../chat/icons.js";
+import { createElement, createIconButton, fillIn } from "../dom.js";
+import { currentSettings } from "../settings/state.js";
+import { nameSystemPrompt } from "../settings/prompts.js";
+import Attachments from "./attachments.js";
+import createPresetMenu from "./preset_menu.js";
+import acceptFiles from "./drop_files.js";
+import listenForShortcuts from "./shortcuts.js";
+
+const COUNT_AFTER = 300; // milliseconds after the last key
+const SWAP_GUARD = 400; // milliseconds within which the button that has just appeared cannot be clicked
+
+export default function createComposer({ element, props, watch, trigger, texts, data: table }) {
+  const root = element.closest("#phi3-composer");
+  const box = () => root.querySelector("#phi3-message textarea");
+  const send = () => root.querySelector("#phi3-send");
+  const stop = () => root.querySelector("#phi3-stop");
+  let text = box()?.value ?? "";
+  let pending = null; // the ids of the files that were sent with a question that is not yet accepted, and the turn before it
+  let isBusy = false;
+  let swappedAt = -Infinity;
+  let counted = null;
+  let timer;
+
+  const now = () => new Event("swap").timeStamp; // on the clock of clicks
+  const files = new Attachments(texts, () => {
+    drawSend();
+    count();
+  });
+
+  // Send and Stop
+
+  const drawSend = () => {
+    const isEmpty = text.trim() === "" && !files.count;
+    root.toggleAttribute("data-empty", isEmpty);
+    send()?.setAttribute("aria-disabled", String(isEmpty));
+  };
+  const drawState = () => {
+    const { busy = false, asked = "" } = props.value ?? {};
+    if (pending && (busy || asked !== pending.asked)) {
+      const sent = pending.ids;
+      pending = null;
+      files.remove(sent);
+    }
+    if (busy === isBusy) return;
+    isBusy = busy;
+    swappedAt = now();
+    const wasFocused = [send(), stop()].includes(document.activeElement);
+    root.toggleAttribute("data-busy", busy);
+    if (wasFocused && matchMedia("(hover: hover)").matches) box()?.focus({ preventScroll: true });
+  };
+  root.addEventListener("click", (event) => {
+    const button = event.target.closest("#phi3-send, #phi3-stop");
+    if (!button) return;
+    const isJustSwapped = event.detail > 0 && event.timeStamp - swappedAt < SWAP_GUARD;
+    if (isJustSwapped || button.getAttribute("aria-disabled") === "true") {
+      event.stopImmediatePropagation();
+      event.preventDefault();
+    }
+  }, true);
+
+  // The draft's tokens
+
+  const count = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      const draft = { text: files.compose(text), files: files.data };
+      const key = JSON.stringify([draft.text, draft.files.map(({ id }) => id), currentSettings(table).system]);
+      if (key === counted) return;
+      counted = key;
+      trigger("input", draft);
+    }, COUNT_AFTER);
+  };
+  const readMeter = () => {
+    const meter = root.querySelector("#phi3-context [data-files]");
+    if (!meter) return;
+    files.showCounts(JSON.parse(meter.dataset.files));
+    const model = meter.dataset.model;
+    const field = box();
+    if (field && model) field.placeholder = fillIn(texts.message_placeholder, { model });
+  };
+  new MutationObserver((changes) => {
+    if (changes.some(({ target }) => target.closest?.("#phi3-context"))) readMeter();
+  }).observe(root, { childList: true, subtree: true, attributes: true, attributeFilter: ["data-files", "data-model"] });
+
+  // The tools
+
+  const openSettings = (selector) => {
+    globalThis.phi3Panels?.open("right");
+    const tabs = [...document.querySelectorAll('#phi3-tabs [role="tab"]')];
+    tabs.find((tab) => tab.dataset.tabId === "settings")?.click();
+    requestAnimationFrame(() => document.querySelector(selector)?.focus());
+  };
+  const picker = createElement("input", "", { type: "file", multiple: true, hidden: true, tabindex: -1 });
+  picker.addEventListener("change", async () => {
+    await files.add([...picker.files]);
+    picker.value = "";
+    box()?.focus();
+  });
+  const attach = createIconButton(drawIcon("attach"), texts.attach, { id: "phi3-attach" });
+  attach.addEventListener("click", () => picker.click());
+  const systemName = createElement("span");
+  const system = createElement(
+    "button",
+    "phi3-tool",
+    { type: "button", id: "phi3-system-button" },
+    drawIcon("eye"),
+    systemName,
+  );
+  system.addEventListener("click", () => openSettings("#phi3-set-system textarea"));
+  const drawSystem = () => {
+    systemName.textContent = nameSystemPrompt(texts, table, currentSettings(table).system);
+    system.title = `${texts.system_prompt}: ${systemName.textContent}`;
+    system.setAttribute("aria-label", system.title);
+  };
+  document.addEventListener("phi3-settings", () => {
+    drawSystem();
+    count();
+  });
+  document.addEventListener("phi3-system-prompts", drawSystem);
+
+  const sheet = listenForShortcuts(texts, { box, isBusy: () => isBusy, stop: () => stop()?.click() });
+  const tools = createElement(
+    "div",
+    "phi3-tools",
+    {},
+    attach,
+    picker,
+    system,
+    ...createPresetMenu(texts, table, openSettings),
+  );
+  element.append(files.node, tools, sheet);
+  acceptFiles(root, texts, (dropped) => files.add(dropped));
+
+  document.addEventListener("input", (event) => {
+    if (event.target === box()) globalThis.phi3Composer.setText(event.target.value);
+  }, true);
+  globalThis.phi3Composer = {
+    setText(value) {
+      text = value ?? "";
+      drawSend();
+      count();
+    },
+    take(typed) {
+      if (pending || !files.count) return typed;
+      files.refusals.replaceChildren();
+      pending = { ids: files.files.map(({ id }) => id), asked: props.value?.asked ?? "" };
+      return files.compose(typed);
+    },
+    release() {
+      pending = null;
+    },
+  };
+  send()?.setAttribute("title", texts.send);
+  stop()?.setAttribute("title", texts.stop);
+  watch("value", drawState);
+  drawState();
+  drawSend();
+  drawSystem();
+  readMeter();
+  if (text || files.count) count();
+}

@@ -1,0 +1,62 @@
+/** The presets of the sampling parameters as one row of buttons, the marks of changed values, and Reset all. */
+import { createElement } from "../dom.js";
+import { changedNames, currentSettings, findPreset, setApplier } from "./state.js";
+
+const KEY = "phi3-custom-params";
+
+export default function createPresets({ element, trigger, texts, data: table }) {
+  const apply = (values) => trigger("click", { values });
+  setApplier(apply);
+  const names = Object.keys(table.presets[0].values);
+  let custom = load();
+
+  const buttons = [...table.presets.map(({ name }) => name), "custom"].map((name) =>
+    createElement("button", "", { type: "button", value: name, "aria-pressed": "false" }, texts[`preset.${name}`])
+  );
+  const group = createElement("div", "phi3-segments", { role: "group", "aria-label": texts.presets }, ...buttons);
+  group.addEventListener("click", (event) => {
+    const name = event.target.closest("button")?.value;
+    const preset = table.presets.find((preset) => preset.name === name);
+    if (preset) apply(preset.values);
+    else if (name === "custom" && custom) apply(custom);
+    else if (name) document.querySelector("#phi3-set-temperature input")?.focus();
+  });
+  const reset = createElement("button", "phi3-ghost", { type: "button", id: "phi3-reset" }, texts["settings.reset"]);
+  reset.addEventListener("click", () => apply(table.defaults));
+  const heading = createElement("h3", "", {}, texts.presets);
+  element.replaceChildren(createElement("header", "", {}, heading, reset), group);
+
+  const draw = () => {
+    const settings = currentSettings(table);
+    const preset = findPreset(table, settings);
+    if (preset === "custom") save(custom = Object.fromEntries(names.map((name) => [name, settings[name]])));
+    for (const button of buttons) button.setAttribute("aria-pressed", String(button.value === preset));
+    const changed = changedNames(table, settings);
+    reset.disabled = changed.length === 0;
+    for (const name of Object.keys(table.defaults)) {
+      const label = document.querySelector(`#phi3-set-${name} [data-testid="block-info"]`);
+      if (changed.includes(name)) label?.setAttribute("data-changed", texts["settings.changed"]);
+      else label?.removeAttribute("data-changed");
+    }
+  };
+  document.addEventListener("phi3-settings", draw);
+  draw();
+}
+
+/** The values of the last combination that was no preset; null if there was none. */
+function load() {
+  try {
+    return JSON.parse(localStorage.getItem(KEY));
+  } catch (error) {
+    console.info("The custom parameters cannot be read:", error);
+    return null;
+  }
+}
+
+function save(values) {
+  try {
+    localStorage.setItem(KEY, JSON.stringify(values));
+  } catch (error) {
+    console.info("The custom parameters are not remembered:", error);
+  }
+}
