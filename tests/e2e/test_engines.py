@@ -57,7 +57,7 @@ def test_answer_streams_with_exact_usage_and_prefix_reuse(
     asked, answered = int(rows["Prompt tokens"][0]), int(rows["Completion tokens"][0])
     assert int(rows["Prompt tokens"][1]) == asked + int(prompt)
     assert int(rows["Cached prompt tokens"][0]) >= int(prompt) > 0, "the first turn comes from the KV cache"
-    expect(chat.context).to_have_text(f"{asked + answered:,} of 8,192 tokens")
+    expect(chat.context).to_have_text(f"{asked + answered:,} / 8,192")
     expect(chat.page.locator("#phi3-cache")).to_contain_text("Prompt cache: ")
 
 

@@ -234,7 +234,7 @@ def test_both_forms_of_phi_3_are_added_from_the_hub_and_answer(
         assert caption.startswith(f"{name} · {engine}")
         assert "+ 12 tokens" in caption
 
-    expect(chat.context).to_contain_text("of 4,096 tokens")
+    expect(chat.context).to_contain_text("/ 4,096")
     for number in range(4):
         chat.answer(f"{number} " * 1500)
     expect(chat.cut).to_have_count(1)

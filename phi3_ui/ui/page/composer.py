@@ -11,7 +11,7 @@ from phi3_ui.ui.page.scripts import RELEASE_MESSAGE_JS, SETTLE_MESSAGE_JS, TAKE_
 from phi3_ui.ui.page.texts import I18N, browser_texts
 
 _TEXTS = (
-    *("script_not_loaded", "message_placeholder", "send", "stop", "attach", "attach.remove", "attach.drop"),
+    *("message_placeholder", "send", "stop", "attach", "attach.remove", "attach.drop"),
     *("attach.not_text", "attach.unreadable", "attach.too_large", "attach.not_kept"),
     *("composer.preset", "composer.all_settings", "system_prompt", "system.none", "system.own"),
     *("shortcuts", "shortcuts.close", "shortcuts.send", "shortcuts.line", "shortcuts.stop", "shortcuts.new"),

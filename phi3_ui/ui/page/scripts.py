@@ -36,7 +36,7 @@ KEEP_FOLDS_JS = f"{_load_function('keep_folds.js')}(element, watch);"
 _MODULE_JS = """
 const texts = TEXTS[navigator.language.split("-")[0]] ?? TEXTS.en;
 import(new URL("phi3/static/MODULE", document.baseURI)).then(
-  (module) => module.default({ element, props, watch, trigger, texts }),
+  (module) => module.default({ element, props, watch, trigger, texts, data: DATA }),
   (error) => console.error(error),
 );
 """
@@ -56,22 +56,13 @@ import(new URL("phi3/static/chat/replay.js", document.baseURI)).then(
   (error) => console.error("The comparison cannot be shown:", error),
 );
 """
-_MODULE_JS = """
-const texts = TEXTS[navigator.language.split("-")[0]] ?? TEXTS.en;
-import(new URL("phi3/static/MODULE", document.baseURI)).then(
-  (module) => module.default({ element, props, watch, trigger, texts, data: DATA }),
-  (error) => {
-    console.error(error);
-    element.textContent = texts.script_not_loaded;
-  },
-);
-"""
 DOWNLOAD_JS = f"{_load_function('download.js')}(watch, props);"
 
 
-def module_js(path: str, texts: dict[str, dict[str, str]]) -> str:
-    """Script that draws a component by a module of static/, with its texts by language and key."""
-    return _MODULE_JS.replace("MODULE", path).replace("TEXTS", json.dumps(texts))
+def module_js(path: str, texts: dict[str, dict[str, str]], data: object = None) -> str:
+    """Script that draws a component by a module of static/, with its texts by language and key, and constant data."""
+    script = _MODULE_JS.replace("MODULE", path).replace("TEXTS", json.dumps(texts))
+    return script.replace("DATA", json.dumps(data))
 
 
 def chat_js(texts: dict[str, dict[str, str]]) -> str:
@@ -85,15 +76,6 @@ def chat_js(texts: dict[str, dict[str, str]]) -> str:
 def view_js(name: str) -> str:
     """Script of a view that covers the chat."""
     return f"{_load_function('manage_view.js')}({json.dumps(name)}, element, props, watch);"
-
-
-def module_js(module: str, texts: dict[str, dict[str, str]], data: object) -> str:
-    """Script that calls the default export of a module of static/ with the component, its texts and `data`.
-
-    The texts are by language and key; script_not_loaded is among them.
-    """
-    script = _MODULE_JS.replace("MODULE", module).replace("TEXTS", json.dumps(texts))
-    return script.replace("DATA", json.dumps(data))
 
 
 def panels_js(labels: dict[str, dict[str, str]]) -> str:

@@ -28,7 +28,7 @@ export function splitFiles(question) {
     const end = rest.indexOf(`\n${fence}`, head.length - 1);
     const after = end < 0 ? "" : rest.slice(end + 1 + fence.length);
     if (end < 0 || (after !== "" && !after.startsWith("\n\n"))) break;
-    files.push({ name, text: rest.slice(head.length, Math.max(end, head.length)) });
+    files.push({ name, text: rest.slice(head.length, end + 1) });
     rest = after.slice(2);
   }
   return { files, rest };

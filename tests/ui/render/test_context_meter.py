@@ -1,39 +1,72 @@
 """The context meter."""
 
+import html
+import json
+import re
 from dataclasses import replace
 
 from phi3_ui.chat.conversation import Answer, Conversation
-from phi3_ui.chat.types import ContextUsage, Usage
+from phi3_ui.chat.draft import ContextFill
 from phi3_ui.ui.render.context_meter import render_context_meter
 from tests.support.cards import ENTRY
 
 _DECLARED = replace(ENTRY, context_length=4096, degrades_after=2048)
+_ANSWERED = Conversation().with_question("one").with_answer(Answer("m", "a"))
 
 
-def _answered(used: int, limit: int) -> Conversation:
-    answer = Answer("m", "a", Usage(used - 5, 5), None, "stop", context=ContextUsage(used - 5, limit, 0))
-    return Conversation().with_question("one").with_answer(answer)
+def test_meter_shows_the_figures_beside_a_ring_and_says_what_they_mean() -> None:
+    meter = render_context_meter("en", _DECLARED, ContextFill(612, 4096), _ANSWERED)
+
+    assert "<span>612 / 4,096</span>" in meter
+    assert 'aria-valuenow="612"' in meter
+    assert 'aria-valuetext="612 of 4,096 tokens"' in meter
+    assert 'stroke-dasharray="14.9 100"' in meter
+    romanian = render_context_meter("ro", _DECLARED, ContextFill(612, 4096), _ANSWERED)
+    assert "612 din 4.096 de tokeni" in romanian
+    assert "<span>612 / 4.096</span>" in romanian
+    assert "<span>0 / 4,096</span>" in render_context_meter("en", _DECLARED, ContextFill(0, 4096), Conversation())
 
 
-def test_meter_shows_the_limit_before_the_first_answer() -> None:
-    assert "<span>up to 4,096 tokens</span>" in render_context_meter("en", _DECLARED, Conversation())
+def test_an_estimate_is_marked() -> None:
+    meter = render_context_meter("en", _DECLARED, ContextFill(612, 4096, is_exact=False), _ANSWERED)
+
+    assert "<span>≈ 612 / 4,096</span>" in meter
+    assert "about 612 of 4,096 tokens" in meter
 
 
-def test_meter_shows_what_the_last_answer_used() -> None:
-    meter = render_context_meter("en", _DECLARED, _answered(612, 4096))
+def test_meter_warns_where_answers_degrade_and_where_turns_are_left_out() -> None:
+    degrading = render_context_meter("en", _DECLARED, ContextFill(2100, 4096), _ANSWERED)
+    assert "2,100 / 4,096" in degrading
+    assert "may get worse beyond 2,048 tokens" in degrading
+    assert 'data-level="warn"' in degrading
 
-    assert "<span>612 of 4,096 tokens</span>" in meter
-    assert 'value="612"' in meter
-    assert "612 din 4.096 de tokeni" in render_context_meter("ro", _DECLARED, _answered(612, 4096))
+    full = render_context_meter("en", _DECLARED, ContextFill(5000, 4096), _ANSWERED)
+    assert "5,000 / 4,096" in full
+    assert "the oldest turns are left out" in full
+    assert 'stroke-dasharray="100.0 100"' in full
+
+    too_long = render_context_meter("en", _DECLARED, ContextFill(5000, 4096), Conversation())
+    assert "longer than the model&#39;s context" in too_long
+    assert 'data-level="bad"' in too_long
 
 
-def test_meter_warns_where_answers_degrade() -> None:
-    meter = render_context_meter("en", _DECLARED, _answered(2100, 4096))
+def test_files_have_their_counts_and_the_reason_for_a_refusal() -> None:
+    fill = ContextFill(5000, 4096, file_tokens=(1, 4900))
 
-    assert "2,100 of 4,096 tokens" in meter
-    assert "may get worse beyond 2,048 tokens" in meter
+    meter = render_context_meter("en", _DECLARED, fill, Conversation(), [("1", "a.md"), ("2", '<b>".md'), ("3", "c")])
+
+    (data,) = re.findall(r'data-files="([^"]*)"', meter)
+    assert json.loads(html.unescape(data)) == [
+        {"id": "1", "label": "1 token", "refusal": ""},
+        {
+            "id": "2",
+            "label": "4,900 tokens",
+            "refusal": "<b>\".md has 4,900 tokens, but the model's context holds 4,096. Attach a part of it.",
+        },
+        {"id": "3", "label": "", "refusal": ""},
+    ]
 
 
-def test_meter_without_a_limit_keeps_its_place() -> None:
-    assert render_context_meter("en", None, Conversation()) == '<p class="phi3-context"></p>'
-    assert "does not declare" in render_context_meter("en", ENTRY, Conversation())
+def test_meter_without_a_limit_says_so() -> None:
+    assert "phi3-meter" not in render_context_meter("en", None, ContextFill(0, None), Conversation())
+    assert "does not declare" in render_context_meter("en", ENTRY, ContextFill(0, None), Conversation())

@@ -6,6 +6,7 @@
  */
 import renderBlocks from "./markdown.js";
 import drawCaption from "./caption.js";
+import drawQuestion from "./question.js";
 import { copyButton } from "./copy.js";
 
 const NEAR_END = 80; // pixels from the end within which the chat follows the text that arrives
@@ -79,7 +80,7 @@ class Row {
   update(message) {
     const { content, caption } = message;
     if (content !== this.message.content) {
-      if (this.role === "user") this.text.textContent = content;
+      if (this.role === "user") drawQuestion(this.text, content);
       else this.drawBlocks(renderBlocks(content));
     }
     const hasText = content !== "";

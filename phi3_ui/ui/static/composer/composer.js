@@ -95,8 +95,7 @@ export default function createComposer({ element, props, watch, trigger, texts, 
 
   const openSettings = (selector) => {
     globalThis.phi3Panels?.open("right");
-    const tabs = [...document.querySelectorAll('#phi3-tabs [role="tab"]')];
-    tabs.find((tab) => tab.dataset.tabId === "settings")?.click();
+    globalThis.phi3Tabs?.show("settings");
     requestAnimationFrame(() => document.querySelector(selector)?.focus());
   };
   const picker = createElement("input", "", { type: "file", multiple: true, hidden: true, tabindex: -1 });

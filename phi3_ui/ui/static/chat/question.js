@@ -1,0 +1,23 @@
+/** Draws a question: what was typed as plain text, and each attached file folded above it. */
+import { splitFiles } from "../attached_files.js";
+import { createElement } from "../dom.js";
+import drawIcon from "./icons.js";
+
+export default function drawQuestion(element, content) {
+  const { files, rest } = splitFiles(content);
+  if (!files.length) {
+    element.textContent = content;
+    return;
+  }
+  element.replaceChildren(...files.map(drawFile), document.createTextNode(rest));
+}
+
+function drawFile({ name, text }) {
+  const summary = createElement("summary", "", {}, drawIcon("file"), createElement("span", "", { dir: "auto" }, name));
+  const details = createElement("details", "phi3-file phi3-sent-file", {}, summary);
+  details.addEventListener("toggle", () => {
+    details.querySelector("pre")?.remove();
+    if (details.open) details.append(createElement("pre", "", { tabindex: 0, dir: "auto" }, text));
+  });
+  return details;
+}

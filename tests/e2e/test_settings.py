@@ -1,0 +1,89 @@
+"""The Settings tab: presets, system prompts, marks of changed values, and the settings of each chat."""
+
+from playwright.sync_api import expect
+
+from tests.e2e.conftest import App, OpenPage
+
+PHONE = {"width": 390, "height": 844}
+
+
+def test_presets_mark_what_they_change_and_reset_all_takes_it_back(app: App, open_page: OpenPage) -> None:
+    chat = open_page()
+    chat.show_tab("Settings")
+    settings = chat.page.locator("#phi3-settings")
+    presets = settings.get_by_role("group", name="Parameter preset")
+    marks, reset = settings.locator("[data-changed]"), settings.get_by_role("button", name="Reset all")
+    pressed = presets.locator('[aria-pressed="true"]')
+    expect(pressed).to_have_text("Balanced")
+    expect(marks).to_have_count(0)
+    expect(reset).to_be_disabled()
+
+    presets.get_by_role("button", name="Precise").click()
+    expect(pressed).to_have_text("Precise")
+    expect(settings.get_by_label("Temperature").first).to_have_value("0")
+    expect(marks).to_have_text(["Temperature", "Top-p", "Top-k"])
+    chat.answer("One?")
+    assert app.model.requests[-1].params["temperature"] == 0
+
+    chat.setting("Temperature", 0.55)
+    expect(pressed).to_have_text("Custom")
+    presets.get_by_role("button", name="Creative").click()
+    expect(pressed).to_have_text("Creative")
+    presets.get_by_role("button", name="Custom").click()
+    expect(settings.get_by_label("Temperature").first).to_have_value("0.55")
+    reset.click()
+    expect(pressed).to_have_text("Balanced")
+    expect(marks).to_have_count(0)
+    expect(settings.get_by_label("Stop strings")).to_be_disabled()
+    expect(settings).to_contain_text("Not supported by this model")
+    expect(settings).not_to_contain_text("(n)")
+
+
+def test_system_prompts_are_chosen_saved_and_deleted(app: App, open_page: OpenPage) -> None:
+    chat = open_page(viewport=PHONE)
+    chat.show_tab("Settings")
+    page, select = chat.page, chat.page.get_by_label("Prompt preset")
+    field, button = page.locator("#phi3-set-system textarea"), page.locator("#phi3-system-button")
+    select.select_option(label="Stand-up comedian")
+    expect(field).to_have_value("You are a stand-up comedian. Answer every question with a short, good-natured joke.")
+    expect(button).to_have_attribute("aria-label", "System prompt: Stand-up comedian")
+    expect(page.get_by_role("button", name="Save as preset")).to_be_disabled()
+
+    field.fill("Answer in rhymes.")
+    expect(button).to_have_attribute("aria-label", "System prompt: Own system prompt")
+    page.get_by_role("button", name="Save as preset").click()
+    page.get_by_label("Name of the preset").fill("Poet")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(button).to_have_attribute("aria-label", "System prompt: Poet")
+    select.select_option(label="No system prompt")
+    expect(field).to_have_value("")
+    chat.reload()
+    chat.show_tab("Settings")
+    select.select_option(label="Poet")
+    expect(field).to_have_value("Answer in rhymes.")
+
+    page.evaluate("Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); }")
+    page.get_by_role("button", name="Delete this preset").click()
+    expect(page.locator("#phi3-system-presets [role=alert]")).to_contain_text("does not let the page save presets")
+    expect(select).to_have_value("saved:Poet")
+    expect(field).to_have_value("Answer in rhymes.")
+
+
+def test_opening_a_chat_brings_back_the_settings_of_its_last_question(app: App, open_page: OpenPage) -> None:
+    chat = open_page()
+    chat.setting("Temperature", 1.5)
+    chat.setting("System prompt", "Be brief.")
+    chat.answer("One?")
+    chat.start_new_chat()
+    chat.page.get_by_role("button", name="Reset all").click()
+    expect(chat.page.locator("#phi3-settings [data-changed]")).to_have_count(0)
+    chat.answer("Two?")
+    assert app.model.requests[-1].messages == [{"role": "user", "content": "Two?"}]
+
+    chat.chats.filter(has_text="One?").click()
+    expect(chat.questions).to_have_text(["One?"])
+    expect(chat.page.locator("#phi3-set-system textarea")).to_have_value("Be brief.")
+    chat.answer("And now?")
+    request = app.model.requests[-1]
+    assert request.messages[0] == {"role": "system", "content": "Be brief."}
+    assert request.params["temperature"] == 1.5
