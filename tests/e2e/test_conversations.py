@@ -134,7 +134,7 @@ def test_settings_and_their_effect_survive_a_reload(app: App, open_page: OpenPag
         chat.setting(label, value)
     for _ in range(2):  # the second time nothing is changed before the page is left
         chat.reload()
-        chat.show_tab("Settings")
+        chat.show_tab("settings")
         for label, value in settings.items():
             expect(chat.page.locator("#phi3-settings").get_by_label(label).first).to_have_value(str(value))
     chat.answer(FRANCE)

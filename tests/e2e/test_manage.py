@@ -140,7 +140,7 @@ def test_a_template_is_asked_for_and_remembered(third_party_app: ThirdPartyApp, 
 def test_unsupported_controls_are_disabled_with_the_reason(open_page: OpenPage) -> None:
     chat = open_page()
     chat.pick("tutorial")
-    chat.show_tab("Settings")
+    chat.show_tab("settings")
     seed = chat.page.locator("#phi3-settings").get_by_label("Seed")
     expect(seed).to_be_disabled()
     expect(chat.page.locator("#phi3-settings")).to_contain_text("Not supported by this model")

@@ -74,9 +74,9 @@ class ChatPage:
         expect(self.page.locator("#phi3-shell")).to_have_attribute(f"data-{side}", re.compile("open"))
 
     def show_tab(self, name: str) -> None:
-        """Show a tab of the right panel, by its title."""
+        """Show a tab of the right panel: "usage", "model" or "settings"."""
         self.open_panel("right")
-        tab = self.page.locator("#phi3-tabs").get_by_role("tab", name=name)
+        tab = self.page.locator(f"#phi3-tab-button-{name}")
         tab.click()
         expect(tab).to_have_attribute("aria-selected", "true")
 
@@ -101,7 +101,7 @@ class ChatPage:
         """Set a slider or the system prompt."""
         settings = self.page.locator("#phi3-settings")
         if not settings.get_by_label("Temperature").first.is_visible():
-            self.show_tab("Settings")
+            self.show_tab("settings")
             # Gradio sets the controls of a tab once more when they are first drawn.
             self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestIdleCallback(done)))")
         field = settings.get_by_label(label).first

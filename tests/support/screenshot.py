@@ -31,7 +31,7 @@ def main() -> None:
         chat.answer("What is the capital of France?")
         chat.pick("smollm2-135m-onnx")
         chat.answer("Write a Python function that reverses a list.")
-        chat.show_tab("Usage")
+        chat.show_tab("usage")
         page.wait_for_function("document.getAnimations().every((animation) => animation.playState !== 'running')")
         page.screenshot(path=TARGET)
         browser.close()
