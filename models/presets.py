@@ -32,6 +32,15 @@ class HubFolder:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What a preset takes, roughly, in bytes; see presets.toml."""
+
+    download: int
+    disk: int
+    memory: int
+
+
+@dataclass(frozen=True)
 class Origin:
     """What is recorded of a model's weights when it is logged."""
 
@@ -69,6 +78,7 @@ class Preset:
     origin: Origin
     onnx_precision: str
     """What the ONNX model is, or is to be, quantised to."""
+    needs: Needs
     wheel: Wheel | None = None
     pipeline: HubFolder | None = None
     onnx: Mapping[str, HubFolder] = field(default_factory=dict)
@@ -91,10 +101,12 @@ def load_preset(key: str) -> Preset:
         raise KeyError(f"There is no preset {key!r}; there are: {', '.join(tables)}.")
     fields = dict(tables[key])
     wheel, pipeline, onnx = fields.pop("wheel", None), fields.pop("pipeline", None), fields.pop("onnx")
+    needs = Needs(**fields.pop("needs"))
     precision, folders = onnx.pop("precision"), onnx.pop("folders", {})
     return Preset(
         origin=Origin(preset=key, **fields),
         onnx_precision=precision,
+        needs=needs,
         wheel=Wheel(**wheel) if wheel else None,
         pipeline=HubFolder(**pipeline) if pipeline else None,
         onnx={device: HubFolder(**onnx, folder=folder) for device, folder in folders.items()},

@@ -101,6 +101,13 @@ def format_megabytes(language: str, count: int) -> str:
     return f"{format_number(language, count / 1e6, 1)} MB"
 
 
+def format_bytes(language: str, count: int) -> str:
+    """`count` bytes, roughly: 93 MB, 10.4 GB."""
+    if count < 1e9:
+        return f"{format_number(language, count / 1e6)} MB"
+    return f"{format_number(language, count / 1e9, 1)} GB"
+
+
 def format_date(language: str, day: date) -> str:
     """May 17, 2024, or 17 mai 2024."""
     return babel_dates.format_skeleton("yMMMd", day, locale=_LOCALES[language])

@@ -66,23 +66,24 @@ def open_page(third_party_app: ThirdPartyApp, new_visitor: NewVisitor) -> OpenPa
     return lambda **options: open_chat(new_visitor(viewport=tall, **options), third_party_app.server)
 
 
-def open_add_panel(chat: ChatPage) -> None:
-    """Unfold the panel "Add a model" and choose weights of one's own."""
-    chat.adding.get_by_role("button", name="Add a model").click()
-    chat.adding.get_by_label("Weights").click()
-    chat.page.get_by_role("option", name="Custom weights").click()
+def fill_in(chat: ChatPage, source: str, kind: str = "A checkpoint, as a pipeline", name: str = "") -> None:
+    """Describe weights of one's own in the dialog "Add a model"."""
+    chat.adding.get_by_label("Custom weights").check()
+    chat.adding.get_by_label(kind).check()
+    chat.adding.get_by_label("Source").fill(source)
+    chat.adding.get_by_role("textbox", name="Name Defaults to").fill(name)
 
 
 def test_a_missing_hub_repository_is_one_sentence(open_page: OpenPage) -> None:
     chat = open_page()
-    open_add_panel(chat)
-    chat.adding.get_by_label("Checkpoint to log").fill("nobody/nothing")
+    chat.open_add_model()
+    fill_in(chat, "nobody/nothing")
     chat.page.locator("#phi3-add-go").click()
     expect(chat.added.get_by_role("alert")).to_contain_text("nobody/nothing", timeout=LOAD)
-    chat.adding.get_by_label("Checkpoint to log").fill("no such thing")
+    chat.adding.get_by_label("Source").fill("no such thing")
     chat.page.locator("#phi3-add-go").click()
     expect(chat.added.get_by_role("alert")).to_contain_text("neither a folder on this machine nor a Hub id")
-    expect(chat.adding.get_by_label("Checkpoint to log")).to_have_value("no such thing")
+    expect(chat.adding.get_by_label("Source")).to_have_value("no such thing")
 
 
 def test_promoting_needs_a_confirmation_and_the_alias_can_be_picked(
@@ -187,16 +188,19 @@ def test_only_chat_models_are_listed(third_party_app: ThirdPartyApp, open_page: 
 # Last, since a page loads the newest model: these need an engine.
 def test_a_cancelled_download_resumes_where_it_stopped(third_party_app: ThirdPartyApp, open_page: OpenPage) -> None:
     chat = open_page()
-    open_add_panel(chat)
+    chat.open_add_model()
     third_party_app.hub.holds[WEIGHTS] = 200_000
     third_party_app.hub.held.clear()
     third_party_app.hub.go_on.clear()
-    chat.adding.get_by_label("Checkpoint to log").fill(REPO)
-    chat.adding.get_by_role("textbox", name="Name Defaults to").fill("again")
+    fill_in(chat, REPO, name="again")
     chat.page.locator("#phi3-add-go").click()
     assert third_party_app.hub.held.wait(timeout=60)
     expect(chat.added).to_contain_text("Downloading the checkpoint from the Hub", timeout=LOAD)
     expect(chat.page.locator("#phi3-add-go")).to_be_disabled()
+    chat.page.keyboard.press("Escape")
+    expect(chat.adding).to_be_hidden()
+    expect(chat.status).to_contain_text("Add a model: again · ")
+    chat.open_add_model()
     chat.page.locator("#phi3-add-cancel").click()
     expect(chat.added).to_contain_text("Cancelled. The files downloaded so far are kept", timeout=LOAD)
     third_party_app.hub.holds.clear()
@@ -211,15 +215,18 @@ def test_both_forms_of_phi_3_are_added_from_the_hub_and_answer(
     third_party_app: ThirdPartyApp, open_page: OpenPage
 ) -> None:
     chat = open_page()
-    open_add_panel(chat)
-    chat.adding.get_by_label("Checkpoint to log").fill(REPO)
-    chat.adding.get_by_label("ONNX Runtime GenAI folder").fill(f"{REPO}-onnx:cpu")
-    chat.adding.get_by_role("textbox", name="Name Defaults to").fill("tiny")
+    chat.open_add_model()
+    fill_in(chat, f"{REPO}-onnx:cpu", "An ONNX Runtime GenAI folder", "tiny")
     chat.adding.get_by_label("Precision").click()
     chat.page.get_by_role("option", name="fp32").click()
     chat.page.locator("#phi3-add-go").click()
     expect(chat.added).to_contain_text("Step", timeout=LOAD)
     expect(chat.added).to_contain_text("tiny is in the store", timeout=LOAD)
+    fill_in(chat, REPO, name="tiny")
+    chat.page.locator("#phi3-add-go").click()
+    expect(chat.added).to_contain_text("Step", timeout=LOAD)
+    expect(chat.added).to_contain_text("tiny is in the store", timeout=LOAD)
+    chat.page.keyboard.press("Escape")
 
     for name, engine in (("tiny-pipeline", "Pipeline"), ("tiny-onnx", "ONNX")):
         chat.pick(name)

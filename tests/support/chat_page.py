@@ -91,6 +91,12 @@ class ChatPage:
         self.open_models()
         return self.models.locator(".phi3-menu-name").all_text_contents()
 
+    def open_add_model(self) -> None:
+        """Open the dialog that adds a model."""
+        self.open_models()
+        self.models.get_by_role("button", name="Add a model").click()
+        expect(self.adding).to_be_visible()
+
     def refresh_models(self) -> None:
         """Read the models from the store again."""
         self.open_models()

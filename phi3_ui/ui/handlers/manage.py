@@ -14,12 +14,10 @@ from phi3_ui.settings import Settings
 from phi3_ui.store.registry.versions import Registry
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.job_progress import render_job
+from phi3_ui.ui.render.model_presets import OWN
 from phi3_ui.ui.render.notices import render_error, render_note
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Promotion, Session
-
-OWN = "own"
-"""The preset dropdown's value for the user's own weights."""
 
 
 class Additions:
@@ -64,18 +62,14 @@ class ManageHandlers:
 
     # Adding
 
-    def choose_source(self, preset: str) -> Updates:
-        """Show the fields for the user's own weights when those are chosen."""
-        return {self._page.add_model.own: gr.Group(visible=preset == OWN)}
-
     def add(self, request: gr.Request, **form: str) -> Updates:
         """Start adding the model that the form describes; the form keeps its values."""
         fields = {name: value.strip() for name, value in form.items()}
-        preset = fields.pop("preset")
+        preset, kind, source = (fields.pop(name) for name in ("preset", "kind", "source"))
 
         def recipe() -> Recipe:
             if preset == OWN:
-                return recipe_from_arguments(**fields)
+                return recipe_from_arguments(**{kind: source}, **fields)
             return recipe_from_preset(preset, fields["device"], revision=fields["revision"])
 
         return self._start(recipe, request)
@@ -89,6 +83,13 @@ class ManageHandlers:
         """Cancel the running job."""
         if job := self._additions.job:
             job.cancel()
+        return self.tick(request)
+
+    def resume(self, request: gr.Request) -> Updates:
+        """Show the job on a page that is opened while it runs."""
+        job = self._additions.job
+        if job is None or job.state.is_finished:
+            return {self._page.add_model.progress: gr.skip()}
         return self.tick(request)
 
     def tick(self, request: gr.Request) -> Updates:

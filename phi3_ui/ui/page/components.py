@@ -158,11 +158,8 @@ class SettingsSection:
 class AddModelSection:
     """The form that logs a model into the store, and its progress."""
 
-    preset: gr.Dropdown
-    own: gr.Group
-    """The fields for weights other than a preset's."""
     form: dict[str, Any]
-    """The fields by name: the preset, and the arguments of recipe_from_arguments."""
+    """The fields by name: the preset, and what recipe_from_arguments needs of the user's own weights."""
     add: gr.Button
     cancel: gr.Button
     progress: gr.HTML

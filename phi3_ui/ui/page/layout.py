@@ -64,10 +64,10 @@ def _create_page(app_settings: Settings) -> Page:
             with gr.Column(elem_id="phi3-tab-model"):
                 status_section, card_section = model.create_card(header)
                 registry_section = registry.create(app_settings)
-                add_model_section = add_model.create(app_settings)
             with gr.Column(elem_id="phi3-tab-settings"):
                 settings_section = settings.create()
         shell.create_scrim()
+        add_model_section = add_model.create(app_settings)
     return Page(
         setup=setup_section,
         chat_view=chat_view,
@@ -101,7 +101,7 @@ def _wire(blocks: gr.Blocks, page: Page, services: Services) -> None:
     model.wire(page, chats, exports)
     settings.wire(page, manage)
     registry.wire(page, manage)
-    add_model.wire(page, manage)
+    add_model.wire(page, manage, blocks)
     conversations.wire(page, chats)
     export.wire(page, exports)
     replay.wire(page, replays, resumed)

@@ -9,7 +9,7 @@ from phi3_ui.ui.page.events import QUIET, STREAMING
 from phi3_ui.ui.page.scripts import module_js
 from phi3_ui.ui.page.texts import I18N, browser_texts
 
-_BUTTON_TEXTS = ["model", "models.none"]
+_BUTTON_TEXTS = ["model", "models.none", "add"]
 _MENU_TEXTS = ["models.choose", "models.filter", "models.none_found", "models.loaded", "refresh", "add"]
 _HEADER_TEXTS = ["compare", "compare.off", "save_chat"]
 

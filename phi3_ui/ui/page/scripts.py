@@ -19,6 +19,7 @@ def _load_function(file: str) -> str:
 
 # For `js=` of an event: an expression.
 CLOSE_DRAWERS_JS = "() => globalThis.phi3Panels?.closeDrawers()"
+OPEN_ADD_MODEL_JS = "() => globalThis.phi3AddModel?.open(document.activeElement)"
 GUARD_INPUT_JS = _load_function("guard_input.js")
 KEEP_STREAM_JS = _load_function("keep_stream.js")
 _TAKER_JS = f"{_load_function('take_message.js')}()"

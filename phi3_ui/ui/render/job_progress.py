@@ -32,7 +32,9 @@ def render_job(language: str, state: JobState | None, name: str) -> Markup:
     if state.error:
         return render_error(tr_error(language, state.error))
     waiting = "" if state.stage else tr(language, f"setup.{state.phase}")
-    return render("job.html", language, name=name, waiting=waiting, **_progress(language, state))
+    percent = format_percent(language, _percent(state) / 100)
+    summary = tr(language, "add.running", name=name, percent=percent)
+    return render("job.html", language, name=name, waiting=waiting, summary=summary, **_progress(language, state))
 
 
 def _progress(language: str, state: JobState) -> dict[str, Any]:

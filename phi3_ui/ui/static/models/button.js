@@ -32,8 +32,8 @@ export default function showButton({ element, props, watch, texts }) {
   );
   let drawn = "";
 
-  function draw({ status }) {
-    const text = JSON.stringify(status);
+  function draw({ status, job }) {
+    const text = JSON.stringify([status, job]);
     if (text === drawn) return;
     drawn = text;
     const state = status?.state ?? "none";
@@ -45,6 +45,7 @@ export default function showButton({ element, props, watch, texts }) {
     label.textContent = status?.label ?? "";
     button.title = status?.name ? `${status.name} · ${status.engine} · ${status.label}` : texts.model;
     const facts = status?.engine ? [{ text: status.engine, kind: "plain" }, ...status.chips] : [];
+    if (job) facts.unshift({ text: `${texts.add}: ${job.summary}`, kind: "warn" });
     chips.replaceChildren(...facts.map(createChip));
     if ((status?.error ?? "") !== error.textContent) {
       error.replaceChildren(

@@ -1,0 +1,11 @@
+/** Tells the model button and the model menu how far the job is whose progress the component shows. */
+import { update } from "./store.js";
+
+export default function followJob({ element, watch }) {
+  const read = () => {
+    const summary = element.querySelector(".phi3-job")?.dataset.summary;
+    update({ job: summary ? { summary } : null });
+  };
+  watch("value", read);
+  read();
+}

@@ -1,0 +1,26 @@
+/**
+ * Draws the presets as cards to choose one from. The component's value has the cards by language, the hidden component
+ * `phi3-add-preset` the chosen one's key.
+ */
+import { create, getField, plain, setField } from "./store.js";
+
+const FIELD = "phi3-add-preset";
+const OWN = "own";
+
+export default function showPresets({ element, props, texts }) {
+  const all = plain(props.value);
+  const cards = all[navigator.language.split("-")[0]] ?? all.en;
+  const chosen = getField(FIELD) || cards[0].key;
+  const choose = (key) => {
+    setField(FIELD, key);
+    document.querySelector("#phi3-add").toggleAttribute("data-own", key === OWN);
+  };
+  const group = create("div", { class: "phi3-presets", role: "radiogroup", "aria-label": texts["add.preset"] });
+  for (const { key, title, about, needs } of cards) {
+    const radio = create("input", { type: "radio", name: "phi3-preset", value: key, checked: key === chosen });
+    radio.addEventListener("change", () => choose(key));
+    const lines = [about, needs].filter(Boolean).map((line) => create("span", {}, line));
+    group.append(create("label", { class: "phi3-preset" }, radio, create("b", {}, title), ...lines));
+  }
+  element.append(group);
+}

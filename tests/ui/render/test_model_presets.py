@@ -1,0 +1,17 @@
+"""The cards of the weights that can be added."""
+
+from phi3_ui.ui.render.model_presets import describe_presets
+
+
+def test_every_preset_says_what_it_takes_and_its_licence() -> None:
+    *presets, own = describe_presets("en")
+
+    assert presets[0] == {
+        "key": "demo",
+        "title": "SmolLM2 135M Instruct",
+        "about": "HuggingFaceTB/SmolLM2-135M-Instruct · apache-2.0",
+        "needs": "Download 93 MB · disk 1.5 GB · memory from 1.0 GB",
+    }
+    assert all(card["needs"] for card in presets)
+    assert (own["key"], own["needs"]) == ("own", "")
+    assert "Descărcare 10,4 GB" in describe_presets("ro")[1]["needs"]
