@@ -5,12 +5,26 @@ import re
 
 import pytest
 
-from phi3_ui.ui.page.scripts import ACTIONS_JS, DOWNLOAD_JS, chat_js, module_js
+from phi3_ui.ui.page.scripts import (
+    ACTIONS_JS,
+    DOWNLOAD_JS,
+    KEEP_FOLDS_JS,
+    REPLAY_JS,
+    chat_js,
+    module_js,
+    view_js,
+)
 
 TEXTS = {"en": {"chat": "Chat “&”"}, "ro": {"chat": "Conversație"}}
 
 
-@pytest.mark.parametrize("script", [ACTIONS_JS, DOWNLOAD_JS, chat_js(TEXTS), module_js("models/menu.js", TEXTS)])
+@pytest.mark.parametrize(
+    "script",
+    [
+        *(ACTIONS_JS, DOWNLOAD_JS, KEEP_FOLDS_JS, REPLAY_JS),
+        *(chat_js(TEXTS), module_js("models/menu.js", TEXTS), view_js("usage")),
+    ],
+)
 def test_a_component_that_is_created_late_has_no_property_but_its_value(script: str) -> None:
     assert set(re.findall(r"\bprops\.(\w+)", script)) <= {"value"}
 
