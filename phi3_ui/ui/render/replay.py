@@ -11,7 +11,7 @@ from phi3_ui.chat.conversation import Answer, Conversation, Turn
 from phi3_ui.chat.types import Timings
 from phi3_ui.chat.word_diff import DiffPiece, word_diff
 from phi3_ui.errors import UserError
-from phi3_ui.i18n.translate import format_number, format_seconds, tr, tr_error
+from phi3_ui.i18n.translate import format_number, format_rate, format_seconds, tr, tr_error
 from phi3_ui.ui.render.templating import render
 
 _LABELS = ("old", "new", "differences")
@@ -100,7 +100,7 @@ def _metrics(language: str, answer: Answer) -> str:
     parts = [
         tokens,
         tr(language, "replay.first", time=unknown if first is None else format_seconds(language, first)),
-        tr(language, "rate", rate=unknown if rate is None else format_number(language, rate, 1)),
+        tr(language, "rate", rate=unknown if rate is None else format_rate(language, rate)),
     ]
     if answer.finish_reason != "stop":
         parts.append(tr(language, f"finish.{answer.finish_reason or 'error'}"))
@@ -131,7 +131,7 @@ def _sums(language: str, answers: list[Answer]) -> list[str]:
         format_number(language, sum(answer.error is not None for answer in answers)),
         *tokens,
         unknown if first is None else format_seconds(language, first),
-        unknown if rate is None else format_number(language, rate, 1),
+        unknown if rate is None else format_rate(language, rate),
     ]
 
 

@@ -142,6 +142,7 @@ def _token_rows(
 
 def _answer_rows(language: str, answer: Answer) -> Iterator[tuple[str, str | None, str]]:
     timings = answer.timings
+    rate = timings.tokens_per_second if timings else None
     durations = [
         ("ttft", timings.time_to_first_token if timings else None),
         ("seconds", timings.seconds if timings else None),
@@ -150,7 +151,7 @@ def _answer_rows(language: str, answer: Answer) -> Iterator[tuple[str, str | Non
     for key, seconds in durations:
         if key != "load" or seconds is not None:
             yield tr(language, f"row.{key}"), None if seconds is None else format_seconds(language, seconds), ""
-    yield tr(language, "row.rate"), _number(language, timings.tokens_per_second if timings else None, 1), ""
+    yield tr(language, "row.rate"), None if rate is None else format_rate(language, rate), ""
     yield tr(language, "row.finish"), tr(language, f"finish.{answer.finish_reason or 'error'}"), ""
 
 
