@@ -9,6 +9,8 @@ from functools import cached_property
 from phi3_ui.chat.types import ChatRequest, ContextUsage, FinishReason, GenerationParams, Message, Timings, Usage
 
 _BREAK = re.compile(r"\s*[\r\n]\s*|\t")
+_ATTACHED_FILE = re.compile(r"File: ([^\n]+)\n(`{3,})[\w+#-]*\n(?:.*?\n)??\2(?:\n\n|\Z)", re.DOTALL)
+"""As static/attached_files.js writes them at the beginning of a question."""
 
 
 def new_id() -> str:
@@ -17,8 +19,12 @@ def new_id() -> str:
 
 
 def make_title(question: str) -> str:
-    """A question on one line, without tabs, otherwise as typed."""
-    return _BREAK.sub(" ", question.strip())
+    """A question on one line, without tabs, otherwise as typed. Of attached files, the names if there is nothing else."""
+    names = list[str]()
+    while found := _ATTACHED_FILE.match(question):
+        names.append(found[1])
+        question = question[found.end() :]
+    return _BREAK.sub(" ", question.strip() or ", ".join(names))
 
 
 @dataclass(frozen=True)

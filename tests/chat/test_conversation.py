@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from phi3_ui.chat.conversation import Answer, Conversation, Feedback
+from phi3_ui.chat.conversation import Answer, Conversation, Feedback, make_title
 from phi3_ui.chat.types import ContextUsage, Message, Usage
 
 
@@ -239,3 +239,16 @@ def test_feedback_is_set_changed_and_removed() -> None:
 def test_an_unknown_turn_id_is_an_error(change: str) -> None:
     with pytest.raises(KeyError):
         getattr(_asked(("one", "1")), change)("0" * 32)
+
+
+@pytest.mark.parametrize(
+    ("question", "title"),
+    [
+        ("File: a.md\n```md\ntext\n```\n\nWhat is\nthis?", "What is this?"),
+        ("File: a.md\n````md\n```\n````\n\nFile: b\n```\n```\n\nBoth?", "Both?"),
+        ("File: a.md\n```md\ntext\n```\n\nFile: b.py\n```py\n```", "a.md, b.py"),
+        ("File: a.md\n```md\nnot closed", "File: a.md ```md not closed"),
+    ],
+)
+def test_a_title_leaves_out_what_attached_files_hold(question: str, title: str) -> None:
+    assert make_title(question) == title

@@ -19,7 +19,7 @@ def render_context_meter(
     conversation: Conversation,
     files: Sequence[tuple[str, str]] = (),
 ) -> Markup:
-    """A ring with the figures beside it, and a warning if there is one; empty while no model is known.
+    """A ring, with a mark where answers degrade and the figures beside it, and a warning if there is one; empty while no model is known.
 
     `files` are the ids and names of the draft's attached files. Their token counts, and why one cannot be sent, are in the
     attribute data-files, and the model's name in data-model, for static/composer/.
@@ -41,6 +41,7 @@ def render_context_meter(
         percent=f"{min(100 * fill.used / fill.limit, 100):.1f}",
         figures=f"{_format_count(language, fill.used, fill.is_exact)} / {format_number(language, fill.limit)}",
         sentence=tr(language, key, used=fill.used, count=fill.limit),
+        mark=f"{100 * entry.degrades_after / fill.limit:.1f}" if entry and entry.degrades_after else "",
         level=level,
         warning=warning,
         **shared,

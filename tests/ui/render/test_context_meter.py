@@ -21,6 +21,7 @@ def test_meter_shows_the_figures_beside_a_ring_and_says_what_they_mean() -> None
     assert 'aria-valuenow="612"' in meter
     assert 'aria-valuetext="612 of 4,096 tokens"' in meter
     assert 'stroke-dasharray="14.9 100"' in meter
+    assert 'stroke-dashoffset="-50.0"' in meter, "the mark where answers degrade"
     romanian = render_context_meter("ro", _DECLARED, ContextFill(612, 4096), _ANSWERED)
     assert "612 din 4.096 de tokeni" in romanian
     assert "<span>612 / 4.096</span>" in romanian
