@@ -14,6 +14,11 @@ _TIMEOUT = 1.0  # seconds for each step of a probe
 _MAX_AGE = 5.0  # seconds; an older probe is repeated
 
 
+def experiment_url(base: str, experiment_id: str) -> str:
+    """The page of an experiment's traces."""
+    return f"{_experiment_url(base, experiment_id)}/traces?startTimeLabel=ALL"
+
+
 def trace_url(base: str, experiment_id: str, trace_id: str) -> str:
     """The page of one trace."""
     # The list behind the trace shows all times: with no trace of the last seven days it loads a video from mlflow.org.

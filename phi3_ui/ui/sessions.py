@@ -47,6 +47,8 @@ class PendingDelete:
 
     chat_id: str
     title: str
+    was_shown: bool
+    """Whether the page showed the chat when it was deleted."""
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,19 @@ def test_chats_are_searched_renamed_deleted_and_restored(open_page: OpenPage) ->
 
     chat.list_button(FRANCE, "delete").click()
     expect(chat.chats).to_have_count(1)
-    chat.page.locator('#phi3-chats button[name="restore"]').click()
+    expect(chat.questions).to_have_text(["Write a poem about the sea."])
+    undo = chat.page.locator('#phi3-chats button[name="restore"]')
+    undo.click()
     expect(chat.chats).to_have_count(2)
+    expect(chat.questions).to_have_text(["Write a poem about the sea."])
+    chat.chats.last.click()
     expect(chat.questions).to_have_text([FRANCE])
     chat.list_button(FRANCE, "delete").click()
     expect(chat.chats).to_have_text(["Waves & <b>wind</b>"])
+    expect(chat.questions).to_have_count(0)
+    undo.click()
+    expect(chat.questions).to_have_text([FRANCE])
+    chat.list_button(FRANCE, "delete").click()
     expect(chat.questions).to_have_count(0)
 
     # A question that nobody can see: the name that it is listed under is no title, also if it is looked at for renaming.
@@ -50,6 +58,53 @@ def test_chats_are_searched_renamed_deleted_and_restored(open_page: OpenPage) ->
     name.press("Enter")
     expect(chat.chats).to_have_text(["Untitled", "Waves"])
     assert chat.chats.first.get_attribute("title") is None
+
+
+def test_a_chat_is_renamed_in_its_place_and_pinned_by_keyboard(open_page: OpenPage) -> None:
+    chat = open_page()
+    page = chat.page
+    chat.answer(FRANCE)
+    chat.start_new_chat()
+    chat.answer(SPAIN)
+    expect(page.locator('#phi3-chats [aria-current="page"]')).to_have_text(SPAIN)
+
+    chat.chats.last.dblclick()  # the first click opens it, which draws the list again
+    name = page.locator(".phi3-rename")
+    expect(name).to_be_focused()
+    expect(page.locator('#phi3-chats [aria-current="page"]')).to_have_text(FRANCE)
+    name.fill("  Paris  ")
+    name.press("Escape")
+    expect(name).to_have_count(0)
+    expect(chat.chats.last).to_have_text(FRANCE)
+    expect(chat.chats.last).to_be_focused()
+    chat.chats.last.press("F2")
+    name.fill("Paris")
+    name.press("Enter")
+    expect(chat.chats).to_have_text([SPAIN, "Paris"])
+    expect(chat.chats.last).to_be_focused()
+
+    more = page.get_by_role("button", name="Actions for “Paris”")
+    more.focus()
+    page.keyboard.press("Enter")
+    menu = page.get_by_role("menu")
+    expect(menu.get_by_role("menuitem")).to_have_text(
+        ["Rename", "Pin", "Save as Markdown", "Save as JSON", "Replay", "Delete"]
+    )
+    expect(menu.get_by_role("menuitem", name="Rename")).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    expect(menu.get_by_role("menuitem", name="Delete")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(menu).to_have_count(0)
+    expect(more).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(chat.chats).to_have_text(["Paris", SPAIN])
+    expect(page.locator("#phi3-chats h2")).to_have_text(["Pinned", "Today"])
+    chat.reload()
+    expect(chat.chats).to_have_text(["Paris", SPAIN])
+    chat.list_button("Paris", "unpin").click()
+    expect(chat.chats).to_have_text([SPAIN, "Paris"])
 
 
 def test_a_chat_deleted_in_another_tab_is_neither_sent_nor_stored_again(app: App, new_visitor: NewVisitor) -> None:

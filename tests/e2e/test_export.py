@@ -5,7 +5,7 @@ import re
 import zipfile
 from pathlib import Path
 
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from phi3_ui.testing import Reply
 from tests.e2e.conftest import App, OpenPage
@@ -15,26 +15,18 @@ from tests.support.chat_page import ChatPage
 FRANCE, SPAIN = "What is the capital of France?", "And what is the capital of Spain?"
 
 
-def save(chat: ChatPage, button_name: str, folder: Path) -> Path:
-    """Press a button that downloads a file; returns its path in `folder`."""
-    open_export(chat)
+def save(chat: ChatPage, item: Locator, folder: Path) -> Path:
+    """Click a menu item that downloads a file; returns its path in `folder`."""
     with chat.page.expect_download() as download:
-        chat.page.get_by_role("button", name=button_name).click()
+        item.click()
     file = folder / download.value.suggested_filename
     download.value.save_as(file)
     return file
 
 
-def open_export(chat: ChatPage) -> None:
-    if not chat.page.locator("#phi3-import").is_visible():
-        chat.page.locator("#phi3-share").get_by_role("button", name="Save and import chats").click()
-        expect(chat.page.locator("#phi3-import")).to_be_visible()
-
-
 def import_file(chat: ChatPage, file: Path) -> None:
-    open_export(chat)
     with chat.page.expect_file_chooser() as chooser:
-        chat.page.locator("#phi3-import").click()
+        chat.footer_item("share", "Import chats (.json, .jsonl, .zip)").click()
     chooser.value.set_files(file)
 
 
@@ -43,16 +35,16 @@ def test_saved_chats_can_be_imported_with_versions_and_feedback(app: App, open_p
     chat = open_page()
     chat.answer(FRANCE)
     chat.press("bad")
-    expect(chat.action("bad")).to_have_text("✓ Bad")
+    expect(chat.action("bad")).to_have_attribute("aria-pressed", "true")
     chat.press("retry")
     chat.wait_for_caption(1)
     expect(chat.versions).to_have_text(re.compile("2/2"))
     expect(chat.answers).to_have_text(["It is Paris."])
     texts = chat.texts()
 
-    markdown = save(chat, "This chat as Markdown", tmp_path).read_text(encoding="utf-8")
-    saved = save(chat, "This chat as JSON", tmp_path)
-    archive = save(chat, "All my chats", tmp_path)
+    markdown = save(chat, chat.list_button(FRANCE, "save_markdown"), tmp_path).read_text(encoding="utf-8")
+    saved = save(chat, chat.list_button(FRANCE, "save_json"), tmp_path)
+    archive = save(chat, chat.footer_item("share", "Export all chats"), tmp_path)
     assert FRANCE in markdown
     content = json.loads(saved.read_text(encoding="utf-8"))
     assert [message["role"] for message in content["messages"]] == ["user", "assistant"]
@@ -67,7 +59,7 @@ def test_saved_chats_can_be_imported_with_versions_and_feedback(app: App, open_p
         expect(other.questions).to_have_text([FRANCE])
         assert other.texts() == texts
         other.press("show", 0)
-        expect(other.action("bad")).to_have_text("✓ Bad")
+        expect(other.action("bad")).to_have_attribute("aria-pressed", "true")
         other.start_new_chat()
     traces = app.traces(6, chat, other)
     assert len({trace.info.trace_metadata["mlflow.trace.user"] for trace in traces}) == 2

@@ -75,9 +75,8 @@ def test_under_a_path_the_page_asks_for_a_login_chats_and_downloads(page: Page, 
         page.get_by_role("button", name="Login").click()
         chat = ChatPage(page).wait_until_ready()
         assert chat.answer("What is the capital of France?") == "It is Paris."
-        page.locator("#phi3-share").get_by_role("button", name="Save and import chats").click()
         with page.expect_download() as download:
-            page.get_by_role("button", name="This chat as Markdown").click()
+            chat.list_button("France", "save_markdown").click()
         assert "It is Paris." in Path(download.value.path()).read_text(encoding="utf-8")
         page.get_by_role("link", name="Log out").click()
         expect(page.get_by_role("button", name="Login")).to_be_visible()

@@ -86,7 +86,10 @@ def test_two_visitors_find_nothing_of_each_other(app: App, open_page: OpenPage) 
     with closing(ApiClient(app.server)) as stranger:
         answers = [
             stranger.call("phi3-search", "change", ["xylophone"]),
-            *(stranger.press(name, chat, "mine now") for name in ("open", "rename", "delete", "restore", "show")),
+            *(
+                stranger.press(name, chat, "mine now")
+                for name in ("open", "rename", "pin", "save_json", "delete", "restore", "show")
+            ),
             *(stranger.press(name, turn) for name in ("show", "edit", "undo", "retry", "good", "bad", "reproduce")),
             stranger.press("open", f"{chat}' OR metadata.`phi3_ui.turn` != '"),
             # The visitor id in the store is not the secret that the browser sends.

@@ -53,7 +53,7 @@ def test_a_question_is_text_in_the_chat_the_list_a_replay_and_an_export(
     assert [request.question for request in app.model.requests] == [QUESTION, CODE]
     assert chat.chats.first.get_attribute("title") == QUESTION
     assert QUESTION.startswith(chat.chats.first.inner_text().rstrip("…"))
-    exported = save(chat, "This chat as Markdown", tmp_path).read_text(encoding="utf-8")
+    exported = save(chat, chat.list_button(QUESTION[:20], "save_markdown"), tmp_path).read_text(encoding="utf-8")
     assert f"\n{QUESTION}\n" in exported
     assert f"\n{CODE}\n" in exported
     view = chat.start_replay()
@@ -73,7 +73,7 @@ def test_what_leaves_the_page_is_what_the_model_wrote(app: App, open_page: OpenP
         expect(button).to_have_attribute("aria-label", "Copied")
         copied.append(chat.page.evaluate("navigator.clipboard.readText()"))
     assert sorted(copied) == sorted([QUESTION, ANSWER, "if (a < b && c) {}"])
-    assert f"\n{ANSWER}\n" in save(chat, "This chat as Markdown", tmp_path).read_text(encoding="utf-8")
+    assert f"\n{ANSWER}\n" in save(chat, chat.list_button("", "save_markdown"), tmp_path).read_text(encoding="utf-8")
 
     client = Client(app.server.url, verbose=False)
     key = app.model.model_id

@@ -160,10 +160,16 @@ class ChatPage:
         return {chat.get_attribute("value") or "" for chat in self.chats.all()}
 
     def list_button(self, title: str, name: str) -> Locator:
-        """A button of a chat in the list at the left."""
+        """An item of the menu of a chat in the list at the left, which this opens."""
         row = self.page.locator("#phi3-chats .phi3-row").filter(has_text=title)
         row.hover()
-        return row.locator(f'button[name="{name}"]')
+        row.locator(".phi3-more").click()
+        return self.page.locator(f'.phi3-menu button[name="{name}"]')
+
+    def footer_item(self, menu: str, name: str) -> Locator:
+        """An item of a menu below the list: "share" or "preferences", which this opens."""
+        self.page.locator(f'#phi3-footer button[data-menu="{menu}"]').click()
+        return self.page.locator(".phi3-menu").get_by_text(name, exact=True)
 
     def usage_rows(self) -> dict[str, list[str]]:
         """The details of usage: row name → the last answer's and the conversation's value."""
@@ -172,7 +178,8 @@ class ChatPage:
 
     def open_replay(self) -> Locator:
         """Open the view of a replay of the shown chat."""
-        self.page.locator("#phi3-replay-ask").click()
+        self.page.locator("#phi3-chats .phi3-row:has([aria-current]) .phi3-more").click()
+        self.page.locator('.phi3-menu button[name="replay"]').click()
         view = self.page.locator("#phi3-replay")
         expect(view.get_by_role("heading", name="Replay of")).to_be_visible()
         return view

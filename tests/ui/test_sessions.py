@@ -147,7 +147,11 @@ def test_a_tab_is_restored_once() -> None:
 
 
 def test_a_deletion_that_expired_does_not_clear_the_next_one() -> None:
-    session, old, new = Session("en"), PendingDelete("a", "old"), PendingDelete("b", "new")
+    session, old, new = (
+        Session("en"),
+        PendingDelete("a", "old", was_shown=True),
+        PendingDelete("b", "new", was_shown=False),
+    )
     session.set_pending_delete(old)
     session.set_pending_delete(new)
 

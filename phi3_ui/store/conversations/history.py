@@ -29,7 +29,7 @@ from phi3_ui.store.conversations.search_text import fold_text
 from phi3_ui.store.conversations.summaries import ConversationSummary, TurnMetrics
 from phi3_ui.store.conversations.trace_reader import UnreadableTraceError, has_truncated_preview, parse_turn
 from phi3_ui.store.conversations.trace_search import LARGEST_PAGE, TraceSearch
-from phi3_ui.store.conversations.traces import SESSION_KEY, SHOWN_BRANCH_TAG, TITLE_TAG
+from phi3_ui.store.conversations.traces import PINNED_TAG, SESSION_KEY, SHOWN_BRANCH_TAG, TITLE_TAG
 
 _MAX_VISITORS = 64  # whose indexes are held in memory at the same time
 _MAX_AGE = 3.0  # seconds; an older index is refreshed from the store
@@ -54,7 +54,7 @@ class History:
         self._indexes: OrderedDict[str, ConversationIndex] = OrderedDict()
 
     def list_conversations(self, visitor_id: str, query: str = "") -> list[ConversationSummary]:
-        """Conversations whose title or text contains all words of `query`, newest first; see `fold_text`."""
+        """Conversations whose title or text contains all words of `query` (see `fold_text`): pinned, then newest first."""
         return self._index(visitor_id).list_conversations(fold_text(query).split())
 
     def list_turn_metrics(self, visitor_id: str) -> list[TurnMetrics]:
@@ -106,6 +106,10 @@ class History:
     def rename(self, visitor_id: str, conversation_id: str, title: str) -> None:
         """Set a conversation's title; an empty one restores the first question. Raises UserError("no_such_chat")."""
         self._set_tag(visitor_id, conversation_id, TITLE_TAG, " ".join(title.split())[:_MAX_TITLE])
+
+    def set_pinned(self, visitor_id: str, conversation_id: str, is_pinned: bool) -> None:
+        """Pin a conversation to the top of the list, or no longer. Raises UserError("no_such_chat")."""
+        self._set_tag(visitor_id, conversation_id, PINNED_TAG, "true" if is_pinned else "")
 
     def save_shown_branch(self, visitor_id: str, conversation_id: str, conversation: Conversation) -> None:
         """Remember which branch is shown, until another turn is asked. Raises UserError("no_such_chat")."""

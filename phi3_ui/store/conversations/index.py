@@ -12,7 +12,7 @@ from phi3_ui.store.conversations.operations import ConversationDeletion, Operati
 from phi3_ui.store.conversations.search_text import fold_text
 from phi3_ui.store.conversations.summaries import ConversationSummary, TurnMetrics, TurnSummary, summarize_record
 from phi3_ui.store.conversations.trace_reader import parse_summary
-from phi3_ui.store.conversations.traces import TITLE_TAG
+from phi3_ui.store.conversations.traces import PINNED_TAG, TITLE_TAG
 
 
 @dataclass
@@ -22,6 +22,7 @@ class _IndexedConversation:
     custom_title: str = ""
     folded_title: str = ""
     """The custom title as `matches` compares it."""
+    is_pinned: bool = False
     turns: dict[str, TurnSummary] = field(default_factory=dict)
 
     @property
@@ -48,6 +49,12 @@ class _IndexedConversation:
         if title != self.custom_title:
             self.custom_title, self.folded_title = title, fold_text(title)
 
+    def set_tag(self, key: str, value: str) -> None:
+        if key == TITLE_TAG:
+            self.set_title(value)
+        elif key == PINNED_TAG:
+            self.is_pinned = value == "true"
+
     def matches(self, words: list[str]) -> bool:
         # A title that was not given is a question, which the turns have.
         texts = [self.folded_title, *(turn.text for turn in self.turns.values())]
@@ -72,14 +79,14 @@ class ConversationIndex:
         """All turns of the store are in the index."""
 
     def list_conversations(self, words: list[str]) -> list[ConversationSummary]:
-        """Conversations whose title or text contains every one of these words (see `fold_text`), newest first."""
+        """Conversations whose title or text contains every one of these words (see `fold_text`): pinned, then newest first."""
         with self._lock:
             found = [
-                ConversationSummary(id_, conversation.title, conversation.last_asked_at)
+                ConversationSummary(id_, conversation.title, conversation.last_asked_at, conversation.is_pinned)
                 for id_, conversation in self._conversations.items()
                 if conversation.matches(words)
             ]
-        return sorted(found, key=lambda summary: summary.last_asked_at, reverse=True)
+        return sorted(found, key=lambda summary: (summary.is_pinned, summary.last_asked_at), reverse=True)
 
     def list_turn_metrics(self) -> list[TurnMetrics]:
         """Metrics of every turn, oldest first."""
@@ -133,10 +140,8 @@ class ConversationIndex:
                 conversation = self._conversations.get(conversation_id) or self._deleted[conversation_id]
                 if conversation:
                     conversation.put(summary)
-            elif isinstance(operation, TagChange) and operation.key == TITLE_TAG:
-                conversation = self._conversations.get(conversation_id)
-                if conversation:
-                    conversation.set_title(operation.value)
+            elif isinstance(operation, TagChange) and (conversation := self._conversations.get(conversation_id)):
+                conversation.set_tag(operation.key, operation.value)
 
     def add_trace(self, info: TraceInfo, text: str | None = None) -> bool:
         """Add a trace of the store; `text` is its complete question and answer, if known.
@@ -158,7 +163,8 @@ class ConversationIndex:
             if turn.metrics.conversation_id not in self._deleted:
                 conversation = self._conversations.setdefault(turn.metrics.conversation_id, _IndexedConversation())
                 conversation.put(turn)
-                conversation.set_title(info.tags.get(TITLE_TAG, conversation.custom_title))
+                for key in {TITLE_TAG, PINNED_TAG} & info.tags.keys():
+                    conversation.set_tag(key, info.tags[key])
         return is_new
 
     def add_unreadable(self, trace_id: str, conversation_id: str) -> bool:

@@ -14,6 +14,7 @@ class ConversationSummary:
     """The title given by the visitor, or else the first question."""
     last_asked_at: float
     """When its last question was asked, in seconds since 1970, UTC."""
+    is_pinned: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.handlers.settings import restore_settings_of_chat
 from phi3_ui.ui.page.components import Page, Updates
+from phi3_ui.ui.render.chat_footer import render_footer
 from phi3_ui.ui.render.chat_list import ChatListView, render_chat_list
 from phi3_ui.ui.render.messages import chat_messages
 from phi3_ui.ui.render.notices import render_editing_note, render_error
@@ -53,6 +54,8 @@ class ConversationController:
         self.actions: dict[str, Callable[[Session, Action], Updates]] = {
             "open": self._open,
             "rename": self._rename,
+            "pin": lambda session, action: self._pin(session, action.value, True),
+            "unpin": lambda session, action: self._pin(session, action.value, False),
             "delete": self._delete,
             "restore": self._restore,
             "more": self._list_more,
@@ -86,6 +89,7 @@ class ConversationController:
             **self.show_usage(session),
             **self._models.context_of(session),
             **self.list_chats(session),
+            **self._show_footer(session),
             **self.show_buttons(session),
             **self._show_editing(session),
             page.chat.comment_group: gr.Group(visible=False),
@@ -133,8 +137,11 @@ class ConversationController:
             query=state.query.strip(),
             unreadable=self._history.count_unreadable(session.user_id),
             notice=tr_error(session.language, notice) if (notice := self._locator.notice) else "",
-            login=session.login,
-            tab_state={"model": session.model.key or "", "rated": rated.turn_id if rated else ""},
+            tab_state={
+                "login": session.login or "",
+                "model": session.model.key or "",
+                "rated": rated.turn_id if rated else "",
+            },
         )
         found = self._history.list_conversations(session.user_id, state.query)
         rendered = render_chat_list(session.language, found, view, datetime.now())
@@ -146,7 +153,13 @@ class ConversationController:
         if pending and not self._history.is_restorable(session.user_id, pending.chat_id):
             session.clear_pending_delete(pending)
         # Sent even if unchanged: responses overtake each other, so the page may show an older list.
-        return {**self.list_chats(session), self._page.chat.warning: self._warning(session)}
+        shown = {**self.list_chats(session), **self._show_footer(session)}
+        return {**shown, self._page.chat.warning: self._warning(session)}
+
+    def _show_footer(self, session: Session) -> Updates:
+        """Who is chatting, and where their chats are in MLflow."""
+        rendered = render_footer(session.language, session.login, self._mlflow.of_experiment())
+        return {self._page.conversations.footer: rendered}
 
     def _warning(self, session: Session) -> str:
         warning = self._store.recorder.warning
@@ -197,21 +210,29 @@ class ConversationController:
         self._history.rename(session.user_id, action.value, action.text)
         return self.list_chats(session)
 
+    def _pin(self, session: Session, chat_id: str, is_pinned: bool) -> Updates:
+        self._history.set_pinned(session.user_id, chat_id, is_pinned)
+        return self.list_chats(session)
+
     def _delete(self, session: Session, action: Action) -> Updates:
         chat_id = action.value
         title = self._history.get_title(session.user_id, chat_id)
         self._history.delete(session.user_id, chat_id)
-        session.set_pending_delete(PendingDelete(chat_id, title))
         was_shown = session.current.id == chat_id
+        session.set_pending_delete(PendingDelete(chat_id, title, was_shown))
         session.forget(chat_id)
         return self.show_chat(session) if was_shown else self.list_chats(session)
 
     def _restore(self, session: Session, action: Action) -> Updates:
+        pending, current = session.chat_list.pending_delete, session.current
         is_restored = self._history.restore(session.user_id, action.value)
         session.set_pending_delete(None)
         if not is_restored:
             raise UserError("no_such_chat")
-        return self._open(session, action)
+        # Only where it was deleted under the reader's eyes, and nothing else was begun since.
+        was_shown = pending is not None and pending.chat_id == action.value and pending.was_shown
+        is_untouched = not current.conversation.tree and not current.is_busy
+        return self._open(session, action) if was_shown and is_untouched else self.list_chats(session)
 
     def _list_more(self, session: Session, _action: Action) -> Updates:
         session.list_more(_MORE_CHATS)

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -27,8 +28,21 @@ from phi3_ui.ui.sessions import Session
 _MAX_IMPORTED_TURNS = 20_000
 
 
+@dataclass(frozen=True)
+class _FileFormat:
+    """A format that one chat is saved in."""
+
+    ending: str
+    media_type: str
+    write: Callable[[Conversation, str], str]
+
+
+_MARKDOWN = _FileFormat("md", "text/markdown", to_markdown)
+_JSON = _FileFormat("json", "application/json", to_json)
+
+
 class ExportController:
-    """Handlers of the export section, and the action "reproduce"."""
+    """The import, and the actions that save chats or reproduce an answer."""
 
     def __init__(
         self,
@@ -42,26 +56,29 @@ class ExportController:
         self._store = services.conversations
         self._chats = chats
         self._session = session
-        chats.actions["reproduce"] = lambda session, action: self._reproduce(session, action.value)
+        chats.actions |= {
+            "save_markdown": lambda session, action: self._save(session, action.value, _MARKDOWN),
+            "save_json": lambda session, action: self._save(session, action.value, _JSON),
+            "save_all": lambda session, _: self._save_all(session),
+            "reproduce": lambda session, action: self._reproduce(session, action.value),
+        }
 
-    def as_markdown(self, request: gr.Request) -> Updates:
+    def save_shown(self, request: gr.Request) -> Updates:
         """Download the shown chat as Markdown."""
-        return self._export_shown(request, "md", "text/markdown", to_markdown)
-
-    def as_json(self, request: gr.Request) -> Updates:
-        """Download the shown chat as JSON."""
-        return self._export_shown(request, "json", "application/json", to_json)
-
-    def all(self, request: gr.Request) -> Updates:
-        """Download all chats of the user as one archive."""
-        session, history = self._session(request), self._store.history
+        session = self._session(request)
         try:
-            listed = history.list_conversations(session.user_id)
-            chats = [(one.title, history.load(session.user_id, one.id)) for one in listed]
+            return self._save(session, "", _MARKDOWN)
         except UserError as error:
-            return self._refuse(session, error)
+            gr.Warning(tr_error(session.language, error))
+            return {self._page.export.download: gr.skip()}
+
+    def _save_all(self, session: Session) -> Updates:
+        """Download all chats of the user as one archive."""
+        history = self._store.history
+        listed = history.list_conversations(session.user_id)
+        chats = [(one.title, history.load(session.user_id, one.id)) for one in listed]
         if not chats:
-            return self._refuse(session, UserError("nothing_to_export"))
+            raise UserError("nothing_to_export")
         return self._download(f"chats-{datetime.now():%Y-%m-%d}.zip", "application/zip", create_archive(chats))
 
     def read(self, path: str | None, request: gr.Request) -> Updates:
@@ -80,7 +97,8 @@ class ExportController:
             if sum(len(conversation.tree) for _, conversation in chats) > _MAX_IMPORTED_TURNS:
                 raise UserError("invalid_chat_file", detail=f"it holds more than {_MAX_IMPORTED_TURNS:,} questions")
         except UserError as error:
-            return {**self._refuse(session, error), self._page.export.upload: None}
+            gr.Warning(tr_error(session.language, error))
+            return {self._page.export.upload: None}
         imported = [self._import(session, title, conversation) for title, conversation in chats]
         session.show(imported[0])
         gr.Info(tr(session.language, "import.done", count=len(imported)))
@@ -96,24 +114,21 @@ class ExportController:
         history.save_shown_branch(session.user_id, chat_id, stored)
         return Chat(chat_id, stored)
 
-    def _export_shown(
-        self, request: gr.Request, ending: str, kind: str, write: Callable[[Conversation, str], str]
-    ) -> Updates:
-        session = self._session(request)
-        chat, conversation = session.current, session.current.conversation
+    def _save(self, session: Session, chat_id: str, file: _FileFormat) -> Updates:
+        """Download a chat; the shown one if `chat_id` is empty."""
+        history = self._store.history
+        chat = session.find_chat(chat_id) if chat_id else session.current
+        conversation = chat.conversation if chat else history.load(session.user_id, chat_id)
         if not conversation.tree:
-            return self._refuse(session, UserError("nothing_to_export"))
-        title = self._store.history.get_title(session.user_id, chat.id) or conversation.title
-        return self._download(f"{safe_file_name(title, {})}.{ending}", kind, write(conversation, title).encode())
+            raise UserError("nothing_to_export")
+        title = history.get_title(session.user_id, chat.id if chat else chat_id) or conversation.title
+        name = f"{safe_file_name(title, {})}.{file.ending}"
+        return self._download(name, file.media_type, file.write(conversation, title).encode())
 
     def _download(self, name: str, kind: str, content: bytes) -> Updates:
         # The time makes the value differ from the last one: the same file may be requested twice.
         packed = {"name": name, "kind": kind, "content": base64.b64encode(content).decode(), "at": str(datetime.now())}
         return {self._page.export.download: json.dumps(packed)}
-
-    def _refuse(self, session: Session, error: UserError) -> Updates:
-        gr.Warning(tr_error(session.language, error))
-        return {self._page.export.download: ""}
 
     def _reproduce(self, session: Session, turn_id: str) -> Updates:
         """Show the program; raises UserError: no_such_turn, model_gone, cannot_reproduce."""

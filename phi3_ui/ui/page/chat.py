@@ -40,7 +40,7 @@ def wire(page: Page, chat: ChatController) -> Dependency:
         chat.act,
         [page.picker, section.comment, message],
         [
-            *(message, section.comment, page.reproduce.snippet, *page.chat_outputs),
+            *(message, section.comment, page.reproduce.snippet, page.export.download, *page.chat_outputs),
             *(page.settings.system, *page.settings.controls.values()),
         ],
         inputs_kwargs=page.settings_inputs,

@@ -24,18 +24,16 @@ class SetupSection:
 class ConversationsSection:
     """The chat list."""
 
-    new_chat: gr.Button
+    new_chat: gr.HTML
     search: gr.Textbox
     chat_list: gr.HTML
+    footer: gr.HTML
 
 
 @dataclass(frozen=True)
 class ExportSection:
-    """Export and import of chats."""
+    """Export and import of chats: hidden components behind the menus."""
 
-    as_markdown: gr.Button
-    as_json: gr.Button
-    all_chats: gr.Button
     upload: gr.UploadButton
     download: gr.HTML
     """Hidden; its script saves the file that is put into its value."""
@@ -73,8 +71,6 @@ class ComposerSection:
 class ReplaySection:
     """A comparison that covers the chat until it is closed."""
 
-    ask: gr.Button
-    """Opens the view."""
     head: gr.HTML
     """Title and Close; the view is open while it is not empty."""
     model: gr.Dropdown
@@ -249,7 +245,13 @@ class Page:
         chat = self.chat
         return [
             *(chat.messages, chat.warning, chat.editing, chat.comment_group),
-            *(self.usage.panel, self.conversations.chat_list, self.composer.tools, self.composer.context),
+            *(
+                self.usage.panel,
+                self.conversations.chat_list,
+                self.conversations.footer,
+                self.composer.tools,
+                self.composer.context,
+            ),
             *(self.usage.overview, *self.replay.outputs, self.reproduce.panel),
         ]
 

@@ -1,18 +1,43 @@
-"""The list of chats: search, open, start a new one."""
+"""The conversations: search, open, start a new one, and what concerns all of them."""
 
 import gradio as gr
+from markupsafe import Markup
 
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import ConversationsSection, Page
 from phi3_ui.ui.page.events import QUIET
-from phi3_ui.ui.page.scripts import CLOSE_DRAWERS_JS
-from phi3_ui.ui.page.texts import I18N
+from phi3_ui.ui.page.scripts import CLOSE_DRAWERS_JS, conversations_js, new_chat_js
+from phi3_ui.ui.page.texts import I18N, browser_texts
+from phi3_ui.ui.render.icons import icon
+
+_NEW_CHAT = Markup('<button id="phi3-new">{}<span></span><kbd aria-hidden="true"></kbd></button>')
+_TEXTS = [
+    "chats.title",
+    "chats.pin",
+    "chats.unpin",
+    "chats.rename",
+    "chats.delete",
+    "share",
+    "share.markdown",
+    "share.json",
+    "share.all",
+    "share.import",
+    "replay",
+    "preferences",
+    "preferences.theme",
+    "preferences.language",
+    "theme.system",
+    "theme.light",
+    "theme.dark",
+]
 
 
 def create() -> ConversationsSection:
     """Create the chat list with its search field."""
     return ConversationsSection(
-        new_chat=gr.Button(I18N("new_chat"), variant="primary", elem_id="phi3-new"),
+        new_chat=gr.HTML(
+            _NEW_CHAT.format(icon("edit")), js_on_load=new_chat_js(browser_texts(["new_chat"])), apply_default_css=False
+        ),
         search=gr.Textbox(
             label=I18N("search"),
             show_label=False,
@@ -21,7 +46,10 @@ def create() -> ConversationsSection:
             container=False,
             elem_id="phi3-search",
         ),
-        chat_list=gr.HTML(elem_id="phi3-chats"),
+        chat_list=gr.HTML(
+            js_on_load=conversations_js(browser_texts(_TEXTS)), apply_default_css=False, elem_id="phi3-chats"
+        ),
+        footer=gr.HTML(apply_default_css=False, elem_id="phi3-footer"),
     )
 
 

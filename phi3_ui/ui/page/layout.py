@@ -43,8 +43,6 @@ def _create_page(app_settings: Settings) -> Page:
         with gr.Column(elem_id="phi3-left"):
             shell.create_brand()
             conversations_section = conversations.create()
-            export_section = export.create()
-            replay_button = replay.create_ask_button()
         with gr.Column(elem_id="phi3-centre"):
             with gr.Row(elem_id="phi3-header"):
                 shell.create_toggle("left")
@@ -54,7 +52,7 @@ def _create_page(app_settings: Settings) -> Page:
             with gr.Column(visible=False, elem_id="phi3-main") as chat_view:
                 chat_section = chat.create()
                 composer_section = composer.create()
-            replay_section = replay.create(replay_button)
+            replay_section = replay.create()
             usage_view = usage.create_overview()
         with gr.Column(elem_id="phi3-right"):
             reproduce_section = reproduce.create()
@@ -68,6 +66,7 @@ def _create_page(app_settings: Settings) -> Page:
                 settings_section = settings.create()
         shell.create_scrim()
         add_model_section = add_model.create(app_settings)
+        export_section = export.create()
     return Page(
         setup=setup_section,
         chat_view=chat_view,

@@ -40,14 +40,20 @@ def wire(page: Page, chat: ChatController, exports: ExportController) -> None:
     models, status = chat.models, page.status
     status.refresh.click(models.list_models, None, page.menu_outputs, **QUIET)
     status.unload.click(models.unload, None, page.status_outputs, **QUIET)
-    page.header.actions.click(exports.as_markdown, None, page.export.download, **QUIET)
+    page.header.actions.click(exports.save_shown, None, page.export.download, **QUIET)
     page.browser.status_ticker.tick(
         chat.status,
         None,
         [
             *page.status_outputs,
             *page.card_outputs,
-            *(page.chat.warning, page.chat.messages, page.conversations.chat_list, page.usage.panel),
+            *(
+                page.chat.warning,
+                page.chat.messages,
+                page.conversations.chat_list,
+                page.conversations.footer,
+                page.usage.panel,
+            ),
         ],
         **QUIET,
     )

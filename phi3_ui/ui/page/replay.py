@@ -10,12 +10,7 @@ from phi3_ui.ui.page.scripts import REPLAY_JS, view_js
 from phi3_ui.ui.page.texts import I18N
 
 
-def create_ask_button() -> gr.Button:
-    """Create the button that opens the view for the shown chat."""
-    return gr.Button(I18N("replay"), size="sm", elem_id="phi3-replay-ask")
-
-
-def create(ask: gr.Button) -> ReplaySection:
+def create() -> ReplaySection:
     """Create the view that covers the chat during a replay. It is always there, hidden by the style sheet."""
     t = I18N
     with gr.Column(elem_id="phi3-replay"):
@@ -36,14 +31,13 @@ def create(ask: gr.Button) -> ReplaySection:
             js_on_load=REPLAY_JS,
             elem_id="phi3-comparison",
         )
-        return ReplaySection(ask, head, model, start, stop, note, comparison)
+        return ReplaySection(head, model, start, stop, note, comparison)
 
 
 def wire(page: Page, replay: ReplayController, resumed: Dependency) -> None:
     """Connect the buttons. `resumed` ends once a page that was reloaded shows its chat."""
     section = page.replay
     outputs = [*section.outputs, page.conversations.chat_list]
-    section.ask.click(replay.open, None, section.outputs, **QUIET)
     section.stop.click(replay.stop, None, None, **QUIET)
     section.start.click(replay.replay, section.model, outputs, trigger_mode="multiple", **STREAMING)
     resumed.then(replay.resume, None, outputs, trigger_mode="multiple", **STREAMING)

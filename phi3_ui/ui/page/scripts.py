@@ -79,6 +79,25 @@ def view_js(name: str) -> str:
     return f"{_load_function('manage_view.js')}({json.dumps(name)}, element, props, watch);"
 
 
+def _with_texts(texts: dict[str, dict[str, str]], statement: str) -> str:
+    """Script with `texts` in the browser's language, from texts by language and key."""
+    return f"""
+const texts = ((all) => all[navigator.language.split("-")[0]] ?? all.en)({json.dumps(texts)});
+{statement};
+"""
+
+
+def new_chat_js(texts: dict[str, dict[str, str]]) -> str:
+    """Script of the button that starts a chat; `texts` by language, with the key new_chat."""
+    return _with_texts(texts, f"{_load_function('new_chat.js')}(element, trigger, texts.new_chat)")
+
+
+def conversations_js(texts: dict[str, dict[str, str]]) -> str:
+    """Script of the list of chats and of the menus; `texts` by language and key."""
+    menus = f"{_load_function('menus.js')}({_load_function('preferences.js')}(), texts)"
+    return _with_texts(texts, f"{menus};\n{_load_function('conversations.js')}(texts)")
+
+
 def panels_js(labels: dict[str, dict[str, str]]) -> str:
     """Script that opens and closes the panels; `labels` by language, with the keys panel.left and panel.right."""
     return f"""

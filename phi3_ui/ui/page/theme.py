@@ -7,7 +7,17 @@ import gradio as gr
 _STATIC = Path(__file__).parents[1] / "static"
 
 _SHEETS = (
-    *("tokens.css", "shell.css", "page.css", "models.css", "usage.css", "replay.css", "composer.css", "settings.css"),
+    *(
+        "tokens.css",
+        "shell.css",
+        "page.css",
+        "conversations.css",
+        "models.css",
+        "usage.css",
+        "replay.css",
+        "composer.css",
+        "settings.css",
+    ),
     "chat/chat.css",
 )
 CSS = "\n".join((_STATIC / name).read_text(encoding="utf-8") for name in _SHEETS)

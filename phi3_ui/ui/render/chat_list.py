@@ -33,8 +33,6 @@ class ChatListView:
     """Number of turns that are missing from the list because the store's record of them is damaged."""
     notice: str = ""
     """What is to be known of where the chats are kept."""
-    login: str | None = None
-    """Name of the logged-in user, where users log in."""
     tab_state: Mapping[str, str] = field(default_factory=dict)
     """What the tab keeps over a reload besides the shown chat: static/tab_state.js reads it from the list."""
 
@@ -50,21 +48,22 @@ def is_visible(title: str) -> bool:
 
 
 def render_chat_list(language: str, chats: list[ConversationSummary], view: ChatListView, now: datetime) -> Markup:
-    """The first `view.limit` of `chats`, which are sorted newest first, grouped by day."""
+    """The first `view.limit` of `chats`, which are sorted pinned, then newest first: the pinned ones, the others by day."""
     listed = chats[: view.limit]
-    days = groupby(listed, lambda chat: _day(datetime.fromtimestamp(chat.last_asked_at), now))
+    groups = groupby(listed, lambda chat: _group(chat, now))
     deleted = {"id": view.deleted[0], "title": _name(language, view.deleted[1])} if view.deleted else None
     return render(
         "chat_list.html",
         language,
-        days=[(tr(language, f"chats.{day}"), [_row(language, chat, view) for chat in group]) for day, group in days],
+        groups=[
+            (tr(language, f"chats.{name}"), [_row(language, chat, view) for chat in group]) for name, group in groups
+        ],
         deleted=deleted,
         more=len(chats) - len(listed),
         query=view.query,
         unreadable=view.unreadable,
         notice=view.notice,
-        login=view.login,
-        tab_state={"chat": view.shown, "login": view.login or "", **view.tab_state},
+        tab_state={"chat": view.shown, **view.tab_state},
     )
 
 
@@ -74,6 +73,7 @@ def _row(language: str, chat: ConversationSummary, view: ChatListView) -> dict[s
         "title": _name(language, chat.title),
         "full_title": chat.title if is_visible(chat.title) else "",
         "shown": chat.id == view.shown,
+        "pinned": chat.is_pinned,
     }
 
 
@@ -81,8 +81,10 @@ def _name(language: str, title: str) -> str:
     return short_title(title) if is_visible(title) else tr(language, "chats.untitled")
 
 
-def _day(moment: datetime, now: datetime) -> str:
-    days = (now.date() - moment.date()).days
+def _group(chat: ConversationSummary, now: datetime) -> str:
+    if chat.is_pinned:
+        return "pinned"
+    days = (now.date() - datetime.fromtimestamp(chat.last_asked_at).date()).days
     for most, name in ((0, "today"), (1, "yesterday"), (7, "week")):
         if days <= most:
             return name

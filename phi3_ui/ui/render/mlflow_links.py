@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr
 from phi3_ui.store import links
 from phi3_ui.store.conversations.traces import trace_id_for
@@ -35,6 +36,16 @@ class MlflowLinks:
     def base(self) -> str | None:
         """MLflow's address while it is available."""
         return self._ui.url if self._ui.is_available() else None
+
+    def of_experiment(self) -> str | None:
+        """The address of the chats in MLflow's UI, or of the UI itself if they are kept elsewhere."""
+        if not (base := self.base):
+            return None
+        try:
+            experiment_id = self._experiment_id()
+        except UserError:  # the page says so itself
+            return base
+        return links.experiment_url(base, experiment_id) if experiment_id else base
 
     def of_turn(self, language: str, turn_id: str) -> Link | None:
         """The link to the trace of an answer."""

@@ -1,6 +1,7 @@
 /**
- * Forwards clicks on action buttons, in messages and in the chat list, to the server: name, value and, for a rename,
- * the new title. `trigger` fires an event of the hidden component that this script belongs to.
+ * Forwards clicks on action buttons, in messages and in the chat list, to the server: name and value. `trigger` fires
+ * an event of the hidden component that this script belongs to. Other scripts use
+ * `globalThis.phi3PerformAction(name, value, text)`.
  */
 export default function forwardActions(trigger) {
   const messageBox = () => document.querySelector("#phi3-message textarea");
@@ -9,13 +10,14 @@ export default function forwardActions(trigger) {
     globalThis.phi3LastAction = name;
     trigger("click", { name, value, text });
     if (["open", "replay", "usage"].includes(name)) globalThis.phi3Panels?.closeDrawers();
-    keepFocus(name, value);
+    // Chats that are loaded while the list scrolls take no focus.
+    if (name !== "more" || document.activeElement !== document.body) keepFocus(name, value);
   };
 
   // Redrawing removes the focused button: focus its successor, or the message box if that is filled.
   const keepFocus = (name, value) => {
     const fillsBox = name === "edit" || name === "undo";
-    const successor = { delete: "restore", rename: "open", restore: "open" }[name] || name;
+    const successor = { delete: "restore", rename: "open", restore: "open", pin: "open", unpin: "open" }[name] || name;
     const selector = `button.phi3-action[name="${successor}"][value="${value}"]`;
     const observer = new MutationObserver(() => {
       if (document.activeElement !== document.body) return;
@@ -29,34 +31,7 @@ export default function forwardActions(trigger) {
     document.addEventListener("keydown", stop, { once: true });
   };
 
-  // Replaces a chat's title by a text field.
-  const rename = (button) => {
-    const row = button.closest(".phi3-row");
-    const title = row.querySelector('button[name="open"]');
-    const input = document.createElement("input");
-    input.value = title.title || title.textContent;
-    const before = input.value; // without the line breaks that a title may have
-    input.maxLength = 200;
-    input.className = "phi3-rename";
-    input.setAttribute("aria-label", button.title);
-    let ended = false;
-    const end = (save) => {
-      if (ended) return;
-      ended = true;
-      if (input.isConnected) input.replaceWith(title);
-      if (save && input.value !== before) perform("rename", button.value, input.value);
-    };
-    input.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" && event.key !== "Escape") return;
-      event.preventDefault(); // otherwise the key presses the button that gets the focus
-      end(event.key === "Enter");
-    });
-    // Deferred: the list may be in the middle of a redraw, without this field.
-    input.addEventListener("blur", () => setTimeout(() => end(true)));
-    title.replaceWith(input);
-    input.select();
-  };
-
+  globalThis.phi3PerformAction = perform;
   document.addEventListener("keydown", (event) => {
     const cancel = document.querySelector("#phi3-editing button");
     if (event.key === "Escape" && cancel && event.target === messageBox()) {
@@ -65,8 +40,8 @@ export default function forwardActions(trigger) {
   });
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.("button.phi3-action");
-    if (!button) return;
-    if (button.name === "rename") rename(button);
-    else perform(button.name, button.value, "");
+    if (!button || button.name === "rename") return; // conversations.js asks for the title first
+    if (button.name === "open" && event.detail > 1) return; // a double click renames the chat
+    perform(button.name, button.value, "");
   });
 }

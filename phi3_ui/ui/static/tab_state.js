@@ -46,7 +46,7 @@ export default function tabState() {
   };
   let loggingOut = false;
   document.addEventListener("click", (event) => {
-    loggingOut ||= Boolean(event.target.closest(".phi3-login a"));
+    loggingOut ||= Boolean(event.target.closest(".phi3-logout"));
   });
   globalThis.addEventListener("pagehide", (event) => {
     if (loggingOut) sessionStorage.removeItem(key);

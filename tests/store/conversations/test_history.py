@@ -164,6 +164,22 @@ def test_a_title_survives_a_restart_and_can_be_reset(store: Store) -> None:
     assert _titles(store.history()) == ["first words"]
 
 
+def test_pinned_conversations_come_first_also_after_a_restart(store: Store) -> None:
+    history = store.history()
+    old, new = (_submit_all(store, history, make_conversation(question, "a")) for question in ("old", "new"))
+    history.set_pinned(ME, old, True)
+
+    def pinned(shown: History) -> list[tuple[str, bool]]:
+        return [(one.id, one.is_pinned) for one in shown.list_conversations(ME)]
+
+    assert pinned(history) == [(old, True), (new, False)]
+    assert store.recorder.flush(TIMEOUT)
+    restarted = store.history()
+    assert pinned(restarted) == [(old, True), (new, False)]
+    restarted.set_pinned(ME, old, False)
+    assert not any(is_pinned for _, is_pinned in pinned(restarted))
+
+
 def test_the_shown_branch_is_restored_until_another_question_is_asked(store: Store) -> None:
     history, conversation = store.history(), _branched_conversation()
     conversation_id = _submit_all(store, history, conversation)

@@ -176,7 +176,9 @@ class App:
                 locator=SimpleNamespace(notice=None),
                 pages=self.pages,
                 first_run=SimpleNamespace(state=JobState(), start=lambda: None),
-                mlflow=SimpleNamespace(of_turn=lambda *_: None, of_chat=lambda *_: "", base=None),
+                mlflow=SimpleNamespace(
+                    of_experiment=lambda: None, of_turn=lambda *_: None, of_chat=lambda *_: "", base=None
+                ),
             ),
         )
         self.models = ModelPicker(self.page, self.services, lambda _request: self.session)

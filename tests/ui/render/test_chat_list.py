@@ -1,5 +1,6 @@
 """The list of chats: by day, the shown one marked, nothing in it HTML."""
 
+import re
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
 
@@ -8,35 +9,48 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phi3_ui.store.conversations.history import ConversationSummary
+from phi3_ui.ui.render.chat_footer import render_footer
 from phi3_ui.ui.render.chat_list import ChatListView, is_visible, render_chat_list, short_title
 
 _NOW = datetime(2026, 3, 10, 12, 0)
 
 
-def _chat(id_: str, title: str = "Hi", **ago: float) -> ConversationSummary:
-    return ConversationSummary(id_, title, (_NOW - timedelta(**ago)).timestamp())
+def _chat(id_: str, title: str = "Hi", is_pinned: bool = False, **ago: float) -> ConversationSummary:
+    return ConversationSummary(id_, title, (_NOW - timedelta(**ago)).timestamp(), is_pinned)
 
 
 def test_chats_stand_under_the_day_they_were_last_used() -> None:
     chats = [_chat("a", hours=1), _chat("b", hours=11), _chat("c", hours=13), _chat("d", days=5), _chat("e", days=90)]
 
-    shown = render_chat_list("en", chats, ChatListView("c"), _NOW)
+    shown = render_chat_list("en", [_chat("p", is_pinned=True, days=40), *chats], ChatListView("c"), _NOW)
 
-    heads = [shown.index(f"<h3>{day}</h3>") for day in ("Today", "Yesterday", "Last 7 days", "Older")]
-    rows = [shown.index(f'value="{id_}"') for id_ in "abcde"]
-    assert sorted([*heads, *rows]) == [
-        heads[0],
-        rows[0],
-        rows[1],
-        heads[1],
-        rows[2],
-        heads[2],
-        rows[3],
-        heads[3],
-        rows[4],
+    parts = ["Pinned", "p", "Today", "a", "b", "Yesterday", "c", "Previous 7 days", "d", "Older", "e"]
+    assert re.findall(r'<h2>([^<]*)|name="open" value="(.)"', shown) == [
+        (part, "") if len(part) > 1 else ("", part) for part in parts
     ]
-    assert shown.count("aria-current") == 1
-    assert shown.index("aria-current") > heads[1]
+    assert re.findall(r'value="(.)"[^>]* aria-current="page"', shown) == ["c"]
+    assert shown.count("data-pinned") == 1
+
+
+def test_each_chat_has_a_named_button_for_its_menu() -> None:
+    shown = render_chat_list("ro", [_chat("a", "Marea <b>")], ChatListView(""), _NOW)
+
+    assert '<button class="phi3-more" data-menu="chat" value="a" aria-haspopup="menu"' in shown
+    assert 'aria-label="Acțiuni pentru „Marea &lt;b&gt;”"' in shown
+
+
+def test_the_footer_names_the_guest_or_the_login_and_links_to_mlflow_while_that_runs() -> None:
+    guest = render_footer("ro", None, None)
+    assert ">V</span>" in guest
+    assert ">Vizitator</span>" in guest
+    assert "href" not in guest.replace("<use href", "")
+    assert 'aria-label="Preferințe"' in guest
+
+    anna = render_footer("en", "anna <b>", "http://localhost:5000/#/experiments/1?a=b&c")
+    assert ">A</span>" in anna
+    assert ">anna &lt;b&gt;</span>" in anna
+    assert 'href="logout?all_session=false" aria-label="Log out"' in anna
+    assert 'href="http://localhost:5000/#/experiments/1?a=b&amp;c" target="_blank"' in anna
 
 
 @pytest.mark.parametrize("title", ["", "  ", "\u200b\u200d", "\u202e\x1b"])
@@ -115,4 +129,4 @@ def test_no_title_is_html(title: str, id_: str) -> None:
 def test_a_notice_about_the_store_stands_above_the_chats() -> None:
     notice = "kept in <b>/a & b</b>"
     shown = render_chat_list("en", [_chat("a")], ChatListView("a", notice=notice), _NOW)
-    assert shown.index("kept in &lt;b&gt;/a &amp; b&lt;/b&gt;") < shown.index("<h3>")
+    assert shown.index("kept in &lt;b&gt;/a &amp; b&lt;/b&gt;") < shown.index("<h2>")
