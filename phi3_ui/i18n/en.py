@@ -28,8 +28,6 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "attach.unreadable": "{name} could not be read. Attach it again, or paste its text.",
     "attach.too_large": "{name} is too large: a file may have {count} characters at most. Attach a part of it.",
     "attach.too_long": "{name} has {tokens} tokens, but the model's context holds {count}. Attach a part of it.",
-    "attach.not_kept": "This browser cannot keep the attached files over a reload. Send the question, or attach them again.",
-    "attach.file": "Attached file",
     "composer.preset": "Parameter preset",
     "composer.all_settings": "All settings …",
     "shortcuts": "Keyboard shortcuts",

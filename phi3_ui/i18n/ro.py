@@ -28,8 +28,6 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "attach.unreadable": "{name} nu a putut fi citit. Atașați-l din nou sau lipiți textul lui.",
     "attach.too_large": "{name} este prea mare: un fișier poate avea cel mult {count} caractere. Atașați doar o parte.",
     "attach.too_long": "{name}: {tokens} tokeni, mai mult decât încape în contextul modelului ({count}). Atașați doar o parte.",
-    "attach.not_kept": "Acest browser nu poate păstra fișierele atașate la reîncărcare. Trimiteți întrebarea sau atașați-le din nou.",
-    "attach.file": "Fișier atașat",
     "composer.preset": "Set de parametri",
     "composer.all_settings": "Toate setările …",
     "shortcuts": "Comenzi rapide de la tastatură",

@@ -62,7 +62,9 @@ def test_system_prompts_are_chosen_saved_and_deleted(app: App, open_page: OpenPa
     select.select_option(label="Poet")
     expect(field).to_have_value("Answer in rhymes.")
 
-    page.evaluate("Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); }")
+    page.evaluate(
+        "() => { Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); }; }"
+    )
     page.get_by_role("button", name="Delete this preset").click()
     expect(page.locator("#phi3-system-presets [role=alert]")).to_contain_text("does not let the page save presets")
     expect(select).to_have_value("saved:Poet")

@@ -16,6 +16,9 @@ export default class Attachments {
     this.node = createElement("div", "phi3-attachments", {}, this.refusals, this.chips);
     this.files = this.load();
     addEventListener("pagehide", () => this.save());
+    document.addEventListener("click", (event) => {
+      if (event.target.closest?.(".phi3-login a")) this.files = []; // the next user of the tab is another one
+    });
     this.draw();
   }
 
