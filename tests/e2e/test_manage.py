@@ -230,7 +230,7 @@ def test_both_forms_of_phi_3_are_added_from_the_hub_and_answer(
 
     for name, engine in (("tiny-pipeline", "Pipeline"), ("tiny-onnx", "ONNX")):
         chat.pick(name)
-        expect(chat.card.locator(".phi3-health.ok")).to_be_visible()
+        expect(chat.card.locator(".phi3-chip.ok")).to_be_visible()
         expect(chat.card).to_contain_text("@champion")
         expect(chat.card).to_contain_text(
             third_party_app.hub.repos[REPO if engine == "Pipeline" else f"{REPO}-onnx"].names["main"]

@@ -114,7 +114,7 @@ class ModelPicker:
         diagnosis = diagnose(self._catalogue.tracking_uri, entry.model_id)
         template = session.get_template(entry)
         return {
-            page.card.panel: self._mlflow.of_card(language, card) + render_card(language, card, diagnosis),
+            page.card.panel: render_card(language, card, diagnosis) + self._mlflow.of_card(language, card),
             page.card.relog: gr.Button(visible=diagnosis.can_relog and diagnosis.severity != "ok"),
             page.settings.template: gr.Dropdown(visible=entry.requires_template, value=template),
         }

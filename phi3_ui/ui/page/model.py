@@ -27,7 +27,9 @@ def create_header() -> HeaderSection:
 def create_card(header: HeaderSection) -> tuple[StatusSection, CardSection]:
     """Create the model card with the model's buttons."""
     t = I18N
-    panel = gr.HTML(elem_id="phi3-card")
+    panel = gr.HTML(
+        js_on_load=module_js("models/card.js", browser_texts(["copied"])), padding=False, elem_id="phi3-card"
+    )
     cache = gr.HTML(elem_id="phi3-cache")
     with gr.Row(elem_id="phi3-card-buttons"):
         unload = gr.Button(t("unload"), size="sm", min_width=80, interactive=False, elem_id="phi3-unload")

@@ -4,13 +4,16 @@ from typing import Any
 
 from markupsafe import Markup
 
-from phi3_ui.i18n.translate import format_datetime, format_megabytes, format_metric, tr
+from phi3_ui.i18n.translate import format_bytes, format_datetime, format_metric, format_number, tr
 from phi3_ui.store.registry.cards import ModelCard, RunSummary
 from phi3_ui.store.registry.doctor import Diagnosis
+from phi3_ui.ui.render.icons import icon
+from phi3_ui.ui.render.labels import version_label
 from phi3_ui.ui.render.notices import render_hint
 from phi3_ui.ui.render.templating import render
 
 _Rows = list[tuple[str, str]]
+_BADGES = {"onnxruntime-genai": "ONNX", "transformers": "TF", "python": "Py"}
 
 
 def render_card(language: str, card: ModelCard | None, diagnosis: Diagnosis | None = None) -> Markup:
@@ -20,37 +23,61 @@ def render_card(language: str, card: ModelCard | None, diagnosis: Diagnosis | No
     return render(
         "model_card.html",
         language,
+        badge=_BADGES[card.entry.engine],
+        name=card.entry.name,
+        about=" · ".join(text for text in (card.title, card.license) if text),
+        chips=_chips(language, card, diagnosis),
         health=_health(language, diagnosis) if diagnosis else [],
+        copy_icon=icon("copy"),
         model=_model(language, card),
-        signature=[(tr(language, f"card.{part}"), "\n".join(fields)) for part, fields in card.signature.items()],
+        signature=_signature(language, card),
         run=_run(language, card.run) if card.run else None,
         versions=_versions(language, card),
+        version_count=format_number(language, len(card.versions)),
     )
 
 
-def _model(language: str, card: ModelCard) -> _Rows:
+def _chips(language: str, card: ModelCard, diagnosis: Diagnosis | None) -> list[tuple[str, str]]:
+    """Class and text of each chip."""
+    chips = [("accent", version_label(version)) for version in card.versions[-1:]]
+    if diagnosis:
+        chips.append(("warn" if diagnosis.code == "model" else "accent", tr(language, f"trust.{diagnosis.code}")))
+        problems = sum(finding.severity != "ok" for finding in diagnosis.findings)
+        state = "warn" if problems else "plain ok"
+        chips.append(
+            (state, tr(language, "card.problems", count=problems) if problems else tr(language, "card.healthy"))
+        )
+    return chips
+
+
+def _model(language: str, card: ModelCard) -> list[tuple[str, str, bool]]:
+    """Name and value of each fact, and whether it is to be copied."""
     entry = card.entry
-    size = "" if entry.size_bytes is None else format_megabytes(language, entry.size_bytes)
-    context = "" if card.context_length is None else tr(language, "card.tokens", count=card.context_length)
+    size = "" if entry.size_bytes is None else format_bytes(language, entry.size_bytes)
     values = {
-        "name": entry.name,
-        "title": card.title,
         "id": entry.model_id,
         "uri": entry.uri,
-        "flavor": entry.flavor,
         "contract": entry.contract,
-        "size": size,
-        "context": context,
+        "flavor": entry.flavor,
+        "context": "" if card.context_length is None else tr(language, "card.tokens", count=card.context_length),
+        "size": size and tr(language, "card.on_disk", size=size),
         "created": f"{format_datetime(language, entry.created)} UTC",
-        "license": card.license,
     }
-    return [(tr(language, f"card.{key}"), value) for key, value in values.items()]
+    return [(tr(language, f"card.{key}"), value, key in ("id", "uri")) for key, value in values.items()]
+
+
+def _signature(language: str, card: ModelCard) -> dict[str, Any]:
+    inputs, params = (len(card.signature.get(part, ())) for part in ("inputs", "params"))
+    counts = [tr(language, "card.input_count", count=inputs), tr(language, "card.param_count", count=params)]
+    rows = [(tr(language, f"card.{part}"), "\n".join(fields)) for part, fields in card.signature.items()]
+    return {"count": " · ".join(counts) if rows else "", "rows": rows}
 
 
 def _run(language: str, run: RunSummary) -> dict[str, Any]:
     deleted = tr(language, "card.run_deleted", status=run.status, id=run.run_id) if run.is_deleted else ""
     about = {"run_name": run.name, "run_id": run.run_id, "experiment": run.experiment, "status": deleted or run.status}
     return {
+        "name": run.name,
         "about": [(tr(language, f"card.{key}"), value) for key, value in about.items()],
         "params": sorted(run.params.items()),
         "metrics": [(name, format_metric(language, value)) for name, value in sorted(run.metrics.items())],
@@ -59,10 +86,8 @@ def _run(language: str, run: RunSummary) -> dict[str, Any]:
 
 
 def _health(language: str, diagnosis: Diagnosis) -> list[tuple[str, str]]:
-    """Severity and sentence: one line if all is well, else one per problem, with its cure."""
+    """Severity and sentence of each problem, with its cure."""
     problems = [finding for finding in diagnosis.findings if finding.severity != "ok"]
-    if not problems:
-        return [("ok", tr(language, "doctor.healthy"))]
     return [(finding.severity, tr(language, f"doctor.{finding.code}", **finding.values)) for finding in problems]
 
 

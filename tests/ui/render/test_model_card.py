@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phi3_ui.store.registry.cards import ModelCard, RegisteredVersion, RunSummary
+from phi3_ui.store.registry.doctor import Diagnosis, Finding, LoadedCode
 from phi3_ui.ui.render.model_card import render_card
 from tests.support.cards import CARD, ENTRY, RUN, WHEN
 from tests.support.hostile import hostile_texts, languages
@@ -23,11 +25,17 @@ def test_no_value_is_html(language: str, texts: list[str]) -> None:
     page = Page(render_card(language, card(texts)))
 
     plain = Page(render_card(language, card([f"x{number}" for number in range(16)])))
-    assert page.elements == plain.elements
-    shown = set(page.texts("dt", "dd"))
-    version_texts = {texts[2], texts[3]}
-    assert set(texts) - version_texts <= shown
+    assert _outline(page) == _outline(plain)
+    shown = [text for _, text in page.cells]
+    assert set(texts[:14]) - {texts[2], texts[3]} <= {*shown, texts[0]}
+    assert texts[0] in page.texts("h2")
+    assert f"{texts[14]} · {texts[15]}" in shown
     assert any(text.endswith(f"{texts[2]} @{texts[3]}") for text in shown)
+
+
+def _outline(page: Page) -> list[tuple[str, list[str]]]:
+    """Tags and names of attributes."""
+    return [(tag, [name for name, _ in attributes]) for tag, attributes in page.elements]
 
 
 def test_card_shows_the_model_and_its_run() -> None:
@@ -35,15 +43,13 @@ def test_card_shows_the_model_and_its_run() -> None:
 
     facts = page.facts()
     expected = {
-        "Weights": "Phi 3 Mini",
         "Model id": "m-1",
         "URI": "models:/m-1",
         "Flavour": "pyfunc",
         "Contract": "prompt",
-        "Size": "2,723.4 MB",
+        "Size": "2.7 GB on disk",
         "Context length": "4,096 tokens",
         "Created": "May 17, 2024, 09:30 UTC",
-        "Licence": "mit",
         "inputs": "prompt: string",
         "Run id": "r-1",
         "Experiment": "phi",
@@ -53,21 +59,27 @@ def test_card_shows_the_model_and_its_run() -> None:
         "team": "nlp",
     }
     assert {name: facts.get(name) for name in expected} == expected
-    assert [text for text in page.texts("dd") if text in (ENTRY.name, RUN.name)] == [ENTRY.name, RUN.name]
+    assert page.texts("h2") == [ENTRY.name]
+    assert "Phi 3 Mini · mit" in page.texts("p")
     assert "Not registered." in page.texts("p")
+    folds = ["Signature 1 input · 0 params", f"Run {RUN.name}", "Params 1", "Metrics 1", "Tags 1"]
+    assert page.texts("summary") == [*folds, "Versions and aliases 0"]
+    assert ("data-copy", "m-1") in [pair for _, pairs in page.elements for pair in pairs]
 
 
 def test_card_without_a_run_says_so() -> None:
     page = Page(render_card("en", replace(CARD, run=None)))
 
     assert "This model was logged outside a run." in page.texts("p")
-    assert {"Params", "Metrics", "Tags"}.isdisjoint(page.texts("summary"))
+    assert page.texts("summary") == ["Signature 1 input · 0 params", "Run ", "Versions and aliases 0"]
 
 
 def test_undeclared_facts_are_left_out() -> None:
     bare = ModelCard(replace(ENTRY, size_bytes=None), "", "", None, {}, None)
 
-    assert {"Size", "Context length", "Licence", "Weights"}.isdisjoint(Page(render_card("en", bare)).facts())
+    page = Page(render_card("en", bare))
+    assert {"Size", "Context length"}.isdisjoint(page.facts())
+    assert page.texts("summary")[0] == "Signature "
 
 
 def test_versions_are_listed_under_their_name_with_their_aliases() -> None:
@@ -80,6 +92,25 @@ def test_versions_are_listed_under_their_name_with_their_aliases() -> None:
 
     assert facts["joker"] == "versiunea 3 @champion @new\nversiunea 1"
     assert facts["other"] == "versiunea 2 @x"
+
+
+@pytest.mark.parametrize(
+    ("code", "trust"),
+    [
+        ("none", "safe to load: data only"),
+        ("app", "safe to load: this app’s code"),
+        ("model", "loading runs the model’s code"),
+    ],
+)
+def test_chips_say_whose_code_is_run_and_whether_the_files_match(code: LoadedCode, trust: str) -> None:
+    card = replace(CARD, versions=(RegisteredVersion("phi", "2", ("champion",)),))
+    healthy = Page(render_card("en", card, Diagnosis("m-1", (), can_relog=True, code=code)))
+    assert f"v2 · champion {trust} files match " in healthy.texts("p")
+
+    missing = Finding("file_missing", {"file": "MLmodel"})
+    damaged = Page(render_card("en", card, Diagnosis("m-1", (missing,), can_relog=True, code=code)))
+    assert f"v2 · champion {trust} 1 problem " in damaged.texts("p")
+    assert any("MLmodel is missing" in text for text in damaged.texts("p"))
 
 
 def test_no_model_asks_to_pick_one() -> None:

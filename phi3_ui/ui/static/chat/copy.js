@@ -30,7 +30,7 @@ function setLabel(button, label) {
 }
 
 /** Returns whether the browser has allowed it. */
-async function copy(text) {
+export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
