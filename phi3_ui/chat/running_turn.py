@@ -73,6 +73,11 @@ class RunningTurn:
         self._changed = threading.Condition()
         self._snapshot = TurnSnapshot("prefill")
 
+    @property
+    def model_name(self) -> str:
+        """Display name of the model."""
+        return self._model_name
+
     def start(self) -> "RunningTurn":
         """Start the thread; returns self."""
         threading.Thread(target=self._run, name="turn", daemon=True).start()

@@ -19,8 +19,6 @@ class StartedTurn:
 
     conversation: Conversation
     """With the new turn as its last shown one."""
-    draft: str | None
-    """Text to put back into the message box; None if no question was being edited."""
 
     @property
     def turn_id(self) -> str:
@@ -40,8 +38,6 @@ class Chat:
         self._running: RunningTurn | None = None
         self._is_stop_requested = False
         self._progress: TurnSnapshot | None = None
-        self._editing: str | None = None
-        self._draft = ""
 
     @property
     def id(self) -> str:
@@ -68,26 +64,20 @@ class Chat:
         """The last reported state of the turn in progress."""
         return self._progress
 
-    @property
-    def editing(self) -> str | None:
-        """Id of the turn whose question is in the message box for editing."""
-        return self._editing
-
     # A turn in progress
 
-    def try_start(self, change: Callable[[Conversation, str | None], Conversation]) -> StartedTurn | None:
-        """Reserve the chat for a new turn; None if another one is in progress. Ends editing.
+    def try_start(self, change: Callable[[Conversation], Conversation]) -> StartedTurn | None:
+        """Reserve the chat for a new turn, which `change` adds; None if another one is in progress.
 
-        `change` adds the turn, given the conversation and the id of the turn that is being edited, if any. Follow up with
-        `attach`, or with `abort_start` if the turn could not be started.
+        Follow up with `attach`, or with `abort_start` if the turn could not be started.
         """
         with self._lock:
             if self._is_busy:
                 return None
-            changed = change(self._conversation, self._editing)
+            changed = change(self._conversation)
             self._leaf_before_start = self._conversation.leaf
             self._conversation, self._is_busy, self._is_stop_requested = changed, True, False
-            return StartedTurn(changed, self._take_draft())
+            return StartedTurn(changed)
 
     def attach(self, turn: RunningTurn) -> None:
         """Set the turn that `try_start` reserved; it is stopped at once if that was requested in the meantime."""
@@ -130,11 +120,8 @@ class Chat:
         self,
         change: Callable[[Conversation], Conversation],
         save: Callable[[Conversation], None] = lambda _: None,
-    ) -> str | None:
-        """Change the conversation and `save` it; ends editing.
-
-        Returns:
-            Text to put back into the message box; None if no question was being edited.
+    ) -> None:
+        """Change the conversation and `save` it.
 
         Raises:
             UserError: chat_busy while a turn is in progress; whatever `change` and `save` raise.
@@ -145,7 +132,6 @@ class Chat:
             changed = change(self._conversation)
             save(changed)
             self._conversation = changed
-            return self._take_draft()
 
     def refresh(self, expected: Conversation, stored: Conversation) -> bool:
         """Replace the conversation by what was loaded from the store; False if it has changed since it was `expected`."""
@@ -161,7 +147,6 @@ class Chat:
             if self._is_busy:
                 return False
             self._id, self._conversation = new_id(), Conversation()
-            self._editing, self._draft = None, ""
             return True
 
     def update_feedback(
@@ -185,32 +170,3 @@ class Chat:
                 save(feedback)
                 self._conversation = self._conversation.with_feedback(turn_id, feedback)
             return feedback
-
-    def start_edit(self, turn_id: str, draft: str) -> str:
-        """Edit a question; `draft` is what the message box held before. Returns the question.
-
-        Raises:
-            UserError: chat_busy or no_such_turn.
-        """
-        with self._lock:
-            if self._is_busy:
-                raise UserError("chat_busy")
-            try:
-                question = self._conversation.get_turn(turn_id).question
-            except KeyError as error:
-                raise UserError("no_such_turn") from error
-            if self._editing is None:
-                self._draft = draft
-            self._editing = turn_id
-            return question
-
-    def end_edit(self) -> str | None:
-        """End editing; returns the text to put back into the message box, None if no question was being edited."""
-        with self._lock:
-            return self._take_draft()
-
-    def _take_draft(self) -> str | None:
-        if self._editing is None:
-            return None
-        draft, self._editing, self._draft = self._draft, None, ""
-        return draft

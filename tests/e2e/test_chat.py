@@ -24,8 +24,8 @@ def test_an_answer_streams_and_its_caption_says_who_answered(app: App, open_page
     gate.open()
     chat.wait_for_caption(expected)
     expect(chat.answers.last).to_have_text("Once upon a time there was a sea.")
-    expect(chat.captions.last).to_contain_text("scripted-one · Python")
-    expect(chat.captions.last).to_contain_text("120 + 34 tokens")
+    expect(chat.captions.last).to_contain_text("scripted-one · 120 in · 34 out · first token")
+    expect(chat.page.locator("#phi3-chat .phi3-badge")).to_have_text("PY")
 
 
 def test_switching_the_model_sends_it_the_whole_conversation(app: App, open_page: OpenPage) -> None:
@@ -37,6 +37,7 @@ def test_switching_the_model_sends_it_the_whole_conversation(app: App, open_page
     chat.answer("And of Spain?")
     models = [caption.split(" · ")[0] for caption in chat.captions.all_inner_texts()]
     assert models == ["scripted-one", "scripted-two"]
+    expect(chat.page.locator("#phi3-chat .phi3-switch")).to_have_text("scripted-two answers from here")
     assert [message["content"] for message in app.other.requests[-1].messages] == [
         "What is the capital of Germany?",
         "Berlin.",
@@ -63,7 +64,7 @@ def test_a_new_chat_and_back_loses_nothing_while_an_answer_streams(app: App, ope
     expect(chat.questions).to_have_text([story])
     chat.wait_for_caption(1)
     expect(chat.answers.last).to_have_text("Once upon a time.")
-    expect(chat.captions.last).to_contain_text("5 tokens")
+    expect(chat.captions.last).to_contain_text("5 out")
     chat.chats.filter(has_text="capital of Germany").click()
     expect(chat.questions).to_have_text([capital, "And of Austria?"])
 

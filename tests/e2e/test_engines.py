@@ -40,7 +40,7 @@ def test_answer_streams_with_exact_usage_and_prefix_reuse(
     assert whole.startswith(growing.rstrip())
     caption = chat.captions.last.inner_text()
     assert caption.startswith(f"{model} · {engine}")
-    (prompt, completion) = re.findall(r"(\d+) \+ (\d+) tokens", caption)[0]
+    (prompt, completion) = re.findall(r"(\d+) in · (\d+) out", caption)[0]
     assert completion == str(tokens)
     assert "cut at max tokens" in caption
     expect(chat.usage).to_contain_text("cut at max tokens")

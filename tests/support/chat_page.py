@@ -16,13 +16,15 @@ class ChatPage:
         self.message = page.locator("#phi3-message textarea")
         self.send = page.locator("#phi3-send")
         self.stop = page.locator("#phi3-stop")
-        self.answers = page.locator('#phi3-chat [data-testid="bot"]').filter(
-            has_not=page.locator(".phi3-by, .phi3-wait")
-        )
+        self.answers = page.locator('#phi3-chat [data-testid="bot"]')
         self.questions = page.locator('#phi3-chat [data-testid="user"]')
-        self.captions = page.locator(".phi3-by:not(.phi3-cut)")
+        self.captions = page.locator("#phi3-chat .phi3-by")
         self.versions = page.locator(".phi3-versions")
-        self.cut = page.locator(".phi3-cut")
+        self.cut = page.locator("#phi3-chat .phi3-cut")
+        self.empty = page.locator("#phi3-chat .phi3-empty")
+        self.jump = page.locator("#phi3-chat .phi3-jump")
+        self.edited = page.locator("#phi3-chat .phi3-edit textarea")
+        self.log = page.get_by_role("log")
         self.context = page.locator("#phi3-context")
         self.waiting = page.locator(".phi3-wait")
         self.errors = page.locator("#phi3-chat .phi3-error")
@@ -137,6 +139,17 @@ class ChatPage:
         """The answer under way, once it has some words."""
         expect(self.answers.last).to_have_text(re.compile(r"\w+\W+\w+"), timeout=LOAD)
         return self.answers.last
+
+    def choose_action(self, name: str) -> None:
+        """Choose an action of the last answer's menu."""
+        self.page.locator("#phi3-chat .phi3-last button[name=more]").click()
+        self.page.locator(f'#phi3-chat .phi3-menu button[name="{name}"]').click()
+
+    def edit(self, question: str, at: int = -1) -> None:
+        """Edit a question in its bubble and send it."""
+        self.press("edit", at)
+        self.edited.fill(question)
+        self.edited.press("Enter")
 
     def press(self, name: str, at: int = -1) -> None:
         """Press an action button of an answer, by default of the last one."""

@@ -23,7 +23,7 @@ class WaitingModel:
         yield Completed("Once", None, Timings(None, 0.1, None), "cancelled")
 
 
-def ask(conversation: Conversation, _editing: str | None = None) -> Conversation:
+def ask(conversation: Conversation) -> Conversation:
     return conversation.with_question("Hi", TurnRequest(0.0, "m-1"))
 
 

@@ -47,7 +47,7 @@ def test_a_turn_that_could_not_be_started_leaves_no_trace() -> None:
 def test_a_change_that_fails_does_not_reserve_the_chat() -> None:
     chat = Chat()
 
-    def fail(_conversation: Conversation, _editing: str | None) -> Conversation:
+    def fail(_conversation: Conversation) -> Conversation:
         raise UserError("no_such_turn")
 
     with pytest.raises(UserError):
@@ -132,8 +132,6 @@ def test_the_branch_cannot_change_while_a_turn_is_in_progress() -> None:
     with pytest.raises(UserError) as caught:
         chat.apply(Conversation.without_last_turn)
     assert caught.value.code == "chat_busy"
-    with pytest.raises(UserError):
-        chat.start_edit(chat.conversation.turns[0].id, "")
     assert not chat.restart()
 
 
@@ -182,22 +180,3 @@ def test_unchanged_feedback_is_not_saved_again() -> None:
     chat.update_feedback(chat.conversation.turns[0].id, lambda before: before, saved.append)
 
     assert saved == []
-
-
-def test_an_edit_returns_the_draft_once_however_it_ends() -> None:
-    chat = answered_chat("Why?")
-    turn_id = chat.conversation.turns[0].id
-
-    assert chat.start_edit(turn_id, "my draft") == "Why?"
-    assert chat.start_edit(turn_id, "Why?") == "Why?", "the draft of the first edit stays"
-    assert chat.end_edit() == "my draft"
-    assert chat.end_edit() is None
-
-    chat.start_edit(turn_id, "again")
-    started = chat.try_start(lambda conversation, editing: conversation.with_variant(editing or "", "Why not?"))
-    assert started is not None
-    assert started.draft == "again"
-    assert len(chat.conversation.variant_ids(turn_id)) == 2
-
-
-# Session

@@ -10,19 +10,21 @@ from phi3_ui.ui.page.scripts import (
     DOWNLOAD_JS,
     KEEP_FOLDS_JS,
     REPLAY_JS,
+    RUNNING_JS,
     chat_js,
     module_js,
     view_js,
 )
 
 TEXTS = {"en": {"chat": "Chat “&”"}, "ro": {"chat": "Conversație"}}
+STARTERS = {"en": [{"value": "joke", "title": "Tell a joke", "about": "About “atoms”"}]}
 
 
 @pytest.mark.parametrize(
     "script",
     [
-        *(ACTIONS_JS, DOWNLOAD_JS, KEEP_FOLDS_JS, REPLAY_JS),
-        *(chat_js(TEXTS), module_js("models/menu.js", TEXTS), view_js("usage")),
+        *(ACTIONS_JS, DOWNLOAD_JS, KEEP_FOLDS_JS, REPLAY_JS, RUNNING_JS),
+        *(chat_js(TEXTS, STARTERS), module_js("models/menu.js", TEXTS), view_js("usage")),
     ],
 )
 def test_a_component_that_is_created_late_has_no_property_but_its_value(script: str) -> None:
@@ -30,4 +32,6 @@ def test_a_component_that_is_created_late_has_no_property_but_its_value(script: 
 
 
 def test_the_chat_has_its_texts_with_it() -> None:
-    assert json.dumps(TEXTS) in chat_js(TEXTS)
+    script = chat_js(TEXTS, STARTERS)
+    assert json.dumps(TEXTS) in script
+    assert json.dumps(STARTERS) in script

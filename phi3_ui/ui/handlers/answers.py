@@ -21,16 +21,14 @@ from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.labels import answer_label
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
+from phi3_ui.ui.starters import Starter
 
-# Seconds between drawings of an answer; its first words and its end are drawn immediately. The cost of a drawing grows
-# with the chat, for the server and the browser, and where they share few cores with the model it slows the model down:
-# see bench/README.md.
+# Seconds between drawings of an answer; its first words and its end are drawn immediately. Where the server and the browser
+# share few cores with the model, drawing slows the model down: see bench/README.md.
 DRAW_EVERY = 0.05 if (os.cpu_count() or 1) >= 4 else 0.2
-DRAW_LONG_EVERY = 2 * DRAW_EVERY
-_LONG_CHAT = 50  # turns
 
-AddTurn = Callable[[Conversation, str | None], Conversation]
-"""Adds a turn to a conversation, given the id of the turn that is being edited, if any."""
+AddTurn = Callable[[Conversation], Conversation]
+"""Adds a turn to a conversation."""
 
 
 class AnswerStarter:
@@ -78,7 +76,7 @@ def _finish(chat: Chat, turn_id: str, writer: TurnWriter, answer: Answer) -> Non
 
 
 class AnswerController:
-    """Handlers that end with an answer: Send and Retry."""
+    """Handlers that end with an answer."""
 
     def __init__(
         self,
@@ -95,33 +93,28 @@ class AnswerController:
         self._starter = starter
 
     def send(
-        self, session: Session, text: str, key: str | None, values: Mapping[str, Any]
+        self, session: Session, text: str, key: str | None, values: Mapping[str, Any], clears_message: bool = True
     ) -> Generator[Updates, None, None]:
-        """Ask a question, or the edited variant of one. The text stays in the message box if it cannot be asked."""
+        """Ask a question. A text of the message box stays there if it cannot be asked."""
         if not text.strip():
             yield self._unchanged
             return
         chat, question = session.current, _replace_surrogates(text)
-
-        def add_turn(request: TurnRequest) -> AddTurn:
-            def add(conversation: Conversation, editing: str | None) -> Conversation:
-                if editing is None:
-                    return conversation.with_question(question, request)
-                return conversation.with_variant(editing, question, request)
-
-            return add
-
         try:
             entry, request = self._prepare(session, key, values)
             if self._conversations.is_deleted(session, chat) and chat.restart():
                 gr.Warning(tr(session.language, "deleted_elsewhere"))
-            yield from self._ask(session, chat, entry, add_turn(request))
+            yield from self._ask(
+                session, chat, entry, lambda conversation: conversation.with_question(question, request), clears_message
+            )
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
             yield self._unchanged
 
-    def retry(self, session: Session, turn_id: str, key: str | None, values: Mapping[str, Any]) -> Iterator[Updates]:
-        """Ask a question again, with the current model and settings.
+    def ask_variant(
+        self, session: Session, turn_id: str, question: str | None, key: str | None, values: Mapping[str, Any]
+    ) -> Iterator[Updates]:
+        """Ask an edited question or, with None, the same one again, with the current model and settings.
 
         Raises:
             UserError: no_such_turn, no_such_chat, or the model or a setting is invalid.
@@ -130,12 +123,34 @@ class AnswerController:
         self._conversations.require_turn(chat, turn_id)
         if self._conversations.is_deleted(session, chat):
             raise UserError("no_such_chat")
+        edited = None if question is None else _replace_surrogates(question)
         entry, request = self._prepare(session, key, values)
+        yield from self._ask(
+            session,
+            chat,
+            entry,
+            lambda conversation: conversation.with_variant(turn_id, edited, request),
+            clears_message=False,
+        )
 
-        def add(conversation: Conversation, _editing: str | None) -> Conversation:
-            return conversation.with_variant(turn_id, request=request)
+    def ask_starter(
+        self, session: Session, starter: Starter, key: str | None, values: Mapping[str, Any]
+    ) -> Iterator[Updates]:
+        """Ask a starter's question, with its system prompt if it has one."""
+        language = session.language
+        if starter.system is not None:
+            system = tr(language, starter.system)
+            values = {**values, "system": system}
+            yield {self._page.settings.system: system}
+        yield from self.send(session, tr(language, starter.question), key, values, clears_message=False)
 
-        yield from self._ask(session, chat, entry, add, clears_message=False)
+    def continue_answer(self, session: Session, key: str | None, values: Mapping[str, Any]) -> Iterator[Updates]:
+        """Ask the model to go on, since its last answer was cut at max tokens.
+
+        It is a question like any other: models of the chat contract accept no beginning of an answer, and an answer made of
+        two generations would have no tokens, speed or trace of its own.
+        """
+        yield from self.send(session, tr(session.language, "continue.question"), key, values, clears_message=False)
 
     @property
     def _unchanged(self) -> Updates:
@@ -157,22 +172,20 @@ class AnswerController:
         return entry, TurnRequest(time.time(), entry.model_id, system, params, session.get_template(entry))
 
     def _ask(
-        self, session: Session, chat: Chat, entry: ModelEntry, add_turn: AddTurn, clears_message: bool = True
+        self, session: Session, chat: Chat, entry: ModelEntry, add_turn: AddTurn, clears_message: bool
     ) -> Iterator[Updates]:
         page = self._page
         if (result := self._starter.start(session, chat, entry, add_turn)) is None:
             gr.Warning(tr(session.language, "already_answering"))
             yield self._unchanged
             return
-        turn, started = result
-        draft = started.draft if started.draft is not None else "" if clears_message else None
-        updates: Updates = {} if draft is None else {page.composer.message: draft}
+        turn, _ = result
+        updates: Updates = {page.composer.message: ""} if clears_message else {}
         if session.current is chat:
             updates |= {
                 page.reproduce.panel: self._conversations.hide_snippet(),
                 **self._conversations.draw_chat(session),
                 **self._conversations.show_buttons(session),
-                page.chat.editing: "",
             }
         yield from self._draw_answer(session, chat, turn, {**updates, **self._conversations.list_chats(session)})
 
@@ -189,12 +202,11 @@ class AnswerController:
         """
         if not session.try_follow(turn):
             return
-        interval = DRAW_LONG_EVERY if len(chat.conversation.turns) > _LONG_CHAT else DRAW_EVERY
         try:
-            for snapshot in turn.snapshots(interval, session.connection_lost.is_set):
+            for snapshot in turn.snapshots(DRAW_EVERY, session.connection_lost.is_set):
                 chat.report_progress(turn, snapshot)
                 if session.current is chat:
-                    updates = {**updates, **self._conversations.draw_chat(session)}
+                    updates = {**updates, **self._conversations.draw_running(session)}
                 if updates:
                     yield updates
                 updates = {}

@@ -15,8 +15,10 @@ from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.handlers.tab_state import TabStateRestorer, find_tab
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.job_progress import render_setup
+from phi3_ui.ui.render.messages import ChatMessage, with_running
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
+from phi3_ui.ui.starters import STARTERS
 
 _SHOWS_CHAT = {"open", "show", "undo", "usage", "close_usage", "replay", "close_replay"}
 """Actions that draw the chat or a view over it. Gradio sends a generator's last update once more at its end: it must not overwrite what the
@@ -104,12 +106,14 @@ class ChatController:
     def answer(self, text: str, key: str | None, request: gr.Request, **values: Any) -> Iterator[Updates]:
         """`send` for programs: yields the message box and the messages alone, nothing that is made for the display."""
         page = self._page
-        shown: Updates = {page.composer.message: text, page.endpoint.messages: []}
-        sources = {page.composer.message: page.composer.message, page.chat.messages: page.endpoint.messages}
+        message, messages = text, list[ChatMessage]()
         for updates in self._answers.send(self.session(request), text, key, values):
-            shown |= {output: updates[source] for source, output in sources.items() if source in updates}
-            yield shown
-        yield shown
+            message = updates.get(page.composer.message, message)
+            messages = updates.get(page.chat.messages, messages)
+            if running := updates.get(page.chat.running):
+                messages = with_running(messages, running)
+            yield {page.composer.message: message, page.endpoint.messages: messages}
+        yield {page.composer.message: message, page.endpoint.messages: messages}
 
     def act(
         self, key: str | None, comment: str, draft: str, request: gr.Request, event: gr.EventData, **values: Any
@@ -119,8 +123,13 @@ class ChatController:
         name, value, text = (str(event._data.get(part) or "") for part in ("name", "value", "text"))
         try:
             self.chats.save_comment(session, comment)
-            if name == "retry":
-                yield from self._answers.retry(session, value, key, values)
+            if name == "retry" or (name == "edit" and text.strip()):
+                question = text if name == "edit" else None
+                yield from self._answers.ask_variant(session, value, question, key, values)
+            elif name == "continue":
+                yield from self._answers.continue_answer(session, key, values)
+            elif name == "start" and (starter := STARTERS.get(value)):
+                yield from self._answers.ask_starter(session, starter, key, values)
             else:
                 updates = self.chats.perform(session, Action(name, value, text, draft or ""))
                 unchanged = {self._page.composer.message: gr.skip()}

@@ -16,8 +16,8 @@ from phi3_ui.ui.handlers.settings import restore_settings_of_chat
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.chat_footer import render_footer
 from phi3_ui.ui.render.chat_list import ChatListView, render_chat_list
-from phi3_ui.ui.render.messages import chat_messages
-from phi3_ui.ui.render.notices import render_editing_note, render_error
+from phi3_ui.ui.render.messages import RunningAnswer, chat_messages, running_message
+from phi3_ui.ui.render.notices import render_error
 from phi3_ui.ui.render.usage_panel import render_usage
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import PendingDelete, RatedTurn, Session
@@ -60,8 +60,6 @@ class ConversationController:
             "restore": self._restore,
             "more": self._list_more,
             "show": self._show_branch,
-            "edit": self._edit,
-            "cancel_edit": self._cancel_edit,
             "undo": self._undo,
             "good": lambda session, action: self._rate(session, action.value, True),
             "bad": lambda session, action: self._rate(session, action.value, False),
@@ -91,7 +89,6 @@ class ConversationController:
             **self.list_chats(session),
             **self._show_footer(session),
             **self.show_buttons(session),
-            **self._show_editing(session),
             page.chat.comment_group: gr.Group(visible=False),
             page.replay.head: "",
             page.usage.overview: "",
@@ -107,8 +104,17 @@ class ConversationController:
     def draw_chat(self, session: Session) -> Updates:
         """The messages of the shown chat."""
         chat, language, link = session.current, session.language, self._mlflow.of_turn
-        messages = chat_messages(language, chat.conversation, chat.progress, lambda turn: link(language, turn.id))
-        return {self._page.chat.messages: messages}
+        running = _running_answer(chat)
+        messages = chat_messages(language, chat.conversation, running, lambda turn: link(language, turn.id))
+        return {self._page.chat.messages: messages, self._page.chat.running: None}
+
+    def draw_running(self, session: Session) -> Updates:
+        """The answer in progress alone: what it costs does not grow with the chat."""
+        chat = session.current
+        if (running := _running_answer(chat)) is None:
+            return {}
+        message = running_message(session.language, chat.conversation, running)
+        return {self._page.chat.running: message} if message else {}
 
     def show_usage(self, session: Session) -> Updates:
         """The token usage of the shown chat."""
@@ -165,10 +171,6 @@ class ConversationController:
         warning = self._store.recorder.warning
         return render_error(tr_error(session.language, warning)) if warning else ""
 
-    def _show_editing(self, session: Session) -> Updates:
-        note = render_editing_note(session.language) if session.current.editing else ""
-        return {self._page.chat.editing: note}
-
     # The list
 
     def is_deleted(self, session: Session, chat: Chat) -> bool:
@@ -176,18 +178,13 @@ class ConversationController:
         return self._history.is_deleted(session.user_id, chat.id)
 
     def switch_to(self, session: Session, chat: Chat | None) -> Updates:
-        """Show another chat, by default an empty one. An edit or a replay in progress is given up."""
+        """Show another chat, by default an empty one. A replay in progress is given up."""
         session.stop_replay()
-        message = self._restore_message(session.current.end_edit())
         if chat is None:
             session.show_new()
         else:
             session.show(chat)
-        return {**self.show_chat(session), **message}
-
-    def _restore_message(self, draft: str | None) -> Updates:
-        """Put back what the message box held before a question was edited."""
-        return {} if draft is None else {self._page.composer.message: draft}
+        return self.show_chat(session)
 
     def _open(self, session: Session, action: Action) -> Updates:
         chat_id = action.value
@@ -268,21 +265,12 @@ class ConversationController:
 
         updates = self._change_branch(session, change)
         # Other text in the message box is kept; Redo shows the question again.
-        draft = updates.get(self._page.composer.message, action.draft)
-        return updates if draft.strip() or not hidden else {**updates, self._page.composer.message: hidden[0]}
+        return updates if action.draft.strip() or not hidden else {**updates, self._page.composer.message: hidden[0]}
 
     def _change_branch(self, session: Session, change: Callable[[Conversation], Conversation]) -> Updates:
         chat = session.current
-        draft = chat.apply(change, lambda shown: self._history.save_shown_branch(session.user_id, chat.id, shown))
-        return {**self.show_chat(session), **self._restore_message(draft)}
-
-    def _edit(self, session: Session, action: Action) -> Updates:
-        question = session.current.start_edit(action.value, action.draft)
-        return {**self._show_editing(session), self._page.composer.message: question}
-
-    def _cancel_edit(self, session: Session, _action: Action) -> Updates:
-        message = self._restore_message(session.current.end_edit())
-        return {**self._show_editing(session), **message}
+        chat.apply(change, lambda shown: self._history.save_shown_branch(session.user_id, chat.id, shown))
+        return self.show_chat(session)
 
     # Feedback
 
@@ -327,6 +315,13 @@ class ConversationController:
             self._store.recorder.set_feedback(session.user_id, rated.chat.id, rated.turn_id, feedback)
 
         return rated.chat.update_feedback(rated.turn_id, change, save)
+
+
+def _running_answer(chat: Chat) -> RunningAnswer | None:
+    if (state := chat.progress) is None:
+        return None
+    turn = chat.running
+    return RunningAnswer(state, turn.model_name if turn else "")
 
 
 def _require_turn(conversation: Conversation, turn_id: str) -> None:

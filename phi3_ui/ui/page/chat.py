@@ -3,11 +3,31 @@
 import gradio as gr
 from gradio.events import Dependency
 
+from phi3_ui.i18n.translate import BROWSER_TEXTS
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import ChatSection, Page
 from phi3_ui.ui.page.events import QUIET, STREAMING
-from phi3_ui.ui.page.scripts import SHOW_SNIPPET_JS, chat_js
+from phi3_ui.ui.page.scripts import RUNNING_JS, SHOW_SNIPPET_JS, chat_js
 from phi3_ui.ui.page.texts import I18N, browser_texts
+from phi3_ui.ui.starters import STARTERS
+
+_TEXTS = [
+    *("chat", "chat_not_loaded", "copy_message", "copy_code", "copied", "wrap_code", "jump_to_latest"),
+    *("question", "answer", "answered", "answer_actions", "actions.more"),
+    *("edit_field", "edit_save", "cancel", "empty.title", "empty.about"),
+]
+"""Keys of the texts that static/chat/ shows; those of the messages themselves come with them."""
+
+
+def _starters() -> dict[str, list[dict[str, str]]]:
+    """The buttons of an empty chat, by language."""
+    return {
+        language: [
+            {"value": name, "title": texts[starter.title], "about": texts[starter.about]}
+            for name, starter in STARTERS.items()
+        ]
+        for language, texts in BROWSER_TEXTS.items()
+    }
 
 
 def create() -> ChatSection:
@@ -17,20 +37,18 @@ def create() -> ChatSection:
         [],
         label=t("chat"),
         html_template="",
-        js_on_load=chat_js(
-            browser_texts(["chat", "placeholder", "copy_message", "copy_code", "copied", "chat_not_loaded"])
-        ),
+        js_on_load=chat_js(browser_texts(_TEXTS), _starters()),
         apply_default_css=False,
         elem_id="phi3-chat",
     )
+    running = gr.HTML(visible="hidden", html_template="", js_on_load=RUNNING_JS, elem_id="phi3-running")
     warning = gr.HTML(elem_id="phi3-warning")
-    editing = gr.HTML(elem_id="phi3-editing")
     with gr.Group(visible=False, elem_id="phi3-comment") as comment_group, gr.Row():
         comment = gr.Textbox(
             label=t("comment"), show_label=False, placeholder=t("comment"), max_lines=3, container=False, scale=5
         )
         keep_comment = gr.Button(t("comment.keep"), size="sm", scale=0, min_width=80)
-    return ChatSection(messages, warning, editing, comment_group, comment, keep_comment)
+    return ChatSection(messages, running, warning, comment_group, comment, keep_comment)
 
 
 def wire(page: Page, chat: ChatController) -> Dependency:

@@ -45,10 +45,10 @@ class ChatSection:
 
     messages: gr.HTML
     """The messages as data, which static/chat/ draws."""
+    running: gr.HTML
+    """The answer in progress as data. Hidden: so the other messages are not sent and drawn again while it grows."""
     warning: gr.HTML
     """What keeps chats from being recorded."""
-    editing: gr.HTML
-    """Says that a question is being edited."""
     comment_group: gr.Group
     comment: gr.Textbox
     keep_comment: gr.Button
@@ -244,7 +244,7 @@ class Page:
         """What depends on the shown chat."""
         chat = self.chat
         return [
-            *(chat.messages, chat.warning, chat.editing, chat.comment_group),
+            *(chat.messages, chat.running, chat.warning, chat.comment_group),
             *(
                 self.usage.panel,
                 self.conversations.chat_list,

@@ -52,6 +52,7 @@ def wire(page: Page, chat: ChatController, exports: ExportController) -> None:
             *(
                 page.chat.warning,
                 page.chat.messages,
+                page.chat.running,
                 page.conversations.chat_list,
                 page.conversations.footer,
                 page.usage.panel,

@@ -43,8 +43,9 @@ import(new URL("phi3/static/MODULE", document.baseURI)).then(
 """
 _CHAT_JS = """
 const texts = TEXTS[navigator.language.split("-")[0]] ?? TEXTS.en;
+const starters = STARTERS[navigator.language.split("-")[0]] ?? STARTERS.en;
 import(new URL("phi3/static/chat/view.js", document.baseURI)).then(
-  (view) => view.default(element, props, watch, texts),
+  (view) => view.default(element, props, watch, texts, starters),
   (error) => {
     console.error(error);
     element.textContent = texts.chat_not_loaded;
@@ -57,6 +58,13 @@ import(new URL("phi3/static/chat/replay.js", document.baseURI)).then(
   (error) => console.error("The comparison cannot be shown:", error),
 );
 """
+# The chat's script sets the function; until then, and in a chat that has just been drawn, the value waits.
+RUNNING_JS = """
+watch("value", () => {
+  globalThis.phi3Running = props.value;
+  globalThis.phi3DrawRunning?.();
+});
+"""
 DOWNLOAD_JS = f"{_load_function('download.js')}(watch, props);"
 
 
@@ -66,12 +74,12 @@ def module_js(path: str, texts: dict[str, dict[str, str]], data: object = None) 
     return script.replace("DATA", json.dumps(data))
 
 
-def chat_js(texts: dict[str, dict[str, str]]) -> str:
-    """Script that draws the chat, with its texts by language and key.
+def chat_js(texts: dict[str, dict[str, str]], starters: dict[str, list[dict[str, str]]]) -> str:
+    """Script that draws the chat, with its texts by language and key, and the buttons of an empty chat by language.
 
     They are part of the script: a page that loads slowly has no properties but the value when the component is created.
     """
-    return _CHAT_JS.replace("TEXTS", json.dumps(texts))
+    return _CHAT_JS.replace("TEXTS", json.dumps(texts)).replace("STARTERS", json.dumps(starters))
 
 
 def view_js(name: str) -> str:

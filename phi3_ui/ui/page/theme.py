@@ -18,7 +18,7 @@ _SHEETS = (
         "composer.css",
         "settings.css",
     ),
-    "chat/chat.css",
+    *("chat/chat.css", "chat/text.css", "chat/code.css", "chat/captions.css"),
 )
 CSS = "\n".join((_STATIC / name).read_text(encoding="utf-8") for name in _SHEETS)
 

@@ -24,6 +24,12 @@ def answer_label(language: str, entry: ModelEntry) -> str:
     return f"{entry.name} · {engine_name(language, entry)}"
 
 
+def split_answer_label(label: str) -> tuple[str, str]:
+    """Name and engine of an answer's label; an imported answer has no engine."""
+    name, separator, engine = label.rpartition(" · ")
+    return (name, engine) if separator else (label, "")
+
+
 def find_engine(label: str) -> str | None:
     """The engine in an answer's label, which may be in another language; None if it names none."""
     _, _, name = label.rpartition(" · ")

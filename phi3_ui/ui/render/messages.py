@@ -1,7 +1,7 @@
 """A conversation as the messages that the chat shows, as data: static/chat/ draws them, and API clients receive them."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Literal, NotRequired, TypedDict
 
@@ -9,7 +9,11 @@ from phi3_ui.chat.conversation import Answer, Conversation, Turn
 from phi3_ui.chat.running_turn import TurnSnapshot
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import format_number, format_seconds, tr, tr_error
+from phi3_ui.ui.render.labels import find_engine, split_answer_label
 from phi3_ui.ui.render.mlflow_links import Link
+
+_BADGES = {"onnxruntime-genai": "ONNX", "transformers": "TF", "python": "PY"}
+_LONGEST_BADGE = 4
 
 
 class ActionButton(TypedDict):
@@ -39,14 +43,26 @@ class Variants(TypedDict):
 class Caption(TypedDict):
     """What is said below a message's text."""
 
-    kind: Literal["answer", "waiting", "cut", "undone"]
+    kind: Literal["answer", "waiting", "cut", "switch", "undone"]
     parts: list[str]
     """The metrics, or the one sentence of a caption that belongs to no answer."""
+    short: NotRequired[list[str]]
+    """The metrics without their names, for a narrow page."""
     model: NotRequired[str]
     error: NotRequired[str]
     variants: NotRequired[Variants]
     actions: NotRequired[list[ActionButton]]
+    more: NotRequired[list[ActionButton]]
+    """The actions of the menu."""
     link: NotRequired[dict[str, str]]
+
+
+class Badge(TypedDict):
+    """The engine of an answer."""
+
+    short: str
+    """At most four characters."""
+    engine: str
 
 
 class ChatMessage(TypedDict):
@@ -55,36 +71,94 @@ class ChatMessage(TypedDict):
     role: Literal["user", "assistant"]
     content: str
     """Exactly what the user typed or the model wrote."""
+    turn: NotRequired[str]
+    """Id of the turn; a note has none."""
+    time: NotRequired[float]
+    """When the question was asked, in seconds since the epoch, UTC; unknown in an imported chat."""
+    badge: NotRequired[Badge]
     caption: NotRequired[Caption]
+
+
+@dataclass(frozen=True)
+class RunningAnswer:
+    """The answer in progress of a chat."""
+
+    state: TurnSnapshot
+    model: str = ""
+    """Label of the model, as in Answer; empty if unknown."""
 
 
 def chat_messages(
     language: str,
     conversation: Conversation,
-    state: TurnSnapshot | None = None,
+    running: RunningAnswer | None = None,
     link: Callable[[Turn], Link | None] = lambda _: None,
 ) -> list[ChatMessage]:
     """All messages of the shown branch. Notes between them are messages without content.
 
-    `state` is the running turn's, if there is one; `link` returns the link to a turn's trace, if there is one.
+    `running` is the answer in progress, if there is one; `link` returns the link to a turn's trace, if there is one.
     """
     messages: list[ChatMessage] = []
     first_in_context = conversation.first_turn_in_context
+    model = ""
     for index, turn in enumerate(conversation.turns):
         if index == first_in_context > 0:
             messages.append(_note("cut", tr(language, "context.cut", count=first_in_context)))
-        messages.append({"role": "user", "content": turn.question})
+        label = turn.answer.model if turn.answer else running.model if running else ""
+        if model and label not in ("", model):
+            name, _ = split_answer_label(label)
+            messages.append(_note("switch", tr(language, "answers_from_here", model=name)))
+        model = label or model
+        messages.append(_question(turn))
         if turn.answer:
-            caption = _caption(language, conversation, turn, turn.answer, link(turn))
-            messages.append({"role": "assistant", "content": turn.answer.text, "caption": caption})
-        elif state and state.text:
-            messages.append({"role": "assistant", "content": state.text})
-        elif state:
-            messages.append(_note("waiting", _waiting(language, state)))
-    if state is None and (turn_id := conversation.redo_turn_id):
+            messages.append(_answer(language, conversation, turn, turn.answer, link(turn)))
+    if running and (message := running_message(language, conversation, running)):
+        messages.append(message)
+    if running is None and (turn_id := conversation.redo_turn_id):
         redo: ActionButton = {"name": "show", "value": turn_id, "label": _button_label(language, "redo")}
         messages.append(_note("undone", tr(language, "actions.undone"), [redo]))
     return messages
+
+
+def running_message(language: str, conversation: Conversation, running: RunningAnswer) -> ChatMessage | None:
+    """The answer in progress to the last shown turn: its text so far, or what it waits for; None if it has ended."""
+    if not conversation.turns or (turn := conversation.turns[-1]).answer:
+        return None
+    message: ChatMessage = {"role": "assistant", "content": running.state.text, "turn": turn.id}
+    if running.model:
+        message["badge"] = _badge(running.model)
+    if not running.state.text:
+        message["caption"] = {"kind": "waiting", "parts": [_waiting(language, running.state)]}
+    return message
+
+
+def with_running(messages: list[ChatMessage], message: ChatMessage) -> list[ChatMessage]:
+    """`messages` with the newer state of the answer in progress."""
+    kept = messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages
+    return [*kept, message]
+
+
+def _question(turn: Turn) -> ChatMessage:
+    message: ChatMessage = {"role": "user", "content": turn.question, "turn": turn.id}
+    if turn.request:
+        message["time"] = turn.request.asked_at
+    return message
+
+
+def _answer(language: str, conversation: Conversation, turn: Turn, answer: Answer, link: Link | None) -> ChatMessage:
+    return {
+        "role": "assistant",
+        "content": answer.text,
+        "turn": turn.id,
+        "badge": _badge(answer.model),
+        "caption": _caption(language, conversation, turn, answer, link),
+    }
+
+
+@lru_cache
+def _badge(label: str) -> Badge:
+    name, engine = split_answer_label(label)
+    return {"short": _BADGES.get(find_engine(label) or "", name[:_LONGEST_BADGE].upper()), "engine": engine or name}
 
 
 def _note(
@@ -96,11 +170,15 @@ def _note(
 
 def _caption(language: str, conversation: Conversation, turn: Turn, answer: Answer, link: Link | None) -> Caption:
     is_last = turn.id == conversation.leaf
+    name, _ = split_answer_label(answer.model)
+    parts, short = _metrics(language, answer)
     caption: Caption = {
         "kind": "answer",
-        "model": answer.model,
-        "parts": list(_metrics(language, answer)),
-        "actions": [_button(language, name, turn.id, turn) for name in _actions(answer, is_last)],
+        "model": name,
+        "parts": parts,
+        "short": short,
+        "actions": [_button(language, action, turn.id, turn) for action in _actions(answer, is_last)],
+        "more": [_button(language, "undo", turn.id, turn)] if is_last else [],
     }
     if answer.error:
         caption["error"] = tr_error(language, UserError(answer.error[0], **answer.error[1]))
@@ -143,27 +221,40 @@ def _variants(language: str, conversation: Conversation, turn: Turn) -> Variants
 
 
 def _actions(answer: Answer, is_last: bool) -> list[str]:
-    names = ["retry", "edit"]
-    if is_last:
-        names.append("undo")
+    names = ["continue"] if is_last and answer.finish_reason == "length" and answer.text else []
+    names += ["retry", "edit"]
     if answer.text:
         names += ["good", "bad", "reproduce"]
     return names
 
 
-def _metrics(language: str, answer: Answer) -> Iterator[str]:
+def _metrics(language: str, answer: Answer) -> tuple[list[str], list[str]]:
+    """The metrics with their names, and without them."""
+    named, short = list[str](), list[str]()
+
+    def add(name: str, brief: str = "") -> None:
+        named.append(name)
+        short.append(brief or name)
+
     if usage := answer.usage:
-        yield tr(language, "tokens", prompt=usage.prompt_tokens, count=usage.completion_tokens)
+        prompt, completion = (
+            format_number(language, count) for count in (usage.prompt_tokens, usage.completion_tokens)
+        )
+        add(tr(language, "metrics.prompt", tokens=prompt), f"{prompt} + {completion}")
+        named.append(tr(language, "metrics.completion", tokens=completion))
     if answer.timings and answer.timings.time_to_first_token is not None:
-        yield format_seconds(language, answer.timings.time_to_first_token)
+        seconds = format_seconds(language, answer.timings.time_to_first_token)
+        add(tr(language, "metrics.first", seconds=seconds), seconds)
     if answer.timings and answer.timings.tokens_per_second is not None:
-        yield tr(language, "rate", rate=format_number(language, answer.timings.tokens_per_second))
+        rate = format_number(language, answer.timings.tokens_per_second)
+        add(tr(language, "rate", rate=rate), f"{rate}/s")
     if answer.finish_reason == "stop" and not answer.text:
-        yield tr(language, "finish.empty")
+        add(tr(language, "finish.empty"))
     if answer.finish_reason != "stop":
-        yield tr(language, f"finish.{answer.finish_reason or 'error'}")
+        add(tr(language, f"finish.{answer.finish_reason or 'error'}"))
     if answer.context and answer.context.max_tokens is not None:
-        yield tr(language, "context.max_tokens", count=answer.context.max_tokens)
+        add(tr(language, "context.max_tokens", count=answer.context.max_tokens))
+    return named, short
 
 
 def _waiting(language: str, state: TurnSnapshot) -> str:

@@ -4,6 +4,7 @@
  * `globalThis.phi3PerformAction(name, value, text)`.
  */
 export default function forwardActions(trigger) {
+  const ASKS = ["edit", "continue", "start"];
   const messageBox = () => document.querySelector("#phi3-message textarea");
 
   const perform = (name, value, text) => {
@@ -16,7 +17,7 @@ export default function forwardActions(trigger) {
 
   // Redrawing removes the focused button: focus its successor, or the message box if that is filled.
   const keepFocus = (name, value) => {
-    const fillsBox = name === "edit" || name === "undo";
+    const fillsBox = ASKS.includes(name) || name === "undo";
     const successor = { delete: "restore", rename: "open", restore: "open", pin: "open", unpin: "open" }[name] || name;
     const selector = `button.phi3-action[name="${successor}"][value="${value}"]`;
     const observer = new MutationObserver(() => {
@@ -32,12 +33,6 @@ export default function forwardActions(trigger) {
   };
 
   globalThis.phi3PerformAction = perform;
-  document.addEventListener("keydown", (event) => {
-    const cancel = document.querySelector("#phi3-editing button");
-    if (event.key === "Escape" && cancel && event.target === messageBox()) {
-      cancel.click();
-    }
-  });
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.("button.phi3-action");
     if (!button || button.name === "rename") return; // conversations.js asks for the title first

@@ -19,7 +19,10 @@ export default function guardInput() {
   function guardDoubleClicks() {
     const MILLISECONDS = 500;
     const PIXELS = 10;
-    const asks = (button) => button.matches("#phi3-send, #phi3-stop, button.phi3-action[name=retry]");
+    const asks = (button) =>
+      button.matches(
+        "#phi3-send, #phi3-stop, button.phi3-action:is([name=retry], [name=continue], [name=start]), .phi3-save",
+      );
     // Survives a redraw; paging through the versions of an answer changes the value of its buttons.
     const identify = ({ id, name, value, textContent }) =>
       JSON.stringify([id, name, name === "show" || value, name || textContent]);

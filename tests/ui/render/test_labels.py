@@ -3,7 +3,15 @@
 from dataclasses import replace
 
 from phi3_ui.store.registry.cards import RegisteredVersion
-from phi3_ui.ui.render.labels import answer_label, context_label, picker_label, short_name, speed_label, version_label
+from phi3_ui.ui.render.labels import (
+    answer_label,
+    context_label,
+    picker_label,
+    short_name,
+    speed_label,
+    split_answer_label,
+    version_label,
+)
 from tests.support.cards import ENTRY
 
 
@@ -18,6 +26,7 @@ def test_a_name_is_shown_without_the_engine_only_where_the_engine_stands_beside_
 def test_labels_distinguish_models_of_the_same_name() -> None:
     assert picker_label("en", ENTRY) == "phi-3-mini-4k · ONNX · May 17, 2024, 09:30"
     assert picker_label("ro", ENTRY) == "phi-3-mini-4k · ONNX · 17 mai 2024, 09:30"
+    assert answer_label("ro", replace(ENTRY, engine="transformers")) == "phi-3-mini-4k · Pipeline"
 
 
 def test_chips_are_short_and_follow_the_language() -> None:
@@ -29,3 +38,9 @@ def test_chips_are_short_and_follow_the_language() -> None:
     ]
     assert speed_label("en", 98.4) == "98 tokens/s"
     assert speed_label("ro", 9.26) == "9,3 tokeni/s"
+
+
+def test_the_label_of_an_answer_has_a_name_and_perhaps_an_engine() -> None:
+    assert split_answer_label(answer_label("en", ENTRY)) == ("phi-3-mini-4k", "ONNX")
+    assert split_answer_label("my · model · Python") == ("my · model", "Python")
+    assert split_answer_label("gpt-4o") == ("gpt-4o", "")

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phi3_ui.chat.conversation import Answer, Conversation, Feedback
+from phi3_ui.chat.conversation import Answer, Conversation, Feedback, TurnRequest
 from phi3_ui.chat.running_turn import TurnSnapshot
 from phi3_ui.chat.types import FinishReason, PrefillProgress, Timings, Usage
 from phi3_ui.errors import SENTENCES
-from phi3_ui.ui.render.messages import Caption, chat_messages
+from phi3_ui.ui.render.messages import Caption, RunningAnswer, chat_messages, running_message, with_running
 from phi3_ui.ui.render.mlflow_links import Link
 
 _FULL = Answer("phi-3 · ONNX", "Hello!", Usage(37, 59), Timings(0.1, 0.7, 98.4), "stop")
@@ -16,8 +16,10 @@ _FULL = Answer("phi-3 · ONNX", "Hello!", Usage(37, 59), Timings(0.1, 0.7, 98.4)
 
 def _caption(answer: Answer, language: str = "en") -> Caption:
     """The caption of the answer to one question."""
-    question, shown = chat_messages(language, Conversation().with_question("Hi").with_answer(answer))
-    assert question == {"role": "user", "content": "Hi"}
+    conversation = Conversation().with_question("Hi").with_answer(answer)
+    question, shown = chat_messages(language, conversation)
+    assert question == {"role": "user", "content": "Hi", "turn": conversation.leaf}
+    assert shown["turn"] == conversation.leaf
     assert (shown["role"], shown["content"]) == ("assistant", answer.text)
     return shown["caption"]
 
@@ -25,7 +27,7 @@ def _caption(answer: Answer, language: str = "en") -> Caption:
 @given(st.text(min_size=1), st.text(min_size=1), st.text(min_size=1))
 def test_texts_are_what_was_written(question: str, finished: str, running: str) -> None:
     first = Conversation().with_question(question).with_answer(Answer("m", finished))
-    messages = chat_messages("en", first.with_question(question), TurnSnapshot("decode", running))
+    messages = chat_messages("en", first.with_question(question), RunningAnswer(TurnSnapshot("decode", running)))
 
     assert [(message["role"], message["content"]) for message in messages] == [
         ("user", question),
@@ -36,16 +38,17 @@ def test_texts_are_what_was_written(question: str, finished: str, running: str) 
 
 
 @pytest.mark.parametrize(
-    ("language", "parts"),
+    ("language", "parts", "short"),
     [
-        ("en", ["37 + 59 tokens", "0.10 s", "98 tokens/s"]),
-        ("ro", ["37 + 59 de tokeni", "0,10 s", "98 tokeni/s"]),
+        ("en", ["37 in", "59 out", "first token 0.10 s", "98 tokens/s"], ["37 + 59", "0.10 s", "98/s"]),
+        ("ro", ["37 la intrare", "59 la ieșire", "primul token 0,10 s", "98 tokeni/s"], ["37 + 59", "0,10 s", "98/s"]),
     ],
 )
-def test_a_finished_answer_has_its_model_and_metrics_below(language: str, parts: list[str]) -> None:
+def test_a_finished_answer_has_its_model_and_metrics_below(language: str, parts: list[str], short: list[str]) -> None:
     caption = _caption(_FULL, language)
 
-    assert (caption["kind"], caption["model"], caption["parts"]) == ("answer", "phi-3 · ONNX", parts)
+    assert (caption["kind"], caption["model"], caption["parts"]) == ("answer", "phi-3", parts)
+    assert caption["short"] == short
     assert not {"error", "variants", "link"} & caption.keys()
 
 
@@ -98,15 +101,79 @@ def test_an_answer_without_text_is_its_caption_only() -> None:
     ],
 )
 def test_an_awaited_answer_says_what_it_waits_for(language: str, state: TurnSnapshot, words: str) -> None:
-    assert chat_messages(language, Conversation().with_question("<Hi>"), state) == [
-        {"role": "user", "content": "<Hi>"},
-        {"role": "assistant", "content": "", "caption": {"kind": "waiting", "parts": [words], "actions": []}},
+    conversation = Conversation().with_question("<Hi>")
+
+    assert chat_messages(language, conversation, RunningAnswer(state, "m · ONNX")) == [
+        {"role": "user", "content": "<Hi>", "turn": conversation.leaf},
+        {
+            "role": "assistant",
+            "content": "",
+            "turn": conversation.leaf,
+            "badge": {"short": "ONNX", "engine": "ONNX"},
+            "caption": {"kind": "waiting", "parts": [words]},
+        },
     ]
 
 
+def test_the_answer_in_progress_is_drawn_alone() -> None:
+    asked = Conversation().with_question("Hi").with_answer(_FULL).with_question("And?")
+    messages = chat_messages("en", asked, RunningAnswer(TurnSnapshot("prefill"), "m"))
+
+    running = running_message("en", asked, RunningAnswer(TurnSnapshot("decode", "So"), "m"))
+
+    assert running
+    assert with_running(messages, running) == [*messages[:-1], running]
+    assert with_running(messages[:-1], running) == [*messages[:-1], running], "nothing was drawn of it before"
+    answered = asked.with_answer(_FULL)
+    assert running_message("en", answered, RunningAnswer(TurnSnapshot("done", "So"), "m")) is None
+    assert running_message("en", Conversation(), RunningAnswer(TurnSnapshot("prefill"))) is None
+
+
 def test_a_question_nobody_answers_stands_alone() -> None:
-    assert chat_messages("en", Conversation().with_question("Hi")) == [{"role": "user", "content": "Hi"}]
+    conversation = Conversation().with_question("Hi", TurnRequest(1.5, "m-1"))
+
+    assert chat_messages("en", conversation) == [
+        {"role": "user", "content": "Hi", "turn": conversation.leaf, "time": 1.5}
+    ]
     assert chat_messages("en", Conversation()) == []
+
+
+@pytest.mark.parametrize(
+    ("label", "badge"),
+    [
+        ("m · ONNX", {"short": "ONNX", "engine": "ONNX"}),
+        ("m · Pipeline", {"short": "TF", "engine": "Pipeline"}),
+        ("m · Python", {"short": "PY", "engine": "Python"}),
+        ("gpt-4o", {"short": "GPT-", "engine": "gpt-4o"}),
+    ],
+)
+def test_an_answer_has_the_badge_of_its_engine(label: str, badge: dict[str, str]) -> None:
+    conversation = Conversation().with_question("Hi").with_answer(Answer(label, "Hello"))
+
+    assert chat_messages("en", conversation)[-1]["badge"] == badge
+
+
+def test_a_note_says_where_another_model_begins_to_answer() -> None:
+    one, two = Answer("one · ONNX", "1"), Answer("two · ONNX", "2")
+    talk = Conversation().with_question("a").with_answer(one).with_question("b").with_answer(two)
+    talk = talk.with_question("c").with_answer(two).with_question("d")
+
+    messages = chat_messages("en", talk, RunningAnswer(TurnSnapshot("decode", "1"), "one · ONNX"))
+
+    contents = [message["content"] or message["caption"]["parts"][0] for message in messages]
+    assert contents == ["a", "1", "two answers from here", "b", "2", "c", "2", "one answers from here", "d", "1"]
+
+
+def test_only_the_last_answer_that_was_cut_can_be_continued() -> None:
+    cut = Answer("m", "Once up", Usage(3, 2), None, "length")
+    talk = Conversation().with_question("a").with_answer(cut).with_question("b").with_answer(cut)
+
+    names = [[action["name"] for action in one["caption"]["actions"]] for one in chat_messages("en", talk)[1::2]]
+
+    assert ["continue" in each for each in names] == [False, True]
+    assert "continue" not in [action["name"] for action in _caption(_FULL)["actions"]]
+    empty = Answer("m", "", Usage(3, 2), None, "length")
+    assert "continue" not in [action["name"] for action in _caption(empty)["actions"]]
 
 
 def test_an_answered_turn_has_its_buttons_and_variants() -> None:
@@ -115,15 +182,21 @@ def test_an_answered_turn_has_its_buttons_and_variants() -> None:
     turn = first.turns[0].id
 
     def buttons(conversation: Conversation) -> dict[str, str]:
-        actions = chat_messages("en", conversation)[-1]["caption"]["actions"]
+        caption = chat_messages("en", conversation)[-1]["caption"]
+        actions = caption["actions"] + caption["more"]
         assert {action["value"] for action in actions} == {conversation.leaf}
         return {action["name"]: action["label"] for action in actions}
 
-    assert list(buttons(first)) == ["retry", "edit", "undo", "good", "bad", "reproduce"]
-    assert buttons(first)["good"] == "Good answer"
+    assert buttons(first) == {
+        "retry": "Answer again",
+        "edit": "Edit this question",
+        "good": "Good answer",
+        "bad": "Bad answer",
+        "reproduce": "Reproduce this answer in Python",
+        "undo": "Remove this turn",
+    }
     rated = chat_messages("en", first.with_feedback(turn, Feedback(False)))[-1]["caption"]["actions"]
-    pressed = {action["name"]: action["pressed"] for action in rated if "pressed" in action}
-    assert pressed == {"good": False, "bad": True}
+    assert {one["name"]: one["pressed"] for one in rated if "pressed" in one} == {"good": False, "bad": True}
     assert list(buttons(both)) == ["retry", "edit", "undo"], "there is no text to rate"
     variants = chat_messages("en", both)[-1]["caption"]["variants"]
     assert (variants["position"], variants["count"], variants["next"]) == (2, 2, None)
@@ -147,4 +220,4 @@ def test_an_undone_turn_can_be_redone() -> None:
 
     (action,) = message["caption"]["actions"]
     assert (action["name"], action["value"], action["label"]) == ("show", talk.turns[0].id, "Redo")
-    assert chat_messages("en", talk.without_last_turn(), TurnSnapshot("prefill")) == []
+    assert chat_messages("en", talk.without_last_turn(), RunningAnswer(TurnSnapshot("prefill"))) == []

@@ -2,7 +2,7 @@
 
 from hypothesis import given, settings
 
-from phi3_ui.ui.render.notices import render_editing_note, render_error, render_hint, render_note
+from phi3_ui.ui.render.notices import render_error, render_hint, render_note
 from tests.support.hostile import hostile_texts
 from tests.support.html import Page
 
@@ -12,10 +12,3 @@ from tests.support.html import Page
 def test_no_sentence_is_html(text: str) -> None:
     for notice in (render_error(text), render_note(text), render_hint(text)):
         assert Page(notice).cells == [("p", text)]
-
-
-def test_editing_note_can_be_cancelled() -> None:
-    page = Page(render_editing_note("en"))
-
-    assert [tag for tag, _ in page.elements] == ["p", "button"]
-    assert page.texts("p") == ["You are editing a question. Sending it creates another version. Cancel"]

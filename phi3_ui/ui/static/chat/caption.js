@@ -1,21 +1,37 @@
 /** What stands below an answer: its action buttons, who gave it, its metrics. Every value is set as text. */
-import drawIcon from "./icons.js";
+import { create, createButton, isNarrow } from "./dom.js";
+
+const IN_MENU = ["edit", "reproduce"]; // on a narrow page
 
 /** The element of a caption; see Caption in render/messages.py. `copyButton` is the message's, if it has text. */
-export default function drawCaption({ kind, error, model, parts = [], variants, actions = [], link }, copyButton) {
-  const caption = create("div", `phi3-caption phi3-${kind}`);
-  if (error) caption.append(create("p", "phi3-error", error));
-  const row = create("div", "phi3-actions");
-  if (copyButton) row.append(copyButton);
-  row.append(...actions.map(drawAction));
-  if (variants) row.append(drawVariants(variants));
-  if (link) row.append(drawLink(link));
-  const line = create("p", kind === "waiting" ? "phi3-wait" : kind === "cut" ? "phi3-by phi3-cut" : "phi3-by");
-  if (model) line.append(create("b", "", model));
-  line.append((model && parts.length ? " · " : "") + parts.join(" · "));
-  if (kind === "answer") caption.append(row, line);
-  else caption.append(line, row);
-  return caption;
+export default function drawCaption(caption, copyButton, { texts, createMore }) {
+  const { kind, error, model, parts = [], short = parts, actions = [] } = caption;
+  const element = create("div", `phi3-caption phi3-${kind}`);
+  if (error) element.append(create("p", "phi3-error", {}, error));
+  const line = create("p", { answer: "phi3-by", waiting: "phi3-wait" }[kind] ?? "phi3-note-line");
+  if (model) {
+    line.append(create("b", "phi3-model", {}, model), create("span", "phi3-full", {}, parts.length ? " · " : ""));
+  }
+  line.append(create("span", "phi3-full", {}, parts.join(" · ")));
+  if (kind !== "answer") {
+    element.append(line, ...actions.map(drawAction));
+    return element;
+  }
+  line.append(create("span", "phi3-short", { "aria-hidden": "true" }, short.join(" · ")));
+  element.append(drawToolbar(caption, copyButton, texts, createMore), line);
+  return element;
+}
+
+function drawToolbar({ actions = [], variants, more = [], link }, copyButton, texts, createMore) {
+  const toolbar = create("div", "phi3-actions", { role: "toolbar", "aria-label": texts.answer_actions });
+  if (copyButton) toolbar.append(copyButton);
+  toolbar.append(...actions.map(drawAction));
+  if (variants) toolbar.append(drawVariants(variants));
+  const moved = () => isNarrow() ? actions.filter(({ name }) => IN_MENU.includes(name)) : [];
+  const button = createMore(() => ({ actions: [...moved(), ...more], link }));
+  if (!more.length && !link) button.classList.add("phi3-narrow");
+  toolbar.append(button);
+  return toolbar;
 }
 
 function drawVariants({ previous, next, position, count }) {
@@ -33,24 +49,7 @@ function drawVariants({ previous, next, position, count }) {
 }
 
 function drawAction({ name, value, label, icon, pressed }) {
-  const button = Object.assign(create("button", "phi3-action", icon ? "" : label), { type: "button", name, value });
-  if (icon) {
-    button.classList.add("phi3-icon");
-    button.append(drawIcon(icon));
-    button.title = label;
-    button.setAttribute("aria-label", label);
-  }
+  const button = createButton("phi3-action", label, icon, { name, value });
   if (pressed !== undefined) button.setAttribute("aria-pressed", String(pressed));
   return button;
-}
-
-function drawLink({ url, label, title }) {
-  return Object.assign(create("a", "", label), { href: url, title, target: "_blank", rel: "noopener" });
-}
-
-function create(tag, classes, text = "") {
-  const element = document.createElement(tag);
-  element.className = classes;
-  element.textContent = text;
-  return element;
 }

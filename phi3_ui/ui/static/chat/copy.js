@@ -1,15 +1,12 @@
 /** Copies text exactly: nothing that is copied has been through the display. */
+import { createButton, setLabel } from "./dom.js";
 import drawIcon from "./icons.js";
 
 const SHOWN_FOR = 1500; // milliseconds
 
 /** A button with an icon that copies what `read` returns. */
 export function copyButton(texts, label, read) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "phi3-copy phi3-icon";
-  button.append(drawIcon("copy"));
-  setLabel(button, label);
+  const button = createButton("phi3-copy", label, "copy");
   button.addEventListener("click", async () => {
     if (!await copy(read())) return;
     button.classList.add("copied");
@@ -22,11 +19,6 @@ export function copyButton(texts, label, read) {
     }, SHOWN_FOR);
   });
   return button;
-}
-
-function setLabel(button, label) {
-  button.title = label;
-  button.setAttribute("aria-label", label);
 }
 
 /** Returns whether the browser has allowed it. */

@@ -132,5 +132,6 @@ function drawImage(tokens, index, options, env, self) {
 function drawCode(code, language) {
   const known = highlighter.getLanguage(language);
   const html = known ? highlighter.highlight(code, { language }).value : markdown.utils.escapeHtml(code);
-  return `<div class="phi3-code" dir="ltr"><pre tabindex="0"><code>${html}</code></pre></div>`;
+  const name = language && ` data-language="${markdown.utils.escapeHtml(language)}"`;
+  return `<div class="phi3-code" dir="ltr"${name}><pre tabindex="0"><code>${html}</code></pre></div>`;
 }

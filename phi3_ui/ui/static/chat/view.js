@@ -1,44 +1,107 @@
 /**
- * Draws the chat from the component's value, a list of messages: `role`, `content` and, below an answer, its `caption`.
+ * Draws the chat from the component's value, a list of messages: `role`, `content` and more; see ChatMessage in
+ * render/messages.py. The answer in progress comes by itself, as `globalThis.phi3Running`, and only its own row is drawn.
  *
  * A message's content is exactly what was typed or what the model wrote. A question is drawn as plain text; an answer's
  * HTML is made here and goes nowhere else: Copy takes the content.
  */
-import renderBlocks from "./markdown.js";
-import drawCaption from "./caption.js";
-import drawQuestion from "./question.js";
-import { copyButton } from "./copy.js";
+import { create } from "./dom.js";
+import drawEmpty from "./empty.js";
+import followEnd from "./follow.js";
+import createMenu from "./menu.js";
+import { identify, Row } from "./row.js";
+import rove from "./rove.js";
 
-const NEAR_END = 80; // pixels from the end within which the chat follows the text that arrives
 const MAX_SHARE = 4; // drawing takes at most about a quarter of the time
+const MAX_ANNOUNCED = 2000; // characters
 
-export default function showChat(element, props, watch, texts) {
+export default function showChat(element, props, watch, texts, starters = []) {
   loadStyles("../../vendor/katex/katex.css");
-  const log = createElement("div", "phi3-log", { role: "log", "aria-live": "polite", "aria-label": texts.chat });
-  const empty = createElement("p", "phi3-empty");
-  element.append(empty, log);
-  const rows = [];
+  // Answers are announced once they are finished, not per token.
+  const log = create("div", "phi3-log", { role: "log", "aria-live": "off", "aria-label": texts.chat });
+  const announcer = create("div", "phi3-announcer", { role: "status" });
+  const empty = drawEmpty(texts, starters);
+  const stops = rove(log);
+  const end = followEnd(log, texts.jump_to_latest, stops.focus);
+  const ui = { texts, createMore: createMenu(element, texts["actions.more"]) };
+  let rows = [];
+  element.append(empty, log, end.button, announcer);
 
-  const draw = () => {
+  const drawAll = () => {
     const messages = props.value ?? [];
-    const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_END;
-    const isAsked = messages.length > rows.length;
-    empty.textContent = messages.length ? "" : texts.placeholder;
-    while (rows.length > messages.length) rows.pop().node.remove();
-    messages.forEach((message, index) => {
-      if (rows[index]?.role !== message.role) {
-        const row = new Row(message.role, texts);
-        if (rows[index]) rows[index].node.replaceWith(row.node);
-        else log.append(row.node);
-        rows[index] = row;
-      }
-      rows[index].update(message);
+    const asked = rows.findLast(({ role }) => role === "user")?.message.turn;
+    const known = new Map(rows.map((row) => [row.key, row]));
+    const counts = new Map();
+    rows = messages.map((message) => {
+      const identity = identify(message);
+      const count = (counts.get(identity) ?? 0) + 1;
+      counts.set(identity, count);
+      const key = `${identity} ${count}`;
+      const row = known.get(key) ?? Object.assign(new Row(message, ui), { key });
+      known.delete(key);
+      update(row, message);
+      return row;
     });
-    if (isAtEnd || isAsked) log.scrollTop = log.scrollHeight;
+    for (const { node } of known.values()) node.remove();
+    let at = log.firstChild;
+    for (const { node } of rows) {
+      if (node === at) at = at.nextSibling;
+      else log.insertBefore(node, at);
+    }
+    log.hidden = !(empty.hidden = messages.length > 0);
+    markLast();
+    drawRunning();
+    stops.reset();
+    const question = rows.findLast(({ role }) => role === "user");
+    const isNew = question && question.message.turn !== asked;
+    // Paging through the versions of a turn leaves the reader where they are.
+    if (isNew && globalThis.phi3LastAction !== "show") end.jump();
+    else end.keep();
   };
 
-  watch("value", pace(draw));
-  draw();
+  const drawRunning = () => {
+    const running = globalThis.phi3Running;
+    const last = rows.at(-1);
+    if (!running || last?.message.turn !== running.turn || last.message.caption?.kind === "answer") return;
+    if (last.role === "user") {
+      rows.push(Object.assign(new Row(running, ui), { key: `${identify(running)} 1` }));
+      log.append(rows.at(-1).node);
+      markLast();
+    }
+    rows.at(-1).update(running);
+    end.keep();
+  };
+
+  const update = (row, message) => {
+    const wasRunning = row.drawn && row.role === "assistant" && row.message.caption?.kind !== "answer";
+    row.update(message);
+    if (!wasRunning || message.caption?.kind !== "answer") return;
+    const text = `${row.text.textContent} ${message.caption.error ?? ""}`.trim().slice(0, MAX_ANNOUNCED);
+    announcer.textContent = texts.answered.replace("{model}", () => message.caption.model).replace(
+      "{text}",
+      () => text,
+    );
+  };
+
+  const markLast = () => {
+    const last = rows.findLast(({ role, message }) => role === "assistant" && message.turn !== undefined);
+    for (const row of rows) row.node.classList.toggle("phi3-last", row === last);
+  };
+
+  element.addEventListener("click", (event) => {
+    const button = event.target.closest("button[name=edit]");
+    if (!button) return;
+    event.stopPropagation(); // it asks the server for nothing
+    const row = rows.find(({ role, message }) => role === "user" && message.turn === button.value);
+    row?.edit(() => {
+      const caller = log.querySelector(`button[name=edit][value="${button.value}"]`);
+      if (caller?.checkVisibility()) caller.focus();
+      else caller?.parentElement.querySelector("[name=more]")?.focus();
+    });
+  });
+  watch("value", pace(drawAll));
+  if (element.id === "phi3-chat") globalThis.phi3DrawRunning = pace(drawRunning);
+  drawAll();
 }
 
 /** `action`, at most once a frame and not so often that it takes most of the time; the last call is never lost. */
@@ -61,65 +124,6 @@ function pace(action) {
   };
 }
 
-/** One message: its text, a button that copies it, and its caption. */
-class Row {
-  constructor(role, texts) {
-    this.role = role;
-    this.message = { content: "" };
-    this.blocks = [];
-    const isQuestion = role === "user";
-    this.node = createElement("div", `message-row ${isQuestion ? "user-row" : "bot-row"}`);
-    this.text = createElement("div", isQuestion ? "phi3-typed" : "phi3-written", {
-      "data-testid": isQuestion ? "user" : "bot",
-    });
-    if (isQuestion) this.text.dir = "auto";
-    this.copy = copyButton(texts, texts.copy_message, () => this.message.content);
-    this.texts = texts;
-  }
-
-  update(message) {
-    const { content, caption } = message;
-    if (content !== this.message.content) {
-      if (this.role === "user") drawQuestion(this.text, content);
-      else this.drawBlocks(renderBlocks(content));
-    }
-    const hasText = content !== "";
-    if (hasText !== this.text.isConnected) {
-      if (hasText) this.node.prepend(this.text);
-      else this.text.remove();
-    }
-    if (JSON.stringify(caption) !== JSON.stringify(this.message.caption)) {
-      this.caption?.remove();
-      this.caption = caption ? drawCaption(caption, hasText ? this.copy : null) : null;
-      if (this.caption) this.node.append(this.caption);
-    }
-    if (this.role === "user" && !this.copy.isConnected) this.node.append(this.copy);
-    this.message = { content, caption: caption && JSON.parse(JSON.stringify(caption)) };
-  }
-
-  /** Replace what differs, so that a selection in the text above stays while the answer grows. */
-  drawBlocks(blocks) {
-    let same = 0;
-    while (same < blocks.length && blocks[same] === this.blocks[same]) same++;
-    while (this.text.children.length > same) this.text.lastElementChild.remove();
-    const template = document.createElement("template");
-    template.innerHTML = blocks.slice(same).join("");
-    for (const code of template.content.querySelectorAll(".phi3-code")) {
-      code.prepend(copyButton(this.texts, this.texts.copy_code, () => code.textContent.replace(/\n$/, "")));
-    }
-    this.text.append(template.content);
-    this.blocks = blocks;
-  }
-}
-
 function loadStyles(path) {
-  const link = createElement("link", "", { rel: "stylesheet", href: new URL(path, import.meta.url) });
-  document.head.append(link);
-}
-
-function createElement(tag, classes, attributes = {}) {
-  const element = document.createElement(tag);
-  element.className = classes;
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  return element;
+  document.head.append(create("link", "", { rel: "stylesheet", href: new URL(path, import.meta.url) }));
 }

@@ -1,0 +1,22 @@
+"""Questions that an empty chat offers. The demo model answers each of them well."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Starter:
+    """A question with one click. Every field is a key of the texts of i18n/."""
+
+    title: str
+    about: str
+    """What the button says it will ask."""
+    question: str
+    system: str | None = None
+    """The system prompt that it sets; None leaves the one there is."""
+
+
+STARTERS = {
+    name: Starter(f"starter.{name}", f"starter.{name}.question", f"starter.{name}.question")
+    for name in ("explain", "code", "joke", "ideas")
+}
+STARTERS["joke"] = Starter("starter.joke", "starter.joke.about", "starter.joke.question", "starter.joke.system")

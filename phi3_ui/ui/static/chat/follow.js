@@ -1,0 +1,38 @@
+/** Keeps the end of the chat in view while text arrives, until the reader scrolls up; and offers the way back. */
+import { create } from "./dom.js";
+import drawIcon from "./icons.js";
+
+const NEAR_END = 80; // pixels
+
+export default function followEnd(log, label, onJump) {
+  const button = create("button", "phi3-jump", { type: "button" }, label);
+  button.prepend(drawIcon("down"));
+  button.hidden = true;
+  let isFollowing = true;
+  let lastTop = 0;
+
+  const isAtEnd = () => log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_END;
+  const keep = () => {
+    if (isFollowing) log.scrollTop = log.scrollHeight;
+    button.hidden = isFollowing || isAtEnd();
+  };
+  const jump = () => {
+    isFollowing = true;
+    keep();
+    requestAnimationFrame(keep); // messages that were not laid out yet have got their height
+  };
+
+  log.addEventListener("scroll", () => {
+    // What grows below the view also leaves the end, but does not scroll up.
+    if (isAtEnd()) isFollowing = true;
+    else if (log.scrollTop < lastTop) isFollowing = false;
+    lastTop = log.scrollTop;
+    button.hidden = isFollowing || isAtEnd();
+  });
+  button.addEventListener("click", () => {
+    jump();
+    onJump();
+  });
+  if (globalThis.ResizeObserver) new ResizeObserver(keep).observe(log);
+  return { button, keep, jump };
+}

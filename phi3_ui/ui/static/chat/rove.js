@@ -1,0 +1,55 @@
+/**
+ * One tab stop for all messages: the buttons of the last answer. The arrow keys move to the buttons beside it (left, right)
+ * and to those of other messages (up, down, Home, End).
+ */
+const BUTTONS = ".phi3-icon, .phi3-action";
+
+export default function rove(log) {
+  let stop = null;
+
+  const setStop = (button) => {
+    if (stop && stop !== button) stop.tabIndex = -1;
+    stop = button ?? null;
+    if (stop) stop.tabIndex = 0;
+  };
+  const find = (row) => [...row?.querySelectorAll(BUTTONS) ?? []].filter((button) => button.checkVisibility());
+  const findRow = (row, step) => {
+    while (row && !find(row).length) row = row[step];
+    return row;
+  };
+
+  log.addEventListener("focusin", ({ target }) => {
+    if (target.matches(BUTTONS)) setStop(target);
+  });
+  log.addEventListener("keydown", (event) => {
+    const button = event.target;
+    if (!button.matches(BUTTONS) || event.altKey || event.ctrlKey || event.metaKey) return;
+    const row = button.closest(".message-row");
+    const inRow = find(row);
+    const sideways = (step) => inRow.at((inRow.indexOf(button) + step) % inRow.length);
+    const across = (target) => {
+      const found = find(target);
+      return found.find(({ name }) => name && name === button.name) ?? found.at(-1);
+    };
+    const next = {
+      ArrowRight: () => sideways(1),
+      ArrowLeft: () => sideways(-1),
+      ArrowUp: () => across(findRow(row.previousElementSibling, "previousElementSibling")),
+      ArrowDown: () => across(findRow(row.nextElementSibling, "nextElementSibling")),
+      Home: () => across(findRow(log.firstElementChild, "nextElementSibling")),
+      End: () => across(findRow(log.lastElementChild, "previousElementSibling")),
+    }[event.key]?.();
+    if (!next) return;
+    event.preventDefault();
+    next.focus();
+  });
+
+  return {
+    /** After the messages have changed: an old stop would be far from what is read. */
+    reset: () => {
+      if (stop?.isConnected && stop === document.activeElement) return;
+      setStop(find(findRow(log.lastElementChild, "previousElementSibling"))[0]);
+    },
+    focus: () => stop?.focus({ preventScroll: true }),
+  };
+}

@@ -1,0 +1,106 @@
+/** One message: its text, a button that copies it, its time, and its caption. */
+import drawCaption from "./caption.js";
+import addHeads from "./code.js";
+import { copyButton } from "./copy.js";
+import { create } from "./dom.js";
+import createEditor from "./edit.js";
+import renderBlocks from "./markdown.js";
+import drawQuestion from "./question.js";
+
+const DAY = 86_400_000; // milliseconds
+const FORMATS = [{ timeStyle: "short" }, { dateStyle: "medium", timeStyle: "short" }].map(
+  (options) => new Intl.DateTimeFormat(globalThis.navigator?.language, options),
+);
+
+/** What a row is recognised by when the messages change. */
+export const identify = ({ role, turn, caption }) => turn ? `${role} ${turn}` : `${role} ${caption?.kind ?? ""}`;
+
+export class Row {
+  /** `ui`: the texts, and createMore of menu.js. */
+  constructor({ role, turn, caption }, ui) {
+    this.ui = ui;
+    this.role = role;
+    this.message = { content: "" };
+    this.drawn = "";
+    this.blocks = [];
+    const isQuestion = role === "user";
+    const isNote = !isQuestion && ["cut", "switch", "undone"].includes(caption?.kind);
+    const { texts } = ui;
+    this.node = isNote
+      ? create("div", "message-row phi3-note-row")
+      : create("article", `message-row ${isQuestion ? "user-row" : "bot-row"}`, {
+        "aria-label": isQuestion ? texts.question : texts.answer,
+      });
+    if (turn) this.node.dataset.turn = turn;
+    this.body = isQuestion || isNote ? this.node : create("div", "phi3-body");
+    this.text = create("div", isQuestion ? "phi3-typed" : "phi3-written", {
+      "data-testid": isQuestion ? "user" : "bot",
+    });
+    if (isQuestion) this.text.dir = "auto";
+    this.copy = copyButton(texts, texts.copy_message, () => this.message.content);
+  }
+
+  update(message) {
+    const drawn = JSON.stringify(message);
+    if (drawn === this.drawn) return;
+    const { content, caption, time } = message;
+    if (content !== this.message.content) {
+      if (this.role === "user") drawQuestion(this.text, content);
+      else this.drawBlocks(renderBlocks(content));
+    }
+    if (this.body !== this.node && !this.body.isConnected) this.node.append(...badge(message.badge), this.body);
+    const hasText = content !== "";
+    if (hasText !== this.text.isConnected && !this.editor) {
+      if (hasText) this.body.prepend(this.text);
+      else this.text.remove();
+    }
+    if (JSON.stringify(caption) !== JSON.stringify(this.message.caption)) {
+      this.caption?.remove();
+      this.caption = caption ? drawCaption(caption, hasText ? this.copy : null, this.ui) : null;
+      if (this.caption) this.body.append(this.caption);
+    }
+    if (this.role === "user" && !this.copy.isConnected && !this.editor) {
+      this.node.append(this.copy);
+      if (time) this.node.append(drawTime(time));
+    }
+    this.message = JSON.parse(drawn);
+    this.drawn = drawn;
+  }
+
+  /** Replace what differs, so that a selection in the text above stays while the answer grows. */
+  drawBlocks(blocks) {
+    let same = 0;
+    while (same < blocks.length && blocks[same] === this.blocks[same]) same++;
+    while (this.text.children.length > same) this.text.lastElementChild.remove();
+    const template = document.createElement("template");
+    template.innerHTML = blocks.slice(same).join("");
+    addHeads(template.content, this.ui.texts);
+    this.text.append(template.content);
+    this.blocks = blocks;
+  }
+
+  /** Edit the question in its bubble; `onEnd` gets the focus back. */
+  edit(onEnd) {
+    if (this.editor) return this.editor.focus();
+    const end = () => {
+      this.editor.form.replaceWith(this.text);
+      this.editor = null;
+      onEnd();
+    };
+    const send = (text) => globalThis.phi3PerformAction("edit", this.message.turn, text);
+    this.editor = createEditor(this.message.content, this.ui.texts, send, end);
+    this.text.replaceWith(this.editor.form);
+    this.editor.focus();
+  }
+}
+
+function badge(shown) {
+  return shown ? [create("span", "phi3-badge", { title: shown.engine }, shown.short)] : [];
+}
+
+/** `seconds` since the epoch, in the visitor's time zone; with the date unless it is less than a day ago. */
+function drawTime(seconds) {
+  const moment = new Date(1000 * seconds);
+  const text = FORMATS[Date.now() - moment > DAY ? 1 : 0].format(moment);
+  return create("time", "phi3-time", { datetime: moment.toISOString(), title: FORMATS[1].format(moment) }, text);
+}

@@ -1,0 +1,157 @@
+"""The rows of messages: where the view is, code blocks, the keyboard, what is announced, the menu, an empty chat."""
+
+from playwright.sync_api import Page, expect
+
+from phi3_ui.testing import Reply
+from tests.e2e.conftest import App, OpenPage
+from tests.support.chat_page import ChatPage
+
+PHONE = {"width": 390, "height": 844}
+LONG = "\n\n".join(f"Paragraph {number} of a long answer." for number in range(60))
+
+
+def is_at_end(chat: ChatPage) -> bool:
+    return bool(chat.log.evaluate("(log) => log.scrollHeight - log.scrollTop - log.clientHeight < 2"))
+
+
+def wait_for_scroll(chat: ChatPage, top: int) -> None:
+    """Scroll, and wait until the page has noticed."""
+    chat.log.evaluate(
+        """(log, top) => new Promise((done) => {
+          log.addEventListener("scroll", () => requestAnimationFrame(done), { once: true });
+          log.scrollTop = top;
+        })""",
+        top,
+    )
+
+
+def test_the_view_follows_an_answer_until_the_reader_scrolls_up(app: App, open_page: OpenPage) -> None:
+    first, second, third = (app.model.create_gate() for _ in range(3))
+    app.model.enqueue(Reply(LONG, first, LONG, second, LONG, third, " The end."), Reply(LONG))
+    chat = open_page(viewport={"width": 1440, "height": 900})
+    chat.ask("Write a lot.")
+    chat.wait_for_text()
+    expect(chat.jump).to_be_hidden()
+    first.open()
+    chat.page.wait_for_function("document.querySelectorAll('.phi3-written p').length > 100")
+    assert is_at_end(chat)
+    wait_for_scroll(chat, 200)
+    expect(chat.jump).to_be_visible()
+    second.open()
+    chat.page.wait_for_function("document.querySelectorAll('.phi3-written p').length > 160")
+    assert chat.log.evaluate("(log) => log.scrollTop") == 200
+    chat.jump.click()
+    expect(chat.jump).to_be_hidden()
+    assert is_at_end(chat)
+    third.open()
+    chat.wait_for_caption(1)
+    wait_for_scroll(chat, 0)
+    chat.ask("And more?")  # also shown to who has scrolled up
+    expect(chat.questions.last).to_be_in_viewport()
+    chat.wait_for_caption(2)
+    chat.page.wait_for_function("document.querySelector('.phi3-jump').hidden")
+    # The answer is announced once, as a whole, not by the log.
+    expect(chat.log).to_have_attribute("aria-live", "off")
+    expect(chat.page.get_by_role("status").filter(has_text="scripted-one has answered: Paragraph 0")).to_have_count(1)
+
+
+def test_code_has_a_head_and_the_keyboard_reaches_every_action_through_one_tab_stop(
+    app: App, open_page: OpenPage
+) -> None:
+    code = "print('a long line')  # " + "word " * 60
+    app.model.enqueue(Reply(f"```python\n{code}\n```"), Reply("Two."))
+    chat = open_page(viewport={"width": 1440, "height": 900})
+    chat.answer("Write code.")
+    chat.answer("And two?")
+    head = chat.page.locator("#phi3-chat .phi3-code-head")
+    expect(head.locator(".phi3-language")).to_have_text("python")
+    box = chat.page.locator("#phi3-chat pre")
+    expect(box).to_have_attribute("tabindex", "0")  # it scrolls
+    wrap = head.get_by_role("button", name="Wrap long lines")
+    wrap.click()
+    expect(wrap).to_have_attribute("aria-pressed", "true")
+    expect(box).not_to_have_attribute("tabindex", "0")
+    assert box.evaluate("(box) => box.scrollWidth <= box.clientWidth")
+
+    stops = chat.log.locator("button:not([tabindex='-1']), a:not([tabindex='-1']), pre[tabindex='0']")
+    expect(stops).to_have_count(1)
+    assert tab_presses(chat.page, "#phi3-chat .phi3-last .phi3-copy") <= 2
+    chat.page.locator(".phi3-last .phi3-copy").focus()
+    chat.page.keyboard.press("ArrowRight")
+    expect(chat.action("retry").last).to_be_focused()
+    chat.page.keyboard.press("ArrowUp")
+    chat.page.keyboard.press("ArrowUp")
+    expect(chat.action("retry").first).to_be_focused()
+    expect(stops).to_have_count(1)
+    chat.page.keyboard.press("ArrowDown")
+    chat.page.keyboard.press("End")
+    expect(chat.action("retry").last).to_be_focused()
+
+    chat.page.locator(".phi3-last [name=more]").focus()
+    chat.page.keyboard.press("Enter")
+    undo = chat.page.get_by_role("menuitem", name="Remove this turn")
+    expect(undo).to_be_focused()
+    chat.page.keyboard.press("Escape")
+    expect(undo).to_be_hidden()
+    expect(chat.page.locator(".phi3-last [name=more]")).to_be_focused()
+
+
+def tab_presses(page: Page, selector: str) -> int:
+    """How often Tab is pressed from the message box back to an element."""
+    page.locator("#phi3-message textarea").focus()
+    for count in range(1, 5):
+        page.keyboard.press("Shift+Tab")
+        if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
+            return count
+    return 5
+
+
+def test_an_empty_chat_offers_questions(app: App, open_page: OpenPage) -> None:
+    chat = open_page(viewport={"width": 1440, "height": 900})
+    expect(chat.empty.get_by_role("heading", name="What shall we ask?")).to_be_visible()
+    expect(chat.empty.get_by_role("button")).to_have_count(4)
+    chat.message.fill("My draft")
+    chat.empty.get_by_role("button", name="Tell a joke").click()
+    chat.wait_for_caption(1)
+    expect(chat.empty).to_be_hidden()
+    expect(chat.questions).to_have_text(["Tell me a joke about atoms."])
+    expect(chat.message).to_have_value("My draft")
+    system, question = app.model.requests[-1].messages
+    assert (system["role"], question["content"]) == ("system", "Tell me a joke about atoms.")
+    assert "stand-up comedian" in system["content"]
+    assert chat.questions.first.locator("xpath=..").locator("time").get_attribute("datetime")
+
+
+def test_an_answer_that_was_cut_goes_on(app: App, open_page: OpenPage) -> None:
+    app.model.enqueue(Reply("Once upon a time there was"), Reply(" a sea."))
+    chat = open_page()
+    chat.setting("Max tokens", 3)
+    chat.answer("Tell a story.")
+    expect(chat.captions.last).to_contain_text("cut at max tokens")
+    chat.page.get_by_role("button", name="Continue").click()
+    chat.wait_for_caption(2)
+    expect(chat.questions.last).to_have_text("Continue exactly where you stopped.")
+    assert [message["role"] for message in app.model.requests[-1].messages] == ["user", "assistant", "user"]
+
+
+def test_on_a_phone_rarer_actions_are_in_the_menu_and_metrics_are_short(app: App, open_page: OpenPage) -> None:
+    app.model.enqueue(Reply("Paris.", usage=(39, 69)), Reply("Madrid."))
+    chat = open_page(viewport=PHONE)
+    chat.answer("And of France?")
+    expect(chat.page.locator("#phi3-chat .phi3-badge")).to_be_hidden()
+    expect(chat.captions.last).to_contain_text("39 + 69 ·", use_inner_text=True)
+    expect(chat.action("edit")).to_be_hidden()
+    chat.page.locator(".phi3-last [name=more]").click()
+    expect(chat.page.get_by_role("menuitem")).to_have_count(3)
+    chat.page.get_by_role("menuitem", name="Edit this question").click()
+    expect(chat.edited).to_be_focused()
+    chat.edited.fill("And of Spain?")
+    chat.edited.press("Enter")
+    expect(chat.questions).to_have_text(["And of Spain?"])
+    chat.wait_for_caption(1)
+    expect(chat.versions).to_contain_text("2/2")
+    assert chat.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    for button in chat.page.locator(".phi3-last .phi3-actions button:visible").all():
+        box = button.bounding_box()
+        assert box
+        assert min(box["width"], box["height"]) >= 24
