@@ -45,7 +45,7 @@ _CHAT_JS = """
 const texts = TEXTS[navigator.language.split("-")[0]] ?? TEXTS.en;
 const starters = STARTERS[navigator.language.split("-")[0]] ?? STARTERS.en;
 import(new URL("phi3/static/chat/view.js", document.baseURI)).then(
-  (view) => view.default(element, props, watch, texts, starters),
+  (view) => globalThis.phi3DrawRunning = view.default(element, props, watch, texts, starters),
   (error) => {
     console.error(error);
     element.textContent = texts.chat_not_loaded;

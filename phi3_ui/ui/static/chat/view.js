@@ -15,6 +15,7 @@ import rove from "./rove.js";
 const MAX_SHARE = 4; // drawing takes at most about a quarter of the time
 const MAX_ANNOUNCED = 2000; // characters
 
+/** Returns a function that draws the answer in progress. */
 export default function showChat(element, props, watch, texts, starters = []) {
   loadStyles("../../vendor/katex/katex.css");
   // Answers are announced once they are finished, not per token.
@@ -100,8 +101,8 @@ export default function showChat(element, props, watch, texts, starters = []) {
     });
   });
   watch("value", pace(drawAll));
-  if (element.id === "phi3-chat") globalThis.phi3DrawRunning = pace(drawRunning);
   drawAll();
+  return pace(drawRunning);
 }
 
 /** `action`, at most once a frame and not so often that it takes most of the time; the last call is never lost. */
