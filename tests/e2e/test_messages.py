@@ -7,7 +7,7 @@ from tests.e2e.conftest import App, OpenPage
 from tests.support.chat_page import ChatPage
 
 PHONE = {"width": 390, "height": 844}
-LONG = "\n\n".join(f"Paragraph {number} of a long answer." for number in range(60))
+LONG = "\n\n".join(f"Line {number}" for number in range(40))
 
 
 def is_at_end(chat: ChatPage) -> bool:
@@ -33,12 +33,12 @@ def test_the_view_follows_an_answer_until_the_reader_scrolls_up(app: App, open_p
     chat.wait_for_text()
     expect(chat.jump).to_be_hidden()
     first.open()
-    chat.page.wait_for_function("document.querySelectorAll('.phi3-written p').length > 100")
+    chat.page.wait_for_function("document.querySelectorAll('.phi3-written p').length > 60")
     assert is_at_end(chat)
     wait_for_scroll(chat, 200)
     expect(chat.jump).to_be_visible()
     second.open()
-    chat.page.wait_for_function("document.querySelectorAll('.phi3-written p').length > 160")
+    chat.page.wait_for_function("document.querySelectorAll('.phi3-written p').length > 100")
     assert chat.log.evaluate("(log) => log.scrollTop") == 200
     chat.jump.click()
     expect(chat.jump).to_be_hidden()
@@ -52,7 +52,7 @@ def test_the_view_follows_an_answer_until_the_reader_scrolls_up(app: App, open_p
     chat.page.wait_for_function("document.querySelector('.phi3-jump').hidden")
     # The answer is announced once, as a whole, not by the log.
     expect(chat.log).to_have_attribute("aria-live", "off")
-    expect(chat.page.get_by_role("status").filter(has_text="scripted-one has answered: Paragraph 0")).to_have_count(1)
+    expect(chat.page.get_by_role("status").filter(has_text="scripted-one has answered: Line 0")).to_have_count(1)
 
 
 def test_code_has_a_head_and_the_keyboard_reaches_every_action_through_one_tab_stop(
