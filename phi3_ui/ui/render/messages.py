@@ -162,7 +162,7 @@ def _badge(label: str) -> Badge:
 
 
 def _note(
-    kind: Literal["waiting", "cut", "undone"], sentence: str, actions: list[ActionButton] | None = None
+    kind: Literal["cut", "switch", "undone"], sentence: str, actions: list[ActionButton] | None = None
 ) -> ChatMessage:
     caption: Caption = {"kind": kind, "parts": [sentence], "actions": actions or []}
     return {"role": "assistant", "content": "", "caption": caption}

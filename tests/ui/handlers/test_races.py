@@ -114,7 +114,7 @@ def test_two_clicks_on_retry_answer_once(app: App, warnings: list[str]) -> None:
     refused = threading.Event()
 
     def retry() -> None:
-        list(app.answers.retry(app.session, turn_id, "m-1", {}))
+        list(app.answers.ask_variant(app.session, turn_id, None, "m-1", {}))
         refused.set()
 
     retrying = [in_thread(retry), in_thread(retry)]
@@ -161,7 +161,7 @@ def test_a_page_that_closes_while_a_turn_is_being_started_stops_it(app: App) -> 
     app.send()
 
     assert [answer.finish_reason for answer in app.store.answers] == ["cancelled"]
-    assert app.starter.start(app.session, Chat(), _entry(app), lambda talk, _: talk.with_question("late")) is None
+    assert app.starter.start(app.session, Chat(), _entry(app), lambda talk: talk.with_question("late")) is None
 
 
 def _entry(app: App) -> ModelEntry:
