@@ -23,7 +23,7 @@ Render = Callable[[str], list[str]]
 _TAGS = {"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "hr", "br", "strong", "em", "s", "a"}
 _TAGS |= {"img", "code", "pre", "div", "span", "input", "table", "thead", "tbody", "tr", "th", "td"}
 _ATTRIBUTES = {"dir", "class", "href", "title", "target", "rel", "src", "alt", "start", "style", "tabindex", "type"}
-_ATTRIBUTES |= {"disabled", "checked", "aria-label"}
+_ATTRIBUTES |= {"disabled", "checked", "aria-label", "data-language"}
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_tables_tasks_and_code_in_lists(render: Render) -> None:
     assert ["checked" in box for box in boxes] == [True, False]
     assert "[" not in _Html(tasks).text
     assert _Html(steps).text.split() == ["sox", "=", "1", "on"]
-    assert '<li dir="ltr">so<div class="phi3-code" dir="ltr"><pre' in steps
+    assert '<li dir="ltr">so<div class="phi3-code" dir="ltr" data-language="py"><pre' in steps
 
 
 def test_each_block_reads_in_its_own_direction(render: Render) -> None:

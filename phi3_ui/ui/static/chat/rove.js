@@ -6,6 +6,8 @@ const BUTTONS = ".phi3-icon, .phi3-action";
 
 export default function rove(log) {
   let stop = null;
+  let column = ""; // what the arrow keys look for in other messages
+  let isAcross = false;
 
   const setStop = (button) => {
     if (stop && stop !== button) stop.tabIndex = -1;
@@ -19,7 +21,9 @@ export default function rove(log) {
   };
 
   log.addEventListener("focusin", ({ target }) => {
-    if (target.matches(BUTTONS)) setStop(target);
+    if (!target.matches(BUTTONS)) return;
+    setStop(target);
+    if (!isAcross) column = target.name;
   });
   log.addEventListener("keydown", (event) => {
     const button = event.target;
@@ -29,7 +33,7 @@ export default function rove(log) {
     const sideways = (step) => inRow.at((inRow.indexOf(button) + step) % inRow.length);
     const across = (target) => {
       const found = find(target);
-      return found.find(({ name }) => name && name === button.name) ?? found.at(-1);
+      return found.find(({ name }) => name === column) ?? found[0];
     };
     const next = {
       ArrowRight: () => sideways(1),
@@ -41,7 +45,9 @@ export default function rove(log) {
     }[event.key]?.();
     if (!next) return;
     event.preventDefault();
+    isAcross = !event.key.match(/Left|Right/);
     next.focus();
+    isAcross = false;
   });
 
   return {
