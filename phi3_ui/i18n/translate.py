@@ -96,9 +96,9 @@ def format_seconds(language: str, seconds: float) -> str:
     return f"{format_number(language, seconds, 2)} s"
 
 
-def format_megabytes(language: str, count: int) -> str:
+def format_megabytes(language: str, count: int, decimals: int = 1) -> str:
     """`count` bytes in megabytes of 10⁶."""
-    return f"{format_number(language, count / 1e6, 1)} MB"
+    return f"{format_number(language, count / 1e6, decimals)} MB"
 
 
 def format_bytes(language: str, count: int) -> str:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
+from models.presets import load_preset, preset_keys
 from models.tracking import Store, register_missing
 from phi3_ui.errors import UserError
 from phi3_ui.provision.jobs import Job, JobState, exclusive
@@ -14,6 +15,8 @@ from phi3_ui.store.errors import translate_store_errors
 from phi3_ui.store.registry.catalogue import Catalogue
 
 logger = logging.getLogger(__name__)
+
+_MAX_LOG = 10_000  # characters
 
 
 class FirstRun:
@@ -33,6 +36,19 @@ class FirstRun:
         self._has_models = False
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+
+    @property
+    def title(self) -> str:
+        """The name of the preset's weights; its key if there is no such preset."""
+        key = self._settings.preset
+        return load_preset(key).origin.title if key in preset_keys() else key
+
+    def read_log(self) -> str:
+        """The end of what the step that failed has written; empty if nothing failed."""
+        log = self._settings.logs / f"setup-{self.state.stage}.log"
+        if self.state.error is None or not log.is_file():
+            return ""
+        return log.read_text(encoding="utf-8", errors="replace")[-_MAX_LOG:]
 
     def start(self) -> None:
         """Set up what is missing, if anything; does nothing while it runs already."""

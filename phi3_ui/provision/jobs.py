@@ -29,6 +29,17 @@ from phi3_ui.store.errors import translate_store_errors
 
 logger = logging.getLogger(__name__)
 
+_MIN_SECONDS = 2.0  # shorter stages, such as those that find their result, say nothing about the next ones
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage took."""
+
+    seconds: float
+    bytes: int = 0
+    """How much was downloaded; 0 for the stages that download nothing."""
+
 
 @dataclass(frozen=True)
 class JobState:
@@ -42,6 +53,8 @@ class JobState:
     done: int = 0
     """How much of `total` is done, in bytes for the stages of recipes.BYTES, otherwise in steps."""
     total: int = 0
+    results: tuple[StageResult, ...] = ()
+    """Those of the stages that are done."""
     model_ids: tuple[str, ...] = ()
     """The models logged so far."""
     is_usable: bool = False
@@ -52,6 +65,15 @@ class JobState:
     def stage(self) -> StageName | None:
         """The current stage, or the one the job ended in."""
         return self.stages[self.step] if self.stages else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """An estimate from what the stages so far took; None before there is anything to go by."""
+        seconds = sum(result.seconds for result in self.results)
+        if seconds < _MIN_SECONDS:
+            return None
+        shares = [STAGES[name] for name in self.stages]
+        return seconds / sum(shares[: len(self.results)]) * sum(shares) * (1 - self.fraction)
 
     @property
     def is_finished(self) -> bool:
@@ -126,9 +148,13 @@ class Job:
             store += ["--artifacts", settings.artifacts]
         steps = plan(self.recipe, settings.home, store)
         stages = tuple(step.stage for step in steps)
+        results: tuple[StageResult, ...] = ()
         for number, step in enumerate(steps):
-            self._set_state(JobState("running", stages, number, model_ids=self.state.model_ids))
+            self._set_state(JobState("running", stages, number, results=results, model_ids=self.state.model_ids))
+            started = time.monotonic()
             result = self._run_step(step)
+            downloaded = self.state.total if step.stage in BYTES else 0
+            results = (*results, StageResult(time.monotonic() - started, downloaded))
             if step.stage.startswith("log_"):
                 self._set_state(replace(self.state, model_ids=(*self.state.model_ids, str(result["model_id"]))))
         self._remove_intermediate_folders()

@@ -82,7 +82,7 @@ class ChatController:
         setup = self._page.setup
         return {
             setup.view: gr.Column(visible=state.phase != "done"),
-            setup.panel: render_setup(session.language, state),
+            setup.panel: render_setup(session.language, state, self._first_run.title, self._first_run.read_log()),
             setup.retry: gr.Button(visible=state.phase == "failed"),
             setup.ticker: gr.Timer(active=not state.is_finished),
         }

@@ -12,6 +12,7 @@ _SHEETS = (
         "shell.css",
         "page.css",
         "conversations.css",
+        "setup.css",
         "models.css",
         "usage.css",
         "replay.css",

@@ -1,26 +1,71 @@
-"""Progress of the first run and of adding a model: the current stage, and one bar over all stages."""
+"""Progress of the first run, as a checklist, and of adding a model, as one bar over all stages."""
 
 from math import floor
 from typing import Any
 
 from markupsafe import Markup
 
-from phi3_ui.i18n.translate import format_megabytes, format_percent, tr, tr_error
+from phi3_ui.i18n.translate import format_megabytes, format_number, format_percent, tr, tr_error
 from phi3_ui.provision.jobs import JobState
 from phi3_ui.provision.recipes import BYTES
 from phi3_ui.ui.render.notices import render_error, render_hint
 from phi3_ui.ui.render.templating import render
 
 
-def render_setup(language: str, state: JobState) -> Markup:
-    """The first run's progress, or its error; a note of one line once there is a model to chat with."""
-    error = render_error(f"{tr(language, 'setup.failed')} {tr_error(language, state.error)}") if state.error else ""
+def render_setup(language: str, state: JobState, title: str, log: str = "") -> Markup:
+    """The first run as a page of its own; a note of one line once there is a model to chat with.
+
+    `title` is the name of the weights, `log` what the failed step has written.
+    """
+    error = tr_error(language, state.error) if state.error else ""
     if state.is_usable:
         note = f"{tr(language, 'setup.usable')} {_step_label(language, state)}".strip()
-        return Markup('<div class="phi3-setup-note">{}</div>').format(error or render_hint(note))
-    if state.phase in ("checking", "waiting") and state.stage is None:
-        return Markup('<div class="phi3-setup"><p>{}</p></div>').format(tr(language, f"setup.{state.phase}"))
-    return render("setup.html", language, error=error, **_progress(language, state))
+        sentence = f"{tr(language, 'setup.failed')} {error}"
+        return Markup('<div class="phi3-setup-note">{}</div>').format(
+            render_error(sentence) if error else render_hint(note)
+        )
+    steps = [_render_step(language, state, number, title) for number in range(len(state.stages))]
+    return render(
+        "setup.html",
+        language,
+        title=title,
+        steps=steps,
+        note="" if error else _note(language, state),
+        percent=_percent(state),
+        is_measured=state.total > 0,
+        error=f"{tr(language, 'setup.failed')} {error}" if error else "",
+        log=log,
+    )
+
+
+def _render_step(language: str, state: JobState, number: int, title: str) -> dict[str, Any]:
+    """One line of the checklist."""
+    measure = ""
+    if number < len(state.results):
+        result = state.results[number]
+        measure = format_megabytes(language, result.bytes, 0) if result.bytes else _duration(language, result.seconds)
+    elif number == state.step and state.total:
+        measure = format_percent(language, floor(100 * state.done / state.total) / 100)
+    progress = "done" if number < state.step else "now" if number == state.step else "next"
+    name = tr(language, f"setup.do.{state.stages[number]}", title=title)
+    return {"number": number + 1, "name": name, "measure": measure, "progress": progress}
+
+
+def _note(language: str, state: JobState) -> str:
+    """How long it still takes, and from which step on one can chat."""
+    if state.stage is None:
+        return tr(language, "setup.waiting" if state.phase == "waiting" else "setup.checking")
+    first_logged = next((number for number, name in enumerate(state.stages, 1) if name.startswith("log_")), 0)
+    usable = tr(language, "setup.chat_after", step=first_logged) if first_logged else ""
+    left = state.seconds_left
+    remaining = (
+        "" if left is None else tr(language, "setup.left", time=_duration(language, max(5, 5 * round(left / 5))))
+    )
+    return f"{remaining} {usable}".strip()
+
+
+def _duration(language: str, seconds: float) -> str:
+    return f"{format_number(language, seconds)} s" if seconds < 100 else f"{format_number(language, seconds / 60)} min"
 
 
 def render_job(language: str, state: JobState | None, name: str) -> Markup:

@@ -175,7 +175,7 @@ class App:
                 conversations=self.store,
                 locator=SimpleNamespace(notice=None),
                 pages=self.pages,
-                first_run=SimpleNamespace(state=JobState(), start=lambda: None),
+                first_run=SimpleNamespace(state=JobState(), start=lambda: None, title="SmolLM2", read_log=lambda: ""),
                 mlflow=SimpleNamespace(
                     of_experiment=lambda: None, of_turn=lambda *_: None, of_chat=lambda *_: "", base=None
                 ),

