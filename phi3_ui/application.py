@@ -20,6 +20,7 @@ from phi3_ui.store.links import MlflowUi
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.ui.assets import create_assets
 from phi3_ui.ui.connections import ConnectionWatch, identify_client
+from phi3_ui.ui.front_page import FrontPage
 from phi3_ui.ui.open_pages import OpenPages
 from phi3_ui.ui.page.layout import build_ui
 from phi3_ui.ui.page.texts import I18N
@@ -54,13 +55,22 @@ def build_app(settings: Settings) -> FastAPI:
         blocks.is_running = False
         page.stop_event.set()
 
+    def is_logged_in(request: Request) -> bool:
+        """Whether Gradio would show the page, and not ask for a login."""
+        names = (f"access-token-{page.cookie_id}", f"access-token-unsecure-{page.cookie_id}")
+        return page.auth is None or any(page.tokens.get(request.cookies.get(name)) for name in names)
+
     app = FastAPI(
         title="Phi-3 Chat on MLflow",
         version=__version__,
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        middleware=[Middleware(SecurityHeaders), Middleware(ConnectionWatch, pages=services.pages)],
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(ConnectionWatch, pages=services.pages),
+            Middleware(FrontPage, is_logged_in=is_logged_in),
+        ],
         lifespan=lifespan,
     )
     app.state.services, app.state.end_streams = services, end_streams

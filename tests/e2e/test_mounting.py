@@ -70,16 +70,16 @@ def test_under_a_path_the_page_asks_for_a_login_chats_and_downloads(page: Page, 
         requests: list[str] = []
         page.on("request", lambda request: requests.append(request.url))
         page.goto(f"{url}/chat/")
-        page.locator("input").nth(0).fill("anna")
-        page.locator("input").nth(1).fill("one")
-        page.get_by_role("button", name="Login").click()
+        page.get_by_label("User name").fill("anna")
+        page.get_by_label("Password").fill("one")
+        page.get_by_role("button", name="Log in").click()
         chat = ChatPage(page).wait_until_ready()
         assert chat.answer("What is the capital of France?") == "It is Paris."
         with page.expect_download() as download:
             chat.list_button("France", "save_markdown").click()
         assert "It is Paris." in Path(download.value.path()).read_text(encoding="utf-8")
         page.get_by_role("link", name="Log out").click()
-        expect(page.get_by_role("button", name="Login")).to_be_visible()
+        expect(page.get_by_role("button", name="Log in")).to_be_visible()
         outside = [request for request in requests if not request.startswith((f"{url}/chat", "data:", "blob:"))]
         assert outside == []
         page.close()

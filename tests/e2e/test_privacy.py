@@ -133,7 +133,15 @@ def test_a_login_is_the_same_user_in_every_browser(
         expect(anna_again.questions).to_have_text([SECRET])
         anna_again.message.fill(SECRET)
         anna_again.page.get_by_role("link", name="Log out").click()
-        expect(anna_again.page.get_by_role("button", name="Login")).to_be_visible()
+        expect(anna_again.page).to_have_title("Log in · Phi-3 Chat on MLflow")
+        name = anna_again.page.get_by_label("User name")
+        expect(name).to_be_focused()
+        expect(name).to_have_attribute("autocomplete", "username")
+        name.fill("bob")
+        anna_again.page.get_by_label("Password").fill("wrong")
+        anna_again.page.get_by_role("button", name="Log in").click()
+        expect(anna_again.page.get_by_role("alert")).to_contain_text("do not match")
+        expect(name).to_have_value("bob")
         bob_again = log_in(anna_again.page, "bob", "two")
         expect(bob_again.questions).to_have_count(0)
         expect(bob_again.message).to_have_value("")
@@ -143,7 +151,7 @@ def test_a_login_is_the_same_user_in_every_browser(
 
 
 def log_in(page: Page, name: str, password: str) -> ChatPage:
-    page.locator("input").nth(0).fill(name)
-    page.locator("input").nth(1).fill(password)
-    page.get_by_role("button", name="Login").click()
+    page.get_by_label("User name").fill(name)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Log in").click()
     return ChatPage(page).wait_until_ready()

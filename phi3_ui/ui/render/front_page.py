@@ -1,0 +1,55 @@
+"""The document of the page before its scripts run: Gradio's, adapted to the visitor, or the login in its place."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from markupsafe import Markup
+
+from phi3_ui.i18n.translate import tr
+from phi3_ui.ui.render.templating import render
+
+Theme = Literal["system", "light", "dark"]
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """What a visitor sees the page in."""
+
+    language: str
+    is_language_chosen: bool = False
+    """Whether it is not the browser's, but was picked on the page."""
+    theme: Theme = "system"
+
+
+# Gradio and our scripts translate by these: a picked language takes the place of the browser's.
+_SET_LANGUAGE = """<script>
+for (const [name, value] of [["language", "{0}"], ["languages", ["{0}"]]])
+  Object.defineProperty(navigator, name, {{ get: () => value }});
+</script>"""
+_STYLE = (
+    """<link rel="stylesheet" href="phi3/static/tokens.css"><style>body { background: var(--bg) !important; }</style>"""
+)
+# Gradio does so too, but only once it has loaded.
+_FOLLOW_SYSTEM = """<script>
+document.body.classList.toggle("dark", matchMedia("(prefers-color-scheme: dark)").matches);
+</script>"""
+
+
+def adapt_page(html: str, appearance: Appearance) -> str:
+    """Gradio's document with its title, and in the visitor's language and theme from the first paint on."""
+    head = f"<head><title>{tr(appearance.language, 'title')}</title>"
+    if appearance.is_language_chosen:
+        head += _SET_LANGUAGE.format(appearance.language)
+    html = html.replace('lang="en"', f'lang="{appearance.language}"', 1)
+    html = html.replace("<head>", head, 1).replace("</head>", f"{_STYLE}</head>", 1)
+    if appearance.theme == "system":
+        return html.replace("<gradio-app", f"{_FOLLOW_SYSTEM}<gradio-app", 1)
+    if appearance.theme == "dark":
+        html = html.replace("<body", '<body class="dark"', 1)
+    return html.replace("<gradio-app", f'<gradio-app theme_mode="{appearance.theme}"', 1)
+
+
+def render_login(appearance: Appearance) -> Markup:
+    """The document that asks for a name and a password. static/login.js sends them to Gradio's own route."""
+    script = Markup(_FOLLOW_SYSTEM) if appearance.theme == "system" else ""  # noqa: S704 - a constant
+    return render("login.html", appearance.language, lang=appearance.language, theme=appearance.theme, script=script)
