@@ -36,7 +36,10 @@ def create() -> ConversationsSection:
     """Create the chat list with its search field."""
     return ConversationsSection(
         new_chat=gr.HTML(
-            _NEW_CHAT.format(icon("edit")), js_on_load=new_chat_js(browser_texts(["new_chat"])), apply_default_css=False
+            _NEW_CHAT.format(icon("edit")),
+            js_on_load=new_chat_js(browser_texts(["new_chat"])),
+            apply_default_css=False,
+            padding=False,
         ),
         search=gr.Textbox(
             label=I18N("search"),
@@ -47,9 +50,12 @@ def create() -> ConversationsSection:
             elem_id="phi3-search",
         ),
         chat_list=gr.HTML(
-            js_on_load=conversations_js(browser_texts(_TEXTS)), apply_default_css=False, elem_id="phi3-chats"
+            js_on_load=conversations_js(browser_texts(_TEXTS)),
+            apply_default_css=False,
+            padding=False,
+            elem_id="phi3-chats",
         ),
-        footer=gr.HTML(apply_default_css=False, elem_id="phi3-footer"),
+        footer=gr.HTML(apply_default_css=False, padding=False, elem_id="phi3-footer"),
     )
 
 

@@ -17,7 +17,12 @@ _TABS_JS = tabs_js(browser_texts([f"tab.{name}" for name in _TABS]))
 def create_brand() -> None:
     """Create the product's name with the button that hides the conversations."""
     name = Markup('<div class="phi3-brand"><i aria-hidden="true">φ</i><h1>Phi-3 Chat</h1>{}</div>')
-    gr.HTML(name.format(_BUTTON.format("left", icon("panel"))), js_on_load=_PANELS_JS, apply_default_css=False)
+    gr.HTML(
+        name.format(_BUTTON.format("left", icon("panel"))),
+        js_on_load=_PANELS_JS,
+        apply_default_css=False,
+        padding=False,
+    )
 
 
 def create_toggle(side: str) -> None:
@@ -35,9 +40,9 @@ def create_tabs() -> None:
     """Create the buttons of the right panel's tabs; the content of each is the column `phi3-tab-NAME`."""
     buttons = Markup("").join(_TAB.format(name) for name in _TABS)
     strip = Markup('<div class="phi3-tabs" role="tablist">{}</div>').format(buttons)
-    gr.HTML(strip, js_on_load=_TABS_JS, apply_default_css=False, elem_id="phi3-tabs")
+    gr.HTML(strip, js_on_load=_TABS_JS, apply_default_css=False, padding=False, elem_id="phi3-tabs")
 
 
 def create_scrim() -> None:
     """Create the shade over the page beneath an open drawer; a tap on it closes the drawer."""
-    gr.HTML('<div id="phi3-scrim"></div>', apply_default_css=False, elem_id="phi3-scrim-block")
+    gr.HTML('<div id="phi3-scrim"></div>', apply_default_css=False, padding=False, elem_id="phi3-scrim-block")
