@@ -58,7 +58,7 @@ def build_app(settings: Settings) -> FastAPI:
     def is_logged_in(request: Request) -> bool:
         """Whether Gradio would show the page, and not ask for a login."""
         names = (f"access-token-{page.cookie_id}", f"access-token-unsecure-{page.cookie_id}")
-        return page.auth is None or any(page.tokens.get(request.cookies.get(name)) for name in names)
+        return not settings.logins or any(page.tokens.get(request.cookies.get(name)) for name in names)
 
     app = FastAPI(
         title="Phi-3 Chat on MLflow",
