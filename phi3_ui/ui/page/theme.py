@@ -48,6 +48,7 @@ _COLORS = {
     "block_label_text_color": "var(--ink-2)",
     "block_info_text_color": "var(--ink-3)",
     "panel_background_fill": "transparent",
+    "input_border_width": "1px",
     "input_background_fill": "var(--bg-raised)",
     "input_border_color": "var(--line-strong)",
     "input_border_color_focus": "var(--accent)",
