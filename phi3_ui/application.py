@@ -8,6 +8,7 @@ from typing import Annotated
 import gradio as gr
 from fastapi import FastAPI, Form, Request
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Mount
 
 from phi3_ui import __version__
@@ -18,7 +19,7 @@ from phi3_ui.settings import Settings
 from phi3_ui.store.conversations.open_store import open_conversation_store
 from phi3_ui.store.links import MlflowUi
 from phi3_ui.store.registry.catalogue import Catalogue
-from phi3_ui.ui.assets import create_assets
+from phi3_ui.ui.assets import CacheHashedAssets, create_assets
 from phi3_ui.ui.connections import ConnectionWatch, identify_client
 from phi3_ui.ui.front_page import FrontPage
 from phi3_ui.ui.open_pages import OpenPages
@@ -67,7 +68,9 @@ def build_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         middleware=[
+            Middleware(GZipMiddleware, compresslevel=6),  # leaves event streams alone
             Middleware(SecurityHeaders),
+            Middleware(CacheHashedAssets),
             Middleware(ConnectionWatch, pages=services.pages),
             Middleware(FrontPage, is_logged_in=is_logged_in),
         ],

@@ -1,5 +1,6 @@
 """The application factory: its routes, its lifespan, mounting, and two applications in one process."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -105,6 +106,17 @@ def test_health_is_json_and_every_response_has_the_security_headers(client: Clie
         assert response.headers["content-security-policy"].startswith("default-src 'self';")
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["referrer-policy"] == "no-referrer"
+
+
+def test_the_page_is_compressed_and_hashed_assets_are_cached_for_good(client: Client) -> None:
+    page = client.get("/")
+    assert page.headers["content-encoding"] == "gzip"
+    asset = re.search(r"assets/[\w-]+\.js", page.text)
+    assert asset
+    assert client.get(f"/{asset[0]}").headers["cache-control"] == "public, max-age=31536000, immutable"
+    own = client.get("/phi3/static/chat/view.js")
+    assert (own.headers["cache-control"], own.headers["content-encoding"]) == ("no-cache", "gzip")
+    assert "immutable" not in client.get("/assets/nothing.js").headers.get("cache-control", "")
 
 
 def _mounted_blocks(client: Client) -> Blocks:
