@@ -17,7 +17,7 @@ export default class Attachments {
     this.files = this.load();
     addEventListener("pagehide", () => this.save());
     document.addEventListener("click", (event) => {
-      if (event.target.closest?.(".phi3-login a")) this.files = []; // the next user of the tab is another one
+      if (event.target.closest?.(".phi3-logout")) this.files = []; // the next user of the tab is another one
     });
     this.draw();
   }
