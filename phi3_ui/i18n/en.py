@@ -362,7 +362,6 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "comment": "Add a comment on this answer (optional)",
     "comment.keep": "Keep",
     "reproduce": "Reproduce this answer",
-    "reproduce.label": "Python program",
     "share": "Import and export",
     "share.markdown": "Save as Markdown",
     "share.json": "Save as JSON",

@@ -400,7 +400,6 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "comment": "Adăugați un comentariu la acest răspuns (opțional)",
     "comment.keep": "Păstrează",
     "reproduce": "Reproduce acest răspuns",
-    "reproduce.label": "Program Python",
     "share": "Import și export",
     "share.markdown": "Salvează ca Markdown",
     "share.json": "Salvează ca JSON",

@@ -137,7 +137,7 @@ def test_the_reproduce_program_gives_the_same_answer(open_demo: OpenPage, tmp_pa
     chat.setting("Max tokens", 16)
     answer = chat.answer("What is the capital of France?")
     chat.press("reproduce")
-    code = chat.page.locator("#phi3-reproduce .cm-content")
+    code = chat.page.locator("#phi3-reproduce code")
     expect(code).to_contain_text("mlflow.pyfunc")
     done = subprocess.run([sys.executable, "-c", code.inner_text()], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

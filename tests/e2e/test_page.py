@@ -82,7 +82,7 @@ def test_the_panels_are_docked_while_there_is_room_and_else_drawers(open_page: O
 def test_the_reproduce_program_is_scrolled_into_view_on_a_phone_too(open_page: OpenPage) -> None:
     chat = open_page(viewport=PHONE)
     chat.answer("What is the capital of France?")
-    program = chat.page.locator("#phi3-reproduce .cm-content")
+    program = chat.page.locator("#phi3-reproduce code")
     chat.press("reproduce")
     expect(program).to_be_in_viewport()
     chat.page.keyboard.press("Escape")

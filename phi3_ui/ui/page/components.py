@@ -126,7 +126,7 @@ class ReproduceSection:
     """The program that reproduces an answer."""
 
     panel: gr.Accordion
-    snippet: gr.Code
+    snippet: gr.HTML
 
 
 @dataclass(frozen=True)
