@@ -70,7 +70,7 @@ def fill_in(chat: ChatPage, source: str, kind: str = "A checkpoint, as a pipelin
     """Describe weights of one's own in the dialog "Add a model"."""
     chat.adding.get_by_label("Custom weights").check()
     chat.adding.get_by_label(kind).check()
-    chat.adding.get_by_label("Source").fill(source)
+    chat.adding.get_by_role("textbox", name="Source A Hub id").fill(source)
     chat.adding.get_by_role("textbox", name="Name Defaults to").fill(name)
 
 
@@ -80,10 +80,10 @@ def test_a_missing_hub_repository_is_one_sentence(open_page: OpenPage) -> None:
     fill_in(chat, "nobody/nothing")
     chat.page.locator("#phi3-add-go").click()
     expect(chat.added.get_by_role("alert")).to_contain_text("nobody/nothing", timeout=LOAD)
-    chat.adding.get_by_label("Source").fill("no such thing")
+    chat.adding.get_by_role("textbox", name="Source A Hub id").fill("no such thing")
     chat.page.locator("#phi3-add-go").click()
     expect(chat.added.get_by_role("alert")).to_contain_text("neither a folder on this machine nor a Hub id")
-    expect(chat.adding.get_by_label("Source")).to_have_value("no such thing")
+    expect(chat.adding.get_by_role("textbox", name="Source A Hub id")).to_have_value("no such thing")
 
 
 def test_promoting_needs_a_confirmation_and_the_alias_can_be_picked(
