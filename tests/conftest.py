@@ -110,7 +110,7 @@ class Demo:
 
     def spec(self, contract: str) -> ModelSpec:
         entry = self.entry(contract)
-        return ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri)
+        return ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, folder=entry.folder)
 
 
 def settings_for(home: Path) -> Settings:
