@@ -6,9 +6,12 @@ INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps -r
 TORCH ?= $(shell grep "^torch==" constraints.txt)
 # Formats and lints CSS and JavaScript: one wheel, without Node and without the network.
 DENO := DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
-PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: run setup mlflow-ui check test coverage lint bench screenshot tutorials lock clean
+
+# Container images often set it. Without compiled files, each of the many processes of the tests compiles our modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # make run PRESET=phi-3-mini-4k
 export PHI3_UI_PRESET := $(or $(PRESET),$(PHI3_UI_PRESET))

@@ -92,7 +92,7 @@ def measure_paths(entry: ModelEntry, home: Path, rounds: int) -> dict[str, list[
     import mlflow
 
     mlflow.set_tracking_uri(entry.tracking_uri)
-    spec = ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri)
+    spec = ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, folder=entry.folder)
     files = Path(mlflow.artifacts.download_artifacts(entry.uri))
     figures: dict[str, list[paths.Speed]] = {}
     with ExitStack() as stack:

@@ -45,7 +45,7 @@ class Bench:
 
     def spec(self, contract: str) -> ModelSpec:
         entry = self.entries[contract]
-        return ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri)
+        return ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, folder=entry.folder)
 
     def metadata(self, contract: str) -> dict[str, Any]:
         """The metadata a demo model was logged with."""

@@ -1,5 +1,6 @@
 """Groups and profiles of the suite, and shared fixtures: the demo model, built by the project's own programs, in a store."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -38,6 +39,19 @@ ENGINE_FIXTURES = {"weights", "tiny_models"}
 SHARED_FIXTURES = ["shared_app", "demo_server", "pool"]
 """Session fixtures that are expensive in each process that uses them: two apps, and the demo's models loaded."""
 
+LONGEST_GROUPS = [
+    "shared_app",
+    "demo_server",
+    "tests/e2e/test_manage.py",
+    "tests/e2e/test_first_run.py",
+    "tests/cli/test_commands.py",
+    "tests/store/test_tracking_server.py",
+    "tests/provision/test_first_run.py",
+    "pool",
+    "tests/engine/test_third_party_models.py",
+]
+"""The groups that take minutes of CPU time, the longest first: begun in this order, the workers end at about the same time."""
+
 PRESET = load_preset("demo")
 assert PRESET.wheel
 WHEEL = PRESET.wheel
@@ -60,6 +74,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         group = next((name for name in SHARED_FIXTURES if name in fixtures), str(item.path.relative_to(ROOT)))
         if not item.get_closest_marker("xdist_group"):  # xdist would take two names for a third group
             item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=_group_rank)
+
+
+def _group_rank(item: pytest.Item) -> int:
+    marker = item.get_closest_marker("xdist_group")
+    group = marker.args[0] if marker else None
+    return LONGEST_GROUPS.index(group) if group in LONGEST_GROUPS else len(LONGEST_GROUPS)
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, except what the imports made."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +137,7 @@ class Demo:
 
     def spec(self, contract: str) -> ModelSpec:
         entry = self.entry(contract)
-        return ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri)
+        return ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, folder=entry.folder)
 
 
 def settings_for(home: Path) -> Settings:

@@ -1,5 +1,7 @@
 """The application factory: its routes, its lifespan, mounting, and two applications in one process."""
 
+import phi3_ui.ui.quick_gradio  # noqa: F401, I001  (before any other import of Gradio; these tests are collected first)
+
 import re
 import signal
 import subprocess
@@ -27,6 +29,7 @@ from phi3_ui.settings import Settings
 from phi3_ui.store.conversations.recorder import Recorder
 from phi3_ui.testing import log_scripted_model
 from phi3_ui.ui.open_pages import OpenPages
+from tests.support.build_cache import create_store
 from tests.support.env import environment
 
 
@@ -201,6 +204,7 @@ def test_two_apps_in_one_process_have_their_own_stores(tmp_path: Path) -> None:
         home = tmp_path / name
         home.mkdir()
         settings = settings_for(home)
+        assert settings.tracking_uri == create_store(home)
         log_scripted_model(settings.tracking_uri, home, name=name)
         created[name] = settings
 
@@ -229,11 +233,11 @@ def test_the_url_that_is_announced_can_be_opened(host: str, url: str) -> None:
     assert server._url(host, 1) == url
 
 
+@pytest.mark.server
 def test_a_second_signal_does_not_interrupt_the_end(tmp_path: Path) -> None:
     with server._listen(settings_for(tmp_path)) as probe:
         port = probe.getsockname()[1]
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    log_scripted_model(uri, tmp_path)
+    log_scripted_model(create_store(tmp_path), tmp_path)
     own = environment(tmp_path, PHI3_UI_OPEN_BROWSER="0", GRADIO_SERVER_PORT=str(port))
     with subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=own, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not _is_healthy(port):

@@ -174,5 +174,12 @@ def model_spec(app: App, entry: ModelEntry, options: AnswerOptions) -> ModelSpec
     """What a model's process needs to load `entry`."""
     template = options.template or entry.template
     return ModelSpec(
-        entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, template, app.settings.cache_mb
+        entry.model_id,
+        entry.name,
+        entry.uri,
+        entry.contract,
+        entry.tracking_uri,
+        template,
+        app.settings.cache_mb,
+        entry.folder,
     )

@@ -53,6 +53,10 @@ class ModelSpec:
     cache_mb: int = 0
     """Megabytes for the KV cache; 0: an eighth of the memory."""
 
+    folder: str | None = None
+    """Where the model's files are on this machine. Loading them from there spares the process MLflow's SQL store, whose
+    import takes seconds."""
+
 
 @dataclass(frozen=True)
 class AnswerFailed:

@@ -1,5 +1,6 @@
 """The model's process: loads a model through pyfunc and serves requests until its stdin ends."""
 
+import gc
 import json
 import logging
 import os
@@ -41,7 +42,9 @@ def load_adapter(spec: ModelSpec, contract: Contract | None = None) -> Adapter:
     contract = contract or get_contract(spec.contract)
     # `load_model` takes no store, only the process's. This is the process of one model, started for it alone.
     mlflow.set_tracking_uri(spec.tracking_uri)
-    model = mlflow.pyfunc.load_model(spec.uri, model_config=contract.model_config(spec.cache_mb))
+    # Of the warnings, `phi3_ui doctor` says the same about packages; MLflow's check lists every file of each of them.
+    config = contract.model_config(spec.cache_mb)
+    model = mlflow.pyfunc.load_model(spec.folder or spec.uri, suppress_warnings=True, model_config=config)
     return contract.create_adapter(model, ModelDeclaration.from_mlmodel(model.metadata), spec.template, spec.cache_mb)
 
 
@@ -167,7 +170,10 @@ def main() -> None:
     worker = Worker(outbox, spec.name)
     serving = threading.Thread(target=worker.serve, name="serve")
     serving.start()
+    gc.disable()  # imported modules stay: scanning them again and again takes half a second
     worker.load(spec, contract)
+    gc.freeze()
+    gc.enable()
     serving.join()
 
 

@@ -45,7 +45,7 @@ def _run_program(home: Path, *arguments: object, **variables: str) -> subprocess
 @pytest.fixture(scope="module")
 def home(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which `log` has logged the tiny model's folders."""
-    home = tmp_path_factory.mktemp("cli")
+    create_store(home := tmp_path_factory.mktemp("cli"))
     logged = _run_program(home, "log", "--pipeline", tiny_checkpoint, "--onnx", tiny_onnx, "--name", "tiny")
     assert logged.returncode == 0, logged.stderr
     assert len(logged.stdout.split()) == 2, "standard output holds only the ids"

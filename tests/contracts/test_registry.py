@@ -10,7 +10,6 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-from mlflow import MlflowClient
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
@@ -24,6 +23,7 @@ from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.store.registry.doctor import diagnose
 from tests.contracts.persona_contract import PersonaContract
+from tests.support.build_cache import create_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")  # MLflow's advice on logging a model
 
@@ -45,8 +45,7 @@ def unregistered(monkeypatch: pytest.MonkeyPatch) -> None:
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store that holds one model, which only PersonaContract matches."""
     folder = tmp_path_factory.mktemp("store")
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
-    MlflowClient(uri).create_experiment("theirs", artifact_location=(folder / "artifacts").as_uri())
+    uri = create_store(folder, "theirs")
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment("theirs")
     code = str(Path(__file__).with_name("persona_model.py"))
@@ -76,6 +75,7 @@ def run_program(program: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.server
 def test_a_registered_contract_works_from_listing_to_reproduce(store: str, tmp_path: Path, hosted: HostedModel) -> None:
     catalogue = Catalogue(store, tmp_path / "cache")
     (entry,) = catalogue.list_models()

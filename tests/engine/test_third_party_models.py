@@ -65,7 +65,9 @@ def model(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
     def load(name: str) -> HostedModel:
         entry = entries[name]
-        return pool.get_model(ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri))
+        return pool.get_model(
+            ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, folder=entry.folder)
+        )
 
     yield load
     pool.close()

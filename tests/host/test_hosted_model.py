@@ -114,7 +114,8 @@ def test_a_crashed_model_answers_with_the_same_sentence(fresh: HostedModel) -> N
 
 
 def test_a_failed_load_reports_the_reason_and_the_log(demo: Demo, tmp_path: Path) -> None:
-    model = HostedModel(replace(demo.spec("prompt"), uri="models:/m-00000000000000000000000000000000"), tmp_path)
+    missing = replace(demo.spec("prompt"), uri="models:/m-00000000000000000000000000000000", folder=None)
+    model = HostedModel(missing, tmp_path)
     with pytest.raises(UserError) as raised:
         list(model.answer(SHORT, CancelToken()))
     assert raised.value.code == "load_failed"
@@ -228,7 +229,7 @@ import sys, time
 from pathlib import Path
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.protocol import ModelSpec
-model = HostedModel(ModelSpec(*sys.argv[2:]), Path(sys.argv[1]))
+model = HostedModel(ModelSpec(*sys.argv[3:], folder=sys.argv[2]), Path(sys.argv[1]))
 if {wait}: model.ready.result()
 print(model.pid, flush=True)
 sys.stdin.read()
@@ -241,7 +242,8 @@ def test_no_orphan_process_is_left_however_the_app_ends(
     demo: Demo, tmp_path: Path, way: signal.Signals | None, wait: bool
 ) -> None:
     spec = demo.spec("prompt")
-    arguments = [str(tmp_path), spec.model_id, spec.name, spec.uri, spec.contract, spec.tracking_uri]
+    assert spec.folder
+    arguments = [str(tmp_path), spec.folder, spec.model_id, spec.name, spec.uri, spec.contract, spec.tracking_uri]
     command = [sys.executable, "-c", PARENT.format(wait=wait), *arguments]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdin is not None

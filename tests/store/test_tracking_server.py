@@ -112,6 +112,7 @@ def test_setup_resumes_and_logs_both_models_to_the_server(app: App, server: Serv
     entries = json.loads(listed.stdout)
     assert sorted(entry["contract"] for entry in entries) == ["chat", "prompt"]
     assert {entry["tracking_uri"] for entry in entries} == {server.uri}
+    assert {entry["folder"] for entry in entries} == {None}
     client = MlflowClient(server.uri)
     for entry in entries:
         run = client.get_run(entry["run_id"])

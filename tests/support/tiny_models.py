@@ -84,7 +84,7 @@ class TinyStore:
 
     def spec(self, contract: str, end_token: str | None = None) -> ModelSpec:
         entry = Catalogue(self.uri).find(self.model_ids[end_token, contract])
-        return ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri)
+        return ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, folder=entry.folder)
 
     def load(self, contract: str, end_token: str | None = None) -> Any:
         """Load the model as plain MLflow does."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
+from tests.support.build_cache import create_store
 from tests.support.env import environment
 
 _START_TIMEOUT = 120  # seconds
@@ -34,9 +35,11 @@ class Server:
     @contextmanager
     def running(self) -> Iterator["subprocess.Popen[bytes]"]:
         """Start the server, and stop it after the block."""
+        if not self.folder.exists() and self.python == sys.executable:
+            create_store(self.folder)
         self.folder.mkdir(exist_ok=True)
         command = [self.python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}", "--workers", "1"]
+        command += ["--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}", "--workers", "1"]
         command += ["--serve-artifacts", "--artifacts-destination", str(self.folder / "artifacts")]
         with (self.folder / "server.log").open("ab") as log:
             process = subprocess.Popen(

@@ -49,7 +49,9 @@ def hosted(tracking_uri: str, logged: ScriptedModel, tmp_path_factory: pytest.Te
     (entry,) = Catalogue(tracking_uri).list_models()
     assert (entry.name, entry.model_id) == (logged.name, logged.model_id)
     pool = Pool(tmp_path_factory.mktemp("logs"), max_loaded=1, idle_seconds=600)
-    yield pool.get_model(ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri))
+    yield pool.get_model(
+        ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, folder=entry.folder)
+    )
     pool.close()
 
 

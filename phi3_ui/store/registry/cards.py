@@ -36,6 +36,8 @@ class ModelEntry:
     """Tokens."""
     degrades_after: int | None = None
     """Number of context tokens beyond which its answers are known to get worse."""
+    folder: str | None = None
+    """Where its files are; None if they are not on this machine."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from phi3_ui.prompts.templates import TEMPLATES
 from phi3_ui.store.errors import is_missing, translate_store_errors
 from phi3_ui.store.registry.cards import ModelCard, ModelEntry, RegisteredAlias, RegisteredVersion, RunSummary
 from phi3_ui.store.registry.entry_cache import EntryCache
-from phi3_ui.store.registry.mlmodel import load_mlmodel
+from phi3_ui.store.registry.mlmodel import find_local_mlmodel, load_mlmodel
 from phi3_ui.store.registry.names import list_aliases, list_versions
 from phi3_ui.store.registry.sources import StoredModel
 from phi3_ui.store.registry.store_models import StoreModels
@@ -180,6 +180,7 @@ class Catalogue:
         contract = find_contract(declaration)
         if contract is None:
             return None
+        file = find_local_mlmodel(model)
         return ModelEntry(
             name=model.name,
             model_id=model.model_id,
@@ -197,6 +198,7 @@ class Catalogue:
             streamable=declaration.streamable,
             context_length=_positive_int(declaration.metadata.get("context_length")),
             degrades_after=_positive_int(declaration.metadata.get("degrades_after")),
+            folder=str(file.parent) if file else None,
         )
 
     def _load_run(self, run_id: str) -> RunSummary | None:

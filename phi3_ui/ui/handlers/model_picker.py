@@ -203,4 +203,5 @@ class ModelPicker:
             entry.contract,
             entry.tracking_uri,
             cache_mb=self._settings.cache_mb,
+            folder=entry.folder,
         )

@@ -8,8 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
+
 from phi3_ui.paths import ROOT
 from tests.support.build_cache import create_store
+
+pytestmark = pytest.mark.server
 
 _KILLS, _VISITORS = 50, 3
 

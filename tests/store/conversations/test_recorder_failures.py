@@ -4,9 +4,12 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from phi3_ui.chat.conversation import new_id
 from phi3_ui.paths import ROOT
@@ -32,6 +35,20 @@ def _warning_code(recorder: Recorder) -> str | None:
     return recorder.warning.code if recorder.warning else None
 
 
+@pytest.fixture
+def short_lock_timeout() -> Iterator[None]:
+    """SQLite waits 0.2 s for a lock, instead of MLflow's 20 s."""
+
+    def shorten(*arguments: Any) -> tuple[str, Any]:
+        _, _, statement, parameters, *_ = arguments
+        return statement.replace("busy_timeout = 20000", "busy_timeout = 200"), parameters
+
+    event.listen(Engine, "before_cursor_execute", shorten, retval=True)
+    yield
+    event.remove(Engine, "before_cursor_execute", shorten)
+
+
+@pytest.mark.usefixtures("short_lock_timeout")
 def test_a_locked_store_is_retried_with_a_warning_until_it_is_unlocked(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

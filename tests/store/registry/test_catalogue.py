@@ -29,6 +29,9 @@ def test_only_models_that_declare_a_contract_are_listed_newest_first(uri: str) -
     assert [entry.model_id for entry in entries] == [second, first]
     assert {entry.engine for entry in entries} == {"python"}
     assert {entry.preset for entry in entries} == {None}
+    for entry in entries:
+        assert entry.folder
+        assert (Path(entry.folder) / "MLmodel").is_file()
 
 
 def test_a_card_shows_run_versions_and_aliases(uri: str) -> None:
