@@ -4,6 +4,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from models.store_state import quote_store
 from phi3_ui.i18n.translate import format_datetime, format_megabytes, format_metric, tr
 from phi3_ui.store.registry.cards import ModelCard, RunSummary
 from phi3_ui.store.registry.doctor import Diagnosis
@@ -23,7 +24,7 @@ def render_card(language: str, card: ModelCard | None, diagnosis: Diagnosis | No
         health=_health(language, diagnosis) if diagnosis else [],
         model=_model(language, card),
         signature=[(tr(language, f"card.{part}"), "\n".join(fields)) for part, fields in card.signature.items()],
-        run=_run(language, card.run) if card.run else None,
+        run=_run(language, card.run, quote_store(card.entry.tracking_uri)) if card.run else None,
         versions=_versions(language, card),
     )
 
@@ -47,8 +48,8 @@ def _model(language: str, card: ModelCard) -> _Rows:
     return [(tr(language, f"card.{key}"), value) for key, value in values.items()]
 
 
-def _run(language: str, run: RunSummary) -> dict[str, Any]:
-    deleted = tr(language, "card.run_deleted", status=run.status, id=run.run_id) if run.is_deleted else ""
+def _run(language: str, run: RunSummary, store: str) -> dict[str, Any]:
+    deleted = tr(language, "card.run_deleted", status=run.status, id=run.run_id, store=store) if run.is_deleted else ""
     about = {"run_name": run.name, "run_id": run.run_id, "experiment": run.experiment, "status": deleted or run.status}
     return {
         "about": [(tr(language, f"card.{key}"), value) for key, value in about.items()],
