@@ -60,11 +60,11 @@ SENTENCES = {
     "store_schema_new": "The tracking store {uri} was written by a newer MLflow than the installed {version}. "
     "Use a newer version of this app, or set MLFLOW_TRACKING_URI to another store.",
     "store_schema_old": "The tracking store {uri} was written by an older MLflow than the installed {version}. "
-    "Back it up, upgrade it with `mlflow db upgrade {uri}`, then start again.",
+    "Back it up, upgrade it with `mlflow db upgrade {store}`, then start again.",
     "experiment_deleted": "The experiment {name} of the tracking store is deleted, and its models and chats with it. "
-    "Restore it with `mlflow experiments restore --experiment-id {id}`; until then, new chats are kept on this computer.",
+    "Restore it with `MLFLOW_TRACKING_URI={store} mlflow experiments restore --experiment-id {id}`; until then, new chats are kept on this computer.",
     "run_deleted": "The run {name} of the tracking store is deleted. "
-    "Restore it with `mlflow runs restore --run-id {id}`, or unset MLFLOW_RUN_ID, then try again.",
+    "Restore it with `MLFLOW_TRACKING_URI={store} mlflow runs restore --run-id {id}`, or unset MLFLOW_RUN_ID, then try again.",
     "log_failed": "The step “{stage}” failed: {detail}. The details are in {log}; what was made before is kept, so try again.",
     "stage_failed": "The step “{stage}” failed: {detail}. The details are in {log}; try again, "
     "and if it fails again, delete {folder} and start over.",

@@ -1,6 +1,8 @@
 """Why a store refuses a request, as a StageError with its cure. The store is asked; error texts are not interpreted."""
 
 import contextlib
+import re
+import shlex
 from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
@@ -30,7 +32,9 @@ def require_active_experiment(client: MlflowClient, experiment_id: str) -> None:
     """Raise StageError("experiment_deleted") for a deleted experiment."""
     experiment = client.get_experiment(experiment_id)
     if experiment.lifecycle_stage == _DELETED:
-        raise StageError("experiment_deleted", name=experiment.name, id=experiment_id)
+        raise StageError(
+            "experiment_deleted", name=experiment.name, id=experiment_id, store=quote_store(client.tracking_uri)
+        )
 
 
 def require_active_run(client: MlflowClient, run_id: str) -> None:
@@ -38,7 +42,13 @@ def require_active_run(client: MlflowClient, run_id: str) -> None:
     run = client.get_run(run_id)
     require_active_experiment(client, run.info.experiment_id)
     if run.info.lifecycle_stage == _DELETED:
-        raise StageError("run_deleted", name=run.info.run_name or run_id, id=run_id)
+        name = run.info.run_name or run_id
+        raise StageError("run_deleted", name=name, id=run_id, store=quote_store(client.tracking_uri))
+
+
+def quote_store(tracking_uri: str) -> str:
+    """A store's URI as an argument for a shell. Pages show it, so a password in it becomes `***`."""
+    return shlex.quote(re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", tracking_uri))
 
 
 def first_line(error: Exception) -> str:
@@ -70,5 +80,5 @@ def _explain_schema(database_uri: str) -> StageError | None:
             return None
         known = {script.revision for script in scripts.walk_revisions()}
         code = "store_schema_old" if revision in known else "store_schema_new"
-        return StageError(code, uri=database_uri, version=mlflow.__version__)
+        return StageError(code, uri=database_uri, store=quote_store(database_uri), version=mlflow.__version__)
     return None

@@ -16,6 +16,8 @@ from phi3_ui.paths import ROOT
 
 MLFLOW_UI_PORT = 5001  # MLflow's own default, 5000, is often another server's
 
+_SQLITE_MARK = b"SQLite format 3\0"
+
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
@@ -159,9 +161,12 @@ class Settings(BaseSettings):
     @field_validator("tracking_uri")
     @classmethod
     def _check_tracking_uri(cls, value: str) -> str:
-        path, mark, parameters = value.partition("?")
-        if path.startswith("sqlite") and mark and "/" in parameters.partition("=")[0]:
-            raise UserError("path_unusable", name="MLFLOW_TRACKING_URI", value=value, character="?")
+        scheme, colon, path = value.partition(":")
+        # A drive of Windows is no scheme.
+        if scheme == "file" or len(scheme) == 1 or (not colon and value != "databricks"):
+            raise UserError("store_in_folder", uri=value)
+        if scheme.startswith("sqlite"):
+            _check_sqlite_path(value, path)
         return value
 
     @field_validator("open_browser")
@@ -183,6 +188,28 @@ class Settings(BaseSettings):
         if url is None:
             raise UserError("bad_setting", name="PHI3_UI_MLFLOW_URL", value=value, wanted="http://… or https://…")
         return url
+
+
+def _check_sqlite_path(uri: str, path: str) -> None:
+    """Raise UserError for a file that is no SQLite database, or that SQLAlchemy would take for another one."""
+    path, mark, parameters = path.partition("?")
+    is_path = mark and not re.fullmatch(r"\w+=[^&]*(&\w+=[^&]*)*", parameters)
+    escape = re.search(r"%[0-9A-Fa-f]{2}", path)
+    if is_path or escape:
+        character = escape[0] if escape else "?"
+        raise UserError("path_unusable", name="MLFLOW_TRACKING_URI", value=uri, character=character)
+    file = Path(path.removeprefix("///"))
+    if path.startswith("///") and file.name and (file.is_dir() or (file.is_file() and not _is_sqlite(file))):
+        raise UserError("not_a_database", uri=uri, file=str(file))
+
+
+def _is_sqlite(file: Path) -> bool:
+    """Whether a file is a SQLite database, an empty one, or unreadable, which is for MLflow to report."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(len(_SQLITE_MARK)) in (b"", _SQLITE_MARK)
+    except OSError:
+        return True
 
 
 def default_home() -> Path:

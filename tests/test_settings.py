@@ -207,8 +207,32 @@ def test_a_home_may_have_unusual_characters(tmp_path: Path, folder: str) -> None
         ("PHI3_UI_HOME", "/why?/home", r"\?"),
         ("PHI3_UI_HOME", "/a%20b", "%20"),
         ("MLFLOW_TRACKING_URI", "sqlite:////why?/home/mlflow.db", r"\?"),
+        ("MLFLOW_TRACKING_URI", "sqlite:////home/why?.db", r"\?"),
+        ("MLFLOW_TRACKING_URI", "sqlite:////home/why?", r"\?"),
+        ("MLFLOW_TRACKING_URI", "sqlite:////a%23b/mlflow.db", "%23"),
     ],
 )
 def test_a_path_that_no_store_address_can_hold_is_rejected_by_name(name: str, value: str, character: str) -> None:
     with pytest.raises(UserError, match=f"{name}.*{character}"):
         Settings.read({name: value})
+
+
+@pytest.mark.parametrize(
+    "uri", ["sqlite://", "sqlite:///m.db?timeout=30&mode=ro", "azureml://host/store", "databricks"]
+)
+def test_other_store_addresses_stay_as_they_are(uri: str) -> None:
+    assert Settings.read({"MLFLOW_TRACKING_URI": uri}).tracking_uri == uri
+
+
+def test_a_folder_and_a_file_that_is_no_database_are_rejected_as_stores(tmp_path: Path) -> None:
+    for uri in (str(tmp_path), tmp_path.as_uri(), "./mlruns", "C:\\mlruns"):
+        with pytest.raises(UserError, match=r"is the folder .*migrate-filestore"):
+            Settings.read({"MLFLOW_TRACKING_URI": uri})
+
+    text, empty = tmp_path / "notes.db", tmp_path / "empty.db"
+    text.write_text("no database")
+    empty.touch()
+    for file in (text, tmp_path):
+        with pytest.raises(UserError, match=f"{file} is not a SQLite database"):
+            Settings.read({"MLFLOW_TRACKING_URI": f"sqlite:///{file}"})
+    assert Settings.read({"MLFLOW_TRACKING_URI": f"sqlite:///{empty}"})

@@ -3,9 +3,12 @@
 import errno
 import json
 import logging
+import os
 import re
+import sys
+import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +17,7 @@ from typing import Any
 
 import click
 
+from models.store_features import find_features
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS, SamplingParam, parse_params
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
@@ -21,10 +25,15 @@ from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.i18n.translate import tr
 from phi3_ui.prompts.templates import TEMPLATES
 from phi3_ui.settings import Settings
+from phi3_ui.store.errors import translate_store_errors
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.catalogue import Catalogue
 
 Callback = Callable[..., Any]
+
+_HINT_SECONDS = 3.0
+_FIRST_REQUEST = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+"""Limits of MLflow's client: a refused connection is reported after about five seconds."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +44,17 @@ class App:
     catalogue: Catalogue
 
     def find(self, text: str) -> ModelEntry:
-        """The model that a MODEL argument names. UserError: no_such_model, store_unreachable."""
+        """The model that a MODEL argument names. UserError: no_such_model, or why it is not there."""
         try:
             return self.catalogue.find(text)
         except UserError as error:
             if error.code not in ("model_gone", "no_model"):
                 raise
-        found = next((entry for entry in self.catalogue.list_models() if entry.name == text), None)
+        entries = self.catalogue.list_models()
+        found = next((entry for entry in entries if entry.name == text), None)
         if found is None:
-            raise UserError("no_such_model", model=text)
+            reason = self.catalogue.explain_absence(text, is_empty=not entries)
+            raise reason or UserError("no_such_model", model=text)
         return found
 
 
@@ -58,9 +69,39 @@ def pass_app(function: Callback) -> Callback:
         settings = Settings.read()
         with translate_errors(settings):
             settings.logs.mkdir(parents=True, exist_ok=True)
+            require_answer(settings.tracking_uri)
             return function(App(settings, Catalogue(settings.tracking_uri, settings.catalogue)), **options)
 
     return call
+
+
+def require_answer(tracking_uri: str) -> None:
+    """Raise UserError("store_unreachable") for a server that does not answer, sooner than MLflow's client gives up.
+
+    The client tries for minutes; a person who waits for a command is told after seconds what it waits for.
+    """
+    if not tracking_uri.startswith(("http:", "https:")):
+        return
+    hint = threading.Timer(_HINT_SECONDS, print, [tr("en", "wait.store", uri=tracking_uri)], {"file": sys.stderr})
+    hint.daemon = True
+    hint.start()
+    try:
+        with _defaults(_FIRST_REQUEST), translate_store_errors(tracking_uri):
+            find_features(tracking_uri)
+    finally:
+        hint.cancel()
+
+
+@contextmanager
+def _defaults(variables: Mapping[str, str]) -> Iterator[None]:
+    """In the block, environment variables have these values unless they are set."""
+    unset = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(unset)
+    try:
+        yield
+    finally:
+        for name in unset:
+            os.environ.pop(name, None)
 
 
 @contextmanager

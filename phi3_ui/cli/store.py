@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import click
 
+from models.store_state import quote_store
 from models.tracking import Store
 from phi3_ui.cli.app import App, json_option, model_argument, pass_app, print_json, single_line
 from phi3_ui.cli.log import run_recipe
@@ -28,12 +29,16 @@ def list_models(app: App, as_json: bool) -> None:
         print(
             f"Not listed, since its files cannot be read: {single_line(name)} ({why.splitlines()[0]})", file=sys.stderr
         )
-    if notice := find_notice(Store(app.settings.tracking_uri)):
+    notice = find_notice(Store(app.settings.tracking_uri))
+    is_deleted = notice is not None and notice.code == "experiment_deleted"
+    if not entries and not is_deleted and (deletion := app.catalogue.find_deletion()):
+        notice, is_deleted = deletion, True
+    if notice:
         print(notice, file=sys.stderr)
     if as_json:
         print_json([asdict(entry) for entry in entries])
         return
-    if not entries:
+    if not entries and not is_deleted:
         print(
             "The tracking store holds no chat model. `python -m phi3_ui setup` logs the embedded ones.", file=sys.stderr
         )
@@ -76,7 +81,15 @@ def _card_rows(card: ModelCard) -> Iterator[tuple[str, str]]:
         yield part, "; ".join(fields)
     if card.run:
         deleted = (
-            tr("en", "card.run_deleted", status=card.run.status, id=card.run.run_id) if card.run.is_deleted else ""
+            tr(
+                "en",
+                "card.run_deleted",
+                status=card.run.status,
+                id=card.run.run_id,
+                store=quote_store(entry.tracking_uri),
+            )
+            if card.run.is_deleted
+            else ""
         )
         yield "run", f"{card.run.name} ({card.run.run_id}), {card.run.experiment}, {deleted or card.run.status}"
         yield "run_params", ", ".join(f"{name}={value}" for name, value in sorted(card.run.params.items()))
@@ -133,7 +146,7 @@ def _find_removable(app: App, text: str) -> tuple[str, str]:
     try:
         entry = app.find(text)
     except UserError as error:
-        if error.code == "no_such_model" and text.startswith("m-"):
+        if error.code in ("no_such_model", "model_unreadable") and text.startswith("m-"):
             return text, text
         raise
     return entry.model_id, f"{entry.name} ({entry.model_id})"

@@ -1,6 +1,7 @@
 """Chats as files, and back: Markdown, JSON with the whole chat, a zip of many; chats of other programs can be read too."""
 
 import io
+import itertools
 import json
 import math
 import re
@@ -19,6 +20,7 @@ from phi3_ui.errors import UserError, error_from_record
 from phi3_ui.export.file_names import safe_file_name
 from phi3_ui.export.importers.fields import MAX_TIMESTAMP
 from phi3_ui.export.importers.registry import is_list_of_chats, read_foreign_chat
+from phi3_ui.export.large_lists import split_list
 from phi3_ui.export.markdown import to_markdown
 from phi3_ui.export.openai_messages import from_openai_messages, to_openai_messages
 
@@ -67,7 +69,7 @@ def read_chats(content: bytes, refuse: Callable[[str], None] | None = None) -> l
         refuse: Called with the reason for each chat that cannot be read, if others can be. By default none may be left out.
 
     Raises:
-        UserError: invalid_chat_file, with the field that is not understood; also above 20 MB per file, 200 MB or 5,000 chats.
+        UserError: invalid_chat_file, with the field that is not understood; also above 20 MB per chat, 200 MB or 5,000 chats.
     """
     chats, reasons = list[tuple[str, Conversation]](), list[str]()
     try:
@@ -92,8 +94,13 @@ def read_chats(content: bytes, refuse: Callable[[str], None] | None = None) -> l
 
 def _read_each(content: bytes) -> Iterator[tuple[str, Conversation] | ValueError]:
     """Each chat of a file with its title, or the reason why it cannot be read."""
+    if len(content) > _MAX_TOTAL_BYTES:
+        raise ValueError("it is too large")
     files = ((f"{name}: ", data) for name, data in _unpack(content)) if content.startswith(b"PK") else [("", content)]
     for where, data in files:
+        if len(data) > _MAX_CHAT_BYTES:
+            yield from _read_large_list(data, where)
+            continue
         try:
             value = _parse(data)
         except ValueError as error:
@@ -106,6 +113,24 @@ def _read_each(content: bytes) -> Iterator[tuple[str, Conversation] | ValueError
             yield _try_parse_chat(chat, f"{where}chat {number}{_quote_title(chat)}: ")
 
 
+def _read_large_list(data: bytes, where: str) -> Iterator[tuple[str, Conversation] | ValueError]:
+    """Each chat of a list that is too large to be parsed at once."""
+    elements = split_list(data, _MAX_CHAT_BYTES)
+    for number in itertools.count(1):
+        place = where
+        try:
+            if (element := next(elements, None)) is None:
+                return
+            place = f"{where}chat {number}: "
+            if len(element) > _MAX_CHAT_BYTES:
+                raise ValueError("it is too large")
+            value = _parse_json(element)
+        except ValueError as error:
+            yield ValueError(f"{place}{error}")
+            continue  # after an error of its own, `elements` has ended
+        yield _try_parse_chat(value, f"{where}chat {number}{_quote_title(value)}: ")
+
+
 def _quote_title(chat: Any) -> str:
     title = chat.get("title") or chat.get("name") if isinstance(chat, dict) else None
     return f" “{title[:50]}”" if isinstance(title, str) else ""
@@ -115,7 +140,7 @@ def _unpack(content: bytes) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of every .json and .jsonl file of a zip, in its order. Raises ValueError with the reason."""
     try:
         # Count the entries before zipfile reads them all.
-        if len(content) > _MAX_TOTAL_BYTES or content.count(b"PK\1\2") > 4 * _MAX_CHATS:
+        if content.count(b"PK\1\2") > 4 * _MAX_CHATS:
             raise ValueError("it is too large")
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
             files = [file for file in packed.infolist() if re.search(r"(^|/)[^./][^/]*\.jsonl?$", file.filename, re.I)]
@@ -128,7 +153,7 @@ def _unpack(content: bytes) -> Iterator[tuple[str, bytes]]:
                 raise ValueError(f"it contains more than {_MAX_CHATS:,} chats")
             left = _MAX_TOTAL_BYTES
             for file in files:
-                yield file.filename, (data := _read_member(packed, file, min(left, _MAX_CHAT_BYTES)))
+                yield file.filename, (data := _read_member(packed, file, left))
                 left -= len(data)
     except (
         zipfile.BadZipFile,

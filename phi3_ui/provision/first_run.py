@@ -66,7 +66,7 @@ class FirstRun:
         return self.state
 
     def is_needed(self) -> bool:
-        """Whether the preset's models are still to be made. UserError: store_unreachable, experiment_deleted.
+        """Whether the preset's models are still to be made. UserError: store_unreachable, experiment_deleted, models_deleted.
 
         They are for a store without a chat model, for a set-up that was not finished, and for a preset that was named
         explicitly and is not in the store.
@@ -80,6 +80,9 @@ class FirstRun:
         if is_needed:  # but a deleted experiment is to be restored, with the models in it
             with translate_store_errors(self._settings.tracking_uri):
                 Store(self._settings.tracking_uri).find_experiment()
+            is_implicit = not (self._has_models or self._unfinished.exists() or self._settings.preset_is_explicit)
+            if is_implicit and (deletion := self._catalogue.find_deletion()):
+                raise deletion
         return is_needed
 
     def _run(self) -> None:

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from models.stage import StageError
-from models.store_state import explain_refusal, first_line, require_active_experiment
+from models.store_state import explain_refusal, first_line, quote_store, require_active_experiment
 from models.tracking import Store
 from phi3_ui.errors import UserError
 
@@ -23,7 +24,7 @@ def translate_store_errors(uri: str) -> Iterator[None]:
         yield
     except StageError as error:
         raise UserError(error.code, **error.values) from error
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = explain_refusal(uri, error) or StageError("store_unreachable", uri=uri, detail=first_line(error))
         raise UserError(reason.code, **reason.values) from error
 
@@ -34,7 +35,13 @@ def find_rename(store: Store) -> UserError | None:
         found = store.find_renamed()
     if found is None:
         return None
-    return UserError("experiment_renamed", wanted=store.experiment, name=found.name, id=found.experiment_id)
+    return UserError(
+        "experiment_renamed",
+        wanted=store.experiment,
+        name=found.name,
+        id=found.experiment_id,
+        store=quote_store(store.tracking_uri),
+    )
 
 
 def find_notice(store: Store) -> UserError | None:

@@ -4,9 +4,11 @@ Most commands run in this process and share the loaded models; four run as progr
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from models.store_features import StoreFeatures, find_features
+from phi3_ui.cli import app
 from phi3_ui.cli.app import translate_errors
 from phi3_ui.errors import UserError
 from phi3_ui.host import pool
@@ -285,11 +289,31 @@ def test_the_help_names_ranges_and_special_values(run_command: RunCommand, tmp_p
     assert "Range: > 0. 1: no penalty." in shown
 
 
-def test_an_unreachable_store_and_an_unusable_home_are_one_sentence(run_command: RunCommand, tmp_path: Path) -> None:
+def _find_features_after_the_hint(uri: str) -> StoreFeatures:
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
+    return find_features(uri)
+
+
+def test_an_unreachable_store_and_an_unusable_home_are_one_sentence(
+    run_command: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unreachable = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     result = run_command(tmp_path, "list", **unreachable)
     assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
     assert "does not answer" in result.stderr
+
+    # Without the variable, MLflow's client would try for minutes; it counts, and so does what the user sets.
+    monkeypatch.setattr(app, "_FIRST_REQUEST", {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
+    monkeypatch.setattr(app, "_HINT_SECONDS", 0.0)
+    monkeypatch.setattr(app, "find_features", _find_features_after_the_hint)
+    result = run_command(tmp_path, "list", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert result.returncode == 1
+    hint, error = result.stderr.splitlines()
+    assert hint == "Waiting for the tracking store http://127.0.0.1:9 to answer…"
+    assert "does not answer" in error
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
 
     file = tmp_path / "file"
     file.touch()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import re
 import unicodedata
 import zipfile
@@ -17,6 +18,7 @@ from phi3_ui.chat.conversation import Answer, Conversation, Turn
 from phi3_ui.chat.types import ContextUsage
 from phi3_ui.errors import SENTENCES, UserError
 from phi3_ui.export import archive as archive_module
+from phi3_ui.export import large_lists
 from phi3_ui.export.archive import create_archive, read_chats, to_json, to_markdown
 from tests.support.conversations import conversations, counts, get_refusal, make_talk, texts, without_ids
 
@@ -60,7 +62,11 @@ def test_an_error_of_another_version_is_shown_and_read(code: str, values: dict[s
         (b'[{"role": "user", "content": "a", "n": 1e999}]', "number"),
         (b"[" + b"9" * 5000 + b"]", "number"),
         (b"[" * 100_000, "too deeply"),
-        (b" " * 20_000_001, "too large"),
+        (b" " * 20_000_001, "not JSON"),
+        (b"[" + b" " * 20_000_000 + b"{}, 1", "chat 1: it contains no list of messages"),
+        (b'["' + b" " * 22_000_000 + b'"]', "it is too large"),
+        (b'{"a": "' + b" " * 20_000_000 + b'"}', "no list of chats"),
+        (b" " * 200_000_001, "too large"),
         (b"PK", "damaged"),
         (create_archive([]), "no .json or .jsonl file"),
     ],
@@ -156,6 +162,38 @@ def test_only_the_json_files_of_a_zip_are_read() -> None:
     assert get_refusal(_zip({"a.json": chat, "b.json": b"{"})) == "b.json: it is not JSON"
 
 
+def test_a_large_list_is_read_chat_by_chat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long-time users of ChatGPT export 200 MB; the memory for it is that of the file and one chat."""
+    chats = [json.loads(to_json(make_talk(), f"{title} é😀")) for title in ("a", "b" * 3000, "c")]
+    content = json.dumps(chats, ensure_ascii=False, indent=1).encode()
+    expected = [title for title, _ in read_chats(content)]
+    monkeypatch.setattr(archive_module, "_MAX_CHAT_BYTES", len(content) - 1)
+    monkeypatch.setattr(large_lists, "_FIRST_BYTES", 7)
+
+    assert [title for title, _ in read_chats(content)] == expected
+    assert [title for title, _ in read_chats(_zip({"a.json": content}))] == expected
+    refused: list[str] = []
+    broken = json.dumps([chats[0], {"x": 1}, {"messages": [{"n": math.nan}]}, chats[2]]).encode()
+    monkeypatch.setattr(archive_module, "_MAX_CHAT_BYTES", len(broken) - 20)
+    assert len(read_chats(broken, refused.append)) == 2
+    assert [reason.partition(":")[0] for reason in refused] == ["chat 2", "chat 3"]
+    refused.clear()
+    assert len(read_chats(broken[:-9], refused.append)) == 1
+    assert refused[-1] == "it is not JSON"
+
+
+@given(
+    st.lists(st.recursive(st.none() | st.floats(allow_nan=False) | st.text(), st.lists, max_leaves=5)),
+    st.integers(1, 20),
+)
+def test_the_elements_of_a_list_are_those_that_a_parser_finds(value: list[object], step: int) -> None:
+    for text in (json.dumps(value), json.dumps(value, indent=1), json.dumps(value, ensure_ascii=False)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(large_lists, "_FIRST_BYTES", step)
+            content = text.encode(errors="replace")
+            assert [json.loads(one) for one in large_lists.split_list(content, 10**6)] == json.loads(content)
+
+
 def test_zip_bombs_and_encrypted_zips_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     chat = to_json(make_talk(), "t").encode()
     locked = bytearray(_zip({"a.json": chat}))
@@ -163,7 +201,7 @@ def test_zip_bombs_and_encrypted_zips_are_refused(monkeypatch: pytest.MonkeyPatc
 
     assert "encrypted" in get_refusal(bytes(locked))
     assert "not compressed with deflate" in get_refusal(_zip({"a.json": chat}, zipfile.ZIP_LZMA))
-    assert "a.json is too large" in get_refusal(_zip({"a.json": b" " * 20_000_001}))
+    assert "a.json is too large" in get_refusal(_zip({"a.json": b" " * 200_000_001}))
     monkeypatch.setattr(archive_module, "_MAX_TOTAL_BYTES", 2 * len(chat) + 500)
     assert "c.json is too large" in get_refusal(_zip({"a.json": chat, "b.json": chat, "c.json": chat}))
     monkeypatch.setattr(archive_module, "_MAX_CHATS", 1)
@@ -172,7 +210,7 @@ def test_zip_bombs_and_encrypted_zips_are_refused(monkeypatch: pytest.MonkeyPatc
 
 
 @given(st.data())
-def test_a_damaged_file_is_read_or_refused(data: st.DataObject) -> None:
+def test_a_damaged_file_is_read_orget_refusal(data: st.DataObject) -> None:
     whole = data.draw(st.sampled_from([_ARCHIVE, to_json(make_talk(), "t").encode()]))
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(whole) - 1))

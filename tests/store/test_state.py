@@ -12,6 +12,7 @@ from mlflow.store.db import utils
 from models import store_features
 from models.stage import StageError
 from models.store_features import StoreFeatures
+from models.store_state import quote_store
 from models.tracking import EXPERIMENT, Store, model_run
 from phi3_ui.chat.conversation import new_id
 from phi3_ui.errors import UserError
@@ -38,7 +39,9 @@ def test_a_deleted_experiment_is_named_with_its_cure_until_it_is_restored(uri: s
     locator = ChatLocator(Settings(home=tmp_path, tracking_uri=uri))
     first_run = FirstRun(Settings(home=tmp_path, tracking_uri=uri), Catalogue(uri))
 
-    with pytest.raises(StageError, match=f"{EXPERIMENT}.*mlflow experiments restore --experiment-id {id_}"):
+    with pytest.raises(
+        StageError, match=f"{EXPERIMENT}.*`MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id {id_}`"
+    ):
         store.experiment_id()
     with pytest.raises(StageError, match="experiments restore"), model_run(store, "model", {}, {}, {}):
         pytest.fail("a run was started")
@@ -83,7 +86,9 @@ def test_a_renamed_experiment_is_used_and_named_until_there_is_a_new_one(uri: st
     assert store.experiment_id() == id_
     assert locator.locate().experiment_id == id_
     assert locator.notice
-    assert f"mlflow experiments rename --experiment-id {id_} --new-name {EXPERIMENT}" in str(locator.notice)
+    assert f"MLFLOW_TRACKING_URI={uri} mlflow experiments rename --experiment-id {id_} --new-name {EXPERIMENT}" in str(
+        locator.notice
+    )
 
     afresh = client.create_experiment(EXPERIMENT)
     assert store.experiment_id() == afresh
@@ -96,7 +101,7 @@ def test_a_deleted_run_is_named_with_its_cure(uri: str, monkeypatch: pytest.Monk
     client.delete_run(run_id)
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    cure = f"a run.*mlflow runs restore --run-id {run_id}"
+    cure = f"a run.*MLFLOW_TRACKING_URI={uri} mlflow runs restore --run-id {run_id}"
     with pytest.raises(StageError, match=cure), model_run(store, "model", {}, {}, {}):
         pytest.fail("the run was continued")
 
@@ -112,6 +117,18 @@ def test_the_tables_of_another_mlflow_are_named_with_their_cure(tmp_path: Path, 
     with pytest.raises(UserError) as raised, translate_store_errors(uri):
         MlflowClient(uri).search_experiments()
     assert raised.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("uri", "quoted"),
+    [
+        ("sqlite:////home/my store/mlflow.db", "'sqlite:////home/my store/mlflow.db'"),
+        ("postgresql://me:secret@db/mlflow", "'postgresql://me:***@db/mlflow'"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+    ],
+)
+def test_a_store_in_a_command_is_quoted_for_the_shell_without_its_password(uri: str, quoted: str) -> None:
+    assert quote_store(uri) == quoted
 
 
 def test_chats_are_kept_beside_the_app_where_the_store_keeps_no_traces(

@@ -3,6 +3,7 @@
 Tool calls, what tools returned and reasoning are kept in the answer's text, code and output as code blocks.
 """
 
+import re
 from typing import Any
 
 from phi3_ui.chat.conversation import Answer, Conversation
@@ -12,6 +13,7 @@ from phi3_ui.export.importers.message_tree import ImportedMessage, build_convers
 from phi3_ui.export.markdown import fence
 
 _FINISH_REASONS: dict[str, FinishReason] = {"max_tokens": "length", "interrupted": "cancelled"}
+_CITATION = re.compile(r" ?(\ue200[^\ue201]*\ue201|【[\d:]+†[^】]*】)")
 _ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -61,11 +63,14 @@ def _read_node(key: str, node: dict[str, Any], parent: str | None, default_model
     asked_at = read_time(message, "create_time", place)
     if context := _read_context(role, kind, content, metadata, place):
         return ImportedMessage(key, parent, "context", context, place, asked_at)
+    if metadata.get("is_visually_hidden_from_conversation") and role != "system":
+        return ImportedMessage(key, parent, "context", "", place, asked_at)  # nobody has seen it
     text = _read_content(kind, content, metadata, f"{place}.content")
     if role == "system" or kind in _CONTEXTS:
         return ImportedMessage(key, parent, "context", text, place, asked_at)
     if role == "user":
         return ImportedMessage(key, parent, "user", text, place, asked_at)
+    text = _replace_citations(text, metadata, f"{place}.metadata")
     recipient = message.get("recipient") or "all"
     if text and (role == "tool" or recipient != "all") and kind == "text":
         text = fence(text)
@@ -121,6 +126,16 @@ def _read_content(kind: str, content: dict[str, Any], metadata: dict[str, Any], 
             return ""  # how long the model thought, and contexts without text
         case _:
             raise ValueError(f"{place}.content_type is not text but {kind}")
+
+
+def _replace_citations(text: str, metadata: dict[str, Any], place: str) -> str:
+    """The text with the links that ChatGPT shows for its marks of cited sources, and without other marks."""
+    for value in read_list(metadata, "content_references", place):
+        reference = read_record(value, f"{place}.content_references")
+        mark, shown = reference.get("matched_text"), reference.get("alt")
+        if isinstance(mark, str) and "\ue200" in mark and isinstance(shown, str):
+            text = text.replace(mark, shown)
+    return _CITATION.sub("", text)
 
 
 def _read_part(part: Any, place: str) -> str:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from phi3_ui.chat.conversation import Answer, Conversation, Feedback
+from phi3_ui.chat.types import Usage
 from phi3_ui.contracts.parsing import parse_usage
 from phi3_ui.export.importers.fields import (
     read_list,
@@ -77,11 +78,23 @@ def _read_message(place: str, key: str, value: Any, model: str) -> ImportedMessa
 
 
 def _read_answer(message: dict[str, Any], place: str, model: str, text: str) -> Answer:
-    answer = Answer(read_text(message, "model", place) or model, "", parse_usage(message.get("usage")))
+    usage = _read_usage(message.get("usage")) or _read_usage(message.get("info"))
+    answer = Answer(read_text(message, "model", place) or model, "", usage)
     if error := message.get("error"):
         detail = _read_error(error) or text or "no reason given"
         return replace(answer, error=("refused", {"model": answer.model or "The model", "detail": detail}))
     return replace(answer, finish_reason="cancelled" if message.get("done") is False else "stop")
+
+
+def _read_usage(record: Any) -> Usage | None:
+    """The token counts of OpenAI's record, or of Ollama's."""
+    if isinstance(record, dict) and "prompt_tokens" not in record:
+        record = {
+            "prompt_tokens": record.get("prompt_eval_count"),
+            "completion_tokens": record.get("eval_count"),
+            **record,
+        }
+    return parse_usage(record)
 
 
 def _read_error(error: Any) -> str:

@@ -10,13 +10,17 @@ from phi3_ui.export.importers.sharegpt import LISTS as SHAREGPT_LISTS
 from phi3_ui.export.importers.sharegpt import read_sharegpt_chat
 
 _CHAT_FIELDS = {"phi3_ui", "messages", "mapping", "chat", "history", *SHAREGPT_LISTS}
+_MESSAGE_FIELDS = {"role", "from", "content", "value"}
 
 
 def is_list_of_chats(value: Any) -> bool:
     """Whether these are chats, not the messages of one. A chat may be a list of messages."""
     if not isinstance(value, list):
         return False
-    return any(isinstance(one, list) or (isinstance(one, dict) and _CHAT_FIELDS & one.keys()) for one in value)
+    if any(isinstance(one, list) or (isinstance(one, dict) and _CHAT_FIELDS & one.keys()) for one in value):
+        return True
+    # Chats of a program that is not known, rather than messages.
+    return bool(value) and all(isinstance(one, dict) and not _MESSAGE_FIELDS & one.keys() for one in value)
 
 
 def read_foreign_chat(chat: dict[str, Any]) -> tuple[str, Conversation] | None:

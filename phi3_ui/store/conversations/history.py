@@ -55,7 +55,10 @@ class History:
 
     def list_conversations(self, visitor_id: str, query: str = "") -> list[ConversationSummary]:
         """Conversations whose title or text contains all words of `query` (see `fold_text`): pinned, then newest first."""
-        return self._index(visitor_id).list_conversations(fold_text(query).split())
+        words = fold_text(query).split()
+        if query.strip() and not words:
+            return []  # of marks alone, which no text is compared by
+        return self._index(visitor_id).list_conversations(words)
 
     def list_turn_metrics(self, visitor_id: str) -> list[TurnMetrics]:
         """The metrics of every turn of this visitor, oldest first."""

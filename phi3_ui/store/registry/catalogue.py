@@ -1,5 +1,6 @@
 """The chat-capable models of a store, and the details of each."""
 
+import contextlib
 import logging
 import threading
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from mlflow.entities import LifecycleStage
+from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
+from models.store_state import quote_store
 from phi3_ui.contracts.declaration import ModelDeclaration
 from phi3_ui.contracts.registry import find_contract
 from phi3_ui.errors import UserError
@@ -67,6 +69,32 @@ class Catalogue:
             entries = [self._get_entry(model) for model in models]
         self._entries.save({model.model_id for model in models})
         return [entry for entry in entries if entry is not None]
+
+    def find_deletion(self, name: str = "") -> UserError | None:
+        """models_deleted if deleted experiments hold chat-capable models, or one called `name`; None if they do not."""
+        found = dict[str, Experiment]()
+        with self._translate_errors():
+            for experiment, model in self._store.list_deleted():
+                is_wanted = not name or name in (model.name, model.model_id)
+                if is_wanted and experiment.experiment_id not in found and self._get_entry(model):
+                    found[experiment.experiment_id] = experiment
+        if not found:
+            return None
+        names = ", ".join(f"{experiment.name} ({id_})" for id_, experiment in found.items())
+        return UserError("models_deleted", names=names, id=next(iter(found)), store=quote_store(self.tracking_uri))
+
+    def explain_absence(self, name: str, is_empty: bool) -> UserError | None:
+        """Why there is no chat-capable model called `name`, which may have any form of `find`; None: it does not exist.
+
+        That is unreadable files (model_unreadable), or the deletion of its experiment (models_deleted) or, if
+        `is_empty`, of all experiments with models.
+        """
+        with contextlib.suppress(UserError), self._translate_errors():
+            name = self._store.find(name).model_id
+        for model_id, (model_name, reason) in self.unreadable_models.items():
+            if name in (model_id, model_name):
+                return UserError("model_unreadable", model=model_name, detail=reason.splitlines()[0][:200].rstrip("."))
+        return self.find_deletion("" if is_empty else name)
 
     def find(self, name: str | None) -> ModelEntry:
         """The model with this name, which can have any form that `resolve_model_id` accepts.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, LoggedModelStatus, Run
+from mlflow.entities import Experiment, LoggedModel, LoggedModelStatus, Run, ViewType
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -56,6 +56,9 @@ class ModelSource(Protocol):
     def list_models(self) -> Iterator[StoredModel]:
         """All models, in no particular order."""
 
+    def list_deleted(self, experiment_ids: list[str]) -> Iterator[tuple[str, StoredModel]]:
+        """The models in deleted experiments, each after the id of its experiment."""
+
     def find(self, model_id: str) -> StoredModel | None:
         """The model with this id; None if there is none."""
 
@@ -81,11 +84,18 @@ class LoggedModels:
 
     def list_models(self) -> Iterator[StoredModel]:
         """As ModelSource."""
-        experiments = list_experiment_ids(self._client)
-        if not experiments:
+        for _, model in self._search(list_experiment_ids(self._client)):
+            yield model
+
+    def list_deleted(self, experiment_ids: list[str]) -> Iterator[tuple[str, StoredModel]]:
+        """As ModelSource."""
+        return self._search(experiment_ids)
+
+    def _search(self, experiment_ids: list[str]) -> Iterator[tuple[str, StoredModel]]:
+        if not experiment_ids:
             return
-        for model in paginate(self._client.search_logged_models, experiment_ids=experiments):
-            yield from_logged_model(model)
+        for model in paginate(self._client.search_logged_models, experiment_ids=experiment_ids):
+            yield model.experiment_id, from_logged_model(model)
 
     def find(self, model_id: str) -> StoredModel | None:
         """As ModelSource."""
@@ -127,15 +137,21 @@ class RunArtifacts:
             if model := self._from_version(version):
                 registered.add(model.artifact_uri)
                 yield model
-        experiments = list_experiment_ids(self._client)
-        if not experiments:
+        for _, model in self._search(list_experiment_ids(self._client), ViewType.ACTIVE_ONLY):
+            if model.artifact_uri not in registered:
+                yield model
+
+    def list_deleted(self, experiment_ids: list[str]) -> Iterator[tuple[str, StoredModel]]:
+        """As ModelSource."""
+        return self._search(experiment_ids, ViewType.ALL)
+
+    def _search(self, experiment_ids: list[str], view: int) -> Iterator[tuple[str, StoredModel]]:
+        if not experiment_ids:
             return
-        query = f"tags.`{HISTORY_TAG}` != ''"
-        for run in paginate(self._client.search_runs, experiment_ids=experiments, filter_string=query):
+        arguments = {"filter_string": f"tags.`{HISTORY_TAG}` != ''", "run_view_type": view}
+        for run in paginate(self._client.search_runs, experiment_ids=experiment_ids, **arguments):
             for path in list_run_models(run):
-                model = _from_run(run, path)
-                if model.artifact_uri not in registered:
-                    yield model
+                yield run.info.experiment_id, _from_run(run, path)
 
     def find(self, model_id: str) -> StoredModel | None:
         """As ModelSource."""
@@ -230,6 +246,11 @@ def from_logged_model(model: LoggedModel) -> StoredModel:
 def list_experiment_ids(client: MlflowClient) -> list[str]:
     """The ids of the experiments that are not deleted."""
     return [experiment.experiment_id for experiment in paginate(client.search_experiments)]
+
+
+def list_deleted_experiments(client: MlflowClient) -> list[Experiment]:
+    """The deleted experiments."""
+    return list(paginate(client.search_experiments, view_type=ViewType.DELETED_ONLY))
 
 
 def _from_run(run: Run, path: str) -> StoredModel:

@@ -1,14 +1,22 @@
 """All models of a store, whichever way it keeps them."""
 
 import threading
+from collections.abc import Iterator
 
 from mlflow import MlflowClient
+from mlflow.entities import Experiment
 
 from models.store_features import find_features
 from phi3_ui.errors import UserError
 from phi3_ui.store.registry.cards import RegisteredVersion
 from phi3_ui.store.registry.names import resolve_model_id
-from phi3_ui.store.registry.sources import LoggedModels, ModelSource, RunArtifacts, StoredModel
+from phi3_ui.store.registry.sources import (
+    LoggedModels,
+    ModelSource,
+    RunArtifacts,
+    StoredModel,
+    list_deleted_experiments,
+)
 
 
 class StoreModels:
@@ -32,6 +40,14 @@ class StoreModels:
         """The models whose logging has ended, newest first."""
         found = [model for source in self._open_sources() for model in source.list_models() if model.is_complete]
         return sorted(found, key=lambda model: model.created, reverse=True)
+
+    def list_deleted(self) -> Iterator[tuple[Experiment, StoredModel]]:
+        """The models in deleted experiments whose logging has ended, each after its experiment."""
+        deleted = {experiment.experiment_id: experiment for experiment in list_deleted_experiments(self.client)}
+        for source in self._open_sources():
+            for experiment_id, model in source.list_deleted(list(deleted)):
+                if model.is_complete:
+                    yield deleted[experiment_id], model
 
     def find(self, name: str) -> StoredModel:
         """The model with this name, in any form that `resolve_model_id` accepts. UserError("model_gone") if there is none."""

@@ -4,6 +4,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from models.store_state import quote_store
 from phi3_ui.i18n.translate import format_bytes, format_datetime, format_metric, format_number, tr
 from phi3_ui.store.registry.cards import ModelCard, RunSummary
 from phi3_ui.store.registry.doctor import Diagnosis
@@ -31,7 +32,7 @@ def render_card(language: str, card: ModelCard | None, diagnosis: Diagnosis | No
         copy_icon=icon("copy"),
         model=_model(language, card),
         signature=_signature(language, card),
-        run=_run(language, card.run) if card.run else None,
+        run=_run(language, card.run, quote_store(card.entry.tracking_uri)) if card.run else None,
         versions=_versions(language, card),
         version_count=format_number(language, len(card.versions)),
     )
@@ -73,8 +74,8 @@ def _signature(language: str, card: ModelCard) -> dict[str, Any]:
     return {"count": " · ".join(counts) if rows else "", "rows": rows}
 
 
-def _run(language: str, run: RunSummary) -> dict[str, Any]:
-    deleted = tr(language, "card.run_deleted", status=run.status, id=run.run_id) if run.is_deleted else ""
+def _run(language: str, run: RunSummary, store: str) -> dict[str, Any]:
+    deleted = tr(language, "card.run_deleted", status=run.status, id=run.run_id, store=store) if run.is_deleted else ""
     about = {"run_name": run.name, "run_id": run.run_id, "experiment": run.experiment, "status": deleted or run.status}
     return {
         "name": run.name,

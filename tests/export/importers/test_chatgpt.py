@@ -135,3 +135,22 @@ def test_system_prompts_that_grow_with_every_message_are_refused(monkeypatch: py
 def test_a_chatgpt_chat_without_messages_or_with_a_wrong_current_node_is_refused() -> None:
     assert "no messages" in find_refusal(chatgpt_chat())
     assert "current_node" in find_refusal({**branched_chatgpt_chat(), "current_node": "x"})
+
+
+def test_chatgpt_citations_become_links_or_nothing_and_hidden_messages_stay_hidden() -> None:
+    mark, other = "\ue200cite\ue202turn0search1\ue201", "\ue200cite\ue202turn0search2\ue201"
+    references = [{"matched_text": mark, "alt": "([a.org](https://a.org))"}, {"matched_text": " ", "alt": None}]
+    hidden = {"is_visually_hidden_from_conversation": True}
+    chat = chatgpt_chat(
+        h=chatgpt_node("s", "user", "Original custom instructions no longer available", metadata=hidden),
+        q=chatgpt_node("h", "user", "Who?", 1000),
+        t=chatgpt_node("q", "assistant", "search(who)", metadata=hidden),
+        a=chatgpt_node(
+            "t",
+            "assistant",
+            f"He {mark} does {other}. Yes【4:0†source】.",
+            metadata={**GPT, "citations": [{"start_ix": 3}], "content_references": references},
+        ),
+    )
+
+    assert exchanges(read_chat(chat)[1]) == [("Who?", "He ([a.org](https://a.org)) does. Yes.")]

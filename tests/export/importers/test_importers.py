@@ -60,6 +60,10 @@ def test_openai_messages_keep_their_time_and_reasoning_and_name_what_is_not_text
     assert "messages.1.content.1 is not text but image_url" in find_refusal([*messages[:1], image])
     assert "messages.0.images" in find_refusal([{"role": "user", "content": "a", "images": ["aGk="]}])
     assert "messages.0.role" in find_refusal([{"role": "tool", "content": "a"}])
+    # Chats of another program, alone and in a list of any length.
+    claude = {"uuid": "1", "name": "Sums", "chat_messages": [{"sender": "human", "text": "1+1?"}]}
+    for value in (claude, [claude], [claude, claude]):
+        assert "no list of messages, but the fields uuid, name, chat_messages" in find_refusal(value)
     assert "the fields uuid, chat_messages" in find_refusal({"uuid": "a", "chat_messages": []})
 
 

@@ -55,3 +55,11 @@ def test_what_open_webui_has_beyond_text_is_named(key: str, fields: dict[str, An
     chat["chat"]["history"]["messages"][key] |= fields
 
     assert named in find_refusal([chat])
+
+
+@pytest.mark.parametrize("name", ["usage", "info"])
+def test_token_counts_of_ollama_are_kept(name: str) -> None:
+    answer = {"role": "assistant", "content": "2", name: {"prompt_eval_count": 7, "eval_count": 3, "eval_duration": 9}}
+    _, conversation = read_chat({"history": {}, "messages": [{"role": "user", "content": "1+1?"}, answer]})
+
+    assert answer_of(conversation.turns[0]).usage == Usage(7, 3)

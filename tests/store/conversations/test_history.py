@@ -148,6 +148,7 @@ def test_search_covers_titles_and_complete_texts_and_ignores_case(store: Store, 
     assert found("needle") == [long]
     assert found("not there") == []
     assert set(found("  ")) == {sea, long}
+    assert found("ﾞ") == found("\u0301") == found("\u200b") == [], "nothing to compare by"
 
 
 def test_a_title_survives_a_restart_and_can_be_reset(store: Store) -> None:

@@ -3,6 +3,7 @@
 The modules of static/chat/ run in Deno, without a browser.
 """
 
+import html
 import json
 import re
 import subprocess
@@ -98,10 +99,58 @@ def test_mathematics_is_drawn(render: Render, text: str, tex: list[str]) -> None
         r"\begin{align} a \end{align} [ x ] ( y )",
         r"$$\notamacro{$$ stays as it is",
         r"escaped \$x\$ and \\(x\\)",
+        "cp $FOO-$(date).txt ${a}-${b} $(FOO)/$(BAR) $$HOME/$$USER",
+        "Pay $x/month (in US$).",
+        "Pay $x (US$), or $y (5$).",
+        "Ticker $AAPL closed at 190$.",
+        "$500/$-5",
+        "$ab/$; $PATH:$ and $a-$",
+        "echo \"$FOO\" \"$bar\" '$x' and '$y' $? and $?",
+        "set ${HOME}/bin$ and $MY_VAR to 5$",
+        "$$HOME is set to $$",
+        "The parent $$ and the child $$BASHPID",
+        "$$HOME is a\nfolder of $$USER",
     ],
 )
 def test_what_is_no_mathematics_stays_text(render: Render, text: str) -> None:
     assert formulas(render(text)) == []
+
+
+@pytest.mark.parametrize(
+    "tex",
+    [
+        "x_1",
+        "a+b",
+        "(x+1)^2",
+        r"\{a\}",
+        "E=mc^2",
+        "f(x)",
+        "n = 5",
+        "[0,1)",
+        "x,y",
+        "a/b",
+        "n!",
+        "f'",
+        "-5",
+        "+",
+        "x^-",
+        "|x|",
+        "ABC",
+        "{}^{14}C",
+        r"{ab}^2 \cdot {c}_1",
+        r"O(n \log n)",
+        r"x \text{ if } y",
+        r"\frac{total cost}{n}",
+        "distance = speed * time",
+        "P(A|B) = 0.5",
+        r"f: A \to B",
+        "x=1,",
+        "2n",
+    ],
+)
+def test_a_formula_between_single_dollars_is_drawn(render: Render, tex: str) -> None:
+    assert [html.unescape(one) for one in formulas(render(f"so ${tex}$, and (${tex}$)-case"))] == [tex, tex]
+    assert [html.unescape(one) for one in formulas(render(f"so $${tex}$$, and\n$${tex}$$"))] == [tex, tex]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +172,13 @@ def test_a_model_that_repeats_itself_does_not_hold_up_the_page(render: Render) -
     assert len(render("\\[\n" * 2000)) == 1
 
 
+@pytest.mark.parametrize("line", ["\\[ a", "\\[", "$$ a", "x \\[ \\\\]"])
+@pytest.mark.parametrize("end", ["", "\n\n\\] $$ \\)"])
+def test_openings_without_an_end_are_looked_up_once(render: Render, line: str, end: str) -> None:
+    """For each of them, the whole rest of the text was searched: six seconds for 8,000 lines, at each drawing."""
+    assert render(f"{line}\n" * 10_000 + end)
+
+
 def test_a_formula_that_katex_cannot_read_is_shown_as_written(render: Render) -> None:
     assert render(r"so \(\notamacro < 1\) it is") == [r'<p dir="auto">so \(\notamacro &lt; 1\) it is</p>']
 
@@ -132,6 +188,7 @@ def test_a_formula_that_katex_cannot_read_is_shown_as_written(render: Render) ->
     [
         ("If a < b && c > d; AT&T &amp; <b>x</b>", "If a &lt; b &amp;&amp; c &gt; d; AT&amp;T &amp; &lt;b&gt;x&lt;/b&gt;"),
         ("About ~100 of ~50, (~2000) ~/a ~/b ~one~ ~~two~~", "About ~100 of ~50, (~2000) ~/a ~/b ~one~ <s>two</s>"),
+        ("a ~~~three~~~ ~~~~four~~~~ ~~b~~~ ~~d~~", "a ~~~three~~~ ~~~~four~~~~ ~~b~~~ <s>d</s>"),
         ("__init__.py a_b_c 2*3*4 \\*x\\*", "<strong>init</strong>.py a_b_c 2<em>3</em>4 *x*"),
         ("one\ntwo", "one<br>\ntwo"),
         ("[x](javascript:alert(1)) ![p](http://h/p.png)", "[x](javascript:alert(1)) <a LINK>p</a>"),
@@ -156,13 +213,13 @@ def test_tables_tasks_and_code_in_lists(render: Render) -> None:
         "| a | b |\n|:--|--:|\n| `x` | y |\n\n- [x] done\n- [ ] open\n\n1. so\n   ```py\n   x = 1\n   ```\n2. on"
     )
 
-    assert table.startswith('<div class="phi3-table" tabindex="0"><table dir="ltr">')
+    assert table.startswith('<div class="phi3-table" dir="ltr" tabindex="0"><table dir="ltr">')
     assert '<td style="text-align:right" dir="auto">y</td>' in table
     boxes = [attributes for tag, attributes in _Html(tasks).elements if tag == "input"]
     assert ["checked" in box for box in boxes] == [True, False]
     assert "[" not in _Html(tasks).text
     assert _Html(steps).text.split() == ["sox", "=", "1", "on"]
-    assert '<li dir="ltr">so<div class="phi3-code" dir="ltr" data-language="py"><pre' in steps
+    assert '<li>so<div class="phi3-code" dir="ltr" data-language="py"><pre' in steps
 
 
 def test_each_block_reads_in_its_own_direction(render: Render) -> None:
@@ -170,20 +227,31 @@ def test_each_block_reads_in_its_own_direction(render: Render) -> None:
         "- שלום\n- [x] abc\n\n  1. עוד\n\nabc שלום\n\n> ‏123 שלום\n\n| שלום | b |\n|---|---|\n| 1 | 2 |"
     )
 
-    assert [(tag, attributes["dir"]) for tag, attributes in _Html(hebrew).elements if tag in ("ul", "ol", "li")] == [
+    # Its items have no direction of their own, which would put a number on the side where the list leaves no room.
+    assert [
+        (tag, attributes.get("dir")) for tag, attributes in _Html(hebrew).elements if tag in ("ul", "ol", "li")
+    ] == [
         ("ul", "rtl"),
-        ("li", "rtl"),
-        ("li", "ltr"),
+        ("li", None),
+        ("li", None),
         ("ol", "rtl"),
-        ("li", "rtl"),
+        ("li", None),
     ]
     assert mixed.startswith('<p dir="auto">')
     assert quote.startswith('<blockquote dir="rtl">\n<p dir="auto">')
-    assert '<table dir="rtl">' in table
+    assert table.startswith('<div class="phi3-table" dir="rtl" tabindex="0"><table dir="rtl">')
     assert '<th dir="auto">' in table
     numbers, after = render("> 123\n\nשלום")
     assert (numbers, after) == ('<blockquote>\n<p dir="auto">123</p>\n</blockquote>', '<p dir="auto">שלום</p>')
     assert render("`a` שלום") == ['<p dir="auto"><code dir="ltr">a</code> שלום</p>']
+
+
+@pytest.mark.parametrize(("start", "room"), [(1, ""), (98, ""), (99, "4.5ch"), (999, "5.5ch"), (123456789, "10.5ch")])
+def test_a_list_leaves_room_for_its_longest_number(render: Render, start: int, room: str) -> None:
+    [block] = render(f"{start}. one\n{start + 1}. two")
+
+    (_, attributes), *_ = _Html(block).elements
+    assert attributes.get("style") == (f"padding-inline-start: {room}" if room else None)
 
 
 _pieces = st.sampled_from(

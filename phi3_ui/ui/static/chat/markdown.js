@@ -6,7 +6,7 @@ import highlighter from "../../vendor/highlight.js";
 import markdownIt from "../../vendor/markdown-it.js";
 import addMath from "./math.js";
 
-const CONTAINERS = /^(bullet_list|ordered_list|list_item|blockquote|table)_open$/;
+const CONTAINERS = /^(bullet_list|ordered_list|blockquote|table)_open$/;
 const LEAVES = /^(paragraph|heading|th|td)_open$/;
 const RIGHT_TO_LEFT =
   /[\p{Script=Adlam}\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Nko}\p{Script=Syriac}\p{Script=Thaana}]/u;
@@ -14,6 +14,7 @@ const WEB_HOST = /^\.[\p{L}\p{N}-]+\.[\p{L}\p{N}]/u;
 
 const markdown = markdownIt({ html: false, linkify: true, breaks: true });
 markdown.use(addMath);
+markdown.inline.ruler.before("strikethrough", "tildes", parseTildes);
 addAutolinks(markdown);
 markdown.core.ruler.after("inline", "tasks", markTasks);
 markdown.core.ruler.push("directions", setDirections);
@@ -23,8 +24,12 @@ Object.assign(markdown.renderer.rules, {
   code_inline: (tokens, index) => `<code dir="ltr">${markdown.utils.escapeHtml(tokens[index].content)}</code>`,
   code_block: (tokens, index) => drawCode(tokens[index].content, ""),
   fence: (tokens, index) => drawCode(tokens[index].content, tokens[index].info.trim().split(/\s+/)[0]),
-  table_open: (tokens, index, options, _env, self) =>
-    `<div class="phi3-table" tabindex="0">${self.renderToken(tokens, index, options)}`,
+  ordered_list_open: drawOrderedList,
+  table_open: (tokens, index, options, _env, self) => {
+    const direction = tokens[index].attrGet("dir");
+    const attribute = direction ? ` dir="${direction}"` : "";
+    return `<div class="phi3-table"${attribute} tabindex="0">${self.renderToken(tokens, index, options)}`;
+  },
   table_close: () => "</table></div>",
 });
 
@@ -76,6 +81,17 @@ function trimAddress(address) {
   }
 }
 
+/** Three or more tildes are text: GitHub strikes out with one or two, and we with two. */
+function parseTildes(state, silent) {
+  const start = state.pos;
+  let end = start;
+  while (end < state.posMax && state.src[end] === "~") end++;
+  if (end - start < 3) return false;
+  if (!silent) state.pending += state.src.slice(start, end);
+  state.pos = end;
+  return true;
+}
+
 /** Turn `[ ]` and `[x]` at the start of a list item into check boxes. */
 function markTasks(state) {
   state.tokens.forEach((token, index) => {
@@ -93,7 +109,10 @@ function markTasks(state) {
   });
 }
 
-/** Paragraphs, headings and cells leave their direction to the browser; what contains them follows its first text. */
+/**
+ * Paragraphs, headings and cells leave their direction to the browser; what contains them follows its first text. So do the
+ * items of a list, whose numbers stand on one side: chat.css lets the text of each read in its own direction.
+ */
 function setDirections({ tokens }) {
   const open = [];
   for (const token of tokens) {
@@ -107,6 +126,19 @@ function setDirections({ tokens }) {
     const direction = RIGHT_TO_LEFT.test(letter[0]) ? "rtl" : "ltr";
     open.splice(0).forEach((container) => container.attrSet("dir", direction));
   }
+}
+
+/** A list with room for its numbers, beyond those of one or two digits. */
+function drawOrderedList(tokens, index, options, _env, self) {
+  const list = tokens[index];
+  const isItem = ({ type, level }) => type === "list_item_open" && level === list.level + 1;
+  const end = tokens.findIndex(({ type, level }, n) =>
+    n > index && type === "ordered_list_close" && level === list.level
+  );
+  const count = tokens.slice(index, end).filter(isItem).length;
+  const digits = String(Number(list.attrGet("start") ?? 1) + count - 1).length;
+  if (digits > 2) list.attrSet("style", `padding-inline-start: ${digits + 1.5}ch`);
+  return self.renderToken(tokens, index, options);
 }
 
 function drawLink(tokens, index, options, _env, self) {

@@ -1,9 +1,9 @@
 /**
  * TeX in Markdown: `\( … \)`, `\[ … \]`, `$$ … $$` and `$ … $`, drawn by KaTeX.
  *
- * A single dollar is more often a price or a shell variable than mathematics, so it opens a formula only as in Pandoc:
- * not before a space, closed not after a space nor before a digit, and not around prose that begins with a number.
- * Code comes first: a formula does not end inside a code span.
+ * A dollar is more often part of a price or a shell variable than of mathematics, so a single one opens a formula only as
+ * in Pandoc: not before a space, closed not after a space nor before a digit; and neither around prose, nor between two
+ * variables, as in `$HOME/$USER`, `${a}-${b}` and `$(a)/$(b)`. Code comes first: a formula does not end inside a code span.
  */
 import "../../vendor/katex/katex.js"; // sets globalThis.katex
 
@@ -15,9 +15,12 @@ const OPTIONS = {
   maxSize: 20,
 };
 const BEFORE_PRICE = /[\p{Script=Latin}\p{Script=Greek}\p{Script=Cyrillic}\p{N}$]/u; // as in "US$5"
+const BETWEEN_VARIABLES = /^$|[/:]$|[^\^_]-$/; // what a formula does not end with, but `$HOME/$USER` does
+const VARIABLE = /^(\{\w{2,}\}(?![\^_])|[?!@#*]$)/; // the rest of `${name}` and `$?`
 const DELIMITERS = [["\\(", "\\)", false], ["\\[", "\\]", true], ["$$", "$$", true]];
 const MAX_DRAWN = 500;
 const drawn = new Map();
+const known = new WeakMap();
 
 export default function addMath(markdown) {
   markdown.inline.ruler.before("escape", "math", parseInline);
@@ -30,7 +33,7 @@ export default function addMath(markdown) {
 }
 
 function parseInline(state, silent) {
-  const found = findMath(state.src, state.pos, state.posMax);
+  const found = findMath(state);
   if (!found) return false;
   if (!silent) {
     const token = state.push("math", "", 0);
@@ -43,13 +46,16 @@ function parseInline(state, silent) {
 }
 
 /** The formula that begins at `start`, or nothing. */
-function findMath(source, start, limit) {
+function findMath(state) {
+  const { src: source, pos: start, posMax: limit } = state;
   for (const [open, close, isDisplay] of DELIMITERS) {
     if (!source.startsWith(open, start)) continue;
-    const end = findUnescaped(source, close, start + open.length, limit);
+    const end = findClose(state, close, start + open.length);
     if (end < 0) break;
     const tex = source.slice(start + open.length, end);
-    return tex.trim() && !cutsCode(tex) ? { tex, open, close, isDisplay, end: end + close.length } : undefined;
+    const after = end + close.length;
+    if (!tex.trim() || cutsCode(tex) || open === "$$" && isShell(tex, source[after])) return undefined;
+    return { tex, open, close, isDisplay, end: after };
   }
   if (source[start] !== "$" || source[start + 1] === "$") return undefined;
   if (start > 0 && BEFORE_PRICE.test(source[start - 1])) return undefined;
@@ -66,6 +72,21 @@ function cutsCode(tex) {
   return tex.split("`").length % 2 === 0;
 }
 
+/** Where `close` next stands unescaped, or -1, which is remembered: it may be asked for at each of many openings. */
+function findClose(state, close, from) {
+  const missing = remember(state);
+  if (from >= (missing.get(close) ?? Infinity)) return -1;
+  const end = findUnescaped(state.src, close, from, state.posMax);
+  if (end < 0 && state.posMax === state.src.length) missing.set(close, from);
+  return end;
+}
+
+/** What is known of the text that `state` parses. */
+function remember(state) {
+  if (!known.has(state)) known.set(state, new Map());
+  return known.get(state);
+}
+
 /** Where `text` next stands without a backslash before it, or -1. */
 function findUnescaped(source, text, from, limit) {
   for (let at = source.indexOf(text, from); at >= 0 && at + text.length <= limit; at = source.indexOf(text, at + 1)) {
@@ -76,9 +97,25 @@ function findUnescaped(source, text, from, limit) {
   return -1;
 }
 
-/** Whether this is the text between two prices, as in "$5 to 10$". */
+/** Whether this is the text between two prices, as in "$5 to 10$", or between a variable and a price. */
 function isProse(tex) {
-  return /^\d/.test(tex) && /\p{L}{2,}|\p{Lo}|[,;:)]\s/u.test(tex) && !/[\\^_={}]/.test(tex);
+  if (/^\d/.test(tex) && /\p{L}{2,}|\p{Lo}|[,;:)]\s/u.test(tex) && !/[\\^_={}]/.test(tex)) return true;
+  return !/\\|\^/.test(tex) && (hasWords(tex) || tex.includes('"') || !isBalanced(tex));
+}
+
+/** Whether words stand side by side, which TeX would join. */
+function hasWords(tex) {
+  return /\p{L}{2,}[:;]?\s+\(?[\p{L}\p{N}]|[\p{L}\p{N})]\s+\(?\p{L}{2,}/u.test(tex);
+}
+
+/** Whether as many parentheses are opened as are closed; those of half-open intervals differ in kind. */
+function isBalanced(tex) {
+  return tex.split(/[([]/).length === tex.split(/[)\]]/).length;
+}
+
+/** Whether two dollars on both sides of `tex`, before the character `next`, are ids of processes or variables of make. */
+function isShell(tex, next = "") {
+  return /[A-Z_({]/.test(next) || !/[\\^]/.test(tex) && (/[a-z\d]/.test(next) || hasWords(tex));
 }
 
 /**
@@ -86,7 +123,7 @@ function isProse(tex) {
  * scripts without capitals, words may follow without a space.
  */
 function canClose(tex, next = "") {
-  if (/[\p{N}$]/u.test(next)) return false;
+  if (/[\p{N}$({]/u.test(next) || BETWEEN_VARIABLES.test(tex) || VARIABLE.test(tex)) return false;
   if (!/\p{L}/u.test(next) || /\p{Lo}/u.test(next)) return true;
   return /\p{Ll}/u.test(next) && /^\p{L}$|[\\^_].*[\p{L}\p{N})\]}]$/u.test(tex);
 }
@@ -101,35 +138,49 @@ function parseBlock(state, startLine, endLine, silent) {
   const delimiter = DELIMITERS.find(([open, , isDisplay]) => isDisplay && state.src.startsWith(open, start));
   if (!delimiter) return false;
   const [open, close] = delimiter;
-  const isAlone = !state.src.slice(start + open.length, state.eMarks[startLine]).trim();
-  for (let line = startLine; line < endLine; line++) {
-    if (state.isEmpty(line) ? !isAlone : line > startLine && state.sCount[line] < state.blkIndent) return false;
-    const from = line === startLine ? start + open.length : state.bMarks[line] + state.tShift[line];
+  const found = findBlockEnd(state, startLine, endLine, open, close);
+  if (!found) return false;
+  const { line, end } = found;
+  const rest = state.src.slice(end + close.length, state.eMarks[line]);
+  const hasRest = rest.trim() !== "";
+  if (hasRest && line === startLine) return false; // a sentence that begins with a formula
+  const lines = state.getLines(startLine, line + 1, state.blkIndent, false);
+  const tex = lines.slice(lines.indexOf(open) + open.length, lines.length - rest.length - close.length);
+  if (!tex.trim() || open === "$$" && isShell(tex, rest[0])) return false;
+  if (silent) return true;
+  const token = state.push("math_block", "", 0);
+  token.block = true;
+  token.map = [startLine, line + 1];
+  token.content = tex;
+  token.meta = { tex, open, close, isDisplay: true };
+  state.line = line + 1;
+  if (hasRest) {
+    state.line = line;
+    state.bMarks[line] = end + close.length;
+    state.tShift[line] = rest.length - rest.trimStart().length;
+    state.sCount[line] = state.blkIndent;
+  }
+  return true;
+}
+
+/** The line that closes a formula, and where `close` stands; nothing if none does, which is remembered. */
+function findBlockEnd(state, startLine, endLine, open, close) {
+  const start = state.bMarks[startLine] + state.tShift[startLine] + open.length;
+  const isAlone = !state.src.slice(start, state.eMarks[startLine]).trim();
+  // A formula that begins before the line where another one of this kind has found no end does not find one either.
+  const missing = remember(state);
+  const kind = [close, isAlone, state.blkIndent, endLine].join();
+  if (startLine < (missing.get(kind) ?? 0)) return undefined;
+  let line = startLine;
+  for (; line < endLine; line++) {
+    if (state.isEmpty(line) ? !isAlone : line > startLine && state.sCount[line] < state.blkIndent) break;
+    const from = line === startLine ? start : state.bMarks[line] + state.tShift[line];
     const text = state.src.slice(from, state.eMarks[line]);
     const end = findUnescaped(text, close, 0, text.length);
-    if (end < 0) continue;
-    const rest = text.slice(end + close.length);
-    const hasRest = rest.trim() !== "";
-    if (hasRest && line === startLine) return false; // a sentence that begins with a formula
-    const lines = state.getLines(startLine, line + 1, state.blkIndent, false);
-    const tex = lines.slice(lines.indexOf(open) + open.length, lines.length - rest.length - close.length);
-    if (!tex.trim()) return false;
-    if (silent) return true;
-    const token = state.push("math_block", "", 0);
-    token.block = true;
-    token.map = [startLine, line + 1];
-    token.content = tex;
-    token.meta = { tex, open, close, isDisplay: true };
-    state.line = line + 1;
-    if (hasRest) {
-      state.line = line;
-      state.bMarks[line] = from + end + close.length;
-      state.tShift[line] = rest.length - rest.trimStart().length;
-      state.sCount[line] = state.blkIndent;
-    }
-    return true;
+    if (end >= 0) return { line, end: from + end };
   }
-  return false;
+  missing.set(kind, line);
+  return undefined;
 }
 
 /** KaTeX's HTML, or the text as written where KaTeX cannot read it. */
