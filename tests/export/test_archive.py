@@ -210,7 +210,7 @@ def test_zip_bombs_and_encrypted_zips_are_refused(monkeypatch: pytest.MonkeyPatc
 
 
 @given(st.data())
-def test_a_damaged_file_is_read_orget_refusal(data: st.DataObject) -> None:
+def test_a_damaged_file_is_read_or_refused(data: st.DataObject) -> None:
     whole = data.draw(st.sampled_from([_ARCHIVE, to_json(make_talk(), "t").encode()]))
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(whole) - 1))
