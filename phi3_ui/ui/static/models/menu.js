@@ -91,15 +91,16 @@ class Menu {
         "aria-expanded",
         String(event.newState === "open"),
       );
-      if (event.newState !== "open") return;
+      this.isOpen = event.newState === "open";
+      if (!this.isOpen) return;
       this.filter.value = "";
       const { left, bottom } = this.button.getBoundingClientRect();
       this.popup.style.setProperty("--menu-left", `${left}px`);
       this.popup.style.setProperty("--menu-top", `${bottom + 6}px`);
+      this.draw(); // before any key can be pressed in it
     });
     this.popup.addEventListener("toggle", (event) => {
-      this.isOpen = event.newState === "open";
-      if (this.isOpen) this.draw();
+      if (event.newState === "open") this.active?.node.scrollIntoView({ block: "nearest" });
     });
     this.popup.addEventListener("keydown", (event) => this.press(event));
     this.filter.addEventListener("input", () => this.show());
