@@ -63,7 +63,7 @@ def time_start(launched: Any, home: Path, log: Path) -> tuple[float, float]:
         usable = time.monotonic()
         page.evaluate(WATCH)
         # A question sent before the picker has a value has no model.
-        page.wait_for_function("document.querySelector('#phi3-picker input').value !== ''", polling=10)
+        page.wait_for_function("document.querySelector('#phi3-picker :is(input, textarea)').value !== ''", polling=10)
         message.fill(QUESTION)
         page.locator("#phi3-send").click()
         page.wait_for_function("phi3Bench.points.length > 0", polling=10, timeout=120_000)

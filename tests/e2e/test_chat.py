@@ -182,6 +182,7 @@ def test_a_model_killed_in_mid_answer_is_reported_and_loaded_again(app: App, ope
 def test_unloading_ends_the_process_and_the_next_question_loads_it_again(app: App, open_page: OpenPage) -> None:
     chat = open_page().pick("scripted-one")
     before = {process.pid for process in app.server.model_processes()}
+    chat.show_tab("model")
     chat.page.locator("#phi3-unload").click()
     expect(chat.status).to_contain_text("not loaded")
     assert len(app.server.model_processes()) == len(before) - 1

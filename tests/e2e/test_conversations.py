@@ -88,7 +88,7 @@ def test_a_chat_is_renamed_in_its_place_and_pinned_by_keyboard(open_page: OpenPa
     page.keyboard.press("Enter")
     menu = page.get_by_role("menu")
     expect(menu.get_by_role("menuitem")).to_have_text(
-        ["Rename", "Pin", "Save as Markdown", "Save as JSON", "Replay", "Delete"]
+        ["Rename", "Pin", "Save as Markdown", "Save as JSON", "Replay this chat", "Delete"]
     )
     expect(menu.get_by_role("menuitem", name="Rename")).to_be_focused()
     page.keyboard.press("ArrowUp")

@@ -24,12 +24,6 @@ def save(chat: ChatPage, item: Locator, folder: Path) -> Path:
     return file
 
 
-def import_file(chat: ChatPage, file: Path) -> None:
-    with chat.page.expect_file_chooser() as chooser:
-        chat.footer_item("share", "Import chats (.json, .jsonl, .zip)").click()
-    chooser.value.set_files(file)
-
-
 def test_saved_chats_can_be_imported_with_versions_and_feedback(app: App, open_page: OpenPage, tmp_path: Path) -> None:
     app.model.enqueue(Reply("Paris."), Reply("It is Paris.", usage=(30, 16)))
     chat = open_page()
@@ -54,7 +48,7 @@ def test_saved_chats_can_be_imported_with_versions_and_feedback(app: App, open_p
 
     other = open_page()
     for count, file in enumerate((saved, archive), start=1):
-        import_file(other, file)
+        other.import_file(file)
         expect(other.chats).to_have_count(count)
         expect(other.questions).to_have_text([FRANCE])
         assert other.texts() == texts
@@ -70,7 +64,7 @@ def test_a_file_without_a_chat_is_refused_in_one_sentence(open_page: OpenPage, t
     broken = tmp_path / "broken.json"
     broken.write_text('{"messages": 3}', encoding="utf-8")
     chat = open_page()
-    import_file(chat, broken)
+    chat.import_file(broken)
     expect(chat.page.get_by_text("contains no readable chat")).to_be_visible()
     expect(chat.chats).to_have_count(0)
 
@@ -84,7 +78,7 @@ def test_chats_of_another_program_are_imported_and_what_is_left_out_is_named(
     file.write_text(json.dumps(chats), encoding="utf-8")
     chat = open_page()
 
-    import_file(chat, file)
+    chat.import_file(file)
 
     expect(chat.page.get_by_text("1 chat was not imported (chat 2 “Picture”: chat.images")).to_be_visible()
     expect(chat.questions).to_have_text([FRANCE])

@@ -26,8 +26,8 @@ def wait_for_scroll(chat: ChatPage, top: int) -> None:
 
 
 def test_the_view_follows_an_answer_until_the_reader_scrolls_up(app: App, open_page: OpenPage) -> None:
-    first, second, third = (app.model.create_gate() for _ in range(3))
-    app.model.enqueue(Reply(LONG, first, LONG, second, LONG, third, " The end."), Reply(LONG))
+    first, second, third, fourth = (app.model.create_gate() for _ in range(4))
+    app.model.enqueue(Reply(LONG, first, LONG, second, LONG, third, " The end."), Reply("Once ", fourth, LONG))
     chat = open_page(viewport={"width": 1440, "height": 900})
     chat.ask("Write a lot.")
     chat.wait_for_text()
@@ -48,11 +48,12 @@ def test_the_view_follows_an_answer_until_the_reader_scrolls_up(app: App, open_p
     wait_for_scroll(chat, 0)
     chat.ask("And more?")  # also shown to who has scrolled up
     expect(chat.questions.last).to_be_in_viewport()
+    fourth.open()
     chat.wait_for_caption(2)
     chat.page.wait_for_function("document.querySelector('.phi3-jump').hidden")
     # The answer is announced once, as a whole, not by the log.
     expect(chat.log).to_have_attribute("aria-live", "off")
-    expect(chat.page.get_by_role("status").filter(has_text="scripted-one has answered: Line 0")).to_have_count(1)
+    expect(chat.page.get_by_role("status").filter(has_text="scripted-one has answered: Once")).to_have_count(1)
 
 
 def test_code_has_a_head_and_the_keyboard_reaches_every_action_through_one_tab_stop(

@@ -1,6 +1,7 @@
 """The page as a user works with it."""
 
 import re
+from pathlib import Path
 
 from playwright.sync_api import Locator, Page, expect
 
@@ -202,3 +203,9 @@ class ChatPage:
         view = self.open_replay()
         view.get_by_role("button", name="Start").click()
         return view
+
+    def import_file(self, file: Path) -> None:
+        """Import the chats of a file."""
+        with self.page.expect_file_chooser() as chooser:
+            self.footer_item("share", "Import chats (.json, .jsonl, .zip)").click()
+        chooser.value.set_files(file)

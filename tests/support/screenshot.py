@@ -1,9 +1,9 @@
-"""Takes the README's screenshot from the running app: `make screenshot`."""
+"""Takes the README's pictures from the running app, light, dark and on a phone: `make screenshot`."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, ViewportSize, sync_playwright
 
 from phi3_ui.paths import ROOT
 from phi3_ui.settings import Settings
@@ -11,30 +11,41 @@ from tests.support import browser as chromium
 from tests.support.app_server import serve
 from tests.support.chat_page import ChatPage
 
-TARGET = ROOT / "docs" / "screenshot.png"
+FOLDER = ROOT / "docs"
+DESKTOP: ViewportSize = {"width": 1440, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 
 
 def main() -> None:
-    """Ask both demo models and write docs/screenshot.png."""
-    TARGET.parent.mkdir(exist_ok=True)
+    """Ask both demo models, and write docs/screenshot.png, screenshot-dark.png and screenshot-phone.png."""
     with (
         TemporaryDirectory() as temporary,
         serve(Settings.read().home, Path(temporary) / "app.log") as server,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=chromium.ensure(), args=chromium.FLAGS)
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
-        page.goto(server.url)
-        chat = ChatPage(page).wait_until_ready().pick("smollm2-135m-pipeline")
-        chat.setting("Temperature", 0)
-        chat.setting("Max tokens", 100)
-        chat.answer("What is the capital of France?")
-        chat.pick("smollm2-135m-onnx")
-        chat.answer("Write a Python function that reverses a list.")
-        chat.show_tab("usage")
-        page.wait_for_function("document.getAnimations().every((animation) => animation.playState !== 'running')")
-        page.screenshot(path=TARGET)
+        _take(browser, server.url, "screenshot", DESKTOP)
+        _take(browser, server.url, "screenshot-dark", DESKTOP, color_scheme="dark")
+        _take(browser, server.url, "screenshot-phone", PHONE)
         browser.close()
+
+
+def _take(browser: Browser, url: str, name: str, viewport: ViewportSize, color_scheme: str = "light") -> None:
+    page = browser.new_page(viewport=viewport, color_scheme=color_scheme)  # type: ignore[arg-type]  # a literal
+    page.goto(url)
+    chat = ChatPage(page).wait_until_ready().pick("smollm2-135m-pipeline")
+    chat.setting("Temperature", 0)
+    chat.setting("Max tokens", 100)
+    page.keyboard.press("Escape")  # the drawer, on a phone
+    chat.answer("What is the capital of France?")
+    chat.pick("smollm2-135m-onnx")
+    chat.answer("Write a Python function that reverses a list.")
+    if viewport is DESKTOP:
+        chat.show_tab("usage")
+    page.mouse.move(0, 0)
+    page.wait_for_function("document.getAnimations().every((animation) => animation.playState !== 'running')")
+    page.screenshot(path=FOLDER / f"{name}.png")
+    page.close()
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def create_brand() -> None:
 def create_toggle(side: str) -> None:
     """Create the header's button of the panel on this side, "left" or "right"."""
     gr.HTML(
-        _BUTTON.format(side, icon("panel")),
+        _BUTTON.format(side, icon("menu" if side == "left" else "panel")),
         js_on_load=_PANELS_JS,
         apply_default_css=False,
         padding=False,

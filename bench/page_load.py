@@ -1,0 +1,111 @@
+"""What the page costs the browser: its load over loopback, and the drawing of an answer in a short and in a long chat."""
+
+import json
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from bench.rows import Bench, Row
+from phi3_ui.testing import Reply, log_scripted_model
+from tests.support import browser as chromium
+from tests.support.app_server import serve
+from tests.support.build_cache import create_store
+from tests.support.chat_page import ChatPage
+
+_VIEWPORT = {"width": 1440, "height": 900}
+_TOKENS = 200
+_WATCH = """
+globalThis.phi3Shift = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) phi3Shift += entry.value;
+}).observe({ type: "layout-shift", buffered: true });
+"""
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    home = bench.temporary / "page-load"
+    home.mkdir()
+    model = log_scripted_model(create_store(home), home, "scripted")
+    sizes, shifts, paints, usable, ratios = list[int](), list[float](), list[float](), list[float](), list[float]()
+    with serve(home, home / "app.log") as server, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium.ensure(), args=chromium.FLAGS)
+        _load(browser, server.url)  # the model is loaded, the server warm
+        for _ in range(bench.rounds):
+            size, shift, paint, seconds = _load(browser, server.url)
+            sizes.append(size)
+            shifts.append(shift)
+            paints.append(paint)
+            usable.append(seconds)
+        for _ in range(bench.rounds):
+            costs = []
+            for turns in (1, 100):
+                page = browser.new_page(viewport=_VIEWPORT)
+                page.goto(server.url)
+                chat = ChatPage(page).wait_until_ready()
+                _import_chat(chat, turns, home / f"chat-{turns}.json")
+                model.enqueue(Reply(*(f"word{number} " for number in range(_TOKENS)), seconds_per_token=0.02))
+                before = _task_seconds(page)
+                chat.answer("Write.")
+                costs.append(_task_seconds(page) - before)
+                page.close()
+            ratios.append(costs[1] / costs[0])
+        browser.close()
+    kilobytes = statistics.median(sizes) / 1000
+    yield Row("bytes on the wire of a cold load", f"{kilobytes:.0f} kB", "≤ 500 kB", kilobytes <= 500)
+    shift = max(shifts)
+    yield Row("layout shift of a load (worst)", f"{shift:.3f}", "≤ 0.05", shift <= 0.05)
+    paint = statistics.median(paints)
+    yield Row("first paint of a cold load, server running", f"{paint:.2f} s", "≤ 1.5 s", paint <= 1.5)
+    seconds = statistics.median(usable)
+    yield Row("composer usable in a cold load, server running", f"{seconds:.2f} s", "≤ 3 s", seconds <= 3)
+    ratio = statistics.median(ratios)
+    what = "main-thread time of an answer of 200 tokens: chat of 200 messages ÷ chat of 2"
+    yield Row(what, f"{ratio:.2f}", "≤ 1.5", ratio <= 1.5)
+
+
+def _load(browser: Browser, url: str) -> tuple[int, float, float, float]:
+    """Bytes, layout shift, seconds to the first paint and to a usable composer, with an empty cache."""
+    context = browser.new_context(viewport=_VIEWPORT)
+    page = context.new_page()
+    network = context.new_cdp_session(page)
+    network.send("Network.enable")
+    sizes = list[int]()
+    network.on("Network.loadingFinished", lambda event: sizes.append(int(event["encodedDataLength"])))
+    page.add_init_script(_WATCH)
+    page.goto(url)
+    page.locator("#phi3-message textarea").wait_for(state="visible")
+    usable = page.evaluate("performance.now()") / 1000
+    ChatPage(page).wait_until_ready()
+    page.wait_for_load_state("load")
+    paint = page.evaluate("performance.getEntriesByName('first-paint')[0].startTime") / 1000
+    shift = page.evaluate("phi3Shift")
+    context.close()
+    return sum(sizes), shift, paint, usable
+
+
+def _import_chat(chat: ChatPage, turns: int, file: Path) -> None:
+    """Open a chat of this many turns."""
+    messages = [
+        message
+        for number in range(turns)
+        for message in (
+            {"role": "user", "content": f"Question {number}?"},
+            {
+                "role": "assistant",
+                "content": f"**Answer** {number}.\n\n```python\nprint({number})\n```\n\n- one\n- two",
+            },
+        )
+    ]
+    file.write_text(json.dumps({"title": "Imported", "messages": messages}), encoding="utf-8")
+    chat.import_file(file)
+    chat.page.wait_for_function(f"document.querySelectorAll('#phi3-chat [data-testid]').length === {2 * turns}")
+
+
+def _task_seconds(page: Page) -> float:
+    """Seconds that the page's main thread has worked."""
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return float(next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))

@@ -1,0 +1,72 @@
+"""Where things stand in eight states of the page, against layout.json: boxes, not pixels, since fonts and drawing differ.
+
+To accept a changed layout, delete layout.json, run this test, and look at what it has written before committing it.
+"""
+
+import json
+from pathlib import Path
+
+from playwright.sync_api import Page
+
+from phi3_ui.testing import Reply
+from tests.e2e.conftest import App, OpenPage
+
+EXPECTED = Path(__file__).with_name("layout.json")
+TOLERANCE = 3  # pixels
+
+# Elements whose place does not depend on the width of a text.
+SELECTORS = [
+    *("#phi3-left", "#phi3-centre", "#phi3-right", "#phi3-header", "#phi3-chat", "#phi3-composer"),
+    *("#phi3-new", "#phi3-search", "#phi3-chats", "#phi3-tabs", "#phi3-usage", "#phi3-card", "#phi3-settings"),
+    *(".phi3-starters", "#phi3-chat .bot-row:last-child", "#phi3-send"),
+]
+
+Boxes = dict[str, list[int]]
+
+
+def measure(page: Page) -> Boxes:
+    """x, y and width of each element that is visible, in pixels, by selector."""
+    page.wait_for_function("document.getAnimations().every((animation) => animation.playState !== 'running')")
+    boxes: Boxes = page.evaluate(
+        """(selectors) => Object.fromEntries(selectors.flatMap((selector) => {
+          const element = document.querySelector(selector);
+          if (!element?.checkVisibility({ visibilityProperty: true })) return [];
+          const { x, y, width } = element.getBoundingClientRect();
+          return [[selector, [x, y, width].map(Math.round)]];
+        }))""",
+        SELECTORS,
+    )
+    return boxes
+
+
+def test_every_element_stands_where_it_should(app: App, open_page: OpenPage) -> None:
+    app.model.enqueue(Reply("Paris."))
+    chat = open_page(viewport={"width": 1440, "height": 900})
+    states = {"empty": measure(chat.page)}
+    chat.answer("What is the capital of France?")
+    states["answered"] = measure(chat.page)
+    for tab in ("model", "settings"):
+        chat.show_tab(tab)
+        states[tab] = measure(chat.page)
+    chat.show_tab("usage")
+    for name, width in (("tablet", 1024), ("phone", 390)):
+        chat.page.set_viewport_size({"width": width, "height": 844})
+        states[name] = measure(chat.page)
+    for side in ("left", "right"):
+        chat.open_panel(side)
+        states[f"phone, {side} drawer"] = measure(chat.page)
+        chat.page.keyboard.press("Escape")
+
+    if not EXPECTED.exists():
+        EXPECTED.write_text(json.dumps(states, indent=1) + "\n", encoding="utf-8")
+    expected: dict[str, Boxes] = json.loads(EXPECTED.read_text(encoding="utf-8"))
+    assert {name: sorted(boxes) for name, boxes in states.items()} == {
+        name: sorted(boxes) for name, boxes in expected.items()
+    }
+    moved = [
+        f"{state}: {selector} stands at {box}, not {expected[state][selector]}"
+        for state, boxes in states.items()
+        for selector, box in boxes.items()
+        if any(abs(a - b) > TOLERANCE for a, b in zip(box, expected[state][selector], strict=True))
+    ]
+    assert not moved, "\n".join(moved)
