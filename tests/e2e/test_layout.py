@@ -6,6 +6,7 @@ To accept a changed layout, delete layout.json, run this test, and look at what 
 import json
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page
 
 from phi3_ui.testing import Reply
@@ -59,6 +60,7 @@ def test_every_element_stands_where_it_should(app: App, open_page: OpenPage) -> 
 
     if not EXPECTED.exists():
         EXPECTED.write_text(json.dumps(states, indent=1) + "\n", encoding="utf-8")
+        pytest.fail(f"{EXPECTED} is written: look at it, and run this test again")
     expected: dict[str, Boxes] = json.loads(EXPECTED.read_text(encoding="utf-8"))
     assert {name: sorted(boxes) for name, boxes in states.items()} == {
         name: sorted(boxes) for name, boxes in expected.items()

@@ -9,7 +9,7 @@ PHONE = {"width": 390, "height": 844}
 
 def test_presets_mark_what_they_change_and_reset_all_takes_it_back(app: App, open_page: OpenPage) -> None:
     chat = open_page()
-    chat.show_tab("Settings")
+    chat.show_tab("settings")
     settings = chat.page.locator("#phi3-settings")
     presets = settings.get_by_role("group", name="Parameter preset")
     marks, reset = settings.locator("[data-changed]"), settings.get_by_role("button", name="Reset all")
@@ -41,7 +41,7 @@ def test_presets_mark_what_they_change_and_reset_all_takes_it_back(app: App, ope
 
 def test_system_prompts_are_chosen_saved_and_deleted(app: App, open_page: OpenPage) -> None:
     chat = open_page(viewport=PHONE)
-    chat.show_tab("Settings")
+    chat.show_tab("settings")
     page, select = chat.page, chat.page.get_by_label("Prompt preset")
     field, button = page.locator("#phi3-set-system textarea"), page.locator("#phi3-system-button")
     select.select_option(label="Stand-up comedian")
@@ -58,7 +58,7 @@ def test_system_prompts_are_chosen_saved_and_deleted(app: App, open_page: OpenPa
     select.select_option(label="No system prompt")
     expect(field).to_have_value("")
     chat.reload()
-    chat.show_tab("Settings")
+    chat.show_tab("settings")
     select.select_option(label="Poet")
     expect(field).to_have_value("Answer in rhymes.")
 
