@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from bench.rows import Bench, Row
 from phi3_ui.testing import Reply, log_scripted_model
@@ -14,7 +14,7 @@ from tests.support.app_server import serve
 from tests.support.build_cache import create_store
 from tests.support.chat_page import ChatPage
 
-_VIEWPORT = {"width": 1440, "height": 900}
+_VIEWPORT: ViewportSize = {"width": 1440, "height": 900}
 _TOKENS = 200
 _WATCH = """
 globalThis.phi3Shift = 0;
