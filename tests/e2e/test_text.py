@@ -24,6 +24,8 @@ DRAW = """async (texts) => {
   document.querySelector("#phi3-chat").append(chat);
   const value = texts.map((content) => ({ role: "user", content }));
   view.default(chat, { value }, () => {}, {});
+  // Messages out of view are laid out from the first frame on.
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
   const shown = [...chat.querySelectorAll('[data-testid="user"]')].map((text) => text.innerText);
   chat.remove();
   return shown;
@@ -129,4 +131,4 @@ def test_right_to_left_text_reads_from_the_right(app: App, open_page: OpenPage) 
           });
         }"""
     )
-    assert lines[0] > 300 > lines[1], "the first line begins at the right, the second at the left"
+    assert lines[0] > 100 > lines[1], "the first line begins at the right, the second at the left"
