@@ -67,14 +67,21 @@ def test_mlflow_is_linked_while_its_ui_runs(app: App, open_page: OpenPage) -> No
     with (home / "mlflow-ui.log").open("wb") as log:
         mlflow = psutil.Popen([sys.executable, "-m", "phi3_ui", "mlflow-ui"], cwd=ROOT, env=own, stdout=log, stderr=log)
     try:
-        expect(chat.page.locator(f'#phi3-chat a[href^="{url}"]')).to_have_count(1, timeout=LOAD)
+        trace = chat.usage.locator("a", has_text="This trace in MLflow")
+        expect(trace).to_be_visible(timeout=LOAD)
         assert is_reachable(url)
+        chat.page.locator("#phi3-chat .phi3-last [name=more]").click()
+        expect(chat.page.locator(f'#phi3-chat a[href^="{url}"]')).to_be_visible()
+        chat.page.keyboard.press("Escape")
+        chat.show_tab("model")
         expect(chat.card.locator(f'a[href^="{url}"]').first).to_be_visible()
+        chat.show_tab("usage")
         with chat.page.context.expect_page() as opened:
-            chat.usage.locator("a", has_text="This chat in MLflow").click()
+            trace.click()
         expect(opened.value.get_by_text(FRANCE).first).to_be_visible(timeout=LOAD)
     finally:
         for process in (*mlflow.children(recursive=True), mlflow):
             process.kill()
         mlflow.wait()
-    expect(links).to_have_count(0, timeout=LOAD)
+    expect(links.filter(visible=True)).to_have_count(0, timeout=LOAD)
+    expect(chat.card.locator(f'a[href^="{url}"]')).to_have_count(0)
