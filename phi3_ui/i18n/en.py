@@ -24,7 +24,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "starter.ideas": "Find some ideas",
     "starter.ideas.question": "Give me five ideas for a rainy Sunday.",
     "demo.note": "{title} is a demo model and is often wrong.",
-    "demo.get": "Get {title}",
+    "demo.get": "Get {title} ({size})",
     "copy_message": "Copy message",
     "copy_code": "Copy code",
     "copied": "Copied",

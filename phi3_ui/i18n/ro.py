@@ -24,7 +24,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "starter.ideas": "Găsește câteva idei",
     "starter.ideas.question": "Dă-mi cinci idei pentru o duminică ploioasă.",
     "demo.note": "{title} este un model demonstrativ și greșește des.",
-    "demo.get": "Adaugă {title}",
+    "demo.get": "Adaugă {title} ({size})",
     "copy_message": "Copiază mesajul",
     "copy_code": "Copiază codul",
     "copied": "Copiat",

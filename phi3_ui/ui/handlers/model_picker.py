@@ -17,6 +17,7 @@ from phi3_ui.store.registry.catalogue import ModelCard, ModelEntry, default_mode
 from phi3_ui.store.registry.doctor import diagnose
 from phi3_ui.ui.handlers.context_meter import ContextMeter
 from phi3_ui.ui.page.components import Page, Updates
+from phi3_ui.ui.render.demo_hint import render_demo_hint
 from phi3_ui.ui.render.model_card import render_card
 from phi3_ui.ui.render.model_menu import alias_keys, describe_menu, measure_speeds
 from phi3_ui.ui.render.model_status import ModelStatus, Selected, describe_status, render_cache
@@ -115,6 +116,7 @@ class ModelPicker:
         template = session.get_template(entry)
         return {
             page.card.panel: render_card(language, card, diagnosis) + self._mlflow.of_card(language, card),
+            page.composer.hint: render_demo_hint(language, entry, self._settings.manage),
             page.card.relog: gr.Button(visible=diagnosis.can_relog and diagnosis.severity != "ok"),
             page.settings.template: gr.Dropdown(visible=entry.requires_template, value=template),
         }

@@ -65,6 +65,8 @@ class ComposerSection:
     """The context meter."""
     send: gr.Button
     stop: gr.Button
+    hint: gr.HTML
+    """What people should know of the selected model."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,10 @@ class Page:
     @property
     def card_outputs(self) -> list[Any]:
         """What depends on the selected model."""
-        return [self.card.panel, self.card.relog, self.settings.template, *self.settings.controls.values()]
+        return [
+            *(self.card.panel, self.card.relog, self.composer.hint),
+            *(self.settings.template, *self.settings.controls.values()),
+        ]
 
     @property
     def chat_outputs(self) -> list[Any]:

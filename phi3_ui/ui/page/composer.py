@@ -45,7 +45,8 @@ def create() -> ComposerSection:
         # Both are always there, in the same place; the stylesheet shows one of them.
         send = gr.Button(t("send"), variant="primary", elem_id="phi3-send")
         stop = gr.Button(t("stop"), variant="stop", elem_id="phi3-stop")
-    return ComposerSection(message, tools, context, send, stop)
+    hint = gr.HTML(elem_id="phi3-hint", padding=False)
+    return ComposerSection(message, tools, context, send, stop, hint)
 
 
 def wire(page: Page, chat: ChatController) -> Dependency:

@@ -61,5 +61,9 @@ export default function manageDialog({ element, texts }) {
   overlay.addEventListener("pointerdown", (event) => {
     if (event.target === overlay) close();
   });
+  document.addEventListener("click", (event) => {
+    const opener = event.target.closest?.("[data-add-model]");
+    if (opener) open(opener);
+  });
   globalThis.phi3AddModel = { open, close };
 }
