@@ -58,6 +58,10 @@ export default function manageDialog({ element, texts }) {
 
   button.addEventListener("click", close);
   overlay.addEventListener("keydown", press);
+  // A control that is disabled while it has the focus loses it, as Add does: the keys then go to the page.
+  document.addEventListener("keydown", (event) => {
+    if (overlay.hasAttribute("data-open") && !overlay.contains(event.target)) press(event);
+  }, true);
   overlay.addEventListener("pointerdown", (event) => {
     if (event.target === overlay) close();
   });
