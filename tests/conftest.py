@@ -83,8 +83,10 @@ def _group_rank(item: pytest.Item) -> int:
     return LONGEST_GROUPS.index(group) if group in LONGEST_GROUPS else len(LONGEST_GROUPS)
 
 
-def pytest_collection_finish() -> None:
-    """Collect garbage from now on, except what the imports made."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Check that xdist knows the groups, and collect garbage from now on, except what the imports made."""
+    if getattr(session.config.option, "loadgroup", False) and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError("pytest-xdist has lost the groups of tests; see requirements-dev.txt")
     gc.freeze()
     gc.enable()
 
