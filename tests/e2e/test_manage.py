@@ -233,6 +233,7 @@ def test_both_forms_of_phi_3_are_added_from_the_hub_and_answer(
 
     for name, engine in (("tiny-pipeline", "Pipeline"), ("tiny-onnx", "ONNX")):
         chat.pick(name)
+        chat.show_tab("model")
         expect(chat.card.locator(".phi3-chip.ok")).to_be_visible()
         expect(chat.card).to_contain_text("@champion")
         expect(chat.card).to_contain_text(
