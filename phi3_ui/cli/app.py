@@ -69,7 +69,8 @@ def pass_app(function: Callback) -> Callback:
         settings = Settings.read()
         with translate_errors(settings):
             settings.logs.mkdir(parents=True, exist_ok=True)
-            require_answer(settings.tracking_uri)
+            if click.get_current_context().info_name != "mlflow-ui":  # which asks the store for nothing
+                require_answer(settings.tracking_uri)
             return function(App(settings, Catalogue(settings.tracking_uri, settings.catalogue)), **options)
 
     return call
