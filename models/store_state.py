@@ -47,13 +47,19 @@ def require_active_run(client: MlflowClient, run_id: str) -> None:
 
 
 def quote_store(tracking_uri: str) -> str:
-    """A store's URI as an argument for a shell. Pages show it, so a password in it becomes `***`."""
-    return shlex.quote(re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", tracking_uri))
+    """A store's URI as an argument for a shell, without its password."""
+    return shlex.quote(redact_passwords(tracking_uri))
+
+
+def redact_passwords(text: str) -> str:
+    """`text` with `***` for the password of each URI in it: error messages reach the page."""
+    return re.sub(r"(?<=://)([^/@:\s]*):[^/@\s]*@", r"\1:***@", text)
 
 
 def first_line(error: Exception) -> str:
     """What an error says, on one line of at most 200 characters, without a final full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+    lines = redact_passwords(str(error)).strip().splitlines()
+    return (lines or [type(error).__name__])[0][:200].rstrip(".")
 
 
 def _is_forbidden(error: Exception) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from models.store_features import find_features
+from models.store_state import redact_passwords
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS, SamplingParam, parse_params
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
@@ -79,11 +80,12 @@ def pass_app(function: Callback) -> Callback:
 def require_answer(tracking_uri: str) -> None:
     """Raise UserError("store_unreachable") for a server that does not answer, sooner than MLflow's client gives up.
 
-    The client tries for minutes; a person who waits for a command is told after seconds what it waits for.
+    The client tries for minutes; a hint says after a few seconds what the command waits for.
     """
     if not tracking_uri.startswith(("http:", "https:")):
         return
-    hint = threading.Timer(_HINT_SECONDS, print, [tr("en", "wait.store", uri=tracking_uri)], {"file": sys.stderr})
+    sentence = tr("en", "wait.store", uri=redact_passwords(tracking_uri))
+    hint = threading.Timer(_HINT_SECONDS, print, [sentence], {"file": sys.stderr})
     hint.daemon = True
     hint.start()
     try:

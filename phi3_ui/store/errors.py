@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.stage import StageError
-from models.store_state import explain_refusal, first_line, quote_store, require_active_experiment
+from models.store_state import explain_refusal, first_line, quote_store, redact_passwords, require_active_experiment
 from models.tracking import Store
 from phi3_ui.errors import UserError
 
@@ -25,7 +25,8 @@ def translate_store_errors(uri: str) -> Iterator[None]:
     except StageError as error:
         raise UserError(error.code, **error.values) from error
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = explain_refusal(uri, error) or StageError("store_unreachable", uri=uri, detail=first_line(error))
+        shown = redact_passwords(uri)
+        reason = explain_refusal(uri, error) or StageError("store_unreachable", uri=shown, detail=first_line(error))
         raise UserError(reason.code, **reason.values) from error
 
 

@@ -148,3 +148,12 @@ def test_chats_are_kept_beside_the_app_where_the_store_keeps_no_traces(
         f"The tracking store {uri} keeps no traces (MLflow 3.4 or later does), "
         f"so chats are kept on this computer, in {home / 'chats.db'}."
     )
+
+
+def test_no_password_of_a_store_that_does_not_answer_reaches_a_message() -> None:
+    uri = "https://me:s3cret@mlflow.example/"
+    with pytest.raises(UserError) as refused, translate_store_errors(uri):
+        raise OSError(f"request to {uri}api failed for {uri}")
+
+    assert "s3cret" not in str(refused.value)
+    assert "https://me:***@mlflow.example/" in str(refused.value)

@@ -90,7 +90,7 @@ class ReplaySection:
 
 @dataclass(frozen=True)
 class HeaderSection:
-    """What stands above the chat."""
+    """The header above the chat."""
 
     picker: gr.Textbox
     """Hidden: the selected model's id, or `name@alias`. The model menu sets it, and handlers read it."""

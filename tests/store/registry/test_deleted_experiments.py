@@ -1,4 +1,4 @@
-"""Models in experiments that were deleted, whoever logged them: the experiments are named with their cure."""
+"""Models in experiments that were deleted, no matter who logged them: the error names the experiments and the cure."""
 
 from pathlib import Path
 

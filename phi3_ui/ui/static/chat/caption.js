@@ -1,4 +1,4 @@
-/** What stands below an answer: its action buttons, who gave it, its metrics. Every value is set as text. */
+/** The caption below an answer: its action buttons, its model, its metrics. Every value is set as text. */
 import { create, createButton, isNarrow } from "./dom.js";
 
 const IN_MENU = ["edit", "reproduce"]; // on a narrow page
