@@ -1,4 +1,4 @@
-"""Questions that an empty chat offers. The demo model answers each of them well."""
+"""Questions that an empty chat offers. In English, the demo model gives a usable answer to each of them."""
 
 from dataclasses import dataclass
 
