@@ -15,7 +15,7 @@ _PROGRESS_SECONDS = 0.5
 def create() -> SetupSection:
     """Create the view of the first run."""
     with gr.Column(elem_id="phi3-setup-view") as view:
-        panel = gr.HTML()
+        panel = gr.HTML(apply_default_css=False, padding=False)
         retry = gr.Button(I18N("retry_setup"), visible=False)
     return SetupSection(view, panel, retry, gr.Timer(_PROGRESS_SECONDS))
 

@@ -190,8 +190,10 @@ def _caption(language: str, conversation: Conversation, turn: Turn, answer: Answ
 
 
 def _button(language: str, name: str, value: str, turn: Turn) -> ActionButton:
-    """A button with an icon; both are called `name`."""
-    button: ActionButton = {"name": name, "value": value, "label": _button_label(language, name), "icon": name}
+    """A button with an icon, and both are called `name`; "continue" is rare enough to be a word."""
+    button: ActionButton = {"name": name, "value": value, "label": _button_label(language, name)}
+    if name != "continue":
+        button["icon"] = name
     if name in ("good", "bad"):
         button["pressed"] = turn.feedback is not None and turn.feedback.good == (name == "good")
     return button

@@ -1,5 +1,8 @@
 """What the chat shows, as data: texts exactly as they were written, each answer with its caption."""
 
+import re
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +11,7 @@ from phi3_ui.chat.conversation import Answer, Conversation, Feedback, TurnReques
 from phi3_ui.chat.running_turn import TurnSnapshot
 from phi3_ui.chat.types import FinishReason, PrefillProgress, Timings, Usage
 from phi3_ui.errors import SENTENCES
+from phi3_ui.paths import ROOT
 from phi3_ui.ui.render.messages import Caption, RunningAnswer, chat_messages, running_message, with_running
 from phi3_ui.ui.render.mlflow_links import Link
 
@@ -162,6 +166,14 @@ def test_a_note_says_where_another_model_begins_to_answer() -> None:
 
     contents = [message["content"] or message["caption"]["parts"][0] for message in messages]
     assert contents == ["a", "1", "two answers from here", "b", "2", "c", "2", "one answers from here", "d", "1"]
+
+
+def test_every_button_has_an_icon_that_exists_or_is_a_word() -> None:
+    icons = set(re.findall(r'<symbol id="([^"]+)"', (ROOT / "phi3_ui/ui/static/icons.svg").read_text(encoding="utf-8")))
+    actions = _caption(replace(_FULL, finish_reason="length"))["actions"]
+
+    assert [action["name"] for action in actions if "icon" not in action] == ["continue"]
+    assert {action["icon"] for action in actions if "icon" in action} <= icons
 
 
 def test_only_the_last_answer_that_was_cut_can_be_continued() -> None:
