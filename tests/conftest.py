@@ -34,6 +34,8 @@ hypothesis_settings.register_profile("default", deadline=None)
 hypothesis_settings.register_profile("check", deadline=None, max_examples=20)
 hypothesis_settings.load_profile("default")
 
+_MAX_ID = 100  # characters
+
 ENGINE_FIXTURES = {"weights", "tiny_models"}
 """Fixtures that build or load a model; the others that do so depend on one of these."""
 SHARED_FIXTURES = ["shared_app", "demo_server", "pool"]
@@ -75,6 +77,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not item.get_closest_marker("xdist_group"):  # xdist would take two names for a third group
             item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=_group_rank)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a long value by its start and length: a test's name goes into logs and from worker to worker."""
+    if isinstance(val, str | bytes) and len(val) > _MAX_ID:
+        return f"{argname}={val[:20]!r}… of {len(val)}"
+    return None
 
 
 def _group_rank(item: pytest.Item) -> int:

@@ -61,18 +61,21 @@ def test_an_error_of_another_version_is_shown_and_read(code: str, values: dict[s
         (b'[{"role": "user", "content": "a", "n": NaN}]', "number"),
         (b'[{"role": "user", "content": "a", "n": 1e999}]', "number"),
         (b"[" + b"9" * 5000 + b"]", "number"),
-        (b"[" * 100_000, "too deeply"),
-        (b" " * 20_000_001, "not JSON"),
-        (b"[" + b" " * 20_000_000 + b"{}, 1", "chat 1: it contains no list of messages"),
-        (b'["' + b" " * 22_000_000 + b'"]', "it is too large"),
-        (b'{"a": "' + b" " * 20_000_000 + b'"}', "no list of chats"),
-        (b" " * 200_000_001, "too large"),
         (b"PK", "damaged"),
         (create_archive([]), "no .json or .jsonl file"),
     ],
 )
 def test_what_cannot_be_parsed_is_refused(content: bytes, detail: str) -> None:
     assert detail in get_refusal(content)
+
+
+def test_a_file_that_is_too_large_or_too_deep_is_refused() -> None:
+    assert "too deeply" in get_refusal(b"[" * 100_000)
+    assert "not JSON" in get_refusal(b" " * 20_000_001)
+    assert "chat 1: it contains no list of messages" in get_refusal(b"[" + b" " * 20_000_000 + b"{}, 1")
+    assert "it is too large" in get_refusal(b'["' + b" " * 22_000_000 + b'"]')
+    assert "no list of chats" in get_refusal(b'{"a": "' + b" " * 20_000_000 + b'"}')
+    assert "too large" in get_refusal(b" " * 200_000_001)
 
 
 @pytest.mark.parametrize(
