@@ -24,8 +24,6 @@ DRAW = """async (texts) => {
   document.querySelector("#phi3-chat").append(chat);
   const value = texts.map((content) => ({ role: "user", content }));
   view.default(chat, { value }, () => {}, {});
-  // Messages out of view are laid out from the first frame on.
-  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
   const shown = [...chat.querySelectorAll('[data-testid="user"]')].map((text) => text.innerText);
   chat.remove();
   return shown;
