@@ -3,10 +3,32 @@
 from playwright.sync_api import Browser, expect
 
 from phi3_ui.testing import Reply
-from tests.e2e.conftest import DESKTOP, App, OpenPage
+from tests.e2e.conftest import DESKTOP, App, NewVisitor, OpenPage, open_chat
 from tests.support.app_server import wait_for_traces
 from tests.support.chat_page import LOAD, ChatPage
 from tests.support.tcp_proxy import proxy_to
+
+HOLD_EVENT_IDS = """
+const request = fetch;
+const counts = new Map();  // messages of each event
+let notify;
+globalThis.fetch = async (...source) => {
+  const response = await request(...source);
+  const { pathname } = new URL(response.url);
+  if (pathname.endsWith("/queue/join") && globalThis.isHolding) {
+    const { event_id: id } = await response.clone().json();
+    while ((counts.get(id) ?? 0) < 2) await new Promise((done) => notify = done);
+  }
+  if (!pathname.endsWith("/queue/data")) return response;
+  const count = (text, controller) => {
+    for (const [, id] of text.matchAll(/"process_generating","event_id":"(\\w+)"/g)) counts.set(id, (counts.get(id) ?? 0) + 1);
+    controller.enqueue(text);
+    notify?.();
+  };
+  const texts = response.body.pipeThrough(new TextDecoderStream()).pipeThrough(new TransformStream({ transform: count }));
+  return new Response(texts.pipeThrough(new TextEncoderStream()), response);
+};"""
+"""Holds the id of an event back until the stream has brought two of its messages."""
 
 SEA, MOON = "Write a story about the sea.", "Write a story about the moon."
 
@@ -48,6 +70,22 @@ def test_an_answer_goes_on_while_the_connection_is_lost(app: App, browser: Brows
         chat.wait_for_caption(1)
         expect(chat.answers.last).to_have_text("One moon. Two moons.")
         assert [request.question for request in app.model.requests] == [MOON, SEA]
+
+
+def test_no_update_is_lost_when_a_stream_is_ahead_of_its_request(app: App, new_visitor: NewVisitor) -> None:
+    moon, sea = app.model.create_gate(), app.model.create_gate()
+    app.model.enqueue(
+        Reply("One moon. ", moon, "Two moons.", question=MOON), Reply("Once ", sea, "more.", question=SEA)
+    )
+    visitor = new_visitor()
+    visitor.add_init_script(HOLD_EVENT_IDS)
+    chat = open_chat(visitor, app.server)
+    chat.ask(MOON)  # keeps the stream open
+    chat.start_new_chat()
+    chat.page.evaluate("() => { globalThis.isHolding = true; }")
+    chat.ask(SEA)
+    expect(chat.answers.last).to_have_text("Once")
+    expect(chat.stop).to_be_visible()
 
 
 def test_a_reloaded_page_continues_the_answer(app: App, open_page: OpenPage) -> None:

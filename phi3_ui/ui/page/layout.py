@@ -27,12 +27,13 @@ from phi3_ui.ui.page import (
     usage,
 )
 from phi3_ui.ui.page.components import Page
+from phi3_ui.ui.page.streamed_blocks import StreamedBlocks
 from phi3_ui.ui.services import Services
 
 
 def build_ui(services: Services) -> gr.Blocks:
     """The page; the caller serves it."""
-    blocks = gr.Blocks(title=tr("en", "title"), fill_width=True, fill_height=True, analytics_enabled=False)
+    blocks = StreamedBlocks(title=tr("en", "title"), fill_width=True, fill_height=True, analytics_enabled=False)
     with blocks:
         _wire(blocks, _create_page(services.settings), services)
     return blocks
