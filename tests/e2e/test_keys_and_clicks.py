@@ -80,6 +80,7 @@ def test_the_second_click_of_a_double_click_on_send_does_not_press_stop(app: App
 
     app.model.enqueue(Reply("Once upon ", app.model.create_gate(), "a time."))
     chat.message.fill("And the moon?")
+    expect(chat.send).to_be_enabled()  # not at once: it may be clicked in the place of Stop
     click(20_000)
     expect(chat.stop).to_be_visible()
     click(20_600)

@@ -102,3 +102,11 @@ def test_the_dialog_to_add_a_model_keeps_the_focus_and_gives_it_back(app: App, o
     dialog.get_by_role("button", name="Close").click()
     expect(dialog).to_be_hidden()
     expect(chat.model).to_be_focused()
+
+
+def test_the_menu_opens_again_as_soon_as_a_model_is_picked(app: App, open_page: OpenPage) -> None:
+    chat = open_page().pick("scripted-one")
+    # To the page, all clicks happen at the same time.
+    chat.page.evaluate("() => Object.defineProperty(Event.prototype, 'timeStamp', { get: () => 1000 })")
+    chat.pick("scripted-two")
+    chat.pick("scripted-one")

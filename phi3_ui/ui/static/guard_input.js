@@ -25,7 +25,7 @@ export default function guardInput() {
       );
     // Survives a redraw; paging through the versions of an answer changes the value of its buttons.
     const identify = ({ id, name, value, textContent }) =>
-      JSON.stringify([id, name, name === "show" || value, name || textContent]);
+      id || JSON.stringify(name ? [name, name === "show" || value] : [textContent]);
     let last = { time: -Infinity };
     globalThis.addEventListener("click", (event) => {
       const button = event.target.closest?.("button");

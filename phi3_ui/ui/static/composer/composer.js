@@ -16,7 +16,7 @@ import acceptFiles from "./drop_files.js";
 import listenForShortcuts from "./shortcuts.js";
 
 const COUNT_AFTER = 300; // milliseconds after the last key
-const SWAP_GUARD = 400; // milliseconds within which the button that has just appeared cannot be clicked
+const SEND_GUARD = 400; // milliseconds for which Send cannot be clicked once it has taken the place of Stop
 
 export default function createComposer({ element, props, watch, trigger, texts, data: table }) {
   const root = element.closest("#phi3-composer");
@@ -26,11 +26,10 @@ export default function createComposer({ element, props, watch, trigger, texts, 
   let text = box()?.value ?? "";
   let pending = null; // the ids of the files that were sent with a question that is not yet accepted, and the turn before it
   let isBusy = false;
-  let swappedAt = -Infinity;
+  let guard = null;
   let counted = null;
   let timer;
 
-  const now = () => new Event("swap").timeStamp; // on the clock of clicks
   const files = new Attachments(texts, () => {
     drawSend();
     count();
@@ -41,7 +40,15 @@ export default function createComposer({ element, props, watch, trigger, texts, 
   const drawSend = () => {
     const isEmpty = text.trim() === "" && !files.count;
     root.toggleAttribute("data-empty", isEmpty);
-    send()?.setAttribute("aria-disabled", String(isEmpty));
+    send()?.setAttribute("aria-disabled", String(isEmpty || guard !== null));
+  };
+  const guardSend = () => {
+    clearTimeout(guard);
+    guard = setTimeout(() => {
+      guard = null;
+      drawSend();
+    }, SEND_GUARD);
+    drawSend();
   };
   const drawState = () => {
     const { busy = false, asked = "" } = props.value ?? {};
@@ -52,16 +59,13 @@ export default function createComposer({ element, props, watch, trigger, texts, 
     }
     if (busy === isBusy) return;
     isBusy = busy;
-    swappedAt = now();
+    if (!busy) guardSend();
     const wasFocused = [send(), stop()].includes(document.activeElement);
     root.toggleAttribute("data-busy", busy);
     if (wasFocused && matchMedia("(hover: hover)").matches) box()?.focus({ preventScroll: true });
   };
   root.addEventListener("click", (event) => {
-    const button = event.target.closest("#phi3-send, #phi3-stop");
-    if (!button) return;
-    const isJustSwapped = event.detail > 0 && event.timeStamp - swappedAt < SWAP_GUARD;
-    if (isJustSwapped || button.getAttribute("aria-disabled") === "true") {
+    if (event.target.closest("#phi3-send[aria-disabled=true]")) {
       event.stopImmediatePropagation();
       event.preventDefault();
     }
