@@ -106,6 +106,16 @@ def test_a_chat_is_renamed_in_its_place_and_pinned_by_keyboard(open_page: OpenPa
     chat.list_button("Paris", "unpin").click()
     expect(chat.chats).to_have_text([SPAIN, "Paris"])
 
+    share = page.get_by_role("button", name="Import and export")
+    for closed_by in ("click", "Escape"):
+        share.click()
+        expect(menu.get_by_role("menuitem")).to_have_text(["Import chats (.json, .jsonl, .zip)", "Export all chats"])
+        expect(share).to_have_attribute("aria-expanded", "true")
+        share.click() if closed_by == "click" else page.keyboard.press(closed_by)
+        expect(menu).to_have_count(0)
+        expect(share).to_have_attribute("aria-expanded", "false")
+        expect(share).to_be_focused()
+
 
 def test_a_chat_deleted_in_another_tab_is_neither_sent_nor_stored_again(app: App, new_visitor: NewVisitor) -> None:
     visitor = new_visitor()

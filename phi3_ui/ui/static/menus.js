@@ -90,7 +90,7 @@ export default function manageMenus(preferences, texts) {
   const items = () => [...open.menu.querySelectorAll("[role^=menuitem]")];
   // The list may have been drawn again: its button is found by what it is for.
   const opener = ({ kind, value }) =>
-    document.querySelector(`button[data-menu="${kind}"][value="${CSS.escape(value)}"]`);
+    [...document.querySelectorAll(`button[data-menu="${kind}"]`)].find((button) => button.value === value);
 
   function show(button) {
     const { menu: kind } = button.dataset;
