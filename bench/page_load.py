@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from bench.rows import Bench, Row
 from phi3_ui.testing import Reply, log_scripted_model
@@ -45,7 +45,9 @@ def rows(bench: Bench) -> Iterator[Row]:
                 page.goto(server.url)
                 chat = ChatPage(page).wait_until_ready()
                 _import_chat(chat, turns, home / f"chat-{turns}.json")
-                model.enqueue(Reply(*(f"word{number} " for number in range(_TOKENS)), seconds_per_token=0.02))
+                words = [f"word{number} " for number in range(_TOKENS)]
+                model.enqueue(Reply("Hi."), Reply(*words, seconds_per_token=0.02))
+                chat.answer("Hello.")  # the first answer also pays for what is compiled and fetched once
                 before = _task_seconds(page)
                 chat.answer("Write.")
                 costs.append(_task_seconds(page) - before)
@@ -100,7 +102,7 @@ def _import_chat(chat: ChatPage, turns: int, file: Path) -> None:
     ]
     file.write_text(json.dumps({"title": "Imported", "messages": messages}), encoding="utf-8")
     chat.import_file(file)
-    chat.page.wait_for_function(f"document.querySelectorAll('#phi3-chat [data-testid]').length === {2 * turns}")
+    expect(chat.page.locator("#phi3-chat .message-row")).to_have_count(2 * turns)
 
 
 def _task_seconds(page: Page) -> float:
