@@ -1,6 +1,12 @@
-// Answers each line of its input, a text as JSON, with the blocks that static/chat/markdown.js makes of it.
+// Answers each line of its input, a text as JSON, with the blocks that static/chat/markdown.js makes of it once its libraries
+// are there.
 import renderBlocks from "../../../phi3_ui/ui/static/chat/markdown.js";
 
+async function loadLibraries() {
+  for (const text of ["```js\n1\n```", "$$x$$"]) await new Promise((done) => renderBlocks(text, done));
+}
+
+await loadLibraries();
 let rest = "";
 for await (const piece of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
   const lines = (rest + piece).split("\n");

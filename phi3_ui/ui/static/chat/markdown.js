@@ -2,8 +2,8 @@
  * An answer as HTML: GitHub Flavored Markdown without raw HTML, which is shown as text, and with mathematics.
  * Each block reads in its own direction.
  */
-import highlighter from "../../vendor/highlight.js";
 import markdownIt from "../../vendor/markdown-it.js";
+import LateLibrary from "./late_library.js";
 import addMath from "./math.js";
 
 const CONTAINERS = /^(bullet_list|ordered_list|blockquote|table)_open$/;
@@ -12,6 +12,7 @@ const RIGHT_TO_LEFT =
   /[\p{Script=Adlam}\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Nko}\p{Script=Syriac}\p{Script=Thaana}]/u;
 const WEB_HOST = /^\.[\p{L}\p{N}-]+\.[\p{L}\p{N}]/u;
 
+const highlighting = new LateLibrary(async () => (await import("../../vendor/highlight.js")).default);
 const markdown = markdownIt({ html: false, linkify: true, breaks: true });
 markdown.use(addMath);
 markdown.inline.ruler.before("strikethrough", "tildes", parseTildes);
@@ -22,8 +23,11 @@ Object.assign(markdown.renderer.rules, {
   link_open: drawLink,
   image: drawImage,
   code_inline: (tokens, index) => `<code dir="ltr">${markdown.utils.escapeHtml(tokens[index].content)}</code>`,
-  code_block: (tokens, index) => drawCode(tokens[index].content, ""),
-  fence: (tokens, index) => drawCode(tokens[index].content, tokens[index].info.trim().split(/\s+/)[0]),
+  code_block: (tokens, index) => drawCode(tokens[index].content),
+  fence: (tokens, index, _options, { redraw }) => {
+    const { content, info } = tokens[index];
+    return drawCode(content, info.trim().split(/\s+/)[0], redraw);
+  },
   ordered_list_open: drawOrderedList,
   table_open: (tokens, index, options, _env, self) => {
     const direction = tokens[index].attrGet("dir");
@@ -33,9 +37,12 @@ Object.assign(markdown.renderer.rules, {
   table_close: () => "</table></div>",
 });
 
-/** The HTML of each block of a text, in order. Each is one element. */
-export default function renderBlocks(text) {
-  const environment = {};
+/**
+ * The HTML of each block of a text, in order. Each is one element. Code without colours and mathematics as TeX stand for what
+ * a library has yet to be fetched for: then `redraw` is called once it is there.
+ */
+export default function renderBlocks(text, redraw) {
+  const environment = { redraw };
   const blocks = [];
   let depth = 0;
   let first = 0;
@@ -161,9 +168,11 @@ function drawImage(tokens, index, options, env, self) {
   return opened ? text : `<a href="${source}" target="_blank" rel="noopener noreferrer">${text}</a>`;
 }
 
-function drawCode(code, language) {
-  const known = highlighter.getLanguage(language);
-  const html = known ? highlighter.highlight(code, { language }).value : markdown.utils.escapeHtml(code);
+function drawCode(code, language = "", redraw = null) {
+  const highlighter = language ? highlighting.get(redraw) : null;
+  const html = highlighter?.getLanguage(language)
+    ? highlighter.highlight(code, { language }).value
+    : markdown.utils.escapeHtml(code);
   const name = language && ` data-language="${markdown.utils.escapeHtml(language)}"`;
   return `<div class="phi3-code" dir="ltr"${name}><pre tabindex="0"><code>${html}</code></pre></div>`;
 }

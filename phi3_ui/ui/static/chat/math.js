@@ -5,7 +5,7 @@
  * in Pandoc: not before a space, closed not after a space nor before a digit; and neither around prose, nor between two
  * variables, as in `$HOME/$USER`, `${a}-${b}` and `$(a)/$(b)`. Code comes first: a formula does not end inside a code span.
  */
-import "../../vendor/katex/katex.js"; // sets globalThis.katex
+import LateLibrary from "./late_library.js";
 
 const OPTIONS = {
   throwOnError: true,
@@ -19,6 +19,11 @@ const BETWEEN_VARIABLES = /^$|[/:]$|[^\^_]-$/; // what a formula does not end wi
 const VARIABLE = /^(\{\w{2,}\}(?![\^_])|[?!@#*]$)/; // the rest of `${name}` and `$?`
 const DELIMITERS = [["\\(", "\\)", false], ["\\[", "\\]", true], ["$$", "$$", true]];
 const MAX_DRAWN = 500;
+const typesetting = new LateLibrary(async () => {
+  loadStyles("../../vendor/katex/katex.css");
+  await import("../../vendor/katex/katex.js");
+  return globalThis.katex;
+});
 const drawn = new Map();
 const known = new WeakMap();
 
@@ -27,9 +32,9 @@ export default function addMath(markdown) {
   markdown.block.ruler.before("fence", "math_block", parseBlock, {
     alt: ["paragraph", "reference", "blockquote", "list"],
   });
-  const draw = (tokens, index) => drawMath(tokens[index], markdown.utils.escapeHtml);
-  markdown.renderer.rules.math = draw;
-  markdown.renderer.rules.math_block = (tokens, index) => `<div class="phi3-math">${draw(tokens, index)}</div>`;
+  const { rules } = markdown.renderer;
+  rules.math = (tokens, index, _options, { redraw }) => drawMath(tokens[index], markdown.utils.escapeHtml, redraw);
+  rules.math_block = (...token) => `<div class="phi3-math">${rules.math(...token)}</div>`;
 }
 
 function parseInline(state, silent) {
@@ -183,19 +188,29 @@ function findBlockEnd(state, startLine, endLine, open, close) {
   return undefined;
 }
 
-/** KaTeX's HTML, or the text as written where KaTeX cannot read it. */
-function drawMath({ meta: { tex, open, close, isDisplay } }, escapeHtml) {
+/** KaTeX's HTML, or the text as written where KaTeX cannot read it or is not there yet. */
+function drawMath({ meta: { tex, open, close, isDisplay } }, escapeHtml, redraw) {
   const source = open + tex + close;
   if (drawn.has(source)) return drawn.get(source);
+  const katex = typesetting.get(redraw);
+  if (!katex) return escapeHtml(source);
   let html;
   try {
-    const math = globalThis.katex.renderToString(tex, { ...OPTIONS, displayMode: isDisplay });
+    const math = katex.renderToString(tex, { ...OPTIONS, displayMode: isDisplay });
     html = `<span dir="ltr">${math}</span>`;
   } catch (error) {
-    if (!(error instanceof globalThis.katex.ParseError)) console.error(error);
+    if (!(error instanceof katex.ParseError)) console.error(error);
     html = escapeHtml(source);
   }
   if (drawn.size >= MAX_DRAWN) drawn.clear();
   drawn.set(source, html);
   return html;
+}
+
+function loadStyles(path) {
+  const { document } = globalThis;
+  if (!document) return; // in tests without a browser
+  const link = document.createElement("link");
+  Object.assign(link, { rel: "stylesheet", href: new URL(path, import.meta.url) });
+  document.head.append(link);
 }

@@ -8,7 +8,7 @@ export default function showProgram({ element, props, watch, texts }) {
     const fence = "`".repeat(1 + Math.max(2, ...(program.match(/`+/g) ?? []).map((run) => run.length)));
     const root = document.createElement("div");
     root.className = "phi3-written";
-    root.innerHTML = renderBlocks(`${fence}python\n${program}\n${fence}`).join("");
+    root.innerHTML = renderBlocks(`${fence}python\n${program}\n${fence}`, draw).join("");
     root.querySelector(".phi3-code").prepend(copyButton(texts, texts.copy_code, () => program));
     element.replaceChildren(root);
   };

@@ -79,7 +79,8 @@ function drawSide({ model, text, pieces, error, metrics }, label, marked) {
   if (marked && pieces.length) side.append(drawPieces(pieces));
   else if (text) {
     const written = create("div", "phi3-written");
-    written.innerHTML = renderBlocks(text).join("");
+    const draw = () => written.innerHTML = renderBlocks(text, draw).join("");
+    draw();
     side.append(written);
   }
   if (error) side.append(create("p", "phi3-error", error));

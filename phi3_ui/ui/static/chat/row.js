@@ -16,7 +16,7 @@ const FORMATS = [{ timeStyle: "short" }, { dateStyle: "medium", timeStyle: "shor
 export const identify = ({ role, turn, caption }) => turn ? `${role} ${turn}` : `${role} ${caption?.kind ?? ""}`;
 
 export class Row {
-  /** `ui`: the texts, and createMore of menu.js. */
+  /** `ui`: the texts, createMore of menu.js, and onResize, which is called when the text grows by itself. */
   constructor({ role, turn, caption }, ui) {
     this.ui = ui;
     this.role = role;
@@ -37,6 +37,10 @@ export class Row {
       "data-testid": isQuestion ? "user" : "bot",
     });
     if (isQuestion) this.text.dir = "auto";
+    this.redraw = () => {
+      this.drawBlocks(renderBlocks(this.message.content, this.redraw));
+      ui.onResize();
+    };
     this.copy = copyButton(texts, texts.copy_message, () => this.message.content);
   }
 
@@ -46,7 +50,7 @@ export class Row {
     const { content, caption, time } = message;
     if (content !== this.message.content) {
       if (this.role === "user") drawQuestion(this.text, content);
-      else this.drawBlocks(renderBlocks(content));
+      else this.drawBlocks(renderBlocks(content, this.redraw));
     }
     if (this.body !== this.node && !this.body.isConnected) this.node.append(...badge(message.badge), this.body);
     const hasText = content !== "";

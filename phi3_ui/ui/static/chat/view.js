@@ -17,14 +17,13 @@ const MAX_ANNOUNCED = 2000; // characters
 
 /** Returns a function that draws the answer in progress. */
 export default function showChat(element, props, watch, texts, starters = []) {
-  loadStyles("../../vendor/katex/katex.css");
   // Answers are announced once they are finished, not per token.
   const log = create("div", "phi3-log", { role: "log", "aria-live": "off", "aria-label": texts.chat });
   const announcer = create("div", "phi3-announcer", { role: "status" });
   const empty = drawEmpty(texts, starters);
   const stops = rove(log);
   const end = followEnd(log, texts.jump_to_latest, stops.focus);
-  const ui = { texts, createMore: createMenu(element, texts["actions.more"]) };
+  const ui = { texts, createMore: createMenu(element, texts["actions.more"]), onResize: end.keep };
   let rows = [];
   element.append(empty, log, end.button, announcer);
 
@@ -123,8 +122,4 @@ function pace(action) {
     if (document.hidden || wait > 0) setTimeout(run, Math.max(wait, 0)); // a hidden page draws no frames
     else requestAnimationFrame(run);
   };
-}
-
-function loadStyles(path) {
-  document.head.append(create("link", "", { rel: "stylesheet", href: new URL(path, import.meta.url) }));
 }
