@@ -72,6 +72,26 @@ def test_an_answer_goes_on_while_the_connection_is_lost(app: App, browser: Brows
         assert [request.question for request in app.model.requests] == [MOON, SEA]
 
 
+def test_stop_pressed_while_the_connection_is_lost_ends_the_answer(app: App, browser: Browser) -> None:
+    app.model.enqueue(Reply("wave ", endless=True, seconds_per_token=0.05))
+    with proxy_to(app.server.url) as proxy, browser.new_context(viewport=DESKTOP) as context:
+        page = context.new_page()
+        page.goto(proxy.url)
+        chat = ChatPage(page).wait_until_ready()
+        chat.setting("Max tokens", 4000)
+        chat.ask(SEA)
+        chat.wait_for_text()
+        proxy.cut()
+        expect(page.get_by_text("Connection to the server was lost")).to_be_visible()
+        chat.stop.click()
+        with page.expect_navigation():
+            proxy.restore()
+        chat.wait_for_caption(1)
+        expect(chat.captions.last).to_contain_text("stopped")
+        # It is pressed once: the next answer is not stopped.
+        assert chat.answer("And now?") == "And now?"
+
+
 def test_no_update_is_lost_when_a_stream_is_ahead_of_its_request(app: App, new_visitor: NewVisitor) -> None:
     moon, sea = app.model.create_gate(), app.model.create_gate()
     app.model.enqueue(

@@ -24,7 +24,10 @@ def find_tab(tab_state: object) -> str | None:
 
 
 class TabStateRestorer:
-    """Restores the chat, the model, the settings, the unsent message and the unsaved comment, once per session."""
+    """Restores the chat, the model, the settings, the unsent message and the unsaved comment, once per session.
+
+    Stops the answer that the user stopped while the connection was lost.
+    """
 
     def __init__(self, page: Page, services: Services, conversations: ConversationController) -> None:
         self._page = page
@@ -55,6 +58,8 @@ class TabStateRestorer:
             logger.info("Chat %s is not restored: %s", chat_id[:32], error)
             return
         session.show(chat)
+        if texts.get("stopped") == chat.conversation.leaf:
+            chat.stop()
         if rated := texts.get("rated"):
             session.panels.rated = RatedTurn(chat, rated)
             self._conversations.save_comment(session, texts.get("comment"))

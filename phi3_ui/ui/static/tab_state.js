@@ -1,7 +1,7 @@
 /**
  * What this tab held before it was reloaded, for example after a restart of the server or a lost connection: the open
- * chat, the picked model, the settings, the draft in the message box and the comment being typed; and the tab's secret,
- * by which the server knows the page that it shows next. It is saved when the page is left, and the server is told.
+ * chat, the picked model, the settings, the draft in the message box, the comment being typed and the turn that was stopped;
+ * and the tab's secret, by which the server knows the page that it shows next. It is saved when the page is left, and the server is told.
  */
 export default function tabState() {
   if (globalThis.phi3TabState) return globalThis.phi3TabState;
@@ -41,6 +41,7 @@ export default function tabState() {
       draft: message.value,
       taken: globalThis.phi3TakenMessage || "",
       comment: comment ? comment.value : "",
+      stopped: globalThis.phi3StoppedTurn || "",
       settings: globalThis.phi3Settings || state.settings,
     };
   };

@@ -65,6 +65,8 @@ export default function createComposer({ element, props, watch, trigger, texts, 
     if (wasFocused && matchMedia("(hover: hover)").matches) box()?.focus({ preventScroll: true });
   };
   root.addEventListener("click", (event) => {
+    // While the connection is lost, Gradio drops the click: the page that is loaded next tells the server.
+    if (event.target.closest("#phi3-stop")) globalThis.phi3StoppedTurn = props.value?.asked;
     if (event.target.closest("#phi3-send[aria-disabled=true]")) {
       event.stopImmediatePropagation();
       event.preventDefault();
