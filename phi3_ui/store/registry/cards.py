@@ -71,16 +71,6 @@ class RegisteredVersion:
 
 
 @dataclass(frozen=True)
-class RegisteredAlias:
-    """An alias in the registry, the version it points at, and the logged model of that version."""
-
-    name: str
-    alias: str
-    version: str
-    model_id: str
-
-
-@dataclass(frozen=True)
 class ModelCard:
     """The details of one model, as the page shows them."""
 

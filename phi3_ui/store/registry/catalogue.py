@@ -21,10 +21,10 @@ from phi3_ui.contracts.registry import find_contract
 from phi3_ui.errors import UserError
 from phi3_ui.prompts.templates import TEMPLATES
 from phi3_ui.store.errors import is_missing, translate_store_errors
-from phi3_ui.store.registry.cards import ModelCard, ModelEntry, RegisteredAlias, RegisteredVersion, RunSummary
+from phi3_ui.store.registry.cards import ModelCard, ModelEntry, RegisteredVersion, RunSummary
 from phi3_ui.store.registry.entry_cache import EntryCache
 from phi3_ui.store.registry.mlmodel import find_local_mlmodel, load_mlmodel
-from phi3_ui.store.registry.names import list_aliases, list_versions
+from phi3_ui.store.registry.names import list_versions
 from phi3_ui.store.registry.sources import StoredModel
 from phi3_ui.store.registry.store_models import StoreModels
 
@@ -39,7 +39,6 @@ __all__ = [
     "Catalogue",
     "ModelCard",
     "ModelEntry",
-    "RegisteredAlias",
     "RegisteredVersion",
     "RunSummary",
 ]
@@ -104,11 +103,6 @@ class Catalogue:
         """
         return self._find(name)[1]
 
-    def list_aliases(self) -> list[RegisteredAlias]:
-        """The aliases in the registry that point at chat-capable models, by name."""
-        with self._translate_errors():
-            return [alias for alias in list_aliases(self._store.client) if self._is_chat_model(alias.model_id)]
-
     def list_versions(self) -> dict[str, tuple[RegisteredVersion, ...]]:
         """The registered versions with their aliases, by the id of their model; the oldest first."""
         with self._translate_errors():
@@ -163,15 +157,6 @@ class Catalogue:
         if entry is None:
             raise UserError("model_gone")
         return model, entry
-
-    def _is_chat_model(self, model_id: str) -> bool:
-        try:
-            model = self._store.find(model_id)
-            return model.is_complete and self._get_entry(model) is not None
-        except UserError as error:
-            if error.code != "model_gone":
-                raise
-            return False
 
     def _get_entry(self, model: StoredModel) -> ModelEntry | None:
         """The model's entry; None if it is not chat-capable or cannot be read."""

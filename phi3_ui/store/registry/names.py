@@ -1,7 +1,5 @@
 """The names of a model: its id, `name@alias`, `name/version`, each also after `models:/`, or `runs:/run/path`."""
 
-from collections.abc import Iterator
-
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -9,7 +7,7 @@ from mlflow.exceptions import MlflowException
 from models.model_ids import is_run_model
 from phi3_ui.store.errors import raise_unless_missing
 from phi3_ui.store.query import paginate, quote
-from phi3_ui.store.registry.cards import RegisteredAlias, RegisteredVersion
+from phi3_ui.store.registry.cards import RegisteredVersion
 from phi3_ui.store.registry.sources import find_version, logged_model_of
 
 
@@ -30,14 +28,6 @@ def resolve_model_id(client: MlflowClient, name: str) -> str | None:
     if version.isdecimal():
         return _resolve_version(client, registered_name, version)
     return _resolve_stage(client, registered_name, version)
-
-
-def list_aliases(client: MlflowClient) -> Iterator[RegisteredAlias]:
-    """Every alias in the registry, by name."""
-    for registered in paginate(client.search_registered_models):
-        for alias, version in sorted(registered.aliases.items()):
-            if model_id := _resolve_version(client, registered.name, str(version)):
-                yield RegisteredAlias(registered.name, alias, str(version), model_id)
 
 
 def list_versions(client: MlflowClient) -> dict[str, tuple[RegisteredVersion, ...]]:

@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from phi3_ui.errors import UserError
-from phi3_ui.store.registry.catalogue import Catalogue, RegisteredAlias
+from phi3_ui.store.registry.catalogue import Catalogue, RegisteredVersion
 from tests.store.registry.prompt_models import DECLARED, log_prompt_model
 from tests.support.build_cache import create_store
 
@@ -88,15 +88,12 @@ def test_an_unknown_name_is_a_user_error(unchanged: str, key: str) -> None:
         Catalogue(unchanged).find(key)
 
 
-def test_the_aliases_of_chat_models_are_listed(registered: tuple[str, list[str]]) -> None:
+def test_versions_are_listed_with_their_aliases(registered: tuple[str, list[str]]) -> None:
     uri, (first, second) = registered
 
-    assert Catalogue(uri).list_aliases() == [
-        RegisteredAlias("chat-model", "challenger", "2", second),
-        RegisteredAlias("chat-model", "champion", "1", first),
-    ]
-    MlflowClient(uri).delete_logged_model(second)
-    assert [alias.alias for alias in Catalogue(uri).list_aliases()] == ["champion"]
+    versions = Catalogue(uri).list_versions()
+    assert versions[first] == (RegisteredVersion("chat-model", "1", ("champion",)),)
+    assert versions[second] == (RegisteredVersion("chat-model", "2", ("challenger",)),)
 
 
 def test_an_unknown_template_is_rejected_and_one_in_the_store_is_ignored(registered: tuple[str, list[str]]) -> None:

@@ -40,10 +40,9 @@ def test_registered_versions_and_run_artifacts_are_listed_beside_logged_models(u
         draft: ("draft", draft, unregistered.info.run_id),
     }
     assert [*catalogue.unreadable_models] == ["damaged/1"]
-    assert {(alias.name, alias.model_id) for alias in catalogue.list_aliases()} == {
-        ("by-run", "by-run/1"),
-        ("legacy-say", "legacy-say/1"),
-    }
+    versions = {model: [(one.name, one.aliases) for one in ones] for model, ones in catalogue.list_versions().items()}
+    assert versions["by-run/1"] == [("by-run", ("champion",))]
+    assert versions["legacy-say/1"] == [("legacy-say", ("champion",))]
     for name in ("legacy-say@champion", "models:/legacy-say/1", "legacy-say/latest", "legacy-say/None"):
         assert catalogue.find(name).model_id == "legacy-say/1"
     card = catalogue.load_card("legacy-say@champion")
