@@ -62,6 +62,16 @@ class App:
 def pass_app(function: Callback) -> Callback:
     """Call a command's function with the App as first argument. What it returns is the exit code; None is 0."""
 
+    def call(settings: Settings, **options: Any) -> Any:
+        require_answer(settings.tracking_uri)
+        return function(App(settings, Catalogue(settings.tracking_uri, settings.catalogue)), **options)
+
+    return wraps(function)(pass_settings(call))
+
+
+def pass_settings(function: Callback) -> Callback:
+    """As `pass_app`, with the Settings alone: for a command that asks the store for nothing."""
+
     @wraps(function)
     def call(**options: Any) -> Any:
         # What these libraries have to say, an error's sentence says.
@@ -70,9 +80,7 @@ def pass_app(function: Callback) -> Callback:
         settings = Settings.read()
         with translate_errors(settings):
             settings.logs.mkdir(parents=True, exist_ok=True)
-            if click.get_current_context().info_name != "mlflow-ui":  # which asks the store for nothing
-                require_answer(settings.tracking_uri)
-            return function(App(settings, Catalogue(settings.tracking_uri, settings.catalogue)), **options)
+            return function(settings, **options)
 
     return call
 

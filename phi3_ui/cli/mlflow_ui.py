@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from phi3_ui.cli.app import App, pass_app
+from phi3_ui.cli.app import pass_settings
 from phi3_ui.errors import UserError
 from phi3_ui.settings import MLFLOW_UI_PORT, Settings
 
@@ -16,10 +16,9 @@ _REMOTE_STORES = ("http:", "https:", "databricks")  # they have a UI of their ow
 
 
 @click.command("mlflow-ui")
-@pass_app
-def mlflow_ui(app: App) -> None:
+@pass_settings
+def mlflow_ui(settings: Settings) -> None:
     """Serve MLflow's own UI on the app's store until Ctrl-C."""
-    settings = app.settings
     if settings.tracking_uri.startswith(_REMOTE_STORES):
         print(f"The store has a UI of its own: {settings.mlflow_url or settings.tracking_uri}")
         return
