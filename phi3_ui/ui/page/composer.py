@@ -53,7 +53,8 @@ def wire(page: Page, chat: ChatController) -> Dependency:
     """The event that ends with the answer."""
     composer = page.composer
     composer.stop.click(chat.stop, None, None, **QUIET)
-    composer.tools.input(chat.count_draft, page.settings.system, composer.context, trigger_mode="always_last", **QUIET)
+    # Not "always_last": an event that had to wait would come with the data of the one before it.
+    composer.tools.input(chat.count_draft, page.settings.system, composer.context, trigger_mode="multiple", **QUIET)
     answered: Dependency = gr.on(
         [composer.message.submit, composer.send.click],
         chat.send,
