@@ -110,6 +110,17 @@ def test_files_are_attached_counted_sent_folded_and_refused(app: App, open_page:
     folds.first.locator("summary").click()
     expect(folds.first.locator("pre")).to_have_text("# Notes\none two\n")
 
+    chat.press("edit")
+    expect(chat.edited).to_have_value("What do they say?")
+    expect(page.locator(".phi3-edit details")).to_have_count(3)
+    chat.edited.fill("And who wrote them?")
+    chat.edited.press("Enter")
+    expect(chat.versions).to_have_text(re.compile("2/2"))
+    chat.wait_for_caption(1)
+    assert app.model.requests[-1].question == sent.replace("What do they say?", "And who wrote them?")
+    expect(folds).to_have_count(3)
+    expect(chat.questions).to_contain_text("And who wrote them?")
+
 
 def test_a_refused_question_keeps_its_files(app: App, open_page: OpenPage) -> None:
     chat = open_page()

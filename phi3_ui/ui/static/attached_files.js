@@ -5,7 +5,11 @@
 
 /** `files` have `name` and `text`. */
 export function joinFiles(files, typed) {
-  const blocks = files.map(formatFile);
+  return joinBlocks(files.map(formatFile), typed);
+}
+
+/** `blocks` are files as `formatFile` or `splitFiles` has them. */
+export function joinBlocks(blocks, typed) {
   return [...blocks, ...(typed.trim() === "" ? [] : [typed])].join("\n\n");
 }
 
@@ -17,7 +21,7 @@ export function formatFile({ name, text }) {
   return `File: ${cleanName(name)}\n${fence}${languageOf(name)}\n${text}${end}${fence}`;
 }
 
-/** The files at the beginning of a question, and the rest of its text. */
+/** The files at the beginning of a question, each with its `block` as it stands there, and the rest of the text. */
 export function splitFiles(question) {
   const files = [];
   let rest = question;
@@ -28,7 +32,8 @@ export function splitFiles(question) {
     const end = rest.indexOf(`\n${fence}`, head.length - 1);
     const after = end < 0 ? "" : rest.slice(end + 1 + fence.length);
     if (end < 0 || (after !== "" && !after.startsWith("\n\n"))) break;
-    files.push({ name, text: rest.slice(head.length, end + 1) });
+    const block = rest.slice(0, end + 1 + fence.length);
+    files.push({ name, text: rest.slice(head.length, end + 1), block });
     rest = after.slice(2);
   }
   return { files, rest };

@@ -1,12 +1,13 @@
 /** Reads cases from stdin, joins and splits each, and writes what came out. */
-import { joinFiles, splitFiles } from "../../../phi3_ui/ui/static/attached_files.js";
+import { joinBlocks, joinFiles, splitFiles } from "../../../phi3_ui/ui/static/attached_files.js";
 import readText, { RefusedFile } from "../../../phi3_ui/ui/static/composer/read_text.js";
 import { changedNames, findPreset } from "../../../phi3_ui/ui/static/settings/state.js";
 
 const cases = JSON.parse(await new Response(Deno.stdin.readable).text());
 const questions = cases.questions.map(({ files, typed }) => {
   const text = joinFiles(files, typed);
-  return { text, split: splitFiles(text) };
+  const split = splitFiles(text);
+  return { text, split, again: joinBlocks(split.files.map(({ block }) => block), split.rest) };
 });
 const typed = cases.typed.map((text) => splitFiles(text));
 const read = [];

@@ -75,6 +75,7 @@ def test_files_and_text_are_found_again_in_the_question(cases: dict[str, Any], r
             file["text"].removesuffix("\n") for file in case["files"]
         ]
         assert came["split"]["rest"] == case["typed"]
+        assert came["again"] == came["text"]
 
 
 def test_a_question_without_files_is_not_taken_for_one(cases: dict[str, Any], result: dict[str, Any]) -> None:

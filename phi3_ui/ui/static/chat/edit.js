@@ -1,21 +1,26 @@
 /** A question is edited in its own bubble; the message box keeps its draft. */
+import { joinBlocks, splitFiles } from "../attached_files.js";
 import { create } from "./dom.js";
+import { drawFile } from "./question.js";
 
-/** The form in place of a question's text. Ends with `onEnd`; a form that is sent stays until the new version is shown. */
+/** The form in place of a question's text; attached files stay folded, and are sent again. Ends with `onEnd`; a form that is sent stays until the new version is shown. */
 export default function createEditor(content, texts, onSend, onEnd) {
+  const { files, rest } = splitFiles(content);
+  const blocks = files.map(({ block }) => block);
   const form = create("form", "phi3-edit");
   const field = create("textarea", "", { "aria-label": texts.edit_field, dir: "auto", rows: "1" });
   const cancel = create("button", "phi3-cancel", { type: "button" }, texts.cancel);
   const save = create("button", "phi3-save", { type: "submit" }, texts.edit_save);
   const buttons = create("div", "phi3-edit-buttons");
+  const isEmpty = () => !blocks.length && !field.value.trim();
   const grow = () => {
     field.style.height = "auto";
     field.style.height = `${field.scrollHeight}px`;
-    save.disabled = !field.value.trim();
+    save.disabled = isEmpty();
   };
   buttons.append(cancel, save);
-  form.append(field, buttons);
-  field.value = content;
+  form.append(...files.map(drawFile), field, buttons);
+  field.value = rest;
   field.addEventListener("input", grow);
   field.addEventListener("keydown", (event) => {
     if (event.key === "Escape") onEnd();
@@ -26,7 +31,7 @@ export default function createEditor(content, texts, onSend, onEnd) {
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (field.value.trim()) onSend(field.value);
+    if (!isEmpty()) onSend(joinBlocks(blocks, field.value));
   });
   cancel.addEventListener("click", onEnd);
   return {

@@ -12,7 +12,8 @@ export default function drawQuestion(element, content) {
   element.replaceChildren(...files.map(drawFile), document.createTextNode(rest));
 }
 
-function drawFile({ name, text }) {
+/** A file, folded. */
+export function drawFile({ name, text }) {
   const summary = createElement("summary", "", {}, drawIcon("file"), createElement("span", "", { dir: "auto" }, name));
   const details = createElement("details", "phi3-file phi3-sent-file", {}, summary);
   details.addEventListener("toggle", () => {
