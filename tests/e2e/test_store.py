@@ -28,6 +28,11 @@ def test_a_locked_store_stops_no_chat_and_the_page_says_so(app: App, open_page: 
         chat.answer(SPAIN)
         expect(chat.warning).to_contain_text("does not accept this chat at the moment", timeout=LOAD)
         expect(chat.chats).to_have_count(1)
+        chat.warning.get_by_role("button", name="Close").click()
+        expect(chat.warning).to_be_hidden()
+        expect(chat.message).to_be_focused()
+        chat.page.evaluate("document.querySelector('#phi3-warning p').textContent = 'Something else.'")
+        expect(chat.warning).to_be_visible()
     finally:
         locked.rollback()
         locked.close()

@@ -17,7 +17,7 @@ from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.chat_footer import render_footer
 from phi3_ui.ui.render.chat_list import ChatListView, render_chat_list
 from phi3_ui.ui.render.messages import RunningAnswer, chat_messages, running_message
-from phi3_ui.ui.render.notices import render_error
+from phi3_ui.ui.render.notices import render_warning
 from phi3_ui.ui.render.usage_panel import render_usage
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import PendingDelete, RatedTurn, Session
@@ -169,7 +169,8 @@ class ConversationController:
 
     def _warning(self, session: Session) -> str:
         warning = self._store.recorder.warning
-        return render_error(tr_error(session.language, warning)) if warning else ""
+        language = session.language
+        return render_warning(language, tr_error(language, warning)) if warning else ""
 
     # The list
 

@@ -7,7 +7,7 @@ from phi3_ui.i18n.translate import BROWSER_TEXTS
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import ChatSection, Page
 from phi3_ui.ui.page.events import QUIET, STREAMING
-from phi3_ui.ui.page.scripts import RUNNING_JS, SHOW_SNIPPET_JS, chat_js
+from phi3_ui.ui.page.scripts import CLOSE_WARNING_JS, RUNNING_JS, SHOW_SNIPPET_JS, chat_js
 from phi3_ui.ui.page.texts import I18N, browser_texts
 from phi3_ui.ui.starters import STARTERS
 
@@ -42,7 +42,7 @@ def create() -> ChatSection:
         elem_id="phi3-chat",
     )
     running = gr.HTML(visible="hidden", html_template="", js_on_load=RUNNING_JS, elem_id="phi3-running")
-    warning = gr.HTML(elem_id="phi3-warning")
+    warning = gr.HTML(js_on_load=CLOSE_WARNING_JS, apply_default_css=False, elem_id="phi3-warning")
     with gr.Group(visible=False, elem_id="phi3-comment") as comment_group, gr.Row():
         comment = gr.Textbox(
             label=t("comment"), show_label=False, placeholder=t("comment"), max_lines=3, container=False, scale=5

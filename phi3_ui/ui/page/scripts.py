@@ -33,6 +33,7 @@ READ_BROWSER_JS = f"() => [{_load_function('visitor_token.js')}(), {_load_functi
 
 # For `js_on_load` of an HTML component: statements, with Gradio's variables in scope.
 ACTIONS_JS = f"{_load_function('actions.js')}(trigger);"
+CLOSE_WARNING_JS = f"{_load_function('close_warning.js')}(element);"
 KEEP_FOLDS_JS = f"{_load_function('keep_folds.js')}(element, watch);"
 _MODULE_JS = """
 const texts = TEXTS[navigator.language.split("-")[0]] ?? TEXTS.en;

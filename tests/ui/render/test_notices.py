@@ -2,7 +2,7 @@
 
 from hypothesis import given, settings
 
-from phi3_ui.ui.render.notices import render_error, render_hint, render_note
+from phi3_ui.ui.render.notices import render_error, render_hint, render_note, render_warning
 from tests.support.hostile import hostile_texts
 from tests.support.html import Page
 
@@ -10,5 +10,5 @@ from tests.support.html import Page
 @settings(deadline=None)
 @given(hostile_texts)
 def test_no_sentence_is_html(text: str) -> None:
-    for notice in (render_error(text), render_note(text), render_hint(text)):
+    for notice in (render_error(text), render_warning("ro", text), render_note(text), render_hint(text)):
         assert Page(notice).cells == [("p", text)]

@@ -1,0 +1,16 @@
+/** The warning below the chat can be closed, until it says something else. */
+export default function closeWarning(element) {
+  let closed = "";
+  const sentence = () => element.querySelector("p")?.textContent ?? "";
+  const draw = () => {
+    if (sentence() !== closed) closed = "";
+    element.toggleAttribute("hidden", closed !== "");
+  };
+  element.addEventListener("click", (event) => {
+    if (!event.target.closest("button")) return;
+    closed = sentence();
+    draw();
+    document.querySelector("#phi3-message textarea")?.focus({ preventScroll: true });
+  });
+  new MutationObserver(draw).observe(element, { childList: true, subtree: true, characterData: true });
+}
