@@ -15,6 +15,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from bench import (
+    chat_list,
     concurrency,
     history,
     llama,
@@ -52,6 +53,7 @@ ROWS = {
     "store": store.rows,
     "switching": switching.rows,
     "history": history.rows,
+    "chat-list": chat_list.rows,
 }
 AIMS = {"pyfunc": 0.98, "process": 0.98, "gradio_client": 0.97, "browser": 0.93}
 

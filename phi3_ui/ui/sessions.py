@@ -19,7 +19,6 @@ from phi3_ui.ui.replay_state import Replay
 
 _TOKEN = re.compile(r"[\w-]{22,128}", re.ASCII)
 _MAX_CHATS = 20  # kept per page; the others are loaded from the store again
-LIST_PAGE = 100  # chats listed at first
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,8 @@ class ChatListState:
     """What the list of chats shows."""
 
     query: str = ""
-    list_limit: int = LIST_PAGE
-    """Maximum number of chats listed."""
+    start: int = 0
+    """Position of the first chat that is sent to the page."""
     pending_delete: PendingDelete | None = None
 
 
@@ -207,12 +206,12 @@ class Session:
     def search_chats(self, query: str) -> None:
         """List only the chats that match."""
         with self._lock:
-            self._chat_list = replace(self._chat_list, query=query, list_limit=LIST_PAGE)
+            self._chat_list = replace(self._chat_list, query=query, start=0)
 
-    def list_more(self, count: int) -> None:
-        """List `count` more chats."""
+    def list_from(self, start: int) -> None:
+        """List the chats from this position on."""
         with self._lock:
-            self._chat_list = replace(self._chat_list, list_limit=self._chat_list.list_limit + count)
+            self._chat_list = replace(self._chat_list, start=start)
 
     def set_pending_delete(self, pending: PendingDelete | None) -> None:
         """Set the deletion that can be undone."""

@@ -1,6 +1,8 @@
 """Conversations in the list and on the page: search, rename, delete, versions, edit, undo and drafts."""
 
+import json
 import re
+from pathlib import Path
 
 from playwright.sync_api import expect
 
@@ -115,6 +117,65 @@ def test_a_chat_is_renamed_in_its_place_and_pinned_by_keyboard(open_page: OpenPa
         expect(menu).to_have_count(0)
         expect(share).to_have_attribute("aria-expanded", "false")
         expect(share).to_be_focused()
+
+
+def test_a_long_list_is_sent_in_parts_and_is_used_at_its_end(open_page: OpenPage, tmp_path: Path) -> None:
+    chat = open_page()
+    page, above, below = chat.page, *(chat.chat_list.locator(".phi3-gap").nth(at) for at in (0, 1))
+    talks = [
+        {
+            "title": f"Chat {number:03}",
+            "messages": [{"role": "user", "content": f"Number {number:03}?"}, {"role": "assistant", "content": "Yes."}],
+        }
+        for number in range(130)
+    ]
+    (tmp_path / "chats.json").write_text(json.dumps(talks), encoding="utf-8")
+    chat.import_file(tmp_path / "chats.json")
+    expect(chat.chats).to_have_count(100)
+    expect(below.get_by_role("button")).to_have_text("30 more")
+    first = chat.chats.first.inner_text()
+    height = chat.chat_list.evaluate("list => list.scrollHeight")
+
+    chat.chat_list.evaluate("list => list.scrollTo(0, list.scrollHeight)")
+    expect(above).to_have_attribute("data-rows", "30")
+    expect(below).to_have_attribute("data-rows", "0")
+    expect(chat.chats).to_have_count(100)
+    expect(chat.chats.last).to_be_in_viewport()
+    assert chat.chat_list.evaluate("list => list.scrollHeight") == height, "the gap is as high as its chats"
+
+    last, other = chat.chats.nth(-1).inner_text(), chat.chats.nth(-2).inner_text()
+    position = chat.chat_list.evaluate("list => list.scrollTop")
+    chat.chats.last.click()
+    question = last.replace("Chat", "Number") + "?"
+    expect(chat.questions).to_have_text([question])
+    expect(chat.chats.last).to_have_attribute("aria-current", "page")
+    assert chat.chat_list.evaluate("list => list.scrollTop") == position
+    chat.list_button(other, "delete").click()
+    expect(chat.chats.nth(-2)).not_to_have_text(other)
+    undo = page.locator('#phi3-chats button[name="restore"]')
+    expect(undo).to_be_in_viewport()
+    expect(chat.questions).to_have_text([question])
+    undo.click()
+    expect(chat.chats.nth(-2)).to_have_text(other)
+    expect(chat.questions).to_have_text([question])
+    expect(chat.chats.last).to_have_attribute("aria-current", "page")
+    chat.chats.last.dblclick()
+    page.locator(".phi3-rename").fill("The last")
+    page.keyboard.press("Enter")
+    expect(chat.chats.last).to_have_text("The last")
+    expect(chat.chats.last).to_be_focused()
+
+    chat.chat_list.evaluate("list => list.scrollTo(0, 0)")
+    expect(chat.chats.first).to_have_text(first)
+    expect(chat.chat_list.locator("button:focus")).to_have_count(0)  # no other chat has got the focus
+    chat.chat_list.evaluate("list => list.scrollTo(0, list.scrollHeight)")
+    expect(chat.chats.last).to_be_focused()
+    chat.search.fill("number LAST")  # a word of the question, one of the title
+    expect(chat.chats).to_have_text(["The last"])
+    expect(chat.chats).to_have_attribute("aria-current", "page")
+    chat.search.fill("")
+    expect(chat.chats.first).to_have_text(first)
+    expect(chat.chats.first).to_be_in_viewport()
 
 
 def test_a_chat_deleted_in_another_tab_is_neither_sent_nor_stored_again(app: App, new_visitor: NewVisitor) -> None:

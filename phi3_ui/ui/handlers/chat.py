@@ -167,6 +167,13 @@ class ChatController:
         session.search_chats(query or "")
         return self.chats.list_chats(session)
 
+    def list_from(self, request: gr.Request, event: gr.EventData) -> Updates:
+        """List the chats from the position that the list was scrolled to."""
+        session = self.session(request)
+        if isinstance(start := event._data.get("start"), int):
+            session.list_from(start)
+        return self.chats.list_chats(session)
+
     # Refresh
 
     def after_turn(self, request: gr.Request) -> Updates:

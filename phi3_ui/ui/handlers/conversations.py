@@ -24,7 +24,6 @@ from phi3_ui.ui.sessions import PendingDelete, RatedTurn, Session
 
 logger = logging.getLogger(__name__)
 
-_MORE_CHATS = 200
 _MAX_COMMENT = 2000  # characters
 
 
@@ -58,7 +57,6 @@ class ConversationController:
             "unpin": lambda session, action: self._pin(session, action.value, False),
             "delete": self._delete,
             "restore": self._restore,
-            "more": self._list_more,
             "show": self._show_branch,
             "undo": self._undo,
             "good": lambda session, action: self._rate(session, action.value, True),
@@ -138,7 +136,7 @@ class ConversationController:
         state, pending, rated = session.chat_list, session.chat_list.pending_delete, session.panels.rated
         view = ChatListView(
             shown=session.current.id,
-            limit=state.list_limit,
+            start=state.start,
             deleted=(pending.chat_id, pending.title) if pending else None,
             query=state.query.strip(),
             unreadable=self._history.count_unreadable(session.user_id),
@@ -231,10 +229,6 @@ class ConversationController:
         was_shown = pending is not None and pending.chat_id == action.value and pending.was_shown
         is_untouched = not current.conversation.tree and not current.is_busy
         return self._open(session, action) if was_shown and is_untouched else self.list_chats(session)
-
-    def _list_more(self, session: Session, _action: Action) -> Updates:
-        session.list_more(_MORE_CHATS)
-        return self.list_chats(session)
 
     # Turns of the shown chat
 

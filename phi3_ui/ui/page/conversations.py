@@ -63,6 +63,8 @@ def wire(page: Page, chat: ChatController) -> None:
     """Connect the search and the button of a new chat."""
     section = page.conversations
     section.search.change(chat.search, section.search, section.chat_list, trigger_mode="always_last", **QUIET)
+    # Not "always_last": an event that had to wait would come with the data of the one before it.
+    section.chat_list.input(chat.list_from, None, section.chat_list, trigger_mode="multiple", **QUIET)
     shown = section.new_chat.click(
         chat.new_chat, page.chat.comment, [page.composer.message, *page.chat_outputs], **QUIET
     )

@@ -104,7 +104,7 @@ def new_chat_js(texts: dict[str, dict[str, str]]) -> str:
 def conversations_js(texts: dict[str, dict[str, str]]) -> str:
     """Script of the list of chats and of the menus; `texts` by language and key."""
     menus = f"{_load_function('menus.js')}({_load_function('preferences.js')}(), texts)"
-    return _with_texts(texts, f"{menus};\n{_load_function('conversations.js')}(texts)")
+    return _with_texts(texts, f"{menus};\n{_load_function('conversations.js')}(trigger, texts)")
 
 
 def panels_js(labels: dict[str, dict[str, str]]) -> str:

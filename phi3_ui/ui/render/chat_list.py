@@ -1,8 +1,8 @@
 """The list of chats at the left."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, time, timedelta
 from itertools import groupby
 from typing import Any
 from unicodedata import category
@@ -13,6 +13,7 @@ from phi3_ui.i18n.translate import tr
 from phi3_ui.store.conversations.history import ConversationSummary
 from phi3_ui.ui.render.templating import render
 
+PAGE = 100  # chats that are sent at once
 _MAX_TITLE = 80  # characters
 _INVISIBLE = {"Cc", "Cf", "Zs", "Zl", "Zp"}  # categories of Unicode
 
@@ -23,8 +24,8 @@ class ChatListView:
 
     shown: str
     """Id of the chat that is shown."""
-    limit: int = 100
-    """Number of chats to list."""
+    start: int = 0
+    """Position of the first chat to list."""
     deleted: tuple[str, str] | None = None
     """Id and title of the chat whose deletion can be undone."""
     query: str = ""
@@ -48,18 +49,24 @@ def is_visible(title: str) -> bool:
 
 
 def render_chat_list(language: str, chats: list[ConversationSummary], view: ChatListView, now: datetime) -> Markup:
-    """The first `view.limit` of `chats`, which are sorted pinned, then newest first: the pinned ones, the others by day."""
-    listed = chats[: view.limit]
-    groups = groupby(listed, lambda chat: _group(chat, now))
+    """PAGE of `chats`, which are sorted pinned, then newest first: the pinned ones, the others by day.
+
+    The page asks for others as it is scrolled; until then they are gaps of the same height.
+    """
+    groups = [(name, [*group]) for name, group in groupby(chats, _grouping(now.date()))]
+    start = max(0, min(view.start, len(chats) - PAGE))
+    listed, before, after = _cut(groups, start, start + PAGE)
     deleted = {"id": view.deleted[0], "title": _name(language, view.deleted[1])} if view.deleted else None
     return render(
         "chat_list.html",
         language,
         groups=[
-            (tr(language, f"chats.{name}"), [_row(language, chat, view) for chat in group]) for name, group in groups
+            (tr(language, f"chats.{name}"), [_row(language, chat, view) for chat in group]) for name, group in listed
         ],
         deleted=deleted,
-        more=len(chats) - len(listed),
+        before=before,
+        after=after,
+        page=PAGE,
         query=view.query,
         unreadable=view.unreadable,
         notice=view.notice,
@@ -81,11 +88,40 @@ def _name(language: str, title: str) -> str:
     return short_title(title) if is_visible(title) else tr(language, "chats.untitled")
 
 
-def _group(chat: ConversationSummary, now: datetime) -> str:
-    if chat.is_pinned:
-        return "pinned"
-    days = (now.date() - datetime.fromtimestamp(chat.last_asked_at).date()).days
-    for most, name in ((0, "today"), (1, "yesterday"), (7, "week")):
-        if days <= most:
-            return name
-    return "older"
+_Groups = list[tuple[str, list[ConversationSummary]]]
+
+
+@dataclass(frozen=True)
+class _Gap:
+    """What is above or below the listed chats."""
+
+    rows: int
+    headings: int
+
+
+def _cut(groups: _Groups, start: int, end: int) -> tuple[_Groups, _Gap, _Gap]:
+    """The chats from `start` to `end`, of a group that has any; what is above them, and below."""
+    listed: _Groups = []
+    above, below, at = 0, 0, 0
+    for name, chats in groups:
+        if part := chats[max(0, start - at) : max(0, end - at)]:
+            listed.append((name, part))
+        elif listed:
+            below += 1
+        else:
+            above += 1
+        at += len(chats)
+    return listed, _Gap(start, above), _Gap(max(0, at - end), below)
+
+
+def _grouping(today: date) -> Callable[[ConversationSummary], str]:
+    """The name of a chat's group."""
+    days = ((0, "today"), (1, "yesterday"), (7, "week"))
+    starts = [(datetime.combine(today - timedelta(days=most), time.min).timestamp(), name) for most, name in days]
+
+    def name_group(chat: ConversationSummary) -> str:
+        if chat.is_pinned:
+            return "pinned"
+        return next((name for start, name in starts if chat.last_asked_at >= start), "older")
+
+    return name_group

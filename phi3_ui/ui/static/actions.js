@@ -11,8 +11,7 @@ export default function forwardActions(trigger) {
     globalThis.phi3LastAction = name;
     trigger("click", { name, value, text });
     if (["open", "replay", "usage"].includes(name)) globalThis.phi3Panels?.closeDrawers();
-    // Chats that are loaded while the list scrolls take no focus.
-    if (name !== "more" || document.activeElement !== document.body) keepFocus(name, value);
+    keepFocus(name, value);
   };
 
   // Redrawing removes the focused button: focus its successor, or the message box if that is filled.

@@ -1,20 +1,72 @@
-/** The list of chats: loads more of them at its end, and renames a chat in its place. */
-export default function manageConversations(texts) {
+/**
+ * The list of chats: the server sends a part of it, with gaps above and below as high as the other chats. This script asks
+ * for the part that the list is scrolled to, keeps the focus on its chat, and renames a chat in its place.
+ */
+export default function manageConversations(trigger, texts) {
   if (globalThis.phi3Conversations) return;
   globalThis.phi3Conversations = true;
-  const AHEAD = 600; // pixels
+  const ROW = 35; // pixels, as in conversations.css
+  const AHEAD = 15; // rows that are there before they are seen
+  const STEP = 25; // rows
+  const RETRY = 3000; // milliseconds
   const list = document.querySelector("#phi3-chats");
-  let requested = null; // the button whose chats are on their way
-  let renaming = null; // { id, field }
+  let requested = { start: 0, at: 0 }; // the part that was asked for last: one at a time is on its way
+  let shown = 0; // the position of the first row that is there
+  let focused = null; // { name, value } of the button in the list that has the focus, or had it until it was scrolled away
+  let renaming = null; // { id, field, end }
 
   const title = (id) => list.querySelector(`button[name="open"][value="${CSS.escape(id)}"]`);
 
-  function loadMore() {
-    const button = list.querySelector('button[name="more"]');
-    const isNear = list.scrollHeight - list.scrollTop - list.clientHeight < AHEAD;
-    if (!button || !isNear || button === requested || list.scrollTop === 0) return;
-    requested = button;
-    globalThis.phi3PerformAction("more", "", "");
+  /** The rows that are there: the elements, the position of the first one, and how many rows the list has. */
+  function readPart() {
+    const [above, below] = [...list.querySelectorAll(".phi3-gap")].map((gap) => Number(gap.dataset.rows));
+    const rows = [...list.querySelectorAll(".phi3-row")];
+    return { rows, start: above, count: above + rows.length + below };
+  }
+
+  function load(middle) {
+    const { rows, start, count } = readPart();
+    const aligned = STEP * Math.round((middle - rows.length / 2) / STEP);
+    const next = Math.max(0, Math.min(aligned, count - rows.length));
+    const now = performance.now();
+    const isWaiting = requested.start !== start && now - requested.at < RETRY;
+    if (next === start || isWaiting) return;
+    requested = { start: next, at: now };
+    trigger("input", { start: next });
+    setTimeout(loadVisible, RETRY);
+  }
+
+  function loadVisible() {
+    const { rows, start, count } = readPart();
+    if (!rows.length || rows.length === count) return;
+    const { top, height } = list.getBoundingClientRect();
+    const from = rows[0].getBoundingClientRect().top - top;
+    const to = rows.at(-1).getBoundingClientRect().bottom - top;
+    const end = start + rows.length;
+    const first = from > 0 ? start - from / ROW : end - to / ROW;
+    const last = first + height / ROW;
+    if (Math.max(0, first - AHEAD) < start || Math.min(count, last + AHEAD) > end) load((first + last) / 2);
+  }
+
+  const describe = ({ name, value, className }) => ({ name, value, className });
+  const isFocused = (button) =>
+    button.name === focused.name && button.value === focused.value && button.className === focused.className;
+
+  // A redraw changes the buttons from the first to the last: another chat would get the focus.
+  function keepFocus() {
+    const { rows, start } = readPart();
+    const hasMoved = start !== shown;
+    shown = start;
+    const active = document.activeElement;
+    if (!focused || (active !== document.body && !list.contains(active))) return;
+    if (active.matches("button") && isFocused(active)) return;
+    if (focused.name === "more") {
+      rows[Number(focused.value) - start]?.querySelector("button").focus({ preventScroll: true });
+      return;
+    }
+    const button = [...list.querySelectorAll("button")].find(isFocused);
+    if (button) button.focus({ preventScroll: true });
+    else if (hasMoved) active.blur(); // until its chat is back
   }
 
   function rename(id) {
@@ -27,7 +79,6 @@ export default function manageConversations(texts) {
     field.className = "phi3-rename";
     field.dir = "auto";
     field.setAttribute("aria-label", texts["chats.title"]);
-    renaming = { id, field };
     const end = (saves) => {
       if (renaming?.field !== field) return;
       renaming = null;
@@ -37,6 +88,7 @@ export default function manageConversations(texts) {
       if (document.activeElement === document.body) shown?.focus({ preventScroll: true });
       if (saves && field.value !== before) globalThis.phi3PerformAction("rename", id, field.value);
     };
+    renaming = { id, field, end };
     field.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" && event.key !== "Escape") return;
       event.preventDefault(); // otherwise the key presses the button that gets the focus
@@ -53,7 +105,10 @@ export default function manageConversations(texts) {
   function showField() {
     if (!renaming || renaming.field.isConnected) return;
     const button = title(renaming.id);
-    if (!button) return;
+    if (!button) {
+      renaming.end(true); // it was scrolled away
+      return;
+    }
     button.hidden = true;
     button.after(renaming.field);
     renaming.field.focus({ preventScroll: true });
@@ -61,15 +116,30 @@ export default function manageConversations(texts) {
 
   new MutationObserver(() => {
     showField();
-    loadMore();
-  }).observe(list, { childList: true, subtree: true });
-  list.addEventListener("scroll", loadMore, { passive: true });
+    keepFocus();
+    loadVisible();
+  }).observe(list, { childList: true, subtree: true, attributeFilter: ["value"] });
+  list.addEventListener("scroll", loadVisible, { passive: true });
+  new ResizeObserver(loadVisible).observe(list);
+  document.addEventListener("input", ({ target }) => {
+    if (target.closest?.("#phi3-search")) list.scrollTo(0, 0);
+  });
+  document.addEventListener("focusin", ({ target }) => {
+    focused = list.contains(target) && target.matches("button") ? describe(target) : null;
+  });
+  document.addEventListener("pointerdown", ({ target }) => {
+    if (!list.contains(target)) focused = null;
+  }, true);
   list.addEventListener("dblclick", (event) => {
     const button = event.target.closest('button[name="open"]');
     if (button) rename(button.value);
   });
   list.addEventListener("keydown", (event) => {
     if (event.key === "F2" && event.target.name === "open") rename(event.target.value);
+  });
+  list.addEventListener("click", (event) => {
+    const button = event.target.closest('button[name="more"]');
+    if (button) load(Number(button.value));
   });
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.('button.phi3-action[name="rename"]');

@@ -85,12 +85,29 @@ def test_no_line_is_shown_if_every_turn_is_readable() -> None:
     assert "could not be read" not in render_chat_list("en", [_chat("a")], ChatListView("a"), _NOW)
 
 
-def test_a_long_list_is_shown_in_part() -> None:
-    shown = render_chat_list("en", [_chat(str(number)) for number in range(250)], ChatListView("", limit=100), _NOW)
+@pytest.mark.parametrize(
+    ("start", "first", "gaps"),
+    [
+        (0, 0, [(0, 0), (150, 2)]),  # Pinned and Today; Yesterday and Older below
+        (20, 20, [(20, 0), (130, 1)]),
+        (60, 60, [(60, 1), (90, 1)]),
+        (400, 150, [(150, 2), (0, 0)]),
+        (-5, 0, [(0, 0), (150, 2)]),
+    ],
+)
+def test_a_part_of_a_long_list_is_shown_and_the_rest_is_a_gap(
+    start: int, first: int, gaps: list[tuple[int, int]]
+) -> None:
+    """A gap has the rows and the headings above the first heading that is shown, or below the last chat."""
+    hours = [*[1] * 50, *[1] * 60, *[13] * 50, *[2000] * 90]
+    chats = [_chat(f"c{number}", hours=ago, is_pinned=number < 50) for number, ago in enumerate(hours)]
 
-    assert shown.count('name="open"') == 100
-    assert 'name="more"' in shown
-    assert "150 more" in shown
+    shown = render_chat_list("en", chats, ChatListView("", start=start), _NOW)
+
+    assert re.findall(r'name="open" value="c(\d+)"', shown) == [str(number) for number in range(first, first + 100)]
+    found = re.findall(r'data-rows="(\d+)" style="--rows: (\d+); --headings: (\d+)"', shown)
+    assert [(int(rows), int(headings)) for rows, _, headings in found] == gaps
+    assert f">{150 - first} more</button>" in shown or first == 150
 
 
 def test_a_deletion_can_be_taken_back() -> None:
