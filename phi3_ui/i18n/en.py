@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 TEXTS: dict[str, str | Mapping[str, str]] = {
     "title": "Phi-3 Chat on MLflow",
+    "skip": "Skip to the message box",
     "panel.left": "Conversations",
     "panel.right": "Usage, model and settings",
     "conversations": "Conversations",
@@ -98,6 +99,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "preset.creative": "Creative",
     "preset.custom": "Custom",
     "settings.reset": "Reset all",
+    "settings.reset_one": "Reset",
     "settings.changed": "changed",
     "system.preset": "Prompt preset",
     "system.none": "No system prompt",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 TEXTS: dict[str, str | Mapping[str, str]] = {
     "title": "Phi-3 Chat pe MLflow",
+    "skip": "Salt la caseta de mesaj",
     "panel.left": "Conversații",
     "panel.right": "Consum, model și setări",
     "conversations": "Conversații",
@@ -102,6 +103,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "preset.creative": "Creativ",
     "preset.custom": "Propriu",
     "settings.reset": "Resetați tot",
+    "settings.reset_one": "Resetați",
     "settings.changed": "modificat",
     "system.preset": "Prompt predefinit",
     "system.none": "Fără prompt de sistem",

@@ -41,6 +41,7 @@ def build_ui(services: Services) -> gr.Blocks:
 
 def _create_page(app_settings: Settings) -> Page:
     with gr.Row(elem_id="phi3-shell"):
+        shell.create_start()
         with gr.Column(elem_id="phi3-left"):
             shell.create_brand()
             conversations_section = conversations.create()

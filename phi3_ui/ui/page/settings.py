@@ -15,7 +15,7 @@ from phi3_ui.ui.page.scripts import module_js, record_settings_js
 from phi3_ui.ui.page.texts import I18N, browser_texts
 
 _TEXTS = (
-    *("presets", "settings.reset", "settings.changed", "system.preset", "system.none"),
+    *("presets", "settings.reset", "settings.reset_one", "settings.changed", "system.preset", "system.none"),
     *("system.own", "system.included", "system.saved", "system.save", "system.name", "system.keep", "system.delete"),
     *("system.not_saved", "cancel"),
 )

@@ -3,7 +3,7 @@
 import gradio as gr
 from markupsafe import Markup
 
-from phi3_ui.ui.page.scripts import panels_js, tabs_js
+from phi3_ui.ui.page.scripts import module_js, panels_js, tabs_js
 from phi3_ui.ui.page.texts import browser_texts
 from phi3_ui.ui.render.icons import icon
 
@@ -14,9 +14,23 @@ _TAB = Markup('<button role="tab" id="phi3-tab-button-{0}" value="{0}"></button>
 _TABS_JS = tabs_js(browser_texts([f"tab.{name}" for name in _TABS]))
 
 
+def create_start() -> None:
+    """Create what the page begins with for keyboards and screen readers: the link to the message box, and the heading.
+
+    The heading is not the product's name beside the conversations: in a closed drawer it would be hidden.
+    """
+    gr.HTML(
+        '<a class="phi3-skip" href="#phi3-message"></a><h1 class="phi3-unseen">Phi-3 Chat</h1>',
+        js_on_load=module_js("skip.js", browser_texts(["skip"])),
+        apply_default_css=False,
+        padding=False,
+        elem_id="phi3-start",
+    )
+
+
 def create_brand() -> None:
     """Create the product's name with the button that hides the conversations."""
-    name = Markup('<div class="phi3-brand"><i aria-hidden="true">φ</i><h1>Phi-3 Chat</h1>{}</div>')
+    name = Markup('<div class="phi3-brand"><i aria-hidden="true">φ</i><b>Phi-3 Chat</b>{}</div>')
     gr.HTML(
         name.format(_BUTTON.format("left", icon("panel"))),
         js_on_load=_PANELS_JS,

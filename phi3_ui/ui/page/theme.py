@@ -20,6 +20,7 @@ _SHEETS = (
         "settings.css",
     ),
     *("chat/chat.css", "chat/text.css", "chat/code.css", "chat/captions.css"),
+    "needs.css",  # last: it overrules the others
 )
 CSS = "\n".join((_STATIC / name).read_text(encoding="utf-8") for name in _SHEETS)
 

@@ -16,6 +16,8 @@ export default function managePanels(labels) {
   let opener = null; // what had the focus before a drawer was opened
 
   const shell = document.querySelector("#phi3-shell");
+  const landmark = { role: "complementary", "aria-label": labels.right }; // at the left is one: the list's navigation
+  for (const [name, value] of Object.entries(landmark)) document.querySelector("#phi3-right").setAttribute(name, value);
   const panel = (side) => document.querySelector(`#phi3-${side}`);
   const states = (side) => NARROW[side].matches ? drawer : docked;
   const isOpen = (side) => states(side)[side];

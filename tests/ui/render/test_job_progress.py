@@ -93,7 +93,7 @@ def test_failed_setup_shows_the_error_with_its_cure(stages: tuple[StageName, ...
     assert page.texts("p")[-1] == f"The set-up failed. {sentence}"
     assert ("role", "alert") in page.elements[-1][1]
     log = render_setup("en", JobState("failed", stages, error=error), "SmolLM2", "line <1>\nline 2")
-    assert "<details><summary>Details</summary><pre>line &lt;1&gt;\nline 2</pre></details>" in log
+    assert '<details><summary>Details</summary><pre tabindex="0">line &lt;1&gt;\nline 2</pre></details>' in log
 
 
 @settings(deadline=None)

@@ -34,13 +34,24 @@ export default function createPresets({ element, trigger, texts, data: table }) 
     const changed = changedNames(table, settings);
     reset.disabled = changed.length === 0;
     for (const name of Object.keys(table.defaults)) {
-      const label = document.querySelector(`#phi3-set-${name} [data-testid="block-info"]`);
-      if (changed.includes(name)) label?.setAttribute("data-changed", texts["settings.changed"]);
-      else label?.removeAttribute("data-changed");
+      const block = document.querySelector(`#phi3-set-${name}`);
+      const label = block?.querySelector('[data-testid="block-info"]');
+      if (!label) continue;
+      if (changed.includes(name)) label.setAttribute("data-changed", texts["settings.changed"]);
+      else label.removeAttribute("data-changed");
+      nameParts(block, label.textContent.trim(), texts["settings.reset_one"]);
     }
   };
   document.addEventListener("phi3-settings", draw);
   draw();
+}
+
+/** Name the parts of a slider, which Gradio does in English whatever the language. */
+function nameParts(block, name, reset) {
+  for (const field of block.querySelectorAll("[data-testid=number-input], [data-testid=range-input]")) {
+    field.setAttribute("aria-label", name);
+  }
+  block.querySelector("[data-testid=reset-button]")?.setAttribute("aria-label", `${reset}: ${name}`);
 }
 
 /** The values of the last combination that was no preset; null if there was none. */

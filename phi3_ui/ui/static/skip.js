@@ -1,0 +1,10 @@
+/** The link at the start of the page, to the message box or to the view that covers it. */
+export default function createSkipLink({ element, texts }) {
+  const link = element.querySelector("a");
+  link.textContent = texts.skip;
+  link.addEventListener("click", (event) => {
+    event.preventDefault(); // an address with a fragment would be another entry of the history
+    const targets = document.querySelectorAll("#phi3-message textarea, #phi3-centre h2[tabindex]");
+    [...targets].find((target) => target.checkVisibility({ visibilityProperty: true }))?.focus();
+  });
+}
