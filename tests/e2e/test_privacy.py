@@ -10,6 +10,7 @@ import httpx
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import App, NewVisitor, OpenPage, ScriptedStore
+from tests.support.accessibility import Findings
 from tests.support.app_server import Server, find_traces, serve
 from tests.support.chat_page import ChatPage
 
@@ -142,12 +143,32 @@ def test_a_login_is_the_same_user_in_every_browser(
         anna_again.page.get_by_role("button", name="Log in").click()
         expect(anna_again.page.get_by_role("alert")).to_contain_text("do not match")
         expect(name).to_have_value("bob")
+        expect_nobody_to_be_kept_out(anna_again.page)
         bob_again = log_in(anna_again.page, "bob", "two")
         expect(bob_again.questions).to_have_count(0)
         expect(bob_again.message).to_have_value("")
         for chat in (anna, bob, anna_again):
             chat.page.context.close()
     assert [trace.info.trace_metadata["mlflow.trace.user"] for trace in find_traces(home)] == ["anna"]
+
+
+def expect_nobody_to_be_kept_out(page: Page) -> None:
+    """Check a login that was refused, and the Romanian one."""
+    findings = Findings(page)
+    findings.look("refused")
+    page.emulate_media(color_scheme="dark")
+    page.reload()
+    findings.look("dark")
+    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
+    page.context.set_extra_http_headers({"Accept-Language": "ro"})
+    page.set_viewport_size({"width": 320, "height": 400})
+    page.reload()
+    expect(page.get_by_role("button", name="Autentificare")).to_be_in_viewport()
+    findings.look("Romanian")
+    page.context.set_extra_http_headers({})
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.reload()
+    findings.expect_none()
 
 
 def log_in(page: Page, name: str, password: str) -> ChatPage:

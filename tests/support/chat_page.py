@@ -97,7 +97,7 @@ class ChatPage:
     def open_add_model(self) -> None:
         """Open the dialog that adds a model."""
         self.open_models()
-        self.models.get_by_role("button", name="Add a model").click()
+        self.models.locator(".phi3-menu-add").click()
         expect(self.adding).to_be_visible()
 
     def refresh_models(self) -> None:
@@ -192,10 +192,11 @@ class ChatPage:
 
     def open_replay(self) -> Locator:
         """Open the view of a replay of the shown chat."""
+        self.open_panel("left")
         self.page.locator("#phi3-chats .phi3-row:has([aria-current]) .phi3-more").click()
         self.page.locator('.phi3-menu button[name="replay"]').click()
         view = self.page.locator("#phi3-replay")
-        expect(view.get_by_role("heading", name="Replay of")).to_be_visible()
+        expect(view.locator(".phi3-view-head h2")).to_be_visible()
         return view
 
     def start_replay(self) -> Locator:
