@@ -10,7 +10,11 @@ LOAD, ANSWER = 180 * SECONDS, 180 * SECONDS
 
 
 class ChatPage:
-    """One open page, with a locator for each of its parts."""
+    """One open page, with a locator for each of its parts.
+
+    Long waits use `wait_for`: an `expect` that does not hold yet describes the whole page at each of its polls, at a cost like
+    that of loading it.
+    """
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -45,12 +49,12 @@ class ChatPage:
 
     def wait_until_ready(self) -> "ChatPage":
         """Wait until the chat is shown, not the set-up, and the selected model is loaded."""
-        expect(self.message).to_be_visible(timeout=LOAD)
+        self.message.wait_for(timeout=LOAD)
         return self.wait_until_loaded()
 
     def wait_until_loaded(self) -> "ChatPage":
         """Wait until the selected model can answer."""
-        expect(self.status.locator(".loaded")).to_be_visible(timeout=LOAD)
+        self.status.locator(".loaded").wait_for(timeout=LOAD)
         return self
 
     def reload(self) -> "ChatPage":
@@ -133,12 +137,13 @@ class ChatPage:
 
     def wait_for_caption(self, count: int) -> None:
         """Wait until `count` answers are complete and the next question can be sent."""
-        expect(self.captions).to_have_count(count, timeout=ANSWER)
-        expect(self.send).to_be_visible()
+        self.captions.nth(count - 1).wait_for(state="attached", timeout=ANSWER)
+        self.send.wait_for()
+        expect(self.captions).to_have_count(count)
 
     def wait_for_text(self) -> Locator:
         """The answer under way, once it has some words."""
-        expect(self.answers.last).to_have_text(re.compile(r"\w+\W+\w+"), timeout=LOAD)
+        self.answers.last.filter(has_text=re.compile(r"\w+\W+\w+")).wait_for(timeout=LOAD)
         return self.answers.last
 
     def choose_action(self, name: str) -> None:
