@@ -6,12 +6,16 @@ export default function manageConversations(trigger, texts) {
   if (globalThis.phi3Conversations) return;
   globalThis.phi3Conversations = true;
   const ROW = 35; // pixels, as in conversations.css
-  const AHEAD = 15; // rows that are there before they are seen
+  const AHEAD = 30; // rows that are there before the list is scrolled to them
+  const BEHIND = 5; // rows that are there on the other side
+  const LEAD = 20; // rows that a part begins farther on, where the list is scrolled to
   const STEP = 25; // rows
   const RETRY = 3000; // milliseconds
   const list = document.querySelector("#phi3-chats");
   let requested = { start: 0, at: 0 }; // the part that was asked for last: one at a time is on its way
   let shown = 0; // the position of the first row that is there
+  let scrolledTo = 0; // pixels
+  let direction = 1; // down, or -1: up
   let focused = null; // { name, value } of the button in the list that has the focus, or had it until it was scrolled away
   let renaming = null; // { id, field, end }
 
@@ -45,7 +49,9 @@ export default function manageConversations(trigger, texts) {
     const end = start + rows.length;
     const first = from > 0 ? start - from / ROW : end - to / ROW;
     const last = first + height / ROW;
-    if (Math.max(0, first - AHEAD) < start || Math.min(count, last + AHEAD) > end) load((first + last) / 2);
+    const [above, below] = direction > 0 ? [BEHIND, AHEAD] : [AHEAD, BEHIND];
+    const isThere = Math.max(0, first - above) >= start && Math.min(count, last + below) <= end;
+    if (!isThere) load((first + last) / 2 + direction * LEAD);
   }
 
   const describe = ({ name, value, className }) => ({ name, value, className });
@@ -119,7 +125,11 @@ export default function manageConversations(trigger, texts) {
     keepFocus();
     loadVisible();
   }).observe(list, { childList: true, subtree: true, attributeFilter: ["value"] });
-  list.addEventListener("scroll", loadVisible, { passive: true });
+  list.addEventListener("scroll", () => {
+    direction = Math.sign(list.scrollTop - scrolledTo) || direction;
+    scrolledTo = list.scrollTop;
+    loadVisible();
+  }, { passive: true });
   new ResizeObserver(loadVisible).observe(list);
   document.addEventListener("input", ({ target }) => {
     if (target.closest?.("#phi3-search")) list.scrollTo(0, 0);
