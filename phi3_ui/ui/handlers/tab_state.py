@@ -58,7 +58,7 @@ class TabStateRestorer:
             logger.info("Chat %s is not restored: %s", chat_id[:32], error)
             return
         session.show(chat)
-        if texts.get("stopped") == chat.conversation.leaf:
+        if (stopped := texts.get("stopped")) and stopped == chat.conversation.leaf:
             chat.stop()
         if rated := texts.get("rated"):
             session.panels.rated = RatedTurn(chat, rated)

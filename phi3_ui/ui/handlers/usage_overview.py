@@ -48,14 +48,15 @@ class UsageOverview:
     def refresh(self, request: gr.Request) -> Updates:
         """Draw the view again if it is open."""
         session = self._session(request)
-        updates: Updates = {}
-        if session.panels.usage_open:
-            try:
-                updates = self._draw(session)
-            except UserError as error:
-                logger.info("The usage is not refreshed: %s", error)
-        is_open = session.panels.usage_open  # it may have been closed meanwhile
-        return updates if is_open and updates else {self._page.usage.overview: gr.skip()}
+        unchanged: Updates = {self._page.usage.overview: gr.skip()}
+        if not session.panels.usage_open:
+            return unchanged
+        try:
+            updates = self._draw(session)
+        except UserError as error:
+            logger.info("The usage is not refreshed: %s", error)
+            return unchanged
+        return updates if session.panels.usage_open else unchanged  # closed while it was drawn
 
     def _draw(self, session: Session) -> Updates:
         metrics = self._history.list_turn_metrics(session.user_id)
