@@ -8,7 +8,7 @@ import hashlib
 import re
 import secrets
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from phi3_ui.chat.conversation import Conversation
 from phi3_ui.chat.draft import Draft
@@ -16,79 +16,10 @@ from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.replay_state import Replay
+from phi3_ui.ui.session_values import ChatListState, ModelSelection, PanelState, PendingDelete, Promotion
 
 _TOKEN = re.compile(r"[\w-]{22,128}", re.ASCII)
 _MAX_CHATS = 20  # kept per page; the others are loaded from the store again
-
-
-@dataclass(frozen=True)
-class ModelSelection:
-    """What the page's model picker holds."""
-
-    key: str | None = None
-    """A model id, or `name@alias`."""
-    entry: ModelEntry | None = None
-    """The model that the key means, once it was found."""
-    versions: tuple[RegisteredVersion, ...] = ()
-    """The registered versions of the model, oldest first."""
-
-    @property
-    def version(self) -> RegisteredVersion | None:
-        """The version that the key names by its alias, else the newest."""
-        name, _, alias = (self.key or "").rpartition("@")
-        picked = (one for one in self.versions if one.name == name and alias in one.aliases)
-        return next(picked, self.versions[-1] if self.versions else None)
-
-
-@dataclass(frozen=True)
-class PendingDelete:
-    """A deletion that can still be undone."""
-
-    chat_id: str
-    title: str
-    was_shown: bool
-    """Whether the page showed the chat when it was deleted."""
-
-
-@dataclass(frozen=True)
-class ChatListState:
-    """What the list of chats shows."""
-
-    query: str = ""
-    start: int = 0
-    """Position of the first chat that is sent to the page."""
-    pending_delete: PendingDelete | None = None
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """A registry change that waits for confirmation."""
-
-    name: str
-    version: str
-    alias: str
-
-
-@dataclass(frozen=True)
-class RatedTurn:
-    """The answer that was rated last, to which a comment can be added."""
-
-    chat: Chat
-    turn_id: str
-
-
-@dataclass
-class PanelState:
-    """Independent flags, each of them set and read by itself."""
-
-    usage_open: bool = False
-    """Whether the page shows all usage."""
-    replay_open: bool = False
-    """Whether the page shows the comparison of a replay."""
-    links_shown: bool = False
-    """Whether the page shows links into MLflow."""
-    rated: RatedTurn | None = None
-    promotion: Promotion | None = None
 
 
 class Session:

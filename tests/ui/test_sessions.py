@@ -10,7 +10,8 @@ from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.replay_state import Replay
-from phi3_ui.ui.sessions import PendingDelete, Session
+from phi3_ui.ui.session_values import PendingDelete
+from phi3_ui.ui.sessions import Session
 from tests.support.turns import TIMEOUT, WaitingModel, answered_chat, reserve, run_together, start
 
 

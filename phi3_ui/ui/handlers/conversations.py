@@ -20,7 +20,8 @@ from phi3_ui.ui.render.messages import RunningAnswer, chat_messages, running_mes
 from phi3_ui.ui.render.notices import render_warning
 from phi3_ui.ui.render.usage_panel import render_usage
 from phi3_ui.ui.services import Services
-from phi3_ui.ui.sessions import PendingDelete, RatedTurn, Session
+from phi3_ui.ui.session_values import PendingDelete, RatedTurn
+from phi3_ui.ui.sessions import Session
 
 logger = logging.getLogger(__name__)
 

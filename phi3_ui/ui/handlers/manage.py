@@ -17,7 +17,8 @@ from phi3_ui.ui.render.job_progress import render_job
 from phi3_ui.ui.render.model_presets import OWN
 from phi3_ui.ui.render.notices import render_error, render_note
 from phi3_ui.ui.services import Services
-from phi3_ui.ui.sessions import Promotion, Session
+from phi3_ui.ui.session_values import Promotion
+from phi3_ui.ui.sessions import Session
 
 
 class Additions:

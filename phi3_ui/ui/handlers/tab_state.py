@@ -10,7 +10,8 @@ from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.handlers.settings import restore_settings
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.services import Services
-from phi3_ui.ui.sessions import RatedTurn, Session
+from phi3_ui.ui.session_values import RatedTurn
+from phi3_ui.ui.sessions import Session
 
 logger = logging.getLogger(__name__)
 
