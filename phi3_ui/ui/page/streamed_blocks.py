@@ -1,18 +1,46 @@
-"""Blocks whose streams lose no update."""
+"""Blocks whose streams lose no update, and in which an output that is skipped costs nothing."""
 
 from typing import Any
 
 import gradio as gr
 from gradio.block_function import BlockFunction
+from gradio.blocks import convert_component_dict_to_list
+from gradio.components.base import _Keywords
+from gradio.state_holder import SessionState
 from typing_extensions import override
 
 
 class StreamedBlocks(gr.Blocks):
-    """Blocks whose generators send each update whole.
+    """Blocks whose generators send each update whole, and skips as skips.
 
     Gradio 6.31 sends how a value differs from the generator's last one, and the page makes the new value by editing the last
     one in place, perhaps before it has handled it: what an update sets is lost if another one follows at once.
+
+    It also creates a component anew for each skip, and turns the skip of an HTML component into an update, for which the
+    page copies and compares the component's whole value: that of a long chat several times a second, while an answer streams.
     """
+
+    @override
+    async def postprocess_data(
+        self, block_fn: BlockFunction, predictions: list[Any] | dict[Any, Any], state: SessionState | None
+    ) -> list[Any]:
+        """What Gradio makes of a handler's values, with each skip as it is."""
+        outputs = list(block_fn.outputs)
+        if len(outputs) < 2:
+            return await super().postprocess_data(block_fn, predictions, state)
+        if predictions == gr.skip():
+            predictions = [gr.skip()] * len(outputs)
+        values = list(
+            convert_component_dict_to_list(outputs, predictions) if isinstance(predictions, dict) else predictions
+        )
+        skips = [at for at, value in enumerate(values) if isinstance(value, dict) and value == gr.skip()]
+        for at in skips:
+            values[at] = _Keywords.FINISHED_ITERATING  # Gradio leaves such an output alone
+        processed: list[Any] = await super().postprocess_data(block_fn, values, state)
+        for at in skips:
+            if not outputs[at].stateful:
+                processed[at] = gr.skip()
+        return processed
 
     @override
     def handle_streaming_diffs(

@@ -1,0 +1,39 @@
+"""What the page receives for the values of a handler."""
+
+from typing import Any
+
+import gradio as gr
+from anyio.from_thread import start_blocking_portal
+
+from phi3_ui.ui.page.streamed_blocks import StreamedBlocks
+
+SKIP = {"__type__": "update"}
+
+
+def processed(values: Any, create: type[gr.Blocks] = StreamedBlocks) -> list[Any]:
+    """What Gradio sends for `values` of a handler with two components and a state as outputs; a dict's keys are positions."""
+
+    async def process() -> list[Any]:
+        with create() as blocks:
+            outputs = [gr.HTML("old"), gr.Textbox("old"), gr.State("old")]
+            blocks.load(lambda: None, None, outputs)
+        (fn,) = blocks.fns.values()
+        is_keyed = isinstance(values, dict) and values != SKIP
+        shown = {outputs[at]: value for at, value in values.items()} if is_keyed else values
+        sent: list[Any] = await blocks.postprocess_data(fn, shown, None)
+        return sent
+
+    with start_blocking_portal() as portal:  # a loop of its own: Playwright's runs in this thread
+        return portal.call(process)
+
+
+def test_a_skipped_output_stays_a_skip() -> None:
+    assert processed([gr.skip(), "new", "new"]) == [SKIP, "new", None]
+    assert processed({1: "new"}) == [SKIP, "new", None]
+    assert processed(gr.skip()) == [SKIP, SKIP, None]
+    assert processed([gr.skip(), gr.Textbox(visible=False), gr.skip()]) == [SKIP, {"visible": False, **SKIP}, None]
+
+
+def test_gradio_still_makes_an_update_of_the_skip_of_an_html_component() -> None:
+    """Otherwise StreamedBlocks.postprocess_data may go."""
+    assert processed([gr.skip(), "new", "new"], gr.Blocks)[0] != SKIP
