@@ -9,6 +9,7 @@ from phi3_ui.ui.page.scripts import (
     ACTIONS_JS,
     DOWNLOAD_JS,
     KEEP_FOLDS_JS,
+    MARK_SETUP_JS,
     REPLAY_JS,
     RUNNING_JS,
     chat_js,
@@ -23,7 +24,7 @@ STARTERS = {"en": [{"value": "joke", "title": "Tell a joke", "about": "About “
 @pytest.mark.parametrize(
     "script",
     [
-        *(ACTIONS_JS, DOWNLOAD_JS, KEEP_FOLDS_JS, REPLAY_JS, RUNNING_JS),
+        *(ACTIONS_JS, DOWNLOAD_JS, KEEP_FOLDS_JS, MARK_SETUP_JS, REPLAY_JS, RUNNING_JS),
         *(chat_js(TEXTS, STARTERS), module_js("models/menu.js", TEXTS), view_js("usage")),
     ],
 )

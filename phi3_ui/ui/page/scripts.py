@@ -66,6 +66,7 @@ watch("value", () => {
   globalThis.phi3DrawRunning?.();
 });
 """
+MARK_SETUP_JS = f"{_load_function('setup_view.js')}(element, watch);"
 DOWNLOAD_JS = f"{_load_function('download.js')}(watch, props);"
 
 

@@ -6,7 +6,7 @@ from gradio.events import Dependency
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import Page, SetupSection
 from phi3_ui.ui.page.events import QUIET, STREAMING
-from phi3_ui.ui.page.scripts import GUARD_INPUT_JS, KEEP_STREAM_JS, READ_BROWSER_JS, SET_DIRECTIONS_JS
+from phi3_ui.ui.page.scripts import GUARD_INPUT_JS, KEEP_STREAM_JS, MARK_SETUP_JS, READ_BROWSER_JS, SET_DIRECTIONS_JS
 from phi3_ui.ui.page.texts import I18N
 
 _PROGRESS_SECONDS = 0.5
@@ -15,7 +15,7 @@ _PROGRESS_SECONDS = 0.5
 def create() -> SetupSection:
     """Create the view of the first run."""
     with gr.Column(elem_id="phi3-setup-view") as view:
-        panel = gr.HTML(apply_default_css=False, padding=False)
+        panel = gr.HTML(apply_default_css=False, padding=False, js_on_load=MARK_SETUP_JS)
         retry = gr.Button(I18N("retry_setup"), visible=False)
     return SetupSection(view, panel, retry, gr.Timer(_PROGRESS_SECONDS))
 

@@ -1,0 +1,13 @@
+/**
+ * Marks the shell while the first run's checklist takes the whole page. Not `:has()` in the stylesheet: the browser would
+ * search the whole page for the checklist each time a paragraph of an answer is drawn.
+ */
+export default function markSetup(element, watch) {
+  const shell = document.querySelector("#phi3-shell");
+  const mark = () => {
+    shell.toggleAttribute("data-setup", element.isConnected && element.querySelector(".phi3-setup") !== null);
+  };
+  watch("value", mark);
+  new ResizeObserver(mark).observe(element); // also called when Gradio removes the view
+  mark();
+}
