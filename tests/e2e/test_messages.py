@@ -1,11 +1,32 @@
 """The rows of messages: where the view is, code blocks, the keyboard, what is announced, the menu, an empty chat."""
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from playwright.sync_api import expect
 
 from phi3_ui.testing import Reply
 from tests.e2e.conftest import App, OpenPage
 from tests.support.chat_page import ChatPage
 
+# Draws lists of questions, one after the other, in a chat of their own; returns what stands there once each is drawn.
+DRAW = """async (lists) => {
+  const view = await import(new URL("phi3/static/chat/view.js", document.baseURI));
+  const chat = document.createElement("div");
+  document.querySelector("#phi3-chat").append(chat);
+  const props = { value: "[]" };
+  let redraw;
+  view.default(chat, props, (_, draw) => redraw = draw, {});
+  const read = () => [...chat.querySelectorAll('[data-testid="user"]')].map((text) => text.textContent);
+  const shown = [];
+  for (const turns of lists) {
+    props.value = JSON.stringify(turns.map((turn) => ({ role: "user", content: turn, turn })));
+    redraw();
+    for (let frame = 0; frame < 60 && read().join() !== turns.join(); frame++) await new Promise(requestAnimationFrame);
+    shown.push(read());
+  }
+  chat.remove();
+  return shown;
+}"""
 PHONE = {"width": 390, "height": 844}
 LONG = "\n\n".join(f"Line {number}" for number in range(40))
 
@@ -54,6 +75,20 @@ def test_the_view_follows_an_answer_until_the_reader_scrolls_up(app: App, open_p
     # The answer is announced once, as a whole, not by the log.
     expect(chat.log).to_have_attribute("aria-live", "off")
     expect(chat.page.get_by_role("status").filter(has_text="scripted-one has answered: Once")).to_have_count(1)
+
+
+def test_messages_keep_their_order_whatever_comes_and_goes(open_page: OpenPage) -> None:
+    page = open_page().page
+    turns = st.lists(st.integers(0, 99).map(str), unique=True, max_size=70)
+
+    @settings(max_examples=15, suppress_health_check=list(HealthCheck))
+    @given(st.lists(turns, min_size=2, max_size=3))
+    def check(lists: list[list[str]]) -> None:
+        assert page.evaluate(DRAW, lists) == lists
+
+    check()
+    long = [[str(number) for number in range(start, 90)] for start in (1, 0, 25)]
+    assert page.evaluate(DRAW, long) == long
 
 
 def test_code_has_a_head_and_the_keyboard_reaches_every_action_through_one_tab_stop(

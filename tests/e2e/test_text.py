@@ -22,7 +22,7 @@ DRAW = """async (texts) => {
   const view = await import(new URL("phi3/static/chat/view.js", document.baseURI));
   const chat = document.createElement("div");
   document.querySelector("#phi3-chat").append(chat);
-  const value = texts.map((content) => ({ role: "user", content }));
+  const value = JSON.stringify(texts.map((content) => ({ role: "user", content })));
   view.default(chat, { value }, () => {}, {});
   const shown = [...chat.querySelectorAll('[data-testid="user"]')].map((text) => text.innerText);
   chat.remove();

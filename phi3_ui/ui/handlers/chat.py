@@ -15,7 +15,7 @@ from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.handlers.tab_state import TabStateRestorer, find_tab
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.job_progress import render_setup
-from phi3_ui.ui.render.messages import ChatMessage, with_running
+from phi3_ui.ui.render.messages import ChatMessage, decode_messages, with_running
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
 from phi3_ui.ui.starters import STARTERS
@@ -109,7 +109,8 @@ class ChatController:
         message, messages = text, list[ChatMessage]()
         for updates in self._answers.send(self.session(request), text, key, values):
             message = updates.get(page.composer.message, message)
-            messages = updates.get(page.chat.messages, messages)
+            if shown := updates.get(page.chat.messages):
+                messages = decode_messages(shown)
             if running := updates.get(page.chat.running):
                 messages = with_running(messages, running)
             yield {page.composer.message: message, page.endpoint.messages: messages}

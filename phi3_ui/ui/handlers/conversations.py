@@ -16,7 +16,7 @@ from phi3_ui.ui.handlers.settings import restore_settings_of_chat
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.chat_footer import render_footer
 from phi3_ui.ui.render.chat_list import ChatListView, render_chat_list
-from phi3_ui.ui.render.messages import RunningAnswer, chat_messages, running_message
+from phi3_ui.ui.render.messages import RunningAnswer, chat_messages, encode_messages, running_message
 from phi3_ui.ui.render.notices import render_warning
 from phi3_ui.ui.render.usage_panel import render_usage
 from phi3_ui.ui.services import Services
@@ -105,7 +105,7 @@ class ConversationController:
         chat, language, link = session.current, session.language, self._mlflow.of_turn
         running = _running_answer(chat)
         messages = chat_messages(language, chat.conversation, running, lambda turn: link(language, turn.id))
-        return {self._page.chat.messages: messages, self._page.chat.running: None}
+        return {self._page.chat.messages: encode_messages(messages), self._page.chat.running: None}
 
     def draw_running(self, session: Session) -> Updates:
         """The answer in progress alone: what it costs does not grow with the chat."""

@@ -34,7 +34,7 @@ def create() -> ChatSection:
     """Create the messages and the components below them."""
     t = I18N
     messages = gr.HTML(
-        [],
+        "[]",
         label=t("chat"),
         html_template="",
         js_on_load=chat_js(browser_texts(_TEXTS), _starters()),

@@ -1,9 +1,12 @@
 """A conversation as the messages that the chat shows, as data: static/chat/ draws them, and API clients receive them."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict, cast
+
+from jinja2.utils import htmlsafe_json_dumps
 
 from phi3_ui.chat.conversation import Answer, Conversation, Turn
 from phi3_ui.chat.running_turn import TurnSnapshot
@@ -136,6 +139,20 @@ def with_running(messages: list[ChatMessage], message: ChatMessage) -> list[Chat
     """`messages` with the newer state of the answer in progress."""
     kept = messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages
     return [*kept, message]
+
+
+def encode_messages(messages: list[ChatMessage]) -> str:
+    """The messages as JSON, the value of the page's chat.
+
+    Text, because Gradio's page copies and compares every part of a value whenever anything of its component is updated;
+    and safe as HTML, because Gradio warns of script tags in one.
+    """
+    return str(htmlsafe_json_dumps(messages, ensure_ascii=False))
+
+
+def decode_messages(value: str) -> list[ChatMessage]:
+    """The messages in a value of the page's chat."""
+    return cast(list[ChatMessage], json.loads(value))
 
 
 def _question(turn: Turn) -> ChatMessage:

@@ -15,10 +15,8 @@ export default function rove(log) {
     if (stop) stop.tabIndex = 0;
   };
   const find = (row) => [...row?.querySelectorAll(BUTTONS) ?? []].filter((button) => button.checkVisibility());
-  const findRow = (row, step) => {
-    while (row && !find(row).length) row = row[step];
-    return row;
-  };
+  const rows = () => [...log.querySelectorAll(".message-row")];
+  const hasButtons = (row) => find(row).length > 0;
 
   log.addEventListener("focusin", ({ target }) => {
     if (!target.matches(BUTTONS)) return;
@@ -38,10 +36,10 @@ export default function rove(log) {
     const next = {
       ArrowRight: () => sideways(1),
       ArrowLeft: () => sideways(-1),
-      ArrowUp: () => across(findRow(row.previousElementSibling, "previousElementSibling")),
-      ArrowDown: () => across(findRow(row.nextElementSibling, "nextElementSibling")),
-      Home: () => across(findRow(log.firstElementChild, "nextElementSibling")),
-      End: () => across(findRow(log.lastElementChild, "previousElementSibling")),
+      ArrowUp: () => across(rows().slice(0, rows().indexOf(row)).findLast(hasButtons)),
+      ArrowDown: () => across(rows().slice(rows().indexOf(row) + 1).find(hasButtons)),
+      Home: () => across(rows().find(hasButtons)),
+      End: () => across(rows().findLast(hasButtons)),
     }[event.key]?.();
     if (!next) return;
     event.preventDefault();
@@ -54,7 +52,7 @@ export default function rove(log) {
     /** After the messages have changed: an old stop would be far from what is read. */
     reset: () => {
       if (stop?.isConnected && stop === document.activeElement) return;
-      setStop(find(findRow(log.lastElementChild, "previousElementSibling"))[0]);
+      setStop(find(rows().findLast(hasButtons))[0]);
     },
     focus: () => stop?.focus({ preventScroll: true }),
   };

@@ -1,5 +1,5 @@
 /**
- * Draws the chat from the component's value, a list of messages: `role`, `content` and more; see ChatMessage in
+ * Draws the chat from the component's value, a list of messages as JSON: `role`, `content` and more; see ChatMessage in
  * render/messages.py. The answer in progress comes by itself, as `globalThis.phi3Running`, and only its own row is drawn.
  *
  * A message's content is exactly what was typed or what the model wrote. A question is drawn as plain text; an answer's
@@ -13,6 +13,7 @@ import { identify, Row } from "./row.js";
 import rove from "./rove.js";
 
 const MAX_SHARE = 4; // drawing takes at most about a quarter of the time
+const CHUNK = 20; // messages that the browser skips as one while they are out of view; see chat.css
 const MAX_ANNOUNCED = 2000; // characters
 
 /** Returns a function that draws the answer in progress. */
@@ -28,7 +29,7 @@ export default function showChat(element, props, watch, texts, starters = []) {
   element.append(empty, log, end.button, announcer);
 
   const drawAll = () => {
-    const messages = props.value ?? [];
+    const messages = JSON.parse(props.value || "[]");
     const asked = rows.findLast(({ role }) => role === "user")?.message.turn;
     const known = new Map(rows.map((row) => [row.key, row]));
     const counts = new Map();
@@ -43,14 +44,12 @@ export default function showChat(element, props, watch, texts, starters = []) {
       return row;
     });
     for (const { node } of known.values()) node.remove();
-    let at = log.firstChild;
-    for (const { node } of rows) {
-      if (node === at) at = at.nextSibling;
-      else log.insertBefore(node, at);
-    }
+    rows.forEach(place);
+    while (log.lastChild?.childElementCount === 0) log.lastChild.remove();
     log.hidden = !(empty.hidden = messages.length > 0);
     markLast();
     drawRunning();
+    log.toggleAttribute("data-running", isRunning(rows.at(-1)));
     stops.reset();
     const question = rows.findLast(({ role }) => role === "user");
     const isNew = question && question.message.turn !== asked;
@@ -59,21 +58,28 @@ export default function showChat(element, props, watch, texts, starters = []) {
     else end.keep();
   };
 
+  const place = ({ node }, index) => {
+    const chunk = log.children[Math.floor(index / CHUNK)] ?? log.appendChild(create("div", "phi3-chunk"));
+    const at = chunk.children[index % CHUNK];
+    if (at !== node) chunk.insertBefore(node, at ?? null);
+  };
+
   const drawRunning = () => {
     const running = globalThis.phi3Running;
     const last = rows.at(-1);
     if (!running || last?.message.turn !== running.turn || last.message.caption?.kind === "answer") return;
     if (last.role === "user") {
       rows.push(Object.assign(new Row(running, ui), { key: `${identify(running)} 1` }));
-      log.append(rows.at(-1).node);
+      place(rows.at(-1), rows.length - 1);
       markLast();
     }
     rows.at(-1).update(running);
+    log.toggleAttribute("data-running", true);
     end.keep();
   };
 
   const update = (row, message) => {
-    const wasRunning = row.drawn && row.role === "assistant" && row.message.caption?.kind !== "answer";
+    const wasRunning = row.drawn && isRunning(row);
     row.update(message);
     if (!wasRunning || message.caption?.kind !== "answer") return;
     const text = `${row.text.textContent} ${message.caption.error ?? ""}`.trim().slice(0, MAX_ANNOUNCED);
@@ -102,6 +108,11 @@ export default function showChat(element, props, watch, texts, starters = []) {
   watch("value", pace(drawAll));
   drawAll();
   return pace(drawRunning);
+}
+
+/** Whether a row is the answer in progress. */
+function isRunning(row) {
+  return row?.role === "assistant" && row.message.turn !== undefined && row.message.caption?.kind !== "answer";
 }
 
 /** `action`, at most once a frame and not so often that it takes most of the time; the last call is never lost. */
