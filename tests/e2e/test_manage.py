@@ -1,6 +1,5 @@
 """Adding, promoting and templating models on the page, with a stand-in for the hub and third-party models."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from tests.e2e.conftest import NewVisitor, OpenPage, open_chat
 from tests.support.app_server import Server, serve
 from tests.support.build_cache import create_store
 from tests.support.chat_page import LOAD, ChatPage
-from tests.support.env import environment
+from tests.support.command_line import RunCommand
 from tests.support.hub import Hub, hub
 from tests.support.tiny_phi3 import WORDS
 
@@ -87,18 +86,12 @@ def test_a_missing_hub_repository_is_one_sentence(open_page: OpenPage) -> None:
 
 
 def test_promoting_needs_a_confirmation_and_the_alias_can_be_picked(
-    third_party_app: ThirdPartyApp, open_page: OpenPage
+    third_party_app: ThirdPartyApp, open_page: OpenPage, run_command: RunCommand
 ) -> None:
     model = next(
         m for m in third_party_app.client.search_logged_models([_theirs(third_party_app)]) if m.name == "chat-model"
     )
-    subprocess.run(
-        [sys.executable, "-m", "phi3_ui", "register", model.model_id, "--name", "theirs"],
-        cwd=ROOT,
-        env=environment(third_party_app.home),
-        capture_output=True,
-        check=True,
-    )
+    assert run_command(third_party_app.home, "register", model.model_id, "--name", "theirs").returncode == 0
     third_party_app.client.delete_registered_model_alias("theirs", "champion")
     chat = open_page()
     chat.pick("chat-model")
@@ -149,9 +142,10 @@ def test_unsupported_controls_are_disabled_with_the_reason(open_page: OpenPage) 
     expect(chat.page.locator("#phi3-settings")).to_contain_text("Not supported by this model")
 
 
-@pytest.mark.parametrize(
-    ("kind", "answer"),
-    [
+def test_every_kind_of_third_party_model_answers_through_the_page(open_page: OpenPage) -> None:
+    chat = open_page()
+    chat.show_tab("settings")
+    for kind, answer in (
         ("hinted", "USER: HELLO"),
         ("strings", "Params: "),
         ("chunks", "One two three"),
@@ -159,33 +153,25 @@ def test_unsupported_controls_are_disabled_with_the_reason(open_page: OpenPage) 
         ("chat-agent", "I look."),
         ("responses", "Sea and sky"),
         ("completions", " ".join(WORDS)),
-    ],
-)
-def test_every_kind_of_third_party_model_answers_through_the_page(open_page: OpenPage, kind: str, answer: str) -> None:
-    chat = open_page()
-    chat.pick(kind)
-    chat.show_tab("settings")
-    if chat.page.locator("#phi3-template").is_visible():
-        chat.page.locator("#phi3-template input").click()
-        chat.page.get_by_role("option", name="Plain").click()
-    assert chat.answer("Hello").startswith(answer)
-    expect(chat.errors).to_have_count(0)
+    ):
+        chat.start_new_chat()
+        chat.pick(kind)
+        if chat.page.locator("#phi3-template").is_visible():
+            chat.page.locator("#phi3-template input").click()
+            chat.page.get_by_role("option", name="Plain").click()
+        assert chat.answer("Hello").startswith(answer), kind
+        expect(chat.errors).to_have_count(0)
 
 
-def test_only_chat_models_are_listed(third_party_app: ThirdPartyApp, open_page: OpenPage) -> None:
+def test_only_chat_models_are_listed(
+    third_party_app: ThirdPartyApp, open_page: OpenPage, run_command: RunCommand
+) -> None:
     chat = open_page()
     options = set(chat.model_names())
     assert {"tutorial", "chunks"} <= options
     assert options.isdisjoint({"numbers", "vectors", "translator", "no-signature"})
-    done = subprocess.run(
-        [sys.executable, "-m", "phi3_ui", "list", "--json"],
-        cwd=ROOT,
-        env=environment(third_party_app.home),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert {entry["name"] for entry in json.loads(done.stdout)} == {o for o in options if "@" not in o}
+    listed = run_command(third_party_app.home, "list", "--json").json()
+    assert {entry["name"] for entry in listed} == {o for o in options if "@" not in o}
 
 
 # Last, since a page loads the newest model: these need an engine.
