@@ -17,6 +17,7 @@ _SHEETS = (
         "usage.css",
         "replay.css",
         "composer.css",
+        "menus.css",
         "settings.css",
     ),
     *("chat/chat.css", "chat/text.css", "chat/code.css", "chat/captions.css"),

@@ -34,6 +34,12 @@ export default function createEditor(content, texts, onSend, onEnd) {
     if (!isEmpty()) onSend(joinBlocks(blocks, field.value));
   });
   cancel.addEventListener("click", onEnd);
+  let width = 0;
+  new ResizeObserver(() => {
+    if (field.clientWidth === width) return;
+    width = field.clientWidth;
+    requestAnimationFrame(grow); // lines break elsewhere
+  }).observe(field);
   return {
     form,
     focus: () => {

@@ -2,7 +2,7 @@
 import { create, createButton } from "./dom.js";
 import drawIcon from "./icons.js";
 
-const WIDTH = 260; // pixels, as in captions.css
+const WIDTH = 320; // pixels, as in menus.css
 const GAP = 4;
 
 export default function createMenu(element, label) {

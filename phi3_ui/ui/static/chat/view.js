@@ -14,6 +14,7 @@ import rove from "./rove.js";
 
 const MAX_SHARE = 4; // drawing takes at most about a quarter of the time
 const CHUNK = 20; // messages that the browser skips as one while they are out of view; see chat.css
+const NARROW = 740; // pixels, below which an answer's buttons and metrics do not fit into one line
 const MAX_ANNOUNCED = 2000; // characters
 
 /** Returns a function that draws the answer in progress. */
@@ -25,6 +26,9 @@ export default function showChat(element, props, watch, texts, starters = []) {
   const stops = rove(log);
   const end = followEnd(log, texts.jump_to_latest, stops.focus);
   const ui = { texts, createMore: createMenu(element, texts["actions.more"]), onResize: end.keep };
+  if (globalThis.ResizeObserver) {
+    new ResizeObserver(() => log.toggleAttribute("data-narrow", log.clientWidth < NARROW)).observe(log);
+  }
   let rows = [];
   element.append(empty, log, end.button, announcer);
 
