@@ -20,7 +20,13 @@ class ContextMeter:
         self._pool = pool
 
     def draw(self, session: Session) -> Updates:
-        """The meter for what the page shows and what the composer was last known to hold."""
+        """The meter for what the page shows and what the composer was last known to hold.
+
+        While a selected model is looked up the meter stays: ModelPicker.pick draws it once it is found, and an empty one
+        computed before could reach the page after it.
+        """
+        if session.model.key and not session.model.entry:
+            return {self._page.composer.context: gr.skip()}
         fill = self._fill(session)
         names = [(file.id, file.name) for file in session.draft.files]
         meter = render_context_meter(session.language, session.model.entry, fill, session.current.conversation, names)

@@ -78,5 +78,12 @@ def test_what_no_composer_sends_counts_as_an_empty_draft(app: App, data: Any) ->
     assert "<span>0 / 100</span>" in count(app, Counter(), data)
 
 
+def test_the_meter_stays_while_the_selected_model_is_looked_up(app: App) -> None:
+    app.session.select_model("m")
+    meter = ContextMeter(app.page, cast(Any, SimpleNamespace(peek=lambda _model_id: Counter())))
+
+    assert meter.draw(app.session) == {app.page.composer.context: gr.skip()}
+
+
 def _declare(app: App, context_length: int) -> Any:
     return replace(app.catalogue.find(None), context_length=context_length)
