@@ -71,8 +71,9 @@ def test_nobody_is_kept_out_of_a_chat(
         chat.choose_action("reproduce")
     else:
         chat.press("reproduce")
-    expect(page.locator("#phi3-reproduce code")).to_be_in_viewport()
-    findings.look("reproduced", "#phi3-right")
+    expect(page.locator("#phi3-program code")).to_be_in_viewport()
+    findings.look("reproduced", "#phi3-program")
+    page.keyboard.press("Escape")
 
     chat.show_tab("usage")
     chat.usage.locator("summary").click()

@@ -79,23 +79,23 @@ def test_the_panels_are_docked_while_there_is_room_and_else_drawers(open_page: O
     expect(chat.new_chat).to_be_in_viewport()
 
 
-def test_the_reproduce_program_is_scrolled_into_view_on_a_phone_too(open_page: OpenPage) -> None:
+def test_the_reproduce_program_is_a_dialog_that_fits_a_phone(open_page: OpenPage) -> None:
     chat = open_page(viewport=PHONE)
     chat.answer("What is the capital of France?")
-    program = chat.page.locator("#phi3-reproduce code")
+    dialog = chat.page.get_by_role("dialog", name="Reproduce this answer")
     chat.choose_action("reproduce")
-    expect(program).to_be_visible()  # what a closed drawer holds is in the viewport, too
-    expect(program).to_be_in_viewport()
+    expect(dialog.locator("code")).to_contain_text("import mlflow")
+    box = dialog.bounding_box()
+    assert box
+    assert 0 <= box["x"] <= PHONE["width"] - box["width"]
     chat.page.keyboard.press("Escape")
-    expect(program).to_be_hidden()
+    expect(dialog).to_be_hidden()
     chat.press("good")
     expect(chat.action("good")).to_have_attribute("aria-pressed", "true")
-    expect(program).to_be_hidden()
+    expect(dialog).to_be_hidden()
     chat.choose_action("reproduce")
-    expect(program).to_be_visible()
-    chat.page.keyboard.press("Escape")
-    chat.press("retry")
-    expect(chat.page.locator("#phi3-reproduce")).to_be_hidden()
+    dialog.get_by_role("button", name="Close").click()
+    expect(dialog).to_be_hidden()
 
 
 @pytest.mark.parametrize(("scheme", "dark"), [("dark", True), ("light", False)])

@@ -183,7 +183,6 @@ class AnswerController:
         updates: Updates = {page.composer.message: ""} if clears_message else {}
         if session.current is chat:
             updates |= {
-                page.reproduce.panel: self._conversations.hide_snippet(),
                 **self._conversations.draw_chat(session),
                 **self._conversations.show_buttons(session),
             }

@@ -22,7 +22,7 @@ from phi3_ui.ui.starters import STARTERS
 
 _SHOWS_CHAT = {"open", "show", "undo", "usage", "close_usage", "replay", "close_replay"}
 """Actions that draw the chat or a view over it. Gradio sends a generator's last update once more at its end: it must not overwrite what the
-next action has drawn. A panel that other actions open needs the repetition, since the page may miss the first."""
+next action has drawn."""
 
 
 class ChatController:
@@ -75,7 +75,6 @@ class ChatController:
             **shown,
             page.usage.overview: gr.skip(),
             page.replay.head: gr.skip(),
-            page.reproduce.panel: gr.skip(),
         }
 
     def _show_setup(self, session: Session, state: JobState) -> Updates:

@@ -91,14 +91,8 @@ class ConversationController:
             page.chat.comment_group: gr.Group(visible=False),
             page.replay.head: "",
             page.usage.overview: "",
-            page.reproduce.panel: self.hide_snippet(),
             page.chat.warning: self._warning(session),
         }
-
-    @staticmethod
-    def hide_snippet() -> gr.Accordion:
-        """Hide the program, since its answer is not shown any more."""
-        return gr.Accordion(visible=False)
 
     def draw_chat(self, session: Session) -> Updates:
         """The messages of the shown chat."""

@@ -131,8 +131,8 @@ class ExportController:
         return {self._page.export.download: json.dumps(packed)}
 
     def _reproduce(self, session: Session, turn_id: str) -> Updates:
-        """Show the program; raises UserError: no_such_turn, model_gone, cannot_reproduce."""
-        chat, page, conversation = session.current, self._page, session.current.conversation
+        """Show the program. Raises UserError: no_such_turn, model_gone, cannot_reproduce."""
+        chat, conversation = session.current, session.current.conversation
         self._chats.require_turn(chat, turn_id)
         turn = conversation.get_turn(turn_id)
         if turn.request is None or not turn.request.model_id:
@@ -143,4 +143,4 @@ class ExportController:
             program = render_program(conversation, turn_id, declared, entry.tracking_uri, entry.template)
         except (ValueError, NoTemplateError, TemplateError) as error:
             raise UserError("cannot_reproduce") from error
-        return {page.reproduce.panel: gr.Accordion(visible=True, open=True), page.reproduce.snippet: program}
+        return {self._page.program: {"program": program, "at": str(datetime.now())}}

@@ -7,7 +7,7 @@ from phi3_ui.i18n.translate import BROWSER_TEXTS
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import ChatSection, Page
 from phi3_ui.ui.page.events import QUIET, STREAMING
-from phi3_ui.ui.page.scripts import CLOSE_WARNING_JS, RUNNING_JS, SHOW_SNIPPET_JS, chat_js
+from phi3_ui.ui.page.scripts import CLOSE_WARNING_JS, RUNNING_JS, chat_js
 from phi3_ui.ui.page.texts import I18N, browser_texts
 from phi3_ui.ui.starters import STARTERS
 
@@ -58,14 +58,13 @@ def wire(page: Page, chat: ChatController) -> Dependency:
         chat.act,
         [page.picker, section.comment, message],
         [
-            *(message, section.comment, page.reproduce.snippet, page.export.download, *page.chat_outputs),
+            *(message, section.comment, page.program, page.export.download, *page.chat_outputs),
             *(page.settings.system, *page.settings.controls.values()),
         ],
         inputs_kwargs=page.settings_inputs,
         trigger_mode="multiple",
         **STREAMING,
     )
-    acted.then(None, None, None, js=SHOW_SNIPPET_JS)
     # A comment that was typed is saved also when the next question is sent without pressing Keep.
     ends_comment = [section.comment.submit, section.keep_comment.click, message.submit, page.composer.send.click]
     gr.on(ends_comment, chat.comment, section.comment, section.comment_group, **QUIET)

@@ -124,14 +124,6 @@ class CardSection:
 
 
 @dataclass(frozen=True)
-class ReproduceSection:
-    """The program that reproduces an answer."""
-
-    panel: gr.Accordion
-    snippet: gr.HTML
-
-
-@dataclass(frozen=True)
 class UsageSection:
     """Token usage of the shown chat, and of all the user's chats."""
 
@@ -210,7 +202,8 @@ class Page:
     composer: ComposerSection
     replay: ReplaySection
     status: StatusSection
-    reproduce: ReproduceSection
+    program: gr.HTML
+    """The program that reproduces an answer, and the dialog that shows it: a dict of `program` and `at`."""
     usage: UsageSection
     settings: SettingsSection
     card: CardSection
@@ -257,7 +250,7 @@ class Page:
                 self.composer.tools,
                 self.composer.context,
             ),
-            *(self.usage.overview, *self.replay.outputs, self.reproduce.panel),
+            *(self.usage.overview, *self.replay.outputs),
         ]
 
     @property

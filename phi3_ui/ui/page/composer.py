@@ -61,7 +61,7 @@ def wire(page: Page, chat: ChatController) -> Dependency:
         [composer.message, page.picker],
         [
             *(composer.message, composer.tools),
-            *(page.chat.messages, page.chat.running, page.conversations.chat_list, page.reproduce.panel),
+            *(page.chat.messages, page.chat.running, page.conversations.chat_list),
         ],
         inputs_kwargs=page.settings_inputs,
         trigger_mode="multiple",

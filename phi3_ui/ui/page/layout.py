@@ -57,7 +57,6 @@ def _create_page(app_settings: Settings) -> Page:
             replay_section = replay.create()
             usage_view = usage.create_overview()
         with gr.Column(elem_id="phi3-right"):
-            reproduce_section = reproduce.create()
             shell.create_tabs()
             with gr.Column(elem_id="phi3-tab-usage"):
                 usage_section = usage.create(usage_view)
@@ -79,7 +78,7 @@ def _create_page(app_settings: Settings) -> Page:
         composer=composer_section,
         replay=replay_section,
         status=status_section,
-        reproduce=reproduce_section,
+        program=reproduce.create(),
         usage=usage_section,
         settings=settings_section,
         card=card_section,

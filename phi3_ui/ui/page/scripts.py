@@ -27,7 +27,6 @@ TAKE_MESSAGE_JS = f"(...values) => {_TAKER_JS}.take(...values)"
 SETTLE_MESSAGE_JS = f"(text) => {{ globalThis.phi3Composer?.setText(text); {_TAKER_JS}.settle(text); }}"
 RELEASE_MESSAGE_JS = f"() => {_TAKER_JS}.release()"
 SET_DIRECTIONS_JS = _load_function("directions.js")
-SHOW_SNIPPET_JS = _load_function("show_snippet.js")
 READ_BROWSER_JS = f"() => [{_load_function('visitor_token.js')}(), {_load_function('tab_state.js')}()]"
 """Returns the visitor's token and the tab's state."""
 

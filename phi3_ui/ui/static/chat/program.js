@@ -1,17 +1,29 @@
-/** Draws the program that reproduces an answer, the component's value, as code with a button that copies it. */
-import { copyButton } from "./copy.js";
+/**
+ * Shows the program that reproduces an answer in a dialog. The component's value is `program` and `at`, which tells a
+ * program that is shown again from an update that is only repeated.
+ */
+import createDialog from "../dialog.js";
+import addHeads from "./code.js";
 import renderBlocks from "./markdown.js";
 
 export default function showProgram({ element, props, watch, texts }) {
-  const draw = () => {
-    const program = props.value ?? "";
+  const written = document.createElement("div");
+  written.className = "phi3-written";
+  const dialog = createDialog("phi3-program", texts.reproduce, texts.close, written);
+  element.append(dialog);
+  let shownAt = null;
+
+  const write = (program) => {
     const fence = "`".repeat(1 + Math.max(2, ...(program.match(/`+/g) ?? []).map((run) => run.length)));
-    const root = document.createElement("div");
-    root.className = "phi3-written";
-    root.innerHTML = renderBlocks(`${fence}python\n${program}\n${fence}`, draw).join("");
-    root.querySelector(".phi3-code").prepend(copyButton(texts, texts.copy_code, () => program));
-    element.replaceChildren(root);
+    written.innerHTML = renderBlocks(`${fence}python\n${program}\n${fence}`, () => write(program)).join("");
+    addHeads(written, texts);
   };
-  watch("value", draw);
-  draw();
+  const show = () => {
+    if (!props.value || props.value.at === shownAt) return;
+    shownAt = props.value.at;
+    write(props.value.program);
+    if (!dialog.open) dialog.showModal();
+  };
+  watch("value", show);
+  show();
 }

@@ -1,6 +1,6 @@
 /** The keys of the page, and the sheet that lists them. */
-import drawIcon from "../chat/icons.js";
-import { createElement, createIconButton } from "../dom.js";
+import createDialog from "../dialog.js";
+import { createElement } from "../dom.js";
 
 /** `composer` has `box()`, `isBusy()` and `stop()`. Returns the sheet. */
 export default function listenForShortcuts(texts, composer) {
@@ -47,23 +47,10 @@ export default function listenForShortcuts(texts, composer) {
 }
 
 function drawSheet(texts, rows) {
-  const close = createIconButton(drawIcon("close"), texts["shortcuts.close"]);
-  const title = createElement("h2", "", { id: "phi3-shortcuts-title" }, texts.shortcuts);
   const list = createElement("dl");
   for (const [keys, what] of rows) {
     const names = keys.map((key) => createElement("kbd", "", {}, key));
     list.append(createElement("div", "", {}, createElement("dt", "", {}, what), createElement("dd", "", {}, ...names)));
   }
-  const sheet = createElement(
-    "dialog",
-    "phi3-dialog",
-    { id: "phi3-shortcuts", "aria-labelledby": title.id },
-    createElement("header", "", {}, title, close),
-    list,
-  );
-  close.addEventListener("click", () => sheet.close());
-  sheet.addEventListener("click", (event) => {
-    if (event.target === sheet) sheet.close(); // the backdrop
-  });
-  return sheet;
+  return createDialog("phi3-shortcuts", texts.shortcuts, texts["shortcuts.close"], list);
 }
