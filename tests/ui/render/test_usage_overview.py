@@ -33,7 +33,7 @@ _NONE = Conversation()
 
 
 def _read(language: str, metrics: list[TurnMetrics], chat: Conversation = _NONE) -> Page:
-    return Page(render_usage_overview(language, metrics, chat), "h2", "h3", "figcaption", "span")
+    return Page(render_usage_overview(language, metrics, chat), "h2", "h3", "figcaption", "span", "b")
 
 
 def _colors(html: str, figure: str) -> list[str]:
@@ -61,7 +61,7 @@ def test_charts_take_their_words_numbers_and_dates_from_the_language() -> None:
     assert page.texts("h2", "h3") == ["Tot consumul meu", "Toate conversațiile mele", "Totaluri"]
     drawn = page.texts("span")
     assert {"Tokeni", "17 mai", "18 mai", "Ziua (UTC)"} <= set(drawn)
-    values = page.texts("td")
+    values = page.texts("td", "b")
     assert {"240", "320", "0,60 s", "0,50 s", "20,0 tokeni/s", "10,0 tokeni/s"} <= set(values)
 
 

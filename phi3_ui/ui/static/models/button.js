@@ -41,8 +41,8 @@ export default function showButton({ element, props, watch, texts }) {
     dot.className = `phi3-dot ${state}`;
     name.textContent = status?.name || texts["models.none"];
     engine.textContent = status?.engine ?? "";
-    engine.hidden = !status?.engine;
     label.textContent = status?.label ?? "";
+    fitEngine();
     button.title = status?.name ? `${status.name} · ${status.engine} · ${status.label}` : texts.model;
     const facts = status?.engine ? [{ text: status.engine, kind: "plain" }, ...status.chips] : [];
     if (job) facts.unshift({ text: `${texts.add}: ${job.summary}`, kind: "warn" });
@@ -54,6 +54,12 @@ export default function showButton({ element, props, watch, texts }) {
     }
   }
 
+  function fitEngine() { // the name has precedence where the header is narrow
+    engine.hidden = !engine.textContent;
+    engine.hidden ||= name.scrollWidth > name.clientWidth;
+  }
+
+  new ResizeObserver(fitEngine).observe(element);
   subscribe(draw);
   watch("value", () => update({ status: plain(props.value) }));
   if (props.value) update({ status: plain(props.value) });
