@@ -84,6 +84,8 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "tile.first": "first token",
     "tile.tokens": "tokens",
     "close": "Close",
+    "notice.info": "Note",
+    "notice.warning": "Warning",
     "usage.tokens": "Tokens",
     "usage.seconds": "Seconds",
     "usage.rate": "Tokens/s",

@@ -88,6 +88,8 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "tile.first": "primul token",
     "tile.tokens": "tokeni",
     "close": "Închide",
+    "notice.info": "Notă",
+    "notice.warning": "Atenție",
     "usage.tokens": "Tokeni",
     "usage.seconds": "Secunde",
     "usage.rate": "Tokeni/s",

@@ -3,7 +3,7 @@
 from urllib.parse import urlparse
 
 import pytest
-from playwright.sync_api import FloatRect, Page, expect
+from playwright.sync_api import FilePayload, FloatRect, Page, expect
 
 from phi3_ui.testing import Reply
 from tests.e2e.conftest import App, OpenPage
@@ -30,6 +30,13 @@ def test_labels_and_server_texts_are_romanian_in_a_romanian_browser(open_page: O
     chat.pick("scripted-one")
     expect(chat.status).to_contain_text("încărcat")
     expect(chat.card).to_contain_text("Lungimea contextului")
+    broken: FilePayload = {"name": "broken.json", "mimeType": "application/json", "buffer": b"not JSON"}
+    chat.page.locator("input[accept*=zip]").set_input_files(broken)
+    toast = chat.page.get_by_test_id("toast-body")
+    expect(toast).to_contain_text("Acest fișier nu conține")
+    expect(toast.locator(".toast-title")).to_have_text("Atenție")
+    toast.get_by_role("button", name="Închide", exact=True).click()
+    expect(toast).to_be_hidden()
 
 
 def box(page: Page, selector: str) -> FloatRect:

@@ -101,6 +101,12 @@ def new_chat_js(texts: dict[str, dict[str, str]]) -> str:
     return _with_texts(texts, f"{_load_function('new_chat.js')}(element, trigger, texts.new_chat)")
 
 
+def translate_toasts_js(texts: dict[str, dict[str, str]]) -> str:
+    """For `js=` of the page's load event; `texts` by language and key."""
+    script = _with_texts(texts, f"{_load_function('translate_toasts.js')}(texts)")
+    return f"() => {{{script}}}"
+
+
 def conversations_js(texts: dict[str, dict[str, str]]) -> str:
     """Script of the list of chats and of the menus; `texts` by language and key."""
     menus = f"{_load_function('menus.js')}({_load_function('preferences.js')}(), texts)"

@@ -6,8 +6,15 @@ from gradio.events import Dependency
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import Page, SetupSection
 from phi3_ui.ui.page.events import QUIET, STREAMING
-from phi3_ui.ui.page.scripts import GUARD_INPUT_JS, KEEP_STREAM_JS, MARK_SETUP_JS, READ_BROWSER_JS, SET_DIRECTIONS_JS
-from phi3_ui.ui.page.texts import I18N
+from phi3_ui.ui.page.scripts import (
+    GUARD_INPUT_JS,
+    KEEP_STREAM_JS,
+    MARK_SETUP_JS,
+    READ_BROWSER_JS,
+    SET_DIRECTIONS_JS,
+    translate_toasts_js,
+)
+from phi3_ui.ui.page.texts import I18N, browser_texts
 
 _PROGRESS_SECONDS = 0.5
 
@@ -33,6 +40,8 @@ def wire(page: Page, chat: ChatController, blocks: gr.Blocks) -> Dependency:
     blocks.load(None, None, None, js=KEEP_STREAM_JS)
     blocks.load(None, None, None, js=GUARD_INPUT_JS)
     blocks.load(None, None, None, js=SET_DIRECTIONS_JS)
+    toasts_js = translate_toasts_js(browser_texts(["notice.info", "notice.warning", "close"]))
+    blocks.load(None, None, None, js=toasts_js)
     setup.ticker.tick(chat.tick, inputs, ready_outputs, js=READ_BROWSER_JS, **QUIET)
     setup.retry.click(chat.retry_setup, inputs, ready_outputs, js=READ_BROWSER_JS, **QUIET)
     loaded = blocks.load(chat.tick, inputs, ready_outputs, js=READ_BROWSER_JS, **QUIET)
