@@ -118,7 +118,7 @@ class ChatController:
     def act(
         self, key: str | None, comment: str, draft: str, request: gr.Request, event: gr.EventData, **values: Any
     ) -> Iterator[Updates]:
-        """Perform an action button of render/actions.py; `draft` is what the message box holds."""
+        """Perform an action button of templates/macros.html; `draft` is what the message box holds."""
         session = self.session(request)
         name, value, text = (str(event._data.get(part) or "") for part in ("name", "value", "text"))
         try:

@@ -30,7 +30,7 @@ _MAX_COMMENT = 2000  # characters
 
 @dataclass(frozen=True)
 class Action:
-    """A click on an action button of render/actions.py."""
+    """A click on an action button of templates/macros.html."""
 
     name: str
     value: str
