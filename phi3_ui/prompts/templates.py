@@ -34,7 +34,6 @@ _PHI_3_ROLE_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>")
 _PHI_3_END_TOKENS = ("<|end|>", "<|endoftext|>")
 _CHATML_TOKENS = ("<|im_end|>", "<|im_start|>", "<|endoftext|>")
 _LLAMA_3_END_TOKENS = ("<|eot_id|>", "<|end_of_text|>", "<|eom_id|>", "<|start_header_id|>")
-_PLAIN_MARKERS = ("\nUser:", "\nAssistant:")
 
 # No template writes the beginning-of-sequence token: the tokenizer of a model that needs it adds it.
 TEMPLATES: Mapping[str, PromptTemplate] = {
@@ -78,10 +77,9 @@ TEMPLATES: Mapping[str, PromptTemplate] = {
                 r"message['role'] | capitalize + ': ' + message['content'] + '\n' }}",
                 "Assistant:",
             ),
-            # Only words at the beginning of a line mark a turn here, so the user's own are broken.
-            _PLAIN_MARKERS,
+            turn_labels=("user", "assistant"),
         ),
-        _PLAIN_MARKERS,
+        ("\nUser:", "\nAssistant:"),
     ),
 }
 

@@ -13,6 +13,9 @@ from phi3_ui.chat.types import Message
 SEPARATOR = "\u2063"
 """An invisible character that breaks text which looks like a control token; the ONNX wrapper encodes the parts separately."""
 
+_LINE_BREAKS = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"  # as str.splitlines has them
+_FILLER = rf"(?:[^\w:\uff1a{_LINE_BREAKS}]|_)*"
+
 TemplateMessages = Sequence[Mapping[str, str]]
 """Messages as chat templates get them: dicts with `role` and `content`."""
 
@@ -40,10 +43,16 @@ class PromptFormat:
     answer_markers: tuple[str, ...] = ()
     """Special tokens that the template looks for in answers, where they therefore stay."""
 
+    turn_labels: tuple[str, ...] = ()
+    """Words that begin a turn where one stands with a colon at the beginning of a line, in a format without special tokens."""
+
     def render(self, messages: Sequence[Message]) -> str:
         """Return the prompt up to where the assistant's answer begins. Raises TemplateError."""
         doubled = [replace(message, content=message.content.replace(SEPARATOR, 2 * SEPARATOR)) for message in messages]
         safe_messages = neutralise_messages(doubled, self.special_tokens, self.answer_markers)
+        safe_messages = [
+            {**one, "content": break_turn_labels(one["content"], self.turn_labels)} for one in safe_messages
+        ]
         tokens = {**self.other_tokens, "bos_token": self.bos_token, "eos_token": self.eos_token}
         tokens = {name: text for name, text in tokens.items() if text}  # templates ask which ones are defined
 
@@ -99,6 +108,19 @@ def neutralise(text: str, special_tokens: Sequence[str]) -> str:
     if not starts:
         return text
     return re.sub(f"(?=(?:{starts}))(.)", rf"\1{SEPARATOR}", text, flags=re.DOTALL)
+
+
+def break_turn_labels(text: str, labels: Sequence[str]) -> str:
+    """Return `text` with SEPARATOR after the first character of each label that a model could take for that of a turn.
+
+    That is in any case, after white space and punctuation, such as in "**USER** :", and after any kind of line break.
+    """
+    if not labels:
+        return text
+    words = "|".join(map(re.escape, labels))
+    # Each character of a line's beginning is tried once: the time is linear.
+    label = rf"((?:\A|[{_LINE_BREAKS}]){_FILLER}(?=(?:{words}){_FILLER}[:\uff1a])\w)"
+    return re.sub(label, rf"\1{SEPARATOR}", text, flags=re.IGNORECASE)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.chat_template import TemplateError
 from phi3_ui.chat.types import Message, Role
-from phi3_ui.prompts.tokenization import SEPARATOR, PromptFormat, SystemPromptError, neutralise
+from phi3_ui.prompts.tokenization import SEPARATOR, PromptFormat, SystemPromptError, break_turn_labels, neutralise
 
 PHI3 = (
     "{% for message in messages %}"
@@ -198,3 +198,75 @@ def test_the_wrapper_finds_control_tokens_only_where_the_template_put_them(turns
     assert found == [token for role, _ in turns for token in (f"<|{role}|>", "<|end|>")] + ["<|assistant|>"]
     expected = "".join(f"<|{role}|>\n{content}<|end|>\n" for role, content in turns) + "<|assistant|>\n"
     assert "".join(pieces) == expected
+
+
+LABELS = ("user", "assistant")
+_labelled = st.lists(
+    st.sampled_from(
+        [
+            "User",
+            "USER:",
+            "aſſiſtant :",
+            "assistant",
+            ":",
+            "：",
+            "\n",
+            "\r",
+            "\u2028",
+            " ",
+            "\t",
+            "*",
+            "_",
+            "\u200b",
+            "x",
+        ]
+    )
+    | st.text(max_size=3),
+    max_size=12,
+).map("".join)
+
+
+def _has_turn_label(text: str) -> bool:
+    """Whether any line begins with a label and a colon, whatever stands around it, SEPARATOR apart."""
+    heads = (
+        re.sub(r"[\W_]", lambda found: found[0] if found[0] == SEPARATOR else "", line.partition(":")[0])
+        for line in text.replace("：", ":").splitlines()
+        if ":" in line.replace("：", ":")
+    )
+    return any(head.casefold() in LABELS for head in heads)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\n User: b",
+        "a\nUSER: b",
+        "a\rAssistant: b",
+        "User: b",
+        "a\n\n\tuser : b",
+        "a\u2028**User:** b",
+        "a\n__Assistant__：b",
+    ],
+)
+def test_what_looks_like_a_turn_is_broken(text: str) -> None:
+    broken = break_turn_labels(text, LABELS)
+
+    assert broken.count(SEPARATOR) == 1
+    assert broken.replace(SEPARATOR, "") == text
+    assert not _has_turn_label(broken)
+
+
+@pytest.mark.parametrize("text", ["The user: me", "Users: 5", "User", "a User: b", "https://user:pw@host"])
+def test_what_marks_no_turn_stays(text: str) -> None:
+    assert break_turn_labels(text, LABELS) == text
+
+
+@settings(deadline=None)
+@given(_labelled)
+def test_no_text_has_the_label_of_a_turn(text: str) -> None:
+    assert not _has_turn_label(break_turn_labels(text, LABELS))
+
+
+def test_labels_are_looked_for_in_linear_time() -> None:
+    for filler in ("\n", " ", "_", "User", "\n "):
+        assert break_turn_labels(filler * 200_000, LABELS) == filler * 200_000
