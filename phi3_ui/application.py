@@ -22,6 +22,7 @@ from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.ui.assets import CacheHashedAssets, create_assets
 from phi3_ui.ui.connections import ConnectionWatch, identify_client
 from phi3_ui.ui.front_page import FrontPage
+from phi3_ui.ui.login.login import Login
 from phi3_ui.ui.open_pages import OpenPages
 from phi3_ui.ui.page.layout import build_ui
 from phi3_ui.ui.page.texts import I18N
@@ -56,10 +57,7 @@ def build_app(settings: Settings) -> FastAPI:
         blocks.is_running = False
         page.stop_event.set()
 
-    def is_logged_in(request: Request) -> bool:
-        """Whether Gradio would show the page, and not ask for a login."""
-        names = (f"access-token-{page.cookie_id}", f"access-token-unsecure-{page.cookie_id}")
-        return not settings.logins or any(page.tokens.get(request.cookies.get(name)) for name in names)
+    login = Login(settings) if settings.logins else None
 
     app = FastAPI(
         title="Phi-3 Chat on MLflow",
@@ -72,7 +70,7 @@ def build_app(settings: Settings) -> FastAPI:
             Middleware(SecurityHeaders),
             Middleware(CacheHashedAssets),
             Middleware(ConnectionWatch, pages=services.pages),
-            Middleware(FrontPage, is_logged_in=is_logged_in),
+            Middleware(FrontPage, find_user=login.find_user if login else None),
         ],
         lifespan=lifespan,
     )
@@ -87,9 +85,11 @@ def build_app(settings: Settings) -> FastAPI:
         """The beacon of static/tab_state.js. It needs no login: only the page itself knows its tab's secret."""
         services.pages.close_tab(tab, identify_client(request))
 
+    if login:
+        login.add_routes(app)
     app.mount("/phi3", create_assets())
     blocks = build_ui(services)
-    page = _mount_page(app, blocks, settings)
+    page = _mount_page(app, blocks, settings, login)
     return app
 
 
@@ -109,7 +109,7 @@ def open_services(settings: Settings) -> Services:
     )
 
 
-def _mount_page(app: FastAPI, blocks: gr.Blocks, settings: Settings) -> gr.routes.App:
+def _mount_page(app: FastAPI, blocks: gr.Blocks, settings: Settings, login: Login | None) -> gr.routes.App:
     """Mount the page at the root of `app`, and return Gradio's own application."""
     blocks.max_threads = _MAX_THREADS  # which `queue` and the lifespan read
     blocks.queue(api_open=True)
@@ -121,7 +121,7 @@ def _mount_page(app: FastAPI, blocks: gr.Blocks, settings: Settings) -> gr.route
         theme=theme(),
         css=CSS,
         i18n=I18N,
-        auth=list(settings.logins) or None,
+        auth_dependency=login.find_user if login else None,
         root_path=settings.root_path or None,
         # A forged Host header reaches the server-side renderer and the run history (CVE-2026-134825): both are off.
         ssr_mode=False,

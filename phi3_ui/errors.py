@@ -5,6 +5,7 @@ from models.stage import SENTENCES as STAGE_SENTENCES
 SENTENCES = {
     **STAGE_SENTENCES,
     "bad_setting": "The environment variable {name} cannot be {value}. Set it to {wanted}, then start again.",
+    "plain_password": "The password of {name} in {source} is not hashed. Put what `python -m phi3_ui hash-password {name}` prints in its place, then start again.",
     "port_taken": "Port {port} of {host} is in use. Stop the program that uses it, or set GRADIO_SERVER_PORT to another port.",
     "mlflow_port_taken": "Port {port} is in use, perhaps by MLflow's UI. Stop the program that uses it, or set PHI3_UI_MLFLOW_URL to another port, such as http://127.0.0.1:5002.",
     "no_model": "No model is selected. Select one in the list above the chat.",

@@ -109,8 +109,14 @@ class Settings(BaseSettings):
     cache_mb: Annotated[int, Field(ge=0), _Allowed("0 or more")] = _variable("PHI3_UI_CACHE_MB", 0)
     """Megabytes of KV cache that each model keeps between requests; 0: an eighth of the memory."""
 
+    logins_file: Path | None = _variable("PHI3_UI_LOGINS_FILE", None)
+    """A file with a `name:hash` on each line, which adds to `logins`."""
+
     logins: Annotated[Logins, NoDecode] = _variable("PHI3_UI_LOGINS", ())
-    """Names and passwords of those who may use the page; empty: everybody may."""
+    """Names and Argon2 password hashes of those who may use the page; empty: everybody may."""
+
+    session_hours: Count = _variable("PHI3_UI_SESSION_HOURS", 24)
+    """A login ends after so many hours without a request."""
 
     mlflow_url: str | None = _variable("PHI3_UI_MLFLOW_URL", lambda fields: _default_mlflow_url(fields))
     """Where a browser finds MLflow's own UI on this store, without a trailing slash; None: nowhere."""
@@ -176,8 +182,20 @@ class Settings(BaseSettings):
 
     @field_validator("logins", mode="before")
     @classmethod
-    def _parse_logins(cls, value: object) -> object:
-        return _parse_logins(value) if isinstance(value, str) else value
+    def _parse_logins(cls, value: object, info: ValidationInfo) -> object:
+        logins = _parse_logins("PHI3_UI_LOGINS", value) if isinstance(value, str) else value
+        file = info.data.get("logins_file")
+        return (*logins, *_read_logins(file)) if file and isinstance(logins, tuple) else logins
+
+    @field_validator("logins")
+    @classmethod
+    def _check_names(cls, value: Logins) -> Logins:
+        names = [name for name, _ in value]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UserError(
+                "bad_setting", name="PHI3_UI_LOGINS", value=f"{twice}:…", wanted="one password for each name"
+            )
+        return value
 
     @field_validator("mlflow_url")
     @classmethod
@@ -245,16 +263,25 @@ def _bad_setting(settings: type[Settings], error: ValidationError) -> UserError:
     return UserError("bad_setting", name=name, value=str(problem["input"]), wanted=wanted)
 
 
-def _parse_logins(text: str) -> Logins:
-    """Names and passwords from name:password, separated by commas or lines. UserError without the password."""
-    logins: dict[str, str] = {}
-    for login in filter(None, (part.strip() for part in text.replace("\n", ",").split(","))):
+def _parse_logins(source: str, text: str) -> Logins:
+    """Names and hashes from name:hash, separated by lines or commas, which hashes hold too. UserError without the password."""
+    logins = list[tuple[str, str]]()
+    for login in filter(None, (part.strip() for part in re.split(r"\n|,(?=\s*(?:[\w.@+-]{1,64}:|$))", text))):
         name, _, password = login.partition(":")
-        if not re.fullmatch(r"[\w.@+-]{1,64}", name) or not password or name in logins:
-            wanted = "name:password,name:password"
-            raise UserError("bad_setting", name="PHI3_UI_LOGINS", value=f"{name}:…", wanted=wanted)
-        logins[name] = password
-    return tuple(logins.items())
+        if not re.fullmatch(r"[\w.@+-]{1,64}", name) or not password:
+            raise UserError("bad_setting", name=source, value=f"{name}:…", wanted="name:hash,name:hash")
+        if not re.fullmatch(r"\$argon2(id|i|d)\$v=\d+\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+", password):
+            raise UserError("plain_password", name=name, source=source)
+        logins.append((name, password))
+    return tuple(logins)
+
+
+def _read_logins(file: Path) -> Logins:
+    try:
+        return _parse_logins(str(file), file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        wanted = "a file with a name:hash on each line"
+        raise UserError("bad_setting", name="PHI3_UI_LOGINS_FILE", value=str(file), wanted=wanted) from error
 
 
 def _default_mlflow_url(fields: Mapping[str, Any]) -> str | None:

@@ -153,14 +153,36 @@ def test_a_port_out_of_range_is_refused() -> None:
         Settings.read({"GRADIO_SERVER_PORT": "99999"})
 
 
-def test_logins_are_names_with_passwords() -> None:
-    env = {"PHI3_UI_LOGINS": "anna:a:b, bob@example.org:secret\n"}
+_HASH = "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$aGFzaA"
 
-    assert Settings.read(env).logins == (("anna", "a:b"), ("bob@example.org", "secret"))
+
+def test_logins_are_names_with_hashes_from_a_variable_and_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "logins"
+    file.write_text(f"carol:{_HASH}\n\n dan:{_HASH}\n")
+    env = {"PHI3_UI_LOGINS": f"anna:{_HASH}, bob@example.org:{_HASH},\n"}
+
+    assert Settings.read(env).logins == (("anna", _HASH), ("bob@example.org", _HASH))
+    both = Settings.read({**env, "PHI3_UI_LOGINS_FILE": str(file)}).logins
+    assert [name for name, _ in both] == ["anna", "bob@example.org", "carol", "dan"]
+    assert Settings.read({"PHI3_UI_LOGINS_FILE": str(file)}).logins == (("carol", _HASH), ("dan", _HASH))
     assert Settings.read({}).logins == ()
 
 
-@pytest.mark.parametrize("value", ["anna", "anna:", ":x", "a b:x", "a:1,a:2", "o'hara:x"])
+def test_a_file_of_logins_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="PHI3_UI_LOGINS_FILE cannot be"):
+        Settings.read({"PHI3_UI_LOGINS_FILE": str(tmp_path / "missing")})
+
+
+@pytest.mark.parametrize("plain", ["secret", "$argon2id$", "pbkdf2:x", "a:b"])
+def test_a_plain_password_is_refused_with_the_cure_and_not_shown(plain: str) -> None:
+    with pytest.raises(UserError) as refused:
+        Settings.read({"PHI3_UI_LOGINS": f"anna:{plain}"})
+
+    assert "hash-password anna" in str(refused.value)
+    assert plain not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", ["anna", "anna:", ":x", "a b:x", f"a:{_HASH},a:{_HASH}", "o'hara:x"])
 def test_an_invalid_login_is_refused_without_showing_its_password(value: str) -> None:
     with pytest.raises(UserError) as refused:
         Settings.read({"PHI3_UI_LOGINS": value})

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from phi3_ui.cli import chat, evaluate, log, mlflow_ui, store
+from phi3_ui.cli import chat, evaluate, hash_password, log, mlflow_ui, store
 from phi3_ui.errors import UserError
 
 _INTERRUPTED = 130  # as a shell reports Ctrl-C
@@ -22,6 +22,7 @@ _COMMANDS = (
     chat.chat,
     evaluate.evaluate,
     mlflow_ui.mlflow_ui,
+    hash_password.hash_password,
 )
 
 

@@ -423,5 +423,9 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "login.name": "User name",
     "login.password": "Password",
     "login.refused": "This name and password do not match. Check both, then try again.",
+    "login.throttled": {
+        "one": "Too many attempts. Try again in {count} second.",
+        "other": "Too many attempts. Try again in {count} seconds.",
+    },
     "login.unreachable": "The server cannot be reached. Try again in a moment.",
 }

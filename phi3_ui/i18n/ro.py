@@ -466,11 +466,17 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "login.name": "Nume de utilizator",
     "login.password": "Parolă",
     "login.refused": "Numele și parola nu se potrivesc. Verificați-le, apoi încercați din nou.",
+    "login.throttled": {
+        "one": "Prea multe încercări. Încercați din nou peste {count} secundă.",
+        "few": "Prea multe încercări. Încercați din nou peste {count} secunde.",
+        "other": "Prea multe încercări. Încercați din nou peste {count} de secunde.",
+    },
     "login.unreachable": "Serverul nu poate fi contactat. Încercați din nou peste puțin timp.",
 }
 
 ERRORS: dict[str, str] = {
     "bad_setting": "Variabila de mediu {name} nu poate avea valoarea {value}. Dați-i valoarea {wanted}, apoi porniți din nou.",
+    "plain_password": "Parola lui {name} din {source} nu este criptată. Puneți în locul ei ce afișează `python -m phi3_ui hash-password {name}`, apoi porniți din nou.",
     "port_taken": "Portul {port} de pe {host} este folosit. Opriți programul care îl folosește sau setați GRADIO_SERVER_PORT la alt port.",
     "mlflow_port_taken": "Portul {port} este folosit, poate chiar de interfața MLflow. Opriți programul care îl folosește sau setați PHI3_UI_MLFLOW_URL la alt port, de exemplu http://127.0.0.1:5002.",
     "no_model": "Nu este ales niciun model. Alegeți unul din lista de deasupra conversației.",

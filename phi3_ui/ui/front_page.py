@@ -18,9 +18,10 @@ _LANGUAGE, _THEME = "phi3-language", "phi3-theme"
 class FrontPage:
     """ASGI middleware. A picked language takes the place of the browser's in every request."""
 
-    def __init__(self, app: ASGIApp, is_logged_in: Callable[[Request], bool]) -> None:
+    def __init__(self, app: ASGIApp, find_user: Callable[[Request], str | None] | None) -> None:
+        """`find_user` returns who is logged in; None: nobody needs to."""
         self._app = app
-        self._is_logged_in = is_logged_in
+        self._find_user = find_user
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -33,7 +34,7 @@ class FrontPage:
             MutableHeaders(scope=scope)["accept-language"] = appearance.language
         if scope["method"] != "GET" or not _is_page(scope):
             await self._app(scope, receive, send)
-        elif not self._is_logged_in(request):
+        elif self._find_user and self._find_user(request) is None:
             headers = {"Cache-Control": "no-store"}
             await HTMLResponse(render_login(appearance), headers=headers)(scope, receive, send)
         else:

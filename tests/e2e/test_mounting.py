@@ -17,6 +17,7 @@ from tests.e2e.conftest import NewVisitor
 from tests.support.app_server import START_SECONDS, find_free_port, find_traces, wait_until
 from tests.support.build_cache import create_store
 from tests.support.chat_page import ChatPage
+from tests.support.logins import hash_logins
 
 
 @contextmanager
@@ -57,7 +58,7 @@ def page(new_visitor: NewVisitor) -> Iterator[Page]:
 
 
 def test_under_a_path_the_page_asks_for_a_login_chats_and_downloads(page: Page, tmp_path: Path) -> None:
-    settings, model = create_scripted_store(tmp_path / "home", "scripted", PHI3_UI_LOGINS="anna:one")
+    settings, model = create_scripted_store(tmp_path / "home", "scripted", PHI3_UI_LOGINS=hash_logins(anna="one"))
     model.enqueue(Reply("It is Paris."))
 
     def create() -> FastAPI:
@@ -78,7 +79,7 @@ def test_under_a_path_the_page_asks_for_a_login_chats_and_downloads(page: Page, 
         with page.expect_download() as download:
             chat.list_button("France", "save_markdown").click()
         assert "It is Paris." in Path(download.value.path()).read_text(encoding="utf-8")
-        page.get_by_role("link", name="Log out").click()
+        page.get_by_role("button", name="Log out").click()
         expect(page.get_by_role("button", name="Log in")).to_be_visible()
         outside = [request for request in requests if not request.startswith((f"{url}/chat", "data:", "blob:"))]
         assert outside == []

@@ -13,6 +13,7 @@ from tests.e2e.conftest import App, NewVisitor, OpenPage, ScriptedStore
 from tests.support.accessibility import Findings
 from tests.support.app_server import Server, find_traces, serve
 from tests.support.chat_page import ChatPage
+from tests.support.logins import hash_logins
 
 SECRET = "My secret word is xylophone."
 
@@ -123,7 +124,7 @@ def test_a_login_is_the_same_user_in_every_browser(
         page.goto(server.url)
         return log_in(page, name, password)
 
-    with serve(home, home / "app.log", variables={"PHI3_UI_LOGINS": "anna:one,bob:two"}) as server:
+    with serve(home, home / "app.log", variables={"PHI3_UI_LOGINS": hash_logins(anna="one", bob="two")}) as server:
         assert httpx.get(f"{server.url}/config").status_code == 401
         anna = come("anna", "one")
         anna.answer(SECRET)
@@ -133,7 +134,7 @@ def test_a_login_is_the_same_user_in_every_browser(
         anna_again.chats.first.click()
         expect(anna_again.questions).to_have_text([SECRET])
         anna_again.message.fill(SECRET)
-        anna_again.page.get_by_role("link", name="Log out").click()
+        anna_again.page.get_by_role("button", name="Log out").click()
         expect(anna_again.page).to_have_title("Log in · Phi-3 Chat on MLflow")
         name = anna_again.page.get_by_label("User name")
         expect(name).to_be_focused()

@@ -50,6 +50,6 @@ def adapt_page(html: str, appearance: Appearance) -> str:
 
 
 def render_login(appearance: Appearance) -> Markup:
-    """The document that asks for a name and a password. static/login.js sends them to Gradio's own route."""
+    """The document that asks for a name and a password. static/login.js sends them."""
     script = Markup(_FOLLOW_SYSTEM) if appearance.theme == "system" else ""  # noqa: S704 - a constant
     return render("login.html", appearance.language, lang=appearance.language, theme=appearance.theme, script=script)

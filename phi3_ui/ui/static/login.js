@@ -12,7 +12,8 @@ async function logIn() {
       location.reload();
       return;
     }
-    problem.textContent = response.status === 400 ? form.dataset.refused : form.dataset.unreachable;
+    const isExplained = response.status === 401 || response.status === 429;
+    problem.textContent = isExplained ? (await response.json()).detail : form.dataset.unreachable;
   } catch (error) {
     console.info("The login was not sent:", error);
     problem.textContent = form.dataset.unreachable;

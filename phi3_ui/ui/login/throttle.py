@@ -1,0 +1,46 @@
+"""Slows down and locks out whoever guesses passwords."""
+
+import math
+import threading
+import time
+
+from limits import RateLimitItem, parse_many
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+# The longer the window, the longer the wait: failures back off, and lock out in the end.
+_PER_NAME_AND_ADDRESS = parse_many("5 per minute; 10 per 15 minutes; 20 per day")
+_PER_ADDRESS = parse_many("60 per 15 minutes; 200 per day")
+_PER_NAME = parse_many("100 per hour")  # from any number of addresses
+
+
+class LoginThrottle:
+    """Counts attempts to log in by name and address. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._lock = threading.Lock()
+
+    def claim_attempt(self, name: str, address: str) -> int:
+        """Count an attempt before its password is checked. Returns 0, or the seconds to wait where it is one too many."""
+        keys = _keys(name, address)
+        with self._lock:
+            refused = [(limit, key) for limit, key in keys if not self._limiter.test(limit, *key)]
+            if not refused:
+                for limit, key in keys:
+                    self._limiter.hit(limit, *key)
+        waits = [self._limiter.get_window_stats(limit, *key).reset_time - time.time() for limit, key in refused]
+        return max((math.ceil(max(wait, 1)) for wait in waits), default=0)
+
+    def forgive(self, name: str, address: str) -> None:
+        """Forget the attempts of an address at an account, once one has succeeded."""
+        for limit in _PER_NAME_AND_ADDRESS:
+            self._limiter.clear(limit, "pair", name, address)
+
+
+def _keys(name: str, address: str) -> list[tuple[RateLimitItem, tuple[str, ...]]]:
+    return [
+        *((limit, ("pair", name, address)) for limit in _PER_NAME_AND_ADDRESS),
+        *((limit, ("address", address)) for limit in _PER_ADDRESS),
+        *((limit, ("name", name)) for limit in _PER_NAME),
+    ]
