@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -48,6 +49,9 @@ class Client:
 
     def get(self, path: str) -> httpx.Response:
         return self.portal.call(self.http.get, path)
+
+    def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return self.portal.call(lambda: self.http.request(method, path, **options))
 
     def post(self, path: str, **form: str) -> int:
         """The status code of a form that is sent."""
@@ -165,9 +169,7 @@ def test_a_login_guards_the_page_but_not_health_and_the_beacon_of_a_closed_tab(
 def test_the_door_holds_against_guesses_and_links_of_others(events: list[str], tmp_path: Path) -> None:
     logins = hash_logins(anna="one", bob="two")
     with running(server.create_app, settings_for(tmp_path, PHI3_UI_LOGINS=logins)) as client:
-        send = lambda method, path, **options: client.portal.call(  # noqa: E731
-            lambda: client.http.request(method, path, **options)
-        )
+        send = client.send
         statuses = [client.log_in("anna", f"guess {number}") for number in range(470)]
         assert (statuses.count(401), statuses.count(429)) == (5, 465)
         assert client.log_in("anna", "one") == 429, "the right guess comes too late"

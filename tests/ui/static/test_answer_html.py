@@ -257,7 +257,9 @@ def test_a_list_leaves_room_for_its_longest_number(render: Render, start: int, r
 _pieces = st.sampled_from(
     ["`", "```", "~~", "\n", "\n\n", "    ", "- ", "- [x] ", "> ", "# ", "| a |\n|--|\n", "1. ", "\\"]
 )
-_links = st.sampled_from(["[a](", "![", "](", ")", "<http://", "javascript:", "data:text/html,", "www.", '"'])
+_links = st.sampled_from(
+    ["[a](", "![", "](", ")", "<http://", "javascript:", "data:text/html,", "file:///", "blob:http://", "www.", '"']
+)
 _texts = st.lists(_pieces | _links | hostile_texts, max_size=10).map("".join)
 
 
@@ -268,7 +270,10 @@ def test_no_text_becomes_other_html_than_markdowns(render: Render, text: str) ->
     assert {tag for tag, _ in elements} <= _TAGS
     assert {name for _, attributes in elements for name in attributes} <= _ATTRIBUTES
     addresses = [attributes.get("href") or "" for _, attributes in elements]
-    assert not [address for address in addresses if re.match(r"\s*(javascript|vbscript|data|file):", address, re.I)]
+    schemes = [
+        found[1].lower() for address in addresses if (found := re.match(r"\s*([a-z][a-z\d+.-]*):", address, re.I))
+    ]
+    assert set(schemes) <= {"http", "https", "ftp", "mailto", "tel"}
     sources = [attributes["src"] or "" for tag, attributes in elements if tag == "img"]
     assert all(source.startswith("data:image/") for source in sources)
 

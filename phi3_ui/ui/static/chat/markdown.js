@@ -12,8 +12,13 @@ const RIGHT_TO_LEFT =
   /[\p{Script=Adlam}\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Nko}\p{Script=Syriac}\p{Script=Thaana}]/u;
 const WEB_HOST = /^\.[\p{L}\p{N}-]+\.[\p{L}\p{N}]/u;
 
+// Links to the reader's own files and to what a page has made are left out; of data, an image alone is drawn.
+const LINKED = /^(?:(?:https?|ftp|mailto|tel|data):|(?![a-z][a-z\d+.-]*:))/i;
+
 const highlighting = new LateLibrary(async () => (await import("../../vendor/highlight.js")).default);
 const markdown = markdownIt({ html: false, linkify: true, breaks: true });
+const { validateLink } = markdown;
+markdown.validateLink = (url) => LINKED.test(url.trim()) && validateLink(url);
 markdown.use(addMath);
 markdown.inline.ruler.before("strikethrough", "tildes", parseTildes);
 addAutolinks(markdown);
