@@ -46,6 +46,8 @@ class Answer:
     """How the request was fitted to the model's context; None if the context length is unknown."""
     load_seconds: float | None = None
     """Seconds the turn waited for the model to load; None if it was loaded already."""
+    ended_model: bool = False
+    """As in Completed."""
 
 
 @dataclass(frozen=True)

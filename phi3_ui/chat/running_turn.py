@@ -155,9 +155,16 @@ class RunningTurn:
                     pieces.append(piece)
                     self._on_text(piece)
                     self._publish(TurnSnapshot("decode", "".join(pieces)))
-                case Completed(text, usage, timings, reason):
+                case Completed(text, usage, timings, reason, ended_model):
                     return Answer(
-                        self._model_name, text, usage, timings, reason, context=context, load_seconds=load_seconds
+                        self._model_name,
+                        text,
+                        usage,
+                        timings,
+                        reason,
+                        context=context,
+                        load_seconds=load_seconds,
+                        ended_model=ended_model,
                     )
         raise RuntimeError("the model's events ended without Completed")
 

@@ -158,6 +158,8 @@ class Completed:
     """None means unknown, not zero."""
     timings: Timings
     finish_reason: FinishReason
+    ended_model: bool = False
+    """The model hung instead of ending the answer, so its process was killed. The next request loads it again."""
 
 
 AnswerEvent = ModelLoading | QueuePosition | ContextUsage | PrefillProgress | TextDelta | CacheStats | Completed

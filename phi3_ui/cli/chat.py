@@ -174,4 +174,7 @@ def usage_line(answer: Answer) -> str:
         parts.append(f"{timings.time_to_first_token:.2f} s")
     if timings and timings.tokens_per_second is not None:
         parts.append(tr("en", "rate", rate=f"{timings.tokens_per_second:.1f}"))
-    return " · ".join([*parts, tr("en", f"finish.{answer.finish_reason}")])
+    parts.append(tr("en", f"finish.{answer.finish_reason}"))
+    if answer.ended_model:
+        parts.append(tr("en", "finish.ended_model"))
+    return " · ".join(parts)

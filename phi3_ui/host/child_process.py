@@ -4,6 +4,7 @@
 kernel kills it (Linux), even if native code never returns to the interpreter; and its standard input reaches its end.
 """
 
+import contextlib
 import ctypes
 import os
 import runpy
@@ -43,6 +44,18 @@ def spawn(
         # Ctrl-C in the terminal is for the app, which ends its children itself.
         start_new_session=True,
     )
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """Kill a child, not yet waited for, and the processes that it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # none is left
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def await_exit(process: subprocess.Popen[str]) -> None:
+    """Wait for a child's end without collecting its exit code, so that its id stays its own."""
+    if hasattr(os, "waitid"):
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
 def _die_with_parent(parent: int) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,14 +21,18 @@ from phi3_ui.chat.types import (
     CancelToken,
     ChatRequest,
     Completed,
+    FinishReason,
     Message,
     ModelLoading,
     StreamingMode,
+    TextDelta,
     Timings,
 )
 from phi3_ui.errors import UserError
 from phi3_ui.host import child_process
 from phi3_ui.host.protocol import (
+    SIGN_OF_LIFE_SECONDS,
+    Alive,
     AnswerFailed,
     HostEvent,
     ModelSpec,
@@ -37,20 +42,34 @@ from phi3_ui.host.protocol import (
     pack_spec,
     unpack_event,
 )
+from phi3_ui.host.watchdog import GRACE_SECONDS, Watchdog
 
 logger = logging.getLogger(__name__)
 
 MAX_ANSWERS = 32
 _COUNT_SECONDS = 2.0
+_KILL_SECONDS = 10.0  # the kernel takes longer only while a device does not respond
 
-_Inbox = queue.SimpleQueue[AnswerEvent | UserError | None]  # None: cancelled before the model was loaded
+
+@dataclass(frozen=True)
+class _Released:
+    """The app ends an answer that the process has not ended."""
+
+    reason: FinishReason
+    kills_model: bool
+
+
+_Inbox = queue.SimpleQueue[AnswerEvent | UserError | _Released]
 
 
 class HostedModel:
     """One model in one process. Starts loading at once. Thread-safe."""
 
-    def __init__(self, spec: ModelSpec, logs: Path, max_answers: int = MAX_ANSWERS) -> None:
-        """Start the process, which logs into the folder `logs`; it runs or queues at most `max_answers` at a time."""
+    def __init__(self, spec: ModelSpec, logs: Path, max_answers: int = MAX_ANSWERS, grace: float | None = None) -> None:
+        """Start the process, which logs into the folder `logs`; it runs or queues at most `max_answers` at a time.
+
+        An answer that has not ended `grace` seconds after Stop or its time limit is released; see Watchdog for the process.
+        """
         self.spec = spec
         self.cache_use: CacheStats | None = None
         """What the model last reported about its KV cache, if it has one."""
@@ -66,15 +85,21 @@ class HostedModel:
         self._counts: dict[int, Future[tuple[int, ...] | None]] = {}
         self._has_ended = False
         self._is_unloading = False
+        self._hangs = False
+        self._is_collected = False
+        self._gone = threading.Event()
         self._process: Future[subprocess.Popen[str]] = Future()
         self._outgoing: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._watchdog = Watchdog(
+            GRACE_SECONDS if grace is None else grace, self._release, self._kill_hanging, spec.name
+        )
         # The child lives as long as the thread that started it, so that thread also reads its output to the end.
         threading.Thread(target=self._run, name=f"host-{spec.name}", daemon=True).start()
 
     @property
     def is_alive(self) -> bool:
         """Whether it can answer, now or when it is loaded."""
-        return not self._has_ended and not self._is_unloading
+        return not self._has_ended and not self._is_unloading and not self._hangs
 
     @property
     def is_busy(self) -> bool:
@@ -96,6 +121,8 @@ class HostedModel:
                 raise UserError("queue_full", model=self.spec.name, count=len(self._inboxes))
             self._inboxes[number] = inbox
         started, is_finished = time.perf_counter(), False
+        pieces: list[str] = []
+        self._watchdog.add(number, request)
         try:
             self._outgoing.put(pack_request(number, request))
             cancel.on_set(lambda: self._cancel(number, inbox))
@@ -106,13 +133,16 @@ class HostedModel:
                 if isinstance(event, UserError):
                     is_finished = True
                     raise event
-                if event is None:
-                    event = Completed("", None, Timings(None, time.perf_counter() - started, None), "cancelled")
+                if isinstance(event, TextDelta):
+                    pieces.append(event.text)
+                elif isinstance(event, _Released):
+                    timings = Timings(None, time.perf_counter() - started, None)
+                    event = Completed("".join(pieces), None, timings, event.reason, event.kills_model)
                 is_finished = isinstance(event, Completed)
                 yield event
         finally:
             if not is_finished:
-                self._outgoing.put({"cancel": number})
+                self._tell_to_end(number)
             with self._lock:
                 self._inboxes.pop(number, None)
                 self.last_used = time.monotonic()
@@ -140,19 +170,50 @@ class HostedModel:
             with self._lock:
                 self._counts.pop(number, None)
 
+    def unload_unless_busy(self) -> bool:
+        """Unload the model unless it is answering someone; False then.
+
+        A model that hangs does not count as answering: its answers fail with model_hung. Waits until that is known.
+        """
+        if self.is_busy and self.is_alive:
+            delivers_whole = self.ready.done() and self.ready.result() == "whole"  # shows no life before its end
+            if delivers_whole or not self.ready.done() or self._watchdog.await_movement(2 * SIGN_OF_LIFE_SECONDS):
+                return False
+            self._hangs = True
+        self.unload()
+        return True
+
     def unload(self) -> None:
         """End the process and wait for its end; running answers fail with model_crashed."""
         self._is_unloading = True
         if self._process.exception():
             return  # it never started
-        process = self._process.result()
-        process.kill()
-        process.wait()
+        self._kill()
+        if not self._gone.wait(_KILL_SECONDS):
+            logger.error("The process %s of %s does not end", self.pid, self.spec.name)
 
     def _cancel(self, number: int, inbox: _Inbox) -> None:
-        self._outgoing.put({"cancel": number})
+        self._tell_to_end(number)
         if not self.ready.done():
-            inbox.put(None)
+            inbox.put(_Released("cancelled", kills_model=False))
+
+    def _tell_to_end(self, number: int) -> None:
+        self._outgoing.put({"cancel": number})
+        self._watchdog.expect_end(number)
+
+    def _release(self, number: int, reason: FinishReason, kills_model: bool) -> None:
+        if inbox := self._inboxes.get(number):
+            inbox.put(_Released(reason, kills_model))
+
+    def _kill_hanging(self) -> None:
+        self._hangs = True
+        self._kill()
+
+    def _kill(self) -> None:
+        process = self._process.result()
+        with self._lock:
+            if not self._is_collected:
+                child_process.kill_group(process)
 
     def _run(self) -> None:
         try:
@@ -162,6 +223,7 @@ class HostedModel:
         except (OSError, KeyError) as error:
             logger.exception("The process of %s could not be started", self.spec.name)
             self._process.set_exception(error)
+            self._watchdog.close()
             self._end(self._load_error(str(error)))
             return
         self._process.set_result(process)
@@ -175,14 +237,22 @@ class HostedModel:
             load_error = self._read(process.stdout)
         except Exception:  # whatever the process wrote, its users must not wait for ever
             logger.exception("%s sent a line that is not part of the protocol", self.spec.name)
-            process.kill()
+            self._kill()
         process.stdout.close()
-        exit_code = process.wait()
+        child_process.await_exit(process)
+        self._kill()  # what it has started
+        with self._lock:
+            exit_code = process.wait()
+            self._is_collected = True
+        self._watchdog.close()
         ending = load_error or self._crash_error(exit_code)
+        if self._hangs:
+            ending = UserError("model_hung", model=self.spec.name)
         if not self._is_unloading:
             logger.error("%s (log: %s)", ending, self._log)
         self._outgoing.put(None)
         self._end(ending)
+        self._gone.set()
 
     def _read(self, pipe: IO[str]) -> UserError | None:
         """Deliver what the process sends until it ends; return the error that ended the load, if one did."""
@@ -191,6 +261,7 @@ class HostedModel:
             match json.loads(line):
                 case ["ready", delivery]:
                     self.ready.set_result(delivery)
+                    self._watchdog.set_ready()
                 case ["failed", detail]:
                     load_error = self._load_error(detail)
                 case [int() as number, packed]:
@@ -202,8 +273,11 @@ class HostedModel:
             if waiting := self._counts.get(number):
                 waiting.set_result(event.counts)
             return
+        self._watchdog.notice(number, event)
+        if isinstance(event, Completed | AnswerFailed):
+            self._watchdog.end_answer(number)
         inbox = self._inboxes.get(number)
-        if inbox is None:
+        if inbox is None or isinstance(event, Alive):
             return
         if isinstance(event, CacheStats):
             self.cache_use = event
@@ -217,12 +291,13 @@ class HostedModel:
     def _end(self, error: UserError) -> None:
         with self._lock:
             self._has_ended = True
-            inboxes, counts = list(self._inboxes.values()), list(self._counts.values())
+            inboxes, counts = list(self._inboxes.items()), list(self._counts.values())
         for waiting in counts:
             if not waiting.done():
                 waiting.set_result(None)
-        for inbox in inboxes:
-            inbox.put(error)
+        for number, inbox in inboxes:
+            reason = self._watchdog.was_told(number) if self._hangs else None
+            inbox.put(_Released(reason, kills_model=True) if reason else error)
         if not self.ready.done():
             self.ready.set_exception(error)
 

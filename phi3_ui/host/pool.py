@@ -55,15 +55,15 @@ class Pool:
         return [one.spec.model_id for one in models if one.is_alive and one.ready.done() and not one.ready.exception()]
 
     def unload(self, model_id: str) -> None:
-        """End a model's process. UserError("model_busy") while any answer is running."""
+        """End a model's process. UserError("model_busy") while any answer is running, unless the model hangs."""
+        model = self._models.get(model_id)
+        if model is None:
+            return
+        if not model.unload_unless_busy():
+            raise UserError("model_busy", model=model.spec.name)
         with self._lock:
-            model = self._models.get(model_id)
-            if model is None:
-                return
-            if model.is_busy:
-                raise UserError("model_busy", model=model.spec.name)
-            del self._models[model_id]
-        model.unload()
+            if self._models.get(model_id) is model:
+                del self._models[model_id]
 
     def close(self) -> None:
         """End every process and wait for it."""

@@ -76,7 +76,14 @@ class TokenCounts:
     """One number per prompt; None if the model cannot count now."""
 
 
-HostEvent = AnswerEvent | AnswerFailed | TokenCounts
+@dataclass(frozen=True)
+class Alive:
+    """The model has completed a chunk, though none with text. Sent when nothing else was for SIGN_OF_LIFE_SECONDS."""
+
+
+SIGN_OF_LIFE_SECONDS = 1.0
+
+HostEvent = AnswerEvent | AnswerFailed | TokenCounts | Alive
 
 
 def pack_spec(spec: ModelSpec) -> dict[str, Any]:
@@ -126,7 +133,7 @@ def unpack_request(line: dict[str, Any]) -> ChatRequest:
     )
 
 
-def pack_event(event: HostEvent) -> list[Any]:
+def pack_event(event: HostEvent) -> list[Any]:  # noqa: C901  # one case for each kind of event
     """Return an event as JSON values."""
     match event:
         case TextDelta(text):
@@ -139,7 +146,7 @@ def pack_event(event: HostEvent) -> list[Any]:
             return ["context", asdict(event)]
         case CacheStats():
             return ["cache", asdict(event)]
-        case Completed(text, usage, timings, reason):
+        case Completed(text, usage, timings, reason):  # ended_model is for the app alone to say
             return ["completed", text, asdict(usage) if usage else None, asdict(timings), reason]
         case AnswerFailed(code, detail):
             return ["failed", code, detail]
@@ -147,9 +154,11 @@ def pack_event(event: HostEvent) -> list[Any]:
             return ["counted", list(counts) if counts is not None else None]
         case ModelLoading():
             return ["loading"]
+        case Alive():
+            return ["alive"]
 
 
-def unpack_event(line: list[Any]) -> HostEvent:
+def unpack_event(line: list[Any]) -> HostEvent:  # noqa: C901  # one case for each kind of event
     """Return the event that `pack_event` packed. Raises ValueError if there is none such."""
     match line:
         case ["text", text]:
@@ -170,4 +179,6 @@ def unpack_event(line: list[Any]) -> HostEvent:
             return TokenCounts(tuple(counts) if counts is not None else None)
         case ["loading"]:
             return ModelLoading()
+        case ["alive"]:
+            return Alive()
     raise ValueError(f"not an event: {line!r}")

@@ -6,9 +6,13 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
+
+from typing_extensions import override
 
 from models.chat_template import TemplateError
 from phi3_ui.chat.context import PromptTooLongError
@@ -18,7 +22,16 @@ from phi3_ui.contracts.declaration import ModelDeclaration
 from phi3_ui.contracts.parsing import NoTextError
 from phi3_ui.contracts.registry import get_contract
 from phi3_ui.host.outbox import Outbox
-from phi3_ui.host.protocol import AnswerFailed, ModelSpec, TokenCounts, unpack_count, unpack_request, unpack_spec
+from phi3_ui.host.protocol import (
+    SIGN_OF_LIFE_SECONDS,
+    Alive,
+    AnswerFailed,
+    ModelSpec,
+    TokenCounts,
+    unpack_count,
+    unpack_request,
+    unpack_spec,
+)
 from phi3_ui.prompts.templates import NoTemplateError
 from phi3_ui.prompts.tokenization import SystemPromptError
 
@@ -48,6 +61,19 @@ def load_adapter(spec: ModelSpec, contract: Contract | None = None) -> Adapter:
     return contract.create_adapter(model, ModelDeclaration.from_mlmodel(model.metadata), spec.template, spec.cache_mb)
 
 
+class _AnswerToken(CancelToken):
+    """Also says when it is looked at: adapters do so after each chunk, so that tells a slow model from one that hangs."""
+
+    def __init__(self, on_look: Callable[[], None]) -> None:
+        super().__init__()
+        self._on_look = on_look
+
+    @override
+    def is_set(self) -> bool:
+        self._on_look()
+        return super().is_set()
+
+
 class Worker:
     """Answers concurrent requests with one model, each in a thread of its own."""
 
@@ -57,6 +83,7 @@ class Worker:
         self._name = name
         self._model: Future[Adapter] = Future()
         self._running: dict[int, CancelToken] = {}
+        self._sent_at = 0.0
 
     def load(self, spec: ModelSpec, contract: Contract) -> None:
         """Load the model and report the outcome to the app; the process ends if it failed."""
@@ -83,7 +110,7 @@ class Worker:
                 ).start()
                 continue
             number = message["answer"]
-            cancel = self._running[number] = CancelToken()
+            cancel = self._running[number] = _AnswerToken(partial(self._show_life, number))
             threading.Thread(target=self._answer, args=[number, unpack_request(message), cancel], daemon=True).start()
         os._exit(0)
 
@@ -98,10 +125,18 @@ class Worker:
             logger.info("%s cannot count this prompt: %s", self._name, error_summary(error))
         self._outbox.put(number, TokenCounts(tuple(counts) if counts and len(counts) == len(prompts) else None))
 
+    def _show_life(self, number: int) -> None:
+        """Say that a chunk was completed, unless something else was sent a short time ago."""
+        now = time.monotonic()
+        if now - self._sent_at >= SIGN_OF_LIFE_SECONDS:
+            self._sent_at = now
+            self._outbox.put(number, Alive())
+
     def _answer(self, number: int, request: ChatRequest, cancel: CancelToken) -> None:
         try:
             for event in limit_time(self._model.result().answer(request, cancel), cancel, request.time_limit):
                 self._outbox.put(number, event)
+                self._sent_at = time.monotonic()
         except BaseException as error:
             logger.exception("%s failed to answer", self._name)
             self._outbox.put(number, AnswerFailed(error_code(error), error_summary(error)))

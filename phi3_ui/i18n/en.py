@@ -211,6 +211,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "finish.length": "cut at max tokens",
     "finish.cancelled": "stopped",
     "finish.timeout": "stopped at the time limit",
+    "finish.ended_model": "the model did not react and was ended; your next question loads it again",
     "finish.empty": "no text",
     "finish.error": "failed",
     "column.answer": "This answer",

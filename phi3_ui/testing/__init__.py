@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Gate", "Reply", "Request", "ScriptedModel", "log_scripted_model"]
+__all__ = ["Gate", "Hang", "Reply", "Request", "ScriptedModel", "log_scripted_model"]
 
 CONTEXT_LENGTH = 8192
 _CODE = Path(__file__).with_name("scripted_pyfunc.py")
@@ -49,12 +49,20 @@ class Gate:
             time.sleep(_POLL_SECONDS)
 
 
+@dataclass(frozen=True)
+class Hang:
+    """A place in a reply where the model hangs within a chunk, for as long as its process lives."""
+
+    holds_gil: bool = False
+    """Whether no other thread of the process runs meanwhile."""
+
+
 @dataclass(frozen=True, init=False)
 class Reply:
     """One scripted answer."""
 
-    parts: tuple[str | Gate, ...]
-    """Texts, streamed word by word, and gates between them; none: the answer repeats the question."""
+    parts: tuple[str | Gate | Hang, ...]
+    """Texts, streamed word by word, and gates or a hang between them; none: the answer repeats the question."""
     question: str | None
     """The question this reply answers; None: whichever comes next."""
     endless: bool
@@ -68,7 +76,7 @@ class Reply:
 
     def __init__(
         self,
-        *parts: str | Gate,
+        *parts: str | Gate | Hang,
         question: str | None = None,
         endless: bool = False,
         seconds_per_token: float = 0.0,
@@ -88,8 +96,13 @@ class Reply:
 
     def as_dict(self) -> dict[str, Any]:
         """The reply as JSON values."""
-        parts = [part if isinstance(part, str) else {"gate": part.path.name} for part in self.parts]
-        return {**vars(self), "parts": parts}
+        return {**vars(self), "parts": [_pack_part(part) for part in self.parts]}
+
+
+def _pack_part(part: str | Gate | Hang) -> str | dict[str, Any]:
+    if isinstance(part, str):
+        return part
+    return {"gate": part.path.name} if isinstance(part, Gate) else {"hang": part.holds_gil}
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ Layout of the folder, which `phi3_ui.testing.ScriptedModel` writes and reads:
     requests.jsonl      one line per request: messages and params
 """
 
+import ctypes
 import itertools
 import json
 import re
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,6 +96,8 @@ class ScriptedPyfunc(PythonModel):
         for part in itertools.cycle(parts) if reply.get("endless") else parts:
             if isinstance(part, str):
                 yield from _TOKEN.findall(part)
+            elif "hang" in part:
+                _hang(part["hang"])
             else:
                 yield from self._wait_at_gate(part["gate"])
 
@@ -103,6 +107,12 @@ class ScriptedPyfunc(PythonModel):
         while not gate.exists():
             yield ""
             time.sleep(_POLL_SECONDS)
+
+
+def _hang(holds_gil: bool) -> None:
+    if holds_gil:
+        ctypes.PyDLL(None).pause()
+    threading.Event().wait()
 
 
 def _parse_prompt(prompt: str) -> list[dict[str, str]]:

@@ -271,6 +271,8 @@ def _metrics(language: str, answer: Answer) -> tuple[list[str], list[str]]:
         add(tr(language, "finish.empty"))
     if answer.finish_reason != "stop":
         add(tr(language, f"finish.{answer.finish_reason or 'error'}"))
+    if answer.ended_model:
+        add(tr(language, "finish.ended_model"))
     if answer.context and answer.context.max_tokens is not None:
         add(tr(language, "context.max_tokens", count=answer.context.max_tokens))
     return named, short

@@ -1,0 +1,199 @@
+"""Notices that a model's process no longer obeys.
+
+Stop, a closed page or the time limit ends an answer between two chunks: a model that hangs inside one never gets there.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from phi3_ui.chat.types import (
+    ChatRequest,
+    ContextUsage,
+    FinishReason,
+    PrefillProgress,
+    QueuePosition,
+    TextDelta,
+)
+from phi3_ui.host.protocol import HostEvent
+
+logger = logging.getLogger(__name__)
+
+GRACE_SECONDS = 5.0
+"""A person who has pressed Stop waits no longer. Healthy models take a token or a piece of a prompt: tenths of a second."""
+
+_SECONDS_PER_PROMPT_TOKEN = 0.05
+"""Until a model's own pace is known: about what Phi-3-mini takes on two cores."""
+_PACE_TOLERANCE = 3
+_CHARS_PER_TOKEN = 4
+_SOON_SECONDS = 1.0
+"""A reader waits so much longer to be told whether the model was killed, too."""
+
+
+@dataclass
+class _Answer:
+    """What is known of an answer that the process has not ended yet."""
+
+    time_limit: float | None
+    unread: float
+    """Prompt tokens to be read at most before the next sign of life."""
+    due: float | None = None
+    """When it must have ended; None: not yet known."""
+    reason: FinishReason = "timeout"
+    is_queued: bool = False
+    is_told: bool = False
+    """It was asked to end."""
+    is_released: bool = False
+    """Its reader waits no longer."""
+    read_at: float | None = None
+    """When the last piece of its prompt was read."""
+
+
+class Watchdog:
+    """Watches one process, from a thread of its own that sleeps until an answer is overdue. Thread-safe.
+
+    Whoever waits for an overdue answer is released in any case. The process is killed if nothing in it has moved for the
+    grace time, and for the time that it may need for the rest of a prompt, which some models read in one piece. A sign that
+    a chunk was completed is movement; that a thread of the process answers is not.
+    """
+
+    def __init__(
+        self, grace: float, release: Callable[[int, FinishReason, bool], None], kill: Callable[[], None], name: str
+    ) -> None:
+        """Start watching.
+
+        Args:
+            grace: Seconds.
+            release: Ends an overdue answer for its reader; gets its number, why it ends, and whether the process is killed.
+            kill: Kills the process.
+            name: The model's, for the log.
+        """
+        self._grace, self._release, self._kill, self._name = grace, release, kill, name
+        self._changed = threading.Condition()
+        self._answers: dict[int, _Answer] = {}
+        self._moved_at = time.monotonic()
+        self._pace = 0.0  # seconds per prompt token, with tolerance; 0: unknown
+        self._is_ready = self._has_ended = False
+        threading.Thread(target=self._watch, name=f"watchdog-{name}", daemon=True).start()
+
+    def add(self, number: int, request: ChatRequest) -> None:
+        """An answer is requested."""
+        chars = sum(len(message.content) for message in request.messages)
+        with self._changed:
+            if not self._answers:
+                self._moved_at = time.monotonic()  # an idle process owes no sign of life
+            answer = self._answers[number] = _Answer(request.time_limit, chars / _CHARS_PER_TOKEN)
+            self._start_clock(answer)
+            self._changed.notify()
+
+    def expect_end(self, number: int) -> None:
+        """The process was told to end an answer."""
+        with self._changed:
+            if (answer := self._answers.get(number)) and not answer.is_told:
+                answer.is_told = True
+                self._start_clock(answer)
+                self._changed.notify()
+
+    def set_ready(self) -> None:
+        """The model is loaded, so from now on it must obey."""
+        with self._changed:
+            self._is_ready = True
+            self._moved_at = time.monotonic()
+            for answer in self._answers.values():
+                self._start_clock(answer)
+            self._changed.notify()
+
+    def notice(self, number: int, event: HostEvent) -> None:
+        """The process has sent an event, which is a sign of life. Called for every token: no lock."""
+        self._moved_at = now = time.monotonic()
+        answer = self._answers.get(number)
+        if answer is None:
+            return
+        if isinstance(event, TextDelta):
+            answer.unread = 0
+        elif isinstance(event, PrefillProgress):
+            unread = event.total - event.processed
+            if answer.read_at is not None and unread < answer.unread:
+                pace = (now - answer.read_at) / (answer.unread - unread)
+                self._pace = max(self._pace, _PACE_TOLERANCE * pace)
+            answer.unread, answer.read_at = unread, now
+        elif isinstance(event, ContextUsage):
+            answer.unread = event.prompt_tokens
+        is_queued = isinstance(event, QueuePosition)
+        if answer.is_queued != is_queued:
+            with self._changed:
+                answer.is_queued = is_queued
+                if not answer.is_told:
+                    answer.due = None
+                    self._start_clock(answer)
+                self._changed.notify()
+
+    def end_answer(self, number: int) -> None:
+        """The process has ended an answer."""
+        with self._changed:
+            self._answers.pop(number, None)
+
+    def was_told(self, number: int) -> FinishReason | None:
+        """Why an answer that the process has not ended was to end; None if it was to go on."""
+        with self._changed:
+            answer = self._answers.get(number)
+            if answer is None or not (answer.is_told or (answer.due is not None and answer.due <= time.monotonic())):
+                return None
+            return answer.reason
+
+    def close(self) -> None:
+        """The process has ended."""
+        with self._changed:
+            self._has_ended = True
+            self._changed.notify_all()
+
+    def await_movement(self, interval: float) -> bool:
+        """Whether the process moves, as soon as that is known; a process that moves shows so every `interval` seconds."""
+        with self._changed:
+            while not self._has_ended:
+                now = time.monotonic()
+                silent = now - self._moved_at
+                if silent < interval:
+                    return True
+                if silent >= self._patience():
+                    return False
+                self._changed.wait(self._patience() - silent)
+        return False
+
+    def _start_clock(self, answer: _Answer) -> None:
+        if not self._is_ready:
+            return
+        now = time.monotonic()
+        if answer.is_told:
+            answer.due, answer.reason = now + self._grace, "cancelled"
+        elif not answer.is_queued and answer.time_limit is not None:
+            answer.due = now + answer.time_limit + self._grace
+
+    def _patience(self) -> float:
+        """Seconds of silence after which the process is taken to hang."""
+        unread = max((answer.unread for answer in self._answers.values()), default=0.0)
+        return self._grace + unread * (self._pace or _SECONDS_PER_PROMPT_TOKEN)
+
+    def _watch(self) -> None:
+        with self._changed:
+            while not self._has_ended:
+                now = time.monotonic()
+                hangs_at = self._moved_at + self._patience()
+                due = [(answer.due, number) for number, answer in self._answers.items() if answer.due is not None]
+                hangs = hangs_at <= now and any(at <= now for at, _ in due)
+                wake_at = [hangs_at] if any(at <= now for at, _ in due) else []
+                for at, number in due:
+                    release_at = hangs_at if at < hangs_at <= at + _SOON_SECONDS else at
+                    if release_at > now:
+                        wake_at.append(release_at)
+                    elif not (answer := self._answers[number]).is_released:
+                        answer.is_released = True
+                        self._release(number, answer.reason, hangs)
+                if hangs:
+                    silent = now - self._moved_at
+                    logger.error("%s has not moved for %.1f s and does not obey: it is ended", self._name, silent)
+                    self._kill()
+                    return
+                self._changed.wait(min(wake_at) - now if wake_at else None)

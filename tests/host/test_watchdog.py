@@ -1,0 +1,109 @@
+"""When a process is taken to hang: decided from its events alone, without a process."""
+
+import queue
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from phi3_ui.chat.types import ChatRequest, Message, PrefillProgress, QueuePosition, TextDelta
+from phi3_ui.host.watchdog import Watchdog
+
+_SHORT_GRACE = 0.05
+_REQUEST = ChatRequest((Message("user", "Hi"),))
+
+
+class Watched:
+    """A watchdog with what it has done."""
+
+    def __init__(self, grace: float) -> None:
+        self.released: queue.SimpleQueue[tuple[int, str, bool]] = queue.SimpleQueue()
+        self.is_killed = threading.Event()
+        self.watchdog = Watchdog(grace, lambda *release: self.released.put(release), self.is_killed.set, "a model")
+        self.watchdog.set_ready()
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    watched = Watched(_SHORT_GRACE)
+    yield watched
+    watched.watchdog.close()
+
+
+def test_an_answer_that_does_not_end_is_released_and_its_silent_process_killed(watched: Watched) -> None:
+    watched.watchdog.add(1, _REQUEST)
+    watched.watchdog.notice(1, TextDelta("So"))
+    watched.watchdog.expect_end(1)
+    assert watched.released.get(timeout=30) == (1, "cancelled", True)
+    assert watched.is_killed.wait(30)
+
+
+def test_a_process_that_reads_a_long_prompt_is_not_killed(watched: Watched) -> None:
+    watched.watchdog.add(1, _REQUEST)
+    watched.watchdog.notice(1, PrefillProgress(0, 100_000))
+    watched.watchdog.expect_end(1)
+    assert watched.released.get(timeout=30) == (1, "cancelled", False), "whoever pressed Stop does not wait for it"
+    assert not watched.is_killed.is_set()
+    watched.watchdog.notice(1, TextDelta("The prompt is read"))
+    watched.watchdog.add(2, _REQUEST)  # wakes the watchdog, which then finds nothing that explains the silence
+    assert watched.is_killed.wait(30)
+
+
+def test_the_pace_of_a_model_decides_how_long_a_prompt_may_take(watched: Watched) -> None:
+    watched.watchdog.add(1, _REQUEST)
+    watched.watchdog.notice(1, PrefillProgress(0, 100_000))
+    watched.watchdog.notice(1, PrefillProgress(99_999, 100_000))  # microseconds for a token
+    watched.watchdog.expect_end(1)
+    assert watched.is_killed.wait(30)
+
+
+def test_an_answer_behind_others_has_time_and_a_process_that_moves_lives() -> None:
+    watched = Watched(grace=0.4)
+    watchdog, moves = watched.watchdog, threading.Event()
+
+    def stream() -> None:
+        while not moves.wait(0.05):
+            watchdog.notice(2, TextDelta("more "))
+
+    watchdog.add(1, _REQUEST)
+    watchdog.notice(1, QueuePosition(1))
+    watchdog.add(2, _REQUEST)
+    other = threading.Thread(target=stream)
+    other.start()
+    watchdog.expect_end(1)
+    assert watched.released.get(timeout=30) == (1, "cancelled", False)
+    assert watchdog.await_movement(30)
+    assert not watched.is_killed.is_set()
+    moves.set()
+    other.join()
+    assert watched.is_killed.wait(30), "nothing moves any more, and the first answer has still not ended"
+    watchdog.close()
+
+
+def test_an_answer_that_ends_in_time_has_no_consequences(watched: Watched) -> None:
+    watched.watchdog.add(1, ChatRequest(_REQUEST.messages, time_limit=0.0))
+    watched.watchdog.expect_end(1)
+    watched.watchdog.end_answer(1)
+    watched.watchdog.add(2, ChatRequest(_REQUEST.messages, time_limit=0.0))
+    assert watched.released.get(timeout=30) == (2, "timeout", True)
+    assert watched.released.empty()
+
+
+def test_time_limits_begin_when_the_model_is_loaded_and_the_queue_has_ended() -> None:
+    watched = Watched(_SHORT_GRACE)
+    watched.watchdog.close()
+    watchdog = Watchdog(60, lambda *_: None, lambda: None, "a model")
+    watchdog.add(1, ChatRequest(_REQUEST.messages, time_limit=10.0))
+    answer = watchdog._answers[1]
+    watchdog.expect_end(1)
+    assert answer.due is None, "it is loading"
+    watchdog.set_ready()
+    assert answer.due is not None
+    watchdog.add(2, ChatRequest(_REQUEST.messages, time_limit=10.0))
+    queued = watchdog._answers[2]
+    assert queued.due is not None
+    watchdog.notice(2, QueuePosition(1))
+    assert queued.due is None
+    watchdog.notice(2, PrefillProgress(0, 10))
+    assert queued.due is not None
+    watchdog.close()
