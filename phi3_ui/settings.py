@@ -49,6 +49,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Switch = Annotated[bool, BeforeValidator(_parse_switch), _Allowed("1 / 0")]
 Device = Literal["cpu", "cuda", "directml"]
 Logins = tuple[tuple[str, str], ...]
+Names = tuple[str, ...]
 
 
 class Settings(BaseSettings):
@@ -111,6 +112,12 @@ class Settings(BaseSettings):
 
     logins_file: Path | None = _variable("PHI3_UI_LOGINS_FILE", None)
     """A file with a `name:hash` on each line, which adds to `logins`."""
+
+    model_folders: Annotated[Names, NoDecode] = _variable("PHI3_UI_MODEL_FOLDERS", ())
+    """Folders, besides a process's own, that models with others' code may read and write."""
+
+    model_variables: Annotated[Names, NoDecode] = _variable("PHI3_UI_MODEL_VARIABLES", ())
+    """Names of environment variables that models with others' code get, such as the key of a service that they call."""
 
     logins: Annotated[Logins, NoDecode] = _variable("PHI3_UI_LOGINS", ())
     """Names and Argon2 password hashes of those who may use the page; empty: everybody may."""
@@ -196,6 +203,11 @@ class Settings(BaseSettings):
                 "bad_setting", name="PHI3_UI_LOGINS", value=f"{twice}:…", wanted="one password for each name"
             )
         return value
+
+    @field_validator("model_folders", "model_variables", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
 
     @field_validator("mlflow_url")
     @classmethod

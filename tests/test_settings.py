@@ -53,6 +53,8 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
             "PHI3_UI_ANSWER_SECONDS": "30",
             "PHI3_UI_GRACE_SECONDS": "5",
             "PHI3_UI_CACHE_MB": "500",
+            "PHI3_UI_MODEL_FOLDERS": "/srv/index, /srv/cache",
+            "PHI3_UI_MODEL_VARIABLES": "OPENAI_API_KEY",
             "PHI3_UI_MLFLOW_URL": "https://mlflow.example/ui/",
         }
     )
@@ -72,6 +74,8 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         answer_seconds=30,
         grace_seconds=5,
         cache_mb=500,
+        model_folders=("/srv/index", "/srv/cache"),
+        model_variables=("OPENAI_API_KEY",),
         mlflow_url="https://mlflow.example/ui",
     )
     assert settings.artifacts is None

@@ -234,4 +234,6 @@ def model_spec(app: App, entry: ModelEntry, options: AnswerOptions) -> ModelSpec
         template,
         app.settings.cache_mb,
         entry.folder,
+        folders=app.settings.model_folders,
+        variables=app.settings.model_variables,
     )

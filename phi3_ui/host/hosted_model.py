@@ -1,8 +1,10 @@
 """The app's side of a model's process: a ChatModel over a pipe."""
 
+import contextlib
 import itertools
 import json
 import logging
+import os
 import queue
 import re
 import signal
@@ -29,7 +31,7 @@ from phi3_ui.chat.types import (
     Timings,
 )
 from phi3_ui.errors import UserError
-from phi3_ui.host import child_process
+from phi3_ui.host import child_process, containment
 from phi3_ui.host.protocol import (
     SIGN_OF_LIFE_SECONDS,
     Alive,
@@ -43,6 +45,7 @@ from phi3_ui.host.protocol import (
     unpack_event,
 )
 from phi3_ui.host.watchdog import GRACE_SECONDS, Watchdog
+from phi3_ui.testing import find_script_folder
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +80,10 @@ class HostedModel:
         """Resolves when the model is loaded, or raises the UserError that ended the load."""
         self.started = self.last_used = time.monotonic()
         self._max_answers = max_answers
-        self._log = logs / "model-{}.log".format(re.sub(r"[^\w.-]+", "-", spec.model_id))
-        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self.own_folder = ""
+        """Where the process works; removed at its end."""
+        self.log = logs / "model-{}.log".format(re.sub(r"[^\w.-]+", "-", spec.model_id))
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._inboxes: dict[int, _Inbox] = {}
@@ -216,17 +221,42 @@ class HostedModel:
                 child_process.kill_group(process)
 
     def _run(self) -> None:
-        try:
-            first_line = pack_spec(self.spec)
-            with self._log.open("wb") as log:
-                process = child_process.spawn("phi3_ui.host.worker", [], log, reads_stdin=True)
-        except (OSError, KeyError) as error:
-            logger.exception("The process of %s could not be started", self.spec.name)
-            self._process.set_exception(error)
-            self._watchdog.close()
-            self._end(self._load_error(str(error)))
-            return
-        self._process.set_result(process)
+        with contextlib.ExitStack() as own_folder:
+            try:
+                first_line = pack_spec(self.spec)
+                contained = own_folder.enter_context(containment.prepare(self._grants()))
+                process = self._spawn(contained)
+            except (OSError, KeyError) as error:
+                logger.exception("The process of %s could not be started", self.spec.name)
+                self._process.set_exception(error)
+                self._watchdog.close()
+                self._end(self._load_error(str(error)))
+                return
+            self.own_folder = contained.folder
+            self._process.set_result(process)
+            self._follow(process, first_line)
+        self._gone.set()
+
+    def _grants(self) -> containment.Grants:
+        spec = self.spec
+        is_code = spec.level == "code"
+        folders, variables = (spec.folders, spec.variables) if is_code else ((), ())
+        if script := find_script_folder(spec.folder):
+            folders = (*folders, script)
+        return containment.Grants(spec.folder, is_code, folders, variables)
+
+    def _spawn(self, contained: containment.Containment) -> "subprocess.Popen[str]":
+        containment.warn_unless_isolated()
+        with self.log.open("wb") as log:
+            if self.spec.folder:
+                return child_process.spawn("phi3_ui.host.worker", [], log, reads_stdin=True, containment=contained)
+            wanted = json.dumps({"uri": self.spec.uri, "tracking_uri": self.spec.tracking_uri})
+            arguments = [str(os.getpid()), str(contained.file)]
+            variables = {child_process.DOWNLOAD_VARIABLE: wanted}
+            return child_process.spawn("phi3_ui.host.download", arguments, log, reads_stdin=True, variables=variables)
+
+    def _follow(self, process: "subprocess.Popen[str]", first_line: dict[str, Any]) -> None:
+        """Exchange lines with the process until it has ended."""
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("the process has no pipes")
         # A separate thread: a busy model may leave the pipe full, and no other thread should wait for it.
@@ -249,10 +279,9 @@ class HostedModel:
         if self._hangs:
             ending = UserError("model_hung", model=self.spec.name)
         if not self._is_unloading:
-            logger.error("%s (log: %s)", ending, self._log)
+            logger.error("%s (log: %s)", ending, self.log)
         self._outgoing.put(None)
         self._end(ending)
-        self._gone.set()
 
     def _read(self, pipe: IO[str]) -> UserError | None:
         """Deliver what the process sends until it ends; return the error that ended the load, if one did."""
@@ -282,7 +311,7 @@ class HostedModel:
         if isinstance(event, CacheStats):
             self.cache_use = event
         elif isinstance(event, AnswerFailed):
-            error = UserError(event.code, model=self.spec.name, detail=event.detail, log=str(self._log))
+            error = UserError(event.code, model=self.spec.name, detail=event.detail, log=str(self.log))
             logger.warning("%s", error)
             inbox.put(error)
         else:
@@ -312,7 +341,7 @@ class HostedModel:
             logger.debug("%s reads no more: %s", self.spec.name, error)
 
     def _load_error(self, detail: str) -> UserError:
-        return UserError("load_failed", model=self.spec.name, detail=detail, log=str(self._log))
+        return UserError("load_failed", model=self.spec.name, detail=detail, log=str(self.log))
 
     def _crash_error(self, code: int | None = None) -> UserError:
         if code is not None and code < 0:

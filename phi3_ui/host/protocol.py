@@ -8,8 +8,8 @@ JSON, not pickle: a model's process may run code that the app does not trust.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from phi3_ui.chat.types import (
     AnswerEvent,
@@ -28,6 +28,9 @@ from phi3_ui.chat.types import (
 )
 from phi3_ui.contracts.base import Contract
 from phi3_ui.contracts.registry import get_contract, import_contract, import_path
+
+TrustLevel = Literal["data_only", "ours", "code"]
+"""What loading a model runs: libraries alone, this app's own wrapper too, or others' code."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,15 @@ class ModelSpec:
     folder: str | None = None
     """Where the model's files are on this machine. Loading them from there spares the process MLflow's SQL store, whose
     import takes seconds."""
+
+    level: TrustLevel = "code"
+    """Decides what the process may use."""
+
+    folders: tuple[str, ...] = ()
+    """Further folders that the process may read and write, if others' code is part of the model."""
+
+    variables: tuple[str, ...] = ()
+    """Further environment variables that it inherits then, by name."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +99,11 @@ HostEvent = AnswerEvent | AnswerFailed | TokenCounts | Alive
 
 
 def pack_spec(spec: ModelSpec) -> dict[str, Any]:
-    """Return the first line. Raises KeyError if there is no contract of that name."""
-    return {"spec": asdict(spec), "contract": import_path(get_contract(spec.contract))}
+    """Return the first line. Raises KeyError if there is no contract of that name.
+
+    The process needs no store, and its address may hold a password.
+    """
+    return {"spec": asdict(replace(spec, tracking_uri="")), "contract": import_path(get_contract(spec.contract))}
 
 
 def unpack_spec(line: dict[str, Any]) -> tuple[ModelSpec, Contract]:

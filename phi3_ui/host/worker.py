@@ -54,7 +54,8 @@ def load_adapter(spec: ModelSpec, contract: Contract | None = None) -> Adapter:
 
     contract = contract or get_contract(spec.contract)
     # `load_model` takes no store, only the process's. This is the process of one model, started for it alone.
-    mlflow.set_tracking_uri(spec.tracking_uri)
+    if spec.tracking_uri:
+        mlflow.set_tracking_uri(spec.tracking_uri)
     # Of the warnings, `phi3_ui doctor` says the same about packages; MLflow's check lists every file of each of them.
     config = contract.model_config(spec.cache_mb)
     model = mlflow.pyfunc.load_model(spec.folder or spec.uri, suppress_warnings=True, model_config=config)
@@ -198,6 +199,8 @@ def main() -> None:
     outbox = Outbox(out)
     try:
         spec, contract = unpack_spec(json.loads(sys.stdin.readline()))
+        if downloaded := sys.argv[1:]:
+            spec = replace(spec, folder=downloaded[0])
     except Exception as error:
         logger.exception("The contract could not be imported")
         outbox.write_line(["failed", error_summary(error)])

@@ -320,6 +320,8 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "doctor.wrapper_current": "Logged with the current wrapper.",
     "doctor.wrapper_outdated": "Logged with an older wrapper. Log it again to update.",
     "doctor.wrapper_changed": "Its wrapper {file} was changed after it was logged. Do not load it unless you know who changed it; log it again.",
+    "doctor.not_isolated": "Its process is not isolated: this system has no Landlock, so it can read your files and use the network. Load it only if you trust it.",
+    "doctor.partly_isolated": "Its process is partly isolated: this kernel has version {version} of Landlock, and version 6 (Linux 6.12) denies the network and signals, too. Load it only if you trust it.",
     "doctor.severity.ok": "fine",
     "doctor.severity.warning": "note",
     "doctor.severity.error": "problem",

@@ -354,6 +354,8 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "doctor.wrapper_current": "Înregistrat cu wrapperul actual.",
     "doctor.wrapper_outdated": "Înregistrat cu un wrapper mai vechi. Înregistrați-l din nou pentru a-l actualiza.",
     "doctor.wrapper_changed": "Wrapperul său {file} a fost modificat după înregistrare. Nu îl încărcați decât dacă știți cine l-a modificat; înregistrați-l din nou.",
+    "doctor.not_isolated": "Procesul său nu este izolat: acest sistem nu are Landlock, deci poate citi fișierele dumneavoastră și folosi rețeaua. Încărcați-l numai dacă aveți încredere în el.",
+    "doctor.partly_isolated": "Procesul său este izolat parțial: acest nucleu are versiunea {version} de Landlock, iar versiunea 6 (Linux 6.12) interzice și rețeaua și semnalele. Încărcați-l numai dacă aveți încredere în el.",
     "doctor.severity.ok": "în regulă",
     "doctor.severity.warning": "notă",
     "doctor.severity.error": "problemă",

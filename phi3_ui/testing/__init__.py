@@ -15,6 +15,7 @@ Importing this module imports neither MLflow nor any other package.
 
 import itertools
 import json
+import re
 import shutil
 import time
 import warnings
@@ -27,6 +28,8 @@ __all__ = ["Gate", "Hang", "Reply", "Request", "ScriptedModel", "log_scripted_mo
 CONTEXT_LENGTH = 8192
 _CODE = Path(__file__).with_name("scripted_pyfunc.py")
 _POLL_SECONDS = 0.01
+_MARK = ".scripted-model"
+_MAX_DESCRIPTION = 64_000  # characters
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,25 @@ class ScriptedModel:
         (self.folder / "requests.jsonl").unlink(missing_ok=True)
 
 
+def find_script_folder(model_folder: str | None) -> str | None:
+    """The folder of the script, if a scripted model's files are in `model_folder`: its process may use that, too.
+
+    Only if its code is exactly this package's, and the folder was made for a script.
+    """
+    if model_folder is None:
+        return None
+    code, description = Path(model_folder, _CODE.name), Path(model_folder, "MLmodel")
+    try:
+        if code.stat().st_size != _CODE.stat().st_size or code.read_bytes() != _CODE.read_bytes():
+            return None
+        with description.open(encoding="utf-8") as file:
+            found = re.search(r"^ +folder: (.+)$", file.read(_MAX_DESCRIPTION), re.MULTILINE)
+    except OSError:
+        return None
+    folder = Path(found[1].strip("'\"")) if found else None
+    return str(folder) if folder and (folder / _MARK).is_file() else None
+
+
 def log_scripted_model(
     tracking_uri: str, folder: Path, name: str = "scripted", context_length: int = CONTEXT_LENGTH
 ) -> ScriptedModel:
@@ -175,6 +197,7 @@ def log_scripted_model(
     script = folder.absolute() / name
     (script / "queue").mkdir(parents=True)
     (script / "gates").mkdir()
+    (script / _MARK).touch()
     client = MlflowClient(tracking_uri)
     experiment = client.get_experiment_by_name("scripted")
     experiment_id = (

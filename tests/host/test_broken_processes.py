@@ -18,7 +18,7 @@ _REQUEST = ChatRequest((Message("user", "Hi"),))
 
 
 def _spawn_script(script: str) -> Any:
-    def spawn(module: str, arguments: list[str], log: IO[bytes], reads_stdin: bool = False) -> subprocess.Popen[str]:
+    def spawn(module: str, arguments: list[str], log: IO[bytes], **_: Any) -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
         return subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, stderr=log, text=True)
 

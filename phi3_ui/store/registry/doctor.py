@@ -18,6 +18,7 @@ from mlflow.models import Model
 from packaging.requirements import InvalidRequirement, Requirement
 
 from models.packages import find_installed
+from phi3_ui.host.containment import COMPLETE_LANDLOCK, landlock_version
 from phi3_ui.paths import ROOT
 from phi3_ui.store.errors import translate_store_errors
 from phi3_ui.store.registry.artifact_files import ArtifactFiles, classify_model
@@ -47,6 +48,8 @@ CODES: dict[str, Severity] = {
     "wrapper_current": "ok",
     "wrapper_outdated": "warning",
     "wrapper_changed": "error",
+    "not_isolated": "warning",
+    "partly_isolated": "warning",
 }
 
 # MLflow writes these, and the folder `code`, after it has computed model_size_bytes.
@@ -101,6 +104,7 @@ def diagnose(tracking_uri: str, model_id: str) -> Diagnosis:
             *_check_code(info, files),
             *_check_wrapper(info, files),
             *_check_files(info, files),
+            *_check_isolation(),
         ]
     findings.sort(key=lambda finding: ("error", "warning", "ok").index(finding.severity))
     return Diagnosis(model_id, tuple(findings), classify_model(info) is not None, _find_code(findings, files))
@@ -173,6 +177,13 @@ def _check_code(info: Model, files: ArtifactFiles) -> Iterator[Finding]:
             continue
         if removed:
             yield _finding("old_api", file=path, what=", ".join(removed), installed=installed)
+
+
+def _check_isolation() -> Iterator[Finding]:
+    if (version := landlock_version()) == 0:
+        yield _finding("not_isolated")
+    elif version < COMPLETE_LANDLOCK:
+        yield _finding("partly_isolated", version=version)
 
 
 def _check_wrapper(info: Model, files: ArtifactFiles) -> Iterator[Finding]:

@@ -206,4 +206,6 @@ class ModelPicker:
             entry.tracking_uri,
             cache_mb=self._settings.cache_mb,
             folder=entry.folder,
+            folders=self._settings.model_folders,
+            variables=self._settings.model_variables,
         )

@@ -1,0 +1,307 @@
+"""What a model's process may see and use: an environment, folders and limits of its own, and on Linux Landlock.
+
+The app describes a process with `prepare`; the process confines itself with `confine` before it imports anything of a model.
+Light to import: the process does so first.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+from models import TELEMETRY_OFF
+from phi3_ui.paths import ROOT
+
+logger = logging.getLogger(__name__)
+
+MAX_FILE_BYTES = 512 << 20
+"""Of each file that a model writes. Loading and answering write none; compilers' caches stay far below."""
+
+EXTRA_ADDRESS_SPACE = 16 << 30
+"""Added to the machine's memory for the limit of the address space: libraries and the stacks of threads reserve 3 to 5 GiB
+that they never use, and weights are mapped before they are read."""
+
+COMPLETE_LANDLOCK = 6
+"""The version since which files, TCP connections, signals and abstract sockets can all be denied (Linux 6.12)."""
+
+_PREFIX = "phi3-model-"
+_KEPT_VARIABLES = re.compile(
+    r"PATH|LANG|LANGUAGE|LC_\w+|TZ|LD_LIBRARY_PATH|DYLD_LIBRARY_PATH|LIBRARY_PATH|VIRTUAL_ENV|"
+    r"OMP_\w+|GOMP_\w+|KMP_\w+|MKL_\w+|OPENBLAS_\w+|BLIS_\w+|NUMEXPR_\w+|MALLOC_\w+|"
+    r"CUDA_\w+|NVIDIA_\w+|HIP_\w+|HSA_\w+|ROCR_\w+|PYTORCH_\w+|TORCH_CUDA_\w+|ORT_\w+|TOKENIZERS_PARALLELISM|"
+    r"TRANSFORMERS_OFFLINE|HF_HUB_DISABLE_\w+|PYTHONHASHSEED|PYTHONUTF8|PYTHONWARNINGS|PYTHONFAULTHANDLER|"
+    r"MLFLOW_DISABLE_TELEMETRY|MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR|SSL_CERT_FILE|SSL_CERT_DIR|"
+    r"SYSTEMROOT|SYSTEMDRIVE|WINDIR|COMSPEC|PATHEXT|NUMBER_OF_PROCESSORS|PROCESSOR_\w+",
+    re.IGNORECASE if os.name == "nt" else 0,
+)
+"""Variables that libraries need to compute; none holds a secret."""
+
+_SYSTEM_FOLDERS = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt/rocm", "/nix/store", "/sys")
+_SYSTEM_FILES = tuple(
+    f"/etc/{name}"
+    for name in [
+        "alternatives",
+        "ca-certificates",
+        "fonts",
+        "group",
+        "host.conf",
+        "hosts",
+        "ld.so.cache",
+        "ld.so.conf",
+        "ld.so.conf.d",
+        "localtime",
+        "machine-id",
+        "mime.types",
+        "nsswitch.conf",
+        "OpenCL",
+        "os-release",
+        "passwd",
+        "pki",
+        "protocols",
+        "resolv.conf",
+        "services",
+        "ssl",
+        "timezone",
+    ]
+)
+_PROC_FILES = tuple(
+    f"/proc/{name}"
+    for name in ["self", "cpuinfo", "meminfo", "stat", "version", "filesystems", "loadavg", "uptime", "sys", "driver"]
+)
+_DEVICES = ("null", "zero", "full", "random", "urandom")
+_GPU_DEVICES = ("nvidia*", "dri", "kfd")
+
+
+@dataclass(frozen=True)
+class Containment:
+    """How one process is confined. Kept as JSON in its folder, where the process cannot read it once it is confined."""
+
+    folder: str
+    """The process's own: its working, temporary and home folders, `lib` with the app's packages, perhaps `model`."""
+    environment: dict[str, str]
+    """All variables that the process has."""
+    readable: tuple[str, ...]
+    """Folders and files, besides the system's."""
+    writable: tuple[str, ...]
+    has_network: bool
+    may_execute: bool
+    """Whether it may start programs of the system."""
+
+    @property
+    def work(self) -> Path:
+        """The working folder, empty at the start."""
+        return Path(self.folder, "work")
+
+    @property
+    def file(self) -> Path:
+        """Where this is kept as JSON."""
+        return Path(self.folder, "containment.json")
+
+    def save(self) -> None:
+        """Write `file`."""
+        self.file.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+
+def load(file: str) -> Containment:
+    """Read what `save` wrote."""
+    return Containment(**json.loads(Path(file).read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True)
+class Grants:
+    """What a model gets besides its own folder."""
+
+    model_folder: str | None
+    """Its files, to be read; None: they are downloaded into its own folder."""
+    is_code: bool
+    """Whether others' code is part of it, which the administrator has approved: it may use the network and start programs."""
+    folders: tuple[str, ...] = ()
+    """Further folders, to be read and written."""
+    variables: tuple[str, ...] = ()
+    """Names of further environment variables."""
+
+
+@contextlib.contextmanager
+def prepare(grants: Grants) -> Iterator[Containment]:
+    """Create a process's own folder, which is removed at the end, and say how the process is confined."""
+    _remove_abandoned_folders()
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")).resolve()
+    try:
+        for name in ("work", "tmp", "home", "lib", "model"):
+            (folder / name).mkdir()
+        for package in ("phi3_ui", "models"):
+            with contextlib.suppress(OSError):  # Windows may refuse; then the packages are found as they are here
+                (folder / "lib" / package).symlink_to(ROOT / package, target_is_directory=True)
+        writable = [str(folder / name) for name in ("work", "tmp", "home")]
+        containment = Containment(
+            str(folder),
+            build_environment(os.environ, folder, grants.variables),
+            tuple(_readable_folders(folder, grants)),
+            (*writable, *grants.folders),
+            grants.is_code,
+            grants.is_code,
+        )
+        containment.save()
+        yield containment
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def build_environment(inherited: Mapping[str, str], folder: Path, variables: tuple[str, ...] = ()) -> dict[str, str]:
+    """The variables of a process whose own folder is `folder`: those that it needs to compute, and `variables`."""
+    kept = {name: value for name, value in inherited.items() if _KEPT_VARIABLES.fullmatch(name) or name in variables}
+    cache_folder = _hub_cache(inherited)
+    path = [str(folder / "lib"), *_python_path(inherited)]
+    return {
+        **kept,
+        **TELEMETRY_OFF,
+        "HOME": str(folder / "home"),
+        "USERPROFILE": str(folder / "home"),
+        "TMPDIR": str(folder / "tmp"),
+        "TEMP": str(folder / "tmp"),
+        "TMP": str(folder / "tmp"),
+        "HF_HOME": str(folder / "home"),  # the one of the app holds its token
+        "HF_HUB_CACHE": str(cache_folder),
+        "HF_HUB_OFFLINE": "1",  # a logged model is complete
+        "PYTHONPATH": os.pathsep.join(path),
+        "PYTHONSAFEPATH": "1",  # no modules from the working folder
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _hub_cache(environment: Mapping[str, str]) -> Path:
+    home = environment.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    return Path(environment.get("HF_HUB_CACHE") or Path(home) / "hub")
+
+
+def _python_path(environment: Mapping[str, str]) -> list[str]:
+    """The folders of PYTHONPATH but the app's own, which may hold its data as well."""
+    folders = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    given = [str(Path(folder).resolve()) for folder in folders if Path(folder).resolve() != ROOT]
+    is_linked = os.name != "nt"
+    return given if is_linked else [*given, str(ROOT)]
+
+
+def _readable_folders(folder: Path, grants: Grants) -> Iterator[str]:
+    yield from (str(folder / "lib"), str(folder / "model"))
+    yield from (str(ROOT / "phi3_ui"), str(ROOT / "models"))
+    if grants.model_folder:
+        yield grants.model_folder
+    for entry in sys.path:  # packages of the user, and of the system, that a virtual environment may use
+        if Path(entry).name in ("site-packages", "dist-packages"):
+            yield entry
+    yield from _python_path(os.environ)
+    yield from filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
+    if grants.is_code:
+        yield str(_hub_cache(os.environ))
+
+
+def _remove_abandoned_folders() -> None:
+    """Remove the folders of processes whose app was killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdecimal() and not _is_running(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_running(pid: int) -> bool:
+    if os.name == "nt":  # where os.kill would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+@cache
+def landlock_version() -> int:
+    """The kernel's version of Landlock; 0: it has none, so that files and network are not denied to models."""
+    if sys.platform != "linux":
+        return 0
+    import landlockpy
+
+    return landlockpy.abi_version() if landlockpy.supported() else 0
+
+
+@cache
+def warn_unless_isolated() -> None:
+    """Log once that this machine does not isolate models."""
+    if not landlock_version():
+        logger.warning(
+            "This system has no Landlock: models' processes can read the files of the account that runs the app, and use "
+            "the network. Use models that you trust."
+        )
+
+
+def confine(containment: Containment) -> None:
+    """Confine this process, for good. It must not have other threads yet. Raises OSError if the system refuses."""
+    if os.name != "posix":
+        return
+    with contextlib.suppress(ValueError, OSError):
+        os.closerange(3, min(os.sysconf("SC_OPEN_MAX"), 1 << 20))
+    _set_limits()
+    if landlock_version():
+        _restrict(containment)
+
+
+def _set_limits() -> None:
+    import resource
+
+    for limit, wanted in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, MAX_FILE_BYTES),
+        (resource.RLIMIT_AS, address_space_limit()),
+    ):
+        _, hard = resource.getrlimit(limit)
+        if wanted is not None:
+            value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(limit, (value, value))
+    with contextlib.suppress(OSError):  # not on Linux
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")  # of all processes, end this one first
+
+
+def address_space_limit() -> int | None:
+    """Bytes; None where a GPU's driver reserves more than there is, and on systems that do not count it well."""
+    if sys.platform != "linux" or Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists():
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + EXTRA_ADDRESS_SPACE
+
+
+def _restrict(containment: Containment) -> None:
+    import landlockpy
+    from landlockpy import AccessFS, AccessNet, Scope
+    from landlockpy.flags import LATEST_ABI
+
+    read = AccessFS.READ_FILE | AccessFS.READ_DIR
+    run = read | AccessFS.EXECUTE if containment.may_execute else read
+    write = landlockpy.fs_for_abi(LATEST_ABI) & ~(
+        AccessFS.EXECUTE | AccessFS.MAKE_CHAR | AccessFS.MAKE_BLOCK | AccessFS.IOCTL_DEV | AccessFS.RESOLVE_UNIX
+    )
+    device = AccessFS.READ_FILE | AccessFS.WRITE_FILE | AccessFS.READ_DIR | AccessFS.IOCTL_DEV
+    of_files = AccessFS.EXECUTE | AccessFS.READ_FILE | AccessFS.WRITE_FILE | AccessFS.TRUNCATE | AccessFS.IOCTL_DEV
+    devices = [Path("/dev", name) for name in _DEVICES]
+    devices += [found for pattern in _GPU_DEVICES for found in Path("/dev").glob(pattern)]
+    rules = [
+        *((path, run) for path in (*_SYSTEM_FOLDERS, sys.prefix, sys.base_prefix)),
+        *((path, read) for path in (*_SYSTEM_FILES, *_PROC_FILES, *containment.readable)),
+        *((path, write) for path in containment.writable),
+        *((str(path), device) for path in devices),
+    ]
+    # Handling no right of a kind allows all of it.
+    denied = {"handled_net": AccessNet.NONE} if containment.has_network else {}
+    with landlockpy.Ruleset(scoped=Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL, **denied) as ruleset:
+        for path, access in rules:
+            if os.path.exists(path):
+                ruleset.allow_path(path, access if os.path.isdir(path) else access & of_files)
+        ruleset.restrict()

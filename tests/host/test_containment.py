@@ -1,0 +1,211 @@
+"""What a model's process can reach: attacks from inside one."""
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+import mlflow
+import pytest
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+
+from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, Message
+from phi3_ui.errors import UserError
+from phi3_ui.host import containment
+from phi3_ui.host.hosted_model import HostedModel
+from phi3_ui.host.protocol import ModelSpec, TrustLevel, pack_spec
+from phi3_ui.paths import ROOT
+from phi3_ui.store.registry.catalogue import Catalogue
+from tests.support.build_cache import create_store
+
+_SECRETS = {
+    "HF_TOKEN": "s3cret",
+    "AWS_SECRET_ACCESS_KEY": "s3cret",
+    "MLFLOW_TRACKING_PASSWORD": "s3cret",
+    "PHI3_UI_LOGINS": "ana:s3cret",
+    "HTTPS_PROXY": "http://ana:s3cret@proxy:1",
+    "OPENAI_API_KEY": "s3cret",
+}
+_ALLOWED = "MODEL_SETTING"
+
+needs_landlock = pytest.mark.skipif(containment.landlock_version() < 6, reason="this kernel cannot isolate processes")
+
+
+@dataclass(frozen=True)
+class Attacks:
+    """A running model that attacks, and what it found."""
+
+    level: TrustLevel
+    hosted: HostedModel
+    outcomes: dict[str, str]
+    store: Path
+
+    def failed(self, *names: str) -> dict[str, str]:
+        """Those of the named attacks that went through."""
+        return {name: self.outcomes[name] for name in names if self.outcomes[name].startswith("done")}
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ModelSpec, Path]]:
+    """The attacking model in a store, a server and a socket that it may try to reach."""
+    folder = tmp_path_factory.mktemp("attacked")
+    uri = create_store(folder)
+    (folder / "to-be-deleted").touch()
+    mlflow.set_tracking_uri(uri)
+    abstract = f"phi3-attack-{os.getpid()}"
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as unix:
+        if sys.platform == "linux":
+            unix.bind(f"\0{abstract}")
+            unix.listen()
+        config = {
+            "store": str(folder / "mlflow.db"),
+            "model": "",
+            "port": server.getsockname()[1],
+            "socket": abstract,
+            "file": containment.MAX_FILE_BYTES,
+            "memory": (containment.address_space_limit() or 0) + 1,
+        }
+        experiment = mlflow.create_experiment("attacks", artifact_location=(folder / "artifacts").as_uri())
+        with mlflow.start_run(experiment_id=experiment):
+            text = Schema([ColSpec(DataType.string)])
+            mlflow.pyfunc.log_model(
+                name="attacker",
+                python_model=str(ROOT / "tests" / "support" / "attacking_model.py"),
+                model_config=config,
+                signature=ModelSignature(text, text),
+                pip_requirements=[],
+            )
+        (entry,) = Catalogue(uri).list_models()
+        yield (
+            ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, uri, "phi-3", folder=entry.folder),
+            folder / "mlflow.db",
+        )
+
+
+def _ask(hosted: HostedModel, question: str) -> str:
+    *_, end = hosted.answer(ChatRequest((Message("user", question),), template="phi-3"), CancelToken())
+    assert isinstance(end, Completed)
+    return end.text
+
+
+@pytest.fixture(scope="module", params=get_args(TrustLevel))
+def attacks(
+    request: pytest.FixtureRequest, spec: tuple[ModelSpec, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Attacks]:
+    level: TrustLevel = request.param
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in _SECRETS.items():
+            patch.setenv(name, value)
+        patch.setenv(_ALLOWED, "7")
+        chosen = replace(spec[0], level=level, variables=(_ALLOWED,))
+        hosted = HostedModel(chosen, tmp_path_factory.mktemp("logs"))
+        hosted.ready.result(timeout=300)
+    yield Attacks(level, hosted, json.loads(_ask(hosted, "Attack!")), spec[1])
+    hosted.unload()
+    assert not Path(hosted.own_folder).exists()
+
+
+@needs_landlock
+def test_the_store_cannot_be_reached(attacks: Attacks) -> None:
+    assert not attacks.failed(
+        "read the store",
+        "read it through /proc",
+        "read it through a symbolic link",
+        "read it through a hard link",
+        "write to the store",
+        "empty the store",
+        "delete the store",
+        "write beside the store",
+        "list the store's folder",
+        "change its own model",
+    )
+    assert attacks.store.stat().st_size > 0
+    assert attacks.store.with_name("to-be-deleted").exists()
+
+
+@needs_landlock
+def test_the_app_and_the_account_cannot_be_reached(attacks: Attacks) -> None:
+    assert (
+        not attacks.failed(
+            "read the parent's environment",
+            "read the parent's memory",
+            "signal the parent",
+            "read the home folder",
+            "read shadow passwords",
+            "connect to an abstract socket",
+            "gain privileges",
+        )
+        or attacks.outcomes["gain privileges"] == "done: False"
+    )
+
+
+@needs_landlock
+def test_only_approved_code_may_use_the_network_and_start_programs(attacks: Attacks) -> None:
+    through = attacks.failed("connect to a server", "listen", "start a program")
+    assert set(through) == ({"connect to a server", "listen", "start a program"} if attacks.level == "code" else set())
+
+
+def test_no_descriptor_is_inherited(attacks: Attacks) -> None:
+    assert attacks.outcomes["write to the store's descriptor"] == "LookupError"
+    links: dict[str, str] = json.loads(attacks.outcomes["see its descriptors"].removeprefix("done: "))
+    others = {link for link in links.values() if not link.startswith(("pipe:", "/proc/", "/dev/", "anon_inode:"))}
+    assert others <= {str(attacks.hosted.log), f"{attacks.hosted.own_folder}/work/mlflow.db"}
+
+
+def test_the_environment_holds_no_secret(attacks: Attacks) -> None:
+    assert "s3cret" not in attacks.outcomes["see its first environment"]
+    names = set(json.loads(attacks.outcomes["see its environment"].removeprefix("done: ")))
+    assert not names & set(_SECRETS)
+    assert (_ALLOWED in names) == (attacks.level == "code")
+    assert {"PATH", "HOME", "TMPDIR", "HF_HUB_OFFLINE", "ORT_DISABLE_TELEMETRY"} <= names
+
+
+def test_it_works_in_a_folder_of_its_own(attacks: Attacks) -> None:
+    assert attacks.outcomes["see its working folder"] == f"done: {attacks.hosted.own_folder}/work"
+    assert attacks.outcomes["write into its working folder"].startswith("done")
+
+
+def test_files_and_memory_are_limited_and_the_model_goes_on(attacks: Attacks) -> None:
+    assert attacks.outcomes["write a huge file"] == "OSError"
+    if attacks.level == "code" and containment.address_space_limit():
+        with pytest.raises(UserError, match="could not answer") as raised:
+            _ask(attacks.hosted, "allocate")
+        assert str(raised.value).count("\n") == 0
+        assert attacks.hosted.is_alive
+
+
+def test_the_process_is_not_told_the_stores_address(spec: tuple[ModelSpec, Path]) -> None:
+    secret = replace(spec[0], tracking_uri="https://ana:s3cret@store")
+    assert "s3cret" not in json.dumps(pack_spec(secret))
+
+
+def test_the_environment_is_built_from_what_is_allowed(tmp_path: Path) -> None:
+    inherited = {"PATH": "/bin", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "0", "LC_ALL": "C", **_SECRETS}
+    environment = containment.build_environment(inherited, tmp_path)
+    assert {"PATH", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "LC_ALL"} <= environment.keys()
+    assert not environment.keys() & _SECRETS.keys()
+
+
+def test_a_system_without_landlock_is_named_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(containment, "landlock_version", lambda: 0)
+    containment.warn_unless_isolated.cache_clear()
+    containment.warn_unless_isolated()
+    containment.warn_unless_isolated()
+    assert caplog.text.count("has no Landlock") == 1
+    containment.warn_unless_isolated.cache_clear()
+
+
+def test_folders_of_apps_that_were_killed_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containment.tempfile, "gettempdir", lambda: str(tmp_path))
+    abandoned, used = tmp_path / "phi3-model-4194305-x", tmp_path / f"phi3-model-{os.getpid()}-x"
+    for folder in (abandoned, used):
+        folder.mkdir()
+    containment._remove_abandoned_folders()
+    assert [*tmp_path.iterdir()] == [used]
