@@ -79,7 +79,8 @@ def kill_group(process: subprocess.Popen[str]) -> None:
 def await_exit(process: subprocess.Popen[str]) -> None:
     """Wait for a child's end without collecting its exit code, so that its id stays its own."""
     if hasattr(os, "waitid"):
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(ChildProcessError):  # another part of the program has collected it
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
 def _die_with_parent(parent: int) -> None:

@@ -116,12 +116,11 @@ def test_the_time_limit_ends_a_model_that_hangs(pool: Pool, spec: ModelSpec, scr
 
 
 def test_a_closed_tab_leaves_no_process_that_hangs(pool: Pool, spec: ModelSpec, scripted: ScriptedModel) -> None:
-    gate = _hang_after_text(scripted, "A story?", holds_gil=True)
+    scripted.enqueue(Reply("Once ", Hang()))
     model = pool.get_model(spec)
     events = model.answer(ChatRequest((Message("user", "A story?"),)), CancelToken())
     next(event for event in events if isinstance(event, TextDelta))
     process = psutil.Process(model.pid)
-    gate.open()
     events.close()  # type: ignore[attr-defined]  # a generator
     process.wait(60)
     assert not model.is_alive

@@ -15,6 +15,7 @@ from mlflow.pyfunc.model import PythonModel
 
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import TEXTS
+from phi3_ui.store.registry import doctor
 from phi3_ui.store.registry.doctor import CODES, SLOTS, WRAPPER, Diagnosis, diagnose
 from phi3_ui.store.registry.logged_code import find_removed_api_in_pickle, find_removed_api_in_source
 
@@ -100,6 +101,18 @@ def test_a_newly_logged_model_has_no_problem(uri: str, model_id: str) -> None:
 
     assert sorted(_codes(diagnosis)) == ["files_complete", "versions_match", "wrapper_current"]
     assert (diagnosis.severity, diagnosis.can_relog) == ("ok", True)
+
+
+@pytest.mark.parametrize(("version", "code"), [(0, "not_isolated"), (5, "partly_isolated")])
+def test_a_system_that_cannot_isolate_models_is_reported(
+    uri: str, model_id: str, version: int, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "landlock_version", lambda: version)
+
+    diagnosis = diagnose(uri, model_id)
+
+    assert code in _codes(diagnosis)
+    assert diagnosis.severity == "warning"
 
 
 def test_version_differences_are_reported(uri: str, model_id: str, artifacts: Path) -> None:
