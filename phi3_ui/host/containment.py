@@ -125,6 +125,8 @@ class Grants:
     """Whether others' code is part of it, which the administrator has approved: it may use the network and start programs."""
     folders: tuple[str, ...] = ()
     """Further folders, to be read and written."""
+    packages: tuple[str, ...] = ()
+    """Top-level packages of the app that the process imports, besides `phi3_ui` and `models`."""
     variables: tuple[str, ...] = ()
     """Names of further environment variables."""
 
@@ -137,14 +139,15 @@ def prepare(grants: Grants) -> Iterator[Containment]:
     try:
         for name in ("work", "tmp", "home", "lib", "model"):
             (folder / name).mkdir()
-        for package in ("phi3_ui", "models"):
+        packages = _find_packages(grants.packages)
+        for package in packages:
             with contextlib.suppress(OSError):  # Windows may refuse; then the packages are found as they are here
-                (folder / "lib" / package).symlink_to(ROOT / package, target_is_directory=True)
+                (folder / "lib" / package.name).symlink_to(package, target_is_directory=package.is_dir())
         writable = [str(folder / name) for name in ("work", "tmp", "home")]
         containment = Containment(
             str(folder),
             build_environment(os.environ, folder, grants.variables),
-            tuple(_readable_folders(folder, grants)),
+            (*map(str, packages), *_readable_folders(folder, grants)),
             (*writable, *grants.folders),
             grants.is_code,
             grants.is_code,
@@ -153,6 +156,14 @@ def prepare(grants: Grants) -> Iterator[Containment]:
         yield containment
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _find_packages(names: tuple[str, ...]) -> list[Path]:
+    """The folders, or files, of the app's packages and of those with these names, which this process has imported."""
+    others = [sys.modules[name].__file__ for name in set(names) - {"phi3_ui", "models"} if name in sys.modules]
+    files = [Path(file) for file in others if file]
+    folders = [file.parent if file.name == "__init__.py" else file for file in files]
+    return [ROOT / "phi3_ui", ROOT / "models", *folders]
 
 
 def build_environment(inherited: Mapping[str, str], folder: Path, variables: tuple[str, ...] = ()) -> dict[str, str]:
@@ -192,7 +203,6 @@ def _python_path(environment: Mapping[str, str]) -> list[str]:
 
 def _readable_folders(folder: Path, grants: Grants) -> Iterator[str]:
     yield from (str(folder / "lib"), str(folder / "model"))
-    yield from (str(ROOT / "phi3_ui"), str(ROOT / "models"))
     if grants.model_folder:
         yield grants.model_folder
     for entry in sys.path:  # packages of the user, and of the system, that a virtual environment may use
@@ -298,9 +308,10 @@ def _restrict(containment: Containment) -> None:
         *((path, write) for path in containment.writable),
         *((str(path), device) for path in devices),
     ]
-    # Handling no right of a kind allows all of it.
-    denied = {"handled_net": AccessNet.NONE} if containment.has_network else {}
-    with landlockpy.Ruleset(scoped=Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL, **denied) as ruleset:
+    scoped = Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL
+    # Handling no right of a kind allows all of it; None handles all.
+    denied_net = AccessNet.NONE if containment.has_network else None
+    with landlockpy.Ruleset(handled_net=denied_net, scoped=scoped) as ruleset:
         for path, access in rules:
             if os.path.exists(path):
                 ruleset.allow_path(path, access if os.path.isdir(path) else access & of_files)

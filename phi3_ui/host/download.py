@@ -7,10 +7,12 @@ import json
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from phi3_ui.host import child_process, containment
 from phi3_ui.host.worker import error_summary
+from phi3_ui.testing import find_script_folder
 
 
 def main() -> None:
@@ -30,6 +32,9 @@ def main() -> None:
         logging.getLogger("phi3_ui.host.download").exception("The model could not be downloaded")
         print(json.dumps(["failed", error_summary(error)]), flush=True)
         raise
+    if script := find_script_folder(folder):
+        contained = replace(contained, writable=(*contained.writable, script))
+        contained.save()
     os.chdir(contained.work)
     command = child_process.build_command("read", int(parent), contained, "phi3_ui.host.worker", [folder])
     os.execve(command[0], command, contained.environment)  # noqa: S606 (our own module)

@@ -224,7 +224,8 @@ class HostedModel:
         with contextlib.ExitStack() as own_folder:
             try:
                 first_line = pack_spec(self.spec)
-                contained = own_folder.enter_context(containment.prepare(self._grants()))
+                contract_package = str(first_line["contract"]).partition(".")[0]
+                contained = own_folder.enter_context(containment.prepare(self._grants(contract_package)))
                 process = self._spawn(contained)
             except (OSError, KeyError) as error:
                 logger.exception("The process of %s could not be started", self.spec.name)
@@ -237,13 +238,13 @@ class HostedModel:
             self._follow(process, first_line)
         self._gone.set()
 
-    def _grants(self) -> containment.Grants:
+    def _grants(self, package: str) -> containment.Grants:
         spec = self.spec
         is_code = spec.level == "code"
         folders, variables = (spec.folders, spec.variables) if is_code else ((), ())
         if script := find_script_folder(spec.folder):
             folders = (*folders, script)
-        return containment.Grants(spec.folder, is_code, folders, variables)
+        return containment.Grants(spec.folder, is_code, folders, (package,), variables)
 
     def _spawn(self, contained: containment.Containment) -> "subprocess.Popen[str]":
         containment.warn_unless_isolated()

@@ -39,7 +39,9 @@ NEEDS_TEMPLATE = {"tutorial", "hinted", "frames", "strings", "chunks", "from-cod
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("foreign")
+    folder = tmp_path_factory.mktemp("foreign")
+    (folder / "shared").mkdir()
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,9 @@ def catalogue(folder: Path, logged: dict[str, dict[str, str]]) -> Catalogue:
 
 
 @pytest.fixture(scope="module")
-def model(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], HostedModel]]:
+def model(
+    catalogue: Catalogue, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], HostedModel]]:
     """The named model, loaded in its process."""
     pool = Pool(tmp_path_factory.mktemp("logs"), max_loaded=12, idle_seconds=600)
     entries = {entry.name: entry for entry in catalogue.list_models()}
@@ -66,7 +70,15 @@ def model(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Ite
     def load(name: str) -> HostedModel:
         entry = entries[name]
         return pool.get_model(
-            ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, folder=entry.folder)
+            ModelSpec(
+                entry.model_id,
+                entry.name,
+                entry.uri,
+                entry.contract,
+                entry.tracking_uri,
+                folder=entry.folder,
+                folders=(str(folder / "shared"),),
+            )
         )
 
     yield load
@@ -206,7 +218,7 @@ def test_chunks_stream_with_usage(model: Callable[[str], HostedModel]) -> None:
 
 
 def test_a_stopped_stream_is_closed(model: Callable[[str], HostedModel], folder: Path) -> None:
-    (folder / "closed").unlink(missing_ok=True)
+    (folder / "shared" / "closed").unlink(missing_ok=True)
     cancel = CancelToken()
     events: list[AnswerEvent] = []
     for event in model("chunks").answer(ChatRequest((Message("user", "endless"),), template="phi-3"), cancel):
@@ -217,7 +229,7 @@ def test_a_stopped_stream_is_closed(model: Callable[[str], HostedModel], folder:
     end = completed(events)
     assert end.text.startswith("One two more")
     assert (end.usage, end.finish_reason) == (None, "cancelled")
-    assert (folder / "closed").exists()
+    assert (folder / "shared" / "closed").exists()
 
 
 def test_a_blocking_answer_is_cancelled_immediately(model: Callable[[str], HostedModel]) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -199,7 +200,7 @@ def test_a_system_without_landlock_is_named_once(
 
 
 def test_folders_of_apps_that_were_killed_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(containment.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     abandoned, used = tmp_path / "phi3-model-4194305-x", tmp_path / f"phi3-model-{os.getpid()}-x"
     for folder in (abandoned, used):
         folder.mkdir()

@@ -93,17 +93,19 @@ def test_time_limits_begin_when_the_model_is_loaded_and_the_queue_has_ended() ->
     watched = Watched(_SHORT_GRACE)
     watched.watchdog.close()
     watchdog = Watchdog(60, lambda *_: None, lambda: None, "a model")
+
+    def has_limit(number: int) -> bool:
+        return watchdog._answers[number].due is not None
+
     watchdog.add(1, ChatRequest(_REQUEST.messages, time_limit=10.0))
-    answer = watchdog._answers[1]
     watchdog.expect_end(1)
-    assert answer.due is None, "it is loading"
+    assert not has_limit(1), "it is loading"
     watchdog.set_ready()
-    assert answer.due is not None
+    assert has_limit(1)
     watchdog.add(2, ChatRequest(_REQUEST.messages, time_limit=10.0))
-    queued = watchdog._answers[2]
-    assert queued.due is not None
+    assert has_limit(2)
     watchdog.notice(2, QueuePosition(1))
-    assert queued.due is None
+    assert not has_limit(2)
     watchdog.notice(2, PrefillProgress(0, 10))
-    assert queued.due is not None
+    assert has_limit(2)
     watchdog.close()

@@ -219,7 +219,7 @@ OTHER_MODELS: dict[str, tuple[Any, ModelSignature | None]] = {
 def log_all(uri: str, folder: Path) -> dict[str, dict[str, str]]:
     """Log each kind in the experiment `theirs` of the store `uri`; names and ids of the chat models and of the others.
 
-    Chunks makes the file `closed` in `folder` when it is closed.
+    Chunks makes the file `shared/closed` in `folder` when it is closed.
     """
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment("theirs")
@@ -236,7 +236,7 @@ def log_all(uri: str, folder: Path) -> dict[str, dict[str, str]]:
 def _log(name: str, model: Any, signature: ModelSignature | None, folder: Path) -> str:
     given: dict[str, Any] = {"signature": signature} if signature else {}
     if name == "chunks":
-        given["model_config"] = {"closed": str(folder / "closed")}
+        given["model_config"] = {"closed": str(folder / "shared" / "closed")}
     python_model = model if isinstance(model, str) else model()
     return str(mlflow.pyfunc.log_model(name=name, python_model=python_model, pip_requirements=[], **given).model_id)
 
