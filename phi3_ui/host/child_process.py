@@ -70,10 +70,13 @@ def build_command(
 
 def kill_group(process: subprocess.Popen[str]) -> None:
     """Kill a child, not yet waited for, and the processes that it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # none is left
-        os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process.pid, signal.SIGKILL)
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # none is left
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
 
 
 def await_exit(process: subprocess.Popen[str]) -> None:

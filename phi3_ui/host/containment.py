@@ -16,11 +16,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from models import TELEMETRY_OFF
 from phi3_ui.paths import ROOT
 
 logger = logging.getLogger(__name__)
+
+TrustLevel = Literal["data_only", "ours", "code"]
+"""What loading a model runs: libraries alone, this app's own wrapper too, or code of others, which was approved."""
 
 MAX_FILE_BYTES = 512 << 20
 """Of each file that a model writes. Loading and answering write none; compilers' caches stay far below."""
@@ -43,6 +47,12 @@ _KEPT_VARIABLES = re.compile(
     re.IGNORECASE if os.name == "nt" else 0,
 )
 """Variables that libraries need to compute; none holds a secret."""
+
+_LEVEL_VARIABLES: dict[TrustLevel, dict[str, str]] = {
+    "data_only": {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "False"},
+    "ours": {},
+    "code": {},
+}
 
 _SYSTEM_FOLDERS = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt/rocm", "/nix/store", "/sys")
 _SYSTEM_FILES = tuple(
@@ -121,14 +131,19 @@ class Grants:
 
     model_folder: str | None
     """Its files, to be read; None: they are downloaded into its own folder."""
-    is_code: bool
-    """Whether others' code is part of it, which the administrator has approved: it may use the network and start programs."""
+    level: TrustLevel
+    """Code of others may use the network and start programs."""
     folders: tuple[str, ...] = ()
     """Further folders, to be read and written."""
     packages: tuple[str, ...] = ()
     """Top-level packages of the app that the process imports, besides `phi3_ui` and `models`."""
     variables: tuple[str, ...] = ()
     """Names of further environment variables."""
+
+    @property
+    def is_code(self) -> bool:
+        """Whether others' code is part of it."""
+        return self.level == "code"
 
 
 @contextlib.contextmanager
@@ -146,7 +161,7 @@ def prepare(grants: Grants) -> Iterator[Containment]:
         writable = [str(folder / name) for name in ("work", "tmp", "home")]
         containment = Containment(
             str(folder),
-            build_environment(os.environ, folder, grants.variables),
+            {**build_environment(os.environ, folder, grants.variables), **_LEVEL_VARIABLES[grants.level]},
             (*map(str, packages), *_readable_folders(folder, grants)),
             (*writable, *grants.folders),
             grants.is_code,

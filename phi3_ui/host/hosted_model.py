@@ -240,11 +240,10 @@ class HostedModel:
 
     def _grants(self, package: str) -> containment.Grants:
         spec = self.spec
-        is_code = spec.level == "code"
-        folders, variables = (spec.folders, spec.variables) if is_code else ((), ())
+        folders, variables = (spec.folders, spec.variables) if spec.level == "code" else ((), ())
         if script := find_script_folder(spec.folder):
             folders = (*folders, script)
-        return containment.Grants(spec.folder, is_code, folders, (package,), variables)
+        return containment.Grants(spec.folder, spec.level, folders, (package,), variables)
 
     def _spawn(self, contained: containment.Containment) -> "subprocess.Popen[str]":
         containment.warn_unless_isolated()

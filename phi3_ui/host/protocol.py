@@ -9,7 +9,7 @@ JSON, not pickle: a model's process may run code that the app does not trust.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from phi3_ui.chat.types import (
     AnswerEvent,
@@ -28,9 +28,7 @@ from phi3_ui.chat.types import (
 )
 from phi3_ui.contracts.base import Contract
 from phi3_ui.contracts.registry import get_contract, import_contract, import_path
-
-TrustLevel = Literal["data_only", "ours", "code"]
-"""What loading a model runs: libraries alone, this app's own wrapper too, or others' code."""
+from phi3_ui.host.containment import TrustLevel
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from mlflow.types import ColSpec, DataType, Schema
 from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, Message
 from phi3_ui.errors import UserError
 from phi3_ui.host import containment
+from phi3_ui.host.containment import TrustLevel
 from phi3_ui.host.hosted_model import HostedModel
-from phi3_ui.host.protocol import ModelSpec, TrustLevel, pack_spec
+from phi3_ui.host.protocol import ModelSpec, pack_spec
 from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
 from tests.support.build_cache import create_store
@@ -158,6 +159,7 @@ def test_the_environment_holds_no_secret(attacks: Attacks) -> None:
     assert "s3cret" not in attacks.outcomes["see its first environment"]
     names = set(json.loads(attacks.outcomes["see its environment"].removeprefix("done: ")))
     assert not names & set(_SECRETS)
+    assert ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION" in names) == (attacks.level == "data_only")
     assert (_ALLOWED in names) == (attacks.level == "code")
     assert {"PATH", "HOME", "TMPDIR", "HF_HUB_OFFLINE", "ORT_DISABLE_TELEMETRY"} <= names
 

@@ -61,6 +61,15 @@ def test_unknown_metrics_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
+    ("language", "sentence"),
+    [("en", "your next question loads it again"), ("ro", "următoarea întrebare îl încarcă din nou")],
+)
+def test_a_model_that_was_ended_with_its_answer_is_named(language: str, sentence: str) -> None:
+    caption = _caption(replace(_FULL, finish_reason="cancelled", ended_model=True), language)
+    assert sentence in caption["parts"][-1]
+
+
+@pytest.mark.parametrize(
     ("language", "reason", "words"),
     [
         ("en", "length", "cut at max tokens"),
