@@ -37,6 +37,7 @@ COMPLETE_LANDLOCK = 6
 """The version since which files, TCP connections, signals and abstract sockets can all be denied (Linux 6.12)."""
 
 _PREFIX = "phi3-model-"
+_LOCK = "lock"
 _KEPT_VARIABLES = re.compile(
     r"PATH|LANG|LANGUAGE|LC_\w+|TZ|LD_LIBRARY_PATH|DYLD_LIBRARY_PATH|LIBRARY_PATH|VIRTUAL_ENV|"
     r"OMP_\w+|GOMP_\w+|KMP_\w+|MKL_\w+|OPENBLAS_\w+|BLIS_\w+|NUMEXPR_\w+|MALLOC_\w+|"
@@ -149,9 +150,13 @@ class Grants:
 @contextlib.contextmanager
 def prepare(grants: Grants) -> Iterator[Containment]:
     """Create a process's own folder, which is removed at the end, and say how the process is confined."""
+    from filelock import FileLock
+
     _remove_abandoned_folders()
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")).resolve()
+    lock = FileLock(folder / _LOCK)  # freed however the app ends
     try:
+        lock.acquire(blocking=False)
         for name in ("work", "tmp", "home", "lib", "model"):
             (folder / name).mkdir()
         packages = _find_packages(grants.packages)
@@ -170,6 +175,7 @@ def prepare(grants: Grants) -> Iterator[Containment]:
         containment.save()
         yield containment
     finally:
+        lock.release()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -231,22 +237,14 @@ def _readable_folders(folder: Path, grants: Grants) -> Iterator[str]:
 
 def _remove_abandoned_folders() -> None:
     """Remove the folders of processes whose app was killed."""
+    from filelock import FileLock, Timeout
+
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
         pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        if pid.isdecimal() and not _is_running(int(pid)):
+        if pid == str(os.getpid()):
+            continue
+        with contextlib.suppress(Timeout, OSError), FileLock(folder / _LOCK, blocking=False):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_running(pid: int) -> bool:
-    if os.name == "nt":  # where os.kill would end it
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True
 
 
 @cache

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from models.chat_template import TemplateError
 from phi3_ui.chat.context import PromptTooLongError
-from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest, Completed, QueuePosition
+from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest, Completed, QueuePosition, Timings
 from phi3_ui.contracts.base import Adapter, Contract, SupportsCount, SupportsPrepare
 from phi3_ui.contracts.declaration import ModelDeclaration
 from phi3_ui.contracts.parsing import NoTextError
@@ -135,7 +135,11 @@ class Worker:
 
     def _answer(self, number: int, request: ChatRequest, cancel: CancelToken) -> None:
         try:
-            for event in limit_time(self._model.result().answer(request, cancel), cancel, request.time_limit):
+            model = self._model.result()
+            if cancel.is_set():  # while it was loaded: its first chunk may take long
+                self._outbox.put(number, Completed("", None, Timings(None, 0.0, None), "cancelled"))
+                return
+            for event in limit_time(model.answer(request, cancel), cancel, request.time_limit):
                 self._outbox.put(number, event)
                 self._sent_at = time.monotonic()
         except BaseException as error:
@@ -144,7 +148,6 @@ class Worker:
         finally:
             del self._running[number]
         self._outbox.flush()  # the answer first: nothing is sent while the model prepares
-        model = self._model.result()
         if isinstance(model, SupportsPrepare) and not self._running:
             model.prepare()
 

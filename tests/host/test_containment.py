@@ -12,6 +12,7 @@ from typing import get_args
 
 import mlflow
 import pytest
+from filelock import FileLock
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
@@ -203,8 +204,9 @@ def test_a_system_without_landlock_is_named_once(
 
 def test_folders_of_apps_that_were_killed_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
-    abandoned, used = tmp_path / "phi3-model-4194305-x", tmp_path / f"phi3-model-{os.getpid()}-x"
+    abandoned, used = tmp_path / "phi3-model-1-x", tmp_path / "phi3-model-2-x"
     for folder in (abandoned, used):
         folder.mkdir()
-    containment._remove_abandoned_folders()
-    assert [*tmp_path.iterdir()] == [used]
+    with FileLock(used / "lock"):
+        containment._remove_abandoned_folders()
+        assert [*tmp_path.iterdir()] == [used]
