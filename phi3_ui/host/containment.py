@@ -276,6 +276,7 @@ def confine(containment: Containment) -> None:
     _set_limits()
     if landlock_version():
         _restrict(containment)
+        _drop_capabilities()  # which no new program brings back
 
 
 def _set_limits() -> None:
@@ -292,6 +293,18 @@ def _set_limits() -> None:
             resource.setrlimit(limit, (value, value))
     with contextlib.suppress(OSError):  # not on Linux
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")  # of all processes, end this one first
+
+
+def _drop_capabilities() -> None:
+    """Give up what root may do, such as raising limits, but for opening files of other users, which it may need to load."""
+    import ctypes
+
+    kept = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # the version of this interface; this thread
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, of 32 capabilities each
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.capget(header, sets) == 0:
+        libc.capset(header, (ctypes.c_uint32 * 6)(sets[0] & kept, sets[1] & kept, 0, 0, 0, 0))
 
 
 def address_space_limit() -> int | None:

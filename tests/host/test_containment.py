@@ -139,6 +139,8 @@ def test_the_app_and_the_account_cannot_be_reached(attacks: Attacks) -> None:
         "read the home folder",
         "read shadow passwords",
         "connect to an abstract socket",
+        "raise its limits",
+        "become another user",
     )
     assert attacks.outcomes["gain privileges"] == "done: False"
 

@@ -5,6 +5,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from typing import Any
 
 import mlflow
 from mlflow.pyfunc.model import PythonModel
+
+_UNLIMITED = resource.RLIM_INFINITY
 
 
 def _attempt(attack: Callable[[], object]) -> str:
@@ -111,6 +114,8 @@ class AttackingModel(PythonModel):
             "see its first environment": lambda: Path("/proc/self/environ").read_text(),
             "see its working folder": lambda: os.getcwd(),
             "write into its working folder": lambda: Path("own").write_text("x"),
+            "raise its limits": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (_UNLIMITED, _UNLIMITED)),
+            "become another user": lambda: os.setuid(12345),
             "gain privileges": lambda: "NoNewPrivs:\t1" not in Path("/proc/self/status").read_text(),
         }
         return [json.dumps({name: _attempt(attack) for name, attack in attacks.items()})]
