@@ -42,10 +42,10 @@ class ArtifactFiles:
         return Path(self.repository.download_artifacts(path, str(self._scratch))).read_bytes()
 
     def load_mlmodel(self) -> Model | None:
-        """The parsed MLmodel file; None if there is none. Raises MlflowException if it is damaged."""
+        """The parsed MLmodel file; None if there is none. UserError("model_unreadable") if it is damaged."""
         if not self.contains("MLmodel"):
             return None
-        return parse_mlmodel(Path(self.repository.download_artifacts("MLmodel", str(self._scratch))))
+        return parse_mlmodel(Path(self.repository.download_artifacts("MLmodel", str(self._scratch))), self.name)
 
     def contains(self, path: str) -> bool:
         """Whether there is a file or a folder with this path."""

@@ -92,14 +92,14 @@ class Catalogue:
             name = self._store.find(name).model_id
         for model_id, (model_name, reason) in self.unreadable_models.items():
             if name in (model_id, model_name):
-                return UserError("model_unreadable", model=model_name, detail=reason.splitlines()[0][:200].rstrip("."))
+                return _unreadable(model_name, reason)
         return self.find_deletion("" if is_empty else name)
 
     def find(self, name: str | None) -> ModelEntry:
         """The model with this name, which can have any form that `resolve_model_id` accepts.
 
         Raises:
-            UserError: no_model without a name, model_gone if there is no such chat-capable model.
+            UserError: no_model without a name, model_gone if there is no such chat-capable model, model_unreadable.
         """
         return self._find(name)[1]
 
@@ -155,7 +155,8 @@ class Catalogue:
             model = self._store.find(name)
             entry = self._get_entry(model) if model.is_complete else None
         if entry is None:
-            raise UserError("model_gone")
+            name, detail = self.unreadable_models.get(model.model_id, (model.name, ""))
+            raise _unreadable(name, detail) if detail else UserError("model_gone")
         return model, entry
 
     def _get_entry(self, model: StoredModel) -> ModelEntry | None:
@@ -178,12 +179,13 @@ class Catalogue:
         )
 
     def _note_unreadable(self, model: StoredModel, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {error}"
+        is_explained = isinstance(error, UserError) and error.code == "model_unreadable"
+        reason = str(error.values["detail"]) if is_explained else f"{type(error).__name__}: {error}"
         with self._lock:
             is_known = self._unreadable.get(model.model_id) == (model.name, reason)
             self._unreadable[model.model_id] = (model.name, reason)
         if not is_known:
-            expected = isinstance(error, (MlflowException, OSError))
+            expected = isinstance(error, (MlflowException, OSError, UserError))
             exc_info = None if expected else error
             logger.info("The model %s (%s) cannot be read: %s", model.name, model.model_id, reason, exc_info=exc_info)
 
@@ -233,6 +235,10 @@ class Catalogue:
             experiment_id=run.info.experiment_id,
             is_deleted=run.info.lifecycle_stage == LifecycleStage.DELETED,
         )
+
+
+def _unreadable(name: str, reason: str) -> UserError:
+    return UserError("model_unreadable", model=name, detail=reason.splitlines()[0][:200].rstrip("."))
 
 
 def _string(value: Any) -> str:

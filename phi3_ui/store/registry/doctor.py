@@ -93,7 +93,7 @@ class Diagnosis:
 
 
 def diagnose(tracking_uri: str, model_id: str) -> Diagnosis:
-    """Check one logged model. Raises UserError: model_gone, store_unreachable."""
+    """Check one logged model. Raises UserError: model_gone, model_unreadable, store_unreachable."""
     with translate_store_errors(tracking_uri), tempfile.TemporaryDirectory() as folder:
         files = ArtifactFiles(tracking_uri, model_id, Path(folder))
         info = files.load_mlmodel()
@@ -172,7 +172,7 @@ def _check_code(info: Model, files: ArtifactFiles) -> Iterator[Finding]:
         code = files.read(path) or b""
         try:
             removed = find_removed_api_in_pickle(code) if path == pickled else find_removed_api_in_source(code.decode())
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # Python's parser has limits of its own
             yield _finding("code_unreadable", file=path, detail=str(error).rstrip("."))
             continue
         if removed:

@@ -1,42 +1,104 @@
-"""Reading a model's MLmodel file, without its weights or code, and without MLflow's process-wide tracking URI."""
+"""Reading a model's MLmodel file, without its weights or code, and without MLflow's process-wide tracking URI.
+
+The file may be damaged or hostile: it is bounded, and its parts have the shapes that the rest of the app relies on.
+"""
 
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-import yaml  # type: ignore[import-untyped]
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from phi3_ui.errors import UserError
+from phi3_ui.store.errors import is_missing
+from phi3_ui.store.registry.mlmodel_yaml import MAX_BYTES, parse_yaml
 from phi3_ui.store.registry.sources import StoredModel
-
-_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def load_mlmodel(tracking_uri: str, model: StoredModel) -> Model:
     """The parsed MLmodel file of a model.
 
     Raises:
-        MlflowException: The store does not have the file, or it is not valid YAML.
-        OSError: A local file cannot be read.
+        UserError: model_unreadable if there is no such file, or if it is damaged.
+        MlflowException: The store does not respond.
     """
     if file := find_local_mlmodel(model):
-        return parse_mlmodel(file)
+        return parse_mlmodel(file, model.name)
     with tempfile.TemporaryDirectory() as folder:
         repository = get_artifact_repository(model.artifact_uri, tracking_uri)
-        return parse_mlmodel(Path(repository.download_artifacts("MLmodel", folder)))
+        try:
+            file = Path(repository.download_artifacts("MLmodel", folder))
+        except MlflowException as error:
+            if is_missing(error) or isinstance(error.__cause__, FileNotFoundError):
+                raise _unreadable(model.name, "there is no MLmodel file") from error
+            raise
+        return parse_mlmodel(file, model.name)
 
 
-def parse_mlmodel(file: Path) -> Model:
-    """As `Model.load`, which uses MLflow's slow YAML loader. Raises MlflowException and OSError as `load_mlmodel`."""
+def parse_mlmodel(file: Path, name: str) -> Model:
+    """The parsed MLmodel file of the model called `name`. UserError: model_unreadable."""
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), _SafeLoader)  # noqa: S506 - it is a safe loader
-    except yaml.YAMLError as error:
-        raise MlflowException(f"{file} is not a valid MLmodel file: {error}") from error
-    return Model.from_dict(content)
+        content = read_mlmodel(file)
+        return Model.from_dict(content)
+    except ValueError as error:
+        raise _unreadable(name, f"MLmodel is damaged: {error}") from error
+    except FileNotFoundError as error:
+        raise _unreadable(name, "there is no MLmodel file") from error
+    except OSError as error:
+        raise _unreadable(name, f"MLmodel: {error.strerror}") from error
+    except Exception as error:  # what MLflow makes of an invalid signature, or of keys that it does not know
+        raise _unreadable(name, f"MLmodel is damaged: {type(error).__name__}") from error
+
+
+def read_mlmodel(file: Path) -> dict[str, Any]:
+    """The content of an MLmodel file. ValueError, with the reason in words, or OSError."""
+    # A pipe in its place would block, and a file that grows would fill the memory.
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is not a file")
+    with file.open("rb") as opened:
+        raw = opened.read(MAX_BYTES + 1)
+    content = parse_yaml(raw.decode("utf-8"))
+    _check_shapes(content)
+    return dict(content)
+
+
+def _check_shapes(content: Any) -> None:
+    """ValueError unless the parts that the app reads have the types that MLflow writes."""
+    if not _is_record(content):
+        raise ValueError("it is no mapping")
+    flavors = content.get("flavors")
+    if not _is_record(flavors) or not all(map(_is_record, flavors.values())):
+        raise ValueError("flavors is no mapping of mappings")
+    if not isinstance(content.get("metadata") or {}, dict):
+        raise ValueError("metadata is no mapping")
+    for flavor in flavors.values():
+        artifacts = flavor.get("artifacts") or {}
+        if not _is_record(artifacts) or not all(
+            _is_record(artifact) and isinstance(artifact.get("path"), str) for artifact in artifacts.values()
+        ):
+            raise ValueError("artifacts is no mapping of paths")
+        environment = flavor.get("env")
+        if isinstance(environment, dict) and not all(isinstance(path, str) for path in environment.values()):
+            raise ValueError("env is no mapping of paths")
+        if not isinstance(flavor.get("config") or {}, dict):
+            raise ValueError("config is no mapping")
+        if not isinstance(flavor.get("components") or [], list):
+            raise ValueError("components is no list")
+        if not isinstance(flavor.get("loader_module", ""), str):
+            raise ValueError("loader_module is no text")
+
+
+def _is_record(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+def _unreadable(name: str, detail: str) -> UserError:
+    return UserError("model_unreadable", model=name, detail=" ".join(detail.split())[:200].rstrip("."))
 
 
 def find_local_mlmodel(model: StoredModel) -> Path | None:

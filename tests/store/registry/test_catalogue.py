@@ -1,6 +1,7 @@
 """The catalogue of a real store: which models are listed, and the details of one."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from mlflow import MlflowClient
 from phi3_ui.errors import UserError
 from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
+from phi3_ui.store.registry.doctor import diagnose
 from phi3_ui.ui.render.model_card import render_card
 from tests.conftest import Demo
 from tests.store.registry.prompt_models import DECLARED, log_prompt_model
@@ -73,8 +75,51 @@ def test_a_damaged_model_hides_no_other(uri: str, tmp_path: Path, content: str) 
     catalogue = Catalogue(uri)
     assert [entry.model_id for entry in catalogue.list_models()] == [good]
     assert [(key, name) for key, (name, _) in catalogue.unreadable_models.items()] == [(bad, "bad")]
-    with pytest.raises(UserError, match="no longer in the tracking store"):
+    with pytest.raises(UserError, match=r"The files of bad cannot be read \(MLmodel is damaged"):
         catalogue.find(bad)
+
+
+_BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+
+
+@pytest.mark.parametrize(
+    ("content", "detail"),
+    [
+        (None, "there is no MLmodel file"),
+        ("", "it is no mapping"),
+        (_BOMB, "it has more than 100,000 values"),
+        ("flavors: {python_function: 7}", "flavors is no mapping of mappings"),
+        ("flavors: {python_function: {artifacts: {a: b}}}", "artifacts is no mapping of paths"),
+        ("flavors: {}\nmetadata: [x]", "metadata is no mapping"),
+        ("flavors: {}\nsignature: {inputs: '[7]'}", "MLmodel is damaged"),
+        ("flavors: {}\nsignature: {inputs: '" + "[" * 50_000 + "'}", "MLmodel is damaged"),
+    ],
+)
+def test_a_model_damaged_while_the_app_runs_is_named_and_the_store_is_not_blamed(
+    uri: str, tmp_path: Path, content: str | None, detail: str
+) -> None:
+    good, bad = log_prompt_model(uri, "good", DECLARED), log_prompt_model(uri, "bad", DECLARED)
+    catalogue = Catalogue(uri)
+    assert len(catalogue.list_models()) == 2
+    mlmodel = tmp_path / "artifacts" / "models" / bad / "artifacts" / "MLmodel"
+    if content is None:
+        shutil.rmtree(mlmodel.parent)
+    else:
+        mlmodel.write_text(content)
+
+    for use in (catalogue.load_card, lambda model_id: catalogue.load_declaration(catalogue.find(model_id))):
+        with pytest.raises(UserError) as raised:
+            use(bad)
+        assert raised.value.code == "model_unreadable"
+        assert detail in str(raised.value)
+    if content is not None:
+        with pytest.raises(UserError) as raised:
+            diagnose(uri, bad)
+        assert raised.value.code == "model_unreadable"
+    else:
+        assert [finding.code for finding in diagnose(uri, bad).findings] == ["file_missing"]
+    assert catalogue.load_card(good).entry.name == "good"
+    assert {entry.name for entry in Catalogue(uri).list_models()} == {"good"}
 
 
 def test_metadata_of_the_wrong_type_is_ignored(uri: str) -> None:

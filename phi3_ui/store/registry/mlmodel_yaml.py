@@ -1,0 +1,91 @@
+"""A YAML parser for files that may be hostile: size, depth, aliases and repeated keys are checked before anything is built."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 40
+MAX_NODES = 100_000
+"""With every alias counted as a copy of what it stands for."""
+
+
+@dataclass
+class _Node:
+    """A value, or a collection whose end has not been reached."""
+
+    anchor: str | None = None
+    is_mapping: bool = False
+    nodes: int = 1
+    height: int = 1
+    children: int = 0
+    keys: set[str] = field(default_factory=set)
+
+    def add(self, child: "_Node") -> None:
+        self.nodes += child.nodes
+        self.height = max(self.height, child.height + 1)
+        self.children += 1
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML document of plain types. ValueError, with the reason in words, if it is invalid or exceeds a limit."""
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
+    try:
+        _check_events(text)
+        return yaml.load(text, _SafeLoader)  # noqa: S506 - it is a safe loader
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(_describe(error)) from error
+
+
+def _check_events(text: str) -> None:
+    """ValueError if the document is too deep, too large, contains itself, or repeats or merges keys."""
+    finished: dict[str, _Node] = {}  # what has an anchor
+    stack = [_Node()]
+    for event in yaml.parse(text, _SafeLoader):
+        match event:
+            case yaml.CollectionStartEvent():
+                stack.append(_Node(event.anchor, isinstance(event, yaml.MappingStartEvent)))
+                child = None
+            case yaml.CollectionEndEvent():
+                child = stack.pop()
+            case yaml.AliasEvent():
+                if event.anchor not in finished:
+                    raise ValueError("an alias refers to what contains it")
+                child = replace(finished[event.anchor], anchor=None)
+            case yaml.ScalarEvent():
+                child = _Node(event.anchor)
+                _check_key(stack[-1], event.value)
+            case _:
+                continue
+        if child:
+            stack[-1].add(child)
+            if child.anchor:
+                finished[child.anchor] = child
+        _check_size(stack)
+
+
+def _check_size(stack: list[_Node]) -> None:
+    if len(stack) > MAX_DEPTH or stack[-1].height > MAX_DEPTH:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
+    if stack[-1].nodes > MAX_NODES:
+        raise ValueError(f"it has more than {MAX_NODES:,} values")
+
+
+def _check_key(parent: _Node, value: str) -> None:
+    if not parent.is_mapping or parent.children % 2:
+        return
+    if value in parent.keys:
+        raise ValueError(f"the key {value[:40]!r} is repeated")
+    if value == "<<":
+        raise ValueError("it merges keys")
+    parent.keys.add(value)
+
+
+def _describe(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or type(error).__name__
+    return f"{problem} in line {mark.line + 1}" if mark else str(problem)

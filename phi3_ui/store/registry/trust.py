@@ -1,0 +1,76 @@
+"""Whether loading a model runs code of its own: its folder is inspected, and nothing in it is executed.
+
+Loading is safe for two kinds of models: those of the transformers flavour that consist of data alone, and those that this
+project's own wrapper logged. What is allowed is listed; everything else counts as code. A pickle scanner decides nothing:
+they flag every ordinary pyfunc model, and miss plain Python.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from phi3_ui.store.registry.fingerprint import FolderListing, list_folder
+from phi3_ui.store.registry.mlmodel import read_mlmodel
+from phi3_ui.store.registry.released_code import WRAPPER
+from phi3_ui.store.registry.suspects import DATA_SUFFIXES, Suspect, check_names, hashes
+from phi3_ui.store.registry.transformers_files import check_transformers
+from phi3_ui.store.registry.wrapper_files import ARTIFACT, PYFUNC_LOADERS, check_wrapper
+
+Level = Literal["data_only", "ours", "code"]
+"""Data alone; this project's own wrapper with data; whatever may run other code."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is known of a model without running anything of it."""
+
+    level: Level
+    suspects: tuple[Suspect, ...]
+    """Sorted by path; empty unless the level is `code`."""
+    fingerprint: str
+    """SHA-256 over the paths and contents of all files. Empty unless the level is `code`: nothing else needs an approval."""
+
+
+_TRANSFORMERS = "mlflow.transformers"
+
+
+def inspect_model(folder: Path) -> Inspection:
+    """Inspect the folder of a model. OSError if it cannot be read."""
+    return inspect_listing(list_folder(folder))
+
+
+def inspect_listing(listing: FolderListing) -> Inspection:
+    """Inspect what `list_folder` has found. OSError if a file cannot be read."""
+    level, suspects = "code", {Suspect(path, reason) for path, reason in listing.oddities}
+    try:
+        mlmodel = read_mlmodel(listing.folder / "MLmodel")
+    except (OSError, ValueError):
+        suspects |= {Suspect("MLmodel", "unreadable"), *check_names(listing.files, ())}
+    else:
+        function = mlmodel["flavors"].get("python_function", {})
+        if function.get("loader_module") == _TRANSFORMERS:
+            level, found = "data_only", check_transformers(listing, mlmodel)
+        elif listing.find(WRAPPER) or ARTIFACT in (function.get("artifacts") or {}):
+            level, found = "ours", check_wrapper(listing, mlmodel)
+        else:
+            level, found = "code", _list_code(listing, mlmodel)
+        suspects.update(found)
+    if not suspects:
+        return Inspection(level, (), "")
+    ordered = sorted(suspects, key=lambda suspect: (suspect.path, suspect.reason))
+    return Inspection("code", tuple(ordered), hashes.fingerprint(listing))
+
+
+def _list_code(listing: FolderListing, mlmodel: dict[str, Any]) -> Iterator[Suspect]:
+    """What runs when a model is loaded that is of neither kind; at least one thing."""
+    function = mlmodel["flavors"].get("python_function", {})
+    found = set(check_names(listing.files, DATA_SUFFIXES))
+    if function.get("loader_module") not in PYFUNC_LOADERS or not found:
+        yield Suspect("MLmodel: loader_module", "loader")
+    for key in ("data", "python_model"):
+        if key in function:
+            yield Suspect(f"MLmodel: {key}", "elsewhere" if key == "data" else "pickle")
+    if function.get("code"):
+        yield Suspect("MLmodel: code", "code_path")
+    yield from found
