@@ -13,6 +13,7 @@ from tests.support import browser as chromium
 from tests.support.app_server import serve
 from tests.support.build_cache import create_store
 from tests.support.chat_page import ChatPage
+from tests.support.trust import approve_models
 
 _CHATS = 2000
 _TOKEN = "t" * 32
@@ -51,7 +52,9 @@ async (title) => {
 def rows(bench: Bench) -> Iterator[Row]:
     home = bench.temporary / "chat-list"
     home.mkdir()
-    log_scripted_model(create_store(home), home, "scripted")
+    uri = create_store(home)
+    log_scripted_model(uri, home, "scripted")
+    approve_models(uri, home)
     record_chats(home, visitor_id(_TOKEN), _CHATS)
     frames, seconds = list[float](), list[float]()
     with serve(home, home / "app.log") as server, sync_playwright() as playwright:

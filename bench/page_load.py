@@ -13,6 +13,7 @@ from tests.support import browser as chromium
 from tests.support.app_server import serve
 from tests.support.build_cache import create_store
 from tests.support.chat_page import ChatPage
+from tests.support.trust import approve_models
 
 _VIEWPORT: ViewportSize = {"width": 1440, "height": 900}
 _TOKENS = 200
@@ -37,7 +38,9 @@ _AWAIT_ANSWER = """() => {
 def rows(bench: Bench) -> Iterator[Row]:
     home = bench.temporary / "page-load"
     home.mkdir()
-    model = log_scripted_model(create_store(home), home, "scripted")
+    uri = create_store(home)
+    model = log_scripted_model(uri, home, "scripted")
+    approve_models(uri, home)
     sizes, shifts, paints, usable, ratios = list[int](), list[float](), list[float](), list[float](), list[float]()
     with serve(home, home / "app.log") as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium.ensure(), args=chromium.FLAGS)

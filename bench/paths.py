@@ -17,6 +17,7 @@ from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationPa
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.prompts.tokenization import PromptFormat
+from tests.support.trust import strict_admission
 
 QUESTION = "Write a long story about the sea, with many chapters."
 
@@ -150,7 +151,7 @@ def pyfunc_hooked(spec: ModelSpec) -> Iterator[AnswerPath]:
 @contextmanager
 def process(spec: ModelSpec, logs: Path) -> Iterator[AnswerPath]:
     """The model in its process, over its pipe."""
-    model = HostedModel(spec, logs)
+    model = HostedModel(spec, logs, strict_admission(logs).admit)
     model.ready.result()
     yield lambda tokens: _events(model.answer(_request(tokens), CancelToken()))
     model.unload()

@@ -16,6 +16,7 @@ from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationPa
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.settings import Settings
+from phi3_ui.store.registry.admission import open_admission
 from phi3_ui.store.registry.catalogue import ModelEntry
 
 
@@ -54,7 +55,7 @@ class Bench:
     @contextmanager
     def hosted(self, contract: str) -> Iterator[HostedModel]:
         """A demo model in its process, loaded and warm."""
-        model = HostedModel(self.spec(contract), self.temporary)
+        model = HostedModel(self.spec(contract), self.temporary, open_admission(self.settings).admit)
         try:
             model.ready.result()
             ask_model(model, [Message("user", "Hello.")], 16)

@@ -15,6 +15,7 @@ from bench.rows import Bench, Row, ask_model, median_ratio
 from phi3_ui.chat.types import Message
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.paths import ROOT
+from phi3_ui.store.registry.admission import open_admission
 from tests.support import browser as chromium
 from tests.support.app_server import serve
 
@@ -75,7 +76,7 @@ def time_start(launched: Any, home: Path, log: Path) -> tuple[float, float]:
 def load_and_answer(bench: Bench) -> float:
     """Seconds to load the same model on an idle machine, plus its time to first text."""
     began = time.monotonic()
-    model = HostedModel(bench.spec(next(iter(bench.entries))), bench.temporary)
+    model = HostedModel(bench.spec(next(iter(bench.entries))), bench.temporary, open_admission(bench.settings).admit)
     try:
         model.ready.result()
         loaded = time.monotonic() - began

@@ -18,6 +18,7 @@ from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
 from phi3_ui.store.conversations.open_store import open_conversation_store
 from phi3_ui.store.links import MlflowUi
+from phi3_ui.store.registry.admission import open_admission
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.ui.assets import CacheHashedAssets, create_assets
 from phi3_ui.ui.connections import ConnectionWatch, identify_client
@@ -97,10 +98,18 @@ def open_services(settings: Settings) -> Services:
     """What the page works with. Nothing of it is shared with another call's."""
     catalogue = Catalogue(settings.tracking_uri, settings.catalogue)
     conversations, locator = open_conversation_store(settings)
+    admission = open_admission(settings)
     return Services(
         settings=settings,
         catalogue=catalogue,
-        pool=Pool(settings.logs, settings.max_loaded_models, settings.idle_seconds, max_answers=settings.max_answers),
+        admission=admission,
+        pool=Pool(
+            settings.logs,
+            settings.max_loaded_models,
+            settings.idle_seconds,
+            admission.admit,
+            max_answers=settings.max_answers,
+        ),
         first_run=FirstRun(settings, catalogue, SetupPrinter()),
         conversations=conversations,
         locator=locator,

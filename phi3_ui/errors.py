@@ -41,6 +41,7 @@ SENTENCES = {
     "experiment_renamed": "The experiment {wanted} of the tracking store is now called {name}; its chats and models are still used. To rename it back: `MLFLOW_TRACKING_URI={store} mlflow experiments rename --experiment-id {id} --new-name {wanted}`. To start afresh: `MLFLOW_TRACKING_URI={store} mlflow experiments create --experiment-name {wanted}`.",
     "models_deleted": "The models of the tracking store are in deleted experiments: {names}. Restore one with `MLFLOW_TRACKING_URI={store} mlflow experiments restore --experiment-id {id}`, then try again; or set PHI3_UI_PRESET to have others logged.",
     "model_unreadable": "The files of {model} cannot be read ({detail}). Bring them back, or log the model again.",
+    "model_not_trusted": "{model} is not loaded: that would run code that comes with it ({files}). If you trust its author, the administrator can allow it: `python -m phi3_ui trust {id} --approve`.",
     "store_in_folder": "MLFLOW_TRACKING_URI is the folder {uri}, in which the installed MLflow keeps no store. Copy its contents into a database with `mlflow migrate-filestore`, and set MLFLOW_TRACKING_URI to that.",
     "not_a_database": "The tracking store {uri} cannot be opened: {file} is not a SQLite database. Set MLFLOW_TRACKING_URI to another file, or to a server.",
     "chats_kept_locally": "The tracking store {uri} keeps no traces (MLflow 3.4 or later does), so chats are kept on this computer, in {file}.",

@@ -50,6 +50,7 @@ Switch = Annotated[bool, BeforeValidator(_parse_switch), _Allowed("1 / 0")]
 Device = Literal["cpu", "cuda", "directml"]
 Logins = tuple[tuple[str, str], ...]
 Names = tuple[str, ...]
+Fingerprints = tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...]
 
 
 class Settings(BaseSettings):
@@ -124,6 +125,11 @@ class Settings(BaseSettings):
 
     session_hours: Count = _variable("PHI3_UI_SESSION_HOURS", 24)
     """A login ends after so many hours without a request."""
+
+    trusted_models: Annotated[Fingerprints, NoDecode, _Allowed("fingerprints, separated by commas")] = _variable(
+        "PHI3_UI_TRUSTED_MODELS", ()
+    )
+    """Fingerprints of the models whose own code may run; see docs/trust.md."""
 
     mlflow_url: str | None = _variable("PHI3_UI_MLFLOW_URL", lambda fields: _default_mlflow_url(fields))
     """Where a browser finds MLflow's own UI on this store, without a trailing slash; None: nowhere."""
@@ -208,6 +214,26 @@ class Settings(BaseSettings):
     @classmethod
     def _split_names(cls, value: object) -> object:
         return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("trusted_models", mode="before")
+    @classmethod
+    def _parse_fingerprints(cls, value: object) -> object:
+        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+    @property
+    def model_copies(self) -> Path:
+        """Folder of the copies from which models are loaded."""
+        return self.home / "loaded"
+
+    @property
+    def approvals(self) -> Path:
+        """The file of the models that were approved on this machine."""
+        return self.home / "trusted_models.json"
+
+    @property
+    def is_single_user(self) -> bool:
+        """Whether the person at the page is the administrator: on this machine alone, without a login."""
+        return self.manage and not self.logins and self.server_name in _LOOPBACK_HOSTS and not self.space_id
 
     @field_validator("mlflow_url")
     @classmethod

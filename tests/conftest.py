@@ -24,6 +24,7 @@ from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
 from tests.support.build_cache import CACHE, build_lock, cached_folder
 from tests.support.command_line import run_command  # noqa: F401  (a fixture)
 from tests.support.tiny_models import tiny, tiny_checkpoint, tiny_models, tiny_onnx  # noqa: F401  (fixtures)
+from tests.support.trust import strict_admission
 
 # With a worker for each core, more threads would only wait for one another. Set before torch reads it; model processes
 # inherit it, and skip the trial of thread counts.
@@ -224,7 +225,8 @@ def demo(weights: Weights) -> Demo:
 
 @pytest.fixture(scope="session")
 def pool(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    pool = Pool(tmp_path_factory.mktemp("logs"), max_loaded=2, idle_seconds=600)
+    logs = tmp_path_factory.mktemp("logs")
+    pool = Pool(logs, max_loaded=2, idle_seconds=600, admit=strict_admission(logs).admit)
     yield pool
     pool.close()
 

@@ -31,6 +31,7 @@ from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.i18n.translate import tr
 from phi3_ui.store.conversations.open_store import open_conversation_store
 from phi3_ui.store.conversations.turn_writer import ConversationStore
+from phi3_ui.store.registry.admission import open_admission
 
 _POLL_SECONDS = 0.03  # between looks at the answer
 
@@ -51,7 +52,7 @@ def chat(app: App, model: str, prompt: str | None, options: AnswerOptions, as_js
     spec = model_spec(app, entry, options)
     if prompt is not None and not prompt.strip():
         raise UserError("empty_question")
-    pool = Pool(app.settings.logs, 1, app.settings.idle_seconds)
+    pool = Pool(app.settings.logs, 1, app.settings.idle_seconds, open_admission(app.settings).admit)
     store, locator = open_conversation_store(app.settings)
     conversation = _TerminalChat(pool, store, spec, options)
     failed = False

@@ -21,6 +21,7 @@ from phi3_ui.errors import UserError
 from phi3_ui.evaluation.evaluate import Evaluation
 from phi3_ui.evaluation.questions import read_questions
 from phi3_ui.host.pool import Pool
+from phi3_ui.store.registry.admission import open_admission
 
 
 @click.command(short_help="Ask a model the questions of a file.")
@@ -42,7 +43,7 @@ def evaluate(  # noqa: PLR0913  # one argument for each of the command line's
     entry = app.find(model)
     options.check(entry)
     questions = read_questions(file, options.system)
-    pool = Pool(app.settings.logs, 1, app.settings.idle_seconds)
+    pool = Pool(app.settings.logs, 1, app.settings.idle_seconds, open_admission(app.settings).admit)
     try:
         evaluation = Evaluation(entry, pool.get_model(model_spec(app, entry, options)), options.params, file)
         with contextlib.redirect_stdout(sys.stderr):  # MLflow prints the addresses of runs on a server

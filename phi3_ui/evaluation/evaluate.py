@@ -28,17 +28,19 @@ from phi3_ui.store.registry.cards import ModelEntry
 
 ANSWERS_FILE = "answers.json"
 
+_LOAD_ERRORS = ("load_failed", "model_not_trusted", "model_unreadable")
+
 AnswerRow = dict[str, str | int | float | None]
 
 
 def answer_question(model: ChatModel, name: str, messages: Messages, params: GenerationParams) -> Answer:
-    """Ask one question. An error becomes part of the answer, except load_failed, which every other question would get."""
+    """Ask one question. An error becomes part of the answer, except those that every other question would get."""
     try:
         for event in model.answer(ChatRequest(messages, params), CancelToken()):
             if isinstance(event, Completed):
                 return Answer(name, event.text, event.usage, event.timings, event.finish_reason)
     except UserError as error:
-        if error.code == "load_failed":
+        if error.code in _LOAD_ERRORS:
             raise
         return Answer(name, "", error=(error.code, error.values))
     raise RuntimeError("the model sent no Completed event")
@@ -114,7 +116,7 @@ class Evaluation:
         `progress` gets the number of answers and of questions. If a question raises, the answers so far are logged.
 
         Raises:
-            UserError: load_failed, experiment_deleted, run_deleted, and those of translate_store_errors.
+            UserError: load_failed, model_not_trusted, model_unreadable, experiment_deleted, run_deleted, and those of translate_store_errors.
         """
         with translate_store_errors(store.tracking_uri):
             client, rows = MlflowClient(store.tracking_uri), list[AnswerRow]()

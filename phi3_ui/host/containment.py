@@ -51,7 +51,7 @@ _KEPT_VARIABLES = re.compile(
 
 _LEVEL_VARIABLES: dict[TrustLevel, dict[str, str]] = {
     "data_only": {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "False"},
-    "ours": {},
+    "ours": {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "False"},
     "code": {},
 }
 
@@ -226,6 +226,8 @@ def _readable_folders(folder: Path, grants: Grants) -> Iterator[str]:
     yield from (str(folder / "lib"), str(folder / "model"))
     if grants.model_folder:
         yield grants.model_folder
+        # Weights on another disk than the inspected copy of the model are links out of it.
+        yield from (str(path.resolve()) for path in Path(grants.model_folder).rglob("*") if path.is_symlink())
     for entry in sys.path:  # packages of the user, and of the system, that a virtual environment may use
         if Path(entry).name in ("site-packages", "dist-packages"):
             yield entry

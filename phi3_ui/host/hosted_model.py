@@ -11,8 +11,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -53,6 +54,9 @@ MAX_ANSWERS = 32
 _COUNT_SECONDS = 2.0
 _KILL_SECONDS = 10.0  # the kernel takes longer only while a device does not respond
 
+Admit = Callable[[ModelSpec], AbstractContextManager[ModelSpec]]
+"""Decides whether a model may be loaded: within the block, its spec with the folder to load; raises UserError if it may not."""
+
 
 @dataclass(frozen=True)
 class _Released:
@@ -68,12 +72,22 @@ _Inbox = queue.SimpleQueue[AnswerEvent | UserError | _Released]
 class HostedModel:
     """One model in one process. Starts loading at once. Thread-safe."""
 
-    def __init__(self, spec: ModelSpec, logs: Path, max_answers: int = MAX_ANSWERS, grace: float | None = None) -> None:
-        """Start the process, which logs into the folder `logs`; it runs or queues at most `max_answers` at a time.
+    def __init__(  # keyword-only options with defaults
+        self,
+        spec: ModelSpec,
+        logs: Path,
+        admit: Admit,
+        *,
+        max_answers: int = MAX_ANSWERS,
+        grace: float | None = None,
+    ) -> None:
+        """Start the process, if `admit` allows it.
 
+        It logs into the folder `logs`, and runs or queues at most `max_answers` at a time.
         An answer that has not ended `grace` seconds after Stop or its time limit is released; see Watchdog for the process.
         """
         self.spec = spec
+        self._admit = admit
         self.cache_use: CacheStats | None = None
         """What the model last reported about its KV cache, if it has one."""
         self.ready: Future[StreamingMode] = Future()
@@ -89,6 +103,7 @@ class HostedModel:
         self._inboxes: dict[int, _Inbox] = {}
         self._counts: dict[int, Future[tuple[int, ...] | None]] = {}
         self._has_ended = False
+        self._ending: UserError | None = None
         self._is_unloading = False
         self._hangs = False
         self._is_collected = False
@@ -121,7 +136,7 @@ class HostedModel:
         number, inbox = next(self._numbers), _Inbox()
         with self._lock:
             if self._has_ended:
-                raise self._crash_error()
+                raise self._ending or self._crash_error()
             if len(self._inboxes) >= self._max_answers:
                 raise UserError("queue_full", model=self.spec.name, count=len(self._inboxes))
             self._inboxes[number] = inbox
@@ -221,36 +236,46 @@ class HostedModel:
                 child_process.kill_group(process)
 
     def _run(self) -> None:
+        try:
+            with self._admit(self.spec) as admitted:
+                self._host(admitted)
+        except UserError as error:
+            logger.warning("%s", error)
+            self._fail(error, error)
+        except Exception as error:  # whatever is wrong with its files, its users must not wait for ever
+            logger.exception("%s could not be admitted", self.spec.name)
+            self._fail(error, self._load_error(type(error).__name__))
+        self._gone.set()
+
+    def _fail(self, cause: Exception, error: UserError) -> None:
+        """The process was not started, because of `cause`."""
+        if not self._process.done():
+            self._process.set_exception(cause)
+        self._watchdog.close()
+        self._end(error)
+
+    def _host(self, admitted: ModelSpec) -> None:
+        """Start the process of a model that may be loaded, and serve it until its end."""
         with contextlib.ExitStack() as own_folder:
             try:
-                first_line = pack_spec(self.spec)
+                first_line = pack_spec(admitted)
                 contract_package = str(first_line["contract"]).partition(".")[0]
-                contained = own_folder.enter_context(containment.prepare(self._grants(contract_package)))
-                process = self._spawn(contained)
+                contained = own_folder.enter_context(containment.prepare(_grants(admitted, contract_package)))
+                process = self._spawn(admitted, contained)
             except (OSError, KeyError) as error:
                 logger.exception("The process of %s could not be started", self.spec.name)
-                self._process.set_exception(error)
-                self._watchdog.close()
-                self._end(self._load_error(str(error)))
+                self._fail(error, self._load_error(str(error)))
                 return
             self.own_folder = contained.folder
             self._process.set_result(process)
             self._follow(process, first_line)
-        self._gone.set()
 
-    def _grants(self, package: str) -> containment.Grants:
-        spec = self.spec
-        folders, variables = (spec.folders, spec.variables) if spec.level == "code" else ((), ())
-        if script := find_script_folder(spec.folder):
-            folders = (*folders, script)
-        return containment.Grants(spec.folder, spec.level, folders, (package,), variables)
-
-    def _spawn(self, contained: containment.Containment) -> "subprocess.Popen[str]":
+    def _spawn(self, spec: ModelSpec, contained: containment.Containment) -> "subprocess.Popen[str]":
         containment.warn_unless_isolated()
         with self.log.open("wb") as log:
-            if self.spec.folder:
+            if spec.folder:
                 return child_process.spawn("phi3_ui.host.worker", [], log, reads_stdin=True, containment=contained)
-            wanted = json.dumps({"uri": self.spec.uri, "tracking_uri": self.spec.tracking_uri})
+            wanted = json.dumps({"uri": spec.uri, "tracking_uri": spec.tracking_uri})
             arguments = [str(os.getpid()), str(contained.file)]
             variables = {child_process.DOWNLOAD_VARIABLE: wanted}
             return child_process.spawn("phi3_ui.host.download", arguments, log, reads_stdin=True, variables=variables)
@@ -319,7 +344,7 @@ class HostedModel:
 
     def _end(self, error: UserError) -> None:
         with self._lock:
-            self._has_ended = True
+            self._has_ended, self._ending = True, error
             inboxes, counts = list(self._inboxes.items()), list(self._counts.values())
         for waiting in counts:
             if not waiting.done():
@@ -349,3 +374,11 @@ class HostedModel:
         else:
             detail = "its process ended" if code is None else f"its process ended with code {code}"
         return UserError("model_crashed", model=self.spec.name, detail=detail)
+
+
+def _grants(spec: ModelSpec, package: str) -> containment.Grants:
+    """What the process of an admitted model may use."""
+    folders, variables = (spec.folders, spec.variables) if spec.level == "code" else ((), ())
+    if script := find_script_folder(spec.folder):
+        folders = (*folders, script)
+    return containment.Grants(spec.folder, spec.level, folders, (package,), variables)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from phi3_ui.errors import UserError
-from phi3_ui.host.hosted_model import MAX_ANSWERS, HostedModel
+from phi3_ui.host.hosted_model import MAX_ANSWERS, Admit, HostedModel
 from phi3_ui.host.protocol import ModelSpec
 
 _EVICTION_INTERVAL = 5.0  # seconds
@@ -15,14 +15,18 @@ _EVICTION_INTERVAL = 5.0  # seconds
 class Pool:
     """At most `max_loaded` models at once, each with `max_answers`; one unused for `idle_seconds` is unloaded. Thread-safe."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # keyword-only options with defaults
         self,
         logs: Path,
         max_loaded: int,
         idle_seconds: float,
+        admit: Admit,
+        *,
         clock: Callable[[], float] = time.monotonic,
         max_answers: int = MAX_ANSWERS,
     ) -> None:
+        """`admit` decides about every model that is to be loaded."""
+        self._admit = admit
         self._logs = logs
         self._max_loaded = max_loaded
         self._idle_seconds = idle_seconds
@@ -42,7 +46,9 @@ class Pool:
                 return loaded
             if len(self._models) >= self._max_loaded:
                 self._evict_one()
-            model = self._models[spec.model_id] = HostedModel(spec, self._logs, self._max_answers)
+            model = self._models[spec.model_id] = HostedModel(
+                spec, self._logs, self._admit, max_answers=self._max_answers
+            )
             return model
 
     def peek(self, model_id: str) -> HostedModel | None:

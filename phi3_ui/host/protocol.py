@@ -59,7 +59,7 @@ class ModelSpec:
     import takes seconds."""
 
     level: TrustLevel = "code"
-    """Decides what the process may use."""
+    """What an inspection of `folder` has found. Decides what the process may use."""
 
     folders: tuple[str, ...] = ()
     """Further folders that the process may read and write, if others' code is part of the model."""

@@ -565,6 +565,7 @@ ERRORS: dict[str, str] = {
     "log_failed": "Pasul „{stage}” a eșuat: {detail}. Detaliile sunt în {log}; ce s-a făcut înainte este păstrat, deci încercați din nou.",
     "models_deleted": "Modelele depozitului de tracking sunt în experimente șterse: {names}. Restaurați unul cu `MLFLOW_TRACKING_URI={store} mlflow experiments restore --experiment-id {id}`, apoi încercați din nou; sau setați PHI3_UI_PRESET ca să fie înregistrate altele.",
     "model_unreadable": "Fișierele modelului {model} nu pot fi citite ({detail}). Puneți-le la loc sau înregistrați modelul din nou.",
+    "model_not_trusted": "{model} nu este încărcat: ar rula cod venit odată cu el ({files}). Dacă aveți încredere în autor, administratorul îl poate permite: `python -m phi3_ui trust {id} --approve`.",
     "store_in_folder": "MLFLOW_TRACKING_URI este dosarul {uri}, în care MLflow-ul instalat nu ține depozite. Copiați conținutul lui într-o bază de date cu `mlflow migrate-filestore` și setați MLFLOW_TRACKING_URI la aceasta.",
     "not_a_database": "Depozitul de tracking {uri} nu poate fi deschis: {file} nu este o bază de date SQLite. Setați MLFLOW_TRACKING_URI la alt fișier sau la un server.",
     "chats_kept_locally": "Depozitul de tracking {uri} nu păstrează trace-uri (MLflow 3.4 sau mai nou le păstrează), așa că conversațiile sunt păstrate pe acest calculator, în {file}.",

@@ -7,6 +7,7 @@ from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
 from phi3_ui.store.conversations.location import ChatLocator
 from phi3_ui.store.conversations.turn_writer import ConversationStore
+from phi3_ui.store.registry.admission import Admission
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.ui.open_pages import OpenPages
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
@@ -19,6 +20,8 @@ class Services:
     settings: Settings
     catalogue: Catalogue
     """The models of the tracking store."""
+    admission: Admission
+    """Which of them may be loaded."""
     pool: Pool
     """The loaded models."""
     first_run: FirstRun

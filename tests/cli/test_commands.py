@@ -22,7 +22,7 @@ from phi3_ui.cli import app
 from phi3_ui.cli.app import translate_errors
 from phi3_ui.errors import UserError
 from phi3_ui.host import pool
-from phi3_ui.host.hosted_model import HostedModel
+from phi3_ui.host.hosted_model import Admit, HostedModel
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.paths import ROOT
 from phi3_ui.settings import Settings
@@ -97,9 +97,9 @@ def commands(
     loaded: dict[ModelSpec, _SharedModel],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Commands:
-    def load(spec: ModelSpec, logs: Path, max_answers: int) -> HostedModel:
+    def load(spec: ModelSpec, logs: Path, admit: Admit, *, max_answers: int) -> HostedModel:
         if spec not in loaded:
-            loaded[spec] = _SharedModel(spec, logs, max_answers)
+            loaded[spec] = _SharedModel(spec, logs, admit, max_answers=max_answers)
         return loaded[spec]
 
     monkeypatch.setattr(pool, "HostedModel", load)

@@ -24,6 +24,7 @@ from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.store.registry.doctor import diagnose
 from tests.contracts.persona_contract import PersonaContract
 from tests.support.build_cache import create_store
+from tests.support.trust import approve_models
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")  # MLflow's advice on logging a model
 
@@ -58,8 +59,8 @@ def hosted(tmp_path: Path, store: str, unregistered: None) -> Iterator[HostedMod
     """The model in its process, by an entry that was listed."""
     register_contract(PersonaContract())
     (entry,) = Catalogue(store).list_models()
-    spec = ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri)
-    model = HostedModel(spec, tmp_path / "logs")
+    spec = ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, folder=entry.folder)
+    model = HostedModel(spec, tmp_path / "logs", approve_models(store, tmp_path).admit)
     yield model
     model.unload()
 

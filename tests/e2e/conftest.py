@@ -21,6 +21,7 @@ from tests.support import browser as chromium
 from tests.support.app_server import Server, find_free_port, serve, wait_for_traces
 from tests.support.build_cache import create_store
 from tests.support.chat_page import ChatPage
+from tests.support.trust import approve_models
 
 DESKTOP: ViewportSize = {"width": 1400, "height": 900}
 
@@ -39,8 +40,9 @@ class ScriptedStore:
     other: ScriptedModel
 
     def copy_to(self, home: Path) -> Path:
-        """Give an app of its own the models: the store says where their files are."""
+        """Give an app of its own the models, approved: the store says where their files are."""
         shutil.copy(self.home / "mlflow.db", home / "mlflow.db")
+        approve_models(f"sqlite:///{home / 'mlflow.db'}", home)
         return home
 
 

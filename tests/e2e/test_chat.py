@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 from phi3_ui.testing import Reply, log_scripted_model
 from tests.e2e.conftest import App, OpenPage
 from tests.support.chat_page import LOAD
+from tests.support.trust import approve_models
 
 
 def test_an_answer_streams_and_its_caption_says_who_answered(app: App, open_page: OpenPage) -> None:
@@ -211,6 +212,7 @@ def broken_model(app: App) -> Iterator[str]:
     client = MlflowClient(uri)
     (code,) = local_path(client.get_logged_model(broken.model_id).artifact_location).glob("*.py")
     code.write_text("raise ValueError('no weights')\n", encoding="utf-8")
+    approve_models(uri, app.server.home, [broken.name])
     yield broken.name
     client.delete_logged_model(broken.model_id)
 

@@ -18,6 +18,7 @@ from tests.support.app_server import START_SECONDS, find_free_port, find_traces,
 from tests.support.build_cache import create_store
 from tests.support.chat_page import ChatPage
 from tests.support.logins import hash_logins
+from tests.support.trust import approve_models
 
 
 @contextmanager
@@ -39,7 +40,9 @@ def serve_in_thread(create: Callable[[], FastAPI]) -> Iterator[str]:
 
 def create_scripted_store(home: Path, name: str, **variables: str) -> tuple[Settings, ScriptedModel]:
     """The settings of an app over a new store in `home`, and the only model of that store."""
-    model = log_scripted_model(create_store(home), home, name)
+    uri = create_store(home)
+    model = log_scripted_model(uri, home, name)
+    approve_models(uri, home)
     return Settings.read({"PHI3_UI_HOME": str(home), **variables}), model
 
 

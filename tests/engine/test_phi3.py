@@ -23,6 +23,7 @@ from phi3_ui.prompts.tokenization import PromptFormat, neutralise
 from phi3_ui.runtime.detokenizer import Detokenizer
 from tests.support.tiny_models import LONG_CONTEXT, PRECISIONS, TinyModels, TinyStore, Variant
 from tests.support.tiny_phi3 import CONTEXT_LENGTH, END_TOKENS, SPECIAL, WORDS
+from tests.support.trust import strict_admission
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -55,7 +56,8 @@ def render_prompt(question: str) -> str:
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    pool = Pool(tmp_path_factory.mktemp("logs"), max_loaded=2, idle_seconds=600)
+    logs = tmp_path_factory.mktemp("logs")
+    pool = Pool(logs, max_loaded=2, idle_seconds=600, admit=strict_admission(logs).admit)
     yield pool
     pool.close()
 

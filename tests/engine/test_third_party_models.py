@@ -31,6 +31,7 @@ from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
 from tests.support.build_cache import create_store
 from tests.support.tiny_phi3 import WORDS
+from tests.support.trust import approve_models
 
 MESSAGES = (Message("system", "Be brief."), Message("user", "Hi"))
 SENTENCE = " ".join(WORDS)
@@ -64,7 +65,9 @@ def model(
     catalogue: Catalogue, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], HostedModel]]:
     """The named model, loaded in its process."""
-    pool = Pool(tmp_path_factory.mktemp("logs"), max_loaded=12, idle_seconds=600)
+    logs = tmp_path_factory.mktemp("logs")
+    admission = approve_models(catalogue.tracking_uri, logs)
+    pool = Pool(logs, max_loaded=12, idle_seconds=600, admit=admission.admit)
     entries = {entry.name: entry for entry in catalogue.list_models()}
 
     def load(name: str) -> HostedModel:
@@ -182,8 +185,10 @@ def test_without_a_template_the_error_says_where_to_choose_one(model: Callable[[
 
 def test_the_default_template_serves_requests_that_name_none(catalogue: Catalogue, tmp_path: Path) -> None:
     entry = next(entry for entry in catalogue.list_models() if entry.name == "hinted")
-    spec = ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, "plain")
-    hosted = HostedModel(spec, tmp_path)
+    spec = ModelSpec(
+        entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, "plain", folder=entry.folder
+    )
+    hosted = HostedModel(spec, tmp_path, approve_models(catalogue.tracking_uri, tmp_path, [entry.name]).admit)
     try:
         assert completed(ask(hosted, template=None)).text == "USER: HI\nASSISTANT:"
     finally:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,7 +38,7 @@ def test_a_line_outside_the_protocol_ends_the_model_and_is_logged(
 ) -> None:
     script = f"import sys; sys.stdin.readline(); print({line!r}, flush=True); sys.stdin.read()"
     monkeypatch.setattr(child_process, "spawn", _spawn_script(script))
-    model = HostedModel(_SPEC, tmp_path)
+    model = HostedModel(_SPEC, tmp_path, nullcontext)
 
     assert _error_of(model).code == "model_crashed"
     assert not model.is_alive
@@ -46,7 +47,7 @@ def test_a_line_outside_the_protocol_ends_the_model_and_is_logged(
 
 def test_a_process_that_exits_at_once_is_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_process, "spawn", _spawn_script("raise SystemExit(3)"))
-    model = HostedModel(_SPEC, tmp_path)
+    model = HostedModel(_SPEC, tmp_path, nullcontext)
 
     error = model.ready.exception(timeout=30)
     assert isinstance(error, UserError)
@@ -55,7 +56,7 @@ def test_a_process_that_exits_at_once_is_a_crash(tmp_path: Path, monkeypatch: py
 
 
 def test_a_contract_that_is_not_registered_is_a_failed_load(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    model = HostedModel(ModelSpec("m-1", "a model", "models:/m-1", "no such contract", ""), tmp_path)
+    model = HostedModel(ModelSpec("m-1", "a model", "models:/m-1", "no such contract", ""), tmp_path, nullcontext)
 
     error = model.ready.exception(timeout=30)
     assert isinstance(error, UserError)

@@ -28,8 +28,10 @@ from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.paths import ROOT
 from tests.conftest import Demo
 from tests.support.idle import wait_until_idle
+from tests.support.model_folders import write_wrapper
 from tests.support.tiny_models import TinyStore
 from tests.support.tiny_phi3 import CONTEXT_LENGTH
+from tests.support.trust import strict_admission
 
 LONG = ChatRequest((Message("user", "Write a very long story about the sea."),), GenerationParams(2000, 0.0))
 SHORT = ChatRequest((Message("user", "What is the capital of Germany?"),), GenerationParams(12, 0.0))
@@ -47,7 +49,7 @@ def completed(events: Iterator[AnswerEvent]) -> Completed:
 @pytest.fixture
 def fresh(demo: Demo, tmp_path: Path) -> Iterator[HostedModel]:
     """An ONNX model for this test alone, which may kill it."""
-    model = HostedModel(demo.spec("prompt"), tmp_path)
+    model = HostedModel(demo.spec("prompt"), tmp_path, strict_admission(tmp_path).admit)
     yield model
     model.unload()
 
@@ -114,8 +116,8 @@ def test_a_crashed_model_answers_with_the_same_sentence(fresh: HostedModel) -> N
 
 
 def test_a_failed_load_reports_the_reason_and_the_log(demo: Demo, tmp_path: Path) -> None:
-    missing = replace(demo.spec("prompt"), uri="models:/m-00000000000000000000000000000000", folder=None)
-    model = HostedModel(missing, tmp_path)
+    broken = replace(demo.spec("prompt"), folder=str(write_wrapper(tmp_path / "broken")))
+    model = HostedModel(broken, tmp_path, strict_admission(tmp_path).admit)
     with pytest.raises(UserError) as raised:
         list(model.answer(SHORT, CancelToken()))
     assert raised.value.code == "load_failed"
@@ -161,7 +163,7 @@ def test_stopping_one_of_two_concurrent_answers_leaves_the_other(hosted_onnx: Ho
 
 
 def test_a_full_queue_is_reported_at_once(demo: Demo, tmp_path: Path) -> None:
-    model = HostedModel(demo.spec("prompt"), tmp_path, max_answers=1)
+    model = HostedModel(demo.spec("prompt"), tmp_path, strict_admission(tmp_path).admit, max_answers=1)
     cancel = CancelToken()
     events = model.answer(LONG, cancel)
     until_text(events)
@@ -190,7 +192,9 @@ def test_a_chat_longer_than_the_context_omits_its_oldest_turns_and_reports_it(
         message for n in range(30) for message in (Message("user", f"{n} " * 200), Message("assistant", "Yes. " * 40))
     ]
     request = ChatRequest((Message("system", "Be brief."), *turns, *SHORT.messages), GenerationParams(12, 0.0))
-    model = HostedModel(tiny.spec(contract), tmp_path)  # its context is short enough to fill it
+    model = HostedModel(
+        tiny.spec(contract), tmp_path, strict_admission(tmp_path).admit
+    )  # its context is short enough to fill it
     events = list(model.answer(request, CancelToken()))
     model.unload()
     (use,) = [event for event in events if isinstance(event, ContextUsage)]
@@ -229,7 +233,9 @@ import sys, time
 from pathlib import Path
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.protocol import ModelSpec
-model = HostedModel(ModelSpec(*sys.argv[3:], folder=sys.argv[2]), Path(sys.argv[1]))
+from tests.support.trust import strict_admission
+logs = Path(sys.argv[1])
+model = HostedModel(ModelSpec(*sys.argv[3:], folder=sys.argv[2]), logs, strict_admission(logs).admit)
 if {wait}: model.ready.result()
 print(model.pid, flush=True)
 sys.stdin.read()

@@ -11,6 +11,7 @@ from phi3_ui.chat.types import CancelToken, ChatRequest, GenerationParams, Messa
 from phi3_ui.errors import UserError
 from phi3_ui.host.pool import Pool
 from tests.conftest import Demo
+from tests.support.trust import strict_admission
 
 ASK = ChatRequest((Message("user", "Write a very long story."),), GenerationParams(2000, 0.0))
 
@@ -30,7 +31,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def own_pool(tmp_path: Path, clock: Clock) -> Iterator[Pool]:
-    pool = Pool(tmp_path, max_loaded=1, idle_seconds=100, clock=clock)
+    pool = Pool(tmp_path, max_loaded=1, idle_seconds=100, admit=strict_admission(tmp_path).admit, clock=clock)
     yield pool
     pool.close()
 

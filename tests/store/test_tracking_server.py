@@ -20,6 +20,7 @@ from phi3_ui.store.registry.catalogue import Catalogue
 from tests.conftest import Weights
 from tests.support.env import environment
 from tests.support.tracking_server import Server, find_free_port, stop
+from tests.support.trust import strict_admission
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def test_models_are_stored_on_the_server_only(app: App, server: Server) -> None:
 def test_a_model_is_downloaded_over_http_and_answers(app: App, server: Server, contract: str) -> None:
     entry = next(entry for entry in Catalogue(server.uri).list_models() if entry.contract == contract)
     spec = ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri)
-    hosted = HostedModel(spec, app.folder / "logs")
+    hosted = HostedModel(spec, app.folder / "logs", strict_admission(app.folder).admit)
     try:
         messages = (
             Message("system", "You answer in one short sentence."),

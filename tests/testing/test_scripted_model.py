@@ -26,6 +26,7 @@ from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.testing import Reply, Request, ScriptedModel, log_scripted_model
 from tests.support.build_cache import create_store
+from tests.support.trust import approve_models
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,8 @@ def model(logged: ScriptedModel) -> ScriptedModel:
 def hosted(tracking_uri: str, logged: ScriptedModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostedModel]:
     (entry,) = Catalogue(tracking_uri).list_models()
     assert (entry.name, entry.model_id) == (logged.name, logged.model_id)
-    pool = Pool(tmp_path_factory.mktemp("logs"), max_loaded=1, idle_seconds=600)
+    logs = tmp_path_factory.mktemp("logs")
+    pool = Pool(logs, max_loaded=1, idle_seconds=600, admit=approve_models(tracking_uri, logs).admit)
     yield pool.get_model(
         ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, folder=entry.folder)
     )

@@ -179,8 +179,9 @@ class Catalogue:
         )
 
     def _note_unreadable(self, model: StoredModel, error: Exception) -> None:
-        is_explained = isinstance(error, UserError) and error.code == "model_unreadable"
-        reason = str(error.values["detail"]) if is_explained else f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, UserError) and error.code == "model_unreadable":
+            reason = str(error.values["detail"])
         with self._lock:
             is_known = self._unreadable.get(model.model_id) == (model.name, reason)
             self._unreadable[model.model_id] = (model.name, reason)

@@ -58,6 +58,8 @@ _REASONS: tuple[tuple[Reason, re.Pattern[str]], ...] = (
     ("binary", re.compile(r"\.(so|dll|dylib|pyd|exe|whl|egg|jar|zip|tar|gz|sh|bat|ps1)(\.|$)")),
 )
 _MAX_CONFIG = 4_000_000  # bytes
+_MAX_TEXT = 200_000_000
+"""Bytes of the largest file besides weights. Such files are copied when the model is loaded."""
 _ELSEWHERE_KEYS = {"source_model_revision", "local_base_model_path", "peft_adaptor", "data"}
 
 
@@ -103,6 +105,8 @@ def check_names(files: tuple[ModelFile, ...] | list[ModelFile], weights: tuple[s
             and (file.name.endswith((*_TEXT_SUFFIXES, *weights)) or _TEXT_NAMES.fullmatch(file.name))
         ):
             yield Suspect(file.path, "unknown")
+        elif file.size > _MAX_TEXT and not file.name.endswith(weights):
+            yield Suspect(file.path, "unreadable")
 
 
 def reason_of(name: str) -> Reason | None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from phi3_ui.store.registry.fingerprint import FolderListing, ModelFile
@@ -61,7 +62,7 @@ def check_transformers(listing: FolderListing, mlmodel: dict[str, Any]) -> Itera
             if not _is_safetensors(file):
                 yield Suspect(file.path, "weights")
         elif file.name.endswith(".index.json"):
-            yield from check_json(file, lambda config, file=file: _check_weight_index(listing, file, config))
+            yield from check_json(file, partial(_check_weight_index, listing, file))
         elif file.name.endswith(".json") and file.name not in _VOCABULARIES:
             yield from check_json(file, _check_config)
 

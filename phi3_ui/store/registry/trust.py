@@ -8,8 +8,9 @@ they flag every ordinary pyfunc model, and miss plain Python.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from phi3_ui.host.protocol import TrustLevel
 from phi3_ui.store.registry.fingerprint import FolderListing, list_folder
 from phi3_ui.store.registry.mlmodel import read_mlmodel
 from phi3_ui.store.registry.released_code import WRAPPER
@@ -17,15 +18,12 @@ from phi3_ui.store.registry.suspects import DATA_SUFFIXES, Suspect, check_names,
 from phi3_ui.store.registry.transformers_files import check_transformers
 from phi3_ui.store.registry.wrapper_files import ARTIFACT, PYFUNC_LOADERS, check_wrapper
 
-Level = Literal["data_only", "ours", "code"]
-"""Data alone; this project's own wrapper with data; whatever may run other code."""
-
 
 @dataclass(frozen=True)
 class Inspection:
     """What is known of a model without running anything of it."""
 
-    level: Level
+    level: TrustLevel
     suspects: tuple[Suspect, ...]
     """Sorted by path; empty unless the level is `code`."""
     fingerprint: str
@@ -40,9 +38,13 @@ def inspect_model(folder: Path) -> Inspection:
     return inspect_listing(list_folder(folder))
 
 
-def inspect_listing(listing: FolderListing) -> Inspection:
-    """Inspect what `list_folder` has found. OSError if a file cannot be read."""
-    level, suspects = "code", {Suspect(path, reason) for path, reason in listing.oddities}
+def inspect_listing(listing: FolderListing, identify: bool = True) -> Inspection:
+    """Inspect what `list_folder` has found. OSError if a file cannot be read.
+
+    Without `identify` the fingerprint is left empty: it takes reading all files, some of which may be gigabytes.
+    """
+    level: TrustLevel = "code"
+    suspects = {Suspect(path, reason) for path, reason in listing.oddities}
     try:
         mlmodel = read_mlmodel(listing.folder / "MLmodel")
     except (OSError, ValueError):
@@ -59,7 +61,7 @@ def inspect_listing(listing: FolderListing) -> Inspection:
     if not suspects:
         return Inspection(level, (), "")
     ordered = sorted(suspects, key=lambda suspect: (suspect.path, suspect.reason))
-    return Inspection("code", tuple(ordered), hashes.fingerprint(listing))
+    return Inspection("code", tuple(ordered), hashes.fingerprint(listing) if identify else "")
 
 
 def _list_code(listing: FolderListing, mlmodel: dict[str, Any]) -> Iterator[Suspect]:

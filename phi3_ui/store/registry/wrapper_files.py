@@ -1,7 +1,7 @@
 """Whether a model is one that this project's own ONNX wrapper logged: released code, and data."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from phi3_ui.store.registry.fingerprint import FolderListing, ModelFile
@@ -79,7 +79,7 @@ def _check_genai_config(content: Any) -> Iterator[Entry]:
             yield key, "elsewhere"
 
 
-def _check_onnx_files(listing: FolderListing, files: list[ModelFile]) -> Iterator[Suspect]:
+def _check_onnx_files(listing: FolderListing, files: list[ModelFile]) -> Generator[Suspect, None, set[str]]:
     """The ONNX files with weights outside their folder. Returns the paths of the external weights."""
     external = set[str]()
     for file in files:

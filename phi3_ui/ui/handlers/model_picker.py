@@ -43,6 +43,7 @@ class ModelPicker:
         self._page = page
         self._settings = services.settings
         self._catalogue = services.catalogue
+        self._admission = services.admission
         self._pool = services.pool
         self._session = session
         self._mlflow = services.mlflow
@@ -86,6 +87,7 @@ class ModelPicker:
                 yield {self._page.status.line: gr.skip()}  # a generator that yields nothing empties its outputs
                 return
             yield {**shown, **self._controls(session, entry), **self.context_of(session)}
+            self._admission.require(entry)  # or another model would be unloaded for one that is refused
             model = self._pool.get_model(self.spec(entry))
         except UserError as error:
             yield {self._page.status.line: self._failed(session, tr_error(session.language, error))}

@@ -1,0 +1,162 @@
+"""Every model passes here on its way into a process: its files are copied, inspected and, if they bring code, compared with the approvals.
+
+The process loads the copy that was inspected, so that nothing can change in between. Weights are not copied but linked: no
+library executes them, and they are the bulk of a model.
+"""
+
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from phi3_ui.errors import UserError
+from phi3_ui.host.protocol import ModelSpec
+from phi3_ui.settings import Settings
+from phi3_ui.store.errors import translate_store_errors
+from phi3_ui.store.registry.approvals import Approvals
+from phi3_ui.store.registry.cards import ModelEntry
+from phi3_ui.store.registry.fingerprint import FolderListing, list_folder
+from phi3_ui.store.registry.model_copies import ModelCopies, copy_files
+from phi3_ui.store.registry.store_models import StoreModels
+from phi3_ui.store.registry.trust import Inspection, inspect_listing
+
+_MAX_NAMED = 5
+_MAX_NAME = 80  # characters
+
+
+@dataclass(frozen=True)
+class Review:
+    """What is known of a model's trustworthiness now."""
+
+    inspection: Inspection
+    is_approved: bool
+    """The administrator allowed its code."""
+
+    @property
+    def is_loadable(self) -> bool:
+        """Whether it may be loaded."""
+        return self.inspection.level != "code" or self.is_approved
+
+
+class Admission:
+    """Decides which models may be loaded. Thread-safe."""
+
+    def __init__(self, folder: Path, approvals: Approvals) -> None:
+        """`folder` is where the copies are kept while their models are loaded."""
+        self.approvals = approvals
+        self._copies = ModelCopies(folder)
+        self._lock = threading.Lock()  # guards the attributes below
+        self._reviewed: dict[Path, tuple[FolderListing, Inspection]] = {}
+        self._admitted: dict[str, Inspection] = {}
+
+    def review(self, entry: ModelEntry, identify: bool = True) -> Review | None:
+        """Inspect a model in its place; None if its files are neither on this machine nor were seen before.
+
+        Without `identify`, a model with code counts as approved only if that is known without reading all its files.
+        OSError if they cannot be read.
+        """
+        if entry.folder is None:
+            with self._lock:
+                inspection = self._admitted.get(entry.model_id)
+        else:
+            inspection = self._inspect(Path(entry.folder), identify or bool(self.approvals.list()))
+        if inspection is None:
+            return None
+        return Review(inspection, self.approvals.contains(inspection.fingerprint))
+
+    def is_loadable(self, entry: ModelEntry) -> bool:
+        """Whether a model may be loaded, as far as it is known before its files are here."""
+        try:
+            review = self.review(entry, identify=False)
+        except OSError:
+            return False
+        return review is None or review.is_loadable
+
+    def require(self, entry: ModelEntry) -> None:
+        """UserError("model_not_trusted") if a model on this machine must not be loaded, "model_unreadable" if it cannot be read."""
+        try:
+            review = self.review(entry, identify=False)
+        except OSError as error:
+            raise _unreadable(entry.name, error) from error
+        if review:
+            self._require(entry.model_id, entry.name, review.inspection)
+
+    @contextmanager
+    def admit(self, spec: ModelSpec) -> Iterator[ModelSpec]:
+        """Within the block, the spec of the model's inspected copy on this machine.
+
+        Raises:
+            UserError: model_not_trusted, model_unreadable, model_gone, and those of translate_store_errors.
+        """
+        with self._copies.create() as folder:
+            try:
+                own_links = self._bring(spec, folder)
+                inspection = inspect_listing(list_folder(folder, own_links))
+            except (OSError, shutil.Error) as error:
+                raise _unreadable(spec.name, error) from error
+            with self._lock:
+                self._admitted[spec.model_id] = inspection
+            self._require(spec.model_id, spec.name, inspection)
+            yield replace(spec, folder=str(folder), level=inspection.level)
+
+    def _inspect(self, folder: Path, identify: bool) -> Inspection:
+        listing = list_folder(folder)
+        with self._lock:
+            known = self._reviewed.get(folder)
+        if (
+            known
+            and known[0].state == listing.state
+            and (known[1].fingerprint or not identify or not known[1].suspects)
+        ):
+            return known[1]
+        inspection = inspect_listing(listing, identify)
+        with self._lock:
+            self._reviewed[folder] = listing, inspection
+        return inspection
+
+    def _require(self, model_id: str, name: str, inspection: Inspection) -> None:
+        if inspection.level == "code" and not self.approvals.contains(inspection.fingerprint):
+            raise UserError("model_not_trusted", model=name, id=model_id, files=name_suspects(inspection))
+
+    def _bring(self, spec: ModelSpec, folder: Path) -> frozenset[str]:
+        """Fill `folder` with the model's files. Returns the paths of those that are links out of it."""
+        if spec.folder is None:
+            _download(spec, folder)
+            return frozenset()
+        listing = list_folder(Path(spec.folder))
+        # Before anything is copied: a model that is refused may be huge.
+        self._require(spec.model_id, spec.name, inspect_listing(listing))
+        return copy_files(listing, folder)
+
+
+def open_admission(settings: Settings) -> Admission:
+    """The admission of an app with these settings."""
+    return Admission(settings.model_copies, Approvals(settings.approvals, settings.trusted_models))
+
+
+def name_suspects(inspection: Inspection) -> str:
+    """The first files and entries that would run code, for a sentence."""
+    names = [printable(suspect.path) for suspect in inspection.suspects[:_MAX_NAMED]]
+    more = len(inspection.suspects) - len(names)
+    return ", ".join([*names, *([f"+{more}"] if more else [])])
+
+
+def printable(path: str) -> str:
+    """A path for a sentence or a list: shortened, and without characters that cannot be shown."""
+    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in path)
+    return shown if len(shown) <= _MAX_NAME else f"…{shown[-_MAX_NAME:]}"
+
+
+def _download(spec: ModelSpec, folder: Path) -> None:
+    with translate_store_errors(spec.tracking_uri):
+        model = StoreModels(spec.tracking_uri).find(spec.model_id)
+        get_artifact_repository(model.artifact_uri, spec.tracking_uri).download_artifacts("", str(folder))
+
+
+def _unreadable(name: str, error: Exception) -> UserError:
+    detail = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+    return UserError("model_unreadable", model=name, detail=detail)

@@ -1,0 +1,258 @@
+"""Admission: what is loaded is what was inspected, and code waits for an approval that any change revokes."""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from phi3_ui.errors import UserError
+from phi3_ui.host.hosted_model import HostedModel
+from phi3_ui.host.protocol import ModelSpec
+from phi3_ui.store.registry.admission import Admission, name_suspects
+from phi3_ui.store.registry.approvals import Approvals
+from phi3_ui.store.registry.suspects import Suspect
+from phi3_ui.store.registry.trust import Inspection, inspect_model
+from tests.support.model_folders import change_flavor, write_mlmodel, write_pipeline, write_wrapper
+
+FINGERPRINT = "0123456789abcdef" * 4
+
+
+def spec_of(folder: Path) -> ModelSpec:
+    return ModelSpec("m-1", "a model", "models:/m-1", "text", "sqlite:///nowhere.db", folder=str(folder))
+
+
+def admit(admission: Admission, folder: Path) -> ModelSpec:
+    """The spec that a process would get. UserError."""
+    with admission.admit(spec_of(folder)) as admitted:
+        return admitted
+
+
+def refuse(admission: Admission, folder: Path) -> str:
+    with pytest.raises(UserError) as raised:
+        admit(admission, folder)
+    assert raised.value.code == "model_not_trusted"
+    return str(raised.value)
+
+
+@pytest.fixture
+def approvals(tmp_path: Path) -> Approvals:
+    return Approvals(tmp_path / "home" / "trusted_models.json")
+
+
+@pytest.fixture
+def admission(tmp_path: Path, approvals: Approvals) -> Admission:
+    return Admission(tmp_path / "home" / "loaded", approvals)
+
+
+@pytest.fixture
+def python_model(tmp_path: Path) -> Path:
+    """A model of somebody's code, which leaves a file if it runs."""
+    folder = tmp_path / "model"
+    write_mlmodel(
+        folder,
+        python_function={"loader_module": "mlflow.pyfunc.loaders.code_model", "model_code_path": "say.py"},
+    )
+    (folder / "say.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')\nraise ValueError('it ran')\n")
+    return folder
+
+
+def test_the_process_gets_a_private_copy_that_goes_with_it(admission: Admission, tmp_path: Path) -> None:
+    folder = write_wrapper(tmp_path / "model")
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "phi3_onnx.cpython-311.pyc").write_bytes(b"hostile")
+
+    with admission.admit(spec_of(folder)) as admitted:
+        assert admitted.level == "ours"
+        assert admitted.folder
+        copy = Path(admitted.folder)
+        assert copy.is_relative_to(tmp_path / "home" / "loaded")
+        assert stat.S_IMODE((tmp_path / "home" / "loaded").stat().st_mode) == 0o700
+        assert (copy / "phi3_onnx.py").read_bytes() == (folder / "phi3_onnx.py").read_bytes()
+        assert not list(copy.rglob("__pycache__")), "compiled code may be of another source"
+        weights = "artifacts/onnx/model.onnx.data"
+        assert (copy / weights).samefile(folder / weights), "gigabytes are not copied"
+        assert not (copy / "phi3_onnx.py").samefile(folder / "phi3_onnx.py")
+        (folder / "phi3_onnx.py").write_text("hostile")
+        assert "hostile" not in (copy / "phi3_onnx.py").read_text()
+
+    assert not copy.exists()
+
+
+def test_weights_on_another_disk_are_linked(
+    admission: Admission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_links(*_: object) -> None:
+        raise OSError("another disk")
+
+    monkeypatch.setattr(os, "link", refuse_links)
+    with admission.admit(spec_of(write_pipeline(tmp_path / "model"))) as admitted:
+        assert admitted.level == "data_only"
+        weights = Path(str(admitted.folder)) / "model" / "model-00001-of-00001.safetensors"
+        assert weights.is_symlink()
+        assert weights.read_bytes()
+
+
+def test_code_is_refused_by_name_with_the_cure(admission: Admission, python_model: Path) -> None:
+    sentence = refuse(admission, python_model)
+
+    assert "a model is not loaded" in sentence
+    assert "(say.py)" in sentence
+    assert "`python -m phi3_ui trust m-1 --approve`" in sentence
+
+
+def test_an_approval_lasts_until_any_file_changes(
+    admission: Admission, approvals: Approvals, python_model: Path
+) -> None:
+    approvals.add(inspect_model(python_model).fingerprint)
+    assert admit(admission, python_model).level == "code"
+    shutil.copytree(python_model, python_model.with_name("copy"))
+    assert admit(admission, python_model.with_name("copy")).level == "code", "it is the same model"
+
+    for name in ("say.py", "new.txt", "requirements.txt"):
+        shutil.rmtree(python_model)
+        shutil.copytree(python_model.with_name("copy"), python_model)
+        admit(admission, python_model)
+        (python_model / name).write_text("pass")
+        refuse(admission, python_model)
+
+
+def test_a_file_that_changes_between_two_loads_is_seen(admission: Admission, tmp_path: Path) -> None:
+    folder = write_pipeline(tmp_path / "model")
+    admit(admission, folder)
+    (folder / "model" / "modeling.py").write_text("")
+    refuse(admission, folder)
+    (folder / "model" / "modeling.py").unlink()
+    admit(admission, folder)
+    change_flavor(folder, "python_function", code="code")
+    refuse(admission, folder)
+
+
+def test_a_file_that_changes_after_its_inspection_is_not_loaded(
+    admission: Admission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy is inspected again, and it is the copy that the process loads."""
+    folder = write_pipeline(tmp_path / "model")
+    copyfile = shutil.copyfile
+
+    def swap(source: Path, target: Path) -> None:
+        if Path(source).name == "config.json":
+            Path(source).write_text('{"auto_map": {"AutoConfig": "x.Y"}}')
+        copyfile(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", swap)
+    assert "model/config.json: auto_map" in refuse(admission, folder)
+
+
+def test_a_refused_model_starts_no_process(admission: Admission, python_model: Path, tmp_path: Path) -> None:
+    model = HostedModel(spec_of(python_model), tmp_path / "logs", admission.admit)
+
+    error = model.ready.exception(timeout=60)
+    assert isinstance(error, UserError)
+    assert error.code == "model_not_trusted"
+    assert not (tmp_path / "canary").exists()
+    assert not model.is_alive
+    model.unload()
+
+
+def test_an_approved_model_runs_its_code(
+    admission: Admission, approvals: Approvals, python_model: Path, tmp_path: Path
+) -> None:
+    """Which shows that the canary of the test above would have sung."""
+    approvals.add(inspect_model(python_model).fingerprint)
+    model = HostedModel(spec_of(python_model), tmp_path / "logs", admission.admit)
+
+    error = model.ready.exception(timeout=120)
+    assert isinstance(error, UserError)
+    assert error.code == "load_failed"
+    assert "Error: it ran" in str(error)
+    assert (tmp_path / "canary").exists()
+    model.unload()
+
+
+@pytest.mark.parametrize("is_missing", [True, False])
+def test_files_that_cannot_be_read_are_the_models_fault(admission: Admission, tmp_path: Path, is_missing: bool) -> None:
+    folder = tmp_path / "model"
+    if not is_missing:
+        folder.write_text("a file")
+    with pytest.raises(UserError) as raised:
+        admit(admission, folder)
+    assert raised.value.code == "model_unreadable"
+
+
+def test_copies_of_an_app_that_was_killed_are_removed_by_the_next(admission: Admission, tmp_path: Path) -> None:
+    loaded = tmp_path / "home" / "loaded"
+    for name in ("app-gone", "app-running"):
+        (loaded / name / "copy").mkdir(parents=True)
+    with FileLock(loaded / "app-running.lock"):
+        admit(admission, write_pipeline(tmp_path / "model"))
+    assert not (loaded / "app-gone").exists()
+    assert (loaded / "app-running").exists()
+
+
+def test_odd_names_are_shown_on_one_line() -> None:
+    suspects = tuple(Suspect(path, "python") for path in ("a\n\x1b[2J.py", "é.py", "b" * 300, "c", "d", "e", "f"))
+    shown = name_suspects(Inspection("code", suspects, FINGERPRINT))
+
+    assert shown.startswith("a\ufffd\ufffd[2J.py, é.py, …b")
+    assert shown.endswith(", c, d, +2")
+    assert len(shown) < 200
+
+
+# Approvals
+
+
+def test_approvals_are_kept_for_this_user_alone(approvals: Approvals, tmp_path: Path) -> None:
+    assert not approvals.contains(FINGERPRINT)
+    approvals.add(FINGERPRINT)
+    file = tmp_path / "home" / "trusted_models.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert Approvals(file).contains(FINGERPRINT)
+    assert not Approvals(file).contains("")
+    assert Approvals(tmp_path / "none.json", [FINGERPRINT]).contains(FINGERPRINT)
+
+
+def test_what_another_process_approves_counts_at_once(approvals: Approvals, tmp_path: Path) -> None:
+    approvals.add("a" * 64)
+    Approvals(tmp_path / "home" / "trusted_models.json").add("b" * 64)
+    assert approvals.contains("b" * 64)
+    approvals.add("c" * 64)
+    assert approvals.list() == {letter * 64 for letter in "abc"}
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"fingerprints": 7}', '{"fingerprints": ["*", ""]}', "\0"])
+def test_a_damaged_file_approves_nothing(approvals: Approvals, tmp_path: Path, content: str) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "trusted_models.json").write_text(content)
+    assert approvals.list() == frozenset()
+
+
+def test_only_a_fingerprint_can_be_approved(approvals: Approvals) -> None:
+    for text in ("", "x" * 64, FINGERPRINT.upper(), FINGERPRINT + "\n"):
+        with pytest.raises(ValueError, match="not a fingerprint"):
+            approvals.add(text)
+
+
+# The attacks are attacks: plain MLflow runs them.
+
+
+@pytest.fixture(scope="module")
+def canary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("canary") / "sang"
+
+
+def test_plain_mlflow_runs_a_loader_disguised_as_transformers(tmp_path: Path, canary: Path) -> None:
+    folder = write_pipeline(tmp_path / "model")
+    change_flavor(folder, "python_function", loader_module="transformers_loader", code="code")
+    (folder / "code").mkdir()
+    (folder / "code" / "transformers_loader.py").write_text(f"open({str(canary)!r}, 'w')")
+
+    program = f"import mlflow; mlflow.pyfunc.load_model({json.dumps(str(folder))})"
+    subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert canary.exists()
+    assert inspect_model(folder).level == "code"
