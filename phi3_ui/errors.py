@@ -48,6 +48,7 @@ SENTENCES = {
     "path_unusable": "{name} cannot be {value}: a path with {character} cannot be part of a store's address. Choose another folder.",
     "confirmation_required": "Removing {model} deletes its files permanently. Add --yes to confirm.",
     "cannot_relog": "{model} was logged by other code or its files are incomplete, so it cannot be logged again from here. Log it again with the program that created it.",
+    "relog_unsafe": "{model} cannot be logged again: its files would run code or lead out of its folder ({files}). Log it again with the program that created it.",
     "questions_unreadable": "The questions in {file} cannot be read ({detail}). Use a .txt, .jsonl or .csv file in UTF-8.",
     "question_missing": "Line {line} of {file} has no question. Add a prompt, or messages that end with a user message.",
     "no_questions": "{file} contains no questions. Write one per line (.txt), or in the field prompt (.jsonl, .csv).",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from phi3_ui.cli import chat, evaluate, hash_password, log, mlflow_ui, store
+from phi3_ui.cli import chat, evaluate, hash_password, log, mlflow_ui, store, trust
 from phi3_ui.errors import UserError
 
 _INTERRUPTED = 130  # as a shell reports Ctrl-C
@@ -19,6 +19,7 @@ _COMMANDS = (
     store.register,
     store.remove,
     store.doctor,
+    trust.trust,
     chat.chat,
     evaluate.evaluate,
     mlflow_ui.mlflow_ui,

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -19,14 +19,19 @@ from phi3_ui.errors import UserError
 from phi3_ui.provision.recipes import Recipe
 from phi3_ui.settings import Settings
 from phi3_ui.store.errors import is_missing, translate_store_errors
+from phi3_ui.store.registry.admission import name_suspects
 from phi3_ui.store.registry.artifact_files import ArtifactFiles, classify_model
 from phi3_ui.store.registry.catalogue import ONNX_ARTIFACT
+from phi3_ui.store.registry.fingerprint import FolderListing, list_folder
+from phi3_ui.store.registry.suspects import Suspect
+from phi3_ui.store.registry.transformers_files import check_checkpoint
+from phi3_ui.store.registry.wrapper_files import check_onnx_folder
 
 
 def recipe_from_logged_model(settings: Settings, model_id: str) -> Recipe:
     """The recipe that logs a model again, from a folder that holds its files: links where the store is a local folder.
 
-    The caller runs it and then calls `remove_relog_folder`. UserError: model_gone, cannot_relog, store_unreachable.
+    The caller runs it and then calls `remove_relog_folder`. UserError: model_gone, cannot_relog, relog_unsafe, store_unreachable.
     """
     settings.home.mkdir(parents=True, exist_ok=True)
     with translate_store_errors(settings.tracking_uri), tempfile.TemporaryDirectory(dir=settings.home) as scratch:
@@ -46,8 +51,12 @@ def recipe_from_logged_model(settings: Settings, model_id: str) -> Recipe:
         work.mkdir(parents=True, exist_ok=True)
         # A folder for each call: a job may be at work in that of another.
         folder = Path(tempfile.mkdtemp(prefix="relog-", dir=work))
-        for part in parts:
-            _link(_local(files.repository, part, scratch), folder)
+        try:
+            for part in parts:
+                _link(_inspect(_local(files.repository, part, scratch), files, kind), folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     _keep_origin(facts, folder)
     if kind == "pipeline":
         return Recipe(name, preset, pipeline=folder)
@@ -101,14 +110,24 @@ def _local(repository: ArtifactRepository, part: str, scratch: str) -> Path:
     return Path(repository.download_artifacts(part, scratch))
 
 
-def _link(part: Path, folder: Path) -> None:
+def _inspect(part: Path, files: ArtifactFiles, kind: Literal["pipeline", "onnx"]) -> FolderListing:
+    """The files of a part. UserError("relog_unsafe") if they would run code, or lead out of it: the engine will load them."""
+    if any(path in (".", "..") for path in part.parts) or part.is_symlink():
+        raise UserError("cannot_relog", model=files.name)
+    listing = list_folder(part)
+    suspects = {Suspect(path, reason) for path, reason in listing.oddities}
+    suspects.update(check_checkpoint(listing) if kind == "pipeline" else check_onnx_folder(listing, listing.files))
+    if suspects:
+        raise UserError("relog_unsafe", model=files.name, files=name_suspects(suspects))
+    return listing
+
+
+def _link(part: FolderListing, folder: Path) -> None:
     """Bring the files of `part` into `folder`: as links, or as copies where the disk is another."""
-    for file in part.rglob("*"):
-        target = folder / file.relative_to(part)
-        if file.is_dir():
-            continue
+    for file in part.files:
+        target = folder / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(file.resolve(), target)
+            os.link(file.real, target)
         except OSError:
-            shutil.copyfile(file, target)
+            shutil.copyfile(file.real, target)

@@ -55,6 +55,14 @@ class Promotion:
 
 
 @dataclass(frozen=True)
+class Approval:
+    """The files of a model, as its card shows them with a button to allow their code."""
+
+    model_id: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class RatedTurn:
     """The answer that was rated last, to which a comment can be added."""
 
@@ -74,3 +82,4 @@ class PanelState:
     """Whether the page shows links into MLflow."""
     rated: RatedTurn | None = None
     promotion: Promotion | None = None
+    offered: Approval | None = None

@@ -16,6 +16,7 @@ from phi3_ui.host import hosted_model
 from phi3_ui.host.pool import Pool
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.testing import Gate, Hang, Reply, ScriptedModel, log_scripted_model
+from tests.support.trust import approve_models
 
 _GRACE = 0.5  # seconds; a process that moves need not show it here
 HOLDS_GIL = pytest.mark.parametrize("holds_gil", [True, False], ids=["holds the GIL", "waits"])
@@ -39,11 +40,11 @@ def spec(scripted: ScriptedModel, store: str) -> ModelSpec:
 
 
 @pytest.fixture
-def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
+def pool(spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
     """A pool whose models have little time to obey."""
     monkeypatch.setattr(hosted_model, "GRACE_SECONDS", _GRACE)
     threads = set(threading.enumerate())
-    pool = Pool(tmp_path, max_loaded=1, idle_seconds=600)
+    pool = Pool(tmp_path, max_loaded=1, idle_seconds=600, admit=approve_models(spec.tracking_uri, tmp_path).admit)
     yield pool
     pool.close()
     for thread in set(threading.enumerate()) - threads:

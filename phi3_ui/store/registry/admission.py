@@ -6,7 +6,7 @@ library executes them, and they are the bulk of a model.
 
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.fingerprint import FolderListing, list_folder
 from phi3_ui.store.registry.model_copies import ModelCopies, copy_files
 from phi3_ui.store.registry.store_models import StoreModels
+from phi3_ui.store.registry.suspects import Suspect
 from phi3_ui.store.registry.trust import Inspection, inspect_listing
 
 _MAX_NAMED = 5
@@ -76,6 +77,20 @@ class Admission:
             return False
         return review is None or review.is_loadable
 
+    def inspect(self, entry: ModelEntry) -> Inspection:
+        """Inspect a model with its fingerprint; one that is not on this machine is downloaded for it.
+
+        UserError: model_unreadable, model_gone, and those of translate_store_errors.
+        """
+        try:
+            if entry.folder is not None:
+                return self._inspect(Path(entry.folder), identify=True)
+            with self._copies.create() as folder:
+                _download(entry.model_id, entry.tracking_uri, folder)
+                return self._remember(entry.model_id, inspect_listing(list_folder(folder)))
+        except OSError as error:
+            raise _unreadable(entry.name, error) from error
+
     def require(self, entry: ModelEntry) -> None:
         """UserError("model_not_trusted") if a model on this machine must not be loaded, "model_unreadable" if it cannot be read."""
         try:
@@ -98,9 +113,7 @@ class Admission:
                 inspection = inspect_listing(list_folder(folder, own_links))
             except (OSError, shutil.Error) as error:
                 raise _unreadable(spec.name, error) from error
-            with self._lock:
-                self._admitted[spec.model_id] = inspection
-            self._require(spec.model_id, spec.name, inspection)
+            self._require(spec.model_id, spec.name, self._remember(spec.model_id, inspection))
             yield replace(spec, folder=str(folder), level=inspection.level)
 
     def _inspect(self, folder: Path, identify: bool) -> Inspection:
@@ -118,14 +131,19 @@ class Admission:
             self._reviewed[folder] = listing, inspection
         return inspection
 
+    def _remember(self, model_id: str, inspection: Inspection) -> Inspection:
+        with self._lock:
+            self._admitted[model_id] = inspection
+        return inspection
+
     def _require(self, model_id: str, name: str, inspection: Inspection) -> None:
         if inspection.level == "code" and not self.approvals.contains(inspection.fingerprint):
-            raise UserError("model_not_trusted", model=name, id=model_id, files=name_suspects(inspection))
+            raise UserError("model_not_trusted", model=name, id=model_id, files=name_suspects(inspection.suspects))
 
     def _bring(self, spec: ModelSpec, folder: Path) -> frozenset[str]:
         """Fill `folder` with the model's files. Returns the paths of those that are links out of it."""
         if spec.folder is None:
-            _download(spec, folder)
+            _download(spec.model_id, spec.tracking_uri, folder)
             return frozenset()
         listing = list_folder(Path(spec.folder))
         # Before anything is copied: a model that is refused may be huge.
@@ -138,10 +156,11 @@ def open_admission(settings: Settings) -> Admission:
     return Admission(settings.model_copies, Approvals(settings.approvals, settings.trusted_models))
 
 
-def name_suspects(inspection: Inspection) -> str:
+def name_suspects(suspects: Iterable[Suspect]) -> str:
     """The first files and entries that would run code, for a sentence."""
-    names = [printable(suspect.path) for suspect in inspection.suspects[:_MAX_NAMED]]
-    more = len(inspection.suspects) - len(names)
+    paths = list(dict.fromkeys(suspect.path for suspect in suspects))
+    names = [printable(path) for path in sorted(paths)[:_MAX_NAMED]]
+    more = len(paths) - len(names)
     return ", ".join([*names, *([f"+{more}"] if more else [])])
 
 
@@ -151,10 +170,10 @@ def printable(path: str) -> str:
     return shown if len(shown) <= _MAX_NAME else f"…{shown[-_MAX_NAME:]}"
 
 
-def _download(spec: ModelSpec, folder: Path) -> None:
-    with translate_store_errors(spec.tracking_uri):
-        model = StoreModels(spec.tracking_uri).find(spec.model_id)
-        get_artifact_repository(model.artifact_uri, spec.tracking_uri).download_artifacts("", str(folder))
+def _download(model_id: str, tracking_uri: str, folder: Path) -> None:
+    with translate_store_errors(tracking_uri):
+        model = StoreModels(tracking_uri).find(model_id)
+        get_artifact_repository(model.artifact_uri, tracking_uri).download_artifacts("", str(folder))
 
 
 def _unreadable(name: str, error: Exception) -> UserError:

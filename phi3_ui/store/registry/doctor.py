@@ -25,11 +25,6 @@ from phi3_ui.store.registry.artifact_files import ArtifactFiles, classify_model
 from phi3_ui.store.registry.logged_code import find_removed_api_in_pickle, find_removed_api_in_source
 
 Severity = Literal["ok", "warning", "error"]
-LoadedCode = Literal["none", "app", "model"]
-"""Whose code runs when a model is loaded: nobody's, this app's own wrapper, or what is among the model's files."""
-
-_CODE_SUFFIXES = {".py", ".pkl", ".pickle", ".joblib", ".pt", ".pth", ".bin"}  # of files that hold or may hold code
-
 # The wrapper as log_onnx.py logs it: the model code, and the module that goes into the folder `code`.
 WRAPPER, SLOTS = ROOT / "models" / "phi3_onnx.py", ROOT / "models" / "phi3_onnx_slots.py"
 
@@ -84,7 +79,6 @@ class Diagnosis:
     """Most severe first."""
     can_relog: bool
     """One of the app's own programs logged the model, and can log it again."""
-    code: LoadedCode = "model"
 
     @property
     def severity(self) -> Severity:
@@ -107,13 +101,7 @@ def diagnose(tracking_uri: str, model_id: str) -> Diagnosis:
             *_check_isolation(),
         ]
     findings.sort(key=lambda finding: ("error", "warning", "ok").index(finding.severity))
-    return Diagnosis(model_id, tuple(findings), classify_model(info) is not None, _find_code(findings, files))
-
-
-def _find_code(findings: list[Finding], files: ArtifactFiles) -> LoadedCode:
-    if any(finding.code == "wrapper_current" for finding in findings):
-        return "app"
-    return "model" if any(PurePosixPath(path).suffix in _CODE_SUFFIXES for path in files.sizes) else "none"
+    return Diagnosis(model_id, tuple(findings), classify_model(info) is not None)
 
 
 def _finding(code: str, **values: str | int) -> Finding:

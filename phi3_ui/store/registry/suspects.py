@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -92,7 +92,7 @@ def _is_plain(value: Any) -> bool:
     return all(one is None or isinstance(one, str | int | float | bool) for one in values)
 
 
-def check_names(files: tuple[ModelFile, ...] | list[ModelFile], weights: tuple[str, ...]) -> Iterator[Suspect]:
+def check_names(files: Iterable[ModelFile], weights: tuple[str, ...]) -> Iterator[Suspect]:
     """The files that are neither of a known kind of text nor weights with one of these suffixes."""
     for file in files:
         # The content of a file of ours is checked by its hash, where its place is known.

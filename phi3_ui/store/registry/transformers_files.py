@@ -54,6 +54,11 @@ def check_transformers(listing: FolderListing, mlmodel: dict[str, Any]) -> Itera
     yield from check_keys(function, FUNCTION_KEYS, _GENERATION_OPTIONS)
     yield from check_keys(flavor, _FLAVOR_KEYS, _GENERATION_OPTIONS)
     yield from _check_places(flavor)
+    yield from check_checkpoint(listing)
+
+
+def check_checkpoint(listing: FolderListing) -> Iterator[Suspect]:
+    """What makes a folder of transformers' files more than data."""
     yield from check_names(listing.files, (SAFETENSORS,))
     for file in listing.files:
         if file.name in _REDIRECTIONS:

@@ -1,7 +1,7 @@
 """Whether a model is one that this project's own ONNX wrapper logged: released code, and data."""
 
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from phi3_ui.store.registry.fingerprint import FolderListing, ModelFile
@@ -50,6 +50,11 @@ def check_wrapper(listing: FolderListing, mlmodel: dict[str, Any]) -> Iterator[S
             yield Suspect(file.path, reason_of(file.name) or "code_path")
         else:
             data.append(file)
+    yield from check_onnx_folder(listing, data)
+
+
+def check_onnx_folder(listing: FolderListing, data: Sequence[ModelFile]) -> Iterator[Suspect]:
+    """What makes the files `data` of a listing more than a model for ONNX Runtime GenAI."""
     external = yield from _check_onnx_files(listing, data)
     yield from check_names([file for file in data if file.path not in external], ONNX_SUFFIXES)
     for file in data:
@@ -79,7 +84,7 @@ def _check_genai_config(content: Any) -> Iterator[Entry]:
             yield key, "elsewhere"
 
 
-def _check_onnx_files(listing: FolderListing, files: list[ModelFile]) -> Generator[Suspect, None, set[str]]:
+def _check_onnx_files(listing: FolderListing, files: Sequence[ModelFile]) -> Generator[Suspect, None, set[str]]:
     """The ONNX files with weights outside their folder. Returns the paths of the external weights."""
     external = set[str]()
     for file in files:

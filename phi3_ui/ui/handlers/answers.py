@@ -36,7 +36,6 @@ class AnswerStarter:
 
     def __init__(self, services: Services, models: ModelPicker) -> None:
         self._settings = services.settings
-        self._pool = services.pool
         self._store = services.conversations
         self._models = models
 
@@ -55,7 +54,7 @@ class AnswerStarter:
             turn = RunningTurn(
                 started.conversation.build_request(self._settings.answer_seconds),
                 label,
-                lambda: self._pool.get_model(self._models.spec(entry)),
+                lambda: self._models.load(entry),
                 lambda answer: _finish(chat, started.turn_id, writer, answer),
                 writer.append_text,
             )

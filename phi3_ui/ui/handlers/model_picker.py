@@ -11,17 +11,20 @@ import gradio as gr
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 from phi3_ui.chat.types import StreamingMode
 from phi3_ui.errors import UserError
+from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.i18n.translate import tr, tr_error
+from phi3_ui.store.registry.admission import Review
 from phi3_ui.store.registry.catalogue import ModelCard, ModelEntry, default_model
 from phi3_ui.store.registry.doctor import diagnose
 from phi3_ui.ui.handlers.context_meter import ContextMeter
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.demo_hint import render_demo_hint
-from phi3_ui.ui.render.model_card import render_card
+from phi3_ui.ui.render.model_card import Health, render_card
 from phi3_ui.ui.render.model_menu import alias_keys, describe_menu, measure_speeds
 from phi3_ui.ui.render.model_status import ModelStatus, Selected, describe_status, render_cache
 from phi3_ui.ui.services import Services
+from phi3_ui.ui.session_values import Approval
 from phi3_ui.ui.sessions import Session
 
 _HELP_KEYS = {param.name: param.help_key for param in SAMPLING_PARAMS}
@@ -63,12 +66,15 @@ class ModelPicker:
             return {page.status.line: self._failed(session, tr_error(language, error))}
         listed = {entry.model_id for entry in entries}
         versions = {model_id: found for model_id, found in registered.items() if model_id in listed}
-        default = default_model(entries)
+        loadable = [entry for entry in entries if self._admission.is_loadable(entry)]
+        default = default_model(loadable or entries)
         selected = session.ensure_model([*listed, *alias_keys(versions)], default.model_id if default else None)
         speeds = measure_speeds(self._history.list_turn_metrics(session.user_id))
         updates: Updates = {
             page.picker: selected or "",
-            page.status.menu: describe_menu(language, entries, versions, speeds),
+            page.status.menu: describe_menu(
+                language, entries, versions, speeds, listed - {entry.model_id for entry in loadable}
+            ),
         }
         if not entries:
             updates[page.status.line] = self._failed(session, tr(language, "store_empty"))
@@ -87,8 +93,7 @@ class ModelPicker:
                 yield {self._page.status.line: gr.skip()}  # a generator that yields nothing empties its outputs
                 return
             yield {**shown, **self._controls(session, entry), **self.context_of(session)}
-            self._admission.require(entry)  # or another model would be unloaded for one that is refused
-            model = self._pool.get_model(self.spec(entry))
+            model = self.load(entry)
         except UserError as error:
             yield {self._page.status.line: self._failed(session, tr_error(session.language, error))}
             return
@@ -116,12 +121,52 @@ class ModelPicker:
         page, language, entry = self._page, session.language, card.entry
         diagnosis = diagnose(self._catalogue.tracking_uri, entry.model_id)
         template = session.get_template(entry)
+        review = self._review(entry)
+        is_refused = review is not None and not review.is_loadable
+        can_approve = is_refused and self._settings.is_single_user
+        session.panels.offered = (
+            Approval(entry.model_id, review.inspection.fingerprint) if review and can_approve else None
+        )
+        health = Health(diagnosis, review, can_approve)
         return {
-            page.card.panel: render_card(language, card, diagnosis) + self._mlflow.of_card(language, card),
+            page.card.panel: render_card(language, card, health) + self._mlflow.of_card(language, card),
+            page.card.approve: gr.Button(visible=can_approve),
             page.composer.hint: render_demo_hint(language, entry, self._settings.manage),
             page.card.relog: gr.Button(visible=diagnosis.can_relog and diagnosis.severity != "ok"),
             page.settings.template: gr.Dropdown(visible=entry.requires_template, value=template),
         }
+
+    def _review(self, entry: ModelEntry) -> Review | None:
+        try:
+            return self._admission.review(entry)
+        except OSError as error:  # which the diagnosis reports
+            logger.info("The files of %s cannot be inspected: %s", entry.name, error)
+            return None
+
+    def approve(self, key: str | None, request: gr.Request) -> Iterator[Updates]:
+        """Allow the code that the card has shown, and load the model."""
+        session = self._session(request)
+        offered, entry = session.panels.offered, session.model.entry
+        try:
+            if not self._settings.is_single_user:
+                raise UserError("management_disabled")
+            review = self._review(entry) if entry else None
+            if not (entry and review) or offered != Approval(entry.model_id, review.inspection.fingerprint):
+                gr.Warning(tr(session.language, "trust.changed"))
+                yield self.card_of(session) or {self._page.status.line: gr.skip()}
+                return
+            self._admission.approvals.add(offered.fingerprint)
+        except UserError as error:
+            gr.Warning(tr_error(session.language, error))
+            yield {self._page.status.line: gr.skip()}
+            return
+        yield self.listed(session)
+        yield from self.pick(key, request)
+
+    def load(self, entry: ModelEntry) -> HostedModel:
+        """The model in its process, where it begins to load if need be. UserError: model_not_trusted, too_many_models."""
+        self._admission.require(entry)  # or another model would be unloaded for one that is refused
+        return self._pool.get_model(self.spec(entry))
 
     def card_of(self, session: Session) -> Updates:
         """The selected model's card, read from the store again; no update if the store does not respond."""

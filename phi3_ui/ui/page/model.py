@@ -33,8 +33,9 @@ def create_card(header: HeaderSection) -> tuple[StatusSection, CardSection]:
     cache = gr.HTML(elem_id="phi3-cache")
     with gr.Row(elem_id="phi3-card-buttons"):
         unload = gr.Button(t("unload"), size="sm", min_width=80, interactive=False, elem_id="phi3-unload")
+        approve = gr.Button(t("trust.approve"), size="sm", min_width=80, visible=False, elem_id="phi3-approve")
         relog = gr.Button(t("relog"), size="sm", min_width=80, visible=False, elem_id="phi3-relog")
-    return StatusSection(header.line, header.menu, cache, header.refresh, unload), CardSection(panel, relog)
+    return StatusSection(header.line, header.menu, cache, header.refresh, unload), CardSection(panel, relog, approve)
 
 
 def wire(page: Page, chat: ChatController, exports: ExportController) -> None:
@@ -59,6 +60,12 @@ def wire(page: Page, chat: ChatController, exports: ExportController) -> None:
             ),
         ],
         **QUIET,
+    )
+    page.card.approve.click(
+        models.approve,
+        page.picker,
+        [*page.menu_outputs, *page.card_outputs, page.status.cache, page.status.unload, page.composer.context],
+        **STREAMING,
     )
     page.picker.change(
         models.pick,

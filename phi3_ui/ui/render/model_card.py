@@ -1,15 +1,18 @@
 """All that the store knows of a model and of the run that logged it, below its health."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
 from models.store_state import quote_store
 from phi3_ui.i18n.translate import format_bytes, format_datetime, format_metric, format_number, tr
+from phi3_ui.store.registry.admission import Review
 from phi3_ui.store.registry.cards import ModelCard, RunSummary
 from phi3_ui.store.registry.doctor import Diagnosis
 from phi3_ui.ui.render.icons import icon
 from phi3_ui.ui.render.labels import version_label
+from phi3_ui.ui.render.model_trust import describe_code, trust_chip
 from phi3_ui.ui.render.notices import render_hint
 from phi3_ui.ui.render.templating import render
 
@@ -17,8 +20,24 @@ _Rows = list[tuple[str, str]]
 _BADGES = {"onnxruntime-genai": "ONNX", "transformers": "TF", "python": "Py"}
 
 
-def render_card(language: str, card: ModelCard | None, diagnosis: Diagnosis | None = None) -> Markup:
-    """Render a model's card, with its health if `diagnosis` is given."""
+@dataclass(frozen=True)
+class Health:
+    """What is known of a model's files."""
+
+    diagnosis: Diagnosis
+    review: Review | None = None
+    """None: its files were not seen yet."""
+    can_approve: bool = False
+    """The page has a button to allow the code that it brings."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it is not loaded, because it brings code."""
+        return self.review is not None and not self.review.is_loadable
+
+
+def render_card(language: str, card: ModelCard | None, health: Health | None = None) -> Markup:
+    """Render a model's card, with its health if it is given."""
     if card is None:
         return render_hint(tr(language, "no_card"))
     return render(
@@ -27,8 +46,9 @@ def render_card(language: str, card: ModelCard | None, diagnosis: Diagnosis | No
         badge=_BADGES[card.entry.engine],
         name=card.entry.name,
         about=" · ".join(text for text in (card.title, card.license) if text),
-        chips=_chips(language, card, diagnosis),
-        health=_health(language, diagnosis) if diagnosis else [],
+        chips=_chips(language, card, health),
+        code=describe_code(language, card.entry.model_id, health.review, health.can_approve) if health else None,
+        health=_health(language, health.diagnosis) if health else [],
         copy_icon=icon("copy"),
         model=_model(language, card),
         signature=_signature(language, card),
@@ -38,16 +58,16 @@ def render_card(language: str, card: ModelCard | None, diagnosis: Diagnosis | No
     )
 
 
-def _chips(language: str, card: ModelCard, diagnosis: Diagnosis | None) -> list[tuple[str, str]]:
+def _chips(language: str, card: ModelCard, health: Health | None) -> list[tuple[str, str]]:
     """Class and text of each chip."""
     chips = [("accent", version_label(version)) for version in card.versions[-1:]]
-    if diagnosis:
-        chips.append(("warn" if diagnosis.code == "model" else "accent", tr(language, f"trust.{diagnosis.code}")))
-        problems = sum(finding.severity != "ok" for finding in diagnosis.findings)
-        state = "warn" if problems else "plain ok"
-        chips.append(
-            (state, tr(language, "card.problems", count=problems) if problems else tr(language, "card.healthy"))
-        )
+    if health:
+        chips.append(trust_chip(language, health.review))
+        problems = sum(finding.severity != "ok" for finding in health.diagnosis.findings)
+        if problems:
+            chips.append(("warn", tr(language, "card.problems", count=problems)))
+        elif not health.is_refused:
+            chips.append(("plain ok", tr(language, "card.healthy")))
     return chips
 
 

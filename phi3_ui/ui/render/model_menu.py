@@ -1,6 +1,6 @@
 """The models of the store, as data for static/models/menu.js: grouped by registered model, a row per model and alias."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import median
 from typing import TypedDict
 
@@ -50,15 +50,24 @@ def measure_speeds(metrics: Iterable[TurnMetrics]) -> dict[str, float]:
 
 
 def describe_menu(
-    language: str, entries: Sequence[ModelEntry], versions: Versions, speeds: Mapping[str, float]
+    language: str,
+    entries: Sequence[ModelEntry],
+    versions: Versions,
+    speeds: Mapping[str, float],
+    refused: Collection[str] = (),
 ) -> list[Group]:
-    """The groups in the order of their newest model; models that are not registered come last."""
+    """The groups in the order of their newest model; models that are not registered come last.
+
+    `refused` are the ids of the models that are not loaded, because they bring code.
+    """
     groups: dict[str, list[Row]] = {}
     loose: list[Row] = []
     aliases: dict[str, list[Row]] = {}
     for entry in entries:
         of_model = versions.get(entry.model_id, ())
         row = _row(language, entry, of_model, speeds.get(entry.model_id))
+        if entry.model_id in refused:
+            row["chips"].insert(0, {"text": tr(language, "trust.code"), "kind": "warn"})
         if not of_model:
             loose.append(row)
             continue

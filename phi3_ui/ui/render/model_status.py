@@ -19,7 +19,7 @@ class Chip(TypedDict):
     """A short fact beside the model's name."""
 
     text: str
-    kind: Literal["plain", "accent"]
+    kind: Literal["plain", "accent", "warn"]
 
 
 class ModelStatus(TypedDict):

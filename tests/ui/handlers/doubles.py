@@ -169,8 +169,9 @@ class App:
         self.services = cast(
             Services,
             SimpleNamespace(
-                settings=SimpleNamespace(answer_seconds=None, cache_mb=0),
+                settings=SimpleNamespace(answer_seconds=None, cache_mb=0, model_folders=(), model_variables=()),
                 catalogue=self.catalogue,
+                admission=SimpleNamespace(require=lambda _entry: None, is_loadable=lambda _entry: True),
                 pool=SimpleNamespace(get_model=lambda _spec: self.model, peek=lambda _id: None, list_loaded=list),
                 conversations=self.store,
                 locator=SimpleNamespace(notice=None),

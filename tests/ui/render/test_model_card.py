@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phi3_ui.store.registry.admission import Review
 from phi3_ui.store.registry.cards import ModelCard, RegisteredVersion, RunSummary
-from phi3_ui.store.registry.doctor import Diagnosis, Finding, LoadedCode
-from phi3_ui.ui.render.model_card import render_card
+from phi3_ui.store.registry.doctor import Diagnosis, Finding
+from phi3_ui.store.registry.suspects import Suspect
+from phi3_ui.store.registry.trust import Inspection
+from phi3_ui.ui.render.model_card import Health, render_card
 from tests.support.cards import CARD, ENTRY, RUN, WHEN
 from tests.support.hostile import hostile_texts, languages
 from tests.support.html import Page
@@ -94,23 +97,43 @@ def test_versions_are_listed_under_their_name_with_their_aliases() -> None:
     assert facts["other"] == "versiunea 2 @x"
 
 
+_CODE = Inspection("code", (Suspect("<b>.py", "python"), Suspect("MLmodel: code", "code_path")), "0" * 64)
+
+
 @pytest.mark.parametrize(
-    ("code", "trust"),
+    ("review", "trust"),
     [
-        ("none", "safe to load: data only"),
-        ("app", "safe to load: this app’s code"),
-        ("model", "loading runs the model’s code"),
+        (Review(Inspection("data_only", (), ""), is_approved=False), "safe to load: data only"),
+        (Review(Inspection("ours", (), ""), is_approved=False), "safe to load: this app’s code"),
+        (Review(_CODE, is_approved=True), "runs its own code, as approved"),
+        (None, "checked before it is loaded"),
     ],
 )
-def test_chips_say_whose_code_is_run_and_whether_the_files_match(code: LoadedCode, trust: str) -> None:
+def test_chips_say_whose_code_is_run_and_whether_the_files_match(review: Review | None, trust: str) -> None:
     card = replace(CARD, versions=(RegisteredVersion("phi", "2", ("champion",)),))
-    healthy = Page(render_card("en", card, Diagnosis("m-1", (), can_relog=True, code=code)))
+    healthy = Page(render_card("en", card, Health(Diagnosis("m-1", (), can_relog=True), review)))
     assert f"v2 · champion {trust} files match " in healthy.texts("p")
 
     missing = Finding("file_missing", {"file": "MLmodel"})
-    damaged = Page(render_card("en", card, Diagnosis("m-1", (missing,), can_relog=True, code=code)))
+    damaged = Page(render_card("en", card, Health(Diagnosis("m-1", (missing,), can_relog=True), review)))
     assert f"v2 · champion {trust} 1 problem " in damaged.texts("p")
     assert any("MLmodel is missing" in text for text in damaged.texts("p"))
+
+
+@pytest.mark.parametrize("can_approve", [True, False])
+def test_a_refused_model_names_its_code_and_the_cure_and_is_never_called_healthy(can_approve: bool) -> None:
+    health = Health(Diagnosis("m-1", (), can_relog=False), Review(_CODE, is_approved=False), can_approve)
+    page = Page(render_card("en", CARD, health))
+    texts = " ".join(text for _, text in page.cells)
+
+    assert "not loaded: brings its own code" in texts
+    assert "files match" not in texts
+    assert "<b>.py: Python code" in page.texts("p")
+    assert "MLmodel: code: adds code to Python’s path" in page.texts("p")
+    assert ("with the button below" in texts) is can_approve
+    assert (f"python -m phi3_ui trust {CARD.entry.model_id} --approve" in texts) is not can_approve
+    approved = Page(render_card("en", CARD, Health(health.diagnosis, Review(_CODE, is_approved=True), can_approve)))
+    assert "any change revokes that" in " ".join(text for _, text in approved.cells)
 
 
 def test_no_model_asks_to_pick_one() -> None:
