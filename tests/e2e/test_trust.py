@@ -16,10 +16,10 @@ NAME = "somebodys-model"
 
 
 @pytest.fixture
-def folder(app: App) -> Iterator[Path]:
+def folder(app: App, tmp_path: Path) -> Iterator[Path]:
     """The folder of a model that nobody has approved, the newest of the app's store."""
     uri = f"sqlite:///{app.server.home / 'mlflow.db'}"
-    logged = log_scripted_model(uri, app.server.home / "theirs", NAME)
+    logged = log_scripted_model(uri, tmp_path, NAME)
     yield Path(str(Catalogue(uri).find(logged.model_id).folder))
     MlflowClient(uri).delete_logged_model(logged.model_id)
 
@@ -47,8 +47,7 @@ def test_code_runs_only_after_a_yes_to_the_files_that_were_shown(app: App, folde
     assert {process.pid for process in app.server.model_processes()} <= before
 
     approve = chat.page.get_by_role("button", name="Trust these files and load")
-    code = folder / "scripted_pyfunc.py"
-    code.write_text(code.read_text() + "\n# changed since it was shown\n")
+    (folder / "requirements.txt").write_text("# changed since it was shown\n")
     approve.click()
     expect(chat.page.get_by_text("files have changed since they were shown")).to_be_visible()
     assert not chat.status.locator(".loaded").count()

@@ -29,6 +29,7 @@ from phi3_ui.store.registry.sources import StoredModel
 from phi3_ui.store.registry.store_models import StoreModels
 
 ONNX_ARTIFACT = "phi3-mini-onnx"  # the artifact name in models/phi3_onnx.py, whose import would load the engine
+_MAX_INT = 2**53  # floats hold it exactly
 TEMPLATE_TAG = "phi3_ui.template"  # of a logged model: the prompt template that was chosen for it
 
 logger = logging.getLogger(__name__)
@@ -205,7 +206,7 @@ class Catalogue:
             flavor="transformers" if "transformers" in info.flavors else "pyfunc",
             engine=_engine(info),
             created=_utc(model.created),
-            size_bytes=info.model_size_bytes,
+            size_bytes=_positive_int(info.model_size_bytes),
             run_id=model.run_id,
             preset=None,
             tracking_uri=self.tracking_uri,
@@ -248,7 +249,7 @@ def _string(value: Any) -> str:
 
 
 def _positive_int(value: Any) -> int | None:
-    return value if isinstance(value, int) and value > 0 else None
+    return value if isinstance(value, int) and 0 < value < _MAX_INT else None
 
 
 def _engine(info: Model) -> str:

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from packaging.requirements import InvalidRequirement, Requirement
 
 from models.packages import find_installed
+from phi3_ui.errors import UserError
 from phi3_ui.host.containment import COMPLETE_LANDLOCK, landlock_version
 from phi3_ui.paths import ROOT
 from phi3_ui.store.errors import translate_store_errors
@@ -93,13 +95,20 @@ def diagnose(tracking_uri: str, model_id: str) -> Diagnosis:
         info = files.load_mlmodel()
         if info is None:
             return Diagnosis(model_id, (_finding("file_missing", file="MLmodel"),), can_relog=False)
-        findings = [
-            *_check_versions(info, files),
-            *_check_code(info, files),
-            *_check_wrapper(info, files),
-            *_check_files(info, files),
-            *_check_isolation(),
-        ]
+        try:
+            findings = [
+                *_check_versions(info, files),
+                *_check_code(info, files),
+                *_check_wrapper(info, files),
+                *_check_files(info, files),
+                *_check_isolation(),
+            ]
+        except (MlflowException, OSError):
+            raise
+        except Exception as error:
+            # MLmodel, requirements and configurations may hold anything.
+            logger.info("%s cannot be diagnosed", files.name, exc_info=error)
+            raise UserError("model_unreadable", model=files.name, detail=type(error).__name__) from error
     findings.sort(key=lambda finding: ("error", "warning", "ok").index(finding.severity))
     return Diagnosis(model_id, tuple(findings), classify_model(info) is not None)
 

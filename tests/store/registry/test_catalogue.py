@@ -1,5 +1,6 @@
 """The catalogue of a real store: which models are listed, and the details of one."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+import yaml  # type: ignore[import-untyped]
 from mlflow import MlflowClient
 
 from phi3_ui.errors import UserError
@@ -15,6 +17,7 @@ from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.store.registry.doctor import diagnose
 from phi3_ui.ui.render.model_card import render_card
+from phi3_ui.ui.render.model_menu import describe_menu
 from tests.conftest import Demo
 from tests.store.registry.prompt_models import DECLARED, log_prompt_model
 
@@ -120,6 +123,34 @@ def test_a_model_damaged_while_the_app_runs_is_named_and_the_store_is_not_blamed
         assert [finding.code for finding in diagnose(uri, bad).findings] == ["file_missing"]
     assert catalogue.load_card(good).entry.name == "good"
     assert {entry.name for entry in Catalogue(uri).list_models()} == {"good"}
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"model_size_bytes": "many"},
+        {"model_size_bytes": 10**400},
+        {"mlflow_version": "3 or so"},
+        {"metadata": {**DECLARED, "context_length": 10**400, "title": ["x"], "degrades_after": -1}},
+        {"utc_time_created": {}, "model_uuid": [], "run_id": 7},
+    ],
+)
+def test_odd_values_of_a_model_hide_no_other_and_raise_no_unexpected_error(
+    uri: str, tmp_path: Path, entries: dict[str, object]
+) -> None:
+    log_prompt_model(uri, "good", DECLARED)
+    odd = log_prompt_model(uri, "odd", DECLARED)
+    mlmodel = tmp_path / "artifacts" / "models" / odd / "artifacts" / "MLmodel"
+    mlmodel.write_text(yaml.safe_dump({**yaml.safe_load(mlmodel.read_text()), **entries}))
+    catalogue = Catalogue(uri)
+
+    listed = catalogue.list_models()
+    assert "good" in {entry.name for entry in listed}
+    assert describe_menu("en", listed, {}, {})
+    with contextlib.suppress(UserError):
+        assert render_card("en", catalogue.load_card(odd))
+    with contextlib.suppress(UserError):
+        diagnose(uri, odd)
 
 
 def test_metadata_of_the_wrong_type_is_ignored(uri: str) -> None:
