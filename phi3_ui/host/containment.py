@@ -334,6 +334,10 @@ def _restrict(containment: Containment) -> None:
         *((path, run) for path in (*_SYSTEM_FOLDERS, sys.prefix, sys.base_prefix)),
         *((path, read) for path in (*_SYSTEM_FILES, *_PROC_FILES, *containment.readable)),
         *((path, write) for path in containment.writable),
+        (
+            "/proc/self/task",
+            read | AccessFS.WRITE_FILE | AccessFS.TRUNCATE,
+        ),  # CUDA fails where it cannot name its threads
         *((str(path), device) for path in devices),
     ]
     scoped = Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL
@@ -344,3 +348,7 @@ def _restrict(containment: Containment) -> None:
             if os.path.exists(path):
                 ruleset.allow_path(path, access if os.path.isdir(path) else access & of_files)
         ruleset.restrict()
+    for path in (*_PROC_FILES, "/proc/self/task"):
+        # A rule holds for the file that it was given, and /proc makes a new one once it is in no use: keep these in use.
+        with contextlib.suppress(OSError):
+            os.open(path, os.O_PATH)
