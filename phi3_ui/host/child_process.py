@@ -12,15 +12,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import IO
 
 from models import disable_telemetry
-from phi3_ui.host.containment import Containment, confine, load
+from phi3_ui.host.confinement import confine
+from phi3_ui.host.containment import Containment, load
 from phi3_ui.paths import ROOT
-
-DOWNLOAD_VARIABLE = "PHI3_UI_DOWNLOAD"
-"""Tells `phi3_ui.host.download` what to download: a command line, which others can read, must not hold a store's password."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -33,39 +31,32 @@ def spawn(  # noqa: PLR0913  # each is a property of the process
     *,
     online: bool = False,
     containment: Containment | None = None,
-    variables: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[str]:
     """Start `module` as a child process; its stdin and stdout are text pipes, its stderr goes to `log`.
 
     Call this from a thread that lives as long as the child: on Linux the child is killed when that thread ends.
     A module that reads its stdin must exit at its end (`reads_stdin`); for others a thread of the child does so.
     Only an `online` child may contact the Hugging Face Hub. With a `containment` it is confined before it runs `module`, and
-    inherits nothing else; others inherit the environment, to which `variables` are added, and the working folder.
+    inherits nothing else; others inherit the environment and the working folder.
     """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     python = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     offline = {} if online else {"HF_HUB_OFFLINE": "1"}
     stdin_mode = "read" if reads_stdin else "watch"
+    file = str(containment.file) if containment else ""
+    own = [sys.executable, "-m", "phi3_ui.host.child_process", stdin_mode, str(os.getpid()), file]
     return subprocess.Popen(  # noqa: S603 (our own module, no shell)
-        build_command(stdin_mode, os.getpid(), containment, module, arguments),
+        [*own, module, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,
         encoding="utf-8",
         cwd=containment.work if containment else None,
-        env=containment.environment if containment else {**offline, **os.environ, **python, **(variables or {})},
+        env=containment.environment if containment else {**offline, **os.environ, **python},
         # Ctrl-C in the terminal is for the app, which ends its children itself.
         start_new_session=True,
     )
-
-
-def build_command(
-    stdin_mode: str, parent: int, containment: Containment | None, module: str, arguments: Sequence[str]
-) -> list[str]:
-    """The command of a child process; see spawn."""
-    file = str(containment.file) if containment else ""
-    return [sys.executable, "-m", "phi3_ui.host.child_process", stdin_mode, str(parent), file, module, *arguments]
 
 
 def kill_group(process: subprocess.Popen[str]) -> None:

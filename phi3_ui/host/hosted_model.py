@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import json
 import logging
-import os
 import queue
 import re
 import signal
@@ -261,7 +260,7 @@ class HostedModel:
                 first_line = pack_spec(admitted)
                 contract_package = str(first_line["contract"]).partition(".")[0]
                 contained = own_folder.enter_context(containment.prepare(_grants(admitted, contract_package)))
-                process = self._spawn(admitted, contained)
+                process = self._spawn(contained)
             except (OSError, KeyError) as error:
                 logger.exception("The process of %s could not be started", self.spec.name)
                 self._fail(error, self._load_error(str(error)))
@@ -270,15 +269,10 @@ class HostedModel:
             self._process.set_result(process)
             self._follow(process, first_line)
 
-    def _spawn(self, spec: ModelSpec, contained: containment.Containment) -> "subprocess.Popen[str]":
+    def _spawn(self, contained: containment.Containment) -> "subprocess.Popen[str]":
         containment.warn_unless_isolated()
         with self.log.open("wb") as log:
-            if spec.folder:
-                return child_process.spawn("phi3_ui.host.worker", [], log, reads_stdin=True, containment=contained)
-            wanted = json.dumps({"uri": spec.uri, "tracking_uri": spec.tracking_uri})
-            arguments = [str(os.getpid()), str(contained.file)]
-            variables = {child_process.DOWNLOAD_VARIABLE: wanted}
-            return child_process.spawn("phi3_ui.host.download", arguments, log, reads_stdin=True, variables=variables)
+            return child_process.spawn("phi3_ui.host.worker", [], log, reads_stdin=True, containment=contained)
 
     def _follow(self, process: "subprocess.Popen[str]", first_line: dict[str, Any]) -> None:
         """Exchange lines with the process until it has ended."""

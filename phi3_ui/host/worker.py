@@ -202,8 +202,6 @@ def main() -> None:
     outbox = Outbox(out)
     try:
         spec, contract = unpack_spec(json.loads(sys.stdin.readline()))
-        if downloaded := sys.argv[1:]:
-            spec = replace(spec, folder=downloaded[0])
     except Exception as error:
         logger.exception("The contract could not be imported")
         outbox.write_line(["failed", error_summary(error)])

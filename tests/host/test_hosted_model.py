@@ -24,7 +24,6 @@ from phi3_ui.chat.types import (
     TextDelta,
 )
 from phi3_ui.errors import UserError
-from phi3_ui.host.containment import TrustLevel
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.paths import ROOT
 from tests.conftest import Demo
@@ -206,11 +205,9 @@ def test_a_chat_longer_than_the_context_omits_its_oldest_turns_and_reports_it(
     assert end.usage.prompt_tokens == use.prompt_tokens <= CONTEXT_LENGTH - 12
 
 
-@pytest.mark.parametrize(("contract", "level"), [("chat", "data_only"), ("prompt", "ours")])
-def test_the_engines_answer_where_least_is_allowed(
-    contract: str, level: TrustLevel, tiny: TinyStore, tmp_path: Path
-) -> None:
-    model = HostedModel(replace(tiny.spec(contract), level=level), tmp_path)
+@pytest.mark.parametrize("contract", ["chat", "prompt"])
+def test_the_engines_answer_where_least_is_allowed(contract: str, tiny: TinyStore, tmp_path: Path) -> None:
+    model = HostedModel(tiny.spec(contract), tmp_path, strict_admission(tmp_path).admit)
     end = completed(model.answer(SHORT, CancelToken()))
     own_folder = Path(model.own_folder)
     assert end.usage

@@ -1,0 +1,121 @@
+"""How a model's process confines itself: limits, Landlock, no capabilities. It does so before it imports anything of a model."""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from phi3_ui.host.containment import MAX_FILE_BYTES, Containment, address_space_limit, landlock_version
+
+_SYSTEM_FOLDERS = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt/rocm", "/nix/store", "/sys")
+_SYSTEM_FILES = tuple(
+    f"/etc/{name}"
+    for name in [
+        "alternatives",
+        "ca-certificates",
+        "fonts",
+        "group",
+        "host.conf",
+        "hosts",
+        "ld.so.cache",
+        "ld.so.conf",
+        "ld.so.conf.d",
+        "localtime",
+        "machine-id",
+        "mime.types",
+        "nsswitch.conf",
+        "OpenCL",
+        "os-release",
+        "passwd",
+        "pki",
+        "protocols",
+        "resolv.conf",
+        "services",
+        "ssl",
+        "timezone",
+    ]
+)
+_PROC_FILES = tuple(
+    f"/proc/{name}"
+    for name in ["self", "cpuinfo", "meminfo", "stat", "version", "filesystems", "loadavg", "uptime", "sys", "driver"]
+)
+_DEVICES = ("null", "zero", "full", "random", "urandom")
+_GPU_DEVICES = ("nvidia*", "dri", "kfd")
+
+
+def confine(containment: Containment) -> None:
+    """Confine this process, for good. It must not have other threads yet. Raises OSError if the system refuses."""
+    if os.name != "posix":
+        return
+    with contextlib.suppress(ValueError, OSError):
+        os.closerange(3, min(os.sysconf("SC_OPEN_MAX"), 1 << 20))
+    _set_limits()
+    if landlock_version():
+        _restrict(containment)
+        _drop_capabilities()  # which no new program brings back
+
+
+def _set_limits() -> None:
+    import resource
+
+    for limit, wanted in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, MAX_FILE_BYTES),
+        (resource.RLIMIT_AS, address_space_limit()),
+    ):
+        _, hard = resource.getrlimit(limit)
+        if wanted is not None:
+            value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(limit, (value, value))
+    with contextlib.suppress(OSError):  # not on Linux
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")  # of all processes, end this one first
+
+
+def _drop_capabilities() -> None:
+    """Give up what root may do, such as raising limits, but for opening files of other users, which it may need to load."""
+    import ctypes
+
+    kept = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # the version of this interface; this thread
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, of 32 capabilities each
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.capget(header, sets) == 0:
+        libc.capset(header, (ctypes.c_uint32 * 6)(sets[0] & kept, sets[1] & kept, 0, 0, 0, 0))
+
+
+def _restrict(containment: Containment) -> None:
+    import landlockpy
+    from landlockpy import AccessFS, AccessNet, Scope
+    from landlockpy.flags import LATEST_ABI
+
+    read = AccessFS.READ_FILE | AccessFS.READ_DIR
+    run = read | AccessFS.EXECUTE if containment.may_execute else read
+    write = landlockpy.fs_for_abi(LATEST_ABI) & ~(
+        AccessFS.EXECUTE | AccessFS.MAKE_CHAR | AccessFS.MAKE_BLOCK | AccessFS.IOCTL_DEV | AccessFS.RESOLVE_UNIX
+    )
+    device = AccessFS.READ_FILE | AccessFS.WRITE_FILE | AccessFS.READ_DIR | AccessFS.IOCTL_DEV
+    of_files = AccessFS.EXECUTE | AccessFS.READ_FILE | AccessFS.WRITE_FILE | AccessFS.TRUNCATE | AccessFS.IOCTL_DEV
+    devices = [Path("/dev", name) for name in _DEVICES]
+    devices += [found for pattern in _GPU_DEVICES for found in Path("/dev").glob(pattern)]
+    rules = [
+        *((path, run) for path in (*_SYSTEM_FOLDERS, sys.prefix, sys.base_prefix)),
+        *((path, read) for path in (*_SYSTEM_FILES, *_PROC_FILES, *containment.readable)),
+        *((path, write) for path in containment.writable),
+        (
+            "/proc/self/task",
+            read | AccessFS.WRITE_FILE | AccessFS.TRUNCATE,
+        ),  # CUDA fails where it cannot name its threads
+        *((str(path), device) for path in devices),
+    ]
+    scoped = Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL
+    # Handling no right of a kind allows all of it; None handles all.
+    denied_net = AccessNet.NONE if containment.has_network else None
+    with landlockpy.Ruleset(handled_net=denied_net, scoped=scoped) as ruleset:
+        for path, access in rules:
+            if os.path.exists(path):
+                ruleset.allow_path(path, access if os.path.isdir(path) else access & of_files)
+        ruleset.restrict()
+    for path in (*_PROC_FILES, "/proc/self/task"):
+        # A rule holds for the file that it was given, and /proc makes a new one once it is in no use: keep these in use.
+        with contextlib.suppress(OSError):
+            os.open(path, os.O_PATH)
