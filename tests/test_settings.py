@@ -262,3 +262,26 @@ def test_a_folder_and_a_file_that_is_no_database_are_rejected_as_stores(tmp_path
         with pytest.raises(UserError, match=f"{file} is not a SQLite database"):
             Settings.read({"MLFLOW_TRACKING_URI": f"sqlite:///{file}"})
     assert Settings.read({"MLFLOW_TRACKING_URI": f"sqlite:///{empty}"})
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_single_user"),
+    [
+        ({}, True),
+        ({"PHI3_UI_MANAGE": "0"}, False),
+        ({"GRADIO_SERVER_NAME": "0.0.0.0", "PHI3_UI_MANAGE": "1"}, False),
+        ({"SPACE_ID": "a/b", "PHI3_UI_MANAGE": "1"}, False),
+    ],
+)
+def test_the_person_at_the_page_is_the_administrator_only_alone_on_this_machine(
+    variables: dict[str, str], is_single_user: bool
+) -> None:
+    assert Settings.read(variables).is_single_user == is_single_user
+
+
+def test_trusted_models_are_fingerprints() -> None:
+    one, two = "a1" * 32, "b2" * 32
+    assert Settings.read({"PHI3_UI_TRUSTED_MODELS": f"{one}, {two}"}).trusted_models == (one, two)
+    for wrong in (one[:-1], one.upper(), f"{one};{two}", "*"):
+        with pytest.raises(UserError, match="PHI3_UI_TRUSTED_MODELS cannot be"):
+            Settings.read({"PHI3_UI_TRUSTED_MODELS": wrong})

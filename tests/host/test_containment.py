@@ -213,3 +213,12 @@ def test_folders_of_apps_that_were_killed_are_removed(tmp_path: Path, monkeypatc
     with FileLock(used / "lock"):
         containment._remove_abandoned_folders()
         assert [*tmp_path.iterdir()] == [used]
+
+
+def test_weights_that_a_models_copy_links_to_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "weights.safetensors").write_bytes(b"")
+    (tmp_path / "copy" / "model").mkdir(parents=True)
+    (tmp_path / "copy" / "model" / "model.safetensors").symlink_to(tmp_path / "weights.safetensors")
+    with containment.prepare(containment.Grants(str(tmp_path / "copy"), "data_only")) as contained:
+        assert str(tmp_path / "weights.safetensors") in contained.readable
+        assert str(tmp_path) not in contained.readable
