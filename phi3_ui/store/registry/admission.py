@@ -75,7 +75,8 @@ class Admission:
             review = self.review(entry, identify=False)
         except OSError:
             return False
-        return review is None or review.is_loadable
+        # Where nothing else is known, a model that cannot be approved yet is not the one to start with.
+        return review.is_loadable if review else not entry.declares_code
 
     def inspect(self, entry: ModelEntry) -> Inspection:
         """Inspect a model with its fingerprint; one that is not on this machine is downloaded for it.
@@ -99,6 +100,8 @@ class Admission:
             raise _unreadable(entry.name, error) from error
         if review:
             self._require(entry.model_id, entry.name, review.inspection)
+        elif entry.declares_code and not self.approvals.list():  # or it would be downloaded to be refused
+            raise UserError("model_not_trusted", model=entry.name, id=entry.model_id, files="MLmodel: loader_module")
 
     @contextmanager
     def admit(self, spec: ModelSpec) -> Iterator[ModelSpec]:

@@ -38,6 +38,8 @@ class ModelEntry:
     """Number of context tokens beyond which its answers are known to get worse."""
     folder: str | None = None
     """Where its files are; None if they are not on this machine."""
+    declares_code: bool = False
+    """Its MLmodel alone tells that it brings code; its files may tell more."""
 
 
 @dataclass(frozen=True)

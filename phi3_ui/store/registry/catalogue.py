@@ -27,6 +27,7 @@ from phi3_ui.store.registry.mlmodel import find_local_mlmodel, load_mlmodel
 from phi3_ui.store.registry.names import list_versions
 from phi3_ui.store.registry.sources import StoredModel
 from phi3_ui.store.registry.store_models import StoreModels
+from phi3_ui.store.registry.trust import declares_code
 
 ONNX_ARTIFACT = "phi3-mini-onnx"  # the artifact name in models/phi3_onnx.py, whose import would load the engine
 _MAX_INT = 2**53  # floats hold it exactly
@@ -216,6 +217,7 @@ class Catalogue:
             context_length=_positive_int(declaration.metadata.get("context_length")),
             degrades_after=_positive_int(declaration.metadata.get("degrades_after")),
             folder=str(file.parent) if file else None,
+            declares_code=declares_code(info.flavors),
         )
 
     def _load_run(self, run_id: str) -> RunSummary | None:

@@ -33,6 +33,12 @@ class Inspection:
 _TRANSFORMERS = "mlflow.transformers"
 
 
+def declares_code(flavors: dict[str, Any]) -> bool:
+    """Whether the flavors of an MLmodel are neither those of a pipeline nor those of our wrapper."""
+    function = flavors.get("python_function", {})
+    return function.get("loader_module") != _TRANSFORMERS and ARTIFACT not in (function.get("artifacts") or {})
+
+
 def inspect_model(folder: Path) -> Inspection:
     """Inspect the folder of a model. OSError if it cannot be read."""
     return inspect_listing(list_folder(folder))

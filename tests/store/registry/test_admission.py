@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -297,6 +298,29 @@ def test_a_new_page_starts_with_the_newest_model_that_may_be_loaded(store: Catal
     assert not admission.is_loadable(theirs)
     shutil.rmtree(str(safe.folder))
     assert not admission.is_loadable(safe)
+
+
+def test_a_model_elsewhere_that_declares_code_is_refused_before_it_is_downloaded(
+    store: Catalogue, admission: Admission
+) -> None:
+    theirs, safe = (replace(entry, folder=None) for entry in store.list_models())
+    assert (theirs.declares_code, safe.declares_code) == (True, False)
+    assert (admission.is_loadable(theirs), admission.is_loadable(safe)) == (False, True)
+    admission.require(safe)
+    with pytest.raises(UserError, match="theirs is not loaded"):
+        admission.require(theirs)
+
+    admission.approvals.add(FINGERPRINT)  # perhaps of this model: only its files can tell
+    admission.require(theirs)
+    spec = ModelSpec(theirs.model_id, "theirs", theirs.uri, "prompt", theirs.tracking_uri)
+    with pytest.raises(UserError, match=r"theirs is not loaded.*echo_model\.py"), admission.admit(spec):
+        pass
+    review = admission.review(theirs)
+    assert review
+    assert not review.is_loadable, "it is known from now on"
+    admission.approvals.add(admission.inspect(theirs).fingerprint)
+    with admission.admit(spec) as admitted:
+        assert Path(str(admitted.folder), "echo_model.py").is_file()
 
 
 def test_the_command_names_what_would_run_and_approves_it(
