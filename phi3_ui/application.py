@@ -7,8 +7,10 @@ from typing import Annotated
 
 import gradio as gr
 from fastapi import FastAPI, Form, Request
+from gradio.route_utils import FnIndexInferError
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount
 
 from phi3_ui import __version__
@@ -29,6 +31,7 @@ from phi3_ui.ui.page.layout import build_ui
 from phi3_ui.ui.page.texts import I18N
 from phi3_ui.ui.page.theme import CSS, theme
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
+from phi3_ui.ui.route_guard import RouteGuard
 from phi3_ui.ui.security import SecurityHeaders
 from phi3_ui.ui.services import Services
 
@@ -58,6 +61,9 @@ def build_app(settings: Settings) -> FastAPI:
         blocks.is_running = False
         page.stop_event.set()
 
+    def has_events(session_hash: str) -> bool:
+        return session_hash in blocks._queue.pending_messages_per_session
+
     login = Login(settings) if settings.logins else None
 
     app = FastAPI(
@@ -69,8 +75,9 @@ def build_app(settings: Settings) -> FastAPI:
         middleware=[
             Middleware(GZipMiddleware, compresslevel=6),  # leaves event streams alone
             Middleware(SecurityHeaders),
+            Middleware(RouteGuard, has_login=login is not None),
             Middleware(CacheHashedAssets),
-            Middleware(ConnectionWatch, pages=services.pages),
+            Middleware(ConnectionWatch, pages=services.pages, has_events=has_events),
             Middleware(FrontPage, find_user=login.find_user if login else None),
         ],
         lifespan=lifespan,
@@ -140,4 +147,10 @@ def _mount_page(app: FastAPI, blocks: gr.Blocks, settings: Settings, login: Logi
         show_error=False,
         pwa=bool(settings.space_id),
     )
-    return next(route.app for route in app.routes if isinstance(route, Mount) and isinstance(route.app, gr.routes.App))
+    page = next(route.app for route in app.routes if isinstance(route, Mount) and isinstance(route.app, gr.routes.App))
+    page.add_exception_handler(FnIndexInferError, _not_found)
+    return page
+
+
+def _not_found(_: Request, __: Exception) -> Response:
+    return PlainTextResponse("Not Found", status_code=404)

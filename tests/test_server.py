@@ -151,7 +151,84 @@ def test_the_page_keeps_gradios_options(client: Client) -> None:
     assert config["show_error"] is False
     assert blocks.api_open is True
     assert blocks.limiter.total_tokens == 100  # type: ignore[attr-defined]  # Gradio declares it as None alone
-    assert client.get("/monitoring").status_code == 403
+    assert client.get("/monitoring").status_code == 404
+
+
+def test_what_the_page_does_not_use_is_closed(client: Client) -> None:
+    for method, paths in {
+        "GET": [
+            "/openapi.json",
+            "/gradio_api/openapi.json",
+            "/docs",
+            "/monitoring/summary",
+            "/monitoring/x",
+            "/gradio_api/heartbeat/abc",
+            "/gradio_api/token",
+            "/gradio_api/user",
+            "/gradio_api/vibe-code",
+            "/gradio_api/deep_link",
+            "/gradio_api/proxy=http://127.0.0.1",
+            "/gradio_api/file//etc/passwd",
+            "/gradio_api/stream/a/b/1/playlist.m3u8",
+            "/gradio_api/dev/reload",
+            "/gradio_api/custom_component/a/client/component/x",
+            "/logout",
+            "/logout/",
+            "/phi3/../settings.py",
+            "/%2e%2e/config",
+        ],
+        "POST": [
+            "/gradio_api/vibe-edit/",
+            "/gradio_api/vibe-code",
+            "/gradio_api/component_server",
+            "/gradio_api/run/chat",
+            "/gradio_api/api/chat",
+            "/gradio_api/call/chat",
+            "/gradio_api/reset",
+            "/gradio_api/process_recording",
+            "/login",
+            "/logout",
+        ],
+        "PUT": [
+            "/",
+        ],
+        "DELETE": [
+            "/config",
+        ],
+        "OPTIONS": [
+            "/gradio_api/upload",
+        ],
+    }.items():
+        for path in paths:
+            assert client.send(method, path).status_code == 404, path
+
+
+def test_what_is_not_there_is_no_error_of_the_server(client: Client) -> None:
+    join, run, unknown = "/gradio_api/queue/join", "/gradio_api/run/predict", {"session_hash": "a", "data": []}
+    for body in (
+        *({**unknown, "fn_index": index} for index in (-1, 10**6, "x", None, [1], 1e308)),
+        *({**unknown, "api_name": name} for name in ("/nothing", "../x", 5, {})),
+        *([], {}, None, "x", {"fn_index": 0, "session_hash": ["a"], "data": "x"}),
+    ):
+        for path in (join, run):
+            assert 400 <= client.send("POST", path, json=body).status_code < 500, (path, body)
+    assert 400 <= client.send("POST", join, content=b"{" * 1000).status_code < 500
+    for path in (
+        "queue/data?session_hash=nobody",
+        "queue/data",
+        "file=/etc/passwd",
+        "file=a/b",
+        "file=%00",
+        "upload_progress?upload_id=x",
+    ):
+        assert 400 <= client.get(f"/gradio_api/{path}").status_code < 500, path
+    for body in ({"session_hash": "a", "fn_index": 1, "event_id": "x"}, {}, []):
+        assert client.send("POST", "/gradio_api/cancel", json=body).status_code < 500
+
+
+def test_pages_with_data_stay_out_of_caches(client: Client) -> None:
+    for path in ("/", "/config", "/gradio_api/info", "/health"):
+        assert client.get(path).headers["cache-control"] == "no-store"
 
 
 def test_a_login_guards_the_page_but_not_health_and_the_beacon_of_a_closed_tab(
@@ -187,7 +264,7 @@ def test_the_door_holds_against_guesses_and_links_of_others(events: list[str], t
             ("HEAD", "/logout/"),
             ("POST", "/logout/"),
         ):
-            assert send(method, path).status_code == 405
+            assert send(method, path).status_code == 404
         for headers in ({}, {"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}):
             assert send("POST", "/logout", headers=headers).status_code == 403
         assert client.get("/config").status_code == 200

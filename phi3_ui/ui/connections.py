@@ -1,10 +1,12 @@
 """Sees which pages a browser loads, and which event streams of pages break before their end."""
 
+from collections.abc import Callable
 from urllib.parse import parse_qs
 
 import gradio as gr
 from starlette.datastructures import Headers
 from starlette.requests import Request
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from phi3_ui.ui.open_pages import OpenPages
@@ -17,11 +19,16 @@ def identify_client(request: Request | gr.Request) -> str:
 
 
 class ConnectionWatch:
-    """ASGI middleware that reports page loads and event streams to `OpenPages`, and changes nothing."""
+    """ASGI middleware that reports page loads and event streams to `OpenPages`, and changes nothing but this.
 
-    def __init__(self, app: ASGIApp, pages: OpenPages) -> None:
+    A stream that nothing is sent to is 404. Gradio finds out once it has begun to answer, which is an error of the server.
+    """
+
+    def __init__(self, app: ASGIApp, pages: OpenPages, has_events: Callable[[str], bool]) -> None:
+        """`has_events` says whether anything is sent to the stream of a page, by its key."""
         self._app = app
         self._pages = pages
+        self._has_events = has_events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -36,6 +43,9 @@ class ConnectionWatch:
 
     async def _watch_stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
+        if not self._has_events(key):
+            await PlainTextResponse("Not Found", status_code=404)(scope, receive, send)
+            return
         is_open, is_complete = True, False
 
         def close(is_lost: bool) -> None:

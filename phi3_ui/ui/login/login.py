@@ -36,11 +36,9 @@ class Login:
         self._is_framed = bool(settings.space_id)
 
     def add_routes(self, app: FastAPI) -> None:
-        """Add the routes to log in and out; they take the place of Gradio's, which the page's mount would reach."""
+        """Add the routes to log in and out."""
         app.add_route("/login", self._log_in, methods=["POST"])
         app.add_route("/logout", self._log_out, methods=["POST"])
-        for path in ("/login", "/login/", "/logout", "/logout/"):
-            app.add_route(path, _refuse, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
 
     def find_user(self, request: Request) -> str | None:
         """The name of the account that sends a request; None without a session."""
@@ -82,10 +80,6 @@ class Login:
         response = RedirectResponse("./", status_code=303)
         response.delete_cookie(self._cookie)
         return response
-
-
-async def _refuse(_: Request) -> Response:
-    return Response(status_code=405, headers={"Allow": "POST"})
 
 
 def _text(value: UploadFile | str | None) -> str:

@@ -27,7 +27,7 @@ from phi3_ui.ui.page import (
     usage,
 )
 from phi3_ui.ui.page.components import Page
-from phi3_ui.ui.page.streamed_blocks import StreamedBlocks
+from phi3_ui.ui.page.streamed_blocks import KnownFunctions, StreamedBlocks
 from phi3_ui.ui.services import Services
 
 
@@ -36,6 +36,7 @@ def build_ui(services: Services) -> gr.Blocks:
     blocks = StreamedBlocks(title=tr("en", "title"), fill_width=True, fill_height=True, analytics_enabled=False)
     with blocks:
         _wire(blocks, _create_page(services.settings), services)
+    blocks.default_config.fns = KnownFunctions(blocks.default_config.fns)
     return blocks
 
 

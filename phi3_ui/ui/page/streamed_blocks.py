@@ -3,6 +3,7 @@
 from typing import Any
 
 import gradio as gr
+from fastapi import HTTPException
 from gradio.block_function import BlockFunction
 from gradio.blocks import convert_component_dict_to_list
 from gradio.components.base import _Keywords
@@ -62,6 +63,13 @@ class StreamedBlocks(gr.Blocks):
             if _is_update(old) or _is_update(new):
                 diffs[at] = [["replace", [], new]]
         return diffs
+
+
+class KnownFunctions(dict[int, BlockFunction]):
+    """The handlers of a page by their index, of which a program may ask for any: an unknown one is 404, and no error of the server."""
+
+    def __missing__(self, index: int) -> BlockFunction:
+        raise HTTPException(status_code=404, detail="There is no such function.")
 
 
 def _is_update(value: object) -> bool:

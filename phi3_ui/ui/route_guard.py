@@ -1,0 +1,42 @@
+"""Closes the routes that the page and its API do not use, and keeps what they answer out of caches."""
+
+import re
+
+from starlette.datastructures import MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# Events that need no queue are sent to run/predict. Gradio serves many more: recordings, streams, a proxy, an editor of the source, run history, monitoring, other ways to call.
+_READ = re.compile(
+    r"/|/health|/phi3/.+|/(assets|static|svelte)/.+|/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)/?"
+    r"|/pwa_icon(/\d+)?|/gradio_api/(info|app_id|startup-events|queue/data|upload_progress)/?|/gradio_api/file=.+"
+)
+_WRITE = re.compile(r"/(login|logout|tab/close)|/gradio_api/(queue/join|run/predict|cancel|upload)/?")
+_METHODS = {"GET": _READ, "HEAD": _READ, "POST": _WRITE}
+
+
+class RouteGuard:
+    """ASGI middleware: an allow-list of routes, so that a new version of Gradio opens no other."""
+
+    def __init__(self, app: ASGIApp, has_login: bool) -> None:
+        self._app = app
+        self._closed = () if has_login else ("/login", "/logout")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection: 404 for a route that is not on the list."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        path = str(scope["path"]).removeprefix(scope.get("root_path", "")) or "/"
+        allowed = _METHODS.get(scope.get("method", ""))
+        if scope["type"] != "http" or not allowed or not allowed.fullmatch(path) or path in self._closed:
+            if scope["type"] == "http":
+                await PlainTextResponse("Not Found", status_code=404)(scope, receive, send)
+            return
+
+        async def send_private(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, send_private)
