@@ -87,7 +87,7 @@ def serve(settings: Settings) -> None:
             if settings.open_browser:
                 threading.Thread(target=webbrowser.open, args=(url,), name="browser", daemon=True).start()
 
-        run(app, listener, announce)
+        run(app, listener, announce, settings.trusted_proxies)
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -1,5 +1,6 @@
 """The app's settings: every environment variable that it reads, typed, checked and read once."""
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ MLFLOW_UI_PORT = 5001  # MLflow's own default, 5000, is often another server's
 _SQLITE_MARK = b"SQLite format 3\0"
 
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+_LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1")
+_PRIVATE_NETWORKS = (*_LOOPBACK_NETWORKS, "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Switch = Annotated[bool, BeforeValidator(_parse_switch), _Allowed("1 / 0")]
 Device = Literal["cpu", "cuda", "directml"]
 Logins = tuple[tuple[str, str], ...]
+Networks = tuple[str, ...]
 Names = tuple[str, ...]
 Fingerprints = tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...]
 
@@ -86,6 +90,11 @@ class Settings(BaseSettings):
 
     root_path: str = _variable("GRADIO_ROOT_PATH", "")
     """The path or URL under which a proxy that strips it serves the page; empty: none. A Space's host may set it."""
+
+    trusted_proxies: Annotated[Networks, NoDecode] = _variable(
+        "PHI3_UI_TRUSTED_PROXIES", lambda fields: _PRIVATE_NETWORKS if fields["space_id"] else _LOOPBACK_NETWORKS
+    )
+    """Addresses and networks of proxies that are believed in X-Forwarded-For and X-Forwarded-Proto."""
 
     manage: Switch = _variable("PHI3_UI_MANAGE", lambda fields: _is_personal(fields))
     """Whether visitors may add, promote and tag models. Default: only where this machine alone reaches the page."""
@@ -234,6 +243,19 @@ class Settings(BaseSettings):
     def is_single_user(self) -> bool:
         """Whether the person at the page is the administrator: on this machine alone, without a login."""
         return self.manage and not self.logins and self.server_name in _LOOPBACK_HOSTS and not self.space_id
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _parse_proxies(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(
+                str(ipaddress.ip_network(part.strip(), strict=False)) for part in value.split(",") if part.strip()
+            )
+        except ValueError as error:
+            wanted = "addresses or networks, such as 10.0.0.0/8,192.0.2.7"
+            raise UserError("bad_setting", name="PHI3_UI_TRUSTED_PROXIES", value=value, wanted=wanted) from error
 
     @field_validator("mlflow_url")
     @classmethod

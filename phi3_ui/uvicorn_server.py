@@ -2,7 +2,7 @@
 
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 import uvicorn
@@ -12,9 +12,16 @@ _STARTUP_FAILED = 3  # uvicorn's own exit code
 _GRACE_SECONDS = 2  # for responses under way, once the answers are stopped
 
 
-def run(app: FastAPI, listener: socket.socket, on_started: Callable[[], None]) -> None:
+def run(
+    app: FastAPI, listener: socket.socket, on_started: Callable[[], None], trusted_proxies: Sequence[str] = ()
+) -> None:
     """Serve `app` on a bound socket until SIGTERM or Ctrl-C. `on_started` is called once requests are accepted."""
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_GRACE_SECONDS)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        forwarded_allow_ips=list(trusted_proxies),
+    )
     server = _Server(config, app, on_started)
     server.run(sockets=[listener])
     if not server.started:

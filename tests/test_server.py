@@ -2,6 +2,7 @@
 
 import phi3_ui.ui.quick_gradio  # noqa: F401, I001  (before any other import of Gradio; these tests are collected first)
 
+import itertools
 import re
 import signal
 import subprocess
@@ -205,13 +206,15 @@ def test_what_the_page_does_not_use_is_closed(client: Client) -> None:
 
 def test_what_is_not_there_is_no_error_of_the_server(client: Client) -> None:
     join, run, unknown = "/gradio_api/queue/join", "/gradio_api/run/predict", {"session_hash": "a", "data": []}
-    for body in (
-        *({**unknown, "fn_index": index} for index in (-1, 10**6, "x", None, [1], 1e308)),
-        *({**unknown, "api_name": name} for name in ("/nothing", "../x", 5, {})),
+    indices: list[Any] = [-1, 10**6, "x", None, [1], 1e308]
+    names: list[Any] = ["/nothing", "../x", 5, {}]
+    bodies: list[Any] = [
+        *({**unknown, "fn_index": index} for index in indices),
+        *({**unknown, "api_name": name} for name in names),
         *([], {}, None, "x", {"fn_index": 0, "session_hash": ["a"], "data": "x"}),
-    ):
-        for path in (join, run):
-            assert 400 <= client.send("POST", path, json=body).status_code < 500, (path, body)
+    ]
+    for path, body in itertools.product((join, run), bodies):
+        assert 400 <= client.send("POST", path, json=body).status_code < 500, (path, body)
     assert 400 <= client.send("POST", join, content=b"{" * 1000).status_code < 500
     for path in (
         "queue/data?session_hash=nobody",
@@ -222,7 +225,8 @@ def test_what_is_not_there_is_no_error_of_the_server(client: Client) -> None:
         "upload_progress?upload_id=x",
     ):
         assert 400 <= client.get(f"/gradio_api/{path}").status_code < 500, path
-    for body in ({"session_hash": "a", "fn_index": 1, "event_id": "x"}, {}, []):
+    cancels: list[Any] = [{"session_hash": "a", "fn_index": 1, "event_id": "x"}, {}, []]
+    for body in cancels:
         assert client.send("POST", "/gradio_api/cancel", json=body).status_code < 500
 
 

@@ -172,6 +172,18 @@ def test_logins_are_names_with_hashes_from_a_variable_and_a_file(tmp_path: Path)
     assert Settings.read({}).logins == ()
 
 
+def test_trusted_proxies_are_networks() -> None:
+    assert Settings.read({"PHI3_UI_TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.7"}).trusted_proxies == (
+        "10.0.0.0/8",
+        "192.0.2.7/32",
+    )
+    assert Settings.read({}).trusted_proxies == ("127.0.0.0/8", "::1")
+    assert "10.0.0.0/8" in Settings.read({"SPACE_ID": "a/b"}).trusted_proxies
+    for value in ("*", "proxy.example", "10.0.0.0/99"):
+        with pytest.raises(UserError, match="PHI3_UI_TRUSTED_PROXIES cannot be"):
+            Settings.read({"PHI3_UI_TRUSTED_PROXIES": value})
+
+
 def test_a_file_of_logins_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="PHI3_UI_LOGINS_FILE cannot be"):
         Settings.read({"PHI3_UI_LOGINS_FILE": str(tmp_path / "missing")})
