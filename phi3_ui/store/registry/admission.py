@@ -20,6 +20,7 @@ from phi3_ui.store.errors import translate_store_errors
 from phi3_ui.store.registry.approvals import Approvals
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.fingerprint import FolderListing, list_folder
+from phi3_ui.store.registry.mlmodel_yaml import is_unambiguous
 from phi3_ui.store.registry.model_copies import ModelCopies, copy_files
 from phi3_ui.store.registry.store_models import StoreModels
 from phi3_ui.store.registry.suspects import Suspect
@@ -114,6 +115,8 @@ class Admission:
             try:
                 own_links = self._bring(spec, folder)
                 inspection = inspect_listing(list_folder(folder, own_links))
+                if inspection.level != "code" and not is_unambiguous((folder / "MLmodel").read_text(encoding="utf-8")):
+                    raise UserError("model_unreadable", model=spec.name, detail="MLmodel is ambiguous")
             except (OSError, shutil.Error) as error:
                 raise _unreadable(spec.name, error) from error
             self._require(spec.model_id, spec.name, self._remember(spec.model_id, inspection))

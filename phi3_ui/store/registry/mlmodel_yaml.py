@@ -41,6 +41,12 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(_describe(error)) from error
 
 
+def is_unambiguous(text: str) -> bool:
+    """Whether both of PyYAML's parsers read the same: MLflow uses the slow one, `parse_yaml` the fast one where it is installed."""
+    # Texts, since NaN differs from itself.
+    return repr(yaml.load(text, yaml.SafeLoader)) == repr(yaml.load(text, _SafeLoader))  # noqa: S506 - they are safe
+
+
 def _check_events(text: str) -> None:
     """ValueError if the document is too deep, too large, contains itself, or repeats or merges keys."""
     finished: dict[str, _Node] = {}  # what has an anchor

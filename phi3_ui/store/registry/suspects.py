@@ -120,13 +120,21 @@ def check_json(file: ModelFile, check: Callable[[Any], Iterator[Entry]]) -> Iter
         yield Suspect(file.path, "unreadable")
         return
     try:
-        content = json.loads(file.real.read_bytes())
+        content = json.loads(file.real.read_bytes(), object_pairs_hook=_unique)
         found = list(check(content))
     except (ValueError, RecursionError, AttributeError, TypeError):
         yield Suspect(file.path, "unreadable")
         return
     for entry, reason in found:
         yield Suspect(f"{file.path}: {entry}", reason)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object; ValueError if a key is repeated: some parsers obey the first, some the last, some both."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is repeated")
+    return found
 
 
 def list_entries(content: Any) -> Iterator[tuple[str, Any]]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 from filelock import FileLock
 
 from phi3_ui.errors import UserError
@@ -154,6 +155,16 @@ def test_a_file_that_changes_after_its_inspection_is_not_loaded(
 
     monkeypatch.setattr(shutil, "copyfile", swap)
     assert "model/config.json: auto_map" in refuse(admission, folder)
+
+
+def test_an_mlmodel_that_mlflow_would_read_otherwise_is_refused(
+    admission: Admission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_pipeline(tmp_path / "model")
+    admit(admission, folder)
+    monkeypatch.setattr(yaml, "SafeLoader", yaml.BaseLoader)
+    with pytest.raises(UserError, match="MLmodel is ambiguous"):
+        admit(admission, folder)
 
 
 def test_a_refused_model_starts_no_process(admission: Admission, python_model: Path, tmp_path: Path) -> None:

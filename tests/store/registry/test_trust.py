@@ -269,6 +269,11 @@ WRAPPER_ATTACKS: list[tuple[str, Change, set[tuple[str, str]]]] = [
         {("artifacts/onnx/genai_config.json: filename", "elsewhere")},
     ),
     (
+        "repeated key",
+        rewrite("artifacts/onnx/genai_config.json", '{"custom_ops_library": "x", "custom_ops_library": ""}'),
+        {("artifacts/onnx/genai_config.json", "unreadable")},
+    ),
+    (
         "model under another name",
         config("artifacts/onnx/genai_config.json", model={"decoder": {"filename": "model.onnx.data"}}),
         {("artifacts/onnx/genai_config.json: filename", "elsewhere")},
