@@ -19,6 +19,7 @@ from tests.support.chat_page import LOAD, ChatPage
 from tests.support.command_line import RunCommand
 from tests.support.hub import Hub, hub
 from tests.support.tiny_phi3 import WORDS
+from tests.support.trust import approve_models
 
 REPO = "tiny/Phi-3-tiny-instruct"
 WEIGHTS = "model.safetensors"
@@ -48,6 +49,7 @@ def third_party_app(
     uri = create_store(home, "theirs")
     command = [sys.executable, "-W", "ignore", "-m", "tests.support.third_party_models", uri, str(home)]
     subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    approve_models(uri, home)
     onnx = tmp_path_factory.mktemp("onnx-repo")
     shutil.copytree(tiny_onnx, onnx / "cpu")
     with hub(tmp_path_factory.mktemp("hub")) as stand_in:
