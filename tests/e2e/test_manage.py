@@ -50,12 +50,14 @@ def third_party_app(
     command = [sys.executable, "-W", "ignore", "-m", "tests.support.third_party_models", uri, str(home)]
     subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     approve_models(uri, home)
+    (home / "shared").mkdir()
     onnx = tmp_path_factory.mktemp("onnx-repo")
     shutil.copytree(tiny_onnx, onnx / "cpu")
     with hub(tmp_path_factory.mktemp("hub")) as stand_in:
         stand_in.add(REPO, tiny_checkpoint)
         stand_in.add(f"{REPO}-onnx", onnx)
-        with serve(home, log, variables=stand_in.environment) as server:
+        variables = {**stand_in.environment, "PHI3_UI_MODEL_FOLDERS": str(home / "shared")}
+        with serve(home, log, variables=variables) as server:
             yield ThirdPartyApp(server, stand_in)
         assert "Traceback" not in log.read_text(encoding="utf-8")
 

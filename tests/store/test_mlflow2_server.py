@@ -49,6 +49,8 @@ def test_models_are_listed_asked_and_evaluated_and_chats_are_kept_locally(
     listed = run_command(tmp_path, "list", "--json", **store).json()
     assert {"legacy-say", "draft"} <= {entry["name"] for entry in listed}
 
+    for name in ("legacy-say", "draft"):
+        assert run_command(tmp_path, "trust", name, "--approve", **store).returncode == 0
     asked = run_command(tmp_path, "chat", "legacy-say@champion", "Hi", **store)
     assert asked.returncode == 0, asked.stderr
     assert asked.stdout.strip() == "You said: Hi"

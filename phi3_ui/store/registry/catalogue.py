@@ -23,7 +23,7 @@ from phi3_ui.prompts.templates import TEMPLATES
 from phi3_ui.store.errors import is_missing, translate_store_errors
 from phi3_ui.store.registry.cards import ModelCard, ModelEntry, RegisteredVersion, RunSummary
 from phi3_ui.store.registry.entry_cache import EntryCache
-from phi3_ui.store.registry.mlmodel import find_local_mlmodel, load_mlmodel
+from phi3_ui.store.registry.mlmodel import NO_MLMODEL, find_local_mlmodel, load_mlmodel
 from phi3_ui.store.registry.names import list_versions
 from phi3_ui.store.registry.sources import StoredModel
 from phi3_ui.store.registry.store_models import StoreModels
@@ -158,7 +158,9 @@ class Catalogue:
             entry = self._get_entry(model) if model.is_complete else None
         if entry is None:
             name, detail = self.unreadable_models.get(model.model_id, (model.name, ""))
-            raise _unreadable(name, detail) if detail else UserError("model_gone")
+            # The store lists no model of a run: one without its file was removed.
+            is_removed = model.model_id.startswith("runs:/") and detail == NO_MLMODEL
+            raise _unreadable(name, detail) if detail and not is_removed else UserError("model_gone")
         return model, entry
 
     def _get_entry(self, model: StoredModel) -> ModelEntry | None:

@@ -19,6 +19,8 @@ from phi3_ui.store.errors import is_missing
 from phi3_ui.store.registry.mlmodel_yaml import MAX_BYTES, parse_yaml
 from phi3_ui.store.registry.sources import StoredModel
 
+NO_MLMODEL = "there is no MLmodel file"
+
 
 def load_mlmodel(tracking_uri: str, model: StoredModel) -> Model:
     """The parsed MLmodel file of a model.
@@ -35,7 +37,7 @@ def load_mlmodel(tracking_uri: str, model: StoredModel) -> Model:
             file = Path(repository.download_artifacts("MLmodel", folder))
         except MlflowException as error:
             if is_missing(error) or isinstance(error.__cause__, FileNotFoundError):
-                raise _unreadable(model.name, "there is no MLmodel file") from error
+                raise _unreadable(model.name, NO_MLMODEL) from error
             raise
         return parse_mlmodel(file, model.name)
 
@@ -48,7 +50,7 @@ def parse_mlmodel(file: Path, name: str) -> Model:
     except ValueError as error:
         raise _unreadable(name, f"MLmodel is damaged: {error}") from error
     except FileNotFoundError as error:
-        raise _unreadable(name, "there is no MLmodel file") from error
+        raise _unreadable(name, NO_MLMODEL) from error
     except OSError as error:
         raise _unreadable(name, f"MLmodel: {error.strerror}") from error
     except Exception as error:  # what MLflow makes of an invalid signature, or of keys that it does not know
