@@ -203,10 +203,14 @@ class HostedModel:
         return True
 
     def unload(self) -> None:
-        """End the process and wait for its end; running answers fail with model_crashed."""
-        self._is_unloading = True
-        if self._process.exception():
-            return  # it never started
+        """End the process and wait for its end; running answers fail with model_crashed.
+
+        A model that is still being admitted, which may take a download, is never started.
+        """
+        with self._lock:
+            self._is_unloading = True
+        if not self._process.done() or self._process.exception():
+            return
         self._kill()
         if not self._gone.wait(_KILL_SECONDS):
             logger.error("The process %s of %s does not end", self.pid, self.spec.name)
@@ -260,13 +264,19 @@ class HostedModel:
                 first_line = pack_spec(admitted)
                 contract_package = str(first_line["contract"]).partition(".")[0]
                 contained = own_folder.enter_context(containment.prepare(_grants(admitted, contract_package)))
-                process = self._spawn(contained)
+                with self._lock:
+                    process = None if self._is_unloading else self._spawn(contained)
+                    if process:
+                        self._process.set_result(process)
             except (OSError, KeyError) as error:
                 logger.exception("The process of %s could not be started", self.spec.name)
                 self._fail(error, self._load_error(str(error)))
                 return
+            if process is None:
+                unloaded = self._crash_error()
+                self._fail(unloaded, unloaded)
+                return
             self.own_folder = contained.folder
-            self._process.set_result(process)
             self._follow(process, first_line)
 
     def _spawn(self, contained: containment.Containment) -> "subprocess.Popen[str]":
