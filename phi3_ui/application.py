@@ -30,6 +30,7 @@ from phi3_ui.ui.open_pages import OpenPages
 from phi3_ui.ui.page.layout import build_ui
 from phi3_ui.ui.page.texts import I18N
 from phi3_ui.ui.page.theme import CSS, theme
+from phi3_ui.ui.quotas import Quotas
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
 from phi3_ui.ui.route_guard import RouteGuard
 from phi3_ui.ui.security import SecurityHeaders
@@ -120,6 +121,7 @@ def open_services(settings: Settings) -> Services:
         first_run=FirstRun(settings, catalogue, SetupPrinter()),
         conversations=conversations,
         locator=locator,
+        quotas=Quotas(settings),
         pages=OpenPages(settings.grace_seconds),
         mlflow=MlflowLinks(MlflowUi(settings.mlflow_url), lambda: locator.linked_experiment_id),
     )

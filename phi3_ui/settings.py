@@ -48,6 +48,7 @@ def _variable(name: str, default: Any = ...) -> Any:
 
 
 Count = Annotated[int, Field(ge=1), _Allowed("1 or more")]
+Limit = Annotated[int, Field(ge=0), _Allowed("0 or more")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Switch = Annotated[bool, BeforeValidator(_parse_switch), _Allowed("1 / 0")]
 Device = Literal["cpu", "cuda", "directml"]
@@ -111,13 +112,24 @@ class Settings(BaseSettings):
     max_answers: Count = _variable("PHI3_UI_MAX_ANSWERS", 32)
     """How many requests one model may have, running and queued together."""
 
+    questions_per_minute: Limit = _variable(
+        "PHI3_UI_QUESTIONS_PER_MINUTE", lambda fields: 10 if fields["space_id"] else 0
+    )
+    """How many questions one person may ask in a minute; 0: any number."""
+
+    answers_at_once: Limit = _variable("PHI3_UI_ANSWERS_AT_ONCE", lambda fields: 2 if fields["space_id"] else 0)
+    """How many answers one person may have running or queued at once, over all models; 0: any number."""
+
+    tokens_per_day: Limit = _variable("PHI3_UI_TOKENS_PER_DAY", lambda fields: 100_000 if fields["space_id"] else 0)
+    """How many tokens, prompt and completion, one person's answers may take in a day; 0: any number."""
+
     answer_seconds: Count = _variable("PHI3_UI_ANSWER_SECONDS", 600)
     """An answer that takes longer is stopped."""
 
-    grace_seconds: Annotated[int, Field(ge=0), _Allowed("0 or more")] = _variable("PHI3_UI_GRACE_SECONDS", 30)
+    grace_seconds: Limit = _variable("PHI3_UI_GRACE_SECONDS", 30)
     """An answer goes on for so long after its page has lost the connection."""
 
-    cache_mb: Annotated[int, Field(ge=0), _Allowed("0 or more")] = _variable("PHI3_UI_CACHE_MB", 0)
+    cache_mb: Limit = _variable("PHI3_UI_CACHE_MB", 0)
     """Megabytes of KV cache that each model keeps between requests; 0: an eighth of the memory."""
 
     logins_file: Path | None = _variable("PHI3_UI_LOGINS_FILE", None)

@@ -10,6 +10,7 @@ from phi3_ui.store.conversations.turn_writer import ConversationStore
 from phi3_ui.store.registry.admission import Admission
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.ui.open_pages import OpenPages
+from phi3_ui.ui.quotas import Quotas
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
 
 
@@ -30,6 +31,8 @@ class Services:
     """History and recorder of the chats."""
     locator: ChatLocator
     """Where the chats are kept."""
+    quotas: Quotas
+    """What each person may use."""
     pages: OpenPages
     """The open pages with their sessions."""
     mlflow: MlflowLinks

@@ -15,6 +15,7 @@ from phi3_ui.chat.draft import Draft
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.ui.chat_state import Chat
+from phi3_ui.ui.quotas import Person
 from phi3_ui.ui.replay_state import Replay
 from phi3_ui.ui.session_values import ChatListState, ModelSelection, PanelState, PendingDelete, Promotion
 
@@ -28,6 +29,8 @@ class Session:
     def __init__(self, language: str, login: str | None = None) -> None:
         self.language = language
         self.login = login
+        self.address = ""
+        """Where the page's last event came from."""
         self.panels = PanelState()
         self._lock = threading.RLock()
         self._user_id = login if login is not None else visitor_id(secrets.token_urlsafe(24))
@@ -51,6 +54,11 @@ class Session:
     def user_id(self) -> str:
         """The login, or the visitor id of this browser."""
         return self._user_id
+
+    @property
+    def person(self) -> Person:
+        """Whose limits count. A visitor without a login can become another one, so the address counts, too."""
+        return Person(self._user_id, "" if self.login is not None else self.address)
 
     def identify(self, token: str | None) -> None:
         """Recognise a visitor without a login by the secret that their browser keeps."""

@@ -36,29 +36,42 @@ class AnswerStarter:
 
     def __init__(self, services: Services, models: ModelPicker) -> None:
         self._settings = services.settings
+        self._quotas = services.quotas
         self._store = services.conversations
         self._models = models
 
     def start(
-        self, session: Session, chat: Chat, entry: ModelEntry, add_turn: AddTurn
+        self, session: Session, chat: Chat, entry: ModelEntry, add_turn: AddTurn, is_replay: bool = False
     ) -> tuple[RunningTurn, StartedTurn] | None:
         """Start a turn of `chat`; None if another one is in progress or the page has closed.
 
-        The chat gets the answer, however it ends, also if nobody reads the running turn.
+        The chat gets the answer, however it ends, also if nobody reads the running turn. Questions of a replay do not count as
+        asked by a person. UserError: what `Quotas.claim` raises.
         """
         if session.is_closed() or (started := chat.try_start(add_turn)) is None:
             return None
-        label = answer_label(session.language, entry)
+        label, person = answer_label(session.language, entry), session.person
+
+        def finish(answer: Answer) -> None:
+            self._quotas.release(person, answer.usage.total_tokens if answer.usage else 0)
+            _finish(chat, started.turn_id, writer, answer)
+
+        try:
+            self._quotas.claim(person, counts_question=not is_replay)
+        except BaseException:
+            chat.abort_start(started.turn_id)
+            raise
         try:
             writer = self._store.start_turn(session.user_id, chat.id, started.conversation, label)
             turn = RunningTurn(
                 started.conversation.build_request(self._settings.answer_seconds),
                 label,
                 lambda: self._models.load(entry),
-                lambda answer: _finish(chat, started.turn_id, writer, answer),
+                finish,
                 writer.append_text,
             )
         except BaseException:
+            self._quotas.release(person)
             chat.abort_start(started.turn_id)
             raise
         chat.attach(turn)

@@ -13,6 +13,7 @@ from phi3_ui.ui.handlers.answers import AnswerController, AnswerStarter
 from phi3_ui.ui.handlers.conversations import Action, ConversationController
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.handlers.tab_state import TabStateRestorer, find_tab
+from phi3_ui.ui.login.address import normalize_address
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.job_progress import render_setup
 from phi3_ui.ui.render.messages import ChatMessage, decode_messages, with_running
@@ -42,7 +43,9 @@ class ChatController:
     def session(self, request: gr.Request) -> Session:
         """The session of the page that sent an event."""
         language = detect_language(request.headers.get("accept-language"))
-        return self._pages.get(str(request.session_hash), language, getattr(request, "username", None))
+        session = self._pages.get(str(request.session_hash), language, getattr(request, "username", None))
+        session.address = normalize_address(request.client.host if request.client else "")
+        return session
 
     # Set-up
 

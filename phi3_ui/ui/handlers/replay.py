@@ -172,7 +172,11 @@ class ReplayController:
             return None
         request = _build_request(session, entry, turn)
         result = self._starter.start(
-            session, replay.chat, entry, lambda conversation: conversation.with_question(turn.question, request)
+            session,
+            replay.chat,
+            entry,
+            lambda conversation: conversation.with_question(turn.question, request),
+            is_replay=True,
         )
         if result is None:
             return None

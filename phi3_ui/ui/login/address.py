@@ -1,19 +1,16 @@
-"""Where a request comes from, for limits."""
+"""Addresses as limits count them."""
 
 import ipaddress
-
-from starlette.requests import Request
 
 _HOST_BITS = 64  # of an IPv6 address: one customer has them all
 
 
-def find_address(request: Request) -> str:
-    """The address of the client, as trusted proxies report it; of IPv6, the network. Empty where there is none."""
-    host = request.client.host if request.client else ""
+def normalize_address(host: str) -> str:
+    """An IPv4 address as it is, of an IPv6 address the network, anything else (a socket of another kind) as it is."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return host  # a socket of another kind
+        return host
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)
     if address.ipv4_mapped:

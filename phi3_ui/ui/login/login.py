@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from phi3_ui.i18n.translate import detect_language, tr
 from phi3_ui.settings import Settings
-from phi3_ui.ui.login.address import find_address
+from phi3_ui.ui.login.address import normalize_address
 from phi3_ui.ui.login.login_sessions import MAX_AGE, LoginSessions
 from phi3_ui.ui.login.passwords import Passwords
 from phi3_ui.ui.login.throttle import LoginThrottle
@@ -54,7 +54,7 @@ class Login:
         async with request.form(max_files=0, max_fields=4) as form:
             name, password = (_text(form.get(field)) for field in ("username", "password"))
         language = detect_language(request.headers.get("accept-language"))
-        address = find_address(request)
+        address = normalize_address(request.client.host if request.client else "")
         if wait := self._throttle.claim_attempt(name, address):
             sentence = tr(language, "login.throttled", count=wait)
             return JSONResponse({"detail": sentence}, status_code=429, headers={"Retry-After": str(wait)})

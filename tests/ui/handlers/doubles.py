@@ -10,12 +10,14 @@ from phi3_ui.chat.conversation import Answer, Conversation, Feedback
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest, Completed, TextDelta, Timings
 from phi3_ui.provision.jobs import JobState
+from phi3_ui.settings import Settings
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.handlers.answers import AnswerController, AnswerStarter
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.open_pages import OpenPages
 from phi3_ui.ui.page.components import Page
+from phi3_ui.ui.quotas import Quotas
 from phi3_ui.ui.services import Services
 
 TIMEOUT = 30
@@ -162,7 +164,8 @@ class Catalogue:
 class App:
     """The handlers over the stand-ins, and one page's session."""
 
-    def __init__(self) -> None:
+    def __init__(self, **limits: str) -> None:
+        """`limits` are settings of Quotas, by the names of their variables."""
         self.page = cast(Page, Components())
         cast(Any, self.page).settings.controls = {param.name: Components(param.name) for param in SAMPLING_PARAMS}
         self.store, self.catalogue, self.model, self.pages = Store(), Catalogue(), Model(), OpenPages(grace_seconds=0)
@@ -175,6 +178,7 @@ class App:
                 pool=SimpleNamespace(get_model=lambda _spec: self.model, peek=lambda _id: None, list_loaded=list),
                 conversations=self.store,
                 locator=SimpleNamespace(notice=None),
+                quotas=Quotas(Settings.read(limits)),
                 pages=self.pages,
                 first_run=SimpleNamespace(state=JobState(), start=lambda: None, title="SmolLM2", read_log=lambda: ""),
                 mlflow=SimpleNamespace(

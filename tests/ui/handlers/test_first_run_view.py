@@ -23,7 +23,7 @@ class View:
 
     def tick(self, **state: Any) -> dict[Any, Any]:
         cast(Any, self.app.services).first_run.state = JobState(stages=_STAGES, **state)
-        request = SimpleNamespace(headers={}, session_hash="page", username=None)
+        request = SimpleNamespace(headers={}, session_hash="page", username=None, client=None)
         return self.controller.tick(None, {}, cast(gr.Request, request))
 
     def shows_chat(self, updates: dict[Any, Any]) -> bool:

@@ -1,0 +1,93 @@
+"""Limits for each person: questions in a minute, answers at the same time, tokens in a day."""
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
+
+from phi3_ui.errors import UserError
+from phi3_ui.settings import Settings
+
+_PEOPLE_PER_ADDRESS = 4
+"""How many people's limits visitors with one address have together: a household, a class behind one router."""
+
+_Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who asks."""
+
+    user_id: str
+    address: str = ""
+    """Of a visitor without a login, who may clear what the browser keeps; empty: it does not count."""
+
+    def find_keys(self) -> Iterator[tuple[_Key, int]]:
+        """What counts, each with how many people it stands for."""
+        yield ("user", self.user_id), 1
+        if self.address:
+            yield ("address", self.address), _PEOPLE_PER_ADDRESS
+
+
+class Quotas:
+    """Counts what people use; a limit of 0 is none. Kept in memory. Thread-safe."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._questions = settings.questions_per_minute
+        self._answers = settings.answers_at_once
+        self._tokens = settings.tokens_per_day
+        storage = MemoryStorage()
+        self._asked, self._used = MovingWindowRateLimiter(storage), FixedWindowRateLimiter(storage)
+        self._lock = threading.Lock()
+        self._running = Counter[_Key]()
+
+    def claim(self, person: Person, counts_question: bool = True) -> None:
+        """Count an answer that begins; `release` must follow. Without `counts_question`, as in a replay, it may follow at once.
+
+        Raises:
+            UserError: too_many_answers, tokens_used_up, too_many_questions; nothing is counted then.
+        """
+        with self._lock:
+            keys = list(person.find_keys())
+            if self._answers and any(self._running[key] >= self._answers * people for key, people in keys):
+                raise UserError("too_many_answers", count=self._answers)
+            self._test(self._used, keys, RateLimitItemPerDay, self._tokens, "tokens_used_up")
+            if counts_question:
+                self._test(self._asked, keys, RateLimitItemPerMinute, self._questions, "too_many_questions")
+                for key, people in keys:
+                    if self._questions:
+                        self._asked.hit(RateLimitItemPerMinute(self._questions * people), *key)
+            self._running.update(key for key, _ in keys)
+
+    def release(self, person: Person, tokens: int = 0) -> None:
+        """Count the end of an answer, which took so many tokens."""
+        with self._lock:
+            for key, people in person.find_keys():
+                self._running[key] -= 1
+                if self._running[key] <= 0:
+                    del self._running[key]
+                if self._tokens and tokens:
+                    self._used.hit(RateLimitItemPerDay(self._tokens * people), *key, cost=tokens)
+
+    @staticmethod
+    def _test(
+        limiter: MovingWindowRateLimiter | FixedWindowRateLimiter,
+        keys: list[tuple[_Key, int]],
+        item: type[RateLimitItem],
+        amount: int,
+        code: str,
+    ) -> None:
+        if not amount:
+            return
+        limits = [(item(amount * people), key) for key, people in keys]
+        resets = [
+            limiter.get_window_stats(limit, *key).reset_time for limit, key in limits if not limiter.test(limit, *key)
+        ]
+        if resets:
+            raise UserError(code, count=amount, seconds=max(1, math.ceil(max(resets) - time.time())))

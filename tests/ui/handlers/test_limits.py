@@ -1,0 +1,35 @@
+"""A question beyond a person's limits is refused, and nothing is lost."""
+
+import gradio as gr
+import pytest
+
+from tests.ui.handlers.doubles import App
+
+
+def test_a_question_too_many_stays_in_the_box_and_the_chat_can_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = App(PHI3_UI_QUESTIONS_PER_MINUTE="1", PHI3_UI_ANSWERS_AT_ONCE="1")
+    warnings: list[str] = []
+    monkeypatch.setattr(gr, "Warning", warnings.append)
+    assert app.send("One")[0][app.page.composer.message] == ""
+    assert app.send("Two") == [{app.page.composer.message: gr.skip()}]
+
+    assert len(warnings) == 1
+    assert "in a minute (1). Ask again in" in warnings[0]
+    assert app.store.questions == ["One"]
+    assert not app.session.current.is_busy
+
+
+def test_an_answer_that_cannot_be_started_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = App(PHI3_UI_ANSWERS_AT_ONCE="1")
+
+    def fail() -> None:
+        raise OSError("the disk is full")
+
+    app.store.on_start = fail
+    for _ in range(3):
+        with pytest.raises(OSError, match="disk"):
+            app.send("One")
+    app.store.on_start = lambda: None
+    app.send("One")
+    app.send("Two")
+    assert app.store.questions == ["One", "Two"]
