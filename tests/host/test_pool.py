@@ -70,6 +70,7 @@ def test_an_unused_model_is_unloaded_for_another_and_when_idle(own_pool: Pool, d
     pid = own_pool.get_model(demo.spec("prompt")).pid
     other = own_pool.get_model(replace(demo.spec("prompt"), model_id="another"))
     assert not psutil.pid_exists(pid)
+    pid = other.pid
     clock.now = 99
     other.last_used = 0
     own_pool.evict_idle()
@@ -77,4 +78,4 @@ def test_an_unused_model_is_unloaded_for_another_and_when_idle(own_pool: Pool, d
     clock.now = 101
     own_pool.evict_idle()
     assert own_pool.peek("another") is None
-    assert not psutil.pid_exists(other.pid)
+    assert not psutil.pid_exists(pid)
