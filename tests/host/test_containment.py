@@ -27,6 +27,8 @@ from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
 from tests.support.build_cache import create_store
 
+pytestmark = pytest.mark.engine  # a process that imports MLflow for each model
+
 _SECRETS = {
     "HF_TOKEN": "s3cret",
     "AWS_SECRET_ACCESS_KEY": "s3cret",

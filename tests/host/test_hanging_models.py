@@ -18,6 +18,8 @@ from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.testing import Gate, Hang, Reply, ScriptedModel, log_scripted_model
 from tests.support.trust import approve_models
 
+pytestmark = pytest.mark.engine  # a process that imports MLflow for each model
+
 _GRACE = 0.5  # seconds; a process that moves need not show it here
 HOLDS_GIL = pytest.mark.parametrize("holds_gil", [True, False], ids=["holds the GIL", "waits"])
 
