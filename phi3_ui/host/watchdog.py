@@ -54,7 +54,7 @@ class _Answer:
 class Watchdog:
     """Watches one process, from a thread of its own that sleeps until an answer is overdue. Thread-safe.
 
-    Whoever waits for an overdue answer is released in any case. The process is killed if nothing in it has moved for the
+    The reader of an overdue answer is released in any case. The process is killed if nothing in it has moved for the
     grace time, and for the time that it may need for the rest of a prompt, which some models read in one piece. A sign that
     a chunk was completed is movement; that a thread of the process answers is not.
     """

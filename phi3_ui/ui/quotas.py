@@ -22,7 +22,7 @@ _Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Person:
-    """Who asks."""
+    """The person whose usage counts."""
 
     user_id: str
     address: str = ""

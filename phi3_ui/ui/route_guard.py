@@ -6,7 +6,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Events that need no queue are sent to run/predict. Gradio serves many more: recordings, streams, a proxy, an editor of the source, run history, monitoring, other ways to call.
+# Events that need no queue are sent to run/predict. Gradio serves many more: recordings, streams, a proxy, an editor of the
+# source, run history, monitoring, other ways to call.
 _READ = re.compile(
     r"/|/health|/phi3/.+|/(assets|static|svelte)/.+|/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)/?"
     r"|/pwa_icon(/\d+)?|/gradio_api/(info|app_id|startup-events|queue/data|upload_progress)/?|/gradio_api/file=.+"
@@ -30,7 +31,9 @@ class RouteGuard:
         path = str(scope["path"]).removeprefix(scope.get("root_path", "")) or "/"
         allowed = _METHODS.get(scope.get("method", ""))
         if scope["type"] != "http" or not allowed or not allowed.fullmatch(path) or path in self._closed:
-            if scope["type"] == "http":
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close"})
+            else:
                 await PlainTextResponse("Not Found", status_code=404)(scope, receive, send)
             return
 

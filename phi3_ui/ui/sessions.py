@@ -29,8 +29,7 @@ class Session:
     def __init__(self, language: str, login: str | None = None) -> None:
         self.language = language
         self.login = login
-        self.address = ""
-        """Where the page's last event came from."""
+        self._address = ""
         self.panels = PanelState()
         self._lock = threading.RLock()
         self._user_id = login if login is not None else visitor_id(secrets.token_urlsafe(24))
@@ -58,7 +57,12 @@ class Session:
     @property
     def person(self) -> Person:
         """Whose limits count. A visitor without a login can become another one, so the address counts, too."""
-        return Person(self._user_id, "" if self.login is not None else self.address)
+        return Person(self._user_id, "" if self.login is not None else self._address)
+
+    def set_address(self, address: str) -> None:
+        """Set the address that the page's last event came from."""
+        with self._lock:
+            self._address = address
 
     def identify(self, token: str | None) -> None:
         """Recognise a visitor without a login by the secret that their browser keeps."""

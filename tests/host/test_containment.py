@@ -25,6 +25,7 @@ from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.protocol import ModelSpec, pack_spec
 from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
+from phi3_ui.store.registry.doctor import check_isolation
 from tests.support.build_cache import create_store
 
 pytestmark = pytest.mark.engine  # a process that imports MLflow for each model
@@ -39,7 +40,13 @@ _SECRETS = {
 }
 _ALLOWED = "MODEL_SETTING"
 
-needs_landlock = pytest.mark.skipif(containment.landlock_version() < 6, reason="this kernel cannot isolate processes")
+
+def is_isolated() -> bool:
+    """Whether this kernel denies all that is attacked. Where it does not, the doctor has to say so instead."""
+    version = containment.landlock_version()
+    codes = {finding.code for finding in check_isolation()}
+    assert codes == (set() if version >= 6 else {"partly_isolated"} if version else {"not_isolated"})
+    return version >= 6
 
 
 @dataclass(frozen=True)
@@ -115,8 +122,9 @@ def attacks(
     assert not Path(hosted.own_folder).exists()
 
 
-@needs_landlock
 def test_the_store_cannot_be_reached(attacks: Attacks) -> None:
+    if not is_isolated():
+        return
     assert not attacks.failed(
         "read the store",
         "read it through /proc",
@@ -133,8 +141,9 @@ def test_the_store_cannot_be_reached(attacks: Attacks) -> None:
     assert attacks.store.with_name("to-be-deleted").exists()
 
 
-@needs_landlock
 def test_the_app_and_the_account_cannot_be_reached(attacks: Attacks) -> None:
+    if not is_isolated():
+        return
     assert not attacks.failed(
         "read the parent's environment",
         "read the parent's memory",
@@ -148,8 +157,9 @@ def test_the_app_and_the_account_cannot_be_reached(attacks: Attacks) -> None:
     assert attacks.outcomes["gain privileges"] == "done: False"
 
 
-@needs_landlock
 def test_only_approved_code_may_use_the_network_and_start_programs(attacks: Attacks) -> None:
+    if not is_isolated():
+        return
     through = attacks.failed("connect to a server", "listen", "start a program")
     assert set(through) == ({"connect to a server", "listen", "start a program"} if attacks.level == "code" else set())
 

@@ -101,7 +101,7 @@ def diagnose(tracking_uri: str, model_id: str) -> Diagnosis:
                 *_check_code(info, files),
                 *_check_wrapper(info, files),
                 *_check_files(info, files),
-                *_check_isolation(),
+                *check_isolation(),
             ]
         except (MlflowException, OSError):
             raise
@@ -176,7 +176,8 @@ def _check_code(info: Model, files: ArtifactFiles) -> Iterator[Finding]:
             yield _finding("old_api", file=path, what=", ".join(removed), installed=installed)
 
 
-def _check_isolation() -> Iterator[Finding]:
+def check_isolation() -> Iterator[Finding]:
+    """Yield what this system does not deny to models' processes."""
     if (version := landlock_version()) == 0:
         yield _finding("not_isolated")
     elif version < COMPLETE_LANDLOCK:

@@ -44,7 +44,7 @@ class ChatController:
         """The session of the page that sent an event."""
         language = detect_language(request.headers.get("accept-language"))
         session = self._pages.get(str(request.session_hash), language, getattr(request, "username", None))
-        session.address = normalize_address(request.client.host if request.client else "")
+        session.set_address(normalize_address(request.client.host if request.client else ""))
         return session
 
     # Set-up

@@ -22,7 +22,7 @@ _MAX_BODY = 8192  # bytes
 class Login:
     """The accounts of an app that has some.
 
-    Gradio's own login keeps plain passwords, counts no attempts, ends no session, and logs out whoever follows a link.
+    Gradio's own login keeps plain passwords, counts no attempts, ends no session, and logs people out when they follow a link.
     """
 
     def __init__(self, settings: Settings) -> None:

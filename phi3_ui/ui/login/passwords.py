@@ -1,11 +1,14 @@
 """Checks passwords against their Argon2 hashes."""
 
+import logging
 import secrets
 import threading
 from collections.abc import Mapping
 
 from argon2 import PasswordHasher, extract_parameters
-from argon2.exceptions import VerifyMismatchError
+from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+
+logger = logging.getLogger(__name__)
 
 _AT_ONCE = 2  # a check takes 64 MB and a core for some 50 ms
 
@@ -27,5 +30,8 @@ class Passwords:
             try:
                 self._hasher.verify(stored or self._decoy, password)
             except VerifyMismatchError:
+                return False
+            except (VerificationError, InvalidHashError):
+                logger.exception("The password hash of %s is damaged; print a new one with hash-password", name)
                 return False
         return stored is not None

@@ -1,4 +1,4 @@
-"""Slows down and locks out whoever guesses passwords."""
+"""Rate limits and lock-out for failed logins."""
 
 import math
 import threading

@@ -33,3 +33,12 @@ def test_an_unknown_name_takes_the_same_work(passwords: Passwords, monkeypatch: 
     assert not passwords.is_correct("anna", "x")
     assert len(checked) == 2
     assert checked[0] == checked[1], "with the same parameters"
+
+
+def test_a_damaged_hash_opens_nothing_and_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    logins = dict(Settings.read({"PHI3_UI_LOGINS": hash_logins(bob="two")}).logins)
+    damaged = Passwords({**logins, "anna": "$argon2id$v=19$m=8,t=1,p=1$x$y"})
+
+    assert not damaged.is_correct("anna", "one")
+    assert "The password hash of anna is damaged" in caplog.text
+    assert damaged.is_correct("bob", "two")
