@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from phi3_ui.errors import UserError
+from phi3_ui.logins import Logins, parse_logins, read_logins
 from phi3_ui.paths import ROOT
 
 MLFLOW_UI_PORT = 5001  # MLflow's own default, 5000, is often another server's
@@ -52,7 +53,6 @@ Limit = Annotated[int, Field(ge=0), _Allowed("0 or more")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Switch = Annotated[bool, BeforeValidator(_parse_switch), _Allowed("1 / 0")]
 Device = Literal["cpu", "cuda", "directml"]
-Logins = tuple[tuple[str, str], ...]
 Networks = tuple[str, ...]
 Names = tuple[str, ...]
 Fingerprints = tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...]
@@ -217,9 +217,9 @@ class Settings(BaseSettings):
     @field_validator("logins", mode="before")
     @classmethod
     def _parse_logins(cls, value: object, info: ValidationInfo) -> object:
-        logins = _parse_logins("PHI3_UI_LOGINS", value) if isinstance(value, str) else value
+        logins = parse_logins("PHI3_UI_LOGINS", value) if isinstance(value, str) else value
         file = info.data.get("logins_file")
-        return (*logins, *_read_logins(file)) if file and isinstance(logins, tuple) else logins
+        return (*logins, *read_logins("PHI3_UI_LOGINS_FILE", file)) if file and isinstance(logins, tuple) else logins
 
     @field_validator("logins")
     @classmethod
@@ -333,27 +333,6 @@ def _bad_setting(settings: type[Settings], error: ValidationError) -> UserError:
     allowed = [item.values for item in field.metadata if isinstance(item, _Allowed)]
     wanted = allowed[0] if allowed else " / ".join(map(str, get_args(field.annotation)))
     return UserError("bad_setting", name=name, value=str(problem["input"]), wanted=wanted)
-
-
-def _parse_logins(source: str, text: str) -> Logins:
-    """Names and hashes from name:hash, separated by lines or commas, which hashes hold too. UserError without the password."""
-    logins = list[tuple[str, str]]()
-    for login in filter(None, (part.strip() for part in re.split(r"\n|,(?=\s*(?:[\w.@+-]{1,64}:|$))", text))):
-        name, _, password = login.partition(":")
-        if not re.fullmatch(r"[\w.@+-]{1,64}", name) or not password:
-            raise UserError("bad_setting", name=source, value=f"{name}:…", wanted="name:hash,name:hash")
-        if not re.fullmatch(r"\$argon2(id|i|d)\$v=\d+\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+", password):
-            raise UserError("plain_password", name=name, source=source)
-        logins.append((name, password))
-    return tuple(logins)
-
-
-def _read_logins(file: Path) -> Logins:
-    try:
-        return _parse_logins(str(file), file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        wanted = "a file with a name:hash on each line"
-        raise UserError("bad_setting", name="PHI3_UI_LOGINS_FILE", value=str(file), wanted=wanted) from error
 
 
 def _default_mlflow_url(fields: Mapping[str, Any]) -> str | None:

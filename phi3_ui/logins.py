@@ -1,0 +1,33 @@
+"""The accounts in the settings: names with Argon2 hashes."""
+
+import re
+from pathlib import Path
+
+from phi3_ui.errors import UserError
+
+Logins = tuple[tuple[str, str], ...]
+
+
+def parse_logins(variable: str, text: str) -> Logins:
+    """Names and hashes from name:hash, separated by lines or commas, which hashes hold too.
+
+    `variable` is the environment variable that holds them. UserError: bad_setting, plain_password; neither shows a password.
+    """
+    logins = list[tuple[str, str]]()
+    for login in filter(None, (part.strip() for part in re.split(r"\n|,(?=\s*(?:[\w.@+-]{1,64}:|$))", text))):
+        name, _, password = login.partition(":")
+        if not re.fullmatch(r"[\w.@+-]{1,64}", name) or not password:
+            raise UserError("bad_setting", name=variable, value=f"{name}:…", wanted="name:hash,name:hash")
+        if not re.fullmatch(r"\$argon2(id|i|d)\$v=\d+\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+", password):
+            raise UserError("plain_password", name=name, source=variable)
+        logins.append((name, password))
+    return tuple(logins)
+
+
+def read_logins(variable: str, file: Path) -> Logins:
+    """As `parse_logins`, from the file that an environment variable names."""
+    try:
+        return parse_logins(variable, file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        wanted = "a file with a name:hash on each line"
+        raise UserError("bad_setting", name=variable, value=str(file), wanted=wanted) from error
