@@ -70,6 +70,8 @@ SENTENCES = {
     "chat_unreadable": "This chat cannot be read: its traces in the tracking store are damaged. Open another chat, or start a new one.",
     "no_such_turn": "This message is not in the open chat. Open its chat, then try again.",
     "invalid_chat_file": "This file contains no readable chat ({detail}). Use a file exported here or from Open WebUI, ChatGPT, LM Studio or ShareGPT, or OpenAI messages as JSON.",
+    "import_chat_too_large": "it takes more than {size} MB, which is too much for one chat",
+    "import_not_kept": "the disk of the server does not take it ({detail})",
     "unexpected": "Something went wrong ({detail}). The error was logged with its traceback; try again.",
 }
 

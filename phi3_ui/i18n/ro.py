@@ -565,6 +565,8 @@ ERRORS: dict[str, str] = {
     "chat_unreadable": "Această conversație nu poate fi citită: trace-urile ei din depozitul de tracking sunt deteriorate. Deschideți alta sau începeți una nouă.",
     "no_such_turn": "Acest mesaj nu este în conversația deschisă. Deschideți conversația lui, apoi încercați din nou.",
     "invalid_chat_file": "Acest fișier nu conține o conversație care poate fi citită ({detail}). Folosiți un fișier exportat de aici, din Open WebUI, ChatGPT, LM Studio sau ShareGPT, ori mesaje OpenAI în JSON.",
+    "import_chat_too_large": "ocupă mai mult de {size} MB, prea mult pentru o singură conversație",
+    "import_not_kept": "discul serverului nu o primește ({detail})",
     "unexpected": "Ceva nu a mers ({detail}). Eroarea a fost consemnată cu detalii; încercați din nou.",
     "no_network": "{what} nu a putut fi descărcat: niciun index de pachete nu răspunde. Verificați rețeaua, apoi încercați din nou.",
     "download_failed": "{what} nu a putut fi descărcat ({detail}). Verificați setările pip, apoi încercați din nou.",

@@ -23,6 +23,7 @@ from phi3_ui.store.conversations.operations import (
     Operation,
     TagChange,
     TurnRecord,
+    list_steps,
 )
 from phi3_ui.store.conversations.recorder import Recorder
 from phi3_ui.store.conversations.search_text import fold_text
@@ -104,11 +105,13 @@ class History:
 
     def apply(self, operation: Operation) -> None:
         """Apply an operation that was just submitted to the recorder."""
-        self._index(operation.visitor_id).apply(operation)
+        index = self._index(operation.visitor_id)
+        for step in list_steps(operation):
+            index.apply(step)
 
     def rename(self, visitor_id: str, conversation_id: str, title: str) -> None:
         """Set a conversation's title; an empty one restores the first question. Raises UserError("no_such_chat")."""
-        self._set_tag(visitor_id, conversation_id, TITLE_TAG, " ".join(title.split())[:_MAX_TITLE])
+        self._set_tag(visitor_id, conversation_id, TITLE_TAG, shorten_title(title))
 
     def set_pinned(self, visitor_id: str, conversation_id: str, is_pinned: bool) -> None:
         """Pin a conversation to the top of the list, or no longer. Raises UserError("no_such_chat")."""
@@ -236,6 +239,11 @@ class History:
         for number, trace in enumerate(self._search.iterate_infos(visitor_id, _UPDATE_PAGE), 1):
             if not _add_trace(index, trace) and number >= _UPDATE_PAGE:
                 return
+
+
+def shorten_title(title: str) -> str:
+    """A title that was given, as it is stored: on one line."""
+    return " ".join(title.split())[:_MAX_TITLE]
 
 
 def _add_trace(index: ConversationIndex, trace: Trace) -> bool:

@@ -8,7 +8,7 @@ from typing import Literal
 from mlflow.entities import TraceInfo
 
 from phi3_ui.chat.conversation import make_title
-from phi3_ui.store.conversations.operations import ConversationDeletion, Operation, TagChange, TurnRecord
+from phi3_ui.store.conversations.operations import ConversationDeletion, Step, TagChange, TurnRecord
 from phi3_ui.store.conversations.search_text import fold_text
 from phi3_ui.store.conversations.summaries import ConversationSummary, TurnMetrics, TurnSummary, summarize_record
 from phi3_ui.store.conversations.trace_reader import parse_summary
@@ -124,7 +124,7 @@ class ConversationIndex:
                 return sum(owner == conversation_id for owner in self._unreadable.values())
             return sum(owner not in self._deleted for owner in self._unreadable.values())
 
-    def apply(self, operation: Operation) -> None:
+    def apply(self, operation: Step) -> None:
         """Apply a change that is on its way to the store."""
         conversation_id = operation.conversation_id
         # Texts are folded before the lock is taken: they may be long.

@@ -45,6 +45,7 @@ class Journal:
         self._last_number = 0
         self._pending: dict[int, Operation] = {}
         self._sizes: dict[int, int] = {}  # in bytes, of those that are being added too
+        self._size = 0  # of all of them
         self._parent, self._folder = folder, folder / uuid.uuid4().hex
         self._file_lock: FileLock | None = None
         with self._record_errors():
@@ -90,17 +91,22 @@ class Journal:
 
     def add(self, operation: Operation) -> int | None:
         """Keep an operation until `remove` is called with the number returned; None if too much is pending already."""
-        text = serialize_operation(operation).encode()
-        with self._lock:
-            if sum(self._sizes.values()) + len(text) > self._limit:
+        number = self.try_add(operation, serialize_operation(operation).encode(), self._limit)
+        if number is None:
+            with self._lock:
                 self._error = f"{self._limit // 1_000_000} MB are pending already"
-                logger.error(
-                    "Lost the %s of conversation %s: %s", operation.kind, operation.conversation_id, self._error
-                )
+            logger.error("Lost the %s of conversation %s: %s", operation.kind, operation.conversation_id, self._error)
+        return number
+
+    def try_add(self, operation: Operation, text: bytes, limit: int) -> int | None:
+        """As `add`, of an operation that was serialised as `text`; None, and nothing else, if more than `limit` would be pending."""
+        with self._lock:
+            if self._size + len(text) > limit:
                 return None
             self._last_number += 1
             number = self._last_number
             self._sizes[number] = len(text)
+            self._size += len(text)
         # The file comes first: once the operation is pending, another thread may remove both.
         with self._record_errors():
             _write_atomically(self._file(number), text)
@@ -122,7 +128,7 @@ class Journal:
         """Forget an operation: the store has it, or it was cancelled."""
         with self._lock:
             self._pending.pop(number, None)
-            self._sizes.pop(number, None)
+            self._size -= self._sizes.pop(number, 0)
             with contextlib.suppress(OSError):  # a file that stays is written to the store once more, to no effect
                 self._file(number).unlink(missing_ok=True)
 

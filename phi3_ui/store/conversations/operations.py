@@ -1,16 +1,23 @@
 """Changes to the conversations in the store, as values and as the JSON of the journal.
 
-The JSON names (aliases and `kind`) are a stored format: journals of earlier versions must stay readable.
+The JSON names (aliases and `kind`) are a stored format: journals of earlier versions must stay readable. Increase FORMAT with
+every change that an earlier version would misread.
+
+- Format 1, without a field `format`: a turn's record holds the messages that were sent to the model, the whole chat.
+- Format 2: it holds its own turn only, so that the journal grows linearly with a chat. See prompt_restorer.py.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter
 
-from phi3_ui.chat.conversation import Answer, Feedback
+from phi3_ui.chat.conversation import Answer, Conversation, Feedback, Turn
 from phi3_ui.chat.turn_json import StoredTurn
 from phi3_ui.chat.types import Message
+
+FORMAT = 2
 
 _VisitorId = Annotated[str, Field(alias="person")]
 _ConversationId = Annotated[str, Field(alias="conversation")]
@@ -25,11 +32,11 @@ class TurnRecord:
     turn: StoredTurn
     model_name: Annotated[str, Field(alias="model")]
     """The answering model, as the page calls it."""
-    messages: tuple[Message, ...]
-    """The messages sent to the model; the turn's question is the last one."""
     ended_at: Annotated[float, Field(alias="ended")]
     """Seconds since 1970, UTC."""
     app_version: Annotated[str, Field(alias="version")]
+    messages: Annotated[tuple[Message, ...] | None, Field(exclude=True)] = None
+    """The messages sent to the model; the turn's question is the last one. None: they follow from the turns before it."""
     kind: Literal["record"] = "record"
 
 
@@ -68,17 +75,78 @@ class ConversationDeletion:
     kind: Literal["delete"] = "delete"
 
 
-Operation = TurnRecord | FeedbackChange | TagChange | ConversationDeletion
-_OPERATION: TypeAdapter[Operation] = TypeAdapter(Annotated[Operation, Field(discriminator="kind")])
+@dataclass(frozen=True)
+class ConversationImport:
+    """Write every turn of a conversation from elsewhere, with its ratings and tags: all of it or nothing."""
+
+    visitor_id: _VisitorId
+    conversation_id: _ConversationId
+    turns: tuple[StoredTurn, ...]
+    """Parents before their children, answered, in the order of their times. At least one."""
+    tags: dict[str, str]
+    """Of the conversation: its title and the branch to show."""
+    app_version: Annotated[str, Field(alias="version")]
+    kind: Literal["import"] = "import"
+
+    def list_steps(self) -> "list[TurnRecord | FeedbackChange | TagChange]":
+        """The operations it consists of, in order."""
+        return list(self._iterate_steps())
+
+    def _iterate_steps(self) -> "Iterator[TurnRecord | FeedbackChange | TagChange]":
+        owner = (self.visitor_id, self.conversation_id)
+        for turn in self.turns:
+            yield self._build_record(turn)
+            if turn.feedback:
+                yield FeedbackChange(*owner, turn.id, turn.feedback)
+        for key, value in self.tags.items():
+            yield TagChange(*owner, self.turns[0].id, key, value)
+
+    def _build_record(self, turn: Turn) -> TurnRecord:
+        """Its messages are its own question only: what else was sent to the model is unknown."""
+        if turn.request is None or turn.answer is None:
+            raise ValueError(f"turn {turn.id} of conversation {self.conversation_id} is not answered")
+        ended_at = turn.request.asked_at + (turn.answer.timings.seconds if turn.answer.timings else 0.0)
+        question = Conversation((replace(turn, answer=None, parent=None),), turn.id)
+        return TurnRecord(
+            self.visitor_id,
+            self.conversation_id,
+            turn,
+            turn.answer.model,
+            ended_at,
+            self.app_version,
+            question.build_messages(turn.request.system),
+        )
+
+
+Step = TurnRecord | FeedbackChange | TagChange | ConversationDeletion
+"""An operation that changes the store with one or two requests, or deletes a conversation."""
+
+Operation = Step | ConversationImport
+
+
+def list_steps(operation: Operation) -> list[Step]:
+    """What an operation consists of: those of an import, else the operation itself."""
+    return [*operation.list_steps()] if isinstance(operation, ConversationImport) else [operation]
+
+
+def _check_format(data: Any) -> Any:
+    if isinstance(data, dict) and data.get("format", 1) not in range(1, FORMAT + 1):
+        raise ValueError("another version of this app wrote it")
+    return data
+
+
+_OPERATION: TypeAdapter[Operation] = TypeAdapter(
+    Annotated[Operation, Field(discriminator="kind"), BeforeValidator(_check_format)]
+)
 
 
 def serialize_operation(operation: Operation) -> str:
     """The operation as one line of JSON."""
-    return _OPERATION.dump_json(operation, by_alias=True).decode()
+    return f'{{"format":{FORMAT},{_OPERATION.dump_json(operation, by_alias=True).decode()[1:]}'
 
 
 def parse_operation(text: str | bytes) -> Operation:
-    """Inverse of `serialize_operation`. Raises ValueError if `text` is not an operation."""
+    """Inverse of `serialize_operation`, but for the messages of a record. Raises ValueError if `text` is not an operation."""
     return _OPERATION.validate_json(text)
 
 

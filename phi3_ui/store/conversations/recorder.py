@@ -1,7 +1,7 @@
 """Writes conversations to MLflow: each turn becomes exactly one trace, however its answer ended.
 
 Answers never wait for the store. Operations go to the journal, and one thread writes them to the store, retrying for as
-long as the store needs.
+long as the store needs. Imports give way: between two turns of an import, everything else that is due is written.
 """
 
 import logging
@@ -12,20 +12,26 @@ from pathlib import Path
 
 from phi3_ui.chat.conversation import Feedback
 from phi3_ui.errors import UserError
+from phi3_ui.store.conversations.import_ticket import ImportProgress, ImportState, ImportTicket
 from phi3_ui.store.conversations.journal import AnswerDraft, Journal
 from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.conversations.operations import (
     ConversationDeletion,
+    ConversationImport,
     FeedbackChange,
     Operation,
+    Step,
     TagChange,
     TurnRecord,
+    list_steps,
+    serialize_operation,
 )
 from phi3_ui.store.conversations.trace_writer import TraceWriter
 
 JOURNAL_LIMIT = 64_000_000  # bytes
 _RETRY_FIRST, _RETRY_LAST = 1.0, 30.0  # seconds
 _MAX_ATTEMPTS = 5  # of an operation that fails while the store accepts others
+_CANCEL_INTERVAL = 0.5  # seconds
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +56,15 @@ class Recorder:
         self._store_error: UserError | None = None
         self._closing = self._stopped = False
         self._has_work = True
-        self._attempts: dict[int, int] = {}  # of the writing thread alone
+        self._imports: dict[str, ImportTicket] = {}  # those that are pending, by conversation id
+        self._attempts: dict[int, int] = {}  # of the writing thread alone, as the next one
+        self._steps: dict[int, list[Step]] = {}  # what is left of each import, last step first
+        self._import_limit = limit // 2  # the other half is left to what people ask meanwhile
         self.recovered = self._journal.recover()
         """The operations that earlier processes could not write."""
+        for one in self.recovered:
+            if isinstance(one, ConversationImport):
+                self._imports[one.conversation_id] = ImportTicket()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
@@ -90,6 +102,33 @@ class Recorder:
             self._journal.add(operation)
         self._notify()
 
+    def submit_import(self, operation: ConversationImport, is_cancelled: Callable[[], bool]) -> ImportTicket | None:
+        """Write a whole conversation. It is on disk when this returns, which waits until the journal has room for it.
+
+        Returns:
+            The way to wait for the store; None if `is_cancelled` became true before there was room. It is asked twice a second.
+
+        Raises:
+            UserError: import_chat_too_large; import_not_kept if the disk does not take it.
+        """
+        text = serialize_operation(operation).encode()
+        if len(text) > self._import_limit:
+            raise UserError("import_chat_too_large", size=self._import_limit // 1_000_000)
+        with self._changed:
+            ticket = self._imports[operation.conversation_id] = ImportTicket()
+        while (number := self._journal.try_add(operation, text, self._import_limit)) is None:
+            if is_cancelled():
+                self._end_import(operation, ImportProgress(state="deleted"))
+                return None
+            with self._changed:
+                self._changed.wait(_CANCEL_INTERVAL)
+        if error := self._journal.error:
+            self._journal.remove(number)
+            self._undo_import(operation, "refused")
+            raise UserError("import_not_kept", detail=error)
+        self._notify()
+        return ticket
+
     def set_feedback(self, visitor_id: str, conversation_id: str, turn_id: str, feedback: Feedback | None) -> None:
         """Submit a visitor's feedback on an answer; None removes it."""
         self.submit(FeedbackChange(visitor_id, conversation_id, turn_id, feedback))
@@ -108,9 +147,10 @@ class Recorder:
                 self._journal.remove(number)
             return bool(cancelled)
 
-    def list_pending(self, visitor_id: str) -> list[Operation]:
-        """This visitor's operations that are not in the store yet, in order."""
-        return [operation for _, operation in self._journal.list_pending() if operation.visitor_id == visitor_id]
+    def list_pending(self, visitor_id: str) -> list[Step]:
+        """This visitor's operations that are not in the store yet, in order; imports as what they consist of."""
+        own = [operation for _, operation in self._journal.list_pending() if operation.visitor_id == visitor_id]
+        return [step for operation in own for step in list_steps(operation)]
 
     def is_in_progress(self, turn_id: str) -> bool:
         """Whether this turn is being answered."""
@@ -156,8 +196,10 @@ class Recorder:
             # A turn in progress would be written after the deletion.
             is_answering = operation.conversation_id in self._in_progress.values()
             return not is_answering and (self._closing or operation.due_at <= time.time())
-        # There is no trace to change yet while the turn is in progress.
-        return not isinstance(operation, TagChange | FeedbackChange) or operation.turn_id not in self._in_progress
+        # There is no trace to change yet while the turn is in progress, or imported.
+        return not isinstance(operation, TagChange | FeedbackChange) or (
+            operation.turn_id not in self._in_progress and operation.conversation_id not in self._imports
+        )
 
     def _run(self) -> None:
         retry_after = _RETRY_FIRST
@@ -190,11 +232,10 @@ class Recorder:
         return max(0.0, min(due) - time.time()) if due else None
 
     def _write_all(self) -> bool:
-        """Try everything that is due once, in order; False if something failed."""
+        """Try everything that is due once, in order, and the next step of each import; False if something failed."""
         self._journal.retry_writes()
         blocked = set[str]()  # conversations with a failed operation, which holds up those after it
-        # Turns come first: feedback and tags may be older than the record of their turn.
-        pending = sorted(self._journal.list_pending(), key=lambda item: not isinstance(item[1], TurnRecord))
+        pending = sorted(self._journal.list_pending(), key=lambda item: _rank(item[1]))
         for number, operation in pending:
             if operation.conversation_id in blocked or not self._claim(number, operation):
                 continue
@@ -225,22 +266,62 @@ class Recorder:
         with self._changed:
             if not self._is_due(operation) or not self._journal.is_pending(number):
                 return False
+            if isinstance(operation, ConversationDeletion) and operation.conversation_id in self._imports:
+                self._cancel_imports(operation)
             self._writing = number
             return True
 
+    def _cancel_imports(self, deletion: ConversationDeletion) -> None:
+        """Write nothing more of the conversation that is about to be deleted."""
+        owner = deletion.visitor_id, deletion.conversation_id
+        for number, other in self._journal.list_pending():
+            if isinstance(other, ConversationImport) and (other.visitor_id, other.conversation_id) == owner:
+                self._journal.remove(number)
+                self._steps.pop(number, None)
+                self._end_import(other, ImportProgress(state="deleted"))
+
     def _try_write(self, number: int, operation: Operation) -> Exception | None:
-        """Write a claimed operation and remove it from the journal; returns what went wrong."""
+        """Write a claimed operation, of an import the next step, and remove it from the journal; returns what went wrong."""
+        if number not in self._steps:
+            self._steps[number] = list_steps(operation)[::-1]
+        steps = self._steps[number]
         try:
-            self._writer.write(operation)
+            self._writer.write(steps[-1])
         except Exception as error:  # noqa: BLE001 - returned; whatever it is, it may not stop the other conversations
             return error
         else:
             self._attempts.pop(number, None)
-            self._journal.remove(number)
+            steps.pop()
+            self._report_step(number, operation, is_last=not steps)
             return None
         finally:
             with self._changed:
                 self._writing = None
+
+    def _report_step(self, number: int, operation: Operation, is_last: bool) -> None:
+        """Remove an operation that is written; an import that is not goes on."""
+        if is_last:
+            del self._steps[number]
+            self._journal.remove(number)
+            self._end_import(operation, ImportProgress(state="stored"))
+            return
+        with self._changed:
+            self._has_work = True
+            if ticket := self._imports.get(operation.conversation_id):
+                ticket.report(ImportProgress(ticket.progress.written + 1))
+
+    def _end_import(self, operation: Operation, progress: ImportProgress) -> None:
+        """Report the end of an operation, if it is an import."""
+        if isinstance(operation, ConversationImport):
+            with self._changed:
+                ticket = self._imports.pop(operation.conversation_id, None)
+            if ticket:
+                ticket.report(progress)
+
+    def _undo_import(self, operation: ConversationImport, state: ImportState) -> None:
+        """Delete what was written of an import that has failed: all of it or nothing."""
+        self._end_import(operation, ImportProgress(state=state))
+        self.submit(ConversationDeletion(operation.visitor_id, operation.conversation_id, time.time()))
 
     def _count_attempt(self, number: int, operation: Operation, error: Exception) -> None:
         self._attempts[number] = self._attempts.get(number, 0) + 1
@@ -254,4 +335,13 @@ class Recorder:
             exc_info=error,
         )
         if self._attempts[number] >= _MAX_ATTEMPTS:
+            del self._attempts[number]
+            self._steps.pop(number, None)
             self._journal.quarantine(number)
+            if isinstance(operation, ConversationImport):
+                self._undo_import(operation, "refused")
+
+
+def _rank(operation: Operation) -> int:
+    """Turns come first: feedback and tags may be older than the record of their turn. Imports come last."""
+    return 0 if isinstance(operation, TurnRecord) else 2 if isinstance(operation, ConversationImport) else 1

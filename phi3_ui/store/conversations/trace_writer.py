@@ -13,10 +13,11 @@ from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.conversations.operations import (
     ConversationDeletion,
     FeedbackChange,
-    Operation,
+    Step,
     TagChange,
     TurnRecord,
 )
+from phi3_ui.store.conversations.prompt_restorer import PromptRestorer
 from phi3_ui.store.conversations.trace_reader import find_assessment
 from phi3_ui.store.conversations.traces import (
     SESSION_KEY,
@@ -38,10 +39,13 @@ class TraceWriter:
 
     def __init__(self, locate: Callable[[], ChatLocation]) -> None:
         self._locate = locate
+        self._restorer = PromptRestorer(locate)
 
-    def write(self, operation: Operation) -> None:
+    def write(self, operation: Step) -> None:
         """Carry out an operation. Feedback and tags of a trace that no longer exists are ignored."""
         location = self._locate()
+        if isinstance(operation, TurnRecord) and operation.messages is None:
+            operation = self._restorer.restore(operation)
         with translate_store_errors(location.tracking_uri):
             _write(TracingClient(location.tracking_uri), location.experiment_id, operation)
 
@@ -59,7 +63,7 @@ class TraceWriter:
         return None
 
 
-def _write(client: TracingClient, experiment: str, operation: Operation) -> None:
+def _write(client: TracingClient, experiment: str, operation: Step) -> None:
     match operation:
         case TurnRecord():
             client.start_trace(build_trace_info(operation, experiment))

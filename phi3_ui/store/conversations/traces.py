@@ -85,7 +85,7 @@ def build_spans(record: TurnRecord) -> list[Span]:
     turn, answer = record.turn, record.turn.answer
     started_at = _started_at(record)
     inputs: dict[str, Any] = {
-        "messages": [{"role": message.role, "content": message.content} for message in record.messages]
+        "messages": [{"role": message.role, "content": message.content} for message in record.messages or ()]
     }
     attributes: dict[str, Any] = {"mlflow.llm.model": record.model_name, "phi3_ui.version": record.app_version}
     if turn.request:

@@ -1,12 +1,16 @@
 """Recording conversations: one turn while it is being answered, or a whole imported conversation."""
 
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from phi3_ui.chat.conversation import Answer, Conversation, Turn, TurnRequest
-from phi3_ui.store.conversations.history import History
-from phi3_ui.store.conversations.operations import TurnRecord
+from phi3_ui.chat.conversation import Answer, Conversation, Turn, TurnRequest, new_id
+from phi3_ui.store.conversations.branches import serialize_shown_branch
+from phi3_ui.store.conversations.history import History, shorten_title
+from phi3_ui.store.conversations.import_ticket import ImportTicket
+from phi3_ui.store.conversations.operations import ConversationDeletion, ConversationImport, TurnRecord
 from phi3_ui.store.conversations.recorder import Recorder
+from phi3_ui.store.conversations.traces import SHOWN_BRANCH_TAG, TITLE_TAG
 
 _TICK = 0.001  # seconds; the resolution of a trace's time
 
@@ -32,15 +36,26 @@ class ConversationStore:
         """
         turn = conversation.turns[-1]
         messages = conversation.build_messages(turn.request.system if turn.request else "")
-        record = TurnRecord(visitor_id, conversation_id, turn, model_name, messages, time.time(), self._app_version)
+        record = TurnRecord(visitor_id, conversation_id, turn, model_name, time.time(), self._app_version, messages)
         return TurnWriter(self, record)
 
-    def import_conversation(self, visitor_id: str, conversation_id: str, conversation: Conversation) -> Conversation:
-        """Record every turn of a conversation from elsewhere, and return it as it was recorded.
+    def import_conversation(
+        self,
+        visitor_id: str,
+        conversation: Conversation,
+        title: str = "",
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> "ImportedConversation | None":
+        """Record a conversation from elsewhere under a new id: all of it, or nothing.
 
         Turns without an answer get an empty one. Turns without a time are dated now. Times increase strictly along the
-        tree, as the order of the turns is read back from them. Each record holds its own question only, since what else was
-        sent to the model is unknown, and whole conversations would soon fill the journal.
+        tree, as the order of the turns is read back from them. An empty title stands for the first question.
+
+        Returns:
+            What is written by and by; None if `is_cancelled` became true while the journal had no room.
+
+        Raises:
+            UserError: As `Recorder.submit_import`.
         """
         tree = list[Turn]()
         for turn in conversation.tree:
@@ -48,20 +63,32 @@ class ConversationStore:
             if tree and (previous := tree[-1].request) and request.asked_at < previous.asked_at + _TICK:
                 request = replace(request, asked_at=previous.asked_at + _TICK)
             tree.append(replace(turn, request=request, answer=turn.answer or Answer("", "", finish_reason="stop")))
-        for turn in tree:
-            self._import_turn(visitor_id, conversation_id, turn)
-        return replace(conversation, tree=tuple(tree))
+        recorded = replace(conversation, tree=tuple(tree))
+        tags = {SHOWN_BRANCH_TAG: serialize_shown_branch(recorded)}
+        if title and title != conversation.title:
+            tags[TITLE_TAG] = shorten_title(title)
+        operation = ConversationImport(visitor_id, new_id(), recorded.tree, tags, self._app_version)
+        ticket = self.recorder.submit_import(operation, is_cancelled)
+        if ticket is None:
+            return None
+        self.history.apply(operation)
+        return ImportedConversation(operation.conversation_id, recorded, ticket)
 
-    def _import_turn(self, visitor_id: str, conversation_id: str, turn: Turn) -> None:
-        if turn.request is None or turn.answer is None:
-            raise ValueError(f"turn {turn.id} of conversation {conversation_id} is not answered")
-        ended_at = turn.request.asked_at + (turn.answer.timings.seconds if turn.answer.timings else 0.0)
-        messages = Conversation((replace(turn, answer=None, parent=None),), turn.id).build_messages(turn.request.system)
-        record = TurnRecord(visitor_id, conversation_id, turn, turn.answer.model, messages, ended_at, self._app_version)
-        self.recorder.submit(record)
-        self.history.apply(record)
-        if turn.feedback:
-            self.recorder.set_feedback(visitor_id, conversation_id, turn.id, turn.feedback)
+    def delete_import(self, visitor_id: str, conversation_id: str) -> None:
+        """Delete a conversation that is still being imported, or that could not be, at once."""
+        deletion = ConversationDeletion(visitor_id, conversation_id, time.time())
+        self.recorder.submit(deletion)
+        self.history.apply(deletion)
+
+
+@dataclass(frozen=True)
+class ImportedConversation:
+    """A conversation that is on its way to the store."""
+
+    id: str
+    conversation: Conversation
+    """As it is recorded."""
+    ticket: ImportTicket
 
 
 class TurnWriter:

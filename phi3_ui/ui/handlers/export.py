@@ -12,7 +12,7 @@ from pathlib import Path
 import gradio as gr
 
 from models.chat_template import TemplateError
-from phi3_ui.chat.conversation import Conversation, new_id
+from phi3_ui.chat.conversation import Conversation
 from phi3_ui.errors import UserError
 from phi3_ui.export.archive import create_archive, read_chats, to_json, to_markdown
 from phi3_ui.export.file_names import safe_file_name
@@ -99,20 +99,19 @@ class ExportController:
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
             return {self._page.export.upload: None}
-        imported = [self._import(session, title, conversation) for title, conversation in chats]
-        session.show(imported[0])
-        gr.Info(tr(session.language, "import.done", count=len(imported)))
+        imported = list[Chat]()
+        for title, conversation in chats:
+            try:
+                if one := self._store.import_conversation(session.user_id, conversation, title):
+                    imported.append(Chat(one.id, one.conversation))
+            except UserError as error:
+                refused.append(f"“{title[:50]}”: {tr_error(session.language, error)}")
+        if imported:
+            session.show(imported[0])
+            gr.Info(tr(session.language, "import.done", count=len(imported)))
         if refused:
             gr.Warning(tr(session.language, "import.refused", count=len(refused), detail="; ".join(refused)[:500]))
         return {**self._chats.show_chat(session), self._page.export.upload: None}
-
-    def _import(self, session: Session, title: str, conversation: Conversation) -> Chat:
-        chat_id, history = new_id(), self._store.history
-        stored = self._store.import_conversation(session.user_id, chat_id, conversation)
-        if title and title != conversation.title:
-            history.rename(session.user_id, chat_id, title)
-        history.save_shown_branch(session.user_id, chat_id, stored)
-        return Chat(chat_id, stored)
 
     def _save(self, session: Session, chat_id: str, file: _FileFormat) -> Updates:
         """Download a chat; the shown one if `chat_id` is empty."""

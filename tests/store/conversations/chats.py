@@ -48,7 +48,7 @@ def make_record(conversation_id: str, conversation: Conversation, visitor_id: st
     """The record of the last shown turn, which ended just now."""
     turn = conversation.turns[-1]
     messages = conversation.truncated_at(turn.id).build_messages(turn.request.system if turn.request else "")
-    return TurnRecord(visitor_id, conversation_id, turn, "demo · ONNX", messages, time.time(), "0.1.0")
+    return TurnRecord(visitor_id, conversation_id, turn, "demo · ONNX", time.time(), "0.1.0", messages)
 
 
 def last_turn_without_answer(conversation: Conversation) -> Turn:

@@ -12,7 +12,7 @@ from phi3_ui.chat.conversation import Conversation, new_id
 from phi3_ui.store.conversations import journal as journal_module
 from phi3_ui.store.conversations.index import ConversationIndex
 from phi3_ui.store.conversations.journal import Journal
-from phi3_ui.store.conversations.operations import ConversationDeletion, Operation, TagChange
+from phi3_ui.store.conversations.operations import ConversationDeletion, Step, TagChange
 from phi3_ui.store.conversations.recorder import Recorder
 from phi3_ui.store.conversations.trace_writer import TraceWriter
 from phi3_ui.store.conversations.traces import build_trace_info
@@ -29,7 +29,7 @@ def test_a_deletion_that_is_being_carried_out_cannot_be_cancelled(
     started, go_on = threading.Event(), threading.Event()
     write = TraceWriter.write
 
-    def slow_write(self: TraceWriter, operation: Operation) -> None:
+    def slow_write(self: TraceWriter, operation: Step) -> None:
         started.set()
         assert go_on.wait(TIMEOUT)
         write(self, operation)
@@ -54,7 +54,7 @@ def test_a_deletion_cancelled_while_another_is_written_is_not_carried_out(
     started, go_on = threading.Event(), threading.Event()
     write = TraceWriter.write
 
-    def slow_write(self: TraceWriter, operation: Operation) -> None:
+    def slow_write(self: TraceWriter, operation: Step) -> None:
         started.set()
         assert go_on.wait(TIMEOUT)
         write(self, operation)

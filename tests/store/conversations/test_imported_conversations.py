@@ -3,12 +3,9 @@
 import time
 from itertools import permutations
 
-import pytest
-
-from phi3_ui.chat.conversation import Conversation, TurnRequest, new_id
+from phi3_ui.chat.conversation import Conversation, TurnRequest
 from phi3_ui.store.conversations.history import History
 from phi3_ui.store.conversations.index import ConversationIndex
-from phi3_ui.store.conversations.operations import Operation, serialize_operation
 from phi3_ui.store.conversations.recorder import Recorder
 from phi3_ui.store.conversations.traces import build_trace_info
 from phi3_ui.store.conversations.turn_writer import ConversationStore
@@ -46,10 +43,9 @@ def test_an_imported_conversation_keeps_its_title_and_order_after_another_turn_a
     store = ConversationStore(recorder, History(locate_in(uri), recorder), "0")
     imported = {}
     for _ in range(7):
-        conversation_id = new_id()
-        conversation = store.import_conversation(
-            ME, conversation_id, _simultaneous_questions(time.time(), "first", "second")
-        )
+        one = store.import_conversation(ME, _simultaneous_questions(time.time(), "first", "second"))
+        assert one
+        conversation_id, conversation = one.id, one.conversation
         first, second = (turn.request.asked_at for turn in conversation.tree if turn.request)
         assert first < second
         conversation = ask(conversation, "third").with_answer(make_answer("Yes."))
@@ -63,21 +59,3 @@ def test_an_imported_conversation_keeps_its_title_and_order_after_another_turn_a
     assert {summary.title for summary in restarted.list_conversations(ME)} == {"first"}
     for conversation_id in imported:
         assert [turn.question for turn in restarted.load(ME, conversation_id).turns] == ["first", "second", "third"]
-
-
-def test_the_records_of_a_long_imported_conversation_do_not_repeat_it(
-    uri: str, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    conversation = Conversation()
-    for number in range(60):
-        conversation = conversation.with_question(
-            f"{number} " + "q" * 500, TurnRequest(1000.0 + number, "", "Be brief.")
-        )
-        conversation = conversation.with_answer(make_answer("a" * 500))
-    submitted = list[Operation]()
-    monkeypatch.setattr(recorder, "submit", lambda *operations: submitted.extend(operations))
-
-    ConversationStore(recorder, History(locate_in(uri), recorder), "0").import_conversation(ME, new_id(), conversation)
-
-    assert len(submitted) == 60
-    assert max(len(serialize_operation(operation)) for operation in submitted) < 4000

@@ -1,0 +1,297 @@
+"""Imports through the recorder: all or nothing, out of others' way, and a journal that grows linearly."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from phi3_ui.chat.conversation import Conversation, Feedback, TurnRequest, new_id
+from phi3_ui.errors import UserError
+from phi3_ui.store.conversations import recorder as recorder_module
+from phi3_ui.store.conversations.history import History
+from phi3_ui.store.conversations.location import ChatLocation
+from phi3_ui.store.conversations.operations import (
+    ConversationDeletion,
+    Step,
+    TagChange,
+    TurnRecord,
+    serialize_operation,
+)
+from phi3_ui.store.conversations.recorder import JOURNAL_LIMIT, Recorder
+from phi3_ui.store.conversations.trace_writer import TraceWriter
+from phi3_ui.store.conversations.traces import TITLE_TAG
+from phi3_ui.store.conversations.turn_writer import ConversationStore, ImportedConversation
+from tests.store.conversations.chats import ME, ask, make_answer, make_conversation, make_record
+from tests.store.conversations.recording import TIMEOUT, create_recorder, list_traces, locate_in, read_turn
+
+OTHER = "visitor-other"
+
+
+def _make_long(turns: int, size: int = 500) -> Conversation:
+    conversation, tree, parent = Conversation(), [], None
+    for number in range(turns):
+        turn = Conversation().with_question(f"{number} " + "q" * size, TurnRequest(1000.0 + number, "", "Be brief."))
+        [asked] = turn.with_answer(make_answer("a" * size)).tree
+        tree.append(type(asked)(asked.question, asked.answer, asked.id, parent, asked.request))
+        parent = asked.id
+    return Conversation((*conversation.tree, *tree), parent)
+
+
+def wait_for(event: threading.Event) -> None:
+    assert event.wait(TIMEOUT)
+
+
+class Writer:
+    """Takes what the recorder writes, as long as the test lets it."""
+
+    def __init__(self) -> None:
+        self.written: list[Step] = []
+        self.on_write: Callable[[Step], None] = lambda _: None
+
+    def write(self, operation: Step) -> None:
+        self.on_write(operation)
+        self.written.append(operation)
+
+    def find_obstacle(self) -> UserError | None:
+        return None
+
+    def list_turns(self, visitor_id: str = ME) -> list[str]:
+        return [one.turn.id for one in self.written if isinstance(one, TurnRecord) and one.visitor_id == visitor_id]
+
+
+@pytest.fixture
+def writer(monkeypatch: pytest.MonkeyPatch) -> Writer:
+    writer = Writer()
+    for name in ("write", "find_obstacle"):
+        monkeypatch.setattr(TraceWriter, name, lambda _, *arguments, name=name: getattr(writer, name)(*arguments))
+    return writer
+
+
+def _open_store(folder: Path, limit: int = JOURNAL_LIMIT) -> ConversationStore:
+    def locate() -> ChatLocation:
+        raise UserError("store_unreachable", uri="none", detail="not needed")
+
+    recorder = Recorder(locate, folder / "journal", limit)
+    return ConversationStore(recorder, History(locate, recorder), "0")
+
+
+@pytest.fixture
+def store(writer: Writer, tmp_path: Path) -> Iterator[ConversationStore]:
+    store = _open_store(tmp_path)
+    yield store
+    store.recorder.close()
+
+
+def _import(store: ConversationStore, conversation: Conversation, title: str = "") -> ImportedConversation:
+    imported = store.import_conversation(ME, conversation, title)
+    assert imported
+    return imported
+
+
+def test_500_turns_are_stored_completely_and_the_journal_takes_little_more_than_their_text(
+    store: ConversationStore, writer: Writer, tmp_path: Path
+) -> None:
+    """The released form kept the whole chat with each turn: 125 MB for this one, of which 64 MB were written."""
+    gate = threading.Event()
+    writer.on_write = lambda _: wait_for(gate)
+    sizes = dict[int, int]()
+    for turns in (250, 500):
+        conversation = _make_long(turns)
+        imported = _import(store, conversation, "A title")
+        [text] = [file.read_text() for file in tmp_path.glob("journal/*/*.json") if imported.id in file.read_text()]
+        sizes[turns] = len(text)
+        assert len(json.loads(text)["turns"]) == turns
+    gate.set()
+    assert imported.ticket.wait(TIMEOUT).state == "stored"
+
+    assert sizes[500] < 2.1 * sizes[250]
+    assert sizes[500] < 3 * 500 * 1000
+    assert set(writer.list_turns()) >= {turn.id for turn in imported.conversation.tree}
+    titles = [one for one in writer.written if isinstance(one, TagChange) and one.key == TITLE_TAG]
+    assert [one.value for one in titles if one.conversation_id == imported.id] == ["A title"]
+
+
+def test_a_chat_of_500_turns_takes_as_much_of_the_journal_as_500_chats_of_one() -> None:
+    def measure(turns: int) -> int:
+        conversation, total = Conversation(), 0
+        for number in range(turns):
+            conversation = ask(conversation, f"{number} " + "q" * 500).with_answer(make_answer("a" * 500))
+            total += len(serialize_operation(make_record("c", conversation)))
+        return total
+
+    assert measure(500) / 500 == pytest.approx(measure(1), rel=0.1)
+
+
+def test_another_persons_turn_is_written_between_two_turns_of_a_long_import(
+    store: ConversationStore, writer: Writer
+) -> None:
+    first_written, go_on = threading.Event(), threading.Event()
+
+    def wait_at_first(_: Step) -> None:
+        if not first_written.is_set():
+            first_written.set()
+            assert go_on.wait(TIMEOUT)
+
+    writer.on_write = wait_at_first
+    imported = _import(store, _make_long(10_000, 10))
+    assert first_written.wait(TIMEOUT)
+    other = make_record(new_id(), make_conversation(), OTHER)
+    store.recorder.submit(other)
+    second = _import(store, _make_long(3, 10))  # which takes turns with the long one
+    go_on.set()
+
+    assert second.ticket.wait(TIMEOUT).state == "stored"
+    assert imported.ticket.wait(TIMEOUT).state == "stored"
+    order = [one.turn.id for one in writer.written if isinstance(one, TurnRecord)]
+    assert order.index(other.turn.id) <= 1
+    assert order.index(second.conversation.tree[-1].id) <= 10
+    assert [
+        id_ for id_ in order if id_ != other.turn.id and id_ not in {turn.id for turn in second.conversation.tree}
+    ] == [turn.id for turn in imported.conversation.tree]
+
+
+def test_a_chat_that_the_store_refuses_is_deleted_again_and_reported(
+    store: ConversationStore, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "_RETRY_FIRST", 0.01)
+    monkeypatch.setattr(recorder_module, "_RETRY_LAST", 0.01)
+    bad = _make_long(3, 10)
+
+    def refuse(step: Step) -> None:
+        if isinstance(step, TurnRecord) and step.turn.id == bad.tree[2].id:
+            raise ValueError("too long")
+
+    writer.on_write = refuse
+    imported, good = _import(store, bad), _import(store, _make_long(2, 10))
+
+    assert imported.ticket.wait(TIMEOUT).state == "refused"
+    assert good.ticket.wait(TIMEOUT).state == "stored"
+    assert store.recorder.flush(TIMEOUT)
+    deletions = [one.conversation_id for one in writer.written if isinstance(one, ConversationDeletion)]
+    assert deletions == [imported.id]
+
+
+def test_deleting_a_chat_ends_its_import_and_changes_to_it_wait_for_its_end(
+    store: ConversationStore, writer: Writer
+) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+
+    def wait_at_second(_: Step) -> None:
+        if len(writer.written) == 1:
+            reached.set()
+            assert go_on.wait(TIMEOUT)
+
+    writer.on_write = wait_at_second
+    imported, kept = _import(store, _make_long(1000, 10)), _import(store, _make_long(3, 10))
+    assert reached.wait(TIMEOUT)
+    rating = Feedback(True, "good")
+    store.recorder.set_feedback(ME, kept.id, kept.conversation.tree[2].id, rating)
+    store.delete_import(ME, imported.id)
+    go_on.set()
+
+    assert imported.ticket.wait(TIMEOUT).state == "deleted"
+    assert kept.ticket.wait(TIMEOUT).state == "stored"
+    assert store.recorder.flush(TIMEOUT)
+    assert len(writer.list_turns()) < 20
+    changes = [one for one in writer.written if one.conversation_id == kept.id]
+    assert changes[-1].kind == "rate"
+    assert [one.id for one in store.history.list_conversations(ME)] == [kept.id]
+
+
+def test_imports_wait_for_room_in_the_journal_and_leave_half_of_it_to_others(writer: Writer, tmp_path: Path) -> None:
+    store = _open_store(tmp_path, 200_000)
+    gate = threading.Event()
+    writer.on_write = lambda _: wait_for(gate)
+    with ThreadPoolExecutor() as threads:
+        imports = [threads.submit(_import, store, _make_long(50)) for _ in range(4)]
+        asked = [make_record(new_id(), make_conversation("q" * 500), OTHER) for _ in range(20)]
+        store.recorder.submit(*asked)
+        assert store.recorder.warning is None
+        assert not all(one.done() for one in imports)
+        gate.set()
+        results = [one.result(TIMEOUT).ticket.wait(TIMEOUT) for one in imports]
+
+    assert {one.state for one in results} == {"stored"}
+    assert store.recorder.flush(TIMEOUT)
+    assert len(writer.list_turns()) == 200
+    assert set(writer.list_turns(OTHER)) == {one.turn.id for one in asked}
+    with pytest.raises(UserError) as refused:
+        _import(store, _make_long(200))
+    assert refused.value.code == "import_chat_too_large"
+    store.recorder.close()
+
+
+def test_an_import_that_waits_for_room_can_be_cancelled(writer: Writer, tmp_path: Path) -> None:
+    store = _open_store(tmp_path, 200_000)
+    gate, cancelled = threading.Event(), threading.Event()
+    writer.on_write = lambda _: wait_for(gate)
+    first = _import(store, _make_long(50))
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(store.import_conversation, ME, _make_long(50), "", cancelled.is_set)
+        cancelled.set()
+        assert waiting.result(TIMEOUT) is None
+    gate.set()
+    assert first.ticket.wait(TIMEOUT).state == "stored"
+    store.recorder.close()
+    assert len(writer.list_turns()) == 50
+
+
+def test_a_chat_that_the_disk_does_not_take_is_not_reported_as_stored(writer: Writer, tmp_path: Path) -> None:
+    (tmp_path / "journal").write_text("a file where the folder should be", encoding="utf-8")
+    store = _open_store(tmp_path)
+    with pytest.raises(UserError) as refused:
+        _import(store, _make_long(2, 10))
+    assert refused.value.code == "import_not_kept"
+    store.recorder.close()
+
+
+def test_recovered_turns_get_the_messages_of_the_turns_before_them(uri: str, tmp_path: Path) -> None:
+    """In the store and in the journal; of a turn that the store has lost, the messages begin after it."""
+    conversation_id, conversation = new_id(), make_conversation("one", "1")
+    recorder = create_recorder(uri, tmp_path)
+    recorder.submit(make_record(conversation_id, conversation))
+    assert recorder.flush(TIMEOUT)
+    recorder.close()
+    orphan = ask(ask(Conversation(), "lost").with_answer(make_answer("0")), "found").with_answer(make_answer("F"))
+    left = tmp_path / "journal" / "0123456789abcdef"
+    left.mkdir(parents=True)
+    records = [make_record(new_id(), orphan)]
+    for question, answer in (("two", "2"), ("three", "3")):
+        conversation = ask(conversation, question).with_answer(make_answer(answer))
+        records.append(make_record(conversation_id, conversation))
+    for number, record in enumerate(records, 1):
+        (left / f"{number:012}.json").write_text(serialize_operation(record), encoding="utf-8")
+
+    recorder = create_recorder(uri, tmp_path)
+    assert recorder.flush(TIMEOUT)
+    recorder.close()
+
+    sent = {
+        read_turn(trace).question: [one["content"] for one in trace.data.spans[0].inputs["messages"]]
+        for trace in list_traces(uri)
+    }
+    assert sent["three"] == ["Be brief.", "one", "1", "two", "2", "three"]
+    assert sent["two"] == ["Be brief.", "one", "1", "two"]
+    assert sent["found"] == ["Be brief.", "found"]
+
+
+def test_an_import_of_a_process_that_ended_is_completed_by_the_next_one(uri: str, tmp_path: Path) -> None:
+    conversation = _make_long(5, 10)
+    store = ConversationStore(recorder := create_recorder(uri, tmp_path), History(locate_in(uri), recorder), "0")
+    recorder_stopped = threading.Event()
+    recorder._writer.write = lambda _: recorder_stopped.wait(TIMEOUT) and 1 / 0  # type: ignore[method-assign,assignment]  # a killed process writes nothing
+    imported = _import(store, conversation, "Mine")
+    recorder._stopped = True
+    recorder_stopped.set()
+    recorder.close(0)
+
+    recorder = create_recorder(uri, tmp_path)
+    assert recorder.flush(TIMEOUT)
+    history = History(locate_in(uri), recorder)
+    assert history.wait_until_loaded(ME, TIMEOUT)
+    assert [one.title for one in history.list_conversations(ME)] == ["Mine"]
+    assert [turn.id for turn in history.load(ME, imported.id).turns] == [turn.id for turn in conversation.tree]
+    recorder.close()
