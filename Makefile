@@ -8,7 +8,7 @@ TORCH ?= $(shell grep "^torch==" constraints.txt)
 DENO := DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
 PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: run setup mlflow-ui check test coverage lint bench screenshot tutorials lock clean
+.PHONY: run setup mlflow-ui check test coverage lint bench soak screenshot tutorials lock clean
 
 # Container images often set it. Without compiled files, each of the many processes of the tests compiles our modules again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -50,6 +50,10 @@ lint: .venv/installed-dev
 bench: .venv/installed-dev ## measure what the app costs, against the engines alone
 	$(BIN)/python -m tests.support.browser
 	$(BIN)/python -m bench
+
+soak: .venv/installed-dev ## use the app at random for MINUTES (10), with kills, and check what is left
+	$(BIN)/python -m tests.support.browser
+	$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),10)
 
 screenshot: .venv/installed-dev ## take the README's screenshot again
 	$(BIN)/python -m tests.support.browser

@@ -114,14 +114,23 @@ def median_ratio(ones: Iterable[float], others: Iterable[float]) -> float:
     return statistics.median(one / other for one, other in zip(ones, others, strict=True))
 
 
+def print_head() -> None:
+    """Begin a table of rows."""
+    print("| what | measured | aim | met |\n|---|---|---|---|", flush=True)
+
+
+def print_row(row: Row) -> None:
+    met = {True: "yes", False: "no", None: ""}[row.met]
+    print(f"| {row.what} | {row.measured} | {row.aim} | {met} |", flush=True)
+
+
 def print_rows(bench: Bench, measures: dict[str, Callable[[Bench], Iterator[Row]]]) -> None:
     """Measure and print one row after another; a failing row is reported and does not stop the others."""
-    print("| what | measured | aim | met |\n|---|---|---|---|", flush=True)
+    print_head()
     for name, measure in measures.items():
         try:
             for row in measure(bench):
-                met = {True: "yes", False: "no", None: ""}[row.met]
-                print(f"| {row.what} | {row.measured} | {row.aim} | {met} |", flush=True)
+                print_row(row)
         except Exception as error:  # noqa: BLE001 (a failing row must not stop the others; it is printed)
             words = (str(error).strip().splitlines() or [""])[0]
             print(f"| {name} | could not be measured: {type(error).__name__}: {words} | | |", flush=True)

@@ -1,0 +1,184 @@
+"""`make soak`: see the package. Prints a table; exits with 1 if an aim was missed."""
+
+import argparse
+import itertools
+import platform
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from bench.rows import Row, available_cores, print_head, print_row
+from bench.soak.checks import Snapshot, check_disk, check_turns, compare, take_snapshot
+from bench.soak.people import Person
+from phi3_ui.cli.console import SetupPrinter
+from phi3_ui.provision.first_run import FirstRun
+from phi3_ui.settings import Settings
+from phi3_ui.store.registry.catalogue import Catalogue
+from tests.support.app_server import Server, find_free_port, serve, wait_until
+
+_EXCUSED_SECONDS = 60.0  # after a kill: the app starts, the model is loaded, the page connects again
+_GRACE_SECONDS = 5
+_KILLING, _WARMING = 0.5, 0.2  # parts of the time: kills, then a warm-up; the rest is between the two snapshots
+
+
+class Soak:
+    """One run: an app that is killed and started again, and the people who use it."""
+
+    def __init__(self, home: Path, people: int, seed: int) -> None:
+        self._home, self._port = home, find_free_port()
+        self._random = random.Random(seed)
+        self._stack = ExitStack()
+        self._starts = itertools.count()
+        self._kills: list[float] = []
+        self.killed = Counter[str]()
+        self.server = self._start()
+        names = ["Anna", "Ben", "Chloe", "David", "Elena", "Farid", "Grace", "Hugo"][:people]
+        url = f"http://127.0.0.1:{self._port}"
+        self.people = [Person(name, url, seed + number, self._is_excused) for number, name in enumerate(names, 1)]
+
+    def _start(self) -> Server:
+        temporary = self._home / "tmp"
+        temporary.mkdir(exist_ok=True)
+        variables = {
+            "TMPDIR": str(temporary),
+            "PHI3_SOAK_SNAPSHOT": str(self._home / "snapshot.json"),
+            "PHI3_UI_GRACE_SECONDS": str(_GRACE_SECONDS),
+        }
+        log = self._home / f"app-{next(self._starts)}.log"
+        return self._stack.enter_context(
+            serve(self._home, log, "bench/soak/app.py", port=self._port, variables=variables)
+        )
+
+    def _is_excused(self, began: float) -> bool:
+        """Whether something was killed after `began`, or so shortly before that people notice it."""
+        return any(kill > began - _EXCUSED_SECONDS for kill in self._kills)
+
+    def kill(self, count: int, seconds: float) -> None:
+        """Kill the app or a model's process `count` times within `seconds`."""
+        started = time.monotonic()
+        for number in range(1, count + 1):
+            _wait_until(started + seconds * number / (count + 1))
+            models = self.server.model_processes()
+            self._kills.append(time.monotonic())
+            if models and number % 2:
+                self._random.choice(models).kill()
+                self.killed["model"] += 1
+            else:
+                self.server.process.kill()
+                self.server.process.wait()
+                self.killed["app"] += 1
+                self.server = self._start()
+                self._kills.append(time.monotonic())
+        _wait_until(started + seconds)
+
+    def take_quiet_snapshot(self) -> Snapshot:
+        """Have everybody leave, wait until the app has noticed, and take a snapshot."""
+        for person in self.people:
+            person.leave()
+        for person in self.people:
+            person.is_away.wait()
+        file = self._home / "snapshot.json"
+
+        def is_quiet() -> bool:
+            now = take_snapshot(self.server, file)
+            return not (now.answers or now.claims or now.streams)
+
+        wait_until(is_quiet, 60)
+        time.sleep(_GRACE_SECONDS + 10)  # idle threads of pools end
+        return take_snapshot(self.server, file)
+
+    def return_everybody(self) -> None:
+        for person in self.people:
+            person.come_back()
+
+    def end(self) -> None:
+        """Have the app end in good order, and people's threads, after `take_quiet_snapshot`."""
+        self._stack.close()
+        for person in self.people:
+            person.come_back(for_good=False)
+            person.join()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Use the app at random, with kills; then check what is left.")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--people", type=int, default=4)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    seconds = arguments.minutes * 60
+    with tempfile.TemporaryDirectory(prefix="soak-") as temporary:
+        home = Path(temporary)
+        settings = _set_up(home)
+        soak = Soak(home, arguments.people, arguments.seed)
+        for person in soak.people:
+            person.start()
+        soak.kill(arguments.kills, seconds * _KILLING)
+        time.sleep(seconds * _WARMING)
+        before = soak.take_quiet_snapshot()
+        soak.return_everybody()
+        time.sleep(seconds * (1 - _KILLING - _WARMING))
+        after = soak.take_quiet_snapshot()
+        processes = soak.server.process.children(recursive=True)
+        soak.end()
+        rows = list(_rows(soak, settings, before, after, processes))
+        _print(arguments, soak, rows)
+    sys.exit(any(row.met is False for row in rows))
+
+
+def _set_up(home: Path) -> Settings:
+    """Fill a store of its own with the demo models."""
+    settings = Settings.read({"PHI3_UI_HOME": str(home)})
+    setup = FirstRun(settings, Catalogue(settings.tracking_uri), SetupPrinter())
+    setup.start()
+    if error := setup.wait().error:
+        sys.exit(str(error))
+    return settings
+
+
+def _rows(
+    soak: Soak, settings: Settings, before: Snapshot, after: Snapshot, processes: list[psutil.Process]
+) -> Iterator[Row]:
+    faults = [fault for person in soak.people for fault in person.faults]
+    yield Row("errors that people met, without a kill in the minute before", str(len(faults)), "0", not faults)
+    asked = sum((person.asked for person in soak.people), Counter[str]())
+    finished = sum((person.finished for person in soak.people), Counter[str]())
+    yield from check_turns(settings.tracking_uri, asked, finished)
+    yield from compare(before, after)
+    left = [process for process in processes if process.is_running()]
+    yield Row("processes left", f"{len(left)} of {len(processes)}", "0", not left)
+    yield from check_disk(settings.home)
+    tracebacks = sum(log.read_text(encoding="utf-8").count("Traceback") for log in settings.home.glob("app-*.log"))
+    yield Row("tracebacks in the app's logs", str(tracebacks), "0", tracebacks == 0)
+
+
+def _print(arguments: argparse.Namespace, soak: Soak, rows: list[Row]) -> None:
+    for person in soak.people:
+        for fault in person.faults:
+            print(f"{person.name}: {fault}", file=sys.stderr)
+    done = sum((person.done for person in soak.people), Counter[str]())
+    machine = f"{platform.machine()}, {available_cores()} cores, Python {platform.python_version()}"
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d}, {machine}; {arguments.people} people, {arguments.minutes:g} minutes, seed {arguments.seed}\n"
+    )
+    print(f"Done: {', '.join(f'{count} × {what}' for what, count in done.most_common())}.")
+    print(f"Killed (-9): {', '.join(f'{count} × {what}' for what, count in soak.killed.items())}.\n")
+    print_head()
+    for row in rows:
+        print_row(row)
+
+
+def _wait_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
+
+
+if __name__ == "__main__":
+    main()

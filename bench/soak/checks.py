@@ -1,0 +1,112 @@
+"""What a run must leave: a quiet app that holds no more than before, an empty disk but for the store, and every finished turn once."""
+
+import json
+import re
+import signal
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Trace
+
+from bench.rows import Row
+from phi3_ui.store.conversations.trace_reader import parse_turn
+from tests.support.app_server import Server, wait_until
+
+MAX_GROWTH = 0.05
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the app's process holds; see app.py."""
+
+    threads: list[str]
+    answers: int
+    """Running or queued."""
+    claims: int
+    """Of people's quotas."""
+    streams: int
+    """To open pages."""
+    pages: int
+    """Sessions that are kept."""
+    models: list[str]
+    """The names of the loaded ones."""
+    files: int
+    """Open descriptors."""
+    bytes: int
+    """Memory of its own (unique set size) after a garbage collection."""
+
+
+def take_snapshot(server: Server, file: Path) -> Snapshot:
+    """Have the app write a snapshot to `file`, and read it."""
+    file.unlink(missing_ok=True)
+    server.process.send_signal(signal.SIGUSR1)
+    wait_until(file.exists)
+    return Snapshot(**json.loads(file.read_text(encoding="utf-8")))
+
+
+def compare(before: Snapshot, after: Snapshot) -> Iterator[Row]:
+    """Rows about two snapshots of a quiet app, without open pages."""
+    growth = after.bytes / before.bytes - 1
+    yield Row(
+        "growth of the app's memory after the warm-up",
+        f"{growth:.1%} ({before.bytes / 1e6:.0f} to {after.bytes / 1e6:.0f} MB)",
+        f"≤ {MAX_GROWTH:.0%}",
+        growth <= MAX_GROWTH,
+    )
+    more = Counter(_list_threads(after)) - Counter(_list_threads(before))
+    yield _none("threads that were not there after the warm-up", sorted(more.elements()))
+    held = after.answers + after.claims + after.streams
+    yield Row("answers, places in quotas and event streams still held", str(held), "0", held == 0)
+    kept = f"{before.pages}, {after.pages}"
+    yield Row("sessions kept of pages that vanished, after the warm-up and in the end", kept, "", None)
+    yield Row("open files, after the warm-up and in the end", f"{before.files}, {after.files}", "", None)
+
+
+def check_disk(home: Path) -> Iterator[Row]:
+    """Rows about an app that has ended, whose temporary folder was `home`/tmp: only its store and its logs are on the disk."""
+    yield _none("temporary files left: uploads, folders of model processes", [*(home / "tmp").rglob("*")])
+    suffixes = (".tmp", ".part", ".refused", ".unreadable")
+    yield _none("drafts and refused records left", [file for file in home.rglob("*") if file.suffix in suffixes])
+
+
+def check_turns(tracking_uri: str, asked: Mapping[str, int], finished: Mapping[str, int]) -> Iterator[Row]:
+    """Rows about the store: by question, how many turns were begun and how many of them ended on a page."""
+    stored = Counter[str]()
+    for trace in _list_traces(MlflowClient(tracking_uri)):
+        if turn := parse_turn(trace):
+            stored[turn.question] += 1
+    lost = [question for question, count in finished.items() if stored[question] < count]
+    yield Row(
+        "finished turns that the store lacks", f"{len(lost)} of {sum(finished.values())}{_list(lost)}", "0", not lost
+    )
+    yield _none("turns stored twice", [question for question, count in stored.items() if count > asked[question]])
+
+
+def _list_traces(client: MlflowClient) -> Iterator[Trace]:
+    experiment = client.get_experiment_by_name("phi3-chat")
+    assert experiment, "no chat was stored"
+    token: str | None = None
+    while True:
+        page = client.search_traces(locations=[experiment.experiment_id], max_results=200, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _list_threads(snapshot: Snapshot) -> Iterator[str]:
+    """The threads' names without numbers, and without those of loaded models, which may be others than before."""
+    for name in snapshot.threads:
+        if not any(model in name for model in snapshot.models):
+            yield re.sub(r"[\d_()-]+$", "", name)
+
+
+def _none(what: str, found: Sequence[object]) -> Row:
+    return Row(what, f"{len(found)}{_list(found)}", "0", not found)
+
+
+def _list(found: Sequence[object]) -> str:
+    return f" ({', '.join(map(str, found[:5]))})" if found else ""
