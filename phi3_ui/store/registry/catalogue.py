@@ -24,10 +24,10 @@ from phi3_ui.store.errors import is_missing, translate_store_errors
 from phi3_ui.store.registry.cards import ModelCard, ModelEntry, RegisteredVersion, RunSummary
 from phi3_ui.store.registry.entry_cache import EntryCache
 from phi3_ui.store.registry.mlmodel import NO_MLMODEL, find_local_mlmodel, load_mlmodel
-from phi3_ui.store.registry.names import list_versions
 from phi3_ui.store.registry.sources import StoredModel
 from phi3_ui.store.registry.store_models import StoreModels
 from phi3_ui.store.registry.trust import declares_code
+from phi3_ui.store.registry.versions import list_versions
 
 ONNX_ARTIFACT = "phi3-mini-onnx"  # the artifact name in models/phi3_onnx.py, whose import would load the engine
 _MAX_INT = 2**53  # floats hold it exactly

@@ -7,7 +7,6 @@ from mlflow.exceptions import MlflowException
 from models.model_ids import is_run_model
 from phi3_ui.store.errors import raise_unless_missing
 from phi3_ui.store.query import paginate, quote
-from phi3_ui.store.registry.cards import RegisteredVersion
 from phi3_ui.store.registry.sources import find_version, logged_model_of
 
 
@@ -30,20 +29,6 @@ def resolve_model_id(client: MlflowClient, name: str) -> str | None:
     return _resolve_stage(client, registered_name, version)
 
 
-def list_versions(client: MlflowClient) -> dict[str, tuple[RegisteredVersion, ...]]:
-    """Every registered version with its aliases, by the id of its model; the oldest first."""
-    aliases: dict[tuple[str, str], list[str]] = {}
-    for registered in paginate(client.search_registered_models):
-        for alias, version in sorted(registered.aliases.items()):
-            aliases.setdefault((registered.name, str(version)), []).append(alias)
-    found: dict[str, tuple[RegisteredVersion, ...]] = {}
-    for version in sorted(paginate(client.search_model_versions), key=lambda one: (one.name, int(one.version))):
-        pointing = tuple(aliases.get((version.name, str(version.version)), ()))
-        model_id, one = _model_id(version), RegisteredVersion(version.name, str(version.version), pointing)
-        found[model_id] = (*found.get(model_id, ()), one)
-    return found
-
-
 def _resolve_alias(client: MlflowClient, name: str, alias: str) -> str | None:
     try:
         version = client.get_registered_model(name).aliases.get(alias)
@@ -55,7 +40,7 @@ def _resolve_alias(client: MlflowClient, name: str, alias: str) -> str | None:
 
 def _resolve_version(client: MlflowClient, name: str, version: str) -> str | None:
     found = find_version(client, name, version)
-    return _model_id(found) if found else None
+    return model_id_of(found) if found else None
 
 
 def _resolve_stage(client: MlflowClient, name: str, stage: str) -> str | None:
@@ -69,8 +54,9 @@ def _resolve_stage(client: MlflowClient, name: str, stage: str) -> str | None:
         for version in paginate(client.search_model_versions, filter_string=query)
         if stage == "latest" or str(version.current_stage).lower() == stage.lower()
     ]
-    return _model_id(max(found, key=lambda version: int(version.version))) if found else None
+    return model_id_of(max(found, key=lambda version: int(version.version))) if found else None
 
 
-def _model_id(version: ModelVersion) -> str:
+def model_id_of(version: ModelVersion) -> str:
+    """The id of the model that a registered version is."""
     return logged_model_of(version) or f"{version.name}/{version.version}"

@@ -1,4 +1,4 @@
-"""Changes to the model registry: versions, their aliases, and the removal of models."""
+"""The model registry: its versions and their aliases, listed and changed, and the removal of models."""
 
 import contextlib
 import io
@@ -10,8 +10,24 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 import models.registry
 from phi3_ui.errors import UserError
 from phi3_ui.store.errors import is_missing, translate_store_errors
+from phi3_ui.store.query import paginate
 from phi3_ui.store.registry.cards import RegisteredVersion
+from phi3_ui.store.registry.names import model_id_of
 from phi3_ui.store.registry.store_models import StoreModels
+
+
+def list_versions(client: MlflowClient) -> dict[str, tuple[RegisteredVersion, ...]]:
+    """Every registered version with its aliases, by the id of its model; the oldest first."""
+    aliases: dict[tuple[str, str], list[str]] = {}
+    for registered in paginate(client.search_registered_models):
+        for alias, version in sorted(registered.aliases.items()):
+            aliases.setdefault((registered.name, str(version)), []).append(alias)
+    found: dict[str, tuple[RegisteredVersion, ...]] = {}
+    for version in sorted(paginate(client.search_model_versions), key=lambda one: (one.name, int(one.version))):
+        pointing = tuple(aliases.get((version.name, str(version.version)), ()))
+        model_id, one = model_id_of(version), RegisteredVersion(version.name, str(version.version), pointing)
+        found[model_id] = (*found.get(model_id, ()), one)
+    return found
 
 
 class Registry:
