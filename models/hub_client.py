@@ -5,6 +5,7 @@ StageError with a cure.
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]  # lazy
 
 from models.hub_files import RemoteFile
@@ -28,22 +30,32 @@ from models.stage import StageError
 
 # Seconds of backoff before each retry. Not tenacity: the count of failures starts again whenever bytes arrived.
 _BACKOFF = (0.5, 1, 2, 4, 8)
+_SHA1, _SHA256 = "[0-9a-f]{40}", "[0-9a-f]{64}"
 _TRANSIENT = {408, 429, 500, 502, 503, 504}
 
 
 def list_files(source: HubFolder) -> tuple[str, list[RemoteFile]]:
-    """The commit that the revision points to now, and all files of the repository at it."""
+    """The commit that the revision points to now, and all files of the repository at it, each with its hash.
+
+    StageError: the codes that begin with hub_.
+    """
     with _translate_errors(source, has_answered=False):
         info = HfApi(endpoint=_endpoint()).model_info(
             source.repo, revision=source.revision, files_metadata=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
         )
-    files = []
-    for entry in info.siblings or []:
-        if entry.size is None:
-            raise StageError("hub_interrupted", repo=source.repo, detail=f"no size is given for {entry.rfilename}")
-        held_by_git = "" if entry.lfs else entry.blob_id or ""
-        files.append(RemoteFile(entry.rfilename, entry.size, entry.lfs.sha256 if entry.lfs else "", held_by_git))
-    return str(info.sha), files
+    if re.fullmatch(_SHA1, source.revision) and info.sha != source.revision:
+        raise StageError("hub_interrupted", repo=source.repo, detail=f"the answer is about {info.sha}")
+    return str(info.sha), [_read_entry(source, entry) for entry in info.siblings or []]
+
+
+def _read_entry(source: HubFolder, entry: RepoSibling) -> RemoteFile:
+    sha256 = entry.lfs.sha256 if entry.lfs else ""
+    git_sha1 = "" if entry.lfs else entry.blob_id or ""
+    is_verifiable = re.fullmatch(_SHA256, sha256) or re.fullmatch(_SHA1, git_sha1)
+    if entry.size is None or not is_verifiable:
+        detail = f"no {'size' if entry.size is None else 'hash'} is given for {entry.rfilename}"
+        raise StageError("hub_interrupted", repo=source.repo, detail=detail)
+    return RemoteFile(entry.rfilename, entry.size, sha256, git_sha1)
 
 
 def download(source: HubFolder, commit: str, file: RemoteFile, path: Path, on_progress: Callable[[int], None]) -> None:

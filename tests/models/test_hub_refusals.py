@@ -27,6 +27,25 @@ from tests.support.tiny_repo import (
 # Refusals
 
 
+@pytest.mark.parametrize("sha256", ["", "../../x", "F" * 64])
+def test_weights_without_a_hash_are_not_downloaded(tmp_path: Path, stand_in: Hub, checkpoint: str, sha256: str) -> None:
+    files = stand_in.repos[REPO].commits[checkpoint]
+    files[WEIGHTS] = replace(files[WEIGHTS], sha256=sha256)
+
+    error = refused(HubFolder(REPO), tmp_path / "made")
+
+    assert (error.code, error.values["detail"]) == ("hub_interrupted", f"no hash is given for {WEIGHTS}")
+    assert stand_in.asked_for(WEIGHTS) == []
+
+
+def test_a_pinned_commit_is_the_one_that_is_downloaded(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
+    stand_in.tag(REPO, "0" * 40, checkpoint)
+
+    error = refused(HubFolder(REPO, "0" * 40), tmp_path / "made")
+
+    assert (error.code, error.values["detail"]) == ("hub_interrupted", f"the answer is about {checkpoint}")
+
+
 def test_the_token_is_sent_to_the_hub_and_to_no_other_host(
     tmp_path: Path, stand_in: Hub, checkpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
