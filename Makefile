@@ -8,7 +8,7 @@ TORCH ?= $(shell grep "^torch==" constraints.txt)
 DENO := DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
 PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: run setup mlflow-ui check test coverage lint bench soak screenshot tutorials lock clean
+.PHONY: run setup mlflow-ui check test coverage lint bench soak screenshot tutorials licences audit sbom lock clean
 
 # Container images often set it. Without compiled files, each of the many processes of the tests compiles our modules again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -64,6 +64,15 @@ tutorials: .venv/installed-dev ## run the notebooks of examples/ again, and keep
 
 clean: ## remove the environment and all the app made
 	rm -rf .venv data .test-data
+
+licences: .venv/installed-dev ## write docs/licences.md again, from what is locked and installed
+	$(BIN)/python -m tests.support.licences
+
+audit: .venv/installed-dev ## ask OSV for known vulnerabilities of all pinned packages; it needs the network
+	$(BIN)/python -m tests.support.audit
+
+sbom: .venv/installed-dev ## write a CycloneDX bill of materials to sbom.cdx.json
+	$(BIN)/python -m tests.support.sbom
 
 lock: .venv/installed-dev ## write constraints.txt and the locks again, from what is installed
 	$(BIN)/python -m tests.support.lock

@@ -11,6 +11,8 @@ import pytest
 
 from models import TELEMETRY_OFF
 from phi3_ui.paths import ROOT
+from tests.conftest import Demo
+from tests.support import offline
 from tests.support.env import environment
 
 _ENGINES = {"torch", "transformers", "onnxruntime_genai"}
@@ -102,3 +104,56 @@ def test_telemetry_is_off_before_any_dependency_is_imported(
 
     assert seen.keys() >= expected
     assert all(switches == TELEMETRY_OFF for switches in seen.values())
+
+
+_CONNECT = """
+import contextlib, socket
+
+for family, kind, address in (
+    (socket.AF_INET, socket.SOCK_STREAM, ("198.51.100.7", 443)),
+    (socket.AF_INET6, socket.SOCK_STREAM, ("2001:db8:1::7", 443)),
+    (socket.AF_INET, socket.SOCK_DGRAM, ("198.51.100.7", 443)),
+    (socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 9)),
+):
+    with socket.socket(family, kind) as client, contextlib.suppress(OSError):
+        client.settimeout(0)
+        client.connect(address)
+        client.send(b"x")
+with contextlib.suppress(OSError):
+    socket.getaddrinfo("example.com", 443)
+"""
+
+# Starts the app, opens its page, asks both engines on the command line, and ends the app.
+_USE = """
+import subprocess, sys, urllib.request
+from pathlib import Path
+from tests.support.app_server import serve
+from tests.conftest import Demo
+from tests.support import offline
+from tests.support.env import environment
+
+home, log = map(Path, sys.argv[1:3])
+with serve(home, log) as server:
+    assert urllib.request.urlopen(server.url).read()
+    for model in sys.argv[3:]:
+        chat = [sys.executable, "-m", "phi3_ui", "chat", model, "Hello", "--max-tokens", "8"]
+        subprocess.run(chat, env=environment(home), check=True)
+"""
+
+
+@pytest.mark.server
+@pytest.mark.skipif(not offline.is_possible(), reason="needs network namespaces, which Linux may deny")
+def test_no_packet_leaves_the_machine(demo: Demo, tmp_path: Path) -> None:
+    def run(*command: str) -> list[str]:
+        file = tmp_path / "packets"
+        # Nothing else: the marks of tests and of CI services would switch MLflow's telemetry off, too.
+        variables = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PHI3_UI_HOME": str(demo.settings.home)}
+        isolated = offline.isolated(file, sys.executable, "-c", *command)
+        done = subprocess.run(isolated, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return file.read_text().splitlines()
+
+    seen = {"tcp 198.51.100.7 443", "tcp 2001:db8:1::7 443", "udp 198.51.100.7 443", "udp 192.0.2.2 53"}
+    assert set(run(_CONNECT)) == seen
+    models = [demo.entry(contract).name for contract in ("chat", "prompt")]
+    assert run(_USE, str(demo.settings.home), str(tmp_path / "app.log"), *models) == []

@@ -67,12 +67,13 @@ def required_names(roots: Iterable[Requirement], environment: dict[str, str]) ->
         for wanted in ("", *requirement.extras):
             if (name, wanted) not in found:
                 found.add((name, wanted))
-                waiting += [(child, wanted) for child in _requirements_of(name)]
+                waiting += [(child, wanted) for child in requirements_of(name)]
     return {name for name, _ in found}
 
 
 @cache
-def _requirements_of(name: str) -> list[Requirement]:
+def requirements_of(name: str) -> list[Requirement]:
+    """What an installed package requires, in any environment; nothing is known of one that is not installed."""
     try:
         children = [Requirement(line) for line in importlib.metadata.requires(name) or []]
     except importlib.metadata.PackageNotFoundError:
