@@ -8,6 +8,7 @@ from phi3_ui.chat.types import FinishReason, Usage
 from phi3_ui.contracts.parsing import parse_finish_reason, parse_usage
 from phi3_ui.export.importers.fields import read_parts, read_text, read_time, reject_content, think
 from phi3_ui.export.importers.message_tree import ImportedMessage, build_conversation
+from phi3_ui.export.refusal import ImportRefusedError
 
 _SYSTEM_ROLES = ("system", "developer")
 _TEXT_PARTS = ("text", "input_text", "output_text")
@@ -54,11 +55,11 @@ def from_openai_messages(messages: Any, model: str = "") -> Conversation:
     `created_at`, `timestamp` or `created`, if it has one. Other fields are ignored. A system prompt applies to the turns that
     follow, until the next one; consecutive ones are joined.
 
-    Raises ValueError, with the reason, where a system prompt would be lost (it comes last, or between a question and its
+    Raises ImportRefusedError where a system prompt would be lost (it comes last, or between a question and its
     answer), and where a message contains anything but text (an image, a tool call).
     """
     if not isinstance(messages, list) or not messages:
-        raise ValueError("it contains no list of messages")
+        raise ImportRefusedError("no_messages")
     return build_conversation([_read_message(number, message, model) for number, message in enumerate(messages)])
 
 
@@ -66,13 +67,10 @@ def _read_message(number: int, message: Any, model: str) -> ImportedMessage:
     place = f"messages.{number}"
     role = message.get("role") if isinstance(message, dict) else None
     if role not in (*_SYSTEM_ROLES, "user", "assistant"):
-        raise ValueError(f"message {number + 1} has an unknown role ({place}.role)")
-    try:
-        reasoning = think(read_text(message, "reasoning_content", place))
-        reject_content(message, _NON_TEXT_FIELDS, place)
-        text = "".join(read_parts(message.get("content"), _TEXT_PARTS, f"{place}.content"))
-    except ValueError as error:
-        raise ValueError(f"message {number + 1} contains something other than text ({error})") from error
+        raise ImportRefusedError("unknown_role", place=f"{place}.role", role=role)
+    reasoning = think(read_text(message, "reasoning_content", place))
+    reject_content(message, _NON_TEXT_FIELDS, place)
+    text = "".join(read_parts(message.get("content"), _TEXT_PARTS, f"{place}.content"))
     return ImportedMessage(
         id=str(number),
         parent=str(number - 1) if number else None,

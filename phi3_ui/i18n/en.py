@@ -413,6 +413,8 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "theme.light": "Light",
     "theme.dark": "Dark",
     "guest": "Guest",
+    "import.numbered": "chat {number}",
+    "import.titled": "chat {number} “{title}”",
     "import.refused": {
         "one": "{count} chat was not imported ({detail}). Remove what is named from the file, then import it again.",
         "other": "{count} chats were not imported ({detail}). Remove what is named from the file, then import them again.",

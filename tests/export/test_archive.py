@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from phi3_ui.chat.conversation import Answer, Conversation, Turn
 from phi3_ui.chat.types import ContextUsage
 from phi3_ui.errors import SENTENCES, UserError
-from phi3_ui.export import archive as archive_module
-from phi3_ui.export import large_lists
-from phi3_ui.export.archive import create_archive, read_chats, to_json, to_markdown
+from phi3_ui.export import chat_file, json_stream, zip_members
+from phi3_ui.export.archive import create_archive, to_json, to_markdown
+from phi3_ui.export.chat_file import read_chats
 from tests.support.conversations import conversations, counts, get_refusal, make_talk, texts, without_ids
 
 
@@ -58,7 +58,7 @@ def test_an_error_of_another_version_is_shown_and_read(code: str, values: dict[s
         (b"", "not JSON"),
         (b"{", "not JSON"),
         (b"\xff\xfe\xfa", "not JSON"),
-        (b'[{"role": "user", "content": "a", "n": NaN}]', "number"),
+        (b'[{"role": "user", "content": "a", "n": NaN}]', "not JSON"),
         (b'[{"role": "user", "content": "a", "n": 1e999}]', "number"),
         (b"[" + b"9" * 5000 + b"]", "number"),
         (b"PK", "damaged"),
@@ -71,11 +71,26 @@ def test_what_cannot_be_parsed_is_refused(content: bytes, detail: str) -> None:
 
 def test_a_file_that_is_too_large_or_too_deep_is_refused() -> None:
     assert "too deeply" in get_refusal(b"[" * 100_000)
-    assert "not JSON" in get_refusal(b" " * 20_000_001)
-    assert "chat 1: it contains no list of messages" in get_refusal(b"[" + b" " * 20_000_000 + b"{}, 1")
+    assert "too large" in get_refusal(b" " * 20_200_000)
+    assert "chat 1: it contains no messages" in get_refusal(b"[" + b" " * 10_000_000 + b"{}, 1")
     assert "it is too large" in get_refusal(b'["' + b" " * 22_000_000 + b'"]')
-    assert "no list of chats" in get_refusal(b'{"a": "' + b" " * 20_000_000 + b'"}')
-    assert "too large" in get_refusal(b" " * 200_000_001)
+    assert "more than 1000000 characters" in get_refusal(
+        json.dumps([{"role": "user", "content": "a" * 1_000_001}]).encode()
+    )
+
+
+def test_a_chat_beyond_the_bounds_is_left_out_and_the_next_one_is_read() -> None:
+    """Empty objects take twenty times their size of memory."""
+    dense, deep = b"[" + b"{}," * 100_000 + b"{}]", b"[" * 200 + b"]" * 200
+    chat = b'{"messages": [{"role": "user", "content": "Hi"}], "x": %s}'
+    refused = list[str]()
+    [(title, _)] = read_chats(b"[" + b",".join(chat % x for x in (dense, deep, b"1e999", b"1")) + b"]", refused.append)
+    assert title == "Hi"
+    assert [one.partition(": ")[2] for one in refused] == [
+        "it is too large",
+        "it is nested too deeply",
+        "it contains a number that is too large",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -89,8 +104,8 @@ def test_a_file_that_is_too_large_or_too_deep_is_refused() -> None:
         (("phi3_ui", "leaf"), "x", "its current turn is missing"),
         (("phi3_ui", "leaf"), [], "its current turn is missing"),
         (("phi3_ui", "leaf"), "", "its current turn is missing"),
-        (("phi3_ui", "turns"), {}, "turns: "),
-        (("phi3_ui", "turns", 0, "question"), 1, "turns.0.question: "),
+        (("phi3_ui", "turns"), {}, "turns is not as"),
+        (("phi3_ui", "turns", 0, "question"), 1, "turns.0.question is not as"),
         (("phi3_ui", "turns", 0, "parent"), "", "turn 1 "),
         (("phi3_ui", "turns", 0, "request", "asked_at"), 1e300, "turn 1 has an invalid timestamp"),
         (("phi3_ui", "turns", 0, "answer", "finish_reason"), "x", "finish_reason"),
@@ -162,39 +177,36 @@ def test_only_the_json_files_of_a_zip_are_read() -> None:
     read = read_chats(_zip({"__MACOSX/._a.json": b"x", "a/": b"", "a/b.JSON": chat, "a.md": b"x"}))
 
     assert [title for title, _ in read] == ["t"]
-    assert get_refusal(_zip({"a.json": chat, "b.json": b"{"})) == "b.json: it is not JSON"
+    assert get_refusal(_zip({"a.json": chat, "b.json": b"{"})) == "b.json: it is not JSON from here on"
 
 
-def test_a_large_list_is_read_chat_by_chat(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long-time users of ChatGPT export 200 MB; the memory for it is that of the file and one chat."""
+def test_a_list_is_read_chat_by_chat_up_to_where_it_is_damaged() -> None:
     chats = [json.loads(to_json(make_talk(), f"{title} é😀")) for title in ("a", "b" * 3000, "c")]
     content = json.dumps(chats, ensure_ascii=False, indent=1).encode()
-    expected = [title for title, _ in read_chats(content)]
-    monkeypatch.setattr(archive_module, "_MAX_CHAT_BYTES", len(content) - 1)
-    monkeypatch.setattr(large_lists, "_FIRST_BYTES", 7)
-
+    expected = [chat["title"] for chat in chats]
     assert [title for title, _ in read_chats(content)] == expected
     assert [title for title, _ in read_chats(_zip({"a.json": content}))] == expected
     refused: list[str] = []
-    broken = json.dumps([chats[0], {"x": 1}, {"messages": [{"n": math.nan}]}, chats[2]]).encode()
-    monkeypatch.setattr(archive_module, "_MAX_CHAT_BYTES", len(broken) - 20)
+    broken = json.dumps([chats[0], {"x": 1}, chats[2], {"messages": [{"n": math.nan}]}, chats[2]]).encode()
     assert len(read_chats(broken, refused.append)) == 2
-    assert [reason.partition(":")[0] for reason in refused] == ["chat 2", "chat 3"]
-    refused.clear()
-    assert len(read_chats(broken[:-9], refused.append)) == 1
-    assert refused[-1] == "it is not JSON"
+    assert refused[0] == "chat 2: it contains no list of messages, but the fields x"
+    assert refused[1:] == ["chat 4: it is not JSON from here on"]
 
 
 @given(
-    st.lists(st.recursive(st.none() | st.floats(allow_nan=False) | st.text(), st.lists, max_leaves=5)),
+    st.lists(
+        st.recursive(st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.text(), st.lists, max_leaves=5)
+    ),
     st.integers(1, 20),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
 )
-def test_the_elements_of_a_list_are_those_that_a_parser_finds(value: list[object], step: int) -> None:
-    for text in (json.dumps(value), json.dumps(value, indent=1), json.dumps(value, ensure_ascii=False)):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(large_lists, "_FIRST_BYTES", step)
-            content = text.encode(errors="replace")
-            assert [json.loads(one) for one in large_lists.split_list(content, 10**6)] == json.loads(content)
+def test_the_elements_of_a_list_are_those_that_a_parser_finds(value: list[object], step: int, encoding: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_stream, "_CHUNK", step)
+        for text in (json.dumps(value), json.dumps(value, indent=1), json.dumps(value, ensure_ascii=False)):
+            *elements, end = json_stream.iterate_elements(io.BytesIO(text.encode(encoding, errors="replace")))
+            assert end.ends_list
+            assert [one.value for one in elements] == value
 
 
 def test_zip_bombs_and_encrypted_zips_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,12 +216,31 @@ def test_zip_bombs_and_encrypted_zips_are_refused(monkeypatch: pytest.MonkeyPatc
 
     assert "encrypted" in get_refusal(bytes(locked))
     assert "not compressed with deflate" in get_refusal(_zip({"a.json": chat}, zipfile.ZIP_LZMA))
-    assert "a.json is too large" in get_refusal(_zip({"a.json": b" " * 200_000_001}))
-    monkeypatch.setattr(archive_module, "_MAX_TOTAL_BYTES", 2 * len(chat) + 500)
-    assert "c.json is too large" in get_refusal(_zip({"a.json": chat, "b.json": chat, "c.json": chat}))
-    monkeypatch.setattr(archive_module, "_MAX_CHATS", 1)
+    bomb = _zip({"a.json": b" " * 20_000_000})
+    assert len(bomb) < 30_000
+    assert "a.json unpacks to too much" in get_refusal(bomb)
+    size = bomb.index((20_000_000).to_bytes(4, "little"), bomb.index(b"PK\1\2"))
+    lying = bomb[:size] + (100).to_bytes(4, "little") + bomb[size + 4 :]
+    assert "damaged" in get_refusal(lying) or "too much" in get_refusal(lying)
+    monkeypatch.setattr(zip_members, "MAX_UNPACKED", 2 * len(chat) + 500)
+    assert "c.json unpacks to too much" in get_refusal(_zip({"a.json": chat, "b.json": chat, "c.json": chat}))
+    monkeypatch.setattr(zip_members, "MAX_FILES", 1)
     assert "more than 1 chats" in get_refusal(_zip({"a.json": chat, "b.json": chat}))
+    monkeypatch.setattr(zip_members, "_MAX_ENTRIES", 4)
     assert "too large" in get_refusal(_zip({str(number): b"" for number in range(5)}))
+
+
+def test_what_comes_after_the_last_chat_or_question_that_fits_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    chats = json.dumps([json.loads(to_json(make_talk(), title)) for title in ("a", "b", "c")]).encode()
+    refused = list[str]()
+    monkeypatch.setattr(chat_file, "MAX_CHATS", 2)
+    assert len(read_chats(chats, refused.append)) == 2
+    monkeypatch.setattr(chat_file, "MAX_TURNS", len(make_talk().tree))
+    assert len(read_chats(chats, refused.append)) == 1
+    assert [one.rpartition(": ")[2] for one in refused] == [
+        "the file contains more than 2 chats; the rest is left out",
+        f"there are more than {len(make_talk().tree)} questions; the rest is left out",
+    ]
 
 
 @given(st.data())

@@ -7,7 +7,8 @@ import pytest
 
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.types import Usage
-from phi3_ui.export.archive import read_chats, to_json
+from phi3_ui.export.archive import to_json
+from phi3_ui.export.chat_file import read_chats
 from tests.support.conversations import get_refusal, make_talk, without_ids
 
 
@@ -86,17 +87,17 @@ def _message(**fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("value", "detail"),
     [
-        (5, "list of messages"),
-        ({}, "list of messages"),
-        ([], "list of messages"),
-        ({"messages": {"role": "user"}}, "list of messages"),
-        (["a"], "message 1 has an unknown role"),
-        ([_message(role="tool")], "message 1 has an unknown role"),
-        ([_message(), _message(role=[])], "message 2 has an unknown role"),
-        ([_message(content=None)], "message 1 contains something other than text"),
-        ([_message(content=[{"type": "image_url", "image_url": {}}])], "other than text"),
-        ([_message(content=[{"type": "text"}])], "other than text"),
-        ([_message(role="assistant", tool_calls=[{"id": "x"}])], "other than text"),
+        (5, "no messages"),
+        ({}, "no messages"),
+        ([], "no messages"),
+        ({"messages": {"role": "user"}}, "no messages"),
+        (["a"], "chat 1: it contains no messages"),
+        ([_message(role="tool")], "messages.0.role is unknown"),
+        ([_message(), _message(role=[])], "messages.1.role is unknown"),
+        ([_message(content=None)], "messages.0.content is not text"),
+        ([_message(content=[{"type": "image_url", "image_url": {}}])], "content.0 is not text but image_url"),
+        ([_message(content=[{"type": "text"}])], "content.0 is not text but text"),
+        ([_message(role="assistant", tool_calls=[{"id": "x"}])], "tool_calls cannot be imported"),
         ([_message(role="system")], "its last message is a system message"),
         ([_message(), _message(role="system"), _message(role="assistant")], "between a question and its answer"),
     ],

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from phi3_ui.chat.conversation import Answer, Conversation, Feedback, Turn, TurnRequest
 from phi3_ui.chat.types import ContextUsage, GenerationParams, Timings, Usage
 from phi3_ui.errors import UserError
-from phi3_ui.export.archive import read_chats
+from phi3_ui.export.chat_file import read_chats
 
 counts = st.integers(0, 2**53)
 _floats = st.floats(allow_nan=False, allow_infinity=False)

@@ -8,9 +8,18 @@ from typing import Any
 
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.types import FinishReason
-from phi3_ui.export.importers.fields import read_list, read_record, read_text, read_time, reject_content, think
+from phi3_ui.export.importers.fields import (
+    other_kind,
+    read_list,
+    read_record,
+    read_text,
+    read_time,
+    reject_content,
+    think,
+)
 from phi3_ui.export.importers.message_tree import ImportedMessage, build_conversation
 from phi3_ui.export.markdown import fence
+from phi3_ui.export.refusal import ImportRefusedError
 
 _FINISH_REASONS: dict[str, FinishReason] = {"max_tokens": "length", "interrupted": "cancelled"}
 _CITATION = re.compile(r" ?(\ue200[^\ue201]*\ue201|【[\d:]+†[^】]*】)")
@@ -18,14 +27,14 @@ _ROLES = ("system", "user", "assistant", "tool")
 
 
 def read_chatgpt_chat(chat: dict[str, Any]) -> tuple[str, Conversation]:
-    """Title and conversation of one element of `conversations.json`. Raises ValueError that names the field."""
+    """Title and conversation of one element of `conversations.json`. Raises ImportRefusedError that names the field."""
     nodes = read_record(chat.get("mapping"), "mapping")
     parents = _find_parents(nodes)
     default_model = read_text(chat, "default_model_slug", "chat")
     messages = [_read_node(key, node, parents.get(key), default_model) for key, node in nodes.items()]
     leaf = read_text(chat, "current_node", "chat") or None
     if leaf and leaf not in nodes:
-        raise ValueError(f"current_node: there is no message {leaf}")
+        raise ImportRefusedError("no_message", place="current_node", id=leaf)
     conversation = build_conversation(messages, leaf, read_time(chat, "create_time", "chat"))
     return read_text(chat, "title", "chat"), conversation
 
@@ -37,7 +46,7 @@ def _find_parents(nodes: dict[str, Any]) -> dict[str, str | None]:
         place = f"mapping.{key}"
         children = read_list(read_record(node, place), "children", place)
         if unknown := [child for child in children if not isinstance(child, str) or child not in nodes]:
-            raise ValueError(f"{place}.children: there is no message {unknown[0]}")
+            raise ImportRefusedError("no_message", place=f"{place}.children", id=unknown[0])
         parents |= dict.fromkeys(children, key)
     for key, node in nodes.items():
         parent = read_text(node, "parent", f"mapping.{key}")
@@ -58,7 +67,7 @@ def _read_node(key: str, node: dict[str, Any], parent: str | None, default_model
     metadata = read_record(message.get("metadata") or {}, f"{place}.metadata")
     kind = read_text(content, "content_type", f"{place}.content") or "text"
     if (role := read_text(author, "role", f"{place}.author")) not in _ROLES:
-        raise ValueError(f"{place}.author.role is unknown: {role}")
+        raise ImportRefusedError("unknown_role", place=f"{place}.author.role", role=role)
     reject_content(metadata, ("attachments",), f"{place}.metadata")
     asked_at = read_time(message, "create_time", place)
     if context := _read_context(role, kind, content, metadata, place):
@@ -105,7 +114,7 @@ def _read_context(role: str, kind: str, content: dict[str, Any], metadata: dict[
 
 
 def _read_content(kind: str, content: dict[str, Any], metadata: dict[str, Any], place: str) -> str:
-    """The text of a message; ValueError if there is anything else in it."""
+    """The text of a message; ImportRefusedError if there is anything else in it."""
     match kind:
         case "text" | "multimodal_text":
             return "".join(
@@ -125,7 +134,7 @@ def _read_content(kind: str, content: dict[str, Any], metadata: dict[str, Any], 
         case "reasoning_recap" | "user_editable_context" | "model_editable_context":
             return ""  # how long the model thought, and contexts without text
         case _:
-            raise ValueError(f"{place}.content_type is not text but {kind}")
+            raise other_kind(f"{place}.content_type", kind)
 
 
 def _replace_citations(text: str, metadata: dict[str, Any], place: str) -> str:
@@ -143,7 +152,7 @@ def _read_part(part: Any, place: str) -> str:
         return part or ""
     kind = read_record(part, place).get("content_type")
     if kind not in ("text", "audio_transcription"):
-        raise ValueError(f"{place} is not text but {kind}")
+        raise other_kind(place, kind)
     return read_text(part, "text", place)
 
 
@@ -152,4 +161,4 @@ def _reject_images(metadata: dict[str, Any], place: str) -> None:
     outputs = result.get("messages") if isinstance(result, dict) else None
     for output in outputs or ():
         if isinstance(output, dict) and output.get("message_type") == "image":
-            raise ValueError(f"{place} has an output that is not text but an image")
+            raise ImportRefusedError("other_kind", place=place, kind="image")

@@ -1,17 +1,19 @@
-"""Reads the fields of foreign JSON. Every error is a ValueError that names the field, as in `mapping.a1.message.content`."""
+"""Reads the fields of foreign JSON. Every error is an ImportRefusedError that names the field, as in `mapping.a1.message.content`."""
 
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
+
+from phi3_ui.export.refusal import ImportRefusedError
 
 MAX_TIMESTAMP = 1e11
 """Seconds since 1970, in the year 5138; calendars end not much later. Larger numbers are milliseconds or finer."""
 
 
 def read_record(value: Any, place: str) -> dict[str, Any]:
-    """The value as a JSON object; ValueError if it is none."""
+    """The value as a JSON object; ImportRefusedError if it is none."""
     if not isinstance(value, dict):
-        raise ValueError(f"{place} is not an object")
+        raise ImportRefusedError("not_object", place=place)
     return value
 
 
@@ -19,7 +21,7 @@ def read_list(record: dict[str, Any], name: str, place: str) -> list[Any]:
     """The list in a field; empty if it is missing or null."""
     value = record.get(name)
     if value is not None and not isinstance(value, list):
-        raise ValueError(f"{place}.{name} is not a list")
+        raise ImportRefusedError("not_list", place=f"{place}.{name}")
     return value or []
 
 
@@ -27,7 +29,7 @@ def read_text(record: dict[str, Any], name: str, place: str) -> str:
     """The text in a field; empty if it is missing or null."""
     value = record.get(name)
     if value is not None and not isinstance(value, str):
-        raise ValueError(f"{place}.{name} is not text")
+        raise ImportRefusedError("not_text", place=f"{place}.{name}")
     return value or ""
 
 
@@ -39,9 +41,9 @@ def read_time(record: dict[str, Any], name: str, place: str) -> float | None:
     try:
         seconds = _parse_time(value)
     except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(f"{place}.{name} is not a time") from error
+        raise ImportRefusedError("not_time", place=f"{place}.{name}") from error
     if not 0 <= seconds < MAX_TIMESTAMP:  # nor NaN
-        raise ValueError(f"{place}.{name} is not a time")
+        raise ImportRefusedError("not_time", place=f"{place}.{name}")
     return seconds
 
 
@@ -59,10 +61,10 @@ def _parse_time(value: Any) -> float:
 
 
 def reject_content(record: dict[str, Any], names: tuple[str, ...], place: str) -> None:
-    """ValueError if one of these fields, which hold more than text, is not empty."""
+    """ImportRefusedError if one of these fields, which hold more than text, is not empty."""
     for name in names:
         if record.get(name) not in (None, False, "", "[]", [], {}):  # "[]": some training data has lists as JSON text
-            raise ValueError(f"{place}.{name} cannot be imported: only text can")
+            raise ImportRefusedError("only_text", place=f"{place}.{name}")
 
 
 def read_parts(content: Any, kinds: tuple[str | None, ...], place: str) -> Iterator[str]:
@@ -71,19 +73,22 @@ def read_parts(content: Any, kinds: tuple[str | None, ...], place: str) -> Itera
         yield content
         return
     if not isinstance(content, list):
-        raise ValueError(f"{place} is not text")
+        raise ImportRefusedError("not_text", place=place)
     for number, part in enumerate(content):
         if isinstance(part, str):
             yield part
             continue
         kind = read_record(part, f"{place}.{number}").get("type")
         if kind not in kinds or not isinstance(part.get("text"), str):
-            raise ValueError(f"{place}.{number} is not text but {_describe(kind)}")
+            raise other_kind(f"{place}.{number}", kind)
         yield part["text"]
 
 
-def _describe(kind: Any) -> str:
-    return kind if isinstance(kind, str) and kind else "of an unknown type"
+def other_kind(place: str, kind: Any) -> ImportRefusedError:
+    """The refusal of what is not text, with its type as the file names it."""
+    if isinstance(kind, str) and kind:
+        return ImportRefusedError("other_kind", place=place, kind=kind)
+    return ImportRefusedError("unknown_kind", place=place)
 
 
 def think(reasoning: str) -> str:

@@ -7,6 +7,7 @@ from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.types import FinishReason, Timings, Usage
 from phi3_ui.export.importers.fields import read_list, read_parts, read_record, read_text, read_time, think
 from phi3_ui.export.importers.message_tree import ImportedMessage, Role, build_conversation
+from phi3_ui.export.refusal import ImportRefusedError
 
 _ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
 _SYSTEM_PROMPT = "llm.prediction.systemPrompt"
@@ -20,7 +21,7 @@ _STEP_TIME = re.compile(r"(\d{13})-")
 
 
 def read_lm_studio_chat(chat: dict[str, Any]) -> tuple[str, Conversation]:
-    """Title and conversation of one file. Raises ValueError that names the field.
+    """Title and conversation of one file. Raises ImportRefusedError that names the field.
 
     The versions of a message become variants. Those of a later message follow the version that is selected.
     """
@@ -32,7 +33,7 @@ def read_lm_studio_chat(chat: dict[str, Any]) -> tuple[str, Conversation]:
         versions = read_list(message, "versions", place)
         selected = message.get("currentlySelected") or 0
         if type(selected) is not int or not 0 <= selected < len(versions):
-            raise ValueError(f"{place}.currentlySelected: there is no such version")
+            raise ImportRefusedError("no_version", place=f"{place}.currentlySelected")
         for n, version in enumerate(versions):
             messages.append(_read_version(f"{number}.{n}", parent, version, f"{place}.versions.{n}", model))
         parent = f"{number}.{selected}"
@@ -53,7 +54,7 @@ def _read_system(chat: dict[str, Any]) -> str:
 def _read_version(key: str, parent: str | None, value: Any, place: str, model: str) -> ImportedMessage:
     version = read_record(value, place)
     if (role := _ROLES.get(read_text(version, "role", place))) is None:
-        raise ValueError(f"{place}.role is unknown: {version.get('role')}")
+        raise ImportRefusedError("unknown_role", place=f"{place}.role", role=version.get("role"))
     steps = [read_record(step, f"{place}.steps") for step in read_list(version, "steps", place)]
     blocks = [_read_step(step, f"{place}.steps.{number}") for number, step in enumerate(steps)]
     if "content" in version or not steps:
@@ -73,7 +74,7 @@ def _read_step(step: dict[str, Any], place: str) -> str:
     if step.get("type") in _DISPLAY_STEPS:
         return ""
     if step.get("type") != "contentBlock":
-        raise ValueError(f"{place}.type is not contentBlock but {step.get('type')}")
+        raise ImportRefusedError("other_kind", place=place, kind=step.get("type"))
     text = "".join(read_parts(step.get("content"), ("text",), f"{place}.content"))
     prefix, suffix = read_text(step, "prefix", place), read_text(step, "suffix", place)
     style = step.get("style")

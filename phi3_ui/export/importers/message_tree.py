@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from phi3_ui.chat.conversation import Answer, Conversation, Feedback, Turn, TurnRequest, new_id
+from phi3_ui.export.refusal import ImportRefusedError
 
 _MAX_CHARACTERS = 50_000_000  # of all turns: each has its own copy of the system prompt and of a regenerated question
 
@@ -107,16 +108,16 @@ def build_conversation(
         system: System prompt until the first system message.
 
     Raises:
-        ValueError: There is no question or answer, the messages are no tree, a system prompt would be lost, or copies of texts would take too much memory.
+        ImportRefusedError: There is no question or answer, the messages are no tree, a system prompt would be lost, or copies of texts would take too much memory.
     """
     if asked_at is None:
         asked_at = min((message.asked_at for message in messages if message.asked_at is not None), default=None)
     states, drafts = _read_messages(messages, system)
     needed = [draft for draft in drafts if draft.is_needed]
     if not needed:
-        raise ValueError("it contains no messages")
+        raise ImportRefusedError("no_messages")
     if sum(len(draft.system) + draft.size for draft in needed) > _MAX_CHARACTERS:
-        raise ValueError("its system prompt or its answers are too long for so many messages")
+        raise ImportRefusedError("long_prompts")
     for draft in drafts:  # parents come first
         earliest = draft.parent.asked_at if draft.parent else None
         draft.asked_at = asked_at if draft.asked_at is None and earliest is None else draft.asked_at
@@ -139,10 +140,10 @@ def _read_messages(messages: Sequence[ImportedMessage], system: str) -> tuple[di
         state = states[message.id] = _read_message(message, before, drafts)
         copied += len(state.pending) + (len(state.system) if state.system is not before.system else 0)
         if copied > _MAX_CHARACTERS:
-            raise ValueError("its system prompts are too long for so many messages")
+            raise ImportRefusedError("long_prompts")
         if message.id not in parents:
             if state.pending:
-                raise ValueError(f"{message.place}: its last message is a system message, which no question follows")
+                raise ImportRefusedError("system_last", place=message.place)
             if state.draft:
                 state.draft.is_needed, state.draft.system = True, state.system
     return states, drafts
@@ -152,10 +153,10 @@ def _sort_parents_first(messages: Sequence[ImportedMessage]) -> list[ImportedMes
     children = dict[str | None, list[ImportedMessage]]()
     ids = {message.id for message in messages}
     if len(ids) < len(messages):
-        raise ValueError("two of its messages have the same id")
+        raise ImportRefusedError("same_id")
     for message in messages:
         if message.parent is not None and message.parent not in ids:
-            raise ValueError(f"{message.place}: its parent {message.parent} is missing")
+            raise ImportRefusedError("no_parent", place=message.place, id=message.parent)
         children.setdefault(message.parent, []).append(message)
     ordered = list(children.get(None, ()))
     for message in ordered:  # grows meanwhile
@@ -163,7 +164,7 @@ def _sort_parents_first(messages: Sequence[ImportedMessage]) -> list[ImportedMes
     if len(ordered) < len(messages):
         reached = {message.id for message in ordered}
         place = next(message.place for message in messages if message.id not in reached)
-        raise ValueError(f"{place}: it is its own ancestor")
+        raise ImportRefusedError("cycle", place=place)
     return ordered
 
 
@@ -178,7 +179,7 @@ def _read_message(message: ImportedMessage, state: _State, drafts: list[_Draft])
             return replace(state, pending=(*state.pending, message.text)) if message.text.strip() else state
         case "assistant" if draft and (is_awaited or message.continues):
             if state.pending:
-                raise ValueError(f"{message.place}: a system message comes between a question and its answer")
+                raise ImportRefusedError("system_between", place=message.place)
             asked_at = draft.asked_at
             if asked_at is None or (is_awaited and draft.variants):
                 asked_at = message.asked_at if message.asked_at is not None else asked_at

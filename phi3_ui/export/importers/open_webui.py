@@ -16,19 +16,20 @@ from phi3_ui.export.importers.fields import (
     think,
 )
 from phi3_ui.export.importers.message_tree import ImportedMessage, Role, build_conversation
+from phi3_ui.export.refusal import ImportRefusedError
 
 _ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
 _NON_TEXT_FIELDS = ("files", "images", "sources", "citations", "code_executions", "embeds", "tool_calls", "merged")
 
 
 def read_open_webui_chat(chat: dict[str, Any]) -> tuple[str, Conversation]:
-    """Title and conversation of an exported chat, also without the record around it. Raises ValueError that names the field."""
+    """Title and conversation of an exported chat, also without the record around it. Raises ImportRefusedError that names the field."""
     inner = read_record(chat["chat"], "chat") if "chat" in chat else chat
     reject_content(inner, ("files",), "chat")
     history = read_record(inner.get("history") or {}, "history")
     messages, leaf = _read_messages(inner, history), read_text(history, "currentId", "history") or None
     if leaf and leaf not in {message.id for message in messages}:
-        raise ValueError(f"history.currentId: there is no message {leaf}")
+        raise ImportRefusedError("no_message", place="history.currentId", id=leaf)
     times = (read_time(one, name, "chat") for one in (chat, inner) for name in ("created_at", "timestamp"))
     asked_at = next((time for time in times if time is not None), None)
     params = read_record(inner.get("params") or {}, "params")
@@ -60,7 +61,7 @@ def _read_messages(chat: dict[str, Any], history: dict[str, Any]) -> list[Import
 def _read_message(place: str, key: str, value: Any, model: str) -> ImportedMessage:
     message = read_record(value, place)
     if (role := _ROLES.get(read_text(message, "role", place))) is None:
-        raise ValueError(f"{place}.role is unknown: {message.get('role')}")
+        raise ImportRefusedError("unknown_role", place=f"{place}.role", role=message.get("role"))
     reject_content(message, _NON_TEXT_FIELDS, place)
     text = "".join(read_parts(message.get("content"), ("text",), f"{place}.content"))
     if reasoning := think(read_text(message, "reasoning_content", place)):

@@ -13,21 +13,21 @@ _CHAT_FIELDS = {"phi3_ui", "messages", "mapping", "chat", "history", *SHAREGPT_L
 _MESSAGE_FIELDS = {"role", "from", "content", "value"}
 
 
-def is_list_of_chats(value: Any) -> bool:
-    """Whether these are chats, not the messages of one. A chat may be a list of messages."""
-    if not isinstance(value, list):
-        return False
-    if any(isinstance(one, list) or (isinstance(one, dict) and _CHAT_FIELDS & one.keys()) for one in value):
-        return True
-    # Chats of a program that is not known, rather than messages.
-    return bool(value) and all(isinstance(one, dict) and not _MESSAGE_FIELDS & one.keys() for one in value)
+def is_chat(value: Any) -> bool:
+    """Whether an element of a list is surely a chat: a list of messages, or an object with a field that only chats have."""
+    return isinstance(value, list) or (isinstance(value, dict) and bool(_CHAT_FIELDS & value.keys()))
+
+
+def is_message(value: Any) -> bool:
+    """Whether an element of a list looks like a message. Other objects are taken for chats of an unknown program."""
+    return isinstance(value, dict) and bool(_MESSAGE_FIELDS & value.keys()) and not is_chat(value)
 
 
 def read_foreign_chat(chat: dict[str, Any]) -> tuple[str, Conversation] | None:
     """Title and conversation of a chat that ChatGPT, Open WebUI, LM Studio or ShareGPT wrote; None if none of them did.
 
     Raises:
-        ValueError: One of them did, but something in it cannot be imported; the message names the field.
+        ImportRefusedError: One of them did, but something in it cannot be imported; the message names the field.
     """
     if "mapping" in chat:
         return read_chatgpt_chat(chat)

@@ -5,6 +5,7 @@ from typing import Any
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.export.importers.fields import read_list, read_parts, read_record, read_text, read_time, reject_content
 from phi3_ui.export.importers.message_tree import ImportedMessage, Role, build_conversation
+from phi3_ui.export.refusal import ImportRefusedError
 
 LISTS = ("conversations", "conversation", "items")
 """Names of the list of messages."""
@@ -24,7 +25,7 @@ _NON_TEXT_FIELDS = ("tools", "images", "videos", "audios", "image", "video", "au
 
 
 def read_sharegpt_chat(chat: dict[str, Any]) -> tuple[str, Conversation]:
-    """Title and conversation of one record. Raises ValueError that names the field."""
+    """Title and conversation of one record. Raises ImportRefusedError that names the field."""
     name = next(name for name in (*LISTS, "messages") if name in chat)
     reject_content(chat, _NON_TEXT_FIELDS, "chat")
     model = read_text(chat, "model", "chat")
@@ -39,7 +40,7 @@ def _read_message(number: int, value: Any, model: str, place: str) -> ImportedMe
     message = read_record(value, place)
     sender = "from" if "from" in message else "role"
     if not isinstance(message.get(sender), str) or (role := _ROLES.get(message[sender].lower())) is None:
-        raise ValueError(f"{place}.{sender} is unknown: {message.get(sender)}")
+        raise ImportRefusedError("unknown_role", place=f"{place}.{sender}", role=message.get(sender))
     reject_content(message, (*_NON_TEXT_FIELDS, "tool_calls"), place)
     content = "value" if "value" in message else "content"
     return ImportedMessage(

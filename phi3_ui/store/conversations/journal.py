@@ -91,7 +91,7 @@ class Journal:
 
     def add(self, operation: Operation) -> int | None:
         """Keep an operation until `remove` is called with the number returned; None if too much is pending already."""
-        number = self.try_add(operation, serialize_operation(operation).encode(), self._limit)
+        number = self.try_add(operation, serialize_operation(operation), self._limit)
         if number is None:
             with self._lock:
                 self._error = f"{self._limit // 1_000_000} MB are pending already"
@@ -149,7 +149,7 @@ class Journal:
                 with self._record_errors():
                     if not self._file(number).exists():
                         self._folder.mkdir(parents=True, exist_ok=True)
-                        _write_atomically(self._file(number), serialize_operation(operation).encode())
+                        _write_atomically(self._file(number), serialize_operation(operation))
 
     def close(self) -> None:
         """Release the folder; what is still pending is recovered by the next process."""
@@ -191,7 +191,7 @@ class AnswerDraft:
         """Add generated text."""
         self._unwritten.append(text)
         if time.monotonic() >= self._next_write_at:
-            self._append_line(json.dumps("".join(self._unwritten)))
+            self._append_line(json.dumps("".join(self._unwritten)).encode())
             self._unwritten.clear()
             self._next_write_at = time.monotonic() + _DRAFT_INTERVAL
 
@@ -206,9 +206,9 @@ class AnswerDraft:
         with contextlib.suppress(OSError):  # a draft of a recorded turn is ignored when it is recovered
             self._file.unlink(missing_ok=True)
 
-    def _append_line(self, line: str) -> None:
-        with self._journal._record_errors(), self._file.open("a", encoding="utf-8") as out:
-            out.write(f"{line}\n")
+    def _append_line(self, line: bytes) -> None:
+        with self._journal._record_errors(), self._file.open("ab") as out:
+            out.write(line + b"\n")
 
 
 def _write_atomically(file: Path, content: bytes) -> None:

@@ -140,9 +140,10 @@ _OPERATION: TypeAdapter[Operation] = TypeAdapter(
 )
 
 
-def serialize_operation(operation: Operation) -> str:
+def serialize_operation(operation: Operation) -> bytes:
     """The operation as one line of JSON."""
-    return f'{{"format":{FORMAT},{_OPERATION.dump_json(operation, by_alias=True).decode()[1:]}'
+    fields = memoryview(_OPERATION.dump_json(operation, by_alias=True))[1:]
+    return b"".join((b'{"format":%d,' % FORMAT, fields))
 
 
 def parse_operation(text: str | bytes) -> Operation:

@@ -111,7 +111,7 @@ class Recorder:
         Raises:
             UserError: import_chat_too_large; import_not_kept if the disk does not take it.
         """
-        text = serialize_operation(operation).encode()
+        text = serialize_operation(operation)
         if len(text) > self._import_limit:
             raise UserError("import_chat_too_large", size=self._import_limit // 1_000_000)
         with self._changed:

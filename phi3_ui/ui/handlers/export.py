@@ -14,7 +14,8 @@ import gradio as gr
 from models.chat_template import TemplateError
 from phi3_ui.chat.conversation import Conversation
 from phi3_ui.errors import UserError
-from phi3_ui.export.archive import create_archive, read_chats, to_json, to_markdown
+from phi3_ui.export.archive import create_archive, to_json, to_markdown
+from phi3_ui.export.chat_file import read_chats
 from phi3_ui.export.file_names import safe_file_name
 from phi3_ui.export.reproduce import render_program
 from phi3_ui.i18n.translate import tr, tr_error

@@ -7,7 +7,7 @@ import pytest
 
 from phi3_ui.chat.conversation import Answer, Conversation, Turn
 from phi3_ui.errors import UserError
-from phi3_ui.export.archive import read_chats
+from phi3_ui.export.chat_file import read_chats
 
 
 def read_chat(value: Any) -> tuple[str, Conversation]:

@@ -129,7 +129,7 @@ def test_system_prompts_that_grow_with_every_message_are_refused(monkeypatch: py
     said = [{"from": "system", "value": "x"}] * 50
 
     for chat in (chatgpt_chat(**nodes), {"conversations": said}):
-        assert "its system prompts are too long for so many messages" in find_refusal(chat)
+        assert "its system prompts or its answers are too long for so many messages" in find_refusal(chat)
 
 
 def test_a_chatgpt_chat_without_messages_or_with_a_wrong_current_node_is_refused() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from phi3_ui.errors import UserError
-from phi3_ui.export.archive import read_chats
+from phi3_ui.export.chat_file import read_chats
 from tests.export.importers.samples import (
     IMAGE,
     answer_of,
@@ -80,7 +80,7 @@ def test_json_lines_hold_a_chat_on_each_line() -> None:
         assert [title for title, _ in read_chats(content)] == ["Hi", "T"]
     [(_, conversation)] = read_chats(messages)
     assert exchanges(conversation) == [("a\u2028b", "c")]
-    with pytest.raises(UserError, match="line 3 is not JSON"):
+    with pytest.raises(UserError, match="chat 3: it is not JSON"):
         read_chats(_LINES + b"\n{")
     with pytest.raises(UserError, match="it is not JSON"):
         read_chats(b'{"messages": [\n')

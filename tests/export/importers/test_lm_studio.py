@@ -33,7 +33,10 @@ def test_an_lm_studio_chat_keeps_its_versions_times_and_models() -> None:
             {"role": "assistant", "steps": [{"type": "contentBlock", "content": [{"type": "toolCallRequest"}]}]},
             "messages.0.versions.0.steps.0.content.0 is not text but toolCallRequest",
         ),
-        ({"role": "assistant", "steps": [{"type": "citationBlock"}]}, "messages.0.versions.0.steps.0.type"),
+        (
+            {"role": "assistant", "steps": [{"type": "citationBlock"}]},
+            "messages.0.versions.0.steps.0 is not text but citationBlock",
+        ),
     ],
 )
 def test_what_lm_studio_has_beyond_text_is_named(version: dict[str, Any], named: str) -> None:

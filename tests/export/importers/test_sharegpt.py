@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from phi3_ui.export.archive import read_chats
+from phi3_ui.export.chat_file import read_chats
 from tests.export.importers.samples import answer_of, asked_at, exchanges, find_refusal, read_chat
 
 

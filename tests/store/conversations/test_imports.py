@@ -263,7 +263,7 @@ def test_recovered_turns_get_the_messages_of_the_turns_before_them(uri: str, tmp
         conversation = ask(conversation, question).with_answer(make_answer(answer))
         records.append(make_record(conversation_id, conversation))
     for number, record in enumerate(records, 1):
-        (left / f"{number:012}.json").write_text(serialize_operation(record), encoding="utf-8")
+        (left / f"{number:012}.json").write_bytes(serialize_operation(record))
 
     recorder = create_recorder(uri, tmp_path)
     assert recorder.flush(TIMEOUT)
