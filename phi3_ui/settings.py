@@ -7,18 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
+from phi3_ui.addresses import check_tracking_uri, page_url, sqlite_uri
 from phi3_ui.errors import UserError
 from phi3_ui.logins import Logins, parse_logins, read_logins
 from phi3_ui.paths import ROOT
 
 MLFLOW_UI_PORT = 5001  # MLflow's own default, 5000, is often another server's
-
-_SQLITE_MARK = b"SQLite format 3\0"
 
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 _LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1")
@@ -201,12 +199,7 @@ class Settings(BaseSettings):
     @field_validator("tracking_uri")
     @classmethod
     def _check_tracking_uri(cls, value: str) -> str:
-        scheme, colon, path = value.partition(":")
-        # A drive of Windows is no scheme.
-        if scheme == "file" or len(scheme) == 1 or (not colon and value != "databricks"):
-            raise UserError("store_in_folder", uri=value)
-        if scheme.startswith("sqlite"):
-            _check_sqlite_path(value, path)
+        check_tracking_uri(value)
         return value
 
     @field_validator("open_browser")
@@ -274,32 +267,10 @@ class Settings(BaseSettings):
     def _check_mlflow_url(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        url = _page_url(value)
+        url = page_url(value)
         if url is None:
             raise UserError("bad_setting", name="PHI3_UI_MLFLOW_URL", value=value, wanted="http://… or https://…")
         return url
-
-
-def _check_sqlite_path(uri: str, path: str) -> None:
-    """Raise UserError for a file that is no SQLite database, or that SQLAlchemy would take for another one."""
-    path, mark, parameters = path.partition("?")
-    is_path = mark and not re.fullmatch(r"\w+=[^&]*(&\w+=[^&]*)*", parameters)
-    escape = re.search(r"%[0-9A-Fa-f]{2}", path)
-    if is_path or escape:
-        character = escape[0] if escape else "?"
-        raise UserError("path_unusable", name="MLFLOW_TRACKING_URI", value=uri, character=character)
-    file = Path(path.removeprefix("///"))
-    if path.startswith("///") and file.name and (file.is_dir() or (file.is_file() and not _is_sqlite(file))):
-        raise UserError("not_a_database", uri=uri, file=str(file))
-
-
-def _is_sqlite(file: Path) -> bool:
-    """Whether a file is a SQLite database, an empty one, or unreadable, which is for MLflow to report."""
-    try:
-        with file.open("rb") as opened:
-            return opened.read(len(_SQLITE_MARK)) in (b"", _SQLITE_MARK)
-    except OSError:
-        return True
 
 
 def default_home() -> Path:
@@ -309,11 +280,6 @@ def default_home() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("phi3-chat", appauthor=False)
-
-
-def sqlite_uri(file: Path) -> str:
-    """The URI of a SQLite store."""
-    return f"sqlite:///{file}"
 
 
 def _own_store(home: Path) -> str:
@@ -339,20 +305,7 @@ def _default_mlflow_url(fields: Mapping[str, Any]) -> str | None:
     """The tracking server; for other stores and a browser on this machine, what the command `mlflow-ui` serves."""
     tracking_uri = fields["tracking_uri"]
     if tracking_uri.startswith(("http:", "https:")):
-        return _page_url(tracking_uri)
+        return page_url(tracking_uri)
     # On another machine, the link would lead a visitor to their own.
     is_served_here = _is_personal(fields) and not tracking_uri.startswith("databricks")
     return f"http://127.0.0.1:{MLFLOW_UI_PORT}" if is_served_here else None
-
-
-def _page_url(value: str) -> str | None:
-    """`value` without user and password, which links must not show; None if it is not the URL of a page."""
-    try:
-        parts = urlsplit(value)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return None
-    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
-        return None
-    host = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"

@@ -15,6 +15,7 @@ _ORDER = [
     "phi3_ui.paths",
     "phi3_ui.testing",
     "phi3_ui.errors",
+    "phi3_ui.addresses",
     "phi3_ui.logins",
     "phi3_ui.settings",
     "phi3_ui.i18n",

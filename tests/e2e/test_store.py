@@ -8,8 +8,8 @@ from mlflow import MlflowClient
 from playwright.sync_api import expect
 
 from models.tracking import EXPERIMENT
+from phi3_ui.addresses import sqlite_uri
 from phi3_ui.paths import ROOT
-from phi3_ui.settings import sqlite_uri
 from tests.e2e.conftest import App, OpenPage
 from tests.support.app_server import is_reachable
 from tests.support.chat_page import LOAD

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from models.store_features import find_features
 from models.tracking import Store
+from phi3_ui.addresses import sqlite_uri
 from phi3_ui.errors import UserError
-from phi3_ui.settings import Settings, sqlite_uri
+from phi3_ui.settings import Settings
 from phi3_ui.store.errors import find_rename, translate_store_errors
 
 _LOCAL_FILE = "chats.db"
