@@ -65,7 +65,7 @@ def build_app(settings: Settings) -> FastAPI:
     def has_events(session_hash: str) -> bool:
         return session_hash in blocks._queue.pending_messages_per_session
 
-    login = Login(settings) if settings.logins else None
+    login = Login(settings) if settings.has_login else None
 
     app = FastAPI(
         title="Phi-3 Chat on MLflow",
@@ -76,10 +76,10 @@ def build_app(settings: Settings) -> FastAPI:
         middleware=[
             Middleware(GZipMiddleware, compresslevel=6),  # leaves event streams alone
             Middleware(SecurityHeaders),
-            Middleware(RouteGuard, has_login=login is not None),
+            Middleware(RouteGuard, login_routes=login.routes if login else ()),
             Middleware(CacheHashedAssets),
             Middleware(ConnectionWatch, pages=services.pages, has_events=has_events),
-            Middleware(FrontPage, find_user=login.find_user if login else None),
+            Middleware(FrontPage, login=login),
         ],
         lifespan=lifespan,
     )

@@ -1,4 +1,4 @@
-"""The accounts in the settings: names with Argon2 hashes."""
+"""The accounts in the settings, names with Argon2 hashes, and the user ids of accounts elsewhere."""
 
 import re
 from pathlib import Path
@@ -31,3 +31,20 @@ def read_logins(variable: str, file: Path) -> Logins:
     except (OSError, UnicodeDecodeError) as error:
         wanted = "a file with a name:hash on each line"
         raise UserError("bad_setting", name=variable, value=str(file), wanted=wanted) from error
+
+
+def name_provider_user(name: object, subject: object) -> str:
+    """The user id of somebody who signed in with Hugging Face. ValueError for what no name and subject of theirs can be.
+
+    No account in the settings has a colon. The subject stays the same when others take a name that was given up.
+    """
+    if not isinstance(name, str) or not isinstance(subject, str):
+        raise ValueError("no text")
+    if not re.fullmatch(r"[\w.-]{1,96}", name, re.ASCII) or not re.fullmatch(r"[\w-]{1,64}", subject, re.ASCII):
+        raise ValueError(f"{name[:100]!r}, {subject[:100]!r}")
+    return f"hf:{name}:{subject}"
+
+
+def display_name(user_id: str) -> str:
+    """What the page calls a user."""
+    return user_id.split(":")[1] if user_id.startswith("hf:") else user_id

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from phi3_ui.addresses import check_tracking_uri, page_url, sqlite_uri
@@ -140,7 +141,22 @@ class Settings(BaseSettings):
     """Names of environment variables that models with others' code get, such as the key of a service that they call."""
 
     logins: Annotated[Logins, NoDecode] = _variable("PHI3_UI_LOGINS", ())
-    """Names and Argon2 password hashes of those who may use the page; empty: everybody may."""
+    """Names and Argon2 password hashes of those who may use the page; without them and `oauth_client_id`, everybody may."""
+
+    oauth_client_id: str = _variable("OAUTH_CLIENT_ID", "")
+    """The app's id at the OpenID provider, whose users may use the page; empty: nobody signs in there.
+
+    A Space sets this variable and the three below if `hf_oauth: true` is in its README.
+    """
+
+    oauth_client_secret: SecretStr = _variable("OAUTH_CLIENT_SECRET", "")
+    """The app's secret at the OpenID provider."""
+
+    openid_provider_url: str = _variable("OPENID_PROVIDER_URL", "https://huggingface.co")
+    """The OpenID provider."""
+
+    space_host: str = _variable("SPACE_HOST", "")
+    """The host names of the Space that the app runs on, separated by commas."""
 
     session_hours: Count = _variable("PHI3_UI_SESSION_HOURS", 24)
     """A login ends after so many hours without a request."""
@@ -224,6 +240,23 @@ class Settings(BaseSettings):
             )
         return value
 
+    @field_validator("oauth_client_secret")
+    @classmethod
+    def _check_secret(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        if bool(value.get_secret_value()) != bool(info.data.get("oauth_client_id")):
+            wanted = "the secret that belongs to OAUTH_CLIENT_ID, or unset both"
+            raise UserError("bad_setting", name="OAUTH_CLIENT_SECRET", value="…", wanted=wanted)
+        return value
+
+    @field_validator("openid_provider_url")
+    @classmethod
+    def _check_provider(cls, value: str) -> str:
+        # Who listens on the way could be anybody, except on this machine.
+        url = page_url(value)
+        if url is None or not (url.startswith("https:") or urlsplit(url).hostname in _LOOPBACK_HOSTS):
+            raise UserError("bad_setting", name="OPENID_PROVIDER_URL", value=value, wanted="https://…")
+        return url
+
     @field_validator("model_folders", "model_variables", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
@@ -245,9 +278,14 @@ class Settings(BaseSettings):
         return self.home / "trusted_models.json"
 
     @property
+    def has_login(self) -> bool:
+        """Whether only people who log in may use the page."""
+        return bool(self.logins or self.oauth_client_id)
+
+    @property
     def is_single_user(self) -> bool:
         """Whether the person at the page is the administrator: on this machine alone, without a login."""
-        return self.manage and not self.logins and self.server_name in _LOOPBACK_HOSTS and not self.space_id
+        return self.manage and not self.has_login and self.server_name in _LOOPBACK_HOSTS and not self.space_id
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod

@@ -16,16 +16,21 @@ def run(
     app: FastAPI, listener: socket.socket, on_started: Callable[[], None], trusted_proxies: Sequence[str] = ()
 ) -> None:
     """Serve `app` on a bound socket until SIGTERM or Ctrl-C. `on_started` is called once requests are accepted."""
-    config = uvicorn.Config(
+    config = create_config(app, trusted_proxies)
+    server = _Server(config, app, on_started)
+    server.run(sockets=[listener])
+    if not server.started:
+        sys.exit(_STARTUP_FAILED)
+
+
+def create_config(app: FastAPI, trusted_proxies: Sequence[str]) -> uvicorn.Config:
+    """How the app is served. Only the trusted proxies are believed in what they say of a client."""
+    return uvicorn.Config(
         app,
         log_level="warning",
         timeout_graceful_shutdown=_GRACE_SECONDS,
         forwarded_allow_ips=list(trusted_proxies),
     )
-    server = _Server(config, app, on_started)
-    server.run(sockets=[listener])
-    if not server.started:
-        sys.exit(_STARTUP_FAILED)
 
 
 class _Server(uvicorn.Server):

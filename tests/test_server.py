@@ -9,14 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 from gradio.blocks import Blocks
 from gradio.routes import App as GradioApp
@@ -31,6 +29,7 @@ from phi3_ui.settings import Settings
 from phi3_ui.store.conversations.recorder import Recorder
 from phi3_ui.testing import log_scripted_model
 from phi3_ui.ui.open_pages import OpenPages
+from tests.support.asgi_client import Client, running
 from tests.support.build_cache import create_store
 from tests.support.env import environment
 from tests.support.logins import hash_logins
@@ -38,49 +37,6 @@ from tests.support.logins import hash_logins
 
 def settings_for(home: Path, **variables: str) -> Settings:
     return Settings.read({"PHI3_UI_HOME": str(home), **variables})
-
-
-@dataclass(frozen=True)
-class Client:
-    """Sends requests to an application in an event loop of its own."""
-
-    app: FastAPI
-    portal: BlockingPortal
-    http: httpx.AsyncClient
-
-    def get(self, path: str) -> httpx.Response:
-        return self.portal.call(self.http.get, path)
-
-    def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        return self.portal.call(lambda: self.http.request(method, path, **options))
-
-    def post(self, path: str, **form: str) -> int:
-        """The status code of a form that is sent."""
-        return self.portal.call(lambda: self.http.post(path, data=form)).status_code
-
-    def log_in(self, name: str, password: str) -> int:
-        """The status code of a log-in."""
-        return self.post("/login", username=name, password=password)
-
-
-@contextmanager
-def running(create: Callable[..., FastAPI], *arguments: Settings) -> Iterator[Client]:
-    """Creates an application in an event loop, where Gradio creates none of its own, and runs its lifespan there."""
-    with start_blocking_portal() as portal:
-        app = portal.call(create, *arguments)
-        with _lifespan(portal, app) as client:
-            yield client
-
-
-@contextmanager
-def _lifespan(portal: BlockingPortal, app: FastAPI) -> Iterator[Client]:
-    with (
-        portal.wrap_async_context_manager(app.router.lifespan_context(app)),
-        portal.wrap_async_context_manager(
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver")
-        ) as http,
-    ):
-        yield Client(app, portal, http)
 
 
 @pytest.fixture

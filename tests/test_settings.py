@@ -297,3 +297,23 @@ def test_trusted_models_are_fingerprints() -> None:
     for wrong in (one[:-1], one.upper(), f"{one};{two}", "*"):
         with pytest.raises(UserError, match="PHI3_UI_TRUSTED_MODELS cannot be"):
             Settings.read({"PHI3_UI_TRUSTED_MODELS": wrong})
+
+
+def test_signing_in_with_hugging_face_takes_an_id_with_its_secret() -> None:
+    oauth = {"OAUTH_CLIENT_ID": "id", "OAUTH_CLIENT_SECRET": "hidden"}
+    settings = Settings.read(oauth)
+    assert settings.has_login
+    assert not settings.is_single_user
+    assert settings.openid_provider_url == "https://huggingface.co"
+    assert "hidden" not in repr(settings)
+    assert not Settings.read({}).has_login
+    for name in oauth:
+        with pytest.raises(UserError, match="OAUTH_CLIENT_SECRET cannot be …"):
+            Settings.read({name: oauth[name]})
+
+
+@pytest.mark.parametrize("url", ["http://huggingface.co", "huggingface.co", "file:///x", "https://x?y"])
+def test_a_provider_is_asked_over_https(url: str) -> None:
+    with pytest.raises(UserError, match="OPENID_PROVIDER_URL"):
+        Settings.read({"OPENID_PROVIDER_URL": url})
+    assert Settings.read({"OPENID_PROVIDER_URL": "http://127.0.0.1:5/"}).openid_provider_url == "http://127.0.0.1:5"

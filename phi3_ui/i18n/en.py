@@ -461,4 +461,10 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
         "other": "Too many attempts. Try again in {count} seconds.",
     },
     "login.unreachable": "The server cannot be reached. Try again in a moment.",
+    "login.hugging_face": "Sign in with Hugging Face",
+    "login.problem.denied": "Hugging Face signed nobody in, because the request was declined. Sign in again, and allow it.",
+    "login.problem.expired": "This sign-in took too long, or began in another window. Sign in again.",
+    "login.problem.invalid": "The answer of Hugging Face could not be verified, so nobody was signed in. Try again; if it fails again, tell the administrator of this page.",
+    "login.problem.throttled": "Too many attempts to sign in. Wait some minutes, then sign in again.",
+    "login.problem.unavailable": "Hugging Face cannot be reached. Try again in a moment.",
 }

@@ -505,6 +505,12 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
         "other": "Prea multe încercări. Încercați din nou peste {count} de secunde.",
     },
     "login.unreachable": "Serverul nu poate fi contactat. Încercați din nou peste puțin timp.",
+    "login.hugging_face": "Autentificare cu Hugging Face",
+    "login.problem.denied": "Hugging Face nu v-a autentificat, fiindcă cererea a fost refuzată. Autentificați-vă din nou și acceptați-o.",
+    "login.problem.expired": "Autentificarea a durat prea mult sau a început în altă fereastră. Autentificați-vă din nou.",
+    "login.problem.invalid": "Răspunsul de la Hugging Face nu a putut fi verificat, așa că nu ați fost autentificat. Încercați din nou; dacă eșuează iar, anunțați administratorul acestei pagini.",
+    "login.problem.throttled": "Prea multe încercări de autentificare. Așteptați câteva minute, apoi autentificați-vă din nou.",
+    "login.problem.unavailable": "Hugging Face nu poate fi contactat. Încercați din nou peste puțin timp.",
 }
 
 ERRORS: dict[str, str] = {

@@ -1,6 +1,5 @@
 """Serves the page in the visitor's language and theme, or the login while they have to log in."""
 
-from collections.abc import Callable
 from typing import cast, get_args
 
 from starlette.datastructures import MutableHeaders
@@ -9,6 +8,7 @@ from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from phi3_ui.i18n.translate import TEXTS, detect_language
+from phi3_ui.ui.login.login import Login
 from phi3_ui.ui.render.front_page import Appearance, Theme, adapt_page, render_login
 
 # The cookies of static/preferences.js.
@@ -18,10 +18,10 @@ _LANGUAGE, _THEME = "phi3-language", "phi3-theme"
 class FrontPage:
     """ASGI middleware. A picked language takes the place of the browser's in every request."""
 
-    def __init__(self, app: ASGIApp, find_user: Callable[[Request], str | None] | None) -> None:
-        """`find_user` returns who is logged in; None: nobody needs to."""
+    def __init__(self, app: ASGIApp, login: Login | None) -> None:
+        """`login` is None if nobody needs to log in."""
         self._app = app
-        self._find_user = find_user
+        self._login = login
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -34,9 +34,9 @@ class FrontPage:
             MutableHeaders(scope=scope)["accept-language"] = appearance.language
         if scope["method"] != "GET" or not _is_page(scope):
             await self._app(scope, receive, send)
-        elif self._find_user and self._find_user(request) is None:
-            headers = {"Cache-Control": "no-store"}
-            await HTMLResponse(render_login(appearance), headers=headers)(scope, receive, send)
+        elif self._login and self._login.find_user(request) is None:
+            html = render_login(appearance, self._login.ways, request.query_params.get("login", ""))
+            await HTMLResponse(html, headers={"Cache-Control": "no-store"})(scope, receive, send)
         else:
             await self._app(scope, receive, _adapt(send, appearance))
 

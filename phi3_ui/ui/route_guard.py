@@ -1,6 +1,7 @@
 """Closes the routes that the page and its API do not use, and keeps what they answer out of caches."""
 
 import re
+from collections.abc import Collection
 
 from starlette.datastructures import MutableHeaders
 from starlette.responses import PlainTextResponse
@@ -9,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 # Events that need no queue are sent to run/predict. Gradio serves many more: recordings, streams, a proxy, an editor of the
 # source, run history, monitoring, other ways to call.
 _READ = re.compile(
-    r"/|/health|/phi3/.+|/(assets|static|svelte)/.+|/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)/?"
+    r"/|/health|/login/(huggingface|callback)|/phi3/.+|/(assets|static|svelte)/.+|/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)/?"
     r"|/pwa_icon(/\d+)?|/gradio_api/(info|app_id|startup-events|queue/data|upload_progress)/?|/gradio_api/file=.+"
 )
 _WRITE = re.compile(r"/(login|logout|tab/close)|/gradio_api/(queue/join|run/predict|cancel|upload)/?")
@@ -19,9 +20,10 @@ _METHODS = {"GET": _READ, "HEAD": _READ, "POST": _WRITE}
 class RouteGuard:
     """ASGI middleware: an allow-list of routes, so that a new version of Gradio opens no other."""
 
-    def __init__(self, app: ASGIApp, has_login: bool) -> None:
+    def __init__(self, app: ASGIApp, login_routes: Collection[str]) -> None:
+        """`login_routes` are those of the ways to log in that there are; the others are closed, too."""
         self._app = app
-        self._closed = () if has_login else ("/login", "/logout")
+        self._closed = {"/login", "/login/huggingface", "/login/callback", "/logout"}.difference(login_routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection: 404 for a route that is not on the list."""

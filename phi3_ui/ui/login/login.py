@@ -1,7 +1,7 @@
 """Logs people in and out, and knows who sends a request."""
 
 import asyncio
-import hashlib
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
@@ -12,9 +12,14 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from phi3_ui.i18n.translate import detect_language, tr
 from phi3_ui.settings import Settings
 from phi3_ui.ui.login.address import normalize_address
+from phi3_ui.ui.login.cookies import LoginCookies
 from phi3_ui.ui.login.login_sessions import MAX_AGE, LoginSessions
 from phi3_ui.ui.login.passwords import Passwords
 from phi3_ui.ui.login.throttle import LoginThrottle
+from phi3_ui.ui.render.front_page import LoginWays
+
+if TYPE_CHECKING:
+    from phi3_ui.ui.login.hugging_face import HuggingFaceLogin
 
 _MAX_BODY = 8192  # bytes
 
@@ -26,23 +31,47 @@ class Login:
     """
 
     def __init__(self, settings: Settings) -> None:
-        """`settings.logins` is not empty."""
-        self._passwords = Passwords(dict(settings.logins))
+        """`settings.has_login` holds."""
+        self._passwords = Passwords(dict(settings.logins)) if settings.logins else None
         self._throttle = LoginThrottle()
         self._sessions = LoginSessions(settings.session_hours * 3600)
-        # Cookies are shared by all ports of a host, where other apps may run.
-        self._cookie = f"phi3-session-{hashlib.sha256(str(settings.home).encode()).hexdigest()[:8]}"
-        # A Space shows the page in a frame of another site.
-        self._is_framed = bool(settings.space_id)
+        self._cookies = LoginCookies(settings)
+        self._hugging_face = self._open_hugging_face(settings) if settings.oauth_client_id else None
+
+    def _open_hugging_face(self, settings: Settings) -> "HuggingFaceLogin":
+        from phi3_ui.ui.login.hugging_face import HuggingFaceLogin  # takes a quarter of a second
+
+        return HuggingFaceLogin(settings, self._cookies, self._throttle, self._start_session)
+
+    @property
+    def ways(self) -> LoginWays:
+        """How people may log in."""
+        return LoginWays(self._passwords is not None, self._hugging_face is not None)
+
+    @property
+    def routes(self) -> set[str]:
+        """The paths that `add_routes` adds."""
+        passwords = {"/login"} if self._passwords else set()
+        hugging_face = {self._hugging_face.BEGIN, self._hugging_face.FINISH} if self._hugging_face else set()
+        return {"/logout"} | passwords | hugging_face
 
     def add_routes(self, app: FastAPI) -> None:
         """Add the routes to log in and out."""
-        app.add_route("/login", self._log_in, methods=["POST"])
         app.add_route("/logout", self._log_out, methods=["POST"])
+        if self._passwords:
+            app.add_route("/login", self._log_in, methods=["POST"])
+        if self._hugging_face:
+            app.add_route(self._hugging_face.BEGIN, self._begin_at_hugging_face, methods=["GET"])
+            app.add_route(self._hugging_face.FINISH, self._hugging_face.finish, methods=["GET"])
 
     def find_user(self, request: Request) -> str | None:
-        """The name of the account that sends a request; None without a session."""
-        return self._sessions.find(request.cookies.get(self._cookie))
+        """The id of the user who sends a request; None without a session."""
+        return self._sessions.find(self._cookies.get(request))
+
+    def _start_session(self, request: Request, response: Response, user_id: str) -> None:
+        """Give the response the cookie of a new session, which takes the place of the browser's last one."""
+        self._sessions.end(self._cookies.get(request))
+        self._cookies.set(request, response, self._sessions.start(user_id), MAX_AGE)
 
     async def _log_in(self, request: Request) -> Response:
         """Status 200 with a cookie, 401, or 429 with the seconds to wait; `detail` is a sentence in the visitor's language."""
@@ -58,27 +87,26 @@ class Login:
         if wait := self._throttle.claim_attempt(name, address):
             sentence = tr(language, "login.throttled", count=wait)
             return JSONResponse({"detail": sentence}, status_code=429, headers={"Retry-After": str(wait)})
-        if not await asyncio.to_thread(self._passwords.is_correct, name, password):
+        if not self._passwords or not await asyncio.to_thread(self._passwords.is_correct, name, password):
             return JSONResponse({"detail": tr(language, "login.refused")}, status_code=401)
         self._throttle.forgive(name, address)
         response = JSONResponse({"success": True})
-        response.set_cookie(
-            self._cookie,
-            self._sessions.start(name),
-            max_age=MAX_AGE,
-            httponly=True,
-            secure=request.url.scheme == "https",
-            samesite="none" if self._is_framed else "lax",
-        )
+        self._start_session(request, response, name)
         return response
+
+    async def _begin_at_hugging_face(self, request: Request) -> Response:
+        """A link of another site must not change who is logged in."""
+        if not self._hugging_face or self.find_user(request):
+            return RedirectResponse("../", status_code=303)
+        return await self._hugging_face.begin(request)
 
     async def _log_out(self, request: Request) -> Response:
         """End the session, and show the login."""
         if not _is_from_this_site(request):
             return Response(status_code=403)
-        self._sessions.end(request.cookies.get(self._cookie))
+        self._sessions.end(self._cookies.get(request))
         response = RedirectResponse("./", status_code=303)
-        response.delete_cookie(self._cookie)
+        self._cookies.delete(request, response)
         return response
 
 

@@ -21,6 +21,17 @@ class Appearance:
     theme: Theme = "system"
 
 
+@dataclass(frozen=True)
+class LoginWays:
+    """How people may log in."""
+
+    password: bool
+    hugging_face: bool
+
+
+# Why nobody was signed in with Hugging Face.
+_PROBLEMS = {"denied", "expired", "invalid", "throttled", "unavailable"}
+
 # Gradio and our scripts translate by these: a picked language takes the place of the browser's.
 _SET_LANGUAGE = """<script>
 for (const [name, value] of [["language", "{0}"], ["languages", ["{0}"]]])
@@ -40,6 +51,8 @@ def adapt_page(html: str, appearance: Appearance) -> str:
     head = f"<head><title>{tr(appearance.language, 'title')}</title>"
     if appearance.is_language_chosen:
         head += _SET_LANGUAGE.format(appearance.language)
+    # Gradio's address would leave the path under which a proxy serves the app.
+    html = html.replace('"/manifest.json"', '"manifest.json"', 1)
     html = html.replace('lang="en"', f'lang="{appearance.language}"', 1)
     html = html.replace("<head>", head, 1).replace("</head>", f"{_STYLE}</head>", 1)
     if appearance.theme == "system":
@@ -49,7 +62,11 @@ def adapt_page(html: str, appearance: Appearance) -> str:
     return html.replace("<gradio-app", f'<gradio-app theme_mode="{appearance.theme}"', 1)
 
 
-def render_login(appearance: Appearance) -> Markup:
-    """The document that asks for a name and a password. static/login.js sends them."""
+def render_login(appearance: Appearance, ways: LoginWays, problem: str = "") -> Markup:
+    """The document that asks people to log in. static/login.js sends a name and password; `problem` is ignored unless known."""
     script = Markup(_FOLLOW_SYSTEM) if appearance.theme == "system" else ""  # noqa: S704 - a constant
-    return render("login.html", appearance.language, lang=appearance.language, theme=appearance.theme, script=script)
+    language = appearance.language
+    sentence = tr(language, f"login.problem.{problem}") if problem in _PROBLEMS else ""
+    return render(
+        "login.html", language, lang=language, theme=appearance.theme, script=script, ways=ways, problem=sentence
+    )

@@ -1,9 +1,7 @@
 /** Logs in without leaving the page: what was typed stays if it is refused. */
-const form = document.querySelector("form");
-const problem = form.querySelector("[role=alert]");
-const button = form.querySelector("button");
-
-async function logIn() {
+async function logIn(form) {
+  const problem = form.querySelector("[role=alert]");
+  const button = form.querySelector("button");
   problem.textContent = "";
   button.disabled = true;
   try {
@@ -23,7 +21,10 @@ async function logIn() {
   form.elements.password.focus();
 }
 
-form.addEventListener("submit", (event) => {
+document.querySelector("form")?.addEventListener("submit", (event) => {
   event.preventDefault();
-  logIn();
+  logIn(event.target);
 });
+
+// A provider lets no other site frame it, and browsers withhold the cookies of a page in a frame.
+if (self !== top) document.querySelector("a.button")?.setAttribute("target", "_blank");

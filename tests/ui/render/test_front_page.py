@@ -2,7 +2,7 @@
 
 import pytest
 
-from phi3_ui.ui.render.front_page import Appearance, adapt_page, render_login
+from phi3_ui.ui.render.front_page import Appearance, LoginWays, adapt_page, render_login
 
 _GRADIO = '<html\n\tlang="en"><head><meta></head>\n<body\n\tstyle="x">\n<gradio-app\n\tembed="false"></gradio-app></body></html>'
 
@@ -25,7 +25,7 @@ def test_the_browsers_language_and_theme_are_followed_unless_others_were_picked(
 
 @pytest.mark.parametrize(("language", "title"), [("en", "Log in"), ("ro", "Autentificare")])
 def test_the_login_names_the_product_and_helps_password_managers(language: str, title: str) -> None:
-    page = render_login(Appearance(language, theme="dark"))
+    page = render_login(Appearance(language, theme="dark"), LoginWays(password=True, hugging_face=False))
 
     assert f"<title>{title} · Phi-3 Chat" in page
     assert '<body class="dark">' in page

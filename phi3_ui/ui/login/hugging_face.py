@@ -1,0 +1,114 @@
+"""Signs people in with their accounts of Hugging Face.
+
+Gradio's own way keeps the tokens in the browser for a month, ends no session on the server, and logs people out when they follow a link.
+"""
+
+import asyncio
+import hmac
+import logging
+import secrets
+from collections.abc import Callable
+
+from itsdangerous import BadData, URLSafeTimedSerializer
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from phi3_ui.logins import name_provider_user
+from phi3_ui.settings import Settings
+from phi3_ui.ui.login.address import normalize_address
+from phi3_ui.ui.login.cookies import LoginCookies
+from phi3_ui.ui.login.openid import Attempt, OpenIdClient, Problem, SignInError
+from phi3_ui.ui.login.throttle import LoginThrottle
+
+logger = logging.getLogger(__name__)
+
+_ATTEMPT = "-attempt"  # the cookie
+_ATTEMPT_SECONDS = 600  # to agree on the provider's page
+_HOME = "../"  # from the two routes
+_AT_ONCE = 2  # requests to the provider, each of which holds a thread
+
+
+class HuggingFaceLogin:
+    """The two routes of the flow: to the provider and back."""
+
+    BEGIN, FINISH = "/login/huggingface", "/login/callback"
+    """Their paths. The second one is what a Space registers."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        cookies: LoginCookies,
+        throttle: LoginThrottle,
+        start_session: Callable[[Request, Response, str], None],
+    ) -> None:
+        """`start_session` gives a response the cookie of a new session for a user id."""
+        secret = settings.oauth_client_secret.get_secret_value()
+        self._client = OpenIdClient(settings.openid_provider_url, settings.oauth_client_id, secret)
+        self._space_host = settings.space_host.partition(",")[0].strip()  # further ones are domains of the owner's
+        self._cookies = cookies
+        self._throttle = throttle
+        self._start_session = start_session
+        self._at_once = asyncio.Semaphore(_AT_ONCE)
+        self._signed = URLSafeTimedSerializer(secrets.token_urlsafe(32))
+
+    async def begin(self, request: Request) -> Response:
+        """Lead the browser to the provider."""
+        attempt = Attempt.create()
+        try:
+            async with self._at_once:
+                url = await asyncio.to_thread(self._client.begin, attempt, self._redirect_uri(request))
+        except SignInError as error:
+            return _explain(error.problem)
+        response = RedirectResponse(url, status_code=303)
+        self._cookies.set(request, response, str(self._signed.dumps(attempt.to_dict())), _ATTEMPT_SECONDS, _ATTEMPT)
+        return response
+
+    async def finish(self, request: Request) -> Response:
+        """Start a session for who comes back from the provider, or say why not. The attempt is over either way."""
+        try:
+            user = await self._find_user(request)
+        except SignInError as error:
+            response = _explain(error.problem)
+        else:
+            response = RedirectResponse(_HOME, status_code=303)
+            self._start_session(request, response, user)
+        self._cookies.delete(request, response, _ATTEMPT)
+        return response
+
+    async def _find_user(self, request: Request) -> str:
+        answer = request.query_params
+        attempt = self._read_attempt(request)
+        if not attempt or not hmac.compare_digest(answer.get("state", "").encode(), attempt.state.encode()):
+            raise SignInError("expired")
+        if "error" in answer or not answer.get("code"):
+            logger.info("The provider signed nobody in: %s", answer.get("error"))
+            raise SignInError("denied")
+        address = normalize_address(request.client.host if request.client else "")
+        name = f"hf:{address}"  # nobody's: who it is is not known yet
+        if self._throttle.claim_attempt(name, address):
+            raise SignInError("throttled")
+        async with self._at_once:
+            claims = await asyncio.to_thread(self._client.finish, attempt, self._redirect_uri(request), answer["code"])
+        self._throttle.forgive(name, address)
+        try:
+            return name_provider_user(claims.get("preferred_username"), claims["sub"])
+        except ValueError as error:
+            logger.warning("The provider names somebody whom the app cannot name: %s", error)
+            raise SignInError("invalid") from error
+
+    def _read_attempt(self, request: Request) -> Attempt | None:
+        try:
+            return Attempt(**self._signed.loads(self._cookies.get(request, _ATTEMPT) or "", max_age=_ATTEMPT_SECONDS))
+        except BadData:
+            return None
+
+    def _redirect_uri(self, request: Request) -> str:
+        """Where the provider sends the browser; it allows only what is registered there."""
+        if self._space_host:
+            return f"https://{self._space_host}{self.FINISH}"
+        return f"{self._cookies.find_url(request)}{self.FINISH}"
+
+
+def _explain(problem: Problem) -> RedirectResponse:
+    """To the login, which says what to do."""
+    return RedirectResponse(f"{_HOME}?login={problem}", status_code=303)
