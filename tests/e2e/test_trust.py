@@ -52,6 +52,10 @@ def test_code_runs_only_after_a_yes_to_the_files_that_were_shown(app: App, folde
     expect(chat.page.get_by_text("files have changed since they were shown")).to_be_visible()
     assert not chat.status.locator(".loaded").count()
 
+    # The button takes no click until its event has ended, which the page does not show. After a reload it is idle.
+    chat.page.reload()
+    chat.message.wait_for(timeout=LOAD)
+    chat.show_tab("model")
     approve.click()
     chat.status.locator(".loaded").wait_for(timeout=LOAD)
     expect(alert).to_have_count(0)
