@@ -1,4 +1,4 @@
-"""What the page costs the browser: its load over loopback, and the drawing of an answer in a short and in a long chat."""
+"""What the page costs the browser: its load over loopback, the drawing of an answer in a short and in a long chat, opening a chat."""
 
 import json
 import statistics
@@ -17,6 +17,7 @@ from tests.support.trust import approve_models
 
 _VIEWPORT: ViewportSize = {"width": 1440, "height": 900}
 _TOKENS = 200
+_OPENED = (200, 1000)  # messages
 _WATCH = """
 globalThis.phi3Shift = 0;
 new PerformanceObserver((list) => {
@@ -32,6 +33,25 @@ _AWAIT_ANSWER = """() => {
     observer.disconnect();
     requestAnimationFrame(() => requestAnimationFrame(resolve)); // with the drawing of what has come last
   }).observe(document.querySelector("#phi3-chat"), { childList: true, subtree: true }));
+}"""
+# Opens the first chat of the list; returns the seconds until it is drawn, and the longest task of the main thread.
+_OPEN = """async (messages) => {
+  const frame = () => new Promise(requestAnimationFrame);
+  let longest = 0;
+  const observer = new PerformanceObserver((list) => {
+    for (const { duration } of list.getEntries()) longest = Math.max(longest, duration);
+  });
+  observer.observe({ type: "longtask" });
+  const rows = document.getElementsByClassName("message-row");
+  const start = performance.now();
+  document.querySelector("#phi3-chats button[name=open]").click();
+  while (rows.length !== messages) await frame();
+  await frame();
+  await frame();
+  const drawn = performance.now() - start;
+  await new Promise((done) => setTimeout(done, 500)); // tasks are reported afterwards
+  observer.disconnect();
+  return [drawn / 1000, longest / 1000];
 }"""
 
 
@@ -71,6 +91,7 @@ def rows(bench: Bench) -> Iterator[Row]:
                 costs.append(_task_seconds(session) - before)
                 page.close()
             ratios.append(costs[1] / costs[0])
+        opened = {messages: _open_chat(browser, server.url, home, messages, bench.rounds) for messages in _OPENED}
         browser.close()
     kilobytes = statistics.median(sizes) / 1000
     yield Row("bytes on the wire of a cold load", f"{kilobytes:.0f} kB", "≤ 500 kB", kilobytes <= 500)
@@ -83,6 +104,10 @@ def rows(bench: Bench) -> Iterator[Row]:
     ratio = statistics.median(ratios)
     what = "main-thread time of an answer of 200 tokens: chat of 200 messages ÷ chat of 2"
     yield Row(what, f"{ratio:.2f}", "≤ 1.5", ratio <= 1.5)
+    for messages, times in opened.items():
+        drawn, busy, longest = (statistics.median(column) for column in zip(*times, strict=True))
+        beside = f"main thread busy for {busy:.2f} s, {1000 * longest:.0f} ms at a time at most"
+        yield Row(f"opening a chat of {messages:,} messages, until it is drawn", f"{drawn:.2f} s ({beside})")
 
 
 def _load(browser: Browser, url: str) -> tuple[int, float, float, float]:
@@ -103,6 +128,24 @@ def _load(browser: Browser, url: str) -> tuple[int, float, float, float]:
     shift = page.evaluate("phi3Shift")
     context.close()
     return sum(sizes), shift, paint, usable
+
+
+def _open_chat(browser: Browser, url: str, home: Path, messages: int, rounds: int) -> list[tuple[float, float, float]]:
+    """Seconds until a chat is drawn, of the main thread's work for it, and of its longest task; for each round."""
+    page = browser.new_page(viewport=_VIEWPORT)
+    page.goto(url)
+    chat = ChatPage(page).wait_until_ready()
+    _import_chat(chat, messages // 2, home / f"opened-{messages}.json")
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    times = []
+    for _ in range(rounds):
+        chat.start_new_chat()
+        before = _task_seconds(session)
+        drawn, longest = page.evaluate(_OPEN, messages)
+        times.append((drawn, _task_seconds(session) - before, longest))
+    page.close()
+    return times
 
 
 def _import_chat(chat: ChatPage, turns: int, file: Path) -> None:

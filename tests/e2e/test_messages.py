@@ -91,21 +91,6 @@ def test_messages_keep_their_order_whatever_comes_and_goes(open_page: OpenPage) 
     assert page.evaluate(DRAW, long) == long
 
 
-def test_messages_out_of_view_are_skipped_only_while_an_answer_streams(app: App, open_page: OpenPage) -> None:
-    gate = app.model.create_gate()
-    app.model.enqueue(Reply(LONG), Reply(LONG), Reply("Once upon ", gate, "a time."))
-    chat = open_page(viewport={"width": 1024, "height": 768})
-    chat.answer("Write a lot.")
-    chat.answer("And more.")
-    chat.ask("And again.")
-    chat.wait_for_text()
-    expect(chat.log).to_have_attribute("data-running", "")
-    gate.open()
-    chat.wait_for_caption(3)
-    expect(chat.log).not_to_have_attribute("data-running", "")
-    assert chat.answers.first.inner_text().startswith("Line 0")
-
-
 def test_code_has_a_head_and_the_keyboard_reaches_every_action_through_one_tab_stop(
     app: App, open_page: OpenPage
 ) -> None:

@@ -24,6 +24,8 @@ DRAW = """async (texts) => {
   document.querySelector("#phi3-chat").append(chat);
   const value = JSON.stringify(texts.map((content) => ({ role: "user", content })));
   view.default(chat, { value }, () => {}, {});
+  // What no frame has shown yet reads as empty.
+  for (const chunk of chat.querySelectorAll(".phi3-chunk")) chunk.style.contentVisibility = "visible";
   const shown = [...chat.querySelectorAll('[data-testid="user"]')].map((text) => text.innerText);
   chat.remove();
   return shown;

@@ -3,8 +3,8 @@ import { create, createButton, isNarrow } from "./dom.js";
 
 const IN_MENU = ["edit", "reproduce"]; // on a narrow page
 
-/** The element of a caption; see Caption in render/messages.py. `copyButton` is the message's, if it has text. */
-export default function drawCaption(caption, copyButton, { texts, createMore }) {
+/** The element of a caption; see Caption in render/messages.py. An answer's has no buttons yet. */
+export default function drawCaption(caption) {
   const { kind, error, model, parts = [], short = parts, actions = [] } = caption;
   const element = create("div", `phi3-caption phi3-${kind}`);
   if (error) element.append(create("p", "phi3-error", {}, error));
@@ -18,11 +18,12 @@ export default function drawCaption(caption, copyButton, { texts, createMore }) 
     return element;
   }
   line.append(create("span", "phi3-short", { "aria-hidden": "true" }, short.join(" · ")));
-  element.append(drawToolbar(caption, copyButton, texts, createMore), line);
+  element.append(line);
   return element;
 }
 
-function drawToolbar({ actions = [], variants, more = [], link }, copyButton, texts, createMore) {
+/** The buttons of an answer's caption. `copyButton` is the message's, if it has text. */
+export function drawToolbar({ actions = [], variants, more = [], link }, copyButton, { texts, createMore }) {
   const toolbar = create("div", "phi3-actions", { role: "toolbar", "aria-label": texts.answer_actions });
   if (copyButton) toolbar.append(copyButton);
   toolbar.append(...actions.map(drawAction));

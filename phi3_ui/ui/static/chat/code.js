@@ -10,7 +10,7 @@ const overflow = globalThis.ResizeObserver && new ResizeObserver((entries) => {
   }
 });
 
-/** Add the heads of the code blocks in `root`, and make what scrolls reachable. */
+/** Add the heads of the code blocks in `root`. */
 export default function addHeads(root, texts) {
   for (const block of root.querySelectorAll(".phi3-code")) {
     const box = block.querySelector("pre");
@@ -24,6 +24,10 @@ export default function addHeads(root, texts) {
     head.append(create("span", "phi3-language", {}, block.dataset.language ?? ""), wrap, copy);
     block.prepend(head);
   }
+}
+
+/** Make what scrolls in `root` reachable by Tab, and nothing else of it. */
+export function watchOverflow(root) {
   for (const box of root.querySelectorAll(".phi3-code pre, .phi3-table")) {
     if (!overflow) break;
     box.removeAttribute("tabindex");

@@ -33,6 +33,9 @@ export default function followEnd(log, label, onJump) {
     jump();
     onJump();
   });
-  if (globalThis.ResizeObserver) new ResizeObserver(keep).observe(log);
-  return { button, keep, jump };
+  const resized = globalThis.ResizeObserver && new ResizeObserver(keep);
+  /** Keep the end in view also when this part of the log grows. */
+  const observe = (part) => resized?.observe(part);
+  observe(log);
+  return { button, keep, jump, observe };
 }

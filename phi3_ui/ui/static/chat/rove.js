@@ -4,7 +4,8 @@
  */
 const BUTTONS = ".phi3-icon, .phi3-action";
 
-export default function rove(log) {
+/** `prepare` is called with a message before its buttons are looked for. */
+export default function rove(log, prepare) {
   let stop = null;
   let column = ""; // what the arrow keys look for in other messages
   let isAcross = false;
@@ -14,7 +15,11 @@ export default function rove(log) {
     stop = button ?? null;
     if (stop) stop.tabIndex = 0;
   };
-  const find = (row) => [...row?.querySelectorAll(BUTTONS) ?? []].filter((button) => button.checkVisibility());
+  const find = (row) => {
+    if (!row) return [];
+    prepare(row);
+    return [...row.querySelectorAll(BUTTONS)].filter((button) => button.checkVisibility());
+  };
   const rows = () => [...log.querySelectorAll(".message-row")];
   const hasButtons = (row) => find(row).length > 0;
 

@@ -1,6 +1,6 @@
-/** One message: its text, a button that copies it, its time, and its caption. */
-import drawCaption from "./caption.js";
-import addHeads from "./code.js";
+/** One message: its text and its caption; and, once it is near the view, its buttons and its time. */
+import drawCaption, { drawToolbar } from "./caption.js";
+import addHeads, { watchOverflow } from "./code.js";
 import { copyButton } from "./copy.js";
 import { create } from "./dom.js";
 import createEditor from "./edit.js";
@@ -23,6 +23,7 @@ export class Row {
     this.message = { content: "" };
     this.drawn = "";
     this.blocks = [];
+    this.copy = null; // until the buttons are shown
     const isQuestion = role === "user";
     const isNote = !isQuestion && ["cut", "switch", "undone"].includes(caption?.kind);
     const { texts } = ui;
@@ -41,13 +42,21 @@ export class Row {
       this.drawBlocks(renderBlocks(this.message.content, this.redraw));
       ui.onResize();
     };
-    this.copy = copyButton(texts, texts.copy_message, () => this.message.content);
+  }
+
+  /** Most elements of a chat are buttons: a message that nobody has come near has none. */
+  showButtons() {
+    if (this.copy) return;
+    this.copy = copyButton(this.ui.texts, this.ui.texts.copy_message, () => this.message.content);
+    addHeads(this.text, this.ui.texts);
+    this.addCopy();
+    this.addToolbar();
   }
 
   update(message) {
     const drawn = JSON.stringify(message);
     if (drawn === this.drawn) return;
-    const { content, caption, time } = message;
+    const { content, caption } = message;
     if (content !== this.message.content) {
       if (this.role === "user") drawQuestion(this.text, content);
       else this.drawBlocks(renderBlocks(content, this.redraw));
@@ -58,17 +67,29 @@ export class Row {
       if (hasText) this.body.prepend(this.text);
       else this.text.remove();
     }
-    if (JSON.stringify(caption) !== JSON.stringify(this.message.caption)) {
-      this.caption?.remove();
-      this.caption = caption ? drawCaption(caption, hasText ? this.copy : null, this.ui) : null;
-      if (this.caption) this.body.append(this.caption);
-    }
-    if (this.role === "user" && !this.copy.isConnected && !this.editor) {
-      this.node.append(this.copy);
-      if (time) this.node.append(drawTime(time));
-    }
+    const isCaptionNew = JSON.stringify(caption) !== JSON.stringify(this.message.caption);
     this.message = JSON.parse(drawn);
     this.drawn = drawn;
+    if (isCaptionNew) {
+      this.caption?.remove();
+      this.caption = caption ? drawCaption(caption) : null;
+      if (this.caption) this.body.append(this.caption);
+      this.addToolbar();
+    }
+    this.addCopy();
+  }
+
+  addToolbar() {
+    const { caption, content } = this.message;
+    if (this.copy && caption?.kind === "answer") {
+      this.caption.lastChild.before(drawToolbar(caption, content === "" ? null : this.copy, this.ui));
+    }
+  }
+
+  addCopy() {
+    if (this.role !== "user" || !this.copy || this.copy.isConnected || this.editor) return;
+    this.node.append(this.copy);
+    if (this.message.time) this.node.append(drawTime(this.message.time));
   }
 
   /** Replace what differs, so that a selection in the text above stays while the answer grows. */
@@ -78,7 +99,8 @@ export class Row {
     while (this.text.children.length > same) this.text.lastElementChild.remove();
     const template = document.createElement("template");
     template.innerHTML = blocks.slice(same).join("");
-    addHeads(template.content, this.ui.texts);
+    watchOverflow(template.content);
+    if (this.copy) addHeads(template.content, this.ui.texts);
     this.text.append(template.content);
     this.blocks = blocks;
   }

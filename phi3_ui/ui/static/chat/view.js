@@ -13,7 +13,7 @@ import { identify, Row } from "./row.js";
 import rove from "./rove.js";
 
 const MAX_SHARE = 4; // drawing takes at most about a quarter of the time
-const CHUNK = 20; // messages that the browser skips as one while they are out of view; see chat.css
+const CHUNK = 20; // messages that are drawn as one once they are near the view; see chat.css
 const NARROW = 740; // pixels, below which an answer's buttons and metrics do not fit into one line
 const MAX_ANNOUNCED = 2000; // characters
 
@@ -23,12 +23,16 @@ export default function showChat(element, props, watch, texts, starters = []) {
   const log = create("div", "phi3-log", { role: "log", "aria-live": "off", "aria-label": texts.chat });
   const announcer = create("div", "phi3-announcer", { role: "status" });
   const empty = drawEmpty(texts, starters);
-  const stops = rove(log);
+  const stops = rove(log, ({ parentElement }) => show(parentElement));
   const end = followEnd(log, texts.jump_to_latest, stops.focus);
   const ui = { texts, createMore: createMenu(element, texts["actions.more"]), onResize: end.keep };
   if (globalThis.ResizeObserver) {
     new ResizeObserver(() => log.toggleAttribute("data-narrow", log.clientWidth < NARROW)).observe(log);
   }
+  const shown = new WeakSet(); // chunks
+  const approaching = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) if (isIntersecting) show(target);
+  }, { root: log, rootMargin: "100%" });
   let rows = [];
   element.append(empty, log, end.button, announcer);
 
@@ -48,12 +52,13 @@ export default function showChat(element, props, watch, texts, starters = []) {
       return row;
     });
     for (const { node } of known.values()) node.remove();
+    removeEmpty(); // those of another chat
     rows.forEach(place);
-    while (log.lastChild?.childElementCount === 0) log.lastChild.remove();
+    removeEmpty();
+    showEnd();
     log.hidden = !(empty.hidden = messages.length > 0);
     markLast();
     drawRunning();
-    log.toggleAttribute("data-running", isRunning(rows.at(-1)));
     stops.reset();
     const question = rows.findLast(({ role }) => role === "user");
     const isNew = question && question.message.turn !== asked;
@@ -62,11 +67,33 @@ export default function showChat(element, props, watch, texts, starters = []) {
     else end.keep();
   };
 
-  const place = ({ node }, index) => {
-    const chunk = log.children[Math.floor(index / CHUNK)] ?? log.appendChild(create("div", "phi3-chunk"));
+  const place = (row, index) => {
+    const chunk = log.children[Math.floor(index / CHUNK)] ?? addChunk();
     const at = chunk.children[index % CHUNK];
-    if (at !== node) chunk.insertBefore(node, at ?? null);
+    if (at !== row.node) chunk.insertBefore(row.node, at ?? null);
+    if (shown.has(chunk)) row.showButtons();
   };
+
+  const addChunk = () => {
+    const chunk = log.appendChild(create("div", "phi3-chunk"));
+    approaching.observe(chunk);
+    end.observe(chunk);
+    return chunk;
+  };
+
+  const removeEmpty = () => [...log.children].filter((chunk) => !chunk.firstChild).forEach((chunk) => chunk.remove());
+
+  /** Complete the messages of a chunk. */
+  const show = (chunk) => {
+    if (shown.has(chunk)) return;
+    shown.add(chunk);
+    approaching.unobserve(chunk);
+    const first = CHUNK * [...log.children].indexOf(chunk);
+    for (const row of rows.slice(first, first + CHUNK)) row.showButtons();
+  };
+
+  /** Complete what a chat that is opened shows, before it is painted. */
+  const showEnd = () => [...log.children].slice(-2).forEach(show);
 
   const drawRunning = () => {
     const running = globalThis.phi3Running;
@@ -75,10 +102,10 @@ export default function showChat(element, props, watch, texts, starters = []) {
     if (last.role === "user") {
       rows.push(Object.assign(new Row(running, ui), { key: `${identify(running)} 1` }));
       place(rows.at(-1), rows.length - 1);
+      showEnd();
       markLast();
     }
     rows.at(-1).update(running);
-    log.toggleAttribute("data-running", true);
     end.keep();
   };
 
