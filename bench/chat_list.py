@@ -41,8 +41,11 @@ async ({ step, steps }) => {
 _RENAME = """
 async (title) => {
   const button = [...document.querySelectorAll("#phi3-chats button[name=open]")].at(-1);
+  button.dispatchEvent(new MouseEvent("dblclick", { bubbles: true }));
+  const field = document.querySelector(".phi3-rename");
+  field.value = title;
   const start = performance.now();
-  phi3PerformAction("rename", button.value, title);
+  field.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true }));
   while (button.textContent !== title) await new Promise(requestAnimationFrame);
   return (performance.now() - start) / 1000;
 }
@@ -87,5 +90,5 @@ def rows(bench: Bench) -> Iterator[Row]:
     yield Row(f"{_CHATS:,} chats: size of an update of the list at its end", f"{size:.0f} kB", "≤ 60 kB", size <= 60)
     value = statistics.median(seconds)
     yield Row(
-        f"{_CHATS:,} chats: renaming the last, until it is drawn", f"{1000 * value:.0f} ms", "≤ 300 ms", value <= 0.3
+        f"{_CHATS:,} chats: renaming the last, until it is drawn", f"{1000 * value:.0f} ms", "≤ 100 ms", value <= 0.1
     )

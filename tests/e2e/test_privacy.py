@@ -90,8 +90,9 @@ def test_two_visitors_find_nothing_of_each_other(app: App, open_page: OpenPage) 
             stranger.call("phi3-search", "change", ["xylophone"]),
             *(
                 stranger.press(name, chat, "mine now")
-                for name in ("open", "rename", "pin", "save_json", "delete", "restore", "show")
+                for name in ("open", "pin", "save_json", "delete", "restore", "show")
             ),
+            stranger.call("phi3-chats", "edit", [], {"id": chat, "title": "mine now"}),
             *(stranger.press(name, turn) for name in ("show", "edit", "undo", "retry", "good", "bad", "reproduce")),
             stranger.press("open", f"{chat}' OR metadata.`phi3_ui.turn` != '"),
             # The visitor id in the store is not the secret that the browser sends.

@@ -3,6 +3,7 @@
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 from mlflow.entities import TraceInfo
@@ -25,25 +26,31 @@ class _IndexedConversation:
     is_pinned: bool = False
     turns: dict[str, TurnSummary] = field(default_factory=dict)
 
-    @property
+    @cached_property  # these are until the turns change: a list of thousands is drawn again after each click
     def root(self) -> TurnSummary:
         """The first question asked. Turns may have equal times; a turn with a parent is never the first."""
         roots = [turn for turn in self.turns.values() if turn.parent_id not in self.turns] or [*self.turns.values()]
         return min(roots, key=lambda turn: (turn.metrics.asked_at, turn.metrics.turn_id))
 
-    @property
-    def title(self) -> str:
-        return self.custom_title or make_title(self.root.question)
+    @cached_property
+    def first_title(self) -> str:
+        return make_title(self.root.question)
 
-    @property
+    @cached_property
     def last_asked_at(self) -> float:
         return max(turn.metrics.asked_at for turn in self.turns.values())
+
+    @property
+    def title(self) -> str:
+        return self.custom_title or self.first_title
 
     def put(self, turn: TurnSummary) -> None:
         """Add a turn, its text folded, or replace it; a complete text is not replaced by the beginning of it."""
         known = self.turns.get(turn.metrics.turn_id)
         text = max(turn.text, known.text if known else "", key=len)
         self.turns[turn.metrics.turn_id] = replace(turn, text=text)
+        for name in ("root", "first_title", "last_asked_at"):
+            vars(self).pop(name, None)
 
     def set_title(self, title: str) -> None:
         if title != self.custom_title:
@@ -56,6 +63,8 @@ class _IndexedConversation:
             self.is_pinned = value == "true"
 
     def matches(self, words: list[str]) -> bool:
+        if not words:
+            return True
         # A title that was not given is a question, which the turns have.
         texts = [self.folded_title, *(turn.text for turn in self.turns.values())]
         return all(any(word in text for text in texts) for word in words)

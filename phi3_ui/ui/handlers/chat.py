@@ -21,10 +21,6 @@ from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
 from phi3_ui.ui.starters import STARTERS
 
-_SHOWS_CHAT = {"open", "show", "undo", "usage", "close_usage", "replay", "close_replay"}
-"""Actions that draw the chat or a view over it. Gradio sends a generator's last update once more at its end: it must not overwrite what the
-next action has drawn."""
-
 
 class ChatController:
     """Finds the session of each event and passes the event on to the controller of its topic."""
@@ -138,8 +134,8 @@ class ChatController:
                 unchanged = {self._page.composer.message: gr.skip()}
                 yield updates or unchanged
                 yield from self._answers.follow(session)
-                if name in _SHOWS_CHAT:
-                    yield unchanged
+                # Gradio sends a generator's last update once more at its end: after what the next action has drawn.
+                yield unchanged
         except UserError as error:
             gr.Warning(tr_error(session.language, error))
             yield {self._page.composer.message: gr.skip()}
@@ -176,6 +172,16 @@ class ChatController:
         if isinstance(start := event._data.get("start"), int):
             session.list_from(start)
         return self.chats.list_chats(session)
+
+    def rename(self, request: gr.Request, event: gr.EventData) -> Updates:
+        """Rename a chat of the list. Not an action like others, whose many outputs would take as long again."""
+        session = self.session(request)
+        chat_id, title = (str(event._data.get(part) or "") for part in ("id", "title"))
+        try:
+            return self.chats.rename(session, chat_id, title)
+        except UserError as error:
+            gr.Warning(tr_error(session.language, error))
+            return self.chats.list_chats(session)
 
     # Refresh
 

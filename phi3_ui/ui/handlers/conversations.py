@@ -53,7 +53,6 @@ class ConversationController:
         self._mlflow = services.mlflow
         self.actions: dict[str, Callable[[Session, Action], Updates]] = {
             "open": self._open,
-            "rename": self._rename,
             "pin": lambda session, action: self._pin(session, action.value, True),
             "unpin": lambda session, action: self._pin(session, action.value, False),
             "delete": self._delete,
@@ -197,8 +196,9 @@ class ConversationController:
         except UserError as error:  # the store does not respond, or the chat has not been stored yet
             logger.info("Chat %s is shown as this page has it: %s", chat.id, error)
 
-    def _rename(self, session: Session, action: Action) -> Updates:
-        self._history.rename(session.user_id, action.value, action.text)
+    def rename(self, session: Session, chat_id: str, title: str) -> Updates:
+        """Give a chat another title; an empty one restores the first question. Raises UserError("no_such_chat")."""
+        self._history.rename(session.user_id, chat_id, title)
         return self.list_chats(session)
 
     def _pin(self, session: Session, chat_id: str, is_pinned: bool) -> Updates:

@@ -65,6 +65,7 @@ def wire(page: Page, chat: ChatController) -> None:
     section.search.change(chat.search, section.search, section.chat_list, trigger_mode="always_last", **QUIET)
     # Not "always_last": an event that had to wait would come with the data of the one before it.
     section.chat_list.input(chat.list_from, None, section.chat_list, trigger_mode="multiple", **QUIET)
+    section.chat_list.edit(chat.rename, None, section.chat_list, trigger_mode="multiple", **QUIET)
     shown = section.new_chat.click(
         chat.new_chat, page.chat.comment, [page.composer.message, *page.chat_outputs], **QUIET
     )

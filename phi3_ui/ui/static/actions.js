@@ -17,7 +17,7 @@ export default function forwardActions(trigger) {
   // Redrawing removes the focused button: focus its successor, or the message box if that is filled.
   const keepFocus = (name, value) => {
     const fillsBox = ASKS.includes(name) || name === "undo";
-    const successor = { delete: "restore", rename: "open", restore: "open", pin: "open", unpin: "open" }[name] || name;
+    const successor = { delete: "restore", restore: "open", pin: "open", unpin: "open" }[name] || name;
     const selector = `button.phi3-action[name="${successor}"][value="${value}"]`;
     const observer = new MutationObserver(() => {
       if (document.activeElement !== document.body) return;

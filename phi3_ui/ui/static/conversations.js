@@ -92,7 +92,7 @@ export default function manageConversations(trigger, texts) {
       field.remove();
       if (shown) shown.hidden = false;
       if (document.activeElement === document.body) shown?.focus({ preventScroll: true });
-      if (saves && field.value !== before) globalThis.phi3PerformAction("rename", id, field.value);
+      if (saves && field.value !== before) trigger("edit", { id, title: field.value });
     };
     renaming = { id, field, end };
     field.addEventListener("keydown", (event) => {
