@@ -121,6 +121,20 @@ def test_files_are_attached_counted_sent_folded_and_refused(app: App, open_page:
     expect(folds).to_have_count(3)
     expect(chat.questions).to_contain_text("And who wrote them?")
 
+    again = app.model.requests[-1].question
+    for _ in range(2):
+        chat.choose_action("undo")
+        expect(chat.message).to_have_value("And who wrote them?")
+        expect(chips(chat)).to_have_text([re.compile(name) for name in ("notes.md8 tokens", "drop.csv", "paste.json")])
+        chat.press("show")  # Redo
+        expect(chat.message).to_have_value("")
+        expect(chips(chat)).to_have_count(0)
+    chat.choose_action("undo")
+    expect(chips(chat)).to_have_count(3)
+    chat.message.press("Enter")
+    chat.wait_for_caption(1)
+    assert app.model.requests[-1].question == again
+
 
 def test_a_refused_question_keeps_its_files(app: App, open_page: OpenPage) -> None:
     chat = open_page()

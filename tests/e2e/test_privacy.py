@@ -59,7 +59,7 @@ class ApiClient:
     def press(self, name: str, value: str, text: str = "") -> str:
         """Press an action button, as a page with "mine now" in its text boxes."""
         inputs = len(self._event("phi3-actions", "click")["inputs"])
-        data = [None, "mine now", "mine now", "", 0.0, 1.0, 8, 50, "", "", 1, 0, 0]
+        data = ["mine now", None, "mine now", "", 0.0, 1.0, 8, 50, "", "", 1, 0, 0]
         assert len(data) == inputs
         return self.call("phi3-actions", "click", data, {"name": name, "value": value, "text": text})
 

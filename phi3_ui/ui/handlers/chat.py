@@ -115,9 +115,9 @@ class ChatController:
         yield {page.composer.message: message, page.endpoint.messages: messages}
 
     def act(
-        self, key: str | None, comment: str, draft: str, request: gr.Request, event: gr.EventData, **values: Any
+        self, draft: str, key: str | None, comment: str, request: gr.Request, event: gr.EventData, **values: Any
     ) -> Iterator[Updates]:
-        """Perform an action button of templates/macros.html; `draft` is what the message box holds."""
+        """Perform an action button of templates/macros.html; `draft` is what the composer holds."""
         session = self.session(request)
         name, value, text = (str(event._data.get(part) or "") for part in ("name", "value", "text"))
         try:
@@ -130,7 +130,7 @@ class ChatController:
             elif name == "start" and (starter := STARTERS.get(value)):
                 yield from self._answers.ask_starter(session, starter, key, values)
             else:
-                updates = self.chats.perform(session, Action(name, value, text, draft or ""))
+                updates = self.chats.perform(session, Action(name, value, draft or ""))
                 unchanged = {self._page.composer.message: gr.skip()}
                 yield updates or unchanged
                 yield from self._answers.follow(session)

@@ -35,10 +35,8 @@ class Action:
     name: str
     value: str
     """What it acts on: the id of a turn or a chat."""
-    text: str = ""
-    """The new title, for "rename"."""
     draft: str = ""
-    """What the message box held."""
+    """What the composer holds: the attached files and the text, as a question has them."""
 
 
 class ConversationController:
@@ -241,7 +239,7 @@ class ConversationController:
         turns = session.current.conversation.turns
         # After Redo the message box may still hold the question that Undo has put there.
         is_redone = bool(turns) and action.draft.strip() == turns[-1].question.strip()
-        return {self._page.composer.message: "", **updates} if is_redone else updates
+        return {**updates, **self._set_draft(session, "")} if is_redone else updates
 
     def _undo(self, session: Session, action: Action) -> Updates:
         hidden: list[str] = []
@@ -254,8 +252,13 @@ class ConversationController:
             return conversation.without_last_turn()
 
         updates = self._change_branch(session, change)
-        # Other text in the message box is kept; Redo shows the question again.
-        return updates if action.draft.strip() or not hidden else {**updates, self._page.composer.message: hidden[0]}
+        # Another draft is kept; Redo shows the question again.
+        return updates if action.draft.strip() or not hidden else {**updates, **self._set_draft(session, hidden[0])}
+
+    def _set_draft(self, session: Session, question: str) -> Updates:
+        """Put a question into the composer: its attached files, and its text."""
+        tools = self._page.composer.tools
+        return {tools: {**self.show_buttons(session)[tools], "draft": question}}
 
     def _change_branch(self, session: Session, change: Callable[[Conversation], Conversation]) -> Updates:
         chat = session.current

@@ -7,7 +7,7 @@ from phi3_ui.i18n.translate import BROWSER_TEXTS
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import ChatSection, Page
 from phi3_ui.ui.page.events import QUIET, STREAMING
-from phi3_ui.ui.page.scripts import CLOSE_WARNING_JS, RUNNING_JS, chat_js
+from phi3_ui.ui.page.scripts import CLOSE_WARNING_JS, COMPOSE_DRAFT_JS, RUNNING_JS, chat_js
 from phi3_ui.ui.page.texts import I18N, browser_texts
 from phi3_ui.ui.starters import STARTERS
 
@@ -56,12 +56,13 @@ def wire(page: Page, chat: ChatController) -> Dependency:
     section, message = page.chat, page.composer.message
     acted: Dependency = page.browser.actions.click(
         chat.act,
-        [page.picker, section.comment, message],
+        [message, page.picker, section.comment],
         [
             *(message, section.comment, page.program, page.export.download, *page.chat_outputs),
             *(page.settings.system, *page.settings.controls.values()),
         ],
         inputs_kwargs=page.settings_inputs,
+        js=COMPOSE_DRAFT_JS,
         trigger_mode="multiple",
         **STREAMING,
     )

@@ -26,6 +26,7 @@ _TAKER_JS = f"{_load_function('take_message.js')}()"
 TAKE_MESSAGE_JS = f"(...values) => {_TAKER_JS}.take(...values)"
 SETTLE_MESSAGE_JS = f"(text) => {{ globalThis.phi3Composer?.setText(text); {_TAKER_JS}.settle(text); }}"
 RELEASE_MESSAGE_JS = f"() => {_TAKER_JS}.release()"
+COMPOSE_DRAFT_JS = "(text, ...others) => [globalThis.phi3Composer?.compose(text) ?? text, ...others]"
 SET_DIRECTIONS_JS = _load_function("directions.js")
 READ_BROWSER_JS = f"() => [{_load_function('visitor_token.js')}(), {_load_function('tab_state.js')}()]"
 """Returns the visitor's token and the tab's state."""

@@ -39,11 +39,7 @@ export default class Attachments {
     this.refusals.replaceChildren();
     for (const file of files) {
       try {
-        this.files.push({
-          id: crypto.getRandomValues(new Uint32Array(2)).join("-"),
-          name: file.name,
-          text: await readText(file),
-        });
+        this.push(file.name, await readText(file));
       } catch (error) {
         if (!(error instanceof RefusedFile)) throw error;
         const count = MAX_CHARACTERS.toLocaleString(document.documentElement.lang || navigator.language);
@@ -52,6 +48,19 @@ export default class Attachments {
     }
     this.draw();
     this.onChange();
+  }
+
+  /** Attach these files, which have `name` and `text`, in place of others. */
+  replace(files) {
+    this.refusals.replaceChildren();
+    this.files = [];
+    for (const { name, text } of files) this.push(name, text);
+    this.draw();
+    this.onChange();
+  }
+
+  push(name, text) {
+    this.files.push({ id: crypto.getRandomValues(new Uint32Array(2)).join("-"), name, text });
   }
 
   remove(ids) {

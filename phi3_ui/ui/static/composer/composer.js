@@ -2,12 +2,13 @@
  * The composer: one box with the text above and the tools below. Draws the tools, keeps Send and Stop in one place, and asks
  * the server how many tokens the draft has.
  *
- * The component's value is the state: `busy` while the shown chat is being answered, `asked`, the id of its last turn. Other
- * scripts use `globalThis.phi3Composer`: `setText` when the box has changed, `take` before its text is sent, `release` once
- * it is answered or refused.
+ * The component's value is the state: `busy` while the shown chat is being answered, `asked`, the id of its last turn, and
+ * perhaps `draft`, a question to put into the composer. Other scripts use `globalThis.phi3Composer`: `setText` when the box
+ * has changed, `compose` for the draft with its files, `take` before it is sent, `release` once it is answered or refused.
  */
 import drawIcon from "../chat/icons.js";
-import { createElement, createIconButton, fillIn } from "../dom.js";
+import { splitFiles } from "../attached_files.js";
+import { createElement, createIconButton, fillIn, typeInto } from "../dom.js";
 import { currentSettings } from "../settings/state.js";
 import { nameSystemPrompt } from "../settings/prompts.js";
 import Attachments from "./attachments.js";
@@ -25,6 +26,7 @@ export default function createComposer({ element, props, watch, trigger, texts, 
   const stop = () => root.querySelector("#phi3-stop");
   let text = box()?.value ?? "";
   let pending = null; // the ids of the files that were sent with a question that is not yet accepted, and the turn before it
+  let given = null; // the last draft from the server
   let isBusy = false;
   let guard = null;
   let counted = null;
@@ -50,8 +52,16 @@ export default function createComposer({ element, props, watch, trigger, texts, 
     }, SEND_GUARD);
     drawSend();
   };
+  const setDraft = (draft) => {
+    given = draft;
+    if (draft === null) return;
+    const { files: attached, rest } = splitFiles(draft);
+    files.replace(attached);
+    typeInto(box(), rest);
+  };
   const drawState = () => {
-    const { busy = false, asked = "" } = props.value ?? {};
+    const { busy = false, asked = "", draft = null } = props.value ?? {};
+    if (draft !== given) setDraft(draft);
     if (pending && (busy || asked !== pending.asked)) {
       const sent = pending.ids;
       pending = null;
@@ -154,6 +164,7 @@ export default function createComposer({ element, props, watch, trigger, texts, 
       drawSend();
       count();
     },
+    compose: (typed) => files.compose(typed),
     take(typed) {
       if (pending || !files.count) return typed;
       files.refusals.replaceChildren();
