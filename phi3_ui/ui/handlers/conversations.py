@@ -311,10 +311,8 @@ class ConversationController:
 
 
 def _running_answer(chat: Chat) -> RunningAnswer | None:
-    if (state := chat.progress) is None:
-        return None
     turn = chat.running
-    return RunningAnswer(state, turn.model_name if turn else "")
+    return RunningAnswer(chat.progress, turn.model_name) if turn else None
 
 
 def _require_turn(conversation: Conversation, turn_id: str) -> None:

@@ -86,7 +86,8 @@ class ChatMessage(TypedDict):
 class RunningAnswer:
     """The answer in progress of a chat."""
 
-    state: TurnSnapshot
+    state: TurnSnapshot | None
+    """None until it is known."""
     model: str = ""
     """Label of the model, as in Answer; empty if unknown."""
 
@@ -124,14 +125,15 @@ def chat_messages(
 
 
 def running_message(language: str, conversation: Conversation, running: RunningAnswer) -> ChatMessage | None:
-    """The answer in progress to the last shown turn: its text so far, or what it waits for; None if it has ended."""
-    if not conversation.turns or (turn := conversation.turns[-1]).answer:
+    """The answer in progress to the last shown turn: its text so far, or what it waits for; None if that is not known, or it has ended."""
+    state = running.state
+    if state is None or not conversation.turns or (turn := conversation.turns[-1]).answer:
         return None
-    message: ChatMessage = {"role": "assistant", "content": running.state.text, "turn": turn.id}
+    message: ChatMessage = {"role": "assistant", "content": state.text, "turn": turn.id}
     if running.model:
         message["badge"] = _badge(running.model)
-    if not running.state.text:
-        message["caption"] = {"kind": "waiting", "parts": [_waiting(language, running.state)]}
+    if not state.text:
+        message["caption"] = {"kind": "waiting", "parts": [_waiting(language, state)]}
     return message
 
 

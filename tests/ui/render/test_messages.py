@@ -142,6 +142,16 @@ def test_the_answer_in_progress_is_drawn_alone() -> None:
     assert running_message("en", Conversation(), RunningAnswer(TurnSnapshot("prefill"))) is None
 
 
+def test_another_model_is_announced_before_anything_is_known_of_its_answer() -> None:
+    asked = Conversation().with_question("Hi").with_answer(replace(_FULL, model="one · ONNX")).with_question("And?")
+
+    *_, note, question = chat_messages("en", asked, RunningAnswer(None, "two · ONNX"))
+
+    assert note.get("caption", {}).get("parts") == ["two answers from here"]
+    assert question["content"] == "And?"
+    assert running_message("en", asked, RunningAnswer(None, "two · ONNX")) is None
+
+
 def test_a_question_nobody_answers_stands_alone() -> None:
     conversation = Conversation().with_question("Hi", TurnRequest(1.5, "m-1"))
 
