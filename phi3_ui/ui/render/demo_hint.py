@@ -19,5 +19,5 @@ def render_demo_hint(language: str, entry: ModelEntry, can_add: bool) -> Markup:
     if not can_add:
         return _NOTE.format(note)
     better = load_preset(_BETTER)
-    size = format_bytes(language, better.needs.download)
+    size = f"≈ {format_bytes(language, better.needs.download)}"  # see models/presets.toml
     return _NOTE.format(_GET.format(note, tr(language, "demo.get", title=better.origin.title, size=size)))

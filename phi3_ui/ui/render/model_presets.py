@@ -33,6 +33,7 @@ def describe_presets(language: str) -> list[PresetCard]:
 def _card(language: str, key: str) -> PresetCard:
     preset = load_preset(key)
     origin, needs = preset.origin, preset.needs
+    about = "" if preset.is_exact else "≈ "
     return {
         "key": key,
         "title": origin.title,
@@ -40,8 +41,8 @@ def _card(language: str, key: str) -> PresetCard:
         "needs": tr(
             language,
             "add.needs",
-            download=format_bytes(language, needs.download),
-            disk=format_bytes(language, needs.disk),
-            memory=format_bytes(language, needs.memory),
+            download=f"{about}{format_bytes(language, needs.download)}",
+            disk=f"{about}{format_bytes(language, needs.disk)}",
+            memory=f"≈ {format_bytes(language, needs.memory)}",
         ),
     }

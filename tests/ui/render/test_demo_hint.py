@@ -13,7 +13,7 @@ def test_only_the_demo_model_is_introduced() -> None:
     assert render_demo_hint("en", replace(ENTRY, preset=None), True) == ""
     hint = render_demo_hint("en", DEMO, True)
     assert "SmolLM2 135M Instruct is a demo model and is often wrong." in hint
-    assert "Get Phi-3 mini 4K Instruct (10.4 GB)</button>" in hint
+    assert "Get Phi-3 mini 4K Instruct (≈ 10.4 GB)</button>" in hint
     assert "10,4 GB" in render_demo_hint("ro", DEMO, True)
 
 

@@ -10,8 +10,8 @@ def test_every_preset_says_what_it_takes_and_its_licence() -> None:
         "key": "demo",
         "title": "SmolLM2 135M Instruct",
         "about": "HuggingFaceTB/SmolLM2-135M-Instruct · apache-2.0",
-        "needs": "Download 93 MB · disk 1.5 GB · memory from 1.0 GB",
+        "needs": "Download 93 MB · disk 810 MB · memory from ≈ 700 MB",
     }
     assert all(card["needs"] for card in presets)
     assert (own["key"], own["needs"]) == ("own", "")
-    assert "Descărcare 10,4 GB" in describe_presets("ro")[1]["needs"]
+    assert "Descărcare ≈ 10,4 GB · disc ≈ 10,4 GB · memorie de la ≈" in describe_presets("ro")[1]["needs"]
