@@ -39,13 +39,13 @@ def create() -> SettingsSection:
             apply_default_css=False,
             elem_id="phi3-presets",
         )
+        system = gr.Textbox(
+            "", label=t("system_prompt"), info=t("system_info"), lines=3, max_lines=8, elem_id="phi3-set-system"
+        )
         gr.HTML(
             js_on_load=module_js("settings/system_prompts.js", texts, settings_table()),
             apply_default_css=False,
             elem_id="phi3-system-presets",
-        )
-        system = gr.Textbox(
-            "", label=t("system_prompt"), info=t("system_info"), lines=3, max_lines=8, elem_id="phi3-set-system"
         )
         return SettingsSection(template, presets, system, _create_controls())
 

@@ -7,7 +7,7 @@ from typing import Literal, TypedDict
 from markupsafe import Markup
 
 from phi3_ui.chat.types import CacheStats, StreamingMode
-from phi3_ui.i18n.translate import format_megabytes, tr
+from phi3_ui.i18n.translate import format_bytes, tr
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.ui.render.labels import context_label, engine_name, short_name, speed_label, version_label
 from phi3_ui.ui.render.notices import render_hint
@@ -96,8 +96,8 @@ def render_cache(language: str, cache: CacheStats | None) -> Markup:
         tr(
             language,
             "cache",
-            used=format_megabytes(language, cache.used_bytes),
-            budget=format_megabytes(language, cache.budget_bytes),
+            used=format_bytes(language, cache.used_bytes),
+            budget=format_bytes(language, cache.budget_bytes),
             slots=cache.slots,
             hits=cache.hits,
             prompts=cache.hits + cache.misses,

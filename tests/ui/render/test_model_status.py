@@ -27,5 +27,5 @@ def test_chips_tell_what_is_known_of_the_model() -> None:
 def test_the_prompt_cache_is_described() -> None:
     line = render_cache("en", CacheStats(3_000_000_000, 1_100_000_000, 3, 12, 2))
 
-    assert "1,100.0 MB of 3,000.0 MB · chats: 3 · cache hits: 12 of 14" in line
+    assert "1.1 GB of 3.0 GB · chats: 3 · cache hits: 12 of 14" in line
     assert render_cache("en", None) == ""

@@ -1,4 +1,4 @@
-/** Chooses, saves and deletes system prompts. The prompt itself is in the text field below, where it can be changed. */
+/** Chooses, saves and deletes system prompts. The prompt itself is in the text field above, where it can be changed. */
 import { createElement, createIconButton, typeInto } from "../dom.js";
 import drawIcon from "../chat/icons.js";
 import { loadPrompts, savePrompts } from "./prompts.js";
@@ -10,7 +10,7 @@ export default function createSystemPrompts({ element, texts, data: table }) {
   const field = () => document.querySelector("#phi3-set-system textarea");
   const select = createElement("select", "", { id: "phi3-system-select", "aria-label": texts["system.preset"] });
   const save = createIconButton(drawIcon("check"), texts["system.save"], { id: "phi3-system-save" });
-  const remove = createIconButton(drawIcon("close"), texts["system.delete"], { id: "phi3-system-delete" });
+  const remove = createIconButton(drawIcon("delete"), texts["system.delete"], { id: "phi3-system-delete" });
   const name = createElement("input", "", {
     type: "text",
     maxlength: 60,
