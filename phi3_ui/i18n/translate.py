@@ -102,7 +102,9 @@ def format_megabytes(language: str, count: int, decimals: int = 1) -> str:
 
 
 def format_bytes(language: str, count: int) -> str:
-    """`count` bytes, roughly: 93 MB, 10.4 GB."""
+    """`count` bytes, roughly: 8 kB, 93 MB, 10.4 GB."""
+    if count < 1e6:
+        return f"{format_number(language, count / 1e3)} kB"
     if count < 1e9:
         return f"{format_number(language, count / 1e6)} MB"
     return f"{format_number(language, count / 1e9, 1)} GB"

@@ -1,5 +1,6 @@
 """The rows of messages: where the view is, code blocks, the keyboard, what is announced, the menu, an empty chat."""
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import expect
@@ -157,6 +158,24 @@ def test_an_answer_that_was_cut_goes_on(app: App, open_page: OpenPage) -> None:
     chat.wait_for_caption(2)
     expect(chat.questions.last).to_have_text("Continue exactly where you stopped.")
     assert [message["role"] for message in app.model.requests[-1].messages] == ["user", "assistant", "user"]
+
+
+@pytest.mark.parametrize(("width", "words"), [(1440, "39 in · 69 out · first token "), (1024, "39 + 69 · ")])
+def test_the_metrics_stand_in_one_line_with_the_actions(app: App, open_page: OpenPage, width: int, words: str) -> None:
+    app.model.enqueue(Reply("Paris.", usage=(39, 69)))
+    chat = open_page(viewport={"width": width, "height": 768})
+    chat.answer("And of France?")
+    expect(chat.captions.last).to_contain_text(f"scripted-one · {words}", use_inner_text=True)
+    metrics = chat.captions.last.bounding_box()
+    actions = chat.page.locator(".phi3-last .phi3-actions").bounding_box()
+    log = chat.log.bounding_box()
+    assert metrics
+    assert actions
+    assert log
+    assert metrics["height"] < 30, "one line"
+    assert abs(metrics["y"] + metrics["height"] / 2 - actions["y"] - actions["height"] / 2) < 3, "the same one"
+    assert actions["x"] + actions["width"] < metrics["x"]
+    assert metrics["x"] + metrics["width"] <= log["x"] + log["width"]
 
 
 def test_on_a_phone_rarer_actions_are_in_the_menu_and_metrics_are_short(app: App, open_page: OpenPage) -> None:

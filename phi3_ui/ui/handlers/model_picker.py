@@ -130,7 +130,6 @@ class ModelPicker:
         health = Health(diagnosis, review, can_approve)
         return {
             page.card.panel: render_card(language, card, health) + self._mlflow.of_card(language, card),
-            page.card.approve: gr.Button(visible=can_approve),
             page.composer.hint: render_demo_hint(language, entry, self._settings.manage),
             page.card.relog: gr.Button(visible=diagnosis.can_relog and diagnosis.severity != "ok"),
             page.settings.template: gr.Dropdown(visible=entry.requires_template, value=template),

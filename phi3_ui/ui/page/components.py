@@ -122,7 +122,7 @@ class CardSection:
     panel: gr.HTML
     relog: gr.Button
     approve: gr.Button
-    """Shown for a model that brings code, where the person at the page is the administrator."""
+    """Hidden; the card's button presses it."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ class Page:
     def card_outputs(self) -> list[Any]:
         """What depends on the selected model."""
         return [
-            *(self.card.panel, self.card.relog, self.card.approve, self.composer.hint),
+            *(self.card.panel, self.card.relog, self.composer.hint),
             *(self.settings.template, *self.settings.controls.values()),
         ]
 

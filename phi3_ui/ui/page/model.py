@@ -33,7 +33,7 @@ def create_card(header: HeaderSection) -> tuple[StatusSection, CardSection]:
     cache = gr.HTML(elem_id="phi3-cache")
     with gr.Row(elem_id="phi3-card-buttons"):
         unload = gr.Button(t("unload"), size="sm", min_width=80, interactive=False, elem_id="phi3-unload")
-        approve = gr.Button(t("trust.approve"), size="sm", min_width=80, visible=False, elem_id="phi3-approve")
+        approve = gr.Button(visible="hidden", elem_id="phi3-approve")
         relog = gr.Button(t("relog"), size="sm", min_width=80, visible=False, elem_id="phi3-relog")
     return StatusSection(header.line, header.menu, cache, header.refresh, unload), CardSection(panel, relog, approve)
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import median
 from typing import TypedDict
 
-from phi3_ui.i18n.translate import format_datetime, format_megabytes, tr
+from phi3_ui.i18n.translate import format_bytes, format_datetime, tr
 from phi3_ui.store.conversations.summaries import TurnMetrics
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.ui.render.labels import context_label, engine_name, speed_label
@@ -86,7 +86,7 @@ def describe_menu(
 def _row(language: str, entry: ModelEntry, versions: Sequence[RegisteredVersion], speed: float | None) -> Row:
     facts = [
         engine_name(language, entry),
-        "" if entry.size_bytes is None else format_megabytes(language, entry.size_bytes),
+        "" if entry.size_bytes is None else format_bytes(language, entry.size_bytes),
         context_label(language, entry.context_length) if entry.context_length else "",
         speed_label(language, speed) if speed else "",
         format_datetime(language, entry.created),

@@ -16,6 +16,8 @@ class BroughtCode(TypedDict):
     """Path, and why it may run code."""
     more: str
     cure: str
+    is_offered: bool
+    """Whether the person at the page can allow it."""
 
 
 def trust_chip(language: str, review: Review | None) -> tuple[str, str]:
@@ -30,7 +32,7 @@ def trust_chip(language: str, review: Review | None) -> tuple[str, str]:
 def describe_code(language: str, model_id: str, review: Review | None, can_approve: bool) -> BroughtCode | None:
     """The code that a model brings; None if it brings none, or if its files were not seen yet.
 
-    `can_approve`: the page has a button to allow it.
+    `can_approve`: the card has a button to allow it.
     """
     if review is None or review.inspection.level != "code":
         return None
@@ -44,6 +46,7 @@ def describe_code(language: str, model_id: str, review: Review | None, can_appro
         ],
         "more": tr(language, "trust.more", count=rest) if rest > 0 else "",
         "cure": "" if review.is_approved else cure,
+        "is_offered": can_approve and not review.is_approved,
     }
 
 

@@ -131,6 +131,7 @@ def test_a_refused_model_names_its_code_and_the_cure_and_is_never_called_healthy
     assert "<b>.py: Python code" in page.texts("p")
     assert "MLmodel: code: adds code to Python’s path" in page.texts("p")
     assert ("with the button below" in texts) is can_approve
+    assert ("Trust these files and load" in texts) is can_approve
     assert (f"python -m phi3_ui trust {CARD.entry.model_id} --approve" in texts) is not can_approve
     approved = Page(render_card("en", CARD, Health(health.diagnosis, Review(_CODE, is_approved=True), can_approve)))
     assert "any change revokes that" in " ".join(text for _, text in approved.cells)

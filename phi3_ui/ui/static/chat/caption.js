@@ -1,5 +1,5 @@
 /** The caption below an answer: its action buttons, its model, its metrics. Every value is set as text. */
-import { create, createButton, isNarrow } from "./dom.js";
+import { create, createButton, createSentence, isNarrow } from "./dom.js";
 
 const IN_MENU = ["edit", "reproduce"]; // on a narrow page
 
@@ -7,7 +7,7 @@ const IN_MENU = ["edit", "reproduce"]; // on a narrow page
 export default function drawCaption(caption) {
   const { kind, error, model, parts = [], short = parts, actions = [] } = caption;
   const element = create("div", `phi3-caption phi3-${kind}`);
-  if (error) element.append(create("p", "phi3-error", {}, error));
+  if (error) element.append(createSentence("phi3-error", {}, error));
   const line = create("p", { answer: "phi3-by", waiting: "phi3-wait" }[kind] ?? "phi3-note-line");
   if (model) {
     line.append(create("b", "phi3-model", {}, model), create("span", "phi3-full", {}, parts.length ? " · " : ""));

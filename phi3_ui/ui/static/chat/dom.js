@@ -10,6 +10,13 @@ export function create(tag, classes = "", attributes = {}, text = "") {
   return element;
 }
 
+/** A sentence for people, whose commands stand between backticks. */
+export function createSentence(classes, attributes, text) {
+  const sentence = create("p", classes, attributes);
+  sentence.append(...text.split("`").map((part, at) => at % 2 ? create("code", "", { dir: "ltr" }, part) : part));
+  return sentence;
+}
+
 /** A button of a message. It is no tab stop of its own: see rove.js. */
 export function createButton(classes, label, icon, attributes = {}) {
   const button = create("button", classes, { type: "button", tabindex: "-1", ...attributes }, icon ? "" : label);

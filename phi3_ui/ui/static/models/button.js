@@ -1,4 +1,5 @@
 /** Draws the model button from the component's value, a ModelStatus of render/model_status.py, with its chips. */
+import { createSentence } from "../chat/dom.js";
 import drawIcon from "../chat/icons.js";
 import { create, createChip, plain, subscribe, update } from "./store.js";
 
@@ -31,6 +32,7 @@ export default function showButton({ element, props, watch, texts }) {
     create("div", { class: "phi3-model-bar" }, button, chips, error),
   );
   let drawn = "";
+  let failure = ""; // as it is shown, and was announced
 
   function draw({ status, job }) {
     const text = JSON.stringify([status, job]);
@@ -47,9 +49,10 @@ export default function showButton({ element, props, watch, texts }) {
     const facts = status?.engine ? [{ text: status.engine, kind: "plain" }, ...status.chips] : [];
     if (job) facts.unshift({ text: `${texts.add}: ${job.summary}`, kind: "warn" });
     chips.replaceChildren(...facts.map(createChip));
-    if ((status?.error ?? "") !== error.textContent) {
+    if ((status?.error ?? "") !== failure) {
+      failure = status?.error ?? "";
       error.replaceChildren(
-        ...status?.error ? [create("p", { role: "alert", class: "phi3-error" }, status.error)] : [],
+        ...status?.error ? [createSentence("phi3-error", { role: "alert" }, status.error)] : [],
       );
     }
   }

@@ -1,4 +1,4 @@
-/** The model card's buttons with `data-copy` copy their value. The card is replaced, its component stays. */
+/** The model card's buttons: those with `data-copy` copy their value, another allows the model's code. The card is replaced, its component stays. */
 import { copy } from "../chat/copy.js";
 import drawIcon from "../chat/icons.js";
 
@@ -6,6 +6,7 @@ const SHOWN_FOR = 1500; // milliseconds
 
 export default function showCard({ element, texts }) {
   element.addEventListener("click", async (event) => {
+    if (event.target.closest(".phi3-approve")) document.querySelector("#phi3-approve").click();
     const button = event.target.closest("[data-copy]");
     if (!button || !await copy(button.dataset.copy)) return;
     const label = button.title;
