@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import FilePayload, FloatRect, Page, expect
 
 from phi3_ui.testing import Reply
-from tests.e2e.conftest import App, OpenPage
+from tests.e2e.conftest import App, NewVisitor, OpenPage, open_chat
 
 PHONE = {"width": 390, "height": 844}
 
@@ -37,6 +37,21 @@ def test_labels_and_server_texts_are_romanian_in_a_romanian_browser(open_page: O
     expect(toast.locator(".toast-title")).to_have_text("Atenție")
     toast.get_by_role("button", name="Închide", exact=True).click()
     expect(toast).to_be_hidden()
+
+
+def test_a_page_that_nobody_uses_draws_nothing(app: App, new_visitor: NewVisitor) -> None:
+    context = new_visitor()
+    context.add_init_script(
+        """globalThis.frames_ = 0;
+        const request = requestAnimationFrame;
+        globalThis.requestAnimationFrame = (draw) => { frames_++; return request(draw); };"""
+    )
+    page = open_chat(context, app.server).page
+    page.wait_for_function("""async () => {
+      const before = frames_;
+      await new Promise((done) => setTimeout(done, 1000));
+      return frames_ - before < 10; // a clock of Gradio's would ask for 60
+    }""")
 
 
 def box(page: Page, selector: str) -> FloatRect:

@@ -37,6 +37,14 @@ _SET_LANGUAGE = """<script>
 for (const [name, value] of [["language", "{0}"], ["languages", ["{0}"]]])
   Object.defineProperty(navigator, name, {{ get: () => value }});
 </script>"""
+# Gradio's loading screen starts a clock, which nobody sees and which redraws the page 60 times a second for ever.
+_STOP_CLOCK = r"""<script>
+{
+  const request = window.requestAnimationFrame;
+  const isClock = (draw) => /\(performance\.now\(\) *-[^;{}]*\/ *1e3[^;{}]*&&[^;{}]*\(\);?\s*\}$/.test(draw);
+  window.requestAnimationFrame = (draw) => isClock(draw) ? 0 : request.call(window, draw);
+}
+</script>"""
 _STYLE = (
     """<link rel="stylesheet" href="phi3/static/tokens.css"><style>body { background: var(--bg) !important; }</style>"""
 )
@@ -48,7 +56,7 @@ document.body.classList.toggle("dark", matchMedia("(prefers-color-scheme: dark)"
 
 def adapt_page(html: str, appearance: Appearance) -> str:
     """Gradio's document with its title, and in the visitor's language and theme from the first paint on."""
-    head = f"<head><title>{tr(appearance.language, 'title')}</title>"
+    head = f"<head><title>{tr(appearance.language, 'title')}</title>{_STOP_CLOCK}"
     if appearance.is_language_chosen:
         head += _SET_LANGUAGE.format(appearance.language)
     # Gradio's address would leave the path under which a proxy serves the app.
