@@ -73,6 +73,18 @@ def test_health_is_json_and_every_response_has_the_security_headers(client: Clie
         assert response.headers["referrer-policy"] == "no-referrer"
 
 
+def test_only_the_scripts_of_the_page_run(client: Client) -> None:
+    nonces = set()
+    for response in (client.get("/"), client.get("/")):
+        [scripts] = re.findall(r"script-src ([^;]+);", response.headers["content-security-policy"])
+        [nonce] = re.findall(r"'nonce-([\w-]{20,})'", scripts)
+        assert "unsafe-inline" not in scripts
+        assert re.findall(r"<script[^>]*>", response.text)
+        assert all(f'nonce="{nonce}"' in tag for tag in re.findall(r"<script[^>]*>", response.text))
+        nonces.add(nonce)
+    assert len(nonces) == 2
+
+
 def test_the_page_is_compressed_and_hashed_assets_are_cached_for_good(client: Client) -> None:
     page = client.get("/")
     assert page.headers["content-encoding"] == "gzip"

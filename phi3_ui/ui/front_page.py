@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from phi3_ui.i18n.translate import TEXTS, detect_language
 from phi3_ui.ui.login.login import Login
 from phi3_ui.ui.render.front_page import Appearance, Theme, adapt_page, render_login
+from phi3_ui.ui.security import script_nonce
 
 # The cookies of static/preferences.js.
 _LANGUAGE, _THEME = "phi3-language", "phi3-theme"
@@ -35,10 +36,12 @@ class FrontPage:
         if scope["method"] != "GET" or not _is_page(scope):
             await self._app(scope, receive, send)
         elif self._login and self._login.find_user(request) is None:
-            html = render_login(appearance, self._login.ways, request.query_params.get("login", ""))
+            html = render_login(
+                appearance, script_nonce(scope), self._login.ways, request.query_params.get("login", "")
+            )
             await HTMLResponse(html, headers={"Cache-Control": "no-store"})(scope, receive, send)
         else:
-            await self._app(scope, receive, _adapt(send, appearance))
+            await self._app(scope, receive, _adapt(send, appearance, script_nonce(scope)))
 
 
 def _is_page(scope: Scope) -> bool:
@@ -52,7 +55,7 @@ def _appearance(request: Request) -> Appearance:
     return Appearance(language, is_chosen, cast(Theme, theme) if theme in get_args(Theme) else "system")
 
 
-def _adapt(send: Send, appearance: Appearance) -> Send:
+def _adapt(send: Send, appearance: Appearance, nonce: str) -> Send:
     """A `send` that adapts a document, once it is complete."""
     start: Message | None = None
     body = b""
@@ -70,7 +73,7 @@ def _adapt(send: Send, appearance: Appearance) -> Send:
             return
         headers = MutableHeaders(scope=start)
         if headers.get("content-type", "").startswith("text/html"):
-            body = adapt_page(body.decode(), appearance).encode()
+            body = adapt_page(body.decode(), appearance, nonce).encode()
             headers["content-length"] = str(len(body))
         await send(start)
         await send({**message, "body": body})

@@ -1,13 +1,16 @@
-"""Security headers: the page loads nothing from another host, whatever a model writes."""
+"""Security headers: the page loads nothing from another host, and runs no script but its own, whatever a model writes."""
+
+import secrets
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Gradio needs inline scripts and styles, and compiles the `js=` of events. A Space shows the app in a frame of its host.
+# Gradio needs inline styles, and compiles the templates and scripts of gr.HTML and the `js=` of events: without
+# 'unsafe-eval', the page does not start. A Space shows the app in a frame of its host.
 _POLICY = "; ".join(
     [
         "default-src 'self'",
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
+        "script-src 'self' 'nonce-{nonce}' 'unsafe-eval'",
         "style-src 'self' 'unsafe-inline'",
         "img-src 'self' data: blob:",
         "media-src 'self' data: blob:",
@@ -23,10 +26,17 @@ _POLICY = "; ".join(
 )
 
 _HEADERS = {
-    "Content-Security-Policy": _POLICY,
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+_NONCE = "phi3_script_nonce"
+
+
+def script_nonce(scope: Scope) -> str:
+    """What the `nonce` attribute of the inline scripts in the response has to be."""
+    return str(scope["state"][_NONCE])
 
 
 class SecurityHeaders:
@@ -37,10 +47,16 @@ class SecurityHeaders:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        nonce = secrets.token_urlsafe(16)
+        policy = _POLICY.format(nonce=nonce)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
+                MutableHeaders(scope=message).update({"Content-Security-Policy": policy, **_HEADERS})
             await send(message)
 
-        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+        state = {**scope.get("state", {}), _NONCE: nonce}
+        await self._app({**scope, "state": state}, receive, send_with_headers)

@@ -115,6 +115,33 @@ def test_two_visitors_find_nothing_of_each_other(app: App, open_page: OpenPage) 
     expect(mine.reload().chats).to_have_text([SECRET])
 
 
+def test_markup_runs_no_script_even_if_it_gets_onto_the_page(new_visitor: NewVisitor, app: App) -> None:
+    page = new_visitor().new_page()
+    page.goto(app.server.url)
+    ChatPage(page).wait_until_ready()
+    blocked = page.evaluate(
+        """async () => {
+          const violations = [];
+          document.addEventListener("securitypolicyviolation", (event) => violations.push(event.effectiveDirective));
+          const place = document.createElement("div");
+          document.body.append(place);
+          place.innerHTML = `<img src="nothing" onerror="window.ran = 1"><svg onload="window.ran = 2"></svg>
+            <a href="javascript:window.ran = 3">x</a><iframe srcdoc="<script>parent.ran = 4</script>"></iframe>`;
+          place.querySelector("a").click();
+          const script = document.createElement("script");
+          script.textContent = "window.ran = 5";
+          place.append(script);
+          await new Promise((resolve) => place.querySelector("img").addEventListener("error", resolve));
+          await new Promise((resolve) => setTimeout(resolve));
+          return [window.ran ?? null, violations.length];
+        }"""
+    )
+    page.context.close()
+
+    assert blocked[0] is None
+    assert blocked[1] >= 4
+
+
 def test_a_login_is_the_same_user_in_every_browser(
     new_visitor: NewVisitor, scripted_store: ScriptedStore, tmp_path: Path
 ) -> None:

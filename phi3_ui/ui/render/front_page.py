@@ -54,8 +54,11 @@ document.body.classList.toggle("dark", matchMedia("(prefers-color-scheme: dark)"
 </script>"""
 
 
-def adapt_page(html: str, appearance: Appearance) -> str:
-    """Gradio's document with its title, and in the visitor's language and theme from the first paint on."""
+def adapt_page(html: str, appearance: Appearance, nonce: str) -> str:
+    """Gradio's document with its title, in the visitor's language and theme from the first paint on.
+
+    `nonce` lets its inline scripts run.
+    """
     head = f"<head><title>{tr(appearance.language, 'title')}</title>{_STOP_CLOCK}"
     if appearance.is_language_chosen:
         head += _SET_LANGUAGE.format(appearance.language)
@@ -64,17 +67,21 @@ def adapt_page(html: str, appearance: Appearance) -> str:
     html = html.replace('lang="en"', f'lang="{appearance.language}"', 1)
     html = html.replace("<head>", head, 1).replace("</head>", f"{_STYLE}</head>", 1)
     if appearance.theme == "system":
-        return html.replace("<gradio-app", f"{_FOLLOW_SYSTEM}<gradio-app", 1)
+        html = html.replace("<gradio-app", f"{_FOLLOW_SYSTEM}<gradio-app", 1)
+    else:
+        html = html.replace("<gradio-app", f'<gradio-app theme_mode="{appearance.theme}"', 1)
     if appearance.theme == "dark":
         html = html.replace("<body", '<body class="dark"', 1)
-    return html.replace("<gradio-app", f'<gradio-app theme_mode="{appearance.theme}"', 1)
+    # Gradio writes < as \u003c where it is not markup.
+    return html.replace("<script", f'<script nonce="{nonce}"')
 
 
-def render_login(appearance: Appearance, ways: LoginWays, problem: str = "") -> Markup:
+def render_login(appearance: Appearance, nonce: str, ways: LoginWays, problem: str = "") -> str:
     """The document that asks people to log in. static/login.js sends a name and password; `problem` is ignored unless known."""
     script = Markup(_FOLLOW_SYSTEM) if appearance.theme == "system" else ""  # noqa: S704 - a constant
     language = appearance.language
     sentence = tr(language, f"login.problem.{problem}") if problem in _PROBLEMS else ""
-    return render(
+    html = render(
         "login.html", language, lang=language, theme=appearance.theme, script=script, ways=ways, problem=sentence
     )
+    return str(html).replace("<script", f'<script nonce="{nonce}"')

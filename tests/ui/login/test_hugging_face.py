@@ -15,6 +15,7 @@ from phi3_ui.settings import Settings
 from phi3_ui.ui.front_page import FrontPage
 from phi3_ui.ui.login.login import Login
 from phi3_ui.ui.route_guard import RouteGuard
+from phi3_ui.ui.security import SecurityHeaders
 from tests.support.asgi_client import Client, running
 from tests.support.logins import hash_logins
 from tests.support.openid_provider import CLIENT_ID, CLIENT_SECRET, Provider, encode, serve_provider
@@ -34,7 +35,11 @@ def create_app(home: Path, provider: Provider, **more: str) -> FastAPI:
     """The login in front of a page that names the user."""
     oauth = {"OAUTH_CLIENT_ID": CLIENT_ID, "OAUTH_CLIENT_SECRET": CLIENT_SECRET, "OPENID_PROVIDER_URL": provider.url}
     login = Login(Settings.read({"PHI3_UI_HOME": str(home), **oauth, **more}))
-    guards = [Middleware(RouteGuard, login_routes=login.routes), Middleware(FrontPage, login=login)]
+    guards = [
+        Middleware(SecurityHeaders),
+        Middleware(RouteGuard, login_routes=login.routes),
+        Middleware(FrontPage, login=login),
+    ]
 
     def show(request: Request) -> Response:
         return JSONResponse({"user": login.find_user(request)})

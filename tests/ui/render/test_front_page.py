@@ -2,33 +2,43 @@
 
 import pytest
 
-from phi3_ui.ui.render.front_page import Appearance, LoginWays, adapt_page, render_login
+from phi3_ui.ui.render.front_page import Appearance, LoginWays, Theme, adapt_page, render_login
 
 _GRADIO = '<html\n\tlang="en"><head><meta></head>\n<body\n\tstyle="x">\n<gradio-app\n\tembed="false"></gradio-app></body></html>'
 
 
 def test_the_browsers_language_and_theme_are_followed_unless_others_were_picked() -> None:
-    followed = adapt_page(_GRADIO, Appearance("ro"))
+    followed = adapt_page(_GRADIO, Appearance("ro"), "n0nce")
     assert 'lang="ro"' in followed
     assert "navigator" not in followed
     assert "prefers-color-scheme" in followed
     assert "theme_mode" not in followed
     assert followed.count("<title>") == 1
 
-    picked = adapt_page(_GRADIO, Appearance("ro", is_language_chosen=True, theme="dark"))
+    picked = adapt_page(_GRADIO, Appearance("ro", is_language_chosen=True, theme="dark"), "n0nce")
     assert '["language", "ro"]' in picked.partition("<meta>")[0], "before Gradio's scripts"
     assert '<body class="dark"' in picked
     assert '<gradio-app theme_mode="dark"' in picked
     assert "prefers-color-scheme" not in picked
-    assert 'class="dark"' not in adapt_page(_GRADIO, Appearance("en", theme="light"))
+    assert 'class="dark"' not in adapt_page(_GRADIO, Appearance("en", theme="light"), "n0nce")
 
 
 @pytest.mark.parametrize(("language", "title"), [("en", "Log in"), ("ro", "Autentificare")])
 def test_the_login_names_the_product_and_helps_password_managers(language: str, title: str) -> None:
-    page = render_login(Appearance(language, theme="dark"), LoginWays(password=True, hugging_face=False))
+    page = render_login(Appearance(language, theme="dark"), "n0nce", LoginWays(password=True, hugging_face=False))
 
     assert f"<title>{title} · Phi-3 Chat" in page
     assert '<body class="dark">' in page
     assert 'autocomplete="username"' in page
     assert 'autocomplete="current-password"' in page
     assert 'role="alert"' in page
+
+
+@pytest.mark.parametrize("theme", ["system", "light", "dark"])
+def test_every_inline_script_has_the_nonce(theme: Theme) -> None:
+    appearance = Appearance("ro", is_language_chosen=True, theme=theme)
+    page = adapt_page(_GRADIO.replace("<meta>", "<script>1</script>"), appearance, "n0nce")
+    login = render_login(appearance, "n0nce", LoginWays(password=True, hugging_face=True))
+
+    for html in (page, login):
+        assert html.count("<script") == html.count('<script nonce="n0nce"') > 0
