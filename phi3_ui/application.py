@@ -122,7 +122,7 @@ def open_services(settings: Settings) -> Services:
         conversations=conversations,
         locator=locator,
         quotas=Quotas(settings),
-        pages=OpenPages(settings.grace_seconds),
+        pages=OpenPages(settings.grace_seconds, hides_paths=not settings.is_single_user),
         mlflow=MlflowLinks(MlflowUi(settings.mlflow_url), lambda: locator.linked_experiment_id),
     )
 

@@ -42,9 +42,12 @@ class _OpenPage:
 class OpenPages:
     """The sessions of all open pages. Thread-safe."""
 
-    def __init__(self, grace_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, grace_seconds: float, clock: Callable[[], float] = time.monotonic, hides_paths: bool = True
+    ) -> None:
         self._grace_seconds = grace_seconds
         self._clock = clock
+        self._hides_paths = hides_paths
         self._lock = threading.Lock()
         self._pages: dict[tuple[str, str | None], _OpenPage] = {}
         self._streams: Counter[str] = Counter()
@@ -60,7 +63,7 @@ class OpenPages:
             if page is None:
                 idle = [page for page in self._pages.values() if page.used_at < now - _IDLE_SECONDS]
                 self._forget(idle)
-                page = self._pages[key, login] = _OpenPage(Session(language, login), now)
+                page = self._pages[key, login] = _OpenPage(Session(language, login, self._hides_paths), now)
                 if self._is_closing:
                     page.session.close()
             page.used_at = now

@@ -13,9 +13,12 @@ from dataclasses import replace
 from phi3_ui.chat.conversation import Conversation
 from phi3_ui.chat.draft import Draft
 from phi3_ui.chat.running_turn import RunningTurn
+from phi3_ui.errors import UserError
+from phi3_ui.i18n.translate import tr_error
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.quotas import Person
+from phi3_ui.ui.render.paths import hide_paths
 from phi3_ui.ui.replay_state import Replay
 from phi3_ui.ui.session_values import ChatListState, ModelSelection, PanelState, PendingDelete, Promotion
 
@@ -26,9 +29,11 @@ _MAX_CHATS = 20  # kept per page; the others are loaded from the store again
 class Session:
     """The state of one page."""
 
-    def __init__(self, language: str, login: str | None = None) -> None:
+    def __init__(self, language: str, login: str | None = None, hides_paths: bool = True) -> None:
+        """`hides_paths`: the person is not the one who knows the server's folders."""
         self.language = language
         self.login = login
+        self._hides_paths = hides_paths
         self._address = ""
         self.panels = PanelState()
         self._lock = threading.RLock()
@@ -46,6 +51,14 @@ class Session:
         self._is_closed = False
         self._connection_lost = threading.Event()
         self._followed: frozenset[RunningTurn] = frozenset()
+
+    def explain(self, error: UserError) -> str:
+        """The error in the language of the page."""
+        return self.redact(tr_error(self.language, error))
+
+    def redact(self, text: str) -> str:
+        """What the person may read of a text that names files of the server."""
+        return hide_paths(text) if self._hides_paths else text
 
     # User
 

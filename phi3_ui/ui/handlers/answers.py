@@ -11,7 +11,7 @@ from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.chat.sampling_params import parse_params
 from phi3_ui.errors import UserError
-from phi3_ui.i18n.translate import tr, tr_error
+from phi3_ui.i18n.translate import tr
 from phi3_ui.store.conversations.turn_writer import TurnWriter
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.chat_state import Chat, StartedTurn
@@ -120,7 +120,7 @@ class AnswerController:
                 session, chat, entry, lambda conversation: conversation.with_question(question, request), clears_message
             )
         except UserError as error:
-            gr.Warning(tr_error(session.language, error))
+            gr.Warning(session.explain(error))
             yield self._unchanged
 
     def ask_variant(

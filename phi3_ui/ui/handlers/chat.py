@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from phi3_ui.errors import UserError
-from phi3_ui.i18n.translate import detect_language, tr_error
+from phi3_ui.i18n.translate import detect_language
 from phi3_ui.provision.jobs import JobState
 from phi3_ui.ui.connections import identify_client
 from phi3_ui.ui.handlers.answers import AnswerController, AnswerStarter
@@ -80,7 +80,9 @@ class ChatController:
         setup = self._page.setup
         return {
             setup.view: gr.Column(visible=state.phase != "done"),
-            setup.panel: render_setup(session.language, state, self._first_run.title, self._first_run.read_log()),
+            setup.panel: render_setup(
+                session.language, state, self._first_run.title, self._first_run.read_log(), session.redact
+            ),
             setup.retry: gr.Button(visible=state.phase == "failed"),
             setup.ticker: gr.Timer(active=not state.is_finished),
         }
@@ -137,7 +139,7 @@ class ChatController:
                 # Gradio sends a generator's last update once more at its end: after what the next action has drawn.
                 yield unchanged
         except UserError as error:
-            gr.Warning(tr_error(session.language, error))
+            gr.Warning(session.explain(error))
             yield {self._page.composer.message: gr.skip()}
 
     def count_draft(self, system: str, request: gr.Request, event: gr.EventData) -> Updates:
@@ -180,7 +182,7 @@ class ChatController:
         try:
             return self.chats.rename(session, chat_id, title)
         except UserError as error:
-            gr.Warning(tr_error(session.language, error))
+            gr.Warning(session.explain(error))
             return self.chats.list_chats(session)
 
     # Refresh

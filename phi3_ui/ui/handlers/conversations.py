@@ -9,7 +9,6 @@ import gradio as gr
 
 from phi3_ui.chat.conversation import Conversation, Feedback
 from phi3_ui.errors import UserError
-from phi3_ui.i18n.translate import tr_error
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.handlers.settings import restore_settings_of_chat
@@ -132,7 +131,7 @@ class ConversationController:
             deleted=(pending.chat_id, pending.title) if pending else None,
             query=state.query.strip(),
             unreadable=self._history.count_unreadable(session.user_id),
-            notice=tr_error(session.language, notice) if (notice := self._locator.notice) else "",
+            notice=session.explain(notice) if (notice := self._locator.notice) else "",
             tab_state={
                 "login": session.login or "",
                 "model": session.model.key or "",
@@ -159,8 +158,7 @@ class ConversationController:
 
     def _warning(self, session: Session) -> str:
         warning = self._store.recorder.warning
-        language = session.language
-        return render_warning(language, tr_error(language, warning)) if warning else ""
+        return render_warning(session.language, session.explain(warning)) if warning else ""
 
     # The list
 

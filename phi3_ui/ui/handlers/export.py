@@ -18,7 +18,7 @@ from phi3_ui.export.archive import create_archive, to_json, to_markdown
 from phi3_ui.export.chat_file import read_chats
 from phi3_ui.export.file_names import safe_file_name
 from phi3_ui.export.reproduce import render_program
-from phi3_ui.i18n.translate import tr, tr_error
+from phi3_ui.i18n.translate import tr
 from phi3_ui.prompts.templates import NoTemplateError
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.handlers.conversations import ConversationController
@@ -70,7 +70,7 @@ class ExportController:
         try:
             return self._save(session, "", _MARKDOWN)
         except UserError as error:
-            gr.Warning(tr_error(session.language, error))
+            gr.Warning(session.explain(error))
             return {self._page.export.download: gr.skip()}
 
     def _save_all(self, session: Session) -> Updates:
@@ -98,7 +98,7 @@ class ExportController:
             if sum(len(conversation.tree) for _, conversation in chats) > _MAX_IMPORTED_TURNS:
                 raise UserError("invalid_chat_file", detail=f"it holds more than {_MAX_IMPORTED_TURNS:,} questions")
         except UserError as error:
-            gr.Warning(tr_error(session.language, error))
+            gr.Warning(session.explain(error))
             return {self._page.export.upload: None}
         imported = list[Chat]()
         for title, conversation in chats:
@@ -106,7 +106,7 @@ class ExportController:
                 if one := self._store.import_conversation(session.user_id, conversation, title):
                     imported.append(Chat(one.id, one.conversation))
             except UserError as error:
-                refused.append(f"“{title[:50]}”: {tr_error(session.language, error)}")
+                refused.append(f"“{title[:50]}”: {session.explain(error)}")
         if imported:
             session.show(imported[0])
             gr.Info(tr(session.language, "import.done", count=len(imported)))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import gradio as gr
 
 from phi3_ui.errors import UserError
-from phi3_ui.i18n.translate import tr, tr_error
+from phi3_ui.i18n.translate import tr
 from phi3_ui.provision.jobs import Job
 from phi3_ui.provision.recipes import Recipe, recipe_from_arguments, recipe_from_preset
 from phi3_ui.provision.relog import recipe_from_logged_model
@@ -99,7 +99,9 @@ class ManageHandlers:
         state = job.state if job else None
         running = bool(state and not state.is_finished)
         updates: Updates = {
-            page.add_model.progress: render_job(session.language, state, job.recipe.name if job else ""),
+            page.add_model.progress: render_job(
+                session.language, state, job.recipe.name if job else "", session.redact
+            ),
             page.add_model.cancel: gr.Button(visible=running),
             page.add_model.add: gr.Button(interactive=not running and self._settings.manage),
             page.add_model.ticker: gr.Timer(active=running),
@@ -112,7 +114,7 @@ class ManageHandlers:
             self._require_permission()
             self._additions.start(recipe)
         except UserError as error:
-            return {self._page.add_model.progress: render_error(tr_error(session.language, error))}
+            return {self._page.add_model.progress: render_error(session.explain(error))}
         return self.tick(request)
 
     # Registry
@@ -127,7 +129,7 @@ class ManageHandlers:
                 raise UserError("not_registered", model=card.entry.name)
         except UserError as error:
             return {
-                page.registry.question: render_error(tr_error(session.language, error)),
+                page.registry.question: render_error(session.explain(error)),
                 page.registry.confirmation: _shown(False),
             }
         version = card.versions[-1]
@@ -152,7 +154,7 @@ class ManageHandlers:
             self._registry.promote(name, version, alias)
         except UserError as error:
             return {
-                page.registry.question: render_error(tr_error(session.language, error)),
+                page.registry.question: render_error(session.explain(error)),
                 page.registry.confirmation: _shown(False),
             }
         words = tr(session.language, "promote.done", alias=alias, name=name, version=version)
@@ -175,7 +177,7 @@ class ManageHandlers:
         try:
             is_stored = self._settings.manage and self._catalogue.set_template(model_id, key)
         except UserError as error:
-            gr.Warning(tr_error(session.language, error))
+            gr.Warning(session.explain(error))
             return
         if not is_stored:
             gr.Info(tr(session.language, "template.here_only"))

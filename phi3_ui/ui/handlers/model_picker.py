@@ -13,7 +13,7 @@ from phi3_ui.chat.types import StreamingMode
 from phi3_ui.errors import UserError
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.protocol import ModelSpec
-from phi3_ui.i18n.translate import tr, tr_error
+from phi3_ui.i18n.translate import tr
 from phi3_ui.store.registry.admission import Review
 from phi3_ui.store.registry.catalogue import ModelCard, ModelEntry, default_model
 from phi3_ui.store.registry.doctor import diagnose
@@ -63,7 +63,7 @@ class ModelPicker:
         try:
             entries, registered = self._catalogue.list_models(), self._catalogue.list_versions()
         except UserError as error:
-            return {page.status.line: self._failed(session, tr_error(language, error))}
+            return {page.status.line: self._failed(session, session.explain(error))}
         listed = {entry.model_id for entry in entries}
         versions = {model_id: found for model_id, found in registered.items() if model_id in listed}
         loadable = [entry for entry in entries if self._admission.is_loadable(entry)]
@@ -95,7 +95,7 @@ class ModelPicker:
             yield {**shown, **self._controls(session, entry), **self.context_of(session)}
             model = self.load(entry)
         except UserError as error:
-            yield {self._page.status.line: self._failed(session, tr_error(session.language, error))}
+            yield {self._page.status.line: self._failed(session, session.explain(error))}
             return
         while not model.ready.done() and session.model.key == key:
             yield self.status_of(session)
@@ -114,7 +114,7 @@ class ModelPicker:
             session.set_entry(key, entry, card.versions)
             return {**updates, **self._card(session, card), **self._controls(session, entry)}
         except UserError as error:
-            return {**updates, self._page.status.line: self._failed(session, tr_error(session.language, error))}
+            return {**updates, self._page.status.line: self._failed(session, session.explain(error))}
 
     def _card(self, session: Session, card: ModelCard) -> Updates:
         """The model's card with its diagnosis."""
@@ -156,7 +156,7 @@ class ModelPicker:
                 return
             self._admission.approvals.add(offered.fingerprint)
         except UserError as error:
-            gr.Warning(tr_error(session.language, error))
+            gr.Warning(session.explain(error))
             yield {self._page.status.line: gr.skip()}
             return
         yield self.listed(session)
@@ -198,7 +198,7 @@ class ModelPicker:
         try:
             self._pool.unload(session.model_id or "")
         except UserError as error:
-            gr.Warning(tr_error(session.language, error))
+            gr.Warning(session.explain(error))
         return self.status_of(session)
 
     @staticmethod
@@ -216,7 +216,7 @@ class ModelPicker:
         elif not model.ready.done():
             line = self._describe(session, time.monotonic() - model.started)
         elif isinstance(error := model.ready.exception(), UserError):
-            line = self._failed(session, tr_error(session.language, error))
+            line = self._failed(session, session.explain(error))
         else:
             line = self._describe(session, model.ready.result() if model.is_alive else None)
             cache = model.cache_use

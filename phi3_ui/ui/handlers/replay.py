@@ -12,7 +12,7 @@ from phi3_ui.chat.conversation import Turn, TurnRequest
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
-from phi3_ui.i18n.translate import tr, tr_error
+from phi3_ui.i18n.translate import tr
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.handlers.answers import AnswerStarter
 from phi3_ui.ui.handlers.conversations import Action, ConversationController
@@ -55,7 +55,7 @@ class ReplayController:
         try:
             return self._open(session, session.current.id)
         except UserError as error:
-            gr.Warning(tr_error(session.language, error))
+            gr.Warning(session.explain(error))
             return self._unchanged
 
     def _open(self, session: Session, chat_id: str) -> Updates:
@@ -106,7 +106,7 @@ class ReplayController:
             if shown.is_busy or (replay := session.try_start_replay(old, entry.name)) is None:
                 raise UserError("chat_busy")
         except UserError as error:
-            gr.Warning(tr_error(session.language, error))
+            gr.Warning(session.explain(error))
             yield self._unchanged
             return
         session.panels.replay_open = True
@@ -204,7 +204,7 @@ class ReplayController:
             if not is_lost():
                 replay.stop()
         if replay.error:
-            gr.Warning(tr_error(language, replay.error))
+            gr.Warning(session.explain(replay.error))
         if replay.chat.conversation.tree and not self._history.is_deleted(session.user_id, replay.chat.id):
             session.add(replay.chat)
         outcome = "replay.stopped" if replay.is_stopped() else "replay.done"

@@ -1,5 +1,6 @@
 """Progress of the first run, as a checklist, and of adding a model, as one bar over all stages."""
 
+from collections.abc import Callable
 from math import floor
 from typing import Any
 
@@ -12,12 +13,14 @@ from phi3_ui.ui.render.notices import render_error, render_hint
 from phi3_ui.ui.render.templating import render
 
 
-def render_setup(language: str, state: JobState, title: str, log: str = "") -> Markup:
+def render_setup(
+    language: str, state: JobState, title: str, log: str = "", redact: Callable[[str], str] = str
+) -> Markup:
     """The first run as a page of its own; a note of one line once there is a model to chat with.
 
-    `title` is the name of the weights, `log` what the failed step has written.
+    `title` is the name of the weights, `log` what the failed step has written, `redact` what keeps paths from visitors.
     """
-    error = tr_error(language, state.error) if state.error else ""
+    error = redact(tr_error(language, state.error)) if state.error else ""
     if state.is_usable:
         note = f"{tr(language, 'setup.usable')} {_step_label(language, state)}".strip()
         sentence = f"{tr(language, 'setup.failed')} {error}"
@@ -34,7 +37,7 @@ def render_setup(language: str, state: JobState, title: str, log: str = "") -> M
         percent=_percent(state),
         is_measured=state.total > 0,
         error=f"{tr(language, 'setup.failed')} {error}" if error else "",
-        log=log,
+        log=redact(log),
     )
 
 
@@ -68,14 +71,14 @@ def _duration(language: str, seconds: float) -> str:
     return f"{format_number(language, seconds)} s" if seconds < 100 else f"{format_number(language, seconds / 60)} min"
 
 
-def render_job(language: str, state: JobState | None, name: str) -> Markup:
+def render_job(language: str, state: JobState | None, name: str, redact: Callable[[str], str] = str) -> Markup:
     """The model that is being added, or how that ended; empty if there is none."""
     if state is None:
         return Markup("")
     if state.phase == "done":
         return Markup('<p class="phi3-status loaded">{}</p>').format(tr(language, "add.done", name=name))
     if state.error:
-        return render_error(tr_error(language, state.error))
+        return render_error(redact(tr_error(language, state.error)))
     waiting = "" if state.stage else tr(language, f"setup.{state.phase}")
     percent = format_percent(language, _percent(state) / 100)
     summary = tr(language, "add.running", name=name, percent=percent)

@@ -14,6 +14,7 @@ from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import format_number, format_seconds, tr, tr_error
 from phi3_ui.ui.render.labels import find_engine, split_answer_label
 from phi3_ui.ui.render.mlflow_links import Link
+from phi3_ui.ui.render.paths import hide_paths
 
 _BADGES = {"onnxruntime-genai": "ONNX", "transformers": "TF", "python": "PY"}
 _LONGEST_BADGE = 4
@@ -200,7 +201,7 @@ def _caption(language: str, conversation: Conversation, turn: Turn, answer: Answ
         "more": [_button(language, "undo", turn.id, turn)] if is_last else [],
     }
     if answer.error:
-        caption["error"] = tr_error(language, UserError(answer.error[0], **answer.error[1]))
+        caption["error"] = hide_paths(tr_error(language, UserError(answer.error[0], **answer.error[1])))
     if variants := _variants(language, conversation, turn):
         caption["variants"] = variants
     if link:

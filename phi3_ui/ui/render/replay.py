@@ -12,6 +12,7 @@ from phi3_ui.chat.types import Timings
 from phi3_ui.chat.word_diff import DiffPiece, word_diff
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import format_number, format_rate, format_seconds, tr, tr_error
+from phi3_ui.ui.render.paths import hide_paths
 from phi3_ui.ui.render.templating import render
 
 _LABELS = ("old", "new", "differences")
@@ -85,7 +86,7 @@ def _side(language: str, answer: Answer | None, pieces: list[DiffPiece], missing
         "model": answer.model,
         "text": answer.text,
         "pieces": pieces,
-        "error": tr_error(language, UserError(answer.error[0], **answer.error[1])) if answer.error else "",
+        "error": hide_paths(tr_error(language, UserError(answer.error[0], **answer.error[1]))) if answer.error else "",
         "metrics": _metrics(language, answer),
     }
 
