@@ -1,21 +1,16 @@
-"""The app's side of a model's process: a ChatModel over a pipe."""
+"""A model in a process of its own, as a ChatModel. See model_process.py for the process and its pipes."""
 
-import contextlib
 import itertools
-import json
 import logging
 import queue
 import re
-import signal
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from phi3_ui.chat.types import (
     AnswerEvent,
@@ -31,7 +26,7 @@ from phi3_ui.chat.types import (
     Timings,
 )
 from phi3_ui.errors import UserError
-from phi3_ui.host import child_process, containment
+from phi3_ui.host.model_process import Admit, ModelProcess
 from phi3_ui.host.protocol import (
     SIGN_OF_LIFE_SECONDS,
     Alive,
@@ -41,20 +36,14 @@ from phi3_ui.host.protocol import (
     TokenCounts,
     pack_count,
     pack_request,
-    pack_spec,
     unpack_event,
 )
 from phi3_ui.host.watchdog import GRACE_SECONDS, Watchdog
-from phi3_ui.testing import find_script_folder
 
 logger = logging.getLogger(__name__)
 
 MAX_ANSWERS = 32
 _COUNT_SECONDS = 2.0
-_KILL_SECONDS = 10.0  # the kernel takes longer only while a device does not respond
-
-Admit = Callable[[ModelSpec], AbstractContextManager[ModelSpec]]
-"""Decides whether a model may be loaded: within the block, its spec with the folder to load; raises UserError if it may not."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +75,12 @@ class HostedModel:
         An answer that has not ended `grace` seconds after Stop or its time limit is released; see Watchdog for the process.
         """
         self.spec = spec
-        self._admit = admit
         self.cache_use: CacheStats | None = None
         """What the model last reported about its KV cache, if it has one."""
         self.ready: Future[StreamingMode] = Future()
         """Resolves when the model is loaded, or raises the UserError that ended the load."""
         self.started = self.last_used = time.monotonic()
         self._max_answers = max_answers
-        self.own_folder = ""
-        """Where the process works; removed at its end."""
         self.log = logs / "model-{}.log".format(re.sub(r"[^\w.-]+", "-", spec.model_id))
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._numbers = itertools.count()
@@ -103,22 +89,18 @@ class HostedModel:
         self._counts: dict[int, Future[tuple[int, ...] | None]] = {}
         self._has_ended = False
         self._ending: UserError | None = None
-        self._is_unloading = False
         self._hangs = False
-        self._is_collected = False
-        self._gone = threading.Event()
-        self._process: Future[subprocess.Popen[str]] = Future()
-        self._outgoing: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._load_error: UserError | None = None
         self._watchdog = Watchdog(
             GRACE_SECONDS if grace is None else grace, self._release, self._kill_hanging, spec.name
         )
-        # The child lives as long as the thread that started it, so that thread also reads its output to the end.
-        threading.Thread(target=self._run, name=f"host-{spec.name}", daemon=True).start()
+        self._process = ModelProcess(spec, self.log, admit, self._receive, self._handle_end)
+        self._process.start()
 
     @property
     def is_alive(self) -> bool:
         """Whether it can answer, now or when it is loaded."""
-        return not self._has_ended and not self._is_unloading and not self._hangs
+        return not self._has_ended and not self._process.is_unloading and not self._hangs
 
     @property
     def is_busy(self) -> bool:
@@ -128,14 +110,19 @@ class HostedModel:
     @property
     def pid(self) -> int:
         """The process id; waits until the process has started."""
-        return self._process.result().pid
+        return self._process.pid
+
+    @property
+    def own_folder(self) -> str:
+        """Where the process works; removed at its end."""
+        return self._process.folder
 
     def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
         """See ChatModel. The first event is ModelLoading if the model is not loaded yet. Raises UserError."""
         number, inbox = next(self._numbers), _Inbox()
         with self._lock:
             if self._has_ended:
-                raise self._ending or self._crash_error()
+                raise self._ending or self._process.crash_error()
             if len(self._inboxes) >= self._max_answers:
                 raise UserError("queue_full", model=self.spec.name, count=len(self._inboxes))
             self._inboxes[number] = inbox
@@ -143,7 +130,7 @@ class HostedModel:
         pieces: list[str] = []
         self._watchdog.add(number, request)
         try:
-            self._outgoing.put(pack_request(number, request))
+            self._process.send(pack_request(number, request))
             cancel.on_set(lambda: self._cancel(number, inbox))
             if not self.ready.done():
                 yield ModelLoading()
@@ -179,7 +166,7 @@ class HostedModel:
                 return None
             number = next(self._numbers)
             self._counts[number] = counts
-        self._outgoing.put(pack_count(number, prompts, template))
+        self._process.send(pack_count(number, prompts, template))
         try:
             return counts.result(timeout)
         except TimeoutError:
@@ -207,13 +194,7 @@ class HostedModel:
 
         A model that is still being admitted, which may take a download, is never started.
         """
-        with self._lock:
-            self._is_unloading = True
-        if not self._process.done() or self._process.exception():
-            return
-        self._kill()
-        if not self._gone.wait(_KILL_SECONDS):
-            logger.error("The process %s of %s does not end", self.pid, self.spec.name)
+        self._process.unload()
 
     def _cancel(self, number: int, inbox: _Inbox) -> None:
         self._tell_to_end(number)
@@ -221,7 +202,7 @@ class HostedModel:
             inbox.put(_Released("cancelled", kills_model=False))
 
     def _tell_to_end(self, number: int) -> None:
-        self._outgoing.put({"cancel": number})
+        self._process.send({"cancel": number})
         self._watchdog.expect_end(number)
 
     def _release(self, number: int, reason: FinishReason, kills_model: bool) -> None:
@@ -230,101 +211,18 @@ class HostedModel:
 
     def _kill_hanging(self) -> None:
         self._hangs = True
-        self._kill()
+        self._process.kill()
 
-    def _kill(self) -> None:
-        process = self._process.result()
-        with self._lock:
-            if not self._is_collected:
-                child_process.kill_group(process)
-
-    def _run(self) -> None:
-        try:
-            with self._admit(self.spec) as admitted:
-                self._host(admitted)
-        except UserError as error:
-            logger.warning("%s", error)
-            self._fail(error, error)
-        except Exception as error:  # whatever is wrong with its files, its users must not wait for ever
-            logger.exception("%s could not be admitted", self.spec.name)
-            self._fail(error, self._load_error(type(error).__name__))
-        self._gone.set()
-
-    def _fail(self, cause: Exception, error: UserError) -> None:
-        """The process was not started, because of `cause`."""
-        if not self._process.done():
-            self._process.set_exception(cause)
-        self._watchdog.close()
-        self._end(error)
-
-    def _host(self, admitted: ModelSpec) -> None:
-        """Start the process of a model that may be loaded, and serve it until its end."""
-        with contextlib.ExitStack() as own_folder:
-            try:
-                first_line = pack_spec(admitted)
-                contract_package = str(first_line["contract"]).partition(".")[0]
-                contained = own_folder.enter_context(containment.prepare(_grants(admitted, contract_package)))
-                with self._lock:
-                    process = None if self._is_unloading else self._spawn(contained)
-                    if process:
-                        self._process.set_result(process)
-            except (OSError, KeyError) as error:
-                logger.exception("The process of %s could not be started", self.spec.name)
-                self._fail(error, self._load_error(str(error)))
-                return
-            if process is None:
-                unloaded = self._crash_error()
-                self._fail(unloaded, unloaded)
-                return
-            self.own_folder = contained.folder
-            self._follow(process, first_line)
-
-    def _spawn(self, contained: containment.Containment) -> "subprocess.Popen[str]":
-        containment.warn_unless_isolated()
-        with self.log.open("wb") as log:
-            return child_process.spawn("phi3_ui.host.worker", [], log, reads_stdin=True, containment=contained)
-
-    def _follow(self, process: "subprocess.Popen[str]", first_line: dict[str, Any]) -> None:
-        """Exchange lines with the process until it has ended."""
-        if process.stdin is None or process.stdout is None:
-            raise RuntimeError("the process has no pipes")
-        # A separate thread: a busy model may leave the pipe full, and no other thread should wait for it.
-        name = f"host-{self.spec.name}-out"
-        threading.Thread(target=self._write, args=[process.stdin, first_line], name=name, daemon=True).start()
-        load_error: UserError | None = None
-        try:
-            load_error = self._read(process.stdout)
-        except Exception:  # whatever the process wrote, its users must not wait for ever
-            logger.exception("%s sent a line that is not part of the protocol", self.spec.name)
-            self._kill()
-        process.stdout.close()
-        child_process.await_exit(process)
-        self._kill()  # what it has started
-        with self._lock:
-            exit_code = process.wait()
-            self._is_collected = True
-        self._watchdog.close()
-        ending = load_error or self._crash_error(exit_code)
-        if self._hangs:
-            ending = UserError("model_hung", model=self.spec.name)
-        if not self._is_unloading:
-            logger.error("%s (log: %s)", ending, self.log)
-        self._outgoing.put(None)
-        self._end(ending)
-
-    def _read(self, pipe: IO[str]) -> UserError | None:
-        """Deliver what the process sends until it ends; return the error that ended the load, if one did."""
-        load_error: UserError | None = None
-        for line in pipe:
-            match json.loads(line):
-                case ["ready", delivery]:
-                    self.ready.set_result(delivery)
-                    self._watchdog.set_ready()
-                case ["failed", detail]:
-                    load_error = self._load_error(detail)
-                case [int() as number, packed]:
-                    self._deliver(number, unpack_event(packed))
-        return load_error
+    def _receive(self, message: Any) -> None:
+        """Deliver what the process sends."""
+        match message:
+            case ["ready", delivery]:
+                self.ready.set_result(delivery)
+                self._watchdog.set_ready()
+            case ["failed", detail]:
+                self._load_error = UserError("load_failed", model=self.spec.name, detail=detail, log=str(self.log))
+            case [int() as number, packed]:
+                self._deliver(number, unpack_event(packed))
 
     def _deliver(self, number: int, event: HostEvent) -> None:
         if isinstance(event, TokenCounts):
@@ -346,7 +244,12 @@ class HostedModel:
         else:
             inbox.put(event)
 
-    def _end(self, error: UserError) -> None:
+    def _handle_end(self, error: UserError) -> None:
+        """End everybody's wait: the process has ended, or was never started."""
+        self._watchdog.close()
+        error = UserError("model_hung", model=self.spec.name) if self._hangs else self._load_error or error
+        if self.own_folder and not self._process.is_unloading:
+            logger.error("%s (log: %s)", error, self.log)
         with self._lock:
             self._has_ended, self._ending = True, error
             inboxes, counts = list(self._inboxes.items()), list(self._counts.values())
@@ -358,31 +261,3 @@ class HostedModel:
             inbox.put(_Released(reason, kills_model=True) if reason else error)
         if not self.ready.done():
             self.ready.set_exception(error)
-
-    def _write(self, pipe: IO[str], first_line: dict[str, Any]) -> None:
-        try:
-            with pipe:
-                print(json.dumps(first_line), file=pipe, flush=True)
-                while (message := self._outgoing.get()) is not None:
-                    print(json.dumps(message), file=pipe, flush=True)
-        except OSError as error:
-            # The process is gone; _run reads the end of its output and reports it.
-            logger.debug("%s reads no more: %s", self.spec.name, error)
-
-    def _load_error(self, detail: str) -> UserError:
-        return UserError("load_failed", model=self.spec.name, detail=detail, log=str(self.log))
-
-    def _crash_error(self, code: int | None = None) -> UserError:
-        if code is not None and code < 0:
-            detail = f"ended by {signal.Signals(-code).name}"
-        else:
-            detail = "its process ended" if code is None else f"its process ended with code {code}"
-        return UserError("model_crashed", model=self.spec.name, detail=detail)
-
-
-def _grants(spec: ModelSpec, package: str) -> containment.Grants:
-    """What the process of an admitted model may use."""
-    folders, variables = (spec.folders, spec.variables) if spec.level == "code" else ((), ())
-    if script := find_script_folder(spec.folder):
-        folders = (*folders, script)
-    return containment.Grants(spec.folder, spec.level, folders, (package,), variables)

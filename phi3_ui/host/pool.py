@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from phi3_ui.errors import UserError
-from phi3_ui.host.hosted_model import MAX_ANSWERS, Admit, HostedModel
+from phi3_ui.host.hosted_model import MAX_ANSWERS, HostedModel
+from phi3_ui.host.model_process import Admit
 from phi3_ui.host.protocol import ModelSpec
 
 _EVICTION_INTERVAL = 5.0  # seconds

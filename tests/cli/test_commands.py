@@ -22,7 +22,8 @@ from phi3_ui.cli import app
 from phi3_ui.cli.app import translate_errors
 from phi3_ui.errors import UserError
 from phi3_ui.host import pool
-from phi3_ui.host.hosted_model import Admit, HostedModel
+from phi3_ui.host.hosted_model import HostedModel
+from phi3_ui.host.model_process import Admit
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.paths import ROOT
 from phi3_ui.settings import Settings
