@@ -5,17 +5,11 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from phi3_ui.arena.votes import Outcome, Vote
+from phi3_ui.chat.comparison import Exclusion, Preference
 from phi3_ui.chat.conversation import Answer
 from phi3_ui.store.conversations.search_text import fold_text
-
-Exclusion = Literal["unfinished", "failed", "stopped", "cut", "names_model"]
-"""Why a round does not count: an answer is missing, ended in an error, was stopped, was cut at a limit, or tells who gave it."""
-
-Preference = int | Literal["tie", "both_bad"]
-"""What a person votes: the place of the best answer, counted from 0 at the left, or that none is better."""
 
 _WORD = re.compile(r"[^\W\d_]+\d*|\d+")
 _MIN_LETTERS = 3

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from phi3_ui.chat.comparison import RoundPlace
 from phi3_ui.chat.types import ChatRequest, ContextUsage, FinishReason, GenerationParams, Message, Timings, Usage
 
 _BREAK = re.compile(r"\s*[\r\n]\s*|\t")
@@ -63,6 +64,8 @@ class TurnRequest:
     params: GenerationParams = field(default_factory=GenerationParams)
     template: str | None = None
     """Key of the prompt template picked for a model that declares none."""
+    round: RoundPlace | None = None
+    """None: the question was not part of a comparison."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phi3_ui.arena.rounds import Exclusion, Round, count_votes, draw_places, find_exclusion
+from phi3_ui.arena.rounds import Round, count_votes, draw_places, find_exclusion
 from phi3_ui.arena.votes import Vote
+from phi3_ui.chat.comparison import Exclusion
 from phi3_ui.chat.conversation import Answer
 
 PARIS = Answer("Model", "Paris.", finish_reason="stop")

@@ -5,6 +5,7 @@ every change that an earlier version would misread.
 
 - Format 1, without a field `format`: a turn's record holds the messages that were sent to the model, the whole chat.
 - Format 2: it holds its own turn only, so that the journal grows linearly with a chat. See prompt_restorer.py.
+- Format 3: votes.
 """
 
 from collections.abc import Iterator
@@ -13,11 +14,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
+from phi3_ui.chat.comparison import Exclusion, Preference
 from phi3_ui.chat.conversation import Answer, Conversation, Feedback, Turn
 from phi3_ui.chat.turn_json import StoredTurn
 from phi3_ui.chat.types import Message
 
-FORMAT = 2
+FORMAT = 3
 
 _VisitorId = Annotated[str, Field(alias="person")]
 _ConversationId = Annotated[str, Field(alias="conversation")]
@@ -62,6 +64,24 @@ class TagChange:
     key: str
     value: str
     kind: Literal["mark"] = "mark"
+
+
+@dataclass(frozen=True)
+class VoteRecord:
+    """Write a person's vote on a round of a comparison, on the trace of each of its answers."""
+
+    visitor_id: _VisitorId
+    conversation_id: _ConversationId
+    turn_ids: tuple[str, ...]
+    """The turns of the round, from left to right."""
+    preference: Preference
+    voted_at: float
+    """Seconds since 1970, UTC."""
+    exclusion: Exclusion | None = None
+    """Why it does not count for ratings; None if it does."""
+    reason: str = ""
+    """The person's, in their words."""
+    kind: Literal["vote"] = "vote"
 
 
 @dataclass(frozen=True)
@@ -118,8 +138,8 @@ class ConversationImport:
         )
 
 
-Step = TurnRecord | FeedbackChange | TagChange | ConversationDeletion
-"""An operation that changes the store with one or two requests, or deletes a conversation."""
+Step = TurnRecord | FeedbackChange | TagChange | VoteRecord | ConversationDeletion
+"""An operation that changes the store with a few requests, or deletes a conversation."""
 
 Operation = Step | ConversationImport
 

@@ -23,6 +23,7 @@ from phi3_ui.store.conversations.operations import (
     Step,
     TagChange,
     TurnRecord,
+    VoteRecord,
     list_steps,
     serialize_operation,
 )
@@ -196,6 +197,8 @@ class Recorder:
             # A turn in progress would be written after the deletion.
             is_answering = operation.conversation_id in self._in_progress.values()
             return not is_answering and (self._closing or operation.due_at <= time.time())
+        if isinstance(operation, VoteRecord):
+            return not any(turn_id in self._in_progress for turn_id in operation.turn_ids)
         # There is no trace to change yet while the turn is in progress, or imported.
         return not isinstance(operation, TagChange | FeedbackChange) or (
             operation.turn_id not in self._in_progress and operation.conversation_id not in self._imports

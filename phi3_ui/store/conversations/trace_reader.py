@@ -18,6 +18,7 @@ from phi3_ui.store.conversations.traces import (
     METRIC_PREFIX,
     MODEL_ID_KEY,
     PARENT_KEY,
+    PREFERENCE_NAME,
     PREVIEW_CHARS,
     RUN_MODEL_KEY,
     SESSION_KEY,
@@ -110,8 +111,17 @@ def parse_feedback(info: TraceInfo) -> Feedback | None:
 
 def find_assessment(info: TraceInfo) -> Assessment | None:
     """The assessment that holds the visitor's feedback."""
+    return _find_human(info, FEEDBACK_NAME)
+
+
+def find_preference(info: TraceInfo) -> Assessment | None:
+    """The assessment that holds a person's vote."""
+    return _find_human(info, PREFERENCE_NAME)
+
+
+def _find_human(info: TraceInfo, name: str) -> Assessment | None:
     human = AssessmentSourceType.HUMAN
-    ours = (one for one in info.assessments or () if one.name == FEEDBACK_NAME and one.source)
+    ours = (one for one in info.assessments or () if one.name == name and one.source)
     return next((one for one in ours if one.source.source_type == human), None)
 
 

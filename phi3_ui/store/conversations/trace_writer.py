@@ -16,13 +16,15 @@ from phi3_ui.store.conversations.operations import (
     Step,
     TagChange,
     TurnRecord,
+    VoteRecord,
 )
 from phi3_ui.store.conversations.prompt_restorer import PromptRestorer
-from phi3_ui.store.conversations.trace_reader import find_assessment
+from phi3_ui.store.conversations.trace_reader import find_assessment, find_preference
 from phi3_ui.store.conversations.traces import (
     SESSION_KEY,
     USER_KEY,
     build_assessment,
+    build_preference,
     build_spans,
     build_trace_info,
     trace_id_for,
@@ -76,6 +78,10 @@ def _write(client: TracingClient, experiment: str, operation: Step) -> None:
                 trace_id = trace_id_for(turn_id)
                 client.get_trace_info(trace_id)  # raises if there is none, unlike the next call
                 client.set_trace_tag(trace_id, key, value)
+        case VoteRecord():
+            for place, turn_id in enumerate(operation.turn_ids):
+                with _ignore_missing():
+                    _write_preference(client, trace_id_for(turn_id), operation, place)
         case ConversationDeletion(visitor_id, conversation_id):
             _delete(client, experiment, visitor_id, conversation_id)
 
@@ -89,6 +95,12 @@ def _set_feedback(client: TracingClient, visitor_id: str, trace_id: str, feedbac
         client.update_assessment(trace_id, known.assessment_id, build_assessment(visitor_id, feedback))
     else:
         client.log_assessment(trace_id, build_assessment(visitor_id, feedback))
+
+
+def _write_preference(client: TracingClient, trace_id: str, vote: VoteRecord, place: int) -> None:
+    """A vote is final: the first one stays."""
+    if not find_preference(client.get_trace_info(trace_id)):
+        client.log_assessment(trace_id, build_preference(vote, place))
 
 
 def _delete(client: TracingClient, experiment: str, visitor_id: str, conversation_id: str) -> None:

@@ -18,7 +18,7 @@ from models.model_ids import is_logged_model
 from phi3_ui.chat.conversation import Feedback
 from phi3_ui.chat.turn_json import serialize_turn
 from phi3_ui.chat.types import Usage
-from phi3_ui.store.conversations.operations import TurnRecord
+from phi3_ui.store.conversations.operations import TurnRecord, VoteRecord
 from phi3_ui.store.conversations.summaries import finish_reason
 
 # Stored names: traces of earlier versions must stay readable.
@@ -36,7 +36,14 @@ PINNED_TAG = "phi3_ui.pinned"
 """Its value is "true" for a conversation that is pinned."""
 TURN_ATTRIBUTE = "phi3_ui.turn"
 """The span attribute with the complete turn as JSON."""
+ROUND_KEY, PLACE_KEY, PLACES_KEY = "phi3_ui.round", "phi3_ui.place", "phi3_ui.places"
+COMPARED_KEY = "phi3_ui.compared"
+"""Its value is "true" for the turns of all comparisons."""
 FEEDBACK_NAME = "user_feedback"
+PREFERENCE_NAME = "preference"
+"""Of the assessment that holds a vote: what it says of this answer."""
+EXCLUSION_KEY = "phi3_ui.exclusion"
+"""Metadata of that assessment: why the vote does not count for ratings."""
 
 MAX_METADATA_CHARS = 250
 PREVIEW_CHARS = 1000
@@ -65,6 +72,13 @@ def build_trace_info(record: TurnRecord, experiment_id: str) -> TraceInfo:
         # MLflow looks the first one up among its logged models.
         key = MODEL_ID_KEY if is_logged_model(turn.request.model_id) else RUN_MODEL_KEY
         metadata[key] = turn.request.model_id
+    if turn.request and (place := turn.request.round):
+        metadata |= {
+            COMPARED_KEY: "true",
+            ROUND_KEY: place.round_id,
+            PLACE_KEY: str(place.place),
+            PLACES_KEY: str(place.places),
+        }
     if answer and answer.usage:
         metadata[TOKEN_USAGE_KEY] = json.dumps(_token_usage(answer.usage))
     return TraceInfo(
@@ -127,6 +141,19 @@ def build_assessment(visitor_id: str, feedback: Feedback) -> Assessment:
         value=feedback.good,
         rationale=feedback.comment,  # not None, which an update would ignore
         source=AssessmentSource(AssessmentSourceType.HUMAN, visitor_id),
+    )
+
+
+def build_preference(vote: VoteRecord, place: int) -> Assessment:
+    """What a vote says of the answer at one place, as an MLflow assessment."""
+    value = vote.preference if isinstance(vote.preference, str) else "won" if vote.preference == place else "lost"
+    return MlflowFeedback(
+        name=PREFERENCE_NAME,
+        value=value,
+        rationale=vote.reason,
+        source=AssessmentSource(AssessmentSourceType.HUMAN, vote.visitor_id),
+        metadata={EXCLUSION_KEY: vote.exclusion} if vote.exclusion else {},
+        create_time_ms=round(vote.voted_at * 1000),
     )
 
 

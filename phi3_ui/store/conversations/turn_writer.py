@@ -49,7 +49,7 @@ class ConversationStore:
         """Record a conversation from elsewhere under a new id: all of it, or nothing.
 
         Turns without an answer get an empty one. Turns without a time are dated now. Times increase strictly along the
-        tree, as the order of the turns is read back from them. An empty title stands for the first question.
+        tree, as the order of the turns is read back from them. Rounds of comparisons are not taken over. An empty title stands for the first question.
 
         Returns:
             What is written by and by; None if `is_cancelled` became true while the journal had no room.
@@ -59,7 +59,7 @@ class ConversationStore:
         """
         tree = list[Turn]()
         for turn in conversation.tree:
-            request = turn.request or TurnRequest(time.time(), "")
+            request = replace(turn.request or TurnRequest(time.time(), ""), round=None)
             if tree and (previous := tree[-1].request) and request.asked_at < previous.asked_at + _TICK:
                 request = replace(request, asked_at=previous.asked_at + _TICK)
             tree.append(replace(turn, request=request, answer=turn.answer or Answer("", "", finish_reason="stop")))

@@ -18,6 +18,7 @@ from phi3_ui.store.conversations.operations import (
     Operation,
     TagChange,
     TurnRecord,
+    VoteRecord,
     parse_operation,
     serialize_operation,
 )
@@ -60,6 +61,8 @@ _VERSION_0_1_0: dict[str, dict[str, Any]] = {
         FeedbackChange(ME, "c", "t", Feedback(False, "No")),
         FeedbackChange(ME, "c", "t", None),
         TagChange(ME, "c", "t", "key", "value"),
+        VoteRecord(ME, "c", ("t", "u"), 1, 5.0, "stopped", "Clearer"),
+        VoteRecord(ME, "c", ("t", "u"), "tie", 5.0),
         ConversationDeletion(ME, "c", 5.0),
         ConversationImport(ME, "c", make_conversation().tree, {"key": "value"}, "0"),
     ],

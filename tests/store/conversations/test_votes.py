@@ -1,0 +1,163 @@
+"""Votes on rounds: one assessment for each answer, written once whatever happens, and read back for everybody."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow.entities import TraceInfo
+from mlflow.tracing.client import TracingClient
+
+from phi3_ui.chat.comparison import Exclusion, Preference, RoundPlace
+from phi3_ui.chat.conversation import Conversation, new_id
+from phi3_ui.store.conversations.history import History
+from phi3_ui.store.conversations.operations import TurnRecord, VoteRecord
+from phi3_ui.store.conversations.recorder import Recorder
+from phi3_ui.store.conversations.traces import EXCLUSION_KEY, PLACE_KEY
+from phi3_ui.store.conversations.turn_writer import ConversationStore
+from phi3_ui.store.conversations.votes import StoredVote, VoteReader, parse_votes
+from tests.store.conversations.chats import ME, make_answer, make_record, make_request
+from tests.store.conversations.recording import TIMEOUT, create_recorder, list_traces, locate_in, read_turn
+
+YOU = "visitor-fedcba9876543210"
+AT = 1_700_000_000.0
+
+
+def make_round(visitor_id: str = ME, models: tuple[str, ...] = ("m-1", "m-2")) -> list[TurnRecord]:
+    """The answers of these models to one question, as variants in one conversation."""
+    conversation_id, round_id, records = new_id(), new_id(), list[TurnRecord]()
+    for place, model in enumerate(models):
+        request = replace(make_request(), model_id=model, round=RoundPlace(round_id, place, len(models), is_blind=True))
+        conversation = Conversation().with_question("Why?", request).with_answer(make_answer(f"Because {place}."))
+        records.append(make_record(conversation_id, conversation, visitor_id))
+    return records
+
+
+def vote_on(
+    records: list[TurnRecord], preference: Preference, exclusion: Exclusion | None = None, reason: str = ""
+) -> VoteRecord:
+    turn_ids = tuple(record.turn.id for record in records)
+    first = records[0]
+    return VoteRecord(first.visitor_id, first.conversation_id, turn_ids, preference, AT, exclusion, reason)
+
+
+def list_votes(uri: str) -> list[StoredVote]:
+    return VoteReader(locate_in(uri)).list_votes()
+
+
+def test_a_vote_is_an_assessment_on_each_answer(uri: str, recorder: Recorder) -> None:
+    records = make_round()
+    recorder.submit(*records, vote_on(records, 1, reason="Clearer."))
+    assert recorder.flush(TIMEOUT)
+
+    found = {trace.info.request_metadata[PLACE_KEY]: trace for trace in list_traces(uri)}
+    for place, value in (("0", "lost"), ("1", "won")):
+        (assessment,) = found[place].info.assessments
+        assert assessment.feedback
+        assert (assessment.name, assessment.feedback.value, assessment.rationale) == ("preference", value, "Clearer.")
+        assert (assessment.source.source_type, assessment.source.source_id) == ("HUMAN", ME)
+        request = read_turn(found[place]).request
+        assert request
+        assert request.round
+        assert (str(request.round.place), request.round.places, request.round.is_blind) == (place, 2, True)
+    (vote,) = list_votes(uri)
+    assert (vote.voter, vote.voted_at, vote.model_ids) == (ME, AT, ("m-1", "m-2"))
+    assert (vote.preference, vote.exclusion, vote.reason) == (1, None, "Clearer.")
+
+
+@pytest.mark.parametrize("preference", [0, 2, "tie", "both_bad"])
+def test_every_preference_is_read_back(uri: str, recorder: Recorder, preference: Preference) -> None:
+    records = make_round(models=("m-1", "m-2", "m-3"))
+    recorder.submit(*records, vote_on(records, preference, "names_model"))
+    assert recorder.flush(TIMEOUT)
+    (vote,) = list_votes(uri)
+    assert (vote.preference, vote.exclusion, len(vote.model_ids)) == (preference, "names_model", 3)
+
+
+def test_votes_of_all_people_are_listed_and_rounds_without_one_are_not(uri: str, recorder: Recorder) -> None:
+    mine, yours = make_round(), make_round(YOU)
+    recorder.submit(*mine, *yours, *make_round(), vote_on(mine, 0), vote_on(yours, "tie"))
+    assert recorder.flush(TIMEOUT)
+    assert {(vote.voter, vote.preference) for vote in list_votes(uri)} == {(ME, 0), (YOU, "tie")}
+
+
+def test_the_first_vote_stays(uri: str, recorder: Recorder) -> None:
+    records = make_round()
+    for preference in (0, 1):
+        recorder.submit(*records, vote_on(records, preference))
+        assert recorder.flush(TIMEOUT)
+    assert [vote.preference for vote in list_votes(uri)] == [0]
+    assert all(len(trace.info.assessments) == 1 for trace in list_traces(uri))
+
+
+def test_a_vote_waits_for_the_answers_that_are_under_way(uri: str, recorder: Recorder) -> None:
+    first, second = make_round()
+    draft = recorder.start_turn(replace(second, turn=replace(second.turn, answer=None)))
+    recorder.submit(first, vote_on([first, second], 0))
+    assert recorder.flush(TIMEOUT)
+    assert list_votes(uri) == []
+    recorder.finish_turn(draft, second)
+    assert recorder.flush(TIMEOUT)
+    assert [vote.preference for vote in list_votes(uri)] == [0]
+
+
+def test_a_vote_that_was_written_in_part_is_completed_by_the_next_process(uri: str, tmp_path: Path) -> None:
+    records = make_round()
+    vote = vote_on(records, 1)
+    ended = create_recorder(uri, tmp_path / "ended")
+    ended.submit(*records, vote)
+    assert ended.flush(TIMEOUT)
+    ended.close()
+    half = next(trace for trace in list_traces(uri) if trace.info.request_metadata[PLACE_KEY] == "1")
+    TracingClient(uri).delete_assessment(half.info.trace_id, half.info.assessments[0].assessment_id or "")
+    assert list_votes(uri) == []
+
+    started = create_recorder(uri, tmp_path / "started")
+    started.submit(vote)  # as it is recovered from the journal
+    assert started.flush(TIMEOUT)
+    started.close()
+
+    assert [vote.preference for vote in list_votes(uri)] == [1]
+    assert all(len(trace.info.assessments) == 1 for trace in list_traces(uri))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda infos: infos[0].trace_metadata.update({PLACE_KEY: "7"}),
+        lambda infos: infos[0].trace_metadata.update({PLACE_KEY: "x"}),
+        lambda infos: infos[0].trace_metadata.pop("mlflow.trace.user"),
+        lambda infos: setattr(infos[0].assessments[0].feedback, "value", "won"),
+        lambda infos: infos[0].assessments[0].metadata.update({EXCLUSION_KEY: "none of ours"}),
+        lambda infos: infos.append(infos[0]),
+    ],
+)
+def test_a_damaged_vote_is_left_out_and_logged(
+    uri: str, recorder: Recorder, damage: Callable[[list[TraceInfo]], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged, whole = make_round(), make_round()
+    recorder.submit(*damaged, *whole, vote_on(damaged, 1, "cut"), vote_on(whole, 0))
+    assert recorder.flush(TIMEOUT)
+    infos = [trace.info for trace in list_traces(uri)]
+    first = {record.turn.id for record in damaged}
+    broken = sorted(
+        (info for info in infos if info.trace_id.removeprefix("tr-") in first),
+        key=lambda info: info.trace_metadata[PLACE_KEY],
+    )
+    damage(broken)
+
+    with caplog.at_level(logging.WARNING):
+        votes = list(parse_votes([*broken, *(info for info in infos if info not in broken)]))
+
+    assert [vote.preference for vote in votes] == [0]
+    assert "damaged" in caplog.text
+
+
+def test_an_imported_chat_is_part_of_no_round(uri: str, recorder: Recorder) -> None:
+    (record, _) = make_round()
+    store = ConversationStore(recorder, History(locate_in(uri), recorder), "0")
+    store.import_conversation(ME, Conversation((record.turn,), record.turn.id))
+    assert recorder.flush(TIMEOUT)
+    (trace,) = list_traces(uri)
+    assert PLACE_KEY not in trace.info.request_metadata
