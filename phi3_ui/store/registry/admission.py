@@ -22,6 +22,7 @@ from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.fingerprint import FolderListing, list_folder
 from phi3_ui.store.registry.mlmodel_yaml import is_unambiguous
 from phi3_ui.store.registry.model_copies import ModelCopies, copy_files
+from phi3_ui.store.registry.remote_files import RemoteFiles, is_due_to
 from phi3_ui.store.registry.store_models import StoreModels
 from phi3_ui.store.registry.suspects import Suspect
 from phi3_ui.store.registry.trust import Inspection, inspect_listing
@@ -88,7 +89,8 @@ class Admission:
             if entry.folder is not None:
                 return self._inspect(Path(entry.folder), identify=True)
             with self._copies.create() as folder:
-                _download(entry.model_id, entry.tracking_uri, folder)
+                with translate_store_errors(entry.tracking_uri):
+                    _open_remote(entry.model_id, entry.name, entry.tracking_uri).download(folder)
                 return self._remember(entry.model_id, inspect_listing(list_folder(folder)))
         except OSError as error:
             raise _unreadable(entry.name, error) from error
@@ -149,12 +151,25 @@ class Admission:
     def _bring(self, spec: ModelSpec, folder: Path) -> frozenset[str]:
         """Fill `folder` with the model's files. Returns the paths of those that are links out of it."""
         if spec.folder is None:
-            _download(spec.model_id, spec.tracking_uri, folder)
+            with translate_store_errors(spec.tracking_uri):
+                remote = _open_remote(spec.model_id, spec.name, spec.tracking_uri)
+                if not self.approvals.list():  # only all of its files tell whether it is approved
+                    self._require_preview(spec, remote)
+                remote.download(folder)
             return frozenset()
         listing = list_folder(Path(spec.folder))
         # Before anything is copied: a model that is refused may be huge.
         self._require(spec.model_id, spec.name, inspect_listing(listing))
         return copy_files(listing, folder)
+
+    def _require_preview(self, spec: ModelSpec, remote: RemoteFiles) -> None:
+        """Refuse a model in a remote store by all but its weights, which may be huge."""
+        with self._copies.create() as folder:
+            stand_ins = remote.preview(folder)
+            inspection = inspect_listing(list_folder(folder), identify=False)
+        suspects = tuple(one for one in inspection.suspects if not is_due_to(one, stand_ins))
+        if suspects:
+            self._require(spec.model_id, spec.name, replace(inspection, suspects=suspects))
 
 
 def open_admission(settings: Settings) -> Admission:
@@ -176,10 +191,9 @@ def printable(path: str) -> str:
     return shown if len(shown) <= _MAX_NAME else f"…{shown[-_MAX_NAME:]}"
 
 
-def _download(model_id: str, tracking_uri: str, folder: Path) -> None:
-    with translate_store_errors(tracking_uri):
-        model = StoreModels(tracking_uri).find(model_id)
-        get_artifact_repository(model.artifact_uri, tracking_uri).download_artifacts("", str(folder))
+def _open_remote(model_id: str, name: str, tracking_uri: str) -> RemoteFiles:
+    model = StoreModels(tracking_uri).find(model_id)
+    return RemoteFiles(get_artifact_repository(model.artifact_uri, tracking_uri), name)
 
 
 def _unreadable(name: str, error: Exception) -> UserError:

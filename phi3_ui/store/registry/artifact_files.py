@@ -1,6 +1,5 @@
 """The files of a model in its artifact store, listed and read without downloading the weights."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +11,7 @@ from phi3_ui.contracts.onnx_prompt import OnnxPromptContract
 from phi3_ui.contracts.pipeline_chat import PipelineChatContract
 from phi3_ui.store.registry.catalogue import ONNX_ARTIFACT
 from phi3_ui.store.registry.mlmodel import parse_mlmodel
+from phi3_ui.store.registry.remote_files import RemoteFiles
 from phi3_ui.store.registry.store_models import StoreModels
 
 _MAX_READ_BYTES = 8_000_000  # more than any index, configuration or code file
@@ -24,7 +24,7 @@ class ArtifactFiles:
         """List the files. `scratch` is a folder for downloads.
 
         Raises:
-            UserError: model_gone.
+            UserError: model_gone; model_unreadable where there are more files than a model has, or one leads out of it.
             MlflowException: The store cannot be read.
         """
         model = StoreModels(tracking_uri).find(model_id)
@@ -32,7 +32,7 @@ class ArtifactFiles:
         self.run_id = model.run_id
         self.repository: ArtifactRepository = get_artifact_repository(model.artifact_uri, tracking_uri)
         self._scratch = scratch
-        self.sizes: dict[str, int | None] = dict(self._list(None))
+        self.sizes: dict[str, int | None] = RemoteFiles(self.repository, self.name).sizes
         """Bytes by path; None if the store does not report the size."""
 
     def read(self, path: str) -> bytes | None:
@@ -50,13 +50,6 @@ class ArtifactFiles:
     def contains(self, path: str) -> bool:
         """Whether there is a file or a folder with this path."""
         return path in self.sizes or any(file.startswith(f"{path}/") for file in self.sizes)
-
-    def _list(self, folder: str | None) -> Iterator[tuple[str, int | None]]:
-        for info in self.repository.list_artifacts(folder):
-            if info.is_dir:
-                yield from self._list(info.path)
-            else:
-                yield info.path, info.file_size
 
 
 def classify_model(info: Model) -> Literal["pipeline", "onnx"] | None:

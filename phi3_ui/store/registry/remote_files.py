@@ -1,0 +1,84 @@
+"""The files of a model in its artifact store: listed within bounds, and seen but for the weights before these are downloaded."""
+
+import os
+from pathlib import Path, PurePosixPath
+
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+
+from models.stage import require_space
+from phi3_ui.errors import UserError
+from phi3_ui.store.registry.fingerprint import MAX_FILES
+from phi3_ui.store.registry.suspects import DATA_SUFFIXES, Suspect
+
+_MAX_DEPTH = 20
+_SMALL = 16 << 20
+"""Bytes of the largest file that is downloaded to see what is in it; larger ones are tokenizers at most, or weights."""
+_MAX_PREVIEW = 500 << 20
+"""Bytes of all of them."""
+_SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
+
+
+class RemoteFiles:
+    """The files of one model in a repository. Methods raise what the repository's do."""
+
+    def __init__(self, repository: ArtifactRepository, name: str) -> None:
+        """List the files of the model `name`.
+
+        UserError("model_unreadable") for more files than a model has, and for a path that leads out of it.
+        """
+        self._repository = repository
+        self._name = name
+        self.sizes: dict[str, int | None] = {}
+        """Bytes by path; None if the store does not report the size."""
+        self._list()
+
+    def _list(self) -> None:
+        pending: list[tuple[str | None, int]] = [(None, 0)]
+        folders = 0
+        while pending:
+            folder, depth = pending.pop()
+            for info in self._repository.list_artifacts(folder):
+                path = PurePosixPath(info.path)
+                if path.is_absolute() or ".." in path.parts or "\\" in info.path or "\0" in info.path:
+                    raise self._unreadable("a file is outside of the model")
+                folders += info.is_dir
+                if len(self.sizes) + folders >= MAX_FILES or depth > _MAX_DEPTH:
+                    raise self._unreadable("it has too many files")
+                if info.is_dir:
+                    pending.append((info.path, depth + 1))
+                else:
+                    self.sizes[info.path] = info.file_size
+
+    def preview(self, folder: Path) -> frozenset[str]:
+        """Download the small files to `folder`, and put stand-ins of their sizes for the others. Returns the paths of these.
+
+        UserError("model_unreadable") if they are too many.
+        """
+        small = {path for path, size in self.sizes.items() if (size or 0) <= _SMALL}
+        if sum(self.sizes[path] or 0 for path in small) > _MAX_PREVIEW:
+            raise self._unreadable("its small files are too many")
+        stand_ins = self.sizes.keys() - small
+        for path in stand_ins:
+            file = folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(_SAFETENSORS)
+            os.truncate(file, self.sizes[path] or 0)
+        for path in sorted(small):
+            self._repository.download_artifacts(path, str(folder))
+        return frozenset(stand_ins)
+
+    def download(self, folder: Path) -> None:
+        """Download all files to `folder`. StageError("disk_full") if there is no room for them."""
+        require_space(folder, sum(size or 0 for size in self.sizes.values()))
+        self._repository.download_artifacts("", str(folder))
+
+    def _unreadable(self, detail: str) -> UserError:
+        return UserError("model_unreadable", model=self._name, detail=detail)
+
+
+def is_due_to(suspect: Suspect, stand_ins: frozenset[str]) -> bool:
+    """Whether only the real content of the files behind stand-ins tells if something is suspect."""
+    path = suspect.path.partition(": ")[0]
+    if any(one.endswith(".onnx") for one in stand_ins) and path.endswith(".bin"):
+        return True  # perhaps weights that the ONNX file names
+    return path in stand_ins and path.endswith(DATA_SUFFIXES)

@@ -1,0 +1,165 @@
+"""Models in a remote store: what would run code is refused before the weights are downloaded, and within bounds."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import FileInfo
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+from phi3_ui.errors import UserError
+from phi3_ui.host.protocol import ModelSpec
+from phi3_ui.store.registry import admission as admission_module
+from phi3_ui.store.registry.admission import Admission
+from phi3_ui.store.registry.approvals import Approvals
+from phi3_ui.store.registry.remote_files import RemoteFiles
+from tests.store.registry.test_hostile_models import KINDS
+from tests.support.model_folders import SAFETENSORS, write_pipeline, write_wrapper
+
+SPEC = ModelSpec("m-1", "theirs", "models:/m-1", "prompt", "sqlite:///nowhere.db")
+BIG = 17 << 20  # bytes; sparse
+_WITH_LINKS = {"behind_a_link", "link_to_a_folder", "code_outside"}  # which no remote store has
+
+
+class Repository(LocalArtifactRepository):
+    """A folder as a remote store, which notes what is downloaded."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder.as_uri())
+        self.downloads: list[str] = []
+
+    def download_artifacts(self, artifact_path: str, dst_path: str | None = None, **more: Any) -> str:
+        self.downloads.append(artifact_path)
+        return str(super().download_artifacts(artifact_path, dst_path, **more))  # type: ignore[no-untyped-call]  # MLflow has no types here
+
+
+@pytest.fixture
+def admission(tmp_path: Path) -> Admission:
+    return Admission(tmp_path / "loaded", Approvals(tmp_path / "trusted.json"))
+
+
+def _serve(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Repository:
+    repository = Repository(folder)
+    monkeypatch.setattr(admission_module, "_open_remote", lambda *_: RemoteFiles(repository, "theirs"))
+    return repository
+
+
+def _add_weights(folder: Path) -> str:
+    """Weights that are too large to be previewed, where the model has its own. Returns their path."""
+    weights = next((file for file in sorted(folder.rglob("*")) if file.suffix in (".safetensors", ".data")), None)
+    weights = weights or folder / "model.safetensors"
+    weights.write_bytes(SAFETENSORS)
+    os.truncate(weights, BIG)
+    return weights.relative_to(folder).as_posix()
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - _WITH_LINKS))
+def test_a_model_with_code_is_refused_without_its_weights(
+    admission: Admission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    folder = tmp_path / "model"
+    KINDS[kind](folder, "pass")
+    weights = _add_weights(folder)
+    repository = _serve(monkeypatch, folder)
+
+    with pytest.raises(UserError) as raised, admission.admit(SPEC):
+        pass
+
+    assert raised.value.code == "model_not_trusted"
+    assert repository.downloads
+    assert {"", weights}.isdisjoint(repository.downloads)
+    assert not list((tmp_path / "loaded").glob("app-*/tmp*")), "nothing is left"
+
+
+@pytest.mark.parametrize("write", [write_pipeline, write_wrapper])
+def test_other_models_are_downloaded_as_a_whole(
+    admission: Admission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], Path]
+) -> None:
+    weights = _add_weights(write(tmp_path / "model"))
+    repository = _serve(monkeypatch, tmp_path / "model")
+
+    with admission.admit(SPEC) as admitted:
+        assert admitted.level in ("data_only", "ours")
+        assert Path(str(admitted.folder), weights).stat().st_size == BIG
+    assert repository.downloads.count("") == 1
+
+
+def test_where_something_is_approved_all_files_decide(
+    admission: Admission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    KINDS["models_from_code"](tmp_path / "model", "pass")
+    _add_weights(tmp_path / "model")
+    repository = _serve(monkeypatch, tmp_path / "model")
+    admission.approvals.add("0" * 64)
+
+    with pytest.raises(UserError, match="theirs is not loaded"), admission.admit(SPEC):
+        pass
+    assert repository.downloads == [""]
+
+
+class _Listing:
+    """A store that says it has these files, and sends none."""
+
+    def __init__(self, list_folder: Callable[[str | None], list[FileInfo]]) -> None:
+        self.list_artifacts = list_folder
+
+    def download_artifacts(self, *_: object) -> str:
+        raise AssertionError("nothing is to be downloaded")
+
+
+def _endless(folder: str | None) -> list[FileInfo]:
+    return [FileInfo(f"{folder}/x" if folder else "x", True, None)]
+
+
+def _many(folder: str | None) -> list[FileInfo]:
+    return [FileInfo(f"{number}.json", False, 1) for number in range(5_001)]
+
+
+def _many_small(folder: str | None) -> list[FileInfo]:
+    return [FileInfo(f"{number}.json", False, 16 << 20) for number in range(100)]
+
+
+def _leads_to(path: str) -> Callable[[str | None], list[FileInfo]]:
+    return lambda folder: [FileInfo(path, False, 1)]
+
+
+@pytest.mark.parametrize(
+    ("listing", "detail"),
+    [
+        (_endless, "too many files"),
+        (_many, "too many files"),
+        (_many_small, "its small files are too many"),
+        *((_leads_to(path), "outside of the model") for path in ("../x", "a/../../x", "/etc/passwd", "..\\x", "a\0b")),
+    ],
+)
+def test_a_listing_without_bounds_is_the_models_fault(
+    admission: Admission, monkeypatch: pytest.MonkeyPatch, listing: Callable[[str | None], list[FileInfo]], detail: str
+) -> None:
+    monkeypatch.setattr(admission_module, "_open_remote", lambda *_: RemoteFiles(_Listing(listing), "theirs"))  # type: ignore[arg-type]  # as much of one as is used
+
+    with pytest.raises(UserError, match=detail) as raised, admission.admit(SPEC):
+        pass
+    assert raised.value.code == "model_unreadable"
+
+
+def test_what_does_not_fit_on_the_disk_is_not_downloaded(
+    admission: Admission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = _add_weights(write_pipeline(tmp_path / "model"))
+    repository = _serve(monkeypatch, tmp_path / "model")
+    listed = Repository.list_artifacts
+    monkeypatch.setattr(
+        Repository,
+        "list_artifacts",
+        lambda self, path=None: [
+            FileInfo(one.path, one.is_dir, 1 << 50 if one.path == weights else one.file_size)
+            for one in listed(self, path)  # type: ignore[no-untyped-call]  # MLflow has no types here
+        ],
+    )
+    monkeypatch.setattr(os, "truncate", lambda *_: None)  # no file system has files of this size
+
+    with pytest.raises(UserError, match=r"The disk of .* is full"), admission.admit(SPEC):
+        pass
+    assert "" not in repository.downloads
