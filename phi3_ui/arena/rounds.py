@@ -85,22 +85,19 @@ def find_exclusion(round_: Round) -> Exclusion | None:
     return None
 
 
-def count_votes(round_: Round, preference: Preference) -> list[Vote]:
-    """A person's preference as votes on pairs of contestants.
+def count_votes(contestants: tuple[str, ...], preference: Preference) -> list[Vote]:
+    """A person's preference among answers, from left to right, as votes on pairs of contestants.
 
     The best answer beats each other one; of those, nothing is known. A tie, or only bad answers, is one between all pairs.
 
     Raises:
-        ValueError: There is no such place, or the round does not count.
+        ValueError: There is no such place.
     """
-    if exclusion := find_exclusion(round_):
-        raise ValueError(f"the round does not count: {exclusion}")
-    places = round_.places
     if isinstance(preference, str):
-        return [Vote(left, right, preference) for left, right in itertools.combinations(places, 2)]
-    if preference not in range(len(places)):
+        return [Vote(left, right, preference) for left, right in itertools.combinations(contestants, 2)]
+    if preference not in range(len(contestants)):
         raise ValueError(f"there is no place {preference}")
-    return [_won_by(places, preference, other) for other in range(len(places)) if other != preference]
+    return [_won_by(contestants, preference, other) for other in range(len(contestants)) if other != preference]
 
 
 def _won_by(places: tuple[str, ...], best: int, other: int) -> Vote:

@@ -44,8 +44,6 @@ def test_a_round_of_complete_answers_counts() -> None:
 )
 def test_other_rounds_do_not(answer: Answer, reason: Exclusion) -> None:
     assert find_exclusion(with_answer(answer)) == reason
-    with pytest.raises(ValueError, match=reason):
-        count_votes(with_answer(answer), 0)
 
 
 def test_an_answer_that_is_still_under_way_does_not_count() -> None:
@@ -66,7 +64,7 @@ def test_words_that_tell_nothing_are_no_names(text: str, question: str) -> None:
 
 
 def test_a_preference_is_a_vote_on_each_pair_with_the_best_one() -> None:
-    three = replace(ROUND, places=("a", "b", "c"), answers={"a": PARIS, "b": PARIS, "c": PARIS})
+    three = ("a", "b", "c")
     assert count_votes(three, 1) == [Vote("a", "b", "right"), Vote("b", "c", "left")]
     assert count_votes(three, "tie") == [Vote("a", "b", "tie"), Vote("a", "c", "tie"), Vote("b", "c", "tie")]
     with pytest.raises(ValueError, match="no place 3"):

@@ -1,0 +1,45 @@
+"""Leaderboards of stored votes: filters, groups of models, and rounds that do not count."""
+
+import pytest
+
+from phi3_ui.arena.board import VoteFilter, build_board
+from phi3_ui.chat.comparison import Exclusion, Preference
+from phi3_ui.store.conversations.votes import StoredVote
+
+
+def make_vote(
+    preference: Preference,
+    models: tuple[str, ...] = ("m-1", "m-2"),
+    voter: str = "me",
+    at: float = 5.0,
+    exclusion: Exclusion | None = None,
+) -> StoredVote:
+    return StoredVote("round", voter, at, models, preference, exclusion, "")
+
+
+def test_rounds_that_do_not_count_are_counted_by_their_reason() -> None:
+    board = build_board([make_vote(0), make_vote(0, exclusion="cut"), make_vote("tie", exclusion="cut")])
+    assert (board.rounds, board.excluded) == (1, {"cut": 2})
+    assert board.leaderboard.wins == {("m-1", "m-2"): 1.0}
+
+
+@pytest.mark.parametrize(
+    ("vote_filter", "rounds"),
+    [
+        (VoteFilter(), 3),
+        (VoteFilter(voters={"me"}), 2),
+        (VoteFilter(since=5.0), 2),
+        (VoteFilter(until=5.0), 1),
+        (VoteFilter(voters={"you"}, since=6.0), 0),
+    ],
+)
+def test_a_filter_keeps_votes_by_person_and_time(vote_filter: VoteFilter, rounds: int) -> None:
+    votes = [make_vote(0), make_vote(0, voter="you"), make_vote(1, at=4.0)]
+    assert build_board(votes, vote_filter=vote_filter).rounds == rounds
+
+
+def test_models_with_one_name_are_one_contestant() -> None:
+    votes = [make_vote(0, ("phi/1", "demo/1")), make_vote(0, ("phi/2", "demo/1")), make_vote(0, ("phi/1", "phi/2"))]
+    board = build_board(votes, lambda model_id: model_id.partition("/")[0])
+    assert board.leaderboard.wins == {("phi", "demo"): 2.0}
+    assert [one.contestant for one in board.leaderboard.ratings] == ["phi", "demo"]
