@@ -6,7 +6,7 @@ from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.handlers.export import ExportController
 from phi3_ui.ui.page.components import CardSection, HeaderSection, Page, StatusSection
 from phi3_ui.ui.page.events import QUIET, STREAMING
-from phi3_ui.ui.page.scripts import module_js
+from phi3_ui.ui.page.scripts import KEEP_FOLDS_JS, module_js
 from phi3_ui.ui.page.texts import I18N, browser_texts
 
 _BUTTON_TEXTS = ["model", "models.none", "add"]
@@ -30,7 +30,7 @@ def create_card(header: HeaderSection) -> tuple[StatusSection, CardSection]:
     panel = gr.HTML(
         js_on_load=module_js("models/card.js", browser_texts(["copied"])), padding=False, elem_id="phi3-card"
     )
-    cache = gr.HTML(elem_id="phi3-cache")
+    cache = gr.HTML(js_on_load=KEEP_FOLDS_JS, padding=False, elem_id="phi3-cache")
     with gr.Row(elem_id="phi3-card-buttons"):
         unload = gr.Button(t("unload"), size="sm", min_width=80, interactive=False, elem_id="phi3-unload")
         approve = gr.Button(visible="hidden", elem_id="phi3-approve")

@@ -7,10 +7,10 @@ from typing import Literal, TypedDict
 from markupsafe import Markup
 
 from phi3_ui.chat.types import CacheStats, StreamingMode
-from phi3_ui.i18n.translate import format_bytes, tr
+from phi3_ui.i18n.translate import format_bytes, format_number, tr
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.ui.render.labels import context_label, engine_name, short_name, speed_label, version_label
-from phi3_ui.ui.render.notices import render_hint
+from phi3_ui.ui.render.templating import render
 
 State = Literal["none", "loading", "loaded"]
 
@@ -92,14 +92,12 @@ def render_cache(language: str, cache: CacheStats | None) -> Markup:
     """What the selected model's prompt cache holds; empty if it has none."""
     if cache is None:
         return Markup("")
-    return render_hint(
-        tr(
-            language,
-            "cache",
-            used=format_bytes(language, cache.used_bytes),
-            budget=format_bytes(language, cache.budget_bytes),
-            slots=cache.slots,
-            hits=cache.hits,
-            prompts=cache.hits + cache.misses,
-        )
+    return render(
+        "prompt_cache.html",
+        language,
+        used=format_bytes(language, cache.used_bytes),
+        budget=format_bytes(language, cache.budget_bytes),
+        chats=str(cache.slots),
+        hits=format_number(language, cache.hits),
+        prompts=format_number(language, cache.hits + cache.misses),
     )

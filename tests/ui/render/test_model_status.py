@@ -4,6 +4,7 @@ from phi3_ui.chat.types import CacheStats
 from phi3_ui.store.registry.cards import RegisteredVersion
 from phi3_ui.ui.render.model_status import Selected, describe_status, render_cache
 from tests.support.cards import ENTRY
+from tests.support.html import Page
 
 
 def test_status_is_loading_loaded_or_neither() -> None:
@@ -25,7 +26,8 @@ def test_chips_tell_what_is_known_of_the_model() -> None:
 
 
 def test_the_prompt_cache_is_described() -> None:
-    line = render_cache("en", CacheStats(3_000_000_000, 1_100_000_000, 3, 12, 2))
+    fold = Page(render_cache("en", CacheStats(3_000_000_000, 1_100_000_000, 3, 12, 2)))
 
-    assert "1.1 GB of 3.0 GB · chats: 3 · cache hits: 12 of 14" in line
+    assert fold.texts("summary") == ["Prompt cache 1.1 GB of 3.0 GB"]
+    assert fold.texts("dd") == ["3", "12 of 14"]
     assert render_cache("en", None) == ""
