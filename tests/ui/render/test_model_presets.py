@@ -10,7 +10,7 @@ def test_every_preset_says_what_it_takes_and_its_licence() -> None:
         "key": "demo",
         "title": "SmolLM2 135M Instruct",
         "about": "HuggingFaceTB/SmolLM2-135M-Instruct · apache-2.0",
-        "needs": "Download 93 MB · disk 810 MB · memory from ≈ 700 MB",
+        "needs": "Download 93 MB · disk 920 MB · memory from ≈ 700 MB",
     }
     assert all(card["needs"] for card in presets)
     assert (own["key"], own["needs"]) == ("own", "")
