@@ -57,7 +57,7 @@ def test_many_votes_find_the_true_strengths_and_order() -> None:
 def test_strengths_have_the_odds_of_the_votes() -> None:
     wins = np.array([[[0.0, 75.0], [25.0, 0.0]]])
     strengths = fit_strengths(wins)[0]
-    assert win_probability(strengths[0] - strengths[1]) == pytest.approx(0.75, abs=1e-3)
+    assert win_probability(strengths[0] - strengths[1]) == pytest.approx(0.75, abs=5e-3)
 
 
 def test_ties_and_two_bad_answers_are_half_wins() -> None:

@@ -1,0 +1,82 @@
+"""Whether two models that answered the same questions differ: exact McNemar tests and paired bootstrap intervals."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+LEVEL: Final = 0.95
+_ROUNDS = 2_000
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Of one score: candidate minus baseline, over the questions for which both have it."""
+
+    questions: int
+    baseline: float
+    """Mean."""
+    candidate: float
+    """Mean."""
+    low: float
+    """The difference's 95 % interval, of the paired bootstrap."""
+    high: float
+    p_value: float | None
+    """McNemar's exact test, two-sided, where all scores are 0 or 1; None elsewhere."""
+
+    @property
+    def difference(self) -> float:
+        """Candidate minus baseline."""
+        return self.candidate - self.baseline
+
+
+def compare_scores(
+    baseline: Sequence[float | None], candidate: Sequence[float | None], seed: int = 0
+) -> PairedDifference | None:
+    """Compare scores question by question; None if no question has both.
+
+    Args:
+        baseline: A score for each question; None where there is none, as for a failed answer.
+        candidate: For the same questions, in the same order.
+        seed: Equal seeds resample equally.
+
+    Raises:
+        ValueError: The lists differ in length.
+    """
+    pairs = [
+        (one, other) for one, other in zip(baseline, candidate, strict=True) if one is not None and other is not None
+    ]
+    if not pairs:
+        return None
+    before, after = np.array(pairs, dtype=float).T
+    rng = np.random.default_rng(seed)
+    # Each resampling as how often it draws each difference; equal ones are drawn together.
+    differences, counts = np.unique(after - before, return_counts=True)
+    drawn = rng.multinomial(len(pairs), counts / len(pairs), size=_ROUNDS)
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(drawn @ differences / len(pairs), [tail, 1 - tail])
+    is_binary = bool(np.isin([before, after], (0, 1)).all())
+    return PairedDifference(
+        len(pairs),
+        float(before.mean()),
+        float(after.mean()),
+        float(low),
+        float(high),
+        mcnemar_p_value(int(((before == 1) & (after == 0)).sum()), int(((before == 0) & (after == 1)).sum()))
+        if is_binary
+        else None,
+    )
+
+
+def mcnemar_p_value(lost: int, gained: int) -> float:
+    """The exact two-sided p-value of McNemar's test (1947).
+
+    Args:
+        lost: Questions that only the baseline answered right.
+        gained: Questions that only the candidate answered right.
+    """
+    changed = lost + gained
+    tail: float = sum(math.comb(changed, count) for count in range(min(lost, gained) + 1)) / 2**changed
+    return min(1.0, 2 * tail)

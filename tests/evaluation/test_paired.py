@@ -1,0 +1,53 @@
+"""Paired comparisons against known values and known coverage."""
+
+import numpy as np
+import pytest
+
+from phi3_ui.evaluation.paired import compare_scores, mcnemar_p_value
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "p_value"),
+    [(0, 0, 1.0), (5, 5, 1.0), (0, 5, 0.0625), (1, 9, 0.021484375), (10, 2, 0.03857421875)],
+)
+def test_mcnemars_exact_test(lost: int, gained: int, p_value: float) -> None:
+    """The values are those of the binomial distribution with p = ½."""
+    assert mcnemar_p_value(lost, gained) == pytest.approx(p_value)
+
+
+def test_scores_are_compared_question_by_question() -> None:
+    found = compare_scores([1, 0, 0, None, 1], [1, 1, 1, 1, None])
+    assert found
+    assert (found.questions, found.candidate) == (3, 1.0)
+    assert found.baseline == pytest.approx(1 / 3)
+    assert found.difference == pytest.approx(2 / 3)
+    assert found.low <= found.difference <= found.high
+    assert found.p_value == 0.5
+
+
+def test_only_scores_of_0_and_1_get_a_p_value() -> None:
+    found = compare_scores([0.25, 0.5], [0.5, 0.75])
+    assert found
+    assert found.p_value is None
+    assert (found.low, found.high) == (0.25, 0.25)
+
+
+def test_nothing_in_common_compares_nothing() -> None:
+    assert compare_scores([None, 1], [1, None]) is None
+    with pytest.raises(ValueError, match="shorter"):
+        compare_scores([1, 1], [1])
+
+
+def test_intervals_cover_the_true_difference_as_often_as_they_say() -> None:
+    rng, covered = np.random.default_rng(1), 0
+    for _ in range(200):
+        before = rng.normal(0, 1, 80)
+        found = compare_scores(list(before), list(before + rng.normal(0.3, 0.5, 80)))
+        assert found
+        covered += found.low <= 0.3 <= found.high
+    assert 0.91 <= covered / 200 <= 0.98
+
+
+def test_equal_arguments_give_equal_intervals() -> None:
+    scores = [0.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 1.0]
+    assert compare_scores(*scores) == compare_scores(*scores)
