@@ -22,7 +22,7 @@ from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.demo_hint import render_demo_hint
 from phi3_ui.ui.render.model_card import Health, render_card
 from phi3_ui.ui.render.model_menu import alias_keys, describe_menu, measure_speeds
-from phi3_ui.ui.render.model_status import ModelStatus, Selected, describe_status, render_cache
+from phi3_ui.ui.render.model_status import ModelStates, ModelStatus, Selected, describe_status, render_cache
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.session_values import Approval
 from phi3_ui.ui.sessions import Session
@@ -69,12 +69,10 @@ class ModelPicker:
         loadable = [entry for entry in entries if self._admission.is_loadable(entry)]
         default = default_model(loadable or entries)
         selected = session.ensure_model([*listed, *alias_keys(versions)], default.model_id if default else None)
-        speeds = measure_speeds(self._history.list_turn_metrics(session.user_id))
+        refused = listed - {entry.model_id for entry in loadable}
         updates: Updates = {
             page.picker: selected or "",
-            page.status.menu: describe_menu(
-                language, entries, versions, speeds, listed - {entry.model_id for entry in loadable}
-            ),
+            page.status.menu: describe_menu(language, entries, versions, refused),
         }
         if not entries:
             updates[page.status.line] = self._failed(session, tr(language, "store_empty"))
@@ -228,11 +226,10 @@ class ModelPicker:
 
     def _describe(self, session: Session, state: float | StreamingMode | None = None, error: str = "") -> ModelStatus:
         """The selected model's status; `state` and `error` are as describe_status takes them."""
-        selected, model = None, session.model
-        if model.entry:
-            speeds = measure_speeds(self._history.list_turn_metrics(session.user_id))
-            selected = Selected(model.entry, model.version, speeds.get(model.entry.model_id))
-        return describe_status(session.language, selected, self._pool.list_loaded(), state, error)
+        model = session.model
+        selected = Selected(model.entry, model.version) if model.entry else None
+        speeds = measure_speeds(self._history.list_turn_metrics(session.user_id))
+        return describe_status(session.language, selected, ModelStates(self._pool.list_loaded(), speeds), state, error)
 
     def _failed(self, session: Session, sentence: str) -> ModelStatus:
         """The status of a model that cannot be used, for the reason that `sentence` gives."""

@@ -7,7 +7,7 @@ from typing import TypedDict
 from phi3_ui.i18n.translate import format_bytes, format_datetime, tr
 from phi3_ui.store.conversations.summaries import TurnMetrics
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
-from phi3_ui.ui.render.labels import context_label, engine_name, speed_label
+from phi3_ui.ui.render.labels import context_label, engine_name
 from phi3_ui.ui.render.model_status import Chip
 
 Versions = Mapping[str, Sequence[RegisteredVersion]]
@@ -53,7 +53,6 @@ def describe_menu(
     language: str,
     entries: Sequence[ModelEntry],
     versions: Versions,
-    speeds: Mapping[str, float],
     refused: Collection[str] = (),
 ) -> list[Group]:
     """The groups in the order of their newest model; models that are not registered come last.
@@ -65,7 +64,7 @@ def describe_menu(
     aliases: dict[str, list[Row]] = {}
     for entry in entries:
         of_model = versions.get(entry.model_id, ())
-        row = _row(language, entry, of_model, speeds.get(entry.model_id))
+        row = _row(language, entry, of_model)
         if entry.model_id in refused:
             row["chips"].insert(0, {"text": tr(language, "trust.code"), "kind": "warn"})
         if not of_model:
@@ -83,12 +82,11 @@ def describe_menu(
     return shown
 
 
-def _row(language: str, entry: ModelEntry, versions: Sequence[RegisteredVersion], speed: float | None) -> Row:
+def _row(language: str, entry: ModelEntry, versions: Sequence[RegisteredVersion]) -> Row:
     facts = [
         engine_name(language, entry),
         "" if entry.size_bytes is None else format_bytes(language, entry.size_bytes),
         context_label(language, entry.context_length) if entry.context_length else "",
-        speed_label(language, speed) if speed else "",
         format_datetime(language, entry.created),
     ]
     chips: list[Chip] = []

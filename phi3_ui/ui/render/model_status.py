@@ -1,7 +1,7 @@
 """The state of the selected model, as data for static/models/button.js, and what its prompt cache holds."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
 from markupsafe import Markup
@@ -35,6 +35,8 @@ class ModelStatus(TypedDict):
     """Why the model cannot be used, as a sentence."""
     loaded: list[str]
     """The ids of all loaded models."""
+    speeds: dict[str, str]
+    """By the id of a model, of those that have answered. Here and not in the menu, since each answer changes them."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,22 @@ class Selected:
     entry: ModelEntry
     version: RegisteredVersion | None = None
     """The registered version that it is picked as."""
-    tokens_per_second: float | None = None
-    """Measured on this machine."""
+
+
+@dataclass(frozen=True)
+class ModelStates:
+    """What changes of all models while people chat."""
+
+    loaded: Sequence[str] = ()
+    """Ids."""
+    speeds: Mapping[str, float] = field(default_factory=dict)
+    """Tokens per second by id, measured on this machine."""
 
 
 def describe_status(
     language: str,
     selected: Selected | None,
-    loaded: Sequence[str] = (),
+    states: ModelStates = ModelStates(),
     state: float | StreamingMode | None = None,
     error: str = "",
 ) -> ModelStatus:
@@ -60,11 +70,12 @@ def describe_status(
     return {
         "name": short_name(selected.entry) if selected else "",
         "engine": engine_name(language, selected.entry) if selected else "",
-        "chips": _chips(language, selected) if selected else [],
+        "chips": _chips(language, selected, states.speeds.get(selected.entry.model_id)) if selected else [],
         "state": name,
         "label": label,
         "error": error,
-        "loaded": list(loaded),
+        "loaded": list(states.loaded),
+        "speeds": {model_id: speed_label(language, speed) for model_id, speed in states.speeds.items()},
     }
 
 
@@ -76,15 +87,14 @@ def _describe_state(language: str, state: float | StreamingMode | None) -> tuple
     return "loading", tr(language, "status.loading", seconds=int(state))
 
 
-def _chips(language: str, selected: Selected) -> list[Chip]:
+def _chips(language: str, selected: Selected, speed: float | None) -> list[Chip]:
     chips: list[Chip] = []
     if selected.version:
         chips.append({"text": version_label(selected.version), "kind": "accent"})
     if selected.entry.context_length:
         chips.append({"text": context_label(language, selected.entry.context_length), "kind": "plain"})
-    if selected.tokens_per_second:
-        speed = speed_label(language, selected.tokens_per_second)
-        chips.append({"text": tr(language, "models.here", speed=speed), "kind": "plain"})
+    if speed:
+        chips.append({"text": tr(language, "models.here", speed=speed_label(language, speed)), "kind": "plain"})
     return chips
 
 

@@ -146,7 +146,7 @@ def test_odd_values_of_a_model_hide_no_other_and_raise_no_unexpected_error(
 
     listed = catalogue.list_models()
     assert "good" in {entry.name for entry in listed}
-    assert describe_menu("en", listed, {}, {})
+    assert describe_menu("en", listed, {})
     with contextlib.suppress(UserError):
         assert render_card("en", catalogue.load_card(odd))
     with contextlib.suppress(UserError):

@@ -15,22 +15,22 @@ VERSIONS = {
 
 
 def test_models_are_grouped_by_registered_model_with_their_aliases_below() -> None:
-    groups = describe_menu("en", [OTHER, NEW, OLD], VERSIONS, {"m-2": 98.4})
+    groups = describe_menu("en", [OTHER, NEW, OLD], VERSIONS)
 
     assert [(group["name"], [row["key"] for row in group["rows"]]) for group in groups] == [
         ("phi", ["m-2", "m-1", "phi@champion"]),
         ("Not registered", ["m-3"]),
     ]
     new, old, alias = groups[0]["rows"]
-    assert new["facts"] == ["ONNX", "2.7 GB", "8k context", "98 tokens/s", "May 17, 2024, 09:30"]
+    assert new["facts"] == ["ONNX", "2.7 GB", "8k context", "May 17, 2024, 09:30"]
     assert [chip["text"] for chip in old["chips"]] == ["v1", "champion"]
     assert alias["model"] == "m-1"
     assert alias_keys(VERSIONS) == ["phi@champion"]
 
 
 def test_a_store_without_a_registry_has_one_group_without_a_name() -> None:
-    assert [group["name"] for group in describe_menu("en", [OLD], {}, {})] == [""]
-    assert describe_menu("en", [], {}, {}) == []
+    assert [group["name"] for group in describe_menu("en", [OLD], {})] == [""]
+    assert describe_menu("en", [], {}) == []
 
 
 def test_the_speed_is_the_median_of_the_last_answers() -> None:

@@ -2,7 +2,7 @@
 
 from phi3_ui.chat.types import CacheStats
 from phi3_ui.store.registry.cards import RegisteredVersion
-from phi3_ui.ui.render.model_status import Selected, describe_status, render_cache
+from phi3_ui.ui.render.model_status import ModelStates, Selected, describe_status, render_cache
 from tests.support.cards import ENTRY
 from tests.support.html import Page
 
@@ -11,17 +11,18 @@ def test_status_is_loading_loaded_or_neither() -> None:
     assert describe_status("en", None)["label"] == "not loaded"
     assert describe_status("en", None, state=0.0)["label"] == "loading … 0 s"
     assert describe_status("ro", None, state=3.9)["label"] == "se încarcă … 3 s"
-    loaded = describe_status("en", Selected(ENTRY), ["m-1"], "stream")
+    loaded = describe_status("en", Selected(ENTRY), ModelStates(["m-1"]), "stream")
     assert (loaded["state"], loaded["label"]) == ("loaded", "loaded · streams its tokens")
     assert loaded["loaded"] == ["m-1"]
 
 
 def test_chips_tell_what_is_known_of_the_model() -> None:
     version = RegisteredVersion("phi", "1", ("champion",))
-    known = describe_status("en", Selected(ENTRY, version, 98.4))
+    known = describe_status("en", Selected(ENTRY, version), ModelStates(speeds={ENTRY.model_id: 98.4, "m-2": 7.0}))
 
     assert known["engine"] == "ONNX"
     assert [chip["text"] for chip in known["chips"]] == ["v1 · champion", "98 tokens/s here"]
+    assert known["speeds"] == {ENTRY.model_id: "98 tokens/s", "m-2": "7.0 tokens/s"}
     assert describe_status("en", Selected(ENTRY))["chips"] == []
 
 

@@ -84,7 +84,7 @@ class Menu {
     });
     subscribe(({ job }) => {
       this.job.textContent = job?.summary ?? "";
-      if (this.isOpen) this.markLoaded();
+      if (this.isOpen) this.drawStates();
     });
     this.popup.addEventListener("beforetoggle", (event) => {
       this.button.setAttribute(
@@ -135,7 +135,7 @@ class Menu {
     for (const row of this.rows) {
       row.node.setAttribute("aria-selected", String(row.key === current));
     }
-    this.markLoaded();
+    this.drawStates();
     this.show(this.rows.find((row) => row.key === current));
   }
 
@@ -159,6 +159,7 @@ class Menu {
 
   createRow(group, { key, model, name, facts, chips }) {
     const dot = create("i", { class: "phi3-dot" });
+    const line = create("span", { class: "phi3-menu-facts" });
     const state = create("span", { class: "phi3-unseen" });
     const node = create(
       "div",
@@ -171,7 +172,7 @@ class Menu {
       dot,
       create("span", { class: "phi3-menu-name" }, name),
       create("span", { class: "phi3-menu-chips" }, ...chips.map(createChip)),
-      create("span", { class: "phi3-menu-facts" }, facts.join(" · ")),
+      line,
       state,
       drawIcon("check"),
     );
@@ -180,6 +181,8 @@ class Menu {
       model,
       node,
       dot,
+      facts,
+      line,
       state,
       text: describe(group, { name, facts, chips }),
     };
@@ -187,10 +190,14 @@ class Menu {
     return row;
   }
 
-  markLoaded() {
-    const loaded = new Set(state.status?.loaded);
+  /** Draw what changes while people chat: which models are loaded, and how fast they are. */
+  drawStates() {
+    const { loaded: ids, speeds = {} } = state.status ?? {};
+    const loaded = new Set(ids);
     for (const row of this.rows) {
       const isLoaded = loaded.has(row.model);
+      const speed = row.key === row.model ? speeds[row.model] : null; // not in the row of an alias
+      row.line.textContent = (speed ? row.facts.toSpliced(-1, 0, speed) : row.facts).join(" · ");
       row.dot.className = `phi3-dot ${isLoaded ? "loaded" : "none"}`;
       row.state.textContent = isLoaded ? ` · ${this.texts["models.loaded"]}` : "";
     }
