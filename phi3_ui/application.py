@@ -32,6 +32,7 @@ from phi3_ui.ui.page.texts import I18N
 from phi3_ui.ui.page.theme import CSS, theme
 from phi3_ui.ui.quotas import Quotas
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
+from phi3_ui.ui.request_limits import RequestLimits
 from phi3_ui.ui.route_guard import RouteGuard
 from phi3_ui.ui.security import SecurityHeaders
 from phi3_ui.ui.services import Services
@@ -76,6 +77,7 @@ def build_app(settings: Settings) -> FastAPI:
         middleware=[
             Middleware(GZipMiddleware, compresslevel=6),  # leaves event streams alone
             Middleware(SecurityHeaders),
+            Middleware(RequestLimits, settings=settings),
             Middleware(RouteGuard, login_routes=login.routes if login else ()),
             Middleware(CacheHashedAssets),
             Middleware(ConnectionWatch, pages=services.pages, has_events=has_events),

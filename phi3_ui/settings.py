@@ -122,6 +122,20 @@ class Settings(BaseSettings):
     tokens_per_day: Limit = _variable("PHI3_UI_TOKENS_PER_DAY", lambda fields: 100_000 if fields["space_id"] else 0)
     """How many tokens, prompt and completion, one person's answers may take in a day; 0: any number."""
 
+    requests_per_minute: Limit = _variable(
+        "PHI3_UI_REQUESTS_PER_MINUTE", lambda fields: 0 if _is_personal(fields) else 3000
+    )
+    """How many requests of any kind one address may send in a minute, but for event streams; 0: any number."""
+
+    max_message_characters: Count = _variable("PHI3_UI_MAX_MESSAGE_CHARACTERS", 1_000_000)
+    """How long a question with its attached files, or a system prompt, may be."""
+
+    max_request_mb: Count = _variable("PHI3_UI_MAX_REQUEST_MB", 10)
+    """Megabytes that a request may send, but for an import."""
+
+    max_import_mb: Count = _variable("PHI3_UI_MAX_IMPORT_MB", lambda fields: 50 if fields["space_id"] else 200)
+    """Megabytes of a file of chats that is imported."""
+
     answer_seconds: Count = _variable("PHI3_UI_ANSWER_SECONDS", 600)
     """An answer that takes longer is stopped."""
 

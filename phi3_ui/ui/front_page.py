@@ -48,6 +48,11 @@ def _is_page(scope: Scope) -> bool:
     return str(scope["path"]).removeprefix(scope.get("root_path", "")) in ("", "/")
 
 
+def find_language(request: Request) -> str:
+    """The language that was picked on the page, else the browser's."""
+    return _appearance(request).language
+
+
 def _appearance(request: Request) -> Appearance:
     chosen, theme = request.cookies.get(_LANGUAGE), request.cookies.get(_THEME)
     is_chosen = chosen in TEXTS

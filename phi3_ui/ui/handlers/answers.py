@@ -103,6 +103,7 @@ class AnswerController:
         self._models = models
         self._conversations = conversations
         self._starter = starter
+        self._max_characters = services.settings.max_message_characters
 
     def send(
         self, session: Session, text: str, key: str | None, values: Mapping[str, Any], clears_message: bool = True
@@ -111,9 +112,9 @@ class AnswerController:
         if not text.strip():
             yield self._unchanged
             return
-        chat, question = session.current, _replace_surrogates(text)
         try:
-            entry, request = self._prepare(session, key, values)
+            entry, request = self._prepare(session, key, values, text)
+            chat, question = session.current, _replace_surrogates(text)
             if self._conversations.is_deleted(session, chat) and chat.restart():
                 gr.Warning(tr(session.language, "deleted_elsewhere"))
             yield from self._ask(
@@ -135,8 +136,8 @@ class AnswerController:
         self._conversations.require_turn(chat, turn_id)
         if self._conversations.is_deleted(session, chat):
             raise UserError("no_such_chat")
+        entry, request = self._prepare(session, key, values, question or "")
         edited = None if question is None else _replace_surrogates(question)
-        entry, request = self._prepare(session, key, values)
         yield from self._ask(
             session,
             chat,
@@ -169,19 +170,25 @@ class AnswerController:
         """A generator that yields nothing would empty its outputs."""
         return {self._page.composer.message: gr.skip()}
 
-    def _prepare(self, session: Session, key: str | None, values: Mapping[str, Any]) -> tuple[ModelEntry, TurnRequest]:
+    def _prepare(
+        self, session: Session, key: str | None, values: Mapping[str, Any], question: str
+    ) -> tuple[ModelEntry, TurnRequest]:
         """The model and the request. Parameters that the model does not support, shown as disabled, are left out.
 
         Raises:
-            UserError: no_model, model_gone, store_unreachable, invalid_param, bad_seed.
+            UserError: message_too_long, no_model, model_gone, store_unreachable, invalid_param, bad_seed.
         """
+        system = str(values.get("system") or "")
+        if max(len(question), len(system)) > self._max_characters:
+            raise UserError("message_too_long", count=self._max_characters)
         # A model id never changes its meaning: a store that is down does not stop chats with a model found before.
         entry = session.model.entry
         if entry is None or entry.model_id != key:
             entry = self._catalogue.find(key)
         params = parse_params(values, set(entry.supported_params))
-        system = _replace_surrogates(str(values.get("system") or ""))
-        return entry, TurnRequest(time.time(), entry.model_id, system, params, session.get_template(entry))
+        return entry, TurnRequest(
+            time.time(), entry.model_id, _replace_surrogates(system), params, session.get_template(entry)
+        )
 
     def _ask(
         self, session: Session, chat: Chat, entry: ModelEntry, add_turn: AddTurn, clears_message: bool

@@ -165,14 +165,20 @@ class App:
     """The handlers over the stand-ins, and one page's session."""
 
     def __init__(self, **limits: str) -> None:
-        """`limits` are settings of Quotas, by the names of their variables."""
+        """`limits` are settings, by the names of their variables: those of Quotas and the length of messages."""
         self.page = cast(Page, Components())
         cast(Any, self.page).settings.controls = {param.name: Components(param.name) for param in SAMPLING_PARAMS}
         self.store, self.catalogue, self.model, self.pages = Store(), Catalogue(), Model(), OpenPages(grace_seconds=0)
         self.services = cast(
             Services,
             SimpleNamespace(
-                settings=SimpleNamespace(answer_seconds=None, cache_mb=0, model_folders=(), model_variables=()),
+                settings=SimpleNamespace(
+                    answer_seconds=None,
+                    cache_mb=0,
+                    model_folders=(),
+                    model_variables=(),
+                    max_message_characters=Settings.read(limits).max_message_characters,
+                ),
                 catalogue=self.catalogue,
                 admission=SimpleNamespace(require=lambda _entry: None, is_loadable=lambda _entry: True),
                 pool=SimpleNamespace(get_model=lambda _spec: self.model, peek=lambda _id: None, list_loaded=list),

@@ -3,6 +3,7 @@
 import gradio as gr
 import pytest
 
+from phi3_ui.errors import UserError
 from tests.ui.handlers.doubles import App
 
 
@@ -33,3 +34,19 @@ def test_an_answer_that_cannot_be_started_is_not_counted(monkeypatch: pytest.Mon
     app.send("One")
     app.send("Two")
     assert app.store.questions == ["One", "Two"]
+
+
+def test_a_message_or_a_system_prompt_that_is_too_long_stays_in_its_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = App(PHI3_UI_MAX_MESSAGE_CHARACTERS="100")
+    warnings: list[str] = []
+    monkeypatch.setattr(gr, "Warning", warnings.append)
+
+    assert app.send("x" * 101) == app.send("Hi", system="x" * 101) == [{app.page.composer.message: gr.skip()}]
+    assert len(set(warnings)) == 1
+    assert "at most 100 characters" in warnings[0]
+    app.send("x" * 100)
+    turn_id = app.session.current.conversation.tree[0].id
+    with pytest.raises(UserError, match="at most 100 characters"):
+        list(app.answers.ask_variant(app.session, turn_id, "x" * 101, "m-1", {}))
+
+    assert app.store.questions == ["x" * 100]

@@ -1,0 +1,114 @@
+"""Limits of what requests may send, before it is read, and of how many one address may send."""
+
+import math
+import re
+import threading
+import time
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from phi3_ui.errors import UserError
+from phi3_ui.i18n.translate import tr_error
+from phi3_ui.settings import Settings
+from phi3_ui.ui.front_page import find_language
+from phi3_ui.ui.login.address import normalize_address
+
+IMPORT_PATH = "/import"
+"""The route that takes files of chats, which may be larger than other requests."""
+
+_MEGABYTE = 1_000_000
+# Event streams stay open, and these files are cached; all others cost the app something.
+_UNCOUNTED = re.compile(r"/gradio_api/(queue/data|heartbeat/.*)|/(assets|static|svelte|phi3)/.+|/health")
+
+
+class RequestRate:
+    """Counts the requests of each address in the current minute; a limit of 0 is none. Thread-safe."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._limit = RateLimitItemPerMinute(per_minute) if per_minute else None
+        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._lock = threading.Lock()
+
+    def claim(self, address: str) -> int:
+        """Count a request. Returns 0, or the seconds to wait where it is one too many."""
+        with self._lock:
+            if self._limit is None or self._limiter.hit(self._limit, address):
+                return 0
+            return max(1, math.ceil(self._limiter.get_window_stats(self._limit, address).reset_time - time.time()))
+
+
+class RequestLimits:
+    """ASGI middleware: 413 for a body that is too large, 429 for too many requests, both with a sentence as `detail`.
+
+    A body is refused by the length that it declares; one that declares none, or another one, is counted as it arrives.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._max_request, self._max_import = settings.max_request_mb, settings.max_import_mb
+        self._rate = RequestRate(settings.requests_per_minute)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        path = str(scope["path"]).removeprefix(scope.get("root_path", "")) or "/"
+        address = normalize_address(request.client.host if request.client else "")
+        if not _UNCOUNTED.fullmatch(path) and (seconds := self._rate.claim(address)):
+            error = UserError("too_many_requests", seconds=seconds)
+            await _refuse(request, 429, error, {"Retry-After": str(seconds)})(scope, receive, send)
+            return
+        limit = self._max_import if path == IMPORT_PATH else self._max_request
+        refusal = _refuse(request, 413, UserError("request_too_large", size=limit), {"Connection": "close"})
+        length = request.headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > limit * _MEGABYTE:
+            await refusal(scope, receive, send)
+            return
+        body = _CountedBody(receive, send, limit * _MEGABYTE)
+        try:
+            await self._app(scope, body.receive, body.send)
+        except ClientDisconnect:
+            if not body.is_refused:
+                raise
+        if body.is_refused and not body.has_started:
+            await refusal(scope, receive, send)
+
+
+class _CountedBody:
+    """A request's body up to a limit. To the app, a longer one is a connection that is lost, and what it sends is dropped."""
+
+    def __init__(self, receive: Receive, send: Send, limit: int) -> None:
+        self._receive, self._send = receive, send
+        self._left = limit
+        self.has_started = False
+        """Whether the app has begun to answer before the limit was reached."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the limit was reached."""
+        return self._left < 0
+
+    async def receive(self) -> Message:
+        if not self.is_refused:
+            message = await self._receive()
+            self._left -= len(message.get("body", b""))
+            if not self.is_refused:
+                return message
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        if not self.is_refused or self.has_started:
+            self.has_started = True
+            await self._send(message)
+
+
+def _refuse(request: Request, status: int, error: UserError, headers: dict[str, str]) -> Response:
+    sentence = tr_error(find_language(request), error)
+    return JSONResponse({"detail": sentence}, status, {"Cache-Control": "no-store", **headers})

@@ -1,0 +1,145 @@
+"""Requests that send too much, or too often, are refused before they are read."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from phi3_ui.settings import Settings
+from phi3_ui.ui.request_limits import RequestLimits, RequestRate
+from tests.support.turns import run_together
+
+MEGABYTE = 1_000_000
+
+
+@dataclass
+class Exchange:
+    """One request through the middleware, and what came of it."""
+
+    received: int = 0
+    """Bytes that were read from the connection."""
+    reached_app: bool = False
+    body: int | None = None
+    """Bytes that the app got, if it got all."""
+    sent: list[Message] = field(default_factory=list)
+
+    @property
+    def status(self) -> int:
+        return int(self.sent[0]["status"])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {name.decode(): value.decode() for name, value in self.sent[0]["headers"]}
+
+    @property
+    def detail(self) -> str:
+        return str(json.loads(self.sent[-1]["body"])["detail"])
+
+
+def exchange(
+    limits: RequestLimits | None = None,
+    size: int = 0,
+    path: str = "/gradio_api/queue/join",
+    client: str = "192.0.2.1",
+    headers: dict[str, str] | None = None,
+    **settings: str,
+) -> Exchange:
+    """Send a body in pieces of 64 KiB; the length is declared if `headers` do so."""
+    done = Exchange()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        done.reached_app = True
+        done.body = len(await Request(scope, receive).body())
+        await PlainTextResponse("ok")(scope, receive, send)
+
+    def pieces() -> Iterator[Message]:
+        for start in range(0, size, 65536):
+            piece = b"x" * min(65536, size - start)
+            done.received += len(piece)
+            yield {"type": "http.request", "body": piece, "more_body": start + 65536 < size}
+        yield {"type": "http.request", "body": b"", "more_body": False}
+
+    messages = pieces()
+
+    async def receive() -> Message:
+        return next(messages)
+
+    async def send(message: Message) -> None:
+        done.sent.append(message)
+
+    scope: Scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "client": (client, 5)}
+    scope["headers"] = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    middleware = limits or RequestLimits(app, Settings.read(settings))
+    middleware._app = app
+    with ThreadPoolExecutor() as threads:  # Playwright's event loop may run in this thread
+        threads.submit(anyio.run, middleware, scope, receive, send).result()
+    return done
+
+
+@pytest.mark.parametrize("declared", [10 * MEGABYTE + 1, 10**30, "-5", "x"])
+def test_a_body_that_declares_to_be_too_large_is_not_read(declared: object) -> None:
+    refused = exchange(size=20 * MEGABYTE, headers={"content-length": str(declared), "accept-language": "ro"})
+    assert (refused.status, refused.received, refused.reached_app) == (413, 0, False)
+    assert refused.detail.startswith("Depășește cei 10 MB")
+    assert refused.headers["connection"] == "close"
+
+
+def test_a_body_that_lies_about_its_length_is_read_up_to_the_limit() -> None:
+    refused = exchange(size=200 * MEGABYTE)
+    assert refused.status == 413
+    assert refused.received <= 10 * MEGABYTE + 65536
+    assert refused.body is None
+    assert len(refused.sent) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "status"),
+    [
+        ("/gradio_api/queue/join", 10 * MEGABYTE, 200),
+        ("/import", 11 * MEGABYTE, 200),
+        ("/import", 21 * MEGABYTE, 413),
+        ("/imports", 11 * MEGABYTE, 413),
+        ("/import/", 11 * MEGABYTE, 413),
+    ],
+)
+def test_an_import_may_be_larger_than_other_requests(path: str, size: int, status: int) -> None:
+    done = exchange(size=size, path=path, PHI3_UI_MAX_IMPORT_MB="20")
+    assert done.status == status
+    assert done.body == (size if status == 200 else None)
+
+
+def test_requests_of_an_address_are_limited_but_not_its_streams_and_files(tmp_path: Path) -> None:
+    limits = RequestLimits(None, Settings.read({"PHI3_UI_REQUESTS_PER_MINUTE": "5"}))  # type: ignore[arg-type]  # set for each request
+    # The minute may end meanwhile, which allows five more.
+    statuses = [exchange(limits).status for _ in range(16)]
+    assert statuses[:5] == [200] * 5
+    assert 429 in statuses[5:]
+    while (refused := exchange(limits)).status == 200:
+        pass
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert "too many requests" in refused.detail.lower()
+    assert exchange(limits, client="192.0.2.2").status == 200
+    for path in ("/gradio_api/queue/data", "/assets/index.js", "/phi3/static/chat/view.js", "/health"):
+        assert {exchange(limits, path=path).status for _ in range(10)} == {200}
+
+
+def test_two_threads_get_no_more_than_the_limit() -> None:
+    rate, waits = RequestRate(1000), list[int]()
+    run_together(*[lambda: waits.extend(rate.claim("a") for _ in range(800))] * 2)
+    assert waits.count(0) in (1000, 1600)  # 1600 if the minute ended meanwhile
+    assert len(waits) == 1600
+
+
+def test_the_limits_are_on_where_others_reach_the_page() -> None:
+    personal, shared = Settings.read({}), Settings.read({"GRADIO_SERVER_NAME": "0.0.0.0"})
+    space = Settings.read({"SPACE_ID": "a/b", "PHI3_UI_HOME": "/data"})
+    assert (personal.requests_per_minute, shared.requests_per_minute) == (0, 3000)
+    assert (personal.max_import_mb, space.max_import_mb) == (200, 50)
+    assert {one.max_request_mb for one in (personal, shared, space)} == {10}
