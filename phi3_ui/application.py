@@ -25,6 +25,8 @@ from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.ui.assets import CacheHashedAssets, create_assets
 from phi3_ui.ui.connections import ConnectionWatch, identify_client
 from phi3_ui.ui.front_page import FrontPage
+from phi3_ui.ui.import_route import ImportRoute
+from phi3_ui.ui.imports import Imports
 from phi3_ui.ui.login.login import Login
 from phi3_ui.ui.open_pages import OpenPages
 from phi3_ui.ui.page.layout import build_ui
@@ -32,7 +34,7 @@ from phi3_ui.ui.page.texts import I18N
 from phi3_ui.ui.page.theme import CSS, theme
 from phi3_ui.ui.quotas import Quotas
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
-from phi3_ui.ui.request_limits import RequestLimits
+from phi3_ui.ui.request_limits import IMPORT_PATH, RequestLimits
 from phi3_ui.ui.route_guard import RouteGuard
 from phi3_ui.ui.security import SecurityHeaders
 from phi3_ui.ui.services import Services
@@ -54,6 +56,7 @@ def build_app(settings: Settings) -> FastAPI:
             yield
         finally:
             await end_streams()
+            await asyncio.to_thread(services.imports.close, _STOP_SECONDS)
             await asyncio.to_thread(services.pool.close)
             await asyncio.to_thread(services.conversations.recorder.close)
 
@@ -96,6 +99,9 @@ def build_app(settings: Settings) -> FastAPI:
         """The beacon of static/tab_state.js. It needs no login: only the page itself knows its tab's secret."""
         services.pages.close_tab(tab, identify_client(request))
 
+    find_user = login.find_user if login else None
+    imports = ImportRoute(services.pages, services.imports, find_user)
+    app.add_route(IMPORT_PATH, imports.receive_file, methods=["POST"])
     if login:
         login.add_routes(app)
     app.mount("/phi3", create_assets())
@@ -124,6 +130,7 @@ def open_services(settings: Settings) -> Services:
         conversations=conversations,
         locator=locator,
         quotas=Quotas(settings),
+        imports=Imports(conversations, settings.home),
         pages=OpenPages(settings.grace_seconds, hides_paths=not settings.is_single_user),
         mlflow=MlflowLinks(MlflowUi(settings.mlflow_url), lambda: locator.linked_experiment_id),
     )

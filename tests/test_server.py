@@ -147,6 +147,7 @@ def test_what_the_page_does_not_use_is_closed(client: Client) -> None:
             "/%2e%2e/config",
         ],
         "POST": [
+            "/gradio_api/upload",
             "/gradio_api/vibe-edit/",
             "/gradio_api/vibe-code",
             "/gradio_api/component_server",
@@ -196,6 +197,51 @@ def test_what_is_not_there_is_no_error_of_the_server(client: Client) -> None:
     cancels: list[Any] = [{"session_hash": "a", "fn_index": 1, "event_id": "x"}, {}, []]
     for body in cancels:
         assert client.send("POST", "/gradio_api/cancel", json=body).status_code < 500
+
+
+def test_what_one_client_imports_is_nobody_elses(events: list[str], tmp_path: Path) -> None:
+    """By a guessed or a stolen tab, by another login, by a path or a hash; and a file that is too large is not taken."""
+    create_store(tmp_path)
+    chat = {"title": "Mine", "messages": [{"role": "user", "content": "secret"}]}
+    logins = hash_logins(anna="one", bob="two")
+    settings = settings_for(tmp_path, PHI3_UI_LOGINS=logins, PHI3_UI_MAX_IMPORT_MB="1")
+    with running(server.create_app, settings) as client:
+        services, tab = client.app.state.services, "0" * 32
+        anna, bob = (services.pages.get(name, "en", name) for name in ("anna", "bob"))
+        services.pages.claim_tab("anna", "anna", tab, "browser")
+
+        def send(**options: Any) -> httpx.Response:
+            return client.send("POST", "/import", headers={"X-Phi3-Tab": tab}, **{"json": chat, **options})
+
+        assert send().status_code == 403, "without a login"
+        assert client.log_in("bob", "two") == 200
+        assert send().status_code == 403, "bob with anna's tab"
+        client.http.cookies.clear()
+        assert client.log_in("anna", "one") == 200
+        refused = send(json="x" * 1_000_001)
+        assert (refused.status_code, "1 MB" in refused.json()["detail"]) == (413, True)
+        taken = send()
+        assert (taken.status_code, taken.json()) == (202, {})
+        assert services.imports.find(anna.user_id).wait(60)
+
+        history = services.conversations.history
+        assert [one.title for one in history.list_conversations(anna.user_id)] == ["Mine"]
+        assert history.list_conversations(bob.user_id) == []
+        assert services.imports.find(bob.user_id) is None
+        # Nothing lies where a path could lead.
+        names = {file.relative_to(tmp_path).parts[0] for file in tmp_path.rglob("*")}
+        assert names <= {
+            "mlflow.db",
+            "artifacts",
+            "journal",
+            "logs",
+            "catalogue",
+            "loaded",
+            "mlflow.db-wal",
+            "mlflow.db-shm",
+        }
+        for method, path in (("POST", "/gradio_api/upload"), ("GET", f"/gradio_api/file={tmp_path}/mlflow.db")):
+            assert client.send(method, path).status_code in (403, 404)
 
 
 def test_pages_with_data_stay_out_of_caches(client: Client) -> None:

@@ -133,6 +133,14 @@ class OpenPages:
             if previous and not self._streams[key]:
                 page.start_grace(self._grace_seconds, self._end_grace)  # until its first event stream
 
+    def find_session(self, tab: str, login: str | None) -> Session | None:
+        """The session of the page that the tab with this secret shows."""
+        with self._lock:
+            pages = self._pages.items()
+            return next(
+                (page.session for (_, owner), page in pages if tab and page.tab == tab and owner == login), None
+            )
+
     def close_tab(self, tab: str, client: str) -> None:
         """The tab leaves its page. Stops what is being answered, after the grace period if the page is loading again."""
         with self._lock:

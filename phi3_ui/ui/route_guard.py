@@ -7,13 +7,13 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Events that need no queue are sent to run/predict. Gradio serves many more: recordings, streams, a proxy, an editor of the
+# Events that need no queue are sent to run/predict. Gradio serves many more: uploads, recordings, streams, a proxy, an editor of the
 # source, run history, monitoring, other ways to call.
 _READ = re.compile(
     r"/|/health|/login/(huggingface|callback)|/phi3/.+|/(assets|static|svelte)/.+|/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)/?"
-    r"|/pwa_icon(/\d+)?|/gradio_api/(info|app_id|startup-events|queue/data|upload_progress)/?|/gradio_api/file=.+"
+    r"|/pwa_icon(/\d+)?|/gradio_api/(info|app_id|startup-events|queue/data)/?|/gradio_api/file=.+"
 )
-_WRITE = re.compile(r"/(login|logout|tab/close)|/gradio_api/(queue/join|run/predict|cancel|upload)/?")
+_WRITE = re.compile(r"/(login|logout|tab/close|import)|/gradio_api/(queue/join|run/predict|cancel)/?")
 _METHODS = {"GET": _READ, "HEAD": _READ, "POST": _WRITE}
 
 

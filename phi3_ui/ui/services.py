@@ -9,6 +9,7 @@ from phi3_ui.store.conversations.location import ChatLocator
 from phi3_ui.store.conversations.turn_writer import ConversationStore
 from phi3_ui.store.registry.admission import Admission
 from phi3_ui.store.registry.catalogue import Catalogue
+from phi3_ui.ui.imports import Imports
 from phi3_ui.ui.open_pages import OpenPages
 from phi3_ui.ui.quotas import Quotas
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
@@ -33,6 +34,8 @@ class Services:
     """Where the chats are kept."""
     quotas: Quotas
     """What each person may use."""
+    imports: Imports
+    """The files of chats that are being imported."""
     pages: OpenPages
     """The open pages with their sessions."""
     mlflow: MlflowLinks

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.ui.chat_state import Chat
+from phi3_ui.ui.imports import ImportJob
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,7 @@ class PanelState:
     rated: RatedTurn | None = None
     promotion: Promotion | None = None
     offered: Approval | None = None
+    listed_import: ImportJob | None = None
+    """The import whose chats the page has listed."""
+    closed_import: ImportJob | None = None
+    """The import whose result the page no longer shows."""

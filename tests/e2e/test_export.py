@@ -80,10 +80,52 @@ def test_chats_of_another_program_are_imported_and_what_is_left_out_is_named(
 
     chat.import_file(file)
 
-    expect(chat.page.get_by_text("1 chat was not imported (chat 2 “Picture”: chat.images")).to_be_visible()
+    panel = chat.page.locator("#phi3-import")
+    expect(panel.get_by_role("status")).to_have_text("1 chat imported. 1 question.")
+    expect(panel).to_contain_text("1 chat was not imported.")
+    expect(panel.get_by_role("listitem")).to_have_text(
+        ["chat 2 “Picture”: chat.images cannot be imported: only text can"]
+    )
     expect(chat.questions).to_have_text([FRANCE])
     expect(chat.answers).to_have_text(["Paris."])
+    panel.get_by_role("button", name="Close").click()
+    expect(panel.get_by_role("listitem")).to_be_hidden()
     chat.search.fill("TARI")
     expect(chat.chats).to_have_text([re.compile("Țări")])
     chat.search.fill("tarif")
     expect(chat.chats).to_have_count(0)
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_sent(open_page: OpenPage, tmp_path: Path) -> None:
+    huge = tmp_path / "huge.json"
+    with huge.open("wb") as file:
+        file.truncate(201_000_000)
+    chat = open_page()
+    sent = list[str]()
+    chat.page.on("request", lambda request: sent.append(request.url))
+    chat.import_file(huge)
+    expect(chat.page.locator("#phi3-import").get_by_role("status")).to_contain_text("larger than the 200 MB")
+    assert not [url for url in sent if url.endswith("/import")]
+
+
+def test_an_import_that_runs_is_shown_after_a_reload_and_can_be_cancelled(
+    app: App, open_page: OpenPage, tmp_path: Path
+) -> None:
+    said = [{"role": role, "content": "word"} for _ in range(2000) for role in ("user", "assistant")]
+    file = tmp_path / "many.json"
+    file.write_text(
+        json.dumps([{"title": f"Chat {number}", "messages": said} for number in range(4)]), encoding="utf-8"
+    )
+    chat = open_page()
+    panel = chat.page.locator("#phi3-import")
+
+    chat.import_file(file)
+    expect(panel.get_by_role("status")).to_have_text("Importing chats")
+    expect(panel.get_by_role("progressbar")).to_be_visible()
+    chat.page.reload()
+    expect(panel.get_by_role("status")).to_have_text("Importing chats")
+    app.model.enqueue(Reply("Paris."))
+    chat.answer(FRANCE)  # which the import does not hold up
+    panel.get_by_role("button", name="Cancel").click()
+    expect(panel).to_contain_text("The import was cancelled.")
+    expect(chat.questions).to_have_text([FRANCE])

@@ -1,13 +1,10 @@
-"""Export and import of chats as files, and Reproduce: an answer as a program."""
+"""Export of chats as files, and Reproduce: an answer as a program."""
 
 import base64
-import contextlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import gradio as gr
 
@@ -15,18 +12,13 @@ from models.chat_template import TemplateError
 from phi3_ui.chat.conversation import Conversation
 from phi3_ui.errors import UserError
 from phi3_ui.export.archive import create_archive, to_json, to_markdown
-from phi3_ui.export.chat_file import read_chats
 from phi3_ui.export.file_names import safe_file_name
 from phi3_ui.export.reproduce import render_program
-from phi3_ui.i18n.translate import tr
 from phi3_ui.prompts.templates import NoTemplateError
-from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
-
-_MAX_IMPORTED_TURNS = 20_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +35,7 @@ _JSON = _FileFormat("json", "application/json", to_json)
 
 
 class ExportController:
-    """The import, and the actions that save chats or reproduce an answer."""
+    """The actions that save chats or reproduce an answer."""
 
     def __init__(
         self,
@@ -81,38 +73,6 @@ class ExportController:
         if not chats:
             raise UserError("nothing_to_export")
         return self._download(f"chats-{datetime.now():%Y-%m-%d}.zip", "application/zip", create_archive(chats))
-
-    def read(self, path: str | None, request: gr.Request) -> Updates:
-        """Import the chats of an uploaded file, show the first one, and say which ones could not be read and why."""
-        session = self._session(request)
-        if not path:
-            return {self._page.export.upload: gr.skip()}
-        try:
-            content = Path(path).read_bytes()
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(path)  # an upload is read only once
-        refused = list[str]()
-        try:
-            chats = read_chats(content, refused.append)
-            if sum(len(conversation.tree) for _, conversation in chats) > _MAX_IMPORTED_TURNS:
-                raise UserError("invalid_chat_file", detail=f"it holds more than {_MAX_IMPORTED_TURNS:,} questions")
-        except UserError as error:
-            gr.Warning(session.explain(error))
-            return {self._page.export.upload: None}
-        imported = list[Chat]()
-        for title, conversation in chats:
-            try:
-                if one := self._store.import_conversation(session.user_id, conversation, title):
-                    imported.append(Chat(one.id, one.conversation))
-            except UserError as error:
-                refused.append(f"“{title[:50]}”: {session.explain(error)}")
-        if imported:
-            session.show(imported[0])
-            gr.Info(tr(session.language, "import.done", count=len(imported)))
-        if refused:
-            gr.Warning(tr(session.language, "import.refused", count=len(refused), detail="; ".join(refused)[:500]))
-        return {**self._chats.show_chat(session), self._page.export.upload: None}
 
     def _save(self, session: Session, chat_id: str, file: _FileFormat) -> Updates:
         """Download a chat; the shown one if `chat_id` is empty."""

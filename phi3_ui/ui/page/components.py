@@ -32,11 +32,13 @@ class ConversationsSection:
 
 @dataclass(frozen=True)
 class ExportSection:
-    """Export and import of chats: hidden components behind the menus."""
+    """Export and import of chats, which the menus start."""
 
-    upload: gr.UploadButton
     download: gr.HTML
     """Hidden; its script saves the file that is put into its value."""
+    progress: gr.HTML
+    """How far an import is, as data for static/import.js, which also sends the file."""
+    ticker: gr.Timer
 
 
 @dataclass(frozen=True)

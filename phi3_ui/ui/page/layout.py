@@ -6,6 +6,7 @@ from phi3_ui.i18n.translate import tr
 from phi3_ui.settings import Settings
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.handlers.export import ExportController
+from phi3_ui.ui.handlers.imports import ImportController
 from phi3_ui.ui.handlers.manage import ManageHandlers
 from phi3_ui.ui.handlers.replay import ReplayController
 from phi3_ui.ui.handlers.usage_overview import UsageOverview
@@ -46,6 +47,7 @@ def _create_page(app_settings: Settings) -> Page:
         with gr.Column(elem_id="phi3-left"):
             shell.create_brand()
             conversations_section = conversations.create()
+            export_section = export.create(app_settings)
         with gr.Column(elem_id="phi3-centre"):
             with gr.Row(elem_id="phi3-header"):
                 shell.create_toggle("left")
@@ -68,7 +70,6 @@ def _create_page(app_settings: Settings) -> Page:
                 settings_section = settings.create()
         shell.create_scrim()
         add_model_section = add_model.create(app_settings)
-        export_section = export.create()
     return Page(
         setup=setup_section,
         chat_view=chat_view,
@@ -93,6 +94,7 @@ def _create_page(app_settings: Settings) -> Page:
 def _wire(blocks: gr.Blocks, page: Page, services: Services) -> None:
     chats = ChatController(page, services)
     exports = ExportController(page, services, chats.chats, chats.session)
+    imports = ImportController(page, services, chats.chats, chats.session)
     replays = ReplayController(page, services, chats.asking, chats.chats, chats.session)
     overview = UsageOverview(page, services.conversations.history, chats.chats, chats.session)
     manage = ManageHandlers(page, services, chats.session, chats.models.shown_model)
@@ -104,6 +106,6 @@ def _wire(blocks: gr.Blocks, page: Page, services: Services) -> None:
     registry.wire(page, manage)
     add_model.wire(page, manage, blocks)
     conversations.wire(page, chats)
-    export.wire(page, exports)
+    export.wire(page, imports, resumed)
     replay.wire(page, replays, resumed)
     usage.refresh_after_answers(page, chats, overview, [resumed, composer.wire(page, chats), chat.wire(page, chats)])

@@ -24,7 +24,7 @@ export default function manageMenus(preferences, texts) {
     },
     share() {
       return [
-        item("attach", texts["share.import"], () => document.querySelector("#phi3-import").click()),
+        item("attach", texts["share.import"], () => globalThis.phi3Import?.pick()),
         action("save_all", "", "share", texts["share.all"]),
       ];
     },

@@ -2,17 +2,16 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from phi3_ui.chat.conversation import Conversation, Feedback, TurnRequest, new_id
+from phi3_ui.chat.conversation import Conversation, Feedback, new_id
 from phi3_ui.errors import UserError
 from phi3_ui.store.conversations import recorder as recorder_module
 from phi3_ui.store.conversations.history import History
-from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.conversations.operations import (
     ConversationDeletion,
     Step,
@@ -20,67 +19,23 @@ from phi3_ui.store.conversations.operations import (
     TurnRecord,
     serialize_operation,
 )
-from phi3_ui.store.conversations.recorder import JOURNAL_LIMIT, Recorder
-from phi3_ui.store.conversations.trace_writer import TraceWriter
 from phi3_ui.store.conversations.traces import TITLE_TAG
 from phi3_ui.store.conversations.turn_writer import ConversationStore, ImportedConversation
 from tests.store.conversations.chats import ME, ask, make_answer, make_conversation, make_record
 from tests.store.conversations.recording import TIMEOUT, create_recorder, list_traces, locate_in, read_turn
+from tests.store.conversations.writing import Writer, make_long, open_store, replace_writer, wait_for
 
 OTHER = "visitor-other"
 
 
-def _make_long(turns: int, size: int = 500) -> Conversation:
-    conversation, tree, parent = Conversation(), [], None
-    for number in range(turns):
-        turn = Conversation().with_question(f"{number} " + "q" * size, TurnRequest(1000.0 + number, "", "Be brief."))
-        [asked] = turn.with_answer(make_answer("a" * size)).tree
-        tree.append(type(asked)(asked.question, asked.answer, asked.id, parent, asked.request))
-        parent = asked.id
-    return Conversation((*conversation.tree, *tree), parent)
-
-
-def wait_for(event: threading.Event) -> None:
-    assert event.wait(TIMEOUT)
-
-
-class Writer:
-    """Takes what the recorder writes, as long as the test lets it."""
-
-    def __init__(self) -> None:
-        self.written: list[Step] = []
-        self.on_write: Callable[[Step], None] = lambda _: None
-
-    def write(self, operation: Step) -> None:
-        self.on_write(operation)
-        self.written.append(operation)
-
-    def find_obstacle(self) -> UserError | None:
-        return None
-
-    def list_turns(self, visitor_id: str = ME) -> list[str]:
-        return [one.turn.id for one in self.written if isinstance(one, TurnRecord) and one.visitor_id == visitor_id]
-
-
 @pytest.fixture
 def writer(monkeypatch: pytest.MonkeyPatch) -> Writer:
-    writer = Writer()
-    for name in ("write", "find_obstacle"):
-        monkeypatch.setattr(TraceWriter, name, lambda _, *arguments, name=name: getattr(writer, name)(*arguments))
-    return writer
-
-
-def _open_store(folder: Path, limit: int = JOURNAL_LIMIT) -> ConversationStore:
-    def locate() -> ChatLocation:
-        raise UserError("store_unreachable", uri="none", detail="not needed")
-
-    recorder = Recorder(locate, folder / "journal", limit)
-    return ConversationStore(recorder, History(locate, recorder), "0")
+    return replace_writer(monkeypatch)
 
 
 @pytest.fixture
 def store(writer: Writer, tmp_path: Path) -> Iterator[ConversationStore]:
-    store = _open_store(tmp_path)
+    store = open_store(tmp_path)
     yield store
     store.recorder.close()
 
@@ -99,7 +54,7 @@ def test_500_turns_are_stored_completely_and_the_journal_takes_little_more_than_
     writer.on_write = lambda _: wait_for(gate)
     sizes = dict[int, int]()
     for turns in (250, 500):
-        conversation = _make_long(turns)
+        conversation = make_long(turns)
         imported = _import(store, conversation, "A title")
         [text] = [file.read_text() for file in tmp_path.glob("journal/*/*.json") if imported.id in file.read_text()]
         sizes[turns] = len(text)
@@ -136,11 +91,11 @@ def test_another_persons_turn_is_written_between_two_turns_of_a_long_import(
             assert go_on.wait(TIMEOUT)
 
     writer.on_write = wait_at_first
-    imported = _import(store, _make_long(10_000, 10))
+    imported = _import(store, make_long(10_000, 10))
     assert first_written.wait(TIMEOUT)
     other = make_record(new_id(), make_conversation(), OTHER)
     store.recorder.submit(other)
-    second = _import(store, _make_long(3, 10))  # which takes turns with the long one
+    second = _import(store, make_long(3, 10))  # which takes turns with the long one
     go_on.set()
 
     assert second.ticket.wait(TIMEOUT).state == "stored"
@@ -158,14 +113,14 @@ def test_a_chat_that_the_store_refuses_is_deleted_again_and_reported(
 ) -> None:
     monkeypatch.setattr(recorder_module, "_RETRY_FIRST", 0.01)
     monkeypatch.setattr(recorder_module, "_RETRY_LAST", 0.01)
-    bad = _make_long(3, 10)
+    bad = make_long(3, 10)
 
     def refuse(step: Step) -> None:
         if isinstance(step, TurnRecord) and step.turn.id == bad.tree[2].id:
             raise ValueError("too long")
 
     writer.on_write = refuse
-    imported, good = _import(store, bad), _import(store, _make_long(2, 10))
+    imported, good = _import(store, bad), _import(store, make_long(2, 10))
 
     assert imported.ticket.wait(TIMEOUT).state == "refused"
     assert good.ticket.wait(TIMEOUT).state == "stored"
@@ -185,7 +140,7 @@ def test_deleting_a_chat_ends_its_import_and_changes_to_it_wait_for_its_end(
             assert go_on.wait(TIMEOUT)
 
     writer.on_write = wait_at_second
-    imported, kept = _import(store, _make_long(1000, 10)), _import(store, _make_long(3, 10))
+    imported, kept = _import(store, make_long(1000, 10)), _import(store, make_long(3, 10))
     assert reached.wait(TIMEOUT)
     rating = Feedback(True, "good")
     store.recorder.set_feedback(ME, kept.id, kept.conversation.tree[2].id, rating)
@@ -202,11 +157,11 @@ def test_deleting_a_chat_ends_its_import_and_changes_to_it_wait_for_its_end(
 
 
 def test_imports_wait_for_room_in_the_journal_and_leave_half_of_it_to_others(writer: Writer, tmp_path: Path) -> None:
-    store = _open_store(tmp_path, 200_000)
+    store = open_store(tmp_path, 200_000)
     gate = threading.Event()
     writer.on_write = lambda _: wait_for(gate)
     with ThreadPoolExecutor() as threads:
-        imports = [threads.submit(_import, store, _make_long(50)) for _ in range(4)]
+        imports = [threads.submit(_import, store, make_long(50)) for _ in range(4)]
         asked = [make_record(new_id(), make_conversation("q" * 500), OTHER) for _ in range(20)]
         store.recorder.submit(*asked)
         assert store.recorder.warning is None
@@ -219,18 +174,18 @@ def test_imports_wait_for_room_in_the_journal_and_leave_half_of_it_to_others(wri
     assert len(writer.list_turns()) == 200
     assert set(writer.list_turns(OTHER)) == {one.turn.id for one in asked}
     with pytest.raises(UserError) as refused:
-        _import(store, _make_long(200))
+        _import(store, make_long(200))
     assert refused.value.code == "import_chat_too_large"
     store.recorder.close()
 
 
 def test_an_import_that_waits_for_room_can_be_cancelled(writer: Writer, tmp_path: Path) -> None:
-    store = _open_store(tmp_path, 200_000)
+    store = open_store(tmp_path, 200_000)
     gate, cancelled = threading.Event(), threading.Event()
     writer.on_write = lambda _: wait_for(gate)
-    first = _import(store, _make_long(50))
+    first = _import(store, make_long(50))
     with ThreadPoolExecutor() as threads:
-        waiting = threads.submit(store.import_conversation, ME, _make_long(50), "", cancelled.is_set)
+        waiting = threads.submit(store.import_conversation, ME, make_long(50), "", cancelled.is_set)
         cancelled.set()
         assert waiting.result(TIMEOUT) is None
     gate.set()
@@ -241,9 +196,9 @@ def test_an_import_that_waits_for_room_can_be_cancelled(writer: Writer, tmp_path
 
 def test_a_chat_that_the_disk_does_not_take_is_not_reported_as_stored(writer: Writer, tmp_path: Path) -> None:
     (tmp_path / "journal").write_text("a file where the folder should be", encoding="utf-8")
-    store = _open_store(tmp_path)
+    store = open_store(tmp_path)
     with pytest.raises(UserError) as refused:
-        _import(store, _make_long(2, 10))
+        _import(store, make_long(2, 10))
     assert refused.value.code == "import_not_kept"
     store.recorder.close()
 
@@ -279,7 +234,7 @@ def test_recovered_turns_get_the_messages_of_the_turns_before_them(uri: str, tmp
 
 
 def test_an_import_of_a_process_that_ended_is_completed_by_the_next_one(uri: str, tmp_path: Path) -> None:
-    conversation = _make_long(5, 10)
+    conversation = make_long(5, 10)
     store = ConversationStore(recorder := create_recorder(uri, tmp_path), History(locate_in(uri), recorder), "0")
     recorder_stopped = threading.Event()
     recorder._writer.write = lambda _: recorder_stopped.wait(TIMEOUT) and 1 / 0  # type: ignore[method-assign,assignment]  # a killed process writes nothing

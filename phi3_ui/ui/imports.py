@@ -1,0 +1,239 @@
+"""Imports in the background: each takes the chats of one file to their person's history, one chat after the other.
+
+The file has no name on the disk: its space is free once the import ends, however it or the process ends, and no path leads to it.
+"""
+
+import logging
+import tempfile
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from phi3_ui.errors import UserError
+from phi3_ui.export.chat_file import ReadChat, iterate_chats
+from phi3_ui.export.refusal import ChatPlace, ImportRefusedError
+from phi3_ui.store.conversations.import_ticket import ImportProgress
+from phi3_ui.store.conversations.turn_writer import ConversationStore, ImportedConversation
+from phi3_ui.ui.quotas import Person
+
+_MAX_JOBS = 16  # at the same time, for all people: each may hold a file on the disk, and a chat in memory
+_MAX_KNOWN = 1000  # people whose last import is remembered
+_MAX_REASONS = 200  # that are kept; all are counted
+_WAIT = 0.5  # seconds between looks at whether an import was cancelled
+
+logger = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class ImportState:
+    """How far an import is."""
+
+    position: int = 0
+    """Bytes of the file that are read."""
+    size: int = 0
+    chats: int = 0
+    """Chats that are stored completely."""
+    turns: int = 0
+    """Questions of these chats, and those of the next one that are in the store."""
+    refused: int = 0
+    """Chats, or the rest of the file, that are not imported."""
+    reasons: tuple[ImportRefusedError, ...] = ()
+    """Why, for the first of them."""
+    first_id: str | None = None
+    """The first chat that was stored."""
+    is_cancelled: bool = False
+    is_finished: bool = False
+
+
+class ImportJob:
+    """The import of one file. Thread-safe: its own thread changes the state, under the lock."""
+
+    def __init__(self, store: ConversationStore, person: Person, file: BinaryIO) -> None:
+        """`file` belongs to the job, which closes it."""
+        self.person = person
+        self.file = file
+        self._store = store
+        self._lock = threading.Lock()
+        self._state = ImportState()
+        self._cancelled, self._closing, self._finished = threading.Event(), threading.Event(), threading.Event()
+
+    @property
+    def state(self) -> ImportState:
+        """Its current value."""
+        with self._lock:
+            return self._state
+
+    def cancel(self) -> None:
+        """Import nothing more. Chats that are stored completely stay."""
+        self._cancelled.set()
+
+    def close(self) -> None:
+        """End because the app ends: the chat that is being written is completed at the next start."""
+        self._closing.set()
+        self._cancelled.set()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for the end; False if it takes longer."""
+        return self._finished.wait(timeout)
+
+    def run(self) -> None:
+        """Import the file, to the end or until it is cancelled."""
+        try:
+            with self.file:
+                self._import_all(self.file)
+        except Exception as error:
+            logger.exception("The import of %s failed", self.person.user_id)
+            self._refuse(ImportRefusedError("unexpected", detail=type(error).__name__))
+        finally:
+            self._update(is_finished=True)
+            self._finished.set()
+
+    def _import_all(self, file: BinaryIO) -> None:
+        self._update(size=file.seek(0, 2))
+        for found in iterate_chats(file):
+            self._update(position=file.tell())
+            if self._cancelled.is_set():
+                self._update(is_cancelled=True)
+                return
+            if not isinstance(found, ReadChat):
+                self._refuse(found)
+            elif not found.conversation.tree:
+                self._refuse(ImportRefusedError("no_messages").at(found.place))
+            else:
+                self._import_chat(found)
+
+    def _import_chat(self, chat: ReadChat) -> None:
+        user_id = self.person.user_id
+        try:
+            imported = self._store.import_conversation(user_id, chat.conversation, chat.title, self._cancelled.is_set)
+        except UserError as error:
+            self._refuse(ImportRefusedError(error.code.removeprefix("import_"), **error.values).at(chat.place))
+            return
+        if imported is None:
+            self._update(is_cancelled=True)
+            return
+        turns = self.state.turns
+        progress = imported.ticket.progress
+        while progress.state == "writing" and not self._cancelled.is_set():
+            self._update(turns=turns + min(progress.written, len(chat.conversation.tree)))
+            progress = imported.ticket.wait(_WAIT, progress)
+        self._end_chat(imported, progress, chat.place, turns)
+
+    def _end_chat(self, imported: ImportedConversation, progress: ImportProgress, place: ChatPlace, turns: int) -> None:
+        if progress.state == "stored":
+            state = self.state
+            turns += len(imported.conversation.tree)
+            self._update(chats=state.chats + 1, turns=turns, first_id=state.first_id or imported.id)
+            return
+        self._update(turns=turns)
+        if progress.state == "writing":
+            self._update(is_cancelled=True)
+        else:
+            code = "deleted" if progress.state == "deleted" else "store_refused"
+            self._refuse(ImportRefusedError(code).at(place))
+        if not self._closing.is_set():
+            self._store.delete_import(self.person.user_id, imported.id)
+
+    def _refuse(self, reason: ImportRefusedError) -> None:
+        state = self.state
+        kept = (*state.reasons, reason) if len(state.reasons) < _MAX_REASONS else state.reasons
+        self._update(refused=state.refused + 1, reasons=kept)
+
+    def _update(self, **changes: object) -> None:
+        with self._lock:
+            self._state = replace(self._state, **changes)  # type: ignore[arg-type]  # fields of the state
+
+
+class Imports:
+    """The imports of all people: one at a time for each, the last one of each remembered. Thread-safe."""
+
+    def __init__(self, store: ConversationStore, folder: Path) -> None:
+        """`folder` is on the disk that holds the files."""
+        self._store = store
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._running = Counter[Key]()
+        self._count = 0  # of the imports that are received or running
+        self._jobs: OrderedDict[str, ImportJob] = OrderedDict()
+        self._threads: set[threading.Thread] = set()
+        self._is_closed = False
+
+    @contextmanager
+    def receive(self, person: Person) -> Iterator[ImportJob]:
+        """A job whose file the block fills; it starts after the block, unless that fails.
+
+        Raises:
+            UserError: import_running (of this person, or too many of the address), imports_busy.
+        """
+        self._claim(person)
+        try:
+            file = cast(BinaryIO, tempfile.TemporaryFile(dir=self._folder))  # noqa: SIM115 - the job closes it
+            try:
+                job = ImportJob(self._store, person, file)
+                yield job
+            except BaseException:
+                file.close()
+                raise
+        except BaseException:
+            self._release(person)
+            raise
+        self._start(job)
+
+    def find(self, user_id: str) -> ImportJob | None:
+        """The person's last import."""
+        with self._lock:
+            return self._jobs.get(user_id)
+
+    def close(self, timeout: float) -> None:
+        """End all imports because the app ends, and wait up to `timeout` seconds for each."""
+        with self._lock:
+            self._is_closed = True
+            jobs, threads = list(self._jobs.values()), list(self._threads)
+        for job in jobs:
+            job.close()
+        for thread in threads:
+            thread.join(timeout)
+
+    def _start(self, job: ImportJob) -> None:
+        def run() -> None:
+            try:
+                job.run()
+            finally:
+                self._release(job.person)
+                with self._lock:
+                    self._threads.discard(thread)
+
+        thread = threading.Thread(target=run, name="import", daemon=True)
+        with self._lock:
+            self._jobs[job.person.user_id] = job
+            self._jobs.move_to_end(job.person.user_id)
+            while len(self._jobs) > _MAX_KNOWN:
+                self._jobs.popitem(last=False)
+            self._threads.add(thread)
+            if self._is_closed:
+                job.close()
+        thread.start()
+
+    def _claim(self, person: Person) -> None:
+        with self._lock:
+            keys = list(person.find_keys())
+            if any(self._running[key] >= people for key, people in keys):
+                raise UserError("import_running")
+            if self._count >= _MAX_JOBS:
+                raise UserError("imports_busy")
+            self._count += 1
+            self._running.update(key for key, _ in keys)
+
+    def _release(self, person: Person) -> None:
+        with self._lock:
+            self._count -= 1
+            for key, _ in person.find_keys():
+                self._running[key] -= 1
+                if self._running[key] <= 0:
+                    del self._running[key]
