@@ -18,6 +18,7 @@ from bench import (
     chat_list,
     concurrency,
     history,
+    imports,
     llama,
     logging,
     long_chats,
@@ -53,6 +54,7 @@ ROWS = {
     "store": store.rows,
     "switching": switching.rows,
     "history": history.rows,
+    "imports": imports.rows,
     "chat-list": chat_list.rows,
 }
 AIMS = {"pyfunc": 0.98, "process": 0.98, "gradio_client": 0.97, "browser": 0.93}

@@ -7,6 +7,7 @@ chat is held, and only while it takes at most `_MAX_GROWTH` times its size.
 import codecs
 import json
 import math
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,12 @@ _MAX_DEPTH = 100
 _MAX_GROWTH = 4  # bytes of memory for each byte of a chat
 _FREE_BYTES = 8_000_000  # of memory, that every chat may take: a short one may be all structure
 _CHUNK = 64 * 1024
+
+_PAIR_BYTES = 12  # of a surrogate pair, as it is escaped
+_MAX_ESCAPED = 64 * 1024  # bytes in a row that are read beyond a chunk, because they are all escape sequences
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
+"""One escape sequence, or a pair of them; a lone surrogate is the group."""
 
 _OBJECT_BYTES, _LIST_BYTES, _NUMBER_BYTES, _REFERENCE_BYTES = 232, 88, 32, 16
 """What CPython takes for a small dict, a list, a number, and for the reference to a value."""
@@ -90,7 +97,15 @@ class _Source:
             raise ImportRefusedError("too_large")
         if not size:
             return b""
-        while chunk := self._file.read(max(size, 4)):
+        chunk = self._read_utf8(max(size, 4))
+        # No escape sequence may be cut; a text of nothing else ends that.
+        end = len(chunk) + _MAX_ESCAPED
+        while b"\\" in chunk[-_PAIR_BYTES:] and len(chunk) < end and (more := self._read_utf8(_PAIR_BYTES)):
+            chunk += more
+        return _replace_lone_surrogates(chunk)
+
+    def _read_utf8(self, size: int) -> bytes:
+        while chunk := self._file.read(size):
             if not self.position and (encoding := json.detect_encoding(chunk[:4])) != "utf-8":
                 self._decoder = codecs.getincrementaldecoder(encoding)()
             self.position += len(chunk)
@@ -101,6 +116,11 @@ class _Source:
         if self._decoder:
             self._decoder.decode(b"", final=True)
         return b""
+
+
+def _replace_lone_surrogates(chunk: bytes) -> bytes:
+    """JSON with "?" for each: yajl ends with an error at the second half of a pair, and takes what follows a first one for its other half."""
+    return _ESCAPE.sub(lambda found: b"\\u003f" if found[1] else found[0], chunk) if _SURROGATE.search(chunk) else chunk
 
 
 class _Builder:

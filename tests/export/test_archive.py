@@ -209,6 +209,19 @@ def test_the_elements_of_a_list_are_those_that_a_parser_finds(value: list[object
             assert [one.value for one in elements] == value
 
 
+@given(
+    st.lists(st.sampled_from(["\\ud83d", "\\ude00", "\\\\", "\\n", "u", "dc00", "x", "\\u0041", '\\"']), max_size=400),
+    st.integers(1, 100),
+)
+def test_halves_of_characters_become_question_marks(pieces: list[str], step: int) -> None:
+    content = f'["{"".join(pieces)}"]'
+    expected = json.loads(content)[0].encode(errors="replace").decode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_stream, "_CHUNK", step)
+        element, _ = json_stream.iterate_elements(io.BytesIO(content.encode()))
+    assert element.value == expected
+
+
 def test_zip_bombs_and_encrypted_zips_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     chat = to_json(make_talk(), "t").encode()
     locked = bytearray(_zip({"a.json": chat}))
