@@ -27,6 +27,7 @@ from phi3_ui.ui.connections import ConnectionWatch, identify_client
 from phi3_ui.ui.front_page import FrontPage
 from phi3_ui.ui.import_route import ImportRoute
 from phi3_ui.ui.imports import Imports
+from phi3_ui.ui.invalid_calls import InvalidCalls
 from phi3_ui.ui.login.login import Login
 from phi3_ui.ui.open_pages import OpenPages
 from phi3_ui.ui.page.layout import build_ui
@@ -85,6 +86,7 @@ def build_app(settings: Settings) -> FastAPI:
             Middleware(CacheHashedAssets),
             Middleware(ConnectionWatch, pages=services.pages, has_events=has_events),
             Middleware(FrontPage, login=login),
+            Middleware(InvalidCalls),
         ],
         lifespan=lifespan,
     )

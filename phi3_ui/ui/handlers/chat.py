@@ -11,6 +11,7 @@ from phi3_ui.provision.jobs import JobState
 from phi3_ui.ui.connections import identify_client
 from phi3_ui.ui.handlers.answers import AnswerController, AnswerStarter
 from phi3_ui.ui.handlers.conversations import Action, ConversationController
+from phi3_ui.ui.handlers.event_fields import read_fields
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.handlers.tab_state import TabStateRestorer, find_tab
 from phi3_ui.ui.login.address import normalize_address
@@ -121,7 +122,7 @@ class ChatController:
     ) -> Iterator[Updates]:
         """Perform an action button of templates/macros.html; `draft` is what the composer holds."""
         session = self.session(request)
-        name, value, text = (str(event._data.get(part) or "") for part in ("name", "value", "text"))
+        name, value, text = (str(read_fields(event).get(part) or "") for part in ("name", "value", "text"))
         try:
             self.chats.save_comment(session, comment)
             if name == "retry" or (name == "edit" and text.strip()):
@@ -171,14 +172,14 @@ class ChatController:
     def list_from(self, request: gr.Request, event: gr.EventData) -> Updates:
         """List the chats from the position that the list was scrolled to."""
         session = self.session(request)
-        if isinstance(start := event._data.get("start"), int):
+        if isinstance(start := read_fields(event).get("start"), int):
             session.list_from(start)
         return self.chats.list_chats(session)
 
     def rename(self, request: gr.Request, event: gr.EventData) -> Updates:
         """Rename a chat of the list. Not an action like others, whose many outputs would take as long again."""
         session = self.session(request)
-        chat_id, title = (str(event._data.get(part) or "") for part in ("id", "title"))
+        chat_id, title = (str(read_fields(event).get(part) or "") for part in ("id", "title"))
         try:
             return self.chats.rename(session, chat_id, title)
         except UserError as error:

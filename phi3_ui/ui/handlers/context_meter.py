@@ -4,6 +4,7 @@ import gradio as gr
 
 from phi3_ui.chat.draft import AttachedFile, ContextFill, Draft, estimate_fill, fill_from_answer, fill_from_counts
 from phi3_ui.host.pool import Pool
+from phi3_ui.ui.handlers.event_fields import read_fields
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.context_meter import render_context_meter
 from phi3_ui.ui.sessions import Session
@@ -34,7 +35,7 @@ class ContextMeter:
 
     def set_draft(self, session: Session, system: str, event: gr.EventData) -> Updates:
         """Count what the composer holds now: `text` and `files`, each with `id`, `name` and `text`, from the browser."""
-        data = event._data if isinstance(event._data, dict) else {}
+        data = read_fields(event)
         text, files = data.get("text"), data.get("files")
         attached = [
             AttachedFile(*(str(file.get(key) or "") for key in ("id", "name", "text")))

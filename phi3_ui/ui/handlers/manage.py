@@ -65,7 +65,7 @@ class ManageHandlers:
 
     def add(self, request: gr.Request, **form: str) -> Updates:
         """Start adding the model that the form describes; the form keeps its values."""
-        fields = {name: value.strip() for name, value in form.items()}
+        fields = {name: str(value or "").strip() for name, value in form.items()}
         preset, kind, source = (fields.pop(name) for name in ("preset", "kind", "source"))
 
         def recipe() -> Recipe:

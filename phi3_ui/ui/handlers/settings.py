@@ -7,6 +7,7 @@ import gradio as gr
 
 from phi3_ui.chat.conversation import Conversation
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
+from phi3_ui.ui.handlers.event_fields import read_fields
 from phi3_ui.ui.page.components import Page, Updates
 
 _MAX_SYSTEM_PROMPT = 100_000  # characters
@@ -51,5 +52,5 @@ class SettingsHandlers:
 
     def apply(self, event: gr.EventData) -> Updates:
         """Set what the script of the tab sends: the values of a preset, or the defaults."""
-        values = event._data if isinstance(event._data, dict) else {}
+        values = read_fields(event)
         return restore_settings(self._page, values.get("values")) or {self._page.settings.system: gr.skip()}

@@ -10,6 +10,8 @@ from gradio.components.base import _Keywords
 from gradio.state_holder import SessionState
 from typing_extensions import override
 
+from phi3_ui.ui.invalid_calls import note_invalid_call
+
 
 class StreamedBlocks(gr.Blocks):
     """Blocks whose generators send each update whole, and skips as skips.
@@ -20,6 +22,22 @@ class StreamedBlocks(gr.Blocks):
     It also creates a component anew for each skip, and turns the skip of an HTML component into an update, for which the
     page copies and compares the component's whole value: that of a long chat several times a second, while an answer streams.
     """
+
+    @override
+    async def preprocess_data(
+        self,
+        block_fn: BlockFunction,
+        inputs: list[Any],
+        state: SessionState | None,
+        explicit_call: bool = False,
+    ) -> list[Any]:
+        """What a handler gets of the values of a call."""
+        try:
+            values: list[Any] = await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        except Exception as error:
+            note_invalid_call(error)
+            raise
+        return values
 
     @override
     async def postprocess_data(
@@ -66,7 +84,14 @@ class StreamedBlocks(gr.Blocks):
 
 
 class KnownFunctions(dict[int, BlockFunction]):
-    """The handlers of a page by their index, of which a program may ask for any: an unknown one is 404, and no error of the server."""
+    """The handlers of a page by their index, of which a program may ask for any.
+
+    An unknown one is 404, and no error of the server, and so is one of an event that a script of the page handles alone.
+    """
+
+    def __getitem__(self, index: int) -> BlockFunction:
+        function = super().__getitem__(index)
+        return function if function.fn else self.__missing__(index)
 
     def __missing__(self, index: int) -> BlockFunction:
         raise HTTPException(status_code=404, detail="There is no such function.")
