@@ -34,8 +34,8 @@ Key = tuple[str, str]
 class ImportState:
     """How far an import is."""
 
-    position: int = 0
-    """Bytes of the file that are read."""
+    position: float = 0.0
+    """Bytes of the file whose chats are stored or refused, about."""
     size: int = 0
     chats: int = 0
     """Chats that are stored completely."""
@@ -97,7 +97,6 @@ class ImportJob:
     def _import_all(self, file: BinaryIO) -> None:
         self._update(size=file.seek(0, 2))
         for found in iterate_chats(file):
-            self._update(position=file.tell())
             if self._cancelled.is_set():
                 self._update(is_cancelled=True)
                 return
@@ -106,9 +105,11 @@ class ImportJob:
             elif not found.conversation.tree:
                 self._refuse(ImportRefusedError("no_messages").at(found.place))
             else:
-                self._import_chat(found)
+                self._import_chat(found, file.tell())
+            self._update(position=file.tell())
 
-    def _import_chat(self, chat: ReadChat) -> None:
+    def _import_chat(self, chat: ReadChat, end: int) -> None:
+        """Import a chat, which ends at this position of the file."""
         user_id = self.person.user_id
         try:
             imported = self._store.import_conversation(user_id, chat.conversation, chat.title, self._cancelled.is_set)
@@ -118,10 +119,11 @@ class ImportJob:
         if imported is None:
             self._update(is_cancelled=True)
             return
-        turns = self.state.turns
+        start, turns, count = self.state.position, self.state.turns, len(chat.conversation.tree)
         progress = imported.ticket.progress
         while progress.state == "writing" and not self._cancelled.is_set():
-            self._update(turns=turns + min(progress.written, len(chat.conversation.tree)))
+            written = min(progress.written, count)
+            self._update(turns=turns + written, position=start + (end - start) * written / count)
             progress = imported.ticket.wait(_WAIT, progress)
         self._end_chat(imported, progress, chat.place, turns)
 
