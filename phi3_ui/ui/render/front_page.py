@@ -45,6 +45,8 @@ _STOP_CLOCK = r"""<script>
   window.requestAnimationFrame = (draw) => isClock(draw) ? 0 : request.call(window, draw);
 }
 </script>"""
+# Of use in another page's frame alone.
+_ADD_RESIZER = "document.head.appendChild(script);"
 _STYLE = (
     """<link rel="stylesheet" href="phi3/static/tokens.css"><style>body { background: var(--bg) !important; }</style>"""
 )
@@ -65,6 +67,7 @@ def adapt_page(html: str, appearance: Appearance, nonce: str) -> str:
     # Gradio's address would leave the path under which a proxy serves the app.
     html = html.replace('"/manifest.json"', '"manifest.json"', 1)
     html = html.replace('lang="en"', f'lang="{appearance.language}"', 1)
+    html = html.replace(_ADD_RESIZER, f"if (window.parent !== window) {_ADD_RESIZER}", 1)
     html = html.replace("<head>", head, 1).replace("</head>", f"{_STYLE}</head>", 1)
     if appearance.theme == "system":
         html = html.replace("<gradio-app", f"{_FOLLOW_SYSTEM}<gradio-app", 1)

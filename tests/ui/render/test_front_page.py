@@ -23,6 +23,14 @@ def test_the_browsers_language_and_theme_are_followed_unless_others_were_picked(
     assert 'class="dark"' not in adapt_page(_GRADIO, Appearance("en", theme="light"), "n0nce")
 
 
+def test_what_serves_frames_is_loaded_in_a_frame_alone() -> None:
+    page = adapt_page(
+        _GRADIO.replace("<meta>", "<script>document.head.appendChild(script);</script>"), Appearance("en"), "n"
+    )
+
+    assert "if (window.parent !== window) document.head.appendChild(script);" in page
+
+
 @pytest.mark.parametrize(("language", "title"), [("en", "Log in"), ("ro", "Autentificare")])
 def test_the_login_names_the_product_and_helps_password_managers(language: str, title: str) -> None:
     page = render_login(Appearance(language, theme="dark"), "n0nce", LoginWays(password=True, hugging_face=False))
