@@ -4,57 +4,24 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from phi3_ui.addresses import check_tracking_uri, page_url, sqlite_uri
 from phi3_ui.errors import UserError
 from phi3_ui.logins import Logins, parse_logins, read_logins
 from phi3_ui.paths import ROOT
+from phi3_ui.setting_types import Allowed, Count, Device, Fingerprints, Limit, Names, Networks, Port, Switch, variable
 
 MLFLOW_UI_PORT = 5001  # MLflow's own default, 5000, is often another server's
 
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 _LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1")
 _PRIVATE_NETWORKS = (*_LOOPBACK_NETWORKS, "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
-
-
-@dataclass(frozen=True)
-class _Allowed:
-    """What a variable may be set to, in words, for the error message."""
-
-    values: str
-
-
-def _parse_switch(value: object) -> object:
-    """The boolean that 1 or 0 stands for. ValueError for other texts, also for those that pydantic would accept."""
-    if isinstance(value, str):
-        if value not in ("1", "0"):
-            raise ValueError("neither 1 nor 0")
-        return value == "1"
-    return value
-
-
-def _variable(name: str, default: Any = ...) -> Any:
-    """A field that environment variable `name` sets. A callable `default` gets the fields declared before this one."""
-    if callable(default):
-        return Field(validation_alias=name, default_factory=default)
-    return Field(default, validation_alias=name)
-
-
-Count = Annotated[int, Field(ge=1), _Allowed("1 or more")]
-Limit = Annotated[int, Field(ge=0), _Allowed("0 or more")]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Switch = Annotated[bool, BeforeValidator(_parse_switch), _Allowed("1 / 0")]
-Device = Literal["cpu", "cuda", "directml"]
-Networks = tuple[str, ...]
-Names = tuple[str, ...]
-Fingerprints = tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...]
 
 
 class Settings(BaseSettings):
@@ -67,120 +34,120 @@ class Settings(BaseSettings):
         frozen=True, populate_by_name=True, env_ignore_empty=True, case_sensitive=True, validate_default=True
     )
 
-    space_id: str = _variable("SPACE_ID", "")
+    space_id: str = variable("SPACE_ID", "")
     """The Hugging Face Space that the app runs on; empty elsewhere. The host of the Space sets it."""
 
-    home: Path = _variable("PHI3_UI_HOME", lambda: default_home())
+    home: Path = variable("PHI3_UI_HOME", lambda: default_home())
     """Folder of all that the app writes: weights, builds, logs, journal and, by default, the tracking store."""
 
-    tracking_uri: str = _variable("MLFLOW_TRACKING_URI", lambda fields: _own_store(fields["home"]))
+    tracking_uri: str = variable("MLFLOW_TRACKING_URI", lambda fields: _own_store(fields["home"]))
     """MLflow's tracking store; by default a SQLite file in `home`."""
 
-    preset: str = _variable("PHI3_UI_PRESET", "demo")
+    preset: str = variable("PHI3_UI_PRESET", "demo")
     """The preset of models/presets.toml whose models a store without chat models gets."""
 
-    device: Device = _variable("PHI3_UI_DEVICE", "cpu")
+    device: Device = variable("PHI3_UI_DEVICE", "cpu")
     """The device that ONNX models are downloaded or built for."""
 
-    server_name: str = _variable("GRADIO_SERVER_NAME", "127.0.0.1")
+    server_name: str = variable("GRADIO_SERVER_NAME", "127.0.0.1")
     """The address to listen on."""
 
-    server_port: Annotated[Port | None, _Allowed("1 to 65535")] = _variable("GRADIO_SERVER_PORT", None)
+    server_port: Annotated[Port | None, Allowed("1 to 65535")] = variable("GRADIO_SERVER_PORT", None)
     """The port to listen on; None: the first free one from 7860."""
 
-    root_path: str = _variable("GRADIO_ROOT_PATH", "")
+    root_path: str = variable("GRADIO_ROOT_PATH", "")
     """The path or URL under which a proxy that strips it serves the page; empty: none. A Space's host may set it."""
 
-    trusted_proxies: Annotated[Networks, NoDecode] = _variable(
+    trusted_proxies: Annotated[Networks, NoDecode] = variable(
         "PHI3_UI_TRUSTED_PROXIES", lambda fields: _PRIVATE_NETWORKS if fields["space_id"] else _LOOPBACK_NETWORKS
     )
     """Addresses and networks of proxies that are believed in X-Forwarded-For and X-Forwarded-Proto."""
 
-    manage: Switch = _variable("PHI3_UI_MANAGE", lambda fields: _is_personal(fields))
+    manage: Switch = variable("PHI3_UI_MANAGE", lambda fields: _is_personal(fields))
     """Whether visitors may add, promote and tag models. Default: only where this machine alone reaches the page."""
 
-    open_browser: Switch = _variable("PHI3_UI_OPEN_BROWSER", True)
+    open_browser: Switch = variable("PHI3_UI_OPEN_BROWSER", True)
     """Whether to open the page in a browser at start; never on a Space."""
 
-    max_loaded_models: Count = _variable("PHI3_UI_MAX_LOADED_MODELS", 2)
+    max_loaded_models: Count = variable("PHI3_UI_MAX_LOADED_MODELS", 2)
     """How many models may be loaded at once."""
 
-    idle_seconds: Count = _variable("PHI3_UI_IDLE_SECONDS", 900)
+    idle_seconds: Count = variable("PHI3_UI_IDLE_SECONDS", 900)
     """A model unused for this long is unloaded."""
 
-    max_answers: Count = _variable("PHI3_UI_MAX_ANSWERS", 32)
+    max_answers: Count = variable("PHI3_UI_MAX_ANSWERS", 32)
     """How many requests one model may have, running and queued together."""
 
-    questions_per_minute: Limit = _variable(
+    questions_per_minute: Limit = variable(
         "PHI3_UI_QUESTIONS_PER_MINUTE", lambda fields: 10 if fields["space_id"] else 0
     )
     """How many questions one person may ask in a minute; 0: any number."""
 
-    answers_at_once: Limit = _variable("PHI3_UI_ANSWERS_AT_ONCE", lambda fields: 2 if fields["space_id"] else 0)
+    answers_at_once: Limit = variable("PHI3_UI_ANSWERS_AT_ONCE", lambda fields: 2 if fields["space_id"] else 0)
     """How many answers one person may have running or queued at once, over all models; 0: any number."""
 
-    tokens_per_day: Limit = _variable("PHI3_UI_TOKENS_PER_DAY", lambda fields: 100_000 if fields["space_id"] else 0)
+    tokens_per_day: Limit = variable("PHI3_UI_TOKENS_PER_DAY", lambda fields: 100_000 if fields["space_id"] else 0)
     """How many tokens, prompt and completion, one person's answers may take in a day; 0: any number."""
 
-    requests_per_minute: Limit = _variable(
+    requests_per_minute: Limit = variable(
         "PHI3_UI_REQUESTS_PER_MINUTE", lambda fields: 0 if _is_personal(fields) else 3000
     )
     """How many requests of any kind one address may send in a minute, but for event streams; 0: any number."""
 
-    max_message_characters: Count = _variable("PHI3_UI_MAX_MESSAGE_CHARACTERS", 1_000_000)
+    max_message_characters: Count = variable("PHI3_UI_MAX_MESSAGE_CHARACTERS", 1_000_000)
     """How long a question with its attached files, or a system prompt, may be."""
 
-    max_request_mb: Count = _variable("PHI3_UI_MAX_REQUEST_MB", 10)
+    max_request_mb: Count = variable("PHI3_UI_MAX_REQUEST_MB", 10)
     """Megabytes that a request may send, but for an import."""
 
-    max_import_mb: Count = _variable("PHI3_UI_MAX_IMPORT_MB", lambda fields: 50 if fields["space_id"] else 200)
+    max_import_mb: Count = variable("PHI3_UI_MAX_IMPORT_MB", lambda fields: 50 if fields["space_id"] else 200)
     """Megabytes of a file of chats that is imported."""
 
-    answer_seconds: Count = _variable("PHI3_UI_ANSWER_SECONDS", 600)
+    answer_seconds: Count = variable("PHI3_UI_ANSWER_SECONDS", 600)
     """An answer that takes longer is stopped."""
 
-    grace_seconds: Limit = _variable("PHI3_UI_GRACE_SECONDS", 30)
+    grace_seconds: Limit = variable("PHI3_UI_GRACE_SECONDS", 30)
     """An answer goes on for so long after its page has lost the connection."""
 
-    cache_mb: Limit = _variable("PHI3_UI_CACHE_MB", 0)
+    cache_mb: Limit = variable("PHI3_UI_CACHE_MB", 0)
     """Megabytes of KV cache that each model keeps between requests; 0: an eighth of the memory."""
 
-    logins_file: Path | None = _variable("PHI3_UI_LOGINS_FILE", None)
+    logins_file: Path | None = variable("PHI3_UI_LOGINS_FILE", None)
     """A file with a `name:hash` on each line, which adds to `logins`."""
 
-    model_folders: Annotated[Names, NoDecode] = _variable("PHI3_UI_MODEL_FOLDERS", ())
+    model_folders: Annotated[Names, NoDecode] = variable("PHI3_UI_MODEL_FOLDERS", ())
     """Folders, besides a process's own, that models with others' code may read and write."""
 
-    model_variables: Annotated[Names, NoDecode] = _variable("PHI3_UI_MODEL_VARIABLES", ())
+    model_variables: Annotated[Names, NoDecode] = variable("PHI3_UI_MODEL_VARIABLES", ())
     """Names of environment variables that models with others' code get, such as the key of a service that they call."""
 
-    logins: Annotated[Logins, NoDecode] = _variable("PHI3_UI_LOGINS", ())
+    logins: Annotated[Logins, NoDecode] = variable("PHI3_UI_LOGINS", ())
     """Names and Argon2 password hashes of those who may use the page; without them and `oauth_client_id`, everybody may."""
 
-    oauth_client_id: str = _variable("OAUTH_CLIENT_ID", "")
+    oauth_client_id: str = variable("OAUTH_CLIENT_ID", "")
     """The app's id at the OpenID provider, whose users may use the page; empty: nobody signs in there.
 
     A Space sets this variable and the three below if `hf_oauth: true` is in its README.
     """
 
-    oauth_client_secret: SecretStr = _variable("OAUTH_CLIENT_SECRET", "")
+    oauth_client_secret: SecretStr = variable("OAUTH_CLIENT_SECRET", "")
     """The app's secret at the OpenID provider."""
 
-    openid_provider_url: str = _variable("OPENID_PROVIDER_URL", "https://huggingface.co")
+    openid_provider_url: str = variable("OPENID_PROVIDER_URL", "https://huggingface.co")
     """The OpenID provider."""
 
-    space_host: str = _variable("SPACE_HOST", "")
+    space_host: str = variable("SPACE_HOST", "")
     """The host names of the Space that the app runs on, separated by commas."""
 
-    session_hours: Count = _variable("PHI3_UI_SESSION_HOURS", 24)
+    session_hours: Count = variable("PHI3_UI_SESSION_HOURS", 24)
     """A login ends after so many hours without a request."""
 
-    trusted_models: Annotated[Fingerprints, NoDecode, _Allowed("fingerprints, separated by commas")] = _variable(
+    trusted_models: Annotated[Fingerprints, NoDecode, Allowed("fingerprints, separated by commas")] = variable(
         "PHI3_UI_TRUSTED_MODELS", ()
     )
     """Fingerprints of the models whose own code may run; see docs/trust.md."""
 
-    mlflow_url: str | None = _variable("PHI3_UI_MLFLOW_URL", lambda fields: _default_mlflow_url(fields))
+    mlflow_url: str | None = variable("PHI3_UI_MLFLOW_URL", lambda fields: _default_mlflow_url(fields))
     """Where a browser finds MLflow's own UI on this store, without a trailing slash; None: nowhere."""
 
     @property
@@ -348,7 +315,7 @@ def _bad_setting(settings: type[Settings], error: ValidationError) -> UserError:
     problem = error.errors()[0]
     name = str(problem["loc"][0])
     field = next(field for field in settings.model_fields.values() if field.validation_alias == name)
-    allowed = [item.values for item in field.metadata if isinstance(item, _Allowed)]
+    allowed = [item.values for item in field.metadata if isinstance(item, Allowed)]
     wanted = allowed[0] if allowed else " / ".join(map(str, get_args(field.annotation)))
     return UserError("bad_setting", name=name, value=str(problem["input"]), wanted=wanted)
 

@@ -17,6 +17,7 @@ _ORDER = [
     "phi3_ui.errors",
     "phi3_ui.addresses",
     "phi3_ui.logins",
+    "phi3_ui.setting_types",
     "phi3_ui.settings",
     "phi3_ui.i18n",
     "phi3_ui.chat",

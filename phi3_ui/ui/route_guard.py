@@ -14,6 +14,7 @@ _READ = re.compile(
     r"|/pwa_icon(/\d+)?|/gradio_api/(info|app_id|startup-events|queue/data)/?|/gradio_api/file=.+"
 )
 _WRITE = re.compile(r"/(login|logout|tab/close|import)|/gradio_api/(queue/join|run/predict|cancel)/?")
+_MAX_NAME, _MAX_PATH = 255, 2000  # bytes, characters
 _METHODS = {"GET": _READ, "HEAD": _READ, "POST": _WRITE}
 
 
@@ -32,7 +33,8 @@ class RouteGuard:
             return
         path = str(scope["path"]).removeprefix(scope.get("root_path", "")) or "/"
         allowed = _METHODS.get(scope.get("method", ""))
-        if scope["type"] != "http" or not allowed or not allowed.fullmatch(path) or path in self._closed:
+        is_open = allowed and allowed.fullmatch(path) and path not in self._closed and _may_be_a_file(path)
+        if scope["type"] != "http" or not is_open:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close"})
             else:
@@ -45,3 +47,9 @@ class RouteGuard:
             await send(message)
 
         await self._app(scope, receive, send_private)
+
+
+def _may_be_a_file(path: str) -> bool:
+    """Whether the system takes a path of this length; to look for a longer one is an error."""
+    parts = path.encode("utf-8", "surrogatepass").split(b"/")
+    return len(path) <= _MAX_PATH and max(map(len, parts)) <= _MAX_NAME

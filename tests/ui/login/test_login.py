@@ -1,0 +1,69 @@
+"""Logging in to the whole app: what is open without, and what guesses and other sites achieve."""
+
+import phi3_ui.ui.quick_gradio  # noqa: F401, I001  (before any other import of Gradio)
+
+from pathlib import Path
+
+import pytest
+
+from phi3_ui import server
+from phi3_ui.provision.first_run import FirstRun
+from phi3_ui.settings import Settings
+from tests.support.asgi_client import running
+from tests.support.logins import hash_logins
+
+
+@pytest.fixture(autouse=True)
+def _no_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FirstRun, "start", lambda self: None)
+
+
+def _settings(home: Path, logins: str) -> Settings:
+    return Settings.read({"PHI3_UI_HOME": str(home), "PHI3_UI_LOGINS": logins})
+
+
+def test_a_login_guards_the_page_but_not_health_and_the_beacon_of_a_closed_tab(tmp_path: Path) -> None:
+    with running(server.create_app, _settings(tmp_path, hash_logins(anna="one"))) as client:
+        assert client.get("/config").status_code == 401
+        assert client.get("/health").status_code == 200
+        assert client.post("/tab/close", tab="0" * 32) == 204
+        assert client.post("/tab/close") == client.post("/tab/close", tab="0" * 129) == 422
+        assert client.log_in("anna", "two") == 401
+        assert client.log_in("anna", "one") == 200
+
+
+def test_the_door_holds_against_guesses_and_links_of_others(tmp_path: Path) -> None:
+    logins = hash_logins(anna="one", bob="two")
+    with running(server.create_app, _settings(tmp_path, logins)) as client:
+        send = client.send
+        statuses = [client.log_in("anna", f"guess {number}") for number in range(470)]
+        assert (statuses.count(401), statuses.count(429)) == (5, 465)
+        assert client.log_in("anna", "one") == 429, "the right guess comes too late"
+        refused = send("POST", "/login", data={"username": "anna", "password": "x"}, headers={"Accept-Language": "ro"})
+        assert 0 < int(refused.headers["retry-after"]) <= 60
+        assert refused.json()["detail"].startswith("Prea multe încercări.")
+
+        assert client.log_in("bob", "two") == 200
+        [(name, cookie)] = client.http.cookies.items()
+        assert name.startswith("phi3-session-")
+        assert client.get("/config").status_code == 200
+        for method, path in (
+            ("GET", "/logout"),
+            ("GET", "/logout?all_session=true"),
+            ("HEAD", "/logout/"),
+            ("POST", "/logout/"),
+        ):
+            assert send(method, path).status_code == 404
+        for headers in ({}, {"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}):
+            assert send("POST", "/logout", headers=headers).status_code == 403
+        assert client.get("/config").status_code == 200
+        left = send("POST", "/logout", headers={"Origin": "http://testserver"})
+        assert (left.status_code, left.headers["location"]) == (303, "./")
+        client.http.cookies.set(name, cookie)
+        assert client.get("/config").status_code == 401, "the session has ended, not only the cookie"
+
+        evil = {"Origin": "http://evil.example"}
+        assert send("POST", "/login", data={"username": "bob", "password": "two"}, headers=evil).status_code == 403
+        assert send("POST", "/login", content=b"x" * 10_000).status_code == 413
+        assert send("POST", "/login", files={"username": b"bob"}).status_code in (400, 401)
+        assert send("POST", "/login", content=b"\xff\x00=%zz").status_code in (400, 401)
