@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from mlflow.entities import Trace
 
+from phi3_ui.chat.comparison import Verdict
 from phi3_ui.chat.conversation import Conversation, Turn
 from phi3_ui.errors import UserError
 from phi3_ui.store.conversations.branches import build_conversation, restore_shown_branch, serialize_shown_branch
@@ -23,6 +24,7 @@ from phi3_ui.store.conversations.operations import (
     Operation,
     TagChange,
     TurnRecord,
+    VoteRecord,
     list_steps,
 )
 from phi3_ui.store.conversations.recorder import Recorder
@@ -62,7 +64,7 @@ class History:
         return self._index(visitor_id).list_conversations(words)
 
     def list_turn_metrics(self, visitor_id: str) -> list[TurnMetrics]:
-        """The metrics of every turn of this visitor, oldest first."""
+        """The metrics of this visitor's turns, oldest first, without those of blind rounds that have no vote."""
         return self._index(visitor_id).list_turn_metrics()
 
     def count_unreadable(self, visitor_id: str, conversation_id: str | None = None) -> int:
@@ -98,6 +100,21 @@ class History:
         for turn_id, given in feedback.items():
             conversation = conversation.with_feedback(turn_id, given) if turn_id in turns else conversation
         return restore_shown_branch(conversation, shown)
+
+    def list_verdicts(self, visitor_id: str, conversation_id: str) -> dict[str, Verdict]:
+        """What the visitor's votes say of the answers of a conversation, by turn id."""
+        verdicts = self._index(visitor_id).list_verdicts(conversation_id)
+        for one in self._recorder.list_pending(visitor_id):  # which the index may have been read without
+            if isinstance(one, VoteRecord) and one.conversation_id == conversation_id:
+                verdicts = {**one.list_verdicts(), **verdicts}
+        return verdicts
+
+    def vote(self, vote: VoteRecord) -> bool:
+        """Record a vote, which is final; False if the round has one already."""
+        if not self._index(vote.visitor_id).try_vote(vote):
+            return False
+        self._recorder.submit(vote)
+        return True
 
     def get_title(self, visitor_id: str, conversation_id: str) -> str:
         """The conversation's title; empty if the visitor has no such conversation."""

@@ -8,11 +8,12 @@ from typing import Literal
 
 from mlflow.entities import TraceInfo
 
+from phi3_ui.chat.comparison import Verdict
 from phi3_ui.chat.conversation import make_title
-from phi3_ui.store.conversations.operations import ConversationDeletion, Step, TagChange, TurnRecord
+from phi3_ui.store.conversations.operations import ConversationDeletion, Step, TagChange, TurnRecord, VoteRecord
 from phi3_ui.store.conversations.search_text import fold_text
 from phi3_ui.store.conversations.summaries import ConversationSummary, TurnMetrics, TurnSummary, summarize_record
-from phi3_ui.store.conversations.trace_reader import parse_summary
+from phi3_ui.store.conversations.trace_reader import parse_summary, parse_verdict
 from phi3_ui.store.conversations.traces import PINNED_TAG, TITLE_TAG
 
 
@@ -25,6 +26,8 @@ class _IndexedConversation:
     """The custom title as `matches` compares it."""
     is_pinned: bool = False
     turns: dict[str, TurnSummary] = field(default_factory=dict)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    """Of the turns whose rounds have a vote, by id; the first one stays."""
 
     @cached_property  # these are until the turns change: a list of thousands is drawn again after each click
     def root(self) -> TurnSummary:
@@ -62,6 +65,9 @@ class _IndexedConversation:
         elif key == PINNED_TAG:
             self.is_pinned = value == "true"
 
+    def vote(self, vote: VoteRecord) -> None:
+        self.verdicts = {**vote.list_verdicts(), **self.verdicts}
+
     def matches(self, words: list[str]) -> bool:
         if not words:
             return True
@@ -98,9 +104,14 @@ class ConversationIndex:
         return sorted(found, key=lambda summary: (summary.is_pinned, summary.last_asked_at), reverse=True)
 
     def list_turn_metrics(self) -> list[TurnMetrics]:
-        """Metrics of every turn, oldest first."""
+        """Metrics of every turn, oldest first, but for those of blind rounds without a vote: they would tell the models."""
         with self._lock:
-            found = [turn.metrics for one in self._conversations.values() for turn in one.turns.values()]
+            found = [
+                turn.metrics
+                for one in self._conversations.values()
+                for turn_id, turn in one.turns.items()
+                if not turn.is_blind or turn_id in one.verdicts
+            ]
         return sorted(found, key=lambda metrics: metrics.asked_at)
 
     def get_title(self, conversation_id: str) -> str | None:
@@ -120,6 +131,21 @@ class ConversationIndex:
         with self._lock:
             conversation = self._conversations.get(conversation_id)
             return list(conversation.turns) if conversation else []
+
+    def list_verdicts(self, conversation_id: str) -> dict[str, Verdict]:
+        """What the votes say of the answers of a conversation, by turn id."""
+        with self._lock:
+            conversation = self._conversations.get(conversation_id)
+            return dict(conversation.verdicts) if conversation else {}
+
+    def try_vote(self, vote: VoteRecord) -> bool:
+        """Apply a vote; False if one of its turns has one already, or the conversation is unknown."""
+        with self._lock:
+            conversation = self._conversations.get(vote.conversation_id)
+            if conversation is None or not conversation.verdicts.keys().isdisjoint(vote.turn_ids):
+                return False
+            conversation.vote(vote)
+            return True
 
     def is_deleted(self, conversation_id: str) -> bool:
         """Whether the conversation was deleted, and the deletion was not undone."""
@@ -149,8 +175,11 @@ class ConversationIndex:
                 conversation = self._conversations.get(conversation_id) or self._deleted[conversation_id]
                 if conversation:
                     conversation.put(summary)
-            elif isinstance(operation, TagChange) and (conversation := self._conversations.get(conversation_id)):
-                conversation.set_tag(operation.key, operation.value)
+            elif conversation := self._conversations.get(conversation_id):
+                if isinstance(operation, TagChange):
+                    conversation.set_tag(operation.key, operation.value)
+                elif isinstance(operation, VoteRecord):
+                    conversation.vote(operation)
 
     def add_trace(self, info: TraceInfo, text: str | None = None) -> bool:
         """Add a trace of the store; `text` is its complete question and answer, if known.
@@ -168,10 +197,13 @@ class ConversationIndex:
         if turn is None:
             return is_new
         turn = _fold(turn if text is None else replace(turn, text=text))
+        verdict = parse_verdict(info)
         with self._lock:
             if turn.metrics.conversation_id not in self._deleted:
                 conversation = self._conversations.setdefault(turn.metrics.conversation_id, _IndexedConversation())
                 conversation.put(turn)
+                if verdict:
+                    conversation.verdicts.setdefault(turn.metrics.turn_id, verdict)
                 for key in {TITLE_TAG, PINNED_TAG} & info.tags.keys():
                     conversation.set_tag(key, info.tags[key])
         return is_new

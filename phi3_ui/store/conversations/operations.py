@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
-from phi3_ui.chat.comparison import Exclusion, Preference
+from phi3_ui.chat.comparison import Exclusion, Preference, Verdict, find_standing
 from phi3_ui.chat.conversation import Answer, Conversation, Feedback, Turn
 from phi3_ui.chat.turn_json import StoredTurn
 from phi3_ui.chat.types import Message
@@ -82,6 +82,13 @@ class VoteRecord:
     reason: str = ""
     """The person's, in their words."""
     kind: Literal["vote"] = "vote"
+
+    def list_verdicts(self) -> dict[str, Verdict]:
+        """What it says of each answer, by turn id."""
+        return {
+            turn_id: Verdict(find_standing(self.preference, place), self.exclusion, self.reason)
+            for place, turn_id in enumerate(self.turn_ids)
+        }
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ class TurnSummary:
     question: str
     text: str
     """Question and answer, for the search; from a trace without spans only their beginnings."""
+    is_blind: bool = False
+    """Whether its model and its metrics are hidden until its round has a vote."""
 
 
 def summarize_record(record: TurnRecord) -> TurnSummary:
@@ -64,7 +66,9 @@ def summarize_record(record: TurnRecord) -> TurnSummary:
         time_to_first_token=timings.time_to_first_token if timings else None,
         tokens_per_second=timings.tokens_per_second if timings else None,
     )
-    return TurnSummary(metrics, turn.parent, turn.question, f"{turn.question}\n{answer.text if answer else ''}")
+    text = f"{turn.question}\n{answer.text if answer else ''}"
+    place = turn.request.round if turn.request else None
+    return TurnSummary(metrics, turn.parent, turn.question, text, is_blind=place is not None and place.is_blind)
 
 
 def finish_reason(record: TurnRecord) -> str | None:

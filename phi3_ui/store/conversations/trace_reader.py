@@ -4,15 +4,18 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, get_args
 
 from mlflow.entities import Assessment, AssessmentSourceType, Trace, TraceInfo
 from mlflow.exceptions import MlflowException
 
+from phi3_ui.chat.comparison import Exclusion, Standing, Verdict
 from phi3_ui.chat.conversation import Feedback, Turn
 from phi3_ui.chat.turn_json import parse_turn as parse_turn_json
 from phi3_ui.store.conversations.summaries import TurnMetrics, TurnSummary
 from phi3_ui.store.conversations.traces import (
+    BLIND_KEY,
+    EXCLUSION_KEY,
     FEEDBACK_NAME,
     LEGACY_METRICS_KEY,
     METRIC_PREFIX,
@@ -73,6 +76,7 @@ def parse_summary(info: TraceInfo) -> TurnSummary | None:
         metadata.get(PARENT_KEY) or None,
         question,
         f"{question}\n{answer}",
+        is_blind=metadata.get(BLIND_KEY) == "true",
     )
 
 
@@ -117,6 +121,19 @@ def find_assessment(info: TraceInfo) -> Assessment | None:
 def find_preference(info: TraceInfo) -> Assessment | None:
     """The assessment that holds a person's vote."""
     return _find_human(info, PREFERENCE_NAME)
+
+
+def parse_verdict(info: TraceInfo) -> Verdict | None:
+    """What a person's vote says of the answer; None if there is no vote, or it is damaged."""
+    assessment = find_preference(info)
+    if assessment is None or assessment.feedback is None or assessment.feedback.value not in get_args(Standing):
+        return None
+    exclusion = (assessment.metadata or {}).get(EXCLUSION_KEY)
+    return Verdict(
+        cast("Standing", assessment.feedback.value),
+        cast("Exclusion", exclusion) if exclusion in get_args(Exclusion) else None,
+        assessment.rationale or "",
+    )
 
 
 def _find_human(info: TraceInfo, name: str) -> Assessment | None:

@@ -15,6 +15,7 @@ from mlflow.entities import Feedback as MlflowFeedback
 from mlflow.entities.trace_state import TraceState
 
 from models.model_ids import is_logged_model
+from phi3_ui.chat.comparison import find_standing
 from phi3_ui.chat.conversation import Feedback
 from phi3_ui.chat.turn_json import serialize_turn
 from phi3_ui.chat.types import Usage
@@ -37,8 +38,8 @@ PINNED_TAG = "phi3_ui.pinned"
 TURN_ATTRIBUTE = "phi3_ui.turn"
 """The span attribute with the complete turn as JSON."""
 ROUND_KEY, PLACE_KEY, PLACES_KEY = "phi3_ui.round", "phi3_ui.place", "phi3_ui.places"
-COMPARED_KEY = "phi3_ui.compared"
-"""Its value is "true" for the turns of all comparisons."""
+COMPARED_KEY, BLIND_KEY = "phi3_ui.compared", "phi3_ui.blind"
+"""Their value is "true" for the turns of all comparisons, and of those whose models are hidden until the vote."""
 FEEDBACK_NAME = "user_feedback"
 PREFERENCE_NAME = "preference"
 """Of the assessment that holds a vote: what it says of this answer."""
@@ -79,6 +80,8 @@ def build_trace_info(record: TurnRecord, experiment_id: str) -> TraceInfo:
             PLACE_KEY: str(place.place),
             PLACES_KEY: str(place.places),
         }
+        if place.is_blind:
+            metadata[BLIND_KEY] = "true"
     if answer and answer.usage:
         metadata[TOKEN_USAGE_KEY] = json.dumps(_token_usage(answer.usage))
     return TraceInfo(
@@ -146,10 +149,9 @@ def build_assessment(visitor_id: str, feedback: Feedback) -> Assessment:
 
 def build_preference(vote: VoteRecord, place: int) -> Assessment:
     """What a vote says of the answer at one place, as an MLflow assessment."""
-    value = vote.preference if isinstance(vote.preference, str) else "won" if vote.preference == place else "lost"
     return MlflowFeedback(
         name=PREFERENCE_NAME,
-        value=value,
+        value=find_standing(vote.preference, place),
         rationale=vote.reason,
         source=AssessmentSource(AssessmentSourceType.HUMAN, vote.visitor_id),
         metadata={EXCLUSION_KEY: vote.exclusion} if vote.exclusion else {},

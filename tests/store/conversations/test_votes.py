@@ -1,7 +1,9 @@
 """Votes on rounds: one assessment for each answer, written once whatever happens, and read back for everybody."""
 
 import logging
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 from mlflow.entities import TraceInfo
 from mlflow.tracing.client import TracingClient
 
-from phi3_ui.chat.comparison import Exclusion, Preference, RoundPlace
+from phi3_ui.chat.comparison import Exclusion, Preference, RoundPlace, Verdict
 from phi3_ui.chat.conversation import Conversation, new_id
 from phi3_ui.store.conversations.history import History
 from phi3_ui.store.conversations.operations import TurnRecord, VoteRecord
@@ -161,3 +163,59 @@ def test_an_imported_chat_is_part_of_no_round(uri: str, recorder: Recorder) -> N
     assert recorder.flush(TIMEOUT)
     (trace,) = list_traces(uri)
     assert PLACE_KEY not in trace.info.request_metadata
+
+
+def test_two_pages_cannot_both_vote(uri: str, recorder: Recorder) -> None:
+    records = make_round()
+    history = History(locate_in(uri), recorder)
+    for record in records:
+        recorder.submit(record)
+        history.apply(record)
+    together = threading.Barrier(2)
+
+    def vote(place: int) -> bool:
+        together.wait(TIMEOUT)
+        return history.vote(vote_on(records, place))
+
+    with ThreadPoolExecutor(2) as pool:
+        accepted = list(pool.map(vote, (0, 1)))
+
+    assert sorted(accepted) == [False, True]
+    assert recorder.flush(TIMEOUT)
+    assert [one.preference for one in list_votes(uri)] == [accepted.index(True)]
+
+
+def test_blind_answers_have_no_metrics_before_the_vote(uri: str, recorder: Recorder) -> None:
+    records = make_round()
+    history = History(locate_in(uri), recorder)
+    for record in records:
+        recorder.submit(record)
+        history.apply(record)
+    assert history.list_turn_metrics(ME) == []
+    conversation_id = records[0].conversation_id
+    assert history.list_verdicts(ME, conversation_id) == {}
+    assert recorder.flush(TIMEOUT)
+
+    read = History(locate_in(uri), recorder)
+    assert read.wait_until_loaded(ME, TIMEOUT)
+    assert read.list_turn_metrics(ME) == []
+    assert read.vote(vote_on(records, "tie", "cut", "Same."))
+
+    assert len(read.list_turn_metrics(ME)) == 2
+    expected = {record.turn.id: Verdict("tie", "cut", "Same.") for record in records}
+    assert read.list_verdicts(ME, conversation_id) == expected
+    assert recorder.flush(TIMEOUT)
+    again = History(locate_in(uri), recorder)
+    assert again.wait_until_loaded(ME, TIMEOUT)
+    assert again.list_verdicts(ME, conversation_id) == expected
+    assert len(again.list_turn_metrics(ME)) == 2
+    assert not again.vote(vote_on(records, 0))
+
+
+def test_nobody_votes_on_the_round_of_another_person(uri: str, recorder: Recorder) -> None:
+    records = make_round()
+    recorder.submit(*records)
+    assert recorder.flush(TIMEOUT)
+    history = History(locate_in(uri), recorder)
+    assert history.wait_until_loaded(YOU, TIMEOUT)
+    assert not history.vote(replace(vote_on(records, 0), visitor_id=YOU))
