@@ -78,6 +78,12 @@ class RunningTurn:
         """Display name of the model."""
         return self._model_name
 
+    @property
+    def snapshot(self) -> TurnSnapshot:
+        """The state at this moment."""
+        with self._changed:
+            return self._snapshot
+
     def start(self) -> "RunningTurn":
         """Start the thread; returns self."""
         threading.Thread(target=self._run, name="turn", daemon=True).start()

@@ -79,6 +79,8 @@ class PanelState:
     """Whether the page shows all usage."""
     replay_open: bool = False
     """Whether the page shows the comparison of a replay."""
+    compare_open: bool = False
+    """Whether the page shows the comparison."""
     links_shown: bool = False
     """Whether the page shows links into MLflow."""
     rated: RatedTurn | None = None

@@ -17,6 +17,7 @@ from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr_error
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.ui.chat_state import Chat
+from phi3_ui.ui.comparison_state import Comparison
 from phi3_ui.ui.quotas import Person
 from phi3_ui.ui.render.paths import hide_paths
 from phi3_ui.ui.replay_state import Replay
@@ -45,6 +46,7 @@ class Session:
         self._current = Chat()
         self._chats: tuple[Chat, ...] = (self._current,)
         self._replay: Replay | None = None
+        self._comparison: Comparison | None = None
         self._draft = Draft()
         self._is_restored = False
         self._is_setting_up = False
@@ -221,6 +223,9 @@ class Session:
         with self._lock:
             if self._replay and self._replay.chat.id == chat_id:
                 self._replay.stop()
+            if self._comparison and self._comparison.id == chat_id:
+                self._comparison.stop()
+                self._comparison = None
             if (chat := self.find_chat(chat_id)) is None:
                 return
             chat.stop()
@@ -263,6 +268,22 @@ class Session:
         if replay := self._replay:
             replay.stop()
 
+    # Comparison
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """The comparison that the page shows or has shown last; one of its rounds may be in progress."""
+        return self._comparison
+
+    def set_comparison(self, comparison: Comparison | None) -> None:
+        """Take another comparison, or none; the one before is stopped."""
+        with self._lock:
+            before, self._comparison = self._comparison, comparison
+        if before and before is not comparison:
+            before.stop()
+        if comparison and self._is_closed:
+            comparison.stop()
+
     # Connection
 
     @property
@@ -288,20 +309,27 @@ class Session:
             self._followed -= {turn}
 
     def hand_over(self, successor: "Session") -> None:
-        """Give the chats, also those being answered, and the replay to the page that replaces this one."""
+        """Give the chats, also those being answered, the replay and the comparison to the page that replaces this one."""
         with self._lock:
             self._connection_lost.set()
             chats, current, self._current = self._chats, self._current, Chat()
             self._chats = (self._current,)
             replay, self._replay = self._replay, None
+            comparison, self._comparison = self._comparison, None
             successor.panels.replay_open = self.panels.replay_open
-            successor._receive(chats, current, self._templates, replay)
+            successor.panels.compare_open = self.panels.compare_open
+            successor._receive(chats, current, self._templates, (replay, comparison))
 
     def _receive(
-        self, chats: tuple[Chat, ...], current: Chat, templates: dict[str, str], replay: Replay | None
+        self,
+        chats: tuple[Chat, ...],
+        current: Chat,
+        templates: dict[str, str],
+        views: tuple[Replay | None, Comparison | None],
     ) -> None:
         with self._lock:
-            self._chats, self._current, self._templates, self._replay = chats, current, templates, replay
+            self._chats, self._current, self._templates = chats, current, templates
+            self._replay, self._comparison = views
 
     # End
 
@@ -320,6 +348,9 @@ class Session:
         with self._lock:
             self.stop_replay()
             chats = [*self._chats, *([self._replay.chat] if self._replay else [])]
+            if self._comparison:
+                self._comparison.stop()
+                chats += self._comparison.chats
         for chat in chats:
             chat.stop()
         return [running for chat in chats if (running := chat.running)]

@@ -83,6 +83,10 @@ def parse_votes(infos: Iterable[TraceInfo]) -> Iterator[StoredVote]:
 
 
 def _parse_vote(round_id: str, infos: list[TraceInfo]) -> StoredVote | None:
+    found = [assessment for info in infos if (assessment := find_preference(info)) and assessment.feedback]
+    exclusion = (found[0].metadata or {}).get(EXCLUSION_KEY) if found else None
+    if exclusion == "unfinished":
+        return None  # nothing can be learned from it, and answers may be missing
     places = {int(info.trace_metadata[PLACE_KEY]): info for info in infos}
     if sorted(places) != list(range(int(infos[0].trace_metadata[PLACES_KEY]))) or len(places) != len(infos):
         raise ValueError(f"it has the places {sorted(places)}")
@@ -90,7 +94,6 @@ def _parse_vote(round_id: str, infos: list[TraceInfo]) -> StoredVote | None:
     found = [assessment for info in answers if (assessment := find_preference(info)) and assessment.feedback]
     if len(found) < len(answers):
         return None  # it is being written
-    exclusion = (found[0].metadata or {}).get(EXCLUSION_KEY)
     if exclusion not in (None, *get_args(Exclusion)):
         raise ValueError(f"it does not count because of {exclusion!r}")
     return StoredVote(
