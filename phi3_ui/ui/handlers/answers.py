@@ -41,12 +41,12 @@ class AnswerStarter:
         self._models = models
 
     def start(
-        self, session: Session, chat: Chat, entry: ModelEntry, add_turn: AddTurn, is_replay: bool = False
+        self, session: Session, chat: Chat, entry: ModelEntry, add_turn: AddTurn, counts_question: bool = True
     ) -> tuple[RunningTurn, StartedTurn] | None:
         """Start a turn of `chat`; None if another one is in progress or the page has closed.
 
-        The chat gets the answer, however it ends, also if nobody reads the running turn. Questions of a replay do not count as
-        asked by a person. UserError: what `Quotas.claim` raises.
+        The chat gets the answer, however it ends, also if nobody reads the running turn. `counts_question`: a person has asked
+        it, which a replay's questions are not. UserError: what `Quotas.claim` raises.
         """
         if session.is_closed() or (started := chat.try_start(add_turn)) is None:
             return None
@@ -57,7 +57,7 @@ class AnswerStarter:
             _finish(chat, started.turn_id, writer, answer)
 
         try:
-            self._quotas.claim(person, counts_question=not is_replay)
+            self._quotas.claim(person, counts_question=counts_question)
         except BaseException:
             chat.abort_start(started.turn_id)
             raise
@@ -114,7 +114,7 @@ class AnswerController:
             return
         try:
             entry, request = self._prepare(session, key, values, text)
-            chat, question = session.current, _replace_surrogates(text)
+            chat, question = session.current, replace_surrogates(text)
             if self._conversations.is_deleted(session, chat) and chat.restart():
                 gr.Warning(tr(session.language, "deleted_elsewhere"))
             yield from self._ask(
@@ -137,7 +137,7 @@ class AnswerController:
         if self._conversations.is_deleted(session, chat):
             raise UserError("no_such_chat")
         entry, request = self._prepare(session, key, values, question or "")
-        edited = None if question is None else _replace_surrogates(question)
+        edited = None if question is None else replace_surrogates(question)
         yield from self._ask(
             session,
             chat,
@@ -187,7 +187,7 @@ class AnswerController:
             entry = self._catalogue.find(key)
         params = parse_params(values, set(entry.supported_params))
         return entry, TurnRequest(
-            time.time(), entry.model_id, _replace_surrogates(system), params, session.get_template(entry)
+            time.time(), entry.model_id, replace_surrogates(system), params, session.get_template(entry)
         )
 
     def _ask(
@@ -234,6 +234,6 @@ class AnswerController:
         yield {**self._conversations.draw_chat(session), **self._conversations.show_buttons(session)}
 
 
-def _replace_surrogates(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Replace lone surrogates, which an API client may send; they cannot be encoded as UTF-8."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -62,12 +62,13 @@ class ChatController:
         is_setting_up = not state.is_finished
         if session.set_setting_up(is_setting_up):  # the chat is shown already, and stays as it is
             return updates if is_setting_up else {**updates, **self.models.list_models(request)}
-        views_open = session.panels.usage_open, session.panels.replay_open
         # In this order: the chat is shown with the model that is selected.
         restored = {**self._tab_state.restore(session, tab_state), **self.models.list_models(request)}
+        panels = session.panels
+        views_open = panels.usage_open, panels.replay_open, panels.compare_open
         shown = self.chats.show_chat(session)
         # A page that reconnects keeps the views that it shows.
-        session.panels.usage_open, session.panels.replay_open = views_open
+        panels.usage_open, panels.replay_open, panels.compare_open = views_open
         return {
             **restored,
             **updates,
@@ -75,6 +76,7 @@ class ChatController:
             **shown,
             page.usage.overview: gr.skip(),
             page.replay.head: gr.skip(),
+            page.compare.view: gr.skip(),
         }
 
     def _show_setup(self, session: Session, state: JobState) -> Updates:

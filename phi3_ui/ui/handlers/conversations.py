@@ -7,9 +7,11 @@ from datetime import datetime
 
 import gradio as gr
 
+from phi3_ui.arena.blindness import has_hidden_round, is_comparison
 from phi3_ui.chat.conversation import Conversation, Feedback
 from phi3_ui.errors import UserError
 from phi3_ui.ui.chat_state import Chat
+from phi3_ui.ui.comparison_state import Comparison, restore_comparison
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.handlers.settings import restore_settings_of_chat
 from phi3_ui.ui.page.components import Page, Updates
@@ -60,6 +62,8 @@ class ConversationController:
             "bad": lambda session, action: self._rate(session, action.value, False),
         }
         """By name of the action button. Other controllers add theirs."""
+        self.show_comparison: Callable[[Session, Comparison], Updates] = lambda _session, _comparison: {}
+        """Shows a comparison, which only its own view does: it hides the models until the vote."""
 
     def perform(self, session: Session, action: Action) -> Updates:
         """Perform an action; an unknown one does nothing.
@@ -76,7 +80,7 @@ class ConversationController:
         """Everything that depends on the shown chat."""
         page = self._page
         session.panels.rated = None
-        session.panels.replay_open = session.panels.usage_open = False
+        session.panels.replay_open = session.panels.usage_open = session.panels.compare_open = False
         return {
             **self.draw_chat(session),
             **self.show_usage(session),
@@ -86,6 +90,7 @@ class ConversationController:
             **self.show_buttons(session),
             page.chat.comment_group: gr.Group(visible=False),
             page.replay.head: "",
+            page.compare.view: "",
             page.usage.overview: "",
             page.chat.warning: self._warning(session),
         }
@@ -125,8 +130,9 @@ class ConversationController:
     def list_chats(self, session: Session) -> Updates:
         """The user's chats that match the search."""
         state, pending, rated = session.chat_list, session.chat_list.pending_delete, session.panels.rated
+        compared = session.comparison if session.panels.compare_open else None
         view = ChatListView(
-            shown=session.current.id,
+            shown=compared.id if compared and compared.rounds else session.current.id,
             start=state.start,
             deleted=(pending.chat_id, pending.title) if pending else None,
             query=state.query.strip(),
@@ -167,8 +173,10 @@ class ConversationController:
         return self._history.is_deleted(session.user_id, chat.id)
 
     def switch_to(self, session: Session, chat: Chat | None) -> Updates:
-        """Show another chat, by default an empty one. A replay in progress is given up."""
+        """Show another chat, by default an empty one. A replay or a comparison in progress is given up."""
         session.stop_replay()
+        if session.comparison:
+            session.comparison.stop()
         if chat is None:
             session.show_new()
         else:
@@ -177,12 +185,30 @@ class ConversationController:
 
     def _open(self, session: Session, action: Action) -> Updates:
         chat_id = action.value
+        if session.comparison and session.comparison.id == chat_id:
+            return self.show_comparison(session, session.comparison)
         chat = session.find_chat(chat_id)
         if chat is None:
-            chat = Chat(chat_id, self._history.load(session.user_id, chat_id))
+            stored = self._history.load(session.user_id, chat_id)
+            if is_comparison(stored):
+                return self.show_comparison(session, restore_comparison(chat_id, stored))
+            chat = Chat(chat_id, stored)
         elif not chat.is_busy:
             self._refresh_chat(session, chat)
         return {**self.switch_to(session, chat), **restore_settings_of_chat(self._page, chat.conversation)}
+
+    def load(self, session: Session, chat_id: str) -> Conversation:
+        """A chat of the user, as the page has it or from the store.
+
+        Raises:
+            UserError: vote_first while it hides the models of a blind round; as History.load.
+        """
+        if chat := session.find_chat(chat_id):
+            return chat.conversation
+        conversation = self._history.load(session.user_id, chat_id)
+        if has_hidden_round(conversation, self._history.list_verdicts(session.user_id, chat_id)):
+            raise UserError("vote_first")
+        return conversation
 
     def _refresh_chat(self, session: Session, chat: Chat) -> None:
         """Load what other pages have added. A chat that changes while it is being loaded keeps its own turns."""

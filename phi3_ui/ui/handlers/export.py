@@ -14,6 +14,7 @@ from phi3_ui.errors import UserError
 from phi3_ui.export.archive import create_archive, to_json, to_markdown
 from phi3_ui.export.file_names import safe_file_name
 from phi3_ui.export.reproduce import render_program
+from phi3_ui.i18n.translate import tr
 from phi3_ui.prompts.templates import NoTemplateError
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.page.components import Page, Updates
@@ -69,26 +70,32 @@ class ExportController:
         """Download all chats of the user as one archive."""
         history = self._store.history
         listed = history.list_conversations(session.user_id)
-        chats = [(one.title, history.load(session.user_id, one.id)) for one in listed]
+        chats, hidden = list[tuple[str, Conversation]](), 0
+        for one in listed:
+            try:
+                chats.append((one.title, self._chats.load(session, one.id)))
+            except UserError as error:
+                if error.code != "vote_first":
+                    raise
+                hidden += 1
         if not chats:
-            raise UserError("nothing_to_export")
+            raise UserError("vote_first" if hidden else "nothing_to_export")
+        if hidden:
+            gr.Info(tr(session.language, "export.hidden", count=hidden))
         return self._download(f"chats-{datetime.now():%Y-%m-%d}.zip", "application/zip", create_archive(chats))
 
     def _save(self, session: Session, chat_id: str, file: _FileFormat) -> Updates:
         """Download a chat; the shown one if `chat_id` is empty."""
         history = self._store.history
-        chat = session.find_chat(chat_id) if chat_id else session.current
-        conversation = chat.conversation if chat else history.load(session.user_id, chat_id)
+        conversation = self._chats.load(session, chat_id) if chat_id else session.current.conversation
         if not conversation.tree:
             raise UserError("nothing_to_export")
-        title = history.get_title(session.user_id, chat.id if chat else chat_id) or conversation.title
+        title = history.get_title(session.user_id, chat_id or session.current.id) or conversation.title
         name = f"{safe_file_name(title, {})}.{file.ending}"
         return self._download(name, file.media_type, file.write(conversation, title).encode())
 
     def _download(self, name: str, kind: str, content: bytes) -> Updates:
-        # The time makes the value differ from the last one: the same file may be requested twice.
-        packed = {"name": name, "kind": kind, "content": base64.b64encode(content).decode(), "at": str(datetime.now())}
-        return {self._page.export.download: json.dumps(packed)}
+        return {self._page.export.download: pack_download(name, kind, content)}
 
     def _reproduce(self, session: Session, turn_id: str) -> Updates:
         """Show the program. Raises UserError: no_such_turn, model_gone, cannot_reproduce."""
@@ -104,3 +111,10 @@ class ExportController:
         except (ValueError, NoTemplateError, TemplateError) as error:
             raise UserError("cannot_reproduce") from error
         return {self._page.program: {"program": program, "at": str(datetime.now())}}
+
+
+def pack_download(name: str, kind: str, content: bytes) -> str:
+    """A file as the value of the hidden component that saves it; `kind` is its media type."""
+    # The time makes the value differ from the last one: the same file may be requested twice.
+    packed = {"name": name, "kind": kind, "content": base64.b64encode(content).decode(), "at": str(datetime.now())}
+    return json.dumps(packed)

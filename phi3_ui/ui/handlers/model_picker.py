@@ -217,12 +217,18 @@ class ModelPicker:
             line = self._failed(session, session.explain(error))
         else:
             line = self._describe(session, model.ready.result() if model.is_alive else None)
-            cache = model.cache_use
+            cache = None if self._hides_models(session) else model.cache_use
         return {
             page.status.line: line,
             page.status.cache: render_cache(session.language, cache),
             page.status.unload: gr.Button(interactive=line["state"] == "loaded"),
         }
+
+    def _hides_models(self, session: Session) -> bool:
+        """Whether the page shows a blind round without a vote: what a model's cache holds would tell its answer."""
+        if (comparison := session.comparison) is None:
+            return False
+        return comparison.has_hidden_round(self._history.list_verdicts(session.user_id, comparison.id))
 
     def _describe(self, session: Session, state: float | StreamingMode | None = None, error: str = "") -> ModelStatus:
         """The selected model's status; `state` and `error` are as describe_status takes them."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import gradio as gr
 
+from phi3_ui.arena.blindness import is_comparison
 from phi3_ui.chat.conversation import Turn, TurnRequest
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.chat.types import GenerationParams
@@ -62,10 +63,12 @@ class ReplayController:
         """Show a chat, and the view over it.
 
         Raises:
-            UserError: no_such_chat, nothing_to_replay, or the store does not respond.
+            UserError: no_such_chat, nothing_to_replay, vote_first, comparison_not_replayed, or the store does not respond.
         """
         page, language, updates = self._page.replay, session.language, Updates()
         if chat_id != session.current.id:
+            if is_comparison(self._conversations.load(session, chat_id)):
+                raise UserError("comparison_not_replayed")
             updates = self._conversations.perform(session, Action("open", chat_id))
         old = session.current.conversation
         if not old.turns:
@@ -176,7 +179,7 @@ class ReplayController:
             replay.chat,
             entry,
             lambda conversation: conversation.with_question(turn.question, request),
-            is_replay=True,
+            counts_question=False,
         )
         if result is None:
             return None

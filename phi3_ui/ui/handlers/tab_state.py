@@ -3,9 +3,11 @@
 import logging
 import re
 
+from phi3_ui.arena.blindness import is_comparison
 from phi3_ui.chat.conversation import Conversation
 from phi3_ui.errors import UserError
 from phi3_ui.ui.chat_state import Chat
+from phi3_ui.ui.comparison_state import restore_comparison
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.handlers.settings import restore_settings
 from phi3_ui.ui.page.components import Page, Updates
@@ -53,8 +55,17 @@ class TabStateRestorer:
         return {**updates, self._page.composer.message: draft}
 
     def _restore_chat(self, session: Session, chat_id: str, texts: dict[str, str]) -> None:
+        if session.comparison and session.comparison.id == chat_id:
+            return  # handed over from the page that this one replaces
         try:
-            chat = session.find_chat(chat_id) or Chat(chat_id, self._history.load(session.user_id, chat_id))
+            chat = session.find_chat(chat_id)
+            if chat is None:
+                stored = self._history.load(session.user_id, chat_id)
+                if is_comparison(stored):
+                    session.set_comparison(restore_comparison(chat_id, stored))
+                    session.panels.compare_open = True
+                    return
+                chat = Chat(chat_id, stored)
         except UserError as error:
             logger.info("Chat %s is not restored: %s", chat_id[:32], error)
             return

@@ -91,6 +91,14 @@ class ReplaySection:
 
 
 @dataclass(frozen=True)
+class CompareSection:
+    """The comparison of models, which covers the chat until it is closed."""
+
+    view: gr.HTML
+    """The comparison as data, which static/compare/ draws: a ComparisonView as JSON; closed while it is empty."""
+
+
+@dataclass(frozen=True)
 class HeaderSection:
     """The header above the chat."""
 
@@ -205,6 +213,7 @@ class Page:
     chat: ChatSection
     composer: ComposerSection
     replay: ReplaySection
+    compare: CompareSection
     status: StatusSection
     program: gr.HTML
     """The program that reproduces an answer, and the dialog that shows it: a dict of `program` and `at`."""
@@ -254,7 +263,7 @@ class Page:
                 self.composer.tools,
                 self.composer.context,
             ),
-            *(self.usage.overview, *self.replay.outputs),
+            *(self.usage.overview, self.compare.view, *self.replay.outputs),
         ]
 
     @property

@@ -5,6 +5,7 @@ import gradio as gr
 from phi3_ui.i18n.translate import tr
 from phi3_ui.settings import Settings
 from phi3_ui.ui.handlers.chat import ChatController
+from phi3_ui.ui.handlers.compare import CompareController
 from phi3_ui.ui.handlers.export import ExportController
 from phi3_ui.ui.handlers.imports import ImportController
 from phi3_ui.ui.handlers.manage import ManageHandlers
@@ -14,6 +15,7 @@ from phi3_ui.ui.page import (
     add_model,
     browser,
     chat,
+    compare,
     composer,
     conversations,
     endpoint,
@@ -58,6 +60,7 @@ def _create_page(app_settings: Settings) -> Page:
                 chat_section = chat.create()
                 composer_section = composer.create()
             replay_section = replay.create()
+            compare_section = compare.create()
             usage_view = usage.create_overview()
         with gr.Column(elem_id="phi3-right"):
             shell.create_tabs()
@@ -79,6 +82,7 @@ def _create_page(app_settings: Settings) -> Page:
         chat=chat_section,
         composer=composer_section,
         replay=replay_section,
+        compare=compare_section,
         status=status_section,
         program=reproduce.create(),
         usage=usage_section,
@@ -96,6 +100,7 @@ def _wire(blocks: gr.Blocks, page: Page, services: Services) -> None:
     exports = ExportController(page, services, chats.chats, chats.session)
     imports = ImportController(page, services, chats.chats, chats.session)
     replays = ReplayController(page, services, chats.asking, chats.chats, chats.session)
+    comparisons = CompareController(page, services, chats.asking, chats.chats, chats.session)
     overview = UsageOverview(page, services.conversations.history, chats.chats, chats.session)
     manage = ManageHandlers(page, services, chats.session, chats.models.shown_model)
 
@@ -108,4 +113,5 @@ def _wire(blocks: gr.Blocks, page: Page, services: Services) -> None:
     conversations.wire(page, chats)
     export.wire(page, imports, resumed)
     replay.wire(page, replays, resumed)
+    compare.wire(page, comparisons, resumed)
     usage.refresh_after_answers(page, chats, overview, [resumed, composer.wire(page, chats), chat.wire(page, chats)])

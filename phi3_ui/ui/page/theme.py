@@ -16,6 +16,7 @@ _SHEETS = (
         "models.css",
         "usage.css",
         "replay.css",
+        "compare/compare.css",
         "composer.css",
         "menus.css",
         "settings.css",

@@ -132,7 +132,7 @@ def running_message(language: str, conversation: Conversation, running: RunningA
         return None
     message: ChatMessage = {"role": "assistant", "content": state.text, "turn": turn.id}
     if running.model:
-        message["badge"] = _badge(running.model)
+        message["badge"] = describe_badge(running.model)
     if not state.text:
         message["caption"] = {"kind": "waiting", "parts": [_waiting(language, state)]}
     return message
@@ -170,13 +170,14 @@ def _answer(language: str, conversation: Conversation, turn: Turn, answer: Answe
         "role": "assistant",
         "content": answer.text,
         "turn": turn.id,
-        "badge": _badge(answer.model),
+        "badge": describe_badge(answer.model),
         "caption": _caption(language, conversation, turn, answer, link),
     }
 
 
 @lru_cache
-def _badge(label: str) -> Badge:
+def describe_badge(label: str) -> Badge:
+    """The badge of an answer's label."""
     name, engine = split_answer_label(label)
     return {"short": _BADGES.get(find_engine(label) or "", name[:_LONGEST_BADGE].upper()), "engine": engine or name}
 
@@ -191,7 +192,7 @@ def _note(
 def _caption(language: str, conversation: Conversation, turn: Turn, answer: Answer, link: Link | None) -> Caption:
     is_last = turn.id == conversation.leaf
     name, _ = split_answer_label(answer.model)
-    parts, short = _metrics(language, answer)
+    parts, short = describe_metrics(language, answer)
     caption: Caption = {
         "kind": "answer",
         "model": name,
@@ -250,7 +251,7 @@ def _actions(answer: Answer, is_last: bool) -> list[str]:
     return names
 
 
-def _metrics(language: str, answer: Answer) -> tuple[list[str], list[str]]:
+def describe_metrics(language: str, answer: Answer) -> tuple[list[str], list[str]]:
     """The metrics with their names, and without them."""
     named, short = list[str](), list[str]()
 

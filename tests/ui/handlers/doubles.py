@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
+from phi3_ui.chat.comparison import Verdict
 from phi3_ui.chat.conversation import Answer, Conversation, Feedback
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest, Completed, TextDelta, Timings
 from phi3_ui.provision.jobs import JobState
 from phi3_ui.settings import Settings
+from phi3_ui.store.conversations.operations import VoteRecord
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.handlers.answers import AnswerController, AnswerStarter
 from phi3_ui.ui.handlers.conversations import ConversationController
@@ -80,6 +82,8 @@ class History:
     def __init__(self) -> None:
         self.stored: dict[str, Conversation] = {}
         self.deleted: set[str] = set()
+        self.votes: list[VoteRecord] = []
+        self._lock = threading.Lock()
         self.loading = Gate()
 
     def load(self, user_id: str, chat_id: str) -> Conversation:
@@ -101,6 +105,19 @@ class History:
 
     def is_deleted(self, user_id: str, chat_id: str) -> bool:
         return chat_id in self.deleted
+
+    def list_verdicts(self, user_id: str, chat_id: str) -> dict[str, Verdict]:
+        found = dict[str, Verdict]()
+        for vote in self.votes:
+            found |= vote.list_verdicts()
+        return found
+
+    def vote(self, vote: VoteRecord) -> bool:
+        with self._lock:
+            is_new = not set(vote.turn_ids) & self.list_verdicts("", "").keys()
+            if is_new:
+                self.votes.append(vote)
+            return is_new
 
     def delete(self, user_id: str, chat_id: str) -> None:
         self.deleted.add(chat_id)
@@ -178,6 +195,8 @@ class App:
                     model_folders=(),
                     model_variables=(),
                     max_message_characters=Settings.read(limits).max_message_characters,
+                    max_loaded_models=2,
+                    answers_at_once=0,
                 ),
                 catalogue=self.catalogue,
                 admission=SimpleNamespace(require=lambda _entry: None, is_loadable=lambda _entry: True),

@@ -1,0 +1,47 @@
+"""Compare models: one question to several, side by side, and a vote."""
+
+import gradio as gr
+from gradio.events import Dependency
+
+from phi3_ui.chat.presets import PARAM_PRESETS
+from phi3_ui.i18n.translate import BROWSER_TEXTS
+from phi3_ui.ui.handlers.compare import CompareController
+from phi3_ui.ui.page.components import CompareSection, Page
+from phi3_ui.ui.page.events import QUIET, STREAMING
+from phi3_ui.ui.page.scripts import module_js, view_js
+from phi3_ui.ui.page.texts import browser_texts
+
+_TEXTS = [
+    *(key for key in BROWSER_TEXTS["en"] if key.startswith("compare")),
+    *("message", "model", "copy_code", "copied", "wrap_code"),
+    *(f"preset.{preset.name}" for preset in PARAM_PRESETS),
+]
+
+
+def create() -> CompareSection:
+    """Create the view that covers the chat during a comparison. It is always there, hidden by the style sheet."""
+    presets = [preset.name for preset in PARAM_PRESETS]
+    view = gr.HTML(
+        "",
+        html_template="",
+        apply_default_css=False,
+        padding=False,
+        js_on_load=view_js("compare") + module_js("compare/view.js", browser_texts(_TEXTS), presets),
+        elem_id="phi3-compare",
+    )
+    return CompareSection(view)
+
+
+def wire(page: Page, compare: CompareController, resumed: Dependency) -> None:
+    """Connect the view. `resumed` ends once a page that was reloaded shows its chat."""
+    view, chat_list = page.compare.view, page.conversations.chat_list
+    view.click(compare.act, None, [view, chat_list, page.export.download], trigger_mode="multiple", **QUIET)
+    view.input(
+        compare.ask,
+        None,
+        [view, chat_list],
+        inputs_kwargs=page.settings_inputs,
+        trigger_mode="multiple",
+        **STREAMING,
+    )
+    resumed.then(compare.resume, None, [view, chat_list], trigger_mode="multiple", **STREAMING)

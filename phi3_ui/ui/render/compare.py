@@ -1,0 +1,200 @@
+"""A comparison as data: static/compare/ draws it. Before the vote on a blind round, nothing in it tells who answered."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NotRequired, TypedDict
+
+from phi3_ui.arena.pacing import hold_back
+from phi3_ui.chat.comparison import Preference, Verdict
+from phi3_ui.chat.conversation import Answer, Conversation, Turn
+from phi3_ui.errors import UserError
+from phi3_ui.export.votes import VotedRound
+from phi3_ui.i18n.translate import tr, tr_error
+from phi3_ui.ui.comparison_state import AskedRound, Comparison
+from phi3_ui.ui.render.labels import split_answer_label
+from phi3_ui.ui.render.messages import Badge, describe_badge, describe_metrics
+from phi3_ui.ui.render.paths import hide_paths
+
+LETTERS = "ABCD"
+
+
+class SideView(TypedDict):
+    """One answer of a round."""
+
+    text: str
+    state: str
+    """What the chip at the side's name says."""
+    model: NotRequired[str]
+    """This and what follows: only where the models are not hidden."""
+    badge: NotRequired[Badge]
+    metrics: NotRequired[str]
+    error: NotRequired[str]
+    standing: NotRequired[str]
+    """What the vote says of the answer."""
+
+
+class RoundView(TypedDict):
+    """A question with its answers."""
+
+    id: str
+    question: str
+    running: bool
+    hidden: bool
+    """Whether the models are hidden."""
+    sides: list[SideView]
+    choices: list[str]
+    """What can be voted: places, counted from 0, `tie`, `both_bad`; empty if nothing can."""
+    note: str
+    """What the vote was, and why it does not count for ratings."""
+
+
+class SideChoice(TypedDict):
+    """A side of the next question."""
+
+    model: str
+    """Its id."""
+    preset: str
+    system: str
+
+
+class ComparisonView(TypedDict):
+    """What the view shows."""
+
+    at: float
+    """When it was described, in seconds since the epoch: responses overtake each other."""
+    id: str
+    running: bool
+    note: str
+    sides: list[SideChoice]
+    """Whom the next question asks; this order says nothing of the places."""
+    rounds: list[RoundView]
+    """All rounds, or the last one alone if `partial`."""
+    partial: bool
+    models: NotRequired[list[tuple[str, str]]]
+    """The models to choose from: id and label."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A vote, put together from what it says of each answer."""
+
+    preference: Preference
+    verdict: Verdict
+
+
+def describe_round(
+    language: str, comparison: Comparison, asked: AskedRound, verdicts: Mapping[str, Verdict]
+) -> RoundView:
+    """A round as the page may show it now. `verdicts` are those of the comparison, by turn id."""
+    is_running = comparison.is_running and asked is comparison.rounds[-1]
+    running = [comparison.chats[position].running for position in asked.places]  # read before the answers
+    turns = comparison.find_turns(asked)
+    outcome = find_outcome(turns, verdicts)
+    is_hidden = asked.is_blind and outcome is None
+    texts = [
+        turn.answer.text if turn and turn.answer else one.snapshot.text if one else ""
+        for turn, one in zip(turns, running, strict=True)
+    ]
+    if is_running and asked.is_blind:
+        texts = hold_back(texts)
+    sides = list[SideView]()
+    for turn, text in zip(turns, texts, strict=True):
+        answer = turn.answer if turn else None
+        is_open = is_running and (asked.is_blind or answer is None)
+        side: SideView = {"text": text, "state": _describe_state(language, answer, is_open, is_hidden)}
+        if answer and not is_open:
+            side |= _describe_failure(language, answer) if is_hidden else _describe_answer(language, answer)
+        if turn and (verdict := verdicts.get(turn.id)):
+            side["standing"] = verdict.standing
+        sides.append(side)
+    return {
+        "id": asked.id,
+        "question": asked.question,
+        "running": is_running,
+        "hidden": is_hidden,
+        "sides": sides,
+        "choices": [] if is_running or outcome else list_choices(turns),
+        "note": _describe_outcome(language, outcome) if outcome else "",
+    }
+
+
+def list_choices(turns: Sequence[Turn | None]) -> list[str]:
+    """What can be voted on a round that has ended; where a side was not asked, only that the answers are of no use."""
+    if any(turn is None or turn.answer is None for turn in turns) or len(turns) < _count_places(turns):
+        return ["both_bad"]
+    return [*map(str, range(len(turns))), "tie", "both_bad"]
+
+
+def find_outcome(turns: Sequence[Turn | None], verdicts: Mapping[str, Verdict]) -> Outcome | None:
+    """The vote on a round; None if there is none."""
+    found = [verdicts.get(turn.id) if turn else None for turn in turns]
+    first = next(filter(None, found), None)
+    if first is None:
+        return None
+    if first.standing in ("tie", "both_bad"):
+        return Outcome(first.standing, first)
+    return Outcome(next((place for place, one in enumerate(found) if one and one.standing == "won"), 0), first)
+
+
+def find_voted(comparison: Comparison, verdicts: Mapping[str, Verdict]) -> list[VotedRound]:
+    """The rounds of a comparison that have a vote, for the export."""
+    voted = list[VotedRound]()
+    for asked in comparison.rounds:
+        turns = comparison.find_turns(asked)
+        if (outcome := find_outcome(turns, verdicts)) is None:
+            continue
+        branches = tuple(
+            Conversation(comparison.chats[position].conversation.tree, turn.id)
+            for position, turn in zip(asked.places, turns, strict=True)
+            if turn
+        )
+        verdict = outcome.verdict
+        voted.append(
+            VotedRound(comparison.id, asked.id, branches, outcome.preference, verdict.exclusion, verdict.reason)
+        )
+    return voted
+
+
+def _count_places(turns: Sequence[Turn | None]) -> int:
+    return max((turn.request.round.places for turn in turns if turn and turn.request and turn.request.round), default=0)
+
+
+def _describe_state(language: str, answer: Answer | None, is_open: bool, is_hidden: bool) -> str:
+    if is_open:
+        return tr(language, "compare.streaming")
+    if answer is None:
+        return tr(language, "compare.not_asked")
+    if answer.error:
+        return tr(language, "finish.error")
+    if answer.finish_reason == "stop" or (is_hidden and answer.finish_reason != "cancelled"):
+        return tr(language, "compare.finished")
+    return tr(language, f"finish.{answer.finish_reason}")
+
+
+def _describe_failure(language: str, answer: Answer) -> SideView:
+    """That an answer has failed, without the sentence, which may name the model."""
+    failed: dict[str, str] = {"error": tr(language, "compare.failed")} if answer.error else {}
+    return failed  # type: ignore[return-value]  # a part of one
+
+
+def _describe_answer(language: str, answer: Answer) -> SideView:
+    model, _ = split_answer_label(answer.model)
+    shown: dict[str, object] = {
+        "model": model,
+        "badge": describe_badge(answer.model),
+        "metrics": " · ".join(describe_metrics(language, answer)[0]),
+    }
+    if answer.error:
+        shown["error"] = hide_paths(tr_error(language, UserError(answer.error[0], **answer.error[1])))
+    return shown  # type: ignore[return-value]  # a part of one
+
+
+def _describe_outcome(language: str, outcome: Outcome) -> str:
+    preference = outcome.preference
+    if isinstance(preference, int):
+        said = tr(language, "compare.voted", letter=LETTERS[preference])
+    else:
+        said = tr(language, f"compare.voted.{preference}")
+    if outcome.verdict.exclusion:
+        said = f"{said} {tr(language, f'compare.excluded.{outcome.verdict.exclusion}')}"
+    return said

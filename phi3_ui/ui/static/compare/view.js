@@ -1,0 +1,192 @@
+/**
+ * Draws a comparison from the component's value, a ComparisonView of render/compare.py as JSON; the view is closed while
+ * that is empty. It asks all sides with one composer, and its votes also come from the keys 1 to 4 and more.
+ *
+ * `trigger("input", …)` asks a question, `trigger("click", { name, … })` does everything else. Other scripts use
+ * `globalThis.phi3Compare`: `open()`.
+ */
+import drawIcon from "../chat/icons.js";
+import { createElement, createIconButton } from "../dom.js";
+import Round from "./round.js";
+import createSides from "./sides.js";
+import createVoteBar from "./vote.js";
+
+export default function showComparison({ element, props, watch, trigger, texts, data: presets }) {
+  const act = (name, more = {}) => trigger("click", { name, ...more });
+  const isOpen = () => document.querySelector("#phi3-centre").dataset.view === "compare";
+  let shown = null; // the view as it was described last, with all rounds
+  let rounds = new Map(); // by id
+  let latest = 0; // when it was described: responses overtake each other
+  let isBlind = true;
+  let asked = null; // the question that was sent and is not yet accepted
+  let wasRunning = false;
+  let bar = null; // of the newest round that can be voted on
+
+  // The head
+
+  const blind = createElement("button", "phi3-chip phi3-blind", {
+    type: "button",
+    title: texts["compare.blind.switch"],
+  });
+  const drawBlind = () => {
+    blind.replaceChildren(drawIcon("eye"), texts[isBlind ? "compare.blind" : "compare.blind.off"]);
+    blind.setAttribute("aria-pressed", String(isBlind));
+  };
+  blind.addEventListener("click", () => {
+    isBlind = !isBlind;
+    drawBlind();
+  });
+  const sides = createSides(texts, presets);
+  const save = createIconButton(drawIcon("share"), texts["compare.save"]);
+  save.addEventListener("click", () => act("save"));
+  const again = createIconButton(drawIcon("edit"), texts["compare.new"]);
+  again.addEventListener("click", () => {
+    act("new");
+    box.focus();
+  });
+  const done = createElement("button", "phi3-ghost phi3-close", { type: "button" }, texts["compare.done"]);
+  done.addEventListener("click", () => act("close"));
+  const head = createElement(
+    "header",
+    "head",
+    {},
+    createElement("h2", "", { tabindex: "-1" }, texts.compare),
+    blind,
+    createElement("div", "push", {}, again, save, sides.button, sides.panel, done),
+  );
+
+  // The rounds
+
+  const empty = createElement("p", "about", {}, texts["compare.about"]);
+  const list = createElement("div", "rounds", {
+    role: "log",
+    "aria-live": "off",
+    "aria-label": texts.compare,
+    tabindex: "0",
+  });
+  const announcer = createElement("div", "phi3-announcer", { role: "status" });
+  list.append(empty);
+
+  // The dock
+
+  const note = createElement("p", "phi3-quiet");
+  const box = createElement("textarea", "", {
+    rows: "1",
+    "aria-label": texts.message,
+    placeholder: texts["compare.ask"],
+    id: "phi3-compare-message",
+  });
+  const send = createIconButton(drawIcon("send"), texts["compare.send"], { id: "phi3-compare-send" });
+  const stop = createIconButton(drawIcon("stop"), texts["compare.stop"], { id: "phi3-compare-stop" });
+  const votes = createElement("div", "votes");
+  const composer = createElement("form", "box", {}, box, send, stop);
+  const dock = createElement("div", "dock", {}, votes, composer, note);
+  const root = createElement("section", "phi3-compare", { "aria-label": texts.compare }, head, list, dock, announcer);
+
+  const drawSend = () => send.setAttribute("aria-disabled", String(box.value.trim() === ""));
+  const ask = () => {
+    if (shown?.running || !box.value.trim()) return;
+    asked = box.value;
+    trigger("input", { question: asked, blind: isBlind, sides: sides.read() });
+  };
+  composer.addEventListener("submit", (event) => event.preventDefault());
+  send.addEventListener("click", ask);
+  stop.addEventListener("click", () => act("stop"));
+  box.addEventListener("input", drawSend);
+  box.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    ask();
+  });
+
+  const vote = (round, choice, reason) => {
+    act("vote", { round, choice, reason });
+    box.focus({ preventScroll: true });
+  };
+  document.addEventListener("keydown", (event) => {
+    if (!isOpen() || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+    if (document.querySelector("dialog[open], :popover-open")) return;
+    if (event.key === "Escape" && shown?.running) act("stop");
+    else if (event.target.closest?.("input, textarea, select, [contenteditable]") || !bar?.press(event.key)) return;
+    event.preventDefault();
+  }, true);
+
+  // What is shown
+
+  const read = () => {
+    if (!props.value) return null;
+    const next = JSON.parse(props.value);
+    if (next.at < latest) return shown;
+    latest = next.at;
+    if (!next.partial || shown?.id !== next.id) return next;
+    const newer = new Map(next.rounds.map((round) => [round.id, round]));
+    const kept = shown.rounds.filter(({ id }) => !newer.has(id));
+    return { ...next, models: shown.models, rounds: [...kept, ...newer.values()] };
+  };
+
+  const draw = () => {
+    const before = shown;
+    shown = read();
+    if (!shown) return;
+    if (!root.isConnected) element.append(root);
+    if (shown.models) sides.set(shown.models, shown.sides, shown.id);
+    drawRounds(shown.id !== before?.id);
+    drawVotes();
+    note.textContent = shown.note;
+    root.toggleAttribute("data-running", shown.running);
+    save.disabled = !shown.rounds.some(({ note: voted }) => voted);
+    again.disabled = shown.rounds.length === 0;
+    if (asked !== null && shown.running && shown.rounds.at(-1)?.question === asked) {
+      asked = null;
+      box.value = "";
+      drawSend();
+      stop.focus({ preventScroll: true });
+    }
+    if (wasRunning && !shown.running) finish();
+    wasRunning = shown.running;
+  };
+
+  const drawRounds = (isOther) => {
+    const known = rounds;
+    rounds = new Map(shown.rounds.map((data) => [data.id, known.get(data.id) ?? new Round(texts, act, vote)]));
+    for (const [id, round] of known) if (!rounds.has(id)) round.node.remove();
+    empty.hidden = rounds.size > 0;
+    const isAtEnd = isOther || list.scrollHeight - list.scrollTop - list.clientHeight < 40;
+    const last = shown.rounds.at(-1)?.id;
+    for (const data of shown.rounds) {
+      const round = rounds.get(data.id);
+      const isNew = !round.node.isConnected;
+      round.update(data, data.id === last);
+      if (isNew) list.append(round.node);
+      if (isNew && data.id === last) round.node.scrollIntoView({ block: "start" });
+      else if (isAtEnd && data.running) list.scrollTop = list.scrollHeight;
+    }
+  };
+
+  /** The votes on the newest round stand above the composer. */
+  const drawVotes = () => {
+    const last = shown.rounds.at(-1);
+    const key = last?.choices.length ? last.id : null;
+    if (bar?.round === key) return;
+    bar = key ? createVoteBar(texts, last, vote, true) : null;
+    votes.replaceChildren(...bar ? [bar.node] : []);
+  };
+
+  /** The answers have ended: they are announced, and the vote is next. */
+  const finish = () => {
+    announcer.textContent = [texts["compare.answered"], ...rounds.get(shown.rounds.at(-1)?.id)?.read() ?? []].join(" ");
+    const active = document.activeElement;
+    if (active === stop || active === document.body) (bar?.first ?? box).focus({ preventScroll: true });
+  };
+
+  globalThis.phi3Compare = {
+    open() {
+      act("open");
+      globalThis.phi3Panels?.closeDrawers();
+    },
+  };
+  watch("value", draw);
+  drawBlind();
+  drawSend();
+  draw();
+}

@@ -1,0 +1,47 @@
+/** The buttons of a vote on a round: a letter for each answer, tie and bad; with their keys, 1 and so on, for the newest. */
+import { createElement } from "../dom.js";
+
+export const LETTERS = "ABCD";
+
+/** Returns the node, the first button, and `press`, which votes by a key and says whether it has. */
+export default function createVoteBar(texts, { id, choices, sides }, onVote, hasKeys) {
+  const reason = createElement("input", "", {
+    type: "text",
+    maxlength: "2000",
+    placeholder: texts["compare.reason"],
+    "aria-label": texts["compare.reason"],
+  });
+  let isSent = false;
+  const choose = (choice) => {
+    if (isSent) return;
+    isSent = true;
+    setTimeout(() => isSent = false, 2000); // a vote that was refused can be given again
+    onVote(id, choice, reason.value);
+  };
+  const name = (choice) => {
+    if (choice === "both_bad") return texts[sides.length > 2 ? "compare.vote.all_bad" : "compare.vote.both_bad"];
+    if (choice === "tie") return texts["compare.vote.tie"];
+    return texts["compare.vote"].replace("{letter}", LETTERS[choice]);
+  };
+  const buttons = choices.map((choice, index) => {
+    const key = createElement("kbd", "", { "aria-hidden": "true" }, String(index + 1));
+    const attributes = { type: "button", value: choice, "aria-keyshortcuts": hasKeys ? String(index + 1) : null };
+    const button = createElement("button", "phi3-ghost", attributes, name(choice), ...hasKeys ? [key] : []);
+    button.addEventListener("click", () => choose(choice));
+    return button;
+  });
+  const node = createElement(
+    "div",
+    "vote",
+    { role: "group", "aria-label": texts["compare.choices"] },
+    ...buttons,
+    reason,
+  );
+  const press = (key) => {
+    const choice = choices[Number(key) - 1];
+    if (!/^[1-9]$/.test(key) || choice === undefined) return false;
+    choose(choice);
+    return true;
+  };
+  return { node, first: buttons[0], press, round: id };
+}
