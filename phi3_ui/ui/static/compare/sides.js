@@ -25,7 +25,10 @@ export default function createSides(texts, presets) {
     "aria-label": texts["compare.sides"],
   });
 
-  const drawLabel = () => label.textContent = texts[`compare.sides.${sides.length}`] ?? "";
+  const drawLabel = () => {
+    const isOneModel = new Set(sides.map(({ model }) => model)).size < sides.length;
+    label.textContent = texts[`compare.${isOneModel ? "sides" : "models"}.${sides.length}`] ?? "";
+  };
   const draw = () => {
     drawLabel();
     const add = createElement("button", "phi3-ghost", { type: "button" }, texts["compare.side.add"]);
@@ -68,7 +71,10 @@ export default function createSides(texts, presets) {
   const choose = (name, options, value, onChange) => {
     const items = options.map(([id, text]) => createElement("option", "", { value: id, selected: id === value }, text));
     const select = createElement("select", "", { "aria-label": name, title: name }, ...items);
-    select.addEventListener("change", () => onChange(select.value));
+    select.addEventListener("change", () => {
+      onChange(select.value);
+      drawLabel();
+    });
     return select;
   };
 

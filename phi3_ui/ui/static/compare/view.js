@@ -158,8 +158,9 @@ export default function showComparison({ element, props, watch, trigger, texts, 
       const isNew = !round.node.isConnected;
       round.update(data, data.id === last);
       if (isNew) list.append(round.node);
-      if (isNew && data.id === last) round.node.scrollIntoView({ block: "start" });
-      else if (isAtEnd && data.running) list.scrollTop = list.scrollHeight;
+      if (isNew && data.id === last) {
+        list.scrollTop += round.node.getBoundingClientRect().top - list.getBoundingClientRect().top;
+      } else if (isAtEnd && data.running) list.scrollTop = list.scrollHeight;
     }
   };
 
