@@ -91,7 +91,7 @@ class Admission:
             with self._copies.create() as folder:
                 with translate_store_errors(entry.tracking_uri):
                     _open_remote(entry.model_id, entry.name, entry.tracking_uri).download(folder)
-                return self._remember(entry.model_id, inspect_listing(list_folder(folder)))
+                return self._remember(entry.model_id, inspect_listing(list_folder(folder, is_copy=True)))
         except OSError as error:
             raise _unreadable(entry.name, error) from error
 
@@ -116,7 +116,7 @@ class Admission:
         with self._copies.create() as folder:
             try:
                 own_links = self._bring(spec, folder)
-                inspection = inspect_listing(list_folder(folder, own_links))
+                inspection = inspect_listing(list_folder(folder, own_links, is_copy=True))
                 if inspection.level != "code" and not is_unambiguous((folder / "MLmodel").read_text(encoding="utf-8")):
                     raise UserError("model_unreadable", model=spec.name, detail="MLmodel is ambiguous")
             except (OSError, shutil.Error) as error:
@@ -166,7 +166,7 @@ class Admission:
         """Refuse a model in a remote store by all but its weights, which may be huge."""
         with self._copies.create() as folder:
             stand_ins = remote.preview(folder)
-            inspection = inspect_listing(list_folder(folder), identify=False)
+            inspection = inspect_listing(list_folder(folder, is_copy=True), identify=False)
         suspects = tuple(one for one in inspection.suspects if not is_due_to(one, stand_ins))
         if suspects:
             self._require(spec.model_id, spec.name, replace(inspection, suspects=suspects))

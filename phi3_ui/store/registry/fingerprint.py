@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 MAX_FILES = 5_000
+COMPILED = "__pycache__"
+"""Folders of compiled code, which Python leaves beside its files, and would run in their place."""
 _MAX_DEPTH = 20
 _BLOCK = 1 << 20  # bytes
 _SETTLING_TIME = 2_000_000_000
@@ -60,17 +62,17 @@ class FolderListing:
         return next((file for file in self.files if file.path == path), None)
 
 
-def list_folder(folder: Path, own_links: Collection[str] = ()) -> FolderListing:
+def list_folder(folder: Path, own_links: Collection[str] = (), *, is_copy: bool = False) -> FolderListing:
     """List a folder. Links to files are followed, and noted unless they stay inside or are among `own_links`.
 
-    Compiled code in `__pycache__`, which Python leaves there, is left out: models are loaded from a copy without it.
-    OSError if the folder itself cannot be read.
+    Compiled code in `__pycache__` is left out, since models are loaded from a copy without it. Of such a copy (`is_copy`), nothing is
+    left out. OSError if the folder itself cannot be read.
     """
     root = folder.resolve(strict=True)
     files: list[ModelFile] = []
     oddities: list[tuple[str, Oddity]] = []
     os.scandir(root).close()  # which tells a missing folder from one that cannot be read
-    for path, entry in _walk(root, "", oddities):
+    for path, entry in _walk(root, oddities, set() if is_copy else {COMPILED}):
         real = Path(entry.path)
         try:
             if entry.is_symlink():
@@ -89,10 +91,12 @@ def list_folder(folder: Path, own_links: Collection[str] = ()) -> FolderListing:
     return FolderListing(root, tuple(sorted(files, key=lambda file: file.path)), tuple(sorted(oddities)))
 
 
-def _walk(root: Path, prefix: str, oddities: list[tuple[str, Oddity]]) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
-    """All that is no folder, by relative path; a bounded number."""
+def _walk(
+    root: Path, oddities: list[tuple[str, Oddity]], skipped: Collection[str]
+) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+    """All that is no folder, by relative path; a bounded number. Folders with `skipped` names are left out."""
     count = 0
-    pending = [(prefix, 0)]
+    pending = [("", 0)]
     while pending:
         inside, depth = pending.pop()
         try:
@@ -108,7 +112,7 @@ def _walk(root: Path, prefix: str, oddities: list[tuple[str, Oddity]]) -> Iterat
                 oddities.append((path, "unreadable"))
                 return
             if entry.is_dir(follow_symlinks=False):
-                if entry.name != "__pycache__":
+                if entry.name not in skipped:
                     pending.append((path, depth + 1))
             else:
                 yield path, entry

@@ -1,13 +1,14 @@
 """The files of a model in its artifact store: listed within bounds, and seen but for the weights before these are downloaded."""
 
 import os
+import shutil
 from pathlib import Path, PurePosixPath
 
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from models.stage import require_space
 from phi3_ui.errors import UserError
-from phi3_ui.store.registry.fingerprint import MAX_FILES
+from phi3_ui.store.registry.fingerprint import COMPILED, MAX_FILES
 from phi3_ui.store.registry.suspects import DATA_SUFFIXES, Suspect
 
 _MAX_DEPTH = 20
@@ -44,6 +45,8 @@ class RemoteFiles:
                 folders += info.is_dir
                 if len(self.sizes) + folders >= MAX_FILES or depth > _MAX_DEPTH:
                     raise self._unreadable("it has too many files")
+                if path.name == COMPILED:
+                    continue  # not used: see `download`
                 if info.is_dir:
                     pending.append((info.path, depth + 1))
                 else:
@@ -68,9 +71,15 @@ class RemoteFiles:
         return frozenset(stand_ins)
 
     def download(self, folder: Path) -> None:
-        """Download all files to `folder`. StageError("disk_full") if there is no room for them."""
+        """Download all files to `folder`, but for compiled code, which Python would run in place of the code beside it.
+
+        StageError("disk_full") if there is no room for them.
+        """
         require_space(folder, sum(size or 0 for size in self.sizes.values()))
         self._repository.download_artifacts("", str(folder))
+        for compiled in [*folder.rglob(COMPILED)]:
+            if compiled.is_dir():
+                shutil.rmtree(compiled)
 
     def _unreadable(self, detail: str) -> UserError:
         return UserError("model_unreadable", model=self._name, detail=detail)

@@ -79,7 +79,7 @@ def _check_places(flavor: dict[str, Any]) -> Iterator[Suspect]:
         if is_class and not (isinstance(value, str) and _CLASS.fullmatch(value)):
             yield Suspect(f"MLmodel: {key}", "setting")
     weights = flavor.get("model_binary", "pipeline")
-    if not isinstance(weights, str) or not re.fullmatch(r"\w[\w-]*", weights, re.ASCII):
+    if not isinstance(weights, str) or not re.fullmatch(r"[A-Za-z0-9][\w-]*", weights, re.ASCII):
         yield Suspect("MLmodel: model_binary", "elsewhere")
     if not all(isinstance(name, str) and name in _COMPONENTS for name in flavor.get("components") or []):
         yield Suspect("MLmodel: components", "setting")

@@ -15,6 +15,7 @@ from phi3_ui.store.registry import admission as admission_module
 from phi3_ui.store.registry.admission import Admission
 from phi3_ui.store.registry.approvals import Approvals
 from phi3_ui.store.registry.remote_files import RemoteFiles
+from phi3_ui.store.registry.trust import inspect_model
 from tests.store.registry.test_hostile_models import KINDS
 from tests.support.model_folders import SAFETENSORS, write_pipeline, write_wrapper
 
@@ -84,6 +85,46 @@ def test_other_models_are_downloaded_as_a_whole(
         assert admitted.level in ("data_only", "ours")
         assert Path(str(admitted.folder), weights).stat().st_size == BIG
     assert repository.downloads.count("") == 1
+
+
+@pytest.mark.parametrize("has_approvals", [False, True])
+@pytest.mark.parametrize("place", ["", "code"])
+def test_compiled_code_of_a_store_is_not_used(
+    admission: Admission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, has_approvals: bool
+) -> None:
+    folder = write_wrapper(tmp_path / "model")
+    compiled = folder / place / "__pycache__"
+    compiled.mkdir(parents=True)
+    (compiled / "phi3_onnx.cpython-311.pyc").write_bytes(b"runs in place of the source, if it is never compared")
+    _serve(monkeypatch, folder)
+    if has_approvals:
+        admission.approvals.add("0" * 64)
+
+    with admission.admit(SPEC) as admitted:
+        assert admitted.level == "ours"
+        assert not list(Path(str(admitted.folder)).rglob("__pycache__"))
+
+
+@pytest.mark.parametrize("has_approvals", [False, True])
+def test_weights_do_not_hide_among_compiled_code(
+    admission: Admission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_approvals: bool
+) -> None:
+    folder = write_pipeline(tmp_path / "model")
+    mlmodel = folder / "MLmodel"
+    weights = next(file for file in folder.rglob("*.safetensors")).parent
+    text = mlmodel.read_text(encoding="utf-8")
+    assert f"model_binary: {weights.name}" in text
+    mlmodel.write_text(text.replace(f"model_binary: {weights.name}", "model_binary: __pycache__"), encoding="utf-8")
+    weights.rename(folder / "__pycache__")
+    (folder / "__pycache__" / "modeling_evil.py").write_text("raise SystemExit", encoding="utf-8")
+    _serve(monkeypatch, folder)
+    if has_approvals:
+        admission.approvals.add("0" * 64)
+
+    with pytest.raises(UserError) as raised, admission.admit(SPEC):
+        pass
+    assert raised.value.code == "model_not_trusted"
+    assert inspect_model(folder).level == "code"
 
 
 def test_where_something_is_approved_all_files_decide(
