@@ -20,6 +20,8 @@ from phi3_ui.testing import find_script_folder
 
 logger = logging.getLogger(__name__)
 
+_MAX_LINE = 64 << 20
+"""Characters: more than any answer has, and a bound on what a hostile process makes the app hold."""
 _KILL_SECONDS = 10.0  # the kernel takes longer only while a device does not respond
 
 Admit = Callable[[ModelSpec], AbstractContextManager[ModelSpec]]
@@ -155,8 +157,8 @@ class ModelProcess:
         name = f"host-{self._spec.name}-out"
         threading.Thread(target=self._write, args=[process.stdin, first_line], name=name, daemon=True).start()
         try:
-            for line in process.stdout:
-                self._on_message(json.loads(line))
+            while line := process.stdout.readline(_MAX_LINE):
+                self._on_message(json.loads(line))  # the part of a longer line is no JSON
         except Exception:  # whatever the process wrote, its users must not wait for ever
             logger.exception("%s sent a line that is not part of the protocol", self._spec.name)
             self.kill()

@@ -10,7 +10,7 @@ import pytest
 
 from phi3_ui.chat.types import CancelToken, ChatRequest, Message
 from phi3_ui.errors import UserError
-from phi3_ui.host import child_process
+from phi3_ui.host import child_process, model_process
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.protocol import ModelSpec
 
@@ -43,6 +43,15 @@ def test_a_line_outside_the_protocol_ends_the_model_and_is_logged(
     assert _error_of(model).code == "model_crashed"
     assert not model.is_alive
     assert "a model sent a line that is not part of the protocol" in caplog.text
+
+
+def test_a_line_without_end_ends_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_process, "_MAX_LINE", 1000)
+    script = "import sys; sys.stdin.readline()\nwhile True: print('x' * 100, end='')"
+    monkeypatch.setattr(child_process, "spawn", _spawn_script(script))
+    model = HostedModel(_SPEC, tmp_path, nullcontext)
+
+    assert _error_of(model).code == "model_crashed"
 
 
 def test_a_process_that_exits_at_once_is_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
