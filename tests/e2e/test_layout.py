@@ -29,6 +29,7 @@ Boxes = dict[str, list[int]]
 def measure(page: Page) -> Boxes:
     """x, y and width of each element that is visible, in pixels, by selector."""
     page.wait_for_function("document.getAnimations().every((animation) => animation.playState !== 'running')")
+    assert page.evaluate("document.documentElement.scrollHeight === innerHeight"), "the page is taller than the window"
     boxes: Boxes = page.evaluate(
         """(selectors) => Object.fromEntries(selectors.flatMap((selector) => {
           const element = document.querySelector(selector);
