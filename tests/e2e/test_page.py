@@ -94,6 +94,14 @@ def test_the_panels_are_docked_while_there_is_room_and_else_drawers(open_page: O
     scrim.click(position={"x": 10, "y": 400})
     expect(chat.usage).to_be_hidden()
 
+    # A drawer that was open while the window grew does not come back.
+    toggle.click()
+    expect(shell).to_have_attribute("data-left", "open drawer")
+    chat.page.set_viewport_size({"width": 1440, "height": 900})
+    expect(shell).to_have_attribute("data-left", "open docked")
+    chat.page.set_viewport_size({"width": 390, "height": 844})
+    expect(shell).to_have_attribute("data-left", "closed drawer")
+
     # Whether a docked panel is open is remembered.
     chat.page.set_viewport_size({"width": 1440, "height": 900})
     chat.page.locator('#phi3-left [data-panel="left"]').click()

@@ -1,6 +1,7 @@
 /**
  * The panels beside the chat: docked while there is room for them, else drawers over the chat, also after a resize.
- * Whether a docked panel is open is remembered; a drawer starts closed, and Escape or a tap outside closes it.
+ * Whether a docked panel is open is remembered; a drawer starts closed, and Escape, a tap outside
+ * or a change of what is docked closes it.
  *
  * Buttons with `data-panel="left"` or `"right"` open and close a panel, and get its name of `labels`. The stylesheet
  * reads the state of both from the shell's attributes. Each component with such a button calls this once it is drawn.
@@ -59,6 +60,11 @@ export default function managePanels(labels) {
     return candidates.find((candidate) => candidate.checkVisibility({ visibilityProperty: true }));
   }
 
+  function adaptToWindow() {
+    for (const side of SIDES) drawer[side] = false;
+    draw();
+  }
+
   function closeDrawers() {
     const side = openDrawer();
     if (side) set(side, false);
@@ -90,7 +96,7 @@ export default function managePanels(labels) {
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && !event.defaultPrevented && closeDrawers()) event.preventDefault();
   }, true);
-  for (const query of Object.values(NARROW)) query.addEventListener("change", draw);
+  for (const query of Object.values(NARROW)) query.addEventListener("change", adaptToWindow);
   draw();
   globalThis.phi3Panels = { open: (side) => set(side, true), closeDrawers, draw };
 }
