@@ -334,7 +334,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "setup.build": "Building the ONNX model",
     "setup.log_pipeline": "Logging the Transformers pipeline",
     "setup.log_onnx": "Logging the ONNX wrapper",
-    "setup.usable": "You can chat already; the other model is still being added.",
+    "setup.usable": "You can chat already; the other model is being added.",
     "setup.failed": "The set-up failed.",
     "doctor.versions_match": {
         "one": "{count} package is installed at its logged version.",

@@ -363,7 +363,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "setup.build": "Se construiește modelul ONNX",
     "setup.log_pipeline": "Se înregistrează pipeline-ul Transformers",
     "setup.log_onnx": "Se înregistrează modelul ONNX",
-    "setup.usable": "Puteți conversa deja; celălalt model este încă în curs de adăugare.",
+    "setup.usable": "Puteți conversa deja; celălalt model încă se adaugă.",
     "setup.failed": "Pregătirea a eșuat.",
     "doctor.versions_match": {
         "one": "{count} pachet este instalat în versiunea de la înregistrare.",

@@ -71,7 +71,7 @@ def test_setup_is_a_note_once_a_model_is_usable() -> None:
     page = _setup(JobState("running", _DEMO, 4, 1, 3, is_usable=True))
 
     (note,) = page.texts("p")
-    assert note.startswith("You can chat already; the other model is still being added. Step 5 of 5 ·")
+    assert note.startswith("You can chat already; the other model is being added. Step 5 of 5 ·")
     assert "progress" not in [tag for tag, _ in page.elements]
 
 
