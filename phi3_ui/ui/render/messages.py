@@ -80,6 +80,7 @@ class ChatMessage(TypedDict):
     time: NotRequired[float]
     """When the question was asked, in seconds since the epoch, UTC; unknown in an imported chat."""
     badge: NotRequired[Badge]
+    """Missing if the model is unknown, as in an imported chat."""
     caption: NotRequired[Caption]
 
 
@@ -166,13 +167,15 @@ def _question(turn: Turn) -> ChatMessage:
 
 
 def _answer(language: str, conversation: Conversation, turn: Turn, answer: Answer, link: Link | None) -> ChatMessage:
-    return {
+    message: ChatMessage = {
         "role": "assistant",
         "content": answer.text,
         "turn": turn.id,
-        "badge": describe_badge(answer.model),
         "caption": _caption(language, conversation, turn, answer, link),
     }
+    if answer.model:
+        message["badge"] = describe_badge(answer.model)
+    return message
 
 
 @lru_cache

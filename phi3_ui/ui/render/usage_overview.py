@@ -29,10 +29,11 @@ _Measure = Callable[[Answer, Series], dict[Series, float]]
 def render_usage_overview(language: str, metrics: Sequence[TurnMetrics], conversation: Conversation) -> Markup:
     """Render the view: `metrics` of all the user's turns, and the conversation that is shown."""
     models = _find_models(language, metrics, conversation)
+    shown = set(models.values()) if any(name for name, _ in models) else set()  # the lone "unknown" explains nothing
     return render(
         "usage_overview.html",
         language,
-        models=render_legend(language, sorted(set(models.values()), key=lambda series: series.name)),
+        models=render_legend(language, sorted(shown, key=lambda series: series.name)),
         all_charts=_charts_of_all(language, metrics, models),
         kinds=render_legend(language, [Series(tr(language, key), color) for key, color in _KINDS]),
         chat_charts=_charts_of_chat(language, conversation, models),

@@ -14,7 +14,6 @@ from phi3_ui.ui.render.mlflow_links import Link
 from phi3_ui.ui.render.templating import render
 
 _SPEEDS = 24  # answers whose bars fit the panel
-_OTHER_ENGINE = "python"
 
 
 def render_usage(
@@ -40,6 +39,7 @@ def render_usage(
         language,
         answer=_answer(language, turn.answer) if turn and turn.answer else None,
         facts=_conversation(language, conversation),
+        is_measured=any(turn.answer and (turn.answer.usage or turn.answer.timings) for turn in conversation.turns),
         speeds=_speeds(language, conversation),
         details=_details(language, conversation),
         columns=[tr(language, "column.answer"), tr(language, "column.conversation")],
@@ -95,26 +95,23 @@ def _conversation(language: str, conversation: Conversation) -> list[tuple[str, 
 
 
 def _speeds(language: str, conversation: Conversation) -> dict[str, Any]:
-    """A bar per answer, as high as its rate, in the colour of its engine."""
-    answers = [(number, turn.answer) for number, turn in enumerate(conversation.turns, 1) if turn.answer][-_SPEEDS:]
-    rates = [(answer.timings.tokens_per_second if answer.timings else None) or 0.0 for _, answer in answers]
-    engines = [find_engine(answer.model) or _OTHER_ENGINE for _, answer in answers]
-    highest = max(rates, default=0.0) or 1.0
+    """A bar per answer of known rate, as high as the rate, in the colour of its engine."""
+    speeds = [
+        (number, turn.answer.model, turn.answer.timings.tokens_per_second)
+        for number, turn in enumerate(conversation.turns, 1)
+        if turn.answer and turn.answer.timings and turn.answer.timings.tokens_per_second is not None
+    ][-_SPEEDS:]
+    highest = max((rate for _, _, rate in speeds), default=0.0) or 1.0
     bars = [
         {
-            "engine": engine,
+            "engine": find_engine(model) or "",
             "height": f"{rate / highest:.1%}",
-            "label": _describe_speed(language, number, answer),
+            "label": f"{number}. {model}: {tr(language, 'rate', rate=format_rate(language, rate))}",
         }
-        for (number, answer), rate, engine in zip(answers, rates, engines, strict=True)
+        for number, model, rate in speeds
     ]
-    return {"bars": bars, "engines": [(name, tr(language, f"engine.{name}")) for name in dict.fromkeys(engines)]}
-
-
-def _describe_speed(language: str, number: int, answer: Answer) -> str:
-    rate = answer.timings.tokens_per_second if answer.timings else None
-    text = tr(language, "unknown") if rate is None else tr(language, "rate", rate=format_rate(language, rate))
-    return f"{number}. {answer.model}: {text}"
+    engines = dict.fromkeys(bar["engine"] for bar in bars if bar["engine"])
+    return {"bars": bars, "engines": [(name, tr(language, f"engine.{name}")) for name in engines]}
 
 
 def _details(language: str, conversation: Conversation) -> list[tuple[str, str | None, str | None]]:

@@ -168,12 +168,13 @@ def test_a_question_nobody_answers_stands_alone() -> None:
         ("m · Pipeline", {"short": "TF", "engine": "Pipeline"}),
         ("m · Python", {"short": "PY", "engine": "Python"}),
         ("gpt-4o", {"short": "GPT-", "engine": "gpt-4o"}),
+        ("", None),
     ],
 )
-def test_an_answer_has_the_badge_of_its_engine(label: str, badge: dict[str, str]) -> None:
+def test_an_answer_has_the_badge_of_its_engine(label: str, badge: dict[str, str] | None) -> None:
     conversation = Conversation().with_question("Hi").with_answer(Answer(label, "Hello"))
 
-    assert chat_messages("en", conversation)[-1]["badge"] == badge
+    assert chat_messages("en", conversation)[-1].get("badge") == badge
 
 
 def test_a_note_says_where_another_model_begins_to_answer() -> None:
