@@ -184,7 +184,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "models.context": "{size} context",
     "models.here": "{speed} here",
     "compare": "Compare",
-    "compare.off": "Two models side by side: not available yet",
+    "compare.off": "There is no model to ask yet",
     "save_chat": "Save this chat as Markdown",
     "metadata": "Model and run",
     "retry_setup": "Try again",

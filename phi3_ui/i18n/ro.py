@@ -188,7 +188,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "models.context": "context {size}",
     "models.here": "{speed} aici",
     "compare": "Compară",
-    "compare.off": "Două modele alăturate: încă nu este disponibil",
+    "compare.off": "Încă nu există niciun model de întrebat",
     "save_chat": "Salvează conversația ca Markdown",
     "metadata": "Model și rulare",
     "retry_setup": "Încearcă din nou",

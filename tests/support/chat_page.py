@@ -45,6 +45,7 @@ class ChatPage:
         self.warning = page.locator("#phi3-warning")
         self.adding = page.locator("#phi3-add")
         self.added = page.locator("#phi3-add-progress")
+        self.compare = page.locator("#phi3-compare")
         self.new_chat = page.locator("#phi3-new")
 
     def wait_until_ready(self) -> "ChatPage":

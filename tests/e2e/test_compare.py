@@ -1,0 +1,176 @@
+"""Compare: one question to several models, a blind vote, and the names nowhere before it."""
+
+import json
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from phi3_ui.testing import Reply
+from tests.e2e.conftest import App, OpenPage
+from tests.support.accessibility import find_violations
+from tests.support.app_server import wait_until
+from tests.support.chat_page import LOAD, ChatPage
+
+QUESTION = "Why don't electrons play hide and seek with protons?"
+FIRST = "Because the proton always finds them: opposite charges attract, so wherever the electron hides, it is found."
+SECOND = "Electrons are negatively charged and protons are positively charged, so they attract each other."
+NAMES = re.compile("scripted-(one|two)")
+
+
+# Streams too, whose texts a browser's debugger does not tell before their end.
+RECORD = """
+globalThis.sentByServer = [];
+const fetchNow = globalThis.fetch;
+globalThis.fetch = async (...request) => {
+  const response = await fetchNow(...request);
+  const record = async (stream) => {
+    const decoder = new TextDecoder();
+    const at = sentByServer.push("") - 1;
+    for await (const piece of stream) sentByServer[at] += decoder.decode(piece, { stream: true });
+  };
+  if (response.body) record(response.clone().body).catch(() => null);
+  return response;
+};
+"""
+
+
+def read_traffic(page: Page) -> set[str]:
+    """Every text that the server has sent since the page was loaded, but for its files."""
+    found = set[str]()
+    for body in page.evaluate("sentByServer"):
+        for line in body.splitlines():
+            collect_texts(line.removeprefix("data: "), found)
+    return found
+
+
+def collect_texts(value: object, found: set[str]) -> None:
+    """The texts in a value, also in those of its texts that are JSON."""
+    if isinstance(value, str):
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = value
+        if isinstance(parsed, str):
+            found.add(parsed)
+        else:
+            collect_texts(parsed, found)
+    elif isinstance(value, dict):
+        if "hidden" in value:
+            found.add(f"round: {json.dumps(value)}")
+        for part in value.values():
+            collect_texts(part, found)
+    elif isinstance(value, list):
+        for part in value:
+            collect_texts(part, found)
+
+
+def open_comparison(chat: ChatPage, name: str = "Compare") -> None:
+    chat.page.get_by_role("button", name=name, exact=True).click()
+    expect(chat.compare.get_by_role("heading", name=name)).to_be_visible()
+
+
+def ask(chat: ChatPage, question: str) -> None:
+    box = chat.compare.locator("#phi3-compare-message")
+    box.fill(question)
+    box.press("Enter")
+    expect(box).to_have_value("", timeout=LOAD)
+
+
+def wait_for_end(chat: ChatPage) -> None:
+    expect(chat.compare.locator(".round").last.locator(".state")).to_have_text(["finished"] * 2, timeout=LOAD)
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_a_blind_round_from_the_question_to_the_vote(app: App, open_page: OpenPage, width: int) -> None:
+    gates = [model.create_gate() for model in (app.model, app.other)]
+    app.model.enqueue(Reply(FIRST[:60], gates[0], FIRST[60:]))
+    app.other.enqueue(Reply(SECOND[:70], gates[1], SECOND[70:]))
+    chat = open_page(viewport={"width": width, "height": 844})
+    page, view = chat.page, chat.compare
+    page.add_init_script(RECORD)
+    chat.reload()
+    open_comparison(chat)
+    assert find_violations(page) == []
+    sent_before = read_traffic(page)
+    ask(chat, QUESTION)
+
+    for gate in gates:
+        gate.wait_until_reached()
+    sides = view.locator(".side")
+    expect(sides.locator(".phi3-written").first).to_contain_text(re.compile("Because the|Electrons are"), timeout=LOAD)
+    lengths = [len(text) for text in sides.locator(".phi3-written").all_inner_texts()]
+    assert max(lengths) <= 48, "both are held back to the slower one"
+    assert find_violations(page) == []
+    gates[0].open()
+    expect(view.locator(".state")).to_have_text(["streaming …"] * 2)
+    gates[1].open()
+    wait_for_end(chat)
+    expect(view.locator(".vote button")).to_have_text([re.compile(text) for text in ("A is", "B is", "Tie", "Both")])
+    texts = sides.locator(".phi3-written").all_inner_texts()
+    assert sorted(texts) == sorted([FIRST, SECOND])
+    assert not NAMES.search(sides.first.evaluate("(side) => side.closest('.rounds').outerHTML"))
+    sent = read_traffic(page)
+    rounds = [text for text in sent if text.startswith("round: ")]
+    assert rounds
+    assert not [text for text in rounds if re.search(r'"(model|metrics|badge|standing)"', text)]
+    assert {text for text in sent if NAMES.search(text)} <= sent_before, "the names are in the menus, and nowhere else"
+    expect(view.locator(".vote button").first).to_be_focused()
+    assert find_violations(page) == []
+
+    best = texts.index(FIRST)
+    page.keyboard.press(str(best + 1))
+    expect(view.locator(".voted")).to_have_text(f"You voted: {'AB'[best]} is better.")
+    expect(sides.nth(best).locator(".model")).to_have_text("scripted-one")
+    expect(sides.nth(1 - best).locator(".model")).to_have_text("scripted-two")
+    expect(sides.nth(best).locator(".metrics")).to_have_text(re.compile(r"\d+ in · \d+ out · first token .* tokens/s"))
+    expect(view.locator(".vote")).to_have_count(0)
+    assert find_violations(page) == []
+    assert not view.evaluate("(view) => view.scrollWidth > view.clientWidth")
+
+    def stored() -> dict[str, object]:
+        traces = app.traces(2, chat)
+        return {
+            trace.info.trace_metadata["phi3_ui.place"]: given.feedback.value
+            for trace in traces
+            for given in trace.info.assessments
+            if given.feedback
+        }
+
+    wait_until(lambda: stored() == {str(best): "won", str(1 - best): "lost"})
+
+
+def test_a_round_outlives_a_reload_and_ends_with_escape(app: App, open_page: OpenPage) -> None:
+    gates = [model.create_gate() for model in (app.model, app.other)]
+    for model, gate in zip((app.model, app.other), gates, strict=True):
+        model.enqueue(Reply(FIRST[:60], gate, FIRST[60:]), Reply(SECOND, model.create_gate(), "."))
+    chat = open_page(locale="ro-RO")
+    page, view = chat.page, chat.compare
+    open_comparison(chat, "Compară")
+    ask(chat, QUESTION)
+    for gate in gates:
+        gate.wait_until_reached()
+    chat.reload()
+    expect(view.locator(".question")).to_have_text(QUESTION, timeout=LOAD)
+    expect(view.locator(".state")).to_have_text(["se scrie …"] * 2)
+    for gate in gates:
+        gate.open()
+    expect(view.locator(".state")).to_have_text(["încheiat"] * 2, timeout=LOAD)
+    expect(view.locator(".phi3-written")).to_have_text([FIRST] * 2)
+
+    ask(chat, "De ce?")
+    expect(view.locator(".round").last.locator(".phi3-written").first).to_contain_text("Electrons", timeout=LOAD)
+    page.keyboard.press("Escape")
+    expect(view.locator(".round").last.locator(".state")).to_have_text(["oprit"] * 2, timeout=LOAD)
+    view.get_by_role("button", name="Gata").click()
+    expect(view).to_be_hidden()
+    expect(chat.chats).to_have_count(1)
+    chat.list_button(QUESTION[:20], "save_json").click()
+    expect(page.get_by_text("Votați mai întâi")).to_be_visible()
+    chat.chats.first.click()
+    expect(view.locator(".round")).to_have_count(2)
+    assert not NAMES.search(view.locator(".rounds").evaluate("(rounds) => rounds.outerHTML"))
+    view.locator(".round").first.get_by_role("button", name="Egalitate").click()
+    expect(view.locator(".voted")).to_have_text("Ați votat: egalitate.")
+    expect(view.locator(".round").first.locator(".model")).to_have_count(2)
+    expect(view.locator(".round").last.locator(".model").first).to_be_empty()
