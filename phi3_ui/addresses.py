@@ -57,3 +57,9 @@ def page_url(value: str) -> str | None:
         return None
     host = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
+
+
+def parse_host(value: str) -> str | None:
+    """The name or address in a `Host` header, in lower case and without port, brackets and last dot; None for anything else."""
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([\w.-]+))(?::\d*)?", value, re.ASCII)
+    return (found[1] or found[2]).lower().removesuffix(".") or None if found else None

@@ -25,6 +25,7 @@ from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.ui.assets import CacheHashedAssets, create_assets
 from phi3_ui.ui.connections import ConnectionWatch, identify_client
 from phi3_ui.ui.front_page import FrontPage
+from phi3_ui.ui.host_guard import HostGuard
 from phi3_ui.ui.import_route import ImportRoute
 from phi3_ui.ui.imports import Imports
 from phi3_ui.ui.invalid_calls import InvalidCalls
@@ -81,6 +82,7 @@ def build_app(settings: Settings) -> FastAPI:
         middleware=[
             Middleware(GZipMiddleware, compresslevel=6),  # leaves event streams alone
             Middleware(SecurityHeaders),
+            Middleware(HostGuard, settings=settings),
             Middleware(RequestLimits, settings=settings),
             Middleware(RouteGuard, login_routes=login.routes if login else ()),
             Middleware(CacheHashedAssets),

@@ -11,6 +11,8 @@ SENTENCES = {
     "too_many_questions": "You have asked as many questions as one person may in a minute ({count}). Ask again in {seconds} s.",
     "too_many_answers": "You have as many answers under way as one person may ({count}). Wait for one to end, or stop it.",
     "tokens_used_up": "You have used the tokens that one person has for a day ({count}). Ask again in {seconds} s.",
+    "host_refused": "This app is not known as “{host}”. If you administer it, add the name to PHI3_UI_HOSTS and start it again.",
+    "other_site": "A page of another site has sent this, so nothing was done. Open this app's own page, and try there.",
     "too_many_requests": "Too many requests come from your network address. Try again in {seconds} s.",
     "request_too_large": "This is larger than the {size} MB that may be sent at once. Send less, or ask the administrator for a higher limit.",
     "message_too_long": "A message may have at most {count} characters, with its files; so may a system prompt. Shorten it, then send it again.",

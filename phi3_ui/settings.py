@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
-from phi3_ui.addresses import check_tracking_uri, page_url, sqlite_uri
+from phi3_ui.addresses import check_tracking_uri, page_url, parse_host, sqlite_uri
 from phi3_ui.errors import UserError
 from phi3_ui.logins import Logins, parse_logins, read_logins
 from phi3_ui.paths import ROOT
@@ -62,6 +62,9 @@ class Settings(BaseSettings):
         "PHI3_UI_TRUSTED_PROXIES", lambda fields: _PRIVATE_NETWORKS if fields["space_id"] else _LOOPBACK_NETWORKS
     )
     """Addresses and networks of proxies that are believed in X-Forwarded-For and X-Forwarded-Proto."""
+
+    hosts: Annotated[Names, NoDecode] = variable("PHI3_UI_HOSTS", ())
+    """Names by which browsers may call the app, besides those it knows; `*`: any."""
 
     manage: Switch = variable("PHI3_UI_MANAGE", lambda fields: _is_personal(fields))
     """Whether visitors may add, promote and tag models. Default: only where this machine alone reaches the page."""
@@ -238,7 +241,7 @@ class Settings(BaseSettings):
             raise UserError("bad_setting", name="OPENID_PROVIDER_URL", value=value, wanted="https://…")
         return url
 
-    @field_validator("model_folders", "model_variables", mode="before")
+    @field_validator("hosts", "model_folders", "model_variables", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
@@ -280,6 +283,16 @@ class Settings(BaseSettings):
         except ValueError as error:
             wanted = "addresses or networks, such as 10.0.0.0/8,192.0.2.7"
             raise UserError("bad_setting", name="PHI3_UI_TRUSTED_PROXIES", value=value, wanted=wanted) from error
+
+    @field_validator("hosts")
+    @classmethod
+    def _check_hosts(cls, value: Names) -> Names:
+        hosts = {name: name if name == "*" else parse_host(name) for name in value}
+        if wrong := next((name for name, host in hosts.items() if host is None), None):
+            raise UserError(
+                "bad_setting", name="PHI3_UI_HOSTS", value=wrong, wanted="names, such as chat.example, or *"
+            )
+        return tuple(host for host in hosts.values() if host)
 
     @field_validator("mlflow_url")
     @classmethod

@@ -249,6 +249,14 @@ def test_pages_with_data_stay_out_of_caches(client: Client) -> None:
         assert client.get(path).headers["cache-control"] == "no-store"
 
 
+def test_a_site_whose_name_leads_here_reaches_nothing(client: Client) -> None:
+    site = {"Host": "evil.example:7860", "Origin": "http://evil.example:7860", "Sec-Fetch-Site": "same-origin"}
+    for method, path in (("GET", "/"), ("GET", "/config"), ("POST", "/gradio_api/queue/join"), ("POST", "/import")):
+        refused = client.send(method, path, headers=site)
+        assert refused.status_code == 421
+        assert "content-security-policy" in refused.headers
+
+
 def test_the_lifespan_starts_the_set_up_and_ends_in_good_order(events: list[str], tmp_path: Path) -> None:
     with running(server.create_app, settings_for(tmp_path)):
         assert events == ["set up"]
@@ -281,7 +289,7 @@ def test_a_mounted_app_runs_its_lifespan_inside_the_outer_one(events: list[str],
         assert not session.is_closed()
         assert client.post("/chat/tab/close", tab="a" * 32) == 204
         assert session.is_closed()
-        assert client.get("/chat/config").json()["root"] == "http://testserver/chat"
+        assert client.get("/chat/config").json()["root"] == "http://localhost/chat"
 
     assert events[2:] == ["OpenPages.stop_all", "Pool.close", "Recorder.close", "outer end"]
 

@@ -593,6 +593,8 @@ ERRORS: dict[str, str] = {
     "too_many_questions": "Ați pus câte întrebări poate pune o persoană într-un minut ({count}). Întrebați din nou peste {seconds} s.",
     "too_many_answers": "Aveți în curs câte răspunsuri poate avea o persoană ({count}). Așteptați să se încheie unul sau opriți-l.",
     "tokens_used_up": "Ați consumat tokenii pe care îi are o persoană pentru o zi ({count}). Întrebați din nou peste {seconds} s.",
+    "host_refused": "Această aplicație nu este cunoscută ca „{host}”. Dacă o administrați, adăugați numele la PHI3_UI_HOSTS și porniți-o din nou.",
+    "other_site": "O pagină a altui site a trimis această cerere, așa că nu s-a făcut nimic. Deschideți pagina aplicației și încercați acolo.",
     "too_many_requests": "De la adresa rețelei dumneavoastră vin prea multe cereri. Încercați din nou peste {seconds} s.",
     "request_too_large": "Depășește cei {size} MB care pot fi trimiși deodată. Trimiteți mai puțin sau cereți administratorului o limită mai mare.",
     "message_too_long": "Un mesaj, cu tot cu fișiere, poate avea cel mult {count} de caractere; la fel și un prompt de sistem. Scurtați-l, apoi trimiteți-l din nou.",

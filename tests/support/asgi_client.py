@@ -44,7 +44,7 @@ def running(
     with start_blocking_portal() as portal:
         app = portal.call(create, *arguments)
         transport = httpx.ASGITransport(served(app))
-        client = httpx.AsyncClient(transport=transport, base_url="http://testserver")
+        client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
         with (
             portal.wrap_async_context_manager(app.router.lifespan_context(app)),
             portal.wrap_async_context_manager(client) as http,

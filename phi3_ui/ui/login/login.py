@@ -75,7 +75,7 @@ class Login:
 
     async def _log_in(self, request: Request) -> Response:
         """Status 200 with a cookie, 401, or 429 with the seconds to wait; `detail` is a sentence in the visitor's language."""
-        if not _is_from_this_site(request, is_absent_allowed=True):
+        if not is_from_this_site(request, is_absent_allowed=True):
             return Response(status_code=403)
         length = request.headers.get("content-length", "")
         if not length.isdecimal() or int(length) > _MAX_BODY:
@@ -102,7 +102,7 @@ class Login:
 
     async def _log_out(self, request: Request) -> Response:
         """End the session, and show the login."""
-        if not _is_from_this_site(request):
+        if not is_from_this_site(request):
             return Response(status_code=403)
         self._sessions.end(self._cookies.get(request))
         response = RedirectResponse("./", status_code=303)
@@ -114,7 +114,7 @@ def _text(value: UploadFile | str | None) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _is_from_this_site(request: Request, is_absent_allowed: bool = False) -> bool:
+def is_from_this_site(request: Request, is_absent_allowed: bool = False) -> bool:
     """Whether a page of this site sends the request, or, if allowed, a program that names no site."""
     headers = request.headers
     if site := headers.get("sec-fetch-site"):

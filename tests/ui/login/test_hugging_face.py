@@ -20,7 +20,7 @@ from tests.support.asgi_client import Client, running
 from tests.support.logins import hash_logins
 from tests.support.openid_provider import CLIENT_ID, CLIENT_SECRET, Provider, encode, serve_provider
 
-SITE = "http://testserver"
+SITE = "http://localhost"
 CALLBACK = f"{SITE}/login/callback"
 
 

@@ -1,0 +1,95 @@
+"""Refuses what other sites send to the page through a browser, by the name that they call it (DNS rebinding) or from their own pages."""
+
+import ipaddress
+import socket
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from phi3_ui.addresses import parse_host
+from phi3_ui.errors import UserError
+from phi3_ui.i18n.translate import tr_error
+from phi3_ui.settings import Settings
+from phi3_ui.ui.front_page import find_language
+from phi3_ui.ui.login.login import is_from_this_site
+
+_SHOWN = 100  # characters of a refused name
+
+
+class HostGuard:
+    """ASGI middleware: 421 for a host that is not the app's, 403 for a POST that another site's page sends.
+
+    A site whose name leads to this machine has, to a browser, the same origin as the app: only the name tells them apart. Starlette's
+    TrustedHostMiddleware knows neither addresses nor X-Forwarded-Host.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        # The cookie of a login is not sent to another site's name, and a Space is reached by those of its host alone.
+        self._is_open = not settings.hosts and (settings.has_login or bool(settings.space_id))
+        self._is_local = _is_loopback(settings.server_name.strip("[]"))
+        self._names = _find_names(settings, self._is_local)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] not in ("http", "websocket") or self._is_open:
+            await self._app(scope, receive, send)
+            return
+        refused = [host for host in _called_hosts(Headers(scope=scope)) if not self._is_allowed(host)]
+        if scope["type"] == "websocket":
+            if refused:
+                await send({"type": "websocket.close"})
+            else:
+                await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        if refused:
+            error, status = UserError("host_refused", host=refused[0][:_SHOWN]), 421
+        elif scope["method"] == "POST" and not is_from_this_site(request, is_absent_allowed=True):
+            error, status = UserError("other_site"), 403
+        else:
+            await self._app(scope, receive, send)
+            return
+        sentence = tr_error(find_language(request), error)
+        await PlainTextResponse(sentence, status, {"Cache-Control": "no-store"})(scope, receive, send)
+
+    def _is_allowed(self, host: str) -> bool:
+        name = parse_host(host)
+        if name is None:
+            return False
+        if "*" in self._names or name in self._names or name.endswith(".localhost"):
+            return True
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return address.is_loopback or not self._is_local  # an address in place of a name leads nowhere else
+
+
+def _called_hosts(headers: Headers) -> list[str]:
+    """The hosts that a request names; a browser always names one.
+
+    X-Forwarded-Host never speaks for another `Host`: a page can send it, from this machine, where proxies are trusted by default.
+    """
+    forwarded = headers.get("x-forwarded-host", "").partition(",")[0].strip()
+    return [*headers.getlist("host"), *filter(None, [forwarded])]
+
+
+def _find_names(settings: Settings, is_local: bool) -> frozenset[str]:
+    """The names by which the app may be called."""
+    names = {"localhost", *settings.hosts, urlsplit(settings.root_path).hostname}
+    names |= {parse_host(name.strip()) for name in settings.space_host.split(",")}
+    if not is_local:
+        machine = socket.gethostname().lower()
+        names |= {machine, f"{machine.partition('.')[0]}.local", parse_host(settings.server_name)}
+    return frozenset(name for name in names if name)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
