@@ -47,6 +47,7 @@ class ExportController:
     ) -> None:
         self._page = page
         self._catalogue = services.catalogue
+        self._admission = services.admission
         self._store = services.conversations
         self._chats = chats
         self._session = session
@@ -98,13 +99,14 @@ class ExportController:
         return {self._page.export.download: pack_download(name, kind, content)}
 
     def _reproduce(self, session: Session, turn_id: str) -> Updates:
-        """Show the program. Raises UserError: no_such_turn, model_gone, cannot_reproduce."""
+        """Show the program. Raises UserError: no_such_turn, model_gone, cannot_reproduce, and those of Admission.require."""
         chat, conversation = session.current, session.current.conversation
         self._chats.require_turn(chat, turn_id)
         turn = conversation.get_turn(turn_id)
         if turn.request is None or not turn.request.model_id:
             raise UserError("cannot_reproduce")
-        entry = self._catalogue.find(turn.request.model_id)
+        entry = self._catalogue.find(turn.request.model_id)  # of an imported chat, whichever its file names
+        self._admission.require(entry)  # its template is rendered here
         declared = self._catalogue.load_declaration(entry)
         try:
             program = render_program(conversation, turn_id, declared, entry.tracking_uri, entry.template)
