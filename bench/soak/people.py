@@ -15,7 +15,7 @@ import psutil
 from playwright.sync_api import Error, Playwright, expect, sync_playwright
 
 from tests.support import browser as chromium
-from tests.support.chat_page import ChatPage
+from tests.support.chat_page import ANSWER, ChatPage
 
 expect.set_options(timeout=60_000)  # milliseconds: four browsers and two models share the cores
 
@@ -28,7 +28,7 @@ _QUESTIONS = [
     "Write a short Python function.",
 ]
 _MAX_TOKENS = "48"
-_MAX_CHATS = 12
+_MAX_CHATS = 4
 _ATTEMPT_SECONDS = 2.0  # between attempts to open the page of an app that is down
 _PAUSES = (0.2, 2.0)  # seconds between two actions
 
@@ -182,7 +182,7 @@ class Person(threading.Thread):
         else:
             self.done["reload"] += 1
         chat.reload()
-        chat.send.wait_for()
+        chat.send.wait_for(timeout=ANSWER)
 
     def _import_chat(self, chat: ChatPage, folder: Path) -> None:
         self._numbers["import"] += 1
