@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from bench.rows import Row, available_cores, print_head, print_row
-from bench.soak.checks import Snapshot, check_disk, check_turns, compare, take_snapshot
+from bench.soak.checks import Snapshot, check_disk, check_logs, check_turns, compare, take_snapshot
 from bench.soak.people import Person
 from phi3_ui.cli.console import SetupPrinter
 from phi3_ui.provision.first_run import FirstRun
@@ -156,8 +156,7 @@ def _rows(
     left = [process for process in processes if process.is_running()]
     yield Row("processes left", f"{len(left)} of {len(processes)}", "0", not left)
     yield from check_disk(settings.home)
-    tracebacks = sum(log.read_text(encoding="utf-8").count("Traceback") for log in settings.home.glob("app-*.log"))
-    yield Row("tracebacks in the app's logs", str(tracebacks), "0", tracebacks == 0)
+    yield from check_logs(settings.home)
 
 
 def _print(arguments: argparse.Namespace, soak: Soak, rows: list[Row]) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,9 +68,18 @@ def compare(before: Snapshot, after: Snapshot) -> Iterator[Row]:
 
 def check_disk(home: Path) -> Iterator[Row]:
     """Rows about an app that has ended, whose temporary folder was `home`/tmp: only its store and its logs are on the disk."""
-    yield _none("temporary files left: uploads, folders of model processes", [*(home / "tmp").rglob("*")])
+    temporary = [path for path in (home / "tmp").rglob("*") if path.is_file() or path.name.startswith("phi3-model")]
+    yield _none("temporary files left: uploads, folders of model processes", temporary)
     suffixes = (".tmp", ".part", ".refused", ".unreadable")
     yield _none("drafts and refused records left", [file for file in home.rglob("*") if file.suffix in suffixes])
+
+
+def check_logs(home: Path) -> Iterator[Row]:
+    """A row about the logs of the app, whose tracebacks it prints."""
+    logs = "".join(log.read_text(encoding="utf-8") for log in sorted(home.glob("app-*.log")))
+    tracebacks = re.findall(r".*\nTraceback(?:.*\n)(?:[ ].*\n)*.*\n", logs)
+    print(*tracebacks, sep="\n", file=sys.stderr)
+    yield Row("tracebacks in the app's logs", str(len(tracebacks)), "0", not tracebacks)
 
 
 def check_turns(tracking_uri: str, asked: Mapping[str, int], finished: Mapping[str, int]) -> Iterator[Row]:

@@ -192,6 +192,7 @@ class Person(threading.Thread):
         file.write_text(json.dumps([{"title": questions[0], "conversations": said}]), encoding="utf-8")
         self.asked.update(questions)
         chat.import_file(file)
+        chat.chats.filter(has_text=questions[0]).click()
         expect(chat.questions).to_have_text(questions)
         self.finished.update(questions)
         self.done["import"] += 1
