@@ -27,6 +27,10 @@ _QUESTIONS = [
     "Give me a table of three fruits.",
     "Write a short Python function.",
 ]
+_IS_AT_REST = """() => {
+  const count = (part) => document.querySelectorAll(`#phi3-chat ${part}`).length;
+  return count('[data-testid="user"]') === count(".phi3-by") && document.querySelector("#phi3-send").checkVisibility();
+}"""
 _MAX_TOKENS = "48"
 _MAX_CHATS = 4
 _ATTEMPT_SECONDS = 2.0  # between attempts to open the page of an app that is down
@@ -182,7 +186,7 @@ class Person(threading.Thread):
         else:
             self.done["reload"] += 1
         chat.reload()
-        chat.send.wait_for(timeout=ANSWER)
+        chat.page.wait_for_function(_IS_AT_REST, timeout=ANSWER)
 
     def _import_chat(self, chat: ChatPage, folder: Path) -> None:
         self._numbers["import"] += 1
