@@ -1,11 +1,11 @@
 """What other sites send through a browser is refused: under a name of theirs (DNS rebinding), and from their pages."""
 
-import asyncio
 import socket
 from collections.abc import Mapping
 
 import httpx
 import pytest
+from anyio.from_thread import start_blocking_portal
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
@@ -35,7 +35,8 @@ def ask(
                 request.headers["host"] = host
             return await client.send(request)
 
-    return asyncio.run(exchange())
+    with start_blocking_portal() as portal:  # a loop of its own: Playwright's may run in this thread
+        return portal.call(exchange)
 
 
 @pytest.mark.parametrize(
@@ -166,8 +167,9 @@ def test_websockets_are_guarded_and_the_lifespan_is_not(host: str, reaches: bool
 
     reached, sent = list[str](), list[Message]()
     guard = HostGuard(app, Settings.read({}))
-    asyncio.run(guard({"type": "websocket", "headers": [(b"host", host.encode())]}, receive, send))
-    asyncio.run(guard({"type": "lifespan"}, receive, send))
+    with start_blocking_portal() as portal:
+        portal.call(guard, {"type": "websocket", "headers": [(b"host", host.encode())]}, receive, send)
+        portal.call(guard, {"type": "lifespan"}, receive, send)
 
     assert reached == (["websocket"] if reaches else []) + ["lifespan"]
     assert sent == ([] if reaches else [{"type": "websocket.close"}])
@@ -184,6 +186,7 @@ def test_two_hosts_in_one_request_are_both_checked() -> None:
 
     headers = [(b"host", b"localhost"), (b"host", b"evil.example")]
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": headers}
-    asyncio.run(HostGuard(PlainTextResponse("done"), Settings.read({}))(scope, receive, send))
+    with start_blocking_portal() as portal:
+        portal.call(HostGuard(PlainTextResponse("done"), Settings.read({})), scope, receive, send)
 
     assert sent[0]["status"] == 421

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.from_thread import start_blocking_portal
 from starlette.requests import Request
 
 from phi3_ui.errors import UserError
@@ -234,7 +235,8 @@ class Upload:
             "headers": self._headers,
             "client": ("192.0.2.1", 5),
         }
-        response = anyio.run(route.receive_file, Request(scope, self._receive))
+        with start_blocking_portal() as portal:  # a loop of its own: Playwright's may run in this thread
+            response = portal.call(route.receive_file, Request(scope, self._receive))
         return response.status_code, bytes(response.body).decode()
 
 
