@@ -58,6 +58,11 @@ class UsageOverview:
             return unchanged
         return updates if session.panels.usage_open else unchanged  # closed while it was drawn
 
+    def close_again(self, request: gr.Request) -> Updates:
+        """Close the view if it was closed while the update of `refresh` was on its way to the page, which had opened it again."""
+        is_open = self._session(request).panels.usage_open
+        return {self._page.usage.overview: gr.skip() if is_open else ""}
+
     def _draw(self, session: Session) -> Updates:
         metrics = self._history.list_turn_metrics(session.user_id)
         overview = render_usage_overview(session.language, metrics, session.current.conversation)

@@ -30,4 +30,5 @@ def refresh_after_answers(
     outputs = [page.usage.panel, page.composer.context, page.conversations.chat_list, *page.status_outputs]
     for event in answered:
         refreshed = event.then(chat.after_turn, None, outputs, **QUIET)
-        refreshed.then(overview.refresh, None, page.usage.overview, **QUIET)
+        drawn = refreshed.then(overview.refresh, None, page.usage.overview, **QUIET)
+        drawn.then(overview.close_again, None, page.usage.overview, **QUIET)
