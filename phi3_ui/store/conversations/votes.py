@@ -113,7 +113,7 @@ def _model_id(info: TraceInfo) -> str:
 
 
 def _parse_preference(values: list[str]) -> Preference:
-    """What was voted, from what that says of each answer."""
+    """Parse the preference from the value of each answer's assessment, from left to right. ValueError if they contradict."""
     if set(values) == {"tie"}:
         return "tie"
     if set(values) == {"both_bad"}:

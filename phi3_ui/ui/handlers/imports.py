@@ -1,4 +1,4 @@
-"""Shows how far an import is, and what came of it."""
+"""Shows the progress and the result of an import."""
 
 from collections.abc import Callable
 
@@ -55,7 +55,7 @@ class ImportController:
         return updates
 
     def act(self, request: gr.Request, event: gr.EventData) -> Updates:
-        """Cancel the import, or close the panel that shows what came of it."""
+        """Cancel the import, or close the panel with its result."""
         session = self._session(request)
         if job := self._imports.find(session.user_id):
             if job.state.is_finished:

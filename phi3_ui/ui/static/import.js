@@ -1,5 +1,5 @@
 /**
- * Imports a file of chats: sends it to the server, then shows how far the import is and what came of it.
+ * Imports a file of chats: sends it to the server, then shows its progress and result.
  *
  * The component's value is what the server knows of it: `title`, `detail`, `reasons`, and `fraction` while it runs; null if
  * there is none. Other scripts use `globalThis.phi3Import.pick()`.
