@@ -98,7 +98,7 @@ def _make_value(numbers: random.Random, depth: int = 2) -> Any:
             return numbers.choice(_ODD)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_call_with_arbitrary_values(client: Client, home: Path, events: list[dict[str, Any]], seed: int) -> None:
     numbers = random.Random(seed)
     for _ in range(150):
@@ -113,6 +113,12 @@ def test_a_call_with_arbitrary_values(client: Client, home: Path, events: list[d
         }
         route = numbers.choice(["run/predict", "run/predict", "queue/join", "cancel"])
         expect_no_harm(client.send("POST", f"/gradio_api/{route}", json=body), home)
+
+
+def test_a_call_with_an_empty_session_hash(client: Client, events: list[dict[str, Any]]) -> None:
+    queued = next(event for event in events if event["backend_fn"] and event["queue"] is not False)
+    body = {"fn_index": queued["id"], "session_hash": "", "data": [None] * len(queued["inputs"])}
+    assert client.send("POST", "/gradio_api/queue/join", json=body).status_code == 400
 
 
 _PLACES = [

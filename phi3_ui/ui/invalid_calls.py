@@ -1,7 +1,11 @@
 """Calls whose values the page's inputs do not take are the caller's error, 400, and not the server's, 500."""
 
 from contextvars import ContextVar
+from typing import Any
 
+from fastapi import HTTPException, Request
+from gradio.data_classes import PredictBodyInternal
+from gradio.queueing import Queue
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _FOUND: ContextVar[list[Exception] | None] = ContextVar("phi3_invalid_call", default=None)
@@ -12,6 +16,18 @@ def note_invalid_call(error: Exception) -> None:
     found = _FOUND.get()
     if found is not None:
         found.append(error)
+
+
+def refuse_unnamed_sessions(queue: Queue) -> None:
+    """Answer 400 to a call with an empty session hash, whose messages Gradio 6.31 files under one name and seeks under another."""
+    push = queue.push
+
+    async def push_named(body: PredictBodyInternal, request: Request, username: str | None) -> Any:
+        if not body.session_hash:
+            raise HTTPException(status_code=400, detail="Session hash not found.")
+        return await push(body, request, username)
+
+    queue.push = push_named  # type: ignore[method-assign]
 
 
 class InvalidCalls:
