@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 
 import phi3_ui  # noqa: F401  (telemetry off before anything else is imported)
+from models.chat_template import declare_confined
 from models.presets import load_preset
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.pool import Pool
@@ -29,6 +30,9 @@ from tests.support.trust import strict_admission
 # With a worker for each core, more threads would only wait for one another. Set before torch reads it; model processes
 # inherit it, and skip the trial of thread counts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The suite renders thousands of its own templates, for which it starts no processes; those of the app do (tests/models/test_template_process.py).
+declare_confined()
 
 # Loaded machines miss any deadline; `--hypothesis-profile=check` (make check) trades examples for time.
 hypothesis_settings.register_profile("default", deadline=None)

@@ -14,7 +14,7 @@ from functools import partial
 
 from typing_extensions import override
 
-from models.chat_template import TemplateError
+from models.chat_template import TemplateError, declare_confined
 from phi3_ui.chat.context import PromptTooLongError
 from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest, Completed, QueuePosition, Timings
 from phi3_ui.contracts.base import Adapter, Contract, SupportsCount, SupportsPrepare
@@ -195,6 +195,7 @@ def error_summary(error: BaseException) -> str:
 
 def main() -> None:
     """Run the process."""
+    declare_confined()
     # Standard output is the way to the app; libraries that print go to the log.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from models.chat_template import TemplateError, render_chat_template
+from models.chat_template import TemplateError, TemplateLimitError, render_chat_template
 from phi3_ui.chat.types import Message
 
 SEPARATOR = "\u2063"
@@ -71,6 +71,8 @@ def render_or_explain(render: Callable[[TemplateMessages], str], messages: Templ
     questions = [message for message in messages if message["role"] != "system"]  # now: a template may change the list
     try:
         return render(messages)
+    except TemplateLimitError:
+        raise  # once more would take as much again
     except Exception as error:  # a template is a program: it may fail in any way
         kind = SystemPromptError if len(questions) < len(messages) and _can_render(render, questions) else TemplateError
         raise kind(str(error) or type(error).__name__) from error

@@ -30,6 +30,8 @@ _SOURCES = [
     "models/onnx_build.py",
     "models/checkpoint_facts.py",
     "models/chat_template.py",
+    "models/template_environment.py",
+    "models/template_process.py",
     "requirements.txt",
 ]
 

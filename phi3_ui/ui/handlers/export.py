@@ -8,7 +8,7 @@ from datetime import datetime
 
 import gradio as gr
 
-from models.chat_template import TemplateError
+from models.chat_template import TemplateError, TemplateLimitError
 from phi3_ui.chat.conversation import Conversation
 from phi3_ui.errors import UserError
 from phi3_ui.export.archive import create_archive, to_json, to_markdown
@@ -99,17 +99,19 @@ class ExportController:
         return {self._page.export.download: pack_download(name, kind, content)}
 
     def _reproduce(self, session: Session, turn_id: str) -> Updates:
-        """Show the program. Raises UserError: no_such_turn, model_gone, cannot_reproduce, and those of Admission.require."""
+        """Show the program. Raises UserError: no_such_turn, model_gone, cannot_reproduce, bad_template, and those of Admission.require."""
         chat, conversation = session.current, session.current.conversation
         self._chats.require_turn(chat, turn_id)
         turn = conversation.get_turn(turn_id)
         if turn.request is None or not turn.request.model_id:
             raise UserError("cannot_reproduce")
         entry = self._catalogue.find(turn.request.model_id)  # of an imported chat, whichever its file names
-        self._admission.require(entry)  # its template is rendered here
+        self._admission.require(entry)
         declared = self._catalogue.load_declaration(entry)
         try:
             program = render_program(conversation, turn_id, declared, entry.tracking_uri, entry.template)
+        except TemplateLimitError as error:
+            raise UserError("bad_template", model=entry.name, detail=str(error)) from error
         except (ValueError, NoTemplateError, TemplateError) as error:
             raise UserError("cannot_reproduce") from error
         return {self._page.program: {"program": program, "at": str(datetime.now())}}

@@ -1,27 +1,36 @@
 """Reproduce asks whether a model may be loaded before it reads or renders anything of it."""
 
+import threading
 from typing import Any, cast
 
 import pytest
 
+from models import chat_template
 from phi3_ui.contracts.declaration import Field, ModelDeclaration
 from phi3_ui.errors import UserError
 from phi3_ui.ui.handlers.conversations import Action
 from phi3_ui.ui.handlers.export import ExportController
+from tests.models.test_template_process import BOMBS
 from tests.ui.handlers.doubles import App
 
 STRING = (Field("prompt", "string", True),)
-TEMPLATE = {"chat_template": "{{ messages[0].content }}"}
 
 
 class ReproduceApp(App):
     """A chat with one answer, and the model that it names, which declares a template."""
 
-    def __init__(self) -> None:
+    def __init__(self, template: str) -> None:
         super().__init__()
         self.read = 0
         self._declared = ModelDeclaration(
-            frozenset({"python_function"}), "mlflow.pyfunc.model", "", STRING, STRING, (), False, TEMPLATE
+            frozenset({"python_function"}),
+            "mlflow.pyfunc.model",
+            "",
+            STRING,
+            STRING,
+            (),
+            False,
+            {"chat_template": template},
         )
         cast(Any, self.catalogue).load_declaration = self._load_declaration
         ExportController(self.page, self.services, self.conversations, lambda _request: self.session)
@@ -38,7 +47,7 @@ class ReproduceApp(App):
 
 
 def test_a_model_that_may_not_be_loaded_is_refused_unread() -> None:
-    app = ReproduceApp()
+    app = ReproduceApp("{{ messages[0].content }}")
     assert "Hi" in app.reproduce()["program"]
     assert app.read == 1
 
@@ -50,3 +59,11 @@ def test_a_model_that_may_not_be_loaded_is_refused_unread() -> None:
     with pytest.raises(UserError, match="demo is not loaded"):
         app.reproduce()
     assert app.read == 1
+
+
+@pytest.mark.parametrize("name", ["filtered loop", "text"])
+def test_a_template_that_takes_too_much_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(chat_template, "_is_confined", threading.Event())
+
+    with pytest.raises(UserError, match=r"template.*too (long|much memory)"):
+        ReproduceApp(BOMBS[name]).reproduce()
