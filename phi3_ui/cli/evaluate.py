@@ -19,7 +19,7 @@ from phi3_ui.cli.app import (
 )
 from phi3_ui.errors import UserError
 from phi3_ui.evaluation.evaluate import Evaluation
-from phi3_ui.evaluation.questions import read_questions
+from phi3_ui.evaluation.questions import read_records
 from phi3_ui.host.pool import Pool
 from phi3_ui.store.registry.admission import open_admission
 
@@ -42,7 +42,7 @@ def evaluate(  # noqa: PLR0913  # one argument for each of the command line's
     """
     entry = app.find(model)
     options.check(entry)
-    questions = read_questions(file, options.system)
+    questions = [record.messages for record in read_records(file, options.system)]
     pool = Pool(app.settings.logs, 1, app.settings.idle_seconds, open_admission(app.settings).admit)
     try:
         evaluation = Evaluation(entry, pool.get_model(model_spec(app, entry, options)), options.params, file)

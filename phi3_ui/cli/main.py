@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from phi3_ui.cli import chat, evaluate, hash_password, log, mlflow_ui, store, trust
+from phi3_ui.cli import chat, evaluate, hash_password, log, mlflow_ui, prompt_set, store, trust
 from phi3_ui.errors import UserError
 
 _INTERRUPTED = 130  # as a shell reports Ctrl-C
@@ -21,6 +21,7 @@ _COMMANDS = (
     store.doctor,
     trust.trust,
     chat.chat,
+    prompt_set.prompt_set,
     evaluate.evaluate,
     mlflow_ui.mlflow_ui,
     hash_password.hash_password,

@@ -22,7 +22,7 @@ from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.chat.conversation import Answer
 from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationParams
 from phi3_ui.errors import UserError
-from phi3_ui.evaluation.questions import Messages
+from phi3_ui.evaluation.prompt_set import Messages
 from phi3_ui.store.errors import translate_store_errors
 from phi3_ui.store.registry.cards import ModelEntry
 

@@ -1,4 +1,4 @@
-"""Reads the questions of an evaluation from a file."""
+"""Reads the requests of an evaluation, and what is expected of their answers, from a file."""
 
 import csv
 import io
@@ -6,47 +6,59 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from phi3_ui.chat.types import Message, Role
+from phi3_ui.chat.types import Message
 from phi3_ui.errors import UserError
+from phi3_ui.evaluation.prompt_set import Messages, PromptRecord, clean_expectations, parse_messages
 
-Messages = tuple[Message, ...]
-
+_EXPECTED = "expected_"
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 """Not what str.splitlines splits at: questions and JSON strings may contain U+2028, form feeds and the like."""
 
 
-def read_questions(file: Path, system: str = "") -> list[Messages]:
+def read_records(file: Path, system: str = "", name: str | None = None) -> list[PromptRecord]:
     """Read one request per line; `system` becomes the system prompt of lines that have none of their own.
 
     A .txt file has one question per line; .jsonl and .csv have it in the field `prompt`, and .jsonl may have
-    `messages` instead. Lines end with CR, LF or CRLF. A .csv file is parsed as by Python's csv; malformed quotes are
-    rejected.
+    `messages` instead. What is expected of an answer is in fields whose names begin with `expected_`, or in .jsonl in the object
+    `expectations`. Lines end with CR, LF or CRLF. A .csv file is parsed as by Python's csv; malformed quotes are rejected.
+
+    Args:
+        file: The file.
+        system: The system prompt.
+        name: What errors call the file, such as one that was uploaded; by default its path.
 
     Raises:
         UserError: questions_unreadable, question_missing, no_questions.
     """
+    name = name or str(file)
     try:
-        lines = list(_parse_lines(file, file.read_bytes().decode("utf-8-sig")))
+        lines = list(_parse_lines(Path(name).suffix, file.read_bytes().decode("utf-8-sig")))
     except (OSError, ValueError, csv.Error) as error:
         detail = (getattr(error, "strerror", None) or str(error)).rstrip(".")
-        raise UserError("questions_unreadable", file=str(file), detail=detail) from error
+        raise UserError("questions_unreadable", file=name, detail=detail) from error
     if not lines:
-        raise UserError("no_questions", file=str(file))
-    questions = []
+        raise UserError("no_questions", file=name)
+    records = []
     for number, line in lines:
-        messages = _parse_messages(line)
+        messages = _parse_request(line)
         if not messages or messages[-1].role != "user" or not messages[-1].content.strip():
-            raise UserError("question_missing", file=str(file), line=number)
+            raise UserError("question_missing", file=name, line=number)
         keep = messages[0].role == "system" or not system.strip()
-        questions.append(messages if keep else (Message("system", system), *messages))
-    return questions
+        records.append(
+            PromptRecord(
+                messages if keep else (Message("system", system), *messages),
+                _parse_expectations(line),
+                str(line.get("source_trace_id") or "") if isinstance(line, dict) else "",
+            )
+        )
+    return records
 
 
-def _parse_lines(file: Path, text: str) -> Iterator[tuple[int, Any]]:
+def _parse_lines(suffix: str, text: str) -> Iterator[tuple[int, Any]]:
     """Number and content of each non-blank line. ValueError for another kind of file, or a line that is not JSON."""
-    match file.suffix.lower():
+    match suffix.lower():
         case ".txt":
             yield from ((number, line.strip()) for number, line in _number_lines(text))
         case ".jsonl":
@@ -77,7 +89,7 @@ def _parse_json(number: int, line: str) -> Any:
     return value
 
 
-def _parse_messages(line: Any) -> Messages:
+def _parse_request(line: Any) -> Messages:
     """The messages of a line; empty if it has none that a model could be sent."""
     if isinstance(line, str):
         return (Message("user", line),)
@@ -85,11 +97,12 @@ def _parse_messages(line: Any) -> Messages:
         return ()
     if isinstance(prompt := line.get("prompt"), str):
         return (Message("user", prompt),)
-    messages = line.get("messages")
-    if not isinstance(messages, list) or not all(_is_message(message) for message in messages):
-        return ()
-    return tuple(Message(message["role"], message["content"]) for message in messages)
+    return parse_messages(line.get("messages"))
 
 
-def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("role") in get_args(Role) and isinstance(value.get("content"), str)
+def _parse_expectations(line: Any) -> dict[str, Any]:
+    if not isinstance(line, dict):
+        return {}
+    given = line.get("expectations")
+    named = {name: value for name, value in line.items() if isinstance(name, str) and name.startswith(_EXPECTED)}
+    return clean_expectations({**(given if isinstance(given, dict) else {}), **named})

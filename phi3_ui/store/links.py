@@ -36,6 +36,16 @@ def run_url(base: str, experiment_id: str, run_id: str) -> str:
     return f"{_experiment_url(base, experiment_id)}/runs/{_quote(run_id)}"
 
 
+def dataset_url(base: str, experiment_id: str, dataset_id: str) -> str:
+    """The page of an evaluation dataset."""
+    return f"{_experiment_url(base, experiment_id)}/datasets/{_quote(dataset_id)}"
+
+
+def evaluation_run_url(base: str, experiment_id: str, run_id: str) -> str:
+    """The page of an evaluation's run, with its answers and their scores."""
+    return f"{_experiment_url(base, experiment_id)}/evaluation-runs/{_quote(run_id)}"
+
+
 def logged_model_url(base: str, experiment_id: str, model_id: str) -> str:
     """The page of a logged model."""
     return f"{_experiment_url(base, experiment_id)}/models/{_quote(model_id)}"

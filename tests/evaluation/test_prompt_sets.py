@@ -1,0 +1,140 @@
+"""Prompt sets in a store: their records, their versions, and what other programs do to them."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.tracing.client import TracingClient
+
+from models.tracking import Store
+from phi3_ui.chat.types import Message
+from phi3_ui.errors import UserError
+from phi3_ui.evaluation import prompt_sets
+from phi3_ui.evaluation.prompt_set import PromptRecord, PromptSet
+from phi3_ui.evaluation.prompt_sets import PromptSets
+from phi3_ui.store.conversations.location import ChatLocation
+from tests.support.build_cache import create_store
+
+
+def _record(question: str, **expectations: object) -> PromptRecord:
+    return PromptRecord((Message("user", question),), expectations)
+
+
+def _questions(prompt_set: PromptSet) -> list[str]:
+    return [record.question for record in prompt_set.records]
+
+
+@pytest.fixture(scope="module")
+def location(tmp_path_factory: pytest.TempPathFactory) -> ChatLocation:
+    uri = create_store(tmp_path_factory.mktemp("store"), "phi3-chat")
+    return ChatLocation(uri, Store(uri).experiment_id())
+
+
+@pytest.fixture
+def sets(location: ChatLocation) -> Iterator[PromptSets]:
+    yield PromptSets(lambda: location)
+    client = MlflowClient(location.tracking_uri)
+    for dataset in client.search_datasets(experiment_ids=[location.experiment_id]):
+        client.delete_dataset(dataset.dataset_id)
+
+
+def test_a_set_keeps_the_order_of_its_requests_and_holds_each_once(sets: PromptSets) -> None:
+    created = sets.create("  two \n words ", [_record(str(number)) for number in range(20)])
+    added = sets.add_records(created.id, [_record("new"), _record("3", expected_response="III"), _record("new")])
+
+    assert created.name == "two words"
+    assert _questions(added) == [*map(str, range(20)), "new"]
+    assert added.records[3].expectations == {"expected_response": "III"}
+    assert [one.name for one in sets.list_sets()] == ["two words"]
+
+
+def test_every_version_can_be_loaded_again_by_number(sets: PromptSets) -> None:
+    first = sets.create("capitals", [_record("France?", expected_response="Paris", hint="P"), _record("Italy?")])
+    key = first.records[0].key
+    second = sets.edit_expectations(first.id, key, {"expected_response": "Paris."})
+    third = sets.remove_records(first.id, [key])
+    back = sets.add_records(first.id, [])
+
+    assert second.records[0].expectations == {"expected_response": "Paris."}
+    assert [one.version for one in (first, second, third, back)] == [1, 2, 3, 3]
+    assert sets.load("capitals") == third
+    assert [sets.load(f"capitals/{number}") for number in (1, 2, 3)] == [first, second, third]
+    assert sets.load(first.id, 1).digest == first.digest
+    versions = sets.list_versions(first.id)
+    assert [(one.number, one.digest, one.records) for one in versions] == [
+        (3, third.digest, 1),
+        (2, second.digest, 2),
+        (1, first.digest, 2),
+    ]
+
+
+def test_an_empty_set_has_a_version(sets: PromptSets) -> None:
+    assert sets.create("empty").records == ()
+    assert sets.load("empty/1").records == ()
+
+
+def test_records_edited_in_mlflow_become_a_version(sets: PromptSets, location: ChatLocation) -> None:
+    created = sets.create("capitals", [_record("France?")])
+    messages = [{"role": "user", "content": "Italy?"}]
+    edited = [{"inputs": {"messages": messages}, "expectations": {"expected_response": "Rome"}}]
+    odd = [{"inputs": {"question": "no chat"}}]
+    TracingClient(location.tracking_uri).store.upsert_dataset_records(created.id, [*edited, *odd])
+
+    loaded = sets.load("capitals")
+
+    assert (loaded.version, _questions(loaded)) == (2, ["France?", "Italy?"])
+    assert sets.load("capitals/1") == created
+
+
+def test_a_changed_snapshot_is_not_used(sets: PromptSets, location: ChatLocation) -> None:
+    created = sets.create("capitals", [_record("France?")])
+    client = MlflowClient(location.tracking_uri)
+    run_id = client.get_dataset(created.id).tags["phi3_ui.versions_run"]
+    client.log_text(run_id, '{"prompt": "Spain?"}\n', f"versions/{created.digest}.jsonl")
+
+    with pytest.raises(UserError, match="was changed in the store"):
+        sets.load("capitals/1")
+
+
+def test_two_people_add_at_once(sets: PromptSets) -> None:
+    created = sets.create("shared")
+    threads = [
+        threading.Thread(
+            target=sets.add_records, args=(created.id, [_record(f"{one} {number}") for number in range(5)])
+        )
+        for one in "ab"
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(sets.load("shared").records) == 10
+    assert [one.number for one in sets.list_versions(created.id)] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "x" * 101, "bell\a"])
+def test_a_bad_name_is_refused(sets: PromptSets, name: str) -> None:
+    with pytest.raises(UserError, match="not a name for a prompt set"):
+        sets.create(name)
+
+
+def test_what_cannot_be_done_says_so(sets: PromptSets, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    created = sets.create("capitals", [_record("France?")])
+    with pytest.raises(UserError, match="There is a prompt set capitals already"):
+        sets.create("capitals")
+    with pytest.raises(UserError, match="no prompt set none"):
+        sets.load("none")
+    with pytest.raises(UserError, match="no version 9"):
+        sets.load("capitals/9")
+    with pytest.raises(UserError, match="no longer in the prompt set"):
+        sets.edit_expectations(created.id, "nothing", {})
+    (tmp_path / "q.exe").touch()
+    with pytest.raises(UserError, match=r"its name ends in \.exe"):
+        sets.add_file(created.id, tmp_path / "q.exe")
+    monkeypatch.setattr(prompt_sets, "MAX_RECORDS", 1)
+    with pytest.raises(UserError, match="at most 1 requests"):
+        sets.add_records(created.id, [_record("Italy?")])
+    assert sets.load("capitals") == created
