@@ -57,12 +57,17 @@ class ContextFill:
         return self.file_tokens[file] >= self.limit * (1 if self.is_exact else _SURELY_TOO_LONG)
 
 
-def fill_from_answer(conversation: Conversation, limit: int | None) -> ContextFill:
-    """What the conversation took at its last answer; nothing before the first one. `limit` is the model's."""
+def fill_from_answer(conversation: Conversation, limit: int | None) -> ContextFill | None:
+    """What the conversation took at its last answer, and nothing before the first one. `limit` is the model's.
+
+    None if the last answer does not say it, as one of an imported chat.
+    """
     answer = conversation.last_answer
-    context = answer.context if answer else None
-    if answer is None or context is None:
+    if answer is None:
         return ContextFill(0, limit)
+    context = answer.context
+    if context is None:
+        return None
     completion = answer.usage.completion_tokens if answer.usage else 0
     return ContextFill(context.prompt_tokens + completion, limit or context.limit)
 
@@ -77,9 +82,11 @@ def fill_from_counts(counts: Sequence[int], limit: int | None) -> ContextFill:
 def estimate_fill(draft: Draft, conversation: Conversation, limit: int | None) -> ContextFill:
     """The fill if nobody can count now: the last answer's tokens, and about four characters of the draft per token."""
     last = fill_from_answer(conversation, limit)
-    new = draft.text if conversation.last_answer else draft.system + draft.text
     files = tuple(_estimate_tokens(file.text) for file in draft.files)
-    return ContextFill(last.used + _estimate_tokens(new), last.limit, is_exact=False, file_tokens=files)
+    if conversation.last_answer and last:
+        return ContextFill(last.used + _estimate_tokens(draft.text), last.limit, is_exact=False, file_tokens=files)
+    used = sum(_estimate_tokens(message.content) for message in draft.prompts(conversation)[0])
+    return ContextFill(used, limit, is_exact=False, file_tokens=files)
 
 
 def _estimate_tokens(text: str) -> int:

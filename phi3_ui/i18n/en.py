@@ -435,7 +435,6 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "replay.new": "Replay",
     "replay.none": "Not answered.",
     "replay.not_yet": "Not answered yet.",
-    "replay.tokens": "tokens: {tokens}",
     "replay.first": "first token: {time}",
     "replay.row.models": "Model",
     "replay.row.answers": "Answers",

@@ -27,6 +27,14 @@ def test_without_a_draft_the_last_answer_fills_the_context() -> None:
     assert fill_from_answer(_ANSWERED, None) == ContextFill(40, 100)
 
 
+def test_an_answer_that_does_not_say_what_it_took_is_estimated_with_all_before_it() -> None:
+    imported = Conversation().with_question("q" * 40).with_answer(Answer("m", "a" * 80, finish_reason="stop"))
+
+    assert fill_from_answer(imported, 100) is None
+    assert estimate_fill(Draft(), imported, 100) == ContextFill(30, 100, is_exact=False)
+    assert estimate_fill(Draft("x" * 20, (), "y" * 8), imported, 100) == ContextFill(37, 100, is_exact=False)
+
+
 def test_the_whole_prompt_is_counted_and_each_file_without_the_rest() -> None:
     draft = Draft("What is in it?", (_FILE,), "Be brief.")
 

@@ -51,8 +51,8 @@ class ContextMeter:
         draft, conversation, entry = session.draft, session.current.conversation, session.model.entry
         limit = entry.context_length if entry else None
         has_new_system = bool(draft.system.strip()) and conversation.last_answer is None
-        if not (draft.text.strip() or has_new_system):
-            return fill_from_answer(conversation, limit)
+        if not (draft.text.strip() or has_new_system) and (last := fill_from_answer(conversation, limit)):
+            return last
         model = self._pool.peek(session.model_id or "")
         template = session.get_template(entry) if entry else None
         counts = model.count_tokens(draft.prompts(conversation), template) if model else None

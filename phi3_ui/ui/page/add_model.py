@@ -32,7 +32,7 @@ def create(settings: Settings) -> AddModelSection:
             source = gr.Textbox("", label=t("add.source"), info=t("add.source_info"), max_lines=1)
             name = gr.Textbox("", label=t("add.name"), info=t("add.name_info"), max_lines=1)
             precision = gr.Dropdown(list(PRECISIONS), value="int4", label=t("add.precision"))
-        with gr.Row():
+        with gr.Row(elem_id="phi3-add-where"):
             device = gr.Dropdown(list(DEVICES), value=settings.device, label=t("add.device"), min_width=120)
             revision = gr.Textbox("", label=t("add.revision"), info=t("add.revision_info"), max_lines=1, scale=2)
         progress = gr.HTML(js_on_load=module_js("models/job.js", browser_texts([])), elem_id="phi3-add-progress")

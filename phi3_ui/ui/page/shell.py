@@ -51,9 +51,11 @@ def create_toggle(side: str) -> None:
 
 
 def create_tabs() -> None:
-    """Create the buttons of the right panel's tabs; the content of each is the column `phi3-tab-NAME`."""
+    """Create the buttons of the right panel's tabs, and the one that closes a drawer; a tab's content is the column `phi3-tab-NAME`."""
     buttons = Markup("").join(_TAB.format(name) for name in _TABS)
-    strip = Markup('<div class="phi3-tabs" role="tablist">{}</div>').format(buttons)
+    strip = Markup('<div class="phi3-tabs" role="tablist">{}</div>{}').format(
+        buttons, _BUTTON.format("right", icon("close"))
+    )
     gr.HTML(strip, js_on_load=_TABS_JS, apply_default_css=False, padding=False, elem_id="phi3-tabs")
 
 

@@ -48,7 +48,8 @@ def _render_step(language: str, state: JobState, number: int, title: str) -> dic
         result = state.results[number]
         measure = format_megabytes(language, result.bytes, 0) if result.bytes else _duration(language, result.seconds)
     elif number == state.step and state.total:
-        measure = format_percent(language, floor(100 * state.done / state.total) / 100)
+        percent = min(floor(100 * state.done / state.total), 99)  # the tick says that it is done
+        measure = format_percent(language, percent / 100)
     progress = "done" if number < state.step else "now" if number == state.step else "next"
     name = tr(language, f"setup.do.{state.stages[number]}", title=title)
     return {"number": number + 1, "name": name, "measure": measure, "progress": progress}

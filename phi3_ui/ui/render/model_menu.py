@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import median
 from typing import TypedDict
 
-from phi3_ui.i18n.translate import format_bytes, format_datetime, tr
+from phi3_ui.i18n.translate import format_bytes, tr
 from phi3_ui.store.conversations.summaries import TurnMetrics
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.ui.render.labels import context_label, engine_name
@@ -25,6 +25,8 @@ class Row(TypedDict):
     """The id of the model that the key means now."""
     name: str
     facts: list[str]
+    created: str
+    """When it was logged, in ISO 8601: the browser knows the person's time zone. Empty for an alias."""
     chips: list[Chip]
 
 
@@ -87,7 +89,6 @@ def _row(language: str, entry: ModelEntry, versions: Sequence[RegisteredVersion]
         engine_name(language, entry),
         "" if entry.size_bytes is None else format_bytes(language, entry.size_bytes),
         context_label(language, entry.context_length) if entry.context_length else "",
-        format_datetime(language, entry.created),
     ]
     chips: list[Chip] = []
     for version in versions:
@@ -98,6 +99,7 @@ def _row(language: str, entry: ModelEntry, versions: Sequence[RegisteredVersion]
         "model": entry.model_id,
         "name": entry.name,
         "facts": [fact for fact in facts if fact],
+        "created": entry.created.isoformat(),
         "chips": chips,
     }
 
@@ -106,7 +108,8 @@ def _alias_row(language: str, entry: ModelEntry, version: RegisteredVersion, ali
     return {
         "key": f"{version.name}@{alias}",
         "model": entry.model_id,
-        "name": f"{version.name} @{alias}",
+        "name": f"@{alias}",
         "facts": [tr(language, "models.follows", version=version.version)],
+        "created": "",
         "chips": [],
     }

@@ -92,17 +92,15 @@ def _side(language: str, answer: Answer | None, pieces: list[DiffPiece], missing
 
 
 def _metrics(language: str, answer: Answer) -> str:
-    unknown = tr(language, "unknown")
-    tokens = tr(language, "replay.tokens", tokens=unknown)
+    """What is known of them."""
+    parts: list[str] = []
     if usage := answer.usage:
-        tokens = tr(language, "tokens", prompt=usage.prompt_tokens, count=usage.completion_tokens)
+        parts.append(tr(language, "tokens", prompt=usage.prompt_tokens, count=usage.completion_tokens))
     timings = answer.timings or Timings(None, 0.0, None)
-    first, rate = timings.time_to_first_token, timings.tokens_per_second
-    parts = [
-        tokens,
-        tr(language, "replay.first", time=unknown if first is None else format_seconds(language, first)),
-        tr(language, "rate", rate=unknown if rate is None else format_rate(language, rate)),
-    ]
+    if (first := timings.time_to_first_token) is not None:
+        parts.append(tr(language, "replay.first", time=format_seconds(language, first)))
+    if (rate := timings.tokens_per_second) is not None:
+        parts.append(tr(language, "rate", rate=format_rate(language, rate)))
     if answer.finish_reason != "stop":
         parts.append(tr(language, f"finish.{answer.finish_reason or 'error'}"))
     return " · ".join(parts)

@@ -36,5 +36,6 @@ export default function manageTabs(strip, labels) {
     tab.focus();
   });
   show(tabs[0].value);
+  globalThis.phi3Panels?.draw(); // names the drawer's close button
   globalThis.phi3Tabs = { show };
 }

@@ -22,7 +22,8 @@ def test_models_are_grouped_by_registered_model_with_their_aliases_below() -> No
         ("Not registered", ["m-3"]),
     ]
     new, old, alias = groups[0]["rows"]
-    assert new["facts"] == ["ONNX", "2.7 GB", "8k context", "May 17, 2024, 09:30"]
+    assert new["facts"] == ["ONNX", "2.7 GB", "8k context"]
+    assert new["created"] == "2024-05-17T09:30:00+00:00"
     assert [chip["text"] for chip in old["chips"]] == ["v1", "champion"]
     assert alias["model"] == "m-1"
     assert alias_keys(VERSIONS) == ["phi@champion"]

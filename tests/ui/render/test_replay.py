@@ -83,7 +83,7 @@ def test_what_failed_says_why_and_what_is_unknown_is_no_zero() -> None:
     (turn,) = comparison["turns"]
     assert turn["old"]["metrics"] == "Not answered."
     assert turn["new"]["error"].startswith("Changing models is disabled")
-    assert turn["new"]["metrics"] == "tokens: unknown · first token: unknown · unknown tokens/s · failed"
+    assert turn["new"]["metrics"] == "failed"
     assert _totals(comparison)["Failed"] == ("0", "1")
 
 

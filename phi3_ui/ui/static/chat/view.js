@@ -57,6 +57,7 @@ export default function showChat(element, props, watch, texts, starters = []) {
     removeEmpty();
     showEnd();
     log.hidden = !(empty.hidden = messages.length > 0);
+    document.querySelector("#phi3-shell").toggleAttribute("data-empty-chat", log.hidden);
     markLast();
     drawRunning();
     stops.reset();

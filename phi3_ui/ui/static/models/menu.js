@@ -8,6 +8,8 @@ import drawIcon from "../chat/icons.js";
 import { describe, matches } from "./filter.js";
 import { create, createChip, getField, plain, setField, state, subscribe } from "./store.js";
 
+const DATE = new Intl.DateTimeFormat(globalThis.navigator?.language, { dateStyle: "medium", timeStyle: "short" });
+
 export default function showMenu({ element, props, watch, texts }) {
   element.append(new Menu(texts, () => plain(props.value) ?? [], watch).popup);
 }
@@ -157,7 +159,8 @@ class Menu {
     return { node, rows };
   }
 
-  createRow(group, { key, model, name, facts, chips }) {
+  createRow(group, { key, model, name, facts, created, chips }) {
+    const date = created ? [DATE.format(new Date(created))] : [];
     const dot = create("i", { class: "phi3-dot" });
     const line = create("span", { class: "phi3-menu-facts" });
     const state = create("span", { class: "phi3-unseen" });
@@ -167,6 +170,7 @@ class Menu {
         role: "option",
         id: `phi3-model-row-${this.rows.length}`,
         "data-key": key,
+        "data-alias": key === model ? undefined : "",
         "aria-selected": "false",
       },
       dot,
@@ -182,9 +186,10 @@ class Menu {
       node,
       dot,
       facts,
+      date,
       line,
       state,
-      text: describe(group, { name, facts, chips }),
+      text: describe(group, { name, facts: [...facts, ...date], chips }),
     };
     this.rows.push(row);
     return row;
@@ -197,7 +202,7 @@ class Menu {
     for (const row of this.rows) {
       const isLoaded = loaded.has(row.model);
       const speed = row.key === row.model ? speeds[row.model] : null; // not in the row of an alias
-      row.line.textContent = (speed ? row.facts.toSpliced(-1, 0, speed) : row.facts).join(" · ");
+      row.line.textContent = [...row.facts, ...(speed ? [speed] : []), ...row.date].join(" · ");
       row.dot.className = `phi3-dot ${isLoaded ? "loaded" : "none"}`;
       row.state.textContent = isLoaded ? ` · ${this.texts["models.loaded"]}` : "";
     }
