@@ -93,6 +93,14 @@ def test_the_panels_are_docked_while_there_is_room_and_else_drawers(open_page: O
     expect(chat.usage).to_be_in_viewport()
     scrim.click(position={"x": 10, "y": 400})
     expect(chat.usage).to_be_hidden()
+    chat.open_panel("right")
+    chat.page.locator("#phi3-tabs .phi3-icon").click()
+    expect(shell).to_have_attribute("data-right", "closed drawer")
+
+    # A phone held sideways leaves more than half its height to the chat.
+    chat.page.set_viewport_size({"width": 844, "height": 390})
+    assert box(chat.page, "#phi3-chat")["height"] > 195
+    chat.page.set_viewport_size({"width": 390, "height": 844})
 
     # A drawer that was open while the window grew does not come back.
     toggle.click()
