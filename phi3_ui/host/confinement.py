@@ -1,11 +1,19 @@
-"""How a model's process confines itself: limits, Landlock, no capabilities. It does so before it imports anything of a model."""
+"""How a model's process confines itself: limits, Landlock, no capabilities, seccomp. It does so before it imports anything of a model."""
 
 import contextlib
 import os
 import sys
 from pathlib import Path
 
-from phi3_ui.host.containment import MAX_FILE_BYTES, Containment, address_space_limit, landlock_version
+from phi3_ui.host.containment import (
+    MAX_FILE_BYTES,
+    Containment,
+    address_space_limit,
+    has_gpu_driver,
+    has_seccomp,
+    landlock_version,
+)
+from phi3_ui.host.system_calls import filter_system_calls
 
 _SYSTEM_FOLDERS = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt/rocm", "/nix/store", "/sys")
 _SYSTEM_FILES = tuple(
@@ -49,10 +57,15 @@ def confine(containment: Containment) -> None:
         return
     with contextlib.suppress(ValueError, OSError):
         os.closerange(3, min(os.sysconf("SC_OPEN_MAX"), 1 << 20))
+    is_filtered = (
+        has_seccomp() and not containment.may_execute
+    )  # asked first: the library starts a program to find libc
     _set_limits()
     if landlock_version():
         _restrict(containment)
         _drop_capabilities()  # which no new program brings back
+    if is_filtered:
+        filter_system_calls(allow_unix_sockets=has_gpu_driver())  # CUDA shares its device through one
 
 
 def _set_limits() -> None:

@@ -225,17 +225,40 @@ def landlock_version() -> int:
 
 
 @cache
+def has_seccomp() -> bool:
+    """Whether the kernel filters system calls, and on which architecture is known."""
+    if sys.platform != "linux" or sys.maxsize < 1 << 32:  # a program of 32 bits, whose calls have other numbers
+        return False
+    import seccompy
+
+    try:
+        return bool(seccompy.arch()) and seccompy.supported()
+    except seccompy.UnsupportedError:
+        return False
+
+
+@cache
 def warn_unless_isolated() -> None:
-    """Log once that this machine does not isolate models."""
+    """Log once what this machine does not deny to models."""
     if not landlock_version():
         logger.warning(
             "This system has no Landlock: models' processes can read the files of the account that runs the app, and use "
             "the network. Use models that you trust."
         )
+    if not has_seccomp():
+        logger.warning(
+            "This system does not filter system calls with seccomp, or is neither x86-64 nor ARM64: models' processes can use "
+            "networks that Landlock does not know, start processes, and change others of the same account. Use models that you trust."
+        )
 
 
 def address_space_limit() -> int | None:
     """Bytes; None where a GPU's driver reserves more than there is, and on systems that do not count it well."""
-    if sys.platform != "linux" or Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists():
+    if sys.platform != "linux" or has_gpu_driver():
         return None
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + EXTRA_ADDRESS_SPACE
+
+
+def has_gpu_driver() -> bool:
+    """Whether CUDA or ROCm may be used."""
+    return Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()

@@ -354,6 +354,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "doctor.wrapper_changed": "Its wrapper {file} was changed after it was logged. Do not load it unless you know who changed it; log it again.",
     "doctor.not_isolated": "Its process is not isolated: this system has no Landlock, so it can read your files and use the network. Load it only if you trust it.",
     "doctor.partly_isolated": "Its process is partly isolated: this kernel has version {version} of Landlock, and version 6 (Linux 6.12) denies the network and signals, too. Load it only if you trust it.",
+    "doctor.unfiltered": "Its process can use networks that Landlock does not know, and start and change other processes: this system has no seccomp, or its processor is neither x86-64 nor ARM64. Load it only if you trust it.",
     "doctor.severity.ok": "fine",
     "doctor.severity.warning": "note",
     "doctor.severity.error": "problem",

@@ -3,6 +3,9 @@
 `model_config` names the targets; MLflow runs this file alone.
 """
 
+import ctypes
+import errno
+import fcntl
 import json
 import os
 import resource
@@ -15,7 +18,10 @@ from typing import Any
 
 import mlflow
 from mlflow.pyfunc.model import PythonModel
+from seccompy import syscall_nr
 
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_MPTCP, _FAST_OPEN = 262, 0x20000000
 _UNLIMITED = resource.RLIM_INFINITY
 
 
@@ -69,10 +75,147 @@ def _bind() -> None:
         server.bind(("127.0.0.1", 0))
 
 
+def _call(name: str | int, *arguments: int | bytes) -> int:
+    """Make a system call; OSError with the kernel's reason."""
+    given = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
+    result = _LIBC.syscall(ctypes.c_long(syscall_nr(name)), *given)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return int(result)
+
+
+def _allowed(names: list[str]) -> list[str]:
+    """Those of these system calls that the kernel looks at: with these values it would refuse each for another reason."""
+    found = []
+    for name in names:
+        try:
+            _call(name, -1, -1, -1, -1, -1, -1)
+            found.append(name)
+        except ValueError:  # unknown to this architecture
+            continue
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EACCES):
+                found.append(f"{name}: {error.strerror}")
+    return found
+
+
+def _fork() -> None:
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+def _fast_open(port: int) -> None:
+    with socket.socket() as connection:
+        connection.sendto(b"x", _FAST_OPEN, ("127.0.0.1", port))
+
+
+def _multipath(port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, _MPTCP) as connection:
+        connection.connect(("127.0.0.1", port))
+
+
+def _datagram(port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection:
+        connection.sendto(b"x", ("127.0.0.1", port))
+
+
+def _unix_socket(path: str, kind: int) -> None:
+    with socket.socket(socket.AF_UNIX, kind) as connection:
+        connection.connect(path)
+
+
+def _send_from_a_pair(path: str) -> None:
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with one, other:
+        one.sendto(b"x", path)
+
+
+def _listen_unbound() -> None:
+    with socket.socket() as server:
+        server.listen()
+
+
+def _run_from_memory() -> None:
+    program = os.memfd_create("program")
+    os.write(program, Path("/bin/true").read_bytes())
+    if (child := os.fork()) == 0:
+        os.execve(program, ["true"], {})
+    os.waitpid(child, 0)
+
+
+def _signal_through_a_pipe(pid: int) -> None:
+    reader, writer = os.pipe()
+    try:
+        fcntl.fcntl(reader, fcntl.F_SETOWN, pid)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def _set_attributes(file: str) -> None:
+    with open(file, "rb") as opened:
+        flags = bytearray(8)
+        fcntl.ioctl(opened, 0x80086601, flags)  # FS_IOC_GETFLAGS
+        fcntl.ioctl(opened, 0x40086602, flags)  # FS_IOC_SETFLAGS
+
+
 def _huge_file(size: int) -> None:
     with Path("huge").open("wb") as file:
         file.seek(size)
         file.write(b"x")
+
+
+def _attack_by_calls(targets: dict[str, Any], canary: Path, parent: int) -> dict[str, Callable[[], object]]:
+    """Attacks that Landlock does not know. Where nothing stops them, they leave things as they are."""
+    port, unix, own = targets["port"], targets["unix"], Path(__file__)
+    return {
+        "call what is newer": lambda: _call(0x2000),
+        "call as x32": lambda: _call(0x40000000 + syscall_nr("getpid")),
+        "connect with Multipath TCP": lambda: _multipath(port),
+        "connect with TCP Fast Open": lambda: _fast_open(port),
+        "send over UDP": lambda: _datagram(port),
+        "listen without bind": _listen_unbound,
+        "ask the kernel over netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close(),
+        "talk to the machine below": lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM).close(),
+        "connect to a socket file": lambda: _unix_socket(unix, socket.SOCK_STREAM),
+        "send to a socket file": lambda: _send_from_a_pair(unix),
+        "start a process": _fork,
+        "run a program from memory": _run_from_memory,
+        "outlive the app": lambda: _call("prctl", 1, 0),
+        "outlive the app, with more bits": lambda: _call("prctl", 1 | 1 << 32, 0),
+        "signal through a pipe": lambda: _signal_through_a_pipe(parent),
+        "open the parent": lambda: os.close(os.pidfd_open(parent)),
+        "trace the parent": lambda: _call("ptrace", 0x4206, parent, 0, 0),
+        "change the parent's limits": lambda: resource.prlimit(
+            parent, resource.RLIMIT_NOFILE, resource.prlimit(parent, resource.RLIMIT_NOFILE)
+        ),
+        "change the parent's priority": lambda: os.setpriority(
+            os.PRIO_PROCESS, parent, os.getpriority(os.PRIO_PROCESS, parent)
+        ),
+        "change the parent's processors": lambda: os.sched_setaffinity(parent, os.sched_getaffinity(parent)),
+        "change permissions": lambda: canary.chmod(0o777),
+        "change the permissions of its own code": lambda: own.chmod(own.stat().st_mode),
+        "change the owner": lambda: os.chown(canary, os.getuid(), os.getgid()),
+        "change times": lambda: os.utime(canary, (0, 0)),
+        "change an attribute": lambda: os.setxattr(canary, "user.attack", b"x"),
+        "change flags": lambda: _set_attributes(str(own)),
+        "watch the store": lambda: _call("inotify_add_watch", _call("inotify_init1", 0), bytes(canary.parent), 0xFFF),
+        "name the store": lambda: _call(
+            "name_to_handle_at", -100, bytes(canary), bytes([128] + [0] * 200), bytes(8), 0
+        ),
+        "see shared memory": lambda: _call("shmctl", 0, 3, bytes(256)),
+        "see queues": lambda: _call("msgctl", 0, 3, bytes(256)),
+        "use io_uring": lambda: os.close(_call("io_uring_setup", 1, bytes(120))),
+        "load a kernel program": lambda: _call("bpf", 0, bytes(128), 128),
+        "catch page faults": lambda: os.close(_call("userfaultfd", 1)),
+        "measure the kernel": lambda: _call("perf_event_open", bytes(128), 0, -1, -1, 0),
+        "mount": lambda: _call("mount", b"none", b"/tmp", b"tmpfs", 0, 0),
+        "open a mount": lambda: _call("fsopen", b"tmpfs", 0),
+        "be root in a namespace": lambda: _call("unshare", 0x10000000),
+        "start a root in a namespace": lambda: _call("clone", 0x10000000 | signal.SIGCHLD, 0, 0, 0, 0) or os._exit(0),
+        "keep a key": lambda: _call("keyctl", 0, -3, 1),
+    }
 
 
 class AttackingModel(PythonModel):
@@ -86,6 +229,8 @@ class AttackingModel(PythonModel):
         """Attack, whatever the question."""
         if "allocate" in str(model_input):
             return [str(len(bytearray(self._targets["memory"])))]
+        if "call" in str(model_input):
+            return [json.dumps(_allowed(self._targets["denied"]))]
         store, parent = Path(self._targets["store"]), os.getppid()
         attacks: dict[str, Callable[[], object]] = {
             "read the store": lambda: len(store.read_bytes()),
@@ -116,6 +261,7 @@ class AttackingModel(PythonModel):
             "write into its working folder": lambda: Path("own").write_text("x"),
             "raise its limits": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (_UNLIMITED, _UNLIMITED)),
             "become another user": lambda: os.setuid(12345),
+            **_attack_by_calls(self._targets, store.with_name("canary"), parent),
             "gain privileges": lambda: "NoNewPrivs:\t1" not in Path("/proc/self/status").read_text(),
         }
         return [json.dumps({name: _attempt(attack) for name, attack in attacks.items()})]

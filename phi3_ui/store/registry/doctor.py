@@ -20,7 +20,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from models.packages import find_installed
 from phi3_ui.errors import UserError
-from phi3_ui.host.containment import COMPLETE_LANDLOCK, landlock_version
+from phi3_ui.host.containment import COMPLETE_LANDLOCK, has_seccomp, landlock_version
 from phi3_ui.paths import ROOT
 from phi3_ui.store.errors import translate_store_errors
 from phi3_ui.store.registry.artifact_files import ArtifactFiles, classify_model
@@ -47,6 +47,7 @@ CODES: dict[str, Severity] = {
     "wrapper_changed": "error",
     "not_isolated": "warning",
     "partly_isolated": "warning",
+    "unfiltered": "warning",
 }
 
 # MLflow writes these, and the folder `code`, after it has computed model_size_bytes.
@@ -182,6 +183,8 @@ def check_isolation() -> Iterator[Finding]:
         yield _finding("not_isolated")
     elif version < COMPLETE_LANDLOCK:
         yield _finding("partly_isolated", version=version)
+    if not has_seccomp():
+        yield _finding("unfiltered")
 
 
 def _check_wrapper(info: Model, files: ArtifactFiles) -> Iterator[Finding]:

@@ -103,11 +103,14 @@ def test_a_newly_logged_model_has_no_problem(uri: str, model_id: str) -> None:
     assert (diagnosis.severity, diagnosis.can_relog) == ("ok", True)
 
 
-@pytest.mark.parametrize(("version", "code"), [(0, "not_isolated"), (5, "partly_isolated")])
+@pytest.mark.parametrize(
+    ("version", "filters", "code"), [(0, True, "not_isolated"), (5, True, "partly_isolated"), (6, False, "unfiltered")]
+)
 def test_a_system_that_cannot_isolate_models_is_reported(
-    uri: str, model_id: str, version: int, code: str, monkeypatch: pytest.MonkeyPatch
+    uri: str, model_id: str, version: int, filters: bool, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "landlock_version", lambda: version)
+    monkeypatch.setattr(doctor, "has_seccomp", lambda: filters)
 
     diagnosis = diagnose(uri, model_id)
 

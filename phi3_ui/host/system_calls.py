@@ -1,0 +1,100 @@
+"""Which system calls a model's process may make, where no code of others was approved: a seccomp filter.
+
+Landlock guards files, TCP connections and signals. The filter denies what Landlock does not know: every other network, new
+processes, and calls that change other processes, the attributes of files, or the kernel. It sees the numbers that a call
+gets, not the memory that they point to, so it cannot tell one path from another.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seccompy import ArgCmp, Filter
+
+_SOCKETS = {"socket", "socketpair", "bind", "connect", "listen", "accept", "accept4"}
+_OF_A_PROCESS = {
+    "kill",
+    "tgkill",
+    "prlimit64",
+    "sched_setaffinity",
+    "sched_setattr",
+    "sched_setparam",
+    "sched_setscheduler",
+}
+"""Allowed for this process: their first argument is its id, or 0."""
+
+_OTHERS = """
+    fork vfork clone execve execveat
+    tkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open pidfd_getfd pidfd_send_signal
+    ptrace process_vm_readv process_vm_writev process_madvise process_mrelease kcmp get_robust_list
+    setpriority ioprio_set move_pages migrate_pages
+    chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat
+    setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat file_setattr
+    shmget shmat shmctl semget semop semtimedop semctl msgget msgsnd msgrcv msgctl mq_open mq_unlink
+    inotify_add_watch fanotify_init fanotify_mark name_to_handle_at open_by_handle_at
+    io_uring_setup io_uring_enter io_uring_register bpf userfaultfd perf_event_open modify_ldt
+    add_key keyctl request_key unshare setns chroot pivot_root mount umount2 move_mount mount_setattr
+    open_tree open_tree_attr fsopen fsconfig fsmount fspick
+"""
+DENIED = frozenset(_SOCKETS | _OF_A_PROCESS | set(_OTHERS.split()))
+"""More calls that change the system take capabilities, which the process gives up (confinement.py)."""
+
+_CLONE_THREAD, _CLONE_NAMESPACES = 0x00010000, 0x7E020080
+_AF_UNIX, _SOCK_STREAM, _SOCK_TYPE = 1, 1, 0xF
+_DENIED_ARGUMENTS = {
+    "prctl": (0, (1,)),  # PR_SET_PDEATHSIG: to outlive the app
+    "fcntl": (1, (8, 15)),  # F_SETOWN, F_SETOWN_EX: which process a descriptor signals
+    "ioctl": (1, (0x40086602, 0x401C5820)),  # FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR: attributes of a file
+}
+"""The index of an argument, and values with which a call is denied."""
+
+
+def filter_system_calls(allow_unix_sockets: bool) -> None:
+    """Restrict this process, for good. It must not have other threads yet. Raises OSError if the system refuses.
+
+    Denied calls fail with EPERM (sockets with EACCES), and calls that are newer than the filter with ENOSYS, as on an older
+    kernel. A call of another architecture (of 32 bits) ends the process. `allow_unix_sockets` leaves those of this machine.
+    """
+    build_filter(os.getpid(), allow_unix_sockets).load()
+
+
+def build_filter(pid: int, allow_unix_sockets: bool) -> "Filter":
+    """The filter for the process `pid`. Only calls that the library lists for this architecture exist."""
+    from seccompy import Action, Filter, arch
+    from seccompy.syscalls import AARCH64_SYSCALLS, X86_64_SYSCALLS
+
+    rules = Filter(Action.ERRNO | errno.ENOSYS)
+    for name in {"x86_64": X86_64_SYSCALLS, "aarch64": AARCH64_SYSCALLS}[arch()]:
+        if name == "clone3":
+            continue  # its flags are in memory; without it, libraries call `clone`
+        index, values = _DENIED_ARGUMENTS.get(name, (0, ()))
+        for value in values:
+            rules.errno(name, errno.EPERM, args=[_equals(index, value)])
+        if name not in DENIED or (allow_unix_sockets and name in _SOCKETS - {"socket", "socketpair"}):
+            rules.allow(name)
+            continue
+        for conditions in _exceptions(name, pid, allow_unix_sockets):
+            rules.allow(name, args=conditions)
+        rules.errno(name, errno.EACCES if name in _SOCKETS else errno.EPERM)
+    return rules
+
+
+def _exceptions(name: str, pid: int, allow_unix_sockets: bool) -> "Iterator[list[ArgCmp]]":
+    """Conditions, each of which allows a call that is denied otherwise."""
+    if name in _OF_A_PROCESS:
+        yield from ([_equals(0, process)] for process in (0, pid))
+    elif name == "clone":
+        yield [_equals(0, _CLONE_THREAD, _CLONE_THREAD | _CLONE_NAMESPACES)]
+    elif name == "socketpair":  # another type could send to sockets that are files
+        yield [_equals(0, _AF_UNIX), _equals(1, _SOCK_STREAM, _SOCK_TYPE)]
+    elif name == "socket" and allow_unix_sockets:
+        yield [_equals(0, _AF_UNIX)]
+
+
+def _equals(index: int, value: int, mask: int = 0xFFFFFFFF) -> "ArgCmp":
+    """Whether an argument, of which the kernel reads 32 bits, has this value in the bits of `mask`."""
+    from seccompy import ArgCmp, CmpOp
+
+    return ArgCmp(index, CmpOp.MASKED_EQ, value, mask)
