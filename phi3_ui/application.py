@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount
 
 from phi3_ui import __version__
+from phi3_ui.accounts.quotas import Quotas
 from phi3_ui.cli.console import SetupPrinter
 from phi3_ui.host.pool import Pool
 from phi3_ui.provision.first_run import FirstRun
@@ -22,6 +23,7 @@ from phi3_ui.store.conversations.open_store import open_conversation_store
 from phi3_ui.store.links import MlflowUi
 from phi3_ui.store.registry.admission import open_admission
 from phi3_ui.store.registry.catalogue import Catalogue
+from phi3_ui.store.registry.loader import ModelLoader
 from phi3_ui.ui.assets import CacheHashedAssets, create_assets
 from phi3_ui.ui.connections import ConnectionWatch, identify_client
 from phi3_ui.ui.front_page import FrontPage
@@ -34,7 +36,6 @@ from phi3_ui.ui.open_pages import OpenPages
 from phi3_ui.ui.page.layout import build_ui
 from phi3_ui.ui.page.texts import I18N
 from phi3_ui.ui.page.theme import CSS, theme
-from phi3_ui.ui.quotas import Quotas
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
 from phi3_ui.ui.request_limits import IMPORT_PATH, RequestLimits
 from phi3_ui.ui.route_guard import RouteGuard
@@ -119,17 +120,19 @@ def open_services(settings: Settings) -> Services:
     catalogue = Catalogue(settings.tracking_uri, settings.catalogue)
     conversations, locator = open_conversation_store(settings)
     admission = open_admission(settings)
+    pool = Pool(
+        settings.logs,
+        settings.max_loaded_models,
+        settings.idle_seconds,
+        admission.admit,
+        max_answers=settings.max_answers,
+    )
     return Services(
         settings=settings,
         catalogue=catalogue,
         admission=admission,
-        pool=Pool(
-            settings.logs,
-            settings.max_loaded_models,
-            settings.idle_seconds,
-            admission.admit,
-            max_answers=settings.max_answers,
-        ),
+        pool=pool,
+        loader=ModelLoader(settings, admission, pool),
         first_run=FirstRun(settings, catalogue, SetupPrinter()),
         conversations=conversations,
         locator=locator,

@@ -20,6 +20,7 @@ _ORDER = [
     "phi3_ui.setting_types",
     "phi3_ui.settings",
     "phi3_ui.i18n",
+    "phi3_ui.accounts",
     "phi3_ui.chat",
     "phi3_ui.prompts",
     "phi3_ui.runtime",

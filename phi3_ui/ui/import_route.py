@@ -7,11 +7,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from phi3_ui.accounts.address import normalize_address
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr_error
 from phi3_ui.ui.front_page import find_language
 from phi3_ui.ui.imports import ImportJob, Imports
-from phi3_ui.ui.login.address import normalize_address
 from phi3_ui.ui.open_pages import OpenPages
 
 _STALL_SECONDS = 60.0  # without a byte, after which a file is given up

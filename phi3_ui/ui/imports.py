@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from phi3_ui.accounts.quotas import Person
 from phi3_ui.errors import UserError
 from phi3_ui.export.chat_file import ReadChat, iterate_chats
 from phi3_ui.export.refusal import ChatPlace, ImportRefusedError
 from phi3_ui.store.conversations.import_ticket import ImportProgress
 from phi3_ui.store.conversations.turn_writer import ConversationStore, ImportedConversation
-from phi3_ui.ui.quotas import Person
 
 _MAX_JOBS = 16  # at the same time, for all people: each may hold a file on the disk, and a chat in memory
 _MAX_KNOWN = 1000  # people whose last import is remembered

@@ -12,11 +12,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from phi3_ui.accounts.address import normalize_address
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr_error
 from phi3_ui.settings import Settings
 from phi3_ui.ui.front_page import find_language
-from phi3_ui.ui.login.address import normalize_address
 
 IMPORT_PATH = "/import"
 """The route that takes files of chats, which may be larger than other requests."""

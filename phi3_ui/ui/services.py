@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from phi3_ui.accounts.quotas import Quotas
 from phi3_ui.host.pool import Pool
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
@@ -9,9 +10,9 @@ from phi3_ui.store.conversations.location import ChatLocator
 from phi3_ui.store.conversations.turn_writer import ConversationStore
 from phi3_ui.store.registry.admission import Admission
 from phi3_ui.store.registry.catalogue import Catalogue
+from phi3_ui.store.registry.loader import ModelLoader
 from phi3_ui.ui.imports import Imports
 from phi3_ui.ui.open_pages import OpenPages
-from phi3_ui.ui.quotas import Quotas
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
 
 
@@ -26,6 +27,8 @@ class Services:
     """Which of them may be loaded."""
     pool: Pool
     """The loaded models."""
+    loader: ModelLoader
+    """Loads others."""
     first_run: FirstRun
     """The set-up job that fills an empty store."""
     conversations: ConversationStore

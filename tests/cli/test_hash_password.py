@@ -2,9 +2,9 @@
 
 from click.testing import CliRunner
 
+from phi3_ui.accounts.passwords import Passwords
 from phi3_ui.cli.hash_password import hash_password
 from phi3_ui.settings import Settings
-from phi3_ui.ui.login.passwords import Passwords
 
 
 def test_the_hash_opens_the_account() -> None:

@@ -12,6 +12,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from starlette.requests import Request
 
+from phi3_ui.accounts.quotas import Person
 from phi3_ui.errors import UserError
 from phi3_ui.export.archive import to_json
 from phi3_ui.store.conversations import recorder as recorder_module
@@ -21,7 +22,6 @@ from phi3_ui.ui import import_route
 from phi3_ui.ui.import_route import ImportRoute
 from phi3_ui.ui.imports import ImportJob, Imports
 from phi3_ui.ui.open_pages import OpenPages
-from phi3_ui.ui.quotas import Person
 from phi3_ui.ui.render.imports import render_import
 from tests.store.conversations.writing import Writer, make_long, open_store, replace_writer, wait_for
 from tests.support.turns import run_together

@@ -34,11 +34,11 @@ AddTurn = Callable[[Conversation], Conversation]
 class AnswerStarter:
     """Starts turns and stores their answers."""
 
-    def __init__(self, services: Services, models: ModelPicker) -> None:
+    def __init__(self, services: Services) -> None:
         self._settings = services.settings
         self._quotas = services.quotas
         self._store = services.conversations
-        self._models = models
+        self._loader = services.loader
 
     def start(
         self, session: Session, chat: Chat, entry: ModelEntry, add_turn: AddTurn, counts_question: bool = True
@@ -66,7 +66,7 @@ class AnswerStarter:
             turn = RunningTurn(
                 started.conversation.build_request(self._settings.answer_seconds),
                 label,
-                lambda: self._models.load(entry),
+                lambda: self._loader.load(entry),
                 finish,
                 writer.append_text,
             )

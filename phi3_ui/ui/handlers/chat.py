@@ -5,6 +5,7 @@ from typing import Any
 
 import gradio as gr
 
+from phi3_ui.accounts.address import normalize_address
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import detect_language
 from phi3_ui.provision.jobs import JobState
@@ -14,7 +15,6 @@ from phi3_ui.ui.handlers.conversations import Action, ConversationController
 from phi3_ui.ui.handlers.event_fields import read_fields
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.handlers.tab_state import TabStateRestorer, find_tab
-from phi3_ui.ui.login.address import normalize_address
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.job_progress import render_setup
 from phi3_ui.ui.render.messages import ChatMessage, decode_messages, with_running
@@ -29,7 +29,7 @@ class ChatController:
     def __init__(self, page: Page, services: Services) -> None:
         self.models = ModelPicker(page, services, self.session)
         self.chats = ConversationController(page, services, self.models)
-        self.asking = AnswerStarter(services, self.models)
+        self.asking = AnswerStarter(services)
         self._answers = AnswerController(page, services, self.models, self.chats, self.asking)
         self._tab_state = TabStateRestorer(page, services, self.chats)
         self._page = page

@@ -11,8 +11,6 @@ import gradio as gr
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 from phi3_ui.chat.types import StreamingMode
 from phi3_ui.errors import UserError
-from phi3_ui.host.hosted_model import HostedModel
-from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.i18n.translate import tr
 from phi3_ui.store.registry.admission import Review
 from phi3_ui.store.registry.catalogue import ModelCard, ModelEntry, default_model
@@ -48,6 +46,7 @@ class ModelPicker:
         self._catalogue = services.catalogue
         self._admission = services.admission
         self._pool = services.pool
+        self._loader = services.loader
         self._session = session
         self._mlflow = services.mlflow
         self._history = services.conversations.history
@@ -91,7 +90,7 @@ class ModelPicker:
                 yield {self._page.status.line: gr.skip()}  # a generator that yields nothing empties its outputs
                 return
             yield {**shown, **self._controls(session, entry), **self.context_of(session)}
-            model = self.load(entry)
+            model = self._loader.load(entry)
         except UserError as error:
             yield {self._page.status.line: self._failed(session, session.explain(error))}
             return
@@ -159,11 +158,6 @@ class ModelPicker:
             return
         yield self.listed(session)
         yield from self.pick(key, request)
-
-    def load(self, entry: ModelEntry) -> HostedModel:
-        """The model in its process, where it begins to load if need be. UserError: model_not_trusted, too_many_models."""
-        self._admission.require(entry)  # or another model would be unloaded for one that is refused
-        return self._pool.get_model(self.spec(entry))
 
     def card_of(self, session: Session) -> Updates:
         """The selected model's card, read from the store again; no update if the store does not respond."""
@@ -244,17 +238,3 @@ class ModelPicker:
     def context_of(self, session: Session) -> Updates:
         """How full the selected model's context is."""
         return self.meter.draw(session)
-
-    def spec(self, entry: ModelEntry) -> ModelSpec:
-        """What a model's process needs to load it."""
-        return ModelSpec(
-            entry.model_id,
-            entry.name,
-            entry.uri,
-            entry.contract,
-            entry.tracking_uri,
-            cache_mb=self._settings.cache_mb,
-            folder=entry.folder,
-            folders=self._settings.model_folders,
-            variables=self._settings.model_variables,
-        )

@@ -13,12 +13,12 @@ from itsdangerous import BadData, URLSafeTimedSerializer
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from phi3_ui.accounts.address import normalize_address
+from phi3_ui.accounts.throttle import LoginThrottle
 from phi3_ui.logins import name_provider_user
 from phi3_ui.settings import Settings
-from phi3_ui.ui.login.address import normalize_address
 from phi3_ui.ui.login.cookies import LoginCookies
 from phi3_ui.ui.login.openid import Attempt, OpenIdClient, Problem, SignInError
-from phi3_ui.ui.login.throttle import LoginThrottle
 
 logger = logging.getLogger(__name__)
 

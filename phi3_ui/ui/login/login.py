@@ -9,13 +9,13 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from phi3_ui.accounts.address import normalize_address
+from phi3_ui.accounts.passwords import Passwords
+from phi3_ui.accounts.throttle import LoginThrottle
 from phi3_ui.i18n.translate import detect_language, tr
 from phi3_ui.settings import Settings
-from phi3_ui.ui.login.address import normalize_address
 from phi3_ui.ui.login.cookies import LoginCookies
 from phi3_ui.ui.login.login_sessions import MAX_AGE, LoginSessions
-from phi3_ui.ui.login.passwords import Passwords
-from phi3_ui.ui.login.throttle import LoginThrottle
 from phi3_ui.ui.render.front_page import LoginWays
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
+from phi3_ui.accounts.quotas import Quotas
 from phi3_ui.chat.comparison import Verdict
 from phi3_ui.chat.conversation import Answer, Conversation, Feedback
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
@@ -19,7 +20,6 @@ from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.open_pages import OpenPages
 from phi3_ui.ui.page.components import Page
-from phi3_ui.ui.quotas import Quotas
 from phi3_ui.ui.services import Services
 
 TIMEOUT = 30
@@ -191,16 +191,14 @@ class App:
             SimpleNamespace(
                 settings=SimpleNamespace(
                     answer_seconds=None,
-                    cache_mb=0,
-                    model_folders=(),
-                    model_variables=(),
                     max_message_characters=Settings.read(limits).max_message_characters,
                     max_loaded_models=2,
                     answers_at_once=0,
                 ),
                 catalogue=self.catalogue,
                 admission=SimpleNamespace(require=lambda _entry: None, is_loadable=lambda _entry: True),
-                pool=SimpleNamespace(get_model=lambda _spec: self.model, peek=lambda _id: None, list_loaded=list),
+                pool=SimpleNamespace(peek=lambda _id: None, list_loaded=list),
+                loader=SimpleNamespace(load=lambda _entry: self.model),
                 conversations=self.store,
                 locator=SimpleNamespace(notice=None),
                 quotas=Quotas(Settings.read(limits)),
@@ -213,7 +211,7 @@ class App:
         )
         self.models = ModelPicker(self.page, self.services, lambda _request: self.session)
         self.conversations = ConversationController(self.page, self.services, self.models)
-        self.starter = AnswerStarter(self.services, self.models)
+        self.starter = AnswerStarter(self.services)
         self.answers = AnswerController(self.page, self.services, self.models, self.conversations, self.starter)
         self.session = self.pages.get("page", "en")
 

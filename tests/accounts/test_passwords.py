@@ -3,8 +3,8 @@
 import pytest
 from argon2 import PasswordHasher
 
+from phi3_ui.accounts.passwords import Passwords
 from phi3_ui.settings import Settings
-from phi3_ui.ui.login.passwords import Passwords
 from tests.support.logins import hash_logins
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from phi3_ui.ui.login.address import normalize_address
+from phi3_ui.accounts.address import normalize_address
 
 
 @pytest.mark.parametrize(

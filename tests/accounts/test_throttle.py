@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from phi3_ui.ui.login.throttle import LoginThrottle
+from phi3_ui.accounts.throttle import LoginThrottle
 
 
 class Clock:

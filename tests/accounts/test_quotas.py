@@ -4,9 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from phi3_ui.accounts.quotas import Person, Quotas
 from phi3_ui.errors import UserError
 from phi3_ui.settings import Settings
-from phi3_ui.ui.quotas import Person, Quotas
 
 ANNA, BOB = Person("anna"), Person("bob")
 
