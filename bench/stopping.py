@@ -51,8 +51,10 @@ def counting(contract: str, adapter: Any) -> Iterator[Steps]:
     """Count the steps of the engine behind an adapter."""
     steps = Steps()
     if contract == "prompt":
-        slots = type(adapter._model.unwrap_python_model()._slots)
-        slots._compute = staticmethod(steps.counted(slots._compute, lambda slot, tokens: len(tokens)))
+        engine = adapter._model.unwrap_python_model()._scheduler._engine
+        engine.prefill = steps.counted(engine.prefill, lambda row, tokens: len(tokens))
+        if engine.is_batched:  # else it steps by prefilling
+            engine.step = steps.counted(engine.step, lambda rows, tokens, exact: len(tokens))
         yield steps
     else:
         network = adapter._model.get_raw_model().model

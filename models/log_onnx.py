@@ -1,7 +1,6 @@
 """Log an ONNX Runtime GenAI folder as an MLflow model: the wrapper in phi3_onnx.py with the folder as its artifact."""
 
 import argparse
-import hashlib
 import time
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -34,9 +33,8 @@ from models.tracking import (
     register_logged,
     store_from_arguments,
 )
+from models.wrapper_code import ENGINE, WRAPPER, code_metadata
 
-WRAPPER = Path(__file__).with_name("phi3_onnx.py")
-SLOTS = WRAPPER.with_name("phi3_onnx_slots.py")
 CONTRACT = "prompt"
 
 Device = Literal["cpu", "cuda", "directml"]
@@ -109,7 +107,7 @@ def log(  # noqa: PLR0913  # keyword-only options with defaults
             tags,
             python_model=str(WRAPPER),
             artifacts={phi3_onnx.ARTIFACT: str(folder)},
-            code_paths=[str(SLOTS)],
+            code_paths=[str(ENGINE)],
             # Only settings listed here can be overridden at load time.
             model_config={"end_tokens": facts["end_tokens"], "threads": 0, "cache_mb": 0},
             signature=SIGNATURE,
@@ -117,7 +115,7 @@ def log(  # noqa: PLR0913  # keyword-only options with defaults
             pip_requirements=pin_versions(["mlflow", "onnxruntime-genai", "onnxruntime", "tokenizers", "pandas"]),
             metadata={
                 "contract": CONTRACT,
-                "wrapper_sha256": code_sha256(),
+                **code_metadata(),
                 **recorded,
                 **described,
                 **facts,
@@ -127,11 +125,6 @@ def log(  # noqa: PLR0913  # keyword-only options with defaults
     logged = register_logged(logged, store) if registering else logged
     report(3, 3)
     return logged
-
-
-def code_sha256() -> str:
-    """SHA-256 of the code in an artifact, which reveals a modified wrapper and one of another version."""
-    return hashlib.sha256(WRAPPER.read_bytes() + SLOTS.read_bytes()).hexdigest()
 
 
 def _is_available(device: Device) -> bool:

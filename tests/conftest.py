@@ -198,6 +198,8 @@ _LOGGING_SOURCES = [
         for name in (
             "log_*",
             "phi3_onnx*",
+            "phi3_onnx_engine/*",
+            "wrapper_code",
             "linked_logging",
             "linking",
             "model_card",

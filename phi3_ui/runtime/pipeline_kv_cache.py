@@ -1,6 +1,6 @@
 """KV cache of a transformers model, in slots: keys and values of recent prompts, reused by prompts with the same prefix.
 
-The counterpart of models/phi3_onnx_slots.py for a model that serves one request at a time. It knows token ids and
+The counterpart of models/phi3_onnx_engine/slots.py for a model that serves one request at a time. It knows token ids and
 transformers' caches, neither text nor MLflow.
 """
 

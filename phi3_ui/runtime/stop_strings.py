@@ -4,8 +4,8 @@
 class StopStrings:
     """Passes text through up to the first stop string; holds back text that may become one.
 
-    The output does not depend on how the text is split. models/phi3_onnx.py has its own copy of this class, because that
-    file must stand alone; one test covers both.
+    The output does not depend on how the text is split. models/phi3_onnx_engine has its own copy of this class, because it
+    must stand alone; one test covers both.
     """
 
     def __init__(self, stops: tuple[str, ...]) -> None:

@@ -245,9 +245,11 @@ def test_the_onnx_model_declares_its_code_and_its_end_tokens(weights: Weights, s
     logged = log_onnx.log(weights.onnx, ORIGIN, "int8", store, nothing, measured=False, registering=False)
 
     info = mlflow.models.get_model_info(f"models:/{logged.model_id}")
-    code = [stored_files(logged, store) / file for file in ("phi3_onnx.py", "code/phi3_onnx_slots.py")]
+    stored = stored_files(logged, store)
+    code = [stored / "phi3_onnx.py", *sorted((stored / "code").rglob("*.py"))]
     assert info.metadata
     assert info.metadata["wrapper_sha256"] == hashlib.sha256(b"".join(map(Path.read_bytes, code))).hexdigest()
+    assert info.metadata["code_files"] == [file.relative_to(stored).as_posix() for file in code]
     assert info.flavors["python_function"]["config"] == {
         "end_tokens": ["<|im_end|>"],
         "threads": 0,

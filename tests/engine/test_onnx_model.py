@@ -165,9 +165,9 @@ def test_penalties_are_subtracted_from_the_logits_of_generated_tokens(model: Any
     wrapper, prompt = model.unwrap_python_model(), chatml("Say ha ten times: ha ha ha")
     params = {**GREEDY, "max_tokens": 24, "presence_penalty": 1.5, "frequency_penalty": 0.5}
     ids = wrapper.encode(prompt)
-    options = og.GeneratorParams(wrapper._model)
+    options = og.GeneratorParams(wrapper._scheduler._engine._model)
     options.set_search_options(max_length=len(ids) + 24, do_sample=False)
-    generator, answer = og.Generator(wrapper._model, options), Counter[int]()
+    generator, answer = og.Generator(wrapper._scheduler._engine._model, options), Counter[int]()
     generator.append_tokens(ids)
     tokens: list[int] = []
     while len(tokens) < 24 and tokens[-1:] != wrapper.encode("<|im_end|>"):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.phi3_onnx import Options, Phi3Onnx
-from models.phi3_onnx_slots import SHARED_PREFILL_CHUNK, PrefillProgress, QueuePosition, Slots, Token
+from models.phi3_onnx_engine import PrefillProgress, QueuePosition, Request, Scheduler, Token
 from tests.conftest import Weights
 
 GREEDY = Options(max_tokens=12, temperature=0.0)
@@ -39,12 +39,22 @@ def alone(tiny_onnx: Path) -> Phi3Onnx:
 
 def generate(wrapper: Phi3Onnx, prompt: list[int], options: Options) -> tuple[str, Any]:
     """The text, and the last step with its usage."""
-    steps = list(wrapper._answer(prompt, options))
+    steps = list(wrapper._answer(wrapper._request(prompt, options), options.stop))
     return "".join(step.text for step in steps), steps[-1]
 
 
+def slots_of(wrapper: Phi3Onnx) -> list[Any]:
+    return wrapper._scheduler._slots._slots
+
+
+def forget(wrapper: Phi3Onnx) -> None:
+    """Empty the KV cache."""
+    for slot in list(slots_of(wrapper)):
+        wrapper._scheduler._slots.discard(slot)
+
+
 def generate_without_reuse(wrapper: Phi3Onnx, prompt: list[int], options: Options) -> str:
-    wrapper._slots._slots.clear()
+    forget(wrapper)
     text, last = generate(wrapper, prompt, options)
     assert last.cached_tokens == 0
     return text
@@ -94,9 +104,9 @@ def test_the_demo_model_answers_the_same_with_and_without_prefix_reuse(weights: 
 
 def test_a_follow_up_prefills_only_new_tokens(wrapper: Phi3Onnx) -> None:
     prompt = wrapper.encode("<|user|>\nWhat is the capital of France?<|end|>\n<|assistant|>\n" * 8)
-    events = list(wrapper._slots.generate(prompt, 10, lambda logits: int(logits.argmax()), frozenset(), False))
+    events = list(start_generating(wrapper._scheduler, prompt, 10))
     answer = [event.id for event in events if isinstance(event, Token)]
-    before = wrapper._slots.stats()
+    before = wrapper._scheduler.stats()
 
     follow_up = [*prompt, *answer, *prompt[:20]]
     _, last = generate(wrapper, follow_up, SAMPLED)
@@ -106,7 +116,7 @@ def test_a_follow_up_prefills_only_new_tokens(wrapper: Phi3Onnx) -> None:
     assert last.cached_tokens == len(follow_up) - 2, "two tokens are computed again, for what comes after them"
     _, last = generate(wrapper, follow_up, GREEDY)
     assert last.cached_tokens == len(prompt), "what must be the same each time reads answers as a fresh reading does"
-    after = wrapper._slots.stats()
+    after = wrapper._scheduler.stats()
     assert (after.hits - before.hits, after.misses - before.misses) == (3, 0)
 
 
@@ -125,20 +135,20 @@ def test_slots_stay_within_the_budget_and_the_least_recently_used_is_evicted(tin
     prompts = [[10 + n] * 60 for n in range(7)]
     for prompt in prompts:
         generate(wrapper, prompt, GREEDY)
-        assert wrapper._slots.stats().used_bytes <= 6_000_000
-    assert wrapper._slots.stats().slots == 4
+        assert wrapper._scheduler.stats().used_bytes <= 6_000_000
+    assert wrapper._scheduler.stats().slots == 4
     assert generate(wrapper, prompts[-1], GREEDY)[1].cached_tokens == 58
     assert generate(wrapper, prompts[0], GREEDY)[1].cached_tokens == 0
 
 
 def test_a_slot_is_preallocated_for_the_next_chat_while_idle_and_within_the_budget(tiny_onnx: Path) -> None:
     wrapper = load_wrapper(tiny_onnx, 6)  # room for four
-    slots = wrapper._slots._slots
+    slots = slots_of(wrapper)
     wrapper.prepare()
     assert len(slots) == 1, "the slot of the warm-up is still empty"
-    assert wrapper._slots.stats().slots == 0
+    assert wrapper._scheduler.stats().slots == 0
     for number in range(6):
-        running = start_generating(wrapper._slots, [10 + number] * 60, 5)
+        running = start_generating(wrapper._scheduler, [10 + number] * 60, 5)
         next(running)
         wrapper.prepare()
         assert len(slots) == min(number + 1, 4), "none is allocated while a request runs"
@@ -147,7 +157,7 @@ def test_a_slot_is_preallocated_for_the_next_chat_while_idle_and_within_the_budg
         assert len(slots) == min(number + 2, 4)
         generate(wrapper, [100 + number] * 60, GREEDY)
         assert len(slots) == min(number + 2, 4), "the new chat took it"
-        slots.remove(next(slot for slot in slots if slot.tokens[:1] == [100 + number]))
+        wrapper._scheduler._slots.discard(next(slot for slot in slots if slot.row.tokens[:1] == [100 + number]))
 
 
 def test_a_short_common_prefix_does_not_overwrite_the_slot_of_a_long_chat(wrapper: Phi3Onnx) -> None:
@@ -189,21 +199,22 @@ def test_concurrent_answers_equal_sequential_ones(tiny_onnx: Path, alone: Phi3On
         assert generate_together(load_wrapper(tiny_onnx, cache_mb), prompts, options) == expected
 
 
-def start_generating(slots: Slots, prompt: list[int], tokens: int) -> Generator[Any, None, None]:
-    return slots.generate(prompt, tokens, lambda logits: int(logits.argmax()), frozenset(), False)
+def start_generating(scheduler: Scheduler, prompt: list[int], tokens: int) -> Generator[Any, None, None]:
+    request = Request(prompt, tokens, lambda logits: int(logits.argmax()), frozenset(), False)
+    return scheduler.generate(request)
 
 
 def test_a_request_waiting_for_memory_gets_its_queue_position_and_is_served_when_memory_is_freed(
     tiny_onnx: Path,
 ) -> None:
-    slots = load_wrapper(tiny_onnx, 1)._slots  # 976 tokens: one answer of this length at a time
-    first = start_generating(slots, [7] * 600, 200)
+    scheduler = load_wrapper(tiny_onnx, 1)._scheduler  # 976 tokens: one answer of this length at a time
+    first = start_generating(scheduler, [7] * 600, 200)
     assert isinstance(next(first), PrefillProgress)
     places: list[int] = []
     served = threading.Event()
 
     def wait() -> None:
-        for event in start_generating(slots, [8] * 600, 5):
+        for event in start_generating(scheduler, [8] * 600, 5):
             if isinstance(event, QueuePosition):
                 places.append(event.ahead)
                 has_position.set()
@@ -223,12 +234,12 @@ def test_a_request_waiting_for_memory_gets_its_queue_position_and_is_served_when
 
 
 def test_a_request_that_leaves_the_queue_is_skipped(tiny_onnx: Path) -> None:
-    slots = load_wrapper(tiny_onnx, 1)._slots
-    first = start_generating(slots, [7] * 600, 200)
+    scheduler = load_wrapper(tiny_onnx, 1)._scheduler
+    first = start_generating(scheduler, [7] * 600, 200)
     next(first)
-    impatient = start_generating(slots, [8] * 600, 200)
+    impatient = start_generating(scheduler, [8] * 600, 200)
     assert next(impatient) == QueuePosition(1)
-    patient = start_generating(slots, [9] * 600, 3)
+    patient = start_generating(scheduler, [9] * 600, 3)
     assert next(patient) == QueuePosition(2)
     impatient.close()
     assert next(patient) == QueuePosition(1)
@@ -237,50 +248,50 @@ def test_a_request_that_leaves_the_queue_is_skipped(tiny_onnx: Path) -> None:
 
 
 def test_a_long_prefill_is_interleaved_with_the_decoding_of_other_answers(wrapper: Phi3Onnx) -> None:
-    writer = start_generating(wrapper._slots, [11] * 20, 200)
+    writer = start_generating(wrapper._scheduler, [11] * 20, 200)
     while not isinstance(next(writer), Token):
         pass
-    reader = start_generating(wrapper._slots, [12] * 500, 5)
+    reader = start_generating(wrapper._scheduler, [12] * 500, 5)
     reads = [next(reader)]
     while isinstance(event := next(reader), PrefillProgress):
         reads.append(event)
         assert isinstance(next(writer), Token), "each step of the one is a step of the other"
     sizes = {after.count - before.count for before, after in itertools.pairwise(reads)}
-    assert max(sizes) <= SHARED_PREFILL_CHUNK
+    assert max(sizes) <= wrapper._scheduler._engine.shared_piece
     writer.close()
     reader.close()
 
 
 def test_a_slow_consumer_does_not_block_other_answers(wrapper: Phi3Onnx) -> None:
-    idle = start_generating(wrapper._slots, [13] * 20, 300)
+    idle = start_generating(wrapper._scheduler, [13] * 20, 300)
     while not isinstance(next(idle), Token):
         pass
-    assert sum(isinstance(event, Token) for event in start_generating(wrapper._slots, [14] * 20, 50)) == 50
-    (run,) = wrapper._slots._running
-    assert run.generated < 20, "nothing is computed far ahead of who reads it"
+    assert sum(isinstance(event, Token) for event in start_generating(wrapper._scheduler, [14] * 20, 50)) == 50
+    (run,) = wrapper._scheduler._running
+    assert len(run.generated) < 20, "nothing is computed far ahead of who reads it"
     assert sum(isinstance(event, Token) for event in idle) == 299
-    assert wrapper._slots._running == []
+    assert wrapper._scheduler._running == []
 
 
 def test_an_engine_error_ends_only_its_own_answer(wrapper: Phi3Onnx) -> None:
     def broken(_: Any) -> int:
         raise RuntimeError("out of memory")
 
-    other = start_generating(wrapper._slots, [15] * 20, 30)
+    other = start_generating(wrapper._scheduler, [15] * 20, 30)
     next(other)
     with pytest.raises(RuntimeError, match="out of memory"):
-        list(wrapper._slots.generate([16] * 20, 5, broken, frozenset(), False))
+        list(wrapper._scheduler.generate(Request([16] * 20, 5, broken, frozenset(), False)))
     assert sum(isinstance(event, Token) for event in other) == 30
-    assert sum(isinstance(event, Token) for event in start_generating(wrapper._slots, [16] * 20, 5)) == 5
+    assert sum(isinstance(event, Token) for event in start_generating(wrapper._scheduler, [16] * 20, 5)) == 5
 
 
 def test_the_slot_of_a_stopped_answer_keeps_its_prefilled_tokens(wrapper: Phi3Onnx) -> None:
     prompt = [17, 18] * 200
-    stopped = start_generating(wrapper._slots, prompt, 5)
+    stopped = start_generating(wrapper._scheduler, prompt, 5)
     assert [next(stopped), next(stopped), next(stopped)] == [
         PrefillProgress(0),
         PrefillProgress(64),
         PrefillProgress(128),
     ]
     stopped.close()
-    assert next(start_generating(wrapper._slots, prompt, 5)) == PrefillProgress(128)
+    assert next(start_generating(wrapper._scheduler, prompt, 5)) == PrefillProgress(128)

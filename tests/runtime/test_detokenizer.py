@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from models import phi3_onnx
+from models import phi3_onnx_engine
 from phi3_ui.runtime.detokenizer import Detokenizer
 
 
@@ -22,12 +22,14 @@ def tokenizer(tiny_checkpoint: Path) -> Tokenizer:
     return Tokenizer.from_file(str(tiny_checkpoint / "tokenizer.json"))
 
 
-def pieces_of(kind: type[Detokenizer] | type[phi3_onnx._TextStream], tokenizer: Tokenizer, ids: list[int]) -> list[str]:
+def pieces_of(
+    kind: type[Detokenizer] | type[phi3_onnx_engine.TextStream], tokenizer: Tokenizer, ids: list[int]
+) -> list[str]:
     stream: Stream = kind(tokenizer)
     return [*(stream.push(token) for token in ids), stream.flush()]
 
 
-KINDS = pytest.mark.parametrize("kind", [Detokenizer, phi3_onnx._TextStream], ids=["app", "wrapper"])
+KINDS = pytest.mark.parametrize("kind", [Detokenizer, phi3_onnx_engine.TextStream], ids=["app", "wrapper"])
 _text = st.text() | st.text("a é€😀 \n\t<|end|>", max_size=40)
 _ids = st.lists(st.integers(0, 600) | st.sampled_from([0xC3 + 3, 0xA9 + 3, 0xF0 + 3, 0x41 + 3]), max_size=40)
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from models.phi3_onnx import _StopStrings
+from models import phi3_onnx_engine
 from phi3_ui.runtime.stop_strings import StopStrings
 
-COPIES = [StopStrings, _StopStrings]
+COPIES = [StopStrings, phi3_onnx_engine.StopStrings]
 # Few letters, so that stop strings are met, overlap and begin again within themselves.
 _letters = st.text("ab\n", max_size=12)
 _stops = st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=4).map(tuple)

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from phi3_ui.paths import ROOT
-from phi3_ui.store.registry.released_code import SLOTS, WRAPPER
+from models.wrapper_code import code_files
+from phi3_ui.store.registry.released_code import WRAPPER
 
 _ENVIRONMENT = {"conda": "conda.yaml", "virtualenv": "python_env.yaml"}
 SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
@@ -62,9 +62,9 @@ def write_wrapper(folder: Path) -> Path:
             "streamable": True,
         },
     )
-    shutil.copy(ROOT / "models" / WRAPPER, folder / WRAPPER)
-    (folder / "code").mkdir()
-    shutil.copy(ROOT / "models" / SLOTS, folder / "code" / SLOTS)
+    for path, file in code_files().items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, folder / path)
     write_json(folder / "artifacts" / "onnx" / "genai_config.json", {"model": {"decoder": {"filename": "model.onnx"}}})
     write_json(folder / "artifacts" / "onnx" / "tokenizer.json", {})
     (folder / "artifacts" / "onnx" / "model.onnx").write_bytes(onnx_file("model.onnx.data"))

@@ -19,16 +19,16 @@ from mlflow.models import Model
 from packaging.requirements import InvalidRequirement, Requirement
 
 from models.packages import find_installed
+from models.wrapper_code import WRAPPER, code_metadata
 from phi3_ui.errors import UserError
 from phi3_ui.host.containment import COMPLETE_LANDLOCK, has_seccomp, landlock_version
-from phi3_ui.paths import ROOT
 from phi3_ui.store.errors import translate_store_errors
 from phi3_ui.store.registry.artifact_files import ArtifactFiles, classify_model
 from phi3_ui.store.registry.logged_code import find_removed_api_in_pickle, find_removed_api_in_source
 
 Severity = Literal["ok", "warning", "error"]
-# The wrapper as log_onnx.py logs it: the model code, and the module that goes into the folder `code`.
-WRAPPER, SLOTS = ROOT / "models" / "phi3_onnx.py", ROOT / "models" / "phi3_onnx_slots.py"
+# Earlier releases logged this beside the wrapper's code, and no list of their files.
+_EARLIER_CODE = ["code/phi3_onnx_slots.py"]
 
 # Each code has a sentence in i18n, doctor.<code>, which includes the cure.
 CODES: dict[str, Severity] = {
@@ -191,13 +191,13 @@ def _check_wrapper(info: Model, files: ArtifactFiles) -> Iterator[Finding]:
     if classify_model(info) != "onnx":
         return
     path = _code_file(info) or WRAPPER.name
-    stored = files.read(path)
-    if stored is None:
+    if not files.contains(path):
         return  # which _check_files reports
-    digest = hashlib.sha256(stored + (files.read(f"code/{SLOTS.name}") or b"")).hexdigest()
+    code = [path, *sorted(file for file in files.sizes if file.startswith("code/") and file.endswith(".py"))]
+    digest = hashlib.sha256(b"".join(files.read(file) or b"" for file in code)).hexdigest()
     if digest != (info.metadata or {}).get("wrapper_sha256", digest):
         yield _finding("wrapper_changed", file=path)
-    elif digest != hashlib.sha256(WRAPPER.read_bytes() + SLOTS.read_bytes()).hexdigest():
+    elif digest != code_metadata()["wrapper_sha256"]:
         yield _finding("wrapper_outdated")
     else:
         yield _finding("wrapper_current")
@@ -237,7 +237,8 @@ def _expected_paths(info: Model) -> Iterator[str]:
     if code := _code_file(info):
         yield code
         if classify_model(info) == "onnx" and info.flavors["python_function"].get("code"):
-            yield f"code/{SLOTS.name}"
+            declared = (info.metadata or {}).get("code_files", _EARLIER_CODE)
+            yield from (path for path in declared if path.startswith("code/"))
     for artifact in (
         (info.flavors.get("python_function", {}).get("artifacts") or {}).values() if classify_model(info) else ()
     ):

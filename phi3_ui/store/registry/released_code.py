@@ -3,7 +3,8 @@
 RELEASED: dict[str, frozenset[str]] = {
     "phi3_onnx.py": frozenset(
         {
-            "a627e7ce8c232489eb9b793695b38eeb6255710869190c7749e37cb1ac71ce53",  # this release
+            "f5f3ccfc07c387b1c92960f089db1190ada4a9bd626b9eb4cf59b39df1cb3be4",  # this release
+            "a627e7ce8c232489eb9b793695b38eeb6255710869190c7749e37cb1ac71ce53",
             "7e22a5999b5020a812d5513b3d0ea6dd4905ba580f1bf4d33a51b1fa1e81dab8",
             "a89017e0c7339bb99e8fb019479e1f05b1893581ab09becede520b95c4a9097d",
             "92a7897f431aec40220a697d0b1f18aebfc038c97b29d671e9e4895f5ce76a27",
@@ -13,9 +14,9 @@ RELEASED: dict[str, frozenset[str]] = {
             "c62869006cfa3088c6cdc42241e5dabde0dcb1029e32a3e19f6b5ecc3c183c9a",
         }
     ),
-    "phi3_onnx_slots.py": frozenset(
+    "code/phi3_onnx_slots.py": frozenset(
         {
-            "b3b54f219f4d527aa9ee73574191fece4077521d7918afe7d57278022b3cbc59",  # this release
+            "b3b54f219f4d527aa9ee73574191fece4077521d7918afe7d57278022b3cbc59",
             "fb583bec88b63bf502d26b1564602fccbc2155fbb38261ccefac33b401baab49",
             "4fba6312843433ed598d9f00f2bb069244fd73b4da1e18d65455591ae9072719",
             "c4112e2256d4e1e9cb6c0e2e30c69eb17683a75d35b0ebf9d0479400065fca46",
@@ -23,7 +24,62 @@ RELEASED: dict[str, frozenset[str]] = {
             "276956aa5192b5d2bba9cfbb55472e09432479d5e564911f4759a2b9494f2f3a",
         }
     ),
+    "code/phi3_onnx_engine/__init__.py": frozenset(
+        {
+            "1aca16870e155757b61d4054be8c6703cd33e1675169168990d52008fb7e20b2",  # this release
+        }
+    ),
+    "code/phi3_onnx_engine/engine.py": frozenset(
+        {
+            "a9948d745af08c4d1308f3dd332b3ca0fe86589526ae9fd4c63a4f9dfc5820df",  # this release
+        }
+    ),
+    "code/phi3_onnx_engine/events.py": frozenset(
+        {
+            "c1342898f9ceef80d8059b6ec59cefb89908202dd244cd7964257ab7971fcdcc",  # this release
+        }
+    ),
+    "code/phi3_onnx_engine/folder.py": frozenset(
+        {
+            "9a7334053ccb5dbebe62e59cc88cbfb94ebfd9e2536f80f1dd8ab33f816d3eae",  # this release
+        }
+    ),
+    "code/phi3_onnx_engine/genai.py": frozenset(
+        {
+            "765d904a61d3561b62fa0205c878cea4d12597dca85c6c988039bae4833e0e64",  # this release
+        }
+    ),
+    "code/phi3_onnx_engine/pace.py": frozenset(
+        {
+            "a890ec64e8b333f8d0acfc160f2ba4313de8f65fbcaddbaef56001cfbabcb19b",  # this release
+        }
+    ),
+    "code/phi3_onnx_engine/sampler.py": frozenset(
+        {
+            "c45a156caf1ffe613681dbc775b58cd096f6d2b5bffd2bf0c38a10b39dbca9e8",  # this release
+        }
+    ),
+    "code/phi3_onnx_engine/scheduler.py": frozenset(
+        {
+            "b689b01a82c3fe32ba2ddb2aa7fd4054094a509df9191e5d81d67c0cc90f5a1d",  # this release
+        }
+    ),
+    "code/phi3_onnx_engine/selection.py": frozenset(
+        {
+            "db2dc65137d62419902dfccad5f754ff71d9972728c07671e260225c49773970",  # this release
+        }
+    ),
+    "code/phi3_onnx_engine/slots.py": frozenset(
+        {
+            "9789bff85de2f655afa9ad1b3c41588a89fbb107876e22f3bca0bd5e58c103a6",  # this release
+        }
+    ),
+    "code/phi3_onnx_engine/text_stream.py": frozenset(
+        {
+            "755f4d552e581379d02078fc49a232fd4569a8e3ffada2587e0c9364538c9093",  # this release
+        }
+    ),
 }
-"""The SHA-256 of every released version, by file name."""
+"""The SHA-256 of every released version, by the file's path in an artifact."""
 
-WRAPPER, SLOTS = RELEASED
+WRAPPER = "phi3_onnx.py"

@@ -6,7 +6,7 @@ from typing import Any
 
 from phi3_ui.store.registry.fingerprint import FolderListing, ModelFile
 from phi3_ui.store.registry.onnx_file import find_external_files
-from phi3_ui.store.registry.released_code import RELEASED, SLOTS, WRAPPER
+from phi3_ui.store.registry.released_code import RELEASED, WRAPPER
 from phi3_ui.store.registry.suspects import (
     ONNX_SUFFIXES,
     Entry,
@@ -40,11 +40,10 @@ def check_wrapper(listing: FolderListing, mlmodel: dict[str, Any]) -> Iterator[S
         yield Suspect("MLmodel: loader_module", "loader")
     yield from check_keys(function, _WRAPPER_KEYS, _WRAPPER_OPTIONS)
     yield from _check_places(listing, function)
-    released = {WRAPPER: WRAPPER, f"code/{SLOTS}": SLOTS}
     data = []
     for file in listing.files:
-        if name := released.get(file.path):
-            if hashes.hash_file(file) not in RELEASED[name]:
+        if file.path in RELEASED:
+            if hashes.hash_file(file) not in RELEASED[file.path]:
                 yield Suspect(file.path, "python")
         elif file.path.startswith("code/"):
             yield Suspect(file.path, reason_of(file.name) or "code_path")

@@ -72,8 +72,9 @@ def python_model(tmp_path: Path) -> Path:
 
 def test_the_process_gets_a_private_copy_that_goes_with_it(admission: Admission, tmp_path: Path) -> None:
     folder = write_wrapper(tmp_path / "model")
-    (folder / "__pycache__").mkdir()
-    (folder / "__pycache__" / "phi3_onnx.cpython-311.pyc").write_bytes(b"hostile")
+    for source in (folder / "phi3_onnx.py", folder / "code" / "phi3_onnx_engine" / "slots.py"):
+        (source.parent / "__pycache__").mkdir()
+        (source.parent / "__pycache__" / f"{source.stem}.cpython-311.pyc").write_bytes(b"hostile")
 
     with admission.admit(spec_of(folder)) as admitted:
         assert admitted.level == "ours"

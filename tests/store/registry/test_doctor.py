@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.pyfunc.model import PythonModel
 
+from models.wrapper_code import ENGINE, WRAPPER, code_metadata
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import TEXTS
 from phi3_ui.store.registry import doctor
-from phi3_ui.store.registry.doctor import CODES, SLOTS, WRAPPER, Diagnosis, diagnose
+from phi3_ui.store.registry.doctor import CODES, Diagnosis, diagnose
 from phi3_ui.store.registry.logged_code import find_removed_api_in_pickle, find_removed_api_in_source
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*:FutureWarning")
@@ -40,6 +41,17 @@ mlflow.models.set_model(Old())
 """
 
 
+_TWO_FILES = """
+import mlflow
+
+class Earlier(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input):
+        return []
+
+mlflow.models.set_model(Earlier())
+"""
+
+
 @pytest.fixture(autouse=True)
 def log_to_store(uri: str) -> None:
     mlflow.set_tracking_uri(uri)
@@ -59,27 +71,27 @@ def weights(tmp_path: Path) -> Path:
 
 
 def _log(code: Path, weights: Path, **metadata: Any) -> str:
-    """Log `weights` with the wrapper `code` and the slots module beside it, if there is one. Returns the model id."""
-    slots = code.with_name(SLOTS.name)
+    """Log `weights` with the wrapper `code` and what it imports beside it, if there is any. Returns the model id."""
+    beside = [path for path in (code.with_name(ENGINE.name), code.with_name("phi3_onnx_slots.py")) if path.exists()]
     logged = mlflow.pyfunc.log_model(
         name="tiny-onnx",
         python_model=str(code),
         artifacts={"phi3-mini-onnx": str(weights)},
-        code_paths=[str(slots)] if slots.exists() else None,
+        code_paths=[str(path) for path in beside] or None,
         pip_requirements=[f"mlflow=={mlflow.__version__}", "onnxruntime-genai"],
         metadata={"contract": "prompt", "chat_template": "{{ messages }}", **metadata},
     )
     return str(logged.model_id)
 
 
-def _digest(wrapper: Path) -> str:
-    return hashlib.sha256(wrapper.read_bytes() + SLOTS.read_bytes()).hexdigest()
+def _digest(*files: Path) -> str:
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 @pytest.fixture
 def model_id(log_to_store: None, weights: Path) -> str:
     """The id of a model with the app's current wrapper."""
-    return _log(WRAPPER, weights, wrapper_sha256=_digest(WRAPPER))
+    return _log(WRAPPER, weights, **code_metadata())
 
 
 @pytest.fixture
@@ -141,7 +153,7 @@ def test_version_differences_are_reported(uri: str, model_id: str, artifacts: Pa
     "file",
     [
         "phi3_onnx.py",
-        "code/phi3_onnx_slots.py",
+        "code/phi3_onnx_engine/slots.py",
         "artifacts/tiny-onnx/model.onnx",
         "artifacts/tiny-onnx/tokenizer.json",
         "conda.yaml",
@@ -184,7 +196,7 @@ def test_a_missing_shard_is_reported(uri: str, model_id: str, artifacts: Path) -
     assert _values(diagnosis, "file_missing") == [{"file": missing}]
 
 
-@pytest.mark.parametrize("file", ["phi3_onnx.py", "code/phi3_onnx_slots.py"])
+@pytest.mark.parametrize("file", ["phi3_onnx.py", "code/phi3_onnx_engine/slots.py"])
 def test_a_wrapper_changed_after_logging_is_an_error(uri: str, model_id: str, artifacts: Path, file: str) -> None:
     with (artifacts / file).open("a") as wrapper:
         wrapper.write("# one more line\n")
@@ -198,12 +210,30 @@ def test_a_wrapper_changed_after_logging_is_an_error(uri: str, model_id: str, ar
 def test_a_wrapper_from_another_version_of_the_app_is_a_warning(uri: str, weights: Path, tmp_path: Path) -> None:
     other = tmp_path / "phi3_onnx.py"
     other.write_text(WRAPPER.read_text() + "# of another version\n")
-    shutil.copy(SLOTS, tmp_path)
+    shutil.copytree(ENGINE, tmp_path / ENGINE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    code = [other, *sorted((tmp_path / ENGINE.name).iterdir())]
 
-    diagnosis = diagnose(uri, _log(other, weights, wrapper_sha256=_digest(other)))
+    metadata = {**code_metadata(), "wrapper_sha256": _digest(*code)}
+
+    diagnosis = diagnose(uri, _log(other, weights, **metadata))
 
     assert "wrapper_outdated" in _codes(diagnosis)
     assert (diagnosis.severity, diagnosis.can_relog) == ("warning", True)
+
+
+def test_the_wrapper_of_an_earlier_release_is_complete_with_its_two_files(
+    uri: str, weights: Path, tmp_path: Path
+) -> None:
+    """Their metadata list no files."""
+    other, slots = tmp_path / "phi3_onnx.py", tmp_path / "phi3_onnx_slots.py"
+    other.write_text(_TWO_FILES)
+    slots.write_text("# KV-cache slots\n")
+    model_id = _log(other, weights, wrapper_sha256=_digest(other, slots))
+    stored = tmp_path / "artifacts" / "models" / model_id / "artifacts" / "code" / slots.name
+
+    assert {"wrapper_outdated", "files_complete"} <= set(_codes(diagnose(uri, model_id)))
+    stored.unlink()
+    assert _values(diagnose(uri, model_id), "file_missing") == [{"file": "code/phi3_onnx_slots.py"}]
 
 
 def test_a_removed_api_is_found_in_a_wrappers_code(uri: str, weights: Path, tmp_path: Path) -> None:

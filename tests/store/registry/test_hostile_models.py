@@ -15,7 +15,7 @@ from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.admission import Admission
 from phi3_ui.store.registry.approvals import Approvals
-from phi3_ui.store.registry.released_code import SLOTS, WRAPPER
+from phi3_ui.store.registry.released_code import WRAPPER
 from phi3_ui.store.registry.trust import inspect_model
 from tests.support.cards import ENTRY
 from tests.support.env import environment
@@ -68,11 +68,11 @@ def _one_line_more(folder: Path, song: Song) -> None:
 
 
 def _hostile_helper(folder: Path, song: Song) -> None:
-    _write(write_wrapper(folder) / "code" / SLOTS, song)
+    _write(write_wrapper(folder) / "code" / "phi3_onnx_engine" / "slots.py", song)
 
 
 def _shadowed_import(folder: Path, song: Song) -> None:
-    _write(write_wrapper(folder) / "code" / "onnxruntime_genai.py", song)
+    _write(write_wrapper(folder) / "code" / "tokenizers.py", song)
 
 
 def _loader_disguised(folder: Path, song: Song) -> None:
@@ -124,7 +124,7 @@ def _link_to_a_folder(folder: Path, song: Song) -> None:
     write_wrapper(folder)
     outside = folder.with_name(f"{folder.name}-outside")
     (folder / "code").rename(outside)
-    _write(outside / SLOTS, song)
+    _write(outside / "phi3_onnx_engine" / "slots.py", song)
     (folder / "code").symlink_to(outside)
 
 

@@ -4,15 +4,15 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from models import log_onnx
-from phi3_ui.paths import ROOT
+from models.wrapper_code import ENGINE, code_files
 from phi3_ui.store.registry import fingerprint
-from phi3_ui.store.registry.released_code import RELEASED, SLOTS, WRAPPER
+from phi3_ui.store.registry.released_code import RELEASED, WRAPPER
 from phi3_ui.store.registry.trust import Inspection, inspect_model
 from tests.support.model_folders import (
     SAFETENSORS,
@@ -27,6 +27,10 @@ from tests.support.model_folders import (
 from tests.support.tiny_models import TinyStore
 
 Change = Callable[[Path], object]
+
+# Of the last release whose code was two files.
+_EARLIER_WRAPPER = "a627e7ce8c232489eb9b793695b38eeb6255710869190c7749e37cb1ac71ce53"
+_EARLIER_SLOTS = "b3b54f219f4d527aa9ee73574191fece4077521d7918afe7d57278022b3cbc59"
 
 
 def shown(inspection: Inspection) -> set[tuple[str, str]]:
@@ -50,10 +54,17 @@ def test_data_alone_and_our_own_wrapper_need_no_approval(pipeline: Path, wrapper
 
 
 def test_the_released_code_includes_that_of_today() -> None:
-    for file in (log_onnx.WRAPPER, log_onnx.SLOTS):
+    for path, file in code_files().items():
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        assert digest in RELEASED[file.name], f"add {digest} to phi3_ui/store/registry/released_code.py"
-    assert {file.name for file in (log_onnx.WRAPPER, log_onnx.SLOTS)} == {WRAPPER, SLOTS} == set(RELEASED)
+        assert digest in RELEASED[path], f"add {digest} for {path} to phi3_ui/store/registry/released_code.py"
+
+
+def test_models_of_earlier_releases_need_no_approval(wrapper: Path) -> None:
+    """Their code was one file, and a second one in the folder `code`."""
+    earlier = {WRAPPER: _EARLIER_WRAPPER, "code/phi3_onnx_slots.py": _EARLIER_SLOTS}
+    assert all(digest in RELEASED[path] for path, digest in earlier.items())
+    shutil.rmtree(wrapper / "code" / ENGINE.name)
+    assert inspect_model(wrapper).level == "ours", "code that is not there cannot run"
 
 
 def test_models_that_the_project_logs_need_no_approval(tiny: TinyStore) -> None:
@@ -101,6 +112,7 @@ def config(name: str, **entries: object) -> Change:
 
 
 PICKLE = pickle.dumps(print)
+PACKAGE = f"code/{ENGINE.name}"
 
 PIPELINE_ATTACKS: list[tuple[str, Change, set[tuple[str, str]]]] = [
     (
@@ -235,8 +247,12 @@ PIPELINE_ATTACKS: list[tuple[str, Change, set[tuple[str, str]]]] = [
 
 WRAPPER_ATTACKS: list[tuple[str, Change, set[tuple[str, str]]]] = [
     ("changed wrapper", append(WRAPPER, "\n"), {(WRAPPER, "python")}),
-    ("changed module", append(f"code/{SLOTS}", "\n"), {(f"code/{SLOTS}", "python")}),
-    ("modules swapped", lambda f: (f / WRAPPER).write_bytes((ROOT / "models" / SLOTS).read_bytes()), {(WRAPPER, "python")}),
+    ("changed module", append(f"{PACKAGE}/slots.py", "\n"), {(f"{PACKAGE}/slots.py", "python")}),
+    ("modules swapped", lambda f: (f / WRAPPER).write_bytes((f / PACKAGE / "slots.py").read_bytes()), {(WRAPPER, "python")}),
+    ("modules of the package swapped", lambda f: shutil.copy(f / PACKAGE / "pace.py", f / PACKAGE / "slots.py"), {(f"{PACKAGE}/slots.py", "python")}),
+    ("module of another name in the package", rewrite(f"{PACKAGE}/extra.py", ""), {(f"{PACKAGE}/extra.py", "python")}),
+    ("package in place of a module", rewrite(f"{PACKAGE}/slots/__init__.py", ""), {(f"{PACKAGE}/slots/__init__.py", "python")}),
+    ("library in place of a module", write_bytes(f"{PACKAGE}/slots.abi3.so", b""), {(f"{PACKAGE}/slots.abi3.so", "binary")}),
     ("module that shadows", rewrite("code/json.py", ""), {("code/json.py", "python")}),
     ("package that shadows", rewrite("code/numpy/__init__.py", ""), {("code/numpy/__init__.py", "python")}),
     ("entry points", rewrite("code/x.dist-info/entry_points.txt", ""), {("code/x.dist-info/entry_points.txt", "code_path")}),

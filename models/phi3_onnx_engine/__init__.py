@@ -1,0 +1,30 @@
+"""What the ONNX wrapper computes with; it goes into the artifact's folder `code` beside phi3_onnx.py.
+
+Modules here import one another relatively and nothing else of the project: in an artifact this package has another name.
+"""
+
+from .engine import Engine, EngineName
+from .events import CacheStats, PrefillProgress, QueuePosition, Token
+from .folder import OnnxFolder, memory_budget, usable_cpus
+from .sampler import Sampler
+from .scheduler import Request, Scheduler
+from .selection import open_engine
+from .text_stream import StopStrings, TextStream
+
+__all__ = [
+    "CacheStats",
+    "Engine",
+    "EngineName",
+    "OnnxFolder",
+    "PrefillProgress",
+    "QueuePosition",
+    "Request",
+    "Sampler",
+    "Scheduler",
+    "StopStrings",
+    "TextStream",
+    "Token",
+    "memory_budget",
+    "open_engine",
+    "usable_cpus",
+]

@@ -1,0 +1,77 @@
+"""The interface of an engine: rows of KV cache, in which prompts are prefilled and answers decoded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Logits = npt.NDArray[np.float32]
+"""(vocabulary,)"""
+
+EngineName = Literal["genai", "batched"]
+
+# LongRoPE models switch scaling factors past this many tokens, which invalidates keys and values cached before the switch.
+SHORT_ROPE_LENGTH = 4096
+
+
+@dataclass(eq=False)
+class Row:
+    """One sequence in the KV cache. Its engine changes it; others read it."""
+
+    length: int
+    """How many tokens fit."""
+    tokens: list[int] = field(default_factory=list)
+    """Those whose keys and values are cached."""
+    uses_long_rope: bool = False
+    """The positions have LongRoPE's long factors (see SHORT_ROPE_LENGTH)."""
+
+
+class Engine(Protocol):
+    """Computes tokens in rows. Not thread-safe, but for `interrupt`. Its errors leave the rows as they were."""
+
+    name: EngineName
+    context_length: int
+    """Tokens that a prompt and its answer may have together."""
+    token_bytes: int
+    """Memory of one token's keys and values."""
+    switches_rope: bool
+    """The model switches its LongRoPE factors past SHORT_ROPE_LENGTH tokens."""
+
+    is_batched: bool
+    """Rows are advanced together in one step, choose their RoPE factors, take memory as they fill, and can be copied.
+    Otherwise `step` takes one row, and a row takes the memory of its whole length when it is allocated."""
+    shared_piece: int
+    """The most prompt tokens to prefill at a time while other rows decode."""
+
+    def allocate(self, length: int) -> Row | None:
+        """Return an empty row for `length` tokens or more; None if all rows are taken."""
+        ...
+
+    def prefill(self, row: Row, tokens: Sequence[int]) -> Logits:
+        """Compute the next tokens of a prompt; return the logits after the last one."""
+        ...
+
+    def step(self, rows: Sequence[Row], tokens: Sequence[int], exact: bool) -> Sequence[Logits]:
+        """Compute one more token in each row; return the logits after each.
+
+        With `exact` they do not depend, bit for bit, on which rows share the step.
+        """
+        ...
+
+    def rewind(self, row: Row, length: int, uses_long_rope: bool) -> None:
+        """Keep the first `length` tokens, and forget an interrupt. Rows that change their RoPE factors keep none."""
+        ...
+
+    def copy_prefix(self, source: Row, target: Row, length: int) -> None:
+        """Give an empty row the first `length` tokens of another."""
+        ...
+
+    def interrupt(self, row: Row) -> None:
+        """Make a prefill in this row raise, now and until it is rewound. Thread-safe; not every engine can."""
+        ...
+
+    def free(self, row: Row) -> None:
+        """Take the row back, and give its memory back to the system."""
+        ...

@@ -1,0 +1,67 @@
+"""What an ONNX Runtime GenAI folder declares about its model."""
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .engine import SHORT_ROPE_LENGTH
+
+
+@dataclass(frozen=True)
+class OnnxFolder:
+    """A folder with genai_config.json. OSError, ValueError or KeyError if it cannot be read."""
+
+    path: Path
+
+    @cached_property
+    def model(self) -> dict[str, Any]:
+        """The section `model` of genai_config.json."""
+        content = json.loads((self.path / "genai_config.json").read_text(encoding="utf-8"))
+        return dict(content["model"])
+
+    @property
+    def decoder(self) -> dict[str, Any]:
+        """The section `model.decoder`."""
+        return dict(self.model["decoder"])
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+        return int(self.model["context_length"])
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The ids of the tokens that end an answer."""
+        eos = self.model["eos_token_id"]
+        return frozenset(eos if isinstance(eos, list) else [eos])
+
+    @property
+    def token_numbers(self) -> int:
+        """How many numbers the keys and values of one token are."""
+        decoder = self.decoder
+        return int(2 * decoder["num_hidden_layers"] * decoder["num_key_value_heads"] * decoder["head_size"])
+
+    @property
+    def switches_rope(self) -> bool:
+        """The model switches its LongRoPE factors past SHORT_ROPE_LENGTH tokens."""
+        return bool(self.model["type"] == "phi3" and self.context_length > SHORT_ROPE_LENGTH)
+
+
+def usable_cpus() -> int:
+    """The number of CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_budget() -> int:
+    """An eighth of the machine's memory or of the control group's limit, in bytes; 2 GiB where neither can be read."""
+    limits = []
+    try:
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
+            limits.append(int(file.read()))
+    except (AttributeError, OSError, ValueError):
+        pass  # another operating system, or no limit ("max")
+    return (min(limits) if limits else 16 << 30) // 8

@@ -1,0 +1,21 @@
+"""The ONNX wrapper's code as it goes into an artifact: phi3_onnx.py, and its package in the folder `code`."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+WRAPPER = Path(__file__).with_name("phi3_onnx.py")
+ENGINE = WRAPPER.with_name("phi3_onnx_engine")
+
+
+def code_files() -> dict[str, Path]:
+    """The files by their paths in the artifact, in the order in which they are hashed."""
+    modules = sorted(ENGINE.glob("*.py"))
+    return {WRAPPER.name: WRAPPER, **{f"code/{ENGINE.name}/{module.name}": module for module in modules}}
+
+
+def code_metadata() -> dict[str, Any]:
+    """What a model's metadata says of its code, so that a changed or incomplete wrapper, or one of another version, is found."""
+    files = code_files()
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files.values()))
+    return {"wrapper_sha256": digest.hexdigest(), "code_files": [*files]}
