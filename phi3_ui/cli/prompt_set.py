@@ -31,7 +31,7 @@ def list_sets(app: App, as_json: bool) -> None:
         print_json([asdict(one) for one in found])
         return
     for one in found:
-        newest = f"version {one.versions[0].number}, {one.versions[0].records} requests" if one.versions else ""
+        newest = f"version {one.versions[0].number}, {_count(one.versions[0].records)}" if one.versions else ""
         print(f"{single_line(one.name)}  {newest}")
 
 
@@ -75,15 +75,19 @@ def show_set(app: App, name: str, as_json: bool) -> None:
     for one in versions:
         created = datetime.fromtimestamp(one.created_at, UTC)
         mark = "*" if one.number == shown.version else " "
-        print(f"{mark} version {one.number}  {one.digest[:12]}  {created:%Y-%m-%d %H:%M} UTC  {one.records} requests")
+        print(f"{mark} version {one.number}  {one.digest[:12]}  {created:%Y-%m-%d %H:%M} UTC  {_count(one.records)}")
     for record in shown.records:
         expected = "; ".join(f"{name}: {value}" for name, value in record.expectations.items())
-        print(single_line(f"  {record.question}" + (f"  → {expected}" if expected else "")))
+        print("  " + single_line(record.question + (f" → {expected}" if expected else "")))
 
 
 def open_prompt_sets(app: App) -> PromptSets:
     """The prompt sets of the configured store."""
     return PromptSets(ChatLocator(app.settings).locate)
+
+
+def _count(requests: int) -> str:
+    return "1 request" if requests == 1 else f"{requests} requests"
 
 
 def _describe(shown: PromptSet) -> dict[str, str | int]:

@@ -22,6 +22,6 @@ def test_a_prompt_set_is_created_extended_and_shown(tmp_path: Path, run_command:
     assert (created.stdout, added.stdout) == ("capitals/1\n", "capitals/2\n")
     assert (refused.returncode, "has no question" in refused.stderr) == (1, True)
     assert "* version 2" in shown.stdout
-    assert "France?  → expected_response: Paris" in shown.stdout
+    assert "France? → expected_response: Paris" in shown.stdout
     assert [record["expectations"] for record in before["records"]] == [{"expected_response": "Paris"}]
     assert run_command(tmp_path, "prompt-set", "list").stdout == "capitals  version 2, 2 requests\n"
