@@ -150,6 +150,12 @@ class Settings(BaseSettings):
     )
     """Fingerprints of the models whose own code may run; see docs/trust.md."""
 
+    judge: str = variable("PHI3_UI_JUDGE", "")
+    """The model that judges answers: one of the store, or `URL MODEL` at an OpenAI-compatible API; empty: none."""
+
+    judge_key: SecretStr = variable("PHI3_UI_JUDGE_KEY", "")
+    """The key for that API."""
+
     mlflow_url: str | None = variable("PHI3_UI_MLFLOW_URL", lambda fields: _default_mlflow_url(fields))
     """Where a browser finds MLflow's own UI on this store, without a trailing slash; None: nowhere."""
 

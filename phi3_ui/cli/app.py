@@ -22,6 +22,7 @@ from models.store_state import redact_passwords
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS, SamplingParam, parse_params
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
+from phi3_ui.evaluation.services import build_spec
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.i18n.translate import tr
 from phi3_ui.prompts.templates import TEMPLATES
@@ -224,16 +225,4 @@ def _sampling_option(param: SamplingParam) -> Callable[[Callback], Callback]:
 
 def model_spec(app: App, entry: ModelEntry, options: AnswerOptions) -> ModelSpec:
     """What a model's process needs to load `entry`."""
-    template = options.template or entry.template
-    return ModelSpec(
-        entry.model_id,
-        entry.name,
-        entry.uri,
-        entry.contract,
-        entry.tracking_uri,
-        template,
-        app.settings.cache_mb,
-        entry.folder,
-        folders=app.settings.model_folders,
-        variables=app.settings.model_variables,
-    )
+    return build_spec(app.settings, entry, options.template)

@@ -25,7 +25,7 @@ from phi3_ui.cli.app import (
     strip_control_chars,
 )
 from phi3_ui.errors import UserError
-from phi3_ui.evaluation.evaluate import build_row
+from phi3_ui.evaluation.answer_rows import build_row
 from phi3_ui.host.pool import Pool
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.i18n.translate import tr

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
@@ -19,64 +18,15 @@ from models.model_ids import is_logged_model
 from models.store_state import require_active_run
 from models.tracking import Store
 from phi3_ui.chat.chat_model import ChatModel
-from phi3_ui.chat.conversation import Answer
-from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationParams
+from phi3_ui.chat.types import ChatRequest, GenerationParams
 from phi3_ui.errors import UserError
+from phi3_ui.evaluation.answer_rows import AnswerRow, build_row, summarize_metrics
+from phi3_ui.evaluation.asking import answer_question
 from phi3_ui.evaluation.prompt_set import Messages
 from phi3_ui.store.errors import translate_store_errors
 from phi3_ui.store.registry.cards import ModelEntry
 
 ANSWERS_FILE = "answers.json"
-
-_LOAD_ERRORS = ("load_failed", "model_not_trusted", "model_unreadable")
-
-AnswerRow = dict[str, str | int | float | None]
-
-
-def answer_question(model: ChatModel, name: str, messages: Messages, params: GenerationParams) -> Answer:
-    """Ask one question. An error becomes part of the answer, except those that every other question would get."""
-    try:
-        for event in model.answer(ChatRequest(messages, params), CancelToken()):
-            if isinstance(event, Completed):
-                return Answer(name, event.text, event.usage, event.timings, event.finish_reason)
-    except UserError as error:
-        if error.code in _LOAD_ERRORS:
-            raise
-        return Answer(name, "", error=(error.code, error.values))
-    raise RuntimeError("the model sent no Completed event")
-
-
-def build_row(answer: Answer) -> AnswerRow:
-    """An answer with its usage and timings (seconds), flat; None for what is unknown."""
-    usage, timings = answer.usage, answer.timings
-    return {
-        "answer": answer.text,
-        "prompt_tokens": usage.prompt_tokens if usage else None,
-        "completion_tokens": usage.completion_tokens if usage else None,
-        "total_tokens": usage.total_tokens if usage else None,
-        "time_to_first_token": timings.time_to_first_token if timings else None,
-        "seconds": timings.seconds if timings else None,
-        "tokens_per_second": timings.tokens_per_second if timings else None,
-        "finish_reason": answer.finish_reason,
-        "error": str(UserError(answer.error[0], **answer.error[1])) if answer.error else None,
-    }
-
-
-def summarize_metrics(rows: Sequence[AnswerRow]) -> dict[str, float]:
-    """Counts of answers and failures, and sums and means over the answers with a known value; unknown ones are left out."""
-
-    def known(name: str) -> list[float]:
-        return [float(value) for row in rows if isinstance(value := row[name], (int, float))]
-
-    failures = sum(row["error"] is not None for row in rows)
-    metrics = {"answers": float(len(rows) - failures), "failures": float(failures)}
-    for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
-        if values := known(name):
-            metrics |= {name: sum(values), f"mean_{name}": fmean(values)}
-    for name in ("time_to_first_token", "tokens_per_second", "seconds"):
-        if values := known(name):
-            metrics[f"mean_{name}"] = fmean(values)
-    return metrics
 
 
 @dataclass(frozen=True)
@@ -125,7 +75,8 @@ class Evaluation:
                 client.log_batch(run_id, params=params, tags=[RunTag("model_id", self.entry.model_id)])
                 try:
                     for number, messages in enumerate(questions, 1):
-                        answer = answer_question(self.model, self.entry.name, messages, self.params)
+                        request = ChatRequest(messages, self.params)
+                        answer = answer_question(self.model, self.entry.name, request)
                         rows.append({"question": messages[-1].content, **build_row(answer)})
                         progress(number, len(questions))
                 finally:

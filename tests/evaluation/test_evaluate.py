@@ -21,7 +21,8 @@ from phi3_ui.chat.types import (
     Usage,
 )
 from phi3_ui.errors import UserError
-from phi3_ui.evaluation.evaluate import Evaluation, build_row, summarize_metrics
+from phi3_ui.evaluation.answer_rows import build_row, summarize_metrics
+from phi3_ui.evaluation.evaluate import Evaluation
 from phi3_ui.evaluation.questions import read_records
 from phi3_ui.store.registry.catalogue import Catalogue
 from tests.support.tiny_models import TinyStore
@@ -50,6 +51,12 @@ def test_metrics_leave_out_unknown_values() -> None:
         "total_tokens": 14,
         "mean_total_tokens": 14,
         "mean_time_to_first_token": 0.5,
+        "p50_first_token": 0.5,
+        "p95_first_token": 0.5,
+        "p50_tokens_per_second": 3.0,
+        "p95_tokens_per_second": 3.0,
+        "p50_seconds": 1.25,
+        "p95_seconds": 1.475,
         "mean_tokens_per_second": 3.0,
         "mean_seconds": 1.25,
     }

@@ -1,0 +1,113 @@
+"""The answers of an evaluation, as values, as rows of a table, and as metrics."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+import numpy as np
+
+from phi3_ui.chat.conversation import Answer
+from phi3_ui.errors import error_from_record
+from phi3_ui.evaluation.paired import LEVEL
+from phi3_ui.evaluation.prompt_set import PromptRecord
+
+AnswerRow = dict[str, str | int | float | None]
+
+_ROUNDS = 2_000
+_MEASURED = ("time_to_first_token", "tokens_per_second", "seconds")
+_SHORT_NAMES = {"time_to_first_token": "first_token"}
+
+
+@dataclass(frozen=True)
+class EvaluatedAnswer:
+    """One answer of an evaluation, with its scores."""
+
+    record: PromptRecord
+    """The request; without expectations, where it was read from a trace alone."""
+    repeat: int
+    """Counted from 0."""
+    answer: Answer
+    trace_id: str
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """By scorer; 1 and 0 for right and wrong."""
+    rationales: Mapping[str, str] = field(default_factory=dict)
+    """What a judge said, or why an answer could not be scored, by scorer."""
+
+
+def build_row(answer: Answer) -> AnswerRow:
+    """An answer with its usage and timings (seconds), flat; None for what is unknown."""
+    usage, timings = answer.usage, answer.timings
+    return {
+        "answer": answer.text,
+        "prompt_tokens": usage.prompt_tokens if usage else None,
+        "completion_tokens": usage.completion_tokens if usage else None,
+        "total_tokens": usage.total_tokens if usage else None,
+        "time_to_first_token": timings.time_to_first_token if timings else None,
+        "seconds": timings.seconds if timings else None,
+        "tokens_per_second": timings.tokens_per_second if timings else None,
+        "finish_reason": answer.finish_reason,
+        "error": str(error_from_record(*answer.error)) if answer.error else None,
+    }
+
+
+def build_table(answers: Sequence[EvaluatedAnswer]) -> list[AnswerRow]:
+    """A row for each answer, with a column for each scorer."""
+    scorers = list(dict.fromkeys(name for one in answers for name in one.scores))
+    return [
+        {
+            "question": one.record.question,
+            "repeat": one.repeat,
+            **build_row(one.answer),
+            **{name: one.scores.get(name) for name in scorers},
+            "trace_id": one.trace_id,
+        }
+        for one in answers
+    ]
+
+
+def summarize_metrics(rows: Sequence[AnswerRow]) -> dict[str, float]:
+    """Counts of answers and failures, and sums, means and percentiles over the answers with a known value."""
+
+    def known(name: str) -> list[float]:
+        return [float(value) for row in rows if isinstance(value := row[name], (int, float))]
+
+    failures = sum(row["error"] is not None for row in rows)
+    metrics = {"answers": float(len(rows) - failures), "failures": float(failures)}
+    for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
+        if values := known(name):
+            metrics |= {name: sum(values), f"mean_{name}": fmean(values)}
+    for name in _MEASURED:
+        if values := known(name):
+            short = _SHORT_NAMES.get(name, name)
+            metrics[f"mean_{name}"] = fmean(values)
+            for percent in (50, 95):
+                metrics[f"p{percent}_{short}"] = float(np.percentile(values, percent))
+    return metrics
+
+
+def summarize_answers(answers: Sequence[EvaluatedAnswer]) -> dict[str, float]:
+    """As `summarize_metrics`, with the mean of each score and its 95 % interval as `NAME`, `NAME/low` and `NAME/high`."""
+    metrics = summarize_metrics([build_row(one.answer) for one in answers])
+    for name in dict.fromkeys(name for one in answers for name in one.scores):
+        means = list(average_by_question(answers, name).values())
+        low, high = bootstrap_interval(means)
+        metrics |= {name: fmean(means), f"{name}/low": low, f"{name}/high": high}
+    return metrics
+
+
+def average_by_question(answers: Sequence[EvaluatedAnswer], scorer: str) -> dict[str, float]:
+    """The mean score over a question's repeats, by the key of its record; questions without a score are left out."""
+    scores = dict[str, list[float]]()
+    for one in answers:
+        if scorer in one.scores:
+            scores.setdefault(one.record.key, []).append(one.scores[scorer])
+    return {key: fmean(values) for key, values in scores.items()}
+
+
+def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of a mean, resampling the questions. At least one value."""
+    found, counts = np.unique(np.array(values, dtype=float), return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=_ROUNDS)
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(drawn @ found / len(values), [tail, 1 - tail])
+    return float(low), float(high)

@@ -1,0 +1,169 @@
+"""The answers of evaluations as MLflow traces, and back.
+
+They look like those of chats, but belong to a run instead of a person and a chat: without the metadata that the chat list, the usage
+overview and the ratings are read from, they appear in none of them. Ids follow from the run, the request and the repeat, so that
+an answer which is written twice is one trace, and a run that was killed finds what it has.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Assessment, AssessmentSource, AssessmentSourceType, Trace
+from mlflow.entities import Expectation as MlflowExpectation
+from mlflow.tracing.client import TracingClient
+
+from phi3_ui import __version__
+from phi3_ui.chat.conversation import Answer, Turn, TurnRequest
+from phi3_ui.chat.turn_json import parse_turn
+from phi3_ui.chat.types import GenerationParams
+from phi3_ui.evaluation.answer_rows import EvaluatedAnswer
+from phi3_ui.evaluation.prompt_set import PromptRecord, parse_messages
+from phi3_ui.store.conversations.location import ChatLocation
+from phi3_ui.store.conversations.operations import TurnRecord
+from phi3_ui.store.conversations.traces import (
+    PARENT_KEY,
+    SESSION_KEY,
+    TURN_ATTRIBUTE,
+    TURN_KEY,
+    USER_KEY,
+    build_spans,
+    build_trace_info,
+)
+from phi3_ui.store.query import metadata_filter, paginate
+
+RUN_KEY, RECORD_KEY, REPEAT_KEY = "phi3_ui.evaluation_run", "phi3_ui.record", "phi3_ui.repeat"
+_SOURCE_RUN_KEY = "mlflow.sourceRun"
+_OF_CHATS = (SESSION_KEY, USER_KEY, TURN_KEY, PARENT_KEY)
+_PAGE_SIZE = 500
+_CODE = AssessmentSource(AssessmentSourceType.CODE, "prompt_set")
+
+
+@dataclass(frozen=True)
+class AskedRequest:
+    """One request of a run, answered."""
+
+    run_id: str
+    record: PromptRecord
+    repeat: int
+    model_id: str
+    params: GenerationParams
+    asked_at: float
+    """Seconds since 1970, UTC."""
+    ended_at: float
+    answer: Answer
+    session_id: str = ""
+    """Of a session evaluation: joins the turns of one conversation."""
+
+    @property
+    def id(self) -> str:
+        """Of its trace, without the prefix: 32 hexadecimal digits."""
+        return hashlib.sha256(f"{self.run_id} {self.record.key} {self.repeat}".encode()).hexdigest()[:32]
+
+
+def write_answer(location: ChatLocation, asked: AskedRequest) -> None:
+    """Write an answer as a trace that belongs to its run, with what is expected of it. Idempotent."""
+    request = TurnRequest(asked.asked_at, asked.model_id, params=asked.params)
+    turn = Turn(asked.record.question, asked.answer, asked.id, request=request)
+    record = TurnRecord("", "", turn, asked.answer.model, asked.ended_at, __version__, asked.record.messages)
+    info = build_trace_info(record, location.experiment_id)
+    metadata = {key: value for key, value in info.trace_metadata.items() if key not in _OF_CHATS}
+    info.trace_metadata = metadata | {
+        RUN_KEY: asked.run_id,
+        _SOURCE_RUN_KEY: asked.run_id,
+        RECORD_KEY: asked.record.key,
+        REPEAT_KEY: str(asked.repeat),
+        **({SESSION_KEY: asked.session_id} if asked.session_id else {}),
+    }
+    info.tags = {"mlflow.traceName": "evaluation"}
+    info.assessments = [
+        MlflowExpectation(name=name, value=value, source=_CODE, trace_id=info.trace_id)
+        for name, value in asked.record.expectations.items()
+    ]
+    client = TracingClient(location.tracking_uri)
+    client.start_trace(info)
+    client.log_spans(location.experiment_id, build_spans(record))
+
+
+def list_answered(location: ChatLocation, run_id: str) -> set[tuple[str, int]]:
+    """The record key and repeat of each answer that a run has."""
+    return {
+        (trace.info.trace_metadata[RECORD_KEY], int(trace.info.trace_metadata[REPEAT_KEY]))
+        for trace in _search(location, run_id, include_spans=False)
+    }
+
+
+def load_traces(location: ChatLocation, run_id: str) -> list[Trace]:
+    """The traces of a run's answers, in the order in which they were asked."""
+    return sorted(_search(location, run_id, include_spans=True), key=lambda trace: int(trace.info.request_time))
+
+
+def parse_answer(trace: Trace) -> EvaluatedAnswer:
+    """The answer that a trace of an evaluation holds, with its scores. ValueError if it holds none."""
+    root = next((span for span in trace.data.spans if TURN_ATTRIBUTE in span.attributes), None)
+    turn = parse_turn(json.dumps(root.attributes[TURN_ATTRIBUTE])) if root else None
+    if root is None or turn is None or turn.answer is None:
+        raise ValueError(f"trace {trace.info.trace_id} holds no answer")
+    expectations = {one.name: one.expectation.value for one in _list_assessments(trace) if one.expectation}
+    record = PromptRecord(parse_messages((root.inputs or {}).get("messages")), expectations)
+    scores, rationales = parse_scores(trace)
+    repeat = int(trace.info.trace_metadata[REPEAT_KEY])
+    return EvaluatedAnswer(record, repeat, turn.answer, trace.info.trace_id, scores, rationales)
+
+
+def parse_scores(trace: Trace) -> tuple[dict[str, float], dict[str, str]]:
+    """The scores of an answer, and what was said of them, by scorer. People's feedback is none."""
+    scores, rationales = dict[str, float](), dict[str, str]()
+    for one in list_scores(trace):
+        if (value := _parse_score(one)) is not None:
+            scores[one.name] = value
+        if said := one.rationale or (one.error.error_message if one.error else None):
+            rationales[one.name] = str(said)
+    return scores, rationales
+
+
+def list_scores(trace: Trace) -> list[Assessment]:
+    """The assessments that scorers gave."""
+    return [
+        one
+        for one in _list_assessments(trace)
+        if one.feedback and one.source and one.source.source_type != AssessmentSourceType.HUMAN
+    ]
+
+
+def with_expectations(answer: EvaluatedAnswer, records: Mapping[str, PromptRecord]) -> EvaluatedAnswer:
+    """The same answer to the record of its set, if it is still in it."""
+    return replace(answer, record=records.get(answer.record.key, answer.record))
+
+
+def delete_scores(location: ChatLocation, traces: Collection[Trace]) -> None:
+    """Delete what scorers gave to these answers, such as a part of the scores that a killed run left."""
+    client = TracingClient(location.tracking_uri)
+    for trace in traces:
+        for one in list_scores(trace):
+            client.delete_assessment(trace.info.trace_id, str(one.assessment_id))
+
+
+def _search(location: ChatLocation, run_id: str, include_spans: bool) -> Iterator[Trace]:
+    found: Iterator[Trace] = paginate(
+        MlflowClient(location.tracking_uri).search_traces,
+        locations=[location.experiment_id],
+        filter_string=metadata_filter({RUN_KEY: run_id}),
+        max_results=_PAGE_SIZE,
+        include_spans=include_spans,
+    )
+    return found
+
+
+def _list_assessments(trace: Trace) -> list[Assessment]:
+    return [one for one in trace.info.assessments or () if one.valid is not False]
+
+
+def _parse_score(assessment: Assessment) -> float | None:
+    value: Any = assessment.feedback.value if assessment.feedback else None
+    if isinstance(value, str):
+        value = {"yes": True, "no": False}.get(value.strip().lower())
+    return float(value) if isinstance(value, (bool, int, float)) else None

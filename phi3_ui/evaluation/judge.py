@@ -1,0 +1,116 @@
+"""A language model that judges answers: one of the store, or one behind an OpenAI-compatible endpoint."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from phi3_ui.chat.chat_model import ChatModel
+from phi3_ui.chat.types import ChatRequest, GenerationParams, Message
+from phi3_ui.errors import UserError
+from phi3_ui.evaluation.asking import answer_question
+from phi3_ui.evaluation.prompt_set import EXPECTED_RESPONSE, PromptRecord
+from phi3_ui.evaluation.scorers import ScoringError
+
+JUDGE_NAME = "judge"
+DEFAULT_CRITERION = "The answer is correct, and it answers what was asked."
+_MAX_TOKENS = 200
+_TIMEOUT = 120.0  # seconds
+_VERDICT = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
+
+_PROMPT = """You judge the answer of an assistant by one criterion.
+
+Criterion: {criterion}
+
+Question:
+<question>
+{question}
+</question>
+{expected}
+Answer to judge:
+<answer>
+{answer}
+</answer>
+
+Does the answer meet the criterion? Begin with the single word yes or no, then give the reason in one sentence."""
+
+_EXPECTED = """
+An answer that meets it:
+<expected>
+{expected}
+</expected>
+"""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge says of an answer."""
+
+    is_good: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A judge that is ready to be asked."""
+
+    name: str
+    """The judging model."""
+    ask: Callable[[str], str]
+    """Returns its answer to a prompt. UserError or ScoringError."""
+    criterion: str = DEFAULT_CRITERION
+
+    def judge(self, record: PromptRecord, answer: str) -> Verdict:
+        """Judge an answer. ScoringError if the judge fails, or says neither yes nor no."""
+        try:
+            said = self.ask(build_prompt(self.criterion, record.question, answer, record.expectations)).strip()
+        except UserError as error:
+            raise ScoringError(str(error)) from error
+        found = _VERDICT.search(said)
+        if found is None:
+            raise ScoringError(f"the judge said neither yes nor no: {said[:200]}")
+        return Verdict(found[1].lower() == "yes", said)
+
+
+def build_prompt(criterion: str, question: str, answer: str, expectations: Mapping[str, Any]) -> str:
+    """What a judge is asked."""
+    expected = expectations.get(EXPECTED_RESPONSE)
+    shown = _EXPECTED.format(expected=expected) if expected else ""
+    return _PROMPT.format(criterion=criterion, question=question, expected=shown, answer=answer)
+
+
+def judge_with_model(name: str, get_model: Callable[[], ChatModel], criterion: str) -> Judge:
+    """A judge that is a model of the store, asked greedily."""
+
+    def ask(prompt: str) -> str:
+        request = ChatRequest((Message("user", prompt),), GenerationParams(max_tokens=_MAX_TOKENS, temperature=0.0))
+        answer = answer_question(get_model(), name, request)
+        if answer.error:
+            raise UserError(answer.error[0], **answer.error[1])
+        return answer.text
+
+    return Judge(name, ask, criterion)
+
+
+def judge_with_endpoint(url: str, model: str, key: str, criterion: str) -> Judge:
+    """A judge behind an OpenAI-compatible API at `url`, such as https://host/v1, asked with `key` if there is one."""
+
+    def ask(prompt: str) -> str:
+        body = {
+            "model": model,
+            "messages": [{"role": "user", "content": prompt}],
+            "max_tokens": _MAX_TOKENS,
+            "temperature": 0,
+        }
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        try:
+            response = httpx.post(f"{url.rstrip('/')}/chat/completions", json=body, headers=headers, timeout=_TIMEOUT)
+            response.raise_for_status()
+            return str(response.json()["choices"][0]["message"]["content"])
+        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+            status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else type(error).__name__
+            raise ScoringError(f"the judge at {url} failed ({status})") from error
+
+    return Judge(model, ask, criterion)

@@ -1,0 +1,94 @@
+"""What an evaluation asks, as a value that is stored with each of its runs, so that any of them can be resumed."""
+
+from dataclasses import dataclass, field, replace
+
+from pydantic import TypeAdapter
+
+from phi3_ui.chat.types import ChatRequest, GenerationParams, Message
+from phi3_ui.evaluation.judge import DEFAULT_CRITERION
+from phi3_ui.evaluation.prompt_set import PromptRecord, PromptSet
+
+MAX_REPEATS = 100
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One model with its parameters. Each has an MLflow run of its own."""
+
+    model_id: str
+    name: str
+    """As the caller names it, such as models:/x@champion; the runs and the report show it."""
+    params: GenerationParams = field(default_factory=GenerationParams)
+    system: str = ""
+    """The system prompt of requests that have none of their own; blank: none."""
+    template: str | None = None
+    """Key of the prompt template, for a model that declares none."""
+
+
+@dataclass(frozen=True)
+class JudgePlan:
+    """Which judge to ask, and about what. Its key is never stored."""
+
+    model: str
+    """Id of a model of the store; with `url`, the model's name there."""
+    url: str = ""
+    """Of an OpenAI-compatible API, such as https://host/v1."""
+    criterion: str = DEFAULT_CRITERION
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """A version of a prompt set × candidates × repeats, and how the answers are scored."""
+
+    set_id: str
+    """Of the prompt set; empty for a file that was not stored as one."""
+    set_name: str
+    set_version: int
+    set_digest: str
+    candidates: tuple[Candidate, ...]
+    scorers: tuple[str, ...] = ()
+    """Specs of built-in scorers; see scorers.py."""
+    own_scorers: tuple[str, ...] = ()
+    """As own_scorers.py reads them; of the command line alone."""
+    judge: JudgePlan | None = None
+    repeats: int = 1
+    """Each has a seed of its own, for models that take one."""
+    seed: int = 0
+    """Of the first repeat, where a candidate's parameters have none."""
+    time_limit: float | None = None
+    """Seconds for one answer; None for no limit."""
+
+    def build_request(self, candidate: Candidate, record: PromptRecord, repeat: int, takes_seed: bool) -> ChatRequest:
+        """The request that asks a record of a candidate for the `repeat`-th time, counted from 0."""
+        messages = record.messages
+        if candidate.system.strip() and messages[0].role != "system":
+            messages = (Message("system", candidate.system), *messages)
+        params = candidate.params
+        if takes_seed:
+            params = replace(params, seed=(self.seed if params.seed is None else params.seed) + repeat)
+        return ChatRequest(messages, params, candidate.template, self.time_limit)
+
+
+_PLAN: TypeAdapter[EvaluationPlan] = TypeAdapter(EvaluationPlan)
+
+
+def plan_evaluation(prompt_set: PromptSet, candidates: tuple[Candidate, ...], **options: object) -> EvaluationPlan:
+    """The plan that evaluates candidates on a version of a prompt set; `options` are further fields of EvaluationPlan."""
+    fields = {
+        "set_id": prompt_set.id,
+        "set_name": prompt_set.name,
+        "set_version": prompt_set.version,
+        "set_digest": prompt_set.digest,
+        "candidates": candidates,
+    }
+    return EvaluationPlan(**(fields | options))  # type: ignore[arg-type]  # checked by the callers' names
+
+
+def serialize_plan(plan: EvaluationPlan) -> str:
+    """The plan as JSON."""
+    return _PLAN.dump_json(plan, indent=2).decode()
+
+
+def parse_plan(text: str | bytes) -> EvaluationPlan:
+    """Inverse of `serialize_plan`. ValueError if it is none."""
+    return _PLAN.validate_json(text)

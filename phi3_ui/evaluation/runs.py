@@ -1,0 +1,203 @@
+"""The MLflow runs of evaluations: created with all that is needed to resume them, filled, and listed."""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, LoggedModelInput, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from models.model_ids import is_logged_model
+from phi3_ui.errors import UserError
+from phi3_ui.evaluation.answer_rows import AnswerRow
+from phi3_ui.evaluation.plan import EvaluationPlan, parse_plan, serialize_plan
+from phi3_ui.evaluation.prompt_set import PromptRecord, write_records
+from phi3_ui.evaluation.questions import read_records
+from phi3_ui.store.conversations.location import ChatLocation
+from phi3_ui.store.query import paginate
+
+REPORT_FILE = "report.html"
+ANSWERS_FILE = "answers.json"
+_PLAN_FILE, _RECORDS_FILE = "evaluation/plan.json", "evaluation/records.jsonl"
+_EVALUATION_TAG, _NUMBER_TAG = "phi3_ui.evaluation", "phi3_ui.candidate"
+_PAGE_SIZE = 100
+_MAX_PARAM = 500  # characters; MLflow's own limit is higher, but its UI shows one line
+
+
+@dataclass(frozen=True)
+class EvaluationRun:
+    """One candidate of an evaluation, as MLflow knows it."""
+
+    run_id: str
+    evaluation_id: str
+    number: int
+    """Of the candidate in the plan, counted from 0."""
+    name: str
+    """Of the candidate."""
+    model_id: str
+    status: str
+    """MLflow's: SCHEDULED, RUNNING, FINISHED, FAILED, or KILLED after a cancellation."""
+    started_at: float
+    """Seconds since 1970, UTC."""
+    set_name: str
+    set_version: int
+    questions: int
+    repeats: int
+    metrics: Mapping[str, float]
+    """Once it is finished."""
+    params: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The runs of one evaluation, in the order of its candidates."""
+
+    id: str
+    runs: tuple[EvaluationRun, ...]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every candidate has its metrics."""
+        return all(run.status == "FINISHED" for run in self.runs)
+
+
+def create_runs(
+    location: ChatLocation, evaluation_id: str, plan: EvaluationPlan, records: tuple[PromptRecord, ...]
+) -> list[str]:
+    """A run for each candidate, SCHEDULED, that links the model and holds the plan. Returns their ids."""
+    client = MlflowClient(location.tracking_uri)
+    known = {run.number: run.run_id for run in list_runs(location, evaluation_id)}
+    return [
+        known[number] if number in known else _create_run(client, location, evaluation_id, plan, records, number)
+        for number in range(len(plan.candidates))
+    ]
+
+
+def load_plan(location: ChatLocation, evaluation_id: str) -> tuple[EvaluationPlan, tuple[PromptRecord, ...]]:
+    """The plan of an evaluation, and the records that it asks. UserError("no_such_evaluation")."""
+    client = MlflowClient(location.tracking_uri)
+    for run in list_runs(location, evaluation_id):
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                plan = Path(client.download_artifacts(run.run_id, _PLAN_FILE, folder)).read_bytes()
+                records = read_records(Path(client.download_artifacts(run.run_id, _RECORDS_FILE, folder)))
+                return parse_plan(plan), tuple(records)
+            except (MlflowException, OSError, ValueError, UserError):
+                continue  # its process was killed while it was created
+    raise UserError("no_such_evaluation", id=evaluation_id)
+
+
+def list_runs(location: ChatLocation, evaluation_id: str) -> list[EvaluationRun]:
+    """The runs of an evaluation that exist, in the order of its candidates."""
+    if not evaluation_id.isalnum():
+        return []
+    found = _search(location, f"tags.`{_EVALUATION_TAG}` = '{evaluation_id}'")
+    return sorted(map(_parse_run, found), key=lambda run: run.number)
+
+
+def list_evaluations(location: ChatLocation) -> list[Evaluation]:
+    """All evaluations, the newest first."""
+    grouped = dict[str, list[EvaluationRun]]()
+    for run in map(_parse_run, _search(location, f"tags.`{_EVALUATION_TAG}` != ''")):
+        grouped.setdefault(run.evaluation_id, []).append(run)
+    return [Evaluation(key, tuple(sorted(runs, key=lambda run: run.number))) for key, runs in grouped.items()]
+
+
+def log_metrics(location: ChatLocation, run_id: str, model_id: str, metrics: Mapping[str, float]) -> None:
+    """Log metrics in a run, linked to its model."""
+    now = int(time.time() * 1000)
+    linked = model_id if is_logged_model(model_id) else None
+    MlflowClient(location.tracking_uri).log_batch(
+        run_id, [Metric(name, value, now, 0, model_id=linked, run_id=run_id) for name, value in metrics.items()]
+    )
+
+
+def log_table(location: ChatLocation, run_id: str, rows: Sequence[AnswerRow]) -> None:
+    """Log the answers of a run as a table that MLflow's UI shows. MLflow appends to a table, so an earlier one is replaced."""
+    client = MlflowClient(location.tracking_uri)
+    columns = list(rows[0]) if rows else []
+    content = {"columns": columns, "data": [[row[name] for name in columns] for row in rows]}
+    client.log_text(run_id, json.dumps(content, ensure_ascii=False), ANSWERS_FILE)
+    tables = json.dumps([{"path": ANSWERS_FILE, "type": "table"}])
+    client.set_tag(run_id, "mlflow.loggedArtifacts", tables)  # by which the UI finds it
+
+
+def describe_dataset(plan: EvaluationPlan) -> dict[str, str]:
+    """The version of the prompt set as an input of a run."""
+    return {
+        "name": plan.set_name,
+        "digest": plan.set_digest[:32],  # MLflow allows 36 characters
+        "source_type": "mlflow_evaluation_dataset" if plan.set_id else "local",
+        "source": f'{{"dataset_id": "{plan.set_id}", "version": {plan.set_version}}}',
+    }
+
+
+def _create_run(  # noqa: PLR0913  # what a run is made of
+    client: MlflowClient,
+    location: ChatLocation,
+    evaluation_id: str,
+    plan: EvaluationPlan,
+    records: tuple[PromptRecord, ...],
+    number: int,
+) -> str:
+    candidate = plan.candidates[number]
+    params = {
+        "evaluated_model_id": candidate.model_id,
+        "evaluated_model": candidate.name,
+        "prompt_set": plan.set_name,
+        "prompt_set_version": plan.set_version,
+        "prompt_set_digest": plan.set_digest,
+        "questions": len(records),
+        "repeats": plan.repeats,
+        **({"judge": plan.judge.model} if plan.judge else {}),
+        **{f"params.{name}": value for name, value in candidate.params.as_dict().items()},
+    }
+    run = client.create_run(
+        location.experiment_id,
+        run_name=f"evaluate {candidate.name}",
+        tags={_NUMBER_TAG: str(number), "model_id": candidate.model_id, "mlflow.runType": "genai_evaluate"},
+    )
+    run_id = str(run.info.run_id)
+    client.log_text(run_id, serialize_plan(plan), _PLAN_FILE)
+    client.log_text(run_id, write_records(records), _RECORDS_FILE)
+    client.log_batch(run_id, params=[Param(name, str(value)[:_MAX_PARAM]) for name, value in params.items()])
+    models = [LoggedModelInput(candidate.model_id)] if is_logged_model(candidate.model_id) else None
+    client.log_inputs(run_id, [DatasetInput(Dataset(**describe_dataset(plan)))], models)
+    # Last: by this tag it is found, and complete.
+    client.log_batch(run_id, tags=[RunTag(_EVALUATION_TAG, evaluation_id)])
+    client.update_run(run_id, "SCHEDULED")
+    return run_id
+
+
+def _search(location: ChatLocation, query: str) -> Iterable[Run]:
+    found: Iterable[Run] = paginate(
+        MlflowClient(location.tracking_uri).search_runs,
+        experiment_ids=[location.experiment_id],
+        filter_string=query,
+        max_results=_PAGE_SIZE,
+        order_by=["attributes.start_time DESC"],
+    )
+    return found
+
+
+def _parse_run(run: Run) -> EvaluationRun:
+    tags, params = run.data.tags, run.data.params
+    return EvaluationRun(
+        run.info.run_id,
+        tags[_EVALUATION_TAG],
+        int(tags.get(_NUMBER_TAG, 0)),
+        params.get("evaluated_model", ""),
+        params.get("evaluated_model_id", ""),
+        run.info.status,
+        run.info.start_time / 1000,
+        params.get("prompt_set", ""),
+        int(params.get("prompt_set_version", 0)),
+        int(params.get("questions", 0)),
+        int(params.get("repeats", 1)),
+        run.data.metrics,
+        params,
+    )

@@ -1,0 +1,217 @@
+"""Built-in scorers: pure functions of an answer and of what is expected of it, named by specs such as `length=..80`.
+
+A spec is `KIND`, `KIND=ARGUMENT` or `NAME:KIND=ARGUMENT`; the name is that of the metric, by default the kind. A score is True or
+False, or a number; None where the answer cannot be scored, as without the expectation that a scorer compares with.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import regex
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from phi3_ui.chat.conversation import Answer
+from phi3_ui.errors import UserError
+from phi3_ui.evaluation.prompt_set import EXPECTED_RESPONSE, PromptRecord
+
+Score = bool | float | None
+
+_PATTERN_SECONDS = 1.0
+_SPEC = re.compile(r"(?:(?P<name>[A-Za-z_]\w*):)?(?P<kind>[a-z_]+)(?:=(?P<argument>.*))?", re.DOTALL)
+_LENGTH = re.compile(r"(\d*)\.\.(\d*)")
+
+
+class ScoringError(Exception):
+    """An answer that a scorer cannot score; str() says why."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """One scorer, ready to be used."""
+
+    name: str
+    spec: str
+    score: Callable[[Answer, Mapping[str, Any]], Score]
+    """Of an answer and the expectations. ScoringError."""
+    expectation: str = ""
+    """The expectation that it compares with; empty: none."""
+    is_measurement: bool = False
+    """It says nothing of the text: a failed answer has no such score, where others count as wrong."""
+
+
+def score_answer(scorer: Scorer, answer: Answer, expectations: Mapping[str, Any]) -> Score:
+    """Score an answer. A failed one is wrong: False, or 0 where scores are numbers. ScoringError."""
+    if scorer.expectation and scorer.expectation not in expectations:
+        return None
+    if answer.error is None:
+        return scorer.score(answer, expectations)
+    if scorer.is_measurement:
+        return None
+    return 0.0 if scorer.spec.endswith(_SIMILARITY) else False
+
+
+def parse_scorers(specs: Sequence[str]) -> list[Scorer]:
+    """The scorers that specs name. UserError: bad_scorer, scorer_twice."""
+    scorers = list(map(_parse_scorer, specs))
+    names = [scorer.name for scorer in scorers]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError("scorer_twice", name=twice)
+    return scorers
+
+
+def require_expectations(scorers: Collection[Scorer], records: Collection[PromptRecord]) -> None:
+    """UserError("scorer_without_expectation") for a scorer that could score no answer to these requests."""
+    for scorer in scorers:
+        if scorer.expectation and not any(scorer.expectation in record.expectations for record in records):
+            raise UserError("scorer_without_expectation", scorer=scorer.name, expectation=scorer.expectation)
+
+
+def _parse_scorer(spec: str) -> Scorer:
+    found = _SPEC.fullmatch(spec.strip())
+    build = _KINDS.get(found["kind"]) if found else None
+    if found is None or build is None:
+        raise UserError("bad_scorer", scorer=spec, detail=", ".join(_KINDS))
+    try:
+        return build(found["name"] or found["kind"], spec.strip(), found["argument"])
+    except ValueError as error:
+        raise UserError("bad_scorer", scorer=spec, detail=str(error)) from error
+
+
+def _exact_match(name: str, spec: str, argument: str | None) -> Scorer:
+    if argument is not None:
+        raise ValueError("exact_match takes no argument")
+    return Scorer(
+        name,
+        spec,
+        lambda answer, expected: _normalize(answer.text) == _normalize(str(expected[EXPECTED_RESPONSE])),
+        EXPECTED_RESPONSE,
+    )
+
+
+def _contains(name: str, spec: str, argument: str | None) -> Scorer:
+    if argument:
+        return Scorer(name, spec, lambda answer, _: argument.casefold() in answer.text.casefold())
+    return Scorer(
+        name,
+        spec,
+        lambda answer, expected: str(expected[EXPECTED_RESPONSE]).strip().casefold() in answer.text.casefold(),
+        EXPECTED_RESPONSE,
+    )
+
+
+def _regex(name: str, spec: str, argument: str | None) -> Scorer:
+    if not argument:
+        raise ValueError("regex=PATTERN is missing its pattern")
+    try:
+        pattern = regex.compile(argument)
+    except regex.error as error:
+        raise ValueError(f"regex: {error}") from error
+    return Scorer(name, spec, lambda answer, _: _search(pattern, answer.text))
+
+
+def _search(pattern: "regex.Pattern[str]", text: str) -> bool:
+    try:
+        return pattern.search(text, timeout=_PATTERN_SECONDS) is not None
+    except TimeoutError as error:
+        raise ScoringError(f"the pattern takes more than {_PATTERN_SECONDS:g} s") from error
+
+
+def _json_schema(name: str, spec: str, argument: str | None) -> Scorer:
+    try:
+        schema = json.loads(argument or "")
+        Draft202012Validator.check_schema(schema)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("json_schema=SCHEMA is not JSON") from error
+    except SchemaError as error:
+        raise ValueError(f"json_schema: {error.message}") from error
+    # An empty registry: a reference to another address is never fetched.
+    validator = Draft202012Validator(schema, registry=Registry())
+    return Scorer(name, spec, lambda answer, _: _is_valid(validator, answer.text))
+
+
+def _is_valid(validator: Draft202012Validator, text: str) -> bool:
+    try:
+        validator.validate(json.loads(text))
+    except (ValueError, RecursionError, ValidationError):
+        return False
+    except Unresolvable as error:
+        raise ScoringError(f"the schema refers to {error.ref}, which is not in it") from error
+    return True
+
+
+def _length(name: str, spec: str, argument: str | None) -> Scorer:
+    found = _LENGTH.fullmatch(argument or "")
+    if found is None or not any(found.groups()):
+        raise ValueError("length=MIN..MAX counts words, such as ..80")
+    low, high = int(found[1] or 0), int(found[2]) if found[2] else None
+    return Scorer(
+        name,
+        spec,
+        lambda answer, _: low <= len(answer.text.split()) and (high is None or len(answer.text.split()) <= high),
+    )
+
+
+def _forbidden_words(name: str, spec: str, argument: str | None) -> Scorer:
+    words = [word.strip() for word in (argument or "").split(",") if word.strip()]
+    if not words:
+        raise ValueError("forbidden_words=WORD,WORD is missing its words")
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?!\w)", re.IGNORECASE)
+    return Scorer(name, spec, lambda answer, _: pattern.search(answer.text) is None)
+
+
+def _similarity(name: str, spec: str, argument: str | None) -> Scorer:
+    if argument is not None:
+        raise ValueError("similarity takes no argument")
+    return Scorer(
+        name,
+        spec,
+        lambda answer, expected: measure_similarity(answer.text, str(expected[EXPECTED_RESPONSE])),
+        EXPECTED_RESPONSE,
+    )
+
+
+def measure_similarity(text: str, other: str) -> float:
+    """The share of words that two texts have in common and in the same order, ignoring case: 0 to 1.
+
+    It is `2 * matching / all words`, as difflib's ratio: near ROUGE-L, symmetric in its range, and without a further dependency.
+    """
+    words, others = _normalize(text).casefold().split(), _normalize(other).casefold().split()
+    return difflib.SequenceMatcher(None, words, others, autojunk=False).ratio()
+
+
+def _measurement(measure: Callable[[Answer], float | None], name: str, spec: str, argument: str | None) -> Scorer:
+    if argument is not None:
+        raise ValueError(f"{name} takes no argument")
+    return Scorer(name, spec, lambda answer, _: measure(answer), is_measurement=True)
+
+
+def _normalize(text: str) -> str:
+    """`text` with single spaces between its words."""
+    return " ".join(text.split())
+
+
+_SIMILARITY = "similarity"
+_KINDS: Final[Mapping[str, Callable[[str, str, str | None], Scorer]]] = {
+    "exact_match": _exact_match,
+    "contains": _contains,
+    "regex": _regex,
+    "json_schema": _json_schema,
+    "length": _length,
+    "forbidden_words": _forbidden_words,
+    _SIMILARITY: _similarity,
+    "latency": partial(_measurement, lambda answer: answer.timings.seconds if answer.timings else None),
+    "first_token": partial(_measurement, lambda answer: answer.timings.time_to_first_token if answer.timings else None),
+    "tokens_per_second": partial(
+        _measurement, lambda answer: answer.timings.tokens_per_second if answer.timings else None
+    ),
+}
+
+SCORER_KINDS: Final = tuple(_KINDS)

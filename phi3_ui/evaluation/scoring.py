@@ -1,0 +1,138 @@
+"""Scores the answers of a run with `mlflow.genai.evaluate`, over the traces that are there: no model under test is asked again.
+
+Nothing leaves the machine but what a configured judge is asked. MLflow's function uses the process's tracking store and active run,
+so it has a lock around it here, and the store that was set before is set again.
+"""
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import mlflow
+from mlflow.entities import AssessmentError, AssessmentSource, AssessmentSourceType, Feedback, Trace
+from mlflow.genai.scorers import Scorer as MlflowScorer
+from mlflow.genai.scorers import scorer as mlflow_scorer
+from mlflow.tracking._tracking_service.utils import _use_tracking_uri
+
+from phi3_ui.evaluation.answer_rows import EvaluatedAnswer
+from phi3_ui.evaluation.judge import JUDGE_NAME, Judge
+from phi3_ui.evaluation.scorers import Scorer, ScoringError, score_answer
+from phi3_ui.store.conversations.location import ChatLocation
+
+_LOCK = threading.Lock()
+_STORE_VARIABLE = "MLFLOW_TRACKING_URI"
+_IDENTITY = "mlflow.genaiEvaluate.datasetIdentity"
+_CODE = AssessmentSourceType.CODE
+
+Answers = Mapping[str, EvaluatedAnswer]
+"""The answers to be scored, by trace id."""
+
+
+def score_traces(  # noqa: PLR0913  # what a run is made of
+    location: ChatLocation,
+    run_id: str,
+    model_id: str | None,
+    dataset: Mapping[str, str],
+    traces: Sequence[Trace],
+    answers: Answers,
+    scorers: Sequence[MlflowScorer],
+) -> None:
+    """Log a score of each scorer on each trace, and MLflow's own means in the run.
+
+    Args:
+        location: Where run and traces are.
+        run_id: The run, which is linked to the traces and to the model.
+        model_id: Of the logged model; None if it is none.
+        dataset: `name`, `digest`, `source_type` and `source` of the prompt set's version.
+        traces: The answers; at least one.
+        answers: The same, parsed.
+        scorers: At least one.
+    """
+    import pandas as pd
+    from mlflow.genai.datasets.evaluation_dataset import compute_records_sha256
+
+    rows = [answers[trace.info.trace_id] for trace in traces]
+    frame = pd.DataFrame(
+        {
+            "trace": list(traces),
+            "inputs": [one.record.inputs for one in rows],
+            "outputs": [one.answer.text for one in rows],
+            "expectations": [dict(one.record.expectations) for one in rows],
+        }
+    )
+    frame.attrs[_IDENTITY] = {**dataset, "records_sha256": compute_records_sha256(frame)}
+    with use_store(location.tracking_uri), mlflow.start_run(run_id=run_id):
+        mlflow.genai.evaluate(data=frame, scorers=list(scorers), model_id=model_id)
+
+
+def wrap_scorer(one: Scorer, answers: Answers) -> MlflowScorer:
+    """A built-in scorer as one of MLflow's."""
+
+    def score(trace: Trace) -> Feedback | None:
+        answer = answers[trace.info.trace_id]
+        source = AssessmentSource(_CODE, one.spec)
+        try:
+            value = score_answer(one, answer.answer, answer.record.expectations)
+        except ScoringError as error:
+            return _failed(one.name, source, error)
+        return None if value is None else Feedback(name=one.name, value=value, source=source)
+
+    return _as_mlflow_scorer(one.name, score)
+
+
+def wrap_judge(judge: Judge, answers: Answers) -> MlflowScorer:
+    """A judge as one of MLflow's scorers. It is not asked about failed answers, which are wrong."""
+    source = AssessmentSource(AssessmentSourceType.LLM_JUDGE, judge.name)
+
+    def score(trace: Trace) -> Feedback:
+        answer = answers[trace.info.trace_id]
+        if answer.answer.error:
+            return Feedback(name=JUDGE_NAME, value=False, source=source)
+        try:
+            verdict = judge.judge(answer.record, answer.answer.text)
+        except ScoringError as error:
+            return _failed(JUDGE_NAME, source, error)
+        return Feedback(name=JUDGE_NAME, value=verdict.is_good, rationale=verdict.reason, source=source)
+
+    return _as_mlflow_scorer(JUDGE_NAME, score)
+
+
+def _failed(name: str, source: AssessmentSource, error: ScoringError) -> Feedback:
+    return Feedback(name=name, source=source, error=AssessmentError("SCORER_ERROR", str(error)))
+
+
+def _as_mlflow_scorer(name: str, score: Any) -> MlflowScorer:
+    made: MlflowScorer = mlflow_scorer(score, name=name)
+    return made
+
+
+@contextmanager
+def use_store(tracking_uri: str) -> Iterator[None]:
+    """Within the block, this is the tracking store of the process, which one thread at a time may set."""
+    with _LOCK:
+        before = os.environ.get(_STORE_VARIABLE)  # which MLflow overwrites, and removes at the end
+        try:
+            with _use_tracking_uri(tracking_uri), _without_display():
+                yield
+        finally:
+            os.environ.pop(_STORE_VARIABLE, None)
+            if before is not None:
+                os.environ[_STORE_VARIABLE] = before
+
+
+@contextmanager
+def _without_display() -> Iterator[None]:
+    """No progress bar and no advertisement on the standard streams, which belong to the command line or to the server's log."""
+    from mlflow.genai.evaluation import base, harness
+
+    names = {"display_evaluation_output": base, "tqdm": harness}
+    shown = {name: getattr(module, name) for name, module in names.items()}
+    base.__dict__["display_evaluation_output"] = lambda *_: None
+    harness.__dict__["tqdm"] = None
+    try:
+        yield
+    finally:
+        for name, module in names.items():
+            module.__dict__[name] = shown[name]

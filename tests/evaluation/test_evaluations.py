@@ -1,0 +1,294 @@
+"""Evaluations over scripted answers: what is asked, stored, scored and resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+from mlflow import MlflowClient
+
+from phi3_ui.chat.types import GenerationParams
+from phi3_ui.errors import UserError
+from phi3_ui.evaluation import scoring
+from phi3_ui.evaluation.plan import Candidate, EvaluationPlan, JudgePlan, plan_evaluation
+from phi3_ui.evaluation.prompt_set import PromptRecord, PromptSet
+from phi3_ui.paths import ROOT
+from phi3_ui.store.conversations.trace_reader import parse_summary
+from phi3_ui.store.conversations.trace_search import TraceSearch
+from tests.support.evaluating import Bench, TableModel, make_record, open_bench
+
+_RECORDS = (
+    make_record("France?", expected_response="Paris"),
+    make_record("Italy?", expected_response="Rome"),
+    make_record("Spain?", expected_response="Madrid"),
+    make_record("Say anything."),
+)
+_REFUSED = UserError("refused", model="b", detail="no")
+
+
+def _plan(*names: str, records: tuple[PromptRecord, ...] = _RECORDS, **options: object) -> EvaluationPlan:
+    options = {"scorers": ("exact_match", "similarity"), **options}
+    candidates = tuple(Candidate(f"{name}/1", name) for name in names)
+    return plan_evaluation(PromptSet("", "capitals", 0, records), candidates, **options)
+
+
+@pytest.fixture
+def good() -> TableModel:
+    return TableModel({"France?": "Paris", "Italy?": "Rome", "Spain?": "Madrid, I think"})
+
+
+@pytest.fixture
+def bench(tmp_path: Path, good: TableModel) -> Bench:
+    bad = TableModel({"France?": "Paris", "Italy?": _REFUSED, "Spain?": "Lisbon"})
+    return open_bench(tmp_path, {"good/1": good, "bad/1": bad, "code/1": TableModel()}, refused=["code/1"])
+
+
+def test_numbers_in_mlflow_are_those_computed_by_hand(bench: Bench) -> None:
+    running = bench.evaluations.start(_plan("good", "bad"), _RECORDS)
+    assert running.wait(60)
+
+    client = MlflowClient(bench.location.tracking_uri)
+    assert (running.progress.done, running.progress.total, running.progress.error) == (8, 8, None)
+    for run_id, right, failures in zip(running.run_ids, ([1, 1, 0], [1, 0, 0]), (0, 1), strict=True):
+        run = client.get_run(run_id)
+        traces = client.search_traces(locations=[bench.location.experiment_id], run_id=run_id)
+        scores = {
+            trace.info.request_preview: [
+                one.feedback.value for one in trace.info.assessments if one.name == "exact_match"
+            ]
+            for trace in traces
+        }
+        metrics = run.data.metrics
+        assert run.info.status == "FINISHED"
+        assert [*map(scores.get, ("France?", "Italy?", "Spain?", "Say anything."))] == [*([one] for one in right), []]
+        assert metrics["exact_match"] == metrics["exact_match/mean"] == fmean(right)
+        assert metrics["exact_match/low"] <= metrics["exact_match"] <= metrics["exact_match/high"]
+        assert (metrics["answers"], metrics["failures"]) == (4 - failures, failures)
+        seconds = [
+            float(value) for trace in traces if (value := trace.info.trace_metadata.get("phi3_ui.metrics.seconds"))
+        ]
+        assert metrics["mean_seconds"] == pytest.approx(fmean(seconds))
+        assert [one.name for one in bench.evaluations.list_evaluations()[0].runs] == ["good", "bad"]
+    assert client.get_run(running.run_ids[0]).data.metrics["similarity"] == pytest.approx((1 + 1 + 0) / 3)
+
+
+def test_a_run_holds_its_report_its_answers_and_its_prompt_set(bench: Bench, tmp_path: Path) -> None:
+    hostile = (make_record("<script>alert(1)</script>", expected_response="x"), *_RECORDS)
+    running = bench.evaluations.start(_plan("good", records=hostile), hostile)
+    assert running.wait(60)
+
+    client, run_id = MlflowClient(bench.location.tracking_uri), running.run_ids[0]
+    report = Path(client.download_artifacts(run_id, "report.html", str(tmp_path))).read_text("utf-8")
+    table = json.loads(Path(client.download_artifacts(run_id, "answers.json", str(tmp_path))).read_text("utf-8"))
+    inputs = client.get_run(run_id).inputs
+    assert inputs
+    (used,) = inputs.dataset_inputs
+    assert "<svg" in report
+    assert "&lt;script&gt;" in report
+    assert not any(mark in report for mark in ("<script", "http:", "https:", "src="))
+    assert [row[table["columns"].index("question")] for row in table["data"]] == [one.question for one in hostile]
+    assert (used.dataset.name, used.dataset.digest) == ("capitals", _plan("good", records=hostile).set_digest[:32])
+
+
+def test_evaluations_are_no_chats(bench: Bench) -> None:
+    running = bench.evaluations.start(_plan("good"), _RECORDS)
+    assert running.wait(60)
+
+    location = bench.location
+    traces = MlflowClient(location.tracking_uri).search_traces(locations=[location.experiment_id])
+    assert len(traces) == len(_RECORDS)
+    assert [parse_summary(trace.info) for trace in traces] == [None] * len(_RECORDS)
+    assert list(TraceSearch(lambda: location).iterate_infos("")) == []
+
+
+def test_a_cancelled_evaluation_is_resumed_where_it_was(bench: Bench, good: TableModel) -> None:
+    plan = _plan("good", "bad")
+    started = threading.Event()
+
+    def cancel_at_the_third(_: object) -> None:
+        if len(good.requests) == 3:
+            assert started.wait(60)
+            running.cancel()
+
+    good.on_request = cancel_at_the_third
+    running = bench.evaluations.start(plan, _RECORDS)
+    started.set()
+    assert running.wait(60)
+    client = MlflowClient(bench.location.tracking_uri)
+    assert (running.progress.done, running.progress.is_cancelled) == (2, True)
+    assert [client.get_run(run_id).info.status for run_id in running.run_ids] == ["KILLED", "KILLED"]
+
+    good.on_request = lambda _: None
+    again = bench.evaluations.resume(running.id)
+    assert again.wait(60)
+
+    assert again.run_ids == running.run_ids
+    assert (again.progress.done, again.progress.error) == (8, None)
+    assert Counter(good.questions) == {"France?": 1, "Italy?": 1, "Spain?": 2, "Say anything.": 1}  # one was cancelled
+    assert bench.evaluations.list_evaluations()[0].is_finished
+
+
+def test_repeats_have_seeds_of_their_own(bench: Bench, good: TableModel) -> None:
+    running = bench.evaluations.start(_plan("good", repeats=3, seed=7), _RECORDS[:1])
+    assert running.wait(60)
+
+    assert [request.params.seed for request in good.requests] == [7, 8, 9]
+    assert len(bench.evaluations.load_answers(running.run_ids[0])) == 3
+
+
+def test_what_cannot_be_evaluated_is_refused_before_anything_is_asked(bench: Bench) -> None:
+    start = bench.evaluations.start
+    with pytest.raises(UserError, match="would run code that comes with it"):
+        start(_plan("good", "code"), _RECORDS)
+    with pytest.raises(UserError, match="no longer in the tracking store"):
+        start(_plan("none"), _RECORDS)
+    with pytest.raises(UserError, match="contains no questions"):
+        start(_plan("good"), ())
+    unsupported = plan_evaluation(PromptSet("", "x", 0, ()), (Candidate("good/1", "g", GenerationParams(top_k=1)),))
+    with pytest.raises(UserError, match="does not support --top-k"):
+        start(unsupported, _RECORDS)
+    with pytest.raises(UserError, match="no evaluation"):
+        bench.evaluations.resume("0" * 32)
+    assert bench.evaluations.list_evaluations() == []
+
+
+def test_a_model_that_does_not_load_fails_the_evaluation_and_keeps_the_answers(bench: Bench, good: TableModel) -> None:
+    good.answers["Spain?"] = UserError("load_failed", model="good", detail="no", log="none")
+    running = bench.evaluations.start(_plan("good"), _RECORDS)
+    assert running.wait(60)
+    assert running.progress.error is not None
+    assert running.progress.error.code == "load_failed"
+
+    good.answers["Spain?"] = "Madrid"
+    again = bench.evaluations.resume(running.id)
+    assert again.wait(60)
+    assert again.progress.error is None
+    assert Counter(good.questions)["France?"] == 1
+
+
+def test_a_busy_pool_is_waited_for(bench: Bench, good: TableModel) -> None:
+    phases, started = list[str](), threading.Event()
+
+    def be_busy_once(_: object) -> None:
+        assert started.wait(60)
+        if len(good.requests) == 1:
+            raise UserError("too_many_models", count=1)
+        phases.append(running.progress.phase)
+
+    good.on_request = be_busy_once
+    running = bench.evaluations.start(_plan("good"), _RECORDS[:1])
+    started.set()
+    assert running.wait(60)
+    assert (phases, running.progress.done) == (["waiting"], 1)
+
+
+def test_a_judge_of_the_store_scores_every_answer(tmp_path: Path, good: TableModel) -> None:
+    judge = TableModel()
+
+    def decide(request: object) -> None:
+        text = judge.questions[-1]
+        judge.answers[text] = "Yes, it is right." if "Rome" in text.split("<answer>")[1] else "No. It is wrong."
+
+    judge.on_request = decide
+    bench = open_bench(tmp_path, {"good/1": good, "judge/1": judge})
+    plan = _plan("good", scorers=(), judge=JudgePlan("judge/1", criterion="It is a capital."))
+    running = bench.evaluations.start(plan, _RECORDS)
+    assert running.wait(60)
+
+    answers = bench.evaluations.load_answers(running.run_ids[0])
+    assert [one.scores for one in answers] == [{"judge": 0.0}, {"judge": 1.0}, {"judge": 0.0}, {"judge": 0.0}]
+    assert answers[1].rationales == {"judge": "Yes, it is right."}
+    assert "Criterion: It is a capital." in judge.questions[0]
+
+
+def test_own_scorers_are_read_from_a_file(bench: Bench, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from mlflow.genai.scorers import scorer\n"
+        "def is_short(outputs):\n    return len(outputs) < 6\n"
+        "@scorer\ndef matches(outputs, expectations):\n    return outputs == expectations.get('expected_response')\n",
+        encoding="utf-8",
+    )
+    plan = _plan("good", scorers=(), own_scorers=(f"{file}:is_short", str(file)))
+    running = bench.evaluations.start(plan, _RECORDS)
+    assert running.wait(60)
+
+    answers = bench.evaluations.load_answers(running.run_ids[0])
+    assert [one.scores for one in answers] == [
+        {"is_short": 1.0, "matches": 1.0},
+        {"is_short": 1.0, "matches": 1.0},
+        {"is_short": 0.0, "matches": 0.0},
+        {"is_short": 0.0, "matches": 0.0},
+    ]
+    for text, sentence in ((f"{file}:none", "no scorer"), ("none.py", "no scorer"), ("entry", "no scorer")):
+        with pytest.raises(UserError, match=sentence):
+            bench.evaluations.start(_plan("good", own_scorers=(text,)), _RECORDS)
+    file.write_text("1 / 0", encoding="utf-8")
+    with pytest.raises(UserError, match="ZeroDivisionError"):
+        bench.evaluations.start(_plan("good", own_scorers=(str(file),)), _RECORDS)
+
+
+def test_half_scored_answers_are_scored_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a kill between two scores of an answer."""
+    original = scoring.score_traces
+
+    def score_and_die(*arguments: object) -> None:
+        original(*arguments)  # type: ignore[arg-type]
+        client = MlflowClient(bench.location.tracking_uri)
+        trace = client.search_traces(locations=[bench.location.experiment_id], max_results=1)[0]
+        one = next(one for one in trace.info.assessments if one.feedback)
+        client._tracing_client.delete_assessment(trace.info.trace_id, one.assessment_id)
+        raise UserError("store_unreachable", uri="x", detail="killed")
+
+    monkeypatch.setattr(scoring, "score_traces", score_and_die)
+    running = bench.evaluations.start(_plan("good"), _RECORDS)
+    assert running.wait(60)
+    monkeypatch.undo()
+    again = bench.evaluations.resume(running.id)
+    assert again.wait(60)
+
+    client = MlflowClient(bench.location.tracking_uri)
+    for trace in client.search_traces(locations=[bench.location.experiment_id]):
+        names = [one.name for one in trace.info.assessments if one.feedback]
+        assert len(names) == len(set(names))
+    assert client.get_run(running.run_ids[0]).data.metrics["exact_match/mean"] == pytest.approx(2 / 3)
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.evaluation.test_evaluations import _RECORDS, _plan
+from tests.support.evaluating import TableModel, open_bench
+
+model = TableModel()
+model.on_request = lambda _: os.kill(os.getpid(), signal.SIGKILL) if len(model.requests) == 3 else None
+bench = open_bench(Path(sys.argv[1]), {"good/1": model})
+bench.evaluations.start(_plan("good"), _RECORDS).wait()
+"""
+
+
+@pytest.mark.server
+def test_after_kill_9_nothing_answered_is_asked_again(tmp_path: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], cwd=ROOT, env=os.environ, check=False)
+    assert killed.returncode == -signal.SIGKILL
+
+    model = TableModel()
+    bench = open_bench(tmp_path, {"good/1": model})
+    (evaluation,) = bench.evaluations.list_evaluations()
+    assert [run.status for run in evaluation.runs] == ["RUNNING"]
+    running = bench.evaluations.resume(evaluation.id)
+    with pytest.raises(UserError, match="under way already"):
+        bench.evaluations.resume(evaluation.id)
+    assert running.wait(60)
+
+    assert model.questions == ["Spain?", "Say anything."]
+    assert [one.answer.text for one in bench.evaluations.load_answers(running.run_ids[0])] == [
+        one.question for one in _RECORDS
+    ]
+    assert bench.evaluations.list_evaluations()[0].is_finished

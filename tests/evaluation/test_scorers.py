@@ -1,0 +1,136 @@
+"""The built-in scorers."""
+
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phi3_ui.chat.conversation import Answer
+from phi3_ui.chat.types import Timings, Usage
+from phi3_ui.errors import UserError
+from phi3_ui.evaluation.scorers import (
+    SCORER_KINDS,
+    Score,
+    ScoringError,
+    measure_similarity,
+    parse_scorers,
+    require_expectations,
+    score_answer,
+)
+from tests.support.evaluating import make_record
+
+_SCHEMA = json.dumps({"type": "object", "required": ["city"], "properties": {"city": {"type": "string"}}})
+
+
+def _score(spec: str, text: str, **expectations: object) -> Score:
+    (scorer,) = parse_scorers([spec])
+    return score_answer(scorer, Answer("m", text, Usage(1, 2), Timings(0.25, 1.5, 60.0), "stop"), expectations)
+
+
+@pytest.mark.parametrize(
+    ("spec", "text", "expected", "score"),
+    [
+        ("exact_match", " Paris\n", "Paris", True),
+        ("exact_match", "two  words", "two words", True),
+        ("exact_match", "paris", "Paris", False),
+        ("exact_match", "Paris", None, None),
+        ("exact_match", "4", 4, True),
+        ("contains", "It is PARIS.", "paris", True),
+        ("contains", "It is Rome.", "paris", False),
+        ("contains", "It is Rome.", None, None),
+        ("contains=rome", "It is Rome.", None, True),
+        ("contains=a=b", "so a=b", None, True),
+        (r"regex=^\d+$", "42", None, True),
+        (r"regex=^\d+$", "42nd", None, False),
+        (f"json_schema={_SCHEMA}", '{"city": "Paris"}', None, True),
+        (f"json_schema={_SCHEMA}", '{"city": 1}', None, False),
+        (f"json_schema={_SCHEMA}", "Paris", None, False),
+        (f"json_schema={_SCHEMA}", "[" * 100_000, None, False),
+        ("length=2..3", "one two", None, True),
+        ("length=2..3", "one", None, False),
+        ("length=..1", "one two", None, False),
+        ("length=2..", "one two", None, True),
+        ("forbidden_words=sorry, AI model", "So sorry.", None, False),
+        ("forbidden_words=sorry, AI model", "as an ai MODEL I", None, False),
+        ("forbidden_words=ass", "The class passes.", None, True),
+        ("similarity", "the cat sat", "The cat  sat", 1.0),
+        ("similarity", "the cat", "a dog", 0.0),
+        ("similarity", "the cat sat", None, None),
+        ("latency", "", None, 1.5),
+        ("first_token", "", None, 0.25),
+        ("tokens_per_second", "", None, 60.0),
+    ],
+)
+def test_scores(spec: str, text: str, expected: object, score: Score) -> None:
+    assert _score(spec, text, **({} if expected is None else {"expected_response": expected})) == score
+
+
+def test_a_failed_answer_is_wrong_and_takes_no_time() -> None:
+    failed = Answer("m", "", error=("refused", {"model": "m", "detail": "no"}))
+    specs = ["exact_match", "forbidden_words=a", "similarity", "latency"]
+
+    assert [score_answer(one, failed, {"expected_response": "a"}) for one in parse_scorers(specs)] == [
+        False,
+        False,
+        0.0,
+        None,
+    ]
+    assert score_answer(parse_scorers(["exact_match"])[0], failed, {}) is None
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "",
+        "unknown",
+        "exact_match=x",
+        "regex",
+        "regex=(",
+        "json_schema",
+        "json_schema={",
+        'json_schema={"type": 1}',
+        "length",
+        "length=..",
+        "length=a..b",
+        "forbidden_words= , ",
+        "similarity=x",
+        "latency=x",
+    ],
+)
+def test_a_bad_spec_is_refused_with_the_reason(spec: str) -> None:
+    with pytest.raises(UserError, match="is not a scorer"):
+        parse_scorers([spec])
+
+
+def test_scorers_have_names_of_their_own() -> None:
+    assert [one.name for one in parse_scorers(["regex=a", "second:regex=b"])] == ["regex", "second"]
+    with pytest.raises(UserError, match="Two scorers are called regex"):
+        parse_scorers(["regex=a", "regex=b"])
+    assert "exact_match" in SCORER_KINDS
+
+
+def test_a_scorer_without_anything_to_compare_with_is_refused() -> None:
+    scorers, without = parse_scorers(["exact_match"]), [make_record("Hi")]
+    require_expectations(scorers, [*without, make_record("Bye", expected_response="Bye")])
+    with pytest.raises(UserError, match="No request of the prompt set has expected_response"):
+        require_expectations(scorers, without)
+
+
+def test_a_pattern_that_takes_forever_is_stopped() -> None:
+    started = time.monotonic()
+    with pytest.raises(ScoringError, match="more than 1 s"):
+        _score("regex=^(.*?,){11}P", "," + ",".join(map(str, range(25))))
+    assert time.monotonic() - started < 30
+
+
+def test_no_schema_is_fetched() -> None:
+    with pytest.raises(ScoringError, match=r"refers to http://127\.0\.0\.1:9/x"):
+        _score('json_schema={"$ref": "http://127.0.0.1:9/x"}', "1")
+
+
+@given(st.text(), st.text())
+def test_similarity_is_a_share(text: str, other: str) -> None:
+    assert 0 <= measure_similarity(text, other) <= 1
+    assert measure_similarity(text, text) == 1
