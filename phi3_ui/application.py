@@ -9,6 +9,7 @@ import gradio as gr
 from fastapi import FastAPI, Form, Request
 from gradio.route_utils import FnIndexInferError
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount
@@ -32,6 +33,7 @@ from phi3_ui.ui.import_route import ImportRoute
 from phi3_ui.ui.imports import Imports
 from phi3_ui.ui.invalid_calls import InvalidCalls, refuse_unnamed_sessions
 from phi3_ui.ui.login.login import Login
+from phi3_ui.ui.login.login_guard import LoginGuard
 from phi3_ui.ui.open_pages import OpenPages
 from phi3_ui.ui.page.layout import build_ui
 from phi3_ui.ui.page.texts import I18N
@@ -86,6 +88,9 @@ def build_app(settings: Settings) -> FastAPI:
             Middleware(HostGuard, settings=settings),
             Middleware(RequestLimits, settings=settings),
             Middleware(RouteGuard, login_routes=login.routes if login else ()),
+            Middleware(LoginGuard, login=login),
+            # It allows no other site. Without one, Gradio's own allows every site, with cookies.
+            Middleware(CORSMiddleware),
             Middleware(CacheHashedAssets),
             Middleware(ConnectionWatch, pages=services.pages, has_events=has_events),
             Middleware(FrontPage, login=login),

@@ -31,6 +31,7 @@ SENTENCES = {
     "too_many_models": "All loaded models are busy (limit: {count}). Try again when one has finished, or raise PHI3_UI_MAX_LOADED_MODELS.",
     "queue_full": "The queue of {model} is full (limit: {count} requests). Send your question again in a while.",
     "model_busy": "{model} is answering someone. Unload it when the answer is complete.",
+    "model_shared": "{model} is open on another person's page, so it stays loaded. It is unloaded once nobody has used it for a while.",
     "unknown_preset": "There is no preset {preset}. Choose one of these: {known}.",
     "no_such_device": "{name} has no ONNX model for the device {device}. Choose one of these: {known}.",
     "nothing_to_log": "No weights were given. Give a preset, or a Hub id or folder for the pipeline or the ONNX model.",

@@ -629,6 +629,7 @@ ERRORS: dict[str, str] = {
     "too_many_models": "Toate modelele încărcate sunt ocupate (limita: {count}). Încercați din nou când unul termină sau măriți PHI3_UI_MAX_LOADED_MODELS.",
     "queue_full": "Coada modelului {model} este plină (limita de cereri: {count}). Trimiteți întrebarea din nou peste puțin timp.",
     "model_busy": "{model} răspunde cuiva. Eliberați-l după ce termină.",
+    "model_shared": "{model} este deschis și pe pagina altei persoane, deci rămâne încărcat. Se eliberează singur după ce nu l-a mai folosit nimeni un timp.",
     "unknown_preset": "Nu există presetul {preset}. Alegeți unul dintre acestea: {known}.",
     "no_such_device": "{name} nu are un model ONNX pentru dispozitivul {device}. Alegeți unul dintre acestea: {known}.",
     "nothing_to_log": "Nu au fost indicate ponderi. Indicați un preset, sau un id de pe Hub ori un dosar pentru pipeline sau pentru modelul ONNX.",

@@ -28,14 +28,14 @@ class HostGuard:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        # The cookie of a login is not sent to another site's name, and a Space is reached by those of its host alone.
-        self._is_open = not settings.hosts and (settings.has_login or bool(settings.space_id))
+        # A browser sends a login's cookie to no other name, and a Space is reached by those of its host alone.
+        self._has_any_name = not settings.hosts and (settings.has_login or bool(settings.space_id))
         self._is_local = _is_loopback(settings.server_name.strip("[]"))
         self._names = _find_names(settings, self._is_local)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
-        if scope["type"] not in ("http", "websocket") or self._is_open:
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         refused = [host for host in _called_hosts(Headers(scope=scope)) if not self._is_allowed(host)]
@@ -57,6 +57,8 @@ class HostGuard:
         await PlainTextResponse(sentence, status, {"Cache-Control": "no-store"})(scope, receive, send)
 
     def _is_allowed(self, host: str) -> bool:
+        if self._has_any_name:
+            return True
         name = parse_host(host)
         if name is None:
             return False

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from phi3_ui.ui.sessions import Session
 
 _LOAD_SECONDS = 15.0  # from the request for a page until it reports its tab, or the page that it replaces says goodbye
+_ACTIVE_SECONDS = 300.0  # a page that is seen asks for the state of its model every few seconds
 _IDLE_SECONDS = 24 * 3600.0  # a page without any event for so long is forgotten: a laptop may sleep for a night
 
 
@@ -70,6 +71,17 @@ class OpenPages:
         for other in idle:
             other.session.close()
         return page.session
+
+    def is_model_shared(self, model_id: str, user_id: str) -> bool:
+        """Whether a page of somebody else, in use a short time ago, would ask this model next."""
+        with self._lock:
+            since = self._clock() - _ACTIVE_SECONDS
+            others = [
+                page.session
+                for page in self._pages.values()
+                if page.used_at > since and page.session.user_id != user_id
+            ]
+        return any(session.uses(model_id) for session in others)
 
     def _forget(self, pages: list[_OpenPage]) -> None:
         self._pages = {key: page for key, page in self._pages.items() if page not in pages}

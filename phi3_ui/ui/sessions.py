@@ -133,6 +133,12 @@ class Session:
             self._model = ModelSelection(key, entry, versions)
             return True
 
+    def uses(self, model_id: str) -> bool:
+        """Whether the page would ask this model next: it is selected, or a side of the open comparison."""
+        with self._lock:
+            sides = self._comparison.contestants if self._comparison else ()
+            return model_id in (self.model_id, *(side.model_id for side in sides))
+
     def get_template(self, entry: ModelEntry) -> str | None:
         """The prompt template picked on this page for a model, else the model's own."""
         return self._templates.get(entry.model_id) or entry.template

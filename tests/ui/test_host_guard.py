@@ -145,9 +145,12 @@ def test_a_login_or_a_space_needs_no_names_unless_some_are_set() -> None:
         ({"Origin": "null"}, True),
     ],
 )
-def test_a_post_of_another_sites_page_is_refused(headers: dict[str, str], is_refused: bool) -> None:
-    assert ask("localhost:7860", None, "POST", headers).status_code == (403 if is_refused else 200)
-    assert ask("localhost:7860", headers=headers).text == "done", "a link"
+@pytest.mark.parametrize("settings", [{}, SPACE, {"PHI3_UI_LOGINS": hash_logins(anna="one")}])
+def test_a_post_of_another_sites_page_is_refused(
+    headers: dict[str, str], is_refused: bool, settings: dict[str, str]
+) -> None:
+    assert ask("localhost:7860", settings, "POST", headers).status_code == (403 if is_refused else 200)
+    assert ask("localhost:7860", settings, headers=headers).text == "done", "a link"
 
 
 def test_a_request_in_a_language_is_refused_in_it() -> None:

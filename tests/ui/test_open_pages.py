@@ -6,8 +6,10 @@ import pytest
 
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.running_turn import RunningTurn
+from phi3_ui.ui.comparison_state import Comparison, Contestant
 from phi3_ui.ui.open_pages import OpenPages
 from phi3_ui.ui.sessions import Session
+from tests.support.cards import ENTRY
 from tests.support.turns import TIMEOUT, WaitingModel, run_together, start
 
 LONG = 3600
@@ -290,6 +292,28 @@ def test_a_page_loaded_by_another_browser_or_loaded_completely_is_no_reload() ->
     pages.close_tab(TAB, CLIENT)
 
     assert turn.wait(TIMEOUT)
+
+
+def test_a_model_is_shared_while_somebody_elses_page_would_ask_it() -> None:
+    clock = Clock()
+    pages = OpenPages(LONG, clock)
+    ana = pages.get("a", "en", "ana")
+    for key, login in (("b", "ana"), ("c", "bob"), ("d", "eve")):
+        pages.get(key, "en", login)
+    for session in (ana, pages.get("b", "en", "ana")):
+        session.select_model("m-1")
+        session.set_entry("m-1", ENTRY)
+    assert not pages.is_model_shared("m-1", "ana"), "two pages of one person"
+    assert pages.is_model_shared("m-1", "bob")
+
+    pages.get("d", "en", "eve").set_comparison(Comparison([Contestant("m-1"), Contestant("m-2")]))
+    assert pages.is_model_shared("m-1", "ana")
+    assert pages.is_model_shared("m-2", "bob")
+
+    clock.now += 400
+    assert not pages.is_model_shared("m-2", "bob"), "nobody has looked at it for long"
+    pages.get("d", "en", "eve")
+    assert pages.is_model_shared("m-2", "bob")
 
 
 def test_a_page_without_an_event_for_a_day_is_forgotten() -> None:

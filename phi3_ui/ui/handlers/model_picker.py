@@ -11,6 +11,7 @@ import gradio as gr
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 from phi3_ui.chat.types import StreamingMode
 from phi3_ui.errors import UserError
+from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.i18n.translate import tr
 from phi3_ui.store.registry.admission import Review
 from phi3_ui.store.registry.catalogue import ModelCard, ModelEntry, default_model
@@ -47,6 +48,7 @@ class ModelPicker:
         self._admission = services.admission
         self._pool = services.pool
         self._loader = services.loader
+        self._pages = services.pages
         self._session = session
         self._mlflow = services.mlflow
         self._history = services.conversations.history
@@ -185,13 +187,20 @@ class ModelPicker:
         return gr.update(interactive=not is_disabled, info=tr(language, help_key) if help_key else "")
 
     def unload(self, request: gr.Request) -> Updates:
-        """Unload the selected model."""
+        """Unload the selected model, unless other people use it. The person of a single-user app may always."""
         session = self._session(request)
         try:
-            self._pool.unload(session.model_id or "")
+            if model := self._pool.peek(session.model_id or ""):
+                self._require_unshared(session, model)
+                self._pool.unload(model.spec.model_id)
         except UserError as error:
             gr.Warning(session.explain(error))
         return self.status_of(session)
+
+    def _require_unshared(self, session: Session, model: HostedModel) -> None:
+        """Raise UserError("model_shared") where somebody else would have to wait until the model is loaded again."""
+        if not self._settings.is_single_user and self._pages.is_model_shared(model.spec.model_id, session.user_id):
+            raise UserError("model_shared", model=model.spec.name)
 
     @staticmethod
     def _wait_for_load(ready: Any) -> None:

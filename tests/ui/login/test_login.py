@@ -25,11 +25,20 @@ def _settings(home: Path, logins: str) -> Settings:
 def test_a_login_guards_the_page_but_not_health_and_the_beacon_of_a_closed_tab(tmp_path: Path) -> None:
     with running(server.create_app, _settings(tmp_path, hash_logins(anna="one"))) as client:
         assert client.get("/config").status_code == 401
+        for route in ("cancel", "queue/join", "run/predict"):
+            assert client.send("POST", f"/gradio_api/{route}", json={}).status_code == 401
+        for route in ("startup-events", "app_id", "info", "queue/data?session_hash=a"):
+            assert client.get(f"/gradio_api/{route}").status_code == 401
         assert client.get("/health").status_code == 200
         assert client.post("/tab/close", tab="0" * 32) == 204
         assert client.post("/tab/close") == client.post("/tab/close", tab="0" * 129) == 422
         assert client.log_in("anna", "two") == 401
         assert client.log_in("anna", "one") == 200
+        for origin in ("http://localhost:5001", "https://evil.example", "null"):
+            for host in ("localhost", "chat.example"):
+                answer = client.send("GET", "/config", headers={"Origin": origin, "Host": host})
+                assert answer.status_code == 200
+                assert not [name for name in answer.headers if name.startswith("access-control")], "read by other sites"
 
 
 def test_the_door_holds_against_guesses_and_links_of_others(tmp_path: Path) -> None:
