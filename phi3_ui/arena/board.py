@@ -1,12 +1,14 @@
-"""The leaderboard of the votes in a store, of all or of those that a filter keeps."""
+"""The leaderboard of votes, of all or of those that a filter keeps."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from phi3_ui.arena.ratings import Leaderboard, rate
 from phi3_ui.arena.rounds import count_votes
 from phi3_ui.chat.comparison import Exclusion
+from phi3_ui.store.conversations.summaries import TurnMetrics
 from phi3_ui.store.conversations.votes import StoredVote
 
 
@@ -19,6 +21,8 @@ class VoteFilter:
     """Seconds since 1970, UTC; included."""
     until: float | None = None
     """Not included."""
+    questions: Collection[str] | None = None
+    """Such as those of a prompt set."""
 
     def keeps(self, vote: StoredVote) -> bool:
         """Whether a vote counts."""
@@ -26,7 +30,17 @@ class VoteFilter:
             (self.voters is None or vote.voter in self.voters)
             and (self.since is None or vote.voted_at >= self.since)
             and (self.until is None or vote.voted_at < self.until)
+            and (self.questions is None or vote.question in self.questions)
         )
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Medians over a contestant's answers. None means unknown."""
+
+    tokens_per_second: float | None
+    time_to_first_token: float | None
+    """Seconds."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,8 @@ class Board:
     """How many rounds it counts."""
     excluded: Mapping[Exclusion, int]
     """How many rounds it does not, by reason."""
+    speeds: Mapping[str, Speed]
+    """By contestant, over the answers of the counted rounds."""
 
 
 def build_board(
@@ -54,4 +70,25 @@ def build_board(
     kept = list(filter(vote_filter.keeps, votes))
     counted = [vote for vote in kept if vote.exclusion is None]
     pairs = [pair for vote in counted for pair in count_votes(tuple(map(name_model, vote.model_ids)), vote.preference)]
-    return Board(rate(pairs), len(counted), Counter(vote.exclusion for vote in kept if vote.exclusion))
+    answers = dict[str, list[TurnMetrics]]()
+    for vote in counted:
+        for answer in vote.answers:
+            answers.setdefault(name_model(answer.model_id), []).append(answer)
+    return Board(
+        rate(pairs),
+        len(counted),
+        Counter(vote.exclusion for vote in kept if vote.exclusion),
+        {contestant: _measure(given) for contestant, given in answers.items()},
+    )
+
+
+def _measure(answers: Sequence[TurnMetrics]) -> Speed:
+    return Speed(
+        _median([answer.tokens_per_second for answer in answers]),
+        _median([answer.time_to_first_token for answer in answers]),
+    )
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None

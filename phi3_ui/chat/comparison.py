@@ -36,6 +36,8 @@ class Verdict:
     """Why the round does not count for ratings; None if it does."""
     reason: str = ""
     """The person's, in their words."""
+    voted_at: float = 0.0
+    """Seconds since 1970, UTC."""
 
 
 def find_standing(preference: Preference, place: int) -> Standing:

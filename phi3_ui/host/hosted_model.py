@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from phi3_ui.chat.types import (
     AnswerEvent,
     CacheStats,
@@ -111,6 +113,14 @@ class HostedModel:
     def pid(self) -> int:
         """The process id; waits until the process has started."""
         return self._process.pid
+
+    def measure_memory(self) -> int | None:
+        """Bytes of main memory that its process holds now; None if it has ended."""
+        try:
+            process = psutil.Process(self.pid)
+            return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
+        except psutil.Error:
+            return None
 
     @property
     def own_folder(self) -> str:

@@ -61,6 +61,12 @@ class Pool:
         models = list(self._models.values())
         return [one.spec.model_id for one in models if one.is_alive and one.ready.done() and not one.ready.exception()]
 
+    def measure_memory(self) -> dict[str, int]:
+        """Bytes of main memory that the models hold which can answer at once, by id."""
+        loaded = ((name, self.peek(name)) for name in self.list_loaded())
+        found = {name: model.measure_memory() for name, model in loaded if model}
+        return {name: size for name, size in found.items() if size is not None}
+
     def unload(self, model_id: str) -> None:
         """End a model's process. UserError("model_busy") while any answer is running, unless the model hangs."""
         model = self._models.get(model_id)

@@ -71,6 +71,20 @@ class RatedTurn:
     turn_id: str
 
 
+@dataclass(frozen=True)
+class RatingsChoice:
+    """Which votes the leaderboard counts, and how it shows them."""
+
+    person: str = "me"
+    """`me`, `all`, or the id of a person."""
+    period: str = "all"
+    """A key of PERIODS in handlers/ratings.py."""
+    grouping: str = "version"
+    """What a contestant is: `version`, each logged model by itself, or `registered`, a registered model with all its versions."""
+    pair: tuple[str, str] | None = None
+    """The contestants whose rounds are listed; None: all."""
+
+
 @dataclass
 class PanelState:
     """Independent flags, each of them set and read by itself."""
@@ -81,6 +95,8 @@ class PanelState:
     """Whether the page shows the comparison of a replay."""
     compare_open: bool = False
     """Whether the page shows the comparison."""
+    ratings: RatingsChoice | None = None
+    """What the leaderboard shows; None while it is closed."""
     links_shown: bool = False
     """Whether the page shows links into MLflow."""
     rated: RatedTurn | None = None

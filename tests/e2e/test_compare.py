@@ -139,6 +139,23 @@ def test_a_blind_round_from_the_question_to_the_vote(app: App, open_page: OpenPa
 
     wait_until(lambda: stored() == {str(best): "won", str(1 - best): "lost"})
 
+    view.get_by_role("button", name="Ratings").click()
+    ratings = page.locator("#phi3-ratings")
+    expect(ratings.get_by_role("heading", name="Ratings")).to_be_focused()
+    expect(ratings.locator(".board .few")).to_have_text(["too few votes"] * 2)
+    expect(ratings.locator('[aria-label="scripted-one against scripted-two: 100% of 1"]')).to_be_visible()
+    assert find_violations(page) == []
+    assert not ratings.locator(".phi3-view-body").evaluate("(body) => body.scrollWidth > body.clientWidth")
+    ratings.get_by_label("Time").select_option("Last 24 hours")
+    expect(ratings.get_by_label("Time")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(ratings).to_be_hidden()
+    expect(view.locator(".voted")).to_be_visible()
+    view.get_by_role("button", name="Ratings").click()
+    ratings.locator(".rated").get_by_role("button", name=QUESTION).click()
+    expect(ratings).to_be_hidden()
+    expect(view.locator(".voted")).to_be_visible()
+
 
 def test_a_round_outlives_a_reload_and_ends_with_escape(app: App, open_page: OpenPage) -> None:
     gates = [model.create_gate() for model in (app.model, app.other)]

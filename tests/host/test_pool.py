@@ -61,7 +61,9 @@ def test_unloading_ends_the_process_but_not_during_an_answer(own_pool: Pool, dem
         own_pool.get_model(demo.spec("chat"))
     cancel.set()
     list(events)
+    assert own_pool.measure_memory()[model.spec.model_id] > 10_000_000
     own_pool.unload(model.spec.model_id)
+    assert own_pool.measure_memory() == {}
     assert not psutil.pid_exists(model.pid)
     assert own_pool.peek(model.spec.model_id) is None
 

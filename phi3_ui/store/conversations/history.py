@@ -33,6 +33,7 @@ from phi3_ui.store.conversations.summaries import ConversationSummary, TurnMetri
 from phi3_ui.store.conversations.trace_reader import UnreadableTraceError, has_truncated_preview, parse_turn
 from phi3_ui.store.conversations.trace_search import LARGEST_PAGE, TraceSearch
 from phi3_ui.store.conversations.traces import PINNED_TAG, SESSION_KEY, SHOWN_BRANCH_TAG, TITLE_TAG
+from phi3_ui.store.conversations.votes import StoredVote, build_vote
 
 _MAX_VISITORS = 64  # whose indexes are held in memory at the same time
 _MAX_AGE = 3.0  # seconds; an older index is refreshed from the store
@@ -108,6 +109,22 @@ class History:
             if isinstance(one, VoteRecord) and one.conversation_id == conversation_id:
                 verdicts = {**one.list_verdicts(), **verdicts}
         return verdicts
+
+    def list_votes(self, visitor_id: str) -> list[StoredVote]:
+        """The visitor's votes, the newest first. Damaged ones are left out and logged."""
+        pending = dict[str, Verdict]()  # which the index may have been read without
+        for one in self._recorder.list_pending(visitor_id):
+            if isinstance(one, VoteRecord):
+                pending = {**one.list_verdicts(), **pending}
+        votes = list[StoredVote]()
+        for answers in self._index(visitor_id).list_rounds():
+            voted = [(turn, verdict or pending.get(turn.metrics.turn_id)) for turn, verdict in answers]
+            try:
+                if vote := build_vote(visitor_id, voted):
+                    votes.append(vote)
+            except ValueError as error:
+                logger.warning("A vote of visitor %s is damaged: %s", visitor_id, error)
+        return sorted(votes, key=lambda vote: vote.voted_at, reverse=True)
 
     def vote(self, vote: VoteRecord) -> bool:
         """Record a vote, which is final; False if the round has one already."""

@@ -138,6 +138,16 @@ class ConversationIndex:
             conversation = self._conversations.get(conversation_id)
             return dict(conversation.verdicts) if conversation else {}
 
+    def list_rounds(self) -> list[list[tuple[TurnSummary, Verdict | None]]]:
+        """The answers of each round of the comparisons, in any order, with what the vote says of each."""
+        rounds = dict[str, list[tuple[TurnSummary, Verdict | None]]]()
+        with self._lock:
+            for one in self._conversations.values():
+                for turn_id, turn in one.turns.items():
+                    if turn.round:
+                        rounds.setdefault(turn.round.round_id, []).append((turn, one.verdicts.get(turn_id)))
+        return list(rounds.values())
+
     def try_vote(self, vote: VoteRecord) -> bool:
         """Apply a vote; False if one of its turns has one already, or the conversation is unknown."""
         with self._lock:

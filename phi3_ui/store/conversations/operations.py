@@ -86,7 +86,7 @@ class VoteRecord:
     def list_verdicts(self) -> dict[str, Verdict]:
         """What it says of each answer, by turn id."""
         return {
-            turn_id: Verdict(find_standing(self.preference, place), self.exclusion, self.reason)
+            turn_id: Verdict(find_standing(self.preference, place), self.exclusion, self.reason, self.voted_at)
             for place, turn_id in enumerate(self.turn_ids)
         }
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from phi3_ui.chat.comparison import RoundPlace
 from phi3_ui.store.conversations.operations import TurnRecord
 
 
@@ -48,6 +49,8 @@ class TurnSummary:
     """Question and answer, for the search; from a trace without spans only their beginnings."""
     is_blind: bool = False
     """Whether its model and its metrics are hidden until its round has a vote."""
+    round: RoundPlace | None = None
+    """Where it stands in a round of a comparison."""
 
 
 def summarize_record(record: TurnRecord) -> TurnSummary:
@@ -68,7 +71,9 @@ def summarize_record(record: TurnRecord) -> TurnSummary:
     )
     text = f"{turn.question}\n{answer.text if answer else ''}"
     place = turn.request.round if turn.request else None
-    return TurnSummary(metrics, turn.parent, turn.question, text, is_blind=place is not None and place.is_blind)
+    return TurnSummary(
+        metrics, turn.parent, turn.question, text, is_blind=place is not None and place.is_blind, round=place
+    )
 
 
 def finish_reason(record: TurnRecord) -> str | None:

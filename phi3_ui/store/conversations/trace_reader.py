@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast, get_args
 from mlflow.entities import Assessment, AssessmentSourceType, Trace, TraceInfo
 from mlflow.exceptions import MlflowException
 
-from phi3_ui.chat.comparison import Exclusion, Standing, Verdict
+from phi3_ui.chat.comparison import Exclusion, RoundPlace, Standing, Verdict
 from phi3_ui.chat.conversation import Feedback, Turn
 from phi3_ui.chat.turn_json import parse_turn as parse_turn_json
 from phi3_ui.store.conversations.summaries import TurnMetrics, TurnSummary
@@ -21,8 +21,11 @@ from phi3_ui.store.conversations.traces import (
     METRIC_PREFIX,
     MODEL_ID_KEY,
     PARENT_KEY,
+    PLACE_KEY,
+    PLACES_KEY,
     PREFERENCE_NAME,
     PREVIEW_CHARS,
+    ROUND_KEY,
     RUN_MODEL_KEY,
     SESSION_KEY,
     TOKEN_USAGE_KEY,
@@ -77,7 +80,17 @@ def parse_summary(info: TraceInfo) -> TurnSummary | None:
         question,
         f"{question}\n{answer}",
         is_blind=metadata.get(BLIND_KEY) == "true",
+        round=_parse_place(metadata),
     )
+
+
+def _parse_place(metadata: dict[str, str]) -> RoundPlace | None:
+    """Where a turn stands in its round; None if it is part of none, or that is damaged."""
+    try:
+        place, places = int(metadata[PLACE_KEY]), int(metadata[PLACES_KEY])
+    except (KeyError, ValueError):
+        return None
+    return RoundPlace(metadata.get(ROUND_KEY, ""), place, places, metadata.get(BLIND_KEY) == "true")
 
 
 def parse_turn(trace: Trace) -> Turn | None:
@@ -133,6 +146,7 @@ def parse_verdict(info: TraceInfo) -> Verdict | None:
         cast("Standing", assessment.feedback.value),
         cast("Exclusion", exclusion) if exclusion in get_args(Exclusion) else None,
         assessment.rationale or "",
+        (assessment.create_time_ms or 0) / 1000,
     )
 
 

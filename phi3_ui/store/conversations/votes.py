@@ -1,31 +1,30 @@
-"""Everybody's votes on the rounds of comparisons, read back from the traces."""
+"""People's votes on the rounds of comparisons, put together from what is known of each answer."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast, get_args
+from typing import get_args
 
 from mlflow import MlflowClient
 from mlflow.entities import Trace, TraceInfo
 
-from phi3_ui.chat.comparison import Exclusion, Preference
+from phi3_ui.chat.comparison import Exclusion, Preference, Standing, Verdict
 from phi3_ui.store.conversations.location import ChatLocation
-from phi3_ui.store.conversations.trace_reader import find_preference
+from phi3_ui.store.conversations.summaries import TurnMetrics, TurnSummary
+from phi3_ui.store.conversations.trace_reader import find_preference, parse_summary, parse_verdict
 from phi3_ui.store.conversations.trace_search import LARGEST_PAGE
-from phi3_ui.store.conversations.traces import (
-    COMPARED_KEY,
-    EXCLUSION_KEY,
-    MODEL_ID_KEY,
-    PLACE_KEY,
-    PLACES_KEY,
-    ROUND_KEY,
-    RUN_MODEL_KEY,
-    USER_KEY,
-)
+from phi3_ui.store.conversations.traces import COMPARED_KEY, EXCLUSION_KEY, ROUND_KEY, USER_KEY
 from phi3_ui.store.errors import translate_store_errors
 from phi3_ui.store.query import metadata_filter, paginate
 
 logger = logging.getLogger(__name__)
+
+_MAX_AGE = 10.0  # seconds; an older list is read from the store again
+
+RoundAnswers = Sequence[tuple[TurnSummary, Verdict | None]]
+"""The answers of a round in any order, with what the vote says of each; None: nothing yet."""
 
 
 @dataclass(frozen=True)
@@ -37,23 +36,44 @@ class StoredVote:
     """The id of the person."""
     voted_at: float
     """Seconds since 1970, UTC."""
-    model_ids: tuple[str, ...]
-    """Who answered, from left to right."""
+    question: str
+    """Its beginning."""
+    answers: tuple[TurnMetrics, ...]
+    """From left to right."""
     preference: Preference
     exclusion: Exclusion | None
     """Why it does not count for ratings; None if it does."""
     reason: str
 
+    @property
+    def model_ids(self) -> tuple[str, ...]:
+        """Who answered, from left to right."""
+        return tuple(answer.model_id for answer in self.answers)
+
 
 class VoteReader:
-    """Reads the votes of one store."""
+    """Reads everybody's votes of one store. Thread-safe: one thread reads, the others wait for it."""
 
     def __init__(self, locate: Callable[[], ChatLocation]) -> None:
         """`locate` is as that of the recorder."""
         self._locate = locate
+        self._lock = threading.Lock()
+        self._votes: list[StoredVote] = []
+        self._read_at = float("-inf")  # of time.monotonic()
 
     def list_votes(self) -> list[StoredVote]:
-        """All votes, the newest round first. Damaged ones are left out and logged. UserError: store_unreachable."""
+        """All votes as of a few seconds ago, the newest round first. Damaged ones are left out and logged.
+
+        Raises:
+            UserError: store_unreachable.
+        """
+        with self._lock:
+            if time.monotonic() - self._read_at > _MAX_AGE:
+                self._votes = self._read()
+                self._read_at = time.monotonic()
+            return self._votes
+
+    def _read(self) -> list[StoredVote]:
         location = self._locate()
         with translate_store_errors(location.tracking_uri):
             traces: Iterator[Trace] = paginate(
@@ -76,48 +96,60 @@ def parse_votes(infos: Iterable[TraceInfo]) -> Iterator[StoredVote]:
         if not any(map(find_preference, answers)):
             continue
         try:
-            if vote := _parse_vote(round_id, answers):
+            voters = {info.trace_metadata[USER_KEY] for info in answers}
+            if vote := build_vote(voters.pop(), list(map(_parse_answer, answers))):
                 yield vote
         except (ValueError, KeyError) as error:
             logger.warning("The vote on round %s is damaged: %s", round_id, error)
 
 
-def _parse_vote(round_id: str, infos: list[TraceInfo]) -> StoredVote | None:
-    found = [assessment for info in infos if (assessment := find_preference(info)) and assessment.feedback]
-    exclusion = (found[0].metadata or {}).get(EXCLUSION_KEY) if found else None
-    if exclusion == "unfinished":
-        return None  # nothing can be learned from it, and answers may be missing
-    places = {int(info.trace_metadata[PLACE_KEY]): info for info in infos}
-    if sorted(places) != list(range(int(infos[0].trace_metadata[PLACES_KEY]))) or len(places) != len(infos):
-        raise ValueError(f"it has the places {sorted(places)}")
-    answers = [places[place] for place in sorted(places)]
-    found = [assessment for info in answers if (assessment := find_preference(info)) and assessment.feedback]
-    if len(found) < len(answers):
-        return None  # it is being written
-    if exclusion not in (None, *get_args(Exclusion)):
-        raise ValueError(f"it does not count because of {exclusion!r}")
+def build_vote(voter: str, answers: RoundAnswers) -> StoredVote | None:
+    """Put a vote together.
+
+    Returns:
+        None if there is none, it is still being written, or nothing can be learned from it: a side has not answered.
+
+    Raises:
+        ValueError: It is damaged. str() says in which way.
+    """
+    verdicts = [verdict for _, verdict in answers if verdict]
+    if not verdicts or verdicts[0].exclusion == "unfinished":
+        return None
+    found = {turn.round.place: (turn, verdict) for turn, verdict in answers if turn.round}
+    first = next((turn.round for turn, _ in answers if turn.round), None)
+    if first is None or sorted(found) != list(range(first.places)) or len(found) != len(answers):
+        raise ValueError(f"it has the places {sorted(found)}")
+    if len(verdicts) < len(answers):
+        return None
+    placed = [found[place] for place in sorted(found)]
     return StoredVote(
-        round_id,
-        answers[0].trace_metadata[USER_KEY],
-        (found[0].create_time_ms or 0) / 1000,
-        tuple(_model_id(info) for info in answers),
-        _parse_preference([str(one.feedback.value) for one in found if one.feedback]),
-        cast("Exclusion | None", exclusion),
-        found[0].rationale or "",
+        first.round_id,
+        voter,
+        verdicts[0].voted_at,
+        placed[0][0].question,
+        tuple(turn.metrics for turn, _ in placed),
+        _parse_preference([verdict.standing for _, verdict in placed if verdict]),
+        verdicts[0].exclusion,
+        verdicts[0].reason,
     )
 
 
-def _model_id(info: TraceInfo) -> str:
-    metadata = info.trace_metadata
-    return str(metadata.get(MODEL_ID_KEY) or metadata[RUN_MODEL_KEY])
+def _parse_answer(info: TraceInfo) -> tuple[TurnSummary, Verdict | None]:
+    given = find_preference(info)
+    exclusion = (given.metadata or {}).get(EXCLUSION_KEY) if given else None
+    if exclusion not in (None, *get_args(Exclusion)):
+        raise ValueError(f"it does not count because of {exclusion!r}")
+    if (turn := parse_summary(info)) is None:
+        raise ValueError("one of its answers is of another writer")
+    return turn, parse_verdict(info)
 
 
-def _parse_preference(values: list[str]) -> Preference:
-    """Parse the preference from the value of each answer's assessment, from left to right. ValueError if they contradict."""
-    if set(values) == {"tie"}:
+def _parse_preference(standings: list[Standing]) -> Preference:
+    """The preference that answers stand for, from left to right. ValueError if they contradict one another."""
+    if set(standings) == {"tie"}:
         return "tie"
-    if set(values) == {"both_bad"}:
+    if set(standings) == {"both_bad"}:
         return "both_bad"
-    if sorted(values) != ["lost"] * (len(values) - 1) + ["won"]:
-        raise ValueError(f"it says {values}")
-    return values.index("won")
+    if sorted(standings) != ["lost"] * (len(standings) - 1) + ["won"]:
+        raise ValueError(f"it says {standings}")
+    return standings.index("won")

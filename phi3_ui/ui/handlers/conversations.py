@@ -81,6 +81,7 @@ class ConversationController:
         page = self._page
         session.panels.rated = None
         session.panels.replay_open = session.panels.usage_open = session.panels.compare_open = False
+        session.panels.ratings = None
         return {
             **self.draw_chat(session),
             **self.show_usage(session),
@@ -91,6 +92,7 @@ class ConversationController:
             page.chat.comment_group: gr.Group(visible=False),
             page.replay.head: "",
             page.compare.view: "",
+            page.ratings.view: "",
             page.usage.overview: "",
             page.chat.warning: self._warning(session),
         }

@@ -13,7 +13,7 @@ from phi3_ui.ui.page.texts import browser_texts
 
 _TEXTS = [
     *(key for key in BROWSER_TEXTS["en"] if key.startswith("compare")),
-    *("message", "model", "copy_code", "copied", "wrap_code"),
+    *("ratings", "message", "model", "copy_code", "copied", "wrap_code"),
     *(f"preset.{preset.name}" for preset in PARAM_PRESETS),
 ]
 
@@ -35,7 +35,9 @@ def create() -> CompareSection:
 def wire(page: Page, compare: CompareController, resumed: Dependency) -> None:
     """Connect the view. `resumed` ends once a page that was reloaded shows its chat."""
     view, chat_list = page.compare.view, page.conversations.chat_list
-    view.click(compare.act, None, [view, chat_list, page.export.download], trigger_mode="multiple", **QUIET)
+    view.click(
+        compare.act, None, [view, page.ratings.view, chat_list, page.export.download], trigger_mode="multiple", **QUIET
+    )
     view.input(
         compare.ask,
         None,

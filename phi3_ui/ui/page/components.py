@@ -99,6 +99,14 @@ class CompareSection:
 
 
 @dataclass(frozen=True)
+class RatingsSection:
+    """The leaderboard of the votes, which covers the chat or the comparison."""
+
+    view: gr.HTML
+    """Closed while it is empty."""
+
+
+@dataclass(frozen=True)
 class HeaderSection:
     """The header above the chat."""
 
@@ -214,6 +222,7 @@ class Page:
     composer: ComposerSection
     replay: ReplaySection
     compare: CompareSection
+    ratings: RatingsSection
     status: StatusSection
     program: gr.HTML
     """The program that reproduces an answer, and the dialog that shows it: a dict of `program` and `at`."""
@@ -263,7 +272,7 @@ class Page:
                 self.composer.tools,
                 self.composer.context,
             ),
-            *(self.usage.overview, self.compare.view, *self.replay.outputs),
+            *(self.usage.overview, self.compare.view, self.ratings.view, *self.replay.outputs),
         ]
 
     @property

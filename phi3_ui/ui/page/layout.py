@@ -9,6 +9,7 @@ from phi3_ui.ui.handlers.compare import CompareController
 from phi3_ui.ui.handlers.export import ExportController
 from phi3_ui.ui.handlers.imports import ImportController
 from phi3_ui.ui.handlers.manage import ManageHandlers
+from phi3_ui.ui.handlers.ratings import RatingsController
 from phi3_ui.ui.handlers.replay import ReplayController
 from phi3_ui.ui.handlers.usage_overview import UsageOverview
 from phi3_ui.ui.page import (
@@ -21,6 +22,7 @@ from phi3_ui.ui.page import (
     endpoint,
     export,
     model,
+    ratings,
     registry,
     replay,
     reproduce,
@@ -61,6 +63,7 @@ def _create_page(app_settings: Settings) -> Page:
                 composer_section = composer.create()
             replay_section = replay.create()
             compare_section = compare.create()
+            ratings_section = ratings.create()
             usage_view = usage.create_overview()
         with gr.Column(elem_id="phi3-right"):
             shell.create_tabs()
@@ -83,6 +86,7 @@ def _create_page(app_settings: Settings) -> Page:
         composer=composer_section,
         replay=replay_section,
         compare=compare_section,
+        ratings=ratings_section,
         status=status_section,
         program=reproduce.create(),
         usage=usage_section,
@@ -101,6 +105,7 @@ def _wire(blocks: gr.Blocks, page: Page, services: Services) -> None:
     imports = ImportController(page, services, chats.chats, chats.session)
     replays = ReplayController(page, services, chats.asking, chats.chats, chats.session)
     comparisons = CompareController(page, services, chats.asking, chats.chats, chats.session)
+    RatingsController(page, services, chats.chats)
     overview = UsageOverview(page, services.conversations.history, chats.chats, chats.session)
     manage = ManageHandlers(page, services, chats.session, chats.models.shown_model)
 

@@ -35,6 +35,7 @@ READ_BROWSER_JS = f"() => [{_load_function('visitor_token.js')}(), {_load_functi
 ACTIONS_JS = f"{_load_function('actions.js')}(trigger);"
 CLOSE_WARNING_JS = f"{_load_function('close_warning.js')}(element);"
 KEEP_FOLDS_JS = f"{_load_function('keep_folds.js')}(element, watch);"
+KEEP_SCROLL_JS = f"{_load_function('keep_scroll.js')}(element, watch);"
 _MODULE_JS = """
 const texts = TEXTS[navigator.language.split("-")[0]] ?? TEXTS.en;
 import(new URL("phi3/static/MODULE", document.baseURI)).then(

@@ -17,6 +17,7 @@ _SHEETS = (
         "usage.css",
         "replay.css",
         "compare/compare.css",
+        "ratings.css",
         "composer.css",
         "menus.css",
         "settings.css",

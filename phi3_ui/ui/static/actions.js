@@ -1,5 +1,6 @@
 /**
- * Forwards clicks on action buttons, in messages and in the chat list, to the server: name and value. `trigger` fires
+ * Forwards clicks on action buttons, in messages and in the chat list, and changes of action selects, to the server: name and
+ * value. `trigger` fires
  * an event of the hidden component that this script belongs to. Other scripts use
  * `globalThis.phi3PerformAction(name, value, text)`.
  */
@@ -10,7 +11,7 @@ export default function forwardActions(trigger) {
   const perform = (name, value, text) => {
     globalThis.phi3LastAction = name;
     trigger("click", { name, value, text });
-    if (["open", "replay", "usage"].includes(name)) globalThis.phi3Panels?.closeDrawers();
+    if (["open", "replay", "usage", "ratings"].includes(name)) globalThis.phi3Panels?.closeDrawers();
     keepFocus(name, value);
   };
 
@@ -18,7 +19,10 @@ export default function forwardActions(trigger) {
   const keepFocus = (name, value) => {
     const fillsBox = ASKS.includes(name) || name === "undo";
     const successor = { delete: "restore", restore: "open", pin: "open", unpin: "open" }[name] || name;
-    const selector = `button.phi3-action[name="${successor}"][value="${value}"]`;
+    const selector = [
+      `button.phi3-action[name="${successor}"][value="${value}"]`,
+      `select.phi3-action[name="${name}"]`,
+    ].join(", ");
     const observer = new MutationObserver(() => {
       if (document.activeElement !== document.body) return;
       const target = fillsBox ? messageBox() : document.querySelector(selector);
@@ -37,5 +41,8 @@ export default function forwardActions(trigger) {
     if (!button || button.name === "rename") return; // conversations.js asks for the title first
     if (button.name === "open" && event.detail > 1) return; // a double click renames the chat
     perform(button.name, button.value, "");
+  });
+  document.addEventListener("change", ({ target }) => {
+    if (target.matches?.("select.phi3-action")) perform(target.name, target.value, "");
   });
 }

@@ -1,23 +1,29 @@
 /**
  * A view that covers the chat while its component's value is not empty. It gets the focus when it opens; Escape closes it,
- * and the focus returns to what opened it. The style sheet reads the name of the open view from the centre's attribute.
+ * and the focus returns to what opened it. Views may cover one another: the centre's attributes name those that are open, in
+ * the order in which they were opened, and the one on top, which the style sheet shows.
  */
 export default function manageView(name, element, props, watch) {
   let opener = null;
   const centre = () => document.querySelector("#phi3-centre");
-  const isOpen = () => centre().dataset.view === name;
+  const listOpen = () => (centre().dataset.open ?? "").split(" ").filter(Boolean);
+  const isOnTop = () => centre().dataset.view === name;
 
   const draw = () => {
     const open = Boolean(props.value);
-    if (open === isOpen()) return;
-    if (open) {
-      opener = document.activeElement;
-      centre().dataset.view = name;
-      element.querySelector("h2")?.focus({ preventScroll: true });
-    } else {
-      delete centre().dataset.view;
-      restoreFocus();
-    }
+    const others = listOpen().filter((other) => other !== name);
+    const wasOpen = others.length < listOpen().length;
+    if (open === wasOpen) return;
+    if (open) opener = document.activeElement;
+    show(open ? [...others, name] : others);
+    if (open) element.querySelector("h2")?.focus({ preventScroll: true });
+    else restoreFocus();
+  };
+
+  const show = (names) => {
+    centre().dataset.open = names.join(" ");
+    if (names.length > 0) centre().dataset.view = names.at(-1);
+    else delete centre().dataset.view;
   };
 
   // The button may have been drawn again, or be in a drawer that is closed by now.
@@ -31,7 +37,7 @@ export default function manageView(name, element, props, watch) {
   };
 
   document.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || event.defaultPrevented || !isOpen()) return;
+    if (event.key !== "Escape" || event.defaultPrevented || !isOnTop()) return;
     event.preventDefault();
     element.querySelector(".phi3-close")?.click();
   });

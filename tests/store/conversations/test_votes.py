@@ -66,6 +66,10 @@ def test_a_vote_is_an_assessment_on_each_answer(uri: str, recorder: Recorder) ->
     (vote,) = list_votes(uri)
     assert (vote.voter, vote.voted_at, vote.model_ids) == (ME, AT, ("m-1", "m-2"))
     assert (vote.preference, vote.exclusion, vote.reason) == (1, None, "Clearer.")
+    history = History(locate_in(uri), recorder)
+    assert history.wait_until_loaded(ME, TIMEOUT)
+    assert history.list_votes(ME) == [vote]
+    assert history.list_votes(YOU) == []
 
 
 @pytest.mark.parametrize("preference", [0, 2, "tie", "both_bad"])
@@ -202,7 +206,7 @@ def test_blind_answers_have_no_metrics_before_the_vote(uri: str, recorder: Recor
     assert read.vote(vote_on(records, "tie", "cut", "Same."))
 
     assert len(read.list_turn_metrics(ME)) == 2
-    expected = {record.turn.id: Verdict("tie", "cut", "Same.") for record in records}
+    expected = {record.turn.id: Verdict("tie", "cut", "Same.", AT) for record in records}
     assert read.list_verdicts(ME, conversation_id) == expected
     assert recorder.flush(TIMEOUT)
     again = History(locate_in(uri), recorder)

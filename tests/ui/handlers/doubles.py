@@ -14,6 +14,7 @@ from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest, Completed,
 from phi3_ui.provision.jobs import JobState
 from phi3_ui.settings import Settings
 from phi3_ui.store.conversations.operations import VoteRecord
+from phi3_ui.store.conversations.votes import StoredVote
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.handlers.answers import AnswerController, AnswerStarter
 from phi3_ui.ui.handlers.conversations import ConversationController
@@ -83,6 +84,7 @@ class History:
         self.stored: dict[str, Conversation] = {}
         self.deleted: set[str] = set()
         self.votes: list[VoteRecord] = []
+        self.own_votes: list[StoredVote] = []
         self._lock = threading.Lock()
         self.loading = Gate()
 
@@ -96,6 +98,9 @@ class History:
 
     def list_turn_metrics(self, user_id: str) -> list[Any]:
         return []
+
+    def list_votes(self, user_id: str) -> list[StoredVote]:
+        return self.own_votes
 
     def count_unreadable(self, user_id: str, chat_id: str | None = None) -> int:
         return 0
@@ -194,13 +199,16 @@ class App:
                     max_message_characters=Settings.read(limits).max_message_characters,
                     max_loaded_models=2,
                     answers_at_once=0,
+                    is_single_user=False,
                 ),
                 catalogue=self.catalogue,
                 admission=SimpleNamespace(require=lambda _entry: None, is_loadable=lambda _entry: True),
-                pool=SimpleNamespace(peek=lambda _id: None, list_loaded=list),
+                pool=SimpleNamespace(
+                    peek=lambda _id: None, list_loaded=list, measure_memory=lambda: {"m-1": 93_000_000}
+                ),
                 loader=SimpleNamespace(load=lambda _entry: self.model),
                 conversations=self.store,
-                locator=SimpleNamespace(notice=None),
+                locator=SimpleNamespace(notice=None, locate=lambda: None),
                 quotas=Quotas(Settings.read(limits)),
                 pages=self.pages,
                 first_run=SimpleNamespace(state=JobState(), start=lambda: None, title="SmolLM2", read_log=lambda: ""),

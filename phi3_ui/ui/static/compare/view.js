@@ -44,6 +44,12 @@ export default function showComparison({ element, props, watch, trigger, texts, 
     act("new");
     box.focus();
   });
+  const ratings = createElement(
+    "button",
+    "phi3-action phi3-ghost",
+    { type: "button", name: "ratings", value: "" },
+    texts.ratings,
+  );
   const done = createElement("button", "phi3-ghost phi3-close", { type: "button" }, texts["compare.done"]);
   done.addEventListener("click", () => act("close"));
   const head = createElement(
@@ -52,7 +58,7 @@ export default function showComparison({ element, props, watch, trigger, texts, 
     {},
     createElement("h2", "", { tabindex: "-1" }, texts.compare),
     blind,
-    createElement("div", "push", {}, again, save, sides.button, sides.panel, done),
+    createElement("div", "push", {}, again, save, sides.button, sides.panel, ratings, done),
   );
 
   // The rounds

@@ -1,0 +1,146 @@
+"""Ratings: whose votes a person sees, what a contestant is, the rounds behind the leaderboard, and the export."""
+
+import base64
+import json
+import time
+from typing import Any
+
+import pytest
+
+from phi3_ui.chat.comparison import Preference, RoundPlace
+from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
+from phi3_ui.errors import UserError
+from phi3_ui.store.conversations.operations import VoteRecord
+from phi3_ui.store.conversations.summaries import TurnMetrics
+from phi3_ui.store.conversations.votes import StoredVote, VoteReader
+from phi3_ui.store.registry.cards import RegisteredVersion
+from phi3_ui.ui.handlers.conversations import Action
+from phi3_ui.ui.handlers.ratings import RatingsController
+from tests.ui.handlers.doubles import App
+
+YOU = "visitor-you"
+DAY = 86_400
+
+
+def make_vote(
+    voter: str, preference: Preference, models: tuple[str, ...] = ("m-1", "m-2"), ago: float = 0
+) -> StoredVote:
+    answers = tuple(
+        TurnMetrics(f"chat of {voter}", f"t-{model}", 0, f"name of {model} · Python", model, "stop", 1, 2, 0.5, 8.0)
+        for model in models
+    )
+    return StoredVote("r", voter, time.time() - ago, f"asked by {voter}", answers, preference, None, "")
+
+
+class RatingsApp(App):
+    """The handlers over votes of two people."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        RatingsController(self.page, self.services, self.conversations)
+        self.store.history.own_votes = [
+            *[make_vote(self.session.user_id, 0)] * 30,
+            *[make_vote(self.session.user_id, 1)] * 20,
+            make_vote(self.session.user_id, 0, ago=3 * DAY),
+            make_vote(self.session.user_id, 0, ("m-1", "m-3"), ago=40 * DAY),
+        ]
+        self.versions: dict[str, Any] = {}
+        self.catalogue.list_versions = lambda: self.versions  # type: ignore[method-assign]
+
+    def act(self, name: str, value: str = "") -> str:
+        updates = self.conversations.perform(self.session, Action(name, value))
+        return str(updates[self.page.ratings.view])
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> RatingsApp:
+    app = RatingsApp()
+    votes = [make_vote(YOU, 1)] * 7
+    monkeypatch.setattr(VoteReader, "list_votes", lambda _: [*votes, *app.store.history.own_votes])
+    return app
+
+
+def count_votes(html: str) -> list[str]:
+    return [cell.partition("<")[0] for cell in html.split('data-name="Votes">')[1:]]
+
+
+def test_a_person_sees_their_own_votes_and_the_sum_of_all(app: RatingsApp) -> None:
+    mine = app.act("ratings")
+    assert "52 rounds count." in mine
+    assert count_votes(mine) == ["52", "51", "1"]
+    assert mine.count("too few votes") == 1
+    assert YOU not in mine
+    all_ = app.act("ratings_person", "all")
+    assert "59 rounds count." in all_
+    assert count_votes(all_) == ["59", "58", "1"]
+    assert YOU not in all_, "neither who they are nor what they asked"
+    assert "Only your own rounds are listed." in all_
+    assert "59 rounds" not in app.act("ratings_person", YOU), "nobody else's alone"
+
+
+def test_the_administrator_sees_whose_votes_they_are(app: RatingsApp) -> None:
+    app.services.settings.is_single_user = True  # type: ignore[misc]  # a stand-in
+    RatingsController(app.page, app.services, app.conversations)
+    app.act("ratings")
+    assert f'<option value="{YOU}"' in app.act("ratings_person", "all")
+    yours = app.act("ratings_person", YOU)
+    assert "7 rounds count." in yours
+    assert f"asked by {YOU}" in yours
+    assert f'value="chat of {YOU}"' not in yours, "a chat of another person cannot be opened"
+
+
+def test_votes_are_filtered_by_time_and_models_grouped(app: RatingsApp) -> None:
+    assert "50 rounds count." in app.act("ratings_period", "day")
+    assert "51 rounds count." in app.act("ratings_period", "week")
+    assert "52 rounds count." in app.act("ratings_period", "ever")
+    app.versions = {
+        "m-2": (RegisteredVersion("phi", "1", ()),),
+        "m-3": (RegisteredVersion("phi", "2", ("champion",)),),
+    }
+    by_version = app.act("ratings")
+    assert "v2 · champion" in by_version
+    grouped = app.act("ratings_grouping", "registered")
+    assert count_votes(grouped) == ["52", "52"]
+    assert grouped.count('<th scope="row">phi</th>') == 1
+
+
+def test_the_rounds_of_a_pair_are_listed(app: RatingsApp) -> None:
+    app.act("ratings")
+    assert app.act("ratings_pair", "0-2").count("<li>") == 1
+    assert "The newest 50 are listed." in app.act("ratings_pair", "")
+    for value in ("0-0", "0-9", "x", "1", "0-1-2"):
+        assert "Show all rounds" not in app.act("ratings_pair", value)
+    assert "93 MB" in app.act("ratings")
+    assert app.act("close_ratings") == ""
+
+
+def test_models_with_one_name_are_told_apart(app: RatingsApp) -> None:
+    votes = [make_vote("me", 0, ("m-1", "m-1-again"))]
+    votes = [*votes, *[make_vote("me", 0, ("m-1-again", "m-1"))]]
+    for vote in votes:
+        for answer in vote.answers:
+            object.__setattr__(answer, "model", "demo · Python")
+    app.store.history.own_votes = votes
+    html = app.act("ratings")
+    assert "demo (m-1)" in html
+    assert "demo (m-1-again)" in html
+
+
+def test_all_votes_are_saved(app: RatingsApp) -> None:
+    conversation = Conversation()
+    for place in (0, 1):
+        request = TurnRequest(1.0, f"m-{place}", round=RoundPlace("r", place, 2, is_blind=True))
+        answer = Answer(f"demo-{place}", f"Because {place}.", finish_reason="stop")
+        conversation = Conversation(conversation.tree).with_question("Why?", request).with_answer(answer)
+    chat_id = f"chat of {app.session.user_id}"
+    app.store.history.stored[chat_id] = conversation
+    turn_ids = tuple(turn.id for turn in conversation.tree)
+    app.store.history.votes.append(VoteRecord(app.session.user_id, chat_id, turn_ids, 1, 2.0, None, "Shorter."))
+    updates = app.conversations.perform(app.session, Action("ratings_save", ""))
+    (line,) = base64.b64decode(json.loads(updates[app.page.export.download])["content"]).decode().splitlines()
+    saved = json.loads(line)
+    assert (saved["preference"], saved["reason"], saved["answers"][1]["answer"]) == (1, "Shorter.", "Because 1.")
+
+    app.store.history.own_votes = []
+    with pytest.raises(UserError, match="no vote to save"):
+        app.conversations.perform(app.session, Action("ratings_save", ""))
