@@ -146,6 +146,7 @@ def test_a_blind_round_from_the_question_to_the_vote(app: App, open_page: OpenPa
     expect(ratings.locator('[aria-label="scripted-one against scripted-two: 100% of 1"]')).to_be_visible()
     assert find_violations(page) == []
     assert not ratings.locator(".phi3-view-body").evaluate("(body) => body.scrollWidth > body.clientWidth")
+    ratings.get_by_label("Time").focus()
     ratings.get_by_label("Time").select_option("Last 24 hours")
     expect(ratings.get_by_label("Time")).to_be_focused()
     page.keyboard.press("Escape")
