@@ -11,11 +11,17 @@ from gradio.route_utils import FnIndexInferError
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount
 
 from phi3_ui import __version__
 from phi3_ui.accounts.quotas import Quotas
+from phi3_ui.api.answering import Answering
+from phi3_ui.api.application import create_api
+from phi3_ui.api.callers import Callers
+from phi3_ui.api.errors import ApiError
+from phi3_ui.api.metrics import CONTENT_TYPE, Metrics
+from phi3_ui.api.models import ApiModels
 from phi3_ui.cli.console import SetupPrinter
 from phi3_ui.host.pool import Pool
 from phi3_ui.provision.first_run import FirstRun
@@ -101,8 +107,11 @@ def build_app(settings: Settings) -> FastAPI:
     app.state.services, app.state.end_streams = services, end_streams
 
     @app.get("/health")
-    def health() -> dict[str, str]:
-        return {"status": "ok", "version": __version__}
+    def health() -> JSONResponse:
+        state = services.first_run.state
+        is_ready = state.phase == "done" or state.is_usable
+        status = "ok" if is_ready else "failed" if state.phase == "failed" else "loading"
+        return JSONResponse({"status": status, "version": __version__}, 200 if is_ready else 503)
 
     @app.post("/tab/close", status_code=204)
     def close_tab(tab: Annotated[str, Form(max_length=128)], request: Request) -> None:
@@ -115,6 +124,7 @@ def build_app(settings: Settings) -> FastAPI:
     if login:
         login.add_routes(app)
     app.mount("/phi3", create_assets())
+    _mount_api(app, services)
     blocks = build_ui(services)
     page = _mount_page(app, blocks, settings, login)
     return app
@@ -141,11 +151,29 @@ def open_services(settings: Settings) -> Services:
         first_run=FirstRun(settings, catalogue, SetupPrinter()),
         conversations=conversations,
         locator=locator,
+        metrics=Metrics(),
         quotas=Quotas(settings),
         imports=Imports(conversations, settings.home),
         pages=OpenPages(settings.grace_seconds, hides_paths=not settings.is_single_user),
         mlflow=MlflowLinks(MlflowUi(settings.mlflow_url), lambda: locator.linked_experiment_id),
     )
+
+
+def _mount_api(app: FastAPI, services: Services) -> None:
+    """Mount the API, and what Prometheus reads, which is for the same callers."""
+    settings, callers = services.settings, Callers(services.settings)
+    models = ApiModels(services.catalogue, services.admission)
+    answering = Answering(settings, models, services.loader, services.conversations, services.quotas, services.metrics)
+    app.mount("/v1", create_api(callers, models, answering))
+
+    @app.get("/metrics")
+    def write_metrics(request: Request) -> Response:
+        try:
+            callers.identify(request)
+        except ApiError as error:
+            return error.respond()
+        loaded = len(services.pool.list_loaded())
+        return Response(services.metrics.write(loaded), media_type=CONTENT_TYPE)
 
 
 def _mount_page(app: FastAPI, blocks: gr.Blocks, settings: Settings, login: Login | None) -> gr.routes.App:

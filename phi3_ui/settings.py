@@ -127,6 +127,12 @@ class Settings(BaseSettings):
     logins: Annotated[Logins, NoDecode] = variable("PHI3_UI_LOGINS", ())
     """Names and Argon2 password hashes of those who may use the page; without them and `oauth_client_id`, everybody may."""
 
+    api_keys_file: Path | None = variable("PHI3_UI_API_KEYS_FILE", None)
+    """A file with a `name:hash` on each line, which adds to `api_keys`."""
+
+    api_keys: Annotated[Logins, NoDecode] = variable("PHI3_UI_API_KEYS", ())
+    """Names and Argon2 hashes of those who may use the API, as `create-api-key` prints them; without them, who may use the page without a login."""
+
     oauth_client_id: str = variable("OAUTH_CLIENT_ID", "")
     """The app's id at the OpenID provider, whose users may use the page; empty: nobody signs in there.
 
@@ -220,14 +226,22 @@ class Settings(BaseSettings):
         file = info.data.get("logins_file")
         return (*logins, *read_logins("PHI3_UI_LOGINS_FILE", file)) if file and isinstance(logins, tuple) else logins
 
-    @field_validator("logins")
+    @field_validator("api_keys", mode="before")
     @classmethod
-    def _check_names(cls, value: Logins) -> Logins:
+    def _parse_api_keys(cls, value: object, info: ValidationInfo) -> object:
+        keys = parse_logins("PHI3_UI_API_KEYS", value, "plain_api_key") if isinstance(value, str) else value
+        file = info.data.get("api_keys_file")
+        if not file or not isinstance(keys, tuple):
+            return keys
+        return (*keys, *read_logins("PHI3_UI_API_KEYS_FILE", file, "plain_api_key"))
+
+    @field_validator("logins", "api_keys")
+    @classmethod
+    def _check_names(cls, value: Logins, info: ValidationInfo) -> Logins:
         names = [name for name, _ in value]
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise UserError(
-                "bad_setting", name="PHI3_UI_LOGINS", value=f"{twice}:…", wanted="one password for each name"
-            )
+            name, wanted = f"PHI3_UI_{str(info.field_name).upper()}", "one hash for each name"
+            raise UserError("bad_setting", name=name, value=f"{twice}:…", wanted=wanted)
         return value
 
     @field_validator("oauth_client_secret")

@@ -31,6 +31,7 @@ _ORDER = [
     "phi3_ui.provision",
     "phi3_ui.evaluation",
     "phi3_ui.arena",
+    "phi3_ui.api",
     "phi3_ui.ui",
     "phi3_ui.cli",
     "phi3_ui.application",

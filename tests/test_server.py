@@ -66,7 +66,7 @@ def client(events: list[str], tmp_path: Path) -> Iterator[Client]:
 def test_health_is_json_and_every_response_has_the_security_headers(client: Client) -> None:
     health = client.get("/health")
 
-    assert (health.status_code, health.json()) == (200, {"status": "ok", "version": __version__})
+    assert (health.status_code, health.json()) == (503, {"status": "loading", "version": __version__})
     for response in (health, client.get("/"), client.get("/nothing")):
         assert response.headers["content-security-policy"].startswith("default-src 'self';")
         assert response.headers["x-content-type-options"] == "nosniff"
@@ -280,7 +280,7 @@ def test_a_mounted_app_runs_its_lifespan_inside_the_outer_one(events: list[str],
     with running(create) as client:
         assert events == ["outer start", "set up"]
         assert client.get("/health").status_code == 404
-        assert client.get("/chat/health").status_code == 200
+        assert client.get("/chat/health").json()["status"] == "loading"
         assert client.get("/chat/theme.css").status_code == 200
         pages = mounted[0].state.services.pages
         session = pages.get("page", "en")

@@ -93,6 +93,8 @@ class ChatRequest:
     """Key of the prompt template to render with, for a model that declares none."""
     time_limit: float | None = None
     """Maximum compute time in seconds, excluding loading and queueing; None for no limit."""
+    raw_prompt: str | None = None
+    """The whole prompt with its control tokens, sent in place of the messages. Only models of the contract *prompt* take one."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`hash-password`: what the setting PHI3_UI_LOGINS takes in place of a password."""
+"""`hash-password` and `create-api-key`: what the settings take in place of passwords and API keys."""
 
 import sys
 
@@ -20,3 +20,22 @@ def hash_password(name: str) -> None:
     if len(password) < _MIN_LENGTH:
         raise click.UsageError(f"The password is too short; use {_MIN_LENGTH} characters or more.")
     print(f"{name}:{PasswordHasher().hash(password)}")
+
+
+@click.command("create-api-key")
+@click.argument("name")
+def create_api_key(name: str) -> None:
+    """Create an API key for NAME. Prints the key to standard error, and NAME:HASH for PHI3_UI_API_KEYS or a line of PHI3_UI_API_KEYS_FILE.
+
+    With the NAME of a login, answers are recorded as chats of that person. The key itself is stored nowhere.
+    """
+    from argon2 import PasswordHasher
+
+    from phi3_ui.accounts.api_keys import create_key
+    from phi3_ui.logins import parse_logins
+
+    key, secret = create_key(name)
+    line = f"{name}:{PasswordHasher().hash(secret)}"
+    parse_logins("PHI3_UI_API_KEYS", line)  # refuses a name that the setting would refuse
+    print(f"The key, for {name} alone: {key}", file=sys.stderr)
+    print(line)

@@ -25,6 +25,7 @@ _COMMANDS = (
     evaluate.evaluate,
     mlflow_ui.mlflow_ui,
     hash_password.hash_password,
+    hash_password.create_api_key,
 )
 
 

@@ -95,7 +95,7 @@ class OnnxPromptAdapter:
     def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
         """See ChatModel."""
         watch = Stopwatch()
-        if self._encode and self._context_length:
+        if self._encode and self._context_length and request.raw_prompt is None:
             count = partial(_count_tokens, self._format, self._encode)
             messages, use = fit_to_context(request.messages, count, self._context_length, request.params.max_tokens)
             yield use
@@ -174,4 +174,5 @@ class _PartialAnswer:
 
 
 def _build_call(prompt_format: PromptFormat, request: ChatRequest) -> PyfuncCall:
-    return PyfuncCall({"prompt": prompt_format.render(request.messages)}, request.params.as_dict())
+    prompt = prompt_format.render(request.messages) if request.raw_prompt is None else request.raw_prompt
+    return PyfuncCall({"prompt": prompt}, request.params.as_dict())

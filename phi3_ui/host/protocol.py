@@ -132,6 +132,7 @@ def pack_request(number: int, request: ChatRequest) -> dict[str, Any]:
         "params": asdict(request.params),
         "template": request.template,
         "time_limit": request.time_limit,
+        "raw_prompt": request.raw_prompt,
     }
 
 
@@ -143,6 +144,7 @@ def unpack_request(line: dict[str, Any]) -> ChatRequest:
         GenerationParams(**{**line["params"], "stop": tuple(line["params"]["stop"])}),
         line.get("template"),
         line.get("time_limit"),
+        line.get("raw_prompt"),
     )
 
 

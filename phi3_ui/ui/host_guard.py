@@ -6,10 +6,11 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from phi3_ui.addresses import parse_host
+from phi3_ui.api.errors import from_user_error, is_api_path
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr_error
 from phi3_ui.settings import Settings
@@ -53,8 +54,11 @@ class HostGuard:
         else:
             await self._app(scope, receive, send)
             return
-        sentence = tr_error(find_language(request), error)
-        await PlainTextResponse(sentence, status, {"Cache-Control": "no-store"})(scope, receive, send)
+        if is_api_path(str(scope["path"]).removeprefix(scope.get("root_path", ""))):
+            response: Response = from_user_error(error, status).respond()
+        else:
+            response = PlainTextResponse(tr_error(find_language(request), error), status, {"Cache-Control": "no-store"})
+        await response(scope, receive, send)
 
     def _is_allowed(self, host: str) -> bool:
         if self._has_any_name:

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from phi3_ui.accounts.address import normalize_address
+from phi3_ui.api.errors import from_user_error, is_api_path
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr_error
 from phi3_ui.settings import Settings
@@ -43,7 +44,7 @@ class RequestRate:
 
 
 class RequestLimits:
-    """ASGI middleware: 413 for a body that is too large, 429 for too many requests, both with a sentence as `detail`.
+    """ASGI middleware: 413 for a body that is too large, 429 for too many requests, both with a sentence as `detail`, or in the API's format.
 
     A body is refused by the length that it declares; one that declares none, or another one, is counted as it arrives.
     """
@@ -63,10 +64,10 @@ class RequestLimits:
         address = normalize_address(request.client.host if request.client else "")
         if not _UNCOUNTED.fullmatch(path) and (seconds := self._rate.claim(address)):
             error = UserError("too_many_requests", seconds=seconds)
-            await _refuse(request, 429, error, {"Retry-After": str(seconds)})(scope, receive, send)
+            await _refuse(request, path, 429, error, {"Retry-After": str(seconds)})(scope, receive, send)
             return
         limit = self._max_import if path == IMPORT_PATH else self._max_request
-        refusal = _refuse(request, 413, UserError("request_too_large", size=limit), {"Connection": "close"})
+        refusal = _refuse(request, path, 413, UserError("request_too_large", size=limit), {"Connection": "close"})
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > limit * _MEGABYTE:
             await refusal(scope, receive, send)
@@ -109,6 +110,10 @@ class _CountedBody:
             await self._send(message)
 
 
-def _refuse(request: Request, status: int, error: UserError, headers: dict[str, str]) -> Response:
+def _refuse(request: Request, path: str, status: int, error: UserError, headers: dict[str, str]) -> Response:
+    if is_api_path(path):
+        response = from_user_error(error).respond()
+        response.headers.update(headers)
+        return response
     sentence = tr_error(find_language(request), error)
     return JSONResponse({"detail": sentence}, status, {"Cache-Control": "no-store", **headers})

@@ -10,10 +10,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 # Events that need no queue are sent to run/predict. Gradio serves many more: uploads, recordings, streams, a proxy, an editor of the
 # source, run history, monitoring, other ways to call.
 _READ = re.compile(
-    r"/|/health|/login/(huggingface|callback)|/phi3/.+|/(assets|static|svelte)/.+|/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)/?"
+    r"/|/health|/metrics|/v1/.*|/login/(huggingface|callback)|/phi3/.+|/(assets|static|svelte)/.+|/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)/?"
     r"|/pwa_icon(/\d+)?|/gradio_api/(info|app_id|startup-events|queue/data)/?|/gradio_api/file=.+"
 )
-_WRITE = re.compile(r"/(login|logout|tab/close|import)|/gradio_api/(queue/join|run/predict|cancel)/?")
+_WRITE = re.compile(r"/(login|logout|tab/close|import)|/v1/.*|/gradio_api/(queue/join|run/predict|cancel)/?")
 _MAX_NAME, _MAX_PATH = 255, 2000  # bytes, characters
 _METHODS = {"GET": _READ, "HEAD": _READ, "POST": _WRITE}
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from phi3_ui.accounts.quotas import Quotas
+from phi3_ui.api.metrics import Metrics
 from phi3_ui.host.pool import Pool
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
@@ -35,6 +36,8 @@ class Services:
     """History and recorder of the chats."""
     locator: ChatLocator
     """Where the chats are kept."""
+    metrics: Metrics
+    """What is counted of the answers."""
     quotas: Quotas
     """What each person may use."""
     imports: Imports

@@ -15,11 +15,11 @@ from phi3_ui.chat.conversation import Conversation
 from phi3_ui.chat.draft import Draft
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.errors import UserError
+from phi3_ui.i18n.hide_paths import hide_paths
 from phi3_ui.i18n.translate import tr_error
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.comparison_state import Comparison
-from phi3_ui.ui.render.paths import hide_paths
 from phi3_ui.ui.replay_state import Replay
 from phi3_ui.ui.session_values import ChatListState, ModelSelection, PanelState, PendingDelete, Promotion
 

@@ -1,9 +1,11 @@
-"""`hash-password` prints what PHI3_UI_LOGINS takes."""
+"""What `hash-password` and `create-api-key` print is what the settings take."""
 
 from click.testing import CliRunner
 
+from phi3_ui.accounts.api_keys import ApiKeys
 from phi3_ui.accounts.passwords import Passwords
-from phi3_ui.cli.hash_password import hash_password
+from phi3_ui.cli.hash_password import create_api_key, hash_password
+from phi3_ui.errors import UserError
 from phi3_ui.settings import Settings
 
 
@@ -21,3 +23,18 @@ def test_a_short_password_is_refused() -> None:
 
     assert shown.exit_code == 2
     assert "8 characters" in shown.output
+
+
+def test_a_new_key_comes_with_the_line_that_admits_it() -> None:
+    created = CliRunner().invoke(create_api_key, ["anna"])
+
+    assert created.exit_code == 0
+    keys = ApiKeys(dict(Settings.read({"PHI3_UI_API_KEYS": created.stdout.strip()}).api_keys))
+    assert keys.find_owner(created.stderr.split()[-1], "1.2.3.4") == "anna"
+
+
+def test_no_key_is_created_for_a_name_that_no_setting_takes() -> None:
+    refused = CliRunner().invoke(create_api_key, ["an:na"])
+
+    assert isinstance(refused.exception, UserError)
+    assert refused.stdout == ""

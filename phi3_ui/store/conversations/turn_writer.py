@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from phi3_ui.chat.conversation import Answer, Conversation, Turn, TurnRequest, new_id
+from phi3_ui.chat.types import Message
 from phi3_ui.store.conversations.branches import serialize_shown_branch
 from phi3_ui.store.conversations.history import History, shorten_title
 from phi3_ui.store.conversations.import_ticket import ImportTicket
@@ -24,7 +25,12 @@ class ConversationStore:
         self._app_version = app_version
 
     def start_turn(
-        self, visitor_id: str, conversation_id: str, conversation: Conversation, model_name: str
+        self,
+        visitor_id: str,
+        conversation_id: str,
+        conversation: Conversation,
+        model_name: str,
+        messages: tuple[Message, ...] | None = None,
     ) -> "TurnWriter":
         """Record that the last shown turn was asked. A full disk does not raise; it becomes the recorder's warning.
 
@@ -33,9 +39,10 @@ class ConversationStore:
             conversation_id: A `new_id()`.
             conversation: With the turn as the end of the shown branch.
             model_name: The model that answers, as the page calls it.
+            messages: What the model is sent, if it is not the shown branch.
         """
         turn = conversation.turns[-1]
-        messages = conversation.build_messages(turn.request.system if turn.request else "")
+        messages = messages or conversation.build_messages(turn.request.system if turn.request else "")
         record = TurnRecord(visitor_id, conversation_id, turn, model_name, time.time(), self._app_version, messages)
         return TurnWriter(self, record)
 

@@ -39,6 +39,7 @@ class AnswerStarter:
         self._quotas = services.quotas
         self._store = services.conversations
         self._loader = services.loader
+        self._metrics = services.metrics
 
     def start(
         self, session: Session, chat: Chat, entry: ModelEntry, add_turn: AddTurn, counts_question: bool = True
@@ -54,6 +55,7 @@ class AnswerStarter:
 
         def finish(answer: Answer) -> None:
             self._quotas.release(person, answer.usage.total_tokens if answer.usage else 0)
+            self._metrics.observe(entry.name, answer)
             _finish(chat, started.turn_id, writer, answer)
 
         try:
@@ -74,6 +76,7 @@ class AnswerStarter:
             self._quotas.release(person)
             chat.abort_start(started.turn_id)
             raise
+        self._metrics.track(turn)
         chat.attach(turn)
         if session.is_closed():  # closed after the check above, perhaps before the chat was reserved
             turn.stop()

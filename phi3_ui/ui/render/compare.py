@@ -9,11 +9,11 @@ from phi3_ui.chat.comparison import Preference, Verdict
 from phi3_ui.chat.conversation import Answer, Conversation, Turn
 from phi3_ui.errors import UserError
 from phi3_ui.export.votes import VotedRound
+from phi3_ui.i18n.hide_paths import hide_paths
 from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.ui.comparison_state import AskedRound, Comparison
 from phi3_ui.ui.render.labels import split_answer_label
 from phi3_ui.ui.render.messages import Badge, describe_badge, describe_metrics
-from phi3_ui.ui.render.paths import hide_paths
 
 LETTERS = "ABCD"
 

@@ -11,10 +11,10 @@ from jinja2.utils import htmlsafe_json_dumps
 from phi3_ui.chat.conversation import Answer, Conversation, Turn
 from phi3_ui.chat.running_turn import TurnSnapshot
 from phi3_ui.errors import UserError
+from phi3_ui.i18n.hide_paths import hide_paths
 from phi3_ui.i18n.translate import format_number, format_seconds, tr, tr_error
 from phi3_ui.ui.render.labels import find_engine, split_answer_label
 from phi3_ui.ui.render.mlflow_links import Link
-from phi3_ui.ui.render.paths import hide_paths
 
 _BADGES = {"onnxruntime-genai": "ONNX", "transformers": "TF", "python": "PY"}
 _LONGEST_BADGE = 4

@@ -11,8 +11,8 @@ from phi3_ui.chat.conversation import Answer, Conversation, Turn
 from phi3_ui.chat.types import Timings
 from phi3_ui.chat.word_diff import DiffPiece, word_diff
 from phi3_ui.errors import UserError
+from phi3_ui.i18n.hide_paths import hide_paths
 from phi3_ui.i18n.translate import format_number, format_rate, format_seconds, tr, tr_error
-from phi3_ui.ui.render.paths import hide_paths
 from phi3_ui.ui.render.templating import render
 
 _LABELS = ("old", "new", "differences")

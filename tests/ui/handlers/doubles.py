@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from phi3_ui.accounts.quotas import Quotas
+from phi3_ui.api.metrics import Metrics
 from phi3_ui.chat.comparison import Verdict
 from phi3_ui.chat.conversation import Answer, Conversation, Feedback
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
@@ -209,6 +210,7 @@ class App:
                 loader=SimpleNamespace(load=lambda _entry: self.model),
                 conversations=self.store,
                 locator=SimpleNamespace(notice=None, locate=lambda: None),
+                metrics=Metrics(),
                 quotas=Quotas(Settings.read(limits)),
                 pages=self.pages,
                 first_run=SimpleNamespace(state=JobState(), start=lambda: None, title="SmolLM2", read_log=lambda: ""),

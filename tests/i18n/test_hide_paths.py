@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phi3_ui.errors import SENTENCES, UserError
+from phi3_ui.i18n.hide_paths import hide_paths
 from phi3_ui.paths import ROOT
-from phi3_ui.ui.render.paths import hide_paths
 from phi3_ui.ui.sessions import Session
 
 _HOME = "/srv/secret/data"

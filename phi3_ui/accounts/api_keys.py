@@ -1,0 +1,56 @@
+"""API keys: the name of their owner, a dot and a secret, of which the settings hold an Argon2 hash."""
+
+import hashlib
+import secrets
+import threading
+from collections.abc import Mapping
+
+from phi3_ui.accounts.passwords import Passwords
+from phi3_ui.accounts.throttle import LoginThrottle
+
+_SECRET_BYTES = 32
+
+
+class TooManyAttemptsError(Exception):
+    """`seconds` must pass before another key is checked."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+def create_key(name: str) -> tuple[str, str]:
+    """A new key for somebody, and the secret that is to be hashed."""
+    secret = secrets.token_urlsafe(_SECRET_BYTES)
+    return f"{name}.{secret}", secret
+
+
+class ApiKeys:
+    """Finds the owners of keys. Thread-safe.
+
+    A hash takes 50 ms to check, too long for each request: keys that were right are kept as digests, in memory alone.
+    """
+
+    def __init__(self, hashes: Mapping[str, str]) -> None:
+        """`hashes` are the secrets' hashes by name, at least one."""
+        self._secrets = Passwords(hashes)
+        self._throttle = LoginThrottle()
+        self._salt = secrets.token_bytes()
+        self._lock = threading.Lock()
+        self._known = set[bytes]()
+
+    def find_owner(self, key: str, address: str) -> str | None:
+        """The name of the key's owner; None if it is wrong. `address` is the caller's. TooManyAttemptsError."""
+        name, _, secret = key.rpartition(".")
+        digest = hashlib.blake2b(key.encode(errors="replace"), key=self._salt).digest()
+        with self._lock:
+            if digest in self._known:
+                return name
+        if seconds := self._throttle.claim_attempt(name, address):
+            raise TooManyAttemptsError(seconds)
+        if not self._secrets.is_correct(name, secret):
+            return None
+        self._throttle.forgive(name, address)
+        with self._lock:
+            self._known.add(digest)
+        return name

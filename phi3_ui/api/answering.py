@@ -1,0 +1,114 @@
+"""Asks a model for a request of the API: under the same limits as on the page, and recorded in the same store."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from phi3_ui.accounts.quotas import Person, Quotas
+from phi3_ui.api.errors import ApiError
+from phi3_ui.api.history import ApiHistory, Question
+from phi3_ui.api.metrics import Metrics
+from phi3_ui.api.models import ApiModels
+from phi3_ui.chat.conversation import Answer, TurnRequest
+from phi3_ui.chat.running_turn import RunningTurn
+from phi3_ui.chat.sampling_params import SAMPLING_PARAMS, parse_params
+from phi3_ui.chat.types import ChatRequest, GenerationParams
+from phi3_ui.errors import UserError
+from phi3_ui.i18n.translate import tr
+from phi3_ui.settings import Settings
+from phi3_ui.store.conversations.turn_writer import ConversationStore
+from phi3_ui.store.registry.cards import ModelEntry
+from phi3_ui.store.registry.loader import ModelLoader
+
+_RAW_PROMPT_CONTRACT = "prompt"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sends a request."""
+
+    user_id: str
+    person: Person
+    """Whose limits it counts for."""
+    records: bool
+    """Whether the request's header lets answers become traces."""
+
+
+class Answering:
+    """Starts answers. Thread-safe; methods wait for the store and the disk."""
+
+    def __init__(  # noqa: PLR0913  # the services it works with
+        self,
+        settings: Settings,
+        models: ApiModels,
+        loader: ModelLoader,
+        conversations: ConversationStore,
+        quotas: Quotas,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._models = models
+        self._loader = loader
+        self._quotas = quotas
+        self._metrics = metrics
+        self.history = ApiHistory(conversations)
+
+    def start(
+        self, caller: Caller, question: Question, put: Callable[[str | Answer], None]
+    ) -> tuple[ModelEntry, RunningTurn]:
+        """Start an answer: `put` gets each piece of text and, once it is recorded, the answer.
+
+        Raises:
+            ApiError: The request does not fit the model.
+            UserError: The model is not there, a parameter is out of range, or a limit of the caller is reached.
+        """
+        entry = self._models.find(question.model)
+        params = self._check(entry, question)
+        label = f"{entry.name} · {tr('en', f'engine.{entry.engine}')}"
+        request = ChatRequest(
+            question.messages, params, entry.template, self._settings.answer_seconds, question.raw_prompt
+        )
+        self._quotas.claim(caller.person)
+        try:
+            recorded = question.records and self.history.start_turn(
+                caller.user_id, question, label, TurnRequest(time.time(), entry.model_id, "", params, entry.template)
+            )
+        except BaseException:
+            self._quotas.release(caller.person)
+            raise
+
+        def finish(answer: Answer) -> None:
+            self._quotas.release(caller.person, answer.usage.total_tokens if answer.usage else 0)
+            self._metrics.observe(entry.name, answer)
+            try:
+                if recorded:
+                    recorded.finish(answer)
+            finally:
+                put(answer)
+
+        def take(text: str) -> None:
+            if recorded:
+                recorded.append_text(text)
+            put(text)
+
+        turn = RunningTurn(request, label, lambda: self._loader.load(entry), finish, take)
+        self._metrics.track(turn)
+        return entry, turn.start()
+
+    def _check(self, entry: ModelEntry, question: Question) -> GenerationParams:
+        characters = sum(len(message.content) for message in question.messages)
+        if characters > self._settings.max_message_characters:
+            raise UserError("message_too_long", count=self._settings.max_message_characters)
+        if question.messages[-1].role != "user":
+            raise ApiError(400, "messages: the last message must be one of the user.", "messages", "invalid_value")
+        if question.raw_prompt is not None and entry.contract != _RAW_PROMPT_CONTRACT:
+            sentence = f"{entry.name} takes messages, not a prompt. Send them to /v1/chat/completions."
+            raise ApiError(400, sentence, "model", "unsupported_model")
+        params = parse_params(question.values)
+        for param in SAMPLING_PARAMS:
+            value = getattr(params, param.name)
+            is_neutral = value in (None, (), param.default if "penalty" in param.name else None)
+            if param.name not in entry.supported_params and not is_neutral:
+                sentence = f"{entry.name} does not support {param.name}. Leave it out."
+                raise ApiError(400, sentence, param.name, "unsupported_parameter")
+        return parse_params(question.values, set(entry.supported_params))

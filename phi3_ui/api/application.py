@@ -1,0 +1,137 @@
+"""The API as an application of its own, which the page's application mounts under /v1."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from phi3_ui.api.answering import Answering, Caller
+from phi3_ui.api.callers import Callers
+from phi3_ui.api.completions import CompletionEncoder
+from phi3_ui.api.errors import (
+    ApiError,
+    answer_api_error,
+    answer_invalid_request,
+    answer_unexpected_error,
+    answer_unknown_route,
+)
+from phi3_ui.api.history import Question
+from phi3_ui.api.models import ApiModels, no_such_model
+from phi3_ui.api.responses import ResponseEncoder
+from phi3_ui.api.schemas import ChatCompletionRequest, CompletionRequest, ResponseRequest, Sampling
+from phi3_ui.api.sse import Encoder, error_of, stream_answer
+from phi3_ui.api.streams import AnswerStream, stopped_on_disconnect
+from phi3_ui.chat.conversation import Answer, new_id
+from phi3_ui.chat.types import Message
+from phi3_ui.errors import UserError
+from phi3_ui.store.registry.cards import ModelEntry
+
+_FIRST_EVENT_SECONDS = 5.0
+"""A stream whose first event comes sooner can still be refused with a status. It begins after this time at the latest."""
+
+
+def create_api(callers: Callers, models: ApiModels, answering: Answering) -> FastAPI:
+    """The routes /models, /chat/completions, /completions and /responses, with their schema at /openapi.json."""
+    api = FastAPI(title="Phi-3 Chat on MLflow", docs_url=None, redoc_url=None)
+    _add_error_handlers(api)
+    identified = Annotated[Caller, Depends(callers.identify)]
+
+    @api.get("/models")
+    def list_models(_: identified) -> JSONResponse:
+        return JSONResponse({"object": "list", "data": models.list()})
+
+    @api.get("/models/{name:path}")
+    def get_model(name: str, _: identified) -> JSONResponse:
+        found = next((one for one in models.list() if one["id"] == name), None)
+        if found is None:
+            raise no_such_model(name)
+        return JSONResponse(found)
+
+    @api.post("/chat/completions")
+    async def complete_chat(body: ChatCompletionRequest, request: Request, caller: identified) -> Response:
+        answer_id = f"chatcmpl-{new_id()}"
+        messages = tuple(message.to_message() for message in body.messages)
+        question = Question(body.model, messages, body.values(), answer_id, records=_records(caller, body))
+        includes_usage = bool(body.stream_options and body.stream_options.include_usage)
+
+        def encode(entry: ModelEntry) -> Encoder:
+            return CompletionEncoder("chat.completion", answer_id, body.model, entry.model_id, includes_usage)
+
+        return await _answer(answering, caller, question, encode, request, is_streamed=bool(body.stream))
+
+    @api.post("/completions")
+    async def complete(body: CompletionRequest, request: Request, caller: identified) -> Response:
+        answer_id = f"cmpl-{new_id()}"
+        asked = (Message("user", body.prompt),)
+        question = Question(body.model, asked, body.values(), answer_id, body.prompt, _records(caller, body))
+        includes_usage = bool(body.stream_options and body.stream_options.include_usage)
+
+        def encode(entry: ModelEntry) -> Encoder:
+            return CompletionEncoder("text_completion", answer_id, body.model, entry.model_id, includes_usage)
+
+        return await _answer(answering, caller, question, encode, request, is_streamed=bool(body.stream))
+
+    @api.post("/responses")
+    async def respond(body: ResponseRequest, request: Request, caller: identified) -> Response:
+        answer_id = f"resp_{new_id()}"
+        messages = _collect_input(answering, caller, body)
+        question = Question(body.model, messages, body.values(), answer_id, records=_records(caller, body))
+        encoder = ResponseEncoder(answer_id, body)
+        return await _answer(answering, caller, question, lambda _: encoder, request, is_streamed=bool(body.stream))
+
+    return api
+
+
+def _add_error_handlers(api: FastAPI) -> None:
+    api.add_exception_handler(RequestValidationError, answer_invalid_request)
+    api.add_exception_handler(ApiError, answer_api_error)
+    api.add_exception_handler(UserError, answer_api_error)
+    api.add_exception_handler(HTTPException, answer_unknown_route)
+    api.add_exception_handler(Exception, answer_unexpected_error)
+
+
+def _records(caller: Caller, body: Sampling) -> bool:
+    return caller.records and body.store is not False
+
+
+def _collect_input(answering: Answering, caller: Caller, body: ResponseRequest) -> tuple[Message, ...]:
+    """The messages of a response: the instructions, those up to the previous response, the input."""
+    before: tuple[Message, ...] = ()
+    if previous := body.previous_response_id:
+        thread = answering.history.find_response(caller.user_id, previous)
+        if thread is None:
+            sentence = "There is no such response any more. Send the whole conversation as input."
+            raise ApiError(400, sentence, "previous_response_id", "previous_response_not_found")
+        before = tuple(message for message in thread.messages if message.role != "system")
+    system = (Message("system", body.instructions),) if body.instructions else ()
+    return (*system, *before, *(item.to_message() for item in body.input))
+
+
+async def _answer(  # noqa: PLR0913  # one request, put apart
+    answering: Answering,
+    caller: Caller,
+    question: Question,
+    create_encoder: Callable[[ModelEntry], Encoder],
+    request: Request,
+    *,
+    is_streamed: bool,
+) -> Response:
+    """Ask the model, and send its answer, streamed or whole."""
+    stream = AnswerStream()
+    entry, turn = await asyncio.to_thread(answering.start, caller, question, stream.put)
+    encoder: Encoder = create_encoder(entry)
+    if is_streamed:
+        async with stopped_on_disconnect(request.receive, turn, at_end=False):
+            first = await stream.get(_FIRST_EVENT_SECONDS)
+        if isinstance(first, Answer) and (error := error_of(first)):
+            raise error
+        return stream_answer(encoder, first, stream, turn, request.receive)
+    async with stopped_on_disconnect(request.receive, turn):
+        answer = await stream.wait()
+    if error := error_of(answer):
+        raise error
+    return JSONResponse(encoder.whole(answer))

@@ -1,0 +1,116 @@
+"""Errors in OpenAI's format: `{"error": {"message", "type", "param", "code"}}`."""
+
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from phi3_ui.errors import UserError
+from phi3_ui.i18n.hide_paths import hide_paths
+
+_STATUS = {
+    **dict.fromkeys(
+        ("invalid_param", "bad_seed", "message_too_long", "refused", "bad_template", "system_prompt_rejected"), 400
+    ),
+    **dict.fromkeys(("no_template", "empty_question", "unsupported_option", "no_model"), 400),
+    **dict.fromkeys(("model_not_trusted",), 403),
+    "model_gone": 404,
+    "request_too_large": 413,
+    **dict.fromkeys(
+        ("too_many_questions", "too_many_answers", "tokens_used_up", "queue_full", "too_many_requests"), 429
+    ),
+    **dict.fromkeys(("too_many_models", "store_unreachable", "load_failed", "interrupted", "model_unreadable"), 503),
+}
+"""By code of the UserError; 500 for all others."""
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+class ApiError(Exception):
+    """What a request is refused with."""
+
+    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
+        """`param` is the field that is wrong, `code` a name of the problem for programs."""
+        super().__init__(message)
+        self.status, self.param, self.code = status, param, code
+        self.retry_after: int | None = None
+        """Seconds after which the same request may be accepted."""
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What the response, or the event that ends a stream, holds."""
+        kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
+        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+
+    def respond(self) -> JSONResponse:
+        """The response."""
+        headers = {"Retry-After": str(self.retry_after)} if self.retry_after else {}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return JSONResponse(self.body, self.status, headers)
+
+
+def is_api_path(path: str) -> bool:
+    """Whether a request below the app's root is one of the API, whose errors have OpenAI's format."""
+    return path.startswith("/v1/")
+
+
+def from_user_error(error: UserError, status: int | None = None) -> ApiError:
+    """An error of the app, without the server's folders. `status` is that of its code if it is None."""
+    param = None
+    if error.code == "bad_seed":
+        param = "seed"
+    elif error.code == "invalid_param":
+        param = str(error.values["name"])
+    elif error.code in ("model_gone", "no_model", "model_not_trusted", "model_unreadable"):
+        param = "model"
+    api_error = ApiError(status or _STATUS.get(error.code, 500), hide_paths(str(error)), param, error.code)
+    seconds = error.values.get("seconds")
+    api_error.retry_after = seconds if isinstance(seconds, int) else None
+    return api_error
+
+
+async def answer_invalid_request(_: Request, error: Exception) -> JSONResponse:
+    """400 for a body that is no JSON or does not fit the schema, with the first field that is wrong."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101  # the one kind that this handler is registered for
+    problem = error.errors()[0]
+    place = [part for part in problem["loc"] if part != "body"]
+    if problem["type"] == "json_invalid":
+        return ApiError(400, "The body is not valid JSON.").respond()
+    if not place:
+        return ApiError(400, "The body must be a JSON object.").respond()
+    param = _write_path(place)
+    if problem["type"] == "extra_forbidden":
+        return ApiError(400, f"Unknown field: {param}. Leave it out.", param, "unknown_parameter").respond()
+    return ApiError(400, f"{param}: {problem['msg']}.", param, "invalid_value").respond()
+
+
+async def answer_api_error(_: Request, error: Exception) -> JSONResponse:
+    """The response for an ApiError or a UserError."""
+    assert isinstance(error, ApiError | UserError)  # noqa: S101  # the kinds that this handler is registered for
+    return (error if isinstance(error, ApiError) else from_user_error(error)).respond()
+
+
+async def answer_unknown_route(request: Request, error: Exception) -> JSONResponse:
+    """404 and 405 of routes."""
+    status = getattr(error, "status_code", 404)
+    return ApiError(status, f"There is no {request.method} {request.url.path}.", code="unknown_url").respond()
+
+
+async def answer_unexpected_error(_: Request, __: Exception) -> JSONResponse:
+    """500. Starlette logs the error."""
+    return ApiError(
+        500, "The server failed unexpectedly; its log has the details. Try again.", code="unexpected"
+    ).respond()
+
+
+def _write_path(place: list[Any]) -> str:
+    """`messages[0].content` for `("messages", 0, "content")`. The names of alternatives of a type are left out."""
+    path = ""
+    for part in place:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part.isidentifier() and part.islower():
+            path += f".{part}" if path else part
+    return path or str(place[0])

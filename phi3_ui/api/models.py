@@ -1,0 +1,76 @@
+"""The models of the store under the names that a request may use."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from phi3_ui.api.errors import ApiError
+from phi3_ui.errors import UserError
+from phi3_ui.store.registry.admission import Admission
+from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
+from phi3_ui.store.registry.catalogue import Catalogue
+
+
+class ApiModels:
+    """Lists and finds models. Thread-safe. Methods raise UserError("store_unreachable") if the store fails."""
+
+    def __init__(self, catalogue: Catalogue, admission: Admission) -> None:
+        self._catalogue = catalogue
+        self._admission = admission
+
+    def list(self) -> list[dict[str, Any]]:
+        """Every name of each model that may be loaded, as OpenAI lists models."""
+        loadable = {one.model_id: one for one in self._catalogue.list_models() if self._admission.is_loadable(one)}
+        names = name_models(list(loadable.values()), self._catalogue.list_versions())
+        return [describe_model(name, loadable[model_id]) for name, model_id in names.items()]
+
+    def find(self, name: str) -> ModelEntry:
+        """The model that is called `name`, `name@alias` or `name/version`, or has this id. ApiError 404 if there is none."""
+        try:
+            return self._catalogue.find(name)
+        except UserError as error:
+            if error.code not in ("model_gone", "no_model"):
+                raise
+        entries = self._catalogue.list_models()
+        model_id = name_models(entries, self._catalogue.list_versions()).get(name)
+        found = next((entry for entry in entries if entry.model_id == model_id), None)
+        if found is None:
+            raise no_such_model(name)
+        return found
+
+
+def no_such_model(name: str) -> ApiError:
+    """The refusal of a name that no model has."""
+    sentence = f"There is no model {name[:200]}. GET /v1/models lists those that there are."
+    return ApiError(404, sentence, "model", "model_not_found")
+
+
+def name_models(entries: Sequence[ModelEntry], versions: Mapping[str, Iterable[RegisteredVersion]]) -> dict[str, str]:
+    """Model ids by name. `entries` are the newest first; `versions`, by model id, the oldest first.
+
+    A registered name stands for its last version, the name of a logged model for the newest one of that name.
+    """
+    names = dict[str, str]()
+    last = dict[str, int]()
+    for entry in entries:
+        for one in versions.get(entry.model_id, ()):
+            if int(one.version) > last.get(one.name, 0):
+                last[one.name] = int(one.version)
+                names[one.name] = entry.model_id
+            names |= {f"{one.name}@{alias}": entry.model_id for alias in one.aliases}
+            names[f"{one.name}/{one.version}"] = entry.model_id
+    for entry in entries:
+        names.setdefault(entry.name, entry.model_id)
+        names.setdefault(entry.model_id, entry.model_id)
+    return names
+
+
+def describe_model(name: str, entry: ModelEntry) -> dict[str, Any]:
+    """A model as OpenAI describes one, with the id of the logged model as `root` and its context length in tokens."""
+    return {
+        "id": name,
+        "object": "model",
+        "created": int(entry.created.timestamp()),
+        "owned_by": "mlflow",
+        "root": entry.model_id,
+        "context_length": entry.context_length,
+    }

@@ -1,0 +1,217 @@
+"""The requests of the API, as OpenAI defines them. What cannot be done is refused, and the field named; nothing is ignored silently.
+
+Fields that describe the caller or steer OpenAI's own servers change no answer: they are accepted.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from phi3_ui.chat.types import Message
+
+
+def _invalid(message: str) -> PydanticCustomError:
+    return PydanticCustomError("invalid_value", message)
+
+
+def _only(*allowed: object) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if value not in allowed:
+            raise _invalid(f"only {' or '.join(repr(one) for one in allowed if one is not None)} is supported")
+        return value
+
+    return check
+
+
+def _join_parts(content: Any) -> Any:
+    """The text of a list of text parts."""
+    if not isinstance(content, list):
+        return content
+    texts = list[str]()
+    for part in content:
+        text = part.get("text") if isinstance(part, dict) else None
+        if not isinstance(text, str) or part.get("type") not in ("text", "input_text", "output_text"):
+            raise _invalid("these models take text alone, as a string or as parts of the type text")
+        texts.append(text)
+    return "".join(texts)
+
+
+def _listed(stop: Any) -> Any:
+    return [stop] if isinstance(stop, str) else stop
+
+
+def _check_format(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    if value and value.get("type") != "text":
+        raise _invalid("no engine here can be held to a format; only {'type': 'text'} is supported")
+    return value
+
+
+def _neither(value: Any) -> Any:
+    if value:
+        raise _invalid("these models do not support it")
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_join_parts)]
+Unsupported = Annotated[Any, AfterValidator(_neither)]
+Unused = Any
+"""Accepted, since it changes no answer."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class ChatMessage(_Model):
+    """One message of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | None = None
+    name: Unused = None
+    refusal: Unused = None
+    annotations: Unused = None
+    audio: Unsupported = None
+    tool_calls: Unsupported = None
+    function_call: Unsupported = None
+
+    def to_message(self) -> Message:
+        """The message as the models take it."""
+        return Message("system" if self.role == "developer" else self.role, self.content or "")
+
+
+class StreamOptions(_Model):
+    """What a stream holds besides the answer."""
+
+    include_usage: bool = False
+    include_obfuscation: Unused = None
+
+
+class Sampling(_Model):
+    """The fields that every request may have. None leaves a parameter to the model."""
+
+    model: str = Field(min_length=1, max_length=500)
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    stop: Annotated[list[str] | None, BeforeValidator(_listed)] = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int | None, AfterValidator(_only(None, 1))] = None
+    logit_bias: Unsupported = None
+    user: Unused = None
+    metadata: Unused = None
+    store: bool | None = None
+    """False: the answer is not recorded."""
+    service_tier: Unused = None
+    safety_identifier: Unused = None
+    prompt_cache_key: Unused = None
+    prompt_cache_retention: Unused = None
+
+    def values(self) -> dict[str, Any]:
+        """The sampling parameters that are set, by the names of SAMPLING_PARAMS."""
+        names = ("temperature", "top_p", "top_k", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed")
+        values = {name: getattr(self, name) for name in (*names, "stop")}
+        return {name: value for name, value in {**values, "max_tokens": self.token_limit}.items() if value is not None}
+
+    @property
+    def token_limit(self) -> int | None:
+        """How many tokens the answer may have."""
+        raise NotImplementedError
+
+
+class ChatCompletionRequest(Sampling):
+    """The body of POST /chat/completions."""
+
+    messages: list[ChatMessage] = Field(min_length=1, max_length=10_000)
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    response_format: Annotated[dict[str, Any] | None, AfterValidator(_check_format)] = None
+    modalities: Annotated[list[str] | None, AfterValidator(_only(None, ["text"]))] = None
+    tools: Unsupported = None
+    functions: Unsupported = None
+    tool_choice: Annotated[Any, AfterValidator(_only(None, "none", "auto"))] = None
+    function_call: Annotated[Any, AfterValidator(_only(None, "none", "auto"))] = None
+    logprobs: Unsupported = None
+    top_logprobs: Unsupported = None
+    audio: Unsupported = None
+    prediction: Unsupported = None
+    web_search_options: Unsupported = None
+    parallel_tool_calls: Unused = None
+    reasoning_effort: Unused = None
+    verbosity: Unused = None
+
+    @property
+    def token_limit(self) -> int | None:
+        """`max_completion_tokens`, or its older name."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+
+class CompletionRequest(Sampling):
+    """The body of POST /completions."""
+
+    prompt: str
+    max_tokens: int | None = None
+    best_of: Annotated[int | None, AfterValidator(_only(None, 1))] = None
+    echo: Unsupported = None
+    logprobs: Unsupported = None
+    suffix: Unsupported = None
+
+    @property
+    def token_limit(self) -> int | None:
+        """`max_tokens`."""
+        return self.max_tokens
+
+
+class InputItem(_Model):
+    """One item of a response's input: a message."""
+
+    type: Literal["message"] = "message"
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text
+    id: Unused = None
+    status: Unused = None
+
+    def to_message(self) -> Message:
+        """The message as the models take it."""
+        return Message("system" if self.role == "developer" else self.role, self.content)
+
+
+def _input_items(value: Any) -> Any:
+    return [{"role": "user", "content": value}] if isinstance(value, str) else value
+
+
+class ResponseRequest(Sampling):
+    """The body of POST /responses."""
+
+    input: Annotated[list[InputItem], BeforeValidator(_input_items), Field(min_length=1, max_length=10_000)]
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    previous_response_id: str | None = None
+    text: Annotated[dict[str, Any] | None, AfterValidator(lambda value: value and _check_text(value))] = None
+    tools: Unsupported = None
+    tool_choice: Annotated[Any, AfterValidator(_only(None, "none", "auto"))] = None
+    background: Unsupported = None
+    conversation: Unsupported = None
+    include: Unsupported = None
+    top_logprobs: Unsupported = None
+    prompt: Unsupported = None
+    max_tool_calls: Unused = None
+    parallel_tool_calls: Unused = None
+    reasoning: Unused = None
+    truncation: Unused = None
+
+    @property
+    def token_limit(self) -> int | None:
+        """`max_output_tokens`."""
+        return self.max_output_tokens
+
+
+def _check_text(value: dict[str, Any]) -> dict[str, Any]:
+    _check_format(value.get("format"))
+    return value

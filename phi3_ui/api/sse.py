@@ -1,0 +1,78 @@
+"""Answers as server-sent events."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, Protocol
+
+from starlette.responses import StreamingResponse
+
+from phi3_ui.api.errors import ApiError, from_user_error
+from phi3_ui.api.streams import AnswerStream, stopped_on_disconnect
+from phi3_ui.chat.conversation import Answer
+from phi3_ui.chat.running_turn import RunningTurn
+from phi3_ui.errors import UserError
+
+_KEEP_ALIVE_SECONDS = 15.0  # proxies end connections that are silent for a minute
+
+
+class Encoder(Protocol):
+    """How one endpoint writes an answer."""
+
+    def begin(self) -> Iterator[str]:
+        """The events before the first text."""
+        ...
+
+    def write(self, text: str) -> Iterator[str]:
+        """The events for a piece of text."""
+        ...
+
+    def end(self, answer: Answer) -> Iterator[str]:
+        """The events after the last text of an answer that ended without an error."""
+        ...
+
+    def fail(self, body: dict[str, Any]) -> Iterator[str]:
+        """The events for an error."""
+        ...
+
+    def whole(self, answer: Answer) -> dict[str, Any]:
+        """The answer in one piece."""
+        ...
+
+
+def write_event(data: object, name: str = "") -> str:
+    """One event with JSON as its data."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return f"event: {name}\ndata: {text}\n\n" if name else f"data: {text}\n\n"
+
+
+def stream_answer(
+    encoder: Encoder,
+    first: str | Answer | None,
+    stream: AnswerStream,
+    turn: RunningTurn,
+    receive: Callable[[], Awaitable[Any]],
+) -> StreamingResponse:
+    """The response that sends an answer while it is generated. `first` is the first event of the stream, if it is known."""
+
+    async def events() -> AsyncIterator[str]:
+        async with stopped_on_disconnect(receive, turn):
+            for event in encoder.begin():
+                yield event
+            item = first or await stream.get(_KEEP_ALIVE_SECONDS)
+            while not isinstance(item, Answer):
+                for event in encoder.write(item) if item else [": keep-alive\n\n"]:
+                    yield event
+                item = await stream.get(_KEEP_ALIVE_SECONDS)
+            error = error_of(item)
+            for event in encoder.fail(error.body) if error else encoder.end(item):
+                yield event
+
+    return StreamingResponse(events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+
+def error_of(answer: Answer) -> ApiError | None:
+    """The error that ended an answer, if one did."""
+    if answer.error is None:
+        return None
+    code, values = answer.error
+    return from_user_error(UserError(code, **values))
