@@ -81,6 +81,7 @@ SENTENCES = {
     "no_such_evaluation": "There is no evaluation {id} that could be resumed. List the runs in MLflow, or start a new one.",
     "evaluation_running": "This evaluation is under way already. Wait until it has ended, or cancel it.",
     "bad_judge": "{judge} names no judge. Write a model of the store, or the address of an OpenAI-compatible API, a space, and a model there.",
+    "alias_moved": "{alias} was moved during the evaluation, so it is left where it is. Evaluate again, against the new baseline.",
     "output_write_failed": "Could not write the output: {detail}. Free some space, or write it elsewhere.",
     "empty_question": "The question is empty. Type one.",
     "no_answers": "No question was answered. The first error was: {detail}",

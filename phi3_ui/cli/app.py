@@ -22,7 +22,6 @@ from models.store_state import redact_passwords
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS, SamplingParam, parse_params
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
-from phi3_ui.evaluation.services import build_spec
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.i18n.translate import tr
 from phi3_ui.prompts.templates import TEMPLATES
@@ -30,6 +29,7 @@ from phi3_ui.settings import Settings
 from phi3_ui.store.errors import translate_store_errors
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.catalogue import Catalogue
+from phi3_ui.store.registry.specs import build_spec
 
 Callback = Callable[..., Any]
 

@@ -1,51 +1,79 @@
-"""`evaluate`: the questions of a file, answered by one model in an MLflow run."""
+"""`evaluate`: the questions of a file or a prompt set, answered by models in MLflow runs."""
 
 import contextlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from models.tracking import Store
-from phi3_ui.cli.app import (
-    AnswerOptions,
-    App,
-    answer_options,
-    json_option,
-    model_argument,
-    model_spec,
-    pass_app,
-    print_json,
-)
+from phi3_ui.cli.app import AnswerOptions, App, answer_options, json_option, model_spec, pass_app, print_json
 from phi3_ui.errors import UserError
-from phi3_ui.evaluation.evaluate import Evaluation
+from phi3_ui.evaluation.file_evaluation import FileEvaluation
 from phi3_ui.evaluation.questions import read_records
 from phi3_ui.host.pool import Pool
 from phi3_ui.store.registry.admission import open_admission
 
+_FILE = click.Path(path_type=Path)
 
-@click.command(short_help="Ask a model the questions of a file.")
-@model_argument
-@click.argument("file", type=click.Path(path_type=Path))
+
+@click.command(short_help="Ask models the questions of a file or a prompt set.")
+@click.argument("arguments", nargs=-1, metavar="MODEL... [FILE]")
+@click.option("--set", "set_name", metavar="NAME", help="Ask this prompt set, NAME or NAME/VERSION, instead of a FILE.")
+@click.option("--baseline", metavar="MODEL", help="The model that the candidate is compared with.")
+@click.option("--candidate", metavar="MODEL", help="The model that passes or fails.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the answers there too, as .jsonl."
+    "--fail-if", "conditions", multiple=True, metavar="CONDITION", help="Such as: exact_match < baseline - 0.02"
 )
+@click.option("--promote", "is_promoting", is_flag=True, help="Move the baseline's alias to a candidate that passes.")
+@click.option(
+    "--scorer", "scorers", multiple=True, metavar="SPEC", help="Such as exact_match, length=..80, json_schema=@FILE."
+)
+@click.option("--own-scorer", "own_scorers", multiple=True, metavar="FILE.py:NAME", help="A scorer in Python.")
+@click.option("--judge", metavar="MODEL", help="A model that judges, or “URL MODEL”. Default: PHI3_UI_JUDGE.")
+@click.option(
+    "--criterion", metavar="TEXT", help="What the judge judges by; asks PHI3_UI_JUDGE if no --judge is given."
+)
+@click.option("--repeats", type=click.IntRange(1, 100), default=1, help="Ask everything so often, with other seeds.")
+@click.option("--resume", metavar="ID", help="Continue an evaluation that was interrupted.")
+@click.option("--junit", type=_FILE, metavar="FILE", help="Write the conditions there, as JUnit XML.")
+@click.option("--output", type=_FILE, metavar="FILE", help="Write the answers there too, as .jsonl.")
 @answer_options
-@json_option("the run's id and metrics as one JSON object")
+@json_option("the verdict, or the run's id and metrics, as one JSON object")
 @pass_app
-def evaluate(  # noqa: PLR0913  # one argument for each of the command line's
-    app: App, model: str, file: Path, output: Path | None, options: AnswerOptions, *, as_json: bool
-) -> None:
-    """Ask a model the questions of a file, and log its answers and metrics.
+def evaluate(
+    app: App, arguments: tuple[str, ...], options: AnswerOptions, *, output: Path | None, as_json: bool, **others: Any
+) -> int | None:
+    """Ask models the questions of a FILE or of a prompt set, and log answers and metrics in MLflow runs.
 
-    FILE is .txt, with one question per line, or .jsonl or .csv, with the questions in the field "prompt".
+    FILE is .txt, with one question per line, or .jsonl or .csv, with the questions in the field "prompt". With --candidate,
+    the exit code is 1 if a condition of --fail-if holds.
     """
+    if others["set_name"] or others["resume"]:
+        from phi3_ui.cli.evaluate_set import (
+            SetOptions,
+            evaluate_set,
+        )  # takes half a second, which no other command waits
+
+        return evaluate_set(app, SetOptions(arguments, output=output, as_json=as_json, **others), options)
+    given = [name for name, value in others.items() if value and name != "repeats"]
+    if given or len(arguments) != len(("MODEL", "FILE")):
+        raise click.UsageError("Give MODEL and FILE, or MODEL and --set NAME.")
+    _evaluate_file(app, arguments[0], Path(arguments[1]), options, output, as_json)
+    return None
+
+
+def _evaluate_file(  # noqa: PLR0913  # what the command line gives
+    app: App, model: str, file: Path, options: AnswerOptions, output: Path | None, as_json: bool
+) -> None:
+    """Ask one model the questions of a file, in a run that any store can hold, also one without traces."""
     entry = app.find(model)
     options.check(entry)
     questions = [record.messages for record in read_records(file, options.system)]
     pool = Pool(app.settings.logs, 1, app.settings.idle_seconds, open_admission(app.settings).admit)
     try:
-        evaluation = Evaluation(entry, pool.get_model(model_spec(app, entry, options)), options.params, file)
+        evaluation = FileEvaluation(entry, pool.get_model(model_spec(app, entry, options)), options.params, file)
         with contextlib.redirect_stdout(sys.stderr):  # MLflow prints the addresses of runs on a server
             result = evaluation.run(
                 Store(app.settings.tracking_uri, app.settings.artifacts), questions, _print_progress

@@ -1,8 +1,9 @@
 """The answers of an evaluation, as values, as rows of a table, and as metrics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import Final
 
 import numpy as np
 
@@ -15,6 +16,8 @@ AnswerRow = dict[str, str | int | float | None]
 
 _ROUNDS = 2_000
 _MEASURED = ("time_to_first_token", "tokens_per_second", "seconds")
+MEASURED: Final = ("first_token", "seconds", "tokens_per_second")
+"""What is measured of every answer."""
 _SHORT_NAMES = {"time_to_first_token": "first_token"}
 
 
@@ -95,13 +98,36 @@ def summarize_answers(answers: Sequence[EvaluatedAnswer]) -> dict[str, float]:
     return metrics
 
 
-def average_by_question(answers: Sequence[EvaluatedAnswer], scorer: str) -> dict[str, float]:
-    """The mean score over a question's repeats, by the key of its record; questions without a score are left out."""
-    scores = dict[str, list[float]]()
+def average_by_question(answers: Sequence[EvaluatedAnswer], name: str) -> dict[str, float]:
+    """The mean of a score, or of one of MEASURED, over a question's repeats, by the key of its record.
+
+    Questions without a value are left out.
+    """
+    values = dict[str, list[float]]()
     for one in answers:
-        if scorer in one.scores:
-            scores.setdefault(one.record.key, []).append(one.scores[scorer])
-    return {key: fmean(values) for key, values in scores.items()}
+        value = one.scores.get(name, _measure(one.answer, name))
+        if value is not None:
+            values.setdefault(one.record.key, []).append(value)
+    return {key: fmean(of_key) for key, of_key in values.items()}
+
+
+def list_metric_names(scorers: Iterable[str]) -> set[str]:
+    """The names that metrics of answers with scores of these scorers can have."""
+    everything = dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens", *_MEASURED), 1.0)
+    known = set(summarize_metrics([{"error": None, **everything}]))
+    return known | {f"{name}{part}" for name in scorers for part in ("", "/low", "/high")}
+
+
+def _measure(answer: Answer, name: str) -> float | None:
+    timings = answer.timings
+    if timings is None or answer.error:
+        return None
+    values = {
+        "first_token": timings.time_to_first_token,
+        "seconds": timings.seconds,
+        "tokens_per_second": timings.tokens_per_second,
+    }
+    return values.get(name)
 
 
 def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:

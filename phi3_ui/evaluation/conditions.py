@@ -35,6 +35,11 @@ class Condition:
     comparison: str
     limit: ast.expr
 
+    @property
+    def uses_baseline(self) -> bool:
+        """Whether its limit depends on the baseline."""
+        return any(isinstance(node, ast.Name) for node in ast.walk(self.limit))
+
     def holds(self, candidate: Mapping[str, float], baseline: Mapping[str, float]) -> bool:
         """Whether it holds, so that the gate fails. UserError: condition_metric_missing, condition_undefined."""
         return _COMPARISONS[self.comparison](self._get(candidate, "candidate"), self.find_limit(baseline))

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Trace
-from mlflow.genai.scorers import Scorer as MlflowScorer
 
 from models.model_ids import is_logged_model
 from phi3_ui.chat.chat_model import ChatModel
@@ -27,9 +27,13 @@ from phi3_ui.evaluation.prompt_set import PromptRecord, merge_duplicates
 from phi3_ui.evaluation.report import render_report
 from phi3_ui.evaluation.running import RunningEvaluation
 from phi3_ui.evaluation.scorers import parse_scorers, require_expectations
+from phi3_ui.prompts.templates import TEMPLATES
 from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.errors import translate_store_errors
 from phi3_ui.store.registry.cards import ModelEntry
+
+if TYPE_CHECKING:
+    from mlflow.genai.scorers import Scorer as MlflowScorer
 
 logger = logging.getLogger(__name__)
 
@@ -91,11 +95,15 @@ class Evaluations:
         Raises:
             UserError: no_such_evaluation, evaluation_running, and those of `start`.
         """
-        location = self._locate()
-        with translate_store_errors(location.tracking_uri):
-            plan, records = runs.load_plan(location, evaluation_id)
+        plan, records = self.load_plan(evaluation_id)
         self.check(plan, records)
         return self._launch(evaluation_id, plan, records)
+
+    def load_plan(self, evaluation_id: str) -> tuple[EvaluationPlan, tuple[PromptRecord, ...]]:
+        """What an evaluation asks, and the records of its prompt set. UserError: no_such_evaluation."""
+        location = self._locate()
+        with translate_store_errors(location.tracking_uri):
+            return runs.load_plan(location, evaluation_id)
 
     def check(self, plan: EvaluationPlan, records: Sequence[PromptRecord]) -> None:
         """Raise what `start` would raise for a plan."""
@@ -110,6 +118,8 @@ class Evaluations:
             for name in candidate.params.as_dict():
                 if name not in entry.supported_params:
                     raise UserError("unsupported_option", model=entry.name, option=f"--{name.replace('_', '-')}")
+            if entry.requires_template and not (candidate.template or entry.template):
+                raise UserError("no_template", model=entry.name, detail=", ".join(TEMPLATES))
             self._models.require(entry)
         if plan.judge and not plan.judge.url:
             self._models.require(self._models.find(plan.judge.model))
@@ -232,6 +242,7 @@ class _Work:
                 if (record.key, repeat) in answered:
                     continue
                 request = self.plan.build_request(candidate, record, repeat, takes_seed)
+                request = replace(request, template=candidate.template or entry.template)
                 asked_at = time.time()
                 answer = ask_patiently(
                     lambda: self.models.get(entry, candidate.template),
@@ -268,7 +279,7 @@ class _Work:
         dataset = runs.describe_dataset(self.plan)
         scoring.score_traces(self.location, run_id, model_id, dataset, unscored, answers, scorers)
 
-    def _build_scorers(self, answers: scoring.Answers) -> list[MlflowScorer]:
+    def _build_scorers(self, answers: scoring.Answers) -> "list[MlflowScorer]":
         built_in = [scoring.wrap_scorer(one, answers) for one in parse_scorers(self.plan.scorers)]
         own = [one for text in self.plan.own_scorers for one in load_own_scorer(text)]
         judge = [scoring.wrap_judge(self._build_judge(), answers)] if self.plan.judge else []
@@ -281,7 +292,7 @@ class _Work:
         if plan.url:
             return judge_with_endpoint(plan.url, plan.model, self.judge_key(), plan.criterion)
         entry = self.models.find(plan.model)
-        return judge_with_model(entry.name, lambda: self.models.get(entry, None), plan.criterion)
+        return judge_with_model(entry, lambda: self.models.get(entry, None), plan.criterion)
 
 
 def log_results(  # noqa: PLR0913  # what a report is made of

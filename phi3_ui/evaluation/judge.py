@@ -13,6 +13,7 @@ from phi3_ui.errors import UserError
 from phi3_ui.evaluation.asking import answer_question
 from phi3_ui.evaluation.prompt_set import EXPECTED_RESPONSE, PromptRecord
 from phi3_ui.evaluation.scorers import ScoringError
+from phi3_ui.store.registry.cards import ModelEntry
 
 JUDGE_NAME = "judge"
 DEFAULT_CRITERION = "The answer is correct, and it answers what was asked."
@@ -81,17 +82,19 @@ def build_prompt(criterion: str, question: str, answer: str, expectations: Mappi
     return _PROMPT.format(criterion=criterion, question=question, expected=shown, answer=answer)
 
 
-def judge_with_model(name: str, get_model: Callable[[], ChatModel], criterion: str) -> Judge:
+def judge_with_model(entry: ModelEntry, get_model: Callable[[], ChatModel], criterion: str) -> Judge:
     """A judge that is a model of the store, asked greedily."""
 
     def ask(prompt: str) -> str:
-        request = ChatRequest((Message("user", prompt),), GenerationParams(max_tokens=_MAX_TOKENS, temperature=0.0))
-        answer = answer_question(get_model(), name, request)
+        wanted: dict[str, Any] = {"max_tokens": _MAX_TOKENS, "temperature": 0.0}
+        params = GenerationParams(**{name: value for name, value in wanted.items() if name in entry.supported_params})
+        request = ChatRequest((Message("user", prompt),), params, entry.template)
+        answer = answer_question(get_model(), entry.name, request)
         if answer.error:
             raise UserError(answer.error[0], **answer.error[1])
         return answer.text
 
-    return Judge(name, ask, criterion)
+    return Judge(entry.name, ask, criterion)
 
 
 def judge_with_endpoint(url: str, model: str, key: str, criterion: str) -> Judge:

@@ -8,16 +8,17 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-from mlflow.genai.scorers import Scorer, scorer
+from typing import TYPE_CHECKING, Any
 
 from phi3_ui.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow.genai.scorers import Scorer
 
 ENTRY_POINT_GROUP = "phi3_ui.scorers"
 
 
-def load_own_scorer(text: str) -> list[Scorer]:
+def load_own_scorer(text: str) -> "list[Scorer]":
     """The scorers that `FILE.py`, `FILE.py:NAME` or the name of an entry point in the group `phi3_ui.scorers` stands for.
 
     A function takes any of `inputs`, `outputs`, `expectations` and `trace`, as MLflow's scorers do. A file without a NAME gives all
@@ -29,6 +30,8 @@ def load_own_scorer(text: str) -> list[Scorer]:
     file, _, name = text.partition(".py:") if ".py:" in text else (text.removesuffix(".py"), "", "")
     if file == text:
         return [_load_entry_point(text)]
+    from mlflow.genai.scorers import Scorer
+
     module = _import_file(Path(f"{file}.py"), text)
     if not name:
         found = [value for value in vars(module).values() if isinstance(value, Scorer)]
@@ -51,7 +54,7 @@ def _import_file(path: Path, text: str) -> ModuleType:
     return module
 
 
-def _load_entry_point(name: str) -> Scorer:
+def _load_entry_point(name: str) -> "Scorer":
     found = [one for one in entry_points(group=ENTRY_POINT_GROUP) if one.name == name]
     if not found:
         raise UserError("own_scorer_missing", name=name)
@@ -62,7 +65,9 @@ def _load_entry_point(name: str) -> Scorer:
     return _as_scorer(value, name)
 
 
-def _as_scorer(value: Any, text: str) -> Scorer:
+def _as_scorer(value: Any, text: str) -> "Scorer":
+    from mlflow.genai.scorers import Scorer, scorer
+
     if isinstance(value, Scorer):
         return value
     if not callable(value):

@@ -8,18 +8,18 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mlflow
 from mlflow.entities import AssessmentError, AssessmentSource, AssessmentSourceType, Feedback, Trace
-from mlflow.genai.scorers import Scorer as MlflowScorer
-from mlflow.genai.scorers import scorer as mlflow_scorer
 from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
 from phi3_ui.evaluation.answer_rows import EvaluatedAnswer
 from phi3_ui.evaluation.judge import JUDGE_NAME, Judge
 from phi3_ui.evaluation.scorers import Scorer, ScoringError, score_answer
 from phi3_ui.store.conversations.location import ChatLocation
+
+if TYPE_CHECKING:
+    from mlflow.genai.scorers import Scorer as MlflowScorer
 
 _LOCK = threading.Lock()
 _STORE_VARIABLE = "MLFLOW_TRACKING_URI"
@@ -37,7 +37,7 @@ def score_traces(  # noqa: PLR0913  # what a run is made of
     dataset: Mapping[str, str],
     traces: Sequence[Trace],
     answers: Answers,
-    scorers: Sequence[MlflowScorer],
+    scorers: Sequence["MlflowScorer"],
 ) -> None:
     """Log a score of each scorer on each trace, and MLflow's own means in the run.
 
@@ -50,6 +50,7 @@ def score_traces(  # noqa: PLR0913  # what a run is made of
         answers: The same, parsed.
         scorers: At least one.
     """
+    import mlflow.genai
     import pandas as pd
     from mlflow.genai.datasets.evaluation_dataset import compute_records_sha256
 
@@ -67,7 +68,7 @@ def score_traces(  # noqa: PLR0913  # what a run is made of
         mlflow.genai.evaluate(data=frame, scorers=list(scorers), model_id=model_id)
 
 
-def wrap_scorer(one: Scorer, answers: Answers) -> MlflowScorer:
+def wrap_scorer(one: Scorer, answers: Answers) -> "MlflowScorer":
     """A built-in scorer as one of MLflow's."""
 
     def score(trace: Trace) -> Feedback | None:
@@ -82,7 +83,7 @@ def wrap_scorer(one: Scorer, answers: Answers) -> MlflowScorer:
     return _as_mlflow_scorer(one.name, score)
 
 
-def wrap_judge(judge: Judge, answers: Answers) -> MlflowScorer:
+def wrap_judge(judge: Judge, answers: Answers) -> "MlflowScorer":
     """A judge as one of MLflow's scorers. It is not asked about failed answers, which are wrong."""
     source = AssessmentSource(AssessmentSourceType.LLM_JUDGE, judge.name)
 
@@ -103,8 +104,10 @@ def _failed(name: str, source: AssessmentSource, error: ScoringError) -> Feedbac
     return Feedback(name=name, source=source, error=AssessmentError("SCORER_ERROR", str(error)))
 
 
-def _as_mlflow_scorer(name: str, score: Any) -> MlflowScorer:
-    made: MlflowScorer = mlflow_scorer(score, name=name)
+def _as_mlflow_scorer(name: str, score: Any) -> "MlflowScorer":
+    from mlflow.genai.scorers import scorer  # takes half a second, which no page and no other command has to wait
+
+    made: MlflowScorer = scorer(score, name=name)
     return made
 
 

@@ -8,12 +8,12 @@ from phi3_ui.evaluation.evaluations import Evaluations, ModelAccess
 from phi3_ui.evaluation.judge import DEFAULT_CRITERION
 from phi3_ui.evaluation.plan import JudgePlan
 from phi3_ui.host.pool import Pool
-from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.settings import Settings
 from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.registry.admission import Admission
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.catalogue import Catalogue
+from phi3_ui.store.registry.specs import build_spec
 
 
 def open_evaluations(
@@ -26,22 +26,6 @@ def open_evaluations(
 
     access = ModelAccess(catalogue.find, admission.require, get)
     return Evaluations(locate, access, settings.home / "evaluations", settings.judge_key.get_secret_value)
-
-
-def build_spec(settings: Settings, entry: ModelEntry, template: str | None = None) -> ModelSpec:
-    """What a model's process needs to load it."""
-    return ModelSpec(
-        entry.model_id,
-        entry.name,
-        entry.uri,
-        entry.contract,
-        entry.tracking_uri,
-        template or entry.template,
-        settings.cache_mb,
-        entry.folder,
-        folders=settings.model_folders,
-        variables=settings.model_variables,
-    )
 
 
 def plan_judge(judge: str, find: Callable[[str], ModelEntry], criterion: str = DEFAULT_CRITERION) -> JudgePlan | None:

@@ -735,6 +735,7 @@ ERRORS: dict[str, str] = {
     "no_such_evaluation": "Nu există nicio evaluare {id} care ar putea fi reluată. Vedeți rulările în MLflow sau începeți una nouă.",
     "evaluation_running": "Această evaluare este deja în curs. Așteptați să se încheie sau anulați-o.",
     "bad_judge": "{judge} nu desemnează un judecător. Scrieți un model din depozit sau adresa unui API compatibil cu OpenAI, un spațiu și un model de acolo.",
+    "alias_moved": "{alias} a fost mutat în timpul evaluării, așa că rămâne unde este. Evaluați din nou, față de noua referință.",
     "output_write_failed": "Rezultatul nu a putut fi scris: {detail}. Eliberați spațiu sau scrieți-l în altă parte.",
     "empty_question": "Întrebarea este goală. Scrieți una.",
     "no_answers": "Nicio întrebare nu a primit răspuns. Prima eroare: {detail}",

@@ -1,4 +1,7 @@
-"""Evaluates one model: asks it the questions of a file, and logs answers, metrics and parameters in an MLflow run."""
+"""Evaluates one model: asks it the questions of a file, and logs answers, metrics and parameters in an MLflow run.
+
+Without traces, so that every store can hold it, also one of MLflow 2. What compares models is in evaluations.py.
+"""
 
 import hashlib
 import json
@@ -47,7 +50,7 @@ class EvaluationResult:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class FileEvaluation:
     """An evaluation that can be run."""
 
     entry: ModelEntry

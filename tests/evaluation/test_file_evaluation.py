@@ -22,7 +22,7 @@ from phi3_ui.chat.types import (
 )
 from phi3_ui.errors import UserError
 from phi3_ui.evaluation.answer_rows import build_row, summarize_metrics
-from phi3_ui.evaluation.evaluate import Evaluation
+from phi3_ui.evaluation.file_evaluation import FileEvaluation
 from phi3_ui.evaluation.questions import read_records
 from phi3_ui.store.registry.catalogue import Catalogue
 from tests.support.tiny_models import TinyStore
@@ -78,12 +78,16 @@ class _FailingModel:
 
 
 @pytest.fixture
-def evaluation(tiny: TinyStore, tmp_path: Path) -> Evaluation:
+def evaluation(tiny: TinyStore, tmp_path: Path) -> FileEvaluation:
     entry = Catalogue(tiny.uri).list_models()[0]
-    return Evaluation(entry, _FailingModel(), GenerationParams(temperature=0.0), _write(tmp_path, "q.txt", "yes\nno\n"))
+    return FileEvaluation(
+        entry, _FailingModel(), GenerationParams(temperature=0.0), _write(tmp_path, "q.txt", "yes\nno\n")
+    )
 
 
-def test_a_run_records_answers_metrics_and_parameters(tiny: TinyStore, evaluation: Evaluation, tmp_path: Path) -> None:
+def test_a_run_records_answers_metrics_and_parameters(
+    tiny: TinyStore, evaluation: FileEvaluation, tmp_path: Path
+) -> None:
     done = evaluation.run(Store(tiny.uri), [record.messages for record in read_records(evaluation.file)])
 
     client = MlflowClient(tiny.uri)
@@ -100,7 +104,7 @@ def test_a_run_records_answers_metrics_and_parameters(tiny: TinyStore, evaluatio
 
 
 def test_the_run_of_an_enclosing_mlflow_run_is_used(
-    tiny: TinyStore, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+    tiny: TinyStore, evaluation: FileEvaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = MlflowClient(tiny.uri)
     given = client.create_run(Store(tiny.uri).experiment_id()).info.run_id
@@ -112,7 +116,7 @@ def test_the_run_of_an_enclosing_mlflow_run_is_used(
 
 
 def test_a_model_that_does_not_load_fails_the_run_and_keeps_earlier_answers(
-    tiny: TinyStore, evaluation: Evaluation
+    tiny: TinyStore, evaluation: FileEvaluation
 ) -> None:
     asked = [(Message("user", text),) for text in ("yes", "broken", "yes")]
     with pytest.raises(UserError, match="could not be loaded"):

@@ -1,0 +1,21 @@
+"""What a model's process needs to load a model of the store."""
+
+from phi3_ui.host.protocol import ModelSpec
+from phi3_ui.settings import Settings
+from phi3_ui.store.registry.cards import ModelEntry
+
+
+def build_spec(settings: Settings, entry: ModelEntry, template: str | None = None) -> ModelSpec:
+    """The spec of `entry`; `template` replaces the prompt template stored for it."""
+    return ModelSpec(
+        entry.model_id,
+        entry.name,
+        entry.uri,
+        entry.contract,
+        entry.tracking_uri,
+        template or entry.template,
+        settings.cache_mb,
+        entry.folder,
+        folders=settings.model_folders,
+        variables=settings.model_variables,
+    )

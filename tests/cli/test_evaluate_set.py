@@ -1,0 +1,219 @@
+"""`evaluate --set` over a real store and registry; the models' answers are tables, so that no process is started."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from phi3_ui.addresses import sqlite_uri
+from phi3_ui.cli import evaluate_set
+from phi3_ui.evaluation.running import RunningEvaluation
+from phi3_ui.host.protocol import ModelSpec
+from phi3_ui.store.registry.versions import Registry
+from phi3_ui.testing import log_scripted_model
+from tests.support.build_cache import create_store
+from tests.support.command_line import CommandResult, RunCommand
+from tests.support.evaluating import TableModel
+from tests.support.trust import approve_models
+
+_GOOD = {"France?": "Paris", "Italy?": "Rome", "Spain?": "Madrid"}
+
+
+@dataclass
+class Gate:
+    """A store with two versions of the model x, of which the first one is the champion, and the prompt set capitals."""
+
+    home: Path
+    command: RunCommand
+    old: TableModel = field(default_factory=lambda: TableModel(dict(_GOOD)))
+    new: TableModel = field(default_factory=lambda: TableModel(dict(_GOOD)))
+
+    def run(self, *arguments: object) -> CommandResult:
+        return self.command(self.home, "evaluate", *arguments)
+
+    def compare(self, *arguments: object) -> CommandResult:
+        named = ("--set", "capitals", "--baseline", "models:/x@champion", "--candidate", "models:/x/2")
+        return self.run(*named, *arguments)
+
+    @property
+    def champion(self) -> str | None:
+        return Registry(sqlite_uri(self.home / "mlflow.db")).get_alias_version("x", "champion")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("gate")
+    uri = create_store(home)
+    registry = Registry(uri)
+    for name in ("old", "new"):
+        registry.register_model(log_scripted_model(uri, home, name).model_id, "x")
+    approve_models(uri, home)
+    return home
+
+
+@pytest.fixture
+def gate(home: Path, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    gate = Gate(home, run_command)
+
+    class TablePool:
+        """Answers from the tables in place of the models."""
+
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def get_model(self, spec: ModelSpec) -> TableModel:
+            return {"old": gate.old, "new": gate.new}[spec.name]
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(evaluate_set, "Pool", TablePool)
+    Registry(sqlite_uri(home / "mlflow.db")).promote("x", "1", "champion")
+    if "capitals" not in run_command(home, "prompt-set", "list").stdout:
+        file = home / "capitals.csv"
+        rows = "".join(f"{question},{answer}\n" for question, answer in _GOOD.items())
+        file.write_text(f"prompt,expected_response\n{rows}", encoding="utf-8")
+        assert run_command(home, "prompt-set", "create", "capitals", file).returncode == 0
+    return gate
+
+
+def test_a_candidate_that_passes_is_promoted(gate: Gate, tmp_path: Path) -> None:
+    gate.old.answers["France?"] = "Lyon"
+    junit = tmp_path / "junit.xml"
+
+    done = gate.compare("--fail-if", "exact_match < baseline - 0.02", "--promote", "--junit", junit)
+
+    assert done.returncode == 0, done.stderr
+    assert gate.champion == "2"
+    assert "x@champion is now version 2" in done.stdout
+    assert "models:/x/2 has passed" in done.stdout
+    assert 'tests="1" failures="0"' in junit.read_text(encoding="utf-8")
+
+
+def test_a_candidate_that_fails_is_not(gate: Gate, tmp_path: Path) -> None:
+    gate.new.answers["France?"] = "Lyon"
+    junit, rows = tmp_path / "junit.xml", tmp_path / "rows.jsonl"
+
+    done = gate.compare(
+        *("--fail-if", "exact_match < baseline - 0.02", "--fail-if", "p95_first_token > 1.2 * baseline"),
+        *(
+            "--scorer",
+            "exact_match",
+            "--scorer",
+            "length=..3",
+            "--promote",
+            "--json",
+            "--junit",
+            junit,
+            "--output",
+            rows,
+        ),
+    )
+
+    assert done.returncode == 1
+    verdict = json.loads(done.stdout)
+    assert (verdict["passed"], verdict["promoted"], gate.champion) == (False, False, "1")
+    assert [one["failed"] for one in verdict["conditions"]] == [True, False]
+    assert 'tests="2" failures="1"' in junit.read_text(encoding="utf-8")
+    written = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
+    assert [(row["model"], row["exact_match"]) for row in written] == [
+        *[("models:/x@champion", 1.0)] * 3,
+        ("models:/x/2", 0.0),
+        *[("models:/x/2", 1.0)] * 2,
+    ]
+    (run,) = [one for one in verdict["runs"] if one["model"] == "models:/x/2"]
+    stored = MlflowClient(sqlite_uri(gate.home / "mlflow.db")).get_run(run["run_id"])
+    assert stored.data.metrics["exact_match"] == verdict["metrics"]["exact_match"] == pytest.approx(2 / 3)
+    assert stored.inputs
+    assert [one.model_id for one in stored.inputs.model_inputs] == [run["model_id"]]
+
+
+def test_an_alias_that_moved_meanwhile_stays(gate: Gate) -> None:
+    registry = Registry(sqlite_uri(gate.home / "mlflow.db"))
+    gate.new.on_request = lambda _: registry.promote("x", "2", "champion")
+
+    done = gate.compare("--promote")
+
+    assert done.returncode == 1
+    assert "was moved during the evaluation" in done.stderr
+
+
+def test_ctrl_c_can_be_resumed(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    followed = RunningEvaluation.wait_for_change
+    monkeypatch.setattr(RunningEvaluation, "wait_for_change", interrupt)
+    interrupted = gate.compare()
+    assert interrupted.returncode == 130
+    evaluation = interrupted.stderr.split("Evaluation ")[1][:32]
+    assert f"evaluate --resume {evaluation}" in interrupted.stderr
+    monkeypatch.setattr(RunningEvaluation, "wait_for_change", followed)
+
+    resumed = gate.run("--resume", evaluation, "--fail-if", "exact_match < baseline")
+    assert (resumed.returncode, "models:/x/2 has passed" in resumed.stdout) == (0, True), resumed.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda: ("--fail-if", "nonsense"), "is not a condition"),
+        (lambda: ("--fail-if", "none < 1"), "There is no metric none"),
+    ],
+)
+def test_wrong_conditions_are_wrong_usage(gate: Gate, change: Callable[[], tuple[str, ...]], sentence: str) -> None:
+    done = gate.compare(*change())
+
+    assert done.returncode == 2
+    assert sentence in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "Give MODEL and FILE"),
+        (("x",), "Give MODEL and FILE"),
+        (("x", "q.txt", "--promote"), "Give MODEL and FILE"),
+        (("--set", "capitals"), "Name a MODEL"),
+        (("--set", "capitals", "--candidate", "x/2", "--fail-if", "exact_match < baseline"), "needs --baseline"),
+        (("--set", "capitals", "x/2", "--fail-if", "exact_match < 1"), "need --candidate"),
+        (("--set", "capitals", "--baseline", "x/1"), "needs --candidate"),
+        (("--set", "capitals", "--candidate", "x/2", "--promote"), "--promote needs"),
+        (("--set", "capitals", "--baseline", "x/1", "--candidate", "x/2", "--promote"), "--promote moves an alias"),
+    ],
+)
+def test_options_that_do_not_fit_are_wrong_usage(gate: Gate, arguments: tuple[str, ...], sentence: str) -> None:
+    done = gate.run(*arguments)
+
+    assert (done.returncode, sentence in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("x/2", "--set", "none"), "no prompt set none"),
+        (("x/9", "--set", "capitals"), "no chat model x/9"),
+        (("x/2", "--set", "capitals", "--scorer", "odd"), "odd is not a scorer"),
+        (("x/2", "--set", "capitals", "--scorer", "json_schema=@none.json"), "none.json cannot be read"),
+        (("x/2", "--set", "capitals", "--own-scorer", "none.py:f"), "no scorer"),
+        (("x/2", "--set", "capitals", "--judge", "http://127.0.0.1:9/v1"), "names no judge"),
+        (("--resume", "f" * 32), "no evaluation"),
+    ],
+)
+def test_what_cannot_be_evaluated_says_so(gate: Gate, arguments: tuple[str, ...], sentence: str) -> None:
+    done = gate.run(*arguments)
+
+    assert (done.returncode, sentence in done.stderr) == (1, True), done.stderr
+
+
+def test_several_models_are_evaluated_without_a_gate(gate: Gate) -> None:
+    gate.new.answers["France?"] = "Lyon"
+
+    done = gate.run("x/1", "x/2", "--set", "capitals/1", "--repeats", "2")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("exact_match/low") == 2
+    assert len(gate.new.requests) == 6
