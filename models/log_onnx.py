@@ -15,6 +15,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from models import phi3_onnx
+from models.batched_graph import make_batched_graph
 from models.checkpoint_facts import client_facts, require_model
 from models.linked_logging import linked_logging
 from models.model_card import read_model_card
@@ -99,7 +100,8 @@ def log(  # noqa: PLR0913  # keyword-only options with defaults
     }
     if origin.onnx_degrades_after:
         described["degrades_after"] = origin.onnx_degrades_after
-    with model_run(store, name, tags, params, metrics), linked_logging():
+    added, batching = make_batched_graph(folder, device)
+    with model_run(store, name, tags, params, metrics), linked_logging(added):
         logged = log_model(
             store,
             mlflow.pyfunc,
@@ -109,13 +111,14 @@ def log(  # noqa: PLR0913  # keyword-only options with defaults
             artifacts={phi3_onnx.ARTIFACT: str(folder)},
             code_paths=[str(ENGINE)],
             # Only settings listed here can be overridden at load time.
-            model_config={"end_tokens": facts["end_tokens"], "threads": 0, "cache_mb": 0},
+            model_config={"end_tokens": facts["end_tokens"], "threads": 0, "cache_mb": 0, "engine": "genai"},
             signature=SIGNATURE,
             streamable=True,
             pip_requirements=pin_versions(["mlflow", "onnxruntime-genai", "onnxruntime", "tokenizers", "pandas"]),
             metadata={
                 "contract": CONTRACT,
                 **code_metadata(),
+                "batching": batching,
                 **recorded,
                 **described,
                 **facts,

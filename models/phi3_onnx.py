@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 # ONNX Runtime reads it at its import; disable_telemetry_events() alone does not stop its event store.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -170,7 +171,8 @@ class Phi3Onnx(PythonModel):
         """Load the engine from artifact `phi3-mini-onnx`.
 
         model_config may set `threads` (0: this process's CPUs), `cache_mb`, the KV cache in megabytes (0: an eighth of the
-        memory), and `end_tokens`, further tokens (as text) that end an answer.
+        memory), `end_tokens`, further tokens (as text) that end an answer, and `engine`: `genai` is ONNX Runtime GenAI, one
+        request after another; `batched` answers several in one step on the CPU, where the graph allows it, and faster.
         """
         settings = getattr(context, "model_config", None) or {}
         self.load(
@@ -178,10 +180,20 @@ class Phi3Onnx(PythonModel):
             threads=int(settings.get("threads") or 0),
             end_tokens=tuple(settings.get("end_tokens") or ()),
             cache_mb=int(settings.get("cache_mb") or 0),
+            choice=settings.get("engine") or "genai",
         )
 
-    def load(self, folder: Path, threads: int = 0, end_tokens: tuple[str, ...] = (), cache_mb: int = 0) -> None:
+    def load(
+        self,
+        folder: Path,
+        threads: int = 0,
+        end_tokens: tuple[str, ...] = (),
+        cache_mb: int = 0,
+        choice: engine.Choice = "genai",
+    ) -> None:
         """Load the engine from an ONNX Runtime GenAI folder; the defaults are those of load_context."""
+        if choice not in engine.CHOICES:
+            raise _invalid(f"engine cannot be {choice!r}; it must be one of {', '.join(engine.CHOICES)}.")
         # The engine's own tokenizer encodes some text differently from training (a tab before a word, digits of other
         # scripts), and its stream loses the piece after malformed UTF-8.
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -192,12 +204,12 @@ class Phi3Onnx(PythonModel):
             id_ for text in end_tokens if (id_ := self._tokenizer.token_to_id(text)) is not None
         }
         self._context_length = declared.context_length
-        self._scheduler = engine.Scheduler(
-            engine.open_engine(declared, threads or engine.usable_cpus()),
-            cache_mb * 1_000_000 or engine.memory_budget(),
-        )
+        budget = cache_mb * 1_000_000 or engine.memory_budget()
+        opened, self.batching = engine.open_engine(declared, choice, threads or engine.usable_cpus(), budget)
+        self._scheduler = engine.Scheduler(opened, budget)
         self._scheduler.warm_up()
         self._name = folder.name
+        self._requests: WeakValueDictionary[str, engine.Request] = WeakValueDictionary()  # by the id of their chunks
 
     # MLflow derives a schema from type hints and prefers it to the signature, except for this type.
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[str]:
@@ -214,15 +226,18 @@ class Phi3Onnx(PythonModel):
         """OpenAI-style `chat.completion.chunk` dicts for one prompt; the last has `finish_reason`, `usage` and `prompt_cache`.
 
         Chunks without text carry `queue: {ahead}` while the request waits for memory, and
-        `prompt_progress: {processed, total}` in tokens during prefill. Closing the iterator stops the computation.
+        `prompt_progress: {processed, total}` in tokens during prefill. Closing the iterator stops the computation, and so does
+        `cancel`.
         """
         prompts = extract_prompts(model_input)
         if len(prompts) != 1:
             raise _invalid(f"predict_stream answers one prompt at a time, not {len(prompts)}; use predict for several.")
         prompt, options = self.encode(prompts[0]), Options.from_params(params)
-        head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": "chat.completion.chunk", "created": int(time.time())}
+        answer_id = f"chatcmpl-{uuid.uuid4().hex}"
+        head = {"id": answer_id, "object": "chat.completion.chunk", "created": int(time.time())}
         head["model"] = self._name
-        for update in self._answer(self._request(prompt, options), options.stop):
+        request = self._requests[answer_id] = self._request(prompt, options)
+        for update in self._answer(request, options.stop):
             delta = {"content": update.text} if update.text else {}
             chunk = {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": update.finish_reason}]}
             if update.ahead is not None:
@@ -238,6 +253,14 @@ class Phi3Onnx(PythonModel):
                 }
                 chunk["prompt_cache"] = asdict(self._scheduler.stats())
             yield chunk
+
+    def cancel(self, answer_id: str) -> None:
+        """End the answer whose chunks have this id, from any thread; its iterator ends without a last chunk.
+
+        The batched engine stops within a step, the other one after it.
+        """
+        if request := self._requests.get(answer_id):
+            self._scheduler.cancel(request)
 
     def prepare(self) -> None:
         """Allocate the KV cache of the next new chat while the model is idle, within the budget."""
@@ -281,6 +304,8 @@ class Phi3Onnx(PythonModel):
                     if ended or stops.hit or generated == request.max_tokens:
                         break
                     yield _Update(text)
+            else:
+                return  # cancelled
         finally:
             events.close()
         text += stops.push(stream.flush()) + stops.flush()

@@ -8,11 +8,14 @@ from .events import CacheStats, PrefillProgress, QueuePosition, Token
 from .folder import OnnxFolder, memory_budget, usable_cpus
 from .sampler import Sampler
 from .scheduler import Request, Scheduler
-from .selection import open_engine
+from .selection import CHOICES, Batching, Choice, open_engine
 from .text_stream import StopStrings, TextStream
 
 __all__ = [
+    "CHOICES",
+    "Batching",
     "CacheStats",
+    "Choice",
     "Engine",
     "EngineName",
     "OnnxFolder",

@@ -9,6 +9,11 @@ from typing import Any
 
 from .engine import SHORT_ROPE_LENGTH
 
+BATCHED_GRAPH = "model.batched.onnx"
+"""The rewritten graph (see graph.py) beside the one it was made from."""
+LONG_ROPE_OFFSET = "long_rope_offset"
+"""A property of the rewritten model: where the long factors' rows begin in the rotary cache; missing without LongRoPE."""
+
 
 @dataclass(frozen=True)
 class OnnxFolder:
@@ -26,6 +31,21 @@ class OnnxFolder:
     def decoder(self) -> dict[str, Any]:
         """The section `model.decoder`."""
         return dict(self.model["decoder"])
+
+    @property
+    def graph(self) -> Path:
+        """The decoder's ONNX file."""
+        return self.path / str(self.decoder["filename"])
+
+    @property
+    def batched_graph(self) -> Path:
+        """The rewritten graph, if it is there."""
+        return self.path / BATCHED_GRAPH
+
+    @property
+    def is_for_cpu(self) -> bool:
+        """Whether it was built for the CPU: it names no other execution provider."""
+        return not self.decoder.get("session_options", {}).get("provider_options")
 
     @property
     def context_length(self) -> int:

@@ -1,11 +1,76 @@
 """Which engine runs a model."""
 
+import logging
+from dataclasses import dataclass
+from typing import Literal, get_args
+
 from .engine import Engine
-from .folder import OnnxFolder
+from .folder import BATCHED_GRAPH, OnnxFolder
+
+logger = logging.getLogger(__name__)
+
+Choice = Literal["genai", "batched", "auto"]
+"""`auto` is `batched` where that is possible; where it is not, `batched` warns."""
+CHOICES = get_args(Choice)
+
+Reason = Literal["", "chosen", "device", "graph", "no_graph", "failed"]
 
 
-def open_engine(folder: OnnxFolder, threads: int) -> Engine:
-    """Load a model. Any error of its engine may be raised."""
+@dataclass(frozen=True)
+class Batching:
+    """Whether a model answers several requests in one step, and if not, why."""
+
+    reason: Reason = ""
+    """Empty: it does. `chosen`: the other engine was asked for; `device`: it was built for another device than the CPU;
+    `graph`: its graph does not fit; `no_graph`: it was logged without the rewritten graph, and onnx is not installed to
+    rewrite it now; `failed`: onnxruntime refused it."""
+    detail: str = ""
+    """In English."""
+
+
+class NotBatchedError(Exception):
+    """The batched engine cannot run a model."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.batching = Batching(reason, detail)
+
+
+def open_engine(folder: OnnxFolder, choice: Choice, threads: int, budget: int) -> tuple[Engine, Batching]:
+    """Load a model. `budget` is the memory for keys and values, in bytes. Errors of ONNX Runtime GenAI may be raised."""
+    batching = Batching("chosen")
+    if choice != "genai":
+        try:
+            return _open_batched(folder, threads, budget), Batching()
+        except NotBatchedError as error:
+            level = logging.WARNING if choice == "batched" else logging.INFO
+            logger.log(level, "%s answers one request at a time (%s)", folder.path.name, error)
+            batching = error.batching
     from .genai import GenaiEngine  # imported when needed: it takes a while
 
-    return GenaiEngine(folder, threads)
+    return GenaiEngine(folder, threads), batching
+
+
+def _open_batched(folder: OnnxFolder, threads: int, budget: int) -> Engine:
+    """Raises NotBatchedError."""
+    if not folder.is_for_cpu:
+        raise NotBatchedError("device")
+    graph = str(folder.batched_graph) if folder.batched_graph.exists() else _rewrite(folder)
+    try:
+        from .batched import BatchedEngine
+
+        return BatchedEngine(folder, graph, threads, budget)
+    except Exception as error:  # onnxruntime's errors have no common class
+        logger.info("%s cannot be batched", folder.path.name, exc_info=error)
+        raise NotBatchedError("failed", str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+
+
+def _rewrite(folder: OnnxFolder) -> bytes:
+    try:
+        from .graph import UnfitGraphError, rewrite_graph
+    except ImportError as error:
+        raise NotBatchedError("no_graph", f"there is no {BATCHED_GRAPH}") from error
+    try:
+        return rewrite_graph(folder.graph)
+    except (UnfitGraphError, OSError) as error:
+        raise NotBatchedError("graph", str(error)) from error

@@ -59,9 +59,9 @@ class OnnxPromptContract(Contract):
         wrapper = model.unwrap_python_model()
         prompt_format = get_template(declaration.metadata, None).format
         context_length = declaration.metadata.get("context_length")
-        # A wrapper logged by an earlier version has no `prepare`.
-        prepare = getattr(wrapper, "prepare", None)
-        return OnnxPromptAdapter(model, prompt_format, wrapper.encode, context_length, prepare)
+        # A wrapper logged by an earlier version may lack these.
+        prepare, cancel = getattr(wrapper, "prepare", None), getattr(wrapper, "cancel", None)
+        return OnnxPromptAdapter(model, prompt_format, wrapper.encode, context_length, prepare=prepare, cancel=cancel)
 
     @override
     def model_config(self, cache_mb: int) -> dict[str, Any] | None:
@@ -73,24 +73,28 @@ class OnnxPromptAdapter:
 
     delivery: StreamingMode = "stream"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # keyword-only options with defaults
         self,
         model: Any,
         prompt_format: PromptFormat,
         encode: Callable[[str], list[int]] | None = None,
         context_length: int | None = None,
+        *,
         prepare: Callable[[], None] | None = None,
+        cancel: Callable[[str], None] | None = None,
     ) -> None:
         """Wrap a pyfunc model.
 
         `encode` returns a prompt's token ids. Without it, or without a context length in tokens, conversations are sent
-        whole. `prepare` is called by the method of that name.
+        whole. `prepare` is called by the method of that name. `cancel` ends the answer whose chunks have this id, from any
+        thread; without it, an answer is stopped after its next chunk.
         """
         self._model = model
         self._format = prompt_format
         self._encode = encode
         self._context_length = context_length
         self._prepare = prepare
+        self._cancel = cancel
 
     def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
         """See ChatModel."""
@@ -103,15 +107,19 @@ class OnnxPromptAdapter:
             request = replace(request, messages=messages, params=params)
         call = _build_call(self._format, request)
         chunks = self._model.predict_stream(call.data, params=call.params)
-        answer = _PartialAnswer(watch)
+        answer, can_cancel = _PartialAnswer(watch), False
         try:
             for chunk in chunks:
+                if self._cancel and not can_cancel:
+                    can_cancel = True
+                    cancel.on_set(partial(self._cancel, chunk["id"]))
                 yield from answer.add(chunk)
-                if cancel.is_set() and not answer.finish_reason:
-                    answer.cancel()
+                if cancel.is_set():
                     break
         finally:
             chunks.close()
+        if cancel.is_set() and not answer.finish_reason:
+            answer.cancel()
         yield answer.completed()
 
     def prepare(self) -> None:

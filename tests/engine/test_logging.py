@@ -254,6 +254,7 @@ def test_the_onnx_model_declares_its_code_and_its_end_tokens(weights: Weights, s
         "end_tokens": ["<|im_end|>"],
         "threads": 0,
         "cache_mb": 0,
+        "engine": "genai",
     }
 
 

@@ -5,7 +5,7 @@ import random
 import threading
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from hypothesis import given, settings
@@ -20,21 +20,42 @@ SAMPLED = Options(max_tokens=12, temperature=0.2)
 SEEDED = Options(max_tokens=12, temperature=1.0, seed=3)
 
 
-def load_wrapper(folder: Path, cache_mb: int) -> Phi3Onnx:
-    wrapper = Phi3Onnx()
-    wrapper.load(folder, threads=1, cache_mb=cache_mb)
-    return wrapper
+class Load(Protocol):
+    """Loads a folder with an engine."""
+
+    def __call__(self, folder: Path, cache_mb: int) -> Phi3Onnx: ...
+
+
+@pytest.fixture(scope="module", params=["genai", "batched"])
+def load_wrapper(request: pytest.FixtureRequest) -> Load:
+    """Loads with each engine."""
+
+    def load(folder: Path, cache_mb: int) -> Phi3Onnx:
+        wrapper = Phi3Onnx()
+        wrapper.load(folder, threads=1, cache_mb=cache_mb, choice=request.param)
+        assert wrapper._scheduler._engine.name == request.param
+        return wrapper
+
+    return load
 
 
 @pytest.fixture(scope="module")
-def wrapper(tiny_onnx: Path) -> Phi3Onnx:
+def wrapper(tiny_onnx: Path, load_wrapper: Load) -> Phi3Onnx:
     """With memory for several chats of the tiny model, at 1 kB per token."""
     return load_wrapper(tiny_onnx, 6)
 
 
 @pytest.fixture(scope="module")
-def alone(tiny_onnx: Path) -> Phi3Onnx:
+def alone(tiny_onnx: Path, load_wrapper: Load) -> Phi3Onnx:
     return load_wrapper(tiny_onnx, 6)
+
+
+@pytest.fixture(scope="module")
+def reserving(tiny_onnx: Path) -> Phi3Onnx:
+    """With the engine whose rows reserve their memory; of its own, for a test of which slots there are."""
+    wrapper = Phi3Onnx()
+    wrapper.load(tiny_onnx, threads=1, cache_mb=6)
+    return wrapper
 
 
 def generate(wrapper: Phi3Onnx, prompt: list[int], options: Options) -> tuple[str, Any]:
@@ -88,7 +109,7 @@ def test_answers_with_prefix_reuse_equal_those_without(
             assert generate(wrapper, prompt, options)[0] == generate_without_reuse(alone, prompt, options)
 
 
-def test_the_demo_model_answers_the_same_with_and_without_prefix_reuse(weights: Weights) -> None:
+def test_the_demo_model_answers_the_same_with_and_without_prefix_reuse(weights: Weights, load_wrapper: Load) -> None:
     """It is quantized, so a token computed alone and one computed in a batch differ by more than rounding."""
     reusing, plain = load_wrapper(weights.onnx, 0), load_wrapper(weights.onnx, 0)
     start, turn = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n", "{}<|im_end|>\n"
@@ -130,8 +151,8 @@ def test_usage_and_cached_tokens_have_openais_format(wrapper: Phi3Onnx) -> None:
     assert second["prompt_cache"]["used_bytes"] <= second["prompt_cache"]["budget_bytes"] == 6_000_000
 
 
-def test_slots_stay_within_the_budget_and_the_least_recently_used_is_evicted(tiny_onnx: Path) -> None:
-    wrapper = load_wrapper(tiny_onnx, 6)  # four shares of 1,464 tokens
+def test_slots_stay_within_the_budget_and_the_least_recently_used_is_evicted(reserving: Phi3Onnx) -> None:
+    wrapper = reserving  # four shares of 1,464 tokens
     prompts = [[10 + n] * 60 for n in range(7)]
     for prompt in prompts:
         generate(wrapper, prompt, GREEDY)
@@ -142,7 +163,8 @@ def test_slots_stay_within_the_budget_and_the_least_recently_used_is_evicted(tin
 
 
 def test_a_slot_is_preallocated_for_the_next_chat_while_idle_and_within_the_budget(tiny_onnx: Path) -> None:
-    wrapper = load_wrapper(tiny_onnx, 6)  # room for four
+    wrapper = Phi3Onnx()
+    wrapper.load(tiny_onnx, threads=1, cache_mb=6)  # room for four
     slots = slots_of(wrapper)
     wrapper.prepare()
     assert len(slots) == 1, "the slot of the warm-up is still empty"
@@ -168,7 +190,7 @@ def test_a_short_common_prefix_does_not_overwrite_the_slot_of_a_long_chat(wrappe
     assert generate(wrapper, long, GREEDY)[1].cached_tokens == len(long) - 2
 
 
-def test_one_answer_is_possible_with_any_budget(tiny_onnx: Path, alone: Phi3Onnx) -> None:
+def test_one_answer_is_possible_with_any_budget(tiny_onnx: Path, alone: Phi3Onnx, load_wrapper: Load) -> None:
     wrapper = load_wrapper(tiny_onnx, 1)
     prompt = [7] * 3000
     assert generate(wrapper, prompt, GREEDY)[0] == generate_without_reuse(alone, prompt, GREEDY)
@@ -191,7 +213,9 @@ def generate_together(wrapper: Phi3Onnx, prompts: list[list[int]], options: Opti
 
 
 @pytest.mark.parametrize("cache_mb", [1, 6, 60])
-def test_concurrent_answers_equal_sequential_ones(tiny_onnx: Path, alone: Phi3Onnx, cache_mb: int) -> None:
+def test_concurrent_answers_equal_sequential_ones(
+    tiny_onnx: Path, alone: Phi3Onnx, load_wrapper: Load, cache_mb: int
+) -> None:
     rng = random.Random(cache_mb)
     prompts = [[rng.randrange(10, 200) for _ in range(rng.randrange(1, 300))] for _ in range(8)]
     for options in (Options(max_tokens=40, temperature=0.0), Options(max_tokens=40, temperature=1.0, seed=5)):
@@ -205,7 +229,7 @@ def start_generating(scheduler: Scheduler, prompt: list[int], tokens: int) -> Ge
 
 
 def test_a_request_waiting_for_memory_gets_its_queue_position_and_is_served_when_memory_is_freed(
-    tiny_onnx: Path,
+    tiny_onnx: Path, load_wrapper: Load
 ) -> None:
     scheduler = load_wrapper(tiny_onnx, 1)._scheduler  # 976 tokens: one answer of this length at a time
     first = start_generating(scheduler, [7] * 600, 200)
@@ -233,7 +257,7 @@ def test_a_request_waiting_for_memory_gets_its_queue_position_and_is_served_when
     assert places == [1]
 
 
-def test_a_request_that_leaves_the_queue_is_skipped(tiny_onnx: Path) -> None:
+def test_a_request_that_leaves_the_queue_is_skipped(tiny_onnx: Path, load_wrapper: Load) -> None:
     scheduler = load_wrapper(tiny_onnx, 1)._scheduler
     first = start_generating(scheduler, [7] * 600, 200)
     next(first)

@@ -56,10 +56,12 @@ class Variant:
 
 LONG_CONTEXT = Variant(context_length=LONG_CONTEXT_LENGTH)
 PRECISIONS = ("int4", "int8", "fp16")
+QUANTISED = ("int4", "int8")
 VARIANTS = (
     *(Variant(token) for token in (None, *END_TOKENS)),
     LONG_CONTEXT,
     *(Variant("<|end|>", precision=precision) for precision in PRECISIONS),
+    *(Variant(precision=precision) for precision in QUANTISED),
 )
 
 

@@ -3,7 +3,7 @@
 RELEASED: dict[str, frozenset[str]] = {
     "phi3_onnx.py": frozenset(
         {
-            "f5f3ccfc07c387b1c92960f089db1190ada4a9bd626b9eb4cf59b39df1cb3be4",  # this release
+            "66b16ba8558df20c950aa763b979c76ed477410a868c44087f3e564fe302e2db",  # this release
             "a627e7ce8c232489eb9b793695b38eeb6255710869190c7749e37cb1ac71ce53",
             "7e22a5999b5020a812d5513b3d0ea6dd4905ba580f1bf4d33a51b1fa1e81dab8",
             "a89017e0c7339bb99e8fb019479e1f05b1893581ab09becede520b95c4a9097d",
@@ -26,7 +26,12 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/__init__.py": frozenset(
         {
-            "1aca16870e155757b61d4054be8c6703cd33e1675169168990d52008fb7e20b2",  # this release
+            "054d35bf69f8c93622b7866ad7909859145569932d3858f44fed48dd5582f058",  # this release
+        }
+    ),
+    "code/phi3_onnx_engine/batched.py": frozenset(
+        {
+            "a0126a8ef961a87e0f14d27fc1e0a731bcb228ceeaeadae7ba3bd3571c3348d0",  # this release
         }
     ),
     "code/phi3_onnx_engine/engine.py": frozenset(
@@ -41,12 +46,22 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/folder.py": frozenset(
         {
-            "9a7334053ccb5dbebe62e59cc88cbfb94ebfd9e2536f80f1dd8ab33f816d3eae",  # this release
+            "5bed0beb9f72a76301b8547645c83ac501efa37cb757cc664f57b9bbb76cd591",  # this release
         }
     ),
     "code/phi3_onnx_engine/genai.py": frozenset(
         {
             "765d904a61d3561b62fa0205c878cea4d12597dca85c6c988039bae4833e0e64",  # this release
+        }
+    ),
+    "code/phi3_onnx_engine/graph.py": frozenset(
+        {
+            "761ae9d4f9d6bb633b412157efd298d1a41aec2fba1c6db1f3cb6dd6a0f48f07",  # this release
+        }
+    ),
+    "code/phi3_onnx_engine/kv_pool.py": frozenset(
+        {
+            "e5a4992fcabbdcc8ced96de65ceedf39a946febb4e7585fbec6dec961c49a0ff",  # this release
         }
     ),
     "code/phi3_onnx_engine/pace.py": frozenset(
@@ -66,7 +81,7 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/selection.py": frozenset(
         {
-            "db2dc65137d62419902dfccad5f754ff71d9972728c07671e260225c49773970",  # this release
+            "133fec299563dff82937cf1383b6e77408726230764871e82167fa47e82e9ce4",  # this release
         }
     ),
     "code/phi3_onnx_engine/slots.py": frozenset(

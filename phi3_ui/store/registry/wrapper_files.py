@@ -25,7 +25,7 @@ PYFUNC_LOADERS = {"mlflow.pyfunc.loaders.code_model", "mlflow.pyfunc.model"}
 ARTIFACT = "phi3-mini-onnx"  # the name in models/phi3_onnx.py, whose import would load the engine
 
 _WRAPPER_KEYS = FUNCTION_KEYS | {"artifacts", "cloudpickle_version", "model_code_path"}
-_WRAPPER_OPTIONS = {"cache_mb", "end_tokens", "threads"}
+_WRAPPER_OPTIONS = {"cache_mb", "end_tokens", "engine", "threads"}
 
 # In a genai_config.json, no text but the name of a file beside it has a reason to look like a path or a library.
 _PATH_LIKE = re.compile(r"[/\\]|\.(so|dll|dylib)(\.|$)", re.IGNORECASE)

@@ -1,0 +1,196 @@
+"""The engine for CPUs: plain onnxruntime, all rows in one step.
+
+It needs the rewritten graph (see graph.py). onnxruntime releases the GIL while a step runs, and a step can be cut off.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from .engine import EngineName, Logits, Row
+from .folder import LONG_ROPE_OFFSET, OnnxFolder
+from .kv_pool import KVPool
+
+_QUIET = 3  # onnxruntime's severity: errors
+_PROBE = [(11, 7), (5, 3), (2, 9)]
+"""Pairs of tokens that are computed alone and together, to compare the logits."""
+
+
+@dataclass(eq=False)
+class _PooledRow(Row):
+    index: int = 0
+    run_options: Any = field(default_factory=ort.RunOptions)
+
+
+class BatchedEngine:
+    """See Engine. A row is freed with its memory, and rewinding returns what it no longer needs."""
+
+    name: EngineName = "batched"
+    is_batched = True
+    shared_piece = 64
+
+    def __init__(self, folder: OnnxFolder, graph: str | bytes, threads: int, budget: int) -> None:
+        """`graph` is a path, or the rewritten model itself; `budget` is the memory for keys and values, in bytes.
+
+        Any error of onnxruntime may be raised; MemoryError or OSError without address space.
+        """
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = _QUIET
+        options.enable_mem_pattern = False  # a pattern would be kept for each combination of lengths
+        if isinstance(graph, bytes):
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.path))
+        self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        decoder = folder.decoder
+        self.context_length, self.switches_rope = folder.context_length, folder.switches_rope
+        self._vocabulary = int(folder.model["vocab_size"])
+        properties = self._session.get_modelmeta().custom_metadata_map
+        self._long_rope_offset = int(properties.get(LONG_ROPE_OFFSET, 0))
+        layers = int(decoder["num_hidden_layers"])
+        self._names = [f"{layer}.{kind}" for layer in range(layers) for kind in ("key", "value")]
+        heads, size = int(decoder["num_key_value_heads"]), int(decoder["head_size"])
+        self._pool = KVPool(len(self._names), heads, size, self.context_length, budget)
+        self.token_bytes = self._pool.token_bytes
+        self._rows: list[_PooledRow | None] = [None] * self._pool.rows
+        self._bindings: dict[tuple[int, int], Any] = {}
+        self._run_options = ort.RunOptions()
+        self._exact_tokens = 1
+        self._exact_tokens = self._measure_exact_tokens()
+
+    def allocate(self, length: int) -> Row | None:
+        """See Engine. Costs nothing, unless the rows have to become longer."""
+        taken = [row for row in self._rows if row]
+        if length > self._pool.length:
+            if len(taken) >= self._pool.rows_for(length):
+                return None
+            self._pool.resize(length, {row.index: len(row.tokens) for row in taken})
+            self._bindings.clear()
+            self._rows = [None] * self._pool.rows
+            for index, row in enumerate(taken):
+                row.index, row.length, self._rows[index] = index, self._pool.length, row
+        if None not in self._rows:
+            return None
+        index = self._rows.index(None)
+        new = self._rows[index] = _PooledRow(self._pool.length, index=index)
+        return new
+
+    def prefill(self, row: Row, tokens: Sequence[int]) -> Logits:
+        """See Engine."""
+        pooled = self._pooled(row)
+        logits: Logits = self._compute([pooled], [tokens], 1, pooled.run_options)[0]
+        row.tokens += tokens
+        return logits
+
+    def step(self, rows: Sequence[Row], tokens: Sequence[int], exact: bool) -> Sequence[Logits]:
+        """See Engine."""
+        ordered = sorted(
+            zip(map(self._pooled, rows), tokens, range(len(rows)), strict=True), key=lambda one: one[0].index
+        )
+        least = self._exact_tokens if exact else 1
+        logits = self._compute(
+            [row for row, _, _ in ordered], [[token] for _, token, _ in ordered], least, self._run_options
+        )
+        for row, token in zip(rows, tokens, strict=True):
+            row.tokens.append(token)
+        places = {place: at for at, (_, _, place) in enumerate(ordered)}
+        return [logits[places[place]] for place in range(len(rows))]
+
+    def rewind(self, row: Row, length: int, uses_long_rope: bool) -> None:
+        """See Engine."""
+        pooled, before = self._pooled(row), len(row.tokens)
+        if uses_long_rope != row.uses_long_rope:
+            length = 0
+        if length < before:
+            del row.tokens[length:]
+            self._pool.free(pooled.index, length, before)
+        row.uses_long_rope = uses_long_rope
+        pooled.run_options.terminate = False
+
+    def copy_prefix(self, source: Row, target: Row, length: int) -> None:
+        """See Engine."""
+        self._pool.copy(self._pooled(source).index, self._pooled(target).index, length)
+        target.tokens[:] = source.tokens[:length]
+        target.uses_long_rope = source.uses_long_rope
+
+    def interrupt(self, row: Row) -> None:
+        """See Engine. A step ends between two operators of the graph."""
+        if isinstance(row, _PooledRow):
+            row.run_options.terminate = True
+
+    def free(self, row: Row) -> None:
+        """See Engine."""
+        pooled = self._pooled(row)
+        self._pool.free(pooled.index, 0, self._pool.length)
+        self._rows[pooled.index] = None
+        row.tokens = []
+
+    def _pooled(self, row: Row) -> _PooledRow:
+        if not isinstance(row, _PooledRow) or self._rows[row.index] is not row:
+            raise ValueError("The row is not one of this engine, or it was freed.")
+        return row
+
+    def _compute(
+        self, rows: Sequence[_PooledRow], new: Sequence[Sequence[int]], least: int, run_options: Any
+    ) -> Logits:
+        """Compute new tokens, one or more, of rows in the order of their indexes; returns the logits (rows, vocabulary).
+
+        Rows in between are left as they are, and cost next to nothing. With `least` more tokens of no row are computed, so
+        that there are as many.
+        """
+        first, count = rows[0].index, rows[-1].index - rows[0].index + 1
+        lengths, counts = np.zeros(count, np.int32), np.zeros(count, np.int32)
+        starts = np.zeros(count, np.int64)
+        for row, tokens in zip(rows, new, strict=True):
+            at = row.index - first
+            lengths[at], counts[at] = len(row.tokens), len(tokens)
+            starts[at] = len(row.tokens) + (self._long_rope_offset if row.uses_long_rope else 0)
+        ends, width = counts.cumsum(), int(counts.max())
+        within = np.arange(width)
+        is_token = within < counts[:, None]
+        dummies = [0] * max(0, least - int(counts.sum()))
+        totals = lengths + counts
+        inputs = {
+            "input_ids": np.array([token for tokens in new for token in tokens] + dummies, np.int64),
+            "pad_index": np.where(is_token, (ends - counts)[:, None] + within, 0).astype(np.int64),
+            "unpad_index": np.append(np.argwhere(is_token), [[0, 0]] * len(dummies), axis=0).astype(np.int64)
+            if dummies
+            else np.argwhere(is_token),
+            "seqlens_k": np.maximum(totals - 1, 0).astype(np.int32),  # of an empty row: one token, which is never read
+            "query_seqlens": counts,
+            "total_sequence_length": np.array(max(int(totals.max()), width), np.int32),
+            "logits_index": np.append((ends - 1)[counts > 0], dummies).astype(np.int64),
+        }
+        if self._long_rope_offset:
+            inputs["row_positions"] = starts[:, None] + within
+        logits = np.empty((len(inputs["logits_index"]), self._vocabulary), np.float32)
+        binding = self._binding(first, count)
+        for name, value in inputs.items():
+            binding.bind_cpu_input(name, value)
+        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        self._session.run_with_iobinding(binding, run_options)
+        return logits[: len(rows)]
+
+    def _binding(self, first: int, count: int) -> Any:
+        """Keys and values of these rows, which are read and written in place."""
+        if (first, count) not in self._bindings:
+            binding = self._bindings[first, count] = self._session.io_binding()
+            for name, tensor in zip(self._names, self._pool.tensors, strict=True):
+                rows = tensor[first : first + count]
+                for bind, prefix in ((binding.bind_input, "past_key_values"), (binding.bind_output, "present")):
+                    bind(f"{prefix}.{name}", "cpu", 0, np.float32, rows.shape, rows.ctypes.data)
+        return self._bindings[first, count]
+
+    def _measure_exact_tokens(self) -> int:
+        """How many tokens a step must have for logits that do not depend on company: 2 where one alone takes another kernel."""
+        differs = False
+        row = self._pooled(self.allocate(1) or Row(0))
+        for first, second in _PROBE:
+            self.prefill(row, [first, second])
+            alone, together = (self._compute([row], [[first]], least, self._run_options).copy() for least in (1, 2))
+            differs |= not np.array_equal(alone, together)
+            self.rewind(row, 0, uses_long_rope=False)
+        self.free(row)
+        return 2 if differs else 1

@@ -1,0 +1,97 @@
+"""Memory for keys and values: rows of one length in a pool for each layer, whose pages are taken as they are written to."""
+
+import mmap
+import os
+
+import numpy as np
+import numpy.typing as npt
+
+Tensor = npt.NDArray[np.float32]
+"""(rows, heads, length, head size)"""
+
+_MAX_ROWS = 16
+_MIN_ROWS = 8  # that a pool should have; a longer chat may leave it with fewer
+_LENGTH_STEP = 1024  # tokens; the lengths of rows are this, doubled as often as need be
+# Address space may be several times the budget: nothing is taken of it until it is written to. On Windows it is committed.
+_ADDRESS_SHARE = 1 if os.name == "nt" else 4
+_NUMBER_BYTES = 4
+
+
+class KVPool:
+    """Keys and values of all layers. Not thread-safe."""
+
+    def __init__(self, tensors: int, heads: int, head_size: int, context_length: int, budget: int) -> None:
+        """`tensors` is twice the number of layers, `budget` the bytes that may be written to. MemoryError or OSError."""
+        self._count, self._heads, self._head_size = tensors, heads, head_size
+        self._context_length = context_length
+        self.token_bytes = tensors * heads * head_size * _NUMBER_BYTES
+        self._most_tokens = _ADDRESS_SHARE * budget // self.token_bytes
+        length = min(_LENGTH_STEP, context_length)
+        while length < context_length and self._most_tokens // (2 * length) >= _MIN_ROWS:
+            length = min(2 * length, context_length)
+        self.rows, self.length = self._rows_of(length), length
+        self._memory = [self._map() for _ in range(tensors)]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The pool of each layer's keys and values."""
+        return [tensor for _, tensor in self._memory]
+
+    def length_for(self, tokens: int) -> int:
+        """The length of a pool whose rows take so many tokens."""
+        length = self.length
+        while length < tokens:
+            length = min(2 * length, self._context_length)
+        return length
+
+    def rows_for(self, tokens: int) -> int:
+        """How many rows a pool has that take so many tokens."""
+        return self._rows_of(self.length_for(tokens))
+
+    def resize(self, tokens: int, kept: dict[int, int]) -> None:
+        """Make the rows long enough for `tokens`, which leaves fewer. The first rows get the contents of `kept`, in its order.
+
+        `kept` has the number of tokens of each row. MemoryError or OSError if there is no address space for it.
+        """
+        length = self.length_for(tokens)
+        self.rows, self.length = self._rows_of(length), length
+        for at, (_, old) in enumerate(self._memory):
+            new = self._map()
+            for target, (source, count) in enumerate(kept.items()):
+                new[1][target, :, :count] = old[source, :, :count]
+            self._memory[at] = new  # the old memory is unmapped with the last reference to it
+
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Give a row the first tokens of another."""
+        for tensor in self.tensors:
+            tensor[target, :, :count] = tensor[source, :, :count]
+
+    def free(self, row: int, start: int, end: int) -> None:
+        """Give the memory of a row's tokens from `start` to `end` back to the system, as far as it has whole pages."""
+        token = self._head_size * _NUMBER_BYTES
+        if (end - start) * token < mmap.PAGESIZE or not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        for memory, _ in self._memory:
+            for head in range(self._heads):
+                base = (row * self._heads + head) * self.length * token
+                first = -(-(base + start * token) // mmap.PAGESIZE) * mmap.PAGESIZE
+                # Past `end` nothing was written: the page that it is in may go as well, up to the next head.
+                last = (base + min(self.length, end + mmap.PAGESIZE // token) * token) // mmap.PAGESIZE * mmap.PAGESIZE
+                if last > first:
+                    memory.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+    def _rows_of(self, length: int) -> int:
+        return max(1, min(_MAX_ROWS, self._most_tokens // length))
+
+    def _map(self) -> tuple[mmap.mmap, Tensor]:
+        shape = (self.rows, self._heads, self.length, self._head_size)
+        size = int(np.prod(shape)) * _NUMBER_BYTES
+        if os.name == "nt":
+            memory = mmap.mmap(-1, size)
+        else:
+            memory = mmap.mmap(
+                -1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+            )
+            if hasattr(mmap, "MADV_NOHUGEPAGE"):
+                memory.madvise(mmap.MADV_NOHUGEPAGE)  # a chat would take megabytes for each head
+        return memory, np.frombuffer(memory, np.float32).reshape(shape)
