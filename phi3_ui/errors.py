@@ -15,6 +15,7 @@ SENTENCES = {
     "host_refused": "This app is not known as “{host}”. If you administer it, add the name to PHI3_UI_HOSTS and start it again.",
     "other_site": "A page of another site has sent this, so nothing was done. Open this app's own page, and try there.",
     "too_many_requests": "Too many requests come from your network address. Try again in {seconds} s.",
+    "request_too_slow": "This arrived too slowly, so it was given up. Check the connection, then send it again.",
     "request_too_large": "This is larger than the {size} MB that may be sent at once. Send less, or ask the administrator for a higher limit.",
     "message_too_long": "A message may have at most {count} characters, with its files; so may a system prompt. Shorten it, then send it again.",
     "no_model": "No model is selected. Select one in the list above the chat.",

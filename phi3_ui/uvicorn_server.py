@@ -1,14 +1,19 @@
 """Runs an application with uvicorn, and ends it in good order."""
 
+import asyncio
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+import h11
 import uvicorn
 from fastapi import FastAPI
+from typing_extensions import override
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 _STARTUP_FAILED = 3  # uvicorn's own exit code
+_HEADER_SECONDS = 30.0  # from the first byte of a request, or from the connection, to the end of its headers
 _GRACE_SECONDS = 2  # for responses under way, once the answers are stopped
 
 
@@ -27,10 +32,44 @@ def create_config(app: FastAPI, trusted_proxies: Sequence[str]) -> uvicorn.Confi
     """How the app is served. Only the trusted proxies are believed in what they say of a client."""
     return uvicorn.Config(
         app,
+        http=TimedProtocol,
         log_level="warning",
         timeout_graceful_shutdown=_GRACE_SECONDS,
         forwarded_allow_ips=list(trusted_proxies),
     )
+
+
+class TimedProtocol(H11Protocol):
+    """Closes connections whose headers do not arrive in time, which uvicorn waits for without end."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base class
+        super().connection_made(transport)
+        self._watch_headers()
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch_headers()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_watching()
+        super().connection_lost(exc)
+
+    def _watch_headers(self) -> None:
+        """Start the time when a request is awaited or has begun, and end it when its headers are complete."""
+        if self.conn.their_state is not h11.IDLE:
+            self._stop_watching()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(_HEADER_SECONDS, self.transport.close)
+
+    def _stop_watching(self) -> None:
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
 
 
 class _Server(uvicorn.Server):

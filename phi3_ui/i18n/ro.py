@@ -676,6 +676,7 @@ ERRORS: dict[str, str] = {
     "host_refused": "Această aplicație nu este cunoscută ca „{host}”. Dacă o administrați, adăugați numele la PHI3_UI_HOSTS și porniți-o din nou.",
     "other_site": "O pagină a altui site a trimis această cerere, așa că nu s-a făcut nimic. Deschideți pagina aplicației și încercați acolo.",
     "too_many_requests": "De la adresa rețelei dumneavoastră vin prea multe cereri. Încercați din nou peste {seconds} s.",
+    "request_too_slow": "A sosit prea încet, de aceea s-a renunțat. Verificați conexiunea, apoi trimiteți din nou.",
     "request_too_large": "Depășește cei {size} MB care pot fi trimiși deodată. Trimiteți mai puțin sau cereți administratorului o limită mai mare.",
     "message_too_long": "Un mesaj, cu tot cu fișiere, poate avea cel mult {count} de caractere; la fel și un prompt de sistem. Scurtați-l, apoi trimiteți-l din nou.",
     "no_model": "Nu este ales niciun model. Alegeți unul din lista de deasupra conversației.",

@@ -1,5 +1,6 @@
 """Limits of what requests may send, before it is read, and of how many one address may send."""
 
+import asyncio
 import math
 import re
 import threading
@@ -23,6 +24,9 @@ IMPORT_PATH = "/import"
 """The route that takes files of chats, which may be larger than other requests."""
 
 _MEGABYTE = 1_000_000
+_GRACE_SECONDS, _SLOWEST = 90.0, 10_000
+"""A body may take so long, and a second more for each so many bytes of it: less than any connection that people use needs."""
+
 # Event streams stay open, and these files are cached; all others cost the app something.
 _UNCOUNTED = re.compile(r"/gradio_api/(queue/data|heartbeat/.*)|/(assets|static|svelte|phi3)/.+|/health")
 
@@ -44,9 +48,10 @@ class RequestRate:
 
 
 class RequestLimits:
-    """ASGI middleware: 413 for a body that is too large, 429 for too many requests, both with a sentence as `detail`, or in the API's format.
+    """ASGI middleware: 413 for a body that is too large, 408 for one too slow, 429 for too many requests.
 
-    A body is refused by the length that it declares; one that declares none, or another one, is counted as it arrives.
+    The answer has a sentence as `detail`, or in the API's format. A body is refused by the length that it declares; one that declares none, or
+    another one, is counted as it arrives.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -67,10 +72,10 @@ class RequestLimits:
             await _refuse(request, path, 429, error, {"Retry-After": str(seconds)})(scope, receive, send)
             return
         limit = self._max_import if path == IMPORT_PATH else self._max_request
-        refusal = _refuse(request, path, 413, UserError("request_too_large", size=limit), {"Connection": "close"})
+        too_large = _refuse(request, path, 413, UserError("request_too_large", size=limit), {"Connection": "close"})
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > limit * _MEGABYTE:
-            await refusal(scope, receive, send)
+            await too_large(scope, receive, send)
             return
         body = _CountedBody(receive, send, limit * _MEGABYTE)
         try:
@@ -79,27 +84,43 @@ class RequestLimits:
             if not body.is_refused:
                 raise
         if body.is_refused and not body.has_started:
-            await refusal(scope, receive, send)
+            too_slow = _refuse(request, path, 408, UserError("request_too_slow"), {"Connection": "close"})
+            await (too_slow if body.is_late else too_large)(scope, receive, send)
 
 
 class _CountedBody:
-    """A request's body up to a limit. To the app, a longer one is a connection that is lost, and what it sends is dropped."""
+    """A request's body up to a limit. To the app, a longer or a slow one is a lost connection, and what it sends is dropped."""
 
     def __init__(self, receive: Receive, send: Send, limit: int) -> None:
         self._receive, self._send = receive, send
         self._left = limit
+        self._deadline = asyncio.get_running_loop().time() + _GRACE_SECONDS
+        self._is_complete = False
+        self.is_late = False
+        """Whether it has not arrived in time."""
         self.has_started = False
         """Whether the app has begun to answer before the limit was reached."""
 
     @property
     def is_refused(self) -> bool:
-        """Whether the limit was reached."""
-        return self._left < 0
+        """Whether a limit was reached."""
+        return self._left < 0 or self.is_late
 
     async def receive(self) -> Message:
         if not self.is_refused:
-            message = await self._receive()
-            self._left -= len(message.get("body", b""))
+            deadline = asyncio.timeout_at(None if self._is_complete else self._deadline)
+            try:
+                async with deadline:
+                    message = await self._receive()
+            except TimeoutError:
+                if not deadline.expired():
+                    raise
+                self.is_late = True
+                return {"type": "http.disconnect"}
+            size = len(message.get("body", b""))
+            self._left -= size
+            self._deadline += size / _SLOWEST
+            self._is_complete = not message.get("more_body")
             if not self.is_refused:
                 return message
         return {"type": "http.disconnect"}

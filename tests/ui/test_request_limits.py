@@ -8,11 +8,13 @@ from pathlib import Path
 
 import anyio
 import pytest
+from anyio.from_thread import start_blocking_portal
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from phi3_ui.settings import Settings
+from phi3_ui.ui import request_limits
 from phi3_ui.ui.request_limits import RequestLimits, RequestRate
 from tests.support.turns import run_together
 
@@ -113,6 +115,37 @@ def test_an_import_may_be_larger_than_other_requests(path: str, size: int, statu
     done = exchange(size=size, path=path, PHI3_UI_MAX_IMPORT_MB="20")
     assert done.status == status
     assert done.body == (size if status == 200 else None)
+
+
+@pytest.mark.parametrize(("pieces", "status"), [(0, 408), (1, 408), (3, 200)])
+def test_a_body_that_does_not_arrive_is_given_up_and_a_stream_is_not(
+    monkeypatch: pytest.MonkeyPatch, pieces: int, status: int
+) -> None:
+    monkeypatch.setattr(request_limits, "_GRACE_SECONDS", 0.01)
+    monkeypatch.setattr(request_limits, "_SLOWEST", 10)  # each byte earns 0.1 s
+    sent = list[Message]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Request(scope, receive).body()
+        with anyio.move_on_after(0.2):  # as long as a stream is read
+            assert await receive() is None
+        await PlainTextResponse("ok")(scope, receive, send)
+
+    arriving = [{"type": "http.request", "body": b"x", "more_body": number < 2} for number in range(pieces)]
+
+    async def receive() -> Message:
+        if arriving:
+            return arriving.pop(0)
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: Scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "client": None, "headers": []}
+    with start_blocking_portal() as portal:
+        portal.call(RequestLimits(app, Settings.read({})), scope, receive, send)
+    assert sent[0]["status"] == status
 
 
 def test_requests_of_an_address_are_limited_but_not_its_streams_and_files(tmp_path: Path) -> None:
