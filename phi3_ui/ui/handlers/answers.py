@@ -17,6 +17,7 @@ from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.chat_state import Chat, StartedTurn
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.handlers.model_picker import ModelPicker
+from phi3_ui.ui.notices import show_warning
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.labels import answer_label
 from phi3_ui.ui.services import Services
@@ -119,12 +120,12 @@ class AnswerController:
             entry, request = self._prepare(session, key, values, text)
             chat, question = session.current, replace_surrogates(text)
             if self._conversations.is_deleted(session, chat) and chat.restart():
-                gr.Warning(tr(session.language, "deleted_elsewhere"))
+                show_warning(tr(session.language, "deleted_elsewhere"))
             yield from self._ask(
                 session, chat, entry, lambda conversation: conversation.with_question(question, request), clears_message
             )
         except UserError as error:
-            gr.Warning(session.explain(error))
+            show_warning(session.explain(error))
             yield self._unchanged
 
     def ask_variant(
@@ -198,7 +199,7 @@ class AnswerController:
     ) -> Iterator[Updates]:
         page = self._page
         if (result := self._starter.start(session, chat, entry, add_turn)) is None:
-            gr.Warning(tr(session.language, "already_answering"))
+            show_warning(tr(session.language, "already_answering"))
             yield self._unchanged
             return
         turn, _ = result

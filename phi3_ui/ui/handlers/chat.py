@@ -15,6 +15,7 @@ from phi3_ui.ui.handlers.conversations import Action, ConversationController
 from phi3_ui.ui.handlers.event_fields import read_fields
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.handlers.tab_state import TabStateRestorer, find_tab
+from phi3_ui.ui.notices import show_warning
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.job_progress import render_setup
 from phi3_ui.ui.render.messages import ChatMessage, decode_messages, with_running
@@ -143,7 +144,7 @@ class ChatController:
                 # Gradio sends a generator's last update once more at its end: after what the next action has drawn.
                 yield unchanged
         except UserError as error:
-            gr.Warning(session.explain(error))
+            show_warning(session.explain(error))
             yield {self._page.composer.message: gr.skip()}
 
     def count_draft(self, system: str, request: gr.Request, event: gr.EventData) -> Updates:
@@ -186,7 +187,7 @@ class ChatController:
         try:
             return self.chats.rename(session, chat_id, title)
         except UserError as error:
-            gr.Warning(session.explain(error))
+            show_warning(session.explain(error))
             return self.chats.list_chats(session)
 
     # Refresh

@@ -22,6 +22,7 @@ from phi3_ui.ui.handlers.answers import DRAW_EVERY, AnswerStarter, replace_surro
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.handlers.export import pack_download
 from phi3_ui.ui.handlers.rounds import PRESETS, RoundRunner
+from phi3_ui.ui.notices import show_warning
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.compare import ComparisonView, describe_round, find_voted, list_choices
 from phi3_ui.ui.render.labels import picker_label, split_answer_label
@@ -83,7 +84,7 @@ class CompareController:
                 case "save":
                     return self._save(session)
         except UserError as error:
-            gr.Warning(session.explain(error))
+            show_warning(session.explain(error))
         return {self._page.compare.view: gr.skip()}
 
     def _open(self, session: Session, comparison: Comparison) -> Updates:
@@ -135,7 +136,7 @@ class CompareController:
             if (asked := comparison.try_start(question.text, question.is_blind)) is None:
                 raise UserError("chat_busy")
         except UserError as error:
-            gr.Warning(session.explain(error))
+            show_warning(session.explain(error))
             yield {self._page.compare.view: gr.skip()}
             return
         self._rounds.start(session, comparison, asked, sides)
@@ -196,7 +197,7 @@ class CompareController:
             if not is_lost():
                 comparison.stop()
         if comparison.error:
-            gr.Warning(session.explain(comparison.error))
+            show_warning(session.explain(comparison.error))
         # Gradio sends the last update again at the end, so it must be of what is shown.
         yield {**self._draw(session), **self._conversations.list_chats(session)}
 

@@ -17,6 +17,7 @@ from phi3_ui.export.reproduce import render_program
 from phi3_ui.i18n.translate import tr
 from phi3_ui.prompts.templates import NoTemplateError
 from phi3_ui.ui.handlers.conversations import ConversationController
+from phi3_ui.ui.notices import show_info, show_warning
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
@@ -64,7 +65,7 @@ class ExportController:
         try:
             return self._save(session, "", _MARKDOWN)
         except UserError as error:
-            gr.Warning(session.explain(error))
+            show_warning(session.explain(error))
             return {self._page.export.download: gr.skip()}
 
     def _save_all(self, session: Session) -> Updates:
@@ -82,7 +83,7 @@ class ExportController:
         if not chats:
             raise UserError("vote_first" if hidden else "nothing_to_export")
         if hidden:
-            gr.Info(tr(session.language, "export.hidden", count=hidden))
+            show_info(tr(session.language, "export.hidden", count=hidden))
         return self._download(f"chats-{datetime.now():%Y-%m-%d}.zip", "application/zip", create_archive(chats))
 
     def _save(self, session: Session, chat_id: str, file: _FileFormat) -> Updates:

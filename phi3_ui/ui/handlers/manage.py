@@ -12,6 +12,7 @@ from phi3_ui.provision.recipes import Recipe, recipe_from_arguments, recipe_from
 from phi3_ui.provision.relog import recipe_from_logged_model
 from phi3_ui.settings import Settings
 from phi3_ui.store.registry.versions import Registry
+from phi3_ui.ui.notices import show_info, show_warning
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.job_progress import render_job
 from phi3_ui.ui.render.model_presets import OWN
@@ -177,10 +178,10 @@ class ManageHandlers:
         try:
             is_stored = self._settings.manage and self._catalogue.set_template(model_id, key)
         except UserError as error:
-            gr.Warning(session.explain(error))
+            show_warning(session.explain(error))
             return
         if not is_stored:
-            gr.Info(tr(session.language, "template.here_only"))
+            show_info(tr(session.language, "template.here_only"))
 
     def _require_permission(self) -> None:
         if not self._settings.manage:

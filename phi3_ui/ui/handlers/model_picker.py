@@ -17,6 +17,7 @@ from phi3_ui.store.registry.admission import Review
 from phi3_ui.store.registry.catalogue import ModelCard, ModelEntry, default_model
 from phi3_ui.store.registry.doctor import diagnose
 from phi3_ui.ui.handlers.context_meter import ContextMeter
+from phi3_ui.ui.notices import show_warning
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.demo_hint import render_demo_hint
 from phi3_ui.ui.render.model_card import Health, render_card
@@ -150,12 +151,12 @@ class ModelPicker:
                 raise UserError("management_disabled")
             review = self._review(entry) if entry else None
             if not (entry and review) or offered != Approval(entry.model_id, review.inspection.fingerprint):
-                gr.Warning(tr(session.language, "trust.changed"))
+                show_warning(tr(session.language, "trust.changed"))
                 yield self.card_of(session) or {self._page.status.line: gr.skip()}
                 return
             self._admission.approvals.add(offered.fingerprint)
         except UserError as error:
-            gr.Warning(session.explain(error))
+            show_warning(session.explain(error))
             yield {self._page.status.line: gr.skip()}
             return
         yield self.listed(session)
@@ -194,7 +195,7 @@ class ModelPicker:
                 self._require_unshared(session, model)
                 self._pool.unload(model.spec.model_id)
         except UserError as error:
-            gr.Warning(session.explain(error))
+            show_warning(session.explain(error))
         return self.status_of(session)
 
     def _require_unshared(self, session: Session, model: HostedModel) -> None:

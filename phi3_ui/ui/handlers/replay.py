@@ -17,6 +17,7 @@ from phi3_ui.i18n.translate import tr
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.handlers.answers import AnswerStarter
 from phi3_ui.ui.handlers.conversations import Action, ConversationController
+from phi3_ui.ui.notices import show_warning
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.labels import picker_label
 from phi3_ui.ui.render.notices import render_note
@@ -56,7 +57,7 @@ class ReplayController:
         try:
             return self._open(session, session.current.id)
         except UserError as error:
-            gr.Warning(session.explain(error))
+            show_warning(session.explain(error))
             return self._unchanged
 
     def _open(self, session: Session, chat_id: str) -> Updates:
@@ -109,7 +110,7 @@ class ReplayController:
             if shown.is_busy or (replay := session.try_start_replay(old, entry.name)) is None:
                 raise UserError("chat_busy")
         except UserError as error:
-            gr.Warning(session.explain(error))
+            show_warning(session.explain(error))
             yield self._unchanged
             return
         session.panels.replay_open = True
@@ -207,7 +208,7 @@ class ReplayController:
             if not is_lost():
                 replay.stop()
         if replay.error:
-            gr.Warning(session.explain(replay.error))
+            show_warning(session.explain(replay.error))
         if replay.chat.conversation.tree and not self._history.is_deleted(session.user_id, replay.chat.id):
             session.add(replay.chat)
         outcome = "replay.stopped" if replay.is_stopped() else "replay.done"

@@ -7,7 +7,10 @@ NO_PROGRESS: dict[str, Any] = {"show_progress": "hidden", "show_progress_on": []
 if it is removed meanwhile."""
 
 QUIET: dict[str, Any] = {**NO_PROGRESS, "queue": False, "api_visibility": "private"}
-"""A short handler: it runs at once, without a progress overlay."""
+"""A short handler: it runs at once, without a progress overlay. It can show no notice: Gradio shows those of queued events alone."""
+
+NOTIFYING: dict[str, Any] = {**NO_PROGRESS, "concurrency_limit": None, "api_visibility": "private"}
+"""A short handler that may show a notice."""
 
 STREAMING: dict[str, Any] = {**NO_PROGRESS, "concurrency_limit": None, "api_visibility": "private"}
 """A generator: any number of pages run it at the same time."""

@@ -5,7 +5,7 @@ import gradio as gr
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.handlers.export import ExportController
 from phi3_ui.ui.page.components import CardSection, HeaderSection, Page, StatusSection
-from phi3_ui.ui.page.events import QUIET, STREAMING
+from phi3_ui.ui.page.events import NOTIFYING, QUIET, STREAMING
 from phi3_ui.ui.page.scripts import KEEP_FOLDS_JS, module_js
 from phi3_ui.ui.page.texts import I18N, browser_texts
 
@@ -42,8 +42,8 @@ def wire(page: Page, chat: ChatController, exports: ExportController) -> None:
     """Connect picking, loading, unloading, the periodic status, and saving the chat."""
     models, status = chat.models, page.status
     status.refresh.click(models.list_models, None, page.menu_outputs, **QUIET)
-    status.unload.click(models.unload, None, page.status_outputs, **QUIET)
-    page.header.actions.click(exports.save_shown, None, page.export.download, **QUIET)
+    status.unload.click(models.unload, None, page.status_outputs, **NOTIFYING)
+    page.header.actions.click(exports.save_shown, None, page.export.download, **NOTIFYING)
     page.browser.status_ticker.tick(
         chat.status,
         None,

@@ -9,7 +9,7 @@ from phi3_ui.prompts.templates import TEMPLATES
 from phi3_ui.ui.handlers.manage import ManageHandlers
 from phi3_ui.ui.handlers.settings import SettingsHandlers
 from phi3_ui.ui.page.components import Page, SettingsSection
-from phi3_ui.ui.page.events import QUIET
+from phi3_ui.ui.page.events import NOTIFYING, QUIET
 from phi3_ui.ui.page.presets import preset_texts, settings_table
 from phi3_ui.ui.page.scripts import module_js, record_settings_js
 from phi3_ui.ui.page.texts import I18N, browser_texts
@@ -71,7 +71,7 @@ def _create_control(param: SamplingParam) -> Any:
 def wire(page: Page, manage: ManageHandlers) -> None:
     """Connect the template picker, the presets, and the record of the settings in the browser."""
     section, inputs = page.settings, page.settings_inputs
-    section.template.input(manage.pick_template, section.template, None, **QUIET)
+    section.template.input(manage.pick_template, section.template, None, **NOTIFYING)
     section.presets.click(SettingsHandlers(page).apply, None, list(inputs.values()), **QUIET)
     changes = [component.change for component in inputs.values()]
     gr.on(changes, None, list(inputs.values()), None, js=record_settings_js(list(inputs)), **QUIET)

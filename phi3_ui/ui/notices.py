@@ -1,0 +1,18 @@
+"""Notices that the page shows for some seconds. Gradio reads their text as HTML; ours is text, with names that others chose.
+
+Events that are not queued, such as those of `events.QUIET`, show none.
+"""
+
+import html
+
+import gradio as gr
+
+
+def show_warning(sentence: str) -> None:
+    """Tell why nothing was done."""
+    gr.Warning(html.escape(sentence, quote=False))
+
+
+def show_info(sentence: str) -> None:
+    """Tell what was done otherwise than expected."""
+    gr.Info(html.escape(sentence, quote=False))
