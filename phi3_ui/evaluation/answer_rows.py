@@ -25,8 +25,10 @@ _SHORT_NAMES = {"time_to_first_token": "first_token"}
 class EvaluatedAnswer:
     """One answer of an evaluation, with its scores."""
 
+    key: str
+    """Of the request: equal for all models that were asked it."""
     record: PromptRecord
-    """The request; without expectations, where it was read from a trace alone."""
+    """The request as it was asked, with what is expected of the answer."""
     repeat: int
     """Counted from 0."""
     answer: Answer
@@ -99,7 +101,7 @@ def summarize_answers(answers: Sequence[EvaluatedAnswer]) -> dict[str, float]:
 
 
 def average_by_question(answers: Sequence[EvaluatedAnswer], name: str) -> dict[str, float]:
-    """The mean of a score, or of one of MEASURED, over a question's repeats, by the key of its record.
+    """The mean of a score, or of one of MEASURED, over a question's repeats, by its key.
 
     Questions without a value are left out.
     """
@@ -107,7 +109,7 @@ def average_by_question(answers: Sequence[EvaluatedAnswer], name: str) -> dict[s
     for one in answers:
         value = one.scores.get(name, _measure(one.answer, name))
         if value is not None:
-            values.setdefault(one.record.key, []).append(value)
+            values.setdefault(one.key, []).append(value)
     return {key: fmean(of_key) for key, of_key in values.items()}
 
 

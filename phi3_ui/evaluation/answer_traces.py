@@ -32,6 +32,7 @@ from phi3_ui.store.conversations.traces import (
     USER_KEY,
     build_spans,
     build_trace_info,
+    trace_id_for,
 )
 from phi3_ui.store.query import metadata_filter, paginate
 
@@ -47,7 +48,10 @@ class AskedRequest:
     """One request of a run, answered."""
 
     run_id: str
+    key: str
+    """Of the request in its set, or in its conversation."""
     record: PromptRecord
+    """As it was asked."""
     repeat: int
     model_id: str
     params: GenerationParams
@@ -61,7 +65,12 @@ class AskedRequest:
     @property
     def id(self) -> str:
         """Of its trace, without the prefix: 32 hexadecimal digits."""
-        return hashlib.sha256(f"{self.run_id} {self.record.key} {self.repeat}".encode()).hexdigest()[:32]
+        return _derive_id(self.run_id, self.key, self.repeat)
+
+
+def get_trace_id(run_id: str, key: str, repeat: int) -> str:
+    """The id of the trace of one answer of a run."""
+    return trace_id_for(_derive_id(run_id, key, repeat))
 
 
 def write_answer(location: ChatLocation, asked: AskedRequest) -> None:
@@ -74,7 +83,7 @@ def write_answer(location: ChatLocation, asked: AskedRequest) -> None:
     info.trace_metadata = metadata | {
         RUN_KEY: asked.run_id,
         _SOURCE_RUN_KEY: asked.run_id,
-        RECORD_KEY: asked.record.key,
+        RECORD_KEY: asked.key,
         REPEAT_KEY: str(asked.repeat),
         **({SESSION_KEY: asked.session_id} if asked.session_id else {}),
     }
@@ -110,8 +119,8 @@ def parse_answer(trace: Trace) -> EvaluatedAnswer:
     expectations = {one.name: one.expectation.value for one in _list_assessments(trace) if one.expectation}
     record = PromptRecord(parse_messages((root.inputs or {}).get("messages")), expectations)
     scores, rationales = parse_scores(trace)
-    repeat = int(trace.info.trace_metadata[REPEAT_KEY])
-    return EvaluatedAnswer(record, repeat, turn.answer, trace.info.trace_id, scores, rationales)
+    key, repeat = trace.info.trace_metadata[RECORD_KEY], int(trace.info.trace_metadata[REPEAT_KEY])
+    return EvaluatedAnswer(key, record, repeat, turn.answer, trace.info.trace_id, scores, rationales)
 
 
 def parse_scores(trace: Trace) -> tuple[dict[str, float], dict[str, str]]:
@@ -135,8 +144,10 @@ def list_scores(trace: Trace) -> list[Assessment]:
 
 
 def with_expectations(answer: EvaluatedAnswer, records: Mapping[str, PromptRecord]) -> EvaluatedAnswer:
-    """The same answer to the record of its set, if it is still in it."""
-    return replace(answer, record=records.get(answer.record.key, answer.record))
+    """The same answer with what is expected of it in its set, whose records are given by their keys."""
+    if (known := records.get(answer.key)) is None:
+        return answer
+    return replace(answer, record=replace(answer.record, expectations=known.expectations))
 
 
 def delete_scores(location: ChatLocation, traces: Collection[Trace]) -> None:
@@ -145,6 +156,10 @@ def delete_scores(location: ChatLocation, traces: Collection[Trace]) -> None:
     for trace in traces:
         for one in list_scores(trace):
             client.delete_assessment(trace.info.trace_id, str(one.assessment_id))
+
+
+def _derive_id(run_id: str, key: str, repeat: int) -> str:
+    return hashlib.sha256(f"{run_id} {key} {repeat}".encode()).hexdigest()[:32]
 
 
 def _search(location: ChatLocation, run_id: str, include_spans: bool) -> Iterator[Trace]:

@@ -57,6 +57,8 @@ class EvaluationPlan:
     """Of the first repeat, where a candidate's parameters have none."""
     time_limit: float | None = None
     """Seconds for one answer; None for no limit."""
+    session_turns: tuple[int, ...] = ()
+    """Of a session evaluation: the number of turns of each conversation, whose records follow one another."""
 
     def build_request(self, candidate: Candidate, record: PromptRecord, repeat: int, takes_seed: bool) -> ChatRequest:
         """The request that asks a record of a candidate for the `repeat`-th time, counted from 0."""

@@ -24,6 +24,8 @@ REPORT_FILE = "report.html"
 ANSWERS_FILE = "answers.json"
 _PLAN_FILE, _RECORDS_FILE = "evaluation/plan.json", "evaluation/records.jsonl"
 _EVALUATION_TAG, _NUMBER_TAG = "phi3_ui.evaluation", "phi3_ui.candidate"
+_COMPLETE_TAG = "phi3_ui.complete"
+"""Set when a run has everything: MLflow's evaluation ends the run, which is FINISHED before it has its report."""
 _PAGE_SIZE = 100
 _MAX_PARAM = 500  # characters; MLflow's own limit is higher, but its UI shows one line
 
@@ -116,6 +118,16 @@ def log_metrics(location: ChatLocation, run_id: str, model_id: str, metrics: Map
     )
 
 
+def is_complete(client: MlflowClient, run_id: str) -> bool:
+    """Whether a run has its answers, scores, metrics and report."""
+    return _COMPLETE_TAG in client.get_run(run_id).data.tags
+
+
+def set_complete(location: ChatLocation, run_id: str) -> None:
+    """Note that a run has everything."""
+    MlflowClient(location.tracking_uri).set_tag(run_id, _COMPLETE_TAG, "true")
+
+
 def log_table(location: ChatLocation, run_id: str, rows: Sequence[AnswerRow]) -> None:
     """Log the answers of a run as a table that MLflow's UI shows. MLflow appends to a table, so an earlier one is replaced."""
     client = MlflowClient(location.tracking_uri)
@@ -192,7 +204,7 @@ def _parse_run(run: Run) -> EvaluationRun:
         int(tags.get(_NUMBER_TAG, 0)),
         params.get("evaluated_model", ""),
         params.get("evaluated_model_id", ""),
-        run.info.status,
+        run.info.status if run.info.status != "FINISHED" or _COMPLETE_TAG in tags else "RUNNING",
         run.info.start_time / 1000,
         params.get("prompt_set", ""),
         int(params.get("prompt_set_version", 0)),

@@ -129,13 +129,15 @@ def use_store(tracking_uri: str) -> Iterator[None]:
 def _without_display() -> Iterator[None]:
     """No progress bar and no advertisement on the standard streams, which belong to the command line or to the server's log."""
     from mlflow.genai.evaluation import base, harness
+    from mlflow.genai.simulators import simulator
 
-    names = {"display_evaluation_output": base, "tqdm": harness}
-    shown = {name: getattr(module, name) for name, module in names.items()}
-    base.__dict__["display_evaluation_output"] = lambda *_: None
-    harness.__dict__["tqdm"] = None
+    shown = [(module.__dict__, name) for module, name in ((harness, "tqdm"), (simulator, "tqdm"))]
+    shown.append((base.__dict__, "display_evaluation_output"))
+    before = [names[name] for names, name in shown]
+    for names, name in shown:
+        names[name] = None if name == "tqdm" else lambda *_: None
     try:
         yield
     finally:
-        for name, module in names.items():
-            module.__dict__[name] = shown[name]
+        for (names, name), value in zip(shown, before, strict=True):
+            names[name] = value

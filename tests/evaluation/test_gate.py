@@ -16,6 +16,7 @@ from tests.support.evaluating import make_record
 def _answers(scores: Sequence[float], seconds: float = 1.0) -> list[EvaluatedAnswer]:
     return [
         EvaluatedAnswer(
+            str(number),
             make_record(f"Question {number}"),
             0,
             Answer("m", "a", timings=Timings(seconds / 10, seconds, 50.0), finish_reason="stop"),
