@@ -17,6 +17,7 @@ from playwright.sync_api import sync_playwright
 from bench import (
     chat_list,
     concurrency,
+    evaluation,
     history,
     imports,
     llama,
@@ -56,6 +57,8 @@ ROWS = {
     "history": history.rows,
     "imports": imports.rows,
     "chat-list": chat_list.rows,
+    "evaluation": evaluation.rows,
+    "ratings": evaluation.ratings,
 }
 AIMS = {"pyfunc": 0.98, "process": 0.98, "gradio_client": 0.97, "browser": 0.93}
 

@@ -21,6 +21,9 @@ _FILE = click.Path(path_type=Path)
 @click.command(short_help="Ask models the questions of a file or a prompt set.")
 @click.argument("arguments", nargs=-1, metavar="MODEL... [FILE]")
 @click.option("--set", "set_name", metavar="NAME", help="Ask this prompt set, NAME or NAME/VERSION, instead of a FILE.")
+@click.option(
+    "--chat", type=_FILE, metavar="FILE", help="Replay the chats of this file, as saved by the page, instead."
+)
 @click.option("--baseline", metavar="MODEL", help="The model that the candidate is compared with.")
 @click.option("--candidate", metavar="MODEL", help="The model that passes or fails.")
 @click.option(
@@ -50,7 +53,7 @@ def evaluate(
     FILE is .txt, with one question per line, or .jsonl or .csv, with the questions in the field "prompt". With --candidate,
     the exit code is 1 if a condition of --fail-if holds.
     """
-    if others["set_name"] or others["resume"]:
+    if others["set_name"] or others["chat"] or others["resume"]:
         from phi3_ui.cli.evaluate_set import (
             SetOptions,
             evaluate_set,
@@ -59,7 +62,7 @@ def evaluate(
         return evaluate_set(app, SetOptions(arguments, output=output, as_json=as_json, **others), options)
     given = [name for name, value in others.items() if value and name != "repeats"]
     if given or len(arguments) != len(("MODEL", "FILE")):
-        raise click.UsageError("Give MODEL and FILE, or MODEL and --set NAME.")
+        raise click.UsageError("Give MODEL and FILE, or MODEL and --set NAME or --chat FILE.")
     _evaluate_file(app, arguments[0], Path(arguments[1]), options, output, as_json)
     return None
 

@@ -18,10 +18,12 @@ from phi3_ui.evaluation.gate import GateResult, decide, describe_result, format_
 from phi3_ui.evaluation.judge import DEFAULT_CRITERION, JUDGE_NAME
 from phi3_ui.evaluation.own_scorers import load_own_scorer
 from phi3_ui.evaluation.plan import Candidate, EvaluationPlan, plan_evaluation
-from phi3_ui.evaluation.prompt_set import EXPECTED_RESPONSE, PromptRecord
+from phi3_ui.evaluation.prompt_set import EXPECTED_RESPONSE, PromptRecord, PromptSet
 from phi3_ui.evaluation.running import RunningEvaluation
 from phi3_ui.evaluation.scorers import parse_scorers
 from phi3_ui.evaluation.services import open_evaluations, plan_judge
+from phi3_ui.evaluation.sessions import collect_sessions
+from phi3_ui.export.chat_file import read_chats
 from phi3_ui.host.pool import Pool
 from phi3_ui.store.conversations.location import ChatLocator
 from phi3_ui.store.registry.admission import open_admission
@@ -36,6 +38,7 @@ class SetOptions:
 
     models: tuple[str, ...]
     set_name: str | None
+    chat: Path | None
     resume: str | None
     baseline: str | None
     candidate: str | None
@@ -102,6 +105,8 @@ def _parse_conditions(options: SetOptions) -> list[Condition]:
         raise click.UsageError(str(error)) from error
     if options.resume:
         return conditions
+    if options.set_name and options.chat:
+        raise click.UsageError("Give --set or --chat, not both.")
     if any(one.uses_baseline for one in conditions) and not options.baseline:
         raise click.UsageError("A condition with “baseline” needs --baseline MODEL.")
     if options.baseline and not options.candidate:
@@ -112,7 +117,7 @@ def _parse_conditions(options: SetOptions) -> list[Condition]:
 
 
 def _plan(app: App, options: SetOptions, answers: AnswerOptions) -> tuple[EvaluationPlan, tuple[PromptRecord, ...]]:
-    prompt_set = open_prompt_sets(app).load(options.set_name or "")
+    prompt_set, turns = _read_chats(options.chat) if options.chat else (_load_set(app, options), ())
     names = [*options.models, *filter(None, (options.baseline, options.candidate))]
     if not names:
         raise click.UsageError("Name a MODEL, or --candidate MODEL.")
@@ -136,8 +141,22 @@ def _plan(app: App, options: SetOptions, answers: AnswerOptions) -> tuple[Evalua
         else None,
         repeats=options.repeats,
         time_limit=app.settings.answer_seconds,
+        session_turns=turns,
     )
     return plan, prompt_set.records
+
+
+def _load_set(app: App, options: SetOptions) -> PromptSet:
+    return open_prompt_sets(app).load(options.set_name or "")
+
+
+def _read_chats(file: Path) -> tuple[PromptSet, tuple[int, ...]]:
+    """The turns of the chats in a file. UserError: invalid_chat_file."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError("invalid_chat_file", detail=f"{file}: {error.strerror}") from error
+    return collect_sessions(file.name, [conversation for _, conversation in read_chats(content)])
 
 
 def _read_argument(spec: str) -> str:

@@ -178,6 +178,7 @@ def test_wrong_conditions_are_wrong_usage(gate: Gate, change: Callable[[], tuple
         (("x",), "Give MODEL and FILE"),
         (("x", "q.txt", "--promote"), "Give MODEL and FILE"),
         (("--set", "capitals"), "Name a MODEL"),
+        (("x/2", "--set", "capitals", "--chat", "chat.json"), "not both"),
         (("--set", "capitals", "--candidate", "x/2", "--fail-if", "exact_match < baseline"), "needs --baseline"),
         (("--set", "capitals", "x/2", "--fail-if", "exact_match < 1"), "need --candidate"),
         (("--set", "capitals", "--baseline", "x/1"), "needs --candidate"),
@@ -201,6 +202,7 @@ def test_options_that_do_not_fit_are_wrong_usage(gate: Gate, arguments: tuple[st
         (("x/2", "--set", "capitals", "--own-scorer", "none.py:f"), "no scorer"),
         (("x/2", "--set", "capitals", "--judge", "http://127.0.0.1:9/v1"), "names no judge"),
         (("--resume", "f" * 32), "no evaluation"),
+        (("x/2", "--chat", "none.json"), "none.json: No such file"),
     ],
 )
 def test_what_cannot_be_evaluated_says_so(gate: Gate, arguments: tuple[str, ...], sentence: str) -> None:
@@ -217,3 +219,20 @@ def test_several_models_are_evaluated_without_a_gate(gate: Gate) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("exact_match/low") == 2
     assert len(gate.new.requests) == 6
+
+
+def test_a_saved_chat_is_replayed(gate: Gate, tmp_path: Path) -> None:
+    file = tmp_path / "chat.json"
+    turns = [("France?", "Paris"), ("Italy?", "Rom")]
+    messages = [
+        {"role": role, "content": text}
+        for turn in turns
+        for role, text in zip(("user", "assistant"), turn, strict=True)
+    ]
+    file.write_text(json.dumps(messages), encoding="utf-8")
+
+    done = gate.run("x/2", "--chat", file, "--scorer", "exact_match", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["metrics"]["exact_match"] == 0.5
+    assert [len(request.messages) for request in gate.new.requests] == [1, 3]

@@ -1,0 +1,106 @@
+"""What an evaluation adds to asking alone, and how long ratings of many votes take."""
+
+import random
+import statistics
+import time
+from collections.abc import Iterator
+
+from mlflow import MlflowClient
+
+from bench.rows import Bench, Row
+from phi3_ui.addresses import sqlite_uri
+from phi3_ui.arena.board import build_board
+from phi3_ui.chat.chat_model import ChatModel
+from phi3_ui.chat.comparison import Preference
+from phi3_ui.chat.conversation import Answer
+from phi3_ui.chat.types import ChatRequest, GenerationParams, Message
+from phi3_ui.evaluation import answer_traces, scoring
+from phi3_ui.evaluation.answer_traces import AskedRequest
+from phi3_ui.evaluation.asking import answer_question
+from phi3_ui.evaluation.prompt_set import EXPECTED_RESPONSE, PromptRecord
+from phi3_ui.evaluation.scorers import parse_scorers
+from phi3_ui.evaluation.work import parse_answers
+from phi3_ui.store.conversations.location import ChatLocation
+from phi3_ui.store.conversations.summaries import TurnMetrics
+from phi3_ui.store.conversations.votes import StoredVote
+
+_QUESTIONS, _TOKENS = 10, 120
+_VOTES, _MODELS = 10_000, 12
+_SCORERS = ("exact_match", "contains", "similarity", "length=..80")
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    """Each question is asked once alone and once as an evaluation asks it, in turns; either is first as often."""
+    uri = sqlite_uri(bench.temporary / "evaluation.db")
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("evaluation", (bench.temporary / "evaluation").as_uri())
+    location = ChatLocation(uri, experiment)
+    run_id = client.create_run(experiment).info.run_id
+    ratios = list[float]()
+    with bench.hosted("prompt") as model:
+        _evaluate(location, "warm", model, "Hello.")
+        for number in range(_QUESTIONS * bench.rounds):
+            question = f"Tell me a story about the number {number}."
+            seconds = dict[bool, float]()
+            for is_evaluated in (number % 2 == 0, number % 2 == 1):
+                started = time.perf_counter()
+                if is_evaluated:
+                    _evaluate(location, run_id, model, question)
+                else:
+                    _ask(model, question)
+                seconds[is_evaluated] = time.perf_counter() - started
+            ratios.append(seconds[True] / seconds[False])
+    ratio = statistics.median(ratios)
+    what = f"an answer of {_TOKENS} tokens in an evaluation, ÷ asking alone"
+    yield Row(what, f"{ratio:.3f}", "≤ 1.02", ratio <= 1.02)
+    traces = answer_traces.load_traces(location, run_id)
+    answers = {one.trace_id: one for one in parse_answers(traces)}
+    scorers = [scoring.wrap_scorer(one, answers) for one in parse_scorers(_SCORERS)]
+    dataset = {"name": "bench", "digest": "0", "source_type": "local", "source": "{}"}
+    started = time.perf_counter()
+    scoring.score_traces(location, run_id, None, dataset, traces, answers, scorers)
+    each = (time.perf_counter() - started) / len(traces)
+    yield Row(f"then scoring it with {len(scorers)} scorers in mlflow.genai.evaluate", f"{each * 1000:.0f} ms")
+
+
+def ratings(bench: Bench) -> Iterator[Row]:
+    """Strengths with bootstrap intervals, the win matrix and the position bias."""
+    draw = random.Random(0)
+    preferences: tuple[Preference, ...] = (0, 0, 1, "tie")
+    votes = [
+        StoredVote(
+            str(number),
+            f"person {number % 50}",
+            float(number),
+            "Why?",
+            tuple(_describe_answer(f"m-{one}") for one in draw.sample(range(_MODELS), 2)),
+            draw.choice(preferences),
+            None,
+            "",
+        )
+        for number in range(_VOTES)
+    ]
+    seconds = []
+    for _ in range(bench.rounds):
+        started = time.perf_counter()
+        build_board(votes)
+        seconds.append(time.perf_counter() - started)
+    median = statistics.median(seconds)
+    yield Row(f"ratings of {_VOTES:,} votes on {_MODELS} models", f"{median:.2f} s", "≤ 1 s", median <= 1)
+
+
+def _describe_answer(model_id: str) -> TurnMetrics:
+    return TurnMetrics("", "", 0.0, model_id, model_id, "stop", 10, 100, 0.1, 50.0)
+
+
+def _ask(model: ChatModel, question: str) -> Answer:
+    request = ChatRequest((Message("user", question),), GenerationParams(_TOKENS, 0.0))
+    return answer_question(model, "bench", request)
+
+
+def _evaluate(location: ChatLocation, run_id: str, model: ChatModel, question: str) -> None:
+    record = PromptRecord((Message("user", question),), {EXPECTED_RESPONSE: "Once upon a time."})
+    asked_at = time.time()
+    answer, params = _ask(model, question), GenerationParams(_TOKENS, 0.0)
+    asked = AskedRequest(run_id, record.key, record, 0, "bench", params, asked_at, time.time(), answer)
+    answer_traces.write_answer(location, asked)
