@@ -15,6 +15,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from bench import (
+    batching,
     chat_list,
     concurrency,
     evaluation,
@@ -49,6 +50,8 @@ ROWS = {
     "llama": llama.rows,
     "concurrency": concurrency.eight_users,
     "arrival": concurrency.long_prompt_arrival,
+    "batching": batching.rows,
+    "batching-memory": batching.memory,
     "stopping": stopping.rows,
     "startup": startup.rows,
     "page-load": page_load.rows,

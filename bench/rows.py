@@ -12,6 +12,7 @@ from typing import Any
 import mlflow
 
 from bench.paths import Speed, TextPoint, measure_speed
+from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationParams, Message, TextDelta, Usage
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.protocol import ModelSpec
@@ -89,7 +90,7 @@ class TimedAnswer:
 
 
 def ask_model(
-    model: HostedModel, messages: Iterable[Message], tokens: int, on_text: Callable[[], object] = lambda: None
+    model: ChatModel, messages: Iterable[Message], tokens: int, on_text: Callable[[], object] = lambda: None
 ) -> TimedAnswer:
     """Stream one greedy answer; `on_text` is called for each piece. Raises RuntimeError for an empty answer."""
     asked_at, points, size, ended = time.perf_counter(), list[TextPoint](), 0, None

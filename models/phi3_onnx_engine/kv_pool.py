@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import sys
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ _MAX_ROWS = 16
 _MIN_ROWS = 8  # that a pool should have; a longer chat may leave it with fewer
 _LENGTH_STEP = 1024  # tokens; the lengths of rows are this, doubled as often as need be
 # Address space may be several times the budget: nothing is taken of it until it is written to. On Windows it is committed.
-_ADDRESS_SHARE = 1 if os.name == "nt" else 4
+_ADDRESS_SHARES = (1,) if os.name == "nt" else (4, 2, 1)
 _NUMBER_BYTES = 4
 
 
@@ -21,16 +22,25 @@ class KVPool:
     """Keys and values of all layers. Not thread-safe."""
 
     def __init__(self, tensors: int, heads: int, head_size: int, context_length: int, budget: int) -> None:
-        """`tensors` is twice the number of layers, `budget` the bytes that may be written to. MemoryError or OSError."""
+        """`tensors` is twice the number of layers, `budget` the bytes that may be written to.
+
+        OSError or MemoryError without address space for the budget.
+        """
         self._count, self._heads, self._head_size = tensors, heads, head_size
         self._context_length = context_length
         self.token_bytes = tensors * heads * head_size * _NUMBER_BYTES
-        self._most_tokens = _ADDRESS_SHARE * budget // self.token_bytes
-        length = min(_LENGTH_STEP, context_length)
-        while length < context_length and self._most_tokens // (2 * length) >= _MIN_ROWS:
-            length = min(2 * length, context_length)
+        for share in _ADDRESS_SHARES:
+            self._most_tokens = share * budget // self.token_bytes
+            length = min(_LENGTH_STEP, context_length)
+            while length < context_length and self._most_tokens // (2 * length) >= _MIN_ROWS:
+                length = min(2 * length, context_length)
+            try:
+                self._memory = self._map(length)
+                break
+            except (OSError, MemoryError):
+                if share == _ADDRESS_SHARES[-1]:
+                    raise
         self.rows, self.length = self._rows_of(length), length
-        self._memory = [self._map() for _ in range(tensors)]
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -54,12 +64,12 @@ class KVPool:
         `kept` has the number of tokens of each row. MemoryError or OSError if there is no address space for it.
         """
         length = self.length_for(tokens)
-        self.rows, self.length = self._rows_of(length), length
-        for at, (_, old) in enumerate(self._memory):
-            new = self._map()
+        new = self._map(length)
+        for at, (_, tensor) in enumerate(new):
             for target, (source, count) in enumerate(kept.items()):
-                new[1][target, :, :count] = old[source, :, :count]
-            self._memory[at] = new  # the old memory is unmapped with the last reference to it
+                tensor[target, :, :count] = self._memory[at][1][source, :, :count]
+            self._memory[at] = new[at]  # the old memory is unmapped with the last reference to it
+        self.rows, self.length = self._rows_of(length), length
 
     def copy(self, source: int, target: int, count: int) -> None:
         """Give a row the first tokens of another."""
@@ -83,15 +93,19 @@ class KVPool:
     def _rows_of(self, length: int) -> int:
         return max(1, min(_MAX_ROWS, self._most_tokens // length))
 
-    def _map(self) -> tuple[mmap.mmap, Tensor]:
-        shape = (self.rows, self._heads, self.length, self._head_size)
+    def _map(self, length: int) -> list[tuple[mmap.mmap, Tensor]]:
+        """Map the pools of all tensors, and what numpy makes of them."""
+        shape = (self._rows_of(length), self._heads, length, self._head_size)
         size = int(np.prod(shape)) * _NUMBER_BYTES
-        if os.name == "nt":
-            memory = mmap.mmap(-1, size)
-        else:
-            memory = mmap.mmap(
-                -1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
-            )
-            if hasattr(mmap, "MADV_NOHUGEPAGE"):
-                memory.madvise(mmap.MADV_NOHUGEPAGE)  # a chat would take megabytes for each head
-        return memory, np.frombuffer(memory, np.float32).reshape(shape)
+        mapped = [_map_pages(size) for _ in range(self._count)]
+        return [(memory, np.frombuffer(memory, np.float32).reshape(shape)) for memory in mapped]
+
+
+def _map_pages(size: int) -> mmap.mmap:
+    """Memory of so many bytes, whose pages are taken when they are written to."""
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0))
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        memory.madvise(mmap.MADV_NOHUGEPAGE)  # a chat would take megabytes for each head
+    return memory

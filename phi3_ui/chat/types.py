@@ -11,6 +11,19 @@ StreamingMode = Literal["stream", "hooked", "whole"]
 """How text arrives: from predict_stream, from a hook on predict's tokens, or all at once when predict returns."""
 
 
+BatchingReason = Literal["", "chosen", "device", "graph", "no_graph", "failed", "earlier_release", "pipeline"]
+"""Why a model computes one answer at a time; empty: it computes several in one step."""
+
+
+@dataclass(frozen=True)
+class Batching:
+    """Whether a loaded model computes several answers in one step."""
+
+    reason: BatchingReason = ""
+    detail: str = ""
+    """More about the reason, in English."""
+
+
 @dataclass(frozen=True)
 class Message:
     """One chat message."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from phi3_ui.chat.chat_model import ChatModel
-from phi3_ui.chat.types import ChatRequest, StreamingMode, Usage
+from phi3_ui.chat.types import Batching, ChatRequest, StreamingMode, Usage
 from phi3_ui.contracts.declaration import ModelDeclaration
 
 PROGRAMS = Path(__file__).with_name("programs")
@@ -58,6 +58,13 @@ class SupportsPrepare(Protocol):
     def prepare(self) -> None:
         """Do that work now; call it while the model is idle, since an answer that starts meanwhile waits for it."""
         ...
+
+
+@runtime_checkable
+class ReportsBatching(Protocol):
+    """An Adapter that knows whether its model computes several answers in one step."""
+
+    batching: Batching
 
 
 @runtime_checkable

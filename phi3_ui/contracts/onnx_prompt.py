@@ -10,6 +10,7 @@ from typing_extensions import override
 from phi3_ui.chat.context import fit_to_context
 from phi3_ui.chat.types import (
     AnswerEvent,
+    Batching,
     CacheStats,
     CancelToken,
     ChatRequest,
@@ -22,7 +23,7 @@ from phi3_ui.chat.types import (
     TextDelta,
     Usage,
 )
-from phi3_ui.contracts.base import PROGRAMS, Adapter, Contract, PyfuncCall
+from phi3_ui.contracts.base import PROGRAMS, Adapter, Contract, PyfuncCall, RecordedAnswer
 from phi3_ui.contracts.declaration import ModelDeclaration
 from phi3_ui.prompts.templates import declares_template, get_template
 from phi3_ui.prompts.tokenization import PromptFormat
@@ -61,11 +62,22 @@ class OnnxPromptContract(Contract):
         context_length = declaration.metadata.get("context_length")
         # A wrapper logged by an earlier version may lack these.
         prepare, cancel = getattr(wrapper, "prepare", None), getattr(wrapper, "cancel", None)
-        return OnnxPromptAdapter(model, prompt_format, wrapper.encode, context_length, prepare=prepare, cancel=cancel)
+        adapter = OnnxPromptAdapter(
+            model, prompt_format, wrapper.encode, context_length, prepare=prepare, cancel=cancel
+        )
+        if found := getattr(wrapper, "batching", None):
+            adapter.batching = Batching(found.reason, found.detail)
+        return adapter
 
     @override
     def model_config(self, cache_mb: int) -> dict[str, Any] | None:
-        return {"cache_mb": cache_mb} if cache_mb else None
+        # The wrapper's own default is the engine that the tutorials teach. Wrappers of earlier releases ignore `engine`.
+        return {"engine": "batched", **({"cache_mb": cache_mb} if cache_mb else {})}
+
+    @override
+    def program_values(self, answer: RecordedAnswer) -> dict[str, Any]:
+        # The same engine, since another one's answer may differ.
+        return {"model_config": {"engine": "batched"} if "engine" in answer.declaration.config else None}
 
 
 class OnnxPromptAdapter:
@@ -95,6 +107,7 @@ class OnnxPromptAdapter:
         self._context_length = context_length
         self._prepare = prepare
         self._cancel = cancel
+        self.batching = Batching("earlier_release")
 
     def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
         """See ChatModel."""

@@ -14,6 +14,7 @@ from typing_extensions import override
 from phi3_ui.chat.context import fit_to_context
 from phi3_ui.chat.types import (
     AnswerEvent,
+    Batching,
     CancelToken,
     ChatRequest,
     Completed,
@@ -78,6 +79,7 @@ class PipelineAdapter(ABC):
     """
 
     delivery: StreamingMode = "hooked"
+    batching = Batching("pipeline")
 
     def __init__(self, model: Any, context_length: int | None, cache_mb: int) -> None:
         """Hook the pipeline of `model`.

@@ -16,6 +16,7 @@ import psutil
 
 from phi3_ui.chat.types import (
     AnswerEvent,
+    Batching,
     CacheStats,
     CancelToken,
     ChatRequest,
@@ -38,6 +39,7 @@ from phi3_ui.host.protocol import (
     TokenCounts,
     pack_count,
     pack_request,
+    unpack_batching,
     unpack_event,
 )
 from phi3_ui.host.watchdog import GRACE_SECONDS, Watchdog
@@ -79,6 +81,8 @@ class HostedModel:
         self.spec = spec
         self.cache_use: CacheStats | None = None
         """What the model last reported about its KV cache, if it has one."""
+        self.batching: Batching | None = None
+        """Whether it computes several answers in one step, once it is loaded and if that is known."""
         self.ready: Future[StreamingMode] = Future()
         """Resolves when the model is loaded, or raises the UserError that ended the load."""
         self.started = self.last_used = time.monotonic()
@@ -226,7 +230,8 @@ class HostedModel:
     def _receive(self, message: Any) -> None:
         """Deliver what the process sends."""
         match message:
-            case ["ready", delivery]:
+            case ["ready", delivery, batching]:
+                self.batching = unpack_batching(batching)
                 self.ready.set_result(delivery)
                 self._watchdog.set_ready()
             case ["failed", detail]:

@@ -3,16 +3,18 @@
 To the model: first `{"spec": {…}, "contract": "module:Class"}`, then `{"answer": id, "messages": [[role, content]…],
 "params": {…}, "template": key, "seconds": limit}`, `{"cancel": id}`, or `{"count": id, "prompts": [[[role, content]…]…],
 "template": key}`.
-From the model: `["ready", delivery]` or `["failed", detail]`, then `[id, event]` for each event.
+From the model: `["ready", delivery, batching]` (null, or its reason and detail) or `["failed", detail]`, then `[id, event]` for each event.
 JSON, not pickle: a model's process may run code that the app does not trust.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast, get_args
 
 from phi3_ui.chat.types import (
     AnswerEvent,
+    Batching,
+    BatchingReason,
     CacheStats,
     ChatRequest,
     Completed,
@@ -107,6 +109,21 @@ def pack_spec(spec: ModelSpec) -> dict[str, Any]:
 def unpack_spec(line: dict[str, Any]) -> tuple[ModelSpec, Contract]:
     """Return what `pack_spec` packed. Raises ImportError, AttributeError or TypeError if the contract cannot be imported."""
     return ModelSpec(**line["spec"]), import_contract(line["contract"])
+
+
+def pack_batching(batching: Batching | None) -> list[str] | None:
+    """Return what a loaded model knows about it as JSON values."""
+    return [batching.reason, batching.detail] if batching else None
+
+
+def unpack_batching(packed: list[str] | None) -> Batching | None:
+    """Return what `pack_batching` packed. Raises ValueError for anything else."""
+    match packed:
+        case None:
+            return None
+        case [str() as reason, str() as detail] if reason in get_args(BatchingReason):
+            return Batching(cast("BatchingReason", reason), detail)
+    raise ValueError(f"not what a model says of batching: {packed!r}")
 
 
 def pack_count(number: int, prompts: Sequence[Sequence[Message]], template: str | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing_extensions import override
 from models.chat_template import TemplateError, declare_confined
 from phi3_ui.chat.context import PromptTooLongError
 from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest, Completed, QueuePosition, Timings
-from phi3_ui.contracts.base import Adapter, Contract, SupportsCount, SupportsPrepare
+from phi3_ui.contracts.base import Adapter, Contract, ReportsBatching, SupportsCount, SupportsPrepare
 from phi3_ui.contracts.declaration import ModelDeclaration
 from phi3_ui.contracts.parsing import NoTextError
 from phi3_ui.contracts.registry import get_contract
@@ -28,6 +28,7 @@ from phi3_ui.host.protocol import (
     AnswerFailed,
     ModelSpec,
     TokenCounts,
+    pack_batching,
     unpack_count,
     unpack_request,
     unpack_spec,
@@ -94,7 +95,8 @@ class Worker:
             logger.exception("%s could not be loaded", self._name)
             self._outbox.write_line(["failed", error_summary(error)])
             os._exit(1)
-        self._outbox.write_line(["ready", adapter.delivery])
+        batching = pack_batching(adapter.batching if isinstance(adapter, ReportsBatching) else None)
+        self._outbox.write_line(["ready", adapter.delivery, batching])
         self._model.set_result(adapter)
 
     def serve(self) -> None:

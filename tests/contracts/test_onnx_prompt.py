@@ -19,7 +19,7 @@ from phi3_ui.chat.types import (
     TextDelta,
     Usage,
 )
-from phi3_ui.contracts.onnx_prompt import OnnxPromptAdapter
+from phi3_ui.contracts.onnx_prompt import OnnxPromptAdapter, OnnxPromptContract
 from phi3_ui.prompts.tokenization import PromptFormat
 
 _FORMAT = PromptFormat("{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}", ("<|end|>",))
@@ -243,3 +243,39 @@ def test_a_conversation_that_the_template_rejects_never_reaches_the_model() -> N
         list(contract.answer(_REQUEST, CancelToken()))
 
     assert model.asked == []
+
+
+class Cancellable:
+    """A wrapper whose answer ends when it is cancelled, as the batched engine's does."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[str] = []
+
+    def predict_stream(self, data: Any, params: dict[str, Any] | None = None) -> Iterator[Chunk]:
+        for _ in range(3):
+            if self.cancelled:
+                return
+            yield {**_progress(0, 70), "id": "chatcmpl-1"}
+
+    def cancel(self, answer_id: str) -> None:
+        self.cancelled.append(answer_id)
+
+
+def test_a_stop_reaches_the_wrapper_at_once_and_by_the_answers_id() -> None:
+    model, cancel = Cancellable(), CancelToken()
+    events = OnnxPromptAdapter(model, _FORMAT, cancel=model.cancel).answer(_REQUEST, cancel)
+    assert next(events) == PrefillProgress(0, 70)
+    assert model.cancelled == []
+
+    cancel.set()
+
+    assert model.cancelled == ["chatcmpl-1"], "before the next chunk"
+    completed = _completed(list(events))
+    assert completed.finish_reason == "cancelled"
+    assert completed.usage == Usage(70, 0, 0)
+
+
+def test_the_app_asks_for_the_batched_engine_and_its_programs_for_the_same() -> None:
+    contract = OnnxPromptContract()
+    assert contract.model_config(0) == {"engine": "batched"}
+    assert contract.model_config(500) == {"engine": "batched", "cache_mb": 500}

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phi3_ui.chat.types import (
+    Batching,
     CacheStats,
     ChatRequest,
     Completed,
@@ -25,9 +26,11 @@ from phi3_ui.host.protocol import (
     Alive,
     AnswerFailed,
     TokenCounts,
+    pack_batching,
     pack_count,
     pack_event,
     pack_request,
+    unpack_batching,
     unpack_count,
     unpack_event,
     unpack_request,
@@ -109,3 +112,14 @@ def test_unknown_usage_stays_unknown_and_zero_stays_zero() -> None:
 def test_an_invalid_event_is_refused(line: list[Any]) -> None:
     with pytest.raises(ValueError, match="not an event"):
         unpack_event(line)
+
+
+@pytest.mark.parametrize("batching", [None, Batching(), Batching("graph", "its attention is another")])
+def test_what_is_known_of_batching_survives_a_round_trip(batching: Batching | None) -> None:
+    assert unpack_batching(_over_the_pipe(pack_batching(batching))) == batching
+
+
+@pytest.mark.parametrize("packed", [[], ["graph"], ["no such reason", ""], ["graph", 1], {}, "graph"])
+def test_what_is_no_word_on_batching_is_refused(packed: Any) -> None:
+    with pytest.raises(ValueError, match="batching"):
+        unpack_batching(packed)

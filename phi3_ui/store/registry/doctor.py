@@ -11,6 +11,7 @@ import platform
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from packaging.requirements import InvalidRequirement, Requirement
 
+from models.batched_graph import READY
 from models.packages import find_installed
 from models.wrapper_code import WRAPPER, code_metadata
 from phi3_ui.errors import UserError
@@ -27,6 +29,7 @@ from phi3_ui.store.registry.artifact_files import ArtifactFiles, classify_model
 from phi3_ui.store.registry.logged_code import find_removed_api_in_pickle, find_removed_api_in_source
 
 Severity = Literal["ok", "warning", "error"]
+_BATCHED_GRAPH = "model.batched.onnx"  # the name in models/phi3_onnx_engine, whose import takes a while
 # Earlier releases logged this beside the wrapper's code, and no list of their files.
 _EARLIER_CODE = ["code/phi3_onnx_slots.py"]
 
@@ -45,6 +48,9 @@ CODES: dict[str, Severity] = {
     "wrapper_current": "ok",
     "wrapper_outdated": "warning",
     "wrapper_changed": "error",
+    "batched_graph": "ok",
+    "unfit_graph": "ok",
+    "no_batched_graph": "warning",
     "not_isolated": "warning",
     "partly_isolated": "warning",
     "unfiltered": "warning",
@@ -101,6 +107,7 @@ def diagnose(tracking_uri: str, model_id: str) -> Diagnosis:
                 *_check_versions(info, files),
                 *_check_code(info, files),
                 *_check_wrapper(info, files),
+                *_check_batching(info),
                 *_check_files(info, files),
                 *check_isolation(),
             ]
@@ -203,6 +210,20 @@ def _check_wrapper(info: Model, files: ArtifactFiles) -> Iterator[Finding]:
         yield _finding("wrapper_current")
 
 
+def _check_batching(info: Model) -> Iterator[Finding]:
+    """What the wrapper recorded when it was logged; earlier releases recorded nothing."""
+    metadata = info.metadata or {}
+    if classify_model(info) != "onnx" or "code_files" not in metadata:
+        return
+    batching = metadata.get("batching")
+    if batching == READY:
+        yield _finding("batched_graph")
+    elif batching:
+        yield _finding("unfit_graph", detail=str(batching))
+    elif find_spec("onnx") is None:  # else the graph is made when it is loaded
+        yield _finding("no_batched_graph")
+
+
 def _check_files(info: Model, files: ArtifactFiles) -> Iterator[Finding]:
     expected = {*_expected_paths(info), *_expected_weights(files)}
     missing = [_finding("file_missing", file=path) for path in sorted(expected) if not files.contains(path)]
@@ -242,7 +263,8 @@ def _expected_paths(info: Model) -> Iterator[str]:
     for artifact in (
         (info.flavors.get("python_function", {}).get("artifacts") or {}).values() if classify_model(info) else ()
     ):
-        yield from (f"{artifact['path']}/{file}" for file in ("genai_config.json", "tokenizer.json"))
+        added = [_BATCHED_GRAPH] if (info.metadata or {}).get("batching") == READY else []
+        yield from (f"{artifact['path']}/{file}" for file in ("genai_config.json", "tokenizer.json", *added))
 
 
 def _expected_weights(files: ArtifactFiles) -> Iterator[str]:

@@ -61,7 +61,7 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/kv_pool.py": frozenset(
         {
-            "e5a4992fcabbdcc8ced96de65ceedf39a946febb4e7585fbec6dec961c49a0ff",  # this release
+            "4d1c993f0c70931c3a1e8f85c99abb06974d3d4a9100cdfebbd9238cabf8651f",  # this release
         }
     ),
     "code/phi3_onnx_engine/pace.py": frozenset(

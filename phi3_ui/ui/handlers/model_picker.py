@@ -212,7 +212,7 @@ class ModelPicker:
         """Whether the selected model is loaded."""
         page = self._page
         model = self._pool.peek(session.model_id or "")
-        cache = None
+        cache = batching = None
         if model is None:
             line = self._describe(session)
         elif not model.ready.done():
@@ -221,10 +221,11 @@ class ModelPicker:
             line = self._failed(session, session.explain(error))
         else:
             line = self._describe(session, model.ready.result() if model.is_alive else None)
+            batching = model.batching if model.is_alive else None
             cache = None if self._hides_models(session) else model.cache_use
         return {
             page.status.line: line,
-            page.status.cache: render_cache(session.language, cache),
+            page.status.cache: render_cache(session.language, cache, batching),
             page.status.unload: gr.Button(interactive=line["state"] == "loaded"),
         }
 

@@ -6,7 +6,7 @@ from typing import Literal, TypedDict
 
 from markupsafe import Markup
 
-from phi3_ui.chat.types import CacheStats, StreamingMode
+from phi3_ui.chat.types import Batching, CacheStats, StreamingMode
 from phi3_ui.i18n.translate import format_bytes, format_number, tr
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.ui.render.labels import context_label, engine_name, short_name, speed_label, version_label
@@ -98,13 +98,28 @@ def _chips(language: str, selected: Selected, speed: float | None) -> list[Chip]
     return chips
 
 
-def render_cache(language: str, cache: CacheStats | None) -> Markup:
-    """What the selected model's prompt cache holds; empty if it has none."""
-    if cache is None:
+def describe_batching(language: str, batching: Batching | None) -> tuple[str, str]:
+    """In two words whether a model computes several answers in one step, and why not. Empty if that is not known."""
+    if batching is None:
+        return "", ""
+    if not batching.reason:
+        return tr(language, "batching.batched"), tr(language, "batching.batched.why")
+    why = tr(language, f"batching.{batching.reason}", detail=batching.detail)
+    return tr(language, "batching.single"), why
+
+
+def render_cache(language: str, cache: CacheStats | None, batching: Batching | None = None) -> Markup:
+    """How the selected model computes, and what its prompt cache holds; empty if nothing is known of either."""
+    if cache is None and batching is None:
         return Markup("")
+    mode, why = describe_batching(language, batching)
+    if cache is None:
+        return render("batching.html", language, mode=mode, why=why)
     return render(
         "prompt_cache.html",
         language,
+        mode=mode,
+        why=why,
         used=format_bytes(language, cache.used_bytes),
         budget=format_bytes(language, cache.budget_bytes),
         chats=str(cache.slots),

@@ -130,6 +130,23 @@ def test_a_system_that_cannot_isolate_models_is_reported(
     assert diagnosis.severity == "warning"
 
 
+def test_it_is_known_whether_a_model_can_be_batched(uri: str, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (weights / "model.batched.onnx").write_bytes(b"a graph")
+    ready = _log(WRAPPER, weights, **code_metadata(), batching="ready")
+    (weights / "model.batched.onnx").unlink()
+    missing = _log(WRAPPER, weights, **code_metadata(), batching="ready")
+    unfit = _log(WRAPPER, weights, **code_metadata(), batching="its attention is another")
+    unknown = _log(WRAPPER, weights, **code_metadata())
+
+    assert "batched_graph" in _codes(diagnose(uri, ready))
+    assert diagnose(uri, ready).severity == "ok"
+    assert _values(diagnose(uri, missing), "file_missing") == [{"file": "artifacts/tiny-onnx/model.batched.onnx"}]
+    assert _values(diagnose(uri, unfit), "unfit_graph") == [{"detail": "its attention is another"}]
+    assert "no_batched_graph" not in _codes(diagnose(uri, unknown)), "the graph is made when it is loaded"
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    assert "no_batched_graph" in _codes(diagnose(uri, unknown))
+
+
 def test_version_differences_are_reported(uri: str, model_id: str, artifacts: Path) -> None:
     requirements = "# a comment\n-r other.txt\nonnxruntime-genai==0.4.0\nmlflow>=2\nnot-there-at-all==1.0\nno-pin\n"
     (artifacts / "requirements.txt").write_text(requirements)

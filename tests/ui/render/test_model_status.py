@@ -1,6 +1,11 @@
 """The state of the selected model, as the header shows it."""
 
-from phi3_ui.chat.types import CacheStats
+from typing import get_args
+
+import pytest
+
+from phi3_ui.chat.types import Batching, BatchingReason, CacheStats
+from phi3_ui.i18n.translate import TEXTS
 from phi3_ui.store.registry.cards import RegisteredVersion
 from phi3_ui.ui.render.model_status import ModelStates, Selected, describe_status, render_cache
 from tests.support.cards import ENTRY
@@ -32,3 +37,19 @@ def test_the_prompt_cache_is_described() -> None:
     assert fold.texts("summary") == ["Prompt cache 1.1 GB of 3.0 GB"]
     assert fold.texts("dd") == ["3", "12 of 14"]
     assert render_cache("en", None) == ""
+
+
+@pytest.mark.parametrize("language", TEXTS)
+@pytest.mark.parametrize("reason", get_args(BatchingReason))
+def test_it_is_said_whether_answers_advance_together_and_why_not(language: str, reason: BatchingReason) -> None:
+    text = Page(render_cache(language, None, Batching(reason, "its attention is another"))).texts("p")[0]
+
+    assert text.startswith({"en": ["Batched", "One at a time"], "ro": ["În lot", "Pe rând"]}[language][bool(reason)])
+    assert ("its attention is another" in text) is (reason in ("graph", "failed"))
+
+
+def test_batching_is_said_above_the_prompt_cache() -> None:
+    page = Page(render_cache("en", CacheStats(3_000_000_000, 0, 0, 0, 0), Batching()))
+
+    assert page.texts("p") == ["Batched All answers advance together, a token in each step."]
+    assert page.texts("summary") == ["Prompt cache 0 kB of 3.0 GB"]

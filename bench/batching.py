@@ -1,0 +1,109 @@
+"""The ONNX model's two engines side by side, in this process: throughput, first tokens, memory."""
+
+import gc
+import statistics
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from bench.concurrency import USERS, concurrent_rates, make_stories
+from bench.long_chats import make_question
+from bench.rows import Bench, Row, TimedAnswer, ask_model, median_ratio
+from phi3_ui.chat.types import Message
+from phi3_ui.contracts.onnx_prompt import OnnxPromptContract
+from phi3_ui.host.worker import load_adapter
+
+_TOKENS, _SINGLE = 100, 200
+_CHAT_TOKENS = 500
+
+
+class GenaiContract(OnnxPromptContract):
+    """The same contract with ONNX Runtime GenAI, as the wrapper's own default is."""
+
+    def model_config(self, cache_mb: int) -> dict[str, Any] | None:
+        return {"engine": "genai"}
+
+
+def load_engines(bench: Bench) -> dict[str, Any]:
+    """The app's adapter for each engine, warm."""
+    spec = bench.spec("prompt")
+    engines: dict[str, Any] = {"genai": load_adapter(spec, GenaiContract()), "batched": load_adapter(spec)}
+    for name, adapter in engines.items():
+        found = adapter._model.unwrap_python_model()._scheduler._engine.name
+        if found != name:
+            raise RuntimeError(f"{name} was asked for, but {found} runs: log the model again")
+        ask_model(adapter, [Message("user", "Hello.")], 16)
+    return engines
+
+
+def ask_together(adapter: Any, messages: Sequence[Message], tokens: int = _TOKENS) -> list[TimedAnswer]:
+    with ThreadPoolExecutor(len(messages)) as threads:
+        return list(threads.map(lambda message: ask_model(adapter, [message], tokens), messages))
+
+
+def make_long_questions(name: str) -> list[Message]:
+    """Some 500 tokens each."""
+    return [
+        Message("user", " ".join(make_question(f"{name} {user}", part).content for part in range(3)))
+        for user in range(USERS)
+    ]
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    """Throughput and first tokens."""
+    engines = load_engines(bench)
+    single: dict[str, list[float]] = {name: [] for name in engines}
+    worst: dict[str, list[float]] = {name: [] for name in engines}
+    sums, sums_long, single_long, evenness = (list[float]() for _ in range(4))
+    for number in range(bench.rounds):
+        for name, adapter in engines.items():
+            single[name].append(ask_model(adapter, make_stories()[:1], _SINGLE).speed.rate)
+            answers = ask_together(adapter, [Message("user", f"{number}. {story.content}") for story in make_stories()])
+            worst[name].append(max(answer.first for answer in answers))
+            if name == "batched":
+                rates = concurrent_rates(answers)
+                sums.append(sum(rates))
+                evenness.append(min(rates) / max(rates))
+                questions = make_long_questions(f"Round {number}")
+                for question in questions:
+                    ask_model(adapter, [question], 1)  # prefilled, so that all decode at the same time
+                single_long.append(ask_model(adapter, questions[:1], _TOKENS).speed.rate)
+                sums_long.append(sum(concurrent_rates(ask_together(adapter, questions))))
+    value = median_ratio(single["batched"], single["genai"])
+    beside = f"{statistics.median(single['batched']):.0f} and {statistics.median(single['genai']):.0f} tokens/s"
+    yield Row("batched engine ÷ ONNX Runtime GenAI: one stream", f"{value:.2f} ({beside})", "≥ 0.98", value >= 0.98)
+    value = median_ratio(sums, single["batched"])
+    yield Row(f"batched: {USERS} people ÷ one, short prompts", f"{value:.2f}", "≥ 2.5", value >= 2.5)
+    value = median_ratio(sums_long, single_long)
+    yield Row(f"batched: {USERS} people ÷ one, prompts of 500 tokens", f"{value:.2f}", "≥ 1.8", value >= 1.8)
+    value = statistics.median(evenness)
+    yield Row(f"batched: slowest ÷ fastest of {USERS}", f"{value:.2f}", "≥ 0.8", value >= 0.8)
+    value = median_ratio(worst["batched"], worst["genai"])
+    beside = f"{statistics.median(worst['batched']):.2f} and {statistics.median(worst['genai']):.2f} s"
+    what = f"batched ÷ ONNX Runtime GenAI: worst first token of {USERS}"
+    yield Row(what, f"{value:.2f} ({beside})", "≤ 0.6", value <= 0.6)
+
+
+def memory(bench: Bench) -> Iterator[Row]:
+    """Growth of this process's memory by 8 chats, with each engine."""
+    spec, grown = bench.spec("prompt"), dict[str, int]()
+    for name, contract in (("genai", GenaiContract()), ("batched", None)):
+        adapter = load_adapter(spec, contract)
+        ask_model(adapter, [Message("user", "Hello.")], 1)
+        before = _resident_bytes()
+        for question in make_long_questions(name):
+            ask_model(adapter, [question], 8)
+        grown[name] = _resident_bytes() - before
+        del adapter
+        gc.collect()
+    value = grown["batched"] / grown["genai"]
+    beside = f"{grown['batched'] / 1e6:.0f} and {grown['genai'] / 1e6:.0f} MB"
+    what = f"batched ÷ ONNX Runtime GenAI: memory of {USERS} chats of {_CHAT_TOKENS} tokens"
+    yield Row(what, f"{value:.2f} ({beside})", "≤ 0.5", value <= 0.5)
+
+
+def _resident_bytes() -> int:
+    """What this process has written to, also what the system has swapped out."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    return sum(int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmSwap"))
