@@ -31,6 +31,7 @@ class Chat:
 
     def __init__(self, chat_id: str | None = None, conversation: Conversation | None = None) -> None:
         self._lock = threading.Lock()
+        self._started = threading.Condition(self._lock)
         self._id = chat_id or new_id()
         self._conversation = conversation or Conversation()
         self._is_busy = False
@@ -59,6 +60,12 @@ class Chat:
         """The turn in progress, once it runs."""
         return self._running
 
+    def await_running(self) -> RunningTurn | None:
+        """The turn in progress; one that is being started is waited for. None if there is none."""
+        with self._started:
+            self._started.wait_for(lambda: self._running or not self._is_busy)
+            return self._running
+
     @property
     def progress(self) -> TurnSnapshot | None:
         """The last reported state of the turn in progress."""
@@ -83,6 +90,7 @@ class Chat:
         """Set the turn that `try_start` reserved; it is stopped at once if that was requested in the meantime."""
         with self._lock:
             self._running = turn
+            self._started.notify_all()
             is_stop_requested = self._is_stop_requested
         if is_stop_requested:
             turn.stop()
@@ -93,6 +101,7 @@ class Chat:
             tree = tuple(turn for turn in self._conversation.tree if turn.id != turn_id)
             self._conversation = Conversation(tree, self._leaf_before_start)
             self._is_busy = False
+            self._started.notify_all()
 
     def report_progress(self, turn: RunningTurn, snapshot: TurnSnapshot) -> None:
         """Set the progress, unless `turn` has ended already."""
@@ -105,6 +114,7 @@ class Chat:
         with self._lock:
             self._conversation = self._conversation.with_answer(answer, turn_id)
             self._is_busy, self._running, self._progress = False, None, None
+            self._started.notify_all()
 
     def stop(self) -> None:
         """Stop the turn in progress, also one that is still being started."""

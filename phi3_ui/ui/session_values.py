@@ -97,6 +97,8 @@ class PanelState:
     """Whether the page shows the comparison."""
     ratings: RatingsChoice | None = None
     """What the leaderboard shows; None while it is closed."""
+    awaits_answer: bool = False
+    """Whether the chat was drawn while it was being answered, by an event that does not draw the answer's end."""
     links_shown: bool = False
     """Whether the page shows links into MLflow."""
     rated: RatedTurn | None = None

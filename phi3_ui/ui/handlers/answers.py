@@ -212,10 +212,16 @@ class AnswerController:
         yield from self._draw_answer(session, chat, turn, {**updates, **self._conversations.list_chats(session)})
 
     def follow(self, session: Session) -> Iterator[Updates]:
-        """Draw the answer of the shown chat to its end, if there is one and no other event of the page draws it."""
-        chat = session.current
-        if turn := chat.running:
+        """Draw the answer of the shown chat to its end, if there is one and no other event of the page draws it.
+
+        An answer that has ended since the chat was drawn with it is drawn once more: nothing else would show its end.
+        """
+        chat, panels = session.current, session.panels
+        awaits_answer, panels.awaits_answer = panels.awaits_answer, False
+        if turn := chat.await_running():
             yield from self._draw_answer(session, chat, turn, {})
+        elif awaits_answer and session.current is chat:
+            yield {**self._conversations.draw_chat(session), **self._conversations.show_buttons(session)}
 
     def _draw_answer(self, session: Session, chat: Chat, turn: RunningTurn, updates: Updates) -> Iterator[Updates]:
         """Draw `turn`, at first with `updates`, while its chat is shown.

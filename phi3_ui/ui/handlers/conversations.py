@@ -82,6 +82,7 @@ class ConversationController:
         session.panels.rated = None
         session.panels.replay_open = session.panels.usage_open = session.panels.compare_open = False
         session.panels.ratings = None
+        session.panels.awaits_answer = session.current.is_busy
         return {
             **self.draw_chat(session),
             **self.show_usage(session),

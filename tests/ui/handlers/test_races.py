@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import gradio as gr
 import pytest
@@ -152,6 +153,44 @@ def test_a_chat_deleted_while_it_is_being_answered_is_stopped(app: App) -> None:
 
     assert [answer.finish_reason for answer in app.store.answers] == ["cancelled"]
     assert app.session.current is not chat
+
+
+def test_an_answer_that_ends_between_the_load_of_its_page_and_the_event_that_follows_is_drawn(app: App) -> None:
+    app.model.gate.close()
+    sending = in_thread(lambda: app.send("one"))
+    assert app.model.gate.reached.wait(TIMEOUT)
+    tools = app.page.composer.tools
+    loaded = app.conversations.show_chat(app.session)
+    assert loaded[tools]["busy"]
+
+    app.model.gate.open()
+    join(sending)
+
+    (drawn,) = app.answers.follow(app.session)
+    assert not drawn[tools]["busy"]
+    assert "Hello" in str(drawn[app.page.chat.messages])
+    assert list(app.answers.follow(app.session)) == [], "once"
+
+
+def test_a_page_loaded_while_a_turn_is_being_started_draws_its_answer(app: App) -> None:
+    starting, started = threading.Event(), threading.Event()
+
+    def start() -> None:
+        starting.set()
+        assert started.wait(TIMEOUT)
+
+    app.store.on_start = start
+    sending = in_thread(lambda: app.send("one"))
+    assert starting.wait(TIMEOUT)
+    successor = app.pages.get("reloaded", "en")
+    app.session.hand_over(successor)
+    assert app.conversations.show_chat(successor)[app.page.composer.tools]["busy"]
+    drawn = list[Any]()
+    following = in_thread(lambda: drawn.extend(app.answers.follow(successor)))
+    started.set()
+    join(sending, following)
+
+    assert not drawn[-1][app.page.composer.tools]["busy"]
 
 
 def test_a_page_that_closes_while_a_turn_is_being_started_stops_it(app: App) -> None:
