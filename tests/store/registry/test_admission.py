@@ -6,6 +6,8 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,6 +193,51 @@ def test_an_approved_model_runs_its_code(
     assert error.code == "load_failed"
     assert "Error: it ran" in str(error)
     model.unload()
+
+
+def test_a_model_that_changes_all_the_time_is_never_loaded_with_code(admission: Admission, tmp_path: Path) -> None:
+    """Files, links and folders are swapped while the model is being copied and inspected."""
+    folder = write_pipeline(tmp_path / "model")
+    config, model_file = folder / "model" / "config.json", folder / "MLmodel"
+    good, described = config.read_text(), model_file.read_text()
+    evil = tmp_path / "evil.py"
+    evil.write_text("raise ValueError('it ran')\n")
+    ended = threading.Event()
+
+    def swap() -> None:
+        new, link = tmp_path / "new", folder / "model" / "modeling.py"
+        while not ended.is_set():
+            for target, text in ((config, '{"auto_map": {"AutoConfig": "modeling.Y"}}'), (config, good)):
+                new.write_text(text)
+                new.replace(target)
+            link.symlink_to(evil)
+            link.unlink()
+            new.write_text(described.replace("mlflow.transformers", "modeling"))
+            new.replace(model_file)
+            shutil.copyfile(evil, link)
+            new.write_text(described)
+            new.replace(model_file)
+            link.unlink()
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    outcomes = Counter[str]()
+    try:
+        for _ in range(100):
+            try:
+                with admission.admit(spec_of(folder)) as admitted:
+                    copy = Path(str(admitted.folder))
+                    assert (copy / "model" / "config.json").read_text() == good
+                    assert (copy / "MLmodel").read_text() == described
+                    assert not [*copy.rglob("*.py")]
+                    outcomes["loaded"] += 1
+            except UserError as error:
+                outcomes[error.code] += 1
+    finally:
+        ended.set()
+        swapping.join()
+    assert outcomes.keys() <= {"loaded", "model_not_trusted", "model_unreadable"}
+    assert outcomes["model_not_trusted"] + outcomes["model_unreadable"], "the model has changed meanwhile"
 
 
 @pytest.mark.parametrize("is_missing", [True, False])
