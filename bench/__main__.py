@@ -15,6 +15,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from bench import (
+    api,
     batching,
     chat_list,
     concurrency,
@@ -45,6 +46,7 @@ from tests.support.app_server import serve
 TOKENS = {"prompt": 300, "chat": 80}
 ROWS = {
     "streaming": streaming.rows,
+    "api": api.rows,
     "long-chats": long_chats.onnx,
     "long-chats-pipeline": long_chats.pipeline,
     "llama": llama.rows,
@@ -63,7 +65,7 @@ ROWS = {
     "evaluation": evaluation.rows,
     "ratings": evaluation.ratings,
 }
-AIMS = {"pyfunc": 0.98, "process": 0.98, "gradio_client": 0.97, "browser": 0.93}
+AIMS = {"pyfunc": 0.98, "process": 0.98, "api": 0.97, "gradio_client": 0.97, "browser": 0.93}
 
 
 def main() -> None:
@@ -126,6 +128,7 @@ def measure_paths(entry: ModelEntry, home: Path, rounds: int) -> dict[str, list[
             taken["pyfunc"] = stack.enter_context(paths.pyfunc_hooked(spec))
         taken["process"] = stack.enter_context(paths.process(spec, temporary))
         server = stack.enter_context(serve(home, temporary / "app.log"))
+        taken["api"] = stack.enter_context(paths.api(server.url, entry.model_id))
         taken["gradio_client"] = stack.enter_context(paths.gradio_client(server.url, entry.model_id))
         playwright = stack.enter_context(sync_playwright())
         launched = playwright.chromium.launch(executable_path=chromium.ensure(), args=chromium.FLAGS)

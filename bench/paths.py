@@ -173,6 +173,33 @@ def _events(events: Iterator[Any]) -> Speed:
 
 
 @contextmanager
+def api(url: str, model: str) -> Iterator[AnswerPath]:
+    """The app's /v1/chat/completions through OpenAI's client."""
+    from openai import OpenAI
+
+    with OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        yield lambda tokens: stream_api(client, model, QUESTION, tokens)
+
+
+def stream_api(client: Any, model: str, question: str, tokens: int) -> Speed:
+    """Ask once through OpenAI's client; the answer is recorded, as by default."""
+    started, points, count, size = time.perf_counter(), list[TextPoint](), 0, 0
+    for chunk in client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": question}],
+        max_tokens=tokens,
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+    ):
+        if chunk.choices and (text := chunk.choices[0].delta.content):
+            size += len(text)
+            points.append((time.perf_counter(), size))
+        count = chunk.usage.completion_tokens if chunk.usage else count
+    return measure_speed(started, points, count)
+
+
+@contextmanager
 def gradio_client(url: str, model_id: str) -> Iterator[AnswerPath]:
     """The app's /chat through gradio_client; text counts when it reaches the client."""
     from gradio_client import Client

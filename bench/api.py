@@ -1,0 +1,47 @@
+"""What the API costs over the model alone, and how evenly it serves many."""
+
+import statistics
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from openai import OpenAI
+
+from bench import paths
+from bench.rows import Bench, Row, median_ratio
+from tests.support.app_server import serve
+
+_TOKENS, _STREAM_TOKENS, _STREAMS = 300, 40, 50
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    """The paths take turns within a round."""
+    spec = bench.spec("prompt")
+    variables = {"PHI3_UI_MAX_ANSWERS": str(_STREAMS)}
+    with (
+        serve(bench.settings.home, bench.temporary / "api.log", variables=variables) as server,
+        paths.pyfunc_stream(spec) as alone,
+        paths.api(server.url, spec.model_id) as through,
+    ):
+        pairs = [(alone(count), through(count)) for count in (16, *([_TOKENS] * bench.rounds))][1:]
+        value = median_ratio([api.rate for _, api in pairs], [raw.rate for raw, _ in pairs])
+        rates = [statistics.median(one.rate for one in side) for side in zip(*pairs, strict=True)]
+        beside = f"{rates[1]:.0f} and {rates[0]:.0f} tokens/s"
+        yield Row("API ÷ pyfunc: tokens/s", f"{value:.3f} ({beside})", "≥ 0.97", value >= 0.97)
+        later = statistics.median(1000 * (api.first - raw.first) for raw, api in pairs)
+        yield Row("API, first token: later than pyfunc's", f"{later:.0f} ms", "≤ 10 ms", later <= 10)
+        even = statistics.median(_ask_at_once(server.url, spec.model_id) for _ in range(bench.rounds))
+        yield Row(f"{_STREAMS} streams of the API: slowest ÷ fastest", f"{even:.2f}", "≥ 0.8", even >= 0.8)
+
+
+def _ask_at_once(url: str, model: str) -> float:
+    """The share of the fastest of many answers' tokens per second that the slowest one gets."""
+    gate = threading.Barrier(_STREAMS)
+    with OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client, ThreadPoolExecutor(_STREAMS) as threads:
+
+        def ask(number: int) -> float:
+            gate.wait()
+            return paths.stream_api(client, model, f"Write a long story, number {number}.", _STREAM_TOKENS).rate
+
+        each = list(threads.map(ask, range(_STREAMS)))
+    return min(each) / max(each)
