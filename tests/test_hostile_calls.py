@@ -164,3 +164,29 @@ def test_a_store_that_fails_is_named_without_its_folder(
         said += response.text
 
     assert "The tracking store sqlite:///…/mlflow.db does not answer" in said
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_request_of_the_api_with_arbitrary_values(client: Client, home: Path, seed: int) -> None:
+    numbers = random.Random(seed)
+    fields = [
+        "model",
+        "messages",
+        "prompt",
+        "input",
+        "stream",
+        "temperature",
+        "max_tokens",
+        "stop",
+        "seed",
+        "n",
+        "tools",
+    ]
+    for _ in range(150):
+        route = numbers.choice(["chat/completions", "completions", "responses", "models", "nowhere"])
+        body: dict[str, Any] = {name: _make_value(numbers) for name in numbers.sample(fields, numbers.randrange(8))}
+        body["messages"] = numbers.choice([[{"role": "user", "content": _make_value(numbers)}], _make_value(numbers)])
+        headers = {"Authorization": numbers.choice(["Bearer x", "Basic x", ""])}
+        response = client.send("POST", f"/v1/{route}", json=body, headers=headers)
+        expect_no_harm(response, home)
+        assert response.status_code == 200 or set(response.json()) == {"error"}

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from phi3_ui.accounts.quotas import Person, Quotas
+from phi3_ui.accounts.quotas import Quotas
+from phi3_ui.api.callers import Caller
 from phi3_ui.api.errors import ApiError
 from phi3_ui.api.history import ApiHistory, Question
 from phi3_ui.api.metrics import Metrics
@@ -21,17 +21,6 @@ from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.loader import ModelLoader
 
 _RAW_PROMPT_CONTRACT = "prompt"
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who sends a request."""
-
-    user_id: str
-    person: Person
-    """Whose limits it counts for."""
-    records: bool
-    """Whether the request's header lets answers become traces."""
 
 
 class Answering:
@@ -71,7 +60,7 @@ class Answering:
         self._quotas.claim(caller.person)
         try:
             recorded = question.records and self.history.start_turn(
-                caller.user_id, question, label, TurnRequest(time.time(), entry.model_id, "", params, entry.template)
+                caller, question, label, TurnRequest(time.time(), entry.model_id, "", params, entry.template)
             )
         except BaseException:
             self._quotas.release(caller.person)

@@ -9,8 +9,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from phi3_ui.api.answering import Answering, Caller
-from phi3_ui.api.callers import Callers
+from phi3_ui.api.answering import Answering
+from phi3_ui.api.callers import Caller, Callers
 from phi3_ui.api.completions import CompletionEncoder
 from phi3_ui.api.errors import (
     ApiError,
@@ -102,7 +102,7 @@ def _collect_input(answering: Answering, caller: Caller, body: ResponseRequest) 
     """The messages of a response: the instructions, those up to the previous response, the input."""
     before: tuple[Message, ...] = ()
     if previous := body.previous_response_id:
-        thread = answering.history.find_response(caller.user_id, previous)
+        thread = answering.history.find_response(caller, previous)
         if thread is None:
             sentence = "There is no such response any more. Send the whole conversation as input."
             raise ApiError(400, sentence, "previous_response_id", "previous_response_not_found")

@@ -1,18 +1,31 @@
 """Who sends a request: the owner of an API key or, where the page needs no login either, a visitor by network address."""
 
-import hashlib
+from dataclasses import dataclass
 
 from starlette.requests import Request
 
 from phi3_ui.accounts.address import normalize_address
 from phi3_ui.accounts.api_keys import ApiKeys, TooManyAttemptsError
 from phi3_ui.accounts.quotas import Person
-from phi3_ui.api.answering import Caller
 from phi3_ui.api.errors import ApiError
 from phi3_ui.settings import Settings
 
 TRACE_HEADER = "x-phi3-trace"
 """`off`: the answer is not recorded."""
+
+_ANYBODY = "api"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sends a request."""
+
+    user_id: str
+    """Whose chats its answers become. All callers without a key are one user, whose store entries name no address."""
+    person: Person
+    """Whose limits it counts for, and whose conversations it may go on with."""
+    records: bool
+    """Whether the request's header lets answers become traces."""
 
 
 class Callers:
@@ -30,9 +43,7 @@ class Callers:
             if self._is_closed:
                 sentence = "This app needs an API key, and has none. Its administrator can add one to PHI3_UI_API_KEYS."
                 raise ApiError(401, sentence, code="no_api_keys")
-            # An id that does not reveal the address to those who read the store.
-            user_id = f"api-{hashlib.sha256(f'phi3-chat {address}'.encode()).hexdigest()[:24]}"
-            return Caller(user_id, Person(user_id, address), records)
+            return Caller(_ANYBODY, Person(f"{_ANYBODY} {address}", address), records)
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             sentence = "This app needs an API key. Send it in the header Authorization, as “Bearer KEY”."

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from phi3_ui.accounts.quotas import Person
+from phi3_ui.api.callers import Caller
 from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest, new_id
 from phi3_ui.chat.types import Message
 from phi3_ui.store.conversations.turn_writer import ConversationStore, TurnWriter
@@ -54,27 +56,27 @@ class ChatThreads:
         self._lock = threading.Lock()
         self._threads = OrderedDict[tuple[str, str], Thread]()
 
-    def find(self, user_id: str, messages: Iterable[Message]) -> Thread:
-        """The user's chat that holds exactly these messages, or else a new one, which holds none."""
-        return self._get(user_id, _digest(messages)) or Thread(new_id(), Conversation())
+    def find(self, person: Person, messages: Iterable[Message]) -> Thread:
+        """The person's chat that holds exactly these messages, or else a new one, which holds none."""
+        return self._get(person, _digest(messages)) or Thread(new_id(), Conversation())
 
-    def find_response(self, user_id: str, response_id: str) -> Thread | None:
-        """The user's chat as it was after a response."""
-        return self._get(user_id, response_id)
+    def find_response(self, person: Person, response_id: str) -> Thread | None:
+        """The person's chat as it was after a response."""
+        return self._get(person, response_id)
 
-    def keep(self, user_id: str, thread: Thread, response_id: str) -> None:
+    def keep(self, person: Person, thread: Thread, response_id: str) -> None:
         """Remember a chat after a response."""
         with self._lock:
             for key in (_digest(thread.messages), response_id):
-                self._threads[user_id, key] = thread
-                self._threads.move_to_end((user_id, key))
+                self._threads[person.user_id, key] = thread
+                self._threads.move_to_end((person.user_id, key))
             while len(self._threads) > 2 * self._limit:
                 self._threads.popitem(last=False)
 
-    def _get(self, user_id: str, key: str) -> Thread | None:
+    def _get(self, person: Person, key: str) -> Thread | None:
         with self._lock:
-            if thread := self._threads.get((user_id, key)):
-                self._threads.move_to_end((user_id, key))
+            if thread := self._threads.get((person.user_id, key)):
+                self._threads.move_to_end((person.user_id, key))
             return thread
 
 
@@ -85,21 +87,21 @@ class ApiHistory:
         self._store = store
         self._threads = ChatThreads()
 
-    def start_turn(self, user_id: str, question: Question, label: str, request: TurnRequest) -> "RecordedTurn":
+    def start_turn(self, caller: Caller, question: Question, label: str, request: TurnRequest) -> "RecordedTurn":
         """Record that a question was asked, in the chat that it goes on with. `request` is without the system prompt."""
         *before, asked = question.messages
         system = before[0].content if before and before[0].role == "system" else ""
-        thread = self._threads.find(user_id, before)
-        if self._store.history.is_deleted(user_id, thread.id):
+        thread = self._threads.find(caller.person, before)
+        if self._store.history.is_deleted(caller.user_id, thread.id):
             thread = Thread(new_id(), Conversation())
         conversation = thread.conversation.with_question(asked.content, replace(request, system=system))
         thread = Thread(thread.id, conversation, question.messages)
-        writer = self._store.start_turn(user_id, thread.id, conversation, label, question.messages)
-        return RecordedTurn(self._threads, user_id, question.response_id, thread, writer)
+        writer = self._store.start_turn(caller.user_id, thread.id, conversation, label, question.messages)
+        return RecordedTurn(self._threads, caller.person, question.response_id, thread, writer)
 
-    def find_response(self, user_id: str, response_id: str) -> Thread | None:
-        """The user's chat as it was after a response."""
-        return self._threads.find_response(user_id, response_id)
+    def find_response(self, caller: Caller, response_id: str) -> Thread | None:
+        """The caller's chat as it was after a response."""
+        return self._threads.find_response(caller.person, response_id)
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class RecordedTurn:
     """One turn of a chat of the API, while it is answered."""
 
     threads: ChatThreads
-    user_id: str
+    person: Person
     response_id: str
     thread: Thread
     """With the question."""
@@ -123,7 +125,7 @@ class RecordedTurn:
         if answer.error is None:
             conversation = self.thread.conversation.with_answer(answer)
             messages = (*self.thread.messages, Message("assistant", answer.text))
-            self.threads.keep(self.user_id, Thread(self.thread.id, conversation, messages), self.response_id)
+            self.threads.keep(self.person, Thread(self.thread.id, conversation, messages), self.response_id)
 
 
 def _digest(messages: Iterable[Message]) -> str:

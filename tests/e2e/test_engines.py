@@ -38,7 +38,7 @@ def test_answer_streams_with_exact_usage_and_prefix_reuse(
     whole = chat.answers.last.inner_text()
     assert len(whole) > len(growing)
     assert whole.startswith(growing.rstrip())
-    caption = chat.captions.last.inner_text()
+    caption = chat.captions.last.text_content() or ""
     assert caption.startswith(f"{model} · ")
     (prompt, completion) = re.findall(r"(\d+) in · (\d+) out", caption)[0]
     assert completion == str(tokens)

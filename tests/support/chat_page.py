@@ -71,8 +71,9 @@ class ChatPage:
     def choose(self, name: str) -> None:
         """Pick a model without waiting for it."""
         self.open_models()
-        label = self.page.locator(".phi3-menu-name").get_by_text(name.replace("@", " @"), exact=True)
-        self.models.get_by_role("option").filter(has=label).first.click()
+        rows = self.models.get_by_role("option")
+        label = self.page.locator(".phi3-menu-name").get_by_text(name, exact=True)
+        (self.models.locator(f'[data-key="{name}"]') if "@" in name else rows.filter(has=label).first).click()
         expect(self.card).to_contain_text(name.partition("@")[0])
 
     def open_panel(self, side: str) -> None:
