@@ -94,7 +94,7 @@ class PromptSets:
             run_id = client.create_run(location.experiment_id, run_name=f"prompt set {name}").info.run_id
             dataset = client.create_dataset(name, experiment_id=location.experiment_id, tags={_RUN_TAG: run_id})
             client.set_tag(run_id, _SET_TAG, dataset.dataset_id)
-            client.set_terminated(run_id)
+            client.update_run(run_id, "FINISHED")  # set_terminated would print the address of a run on a server
             self._add(location, dataset.dataset_id, merged, 0)
             return self._snapshot(client, location, dataset.dataset_id)
 

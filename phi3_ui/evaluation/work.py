@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_RETRY_SECONDS = 1.0
+
 
 @dataclass(frozen=True)
 class ModelAccess:
@@ -72,8 +74,7 @@ class Work:
                     if self.running.is_cancelled():
                         return
                     client.update_run(run_id, "RUNNING")
-                    self._run_candidate(number, run_id)
-                    status = "KILLED" if self.running.is_cancelled() else "FINISHED"
+                    status = "FINISHED" if self._run_candidate(number, run_id) else "KILLED"
             except UserError as error:
                 status = "FAILED"
                 self.running.fail(error)
@@ -87,11 +88,12 @@ class Work:
             if status == "FAILED":
                 return
 
-    def _run_candidate(self, number: int, run_id: str) -> None:
+    def _run_candidate(self, number: int, run_id: str) -> bool:
+        """Ask, score and report; False if it was cancelled before it was complete."""
         candidate = self.plan.candidates[number]
         entry = self.models.find(candidate.model_id)
         if not self._ask_all(number, run_id, entry):
-            return
+            return False
         self.running.set_phase("scoring", number)
         traces = answer_traces.load_traces(self.location, run_id)
         known = dict(self._list_keyed())
@@ -102,6 +104,7 @@ class Work:
         ]
         log_results(self.location, run_id, candidate.model_id, self.plan, candidate.name, answers)
         runs.set_complete(self.location, run_id)
+        return True
 
     def _list_keyed(self) -> Iterator[tuple[str, PromptRecord]]:
         """The records by the keys under which they are asked."""
@@ -158,7 +161,16 @@ class Work:
         if plan.url:
             return judge_with_endpoint(plan.url, plan.model, self.judge_key(), plan.criterion)
         entry = self.models.find(plan.model)
-        return judge_with_model(entry, lambda: self.models.get(entry, None), plan.criterion)
+        return judge_with_model(entry, lambda: self._get_patiently(entry), plan.criterion)
+
+    def _get_patiently(self, entry: ModelEntry) -> ChatModel:
+        """The model, as soon as there is a place for it, or the evaluation is cancelled. UserError: too_many_models."""
+        while True:
+            try:
+                return self.models.get(entry, None)
+            except UserError as error:
+                if error.code != "too_many_models" or self.running.wait_for_place(_RETRY_SECONDS):
+                    raise
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ class Bench:
     evaluations: Evaluations
 
 
-def open_bench(folder: Path, models: dict[str, ChatModel], refused: Sequence[str] = ()) -> Bench:
+def open_bench(folder: Path, models: dict[str, ChatModel], refused: Sequence[str] = (), judge_key: str = "") -> Bench:
     """Evaluations in the store of `folder`, a new one if it has none; loading the `refused` models would run code that nobody approved."""
     uri = sqlite_uri(folder / "mlflow.db")
     if not (folder / "mlflow.db").exists():
@@ -105,4 +105,4 @@ def open_bench(folder: Path, models: dict[str, ChatModel], refused: Sequence[str
             raise UserError("model_not_trusted", model=entry.name, id=entry.model_id, files="code.py")
 
     access = ModelAccess(find, require, lambda entry, _: models[entry.model_id])
-    return Bench(location, models, Evaluations(lambda: location, access, folder / "locks", lambda: ""))
+    return Bench(location, models, Evaluations(lambda: location, access, folder / "locks", lambda: judge_key))

@@ -1,0 +1,117 @@
+"""Judges: what they are asked, what they say, and what an external one gets to see."""
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from phi3_ui.errors import UserError
+from phi3_ui.evaluation.judge import Judge, build_prompt, judge_with_endpoint
+from phi3_ui.evaluation.plan import Candidate, JudgePlan, plan_evaluation
+from phi3_ui.evaluation.prompt_set import PromptSet
+from phi3_ui.evaluation.scorers import ScoringError
+from phi3_ui.evaluation.services import plan_judge
+from tests.support.evaluating import TableModel, make_entry, make_record, open_bench
+
+_RECORD = make_record("France?", expected_response="Paris")
+
+
+@dataclass
+class Endpoint:
+    """An OpenAI-compatible API that always says the same."""
+
+    url: str
+    status: int = 200
+    said: Any = field(default_factory=lambda: {"choices": [{"message": {"content": "Yes. It is."}}]})
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            served.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            served.keys.append(self.headers["Authorization"])
+            self.send_response(served.status)
+            self.send_header("Location", "http://127.0.0.1:9/")
+            self.end_headers()
+            self.wfile.write(json.dumps(served.said).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        served = Endpoint(f"http://127.0.0.1:{server.server_port}/v1")
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield served
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("said", "is_good"), [("Yes, it is.", True), ("**no** – wrong", False), ("I say: NO", False), ("yes/no?", True)]
+)
+def test_a_judge_begins_with_yes_or_no(said: str, is_good: bool) -> None:
+    assert Judge("j", lambda _: said).judge(_RECORD, "Paris").is_good == is_good
+
+
+def test_a_judge_that_decides_nothing_gives_no_score() -> None:
+    def fail(_: str) -> str:
+        raise UserError("model_hung", model="j")
+
+    with pytest.raises(ScoringError, match="neither yes nor no: Nobody knows"):
+        Judge("j", lambda _: "Nobody knows").judge(_RECORD, "Paris")
+    with pytest.raises(ScoringError, match="stopped responding"):
+        Judge("j", fail).judge(_RECORD, "Paris")
+
+
+def test_a_judge_is_told_what_is_expected_if_that_is_known() -> None:
+    assert "<expected>\nParis\n</expected>" in build_prompt("c", "q", "a", {"expected_response": "Paris"})
+    assert "<expected>" not in build_prompt("c", "{question}", "{answer}", {})
+
+
+def test_an_endpoint_judges_and_its_key_is_stored_nowhere(
+    endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = open_bench(tmp_path, {"m/1": TableModel()}, judge_key="secret-key")
+    plan = plan_evaluation(
+        PromptSet("", "capitals", 0, (_RECORD,)), (Candidate("m/1", "m"),), judge=JudgePlan("big", endpoint.url)
+    )
+    running = bench.evaluations.start(plan, [_RECORD])
+    assert running.wait(60)
+
+    (answer,) = bench.evaluations.load_answers(running.run_ids[0])
+    assert answer.scores == {"judge": 1.0}
+    assert endpoint.keys == ["Bearer secret-key"]
+    assert (endpoint.bodies[0]["model"], endpoint.bodies[0]["temperature"]) == ("big", 0)
+    MlflowClient(bench.location.tracking_uri).download_artifacts(running.run_ids[0], "", str(tmp_path / "files"))
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert files
+    assert not any(b"secret-key" in file.read_bytes() for file in files)
+
+
+@pytest.mark.parametrize(("status", "said"), [(500, {}), (302, {}), (200, {"choices": []}), (200, [])])
+def test_an_endpoint_that_fails_says_so(endpoint: Endpoint, status: int, said: object) -> None:
+    endpoint.status, endpoint.said = status, said
+
+    with pytest.raises(ScoringError, match="the judge at"):
+        judge_with_endpoint(endpoint.url, "big", "", "c").judge(_RECORD, "Paris")
+    assert endpoint.keys == [None]
+
+
+def test_a_judge_is_a_model_of_the_store_or_an_address() -> None:
+    assert plan_judge("", make_entry) is None
+    assert plan_judge("m/1", make_entry) == JudgePlan("m/1")
+    assert plan_judge(" https://api.example/v1 gpt ", make_entry, "c") == JudgePlan(
+        "gpt", "https://api.example/v1", "c"
+    )
+    with pytest.raises(UserError, match="names no judge"):
+        plan_judge("https://api.example/v1", make_entry)
