@@ -1,7 +1,8 @@
 // llama.cpp over a GGUF file, for bench/llama.py: node llama.mjs MODULES GGUF THREADS CONTEXT
 //
 // In: a line {prompt, tokens} each. Out: {ready: true}, then for each {text, tokens, rate, first} or {error}: greedy, at
-// most so many tokens, tokens/s from the first to the last, seconds to the first. As in a LlamaChatSession, what the one
+// most so many tokens, tokens/s from the first to the last, seconds to the first. A line {prompts, tokens} is answered in
+// parallel: {rate, first}, tokens/s of all while all decode, and seconds until the last has begun. As in a LlamaChatSession, what the one
 // context sequence has read of a prompt stays for the next that begins alike.
 
 import { createInterface } from "node:readline";
@@ -13,9 +14,21 @@ const llama = await getLlama({ gpu: false, build: "never", maxThreads: Number(th
 const model = await llama.loadModel({ modelPath: gguf });
 const context = await model.createContext({ contextSize: Number(contextSize), threads: Number(threads) });
 const sequence = context.getSequence();
+let parallel; // sequences of one context, which computes them in one batch
 
-async function answer({ prompt, tokens }) {
+async function answerAll({ prompts, tokens }) {
+  if (!parallel) {
+    const shared = await model.createContext({ contextSize: 1024, sequences: prompts.length, threads: Number(threads) });
+    parallel = prompts.map(() => shared.getSequence());
+  }
   const started = performance.now();
+  const answers = await Promise.all(prompts.map((prompt, at) => answer({ prompt, tokens }, parallel[at], started)));
+  const first = Math.max(...answers.map(({ times }) => times[0])), last = Math.min(...answers.map(({ times }) => times.at(-1)));
+  const written = answers.map(({ times }) => times.filter((at) => at > first && at <= last).length);
+  return { rate: written.reduce((sum, one) => sum + one, 0) / (last - first), first };
+}
+
+async function answer({ prompt, tokens }, sequence, started = performance.now()) {
   const ids = model.tokenize(prompt, true);
   await sequence.adaptStateToTokens(ids, false);
   const written = [], times = [];
@@ -25,13 +38,14 @@ async function answer({ prompt, tokens }) {
     if (written.length === tokens) break;
   }
   const seconds = times.at(-1) - times[0];
-  return { text: model.detokenize(written), tokens: written.length, rate: (written.length - 1) / seconds, first: times[0] };
+  return { text: model.detokenize(written), tokens: written.length, rate: (written.length - 1) / seconds, first: times[0], times };
 }
 
 console.log(JSON.stringify({ ready: true }));
 for await (const line of createInterface({ input: process.stdin })) {
   try {
-    console.log(JSON.stringify(await answer(JSON.parse(line))));
+    const asked = JSON.parse(line);
+    console.log(JSON.stringify(await (asked.prompts ? answerAll(asked) : answer(asked, sequence))));
   } catch (error) {
     console.log(JSON.stringify({ error: String(error) }));
   }

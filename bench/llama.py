@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.concurrency import USERS, ask_concurrently, concurrent_rates, make_stories
 from bench.long_chats import LongChat, ask_hosted, run_long_chat
 from bench.paths import QUESTION
 from bench.rows import Bench, Row, ask_model, available_cores, median_ratio
@@ -25,7 +26,7 @@ _BINARIES = {
     ("Darwin", "arm64"): "mac-arm64-metal",
     ("Windows", "AMD64"): "win-x64",
 }
-_TOKENS = 200
+_TOKENS, _TOGETHER = 200, 100
 
 
 class UnavailableError(Exception):
@@ -45,6 +46,16 @@ class LlamaCpp:
         print(
             json.dumps({"prompt": self._form.render(messages), "tokens": tokens}), file=self._process.stdin, flush=True
         )
+        answer = self.read()
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer
+
+    def ask_together(self, questions: list[Message], tokens: int) -> dict[str, Any]:
+        """See llama.mjs; in as many parallel sequences."""
+        assert self._process.stdin
+        prompts = [self._form.render([question]) for question in questions]
+        print(json.dumps({"prompts": prompts, "tokens": tokens}), file=self._process.stdin, flush=True)
         answer = self.read()
         if "error" in answer:
             raise RuntimeError(answer["error"])
@@ -75,19 +86,25 @@ def _measured(bench: Bench) -> Iterator[Row]:
     metadata = bench.metadata("prompt")
     form = PromptFormat(metadata["chat_template"], tuple(metadata["special_tokens"]))
     story = [Message("user", QUESTION)]
-    ours, theirs = list[float](), list[float]()
+    ours, theirs, ours_together, theirs_together = (list[float]() for _ in range(4))
     our_walks, their_walks = list[LongChat](), list[LongChat]()
     with run_llama(bench, form, metadata["context_length"]) as llama, bench.hosted("prompt") as model:
         llama.ask([Message("user", "Hello.")], 16)
         for number in range(bench.rounds):
             ours.append(ask_model(model, story, _TOKENS).speed.rate)
             theirs.append(llama.ask(story, _TOKENS)["rate"])
+            ours_together.append(sum(concurrent_rates(ask_concurrently(model))))
+            theirs_together.append(llama.ask_together(make_stories(), _TOGETHER)["rate"])
             chat = f"Chat {number}"
             our_walks.append(run_long_chat(ask_hosted(model, []), chat))
             their_walks.append(run_long_chat(llama.ask_turn, chat))
     value = median_ratio(ours, theirs)
     beside = f"{statistics.median(ours):.0f} and {statistics.median(theirs):.0f} tokens/s"
     yield Row("ONNX through the app ÷ llama.cpp: tokens/s", f"{value:.2f} ({beside})", "≥ 1.0", value >= 1)
+    value = median_ratio(ours_together, theirs_together)
+    beside = f"{statistics.median(ours_together):.0f} and {statistics.median(theirs_together):.0f} tokens/s"
+    what = f"ONNX through the app ÷ llama.cpp with {USERS} parallel sequences: tokens/s of {USERS} people"
+    yield Row(what, f"{value:.2f} ({beside})", "≥ 1.0", value >= 1)
     for turn, field in (("1", "first"), ("20", "last")):
         our, their = [getattr(one, field) for one in our_walks], [getattr(one, field) for one in their_walks]
         value, beside = median_ratio(our, their), f"{statistics.median(our):.3f} and {statistics.median(their):.3f} s"

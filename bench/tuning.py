@@ -17,6 +17,9 @@ import mlflow
 import numpy as np
 
 from bench.rows import Bench, available_cores
+from models.phi3_onnx_engine import OnnxFolder
+from models.phi3_onnx_engine.batched import BatchedEngine
+from models.phi3_onnx_engine.graph import rewrite_graph
 
 TEXT = (
     "The harbour lay quiet at dawn. Fishermen mended their nets while gulls circled above the masts, and the baker "
@@ -114,6 +117,26 @@ def onnx_rates(model: Any, ids: Sequence[int], piece: int = 64) -> tuple[float, 
     return len(ids) / (read - started), written / (time.perf_counter() - read)
 
 
+def time_step(engine: BatchedEngine, new: Sequence[int]) -> float:
+    """Seconds of a step with so many new tokens in each row, after _PROMPT in each: one in each of several, or a piece in one."""
+    rows = [row for _ in new if (row := engine.allocate(_PROMPT + sum(new)))]
+    for row in rows:
+        engine.prefill(row, [7] * _PROMPT)
+    started = time.perf_counter()
+    if len(new) == 1 and new[0] > 1:
+        engine.prefill(rows[0], [9] * new[0])
+    else:
+        engine.step(rows, [9] * len(rows), exact=False)
+    seconds = time.perf_counter() - started
+    for row in rows:
+        engine.free(row)
+    return seconds
+
+
+def _median_ms(rounds: int, measure: Callable[[], float]) -> str:
+    return f"{1000 * median(measure() for _ in range(max(5, rounds))):.1f}"
+
+
 def _log_softmax(logits: Logits) -> Logits:
     shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
     found: Logits = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
@@ -188,6 +211,14 @@ def print_tables(bench: Bench) -> None:  # noqa: C901 (one nested function per t
         for piece in (1, 2, 4, 8, 16, 32, 64, 128, _PROMPT):
             yield (piece, _medians(bench.rounds, lambda piece=piece: onnx_rates(model, long, piece))[0])  # type: ignore[misc]
 
+    def batched_steps() -> Iterator[Sequence[object]]:
+        folder = OnnxFolder(build_variant(bench, VARIANTS[3]))
+        engine = BatchedEngine(folder, rewrite_graph(folder.graph), available_cores(), 1 << 30)
+        for count in (1, 2, 4, 8):
+            yield (f"{count} decode", _median_ms(bench.rounds, lambda count=count: time_step(engine, [1] * count)))  # type: ignore[misc]
+        for piece in (8, 16, 24, 32, 64, 128):
+            yield (f"a piece of {piece}", _median_ms(bench.rounds, lambda piece=piece: time_step(engine, [piece])))  # type: ignore[misc]
+
     def pipelines() -> Iterator[Sequence[object]]:
         for name, dtype in (("fp32 (chosen)", torch.float32), ("bf16", torch.bfloat16)):
             model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
@@ -213,5 +244,6 @@ def print_tables(bench: Bench) -> None:  # noqa: C901 (one nested function per t
     _table("ONNX build", ("MB", *quality), variants())
     _table("ONNX threads", quality[2:], threads())
     _table("ONNX prefill chunk, tokens", ("tokens/s",), pieces())
+    _table("batched engine, a step after 500 tokens", ("ms",), batched_steps())
     _table("pipeline", quality, pipelines())
     _table("a slot of 8,192 tokens, 43 prefilled", ("seconds",), warm_up())

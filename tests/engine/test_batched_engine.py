@@ -1,5 +1,6 @@
 """The batched engine: same answers in any company, an end within a step, memory in use alone, and what is done where it does not fit."""
 
+import contextlib
 import json
 import logging
 import os
@@ -81,6 +82,20 @@ def test_logits_are_those_of_the_other_engine_bit_for_bit(tiny_models: TinyModel
         else:  # the other engine computes a token alone, which takes another kernel on some processors
             np.testing.assert_allclose(genai, batched, atol=1.0)
         last = batched.argmax(-1).tolist()
+
+
+def test_a_token_that_is_computed_with_a_dummy_is_the_same(tiny_models: TinyModels) -> None:
+    """As on processors that have another kernel for one token than for two."""
+    engine = open_batched(tiny_models.onnx(Variant(precision="int8")))
+    engine._exact_tokens = 2
+    rows = [engine.allocate(100) for _ in range(3)]
+    assert all(rows)
+    for row in rows:
+        engine.prefill(row, numbers(1, 40))  # type: ignore[arg-type]
+    (alone,) = engine.step([rows[0]], [7], exact=True)  # type: ignore[list-item]
+    together = engine.step([rows[2], rows[1]], [7, 7], exact=True)  # type: ignore[list-item]
+    for logits in together:
+        np.testing.assert_array_equal(logits, alone)
 
 
 @pytest.fixture(scope="module", params=QUANTISED)
@@ -303,6 +318,44 @@ def test_a_failing_step_ends_only_the_answer_that_makes_it_fail(tiny_onnx: Path)
     assert given_[2] == expected[2][: len(given_[2])]
     assert max(sizes) == 4
     assert len(tokens_of(scheduler.generate(request(prompts[2], 12)))) == 12, "its row is free again"
+
+
+def test_no_row_leaks_however_threads_come_leave_and_fail(tiny_onnx: Path) -> None:
+    """Six threads; of their requests some are closed, some cancelled by another thread, and some fail."""
+    budget = 2_000_000
+    engine = open_batched(tiny_onnx, budget)
+    scheduler = Scheduler(engine, budget)
+    kinds: list[str] = []
+
+    def run(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for _ in range(15):
+            kind = str(rng.choice(["ends", "closed", "cancelled", "fails"]))
+            asked = request(numbers(int(rng.integers(4)), int(rng.integers(1, 400))), int(rng.integers(1, 40)))
+            timer = threading.Timer(float(rng.random()) / 50, scheduler.cancel, [asked])
+            if kind == "fails":
+                asked.prompt[-1] = asked.to_prefill[-1] = 10**6
+            if kind == "cancelled":
+                timer.start()
+            events = scheduler.generate(asked)
+            with contextlib.suppress(RuntimeError):
+                for number, _event in enumerate(events):
+                    if kind == "closed" and number == 3:
+                        break
+            events.close()
+            timer.cancel()
+            kinds.append(kind)
+
+    threads = [threading.Thread(target=run, args=[seed]) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert len(kinds) == 90, "no thread hangs or ends early"
+    assert scheduler._running == scheduler._waiting == []
+    assert scheduler.stats().used_bytes <= budget
+    forget(scheduler)
+    assert not any(engine._rows)
 
 
 def test_an_id_outside_the_vocabulary_fails_alone(tiny_onnx: Path) -> None:
