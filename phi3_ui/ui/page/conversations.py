@@ -5,7 +5,7 @@ from markupsafe import Markup
 
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import ConversationsSection, Page
-from phi3_ui.ui.page.events import QUIET
+from phi3_ui.ui.page.events import NOTIFYING, QUIET
 from phi3_ui.ui.page.scripts import CLOSE_DRAWERS_JS, conversations_js, new_chat_js
 from phi3_ui.ui.page.texts import I18N, browser_texts
 from phi3_ui.ui.render.icons import icon
@@ -65,7 +65,7 @@ def wire(page: Page, chat: ChatController) -> None:
     section.search.change(chat.search, section.search, section.chat_list, trigger_mode="always_last", **QUIET)
     # Not "always_last": an event that had to wait would come with the data of the one before it.
     section.chat_list.input(chat.list_from, None, section.chat_list, trigger_mode="multiple", **QUIET)
-    section.chat_list.edit(chat.rename, None, section.chat_list, trigger_mode="multiple", **QUIET)
+    section.chat_list.edit(chat.rename, None, section.chat_list, trigger_mode="multiple", **NOTIFYING)
     shown = section.new_chat.click(
         chat.new_chat, page.chat.comment, [page.composer.message, *page.chat_outputs], **QUIET
     )
