@@ -51,6 +51,7 @@ class Bench:
 
     def metadata(self, contract: str) -> dict[str, Any]:
         """The metadata a demo model was logged with."""
+        mlflow.set_tracking_uri(self.entries[contract].tracking_uri)
         return read_metadata(self.entries[contract].uri)
 
     @contextmanager

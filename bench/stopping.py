@@ -87,6 +87,10 @@ def _measured(bench: Bench, name: str, adapter: Any, steps: Steps) -> Iterator[R
         chunks <= 1 and size < 1000,
     )
 
+    if name == "ONNX":  # whose engine is interrupted within a step
+        longest = 1000 * max(seconds)
+        yield Row(f"{name}: from a stop in this prompt to the end", f"{longest:.0f} ms", "≤ 50 ms", longest <= 50)
+
 
 def _is_past(deadline: float) -> bool:
     return time.perf_counter() > deadline

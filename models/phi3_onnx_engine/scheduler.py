@@ -165,7 +165,7 @@ class Scheduler:
         for request in waiting:
             if request.is_abandoned or not self._admit(request):
                 break  # first in, first out
-            running.append(request)
+        # Who was admitted now is stepped the next time: the caller has to get an event, to be able to cancel, before that.
         decoding = [request for request in running if request.is_active and not request.left_to_prefill]
         ready = [request for request in decoding if len(request.events) < _MAX_PENDING_EVENTS]
         for request in ready:

@@ -253,6 +253,16 @@ def test_a_prefill_is_cut_off_within_its_step(tiny_onnx: Path) -> None:
     assert tokens_of(scheduler.generate(request(numbers(1, 500), 5))) == answer
 
 
+def test_a_request_that_is_cancelled_after_its_first_event_computes_nothing(tiny_onnx: Path) -> None:
+    engine = open_batched(tiny_onnx)
+    scheduler, asked = Scheduler(engine, BUDGET), request(numbers(1, 300), 5)
+    events = scheduler.generate(asked)
+    assert next(events) == PrefillProgress(0)
+    scheduler.cancel(asked)
+    assert list(events) == []
+    assert scheduler.stats().used_bytes == 0
+
+
 def test_cancelling_twice_does_not_touch_who_has_the_row_now(tiny_onnx: Path) -> None:
     scheduler = Scheduler(open_batched(tiny_onnx), BUDGET)
     first = request(numbers(1, 300), 5)

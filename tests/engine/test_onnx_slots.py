@@ -171,7 +171,7 @@ def test_a_slot_is_preallocated_for_the_next_chat_while_idle_and_within_the_budg
     assert wrapper._scheduler.stats().slots == 0
     for number in range(6):
         running = start_generating(wrapper._scheduler, [10 + number] * 60, 5)
-        next(running)
+        assert [next(running).count, next(running).count] == [0, 60]
         wrapper.prepare()
         assert len(slots) == min(number + 1, 4), "none is allocated while a request runs"
         running.close()

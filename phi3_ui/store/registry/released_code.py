@@ -76,7 +76,7 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/scheduler.py": frozenset(
         {
-            "b689b01a82c3fe32ba2ddb2aa7fd4054094a509df9191e5d81d67c0cc90f5a1d",  # this release
+            "66ada38c1d85964e56236e93335c7de1771632276cc3c57cceef61ef8f56cdff",  # this release
         }
     ),
     "code/phi3_onnx_engine/selection.py": frozenset(
