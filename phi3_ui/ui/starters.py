@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from phi3_ui.i18n.translate import TEXTS, tr
+
 
 @dataclass(frozen=True)
 class Starter:
@@ -20,3 +22,10 @@ STARTERS = {
     for name in ("explain", "code", "joke", "ideas")
 }
 STARTERS["joke"] = Starter("starter.joke", "starter.joke.about", "starter.joke.question", "starter.joke.system")
+
+
+def is_starter_system(system: str) -> bool:
+    """Whether this is the system prompt of a starter, in any language."""
+    return any(
+        starter.system and system == tr(language, starter.system) for starter in STARTERS.values() for language in TEXTS
+    )

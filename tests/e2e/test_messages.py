@@ -146,6 +146,9 @@ def test_an_empty_chat_offers_questions(app: App, open_page: OpenPage) -> None:
     assert (system["role"], question["content"]) == ("system", "Tell me a joke about atoms.")
     assert "stand-up comedian" in system["content"]
     assert chat.questions.first.locator("xpath=..").locator("time").get_attribute("datetime")
+    chat.start_new_chat()
+    chat.answer("And now?")
+    assert [message["role"] for message in app.model.requests[-1].messages] == ["user"], "the comedian has gone"
 
 
 def test_an_answer_that_was_cut_goes_on(app: App, open_page: OpenPage) -> None:
@@ -154,6 +157,7 @@ def test_an_answer_that_was_cut_goes_on(app: App, open_page: OpenPage) -> None:
     chat.setting("Max tokens", 3)
     chat.answer("Tell a story.")
     expect(chat.captions.last).to_contain_text("cut at max tokens")
+    expect(chat.page.locator(".phi3-last .phi3-short")).to_be_visible()
     chat.page.get_by_role("button", name="Continue").click()
     chat.wait_for_caption(2)
     expect(chat.questions.last).to_have_text("Continue exactly where you stopped.")

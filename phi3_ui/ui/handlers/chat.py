@@ -21,7 +21,7 @@ from phi3_ui.ui.render.job_progress import render_setup
 from phi3_ui.ui.render.messages import ChatMessage, decode_messages, with_running
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
-from phi3_ui.ui.starters import STARTERS
+from phi3_ui.ui.starters import STARTERS, is_starter_system
 
 
 class ChatController:
@@ -162,10 +162,13 @@ class ChatController:
     # List of chats
 
     def new_chat(self, comment: str, request: gr.Request) -> Updates:
-        """Show an empty chat."""
+        """Show an empty chat. The settings stay, but for the system prompt that came with a starter."""
         session = self.session(request)
         self.chats.save_comment(session, comment)
-        return self.chats.switch_to(session, None)
+        turns = session.current.conversation.turns
+        asked_with = turns[-1].request.system if turns and turns[-1].request else ""
+        updates = self.chats.switch_to(session, None)
+        return {**updates, self._page.settings.system: ""} if is_starter_system(asked_with) else updates
 
     def search(self, query: str | None, request: gr.Request) -> Updates:
         """List the chats that match."""

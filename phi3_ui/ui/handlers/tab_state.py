@@ -5,6 +5,7 @@ import re
 
 from phi3_ui.arena.blindness import is_comparison
 from phi3_ui.chat.conversation import Conversation
+from phi3_ui.chat.draft import Draft
 from phi3_ui.errors import UserError
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.comparison_state import restore_comparison
@@ -50,7 +51,11 @@ class TabStateRestorer:
             session.select_model(key)
         updates = restore_settings(self._page, tab_state.get("settings"))
         draft = texts.get("draft", "")
-        if not draft or (draft == texts.get("taken") and _is_last_question(draft, session.current.conversation)):
+        if draft == texts.get("taken") and _is_last_question(draft, session.current.conversation):
+            draft = ""
+        system = updates.get(self._page.settings.system)
+        session.set_draft(Draft(draft, (), system["value"] if system else ""))  # which the context meter counts
+        if not draft:
             return updates
         return {**updates, self._page.composer.message: draft}
 

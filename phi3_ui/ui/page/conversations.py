@@ -67,6 +67,9 @@ def wire(page: Page, chat: ChatController) -> None:
     section.chat_list.input(chat.list_from, None, section.chat_list, trigger_mode="multiple", **QUIET)
     section.chat_list.edit(chat.rename, None, section.chat_list, trigger_mode="multiple", **NOTIFYING)
     shown = section.new_chat.click(
-        chat.new_chat, page.chat.comment, [page.composer.message, *page.chat_outputs], **QUIET
+        chat.new_chat,
+        page.chat.comment,
+        [page.composer.message, page.settings.system, *page.chat_outputs],
+        **QUIET,
     )
     shown.then(None, None, None, js=CLOSE_DRAWERS_JS)

@@ -74,6 +74,11 @@ def test_unsupported_controls_are_disabled(app: App) -> None:
     assert all(update["interactive"] is False for update in updates.values())
 
 
+def test_the_context_meter_counts_what_is_restored(app: App) -> None:
+    restore(app, draft="Hello", settings={"system": "Be brief."})
+    assert (app.session.draft.text, app.session.draft.system) == ("Hello", "Be brief.")
+
+
 def test_a_tab_is_restored_once_and_only_for_its_user(app: App) -> None:
     assert restore(app, settings=_SETTINGS)
     assert restore(app, settings=_SETTINGS) == {}
