@@ -2,10 +2,10 @@
 
 import threading
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from phi3_ui.arena.rounds import draw_places
-from phi3_ui.chat.conversation import Conversation, Turn, TurnRequest, new_id
+from phi3_ui.chat.conversation import Answer, Conversation, Turn, TurnRequest, new_id
 from phi3_ui.chat.presets import PARAM_PRESETS
 from phi3_ui.errors import UserError
 from phi3_ui.ui.chat_state import Chat
@@ -35,6 +35,26 @@ class AskedRound:
     """From left to right: the positions of the contestants."""
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The answer of a chat that a comparison was opened from."""
+
+    history: Conversation
+    """What led to its question: each side begins with it."""
+    question: str
+    """What is asked of all sides, unless the person writes something else."""
+
+
+def find_origin(conversation: Conversation, turn_id: str) -> Origin:
+    """The question of a turn, with a copy of what led to it: turns of its own, without what is counted once, such as tokens."""
+    turn, history = conversation.get_turn(turn_id), Conversation()
+    for before in Conversation(conversation.tree, turn.parent).turns:
+        answer = before.answer or Answer("", "")
+        history = history.with_question(before.question, before.request and replace(before.request, round=None))
+        history = history.with_answer(Answer(answer.model, answer.text, finish_reason="stop"))
+    return Origin(history, turn.question)
+
+
 class Comparison:
     """A comparison, in progress or ended. At most one round at a time runs, from try_start to finish. Thread-safe."""
 
@@ -44,9 +64,14 @@ class Comparison:
         chat_id: str | None = None,
         branches: Iterable[Conversation] = (),
         rounds: Iterable[AskedRound] = (),
+        origin: Origin | None = None,
     ) -> None:
-        """`branches` are the histories of the contestants, in their order; by default empty."""
+        """`branches` are the histories of the contestants, in their order; by default empty.
+
+        `origin` is what a comparison begins with that was not asked anything yet.
+        """
         self.contestants = tuple(contestants)
+        self.origin = origin
         self.id = chat_id or new_id()
         """The conversation's id in the store."""
         histories = tuple(branches) or tuple(Conversation() for _ in self.contestants)
@@ -115,6 +140,14 @@ class Comparison:
     def wait(self, seconds: float) -> bool:
         """Wait up to `seconds` until no round runs; whether none does."""
         return self._finished.wait(seconds)
+
+    @property
+    def history(self) -> tuple[Turn, ...]:
+        """What led to the first round, the same for all sides."""
+        if self.origin:
+            return self.origin.history.turns
+        turns = self.chats[0].conversation.turns
+        return tuple(turn for turn in turns if turn.request is None or turn.request.round is None)
 
     def find_turns(self, asked: AskedRound) -> list[Turn | None]:
         """The turns of a round from left to right; None where nothing was asked yet."""

@@ -2,14 +2,15 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from phi3_ui.testing import Reply
-from tests.e2e.conftest import App, OpenPage
+from tests.e2e.conftest import App, NewVisitor, OpenPage, ScriptedStore, open_chat
 from tests.support.accessibility import find_violations
-from tests.support.app_server import wait_until
+from tests.support.app_server import find_free_port, find_traces, serve, wait_until
 from tests.support.chat_page import LOAD, ChatPage
 
 QUESTION = "Why don't electrons play hide and seek with protons?"
@@ -192,3 +193,40 @@ def test_a_round_outlives_a_reload_and_ends_with_escape(app: App, open_page: Ope
     expect(view.locator(".voted")).to_have_text("Ați votat: egalitate.")
     expect(view.locator(".round").first.locator(".model")).to_have_count(2)
     expect(view.locator(".round").last.locator(".model").first).to_be_empty()
+
+
+def test_kill_9_loses_no_vote_and_doubles_none(
+    scripted_store: ScriptedStore, new_visitor: NewVisitor, tmp_path: Path
+) -> None:
+    home, port = scripted_store.copy_to(tmp_path), find_free_port()
+    for model in (scripted_store.model, scripted_store.other):
+        model.reset()
+    with serve(home, home / "before.log", port=port) as server:
+        chat = open_chat(new_visitor(), server)
+        open_comparison(chat)
+        ask(chat, QUESTION)
+        wait_for_end(chat)
+        chat.page.keyboard.press("1")
+        expect(chat.compare.locator(".voted")).to_have_text("You voted: A is better.")
+        ask(chat, "And why?")
+        wait_for_end(chat)
+        chat.page.keyboard.press("3")  # perhaps it arrives, perhaps not
+        server.process.kill()
+        server.process.wait()
+    with serve(home, home / "after.log", port=port):
+        chat.page.reload()
+        expect(chat.compare.locator(".round")).to_have_count(2, timeout=LOAD)
+        first, second = chat.compare.locator(".round").all()
+        expect(first.locator(".voted")).to_have_text("You voted: A is better.")
+        if not second.locator(".voted").count():
+            chat.compare.get_by_role("button", name="Tie").click()
+        expect(second.locator(".voted")).to_have_text("You voted: tie.")
+        expect(chat.compare.locator(".vote")).to_have_count(0)
+
+        def list_votes() -> list[list[str]]:
+            return sorted(
+                [str(one.feedback.value) for one in trace.info.assessments if one.feedback]
+                for trace in find_traces(home)
+            )
+
+        wait_until(lambda: list_votes() == [["lost"], ["tie"], ["tie"], ["won"]])

@@ -11,20 +11,30 @@ from jinja2.utils import htmlsafe_json_dumps
 
 from phi3_ui.arena.rounds import Round, find_exclusion
 from phi3_ui.chat.comparison import Exclusion, Preference
+from phi3_ui.chat.conversation import TurnRequest
 from phi3_ui.chat.presets import PARAM_PRESETS
 from phi3_ui.errors import UserError
 from phi3_ui.export.votes import write_votes
 from phi3_ui.i18n.translate import tr
 from phi3_ui.store.conversations.operations import VoteRecord
 from phi3_ui.store.registry.cards import ModelEntry
-from phi3_ui.ui.comparison_state import MAX_SIDES, MIN_SIDES, AskedRound, Comparison, Contestant
+from phi3_ui.ui.comparison_state import (
+    MAX_SIDES,
+    MIN_SIDES,
+    AskedRound,
+    Comparison,
+    Contestant,
+    Origin,
+    find_origin,
+    find_preset,
+)
 from phi3_ui.ui.handlers.answers import DRAW_EVERY, AnswerStarter, replace_surrogates
-from phi3_ui.ui.handlers.conversations import ConversationController
+from phi3_ui.ui.handlers.conversations import Action, ConversationController
 from phi3_ui.ui.handlers.export import pack_download
 from phi3_ui.ui.handlers.rounds import PRESETS, RoundRunner
 from phi3_ui.ui.notices import show_warning
 from phi3_ui.ui.page.components import Page, Updates
-from phi3_ui.ui.render.compare import ComparisonView, describe_round, find_voted, list_choices
+from phi3_ui.ui.render.compare import ComparisonView, describe_history, describe_round, find_voted, list_choices
 from phi3_ui.ui.render.labels import picker_label, split_answer_label
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
@@ -56,11 +66,13 @@ class CompareController:
         self._max_characters = services.settings.max_message_characters
         self._catalogue = services.catalogue
         self._admission = services.admission
+        self._store = services.conversations
         self._history = services.conversations.history
         self._rounds = RoundRunner(services, starter)
         self._conversations = conversations
         self._session = session
         conversations.show_comparison = self._open
+        conversations.actions["compare"] = self._compare_answer
 
     # Actions of the view
 
@@ -104,8 +116,10 @@ class CompareController:
         if session.comparison and (place is None or isinstance(place, int)):
             session.comparison.stop(place)
 
-    def _choose_sides(self, session: Session) -> tuple[Contestant, ...]:
+    def _choose_sides(self, session: Session, request: TurnRequest | None = None) -> tuple[Contestant, Contestant]:
         """The page's model and the next other one; without another, the same one with a freer preset.
+
+        With the request of an answer, its model comes first, and both sides have its preset and its system prompt.
 
         Raises:
             UserError: no_model, or the store does not respond.
@@ -114,9 +128,26 @@ class CompareController:
         if not entries:
             raise UserError("no_model")
         ids = [entry.model_id for entry in entries]
-        first = session.model_id if session.model_id in ids else ids[0]
-        other = next((one for one in ids if one != first), None)
-        return Contestant(first), Contestant(other) if other else Contestant(first, PARAM_PRESETS[-1].name)
+        wanted = [request.model_id if request else None, session.model_id, *ids]
+        first, *others = dict.fromkeys(one for one in wanted if one in ids)
+        preset, system = (find_preset(request), request.system) if request else ("", "")
+        if others:
+            return Contestant(first, preset, system), Contestant(others[0], preset, system)
+        freest = PARAM_PRESETS[0 if preset == PARAM_PRESETS[-1].name else -1].name
+        return Contestant(first, preset, system), Contestant(first, freest, system)
+
+    def _compare_answer(self, session: Session, action: Action) -> Updates:
+        """Open a comparison with the question of an answer and what led to it; the answer's model is on one side.
+
+        The answer itself is not part of it: all sides are asked anew, so that the vote can be blind.
+
+        Raises:
+            UserError: no_such_turn, no_model, or the store does not respond.
+        """
+        self._conversations.require_turn(session.current, action.value)
+        conversation = session.current.conversation
+        sides = self._choose_sides(session, conversation.get_turn(action.value).request)
+        return self._open(session, Comparison(sides, origin=find_origin(conversation, action.value)))
 
     def _list_models(self) -> list[ModelEntry]:
         return [entry for entry in self._catalogue.list_models() if self._admission.is_loadable(entry)]
@@ -172,11 +203,23 @@ class CompareController:
         comparison = session.comparison
         if comparison and comparison.is_running:
             raise UserError("chat_busy")
-        is_same = comparison is not None and comparison.contestants == question.contestants
+        is_same = comparison is not None and comparison.contestants == question.contestants and not comparison.origin
         if comparison and is_same and not self._history.is_deleted(session.user_id, comparison.id):
             return comparison
-        session.set_comparison(comparison := Comparison(question.contestants))
+        origin = comparison.origin if comparison and not comparison.rounds else None
+        if origin and origin.history.tree:
+            comparison = self._begin_after(session, origin, question.contestants)
+        else:
+            comparison = Comparison(question.contestants)
+        session.set_comparison(comparison)
         return comparison
+
+    def _begin_after(self, session: Session, origin: Origin, contestants: tuple[Contestant, ...]) -> Comparison:
+        """A comparison whose sides begin with a copy of the history, in a chat of their own: the first one may be deleted."""
+        copied = self._store.import_conversation(session.user_id, origin.history)
+        if copied is None:
+            raise UserError("chat_busy")
+        return Comparison(contestants, copied.id, [copied.conversation] * len(contestants))
 
     # What is shown
 
@@ -226,6 +269,8 @@ class CompareController:
             "partial": is_partial,
         }
         if not is_partial:
+            view["history"] = describe_history(comparison)
+            view["draft"] = comparison.origin.question if comparison.origin else ""
             view["models"] = [(entry.model_id, picker_label(language, entry)) for entry in self._list_models()]
         return view
 

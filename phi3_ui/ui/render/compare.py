@@ -70,6 +70,10 @@ class ComparisonView(TypedDict):
     rounds: list[RoundView]
     """All rounds, or the last one alone if `partial`."""
     partial: bool
+    history: NotRequired[list[list[str]]]
+    """Questions and answers that led to the first round."""
+    draft: NotRequired[str]
+    """A question to put into the composer of a comparison that was not asked anything yet."""
     models: NotRequired[list[tuple[str, str]]]
     """The models to choose from: id and label."""
 
@@ -116,6 +120,11 @@ def describe_round(
         "choices": [] if is_running or outcome else list_choices(turns),
         "note": _describe_outcome(language, outcome) if outcome else "",
     }
+
+
+def describe_history(comparison: Comparison) -> list[list[str]]:
+    """What led to the first round, without the models."""
+    return [[turn.question, turn.answer.text if turn.answer else ""] for turn in comparison.history]
 
 
 def list_choices(turns: Sequence[Turn | None]) -> list[str]:

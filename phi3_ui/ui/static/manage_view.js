@@ -38,6 +38,7 @@ export default function manageView(name, element, props, watch) {
 
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || event.defaultPrevented || !isOnTop()) return;
+    if (document.querySelector(":popover-open")) return; // which Escape closes
     event.preventDefault();
     element.querySelector(".phi3-close")?.click();
   });

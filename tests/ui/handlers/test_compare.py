@@ -12,10 +12,20 @@ from typing import Any, cast
 import gradio as gr
 import pytest
 
-from phi3_ui.chat.conversation import Conversation
-from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest, Completed, TextDelta, Timings, Usage
+from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
+from phi3_ui.chat.types import (
+    AnswerEvent,
+    CancelToken,
+    ChatRequest,
+    Completed,
+    GenerationParams,
+    TextDelta,
+    Timings,
+    Usage,
+)
 from phi3_ui.errors import UserError
 from phi3_ui.store.registry.cards import ModelEntry
+from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.handlers.compare import CompareController
 from phi3_ui.ui.handlers.conversations import Action
 from phi3_ui.ui.handlers.export import ExportController
@@ -351,3 +361,47 @@ def test_a_round_counts_as_one_question() -> None:
     app = CompareApp(PHI3_UI_QUESTIONS_PER_MINUTE="1")
     app.act("open")
     assert len(app.finish()["rounds"][0]["sides"]) == 2
+
+
+def test_an_answer_is_compared_with_its_question_and_what_led_to_it(app: CompareApp) -> None:
+    chat = Conversation()
+    for question, model in (("one", "m-1"), ("two", "m-2"), ("three", "m-1")):
+        request = TurnRequest(1.0, model, "Be brief.", GenerationParams(temperature=0.1))
+        answer = Answer(f"{model} · Python", f"To {question}.", Usage(5, 6), finish_reason="stop")
+        chat = chat.with_question(question, request).with_answer(answer)
+    app.session.show(Chat("old", chat))
+    imported = list[Conversation]()
+
+    def import_conversation(user_id: str, conversation: Conversation) -> SimpleNamespace:
+        imported.append(conversation)
+        return SimpleNamespace(id="copy", conversation=conversation)
+
+    app.store.import_conversation = import_conversation  # type: ignore[attr-defined]
+    opened = app.view(app.conversations.perform(app.session, Action("compare", chat.turns[1].id)))
+    assert (opened["draft"], opened["history"]) == ("two", [["one", "To one."]])
+    assert [(one["model"], one["system"]) for one in opened["sides"]] == [("m-2", "Be brief."), ("m-1", "Be brief.")]
+    assert imported == [], "nothing is kept until a question is asked"
+
+    view = app.finish(question="two", models=("m-2", "m-3"))
+    assert (view["id"], view["history"], len(view["rounds"])) == ("copy", [["one", "To one."]], 1)
+    assert "draft" not in view or view["draft"] == ""
+    for model in ("m-2", "m-3"):
+        (request_,) = app.llms[model].requests
+        assert [message.content for message in request_.messages] == ["Be brief.", "one", "To one.", "two"]
+    (copied,) = imported
+    assert {turn.id for turn in copied.tree}.isdisjoint(turn.id for turn in chat.tree)
+    assert copied.total_usage is None, "tokens are counted once"
+    app.finish(question="and?", models=("m-2", "m-3"))
+    assert len(app.llms["m-2"].requests[1].messages) == 6
+    assert len(imported) == 1
+    with pytest.raises(UserError):
+        app.conversations.perform(app.session, Action("compare", "none of the chat"))
+
+
+def test_a_compared_answer_without_history_or_with_an_unknown_model(app: CompareApp) -> None:
+    request = TurnRequest(1.0, "gone", params=GenerationParams(temperature=0.1))
+    chat = Conversation().with_question("one", request).with_answer(Answer("gone", "To one.", finish_reason="stop"))
+    app.session.show(Chat("old", chat))
+    opened = app.view(app.conversations.perform(app.session, Action("compare", chat.turns[0].id)))
+    assert ([one["model"] for one in opened["sides"]], opened["history"]) == (["m-1", "m-2"], [])
+    assert app.finish(question="one")["id"] != "old"

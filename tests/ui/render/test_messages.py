@@ -225,11 +225,12 @@ def test_an_answered_turn_has_its_buttons_and_variants() -> None:
         "good": "Good answer",
         "bad": "Bad answer",
         "reproduce": "Reproduce this answer in Python",
+        "compare": "Compare this answer with …",
         "undo": "Remove this turn",
     }
     rated = chat_messages("en", first.with_feedback(turn, Feedback(False)))[-1]["caption"]["actions"]
     assert {one["name"]: one["pressed"] for one in rated if "pressed" in one} == {"good": False, "bad": True}
-    assert list(buttons(both)) == ["retry", "edit", "undo"], "there is no text to rate"
+    assert list(buttons(both)) == ["retry", "edit", "compare", "undo"], "there is no text to rate"
     variants = chat_messages("en", both)[-1]["caption"]["variants"]
     assert (variants["position"], variants["count"], variants["next"]) == (2, 2, None)
     assert variants["previous"]

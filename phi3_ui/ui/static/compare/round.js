@@ -1,6 +1,7 @@
 /** One round: the question, and the answers side by side. */
 import addHeads, { watchOverflow } from "../chat/code.js";
 import drawIcon from "../chat/icons.js";
+import drawQuestion from "../chat/question.js";
 import renderBlocks from "../chat/markdown.js";
 import { createElement, createIconButton } from "../dom.js";
 import createVoteBar, { LETTERS } from "./vote.js";
@@ -21,7 +22,8 @@ export default class Round {
     const drawn = JSON.stringify([round, isNewest]);
     if (drawn === this.drawn) return;
     this.drawn = drawn;
-    this.question.textContent = round.question;
+    if (this.asked !== round.question) drawQuestion(this.question, round.question);
+    this.asked = round.question;
     if (this.sides.length !== round.sides.length) {
       this.sides = round.sides.map((_, place) => new Side(this.texts, place, this.act));
       this.duel.replaceChildren(...this.sides.map(({ node }) => node));

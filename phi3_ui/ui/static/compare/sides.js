@@ -5,7 +5,7 @@ import { createElement, createIconButton } from "../dom.js";
 const MIN = 2;
 const MAX = 4;
 
-/** Returns the button, the panel that it opens, `set` for what the server knows, and `read` for what is chosen. */
+/** Returns the button, the panel that it opens, `set` for what the server knows, `open`, and `read` for what is chosen. */
 export default function createSides(texts, presets) {
   let models = []; // id and label
   let sides = [];
@@ -91,6 +91,11 @@ export default function createSides(texts, presets) {
       sides = chosen.map((side) => ({ ...side }));
       drawLabel();
       if (panel.matches(":popover-open")) draw();
+    },
+    /** Show the choice, at this side. */
+    open(index) {
+      panel.showPopover();
+      panel.querySelectorAll("fieldset")[index]?.querySelector("select").focus();
     },
     read: () => sides.map((side) => ({ ...side })),
   };

@@ -6,6 +6,11 @@
  * `globalThis.phi3Compare`: `open()`.
  */
 import drawIcon from "../chat/icons.js";
+import { splitFiles } from "../attached_files.js";
+import renderBlocks from "../chat/markdown.js";
+import drawQuestion from "../chat/question.js";
+import Attachments from "../composer/attachments.js";
+import acceptFiles from "../composer/drop_files.js";
 import { createElement, createIconButton } from "../dom.js";
 import Round from "./round.js";
 import createSides from "./sides.js";
@@ -71,7 +76,8 @@ export default function showComparison({ element, props, watch, trigger, texts, 
     tabindex: "0",
   });
   const announcer = createElement("div", "phi3-announcer", { role: "status" });
-  list.append(empty);
+  const history = createElement("details", "history");
+  list.append(history, empty);
 
   // The dock
 
@@ -85,14 +91,26 @@ export default function showComparison({ element, props, watch, trigger, texts, 
   const send = createIconButton(drawIcon("send"), texts["compare.send"], { id: "phi3-compare-send" });
   const stop = createIconButton(drawIcon("stop"), texts["compare.stop"], { id: "phi3-compare-stop" });
   const votes = createElement("div", "votes");
-  const composer = createElement("form", "box", {}, box, send, stop);
+  const files = new Attachments(texts, () => drawSend(), { key: "phi3-compare-files", box: () => box });
+  const picker = createElement("input", "", { type: "file", multiple: true, hidden: true, tabindex: -1 });
+  picker.addEventListener("change", async () => {
+    await files.add([...picker.files]);
+    picker.value = "";
+    box.focus();
+  });
+  const attach = createIconButton(drawIcon("attach"), texts.attach, { class: "phi3-icon attach" });
+  attach.addEventListener("click", () => picker.click());
+  const line = createElement("div", "line", {}, attach, picker, box, send, stop);
+  const composer = createElement("form", "box", {}, files.node, line);
+  acceptFiles(composer, texts, (dropped) => files.add(dropped), "#phi3-compare");
   const dock = createElement("div", "dock", {}, votes, composer, note);
   const root = createElement("section", "phi3-compare", { "aria-label": texts.compare }, head, list, dock, announcer);
 
-  const drawSend = () => send.setAttribute("aria-disabled", String(box.value.trim() === ""));
+  const isEmpty = () => box.value.trim() === "" && !files.count;
+  const drawSend = () => send.setAttribute("aria-disabled", String(isEmpty()));
   const ask = () => {
-    if (shown?.running || !box.value.trim()) return;
-    asked = box.value;
+    if (shown?.running || isEmpty()) return;
+    asked = files.compose(box.value);
     trigger("input", { question: asked, blind: isBlind, sides: sides.read() });
   };
   composer.addEventListener("submit", (event) => event.preventDefault());
@@ -135,21 +153,47 @@ export default function showComparison({ element, props, watch, trigger, texts, 
     shown = read();
     if (!shown) return;
     if (!root.isConnected) element.append(root);
+    const isOther = shown.id !== before?.id;
     if (shown.models) sides.set(shown.models, shown.sides, shown.id);
-    drawRounds(shown.id !== before?.id);
+    if (shown.history && isOther) drawHistory(shown.history);
+    if (isOther && shown.draft) offer(shown.draft);
+    drawRounds(isOther);
     drawVotes();
     note.textContent = shown.note;
     root.toggleAttribute("data-running", shown.running);
     save.disabled = !shown.rounds.some(({ note: voted }) => voted);
-    again.disabled = shown.rounds.length === 0;
+    again.disabled = shown.rounds.length === 0 && !shown.draft;
     if (asked !== null && shown.running && shown.rounds.at(-1)?.question === asked) {
       asked = null;
       box.value = "";
+      files.replace([]);
       drawSend();
       stop.focus({ preventScroll: true });
     }
     if (wasRunning && !shown.running) finish();
     wasRunning = shown.running;
+  };
+
+  const drawHistory = (turns) => {
+    history.hidden = turns.length === 0;
+    history.open = false;
+    const said = turns.flatMap(([question, answer]) => {
+      const typed = createElement("div", "question", { dir: "auto" });
+      drawQuestion(typed, question);
+      const written = createElement("div", "phi3-written");
+      written.innerHTML = renderBlocks(answer, () => {}).join("");
+      return [typed, written];
+    });
+    history.replaceChildren(createElement("summary", "", {}, texts["compare.history"]), ...said);
+  };
+
+  /** Put the question of an answer into the composer, and let the person choose whom to compare with. */
+  const offer = (question) => {
+    const { files: attached, rest } = splitFiles(question);
+    files.replace(attached);
+    box.value = rest;
+    drawSend();
+    sides.open(1);
   };
 
   const drawRounds = (isOther) => {

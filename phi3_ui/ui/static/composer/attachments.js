@@ -4,13 +4,10 @@ import drawIcon from "../chat/icons.js";
 import { createElement, createIconButton, fillIn } from "../dom.js";
 import readText, { MAX_CHARACTERS, RefusedFile } from "./read_text.js";
 
-const KEY = "phi3-chat-files";
-
 export default class Attachments {
-  /** `onChange` is called when a file was added or removed. */
-  constructor(texts, onChange) {
-    this.texts = texts;
-    this.onChange = onChange;
+  /** `onChange` is called when a file was added or removed; `key` names the storage, and `box` gets the focus. */
+  constructor(texts, onChange, { key, box }) {
+    Object.assign(this, { texts, onChange, key, box });
     this.chips = createElement("ul", "phi3-files");
     this.refusals = createElement("div", "phi3-refusals", { role: "alert" });
     this.node = createElement("div", "phi3-attachments", {}, this.refusals, this.chips);
@@ -117,7 +114,7 @@ export default class Attachments {
     remove.addEventListener("click", () => {
       this.refusals.replaceChildren();
       this.remove([file.id]);
-      document.querySelector("#phi3-message textarea")?.focus();
+      this.box()?.focus();
     });
     return createElement("li", "", { "data-id": file.id }, details, remove);
   }
@@ -125,8 +122,8 @@ export default class Attachments {
   /** What this tab held before it was reloaded. */
   load() {
     try {
-      const saved = JSON.parse(sessionStorage.getItem(KEY)) ?? [];
-      sessionStorage.removeItem(KEY);
+      const saved = JSON.parse(sessionStorage.getItem(this.key)) ?? [];
+      sessionStorage.removeItem(this.key);
       return saved;
     } catch (error) {
       console.info("This browser blocks session storage:", error);
@@ -136,8 +133,8 @@ export default class Attachments {
 
   save() {
     try {
-      if (this.count) sessionStorage.setItem(KEY, JSON.stringify(this.files));
-      else sessionStorage.removeItem(KEY);
+      if (this.count) sessionStorage.setItem(this.key, JSON.stringify(this.files));
+      else sessionStorage.removeItem(this.key);
     } catch (error) {
       console.info("The attached files are not kept over a reload:", error);
     }

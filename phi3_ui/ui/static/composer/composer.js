@@ -35,7 +35,7 @@ export default function createComposer({ element, props, watch, trigger, texts, 
   const files = new Attachments(texts, () => {
     drawSend();
     count();
-  });
+  }, { key: "phi3-chat-files", box });
 
   // Send and Stop
 

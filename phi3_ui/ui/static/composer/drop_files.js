@@ -1,25 +1,25 @@
-/** Files that are dropped on the chat or pasted into the message box. */
+/** Files that are dropped on the view around a composer, or pasted into it. */
 
-export default function acceptFiles(composer, texts, add) {
+export default function acceptFiles(composer, texts, add, area = "#phi3-main") {
   const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
-  const isOverChat = (event) => event.target.closest?.("#phi3-main");
+  const isOver = (event) => Boolean(event.target.closest?.(area));
   composer.dataset.drop = texts["attach.drop"];
 
   // A file that is dropped elsewhere would replace the page, with all that was typed.
   addEventListener("dragover", (event) => {
-    if (!holdsFiles(event) || event.defaultPrevented) return;
+    composer.toggleAttribute("data-dropping", Boolean(holdsFiles(event)) && isOver(event));
+    if (!holdsFiles(event) || (event.defaultPrevented && !isOver(event))) return;
     event.preventDefault();
-    event.dataTransfer.dropEffect = isOverChat(event) ? "copy" : "none";
-    composer.toggleAttribute("data-dropping", Boolean(isOverChat(event)));
+    event.dataTransfer.dropEffect = isOver(event) ? "copy" : "none";
   });
   addEventListener("dragleave", (event) => {
     if (!event.relatedTarget) composer.removeAttribute("data-dropping");
   });
   addEventListener("drop", (event) => {
     composer.removeAttribute("data-dropping");
-    if (!holdsFiles(event) || event.defaultPrevented) return;
+    if (!holdsFiles(event)) return;
     event.preventDefault();
-    if (isOverChat(event)) add([...event.dataTransfer.files]);
+    if (isOver(event)) add([...event.dataTransfer.files]);
   });
   composer.addEventListener("paste", (event) => {
     const { files, types } = event.clipboardData;
