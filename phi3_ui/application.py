@@ -23,6 +23,8 @@ from phi3_ui.api.errors import ApiError
 from phi3_ui.api.metrics import CONTENT_TYPE, Metrics
 from phi3_ui.api.models import ApiModels
 from phi3_ui.cli.console import SetupPrinter
+from phi3_ui.evaluation.prompt_sets import PromptSets
+from phi3_ui.evaluation.services import open_evaluations
 from phi3_ui.host.pool import Pool
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
@@ -152,6 +154,8 @@ def open_services(settings: Settings) -> Services:
         conversations=conversations,
         locator=locator,
         metrics=Metrics(),
+        prompt_sets=PromptSets(locator.locate),
+        evaluations=open_evaluations(settings, catalogue, admission, pool, locator.locate),
         quotas=Quotas(settings),
         imports=Imports(conversations, settings.home),
         pages=OpenPages(settings.grace_seconds, hides_paths=not settings.is_single_user),

@@ -43,6 +43,8 @@ SENTENCES = {
     "invalid_param": "{name} cannot be {value}. Enter a value in the range {range}.",
     "already_adding": "{name} is being added. Wait until it is done, or cancel it.",
     "not_registered": "{model} is not registered. Register it with `python -m phi3_ui register`, then promote it.",
+    "evaluations_disabled": "Evaluations are disabled on this server. Ask the administrator to set PHI3_UI_MANAGE=1.",
+    "no_models_chosen": "No model is chosen. Choose at least one.",
     "management_disabled": "Changing models is disabled on this server. Ask the administrator to set PHI3_UI_MANAGE=1.",
     "cancelled": "Cancelled. The files downloaded so far are kept: adding the same model again resumes the download.",
     "no_such_model": "The tracking store has no chat model {model}. List the models with `python -m phi3_ui list`.",

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from phi3_ui.accounts.quotas import Quotas
 from phi3_ui.api.metrics import Metrics
+from phi3_ui.evaluation.evaluations import Evaluations
+from phi3_ui.evaluation.prompt_sets import PromptSets
 from phi3_ui.host.pool import Pool
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
@@ -38,6 +40,10 @@ class Services:
     """Where the chats are kept."""
     metrics: Metrics
     """What is counted of the answers."""
+    prompt_sets: PromptSets
+    """What models are evaluated with."""
+    evaluations: Evaluations
+    """Models that were asked prompt sets."""
     quotas: Quotas
     """What each person may use."""
     imports: Imports

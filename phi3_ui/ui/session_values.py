@@ -85,6 +85,24 @@ class RatingsChoice:
     """The contestants whose rounds are listed; None: all."""
 
 
+@dataclass(frozen=True)
+class EvaluationsChoice:
+    """What the view of evaluations shows."""
+
+    page: str = "home"
+    """`home`, `set`, `new` (an evaluation) or `results`."""
+    set_id: str = ""
+    version: int | None = None
+    """Of the set; None: the newest."""
+    evaluation_id: str = ""
+    rows: str = "all"
+    """Which rows of the results are shown: a key of ROW_FILTERS in render/evaluation_results.py."""
+    start: int = 0
+    """Position of the first row or record that is shown."""
+    is_live: bool = False
+    """Whether something that is shown was under way when it was drawn."""
+
+
 @dataclass
 class PanelState:
     """Independent flags, each of them set and read by itself."""
@@ -99,6 +117,8 @@ class PanelState:
     """What the leaderboard shows; None while it is closed."""
     awaits_answer: bool = False
     """Whether the chat was drawn while it was being answered, by an event that does not draw the answer's end."""
+    evaluations: EvaluationsChoice | None = None
+    """What the view of evaluations shows; None while it is closed."""
     links_shown: bool = False
     """Whether the page shows links into MLflow."""
     rated: RatedTurn | None = None

@@ -66,10 +66,10 @@ class ChatController:
         # In this order: the chat is shown with the model that is selected.
         restored = {**self._tab_state.restore(session, tab_state), **self.models.list_models(request)}
         panels = session.panels
-        views_open = panels.usage_open, panels.replay_open, panels.compare_open, panels.ratings
+        views_open = panels.usage_open, panels.replay_open, panels.compare_open, panels.ratings, panels.evaluations
         shown = self.chats.show_chat(session)
         # A page that reconnects keeps the views that it shows.
-        panels.usage_open, panels.replay_open, panels.compare_open, panels.ratings = views_open
+        panels.usage_open, panels.replay_open, panels.compare_open, panels.ratings, panels.evaluations = views_open
         return {
             **restored,
             **updates,
@@ -79,6 +79,7 @@ class ChatController:
             page.replay.head: gr.skip(),
             page.compare.view: gr.skip(),
             page.ratings.view: gr.skip(),
+            page.evaluations.view: gr.skip(),
         }
 
     def _show_setup(self, session: Session, state: JobState) -> Updates:

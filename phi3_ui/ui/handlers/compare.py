@@ -101,8 +101,14 @@ class CompareController:
 
     def _open(self, session: Session, comparison: Comparison) -> Updates:
         session.set_comparison(comparison)
-        session.panels.compare_open, session.panels.ratings = True, None
-        return {**self._draw(session), self._page.ratings.view: "", **self._conversations.list_chats(session)}
+        panels, page = session.panels, self._page
+        panels.compare_open, panels.ratings, panels.evaluations = True, None, None
+        return {
+            **self._draw(session),
+            page.ratings.view: "",
+            page.evaluations.view: "",
+            **self._conversations.list_chats(session),
+        }
 
     def close(self, session: Session) -> Updates:
         """Stop the round in progress, and show the chat in place of the comparison."""

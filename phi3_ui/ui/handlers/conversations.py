@@ -81,7 +81,7 @@ class ConversationController:
         page = self._page
         session.panels.rated = None
         session.panels.replay_open = session.panels.usage_open = session.panels.compare_open = False
-        session.panels.ratings = None
+        session.panels.ratings = session.panels.evaluations = None
         session.panels.awaits_answer = session.current.is_busy
         return {
             **self.draw_chat(session),
@@ -94,6 +94,7 @@ class ConversationController:
             page.replay.head: "",
             page.compare.view: "",
             page.ratings.view: "",
+            page.evaluations.view: "",
             page.usage.overview: "",
             page.chat.warning: self._warning(session),
         }

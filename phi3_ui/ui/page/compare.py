@@ -14,7 +14,7 @@ from phi3_ui.ui.page.texts import browser_texts
 _TEXTS = [
     *(key for key in BROWSER_TEXTS["en"] if key.startswith("compare")),
     *("attach", "attach.remove", "attach.drop", "attach.not_text", "attach.unreadable", "attach.too_large"),
-    *("ratings", "message", "model", "copy_code", "copied", "wrap_code"),
+    *("ratings", "eval", "message", "model", "copy_code", "copied", "wrap_code"),
     *(f"preset.{preset.name}" for preset in PARAM_PRESETS),
 ]
 
@@ -37,7 +37,11 @@ def wire(page: Page, compare: CompareController, resumed: Dependency) -> None:
     """Connect the view. `resumed` ends once a page that was reloaded shows its chat."""
     view, chat_list = page.compare.view, page.conversations.chat_list
     view.click(
-        compare.act, None, [view, page.ratings.view, chat_list, page.export.download], trigger_mode="multiple", **QUIET
+        compare.act,
+        None,
+        [view, page.ratings.view, page.evaluations.view, chat_list, page.export.download],
+        trigger_mode="multiple",
+        **QUIET,
     )
     view.input(
         compare.ask,

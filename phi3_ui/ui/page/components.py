@@ -107,6 +107,14 @@ class RatingsSection:
 
 
 @dataclass(frozen=True)
+class EvaluationsSection:
+    """Prompt sets and evaluations, in a view that covers others."""
+
+    view: gr.HTML
+    """Closed while it is empty."""
+
+
+@dataclass(frozen=True)
 class HeaderSection:
     """The header above the chat."""
 
@@ -223,6 +231,7 @@ class Page:
     replay: ReplaySection
     compare: CompareSection
     ratings: RatingsSection
+    evaluations: EvaluationsSection
     status: StatusSection
     program: gr.HTML
     """The program that reproduces an answer, and the dialog that shows it: a dict of `program` and `at`."""
@@ -272,7 +281,8 @@ class Page:
                 self.composer.tools,
                 self.composer.context,
             ),
-            *(self.usage.overview, self.compare.view, self.ratings.view, *self.replay.outputs),
+            *(self.usage.overview, self.compare.view, self.ratings.view, self.evaluations.view),
+            *self.replay.outputs,
         ]
 
     @property

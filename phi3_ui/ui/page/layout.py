@@ -6,6 +6,7 @@ from phi3_ui.i18n.translate import tr
 from phi3_ui.settings import Settings
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.handlers.compare import CompareController
+from phi3_ui.ui.handlers.evaluations import EvaluationsController
 from phi3_ui.ui.handlers.export import ExportController
 from phi3_ui.ui.handlers.imports import ImportController
 from phi3_ui.ui.handlers.manage import ManageHandlers
@@ -20,6 +21,7 @@ from phi3_ui.ui.page import (
     composer,
     conversations,
     endpoint,
+    evaluations,
     export,
     model,
     ratings,
@@ -64,6 +66,7 @@ def _create_page(app_settings: Settings) -> Page:
             replay_section = replay.create()
             compare_section = compare.create()
             ratings_section = ratings.create()
+            evaluations_section = evaluations.create()
             usage_view = usage.create_overview()
         with gr.Column(elem_id="phi3-right"):
             shell.create_tabs()
@@ -87,6 +90,7 @@ def _create_page(app_settings: Settings) -> Page:
         replay=replay_section,
         compare=compare_section,
         ratings=ratings_section,
+        evaluations=evaluations_section,
         status=status_section,
         program=reproduce.create(),
         usage=usage_section,
@@ -106,6 +110,7 @@ def _wire(blocks: gr.Blocks, page: Page, services: Services) -> None:
     replays = ReplayController(page, services, chats.asking, chats.chats, chats.session)
     comparisons = CompareController(page, services, chats.asking, chats.chats, chats.session)
     RatingsController(page, services, chats.chats)
+    evaluated = EvaluationsController(page, services, chats.chats, chats.session)
     overview = UsageOverview(page, services.conversations.history, chats.chats, chats.session)
     manage = ManageHandlers(page, services, chats.session, chats.models.shown_model)
 
@@ -119,4 +124,5 @@ def _wire(blocks: gr.Blocks, page: Page, services: Services) -> None:
     export.wire(page, imports, resumed)
     replay.wire(page, replays, resumed)
     compare.wire(page, comparisons, resumed)
+    evaluations.wire(page, evaluated)
     usage.refresh_after_answers(page, chats, overview, [resumed, composer.wire(page, chats), chat.wire(page, chats)])

@@ -18,6 +18,7 @@ _SHEETS = (
         "replay.css",
         "compare/compare.css",
         "ratings.css",
+        "evaluations.css",
         "composer.css",
         "menus.css",
         "settings.css",

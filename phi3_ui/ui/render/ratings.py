@@ -176,7 +176,7 @@ def _index(view: RatingsView, key: str) -> int:
 
 def _describe_position(language: str, share: Share) -> dict[str, object]:
     if share.share is None:
-        return {"text": tr(language, "ratings.position.none")}
+        return {"text": tr(language, "ratings.position.none"), "at": ""}
     low, middle, high = (format_percent(language, value) for value in (share.low, share.share, share.high))
     is_fair = share.low <= 0.5 <= share.high
     said = tr(language, "ratings.position.share", share=middle, count=share.count, low=low, high=high)

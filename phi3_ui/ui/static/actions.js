@@ -11,7 +11,9 @@ export default function forwardActions(trigger) {
   const perform = (name, value, text) => {
     globalThis.phi3LastAction = name;
     trigger("click", { name, value, text });
-    if (["open", "replay", "usage", "ratings", "compare"].includes(name)) globalThis.phi3Panels?.closeDrawers();
+    if (["open", "replay", "usage", "ratings", "evaluations", "compare"].includes(name)) {
+      globalThis.phi3Panels?.closeDrawers();
+    }
     keepFocus(name, value);
   };
 

@@ -45,6 +45,7 @@ def test_ranks_intervals_and_position_are_drawn() -> None:
     assert "pare să influențeze voturile" in html
     assert "nu contează" in html
     assert render_ratings("en", make_view([*[_VOTE] * 5, *[_LOST] * 5])).count("too few votes") == 2
+    assert "all are ties" in render_ratings("en", make_view([replace(_VOTE, preference="tie")]))
     assert "No vote counts here yet." in render_ratings("en", make_view([_CUT]))
     assert "Select a cell" not in render_ratings("en", make_view([]))
 

@@ -1,0 +1,26 @@
+"""Evaluations: prompt sets, and models that were asked them. Its forms and buttons send their events through static/evaluations.js."""
+
+import gradio as gr
+
+from phi3_ui.ui.handlers.evaluations import EvaluationsController
+from phi3_ui.ui.page.components import EvaluationsSection, Page
+from phi3_ui.ui.page.events import QUIET
+from phi3_ui.ui.page.scripts import KEEP_SCROLL_JS, module_js, view_js
+from phi3_ui.ui.page.texts import browser_texts
+
+_TEXTS = ["attach.not_text", "attach.unreadable", "attach.too_large"]
+
+
+def create() -> EvaluationsSection:
+    """Create the view, which covers the chat, or the view that it was opened from, while it is not empty."""
+    script = f"{view_js('evaluations')}\n{KEEP_SCROLL_JS}\n{module_js('evaluations.js', browser_texts(_TEXTS))}"
+    return EvaluationsSection(
+        gr.HTML("", elem_id="phi3-evaluations", apply_default_css=False, padding=False, js_on_load=script)
+    )
+
+
+def wire(page: Page, evaluations: EvaluationsController) -> None:
+    """Connect the view; its buttons that open a chat are those of actions.js."""
+    view = page.evaluations.view
+    view.click(evaluations.act, None, view, trigger_mode="multiple", **QUIET)
+    page.browser.status_ticker.tick(evaluations.refresh, None, view, **QUIET)
