@@ -14,7 +14,7 @@ from phi3_ui.ui.page.texts import browser_texts
 _TEXTS = [
     *(key for key in BROWSER_TEXTS["en"] if key.startswith("compare")),
     *("attach", "attach.remove", "attach.drop", "attach.not_text", "attach.unreadable", "attach.too_large"),
-    *("ratings", "eval", "message", "model", "copy_code", "copied", "wrap_code"),
+    *("ratings", "message", "model", "copy_code", "copied", "wrap_code"),
     *(f"preset.{preset.name}" for preset in PARAM_PRESETS),
 ]
 

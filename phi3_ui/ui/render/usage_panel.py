@@ -44,6 +44,7 @@ def render_usage(
         details=_details(language, conversation),
         columns=[tr(language, "column.answer"), tr(language, "column.conversation")],
         answers=answers,
+        views=[("ratings", tr(language, "ratings")), ("evaluations", tr(language, "eval"))],
         trace={"url": link.url, "id": f"{trace_id_for(turn.id)[:7]}…"} if link and turn else None,
         chat_link=chat_link,
     )

@@ -55,12 +55,6 @@ export default function showComparison({ element, props, watch, trigger, texts, 
     { type: "button", name: "ratings", value: "" },
     texts.ratings,
   );
-  const evaluations = createElement(
-    "button",
-    "phi3-action phi3-ghost wide",
-    { type: "button", name: "evaluations", value: "" },
-    texts.eval,
-  );
   const done = createElement("button", "phi3-ghost phi3-close", { type: "button" }, texts["compare.done"]);
   done.addEventListener("click", () => act("close"));
   const head = createElement(
@@ -69,7 +63,7 @@ export default function showComparison({ element, props, watch, trigger, texts, 
     {},
     createElement("h2", "", { tabindex: "-1" }, texts.compare),
     blind,
-    createElement("div", "push", {}, again, save, sides.button, sides.panel, ratings, evaluations, done),
+    createElement("div", "push", {}, again, save, sides.button, sides.panel, ratings, done),
   );
 
   // The rounds
