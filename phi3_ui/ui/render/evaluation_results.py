@@ -9,9 +9,9 @@ from phi3_ui.evaluation.answer_rows import EvaluatedAnswer
 from phi3_ui.evaluation.prompt_set import EXPECTED_RESPONSE
 from phi3_ui.evaluation.running import RunningEvaluation
 from phi3_ui.evaluation.runs import Evaluation, EvaluationRun
+from phi3_ui.i18n.hide_paths import hide_paths
 from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.ui.render.evaluations import PAGE_SIZE, describe_evaluation, describe_pages, format_score
-from phi3_ui.ui.render.paths import hide_paths
 from phi3_ui.ui.render.templating import render
 
 _Row = tuple[EvaluatedAnswer | None, ...]
