@@ -132,7 +132,7 @@ def test_before_the_first_answer_there_is_a_hint_and_the_way_to_all_usage() -> N
     page = _read(render_usage("en", Conversation().with_question("one"), answers=1204))
 
     assert page.texts("p", "h2", "dt", "td") == ["Token counts appear after the first answer."]
-    assert page.texts("span", "em") == ["All my usage", "1,204 answers"]
+    assert page.texts("span", "em") == ["All my usage", "1,204 answers", "Ratings", "Evaluations"]
 
 
 def test_the_trace_of_the_answer_is_linked() -> None:
