@@ -540,6 +540,8 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "ratings.grouping": "Rated",
     "ratings.grouping.version": "Model versions",
     "ratings.grouping.registered": "Registered models",
+    "ratings.set": "Questions",
+    "ratings.set.all": "All questions",
     "ratings.save": "Save my votes (JSON Lines)",
     "ratings.none": "No vote counts here yet. Compare models, and vote on their answers.",
     "ratings.rounds.counted": {

@@ -592,6 +592,8 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "ratings.grouping": "Evaluate",
     "ratings.grouping.version": "Versiuni de model",
     "ratings.grouping.registered": "Modele înregistrate",
+    "ratings.set": "Întrebări",
+    "ratings.set.all": "Toate întrebările",
     "ratings.save": "Salvează voturile mele (JSON Lines)",
     "ratings.none": "Încă nu contează niciun vot aici. Comparați modele și votați răspunsurile lor.",
     "ratings.rounds.counted": {

@@ -81,6 +81,8 @@ class RatingsChoice:
     """A key of PERIODS in handlers/ratings.py."""
     grouping: str = "version"
     """What a contestant is: `version`, each logged model by itself, or `registered`, a registered model with all its versions."""
+    prompt_set: str = ""
+    """Id of the prompt set whose questions count; empty: all do."""
     pair: tuple[str, str] | None = None
     """The contestants whose rounds are listed; None: all."""
 

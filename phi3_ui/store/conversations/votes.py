@@ -15,7 +15,7 @@ from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.conversations.summaries import TurnMetrics, TurnSummary
 from phi3_ui.store.conversations.trace_reader import find_preference, parse_summary, parse_verdict
 from phi3_ui.store.conversations.trace_search import LARGEST_PAGE
-from phi3_ui.store.conversations.traces import COMPARED_KEY, EXCLUSION_KEY, ROUND_KEY, USER_KEY
+from phi3_ui.store.conversations.traces import COMPARED_KEY, EXCLUSION_KEY, PREVIEW_CHARS, ROUND_KEY, USER_KEY
 from phi3_ui.store.errors import translate_store_errors
 from phi3_ui.store.query import metadata_filter, paginate
 
@@ -37,7 +37,7 @@ class StoredVote:
     voted_at: float
     """Seconds since 1970, UTC."""
     question: str
-    """Its beginning."""
+    """Its first PREVIEW_CHARS characters."""
     answers: tuple[TurnMetrics, ...]
     """From left to right."""
     preference: Preference
@@ -126,7 +126,7 @@ def build_vote(voter: str, answers: RoundAnswers) -> StoredVote | None:
         first.round_id,
         voter,
         verdicts[0].voted_at,
-        placed[0][0].question,
+        placed[0][0].question[:PREVIEW_CHARS],
         tuple(turn.metrics for turn, _ in placed),
         _parse_preference([verdict.standing for _, verdict in placed if verdict]),
         verdicts[0].exclusion,

@@ -10,6 +10,7 @@ from phi3_ui.errors import UserError
 from phi3_ui.export.votes import VotedRound, write_votes
 from phi3_ui.i18n.translate import tr
 from phi3_ui.store.conversations.summaries import TurnMetrics
+from phi3_ui.store.conversations.traces import PREVIEW_CHARS
 from phi3_ui.store.conversations.votes import StoredVote, VoteReader
 from phi3_ui.store.registry.cards import RegisteredVersion
 from phi3_ui.ui.comparison_state import restore_comparison
@@ -46,6 +47,7 @@ class RatingsController:
         self._history = services.conversations.history
         self._votes = VoteReader(services.locator.locate)
         self._mlflow = services.mlflow
+        self._sets, self._shows_sets = services.prompt_sets, services.settings.manage
         self._is_single_user = services.settings.is_single_user
         chats.actions |= {
             "ratings": lambda session, _: self._show(session, session.panels.ratings or RatingsChoice()),
@@ -53,6 +55,7 @@ class RatingsController:
             "ratings_person": lambda session, action: self._change(session, person=action.value, pair=None),
             "ratings_period": lambda session, action: self._change(session, period=action.value, pair=None),
             "ratings_grouping": lambda session, action: self._change(session, grouping=action.value, pair=None),
+            "ratings_set": lambda session, action: self._change(session, prompt_set=action.value, pair=None),
             "ratings_pair": self._choose_pair,
             "ratings_save": lambda session, _: self._save(session),
         }
@@ -88,7 +91,11 @@ class RatingsController:
         votes, people = self._list_votes(session, choice)
         keys = _name_contestants(votes, versions, choice.grouping == "registered")
         period = PERIODS.get(choice.period)
-        vote_filter = VoteFilter(since=None if period is None else time.time() - period)
+        sets = [(one.id, one.name) for one in self._sets.list_sets()] if self._shows_sets else []
+        vote_filter = VoteFilter(
+            since=None if period is None else time.time() - period,
+            questions=self._list_questions(choice.prompt_set) if choice.prompt_set in dict(sets) else None,
+        )
         kept = list(filter(vote_filter.keeps, votes))
         rounds = [
             RatedRound(
@@ -104,7 +111,7 @@ class RatingsController:
         listed = [one for one in rounds if pair is None or set(pair) <= set(one.contestants)]
         memory = self._pool.measure_memory()
         return RatingsView(
-            filters=list(self._list_filters(language, choice, people)),
+            filters=list(self._list_filters(language, choice, people, sets)),
             board=build_board(kept, keys.__getitem__),
             contestants=_describe_contestants(votes, versions, keys),
             memory={keys[model]: size for model, size in memory.items() if model in keys},
@@ -136,8 +143,13 @@ class RatingsController:
             return [vote for vote in others if vote.voter == choice.person], people
         return own, people
 
+    def _list_questions(self, set_id: str) -> set[str]:
+        return {record.question[:PREVIEW_CHARS] for record in self._sets.load(set_id).records}
+
     @staticmethod
-    def _list_filters(language: str, choice: RatingsChoice, people: Sequence[str]) -> Iterator[Filter]:
+    def _list_filters(
+        language: str, choice: RatingsChoice, people: Sequence[str], sets: Sequence[tuple[str, str]]
+    ) -> Iterator[Filter]:
         everyone = [(name, tr(language, f"ratings.person.{name}")) for name in ("me", "all")]
         named = [(person, person) for person in people]
         yield Filter("ratings_person", tr(language, "ratings.person"), [*everyone, *named], choice.person)
@@ -145,6 +157,10 @@ class RatingsController:
         yield Filter("ratings_period", tr(language, "ratings.period"), periods, choice.period)
         groupings = [(name, tr(language, f"ratings.grouping.{name}")) for name in _GROUPINGS]
         yield Filter("ratings_grouping", tr(language, "ratings.grouping"), groupings, choice.grouping)
+
+        if sets:
+            all_ = ("", tr(language, "ratings.set.all"))
+            yield Filter("ratings_set", tr(language, "ratings.set"), [all_, *sets], choice.prompt_set)
 
     def _save(self, session: Session) -> Updates:
         """Download all the person's votes, with prompts, answers, models and parameters.

@@ -3,13 +3,16 @@
 import base64
 import json
 import time
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from phi3_ui.chat.comparison import Preference, RoundPlace
 from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
+from phi3_ui.chat.types import Message
 from phi3_ui.errors import UserError
+from phi3_ui.evaluation.prompt_set import PromptRecord, PromptSet
 from phi3_ui.store.conversations.operations import VoteRecord
 from phi3_ui.store.conversations.summaries import TurnMetrics
 from phi3_ui.store.conversations.votes import StoredVote, VoteReader
@@ -102,6 +105,21 @@ def test_votes_are_filtered_by_time_and_models_grouped(app: RatingsApp) -> None:
     grouped = app.act("ratings_grouping", "registered")
     assert count_votes(grouped) == ["52", "52"]
     assert grouped.count('<th scope="row">phi</th>') == 1
+
+
+def test_votes_are_filtered_by_the_questions_of_a_prompt_set(app: RatingsApp) -> None:
+    assert "All questions" not in app.act("ratings"), "prompt sets are for those who may manage"
+    asked = PromptRecord((Message("user", f"asked by {YOU}"),))
+    services = cast(Any, app.services)
+    services.settings.manage = True
+    services.prompt_sets = SimpleNamespace(
+        list_sets=lambda: [SimpleNamespace(id="s-1", name="mine")],
+        load=lambda set_id: PromptSet(set_id, "mine", 1, (asked,)),
+    )
+    RatingsController(app.page, app.services, app.conversations)
+    app.act("ratings_person", "all")
+    assert "7 rounds count." in app.act("ratings_set", "s-1")
+    assert "59 rounds count." in app.act("ratings_set", "another")
 
 
 def test_the_rounds_of_a_pair_are_listed(app: RatingsApp) -> None:
