@@ -209,16 +209,19 @@ class CompareController:
         comparison = session.comparison
         if comparison and comparison.is_running:
             raise UserError("chat_busy")
-        is_same = comparison is not None and comparison.contestants == question.contestants and not comparison.origin
-        if comparison and is_same and not self._history.is_deleted(session.user_id, comparison.id):
+        contestants = question.contestants
+        if comparison is None or self._history.is_deleted(session.user_id, comparison.id):
+            following = Comparison(contestants)
+        elif comparison.origin and comparison.history:
+            following = self._begin_after(session, comparison.origin, contestants)
+        elif comparison.contestants == contestants and not comparison.origin:
             return comparison
-        origin = comparison.origin if comparison and not comparison.rounds else None
-        if origin and origin.history.tree:
-            comparison = self._begin_after(session, origin, question.contestants)
-        else:
-            comparison = Comparison(question.contestants)
-        session.set_comparison(comparison)
-        return comparison
+        elif comparison.rounds or comparison.origin:
+            following = Comparison(contestants)
+        else:  # its first round was asked of nobody
+            following = Comparison(contestants, comparison.id, [comparison.chats[0].conversation] * len(contestants))
+        session.set_comparison(following)
+        return following
 
     def _begin_after(self, session: Session, origin: Origin, contestants: tuple[Contestant, ...]) -> Comparison:
         """A comparison whose sides begin with a copy of the history, in a chat of their own: the first one may be deleted."""

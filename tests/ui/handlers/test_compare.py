@@ -393,6 +393,7 @@ def test_an_answer_is_compared_with_its_question_and_what_led_to_it(app: Compare
     assert copied.total_usage is None, "tokens are counted once"
     app.finish(question="and?", models=("m-2", "m-3"))
     assert len(app.llms["m-2"].requests[1].messages) == 6
+    assert app.finish(question="other sides", models=("m-1", "m-3"))["history"] == []
     assert len(imported) == 1
     with pytest.raises(UserError):
         app.conversations.perform(app.session, Action("compare", "none of the chat"))
@@ -405,3 +406,24 @@ def test_a_compared_answer_without_history_or_with_an_unknown_model(app: Compare
     opened = app.view(app.conversations.perform(app.session, Action("compare", chat.turns[0].id)))
     assert ([one["model"] for one in opened["sides"]], opened["history"]) == (["m-1", "m-2"], [])
     assert app.finish(question="one")["id"] != "old"
+
+
+def test_history_outlives_a_round_that_nobody_was_asked(app: CompareApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = Conversation()
+    for question in ("one", "two"):
+        answer = Answer("m-1", f"To {question}.", finish_reason="stop")
+        chat = chat.with_question(question, TurnRequest(1.0, "m-1")).with_answer(answer)
+    app.session.show(Chat("old", chat))
+    imported = SimpleNamespace(id="copy", conversation=Conversation(chat.tree[:1], chat.tree[0].id))
+    app.store.import_conversation = lambda *_: imported  # type: ignore[attr-defined]
+    app.conversations.perform(app.session, Action("compare", chat.turns[1].id))
+    with monkeypatch.context() as patch:
+        patch.setattr(app.services.quotas, "claim", raise_busy)
+        assert app.finish(question="two")["rounds"] == []
+    view = app.finish(question="two", models=("m-2", "m-3"))
+    assert (view["id"], view["history"]) == ("copy", [["one", "To one."]])
+    assert len(app.llms["m-3"].requests[0].messages) == 4
+
+
+def raise_busy(*_: object, **__: object) -> None:
+    raise UserError("chat_busy")
