@@ -10,13 +10,21 @@ from phi3_ui.evaluation.prompt_set import EXPECTED_RESPONSE
 from phi3_ui.evaluation.running import RunningEvaluation
 from phi3_ui.evaluation.runs import Evaluation, EvaluationRun
 from phi3_ui.i18n.hide_paths import hide_paths
-from phi3_ui.i18n.translate import tr, tr_error
+from phi3_ui.i18n.translate import format_number, format_rate, format_seconds, tr, tr_error
 from phi3_ui.ui.render.evaluations import PAGE_SIZE, describe_evaluation, describe_pages, format_score
 from phi3_ui.ui.render.templating import render
 
 _Row = tuple[EvaluatedAnswer | None, ...]
 """The answers of all models to one request, in the order of the models."""
-_MEASURES = ("answers", "failures", "p50_first_token", "p95_first_token", "mean_seconds", "mean_tokens_per_second")
+_MEASURES: Mapping[str, Callable[[str, float], str]] = {
+    "answers": format_number,
+    "failures": format_number,
+    "p50_first_token": format_seconds,
+    "p95_first_token": format_seconds,
+    "mean_seconds": format_seconds,
+    "mean_tokens_per_second": format_rate,
+}
+"""How each metric that no scorer gives is written, by name; its label is the text `eval.metric.NAME`."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +107,10 @@ def _describe_metrics(language: str, runs: Sequence[EvaluationRun]) -> list[dict
     scorers = [name for name in names if f"{name}/low" in names]
     return [
         {
-            "name": name,
+            "name": tr(language, f"eval.metric.{name}") if name in _MEASURES else name,
             "cells": [_describe_metric(language, run.metrics, name) for run in runs],
         }
-        for name in (*scorers, *(name for name in _MEASURES if name in names))
+        for name in (*scorers, *(name for name in _MEASURES if name in names and name not in scorers))
     ]
 
 
@@ -110,7 +118,7 @@ def _describe_metric(language: str, metrics: Mapping[str, float], name: str) -> 
     if (value := metrics.get(name)) is None:
         return None
     low, high = metrics.get(f"{name}/low"), metrics.get(f"{name}/high")
-    cell: dict[str, object] = {"value": format_score(language, value), "between": "", "at": ""}
+    cell: dict[str, object] = {"value": _MEASURES.get(name, format_score)(language, value), "between": "", "at": ""}
     if low is not None and high is not None:
         cell["between"] = tr(
             language, "ratings.between", low=format_score(language, low), high=format_score(language, high)
