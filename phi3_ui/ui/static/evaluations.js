@@ -1,11 +1,17 @@
 /**
  * Sends what is done in the view of evaluations: a form, button or select with `data-do` triggers `click` with that name and
  * the fields of the form, each a list of texts, or the value. Files are read here, as text.
+ *
+ * Gradio changes the elements that it has drawn into those that it draws, and a field keeps what was typed into it: it would then
+ * stand beside another question. So a field takes what the server says if it is another one, or was sent.
  */
 import readText, { MAX_CHARACTERS, RefusedFile } from "./composer/read_text.js";
 import { createElement, fillIn } from "./dom.js";
 
-export default function sendForms({ element, trigger, texts }) {
+export default function sendForms({ element, trigger, watch, texts }) {
+  const owners = new WeakMap(); // what each field stands for
+  let sent = null; // the form that the server is answering
+
   element.addEventListener("click", ({ target }) => {
     const button = target.closest("button[data-do]");
     if (button) trigger("click", { name: button.dataset.do, value: [button.value] });
@@ -18,7 +24,9 @@ export default function sendForms({ element, trigger, texts }) {
     const form = event.target;
     form.querySelector("[role=alert]")?.remove();
     try {
-      trigger("click", { name: form.dataset.do, ...await readFields(form) });
+      const fields = await readFields(form);
+      sent = form;
+      trigger("click", { name: form.dataset.do, ...fields });
     } catch (error) {
       if (!(error instanceof RefusedFile)) throw error;
       const count = MAX_CHARACTERS.toLocaleString(document.documentElement.lang || navigator.language);
@@ -26,6 +34,30 @@ export default function sendForms({ element, trigger, texts }) {
       form.append(createElement("p", "phi3-error", { role: "alert" }, sentence));
     }
   });
+
+  const settle = () => {
+    const title = element.querySelector("h2")?.textContent ?? "";
+    for (const field of element.querySelectorAll("input, textarea, select")) {
+      const { form, name } = field;
+      const owner = [title, form?.dataset.do, form?.querySelector("[name=key]")?.value, name].join("\n");
+      if (owners.get(field) !== owner || (sent && form === sent)) reset(field);
+      owners.set(field, owner);
+    }
+    sent = null;
+  };
+  watch("value", settle);
+  settle();
+}
+
+/** Set a field to what was drawn. */
+function reset(field) {
+  if (field.type === "checkbox") field.checked = field.defaultChecked;
+  else if (field.type === "file") field.value = "";
+  else if (field.tagName !== "SELECT") field.value = field.defaultValue;
+  else {
+    const drawn = [...field.options].findIndex(({ defaultSelected }) => defaultSelected);
+    field.selectedIndex = Math.max(drawn, 0);
+  }
 }
 
 async function readFields(form) {
