@@ -16,6 +16,7 @@ from phi3_ui.evaluation.plan import Candidate, plan_evaluation
 from phi3_ui.evaluation.prompt_set import EXPECTED_RESPONSE, PromptRecord
 from phi3_ui.evaluation.questions import read_records
 from phi3_ui.evaluation.running import RunningEvaluation
+from phi3_ui.evaluation.runs import EvaluationRun
 from phi3_ui.evaluation.services import plan_judge
 from phi3_ui.i18n.translate import tr
 from phi3_ui.store import links
@@ -179,7 +180,7 @@ class EvaluationsController:
             answers,
             choice.rows,
             choice.start,
-            self._find_chats(session),
+            self._find_sources(session, evaluation.runs[0]),
             lambda run_id: self._link(lambda base, experiment: links.evaluation_run_url(base, experiment, run_id)),
             lambda trace_id: self._link(lambda base, experiment: links.trace_url(base, experiment, trace_id)),
         )
@@ -197,6 +198,17 @@ class EvaluationsController:
         """The person's chats by the traces of their turns."""
         metrics = self._history.list_turn_metrics(session.user_id)
         return {f"tr-{one.turn_id}": one.conversation_id for one in metrics}
+
+    def _find_sources(self, session: Session, run: EvaluationRun) -> dict[str, str]:
+        """The person's chats that the questions of a run were taken from, by the keys of the requests."""
+        try:
+            records = self._sets.load(run.set_name, run.set_version).records
+        except UserError as error:
+            if error.code not in ("no_such_prompt_set", "no_such_prompt_set_version"):
+                raise
+            return {}  # a file, or a set that is gone
+        chats = self._find_chats(session)
+        return {one.key: chats[one.source_trace_id] for one in records if one.source_trace_id in chats}
 
     def _link(self, build: Callable[[str, str], str]) -> str:
         """An address in MLflow's UI; empty while that is not available."""

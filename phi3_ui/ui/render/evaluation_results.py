@@ -40,7 +40,7 @@ class ResultsView:
     """A key of ROW_FILTERS."""
     start: int
     chat_ids: Mapping[str, str]
-    """The person's chats, by the traces of their turns."""
+    """The person's chats that questions were taken from, by the key of the request."""
     run_link: Callable[[str], str]
     """To a run in MLflow's UI; empty: none."""
     trace_link: Callable[[str], str]
@@ -96,7 +96,7 @@ def render_results(language: str, view: ResultsView) -> str:
 
 def _join(answers: Sequence[Sequence[EvaluatedAnswer]]) -> list[_Row]:
     """The answers to the same request and repeat, in the order of the first run that has them."""
-    found = [{(one.record.key, one.repeat): one for one in run} for run in answers]
+    found = [{(one.key, one.repeat): one for one in run} for run in answers]
     keys = dict.fromkeys(key for run in found for key in run)
     return [tuple(run.get(key) for run in found) for key in keys]
 
@@ -129,13 +129,13 @@ def _describe_metric(language: str, metrics: Mapping[str, float], name: str) -> 
 
 
 def _describe_row(language: str, view: ResultsView, row: _Row) -> dict[str, object]:
-    record = next(one.record for one in row if one)
-    repeat = next(one.repeat for one in row if one)
+    first = next(one for one in row if one)
+    record, repeat = first.record, first.repeat
     return {
         "question": record.question,
         "repeat": tr(language, "eval.repeat", number=repeat + 1) if view.evaluation.runs[0].repeats > 1 else "",
         "expected": record.expectations.get(EXPECTED_RESPONSE, ""),
-        "chat": view.chat_ids.get(record.source_trace_id, ""),
+        "chat": view.chat_ids.get(first.key, ""),
         "cells": [_describe_cell(language, view, row, place) for place in range(len(row))],
     }
 

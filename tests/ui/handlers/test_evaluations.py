@@ -37,9 +37,11 @@ def make_run(
     )
 
 
-def make_answer(question: str, text: str, score: float, trace_id: str = "") -> EvaluatedAnswer:
-    record = PromptRecord((Message("user", question),), {"expected_response": "Madrid"}, trace_id)
-    return EvaluatedAnswer(record, 0, Answer("m", text, finish_reason="stop"), "tr-1", {"exact_match": score})
+def make_answer(question: str, text: str, score: float) -> EvaluatedAnswer:
+    record = PromptRecord((Message("user", question),), {"expected_response": "Madrid"})
+    return EvaluatedAnswer(
+        record.key, record, 0, Answer("m", text, finish_reason="stop"), "tr-1", {"exact_match": score}
+    )
 
 
 class FakeEvaluations:
@@ -177,13 +179,15 @@ def test_an_evaluation_is_started_followed_and_cancelled(app: EvaluationsApp) ->
 
 
 def test_results_stand_side_by_side_with_their_differences(app: EvaluationsApp) -> None:
+    app.sets.create("capitals", [PromptRecord((Message("user", "two"),))])
+    app.sets.add_records("capitals", [PromptRecord((Message("user", "one"),), {}, "tr-t1")])
     runs = (
         make_run(0, metrics={"exact_match": 1.0, "exact_match/low": 0.8, "exact_match/high": 1.0}),
         make_run(1, metrics={"answers": 2.0}),
     )
     app.evaluations.found = [Evaluation("e1", runs)]
     app.evaluations.answers = {
-        "r-0": [make_answer("one", "It is Madrid.", 1.0, "tr-t1"), make_answer("two", "Yes.", 1.0)],
+        "r-0": [make_answer("one", "It is Madrid.", 1.0), make_answer("two", "Yes.", 1.0)],
         "r-1": [make_answer("one", "It is Rome.", 0.0), make_answer("two", "Yes.", 1.0)],
     }
     turns = [SimpleNamespace(turn_id="t1", conversation_id="c1")]
