@@ -239,6 +239,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     },
     "context.max_tokens": "max tokens reduced to {count} to fit",
     "context.degrades": "Answers may get worse beyond {count} tokens.",
+    "batching": "Several answers",
     "batching.batched": "Batched",
     "batching.batched.why": "All answers advance together, a token in each step.",
     "batching.single": "One at a time",

@@ -242,6 +242,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "row.rate": "Tokeni/s",
     "row.finish": "Motivul încheierii",
     "unknown": "necunoscut",
+    "batching": "Mai multe răspunsuri",
     "batching.batched": "În lot",
     "batching.batched.why": "Toate răspunsurile avansează împreună, câte un token la fiecare pas.",
     "batching.single": "Pe rând",

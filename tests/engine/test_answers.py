@@ -5,7 +5,7 @@ import re
 import pytest
 from tokenizers import Tokenizer
 
-from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationParams, Message, TextDelta
+from phi3_ui.chat.types import Batching, CancelToken, ChatRequest, Completed, GenerationParams, Message, TextDelta
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.prompts.tokenization import PromptFormat
 from tests.conftest import Demo, Weights
@@ -40,6 +40,11 @@ SYSTEM = "You are terse."
 @pytest.fixture(scope="session")
 def tokenizer(weights: Weights) -> Tokenizer:
     return Tokenizer.from_file(str(weights.checkpoint / "tokenizer.json"))
+
+
+def test_the_app_knows_that_the_onnx_model_is_batched_and_the_pipeline_is_not(hosted: HostedModel) -> None:
+    hosted.ready.result()
+    assert hosted.batching == {"prompt": Batching(), "chat": Batching("pipeline")}[hosted.spec.contract]
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=range(len(QUESTIONS)))

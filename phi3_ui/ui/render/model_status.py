@@ -113,16 +113,13 @@ def render_cache(language: str, cache: CacheStats | None, batching: Batching | N
     if cache is None and batching is None:
         return Markup("")
     mode, why = describe_batching(language, batching)
-    if cache is None:
-        return render("batching.html", language, mode=mode, why=why)
-    return render(
-        "prompt_cache.html",
-        language,
-        mode=mode,
-        why=why,
-        used=format_bytes(language, cache.used_bytes),
-        budget=format_bytes(language, cache.budget_bytes),
-        chats=str(cache.slots),
-        hits=format_number(language, cache.hits),
-        prompts=format_number(language, cache.hits + cache.misses),
-    )
+    figures = None
+    if cache is not None:
+        figures = {
+            "used": format_bytes(language, cache.used_bytes),
+            "budget": format_bytes(language, cache.budget_bytes),
+            "chats": str(cache.slots),
+            "hits": format_number(language, cache.hits),
+            "prompts": format_number(language, cache.hits + cache.misses),
+        }
+    return render("prompt_cache.html", language, mode=mode, why=why, cache=figures)

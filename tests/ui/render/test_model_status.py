@@ -42,14 +42,15 @@ def test_the_prompt_cache_is_described() -> None:
 @pytest.mark.parametrize("language", TEXTS)
 @pytest.mark.parametrize("reason", get_args(BatchingReason))
 def test_it_is_said_whether_answers_advance_together_and_why_not(language: str, reason: BatchingReason) -> None:
-    text = Page(render_cache(language, None, Batching(reason, "its attention is another"))).texts("p")[0]
+    fold = Page(render_cache(language, None, Batching(reason, "its attention is another")))
 
-    assert text.startswith({"en": ["Batched", "One at a time"], "ro": ["În lot", "Pe rând"]}[language][bool(reason)])
-    assert ("its attention is another" in text) is (reason in ("graph", "failed"))
+    said = {"en": ["Batched", "One at a time"], "ro": ["În lot", "Pe rând"]}[language][bool(reason)]
+    assert fold.texts("summary")[0].endswith(f" {said}")
+    assert ("its attention is another" in fold.texts("p")[0]) is (reason in ("graph", "failed"))
 
 
 def test_batching_is_said_above_the_prompt_cache() -> None:
     page = Page(render_cache("en", CacheStats(3_000_000_000, 0, 0, 0, 0), Batching()))
 
-    assert page.texts("p") == ["Batched All answers advance together, a token in each step."]
-    assert page.texts("summary") == ["Prompt cache 0 kB of 3.0 GB"]
+    assert page.texts("summary") == ["Several answers Batched", "Prompt cache 0 kB of 3.0 GB"]
+    assert page.texts("p") == ["All answers advance together, a token in each step."]
