@@ -1,5 +1,6 @@
 """The built-in scorers."""
 
+import contextlib
 import json
 import time
 
@@ -91,6 +92,8 @@ def test_a_failed_answer_is_wrong_and_takes_no_time() -> None:
         "json_schema",
         "json_schema={",
         'json_schema={"type": 1}',
+        'json_schema={"pattern": "("}',
+        'json_schema={"patternProperties": {"a": {}}}',
         "length",
         "length=..",
         "length=a..b",
@@ -123,6 +126,21 @@ def test_a_pattern_that_takes_forever_is_stopped() -> None:
     with pytest.raises(ScoringError, match="more than 1 s"):
         _score("regex=^(.*?,){11}P", "," + ",".join(map(str, range(25))))
     assert time.monotonic() - started < 30
+
+
+def test_patterns_of_a_schema_have_the_same_limit() -> None:
+    schema = json.dumps({"pattern": "^(.*?,){11}P"})
+    assert _score(f"json_schema={schema}", '"x"') is False
+    with pytest.raises(ScoringError, match="more than 1 s"):
+        _score(f"json_schema={schema}", json.dumps("," + ",".join(map(str, range(25)))))
+
+
+@given(st.sampled_from(SCORER_KINDS), st.text())
+def test_no_spec_does_anything_but_be_read_or_refused(kind: str, argument: str) -> None:
+    with contextlib.suppress(UserError):
+        parse_scorers([f"{kind}={argument}"])
+    with contextlib.suppress(UserError):
+        parse_scorers([argument])
 
 
 def test_no_schema_is_fetched() -> None:
