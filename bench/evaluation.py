@@ -12,7 +12,6 @@ from phi3_ui.addresses import sqlite_uri
 from phi3_ui.arena.board import build_board
 from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.chat.comparison import Preference
-from phi3_ui.chat.conversation import Answer
 from phi3_ui.chat.types import ChatRequest, GenerationParams, Message
 from phi3_ui.evaluation import answer_traces, scoring
 from phi3_ui.evaluation.answer_traces import AskedRequest
@@ -30,7 +29,7 @@ _SCORERS = ("exact_match", "contains", "similarity", "length=..80")
 
 
 def rows(bench: Bench) -> Iterator[Row]:
-    """Each question is asked once alone and once as an evaluation asks it, in turns; either is first as often."""
+    """Of the same answers: the time with what the evaluation adds, ÷ the time of asking; other load affects both."""
     uri = sqlite_uri(bench.temporary / "evaluation.db")
     client = MlflowClient(uri)
     experiment = client.create_experiment("evaluation", (bench.temporary / "evaluation").as_uri())
@@ -40,16 +39,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     with bench.hosted("prompt") as model:
         _evaluate(location, "warm", model, "Hello.")
         for number in range(_QUESTIONS * bench.rounds):
-            question = f"Tell me a story about the number {number}."
-            seconds = dict[bool, float]()
-            for is_evaluated in (number % 2 == 0, number % 2 == 1):
-                started = time.perf_counter()
-                if is_evaluated:
-                    _evaluate(location, run_id, model, question)
-                else:
-                    _ask(model, question)
-                seconds[is_evaluated] = time.perf_counter() - started
-            ratios.append(seconds[True] / seconds[False])
+            ratios.append(_evaluate(location, run_id, model, f"Tell me a story about the number {number}."))
     ratio = statistics.median(ratios)
     what = f"an answer of {_TOKENS} tokens in an evaluation, ÷ asking alone"
     yield Row(what, f"{ratio:.3f}", "≤ 1.02", ratio <= 1.02)
@@ -93,14 +83,13 @@ def _describe_answer(model_id: str) -> TurnMetrics:
     return TurnMetrics("", "", 0.0, model_id, model_id, "stop", 10, 100, 0.1, 50.0)
 
 
-def _ask(model: ChatModel, question: str) -> Answer:
-    request = ChatRequest((Message("user", question),), GenerationParams(_TOKENS, 0.0))
-    return answer_question(model, "bench", request)
-
-
-def _evaluate(location: ChatLocation, run_id: str, model: ChatModel, question: str) -> None:
+def _evaluate(location: ChatLocation, run_id: str, model: ChatModel, question: str) -> float:
+    """Ask a question and write the answer; returns the time of both, divided by the time of asking."""
     record = PromptRecord((Message("user", question),), {EXPECTED_RESPONSE: "Once upon a time."})
-    asked_at = time.time()
-    answer, params = _ask(model, question), GenerationParams(_TOKENS, 0.0)
-    asked = AskedRequest(run_id, record.key, record, 0, "bench", params, asked_at, time.time(), answer)
+    request = ChatRequest(record.messages, GenerationParams(_TOKENS, 0.0))
+    asked_at, started = time.time(), time.perf_counter()
+    answer = answer_question(model, "bench", request)
+    answered = time.perf_counter()
+    asked = AskedRequest(run_id, record.key, record, 0, "bench", request.params, asked_at, time.time(), answer)
     answer_traces.write_answer(location, asked)
+    return (time.perf_counter() - started) / (answered - started)
