@@ -202,7 +202,7 @@ def _caption(language: str, conversation: Conversation, turn: Turn, answer: Answ
         "parts": parts,
         "short": short,
         "actions": [_button(language, action, turn.id, turn) for action in _actions(answer, is_last)],
-        "more": [_button(language, action, turn.id, turn) for action in ("compare", *(["undo"] if is_last else ()))],
+        "more": [_button(language, action, turn.id, turn) for action in (*(["undo"] if is_last else ()), "compare")],
     }
     if answer.error:
         caption["error"] = hide_paths(tr_error(language, UserError(answer.error[0], **answer.error[1])))

@@ -230,7 +230,7 @@ def test_an_answered_turn_has_its_buttons_and_variants() -> None:
     }
     rated = chat_messages("en", first.with_feedback(turn, Feedback(False)))[-1]["caption"]["actions"]
     assert {one["name"]: one["pressed"] for one in rated if "pressed" in one} == {"good": False, "bad": True}
-    assert list(buttons(both)) == ["retry", "edit", "compare", "undo"], "there is no text to rate"
+    assert list(buttons(both)) == ["retry", "edit", "undo", "compare"], "there is no text to rate"
     variants = chat_messages("en", both)[-1]["caption"]["variants"]
     assert (variants["position"], variants["count"], variants["next"]) == (2, 2, None)
     assert variants["previous"]
