@@ -195,7 +195,7 @@ def test_on_a_phone_rarer_actions_are_in_the_menu_and_metrics_are_short(app: App
     expect(chat.captions.last).to_contain_text("39 + 69 ·", use_inner_text=True)
     expect(chat.action("edit")).to_be_hidden()
     chat.page.locator(".phi3-last [name=more]").click()
-    expect(chat.page.get_by_role("menuitem")).to_have_count(3)
+    expect(chat.page.get_by_role("menuitem")).to_have_count(4)
     chat.page.get_by_role("menuitem", name="Edit this question").click()
     expect(chat.edited).to_be_focused()
     chat.edited.fill("And of Spain?")
