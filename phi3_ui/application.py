@@ -39,7 +39,7 @@ from phi3_ui.ui.front_page import FrontPage
 from phi3_ui.ui.host_guard import HostGuard
 from phi3_ui.ui.import_route import ImportRoute
 from phi3_ui.ui.imports import Imports
-from phi3_ui.ui.invalid_calls import InvalidCalls, refuse_unnamed_sessions
+from phi3_ui.ui.invalid_calls import InvalidCalls, harden_queue
 from phi3_ui.ui.login.login import Login
 from phi3_ui.ui.login.login_guard import LoginGuard
 from phi3_ui.ui.open_pages import OpenPages
@@ -185,7 +185,7 @@ def _mount_page(app: FastAPI, blocks: gr.Blocks, settings: Settings, login: Logi
     blocks.max_threads = _MAX_THREADS  # which `queue` and the lifespan read
     blocks.queue(api_open=True)
     blocks._queue.sleep_when_free = _QUEUE_SLEEP
-    refuse_unnamed_sessions(blocks._queue)
+    harden_queue(blocks._queue)
     gr.mount_gradio_app(
         app,
         blocks,

@@ -1,5 +1,6 @@
 """Calls that no page makes: each open route with arbitrary values answers without an error of the server, and names no folder of it."""
 
+import asyncio
 import itertools
 import random
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
 
+import gradio as gr
 import httpx
 import pytest
 
@@ -16,6 +18,7 @@ from phi3_ui.errors import UserError
 from phi3_ui.paths import ROOT
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
+from phi3_ui.ui.invalid_calls import harden_queue
 from tests.store.registry.prompt_models import DECLARED, log_prompt_model
 from tests.support.asgi_client import Client, running
 from tests.support.build_cache import create_store
@@ -113,6 +116,17 @@ def test_a_call_with_arbitrary_values(client: Client, home: Path, events: list[d
         }
         route = numbers.choice(["run/predict", "run/predict", "queue/join", "cancel"])
         expect_no_harm(client.send("POST", f"/gradio_api/{route}", json=body), home)
+
+
+def test_two_streams_of_a_page_may_end() -> None:
+    blocks = gr.Blocks()
+    harden_queue(blocks._queue)
+    sessions = blocks._queue.pending_messages_per_session
+    sessions["page"] = asyncio.Queue()
+
+    del sessions["page"]
+    del sessions["page"]
+    assert "page" not in sessions
 
 
 def test_a_call_with_an_empty_session_hash(client: Client, events: list[dict[str, Any]]) -> None:

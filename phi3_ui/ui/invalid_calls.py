@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import HTTPException, Request
 from gradio.data_classes import PredictBodyInternal
 from gradio.queueing import Queue
+from gradio.utils import LRUCache
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _FOUND: ContextVar[list[Exception] | None] = ContextVar("phi3_invalid_call", default=None)
@@ -18,8 +19,20 @@ def note_invalid_call(error: Exception) -> None:
         found.append(error)
 
 
-def refuse_unnamed_sessions(queue: Queue) -> None:
-    """Answer 400 to a call with an empty session hash, whose messages Gradio 6.31 files under one name and seeks under another."""
+class _Sessions(LRUCache[str, Any]):
+    """The messages of each page, which Gradio 6.31 deletes at the end of each of its streams, even if another one has done so."""
+
+    def __delitem__(self, key: str) -> None:
+        if key in self:
+            super().__delitem__(key)
+
+
+def harden_queue(queue: Queue) -> None:
+    """Answer 400 to a call with an empty session hash, whose messages Gradio 6.31 files under one name and seeks under another.
+
+    A page whose connection breaks may have two streams for a moment; both may end.
+    """
+    queue.pending_messages_per_session = _Sessions(queue.pending_messages_per_session.max_size)
     push = queue.push
 
     async def push_named(body: PredictBodyInternal, request: Request, username: str | None) -> Any:

@@ -231,7 +231,7 @@ def test_both_forms_of_phi_3_are_added_from_the_hub_and_answer(
         )
         chat.setting("Max tokens", 12)
         chat.answer("What is the capital of France?")
-        caption = chat.captions.last.inner_text()
+        caption = chat.captions.last.text_content() or ""
         assert caption.startswith(f"{name} · ")
         assert "12 out" in caption
 
