@@ -2,8 +2,12 @@
 
 import ast
 import pickletools
+import threading
 
 ENGINE = "onnxruntime_genai"
+
+# Up to Python 3.11.4, two threads that parse at once end with a SystemError (cpython#106905).
+_PARSING = threading.Lock()
 
 # Removed in 0.6; older tutorials use it: `params.input_ids = …`, `generator.compute_logits()`, `model.generate(params)`.
 _ATTRIBUTES = ("input_ids",)
@@ -12,7 +16,8 @@ _METHODS = ("compute_logits",)
 
 def find_removed_api_in_source(source: str) -> list[str]:
     """The removed API that a Python file uses, sorted; empty if it does not import the engine. Raises SyntaxError."""
-    tree = ast.parse(source)
+    with _PARSING:
+        tree = ast.parse(source)
     if not any(_imports_engine(node) for node in ast.walk(tree)):
         return []
     models = {ast.unparse(target) for target in _model_variables(tree)}

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -331,3 +332,14 @@ def test_random_text_contains_no_removed_api_and_is_a_syntax_error_at_most(text:
 def test_every_finding_and_severity_has_a_text(language: str) -> None:
     assert [code for code in CODES if f"doctor.{code}" not in TEXTS[language]] == []
     assert [severity for severity in set(CODES.values()) if f"doctor.severity.{severity}" not in TEXTS[language]] == []
+
+
+def test_code_is_parsed_by_several_threads_at_once() -> None:
+    source = (
+        "import onnxruntime_genai as og\n"
+        + "x = [1, (2, {3: 4})]\n" * 3000
+        + "params = og.GeneratorParams(m)\nparams.input_ids = 1\n"
+    )
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(find_removed_api_in_source, [source] * 12))
+    assert found == [[".input_ids"]] * 12
