@@ -3,6 +3,7 @@
 Fields that describe the caller or steer OpenAI's own servers change no answer: they are accepted.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -120,9 +121,9 @@ class Sampling(_Model):
         return {name: value for name, value in {**values, "max_tokens": self.token_limit}.items() if value is not None}
 
     @property
+    @abstractmethod
     def token_limit(self) -> int | None:
-        """How many tokens the answer may have."""
-        raise NotImplementedError
+        """Maximum number of tokens of the answer; each endpoint has its own field for it."""
 
 
 class ChatCompletionRequest(Sampling):

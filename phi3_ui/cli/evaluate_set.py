@@ -34,7 +34,7 @@ _SECONDS = 0.5  # between two looks at the progress
 
 @dataclass(frozen=True)
 class SetOptions:
-    """What `evaluate` is told besides the parameters of answers."""
+    """The options of `evaluate` besides the sampling parameters."""
 
     models: tuple[str, ...]
     set_name: str | None

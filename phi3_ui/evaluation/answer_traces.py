@@ -124,7 +124,7 @@ def parse_answer(trace: Trace) -> EvaluatedAnswer:
 
 
 def parse_scores(trace: Trace) -> tuple[dict[str, float], dict[str, str]]:
-    """The scores of an answer, and what was said of them, by scorer. People's feedback is none."""
+    """The scores of an answer with their rationales, by scorer, without people's feedback."""
     scores, rationales = dict[str, float](), dict[str, str]()
     for one in list_scores(trace):
         if (value := _parse_score(one)) is not None:

@@ -66,7 +66,7 @@ class Evaluations:
         return self._launch(new_id(), plan, asked)
 
     def resume(self, evaluation_id: str) -> RunningEvaluation:
-        """Continue an evaluation that was cancelled, failed or was killed; what was answered is not asked again.
+        """Continue an evaluation that was cancelled, failed or was killed; answered requests are not repeated.
 
         Raises:
             UserError: no_such_evaluation, evaluation_running, and those of `start`.

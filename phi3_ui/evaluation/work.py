@@ -115,7 +115,7 @@ class Work:
             yield from zip(session.keys, session.records, strict=True)
 
     def _ask_all(self, number: int, run_id: str, entry: ModelEntry) -> bool:
-        """Ask what was not answered yet; False if it was cancelled."""
+        """Send the unanswered requests; False if the evaluation was cancelled."""
         candidate, running = self.plan.candidates[number], self.running
         answered = answer_traces.list_answered(self.location, run_id)
         running.set_phase("asking", number)

@@ -14,5 +14,5 @@ def show_warning(sentence: str) -> None:
 
 
 def show_info(sentence: str) -> None:
-    """Tell what was done otherwise than expected."""
+    """Warn that something was done differently than expected."""
     gr.Info(html.escape(sentence, quote=False))
