@@ -1,6 +1,7 @@
 """The values of which a session consists: the picked model, the list of chats, and what its panels show."""
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field, replace
 
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.ui.chat_state import Chat
@@ -107,7 +108,7 @@ class EvaluationsChoice:
 
 @dataclass
 class PanelState:
-    """Independent flags, each of them set and read by itself."""
+    """Independent values, each of them set and read by itself; what is read and set as one has a method and the lock."""
 
     usage_open: bool = False
     """Whether the page shows all usage."""
@@ -115,8 +116,6 @@ class PanelState:
     """Whether the page shows the comparison of a replay."""
     compare_open: bool = False
     """Whether the page shows the comparison."""
-    ratings: RatingsChoice | None = None
-    """What the leaderboard shows; None while it is closed."""
     awaits_answer: bool = False
     """Whether the chat was drawn while it was being answered, by an event that does not draw the answer's end."""
     evaluations: EvaluationsChoice | None = None
@@ -130,3 +129,21 @@ class PanelState:
     """The import whose chats the page has listed."""
     closed_import: ImportJob | None = None
     """The import whose result the page no longer shows."""
+    _ratings: RatingsChoice | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def ratings(self) -> RatingsChoice | None:
+        """What the leaderboard shows; None while it is closed."""
+        return self._ratings
+
+    @ratings.setter
+    def ratings(self, choice: RatingsChoice | None) -> None:
+        with self._lock:
+            self._ratings = choice
+
+    def change_ratings(self, **changes: object) -> RatingsChoice | None:
+        """Change fields of what the leaderboard shows; returns what it shows now, None while it is closed."""
+        with self._lock:
+            self._ratings = self._ratings and replace(self._ratings, **changes)  # type: ignore[arg-type]  # of its fields
+            return self._ratings

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
+
+import gradio as gr
 
 from phi3_ui.arena.board import VoteFilter, build_board
 from phi3_ui.errors import UserError
@@ -50,7 +51,7 @@ class RatingsController:
         self._sets, self._shows_sets = services.prompt_sets, services.settings.manage
         self._is_single_user = services.settings.is_single_user
         chats.actions |= {
-            "ratings": lambda session, _: self._show(session, session.panels.ratings or RatingsChoice()),
+            "ratings": lambda session, _: self._open(session),
             "close_ratings": lambda session, _: self._close(session),
             "ratings_person": lambda session, action: self._change(session, person=action.value, pair=None),
             "ratings_period": lambda session, action: self._change(session, period=action.value, pair=None),
@@ -60,12 +61,27 @@ class RatingsController:
             "ratings_save": lambda session, _: self._save(session),
         }
 
+    def _open(self, session: Session) -> Updates:
+        """Show the view.
+
+        Raises:
+            UserError: The store does not respond.
+        """
+        session.panels.ratings = choice = session.panels.ratings or RatingsChoice()
+        return self._draw(session, choice)
+
     def _close(self, session: Session) -> Updates:
         session.panels.ratings = None
         return {self._page.ratings.view: ""}
 
     def _change(self, session: Session, **changes: object) -> Updates:
-        return self._show(session, replace(session.panels.ratings or RatingsChoice(), **changes))  # type: ignore[arg-type]  # of its fields
+        """Change what the view shows, unless it was closed while the change was on its way.
+
+        Raises:
+            UserError: The store does not respond.
+        """
+        choice = session.panels.change_ratings(**changes)
+        return self._draw(session, choice) if choice else {self._page.ratings.view: gr.skip()}
 
     def _choose_pair(self, session: Session, action: Action) -> Updates:
         """List the rounds of two contestants, by their places in the leaderboard: `0-1`; all rounds if that is empty."""
@@ -73,17 +89,12 @@ class RatingsController:
         keys = [one.contestant for one in self._build(session, choice).board.leaderboard.ratings]
         found = [keys[int(part)] for part in action.value.split("-") if part.isdecimal() and int(part) < len(keys)]
         pair = (found[0], found[1]) if len(found) == 2 and found[0] != found[1] else None
-        return self._show(session, replace(choice, pair=pair))
+        return self._change(session, pair=pair)
 
-    def _show(self, session: Session, choice: RatingsChoice) -> Updates:
-        """Show the view.
-
-        Raises:
-            UserError: The store does not respond.
-        """
+    def _draw(self, session: Session, choice: RatingsChoice) -> Updates:
         rendered = render_ratings(session.language, self._build(session, choice))
-        session.panels.ratings = choice
-        return {self._page.ratings.view: rendered}
+        # Closed or changed while it was drawn, by an event whose update may have reached the page already.
+        return {self._page.ratings.view: rendered if session.panels.ratings is choice else gr.skip()}
 
     def _build(self, session: Session, choice: RatingsChoice) -> RatingsView:
         """What a choice shows; what cannot be chosen is left out of it."""

@@ -2,10 +2,12 @@
 
 import base64
 import json
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any, cast
 
+import gradio as gr
 import pytest
 
 from phi3_ui.chat.comparison import Preference, RoundPlace
@@ -19,7 +21,7 @@ from phi3_ui.store.conversations.votes import StoredVote, VoteReader
 from phi3_ui.store.registry.cards import RegisteredVersion
 from phi3_ui.ui.handlers.conversations import Action
 from phi3_ui.ui.handlers.ratings import RatingsController
-from tests.ui.handlers.doubles import App
+from tests.ui.handlers.doubles import TIMEOUT, App, Gate
 
 YOU = "visitor-you"
 DAY = 86_400
@@ -50,9 +52,11 @@ class RatingsApp(App):
         self.versions: dict[str, Any] = {}
         self.catalogue.list_versions = lambda: self.versions  # type: ignore[method-assign]
 
+    def perform(self, name: str, value: str = "") -> object:
+        return self.conversations.perform(self.session, Action(name, value))[self.page.ratings.view]
+
     def act(self, name: str, value: str = "") -> str:
-        updates = self.conversations.perform(self.session, Action(name, value))
-        return str(updates[self.page.ratings.view])
+        return str(self.perform(name, value))
 
 
 @pytest.fixture
@@ -60,6 +64,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> RatingsApp:
     app = RatingsApp()
     votes = [make_vote(YOU, 1)] * 7
     monkeypatch.setattr(VoteReader, "list_votes", lambda _: [*votes, *app.store.history.own_votes])
+    app.act("ratings")
     return app
 
 
@@ -162,3 +167,20 @@ def test_all_votes_are_saved(app: RatingsApp) -> None:
     app.store.history.own_votes = []
     with pytest.raises(UserError, match="no vote to save"):
         app.conversations.perform(app.session, Action("ratings_save", ""))
+
+
+def test_a_view_that_is_closed_while_a_filter_is_applied_stays_closed(app: RatingsApp) -> None:
+    gate = Gate()
+    gate.close()
+    app.catalogue.list_versions = lambda: gate.wait() or {}  # type: ignore[func-returns-value, method-assign]
+    drawn: list[object] = []
+    thread = threading.Thread(target=lambda: drawn.append(app.perform("ratings_period", "day")), daemon=True)
+    thread.start()
+    assert gate.reached.wait(TIMEOUT)
+    assert app.act("close_ratings") == ""
+    gate.open()
+    thread.join(TIMEOUT)
+
+    assert drawn == [gr.skip()]
+    assert app.perform("ratings_grouping", "registered") == gr.skip(), "a filter that comes late does not open it"
+    assert app.session.panels.ratings is None
