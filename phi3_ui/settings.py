@@ -1,6 +1,5 @@
 """The app's settings: every environment variable that it reads, typed, checked and read once."""
 
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -58,12 +57,12 @@ class Settings(BaseSettings):
     root_path: str = variable("GRADIO_ROOT_PATH", "")
     """The path or URL under which a proxy that strips it serves the page; empty: none. A Space's host may set it."""
 
-    trusted_proxies: Annotated[Networks, NoDecode] = variable(
+    trusted_proxies: Networks = variable(
         "PHI3_UI_TRUSTED_PROXIES", lambda fields: _PRIVATE_NETWORKS if fields["space_id"] else _LOOPBACK_NETWORKS
     )
     """Addresses and networks of proxies that are believed in X-Forwarded-For and X-Forwarded-Proto."""
 
-    hosts: Annotated[Names, NoDecode] = variable("PHI3_UI_HOSTS", ())
+    hosts: Names = variable("PHI3_UI_HOSTS", ())
     """Names by which browsers may call the app, besides those it knows; `*`: any."""
 
     manage: Switch = variable("PHI3_UI_MANAGE", lambda fields: _is_personal(fields))
@@ -118,10 +117,10 @@ class Settings(BaseSettings):
     logins_file: Path | None = variable("PHI3_UI_LOGINS_FILE", None)
     """A file with a `name:hash` on each line, which adds to `logins`."""
 
-    model_folders: Annotated[Names, NoDecode] = variable("PHI3_UI_MODEL_FOLDERS", ())
+    model_folders: Names = variable("PHI3_UI_MODEL_FOLDERS", ())
     """Folders, besides a process's own, that models with others' code may read and write."""
 
-    model_variables: Annotated[Names, NoDecode] = variable("PHI3_UI_MODEL_VARIABLES", ())
+    model_variables: Names = variable("PHI3_UI_MODEL_VARIABLES", ())
     """Names of environment variables that models with others' code get, such as the key of a service that they call."""
 
     logins: Annotated[Logins, NoDecode] = variable("PHI3_UI_LOGINS", ())
@@ -151,9 +150,7 @@ class Settings(BaseSettings):
     session_hours: Count = variable("PHI3_UI_SESSION_HOURS", 24)
     """A login ends after so many hours without a request."""
 
-    trusted_models: Annotated[Fingerprints, NoDecode, Allowed("fingerprints, separated by commas")] = variable(
-        "PHI3_UI_TRUSTED_MODELS", ()
-    )
+    trusted_models: Fingerprints = variable("PHI3_UI_TRUSTED_MODELS", ())
     """Fingerprints of the models whose own code may run; see docs/trust.md."""
 
     judge: str = variable("PHI3_UI_JUDGE", "")
@@ -187,6 +184,26 @@ class Settings(BaseSettings):
     def catalogue(self) -> Path:
         """Folder of the cached catalogue entries."""
         return self.home / "catalogue"
+
+    @property
+    def model_copies(self) -> Path:
+        """Folder of the copies from which models are loaded."""
+        return self.home / "loaded"
+
+    @property
+    def approvals(self) -> Path:
+        """The file of the models that were approved on this machine."""
+        return self.home / "trusted_models.json"
+
+    @property
+    def has_login(self) -> bool:
+        """Whether only people who log in may use the page."""
+        return bool(self.logins or self.oauth_client_id)
+
+    @property
+    def is_single_user(self) -> bool:
+        """Whether the person at the page is the administrator: on this machine alone, without a login."""
+        return self.manage and not self.has_login and self.server_name in _LOOPBACK_HOSTS and not self.space_id
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -260,49 +277,6 @@ class Settings(BaseSettings):
         if url is None or not (url.startswith("https:") or urlsplit(url).hostname in _LOOPBACK_HOSTS):
             raise UserError("bad_setting", name="OPENID_PROVIDER_URL", value=value, wanted="https://…")
         return url
-
-    @field_validator("hosts", "model_folders", "model_variables", mode="before")
-    @classmethod
-    def _split_names(cls, value: object) -> object:
-        return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
-
-    @field_validator("trusted_models", mode="before")
-    @classmethod
-    def _parse_fingerprints(cls, value: object) -> object:
-        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
-
-    @property
-    def model_copies(self) -> Path:
-        """Folder of the copies from which models are loaded."""
-        return self.home / "loaded"
-
-    @property
-    def approvals(self) -> Path:
-        """The file of the models that were approved on this machine."""
-        return self.home / "trusted_models.json"
-
-    @property
-    def has_login(self) -> bool:
-        """Whether only people who log in may use the page."""
-        return bool(self.logins or self.oauth_client_id)
-
-    @property
-    def is_single_user(self) -> bool:
-        """Whether the person at the page is the administrator: on this machine alone, without a login."""
-        return self.manage and not self.has_login and self.server_name in _LOOPBACK_HOSTS and not self.space_id
-
-    @field_validator("trusted_proxies", mode="before")
-    @classmethod
-    def _parse_proxies(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        try:
-            return tuple(
-                str(ipaddress.ip_network(part.strip(), strict=False)) for part in value.split(",") if part.strip()
-            )
-        except ValueError as error:
-            wanted = "addresses or networks, such as 10.0.0.0/8,192.0.2.7"
-            raise UserError("bad_setting", name="PHI3_UI_TRUSTED_PROXIES", value=value, wanted=wanted) from error
 
     @field_validator("hosts")
     @classmethod
