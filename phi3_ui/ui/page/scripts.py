@@ -24,7 +24,7 @@ GUARD_INPUT_JS = _load_function("guard_input.js")
 KEEP_STREAM_JS = _load_function("keep_stream.js")
 _TAKER_JS = f"{_load_function('take_message.js')}()"
 TAKE_MESSAGE_JS = f"(...values) => {_TAKER_JS}.take(...values)"
-SETTLE_MESSAGE_JS = f"(text) => {{ globalThis.phi3Composer?.setText(text); {_TAKER_JS}.settle(text); }}"
+SETTLE_MESSAGE_JS = f"(text) => {{ globalThis.phi3Composer?.setText(text); {_TAKER_JS}.settle(); }}"
 RELEASE_MESSAGE_JS = f"() => {_TAKER_JS}.release()"
 COMPOSE_DRAFT_JS = "(text, ...others) => [globalThis.phi3Composer?.compose(text) ?? text, ...others]"
 SET_DIRECTIONS_JS = _load_function("directions.js")

@@ -1,8 +1,8 @@
 /**
- * Takes the text of the message box once, with the attached files: a second press of Enter or Send before the server has emptied the box sends
- * nothing. What is typed meanwhile stays in the box. Used as
+ * Takes the text of the message box once, with the attached files: a second press of Enter or Send before the server has
+ * emptied the box sends nothing. What is typed meanwhile stays in the box. Used as
  *   takeMessage().take(...values) before sending, with the text as the first value;
- *   takeMessage().settle(text) when the box has changed;
+ *   takeMessage().settle() when the box has changed;
  *   takeMessage().release() once the question is answered or refused.
  */
 export default function takeMessage() {
@@ -32,13 +32,14 @@ export default function takeMessage() {
     typed = null;
     return [globalThis.phi3Composer?.take(text) ?? text, ...others];
   };
-  const settle = (text) => {
+  const settle = () => {
     const taken = globalThis.phi3TakenMessage;
+    const box = document.querySelector("#phi3-message textarea");
+    const text = box.value; // that of the event may be older than what has been typed since
     if (taken === null || taken === undefined || text === taken || text === typed && text !== "") return;
     const kept = typed === null ? "" : typed.startsWith(taken) ? typed.slice(taken.length) : typed;
     forget();
     if (text !== "" || kept === "") return;
-    const box = document.querySelector("#phi3-message textarea");
     box.value = kept;
     box.dispatchEvent(new Event("input", { bubbles: true }));
   };

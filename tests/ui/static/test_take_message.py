@@ -1,0 +1,14 @@
+"""The message box: a text is sent once, and what is typed while it is sent stays."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import deno
+
+
+def test_what_is_typed_faster_than_the_page_hears_of_it_is_kept() -> None:
+    script = Path(__file__).with_name("take_message.js")
+    command = [deno.find_deno_bin(), "run", "--no-config", str(script)]
+    results = json.loads(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
+    assert results == [["One", "other"], ["", "other"], "Two", ["Two"]]
