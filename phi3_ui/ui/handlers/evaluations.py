@@ -25,6 +25,7 @@ from phi3_ui.ui.handlers.answers import replace_surrogates
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.handlers.event_fields import read_fields
 from phi3_ui.ui.handlers.rounds import PRESETS
+from phi3_ui.ui.notices import show_warning
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.evaluation_results import ResultsView, render_results
 from phi3_ui.ui.render.evaluations import HomeView, NewView, SetView, render_home, render_new, render_set
@@ -99,7 +100,7 @@ class EvaluationsController:
                 self._require_allowed()
                 return self._show(session, handler(session, choice, _parse_fields(data)))
         except UserError as error:
-            gr.Warning(session.explain(error))
+            show_warning(session.explain(error))
         return {self._page.evaluations.view: gr.skip()}
 
     def refresh(self, request: gr.Request) -> Updates:

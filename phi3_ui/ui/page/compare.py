@@ -7,7 +7,7 @@ from phi3_ui.chat.presets import PARAM_PRESETS
 from phi3_ui.i18n.translate import BROWSER_TEXTS
 from phi3_ui.ui.handlers.compare import CompareController
 from phi3_ui.ui.page.components import CompareSection, Page
-from phi3_ui.ui.page.events import QUIET, STREAMING
+from phi3_ui.ui.page.events import NOTIFYING, STREAMING
 from phi3_ui.ui.page.scripts import module_js, view_js
 from phi3_ui.ui.page.texts import browser_texts
 
@@ -41,7 +41,7 @@ def wire(page: Page, compare: CompareController, resumed: Dependency) -> None:
         None,
         [view, page.ratings.view, page.evaluations.view, chat_list, page.export.download],
         trigger_mode="multiple",
-        **QUIET,
+        **NOTIFYING,
     )
     view.input(
         compare.ask,

@@ -4,7 +4,7 @@ import gradio as gr
 
 from phi3_ui.ui.handlers.evaluations import EvaluationsController
 from phi3_ui.ui.page.components import EvaluationsSection, Page
-from phi3_ui.ui.page.events import QUIET
+from phi3_ui.ui.page.events import NOTIFYING, QUIET
 from phi3_ui.ui.page.scripts import KEEP_SCROLL_JS, module_js, view_js
 from phi3_ui.ui.page.texts import browser_texts
 
@@ -22,5 +22,5 @@ def create() -> EvaluationsSection:
 def wire(page: Page, evaluations: EvaluationsController) -> None:
     """Connect the view; its buttons that open a chat are those of actions.js."""
     view = page.evaluations.view
-    view.click(evaluations.act, None, view, trigger_mode="multiple", **QUIET)
+    view.click(evaluations.act, None, view, trigger_mode="multiple", **NOTIFYING)
     page.browser.status_ticker.tick(evaluations.refresh, None, view, **QUIET)
