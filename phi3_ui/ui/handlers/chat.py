@@ -70,6 +70,7 @@ class ChatController:
         shown = self.chats.show_chat(session)
         # A page that reconnects keeps the views that it shows.
         panels.usage_open, panels.replay_open, panels.compare_open, panels.ratings, panels.evaluations = views_open
+        compared = session.comparison if panels.compare_open else None
         return {
             **restored,
             **updates,
@@ -78,6 +79,8 @@ class ChatController:
             page.usage.overview: gr.skip(),
             page.replay.head: gr.skip(),
             page.compare.view: gr.skip(),
+            # While the app starts, a page that is loaded may resume before anything is restored.
+            **(self.chats.show_comparison(session, compared) if compared else {}),
             page.ratings.view: gr.skip(),
             page.evaluations.view: gr.skip(),
         }

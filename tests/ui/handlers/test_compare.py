@@ -24,8 +24,10 @@ from phi3_ui.chat.types import (
     Usage,
 )
 from phi3_ui.errors import UserError
+from phi3_ui.provision.jobs import JobState
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.chat_state import Chat
+from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.handlers.compare import CompareController
 from phi3_ui.ui.handlers.conversations import Action
 from phi3_ui.ui.handlers.export import ExportController
@@ -259,6 +261,26 @@ def test_a_reloaded_page_goes_on_with_the_round(app: CompareApp) -> None:
     app.llms["m-1"].gate.open()
     *_, last = drawing
     assert [side["state"] for side in app.view(last)["rounds"][0]["sides"]] == ["finished"] * 2
+
+
+def test_a_page_that_was_reloaded_while_the_app_starts_shows_its_comparison(app: CompareApp) -> None:
+    round_id = app.finish()["rounds"][0]["id"]
+    comparison = app.session.comparison
+    assert comparison
+    turns = [turn for chat in comparison.chats for turn in chat.conversation.tree]
+    app.store.history.stored[comparison.id] = Conversation(tuple(turns), turns[-1].id)
+    controller = ChatController(app.page, app.services)
+    compare = CompareController(app.page, app.services, controller.asking, controller.chats, controller.session)
+    request = cast(gr.Request, SimpleNamespace(headers={}, session_hash="reloaded", username=None, client=None))
+    first_run, tab = cast(Any, app.services).first_run, {"login": "", "chat": comparison.id}
+
+    first_run.state = JobState()
+    controller.tick(None, tab, request)
+    assert list(compare.resume(request)) == [{app.page.compare.view: gr.skip()}]
+    first_run.state = JobState("done", is_usable=True)
+    updates = controller.tick(None, tab, request)
+    assert [one["id"] for one in app.view(updates)["rounds"]] == [round_id]
+    assert f'data-chat="{comparison.id}"' in updates[app.page.conversations.chat_list]
 
 
 @pytest.mark.parametrize("leave", ["close the iterator", "close the view", "switch", "delete", "close the page"])
