@@ -49,6 +49,8 @@ class Session:
         self._comparison: Comparison | None = None
         self._draft = Draft()
         self._is_restored = False
+        self.restoring = threading.Lock()
+        """Held while the page is restored and drawn."""
         self._is_setting_up = False
         self._is_closed = False
         self._connection_lost = threading.Event()

@@ -63,27 +63,17 @@ class ChatController:
         is_setting_up = not state.is_finished
         if session.set_setting_up(is_setting_up):  # the chat is shown already, and stays as it is
             return updates if is_setting_up else {**updates, **self.models.list_models(request)}
-        # In this order: the chat is shown with the model that is selected.
-        restored = {**self._tab_state.restore(session, tab_state), **self.models.list_models(request)}
-        panels = session.panels
-        views_open = panels.usage_open, panels.replay_open, panels.compare_open, panels.ratings, panels.evaluations
-        shown = self.chats.show_chat(session)
-        # A page that reconnects keeps the views that it shows.
-        panels.usage_open, panels.replay_open, panels.compare_open, panels.ratings, panels.evaluations = views_open
-        compared = session.comparison if panels.compare_open else None
-        return {
-            **restored,
-            **updates,
-            page.chat_view: gr.Column(visible=True),
-            **shown,
-            page.usage.overview: gr.skip(),
-            page.replay.head: gr.skip(),
-            page.compare.view: gr.skip(),
-            # While the app starts, a page that is loaded may resume before anything is restored.
-            **(self.chats.show_comparison(session, compared) if compared else {}),
-            page.ratings.view: gr.skip(),
-            page.evaluations.view: gr.skip(),
-        }
+        return {**updates, page.chat_view: gr.Column(visible=True), **self._restore(session, tab_state, request)}
+
+    def _restore(self, session: Session, tab_state: object, request: gr.Request) -> Updates:
+        """Everything that the page shows, once its tab is restored."""
+        with session.restoring:  # the page's load and its ticker may ask at the same time
+            # In this order: the chat is shown with the model that is selected.
+            restored = {**self._tab_state.restore(session, tab_state), **self.models.list_models(request)}
+            shown = self.chats.redraw(session)
+            if session.panels.compare_open and session.comparison:
+                shown |= self.chats.show_comparison(session, session.comparison)
+            return {**restored, **shown}
 
     def _show_setup(self, session: Session, state: JobState) -> Updates:
         setup = self._page.setup
@@ -202,6 +192,8 @@ class ChatController:
     def after_turn(self, request: gr.Request) -> Updates:
         """Refresh what depends on the answer that has ended: usage, context, the list of chats, the model's state."""
         session = self.session(request)
+        if not session.is_restored:  # loaded while the app starts
+            return {self._page.usage.panel: gr.skip()}
         return {
             **self.chats.show_usage(session),
             **self.chats.list_chats(session),

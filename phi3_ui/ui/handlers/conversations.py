@@ -77,11 +77,17 @@ class ConversationController:
     # What is shown
 
     def show_chat(self, session: Session) -> Updates:
-        """Everything that depends on the shown chat."""
+        """Everything that depends on the shown chat, in place of a view that covers it."""
+        page, panels = self._page, session.panels
+        panels.replay_open = panels.usage_open = panels.compare_open = False
+        panels.ratings = panels.evaluations = None
+        covers = (page.replay.head, page.compare.view, page.ratings.view, page.evaluations.view, page.usage.overview)
+        return {**self.redraw(session), **dict.fromkeys(covers, "")}
+
+    def redraw(self, session: Session) -> Updates:
+        """Everything that depends on the shown chat; a view that covers it stays."""
         page = self._page
         session.panels.rated = None
-        session.panels.replay_open = session.panels.usage_open = session.panels.compare_open = False
-        session.panels.ratings = session.panels.evaluations = None
         session.panels.awaits_answer = session.current.is_busy
         return {
             **self.draw_chat(session),
@@ -91,11 +97,6 @@ class ConversationController:
             **self._show_footer(session),
             **self.show_buttons(session),
             page.chat.comment_group: gr.Group(visible=False),
-            page.replay.head: "",
-            page.compare.view: "",
-            page.ratings.view: "",
-            page.evaluations.view: "",
-            page.usage.overview: "",
             page.chat.warning: self._warning(session),
         }
 

@@ -33,6 +33,7 @@ from phi3_ui.ui.handlers.conversations import Action
 from phi3_ui.ui.handlers.export import ExportController
 from phi3_ui.ui.handlers.replay import ReplayController
 from phi3_ui.ui.render.compare import ComparisonView
+from phi3_ui.ui.sessions import Session
 from tests.ui.handlers.doubles import ENTRY, TIMEOUT, App, Gate
 
 REQUEST = cast(gr.Request, None)
@@ -263,24 +264,61 @@ def test_a_reloaded_page_goes_on_with_the_round(app: CompareApp) -> None:
     assert [side["state"] for side in app.view(last)["rounds"][0]["sides"]] == ["finished"] * 2
 
 
+class Reloaded:
+    """A page of the tab that shows the comparison of `app`, after the app was started again."""
+
+    def __init__(self, app: CompareApp) -> None:
+        comparison = app.session.comparison
+        assert comparison
+        turns = [turn for chat in comparison.chats for turn in chat.conversation.tree]
+        app.store.history.stored[comparison.id] = Conversation(tuple(turns), turns[-1].id)
+        self.controller = ChatController(app.page, app.services)
+        self.compare = CompareController(
+            app.page, app.services, self.controller.asking, self.controller.chats, self.controller.session
+        )
+        address: dict[str, Any] = {"headers": {}, "session_hash": "reloaded", "username": None, "client": None}
+        self.request = cast(gr.Request, SimpleNamespace(**address))
+        self.chat_id = comparison.id
+        self._first_run = cast(Any, app.services).first_run
+
+    @property
+    def session(self) -> Session:
+        return self.controller.session(self.request)
+
+    def tick(self, is_usable: bool = True) -> dict[Any, Any]:
+        self._first_run.state = JobState("done", is_usable=True) if is_usable else JobState()
+        return self.controller.tick(None, {"login": "", "chat": self.chat_id}, self.request)
+
+
 def test_a_page_that_was_reloaded_while_the_app_starts_shows_its_comparison(app: CompareApp) -> None:
     round_id = app.finish()["rounds"][0]["id"]
-    comparison = app.session.comparison
-    assert comparison
-    turns = [turn for chat in comparison.chats for turn in chat.conversation.tree]
-    app.store.history.stored[comparison.id] = Conversation(tuple(turns), turns[-1].id)
-    controller = ChatController(app.page, app.services)
-    compare = CompareController(app.page, app.services, controller.asking, controller.chats, controller.session)
-    request = cast(gr.Request, SimpleNamespace(headers={}, session_hash="reloaded", username=None, client=None))
-    first_run, tab = cast(Any, app.services).first_run, {"login": "", "chat": comparison.id}
+    reloaded = Reloaded(app)
+    chat_list = app.page.conversations.chat_list
 
-    first_run.state = JobState()
-    controller.tick(None, tab, request)
-    assert list(compare.resume(request)) == [{app.page.compare.view: gr.skip()}]
-    first_run.state = JobState("done", is_usable=True)
-    updates = controller.tick(None, tab, request)
+    reloaded.tick(is_usable=False)
+    assert chat_list not in reloaded.controller.after_turn(reloaded.request), "the tab would forget its chat"
+    assert list(reloaded.compare.resume(reloaded.request)) == [{app.page.compare.view: gr.skip()}]
+    updates = reloaded.tick()
     assert [one["id"] for one in app.view(updates)["rounds"]] == [round_id]
-    assert f'data-chat="{comparison.id}"' in updates[app.page.conversations.chat_list]
+    assert f'data-chat="{reloaded.chat_id}"' in updates[chat_list]
+
+
+def test_a_page_that_loads_and_ticks_at_once_shows_its_comparison_twice(app: CompareApp) -> None:
+    round_id = app.finish()["rounds"][0]["id"]
+    reloaded = Reloaded(app)
+    loading = app.store.history.loading
+    loading.close()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(reloaded.tick)
+        assert loading.reached.wait(TIMEOUT)
+        second = pool.submit(reloaded.tick)
+        loading.open()
+        updates = [one.result(TIMEOUT) for one in (first, second)]
+
+    for one in updates:
+        assert [round_["id"] for round_ in app.view(one)["rounds"]] == [round_id]
+        assert app.page.chat.messages in one
+    assert reloaded.session.panels.compare_open
 
 
 @pytest.mark.parametrize("leave", ["close the iterator", "close the view", "switch", "delete", "close the page"])
