@@ -150,11 +150,13 @@ def with_expectations(answer: EvaluatedAnswer, records: Mapping[str, PromptRecor
     return replace(answer, record=replace(answer.record, expectations=known.expectations))
 
 
-def delete_scores(location: ChatLocation, traces: Collection[Trace]) -> None:
-    """Delete what scorers gave to these answers, such as a part of the scores that a killed run left."""
+def delete_scores(location: ChatLocation, traces: Collection[Trace], keep: Collection[str]) -> None:
+    """Delete what scorers gave to these answers, except under the names in `keep`."""
     client = TracingClient(location.tracking_uri)
     for trace in traces:
         for one in list_scores(trace):
+            if one.name in keep:
+                continue
             client.delete_assessment(trace.info.trace_id, str(one.assessment_id))
 
 

@@ -6,7 +6,7 @@ so it has a lock around it here, and the store that was set before is set again.
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from mlflow.entities import AssessmentError, AssessmentSource, AssessmentSourceT
 from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
 from phi3_ui.evaluation.answer_rows import EvaluatedAnswer
+from phi3_ui.evaluation.answer_traces import list_scores
 from phi3_ui.evaluation.judge import JUDGE_NAME, Judge
 from phi3_ui.evaluation.scorers import Scorer, ScoringError, score_answer
 from phi3_ui.store.conversations.location import ChatLocation
@@ -25,6 +26,7 @@ _LOCK = threading.Lock()
 _STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 _IDENTITY = "mlflow.genaiEvaluate.datasetIdentity"
 _CODE = AssessmentSourceType.CODE
+_BATCH = 50  # answers; what MLflow does for each, without any scorer, cannot be cancelled
 
 Answers = Mapping[str, EvaluatedAnswer]
 """The answers to be scored, by trace id."""
@@ -38,8 +40,9 @@ def score_traces(  # noqa: PLR0913  # what a run is made of
     traces: Sequence[Trace],
     answers: Answers,
     scorers: Sequence["MlflowScorer"],
+    is_cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Log a score of each scorer on each trace, and MLflow's own means in the run.
+    """Log a score of each scorer on each trace that has none of it, and MLflow's own means in the run.
 
     Args:
         location: Where run and traces are.
@@ -49,7 +52,24 @@ def score_traces(  # noqa: PLR0913  # what a run is made of
         traces: The answers; at least one.
         answers: The same, parsed.
         scorers: At least one.
+        is_cancelled: Once it is true, no scorer is called any more.
     """
+    once = [_call_once(one, traces, is_cancelled) for one in scorers]
+    size = len(traces) if any(one.is_session_level_scorer for one in scorers) else _BATCH
+    for start in range(0, len(traces), size):
+        if not is_cancelled():
+            _evaluate(location, run_id, model_id, dataset, traces[start : start + size], answers, once)
+
+
+def _evaluate(  # noqa: PLR0913  # as score_traces
+    location: ChatLocation,
+    run_id: str,
+    model_id: str | None,
+    dataset: Mapping[str, str],
+    traces: Sequence[Trace],
+    answers: Answers,
+    scorers: Sequence["MlflowScorer"],
+) -> None:
     import mlflow.genai
     import pandas as pd
     from mlflow.genai.datasets.evaluation_dataset import compute_records_sha256
@@ -66,6 +86,23 @@ def score_traces(  # noqa: PLR0913  # what a run is made of
     frame.attrs[_IDENTITY] = {**dataset, "records_sha256": compute_records_sha256(frame)}
     with use_store(location.tracking_uri), mlflow.start_run(run_id=run_id):
         mlflow.genai.evaluate(data=frame, scorers=list(scorers), model_id=model_id)
+
+
+def _call_once(one: "MlflowScorer", traces: Sequence[Trace], is_cancelled: Callable[[], bool]) -> "MlflowScorer":
+    """The scorer, called neither for an answer that has its score nor after the evaluation was cancelled.
+
+    Not by an exception: MLflow would take it for a score, or leave a thread that waits for ever.
+    """
+    if one.is_session_level_scorer:
+        return one
+    scored = {trace.info.trace_id for trace in traces if one.name in {given.name for given in list_scores(trace)}}
+
+    def score(inputs: Any, outputs: Any, expectations: Any, trace: Trace) -> Any:
+        if is_cancelled() or trace.info.trace_id in scored:
+            return None
+        return one.run(inputs=inputs, outputs=outputs, expectations=expectations, trace=trace)
+
+    return _as_mlflow_scorer(one.name, score, one.aggregations)
 
 
 def wrap_scorer(one: Scorer, answers: Answers) -> "MlflowScorer":
@@ -104,10 +141,10 @@ def _failed(name: str, source: AssessmentSource, error: ScoringError) -> Feedbac
     return Feedback(name=name, source=source, error=AssessmentError("SCORER_ERROR", str(error)))
 
 
-def _as_mlflow_scorer(name: str, score: Any) -> "MlflowScorer":
+def _as_mlflow_scorer(name: str, score: Any, aggregations: Any = None) -> "MlflowScorer":
     from mlflow.genai.scorers import scorer  # takes half a second, which no page and no other command has to wait
 
-    made: MlflowScorer = scorer(score, name=name)
+    made: MlflowScorer = scorer(score, name=name, aggregations=aggregations)
     return made
 
 

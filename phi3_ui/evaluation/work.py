@@ -98,6 +98,8 @@ class Work:
         traces = answer_traces.load_traces(self.location, run_id)
         known = dict(self._list_keyed())
         self._score(run_id, entry, traces, known)
+        if self.running.is_cancelled():
+            return False
         answers = [
             answer_traces.with_expectations(one, known)
             for one in parse_answers(answer_traces.load_traces(self.location, run_id))
@@ -143,10 +145,12 @@ class Work:
         ]
         if not scorers or not unscored:
             return
-        answer_traces.delete_scores(self.location, unscored)
+        answer_traces.delete_scores(self.location, unscored, keep=names)
         model_id = entry.model_id if is_logged_model(entry.model_id) else None
         dataset = runs.describe_dataset(self.plan)
-        scoring.score_traces(self.location, run_id, model_id, dataset, unscored, answers, scorers)
+        scoring.score_traces(
+            self.location, run_id, model_id, dataset, unscored, answers, scorers, self.running.is_cancelled
+        )
 
     def _build_scorers(self, answers: scoring.Answers) -> "list[MlflowScorer]":
         built_in = [scoring.wrap_scorer(one, answers) for one in parse_scorers(self.plan.scorers)]

@@ -7,17 +7,21 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
+from phi3_ui.chat.conversation import Answer
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
 from phi3_ui.evaluation import scoring
 from phi3_ui.evaluation.plan import Candidate, EvaluationPlan, JudgePlan, plan_evaluation
 from phi3_ui.evaluation.prompt_set import PromptRecord, PromptSet
+from phi3_ui.evaluation.scorers import Score, Scorer, score_answer
 from phi3_ui.paths import ROOT
 from phi3_ui.store.conversations.trace_reader import parse_summary
 from phi3_ui.store.conversations.trace_search import TraceSearch
@@ -258,6 +262,34 @@ def test_half_scored_answers_are_scored_once(bench: Bench, monkeypatch: pytest.M
         names = [one.name for one in trace.info.assessments if one.feedback]
         assert len(names) == len(set(names))
     assert client.get_run(running.run_ids[0]).data.metrics["exact_match/mean"] == pytest.approx(2 / 3)
+
+
+def test_scoring_is_cancelled_between_two_calls_and_resumed_where_it_was(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_GENAI_EVAL_MAX_WORKERS", "1")
+    monkeypatch.setenv("MLFLOW_GENAI_EVAL_MAX_SCORER_WORKERS", "1")
+    original, calls, started = score_answer, list[tuple[str, str]](), threading.Event()
+
+    def cancel_at_the_fourth(scorer: Scorer, answer: Answer, expectations: Mapping[str, Any]) -> Score:
+        calls.append((scorer.name, answer.text))
+        if len(calls) == 4:
+            assert started.wait(60)
+            running.cancel()
+        return original(scorer, answer, expectations)
+
+    monkeypatch.setattr(scoring, "score_answer", cancel_at_the_fourth)
+    running = bench.evaluations.start(_plan("good", scorers=("length=..1", "similarity", "contains=a")), _RECORDS[:3])
+    started.set()
+    assert running.wait(60)
+    assert len(calls) == 4
+    assert bench.evaluations.list_evaluations()[0].runs[0].status == "KILLED"
+
+    again = bench.evaluations.resume(running.id)
+    assert again.wait(60)
+    assert sorted(Counter(calls).values()) == [1] * 9
+    metrics = bench.evaluations.list_evaluations()[0].runs[0].metrics
+    assert [metrics[name] for name in ("length/mean", "contains/mean")] == pytest.approx([2 / 3, 2 / 3])
 
 
 _KILLED = """
