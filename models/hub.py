@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from models import disable_telemetry
+from models import prepare_program
 
 if __name__ == "__main__":
-    disable_telemetry()  # before the imports that read its switches
+    prepare_program()  # before the imports
 
 from filelock import FileLock, Timeout
 from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]  # lazy

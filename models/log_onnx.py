@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from models import disable_telemetry
+from models import prepare_program
 
 if __name__ == "__main__":
-    disable_telemetry()  # before the imports that read its switches
+    prepare_program()  # before the imports
 
 import mlflow
 from mlflow.models import ModelSignature

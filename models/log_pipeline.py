@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from models import disable_telemetry
+from models import prepare_program
 
 if __name__ == "__main__":
-    disable_telemetry()  # before the imports that read its switches
+    prepare_program()  # before the imports
 
 import mlflow
 import torch

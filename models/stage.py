@@ -6,6 +6,7 @@ A stage is a module run as a program. With `--events` it prints one JSON object 
 
 import argparse
 import errno
+import gc
 import json
 import os
 import shutil
@@ -144,6 +145,7 @@ def run_as_program(
 ) -> None:
     """Run `work` with the parsed arguments, which name a `folder`, and print its result. Exits with 1 on a StageError."""
     disable_telemetry()
+    gc.freeze()  # what the imports made stays
     parser.add_argument("--events", action="store_true", help="print one JSON object a line")
     arguments = parser.parse_args()
     out = os.fdopen(_take_stdout(), "w", encoding="utf-8")

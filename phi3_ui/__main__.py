@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import click
 
-from models import disable_telemetry
+from models import prepare_program
 from phi3_ui.server import serve as run_server
 from phi3_ui.settings import Settings
 
@@ -17,7 +17,7 @@ def serve() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit."""
-    disable_telemetry()
+    prepare_program()
     from phi3_ui.cli.main import main as run  # imports MLflow, which reads its telemetry switch then
 
     run(arguments, [serve])

@@ -6,7 +6,7 @@ MLflow passes every parameter, also those that were not set: the empty ones are 
 import sys
 from collections.abc import Mapping
 
-from models import disable_telemetry
+from models import prepare_program
 from phi3_ui.contracts.onnx_prompt import OnnxPromptContract
 from phi3_ui.contracts.pipeline_chat import PipelineChatContract
 
@@ -38,7 +38,7 @@ def command(entry_point: str, parameters: Mapping[str, str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    disable_telemetry()
+    prepare_program()
     from phi3_ui.cli.main import main  # imports MLflow, which reads its telemetry switch then
 
     entry_point, *pairs = sys.argv[1:]
