@@ -22,6 +22,7 @@ from tests.support.app_server import Server, find_free_port, serve, wait_for_tra
 from tests.support.build_cache import create_store
 from tests.support.chat_page import ChatPage
 from tests.support.trust import approve_models
+from tests.support.visitor_pool import VisitorPool
 
 DESKTOP: ViewportSize = {"width": 1400, "height": 900}
 
@@ -110,10 +111,52 @@ def demo_server(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture
-def new_visitor(browser: Browser) -> Iterator[NewVisitor]:
-    """Creates browser contexts: each is another visitor. Whatever a page logs as an error fails the test."""
-    contexts: list[BrowserContext] = []
+def page_errors() -> Iterator[list[str]]:
+    """Whatever a page logs as an error, which fails the test."""
     errors: list[str] = []
+    yield errors
+    assert errors == []
+
+
+@pytest.fixture
+def new_visitor(browser: Browser, page_errors: list[str]) -> Iterator[NewVisitor]:
+    """Creates browser contexts: each is another visitor."""
+    contexts: list[BrowserContext] = []
+
+    def create(**options: object) -> BrowserContext:
+        contexts.append(browser.new_context(**{"viewport": DESKTOP, **options}))  # type: ignore[arg-type]  # options
+        contexts[-1].on("page", page_watcher(page_errors))
+        return contexts[-1]
+
+    yield create
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="session")
+def visitor_pool(browser: Browser) -> VisitorPool:
+    return VisitorPool(browser)
+
+
+@pytest.fixture
+def borrow_visitor(visitor_pool: VisitorPool, page_errors: list[str]) -> Iterator[NewVisitor]:
+    """Lends browser contexts whose cache is warm; a test that changes more of one than its pages creates one instead."""
+    borrowed: list[BrowserContext] = []
+    watch = page_watcher(page_errors)
+
+    def borrow(**options: object) -> BrowserContext:
+        borrowed.append(visitor_pool.borrow(**{"viewport": DESKTOP, **options}))
+        borrowed[-1].on("page", watch)
+        return borrowed[-1]
+
+    yield borrow
+    for context in borrowed:
+        context.remove_listener("page", watch)
+        visitor_pool.give_back(context)
+
+
+def page_watcher(errors: list[str]) -> Callable[[Page], None]:
+    """Adds what pages log as an error to `errors`."""
 
     def watch_console(message: ConsoleMessage) -> None:
         if message.type == "error" and re.match(r"Error (executing|evaluating|in watch)", message.text):
@@ -123,15 +166,7 @@ def new_visitor(browser: Browser) -> Iterator[NewVisitor]:
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", watch_console)
 
-    def create(**options: object) -> BrowserContext:
-        contexts.append(browser.new_context(**{"viewport": DESKTOP, **options}))  # type: ignore[arg-type]  # options
-        contexts[-1].on("page", watch)
-        return contexts[-1]
-
-    yield create
-    for context in contexts:
-        context.close()
-    assert errors == []
+    return watch
 
 
 def open_chat(context: BrowserContext, server: Server) -> ChatPage:
@@ -142,12 +177,12 @@ def open_chat(context: BrowserContext, server: Server) -> ChatPage:
 
 
 @pytest.fixture
-def open_page(app: App, new_visitor: NewVisitor) -> OpenPage:
+def open_page(app: App, borrow_visitor: NewVisitor) -> OpenPage:
     """Opens the shared app as a new visitor."""
-    return lambda **options: open_chat(new_visitor(**options), app.server)
+    return lambda **options: open_chat(borrow_visitor(**options), app.server)
 
 
 @pytest.fixture
-def open_demo(demo_server: Server, new_visitor: NewVisitor) -> OpenPage:
+def open_demo(demo_server: Server, borrow_visitor: NewVisitor) -> OpenPage:
     """Opens the app with the demo's engines as a new visitor."""
-    return lambda **options: open_chat(new_visitor(**options), demo_server)
+    return lambda **options: open_chat(borrow_visitor(**options), demo_server)

@@ -63,10 +63,10 @@ def third_party_app(
 
 
 @pytest.fixture
-def open_page(third_party_app: ThirdPartyApp, new_visitor: NewVisitor) -> OpenPage:
+def open_page(third_party_app: ThirdPartyApp, borrow_visitor: NewVisitor) -> OpenPage:
     """Opens this app, instead of the shared one, as a new visitor."""
     tall = {"width": 1400, "height": 1000}
-    return lambda **options: open_chat(new_visitor(viewport=tall, **options), third_party_app.server)
+    return lambda **options: open_chat(borrow_visitor(viewport=tall, **options), third_party_app.server)
 
 
 def fill_in(chat: ChatPage, source: str, kind: str = "A checkpoint, as a pipeline", name: str = "") -> None:

@@ -1,0 +1,45 @@
+"""Browser contexts that tests use one after the other: a page then finds its scripts in the cache, compiled."""
+
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, BrowserContext
+
+_MAX_IDLE = 6
+
+
+class VisitorPool:
+    """Contexts by their options. A borrowed one has the cache of earlier tests, but no page, cookie or storage of theirs."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._options = dict[BrowserContext, str]()
+        self._idle = list[BrowserContext]()
+
+    def borrow(self, **options: object) -> BrowserContext:
+        """A context with these options of `Browser.new_context`."""
+        key = repr(sorted(options.items()))
+        found = next((context for context in self._idle if self._options[context] == key), None)
+        if found:
+            self._idle.remove(found)
+            return found
+        context = self._browser.new_context(**options)  # type: ignore[arg-type]  # options
+        self._options[context] = key
+        return context
+
+    def give_back(self, context: BrowserContext) -> None:
+        """Clear the context for its next visitor."""
+        blank, *pages = context.new_page(), *context.pages
+        origins = {f"{url.scheme}://{url.netloc}" for page in pages if (url := urlsplit(page.url)).netloc}
+        for page in pages:
+            if page is not blank:
+                page.close()
+        session = context.new_cdp_session(blank)
+        for origin in origins:
+            session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+        context.clear_cookies()
+        blank.close()
+        self._idle.append(context)
+        if len(self._idle) > _MAX_IDLE:
+            oldest = self._idle.pop(0)
+            del self._options[oldest]
+            oldest.close()
