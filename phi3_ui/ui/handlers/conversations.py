@@ -48,6 +48,7 @@ class ConversationController:
         self._store = services.conversations
         self._history = services.conversations.history
         self._locator = services.locator
+        self._manages = services.settings.manage
         self._models = models
         self._mlflow = services.mlflow
         self.actions: dict[str, Callable[[Session, Action], Updates]] = {
@@ -124,6 +125,7 @@ class ConversationController:
             answers=len(self._history.list_turn_metrics(session.user_id)),
             trace=lambda turn: self._mlflow.of_turn(language, turn.id),
             chat_link=self._mlflow.of_chat(language, chat.id),
+            evaluations_off="" if self._manages else session.explain(UserError("evaluations_disabled")),
         )
         return {self._page.usage.panel: usage}
 

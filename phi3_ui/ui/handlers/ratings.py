@@ -128,6 +128,7 @@ class RatingsController:
             memory={keys[model]: size for model, size in memory.items() if model in keys},
             rounds=listed[:_LISTED_ROUNDS],
             pair=pair,
+            evaluations_off="" if self._shows_sets else session.explain(UserError("evaluations_disabled")),
             notes=[
                 *([tr(language, "ratings.rounds.own")] if len(rounds) < len(kept) else ()),
                 *(

@@ -73,6 +73,8 @@ class RatingsView:
     """The contestants whose rounds are listed; None: all rounds are."""
     notes: Sequence[str]
     """What to know of the list of rounds."""
+    evaluations_off: str = ""
+    """Why the evaluations cannot be opened; empty if they can."""
 
 
 def render_ratings(language: str, view: RatingsView) -> Markup:
@@ -96,6 +98,7 @@ def render_ratings(language: str, view: RatingsView) -> Markup:
         is_filtered=view.pair is not None,
         rounds=[_describe_round(language, view, one) for one in view.rounds],
         notes=view.notes,
+        evaluations_off=view.evaluations_off,
     )
 
 

@@ -16,12 +16,13 @@ from phi3_ui.ui.render.templating import render
 _SPEEDS = 24  # answers whose bars fit the panel
 
 
-def render_usage(
+def render_usage(  # noqa: PLR0913  # what the tab is made of
     language: str,
     conversation: Conversation,
     answers: int = 0,
     trace: Callable[[Turn], Link | None] = lambda _: None,
     chat_link: str = "",
+    evaluations_off: str = "",
 ) -> Markup:
     """Render the tab.
 
@@ -31,6 +32,7 @@ def render_usage(
         answers: Number of answers in all chats of the user.
         trace: Returns the link to a turn's trace, if there is one.
         chat_link: The link to the traces of the conversation, if there is one.
+        evaluations_off: Why the evaluations cannot be opened; empty if they can.
     """
     turn = next((turn for turn in reversed(conversation.turns) if turn.answer), None)
     link = trace(turn) if turn else None
@@ -44,7 +46,7 @@ def render_usage(
         details=_details(language, conversation),
         columns=[tr(language, "column.answer"), tr(language, "column.conversation")],
         answers=answers,
-        views=[("ratings", tr(language, "ratings")), ("evaluations", tr(language, "eval"))],
+        evaluations_off=evaluations_off,
         trace={"url": link.url, "id": f"{trace_id_for(turn.id)[:7]}…"} if link and turn else None,
         chat_link=chat_link,
     )

@@ -113,7 +113,9 @@ def test_votes_are_filtered_by_time_and_models_grouped(app: RatingsApp) -> None:
 
 
 def test_votes_are_filtered_by_the_questions_of_a_prompt_set(app: RatingsApp) -> None:
-    assert "All questions" not in app.act("ratings"), "prompt sets are for those who may manage"
+    closed = app.act("ratings")
+    assert "All questions" not in closed, "prompt sets are for those who may manage"
+    assert 'aria-disabled="true" title="Evaluations are disabled on this server.' in closed
     asked = PromptRecord((Message("user", f"asked by {YOU}"),))
     services = cast(Any, app.services)
     services.settings.manage = True
@@ -124,7 +126,9 @@ def test_votes_are_filtered_by_the_questions_of_a_prompt_set(app: RatingsApp) ->
     RatingsController(app.page, app.services, app.conversations)
     app.act("ratings_person", "all")
     assert "7 rounds count." in app.act("ratings_set", "s-1")
-    assert "59 rounds count." in app.act("ratings_set", "another")
+    opened = app.act("ratings_set", "another")
+    assert "59 rounds count." in opened
+    assert "aria-disabled" not in opened
 
 
 def test_the_rounds_of_a_pair_are_listed(app: RatingsApp) -> None:

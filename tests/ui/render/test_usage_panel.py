@@ -152,3 +152,10 @@ def test_no_value_is_html(language: str, model: str) -> None:
         return [tag for tag, _ in _read(render_usage(language, conversation)).elements]
 
     assert elements(model) == elements("a")
+
+
+def test_evaluations_that_are_off_say_why() -> None:
+    off = render_usage("en", _TWO, evaluations_off='"Off" here.')
+    assert 'name="evaluations" value="" aria-disabled="true" title="&#34;Off&#34; here."' in off
+    assert off.count("aria-disabled") == 1
+    assert "aria-disabled" not in render_usage("en", _TWO)
