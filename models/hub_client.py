@@ -127,7 +127,8 @@ def _refusal_error(error: HfHubHTTPError, source: HubFolder, has_answered: bool)
     if status == httpx.codes.UNAUTHORIZED and "authorization" in error.response.request.headers:
         return StageError("hub_bad_token")
     if isinstance(error, RevisionNotFoundError):
-        return StageError("hub_no_revision", repo=repo, revision=source.revision)
+        code = "hub_no_commit" if re.fullmatch(_SHA1, source.revision) else "hub_no_revision"
+        return StageError(code, repo=repo, revision=source.revision)
     if isinstance(error, RepositoryNotFoundError) or (status == httpx.codes.NOT_FOUND and not has_answered):
         return StageError("hub_not_found", repo=repo)
     if status == httpx.codes.FORBIDDEN:

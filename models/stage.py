@@ -42,6 +42,8 @@ SENTENCES = {
     "hub_not_found": "The hub has no model {repo}, or it is private. Check the name; "
     "if it is private, set HF_TOKEN to a token that may read it.",
     "hub_no_revision": "{repo} has no revision {revision}. Name one of its branches, tags or full commit hashes.",
+    "hub_no_commit": "{repo} has no commit {revision}: its history was rewritten, or the hash is wrong. "
+    "Name another commit, or the revision main for the newest files, which may hold other weights.",
     "hub_no_model": "{repo} holds no model of this kind: no folder of it has {mark}. Name another repository.",
     "hub_wrong_folder": "The folder {folder} of {repo} holds no model of this kind ({mark} is not there). "
     "Name one of these: {folders}.",

@@ -928,6 +928,7 @@ ERRORS: dict[str, str] = {
     "hub_bad_token": "Hub-ul nu acceptă tokenul primit. Puneți în HF_TOKEN unul valid sau rulați `hf auth login`, apoi încercați din nou.",
     "hub_not_found": "Pe hub nu există un model {repo} vizibil de aici. Verificați numele; dacă este privat, puneți în HF_TOKEN un token care îl poate citi.",
     "hub_no_revision": "{repo} nu are revizia {revision}. Numiți o ramură, o etichetă sau un hash de commit întreg.",
+    "hub_no_commit": "{repo} nu are commitul {revision}: istoricul i-a fost rescris sau hash-ul este greșit. Numiți alt commit sau revizia main pentru cele mai noi fișiere, care pot conține alte ponderi.",
     "hub_no_model": "{repo} nu conține un model de acest fel: niciun dosar al său nu are {mark}. Numiți alt depozit.",
     "hub_wrong_folder": "Dosarul {folder} din {repo} nu conține un model de acest fel (nu are {mark}). Numiți unul dintre: {folders}.",
     "hub_offline": "{repo} nu a putut fi descărcat: {endpoint} nu răspunde ({detail}). Verificați rețeaua și HF_ENDPOINT sau numiți un dosar de pe acest calculator.",

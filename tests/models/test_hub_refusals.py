@@ -101,11 +101,15 @@ def test_a_missing_repository_is_reported(tmp_path: Path, stand_in: Hub, repo: s
     assert (error.code, error.values) == ("hub_not_found", {"repo": repo})
 
 
-@pytest.mark.parametrize("revision", ["v9", "0" * 40, "refs/pr/1"])
-def test_a_missing_revision_is_reported(tmp_path: Path, stand_in: Hub, checkpoint: str, revision: str) -> None:
+@pytest.mark.parametrize(
+    ("revision", "code"), [("v9", "hub_no_revision"), ("refs/pr/1", "hub_no_revision"), ("0" * 40, "hub_no_commit")]
+)
+def test_a_missing_revision_is_reported(
+    tmp_path: Path, stand_in: Hub, checkpoint: str, revision: str, code: str
+) -> None:
     error = refused(HubFolder(REPO, revision), tmp_path / "made")
 
-    assert (error.code, error.values) == ("hub_no_revision", {"repo": REPO, "revision": revision})
+    assert (error.code, error.values) == (code, {"repo": REPO, "revision": revision})
 
 
 @pytest.mark.parametrize(
