@@ -230,3 +230,32 @@ def test_kill_9_loses_no_vote_and_doubles_none(
             )
 
         wait_until(lambda: list_votes() == [["lost"], ["tie"], ["tie"], ["won"]])
+
+
+def test_two_people_vote_apart(app: App, open_page: OpenPage) -> None:
+    anna, ben = open_page(), open_page()
+    votes = {"What does Anna ask?": (anna, "A is better"), "What does Ben ask?": (ben, "Tie")}
+    for question, (chat, _) in votes.items():
+        open_comparison(chat)
+        ask(chat, question)
+    for chat, choice in votes.values():
+        wait_for_end(chat)
+        chat.compare.get_by_role("button", name=choice).click()
+        expect(chat.compare.locator(".voted")).to_be_visible()
+    for question, (chat, _) in votes.items():
+        chat.compare.get_by_role("button", name="Ratings").click()
+        ratings = chat.page.locator("#phi3-ratings")
+        for whose in ("Me", "Everybody"):
+            ratings.get_by_label("Votes of").select_option(whose)
+            expect(ratings.locator(".rated button").filter(has_text="ask?")).to_have_text([question])
+
+    def list_votes(chat: ChatPage) -> list[str]:
+        traces = app.traces(2, chat)
+        return sorted(str(one.feedback.value) for trace in traces for one in trace.info.assessments if one.feedback)
+
+    wait_until(lambda: list_votes(anna) == ["lost", "won"])
+    wait_until(lambda: list_votes(ben) == ["tie", "tie"])
+    sources = {
+        one.source.source_id for chat in (anna, ben) for trace in app.traces(2, chat) for one in trace.info.assessments
+    }
+    assert len(sources) == 2

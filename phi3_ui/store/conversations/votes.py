@@ -5,12 +5,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import get_args
 
 from mlflow import MlflowClient
 from mlflow.entities import Trace, TraceInfo
 
 from phi3_ui.chat.comparison import Exclusion, Preference, Standing, Verdict
+from phi3_ui.errors import UserError
 from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.conversations.summaries import TurnMetrics, TurnSummary
 from phi3_ui.store.conversations.trace_reader import find_preference, parse_summary, parse_verdict
@@ -21,7 +23,10 @@ from phi3_ui.store.query import metadata_filter, paginate
 
 logger = logging.getLogger(__name__)
 
-_MAX_AGE = 10.0  # seconds; an older list is read from the store again
+_MAX_AGE = 10.0  # seconds; of an older list, the votes on recent rounds are read again
+_ALL_MAX_AGE = 300.0  # seconds; older votes are all read again
+_RECENT = 3600.0  # seconds before the last reading
+_RECENT_PAGE = 50  # traces
 
 RoundAnswers = Sequence[tuple[TurnSummary, Verdict | None]]
 """The answers of a round in any order, with what the vote says of each; None: nothing yet."""
@@ -52,39 +57,70 @@ class StoredVote:
 
 
 class VoteReader:
-    """Reads everybody's votes of one store. Thread-safe: one thread reads, the others wait for it."""
+    """Reads everybody's votes of one store: all of them once, then those on recent rounds, and sometimes all in the background.
+
+    MLflow cannot tell which assessments are new. A vote is final, so that what was read stays; late votes on old rounds, and
+    deleted chats, are noticed in the background. Thread-safe: one thread reads, the others wait for it.
+    """
 
     def __init__(self, locate: Callable[[], ChatLocation]) -> None:
         """`locate` is as that of the recorder."""
         self._locate = locate
         self._lock = threading.Lock()
-        self._votes: list[StoredVote] = []
-        self._read_at = float("-inf")  # of time.monotonic()
+        self._votes: dict[str, StoredVote] = {}  # by round
+        self._since = 0.0  # rounds that were asked earlier are read, in seconds since 1970
+        self._read_at = self._all_read_at = float("-inf")  # of time.monotonic()
+        self._background: threading.Thread | None = None
 
     def list_votes(self) -> list[StoredVote]:
-        """All votes as of a few seconds ago, the newest round first. Damaged ones are left out and logged.
+        """All votes as of a few seconds ago, on rounds of more than an hour ago as of some minutes ago, the newest vote first.
+
+        Damaged ones are left out and logged.
 
         Raises:
             UserError: store_unreachable.
         """
         with self._lock:
-            if time.monotonic() - self._read_at > _MAX_AGE:
-                self._votes = self._read()
-                self._read_at = time.monotonic()
-            return self._votes
+            now, time_now = time.monotonic(), time.time()
+            if now - self._read_at > _MAX_AGE:
+                is_first = not self._votes
+                self._votes |= self._read(0.0 if is_first else self._since)
+                self._read_at, self._since = now, time_now - _RECENT
+                if is_first:
+                    self._all_read_at = now
+                elif now - self._all_read_at > _ALL_MAX_AGE and self._background is None:
+                    self._background = threading.Thread(target=self._read_all, name="votes", daemon=True)
+                    self._background.start()
+            return sorted(self._votes.values(), key=lambda vote: vote.voted_at, reverse=True)
 
-    def _read(self) -> list[StoredVote]:
+    def _read_all(self) -> None:
+        began, time_began = time.monotonic(), time.time()
+        votes: dict[str, StoredVote] | None = None
+        try:
+            votes = self._read(0.0)
+        except UserError as error:
+            logger.info("The votes are not read again: %s", error)
+        finally:
+            with self._lock:
+                self._background = None
+                if votes is not None:
+                    self._votes, self._since = votes, time_began - _RECENT
+                    self._read_at, self._all_read_at = began, began
+
+    def _read(self, since: float) -> dict[str, StoredVote]:
+        """The votes by round, except on rounds that were asked before `since`."""
         location = self._locate()
         with translate_store_errors(location.tracking_uri):
             traces: Iterator[Trace] = paginate(
                 MlflowClient(location.tracking_uri).search_traces,
                 locations=[location.experiment_id],
                 filter_string=metadata_filter({COMPARED_KEY: "true"}),
-                max_results=LARGEST_PAGE,
+                max_results=LARGEST_PAGE if not since else _RECENT_PAGE,
                 order_by=["timestamp_ms DESC"],
                 include_spans=False,
             )
-            return list(parse_votes(trace.info for trace in traces))
+            recent = takewhile(lambda info: info.timestamp_ms >= since * 1000, (trace.info for trace in traces))
+            return {vote.round_id: vote for vote in parse_votes(recent)}
 
 
 def parse_votes(infos: Iterable[TraceInfo]) -> Iterator[StoredVote]:

@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from mlflow.tracing.client import TracingClient
 
 from phi3_ui.chat.comparison import Exclusion, Preference, RoundPlace, Verdict
 from phi3_ui.chat.conversation import Conversation, new_id
+from phi3_ui.store.conversations import votes
 from phi3_ui.store.conversations.history import History
 from phi3_ui.store.conversations.operations import TurnRecord, VoteRecord
 from phi3_ui.store.conversations.recorder import Recorder
@@ -21,16 +23,20 @@ from phi3_ui.store.conversations.turn_writer import ConversationStore
 from phi3_ui.store.conversations.votes import StoredVote, VoteReader, parse_votes
 from tests.store.conversations.chats import ME, make_answer, make_record, make_request
 from tests.store.conversations.recording import TIMEOUT, create_recorder, list_traces, locate_in, read_turn
+from tests.support.app_server import wait_until
 
 YOU = "visitor-fedcba9876543210"
 AT = 1_700_000_000.0
 
 
-def make_round(visitor_id: str = ME, models: tuple[str, ...] = ("m-1", "m-2")) -> list[TurnRecord]:
+def make_round(
+    visitor_id: str = ME, models: tuple[str, ...] = ("m-1", "m-2"), asked_at: float | None = None
+) -> list[TurnRecord]:
     """The answers of these models to one question, as variants in one conversation."""
     conversation_id, round_id, records = new_id(), new_id(), list[TurnRecord]()
     for place, model in enumerate(models):
         request = replace(make_request(), model_id=model, round=RoundPlace(round_id, place, len(models), is_blind=True))
+        request = replace(request, asked_at=request.asked_at if asked_at is None else asked_at)
         conversation = Conversation().with_question("Why?", request).with_answer(make_answer(f"Because {place}."))
         records.append(make_record(conversation_id, conversation, visitor_id))
     return records
@@ -154,9 +160,9 @@ def test_a_damaged_vote_is_left_out_and_logged(
     damage(broken)
 
     with caplog.at_level(logging.WARNING):
-        votes = list(parse_votes([*broken, *(info for info in infos if info not in broken)]))
+        found = list(parse_votes([*broken, *(info for info in infos if info not in broken)]))
 
-    assert [vote.preference for vote in votes] == [0]
+    assert [vote.preference for vote in found] == [0]
     assert "damaged" in caplog.text
 
 
@@ -223,3 +229,33 @@ def test_nobody_votes_on_the_round_of_another_person(uri: str, recorder: Recorde
     history = History(locate_in(uri), recorder)
     assert history.wait_until_loaded(YOU, TIMEOUT)
     assert not history.vote(replace(vote_on(records, 0), visitor_id=YOU))
+
+
+def test_only_recent_rounds_are_read_again_and_old_ones_in_the_background(
+    uri: str, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(votes, "_MAX_AGE", -1.0)
+    now = time.time()
+    old, late, new = make_round(asked_at=now - 9000), make_round(YOU, asked_at=now - 8000), make_round(asked_at=now)
+    recorder.submit(*old, *late, vote_on(old, 0))
+    assert recorder.flush(TIMEOUT)
+    reader, read = VoteReader(locate_in(uri)), list[int]()
+    parse = votes.parse_votes
+
+    def count(infos: Iterable[TraceInfo]) -> Iterator[StoredVote]:
+        listed = list(infos)
+        read.append(len(listed))
+        return parse(listed)
+
+    monkeypatch.setattr(votes, "parse_votes", count)
+    assert [vote.preference for vote in reader.list_votes()] == [0]
+
+    recorder.submit(*new, vote_on(new, "tie"), vote_on(late, 1))
+    assert recorder.flush(TIMEOUT)
+    assert {vote.preference for vote in reader.list_votes()} == {0, "tie"}
+    assert read == [4, 2], "traces"
+
+    monkeypatch.setattr(votes, "_ALL_MAX_AGE", -1.0)
+    reader.list_votes()
+    wait_until(lambda: {vote.preference for vote in reader.list_votes()} == {0, "tie", 1})
+    wait_until(lambda: reader._background is None)
