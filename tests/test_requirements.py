@@ -5,10 +5,13 @@ import importlib.metadata
 import re
 import sys
 
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from phi3_ui.paths import ROOT
 from tests.support.lock import DEV_LOCK, LOCK, REQUIREMENTS, UNLOCKED, read_pins, read_requirements, stale_lines
+
+SPACE_EXTRAS = ("oauth", "mcp")
 
 
 def test_requirements_constraints_and_locks_agree() -> None:
@@ -37,6 +40,17 @@ def test_requirements_of_a_space_refer_to_no_other_file_and_leave_torch_a_range(
     torch = next(one for one in read_requirements(REQUIREMENTS) if one.name in UNLOCKED)
     for version in ("2.8.0", "2.9.1", "2.11.0", next(iter(read_pins()["torch"].specifier)).version):
         assert torch.specifier.contains(version), version
+
+
+def test_the_pins_suit_the_builder_of_a_space() -> None:
+    """It installs Gradio's extras `oauth` and `mcp` together with requirements.txt, or fails where they contradict it."""
+    pins = read_pins()
+    wanted = [Requirement(line) for line in importlib.metadata.requires("gradio") or []]
+    added = [one for one in wanted if one.marker and any(one.marker.evaluate({"extra": name}) for name in SPACE_EXTRAS)]
+    assert {"pydantic", "authlib"} <= {canonicalize_name(one.name) for one in added}
+    for one in added:
+        if pin := pins.get(canonicalize_name(one.name)):
+            assert one.specifier.contains(next(iter(pin.specifier)).version), one
 
 
 def test_every_imported_package_is_required() -> None:
