@@ -15,8 +15,8 @@ def make_batched_graph(folder: Path, device: str) -> tuple[dict[Path, bytes], st
     """
     if device != "cpu":
         return {}, f"it was built for {device}"
-    from models.phi3_onnx_engine.folder import OnnxFolder
-    from models.phi3_onnx_engine.graph import UnfitGraphError, rewrite_graph
+    from models.phi3_onnx_engine.folder import OnnxFolder, UnfitGraphError
+    from models.phi3_onnx_engine.graph import rewrite_graph
 
     declared = OnnxFolder(folder)
     try:

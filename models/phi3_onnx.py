@@ -191,7 +191,10 @@ class Phi3Onnx(PythonModel):
         cache_mb: int = 0,
         choice: engine.Choice = "genai",
     ) -> None:
-        """Load the engine from an ONNX Runtime GenAI folder; the defaults are those of load_context."""
+        """Load the engine from an ONNX Runtime GenAI folder; the defaults are those of load_context.
+
+        ValueError, one sentence, if genai_config.json is damaged; errors of ONNX Runtime GenAI may be raised.
+        """
         if choice not in engine.CHOICES:
             raise _invalid(f"engine cannot be {choice!r}; it must be one of {', '.join(engine.CHOICES)}.")
         # The engine's own tokenizer encodes some text differently from training (a tab before a word, digits of other
@@ -200,6 +203,7 @@ class Phi3Onnx(PythonModel):
         added = self._tokenizer.get_added_tokens_decoder().items()
         self._special = {token.content: id_ for id_, token in added if token.special}
         declared = engine.OnnxFolder(folder)
+        declared.check()
         self._ends = declared.end_ids | {
             id_ for text in end_tokens if (id_ := self._tokenizer.token_to_id(text)) is not None
         }

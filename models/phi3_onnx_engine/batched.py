@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 from .engine import EngineName, Logits, Row
-from .folder import LONG_ROPE_OFFSET, OnnxFolder
+from .folder import LONG_ROPE_OFFSET, OnnxFolder, UnfitGraphError
 from .kv_pool import KVPool
 
 _QUIET = 3  # onnxruntime's severity: errors
@@ -35,7 +35,8 @@ class BatchedEngine:
     def __init__(self, folder: OnnxFolder, graph: str | bytes, threads: int, budget: int) -> None:
         """`graph` is a path, or the rewritten model itself; `budget` is the memory for keys and values, in bytes.
 
-        Any error of onnxruntime may be raised; MemoryError or OSError without address space.
+        UnfitGraphError if it is not the graph that the folder declares. Any error of onnxruntime may be raised; MemoryError
+        or OSError without address space.
         """
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -52,6 +53,7 @@ class BatchedEngine:
         layers = int(decoder["num_hidden_layers"])
         self._names = [f"{layer}.{kind}" for layer in range(layers) for kind in ("key", "value")]
         heads, size = int(decoder["num_key_value_heads"]), int(decoder["head_size"])
+        self._check_graph(heads, size)
         self._pool = KVPool(len(self._names), heads, size, self.context_length, budget)
         self.token_bytes = self._pool.token_bytes
         self._rows: list[_PooledRow | None] = [None] * self._pool.rows
@@ -126,6 +128,20 @@ class BatchedEngine:
         self._pool.free(pooled.index, 0, self._pool.length)
         self._rows[pooled.index] = None
         row.tokens = []
+
+    def _check_graph(self, heads: int, size: int) -> None:
+        """UnfitGraphError if keys, values or logits have other shapes than genai_config.json says."""
+        declared = {one.name: list(one.shape) for one in (*self._session.get_inputs(), *self._session.get_outputs())}
+        caches = {f"{prefix}.{name}" for prefix in ("past_key_values", "present") for name in self._names}
+        if caches != {name for name in declared if name.startswith(("past_key_values.", "present."))}:
+            raise UnfitGraphError("it has another number of layers than genai_config.json says")
+        for name in caches:
+            # Some exports give a dimension a name instead of a number; then onnxruntime finds out at the first step.
+            for found, wanted in zip(declared[name][1::2], (heads, size), strict=False):
+                if isinstance(found, int) and found != wanted:
+                    raise UnfitGraphError("its attention heads are not those of genai_config.json")
+        if isinstance(declared["logits"][-1], int) and declared["logits"][-1] != self._vocabulary:
+            raise UnfitGraphError("its vocabulary is not that of genai_config.json")
 
     def _pooled(self, row: Row) -> _PooledRow:
         if not isinstance(row, _PooledRow) or self._rows[row.index] is not row:

@@ -14,6 +14,14 @@ BATCHED_GRAPH = "model.batched.onnx"
 LONG_ROPE_OFFSET = "long_rope_offset"
 """A property of the rewritten model: where the long factors' rows begin in the rotary cache; missing without LongRoPE."""
 
+_MODEL_NUMBERS = {"context_length": 1 << 24, "vocab_size": 1 << 24}
+_DECODER_NUMBERS = {"num_hidden_layers": 1 << 10, "num_key_value_heads": 1 << 10, "head_size": 1 << 12}
+"""The most that each may be; memory is taken by them."""
+
+
+class UnfitGraphError(ValueError):
+    """The graph cannot be rewritten, or is not the one that the folder declares; the message says why."""
+
 
 @dataclass(frozen=True)
 class OnnxFolder:
@@ -31,6 +39,25 @@ class OnnxFolder:
     def decoder(self) -> dict[str, Any]:
         """The section `model.decoder`."""
         return dict(self.model["decoder"])
+
+    def check(self) -> None:
+        """ValueError, one sentence, if what the engines take from genai_config.json is missing or out of range."""
+        try:
+            model, decoder = self.model, self.decoder
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{_damaged(self.path)}: it has no section model.decoder.") from error
+        for section, numbers in ((model, _MODEL_NUMBERS), (decoder, _DECODER_NUMBERS)):
+            for name, most in numbers.items():
+                number = section.get(name)
+                if type(number) is not int or not 1 <= number <= most:
+                    found = f"{name} is {number!r:.40}"
+                    raise ValueError(f"{_damaged(self.path)}: {found}, not a whole number from 1 to {most:,}.")
+        eos = model.get("eos_token_id")
+        if not all(type(one) is int for one in (eos if isinstance(eos, list) else [eos])):
+            raise ValueError(f"{_damaged(self.path)}: eos_token_id is {eos!r:.40}, not a number or a list of numbers.")
+        for section, name in ((model, "type"), (decoder, "filename")):
+            if not isinstance(section.get(name), str):
+                raise ValueError(f"{_damaged(self.path)}: {name} is {section.get(name)!r:.40}, not a text.")
 
     @property
     def graph(self) -> Path:
@@ -68,6 +95,10 @@ class OnnxFolder:
     def switches_rope(self) -> bool:
         """The model switches its LongRoPE factors past SHORT_ROPE_LENGTH tokens."""
         return bool(self.model["type"] == "phi3" and self.context_length > SHORT_ROPE_LENGTH)
+
+
+def _damaged(folder: Path) -> str:
+    return f"genai_config.json of {folder.name} is damaged"
 
 
 def usable_cpus() -> int:

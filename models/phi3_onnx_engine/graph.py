@@ -24,7 +24,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .folder import LONG_ROPE_OFFSET
+from .folder import LONG_ROPE_OFFSET, UnfitGraphError
 
 # Inputs of GroupQueryAttention.
 _QUERY, _KEY, _VALUE, _SEQLENS, _TOTAL, _COS, _SIN, _POSITIONS, _QUERY_SEQLENS = 0, 1, 2, 5, 6, 7, 8, 9, 16
@@ -37,10 +37,6 @@ _INPUTS = {
     "unpad_index",
     "logits_index",
 }
-
-
-class UnfitGraphError(ValueError):
-    """The graph cannot be rewritten; the message says why."""
 
 
 def rewrite_graph(file: Path) -> bytes:

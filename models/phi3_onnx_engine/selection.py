@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from .engine import Engine
-from .folder import BATCHED_GRAPH, OnnxFolder
+from .folder import BATCHED_GRAPH, OnnxFolder, UnfitGraphError
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class Batching:
 
     reason: Reason = ""
     """Empty: it does. `chosen`: the other engine was asked for; `device`: it was built for another device than the CPU;
-    `graph`: its graph does not fit; `no_graph`: it was logged without the rewritten graph, and onnx is not installed to
+    `graph`: its graph does not fit, or is not the one that genai_config.json declares; `no_graph`: it was logged without the rewritten graph, and onnx is not installed to
     rewrite it now; `failed`: onnxruntime refused it."""
     detail: str = ""
     """In English."""
@@ -60,6 +60,8 @@ def _open_batched(folder: OnnxFolder, threads: int, budget: int) -> Engine:
         from .batched import BatchedEngine
 
         return BatchedEngine(folder, graph, threads, budget)
+    except UnfitGraphError as error:
+        raise NotBatchedError("graph", str(error)) from error
     except Exception as error:  # onnxruntime's errors have no common class
         logger.info("%s cannot be batched", folder.path.name, exc_info=error)
         raise NotBatchedError("failed", str(error).splitlines()[0] if str(error) else type(error).__name__) from error
@@ -67,7 +69,7 @@ def _open_batched(folder: OnnxFolder, threads: int, budget: int) -> Engine:
 
 def _rewrite(folder: OnnxFolder) -> bytes:
     try:
-        from .graph import UnfitGraphError, rewrite_graph
+        from .graph import rewrite_graph
     except ImportError as error:
         raise NotBatchedError("no_graph", f"there is no {BATCHED_GRAPH}") from error
     try:

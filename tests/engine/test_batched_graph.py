@@ -10,7 +10,8 @@ import pytest
 
 from models import log_onnx
 from models.batched_graph import READY, make_batched_graph
-from models.phi3_onnx_engine.graph import UnfitGraphError, rewrite_graph
+from models.phi3_onnx_engine.folder import UnfitGraphError
+from models.phi3_onnx_engine.graph import rewrite_graph
 from models.presets import Origin
 from models.tracking import Store
 from tests.support.build_cache import create_store

@@ -3,7 +3,7 @@
 RELEASED: dict[str, frozenset[str]] = {
     "phi3_onnx.py": frozenset(
         {
-            "66b16ba8558df20c950aa763b979c76ed477410a868c44087f3e564fe302e2db",  # this release
+            "8f5a1deb0c79fa21d32dfb4e1f4765cc493d63b50cbb5e9b9a1da3f3f264e814",  # this release
             "a627e7ce8c232489eb9b793695b38eeb6255710869190c7749e37cb1ac71ce53",
             "7e22a5999b5020a812d5513b3d0ea6dd4905ba580f1bf4d33a51b1fa1e81dab8",
             "a89017e0c7339bb99e8fb019479e1f05b1893581ab09becede520b95c4a9097d",
@@ -31,7 +31,7 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/batched.py": frozenset(
         {
-            "a0126a8ef961a87e0f14d27fc1e0a731bcb228ceeaeadae7ba3bd3571c3348d0",  # this release
+            "e247ca7cae73c192f39365ba57135dd5cacaa929abf00d0eaea5c8377d9cac01",  # this release
         }
     ),
     "code/phi3_onnx_engine/engine.py": frozenset(
@@ -46,7 +46,7 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/folder.py": frozenset(
         {
-            "5bed0beb9f72a76301b8547645c83ac501efa37cb757cc664f57b9bbb76cd591",  # this release
+            "ce1e1315a3810b7bff01a13f0ad00ae2f7f88e0afba1444d10c2987a3697544f",  # this release
         }
     ),
     "code/phi3_onnx_engine/genai.py": frozenset(
@@ -56,7 +56,7 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/graph.py": frozenset(
         {
-            "761ae9d4f9d6bb633b412157efd298d1a41aec2fba1c6db1f3cb6dd6a0f48f07",  # this release
+            "a0de7a9c3236a367e68f70febdec97a2b1d12cefd05471512aef9d49b77ce134",  # this release
         }
     ),
     "code/phi3_onnx_engine/kv_pool.py": frozenset(
@@ -81,7 +81,7 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/selection.py": frozenset(
         {
-            "133fec299563dff82937cf1383b6e77408726230764871e82167fa47e82e9ce4",  # this release
+            "ef208da1a3e8e3bf98bf5f5ddba7cc1cff038d821aed667002073dfc70d98d50",  # this release
         }
     ),
     "code/phi3_onnx_engine/slots.py": frozenset(
