@@ -52,7 +52,7 @@ def counting(contract: str, adapter: Any) -> Iterator[Steps]:
     steps = Steps()
     if contract == "prompt":
         engine = adapter._model.unwrap_python_model()._scheduler._engine
-        engine.prefill = steps.counted(engine.prefill, lambda row, tokens: len(tokens))
+        engine.prefill = steps.counted(engine.prefill, lambda row, tokens, wants_logits: len(tokens))
         if engine.is_batched:  # else it steps by prefilling
             engine.step = steps.counted(engine.step, lambda rows, tokens, exact: len(tokens))
         yield steps

@@ -79,12 +79,12 @@ class BatchedEngine:
         new = self._rows[index] = _PooledRow(self._pool.length, index=index)
         return new
 
-    def prefill(self, row: Row, tokens: Sequence[int]) -> Logits:
+    def prefill(self, row: Row, tokens: Sequence[int], wants_logits: bool = True) -> Logits:
         """See Engine."""
         pooled = self._pooled(row)
-        logits: Logits = self._compute([pooled], [tokens], 1, pooled.run_options)[0]
+        logits = self._compute([pooled], [tokens], 1, pooled.run_options, wants_logits)
         row.tokens += tokens
-        return logits
+        return logits[-1] if wants_logits else logits
 
     def step(self, rows: Sequence[Row], tokens: Sequence[int], exact: bool) -> Sequence[Logits]:
         """See Engine."""
@@ -149,7 +149,12 @@ class BatchedEngine:
         return row
 
     def _compute(
-        self, rows: Sequence[_PooledRow], new: Sequence[Sequence[int]], least: int, run_options: Any
+        self,
+        rows: Sequence[_PooledRow],
+        new: Sequence[Sequence[int]],
+        least: int,
+        run_options: Any,
+        wants_logits: bool = True,
     ) -> Logits:
         """Compute new tokens, one or more, of rows in the order of their indexes; returns the logits (rows, vocabulary).
 
@@ -177,7 +182,7 @@ class BatchedEngine:
             "seqlens_k": np.maximum(totals - 1, 0).astype(np.int32),  # of an empty row: one token, which is never read
             "query_seqlens": counts,
             "total_sequence_length": np.array(max(int(totals.max()), width), np.int32),
-            "logits_index": np.append((ends - 1)[counts > 0], dummies).astype(np.int64),
+            "logits_index": np.append((ends - 1)[counts > 0], dummies).astype(np.int64)[: None if wants_logits else 0],
         }
         if self._long_rope_offset:
             inputs["row_positions"] = starts[:, None] + within

@@ -49,8 +49,11 @@ class Engine(Protocol):
         """Return an empty row for `length` tokens or more; None if all rows are taken."""
         ...
 
-    def prefill(self, row: Row, tokens: Sequence[int]) -> Logits:
-        """Compute the next tokens of a prompt; return the logits after the last one."""
+    def prefill(self, row: Row, tokens: Sequence[int], wants_logits: bool = True) -> Logits:
+        """Compute the next tokens of a prompt; return the logits after the last one, which cost time of their own.
+
+        What is returned if they are not wanted must not be read.
+        """
         ...
 
     def step(self, rows: Sequence[Row], tokens: Sequence[int], exact: bool) -> Sequence[Logits]:

@@ -42,8 +42,8 @@ class GenaiEngine:
         params.set_search_options(max_length=length, do_sample=False)
         return _GenaiRow(length, generator=og.Generator(self._model, params))
 
-    def prefill(self, row: Row, tokens: Sequence[int]) -> Logits:
-        """See Engine."""
+    def prefill(self, row: Row, tokens: Sequence[int], wants_logits: bool = True) -> Logits:
+        """See Engine; the logits are computed in any case."""
         generator = _generator_of(row)
         generator.append_tokens(list(tokens))
         row.tokens += tokens

@@ -3,7 +3,9 @@
 # Larger pieces are hardly faster.
 PREFILL_PIECE = 64
 _MIN_PIECE = 8
-_SHARE = 3.0  # while others decode, a piece may take so many times as long as one of their steps
+# While others decode, a piece may take so many times as long as one of their steps. More shortens the wait for a long prompt and
+# lengthens the gaps of the others, see bench/README.md.
+_SHARE = 3.5
 _WEIGHT = 0.25  # of the newest measurement in an average
 
 
@@ -22,7 +24,7 @@ class Pace:
         if not self._token or not self._decode:
             return _MIN_PIECE
         fast = int(_SHARE * self._decode / self._token)
-        return max(_MIN_PIECE, min(fast // _MIN_PIECE * _MIN_PIECE, self._shared_piece))
+        return max(_MIN_PIECE, min(fast, self._shared_piece))
 
     def note_prefill(self, tokens: int, seconds: float) -> None:
         """Take a piece of a prompt into account."""

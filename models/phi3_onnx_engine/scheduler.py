@@ -221,7 +221,7 @@ class Scheduler:
             end += 1  # one token alone takes another kernel than two or more
         started = time.perf_counter()
         try:
-            logits = self._engine.prefill(row, request.to_prefill[done:end])
+            logits = self._engine.prefill(row, request.to_prefill[done:end], end == len(request.to_prefill))
         except Exception as error:  # noqa: BLE001  # raised again in the request's own thread
             if not request.is_abandoned:  # else it was interrupted
                 self._fail(request, error)

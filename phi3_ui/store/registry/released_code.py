@@ -31,12 +31,12 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/batched.py": frozenset(
         {
-            "e247ca7cae73c192f39365ba57135dd5cacaa929abf00d0eaea5c8377d9cac01",  # this release
+            "585eba97438fc5e9a540a1c524db11cb3daf5c7d6ffb696e6cf1bc982958aaf4",  # this release
         }
     ),
     "code/phi3_onnx_engine/engine.py": frozenset(
         {
-            "a9948d745af08c4d1308f3dd332b3ca0fe86589526ae9fd4c63a4f9dfc5820df",  # this release
+            "1911ce0c5b90a28a0b406352b050964af2c413e2f442f4cc3c65c2ec5e5d4b8c",  # this release
         }
     ),
     "code/phi3_onnx_engine/events.py": frozenset(
@@ -51,7 +51,7 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/genai.py": frozenset(
         {
-            "765d904a61d3561b62fa0205c878cea4d12597dca85c6c988039bae4833e0e64",  # this release
+            "f552af41e35e6bc8d560db23d4810754237c7eba973bba9c242ff1ad1f6526b3",  # this release
         }
     ),
     "code/phi3_onnx_engine/graph.py": frozenset(
@@ -66,7 +66,7 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/pace.py": frozenset(
         {
-            "a890ec64e8b333f8d0acfc160f2ba4313de8f65fbcaddbaef56001cfbabcb19b",  # this release
+            "bdc00906c7c8c0ed1b8d7a2de3bbc3fe6b057ed4c9401640c988a8ba91c16b9c",  # this release
         }
     ),
     "code/phi3_onnx_engine/sampler.py": frozenset(
@@ -76,7 +76,7 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/scheduler.py": frozenset(
         {
-            "66ada38c1d85964e56236e93335c7de1771632276cc3c57cceef61ef8f56cdff",  # this release
+            "ce9332d565e65c553a5cdf6aa5328223a0108da24a64d298273c9ac872de0a64",  # this release
         }
     ),
     "code/phi3_onnx_engine/selection.py": frozenset(

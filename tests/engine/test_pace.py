@@ -1,0 +1,36 @@
+"""The size of a prompt's pieces while others decode."""
+
+import pytest
+
+from models.phi3_onnx_engine.pace import PREFILL_PIECE, Pace
+
+
+def settle(pace: Pace, fixed: float, per_token: float, decode: float) -> int:
+    """The piece that is left when a piece takes `fixed` and so much for each token, and a step of the others `decode` seconds."""
+    for _ in range(100):
+        tokens = pace.piece(is_shared=True)
+        pace.note_prefill(tokens, fixed + per_token * tokens)
+        pace.note_decode(decode)
+    return pace.piece(is_shared=True)
+
+
+def test_alone_a_piece_is_as_large_as_it_gets_faster() -> None:
+    assert Pace(64).piece(is_shared=False) == PREFILL_PIECE
+
+
+def test_the_first_piece_beside_others_is_small() -> None:
+    assert Pace(64).piece(is_shared=True) == 8
+
+
+@pytest.mark.parametrize(("fixed", "per_token"), [(0.008, 0.001), (0.012, 0.0013), (0.018, 0.0018)])
+def test_a_piece_takes_three_and_a_half_steps_of_the_others_whatever_it_costs_besides(
+    fixed: float, per_token: float
+) -> None:
+    tokens = settle(Pace(64), fixed, per_token, decode=0.0116)
+    assert 3.5 * 0.0116 - 2 * per_token <= fixed + per_token * tokens <= 3.5 * 0.0116
+
+
+def test_a_piece_is_never_smaller_than_the_least_or_larger_than_the_engine_allows() -> None:
+    assert settle(Pace(64), 1.0, 0.01, decode=0.01) == 8
+    assert settle(Pace(64), 0.0, 0.0001, decode=0.1) == 64
+    assert settle(Pace(8), 0.0, 0.0001, decode=0.1) == 8
