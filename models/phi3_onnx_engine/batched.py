@@ -63,18 +63,17 @@ class BatchedEngine:
         self._exact_tokens = self._measure_exact_tokens()
 
     def allocate(self, length: int) -> Row | None:
-        """See Engine. Costs nothing, unless the rows have to become longer."""
+        """See Engine. Costs nothing, unless the rows become longer for it, or shorter and more."""
         taken = [row for row in self._rows if row]
-        if length > self._pool.length:
-            if len(taken) >= self._pool.rows_for(length):
+        if length > self._pool.length or len(taken) == self._pool.rows:
+            needed = max(length, *(max(row.reserved, len(row.tokens)) for row in taken), 1)
+            if len(taken) >= self._pool.rows_for(needed):
                 return None
-            self._pool.resize(length, {row.index: len(row.tokens) for row in taken})
+            self._pool.resize(needed, {row.index: len(row.tokens) for row in taken})
             self._bindings.clear()
             self._rows = [None] * self._pool.rows
             for index, row in enumerate(taken):
                 row.index, row.length, self._rows[index] = index, self._pool.length, row
-        if None not in self._rows:
-            return None
         index = self._rows.index(None)
         new = self._rows[index] = _PooledRow(self._pool.length, index=index)
         return new

@@ -24,6 +24,8 @@ class Row:
     """How many tokens fit."""
     tokens: list[int] = field(default_factory=list)
     """Those whose keys and values are cached."""
+    reserved: int = 0
+    """The tokens that the request in it may take; 0: no request has it. The slots set it, the engine reads it."""
     uses_long_rope: bool = False
     """The positions have LongRoPE's long factors (see SHORT_ROPE_LENGTH)."""
 

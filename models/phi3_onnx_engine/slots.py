@@ -20,8 +20,6 @@ class Slot:
     """A row, and what is known of the tokens in it."""
 
     row: Row
-    reserved: int = 0
-    """The tokens that the request in it may take; 0: no request has it."""
     exact_prefix_len: int = 0
     """The first tokens were prefilled in pieces from the start, which a fresh prefill reproduces bit for bit. Tokens decoded one
     at a time differ: quantised models compute one token with another kernel than two or more."""
@@ -65,7 +63,7 @@ class Slots:
         if found is None:
             return None
         slot, cached = found
-        slot.reserved = length
+        slot.row.reserved = length
         self.mark_used(slot)
         with self._lock:
             self._hits, self._misses = self._hits + (cached > 0), self._misses + (cached == 0)
@@ -73,7 +71,7 @@ class Slots:
 
     def release(self, slot: Slot) -> None:
         """Take a slot back. What is in it stays for the next prompt with the same prefix."""
-        slot.reserved = 0
+        slot.row.reserved = 0
 
     def discard(self, slot: Slot) -> None:
         """Give up a slot, and its memory."""
@@ -119,7 +117,7 @@ class Slots:
 
     def _acquire_reserved(self, wanted: Wanted) -> tuple[Slot, int] | None:
         """A free slot; a new one where that is better. Creating one is slow, so that existing ones come first."""
-        free = [slot for slot in self._slots if not slot.reserved]
+        free = [slot for slot in self._slots if not slot.row.reserved]
         best = self._continued(free, wanted)
         if best:
             if best.row.length >= wanted.length:
@@ -148,10 +146,10 @@ class Slots:
 
     def _acquire_batched(self, wanted: Wanted) -> tuple[Slot, int] | None:
         """A slot to continue in, or an empty one; either may get a longer prefix from another slot, even one that is in use."""
-        busy = sum(self._held(slot) for slot in self._slots if slot.reserved)
+        busy = sum(self._held(slot) for slot in self._slots if slot.row.reserved)
         if busy and (busy + wanted.length) * self._engine.token_bytes > self._budget:
             return None
-        free = [slot for slot in self._slots if not slot.reserved]
+        free = [slot for slot in self._slots if not slot.row.reserved]
         donor = max(self._slots, key=lambda slot: self._reusable_len(slot, wanted), default=None)
         slot = self._continued(free, wanted)
         if slot is None or slot.row.length < wanted.length or not self._make_room(wanted.length, slot):
@@ -177,7 +175,7 @@ class Slots:
 
     def _begin(self, length: int, donor: Slot | None) -> Slot | None:
         """An empty slot; the least recently used are given up for it, but not the donor."""
-        idle = [slot for slot in self._slots if not slot.reserved and slot is not donor]
+        idle = [slot for slot in self._slots if not slot.row.reserved and slot is not donor]
         for slot in (None, *sorted(idle, key=lambda slot: slot.last_used)):
             if slot:
                 self.discard(slot)
@@ -187,7 +185,7 @@ class Slots:
 
     def _make_room(self, length: int, slot: Slot) -> bool:
         """Give up other slots, the least recently used first, until this one may take `length` tokens."""
-        idle = [other for other in self._slots if not other.reserved and other is not slot]
+        idle = [other for other in self._slots if not other.row.reserved and other is not slot]
         for other in (None, *sorted(idle, key=lambda other: other.last_used)):
             if other:
                 self.discard(other)
@@ -228,7 +226,7 @@ class Slots:
 
     def _held(self, slot: Slot) -> int:
         """How many tokens' memory a slot takes, or may take."""
-        return max(slot.reserved, len(slot.row.tokens)) if self._engine.is_batched else slot.row.length
+        return max(slot.row.reserved, len(slot.row.tokens)) if self._engine.is_batched else slot.row.length
 
     def _fits(self, length: int) -> bool:
         """Whether the budget has room for so many more tokens."""

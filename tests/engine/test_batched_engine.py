@@ -151,7 +151,7 @@ def test_repeatable_answers_are_the_same_alone_and_in_any_company(
 
 def forget(scheduler: Scheduler) -> None:
     for slot in list(scheduler._slots._slots):
-        assert not slot.reserved
+        assert not slot.row.reserved
         scheduler._slots.discard(slot)
 
 
@@ -221,14 +221,26 @@ def test_a_longer_chat_makes_all_rows_longer_and_keeps_what_is_in_them(tiny_onnx
     assert tokens_of(scheduler.generate(request(numbers(1, 100), 20)))[1:] == rest
 
 
+def test_rows_become_shorter_and_more_again_once_nobody_needs_long_ones(tiny_onnx: Path) -> None:
+    engine = open_batched(tiny_onnx, budget=2_400_000)
+    scheduler = Scheduler(engine, 2_400_000)
+    expected = [tokens_of(scheduler.generate(request(numbers(seed, 30), 20, True))) for seed in range(6)]
+    list(scheduler.generate(request(numbers(9, 2000), 5)))
+    assert (engine._pool.rows, engine._pool.length) == (4, 2048)
+    running = [scheduler.generate(request(numbers(seed, 30), 20, True)) for seed in range(6)]
+    assert all(isinstance(next(events), PrefillProgress) for events in running), "nobody waits for a row"
+    assert (engine._pool.rows, engine._pool.length) == (9, 1024)
+    assert [tokens_of(events) for events in running] == expected
+
+
 def test_a_prefill_is_cut_off_within_its_step(tiny_onnx: Path) -> None:
     """The step is made as long as it takes to be interrupted: it runs again and again until it is."""
     engine = open_batched(tiny_onnx)
     scheduler, compute, began = Scheduler(engine, BUDGET), engine._compute, threading.Event()
 
-    def endless(rows: Any, new: Any, least: int, run_options: Any) -> Logits:
+    def endless(rows: Any, new: Any, least: int, run_options: Any, wants_logits: bool = True) -> Logits:
         while True:
-            logits = compute(rows, new, least, run_options)
+            logits = compute(rows, new, least, run_options, wants_logits)
             if len(rows[0].tokens) < 64:
                 return logits
             began.set()

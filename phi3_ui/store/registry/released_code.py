@@ -31,12 +31,12 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/batched.py": frozenset(
         {
-            "585eba97438fc5e9a540a1c524db11cb3daf5c7d6ffb696e6cf1bc982958aaf4",  # this release
+            "a39d0e6f6baab1ecb8b4cd8afd14a4dc9756ed6d076072649ede8c6ac9435274",  # this release
         }
     ),
     "code/phi3_onnx_engine/engine.py": frozenset(
         {
-            "1911ce0c5b90a28a0b406352b050964af2c413e2f442f4cc3c65c2ec5e5d4b8c",  # this release
+            "bcfda077bc1f072106aeda33781cd497b7c48688b01d2b717d14a3d854a53bca",  # this release
         }
     ),
     "code/phi3_onnx_engine/events.py": frozenset(
@@ -61,7 +61,7 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/kv_pool.py": frozenset(
         {
-            "4d1c993f0c70931c3a1e8f85c99abb06974d3d4a9100cdfebbd9238cabf8651f",  # this release
+            "9005b2c161d19db89a046f0ffbd9ee2a09297bf96491e482880f8bcdf58a103f",  # this release
         }
     ),
     "code/phi3_onnx_engine/pace.py": frozenset(
@@ -86,7 +86,7 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/slots.py": frozenset(
         {
-            "9789bff85de2f655afa9ad1b3c41588a89fbb107876e22f3bca0bd5e58c103a6",  # this release
+            "f78e8929dad42463b6a0027aea94343472d06f8f362c502d3d359e7805b11571",  # this release
         }
     ),
     "code/phi3_onnx_engine/text_stream.py": frozenset(
