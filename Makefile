@@ -8,7 +8,7 @@ TORCH ?= $(shell grep "^torch==" constraints.txt)
 DENO := DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
 PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: run setup mlflow-ui check test coverage lint bench soak screenshot tutorials licences audit sbom lock clean
+.PHONY: run setup mlflow-ui check test coverage lint bench soak screenshot tutorials licences audit sbom lock space-rehearsal clean
 
 # Container images often set it. Without compiled files, each of the many processes of the tests compiles our modules again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -61,6 +61,10 @@ screenshot: .venv/installed-dev ## take the README's screenshot again
 
 tutorials: .venv/installed-dev ## run the notebooks of examples/ again, and keep their outputs
 	$(BIN)/python -m tests.support.tutorials
+
+space-rehearsal: .venv/installed-dev ## install and start the last commit as a Space does, with SPACE_PYTHON (that of README.md)
+	$(BIN)/python -m tests.support.browser
+	$(BIN)/python -m tests.support.space_rehearsal $(SPACE_PYTHON)
 
 clean: ## remove the environment and all the app made
 	rm -rf .venv data .test-data

@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     space_id: str = variable("SPACE_ID", "")
     """The Hugging Face Space that the app runs on; empty elsewhere. The host of the Space sets it."""
 
-    home: Path = variable("PHI3_UI_HOME", lambda: default_home())
+    home: Path = variable("PHI3_UI_HOME", lambda fields: default_home(is_space=bool(fields["space_id"])))
     """Folder of all that the app writes: weights, builds, logs, journal and, by default, the tracking store."""
 
     tracking_uri: str = variable("MLFLOW_TRACKING_URI", lambda fields: _own_store(fields["home"]))
@@ -299,9 +299,12 @@ class Settings(BaseSettings):
         return url
 
 
-def default_home() -> Path:
-    """`data` in a checkout; for an installed app, a folder of this user's, whatever the working directory."""
-    if (ROOT / "pyproject.toml").is_file():
+def default_home(is_space: bool = False) -> Path:
+    """`data` in a checkout. For an installed app a folder of this user's, whatever the working directory.
+
+    On a Space also that folder: the code's may be read-only there.
+    """
+    if (ROOT / "pyproject.toml").is_file() and not is_space:
         return ROOT / "data"
     from platformdirs import user_data_path
 
