@@ -104,7 +104,7 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_sent(open_page: OpenPa
     sent = list[str]()
     chat.page.on("request", lambda request: sent.append(request.url))
     chat.import_file(huge)
-    expect(chat.page.locator("#phi3-import").get_by_role("status")).to_contain_text("larger than the 200 MB")
+    expect(chat.page.locator("#phi3-import").get_by_role("alert")).to_contain_text("larger than the 200 MB")
     assert not [url for url in sent if url.endswith("/import")]
 
 
@@ -124,6 +124,9 @@ def test_an_import_that_runs_is_shown_after_a_reload_and_can_be_cancelled(
     expect(panel.get_by_role("progressbar")).to_be_visible()
     chat.page.reload()
     expect(panel.get_by_role("status")).to_have_text("Importing chats")
+    chat.import_file(file)
+    expect(panel.get_by_role("alert")).to_contain_text("A file is being imported already.")
+    expect(panel.get_by_role("progressbar")).to_be_visible()
     app.model.enqueue(Reply("Paris."))
     chat.answer(FRANCE)  # which the import does not hold up
     panel.get_by_role("button", name="Cancel").click()

@@ -12,8 +12,8 @@ from phi3_ui.ui.page.texts import browser_texts
 
 _PROGRESS_SECONDS = 0.5
 _TEXTS = [
-    *("import.running", "import.sending", "import.not_sent", "import.reasons", "error.request_too_large"),
-    *("cancel", "close"),
+    *("import.running", "import.sending", "import.not_sent", "import.reasons"),
+    *("error.request_too_large", "error.import_running", "cancel", "close"),
 ]
 
 
