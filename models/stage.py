@@ -68,9 +68,11 @@ SENTENCES = {
     "Restore it with `MLFLOW_TRACKING_URI={store} mlflow experiments restore --experiment-id {id}`; until then, new chats are kept on this computer.",
     "run_deleted": "The run {name} of the tracking store is deleted. "
     "Restore it with `MLFLOW_TRACKING_URI={store} mlflow runs restore --run-id {id}`, or unset MLFLOW_RUN_ID, then try again.",
-    "log_failed": "The step “{stage}” failed: {detail}. The details are in {log}; what was made before is kept, so try again.",
-    "stage_failed": "The step “{stage}” failed: {detail}. The details are in {log}; try again, "
-    "and if it fails again, delete {folder} and start over.",
+    "log_failed": "The model could not be written to the tracking store: {detail}. "
+    "Try again: what was made before is kept. The log is {log}.",
+    "stage_failed": "A step did not succeed: {detail}. Try again; if it fails again, delete {folder} and start over. The log is {log}.",
+    "stage_killed": "The operating system ended a step, most likely for lack of memory. "
+    "Close other programs, then try again: what is complete is kept. The log is {log}.",
 }
 
 Report = Callable[[int, int], None]

@@ -942,7 +942,7 @@ ERRORS: dict[str, str] = {
     "experiment_deleted": "Experimentul {name} al depozitului de tracking este șters, împreună cu modelele și conversațiile lui. Restaurați-l cu `MLFLOW_TRACKING_URI={store} mlflow experiments restore --experiment-id {id}`; până atunci, conversațiile noi sunt păstrate pe acest calculator.",
     "experiment_renamed": "Experimentul {wanted} al depozitului de tracking se numește acum {name}; conversațiile și modelele lui sunt folosite în continuare. Pentru a-i reda numele: `MLFLOW_TRACKING_URI={store} mlflow experiments rename --experiment-id {id} --new-name {wanted}`. Pentru a începe de la zero: `MLFLOW_TRACKING_URI={store} mlflow experiments create --experiment-name {wanted}`.",
     "run_deleted": "Rularea {name} a depozitului de tracking este ștearsă. Restaurați-o cu `MLFLOW_TRACKING_URI={store} mlflow runs restore --run-id {id}` sau anulați MLFLOW_RUN_ID, apoi încercați din nou.",
-    "log_failed": "Pasul „{stage}” a eșuat: {detail}. Detaliile sunt în {log}; ce s-a făcut înainte este păstrat, deci încercați din nou.",
+    "log_failed": "Modelul nu a putut fi scris în depozitul de tracking: {detail}. Încercați din nou: ce s-a făcut înainte este păstrat. Jurnalul este {log}.",
     "models_deleted": "Modelele depozitului de tracking sunt în experimente șterse: {names}. Restaurați unul cu `MLFLOW_TRACKING_URI={store} mlflow experiments restore --experiment-id {id}`, apoi încercați din nou; sau setați PHI3_UI_PRESET ca să fie înregistrate altele.",
     "model_unreadable": "Fișierele modelului {model} nu pot fi citite ({detail}). Puneți-le la loc sau înregistrați modelul din nou.",
     "model_not_trusted": "{model} nu este încărcat: ar rula cod venit odată cu el ({files}). Dacă aveți încredere în autor, administratorul îl poate permite: `python -m phi3_ui trust {id} --approve`.",
@@ -951,5 +951,6 @@ ERRORS: dict[str, str] = {
     "chats_kept_locally": "Depozitul de tracking {uri} nu păstrează trace-uri (MLflow 3.4 sau mai nou le păstrează), așa că conversațiile sunt păstrate pe acest calculator, în {file}.",
     "path_unusable": "{name} nu poate fi {value}: o cale cu {character} nu poate face parte din adresa unui depozit. Alegeți alt dosar.",
     "store_unreachable": "Depozitul de tracking {uri} nu răspunde ({detail}). Verificați MLFLOW_TRACKING_URI și că serverul lui rulează, apoi încercați din nou.",
-    "stage_failed": "Pasul „{stage}” a eșuat: {detail}. Detaliile sunt în {log}; încercați din nou, iar dacă eșuează iar, ștergeți {folder} și luați-o de la capăt.",
+    "stage_failed": "Un pas nu a reușit: {detail}. Încercați din nou; dacă eșuează iar, ștergeți {folder} și luați-o de la capăt. Jurnalul este {log}.",
+    "stage_killed": "Sistemul de operare a oprit un pas, cel mai probabil din lipsă de memorie. Închideți alte programe, apoi încercați din nou: ce este complet este păstrat. Jurnalul este {log}.",
 }

@@ -2,10 +2,12 @@
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 
 from models.presets import load_preset, preset_keys
+from models.store_state import redact_passwords
 from models.tracking import Store, register_missing
 from phi3_ui.errors import UserError
 from phi3_ui.provision.jobs import Job, JobState, exclusive
@@ -44,11 +46,12 @@ class FirstRun:
         return load_preset(key).origin.title if key in preset_keys() else key
 
     def read_log(self) -> str:
-        """The end of what the step that failed has written; empty if nothing failed."""
-        log = self._settings.logs / f"setup-{self.state.stage}.log"
-        if self.state.error is None or not log.is_file():
+        """The end of what the step that failed has written, and what led to the error; empty if nothing failed."""
+        if (error := self.state.error) is None:
             return ""
-        return log.read_text(encoding="utf-8", errors="replace")[-_MAX_LOG:]
+        log = self._settings.logs / f"setup-{self.state.stage}.log"
+        text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+        return redact_passwords(f"{text}\n{_describe_causes(error)}".strip())[-_MAX_LOG:]
 
     def start(self) -> None:
         """Set up what is missing, if anything; does nothing while it runs already."""
@@ -97,10 +100,10 @@ class FirstRun:
         except UserError as error:
             self._fail(error)
         except PermissionError as error:
-            self._fail(UserError("not_writable", folder=str(error.filename or settings.home)))
+            self._fail(UserError("not_writable", folder=str(error.filename or settings.home)), error)
         except Exception as error:
             logger.exception("The set-up of preset %s failed", settings.preset)
-            self._fail(UserError("unexpected", detail=type(error).__name__))
+            self._fail(UserError("unexpected", detail=type(error).__name__), error)
 
     def _set_up(self) -> None:
         recipe = recipe_from_preset(self._settings.preset, self._settings.device, self._missing_contracts())
@@ -116,10 +119,20 @@ class FirstRun:
         preset = find_preset(self._settings.preset).origin.preset
         return set(CONTRACTS) - {entry.contract for entry in self._catalogue.list_models() if entry.preset == preset}
 
-    def _fail(self, error: UserError) -> None:
+    def _fail(self, error: UserError, cause: Exception | None = None) -> None:
+        if cause:
+            error.__cause__ = cause
         self._set_state(replace(self.state, phase="failed", error=error))
 
     def _set_state(self, state: JobState) -> None:
         self._has_models |= state.phase == "done" or bool(state.model_ids)
         self.state = replace(state, is_usable=self._has_models)
         self._on_change(self.state)
+
+
+def _describe_causes(error: BaseException) -> str:
+    """The errors that led to this one, the last first, a line for each."""
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is None:
+        return ""
+    return "".join(traceback.format_exception_only(cause)) + _describe_causes(cause)

@@ -137,7 +137,7 @@ class Job:
     def run_steps(self) -> list[str]:
         """Run all steps, for a caller that holds `exclusive`; the final state is left to the caller. Returns the model ids.
 
-        UserError: the step's own code, stage_failed, log_failed, cancelled, or why the store refuses.
+        UserError: the step's own code, stage_failed, stage_killed, log_failed, cancelled, or why the store refuses.
         """
         settings = self._settings
         if not os.environ.get("MLFLOW_RUN_ID"):  # in that run's experiment
@@ -180,7 +180,7 @@ class Job:
             self._work.rmdir()  # only if nothing is left in it
 
     def _run_step(self, step: Step) -> dict[str, Any]:
-        """Run one step. Returns its result. UserError: the step's own code, stage_failed, cancelled."""
+        """Run one step. Returns its result. UserError: the step's own code, stage_failed, stage_killed, cancelled."""
         if self._cancelled.is_set():
             raise UserError("cancelled")
         started = time.monotonic()
@@ -194,31 +194,44 @@ class Job:
             self._process = process
             if self._cancelled.is_set():
                 self.cancel()
-            result = self._follow(process)
+            result, error = self._follow(process)
             process.wait()  # before its stdin is closed, which would tell it to give up
         self._process = None
         if self._cancelled.is_set():
             raise UserError("cancelled")
-        if process.returncode != 0 or result is None:
-            detail = _failure_reason(process.returncode, log)
-            if step.stage.startswith("log_"):  # what it was made from is complete, and deleting that would not help
-                raise UserError("log_failed", stage=step.stage, detail=detail, log=str(log))
-            raise UserError("stage_failed", stage=step.stage, detail=detail, log=str(log), folder=str(self._work))
+        if error or process.returncode != 0 or result is None:
+            error = error or self._explain_failure(step, process.returncode, log)
+            with log.open("a", encoding="utf-8") as notes:  # also where the step itself has written nothing
+                seconds = time.monotonic() - started
+                notes.write(
+                    f"{step.module} ended after {seconds:.1f} s with {_exit_status(process.returncode)}\n{error}\n"
+                )
+            raise error
         logger.info("stage %s took %.1f s", step.stage, time.monotonic() - started)
         return result
 
-    def _follow(self, process: subprocess.Popen[str]) -> dict[str, Any] | None:
-        """Read a step's events to their end. Returns its result, None if it gave none. UserError with the step's own code."""
+    def _explain_failure(self, step: Step, code: int, log: Path) -> UserError:
+        """Why a step ended without saying so."""
+        if _exit_status(code) == "SIGKILL":
+            return UserError("stage_killed", log=str(log))
+        detail = _last_line(log) or _exit_status(code)
+        if step.stage.startswith("log_"):  # what it was made from is complete, and deleting that would not help
+            return UserError("log_failed", detail=detail, log=str(log))
+        return UserError("stage_failed", detail=detail, log=str(log), folder=str(self._work))
+
+    def _follow(self, process: subprocess.Popen[str]) -> tuple[dict[str, Any] | None, UserError | None]:
+        """Read a step's events to their end. Returns its result and its error, as far as it gave them."""
         result: dict[str, Any] | None = None
+        error: UserError | None = None
         for line in process.stdout or ():
             match json.loads(line):
                 case {"progress": [int() as done, int() as total]}:
                     self._set_state(replace(self.state, done=done, total=total))
                 case {"error": {"code": str() as code, "values": dict() as values}}:
-                    raise UserError(code, **values)
+                    error = UserError(code, **values)
                 case {"result": dict() as values}:
                     result = values
-        return result
+        return result, error
 
     def _set_state(self, state: JobState) -> None:
         self.state = state
@@ -246,11 +259,9 @@ def exclusive(
         lock.release()
 
 
-def _failure_reason(code: int, log: Path) -> str:
-    """Why a step ended: the signal that killed it, which it could not report itself, or else its last line of output."""
-    if code < 0:
-        return f"its process was ended by {signal.Signals(-code).name}, for example for lack of memory"
-    return _last_line(log) or f"its process ended with code {code}"
+def _exit_status(code: int) -> str:
+    """The exit code of a process, or the signal that ended it."""
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 def _last_line(log: Path) -> str:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import psutil
 import pytest
@@ -20,6 +22,7 @@ from phi3_ui.paths import ROOT
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.provision.jobs import JobState
 from phi3_ui.provision.recipes import StageName
+from phi3_ui.store.errors import translate_store_errors
 from phi3_ui.store.registry.catalogue import Catalogue
 from tests.conftest import PRESET, WHEEL, Demo, Weights, run_program, settings_for
 from tests.support.build_cache import create_store
@@ -102,6 +105,17 @@ def test_a_second_set_up_does_nothing(demo: Demo) -> None:
     setup.start()
     assert setup.wait().phase == "done"
     assert set(stages) == {None}
+
+
+def test_the_log_of_a_failure_before_the_first_step_says_what_led_to_it(tmp_path: Path) -> None:
+    def refuse() -> None:
+        with translate_store_errors("https://ana:secret@host"):
+            raise ConnectionError("https://ana:secret@host is not there")
+
+    setup = FirstRun(settings_for(tmp_path), cast(Catalogue, SimpleNamespace(list_models=refuse)))
+    setup.start()
+    assert setup.wait().phase == "failed"
+    assert setup.read_log() == "ConnectionError: https://ana:***@host is not there"
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,9 @@ def test_a_killed_step_is_reported_with_its_signal_and_not_its_last_progress(
     killer = threading.Thread(target=kill)
     killer.start()
     job = Job(settings_for(tmp_path), Recipe("tiny", pipeline=tiny_checkpoint), see)
-    with pytest.raises(UserError, match="ended by SIGKILL") as raised:
+    with pytest.raises(UserError, match="for lack of memory") as raised:
         job.run()
     killer.join()
-    assert raised.value.code == "log_failed"
+    assert raised.value.code == "stage_killed"
+    assert "SIGKILL" in Path(str(raised.value.values["log"])).read_text()
     assert job.state.phase == "failed"
