@@ -289,9 +289,17 @@ class Phi3Onnx(PythonModel):
             prompt, min(options.max_tokens, room), engine.Sampler(options, prompt), ends, is_reproducible
         )
 
+    def _has_begun(self, prompt: list[int]) -> bool:
+        """Whether text follows the last control token: the answer's beginning, which is to be continued."""
+        special = set(self._special.values())
+        last = next((place for place in range(len(prompt), 0, -1) if prompt[place - 1] in special), 0)
+        return bool(self._tokenizer.decode(prompt[last:]).strip())
+
     def _answer(self, request: engine.Request, stop_strings: tuple[str, ...]) -> Iterator[_Update]:
         """Generate one answer. completion_tokens counts every generated token, the end-of-turn token included."""
         stream, stops = engine.TextStream(self._tokenizer), engine.StopStrings(stop_strings)
+        if self._has_begun(request.prompt):
+            stream.start_after(request.prompt[-1])  # which decides whether the first word keeps its space
         events = self._scheduler.generate(request)
         cached, generated, ended, text = None, 0, False, ""
         try:

@@ -14,6 +14,10 @@ class TextStream:
         self._ids: list[int] = []  # the last piece, which decides about the next one's spaces, and pending tokens
         self._emitted = 0  # how many of _ids have been emitted
 
+    def start_after(self, token: int) -> None:
+        """Continue a text whose last token this is."""
+        self._ids, self._emitted = [token], 1
+
     def push(self, token: int) -> str:
         """Add a token; return the text that it completes."""
         self._ids.append(token)

@@ -66,6 +66,10 @@ class TurnRequest:
     """Key of the prompt template picked for a model that declares none."""
     round: RoundPlace | None = None
     """None: the question was not part of a comparison."""
+    prefix: str = ""
+    """The beginning of the answer, if the model was asked to continue it; the answer's text and the prompt's tokens include it."""
+    continues: bool = False
+    """Whether the question is the app's own: it asks for the rest of the answer before, of a model that takes no prefix."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,8 @@ class Conversation:
         """
         if not self.turns or (request := self.turns[-1].request) is None:
             raise ValueError("the last turn has no request")
-        return ChatRequest(self.build_messages(request.system), request.params, request.template, time_limit)
+        messages = self.build_messages(request.system)
+        return ChatRequest(messages, request.params, request.template, time_limit, prefix=request.prefix)
 
     @property
     def title(self) -> str:

@@ -71,7 +71,7 @@ class RunningTurn:
         self._on_answer, self._on_text = on_answer, on_text
         self._cancel = CancelToken()
         self._changed = threading.Condition()
-        self._snapshot = TurnSnapshot("prefill")
+        self._snapshot = TurnSnapshot("prefill", request.prefix)
 
     @property
     def model_name(self) -> str:
@@ -126,7 +126,10 @@ class RunningTurn:
             self._changed.wait_for(lambda: self._snapshot.phase != phase, timeout=timeout)
 
     def _run(self) -> None:
-        pieces: list[str] = []
+        pieces = list[str]()
+        if prefix := self._request.prefix:
+            pieces.append(prefix)
+            self._on_text(prefix)
         try:
             answer = self._collect_answer(pieces)
         except UserError as error:
@@ -141,6 +144,7 @@ class RunningTurn:
 
     def _collect_answer(self, pieces: list[str]) -> Answer:
         """Consume the model's events, appending the text to `pieces` as it arrives."""
+        prefix = self._request.prefix
         context: ContextUsage | None = None
         loading_since: float | None = None
         load_seconds: float | None = None
@@ -150,13 +154,13 @@ class RunningTurn:
             match event:
                 case ModelLoading():
                     loading_since = loading_since or time.monotonic()
-                    self._publish(TurnSnapshot("loading"))
+                    self._publish(TurnSnapshot("loading", prefix))
                 case QueuePosition(ahead):
-                    self._publish(TurnSnapshot("queued", ahead=ahead))
+                    self._publish(TurnSnapshot("queued", prefix, ahead=ahead))
                 case ContextUsage():
                     context = event
                 case PrefillProgress():
-                    self._publish(TurnSnapshot("prefill", progress=event))
+                    self._publish(TurnSnapshot("prefill", prefix, progress=event))
                 case TextDelta(piece):
                     pieces.append(piece)
                     self._on_text(piece)
@@ -164,7 +168,7 @@ class RunningTurn:
                 case Completed(text, usage, timings, reason, ended_model):
                     return Answer(
                         self._model_name,
-                        text,
+                        prefix + text,
                         usage,
                         timings,
                         reason,

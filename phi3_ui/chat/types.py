@@ -108,6 +108,9 @@ class ChatRequest:
     """Maximum compute time in seconds, excluding loading and queueing; None for no limit."""
     raw_prompt: str | None = None
     """The whole prompt with its control tokens, sent in place of the messages. Only models of the contract *prompt* take one."""
+    prefix: str = ""
+    """The beginning of the answer, which the model is to continue; its events hold what follows alone. Only models whose
+    contract `can_continue` take one."""
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,9 @@ class Contract(ABC):
     is_repeatable: ClassVar[bool] = False
     """Whether greedy or seeded decoding gives the same text again, on the same kind of processor."""
 
+    can_continue: ClassVar[bool] = False
+    """Whether its models take the beginning of an answer, the `prefix` of a ChatRequest."""
+
     @abstractmethod
     def matches(self, declaration: ModelDeclaration) -> bool:
         """Return whether a model that declares this is of this kind."""

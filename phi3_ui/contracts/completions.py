@@ -32,7 +32,7 @@ class CompletionsContract(PipelineContract):
     ) -> Callable[[ChatRequest], PyfuncCall]:
         def build_call(request: ChatRequest) -> PyfuncCall:
             chosen = get_template(declaration.metadata, request.template or template)
-            inputs = add_params({"prompt": chosen.format.render(request.messages)}, request.params)
+            inputs = add_params({"prompt": chosen.format.render(request.messages, request.prefix)}, request.params)
             return PyfuncCall(inputs, stop_strings=(*request.params.stop, *chosen.stop_strings))
 
         return build_call
@@ -64,6 +64,10 @@ class CompletionsAdapter(PipelineAdapter):
     @override
     def _build_inputs(self, request: ChatRequest) -> dict[str, Any]:
         return {"prompt": self._find_template(request).format.render(request.messages)}
+
+    @override
+    def _safe_prefix(self, request: ChatRequest) -> str:
+        return self._find_template(request).format.safe_answer(request.prefix)
 
     @override
     def _prompt_text(self, inputs: dict[str, Any]) -> str:

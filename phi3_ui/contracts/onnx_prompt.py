@@ -37,6 +37,7 @@ class OnnxPromptContract(Contract):
     program_template = PROGRAMS / "onnx_prompt.py.jinja"
     packages: ClassVar[tuple[str, ...]] = ("onnxruntime-genai", "tokenizers", "numpy")
     is_repeatable: ClassVar[bool] = True
+    can_continue: ClassVar[bool] = True
 
     @override
     def matches(self, declaration: ModelDeclaration) -> bool:
@@ -113,7 +114,7 @@ class OnnxPromptAdapter:
         """See ChatModel."""
         watch = Stopwatch()
         if self._encode and self._context_length and request.raw_prompt is None:
-            count = partial(_count_tokens, self._format, self._encode)
+            count = partial(_count_tokens, self._format, self._encode, request.prefix)
             messages, use = fit_to_context(request.messages, count, self._context_length, request.params.max_tokens)
             yield use
             params = replace(request.params, max_tokens=use.max_tokens or request.params.max_tokens)
@@ -142,11 +143,13 @@ class OnnxPromptAdapter:
 
     def count_tokens(self, request: ChatRequest) -> int | None:
         """See SupportsCount; None if the wrapper cannot encode a prompt."""
-        return _count_tokens(self._format, self._encode, request.messages) if self._encode else None
+        return _count_tokens(self._format, self._encode, request.prefix, request.messages) if self._encode else None
 
 
-def _count_tokens(prompt_format: PromptFormat, encode: Callable[[str], list[int]], messages: Sequence[Message]) -> int:
-    return len(encode(prompt_format.render(messages)))
+def _count_tokens(
+    prompt_format: PromptFormat, encode: Callable[[str], list[int]], prefix: str, messages: Sequence[Message]
+) -> int:
+    return len(encode(prompt_format.render(messages, prefix)))
 
 
 class _PartialAnswer:
@@ -195,5 +198,7 @@ class _PartialAnswer:
 
 
 def _build_call(prompt_format: PromptFormat, request: ChatRequest) -> PyfuncCall:
-    prompt = prompt_format.render(request.messages) if request.raw_prompt is None else request.raw_prompt
+    prompt = request.raw_prompt
+    if prompt is None:
+        prompt = prompt_format.render(request.messages, request.prefix)
     return PyfuncCall({"prompt": prompt}, request.params.as_dict())

@@ -44,6 +44,7 @@ class PipelineContract(Contract):
 
     packages: ClassVar[tuple[str, ...]] = ("transformers", "torch")
     is_repeatable: ClassVar[bool] = True
+    can_continue: ClassVar[bool] = True
 
     @override
     def supported_params(self, declaration: ModelDeclaration) -> frozenset[str]:
@@ -109,6 +110,10 @@ class PipelineAdapter(ABC):
     def _choice_text(self, choice: dict[str, Any]) -> str:
         """Return the text of a choice of MLflow's answer."""
 
+    @abstractmethod
+    def _safe_prefix(self, request: ChatRequest) -> str:
+        """Return the beginning of the answer as it is added to the prompt."""
+
     def _end_strings(self, request: ChatRequest) -> tuple[str, ...]:
         """Return the texts that end every answer; none where the pipeline itself knows its end-of-turn tokens."""
         return ()
@@ -123,7 +128,12 @@ class PipelineAdapter(ABC):
             on_prefill=lambda processed, total: events.put(PrefillProgress(processed, total)),
         )
         hook = GenerationHook(
-            self._pipeline.tokenizer, request.params, cancel, listener, extra_stops=self._end_strings(request)
+            self._pipeline.tokenizer,
+            request.params,
+            cancel,
+            listener,
+            extra_stops=self._end_strings(request),
+            prefix=self._safe_prefix(request),
         )
         if self._context_length:
             count = partial(self._count_tokens, request)
@@ -164,7 +174,7 @@ class PipelineAdapter(ABC):
             while event := events.get():
                 if isinstance(event, TextDelta):
                     # MLflow strips leading whitespace from its answer.
-                    event = event if streamed else TextDelta(event.text.lstrip())
+                    event = event if streamed or hook.prefix else TextDelta(event.text.lstrip())
                     streamed += event.text
                     if not event.text:
                         continue
@@ -183,15 +193,17 @@ class PipelineAdapter(ABC):
 
     def _count_tokens(self, request: ChatRequest, messages: Sequence[Message]) -> int:
         """Return how many tokens the model would read if `request` had these messages."""
-        return len(
-            self._pipeline.encode(self._prompt_text(self._build_inputs(replace(request, messages=tuple(messages)))))
-        )
+        prompt = self._prompt_text(self._build_inputs(replace(request, messages=tuple(messages))))
+        return len(self._pipeline.encode(prompt + self._safe_prefix(request)))
 
     def _complete(
         self, output: dict[str, Any], streamed: str, watch: Stopwatch, hook: GenerationHook
     ) -> Iterator[AnswerEvent]:
         choice = output["choices"][0]
         text = streamed if hook.is_cut else self._choice_text(choice)
+        if hook.prefix and not hook.is_cut:  # MLflow takes it for generated text, and strips it
+            begun = hook.prefix.lstrip()
+            text = text[len(begun) :] if text.startswith(begun + streamed) else streamed
         # MLflow's own count leaves out special tokens that the tokenizer adds to a prompt, and takes them for generated ones.
         computed = output["usage"]["total_tokens"] - hook.prompt_tokens if hook.is_decoding else 0
         usage = Usage(hook.prompt_tokens, computed, hook.cached_tokens)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from phi3_ui.chat.types import ChatRequest
+from phi3_ui.chat.types import ChatRequest, Message
 from phi3_ui.contracts.base import PROGRAMS, Adapter, PyfuncCall, RecordedAnswer
 from phi3_ui.contracts.declaration import ModelDeclaration
 from phi3_ui.contracts.pipeline import PipelineAdapter, PipelineContract, add_params
@@ -54,9 +54,14 @@ class PipelineChatContract(PipelineContract):
 
     @override
     def program_values(self, answer: RecordedAnswer) -> dict[str, Any]:
-        knows_tokens = bool(answer.declaration.metadata.get("special_tokens"))
+        metadata = answer.declaration.metadata
+        knows_tokens = bool(metadata.get("special_tokens"))
         skips_special_tokens = answer.declaration.config.get("add_special_tokens", True)
-        values = {"neutralise": not knows_tokens, "skips_special_tokens": skips_special_tokens}
+        values = {
+            "neutralise": not knows_tokens,
+            "skips_special_tokens": skips_special_tokens,
+            "prefix": _safe_prefix(answer.request, metadata.get("special_tokens"), metadata.get("answer_markers")),
+        }
         return {**super().program_values(answer), **values}
 
     @override
@@ -87,6 +92,10 @@ class PipelineChatAdapter(PipelineAdapter):
         return {"messages": neutralise_messages(request.messages, self._special_tokens, self._answer_markers)}
 
     @override
+    def _safe_prefix(self, request: ChatRequest) -> str:
+        return _safe_prefix(request, self._special_tokens, self._answer_markers)
+
+    @override
     def _prompt_text(self, inputs: dict[str, Any]) -> str:
         render = partial(self._pipeline.tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=True)
         return render_or_explain(render, inputs["messages"])
@@ -98,3 +107,10 @@ class PipelineChatAdapter(PipelineAdapter):
     @override
     def _choice_text(self, choice: dict[str, Any]) -> str:
         return str(choice["message"]["content"])
+
+
+def _safe_prefix(
+    request: ChatRequest, special_tokens: Iterable[str] | None, answer_markers: Iterable[str] | None
+) -> str:
+    prefix = Message("assistant", request.prefix)
+    return neutralise_messages([prefix], tuple(special_tokens or ()), tuple(answer_markers or ()))[0]["content"]

@@ -49,7 +49,7 @@ class PyfuncAdapter:
         call = self._build_call(request)
         stops = StopStrings(call.stop_strings)
         chunks = self._stream(call) if self.delivery == "stream" else self._predict(call, cancel)
-        text = _AnswerText()
+        text = _AnswerText(keeps_space=bool(request.prefix))
         usage: Usage | None = None
         finish_reason: FinishReason | None = None
         try:
@@ -103,9 +103,10 @@ class PyfuncAdapter:
 
 
 class _AnswerText:
-    """The text of one answer as it grows, without leading whitespace, as MLflow's own answers are."""
+    """The text of one answer as it grows, without leading whitespace, as MLflow's own answers are, unless it `keeps_space`."""
 
-    def __init__(self) -> None:
+    def __init__(self, keeps_space: bool = False) -> None:
+        self._keeps_space = keeps_space
         self.visible = ""
         self.chunks = 0  # those with text
         self._lone_surrogate = ""
@@ -132,7 +133,7 @@ class _AnswerText:
         text = (
             text[: len(text) - len(self._lone_surrogate)].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         )
-        visible = text if self.visible else text.lstrip()
+        visible = text if self.visible or self._keeps_space else text.lstrip()
         self.visible += visible
         return visible
 

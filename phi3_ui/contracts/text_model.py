@@ -21,6 +21,7 @@ class TextModelContract(Contract):
     """
 
     name: ClassVar[str] = "text"
+    can_continue: ClassVar[bool] = True
     program_template = PROGRAMS / "text_model.py.jinja"
 
     @override
@@ -49,7 +50,7 @@ class TextModelContract(Contract):
 
         def build_call(request: ChatRequest) -> PyfuncCall:
             chosen = get_template(declaration.metadata, request.template or template)
-            prompt = chosen.format.render(request.messages)
+            prompt = chosen.format.render(request.messages, request.prefix)
             params = {name: value for name, value in request.params.as_dict().items() if name in forwarded}
             data = {columns[0]: prompt} if columns[0] else [prompt]
             return PyfuncCall(data, params or None, (*request.params.stop, *chosen.stop_strings))

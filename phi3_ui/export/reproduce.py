@@ -148,7 +148,7 @@ def _sent_request(turn: _RecordedTurn) -> ChatRequest:
     if use := turn.answer.context:
         messages = drop_oldest_turns(messages, use.omitted_turns)
         params = replace(params, max_tokens=use.max_tokens or params.max_tokens)
-    return ChatRequest(messages, params, turn.request.template)
+    return ChatRequest(messages, params, turn.request.template, prefix=turn.request.prefix)
 
 
 def _header(turn: _RecordedTurn, contract: Contract, answer: RecordedAnswer) -> Iterator[str]:
@@ -161,6 +161,8 @@ def _header(turn: _RecordedTurn, contract: Contract, answer: RecordedAnswer) -> 
         yield f"The oldest {use.omitted_turns} turns did not fit into the model's context and are left out."
     if use and use.max_tokens:
         yield f"There was room for {use.max_tokens} tokens of answer, fewer than requested."
+    if turn.request.prefix:
+        yield "The model was asked to continue an answer: this prints what it added to the beginning, which ends the prompt."
     yield _expectation(contract, answer)
     if turn.answer.error or turn.answer.finish_reason in ("cancelled", "timeout"):
         yield "That answer was cut off; this program lets the model finish, so it prints more."

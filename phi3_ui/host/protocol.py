@@ -1,7 +1,7 @@
 """The protocol between the app and a model's process: one JSON array or object per line, in both directions.
 
 To the model: first `{"spec": {…}, "contract": "module:Class"}`, then `{"answer": id, "messages": [[role, content]…],
-"params": {…}, "template": key, "seconds": limit}`, `{"cancel": id}`, or `{"count": id, "prompts": [[[role, content]…]…],
+"params": {…}, "template": key, "time_limit": seconds, "raw_prompt": text, "prefix": text}`, `{"cancel": id}`, or `{"count": id, "prompts": [[[role, content]…]…],
 "template": key}`.
 From the model: `["ready", delivery, batching]` (null, or its reason and detail) or `["failed", detail]`, then `[id, event]` for each event.
 JSON, not pickle: a model's process may run code that the app does not trust.
@@ -150,6 +150,7 @@ def pack_request(number: int, request: ChatRequest) -> dict[str, Any]:
         "template": request.template,
         "time_limit": request.time_limit,
         "raw_prompt": request.raw_prompt,
+        "prefix": request.prefix,
     }
 
 
@@ -162,6 +163,7 @@ def unpack_request(line: dict[str, Any]) -> ChatRequest:
         line.get("template"),
         line.get("time_limit"),
         line.get("raw_prompt"),
+        line.get("prefix", ""),
     )
 
 

@@ -421,6 +421,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "edit_save": "Save & send",
     "actions.more": "More actions",
     "actions.continue": "Continue",
+    "continued": "Continued",
     "continue.question": "Continue exactly where you stopped.",
     "actions.before": "Previous version",
     "actions.after": "Next version",

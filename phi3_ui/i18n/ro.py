@@ -459,6 +459,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "edit_save": "Salvează și trimite",
     "actions.more": "Mai multe acțiuni",
     "actions.continue": "Continuă",
+    "continued": "Continuare",
     "continue.question": "Continuă exact de unde te-ai oprit.",
     "actions.before": "Versiunea anterioară",
     "actions.after": "Versiunea următoare",

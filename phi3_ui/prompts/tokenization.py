@@ -46,20 +46,25 @@ class PromptFormat:
     turn_labels: tuple[str, ...] = ()
     """Words that begin a turn where one stands with a colon at the beginning of a line, in a format without special tokens."""
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """Return the prompt up to where the assistant's answer begins. Raises TemplateError."""
-        doubled = [replace(message, content=message.content.replace(SEPARATOR, 2 * SEPARATOR)) for message in messages]
-        safe_messages = neutralise_messages(doubled, self.special_tokens, self.answer_markers)
-        safe_messages = [
-            {**one, "content": break_turn_labels(one["content"], self.turn_labels)} for one in safe_messages
-        ]
+    def render(self, messages: Sequence[Message], prefix: str = "") -> str:
+        """Return the prompt up to where the assistant's answer begins, and `prefix`, its beginning. Raises TemplateError."""
+        safe_messages = self._make_safe(messages)
         tokens = {**self.other_tokens, "bos_token": self.bos_token, "eos_token": self.eos_token}
         tokens = {name: text for name, text in tokens.items() if text}  # templates ask which ones are defined
 
         def render(messages: TemplateMessages) -> str:
             return render_chat_template(self.chat_template, messages, tokens, now=_template_date.get())
 
-        return render_or_explain(render, safe_messages)
+        return render_or_explain(render, safe_messages) + self.safe_answer(prefix)
+
+    def safe_answer(self, text: str) -> str:
+        """Return an answer as it may stand in a prompt."""
+        return self._make_safe([Message("assistant", text)])[0]["content"]
+
+    def _make_safe(self, messages: Sequence[Message]) -> list[dict[str, str]]:
+        doubled = [replace(message, content=message.content.replace(SEPARATOR, 2 * SEPARATOR)) for message in messages]
+        safe_messages = neutralise_messages(doubled, self.special_tokens, self.answer_markers)
+        return [{**one, "content": break_turn_labels(one["content"], self.turn_labels)} for one in safe_messages]
 
 
 def render_or_explain(render: Callable[[TemplateMessages], str], messages: TemplateMessages) -> str:

@@ -18,6 +18,10 @@ class Detokenizer:
         self._ids: list[int] = []
         self._emitted = 0
 
+    def start_after(self, token: int) -> None:
+        """Continue a text whose last token this is."""
+        self._ids, self._emitted = [token], 1
+
     def push(self, token: int) -> str:
         """Return the text that `token` completes; empty while a character is incomplete."""
         self._ids.append(token)

@@ -37,15 +37,19 @@ class GenerationListener:
 class GenerationHook:
     """What one request adds to `generate`, and what is known of its answer afterwards."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # two are options
         self,
         tokenizer: Any,
         params: GenerationParams,
         cancel: CancelToken,
         listener: GenerationListener,
         extra_stops: tuple[str, ...] = (),
+        prefix: str = "",
     ) -> None:
-        """Raises UnusableParamError for a parameter out of range. `extra_stops` are added to the stop strings of `params`."""
+        """Raises UnusableParamError for a parameter out of range. `extra_stops` are added to the stop strings of `params`.
+
+        `prefix`, the beginning of the answer, is added to the prompt.
+        """
         check_params(params)
         stops = (*params.stop, *extra_stops)
         self._stops = StopStrings(stops)
@@ -53,6 +57,7 @@ class GenerationHook:
         special = {token.content: id_ for id_, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._stop_tokens = {special[stop] for stop in stops if stop in special}
         self._detokenizer = Detokenizer(tokenizer.backend_tokenizer)
+        self.prefix = prefix
         self._listener = listener
         self.cancel = cancel
         self.arguments = generate_arguments(params)
@@ -84,10 +89,13 @@ class GenerationHook:
 
         Not a streamer: that is called later, when another token would already be computed after a stop string.
         """
-        if not self.is_decoding and self.decode_threads:
-            import torch
+        if not self.is_decoding:
+            if self.decode_threads:
+                import torch
 
-            torch.set_num_threads(self.decode_threads)
+                torch.set_num_threads(self.decode_threads)
+            if self.prefix:  # whose last token decides whether the first word keeps its space
+                self._detokenizer.start_after(int(ids[0, -2]))
         self.is_decoding = True
         self._listener.on_token()
         token = int(ids[0, -1])
@@ -161,6 +169,8 @@ class HookedPipeline:
             self._current.reset(token)
 
     def _hooked_preprocess(self, prompt: str, **arguments: Any) -> Any:
+        if hook := self._current.get():
+            prompt += hook.prefix
         return self._preprocess(prompt, **{**arguments, "add_special_tokens": not self._writes_special_tokens(prompt)})
 
     def _hooked_generate(self, **arguments: Any) -> Any:

@@ -60,7 +60,7 @@ class ScriptedPyfunc(PythonModel):
         messages = _parse_prompt(prompt)
         with (self._folder / "requests.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps({"messages": messages, "params": params}) + "\n")
-        question = messages[-1]["content"]
+        question = next(message["content"] for message in reversed(messages) if message["role"] == "user")
         reply = self._take_reply(question)
         prompt_tokens, completion_tokens = reply.get("usage") or (len(self.encode(prompt)), None)
         yield _chunk(prompt_progress={"processed": 0, "total": prompt_tokens})
@@ -116,9 +116,12 @@ def _hang(holds_gil: bool) -> None:
 
 
 def _parse_prompt(prompt: str) -> list[dict[str, str]]:
+    """The messages; the last one is the beginning of the answer, if the prompt ends with that."""
+    messages, end = json.JSONDecoder().raw_decode(prompt)
+    prefix = [{"role": "assistant", "content": prompt[end:]}] if prompt[end:].strip() else []
     return [
         {"role": message["role"], "content": message["content"].replace(_SEPARATOR * 2, _SEPARATOR)}
-        for message in json.loads(prompt)
+        for message in [*messages, *prefix]
     ]
 
 

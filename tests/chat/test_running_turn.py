@@ -95,6 +95,17 @@ def test_the_model_receives_the_conversation_and_its_parameters() -> None:
     assert model.requests == [ChatRequest(messages, GenerationParams(temperature=0.0))]
 
 
+def test_an_answer_that_is_continued_begins_with_what_there_was() -> None:
+    model = Model(ModelLoading(), TextDelta(" lo"), _done(" lo"))
+    texts, stored = list[str](), list[Answer]()
+    request = ChatRequest((Message("user", "Hi"),), prefix="Hel")
+
+    turn = RunningTurn(request, "m", lambda: model, stored.append, texts.append).start()
+
+    assert [snapshot.text for snapshot in turn.snapshots(0)][-1] == "Hel lo"
+    assert "".join(texts) == stored[0].text == "Hel lo"
+
+
 def test_the_last_snapshot_is_done_and_has_the_stored_answer() -> None:
     turn = Turn(Model(TextDelta("Hel"), TextDelta("lo"), _done("Hel", "lo")))
 

@@ -47,6 +47,24 @@ def test_the_app_knows_that_the_onnx_model_is_batched_and_the_pipeline_is_not(ho
     assert hosted.batching == {"prompt": Batching(), "chat": Batching("pipeline")}[hosted.spec.contract]
 
 
+def test_a_cut_answer_goes_on_as_if_it_had_not_been_cut(hosted: HostedModel) -> None:
+    def ask(max_tokens: int, prefix: str = "") -> Completed:
+        messages = (Message("user", QUESTIONS[0]),)
+        request = ChatRequest(messages, GenerationParams(max_tokens, temperature=0.0), prefix=prefix)
+        *deltas, end = [one for one in hosted.answer(request, CancelToken()) if isinstance(one, TextDelta | Completed)]
+        assert isinstance(end, Completed)
+        assert "".join(one.text for one in deltas if isinstance(one, TextDelta)) == end.text
+        return end
+
+    whole, cut = ask(16), ask(4)
+    rest = ask(16, cut.text)
+    assert (cut.finish_reason, rest.finish_reason) == ("length", "stop")
+    assert cut.text + rest.text == whole.text
+    assert cut.usage
+    assert rest.usage
+    assert rest.usage.prompt_tokens == cut.usage.prompt_tokens + 4
+
+
 @pytest.mark.parametrize("question", QUESTIONS, ids=range(len(QUESTIONS)))
 def test_streamed_text_equals_the_answer_and_counts_match_the_tokenizer(
     hosted: HostedModel, demo: Demo, tokenizer: Tokenizer, weights: Weights, question: str

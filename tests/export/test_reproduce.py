@@ -262,3 +262,11 @@ def test_a_template_that_writes_a_raw_value_is_refused(tmp_path: Path, monkeypat
     _load_template.cache_clear()
     with pytest.raises(UndefinedError, match="no_such_value"):
         program(talk(("q", "a")))
+
+
+def test_an_answer_that_was_continued_is_reproduced_from_there() -> None:
+    asked = TurnRequest(1.7e9, "m-1", "", GREEDY, prefix="Once <|end|> upon")
+    conversation = Conversation().with_question("q", asked).with_answer(Answer("m", "Once upon a time"))
+
+    assert values(program(conversation))["DATA"]["prompt"].endswith("Once <\u2063|end|> upon")
+    assert values(program(conversation, CHAT))["PREFIX"] == "Once <\u2063|end|> upon"

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
+from tokenizers.decoders import Metaspace
+from tokenizers.models import WordLevel
 
 from models import phi3_onnx_engine
 from phi3_ui.runtime.detokenizer import Detokenizer
@@ -60,3 +62,14 @@ def test_a_lone_byte_does_not_damage_the_character_before_it(kind: type[Detokeni
     ids = [byte + 3 for byte in ("é".encode() + b"\xa9!")]
     assert tokenizer.decode(ids) == 4 * "\ufffd"
     assert "".join(pieces_of(kind, tokenizer, ids)).startswith("é\ufffd")
+
+
+@KINDS
+def test_a_text_that_is_continued_keeps_the_space_of_its_first_word(
+    kind: type[Detokenizer] | type[phi3_onnx_engine.TextStream],
+) -> None:
+    words = Tokenizer(WordLevel({"▁Hello": 0, "▁world": 1}))
+    words.decoder = Metaspace()
+    stream = kind(words)
+    stream.start_after(0)
+    assert stream.push(1) == " world"

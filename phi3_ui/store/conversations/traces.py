@@ -106,6 +106,8 @@ def build_spans(record: TurnRecord) -> list[Span]:
     }
     attributes: dict[str, Any] = {"mlflow.llm.model": record.model_name, "phi3_ui.version": record.app_version}
     if turn.request:
+        if prefix := turn.request.prefix:
+            inputs["messages"].append({"role": "assistant", "content": prefix})
         inputs.update(turn.request.params.as_dict())
         attributes.update({f"phi3_ui.{name}": value for name, value in turn.request.params.as_dict().items()})
     if answer and answer.usage:

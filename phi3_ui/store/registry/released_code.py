@@ -3,7 +3,7 @@
 RELEASED: dict[str, frozenset[str]] = {
     "phi3_onnx.py": frozenset(
         {
-            "8f5a1deb0c79fa21d32dfb4e1f4765cc493d63b50cbb5e9b9a1da3f3f264e814",  # this release
+            "e1a075b3cfb74938b37855cd727d0497dffe9f0f6282400e3da0fee03eda94dd",  # this release
             "a627e7ce8c232489eb9b793695b38eeb6255710869190c7749e37cb1ac71ce53",
             "7e22a5999b5020a812d5513b3d0ea6dd4905ba580f1bf4d33a51b1fa1e81dab8",
             "a89017e0c7339bb99e8fb019479e1f05b1893581ab09becede520b95c4a9097d",
@@ -91,7 +91,7 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/text_stream.py": frozenset(
         {
-            "755f4d552e581379d02078fc49a232fd4569a8e3ffada2587e0c9364538c9093",  # this release
+            "6385a5e0a859dfb7895e2c0a9bcf8c8268239cca773bd5febb34db660e07bda5",  # this release
         }
     ),
 }

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -10,6 +11,7 @@ import gradio as gr
 from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.chat.sampling_params import parse_params
+from phi3_ui.contracts.registry import get_contract
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr
 from phi3_ui.store.conversations.turn_writer import TurnWriter
@@ -142,6 +144,8 @@ class AnswerController:
             raise UserError("no_such_chat")
         entry, request = self._prepare(session, key, values, question or "")
         edited = None if question is None else replace_surrogates(question)
+        before = chat.conversation.get_turn(turn_id).request
+        request = replace(request, continues=edited is None and before is not None and before.continues)
         yield from self._ask(
             session,
             chat,
@@ -161,13 +165,32 @@ class AnswerController:
             yield {self._page.settings.system: system}
         yield from self.send(session, tr(language, starter.question), key, values, clears_message=False)
 
-    def continue_answer(self, session: Session, key: str | None, values: Mapping[str, Any]) -> Iterator[Updates]:
-        """Ask the model to go on, since its last answer was cut at max tokens.
+    def continue_answer(
+        self, session: Session, turn_id: str, key: str | None, values: Mapping[str, Any]
+    ) -> Iterator[Updates]:
+        """Have the model go on with an answer that was cut at max tokens.
 
-        It is a question like any other: models of the chat contract accept no beginning of an answer, and an answer made of
-        two generations would have no tokens, speed or trace of its own.
+        Where its contract takes the beginning of an answer, the result is a variant of the turn: one request, whose prompt
+        ends with what there is, and one answer. Of other models it is a question, which the page shows as a note.
+
+        Raises:
+            UserError: As ask_variant.
         """
-        yield from self.send(session, tr(session.language, "continue.question"), key, values, clears_message=False)
+        chat = session.current
+        self._conversations.require_turn(chat, turn_id)
+        if self._conversations.is_deleted(session, chat):
+            raise UserError("no_such_chat")
+        entry, request = self._prepare(session, key, values, "")
+        answer = chat.conversation.get_turn(turn_id).answer
+        prefix = answer.text if answer and get_contract(entry.contract).can_continue else ""
+        question = tr(session.language, "continue.question")
+
+        def add_turn(conversation: Conversation) -> Conversation:
+            if prefix:
+                return conversation.with_variant(turn_id, None, replace(request, prefix=prefix))
+            return conversation.with_question(question, replace(request, continues=True))
+
+        yield from self._ask(session, chat, entry, add_turn, clears_message=False)
 
     @property
     def _unchanged(self) -> Updates:

@@ -127,7 +127,7 @@ class ChatController:
                 question = text if name == "edit" else None
                 yield from self._answers.ask_variant(session, value, question, key, values)
             elif name == "continue":
-                yield from self._answers.continue_answer(session, key, values)
+                yield from self._answers.continue_answer(session, value, key, values)
             elif name == "start" and (starter := STARTERS.get(value)):
                 yield from self._answers.ask_starter(session, starter, key, values)
             else:

@@ -47,7 +47,7 @@ class Variants(TypedDict):
 class Caption(TypedDict):
     """What is said below a message's text."""
 
-    kind: Literal["answer", "waiting", "cut", "switch", "undone"]
+    kind: Literal["answer", "waiting", "cut", "switch", "undone", "continued"]
     parts: list[str]
     """The metrics, or the one sentence of a caption that belongs to no answer."""
     short: NotRequired[list[str]]
@@ -74,7 +74,7 @@ class ChatMessage(TypedDict):
 
     role: Literal["user", "assistant"]
     content: str
-    """Exactly what the user typed or the model wrote."""
+    """Exactly what the user typed or the model wrote; the app's own words in a question with the caption "continued"."""
     turn: NotRequired[str]
     """Id of the turn; a note has none."""
     time: NotRequired[float]
@@ -115,7 +115,7 @@ def chat_messages(
             name, _ = split_answer_label(label)
             messages.append(_note("switch", tr(language, "answers_from_here", model=name)))
         model = label or model
-        messages.append(_question(turn))
+        messages.append(_question(language, turn))
         if turn.answer:
             messages.append(_answer(language, conversation, turn, turn.answer, link(turn)))
     if running and (message := running_message(language, conversation, running)):
@@ -134,7 +134,7 @@ def running_message(language: str, conversation: Conversation, running: RunningA
     message: ChatMessage = {"role": "assistant", "content": state.text, "turn": turn.id}
     if running.model:
         message["badge"] = describe_badge(running.model)
-    if not state.text:
+    if state.phase not in ("decode", "done"):
         message["caption"] = {"kind": "waiting", "parts": [_waiting(language, state)]}
     return message
 
@@ -159,10 +159,12 @@ def decode_messages(value: str) -> list[ChatMessage]:
     return cast(list[ChatMessage], json.loads(value))
 
 
-def _question(turn: Turn) -> ChatMessage:
+def _question(language: str, turn: Turn) -> ChatMessage:
     message: ChatMessage = {"role": "user", "content": turn.question, "turn": turn.id}
     if turn.request:
         message["time"] = turn.request.asked_at
+        if turn.request.continues:
+            message["caption"] = {"kind": "continued", "parts": [tr(language, "continued")]}
     return message
 
 
@@ -201,7 +203,7 @@ def _caption(language: str, conversation: Conversation, turn: Turn, answer: Answ
         "model": name,
         "parts": parts,
         "short": short,
-        "actions": [_button(language, action, turn.id, turn) for action in _actions(answer, is_last)],
+        "actions": [_button(language, action, turn.id, turn) for action in _actions(turn, answer, is_last)],
         "more": [_button(language, action, turn.id, turn) for action in (*(["undo"] if is_last else ()), "compare")],
     }
     if answer.error:
@@ -246,9 +248,9 @@ def _variants(language: str, conversation: Conversation, turn: Turn) -> Variants
     }
 
 
-def _actions(answer: Answer, is_last: bool) -> list[str]:
+def _actions(turn: Turn, answer: Answer, is_last: bool) -> list[str]:
     names = ["continue"] if is_last and answer.finish_reason == "length" and answer.text else []
-    names += ["retry", "edit"]
+    names += ["retry"] if turn.request and turn.request.continues else ["retry", "edit"]
     if answer.text:
         names += ["good", "bad", "reproduce"]
     return names

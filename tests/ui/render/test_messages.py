@@ -196,6 +196,16 @@ def test_every_button_has_an_icon_that_exists_or_is_a_word() -> None:
     assert {action["icon"] for action in actions if "icon" in action} <= icons
 
 
+def test_a_request_to_continue_is_a_note() -> None:
+    cut, request = Answer("m", "Once up", Usage(3, 2), None, "length"), TurnRequest(0.0, "m-1", continues=True)
+    talk = Conversation().with_question("a").with_answer(cut).with_question("Go on.", request).with_answer(cut)
+
+    *_, note, answer = chat_messages("en", talk)
+
+    assert note["caption"] == {"kind": "continued", "parts": ["Continued"]}
+    assert "edit" not in [action["name"] for action in answer["caption"]["actions"]]
+
+
 def test_only_the_last_answer_that_was_cut_can_be_continued() -> None:
     cut = Answer("m", "Once up", Usage(3, 2), None, "length")
     talk = Conversation().with_question("a").with_answer(cut).with_question("b").with_answer(cut)

@@ -24,8 +24,8 @@ export class Row {
     this.drawn = "";
     this.blocks = [];
     this.copy = null; // until the buttons are shown
-    const isQuestion = role === "user";
-    const isNote = !isQuestion && ["cut", "switch", "undone"].includes(caption?.kind);
+    const isNote = ["cut", "switch", "undone", "continued"].includes(caption?.kind);
+    const isQuestion = this.isQuestion = role === "user" && !isNote;
     const { texts } = ui;
     this.node = isNote
       ? create("div", "message-row phi3-note-row")
@@ -58,11 +58,11 @@ export class Row {
     if (drawn === this.drawn) return;
     const { content, caption } = message;
     if (content !== this.message.content) {
-      if (this.role === "user") drawQuestion(this.text, content);
+      if (this.isQuestion) drawQuestion(this.text, content);
       else this.drawBlocks(renderBlocks(content, this.redraw));
     }
     if (this.body !== this.node && !this.body.isConnected) this.node.append(...badge(message.badge), this.body);
-    const hasText = content !== "";
+    const hasText = content !== "" && caption?.kind !== "continued"; // whose words are the app's
     if (hasText !== this.text.isConnected && !this.editor) {
       if (hasText) this.body.prepend(this.text);
       else this.text.remove();
@@ -87,7 +87,7 @@ export class Row {
   }
 
   addCopy() {
-    if (this.role !== "user" || !this.copy || this.copy.isConnected || this.editor) return;
+    if (!this.isQuestion || !this.copy || this.copy.isConnected || this.editor) return;
     this.node.append(this.copy);
     if (this.message.time) this.node.append(drawTime(this.message.time));
   }

@@ -1,0 +1,32 @@
+"""Continue: a cut answer goes on within its turn, or by a question where the model's contract takes no beginning."""
+
+from dataclasses import replace
+
+import pytest
+
+from phi3_ui.store.registry.cards import ModelEntry
+from tests.ui.handlers.doubles import ENTRY, App
+
+
+@pytest.mark.parametrize("contract", ["chat", "prompt", "completions", "text", "chat_agent", "chat_model", "responses"])
+def test_an_answer_is_continued(contract: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = App()
+    app.send("Hi")
+
+    def find(_: str | None) -> ModelEntry:
+        return replace(ENTRY, contract=contract)
+
+    monkeypatch.setattr(app.catalogue, "find", find)
+    chat = app.session.current
+    [turn] = chat.conversation.turns
+    list(app.answers.continue_answer(app.session, turn.id, "m-1", {}))
+
+    *_, last = chat.conversation.turns
+    assert last.answer
+    assert last.request
+    if contract.startswith(("chat_", "responses")):
+        assert (len(chat.conversation.turns), last.answer.text, last.request.continues) == (2, "Hello", True)
+        return
+    assert (len(chat.conversation.turns), last.question) == (1, "Hi")
+    assert (last.request.prefix, last.answer.text) == ("Hello", "HelloHello")
+    assert len(chat.conversation.variant_ids(last.id)) == 2, "the cut answer is still there"
