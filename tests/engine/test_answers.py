@@ -57,8 +57,8 @@ def test_a_cut_answer_goes_on_as_if_it_had_not_been_cut(hosted: HostedModel) -> 
         return end
 
     whole, cut = ask(16), ask(4)
-    rest = ask(16, cut.text)
-    assert (cut.finish_reason, rest.finish_reason) == ("length", "stop")
+    rest = ask(12, cut.text)
+    assert cut.finish_reason == "length"
     assert cut.text + rest.text == whole.text
     assert cut.usage
     assert rest.usage
