@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from models.tracking import Store, register_missing
 from phi3_ui.errors import UserError
 from phi3_ui.provision.jobs import Job, JobState, exclusive
 from phi3_ui.provision.recipes import CONTRACTS, find_preset, recipe_from_preset
+from phi3_ui.provision.time_left import TimeLeft
 from phi3_ui.settings import Settings
 from phi3_ui.store.errors import translate_store_errors
 from phi3_ui.store.registry.catalogue import Catalogue
@@ -38,12 +40,19 @@ class FirstRun:
         self._has_models = False
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._time_left = TimeLeft()
 
     @property
     def title(self) -> str:
         """The name of the preset's weights; its key if there is no such preset."""
         key = self._settings.preset
         return load_preset(key).origin.title if key in preset_keys() else key
+
+    def estimate_seconds_left(self) -> float | None:
+        """How long it still takes; None before there is anything to go by."""
+        now = time.monotonic()
+        with self._lock:
+            return self._time_left.update(self.state.estimate_seconds_left(now), now)
 
     def read_log(self) -> str:
         """The end of what the step that failed has written, and what led to the error; empty if nothing failed."""
@@ -58,6 +67,7 @@ class FirstRun:
         with self._lock:
             if self._thread and self._thread.is_alive():
                 return
+            self._time_left = TimeLeft()
             self._set_state(JobState())
             self._thread = threading.Thread(target=self._run, name="setup", daemon=True)
             self._thread.start()

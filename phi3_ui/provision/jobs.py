@@ -29,6 +29,7 @@ from phi3_ui.store.errors import translate_store_errors
 
 logger = logging.getLogger(__name__)
 
+_LEAST_LEFT = 0.1  # of what a stage is expected to take
 _MIN_SECONDS = 2.0  # shorter stages, such as those that find their result, say nothing about the next ones
 
 
@@ -57,6 +58,8 @@ class JobState:
     """Those of the stages that are done."""
     model_ids: tuple[str, ...] = ()
     """The models logged so far."""
+    started_at: float = 0.0
+    """When the current stage began, by time.monotonic()."""
     is_usable: bool = False
     """A first run only: a model can be chatted with already."""
     error: UserError | None = None
@@ -66,14 +69,19 @@ class JobState:
         """The current stage, or the one the job ended in."""
         return self.stages[self.step] if self.stages else None
 
-    @property
-    def seconds_left(self) -> float | None:
+    def estimate_seconds_left(self, now: float) -> float | None:
         """An estimate from what the stages so far took; None before there is anything to go by."""
         seconds = sum(result.seconds for result in self.results)
         if seconds < _MIN_SECONDS:
             return None
         shares = [STAGES[name] for name in self.stages]
-        return seconds / sum(shares[: len(self.results)]) * sum(shares) * (1 - self.fraction)
+        pace = seconds / sum(shares[: self.step])
+        expected = pace * shares[self.step]
+        least = _LEAST_LEFT * expected  # a stage without a measure may take longer than those before suggest
+        current = (
+            expected * (1 - self.done / self.total) if self.total else max(expected - now + self.started_at, least)
+        )
+        return current + pace * sum(shares[self.step + 1 :])
 
     @property
     def is_finished(self) -> bool:
@@ -150,8 +158,10 @@ class Job:
         stages = tuple(step.stage for step in steps)
         results: tuple[StageResult, ...] = ()
         for number, step in enumerate(steps):
-            self._set_state(JobState("running", stages, number, results=results, model_ids=self.state.model_ids))
             started = time.monotonic()
+            self._set_state(
+                JobState("running", stages, number, results=results, model_ids=self.state.model_ids, started_at=started)
+            )
             result = self._run_step(step)
             downloaded = self.state.total if step.stage in BYTES else 0
             results = (*results, StageResult(time.monotonic() - started, downloaded))

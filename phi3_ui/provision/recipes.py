@@ -13,14 +13,14 @@ from phi3_ui.errors import UserError
 
 StageName = Literal["fetch", "convert", "fetch_checkpoint", "fetch_onnx", "build", "log_pipeline", "log_onnx"]
 
-# The relative duration of each stage, for the progress bar.
+# The relative duration of each stage, for the progress bar and the time that is left; those of the demo as measured.
 STAGES: dict[StageName, int] = {
-    "fetch": 5,
-    "convert": 5,
+    "fetch": 3,
+    "convert": 4,
     "fetch_checkpoint": 100,
     "fetch_onnx": 50,
     "build": 20,
-    "log_pipeline": 20,
+    "log_pipeline": 25,
     "log_onnx": 10,
 }
 BYTES: tuple[StageName, ...] = ("fetch", "fetch_checkpoint", "fetch_onnx")

@@ -13,8 +13,13 @@ from phi3_ui.ui.render.notices import render_error, render_hint
 from phi3_ui.ui.render.templating import render
 
 
-def render_setup(
-    language: str, state: JobState, title: str, log: str = "", redact: Callable[[str], str] = str
+def render_setup(  # noqa: PLR0913  # the last three are known only at times
+    language: str,
+    state: JobState,
+    title: str,
+    log: str = "",
+    redact: Callable[[str], str] = str,
+    seconds_left: float | None = None,
 ) -> Markup:
     """The first run as a page of its own; a note of one line once there is a model to chat with.
 
@@ -33,7 +38,7 @@ def render_setup(
         language,
         title=title,
         steps=steps,
-        note="" if error else _note(language, state),
+        note="" if error else _note(language, state, seconds_left),
         percent=_percent(state),
         is_measured=state.total > 0,
         error=f"{tr(language, 'setup.failed')} {error}" if error else "",
@@ -55,13 +60,12 @@ def _render_step(language: str, state: JobState, number: int, title: str) -> dic
     return {"number": number + 1, "name": name, "measure": measure, "progress": progress}
 
 
-def _note(language: str, state: JobState) -> str:
+def _note(language: str, state: JobState, left: float | None) -> str:
     """How long it still takes, and from which step on one can chat."""
     if state.stage is None:
         return tr(language, "setup.waiting" if state.phase == "waiting" else "setup.checking")
     first_logged = next((number for number, name in enumerate(state.stages, 1) if name.startswith("log_")), 0)
     usable = tr(language, "setup.chat_after", step=first_logged) if first_logged else ""
-    left = state.seconds_left
     remaining = (
         "" if left is None else tr(language, "setup.left", time=_duration(language, max(5, 5 * round(left / 5))))
     )

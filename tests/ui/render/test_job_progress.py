@@ -47,7 +47,8 @@ def test_setup_is_a_checklist_with_what_each_step_took() -> None:
         ("next", "4", "Log it to MLflow as a Transformers pipeline", ""),
         ("next", "5", "Log it to MLflow as an ONNX model", ""),
     ]
-    assert "About 40 s left. You can chat as soon as step 4 is done." in _html(state)
+    html = str(render_setup("en", state, "SmolLM2", seconds_left=41.2))
+    assert "About 40 s left. You can chat as soon as step 4 is done." in html
     assert _html(state).count('aria-current="step"') == 1
     assert "phi3-busy" not in _html(state)
     assert "phi3-busy" in _html(JobState("running", _DEMO, 2, results=results)), "no measure, but it moves"
