@@ -91,13 +91,16 @@ def render_bar_chart(language: str, chart: BarChart) -> Markup:
 
 
 def render_measures(language: str, title: str, measures: Sequence[tuple[Series, float, str]]) -> Markup:
-    """Render a bar to the right per series, with its value as `(series, value, value as text)`; empty without values."""
+    """Render a bar to the right per series, with its value as `(series, value, value as text)`; empty without values.
+
+    A single value has no bar: there is nothing to compare it with.
+    """
     longest = max((value for _, value, _ in measures), default=0.0) or 1.0
     rows: list[dict[str, Any]] = [
         {"name": one.name, "color": one.color, "width": f"{value / longest:.2%}", "value": text}
         for one, value, text in measures
     ]
-    return render("measures.html", language, title=title, rows=rows) if rows else Markup("")
+    return render("measures.html", language, title=title, rows=rows, has_bars=len(rows) > 1) if rows else Markup("")
 
 
 def render_legend(language: str, series: Sequence[Series]) -> Markup:

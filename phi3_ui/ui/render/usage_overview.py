@@ -12,12 +12,13 @@ from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.i18n.translate import format_date, format_day, format_number, format_rate, format_seconds, tr
 from phi3_ui.store.conversations.history import TurnMetrics
 from phi3_ui.ui.render.charts import Bar, BarChart, Series, render_bar_chart, render_legend, render_measures
+from phi3_ui.ui.render.labels import find_engine
 from phi3_ui.ui.render.templating import render
 from phi3_ui.ui.render.usage_panel import usage_parts
 
 # Days count only if a question was asked.
 _CHART_TURNS, _CHART_DAYS, _TABLE_DAYS = 20, 14, 7
-_COLORS = 8  # named --series-1 and so on in static/usage.css
+_FIRST_COLOR, _COLORS = 3, 6  # named --series-3 and so on in static/usage.css; the first two are those of engines
 
 _Key = TypeVar("_Key", str, date)
 _Models = Mapping[tuple[str, str], Series]
@@ -185,7 +186,10 @@ def _group(turns: Iterable[TurnMetrics], key: Callable[[TurnMetrics], _Key]) -> 
 
 
 def _find_models(language: str, metrics: Iterable[TurnMetrics], conversation: Conversation) -> _Models:
-    """Each model with its colour, and the start of its id where several have the same name."""
+    """Each model with its colour, and the start of its id where several have the same name.
+
+    The first model of an engine has the engine's colour, as in the usage tab; the others have those that are left.
+    """
     keys = {_model_key(turn) for turn in metrics}
     keys |= {
         (turn.answer.model, turn.request.model_id if turn.request else "") for turn in conversation.turns if turn.answer
@@ -196,7 +200,13 @@ def _find_models(language: str, metrics: Iterable[TurnMetrics], conversation: Co
         (name, id_): f"{name or unknown} ({id_[:8]})" if counts[name] > 1 and id_ else name or unknown
         for name, id_ in keys
     }
-    colors = {name: f"--series-{index % _COLORS + 1}" for index, name in enumerate(sorted(set(names.values())))}
+    colors: dict[str, str] = {}
+    engines = set[str]()
+    for name, engine in sorted({(name, find_engine(label) or "") for (label, _), name in names.items()}):
+        is_first = engine and engine not in engines
+        others = len(colors) - len(engines)
+        colors[name] = f"--engine-{engine}" if is_first else f"--series-{_FIRST_COLOR + others % _COLORS}"
+        engines |= {engine} if is_first else set()
     return {key: Series(name, colors[name]) for key, name in names.items()}
 
 

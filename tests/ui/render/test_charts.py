@@ -80,3 +80,9 @@ def test_measures_are_as_long_as_their_values() -> None:
         "25.0 tokens/s",
         "",
     ]
+
+
+def test_a_single_value_has_no_bar() -> None:
+    html = render_measures("en", "Speed", [(_A, 50, "50.0 tokens/s")])
+    assert "50.0 tokens/s" in html
+    assert "track" not in html

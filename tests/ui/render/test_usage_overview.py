@@ -44,14 +44,26 @@ def _colors(html: str, figure: str) -> list[str]:
 def test_a_model_has_one_colour_in_all_charts() -> None:
     html = render_usage_overview("en", [_ONNX, _PIPELINE], _CHAT)
 
-    assert _colors(html, "Tokens by day") == ["--series-1", "--series-2"]
-    assert _colors(html, "Time to first token, median") == ["--series-1", "--series-2"]
-    assert _colors(html, "Tokens/s, median") == ["--series-1", "--series-2"]
+    assert _colors(html, "Tokens by day") == ["--engine-onnxruntime-genai", "--engine-transformers"]
+    assert _colors(html, "Time to first token, median") == ["--engine-onnxruntime-genai", "--engine-transformers"]
+    assert _colors(html, "Tokens/s, median") == ["--engine-onnxruntime-genai", "--engine-transformers"]
     assert _colors(html, "Tokens by answer") == ["--seg-cached", "--seg-prompt", "--seg-answer"]
-    assert _colors(html, "Time to first token by answer") == ["--series-2"]
-    assert _colors(html, "Tokens/s by answer") == ["--series-2"]
+    assert _colors(html, "Time to first token by answer") == ["--engine-transformers"]
+    assert _colors(html, "Tokens/s by answer") == ["--engine-transformers"]
     legend = re.findall(r"<li><i [^>]*var\((\S+?)\)[^>]*></i><span>(.*?)</span>", html)
-    assert legend[:2] == [("--series-1", "phi-3 · ONNX"), ("--series-2", "phi-3 · Pipeline")]
+    assert legend[:2] == [("--engine-onnxruntime-genai", "phi-3 · ONNX"), ("--engine-transformers", "phi-3 · Pipeline")]
+
+
+def test_further_models_of_an_engine_have_colours_of_their_own() -> None:
+    others = [replace(_ONNX, turn_id=name, model=f"{name} · ONNX") for name in ("a", "b", "c")]
+    html = render_usage_overview("en", [*others, _PIPELINE], _NONE)
+
+    assert _colors(html, "Tokens/s, median") == [
+        "--engine-onnxruntime-genai",
+        "--series-3",
+        "--series-4",
+        "--engine-transformers",
+    ]
 
 
 def test_charts_take_their_words_numbers_and_dates_from_the_language() -> None:
