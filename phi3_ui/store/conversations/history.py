@@ -264,7 +264,7 @@ class History:
         try:
             trace = self._search.get(trace_id)
             if turn := parse_turn(trace):
-                index.add_trace(trace.info, f"{turn.question}\n{turn.answer.text if turn.answer else ''}")
+                index.add_trace(trace.info, (turn.question, turn.answer.text if turn.answer else ""))
         except UnreadableTraceError as error:
             logger.warning("Trace %s can only be searched by its preview: %s", trace_id, error)
 

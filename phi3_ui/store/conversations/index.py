@@ -51,7 +51,8 @@ class _IndexedConversation:
         """Add a turn, its text folded, or replace it; a complete text is not replaced by the beginning of it."""
         known = self.turns.get(turn.metrics.turn_id)
         text = max(turn.text, known.text if known else "", key=len)
-        self.turns[turn.metrics.turn_id] = replace(turn, text=text)
+        question = max(turn.question, known.question if known else "", key=len)
+        self.turns[turn.metrics.turn_id] = replace(turn, question=question, text=text)
         for name in ("root", "first_title", "last_asked_at"):
             vars(self).pop(name, None)
 
@@ -191,8 +192,8 @@ class ConversationIndex:
                 elif isinstance(operation, VoteRecord):
                     conversation.vote(operation)
 
-    def add_trace(self, info: TraceInfo, text: str | None = None) -> bool:
-        """Add a trace of the store; `text` is its complete question and answer, if known.
+    def add_trace(self, info: TraceInfo, complete: tuple[str, str] | None = None) -> bool:
+        """Add a trace of the store; `complete` are its whole question and answer, if known.
 
         Returns:
             Whether it is seen for the first time.
@@ -206,7 +207,9 @@ class ConversationIndex:
         turn = parse_summary(info)
         if turn is None:
             return is_new
-        turn = _fold(turn if text is None else replace(turn, text=text))
+        if complete:
+            turn = replace(turn, question=complete[0], text="\n".join(complete))
+        turn = _fold(turn)
         verdict = parse_verdict(info)
         with self._lock:
             if turn.metrics.conversation_id not in self._deleted:

@@ -235,6 +235,19 @@ def test_a_trace_with_random_content_hides_no_other_conversation(
         json.dumps([metrics.model, metrics.finish_reason])
 
 
+def test_a_chat_has_the_same_title_once_the_text_behind_a_preview_is_known() -> None:
+    question = "File: a.csv\n```csv\n" + 400 * "1,2\n" + "```\n\nWhat is in it?"
+    conversation = ask(Conversation(), question).with_answer(make_answer("Numbers."))
+    info = build_trace_info(make_record("chat", conversation), "1")
+    index = ConversationIndex()
+
+    index.add_trace(info)
+    index.add_trace(info, (question, "Numbers."))
+    index.add_trace(info)
+
+    assert [summary.title for summary in index.list_conversations([])] == ["What is in it?"]
+
+
 def _trace(turn_id: str, stored: Any) -> Any:
     """A trace of a turn whose span holds `stored`; only what parse_turn reads of it."""
     info = SimpleNamespace(trace_metadata={TURN_KEY: turn_id}, assessments=[])
