@@ -21,11 +21,17 @@ def new_id() -> str:
 
 def make_title(question: str) -> str:
     """A question on one line, without tabs, otherwise as typed. Of attached files, the names if there is nothing else."""
-    names = list[str]()
+    files, typed = split_files(question)
+    return _BREAK.sub(" ", typed.strip() or ", ".join(name for name, _ in files))
+
+
+def split_files(question: str) -> tuple[list[tuple[str, str]], str]:
+    """The attached files of a question, each as its name and its block, and what was typed."""
+    files = list[tuple[str, str]]()
     while found := _ATTACHED_FILE.match(question):
-        names.append(found[1])
+        files.append((found[1], found[0].strip("\n")))
         question = question[found.end() :]
-    return _BREAK.sub(" ", question.strip() or ", ".join(names))
+    return files, question
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,13 @@ class Draft:
             return [whole]
         return [whole, *((*system, Message("user", text)) for text in ("", *(file.text for file in self.files)))]
 
+    def without(self, files: Sequence[AttachedFile]) -> "Draft":
+        """What is left once these files are removed."""
+        text = self.text
+        for file in files:
+            text = text.replace(file.text, "", 1).lstrip("\n")
+        return Draft(text, tuple(file for file in self.files if file not in files), self.system)
+
 
 @dataclass(frozen=True)
 class ContextFill:
@@ -52,7 +59,7 @@ class ContextFill:
 
     def is_too_long(self, file: int) -> bool:
         """Whether the file with this index leaves no room for an answer, whatever else the prompt holds."""
-        if self.limit is None:
+        if self.limit is None or file >= len(self.file_tokens):
             return False
         return self.file_tokens[file] >= self.limit * (1 if self.is_exact else _SURELY_TOO_LONG)
 
@@ -82,12 +89,13 @@ def fill_from_counts(counts: Sequence[int], limit: int | None) -> ContextFill:
 def estimate_fill(draft: Draft, conversation: Conversation, limit: int | None) -> ContextFill:
     """The fill if nobody can count now: the last answer's tokens, and about four characters of the draft per token."""
     last = fill_from_answer(conversation, limit)
-    files = tuple(_estimate_tokens(file.text) for file in draft.files)
+    files = tuple(estimate_tokens(file.text) for file in draft.files)
     if conversation.last_answer and last:
-        return ContextFill(last.used + _estimate_tokens(draft.text), last.limit, is_exact=False, file_tokens=files)
-    used = sum(_estimate_tokens(message.content) for message in draft.prompts(conversation)[0])
+        return ContextFill(last.used + estimate_tokens(draft.text), last.limit, is_exact=False, file_tokens=files)
+    used = sum(estimate_tokens(message.content) for message in draft.prompts(conversation)[0])
     return ContextFill(used, limit, is_exact=False, file_tokens=files)
 
 
-def _estimate_tokens(text: str) -> int:
+def estimate_tokens(text: str) -> int:
+    """About how many tokens a text has."""
     return -(-len(text) // _CHARACTERS_PER_TOKEN)

@@ -65,4 +65,4 @@ def test_an_estimate_is_marked_and_starts_from_the_last_exact_count(text: str, s
     assert not fill.is_exact
     assert 40 + len(text) / 4 <= fill.used <= 41 + len(text) / 4
     assert fill.file_tokens == (10,)
-    assert estimate_fill(Draft(text, (), system), Conversation(), 100).used >= (len(system) + len(text)) / 4
+    assert estimate_fill(Draft(text, (), system), Conversation(), 100).used >= len(system.strip() + text) / 4

@@ -6,7 +6,7 @@ from phi3_ui.chat.draft import AttachedFile, ContextFill, Draft, estimate_fill, 
 from phi3_ui.host.pool import Pool
 from phi3_ui.ui.handlers.event_fields import read_fields
 from phi3_ui.ui.page.components import Page, Updates
-from phi3_ui.ui.render.context_meter import render_context_meter
+from phi3_ui.ui.render.context_meter import describe_files, render_context_meter
 from phi3_ui.ui.sessions import Session
 
 _MAX_CHARACTERS = 8_000_000
@@ -28,9 +28,12 @@ class ContextMeter:
         """
         if session.model.key and not session.model.entry:
             return {self._page.composer.context: gr.skip()}
-        fill = self._fill(session)
-        names = [(file.id, file.name) for file in session.draft.files]
-        meter = render_context_meter(session.language, session.model.entry, fill, session.current.conversation, names)
+        fill, draft = self._fill(session), session.draft
+        files = describe_files(session.language, fill, [(file.id, file.name) for file in draft.files])
+        if refused := [file for index, file in enumerate(draft.files) if fill.is_too_long(index)]:
+            session.set_draft(draft.without(refused))  # as the page does on learning of it
+            fill = self._fill(session)
+        meter = render_context_meter(session.language, session.model.entry, fill, session.current.conversation, files)
         return {self._page.composer.context: meter}
 
     def set_draft(self, session: Session, system: str, event: gr.EventData) -> Updates:

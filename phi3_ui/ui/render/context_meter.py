@@ -1,7 +1,7 @@
 """How much of the model's context the conversation and the draft fill."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 from markupsafe import Markup
 
@@ -12,21 +12,35 @@ from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.render.templating import render
 
 
+class FileCount(TypedDict):
+    """An attached file of the draft."""
+
+    id: str
+    label: str
+    """Its number of tokens; empty if that is unknown."""
+    refusal: str
+    """Why it cannot be sent; empty if it can."""
+
+
+def describe_files(language: str, fill: ContextFill, files: Sequence[tuple[str, str]]) -> list[FileCount]:
+    """The draft's attached files, given their ids and names."""
+    return [_describe_file(language, fill, index, *file) for index, file in enumerate(files)]
+
+
 def render_context_meter(
     language: str,
     entry: ModelEntry | None,
     fill: ContextFill,
     conversation: Conversation,
-    files: Sequence[tuple[str, str]] = (),
+    files: Sequence[FileCount] = (),
 ) -> Markup:
     """A ring, with a mark where answers degrade and the figures beside it, and a warning if there is one; empty while no model is known.
 
-    `files` are the ids and names of the draft's attached files. Their token counts, and why one cannot be sent, are in the
-    attribute data-files, and the model's name in data-model, for static/composer/.
+    `files` are in the attribute data-files, and the model's name in data-model, for static/composer/.
     """
     shared = {
         "model": entry.name if entry else "",
-        "files": [_describe_file(language, fill, index, *file) for index, file in enumerate(files)],
+        "files": list(files),
     }
     if fill.limit is None:
         sentence = tr(language, "context.unknown") if entry else ""
@@ -60,7 +74,7 @@ def _warn(language: str, entry: ModelEntry | None, fill: ContextFill, conversati
     return "", ""
 
 
-def _describe_file(language: str, fill: ContextFill, index: int, file_id: str, name: str) -> dict[str, Any]:
+def _describe_file(language: str, fill: ContextFill, index: int, file_id: str, name: str) -> FileCount:
     tokens = fill.file_tokens[index] if index < len(fill.file_tokens) else None
     if tokens is None:
         return {"id": file_id, "label": "", "refusal": ""}

@@ -8,7 +8,8 @@ from typing import Literal, NotRequired, TypedDict, cast
 
 from jinja2.utils import htmlsafe_json_dumps
 
-from phi3_ui.chat.conversation import Answer, Conversation, Turn
+from phi3_ui.chat.conversation import Answer, Conversation, Turn, split_files
+from phi3_ui.chat.draft import estimate_tokens
 from phi3_ui.chat.running_turn import TurnSnapshot
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.hide_paths import hide_paths
@@ -82,6 +83,8 @@ class ChatMessage(TypedDict):
     badge: NotRequired[Badge]
     """Missing if the model is unknown, as in an imported chat."""
     caption: NotRequired[Caption]
+    files: NotRequired[list[str]]
+    """About how many tokens each attached file of a question has, in words."""
 
 
 @dataclass(frozen=True)
@@ -161,11 +164,19 @@ def decode_messages(value: str) -> list[ChatMessage]:
 
 def _question(language: str, turn: Turn) -> ChatMessage:
     message: ChatMessage = {"role": "user", "content": turn.question, "turn": turn.id}
+    if files := _count_files(language, turn.question):
+        message["files"] = files
     if turn.request:
         message["time"] = turn.request.asked_at
         if turn.request.continues:
             message["caption"] = {"kind": "continued", "parts": [tr(language, "continued")]}
     return message
+
+
+@lru_cache  # as for _button_label
+def _count_files(language: str, question: str) -> list[str]:
+    files, _ = split_files(question)
+    return [tr(language, "attach.about_tokens", count=estimate_tokens(block)) for _, block in files]
 
 
 def _answer(language: str, conversation: Conversation, turn: Turn, answer: Answer, link: Link | None) -> ChatMessage:

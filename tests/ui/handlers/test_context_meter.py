@@ -69,6 +69,7 @@ def test_each_file_is_counted_and_one_that_is_too_long_is_refused(app: App) -> N
     assert "10 tokens" in meter
     assert "b has 100 tokens" in meter
     assert "a has" not in meter
+    assert "<span>10 / 100</span>" in meter, "the refused file counts no longer"
 
 
 @pytest.mark.parametrize("data", [None, [], {"text": 5}, {"text": "x" * 9_000_000}, {"text": "", "files": ["x", {}]}])

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.draft import ContextFill
-from phi3_ui.ui.render.context_meter import render_context_meter
+from phi3_ui.ui.render.context_meter import describe_files, render_context_meter
 from tests.support.cards import ENTRY
 
 _DECLARED = replace(ENTRY, context_length=4096, degrades_after=2048)
@@ -54,7 +54,8 @@ def test_meter_warns_where_answers_degrade_and_where_turns_are_left_out() -> Non
 def test_files_have_their_counts_and_the_reason_for_a_refusal() -> None:
     fill = ContextFill(5000, 4096, file_tokens=(1, 4900))
 
-    meter = render_context_meter("en", _DECLARED, fill, Conversation(), [("1", "a.md"), ("2", '<b>".md'), ("3", "c")])
+    files = describe_files("en", fill, [("1", "a.md"), ("2", '<b>".md'), ("3", "c")])
+    meter = render_context_meter("en", _DECLARED, fill, Conversation(), files)
 
     (data,) = re.findall(r'data-files="([^"]*)"', meter)
     assert json.loads(html.unescape(data)) == [

@@ -206,6 +206,12 @@ def test_a_request_to_continue_is_a_note() -> None:
     assert "edit" not in [action["name"] for action in answer["caption"]["actions"]]
 
 
+def test_a_question_says_about_how_long_its_files_are() -> None:
+    [question] = chat_messages("en", Conversation().with_question("File: a.md\n```md\n0123456789\n```\n\nWhat is it?"))
+    assert question["files"] == ["≈ 8 tokens"]
+    assert "files" not in chat_messages("en", Conversation().with_question("What is it?"))[0]
+
+
 def test_only_the_last_answer_that_was_cut_can_be_continued() -> None:
     cut = Answer("m", "Once up", Usage(3, 2), None, "length")
     talk = Conversation().with_question("a").with_answer(cut).with_question("b").with_answer(cut)

@@ -19,7 +19,7 @@ export default function createEditor(content, texts, onSend, onEnd) {
     save.disabled = isEmpty();
   };
   buttons.append(cancel, save);
-  form.append(...files.map(drawFile), field, buttons);
+  form.append(...files.map((file) => drawFile(file)), field, buttons);
   field.value = rest;
   field.addEventListener("input", grow);
   field.addEventListener("keydown", (event) => {

@@ -58,7 +58,7 @@ export class Row {
     if (drawn === this.drawn) return;
     const { content, caption } = message;
     if (content !== this.message.content) {
-      if (this.isQuestion) drawQuestion(this.text, content);
+      if (this.isQuestion) drawQuestion(this.text, content, message.files);
       else this.drawBlocks(renderBlocks(content, this.redraw));
     }
     if (this.body !== this.node && !this.body.isConnected) this.node.append(...badge(message.badge), this.body);
