@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from phi3_ui.i18n.translate import TEXTS, tr
-
 
 @dataclass(frozen=True)
 class Starter:
@@ -19,13 +17,6 @@ class Starter:
 
 STARTERS = {
     name: Starter(f"starter.{name}", f"starter.{name}.question", f"starter.{name}.question")
-    for name in ("explain", "code", "joke", "ideas")
+    for name in ("explain", "code", "role", "ideas")
 }
-STARTERS["joke"] = Starter("starter.joke", "starter.joke.about", "starter.joke.question", "starter.joke.system")
-
-
-def is_starter_system(system: str) -> bool:
-    """Whether this is the system prompt of a starter, in any language."""
-    return any(
-        starter.system and system == tr(language, starter.system) for starter in STARTERS.values() for language in TEXTS
-    )
+STARTERS["role"] = Starter("starter.role", "starter.role.about", "starter.role.question", "starter.role.system")

@@ -182,9 +182,17 @@ def test_keys_stop_start_edit_and_explain(app: App, open_page: OpenPage) -> None
     )
     chat.message.press("ArrowUp")
     assert page.evaluate("globalThis.edited")
+    expect(chat.edited).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(chat.message).to_be_focused()
+    chat.message.fill("Draft of this chat")
     page.keyboard.press("Control+k")
     expect(chat.questions).to_have_count(0)
     expect(chat.message).to_be_focused()
+    expect(chat.message).to_have_value("")
+    chat.message.fill("Another draft")
+    chat.chats.first.click()
+    expect(chat.message).to_have_value("Draft of this chat")
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE])

@@ -137,24 +137,26 @@ def test_an_empty_chat_offers_questions(app: App, open_page: OpenPage) -> None:
     expect(chat.empty.get_by_role("heading", name="What shall we ask?")).to_be_visible()
     expect(chat.empty.get_by_role("button")).to_have_count(4)
     chat.message.fill("My draft")
-    chat.empty.get_by_role("button", name="Tell a joke").click()
+    chat.empty.get_by_role("button", name="Give the model a role").click()
     chat.wait_for_caption(1)
     expect(chat.empty).to_be_hidden()
-    expect(chat.questions).to_have_text(["Tell me a joke about atoms."])
+    expect(chat.questions).to_have_text(["What is gravity?"])
     expect(chat.message).to_have_value("My draft")
     system, question = app.model.requests[-1].messages
-    assert (system["role"], question["content"]) == ("system", "Tell me a joke about atoms.")
-    assert "stand-up comedian" in system["content"]
+    assert (system["role"], question["content"]) == ("system", "What is gravity?")
+    assert "patient teacher" in system["content"]
     assert chat.questions.first.locator("xpath=..").locator("time").get_attribute("datetime")
     chat.start_new_chat()
     chat.answer("And now?")
-    assert [message["role"] for message in app.model.requests[-1].messages] == ["user"], "the comedian has gone"
+    assert [message["role"] for message in app.model.requests[-1].messages] == ["user"], "the teacher has gone"
 
 
 def test_an_answer_that_was_cut_goes_on(app: App, open_page: OpenPage) -> None:
     app.model.enqueue(Reply("Once upon a time there was"), Reply("time there was a sea."))
     chat = open_page()
     chat.setting("Max tokens", 3)
+    preset = chat.page.locator("#phi3-preset-button")
+    expect(preset).to_have_attribute("aria-label", "Parameter preset: Balanced · T 0.2 · changed: Max tokens")
     chat.answer("Tell a story.")
     expect(chat.captions.last).to_contain_text("cut at max tokens")
     expect(chat.page.locator(".phi3-last .phi3-short")).to_be_visible()

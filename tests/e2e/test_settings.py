@@ -58,6 +58,7 @@ def test_system_prompts_are_chosen_saved_and_deleted(app: App, open_page: OpenPa
     select.select_option(label="No system prompt")
     expect(field).to_have_value("")
     chat.reload()
+    expect(page.locator("#phi3-right")).to_have_attribute("data-tab", "settings")
     chat.show_tab("settings")
     select.select_option(label="Poet")
     expect(field).to_have_value("Answer in rhymes.")
@@ -77,7 +78,6 @@ def test_opening_a_chat_brings_back_the_settings_of_its_last_question(app: App, 
     chat.setting("System prompt", "Be brief.")
     chat.answer("One?")
     chat.start_new_chat()
-    chat.page.get_by_role("button", name="Reset all").click()
     expect(chat.page.locator("#phi3-settings [data-changed]")).to_have_count(0)
     chat.answer("Two?")
     assert app.model.requests[-1].messages == [{"role": "user", "content": "Two?"}]

@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from phi3_ui.accounts.address import normalize_address
+from phi3_ui.chat.conversation import Conversation
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import detect_language
 from phi3_ui.provision.jobs import JobState
@@ -14,6 +15,7 @@ from phi3_ui.ui.handlers.answers import AnswerController, AnswerStarter
 from phi3_ui.ui.handlers.conversations import Action, ConversationController
 from phi3_ui.ui.handlers.event_fields import read_fields
 from phi3_ui.ui.handlers.model_picker import ModelPicker
+from phi3_ui.ui.handlers.settings import restore_settings_of_chat
 from phi3_ui.ui.handlers.tab_state import TabStateRestorer, find_tab
 from phi3_ui.ui.notices import show_warning
 from phi3_ui.ui.page.components import Page, Updates
@@ -21,7 +23,7 @@ from phi3_ui.ui.render.job_progress import render_setup
 from phi3_ui.ui.render.messages import ChatMessage, decode_messages, with_running
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
-from phi3_ui.ui.starters import STARTERS, is_starter_system
+from phi3_ui.ui.starters import STARTERS
 
 
 class ChatController:
@@ -76,11 +78,16 @@ class ChatController:
             return {**restored, **shown}
 
     def _show_setup(self, session: Session, state: JobState) -> Updates:
-        setup = self._page.setup
+        setup, first_run = self._page.setup, self._first_run
         return {
             setup.view: gr.Column(visible=state.phase != "done"),
             setup.panel: render_setup(
-                session.language, state, self._first_run.title, self._first_run.read_log(), session.redact
+                session.language,
+                state,
+                first_run.title,
+                first_run.read_log(),
+                session.redact,
+                first_run.estimate_seconds_left(),
             ),
             setup.retry: gr.Button(visible=state.phase == "failed"),
             setup.ticker: gr.Timer(active=not state.is_finished),
@@ -123,6 +130,8 @@ class ChatController:
         name, value, text = (str(read_fields(event).get(part) or "") for part in ("name", "value", "text"))
         try:
             self.chats.save_comment(session, comment)
+            if name in ("retry", "edit", "continue", "start"):
+                yield self.chats.close_comment(session)
             if name == "retry" or (name == "edit" and text.strip()):
                 question = text if name == "edit" else None
                 yield from self._answers.ask_variant(session, value, question, key, values)
@@ -156,13 +165,12 @@ class ChatController:
     # List of chats
 
     def new_chat(self, comment: str, request: gr.Request) -> Updates:
-        """Show an empty chat. The settings stay, but for the system prompt that came with a starter."""
+        """Show an empty chat with the default settings; those made in an empty chat stay."""
         session = self.session(request)
         self.chats.save_comment(session, comment)
-        turns = session.current.conversation.turns
-        asked_with = turns[-1].request.system if turns and turns[-1].request else ""
+        before = session.current.conversation
         updates = self.chats.switch_to(session, None)
-        return {**updates, self._page.settings.system: ""} if is_starter_system(asked_with) else updates
+        return {**updates, **restore_settings_of_chat(self._page, Conversation())} if before.tree else updates
 
     def search(self, query: str | None, request: gr.Request) -> Updates:
         """List the chats that match."""

@@ -132,7 +132,9 @@ class ConversationController:
     def show_buttons(self, session: Session) -> Updates:
         """The composer's state: Send, or Stop while the shown chat is being answered."""
         chat = session.current
-        return {self._page.composer.tools: {"busy": chat.is_busy, "asked": chat.conversation.leaf or ""}}
+        return {
+            self._page.composer.tools: {"busy": chat.is_busy, "asked": chat.conversation.leaf or "", "chat": chat.id}
+        }
 
     def list_chats(self, session: Session) -> Updates:
         """The user's chats that match the search."""
@@ -319,6 +321,10 @@ class ConversationController:
     def finish_comment(self, session: Session, text: str | None) -> Updates:
         """Save the comment on the answer that was rated last, also an empty one, and close its field."""
         self._set_comment(session, (text or "").strip()[:_MAX_COMMENT])
+        return self.close_comment(session)
+
+    def close_comment(self, session: Session) -> Updates:
+        """Close the field, since the page moves on from the rated answer."""
         session.panels.rated = None
         return {self._page.chat.comment_group: gr.Group(visible=False)}
 

@@ -76,6 +76,9 @@ class ModelPicker:
             page.picker: selected or "",
             page.status.menu: describe_menu(language, entries, versions, refused),
         }
+        picked = next((entry for entry in entries if entry.model_id == selected), None)
+        if picked and session.model.entry is None:  # pick finds it a moment later: "No model" would be wrong until then
+            updates[page.status.line] = self._describe(session, picked=Selected(picked))
         if not entries:
             updates[page.status.line] = self._failed(session, tr(language, "store_empty"))
         return updates
@@ -235,10 +238,16 @@ class ModelPicker:
             return False
         return comparison.has_hidden_round(self._history.list_verdicts(session.user_id, comparison.id))
 
-    def _describe(self, session: Session, state: float | StreamingMode | None = None, error: str = "") -> ModelStatus:
-        """The selected model's status; `state` and `error` are as describe_status takes them."""
+    def _describe(
+        self,
+        session: Session,
+        state: float | StreamingMode | None = None,
+        error: str = "",
+        picked: Selected | None = None,
+    ) -> ModelStatus:
+        """The selected model's status, or that of `picked`; `state` and `error` are as describe_status takes them."""
         model = session.model
-        selected = Selected(model.entry, model.version) if model.entry else None
+        selected = Selected(model.entry, model.version) if model.entry else picked
         speeds = measure_speeds(self._history.list_turn_metrics(session.user_id))
         return describe_status(session.language, selected, ModelStates(self._pool.list_loaded(), speeds), state, error)
 

@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from phi3_ui.chat.conversation import Conversation
+from phi3_ui.chat.presets import CONTROL_DEFAULTS
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 from phi3_ui.ui.handlers.event_fields import read_fields
 from phi3_ui.ui.page.components import Page, Updates
@@ -32,13 +33,13 @@ def restore_settings(page: Page, saved: Any) -> Updates:
 
 
 def restore_settings_of_chat(page: Page, conversation: Conversation) -> Updates:
-    """The updates that set the settings to those of the last shown question; none if they are unknown.
+    """The updates that set the settings to those of the last shown question; to the defaults if they are unknown.
 
     A parameter that its model did not support, or was left to decide, gets its default.
     """
     request = next((turn.request for turn in reversed(conversation.turns) if turn.request), None)
     if request is None or not request.model_id:
-        return {}
+        return restore_settings(page, dict(CONTROL_DEFAULTS))
     known = request.params.as_dict()
     values: Mapping[str, Any] = {param.name: known.get(param.name, param.default) for param in SAMPLING_PARAMS}
     return restore_settings(page, {"system": request.system, **values})

@@ -13,7 +13,7 @@ from phi3_ui.ui.page.texts import I18N, browser_texts
 _TEXTS = (
     *("message_placeholder", "send", "stop", "attach", "attach.remove", "attach.drop"),
     *("attach.not_text", "attach.unreadable", "attach.too_large"),
-    *("composer.preset", "composer.all_settings", "system_prompt", "system.none", "system.own"),
+    *("composer.preset", "settings.changed", "composer.all_settings", "system_prompt", "system.none", "system.own"),
     *("shortcuts", "shortcuts.close", "shortcuts.send", "shortcuts.line", "shortcuts.stop", "shortcuts.new"),
     *("shortcuts.edit", "shortcuts.sheet", "shortcuts.ctrl"),
 )

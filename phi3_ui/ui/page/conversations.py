@@ -69,7 +69,7 @@ def wire(page: Page, chat: ChatController) -> None:
     shown = section.new_chat.click(
         chat.new_chat,
         page.chat.comment,
-        [page.composer.message, page.settings.system, *page.chat_outputs],
+        [page.composer.message, *page.settings_inputs.values(), *page.chat_outputs],
         **QUIET,
     )
     shown.then(None, None, None, js=CLOSE_DRAWERS_JS)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from phi3_ui.chat.presets import CONTROL_DEFAULTS, PARAM_PRESETS, SYSTEM_PROMPTS
+from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 from phi3_ui.ui.page.texts import browser_texts
 
 
@@ -12,11 +13,13 @@ def settings_table() -> dict[str, Any]:
         "presets": [{"name": preset.name, "values": dict(preset.values)} for preset in PARAM_PRESETS],
         "prompts": list(SYSTEM_PROMPTS),
         "defaults": dict(CONTROL_DEFAULTS),
+        "labels": {param.name: param.label_key for param in SAMPLING_PARAMS},
     }
 
 
 def preset_texts() -> dict[str, dict[str, str]]:
-    """The names of the presets, and titles and texts of the system prompts, by language and key."""
+    """The names of the presets and parameters, and titles and texts of the system prompts, by language and key."""
     presets = [f"preset.{name}" for name in (*(preset.name for preset in PARAM_PRESETS), "custom")]
     prompts = [f"system.{name}{part}" for name in SYSTEM_PROMPTS for part in ("", ".text")]
-    return browser_texts([*presets, *prompts])
+    labels = [param.label_key for param in SAMPLING_PARAMS]
+    return browser_texts([*presets, *prompts, *labels])

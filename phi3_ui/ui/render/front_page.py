@@ -47,9 +47,12 @@ _STOP_CLOCK = r"""<script>
 </script>"""
 # Of use in another page's frame alone.
 _ADD_RESIZER = "document.head.appendChild(script);"
-_STYLE = (
-    """<link rel="stylesheet" href="phi3/static/tokens.css"><style>body { background: var(--bg) !important; }</style>"""
-)
+_STYLE = """<link rel="stylesheet" href="phi3/static/tokens.css"><style>
+body { background: var(--bg) !important; }
+#phi3-opening { position: fixed; inset: 0; z-index: -1; display: grid; place-content: center; color: var(--ink-3); font: 16px sans-serif; }
+</style>"""
+# What is seen until the page is drawn over it; static/setup_view.js removes it.
+_OPENING = Markup('<div id="phi3-opening" role="status">{}</div>')
 # Gradio does so too, but only once it has loaded.
 _FOLLOW_SYSTEM = """<script>
 document.body.classList.toggle("dark", matchMedia("(prefers-color-scheme: dark)").matches);
@@ -75,6 +78,7 @@ def adapt_page(html: str, appearance: Appearance, nonce: str) -> str:
         html = html.replace("<gradio-app", f'<gradio-app theme_mode="{appearance.theme}"', 1)
     if appearance.theme == "dark":
         html = html.replace("<body", '<body class="dark"', 1)
+    html = html.replace("<gradio-app", f"{_OPENING.format(tr(appearance.language, 'opening'))}<gradio-app", 1)
     # Gradio writes < as \u003c where it is not markup.
     return html.replace("<script", f'<script nonce="{nonce}"')
 

@@ -2,19 +2,37 @@
  * The tabs of the right panel. Gradio's own mount a tab only once it is opened, and leave its events out until then;
  * here every tab is there from the start, and the stylesheet hides those that are not selected.
  *
- * `strip` holds the buttons: `role="tab"`, with the tab's name as value; `labels` has their texts by `tab.NAME`. Other scripts
+ * The selected one is remembered. `strip` holds the buttons: `role="tab"`, with the tab's name as value; `labels` has their texts by `tab.NAME`. Other scripts
  * use `globalThis.phi3Tabs.show(name)`.
  */
 export default function manageTabs(strip, labels) {
+  const KEY = "phi3-tab";
   const panel = document.querySelector("#phi3-right");
   const tabs = [...strip.querySelectorAll('[role="tab"]')];
 
   function show(name) {
+    remember(name);
     panel.setAttribute("data-tab", name);
     for (const tab of tabs) {
       const isSelected = tab.value === name;
       tab.setAttribute("aria-selected", String(isSelected));
       tab.tabIndex = isSelected ? 0 : -1;
+    }
+  }
+
+  function remember(name) {
+    try {
+      localStorage.setItem(KEY, name);
+    } catch (error) {
+      console.info("The tab is not remembered:", error);
+    }
+  }
+
+  function recall() {
+    try {
+      return localStorage.getItem(KEY);
+    } catch {
+      return null; // as remember has said
     }
   }
 
@@ -35,7 +53,8 @@ export default function manageTabs(strip, labels) {
     show(tab.value);
     tab.focus();
   });
-  show(tabs[0].value);
+  const names = tabs.map(({ value }) => value);
+  show(names.includes(recall()) ? recall() : names[0]);
   globalThis.phi3Panels?.draw(); // names the drawer's close button
   globalThis.phi3Tabs = { show };
 }

@@ -215,7 +215,13 @@ class App:
                 metrics=Metrics(),
                 quotas=Quotas(Settings.read(limits)),
                 pages=self.pages,
-                first_run=SimpleNamespace(state=JobState(), start=lambda: None, title="SmolLM2", read_log=lambda: ""),
+                first_run=SimpleNamespace(
+                    state=JobState(),
+                    start=lambda: None,
+                    title="SmolLM2",
+                    read_log=lambda: "",
+                    estimate_seconds_left=lambda: None,
+                ),
                 mlflow=SimpleNamespace(
                     of_experiment=lambda: None, of_turn=lambda *_: None, of_chat=lambda *_: "", base=None
                 ),

@@ -6,9 +6,11 @@ from typing import Any, cast
 import gradio as gr
 import pytest
 
-from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
+from phi3_ui.chat.conversation import Answer, Conversation, Feedback, TurnRequest
+from phi3_ui.chat.presets import CONTROL_DEFAULTS
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 from phi3_ui.chat.types import GenerationParams
+from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.handlers.conversations import Action
 from phi3_ui.ui.handlers.settings import SettingsHandlers, restore_settings_of_chat
 from tests.ui.handlers.doubles import App
@@ -47,9 +49,33 @@ def test_opening_a_chat_restores_what_its_last_question_was_asked_with(app: App)
 
 
 @pytest.mark.parametrize("request_", [None, TurnRequest(0, "")])
-def test_an_imported_chat_leaves_the_settings_alone(app: App, request_: TurnRequest | None) -> None:
-    assert restore_settings_of_chat(app.page, ask(Conversation(), request_)) == {}
-    assert restore_settings_of_chat(app.page, Conversation()) == {}
+def test_an_imported_chat_has_the_default_settings(app: App, request_: TurnRequest | None) -> None:
+    imported = ask(Conversation(), request_)
+    assert values(app, restore_settings_of_chat(app.page, imported)) == CONTROL_DEFAULTS
+
+
+def test_a_new_chat_has_the_default_settings_but_those_made_in_an_empty_chat_stay(app: App) -> None:
+    controller = ChatController(app.page, app.services)
+    request = cast(gr.Request, SimpleNamespace(headers={}, session_hash="page", username=None, client=None))
+
+    assert values(app, controller.new_chat("", request)) == {}
+    app.send("Hi")
+    assert values(app, controller.new_chat("", request)) == CONTROL_DEFAULTS
+
+
+@pytest.mark.parametrize("name", ["retry", "edit", "continue"])
+def test_the_comment_on_a_rated_answer_is_kept_and_closed_when_another_is_asked_for(app: App, name: str) -> None:
+    controller = ChatController(app.page, app.services)
+    request = cast(gr.Request, SimpleNamespace(headers={}, session_hash="page", username=None, client=None))
+    app.send("Hi")
+    turn = app.session.current.conversation.turns[0]
+    app.conversations.perform(app.session, Action("good", turn.id))
+
+    event = cast(gr.EventData, SimpleNamespace(_data={"name": name, "value": turn.id, "text": "Hello?"}))
+    first, *_ = controller.act("", "m-1", "well said", request, event)
+
+    assert not first[app.page.chat.comment_group].visible
+    assert app.store.feedback[-1] == Feedback(True, "well said")
 
 
 def test_a_preset_sets_its_values_alone_and_nothing_invalid(app: App) -> None:

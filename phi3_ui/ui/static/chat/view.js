@@ -131,7 +131,9 @@ export default function showChat(element, props, watch, texts, starters = []) {
     if (!button) return;
     event.stopPropagation(); // it asks the server for nothing
     const row = rows.find(({ role, message }) => role === "user" && message.turn === button.value);
+    const opener = document.activeElement;
     row?.edit(() => {
+      if (opener.matches("#phi3-message textarea")) return opener.focus(); // the key ↑ was pressed there
       const caller = log.querySelector(`button[name=edit][value="${button.value}"]`);
       if (caller?.checkVisibility()) caller.focus();
       else caller?.parentElement.querySelector("[name=more]")?.focus();

@@ -2,7 +2,7 @@
  * The composer: one box with the text above and the tools below. Draws the tools, keeps Send and Stop in one place, and asks
  * the server how many tokens the draft has.
  *
- * The component's value is the state: `busy` while the shown chat is being answered, `asked`, the id of its last turn, and
+ * The component's value is the state: `chat`, the shown chat's id, `busy` while it is being answered, `asked`, the id of its last turn, and
  * perhaps `draft`, a question to put into the composer. Other scripts use `globalThis.phi3Composer`: `setText` when the box
  * has changed, `compose` for the draft with its files, `take` before it is sent, `release` once it is answered or refused.
  */
@@ -26,6 +26,9 @@ export default function createComposer({ element, props, watch, trigger, texts, 
   const stop = () => root.querySelector("#phi3-stop");
   let text = box()?.value ?? "";
   let pending = null; // the ids of the files that were sent with a question that is not yet accepted, and the turn before it
+  let shownChat = null; // the id of the chat whose draft the composer holds
+  const drafts = new Map(); // those of the other chats, by id
+  let leaving = null; // what the composer held when another chat was asked for
   let given = null; // the last draft from the server
   let isBusy = false;
   let guard = null;
@@ -59,8 +62,28 @@ export default function createComposer({ element, props, watch, trigger, texts, 
     files.replace(attached);
     typeInto(box(), rest);
   };
+  // Each chat keeps its draft. What is typed while the next one is being shown belongs to that.
+  const changeChat = (chat) => {
+    if (!chat || chat === shownChat) return;
+    if (shownChat !== null && !pending) {
+      const left = leaving !== null && text.startsWith(leaving) ? leaving : text;
+      const { typed = "", attached = [] } = drafts.get(chat) ?? {};
+      const isSent = left === globalThis.phi3TakenMessage;
+      drafts.set(shownChat, { typed: isSent ? "" : left, attached: files.files });
+      drafts.delete(chat);
+      const next = typed + text.slice(left.length);
+      if (next !== text) typeInto(box(), next);
+      files.replace(attached);
+    }
+    leaving = null;
+    shownChat = chat;
+  };
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.("#phi3-new, button[name=open]")) leaving = text;
+  }, true);
   const drawState = () => {
-    const { busy = false, asked = "", draft = null } = props.value ?? {};
+    const { busy = false, asked = "", draft = null, chat } = props.value ?? {};
+    changeChat(chat);
     if (draft !== given) setDraft(draft);
     if (pending && (busy || asked !== pending.asked)) {
       const sent = pending.ids;

@@ -1,7 +1,7 @@
 /** The button with the parameter preset, and the menu that it opens. */
 import drawIcon from "../chat/icons.js";
 import { createElement } from "../dom.js";
-import { applySettings, currentSettings, findPreset } from "../settings/state.js";
+import { applySettings, changedNames, currentSettings, findPreset } from "../settings/state.js";
 
 export default function createPresetMenu(texts, table, openSettings) {
   const label = createElement("span");
@@ -18,6 +18,7 @@ export default function createPresetMenu(texts, table, openSettings) {
     label,
   );
   const language = navigator.language;
+  const presetValues = table.presets[0].values;
   const temperature = (value) => `T ${Number(value).toLocaleString(language)}`;
 
   const items = table.presets.map(({ name, values }) => {
@@ -67,7 +68,11 @@ export default function createPresetMenu(texts, table, openSettings) {
     const settings = currentSettings(table);
     const preset = findPreset(table, settings);
     label.textContent = `${texts[`preset.${preset}`]} · ${temperature(settings.temperature)}`;
-    button.title = `${texts["composer.preset"]}: ${label.textContent}`;
+    const changed = changedNames(table, settings).filter((name) => table.labels[name] && !(name in presetValues));
+    button.toggleAttribute("data-changed", changed.length > 0);
+    const names = changed.map((name) => texts[table.labels[name]]);
+    const more = names.length ? ` · ${texts["settings.changed"]}: ${names.join(", ")}` : "";
+    button.title = `${texts["composer.preset"]}: ${label.textContent}${more}`;
     button.setAttribute("aria-label", button.title);
     for (const item of items) item.setAttribute("aria-checked", String(item.value === preset));
   };
