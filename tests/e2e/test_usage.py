@@ -62,10 +62,13 @@ def test_usage_is_drawn_for_the_answer_the_chat_and_all_chats(app: App, open_pag
     for text in ("Tokens", "Answer", "150"):
         expect(chart.locator(".plot").get_by_text(text, exact=True)).to_be_visible()
     expect(chart.locator("tbody tr").last.locator("td")).to_have_text(["0", "65", "76"])
-    colors = {
-        bar.evaluate("(bar) => getComputedStyle(bar).backgroundColor") for bar in view.locator(".measures i").all()
-    }
-    assert len(colors) == 1, "a model has one colour"
+    expect(view.locator(".measures i")).to_have_count(0)  # one model is compared with none
+    charts = [view.get_by_role("figure", name=title) for title in ("Tokens by day", "Tokens/s by answer")]
+    bars = [bar for chart in charts for bar in chart.locator(".bar i").all()] + chat.usage.locator(
+        ".phi3-speeds i"
+    ).all()
+    colors = {bar.evaluate("(bar) => getComputedStyle(bar).backgroundColor") for bar in bars}
+    assert len(colors) == 1, "an engine has one colour"
     expect(view.locator("tfoot")).to_have_text("Total210284")
 
     chat.page.keyboard.press("Escape")

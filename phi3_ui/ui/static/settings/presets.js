@@ -3,6 +3,7 @@ import { createElement } from "../dom.js";
 import { changedNames, currentSettings, findPreset, setApplier } from "./state.js";
 
 const KEY = "phi3-custom-params";
+const written = new WeakSet(); // the ends of sliders in the language of the page
 
 export default function createPresets({ element, trigger, texts, data: table }) {
   const apply = (values) => trigger("click", { values });
@@ -46,10 +47,18 @@ export default function createPresets({ element, trigger, texts, data: table }) 
   draw();
 }
 
-/** Name the parts of a slider, which Gradio does in English whatever the language. */
+/**
+ * Name the parts of a slider and write the ends of its range, which Gradio does in English whatever the language. The number in
+ * its field is the browser's to write.
+ */
 function nameParts(block, name, reset) {
   for (const field of block.querySelectorAll("[data-testid=number-input], [data-testid=range-input]")) {
     field.setAttribute("aria-label", name);
+  }
+  for (const end of block.querySelectorAll("[data-testid=min-value], [data-testid=max-value]")) {
+    if (written.has(end)) continue;
+    written.add(end);
+    end.firstChild.nodeValue = Number(end.textContent).toLocaleString(navigator.language);
   }
   block.querySelector("[data-testid=reset-button]")?.setAttribute("aria-label", `${reset}: ${name}`);
 }
