@@ -183,7 +183,13 @@ def api(url: str, model: str) -> Iterator[AnswerPath]:
 
 def stream_api(client: Any, model: str, question: str, tokens: int) -> Speed:
     """Ask once through OpenAI's client; the answer is recorded, as by default."""
-    started, points, count, size = time.perf_counter(), list[TextPoint](), 0, 0
+    started = time.perf_counter()
+    return measure_speed(started, *receive_api(client, model, question, tokens))
+
+
+def receive_api(client: Any, model: str, question: str, tokens: int) -> tuple[list[TextPoint], int]:
+    """The same; the growth of the answer, and how many tokens it has."""
+    points, count, size = list[TextPoint](), 0, 0
     for chunk in client.chat.completions.create(
         model=model,
         messages=[{"role": "user", "content": question}],
@@ -196,7 +202,7 @@ def stream_api(client: Any, model: str, question: str, tokens: int) -> Speed:
             size += len(text)
             points.append((time.perf_counter(), size))
         count = chunk.usage.completion_tokens if chunk.usage else count
-    return measure_speed(started, points, count)
+    return points, count
 
 
 @contextmanager
