@@ -92,6 +92,12 @@ def estimate_fill(draft: Draft, conversation: Conversation, limit: int | None) -
     files = tuple(estimate_tokens(file.text) for file in draft.files)
     if conversation.last_answer and last:
         return ContextFill(last.used + estimate_tokens(draft.text), last.limit, is_exact=False, file_tokens=files)
+    return estimate_from_texts(draft, conversation, limit)
+
+
+def estimate_from_texts(draft: Draft, conversation: Conversation, limit: int | None) -> ContextFill:
+    """The fill that the texts alone tell, with about four characters per token."""
+    files = tuple(estimate_tokens(file.text) for file in draft.files)
     used = sum(estimate_tokens(message.content) for message in draft.prompts(conversation)[0])
     return ContextFill(used, limit, is_exact=False, file_tokens=files)
 

@@ -230,6 +230,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "context": "Context",
     "context.use": "{used} of {count} tokens",
     "context.estimate": "about {used} of {count} tokens; counted exactly while the model is loaded and idle",
+    "context.estimate.blind": "about {used} of {count} tokens; counted exactly after the vote",
     "context.overflow": "This no longer fits the context: the oldest turns are left out when you send it.",
     "context.too_long": "This is longer than the model's context. Shorten it before you send it.",
     "context.unknown_short": "? tokens",

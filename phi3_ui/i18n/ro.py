@@ -265,6 +265,11 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
         "few": "aproximativ {used} din {count} tokeni; numărați exact când modelul este încărcat și liber",
         "other": "aproximativ {used} din {count} de tokeni; numărați exact când modelul este încărcat și liber",
     },
+    "context.estimate.blind": {
+        "one": "aproximativ {used} din {count} token; numărat exact după vot",
+        "few": "aproximativ {used} din {count} tokeni; numărați exact după vot",
+        "other": "aproximativ {used} din {count} de tokeni; numărați exact după vot",
+    },
     "context.overflow": "Nu mai încape în context: cele mai vechi schimburi sunt omise la trimitere.",
     "context.too_long": "Depășește contextul modelului. Scurtați înainte de a trimite.",
     "context.unknown_short": "? tokeni",

@@ -119,6 +119,9 @@ def test_a_blind_round_from_the_question_to_the_vote(app: App, open_page: OpenPa
     expect(view.locator(".vote button").first).to_be_focused()
     assert find_violations(page) == []
 
+    meter = view.get_by_role("meter")
+    expect(meter).to_have_attribute("aria-valuetext", re.compile("^about .* after the vote$"))
+
     best = texts.index(FIRST)
     page.keyboard.press(str(best + 1))
     expect(view.locator(".voted")).to_have_text(f"You voted: {'AB'[best]} is better.")
@@ -126,6 +129,7 @@ def test_a_blind_round_from_the_question_to_the_vote(app: App, open_page: OpenPa
     expect(sides.nth(1 - best).locator(".model")).to_have_text("scripted-two")
     expect(sides.nth(best).locator(".metrics")).to_have_text(re.compile(r"\d+ in · \d+ out · first token .* tokens/s"))
     expect(view.locator(".vote")).to_have_count(0)
+    expect(meter).to_have_attribute("aria-valuetext", re.compile(r"^[\d,]+ of 8,192 tokens$"))
     assert find_violations(page) == []
     assert not view.evaluate("(view) => view.scrollWidth > view.clientWidth")
 

@@ -197,7 +197,7 @@ class CompareController:
         sides = fields.get("sides")
         if not isinstance(sides, list) or not MIN_SIDES <= len(sides) <= MAX_SIDES:
             raise UserError("sides_invalid")
-        contestants = tuple(map(_parse_contestant, sides))
+        contestants = tuple(map(parse_contestant, sides))
         if len(set(contestants)) < len(contestants):
             raise UserError("same_sides")
         if len(text) > self._max_characters:
@@ -340,7 +340,7 @@ class CompareController:
         }
 
 
-def _parse_contestant(side: object) -> Contestant:
+def parse_contestant(side: object) -> Contestant:
     """A side as the page sends it. UserError: sides_invalid."""
     fields = side if isinstance(side, dict) else {}
     model, preset, system = (fields.get(name) or "" for name in ("model", "preset", "system"))

@@ -2,8 +2,10 @@
 
 import gradio as gr
 
+from phi3_ui.chat.conversation import Conversation
 from phi3_ui.chat.draft import AttachedFile, ContextFill, Draft, estimate_fill, fill_from_answer, fill_from_counts
 from phi3_ui.host.pool import Pool
+from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.handlers.event_fields import read_fields
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.context_meter import describe_files, render_context_meter
@@ -37,26 +39,36 @@ class ContextMeter:
         return {self._page.composer.context: meter}
 
     def set_draft(self, session: Session, system: str, event: gr.EventData) -> Updates:
-        """Count what the composer holds now: `text` and `files`, each with `id`, `name` and `text`, from the browser."""
-        data = read_fields(event)
-        text, files = data.get("text"), data.get("files")
-        attached = [
-            AttachedFile(*(str(file.get(key) or "") for key in ("id", "name", "text")))
-            for file in (files if isinstance(files, list) else [])[:_MAX_FILES]
-            if isinstance(file, dict)
-        ]
-        if not isinstance(text, str) or len(text) + sum(len(file.text) for file in attached) > _MAX_CHARACTERS:
-            text, attached = "", []
-        session.set_draft(Draft(text, tuple(attached), system or ""))
+        """Count what the composer holds now, as `read_draft` gets it from the browser."""
+        session.set_draft(read_draft(system, event))
         return self.draw(session)
 
     def _fill(self, session: Session) -> ContextFill:
         draft, conversation, entry = session.draft, session.current.conversation, session.model.entry
+        return self.count(draft, conversation, entry, session.get_template(entry) if entry else None)
+
+    def count(
+        self, draft: Draft, conversation: Conversation, entry: ModelEntry | None, template: str | None
+    ) -> ContextFill:
+        """What a model's context would hold; without an entry an estimate."""
         limit = entry.context_length if entry else None
         has_new_system = bool(draft.system.strip()) and conversation.last_answer is None
         if not (draft.text.strip() or has_new_system) and (last := fill_from_answer(conversation, limit)):
             return last
-        model = self._pool.peek(session.model_id or "")
-        template = session.get_template(entry) if entry else None
+        model = self._pool.peek(entry.model_id if entry else "")
         counts = model.count_tokens(draft.prompts(conversation), template) if model else None
         return fill_from_counts(counts, limit) if counts else estimate_fill(draft, conversation, limit)
+
+
+def read_draft(system: str, event: gr.EventData) -> Draft:
+    """What a composer holds: `text` and `files`, each with `id`, `name` and `text`, from the browser."""
+    data = read_fields(event)
+    text, files = data.get("text"), data.get("files")
+    attached = [
+        AttachedFile(*(str(file.get(key) or "") for key in ("id", "name", "text")))
+        for file in (files if isinstance(files, list) else [])[:_MAX_FILES]
+        if isinstance(file, dict)
+    ]
+    if not isinstance(text, str) or len(text) + sum(len(file.text) for file in attached) > _MAX_CHARACTERS:
+        text, attached = "", []
+    return Draft(text, tuple(attached), system or "")

@@ -6,8 +6,9 @@ from gradio.events import Dependency
 from phi3_ui.chat.presets import PARAM_PRESETS
 from phi3_ui.i18n.translate import BROWSER_TEXTS
 from phi3_ui.ui.handlers.compare import CompareController
+from phi3_ui.ui.handlers.compare_meter import CompareMeter
 from phi3_ui.ui.page.components import CompareSection, Page
-from phi3_ui.ui.page.events import NOTIFYING, STREAMING
+from phi3_ui.ui.page.events import NOTIFYING, QUIET, STREAMING
 from phi3_ui.ui.page.scripts import module_js, view_js
 from phi3_ui.ui.page.texts import browser_texts
 
@@ -30,10 +31,11 @@ def create() -> CompareSection:
         js_on_load=view_js("compare") + module_js("compare/view.js", browser_texts(_TEXTS), presets),
         elem_id="phi3-compare",
     )
-    return CompareSection(view)
+    meter = gr.HTML("", visible="hidden", apply_default_css=False, padding=False, elem_id="phi3-compare-context")
+    return CompareSection(view, meter)
 
 
-def wire(page: Page, compare: CompareController, resumed: Dependency) -> None:
+def wire(page: Page, compare: CompareController, meter: CompareMeter, resumed: Dependency) -> None:
     """Connect the view. `resumed` ends once a page that was reloaded shows its chat."""
     view, chat_list = page.compare.view, page.conversations.chat_list
     view.click(
@@ -51,4 +53,6 @@ def wire(page: Page, compare: CompareController, resumed: Dependency) -> None:
         trigger_mode="multiple",
         **STREAMING,
     )
+    # Not "always_last": an event that had to wait would come with the data of the one before it.
+    view.edit(meter.count_draft, page.settings.system, page.compare.meter, trigger_mode="multiple", **QUIET)
     resumed.then(compare.resume, None, [view, chat_list], trigger_mode="multiple", **STREAMING)

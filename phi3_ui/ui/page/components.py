@@ -96,6 +96,8 @@ class CompareSection:
 
     view: gr.HTML
     """The comparison as data, which static/compare/ draws: a ComparisonView as JSON; closed while it is empty."""
+    meter: gr.HTML
+    """Never seen: static/compare/view.js shows it in the composer."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from phi3_ui.i18n.translate import tr
 from phi3_ui.settings import Settings
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.handlers.compare import CompareController
+from phi3_ui.ui.handlers.compare_meter import CompareMeter
 from phi3_ui.ui.handlers.evaluations import EvaluationsController
 from phi3_ui.ui.handlers.export import ExportController
 from phi3_ui.ui.handlers.imports import ImportController
@@ -109,6 +110,7 @@ def _wire(blocks: gr.Blocks, page: Page, services: Services) -> None:
     imports = ImportController(page, services, chats.chats, chats.session)
     replays = ReplayController(page, services, chats.asking, chats.chats, chats.session)
     comparisons = CompareController(page, services, chats.asking, chats.chats, chats.session)
+    compare_meter = CompareMeter(page, services, chats.models.meter, chats.session)
     RatingsController(page, services, chats.chats)
     evaluated = EvaluationsController(page, services, chats.chats, chats.session)
     overview = UsageOverview(page, services.conversations.history, chats.chats, chats.session)
@@ -123,6 +125,6 @@ def _wire(blocks: gr.Blocks, page: Page, services: Services) -> None:
     conversations.wire(page, chats)
     export.wire(page, imports, resumed)
     replay.wire(page, replays, resumed)
-    compare.wire(page, comparisons, resumed)
+    compare.wire(page, comparisons, compare_meter, resumed)
     evaluations.wire(page, evaluated)
     usage.refresh_after_answers(page, chats, overview, [resumed, composer.wire(page, chats), chat.wire(page, chats)])

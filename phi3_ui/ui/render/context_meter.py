@@ -27,16 +27,18 @@ def describe_files(language: str, fill: ContextFill, files: Sequence[tuple[str, 
     return [_describe_file(language, fill, index, *file) for index, file in enumerate(files)]
 
 
-def render_context_meter(
+def render_context_meter(  # noqa: PLR0913  # what the meter is made of
     language: str,
     entry: ModelEntry | None,
     fill: ContextFill,
     conversation: Conversation,
     files: Sequence[FileCount] = (),
+    is_blind: bool = False,
 ) -> Markup:
     """A ring, with a mark where answers degrade and the figures beside it, and a warning if there is one; empty while no model is known.
 
-    `files` are in the attribute data-files, and the model's name in data-model, for static/composer/.
+    `files` are in the attribute data-files, and the model's name in data-model, for static/composer/. `is_blind`: the fill may
+    not tell more than the texts do, until the vote.
     """
     shared = {
         "model": entry.name if entry else "",
@@ -46,7 +48,8 @@ def render_context_meter(
         sentence = tr(language, "context.unknown") if entry else ""
         return render("context_meter.html", language, limit=None, sentence=sentence, warning="", **shared)
     level, warning = _warn(language, entry, fill, conversation)
-    key = "context.use" if fill.is_exact else "context.estimate"
+    estimate = "context.estimate.blind" if is_blind else "context.estimate"
+    key = "context.use" if fill.is_exact else estimate
     return render(
         "context_meter.html",
         language,

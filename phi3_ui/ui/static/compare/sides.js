@@ -5,8 +5,8 @@ import { createElement, createIconButton } from "../dom.js";
 const MIN = 2;
 const MAX = 4;
 
-/** Returns the button, the panel that it opens, `set` for what the server knows, `open`, and `read` for what is chosen. */
-export default function createSides(texts, presets) {
+/** `onChange` is called after each change. Returns the button, the panel that it opens, `set` for what the server knows, `open`, and `read` for what is chosen. */
+export default function createSides(texts, presets, onChange) {
   let models = []; // id and label
   let sides = [];
   let owner = null; // the comparison that the sides were taken from
@@ -26,6 +26,7 @@ export default function createSides(texts, presets) {
   });
 
   const drawLabel = () => {
+    onChange();
     const isOneModel = new Set(sides.map(({ model }) => model)).size < sides.length;
     label.textContent = texts[`compare.${isOneModel ? "sides" : "models"}.${sides.length}`] ?? "";
   };
@@ -63,16 +64,19 @@ export default function createSides(texts, presets) {
     const system = createElement("textarea", "", { rows: "2", placeholder: texts["compare.side.system"] });
     system.setAttribute("aria-label", `${title}: ${texts["compare.side.system"]}`);
     system.value = side.system;
-    system.addEventListener("input", () => side.system = system.value);
+    system.addEventListener("input", () => {
+      side.system = system.value;
+      onChange();
+    });
     const head = createElement("legend", "", {}, title);
     return createElement("fieldset", "", {}, head, remove, model, preset, system);
   };
 
-  const choose = (name, options, value, onChange) => {
+  const choose = (name, options, value, set) => {
     const items = options.map(([id, text]) => createElement("option", "", { value: id, selected: id === value }, text));
     const select = createElement("select", "", { "aria-label": name, title: name }, ...items);
     select.addEventListener("change", () => {
-      onChange(select.value);
+      set(select.value);
       drawLabel();
     });
     return select;

@@ -2,7 +2,7 @@
  * Draws a comparison from the component's value, a ComparisonView of render/compare.py as JSON; the view is closed while
  * that is empty. It asks all sides with one composer, and its votes also come from the keys 1 to 4 and more.
  *
- * `trigger("input", …)` asks a question, `trigger("click", { name, … })` does everything else. Other scripts use
+ * `trigger("input", …)` asks a question, `trigger("edit", …)` counts one, `trigger("click", { name, … })` does everything else. Other scripts use
  * `globalThis.phi3Compare`: `open()`.
  */
 import drawIcon from "../chat/icons.js";
@@ -15,6 +15,8 @@ import { createElement, createIconButton } from "../dom.js";
 import Round from "./round.js";
 import createSides from "./sides.js";
 import createVoteBar from "./vote.js";
+
+const COUNT_AFTER = 300; // milliseconds after the last key
 
 export default function showComparison({ element, props, watch, trigger, texts, data: presets }) {
   const act = (name, more = {}) => trigger("click", { name, ...more });
@@ -41,7 +43,7 @@ export default function showComparison({ element, props, watch, trigger, texts, 
     isBlind = !isBlind;
     drawBlind();
   });
-  const sides = createSides(texts, presets);
+  const sides = createSides(texts, presets, () => count());
   const save = createIconButton(drawIcon("share"), texts["compare.save"]);
   save.addEventListener("click", () => act("save"));
   const again = createIconButton(drawIcon("edit"), texts["compare.new"]);
@@ -91,7 +93,7 @@ export default function showComparison({ element, props, watch, trigger, texts, 
   const send = createIconButton(drawIcon("send"), texts["compare.send"], { id: "phi3-compare-send" });
   const stop = createIconButton(drawIcon("stop"), texts["compare.stop"], { id: "phi3-compare-stop" });
   const votes = createElement("div", "votes");
-  const files = new Attachments(texts, () => drawSend(), { key: "phi3-compare-files", box: () => box });
+  const files = new Attachments(texts, () => drawDraft(), { key: "phi3-compare-files", box: () => box });
   const picker = createElement("input", "", { type: "file", multiple: true, hidden: true, tabindex: -1 });
   picker.addEventListener("change", async () => {
     await files.add([...picker.files]);
@@ -100,14 +102,50 @@ export default function showComparison({ element, props, watch, trigger, texts, 
   });
   const attach = createIconButton(drawIcon("attach"), texts.attach, { class: "phi3-icon attach" });
   attach.addEventListener("click", () => picker.click());
-  const line = createElement("div", "line", {}, attach, picker, box, send, stop);
-  const composer = createElement("form", "box", {}, files.node, line);
+  const meter = createElement("span", "meter");
+  const line = createElement("div", "line", {}, attach, picker, box, meter, send, stop);
+  const warning = createElement("p", "warning");
+  const composer = createElement("form", "box", {}, files.node, warning, line);
   acceptFiles(composer, texts, (dropped) => files.add(dropped), "#phi3-compare");
   const dock = createElement("div", "dock", {}, votes, composer, note);
   const root = createElement("section", "phi3-compare", { "aria-label": texts.compare }, head, list, dock, announcer);
 
   const isEmpty = () => box.value.trim() === "" && !files.count;
   const drawSend = () => send.setAttribute("aria-disabled", String(isEmpty()));
+  const drawDraft = () => {
+    drawSend();
+    count();
+  };
+
+  // The draft's tokens, of the side whose context they fill most
+
+  let timer;
+  let counted = null;
+  const count = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      if (!isOpen() || !shown || shown.running) return; // which is counted at its end
+      const draft = { text: files.compose(box.value), files: files.data, sides: sides.read() };
+      const key = JSON.stringify([
+        draft.text,
+        draft.sides,
+        shown.id,
+        shown.rounds.map(({ id, hidden }) => [id, hidden]),
+      ]);
+      if (key === counted) return;
+      counted = key;
+      trigger("edit", draft);
+    }, COUNT_AFTER);
+  };
+  const source = document.querySelector("#phi3-compare-context");
+  new MutationObserver(() => {
+    const copies = (selector) => [...source.querySelectorAll(selector)].map((one) => one.cloneNode(true));
+    meter.replaceChildren(...copies(".phi3-meter"));
+    warning.replaceChildren(...copies(".phi3-context-warning"));
+    const counts = source.querySelector("[data-files]")?.dataset.files;
+    if (counts) files.showCounts(JSON.parse(counts));
+  }).observe(source, { childList: true, subtree: true, attributes: true, characterData: true });
+
   const ask = () => {
     if (shown?.running || isEmpty()) return;
     asked = files.compose(box.value);
@@ -116,7 +154,7 @@ export default function showComparison({ element, props, watch, trigger, texts, 
   composer.addEventListener("submit", (event) => event.preventDefault());
   send.addEventListener("click", ask);
   stop.addEventListener("click", () => act("stop"));
-  box.addEventListener("input", drawSend);
+  box.addEventListener("input", drawDraft);
   box.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
@@ -172,6 +210,7 @@ export default function showComparison({ element, props, watch, trigger, texts, 
     }
     if (wasRunning && !shown.running) finish();
     wasRunning = shown.running;
+    count();
   };
 
   const drawHistory = (turns) => {
