@@ -34,7 +34,7 @@ from models.tracking import (
     register_logged,
     store_from_arguments,
 )
-from models.wrapper_code import ENGINE, WRAPPER, code_metadata
+from models.wrapper_code import WRAPPER, code_metadata, copied_engine
 
 CONTRACT = "prompt"
 
@@ -101,7 +101,7 @@ def log(  # noqa: PLR0913  # keyword-only options with defaults
     if origin.onnx_degrades_after:
         described["degrades_after"] = origin.onnx_degrades_after
     added, batching = make_batched_graph(folder, device)
-    with model_run(store, name, tags, params, metrics), linked_logging(added):
+    with model_run(store, name, tags, params, metrics), linked_logging(added), copied_engine() as engine:
         logged = log_model(
             store,
             mlflow.pyfunc,
@@ -109,7 +109,7 @@ def log(  # noqa: PLR0913  # keyword-only options with defaults
             tags,
             python_model=str(WRAPPER),
             artifacts={phi3_onnx.ARTIFACT: str(folder)},
-            code_paths=[str(ENGINE)],
+            code_paths=[str(engine)],
             # Only settings listed here can be overridden at load time.
             model_config={"end_tokens": facts["end_tokens"], "threads": 0, "cache_mb": 0, "engine": "genai"},
             signature=SIGNATURE,

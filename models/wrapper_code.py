@@ -1,7 +1,11 @@
 """The ONNX wrapper's code as it goes into an artifact: phi3_onnx.py, and its package in the folder `code`."""
 
 import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 WRAPPER = Path(__file__).with_name("phi3_onnx.py")
@@ -19,3 +23,17 @@ def code_metadata() -> dict[str, Any]:
     files = code_files()
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files.values()))
     return {"wrapper_sha256": digest.hexdigest(), "code_files": [*files]}
+
+
+@contextmanager
+def copied_engine() -> Iterator[Path]:
+    """A copy of the package with the permissions of new files, which is removed afterwards.
+
+    MLflow copies permissions, and cannot remove its own temporary copy of a read-only folder.
+    """
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary) / ENGINE.name
+        folder.mkdir()
+        for module in ENGINE.glob("*.py"):
+            shutil.copyfile(module, folder / module.name)
+        yield folder
