@@ -42,6 +42,9 @@ from phi3_ui.ui.services import Services
 def build_ui(services: Services) -> gr.Blocks:
     """The page; the caller serves it."""
     blocks = StreamedBlocks(title=tr("en", "title"), fill_width=True, fill_height=True, analytics_enabled=False)
+    blocks.space_id = (
+        None  # with it, the page asks huggingface.co whether the Space runs, and does nothing unless it may
+    )
     with blocks:
         _wire(blocks, _create_page(services.settings), services)
     blocks.default_config.fns = KnownFunctions(blocks.default_config.fns)
