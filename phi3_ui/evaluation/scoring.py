@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import AssessmentError, AssessmentSource, AssessmentSourceType, Feedback, Trace
+from mlflow.tracking import fluent
 from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
 from phi3_ui.evaluation.answer_rows import EvaluatedAnswer
@@ -84,7 +85,7 @@ def _evaluate(  # noqa: PLR0913  # as score_traces
         }
     )
     frame.attrs[_IDENTITY] = {**dataset, "records_sha256": compute_records_sha256(frame)}
-    with use_store(location.tracking_uri), mlflow.start_run(run_id=run_id):
+    with use_store(location), mlflow.start_run(run_id=run_id):
         mlflow.genai.evaluate(data=frame, scorers=list(scorers), model_id=model_id)
 
 
@@ -149,14 +150,20 @@ def _as_mlflow_scorer(name: str, score: Any, aggregations: Any = None) -> "Mlflo
 
 
 @contextmanager
-def use_store(tracking_uri: str) -> Iterator[None]:
-    """Within the block, this is the tracking store of the process, which one thread at a time may set."""
+def use_store(location: ChatLocation) -> Iterator[None]:
+    """Within the block, its store and experiment are those of the process, which one thread at a time may set.
+
+    The experiment too: MLflow starts no run of another one than the process has set, as a program that mounts the app may do.
+    """
     with _LOCK:
         before = os.environ.get(_STORE_VARIABLE)  # which MLflow overwrites, and removes at the end
+        experiment: Any = fluent._active_experiment_id
+        fluent._active_experiment_id = location.experiment_id  # type: ignore[assignment]  # None at first
         try:
-            with _use_tracking_uri(tracking_uri), _without_display():
+            with _use_tracking_uri(location.tracking_uri), _without_display():
                 yield
         finally:
+            fluent._active_experiment_id = experiment
             os.environ.pop(_STORE_VARIABLE, None)
             if before is not None:
                 os.environ[_STORE_VARIABLE] = before

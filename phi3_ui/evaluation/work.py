@@ -255,7 +255,7 @@ class _Asker:
             is_cancelled = given is None
             return (given.text, trace_id) if given else ("", "")
 
-        with scoring.use_store(self.work.location.tracking_uri):
+        with scoring.use_store(self.work.location):
             replay_session(self.run_id, session, answer)
         if errors:
             raise errors[0]

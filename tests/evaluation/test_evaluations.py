@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.tracking import fluent
 
 from phi3_ui.chat.conversation import Answer
 from phi3_ui.chat.types import GenerationParams
@@ -98,6 +99,17 @@ def test_a_run_holds_its_report_its_answers_and_its_prompt_set(bench: Bench, tmp
     assert not any(mark in report for mark in ("<script", "http:", "https:", "src="))
     assert [row[table["columns"].index("question")] for row in table["data"]] == [one.question for one in hostile]
     assert (used.dataset.name, used.dataset.digest) == ("capitals", _plan("good", records=hostile).set_digest[:32])
+
+
+def test_the_experiment_that_the_program_has_set_for_itself_does_not_matter(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fluent, "_active_experiment_id", "12345")
+    running = bench.evaluations.start(_plan("good"), _RECORDS)
+    assert running.wait(60)
+
+    assert running.progress.error is None
+    assert fluent._active_experiment_id == "12345"
 
 
 def test_evaluations_are_no_chats(bench: Bench) -> None:
