@@ -13,6 +13,7 @@ class VisitorPool:
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
         self._options = dict[BrowserContext, str]()
+        self._origins = dict[BrowserContext, set[str]]()
         self._idle = list[BrowserContext]()
 
     def borrow(self, **options: object) -> BrowserContext:
@@ -23,23 +24,29 @@ class VisitorPool:
             self._idle.remove(found)
             return found
         context = self._browser.new_context(**options)  # type: ignore[arg-type]  # options
-        self._options[context] = key
+        self._options[context], origins = key, set[str]()
+        self._origins[context] = origins
+        context.on("page", lambda page: page.on("framenavigated", lambda frame: origins.add(_origin(frame.url))))
         return context
 
     def give_back(self, context: BrowserContext) -> None:
         """Clear the context for its next visitor."""
-        blank, *pages = context.new_page(), *context.pages
-        origins = {f"{url.scheme}://{url.netloc}" for page in pages if (url := urlsplit(page.url)).netloc}
-        for page in pages:
+        blank = context.new_page()
+        for page in context.pages:
             if page is not blank:
                 page.close()
         session = context.new_cdp_session(blank)
-        for origin in origins:
+        for origin in sorted(filter(None, self._origins[context])):  # also of pages that the test has closed
             session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
         context.clear_cookies()
         blank.close()
         self._idle.append(context)
         if len(self._idle) > _MAX_IDLE:
             oldest = self._idle.pop(0)
-            del self._options[oldest]
+            del self._options[oldest], self._origins[oldest]
             oldest.close()
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
