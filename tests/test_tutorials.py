@@ -70,7 +70,7 @@ def test_a_tutorial_runs_with_a_preset_of_the_hub(
     onnx = tmp_path / "onnx"
     shutil.copytree(tiny_onnx, onnx / preset.onnx["cpu"].folder)
     with hub(tmp_path) as stand_in:
-        stand_in.add(preset.pipeline.repo, tiny_checkpoint)
+        stand_in.add(preset.pipeline.repo, tiny_checkpoint, commit=preset.pipeline.revision)
         stand_in.add(preset.onnx["cpu"].repo, onnx)
         for variable, value in stand_in.environment.items():
             monkeypatch.setenv(variable, value)

@@ -106,13 +106,13 @@ class Hub:
             "no_proxy": "*",
         }
 
-    def add(self, repo: str, folder: Path, branch: str = "main") -> str:
-        """Make `folder` the newest commit of a branch of `repo`, which is made if need be; the commit's hash."""
+    def add(self, repo: str, folder: Path, branch: str = "main", commit: str | None = None) -> str:
+        """Make `folder` the newest commit of a branch of `repo`, which is made if need be; the commit's hash (default: computed)."""
         files = {
             file.relative_to(folder).as_posix(): _stored(file) for file in sorted(folder.rglob("*")) if file.is_file()
         }
         content = json.dumps([repo, [(name, file.etag) for name, file in files.items()]])
-        commit = hashlib.sha1(content.encode()).hexdigest()
+        commit = commit or hashlib.sha1(content.encode()).hexdigest()
         kept = self.repos.setdefault(repo, Repo())
         kept.commits[commit] = files
         kept.names[branch] = commit
