@@ -34,7 +34,7 @@ from models.tracking import (
     register_logged,
     store_from_arguments,
 )
-from models.wrapper_code import WRAPPER, code_metadata, copied_engine
+from models.wrapper_code import code_metadata, copied_code
 
 CONTRACT = "prompt"
 
@@ -101,13 +101,13 @@ def log(  # noqa: PLR0913  # keyword-only options with defaults
     if origin.onnx_degrades_after:
         described["degrades_after"] = origin.onnx_degrades_after
     added, batching = make_batched_graph(folder, device)
-    with model_run(store, name, tags, params, metrics), linked_logging(added), copied_engine() as engine:
+    with model_run(store, name, tags, params, metrics), linked_logging(added), copied_code() as (wrapper, engine):
         logged = log_model(
             store,
             mlflow.pyfunc,
             name,
             tags,
-            python_model=str(WRAPPER),
+            python_model=str(wrapper),
             artifacts={phi3_onnx.ARTIFACT: str(folder)},
             code_paths=[str(engine)],
             # Only settings listed here can be overridden at load time.

@@ -26,14 +26,16 @@ def code_metadata() -> dict[str, Any]:
 
 
 @contextmanager
-def copied_engine() -> Iterator[Path]:
-    """A copy of the package with the permissions of new files, which is removed afterwards.
+def copied_code() -> Iterator[tuple[Path, Path]]:
+    """Copies of the wrapper and of its package with the permissions of new files, which are removed afterwards.
 
-    MLflow copies permissions, and cannot remove its own temporary copy of a read-only folder.
+    MLflow copies permissions, too. It cannot remove its own temporary copy of a read-only folder, and no client can download
+    a read-only file of an artifact twice into the same folder.
     """
     with TemporaryDirectory() as temporary:
-        folder = Path(temporary) / ENGINE.name
-        folder.mkdir()
+        wrapper, engine = Path(temporary) / WRAPPER.name, Path(temporary) / ENGINE.name
+        engine.mkdir()
+        shutil.copyfile(WRAPPER, wrapper)
         for module in ENGINE.glob("*.py"):
-            shutil.copyfile(module, folder / module.name)
-        yield folder
+            shutil.copyfile(module, engine / module.name)
+        yield wrapper, engine

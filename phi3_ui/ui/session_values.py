@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass, field, replace
 
+from phi3_ui.errors import UserError
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.imports import ImportJob
@@ -18,6 +19,8 @@ class ModelSelection:
     """The model that the key means, once it was found."""
     versions: tuple[RegisteredVersion, ...] = ()
     """The registered versions of the model, oldest first."""
+    error: UserError | None = None
+    """Why the model was not found or cannot be loaded."""
 
     @property
     def version(self) -> RegisteredVersion | None:

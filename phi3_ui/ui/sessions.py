@@ -135,6 +135,12 @@ class Session:
             self._model = ModelSelection(key, entry, versions)
             return True
 
+    def set_model_error(self, key: str | None, error: UserError) -> None:
+        """Keep why the model of this key cannot be used, unless another one was selected in the meantime."""
+        with self._lock:
+            if self._model.key == key:
+                self._model = replace(self._model, error=error)
+
     def uses(self, model_id: str) -> bool:
         """Whether the page would ask this model next: it is selected, or a side of the open comparison."""
         with self._lock:

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import yaml  # type: ignore[import-untyped]
+from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import sync_playwright
 
 from phi3_ui.paths import ROOT
@@ -46,6 +47,10 @@ def main() -> None:
         subprocess.run(["chmod", "-R", "a-w", str(code)], check=True)
         try:
             chat(folder, code, log)
+        except PermissionError as error:
+            sys.exit(f"User {_USER} may not run {python} ({error}). Name one outside root's home with SPACE_PYTHON.")
+        except BrowserError as error:
+            sys.exit(f"{error}\nThe app's log:\n{log.read_text(encoding='utf-8')}")
         finally:
             subprocess.run(["chmod", "-R", "u+w", str(code)], check=True)
         if "Traceback" in (text := log.read_text(encoding="utf-8")):

@@ -32,6 +32,7 @@ class ArtifactFiles:
         self.run_id = model.run_id
         self.repository: ArtifactRepository = get_artifact_repository(model.artifact_uri, tracking_uri)
         self._scratch = scratch
+        self._downloaded = dict[str, Path]()
         self.sizes: dict[str, int | None] = RemoteFiles(self.repository, self.name).sizes
         """Bytes by path; None if the store does not report the size."""
 
@@ -39,13 +40,18 @@ class ArtifactFiles:
         """The content of a small file; None if there is no such file or it is larger than 8 MB."""
         if path not in self.sizes or (self.sizes[path] or 0) > _MAX_READ_BYTES:
             return None
-        return Path(self.repository.download_artifacts(path, str(self._scratch))).read_bytes()
+        return self._download(path).read_bytes()
 
     def load_mlmodel(self) -> Model | None:
         """The parsed MLmodel file; None if there is none. UserError("model_unreadable") if it is damaged."""
         if not self.contains("MLmodel"):
             return None
-        return parse_mlmodel(Path(self.repository.download_artifacts("MLmodel", str(self._scratch))), self.name)
+        return parse_mlmodel(self._download("MLmodel"), self.name)
+
+    def _download(self, path: str) -> Path:
+        if path not in self._downloaded:  # a second download cannot overwrite a file that is read-only in the store
+            self._downloaded[path] = Path(self.repository.download_artifacts(path, str(self._scratch)))
+        return self._downloaded[path]
 
     def contains(self, path: str) -> bool:
         """Whether there is a file or a folder with this path."""

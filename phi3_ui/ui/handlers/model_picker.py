@@ -98,6 +98,7 @@ class ModelPicker:
             yield {**shown, **self._controls(session, entry), **self.context_of(session)}
             model = self._loader.load(entry)
         except UserError as error:
+            session.set_model_error(key, error)
             yield {self._page.status.line: self._failed(session, session.explain(error))}
             return
         while not model.ready.done() and session.model.key == key:
@@ -216,7 +217,9 @@ class ModelPicker:
         page = self._page
         model = self._pool.peek(session.model_id or "")
         cache = batching = None
-        if model is None:
+        if model is None and (problem := session.model.error):
+            line = self._failed(session, session.explain(problem))
+        elif model is None:
             line = self._describe(session)
         elif not model.ready.done():
             line = self._describe(session, time.monotonic() - model.started)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.pyfunc.model import PythonModel
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from models.wrapper_code import ENGINE, WRAPPER, code_metadata
 from phi3_ui.errors import UserError
@@ -114,6 +115,22 @@ def test_a_newly_logged_model_has_no_problem(uri: str, model_id: str) -> None:
 
     assert sorted(_codes(diagnosis)) == ["files_complete", "versions_match", "wrapper_current"]
     assert (diagnosis.severity, diagnosis.can_relog) == ("ok", True)
+
+
+def test_each_file_is_downloaded_once(uri: str, model_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A second download could not overwrite the copy of a file that is read-only in the store.
+    download: Any = LocalArtifactRepository.download_artifacts
+    downloaded = list[str]()
+
+    def record(self: LocalArtifactRepository, artifact_path: str, dst_path: str | None = None) -> str:
+        downloaded.append(artifact_path)
+        return str(download(self, artifact_path, dst_path))
+
+    monkeypatch.setattr(LocalArtifactRepository, "download_artifacts", record)
+    diagnose(uri, model_id)
+
+    assert "phi3_onnx.py" in downloaded
+    assert len(downloaded) == len(set(downloaded))
 
 
 @pytest.mark.parametrize(

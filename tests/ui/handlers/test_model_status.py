@@ -1,0 +1,27 @@
+"""What the page says of the selected model."""
+
+from typing import Any, cast
+
+import pytest
+
+from phi3_ui.errors import UserError
+from tests.ui.handlers.doubles import App
+
+
+def test_why_a_model_cannot_be_used_stays_until_another_one_is_picked(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = App()
+    line = app.page.status.line
+
+    def fail(_: object) -> None:
+        raise UserError("store_unreachable", uri="sqlite:///mlflow.db", detail="no such table")
+
+    monkeypatch.setattr(app.catalogue, "find", fail)
+    *_, shown = app.models.pick("m-1", cast(Any, None))
+
+    assert "no such table" in shown[line]["error"]
+    assert app.models.status_of(app.session)[line] == shown[line], "the page asks for it every few seconds"
+
+    app.session.select_model("m-2")
+    assert app.models.status_of(app.session)[line]["error"] == ""
+    app.session.set_model_error("m-1", UserError("no_model"))
+    assert app.session.model.error is None, "another model was selected meanwhile"
