@@ -15,6 +15,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each series
 
+_BLIND = "(blind comparison)"
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
@@ -36,8 +37,9 @@ class Metrics:
         self._queued = self._gauge("answers_queued", "Answers that wait for their turn, or for a model to load")
         self._loaded = self._gauge("models_loaded", "Models that can answer at once")
 
-    def observe(self, model: str, answer: Answer) -> None:
-        """Count an answer that has ended."""
+    def observe(self, model: str | None, answer: Answer) -> None:
+        """Count an answer that has ended. `model` is its name; None in a blind comparison, whose answers it would tell apart."""
+        model = model or _BLIND
         outcome = answer.error[0] if answer.error else answer.finish_reason or "stop"
         self._answers.labels(model, outcome).inc()
         if usage := answer.usage:

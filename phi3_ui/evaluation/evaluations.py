@@ -104,7 +104,8 @@ class Evaluations:
         """All evaluations, the newest first."""
         location = self._locate()
         with translate_store_errors(location.tracking_uri):
-            return runs.list_evaluations(location)
+            found = runs.list_evaluations(location)
+        return [replace(one, runs_elsewhere=not one.is_finished and self._runs_elsewhere(one.id)) for one in found]
 
     def get_running(self, evaluation_id: str) -> RunningEvaluation | None:
         """The evaluation, if it was started or resumed here and has not ended."""
@@ -117,11 +118,23 @@ class Evaluations:
         with translate_store_errors(location.tracking_uri):
             return parse_answers(answer_traces.load_traces(location, run_id))
 
+    def _runs_elsewhere(self, evaluation_id: str) -> bool:
+        if self.get_running(evaluation_id) or not (file := self._find_lock(evaluation_id)).is_file():
+            return False
+        try:
+            with FileLock(file, timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    def _find_lock(self, evaluation_id: str) -> Path:
+        return self._locks / f"{evaluation_id}.lock"
+
     def _launch(self, evaluation_id: str, plan: EvaluationPlan, records: tuple[PromptRecord, ...]) -> RunningEvaluation:
         location = self._locate()
         self._locks.mkdir(parents=True, exist_ok=True)
         # The kernel releases the lock of a killed process.
-        lock = FileLock(self._locks / f"{evaluation_id}.lock", thread_local=False)
+        lock = FileLock(self._find_lock(evaluation_id), thread_local=False)
         try:
             lock.acquire(timeout=0)
         except Timeout as error:

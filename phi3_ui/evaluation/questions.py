@@ -57,7 +57,7 @@ def read_records(file: Path, system: str = "", name: str | None = None) -> list[
 
 
 def _parse_lines(suffix: str, text: str) -> Iterator[tuple[int, Any]]:
-    """Number and content of each non-blank line. ValueError for another kind of file, or a line that is not JSON."""
+    """Number and content of each non-blank line. ValueError for another kind of file, a line that is not JSON, or wrong columns."""
     match suffix.lower():
         case ".txt":
             yield from ((number, line.strip()) for number, line in _number_lines(text))
@@ -66,7 +66,12 @@ def _parse_lines(suffix: str, text: str) -> Iterator[tuple[int, Any]]:
         case ".csv":
             # Without newline="" line breaks within a field would be changed.
             reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-            yield from ((reader.line_num, row) for row in reader)
+            if text.strip() and "prompt" not in (reader.fieldnames or ()):
+                raise ValueError("no column is named prompt; commas separate the columns")
+            for row in reader:
+                if None in row:
+                    raise ValueError(f"line {reader.line_num} has more columns than the first line")
+                yield reader.line_num, row
         case other:
             raise ValueError(f"its name ends in {other or 'nothing'}")
 

@@ -60,6 +60,8 @@ class Evaluation:
 
     id: str
     runs: tuple[EvaluationRun, ...]
+    runs_elsewhere: bool = False
+    """Whether another process of this machine is at work on it."""
 
     @property
     def is_finished(self) -> bool:

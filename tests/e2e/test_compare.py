@@ -122,6 +122,12 @@ def test_a_blind_round_from_the_question_to_the_vote(app: App, open_page: OpenPa
     meter = view.get_by_role("meter")
     expect(meter).to_have_attribute("aria-valuetext", re.compile("^about .* after the vote$"))
 
+    page.keyboard.type("3 more")  # a question that begins with a digit is no vote
+    expect(view.locator("#phi3-compare-message")).to_have_value("3 more")
+    expect(view.locator(".vote button")).to_have_count(4)
+    view.locator("#phi3-compare-message").fill("")
+    view.locator(".vote button").first.focus()
+
     best = texts.index(FIRST)
     page.keyboard.press(str(best + 1))
     expect(view.locator(".voted")).to_have_text(f"You voted: {'AB'[best]} is better.")

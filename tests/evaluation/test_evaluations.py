@@ -150,6 +150,21 @@ def test_a_cancelled_evaluation_is_resumed_where_it_was(bench: Bench, good: Tabl
     assert bench.evaluations.list_evaluations()[0].is_finished
 
 
+def test_another_process_sees_that_an_evaluation_is_under_way(bench: Bench, good: TableModel, tmp_path: Path) -> None:
+    other, seen = open_bench(tmp_path, {"good/1": TableModel()}), set[tuple[bool, bool]]()
+
+    def look(_: object) -> None:
+        (here,), (there,) = bench.evaluations.list_evaluations(), other.evaluations.list_evaluations()
+        seen.add((here.runs_elsewhere, there.runs_elsewhere))
+
+    good.on_request = look
+    running = bench.evaluations.start(_plan("good"), _RECORDS)
+    assert running.wait(60)
+
+    assert seen == {(False, True)}
+    assert not other.evaluations.list_evaluations()[0].runs_elsewhere
+
+
 def test_repeats_have_seeds_of_their_own(bench: Bench, good: TableModel) -> None:
     running = bench.evaluations.start(_plan("good", repeats=3, seed=7), _RECORDS[:1])
     assert running.wait(60)

@@ -55,10 +55,12 @@ class AnswerStarter:
         if session.is_closed() or (started := chat.try_start(add_turn)) is None:
             return None
         label, person = answer_label(session.language, entry), session.person
+        request = started.conversation.turns[-1].request
+        is_blind = request is not None and request.round is not None and request.round.is_blind
 
         def finish(answer: Answer) -> None:
             self._quotas.release(person, answer.usage.total_tokens if answer.usage else 0)
-            self._metrics.observe(entry.name, answer)
+            self._metrics.observe(None if is_blind else entry.name, answer)
             _finish(chat, started.turn_id, writer, answer)
 
         try:

@@ -145,7 +145,7 @@ class EvaluationsController:
     def _draw_home(self, session: Session, choice: EvaluationsChoice) -> tuple[EvaluationsChoice, str]:
         found = [(one, self._evaluations.get_running(one.id)) for one in self._evaluations.list_evaluations()]
         view = HomeView(self._sets.list_sets(), found, self._list_chats(session))
-        is_live = any(running for _, running in found)
+        is_live = any(running or one.runs_elsewhere for one, running in found)
         return replace(choice, is_live=is_live), render_home(session.language, view)
 
     def _draw_set(self, session: Session, choice: EvaluationsChoice) -> tuple[EvaluationsChoice, str]:
@@ -185,7 +185,8 @@ class EvaluationsController:
             lambda run_id: self._link(lambda base, experiment: links.evaluation_run_url(base, experiment, run_id)),
             lambda trace_id: self._link(lambda base, experiment: links.trace_url(base, experiment, trace_id)),
         )
-        return replace(choice, is_live=running is not None), render_results(session.language, view)
+        is_live = running is not None or evaluation.runs_elsewhere
+        return replace(choice, is_live=is_live), render_results(session.language, view)
 
     def _list_models(self) -> list[ModelEntry]:
         return [entry for entry in self._catalogue.list_models() if self._admission.is_loadable(entry)]

@@ -8,7 +8,7 @@ from phi3_ui.ui.page.events import NOTIFYING, QUIET
 from phi3_ui.ui.page.scripts import KEEP_SCROLL_JS, module_js, view_js
 from phi3_ui.ui.page.texts import browser_texts
 
-_TEXTS = ["attach.not_text", "attach.unreadable", "attach.too_large"]
+_TEXTS = ["eval.file.not_text", "eval.file.unreadable", "eval.file.too_large"]
 
 
 def create() -> EvaluationsSection:

@@ -97,6 +97,8 @@ def _find_state(evaluation: Evaluation, running: RunningEvaluation | None) -> st
         return "cancelling" if progress.is_cancelled else progress.phase
     if evaluation.is_finished:
         return "finished"
+    if evaluation.runs_elsewhere:
+        return "elsewhere"
     states = {run.status for run in evaluation.runs}
     if "FAILED" in states:
         return "failed"

@@ -30,7 +30,7 @@ export default function sendForms({ element, trigger, watch, texts }) {
     } catch (error) {
       if (!(error instanceof RefusedFile)) throw error;
       const count = MAX_CHARACTERS.toLocaleString(document.documentElement.lang || navigator.language);
-      const sentence = fillIn(texts[error.message], { name: error.file, count });
+      const sentence = fillIn(texts[error.message.replace("attach", "eval.file")], { name: error.file, count });
       form.append(createElement("p", "phi3-error", { role: "alert" }, sentence));
     }
   });

@@ -11,7 +11,7 @@ import pytest
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.handlers.compare_meter import CompareMeter
 from phi3_ui.ui.handlers.context_meter import ContextMeter
-from tests.ui.handlers.test_compare import LONG, REQUEST, CompareApp
+from tests.ui.handlers.compare_app import LONG, REQUEST, CompareApp
 
 CONTEXTS = {"m-1": 4096, "m-2": 8192, "m-3": None}
 

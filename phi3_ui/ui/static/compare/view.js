@@ -15,6 +15,7 @@ import { createElement, createIconButton } from "../dom.js";
 import Round from "./round.js";
 import createSides from "./sides.js";
 import createVoteBar from "./vote.js";
+import createVoteKeys from "./vote_keys.js";
 
 const COUNT_AFTER = 300; // milliseconds after the last key
 
@@ -165,11 +166,12 @@ export default function showComparison({ element, props, watch, trigger, texts, 
     act("vote", { round, choice, reason });
     box.focus({ preventScroll: true });
   };
+  const takeKey = createVoteKeys((key) => bar?.hasVote(key), (key) => bar?.press(key), box);
   document.addEventListener("keydown", (event) => {
     if (!isOpen() || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
     if (document.querySelector("dialog[open], :popover-open")) return;
     if (event.key === "Escape" && shown?.running) act("stop");
-    else if (event.target.closest?.("input, textarea, select, [contenteditable]") || !bar?.press(event.key)) return;
+    else if (event.target.closest?.("input, textarea, select, [contenteditable]") || !takeKey(event.key)) return;
     event.preventDefault();
   }, true);
 

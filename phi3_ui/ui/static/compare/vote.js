@@ -3,7 +3,7 @@ import { createElement } from "../dom.js";
 
 export const LETTERS = "ABCD";
 
-/** Returns the node, the first button, and `press`, which votes by a key and says whether it has. */
+/** Returns the node, the first button, whether a key has a vote, and `press`, which votes by a key. */
 export default function createVoteBar(texts, { id, choices, sides }, onVote, hasKeys) {
   const reason = createElement("input", "", {
     type: "text",
@@ -37,11 +37,7 @@ export default function createVoteBar(texts, { id, choices, sides }, onVote, has
     ...buttons,
     reason,
   );
-  const press = (key) => {
-    const choice = choices[Number(key) - 1];
-    if (!/^[1-9]$/.test(key) || choice === undefined) return false;
-    choose(choice);
-    return true;
-  };
-  return { node, first: buttons[0], press, round: id };
+  const hasVote = (key) => /^[1-9]$/.test(key) && Number(key) <= choices.length;
+  const press = (key) => hasVote(key) && choose(choices[Number(key) - 1]);
+  return { node, first: buttons[0], hasVote, press, round: id };
 }
