@@ -511,6 +511,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "compare.answer": "Answer {letter}",
     "compare.about": "Ask a question. All sides answer it, and you vote for the best answer.",
     "compare.streaming": "streaming …",
+    "compare.loading": "a model is being loaded …",
     "compare.finished": "finished",
     "compare.not_asked": "not asked",
     "compare.failed": "This answer failed. The reason is shown after the vote.",

@@ -567,6 +567,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "compare.answer": "Răspunsul {letter}",
     "compare.about": "Puneți o întrebare. Toate părțile răspund, iar dumneavoastră votați cel mai bun răspuns.",
     "compare.streaming": "se scrie …",
+    "compare.loading": "se încarcă un model …",
     "compare.finished": "încheiat",
     "compare.not_asked": "neîntrebat",
     "compare.failed": "Acest răspuns a eșuat. Motivul apare după vot.",

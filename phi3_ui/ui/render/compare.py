@@ -101,11 +101,15 @@ def describe_round(
     ]
     if is_running and asked.is_blind:
         texts = hold_back(texts)
+    is_loading = any(one and one.snapshot.phase == "loading" for one in running)
     sides = list[SideView]()
     for turn, text in zip(turns, texts, strict=True):
         answer = turn.answer if turn else None
         is_open = is_running and (asked.is_blind or answer is None)
-        side: SideView = {"text": text, "state": _describe_state(language, answer, is_open, is_hidden)}
+        state = _describe_state(language, answer, is_open, is_hidden)
+        if is_open and is_loading and not text:  # in a blind round no side has any text then, and all say so
+            state = tr(language, "compare.loading")
+        side: SideView = {"text": text, "state": state}
         if answer and not is_open:
             side |= _describe_failure(language, answer) if is_hidden else _describe_answer(language, answer)
         if turn and (verdict := verdicts.get(turn.id)):

@@ -14,6 +14,7 @@ from phi3_ui.chat.types import (
     CancelToken,
     ChatRequest,
     Completed,
+    ModelLoading,
     TextDelta,
     Timings,
     Usage,
@@ -34,15 +35,18 @@ LONG = "word " * 40
 
 
 class Model:
-    """Answers with its text, after the first words once its gate is open."""
+    """Answers with its text, once it is loaded; after the first words once its gate is open."""
 
     def __init__(self, text: str = LONG) -> None:
         self.text, self.gate = text, Gate()
         self.requests: list[ChatRequest] = []
+        self.loading = Gate()
         self.error: Exception | None = None
 
     def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
         self.requests.append(request)
+        yield ModelLoading()
+        self.loading.wait()
         yield TextDelta(self.text[:60])
         cancel.on_set(self.gate.open)
         self.gate.wait()

@@ -107,6 +107,21 @@ def test_no_side_is_ahead_while_one_is_slower_or_has_failed(app: CompareApp) -> 
     assert app.store.history.votes[0].exclusion == "failed"
 
 
+def test_while_one_model_of_a_blind_round_is_loaded_all_sides_say_so(app: CompareApp) -> None:
+    slow = app.llms["m-2"]
+    slow.loading.close()
+    drawing = app.ask()
+    next(drawing)
+    assert slow.loading.reached.wait(TIMEOUT)
+    assert app.llms["m-1"].gate.reached.wait(TIMEOUT)
+
+    (round_,) = app.view(next(drawing))["rounds"]
+    slow.loading.open()
+    list(drawing)
+
+    assert [(side["text"], side["state"]) for side in round_["sides"]] == [("", "a model is being loaded …")] * 2
+
+
 def test_each_side_has_its_own_history(app: CompareApp) -> None:
     for name, llm in app.llms.items():
         llm.text = f"I am the answer of {name}, and it is long enough to be seen."
