@@ -21,6 +21,7 @@ from phi3_ui.evaluation.scorers import Scorer, ScoringError, score_answer
 from phi3_ui.store.conversations.location import ChatLocation
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow.genai.scorers import Scorer as MlflowScorer
 
 _LOCK = threading.Lock()
@@ -55,23 +56,20 @@ def score_traces(  # noqa: PLR0913  # what a run is made of
         scorers: At least one.
         is_cancelled: Once it is true, no scorer is called any more.
     """
+    import mlflow.genai
+
     once = [_call_once(one, traces, is_cancelled) for one in scorers]
     size = len(traces) if any(one.is_session_level_scorer for one in scorers) else _BATCH
     for start in range(0, len(traces), size):
-        if not is_cancelled():
-            _evaluate(location, run_id, model_id, dataset, traces[start : start + size], answers, once)
+        if is_cancelled():
+            return
+        frame = _build_frame(dataset, traces[start : start + size], answers)
+        with use_store(location), mlflow.start_run(run_id=run_id):
+            mlflow.genai.evaluate(data=frame, scorers=once, model_id=model_id)
 
 
-def _evaluate(  # noqa: PLR0913  # as score_traces
-    location: ChatLocation,
-    run_id: str,
-    model_id: str | None,
-    dataset: Mapping[str, str],
-    traces: Sequence[Trace],
-    answers: Answers,
-    scorers: Sequence["MlflowScorer"],
-) -> None:
-    import mlflow.genai
+def _build_frame(dataset: Mapping[str, str], traces: Sequence[Trace], answers: Answers) -> "pd.DataFrame":
+    """The answers as `mlflow.genai.evaluate` takes them: a row each."""
     import pandas as pd
     from mlflow.genai.datasets.evaluation_dataset import compute_records_sha256
 
@@ -85,8 +83,7 @@ def _evaluate(  # noqa: PLR0913  # as score_traces
         }
     )
     frame.attrs[_IDENTITY] = {**dataset, "records_sha256": compute_records_sha256(frame)}
-    with use_store(location), mlflow.start_run(run_id=run_id):
-        mlflow.genai.evaluate(data=frame, scorers=list(scorers), model_id=model_id)
+    return frame
 
 
 def _call_once(one: "MlflowScorer", traces: Sequence[Trace], is_cancelled: Callable[[], bool]) -> "MlflowScorer":

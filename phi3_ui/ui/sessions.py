@@ -262,6 +262,12 @@ class Session:
         with self._lock:
             self._draft = draft
 
+    def replace_draft(self, draft: Draft, replacement: Draft) -> None:
+        """The composer holds `replacement` now, unless it holds something else than `draft` by now."""
+        with self._lock:
+            if self._draft is draft:
+                self._draft = replacement
+
     # Replay
 
     @property

@@ -1,10 +1,6 @@
-"""The batched engine: same answers in any company, an end within a step, memory in use alone, and what is done where it does not fit."""
+"""The batched engine: same answers in any company, an end within a step, and memory in use alone."""
 
 import contextlib
-import json
-import logging
-import os
-import shutil
 import sys
 import threading
 import time
@@ -19,39 +15,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from models.phi3_onnx import Options, Phi3Onnx
-from models.phi3_onnx_engine import OnnxFolder, PrefillProgress, Request, Scheduler, Token
+from models.phi3_onnx import Options
+from models.phi3_onnx_engine import OnnxFolder, PrefillProgress, Scheduler, Token
 from models.phi3_onnx_engine.batched import BatchedEngine
 from models.phi3_onnx_engine.engine import SHORT_ROPE_LENGTH, Engine, Logits
 from models.phi3_onnx_engine.genai import GenaiEngine
-from models.phi3_onnx_engine.graph import rewrite_graph
 from models.phi3_onnx_engine.kv_pool import KVPool
-from tests.support.tiny_models import LONG_CONTEXT, PRECISIONS, QUANTISED, TinyModels, Variant
-
-BUDGET = 60_000_000
-
-
-def open_batched(folder: Path, budget: int = BUDGET) -> BatchedEngine:
-    declared = OnnxFolder(folder)
-    return BatchedEngine(declared, rewrite_graph(declared.graph), 1, budget)
-
-
-def load(folder: Path, choice: Any = "batched") -> Phi3Onnx:
-    wrapper = Phi3Onnx()
-    wrapper.load(folder, threads=1, cache_mb=60, choice=choice)
-    return wrapper
-
-
-def request(prompt: list[int], tokens: int, is_reproducible: bool = False) -> Request:
-    return Request(prompt, tokens, lambda logits: int(logits.argmax()), frozenset(), is_reproducible)
-
-
-def tokens_of(events: Any) -> list[int]:
-    return [event.id for event in events if isinstance(event, Token)]
-
-
-def numbers(seed: int, count: int) -> list[int]:
-    return [int(one) for one in np.random.default_rng(seed).integers(10, 600, count)]
+from tests.engine.engines import BUDGET, load, numbers, open_batched, request, tokens_of
+from tests.support.tiny_models import LONG_CONTEXT, QUANTISED, TinyModels, Variant
 
 
 @pytest.mark.parametrize(
@@ -399,65 +370,6 @@ def test_an_answer_that_crosses_the_switch_of_rope_factors_goes_on_as_if_it_had_
     forget(scheduler)
     # The fifth token of the answer is the first that is computed past the switch.
     assert tokens_of(scheduler.generate(request([*prompt, *answer[:5]], 7))) == answer[5:]
-
-
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_graph_that_does_not_fit_runs_on_the_other_engine_and_the_log_says_why(
-    tiny_models: TinyModels, precision: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    folder = tiny_models.onnx(Variant("<|end|>", precision=precision))
-    wrapper = load(folder)
-    is_batched = precision != "fp16"  # whose graph for the CPU has another attention
-    assert wrapper._scheduler._engine.is_batched is is_batched
-    assert (wrapper.batching.reason == "") is is_batched
-    if not is_batched:
-        assert wrapper.batching.reason == "graph"
-        assert "its attention is not GroupQueryAttention" in wrapper.batching.detail
-        assert "its attention is not GroupQueryAttention" in caplog.text
-    assert wrapper.predict(None, {"prompt": "<|user|>\nHi<|end|>\n<|assistant|>\n"}) == ["The sea is calm"]
-
-
-def test_auto_falls_back_without_a_warning(tiny_models: TinyModels, caplog: pytest.LogCaptureFixture) -> None:
-    wrapper = load(tiny_models.onnx(Variant("<|end|>", precision="fp16")), "auto")
-    assert wrapper.batching.reason == "graph"
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-
-
-def test_what_was_built_for_another_device_is_not_batched(tiny_onnx: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "onnx"
-    shutil.copytree(tiny_onnx, folder, copy_function=os.link)
-    config = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))
-    (folder / "genai_config.json").unlink()
-    config["model"]["decoder"]["session_options"]["provider_options"] = [{"cuda": {}}]
-    (folder / "genai_config.json").write_text(json.dumps(config), encoding="utf-8")
-    from models.phi3_onnx_engine.selection import NotBatchedError, _open_batched
-
-    with pytest.raises(NotBatchedError) as refused:
-        _open_batched(OnnxFolder(folder), 1, BUDGET)
-    assert refused.value.batching.reason == "device"
-
-
-def test_without_the_graph_and_without_onnx_the_other_engine_runs(
-    tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    monkeypatch.delitem(sys.modules, "models.phi3_onnx_engine.graph")
-    wrapper = load(tiny_onnx)
-    assert (wrapper.batching.reason, wrapper._scheduler._engine.name) == ("no_graph", "genai")
-
-
-def test_a_graph_that_onnxruntime_refuses_is_not_batched(tiny_onnx: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "onnx"
-    shutil.copytree(tiny_onnx, folder, copy_function=os.link)
-    (folder / "model.batched.onnx").write_bytes(b"no graph")
-    wrapper = load(folder)
-    assert (wrapper.batching.reason, wrapper._scheduler._engine.name) == ("failed", "genai")
-    assert wrapper.batching.detail
-
-
-def test_an_unknown_engine_is_refused(tiny_onnx: Path) -> None:
-    with pytest.raises(Exception, match="must be one of genai, batched, auto"):
-        load(tiny_onnx, "fast")
 
 
 def test_a_pool_takes_no_more_address_space_than_four_times_the_budget() -> None:

@@ -59,8 +59,8 @@ class StoredVote:
 class VoteReader:
     """Reads everybody's votes of one store: all of them once, then those on recent rounds, and sometimes all in the background.
 
-    MLflow cannot tell which assessments are new. A vote is final, so that what was read stays; late votes on old rounds, and
-    deleted chats, are noticed in the background. Thread-safe: one thread reads, the others wait for it.
+    MLflow cannot list new assessments. A vote is final, so the votes that were read stay; late votes on old rounds, and
+    deleted chats, are found in the background. Thread-safe: one thread reads, the others wait for it.
     """
 
     def __init__(self, locate: Callable[[], ChatLocation]) -> None:

@@ -33,7 +33,7 @@ class ContextMeter:
         fill, draft = self._fill(session), session.draft
         files = describe_files(session.language, fill, [(file.id, file.name) for file in draft.files])
         if refused := [file for index, file in enumerate(draft.files) if fill.is_too_long(index)]:
-            session.set_draft(draft.without(refused))  # as the page does on learning of it
+            session.replace_draft(draft, draft.without(refused))  # as the page does on learning of it
             fill = self._fill(session)
         meter = render_context_meter(session.language, session.model.entry, fill, session.current.conversation, files)
         return {self._page.composer.context: meter}

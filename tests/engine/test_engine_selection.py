@@ -1,0 +1,73 @@
+"""Which engine the wrapper uses, and why, where the batched one does not fit."""
+
+import json
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.phi3_onnx_engine import OnnxFolder
+from tests.engine.engines import BUDGET, load
+from tests.support.tiny_models import PRECISIONS, TinyModels, Variant
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_graph_that_does_not_fit_runs_on_the_other_engine_and_the_log_says_why(
+    tiny_models: TinyModels, precision: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tiny_models.onnx(Variant("<|end|>", precision=precision))
+    wrapper = load(folder)
+    is_batched = precision != "fp16"  # whose graph for the CPU has another attention
+    assert wrapper._scheduler._engine.is_batched is is_batched
+    assert (wrapper.batching.reason == "") is is_batched
+    if not is_batched:
+        assert wrapper.batching.reason == "graph"
+        assert "its attention is not GroupQueryAttention" in wrapper.batching.detail
+        assert "its attention is not GroupQueryAttention" in caplog.text
+    assert wrapper.predict(None, {"prompt": "<|user|>\nHi<|end|>\n<|assistant|>\n"}) == ["The sea is calm"]
+
+
+def test_auto_falls_back_without_a_warning(tiny_models: TinyModels, caplog: pytest.LogCaptureFixture) -> None:
+    wrapper = load(tiny_models.onnx(Variant("<|end|>", precision="fp16")), "auto")
+    assert wrapper.batching.reason == "graph"
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_what_was_built_for_another_device_is_not_batched(tiny_onnx: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "onnx"
+    shutil.copytree(tiny_onnx, folder, copy_function=os.link)
+    config = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))
+    (folder / "genai_config.json").unlink()
+    config["model"]["decoder"]["session_options"]["provider_options"] = [{"cuda": {}}]
+    (folder / "genai_config.json").write_text(json.dumps(config), encoding="utf-8")
+    from models.phi3_onnx_engine.selection import NotBatchedError, _open_batched
+
+    with pytest.raises(NotBatchedError) as refused:
+        _open_batched(OnnxFolder(folder), 1, BUDGET)
+    assert refused.value.batching.reason == "device"
+
+
+def test_without_the_graph_and_without_onnx_the_other_engine_runs(
+    tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.delitem(sys.modules, "models.phi3_onnx_engine.graph")
+    wrapper = load(tiny_onnx)
+    assert (wrapper.batching.reason, wrapper._scheduler._engine.name) == ("no_graph", "genai")
+
+
+def test_a_graph_that_onnxruntime_refuses_is_not_batched(tiny_onnx: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "onnx"
+    shutil.copytree(tiny_onnx, folder, copy_function=os.link)
+    (folder / "model.batched.onnx").write_bytes(b"no graph")
+    wrapper = load(folder)
+    assert (wrapper.batching.reason, wrapper._scheduler._engine.name) == ("failed", "genai")
+    assert wrapper.batching.detail
+
+
+def test_an_unknown_engine_is_refused(tiny_onnx: Path) -> None:
+    with pytest.raises(Exception, match="must be one of genai, batched, auto"):
+        load(tiny_onnx, "fast")
