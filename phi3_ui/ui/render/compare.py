@@ -210,4 +210,6 @@ def _describe_outcome(language: str, outcome: Outcome) -> str:
         said = tr(language, f"compare.voted.{preference}")
     if outcome.verdict.exclusion:
         said = f"{said} {tr(language, f'compare.excluded.{outcome.verdict.exclusion}')}"
+    if outcome.verdict.reason:
+        said = f"{said} {tr(language, 'compare.voted.reason', reason=outcome.verdict.reason)}"
     return said

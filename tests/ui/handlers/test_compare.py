@@ -42,7 +42,7 @@ def test_all_sides_are_asked_and_hidden_until_the_vote(app: CompareApp) -> None:
     assert {side["model"] for side in round_["sides"]} == {"brook-model", "stone-model"}
     assert [side["standing"] for side in round_["sides"]] == ["lost", "won"]
     assert "4 in · 8 out" in round_["sides"][0]["metrics"]
-    assert round_["note"] == "You voted: B is better."
+    assert round_["note"] == "You voted: B is better. Reason: Clearer."
     assert app.session.comparison
     turns = app.session.comparison.find_turns(app.session.comparison.rounds[0])
     assert vote.turn_ids == tuple(turn.id for turn in turns if turn)

@@ -150,6 +150,7 @@ export default function showComparison({ element, props, watch, trigger, texts, 
   const ask = () => {
     if (shown?.running || isEmpty()) return;
     asked = files.compose(box.value);
+    announcer.textContent = "";
     trigger("input", { question: asked, blind: isBlind, sides: sides.read() });
   };
   composer.addEventListener("submit", (event) => event.preventDefault());
