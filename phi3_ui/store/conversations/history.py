@@ -16,6 +16,7 @@ from phi3_ui.chat.comparison import Verdict
 from phi3_ui.chat.conversation import Conversation, Turn
 from phi3_ui.errors import UserError
 from phi3_ui.store.conversations.branches import build_conversation, restore_shown_branch, serialize_shown_branch
+from phi3_ui.store.conversations.change_log import visitor_key
 from phi3_ui.store.conversations.index import ConversationIndex
 from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.conversations.operations import (
@@ -38,6 +39,7 @@ from phi3_ui.store.conversations.votes import StoredVote, build_vote
 _MAX_VISITORS = 64  # whose indexes are held in memory at the same time
 _MAX_AGE = 3.0  # seconds; an older index is refreshed from the store
 _FIRST_PAGE_TIMEOUT = 0.3  # seconds that a visitor's very first list waits for the store; the rest is loaded meanwhile
+_UPDATE_TIMEOUT = 0.2  # seconds that a list waits for what other servers have written
 _UPDATE_PAGE = 20  # traces
 _UNDO_SECONDS = 8.0  # in which a deletion can be undone
 _MAX_TITLE = 200  # characters
@@ -62,7 +64,10 @@ class History:
         words = fold_text(query).split()
         if query.strip() and not words:
             return []  # of marks alone, which no text is compared by
-        return self._index(visitor_id).list_conversations(words)
+        index = self._index(visitor_id)
+        if index.fully_loaded.is_set():
+            index.refreshed.wait(_UPDATE_TIMEOUT)
+        return index.list_conversations(words)
 
     def list_turn_metrics(self, visitor_id: str) -> list[TurnMetrics]:
         """The metrics of this visitor's turns, oldest first, without those of blind rounds that have no vote."""
@@ -249,13 +254,18 @@ class History:
 
     def _load_index(self, visitor_id: str, index: ConversationIndex) -> None:
         """Every trace of a visitor, newest first; then the complete texts of those that are longer than their previews."""
+        known, local = index.list_ids(), self._recorder.list_busy(visitor_id)
         truncated = list[str]()
         for number, trace in enumerate(self._search.iterate_infos(visitor_id), 1):
             _add_trace(index, trace)
+            known.discard((trace.info.trace_metadata or {}).get(SESSION_KEY, ""))
             if number == LARGEST_PAGE:
                 index.first_page_loaded.set()
             if has_truncated_preview(trace.info):
                 truncated.append(trace.info.trace_id)
+        for conversation_id in known - local - self._recorder.list_busy(visitor_id):
+            index.apply(ConversationDeletion(visitor_id, conversation_id, 0.0))
+        self._reapply(visitor_id, index)
         index.set_loaded()
         for trace_id in truncated:
             self._load_text(index, trace_id)
@@ -269,10 +279,34 @@ class History:
             logger.warning("Trace %s can only be searched by its preview: %s", trace_id, error)
 
     def _update_index(self, visitor_id: str, index: ConversationIndex) -> None:
-        """What other servers on the same store wrote: at least the newest page, up to a trace that is known."""
+        """What other servers on the same store wrote: what their logs say, and the newest page up to a trace that is known."""
+        changes = self._recorder.change_log.read_new()
+        with self._lock:
+            indexes = list(self._indexes.items())
+        for visitor, one in indexes:
+            if not changes.is_complete:
+                self._load_index(visitor, one)
+                continue
+            for key, conversation_id in changes.conversations:
+                if key == visitor_key(visitor):
+                    self._reload_conversation(visitor, one, conversation_id)
         for number, trace in enumerate(self._search.iterate_infos(visitor_id, _UPDATE_PAGE), 1):
             if not _add_trace(index, trace) and number >= _UPDATE_PAGE:
                 return
+
+    def _reload_conversation(self, visitor_id: str, index: ConversationIndex, conversation_id: str) -> None:
+        """Read again what another server has changed, or deleted."""
+        found = self._search.list_infos(visitor_id, conversation_id)
+        for trace in found:
+            _add_trace(index, trace)
+        if not found:
+            index.apply(ConversationDeletion(visitor_id, conversation_id, 0.0))
+        self._reapply(visitor_id, index)
+
+    def _reapply(self, visitor_id: str, index: ConversationIndex) -> None:
+        """Apply once more what the store lacks yet, over its older state."""
+        for operation in self._recorder.list_pending(visitor_id):
+            index.apply(operation)
 
 
 def shorten_title(title: str) -> str:

@@ -93,6 +93,9 @@ class ConversationIndex:
         """The newest turns of the store are in the index."""
         self.fully_loaded = threading.Event()
         """All turns of the store are in the index."""
+        self.refreshed = threading.Event()
+        """No refresh is under way."""
+        self.refreshed.set()
 
     def list_conversations(self, words: list[str]) -> list[ConversationSummary]:
         """Conversations whose title or text contains every one of these words (see `fold_text`): pinned, then newest first."""
@@ -126,6 +129,11 @@ class ConversationIndex:
         with self._lock:
             conversation = self._conversations.get(conversation_id)
             return conversation.root.metrics.turn_id if conversation else None
+
+    def list_ids(self) -> set[str]:
+        """All conversations that are not deleted."""
+        with self._lock:
+            return set(self._conversations)
 
     def list_turn_ids(self, conversation_id: str) -> list[str]:
         """The known turns of a conversation; empty if there is no such conversation."""
@@ -215,8 +223,8 @@ class ConversationIndex:
             if turn.metrics.conversation_id not in self._deleted:
                 conversation = self._conversations.setdefault(turn.metrics.conversation_id, _IndexedConversation())
                 conversation.put(turn)
-                if verdict:
-                    conversation.verdicts.setdefault(turn.metrics.turn_id, verdict)
+                if verdict:  # of two votes, the store keeps the first one
+                    conversation.verdicts = {**conversation.verdicts, turn.metrics.turn_id: verdict}
                 for key in {TITLE_TAG, PINNED_TAG} & info.tags.keys():
                     conversation.set_tag(key, info.tags[key])
         return is_new
@@ -256,6 +264,7 @@ class ConversationIndex:
             if self._refreshing or time.monotonic() - self._refreshed_at <= max_age:
                 return None
             self._refreshing = True
+            self.refreshed.clear()
             return "update" if self._loaded else "load"
 
     def set_loaded(self) -> None:
@@ -269,6 +278,7 @@ class ConversationIndex:
         """The refresh has ended, successfully or not; the next one may start after its `max_age`."""
         with self._lock:
             self._refreshing, self._refreshed_at = False, time.monotonic()
+        self.refreshed.set()
 
 
 def _fold(turn: TurnSummary) -> TurnSummary:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from phi3_ui.chat.conversation import Feedback
 from phi3_ui.errors import UserError
+from phi3_ui.store.conversations.change_log import ChangeLog
 from phi3_ui.store.conversations.import_ticket import ImportProgress, ImportState, ImportTicket
 from phi3_ui.store.conversations.journal import AnswerDraft, Journal
 from phi3_ui.store.conversations.location import ChatLocation
@@ -49,6 +50,8 @@ class Recorder:
             limit: How many bytes may be pending.
         """
         self._writer = TraceWriter(locate)
+        self.change_log = ChangeLog(locate)
+        """What is written here, and what other servers have written."""
         self._journal = Journal(folder, limit)
         # The state below changes under the lock of this condition, which is notified of every change.
         self._changed = threading.Condition()
@@ -153,6 +156,12 @@ class Recorder:
         own = [operation for _, operation in self._journal.list_pending() if operation.visitor_id == visitor_id]
         return [step for operation in own for step in list_steps(operation)]
 
+    def list_busy(self, visitor_id: str) -> set[str]:
+        """Conversations that the store may lack: turns of theirs are pending, or being answered for whomever."""
+        with self._changed:
+            answering = set(self._in_progress.values())
+        return answering | {one.conversation_id for one in self.list_pending(visitor_id)}
+
     def is_in_progress(self, turn_id: str) -> bool:
         """Whether this turn is being answered."""
         with self._changed:
@@ -215,6 +224,7 @@ class Recorder:
             except Exception:
                 logger.exception("The recorder failed; it tries again in %s s", retry_after)
                 complete = False
+            self.change_log.flush()
             retry_after = _RETRY_FIRST if complete else min(2 * retry_after, _RETRY_LAST)
             with self._changed:
                 self._changed.notify_all()
@@ -305,6 +315,7 @@ class Recorder:
         """Remove an operation that is written; an import that is not goes on."""
         if is_last:
             del self._steps[number]
+            self.change_log.add(operation.visitor_id, operation.conversation_id)
             self._journal.remove(number)
             self._end_import(operation, ImportProgress(state="stored"))
             return

@@ -34,6 +34,13 @@ class TraceSearch:
         with translate_store_errors(location.tracking_uri):
             yield from _iterate(location, {USER_KEY: visitor_id}, page_size, include_spans=False)
 
+    def list_infos(self, visitor_id: str, conversation_id: str) -> list[Trace]:
+        """The traces of a conversation without their spans, newest first."""
+        location = self._locate()
+        with translate_store_errors(location.tracking_uri):
+            values = {USER_KEY: visitor_id, SESSION_KEY: conversation_id}
+            return list(_iterate(location, values, LARGEST_PAGE, include_spans=False))
+
     def list_conversation(self, visitor_id: str, conversation_id: str) -> tuple[list[Trace], list[str]]:
         """The traces of a conversation with their spans, newest first, and the ids of those whose spans are damaged."""
         values = {USER_KEY: visitor_id, SESSION_KEY: conversation_id}

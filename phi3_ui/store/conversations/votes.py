@@ -23,7 +23,7 @@ from phi3_ui.store.query import metadata_filter, paginate
 
 logger = logging.getLogger(__name__)
 
-_MAX_AGE = 10.0  # seconds; of an older list, the votes on recent rounds are read again
+_MAX_AGE = 4.0  # seconds; of an older list, the votes on recent rounds are read again
 _ALL_MAX_AGE = 300.0  # seconds; older votes are all read again
 _RECENT = 3600.0  # seconds before the last reading
 _RECENT_PAGE = 50  # traces

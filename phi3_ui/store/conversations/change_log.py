@@ -1,0 +1,145 @@
+"""What the servers of one store tell each other: which conversations each of them has changed.
+
+MLflow cannot list what was changed or deleted since a moment, so each server keeps its last changes in a tag of the experiment that it
+alone writes: `NUMBER SECONDS_SINCE_1970 VISITOR:CONVERSATION,…`, the oldest first. NUMBER counts all changes that the server has
+ever made, so that a reader notices those that no longer fit.
+"""
+
+import hashlib
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+
+from phi3_ui.errors import UserError
+from phi3_ui.store.conversations.location import ChatLocation
+from phi3_ui.store.errors import translate_store_errors
+
+_TAG = "phi3_ui.changes."
+_KEPT = 80  # changes of 46 characters each: every MLflow takes tags of 5,000
+_MIN_AGE = 1.0  # seconds between two readings
+_STALE = 86_400.0  # seconds after which the tag of a server that has ended is deleted
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What other servers have changed."""
+
+    conversations: frozenset[tuple[str, str]] = frozenset()
+    """Pairs of a `visitor_key` and the id of a conversation."""
+    is_complete: bool = True
+    """Whether these are all; if not, anything may have changed."""
+
+
+class ChangeLog:
+    """The changes of this server, and those of the others. Thread-safe."""
+
+    def __init__(self, locate: Callable[[], ChatLocation]) -> None:
+        """`locate` is as that of the recorder."""
+        self._locate = locate
+        self._server = uuid.uuid4().hex
+        self._writing = threading.Lock()  # guards the three below
+        self._number = 0
+        self._kept = deque[str](maxlen=_KEPT)
+        self._is_written = True
+        self._reading = threading.Lock()  # guards the two below
+        self._seen: dict[str, int] | None = None  # the number of each other server; None before the first reading
+        self._read_at = float("-inf")  # of time.monotonic()
+
+    def add(self, visitor_id: str, conversation_id: str) -> None:
+        """Note that the store has another state of a conversation. `flush` tells the others."""
+        with self._writing:
+            self._number += 1
+            self._kept.append(f"{visitor_key(visitor_id)}:{conversation_id}")
+            self._is_written = False
+
+    def flush(self) -> None:
+        """Write what was added to the store. What it does not take goes with the next one."""
+        with self._writing:
+            if self._is_written:
+                return
+            value = f"{self._number} {time.time():.0f} {','.join(self._kept)}"
+            try:
+                location = self._locate()
+                with translate_store_errors(location.tracking_uri):
+                    client = MlflowClient(location.tracking_uri)
+                    client.set_experiment_tag(location.experiment_id, _TAG + self._server, value)
+            except UserError as error:
+                logger.info("Other servers are not told of changes: %s", error)
+            else:
+                self._is_written = True
+
+    def read_new(self) -> Changes:
+        """What the other servers have changed since the last call; nothing if that was less than a second ago.
+
+        Raises:
+            UserError: As translate_store_errors.
+        """
+        with self._reading:
+            if time.monotonic() - self._read_at < _MIN_AGE:
+                return Changes()
+            location = self._locate()
+            with translate_store_errors(location.tracking_uri):
+                client = MlflowClient(location.tracking_uri)
+                logs = _parse_logs(client.get_experiment(location.experiment_id).tags)
+                logs.pop(self._server, None)
+                if self._seen is None:
+                    for server in [one for one, log in logs.items() if log.written_at < time.time() - _STALE]:
+                        client.delete_experiment_tag(location.experiment_id, _TAG + server)
+                        del logs[server]
+            changes = _find_new(logs, self._seen)
+            self._seen = {server: log.number for server, log in logs.items()}
+            self._read_at = time.monotonic()
+            return changes
+
+
+def visitor_key(visitor_id: str) -> str:
+    """What stands for a visitor in the log, where everybody who reads the store sees it."""
+    return hashlib.sha256(visitor_id.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class _Log:
+    """What the tag of a server says."""
+
+    number: int
+    written_at: float
+    changes: tuple[tuple[str, str], ...]
+
+
+def _parse_logs(tags: Mapping[str, str]) -> dict[str, _Log]:
+    """The logs by server. One that cannot be parsed is left out and logged."""
+    logs = dict[str, _Log]()
+    for key, value in tags.items():
+        if not key.startswith(_TAG):
+            continue
+        try:
+            number, written_at, changes = value.split(" ")
+            pairs = tuple(_parse_change(change) for change in changes.split(","))
+            logs[key.removeprefix(_TAG)] = _Log(int(number), float(written_at), pairs)
+        except ValueError as error:
+            logger.warning("The tag %s is damaged: %s", key, error)
+    return logs
+
+
+def _parse_change(text: str) -> tuple[str, str]:
+    visitor, conversation = text.split(":")
+    return visitor, conversation
+
+
+def _find_new(logs: Mapping[str, _Log], seen: Mapping[str, int] | None) -> Changes:
+    found = set[tuple[str, str]]()
+    is_complete = True
+    for server, log in logs.items():
+        # What came before the first reading was in the store when the conversations were first read, but perhaps the last of it.
+        new = log.number - seen.get(server, 0) if seen is not None else len(log.changes)
+        found.update(log.changes[-new:] if new > 0 else ())
+        is_complete &= new <= len(log.changes)
+    return Changes(frozenset(found), is_complete)
