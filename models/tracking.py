@@ -46,7 +46,12 @@ class Store:
                     client.set_experiment_tag(found.experiment_id, _EXPERIMENT_TAG, self.experiment)
             return str(found.experiment_id)
         tags = {_EXPERIMENT_TAG: self.experiment}
-        return str(client.create_experiment(self.experiment, artifact_location=self.artifacts, tags=tags))
+        try:
+            return str(client.create_experiment(self.experiment, artifact_location=self.artifacts, tags=tags))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or not (found := self.find_experiment()):
+                raise
+            return str(found.experiment_id)  # another server of the store has created it at the same time
 
     def find_experiment(self) -> Experiment | None:
         """The experiment, also after it was renamed; None if there is none. StageError: experiment_deleted."""

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from phi3_ui.evaluation.work import ModelAccess, Work, parse_answers
 from phi3_ui.prompts.templates import TEMPLATES
 from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.errors import translate_store_errors
+from phi3_ui.store.lease import Lease
 
 __all__ = ["Evaluations", "ModelAccess"]
 
@@ -105,7 +107,10 @@ class Evaluations:
         location = self._locate()
         with translate_store_errors(location.tracking_uri):
             found = runs.list_evaluations(location)
-        return [replace(one, runs_elsewhere=not one.is_finished and self._runs_elsewhere(one.id)) for one in found]
+            return [
+                replace(one, runs_elsewhere=not one.is_finished and self._runs_elsewhere(location, one.id))
+                for one in found
+            ]
 
     def get_running(self, evaluation_id: str) -> RunningEvaluation | None:
         """The evaluation, if it was started or resumed here and has not ended."""
@@ -118,14 +123,19 @@ class Evaluations:
         with translate_store_errors(location.tracking_uri):
             return parse_answers(answer_traces.load_traces(location, run_id))
 
-    def _runs_elsewhere(self, evaluation_id: str) -> bool:
-        if self.get_running(evaluation_id) or not (file := self._find_lock(evaluation_id)).is_file():
+    def _runs_elsewhere(self, location: ChatLocation, evaluation_id: str) -> bool:
+        if self.get_running(evaluation_id):
             return False
-        try:
-            with FileLock(file, timeout=0):
-                return False
-        except Timeout:
-            return True
+        if (file := self._find_lock(evaluation_id)).is_file():
+            try:
+                with FileLock(file, timeout=0):
+                    pass
+            except Timeout:
+                return True
+        return self._open_lease(location, evaluation_id).is_held_elsewhere()
+
+    def _open_lease(self, location: ChatLocation, evaluation_id: str) -> Lease:
+        return Lease(location.tracking_uri, location.experiment_id, f"evaluation.{evaluation_id}", self._locks)
 
     def _find_lock(self, evaluation_id: str) -> Path:
         return self._locks / f"{evaluation_id}.lock"
@@ -139,12 +149,15 @@ class Evaluations:
             lock.acquire(timeout=0)
         except Timeout as error:
             raise UserError("evaluation_running") from error
-        try:
+        lease = self._open_lease(location, evaluation_id)
+        with ExitStack() as held:
+            held.callback(lock.release)
             with translate_store_errors(location.tracking_uri):
+                if not lease.try_acquire():
+                    raise UserError("evaluation_running")
+                held.callback(lease.release)
                 run_ids = runs.create_runs(location, evaluation_id, plan, records)
-        except BaseException:
-            lock.release()
-            raise
+            kept = held.pop_all()
         total = len(records) * plan.repeats * len(plan.candidates)
         running = RunningEvaluation(evaluation_id, tuple(run_ids), total)
         work = Work(location, self._models, self._judge_key, plan, records, running)
@@ -156,7 +169,7 @@ class Evaluations:
             finally:
                 with self._lock:
                     self._running.pop(evaluation_id, None)
-                lock.release()
+                kept.close()
                 running.end()
 
         with self._lock:

@@ -61,7 +61,7 @@ class Evaluation:
     id: str
     runs: tuple[EvaluationRun, ...]
     runs_elsewhere: bool = False
-    """Whether another process of this machine is at work on it."""
+    """Whether another process or server is at work on it."""
 
     @property
     def is_finished(self) -> bool:

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from phi3_ui.host import child_process
 from phi3_ui.provision.recipes import BYTES, STAGES, Recipe, StageName, Step, plan
 from phi3_ui.settings import Settings
 from phi3_ui.store.errors import translate_store_errors
+from phi3_ui.store.lease import Lease, hold_lease
 
 logger = logging.getLogger(__name__)
 
@@ -250,9 +251,13 @@ class Job:
 
 @contextmanager
 def exclusive(
-    settings: Settings, on_wait: Callable[[], None], give_up: Callable[[], bool] | None = None
+    settings: Settings, on_wait: Callable[[], None], give_up: Callable[[], bool] = lambda: False
 ) -> Iterator[None]:
-    """Hold the lock of this home's jobs; `on_wait` is called if another holds it. UserError("cancelled") once `give_up` says so."""
+    """Let no other process of this home, and no other server of the store, run a job; `on_wait` is called if one does.
+
+    Raises:
+        UserError: cancelled, once `give_up` says so; why the store refuses.
+    """
     settings.home.mkdir(parents=True, exist_ok=True)
     lock = FileLock(settings.home / "setup.lock")
     try:
@@ -263,10 +268,15 @@ def exclusive(
             lock.acquire(cancel_check=give_up)
         except Timeout:
             raise UserError("cancelled") from None
-    try:
+    with ExitStack() as held:
+        held.callback(lock.release)
+        if not os.environ.get("MLFLOW_RUN_ID"):  # it logs in that run's experiment, and clears up after no other
+            with translate_store_errors(settings.tracking_uri):
+                experiment_id = Store(settings.tracking_uri, settings.artifacts).experiment_id()
+                lease = Lease(settings.tracking_uri, experiment_id, "setup", settings.home)
+                if not held.enter_context(hold_lease(lease, on_wait, give_up)):
+                    raise UserError("cancelled")
         yield
-    finally:
-        lock.release()
 
 
 def _exit_status(code: int) -> str:
