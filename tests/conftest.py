@@ -50,6 +50,7 @@ LONGEST_GROUPS = [
     "shared_app",
     "demo_server",
     "tests/e2e/test_manage.py",
+    "tests/e2e/test_two_servers.py",
     "tests/e2e/test_first_run.py",
     "tests/cli/test_commands.py",
     "tests/store/test_tracking_server.py",

