@@ -3,6 +3,8 @@
 import os
 import signal
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from phi3_ui.provision.jobs import exclusive
 from phi3_ui.settings import Settings
 from phi3_ui.store.registry.trust import inspect_model
 from phi3_ui.testing import Reply, ScriptedModel, log_scripted_model
+from tests.deploy.test_images import health_check
 from tests.e2e.conftest import NewVisitor
 from tests.support.app_server import Server, find_free_port, serve, wait_until
 from tests.support.chat_page import ANSWER, ChatPage
@@ -170,6 +173,13 @@ def test_a_proxy_streams_keeps_to_one_server_and_survives_the_other(
             assert any("upon" in part for part in text), "while the model writes"
             gate.open()
             assert "[DONE]" in "".join(text)
+
+
+def test_the_health_check_of_the_image_passes_for_a_server_that_runs(deployment: Deployment) -> None:
+    _, *arguments = health_check()
+    for address, code in ((deployment.addresses[0], 0), (f"127.0.0.1:{find_free_port()}", 1)):
+        command = [sys.executable, *(part.replace("127.0.0.1:7860", address) for part in arguments)]
+        assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == code
 
 
 def test_one_server_at_a_time_sets_up_the_store(deployment: Deployment, tmp_path: Path) -> None:

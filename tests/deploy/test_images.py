@@ -1,0 +1,157 @@
+"""deploy/: what a machine without a container engine can check of the image and of the composition.
+
+compose-spec.json is schema/compose-spec.json of github.com/compose-spec/compose-spec at 170098ba (Apache-2.0).
+"""
+
+import fnmatch
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml  # type: ignore[import-untyped]
+from mlflow.cli import cli as mlflow_cli
+from packaging.utils import canonicalize_name
+
+from phi3_ui.paths import ROOT
+from phi3_ui.settings import Settings
+from tests.support.lock import read_pins, read_requirements
+
+DEPLOY = ROOT / "deploy"
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+SETTINGS = {str(field.validation_alias) for field in Settings.model_fields.values()}
+
+
+def _instructions() -> Iterator[tuple[str, str]]:
+    text = re.sub(r"\\\n\s*", "", re.sub(r"^#.*\n", "", DOCKERFILE, flags=re.MULTILINE))
+    for line in filter(None, text.splitlines()):
+        name, _, rest = line.partition(" ")
+        yield name, rest
+
+
+def _variables() -> dict[str, str]:
+    return dict(part.split("=", 1) for name, rest in _instructions() if name == "ENV" for part in rest.split())
+
+
+def health_check() -> list[str]:
+    """The command of the image's health check."""
+    (check,) = (rest for name, rest in _instructions() if name == "HEALTHCHECK")
+    command = json.loads(check.partition("CMD ")[2])
+    assert isinstance(command, list)
+    return command
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    assert hadolint, "`make .venv/installed-dev` installs it"
+    done = subprocess.run([hadolint, str(DEPLOY / "Dockerfile")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_image_runs_the_app_as_nobody_special_with_a_python_of_ours() -> None:
+    found = list(_instructions())
+    users = [rest for name, rest in found if name == "USER"]
+    assert users == ["1000:1000"]
+    assert found[-1] == ("CMD", '["python", "app.py"]')
+    (version,) = {re.match(r"python:(\d\.\d+)\.\d+-slim", rest)[1] for name, rest in found if name == "FROM"}  # type: ignore[index]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert version in project["requires-python"]
+    assert (
+        version
+        == tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]["python_version"]
+    )
+
+
+def test_what_is_copied_exists_and_is_not_ignored() -> None:
+    allowed = [
+        line.removeprefix("!") for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if "!" in line
+    ]
+    copies = [rest.split()[:-1] for name, rest in _instructions() if name == "COPY" and not rest.startswith("--from")]
+    sources = [source for copy in copies for source in copy]
+    assert sources
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert any(fnmatch.fnmatch(source, pattern) for pattern in allowed), f"{source} is ignored"
+    assert set(sources) == set(allowed), "nothing else is sent to the builder"
+
+
+def test_every_variable_is_a_setting() -> None:
+    ours = {name for name in _variables() if name.startswith(("PHI3_UI_", "GRADIO_", "MLFLOW_"))}
+    ours |= set(SERVICES["app-1"]["environment"])
+    assert ours <= SETTINGS
+    Settings.read({name: value for name, value in _variables().items() if name in SETTINGS})
+    composed = {**SERVICES["app-1"]["environment"], "PHI3_UI_HOSTS": "chat.example", "PHI3_UI_LOGINS_FILE": ""}
+    settings = Settings.read(composed)
+    assert settings.root_path == "/llm"
+    assert list(settings.trusted_proxies) == [SERVICES["proxy"]["networks"]["front"]["ipv4_address"] + "/32"]
+
+
+def test_the_composition_is_valid() -> None:
+    schema = json.loads((ROOT / "tests" / "support" / "compose-spec.json").read_text(encoding="utf-8"))
+    jsonschema.Draft7Validator(schema).validate(COMPOSE)
+    for name, service in SERVICES.items():
+        assert set(service.get("depends_on", ())) <= SERVICES.keys(), name
+        assert set(service["networks"]) <= COMPOSE["networks"].keys(), name
+        assert set(service.get("secrets", ())) <= COMPOSE["secrets"].keys(), name
+        for volume in service.get("volumes", ()):
+            source = volume.partition(":")[0]
+            is_file = source.startswith("./")
+            assert source in COMPOSE["volumes"] or (is_file and source in ("./nginx.conf", "./tls")), volume
+        assert "build" in service or re.search(r":[^:]*\d", service["image"]) or service["image"] == "phi3-chat", name
+
+
+def test_every_service_is_confined() -> None:
+    for name, service in SERVICES.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert name == "proxy" or "ports" not in service, f"{name} is reached from outside"
+    assert COMPOSE["networks"]["back"]["internal"]
+    for name in ("postgres", "objects", "mlflow", "bucket"):
+        assert list(SERVICES[name]["networks"]) == ["back"]
+
+
+def test_the_proxy_knows_the_servers_by_their_names() -> None:
+    servers = re.findall(r"server ([\w-]+):7860", (DEPLOY / "nginx.conf").read_text(encoding="utf-8"))
+    caddy = re.search(r"reverse_proxy (.+) \{", (DEPLOY / "Caddyfile").read_text(encoding="utf-8"))
+    assert caddy
+    assert servers == [name for name in SERVICES if name.startswith("app-")]
+    assert caddy[1].split() == [f"{name}:7860" for name in servers]
+    assert _variables()["GRADIO_SERVER_PORT"] == "7860"
+    homes = [SERVICES[name]["volumes"] for name in servers]
+    assert homes == [["app-1:/data"], ["app-2:/data"]], "each server has a home of its own"
+
+
+def test_mlflows_server_has_the_options_that_it_is_given() -> None:
+    script = SERVICES["mlflow"]["command"][-1]
+    (line,) = re.findall(r"exec mlflow (.+)", script)
+    command, *arguments = line.split()
+    assert mlflow_cli.commands[command].make_context(command, arguments, resilient_parsing=True)
+    known = {option for parameter in mlflow_cli.commands[command].params for option in parameter.opts}
+    assert {argument for argument in arguments if argument.startswith("--")} <= known
+    environment = SERVICES["mlflow"]["environment"]
+    assert SERVICES["app-1"]["environment"]["MLFLOW_TRACKING_URI"].removeprefix("http://") in environment["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")  # fmt: skip
+    declared = {parameter.envvar for parameter in mlflow_cli.commands[command].params}
+    assert {"MLFLOW_BACKEND_STORE_URI", "MLFLOW_SERVER_ALLOWED_HOSTS"} <= declared
+
+
+@pytest.mark.parametrize("name", ["bucket", "mlflow", "image"])
+def test_the_programs_in_commands_compile(name: str) -> None:
+    command = health_check() if name == "image" else SERVICES[name].get("healthcheck", SERVICES[name]).get("test", SERVICES[name]["command"])  # fmt: skip
+    compile(command[-1], name, "exec")
+
+
+def test_the_servers_drivers_are_those_that_are_tested() -> None:
+    pins = read_pins()
+    for requirement in read_requirements(DEPLOY / "server-requirements.txt"):
+        if pin := pins.get(canonicalize_name(requirement.name)):
+            assert requirement.specifier == pin.specifier, requirement
