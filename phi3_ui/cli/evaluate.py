@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from models.tracking import Store
+from phi3_ui.chat.presets import PARAM_PRESETS
 from phi3_ui.cli.app import AnswerOptions, App, answer_options, json_option, model_spec, pass_app, print_json
 from phi3_ui.errors import UserError
 from phi3_ui.evaluation.file_evaluation import FileEvaluation
@@ -37,6 +38,13 @@ _FILE = click.Path(path_type=Path)
 @click.option("--judge", metavar="MODEL", help="A model that judges, or “URL MODEL”. Default: PHI3_UI_JUDGE.")
 @click.option(
     "--criterion", metavar="TEXT", help="What the judge judges by; asks PHI3_UI_JUDGE if no --judge is given."
+)
+@click.option(
+    "--preset",
+    "presets",
+    multiple=True,
+    type=click.Choice([preset.name for preset in PARAM_PRESETS]),
+    help="Parameters; given more than once, each model is asked with each.",
 )
 @click.option("--repeats", type=click.IntRange(1, 100), default=1, help="Ask everything so often, with other seeds.")
 @click.option("--resume", metavar="ID", help="Continue an evaluation that was interrupted.")

@@ -17,7 +17,7 @@ from phi3_ui.evaluation.evaluations import Evaluations
 from phi3_ui.evaluation.gate import GateResult, decide, describe_result, format_result, write_junit
 from phi3_ui.evaluation.judge import DEFAULT_CRITERION, JUDGE_NAME
 from phi3_ui.evaluation.own_scorers import load_own_scorer
-from phi3_ui.evaluation.plan import Candidate, EvaluationPlan, plan_evaluation
+from phi3_ui.evaluation.plan import EvaluationPlan, list_candidates, plan_evaluation
 from phi3_ui.evaluation.prompt_set import EXPECTED_RESPONSE, PromptRecord, PromptSet
 from phi3_ui.evaluation.running import RunningEvaluation
 from phi3_ui.evaluation.scorers import parse_scorers
@@ -47,6 +47,7 @@ class SetOptions:
     own_scorers: tuple[str, ...]
     judge: str | None
     criterion: str | None
+    presets: tuple[str, ...]
     repeats: int
     is_promoting: bool
     junit: Path | None
@@ -113,6 +114,8 @@ def _parse_conditions(options: SetOptions) -> list[Condition]:
         raise click.UsageError("--baseline needs --candidate MODEL.")
     if (conditions or options.is_promoting) and not options.candidate:
         raise click.UsageError("--fail-if and --promote need --candidate MODEL.")
+    if options.candidate and len(options.presets) > 1:
+        raise click.UsageError("--candidate takes one --preset.")
     return conditions
 
 
@@ -121,15 +124,13 @@ def _plan(app: App, options: SetOptions, answers: AnswerOptions) -> tuple[Evalua
     names = [*options.models, *filter(None, (options.baseline, options.candidate))]
     if not names:
         raise click.UsageError("Name a MODEL, or --candidate MODEL.")
-    candidates = []
-    for name in names:
-        entry = app.find(name)
+    models = [(name, app.find(name)) for name in names]
+    for _, entry in models:
         answers.check(entry)
-        candidates.append(Candidate(entry.model_id, name, answers.params, answers.system, answers.template))
     has_expectations = any(EXPECTED_RESPONSE in record.expectations for record in prompt_set.records)
     plan = plan_evaluation(
         prompt_set,
-        tuple(candidates),
+        list_candidates(models, options.presets or ("",), answers.params.as_dict(), answers.system, answers.template),
         scorers=tuple(map(_read_argument, options.scorers)) or (("exact_match",) if has_expectations else ()),
         own_scorers=tuple(map(_locate_own, options.own_scorers)),
         judge=plan_judge(

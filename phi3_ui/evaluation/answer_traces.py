@@ -38,6 +38,7 @@ from phi3_ui.store.query import metadata_filter, paginate
 
 RUN_KEY, RECORD_KEY, REPEAT_KEY = "phi3_ui.evaluation_run", "phi3_ui.record", "phi3_ui.repeat"
 _SOURCE_RUN_KEY = "mlflow.sourceRun"
+_SCORED_TAG = "phi3_ui.scored"
 _OF_CHATS = (SESSION_KEY, USER_KEY, TURN_KEY, PARENT_KEY)
 _PAGE_SIZE = 500
 _CODE = AssessmentSource(AssessmentSourceType.CODE, "prompt_set")
@@ -143,6 +144,18 @@ def list_scores(trace: Trace) -> list[Assessment]:
     ]
 
 
+def note_scored(location: ChatLocation, trace_id: str, scorer: str, names: Collection[str]) -> None:
+    """Note that a scorer gave an answer scores under these names, perhaps none; unnoted, it gives one under its own."""
+    TracingClient(location.tracking_uri).set_trace_tag(trace_id, _get_scored_tag(scorer), json.dumps(sorted(names)))
+
+
+def is_scored(trace: Trace, scorer: str) -> bool:
+    """Whether an answer has all that a scorer gave it."""
+    given = {one.name for one in list_scores(trace)}
+    noted = trace.info.tags.get(_get_scored_tag(scorer))
+    return scorer in given if noted is None else given.issuperset(json.loads(noted))
+
+
 def with_expectations(answer: EvaluatedAnswer, records: Mapping[str, PromptRecord]) -> EvaluatedAnswer:
     """The same answer with what is expected of it in its set, whose records are given by their keys."""
     if (known := records.get(answer.key)) is None:
@@ -151,17 +164,24 @@ def with_expectations(answer: EvaluatedAnswer, records: Mapping[str, PromptRecor
 
 
 def delete_scores(location: ChatLocation, traces: Collection[Trace], keep: Collection[str]) -> None:
-    """Delete what scorers gave to these answers, except under the names in `keep`."""
+    """Delete what scorers gave to these answers, except what those named in `keep` have given completely."""
     client = TracingClient(location.tracking_uri)
     for trace in traces:
+        noted = [trace.info.tags.get(_get_scored_tag(name)) for name in keep if is_scored(trace, name)]
+        kept = {*keep, *(name for text in noted if text for name in json.loads(text))}
         for one in list_scores(trace):
-            if one.name in keep:
+            if one.name in kept:
                 continue
             client.delete_assessment(trace.info.trace_id, str(one.assessment_id))
 
 
 def _derive_id(run_id: str, key: str, repeat: int) -> str:
     return hashlib.sha256(f"{run_id} {key} {repeat}".encode()).hexdigest()[:32]
+
+
+def _get_scored_tag(scorer: str) -> str:
+    # Tags have fewer characters than scorers' names may have.
+    return f"{_SCORED_TAG}.{hashlib.sha256(scorer.encode()).hexdigest()[:16]}"
 
 
 def _search(location: ChatLocation, run_id: str, include_spans: bool) -> Iterator[Trace]:

@@ -1,14 +1,20 @@
 """What an evaluation asks, as a value that is stored with each of its runs, so that any of them can be resumed."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pydantic import TypeAdapter
 
+from phi3_ui.chat.presets import PARAM_PRESETS
+from phi3_ui.chat.sampling_params import parse_params
 from phi3_ui.chat.types import ChatRequest, GenerationParams, Message
 from phi3_ui.evaluation.judge import DEFAULT_CRITERION
 from phi3_ui.evaluation.prompt_set import PromptRecord, PromptSet
+from phi3_ui.store.registry.cards import ModelEntry
 
 MAX_REPEATS = 100
+PRESETS: Mapping[str, Mapping[str, float]] = {"": {}, **{preset.name: preset.values for preset in PARAM_PRESETS}}
+"""Values of the sampling parameters by the name of the preset; empty: the model's own."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,38 @@ class EvaluationPlan:
 
 
 _PLAN: TypeAdapter[EvaluationPlan] = TypeAdapter(EvaluationPlan)
+
+
+def list_candidates(
+    models: Iterable[tuple[str, ModelEntry]],
+    presets: Sequence[str],
+    values: Mapping[str, object],
+    system: str = "",
+    template: str | None = None,
+) -> tuple[Candidate, ...]:
+    """Each model with each preset of the parameters.
+
+    Args:
+        models: The models, and how the caller names them.
+        presets: Keys of PRESETS. What a model does not support of them is left out.
+        values: Parameters by name that hold in place of those of the presets.
+        system: The system prompt; empty: none.
+        template: As in Candidate.
+
+    Raises:
+        UserError: invalid_param, bad_seed.
+    """
+    return tuple(
+        Candidate(
+            entry.model_id,
+            f"{name} ({preset})" if preset and len(presets) > 1 else name,
+            parse_params({**PRESETS[preset], **values}, set(entry.supported_params)),
+            system,
+            template,
+        )
+        for name, entry in models
+        for preset in presets
+    )
 
 
 def plan_evaluation(prompt_set: PromptSet, candidates: tuple[Candidate, ...], **options: object) -> EvaluationPlan:

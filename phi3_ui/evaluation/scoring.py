@@ -15,10 +15,11 @@ from mlflow.tracking import fluent
 from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
 from phi3_ui.evaluation.answer_rows import EvaluatedAnswer
-from phi3_ui.evaluation.answer_traces import list_scores
+from phi3_ui.evaluation.answer_traces import is_scored, note_scored
 from phi3_ui.evaluation.judge import JUDGE_NAME, Judge
 from phi3_ui.evaluation.scorers import Scorer, ScoringError, score_answer
 from phi3_ui.store.conversations.location import ChatLocation
+from phi3_ui.store.conversations.traces import SESSION_KEY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +59,7 @@ def score_traces(  # noqa: PLR0913  # what a run is made of
     """
     import mlflow.genai
 
-    once = [_call_once(one, traces, is_cancelled) for one in scorers]
+    once = [_call_once(one, location, is_cancelled) for one in scorers]
     size = len(traces) if any(one.is_session_level_scorer for one in scorers) else _BATCH
     for start in range(0, len(traces), size):
         if is_cancelled():
@@ -86,20 +87,46 @@ def _build_frame(dataset: Mapping[str, str], traces: Sequence[Trace], answers: A
     return frame
 
 
-def _call_once(one: "MlflowScorer", traces: Sequence[Trace], is_cancelled: Callable[[], bool]) -> "MlflowScorer":
-    """The scorer, called neither for an answer that has its score nor after the evaluation was cancelled.
+def list_unscored(traces: Sequence[Trace], scorers: Sequence["MlflowScorer"]) -> list[Trace]:
+    """The answers that lack a score. A scorer of sessions needs all turns of one, and gives its scores to one of them."""
+    of_turns = [one.name for one in scorers if not one.is_session_level_scorer]
+    of_sessions = [one.name for one in scorers if one.is_session_level_scorer]
+    sessions = dict[str, list[Trace]]()
+    for trace in traces:
+        session_id = trace.info.trace_metadata.get(SESSION_KEY) if of_sessions else None
+        sessions.setdefault(session_id or trace.info.trace_id, []).append(trace)
+    return [
+        trace
+        for turns in sessions.values()
+        for trace in turns
+        if not all(is_scored(turn, name) for turn in turns for name in of_turns)
+        or not all(any(is_scored(turn, name) for turn in turns) for name in of_sessions)
+    ]
+
+
+def _call_once(one: "MlflowScorer", location: ChatLocation, is_cancelled: Callable[[], bool]) -> "MlflowScorer":
+    """The scorer, called neither for an answer or a session that has its score nor after the evaluation was cancelled.
 
     Not by an exception: MLflow would take it for a score, or leave a thread that waits for ever.
     """
-    if one.is_session_level_scorer:
-        return one
-    scored = {trace.info.trace_id for trace in traces if one.name in {given.name for given in list_scores(trace)}}
 
-    def score(inputs: Any, outputs: Any, expectations: Any, trace: Trace) -> Any:
-        if is_cancelled() or trace.info.trace_id in scored:
+    def call(turns: Sequence[Trace], given: Mapping[str, Any]) -> list[Feedback] | None:
+        if is_cancelled() or any(is_scored(turn, one.name) for turn in turns):
             return None
-        return one.run(inputs=inputs, outputs=outputs, expectations=expectations, trace=trace)
+        scores = standardize_scorer_value(one.name, one.run(**given))
+        if {score.name for score in scores} != {one.name}:
+            note_scored(location, turns[0].info.trace_id, one.name, {str(score.name) for score in scores})
+        return scores
 
+    def score_session(session: Any) -> list[Feedback] | None:
+        return call(session, {"session": session})
+
+    def score_turn(inputs: Any, outputs: Any, expectations: Any, trace: Trace) -> list[Feedback] | None:
+        return call([trace], {"inputs": inputs, "outputs": outputs, "expectations": expectations, "trace": trace})
+
+    from mlflow.genai.evaluation.utils import standardize_scorer_value
+
+    score = score_session if one.is_session_level_scorer else score_turn
     return _as_mlflow_scorer(one.name, score, one.aggregations)
 
 

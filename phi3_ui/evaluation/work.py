@@ -137,15 +137,10 @@ class Work:
         """Score what has not all its scores yet."""
         answers = {one.trace_id: answer_traces.with_expectations(one, known) for one in parse_answers(traces)}
         scorers = self._build_scorers(answers)
-        names = {one.name for one in scorers}
-        unscored = [
-            trace
-            for trace in traces
-            if trace.info.trace_id in answers and not names <= {one.name for one in answer_traces.list_scores(trace)}
-        ]
+        unscored = scoring.list_unscored([one for one in traces if one.info.trace_id in answers], scorers)
         if not scorers or not unscored:
             return
-        answer_traces.delete_scores(self.location, unscored, keep=names)
+        answer_traces.delete_scores(self.location, unscored, keep=[one.name for one in scorers])
         model_id = entry.model_id if is_logged_model(entry.model_id) else None
         dataset = runs.describe_dataset(self.plan)
         scoring.score_traces(

@@ -650,6 +650,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "eval.open_chat": "Open the chat",
     "eval.models": "Models",
     "eval.preset.own": "The model's own",
+    "eval.presets.about": "Each model is asked with each choice.",
     "eval.max_tokens": "Max tokens",
     "eval.repeats": "Repeats",
     "eval.scorers": "Scores",

@@ -711,6 +711,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "eval.open_chat": "Deschide conversația",
     "eval.models": "Modele",
     "eval.preset.own": "Cei proprii ai modelului",
+    "eval.presets.about": "Fiecare model este întrebat cu fiecare variantă aleasă.",
     "eval.max_tokens": "Maximum de tokeni",
     "eval.repeats": "Repetări",
     "eval.scorers": "Punctaje",

@@ -182,6 +182,7 @@ def test_wrong_conditions_are_wrong_usage(gate: Gate, change: Callable[[], tuple
         (("--set", "capitals", "--candidate", "x/2", "--fail-if", "exact_match < baseline"), "needs --baseline"),
         (("--set", "capitals", "x/2", "--fail-if", "exact_match < 1"), "need --candidate"),
         (("--set", "capitals", "--baseline", "x/1"), "needs --candidate"),
+        (("--set", "capitals", "--candidate", "x/2", *("--preset", "precise") * 2), "one --preset"),
         (("--set", "capitals", "--candidate", "x/2", "--promote"), "--promote needs"),
         (("--set", "capitals", "--baseline", "x/1", "--candidate", "x/2", "--promote"), "--promote moves an alias"),
     ],
@@ -219,6 +220,15 @@ def test_several_models_are_evaluated_without_a_gate(gate: Gate) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("exact_match/low") == 2
     assert len(gate.new.requests) == 6
+
+
+def test_a_model_is_asked_with_each_preset(gate: Gate) -> None:
+    done = gate.run("x/2", "--set", "capitals", "--preset", "precise", "--preset", "creative", "--temperature", "0.5")
+
+    assert done.returncode == 0, done.stderr
+    assert "x/2 (precise)" in done.stdout
+    asked = {(one.params.temperature, one.params.top_k) for one in gate.new.requests}
+    assert asked == {(0.5, 0), (0.5, 100)}, "what is given by itself holds for all"
 
 
 def test_a_saved_chat_is_replayed(gate: Gate, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def test_models_are_evaluated_on_a_set_from_a_file(app: App, open_page: OpenPage
     view.get_by_label("Is the expected answer").check()
     assert find_violations(page) == []
     view.get_by_role("button", name="Start").click()
+    expect(view.get_by_role("heading", name=f"Evaluation of capitals {width}/1")).to_be_focused()
     expect(view.locator(".answers .text")).to_have_text(["Madrid", "It is Rome"], timeout=LOAD)
     expect(view.locator(".answers mark")).to_have_text(["Madrid", "It is Rome"])
     expect(view.locator(".answers .phi3-chip")).to_have_text(["exact_match 1.00", "exact_match 0.00"])

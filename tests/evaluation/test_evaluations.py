@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Feedback
+from mlflow.genai.scorers import scorer as mlflow_scorer
 from mlflow.tracking import fluent
 
 from phi3_ui.chat.conversation import Answer
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
-from phi3_ui.evaluation import scoring
+from phi3_ui.evaluation import evaluations, scoring, work
 from phi3_ui.evaluation.plan import Candidate, EvaluationPlan, JudgePlan, plan_evaluation
 from phi3_ui.evaluation.prompt_set import PromptRecord, PromptSet
 from phi3_ui.evaluation.scorers import Score, Scorer, score_answer
@@ -289,6 +291,40 @@ def test_half_scored_answers_are_scored_once(bench: Bench, monkeypatch: pytest.M
         names = [one.name for one in trace.info.assessments if one.feedback]
         assert len(names) == len(set(names))
     assert client.get_run(running.run_ids[0]).data.metrics["exact_match/mean"] == pytest.approx(2 / 3)
+
+
+def test_scorers_that_give_nothing_or_several_scores_are_called_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = list[str]()
+
+    def give_nothing(outputs: str) -> None:
+        calls.append(f"nothing: {outputs}")
+
+    def give_two(outputs: str) -> list[Feedback]:
+        calls.append(f"two: {outputs}")
+        return [Feedback(name="first", value=True), Feedback(name="second", value=0.5)]
+
+    own = {"nothing": mlflow_scorer(give_nothing), "two": mlflow_scorer(give_two)}
+    for module in (evaluations, work):
+        monkeypatch.setattr(module, "load_own_scorer", lambda text: [own[text]])
+    original = scoring.score_traces
+
+    def score_and_die(*arguments: object) -> None:
+        original(*arguments)  # type: ignore[arg-type]
+        raise UserError("store_unreachable", uri="x", detail="killed")
+
+    monkeypatch.setattr(scoring, "score_traces", score_and_die)
+    running = bench.evaluations.start(_plan("good", scorers=(), own_scorers=("nothing", "two")), _RECORDS)
+    assert running.wait(60)
+    assert len(calls) == 2 * len(_RECORDS)
+    monkeypatch.setattr(scoring, "score_traces", original)
+    again = bench.evaluations.resume(running.id)
+    assert again.wait(60)
+
+    assert len(calls) == 2 * len(_RECORDS)
+    answers = bench.evaluations.load_answers(running.run_ids[0])
+    assert [one.scores for one in answers] == [{"first": 1.0, "second": 0.5}] * len(_RECORDS)
 
 
 def test_scoring_is_cancelled_between_two_calls_and_resumed_where_it_was(

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Trace
+from mlflow.genai.scorers import scorer
 from mlflow.genai.simulators import simulator
 
 from phi3_ui.chat.types import Message
 from phi3_ui.errors import UserError
+from phi3_ui.evaluation import evaluations, work
 from phi3_ui.evaluation.plan import Candidate, plan_evaluation
 from phi3_ui.evaluation.sessions import build_session_records, collect_sessions
 from tests.store.conversations.chats import ask, make_answer, make_conversation
@@ -83,6 +86,34 @@ def test_a_cancelled_session_is_resumed_within_the_conversation(bench: Bench, mo
 
     assert (again.progress.done, again.progress.error) == (3, None)
     assert model.questions == ["Hi", "Your name?", "Your name?", "Bye"]
+
+
+def test_scorers_of_whole_sessions_are_cancelled_and_resumed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_GENAI_EVAL_MAX_WORKERS", "1")
+    calls, started = list[int](), threading.Event()
+
+    @scorer
+    def turns_in_all(session: list[Trace]) -> int:
+        calls.append(len(session))
+        if len(calls) == 1:
+            assert started.wait(60)
+            running.cancel()
+        return len(session)
+
+    for module in (evaluations, work):
+        monkeypatch.setattr(module, "load_own_scorer", lambda _: [turns_in_all])
+    chats, turns = collect_sessions("chats", [_LONG, _SHORT])
+    plan = plan_evaluation(chats, (Candidate("m/1", "m"),), own_scorers=("one",), session_turns=turns)
+    running = bench.evaluations.start(plan, chats.records)
+    started.set()
+    assert running.wait(60)
+    assert len(calls) == 1
+    again = bench.evaluations.resume(running.id)
+    assert again.wait(60)
+
+    assert sorted(calls) == [1, 3]
+    answers = bench.evaluations.load_answers(running.run_ids[0])
+    assert [one.scores for one in answers] == [{"turns_in_all": 3.0}, {}, {}, {"turns_in_all": 1.0}]
 
 
 def test_a_model_that_does_not_load_ends_the_evaluation(bench: Bench, model: TableModel) -> None:

@@ -251,7 +251,8 @@ class CompareController:
         if comparison.error:
             show_warning(session.explain(comparison.error))
         # Gradio sends the last update again at the end, so it must be of what is shown.
-        yield {**self._draw(session), **self._conversations.list_chats(session)}
+        chats = self._conversations
+        yield {**self._draw(session), **chats.list_chats(session), **chats.show_usage(session)}
 
     def _draw(self, session: Session, is_partial: bool = False) -> Updates:
         """The comparison, or its last round alone; nothing if the view is closed."""
@@ -310,7 +311,7 @@ class CompareController:
         )
         if not self._history.vote(vote):
             raise UserError("already_voted")
-        return self._draw(session)
+        return {**self._draw(session), **self._conversations.show_usage(session)}
 
     def _find_exclusion(self, comparison: Comparison, asked: AskedRound) -> Exclusion | None:
         turns = comparison.find_turns(asked)

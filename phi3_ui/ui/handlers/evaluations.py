@@ -8,11 +8,10 @@ from pathlib import Path
 
 import gradio as gr
 
-from phi3_ui.chat.sampling_params import parse_params
 from phi3_ui.chat.types import Message
 from phi3_ui.errors import UserError
 from phi3_ui.evaluation.chat_records import build_records, collect_rated_records
-from phi3_ui.evaluation.plan import Candidate, plan_evaluation
+from phi3_ui.evaluation.plan import PRESETS, list_candidates, plan_evaluation
 from phi3_ui.evaluation.prompt_set import EXPECTED_RESPONSE, PromptRecord
 from phi3_ui.evaluation.questions import read_records
 from phi3_ui.evaluation.running import RunningEvaluation
@@ -24,7 +23,6 @@ from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.handlers.answers import replace_surrogates
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.handlers.event_fields import read_fields
-from phi3_ui.ui.handlers.rounds import PRESETS
 from phi3_ui.ui.notices import show_warning
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.evaluation_results import ResultsView, render_results
@@ -284,15 +282,13 @@ class EvaluationsController:
         chosen = [entries[key] for key in dict.fromkeys(fields.get("model", [])) if key in entries]
         if not chosen:
             raise UserError("no_models_chosen")
-        values: dict[str, object] = {**PRESETS.get(_first(fields, "preset"), {})}
-        if max_tokens := _first(fields, "max_tokens").strip():
-            values["max_tokens"] = max_tokens
+        presets = [key for key in dict.fromkeys(fields.get("preset", [])) if key in PRESETS] or [""]
+        max_tokens = _first(fields, "max_tokens").strip()
         repeats = _first(fields, "repeats")
         plan = plan_evaluation(
             prompt_set,
-            tuple(
-                Candidate(entry.model_id, entry.name, parse_params(values, set(entry.supported_params)))
-                for entry in chosen
+            list_candidates(
+                [(entry.name, entry) for entry in chosen], presets, {"max_tokens": max_tokens} if max_tokens else {}
             ),
             scorers=(
                 *fields.get("scorer", []),

@@ -37,22 +37,22 @@ def create() -> CompareSection:
 
 def wire(page: Page, compare: CompareController, meter: CompareMeter, resumed: Dependency) -> None:
     """Connect the view. `resumed` ends once a page that was reloaded shows its chat."""
-    view, chat_list = page.compare.view, page.conversations.chat_list
+    view, chat_list, usage = page.compare.view, page.conversations.chat_list, page.usage.panel
     view.click(
         compare.act,
         None,
-        [view, page.ratings.view, page.evaluations.view, chat_list, page.export.download],
+        [view, page.ratings.view, page.evaluations.view, chat_list, usage, page.export.download],
         trigger_mode="multiple",
         **NOTIFYING,
     )
     view.input(
         compare.ask,
         None,
-        [view, chat_list],
+        [view, chat_list, usage],
         inputs_kwargs=page.settings_inputs,
         trigger_mode="multiple",
         **STREAMING,
     )
     # Not "always_last": an event that had to wait would come with the data of the one before it.
     view.edit(meter.count_draft, page.settings.system, page.compare.meter, trigger_mode="multiple", **QUIET)
-    resumed.then(compare.resume, None, [view, chat_list], trigger_mode="multiple", **STREAMING)
+    resumed.then(compare.resume, None, [view, chat_list, usage], trigger_mode="multiple", **STREAMING)

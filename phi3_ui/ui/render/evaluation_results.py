@@ -143,14 +143,13 @@ def _describe_row(language: str, view: ResultsView, row: _Row) -> dict[str, obje
 def _describe_cell(language: str, view: ResultsView, row: _Row, place: int) -> dict[str, object]:
     one = row[place]
     if one is None:
-        return {"pieces": [], "error": tr(language, "eval.no_answer"), "scores": [], "link": ""}
+        return {"pieces": [], "error": tr(language, "eval.no_answer"), "scores": [], "reasons": [], "link": ""}
     error = one.answer.error
     return {
         "pieces": _mark(row, place),
         "error": hide_paths(tr_error(language, error_from_record(*error))) if error else "",
-        "scores": [
-            (name, format_score(language, value), one.rationales.get(name, "")) for name, value in one.scores.items()
-        ],
+        "scores": [(name, format_score(language, value)) for name, value in one.scores.items()],
+        "reasons": one.rationales.items(),
         "link": view.trace_link(one.trace_id),
     }
 

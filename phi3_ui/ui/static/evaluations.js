@@ -3,7 +3,8 @@
  * the fields of the form, each a list of texts, or the value. Files are read here, as text.
  *
  * Gradio changes the elements that it has drawn into those that it draws, and a field keeps what was typed into it: it would then
- * stand beside another question. So a field takes what the server says if it is another one, or was sent.
+ * stand beside another question. So a field takes what the server says if it is another one, or was sent. If what had the focus
+ * is gone, as a button that started something, the heading gets it.
  */
 import readText, { MAX_CHARACTERS, RefusedFile } from "./composer/read_text.js";
 import { createElement, fillIn } from "./dom.js";
@@ -11,6 +12,7 @@ import { createElement, fillIn } from "./dom.js";
 export default function sendForms({ element, trigger, watch, texts }) {
   const owners = new WeakMap(); // what each field stands for
   let sent = null; // the form that the server is answering
+  let isUsed = false; // whether what was focused or pressed last is in this view
 
   element.addEventListener("click", ({ target }) => {
     const button = target.closest("button[data-do]");
@@ -35,8 +37,15 @@ export default function sendForms({ element, trigger, watch, texts }) {
     }
   });
 
+  const noteUse = ({ target }) => {
+    isUsed = element.contains(target.closest?.("button, a, input, select, textarea, summary, h2"));
+  };
+  for (const name of ["focusin", "pointerdown"]) document.addEventListener(name, noteUse);
+
   const settle = () => {
-    const title = element.querySelector("h2")?.textContent ?? "";
+    const heading = element.querySelector("h2");
+    const title = heading?.textContent ?? "";
+    if (isUsed && document.activeElement === document.body) heading?.focus();
     for (const field of element.querySelectorAll("input, textarea, select")) {
       const { form, name } = field;
       const owner = [title, form?.dataset.do, form?.querySelector("[name=key]")?.value, name].join("\n");

@@ -33,7 +33,9 @@ def test_all_sides_are_asked_and_hidden_until_the_vote(app: CompareApp) -> None:
     assert [side["text"] for side in round_["sides"]] == [LONG, LONG]
     assert round_["choices"] == ["0", "1", "tie", "both_bad"]
 
-    voted = app.view(app.act("vote", round=round_["id"], choice="1", reason=" Clearer. "))
+    after_vote = app.act("vote", round=round_["id"], choice="1", reason=" Clearer. ")
+    assert app.page.usage.panel in after_vote, "whose answers count from now on"
+    voted = app.view(after_vote)
 
     (vote,) = app.store.history.votes
     assert (vote.preference, vote.reason, vote.exclusion) == (1, "Clearer.", None)

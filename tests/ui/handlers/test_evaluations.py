@@ -152,15 +152,17 @@ def test_an_evaluation_is_started_followed_and_cancelled(app: EvaluationsApp) ->
         "start",
         set=set_id,
         model=["m-1", "m-1", "gone"],
-        preset="precise",
+        preset=["precise", "creative", "gone"],
         max_tokens="50",
         repeats="3",
         scorer=["exact_match"],
         scorers="length=..80\n\n",
     )
     (plan,) = app.evaluations.started
-    (candidate,) = plan.candidates
-    assert (candidate.model_id, candidate.params) == ("m-1", GenerationParams(temperature=0.0, max_tokens=50))
+    assert [(one.model_id, one.params) for one in plan.candidates] == [
+        ("m-1", GenerationParams(temperature=temperature, max_tokens=50)) for temperature in (0.0, 0.9)
+    ]
+    assert [one.name.rpartition(" ")[2] for one in plan.candidates] == ["(precise)", "(creative)"]
     assert (plan.scorers, plan.repeats, plan.set_version) == (("exact_match", "length=..80"), 3, 1)
     assert "0 of 2 answers" in html
 
