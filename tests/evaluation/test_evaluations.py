@@ -97,6 +97,7 @@ def test_a_run_holds_its_report_its_answers_and_its_prompt_set(bench: Bench, tmp
     assert inputs
     (used,) = inputs.dataset_inputs
     assert "<svg" in report
+    assert "svg { max-width: 100%" in report, "it fits a phone"
     assert "&lt;script&gt;" in report
     assert not any(mark in report for mark in ("<script", "http:", "https:", "src="))
     assert [row[table["columns"].index("question")] for row in table["data"]] == [one.question for one in hostile]
