@@ -33,6 +33,9 @@ def create_config(app: FastAPI, trusted_proxies: Sequence[str]) -> uvicorn.Confi
     return uvicorn.Config(
         app,
         http=TimedProtocol,
+        # The same everywhere: uvicorn would prefer uvloop and websockets where other packages have brought them.
+        loop="asyncio",
+        ws="none",
         log_level="warning",
         timeout_graceful_shutdown=_GRACE_SECONDS,
         forwarded_allow_ips=list(trusted_proxies),
