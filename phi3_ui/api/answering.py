@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from phi3_ui.accounts.quotas import Quotas
 from phi3_ui.api.callers import Caller
 from phi3_ui.api.errors import ApiError
 from phi3_ui.api.history import ApiHistory, Question
 from phi3_ui.api.metrics import Metrics
-from phi3_ui.api.models import ApiModels
+from phi3_ui.api.models import Models
+from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.chat.conversation import Answer, TurnRequest
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS, parse_params
@@ -18,9 +20,16 @@ from phi3_ui.i18n.translate import tr
 from phi3_ui.settings import Settings
 from phi3_ui.store.conversations.turn_writer import ConversationStore
 from phi3_ui.store.registry.cards import ModelEntry
-from phi3_ui.store.registry.loader import ModelLoader
 
 _RAW_PROMPT_CONTRACT = "prompt"
+
+
+class Loader(Protocol):
+    """Loads models. Thread-safe."""
+
+    def load(self, entry: ModelEntry) -> ChatModel:
+        """The model, which begins to load if need be. UserError if it may not, or cannot, be loaded now."""
+        ...
 
 
 class Answering:
@@ -29,8 +38,8 @@ class Answering:
     def __init__(  # noqa: PLR0913  # the services it works with
         self,
         settings: Settings,
-        models: ApiModels,
-        loader: ModelLoader,
+        models: Models,
+        loader: Loader,
         conversations: ConversationStore,
         quotas: Quotas,
         metrics: Metrics,

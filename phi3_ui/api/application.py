@@ -20,7 +20,7 @@ from phi3_ui.api.errors import (
     answer_unknown_route,
 )
 from phi3_ui.api.history import Question
-from phi3_ui.api.models import ApiModels, no_such_model
+from phi3_ui.api.models import Models, no_such_model
 from phi3_ui.api.responses import ResponseEncoder
 from phi3_ui.api.schemas import ChatCompletionRequest, CompletionRequest, ResponseRequest, Sampling
 from phi3_ui.api.sse import Encoder, error_of, stream_answer
@@ -34,7 +34,7 @@ _FIRST_EVENT_SECONDS = 5.0
 """A stream whose first event comes sooner can still be refused with a status. It begins after this time at the latest."""
 
 
-def create_api(callers: Callers, models: ApiModels, answering: Answering) -> FastAPI:
+def create_api(callers: Callers, models: Models, answering: Answering) -> FastAPI:
     """The routes /models, /chat/completions, /completions and /responses, with their schema at /openapi.json."""
     api = FastAPI(title="Phi-3 Chat on MLflow", docs_url=None, redoc_url=None)
     _add_error_handlers(api)

@@ -1,13 +1,25 @@
 """The models of the store under the names that a request may use."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from phi3_ui.api.errors import ApiError
 from phi3_ui.errors import UserError
 from phi3_ui.store.registry.admission import Admission
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.store.registry.catalogue import Catalogue
+
+
+class Models(Protocol):
+    """The models that requests may name. Thread-safe."""
+
+    def list(self) -> list[dict[str, Any]]:
+        """Every name of each model, as OpenAI lists models."""
+        ...
+
+    def find(self, name: str) -> ModelEntry:
+        """The model with this name. ApiError 404 if there is none."""
+        ...
 
 
 class ApiModels:
