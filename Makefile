@@ -8,7 +8,7 @@ TORCH ?= $(shell grep "^torch==" constraints.txt)
 DENO := DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
 PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: run setup mlflow-ui check test coverage lint bench soak screenshot tutorials licences audit sbom lock space-rehearsal clean
+.PHONY: run serve-ray setup mlflow-ui check test coverage lint bench soak screenshot tutorials licences audit sbom lock space-rehearsal clean
 
 # Container images often set it. Without compiled files, each of the many processes of the tests compiles our modules again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -21,6 +21,9 @@ run: .venv/installed ## start the app, setting the models up if the store has no
 
 setup: .venv/installed ## the same set-up without the page
 	$(BIN)/python -m phi3_ui setup
+
+serve-ray: .venv/installed-ray setup ## the models behind the API on a Ray cluster of this machine, on port 8000
+	$(BIN)/python -m deploy.ray
 
 mlflow-ui: .venv/installed ## MLflow's own UI on the same store, on port 5001 or that of PHI3_UI_MLFLOW_URL
 	$(BIN)/python -m phi3_ui mlflow-ui
@@ -90,6 +93,10 @@ lock: .venv/installed-dev ## write constraints.txt and the locks again, from wha
 .venv/installed: requirements.lock | .venv/bin/python
 	$(INSTALL) requirements.lock
 	$(BIN)/python -m pip install --quiet $(TORCH)
+	touch $@
+
+.venv/installed-ray: deploy/ray/requirements.lock .venv/installed
+	$(INSTALL) $<
 	touch $@
 
 .venv/installed-dev: requirements-dev.lock .venv/installed

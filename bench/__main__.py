@@ -27,6 +27,7 @@ from bench import (
     long_chats,
     page_load,
     paths,
+    ray,
     startup,
     stopping,
     store,
@@ -47,6 +48,7 @@ TOKENS = {"prompt": 300, "chat": 80}
 ROWS = {
     "streaming": streaming.rows,
     "api": api.rows,
+    "ray": ray.rows,
     "long-chats": long_chats.onnx,
     "long-chats-pipeline": long_chats.pipeline,
     "llama": llama.rows,

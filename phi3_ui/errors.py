@@ -22,6 +22,7 @@ SENTENCES = {
     "model_gone": "This model is no longer in the tracking store. Pick another one.",
     "load_failed": "{model} could not be loaded: {detail}. See {log} for details; your next question tries again.",
     "model_crashed": "{model} crashed ({detail}). The text so far is saved; your next question loads the model again.",
+    "replica_lost": "The replica of {model} that was answering was lost. The text so far is saved; ask again, and another replica answers.",
     "model_hung": "{model} stopped responding and was ended, which interrupted this answer. The text so far is saved; ask again, and the model is loaded again.",
     "answer_failed": "{model} could not answer: {detail}. See {log} for details; change the question or the settings, then send it again.",
     "refused": "{model} rejected the question: {detail}",

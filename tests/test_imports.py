@@ -33,6 +33,7 @@ _ORDER = [
     "phi3_ui.arena",
     "phi3_ui.api",
     "phi3_ui.ui",
+    "deploy",
     "phi3_ui.cli",
     "phi3_ui.application",
     "phi3_ui.uvicorn_server",
@@ -46,7 +47,7 @@ _WITH_GRADIO = {"phi3_ui/ui", "phi3_ui/ui/page", "phi3_ui/ui/handlers"}
 def _sources(*folders: str) -> list[Path]:
     """The source files of these folders (default: all), as paths from the root."""
     if not folders:
-        return [Path("app.py"), *_sources("phi3_ui", "models")]
+        return [Path("app.py"), *_sources("phi3_ui", "models", "deploy")]
     return sorted(file.relative_to(ROOT) for folder in folders for file in (ROOT / folder).rglob("*.py"))
 
 

@@ -9,7 +9,16 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from phi3_ui.paths import ROOT
-from tests.support.lock import DEV_LOCK, LOCK, REQUIREMENTS, UNLOCKED, read_pins, read_requirements, stale_lines
+from tests.support.lock import (
+    DEV_LOCK,
+    LOCK,
+    RAY_LOCK,
+    REQUIREMENTS,
+    UNLOCKED,
+    read_pins,
+    read_requirements,
+    stale_lines,
+)
 
 SPACE_EXTRAS = ("oauth", "mcp")
 
@@ -28,7 +37,7 @@ def test_installed_versions_are_the_pinned_ones() -> None:
 
 
 def test_every_locked_line_has_hashes_and_names_no_package_index() -> None:
-    for file in (LOCK, DEV_LOCK):
+    for file in (LOCK, RAY_LOCK, DEV_LOCK):
         blocks = re.split(r"(?<!\\)\n", file.read_text(encoding="utf-8").strip())
         for block in blocks[1:]:
             assert re.fullmatch(r"[\w.-]+==[\w.]+(; [^\\]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+", block), block

@@ -799,6 +799,7 @@ ERRORS: dict[str, str] = {
     "request_too_large": "Depășește cei {size} MB care pot fi trimiși deodată. Trimiteți mai puțin sau cereți administratorului o limită mai mare.",
     "message_too_long": "Un mesaj, cu tot cu fișiere, poate avea cel mult {count} de caractere; la fel și un prompt de sistem. Scurtați-l, apoi trimiteți-l din nou.",
     "no_model": "Nu este ales niciun model. Alegeți unul din lista de deasupra conversației.",
+    "replica_lost": "Replica modelului {model} care răspundea s-a pierdut. Textul de până acum este salvat; întrebați din nou și răspunde alta.",
     "model_gone": "Acest model nu mai este în depozitul de tracking. Alegeți altul.",
     "load_failed": "{model} nu a putut fi încărcat: {detail}. Detalii în {log}; următoarea întrebare încearcă din nou.",
     "model_hung": "{model} nu a mai răspuns și a fost oprit forțat, ceea ce a întrerupt acest răspuns. Textul de până acum este salvat; întrebați din nou, iar modelul se încarcă din nou.",

@@ -116,6 +116,8 @@ class Request:
     """As OpenAI's: `role` and `content`, the question last."""
     params: dict[str, Any]
     """The sampling parameters. Only `max_tokens` has an effect on the answer."""
+    pid: int
+    """The process that answered."""
 
     @property
     def question(self) -> str:

@@ -7,12 +7,13 @@ be chosen by the question.
 Layout of the folder, which `phi3_ui.testing.ScriptedModel` writes and reads:
     queue/000001.json   replies to come, the oldest first; a reply that is taken leaves the queue
     gates/NAME          exists once the gate is open; gates/NAME.reached exists once an answer waits at it
-    requests.jsonl      one line per request: messages and params
+    requests.jsonl      one line per request: messages, params and the process
 """
 
 import ctypes
 import itertools
 import json
+import os
 import re
 import threading
 import time
@@ -59,7 +60,7 @@ class ScriptedPyfunc(PythonModel):
     def _answer(self, prompt: str, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
         messages = _parse_prompt(prompt)
         with (self._folder / "requests.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps({"messages": messages, "params": params}) + "\n")
+            log.write(json.dumps({"messages": messages, "params": params, "pid": os.getpid()}) + "\n")
         question = next(message["content"] for message in reversed(messages) if message["role"] == "user")
         reply = self._take_reply(question)
         prompt_tokens, completion_tokens = reply.get("usage") or (len(self.encode(prompt)), None)

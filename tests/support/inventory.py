@@ -53,7 +53,7 @@ class PageLibrary:
 def read_packages() -> list[Package]:
     """All pinned packages, by name."""
     declared = _declared_licences()
-    _, dev = locked_names()
+    _, _, dev = locked_names()
     packages = []
     for name, pin in sorted(read_pins().items()):
         licence = _LICENCES.get(name) or declared.get(name, "UNKNOWN")

@@ -21,7 +21,7 @@ Written by `make licences` from the locks and the packages' own metadata. The pr
 
 A build of torch for NVIDIA's GPUs brings CUDA along, under NVIDIA's own terms.
 
-## Packages of development
+## Packages of Ray Serve and of development
 
 {_table(("package", "version", "licence"), ((one.name, one.version, one.licence) for one in packages if one.is_dev))}
 

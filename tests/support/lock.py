@@ -1,4 +1,4 @@
-"""Write constraints.txt and the two lock files from what is installed: `python -m tests.support.lock` (make lock).
+"""Write constraints.txt and the lock files from what is installed: `python -m tests.support.lock` (make lock).
 
 requirements*.txt name what the project imports, constraints.txt pins these and all that they bring, and the locks add the
 SHA-256 of every file of such a version, so that pip installs without resolving: `--require-hashes --no-deps -r requirements.lock`.
@@ -9,6 +9,7 @@ import importlib.metadata
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 ROOT = Path(__file__).resolve().parents[2]
 CONSTRAINTS = ROOT / "constraints.txt"
-LOCK, DEV_LOCK = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
 REQUIREMENTS, DEV_REQUIREMENTS = ROOT / "requirements.txt", ROOT / "requirements-dev.txt"
+RAY_REQUIREMENTS = ROOT / "deploy" / "ray" / "requirements.txt"
+LOCK, RAY_LOCK, DEV_LOCK = (file.with_suffix(".lock") for file in (REQUIREMENTS, RAY_REQUIREMENTS, DEV_REQUIREMENTS))
 
 UNLOCKED = {"torch"}
 """Installed on a line of its own, so that a build of it can be chosen."""
@@ -82,18 +84,21 @@ def requirements_of(name: str) -> list[Requirement]:
 
 
 @cache
-def locked_names() -> tuple[set[str], set[str]]:
-    """What the app needs anywhere, and what development needs besides; without `UNLOCKED`."""
-    app, dev = read_requirements(REQUIREMENTS), read_requirements(DEV_REQUIREMENTS)
-    needed = set[str]().union(*(required_names(app, environment) for environment in ENVIRONMENTS)) - UNLOCKED
-    developing = set[str]().union(*(required_names([*app, *dev], environment) for environment in ENVIRONMENTS))
-    return needed, developing - needed - UNLOCKED
+def locked_names() -> tuple[set[str], set[str], set[str]]:
+    """What the app needs anywhere, what Ray Serve needs besides, and what development needs besides the app; without `UNLOCKED`."""
+    app, ray, dev = map(read_requirements, (REQUIREMENTS, RAY_REQUIREMENTS, DEV_REQUIREMENTS))
+    needed, serving, developing = (
+        set[str]().union(*(required_names(roots, environment) for environment in ENVIRONMENTS)) - UNLOCKED
+        for roots in (app, [*app, *ray], [*app, *ray, *dev])
+    )
+    return needed, serving - needed, developing - needed
 
 
 def write_constraints() -> None:
-    """Pin what is installed of all that is needed; pins with a marker, which are of other platforms, stay as they are."""
+    """Pin what is installed of all that is needed; pins with a marker keep it, and those of other platforms stay as they are."""
+    markers = {name: pin.marker for name, pin in read_pins().items() if pin.marker}
     kept = {name: str(pin) for name, pin in read_pins().items() if pin.marker}
-    app, dev = locked_names()
+    app, _, dev = locked_names()
     for name in app | dev | UNLOCKED:
         try:
             found = importlib.metadata.distribution(name)
@@ -103,17 +108,18 @@ def write_constraints() -> None:
                     f"{name} is needed on another platform: pin it in {CONSTRAINTS.name} with a marker."
                 ) from None
             continue
-        kept[name] = f"{found.name}=={found.version.partition('+')[0]}"
+        marker = f"; {markers[name]}" if name in markers else ""
+        kept[name] = f"{found.name}=={found.version.partition('+')[0]}{marker}"
     CONSTRAINTS.write_text("\n".join(sorted(kept.values(), key=str.casefold)) + "\n", encoding="utf-8")
 
 
 def write_locks() -> None:
-    """Write both locks, with the hashes that the package index gives."""
+    """Write the locks, with the hashes that the package index gives."""
     from piptools.repositories import PyPIRepository
 
     repository = PyPIRepository([], cache_dir=str(ROOT / ".test-data" / "pip-tools"))
     pins = read_pins()
-    for file, names in zip((LOCK, DEV_LOCK), locked_names(), strict=True):
+    for file, names in zip((LOCK, RAY_LOCK, DEV_LOCK), locked_names(), strict=True):
         lines = ["# Written by `make lock`. Install with: pip install --require-hashes --no-deps -r " + file.name]
         for name in sorted(names):
             hashes = sorted(_hashes(repository, pins[name]))
@@ -149,13 +155,13 @@ def _is_older(interpreter: str) -> bool:
 
 def stale_lines() -> Iterator[str]:
     """What does not fit together, one sentence each: requirements, constraints and locks."""
-    pins, (app, dev) = read_pins(), locked_names()
-    for requirement in (*read_requirements(REQUIREMENTS), *read_requirements(DEV_REQUIREMENTS)):
+    pins = read_pins()
+    for requirement in chain(*map(read_requirements, (REQUIREMENTS, RAY_REQUIREMENTS, DEV_REQUIREMENTS))):
         pin = pins.get(canonicalize_name(requirement.name))
         version = next(iter(pin.specifier)).version if pin else None
         if version is None or not requirement.specifier.contains(version, prereleases=True):
             yield f"constraints.txt pins {pin}, but {requirement} is required"
-    for file, names in ((LOCK, app), (DEV_LOCK, dev)):
+    for file, names in zip((LOCK, RAY_LOCK, DEV_LOCK), locked_names(), strict=True):
         locked = {canonicalize_name(line.name): line for line in _read_lock(file)}
         yield from (f"{file.name} lacks {name}" for name in sorted(names - set(locked)))
         yield from (f"{file.name} has {name}, which nothing needs" for name in sorted(set(locked) - names))

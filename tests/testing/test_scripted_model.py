@@ -96,7 +96,8 @@ def test_stops_at_max_tokens(model: ScriptedModel, hosted: HostedModel) -> None:
     end = completed(ask(hosted, "Sing.", max_tokens=5))
 
     assert (end.text, end.usage, end.finish_reason) == ("la la la la la ", Usage(1, 5, 0), "length")
-    assert model.requests == [Request([{"role": "user", "content": "Sing."}], model.requests[0].params)]
+    (request,) = model.requests
+    assert request == Request([{"role": "user", "content": "Sing."}], request.params, request.pid)
     assert model.requests[0].params["max_tokens"] == 5
 
 

@@ -1,0 +1,90 @@
+"""What Ray Serve costs over the app alone, and what replicas bring. The app and the cluster answer in turn."""
+
+import os
+import signal
+import statistics
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+from openai import APIError, OpenAI
+
+from bench import paths
+from bench.rows import Bench, Row, median_ratio
+from tests.support.app_server import serve
+from tests.support.ray_server import RayServer, serve_ray
+
+_TOKENS, _CLIENTS = 200, 4
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    """One replica beside the app, then two."""
+    model, home = bench.spec("prompt").model_id, bench.settings.home
+    variables = {"PHI3_UI_RAY_MODELS": model}
+    with serve(home, bench.temporary / "app.log") as app:
+        with serve_ray(home, bench.temporary / "ray-1.log", 1, **variables) as cluster:
+            with paths.api(app.url, model) as direct, paths.api(cluster.url, model) as through:
+                pairs = [(direct(count), through(count)) for count in (16, *([_TOKENS] * bench.rounds))][1:]
+            value = median_ratio([ray.rate for _, ray in pairs], [alone.rate for alone, _ in pairs])
+            yield Row("Ray ÷ one process: tokens/s", f"{value:.3f}", "≥ 0.95", value >= 0.95)
+            later = statistics.median(1000 * (ray.first - alone.first) for alone, ray in pairs)
+            yield Row("Ray, first token: later than one process's", f"{later:.0f} ms", "≤ 20 ms", later <= 20)
+            one = statistics.median(_ask_at_once(cluster, model) for _ in range(bench.rounds))
+        with serve_ray(home, bench.temporary / "ray-2.log", 2, **variables) as cluster:
+            two = statistics.median(_ask_at_once(cluster, model) for _ in range(bench.rounds))
+            cores = os.cpu_count() or 1
+            what = f"2 replicas ÷ 1, {_CLIENTS} clients, {cores} cores: tokens/s"
+            # One replica uses up to 4 cores well.
+            yield Row(what, f"{two / one:.2f}", "≥ 1.5 with 8 cores", two / one >= 1.5 if cores >= 8 else None)
+            seconds = _lose_replica(cluster, model)
+            yield Row(
+                "first text of the question after a replica was killed", f"{seconds:.2f} s", "≤ 1 s", seconds <= 1
+            )
+
+
+def _ask_at_once(cluster: RayServer, model: str) -> float:
+    """Tokens per second of several answers together."""
+    with OpenAI(base_url=f"{cluster.url}/v1", api_key="none", max_retries=0) as client:
+
+        def ask(number: int) -> int:
+            return paths.receive_api(client, model, f"Write a long story, number {number}.", _TOKENS)[1]
+
+        with ThreadPoolExecutor(_CLIENTS) as threads:
+            list(threads.map(ask, range(_CLIENTS)))  # warm
+            started = time.perf_counter()
+            tokens = sum(threads.map(ask, range(_CLIENTS, 2 * _CLIENTS)))
+            return tokens / (time.perf_counter() - started)
+
+
+def _lose_replica(cluster: RayServer, model: str) -> float:
+    """Kill the replica that is answering; seconds from then to the first text of the same chat's next question."""
+    question = "Write a long story about a river."
+    with OpenAI(base_url=f"{cluster.url}/v1", api_key="none", max_retries=0) as client:
+        stream = client.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": question}], max_tokens=1000, stream=True
+        )
+        next(piece for piece in stream if piece.choices[0].delta.content)
+        busiest = max(_model_processes(), key=lambda process: process.cpu_percent(0.3))
+        replica = busiest.parent()
+        if replica is None:
+            raise RuntimeError("the model's process has no parent")
+        os.kill(replica.pid, signal.SIGKILL)
+        killed = time.perf_counter()
+        try:
+            for _ in stream:
+                pass
+        except APIError:
+            points, _ = paths.receive_api(client, model, question, 8)
+            return points[0][0] - killed
+    raise RuntimeError("the answer did not end with an error")
+
+
+def _model_processes() -> list[psutil.Process]:
+    """Those of replicas: the children of Ray's actors."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "ppid"])
+        if "phi3_ui.host.worker" in (process.info["cmdline"] or [])
+        and psutil.Process(process.info["ppid"]).name().startswith("ray::")
+    ]

@@ -1,0 +1,72 @@
+"""Serves the models of the store on a Ray cluster of this machine: `python -m deploy.ray` (make serve-ray)."""
+
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+
+from models import disable_telemetry
+from phi3_ui.errors import UserError
+from phi3_ui.paths import ROOT
+
+_PORT = 8000
+_APPLICATION = "phi3-chat"
+_POLL_SECONDS = 0.5
+
+
+def main() -> None:
+    """Serve until SIGTERM or Ctrl-C, then let the answers under way end, unless it comes a second time.
+
+    Exit code 1 with one sentence for a UserError.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    disable_telemetry()
+    # Ray listens on all interfaces, and whoever its ports let in can run code. It reads these when it is imported.
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    import ray
+    from ray import serve
+
+    from deploy.ray.app import build_app
+    from deploy.ray.settings import RaySettings
+
+    try:
+        settings = RaySettings.read()
+    except UserError as error:
+        sys.exit(str(error))
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    ray.init(address="local", include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
+    ended = _catch_signals()
+    try:
+        port = settings.server_port or _PORT
+        serve.start(http_options=serve.HTTPOptions(host=settings.server_name, port=port))
+        serve.run(build_app(settings), name=_APPLICATION)
+        print(f"The API is at http://{settings.server_name}:{port}/v1", flush=True)
+        ended.wait()
+        serve.delete(_APPLICATION, _blocking=False)  # first, since `shutdown` cuts connections
+        while _APPLICATION in serve.status().applications:
+            time.sleep(_POLL_SECONDS)
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def _catch_signals() -> threading.Event:
+    """Set at the first SIGTERM or Ctrl-C; the second ends the program. Call it after `ray.init`, which has handlers of its own."""
+    ended = threading.Event()
+
+    def end(_: int, __: FrameType | None) -> None:
+        if ended.is_set():
+            sys.exit(1)
+        ended.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    return ended
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""One replica: a logged model in a process of its own, contained as on the app's own machine."""
+
+import asyncio
+import logging
+import math
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+from deploy.ray.settings import RaySettings
+from models import disable_telemetry
+from phi3_ui.chat.chat_model import ChatModel
+from phi3_ui.chat.types import CancelToken
+from phi3_ui.errors import UserError
+from phi3_ui.host.protocol import pack_event, unpack_request
+
+logger = logging.getLogger(__name__)
+
+
+class Replica:
+    """Answers with one model. Serve calls the methods in one event loop."""
+
+    def __init__(self, model_id: str) -> None:
+        """Load the model; the replica is ready when it can answer. UserError if it cannot be loaded."""
+        disable_telemetry()
+        from ray import serve
+
+        from phi3_ui.host.pool import Pool
+        from phi3_ui.store.registry.admission import open_admission
+        from phi3_ui.store.registry.catalogue import Catalogue
+        from phi3_ui.store.registry.loader import ModelLoader
+
+        settings = RaySettings.read()
+        admission = open_admission(settings)
+        # A folder of its own: several replicas of a model may run on one machine.
+        logs = settings.logs / f"replica-{serve.get_replica_context().replica_tag}"
+        self._entry = Catalogue(settings.tracking_uri, settings.catalogue).find(model_id)
+        self._pool = Pool(logs, 1, math.inf, admission.admit, max_answers=settings.max_answers)
+        self._loader = ModelLoader(settings, admission, self._pool)
+        self._running: dict[str, CancelToken] = {}
+        self._loader.load(self._entry).ready.result()
+
+    async def answer(self, answer_id: str, request: dict[str, Any]) -> AsyncIterator[list[Any]]:
+        """Stream the events of one answer, each as `["event", packed]`, or `["error", code, values]` at the end.
+
+        Closing the stream, or `cancel`, stops the computation within one token.
+        """
+        cancel = self._running[answer_id] = CancelToken()
+        loop, events = asyncio.get_running_loop(), asyncio.Queue[list[Any] | None]()
+
+        def put(event: list[Any] | None) -> None:
+            loop.call_soon_threadsafe(events.put_nowait, event)
+
+        def run() -> None:
+            try:
+                model: ChatModel = self._loader.load(self._entry)  # loads it again if its process has ended
+                for event in model.answer(unpack_request(request), cancel):
+                    put(["event", pack_event(event)])
+            except UserError as error:
+                put(["error", error.code, error.values])
+            except Exception as error:
+                logger.exception("An answer of %s failed", self._entry.name)
+                put(["error", "unexpected", {"detail": type(error).__name__}])
+            put(None)
+
+        threading.Thread(target=run, name="answer", daemon=True).start()
+        try:
+            while event := await events.get():
+                yield event
+        finally:
+            cancel.set()
+            self._running.pop(answer_id, None)
+
+    async def cancel(self, answer_id: str) -> bool:
+        """Stop an answer, which then ends as usual, with its usage; False if it is not under way here."""
+        if token := self._running.get(answer_id):
+            token.set()
+        return token is not None
+
+    async def check_health(self) -> None:
+        """Load the model again if its process has ended. Raises UserError, so that Serve replaces the replica, if it cannot be loaded."""
+        model = await asyncio.to_thread(self._loader.load, self._entry)
+        if model.ready.done():
+            model.ready.result()

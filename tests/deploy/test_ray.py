@@ -1,0 +1,193 @@
+"""The API on Ray Serve: two replicas of a model, on this machine."""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import openai
+import psutil
+import pytest
+from openai.types.chat import ChatCompletionMessageParam
+
+from phi3_ui.store.registry.versions import Registry
+from phi3_ui.testing import Reply, ScriptedModel, log_scripted_model
+from tests.support.app_server import wait_until
+from tests.support.build_cache import create_store
+from tests.support.ray_server import RayServer, serve_ray
+from tests.support.trust import approve_models
+
+pytestmark = pytest.mark.server
+
+NAME = "story"
+START_SECONDS = 300
+
+
+@dataclass
+class Cluster:
+    """A running cluster whose champion is the first of two versions."""
+
+    server: RayServer
+    versions: list[ScriptedModel]
+    registry: Registry
+    client: openai.OpenAI
+
+    def ask(self, *texts: str) -> str:
+        """The answer after these messages, of the person and of the model in turn."""
+        return (
+            self.client.chat.completions.create(model=f"{NAME}@champion", messages=chat(*texts))
+            .choices[0]
+            .message.content
+            or ""
+        )
+
+
+def chat(*texts: str) -> list[ChatCompletionMessageParam]:
+    return [
+        {"role": "assistant", "content": text} if number % 2 else {"role": "user", "content": text}
+        for number, text in enumerate(texts)
+    ]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    home = tmp_path_factory.mktemp("ray")
+    uri = create_store(home)
+    registry = Registry(uri)
+    versions = [log_scripted_model(uri, home, f"story-{version}") for version in (1, 2)]
+    for model in versions:
+        registry.register_model(model.model_id, NAME)
+    registry.promote(NAME, "1", "champion")
+    approve_models(uri, home)
+    with (
+        serve_ray(home, home / "ray.log", 2, PHI3_UI_RAY_HEALTH_SECONDS="1") as server,
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        yield Cluster(server, versions, registry, client)
+
+
+def test_a_chat_is_streamed_with_its_usage(cluster: Cluster) -> None:
+    assert {one.id for one in cluster.client.models.list()} == {
+        f"{NAME}@champion",
+        f"{NAME}/1",
+        "story-1",
+        cluster.versions[0].model_id,
+    }
+    cluster.versions[0].enqueue(Reply("Once upon a time."))
+    pieces = list(
+        cluster.client.chat.completions.create(
+            model=f"{NAME}@champion",
+            messages=chat("Tell me a story."),
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    assert "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices) == "Once upon a time."
+    assert pieces[-1].usage
+    assert pieces[-1].usage.completion_tokens == 5
+    with pytest.raises(openai.NotFoundError, match="GET /v1/models"):
+        cluster.client.chat.completions.create(model=f"{NAME}/2", messages=chat("Hello"))
+
+
+def test_the_turns_of_a_chat_go_to_one_replica(cluster: Cluster) -> None:
+    model = cluster.versions[0]
+    processes = set[int]()
+    for number in range(12):
+        model.reset()
+        texts = [f"Chat {number}"]
+        for turn in range(3):
+            texts += [cluster.ask(*texts), f"Turn {turn}"]
+        used = {request.pid for request in model.requests}
+        assert len(used) == 1
+        processes |= used
+    assert len(processes) == 2
+
+
+def test_a_caller_who_leaves_stops_the_replica(cluster: Cluster) -> None:
+    model = cluster.versions[0]
+    model.enqueue(Reply("on and ", endless=True, seconds_per_token=0.01))
+    before = cluster.server.count("phi3_tokens_total")
+    with cluster.client.chat.completions.create(
+        model=f"{NAME}@champion", messages=chat("Count."), stream=True, max_tokens=100_000
+    ) as stream:
+        next(stream)
+    wait_until(lambda: cluster.server.count('phi3_answers_total{model="story-1",outcome="cancelled"}') == 1)
+    # Only the replica knows how many tokens there were: it has ended the answer itself.
+    assert cluster.server.count("phi3_tokens_total") > before
+
+
+def test_answers_of_a_killed_replica_end_with_an_error_and_others_go_on(cluster: Cluster) -> None:
+    model = cluster.versions[0]
+    model.reset()
+    gates, streams, processes = [], [], dict[int, int]()
+    number = 0
+    while len(set(processes.values())) < 2:  # one answer on each replica
+        gate = model.create_gate()
+        model.enqueue(Reply("Once upon ", gate, "a time.", question=f"Story {number}"))
+        streams.append(
+            iter(
+                cluster.client.chat.completions.create(
+                    model=f"{NAME}@champion", messages=chat(f"Story {number}"), stream=True
+                )
+            )
+        )
+        gate.wait_until_reached()
+        gates.append(gate)
+        processes[number] = model.requests[-1].pid
+        number += 1
+    killed = processes[0]
+    replica = psutil.Process(killed).parent()
+    assert replica
+    os.kill(replica.pid, signal.SIGKILL)
+    with pytest.raises(openai.APIError, match="ask again"):
+        list(streams[0])
+    wait_until(lambda: not psutil.pid_exists(killed))
+    assert cluster.ask("Story 0", "", "Go on") == "Go on"
+    survivor = model.requests[-1].pid
+    assert survivor != killed
+    for gate in gates:
+        gate.open()
+    for index, process in processes.items():
+        if process != killed:
+            text = "".join(piece.choices[0].delta.content or "" for piece in streams[index])
+            assert "Once upon a time.".endswith(text)
+            assert text.endswith("a time.")
+
+
+def test_promoting_replaces_the_replicas_and_loses_no_answer(cluster: Cluster) -> None:
+    first, second = cluster.versions
+    first.reset()
+    gate = first.create_gate()
+    first.enqueue(Reply("Once upon ", gate, "a time."))
+    stream = iter(
+        cluster.client.chat.completions.create(model=f"{NAME}@champion", messages=chat("Tell me."), stream=True)
+    )
+    gate.wait_until_reached()
+    process = first.requests[-1].pid
+    cluster.registry.promote(NAME, "2", "champion")
+
+    def is_promoted() -> bool:
+        assert cluster.ask("Who are you?") == "Who are you?"  # never refused
+        return any(request.question == "Who are you?" for request in second.requests)
+
+    wait_until(is_promoted, START_SECONDS)
+    wait_until(lambda: f"{NAME}/1" not in {one.id for one in cluster.client.models.list()}, START_SECONDS)
+    gate.open()
+    assert "".join(piece.choices[0].delta.content or "" for piece in stream).endswith("a time.")
+    wait_until(lambda: not psutil.pid_exists(process), START_SECONDS)
+
+
+def test_at_the_end_answers_under_way_are_completed(cluster: Cluster) -> None:
+    model = cluster.versions[1]
+    model.reset()
+    gate = model.create_gate()
+    model.enqueue(Reply("Once upon ", gate, "a time."))
+    stream = iter(
+        cluster.client.chat.completions.create(model=f"{NAME}@champion", messages=chat("Tell me."), stream=True)
+    )
+    gate.wait_until_reached()
+    cluster.server.process.terminate()
+    wait_until(lambda: not cluster.server.is_ready)
+    gate.open()
+    assert "".join(piece.choices[0].delta.content or "" for piece in stream).endswith("a time.")
+    cluster.server.process.wait(timeout=120)
