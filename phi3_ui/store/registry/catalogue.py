@@ -24,7 +24,7 @@ from phi3_ui.store.errors import is_missing, translate_store_errors
 from phi3_ui.store.registry.cards import ModelCard, ModelEntry, RegisteredVersion, RunSummary
 from phi3_ui.store.registry.entry_cache import EntryCache
 from phi3_ui.store.registry.mlmodel import NO_MLMODEL, find_local_mlmodel, load_mlmodel
-from phi3_ui.store.registry.sources import StoredModel
+from phi3_ui.store.registry.records import StoredModel
 from phi3_ui.store.registry.store_models import StoreModels
 from phi3_ui.store.registry.trust import declares_code
 from phi3_ui.store.registry.versions import list_versions

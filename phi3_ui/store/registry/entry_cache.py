@@ -16,7 +16,7 @@ import mlflow
 from phi3_ui.contracts.registry import all_contracts
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.mlmodel import find_local_mlmodel
-from phi3_ui.store.registry.sources import StoredModel
+from phi3_ui.store.registry.records import StoredModel
 
 _FORMAT = 6
 """Increase it with every change of ModelEntry or of the code that fills it from an MLmodel: older files are ignored."""

@@ -17,7 +17,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from phi3_ui.errors import UserError
 from phi3_ui.store.errors import is_missing
 from phi3_ui.store.registry.mlmodel_yaml import MAX_BYTES, parse_yaml
-from phi3_ui.store.registry.sources import StoredModel
+from phi3_ui.store.registry.records import StoredModel
 
 NO_MLMODEL = "there is no MLmodel file"
 

@@ -7,7 +7,7 @@ from mlflow.exceptions import MlflowException
 from models.model_ids import is_run_model
 from phi3_ui.store.errors import raise_unless_missing
 from phi3_ui.store.query import paginate, quote
-from phi3_ui.store.registry.sources import find_version, logged_model_of
+from phi3_ui.store.registry.records import find_version, logged_model_of
 
 
 def resolve_model_id(client: MlflowClient, name: str) -> str | None:

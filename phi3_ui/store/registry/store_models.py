@@ -10,9 +10,9 @@ from models.store_features import find_features
 from phi3_ui.errors import UserError
 from phi3_ui.store.registry.cards import RegisteredVersion
 from phi3_ui.store.registry.names import resolve_model_id
-from phi3_ui.store.registry.sources import (
+from phi3_ui.store.registry.records import (
     LoggedModels,
-    ModelSource,
+    ModelRecords,
     RunArtifacts,
     StoredModel,
     list_deleted_experiments,
@@ -26,7 +26,7 @@ class StoreModels:
         self.tracking_uri = tracking_uri
         self._lock = threading.Lock()  # guards the attributes below
         self._client: MlflowClient | None = None
-        self._sources: tuple[ModelSource, ...] | None = None
+        self._records: tuple[ModelRecords, ...] | None = None
 
     @property
     def client(self) -> MlflowClient:
@@ -38,22 +38,22 @@ class StoreModels:
 
     def list_models(self) -> list[StoredModel]:
         """The models whose logging has ended, newest first."""
-        found = [model for source in self._open_sources() for model in source.list_models() if model.is_complete]
+        found = [model for records in self._open_records() for model in records.list_models() if model.is_complete]
         return sorted(found, key=lambda model: model.created, reverse=True)
 
     def list_deleted(self) -> Iterator[tuple[Experiment, StoredModel]]:
         """The models in deleted experiments whose logging has ended, each after its experiment."""
         deleted = {experiment.experiment_id: experiment for experiment in list_deleted_experiments(self.client)}
-        for source in self._open_sources():
-            for experiment_id, model in source.list_deleted(list(deleted)):
+        for records in self._open_records():
+            for experiment_id, model in records.list_deleted(list(deleted)):
                 if model.is_complete:
                     yield deleted[experiment_id], model
 
     def find(self, name: str) -> StoredModel:
         """The model with this name, in any form that `resolve_model_id` accepts. UserError("model_gone") if there is none."""
         model_id = resolve_model_id(self.client, name)
-        sources = [source for source in self._open_sources() if model_id and source.has(model_id)]
-        model = sources[0].find(model_id) if model_id and sources else None
+        found = [records for records in self._open_records() if model_id and records.has(model_id)]
+        model = found[0].find(model_id) if model_id and found else None
         if model is None:
             raise UserError("model_gone")
         return model
@@ -61,7 +61,7 @@ class StoreModels:
     def list_versions(self, model: StoredModel) -> list[RegisteredVersion]:
         """The registered versions of a model with their aliases, by name, oldest first."""
         versions = []
-        for name, number in self._source_of(model).list_versions(model):
+        for name, number in self._records_of(model).list_versions(model):
             aliases = self.client.get_registered_model(name).aliases.items()
             pointing = tuple(alias for alias, at in sorted(aliases) if str(at) == str(number))
             versions.append(RegisteredVersion(name, str(number), pointing))
@@ -69,19 +69,19 @@ class StoreModels:
 
     def set_tag(self, model: StoredModel, key: str, value: str) -> None:
         """Set a tag of a model."""
-        self._source_of(model).set_tag(model, key, value)
+        self._records_of(model).set_tag(model, key, value)
 
     def forget(self, model: StoredModel) -> None:
         """Delete the record of a model whose files and versions are deleted."""
-        self._source_of(model).forget(model)
+        self._records_of(model).forget(model)
 
-    def _source_of(self, model: StoredModel) -> ModelSource:
-        return next(source for source in self._open_sources() if source.has(model.model_id))
+    def _records_of(self, model: StoredModel) -> ModelRecords:
+        return next(records for records in self._open_records() if records.has(model.model_id))
 
-    def _open_sources(self) -> tuple[ModelSource, ...]:
+    def _open_records(self) -> tuple[ModelRecords, ...]:
         client, features = self.client, find_features(self.tracking_uri)
         with self._lock:
-            if self._sources is None:
+            if self._records is None:
                 runs = RunArtifacts(client)
-                self._sources = (LoggedModels(client), runs) if features.logged_models else (runs,)
-            return self._sources
+                self._records = (LoggedModels(client), runs) if features.logged_models else (runs,)
+            return self._records

@@ -15,7 +15,7 @@ from phi3_ui.store.registry import catalogue, entry_cache, mlmodel
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.store.registry.entry_cache import EntryCache
-from phi3_ui.store.registry.sources import StoredModel, from_logged_model
+from phi3_ui.store.registry.records import StoredModel, from_logged_model
 from tests.store.registry.prompt_models import DECLARED, log_prompt_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")

@@ -47,11 +47,11 @@ class StoredModel:
         return self.model_id if is_run_model(self.model_id) else f"models:/{self.model_id}"
 
 
-class ModelSource(Protocol):
+class ModelRecords(Protocol):
     """One of the ways in which a store keeps models. Methods raise MlflowException if the store fails."""
 
     def has(self, model_id: str) -> bool:
-        """Whether an id is one of this source, by its form."""
+        """Whether an id is one of these, by its form."""
 
     def list_models(self) -> Iterator[StoredModel]:
         """All models, in no particular order."""
@@ -79,16 +79,16 @@ class LoggedModels:
         self._client = client
 
     def has(self, model_id: str) -> bool:
-        """As ModelSource."""
+        """As ModelRecords."""
         return is_logged_model(model_id)
 
     def list_models(self) -> Iterator[StoredModel]:
-        """As ModelSource."""
+        """As ModelRecords."""
         for _, model in self._search(list_experiment_ids(self._client)):
             yield model
 
     def list_deleted(self, experiment_ids: list[str]) -> Iterator[tuple[str, StoredModel]]:
-        """As ModelSource."""
+        """As ModelRecords."""
         return self._search(experiment_ids)
 
     def _search(self, experiment_ids: list[str]) -> Iterator[tuple[str, StoredModel]]:
@@ -98,12 +98,12 @@ class LoggedModels:
             yield model.experiment_id, from_logged_model(model)
 
     def find(self, model_id: str) -> StoredModel | None:
-        """As ModelSource."""
+        """As ModelRecords."""
         model = _find_logged_model(self._client, model_id)
         return from_logged_model(model) if model else None
 
     def list_versions(self, model: StoredModel) -> list[tuple[str, int]]:
-        """As ModelSource."""
+        """As ModelRecords."""
         # The registry cannot be searched by model id, so take the versions from the model's own tag. A server writes each
         # twice, and the tag keeps versions that were deleted since.
         tag = self._client.get_logged_model(model.model_id).tags.get("mlflow.modelVersions", "[]")
@@ -112,11 +112,11 @@ class LoggedModels:
         return [key for version, key in versions if version and logged_model_of(version) == model.model_id]
 
     def set_tag(self, model: StoredModel, key: str, value: str) -> None:
-        """As ModelSource."""
+        """As ModelRecords."""
         self._client.set_logged_model_tags(model.model_id, {key: value})
 
     def forget(self, model: StoredModel) -> None:
-        """As ModelSource."""
+        """As ModelRecords."""
         self._client.delete_logged_model(model.model_id)
 
 
@@ -127,11 +127,11 @@ class RunArtifacts:
         self._client = client
 
     def has(self, model_id: str) -> bool:
-        """As ModelSource."""
+        """As ModelRecords."""
         return not is_logged_model(model_id)
 
     def list_models(self) -> Iterator[StoredModel]:
-        """As ModelSource."""
+        """As ModelRecords."""
         registered = set[str]()
         for version in paginate(self._client.search_model_versions):
             if model := self._from_version(version):
@@ -142,7 +142,7 @@ class RunArtifacts:
                 yield model
 
     def list_deleted(self, experiment_ids: list[str]) -> Iterator[tuple[str, StoredModel]]:
-        """As ModelSource."""
+        """As ModelRecords."""
         return self._search(experiment_ids, ViewType.ALL)
 
     def _search(self, experiment_ids: list[str], view: int) -> Iterator[tuple[str, StoredModel]]:
@@ -154,7 +154,7 @@ class RunArtifacts:
                 yield run.info.experiment_id, _from_run(run, path)
 
     def find(self, model_id: str) -> StoredModel | None:
-        """As ModelSource."""
+        """As ModelRecords."""
         if is_run_model(model_id):
             run_id, path = split_run_model_id(model_id)
             run = self._find_run(run_id)
@@ -164,7 +164,7 @@ class RunArtifacts:
         return self._from_version(version) if version else None
 
     def list_versions(self, model: StoredModel) -> list[tuple[str, int]]:
-        """As ModelSource."""
+        """As ModelRecords."""
         own: list[tuple[str, int]] = []
         if not is_run_model(model.model_id):
             name, _, number = model.model_id.rpartition("/")
@@ -177,7 +177,7 @@ class RunArtifacts:
         return [*sorted(others.difference(own)), *own]
 
     def set_tag(self, model: StoredModel, key: str, value: str) -> None:
-        """As ModelSource."""
+        """As ModelRecords."""
         if is_run_model(model.model_id):
             self._client.set_tag(split_run_model_id(model.model_id)[0], key, value)
         else:
@@ -185,7 +185,7 @@ class RunArtifacts:
             self._client.set_model_version_tag(name, number, key, value)
 
     def forget(self, model: StoredModel) -> None:
-        """As ModelSource."""
+        """As ModelRecords."""
         run = self._find_run(model.run_id) if model.run_id else None
         if run and model.artifact_uri.startswith(folder := _join(run.info.artifact_uri, "")):
             unlist_run_model(self._client, run, model.artifact_uri.removeprefix(folder))
