@@ -28,11 +28,13 @@ from phi3_ui.evaluation.services import open_evaluations
 from phi3_ui.host.pool import Pool
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
+from phi3_ui.sources.all_models import AllModels
+from phi3_ui.sources.remote_source import RemoteSource
+from phi3_ui.sources.store_source import StoreSource
 from phi3_ui.store.conversations.open_store import open_conversation_store
 from phi3_ui.store.links import MlflowUi
 from phi3_ui.store.registry.admission import open_admission
 from phi3_ui.store.registry.catalogue import Catalogue
-from phi3_ui.store.registry.loader import ModelLoader
 from phi3_ui.ui.assets import CacheHashedAssets, create_assets
 from phi3_ui.ui.connections import ConnectionWatch, identify_client
 from phi3_ui.ui.front_page import FrontPage
@@ -65,11 +67,13 @@ def build_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.first_run.start()
+        services.models.remote.look()
         try:
             yield
         finally:
             await end_streams()
             await asyncio.to_thread(services.imports.close, _STOP_SECONDS)
+            await asyncio.to_thread(services.models.remote.close)
             await asyncio.to_thread(services.pool.close)
             await asyncio.to_thread(services.conversations.recorder.close)
 
@@ -144,18 +148,19 @@ def open_services(settings: Settings) -> Services:
         admission.admit,
         max_answers=settings.max_answers,
     )
+    models = AllModels(StoreSource(settings, catalogue, admission, pool), RemoteSource(settings))
     return Services(
         settings=settings,
         catalogue=catalogue,
         admission=admission,
         pool=pool,
-        loader=ModelLoader(settings, admission, pool),
+        models=models,
         first_run=FirstRun(settings, catalogue, SetupPrinter()),
         conversations=conversations,
         locator=locator,
         metrics=Metrics(),
         prompt_sets=PromptSets(locator.locate),
-        evaluations=open_evaluations(settings, catalogue, admission, pool, locator.locate),
+        evaluations=open_evaluations(settings, models, locator.locate),
         quotas=Quotas(settings),
         imports=Imports(conversations, settings.home),
         pages=OpenPages(settings.grace_seconds, hides_paths=not settings.is_single_user),
@@ -166,8 +171,8 @@ def open_services(settings: Settings) -> Services:
 def _mount_api(app: FastAPI, services: Services) -> None:
     """Mount the API, and what Prometheus reads, which is for the same callers."""
     settings, callers = services.settings, Callers(services.settings)
-    models = ApiModels(services.catalogue, services.admission)
-    answering = Answering(settings, models, services.loader, services.conversations, services.quotas, services.metrics)
+    models = ApiModels(services.catalogue, services.models)
+    answering = Answering(settings, models, services.models, services.conversations, services.quotas, services.metrics)
     app.mount("/v1", create_api(callers, models, answering))
 
     @app.get("/metrics")

@@ -14,6 +14,7 @@ from phi3_ui.addresses import check_tracking_uri, page_url, parse_host, sqlite_u
 from phi3_ui.errors import UserError
 from phi3_ui.logins import Logins, parse_logins, read_logins
 from phi3_ui.paths import ROOT
+from phi3_ui.remote_servers import RemoteServers, parse_remote_servers, read_remote_servers
 from phi3_ui.setting_types import Allowed, Count, Device, Fingerprints, Limit, Names, Networks, Port, Switch, variable
 
 MLFLOW_UI_PORT = 5001  # MLflow's own default, 5000, is often another server's
@@ -159,6 +160,12 @@ class Settings(BaseSettings):
     judge_key: SecretStr = variable("PHI3_UI_JUDGE_KEY", "")
     """The key for that API."""
 
+    remote_servers_file: Path | None = variable("PHI3_UI_REMOTE_SERVERS_FILE", None)
+    """A TOML file with a table for each server, which adds to `remote_servers`."""
+
+    remote_servers: Annotated[RemoteServers, NoDecode] = variable("PHI3_UI_REMOTE_SERVERS", ())
+    """Servers with OpenAI-compatible APIs whose models can be chatted with, as TOML; see docs/remote-models.md."""
+
     mlflow_url: str | None = variable("PHI3_UI_MLFLOW_URL", lambda fields: _default_mlflow_url(fields))
     """Where a browser finds MLflow's own UI on this store, without a trailing slash; None: nowhere."""
 
@@ -194,6 +201,11 @@ class Settings(BaseSettings):
     def approvals(self) -> Path:
         """The file of the models that were approved on this machine."""
         return self.home / "trusted_models.json"
+
+    @property
+    def added_servers(self) -> Path:
+        """The file of the remote servers that were added on the page."""
+        return self.home / "remote_servers.json"
 
     @property
     def has_login(self) -> bool:
@@ -251,6 +263,18 @@ class Settings(BaseSettings):
         if not file or not isinstance(keys, tuple):
             return keys
         return (*keys, *read_logins("PHI3_UI_API_KEYS_FILE", file, "plain_api_key"))
+
+    @field_validator("remote_servers", mode="before")
+    @classmethod
+    def _parse_remote_servers(cls, value: object, info: ValidationInfo) -> object:
+        name = "PHI3_UI_REMOTE_SERVERS"
+        servers = parse_remote_servers(name, value) if isinstance(value, str) else value
+        if (file := info.data.get("remote_servers_file")) and isinstance(servers, tuple):
+            servers = (*servers, *read_remote_servers(f"{name}_FILE", file))
+        names = [one.name for one in servers] if isinstance(servers, tuple) else []
+        if twice := next((one for one in names if names.count(one) > 1), None):
+            raise UserError("bad_setting", name=name, value=twice, wanted="one table for each name")
+        return servers
 
     @field_validator("logins", "api_keys")
     @classmethod

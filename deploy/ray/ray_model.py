@@ -33,7 +33,7 @@ class RayLoader:
         self._lock = threading.Lock()
         self._handles: dict[str, DeploymentHandle[Any]] = {}
 
-    def load(self, entry: ModelEntry) -> "RayModel":
+    def open(self, entry: ModelEntry) -> "RayModel":
         """The model, whose application is deployed."""
         with self._lock:
             handle = self._handles.get(entry.model_id)

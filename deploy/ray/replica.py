@@ -26,19 +26,20 @@ class Replica:
         from ray import serve
 
         from phi3_ui.host.pool import Pool
+        from phi3_ui.sources.store_source import StoreSource
         from phi3_ui.store.registry.admission import open_admission
         from phi3_ui.store.registry.catalogue import Catalogue
-        from phi3_ui.store.registry.loader import ModelLoader
 
         settings = RaySettings.read()
         admission = open_admission(settings)
         # A folder of its own: several replicas of a model may run on one machine.
         logs = settings.logs / f"replica-{serve.get_replica_context().replica_tag}"
-        self._entry = Catalogue(settings.tracking_uri, settings.catalogue).find(model_id)
+        catalogue = Catalogue(settings.tracking_uri, settings.catalogue)
+        self._entry = catalogue.find(model_id)
         self._pool = Pool(logs, 1, math.inf, admission.admit, max_answers=settings.max_answers)
-        self._loader = ModelLoader(settings, admission, self._pool)
+        self._source = StoreSource(settings, catalogue, admission, self._pool)
         self._running: dict[str, CancelToken] = {}
-        self._loader.load(self._entry).ready.result()
+        self._source.open(self._entry).ready.result()
 
     async def answer(self, answer_id: str, request: dict[str, Any]) -> AsyncIterator[list[Any]]:
         """Stream the events of one answer, each as `["event", packed]`, or `["error", code, values]` at the end.
@@ -53,7 +54,7 @@ class Replica:
 
         def run() -> None:
             try:
-                model: ChatModel = self._loader.load(self._entry)  # loads it again if its process has ended
+                model: ChatModel = self._source.open(self._entry)  # loads it again if its process has ended
                 for event in model.answer(unpack_request(request), cancel):
                     put(["event", pack_event(event)])
             except UserError as error:
@@ -79,6 +80,6 @@ class Replica:
 
     async def check_health(self) -> None:
         """Load the model again if its process has ended. Raises UserError, so that Serve replaces the replica, if it cannot be loaded."""
-        model = await asyncio.to_thread(self._loader.load, self._entry)
+        model = await asyncio.to_thread(self._source.open, self._entry)
         if model.ready.done():
             model.ready.result()

@@ -24,10 +24,10 @@ from phi3_ui.store.registry.cards import ModelEntry
 _RAW_PROMPT_CONTRACT = "prompt"
 
 
-class Loader(Protocol):
-    """Loads models. Thread-safe."""
+class Opener(Protocol):
+    """Opens models, as a ModelSource does. Thread-safe."""
 
-    def load(self, entry: ModelEntry) -> ChatModel:
+    def open(self, entry: ModelEntry) -> ChatModel:
         """The model, which begins to load if need be. UserError if it may not, or cannot, be loaded now."""
         ...
 
@@ -39,14 +39,14 @@ class Answering:
         self,
         settings: Settings,
         models: Models,
-        loader: Loader,
+        opener: Opener,
         conversations: ConversationStore,
         quotas: Quotas,
         metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._models = models
-        self._loader = loader
+        self._opener = opener
         self._quotas = quotas
         self._metrics = metrics
         self.history = ApiHistory(conversations)
@@ -89,7 +89,7 @@ class Answering:
                 recorded.append_text(text)
             put(text)
 
-        turn = RunningTurn(request, label, lambda: self._loader.load(entry), finish, take)
+        turn = RunningTurn(request, label, lambda: self._opener.open(entry), finish, take)
         self._metrics.track(turn)
         return entry, turn.start()
 

@@ -15,12 +15,20 @@ _STATUS = {
     ),
     **dict.fromkeys(("no_template", "empty_question", "unsupported_option", "no_model"), 400),
     **dict.fromkeys(("model_not_trusted",), 403),
+    **dict.fromkeys(("remote_context", "remote_refused", "remote_filtered"), 400),
     "model_gone": 404,
+    "remote_gone": 404,
     "request_too_large": 413,
     **dict.fromkeys(
         ("too_many_questions", "too_many_answers", "tokens_used_up", "queue_full", "too_many_requests"), 429
     ),
+    **dict.fromkeys(("remote_rate_limited", "remote_rate_limited_for"), 429),
+    # The server behind this one: whoever asks can only wait, or tell its administrator.
+    **dict.fromkeys(("remote_unreachable", "remote_failed", "remote_cut", "remote_malformed", "remote_no_model"), 502),
+    **dict.fromkeys(("remote_key_refused", "remote_key_missing"), 502),
     **dict.fromkeys(("too_many_models", "store_unreachable", "load_failed", "interrupted", "model_unreadable"), 503),
+    "openai_not_configured": 503,
+    "remote_silent": 504,
 }
 """By code of the UserError; 500 for all others."""
 

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from phi3_ui.api.errors import ApiError
 from phi3_ui.errors import UserError
-from phi3_ui.store.registry.admission import Admission
+from phi3_ui.sources.all_models import AllModels
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.store.registry.catalogue import Catalogue
 
@@ -25,24 +25,24 @@ class Models(Protocol):
 class ApiModels:
     """Lists and finds models. Thread-safe. Methods raise UserError("store_unreachable") if the store fails."""
 
-    def __init__(self, catalogue: Catalogue, admission: Admission) -> None:
+    def __init__(self, catalogue: Catalogue, models: AllModels) -> None:
         self._catalogue = catalogue
-        self._admission = admission
+        self._models = models
 
     def list(self) -> list[dict[str, Any]]:
         """Every name of each model that may be loaded, as OpenAI lists models."""
-        loadable = {one.model_id: one for one in self._catalogue.list_models() if self._admission.is_loadable(one)}
-        names = name_models(list(loadable.values()), self._catalogue.list_versions())
-        return [describe_model(name, loadable[model_id]) for name, model_id in names.items()]
+        usable = {one.model_id: one for one in self._models.list_usable()}
+        names = name_models(list(usable.values()), self._catalogue.list_versions())
+        return [describe_model(name, usable[model_id]) for name, model_id in names.items()]
 
     def find(self, name: str) -> ModelEntry:
         """The model that is called `name`, `name@alias` or `name/version`, or has this id. ApiError 404 if there is none."""
         try:
-            return self._catalogue.find(name)
+            return self._models.find(name)
         except UserError as error:
-            if error.code not in ("model_gone", "no_model"):
+            if error.code not in ("model_gone", "no_model", "remote_gone"):
                 raise
-        entries = self._catalogue.list_models()
+        entries = self._models.list_models()
         model_id = name_models(entries, self._catalogue.list_versions()).get(name)
         found = next((entry for entry in entries if entry.model_id == model_id), None)
         if found is None:
@@ -71,18 +71,20 @@ def name_models(entries: Sequence[ModelEntry], versions: Mapping[str, Iterable[R
             names |= {f"{one.name}@{alias}": entry.model_id for alias in one.aliases}
             names[f"{one.name}/{one.version}"] = entry.model_id
     for entry in entries:
-        names.setdefault(entry.name, entry.model_id)
+        if not entry.is_unlogged:  # whose name could be that of a version
+            names.setdefault(entry.name, entry.model_id)
         names.setdefault(entry.model_id, entry.model_id)
     return names
 
 
 def describe_model(name: str, entry: ModelEntry) -> dict[str, Any]:
-    """A model as OpenAI describes one, with the id of the logged model as `root` and its context length in tokens."""
+    """A model as OpenAI describes one, with its id as `root`, its context length in tokens, and the parameters that it takes."""
     return {
         "id": name,
         "object": "model",
         "created": int(entry.created.timestamp()),
-        "owned_by": "mlflow",
+        "owned_by": entry.host or "mlflow",
         "root": entry.model_id,
         "context_length": entry.context_length,
+        "supported_parameters": list(entry.supported_params),
     }

@@ -22,12 +22,13 @@ from phi3_ui.chat.types import (
     PrefillProgress,
     QueuePosition,
     TextDelta,
+    Thinking,
 )
 from phi3_ui.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-Phase = Literal["loading", "queued", "prefill", "decode", "done"]
+Phase = Literal["loading", "queued", "prefill", "thinking", "decode", "done"]
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,8 @@ class RunningTurn:
                     context = event
                 case PrefillProgress():
                     self._publish(TurnSnapshot("prefill", prefix, progress=event))
+                case Thinking():
+                    self._publish(TurnSnapshot("thinking", prefix))
                 case TextDelta(piece):
                     pieces.append(piece)
                     self._on_text(piece)

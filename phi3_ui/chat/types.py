@@ -147,6 +147,11 @@ class PrefillProgress:
 
 
 @dataclass(frozen=True)
+class Thinking:
+    """The model thinks before it answers. What it thinks is not part of the answer."""
+
+
+@dataclass(frozen=True)
 class CacheStats:
     """State of a model's KV cache."""
 
@@ -180,7 +185,9 @@ class Completed:
     """The model hung instead of ending the answer, so its process was killed. The next request loads it again."""
 
 
-AnswerEvent = ModelLoading | QueuePosition | ContextUsage | PrefillProgress | TextDelta | CacheStats | Completed
+AnswerEvent = (
+    ModelLoading | QueuePosition | ContextUsage | PrefillProgress | Thinking | TextDelta | CacheStats | Completed
+)
 
 
 class CancelToken:

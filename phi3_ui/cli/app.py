@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
@@ -22,14 +22,18 @@ from models.store_state import redact_passwords
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS, SamplingParam, parse_params
 from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
-from phi3_ui.host.protocol import ModelSpec
+from phi3_ui.host.pool import Pool
 from phi3_ui.i18n.translate import tr
 from phi3_ui.prompts.templates import TEMPLATES
+from phi3_ui.remote_servers import REMOTE_PREFIX
 from phi3_ui.settings import Settings
+from phi3_ui.sources.all_models import AllModels
+from phi3_ui.sources.remote_source import RemoteSource
+from phi3_ui.sources.store_source import StoreSource
 from phi3_ui.store.errors import translate_store_errors
+from phi3_ui.store.registry.admission import open_admission
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.catalogue import Catalogue
-from phi3_ui.store.registry.specs import build_spec
 
 Callback = Callable[..., Any]
 
@@ -44,9 +48,33 @@ class App:
 
     settings: Settings
     catalogue: Catalogue
+    remote: RemoteSource
+
+    @contextmanager
+    def open_models(self, max_loaded: int = 1) -> Iterator[AllModels]:
+        """In the block, the models, of which so many may be loaded at once."""
+        settings, admission = self.settings, open_admission(self.settings)
+        pool = Pool(settings.logs, max_loaded, settings.idle_seconds, admission.admit)
+        try:
+            yield AllModels(StoreSource(settings, self.catalogue, admission, pool), self.remote)
+        finally:
+            pool.close()
 
     def find(self, text: str) -> ModelEntry:
-        """The model that a MODEL argument names. UserError: no_such_model, or why it is not there."""
+        """The model that a MODEL argument names. UserError: no_such_model, remote_gone, or why it is not there."""
+        if text.startswith(REMOTE_PREFIX):
+            return self.remote.find(text)
+        entry = self._find_stored(text)
+        return self.remote.adopt(entry) if entry.is_remote else entry
+
+    def find_stored(self, text: str) -> ModelEntry:
+        """As `find`, a model of the tracking store. UserError: remote_not_registered for others."""
+        entry = self.find(text)
+        if entry.is_unlogged:
+            raise UserError("remote_not_registered", model=entry.name)
+        return entry
+
+    def _find_stored(self, text: str) -> ModelEntry:
         try:
             return self.catalogue.find(text)
         except UserError as error:
@@ -65,7 +93,8 @@ def pass_app(function: Callback) -> Callback:
 
     def call(settings: Settings, **options: Any) -> Any:
         require_answer(settings.tracking_uri)
-        return function(App(settings, Catalogue(settings.tracking_uri, settings.catalogue)), **options)
+        with closing(RemoteSource(settings)) as remote:
+            return function(App(settings, Catalogue(settings.tracking_uri, settings.catalogue), remote), **options)
 
     return wraps(function)(pass_settings(call))
 
@@ -221,8 +250,3 @@ def _sampling_option(param: SamplingParam) -> Callable[[Callback], Callback]:
         metavar="TEXT" if is_list else "N",
         help="Stop before this text; may be repeated." if is_list else f"Range: {param.interval}.{meaning}",
     )
-
-
-def model_spec(app: App, entry: ModelEntry, options: AnswerOptions) -> ModelSpec:
-    """What a model's process needs to load `entry`."""
-    return build_spec(app.settings, entry, options.template)

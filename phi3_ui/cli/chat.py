@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import click
 
+from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest, new_id
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.cli.app import (
@@ -20,18 +21,16 @@ from phi3_ui.cli.app import (
     answer_options,
     json_option,
     model_argument,
-    model_spec,
     pass_app,
     strip_control_chars,
 )
 from phi3_ui.errors import UserError
 from phi3_ui.evaluation.answer_rows import build_row
-from phi3_ui.host.pool import Pool
-from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.i18n.translate import tr
+from phi3_ui.sources.model_source import ModelSource
 from phi3_ui.store.conversations.open_store import open_conversation_store
 from phi3_ui.store.conversations.turn_writer import ConversationStore
-from phi3_ui.store.registry.admission import open_admission
+from phi3_ui.store.registry.cards import ModelEntry
 
 _POLL_SECONDS = 0.03  # between looks at the answer
 
@@ -49,24 +48,22 @@ def chat(app: App, model: str, prompt: str | None, options: AnswerOptions, as_js
     """
     entry = app.find(model)
     options.check(entry)
-    spec = model_spec(app, entry, options)
     if prompt is not None and not prompt.strip():
         raise UserError("empty_question")
-    pool = Pool(app.settings.logs, 1, app.settings.idle_seconds, open_admission(app.settings).admit)
     store, locator = open_conversation_store(app.settings)
-    conversation = _TerminalChat(pool, store, spec, options)
     failed = False
     try:
-        pool.get_model(spec)  # loads while the first question is typed
-        for question in [prompt] if prompt is not None else _read_questions():
-            answer = conversation.ask(question, silent=as_json)
-            failed |= answer.error is not None
-            if as_json:
-                print(json.dumps({"model": entry.name, "question": question, **build_row(answer)}), flush=True)
-            else:
-                print(usage_line(answer), file=sys.stderr, flush=True)
+        with app.open_models() as models:
+            conversation = _TerminalChat(models, store, entry, options)
+            conversation.open()  # loads while the first question is typed
+            for question in [prompt] if prompt is not None else _read_questions():
+                answer = conversation.ask(question, silent=as_json)
+                failed |= answer.error is not None
+                if as_json:
+                    print(json.dumps({"model": entry.name, "question": question, **build_row(answer)}), flush=True)
+                else:
+                    print(usage_line(answer), file=sys.stderr, flush=True)
     finally:
-        pool.close()
         store.recorder.close()
         for message in dict.fromkeys(map(str, filter(None, (locator.notice, store.recorder.warning)))):
             print(message, file=sys.stderr)
@@ -77,20 +74,23 @@ def chat(app: App, model: str, prompt: str | None, options: AnswerOptions, as_js
 class _TerminalChat:
     """One conversation with one model, recorded turn by turn."""
 
-    pool: Pool
+    models: ModelSource
     store: ConversationStore
-    spec: ModelSpec
+    entry: ModelEntry
     options: AnswerOptions
     conversation: Conversation = field(default_factory=Conversation)
     id: str = field(default_factory=new_id)
 
+    def open(self) -> ChatModel:
+        """The model, loading it if necessary."""
+        return self.models.open(self.entry, self.options.template)
+
     def ask(self, question: str, silent: bool) -> Answer:
         """Answer `question`, printing the text as it comes unless `silent`."""
-        request = TurnRequest(
-            time.time(), self.spec.model_id, self.options.system, self.options.params, self.spec.template
-        )
+        template = self.options.template or self.entry.template
+        request = TurnRequest(time.time(), self.entry.model_id, self.options.system, self.options.params, template)
         self.conversation = self.conversation.with_question(question, request)
-        writer = self.store.start_turn(_user(), self.id, self.conversation, self.spec.name)
+        writer = self.store.start_turn(_user(), self.id, self.conversation, self.entry.name)
         answers: list[Answer] = []
 
         def finish(answer: Answer) -> None:
@@ -99,8 +99,8 @@ class _TerminalChat:
 
         turn = RunningTurn(
             self.conversation.build_request(),
-            self.spec.name,
-            lambda: self.pool.get_model(self.spec),
+            self.entry.name,
+            self.open,
             finish,
             writer.append_text,
         ).start()

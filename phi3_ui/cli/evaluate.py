@@ -9,12 +9,10 @@ import click
 
 from models.tracking import Store
 from phi3_ui.chat.presets import PARAM_PRESETS
-from phi3_ui.cli.app import AnswerOptions, App, answer_options, json_option, model_spec, pass_app, print_json
+from phi3_ui.cli.app import AnswerOptions, App, answer_options, json_option, pass_app, print_json
 from phi3_ui.errors import UserError
 from phi3_ui.evaluation.file_evaluation import FileEvaluation
 from phi3_ui.evaluation.questions import read_records
-from phi3_ui.host.pool import Pool
-from phi3_ui.store.registry.admission import open_admission
 
 _FILE = click.Path(path_type=Path)
 
@@ -82,15 +80,12 @@ def _evaluate_file(  # noqa: PLR0913  # what the command line gives
     entry = app.find(model)
     options.check(entry)
     questions = [record.messages for record in read_records(file, options.system)]
-    pool = Pool(app.settings.logs, 1, app.settings.idle_seconds, open_admission(app.settings).admit)
-    try:
-        evaluation = FileEvaluation(entry, pool.get_model(model_spec(app, entry, options)), options.params, file)
+    with app.open_models() as models:
+        evaluation = FileEvaluation(entry, models.open(entry, options.template), options.params, file)
         with contextlib.redirect_stdout(sys.stderr):  # MLflow prints the addresses of runs on a server
             result = evaluation.run(
                 Store(app.settings.tracking_uri, app.settings.artifacts), questions, _print_progress
             )
-    finally:
-        pool.close()
     if output:
         result.write(output)
     if as_json:

@@ -24,9 +24,7 @@ from phi3_ui.evaluation.scorers import parse_scorers
 from phi3_ui.evaluation.services import open_evaluations, plan_judge
 from phi3_ui.evaluation.sessions import collect_sessions
 from phi3_ui.export.chat_file import read_chats
-from phi3_ui.host.pool import Pool
 from phi3_ui.store.conversations.location import ChatLocator
-from phi3_ui.store.registry.admission import open_admission
 from phi3_ui.store.registry.versions import Registry
 
 _SECONDS = 0.5  # between two looks at the progress
@@ -76,11 +74,8 @@ def evaluate_set(app: App, options: SetOptions, answers: AnswerOptions) -> int:
     """
     conditions = _parse_conditions(options)
     locator = ChatLocator(app.settings)
-    admission = open_admission(app.settings)
-    settings = app.settings
-    pool = Pool(settings.logs, settings.max_loaded_models, settings.idle_seconds, admission.admit)
-    try:
-        evaluations = open_evaluations(settings, app.catalogue, admission, pool, locator.locate)
+    with app.open_models(app.settings.max_loaded_models) as models:
+        evaluations = open_evaluations(app.settings, models, locator.locate)
         plan, records = evaluations.load_plan(options.resume) if options.resume else _plan(app, options, answers)
         _check_metrics(conditions, plan)
         promotion = _plan_promotion(app, plan) if options.is_promoting else None
@@ -88,8 +83,6 @@ def evaluate_set(app: App, options: SetOptions, answers: AnswerOptions) -> int:
             running = evaluations.resume(options.resume) if options.resume else evaluations.start(plan, records)
             _follow(running, plan)
         return _conclude(app, evaluations, running, plan, _Outcome(options, conditions, promotion))
-    finally:
-        pool.close()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from phi3_ui.cli.log import run_recipe
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr
 from phi3_ui.provision.relog import recipe_from_logged_model, remove_relog_folder
+from phi3_ui.remote_servers import REMOTE_PREFIX
 from phi3_ui.store.errors import find_notice
 from phi3_ui.store.registry.cards import ModelCard, RegisteredVersion
 from phi3_ui.store.registry.doctor import Diagnosis, diagnose
@@ -23,8 +24,11 @@ from phi3_ui.store.registry.versions import Registry
 @json_option("one JSON array")
 @pass_app
 def list_models(app: App, as_json: bool) -> None:
-    """List the chat-capable models of the tracking store, newest first."""
+    """List the chat-capable models of the tracking store, newest first, then those of remote servers."""
     entries = app.catalogue.list_models()
+    for error in app.remote.ask_all():
+        print(error, file=sys.stderr)
+    shown = [*entries, *app.remote.list_models()]
     for name, why in app.catalogue.unreadable_models.values():
         print(
             f"Not listed, since its files cannot be read: {single_line(name)} ({why.splitlines()[0]})", file=sys.stderr
@@ -36,13 +40,13 @@ def list_models(app: App, as_json: bool) -> None:
     if notice:
         print(notice, file=sys.stderr)
     if as_json:
-        print_json([asdict(entry) for entry in entries])
+        print_json([asdict(entry) for entry in shown])
         return
     if not entries and not is_deleted:
         print(
             "The tracking store holds no chat model. `python -m phi3_ui setup` logs the embedded ones.", file=sys.stderr
         )
-    for entry in entries:
+    for entry in shown:
         size = "" if entry.size_bytes is None else f"{entry.size_bytes / 1e6:,.1f} MB"
         print(
             f"{single_line(entry.name)}  {entry.contract}  {entry.engine}  {entry.created:%Y-%m-%d %H:%M}  {size}  {entry.uri}"
@@ -55,7 +59,8 @@ def list_models(app: App, as_json: bool) -> None:
 @pass_app
 def show(app: App, model: str, as_json: bool) -> None:
     """Show all that is known about a model."""
-    card = app.catalogue.load_card(app.find(model).model_id)
+    entry = app.find(model)
+    card = app.remote.load_card(entry) if entry.is_unlogged else app.catalogue.load_card(entry.model_id)
     if as_json:
         print_json(asdict(card))
         return
@@ -71,6 +76,7 @@ def _card_rows(card: ModelCard) -> Iterator[tuple[str, str]]:
     yield "title", card.title
     yield "id", entry.model_id
     yield "uri", entry.uri
+    yield "host", entry.host or ""
     yield "flavor", entry.flavor
     yield "contract", entry.contract
     yield "size", "" if entry.size_bytes is None else f"{entry.size_bytes / 1e6:,.1f} MB"
@@ -116,7 +122,7 @@ def register(app: App, model: str, name: str | None, alias: str | None, as_json:
     if name == "":
         raise UserError("bad_model_name", name="“”")
     registry = Registry(app.settings.tracking_uri)
-    version = registry.register_model(app.find(model).model_id, name)
+    version = registry.register_model(app.find_stored(model).model_id, name)
     if alias and alias not in version.aliases:
         registry.promote(version.name, version.version, alias)
         version = RegisteredVersion(version.name, version.version, tuple(sorted({*version.aliases, alias})))
@@ -144,7 +150,7 @@ def remove(app: App, model: str, yes: bool) -> int:
 def _find_removable(app: App, text: str) -> tuple[str, str]:
     """Id and name of a model. An id is taken as it is where its files are gone, so that a broken removal can be completed."""
     try:
-        entry = app.find(text)
+        entry = app.find_stored(text)
     except UserError as error:
         if error.code in ("no_such_model", "model_unreadable") and text.startswith("m-"):
             return text, text
@@ -167,6 +173,10 @@ def _confirm(name: str) -> bool:
 @pass_app
 def doctor(app: App, model: str, relog: bool, as_json: bool) -> int:
     """Compare what a model was logged with to what is installed."""
+    if model.startswith(REMOTE_PREFIX) and not relog:
+        for error in app.remote.ask_all():
+            print(error, file=sys.stderr)
+        return _print_diagnosis(app.remote.diagnose(app.find(model)), model, as_json)
     model_id, _ = _find_removable(app, model)
     if relog:
         recipe = recipe_from_logged_model(app.settings, model_id)
@@ -175,7 +185,10 @@ def doctor(app: App, model: str, relog: bool, as_json: bool) -> int:
         finally:
             remove_relog_folder(recipe)
         return 0
-    diagnosis = diagnose(app.settings.tracking_uri, model_id)
+    return _print_diagnosis(diagnose(app.settings.tracking_uri, model_id), model, as_json)
+
+
+def _print_diagnosis(diagnosis: Diagnosis, model: str, as_json: bool) -> int:
     if as_json:
         print_json(_diagnosis_as_dict(diagnosis))
     else:

@@ -19,7 +19,7 @@ def trust(app: App, model: str, approve: bool, as_json: bool) -> int:
 
     The exit code is 1 if the model is not allowed to be loaded.
     """
-    entry = app.find(model)
+    entry = app.find_stored(model)
     admission = open_admission(app.settings)
     inspection = admission.inspect(entry)
     if approve and inspection.fingerprint:

@@ -2,29 +2,19 @@
 
 from collections.abc import Callable
 
-from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.errors import UserError
 from phi3_ui.evaluation.evaluations import Evaluations, ModelAccess
 from phi3_ui.evaluation.judge import DEFAULT_CRITERION
 from phi3_ui.evaluation.plan import JudgePlan
-from phi3_ui.host.pool import Pool
 from phi3_ui.settings import Settings
+from phi3_ui.sources.model_source import ModelSource
 from phi3_ui.store.conversations.location import ChatLocation
-from phi3_ui.store.registry.admission import Admission
 from phi3_ui.store.registry.cards import ModelEntry
-from phi3_ui.store.registry.catalogue import Catalogue
-from phi3_ui.store.registry.specs import build_spec
 
 
-def open_evaluations(
-    settings: Settings, catalogue: Catalogue, admission: Admission, pool: Pool, locate: Callable[[], ChatLocation]
-) -> Evaluations:
-    """The evaluations of the configured store. Their models are loaded by `pool`, as those of chats."""
-
-    def get(entry: ModelEntry, template: str | None) -> ChatModel:
-        return pool.get_model(build_spec(settings, entry, template))
-
-    access = ModelAccess(catalogue.find, admission.require, get)
+def open_evaluations(settings: Settings, models: ModelSource, locate: Callable[[], ChatLocation]) -> Evaluations:
+    """The evaluations of the configured store. Their models are opened as those of chats."""
+    access = ModelAccess(models.find, models.require, models.open)
     return Evaluations(locate, access, settings.home / "evaluations", settings.judge_key.get_secret_value)
 
 

@@ -21,6 +21,14 @@ from phi3_ui.host.containment import Containment, load
 from phi3_ui.paths import ROOT
 
 _PR_SET_PDEATHSIG = 1
+_WITHHELD = {
+    "PHI3_UI_API_KEYS",
+    "PHI3_UI_JUDGE_KEY",
+    "PHI3_UI_LOGINS",
+    "PHI3_UI_REMOTE_SERVERS",
+    "OAUTH_CLIENT_SECRET",
+}
+"""Variables with secrets of the app, which no child needs."""
 
 
 def spawn(  # noqa: PLR0913  # each is a property of the process
@@ -37,11 +45,12 @@ def spawn(  # noqa: PLR0913  # each is a property of the process
     Call this from a thread that lives as long as the child: on Linux the child is killed when that thread ends.
     A module that reads its stdin must exit at its end (`reads_stdin`); for others a thread of the child does so.
     Only an `online` child may contact the Hugging Face Hub. With a `containment` it is confined before it runs `module`, and
-    inherits nothing else; others inherit the environment and the working folder.
+    inherits nothing else; others inherit the environment, but for the app's own secrets, and the working folder.
     """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     python = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     offline = {} if online else {"HF_HUB_OFFLINE": "1"}
+    inherited = {name: value for name, value in os.environ.items() if name not in _WITHHELD}
     stdin_mode = "read" if reads_stdin else "watch"
     file = str(containment.file) if containment else ""
     own = [sys.executable, "-m", "phi3_ui.host.child_process", stdin_mode, str(os.getpid()), file]
@@ -53,7 +62,7 @@ def spawn(  # noqa: PLR0913  # each is a property of the process
         text=True,
         encoding="utf-8",
         cwd=containment.work if containment else None,
-        env=containment.environment if containment else {**offline, **os.environ, **python},
+        env=containment.environment if containment else {**offline, **inherited, **python},
         # Ctrl-C in the terminal is for the app, which ends its children itself.
         start_new_session=True,
     )

@@ -25,6 +25,7 @@ from phi3_ui.chat.types import (
     PrefillProgress,
     QueuePosition,
     TextDelta,
+    Thinking,
     Timings,
     Usage,
 )
@@ -174,6 +175,8 @@ def pack_event(event: HostEvent) -> list[Any]:  # noqa: C901  # one case for eac
             return ["text", text]
         case PrefillProgress(processed, total):
             return ["prompt", processed, total]
+        case Thinking():
+            return ["thinking"]
         case QueuePosition(ahead):
             return ["queued", ahead]
         case ContextUsage():
@@ -199,6 +202,8 @@ def unpack_event(line: list[Any]) -> HostEvent:  # noqa: C901  # one case for ea
             return TextDelta(text)
         case ["prompt", processed, total]:
             return PrefillProgress(processed, total)
+        case ["thinking"]:
+            return Thinking()
         case ["queued", ahead]:
             return QueuePosition(ahead)
         case ["context", use]:

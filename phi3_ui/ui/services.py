@@ -9,11 +9,11 @@ from phi3_ui.evaluation.prompt_sets import PromptSets
 from phi3_ui.host.pool import Pool
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
+from phi3_ui.sources.all_models import AllModels
 from phi3_ui.store.conversations.location import ChatLocator
 from phi3_ui.store.conversations.turn_writer import ConversationStore
 from phi3_ui.store.registry.admission import Admission
 from phi3_ui.store.registry.catalogue import Catalogue
-from phi3_ui.store.registry.loader import ModelLoader
 from phi3_ui.ui.imports import Imports
 from phi3_ui.ui.open_pages import OpenPages
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
@@ -29,9 +29,9 @@ class Services:
     admission: Admission
     """Which of them may be loaded."""
     pool: Pool
-    """The loaded models."""
-    loader: ModelLoader
-    """Loads others."""
+    """Those that are loaded."""
+    models: AllModels
+    """All models: of the store, and of remote servers."""
     first_run: FirstRun
     """The set-up job that fills an empty store."""
     conversations: ConversationStore

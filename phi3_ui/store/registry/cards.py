@@ -3,22 +3,34 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from phi3_ui.chat.types import Message
+
+
+@dataclass(frozen=True)
+class LoggedRequest:
+    """What a model that MLflow's openai flavour logged consists of: a name, and messages, for a server elsewhere."""
+
+    model: str
+    """What the server calls it."""
+    messages: tuple[Message, ...] = ()
+    """What comes before each conversation."""
+
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A chat-capable logged model."""
+    """A chat-capable model, logged or of a remote server."""
 
     name: str
     model_id: str
     uri: str
     contract: str
-    """The name of a contract in CONTRACTS."""
+    """The name of a contract in CONTRACTS; `remote` or `openai` where a server answers."""
     flavor: str
-    """`transformers` or `pyfunc`."""
+    """`transformers`, `openai`, `pyfunc` or `remote`."""
     engine: str
-    """`transformers`, `onnxruntime-genai`, or `python` for any other wrapper."""
+    """`transformers`, `onnxruntime-genai`, `openai`, `remote`, or `python` for any other wrapper."""
     created: datetime
-    """UTC."""
+    """UTC; of a remote model 1970, if its server does not say it."""
     size_bytes: int | None
     run_id: str | None
     """None for a model that was logged outside a run."""
@@ -40,6 +52,24 @@ class ModelEntry:
     """Where its files are; None if they are not on this machine."""
     declares_code: bool = False
     """Its MLmodel alone tells that it brings code; its files may tell more."""
+    can_continue: bool = False
+    """It can go on with an answer that was cut."""
+    logged_request: LoggedRequest | None = None
+    """Set for a model of MLflow's openai flavour."""
+    host: str | None = None
+    """Where its questions go, with the port; None: to no server that is known."""
+    is_elsewhere: bool = False
+    """That is another machine."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a server answers for it, not a process of this app."""
+        return self.is_unlogged or self.logged_request is not None
+
+    @property
+    def is_unlogged(self) -> bool:
+        """Whether the tracking store knows nothing of it."""
+        return self.engine == "remote"
 
 
 @dataclass(frozen=True)

@@ -220,6 +220,7 @@ class Catalogue:
             degrades_after=_positive_int(declaration.metadata.get("degrades_after")),
             folder=str(file.parent) if file else None,
             declares_code=declares_code(info.flavors),
+            can_continue=contract.can_continue,
         )
 
     def _load_run(self, run_id: str) -> RunSummary | None:

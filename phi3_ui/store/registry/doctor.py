@@ -54,6 +54,12 @@ CODES: dict[str, Severity] = {
     "not_isolated": "warning",
     "partly_isolated": "warning",
     "unfiltered": "warning",
+    # Of models that a remote server answers for.
+    "remote_reachable": "ok",
+    "remote_unseen": "ok",
+    "remote_failed": "error",
+    "remote_no_model": "error",
+    "remote_not_configured": "error",
 }
 
 # MLflow writes these, and the folder `code`, after it has computed model_size_bytes.

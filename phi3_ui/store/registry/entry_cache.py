@@ -18,7 +18,7 @@ from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.mlmodel import find_local_mlmodel
 from phi3_ui.store.registry.records import StoredModel
 
-_FORMAT = 6
+_FORMAT = 7
 """Increase it with every change of ModelEntry or of the code that fills it from an MLmodel: older files are ignored."""
 
 _FileState = list[str | int]

@@ -11,7 +11,6 @@ import gradio as gr
 from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.chat.sampling_params import parse_params
-from phi3_ui.contracts.registry import get_contract
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr
 from phi3_ui.store.conversations.turn_writer import TurnWriter
@@ -41,7 +40,7 @@ class AnswerStarter:
         self._settings = services.settings
         self._quotas = services.quotas
         self._store = services.conversations
-        self._loader = services.loader
+        self._models = services.models
         self._metrics = services.metrics
 
     def start(
@@ -73,7 +72,7 @@ class AnswerStarter:
             turn = RunningTurn(
                 started.conversation.build_request(self._settings.answer_seconds),
                 label,
-                lambda: self._loader.load(entry),
+                lambda: self._models.open(entry),
                 finish,
                 writer.append_text,
             )
@@ -107,7 +106,7 @@ class AnswerController:
         starter: AnswerStarter,
     ) -> None:
         self._page = page
-        self._catalogue = services.catalogue
+        self._find = services.models.find
         self._models = models
         self._conversations = conversations
         self._starter = starter
@@ -184,7 +183,7 @@ class AnswerController:
             raise UserError("no_such_chat")
         entry, request = self._prepare(session, key, values, "")
         answer = chat.conversation.get_turn(turn_id).answer
-        prefix = answer.text if answer and get_contract(entry.contract).can_continue else ""
+        prefix = answer.text if answer and entry.can_continue else ""
         question = tr(session.language, "continue.question")
 
         def add_turn(conversation: Conversation) -> Conversation:
@@ -213,7 +212,7 @@ class AnswerController:
         # A model id never changes its meaning: a store that is down does not stop chats with a model found before.
         entry = session.model.entry
         if entry is None or entry.model_id != key:
-            entry = self._catalogue.find(key)
+            entry = self._find(key)
         params = parse_params(values, set(entry.supported_params))
         return entry, TurnRequest(
             time.time(), entry.model_id, replace_surrogates(system), params, session.get_template(entry)

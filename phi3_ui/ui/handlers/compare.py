@@ -17,7 +17,6 @@ from phi3_ui.errors import UserError
 from phi3_ui.export.votes import write_votes
 from phi3_ui.i18n.translate import tr
 from phi3_ui.store.conversations.operations import VoteRecord
-from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.comparison_state import (
     MAX_SIDES,
     MIN_SIDES,
@@ -65,7 +64,7 @@ class CompareController:
         self._page = page
         self._max_characters = services.settings.max_message_characters
         self._catalogue = services.catalogue
-        self._admission = services.admission
+        self._models = services.models
         self._store = services.conversations
         self._history = services.conversations.history
         self._rounds = RoundRunner(services, starter)
@@ -130,7 +129,7 @@ class CompareController:
         Raises:
             UserError: no_model, or the store does not respond.
         """
-        entries = self._list_models()
+        entries = self._models.list_usable()
         if not entries:
             raise UserError("no_model")
         ids = [entry.model_id for entry in entries]
@@ -154,9 +153,6 @@ class CompareController:
         conversation = session.current.conversation
         sides = self._choose_sides(session, conversation.get_turn(action.value).request)
         return self._open(session, Comparison(sides, origin=find_origin(conversation, action.value)))
-
-    def _list_models(self) -> list[ModelEntry]:
-        return [entry for entry in self._catalogue.list_models() if self._admission.is_loadable(entry)]
 
     # A round
 
@@ -281,7 +277,7 @@ class CompareController:
         if not is_partial:
             view["history"] = describe_history(comparison)
             view["draft"] = comparison.origin.question if comparison.origin else ""
-            view["models"] = [(entry.model_id, picker_label(language, entry)) for entry in self._list_models()]
+            view["models"] = [(entry.model_id, picker_label(language, entry)) for entry in self._models.list_usable()]
         return view
 
     # Votes

@@ -25,7 +25,7 @@ class CompareMeter:
         self, page: Page, services: Services, meter: ContextMeter, session: Callable[[gr.Request], Session]
     ) -> None:
         self._page = page
-        self._catalogue = services.catalogue
+        self._find = services.models.find
         self._history = services.conversations.history
         self._meter = meter
         self._session = session
@@ -35,7 +35,7 @@ class CompareMeter:
         session, draft, sides = self._session(request), read_draft(system, event), read_fields(event).get("sides")
         try:
             contestants = tuple(map(parse_contestant, sides if isinstance(sides, list) else []))[:MAX_SIDES]
-            entries = [self._catalogue.find(one.model_id) for one in contestants]
+            entries = [self._find(one.model_id) for one in contestants]
         except UserError:  # which the question is refused with
             return {self._page.compare.meter: ""}
         comparison = session.comparison

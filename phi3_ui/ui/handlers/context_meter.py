@@ -4,7 +4,7 @@ import gradio as gr
 
 from phi3_ui.chat.conversation import Conversation
 from phi3_ui.chat.draft import AttachedFile, ContextFill, Draft, estimate_fill, fill_from_answer, fill_from_counts
-from phi3_ui.host.pool import Pool
+from phi3_ui.sources.model_source import ModelSource
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.handlers.event_fields import read_fields
 from phi3_ui.ui.page.components import Page, Updates
@@ -18,9 +18,9 @@ _MAX_FILES = 20
 class ContextMeter:
     """Counts with the model's own tokenizer, in its process, while it is loaded and idle; else estimates."""
 
-    def __init__(self, page: Page, pool: Pool) -> None:
+    def __init__(self, page: Page, models: ModelSource) -> None:
         self._page = page
-        self._pool = pool
+        self._models = models
 
     def draw(self, session: Session) -> Updates:
         """The meter for what the page shows and what the composer was last known to hold.
@@ -55,8 +55,7 @@ class ContextMeter:
         has_new_system = bool(draft.system.strip()) and conversation.last_answer is None
         if not (draft.text.strip() or has_new_system) and (last := fill_from_answer(conversation, limit)):
             return last
-        model = self._pool.peek(entry.model_id if entry else "")
-        counts = model.count_tokens(draft.prompts(conversation), template) if model else None
+        counts = self._models.count_tokens(entry, draft.prompts(conversation), template) if entry else None
         return fill_from_counts(counts, limit) if counts else estimate_fill(draft, conversation, limit)
 
 

@@ -19,7 +19,6 @@ from phi3_ui.evaluation.runs import EvaluationRun
 from phi3_ui.evaluation.services import plan_judge
 from phi3_ui.i18n.translate import tr
 from phi3_ui.store import links
-from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.handlers.answers import replace_surrogates
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.handlers.event_fields import read_fields
@@ -59,8 +58,7 @@ class EvaluationsController:
     ) -> None:
         self._page = page
         self._settings = services.settings
-        self._catalogue = services.catalogue
-        self._admission = services.admission
+        self._models = services.models
         self._history = services.conversations.history
         self._sets = services.prompt_sets
         self._evaluations = services.evaluations
@@ -160,7 +158,7 @@ class EvaluationsController:
         return choice, render_set(session.language, view)
 
     def _draw_new(self, session: Session, choice: EvaluationsChoice) -> tuple[EvaluationsChoice, str]:
-        models = [(entry.model_id, answer_label(session.language, entry)) for entry in self._list_models()]
+        models = [(entry.model_id, answer_label(session.language, entry)) for entry in self._models.list_usable()]
         selected = {key for key, _ in models if key == session.model_id} or {key for key, _ in models[:1]}
         sets = [(one.id, one.name) for one in self._sets.list_sets()]
         return choice, render_new(
@@ -185,9 +183,6 @@ class EvaluationsController:
         )
         is_live = running is not None or evaluation.runs_elsewhere
         return replace(choice, is_live=is_live), render_results(session.language, view)
-
-    def _list_models(self) -> list[ModelEntry]:
-        return [entry for entry in self._catalogue.list_models() if self._admission.is_loadable(entry)]
 
     def _list_chats(self, session: Session) -> list[tuple[str, str]]:
         """The chats whose answers can be taken into a set: id and title."""
@@ -278,7 +273,7 @@ class EvaluationsController:
             UserError: no_models_chosen, no_such_prompt_set, and those of Evaluations.start.
         """
         prompt_set = self._sets.load(_first(fields, "set"))
-        entries = {entry.model_id: entry for entry in self._list_models()}
+        entries = {entry.model_id: entry for entry in self._models.list_usable()}
         chosen = [entries[key] for key in dict.fromkeys(fields.get("model", [])) if key in entries]
         if not chosen:
             raise UserError("no_models_chosen")
@@ -295,7 +290,7 @@ class EvaluationsController:
                 *(line.strip() for line in _first(fields, "scorers").splitlines() if line.strip()),
             ),
             repeats=min(max(int(repeats), 1), _MAX_REPEATS) if repeats.isdecimal() else 1,
-            judge=plan_judge(self._settings.judge, self._catalogue.find) if _first(fields, "judge") else None,
+            judge=plan_judge(self._settings.judge, self._models.find) if _first(fields, "judge") else None,
             time_limit=self._settings.answer_seconds,
         )
         return _follow(self._evaluations.start(plan, prompt_set.records))

@@ -48,7 +48,7 @@ class ExportController:
     ) -> None:
         self._page = page
         self._catalogue = services.catalogue
-        self._admission = services.admission
+        self._models = services.models
         self._store = services.conversations
         self._chats = chats
         self._session = session
@@ -100,14 +100,20 @@ class ExportController:
         return {self._page.export.download: pack_download(name, kind, content)}
 
     def _reproduce(self, session: Session, turn_id: str) -> Updates:
-        """Show the program. Raises UserError: no_such_turn, model_gone, cannot_reproduce, bad_template, and those of Admission.require."""
+        """Show the program.
+
+        Raises:
+            UserError: no_such_turn, model_gone, remote_not_reproduced, cannot_reproduce, bad_template, and those of ModelSource.require.
+        """
         chat, conversation = session.current, session.current.conversation
         self._chats.require_turn(chat, turn_id)
         turn = conversation.get_turn(turn_id)
         if turn.request is None or not turn.request.model_id:
             raise UserError("cannot_reproduce")
-        entry = self._catalogue.find(turn.request.model_id)  # of an imported chat, whichever its file names
-        self._admission.require(entry)
+        entry = self._models.find(turn.request.model_id)  # of an imported chat, whichever its file names
+        if entry.is_remote:
+            raise UserError("remote_not_reproduced", model=entry.name)
+        self._models.require(entry)
         declared = self._catalogue.load_declaration(entry)
         try:
             program = render_program(conversation, turn_id, declared, entry.tracking_uri, entry.template)

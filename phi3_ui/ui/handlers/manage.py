@@ -125,6 +125,8 @@ class ManageHandlers:
         page, session = self._page, self._session(request)
         try:
             self._require_permission()
+            if (entry := session.model.entry) and entry.is_unlogged:
+                raise UserError("remote_not_registered", model=entry.name)
             card = self._catalogue.load_card(session.model_id or "")
             if not card.versions:
                 raise UserError("not_registered", model=card.entry.name)

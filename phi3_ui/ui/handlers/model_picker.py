@@ -2,20 +2,18 @@
 
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
-from phi3_ui.chat.types import StreamingMode
 from phi3_ui.errors import UserError
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.i18n.translate import tr
+from phi3_ui.sources.model_source import CLOSED, OpenState
 from phi3_ui.store.registry.admission import Review
 from phi3_ui.store.registry.catalogue import ModelCard, ModelEntry, default_model
-from phi3_ui.store.registry.doctor import diagnose
 from phi3_ui.ui.handlers.context_meter import ContextMeter
 from phi3_ui.ui.notices import show_warning
 from phi3_ui.ui.page.components import Page, Updates
@@ -23,6 +21,7 @@ from phi3_ui.ui.render.demo_hint import render_demo_hint
 from phi3_ui.ui.render.model_card import Health, render_card
 from phi3_ui.ui.render.model_menu import alias_keys, describe_menu, measure_speeds
 from phi3_ui.ui.render.model_status import ModelStates, ModelStatus, Selected, describe_status, render_cache
+from phi3_ui.ui.render.remote_notice import render_remote_notice
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.session_values import Approval
 from phi3_ui.ui.sessions import Session
@@ -48,12 +47,12 @@ class ModelPicker:
         self._catalogue = services.catalogue
         self._admission = services.admission
         self._pool = services.pool
-        self._loader = services.loader
+        self._models = services.models
         self._pages = services.pages
         self._session = session
         self._mlflow = services.mlflow
         self._history = services.conversations.history
-        self.meter = ContextMeter(page, services.pool)
+        self.meter = ContextMeter(page, services.models)
 
     def list_models(self, request: gr.Request) -> Updates:
         """Refresh the picker's choices; the selected model stays selected while the store has it."""
@@ -63,15 +62,16 @@ class ModelPicker:
         """The picker's choices, as list_models."""
         page, language = self._page, session.language
         try:
-            entries, registered = self._catalogue.list_models(), self._catalogue.list_versions()
+            entries, registered = self._models.list_models(), self._catalogue.list_versions()
         except UserError as error:
             return {page.status.line: self._failed(session, session.explain(error))}
         listed = {entry.model_id for entry in entries}
         versions = {model_id: found for model_id, found in registered.items() if model_id in listed}
-        loadable = [entry for entry in entries if self._admission.is_loadable(entry)]
-        default = default_model(loadable or entries)
+        usable = [entry for entry in entries if self._models.is_usable(entry)]
+        own = [entry for entry in entries if not entry.is_remote]  # nothing leaves the machine by default
+        default = default_model([entry for entry in usable if not entry.is_remote] or own)
         selected = session.ensure_model([*listed, *alias_keys(versions)], default.model_id if default else None)
-        refused = listed - {entry.model_id for entry in loadable}
+        refused = listed - {entry.model_id for entry in usable}
         updates: Updates = {
             page.picker: selected or "",
             page.status.menu: describe_menu(language, entries, versions, refused),
@@ -89,14 +89,14 @@ class ModelPicker:
         key = key or None
         session.select_model(key)
         try:
-            entry = self._catalogue.find(key)
-            card = self._catalogue.load_card(entry.model_id)
+            entry = self._models.find(key)
+            card = self._models.load_card(entry)
             shown = self._card(session, card)
             if not session.set_entry(key, entry, card.versions):
                 yield {self._page.status.line: gr.skip()}  # a generator that yields nothing empties its outputs
                 return
             yield {**shown, **self._controls(session, entry), **self.context_of(session)}
-            model = self._loader.load(entry)
+            model = self._models.open(entry)
         except UserError as error:
             session.set_model_error(key, error)
             yield {self._page.status.line: self._failed(session, session.explain(error))}
@@ -113,8 +113,8 @@ class ModelPicker:
         if not (key := session.model.key):
             return updates
         try:
-            entry = self._catalogue.find(key)
-            card = self._catalogue.load_card(entry.model_id)
+            entry = self._models.find(key)
+            card = self._models.load_card(entry)
             session.set_entry(key, entry, card.versions)
             return {**updates, **self._card(session, card), **self._controls(session, entry)}
         except UserError as error:
@@ -123,7 +123,7 @@ class ModelPicker:
     def _card(self, session: Session, card: ModelCard) -> Updates:
         """The model's card with its diagnosis."""
         page, language, entry = self._page, session.language, card.entry
-        diagnosis = diagnose(self._catalogue.tracking_uri, entry.model_id)
+        diagnosis = self._models.diagnose(entry)
         template = session.get_template(entry)
         review = self._review(entry)
         is_refused = review is not None and not review.is_loadable
@@ -134,12 +134,16 @@ class ModelPicker:
         health = Health(diagnosis, review, can_approve)
         return {
             page.card.panel: render_card(language, card, health) + self._mlflow.of_card(language, card),
-            page.composer.hint: render_demo_hint(language, entry, self._settings.manage),
+            page.composer.hint: render_demo_hint(language, entry, self._settings.manage)
+            or render_remote_notice(language, entry),
+            page.card.forget: gr.Button(visible=self._settings.is_single_user and self._models.remote.is_added(entry)),
             page.card.relog: gr.Button(visible=diagnosis.can_relog and diagnosis.severity != "ok"),
             page.settings.template: gr.Dropdown(visible=entry.requires_template, value=template),
         }
 
     def _review(self, entry: ModelEntry) -> Review | None:
+        if entry.is_remote:  # nothing of it is loaded
+            return None
         try:
             return self._admission.review(entry)
         except OSError as error:  # which the diagnosis reports
@@ -171,7 +175,7 @@ class ModelPicker:
         if not (entry := session.model.entry):
             return {}
         try:
-            return self._card(session, self._catalogue.load_card(entry.model_id))
+            return self._card(session, self._models.load_card(entry))
         except UserError as error:
             logger.info("The card of %s is not refreshed: %s", entry.name, error)
             return {}
@@ -214,25 +218,18 @@ class ModelPicker:
 
     def status_of(self, session: Session) -> Updates:
         """Whether the selected model is loaded."""
-        page = self._page
-        model = self._pool.peek(session.model_id or "")
-        cache = batching = None
-        if model is None and (problem := session.model.error):
-            line = self._failed(session, session.explain(problem))
-        elif model is None:
-            line = self._describe(session)
-        elif not model.ready.done():
-            line = self._describe(session, time.monotonic() - model.started)
-        elif isinstance(error := model.ready.exception(), UserError):
-            line = self._failed(session, session.explain(error))
-        else:
-            line = self._describe(session, model.ready.result() if model.is_alive else None)
-            batching = model.batching if model.is_alive else None
-            cache = None if self._hides_models(session) else model.cache_use
+        page, entry = self._page, session.model.entry
+        state = self._models.get_state(entry) if entry else CLOSED
+        problem = state.error or (session.model.error if state.phase == "closed" else None)
+        cache = None if self._hides_models(session) else state.cache
         return {
-            page.status.line: line,
-            page.status.cache: render_cache(session.language, cache, batching),
-            page.status.unload: gr.Button(interactive=line["state"] == "loaded"),
+            page.status.line: self._failed(session, session.explain(problem))
+            if problem
+            else self._describe(session, state),
+            page.status.cache: render_cache(session.language, cache, state.batching),
+            page.status.unload: gr.Button(
+                interactive=state.phase == "ready" and entry is not None and not entry.is_remote
+            ),
         }
 
     def _hides_models(self, session: Session) -> bool:
@@ -244,7 +241,7 @@ class ModelPicker:
     def _describe(
         self,
         session: Session,
-        state: float | StreamingMode | None = None,
+        state: OpenState = CLOSED,
         error: str = "",
         picked: Selected | None = None,
     ) -> ModelStatus:
@@ -252,11 +249,11 @@ class ModelPicker:
         model = session.model
         selected = Selected(model.entry, model.version) if model.entry else picked
         speeds = measure_speeds(self._history.list_turn_metrics(session.user_id))
-        return describe_status(session.language, selected, ModelStates(self._pool.list_loaded(), speeds), state, error)
+        return describe_status(session.language, selected, ModelStates(self._models.list_ready(), speeds), state, error)
 
     def _failed(self, session: Session, sentence: str) -> ModelStatus:
         """The status of a model that cannot be used, for the reason that `sentence` gives."""
-        return self._describe(session, None, sentence)
+        return self._describe(session, error=sentence)
 
     def context_of(self, session: Session) -> Updates:
         """How full the selected model's context is."""

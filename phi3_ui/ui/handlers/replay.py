@@ -43,7 +43,7 @@ class ReplayController:
         session: Callable[[gr.Request], Session],
     ) -> None:
         self._page = page
-        self._catalogue = services.catalogue
+        self._models = services.models
         self._history = services.conversations.history
         self._starter = starter
         self._conversations = conversations
@@ -94,7 +94,7 @@ class ReplayController:
 
     def _list_models(self, session: Session) -> gr.Dropdown:
         """The choice of the model, at first the one that the page chats with."""
-        entries = self._catalogue.list_models()
+        entries = self._models.list_models()
         choices = [(picker_label(session.language, entry), entry.model_id) for entry in entries]
         return gr.Dropdown(choices=choices, value=session.model_id)
 
@@ -106,7 +106,7 @@ class ReplayController:
         try:
             if not old.turns:
                 raise UserError("nothing_to_replay")
-            entry = self._catalogue.find(key)
+            entry = self._models.find(key)
             if shown.is_busy or (replay := session.try_start_replay(old, entry.name)) is None:
                 raise UserError("chat_busy")
         except UserError as error:

@@ -14,6 +14,7 @@ from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.chat.sampling_params import parse_params
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr
+from phi3_ui.remote_servers import REMOTE_PREFIX
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.comparison_state import AskedRound, Comparison, Contestant
 from phi3_ui.ui.handlers.answers import AddTurn, AnswerStarter, replace_surrogates
@@ -39,13 +40,13 @@ class RoundRunner:
 
     def __init__(self, services: Services, starter: AnswerStarter) -> None:
         self._settings = services.settings
-        self._catalogue = services.catalogue
+        self._find = services.models.find
         self._history = services.conversations.history
         self._starter = starter
 
     def is_parallel(self, comparison: Comparison) -> bool:
         """Whether there is room for all sides at once."""
-        models = len({one.model_id for one in comparison.contestants})
+        models = len({one.model_id for one in comparison.contestants if not one.model_id.startswith(REMOTE_PREFIX)})
         limit = self._settings.answers_at_once
         return models <= self._settings.max_loaded_models and (not limit or len(comparison.contestants) <= limit)
 
@@ -55,7 +56,7 @@ class RoundRunner:
         Raises:
             UserError: message_too_long, model_gone, store_unreachable, invalid_param, bad_seed.
         """
-        entry = self._catalogue.find(contestant.model_id)
+        entry = self._find(contestant.model_id)
         params = parse_params({**values, **PRESETS.get(contestant.preset, {})}, set(entry.supported_params))
         shared = replace_surrogates(str(values.get("system") or ""))
         system = contestant.system if contestant.system.strip() else shared

@@ -149,6 +149,8 @@ class CardSection:
 
     panel: gr.HTML
     relog: gr.Button
+    forget: gr.Button
+    """Forgets the server of a remote model that was added on the page."""
     approve: gr.Button
     """Hidden; the card's button presses it."""
 
@@ -266,7 +268,7 @@ class Page:
     def card_outputs(self) -> list[Any]:
         """What depends on the selected model."""
         return [
-            *(self.card.panel, self.card.relog, self.composer.hint),
+            *(self.card.panel, self.card.relog, self.card.forget, self.composer.hint),
             *(self.settings.template, *self.settings.controls.values()),
         ]
 

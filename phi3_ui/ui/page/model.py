@@ -10,7 +10,7 @@ from phi3_ui.ui.page.scripts import KEEP_FOLDS_JS, module_js
 from phi3_ui.ui.page.texts import I18N, browser_texts
 
 _BUTTON_TEXTS = ["model", "models.none", "add"]
-_MENU_TEXTS = ["models.choose", "models.filter", "models.none_found", "models.loaded", "refresh", "add"]
+_MENU_TEXTS = ["models.choose", "models.filter", "models.none_found", "refresh", "add"]
 _HEADER_TEXTS = ["compare", "compare.off", "save_chat"]
 
 
@@ -34,8 +34,11 @@ def create_card(header: HeaderSection) -> tuple[StatusSection, CardSection]:
     with gr.Row(elem_id="phi3-card-buttons"):
         unload = gr.Button(t("unload"), size="sm", min_width=80, interactive=False, elem_id="phi3-unload")
         approve = gr.Button(visible="hidden", elem_id="phi3-approve")
+        forget = gr.Button(t("remote.forget"), size="sm", min_width=80, visible=False, elem_id="phi3-forget")
         relog = gr.Button(t("relog"), size="sm", min_width=80, visible=False, elem_id="phi3-relog")
-    return StatusSection(header.line, header.menu, cache, header.refresh, unload), CardSection(panel, relog, approve)
+    return StatusSection(header.line, header.menu, cache, header.refresh, unload), CardSection(
+        panel, relog, forget, approve
+    )
 
 
 def wire(page: Page, chat: ChatController, exports: ExportController) -> None:

@@ -45,10 +45,12 @@ def render_context_meter(  # noqa: PLR0913  # what the meter is made of
         "files": list(files),
     }
     if fill.limit is None:
-        sentence = tr(language, "context.unknown") if entry else ""
+        unknown = "context.unknown.remote" if entry and entry.is_remote else "context.unknown"
+        sentence = tr(language, unknown) if entry else ""
         return render("context_meter.html", language, limit=None, sentence=sentence, warning="", **shared)
     level, warning = _warn(language, entry, fill, conversation)
-    estimate = "context.estimate.blind" if is_blind else "context.estimate"
+    is_remote = entry is not None and entry.is_remote
+    estimate = f"context.estimate{'.blind' if is_blind else '.remote' if is_remote else ''}"
     key = "context.use" if fill.is_exact else estimate
     return render(
         "context_meter.html",
@@ -70,7 +72,8 @@ def _warn(language: str, entry: ModelEntry | None, fill: ContextFill, conversati
     degrades_after = entry.degrades_after if entry else None
     if fill.limit is not None and fill.used >= fill.limit:
         if conversation.turns:
-            return "warn", tr(language, "context.overflow")
+            key = "context.overflow.remote" if entry and entry.is_remote else "context.overflow"
+            return "warn", tr(language, key)
         return "bad", tr(language, "context.too_long")
     if degrades_after is not None and fill.used > degrades_after:
         return "warn", tr(language, "context.degrades", count=degrades_after)

@@ -15,8 +15,9 @@ _KIBI = 1024
 
 
 def picker_label(language: str, entry: ModelEntry) -> str:
-    """Label a model in a list: name, engine, creation time."""
-    return f"{answer_label(language, entry)} · {format_datetime(language, entry.created)}"
+    """Label a model in a list: name, engine, and when it was logged or which server has it."""
+    place = entry.host if entry.is_unlogged else format_datetime(language, entry.created)
+    return f"{answer_label(language, entry)} · {place}"
 
 
 def answer_label(language: str, entry: ModelEntry) -> str:

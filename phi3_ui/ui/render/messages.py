@@ -303,6 +303,8 @@ def _waiting(language: str, state: TurnSnapshot) -> str:
         return tr(language, "wait.loading")
     if state.phase == "queued":
         return tr(language, "wait.queued", count=state.ahead)
+    if state.phase == "thinking":
+        return tr(language, "wait.thinking")
     if state.progress and state.progress.processed:
         return tr(language, "wait.prefill_progress", processed=state.progress.processed, count=state.progress.total)
     return tr(language, "wait.prefill")

@@ -14,10 +14,11 @@ from phi3_ui.ui.render.icons import icon
 from phi3_ui.ui.render.labels import version_label
 from phi3_ui.ui.render.model_trust import describe_code, trust_chip
 from phi3_ui.ui.render.notices import render_hint
+from phi3_ui.ui.render.remote_notice import describe_limits
 from phi3_ui.ui.render.templating import render
 
 _Rows = list[tuple[str, str]]
-_BADGES = {"onnxruntime-genai": "ONNX", "transformers": "TF", "python": "Py"}
+_BADGES = {"onnxruntime-genai": "ONNX", "transformers": "TF", "python": "Py", "openai": "API", "remote": "API"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ def render_card(language: str, card: ModelCard | None, health: Health | None = N
         chips=_chips(language, card, health),
         code=describe_code(language, card.entry.model_id, health.review, health.can_approve) if health else None,
         health=_health(language, health.diagnosis) if health else [],
+        limits=describe_limits(language, card.entry),
+        is_logged=not card.entry.is_unlogged,
         copy_icon=icon("copy"),
         model=_model(language, card),
         signature=_signature(language, card),
@@ -62,12 +65,16 @@ def _chips(language: str, card: ModelCard, health: Health | None) -> list[tuple[
     """Class and text of each chip."""
     chips = [("accent", version_label(version)) for version in card.versions[-1:]]
     if health:
-        chips.append(trust_chip(language, health.review))
+        chips.append(
+            ("warn" if card.entry.is_elsewhere else "plain", tr(language, f"engine.{card.entry.engine}"))
+            if card.entry.is_remote
+            else trust_chip(language, health.review)
+        )
         problems = sum(finding.severity != "ok" for finding in health.diagnosis.findings)
         if problems:
             chips.append(("warn", tr(language, "card.problems", count=problems)))
         elif not health.is_refused:
-            chips.append(("plain ok", tr(language, "card.healthy")))
+            chips.append(("plain ok", tr(language, "models.reachable" if card.entry.is_remote else "card.healthy")))
     return chips
 
 
@@ -77,12 +84,13 @@ def _model(language: str, card: ModelCard) -> list[tuple[str, str, bool]]:
     size = "" if entry.size_bytes is None else format_bytes(language, entry.size_bytes)
     values = {
         "id": entry.model_id,
-        "uri": entry.uri,
+        "uri": "" if entry.is_unlogged else entry.uri,
+        "host": entry.host or "",
         "contract": entry.contract,
         "flavor": entry.flavor,
         "context": "" if card.context_length is None else tr(language, "card.tokens", count=card.context_length),
         "size": size and tr(language, "card.on_disk", size=size),
-        "created": f"{format_datetime(language, entry.created)} UTC",
+        "created": "" if entry.is_unlogged else f"{format_datetime(language, entry.created)} UTC",
     }
     return [(tr(language, f"card.{key}"), value, key in ("id", "uri")) for key, value in values.items()]
 

@@ -26,8 +26,10 @@ class Row(TypedDict):
     name: str
     facts: list[str]
     created: str
-    """When it was logged, in ISO 8601: the browser knows the person's time zone. Empty for an alias."""
+    """When it was logged, in ISO 8601: the browser knows the person's time zone. Empty for an alias and a remote model."""
     chips: list[Chip]
+    ready: str
+    """What the row says while the model can answer at once."""
 
 
 class Group(TypedDict):
@@ -57,18 +59,24 @@ def describe_menu(
     versions: Versions,
     refused: Collection[str] = (),
 ) -> list[Group]:
-    """The groups in the order of their newest model; models that are not registered come last.
+    """The groups in the order of their newest model; models that are not registered come after them, remote servers last.
 
-    `refused` are the ids of the models that are not loaded, because they bring code.
+    `refused` are the ids of the models that cannot be used: they bring code, or no server is configured for them.
     """
     groups: dict[str, list[Row]] = {}
     loose: list[Row] = []
     aliases: dict[str, list[Row]] = {}
+    servers: dict[str, list[Row]] = {}
     for entry in entries:
+        if entry.is_unlogged:
+            server, _, model = entry.name.partition("/")
+            servers.setdefault(f"{server} · {entry.host}", []).append({**_row(language, entry, ()), "name": model})
+            continue
         of_model = versions.get(entry.model_id, ())
         row = _row(language, entry, of_model)
         if entry.model_id in refused:
-            row["chips"].insert(0, {"text": tr(language, "trust.code"), "kind": "warn"})
+            why = "remote.not_configured" if entry.is_remote else "trust.code"
+            row["chips"].insert(0, {"text": tr(language, why), "kind": "warn"})
         if not of_model:
             loose.append(row)
             continue
@@ -80,7 +88,8 @@ def describe_menu(
         groups.setdefault(name, []).extend(rows)
     shown: list[Group] = [{"name": name, "rows": rows} for name, rows in groups.items()]
     if loose:
-        shown.append({"name": tr(language, "models.unregistered") if groups else "", "rows": loose})
+        shown.append({"name": tr(language, "models.unregistered") if groups or servers else "", "rows": loose})
+    shown.extend({"name": name, "rows": rows} for name, rows in servers.items())
     return shown
 
 
@@ -99,8 +108,9 @@ def _row(language: str, entry: ModelEntry, versions: Sequence[RegisteredVersion]
         "model": entry.model_id,
         "name": entry.name,
         "facts": [fact for fact in facts if fact],
-        "created": entry.created.isoformat(),
+        "created": "" if entry.is_unlogged else entry.created.isoformat(),
         "chips": chips,
+        "ready": tr(language, "models.reachable" if entry.is_remote else "models.loaded"),
     }
 
 
@@ -112,4 +122,5 @@ def _alias_row(language: str, entry: ModelEntry, version: RegisteredVersion, ali
         "facts": [tr(language, "models.follows", version=version.version)],
         "created": "",
         "chips": [],
+        "ready": tr(language, "models.reachable" if entry.is_remote else "models.loaded"),
     }

@@ -6,8 +6,9 @@ from typing import Literal, TypedDict
 
 from markupsafe import Markup
 
-from phi3_ui.chat.types import Batching, CacheStats, StreamingMode
+from phi3_ui.chat.types import Batching, CacheStats
 from phi3_ui.i18n.translate import format_bytes, format_number, tr
+from phi3_ui.sources.model_source import CLOSED, OpenState
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.ui.render.labels import context_label, engine_name, short_name, speed_label, version_label
 from phi3_ui.ui.render.templating import render
@@ -62,11 +63,11 @@ def describe_status(
     language: str,
     selected: Selected | None,
     states: ModelStates = ModelStates(),
-    state: float | StreamingMode | None = None,
+    state: OpenState = CLOSED,
     error: str = "",
 ) -> ModelStatus:
-    """`state` is the number of seconds since the model began to load, or how it streams once it is loaded."""
-    name, label = _describe_state(language, state)
+    """`state` is that of the selected model, `error` why it cannot be used."""
+    name, label = _describe_state(language, state, is_remote=bool(selected and selected.entry.is_remote))
     return {
         "name": short_name(selected.entry) if selected else "",
         "engine": engine_name(language, selected.entry) if selected else "",
@@ -79,18 +80,21 @@ def describe_status(
     }
 
 
-def _describe_state(language: str, state: float | StreamingMode | None) -> tuple[State, str]:
-    if state is None:
-        return "none", tr(language, "status.none")
-    if isinstance(state, str):
-        return "loaded", f"{tr(language, 'status.loaded')} · {tr(language, f'delivery.{state}')}"
-    return "loading", tr(language, "status.loading", seconds=int(state))
+def _describe_state(language: str, state: OpenState, *, is_remote: bool) -> tuple[State, str]:
+    if state.phase == "loading":
+        return "loading", tr(language, "status.loading", seconds=int(state.seconds))
+    if state.phase == "ready":
+        label = tr(language, "status.reachable" if is_remote else "status.loaded")
+        return "loaded", f"{label} · {tr(language, f'delivery.{state.streaming}')}"
+    return "none", tr(language, "status.unseen" if is_remote else "status.none")
 
 
 def _chips(language: str, selected: Selected, speed: float | None) -> list[Chip]:
     chips: list[Chip] = []
     if selected.version:
         chips.append({"text": version_label(selected.version), "kind": "accent"})
+    if host := selected.entry.host:
+        chips.append({"text": host, "kind": "warn" if selected.entry.is_elsewhere else "plain"})
     if selected.entry.context_length:
         chips.append({"text": context_label(language, selected.entry.context_length), "kind": "plain"})
     if speed:

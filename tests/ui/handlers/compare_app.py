@@ -65,7 +65,7 @@ class CompareApp(App):
         catalogue = cast(Any, self.catalogue)
         catalogue.find = lambda key: self._find(by_id, key)
         catalogue.list_models = lambda: ENTRIES
-        cast(Any, self.services).loader.load = lambda entry: self.llms[entry.model_id]
+        cast(Any, self.services).models.open = lambda entry: self.llms[entry.model_id]
         self.compare = CompareController(
             self.page, self.services, self.starter, self.conversations, lambda _request: self.session
         )

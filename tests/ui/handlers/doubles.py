@@ -14,6 +14,8 @@ from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest, Completed, TextDelta, Timings
 from phi3_ui.provision.jobs import JobState
 from phi3_ui.settings import Settings
+from phi3_ui.sources.all_models import AllModels
+from phi3_ui.sources.store_source import StoreSource
 from phi3_ui.store.conversations.operations import VoteRecord
 from phi3_ui.store.conversations.votes import StoredVote
 from phi3_ui.store.registry.cards import ModelEntry
@@ -208,7 +210,7 @@ class App:
                 pool=SimpleNamespace(
                     peek=lambda _id: None, list_loaded=list, measure_memory=lambda: {"m-1": 93_000_000}
                 ),
-                loader=SimpleNamespace(load=lambda _entry: self.model),
+                models=None,
                 conversations=self.store,
                 prompt_sets=SimpleNamespace(list_sets=list),
                 locator=SimpleNamespace(notice=None, locate=lambda: None),
@@ -227,11 +229,18 @@ class App:
                 ),
             ),
         )
+        cast(Any, self.services).models = self._create_models()
         self.models = ModelPicker(self.page, self.services, lambda _request: self.session)
         self.conversations = ConversationController(self.page, self.services, self.models)
         self.starter = AnswerStarter(self.services)
         self.answers = AnswerController(self.page, self.services, self.models, self.conversations, self.starter)
         self.session = self.pages.get("page", "en")
+
+    def _create_models(self) -> AllModels:
+        services = self.services
+        store = StoreSource(services.settings, cast(Any, self.catalogue), services.admission, services.pool)
+        cast(Any, store).open = lambda _entry, _template=None: self.model
+        return AllModels(store, cast(Any, SimpleNamespace(list_models=list, list_ready=list, is_added=lambda _: False)))
 
     def send(self, text: str = "Hi", **values: Any) -> list[Any]:
         """Send a question and draw its answer to the end."""

@@ -29,7 +29,7 @@ class MeterApp(CompareApp):
                 sum(len(message.content) for message in prompt) * (2 if key == "m-2" else 1) for prompt in prompts
             ]
         )
-        meter = ContextMeter(self.page, self.services.pool)
+        meter = ContextMeter(self.page, self.services.models)
         self.meter = CompareMeter(self.page, self.services, meter, lambda _request: self.session)
         self.act("open")
 

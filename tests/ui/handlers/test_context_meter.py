@@ -31,7 +31,9 @@ def app() -> App:
 
 
 def count(app: App, counter: Counter | None, data: Any, system: str = "") -> str:
-    meter = ContextMeter(app.page, cast(Any, SimpleNamespace(peek=lambda _model_id: counter)))
+    meter = ContextMeter(
+        app.page, cast(Any, SimpleNamespace(count_tokens=lambda _, *asked: counter and counter.count_tokens(*asked)))
+    )
     updates = meter.set_draft(app.session, system, cast(gr.EventData, SimpleNamespace(_data=data)))
     return str(updates[app.page.composer.context])
 
@@ -81,7 +83,9 @@ def test_what_no_composer_sends_counts_as_an_empty_draft(app: App, data: Any) ->
 
 def test_the_meter_stays_while_the_selected_model_is_looked_up(app: App) -> None:
     app.session.select_model("m")
-    meter = ContextMeter(app.page, cast(Any, SimpleNamespace(peek=lambda _model_id: Counter())))
+    meter = ContextMeter(
+        app.page, cast(Any, SimpleNamespace(count_tokens=lambda _, *asked: Counter().count_tokens(*asked)))
+    )
 
     assert meter.draw(app.session) == {app.page.composer.context: gr.skip()}
 

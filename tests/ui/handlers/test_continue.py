@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from phi3_ui.contracts.registry import get_contract
 from phi3_ui.store.registry.cards import ModelEntry
 from tests.ui.handlers.doubles import ENTRY, App
 
@@ -14,7 +15,7 @@ def test_an_answer_is_continued(contract: str, monkeypatch: pytest.MonkeyPatch) 
     app.send("Hi")
 
     def find(_: str | None) -> ModelEntry:
-        return replace(ENTRY, contract=contract)
+        return replace(ENTRY, contract=contract, can_continue=get_contract(contract).can_continue)
 
     monkeypatch.setattr(app.catalogue, "find", find)
     chat = app.session.current

@@ -6,6 +6,7 @@ import pytest
 
 from phi3_ui.chat.types import Batching, BatchingReason, CacheStats
 from phi3_ui.i18n.translate import TEXTS
+from phi3_ui.sources.model_source import OpenState
 from phi3_ui.store.registry.cards import RegisteredVersion
 from phi3_ui.ui.render.model_status import ModelStates, Selected, describe_status, render_cache
 from tests.support.cards import ENTRY
@@ -14,9 +15,9 @@ from tests.support.html import Page
 
 def test_status_is_loading_loaded_or_neither() -> None:
     assert describe_status("en", None)["label"] == "not loaded"
-    assert describe_status("en", None, state=0.0)["label"] == "loading … 0 s"
-    assert describe_status("ro", None, state=3.9)["label"] == "se încarcă … 3 s"
-    loaded = describe_status("en", Selected(ENTRY), ModelStates(["m-1"]), "stream")
+    assert describe_status("en", None, state=OpenState("loading", 0.0))["label"] == "loading … 0 s"
+    assert describe_status("ro", None, state=OpenState("loading", 3.9))["label"] == "se încarcă … 3 s"
+    loaded = describe_status("en", Selected(ENTRY), ModelStates(["m-1"]), OpenState("ready", streaming="stream"))
     assert (loaded["state"], loaded["label"]) == ("loaded", "loaded · streams its tokens")
     assert loaded["loaded"] == ["m-1"]
 

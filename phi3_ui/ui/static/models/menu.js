@@ -159,7 +159,7 @@ class Menu {
     return { node, rows };
   }
 
-  createRow(group, { key, model, name, facts, created, chips }) {
+  createRow(group, { key, model, name, facts, created, chips, ready }) {
     const date = created ? [DATE.format(new Date(created))] : [];
     const dot = create("i", { class: "phi3-dot" });
     const line = create("span", { class: "phi3-menu-facts" });
@@ -189,6 +189,7 @@ class Menu {
       date,
       line,
       state,
+      ready,
       text: describe(group, { name, facts: [...facts, ...date], chips }),
     };
     this.rows.push(row);
@@ -204,7 +205,7 @@ class Menu {
       const speed = row.key === row.model ? speeds[row.model] : null; // not in the row of an alias
       row.line.textContent = [...row.facts, ...(speed ? [speed] : []), ...row.date].join(" · ");
       row.dot.className = `phi3-dot ${isLoaded ? "loaded" : "none"}`;
-      row.state.textContent = isLoaded ? ` · ${this.texts["models.loaded"]}` : "";
+      row.state.textContent = isLoaded ? ` · ${row.ready}` : "";
     }
   }
 

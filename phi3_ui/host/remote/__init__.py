@@ -1,0 +1,1 @@
+"""Models on other servers, which have OpenAI-compatible APIs, as ChatModels."""

@@ -1,0 +1,81 @@
+"""The event loop in which other servers are asked: a request can be given up at any moment, also before its server responds."""
+
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, ExitStack
+
+import httpx
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+CONNECT_SECONDS = 10.0
+_MAX_CONNECTIONS = 200
+
+Task = Callable[[httpx.AsyncClient], Awaitable[None]]
+
+
+class HttpLoop:
+    """A thread with an event loop and an HTTP client, which start with the first task. Thread-safe."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        """`transport` replaces the network, in tests."""
+        self._transport = transport
+        self._lock = threading.Lock()
+        self._stack = ExitStack()
+        self._running: tuple[BlockingPortal, httpx.AsyncClient] | None = None
+        self._tasks = set[Future[None]]()
+        self._is_closed = False
+
+    def start(self, task: Task) -> "Future[None]":
+        """Start a task, which gets the client; cancelling the future ends it. RuntimeError once closed."""
+        with self._lock:
+            if self._is_closed:
+                raise RuntimeError("the loop is closed")
+            if self._running is None:
+                self._running = self._open()
+            portal, client = self._running
+        # Without the lock: this waits for the loop's thread, which takes it to forget a task.
+        future: Future[None] = portal.start_task_soon(_run, task, client)
+        with self._lock:
+            self._tasks.add(future)
+            is_closed = self._is_closed
+        future.add_done_callback(self._forget)
+        if is_closed:  # meanwhile, perhaps after `close` has read the tasks
+            future.cancel()
+        return future
+
+    def close(self) -> None:
+        """Give up all that is under way, and wait for its end."""
+        with self._lock:
+            self._is_closed = True
+            tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        self._stack.close()
+
+    def _forget(self, task: "Future[None]") -> None:
+        with self._lock:
+            self._tasks.discard(task)
+
+    def _open(self) -> tuple[BlockingPortal, httpx.AsyncClient]:
+        portal = self._stack.enter_context(start_blocking_portal(name="remote"))
+        client = self._stack.enter_context(_create_client(portal, self._transport))
+        return portal, client
+
+
+async def _run(task: Task, client: httpx.AsyncClient) -> None:
+    await task(client)
+
+
+def _create_client(
+    portal: BlockingPortal, transport: httpx.AsyncBaseTransport | None
+) -> AbstractContextManager[httpx.AsyncClient]:
+    def create() -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            transport=transport,
+            follow_redirects=False,  # or a server could send the key, and what people write, to another host
+            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS, write=60.0),
+            limits=httpx.Limits(max_connections=_MAX_CONNECTIONS, keepalive_expiry=30.0),
+        )
+
+    return portal.wrap_async_context_manager(portal.call(create))

@@ -1,0 +1,289 @@
+"""A model on another server, as a ChatModel."""
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import anyio
+import httpx
+
+from phi3_ui.chat.types import (
+    AnswerEvent,
+    CancelToken,
+    ChatRequest,
+    Completed,
+    FinishReason,
+    Message,
+    StreamingMode,
+    TextDelta,
+    Thinking,
+    Timings,
+    Usage,
+)
+from phi3_ui.errors import UserError
+from phi3_ui.host.remote.chat_request import Habits, build_body
+from phi3_ui.host.remote.chat_stream import DONE, Chunk, MalformedError, parse_chunk, read_events
+from phi3_ui.host.remote.failures import (
+    Asked,
+    RequestError,
+    failure_of_event,
+    failure_of_network,
+    failure_of_status,
+)
+from phi3_ui.host.remote.http_loop import HttpLoop
+from phi3_ui.remote_servers import RemoteServer
+
+logger = logging.getLogger(__name__)
+
+_FIRST_SECONDS = 300.0
+"""Of silence before the first token: the server may have to load the model, and to read a long prompt."""
+_SILENT_SECONDS = 60.0
+"""Of silence afterwards."""
+_LAST_SECONDS = 5.0
+"""Of waiting for the usage, once the answer has ended."""
+_RETRIES = 2
+_RETRY_SECONDS = 0.5  # before the first retry; twice as long before the second
+_MAX_BODY = 4_000_000  # bytes
+
+Put = Callable[["AnswerEvent | UserError"], None]
+
+
+class RemoteModel:
+    """One model of one server. Thread-safe."""
+
+    def __init__(
+        self,
+        server: RemoteServer,
+        model: str,
+        loop: HttpLoop,
+        *,
+        opening: tuple[Message, ...] = (),
+        max_answers: int,
+    ) -> None:
+        """Nothing is asked yet. `opening`: messages that come before every conversation; `max_answers`: at a time."""
+        self.asked = Asked(server, model)
+        self.ready: Future[StreamingMode] = Future()
+        self.ready.set_result("stream")
+        self._loop = loop
+        self._opening = opening
+        self._max_answers = max_answers
+        self._lock = threading.Lock()  # guards the attributes below
+        self._habits = Habits()
+        self._answers = 0
+
+    def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
+        """See ChatModel: cancelling closes the connection, so that the server stops."""
+        with self._lock:
+            if self._answers >= self._max_answers:
+                raise UserError("queue_full", model=self.asked.model, count=self._answers)
+            self._answers += 1
+        try:
+            yield from self._answer(request, cancel)
+        finally:
+            with self._lock:
+                self._answers -= 1
+
+    def _answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
+        events = queue.SimpleQueue[AnswerEvent | UserError]()
+        state = _Answer(events.put)
+        try:
+            task = self._loop.start(lambda client: self._run(client, request, state))
+        except RuntimeError as error:
+            raise UserError("interrupted") from error
+        task.add_done_callback(lambda _: events.put(UserError("interrupted")))  # read only if nothing else has ended it
+
+        def stop() -> None:
+            events.put(state.complete("cancelled"))
+            task.cancel()
+
+        cancel.on_set(stop)
+        try:
+            while True:
+                event = events.get()
+                if isinstance(event, UserError):
+                    raise event
+                yield event
+                if isinstance(event, Completed):
+                    return
+        finally:
+            task.cancel()
+
+    async def _run(self, client: httpx.AsyncClient, request: ChatRequest, state: "_Answer") -> None:
+        """Ask, and put the events of the answer, or the error that ended it."""
+        try:
+            with anyio.move_on_after(request.time_limit) as limit:
+                await self._ask(client, request, state)
+            if limit.cancelled_caught:
+                state.put(state.complete("timeout"))
+        except RequestError as error:
+            logger.warning("%s", error.error)
+            state.put(error.error)
+        except UserError as error:
+            state.put(error)
+        except Exception as error:
+            logger.exception("%s of %s could not be asked", self.asked.model, self.asked.server.name)
+            state.put(UserError("unexpected", detail=type(error).__name__))
+
+    async def _ask(self, client: httpx.AsyncClient, request: ChatRequest, state: "_Answer") -> None:
+        """Ask until the server answers. RequestError: it is retried only while nothing of an answer has come."""
+        retries = 0
+        while True:
+            habits = self._habits
+            try:
+                await self._stream(client, request, habits, state)
+            except _RefusedFieldError as refusal:
+                with self._lock:
+                    self._habits = refusal.habits
+            except RequestError as error:
+                if error.retry_after is None or retries == _RETRIES or state.has_begun:
+                    raise
+                backoff = _RETRY_SECONDS * 2**retries * random.uniform(0.8, 1.2)  # noqa: S311  # spreads load
+                retries += 1
+                await anyio.sleep(max(backoff, error.retry_after))
+            else:
+                return
+
+    async def _stream(self, client: httpx.AsyncClient, request: ChatRequest, habits: Habits, state: "_Answer") -> None:
+        """Ask once. RequestError, _RefusedFieldError."""
+        server, model = self.asked.server, self.asked.model
+        body = build_body(server, model, request, habits, self._opening)
+        has_response = False
+        try:
+            prepared = client.build_request("POST", server.chat_url(model), json=body, headers=server.headers())
+            with anyio.fail_after(_FIRST_SECONDS):
+                response = await client.send(prepared, stream=True)
+            try:
+                if response.status_code != httpx.codes.OK:
+                    await self._refuse(response, habits)
+                has_response = True
+                await self._read(response, state)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await response.aclose()
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            if isinstance(error, TimeoutError):
+                raise RequestError(self.asked.fail("remote_silent", seconds=round(state.patience))) from error
+            raise failure_of_network(self.asked, error, has_response=has_response) from error
+        except MalformedError as error:
+            raise RequestError(self.asked.malformed(str(error))) from error
+
+    async def _refuse(self, response: httpx.Response, habits: Habits) -> None:
+        """Raise what a response that is no answer means. RequestError, _RefusedFieldError."""
+        with anyio.fail_after(_SILENT_SECONDS):
+            body = await _read_body(response)
+        if response.status_code in (400, 422) and (learnt := habits.learn(body.decode("utf-8", "replace"))):
+            raise _RefusedFieldError(learnt)
+        raise failure_of_status(self.asked, response.status_code, response.headers, body)
+
+    async def _read(self, response: httpx.Response, state: "_Answer") -> None:
+        """Put the events of an answer. RequestError, MalformedError, TimeoutError."""
+        kind = response.headers.get("content-type", "").partition(";")[0].strip()
+        if kind == "application/json":  # the server does not stream
+            with anyio.fail_after(_FIRST_SECONDS):
+                self._take(parse_chunk(await _read_body(response)), state)
+            state.finish()
+            return
+        if kind != "text/event-stream":
+            raise MalformedError(f"it sends {kind or 'something'} instead of text/event-stream")
+        events = read_events(response.aiter_bytes())
+        while True:
+            try:
+                with anyio.fail_after(state.patience):
+                    data = await anext(events)
+            except StopAsyncIteration:
+                break
+            except TimeoutError:
+                if state.finish_reason is None:
+                    raise
+                break
+            if data == DONE:
+                state.is_done = True
+                break
+            if data is not None:
+                self._take(parse_chunk(data), state)
+        if state.finish_reason is None and not state.is_done:
+            raise RequestError(self.asked.fail("remote_cut"))
+        state.finish()
+
+    def _take(self, chunk: Chunk, state: "_Answer") -> None:
+        if chunk.error:
+            raise RequestError(failure_of_event(self.asked, chunk.error))
+        state.take(chunk)
+        if state.finish_reason == "content_filter":
+            raise RequestError(self.asked.fail("remote_filtered"))
+
+
+@dataclass(eq=False)
+class _RefusedFieldError(Exception):
+    """A server refuses a field that it can be asked without."""
+
+    habits: Habits
+
+
+@dataclass
+class _Answer:
+    """What has come of an answer. Only the loop's thread changes it; `complete` may be called from any."""
+
+    put: Put
+    started: float = field(default_factory=time.perf_counter)
+    first_at: float | None = None
+    """When the first token came."""
+    pieces: list[str] = field(default_factory=list)
+    usage: Usage | None = None
+    finish_reason: str | None = None
+    """As the server calls it."""
+    is_done: bool = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a token has come."""
+        return self.first_at is not None
+
+    @property
+    def patience(self) -> float:
+        """Seconds of silence after which the server is given up."""
+        if self.finish_reason is not None:
+            return _LAST_SECONDS
+        return _SILENT_SECONDS if self.has_begun else _FIRST_SECONDS
+
+    def take(self, chunk: Chunk) -> None:
+        """Put what a chunk holds."""
+        choice = chunk.choice
+        self.usage = chunk.usage or self.usage
+        if (choice.delta.text or choice.delta.is_thinking) and self.first_at is None:
+            self.first_at = time.perf_counter()
+            if choice.delta.is_thinking:
+                self.put(Thinking())
+        if text := choice.delta.text:
+            self.pieces.append(text)
+            self.put(TextDelta(text))
+        self.finish_reason = choice.finish_reason or self.finish_reason
+
+    def finish(self) -> None:
+        """Put the end of the answer."""
+        self.put(self.complete("length" if self.finish_reason == "length" else "stop"))
+
+    def complete(self, reason: FinishReason) -> Completed:
+        """The end of the answer as far as it has come."""
+        now = time.perf_counter()
+        first, rate = None, None
+        if self.first_at is not None:
+            first = self.first_at - self.started
+            tokens = self.usage.completion_tokens - 1 if self.usage else 0
+            rate = tokens / (now - self.first_at) if tokens > 0 and now > self.first_at else None
+        return Completed("".join(self.pieces), self.usage, Timings(first, now - self.started, rate), reason)
+
+
+async def _read_body(response: httpx.Response) -> bytes:
+    """The whole body. MalformedError if it is too large."""
+    body = bytearray()
+    async for piece in response.aiter_bytes():
+        body += piece
+        if len(body) > _MAX_BODY:
+            raise MalformedError("its response is too long")
+    return bytes(body)

@@ -1,0 +1,109 @@
+"""What a server says of itself: whether it can be reached, takes the key, and which models it has."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import httpx
+
+from phi3_ui.contracts.declaration import PARAMS
+from phi3_ui.errors import UserError
+from phi3_ui.host.remote.failures import Asked, RequestError, failure_of_network, failure_of_status
+from phi3_ui.remote_servers import REMOTE_PREFIX, RemoteServer
+
+REPORT_SECONDS = 10.0
+_MAX_BODY = 8_000_000  # bytes
+_MAX_MODELS = 1000
+_MAX_TOKENS = 2**31
+_UNLISTED = (404, 405, 501)
+"""Statuses of servers that can be asked, but list no models."""
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model that a server lists."""
+
+    id: str
+    created: int = 0
+    """Seconds since 1970; 0: unknown."""
+    context_length: int | None = None
+    """Tokens."""
+    params: frozenset[str] | None = None
+    """The fields of GenerationParams that it takes; None: it does not say."""
+
+
+@dataclass(frozen=True)
+class ServerReport:
+    """One look at a server."""
+
+    error: UserError | None = None
+    """Why it cannot be asked; None: it can."""
+    models: tuple[FoundModel, ...] | None = None
+    """None: it lists none, which some servers never do."""
+
+    def find(self, model: str) -> FoundModel | None:
+        """A model that it lists."""
+        return next((one for one in self.models or () if one.id == model), None)
+
+
+async def fetch_report(client: httpx.AsyncClient, server: RemoteServer) -> ServerReport:
+    """Ask a server which models it has."""
+    asked = Asked(server, server.models[0] if server.models else server.name)
+    try:
+        with anyio.fail_after(REPORT_SECONDS):
+            status, headers, body = await _get(client, server)
+    except TimeoutError:
+        return ServerReport(asked.fail("remote_unreachable", detail="it does not respond"))
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        return ServerReport(failure_of_network(asked, error, has_response=False).error)
+    except UserError as error:
+        return ServerReport(error)
+    if status in _UNLISTED and server.models:
+        return ServerReport()
+    if status != httpx.codes.OK:
+        failure: RequestError = failure_of_status(asked, status, headers, body)
+        is_wrong_address = failure.error.code == "remote_no_model"
+        where = asked.malformed(f"status {status} of {server.models_url}")
+        return ServerReport(where if is_wrong_address else failure.error)
+    try:
+        return ServerReport(models=_parse_models(server, body))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        if server.models:
+            return ServerReport()
+        return ServerReport(asked.malformed(f"{server.models_url} is no list of models"))
+
+
+async def _get(client: httpx.AsyncClient, server: RemoteServer) -> tuple[int, httpx.Headers, bytes]:
+    async with client.stream("GET", server.models_url, headers=server.headers()) as response:
+        body = bytearray()
+        async for piece in response.aiter_bytes():
+            body += piece
+            if len(body) > _MAX_BODY:
+                break
+        return response.status_code, response.headers, bytes(body)
+
+
+def _parse_models(server: RemoteServer, body: bytes) -> tuple[FoundModel, ...]:
+    """The models in a list. Raises ValueError, KeyError, TypeError or AttributeError for anything else."""
+    content = json.loads(body)
+    if server.kind == "databricks":
+        rows = [row for row in content["endpoints"] if row.get("task") in (None, "", "llm/v1/chat")]
+        return tuple(FoundModel(str(row["name"])) for row in rows[:_MAX_MODELS])
+    rows = content["data"][:_MAX_MODELS]
+    if server.kind == "phi3-chat":
+        # Each model has several names there, the best one first. One that is remote there may be one of this app in turn.
+        roots = {row["root"]: row for row in reversed(rows) if not str(row["root"]).startswith(REMOTE_PREFIX)}
+        rows = list(reversed(roots.values()))
+    return tuple(map(_parse_model, rows))
+
+
+def _parse_model(row: Mapping[str, Any]) -> FoundModel:
+    meta = row.get("meta") or {}
+    lengths = (row.get("context_length"), row.get("max_model_len"), meta.get("n_ctx"), meta.get("n_ctx_train"))
+    length = next((one for one in lengths if isinstance(one, int) and 0 < one < _MAX_TOKENS), None)
+    params = row.get("supported_parameters")
+    known = PARAMS & set(map(str, params)) if isinstance(params, list) else None
+    created = row.get("created")
+    return FoundModel(str(row["id"]), created if isinstance(created, int) and created > 0 else 0, length, known)

@@ -1,0 +1,1 @@
+"""Where models come from: the tracking store and remote servers, behind one interface."""

@@ -1,0 +1,347 @@
+"""A model on another server, as a ChatModel, over a stand-in for the server."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from phi3_ui.chat.types import (
+    AnswerEvent,
+    CancelToken,
+    ChatRequest,
+    Completed,
+    GenerationParams,
+    Message,
+    TextDelta,
+    Thinking,
+    Usage,
+)
+from phi3_ui.errors import UserError
+from phi3_ui.host.remote import remote_model
+from phi3_ui.host.remote.http_loop import HttpLoop
+from phi3_ui.host.remote.remote_model import RemoteModel
+from phi3_ui.remote_servers import create_remote_server
+from tests.support.stand_in_api import DONE, USAGE, StandInApi, Stream, answered, chunk, event, refusal, streamed
+
+KEY = "sk-secret"
+REQUEST = ChatRequest((Message("user", "Hi"),))
+TIMEOUT = 30
+
+
+@pytest.fixture
+def api() -> StandInApi:
+    return StandInApi()
+
+
+@pytest.fixture
+def loop(api: StandInApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpLoop]:
+    monkeypatch.setattr(remote_model, "_RETRY_SECONDS", 0.001)
+    loop = api.open_loop()
+    yield loop
+    loop.close()
+
+
+def create(loop: HttpLoop, model: str = "m", opening: tuple[Message, ...] = (), **fields: Any) -> RemoteModel:
+    server = create_remote_server(**{"name": "lab", "url": "https://lab.example/v1", "key": KEY, **fields})
+    return RemoteModel(server, model, loop, opening=opening, max_answers=2)
+
+
+def ask(model: RemoteModel, request: ChatRequest = REQUEST, cancel: CancelToken | None = None) -> list[AnswerEvent]:
+    return list(model.answer(request, cancel or CancelToken()))
+
+
+def last(events: list[AnswerEvent]) -> Completed:
+    assert isinstance(events[-1], Completed)
+    assert sum(isinstance(one, Completed) for one in events) == 1
+    return events[-1]
+
+
+def test_an_answer_streams_with_its_usage(api: StandInApi, loop: HttpLoop) -> None:
+    events = ask(create(loop))
+
+    assert events[:3] == [TextDelta("Hello"), TextDelta(" there"), TextDelta(".")]
+    completed = last(events)
+    assert (completed.text, completed.usage, completed.finish_reason) == ("Hello there.", Usage(7, 3), "stop")
+    assert completed.timings.time_to_first_token is not None
+    assert completed.timings.tokens_per_second
+    [request] = api.requests
+    assert str(request.url) == "https://lab.example/v1/chat/completions"
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert api.bodies == [
+        {
+            "model": "m",
+            "messages": [{"role": "user", "content": "Hi"}],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+    ]
+
+
+def test_each_kind_of_server_gets_its_parameters_under_its_names(api: StandInApi, loop: HttpLoop) -> None:
+    params = GenerationParams(9, 0.5, 0.9, 40, 1.1, 0.0, 0.5, ("\n",), 7)
+    common = {"max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "stop": ["\n"], "seed": 7, "frequency_penalty": 0.5}
+    few = {"max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "stop": ["\n"], "top_k": 40}
+    wanted = {
+        "openai": common,
+        "vllm": {**common, "top_k": 40, "repetition_penalty": 1.1},
+        "llama-server": {**common, "top_k": 40, "repeat_penalty": 1.1},
+        "ollama": common,
+        "databricks": few,
+        "phi3-chat": {**common, "top_k": 40, "repetition_penalty": 1.1},
+    }
+    for kind in wanted:
+        ask(create(loop, kind=kind), ChatRequest(REQUEST.messages, params))
+
+    shared = {"model", "messages", "stream", "stream_options"}
+    assert [{key: body[key] for key in body.keys() - shared} for body in api.bodies] == list(wanted.values())
+    assert [request.headers.get("x-phi3-trace") for request in api.requests] == [*[None] * 5, "off"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "url"),
+    [
+        (
+            {"api_version": "2024-10-21"},
+            "https://a.example/openai/deployments/gpt%204%2Fx/chat/completions?api-version=2024-10-21",
+        ),
+        ({}, "https://a.example/openai/v1/chat/completions"),
+        ({"url": "https://a.example/openai/v1/"}, "https://a.example/openai/v1/chat/completions"),
+    ],
+)
+def test_azure_is_asked_by_its_deployment_with_its_header(
+    api: StandInApi, loop: HttpLoop, fields: dict[str, Any], url: str
+) -> None:
+    fields = {"url": "https://a.example", **fields}
+    ask(create(loop, model="gpt 4/x", kind="azure", models=["gpt 4/x"], **fields))
+
+    [request] = api.requests
+    assert str(request.url) == url
+    assert request.headers["api-key"] == KEY
+    assert "authorization" not in request.headers
+
+
+def test_what_a_logged_model_begins_with_comes_first(api: StandInApi, loop: HttpLoop) -> None:
+    ask(create(loop, opening=(Message("system", "Be brief."),)))
+
+    assert [one["content"] for one in api.bodies[0]["messages"]] == ["Be brief.", "Hi"]
+
+
+def test_thoughts_are_no_part_of_the_answer(api: StandInApi, loop: HttpLoop) -> None:
+    parts = [{"type": "reasoning", "summary": []}, {"type": "text", "text": "Yes"}]
+    api.handlers = [
+        lambda _: streamed(
+            chunk(reasoning_content="Hm"), chunk(reasoning="so"), chunk(content=parts), chunk(finish="length"), DONE
+        )
+    ]
+    events = ask(create(loop))
+
+    assert events[:-1] == [Thinking(), TextDelta("Yes")]
+    assert (last(events).text, last(events).finish_reason, last(events).usage) == ("Yes", "length", None)
+
+
+def test_events_are_read_whatever_the_network_makes_of_them(api: StandInApi, loop: HttpLoop) -> None:
+    text = "a\u2028b é\x0bc"
+    raw = (": ping\n\nevent: x\n" + chunk(text) + chunk(finish="stop") + DONE).replace("\n", "\r\n").encode()
+    raw = raw.replace(b"\\u2028", "\u2028".encode())
+    api.handlers = [lambda _: streamed(*(raw[at : at + 1] for at in range(len(raw))))]
+
+    assert last(ask(create(loop))).text == text
+
+
+def test_a_server_that_does_not_stream_answers_whole(api: StandInApi, loop: HttpLoop) -> None:
+    body = {"choices": [{"message": {"content": "All."}, "finish_reason": "stop"}], "usage": USAGE}
+    api.handlers = [lambda _: httpx.Response(200, json=body)]
+    events = ask(create(loop))
+
+    assert events[:-1] == [TextDelta("All.")]
+    assert last(events).usage == Usage(7, 3)
+
+
+def test_what_a_model_refuses_is_left_out_from_then_on(api: StandInApi, loop: HttpLoop) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if b"stream_options" in request.content:
+            return refusal(400, "Unrecognized request argument: stream_options")
+        if b"max_tokens" in request.content:
+            return refusal(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+        return answered(request)
+
+    api.handlers = [answer]
+    model, request = create(loop), ChatRequest(REQUEST.messages, GenerationParams(max_tokens=5))
+    assert last(ask(model, request)).text == "Hello there."
+    assert len(api.requests) == 3
+    ask(model, request)
+    assert len(api.requests) == 4
+    assert api.bodies[-1]["max_completion_tokens"] == 5
+
+
+def _broken(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
+    def fail(_: httpx.Request) -> httpx.Response:
+        raise error
+
+    return fail
+
+
+def _refused() -> httpx.ConnectError:
+    error = httpx.ConnectError("All connection attempts failed")
+    error.__cause__ = ConnectionRefusedError(111, "Connection refused")
+    return error
+
+
+TEXT = {"content-type": "text/html"}
+FAILURES: dict[str, tuple[Callable[[httpx.Request], httpx.Response], str, str, int]] = {
+    "refused": (_broken(_refused()), "remote_unreachable", "Connection refused", 3),
+    "no response": (_broken(httpx.ConnectTimeout("")), "remote_unreachable", "does not respond", 1),
+    "dropped": (_broken(httpx.RemoteProtocolError("Server disconnected")), "remote_unreachable", "disconnected", 3),
+    "wrong key": (lambda _: refusal(401, f"Incorrect API key: {KEY}"), "remote_key_refused", "Incorrect API key: …", 1),
+    "forbidden": (lambda _: refusal(403), "remote_key_refused", "lab", 1),
+    "no model": (lambda _: refusal(404, "The model m does not exist"), "remote_no_model", "does not exist", 1),
+    "no page": (lambda _: httpx.Response(404, text="<html>"), "remote_no_model", "status 404", 1),
+    "limit": (lambda _: refusal(429, "slow down"), "remote_rate_limited", "in a while", 3),
+    "long limit": (lambda _: refusal(429, "", **{"retry-after": "70"}), "remote_rate_limited_for", "in 70 s", 1),
+    "broken": (lambda _: refusal(500, "CUDA out of memory"), "remote_failed", "CUDA out of memory", 1),
+    "loading": (lambda _: refusal(503, "Loading model"), "remote_failed", "Loading model", 3),
+    "context": (lambda _: refusal(400, "maximum context length is 4096 tokens"), "remote_context", "4096", 1),
+    "field": (lambda _: httpx.Response(422, json={"detail": "bad seed"}), "remote_refused", "bad seed", 1),
+    "redirect": (
+        lambda _: httpx.Response(302, headers={"location": "http://169.254.169.254/"}),
+        "remote_malformed",
+        "169.254.169.254",
+        1,
+    ),
+    "no api": (lambda _: httpx.Response(200, text="<html>", headers=TEXT), "remote_malformed", "text/html", 1),
+    "no json": (lambda _: streamed(event("{oops")), "remote_malformed", "Check the address", 1),
+    "no choices": (lambda _: streamed(event({"id": 1})), "remote_malformed", "no choices", 1),
+    "endless line": (lambda _: streamed(*[b"data: " + b"x" * 5_000_000]), "remote_malformed", "too long", 1),
+    "endless body": (lambda _: refusal(400, "x" * 5_000_000), "remote_malformed", "too long", 1),
+    "cut": (lambda _: streamed(chunk("Hel")), "remote_cut", "complete", 1),
+    "reset": (lambda _: streamed(chunk("Hel"), httpx.ReadError("")), "remote_cut", "complete", 1),
+    "late error": (lambda _: streamed(chunk("Hel"), event({"error": {"message": "died"}})), "remote_failed", "died", 1),
+    "filter": (lambda _: streamed(chunk("Hel"), chunk(finish="content_filter")), "remote_filtered", "filter", 1),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failure_is_one_sentence_that_holds_no_key(
+    api: StandInApi, loop: HttpLoop, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    handler, code, words, attempts = FAILURES[name]
+    api.handlers = [handler]
+    with pytest.raises(UserError) as caught:
+        ask(create(loop))
+
+    sentence = str(caught.value)
+    assert caught.value.code == code
+    assert words in sentence
+    assert len(sentence) < 700
+    assert "\n" not in sentence
+    assert KEY not in sentence + caplog.text + repr(caught.value.values)
+    assert len(api.requests) == attempts
+
+
+def test_a_failure_before_the_first_token_is_retried(api: StandInApi, loop: HttpLoop) -> None:
+    api.handlers = [_broken(_refused()), lambda _: refusal(503, "", **{"retry-after": "0"}), answered]
+
+    assert last(ask(create(loop))).text == "Hello there."
+    assert len(api.requests) == 3
+
+
+def test_a_silent_server_is_given_up(api: StandInApi, loop: HttpLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_model, "_SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(remote_model, "_LAST_SECONDS", 0.05)
+    stream = Stream(chunk("Hel"), hangs=True)
+    api.handlers = [
+        lambda _: streamed(stream=stream),
+        lambda _: streamed(stream=Stream(chunk("Hi", finish="stop"), hangs=True)),
+    ]
+
+    with pytest.raises(UserError, match="has sent nothing"):
+        ask(create(loop))
+    assert stream.is_closed
+    assert last(ask(create(loop))).text == "Hi", "only the usage is missing"
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_stop_closes_the_connection(api: StandInApi, loop: HttpLoop, has_begun: bool) -> None:
+    stream = Stream(*([chunk("Hel")] if has_begun else []), hangs=True)
+    asked = threading.Event()
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        asked.set()
+        return streamed(stream=stream)
+
+    api.handlers = [answer]
+    cancel = CancelToken()
+    events = create(loop).answer(REQUEST, cancel)
+    if has_begun:
+        assert next(events) == TextDelta("Hel")
+    else:
+
+        def stop_once_asked() -> None:
+            assert asked.wait(TIMEOUT)
+            cancel.set()
+
+        threading.Thread(target=stop_once_asked).start()
+    stopped_at = time.monotonic()
+    if has_begun:
+        cancel.set()
+    completed = list(events)[-1]
+
+    assert isinstance(completed, Completed)
+    assert (completed.text, completed.finish_reason) == ("Hel" if has_begun else "", "cancelled")
+    wait_until(lambda: stream.is_closed)
+    assert time.monotonic() - stopped_at < TIMEOUT
+
+
+def test_a_reader_that_leaves_closes_the_connection(api: StandInApi, loop: HttpLoop) -> None:
+    stream = Stream(chunk("Hel"), hangs=True)
+    api.handlers = [lambda _: streamed(stream=stream)]
+    events = create(loop).answer(REQUEST, CancelToken())
+    next(events)
+    events.close()  # type: ignore[attr-defined]  # it is a generator
+
+    wait_until(lambda: stream.is_closed)
+
+
+def test_an_answer_ends_at_its_time_limit(api: StandInApi, loop: HttpLoop) -> None:
+    api.handlers = [lambda _: streamed(stream=Stream(chunk("Hel"), hangs=True))]
+    completed = last(ask(create(loop), ChatRequest(REQUEST.messages, time_limit=0.05)))
+
+    assert (completed.text, completed.finish_reason) == ("Hel", "timeout")
+
+
+def test_more_answers_than_allowed_are_refused(api: StandInApi, loop: HttpLoop) -> None:
+    api.handlers = [lambda _: streamed(stream=Stream(chunk("Hel"), hangs=True))]
+    model = create(loop)
+    running = [model.answer(REQUEST, CancelToken()) for _ in range(2)]
+    for events in running:
+        next(events)
+
+    with pytest.raises(UserError, match="queue of m is full"):
+        ask(model)
+    running[0].close()  # type: ignore[attr-defined]  # it is a generator
+    next(events := model.answer(REQUEST, CancelToken()))
+    for one in (events, running[1]):
+        one.close()  # type: ignore[attr-defined]
+
+
+def test_closing_the_app_ends_what_is_asked(api: StandInApi) -> None:
+    loop = api.open_loop()
+    api.handlers = [lambda _: streamed(stream=Stream(chunk("Hel"), hangs=True))]
+    events = create(loop).answer(REQUEST, CancelToken())
+    next(events)
+    loop.close()
+
+    with pytest.raises(UserError, match="app was closed"):
+        next(events)
+    with pytest.raises(UserError, match="app was closed"):
+        ask(create(loop))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

@@ -1,0 +1,99 @@
+"""A stand-in for a server with an OpenAI-compatible API, in place of the network: it does what a test says."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import httpx
+from typing_extensions import override
+
+from phi3_ui.host.remote.http_loop import HttpLoop
+
+Handler = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
+WORDS = ("Hello", " there", ".")
+
+
+class Stream(httpx.AsyncByteStream):
+    """Sends its pieces, then hangs if it `hangs`; `closed` is set once the client has closed the connection."""
+
+    def __init__(self, *pieces: str | bytes | Exception, hangs: bool = False) -> None:
+        self._pieces = pieces
+        self._hangs = hangs
+        self.is_closed = False
+
+    @override
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece.encode() if isinstance(piece, str) else piece
+        if self._hangs:
+            await anyio.sleep_forever()
+
+    @override
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+def chunk(
+    text: str | None = None, *, finish: str | None = None, usage: Mapping[str, int] | None = None, **delta: object
+) -> str:
+    """An event with a piece of an answer."""
+    content = {"content": text} if text is not None else {}
+    choices = [{"index": 0, "delta": {**content, **delta}, "finish_reason": finish}]
+    return event({"choices": [] if usage else choices, **({"usage": usage} if usage else {})})
+
+
+def event(data: object) -> str:
+    return f"data: {data if isinstance(data, str) else json.dumps(data)}\n\n"
+
+
+DONE = event("[DONE]")
+USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
+
+
+def whole_stream(*words: str) -> list[str]:
+    """The events of a complete answer."""
+    return [*map(chunk, words or WORDS), chunk(finish="stop"), chunk(usage=USAGE), DONE]
+
+
+def streamed(*pieces: str | bytes | Exception, stream: Stream | None = None) -> httpx.Response:
+    """A response that streams."""
+    return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=stream or Stream(*pieces))
+
+
+def answered(request: httpx.Request) -> httpx.Response:
+    return streamed(*whole_stream())
+
+
+def refusal(status: int, message: str = "", **headers: str) -> httpx.Response:
+    """An error in OpenAI's format."""
+    return httpx.Response(status, json={"error": {"message": message, "type": "x", "code": None}}, headers=headers)
+
+
+@dataclass
+class StandInApi:
+    """Answers each request with the next handler; the last one answers all that follow."""
+
+    handlers: list[Handler] = field(default_factory=lambda: [answered])
+    models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "m"}])
+    requests: list[httpx.Request] = field(default_factory=list)
+
+    def open_loop(self) -> HttpLoop:
+        return HttpLoop(httpx.MockTransport(self._handle))
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        """What was asked, in order."""
+        return [json.loads(one.content) for one in self.requests if one.method == "POST"]
+
+    async def _handle(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            self.requests.append(request)
+            return httpx.Response(200, json={"object": "list", "data": self.models})
+        self.requests.append(request)
+        handler = self.handlers.pop(0) if len(self.handlers) > 1 else self.handlers[0]
+        response = handler(request)
+        return response if isinstance(response, httpx.Response) else await response
