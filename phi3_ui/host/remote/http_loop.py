@@ -24,12 +24,12 @@ class HttpLoop:
         self._stack = ExitStack()
         self._running: tuple[BlockingPortal, httpx.AsyncClient] | None = None
         self._tasks = set[Future[None]]()
-        self._is_closed = False
+        self._closed = threading.Event()
 
     def start(self, task: Task) -> "Future[None]":
         """Start a task, which gets the client; cancelling the future ends it. RuntimeError once closed."""
         with self._lock:
-            if self._is_closed:
+            if self._closed.is_set():
                 raise RuntimeError("the loop is closed")
             if self._running is None:
                 self._running = self._open()
@@ -38,16 +38,15 @@ class HttpLoop:
         future: Future[None] = portal.start_task_soon(_run, task, client)
         with self._lock:
             self._tasks.add(future)
-            is_closed = self._is_closed
         future.add_done_callback(self._forget)
-        if is_closed:  # meanwhile, perhaps after `close` has read the tasks
+        if self._closed.is_set():  # meanwhile, perhaps after `close` has read the tasks
             future.cancel()
         return future
 
     def close(self) -> None:
         """Give up all that is under way, and wait for its end."""
         with self._lock:
-            self._is_closed = True
+            self._closed.set()
             tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
