@@ -109,7 +109,7 @@ def describe_result(result: GateResult) -> dict[str, Any]:
 
 
 def format_result(result: GateResult) -> str:
-    """A table of the comparison, the conditions, and the verdict, as lines of text."""
+    """A table of the comparison, the conditions, and the verdict if there are any, as lines of text."""
     lines = [["metric", "baseline", "candidate", "difference", "95 % interval", "p (McNemar)", "questions"]]
     for name, one in result.differences.items():
         p_value = "" if one.p_value is None else f"{one.p_value:.3g}"
@@ -120,8 +120,8 @@ def format_result(result: GateResult) -> str:
         lines = [["metric", "candidate"], *([name, f"{value:.4g}"] for name, value in sorted(result.metrics.items()))]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    verdict = f"{result.candidate} {'has passed' if result.has_passed else 'has FAILED'}"
-    return "\n".join([*table, "", *map(str, result.conditions), verdict])
+    verdict = [f"{result.candidate} {'has passed' if result.has_passed else 'has FAILED'}"] if result.conditions else []
+    return "\n".join([*table, "", *map(str, result.conditions), *verdict])
 
 
 def write_junit(result: GateResult, set_name: str) -> bytes:

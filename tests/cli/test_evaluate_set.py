@@ -219,6 +219,7 @@ def test_several_models_are_evaluated_without_a_gate(gate: Gate) -> None:
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("exact_match/low") == 2
+    assert "has passed" not in done.stdout, "nothing was asked of them"
     assert len(gate.new.requests) == 6
 
 

@@ -175,7 +175,9 @@ def test_a_round_outlives_a_reload_and_ends_with_escape(app: App, open_page: Ope
         model.enqueue(Reply(FIRST[:60], gate, FIRST[60:]), Reply(SECOND, model.create_gate(), "."))
     chat = open_page(locale="ro-RO")
     page, view = chat.page, chat.compare
+    expect(page.locator("#phi3-right")).to_be_visible()
     open_comparison(chat, "Compară")
+    expect(page.locator("#phi3-right")).to_be_hidden()
     ask(chat, QUESTION)
     for gate in gates:
         gate.wait_until_reached()
@@ -193,6 +195,7 @@ def test_a_round_outlives_a_reload_and_ends_with_escape(app: App, open_page: Ope
     expect(view.locator(".round").last.locator(".state")).to_have_text(["oprit"] * 2, timeout=LOAD)
     view.get_by_role("button", name="Gata").click()
     expect(view).to_be_hidden()
+    expect(page.locator("#phi3-right")).to_be_visible()
     expect(chat.chats).to_have_count(1)
     chat.list_button(QUESTION[:20], "save_json").click()
     expect(page.get_by_text("Votați mai întâi")).to_be_visible()

@@ -1,7 +1,8 @@
 /**
  * The panels beside the chat: docked while there is room for them, else drawers over the chat, also after a resize.
  * Whether a docked panel is open is remembered; a drawer starts closed, and Escape, a tap outside
- * or a change of what is docked closes it.
+ * or a change of what is docked closes it. A comparison takes the docked right panel's place until it is closed, or the
+ * panel is opened again.
  *
  * Buttons with `data-panel="left"` or `"right"` open and close a panel, and get its name of `labels`. The stylesheet
  * reads the state of both from the shell's attributes. Each component with such a button calls this once it is drawn.
@@ -14,6 +15,7 @@ export default function managePanels(labels) {
   const SIDES = Object.keys(NARROW);
   const docked = { left: true, right: true, ...load() };
   const drawer = { left: false, right: false };
+  let isCovered = false; // the docked right panel, by a comparison
   let opener = null; // what had the focus before a drawer was opened
 
   const shell = document.querySelector("#phi3-shell");
@@ -21,7 +23,7 @@ export default function managePanels(labels) {
   for (const [name, value] of Object.entries(landmark)) document.querySelector("#phi3-right").setAttribute(name, value);
   const panel = (side) => document.querySelector(`#phi3-${side}`);
   const states = (side) => NARROW[side].matches ? drawer : docked;
-  const isOpen = (side) => states(side)[side];
+  const isOpen = (side) => states(side)[side] && !(side === "right" && isCovered && !NARROW.right.matches);
   const openDrawer = () => SIDES.find((side) => NARROW[side].matches && drawer[side]);
 
   function draw() {
@@ -47,6 +49,7 @@ export default function managePanels(labels) {
       if (open) opener = document.activeElement;
     } else {
       docked[side] = open;
+      if (side === "right") isCovered = false;
       save();
     }
     draw();
@@ -96,6 +99,15 @@ export default function managePanels(labels) {
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && !event.defaultPrevented && closeDrawers()) event.preventDefault();
   }, true);
+  const centre = document.querySelector("#phi3-centre");
+  let isComparing = false;
+  new MutationObserver(() => {
+    const wasComparing = isComparing;
+    isComparing = (centre.dataset.open ?? "").split(" ").includes("compare");
+    if (isComparing === wasComparing) return;
+    isCovered = isComparing;
+    draw();
+  }).observe(centre, { attributeFilter: ["data-open"] });
   for (const query of Object.values(NARROW)) query.addEventListener("change", adaptToWindow);
   draw();
   globalThis.phi3Panels = { open: (side) => set(side, true), closeDrawers, draw };
