@@ -132,7 +132,7 @@ def build_app(settings: Settings) -> FastAPI:
     app.mount("/phi3", create_assets())
     _mount_api(app, services)
     blocks = build_ui(services)
-    page = _mount_page(app, blocks, settings, login)
+    page = _mount_page(app, blocks, services, login)
     return app
 
 
@@ -185,12 +185,13 @@ def _mount_api(app: FastAPI, services: Services) -> None:
         return Response(services.metrics.write(loaded), media_type=CONTENT_TYPE)
 
 
-def _mount_page(app: FastAPI, blocks: gr.Blocks, settings: Settings, login: Login | None) -> gr.routes.App:
+def _mount_page(app: FastAPI, blocks: gr.Blocks, services: Services, login: Login | None) -> gr.routes.App:
     """Mount the page at the root of `app`, and return Gradio's own application."""
+    settings = services.settings
     blocks.max_threads = _MAX_THREADS  # which `queue` and the lifespan read
     blocks.queue(api_open=True)
     blocks._queue.sleep_when_free = _QUEUE_SLEEP
-    harden_queue(blocks._queue)
+    harden_queue(blocks._queue, services.pages.is_streamed)
     gr.mount_gradio_app(
         app,
         blocks,

@@ -119,11 +119,14 @@ def test_a_call_with_arbitrary_values(client: Client, home: Path, events: list[d
 
 
 def test_two_streams_of_a_page_may_end() -> None:
-    blocks = gr.Blocks()
-    harden_queue(blocks._queue)
+    blocks, streams = gr.Blocks(), {"page"}
+    harden_queue(blocks._queue, streams.__contains__)
     sessions = blocks._queue.pending_messages_per_session
     sessions["page"] = asyncio.Queue()
 
+    del sessions["page"]
+    assert "page" in sessions, "which the other stream would miss"
+    streams.clear()
     del sessions["page"]
     del sessions["page"]
     assert "page" not in sessions

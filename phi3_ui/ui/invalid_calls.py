@@ -1,5 +1,6 @@
 """Calls whose values the page's inputs do not take are the caller's error, 400, and not the server's, 500."""
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -20,19 +21,27 @@ def note_invalid_call(error: Exception) -> None:
 
 
 class _Sessions(LRUCache[str, Any]):
-    """The messages of each page, which Gradio 6.31 deletes at the end of each of its streams, even if another one has done so."""
+    """The messages of each page, which Gradio 6.31 deletes when one of its streams breaks, even if another one needs them.
+
+    A stream without them ends with an error of the server. A page whose connection breaks may have two for a moment.
+    """
+
+    def __init__(self, max_size: int, is_streamed: Callable[[str], bool]) -> None:
+        super().__init__(max_size)
+        self._is_streamed = is_streamed
 
     def __delitem__(self, key: str) -> None:
-        if key in self:
+        if key in self and not self._is_streamed(key):
             super().__delitem__(key)
 
 
-def harden_queue(queue: Queue) -> None:
+def harden_queue(queue: Queue, is_streamed: Callable[[str], bool]) -> None:
     """Answer 400 to a call with an empty session hash, whose messages Gradio 6.31 files under one name and seeks under another.
 
-    A page whose connection breaks may have two streams for a moment; both may end.
+    `is_streamed` says whether a page, by its key, has another event stream than the one that ends.
     """
-    queue.pending_messages_per_session = _Sessions(queue.pending_messages_per_session.max_size)
+    sessions = queue.pending_messages_per_session
+    queue.pending_messages_per_session = _Sessions(sessions.max_size, is_streamed)
     push = queue.push
 
     async def push_named(body: PredictBodyInternal, request: Request, username: str | None) -> Any:

@@ -98,6 +98,11 @@ class OpenPages:
                 page.cancel_grace()
                 page.session.renew_connection()
 
+    def is_streamed(self, key: str) -> bool:
+        """Whether an event stream to the page is open."""
+        with self._lock:
+            return self._streams[key] > 0
+
     def close_stream(self, key: str, is_lost: bool) -> None:
         """An event stream to the page has ended; `is_lost`: before the events that it carries.
 

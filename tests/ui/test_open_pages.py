@@ -131,6 +131,17 @@ def test_an_answer_goes_on_during_the_grace_period() -> None:
     pages.stop_all(TIMEOUT)
 
 
+def test_a_page_is_streamed_while_one_of_its_streams_is_open() -> None:
+    pages = OpenPages(1.0)
+    assert not pages.is_streamed("a")
+    for _ in range(2):
+        pages.open_stream("a")
+    pages.close_stream("a", is_lost=True)
+    assert pages.is_streamed("a")
+    pages.close_stream("a", is_lost=True)
+    assert not pages.is_streamed("a")
+
+
 def test_a_page_that_is_connected_again_has_lost_nothing(grace_timers: list[threading.Timer]) -> None:
     pages = OpenPages(LONG)
     session, turn = answering(pages, "a")
