@@ -12,6 +12,7 @@ import { createElement, createIconButton, fillIn, typeInto } from "../dom.js";
 import { currentSettings } from "../settings/state.js";
 import { nameSystemPrompt } from "../settings/prompts.js";
 import Attachments from "./attachments.js";
+import { keepDrafts, loadDrafts } from "./drafts.js";
 import createPresetMenu from "./preset_menu.js";
 import acceptFiles from "./drop_files.js";
 import listenForShortcuts from "./shortcuts.js";
@@ -27,7 +28,7 @@ export default function createComposer({ element, props, watch, trigger, texts, 
   let text = box()?.value ?? "";
   let pending = null; // the ids of the files that were sent with a question that is not yet accepted, and the turn before it
   let shownChat = null; // the id of the chat whose draft the composer holds
-  const drafts = new Map(); // those of the other chats, by id
+  const drafts = loadDrafts(); // those of the other chats, by id
   let leaving = null; // what the composer held when another chat was asked for
   let given = null; // the last draft from the server
   let isBusy = false;
@@ -81,6 +82,7 @@ export default function createComposer({ element, props, watch, trigger, texts, 
   document.addEventListener("click", (event) => {
     if (event.target.closest?.("#phi3-new, button[name=open]")) leaving = text;
   }, true);
+  keepDrafts(drafts);
   const drawState = () => {
     const { busy = false, asked = "", draft = null, chat } = props.value ?? {};
     changeChat(chat);
