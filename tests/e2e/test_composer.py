@@ -107,6 +107,7 @@ def test_files_are_attached_counted_sent_folded_and_refused(app: App, open_page:
     folds = chat.questions.locator("details")
     expect(folds).to_have_count(3)
     expect(chat.questions.get_by_text("one two")).to_have_count(0)
+    expect(folds.first.locator("summary")).to_have_text(re.compile(r"notes\.md8 tokens"))
     folds.first.locator("summary").click()
     expect(folds.first.locator("pre")).to_have_text("# Notes\none two\n")
 

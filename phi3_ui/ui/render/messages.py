@@ -1,7 +1,7 @@
 """A conversation as the messages that the chat shows, as data: static/chat/ draws them, and API clients receive them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Literal, NotRequired, TypedDict, cast
@@ -84,7 +84,7 @@ class ChatMessage(TypedDict):
     """Missing if the model is unknown, as in an imported chat."""
     caption: NotRequired[Caption]
     files: NotRequired[list[str]]
-    """About how many tokens each attached file of a question has, in words."""
+    """How many tokens each attached file of a question has, in words; perhaps estimated."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,12 @@ def chat_messages(
     conversation: Conversation,
     running: RunningAnswer | None = None,
     link: Callable[[Turn], Link | None] = lambda _: None,
+    count_files: Callable[[Turn], Sequence[int] | None] = lambda _: None,
 ) -> list[ChatMessage]:
     """All messages of the shown branch. Notes between them are messages without content.
 
-    `running` is the answer in progress, if there is one; `link` returns the link to a turn's trace, if there is one.
+    `running` is the answer in progress, if there is one; `link` returns the link to a turn's trace, if there is one, and
+    `count_files` the tokens of each attached file of its question, if they are known.
     """
     messages: list[ChatMessage] = []
     first_in_context = conversation.first_turn_in_context
@@ -118,7 +120,7 @@ def chat_messages(
             name, _ = split_answer_label(label)
             messages.append(_note("switch", tr(language, "answers_from_here", model=name)))
         model = label or model
-        messages.append(_question(language, turn))
+        messages.append(_question(language, turn, count_files))
         if turn.answer:
             messages.append(_answer(language, conversation, turn, turn.answer, link(turn)))
     if running and (message := running_message(language, conversation, running)):
@@ -162,21 +164,19 @@ def decode_messages(value: str) -> list[ChatMessage]:
     return cast(list[ChatMessage], json.loads(value))
 
 
-def _question(language: str, turn: Turn) -> ChatMessage:
+def _question(language: str, turn: Turn, count_files: Callable[[Turn], Sequence[int] | None]) -> ChatMessage:
     message: ChatMessage = {"role": "user", "content": turn.question, "turn": turn.id}
-    if files := _count_files(language, turn.question):
-        message["files"] = files
+    if files := split_files(turn.question)[0]:
+        counts = count_files(turn)
+        key = "attach.about_tokens" if counts is None else "attach.tokens"
+        message["files"] = [
+            tr(language, key, count=count) for count in counts or [estimate_tokens(block) for _, block in files]
+        ]
     if turn.request:
         message["time"] = turn.request.asked_at
         if turn.request.continues:
             message["caption"] = {"kind": "continued", "parts": [tr(language, "continued")]}
     return message
-
-
-@lru_cache  # as for _button_label
-def _count_files(language: str, question: str) -> list[str]:
-    files, _ = split_files(question)
-    return [tr(language, "attach.about_tokens", count=estimate_tokens(block)) for _, block in files]
 
 
 def _answer(language: str, conversation: Conversation, turn: Turn, answer: Answer, link: Link | None) -> ChatMessage:

@@ -206,9 +206,11 @@ def test_a_request_to_continue_is_a_note() -> None:
     assert "edit" not in [action["name"] for action in answer["caption"]["actions"]]
 
 
-def test_a_question_says_about_how_long_its_files_are() -> None:
+def test_a_question_says_how_long_its_files_are() -> None:
     [question] = chat_messages("en", Conversation().with_question("File: a.md\n```md\n0123456789\n```\n\nWhat is it?"))
     assert question["files"] == ["≈ 8 tokens"]
+    asked = Conversation().with_question("File: a.md\n```md\n0123456789\n```\n\nWhat is it?")
+    assert chat_messages("en", asked, count_files=lambda _: [12])[0]["files"] == ["12 tokens"]
     assert "files" not in chat_messages("en", Conversation().with_question("What is it?"))[0]
 
 
