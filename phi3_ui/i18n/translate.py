@@ -32,7 +32,8 @@ BROWSER_TEXTS: dict[str, dict[str, str]] = {
     for language, texts in TEXTS.items()
 }
 
-_LOCALES = {language: Locale(language) for language in TEXTS}
+# Dates with the day first, as in most of the world. static/locale.js has the same.
+_LOCALES = {"en": Locale("en", "GB"), "ro": Locale("ro")}
 
 
 def detect_language(accept_language: str | None) -> str:
@@ -111,12 +112,12 @@ def format_bytes(language: str, count: int) -> str:
 
 
 def format_date(language: str, day: date) -> str:
-    """May 17, 2024, or 17 mai 2024."""
+    """17 May 2024, or 17 mai 2024."""
     return babel_dates.format_skeleton("yMMMd", day, locale=_LOCALES[language])
 
 
 def format_day(language: str, day: date) -> str:
-    """May 17, or 17 mai."""
+    """17 May, or 17 mai."""
     return babel_dates.format_skeleton("MMMd", day, locale=_LOCALES[language])
 
 

@@ -120,10 +120,10 @@ def test_numbers_and_dates_follow_the_language() -> None:
     assert (format_percent("en", 0.2), format_percent("ro", 0.2)) == ("20%", "20\N{NO-BREAK SPACE}%")
     assert (format_seconds("en", 0.126), format_megabytes("ro", 2_723_400_000)) == ("0.13 s", "2.723,4 MB")
     assert (format_rate("ro", 98.44), format_rate("ro", 7328.9)) == ("98,4", "7.329")
-    assert (format_day("en", moment), format_day("ro", moment)) == ("May 17", "17 mai")
-    assert (format_date("en", moment), format_date("ro", moment)) == ("May 17, 2024", "17 mai 2024")
+    assert (format_day("en", moment), format_day("ro", moment)) == ("17 May", "17 mai")
+    assert (format_date("en", moment), format_date("ro", moment)) == ("17 May 2024", "17 mai 2024")
     assert (format_datetime("en", moment), format_datetime("ro", moment)) == (
-        "May 17, 2024, 21:05",
+        "17 May 2024, 21:05",
         "17 mai 2024, 21:05",
     )
 

@@ -2,9 +2,11 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
+from phi3_ui import ui
 from phi3_ui.ui.page.scripts import (
     ACTIONS_JS,
     DOWNLOAD_JS,
@@ -17,6 +19,7 @@ from phi3_ui.ui.page.scripts import (
     view_js,
 )
 
+STATIC = Path(ui.__file__).parent / "static"
 TEXTS = {"en": {"chat": "Chat “&”"}, "ro": {"chat": "Conversație"}}
 STARTERS = {"en": [{"value": "joke", "title": "Tell a joke", "about": "About “atoms”"}]}
 
@@ -36,3 +39,10 @@ def test_the_chat_has_its_texts_with_it() -> None:
     script = chat_js(TEXTS, STARTERS)
     assert json.dumps(TEXTS) in script
     assert json.dumps(STARTERS) in script
+
+
+def test_dates_and_numbers_follow_the_language_of_the_page_and_not_the_browsers() -> None:
+    for file in STATIC.rglob("*.js"):
+        text = file.read_text(encoding="utf-8")
+        formats = re.findall(r"toLocale\w+\(([^,)]*)|Intl\.\w+\(([^,)]*)", text)
+        assert all("".join(locale) == "LOCALE" for locale in formats), file

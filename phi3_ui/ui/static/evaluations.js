@@ -8,6 +8,7 @@
  */
 import readText, { MAX_CHARACTERS, RefusedFile } from "./composer/read_text.js";
 import { createElement, fillIn } from "./dom.js";
+import LOCALE from "./locale.js";
 
 export default function sendForms({ element, trigger, watch, texts }) {
   const owners = new WeakMap(); // what each field stands for
@@ -31,7 +32,7 @@ export default function sendForms({ element, trigger, watch, texts }) {
       trigger("click", { name: form.dataset.do, ...fields });
     } catch (error) {
       if (!(error instanceof RefusedFile)) throw error;
-      const count = MAX_CHARACTERS.toLocaleString(document.documentElement.lang || navigator.language);
+      const count = MAX_CHARACTERS.toLocaleString(LOCALE);
       const sentence = fillIn(texts[error.message.replace("attach", "eval.file")], { name: error.file, count });
       form.append(createElement("p", "phi3-error", { role: "alert" }, sentence));
     }

@@ -24,7 +24,7 @@ def test_a_name_is_shown_without_the_engine_only_where_the_engine_stands_beside_
 
 
 def test_labels_distinguish_models_of_the_same_name() -> None:
-    assert picker_label("en", ENTRY) == "phi-3-mini-4k · ONNX · May 17, 2024, 09:30"
+    assert picker_label("en", ENTRY) == "phi-3-mini-4k · ONNX · 17 May 2024, 09:30"
     assert picker_label("ro", ENTRY) == "phi-3-mini-4k · ONNX · 17 mai 2024, 09:30"
     assert answer_label("ro", replace(ENTRY, engine="transformers")) == "phi-3-mini-4k · Pipeline"
 

@@ -52,7 +52,7 @@ def test_card_shows_the_model_and_its_run() -> None:
         "Contract": "prompt",
         "Size": "2.7 GB on disk",
         "Context length": "4,096 tokens",
-        "Created": "May 17, 2024, 09:30 UTC",
+        "Created": "17 May 2024, 09:30 UTC",
         "inputs": "prompt: string",
         "Run id": "r-1",
         "Experiment": "phi",

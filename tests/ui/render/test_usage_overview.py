@@ -116,8 +116,8 @@ def test_the_totals_are_of_each_model_of_the_last_days_and_of_all() -> None:
         ["phi-3 · ONNX", "1", "100", "20"],
         ["phi-3 · Pipeline", "1", "300", "20"],
         ["Recent days (UTC)"],
-        ["May 18, 2024", "2", "300", "20"],
-        ["May 17, 2024", "1", "100", "20"],
+        ["18 May 2024", "2", "300", "20"],
+        ["17 May 2024", "1", "100", "20"],
         ["Total", "3", "400", "40"],
     ]
 

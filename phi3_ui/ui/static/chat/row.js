@@ -1,4 +1,5 @@
 /** One message: its text and its caption; and, once it is near the view, its buttons and its time. */
+import LOCALE from "../locale.js";
 import drawCaption, { drawToolbar } from "./caption.js";
 import addHeads, { watchOverflow } from "./code.js";
 import { copyButton } from "./copy.js";
@@ -9,7 +10,7 @@ import drawQuestion from "./question.js";
 
 const DAY = 86_400_000; // milliseconds
 const FORMATS = [{ timeStyle: "short" }, { dateStyle: "medium", timeStyle: "short" }].map(
-  (options) => new Intl.DateTimeFormat(globalThis.navigator?.language, options),
+  (options) => new Intl.DateTimeFormat(LOCALE, options),
 );
 
 /** What a row is recognised by when the messages change. */

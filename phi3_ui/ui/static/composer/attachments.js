@@ -1,4 +1,5 @@
 /** The files attached to the question that is being written. */
+import LOCALE from "../locale.js";
 import { formatFile, joinFiles } from "../attached_files.js";
 import drawIcon from "../chat/icons.js";
 import { createElement, createIconButton, fillIn } from "../dom.js";
@@ -39,7 +40,7 @@ export default class Attachments {
         this.push(file.name, await readText(file));
       } catch (error) {
         if (!(error instanceof RefusedFile)) throw error;
-        const count = MAX_CHARACTERS.toLocaleString(document.documentElement.lang || navigator.language);
+        const count = MAX_CHARACTERS.toLocaleString(LOCALE);
         this.refuse(fillIn(this.texts[error.message], { name: file.name, count }));
       }
     }

@@ -1,4 +1,5 @@
 /** The button with the parameter preset, and the menu that it opens. */
+import LOCALE from "../locale.js";
 import drawIcon from "../chat/icons.js";
 import { createElement } from "../dom.js";
 import { applySettings, changedNames, currentSettings, findPreset } from "../settings/state.js";
@@ -17,9 +18,8 @@ export default function createPresetMenu(texts, table, openSettings) {
     drawIcon("tune"),
     label,
   );
-  const language = navigator.language;
   const presetValues = table.presets[0].values;
-  const temperature = (value) => `T ${Number(value).toLocaleString(language)}`;
+  const temperature = (value) => `T ${Number(value).toLocaleString(LOCALE)}`;
 
   const items = table.presets.map(({ name, values }) => {
     const item = createElement(

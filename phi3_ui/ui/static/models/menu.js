@@ -4,11 +4,12 @@
  * The focus stays in the filter; the arrow keys move through the rows, Enter picks one, Escape closes the menu. Only
  * picking a row changes the selection, which the hidden component `phi3-picker` holds.
  */
+import LOCALE from "../locale.js";
 import drawIcon from "../chat/icons.js";
 import { describe, matches } from "./filter.js";
 import { create, createChip, getField, plain, setField, state, subscribe } from "./store.js";
 
-const DATE = new Intl.DateTimeFormat(globalThis.navigator?.language, { dateStyle: "medium", timeStyle: "short" });
+const DATE = new Intl.DateTimeFormat(LOCALE, { dateStyle: "medium", timeStyle: "short" });
 
 export default function showMenu({ element, props, watch, texts }) {
   element.append(new Menu(texts, () => plain(props.value) ?? [], watch).popup);

@@ -1,4 +1,5 @@
 /** The presets of the sampling parameters as one row of buttons, the marks of changed values, and Reset all. */
+import LOCALE from "../locale.js";
 import { createElement } from "../dom.js";
 import { changedNames, currentSettings, findPreset, setApplier } from "./state.js";
 
@@ -58,7 +59,7 @@ function nameParts(block, name, reset) {
   for (const end of block.querySelectorAll("[data-testid=min-value], [data-testid=max-value]")) {
     if (written.has(end)) continue;
     written.add(end);
-    end.firstChild.nodeValue = Number(end.textContent).toLocaleString(navigator.language);
+    end.firstChild.nodeValue = Number(end.textContent).toLocaleString(LOCALE);
   }
   block.querySelector("[data-testid=reset-button]")?.setAttribute("aria-label", `${reset}: ${name}`);
 }
