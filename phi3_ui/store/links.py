@@ -43,7 +43,7 @@ def dataset_url(base: str, experiment_id: str, dataset_id: str) -> str:
 
 def evaluation_run_url(base: str, experiment_id: str, run_id: str) -> str:
     """The page of an evaluation's run, with its answers and their scores."""
-    return f"{_experiment_url(base, experiment_id)}/evaluation-runs/{_quote(run_id)}"
+    return f"{_experiment_url(base, experiment_id)}/evaluation-runs?selectedRunUuid={_quote(run_id)}"
 
 
 def logged_model_url(base: str, experiment_id: str, model_id: str) -> str:

@@ -129,3 +129,9 @@ def test_model_version_link_opens_the_version(mlflow_page: Page, entities: Entit
     expect_page(
         mlflow_page, links.model_version_url(entities.base, "my joker", "1"), "my joker", "Version 1", "calm-owl"
     )
+
+
+def test_evaluation_link_opens_the_list_with_the_run(mlflow_page: Page, entities: Entities) -> None:
+    url = links.evaluation_run_url(entities.base, entities.experiment, entities.run)
+
+    expect_page(mlflow_page, url, "Evaluation runs", "Group by", "calm-owl")

@@ -31,7 +31,7 @@ def test_ids_and_names_are_percent_encoded() -> None:
     assert links.session_url(_BASE, "1", "a/b") == f"{_BASE}/#/experiments/1/chat-sessions/a%2Fb"
     assert links.run_url(_BASE, "1", "r") == f"{_BASE}/#/experiments/1/runs/r"
     assert links.dataset_url(_BASE, "1", "d-1") == f"{_BASE}/#/experiments/1/datasets/d-1"
-    assert links.evaluation_run_url(_BASE, "1", "r") == f"{_BASE}/#/experiments/1/evaluation-runs/r"
+    assert links.evaluation_run_url(_BASE, "1", "r") == f"{_BASE}/#/experiments/1/evaluation-runs?selectedRunUuid=r"
     assert links.logged_model_url(_BASE, "1", "m-1") == f"{_BASE}/#/experiments/1/models/m-1"
     assert links.model_version_url(_BASE, "my joker", "2") == f"{_BASE}/#/models/my%20joker/versions/2"
 

@@ -7,6 +7,7 @@ from phi3_ui.chat.draft import AttachedFile, ContextFill, Draft, estimate_fill, 
 from phi3_ui.sources.model_source import ModelSource
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.handlers.event_fields import read_fields
+from phi3_ui.ui.handlers.file_tokens import FileTokens
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.context_meter import describe_files, render_context_meter
 from phi3_ui.ui.sessions import Session
@@ -21,6 +22,7 @@ class ContextMeter:
     def __init__(self, page: Page, models: ModelSource) -> None:
         self._page = page
         self._models = models
+        self.file_tokens = FileTokens(models)
 
     def draw(self, session: Session) -> Updates:
         """The meter for what the page shows and what the composer was last known to hold.
@@ -56,7 +58,11 @@ class ContextMeter:
         if not (draft.text.strip() or has_new_system) and (last := fill_from_answer(conversation, limit)):
             return last
         counts = self._models.count_tokens(entry, draft.prompts(conversation), template) if entry else None
-        return fill_from_counts(counts, limit) if counts else estimate_fill(draft, conversation, limit)
+        if not (entry and counts):
+            return estimate_fill(draft, conversation, limit)
+        fill = fill_from_counts(counts, limit)
+        self.file_tokens.note(entry.model_id, template, [file.text for file in draft.files], fill.file_tokens)
+        return fill
 
 
 def read_draft(system: str, event: gr.EventData) -> Draft:

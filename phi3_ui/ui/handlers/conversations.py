@@ -12,7 +12,6 @@ from phi3_ui.chat.conversation import Conversation, Feedback
 from phi3_ui.errors import UserError
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.comparison_state import Comparison, restore_comparison
-from phi3_ui.ui.handlers.file_tokens import FileTokens
 from phi3_ui.ui.handlers.model_picker import ModelPicker
 from phi3_ui.ui.handlers.settings import restore_settings_of_chat
 from phi3_ui.ui.page.components import Page, Updates
@@ -52,7 +51,6 @@ class ConversationController:
         self._manages = services.settings.manage
         self._models = models
         self._mlflow = services.mlflow
-        self._file_tokens = FileTokens(services.pool)
         self.actions: dict[str, Callable[[Session, Action], Updates]] = {
             "open": self._open,
             "pin": lambda session, action: self._pin(session, action.value, True),
@@ -108,7 +106,11 @@ class ConversationController:
         chat, language, link = session.current, session.language, self._mlflow.of_turn
         running = _running_answer(chat)
         messages = chat_messages(
-            language, chat.conversation, running, lambda turn: link(language, turn.id), self._file_tokens.count
+            language,
+            chat.conversation,
+            running,
+            lambda turn: link(language, turn.id),
+            self._models.meter.file_tokens.count,
         )
         return {self._page.chat.messages: encode_messages(messages), self._page.chat.running: None}
 

@@ -1,38 +1,54 @@
 """How many tokens the files of questions have that were sent."""
 
+import logging
 import threading
+from collections.abc import Sequence
 
 from phi3_ui.chat.conversation import Turn, split_files
 from phi3_ui.chat.types import Message
-from phi3_ui.host.pool import Pool
+from phi3_ui.errors import UserError
+from phi3_ui.sources.model_source import ModelSource
 
-_MAX_KNOWN = 1000  # questions
+logger = logging.getLogger(__name__)
+
+_MAX_KNOWN = 1000  # files
 
 
 class FileTokens:
-    """Counts the files of each question once, by the model that was asked. Thread-safe."""
+    """The tokens of each file by the model that was asked, which counts it once. Thread-safe."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, models: ModelSource) -> None:
+        self._models = models
         self._lock = threading.Lock()
-        self._known: dict[tuple[str, str | None, str], list[int]] = {}
+        self._known: dict[tuple[str, str | None, str], int] = {}
+
+    def note(self, model_id: str, template: str | None, files: Sequence[str], tokens: Sequence[int]) -> None:
+        """Keep what a model has counted of these files, as they stand in a question."""
+        with self._lock:
+            if len(self._known) + len(files) > _MAX_KNOWN:
+                self._known.clear()
+            self._known |= {(model_id, template, file): count for file, count in zip(files, tokens, strict=True)}
 
     def count(self, turn: Turn) -> list[int] | None:
-        """The tokens of each file; None while that cannot be known, as the model is not loaded, or busy."""
-        files, _ = split_files(turn.question)
+        """The tokens of each file of a question; None while that cannot be known, as the model is not loaded, or busy."""
+        files = [block for _, block in split_files(turn.question)[0]]
         if not files or turn.request is None:
             return None
         model_id, template = turn.request.model_id, turn.request.template
         with self._lock:
-            if known := self._known.get((model_id, template, turn.question)):
-                return known
-        model = self._pool.peek(model_id)
-        prompts = [[Message("user", text)] for text in ("", *(block for _, block in files))]
-        if model is None or (counts := model.count_tokens(prompts, template)) is None:
+            known = [self._known.get((model_id, template, file)) for file in files]
+        if None not in known:
+            return [count or 0 for count in known]
+        if model_id not in self._models.list_ready():
+            return None
+        prompts = [[Message("user", text)] for text in ("", *files)]
+        try:
+            counts = self._models.count_tokens(self._models.find(model_id), prompts, template)
+        except UserError as error:
+            logger.info("The files of a question are not counted: %s", error)
+            return None
+        if counts is None:
             return None
         tokens = [max(count - counts[0], 0) for count in counts[1:]]
-        with self._lock:
-            if len(self._known) >= _MAX_KNOWN:
-                self._known.clear()
-            self._known[model_id, template, turn.question] = tokens
+        self.note(model_id, template, files, tokens)
         return tokens
