@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from phi3_ui.addresses import sqlite_uri
-from phi3_ui.cli import evaluate_set
+from phi3_ui.cli import app as cli
 from phi3_ui.evaluation.running import RunningEvaluation
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.store.registry.versions import Registry
@@ -70,7 +70,7 @@ def gate(home: Path, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(evaluate_set, "Pool", TablePool)
+    monkeypatch.setattr(cli, "Pool", TablePool)
     Registry(sqlite_uri(home / "mlflow.db")).promote("x", "1", "champion")
     if "capitals" not in run_command(home, "prompt-set", "list").stdout:
         file = home / "capitals.csv"
