@@ -27,10 +27,11 @@ from phi3_ui.evaluation.prompt_sets import PromptSets
 from phi3_ui.evaluation.services import open_evaluations
 from phi3_ui.host.pool import Pool
 from phi3_ui.provision.first_run import FirstRun
-from phi3_ui.settings import Settings
+from phi3_ui.settings import STORE_FILE, Settings
 from phi3_ui.sources.all_models import AllModels
 from phi3_ui.sources.remote_source import RemoteSource
 from phi3_ui.sources.store_source import StoreSource
+from phi3_ui.store.bucket import BucketCopy
 from phi3_ui.store.conversations.open_store import open_conversation_store
 from phi3_ui.store.links import MlflowUi
 from phi3_ui.store.registry.admission import open_admission
@@ -62,12 +63,19 @@ _STOP_SECONDS = 3.0  # for each answer under way at the end
 
 def build_app(settings: Settings) -> FastAPI:
     """The application of `server.create_app`. Its state holds `services` and `end_streams`."""
+    copy = (
+        BucketCopy(settings.home / STORE_FILE, settings.bucket) if settings.bucket and settings.uses_own_store else None
+    )
+    if copy:
+        copy.restore()
     services = open_services(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.first_run.start()
         services.models.remote.look()
+        if copy:
+            copy.start()
         try:
             yield
         finally:
@@ -76,6 +84,8 @@ def build_app(settings: Settings) -> FastAPI:
             await asyncio.to_thread(services.models.remote.close)
             await asyncio.to_thread(services.pool.close)
             await asyncio.to_thread(services.conversations.recorder.close)
+            if copy:
+                await asyncio.to_thread(copy.stop)
 
     async def end_streams() -> None:
         """Stop the answers and keep what they wrote, then end the open pages' event streams."""

@@ -7,6 +7,8 @@ SENTENCES = {
     "bad_setting": "The environment variable {name} cannot be {value}. Set it to {wanted}, then start again.",
     "plain_password": "The password of {name} in {source} is not hashed. Put what `python -m phi3_ui hash-password {name}` prints in its place, then start again.",
     "plain_api_key": "The API key of {name} in {source} is not hashed. Put what `python -m phi3_ui create-api-key {name}` prints for it in its place, then start again.",
+    "bucket_damaged": "The copy of the store in {file} is damaged ({detail}). Put an earlier one in its place, or remove it to begin with an empty store, then start again.",
+    "bucket_unusable": "The folder {folder} cannot be used: {detail}. Mount the bucket there, or set PHI3_UI_BUCKET to another folder, then start again.",
     "port_taken": "Port {port} of {host} is in use. Stop the program that uses it, or set GRADIO_SERVER_PORT to another port.",
     "mlflow_port_taken": "Port {port} is in use, perhaps by MLflow's UI. Stop the program that uses it, or set PHI3_UI_MLFLOW_URL to another port, such as http://127.0.0.1:5002.",
     "too_many_questions": "You have asked as many questions as one person may in a minute ({count}). Ask again in {seconds} s.",

@@ -19,6 +19,9 @@ from phi3_ui.setting_types import Allowed, Count, Device, Fingerprints, Limit, N
 
 MLFLOW_UI_PORT = 5001  # MLflow's own default, 5000, is often another server's
 
+STORE_FILE = "mlflow.db"
+"""The store in `Settings.home`."""
+
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 _LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1")
 _PRIVATE_NETWORKS = (*_LOOPBACK_NETWORKS, "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
@@ -39,6 +42,9 @@ class Settings(BaseSettings):
 
     home: Path = variable("PHI3_UI_HOME", lambda fields: default_home(is_space=bool(fields["space_id"])))
     """Folder of all that the app writes: weights, builds, logs, journal and, by default, the tracking store."""
+
+    bucket: Path | None = variable("PHI3_UI_BUCKET", None)
+    """A folder, such as a mounted bucket, that keeps the store in `home` where its disk does not; None: the disk does."""
 
     tracking_uri: str = variable("MLFLOW_TRACKING_URI", lambda fields: _own_store(fields["home"]))
     """MLflow's tracking store; by default a SQLite file in `home`."""
@@ -180,7 +186,13 @@ class Settings(BaseSettings):
 
         SQLite's own default is ./mlruns, which depends on the working directory.
         """
-        return (self.home / "artifacts").as_uri() if self.tracking_uri == _own_store(self.home) else None
+        kept = self.bucket.resolve() if self.bucket else self.home
+        return (kept / "artifacts").as_uri() if self.uses_own_store else None
+
+    @property
+    def uses_own_store(self) -> bool:
+        """Whether the tracking store is the SQLite file in `home`."""
+        return self.tracking_uri == _own_store(self.home)
 
     @property
     def logs(self) -> Path:
@@ -336,7 +348,7 @@ def default_home(is_space: bool = False) -> Path:
 
 
 def _own_store(home: Path) -> str:
-    return sqlite_uri(home / "mlflow.db")
+    return sqlite_uri(home / STORE_FILE)
 
 
 def _is_personal(fields: Mapping[str, Any]) -> bool:

@@ -840,6 +840,8 @@ ERRORS: dict[str, str] = {
     "bad_setting": "Variabila de mediu {name} nu poate avea valoarea {value}. Dați-i valoarea {wanted}, apoi porniți din nou.",
     "plain_password": "Parola lui {name} din {source} nu este criptată. Puneți în locul ei ce afișează `python -m phi3_ui hash-password {name}`, apoi porniți din nou.",
     "plain_api_key": "Cheia API a lui {name} din {source} nu este criptată. Puneți în locul ei ce afișează `python -m phi3_ui create-api-key {name}`, apoi porniți din nou.",
+    "bucket_damaged": "Copia bazei de date din {file} este deteriorată ({detail}). Puneți în locul ei una mai veche sau ștergeți-o ca să începeți cu una goală, apoi porniți din nou.",
+    "bucket_unusable": "Dosarul {folder} nu poate fi folosit: {detail}. Montați acolo spațiul de stocare sau dați variabilei PHI3_UI_BUCKET alt dosar, apoi porniți din nou.",
     "port_taken": "Portul {port} de pe {host} este folosit. Opriți programul care îl folosește sau setați GRADIO_SERVER_PORT la alt port.",
     "mlflow_port_taken": "Portul {port} este folosit, poate chiar de interfața MLflow. Opriți programul care îl folosește sau setați PHI3_UI_MLFLOW_URL la alt port, de exemplu http://127.0.0.1:5002.",
     "too_many_questions": "Ați pus câte întrebări poate pune o persoană într-un minut ({count}). Întrebați din nou peste {seconds} s.",
