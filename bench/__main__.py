@@ -17,6 +17,7 @@ from playwright.sync_api import sync_playwright
 from bench import (
     api,
     batching,
+    capacity,
     chat_list,
     concurrency,
     evaluation,
@@ -56,6 +57,7 @@ ROWS = {
     "arrival": concurrency.long_prompt_arrival,
     "batching": batching.rows,
     "batching-memory": batching.memory,
+    "capacity": capacity.rows,
     "stopping": stopping.rows,
     "startup": startup.rows,
     "page-load": page_load.rows,

@@ -68,7 +68,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class TimedAnswer:
-    """One greedy answer. Times are `time.perf_counter` seconds; points count characters."""
+    """One greedy answer. Times are seconds of the clock, by default `time.perf_counter`; points count characters."""
 
     text: str
     asked_at: float
@@ -91,14 +91,18 @@ class TimedAnswer:
 
 
 def ask_model(
-    model: ChatModel, messages: Iterable[Message], tokens: int, on_text: Callable[[], object] = lambda: None
+    model: ChatModel,
+    messages: Iterable[Message],
+    tokens: int,
+    on_text: Callable[[], object] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> TimedAnswer:
     """Stream one greedy answer; `on_text` is called for each piece. Raises RuntimeError for an empty answer."""
-    asked_at, points, size, ended = time.perf_counter(), list[TextPoint](), 0, None
+    asked_at, points, size, ended = clock(), list[TextPoint](), 0, None
     for event in model.answer(ChatRequest(tuple(messages), GenerationParams(tokens, 0.0)), CancelToken()):
         if isinstance(event, TextDelta):
             size += len(event.text)
-            points.append((time.perf_counter(), size))
+            points.append((clock(), size))
             on_text()
         elif isinstance(event, Completed):
             ended = event

@@ -37,6 +37,10 @@ class Changes:
     is_complete: bool = True
     """Whether these are all; if not, anything may have changed."""
 
+    def join(self, other: "Changes") -> "Changes":
+        """Both."""
+        return Changes(self.conversations | other.conversations, self.is_complete and other.is_complete)
+
 
 class ChangeLog:
     """The changes of this server, and those of the others. Thread-safe."""
@@ -49,7 +53,8 @@ class ChangeLog:
         self._number = 0
         self._kept = deque[str](maxlen=_KEPT)
         self._is_written = True
-        self._reading = threading.Lock()  # guards the two below
+        self._reading = threading.Lock()  # guards the three below
+        self._put_back = Changes()
         self._seen: dict[str, int] | None = None  # the number of each other server; None before the first reading
         self._read_at = float("-inf")  # of time.monotonic()
 
@@ -94,10 +99,16 @@ class ChangeLog:
                     for server in [one for one, log in logs.items() if log.written_at < time.time() - _STALE]:
                         client.delete_experiment_tag(location.experiment_id, _TAG + server)
                         del logs[server]
-            changes = _find_new(logs, self._seen)
+            changes = self._put_back.join(_find_new(logs, self._seen))
+            self._put_back = Changes()
             self._seen = {server: log.number for server, log in logs.items()}
             self._read_at = time.monotonic()
             return changes
+
+    def put_back(self, changes: Changes) -> None:
+        """Let `read_new` return them once more: they could not be followed."""
+        with self._reading:
+            self._put_back = self._put_back.join(changes)
 
 
 def visitor_key(visitor_id: str) -> str:

@@ -16,7 +16,7 @@ from phi3_ui.chat.comparison import Verdict
 from phi3_ui.chat.conversation import Conversation, Turn
 from phi3_ui.errors import UserError
 from phi3_ui.store.conversations.branches import build_conversation, restore_shown_branch, serialize_shown_branch
-from phi3_ui.store.conversations.change_log import visitor_key
+from phi3_ui.store.conversations.change_log import Changes, visitor_key
 from phi3_ui.store.conversations.index import ConversationIndex
 from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.conversations.operations import (
@@ -40,6 +40,7 @@ _MAX_VISITORS = 64  # whose indexes are held in memory at the same time
 _MAX_AGE = 3.0  # seconds; an older index is refreshed from the store
 _FIRST_PAGE_TIMEOUT = 0.3  # seconds that a visitor's very first list waits for the store; the rest is loaded meanwhile
 _UPDATE_TIMEOUT = 0.2  # seconds that a list waits for what other servers have written
+_SEARCH_AGE = 30.0  # seconds after which programs that keep no change log are reckoned with
 _UPDATE_PAGE = 20  # traces
 _UNDO_SECONDS = 8.0  # in which a deletion can be undone
 _MAX_TITLE = 200  # characters
@@ -279,20 +280,30 @@ class History:
             logger.warning("Trace %s can only be searched by its preview: %s", trace_id, error)
 
     def _update_index(self, visitor_id: str, index: ConversationIndex) -> None:
-        """What other servers on the same store wrote: what their logs say, and the newest page up to a trace that is known."""
+        """What other servers on the same store wrote, by their logs; sometimes also the newest page, up to a trace that is known."""
         changes = self._recorder.change_log.read_new()
-        with self._lock:
-            indexes = list(self._indexes.items())
-        for visitor, one in indexes:
-            if not changes.is_complete:
-                self._load_index(visitor, one)
-                continue
-            for key, conversation_id in changes.conversations:
-                if key == visitor_key(visitor):
-                    self._reload_conversation(visitor, one, conversation_id)
+        try:
+            self._follow(changes)
+        except BaseException:
+            self._recorder.change_log.put_back(changes)
+            raise
+        if not index.claim_search(_SEARCH_AGE):
+            return
         for number, trace in enumerate(self._search.iterate_infos(visitor_id, _UPDATE_PAGE), 1):
             if not _add_trace(index, trace) and number >= _UPDATE_PAGE:
                 return
+
+    def _follow(self, changes: Changes) -> None:
+        """Read what other servers have changed, for all visitors whose indexes are held."""
+        with self._lock:
+            indexes = list(self._indexes.items())
+        for visitor_id, index in indexes:
+            if not changes.is_complete:
+                self._load_index(visitor_id, index)
+                continue
+            for key, conversation_id in changes.conversations:
+                if key == visitor_key(visitor_id):
+                    self._reload_conversation(visitor_id, index, conversation_id)
 
     def _reload_conversation(self, visitor_id: str, index: ConversationIndex, conversation_id: str) -> None:
         """Read again what another server has changed, or deleted."""

@@ -87,7 +87,7 @@ class ConversationIndex:
         self._seen_traces = set[str]()
         self._unreadable: dict[str, str] = {}  # the conversation by trace id; "" if the trace does not say it
         self._refreshing = False
-        self._refreshed_at = float("-inf")  # of time.monotonic()
+        self._refreshed_at = self._searched_at = float("-inf")  # of time.monotonic()
         self._loaded = False
         self.first_page_loaded = threading.Event()
         """The newest turns of the store are in the index."""
@@ -267,10 +267,18 @@ class ConversationIndex:
             self.refreshed.clear()
             return "update" if self._loaded else "load"
 
+    def claim_search(self, max_age: float) -> bool:
+        """Whether the newest traces are to be searched for by the caller: this was not done for `max_age` seconds."""
+        with self._lock:
+            is_due = time.monotonic() - self._searched_at > max_age
+            if is_due:
+                self._searched_at = time.monotonic()
+            return is_due
+
     def set_loaded(self) -> None:
         """Every trace of the store is in the index."""
         with self._lock:
-            self._loaded = True
+            self._loaded, self._searched_at = True, time.monotonic()
         self.first_page_loaded.set()
         self.fully_loaded.set()
 

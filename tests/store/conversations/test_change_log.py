@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Trace
 
 from phi3_ui.chat.comparison import Preference
 from phi3_ui.chat.conversation import new_id
+from phi3_ui.errors import UserError
 from phi3_ui.store.conversations import change_log as change_log_module
 from phi3_ui.store.conversations import history as history_module
 from phi3_ui.store.conversations.change_log import ChangeLog, visitor_key
 from phi3_ui.store.conversations.history import History
 from phi3_ui.store.conversations.operations import ConversationDeletion
 from phi3_ui.store.conversations.recorder import Recorder
+from phi3_ui.store.conversations.trace_search import TraceSearch
 from tests.store.conversations.chats import ME, ask, make_answer, make_conversation, make_record
 from tests.store.conversations.recording import (
     TIMEOUT,
@@ -128,6 +131,24 @@ def _start_reading(node: Node) -> History:
     history = History(node.recorder.change_log._locate, node.recorder)
     assert history.wait_until_loaded(ME, TIMEOUT)
     return history
+
+
+def test_a_change_that_could_not_be_followed_is_followed_later(
+    nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = nodes
+    oldest = _fill(nodes)
+    read, failures = TraceSearch.list_infos, iter([UserError("store_unreachable", uri="x", detail="x")] * 2)
+
+    def fail_twice(self: TraceSearch, visitor_id: str, conversation_id: str) -> list[Trace]:
+        for failure in failures:
+            raise failure
+        return read(self, visitor_id, conversation_id)
+
+    monkeypatch.setattr(TraceSearch, "list_infos", fail_twice)
+    one.history.rename(ME, oldest, "Renamed")
+    wait_until(lambda: two.titles()[-1] == "Renamed")
+    assert next(failures, None) is None
 
 
 def test_a_change_that_is_on_its_way_outlasts_what_the_store_says(nodes: tuple[Node, Node]) -> None:

@@ -292,8 +292,11 @@ def test_a_visitor_cannot_see_or_change_another_visitors_conversations(store: St
     assert _titles(history) == ["my secret"]
 
 
-def test_conversations_written_by_another_server_appear(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conversations_of_a_program_that_keeps_no_change_log_appear(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(history_module, "_MAX_AGE", 0.0)
+    monkeypatch.setattr(history_module, "_SEARCH_AGE", 0.0)
     here, there = store.history(), store.history()
     assert here.list_conversations(ME) == []
     conversation_id = _submit_all(store, there, make_conversation("elsewhere", "a"))

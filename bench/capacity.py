@@ -1,0 +1,103 @@
+"""The simulation of many people (simulation.py) against as many threads that ask the model, on the same machine at the same time."""
+
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from bench.concurrency import concurrent_rates
+from bench.long_chats import make_question
+from bench.rows import Bench, Row, TimedAnswer, ask_model
+from bench.simulation import Machine, Usage, simulate
+from phi3_ui.chat.types import Message
+from phi3_ui.host.protocol import ModelSpec
+from phi3_ui.host.worker import load_adapter
+
+_CALIBRATED = (1, 4, 24)
+"""How many people ask at once to find what a step takes; others are simulated."""
+_SIMULATED = (8, 50)
+_TOKENS = 100
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    """In a process of its own on one core, by the CPU time that it takes: the simulation has one engine and no other work."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        pairs = process.submit(_measure, bench.spec("prompt"), bench.rounds).result()
+    for (people, what), of_rounds in pairs.items():
+        value = statistics.median(simulated / measured for simulated, measured in of_rounds)
+        medians = [statistics.median(side) for side in zip(*of_rounds, strict=True)]
+        beside = f"{medians[0]:.3g} and {medians[1]:.3g} {'s' if 'first' in what else 'tokens/s'}"
+        name = f"simulated ÷ measured, {people} people at once: {what}"
+        yield Row(name, f"{value:.2f} ({beside})", "0.8 to 1.25", 0.8 <= value <= 1.25)
+
+
+def _measure(spec: ModelSpec, rounds: int) -> dict[tuple[int, str], list[tuple[float, float]]]:
+    """By the number of people and what is compared: what was simulated and measured in each round.
+
+    Each round measures the steps, and then what they are to predict.
+    """
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before the engine chooses how many threads it uses
+    adapter = load_adapter(spec)
+    _ask_one(adapter, Message("user", "Hello."), 16)
+    pairs = dict[tuple[int, str], list[tuple[float, float]]]()
+    for number in range(rounds):
+        machine = calibrate(adapter, f"Round {number}")
+        print(machine, file=sys.stderr, flush=True)
+        for people in _SIMULATED:
+            answers = _ask_together(adapter, _make_questions(f"Round {number} of {people}", people))
+            found = simulate(people, Usage(_median_prompt(answers), _TOKENS, 0, 0.0), machine, limit=people)
+            rate, first = sum(concurrent_rates(answers)), max(answer.first for answer in answers)
+            pairs.setdefault((people, "tokens/s"), []).append((found.together, rate))
+            pairs.setdefault((people, "the last first token"), []).append((found.firsts[-1], first))
+    return pairs
+
+
+def _ask_one(adapter: Any, message: Message, tokens: int) -> TimedAnswer:
+    return ask_model(adapter, [message], tokens, clock=time.process_time)
+
+
+def _ask_together(adapter: Any, messages: list[Message]) -> list[TimedAnswer]:
+    with ThreadPoolExecutor(len(messages)) as threads:
+        return list(threads.map(lambda message: _ask_one(adapter, message, _TOKENS), messages))
+
+
+def calibrate(adapter: Any, name: str) -> Machine:
+    """What steps and pieces take on this machine now."""
+    equations, seconds = list[tuple[float, float, float]](), list[float]()
+    for people in _CALIBRATED:
+        _add_equation(equations, seconds, _ask_together(adapter, _make_questions(f"{name} with {people}", people)))
+    long = [
+        Message("user", " ".join(make_question(f"{name} {user}", part).content for part in range(3)))
+        for user in range(4)
+    ]
+    for message in long:
+        _ask_one(adapter, message, 1)  # prefilled, so that all decode at the same time
+    _add_equation(equations, seconds, _ask_together(adapter, long))
+    step, row, context = (float(found) for found in np.linalg.lstsq(np.array(equations), np.array(seconds))[0])
+    alone = [_ask_one(adapter, message, 1) for message in _make_questions(f"{name} alone", 4)]
+    # A piece is a step, too, whose tokens are more; one piece reads the whole of such a prompt.
+    token = (statistics.median(answer.first for answer in alone) - step) / _median_prompt(alone)
+    return Machine(step, row, max(0.0, context), step, token)
+
+
+def _add_equation(
+    equations: list[tuple[float, float, float]], seconds: list[float], answers: list[TimedAnswer]
+) -> None:
+    """A step of these answers: 1 · step + people · row + their tokens · context, in so many seconds."""
+    length = _median_prompt(answers) + _TOKENS / 2
+    equations.append((1.0, float(len(answers)), len(answers) * length))
+    seconds.append(1 / statistics.mean(concurrent_rates(answers)))
+
+
+def _make_questions(name: str, count: int) -> list[Message]:
+    return [Message("user", f"{name}, number {number}: write a long story about the sea.") for number in range(count)]
+
+
+def _median_prompt(answers: list[TimedAnswer]) -> int:
+    return round(statistics.median(answer.usage.prompt_tokens for answer in answers))

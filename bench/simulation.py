@@ -1,0 +1,267 @@
+"""A simulated model with many people: its queue and its batched steps, from the measured times of the steps.
+
+`python -m bench.simulation` prints docs/capacity.md's tables. The scheduler is that of models/phi3_onnx_engine/scheduler.py: each step
+gives every answer a token, then reads a piece of the prompt that has the least left.
+"""
+
+import argparse
+import random
+import statistics
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import simpy
+
+from models.phi3_onnx_engine.pace import PREFILL_PIECE, Pace
+
+_ROWS = 64  # answers that advance in one step
+_WARM_UP = 0.25  # of a simulation, which is left out
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a step of a model takes on a machine, in seconds."""
+
+    step: float
+    """Of a step, however few answers it has."""
+    row: float
+    """Of each answer in it."""
+    context: float
+    """Of each token that such an answer has before it."""
+    piece: float
+    """Of a piece of a prompt, however short."""
+    token: float
+    """Of each token in it."""
+
+    def decode(self, contexts: Iterable[int]) -> float:
+        """A step for answers with so many tokens before them."""
+        found = list(contexts)
+        return self.step + self.row * len(found) + self.context * sum(found)
+
+    def prefill(self, tokens: int, context: int) -> float:
+        """A piece of a prompt with so many tokens before it: its attention reads them for each of its own."""
+        return self.piece + tokens * (self.token + self.context * context / 10)
+
+
+MEASURED = Machine(step=0.0074, row=0.00247, context=4.3e-6, piece=0.0074, token=0.0007)
+"""The demo model on one core with AVX-512 VNNI (`python -m bench --only capacity`, 2026-11-28)."""
+
+_TWO_CORES = 1.4  # times as many tokens for 8 people as on one core: 366 and 262 tokens/s
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What each person does, in turn: asks, reads, thinks."""
+
+    prompt: int = 60
+    """Tokens of a question; what came before it is in the KV cache."""
+    answer: int = 150
+    """Tokens."""
+    history: int = 400
+    """Tokens before the question, on average."""
+    think: float = 60.0
+    """Seconds between an answer and the next question, exponentially distributed; 0: everybody asks once, at the same time."""
+
+
+@dataclass(eq=False)
+class _Answer:
+    wanted: int
+    prompt: int
+    context: int
+    asked_at: float
+    done: simpy.Event
+    generated: int = 0
+    times: list[float] = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        return self.context + self.generated
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What people saw."""
+
+    firsts: tuple[float, ...]
+    """Seconds to the first token, sorted."""
+    rates: tuple[float, ...]
+    """Tokens per second of each answer from its first to its last token, sorted."""
+    together: float
+    """Tokens per second of all answers while every one of them was written; 0 if there is no such time."""
+    refused: int
+    busy: float
+    """The share of the time that the model computed."""
+
+    def first(self, share: float) -> float:
+        """So many of the first tokens (0.95, say) came within this many seconds."""
+        return self.firsts[min(len(self.firsts) - 1, int(share * len(self.firsts)))]
+
+    @property
+    def slow_rate(self) -> float:
+        """95 % of the answers were written at least so fast."""
+        return self.rates[int(0.05 * len(self.rates))]
+
+
+class _Server:
+    """One model in its process."""
+
+    def __init__(self, env: simpy.Environment, machine: Machine, limit: int) -> None:
+        self._env, self._machine, self._limit = env, machine, limit
+        self._pace = Pace(PREFILL_PIECE)
+        self.waiting: list[_Answer] = []
+        self.running: list[_Answer] = []
+        self.refused = 0
+        self.busy = 0.0
+        self._wake = env.event()
+        env.process(self._serve())
+
+    def try_ask(self, answer: _Answer) -> bool:
+        if len(self.waiting) + len(self.running) >= self._limit:
+            self.refused += 1
+            return False
+        self.waiting.append(answer)
+        if not self._wake.triggered:
+            self._wake.succeed()
+        return True
+
+    def _serve(self) -> Generator[simpy.Event, Any, None]:
+        while True:
+            if not self.waiting and not self.running:
+                self._wake = self._env.event()
+                yield self._wake
+            decoding = [one for one in self.running if not one.prompt]
+            while self.waiting and len(self.running) < _ROWS:
+                self.running.append(self.waiting.pop(0))
+            if decoding:
+                seconds = self._machine.decode(one.length for one in decoding)
+                yield self._spend(seconds)
+                self._pace.note_decode(seconds)
+                for one in decoding:
+                    self._add_token(one)
+            prefilling = [one for one in self.running if one.prompt]
+            if prefilling:
+                one = min(prefilling, key=lambda one: one.prompt)
+                piece = min(one.prompt, self._pace.piece(is_shared=bool(decoding)))
+                seconds = self._machine.prefill(piece, one.context)
+                yield self._spend(seconds)
+                self._pace.note_prefill(piece, seconds)
+                one.prompt, one.context = one.prompt - piece, one.context + piece
+                if not one.prompt:
+                    self._add_token(one)
+
+    def _spend(self, seconds: float) -> simpy.Event:
+        self.busy += seconds
+        return self._env.timeout(seconds)
+
+    def _add_token(self, one: _Answer) -> None:
+        one.generated += 1
+        one.times.append(self._env.now)
+        if one.generated == one.wanted:
+            self.running.remove(one)
+            one.done.succeed()
+
+
+def simulate(
+    people: int, usage: Usage, machine: Machine = MEASURED, servers: int = 1, limit: int = 32, seconds: float = 1200.0
+) -> Outcome:
+    """So many people on servers that a proxy gives each of them one of, at random.
+
+    Args:
+        people: How many.
+        usage: What they do.
+        machine: What each server has.
+        servers: How many there are.
+        limit: PHI3_UI_MAX_ANSWERS of each.
+        seconds: The simulated time; its first quarter is left out. Without thinking, all ask once, and it is the time of that.
+    """
+    env, chance = simpy.Environment(), random.Random(people)
+    found = [_Server(env, machine, limit) for _ in range(servers)]
+    answers = list[_Answer]()
+
+    def person(server: _Server) -> Generator[simpy.Event, Any, None]:
+        yield env.timeout(chance.random() * usage.think)
+        while True:
+            wanted = usage.answer if not usage.think else max(1, round(chance.expovariate(1 / usage.answer)))
+            one = _Answer(wanted, usage.prompt, usage.history, env.now, env.event())
+            if server.try_ask(one):
+                answers.append(one)
+                yield one.done
+            if not usage.think:
+                return
+            yield env.timeout(chance.expovariate(1 / usage.think))
+
+    for _ in range(people):
+        env.process(person(chance.choice(found)))
+    env.run(until=seconds if usage.think else None)
+    counted = [one for one in answers if one.times and (not usage.think or one.asked_at > _WARM_UP * seconds)]
+    rates = [
+        (len(one.times) - 1) / (one.times[-1] - one.times[0])
+        for one in counted
+        if one.done.triggered and len(one.times) > 1
+    ]
+    busy = sum(server.busy for server in found) / (servers * env.now)
+    firsts = sorted(one.times[0] - one.asked_at for one in counted)
+    return Outcome(
+        tuple(firsts), tuple(sorted(rates)), _rate_together(counted), sum(one.refused for one in found), busy
+    )
+
+
+def _rate_together(answers: list[_Answer]) -> float:
+    start, end = max(one.times[0] for one in answers), min(one.times[-1] for one in answers)
+    if end <= start:
+        return 0.0
+    return sum(sum(start < at <= end for at in one.times) for one in answers) / (end - start)
+
+
+def find_most_people(usage: Usage, machine: Machine = MEASURED, first: float = 2.0, rate: float = 10.0) -> int:
+    """How many people one server serves so that 95 % wait at most `first` seconds and get `rate` tokens per second, and none is refused."""
+    low, high = 0, 1
+    while _is_served(high, usage, machine, first, rate):
+        low, high = high, 2 * high
+    while high - low > max(1, low // 50):
+        middle = (low + high) // 2
+        low, high = (middle, high) if _is_served(middle, usage, machine, first, rate) else (low, middle)
+    return low
+
+
+def _is_served(people: int, usage: Usage, machine: Machine, first: float, rate: float) -> bool:
+    found = simulate(people, usage, machine, limit=_ROWS)
+    return not found.refused and found.first(0.95) <= first and found.slow_rate >= rate
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description="Simulate many people.")
+    parser.add_argument("--slower", type=float, default=1.0, help="how many times longer each step takes than measured")
+    slower = parser.parse_args().slower
+    one, two = _scale(slower), _scale(slower / _TWO_CORES)
+    print("| people | servers of 2 cores | first token: median, 95 % | tokens/s: median, 95 % | busy | refused |")
+    print("|---|---|---|---|---|---|")
+    for people, servers in _TABLE:
+        found = simulate(people, Usage(), two, servers, limit=_ROWS)
+        rates = f"{statistics.median(found.rates):.0f}, {found.slow_rate:.0f}"
+        waits = f"{found.first(0.5):.2f} s, {found.first(0.95):.2f} s"
+        print(f"| {people:,} | {servers} | {waits} | {rates} | {found.busy:.0%} | {found.refused} |")
+    print("\n| usage | people for each core |\n|---|---|")
+    for name, usage in _USAGES.items():
+        print(f"| {name} | {find_most_people(usage, one)} |")
+
+
+_TABLE = [(1, 1), (8, 1), (25, 1), (50, 1), (75, 1), (100, 2), (250, 5), (500, 10), (1000, 15), (1000, 20)]
+_USAGES = {
+    "a question a minute, answers of 150 tokens in chats of 400": Usage(),
+    "the same, chats of 2,000 tokens": Usage(history=2000),
+    "the same, a new text of 500 tokens in each question": Usage(prompt=500),
+    "the same, answers of 500 tokens": Usage(answer=500),
+    "a question every 20 s": Usage(think=20),
+    "a question every 5 minutes": Usage(think=300),
+}
+
+
+def _scale(slower: float) -> Machine:
+    return Machine(*(slower * getattr(MEASURED, field.name) for field in fields(Machine)))
+
+
+if __name__ == "__main__":
+    main()
