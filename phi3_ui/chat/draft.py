@@ -73,8 +73,8 @@ def fill_from_answer(conversation: Conversation, limit: int | None) -> ContextFi
     if answer is None:
         return ContextFill(0, limit)
     context = answer.context
-    if context is None:
-        return None
+    if context is None:  # of a remote model
+        return ContextFill(answer.usage.total_tokens, limit) if answer.usage else None
     completion = answer.usage.completion_tokens if answer.usage else 0
     return ContextFill(context.prompt_tokens + completion, limit or context.limit)
 

@@ -1,6 +1,7 @@
 """All models: those of the tracking store, then those of remote servers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 
 from phi3_ui.chat.types import Message
@@ -55,7 +56,10 @@ class AllModels:
 
     def load_card(self, entry: ModelEntry) -> ModelCard:
         """As ModelSource."""
-        return self.remote.load_card(entry) if entry.is_unlogged else self._store.load_card(entry)
+        if entry.is_unlogged:
+            return self.remote.load_card(entry)
+        card = self._store.load_card(entry)
+        return replace(card, entry=self._adopt(card.entry))
 
     def diagnose(self, entry: ModelEntry) -> Diagnosis:
         """As ModelSource."""

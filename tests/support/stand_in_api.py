@@ -80,6 +80,8 @@ class StandInApi:
     handlers: list[Handler] = field(default_factory=lambda: [answered])
     models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "m"}])
     requests: list[httpx.Request] = field(default_factory=list)
+    is_held: bool = False
+    """No list of models is sent for now."""
 
     def open_loop(self) -> HttpLoop:
         return HttpLoop(httpx.MockTransport(self._handle))
@@ -92,6 +94,8 @@ class StandInApi:
     async def _handle(self, request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
             self.requests.append(request)
+            while self.is_held:
+                await anyio.sleep(0.005)
             return httpx.Response(200, json={"object": "list", "data": self.models})
         self.requests.append(request)
         handler = self.handlers.pop(0) if len(self.handlers) > 1 else self.handlers[0]

@@ -1,6 +1,7 @@
 """What can go wrong with a server: each failure as one sentence with its cure. No sentence holds the server's key."""
 
 import json
+import os
 import re
 import ssl
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ def _describe(error: BaseException) -> str:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not valid: {cause.verify_message}"
         if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
+            return os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror
         group = cause.exceptions if isinstance(cause, BaseExceptionGroup) else ()
         cause = group[0] if group else cause.__cause__ or cause.__context__
     return str(error) or type(error).__name__

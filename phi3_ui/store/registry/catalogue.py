@@ -21,9 +21,10 @@ from phi3_ui.contracts.registry import find_contract
 from phi3_ui.errors import UserError
 from phi3_ui.prompts.templates import TEMPLATES
 from phi3_ui.store.errors import is_missing, translate_store_errors
-from phi3_ui.store.registry.cards import ModelCard, ModelEntry, RegisteredVersion, RunSummary
+from phi3_ui.store.registry.cards import LoggedRequest, ModelCard, ModelEntry, RegisteredVersion, RunSummary
 from phi3_ui.store.registry.entry_cache import EntryCache
 from phi3_ui.store.registry.mlmodel import NO_MLMODEL, find_local_mlmodel, load_mlmodel
+from phi3_ui.store.registry.openai_flavor import is_openai_model, read_logged_request
 from phi3_ui.store.registry.records import StoredModel
 from phi3_ui.store.registry.store_models import StoreModels
 from phi3_ui.store.registry.trust import declares_code
@@ -196,6 +197,9 @@ class Catalogue:
 
     def _parse_entry(self, model: StoredModel) -> ModelEntry | None:
         info = load_mlmodel(self.tracking_uri, model)
+        if is_openai_model(info):
+            request = read_logged_request(self.tracking_uri, model)
+            return self._build_openai_entry(model, info, request) if request else None
         declaration = ModelDeclaration.from_mlmodel(info)
         contract = find_contract(declaration)
         if contract is None:
@@ -221,6 +225,23 @@ class Catalogue:
             folder=str(file.parent) if file else None,
             declares_code=declares_code(info.flavors),
             can_continue=contract.can_continue,
+        )
+
+    def _build_openai_entry(self, model: StoredModel, info: Model, request: LoggedRequest) -> ModelEntry:
+        return ModelEntry(
+            name=model.name,
+            model_id=model.model_id,
+            uri=model.uri,
+            contract="openai",
+            flavor="openai",
+            engine="openai",
+            created=_utc(model.created),
+            size_bytes=_positive_int(info.model_size_bytes),
+            run_id=model.run_id,
+            preset=None,
+            tracking_uri=self.tracking_uri,
+            streamable=True,
+            logged_request=request,
         )
 
     def _load_run(self, run_id: str) -> RunSummary | None:

@@ -13,8 +13,9 @@ from typing import Any
 
 import mlflow
 
+from phi3_ui.chat.types import Message
 from phi3_ui.contracts.registry import all_contracts
-from phi3_ui.store.registry.cards import ModelEntry
+from phi3_ui.store.registry.cards import LoggedRequest, ModelEntry
 from phi3_ui.store.registry.mlmodel import find_local_mlmodel
 from phi3_ui.store.registry.records import StoredModel
 
@@ -116,8 +117,18 @@ def _file_state(model: StoredModel) -> _FileState:
     return [*identity, found.st_mtime_ns, found.st_size]
 
 
-def _parse_entry(created: str, supported_params: list[str], **fields: Any) -> ModelEntry:
-    return ModelEntry(created=datetime.fromisoformat(created), supported_params=tuple(supported_params), **fields)
+def _parse_entry(
+    created: str, supported_params: list[str], logged_request: dict[str, Any] | None, **fields: Any
+) -> ModelEntry:
+    request = logged_request and LoggedRequest(
+        logged_request["model"], tuple(Message(**message) for message in logged_request["messages"])
+    )
+    return ModelEntry(
+        created=datetime.fromisoformat(created),
+        supported_params=tuple(supported_params),
+        logged_request=request or None,
+        **fields,
+    )
 
 
 def _version() -> list[int | str]:

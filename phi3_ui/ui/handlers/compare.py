@@ -130,11 +130,12 @@ class CompareController:
             UserError: no_model, or the store does not respond.
         """
         entries = self._models.list_usable()
-        if not entries:
-            raise UserError("no_model")
         ids = [entry.model_id for entry in entries]
-        wanted = [request.model_id if request else None, session.model_id, *ids]
-        first, *others = dict.fromkeys(one for one in wanted if one in ids)
+        own = [entry.model_id for entry in entries if not entry.is_remote]  # a remote one only if it was chosen
+        wanted = [request.model_id if request else None, session.model_id, *own]
+        if not (chosen := [*dict.fromkeys(one for one in wanted if one in ids)]):
+            raise UserError("no_model")
+        first, *others = chosen
         preset, system = (find_preset(request), request.system) if request else ("", "")
         if others:
             return Contestant(first, preset, system), Contestant(others[0], preset, system)

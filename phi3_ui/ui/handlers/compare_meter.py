@@ -14,6 +14,7 @@ from phi3_ui.ui.handlers.context_meter import ContextMeter, read_draft
 from phi3_ui.ui.handlers.event_fields import read_fields
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.context_meter import describe_files, render_context_meter
+from phi3_ui.ui.render.remote_notice import render_remote_sides
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
 
@@ -47,7 +48,7 @@ class CompareMeter:
         entry, fill = self._find_fullest(session, draft, comparison, list(zip(contestants, entries, strict=True)))
         files = describe_files(session.language, fill, [(file.id, file.name) for file in draft.files])
         meter = render_context_meter(session.language, entry, fill, shown, files, is_blind=entry is None)
-        return {self._page.compare.meter: meter}
+        return {self._page.compare.meter: meter + render_remote_sides(session.language, entries)}
 
     def _find_fullest(
         self, session: Session, draft: Draft, comparison: Comparison | None, sides: list[tuple[Contestant, ModelEntry]]

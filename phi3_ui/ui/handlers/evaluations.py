@@ -26,7 +26,8 @@ from phi3_ui.ui.notices import show_warning
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.evaluation_results import ResultsView, render_results
 from phi3_ui.ui.render.evaluations import HomeView, NewView, SetView, render_home, render_new, render_set
-from phi3_ui.ui.render.labels import answer_label
+from phi3_ui.ui.render.labels import place_label
+from phi3_ui.ui.render.remote_notice import render_remote_sides
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.session_values import EvaluationsChoice
 from phi3_ui.ui.sessions import Session
@@ -158,11 +159,21 @@ class EvaluationsController:
         return choice, render_set(session.language, view)
 
     def _draw_new(self, session: Session, choice: EvaluationsChoice) -> tuple[EvaluationsChoice, str]:
-        models = [(entry.model_id, answer_label(session.language, entry)) for entry in self._models.list_usable()]
-        selected = {key for key, _ in models if key == session.model_id} or {key for key, _ in models[:1]}
+        entries = self._models.list_usable()
+        own = [entry.model_id for entry in entries if not entry.is_remote]  # a remote one only if it was chosen
+        selected = {entry.model_id for entry in entries if entry.model_id == session.model_id} or set(own[:1])
+        models = [(entry.model_id, place_label(session.language, entry)) for entry in entries]
         sets = [(one.id, one.name) for one in self._sets.list_sets()]
         return choice, render_new(
-            session.language, NewView(sets, choice.set_id, models, selected, bool(self._settings.judge))
+            session.language,
+            NewView(
+                sets,
+                choice.set_id,
+                models,
+                selected,
+                bool(self._settings.judge),
+                render_remote_sides(session.language, entries),
+            ),
         )
 
     def _draw_results(self, session: Session, choice: EvaluationsChoice) -> tuple[EvaluationsChoice, str]:

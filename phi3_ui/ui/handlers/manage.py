@@ -10,12 +10,13 @@ from phi3_ui.i18n.translate import tr
 from phi3_ui.provision.jobs import Job
 from phi3_ui.provision.recipes import Recipe, recipe_from_arguments, recipe_from_preset
 from phi3_ui.provision.relog import recipe_from_logged_model
+from phi3_ui.remote_servers import create_remote_server
 from phi3_ui.settings import Settings
 from phi3_ui.store.registry.versions import Registry
 from phi3_ui.ui.notices import show_info, show_warning
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.job_progress import render_job
-from phi3_ui.ui.render.model_presets import OWN
+from phi3_ui.ui.render.model_presets import OWN, REMOTE
 from phi3_ui.ui.render.notices import render_error, render_note
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.session_values import Promotion
@@ -57,6 +58,7 @@ class ManageHandlers:
         self._page = page
         self._settings = services.settings
         self._catalogue = services.catalogue
+        self._remote = services.models.remote
         self._session = session
         self._refresh_models = refresh_models
         self._additions = Additions(services.settings)
@@ -67,7 +69,10 @@ class ManageHandlers:
     def add(self, request: gr.Request, **form: str) -> Updates:
         """Start adding the model that the form describes; the form keeps its values."""
         fields = {name: str(value or "").strip() for name, value in form.items()}
+        server = {name.removeprefix("remote_"): fields.pop(name) for name in [*fields] if name.startswith("remote_")}
         preset, kind, source = (fields.pop(name) for name in ("preset", "kind", "source"))
+        if preset == REMOTE:
+            return self._add_server(server, request)
 
         def recipe() -> Recipe:
             if preset == OWN:
@@ -75,6 +80,39 @@ class ManageHandlers:
             return recipe_from_preset(preset, fields["device"], revision=fields["revision"])
 
         return self._start(recipe, request)
+
+    def _add_server(self, fields: dict[str, str], request: gr.Request) -> Updates:
+        """Add a remote server, once it could be asked. Visitors may not: the app would ask whatever they name."""
+        page, session = self._page, self._session(request)
+        models = tuple(filter(None, (name.strip() for name in fields["models"].split(","))))
+        try:
+            if not self._settings.is_single_user:
+                raise UserError("remote_not_allowed")
+            try:
+                server = create_remote_server(**{**fields, "models": models})
+            except ValueError as error:
+                raise UserError("remote_invalid", detail=str(error)) from error
+            count = self._remote.add(server)
+        except UserError as error:
+            return {page.add_model.progress: render_error(session.explain(error))}
+        note = render_note(tr(session.language, "remote.added", name=server.name, count=count))
+        return {
+            page.add_model.progress: note,
+            page.add_model.form["remote_key"]: "",
+            **self._refresh_models(session),
+        }
+
+    def forget_server(self, request: gr.Request) -> Updates:
+        """Forget the server of the selected model, with its key."""
+        session = self._session(request)
+        try:
+            if not self._settings.is_single_user:
+                raise UserError("remote_not_allowed")
+            if (entry := session.model.entry) and entry.is_unlogged:
+                self._remote.remove(entry.name.partition("/")[0])
+        except UserError as error:
+            show_warning(session.explain(error))
+        return self._refresh_models(session)
 
     def relog(self, request: gr.Request) -> Updates:
         """Log the selected model again, from its files in the store, with the installed packages."""

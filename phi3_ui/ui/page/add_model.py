@@ -1,14 +1,17 @@
 """Log a model into the store: a preset, other weights, or the selected model once more."""
 
+from typing import Any
+
 import gradio as gr
 
 from models.presets import preset_keys
 from phi3_ui.i18n.translate import TEXTS
 from phi3_ui.provision.recipes import DEVICES, PRECISIONS
+from phi3_ui.remote_servers import DIALECTS
 from phi3_ui.settings import Settings
 from phi3_ui.ui.handlers.manage import ManageHandlers
 from phi3_ui.ui.page.components import AddModelSection, Page
-from phi3_ui.ui.page.events import QUIET
+from phi3_ui.ui.page.events import NOTIFYING, QUIET
 from phi3_ui.ui.page.scripts import OPEN_ADD_MODEL_JS, module_js
 from phi3_ui.ui.page.texts import I18N, browser_texts
 from phi3_ui.ui.render.model_presets import describe_presets
@@ -24,7 +27,7 @@ def create(settings: Settings) -> AddModelSection:
         if not settings.manage:
             gr.HTML(t("error.management_disabled"), elem_classes="phi3-quiet")
         preset = gr.Textbox(preset_keys()[0], visible="hidden", max_lines=1, elem_id="phi3-add-preset")
-        cards = {language: describe_presets(language) for language in TEXTS}
+        cards = {language: describe_presets(language, with_remote=settings.is_single_user) for language in TEXTS}
         _drawn(cards, "models/presets.js", ["add.preset"], "phi3-add-presets")
         with gr.Column(elem_id="phi3-add-own"):
             kinds = [("pipeline", t("add.pipeline")), ("onnx", t("add.onnx")), ("build_onnx", t("add.build"))]
@@ -32,6 +35,7 @@ def create(settings: Settings) -> AddModelSection:
             source = gr.Textbox("", label=t("add.source"), info=t("add.source_info"), max_lines=1)
             name = gr.Textbox("", label=t("add.name"), info=t("add.name_info"), max_lines=1)
             precision = gr.Dropdown(list(PRECISIONS), value="int4", label=t("add.precision"))
+        remote = _create_remote_fields()
         with gr.Row(elem_id="phi3-add-where"):
             device = gr.Dropdown(list(DEVICES), value=settings.device, label=t("add.device"), min_width=120)
             revision = gr.Textbox("", label=t("add.revision"), info=t("add.revision_info"), max_lines=1, scale=2)
@@ -48,6 +52,7 @@ def create(settings: Settings) -> AddModelSection:
             "name": name,
             "device": device,
             "revision": revision,
+            **remote,
         },
         add=add,
         cancel=cancel,
@@ -56,13 +61,40 @@ def create(settings: Settings) -> AddModelSection:
     )
 
 
+def _create_remote_fields() -> dict[str, Any]:
+    """What a remote server is described with, by the names that ManageHandlers.add takes."""
+    t = I18N
+    with gr.Column(elem_id="phi3-add-remote"):
+        url = gr.Textbox("", label=t("remote.url"), info=t("remote.url_info"), max_lines=1)
+        with gr.Row():
+            name = gr.Textbox("", label=t("remote.name"), info=t("remote.name_info"), max_lines=1, min_width=120)
+            kind = gr.Dropdown(list(DIALECTS), value="openai", label=t("remote.kind"), min_width=120)
+        models = gr.Textbox("", label=t("remote.models"), info=t("remote.models_info"), max_lines=1)
+        with gr.Row():
+            key = gr.Textbox(
+                "", label=t("remote.key"), info=t("remote.key_info"), type="password", max_lines=1, min_width=120
+            )
+            version = gr.Textbox(
+                "", label=t("remote.api_version"), info=t("remote.api_version_info"), max_lines=1, min_width=120
+            )
+    return {
+        "remote_url": url,
+        "remote_name": name,
+        "remote_kind": kind,
+        "remote_models": models,
+        "remote_key": key,
+        "remote_api_version": version,
+    }
+
+
 def wire(page: Page, manage: ManageHandlers, blocks: gr.Blocks) -> None:
     """Connect the form, its progress and the card's button to log again."""
     section = page.add_model
     outputs = [section.progress, section.cancel, section.add, section.ticker]
-    outputs += [*page.menu_outputs, *page.card_outputs]
+    outputs += [section.form["remote_key"], *page.menu_outputs, *page.card_outputs]
     section.add.click(manage.add, None, outputs, inputs_kwargs=section.form, **QUIET)
     page.card.relog.click(manage.relog, None, outputs, **QUIET)
+    page.card.forget.click(manage.forget_server, None, [*page.menu_outputs, *page.card_outputs], **NOTIFYING)
     page.card.relog.click(None, None, None, js=OPEN_ADD_MODEL_JS)
     section.cancel.click(manage.cancel, None, outputs, **QUIET)
     section.ticker.tick(manage.tick, None, outputs, **QUIET)

@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from markupsafe import Markup
+
 from phi3_ui.chat.presets import PARAM_PRESETS
 from phi3_ui.evaluation.prompt_set import EXPECTED_RESPONSE, PromptRecord, PromptSet
 from phi3_ui.evaluation.prompt_sets import PromptSetSummary, PromptSetVersion
@@ -53,6 +55,8 @@ class NewView:
     models: Sequence[tuple[str, str]]
     selected: Collection[str]
     has_judge: bool
+    notice: Markup
+    """Where questions go that leave this machine; empty if no model is elsewhere."""
 
 
 def render_home(language: str, view: HomeView) -> str:
@@ -161,6 +165,7 @@ def render_new(language: str, view: NewView) -> str:
         set_id=view.set_id,
         models=view.models,
         selected=view.selected,
+        notice=view.notice,
         presets=[(preset.name, tr(language, f"preset.{preset.name}")) for preset in PARAM_PRESETS],
         scorers=_SIMPLE_SCORERS,
         has_judge=view.has_judge,

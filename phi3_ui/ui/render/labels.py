@@ -20,6 +20,11 @@ def picker_label(language: str, entry: ModelEntry) -> str:
     return f"{answer_label(language, entry)} · {place}"
 
 
+def place_label(language: str, entry: ModelEntry) -> str:
+    """Label a model with the server that its questions go to, if it is remote."""
+    return " · ".join(filter(None, (answer_label(language, entry), entry.host)))
+
+
 def answer_label(language: str, entry: ModelEntry) -> str:
     """Label an answer with its model's name and engine."""
     return f"{entry.name} · {engine_name(language, entry)}"

@@ -17,7 +17,7 @@ from phi3_ui.i18n.translate import format_number, format_seconds, tr, tr_error
 from phi3_ui.ui.render.labels import find_engine, split_answer_label
 from phi3_ui.ui.render.mlflow_links import Link
 
-_BADGES = {"onnxruntime-genai": "ONNX", "transformers": "TF", "python": "PY"}
+_BADGES = {"onnxruntime-genai": "ONNX", "transformers": "TF", "python": "PY", "openai": "API", "remote": "API"}
 _LONGEST_BADGE = 4
 
 

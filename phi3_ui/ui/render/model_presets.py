@@ -7,6 +7,8 @@ from phi3_ui.i18n.translate import format_bytes, tr
 
 OWN = "own"
 """The key of the user's own weights."""
+REMOTE = "remote"
+"""The key of a remote server."""
 
 
 class PresetCard(TypedDict):
@@ -19,15 +21,21 @@ class PresetCard(TypedDict):
     needs: str
 
 
-def describe_presets(language: str) -> list[PresetCard]:
-    """The presets, then the user's own weights."""
+def describe_presets(language: str, *, with_remote: bool = False) -> list[PresetCard]:
+    """The presets, the user's own weights and, if servers may be added, a remote server."""
     own: PresetCard = {
         "key": OWN,
         "title": tr(language, "add.own"),
         "about": tr(language, "add.own_about"),
         "needs": "",
     }
-    return [*(_card(language, key) for key in preset_keys()), own]
+    remote: PresetCard = {
+        "key": REMOTE,
+        "title": tr(language, "remote.add"),
+        "about": tr(language, "remote.add_about"),
+        "needs": "",
+    }
+    return [*(_card(language, key) for key in preset_keys()), own, *([remote] if with_remote else [])]
 
 
 def _card(language: str, key: str) -> PresetCard:

@@ -142,7 +142,7 @@ export default function showComparison({ element, props, watch, trigger, texts, 
   new MutationObserver(() => {
     const copies = (selector) => [...source.querySelectorAll(selector)].map((one) => one.cloneNode(true));
     meter.replaceChildren(...copies(".phi3-meter"));
-    warning.replaceChildren(...copies(".phi3-context-warning"));
+    warning.replaceChildren(...copies(".phi3-context-warning, .phi3-remote"));
     const counts = source.querySelector("[data-files]")?.dataset.files;
     if (counts) files.showCounts(JSON.parse(counts));
   }).observe(source, { childList: true, subtree: true, attributes: true, characterData: true });

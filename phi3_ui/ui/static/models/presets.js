@@ -5,7 +5,7 @@
 import { create, getField, plain, setField } from "./store.js";
 
 const FIELD = "phi3-add-preset";
-const OWN = "own";
+const FORMS = ["own", "remote"]; // choices with fields of their own, which the stylesheet shows
 
 export default function showPresets({ element, props, texts }) {
   const all = plain(props.value);
@@ -13,7 +13,7 @@ export default function showPresets({ element, props, texts }) {
   const chosen = getField(FIELD) || cards[0].key;
   const choose = (key) => {
     setField(FIELD, key);
-    document.querySelector("#phi3-add").toggleAttribute("data-own", key === OWN);
+    for (const name of FORMS) document.querySelector("#phi3-add").toggleAttribute(`data-${name}`, key === name);
   };
   const group = create("div", { class: "phi3-presets", role: "radiogroup", "aria-label": texts["add.preset"] });
   for (const { key, title, about, needs } of cards) {
