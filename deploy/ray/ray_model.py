@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, cast
 
 from ray import serve
@@ -92,7 +93,7 @@ class RayModel:
         cancel.on_set(lambda: threading.Thread(target=stop, name="stop", daemon=True).start())
         pieces, is_finished = list[str](), False
         try:
-            for kind, *content in stream:
+            for kind, *content in chain.from_iterable(stream):
                 if kind == "error":
                     raise UserError(content[0], **content[1])
                 event = cast("AnswerEvent", unpack_event(content[0]))  # the others stay in the replica

@@ -17,6 +17,10 @@ from phi3_ui.host.protocol import pack_event, unpack_request
 logger = logging.getLogger(__name__)
 
 
+_PAUSE = 0.04
+"""Seconds between two pieces of text: each costs four processes a few milliseconds, on cores that a model may need."""
+
+
 class Replica:
     """Answers with one model. Serve calls the methods in one event loop."""
 
@@ -41,8 +45,8 @@ class Replica:
         self._running: dict[str, CancelToken] = {}
         self._source.open(self._entry).ready.result()
 
-    async def answer(self, answer_id: str, request: dict[str, Any]) -> AsyncIterator[list[Any]]:
-        """Stream the events of one answer, each as `["event", packed]`, or `["error", code, values]` at the end.
+    async def answer(self, answer_id: str, request: dict[str, Any]) -> AsyncIterator[list[list[Any]]]:
+        """Stream the events of one answer, several at a time, each as `["event", packed]`, or `["error", code, values]` at the end.
 
         Closing the stream, or `cancel`, stops the computation within one token.
         """
@@ -66,8 +70,13 @@ class Replica:
 
         threading.Thread(target=run, name="answer", daemon=True).start()
         try:
-            while event := await events.get():
-                yield event
+            is_over = False
+            while not is_over:
+                batch = await _take_all(events)
+                is_over = batch[-1] is None
+                yield [event for event in batch if event is not None]
+                if batch[-1] and batch[-1][0] == "event" and batch[-1][1][0] == "text":
+                    await asyncio.sleep(_PAUSE)
         finally:
             cancel.set()
             self._running.pop(answer_id, None)
@@ -83,3 +92,11 @@ class Replica:
         model = await asyncio.to_thread(self._source.open, self._entry)
         if model.ready.done():
             model.ready.result()
+
+
+async def _take_all(events: "asyncio.Queue[list[Any] | None]") -> list[list[Any] | None]:
+    """What is in the queue, at least one."""
+    taken = [await events.get()]
+    while not events.empty():
+        taken.append(events.get_nowait())
+    return taken
