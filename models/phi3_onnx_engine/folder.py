@@ -102,8 +102,10 @@ def _damaged(folder: Path) -> str:
 
 
 def usable_cpus() -> int:
-    """The number of CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The number of CPUs this process may use; OMP_NUM_THREADS, with which schedulers limit a process, may make it fewer."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(count, int(limit) or count) if limit.isdecimal() else count
 
 
 def memory_budget() -> int:

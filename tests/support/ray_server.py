@@ -46,8 +46,7 @@ def serve_ray(home: Path, log: Path, replicas: int, **variables: str) -> Iterato
         GRADIO_SERVER_PORT=str(port),
         PHI3_UI_RAY_MIN_REPLICAS=str(replicas),
         PHI3_UI_RAY_MAX_REPLICAS=str(replicas),
-        PHI3_UI_RAY_REPLICA_CPUS="0",
-        **variables,
+        **{"PHI3_UI_RAY_REPLICA_CPUS": "0", **variables},
     )
     with log.open("wb") as out:
         process = psutil.Popen([sys.executable, "-m", "deploy.ray"], cwd=ROOT, env=own, stdout=out, stderr=out)

@@ -46,7 +46,8 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/folder.py": frozenset(
         {
-            "ce1e1315a3810b7bff01a13f0ad00ae2f7f88e0afba1444d10c2987a3697544f",  # this release
+            "1eadbc3a0517a3d06123bd141df6b77bc2cf153329121c3b6decde9f281edfdd",  # this release
+            "ce1e1315a3810b7bff01a13f0ad00ae2f7f88e0afba1444d10c2987a3697544f",
         }
     ),
     "code/phi3_onnx_engine/genai.py": frozenset(
