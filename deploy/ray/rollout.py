@@ -23,6 +23,7 @@ LOGGING = LoggingConfig(enable_access_log=False)
 _INTERVAL = 2.0  # seconds between two looks at the registry
 _RETIREMENT = 10.0
 """Seconds for which a model that no name stands for goes on: longer than the ingresses keep the names that they know."""
+_UPSCALE_DELAY = 5.0  # seconds of too many answers; a new replica takes longer to load its model
 _ROUTER = "ray.serve.experimental.consistent_hash_router:ConsistentHashRouter"
 
 
@@ -37,6 +38,7 @@ def bind_replica(settings: RaySettings, model_id: str) -> serve.Application:
             min_replicas=settings.min_replicas,
             max_replicas=settings.max_replicas,
             target_ongoing_requests=settings.replica_answers,
+            upscale_delay_s=_UPSCALE_DELAY,
         ),
         ray_actor_options={"num_cpus": settings.replica_cpus, "num_gpus": settings.replica_gpus},
         request_router_config=RequestRouterConfig(request_router_class=_ROUTER),  # type: ignore[arg-type]  # **kwargs: dict

@@ -41,13 +41,13 @@ class RayServer:
 def serve_ray(home: Path, log: Path, replicas: int, **variables: str) -> Iterator[RayServer]:
     """`python -m deploy.ray` over the store of `home`, with so many replicas of each model, until the block ends."""
     port = find_free_port()
-    own = environment(
-        home,
-        GRADIO_SERVER_PORT=str(port),
-        PHI3_UI_RAY_MIN_REPLICAS=str(replicas),
-        PHI3_UI_RAY_MAX_REPLICAS=str(replicas),
-        **{"PHI3_UI_RAY_REPLICA_CPUS": "0", **variables},
-    )
+    defaults = {
+        "GRADIO_SERVER_PORT": str(port),
+        "PHI3_UI_RAY_MIN_REPLICAS": str(replicas),
+        "PHI3_UI_RAY_MAX_REPLICAS": str(replicas),
+        "PHI3_UI_RAY_REPLICA_CPUS": "0",
+    }
+    own = environment(home, **{**defaults, **variables})
     with log.open("wb") as out:
         process = psutil.Popen([sys.executable, "-m", "deploy.ray"], cwd=ROOT, env=own, stdout=out, stderr=out)
     server = RayServer(f"http://127.0.0.1:{port}", process)
