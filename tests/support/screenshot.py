@@ -1,12 +1,15 @@
 """Takes the README's pictures from the running app, light, dark and on a phone: `make screenshot`."""
 
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from playwright.sync_api import Browser, ViewportSize, sync_playwright
 
 from phi3_ui.paths import ROOT
+from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
+from phi3_ui.store.registry.catalogue import Catalogue
 from tests.support import browser as chromium
 from tests.support.app_server import serve
 from tests.support.chat_page import ChatPage
@@ -18,9 +21,14 @@ PHONE: ViewportSize = {"width": 390, "height": 844}
 
 def main() -> None:
     """Ask both demo models, and write docs/screenshot.png, screenshot-dark.png and screenshot-phone.png."""
+    settings = Settings.read()
+    setup = FirstRun(settings, Catalogue(settings.tracking_uri))
+    setup.start()
+    if error := setup.wait().error:  # the page can be used before both models are there
+        sys.exit(str(error))
     with (
         TemporaryDirectory() as temporary,
-        serve(Settings.read().home, Path(temporary) / "app.log") as server,
+        serve(settings.home, Path(temporary) / "app.log") as server,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=chromium.ensure(), args=chromium.FLAGS)
