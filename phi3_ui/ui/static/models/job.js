@@ -5,7 +5,7 @@ export default function followJob({ element, watch }) {
   const read = () => {
     const summary = element.querySelector(".phi3-job")?.dataset.summary;
     update({ job: summary ? { summary } : null });
-    element.querySelector(".phi3-error")?.scrollIntoView({ block: "nearest" }); // below the fold of a low window
+    element.querySelector(".phi3-error, .phi3-note")?.scrollIntoView({ block: "nearest" }); // below the fold of a low window
   };
   watch("value", read);
   read();
