@@ -50,6 +50,9 @@ def chat(app: App, model: str, prompt: str | None, options: AnswerOptions, as_js
     options.check(entry)
     if prompt is not None and not prompt.strip():
         raise UserError("empty_question")
+    if entry.host:
+        notice = "remote.elsewhere" if entry.is_elsewhere else "remote.here"
+        print(tr("en", notice, host=entry.host), file=sys.stderr)
     store, locator = open_conversation_store(app.settings)
     failed = False
     try:

@@ -49,7 +49,7 @@ def list_models(app: App, as_json: bool) -> None:
     for entry in shown:
         size = "" if entry.size_bytes is None else f"{entry.size_bytes / 1e6:,.1f} MB"
         print(
-            f"{single_line(entry.name)}  {entry.contract}  {entry.engine}  {entry.created:%Y-%m-%d %H:%M}  {size}  {entry.uri}"
+            f"{single_line(entry.name)}  {entry.contract}  {entry.engine}  {entry.host if entry.is_unlogged else f'{entry.created:%Y-%m-%d %H:%M}'}  {size}  {entry.uri}"
         )
 
 
@@ -81,7 +81,7 @@ def _card_rows(card: ModelCard) -> Iterator[tuple[str, str]]:
     yield "contract", entry.contract
     yield "size", "" if entry.size_bytes is None else f"{entry.size_bytes / 1e6:,.1f} MB"
     yield "context", "" if card.context_length is None else tr("en", "card.tokens", count=f"{card.context_length:,}")
-    yield "created", f"{entry.created:%Y-%m-%d %H:%M} UTC"
+    yield "created", "" if entry.is_unlogged else f"{entry.created:%Y-%m-%d %H:%M} UTC"
     yield "license", card.license
     for part, fields in card.signature.items():
         yield part, "; ".join(fields)

@@ -49,6 +49,7 @@ _LAST_SECONDS = 5.0
 _RETRIES = 2
 _RETRY_SECONDS = 0.5  # before the first retry; twice as long before the second
 _MAX_BODY = 4_000_000  # bytes
+_MAX_ANSWER = 4_000_000  # characters: no model writes so much, but a server could
 
 Put = Callable[["AnswerEvent | UserError"], None]
 
@@ -214,6 +215,8 @@ class RemoteModel:
         if chunk.error:
             raise RequestError(failure_of_event(self.asked, chunk.error))
         state.take(chunk)
+        if state.size > _MAX_ANSWER:
+            raise MalformedError("its answer has no end")
         if state.finish_reason == "content_filter":
             raise RequestError(self.asked.fail("remote_filtered"))
 
@@ -234,6 +237,8 @@ class _Answer:
     first_at: float | None = None
     """When the first token came."""
     pieces: list[str] = field(default_factory=list)
+    size: int = 0
+    """Characters of the pieces."""
     usage: Usage | None = None
     finish_reason: str | None = None
     """As the server calls it."""
@@ -261,6 +266,7 @@ class _Answer:
                 self.put(Thinking())
         if text := choice.delta.text:
             self.pieces.append(text)
+            self.size += len(text)
             self.put(TextDelta(text))
         self.finish_reason = choice.finish_reason or self.finish_reason
 

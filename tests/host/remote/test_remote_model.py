@@ -1,12 +1,17 @@
 """A model on another server, as a ChatModel, over a stand-in for the server."""
 
+import contextlib
+import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
+from anyio.from_thread import start_blocking_portal
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from phi3_ui.chat.types import (
     AnswerEvent,
@@ -21,12 +26,17 @@ from phi3_ui.chat.types import (
 )
 from phi3_ui.errors import UserError
 from phi3_ui.host.remote import remote_model
+from phi3_ui.host.remote.chat_stream import MalformedError, parse_chunk, read_events
+from phi3_ui.host.remote.failures import find_message
 from phi3_ui.host.remote.http_loop import HttpLoop
 from phi3_ui.host.remote.remote_model import RemoteModel
 from phi3_ui.remote_servers import create_remote_server
 from tests.support.stand_in_api import DONE, USAGE, StandInApi, Stream, answered, chunk, event, refusal, streamed
 
 KEY = "sk-secret"
+KEYS = st.sampled_from(
+    ["choices", "delta", "message", "content", "usage", "prompt_tokens", "error", "reasoning", "text"]
+)
 REQUEST = ChatRequest((Message("user", "Hi"),))
 TIMEOUT = 30
 
@@ -177,6 +187,36 @@ def test_what_a_model_refuses_is_left_out_from_then_on(api: StandInApi, loop: Ht
     assert api.bodies[-1]["max_completion_tokens"] == 5
 
 
+@given(st.binary(max_size=300), st.integers(1, 7))
+@settings(deadline=None)
+def test_nothing_that_is_sent_raises_anything_unexpected(raw: bytes, step: int) -> None:
+    async def read() -> None:
+        async def pieces() -> AsyncIterator[bytes]:
+            for at in range(0, len(raw), step):
+                yield raw[at : at + step]
+
+        async for data in read_events(pieces()):
+            assert data is None or "\n\n" not in data
+        parse_chunk(raw)
+
+    with start_blocking_portal() as portal, contextlib.suppress(MalformedError):
+        portal.call(read)
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=9), lambda one: st.dictionaries(KEYS, one) | st.lists(one)
+    )
+)
+@settings(deadline=None)
+def test_whatever_json_a_server_sends_is_a_chunk_or_malformed(data: object) -> None:
+    with contextlib.suppress(MalformedError):
+        chunk = parse_chunk(json.dumps(data))
+        assert isinstance(chunk.choice.delta.text, str)
+        assert chunk.usage is None or chunk.usage.total_tokens is not None
+    assert isinstance(find_message(json.dumps(data).encode()), str)
+
+
 def _broken(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
     def fail(_: httpx.Request) -> httpx.Response:
         raise error
@@ -216,6 +256,7 @@ FAILURES: dict[str, tuple[Callable[[httpx.Request], httpx.Response], str, str, i
     "no choices": (lambda _: streamed(event({"id": 1})), "remote_malformed", "no choices", 1),
     "endless line": (lambda _: streamed(*[b"data: " + b"x" * 5_000_000]), "remote_malformed", "too long", 1),
     "endless body": (lambda _: refusal(400, "x" * 5_000_000), "remote_malformed", "too long", 1),
+    "endless answer": (lambda _: streamed(*[chunk("x" * 900_000)] * 5), "remote_malformed", "no end", 1),
     "cut": (lambda _: streamed(chunk("Hel")), "remote_cut", "complete", 1),
     "reset": (lambda _: streamed(chunk("Hel"), httpx.ReadError("")), "remote_cut", "complete", 1),
     "late error": (lambda _: streamed(chunk("Hel"), event({"error": {"message": "died"}})), "remote_failed", "died", 1),
