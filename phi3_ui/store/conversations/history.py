@@ -265,7 +265,7 @@ class History:
             if has_truncated_preview(trace.info):
                 truncated.append(trace.info.trace_id)
         for conversation_id in known - local - self._recorder.list_busy(visitor_id):
-            index.apply(ConversationDeletion(visitor_id, conversation_id, 0.0))
+            self._reload_conversation(visitor_id, index, conversation_id)  # pages miss traces while others are deleted
         self._reapply(visitor_id, index)
         index.set_loaded()
         for trace_id in truncated:
@@ -291,7 +291,8 @@ class History:
             return
         for number, trace in enumerate(self._search.iterate_infos(visitor_id, _UPDATE_PAGE), 1):
             if not _add_trace(index, trace) and number >= _UPDATE_PAGE:
-                return
+                break
+        self._reapply(visitor_id, index)
 
     def _follow(self, changes: Changes) -> None:
         """Read what other servers have changed, for all visitors whose indexes are held."""
