@@ -1,5 +1,6 @@
 """Rate limits and lock-out for failed logins."""
 
+import hashlib
 import math
 import threading
 import time
@@ -35,12 +36,18 @@ class LoginThrottle:
     def forgive(self, name: str, address: str) -> None:
         """Forget the attempts of an address at an account, once one has succeeded."""
         for limit in _PER_NAME_AND_ADDRESS:
-            self._limiter.clear(limit, "pair", name, address)
+            self._limiter.clear(limit, "pair", _digest(name), address)
 
 
 def _keys(name: str, address: str) -> list[tuple[RateLimitItem, tuple[str, ...]]]:
+    name = _digest(name)
     return [
         *((limit, ("pair", name, address)) for limit in _PER_NAME_AND_ADDRESS),
         *((limit, ("address", address)) for limit in _PER_ADDRESS),
         *((limit, ("name", name)) for limit in _PER_NAME),
     ]
+
+
+def _digest(name: str) -> str:
+    """What is kept of a name, for up to a day: anybody may send one of any length."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,5 +1,6 @@
 """Guessing passwords is slowed down, and ends."""
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -52,6 +53,16 @@ def test_an_account_is_closed_to_guesses_from_everywhere(clock: Clock) -> None:
     throttle = LoginThrottle()
     waits = [throttle.claim_attempt("anna", f"{number}") for number in range(150)]
     assert (waits[:100], min(waits[100:]) > 0) == ([0] * 100, True)
+
+
+def test_long_names_take_no_memory(clock: Clock) -> None:
+    throttle = LoginThrottle()
+    tracemalloc.start()
+    for number in range(50):
+        throttle.claim_attempt(f"{number}" + "x" * 1_000_000, "a")
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 1_000_000
 
 
 def test_attempts_at_the_same_time_are_counted_one_by_one() -> None:

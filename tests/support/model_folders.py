@@ -99,12 +99,16 @@ def change_json(file: Path, **entries: Any) -> None:
     write_json(file, {**(json.loads(file.read_text()) if file.exists() else {}), **entries})
 
 
-def onnx_file(location: str) -> bytes:
-    """An ONNX file whose only tensor keeps its data at `location`."""
+def onnx_file(location: str, hidden_bit: int | None = None) -> bytes:
+    """An ONNX file whose only tensor keeps its data at `location`; a `hidden_bit` is set in the field's tag."""
     entry = _field(1, b"location") + _field(2, location.encode())
-    tensor = b"\x10\x01" + _field(8, b"w") + _field(13, entry) + b"\x70\x01"
+    tensor = b"\x10\x01" + _field(8, b"w") + _field(13, entry, hidden_bit) + b"\x70\x01"
     return b"\x08\x08" + _field(7, _field(5, tensor))
 
 
-def _field(number: int, content: bytes) -> bytes:
-    return bytes([number << 3 | 2, len(content)]) + content
+def _field(number: int, content: bytes, hidden_bit: int | None = None) -> bytes:
+    tag, rest = bytearray(), number << 3 | 2 | (1 << hidden_bit if hidden_bit else 0)
+    while rest > 127:
+        tag.append(rest & 127 | 128)
+        rest >>= 7
+    return bytes([*tag, rest, len(content)]) + content

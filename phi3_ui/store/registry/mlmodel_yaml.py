@@ -13,6 +13,9 @@ MAX_DEPTH = 40
 MAX_NODES = 100_000
 """With every alias counted as a copy of what it stands for."""
 
+_CONSTRUCTOR_ERRORS = (RecursionError, LookupError, AttributeError, ArithmeticError, TypeError)
+"""PyYAML's constructors raise these besides its own, for values that are not of their type."""
+
 _LONG_NUMBER = re.compile(r"[-+]?[0-9][0-9_:.]{100,}")
 """YAML 1.1 reads 1:30:00 as a number in base 60, in a time that grows with the square of its length."""
 
@@ -41,7 +44,7 @@ def parse_yaml(text: str) -> Any:
     try:
         _check_events(text)
         return yaml.load(text, _SafeLoader)  # noqa: S506 - it is a safe loader
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, *_CONSTRUCTOR_ERRORS) as error:
         raise ValueError(_describe(error)) from error
 
 
@@ -69,8 +72,7 @@ def _check_events(text: str) -> None:
             case yaml.ScalarEvent():
                 child = _Node(event.anchor)
                 _check_key(stack[-1], event.value)
-                if event.implicit[0] and _LONG_NUMBER.fullmatch(event.value):
-                    raise ValueError("a number is too long")
+                _check_scalar(event)
             case _:
                 continue
         if child:
@@ -78,6 +80,13 @@ def _check_events(text: str) -> None:
             if child.anchor:
                 finished[child.anchor] = child
         _check_size(stack)
+
+
+def _check_scalar(event: yaml.ScalarEvent) -> None:
+    if event.tag not in (None, "!"):  # MLflow writes none, and PyYAML's constructors trust what a tag says
+        raise ValueError("a value has a tag")
+    if event.implicit[0] and _LONG_NUMBER.fullmatch(event.value):
+        raise ValueError("a number is too long")
 
 
 def _check_size(stack: list[_Node]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 _MAX_DEPTH = 30
 _MAX_FIELDS = 5_000_000
+_MAX_LENGTH = (1 << 31) - 1  # bytes; protobuf's own limit
 
 # Of each message: the fields that hold messages which may, at any depth, hold tensors.
 _MODEL = "model"
@@ -64,6 +65,8 @@ class _Walk:
             if self._fields > _MAX_FIELDS:
                 raise ValueError("it has too many fields")
             tag, at = self._varint(at, end)
+            if not 8 <= tag < 1 << 32:  # protobuf reads 32 bits, so a longer one may hide a field
+                raise ValueError("it is no ONNX file")
             kind = tag & 7
             if kind == 0:
                 _, at = self._varint(at, end)
@@ -73,7 +76,7 @@ class _Walk:
                 at += 4
             elif kind == 2:
                 length, at = self._varint(at, end)
-                if length > end - at:
+                if length > min(end - at, _MAX_LENGTH):
                     raise ValueError("it is cut off")
                 yield tag >> 3, at, at + length
                 at += length

@@ -28,7 +28,7 @@ _WRAPPER_KEYS = FUNCTION_KEYS | {"artifacts", "cloudpickle_version", "model_code
 _WRAPPER_OPTIONS = {"cache_mb", "end_tokens", "engine", "threads"}
 
 # In a genai_config.json, no text but the name of a file beside it has a reason to look like a path or a library.
-_PATH_LIKE = re.compile(r"[/\\]|\.(so|dll|dylib)(\.|$)", re.IGNORECASE)
+_PATH_LIKE = re.compile(r"[/\\\x00-\x1f]|\.(so|dll|dylib)(\.|$)", re.IGNORECASE)
 _LIBRARY_KEY = re.compile(r"library|backend_path|plugin", re.IGNORECASE)
 
 

@@ -32,6 +32,12 @@ _BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: !!python/object/apply:os.system [x]", "could not determine a constructor"),
         ("{", "in line"),
         ("\0", "ReaderError"),
+        *(
+            (f"a: !!{tag}", "has a tag")
+            for tag in ("bool x", "int ''", "float 1:1:", "timestamp x", "str x", "binary x")
+        ),
+        ("a: !!int '" + "1:" * 300_000 + "1'", "has a tag"),
+        ("a: ! x\nb: !!set [x]", "expected a mapping"),
         ("? [a]\n: 1\n? {b: 1}\n: 2", "unhashable"),
     ],
 )

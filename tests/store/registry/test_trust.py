@@ -295,6 +295,8 @@ WRAPPER_ATTACKS: list[tuple[str, Change, set[tuple[str, str]]]] = [
         {("artifacts/onnx/genai_config.json: filename", "elsewhere")},
     ),
     ("weights elsewhere", write_bytes("artifacts/onnx/model.onnx", onnx_file("../../../x")), {("artifacts/onnx/model.onnx: location", "elsewhere")}),
+    ("weights hidden by a long tag", write_bytes("artifacts/onnx/model.onnx", onnx_file("../x", hidden_bit=33)), {("artifacts/onnx/model.onnx", "unreadable")}),
+    ("a name with a control character", config("artifacts/onnx/genai_config.json", model={"decoder": {"filename": "x.txt\0.onnx"}}), {("artifacts/onnx/genai_config.json: filename", "elsewhere")}),
     ("weights of the system", write_bytes("artifacts/onnx/model.onnx", onnx_file("/etc/passwd")), {("artifacts/onnx/model.onnx: location", "elsewhere")}),
     ("no ONNX", write_bytes("artifacts/onnx/model.onnx", b"\xff" * 40), {("artifacts/onnx/model.onnx", "unreadable")}),
     ("pickle in the artifact", write_bytes("artifacts/onnx/x.pkl", PICKLE), {("artifacts/onnx/x.pkl", "pickle")}),

@@ -71,6 +71,9 @@ def test_the_door_holds_against_guesses_and_links_of_others(tmp_path: Path) -> N
         client.http.cookies.set(name, cookie)
         assert client.get("/config").status_code == 401, "the session has ended, not only the cookie"
 
+        both = {"Content-Length": "10", "Transfer-Encoding": "chunked"}  # the server would follow the second
+        assert send("POST", "/login", data={"username": "anna"}, headers=both).status_code == 413
+
         evil = {"Origin": "http://evil.example"}
         assert send("POST", "/login", data={"username": "bob", "password": "two"}, headers=evil).status_code == 403
         assert send("POST", "/login", content=b"x" * 10_000).status_code == 413
