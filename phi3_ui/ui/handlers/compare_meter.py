@@ -48,6 +48,9 @@ class CompareMeter:
         entry, fill = self._find_fullest(session, draft, comparison, list(zip(contestants, entries, strict=True)))
         files = describe_files(session.language, fill, [(file.id, file.name) for file in draft.files])
         meter = render_context_meter(session.language, entry, fill, shown, files, is_blind=entry is None)
+        now = session.comparison
+        if now and now.is_running:  # it began meanwhile, and may hide the name that the meter holds
+            return {self._page.compare.meter: gr.skip()}
         return {self._page.compare.meter: meter + render_remote_sides(session.language, entries)}
 
     def _find_fullest(

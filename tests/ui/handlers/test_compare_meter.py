@@ -84,3 +84,20 @@ def test_an_answer_under_way_is_not_counted(app: MeterApp) -> None:
     assert app.count("More?") == str(gr.skip())
     app.act("stop")
     list(drawing)
+
+
+def test_a_round_that_begins_while_its_draft_is_counted_hides_the_names(app: MeterApp) -> None:
+    pool, rounds = cast(Any, app.services.pool), list[Any]()
+    peek = pool.peek
+    app.llms["m-1"].gate.close()
+
+    def ask_meanwhile(key: str) -> Any:
+        if not rounds:
+            rounds.append(app.ask())
+            next(rounds[0])
+        return peek(key)
+
+    pool.peek = ask_meanwhile
+    assert app.count("Why?") == str(gr.skip())
+    app.act("stop")
+    list(rounds[0])
