@@ -133,7 +133,7 @@ class Person(threading.Thread):
 
     def _send(self, chat: ChatPage) -> tuple[str, int]:
         """Ask something; returns the question, and how many captions there are once it is answered."""
-        if chat.page.get_by_label("Max tokens").first.input_value() != _MAX_TOKENS:
+        if chat.page.locator("#phi3-settings").get_by_label("Max tokens").first.input_value() != _MAX_TOKENS:
             chat.setting("Max tokens", _MAX_TOKENS)
         question = self._new_question()
         self.asked[question] += 1
