@@ -2,16 +2,16 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import openai
 import psutil
 import pytest
-from openai.types.chat import ChatCompletionMessageParam
+from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 from phi3_ui.store.registry.versions import Registry
-from phi3_ui.testing import Reply, ScriptedModel, log_scripted_model
+from phi3_ui.testing import Gate, Reply, ScriptedModel, log_scripted_model
 from tests.support.app_server import wait_until
 from tests.support.build_cache import create_store
 from tests.support.ray_server import RayServer, serve_ray
@@ -40,6 +40,24 @@ class Cluster:
             .message.content
             or ""
         )
+
+    def hold_answer(
+        self, model: ScriptedModel, question: str = "Tell me."
+    ) -> tuple[Iterator[ChatCompletionChunk], Gate]:
+        """Ask for an answer of which "Once upon " has arrived and "a time." waits at the gate."""
+        gate = model.create_gate()
+        model.enqueue(Reply("Once upon ", gate, "a time.", question=question))
+        stream = iter(
+            self.client.chat.completions.create(model=f"{NAME}@champion", messages=chat(question), stream=True)
+        )
+        text = ""
+        while text != "Once upon ":
+            text += join_text([next(stream)])
+        return stream, gate
+
+
+def join_text(stream: Iterable[ChatCompletionChunk]) -> str:
+    return "".join(piece.choices[0].delta.content or "" for piece in stream if piece.choices)
 
 
 def chat(*texts: str) -> list[ChatCompletionMessageParam]:
@@ -82,7 +100,7 @@ def test_a_chat_is_streamed_with_its_usage(cluster: Cluster) -> None:
             stream_options={"include_usage": True},
         )
     )
-    assert "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices) == "Once upon a time."
+    assert join_text(pieces) == "Once upon a time."
     assert pieces[-1].usage
     assert pieces[-1].usage.completion_tokens == 5
     with pytest.raises(openai.NotFoundError, match="GET /v1/models"):
@@ -119,50 +137,30 @@ def test_a_caller_who_leaves_stops_the_replica(cluster: Cluster) -> None:
 def test_answers_of_a_killed_replica_end_with_an_error_and_others_go_on(cluster: Cluster) -> None:
     model = cluster.versions[0]
     model.reset()
-    gates, streams, processes = [], [], dict[int, int]()
-    number = 0
-    while len(set(processes.values())) < 2:  # one answer on each replica
-        gate = model.create_gate()
-        model.enqueue(Reply("Once upon ", gate, "a time.", question=f"Story {number}"))
-        streams.append(
-            iter(
-                cluster.client.chat.completions.create(
-                    model=f"{NAME}@champion", messages=chat(f"Story {number}"), stream=True
-                )
-            )
-        )
-        gate.wait_until_reached()
-        gates.append(gate)
-        processes[number] = model.requests[-1].pid
-        number += 1
+    held, processes = list[tuple[Iterator[ChatCompletionChunk], Gate]](), list[int]()
+    while len(set(processes)) < 2:  # one answer on each replica
+        held.append(cluster.hold_answer(model, f"Story {len(held)}"))
+        processes.append(model.requests[-1].pid)
     killed = processes[0]
     replica = psutil.Process(killed).parent()
     assert replica
     os.kill(replica.pid, signal.SIGKILL)
     with pytest.raises(openai.APIError, match="ask again"):
-        list(streams[0])
+        list(held[0][0])
     wait_until(lambda: not psutil.pid_exists(killed))
     assert cluster.ask("Story 0", "", "Go on") == "Go on"
     survivor = model.requests[-1].pid
     assert survivor != killed
-    for gate in gates:
+    for (stream, gate), process in zip(held, processes, strict=True):
         gate.open()
-    for index, process in processes.items():
         if process != killed:
-            text = "".join(piece.choices[0].delta.content or "" for piece in streams[index])
-            assert "Once upon a time.".endswith(text)
-            assert text.endswith("a time.")
+            assert join_text(stream) == "a time."
 
 
 def test_promoting_replaces_the_replicas_and_loses_no_answer(cluster: Cluster) -> None:
     first, second = cluster.versions
     first.reset()
-    gate = first.create_gate()
-    first.enqueue(Reply("Once upon ", gate, "a time."))
-    stream = iter(
-        cluster.client.chat.completions.create(model=f"{NAME}@champion", messages=chat("Tell me."), stream=True)
-    )
-    gate.wait_until_reached()
+    stream, gate = cluster.hold_answer(first)
     process = first.requests[-1].pid
     cluster.registry.promote(NAME, "2", "champion")
 
@@ -173,21 +171,16 @@ def test_promoting_replaces_the_replicas_and_loses_no_answer(cluster: Cluster) -
     wait_until(is_promoted, START_SECONDS)
     wait_until(lambda: f"{NAME}/1" not in {one.id for one in cluster.client.models.list()}, START_SECONDS)
     gate.open()
-    assert "".join(piece.choices[0].delta.content or "" for piece in stream).endswith("a time.")
+    assert join_text(stream) == "a time."
     wait_until(lambda: not psutil.pid_exists(process), START_SECONDS)
 
 
 def test_at_the_end_answers_under_way_are_completed(cluster: Cluster) -> None:
     model = cluster.versions[1]
     model.reset()
-    gate = model.create_gate()
-    model.enqueue(Reply("Once upon ", gate, "a time."))
-    stream = iter(
-        cluster.client.chat.completions.create(model=f"{NAME}@champion", messages=chat("Tell me."), stream=True)
-    )
-    gate.wait_until_reached()
+    stream, gate = cluster.hold_answer(model)
     cluster.server.process.terminate()
     wait_until(lambda: not cluster.server.is_ready)
     gate.open()
-    assert "".join(piece.choices[0].delta.content or "" for piece in stream).endswith("a time.")
+    assert join_text(stream) == "a time."
     cluster.server.process.wait(timeout=120)
