@@ -17,17 +17,17 @@ from starlette.routing import Mount
 from phi3_ui import __version__
 from phi3_ui.accounts.quotas import Quotas
 from phi3_ui.api.answering import Answering
-from phi3_ui.api.application import create_api
+from phi3_ui.api.application import mount_api
 from phi3_ui.api.callers import Callers
-from phi3_ui.api.errors import ApiError
-from phi3_ui.api.metrics import CONTENT_TYPE, Metrics
+from phi3_ui.api.metrics import Metrics
 from phi3_ui.api.models import ApiModels
 from phi3_ui.cli.console import SetupPrinter
 from phi3_ui.evaluation.prompt_sets import PromptSets
 from phi3_ui.evaluation.services import open_evaluations
 from phi3_ui.host.pool import Pool
 from phi3_ui.provision.first_run import FirstRun
-from phi3_ui.settings import STORE_FILE, Settings
+from phi3_ui.setting_defaults import STORE_FILE
+from phi3_ui.settings import Settings
 from phi3_ui.sources.all_models import AllModels
 from phi3_ui.sources.remote_source import RemoteSource
 from phi3_ui.sources.store_source import StoreSource
@@ -140,7 +140,9 @@ def build_app(settings: Settings) -> FastAPI:
     if login:
         login.add_routes(app)
     app.mount("/phi3", create_assets())
-    _mount_api(app, services)
+    callers, models = Callers(settings), ApiModels(services.catalogue, services.models)
+    answering = Answering(settings, models, services.models, services.conversations, services.quotas, services.metrics)
+    mount_api(app, callers, models, answering, lambda: len(services.pool.list_loaded()))
     blocks = build_ui(services)
     page = _mount_page(app, blocks, services, login)
     return app
@@ -176,23 +178,6 @@ def open_services(settings: Settings) -> Services:
         pages=OpenPages(settings.grace_seconds, hides_paths=not settings.is_single_user),
         mlflow=MlflowLinks(MlflowUi(settings.mlflow_url), lambda: locator.linked_experiment_id),
     )
-
-
-def _mount_api(app: FastAPI, services: Services) -> None:
-    """Mount the API, and what Prometheus reads, which is for the same callers."""
-    settings, callers = services.settings, Callers(services.settings)
-    models = ApiModels(services.catalogue, services.models)
-    answering = Answering(settings, models, services.models, services.conversations, services.quotas, services.metrics)
-    app.mount("/v1", create_api(callers, models, answering))
-
-    @app.get("/metrics")
-    def write_metrics(request: Request) -> Response:
-        try:
-            callers.identify(request)
-        except ApiError as error:
-            return error.respond()
-        loaded = len(services.pool.list_loaded())
-        return Response(services.metrics.write(loaded), media_type=CONTENT_TYPE)
 
 
 def _mount_page(app: FastAPI, blocks: gr.Blocks, services: Services, login: Login | None) -> gr.routes.App:

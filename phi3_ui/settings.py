@@ -4,27 +4,26 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
-from phi3_ui.addresses import check_tracking_uri, page_url, parse_host, sqlite_uri
+from phi3_ui.addresses import check_tracking_uri, page_url, parse_host
 from phi3_ui.errors import UserError
 from phi3_ui.logins import Logins, parse_logins, read_logins
-from phi3_ui.paths import ROOT
 from phi3_ui.remote_servers import RemoteServers, parse_remote_servers, read_remote_servers
+from phi3_ui.setting_defaults import (
+    LOOPBACK_HOSTS,
+    LOOPBACK_NETWORKS,
+    PRIVATE_NETWORKS,
+    default_home,
+    default_mlflow_url,
+    is_personal,
+    own_store,
+)
 from phi3_ui.setting_types import Allowed, Count, Device, Fingerprints, Limit, Names, Networks, Port, Switch, variable
-
-MLFLOW_UI_PORT = 5001  # MLflow's own default, 5000, is often another server's
-
-STORE_FILE = "mlflow.db"
-"""The store in `Settings.home`."""
-
-_LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
-_LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1")
-_PRIVATE_NETWORKS = (*_LOOPBACK_NETWORKS, "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 
 
 class Settings(BaseSettings):
@@ -46,7 +45,7 @@ class Settings(BaseSettings):
     bucket: Path | None = variable("PHI3_UI_BUCKET", None)
     """A folder, such as a mounted bucket, that keeps the store in `home` where its disk does not; None: the disk does."""
 
-    tracking_uri: str = variable("MLFLOW_TRACKING_URI", lambda fields: _own_store(fields["home"]))
+    tracking_uri: str = variable("MLFLOW_TRACKING_URI", lambda fields: own_store(fields["home"]))
     """MLflow's tracking store; by default a SQLite file in `home`."""
 
     preset: str = variable("PHI3_UI_PRESET", "demo")
@@ -65,14 +64,14 @@ class Settings(BaseSettings):
     """The path or URL under which a proxy that strips it serves the page; empty: none. A Space's host may set it."""
 
     trusted_proxies: Networks = variable(
-        "PHI3_UI_TRUSTED_PROXIES", lambda fields: _PRIVATE_NETWORKS if fields["space_id"] else _LOOPBACK_NETWORKS
+        "PHI3_UI_TRUSTED_PROXIES", lambda fields: PRIVATE_NETWORKS if fields["space_id"] else LOOPBACK_NETWORKS
     )
     """Addresses and networks of proxies that are believed in X-Forwarded-For and X-Forwarded-Proto."""
 
     hosts: Names = variable("PHI3_UI_HOSTS", ())
     """Names by which browsers may call the app, besides those it knows; `*`: any."""
 
-    manage: Switch = variable("PHI3_UI_MANAGE", lambda fields: _is_personal(fields))
+    manage: Switch = variable("PHI3_UI_MANAGE", is_personal)
     """Whether visitors may add, promote and tag models. Default: only where this machine alone reaches the page."""
 
     open_browser: Switch = variable("PHI3_UI_OPEN_BROWSER", True)
@@ -99,7 +98,7 @@ class Settings(BaseSettings):
     """How many tokens, prompt and completion, one person's answers may take in a day; 0: any number."""
 
     requests_per_minute: Limit = variable(
-        "PHI3_UI_REQUESTS_PER_MINUTE", lambda fields: 0 if _is_personal(fields) else 3000
+        "PHI3_UI_REQUESTS_PER_MINUTE", lambda fields: 0 if is_personal(fields) else 3000
     )
     """How many requests of any kind one address may send in a minute, but for event streams; 0: any number."""
 
@@ -172,7 +171,7 @@ class Settings(BaseSettings):
     remote_servers: Annotated[RemoteServers, NoDecode] = variable("PHI3_UI_REMOTE_SERVERS", ())
     """Servers with OpenAI-compatible APIs whose models can be chatted with, as TOML; see docs/remote-models.md."""
 
-    mlflow_url: str | None = variable("PHI3_UI_MLFLOW_URL", lambda fields: _default_mlflow_url(fields))
+    mlflow_url: str | None = variable("PHI3_UI_MLFLOW_URL", default_mlflow_url)
     """Where a browser finds MLflow's own UI on this store, without a trailing slash; None: nowhere."""
 
     @property
@@ -192,7 +191,7 @@ class Settings(BaseSettings):
     @property
     def uses_own_store(self) -> bool:
         """Whether the tracking store is the SQLite file in `home`."""
-        return self.tracking_uri == _own_store(self.home)
+        return self.tracking_uri == own_store(self.home)
 
     @property
     def logs(self) -> Path:
@@ -227,7 +226,7 @@ class Settings(BaseSettings):
     @property
     def is_single_user(self) -> bool:
         """Whether the person at the page is the administrator: on this machine alone, without a login."""
-        return self.manage and not self.has_login and self.server_name in _LOOPBACK_HOSTS and not self.space_id
+        return self.manage and not self.has_login and self.server_name in LOOPBACK_HOSTS and not self.space_id
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -310,7 +309,7 @@ class Settings(BaseSettings):
     def _check_provider(cls, value: str) -> str:
         # Who listens on the way could be anybody, except on this machine.
         url = page_url(value)
-        if url is None or not (url.startswith("https:") or urlsplit(url).hostname in _LOOPBACK_HOSTS):
+        if url is None or not (url.startswith("https:") or urlsplit(url).hostname in LOOPBACK_HOSTS):
             raise UserError("bad_setting", name="OPENID_PROVIDER_URL", value=value, wanted="https://…")
         return url
 
@@ -335,27 +334,6 @@ class Settings(BaseSettings):
         return url
 
 
-def default_home(is_space: bool = False) -> Path:
-    """`data` in a checkout. For an installed app a folder of this user's, whatever the working directory.
-
-    On a Space also that folder: the code's may be read-only there.
-    """
-    if (ROOT / "pyproject.toml").is_file() and not is_space:
-        return ROOT / "data"
-    from platformdirs import user_data_path
-
-    return user_data_path("phi3-chat", appauthor=False)
-
-
-def _own_store(home: Path) -> str:
-    return sqlite_uri(home / STORE_FILE)
-
-
-def _is_personal(fields: Mapping[str, Any]) -> bool:
-    """Whether only this machine reaches the page, whose user is then its administrator."""
-    return fields["server_name"] in _LOOPBACK_HOSTS and not fields["space_id"]
-
-
 def _bad_setting(settings: type[Settings], error: ValidationError) -> UserError:
     """The first problem that pydantic found, as a sentence that names the variable and what it may be."""
     problem = error.errors()[0]
@@ -364,13 +342,3 @@ def _bad_setting(settings: type[Settings], error: ValidationError) -> UserError:
     allowed = [item.values for item in field.metadata if isinstance(item, Allowed)]
     wanted = allowed[0] if allowed else " / ".join(map(str, get_args(field.annotation)))
     return UserError("bad_setting", name=name, value=str(problem["input"]), wanted=wanted)
-
-
-def _default_mlflow_url(fields: Mapping[str, Any]) -> str | None:
-    """The tracking server; for other stores and a browser on this machine, what the command `mlflow-ui` serves."""
-    tracking_uri = fields["tracking_uri"]
-    if tracking_uri.startswith(("http:", "https:")):
-        return page_url(tracking_uri)
-    # On another machine, the link would lead a visitor to their own.
-    is_served_here = _is_personal(fields) and not tracking_uri.startswith("databricks")
-    return f"http://127.0.0.1:{MLFLOW_UI_PORT}" if is_served_here else None

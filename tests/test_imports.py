@@ -18,6 +18,7 @@ _ORDER = [
     "phi3_ui.addresses",
     "phi3_ui.logins",
     "phi3_ui.remote_servers",
+    "phi3_ui.setting_defaults",
     "phi3_ui.setting_types",
     "phi3_ui.settings",
     "phi3_ui.i18n",

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from starlette.middleware import Middleware
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 
 from deploy.ray.ray_model import RayLoader
 from deploy.ray.settings import RaySettings
@@ -21,10 +21,9 @@ from models import disable_telemetry
 from phi3_ui import __version__
 from phi3_ui.accounts.quotas import Quotas
 from phi3_ui.api.answering import Answering
-from phi3_ui.api.application import create_api
+from phi3_ui.api.application import mount_api
 from phi3_ui.api.callers import Callers
-from phi3_ui.api.errors import ApiError
-from phi3_ui.api.metrics import CONTENT_TYPE, Metrics
+from phi3_ui.api.metrics import Metrics
 from phi3_ui.api.models import describe_model, no_such_model
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.catalogue import Catalogue
@@ -68,6 +67,11 @@ class ServedModels:
             raise no_such_model(name)
         return entry
 
+    def count(self) -> int:
+        """How many models are running."""
+        with self._lock:
+            return len({entry.model_id for entry in self._models.values()})
+
     def close(self) -> None:
         """Ask no more."""
         self._closed.set()
@@ -100,8 +104,8 @@ def build_ingress() -> FastAPI:
     conversations, _ = open_conversation_store(settings)
     rollout = serve.get_deployment_handle("Rollout", serve.get_replica_context().app_name)
     models = ServedModels(rollout, Catalogue(settings.tracking_uri, settings.catalogue))
-    callers, metrics = Callers(settings), Metrics()
-    answering = Answering(settings, models, RayLoader(), conversations, Quotas(settings), metrics)
+    callers = Callers(settings)
+    answering = Answering(settings, models, RayLoader(), conversations, Quotas(settings), Metrics())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -124,15 +128,7 @@ def build_ingress() -> FastAPI:
         state = {"status": "loading" if missing else "ok", "version": __version__, "missing": missing}
         return JSONResponse(state, 503 if missing else 200)
 
-    @app.get("/metrics")
-    def write_metrics(request: Request) -> Response:
-        try:
-            callers.identify(request)
-        except ApiError as error:
-            return error.respond()
-        return Response(metrics.write(len({one["root"] for one in models.list()})), media_type=CONTENT_TYPE)
-
-    app.mount("/v1", create_api(callers, models, answering))
+    mount_api(app, callers, models, answering, models.count)
     return app
 
 

@@ -48,7 +48,7 @@ class Answering:
         self._models = models
         self._opener = opener
         self._quotas = quotas
-        self._metrics = metrics
+        self.metrics = metrics
         self.history = ApiHistory(conversations)
 
     def start(
@@ -77,7 +77,7 @@ class Answering:
 
         def finish(answer: Answer) -> None:
             self._quotas.release(caller.person, answer.usage.total_tokens if answer.usage else 0)
-            self._metrics.observe(entry.name, answer)
+            self.metrics.observe(entry.name, answer)
             try:
                 if recorded:
                     recorded.finish(answer)
@@ -90,7 +90,7 @@ class Answering:
             put(text)
 
         turn = RunningTurn(request, label, lambda: self._opener.open(entry), finish, take)
-        self._metrics.track(turn)
+        self.metrics.track(turn)
         return entry, turn.start()
 
     def _check(self, entry: ModelEntry, question: Question) -> GenerationParams:

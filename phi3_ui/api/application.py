@@ -20,6 +20,7 @@ from phi3_ui.api.errors import (
     answer_unknown_route,
 )
 from phi3_ui.api.history import Question
+from phi3_ui.api.metrics import CONTENT_TYPE
 from phi3_ui.api.models import Models, no_such_model
 from phi3_ui.api.responses import ResponseEncoder
 from phi3_ui.api.schemas import ChatCompletionRequest, CompletionRequest, ResponseRequest, Sampling
@@ -84,6 +85,21 @@ def create_api(callers: Callers, models: Models, answering: Answering) -> FastAP
         return await _answer(answering, caller, question, lambda _: encoder, request, is_streamed=bool(body.stream))
 
     return api
+
+
+def mount_api(
+    app: FastAPI, callers: Callers, models: Models, answering: Answering, count_loaded: Callable[[], int]
+) -> None:
+    """Mount the API under /v1, and the route /metrics for the same callers. `count_loaded` says how many models can answer at once."""
+    app.mount("/v1", create_api(callers, models, answering))
+
+    @app.get("/metrics")
+    def write_metrics(request: Request) -> Response:
+        try:
+            callers.identify(request)
+        except ApiError as error:
+            return error.respond()
+        return Response(answering.metrics.write(count_loaded()), media_type=CONTENT_TYPE)
 
 
 def _add_error_handlers(api: FastAPI) -> None:

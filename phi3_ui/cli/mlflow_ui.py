@@ -9,7 +9,8 @@ import click
 
 from phi3_ui.cli.app import pass_settings
 from phi3_ui.errors import UserError
-from phi3_ui.settings import MLFLOW_UI_PORT, Settings
+from phi3_ui.setting_defaults import MLFLOW_UI_PORT
+from phi3_ui.settings import Settings
 
 _HOST = "127.0.0.1"
 _REMOTE_STORES = ("http:", "https:", "databricks")  # they have a UI of their own

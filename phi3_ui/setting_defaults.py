@@ -1,0 +1,49 @@
+"""The defaults of settings that depend on other settings, or on where the app runs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from phi3_ui.addresses import page_url, sqlite_uri
+from phi3_ui.paths import ROOT
+
+MLFLOW_UI_PORT = 5001  # MLflow's own default, 5000, is often another server's
+
+STORE_FILE = "mlflow.db"
+"""The store in `Settings.home`."""
+
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1")
+PRIVATE_NETWORKS = (*LOOPBACK_NETWORKS, "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+
+
+def default_home(is_space: bool = False) -> Path:
+    """`data` in a checkout. For an installed app a folder of this user's, whatever the working directory.
+
+    On a Space also that folder: the code's may be read-only there.
+    """
+    if (ROOT / "pyproject.toml").is_file() and not is_space:
+        return ROOT / "data"
+    from platformdirs import user_data_path
+
+    return user_data_path("phi3-chat", appauthor=False)
+
+
+def own_store(home: Path) -> str:
+    """The URI of the store in `home`."""
+    return sqlite_uri(home / STORE_FILE)
+
+
+def is_personal(fields: Mapping[str, Any]) -> bool:
+    """Whether only this machine reaches the page, whose user is then its administrator."""
+    return fields["server_name"] in LOOPBACK_HOSTS and not fields["space_id"]
+
+
+def default_mlflow_url(fields: Mapping[str, Any]) -> str | None:
+    """The tracking server; for other stores and a browser on this machine, what the command `mlflow-ui` serves."""
+    tracking_uri = fields["tracking_uri"]
+    if tracking_uri.startswith(("http:", "https:")):
+        return page_url(tracking_uri)
+    # On another machine, the link would lead a visitor to their own.
+    is_served_here = is_personal(fields) and not tracking_uri.startswith("databricks")
+    return f"http://127.0.0.1:{MLFLOW_UI_PORT}" if is_served_here else None
