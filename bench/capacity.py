@@ -38,7 +38,7 @@ def rows(bench: Bench) -> Iterator[Row]:
 
 
 def _measure(spec: ModelSpec, rounds: int) -> dict[tuple[int, str], list[tuple[float, float]]]:
-    """By the number of people and what is compared: what was simulated and measured in each round.
+    """By the number of people and what is compared: the simulated and the measured value of each round.
 
     Each round measures the steps, and then what they are to predict.
     """

@@ -55,7 +55,7 @@ class Usage:
     """What each person does, in turn: asks, reads, thinks."""
 
     prompt: int = 60
-    """Tokens of a question; what came before it is in the KV cache."""
+    """Tokens of a question; the chat's earlier tokens are in the KV cache."""
     answer: int = 150
     """Tokens."""
     history: int = 400

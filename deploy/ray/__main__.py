@@ -25,7 +25,7 @@ def main() -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     disable_telemetry()
-    # Ray reads these when it is imported. It listens on all interfaces, and whoever its ports let in can run code.
+    # Ray reads these when it is imported. It listens on all interfaces, and anyone who can reach its ports can run code.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own 15 lets any other program starve the models
     import ray

@@ -23,7 +23,7 @@ _STATUS = {
         ("too_many_questions", "too_many_answers", "tokens_used_up", "queue_full", "too_many_requests"), 429
     ),
     **dict.fromkeys(("remote_rate_limited", "remote_rate_limited_for"), 429),
-    # The server behind this one: whoever asks can only wait, or tell its administrator.
+    # The server behind this one: the caller can only wait, or tell its administrator.
     **dict.fromkeys(("remote_unreachable", "remote_failed", "remote_cut", "remote_malformed", "remote_no_model"), 502),
     **dict.fromkeys(("remote_key_refused", "remote_key_missing"), 502),
     **dict.fromkeys(("too_many_models", "store_unreachable", "load_failed", "interrupted", "model_unreadable"), 503),

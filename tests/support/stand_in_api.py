@@ -88,7 +88,7 @@ class StandInApi:
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
-        """What was asked, in order."""
+        """The requests, in order."""
         return [json.loads(one.content) for one in self.requests if one.method == "POST"]
 
     async def _handle(self, request: httpx.Request) -> httpx.Response:

@@ -12,7 +12,7 @@ DONE = "[DONE]"
 
 
 class MalformedError(Exception):
-    """What came is not what an OpenAI-compatible API sends."""
+    """The response is not that of an OpenAI-compatible API."""
 
 
 class _Part(BaseModel):

@@ -45,7 +45,7 @@ class ServerReports:
             return self._looks[server].report if server in self._looks else None
 
     def fetch(self, server: RemoteServer) -> ServerReport:
-        """A report of now. UserError("interrupted") if the app is being closed."""
+        """Fetch a report now. UserError("interrupted") if the app is being closed."""
         pending = self._refresh(server, max_age=0.0)
         try:
             if pending:

@@ -66,7 +66,7 @@ class ChangeLog:
             self._is_written = False
 
     def flush(self) -> None:
-        """Write what was added to the store. What it does not take goes with the next one."""
+        """Write the added changes to the store. If it refuses, they are written with the next ones."""
         with self._writing:
             if self._is_written:
                 return
@@ -149,7 +149,7 @@ def _find_new(logs: Mapping[str, _Log], seen: Mapping[str, int] | None) -> Chang
     found = set[tuple[str, str]]()
     is_complete = True
     for server, log in logs.items():
-        # What came before the first reading was in the store when the conversations were first read, but perhaps the last of it.
+        # Changes before the first reading were in the store when the conversations were first read, except perhaps the last.
         new = log.number - seen.get(server, 0) if seen is not None else len(log.changes)
         found.update(log.changes[-new:] if new > 0 else ())
         is_complete &= new <= len(log.changes)

@@ -13,7 +13,7 @@ import LOCALE from "./locale.js";
 export default function sendForms({ element, trigger, watch, texts }) {
   const owners = new WeakMap(); // what each field stands for
   let sent = null; // the form that the server is answering
-  let isUsed = false; // whether what was focused or pressed last is in this view
+  let isUsed = false; // whether the last focus or press was in this view
 
   element.addEventListener("click", ({ target }) => {
     const button = target.closest("button[data-do]");

@@ -119,7 +119,7 @@ def test_a_round_ends_when_its_page_is_left(app: CompareApp, leave: str) -> None
         case "close the view":
             app.act("close")
             *_, last = drawing
-            assert last[app.page.compare.view] == "", "what comes late does not open it again"
+            assert last[app.page.compare.view] == "", "a late update does not open it again"
         case "switch":
             app.conversations.switch_to(app.session, None)
         case "delete":

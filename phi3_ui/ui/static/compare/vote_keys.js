@@ -1,7 +1,7 @@
 /**
  * Votes by a key, unless more is typed at once: a question may begin with a digit, and a vote is final.
  *
- * `press` votes by a key and says whether the key has a vote; `box` gets what was typed. Returns a function that takes a key
+ * `press` votes by a key and says whether the key has a vote; `box` gets the typed text. Returns a function that takes a key
  * pressed outside of any field, and says whether it was one of these.
  */
 const TYPED_WITHIN = 600; // milliseconds

@@ -2,7 +2,7 @@
 
 const KEY = "phi3-chat-drafts";
 
-/** A map from the id of each chat to what was `typed`, and the `attached` files. */
+/** A map from the id of each chat to its draft: the `typed` text and the `attached` files. */
 export function loadDrafts() {
   try {
     const drafts = new Map(JSON.parse(sessionStorage.getItem(KEY)) ?? []);
