@@ -8,6 +8,7 @@ from typing import Annotated
 import gradio as gr
 from fastapi import FastAPI, Form, Request
 from gradio.route_utils import FnIndexInferError
+from gradio.state_holder import StateHolder
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -206,7 +207,17 @@ def _mount_page(app: FastAPI, blocks: gr.Blocks, services: Services, login: Logi
     )
     page = next(route.app for route in app.routes if isinstance(route, Mount) and isinstance(route.app, gr.routes.App))
     page.add_exception_handler(FnIndexInferError, _not_found)
+    services.pages.on_forgotten(lambda key: _drop_session(page.state_holder, blocks, key))
     return page
+
+
+def _drop_session(holder: StateHolder, blocks: gr.Blocks, key: str) -> None:
+    """Free what Gradio keeps of a page: by itself it keeps the last values of all components for its last 10,000 pages."""
+    with holder.lock:
+        holder.session_data.pop(key, None)
+        holder.time_last_used.pop(key, None)
+    blocks.pending_streams.pop(key, None)
+    blocks.pending_diff_streams.pop(key, None)
 
 
 def _not_found(_: Request, __: Exception) -> Response:

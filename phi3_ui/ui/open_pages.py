@@ -54,6 +54,11 @@ class OpenPages:
         self._streams: Counter[str] = Counter()
         self._loading: dict[str, list[float]] = {}
         self._is_closing = False
+        self._drop_state: Callable[[str], None] = lambda _: None
+
+    def on_forgotten(self, drop_state: Callable[[str], None]) -> None:
+        """Call `drop_state` with the key of each page that is forgotten from now on. It must not wait."""
+        self._drop_state = drop_state
 
     def get(self, key: str, language: str, login: str | None = None) -> Session:
         """The session of a page; a new one for a page not seen before, or for another login."""
@@ -84,9 +89,12 @@ class OpenPages:
         return any(session.uses(model_id) for session in others)
 
     def _forget(self, pages: list[_OpenPage]) -> None:
-        self._pages = {key: page for key, page in self._pages.items() if page not in pages}
+        before = self._pages
+        self._pages = {key: page for key, page in before.items() if page not in pages}
         for page in pages:
             page.cancel_grace()
+        for key in {key for (key, _), page in before.items() if page in pages} - {key for key, _ in self._pages}:
+            self._drop_state(key)
 
     # The connection of a page
 

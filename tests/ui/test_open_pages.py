@@ -341,3 +341,21 @@ def test_a_page_without_an_event_for_a_day_is_forgotten() -> None:
     assert turn.wait(TIMEOUT)
     assert idle.is_closed()
     assert pages.get("used", "en") is used
+
+
+def test_what_is_kept_of_a_page_elsewhere_is_dropped_when_no_login_has_it_any_more() -> None:
+    clock, dropped = Clock(), list[str]()
+    pages = OpenPages(0, clock)
+    pages.on_forgotten(dropped.append)
+    for login in ("anna", "bob"):
+        pages.get("a", "en", login)
+        pages.claim_tab("a", login, f"tab of {login}", "browser")
+    pages.close_tab("tab of anna", "browser")
+    assert dropped == []
+    pages.close_tab("tab of bob", "browser")
+    assert dropped == ["a"]
+
+    pages.get("b", "en")
+    clock.now += 25 * 3600
+    pages.get("c", "en")
+    assert dropped == ["a", "b"]
