@@ -5,6 +5,7 @@ Importing this module imports neither Gradio nor MLflow: they read their telemet
 """
 
 import contextlib
+import ctypes
 import gc
 import ipaddress
 import logging
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _FIRST_PORT, _PORTS = 7860, 100  # as Gradio's own server; a Space expects 7860
+
+
+_M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
 def create_app(settings: Settings) -> "FastAPI":
@@ -73,6 +77,7 @@ def serve(settings: Settings) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    _limit_arenas()
     with _listen(settings) as listener:
         gc.disable()  # imported modules stay: scanning them again and again takes half a second
         app = create_app(settings)
@@ -88,6 +93,13 @@ def serve(settings: Settings) -> None:
                 threading.Thread(target=webbrowser.open, args=(url,), name="browser", daemon=True).start()
 
         run(app, listener, announce, settings.trusted_proxies)
+
+
+def _limit_arenas() -> None:
+    """Have glibc's threads share two heaps. Each of their own would keep the memory of its busiest moment, and in Python they take turns."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _listen(settings: Settings) -> socket.socket:
