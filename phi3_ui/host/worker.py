@@ -138,20 +138,31 @@ class Worker:
     def _answer(self, number: int, request: ChatRequest, cancel: CancelToken) -> None:
         try:
             model = self._model.result()
-            if cancel.is_set():  # while it was loaded: its first chunk may take long
-                self._outbox.put(number, Completed("", None, Timings(None, 0.0, None), "cancelled"))
-                return
-            for event in limit_time(model.answer(request, cancel), cancel, request.time_limit):
-                self._outbox.put(number, event)
-                self._sent_at = time.monotonic()
+            end = self._forward(number, model, request, cancel)
         except BaseException as error:
             logger.exception("%s failed to answer", self._name)
-            self._outbox.put(number, AnswerFailed(error_code(error), error_summary(error)))
-        finally:
-            del self._running[number]
+            end = AnswerFailed(error_code(error), error_summary(error))
+        # First, because the app may count tokens as soon as it has the end, and nothing is counted during an answer.
+        del self._running[number]
+        self._outbox.put(number, end)
         self._outbox.flush()  # the answer first: nothing is sent while the model prepares
         if isinstance(model, SupportsPrepare) and not self._running:
             model.prepare()
+
+    def _forward(self, number: int, model: Adapter, request: ChatRequest, cancel: CancelToken) -> Completed:
+        """Send the events of an answer on, except for its last one, which is returned."""
+        if cancel.is_set():  # while the model was loaded: its first chunk may take long
+            return Completed("", None, Timings(None, 0.0, None), "cancelled")
+        end: Completed | None = None
+        for event in limit_time(model.answer(request, cancel), cancel, request.time_limit):
+            if isinstance(event, Completed):
+                end = event
+            else:
+                self._outbox.put(number, event)
+            self._sent_at = time.monotonic()
+        if end is None:
+            raise RuntimeError("the adapter's events ended without Completed")
+        return end
 
 
 def limit_time(events: Iterator[AnswerEvent], cancel: CancelToken, seconds: float | None) -> Iterator[AnswerEvent]:

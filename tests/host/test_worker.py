@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 
 import pytest
+from typing_extensions import override
 
 from models.chat_template import RejectionError, TemplateError
 from phi3_ui.chat.types import (
@@ -18,7 +19,7 @@ from phi3_ui.chat.types import (
     Timings,
 )
 from phi3_ui.host.outbox import Outbox
-from phi3_ui.host.protocol import unpack_event
+from phi3_ui.host.protocol import AnswerFailed, unpack_event
 from phi3_ui.host.worker import Worker, error_code
 from phi3_ui.prompts.tokenization import SystemPromptError
 from tests.host.test_outbox import Pipe
@@ -101,6 +102,56 @@ def test_prompts_are_counted_only_while_the_model_is_idle_and_can() -> None:
 
     lines = pipe.await_lines(lambda lines: len(lines) == 4)
     assert lines == [[0, ["counted", [2, 1]]], [1, ["counted", None]], [2, ["counted", None]], [3, ["counted", None]]]
+
+
+class Lingering(Counting):
+    """Has something left to do after the last event of an answer."""
+
+    def __init__(self) -> None:
+        self.has_completed, self.may_end = threading.Event(), threading.Event()
+
+    @override
+    def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
+        yield from super().answer(request, cancel)
+        self.has_completed.set()
+        self.may_end.wait(30)
+
+
+def test_an_answer_ends_for_the_app_once_prompts_can_be_counted_again() -> None:
+    pipe = Pipe()
+    model, worker = Lingering(), Worker(Outbox(pipe), "a model")
+    worker._model.set_result(model)
+    worker._running[0] = CancelToken()
+    answer = threading.Thread(target=worker._answer, args=[0, _REQUEST, worker._running[0]])
+    answer.start()
+    assert model.has_completed.wait(30)
+    worker._count(1, [_REQUEST])
+    assert pipe.await_lines(lambda lines: len(lines) == 1) == [[1, ["counted", None]]]
+    model.may_end.set()
+    _, end = pipe.await_lines(lambda lines: len(lines) == 2)
+    assert isinstance(unpack_event(end[1]), Completed)
+    worker._count(2, [_REQUEST])
+    assert pipe.await_lines(lambda lines: len(lines) == 3)[-1] == [2, ["counted", [1]]]
+    answer.join(30)
+
+
+class Endless(Counting):
+    """Ends its events without saying so."""
+
+    @override
+    def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
+        yield TextDelta("Well")
+
+
+def test_events_without_an_end_are_a_failed_answer(caplog: pytest.LogCaptureFixture) -> None:
+    pipe = Pipe()
+    worker = Worker(Outbox(pipe), "a model")
+    worker._model.set_result(Endless())
+    worker._running[0] = CancelToken()
+    worker._answer(0, _REQUEST, worker._running[0])
+    lines = pipe.await_lines(lambda lines: len(lines) == 2)
+    assert unpack_event(lines[1][1]) == AnswerFailed("answer_failed", "the adapter's events ended without Completed")
+    assert "failed to answer" in caplog.text
 
 
 @pytest.mark.parametrize(
