@@ -96,6 +96,7 @@ def test_files_are_attached_counted_sent_folded_and_refused(app: App, open_page:
     expect(chips(chat)).to_have_count(3)
     expect(chat.message).to_have_value("What do they say?")
 
+    attach(chat, ("late.txt", b"sent before it is counted"))
     chat.message.press("Enter")
     chat.wait_for_caption(1)
     expect(chips(chat)).to_have_count(0)
@@ -105,33 +106,36 @@ def test_files_are_attached_counted_sent_folded_and_refused(app: App, open_page:
     )
     assert sent.endswith("\n\nWhat do they say?")
     folds = chat.questions.locator("details")
-    expect(folds).to_have_count(3)
+    expect(folds).to_have_count(4)
     expect(chat.questions.get_by_text("one two")).to_have_count(0)
     expect(folds.first.locator("summary")).to_have_text(re.compile(r"notes\.md8 tokens"))
+    expect(folds.last.locator("summary")).to_have_text(re.compile(r"late\.txt9 tokens"))
     folds.first.locator("summary").click()
     expect(folds.first.locator("pre")).to_have_text("# Notes\none two\n")
 
     chat.press("edit")
     expect(chat.edited).to_have_value("What do they say?")
-    expect(page.locator(".phi3-edit details")).to_have_count(3)
+    expect(page.locator(".phi3-edit details")).to_have_count(4)
     chat.edited.fill("And who wrote them?")
     chat.edited.press("Enter")
     expect(chat.versions).to_have_text(re.compile("2/2"))
     chat.wait_for_caption(1)
     assert app.model.requests[-1].question == sent.replace("What do they say?", "And who wrote them?")
-    expect(folds).to_have_count(3)
+    expect(folds).to_have_count(4)
     expect(chat.questions).to_contain_text("And who wrote them?")
 
     again = app.model.requests[-1].question
     for _ in range(2):
         chat.choose_action("undo")
         expect(chat.message).to_have_value("And who wrote them?")
-        expect(chips(chat)).to_have_text([re.compile(name) for name in ("notes.md8 tokens", "drop.csv", "paste.json")])
+        expect(chips(chat)).to_have_text(
+            [re.compile(name) for name in ("notes.md8 tokens", "drop.csv", "paste.json", "late.txt")]
+        )
         chat.press("show")  # Redo
         expect(chat.message).to_have_value("")
         expect(chips(chat)).to_have_count(0)
     chat.choose_action("undo")
-    expect(chips(chat)).to_have_count(3)
+    expect(chips(chat)).to_have_count(4)
     chat.message.press("Enter")
     chat.wait_for_caption(1)
     assert app.model.requests[-1].question == again

@@ -3,23 +3,33 @@ import { splitFiles } from "../attached_files.js";
 import { createElement } from "../dom.js";
 import drawIcon from "./icons.js";
 
-/** `labels` say how long each file is, where that is known. */
-export default function drawQuestion(element, content, labels = []) {
+export default function drawQuestion(element, content) {
   const { files, rest } = splitFiles(content);
   if (!files.length) {
     element.textContent = content;
     return;
   }
   element.replaceChildren(
-    ...files.map((file, index) => drawFile(file, labels[index])),
+    ...files.map(drawFile),
     document.createTextNode(rest),
   );
 }
 
+/** Say how long each file of a drawn question is, where that is known; folds that are open stay open. */
+export function labelFiles(element, labels = []) {
+  element.querySelectorAll(".phi3-sent-file small").forEach((small, index) => small.textContent = labels[index] ?? "");
+}
+
 /** A file, folded. */
-export function drawFile({ name, text }, label = "") {
-  const summary = createElement("summary", "", {}, drawIcon("file"), createElement("span", "", { dir: "auto" }, name));
-  if (label) summary.append(createElement("small", "", {}, label));
+export function drawFile({ name, text }) {
+  const summary = createElement(
+    "summary",
+    "",
+    {},
+    drawIcon("file"),
+    createElement("span", "", { dir: "auto" }, name),
+    createElement("small"),
+  );
   const details = createElement("details", "phi3-file phi3-sent-file", {}, summary);
   details.addEventListener("toggle", () => {
     details.querySelector("pre")?.remove();

@@ -6,7 +6,7 @@ import { copyButton } from "./copy.js";
 import { create } from "./dom.js";
 import createEditor from "./edit.js";
 import renderBlocks from "./markdown.js";
-import drawQuestion from "./question.js";
+import drawQuestion, { labelFiles } from "./question.js";
 
 const DAY = 86_400_000; // milliseconds
 const FORMATS = [{ timeStyle: "short" }, { dateStyle: "medium", timeStyle: "short" }].map(
@@ -59,9 +59,10 @@ export class Row {
     if (drawn === this.drawn) return;
     const { content, caption } = message;
     if (content !== this.message.content) {
-      if (this.isQuestion) drawQuestion(this.text, content, message.files);
+      if (this.isQuestion) drawQuestion(this.text, content);
       else this.drawBlocks(renderBlocks(content, this.redraw));
     }
+    if (this.isQuestion) labelFiles(this.text, message.files);
     if (this.body !== this.node && !this.body.isConnected) this.node.append(...badge(message.badge), this.body);
     const hasText = content !== "" && caption?.kind !== "continued"; // whose words are the app's
     if (hasText !== this.text.isConnected && !this.editor) {
