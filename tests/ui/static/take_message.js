@@ -16,6 +16,10 @@ const type = (text) => {
   box.value += text;
   input();
 };
+const empty = () => { // as the server does
+  box.value = "";
+  settle();
+};
 const results = [];
 
 type("One");
@@ -23,10 +27,23 @@ results.push(take("One", "other"), take("One", "other"));
 type("Tw");
 type("o"); // before the page hears of the text without it
 settle();
-box.value = ""; // by the server
-settle();
+empty();
 results.push(box.value);
 release();
 release();
 results.push(take("Two"));
+
+type(" and three"); // the answer ends before the page hears of the emptied box
+release();
+empty();
+results.push(box.value);
+empty(); // again, by a late update
+results.push(box.value);
+
+results.push(take(box.value)); // refused: the box stays as it is
+release();
+box.value = "";
+input(); // by the user, who gives up
+settle();
+results.push(box.value);
 console.log(JSON.stringify(results));

@@ -11,4 +11,4 @@ def test_what_is_typed_faster_than_the_page_hears_of_it_is_kept() -> None:
     script = Path(__file__).with_name("take_message.js")
     command = [deno.find_deno_bin(), "run", "--no-config", str(script)]
     results = json.loads(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
-    assert results == [["One", "other"], ["", "other"], "Two", ["Two"]]
+    assert results == [["One", "other"], ["", "other"], "Two", ["Two"], " and three", " and three", [" and three"], ""]
