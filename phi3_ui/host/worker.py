@@ -26,6 +26,7 @@ from phi3_ui.host.protocol import (
     SIGN_OF_LIFE_SECONDS,
     Alive,
     AnswerFailed,
+    HostEvent,
     ModelSpec,
     TokenCounts,
     pack_batching,
@@ -138,7 +139,7 @@ class Worker:
     def _answer(self, number: int, request: ChatRequest, cancel: CancelToken) -> None:
         try:
             model = self._model.result()
-            end = self._forward(number, model, request, cancel)
+            end: HostEvent = self._forward(number, model, request, cancel)
         except BaseException as error:
             logger.exception("%s failed to answer", self._name)
             end = AnswerFailed(error_code(error), error_summary(error))
