@@ -89,3 +89,22 @@ def test_opening_a_chat_brings_back_the_settings_of_its_last_question(app: App, 
     request = app.model.requests[-1]
     assert request.messages[0] == {"role": "system", "content": "Be brief."}
     assert request.params["temperature"] == 1.5
+
+
+def test_numbers_are_written_and_read_in_the_language_of_the_page(app: App, open_page: OpenPage) -> None:
+    chat = open_page(locale="ro-RO")
+    chat.show_tab("settings")
+    control = chat.page.locator("#phi3-set-temperature")
+    field, slider = control.get_by_role("textbox"), control.get_by_role("slider")
+    expect(field).to_have_value("0,2")
+    for typed, shown in (("0,55", "0,55"), ("5", "2"), ("warm", "2"), ("", "2"), ("0.3", "0,3")):
+        field.fill(typed)
+        field.press("Enter")
+        expect(field).to_have_value(shown)
+        expect(slider).to_have_value(shown.replace(",", "."))
+    field.press("ArrowUp")
+    expect(field).to_have_value("0,35")
+    slider.press("ArrowRight")
+    expect(field).to_have_value("0,4")
+    chat.answer("One?")
+    assert app.model.requests[-1].params["temperature"] == 0.4

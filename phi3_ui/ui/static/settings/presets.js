@@ -1,6 +1,7 @@
 /** The presets of the sampling parameters as one row of buttons, the marks of changed values, and Reset all. */
 import LOCALE from "../locale.js";
 import { createElement } from "../dom.js";
+import drawNumber from "./number_field.js";
 import { changedNames, currentSettings, findPreset, setApplier } from "./state.js";
 
 const KEY = "phi3-custom-params";
@@ -48,14 +49,11 @@ export default function createPresets({ element, trigger, texts, data: table }) 
   draw();
 }
 
-/**
- * Name the parts of a slider and write the ends of its range, which Gradio does in English whatever the language. The number in
- * its field is the browser's to write.
- */
+/** Name the parts of a slider and write its numbers, which Gradio does in English whatever the language. */
 function nameParts(block, name, reset) {
-  for (const field of block.querySelectorAll("[data-testid=number-input], [data-testid=range-input]")) {
-    field.setAttribute("aria-label", name);
-  }
+  block.querySelector("[data-testid=range-input]")?.setAttribute("aria-label", name);
+  const number = block.querySelector("[data-testid=number-input]");
+  if (number) drawNumber(number, name);
   for (const end of block.querySelectorAll("[data-testid=min-value], [data-testid=max-value]")) {
     if (written.has(end)) continue;
     written.add(end);

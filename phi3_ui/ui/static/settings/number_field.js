@@ -1,0 +1,49 @@
+/** A slider's number in the language of the page, in place of Gradio's field, which the browser writes in its own. */
+import { createElement } from "../dom.js";
+import LOCALE from "../locale.js";
+
+const FORMAT = new Intl.NumberFormat(LOCALE, { useGrouping: false, maximumFractionDigits: 10 });
+const POINT = FORMAT.format(0.5).charAt(1);
+const fields = new WeakMap(); // by Gradio's field
+
+/** Draw the value of Gradio's field, which stays the one that holds it; `name` is the label. */
+export default function drawNumber(native, name) {
+  if (!fields.has(native)) fields.set(native, createField(native));
+  const field = fields.get(native);
+  field.setAttribute("aria-label", name);
+  if (document.activeElement !== field) write(field, native);
+}
+
+function createField(native) {
+  const field = createElement("input", "phi3-number", { type: "text", inputmode: "decimal", autocomplete: "off" });
+  const commit = () => {
+    const number = Number(field.value.trim().replace(POINT, "."));
+    if (field.value.trim() !== "" && Number.isFinite(number)) setValue(native, number);
+    requestAnimationFrame(() => write(field, native)); // as Gradio has limited it
+  };
+  field.addEventListener("change", commit);
+  field.addEventListener("keydown", (event) => {
+    const steps = { ArrowUp: 1, ArrowDown: -1 }[event.key];
+    if (!steps) return;
+    event.preventDefault();
+    native.stepUp(steps);
+    setValue(native, native.valueAsNumber);
+    requestAnimationFrame(() => write(field, native));
+  });
+  new MutationObserver(() => write(field, native)).observe(native, { attributeFilter: ["disabled"] });
+  native.hidden = true;
+  native.removeAttribute("aria-label");
+  native.before(field);
+  return field;
+}
+
+function write(field, native) {
+  field.disabled = native.disabled;
+  field.value = Number.isNaN(native.valueAsNumber) ? "" : FORMAT.format(native.valueAsNumber);
+}
+
+function setValue(native, number) {
+  native.value = number;
+  native.dispatchEvent(new Event("input", { bubbles: true }));
+  native.dispatchEvent(new Event("blur")); // on which Gradio limits it
+}
