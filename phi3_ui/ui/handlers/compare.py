@@ -182,9 +182,10 @@ class CompareController:
         if not session.panels.compare_open or (comparison := session.comparison) is None:
             yield {self._page.compare.view: gr.skip()}
             return
-        yield {**self._draw(session), **self._conversations.list_chats(session)}
         if comparison.is_running:
             yield from self._draw_to_end(session, comparison)
+        else:
+            yield {**self._draw(session), **self._conversations.list_chats(session)}
 
     def _parse_question(self, data: object) -> _Question:
         fields = data if isinstance(data, dict) else {}

@@ -30,7 +30,8 @@ def app(monkeypatch: pytest.MonkeyPatch) -> CompareApp:
     return open_compare_app(monkeypatch)
 
 
-def test_a_reloaded_page_goes_on_with_the_round(app: CompareApp) -> None:
+@pytest.mark.parametrize("ends_before_the_next_drawing", [False, True])
+def test_a_reloaded_page_goes_on_with_the_round(app: CompareApp, ends_before_the_next_drawing: bool) -> None:
     app.llms["m-1"].gate.close()
     before = app.ask()
     next(before)
@@ -43,6 +44,8 @@ def test_a_reloaded_page_goes_on_with_the_round(app: CompareApp) -> None:
     drawing = app.compare.resume(REQUEST)
     assert app.view(next(drawing))["running"]
     app.llms["m-1"].gate.open()
+    if ends_before_the_next_drawing:
+        assert app.session.comparison and app.session.comparison.wait(TIMEOUT)
     *_, last = drawing
     assert [side["state"] for side in app.view(last)["rounds"][0]["sides"]] == ["finished"] * 2
 
