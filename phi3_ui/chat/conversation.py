@@ -9,9 +9,10 @@ from functools import cached_property
 from phi3_ui.chat.comparison import RoundPlace
 from phi3_ui.chat.types import ChatRequest, ContextUsage, FinishReason, GenerationParams, Message, Timings, Usage
 
-_BREAK = re.compile(r"\s*[\r\n]\s*|\t")
+_LINE_BREAK = re.compile(r"[\r\n]")
 _ATTACHED_FILE = re.compile(r"File: ([^\n]+)\n(`{3,})[\w+#-]*\n(?:.*?\n)??\2(?:\n\n|\Z)", re.DOTALL)
 """As static/attached_files.js writes them at the beginning of a question."""
+_MAX_TITLE = 1000  # characters of a question; each drawing of the list of chats sends all titles
 
 
 def new_id() -> str:
@@ -20,18 +21,21 @@ def new_id() -> str:
 
 
 def make_title(question: str) -> str:
-    """A question on one line, without tabs, otherwise as typed. Of attached files, the names if there is nothing else."""
+    """The beginning of a question on one line, without tabs, otherwise as typed. Of attached files, the names if there is nothing else."""
     files, typed = split_files(question)
-    return _BREAK.sub(" ", typed.strip() or ", ".join(name for name, _ in files))
+    # Not one pattern with the white space around the break: its time would be quadratic, while no other thread runs.
+    text = typed.strip() or ", ".join(name for name, _ in files)
+    lines = map(str.strip, _LINE_BREAK.split(text[:_MAX_TITLE]))
+    return " ".join(filter(None, lines)).replace("\t", " ")
 
 
 def split_files(question: str) -> tuple[list[tuple[str, str]], str]:
     """The attached files of a question, each as its name and its block, and what was typed."""
-    files = list[tuple[str, str]]()
-    while found := _ATTACHED_FILE.match(question):
+    files, end = list[tuple[str, str]](), 0
+    while found := _ATTACHED_FILE.match(question, end):
         files.append((found[1], found[0].strip("\n")))
-        question = question[found.end() :]
-    return files, question
+        end = found.end()
+    return files, question[end:]
 
 
 @dataclass(frozen=True)

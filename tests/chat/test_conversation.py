@@ -1,6 +1,7 @@
 """Conversations as immutable values: messages to send, branches, variants and usage."""
 
 import dataclasses
+import time
 
 import pytest
 
@@ -252,3 +253,14 @@ def test_an_unknown_turn_id_is_an_error(change: str) -> None:
 )
 def test_a_title_leaves_out_what_attached_files_hold(question: str, title: str) -> None:
     assert make_title(question) == title
+
+
+@pytest.mark.parametrize(
+    "question",
+    [f"a{' ' * 200_000}b", f"a{chr(11) * 200_000}b", "File: a\n```\n```\n\n" * 50_000, f"a{' ' * 1000} \n" * 200],
+    ids=["spaces", "vertical tabs", "files", "lines"],
+)
+def test_a_title_of_any_text_takes_little_time(question: str) -> None:
+    started = time.process_time()
+    assert 0 < len(make_title(question)) <= 1000
+    assert time.process_time() - started < 5

@@ -22,7 +22,8 @@ from phi3_ui.export.markdown import fence
 from phi3_ui.export.refusal import ImportRefusedError
 
 _FINISH_REASONS: dict[str, FinishReason] = {"max_tokens": "length", "interrupted": "cancelled"}
-_CITATION = re.compile(r" ?(\ue200[^\ue201]*\ue201|【[\d:]+†[^】]*】)")
+_CITATION = re.compile(r" ?(\ue200[^\ue200\ue201]*\ue201|【[\d:]+†[^【】]*】)")
+_MAX_LINKS = 1_000_000  # characters, of a message: one link may be shown for any number of marks
 _ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -139,12 +140,15 @@ def _read_content(kind: str, content: dict[str, Any], metadata: dict[str, Any], 
 
 def _replace_citations(text: str, metadata: dict[str, Any], place: str) -> str:
     """The text with the links that ChatGPT shows for its marks of cited sources, and without other marks."""
+    links = dict[str, str]()
     for value in read_list(metadata, "content_references", place):
         reference = read_record(value, f"{place}.content_references")
         mark, shown = reference.get("matched_text"), reference.get("alt")
-        if isinstance(mark, str) and "\ue200" in mark and isinstance(shown, str):
-            text = text.replace(mark, shown)
-    return _CITATION.sub("", text)
+        if isinstance(mark, str) and isinstance(shown, str):
+            links[mark] = shown
+    if sum(len(links.get(found[1], "")) for found in _CITATION.finditer(text)) > _MAX_LINKS:
+        raise ImportRefusedError("message_too_long", count=_MAX_LINKS)
+    return _CITATION.sub(lambda found: found[0].replace(found[1], links[found[1]]) if found[1] in links else "", text)
 
 
 def _read_part(part: Any, place: str) -> str:

@@ -1,5 +1,6 @@
 """Chats of ChatGPT: the tree, its authors and content types."""
 
+import time
 from typing import Any
 
 import pytest
@@ -154,3 +155,31 @@ def test_chatgpt_citations_become_links_or_nothing_and_hidden_messages_stay_hidd
     )
 
     assert exchanges(read_chat(chat)[1]) == [("Who?", "He ([a.org](https://a.org)) does. Yes.")]
+
+
+@pytest.mark.parametrize(
+    ("text", "references"),
+    [
+        ("\ue200", [{"matched_text": "\ue200", "alt": "\ue200\ue200"}] * 40),  # doubled by each, if taken one by one
+        ("\ue200" * 100_000, []),
+        ("【1†" * 50_000, []),
+    ],
+    ids=["doubling", "open marks", "open brackets"],
+)
+def test_chatgpt_citations_take_neither_much_memory_nor_much_time(text: str, references: list[dict[str, str]]) -> None:
+    started = time.process_time()
+    (_, answer), *_ = exchanges(read_chat(_cited(text, references))[1])
+
+    assert len(answer) <= len(text)
+    assert time.process_time() - started < 5
+
+
+def test_a_link_that_is_shown_for_very_many_citations_is_refused() -> None:
+    references = [{"matched_text": "\ue200a\ue201", "alt": "x" * 10_000}]
+
+    assert "more than 1000000 characters" in find_refusal(_cited("\ue200a\ue201" * 1000, references))
+
+
+def _cited(text: str, references: list[dict[str, str]]) -> dict[str, Any]:
+    answer = chatgpt_node("q", "assistant", text, metadata={**GPT, "content_references": references})
+    return chatgpt_chat(q=chatgpt_node(None, "user", "Who?", 1000), a=answer)
