@@ -45,6 +45,7 @@ SENTENCES = {
     "load_failed": "{model} could not be loaded: {detail}. See {log} for details; your next question tries again.",
     "model_crashed": "{model} crashed ({detail}). The text so far is saved; your next question loads the model again.",
     "replica_lost": "The replica of {model} that was answering was lost. The text so far is saved; ask again, and another replica answers.",
+    "model_malformed": "{model} sent something that cannot be part of an answer, so it was ended. The text so far is saved; your next question loads the model again. If this goes on, tell its author.",
     "model_hung": "{model} stopped responding and was ended, which interrupted this answer. The text so far is saved; ask again, and the model is loaded again.",
     "answer_failed": "{model} could not answer: {detail}. See {log} for details; change the question or the settings, then send it again.",
     "refused": "{model} rejected the question: {detail}",

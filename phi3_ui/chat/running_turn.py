@@ -86,8 +86,12 @@ class RunningTurn:
             return self._snapshot
 
     def start(self) -> "RunningTurn":
-        """Start the thread; returns self."""
-        threading.Thread(target=self._run, name="turn", daemon=True).start()
+        """Start the thread; returns self. If there can be none, the turn ends with an error."""
+        try:
+            threading.Thread(target=self._run, name="turn", daemon=True).start()
+        except RuntimeError as error:  # the system gives no more threads
+            logger.exception("An answer of %s could not be started", self._model_name)
+            self._end(self._failed_answer([], UserError("unexpected", detail=type(error).__name__)))
         return self
 
     def stop(self) -> None:
@@ -138,6 +142,9 @@ class RunningTurn:
         except Exception as error:
             logger.exception("An answer of %s failed", self._model_name)
             answer = self._failed_answer(pieces, UserError("unexpected", detail=type(error).__name__))
+        self._end(answer)
+
+    def _end(self, answer: Answer) -> None:
         try:
             self._on_answer(answer)
         finally:

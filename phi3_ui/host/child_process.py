@@ -79,9 +79,13 @@ def kill_group(process: subprocess.Popen[str]) -> None:
         process.kill()
 
 
+CAN_AWAIT_EXIT = hasattr(os, "waitid")
+"""Whether `await_exit` waits."""
+
+
 def await_exit(process: subprocess.Popen[str]) -> None:
-    """Wait for a child's end without collecting its exit code, so that its id stays its own."""
-    if hasattr(os, "waitid"):
+    """Wait for a child's end without collecting its exit code, so that its id stays its own. Not on every system: see CAN_AWAIT_EXIT."""
+    if CAN_AWAIT_EXIT:
         with contextlib.suppress(ChildProcessError):  # another part of the program has collected it
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 

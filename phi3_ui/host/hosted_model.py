@@ -4,6 +4,7 @@ import itertools
 import logging
 import queue
 import re
+import reprlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -39,14 +40,19 @@ from phi3_ui.host.protocol import (
     TokenCounts,
     pack_count,
     pack_request,
-    unpack_batching,
+    unpack_detail,
     unpack_event,
+    unpack_ready,
 )
 from phi3_ui.host.watchdog import GRACE_SECONDS, Watchdog
 
 logger = logging.getLogger(__name__)
 
 MAX_ANSWERS = 32
+MAX_CHARACTERS = 4_000_000
+"""Of one answer: more than any model writes, and a bound on what a hostile process makes the app hold."""
+_MAX_EVENTS = 500_000
+"""Of one answer, or of none that anybody reads: those of a healthy model would take hours, since it sends text in batches."""
 _COUNT_SECONDS = 2.0
 
 
@@ -58,7 +64,28 @@ class _Released:
     kills_model: bool
 
 
-_Inbox = queue.SimpleQueue[AnswerEvent | UserError | _Released]
+class _Inbox(queue.SimpleQueue[AnswerEvent | UserError | _Released]):
+    """The events of one answer that its reader has not taken yet."""
+
+    def __init__(self) -> None:
+        self._events = self._characters = 0
+
+    def count(self, event: HostEvent) -> None:
+        """Count an event that the process sent. ValueError if there is no end to them."""
+        self._events += 1
+        if isinstance(event, TextDelta):
+            self._characters += len(event.text)
+        whole = len(event.text) if isinstance(event, Completed) else 0
+        if self._events > _MAX_EVENTS or max(self._characters, whole) > MAX_CHARACTERS:
+            raise ValueError(f"an answer without end: {self._characters} characters in {self._events} events")
+
+
+@dataclass(frozen=True)
+class _Count:
+    """A count that the process was asked for."""
+
+    prompts: int
+    counts: Future[tuple[int, ...] | None]
 
 
 class HostedModel:
@@ -92,7 +119,8 @@ class HostedModel:
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._inboxes: dict[int, _Inbox] = {}
-        self._counts: dict[int, Future[tuple[int, ...] | None]] = {}
+        self._unread = _Inbox()  # counts what has come for no reader since the last question
+        self._counts: dict[int, _Count] = {}
         self._has_ended = False
         self._ending: UserError | None = None
         self._hangs = False
@@ -139,7 +167,7 @@ class HostedModel:
                 raise self._ending or self._process.crash_error()
             if len(self._inboxes) >= self._max_answers:
                 raise UserError("queue_full", model=self.spec.name, count=len(self._inboxes))
-            self._inboxes[number] = inbox
+            self._inboxes[number], self._unread = inbox, _Inbox()
         started, is_finished = time.perf_counter(), False
         pieces: list[str] = []
         self._watchdog.add(number, request)
@@ -179,7 +207,7 @@ class HostedModel:
             if self._has_ended or self._inboxes or not self.ready.done():
                 return None
             number = next(self._numbers)
-            self._counts[number] = counts
+            self._counts[number] = _Count(len(prompts), counts)
         self._process.send(pack_count(number, prompts, template))
         try:
             return counts.result(timeout)
@@ -228,27 +256,30 @@ class HostedModel:
         self._process.kill()
 
     def _receive(self, message: Any) -> None:
-        """Deliver what the process sends."""
+        """Deliver what the process sends. Raises an exception for what it may not send."""
         match message:
-            case ["ready", delivery, batching]:
-                self.batching = unpack_batching(batching)
-                self.ready.set_result(delivery)
+            case ["ready", delivery, batching] if not self.ready.done():
+                mode, self.batching = unpack_ready(delivery, batching)
+                self.ready.set_result(mode)
                 self._watchdog.set_ready()
-            case ["failed", detail]:
+            case ["failed", detail] if not self.ready.done():
+                detail = unpack_detail(detail)
                 self._load_error = UserError("load_failed", model=self.spec.name, detail=detail, log=str(self.log))
-            case [int() as number, packed]:
+            case [int() as number, packed] if self.ready.done():
                 self._deliver(number, unpack_event(packed))
+            case _:
+                raise ValueError(f"not a message: {reprlib.repr(message)}")
 
     def _deliver(self, number: int, event: HostEvent) -> None:
+        inbox = self._inboxes.get(number, self._unread)
+        inbox.count(event)
         if isinstance(event, TokenCounts):
-            if waiting := self._counts.get(number):
-                waiting.set_result(event.counts)
+            self._deliver_counts(number, event.counts)
             return
         self._watchdog.notice(number, event)
         if isinstance(event, Completed | AnswerFailed):
             self._watchdog.end_answer(number)
-        inbox = self._inboxes.get(number)
-        if inbox is None or isinstance(event, Alive):
+        if inbox is self._unread or isinstance(event, Alive):
             return
         if isinstance(event, CacheStats):
             self.cache_use = event
@@ -259,6 +290,15 @@ class HostedModel:
         else:
             inbox.put(event)
 
+    def _deliver_counts(self, number: int, counts: tuple[int, ...] | None) -> None:
+        with self._lock:
+            if not (asked := self._counts.get(number)):
+                return  # nobody waits any longer
+            if counts is not None and len(counts) != asked.prompts:
+                raise ValueError(f"{len(counts)} counts of {asked.prompts} prompts")
+            del self._counts[number]
+        asked.counts.set_result(counts)
+
     def _handle_end(self, error: UserError) -> None:
         """End everybody's wait: the process has ended, or was never started."""
         self._watchdog.close()
@@ -268,9 +308,9 @@ class HostedModel:
         with self._lock:
             self._has_ended, self._ending = True, error
             inboxes, counts = list(self._inboxes.items()), list(self._counts.values())
-        for waiting in counts:
-            if not waiting.done():
-                waiting.set_result(None)
+            self._counts.clear()
+        for asked in counts:
+            asked.counts.set_result(None)
         for number, inbox in inboxes:
             reason = self._watchdog.was_told(number) if self._hangs else None
             inbox.put(_Released(reason, kills_model=True) if reason else error)

@@ -20,8 +20,9 @@ from phi3_ui.testing import find_script_folder
 
 logger = logging.getLogger(__name__)
 
-_MAX_LINE = 64 << 20
-"""Characters: more than any answer has, and a bound on what a hostile process makes the app hold."""
+_MAX_LINE = 16 << 20
+"""Characters: room for any answer, and a bound on what a hostile process makes the app hold, which is 25 times as much."""
+_SIGNALS = {one.value: one.name for one in signal.Signals}
 _KILL_SECONDS = 10.0  # the kernel takes longer only while a device does not respond
 
 Admit = Callable[[ModelSpec], AbstractContextManager[ModelSpec]]
@@ -41,8 +42,9 @@ class ModelProcess:
     ) -> None:
         """It logs into the file `log`.
 
-        `on_message` gets each line that the process sends, parsed; it ends the process if it raises. `on_end` is called once, at
-        last: load_failed if the process could not be started, or what `admit` raised, otherwise model_crashed. One thread calls both.
+        `on_message` gets each line that the process sends, parsed; it ends the process if it raises. One thread calls it. `on_end` is called once, at
+        last: load_failed if the process could not be started, or what `admit` raised, otherwise model_malformed after such an error, or
+        model_crashed.
         """
         self.folder = ""
         """Where the process works; removed at its end."""
@@ -53,7 +55,9 @@ class ModelProcess:
         self._on_end = on_end
         self._lock = threading.Lock()
         self._is_unloading = False
+        self._is_malformed = False
         self._is_collected = False
+        self._exited = threading.Event()
         self._gone = threading.Event()
         self._process: Future[subprocess.Popen[str]] = Future()
         self._outgoing: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
@@ -98,8 +102,10 @@ class ModelProcess:
 
     def crash_error(self, exit_code: int | None = None) -> UserError:
         """The error of answers that the process's end has cut off."""
+        if self._is_malformed:
+            return UserError("model_malformed", model=self._spec.name)
         if exit_code is not None and exit_code < 0:
-            detail = f"ended by {signal.Signals(-exit_code).name}"
+            detail = f"ended by {_SIGNALS.get(-exit_code) or f'signal {-exit_code}'}"
         else:
             detail = "its process ended" if exit_code is None else f"its process ended with code {exit_code}"
         return UserError("model_crashed", model=self._spec.name, detail=detail)
@@ -153,23 +159,37 @@ class ModelProcess:
         """Exchange lines with the process until it has ended."""
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("the process has no pipes")
-        # A separate thread: a busy model may leave the pipe full, and no other thread should wait for it.
-        name = f"host-{self._spec.name}-out"
-        threading.Thread(target=self._write, args=[process.stdin, first_line], name=name, daemon=True).start()
-        try:
-            while line := process.stdout.readline(_MAX_LINE):
-                self._on_message(json.loads(line))  # the part of a longer line is no JSON
-        except Exception:  # whatever the process wrote, its users must not wait for ever
-            logger.exception("%s sent a line that is not part of the protocol", self._spec.name)
-            self.kill()
-        process.stdout.close()
+        # Separate threads: a busy model may leave the pipe full, and no other thread should wait for it; and a process that
+        # the model has started may hold the pipes open after the model's end.
+        name = f"host-{self._spec.name}"
+        threading.Thread(target=self._write, args=[process.stdin, first_line], name=f"{name}-out", daemon=True).start()
+        reading = threading.Thread(target=self._read, args=[process.stdout], name=f"{name}-in", daemon=True)
+        reading.start()
+        if not child_process.CAN_AWAIT_EXIT:
+            reading.join()
         child_process.await_exit(process)
+        self._exited.set()
         self.kill()  # what it has started
+        reading.join(_KILL_SECONDS)
         with self._lock:
             exit_code = process.wait()
             self._is_collected = True
         self._outgoing.put(None)
         self._on_end(self.crash_error(exit_code))
+
+    def _read(self, pipe: IO[str]) -> None:
+        """Pass on what the process sends, and end it once it can send nothing more."""
+        try:
+            with pipe:
+                while (line := pipe.readline(_MAX_LINE)) and not self._is_collected:
+                    self._on_message(json.loads(line))  # the part of a longer line is no JSON
+        except Exception:  # whatever the process wrote, its users must not wait for ever
+            logger.exception("%s sent a line that is not part of the protocol", self._spec.name)
+            self._is_malformed = True
+            self.kill()
+        if child_process.CAN_AWAIT_EXIT and not self._exited.wait(_KILL_SECONDS):
+            logger.error("%s has closed its output, so it is ended", self._spec.name)
+            self.kill()
 
     def _write(self, pipe: IO[str], first_line: dict[str, Any]) -> None:
         try:

@@ -4,13 +4,18 @@ To the model: first `{"spec": {…}, "contract": "module:Class"}`, then `{"answe
 "params": {…}, "template": key, "time_limit": seconds, "raw_prompt": text, "prefix": text}`, `{"cancel": id}`, or `{"count": id, "prompts": [[[role, content]…]…],
 "template": key}`.
 From the model: `["ready", delivery, batching]` (null, or its reason and detail) or `["failed", detail]`, then `[id, event]` for each event.
-JSON, not pickle: a model's process may run code that the app does not trust.
+JSON, not pickle: a model's process may run code that the app does not trust. So nothing that it sends is used unchecked: what
+`unpack_event` and `unpack_ready` return has the declared types, and numbers that can be.
 """
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
+from pydantic import TypeAdapter
+
+from phi3_ui.chat.surrogates import replace_surrogates
 from phi3_ui.chat.types import (
     AnswerEvent,
     Batching,
@@ -19,11 +24,13 @@ from phi3_ui.chat.types import (
     ChatRequest,
     Completed,
     ContextUsage,
+    FinishReason,
     GenerationParams,
     Message,
     ModelLoading,
     PrefillProgress,
     QueuePosition,
+    StreamingMode,
     TextDelta,
     Thinking,
     Timings,
@@ -71,11 +78,28 @@ class ModelSpec:
     """Further environment variables that it inherits then, by name."""
 
 
+AnswerErrorCode = Literal[
+    "no_template", "system_prompt_rejected", "bad_template", "refused", "no_text", "exited", "answer_failed"
+]
+"""The errors that a model's process may report."""
+
+MAX_DETAIL = 300
+"""Characters of an error's detail."""
+
+_MAX_NUMBER = 2**53
+"""Of tokens, bytes and seconds: the sum of two is one that a store can hold."""
+
+_CONTEXT, _CACHE = TypeAdapter(ContextUsage), TypeAdapter(CacheStats)
+_USAGE, _TIMINGS = TypeAdapter(Usage), TypeAdapter(Timings)
+
+_Numbers = TypeVar("_Numbers", ContextUsage, CacheStats, Usage, Timings)
+
+
 @dataclass(frozen=True)
 class AnswerFailed:
     """An error ended the answer."""
 
-    code: str
+    code: AnswerErrorCode
     """A key of errors.SENTENCES."""
 
     detail: str
@@ -117,14 +141,23 @@ def pack_batching(batching: Batching | None) -> list[str] | None:
     return [batching.reason, batching.detail] if batching else None
 
 
-def unpack_batching(packed: list[str] | None) -> Batching | None:
-    """Return what `pack_batching` packed. Raises ValueError for anything else."""
-    match packed:
+def unpack_ready(delivery: Any, batching: Any) -> tuple[StreamingMode, Batching | None]:
+    """Return how a loaded model delivers text, and what `pack_batching` packed. Raises ValueError for anything else."""
+    if delivery not in get_args(StreamingMode):
+        raise ValueError(f"not a way to deliver text: {reprlib.repr(delivery)}")
+    match batching:
         case None:
-            return None
+            return delivery, None
         case [str() as reason, str() as detail] if reason in get_args(BatchingReason):
-            return Batching(cast("BatchingReason", reason), detail)
-    raise ValueError(f"not what a model says of batching: {packed!r}")
+            return delivery, Batching(cast("BatchingReason", reason), unpack_detail(detail))
+    raise ValueError(f"not what a model says of batching: {reprlib.repr(batching)}")
+
+
+def unpack_detail(detail: Any) -> str:
+    """Return the detail of an error. Raises ValueError if it is no text."""
+    if not isinstance(detail, str):
+        raise ValueError(f"not the detail of an error: {reprlib.repr(detail)}")
+    return replace_surrogates(detail[:MAX_DETAIL])
 
 
 def pack_count(number: int, prompts: Sequence[Sequence[Message]], template: str | None) -> dict[str, Any]:
@@ -195,29 +228,47 @@ def pack_event(event: HostEvent) -> list[Any]:  # noqa: C901  # one case for eac
             return ["alive"]
 
 
-def unpack_event(line: list[Any]) -> HostEvent:  # noqa: C901  # one case for each kind of event
-    """Return the event that `pack_event` packed. Raises ValueError if there is none such."""
+def unpack_event(line: Any) -> HostEvent:  # noqa: C901  # one case for each kind of event
+    """Return the event that `pack_event` packed. Raises ValueError if there is none such, or it holds what none can hold."""
     match line:
-        case ["text", text]:
-            return TextDelta(text)
+        case ["text", str() as text]:
+            return TextDelta(replace_surrogates(text))
         case ["prompt", processed, total]:
-            return PrefillProgress(processed, total)
+            return PrefillProgress(_unpack_count(processed), _unpack_count(total))
         case ["thinking"]:
             return Thinking()
         case ["queued", ahead]:
-            return QueuePosition(ahead)
+            return QueuePosition(_unpack_count(ahead))
         case ["context", use]:
-            return ContextUsage(**use)
+            return _unpack_numbers(_CONTEXT, use)
         case ["cache", use]:
-            return CacheStats(**use)
-        case ["completed", text, usage, timings, reason]:
-            return Completed(text, Usage(**usage) if usage else None, Timings(**timings), reason)
-        case ["failed", code, detail]:
-            return AnswerFailed(code, detail)
-        case ["counted", counts]:
-            return TokenCounts(tuple(counts) if counts is not None else None)
+            return _unpack_numbers(_CACHE, use)
+        case ["completed", str() as text, usage, timings, reason] if reason in get_args(FinishReason):
+            known = _unpack_numbers(_USAGE, usage) if usage is not None else None
+            return Completed(replace_surrogates(text), known, _unpack_numbers(_TIMINGS, timings), reason)
+        case ["failed", code, detail] if code in get_args(AnswerErrorCode):
+            return AnswerFailed(code, unpack_detail(detail))
+        case ["counted", None]:
+            return TokenCounts(None)
+        case ["counted", list() as counts]:
+            return TokenCounts(tuple(map(_unpack_count, counts)))
         case ["loading"]:
             return ModelLoading()
         case ["alive"]:
             return Alive()
-    raise ValueError(f"not an event: {line!r}")
+    raise ValueError(f"not an event: {reprlib.repr(line)}")
+
+
+def _unpack_count(value: Any) -> int:
+    if type(value) is int and 0 <= value <= _MAX_NUMBER:
+        return value
+    raise ValueError(f"not an event: {reprlib.repr(value)} is no count")
+
+
+def _unpack_numbers(kind: TypeAdapter[_Numbers], packed: Any) -> _Numbers:
+    """The dataclass with these fields, all of them numbers. ValueError also for NaN."""
+    numbers = kind.validate_python(packed)
+    for name, number in vars(numbers).items():
+        if number is not None and not 0 <= number <= _MAX_NUMBER:
+            raise ValueError(f"not an event: {name} cannot be {number}")
+    return numbers

@@ -27,7 +27,9 @@ GRACE_SECONDS = 5.0
 _SECONDS_PER_PROMPT_TOKEN = 0.05
 """Until a model's own pace is known: about what Phi-3-mini takes on two cores."""
 _PACE_TOLERANCE = 3
+_MAX_PACE = 2.0  # of a model of 70 billion parameters on a laptop, about
 _CHARS_PER_TOKEN = 4
+_MAX_TOKENS_PER_CHAR, _MAX_TEMPLATE_TOKENS = 4, 10_000  # bytes of UTF-8; what a chat template adds
 _SOON_SECONDS = 1.0
 """A reader waits so much longer to be told whether the model was killed, too."""
 
@@ -39,6 +41,8 @@ class _Answer:
     time_limit: float | None
     unread: float
     """Prompt tokens to be read at most before the next sign of life."""
+    max_unread: int
+    """More cannot be in the prompt, whatever the process says."""
     due: float | None = None
     """When it must have ended; None: not yet known."""
     reason: FinishReason = "timeout"
@@ -80,11 +84,12 @@ class Watchdog:
 
     def add(self, number: int, request: ChatRequest) -> None:
         """An answer is requested."""
-        chars = sum(len(message.content) for message in request.messages)
+        chars = len(request.prefix) + sum(len(message.content) for message in request.messages)
         with self._changed:
             if not self._answers:
                 self._moved_at = time.monotonic()  # an idle process owes no sign of life
-            answer = self._answers[number] = _Answer(request.time_limit, chars / _CHARS_PER_TOKEN)
+            max_unread = _MAX_TOKENS_PER_CHAR * chars + _MAX_TEMPLATE_TOKENS
+            answer = self._answers[number] = _Answer(request.time_limit, chars / _CHARS_PER_TOKEN, max_unread)
             self._start_clock(answer)
             self._changed.notify()
 
@@ -114,13 +119,13 @@ class Watchdog:
         if isinstance(event, TextDelta):
             answer.unread = 0
         elif isinstance(event, PrefillProgress):
-            unread = event.total - event.processed
+            unread = min(max(event.total - event.processed, 0), answer.max_unread)
             if answer.read_at is not None and unread < answer.unread:
                 pace = (now - answer.read_at) / (answer.unread - unread)
-                self._pace = max(self._pace, _PACE_TOLERANCE * pace)
+                self._pace = max(self._pace, min(_PACE_TOLERANCE * pace, _MAX_PACE))
             answer.unread, answer.read_at = unread, now
         elif isinstance(event, ContextUsage):
-            answer.unread = event.prompt_tokens
+            answer.unread = min(event.prompt_tokens, answer.max_unread)
         is_queued = isinstance(event, QueuePosition)
         if answer.is_queued != is_queued:
             with self._changed:

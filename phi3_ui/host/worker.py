@@ -23,8 +23,10 @@ from phi3_ui.contracts.parsing import NoTextError
 from phi3_ui.contracts.registry import get_contract
 from phi3_ui.host.outbox import Outbox
 from phi3_ui.host.protocol import (
+    MAX_DETAIL,
     SIGN_OF_LIFE_SECONDS,
     Alive,
+    AnswerErrorCode,
     AnswerFailed,
     HostEvent,
     ModelSpec,
@@ -39,7 +41,7 @@ from phi3_ui.prompts.tokenization import SystemPromptError
 
 logger = logging.getLogger("phi3_ui.host.worker")  # __name__ is __main__ here
 
-_ERROR_CODES: tuple[tuple[type[BaseException], str], ...] = (
+_ERROR_CODES: tuple[tuple[type[BaseException], AnswerErrorCode], ...] = (
     (NoTemplateError, "no_template"),
     (SystemPromptError, "system_prompt_rejected"),
     (TemplateError, "bad_template"),
@@ -193,7 +195,7 @@ def limit_time(events: Iterator[AnswerEvent], cancel: CancelToken, seconds: floa
         timer.cancel()
 
 
-def error_code(error: BaseException) -> str:
+def error_code(error: BaseException) -> AnswerErrorCode:
     """Return the key of errors.SENTENCES that fits an exception raised while answering."""
     for kind, code in _ERROR_CODES:
         if isinstance(error, kind):
@@ -204,7 +206,7 @@ def error_code(error: BaseException) -> str:
 def error_summary(error: BaseException) -> str:
     """Return the first line of an exception's message, shortened."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300].rstrip(".").encode("utf-8", "replace").decode("utf-8")
+    return lines[0][:MAX_DETAIL].rstrip(".").encode("utf-8", "replace").decode("utf-8")
 
 
 def main() -> None:

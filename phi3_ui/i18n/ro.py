@@ -877,6 +877,7 @@ ERRORS: dict[str, str] = {
     "replica_lost": "Replica modelului {model} care răspundea s-a pierdut. Textul de până acum este salvat; întrebați din nou și răspunde alta.",
     "model_gone": "Acest model nu mai este în depozitul de tracking. Alegeți altul.",
     "load_failed": "{model} nu a putut fi încărcat: {detail}. Detalii în {log}; următoarea întrebare încearcă din nou.",
+    "model_malformed": "{model} a trimis ceva ce nu poate face parte dintr-un răspuns, așa că a fost oprit. Textul de până acum este salvat; următoarea întrebare încarcă modelul din nou. Dacă se repetă, anunțați-l pe autorul modelului.",
     "model_hung": "{model} nu a mai răspuns și a fost oprit forțat, ceea ce a întrerupt acest răspuns. Textul de până acum este salvat; întrebați din nou, iar modelul se încarcă din nou.",
     "model_crashed": "{model} s-a oprit neașteptat ({detail}). Textul de până acum este salvat; următoarea întrebare încarcă modelul din nou.",
     "answer_failed": "{model} nu a putut răspunde: {detail}. Detalii în {log}; schimbați întrebarea sau setările și trimiteți din nou.",

@@ -294,3 +294,17 @@ def test_a_reader_that_may_come_back_stops_nothing() -> None:
     gate.set()
 
     assert turn.answer().text == "ab"
+
+
+def test_a_turn_for_which_there_is_no_thread_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    answers = list[Answer]()
+    turn = RunningTurn(ChatRequest((Message("user", "Hi"),)), "a model", Model, answers.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        turn.start()
+
+    assert turn.wait(_LIMIT)
+    assert [answer.error for answer in answers] == [("unexpected", {"detail": "RuntimeError"})]

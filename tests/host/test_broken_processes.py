@@ -8,10 +8,12 @@ from typing import IO, Any
 
 import pytest
 
-from phi3_ui.chat.types import CancelToken, ChatRequest, Message
+from phi3_ui.chat.conversation import Answer
+from phi3_ui.chat.running_turn import RunningTurn
+from phi3_ui.chat.types import CancelToken, ChatRequest, Message, TextDelta
 from phi3_ui.errors import UserError
-from phi3_ui.host import child_process, model_process
-from phi3_ui.host.hosted_model import HostedModel
+from phi3_ui.host import child_process, hosted_model, model_process
+from phi3_ui.host.hosted_model import MAX_CHARACTERS, HostedModel
 from phi3_ui.host.protocol import ModelSpec
 
 _SPEC = ModelSpec("m-1", "a model", "models:/m-1", "text", "sqlite:///nowhere.db")
@@ -40,7 +42,7 @@ def test_a_line_outside_the_protocol_ends_the_model_and_is_logged(
     monkeypatch.setattr(child_process, "spawn", _spawn_script(script))
     model = HostedModel(_SPEC, tmp_path, nullcontext)
 
-    assert _error_of(model).code == "model_crashed"
+    assert _error_of(model).code == "model_malformed"
     assert not model.is_alive
     assert "a model sent a line that is not part of the protocol" in caplog.text
 
@@ -51,7 +53,108 @@ def test_a_line_without_end_ends_the_model(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(child_process, "spawn", _spawn_script(script))
     model = HostedModel(_SPEC, tmp_path, nullcontext)
 
+    assert _error_of(model).code == "model_malformed"
+
+
+_LOADED = """
+import json, sys
+sys.stdin.readline()
+print('["ready", "stream", null]', flush=True)
+number = json.loads(sys.stdin.readline())["answer"]
+def send(*event): print(json.dumps([number, event]))
+"""
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "send('text', 5)",
+        "send('completed', None, None, {}, 'stop')",
+        "print('[' * 100_000)",
+        "print('9' * 10_000)",
+        "print('null')",
+        'print(\'["0", ["text", "x"]]\')',
+        'print(\'["ready", "stream", null]\')',
+        'print(\'["failed", "now"]\')',
+        "sys.stdout.flush(); sys.stdout.buffer.write(b'\\xff\\xfe\\n')",
+        "print(json.dumps([number, ['text', 'x' * 5_000_000]]))",
+        "while True: send('text', 'x' * 100_000)",
+        "while True: send('thinking')",
+        "while True: send('alive')",
+        "while True: number += 1; send('text', 'x')",
+    ],
+)
+def test_a_loaded_model_that_sends_what_is_no_answer_is_ended(
+    attack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosted_model, "_MAX_EVENTS", 1000)
+    script = f"{_LOADED}\nsend('text', 'So far')\n{attack}\nsys.stdout.flush()\nsys.stdin.read()"
+    monkeypatch.setattr(child_process, "spawn", _spawn_script(script))
+    model = HostedModel(_SPEC, tmp_path, nullcontext)
+    answers = list[Answer]()
+    turn = RunningTurn(_REQUEST, "a model", lambda: model, answers.append).start()
+
+    assert turn.wait(60)
+    assert answers[0].text[:6] in ("So far", "")  # of bytes that are no UTF-8, what comes with them is lost
+    assert answers[0].error == ("model_malformed", {"model": "a model"})
+    assert len(answers[0].text) <= MAX_CHARACTERS
+    assert not model.is_alive
+    model.unload()
+
+
+def test_what_a_process_sends_for_others_or_after_the_end_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = (
+        "send('completed', 'Yes', None, {'time_to_first_token': None, 'seconds': 1, 'tokens_per_second': None}, 'stop')"
+    )
+    script = f"""{_LOADED}
+for number in (7, -1, 10**20, number): send('text', 'Yes')
+{end}
+{end}
+send('text', 'No')
+send('counted', [1, 2])
+sys.stdout.flush()
+sys.stdin.read()"""
+    monkeypatch.setattr(child_process, "spawn", _spawn_script(script))
+    model = HostedModel(_SPEC, tmp_path, nullcontext)
+
+    events = list(model.answer(_REQUEST, CancelToken()))
+    assert [event for event in events if isinstance(event, TextDelta)] == [TextDelta("Yes")]
+    assert model.is_alive
+    model.unload()
+
+
+@pytest.mark.parametrize("counts", ["[]", "[1, 2]"])
+def test_a_wrong_number_of_counts_ends_the_model(counts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = _LOADED.replace('"answer"', '"count"') + f"send('counted', {counts})\nsys.stdout.flush()\nsys.stdin.read()"
+    monkeypatch.setattr(child_process, "spawn", _spawn_script(script))
+    model = HostedModel(_SPEC, tmp_path, nullcontext)
+    assert model.ready.result(timeout=60) == "stream"
+
+    assert model.count_tokens([_REQUEST.messages], timeout=60) is None
+    assert _error_of(model).code == "model_malformed"
+
+
+@pytest.mark.skipif(not child_process.CAN_AWAIT_EXIT, reason="the end of a process is known by its output alone")
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "os.close(1); time.sleep(3600)",
+        "subprocess.Popen(['sleep', '10'], start_new_session=True); os.kill(os.getpid(), 9)",
+    ],
+    ids=["its output is closed", "another process has its output"],
+)
+def test_a_process_that_can_send_nothing_more_is_ended(
+    attack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_process, "_KILL_SECONDS", 0.1)
+    script = f"{_LOADED}\nimport os, subprocess, time\n{attack}"
+    monkeypatch.setattr(child_process, "spawn", _spawn_script(script))
+    model = HostedModel(_SPEC, tmp_path, nullcontext)
+
     assert _error_of(model).code == "model_crashed"
+    assert not model.is_alive
 
 
 def test_a_process_that_exits_at_once_is_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

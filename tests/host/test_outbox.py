@@ -108,7 +108,7 @@ def test_queued_events_arrive_and_decode_to_the_same_events() -> None:
         ModelLoading(),
         PrefillProgress(0, 3),
         TextDelta("Hel\n"),
-        TextDelta("lo \ud83d"),
+        TextDelta("lo \U0001f600"),
         _COMPLETED,
     ]
     for event in events:

@@ -2,11 +2,13 @@
 
 import queue
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from phi3_ui.chat.types import ChatRequest, Message, PrefillProgress, QueuePosition, TextDelta
+from phi3_ui.chat.types import ChatRequest, ContextUsage, Message, PrefillProgress, QueuePosition, TextDelta
+from phi3_ui.host.protocol import HostEvent
 from phi3_ui.host.watchdog import Watchdog
 
 _SHORT_GRACE = 0.05
@@ -55,6 +57,27 @@ def test_the_pace_of_a_model_decides_how_long_a_prompt_may_take(watched: Watched
     watched.watchdog.notice(1, PrefillProgress(99_999, 100_000))  # microseconds for a token
     watched.watchdog.expect_end(1)
     assert watched.is_killed.wait(30)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        [ContextUsage(2**53, 2**53)],
+        [PrefillProgress(0, 2**53), PrefillProgress(1, 2**53)],
+        [PrefillProgress(2**53, 0)],
+    ],
+)
+def test_a_prompt_longer_than_the_question_explains_no_silence(claims: list[HostEvent]) -> None:
+    clock = iter([*range(100, 10_000, 100)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: next(clock))
+        watched = Watched(_SHORT_GRACE)
+        watched.watchdog.add(1, _REQUEST)
+        for claim in claims:
+            watched.watchdog.notice(1, claim)
+    with watched.watchdog._changed:
+        assert 0 < watched.watchdog._patience() < 12 * 3600
+    watched.watchdog.close()
 
 
 def test_an_answer_behind_others_has_time_and_a_process_that_moves_lives() -> None:

@@ -11,6 +11,7 @@ import gradio as gr
 from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.chat.sampling_params import parse_params
+from phi3_ui.chat.surrogates import replace_surrogates
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr
 from phi3_ui.store.conversations.turn_writer import TurnWriter
@@ -266,8 +267,3 @@ class AnswerController:
             session.unfollow(turn)
         # Gradio sends the last update again at the end, so it must be of the chat that is shown.
         yield {**self._conversations.draw_chat(session), **self._conversations.show_buttons(session)}
-
-
-def replace_surrogates(text: str) -> str:
-    """Replace lone surrogates, which an API client may send; they cannot be encoded as UTF-8."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -13,6 +13,7 @@ from phi3_ui.arena.rounds import Round, find_exclusion
 from phi3_ui.chat.comparison import Exclusion, Preference
 from phi3_ui.chat.conversation import TurnRequest
 from phi3_ui.chat.presets import PARAM_PRESETS
+from phi3_ui.chat.surrogates import replace_surrogates
 from phi3_ui.errors import UserError
 from phi3_ui.export.votes import write_votes
 from phi3_ui.i18n.translate import tr
@@ -27,7 +28,7 @@ from phi3_ui.ui.comparison_state import (
     find_origin,
     find_preset,
 )
-from phi3_ui.ui.handlers.answers import DRAW_EVERY, AnswerStarter, replace_surrogates
+from phi3_ui.ui.handlers.answers import DRAW_EVERY, AnswerStarter
 from phi3_ui.ui.handlers.conversations import Action, ConversationController
 from phi3_ui.ui.handlers.export import pack_download
 from phi3_ui.ui.handlers.rounds import PRESETS, RoundRunner

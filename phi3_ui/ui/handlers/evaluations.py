@@ -8,6 +8,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from phi3_ui.chat.surrogates import replace_surrogates
 from phi3_ui.chat.types import Message
 from phi3_ui.errors import UserError
 from phi3_ui.evaluation.chat_records import build_records, collect_rated_records
@@ -19,7 +20,6 @@ from phi3_ui.evaluation.runs import EvaluationRun
 from phi3_ui.evaluation.services import plan_judge
 from phi3_ui.i18n.translate import tr
 from phi3_ui.store import links
-from phi3_ui.ui.handlers.answers import replace_surrogates
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.handlers.event_fields import read_fields
 from phi3_ui.ui.notices import show_warning

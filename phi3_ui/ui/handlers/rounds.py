@@ -12,12 +12,13 @@ from phi3_ui.chat.conversation import TurnRequest
 from phi3_ui.chat.presets import PARAM_PRESETS
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.chat.sampling_params import parse_params
+from phi3_ui.chat.surrogates import replace_surrogates
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr
 from phi3_ui.remote_servers import REMOTE_PREFIX
 from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.ui.comparison_state import AskedRound, Comparison, Contestant
-from phi3_ui.ui.handlers.answers import AddTurn, AnswerStarter, replace_surrogates
+from phi3_ui.ui.handlers.answers import AddTurn, AnswerStarter
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
 
