@@ -45,7 +45,8 @@ def test_a_reloaded_page_goes_on_with_the_round(app: CompareApp, ends_before_the
     assert app.view(next(drawing))["running"]
     app.llms["m-1"].gate.open()
     if ends_before_the_next_drawing:
-        assert app.session.comparison and app.session.comparison.wait(TIMEOUT)
+        assert app.session.comparison
+        assert app.session.comparison.wait(TIMEOUT)
     *_, last = drawing
     assert [side["state"] for side in app.view(last)["rounds"][0]["sides"]] == ["finished"] * 2
 
