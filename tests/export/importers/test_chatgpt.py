@@ -168,7 +168,7 @@ def test_chatgpt_citations_become_links_or_nothing_and_hidden_messages_stay_hidd
 )
 def test_chatgpt_citations_take_neither_much_memory_nor_much_time(text: str, references: list[dict[str, str]]) -> None:
     started = time.process_time()
-    (_, answer), *_ = exchanges(read_chat(_cited(text, references))[1])
+    answer = exchanges(read_chat(_cited(text, references))[1])[0][1] or ""
 
     assert len(answer) <= len(text)
     assert time.process_time() - started < 5
