@@ -6,6 +6,9 @@ from typing import Any
 
 from phi3_ui.chat.types import FinishReason, Usage
 
+MAX_COUNT = 2**53
+"""Of tokens, bytes and seconds: the sum of two is one that a store can hold."""
+
 
 class NoTextError(Exception):
     """The model returned something that holds no text; the message says what."""
@@ -86,7 +89,7 @@ def join_messages(texts: list[str]) -> str:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
 
 
 def _parse_mapping(value: Mapping[str, Any]) -> ParsedChunk:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
-from phi3_ui.chat.conversation import Conversation
+from phi3_ui.chat.conversation import Conversation, Turn
 from phi3_ui.errors import UserError
 from phi3_ui.export.importers.registry import is_chat, is_message, read_foreign_chat
 from phi3_ui.export.json_stream import MAX_CHAT_BYTES, Element, iterate_elements
@@ -17,7 +17,7 @@ from phi3_ui.export.zip_members import is_zip, iterate_members
 MAX_CHATS = 5_000
 MAX_TURNS = 100_000
 _MAX_CHAT_TURNS = 20_000
-_MAX_CHARACTERS = 1_000_000  # of a question or an answer
+_MAX_CHARACTERS = 1_000_000  # of each text of a turn
 _MAX_MESSAGES_BYTES = 4 * MAX_CHAT_BYTES  # of memory, for a list of messages
 
 
@@ -185,5 +185,18 @@ def _check_size(conversation: Conversation) -> None:
     if len(conversation.tree) > _MAX_CHAT_TURNS:
         raise ImportRefusedError("too_many_turns", count=_MAX_CHAT_TURNS)
     for turn in conversation.tree:
-        if max(len(turn.question), len(turn.answer.text if turn.answer else "")) > _MAX_CHARACTERS:
+        if max(map(len, _iterate_texts(turn))) > _MAX_CHARACTERS:
             raise ImportRefusedError("message_too_long", count=_MAX_CHARACTERS)
+
+
+def _iterate_texts(turn: Turn) -> Iterator[str]:
+    """What a file may fill."""
+    yield turn.question
+    if turn.request:
+        yield from (turn.request.system, turn.request.prefix)
+    if turn.feedback:
+        yield turn.feedback.comment
+    if answer := turn.answer:
+        yield from (answer.text, answer.model)
+        if answer.error:
+            yield from map(str, answer.error[1].values())

@@ -121,6 +121,7 @@ class HostedModel:
         self._inboxes: dict[int, _Inbox] = {}
         self._unread = _Inbox()  # counts what has come for no reader since the last question
         self._counts: dict[int, _Count] = {}
+        self._may_count = threading.Semaphore()  # one count at a time, also one that nobody waits for any longer
         self._has_ended = False
         self._ending: UserError | None = None
         self._hangs = False
@@ -200,11 +201,15 @@ class HostedModel:
     ) -> tuple[int, ...] | None:
         """The number of tokens of each prompt; None while the model is loading or answering, or if it cannot count.
 
-        Waits at most `timeout` seconds. Loads nothing, and does not keep an idle model loaded.
+        Waits at most `timeout` seconds, and a little while another prompt is counted. Loads nothing, and does not keep an idle
+        model loaded.
         """
         counts: Future[tuple[int, ...] | None] = Future()
+        if self._has_ended or self._inboxes or not self._may_count.acquire(timeout=timeout / 4):
+            return None
         with self._lock:
             if self._has_ended or self._inboxes or not self.ready.done():
+                self._may_count.release()
                 return None
             number = next(self._numbers)
             self._counts[number] = _Count(len(prompts), counts)
@@ -214,9 +219,6 @@ class HostedModel:
         except TimeoutError:
             logger.info("%s has not counted a prompt within %s s", self.spec.name, timeout)
             return None
-        finally:
-            with self._lock:
-                self._counts.pop(number, None)
 
     def unload_unless_busy(self) -> bool:
         """Unload the model unless it is answering someone; False then.
@@ -293,10 +295,11 @@ class HostedModel:
     def _deliver_counts(self, number: int, counts: tuple[int, ...] | None) -> None:
         with self._lock:
             if not (asked := self._counts.get(number)):
-                return  # nobody waits any longer
+                return
             if counts is not None and len(counts) != asked.prompts:
                 raise ValueError(f"{len(counts)} counts of {asked.prompts} prompts")
             del self._counts[number]
+        self._may_count.release()
         asked.counts.set_result(counts)
 
     def _handle_end(self, error: UserError) -> None:

@@ -37,6 +37,7 @@ from phi3_ui.chat.types import (
     Usage,
 )
 from phi3_ui.contracts.base import Contract
+from phi3_ui.contracts.parsing import MAX_COUNT
 from phi3_ui.contracts.registry import get_contract, import_contract, import_path
 from phi3_ui.host.containment import TrustLevel
 
@@ -85,9 +86,6 @@ AnswerErrorCode = Literal[
 
 MAX_DETAIL = 300
 """Characters of an error's detail."""
-
-_MAX_NUMBER = 2**53
-"""Of tokens, bytes and seconds: the sum of two is one that a store can hold."""
 
 _CONTEXT, _CACHE = TypeAdapter(ContextUsage), TypeAdapter(CacheStats)
 _USAGE, _TIMINGS = TypeAdapter(Usage), TypeAdapter(Timings)
@@ -260,7 +258,7 @@ def unpack_event(line: Any) -> HostEvent:  # noqa: C901  # one case for each kin
 
 
 def _unpack_count(value: Any) -> int:
-    if type(value) is int and 0 <= value <= _MAX_NUMBER:
+    if type(value) is int and 0 <= value <= MAX_COUNT:
         return value
     raise ValueError(f"not an event: {reprlib.repr(value)} is no count")
 
@@ -269,6 +267,6 @@ def _unpack_numbers(kind: TypeAdapter[_Numbers], packed: Any) -> _Numbers:
     """The dataclass with these fields, all of them numbers. ValueError also for NaN."""
     numbers = kind.validate_python(packed)
     for name, number in vars(numbers).items():
-        if number is not None and not 0 <= number <= _MAX_NUMBER:
+        if number is not None and not 0 <= number <= MAX_COUNT:
             raise ValueError(f"not an event: {name} cannot be {number}")
     return numbers

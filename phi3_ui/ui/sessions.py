@@ -25,6 +25,7 @@ from phi3_ui.ui.session_values import ChatListState, ModelSelection, PanelState,
 
 _TOKEN = re.compile(r"[\w-]{22,128}", re.ASCII)
 _MAX_CHATS = 20  # kept per page; the others are loaded from the store again
+_MAX_QUERY = 200  # characters; each drawing of the list looks for each of its words in all texts
 
 
 class Session:
@@ -178,7 +179,7 @@ class Session:
     def search_chats(self, query: str) -> None:
         """List only the chats that match."""
         with self._lock:
-            self._chat_list = replace(self._chat_list, query=query, start=0)
+            self._chat_list = replace(self._chat_list, query=query[:_MAX_QUERY], start=0)
 
     def list_from(self, start: int) -> None:
         """List the chats from this position on."""

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi3_ui.chat.conversation import Answer, Conversation, Turn
+from phi3_ui.chat.conversation import Answer, Conversation, Feedback, Turn, TurnRequest
 from phi3_ui.chat.types import ContextUsage
 from phi3_ui.errors import SENTENCES, UserError
 from phi3_ui.export import chat_file, json_stream, zip_members
@@ -77,6 +77,21 @@ def test_a_file_that_is_too_large_or_too_deep_is_refused() -> None:
     assert "more than 1000000 characters" in get_refusal(
         json.dumps([{"role": "user", "content": "a" * 1_000_001}]).encode()
     )
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        Turn("Hi", Answer("m" * 1_000_001, "Hello", finish_reason="stop")),
+        Turn("Hi", Answer("m", "", error=("refused", {"model": "m", "detail": "x" * 1_000_001}))),
+        Turn("Hi", request=TurnRequest(1.0, "m-1", system="x" * 1_000_001)),
+        Turn("Hi", request=TurnRequest(1.0, "m-1", prefix="x" * 1_000_001)),
+        Turn("Hi", Answer("m", "Hello", finish_reason="stop"), feedback=Feedback(True, "x" * 1_000_001)),
+    ],
+    ids=["model", "error", "system", "prefix", "comment"],
+)
+def test_no_text_of_a_turn_may_be_without_bound(turn: Turn) -> None:
+    assert "more than 1000000 characters" in get_refusal(to_json(Conversation((turn,), turn.id), "chat").encode())
 
 
 def test_a_chat_beyond_the_bounds_is_left_out_and_the_next_one_is_read() -> None:

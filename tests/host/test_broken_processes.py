@@ -136,6 +136,21 @@ def test_a_wrong_number_of_counts_ends_the_model(counts: str, tmp_path: Path, mo
     assert _error_of(model).code == "model_malformed"
 
 
+def test_a_process_counts_one_thing_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People type in many windows; one that does not answer is asked nothing more."""
+    script = f"{_LOADED}\nsys.stdin.read()".replace('"answer"', '"count"')
+    monkeypatch.setattr(child_process, "spawn", _spawn_script(script))
+    model = HostedModel(_SPEC, tmp_path, nullcontext)
+    assert model.ready.result(timeout=60) == "stream"
+
+    assert model.count_tokens([_REQUEST.messages], timeout=0.01) is None
+    assert model.count_tokens([_REQUEST.messages], timeout=0.01) is None
+    assert model._process._outgoing.empty()
+    assert len(model._counts) == 1
+    model.unload()
+    assert model._counts == {}
+
+
 @pytest.mark.skipif(not child_process.CAN_AWAIT_EXIT, reason="the end of a process is known by its output alone")
 @pytest.mark.parametrize(
     "attack",

@@ -13,6 +13,9 @@ from phi3_ui.ui.render.context_meter import describe_files, render_context_meter
 from phi3_ui.ui.sessions import Session
 
 _MAX_CHARACTERS = 8_000_000
+_MAX_COUNTED = (
+    2_000_000  # characters of all prompts: more take the model's process seconds, at each pause of the typing
+)
 _MAX_FILES = 20
 
 
@@ -57,7 +60,9 @@ class ContextMeter:
         has_new_system = bool(draft.system.strip()) and conversation.last_answer is None
         if not (draft.text.strip() or has_new_system) and (last := fill_from_answer(conversation, limit)):
             return last
-        counts = self._models.count_tokens(entry, draft.prompts(conversation), template) if entry else None
+        prompts = draft.prompts(conversation)
+        is_short = sum(len(message.content) for prompt in prompts for message in prompt) <= _MAX_COUNTED
+        counts = self._models.count_tokens(entry, prompts, template) if entry and is_short else None
         if not (entry and counts):
             return estimate_fill(draft, conversation, limit)
         fill = fill_from_counts(counts, limit)

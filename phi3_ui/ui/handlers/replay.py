@@ -11,7 +11,7 @@ import gradio as gr
 from phi3_ui.arena.blindness import is_comparison
 from phi3_ui.chat.conversation import Turn, TurnRequest
 from phi3_ui.chat.running_turn import RunningTurn
-from phi3_ui.chat.types import GenerationParams
+from phi3_ui.chat.sampling_params import parse_params
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr
 from phi3_ui.store.registry.cards import ModelEntry
@@ -46,6 +46,7 @@ class ReplayController:
         self._models = services.models
         self._history = services.conversations.history
         self._starter = starter
+        self._max_characters = services.settings.max_message_characters
         self._conversations = conversations
         self._session = session
         conversations.actions["replay"] = lambda session, action: self._open(session, action.value)
@@ -175,6 +176,8 @@ class ReplayController:
         if replay.is_stopped():
             return None
         request = _build_request(session, entry, turn)
+        if max(len(turn.question), len(request.system)) > self._max_characters:
+            raise UserError("message_too_long", count=self._max_characters)
         result = self._starter.start(
             session,
             replay.chat,
@@ -224,13 +227,17 @@ class ReplayController:
 
 
 def _build_request(session: Session, entry: ModelEntry, turn: Turn) -> TurnRequest:
-    """The turn's request for another model, with the parameters that this one supports."""
+    """The turn's request for another model, with the parameters that this one supports.
+
+    Raises:
+        UserError: invalid_param or bad_seed, of a chat that was imported: its file may say anything.
+    """
     before = turn.request or TurnRequest(0.0, "")
-    supported = {name: value for name, value in vars(before.params).items() if name in entry.supported_params}
     return replace(
         before,
         asked_at=time.time(),
         model_id=entry.model_id,
-        params=GenerationParams(**supported),
+        params=parse_params(before.params.as_dict(), set(entry.supported_params)),
         template=session.get_template(entry),
+        prefix="",  # the beginning of the old answer
     )

@@ -62,6 +62,13 @@ def test_the_last_exact_count_and_an_estimate_are_shown_while_it_cannot_count(ap
     assert "<span>40 / 100</span>" in count(app, busy, {"text": " ", "files": []})
 
 
+def test_a_draft_of_megabytes_is_estimated(app: App) -> None:
+    app.session.set_entry(None, _declare(app, 100))
+
+    assert "<span>3,000,000 / 100</span>" not in count(app, Counter(), {"text": "x" * 3_000_000, "files": []})
+    assert "≈" in count(app, Counter(), {"text": "x" * 3_000_000, "files": []})
+
+
 def test_each_file_is_counted_and_one_that_is_too_long_is_refused(app: App) -> None:
     app.session.set_entry(None, _declare(app, 100))
     files = [{"id": "1", "name": "a", "text": "x" * 10}, {"id": "2", "name": "b", "text": "x" * 100}]

@@ -6,7 +6,8 @@ from typing import cast
 import gradio as gr
 import pytest
 
-from phi3_ui.chat.conversation import Answer, Conversation
+from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
+from phi3_ui.chat.types import GenerationParams
 from phi3_ui.errors import UserError
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.handlers.conversations import Action
@@ -137,6 +138,36 @@ def test_a_replay_ends_when_its_page_is_left(app: App, leave: str) -> None:
 
     assert finish(replay) == [("one", "cancelled")]
     assert replay.is_stopped()
+
+
+@pytest.mark.parametrize(
+    ("question", "system", "params", "sentence"),
+    [
+        ("Hi", "", GenerationParams(temperature=-5), "temperature cannot be -5"),
+        ("x" * 101, "", GenerationParams(), "at most 100 characters"),
+        ("Hi", "x" * 101, GenerationParams(), "at most 100 characters"),
+    ],
+)
+def test_what_a_page_could_not_ask_is_not_asked_of_an_imported_chat(
+    question: str, system: str, params: GenerationParams, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = App(PHI3_UI_MAX_MESSAGE_CHARACTERS="100")
+    warnings: list[str] = []
+    monkeypatch.setattr(gr, "Warning", warnings.append)
+    request = TurnRequest(1.0, "m-1", system, params)
+    app.session.show(Chat(conversation=Conversation().with_question(question, request).with_answer(Answer("m", "1"))))
+
+    list(control(app).replay("m-1", REQUEST))
+    assert app.store.questions == []
+    assert [sentence in warning for warning in warnings] == [True]
+
+
+def test_the_beginning_of_an_old_answer_is_not_asked_again(app: App) -> None:
+    request = TurnRequest(1.0, "m-1", prefix="Once upon")
+    app.session.show(Chat(conversation=Conversation().with_question("Hi", request).with_answer(Answer("m", "1"))))
+
+    *_, last = control(app).replay("m-1", REQUEST)
+    assert [turn["new"]["text"] for turn in last[app.page.replay.comparison]["turns"]] == ["Hello"]
 
 
 def test_one_replay_at_a_time(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

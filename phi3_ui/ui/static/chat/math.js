@@ -19,6 +19,7 @@ const BETWEEN_VARIABLES = /^$|[/:]$|[^\^_]-$/; // what a formula does not end wi
 const VARIABLE = /^(\{\w{2,}\}(?![\^_])|[?!@#*]$)/; // the rest of `${name}` and `$?`
 const DELIMITERS = [["\\(", "\\)", false], ["\\[", "\\]", true], ["$$", "$$", true]];
 const MAX_DRAWN = 500;
+const MAX_SOURCE = 5000; // characters of a formula: KaTeX takes a tenth of a millisecond for each
 const typesetting = new LateLibrary(async () => {
   loadStyles("../../vendor/katex/katex.css");
   await import("../../vendor/katex/katex.js");
@@ -188,9 +189,10 @@ function findBlockEnd(state, startLine, endLine, open, close) {
   return undefined;
 }
 
-/** KaTeX's HTML, or the text as written where KaTeX cannot read it or is not there yet. */
+/** KaTeX's HTML, or the text as written where it is too long, or KaTeX cannot read it or is not there yet. */
 function drawMath({ meta: { tex, open, close, isDisplay } }, escapeHtml, redraw) {
   const source = open + tex + close;
+  if (source.length > MAX_SOURCE) return escapeHtml(source);
   if (drawn.has(source)) return drawn.get(source);
   const katex = typesetting.get(redraw);
   if (!katex) return escapeHtml(source);
