@@ -94,10 +94,10 @@ def build_app(settings: Settings) -> FastAPI:
         blocks.is_running = False
         page.stop_event.set()
 
-    def has_events(session_hash: str) -> bool:
-        return session_hash in blocks._queue.pending_messages_per_session
-
     login = Login(settings) if settings.has_login else None
+
+    def has_events(session_hash: str, request: Request) -> bool:
+        return may_stream(session_hash, login.find_user(request) if login else None)
 
     app = FastAPI(
         title="Phi-3 Chat on MLflow",
@@ -146,6 +146,7 @@ def build_app(settings: Settings) -> FastAPI:
     mount_api(app, callers, models, answering, lambda: len(services.pool.list_loaded()))
     blocks = build_ui(services)
     page = _mount_page(app, blocks, services, login)
+    may_stream = harden_queue(blocks._queue, services.pages.is_streamed)
     return app
 
 
@@ -187,7 +188,6 @@ def _mount_page(app: FastAPI, blocks: gr.Blocks, services: Services, login: Logi
     blocks.max_threads = _MAX_THREADS  # which `queue` and the lifespan read
     blocks.queue(api_open=True)
     blocks._queue.sleep_when_free = _QUEUE_SLEEP
-    harden_queue(blocks._queue, services.pages.is_streamed)
     gr.mount_gradio_app(
         app,
         blocks,

@@ -22,10 +22,11 @@ class ConnectionWatch:
     """ASGI middleware that reports page loads and event streams to `OpenPages`, and changes nothing but this.
 
     A stream that nothing is sent to is 404. Gradio finds out once it has begun to answer, which is an error of the server.
+    So is the stream of another person's page.
     """
 
-    def __init__(self, app: ASGIApp, pages: OpenPages, has_events: Callable[[str], bool]) -> None:
-        """`has_events` says whether anything is sent to the stream of a page, by its key."""
+    def __init__(self, app: ASGIApp, pages: OpenPages, has_events: Callable[[str, Request], bool]) -> None:
+        """`has_events` says whether anything is sent to the stream of a page, by its key, and whoever asks may read it."""
         self._app = app
         self._pages = pages
         self._has_events = has_events
@@ -34,7 +35,7 @@ class ConnectionWatch:
         """Handle one connection."""
         if scope["type"] != "http" or scope["method"] != "GET":
             await self._app(scope, receive, send)
-        elif scope["path"].endswith("/queue/data"):
+        elif scope["path"].rstrip("/").endswith("/queue/data"):
             await self._watch_stream(scope, receive, send)
         else:
             if "text/html" in Headers(scope=scope).get("accept", ""):
@@ -42,8 +43,9 @@ class ConnectionWatch:
             await self._app(scope, receive, send)
 
     async def _watch_stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        key = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
-        if not self._has_events(key):
+        keys = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("session_hash", [])
+        key = keys[0] if len(keys) == 1 else ""  # of several, Gradio would take another one
+        if not self._has_events(key, Request(scope)):
             await PlainTextResponse("Not Found", status_code=404)(scope, receive, send)
             return
         is_open, is_complete = True, False

@@ -35,21 +35,30 @@ class _Sessions(LRUCache[str, Any]):
             super().__delitem__(key)
 
 
-def harden_queue(queue: Queue, is_streamed: Callable[[str], bool]) -> None:
+def harden_queue(queue: Queue, is_streamed: Callable[[str], bool]) -> Callable[[str, str | None], bool]:
     """Answer 400 to a call with an empty session hash, whose messages Gradio 6.31 files under one name and seeks under another.
 
-    `is_streamed` says whether a page, by its key, has another event stream than the one that ends.
+    And 404 to one with the hash of somebody else's page: Gradio sends a page whatever was called with its hash. `is_streamed` says
+    whether a page, by its key, has another event stream than the one that ends.
+
+    Returns:
+        Whether there are messages for a page, by its key, and a login may read them.
     """
     sessions = queue.pending_messages_per_session
     queue.pending_messages_per_session = _Sessions(sessions.max_size, is_streamed)
+    owners = LRUCache[str, str | None](sessions.max_size)  # of pages, by their keys
     push = queue.push
 
     async def push_named(body: PredictBodyInternal, request: Request, username: str | None) -> Any:
         if not body.session_hash:
             raise HTTPException(status_code=400, detail="Session hash not found.")
+        if owners.setdefault(body.session_hash, username) != username:
+            raise HTTPException(status_code=404, detail="Not Found")
+        owners[body.session_hash] = username  # the last one to be forgotten
         return await push(body, request, username)
 
     queue.push = push_named  # type: ignore[method-assign]
+    return lambda key, login: key in queue.pending_messages_per_session and owners.get(key) == login
 
 
 class InvalidCalls:

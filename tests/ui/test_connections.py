@@ -51,7 +51,7 @@ def report(
     scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": headers}
     scope["client"] = _CLIENT
     with ThreadPoolExecutor() as executor:  # Playwright's event loop runs in this thread
-        executor.submit(anyio.run, ConnectionWatch(app, pages, lambda _: True), scope, receive, send).result()  # type: ignore[arg-type]  # a function
+        executor.submit(anyio.run, ConnectionWatch(app, pages, lambda *_: True), scope, receive, send).result()  # type: ignore[arg-type]  # a function
     assert sent == app_messages
     return pages.events
 

@@ -79,3 +79,30 @@ def test_the_door_holds_against_guesses_and_links_of_others(tmp_path: Path) -> N
         assert send("POST", "/login", content=b"x" * 10_000).status_code == 413
         assert send("POST", "/login", files={"username": b"bob"}).status_code in (400, 401)
         assert send("POST", "/login", content=b"\xff\x00=%zz").status_code in (400, 401)
+
+
+def test_nobody_reads_or_writes_what_another_persons_page_is_sent(tmp_path: Path) -> None:
+    """Whoever knows the name of a page: Gradio sends a page whatever was called with it, and to whoever asks."""
+    with running(server.create_app, _settings(tmp_path, hash_logins(anna="one", bob="two"))) as client:
+        assert client.log_in("anna", "one") == 200
+        events = client.get("/config").json()["dependencies"]
+        event = next(one for one in events if one["backend_fn"] and one["queue"] is not False and not one["inputs"])
+        call = {"fn_index": event["id"], "session_hash": "annas", "data": []}
+        assert client.send("POST", "/gradio_api/queue/join", json=call).status_code == 200
+        annas = dict(client.http.cookies)
+
+        client.http.cookies.clear()
+        assert client.log_in("bob", "two") == 200
+        assert client.send("POST", "/gradio_api/queue/join", json=call).status_code == 404
+        own = {**call, "session_hash": "bobs"}
+        assert client.send("POST", "/gradio_api/queue/join", json=own).status_code == 200
+        for query in ("annas", "bobs&session_hash=annas", "annas&session_hash=bobs", "annas&session_hash=", ""):
+            for path in ("queue/data", "queue/data/"):
+                stolen = client.get(f"/gradio_api/{path}?session_hash={query}")
+                assert "process_completed" not in stolen.text
+                assert stolen.status_code in (307, 404)
+        assert "process_completed" in client.get("/gradio_api/queue/data?session_hash=bobs").text
+
+        client.http.cookies.clear()
+        client.http.cookies.update(annas)
+        assert "process_completed" in client.get("/gradio_api/queue/data?session_hash=annas").text
