@@ -17,12 +17,15 @@ from phi3_ui.ui.sessions import Session
 _LOAD_SECONDS = 15.0  # from the request for a page until it reports its tab, or the page that it replaces says goodbye
 _ACTIVE_SECONDS = 300.0  # a page that is seen asks for the state of its model every few seconds
 _IDLE_SECONDS = 24 * 3600.0  # a page without any event for so long is forgotten: a laptop may sleep for a night
+_MAX_PER_ADDRESS = 500  # pages; anybody may name as many as they like
 
 
 @dataclass(eq=False)
 class _OpenPage:
     session: Session
     used_at: float
+    address: str
+    """That it was first used from."""
     tab: str | None = None
     """The secret of the browser tab that shows the page, once the page has reported it."""
     grace: threading.Timer | None = None
@@ -60,16 +63,22 @@ class OpenPages:
         """Call `drop_state` with the key of each page that is forgotten from now on. It must not wait."""
         self._drop_state = drop_state
 
-    def get(self, key: str, language: str, login: str | None = None) -> Session:
-        """The session of a page; a new one for a page not seen before, or for another login."""
+    def get(self, key: str, language: str, login: str | None = None, address: str = "") -> Session:
+        """The session of a page; a new one for a page not seen before, or for another login.
+
+        Of one address, the page that was not used for the longest time is forgotten where there are too many.
+        """
         idle: list[_OpenPage] = []
         with self._lock:
             now = self._clock()
             page = self._pages.get((key, login))
             if page is None:
                 idle = [page for page in self._pages.values() if page.used_at < now - _IDLE_SECONDS]
+                neighbours = [page for page in self._pages.values() if page.address == address and page not in idle]
+                if len(neighbours) >= _MAX_PER_ADDRESS:
+                    idle.append(min(neighbours, key=lambda page: page.used_at))
                 self._forget(idle)
-                page = self._pages[key, login] = _OpenPage(Session(language, login, self._hides_paths), now)
+                page = self._pages[key, login] = _OpenPage(Session(language, login, self._hides_paths), now, address)
                 if self._is_closing:
                     page.session.close()
             page.used_at = now

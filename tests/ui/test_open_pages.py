@@ -359,3 +359,19 @@ def test_what_is_kept_of_a_page_elsewhere_is_dropped_when_no_login_has_it_any_mo
     clock.now += 25 * 3600
     pages.get("c", "en")
     assert dropped == ["a", "b"]
+
+
+def test_an_address_cannot_open_pages_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phi3_ui.ui.open_pages._MAX_PER_ADDRESS", 3)
+    clock = Clock()
+    pages = OpenPages(LONG, clock)
+    other = pages.get("other", "en", address="2001:db8::/64")
+    first, second, third = (pages.get(key, "en", address="192.0.2.1") for key in ("a", "b", "c"))
+    clock.now += 1
+    assert pages.get("a", "en", address="192.0.2.1") is first
+    clock.now += 1
+    pages.get("d", "en", address="192.0.2.1")
+
+    assert second.is_closed()
+    assert not any(session.is_closed() for session in (other, first, third))
+    assert pages.get("other", "en", address="2001:db8::/64") is other

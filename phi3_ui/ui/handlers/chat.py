@@ -43,8 +43,9 @@ class ChatController:
     def session(self, request: gr.Request) -> Session:
         """The session of the page that sent an event."""
         language = detect_language(request.headers.get("accept-language"))
-        session = self._pages.get(str(request.session_hash), language, getattr(request, "username", None))
-        session.set_address(normalize_address(request.client.host if request.client else ""))
+        address = normalize_address(request.client.host if request.client else "")
+        session = self._pages.get(str(request.session_hash), language, getattr(request, "username", None), address)
+        session.set_address(address)
         return session
 
     # Set-up

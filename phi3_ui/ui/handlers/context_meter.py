@@ -12,7 +12,7 @@ from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.context_meter import describe_files, render_context_meter
 from phi3_ui.ui.sessions import Session
 
-_MAX_CHARACTERS = 8_000_000
+_MAX_CHARACTERS = 4_000_000  # of a draft, which has its files twice
 _MAX_COUNTED = (
     2_000_000  # characters of all prompts: more take the model's process seconds, at each pause of the typing
 )
