@@ -19,6 +19,7 @@ from phi3_ui.store.conversations.operations import (
     VoteRecord,
 )
 from phi3_ui.store.conversations.prompt_restorer import PromptRestorer
+from phi3_ui.store.conversations.storable_text import make_storable
 from phi3_ui.store.conversations.trace_reader import find_assessment, find_preference
 from phi3_ui.store.conversations.traces import (
     SESSION_KEY,
@@ -45,7 +46,7 @@ class TraceWriter:
 
     def write(self, operation: Step) -> None:
         """Carry out an operation. Feedback and tags of a trace that no longer exists are ignored."""
-        location = self._locate()
+        location, operation = self._locate(), make_storable(operation)
         if isinstance(operation, TurnRecord) and operation.messages is None:
             operation = self._restorer.restore(operation)
         with translate_store_errors(location.tracking_uri):

@@ -1,0 +1,28 @@
+"""Text as every store takes it: PostgreSQL holds no NUL, and none holds halves of characters."""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar, cast
+
+from phi3_ui.chat.surrogates import replace_surrogates
+
+_Value = TypeVar("_Value")
+
+
+def make_storable(value: _Value) -> _Value:
+    """The value, with U+FFFD for each such character in its texts; itself where it has none. Descends into dataclasses and collections."""
+    return cast(_Value, _convert(value))
+
+
+def _convert(value: Any) -> Any:
+    if isinstance(value, str):
+        return replace_surrogates(value).replace("\0", "\ufffd")
+    if isinstance(value, tuple | list):
+        return type(value)(map(_convert, value))
+    if isinstance(value, Mapping):
+        return {_convert(name): _convert(one) for name, one in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        old = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
+        changed = {name: new for name, one in old.items() if (new := _convert(one)) != one}
+        return replace(value, **changed) if changed else value
+    return value
