@@ -10,6 +10,8 @@ Messages = Sequence[Message]
 _DEFAULT_ANSWER_TOKENS = 512  # reserved for an answer if max_tokens is not set
 _FRACTION = 4  # a quarter of the context is the most reserved for an answer, and the step in which turns are dropped
 
+_MAX_CHARS_PER_TOKEN = 100  # on average; texts of words have four
+
 
 class PromptTooLongError(Exception):
     """The last question alone leaves no room for an answer; the message gives the token counts."""
@@ -40,6 +42,8 @@ def fit_to_context(
     Raises:
         PromptTooLongError: The last turn alone does not fit.
     """
+    hopeless = _count_hopeless(messages, limit)
+    messages = drop_oldest_turns(messages, hopeless)
     _, turns = _split_turns(messages)
     reserved = min(max_tokens or _DEFAULT_ANSWER_TOKENS, limit // _FRACTION)
 
@@ -58,7 +62,18 @@ def fit_to_context(
     if available < 1:
         raise PromptTooLongError(tokens, limit)
     reduced = available if available < (max_tokens or _DEFAULT_ANSWER_TOKENS) else None
-    return drop_oldest_turns(messages, omitted), ContextUsage(tokens, limit, omitted, reduced)
+    return drop_oldest_turns(messages, omitted), ContextUsage(tokens, limit, hopeless + omitted, reduced)
+
+
+def _count_hopeless(messages: Messages, limit: int) -> int:
+    """How many of the oldest turns cannot fit by their length alone. To count the tokens of megabytes, again and again, takes minutes."""
+    _, turns = _split_turns(messages)
+    room = limit * _MAX_CHARS_PER_TOKEN
+    for number in reversed(range(len(turns))):
+        room -= sum(len(message.content) for message in turns[number])
+        if room < 0:
+            return min(number + 1, len(turns) - 1)
+    return 0
 
 
 def drop_oldest_turns(messages: Messages, count: int) -> tuple[Message, ...]:

@@ -51,6 +51,21 @@ def test_a_quarter_is_trimmed_at_once_so_that_the_prefix_is_stable_for_some_turn
     assert len(changes) <= 9, "40 turns of 86 tokens are 7 quarters of this context"
 
 
+def test_the_tokens_of_a_chat_of_megabytes_are_not_counted() -> None:
+    counted = list[int]()
+
+    def count_and_note(messages: Messages) -> int:
+        counted.append(sum(len(message.content) for message in messages))
+        return count(messages)
+
+    messages = talk(*[10_000] * 1000, 200, 200, system=20)
+    kept, use = fit_to_context(messages, count_and_note, 1000, 100)
+
+    assert kept == (messages[0], *messages[-3:])
+    assert use.omitted_turns == 1000
+    assert max(counted) <= 100 * 1000 + 20
+
+
 def test_max_tokens_is_limited_to_the_remaining_context_and_the_question_never_cut() -> None:
     kept, use = fit_to_context(talk(50, 900), count, 1000, 400)
 
