@@ -48,6 +48,10 @@ def test_nobody_is_kept_out_of_a_chat(
     chat = open_page(viewport=viewport, color_scheme=scheme, locale=locale)
     page, findings = chat.page, Findings(chat.page)
     assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == scheme
+    red, green, blue = page.evaluate(
+        "getComputedStyle(document.querySelector('#phi3-chat')).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
+    )
+    assert (red + green + blue < 3 * 80) is (scheme == "dark")
     findings.look("empty")
     expected = chat.ask("Write a story.")
     chat.wait_for_text()

@@ -4,8 +4,7 @@ import json
 import re
 from pathlib import Path
 
-import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, ViewportSize, expect
 
 from phi3_ui.testing import Reply
 from tests.e2e.conftest import App, NewVisitor, OpenPage, ScriptedStore, open_chat
@@ -13,6 +12,8 @@ from tests.support.accessibility import find_violations
 from tests.support.app_server import find_free_port, find_traces, serve, wait_until
 from tests.support.chat_page import LOAD, ChatPage
 
+PHONE: ViewportSize = {"width": 390, "height": 844}
+DESKTOP: ViewportSize = {"width": 1440, "height": 844}
 QUESTION = "Why don't electrons play hide and seek with protons?"
 FIRST = "Because the proton always finds them: opposite charges attract, so wherever the electron hides, it is found."
 SECOND = "Electrons are negatively charged and protons are positively charged, so they attract each other."
@@ -82,17 +83,24 @@ def wait_for_end(chat: ChatPage) -> None:
     expect(chat.compare.locator(".round").last.locator(".state")).to_have_text(["finished"] * 2, timeout=LOAD)
 
 
-@pytest.mark.parametrize("width", [1440, 390])
-def test_a_blind_round_from_the_question_to_the_vote(app: App, open_page: OpenPage, width: int) -> None:
+def expect_to_fit(page: Page, view: Locator) -> None:
+    """Check the page at both widths, last at that of a phone."""
+    for size in (DESKTOP, PHONE):
+        page.set_viewport_size(size)
+        assert find_violations(page) == []
+        assert not view.evaluate("(view) => view.scrollWidth > view.clientWidth")
+
+
+def test_a_blind_round_from_the_question_to_the_vote(app: App, open_page: OpenPage) -> None:
     gates = [model.create_gate() for model in (app.model, app.other)]
     app.model.enqueue(Reply(FIRST[:60], gates[0], FIRST[60:]))
     app.other.enqueue(Reply(SECOND[:70], gates[1], SECOND[70:]))
-    chat = open_page(viewport={"width": width, "height": 844})
+    chat = open_page(viewport=PHONE)
     page, view = chat.page, chat.compare
     page.add_init_script(RECORD)
     chat.reload()
     open_comparison(chat)
-    assert find_violations(page) == []
+    expect_to_fit(page, view)
     sent_before = read_traffic(page)
     ask(chat, QUESTION)
 
@@ -102,7 +110,7 @@ def test_a_blind_round_from_the_question_to_the_vote(app: App, open_page: OpenPa
     expect(sides.locator(".phi3-written").first).to_contain_text(re.compile("Because the|Electrons are"), timeout=LOAD)
     lengths = [len(text) for text in sides.locator(".phi3-written").all_inner_texts()]
     assert max(lengths) <= 48, "both are held back to the slower one"
-    assert find_violations(page) == []
+    expect_to_fit(page, view)
     gates[0].open()
     expect(view.locator(".state")).to_have_text(["streaming …"] * 2)
     gates[1].open()
@@ -117,7 +125,7 @@ def test_a_blind_round_from_the_question_to_the_vote(app: App, open_page: OpenPa
     assert not [text for text in rounds if re.search(r'"(model|metrics|badge|standing)"', text)]
     assert {text for text in sent if NAMES.search(text)} <= sent_before, "the names are in the menus, and nowhere else"
     expect(view.locator(".vote button").first).to_be_focused()
-    assert find_violations(page) == []
+    expect_to_fit(page, view)
 
     meter = view.get_by_role("meter")
     expect(meter).to_have_attribute("aria-valuetext", re.compile("^about .* after the vote$"))
@@ -136,8 +144,7 @@ def test_a_blind_round_from_the_question_to_the_vote(app: App, open_page: OpenPa
     expect(sides.nth(best).locator(".metrics")).to_have_text(re.compile(r"\d+ in · \d+ out · first token .* tokens/s"))
     expect(view.locator(".vote")).to_have_count(0)
     expect(meter).to_have_attribute("aria-valuetext", re.compile(r"^[\d,]+ of 8,192 tokens$"))
-    assert find_violations(page) == []
-    assert not view.evaluate("(view) => view.scrollWidth > view.clientWidth")
+    expect_to_fit(page, view)
 
     def stored() -> dict[str, object]:
         traces = app.traces(2, chat)
@@ -155,8 +162,7 @@ def test_a_blind_round_from_the_question_to_the_vote(app: App, open_page: OpenPa
     expect(ratings.get_by_role("heading", name="Ratings")).to_be_focused()
     expect(ratings.locator(".board .few")).to_have_text(["too few votes"] * 2)
     expect(ratings.locator('[aria-label="scripted-one against scripted-two: 100% of 1"]')).to_be_visible()
-    assert find_violations(page) == []
-    assert not ratings.locator(".phi3-view-body").evaluate("(body) => body.scrollWidth > body.clientWidth")
+    expect_to_fit(page, ratings.locator(".phi3-view-body"))
     ratings.get_by_label("Time").focus()
     ratings.get_by_label("Time").select_option("Last 24 hours")
     expect(ratings.get_by_label("Time")).to_be_focused()

@@ -23,12 +23,17 @@ def chips(chat: ChatPage) -> Locator:
     return chat.page.locator(".phi3-files li")
 
 
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE])
-def test_the_box_counts_its_draft_and_has_one_place_for_send_and_stop(
-    app: App, open_page: OpenPage, viewport: ViewportSize
-) -> None:
-    chat = open_page(viewport=viewport)
+def test_the_box_counts_its_draft_and_has_one_place_for_send_and_stop(app: App, open_page: OpenPage) -> None:
+    chat = open_page()
     page, meter = chat.page, chat.context.get_by_role("meter")
+
+    def places(button: Locator) -> list[object]:
+        found = list[object]()
+        for viewport in (PHONE, DESKTOP):
+            page.set_viewport_size(viewport)
+            found.append(button.bounding_box())
+        return found
+
     expect(chat.message).to_have_attribute("placeholder", "Ask scripted-one …")
     expect(meter).to_have_text("0 / 8,192")
     expect(chat.send).to_have_attribute("aria-disabled", "true")
@@ -41,12 +46,12 @@ def test_the_box_counts_its_draft_and_has_one_place_for_send_and_stop(
 
     gate = app.model.create_gate()
     app.model.enqueue(Reply("It is ", gate, "Paris."))
-    place = chat.send.bounding_box()
+    before = places(chat.send)
     chat.message.press("Enter")
     chat.wait_for_text()
     expect(chat.stop).to_be_visible()
     expect(chat.send).to_be_hidden()
-    assert chat.stop.bounding_box() == place
+    assert places(chat.stop) == before
     chat.message.press_sequentially("And of Spain, where it is sunny?")
     expect(meter).to_contain_text("≈")
     gate.open()
@@ -55,13 +60,15 @@ def test_the_box_counts_its_draft_and_has_one_place_for_send_and_stop(
     expect(meter).to_have_text("16 / 8,192")  # six and three of the first turn, and seven
 
     tools = [page.locator(f"#phi3-{name}") for name in ("attach", "system-button", "preset-button", "send")]
-    boxes = [box for tool in tools if (box := tool.bounding_box())]
-    assert all(box["width"] >= 24 and box["height"] >= 24 for box in boxes)
-    assert [box["x"] for box in boxes] == sorted(box["x"] for box in boxes), "in one row"
-    text = chat.message.bounding_box()
-    assert text
-    assert all(box["y"] >= text["y"] + text["height"] for box in boxes), "below the text"
-    expect(page.get_by_text("Balanced · T 0.2")).to_be_visible(visible=viewport is DESKTOP)
+    for viewport in (DESKTOP, PHONE):
+        page.set_viewport_size(viewport)
+        expect(page.get_by_text("Balanced · T 0.2")).to_be_visible(visible=viewport is DESKTOP)
+        boxes = [box for tool in tools if (box := tool.bounding_box())]
+        assert all(box["width"] >= 24 and box["height"] >= 24 for box in boxes)
+        assert [box["x"] for box in boxes] == sorted(box["x"] for box in boxes), "in one row"
+        text = chat.message.bounding_box()
+        assert text
+        assert all(box["y"] >= text["y"] + text["height"] for box in boxes), "below the text"
 
 
 def test_files_are_attached_counted_sent_folded_and_refused(app: App, open_page: OpenPage) -> None:

@@ -1,6 +1,5 @@
 """The rows of messages: where the view is, code blocks, the keyboard, what is announced, the menu, an empty chat."""
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import expect
@@ -166,27 +165,26 @@ def test_an_answer_that_was_cut_goes_on(app: App, open_page: OpenPage) -> None:
     assert [message["content"] for message in app.model.requests[-1].messages] == ["Tell a story.", "Once upon a "]
 
 
-@pytest.mark.parametrize(("width", "is_short"), [(1440, False), (1024, True)])
-def test_the_metrics_stand_in_one_line_with_the_actions(
-    app: App, open_page: OpenPage, width: int, is_short: bool
-) -> None:
+def test_the_metrics_stand_in_one_line_with_the_actions(app: App, open_page: OpenPage) -> None:
     app.model.enqueue(Reply("Paris ", "it is.", usage=(39, 69), seconds_per_token=0.1))
-    chat = open_page(viewport={"width": width, "height": 768})
+    chat = open_page(viewport={"width": 1440, "height": 768})
     chat.answer("And of France?")
-    expect(chat.captions.last).to_contain_text("39 in · 69 out · first token ")  # for a screen reader always
     short = chat.captions.last.locator(".phi3-short")
-    expect(short).to_be_visible(visible=is_short)
-    expect(short).to_contain_text("39 + 69 · ")
-    metrics = chat.captions.last.bounding_box()
-    actions = chat.page.locator(".phi3-last .phi3-actions").bounding_box()
-    log = chat.log.bounding_box()
-    assert metrics
-    assert actions
-    assert log
-    assert metrics["height"] < 30, "one line"
-    assert abs(metrics["y"] + metrics["height"] / 2 - actions["y"] - actions["height"] / 2) < 3, "the same one"
-    assert actions["x"] + actions["width"] < metrics["x"]
-    assert metrics["x"] + metrics["width"] <= log["x"] + log["width"]
+    for width, is_short in ((1440, False), (1024, True)):
+        chat.page.set_viewport_size({"width": width, "height": 768})
+        expect(chat.captions.last).to_contain_text("39 in · 69 out · first token ")  # for a screen reader always
+        expect(short).to_be_visible(visible=is_short)
+        expect(short).to_contain_text("39 + 69 · ")
+        metrics = chat.captions.last.bounding_box()
+        actions = chat.page.locator(".phi3-last .phi3-actions").bounding_box()
+        log = chat.log.bounding_box()
+        assert metrics
+        assert actions
+        assert log
+        assert metrics["height"] < 30, "one line"
+        assert abs(metrics["y"] + metrics["height"] / 2 - actions["y"] - actions["height"] / 2) < 3, "the same one"
+        assert actions["x"] + actions["width"] < metrics["x"]
+        assert metrics["x"] + metrics["width"] <= log["x"] + log["width"]
 
 
 def test_on_a_phone_rarer_actions_are_in_the_menu_and_metrics_are_short(app: App, open_page: OpenPage) -> None:

@@ -140,15 +140,6 @@ def test_the_reproduce_program_is_a_dialog_that_fits_a_phone(open_page: OpenPage
     expect(dialog).to_be_hidden()
 
 
-@pytest.mark.parametrize(("scheme", "dark"), [("dark", True), ("light", False)])
-def test_light_and_dark_follow_the_system(open_page: OpenPage, scheme: str, dark: bool) -> None:
-    chat = open_page(color_scheme=scheme)
-    red, green, blue = chat.page.evaluate(
-        "getComputedStyle(document.querySelector('#phi3-chat')).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
-    )
-    assert (red + green + blue < 3 * 80) is dark
-
-
 def test_the_chat_does_not_move_while_it_streams(app: App, open_page: OpenPage) -> None:
     gate = app.model.create_gate()
     app.model.enqueue(Reply("Once upon ", gate, "a time. " * 20))

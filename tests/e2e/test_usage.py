@@ -2,13 +2,14 @@
 
 import re
 
-import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, ViewportSize, expect
 
 from phi3_ui.testing import Reply
 from tests.e2e.conftest import App, OpenPage
 from tests.support.chat_page import LOAD, ChatPage
 
+PHONE: ViewportSize = {"width": 390, "height": 844}
+DESKTOP: ViewportSize = {"width": 1440, "height": 844}
 FRANCE, SPAIN = "What is the capital of France?", "And of Spain?"
 LIST = "Two towns:\n\n1. **Paris**\n2. Lyon"
 
@@ -32,10 +33,9 @@ def overflows(view: Locator) -> bool:
     )
 
 
-@pytest.mark.parametrize("width", [1440, 390])
-def test_usage_is_drawn_for_the_answer_the_chat_and_all_chats(app: App, open_page: OpenPage, width: int) -> None:
+def test_usage_is_drawn_for_the_answer_the_chat_and_all_chats(app: App, open_page: OpenPage) -> None:
     app.model.enqueue(Reply("Paris.", usage=(37, 8)), Reply("Madrid.", usage=(65, 76)))
-    chat = open_page(viewport={"width": width, "height": 844})
+    chat = open_page(viewport=PHONE)
     chat.answer(FRANCE)
     chat.answer(SPAIN)
     expect(chat.usage.locator("em").first).to_have_text("2 answers")
@@ -46,12 +46,27 @@ def test_usage_is_drawn_for_the_answer_the_chat_and_all_chats(app: App, open_pag
     assert chat.usage_rows()["Total tokens"] == ["141", "186"]
     assert chat.usage.locator(".phi3-speeds li").count() == 2
 
-    if width == 390:
-        chat.page.locator('#phi3-header [data-panel="right"]').click()
-    fold = chat.usage.get_by_text("Details")
-    fold.click()
+    chat.page.locator('#phi3-header [data-panel="right"]').click()
+    chat.usage.get_by_text("Details").click()
     expect(chat.usage.get_by_role("row", name="Finish reason")).to_be_visible()
     chat.usage.get_by_role("button", name="All my usage").click()
+    look_at_all_usage(chat)
+    chat.page.set_viewport_size(DESKTOP)
+    expect(chat.usage.locator("details")).to_have_attribute("open", "")
+    chat.usage.get_by_role("button", name="All my usage").click()
+    view = look_at_all_usage(chat)
+    expect(chat.usage.get_by_role("button", name="All my usage")).to_be_focused()
+    chat.answer("And of Italy?")
+    expect(chat.usage.locator("em").first).to_have_text("3 answers")
+    expect(chat.usage.locator("details")).to_have_attribute("open", "")
+    chat.usage.get_by_role("button", name="All my usage").click()
+    expect(view.locator("tfoot td").first).to_have_text("3")
+    chat.new_chat.click()
+    expect(view).to_be_hidden()
+
+
+def look_at_all_usage(chat: ChatPage) -> Locator:
+    """Check the view of all usage, which is open, and close it. Returns it."""
     view = chat.page.locator("#phi3-usage-view")
     expect(view.get_by_role("heading", name="All my usage")).to_be_focused()
     assert is_covered(chat.message)
@@ -74,26 +89,17 @@ def test_usage_is_drawn_for_the_answer_the_chat_and_all_chats(app: App, open_pag
     chat.page.keyboard.press("Escape")
     expect(view).to_be_hidden()
     assert not is_covered(chat.message)
-    if width == 1440:
-        expect(chat.usage.get_by_role("button", name="All my usage")).to_be_focused()
-        chat.answer("And of Italy?")
-        expect(chat.usage.locator("em").first).to_have_text("3 answers")
-        expect(chat.usage.locator("details")).to_have_attribute("open", "")
-        chat.usage.get_by_role("button", name="All my usage").click()
-        expect(view.locator("tfoot td").first).to_have_text("3")
-        chat.new_chat.click()
-        expect(view).to_be_hidden()
+    return view
 
 
-@pytest.mark.parametrize("width", [1440, 390])
-def test_a_chat_is_replayed_on_another_model_side_by_side(app: App, open_page: OpenPage, width: int) -> None:
+def test_a_chat_is_replayed_on_another_model_side_by_side(app: App, open_page: OpenPage) -> None:
     app.model.enqueue(Reply(LIST), Reply("The capital is Madrid."))
     app.other.enqueue(Reply(LIST.replace("Lyon", "Nice")), Reply("It is Madrid."))
     chat = open_page()
     chat.answer(FRANCE)
     chat.answer(SPAIN)
     view = chat.open_replay()
-    chat.page.set_viewport_size({"width": width, "height": 844})
+    chat.page.set_viewport_size(PHONE)
     expect(view.get_by_role("heading", name=FRANCE).first).to_be_focused()
     expect(view.get_by_role("button", name="Stop")).to_be_hidden()
     expect(view.locator(".question")).to_have_text([FRANCE, SPAIN])
@@ -104,6 +110,24 @@ def test_a_chat_is_replayed_on_another_model_side_by_side(app: App, open_page: O
     expect(view).to_contain_text("saved as a chat of its own.", timeout=LOAD)
     expect(view.get_by_role("button", name="Start")).to_be_visible()
 
+    for size in (PHONE, DESKTOP):
+        chat.page.set_viewport_size(size)
+        look_at_both_sides(view)
+        assert not overflows(view)
+
+    view.get_by_role("button", name="Close").click()
+    expect(view).to_be_hidden()
+    expect(chat.questions).to_have_text([FRANCE, SPAIN])
+    expect(chat.chats).to_have_count(2)
+    expect(chat.chats.first).to_have_text(re.compile("Replay with"))
+    chat.chats.first.click()
+    expect(chat.questions).to_have_text([FRANCE, SPAIN])
+    expect(chat.answers.last).to_have_text("It is Madrid.")
+    expect(chat.captions.first).to_contain_text("scripted-two")
+
+
+def look_at_both_sides(view: Locator) -> None:
+    """Check the answers of a finished replay, with their differences and without."""
     sides = view.locator(".side")
     expect(sides.nth(0).locator("ol li strong")).to_have_text("Paris")
     expect(sides.nth(1).locator("ol li").last).to_have_text("Nice")
@@ -120,15 +144,3 @@ def test_a_chat_is_replayed_on_another_model_side_by_side(app: App, open_page: O
     view.locator("tr").last.scroll_into_view_if_needed()
     expect(view.get_by_role("heading", name=f"Replay of “{FRANCE}”")).to_be_in_viewport()
     expect(toggle).to_be_in_viewport()
-    assert not overflows(view)
-
-    view.get_by_role("button", name="Close").click()
-    expect(view).to_be_hidden()
-    expect(chat.questions).to_have_text([FRANCE, SPAIN])
-    if width == 1440:
-        expect(chat.chats).to_have_count(2)
-        expect(chat.chats.first).to_have_text(re.compile("Replay with"))
-        chat.chats.first.click()
-        expect(chat.questions).to_have_text([FRANCE, SPAIN])
-        expect(chat.answers.last).to_have_text("It is Madrid.")
-        expect(chat.captions.first).to_contain_text("scripted-two")
