@@ -17,6 +17,8 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # A test's page lives for seconds: too short for the optimising compiler and the collector's threads to pay.
+    "--js-flags=--no-opt --single-threaded-gc",
 ]
 
 _SHELL = "chromium-headless-shell"
