@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from tests.conftest import Weights
 GERMANY = "What is the capital of Germany?"  # both models: The capital of Germany is Berlin.
 STORY = "Tell me a story about a fox."
 GREEDY = GenerationParams(max_tokens=12, temperature=0.0)
-WILD = GenerationParams(max_tokens=12, temperature=1.5, top_p=1.0)
+WILD = GenerationParams(max_tokens=6, temperature=1.5, top_p=1.0)
 
 
 def ask(model: HostedModel, params: GenerationParams, question: str = STORY) -> Completed:
@@ -26,14 +27,17 @@ def ask(model: HostedModel, params: GenerationParams, question: str = STORY) -> 
     return end
 
 
+ask_once = cache(ask)  # the greedy answers that many tests compare with
+
+
 def test_temperature_0_is_repeatable(hosted: HostedModel) -> None:
     assert ask(hosted, GREEDY).text == ask(hosted, replace(GREEDY, seed=1, top_p=0.5, top_k=7)).text
 
 
 def test_equal_seeds_repeat_and_different_seeds_differ(hosted: HostedModel) -> None:
-    first = ask(hosted, replace(WILD, seed=1))
-    assert ask(hosted, replace(WILD, seed=1)).text == first.text
-    assert len({ask(hosted, replace(WILD, seed=seed)).text for seed in (1, 2, 3)}) == 3
+    texts = [ask(hosted, replace(WILD, seed=seed)).text for seed in (1, 2, 3)]
+    assert ask(hosted, replace(WILD, seed=1)).text == texts[0]
+    assert len(set(texts)) == 3
 
 
 def test_without_a_seed_answers_vary(hosted: HostedModel) -> None:
@@ -59,7 +63,9 @@ def test_concurrent_seeded_answers_equal_sequential_ones(hosted: HostedModel) ->
 
 @pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-6}], ids=str)
 def test_sampling_from_one_candidate_is_greedy(hosted: HostedModel, narrow: dict[str, Any]) -> None:
-    assert ask(hosted, replace(WILD, **narrow)).text == ask(hosted, GREEDY).text
+    assert (
+        ask(hosted, replace(WILD, **narrow)).text == ask_once(hosted, replace(GREEDY, max_tokens=WILD.max_tokens)).text
+    )
 
 
 def test_top_k_0_means_no_limit(hosted: HostedModel) -> None:
@@ -79,7 +85,7 @@ def test_top_k_0_means_no_limit(hosted: HostedModel) -> None:
     ids=repr,
 )
 def test_an_answer_ends_before_a_stop_string(hosted: HostedModel, stop: tuple[str, ...], text: str) -> None:
-    whole, end = ask(hosted, GREEDY, GERMANY), ask(hosted, replace(GREEDY, stop=stop), GERMANY)
+    whole, end = ask_once(hosted, GREEDY, GERMANY), ask(hosted, replace(GREEDY, stop=stop), GERMANY)
     assert (end.text, end.finish_reason) == (text, "stop")
     assert whole.usage
     assert end.usage
@@ -112,7 +118,7 @@ def test_max_tokens_is_exact_and_reported_as_the_finish_reason(hosted: HostedMod
 )
 def test_penalties_reduce_repetition(hosted: HostedModel, penalty: dict[str, Any]) -> None:
     question, plain = "Repeat: ha ha ha ha ha ha ha ha ha ha", replace(GREEDY, max_tokens=30)
-    plain_text, text = ask(hosted, plain, question).text, ask(hosted, replace(plain, **penalty), question).text
+    plain_text, text = ask_once(hosted, plain, question).text, ask(hosted, replace(plain, **penalty), question).text
     assert text != plain_text
     assert repeats(text) < repeats(plain_text)
 
@@ -125,7 +131,7 @@ def repeats(text: str) -> float:
 
 def test_neutral_penalties_change_nothing(hosted: HostedModel) -> None:
     none = replace(GREEDY, repetition_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0)
-    assert ask(hosted, none).text == ask(hosted, GREEDY).text
+    assert ask(hosted, none).text == ask_once(hosted, GREEDY).text
 
 
 def test_all_fields_together(hosted: HostedModel) -> None:

@@ -152,7 +152,8 @@ def test_answers_of_the_demo_model_are_those_without_slots(demo: Demo) -> None:
         mlflow.set_tracking_uri(demo.settings.tracking_uri)
         return mlflow.pyfunc.load_model(demo.entry("chat").uri)
 
-    assert compare(Chat(load()), without_slots(load()), 5, steps=12, words=40) > 300
+    # This seed makes every kind of move once or twice.
+    assert compare(Chat(load()), without_slots(load()), 6, steps=6, words=40) > 300
 
 
 LONG = Message("user", " ".join(map(str, range(600))))

@@ -257,9 +257,9 @@ sys.stdin.read()
 @pytest.mark.parametrize("wait", [True, False], ids=["loaded", "while it loads"])
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM, None], ids=["SIGKILL", "SIGTERM", "ends by itself"])
 def test_no_orphan_process_is_left_however_the_app_ends(
-    demo: Demo, tmp_path: Path, way: signal.Signals | None, wait: bool
+    tiny: TinyStore, tmp_path: Path, way: signal.Signals | None, wait: bool
 ) -> None:
-    spec = demo.spec("prompt")
+    spec = tiny.spec("prompt")
     assert spec.folder
     arguments = [str(tmp_path), spec.folder, spec.model_id, spec.name, spec.uri, spec.contract, spec.tracking_uri]
     command = [sys.executable, "-c", PARENT.format(wait=wait), *arguments]
