@@ -49,7 +49,7 @@ def endpoint() -> Iterator[Endpoint]:
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         served = Endpoint(f"http://127.0.0.1:{server.server_port}/v1")
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield served
         server.shutdown()

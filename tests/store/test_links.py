@@ -14,10 +14,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from mlflow import MlflowClient
 
 from models import TELEMETRY_OFF
 from phi3_ui.paths import ROOT
 from phi3_ui.store import links
+from tests.support.build_cache import create_store
 from tests.support.command_line import RunCommand
 from tests.support.env import environment
 
@@ -50,7 +52,7 @@ def _serve(status: int, body: bytes) -> Iterator[str]:
             pass
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -135,6 +137,7 @@ def test_the_command_runs_mlflows_ui_on_the_apps_store_until_interrupted(
     tmp_path: Path, run_command: RunCommand
 ) -> None:
     url = f"http://127.0.0.1:{_free_port()}"
+    create_store(tmp_path, "of the app")
     command = [sys.executable, "-m", "phi3_ui", "mlflow-ui"]
     variables = environment(tmp_path, PHI3_UI_MLFLOW_URL=url)
     with (tmp_path / "out").open("wb") as out:
@@ -142,7 +145,7 @@ def test_the_command_runs_mlflows_ui_on_the_apps_store_until_interrupted(
     try:
         assert _wait_until(lambda: links.is_mlflow_ui(url) or process.poll() is not None)
         assert (tmp_path / "out").read_text().startswith(f"MLflow's UI: {url}\n")
-        assert (tmp_path / "mlflow.db").exists()
+        assert MlflowClient(url).get_experiment_by_name("of the app")
         assert TELEMETRY_OFF.items() <= psutil.Process(process.pid).environ().items()
 
         second = run_command(tmp_path, "mlflow-ui", PHI3_UI_MLFLOW_URL=url)

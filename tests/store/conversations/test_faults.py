@@ -15,7 +15,7 @@ from tests.support.build_cache import create_store
 
 pytestmark = pytest.mark.server
 
-_KILLS, _VISITORS = 50, 3
+_KILLS, _VISITORS = 20, 3
 
 # Each child is a server with a few visitors. They are forked because importing everything again takes seconds.
 _KILL_SERVERS = f"""
