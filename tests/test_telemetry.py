@@ -146,8 +146,9 @@ with serve(home, log) as server:
 def test_no_packet_leaves_the_machine(demo: Demo, tmp_path: Path) -> None:
     def run(*command: str) -> list[str]:
         file = tmp_path / "packets"
-        # Nothing else: the marks of tests and of CI services would switch MLflow's telemetry off, too.
+        # Little else: the marks of tests and of CI services would switch MLflow's telemetry off, too.
         variables = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PHI3_UI_HOME": str(demo.settings.home)}
+        variables["OMP_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"]
         isolated = offline.isolated(file, sys.executable, "-c", *command)
         done = subprocess.run(isolated, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
