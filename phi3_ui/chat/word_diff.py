@@ -19,6 +19,8 @@ _WORD = re.compile(r"(\s*)(\w+|[^\w\s]|\Z)")
 
 _MAX_PRODUCT = 500 * 500
 """Words on the left times words on the right that difflib compares at once: its time is quadratic, at worst cubic."""
+_MAX_PRODUCTS = 4 * _MAX_PRODUCT
+"""Of all stretches together: one of a few repeated words takes a second."""
 
 _Match = tuple[int, int, int]  # start on the left, start on the right, length in words
 
@@ -27,7 +29,7 @@ def word_diff(left: str, right: str) -> list[DiffPiece]:
     """Return the pieces of both texts in order, none empty, no kind twice in a row.
 
     `same` and `only_left` joined are `left`, `same` and `only_right` joined are `right`. Long texts are compared between
-    words that occur exactly once in both; a long stretch without one counts as changed.
+    words that occur exactly once in both; a long stretch without one counts as changed, and so does what follows many of them.
     """
     left_tokens, right_tokens = _WORD.findall(left), _WORD.findall(right)
     matches = _find_matches([word for _, word in left_tokens], [word for _, word in right_tokens])
@@ -44,9 +46,12 @@ def _find_matches(left: list[str], right: list[str]) -> Iterator[_Match]:
         yield from _compare(left, right, (start, left_end), (start, right_end))
     else:
         left_pos = right_pos = start
+        products = _MAX_PRODUCTS
         anchors = _find_anchors(left[start:left_end], right[start:right_end])
         for left_anchor, right_anchor in [*((a + start, b + start) for a, b in anchors), (left_end, right_end)]:
-            if (left_anchor - left_pos) * (right_anchor - right_pos) <= _MAX_PRODUCT:
+            product = (left_anchor - left_pos) * (right_anchor - right_pos)
+            if product <= min(_MAX_PRODUCT, products):
+                products -= product
                 yield from _compare(left, right, (left_pos, left_anchor), (right_pos, right_anchor))
             if left_anchor < left_end:
                 yield left_anchor, right_anchor, 1

@@ -1,6 +1,7 @@
 """A conversation and its replay, side by side, as data: static/chat/replay.js draws it."""
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from itertools import zip_longest
 from statistics import median
 from typing import TypedDict
@@ -68,9 +69,14 @@ def render_progress(sentence: str) -> Markup:
     return Markup('<p class="phi3-note phi3-running">{}</p>').format(sentence)
 
 
+@lru_cache(maxsize=32)  # a replay in progress is drawn twice a second
+def _diff(old: str, new: str) -> tuple[DiffPiece, ...]:
+    return tuple(word_diff(old, new))
+
+
 def _compare_turn(language: str, old: Turn | None, new: Turn | None, is_started: bool) -> ComparedTurn:
     before, after = (turn.answer if turn else None for turn in (old, new))
-    pieces = word_diff(before.text, after.text) if before and after else []
+    pieces = _diff(before.text, after.text) if before and after else ()
     missing = tr(language, "replay.not_yet") if is_started else ""
     return {
         "question": (old or new or Turn("")).question,
