@@ -14,9 +14,10 @@ from phi3_ui.accounts.quotas import Person
 from phi3_ui.chat.conversation import Conversation
 from phi3_ui.chat.draft import Draft
 from phi3_ui.chat.running_turn import RunningTurn
+from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.hide_paths import hide_paths
-from phi3_ui.i18n.translate import tr_error
+from phi3_ui.i18n.translate import tr, tr_error
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.comparison_state import Comparison
@@ -24,6 +25,7 @@ from phi3_ui.ui.replay_state import Replay
 from phi3_ui.ui.session_values import ChatListState, ModelSelection, PanelState, PendingDelete, Promotion
 
 _TOKEN = re.compile(r"[\w-]{22,128}", re.ASCII)
+_PARAM_LABELS = {param.name: param.label_key for param in SAMPLING_PARAMS}
 _MAX_CHATS = 20  # kept per page; the others are loaded from the store again
 _MAX_QUERY = 200  # characters; each drawing of the list looks for each of its words in all texts
 
@@ -58,7 +60,9 @@ class Session:
         self._followed: frozenset[RunningTurn] = frozenset()
 
     def explain(self, error: UserError) -> str:
-        """The error in the language of the page."""
+        """The error in the language of the page, with the labels of its settings."""
+        if error.code == "invalid_param" and (label := _PARAM_LABELS.get(str(error.values["name"]))):
+            error = UserError(error.code, **{**error.values, "name": tr(self.language, label)})
         return self.redact(tr_error(self.language, error))
 
     def redact(self, text: str) -> str:

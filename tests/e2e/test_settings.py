@@ -106,5 +106,24 @@ def test_numbers_are_written_and_read_in_the_language_of_the_page(app: App, open
     expect(field).to_have_value("0,35")
     slider.press("ArrowRight")
     expect(field).to_have_value("0,4")
+    tokens = chat.page.locator("#phi3-set-max_tokens").get_by_role("textbox")
+    for typed, shown in (("1.024", "1024"), ("2,5", "3"), ("9.999", "4096")):
+        tokens.fill(typed)
+        tokens.press("Tab")
+        expect(tokens).to_have_value(shown)
     chat.answer("One?")
-    assert app.model.requests[-1].params["temperature"] == 0.4
+    params = app.model.requests[-1].params
+    assert (params["temperature"], params["max_tokens"]) == (0.4, 4096)
+
+    # A value out of range is refused in the language of the page, and once it is changed the same question is sent.
+    top_k = chat.page.locator("#phi3-set-top_k input")
+    top_k.fill("-1")
+    top_k.press("Tab")
+    chat.message.fill("Two?")
+    chat.message.press("Enter")
+    expect(chat.page.get_by_test_id("toast-body")).to_contain_text("Top-k nu poate fi -1.")
+    top_k.fill("5")
+    top_k.press("Tab")
+    chat.message.press("Enter")
+    chat.wait_for_caption(2)
+    assert app.model.requests[-1].params["top_k"] == 5

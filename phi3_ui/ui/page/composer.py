@@ -69,5 +69,6 @@ def wire(page: Page, chat: ChatController) -> Dependency:
         **STREAMING,
     )
     answered.then(None, None, None, js=RELEASE_MESSAGE_JS)
+    answered.failure(None, None, None, js=RELEASE_MESSAGE_JS)  # Gradio calls `then` only for values that it accepts
     composer.message.change(None, composer.message, None, js=SETTLE_MESSAGE_JS)
     return answered

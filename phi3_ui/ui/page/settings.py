@@ -65,7 +65,9 @@ def _create_control(param: SamplingParam) -> Any:
         return gr.Slider(slider.minimum, slider.maximum, param.control_default, step=slider.step, **shared)
     if isinstance(param.control_default, str):
         return gr.Textbox(param.control_default, lines=1, max_lines=4 if param.kind == "strings" else 1, **shared)
-    return gr.Number(param.control_default, precision=0, minimum=param.minimum, **shared)
+    return gr.Number(
+        param.control_default, precision=0, **shared
+    )  # parse_params checks the range, in the page's language
 
 
 def wire(page: Page, manage: ManageHandlers) -> None:

@@ -4,6 +4,7 @@ import LOCALE from "../locale.js";
 
 const FORMAT = new Intl.NumberFormat(LOCALE, { useGrouping: false, maximumFractionDigits: 10 });
 const POINT = FORMAT.format(0.5).charAt(1);
+const GROUPED = /[.,\s](?=\d{3}(?!\d))/g; // 4,096 and 4.096
 const fields = new WeakMap(); // by Gradio's field
 
 /** Draw the value of Gradio's field, which stays the one that holds it; `name` is the label. */
@@ -17,8 +18,8 @@ export default function drawNumber(native, name) {
 function createField(native) {
   const field = createElement("input", "phi3-number", { type: "text", inputmode: "decimal", autocomplete: "off" });
   const commit = () => {
-    const number = Number(field.value.trim().replace(POINT, "."));
-    if (field.value.trim() !== "" && Number.isFinite(number)) setValue(native, number);
+    const number = parse(field.value.trim(), Number.isInteger(Number(native.step)));
+    if (Number.isFinite(number)) setValue(native, number);
     requestAnimationFrame(() => write(field, native)); // as Gradio has limited it
   };
   field.addEventListener("change", commit);
@@ -35,6 +36,13 @@ function createField(native) {
   native.removeAttribute("aria-label");
   native.before(field);
   return field;
+}
+
+/** NaN if it is no number. */
+function parse(text, isWhole) {
+  if (text === "") return NaN;
+  const number = Number((isWhole ? text.replace(GROUPED, "") : text).replace(POINT, "."));
+  return isWhole ? Math.round(number) : number;
 }
 
 function write(field, native) {
