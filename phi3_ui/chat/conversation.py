@@ -232,6 +232,11 @@ class Conversation:
         return following[-1] if following else None
 
     @property
+    def pending(self) -> Turn | None:
+        """The last turn of the shown branch while it has no answer."""
+        return self.turns[-1] if self.turns and self.turns[-1].answer is None else None
+
+    @property
     def last_answer(self) -> Answer | None:
         """The last answer of the shown branch."""
         return next((turn.answer for turn in reversed(self.turns) if turn.answer), None)

@@ -57,6 +57,9 @@ class ContextMeter:
     ) -> ContextFill:
         """What a model's context would hold; without an entry an estimate."""
         limit = entry.context_length if entry else None
+        if not draft.text.strip() and (pending := conversation.pending):
+            system = pending.request.system if pending.request else ""
+            return estimate_fill(Draft(pending.question, system=system), conversation.without_last_turn(), limit)
         has_new_system = bool(draft.system.strip()) and conversation.last_answer is None
         if not (draft.text.strip() or has_new_system) and (last := fill_from_answer(conversation, limit)):
             return last

@@ -8,7 +8,7 @@ from typing import Any, cast
 import gradio as gr
 import pytest
 
-from phi3_ui.chat.conversation import Answer, Conversation
+from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
 from phi3_ui.chat.types import ContextUsage, Message, Usage
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.handlers.context_meter import ContextMeter
@@ -67,6 +67,17 @@ def test_a_draft_of_megabytes_is_estimated(app: App) -> None:
 
     assert "<span>3,000,000 / 100</span>" not in count(app, Counter(), {"text": "x" * 3_000_000, "files": []})
     assert "≈" in count(app, Counter(), {"text": "x" * 3_000_000, "files": []})
+
+
+def test_a_question_counts_while_it_is_answered(app: App) -> None:
+    app.session.set_entry(None, _declare(app, 100))
+    request = TurnRequest(0.0, "m", system="1234")
+    app.session.show(Chat(conversation=Conversation().with_question("12345678", request)))
+    assert "<span>≈ 3 / 100</span>" in count(app, None, {"text": "", "files": []}, "1234")
+    show_answered_chat(app)
+    conversation = app.session.current.conversation.with_question("12345678", request)
+    app.session.show(Chat(conversation=conversation))
+    assert "<span>≈ 42 / 100</span>" in count(app, None, {"text": "", "files": []})
 
 
 def test_each_file_is_counted_and_one_that_is_too_long_is_refused(app: App) -> None:
