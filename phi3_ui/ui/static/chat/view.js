@@ -14,7 +14,7 @@ import rove from "./rove.js";
 
 const MAX_SHARE = 4; // drawing takes at most about a quarter of the time
 const CHUNK = 20; // messages that are drawn as one once they are near the view; see chat.css
-const NARROW = 740; // pixels, below which an answer's buttons and metrics do not fit into one line
+const NARROW = 560; // pixels, below which an answer's metrics have no names
 const MAX_ANNOUNCED = 2000; // characters
 
 /** Returns a function that draws the answer in progress. */
