@@ -102,8 +102,20 @@ def test_the_panels_are_docked_while_there_is_room_and_else_drawers(open_page: O
     assert box(chat.page, "#phi3-chat")["height"] > 195
     chat.page.set_viewport_size({"width": 390, "height": 844})
 
-    # A drawer that was open while the window grew does not come back.
+    # However low the window, the composer with a long draft is in it, and wide enough to write in.
+    chat.message.fill("A long line of a long draft.\n" * 20)
+    for width, height in ((667, 375), (844, 330), (844, 220), (390, 460), (390, 300)):
+        chat.page.set_viewport_size({"width": width, "height": height})
+        composer = box(chat.page, "#phi3-composer")
+        assert composer["y"] + composer["height"] <= height, (width, height)
+        assert box(chat.page, "#phi3-message textarea")["width"] > 250, (width, height)
+    chat.message.fill("")
+    chat.page.set_viewport_size({"width": 390, "height": 844})
+
+    # A drawer that is open outlives a reload; one that was open while the window grew does not come back.
     toggle.click()
+    expect(shell).to_have_attribute("data-left", "open drawer")
+    chat.page.reload()
     expect(shell).to_have_attribute("data-left", "open drawer")
     chat.page.set_viewport_size({"width": 1440, "height": 900})
     expect(shell).to_have_attribute("data-left", "open docked")

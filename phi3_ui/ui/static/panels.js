@@ -1,7 +1,7 @@
 /**
  * The panels beside the chat: docked while there is room for them, else drawers over the chat, also after a resize.
- * Whether a docked panel is open is remembered; a drawer starts closed, and Escape, a tap outside
- * or a change of what is docked closes it. A comparison takes the docked right panel's place until it is closed, or the
+ * Whether a docked panel is open is remembered, and whether a drawer is for as long as the tab
+ * is open. Escape, a tap outside or a change of what is docked closes a drawer. A comparison takes the docked right panel's place until it is closed, or the
  * panel is opened again.
  *
  * Buttons with `data-panel="left"` or `"right"` open and close a panel, and get its name of `labels`. The stylesheet
@@ -10,10 +10,10 @@
  */
 export default function managePanels(labels) {
   if (globalThis.phi3Panels) return globalThis.phi3Panels.draw();
-  const KEY = "phi3-panels";
+  const KEY = "phi3-panels", DRAWER_KEY = "phi3-drawer";
   const NARROW = { left: matchMedia("(width < 1000px)"), right: matchMedia("(width < 1280px)") };
   const SIDES = Object.keys(NARROW);
-  const docked = { left: true, right: true, ...load() };
+  const docked = { left: true, right: true, ...load(localStorage, KEY) };
   const drawer = { left: false, right: false };
   let isCovered = false; // the docked right panel, by a comparison
   let opener = null; // what had the focus before a drawer was opened
@@ -46,11 +46,12 @@ export default function managePanels(labels) {
     if (isOpen(side) === open) return;
     if (NARROW[side].matches) {
       for (const other of SIDES) drawer[other] = open && other === side;
+      save(sessionStorage, DRAWER_KEY, drawer);
       if (open) opener = document.activeElement;
     } else {
       docked[side] = open;
       if (side === "right") isCovered = false;
-      save();
+      save(localStorage, KEY, docked);
     }
     draw();
     if (!NARROW[side].matches) return;
@@ -65,6 +66,7 @@ export default function managePanels(labels) {
 
   function adaptToWindow() {
     for (const side of SIDES) drawer[side] = false;
+    save(sessionStorage, DRAWER_KEY, drawer);
     draw();
   }
 
@@ -74,18 +76,18 @@ export default function managePanels(labels) {
     return Boolean(side);
   }
 
-  function load() {
+  function load(storage, key) {
     try {
-      return JSON.parse(localStorage.getItem(KEY)) ?? {};
+      return JSON.parse(storage.getItem(key)) ?? {};
     } catch (error) {
       console.info("The state of the panels is not remembered:", error);
       return {};
     }
   }
 
-  function save() {
+  function save(storage, key, state) {
     try {
-      localStorage.setItem(KEY, JSON.stringify(docked));
+      storage.setItem(key, JSON.stringify(state));
     } catch (error) {
       console.info("The state of the panels is not remembered:", error);
     }
@@ -109,6 +111,7 @@ export default function managePanels(labels) {
     draw();
   }).observe(centre, { attributeFilter: ["data-open"] });
   for (const query of Object.values(NARROW)) query.addEventListener("change", adaptToWindow);
+  for (const side of SIDES) drawer[side] = NARROW[side].matches && load(sessionStorage, DRAWER_KEY)[side] === true;
   draw();
   globalThis.phi3Panels = { open: (side) => set(side, true), closeDrawers, draw };
 }
