@@ -221,6 +221,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "compare": "Compare",
     "compare.off": "There is no model to ask yet",
     "save_chat": "Save this chat as Markdown",
+    "save_chat.off": "Save this chat: ask something first",
     "metadata": "Model and run",
     "retry_setup": "Try again",
     "engine.transformers": "Pipeline",

@@ -226,6 +226,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "compare": "Compară",
     "compare.off": "Încă nu există niciun model de întrebat",
     "save_chat": "Salvează conversația ca Markdown",
+    "save_chat.off": "Salvează conversația: întrebați ceva mai întâi",
     "metadata": "Model și rulare",
     "retry_setup": "Încearcă din nou",
     "engine.transformers": "Pipeline",

@@ -11,7 +11,7 @@ from phi3_ui.ui.page.texts import I18N, browser_texts
 
 _BUTTON_TEXTS = ["model", "models.none", "add"]
 _MENU_TEXTS = ["models.choose", "models.filter", "models.none_found", "refresh", "add"]
-_HEADER_TEXTS = ["compare", "compare.off", "save_chat"]
+_HEADER_TEXTS = ["compare", "compare.off", "save_chat", "save_chat.off"]
 
 
 def create_header() -> HeaderSection:

@@ -10,7 +10,6 @@ from phi3_ui.i18n.translate import format_bytes, format_datetime, format_metric,
 from phi3_ui.store.registry.admission import Review
 from phi3_ui.store.registry.cards import ModelCard, RunSummary
 from phi3_ui.store.registry.doctor import Diagnosis
-from phi3_ui.ui.render.icons import icon
 from phi3_ui.ui.render.labels import version_label
 from phi3_ui.ui.render.model_trust import describe_code, trust_chip
 from phi3_ui.ui.render.notices import render_hint
@@ -52,7 +51,7 @@ def render_card(language: str, card: ModelCard | None, health: Health | None = N
         health=_health(language, health.diagnosis) if health else [],
         limits=describe_limits(language, card.entry),
         is_logged=not card.entry.is_unlogged,
-        copy_icon=icon("copy"),
+        copied=[tr(language, f"card.{key}") for key in ("id", "uri", "run_id")],
         model=_model(language, card),
         signature=_signature(language, card),
         run=_run(language, card.run, quote_store(card.entry.tracking_uri)) if card.run else None,
@@ -78,8 +77,8 @@ def _chips(language: str, card: ModelCard, health: Health | None) -> list[tuple[
     return chips
 
 
-def _model(language: str, card: ModelCard) -> list[tuple[str, str, bool]]:
-    """Name and value of each fact, and whether it is to be copied."""
+def _model(language: str, card: ModelCard) -> list[tuple[str, str]]:
+    """Name and value of each fact."""
     entry = card.entry
     size = "" if entry.size_bytes is None else format_bytes(language, entry.size_bytes)
     values = {
@@ -92,7 +91,7 @@ def _model(language: str, card: ModelCard) -> list[tuple[str, str, bool]]:
         "size": size and tr(language, "card.on_disk", size=size),
         "created": "" if entry.is_unlogged else f"{format_datetime(language, entry.created)} UTC",
     }
-    return [(tr(language, f"card.{key}"), value, key in ("id", "uri")) for key, value in values.items()]
+    return [(tr(language, f"card.{key}"), value) for key, value in values.items()]
 
 
 def _signature(language: str, card: ModelCard) -> dict[str, Any]:

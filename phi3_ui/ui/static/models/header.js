@@ -27,12 +27,21 @@ export default function showActions({ element, trigger, texts }) {
       type: "button",
       class: "phi3-icon",
       id: "phi3-save",
-      title: texts.save_chat,
-      "aria-label": texts.save_chat,
     },
     drawIcon("share"),
   );
-  save.addEventListener("click", () => trigger("click"));
+  save.addEventListener("click", () => {
+    if (save.getAttribute("aria-disabled") === "false") trigger("click");
+  });
+  const shell = document.querySelector("#phi3-shell");
+  const drawSave = () => {
+    const isEmpty = shell.hasAttribute("data-empty-chat");
+    save.setAttribute("aria-disabled", String(isEmpty));
+    save.title = isEmpty ? texts["save_chat.off"] : texts.save_chat;
+    save.setAttribute("aria-label", save.title);
+  };
+  new MutationObserver(drawSave).observe(shell, { attributeFilter: ["data-empty-chat"] });
+  drawSave();
   element.append(
     create("div", { class: "phi3-header-actions" }, compare, save),
   );
