@@ -1,5 +1,6 @@
 """The server's folders stay out of what visitors read."""
 
+import time
 from string import Formatter
 
 import pytest
@@ -34,6 +35,16 @@ _OTHERS: dict[str, str | int] = {"count": 2, "seconds": 2, "tokens": 2, "repo": 
 def test_paths_are_shortened_to_their_names(text: str, shown: str) -> None:
     assert hide_paths(text) == shown
     assert hide_paths(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "text", ["'/" + "x" * 200_000, "'/" + "x/" * 100_000, "“/x/" * 50_000, "'C:\\" * 50_000, ",/a" * 50_000]
+)
+def test_a_text_of_any_length_takes_little_time(text: str) -> None:
+    """An imported chat may hold such an error."""
+    started = time.process_time()
+    hide_paths(text)
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("code", SENTENCES)

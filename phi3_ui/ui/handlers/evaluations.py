@@ -21,7 +21,7 @@ from phi3_ui.evaluation.services import plan_judge
 from phi3_ui.i18n.translate import tr
 from phi3_ui.store import links
 from phi3_ui.ui.handlers.conversations import ConversationController
-from phi3_ui.ui.handlers.event_fields import read_fields
+from phi3_ui.ui.handlers.event_fields import read_fields, read_number
 from phi3_ui.ui.notices import show_warning
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.evaluation_results import ResultsView, render_results
@@ -267,13 +267,11 @@ class EvaluationsController:
 
     @staticmethod
     def _show_version(_: Session, choice: EvaluationsChoice, fields: Fields) -> EvaluationsChoice:
-        value = _first(fields, "value")
-        return replace(choice, version=int(value) if value.isdecimal() else None, start=0)
+        return replace(choice, version=read_number(_first(fields, "value")), start=0)
 
     @staticmethod
     def _show_from(_: Session, choice: EvaluationsChoice, fields: Fields) -> EvaluationsChoice:
-        value = _first(fields, "value")
-        return replace(choice, start=int(value) if value.isdecimal() else 0)
+        return replace(choice, start=read_number(_first(fields, "value")) or 0)
 
     # Evaluations
 
@@ -290,7 +288,7 @@ class EvaluationsController:
             raise UserError("no_models_chosen")
         presets = [key for key in dict.fromkeys(fields.get("preset", [])) if key in PRESETS] or [""]
         max_tokens = _first(fields, "max_tokens").strip()
-        repeats = _first(fields, "repeats")
+        repeats = read_number(_first(fields, "repeats")) or 1
         plan = plan_evaluation(
             prompt_set,
             list_candidates(
@@ -300,7 +298,7 @@ class EvaluationsController:
                 *fields.get("scorer", []),
                 *(line.strip() for line in _first(fields, "scorers").splitlines() if line.strip()),
             ),
-            repeats=min(max(int(repeats), 1), _MAX_REPEATS) if repeats.isdecimal() else 1,
+            repeats=min(repeats, _MAX_REPEATS),
             judge=plan_judge(self._settings.judge, self._models.find) if _first(fields, "judge") else None,
             time_limit=self._settings.answer_seconds,
         )

@@ -4,7 +4,14 @@ from typing import Any
 
 import gradio as gr
 
+_MAX_DIGITS = 9
+
 
 def read_fields(event: gr.EventData) -> dict[str, Any]:
     """The fields by name; none if a program has sent something else."""
     return event._data if isinstance(event._data, dict) else {}
+
+
+def read_number(text: str) -> int | None:
+    """A number of at most nine digits; None for anything else. Python converts thousands of digits to no number."""
+    return int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else None

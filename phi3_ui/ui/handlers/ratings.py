@@ -16,6 +16,7 @@ from phi3_ui.store.conversations.votes import StoredVote, VoteReader
 from phi3_ui.store.registry.cards import RegisteredVersion
 from phi3_ui.ui.comparison_state import restore_comparison
 from phi3_ui.ui.handlers.conversations import Action, ConversationController
+from phi3_ui.ui.handlers.event_fields import read_number
 from phi3_ui.ui.handlers.export import pack_download
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.compare import find_voted
@@ -87,7 +88,11 @@ class RatingsController:
         """List the rounds of two contestants, by their places in the leaderboard: `0-1`; all rounds if that is empty."""
         choice = session.panels.ratings or RatingsChoice()
         keys = [one.contestant for one in self._build(session, choice).board.leaderboard.ratings]
-        found = [keys[int(part)] for part in action.value.split("-") if part.isdecimal() and int(part) < len(keys)]
+        found = [
+            keys[place]
+            for part in action.value.split("-")
+            if (place := read_number(part)) is not None and place < len(keys)
+        ]
         pair = (found[0], found[1]) if len(found) == 2 and found[0] != found[1] else None
         return self._change(session, pair=pair)
 
