@@ -1,5 +1,7 @@
 """The rows of messages: where the view is, code blocks, the keyboard, what is announced, the menu, an empty chat."""
 
+import re
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import expect
@@ -175,6 +177,9 @@ def test_the_metrics_have_their_names_on_a_desktop(app: App, open_page: OpenPage
         chat.page.set_viewport_size({"width": width, "height": 768})
         expect(chat.captions.last).to_contain_text("39 in · 69 out · first token ")
         expect(short).to_be_hidden()
+        expect(chat.captions.last).to_have_attribute(
+            "title", re.compile("^scripted-one · 39 in · 69 out · first token ")
+        )
         metrics = chat.captions.last.bounding_box()
         actions = chat.page.locator(".phi3-last .phi3-actions").bounding_box()
         log = chat.log.bounding_box()

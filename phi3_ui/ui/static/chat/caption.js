@@ -18,6 +18,7 @@ export default function drawCaption(caption) {
     return element;
   }
   line.append(create("span", "phi3-short", { "aria-hidden": "true" }, short.join(" · ")));
+  line.title = [model, ...parts].filter(Boolean).join(" · "); // where it is cut, or short
   element.append(line);
   return element;
 }
