@@ -3,6 +3,8 @@
 import re
 import unicodedata
 
+from phi3_ui.chat.normalization import normalize
+
 _STROKED_LETTER = re.compile(r"LATIN SMALL LETTER (?:DOTLESS )?([A-Z])(?: WITH .*)?")
 _LETTER_CLASSES = (0, 9, 84, 91, 103, 118, 129, 130, 132)
 """The canonical combining classes of marks that are not accents: viramas, and vowels of Telugu, Thai, Lao and Tibetan."""
@@ -41,4 +43,4 @@ def fold_text(text: str) -> str:
     """
     if text.isascii():
         return text.lower()
-    return unicodedata.normalize("NFKD", text).translate(_FOLDING)  # normalized for the order of several marks
+    return normalize("NFKD", text).translate(_FOLDING)  # normalized for the order of several marks
