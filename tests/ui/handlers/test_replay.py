@@ -143,7 +143,7 @@ def test_a_replay_ends_when_its_page_is_left(app: App, leave: str) -> None:
 @pytest.mark.parametrize(
     ("question", "system", "params", "sentence"),
     [
-        ("Hi", "", GenerationParams(temperature=-5), "temperature cannot be -5"),
+        ("Hi", "", GenerationParams(temperature=-5), "emperature cannot be -5"),
         ("x" * 101, "", GenerationParams(), "at most 100 characters"),
         ("Hi", "x" * 101, GenerationParams(), "at most 100 characters"),
     ],
