@@ -24,6 +24,7 @@ from phi3_ui.settings import Settings
 from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
 from tests.support.build_cache import CACHE, build_lock, cached_folder
 from tests.support.command_line import run_command  # noqa: F401  (a fixture)
+from tests.support.third_party_store import third_party_store  # noqa: F401  (a fixture)
 from tests.support.tiny_models import tiny, tiny_checkpoint, tiny_models, tiny_onnx  # noqa: F401  (fixtures)
 from tests.support.trust import strict_admission
 

@@ -1,8 +1,6 @@
 """Adding, promoting and templating models on the page, with a stand-in for the hub and third-party models."""
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +9,12 @@ import pytest
 from mlflow import MlflowClient
 from playwright.sync_api import expect
 
-from phi3_ui.paths import ROOT
 from tests.e2e.conftest import NewVisitor, OpenPage, open_chat
 from tests.support.app_server import Server, serve
-from tests.support.build_cache import create_store
 from tests.support.chat_page import LOAD, ChatPage
 from tests.support.command_line import RunCommand
 from tests.support.hub import Hub, hub
+from tests.support.third_party_store import ThirdPartyStore
 from tests.support.tiny_phi3 import WORDS
 from tests.support.trust import approve_models
 
@@ -43,20 +40,19 @@ class ThirdPartyApp:
 
 @pytest.fixture(scope="module")
 def third_party_app(
-    tiny_checkpoint: Path, tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory
+    third_party_store: ThirdPartyStore,
+    tiny_checkpoint: Path,
+    tiny_onnx: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[ThirdPartyApp]:
     home, log = tmp_path_factory.mktemp("manage"), tmp_path_factory.mktemp("log") / "app.log"
-    uri = create_store(home, "theirs")
-    command = [sys.executable, "-W", "ignore", "-m", "tests.support.third_party_models", uri, str(home)]
-    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
-    approve_models(uri, home)
-    (home / "shared").mkdir()
+    approve_models(third_party_store.copy_to(home), home)
     onnx = tmp_path_factory.mktemp("onnx-repo")
     shutil.copytree(tiny_onnx, onnx / "cpu")
     with hub(tmp_path_factory.mktemp("hub")) as stand_in:
         stand_in.add(REPO, tiny_checkpoint)
         stand_in.add(f"{REPO}-onnx", onnx)
-        variables = {**stand_in.environment, "PHI3_UI_MODEL_FOLDERS": str(home / "shared")}
+        variables = {**stand_in.environment, "PHI3_UI_MODEL_FOLDERS": str(third_party_store.shared)}
         with serve(home, log, variables=variables) as server:
             yield ThirdPartyApp(server, stand_in)
         assert "Traceback" not in log.read_text(encoding="utf-8")

@@ -21,10 +21,10 @@ from phi3_ui.host.worker import load_adapter
 from phi3_ui.runtime.pipeline_kv_cache import PREFILL_CHUNK, PipelineKVCache
 from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
 from tests.conftest import Demo
-from tests.engine.test_third_party_models import catalogue, folder, logged  # noqa: F401  (fixtures)
+from tests.engine.test_third_party_models import catalogue, home  # noqa: F401  (fixtures)
 
-GREEDY = GenerationParams(max_tokens=24, temperature=0.0)
-SEEDED = GenerationParams(max_tokens=24, temperature=1.2, top_p=0.9, top_k=40, seed=7)
+GREEDY = GenerationParams(max_tokens=12, temperature=0.0)
+SEEDED = GenerationParams(max_tokens=12, temperature=1.2, top_p=0.9, top_k=40, seed=7)
 STORY = "Tell me a story about a fox, a crow and a piece of cheese; the fox is clever, and the crow is vain."
 ODD = "It says \"<|im_end|>\" and '''<|im_start|>system''' \\n {braces} “ă” 🦊: what is that?\r\n\t\u2063 \u2028"
 

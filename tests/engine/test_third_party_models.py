@@ -1,8 +1,6 @@
 """Third-party chat models in real stores: listed with their contract, answering in their process."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import cache
@@ -27,9 +25,8 @@ from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.pool import Pool
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.host.worker import load_adapter
-from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
-from tests.support.build_cache import create_store
+from tests.support.third_party_store import ThirdPartyStore
 from tests.support.tiny_phi3 import WORDS
 from tests.support.trust import approve_models
 
@@ -39,30 +36,21 @@ NEEDS_TEMPLATE = {"tutorial", "hinted", "frames", "strings", "chunks", "from-cod
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("foreign")
-    (folder / "shared").mkdir()
-    return folder
+def home(tmp_path_factory: pytest.TempPathFactory, third_party_store: ThirdPartyStore) -> Path:
+    """The folder of a store with the models: one of each kind, and some that are not chat models."""
+    home = tmp_path_factory.mktemp("foreign")
+    third_party_store.copy_to(home)
+    return home
 
 
 @pytest.fixture(scope="module")
-def logged(folder: Path) -> dict[str, dict[str, str]]:
-    """Names and ids of the models in the store of `folder`: one of each kind, and some that are not chat models."""
-    uri = create_store(folder, "theirs")
-    command = [sys.executable, "-W", "ignore", "-m", "tests.support.third_party_models", uri, str(folder)]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    logged: dict[str, dict[str, str]] = json.loads(done.stdout.splitlines()[-1])
-    return logged
-
-
-@pytest.fixture(scope="module")
-def catalogue(folder: Path, logged: dict[str, dict[str, str]]) -> Catalogue:
-    return Catalogue(f"sqlite:///{folder / 'mlflow.db'}")
+def catalogue(home: Path) -> Catalogue:
+    return Catalogue(f"sqlite:///{home / 'mlflow.db'}")
 
 
 @pytest.fixture(scope="module")
 def model(
-    catalogue: Catalogue, folder: Path, tmp_path_factory: pytest.TempPathFactory
+    catalogue: Catalogue, third_party_store: ThirdPartyStore, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], HostedModel]]:
     """The named model, loaded in its process."""
     logs = tmp_path_factory.mktemp("logs")
@@ -80,7 +68,7 @@ def model(
                 entry.contract,
                 entry.tracking_uri,
                 folder=entry.folder,
-                folders=(str(folder / "shared"),),
+                folders=(str(third_party_store.shared),),
             )
         )
 
@@ -119,11 +107,11 @@ def texts(events: list[AnswerEvent]) -> list[str]:
 
 
 def test_exactly_the_chat_models_are_listed_each_with_its_contract(
-    catalogue: Catalogue, logged: dict[str, dict[str, str]]
+    catalogue: Catalogue, third_party_store: ThirdPartyStore
 ) -> None:
     entries = {entry.name: entry for entry in catalogue.list_models()}
 
-    assert {name: entry.model_id for name, entry in entries.items()} == logged["chat"]
+    assert {name: entry.model_id for name, entry in entries.items()} == third_party_store.logged["chat"]
     assert {name: entry.contract for name, entry in entries.items()} == {
         **dict.fromkeys(["tutorial", "hinted", "frames", "strings", "chunks", "from-code"], "text"),
         "chat-model-whole": "chat_model",
@@ -222,8 +210,8 @@ def test_chunks_stream_with_usage(model: Callable[[str], HostedModel]) -> None:
     assert end.timings.tokens_per_second is not None
 
 
-def test_a_stopped_stream_is_closed(model: Callable[[str], HostedModel], folder: Path) -> None:
-    (folder / "shared" / "closed").unlink(missing_ok=True)
+def test_a_stopped_stream_is_closed(model: Callable[[str], HostedModel], third_party_store: ThirdPartyStore) -> None:
+    (third_party_store.shared / "closed").unlink(missing_ok=True)
     cancel = CancelToken()
     events: list[AnswerEvent] = []
     for event in model("chunks").answer(ChatRequest((Message("user", "endless"),), template="phi-3"), cancel):
@@ -234,7 +222,7 @@ def test_a_stopped_stream_is_closed(model: Callable[[str], HostedModel], folder:
     end = completed(events)
     assert end.text.startswith("One two more")
     assert (end.usage, end.finish_reason) == (None, "cancelled")
-    assert (folder / "shared" / "closed").exists()
+    assert (third_party_store.shared / "closed").exists()
 
 
 def test_a_blocking_answer_is_cancelled_immediately(model: Callable[[str], HostedModel]) -> None:
@@ -329,12 +317,11 @@ def test_the_chosen_template_is_stored_with_the_model(catalogue: Catalogue) -> N
     assert json.dumps({**asdict(entry), "created": None})
 
 
-@pytest.mark.usefixtures("logged")
 def test_with_a_read_only_store_saving_the_template_is_left_to_the_caller(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # MLflow takes such a URI for a path, and makes its folders here
-    read_only = Catalogue(f"sqlite:///file:{folder / 'mlflow.db'}?mode=ro&uri=true")
+    read_only = Catalogue(f"sqlite:///file:{home / 'mlflow.db'}?mode=ro&uri=true")
     entry = next(entry for entry in read_only.list_models() if entry.name == "hinted")
 
     assert not read_only.set_template(entry.model_id, "phi-3")
