@@ -12,6 +12,7 @@ from models.phi3_onnx import Phi3Onnx
 from models.presets import load_preset
 from phi3_ui.store.registry.catalogue import Catalogue
 from tests.conftest import Weights, settings_for
+from tests.support.build_cache import create_store
 from tests.support.hub import hub
 from tests.support.tutorials import TUTORIALS, execute, read, text_of
 
@@ -69,11 +70,12 @@ def test_a_tutorial_runs_with_a_preset_of_the_hub(
     assert preset.pipeline
     onnx = tmp_path / "onnx"
     shutil.copytree(tiny_onnx, onnx / preset.onnx["cpu"].folder)
+    create_store(home := tmp_path / "home")
     with hub(tmp_path) as stand_in:
         stand_in.add(preset.pipeline.repo, tiny_checkpoint, commit=preset.pipeline.revision)
         stand_in.add(preset.onnx["cpu"].repo, onnx)
         for variable, value in stand_in.environment.items():
             monkeypatch.setenv(variable, value)
-        said = text_of(execute(name, tmp_path / "home", "phi-3-mini-4k"))
+        said = text_of(execute(name, home, "phi-3-mini-4k"))
     assert "<|user|>\nWhat is the capital of France?<|end|>\n<|assistant|>\n" in said
     assert "'total_tokens'" in said

@@ -184,19 +184,23 @@ def test_an_answer_ends_at_its_time_limit(hosted: HostedModel) -> None:
     assert completed(hosted.answer(replace(SHORT, time_limit=60.0), CancelToken())).finish_reason == "stop"
 
 
-@pytest.mark.parametrize("contract", ["prompt", "chat"])
-def test_a_chat_longer_than_the_context_omits_its_oldest_turns_and_reports_it(
-    contract: str, tiny: TinyStore, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module", params=["prompt", "chat"])
+def tiny_model(
+    request: pytest.FixtureRequest, tiny: TinyStore, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[HostedModel]:
+    """Each of the tiny models, in a process of its own that is allowed the least."""
+    logs = tmp_path_factory.mktemp("tiny")
+    model = HostedModel(tiny.spec(request.param), logs, strict_admission(logs).admit)
+    yield model
+    model.unload()
+
+
+def test_a_chat_longer_than_the_context_omits_its_oldest_turns_and_reports_it(tiny_model: HostedModel) -> None:
     turns = [
         message for n in range(30) for message in (Message("user", f"{n} " * 200), Message("assistant", "Yes. " * 40))
     ]
     request = ChatRequest((Message("system", "Be brief."), *turns, *SHORT.messages), GenerationParams(12, 0.0))
-    model = HostedModel(
-        tiny.spec(contract), tmp_path, strict_admission(tmp_path).admit
-    )  # its context is short enough to fill it
-    events = list(model.answer(request, CancelToken()))
-    model.unload()
+    events = list(tiny_model.answer(request, CancelToken()))  # its context is short enough to fill it
     (use,) = [event for event in events if isinstance(event, ContextUsage)]
     end = completed(iter(events))
     assert use.limit == CONTEXT_LENGTH
@@ -205,15 +209,13 @@ def test_a_chat_longer_than_the_context_omits_its_oldest_turns_and_reports_it(
     assert end.usage.prompt_tokens == use.prompt_tokens <= CONTEXT_LENGTH - 12
 
 
-@pytest.mark.parametrize("contract", ["chat", "prompt"])
-def test_the_engines_answer_where_least_is_allowed(contract: str, tiny: TinyStore, tmp_path: Path) -> None:
-    model = HostedModel(tiny.spec(contract), tmp_path, strict_admission(tmp_path).admit)
-    end = completed(model.answer(SHORT, CancelToken()))
-    own_folder = Path(model.own_folder)
+def test_the_engines_answer_where_least_is_allowed(tiny_model: HostedModel) -> None:
+    end = completed(tiny_model.answer(SHORT, CancelToken()))
+    own_folder = Path(tiny_model.own_folder)
     assert end.usage
     assert end.usage.completion_tokens == 12
     assert own_folder.is_dir()
-    model.unload()
+    tiny_model.unload()
     assert not own_folder.exists()
 
 
