@@ -25,7 +25,7 @@ _STATUS = {
     **dict.fromkeys(("remote_rate_limited", "remote_rate_limited_for"), 429),
     # The server behind this one: the caller can only wait, or tell its administrator.
     **dict.fromkeys(("remote_unreachable", "remote_failed", "remote_cut", "remote_malformed", "remote_no_model"), 502),
-    **dict.fromkeys(("remote_key_refused", "remote_key_missing"), 502),
+    **dict.fromkeys(("remote_key_refused", "remote_key_missing", "remote_no_text", "remote_tool_call"), 502),
     **dict.fromkeys(("too_many_models", "store_unreachable", "load_failed", "interrupted", "model_unreadable"), 503),
     "openai_not_configured": 503,
     "remote_silent": 504,

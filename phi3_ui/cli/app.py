@@ -107,6 +107,7 @@ def pass_settings(function: Callback) -> Callback:
         # What these libraries have to say, an error's sentence says.
         for library in ("mlflow", "alembic", "phi3_ui.host.hosted_model"):
             logging.getLogger(library).setLevel(logging.CRITICAL)
+        logging.getLogger("phi3_ui.host.remote").setLevel(logging.ERROR)  # likewise, but for what is unexpected
         settings = Settings.read()
         with translate_errors(settings):
             settings.logs.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """What a server streams: server-sent events with chunks of a chat completion, or the whole completion at once."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
@@ -9,6 +9,8 @@ from phi3_ui.chat.types import Usage
 
 _MAX_LINE = 4_000_000  # bytes, of a whole answer in one event too
 DONE = "[DONE]"
+
+_Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 class MalformedError(Exception):
@@ -46,12 +48,12 @@ class _Choice(BaseModel):
 
 
 class _Details(BaseModel):
-    cached_tokens: int | None = None
+    cached_tokens: _Count | None = None
 
 
 class _Usage(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int = 0
+    prompt_tokens: _Count
+    completion_tokens: _Count = 0
     prompt_tokens_details: _Details | None = None
 
 
@@ -59,7 +61,8 @@ class Chunk(BaseModel):
     """One event, or a whole completion."""
 
     choices: list[_Choice] = []
-    counts: _Usage | None = Field(default=None, validation_alias="usage")
+    counts: Any = Field(default=None, validation_alias="usage")
+    """As they were sent: an answer is not lost because its tokens are counted wrongly."""
     error: Any = None
     """Set where the server fails after it has begun to stream."""
 
@@ -68,11 +71,14 @@ class Chunk(BaseModel):
         """The first choice; an empty one if there is none."""
         return self.choices[0] if self.choices else _Choice()
 
-    @property
-    def usage(self) -> Usage | None:
-        """The token counts, if it has them."""
-        if (counts := self.counts) is None:
+    def parse_usage(self) -> Usage | None:
+        """The token counts, if it has them. MalformedError."""
+        if self.counts is None:
             return None
+        try:
+            counts = _Usage.model_validate(self.counts)
+        except ValidationError as error:
+            raise MalformedError(_describe(error)) from error
         details = counts.prompt_tokens_details
         return Usage(counts.prompt_tokens, counts.completion_tokens, details.cached_tokens if details else None)
 
@@ -82,12 +88,17 @@ def parse_chunk(data: str | bytes) -> Chunk:
     try:
         chunk = Chunk.model_validate_json(data)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, problem["loc"]))
-        raise MalformedError(f"{place}: {problem['msg']}" if place else "it is not a JSON object") from error
+        raise MalformedError(_describe(error) or "it is not a JSON object") from error
     if not (chunk.choices or chunk.counts or chunk.error or "choices" in chunk.model_fields_set):
         raise MalformedError("it has no choices")
     return chunk
+
+
+def _describe(error: ValidationError) -> str:
+    """Which field is wrong, and how; empty for the whole."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, problem["loc"]))
+    return f"{place}: {problem['msg']}" if place else ""
 
 
 async def read_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[str | None]:

@@ -187,7 +187,7 @@ class RemoteModel:
         if kind == "application/json":  # the server does not stream
             with anyio.fail_after(_FIRST_SECONDS):
                 self._take(parse_chunk(await _read_body(response)), state)
-            state.finish()
+            self._finish(state)
             return
         if kind != "text/event-stream":
             raise MalformedError(f"it sends {kind or 'something'} instead of text/event-stream")
@@ -209,16 +209,29 @@ class RemoteModel:
                 self._take(parse_chunk(data), state)
         if state.finish_reason is None and not state.is_done:
             raise RequestError(self.asked.fail("remote_cut"))
-        state.finish()
+        self._finish(state)
 
     def _take(self, chunk: Chunk, state: "_Answer") -> None:
         if chunk.error:
             raise RequestError(failure_of_event(self.asked, chunk.error))
         state.take(chunk)
+        try:
+            state.usage = chunk.parse_usage() or state.usage
+        except MalformedError as error:
+            if not state.has_bad_usage:
+                logger.warning("The token counts of %s cannot be read: %s", self.asked.server.name, error)
+            state.has_bad_usage = True
         if state.size > _MAX_ANSWER:
             raise MalformedError("its answer has no end")
         if state.finish_reason == "content_filter":
             raise RequestError(self.asked.fail("remote_filtered"))
+
+    def _finish(self, state: "_Answer") -> None:
+        """Put the end of the answer. RequestError if there is none: an empty text counts only where the server says that it is all."""
+        if not state.pieces and state.finish_reason not in ("stop", "length"):
+            is_call = state.finish_reason in ("tool_calls", "function_call")
+            raise RequestError(self.asked.fail("remote_tool_call" if is_call else "remote_no_text"))
+        state.finish()
 
 
 @dataclass(eq=False)
@@ -240,6 +253,8 @@ class _Answer:
     size: int = 0
     """Characters of the pieces."""
     usage: Usage | None = None
+    has_bad_usage: bool = False
+    """Whether token counts came that cannot be read."""
     finish_reason: str | None = None
     """As the server calls it."""
     is_done: bool = False
@@ -259,7 +274,6 @@ class _Answer:
     def take(self, chunk: Chunk) -> None:
         """Put what a chunk holds."""
         choice = chunk.choice
-        self.usage = chunk.usage or self.usage
         if (choice.delta.text or choice.delta.is_thinking) and self.first_at is None:
             self.first_at = time.perf_counter()
             if choice.delta.is_thinking:

@@ -170,6 +170,32 @@ def test_a_server_that_does_not_stream_answers_whole(api: StandInApi, loop: Http
     assert last(events).usage == Usage(7, 3)
 
 
+@pytest.mark.parametrize("usage", [{"prompt_tokens": "many", "completion_tokens": -3}, [], {"prompt_tokens": -1}])
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_an_answer_outlives_token_counts_that_cannot_be_read(
+    api: StandInApi, loop: HttpLoop, usage: Any, is_whole: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = {"choices": [{"message": {"content": "All."}, "finish_reason": "stop"}], "usage": usage}
+    counts = event({"choices": [], "usage": usage})
+    api.handlers = [
+        lambda _: (
+            httpx.Response(200, json=body)
+            if is_whole
+            else streamed(chunk("All."), chunk(finish="stop"), counts, counts, DONE)
+        )
+    ]
+    completed = last(ask(create(loop)))
+
+    assert (completed.text, completed.usage) == ("All.", None)
+    assert caplog.text.count("The token counts of lab cannot be read") == 1
+
+
+def test_an_answer_may_be_empty_where_the_server_says_that_it_is_all(api: StandInApi, loop: HttpLoop) -> None:
+    api.handlers = [lambda _: streamed(chunk(finish="stop"), DONE)]
+
+    assert last(ask(create(loop))).text == ""
+
+
 def test_what_a_model_refuses_is_left_out_from_then_on(api: StandInApi, loop: HttpLoop) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         if b"stream_options" in request.content:
@@ -213,7 +239,8 @@ def test_whatever_json_a_server_sends_is_a_chunk_or_malformed(data: object) -> N
     with contextlib.suppress(MalformedError):
         chunk = parse_chunk(json.dumps(data))
         assert isinstance(chunk.choice.delta.text, str)
-        assert chunk.usage is None or chunk.usage.total_tokens is not None
+        usage = chunk.parse_usage()
+        assert usage is None or usage.total_tokens is not None
     assert isinstance(find_message(json.dumps(data).encode()), str)
 
 
@@ -260,6 +287,16 @@ FAILURES: dict[str, tuple[Callable[[httpx.Request], httpx.Response], str, str, i
     "cut": (lambda _: streamed(chunk("Hel")), "remote_cut", "complete", 1),
     "reset": (lambda _: streamed(chunk("Hel"), httpx.ReadError("")), "remote_cut", "complete", 1),
     "late error": (lambda _: streamed(chunk("Hel"), event({"error": {"message": "died"}})), "remote_failed", "died", 1),
+    "tool": (lambda _: streamed(chunk(tool_calls=[], finish="tool_calls"), DONE), "remote_tool_call", "no tools", 1),
+    "done": (lambda _: streamed(DONE), "remote_no_text", "without any text", 1),
+    "whole tool": (
+        lambda _: httpx.Response(
+            200, json={"choices": [{"message": {"content": None, "tool_calls": [{}]}, "finish_reason": "tool_calls"}]}
+        ),
+        "remote_tool_call",
+        "no tools",
+        1,
+    ),
     "filter": (lambda _: streamed(chunk("Hel"), chunk(finish="content_filter")), "remote_filtered", "filter", 1),
 }
 
