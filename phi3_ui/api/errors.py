@@ -32,6 +32,7 @@ _STATUS = {
 }
 """By code of the UserError; 500 for all others."""
 
+_INVALID_JSON = "The body is not valid JSON in UTF-8, or nested too deeply, or has a number that is too long."
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -79,13 +80,17 @@ def from_user_error(error: UserError, status: int | None = None) -> ApiError:
     return api_error
 
 
-async def answer_invalid_request(_: Request, error: Exception) -> JSONResponse:
-    """400 for a body that is no JSON or does not fit the schema, with the first field that is wrong."""
+async def answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
+    """400 for a body that is no JSON, or not declared as JSON, or does not fit the schema, with the first field that is wrong."""
     assert isinstance(error, RequestValidationError)  # noqa: S101  # the one kind that this handler is registered for
     problem = error.errors()[0]
     place = [part for part in problem["loc"] if part != "body"]
     if problem["type"] == "json_invalid":
-        return ApiError(400, "The body is not valid JSON.").respond()
+        return ApiError(400, _INVALID_JSON, code="invalid_json").respond()
+    if isinstance(problem["input"], bytes):  # FastAPI reads no other body
+        declared = request.headers.get("content-type", "")[:100] or "none"
+        sentence = f"The Content-Type of the body must be application/json, not {declared}."
+        return ApiError(400, sentence, code="invalid_content_type").respond()
     if not place:
         return ApiError(400, "The body must be a JSON object.").respond()
     param = _write_path(place)
@@ -101,8 +106,10 @@ async def answer_api_error(_: Request, error: Exception) -> JSONResponse:
 
 
 async def answer_unknown_route(request: Request, error: Exception) -> JSONResponse:
-    """404 and 405 of routes."""
+    """404 and 405 of routes; 400 for a body that cannot be parsed at all, such as one that is not UTF-8."""
     status = getattr(error, "status_code", 404)
+    if status == 400:
+        return ApiError(400, _INVALID_JSON, code="invalid_json").respond()
     return ApiError(status, f"There is no {request.method} {request.url.path}.", code="unknown_url").respond()
 
 

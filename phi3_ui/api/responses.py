@@ -98,7 +98,7 @@ class ResponseEncoder:
             "output": [],
             "parallel_tool_calls": False,
             "previous_response_id": request.previous_response_id,
-            "store": True,
+            "store": request.store is not False,
             "temperature": request.temperature,
             "text": {"format": {"type": "text"}},
             "tool_choice": "none",

@@ -3,13 +3,16 @@
 Fields that describe the caller or steer OpenAI's own servers change no answer: they are accepted.
 """
 
+import json
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from phi3_ui.chat.sampling_params import MAX_STOP_STRINGS
+from phi3_ui.chat.surrogates import replace_surrogates
 from phi3_ui.chat.types import Message
 
 
@@ -57,6 +60,8 @@ def _neither(value: Any) -> Any:
 
 Text = Annotated[str, BeforeValidator(_join_parts)]
 Unsupported = Annotated[Any, AfterValidator(_neither)]
+StopStrings = Annotated[list[str], Field(max_length=MAX_STOP_STRINGS)]
+TokenLimit = Annotated[int, Field(ge=1)]
 Unused = Any
 """Accepted, since it changes no answer."""
 
@@ -100,7 +105,7 @@ class Sampling(_Model):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     seed: int | None = None
-    stop: Annotated[list[str] | None, BeforeValidator(_listed)] = None
+    stop: Annotated[StopStrings | None, BeforeValidator(_listed)] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int | None, AfterValidator(_only(None, 1))] = None
@@ -113,6 +118,17 @@ class Sampling(_Model):
     safety_identifier: Unused = None
     prompt_cache_key: Unused = None
     prompt_cache_retention: Unused = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _replace_surrogates(cls, body: Any) -> Any:
+        """JSON can spell lone surrogates, which neither a store nor a response takes: they are replaced, as on the page."""
+        if not isinstance(body, dict):
+            return body
+        try:
+            return json.loads(replace_surrogates(json.dumps(body, ensure_ascii=False)))
+        except RecursionError as error:
+            raise PydanticCustomError("json_invalid", "nested too deeply") from error
 
     def values(self) -> dict[str, Any]:
         """The sampling parameters that are set, by the names of SAMPLING_PARAMS."""
@@ -130,8 +146,8 @@ class ChatCompletionRequest(Sampling):
     """The body of POST /chat/completions."""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=10_000)
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
+    max_tokens: TokenLimit | None = None
+    max_completion_tokens: TokenLimit | None = None
     response_format: Annotated[dict[str, Any] | None, AfterValidator(_check_format)] = None
     modalities: Annotated[list[str] | None, AfterValidator(_only(None, ["text"]))] = None
     tools: Unsupported = None
@@ -157,7 +173,7 @@ class CompletionRequest(Sampling):
     """The body of POST /completions."""
 
     prompt: str
-    max_tokens: int | None = None
+    max_tokens: TokenLimit | None = None
     best_of: Annotated[int | None, AfterValidator(_only(None, 1))] = None
     echo: Unsupported = None
     logprobs: Unsupported = None
@@ -192,7 +208,7 @@ class ResponseRequest(Sampling):
 
     input: Annotated[list[InputItem], BeforeValidator(_input_items), Field(min_length=1, max_length=10_000)]
     instructions: str | None = None
-    max_output_tokens: int | None = None
+    max_output_tokens: TokenLimit | None = None
     previous_response_id: str | None = None
     text: Annotated[dict[str, Any] | None, AfterValidator(lambda value: value and _check_text(value))] = None
     tools: Unsupported = None

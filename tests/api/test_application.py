@@ -146,6 +146,8 @@ def test_what_is_sent_reaches_the_model(client: Client, model: ScriptedModel) ->
         ({"top_p": 2}, "top_p"),
         ({"seed": -1}, "seed"),
         ({"max_tokens": 0}, "max_tokens"),
+        ({"max_completion_tokens": -1}, "max_completion_tokens"),
+        ({"stop": ["x"] * 17}, "stop"),
         ({"response_format": {"type": "json_schema"}}, "response_format"),
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"logprobs": True}, "logprobs"),
@@ -192,11 +194,48 @@ def test_every_refusal_has_openais_format(client: Client) -> None:
     ]
     for response, status, code in refused:
         assert (response.status_code, error_of(response)["code"]) == (status, code)
-    for content in (b"{", b"[]", b"3", b"\xff"):
-        headers = {"Authorization": f"Bearer {ANNA}", "Content-Type": "application/json"}
-        response = client.send("POST", "/v1/chat/completions", content=content, headers=headers)
-        assert response.status_code == 400
-        assert error_of(response)["message"]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "code"),
+    [
+        (b"{", "application/json", "invalid_json"),
+        (b'{"a": "\xff"}', "application/json", "invalid_json"),
+        (b'{"a": ' + b"[" * 50_000, "application/json", "invalid_json"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "application/json", "invalid_json"),
+        (b"[]", "application/json", None),
+        (b"3", "application/json", None),
+        (b"{}", "text/plain", "invalid_content_type"),
+    ],
+    ids=lambda value: repr(value)[:12],
+)
+def test_a_body_that_is_no_json_object_is_refused(client: Client, content: bytes, kind: str, code: str | None) -> None:
+    headers = {"Authorization": f"Bearer {ANNA}", "Content-Type": kind}
+    response = client.send("POST", "/v1/chat/completions", content=content, headers=headers)
+
+    assert (response.status_code, error_of(response)["code"]) == (400, code)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_halves_of_characters_are_replaced(client: Client, model: ScriptedModel, stream: bool) -> None:
+    body = json.dumps(
+        {
+            "model": "teller",
+            "input": "a\ud800",
+            "instructions": "b\udc00",
+            "metadata": {"c\ud800": "\udfff"},
+            "stream": stream,
+        }
+    )
+    headers = {"Authorization": f"Bearer {ANNA}", "Content-Type": "application/json"}
+    response = client.send("POST", "/v1/responses", content=body, headers=headers)
+
+    assert response.status_code == 200
+    assert [message["content"] for message in model.requests[-1].messages] == ["b\ufffd", "a\ufffd"]
+    whole = read_events(response)[-1]["response"] if stream else response.json()
+    assert whole["metadata"] == {"c\ufffd": "\ufffd"}
+    unknown = client.send("POST", "/v1/responses", content=b'{"\\ud800": 1}', headers=headers)
+    assert unknown.status_code == 400
 
 
 @pytest.mark.parametrize("stream", [False, True])
