@@ -18,6 +18,10 @@ Kind = Literal["openai", "vllm", "llama-server", "ollama", "azure", "databricks"
 REMOTE_PREFIX = "remote:"
 """Of the ids of their models: remote:SERVER/MODEL."""
 
+_MAX_NAME = 200  # characters of a model's name
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What no name of a model may hold: control characters, ends of lines, and what changes the direction of the text around it."""
+
 _STANDARD = ("max_tokens", "temperature", "top_p", "stop", "seed", "presence_penalty", "frequency_penalty")
 _SAMPLING = {"top_k": "top_k", "repetition_penalty": "repetition_penalty"}
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -58,7 +62,7 @@ class RemoteServer(BaseModel):
     key: SecretStr = SecretStr("")
     key_file: Path | None = None
     """A file with the key, read for each question, so that a key may be replaced while the app runs."""
-    models: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
+    models: tuple[str, ...] = ()
     """Its models (of Azure its deployments); empty: those that it lists."""
     api_version: str = ""
     """Of Azure; empty: its API v1, which has none."""
@@ -74,6 +78,13 @@ class RemoteServer(BaseModel):
         if url is None or "@" in urlsplit(value).netloc:
             raise ValueError("url is not http://… or https://…, without a user, a query and a fragment")
         return url
+
+    @field_validator("models")
+    @classmethod
+    def _check_models(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(is_model_name, value)):
+            raise ValueError(f"models has a name that is empty, longer than {_MAX_NAME}, or holds control characters")
+        return value
 
     @field_validator("key")
     @classmethod
@@ -147,6 +158,12 @@ class RemoteServer(BaseModel):
 
 
 RemoteServers = tuple[RemoteServer, ...]
+
+
+def is_model_name(text: str) -> bool:
+    """Whether a model may be called so: something of it can be seen, on one line."""
+    is_seen = any(char.isprintable() and not char.isspace() for char in text)
+    return is_seen and len(text) <= _MAX_NAME and not _CONTROL.search(text)
 
 
 def parse_remote_servers(variable: str, text: str) -> RemoteServers:

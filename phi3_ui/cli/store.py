@@ -11,7 +11,7 @@ from models.tracking import Store
 from phi3_ui.cli.app import App, json_option, model_argument, pass_app, print_json, single_line
 from phi3_ui.cli.log import run_recipe
 from phi3_ui.errors import UserError
-from phi3_ui.i18n.translate import tr
+from phi3_ui.i18n.translate import tr, tr_finding
 from phi3_ui.provision.relog import recipe_from_logged_model, remove_relog_folder
 from phi3_ui.remote_servers import REMOTE_PREFIX
 from phi3_ui.store.errors import find_notice
@@ -101,9 +101,10 @@ def _card_rows(card: ModelCard) -> Iterator[tuple[str, str]]:
         yield "run_params", ", ".join(f"{name}={value}" for name, value in sorted(card.run.params.items()))
         yield "run_metrics", ", ".join(f"{name}={value:,.6g}" for name, value in sorted(card.run.metrics.items()))
         yield "run_tags", ", ".join(f"{name}={value}" for name, value in sorted(card.run.tags.items()))
-    else:
+    elif not entry.is_unlogged:
         yield "run", tr("en", "card.no_run")
-    yield "versions", ", ".join(map(_format_version, card.versions)) or tr("en", "card.no_versions")
+    if not entry.is_unlogged:
+        yield "versions", ", ".join(map(_format_version, card.versions)) or tr("en", "card.no_versions")
 
 
 def _format_version(version: RegisteredVersion) -> str:
@@ -174,9 +175,9 @@ def _confirm(name: str) -> bool:
 def doctor(app: App, model: str, relog: bool, as_json: bool) -> int:
     """Compare what a model was logged with to what is installed."""
     if model.startswith(REMOTE_PREFIX) and not relog:
-        for error in app.remote.ask_all():
-            print(error, file=sys.stderr)
-        return _print_diagnosis(app.remote.diagnose(app.find(model)), model, as_json)
+        entry = app.find(model)
+        app.remote.ask(entry)
+        return _print_diagnosis(app.remote.diagnose(entry), model, as_json)
     model_id, _ = _find_removable(app, model)
     if relog:
         recipe = recipe_from_logged_model(app.settings, model_id)
@@ -202,7 +203,7 @@ def _print_diagnosis(diagnosis: Diagnosis, model: str, as_json: bool) -> int:
 def _sentences(diagnosis: Diagnosis) -> Iterator[tuple[str, str, str]]:
     """Severity, code and sentence of each finding."""
     for finding in diagnosis.findings:
-        yield finding.severity, finding.code, tr("en", f"doctor.{finding.code}", **finding.values)
+        yield finding.severity, finding.code, tr_finding("en", finding.code, finding.values)
 
 
 def _diagnosis_as_dict(diagnosis: Diagnosis) -> dict[str, object]:

@@ -12,7 +12,7 @@ from babel import Locale
 from babel import dates as babel_dates
 from babel import numbers as babel_numbers
 
-from phi3_ui.errors import SENTENCES, UserError
+from phi3_ui.errors import SENTENCES, UserError, error_from_record
 from phi3_ui.i18n import en, ro
 
 Text = str | Mapping[str, str]
@@ -66,6 +66,14 @@ def tr(language: str, key: str, **values: object) -> str:
 def tr_error(language: str, error: UserError) -> str:
     """The error's sentence. Its numbers stay plain: ports and exit codes have no digit grouping."""
     return ERRORS[language][error.code].format(**error.values)
+
+
+def tr_finding(language: str, code: str, values: Mapping[str, str | int]) -> str:
+    """The sentence of one of the doctor's findings: of "remote_failed" that of the error, whose code is the value `error`."""
+    if code == "remote_failed":
+        rest = {name: value for name, value in values.items() if name != "error"}
+        return tr_error(language, error_from_record(str(values["error"]), rest))
+    return tr(language, f"doctor.{code}", **values)
 
 
 @lru_cache(maxsize=4096)  # a chat is drawn several times a second with the same numbers

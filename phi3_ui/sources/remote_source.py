@@ -23,7 +23,7 @@ OPENAI_SERVER = "openai"
 
 
 class RemoteSource:
-    """A ModelSource over servers with OpenAI-compatible APIs. Thread-safe. Nothing but `add` and `ask_all` waits for one of them."""
+    """A ModelSource over servers with OpenAI-compatible APIs. Thread-safe. Nothing but `add`, `ask` and `ask_all` waits for one of them."""
 
     def __init__(self, settings: Settings, loop: HttpLoop | None = None) -> None:
         """No server is asked yet. `loop` replaces the network, in tests."""
@@ -45,6 +45,16 @@ class RemoteSource:
         self.look()  # all at once
         reports = [self._reports.fetch(server) for server in self.servers]
         return [report.error for report in reports if report.error]
+
+    def ask(self, entry: ModelEntry) -> None:
+        """Ask the server of one model, and wait for it."""
+        if server := self._find_server(entry):
+            self._reports.fetch(server)
+
+    def list_failures(self) -> list[tuple[RemoteServer, UserError]]:
+        """The servers that could not be asked when they were last tried, and why; never waits."""
+        reports = ((server, self._reports.get(server)) for server in self.servers)
+        return [(server, report.error) for server, report in reports if report and report.error]
 
     def close(self) -> None:
         """Give up what is being asked."""
@@ -169,7 +179,7 @@ class RemoteSource:
         if report is None:
             return [Finding("remote_unseen", {"host": server.host})]
         if report.error:
-            return [Finding("remote_failed", {"host": server.host})]
+            return [Finding("remote_failed", {**report.error.values, "error": report.error.code})]
         # Azure lists what could be deployed, not what is.
         if report.models is not None and report.find(model) is None and server.kind != "azure":
             return [Finding("remote_no_model", {"host": server.host, "model": model})]

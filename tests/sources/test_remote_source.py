@@ -13,6 +13,7 @@ import pytest
 from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, Message
 from phi3_ui.errors import UserError
 from phi3_ui.host.remote.server_reports import ServerReports
+from phi3_ui.i18n.translate import tr_finding
 from phi3_ui.remote_servers import RemoteServer, create_remote_server
 from phi3_ui.settings import Settings
 from phi3_ui.sources.remote_source import RemoteSource
@@ -112,6 +113,11 @@ def test_a_server_that_cannot_be_asked_says_why_and_hides_no_other(api: StandInA
         assert (entry.name, entry.is_elsewhere) == ("other/x", False)
         state = source.get_state(source.find("remote:lab/m"))
         assert (state.phase, state.error) == ("failed", error)
+        assert [(server.name, why) for server, why in source.list_failures()] == [("lab", error)]
+        [finding] = source.diagnose(source.find("remote:lab/m")).findings
+        assert finding.severity == "error"
+        assert tr_finding("en", finding.code, finding.values) == str(error)
+        assert "lab" in tr_finding("ro", finding.code, finding.values)
     finally:
         source.close()
 
@@ -191,6 +197,42 @@ def test_another_instance_lists_each_model_once_and_none_that_is_remote_there(ap
     report = _report(api, create_remote_server(name="us", url="http://us.example/v1", kind="phi3-chat"))
 
     assert [model.id for model in report.models] == ["teller", "b"]
+
+
+def test_models_whose_names_cannot_be_shown_are_ignored_which_is_logged_once(
+    api: StandInApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = ["", "  ", "new\nline", "nul\0", "a\u202eb", "\u200b", "x" * 201]
+    good = ["a b", "x/y:z@q", "ünï 👩‍🚀"]
+    api.models = [{"id": name} for name in [*odd, *good]]
+    server = create_remote_server(name="lab", url="https://lab.example/v1")
+    loop = api.open_loop()
+    try:
+        reports = ServerReports(loop)
+        for _ in range(2):
+            report = reports.fetch(server)
+            assert [model.id for model in report.models or ()] == good
+    finally:
+        loop.close()
+    assert caplog.text.count(f"{len(odd)} of its models are ignored") == 1
+    with pytest.raises(ValueError, match="control characters"):
+        create_remote_server(name="lab", url="https://lab.example/v1", models=("a\u202eb",))
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "remote_malformed"), (404, "remote_malformed"), (429, "remote_rate_limited")]
+)
+def test_a_server_that_refuses_to_list_its_models_is_what_is_wrong(
+    api: StandInApi, monkeypatch: pytest.MonkeyPatch, status: int, code: str
+) -> None:
+    async def handle(_: httpx.Request) -> httpx.Response:
+        return refusal(status, "context window")
+
+    monkeypatch.setattr(api, "_handle", handle)
+    error = _report(api, create_remote_server(name="lab", url="https://lab.example")).error
+
+    assert error.code == code
+    assert "server lab" in str(error)
 
 
 def test_databricks_lists_its_chat_endpoints(api: StandInApi, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import httpx
 from phi3_ui.contracts.declaration import PARAMS
 from phi3_ui.errors import UserError
 from phi3_ui.host.remote.failures import Asked, RequestError, failure_of_network, failure_of_status
-from phi3_ui.remote_servers import REMOTE_PREFIX, RemoteServer
+from phi3_ui.remote_servers import REMOTE_PREFIX, RemoteServer, is_model_name
 
 REPORT_SECONDS = 10.0
 _MAX_BODY = 8_000_000  # bytes
@@ -42,6 +42,8 @@ class ServerReport:
     """Why it cannot be asked; None: it can."""
     models: tuple[FoundModel, ...] | None = None
     """None: it lists none, which some servers never do."""
+    ignored: int = 0
+    """How many it lists besides, under names that cannot be shown."""
 
     def find(self, model: str) -> FoundModel | None:
         """A model that it lists."""
@@ -64,11 +66,14 @@ async def fetch_report(client: httpx.AsyncClient, server: RemoteServer) -> Serve
         return ServerReport()
     if status != httpx.codes.OK:
         failure: RequestError = failure_of_status(asked, status, headers, body)
-        is_wrong_address = failure.error.code == "remote_no_model"
+        # Nothing was asked that could be too long or wrong: it is another kind of server, or another address.
+        is_wrong_address = failure.error.code in ("remote_no_model", "remote_refused", "remote_context")
         where = asked.malformed(f"status {status} of {server.models_url}")
         return ServerReport(where if is_wrong_address else failure.error)
     try:
-        return ServerReport(models=_parse_models(server, body))
+        listed = _parse_models(server, body)
+        models = tuple(model for model in listed if is_model_name(model.id))
+        return ServerReport(models=models, ignored=len(listed) - len(models))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         if server.models:
             return ServerReport()

@@ -68,6 +68,12 @@ class ServerReports:
             with self._lock:
                 if not look.report or (look.report.error is None) != (report.error is None):
                     logger.info("Remote server %s: %s", server.name, report.error or "it can be asked")
+                if report.ignored and report.ignored != (look.report.ignored if look.report else 0):
+                    logger.warning(
+                        "Remote server %s: %d of its models are ignored, whose names are empty, too long, or hold control characters",
+                        server.name,
+                        report.ignored,
+                    )
                 look.report, look.at = report, self._clock()
 
         with self._lock:

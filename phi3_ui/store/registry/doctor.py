@@ -33,7 +33,7 @@ _BATCHED_GRAPH = "model.batched.onnx"  # the name in models/phi3_onnx_engine, wh
 # Earlier releases logged this beside the wrapper's code, and no list of their files.
 _EARLIER_CODE = ["code/phi3_onnx_slots.py"]
 
-# Each code has a sentence in i18n, doctor.<code>, which includes the cure.
+# Each code has a sentence in i18n, doctor.<code>, which includes the cure; remote_failed has that of the error.
 CODES: dict[str, Severity] = {
     "versions_match": "ok",
     "version_differs": "warning",

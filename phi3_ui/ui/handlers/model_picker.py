@@ -19,7 +19,7 @@ from phi3_ui.ui.notices import show_warning
 from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.demo_hint import render_demo_hint
 from phi3_ui.ui.render.model_card import Health, render_card
-from phi3_ui.ui.render.model_menu import alias_keys, describe_menu, measure_speeds
+from phi3_ui.ui.render.model_menu import Problems, alias_keys, describe_menu, measure_speeds, server_title
 from phi3_ui.ui.render.model_status import ModelStates, ModelStatus, Selected, describe_status, render_cache
 from phi3_ui.ui.render.remote_notice import render_remote_notice
 from phi3_ui.ui.services import Services
@@ -71,10 +71,18 @@ class ModelPicker:
         own = [entry for entry in entries if not entry.is_remote]  # nothing leaves the machine by default
         default = default_model([entry for entry in usable if not entry.is_remote] or own)
         selected = session.ensure_model([*listed, *alias_keys(versions)], default.model_id if default else None)
-        refused = listed - {entry.model_id for entry in usable}
+        remote = [entry for entry in entries if entry.is_remote]
+        problems = Problems(
+            refused=listed - {entry.model_id for entry in usable},
+            unreachable={one.model_id for one in remote if self._models.get_state(one).phase == "failed"},
+            servers={
+                server_title(server.name, server.host): session.explain(error)
+                for server, error in self._models.remote.list_failures()
+            },
+        )
         updates: Updates = {
             page.picker: selected or "",
-            page.status.menu: describe_menu(language, entries, versions, refused),
+            page.status.menu: describe_menu(language, entries, versions, problems),
         }
         picked = next((entry for entry in entries if entry.model_id == selected), None)
         if picked and session.model.entry is None:  # pick finds it a moment later: "No model" would be wrong until then

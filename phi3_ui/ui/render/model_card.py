@@ -6,7 +6,8 @@ from typing import Any
 from markupsafe import Markup
 
 from models.store_state import quote_store
-from phi3_ui.i18n.translate import format_bytes, format_datetime, format_metric, format_number, tr
+from phi3_ui.i18n.hide_paths import hide_paths
+from phi3_ui.i18n.translate import format_bytes, format_datetime, format_metric, format_number, tr, tr_finding
 from phi3_ui.store.registry.admission import Review
 from phi3_ui.store.registry.cards import ModelCard, RunSummary
 from phi3_ui.store.registry.doctor import Diagnosis
@@ -116,7 +117,7 @@ def _run(language: str, run: RunSummary, store: str) -> dict[str, Any]:
 def _health(language: str, diagnosis: Diagnosis) -> list[tuple[str, str]]:
     """Severity and sentence of each problem, with its cure."""
     problems = [finding for finding in diagnosis.findings if finding.severity != "ok"]
-    return [(finding.severity, tr(language, f"doctor.{finding.code}", **finding.values)) for finding in problems]
+    return [(finding.severity, hide_paths(tr_finding(language, finding.code, finding.values))) for finding in problems]
 
 
 def _versions(language: str, card: ModelCard) -> _Rows:

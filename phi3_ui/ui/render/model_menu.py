@@ -1,6 +1,7 @@
 """The models of the store, as data for static/models/menu.js: grouped by registered model, a row per model and alias."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TypedDict
 
@@ -37,6 +38,25 @@ class Group(TypedDict):
 
     name: str
     rows: list[Row]
+    problem: str
+    """Why the remote server of this name cannot be asked; empty for all others."""
+
+
+@dataclass(frozen=True)
+class Problems:
+    """What keeps models from being used."""
+
+    refused: Collection[str] = ()
+    """The ids of those that bring code, or for which no server is configured."""
+    unreachable: Collection[str] = ()
+    """The ids of those whose server cannot be asked."""
+    servers: Mapping[str, str] = field(default_factory=dict)
+    """Why a remote server cannot be asked, as a sentence, by its server_title."""
+
+
+def server_title(name: str, host: str) -> str:
+    """What the group of a remote server is called."""
+    return f"{name} · {host}"
 
 
 def alias_keys(versions: Versions) -> list[str]:
@@ -57,26 +77,25 @@ def describe_menu(
     language: str,
     entries: Sequence[ModelEntry],
     versions: Versions,
-    refused: Collection[str] = (),
+    problems: Problems = Problems(),
 ) -> list[Group]:
     """The groups in the order of their newest model; models that are not registered come after them, remote servers last.
 
-    `refused` are the ids of the models that cannot be used: they bring code, or no server is configured for them.
+    A server that cannot be asked is a group, even if no model of it is known.
     """
     groups: dict[str, list[Row]] = {}
     loose: list[Row] = []
     aliases: dict[str, list[Row]] = {}
     servers: dict[str, list[Row]] = {}
     for entry in entries:
-        if entry.is_unlogged:
-            server, _, model = entry.name.partition("/")
-            servers.setdefault(f"{server} · {entry.host}", []).append({**_row(language, entry, ()), "name": model})
-            continue
         of_model = versions.get(entry.model_id, ())
         row = _row(language, entry, of_model)
-        if entry.model_id in refused:
-            why = "remote.not_configured" if entry.is_remote else "trust.code"
-            row["chips"].insert(0, {"text": tr(language, why), "kind": "warn"})
+        if problem := _find_problem(entry, problems):
+            row["chips"].insert(0, {"text": tr(language, problem), "kind": "warn"})
+        if entry.is_unlogged:
+            server, _, row["name"] = entry.name.partition("/")
+            servers.setdefault(server_title(server, entry.host or ""), []).append(row)
+            continue
         if not of_model:
             loose.append(row)
             continue
@@ -86,11 +105,23 @@ def describe_menu(
             aliases.setdefault(version.name, []).extend(found)
     for name, rows in aliases.items():
         groups.setdefault(name, []).extend(rows)
-    shown: list[Group] = [{"name": name, "rows": rows} for name, rows in groups.items()]
+    for title in problems.servers:
+        servers.setdefault(title, [])
+    shown: list[Group] = [{"name": name, "rows": rows, "problem": ""} for name, rows in groups.items()]
     if loose:
-        shown.append({"name": tr(language, "models.unregistered") if groups or servers else "", "rows": loose})
-    shown.extend({"name": name, "rows": rows} for name, rows in servers.items())
+        title = tr(language, "models.unregistered") if groups or servers else ""
+        shown.append({"name": title, "rows": loose, "problem": ""})
+    shown.extend(
+        {"name": name, "rows": rows, "problem": problems.servers.get(name, "")} for name, rows in servers.items()
+    )
     return shown
+
+
+def _find_problem(entry: ModelEntry, problems: Problems) -> str:
+    """The key of what a model's row warns of; empty: nothing."""
+    if entry.model_id in problems.refused:
+        return "remote.not_configured" if entry.is_remote else "trust.code"
+    return "remote.unreachable" if entry.model_id in problems.unreachable else ""
 
 
 def _row(language: str, entry: ModelEntry, versions: Sequence[RegisteredVersion]) -> Row:

@@ -68,6 +68,8 @@ def describe_status(
 ) -> ModelStatus:
     """`state` is that of the selected model, `error` why it cannot be used."""
     name, label = _describe_state(language, state, is_remote=bool(selected and selected.entry.is_remote))
+    if error and selected and selected.entry.is_remote:
+        name, label = "none", tr(language, "status.unreachable")
     return {
         "name": short_name(selected.entry) if selected else "",
         "engine": engine_name(language, selected.entry) if selected else "",

@@ -347,7 +347,9 @@ def test_random_text_contains_no_removed_api_and_is_a_syntax_error_at_most(text:
 
 @pytest.mark.parametrize("language", TEXTS)
 def test_every_finding_and_severity_has_a_text(language: str) -> None:
-    assert [code for code in CODES if f"doctor.{code}" not in TEXTS[language]] == []
+    assert [code for code in CODES if f"doctor.{code}" not in TEXTS[language]] == ["remote_failed"], (
+        "it has the error's"
+    )
     assert [severity for severity in set(CODES.values()) if f"doctor.severity.{severity}" not in TEXTS[language]] == []
 
 

@@ -240,7 +240,10 @@ class App:
         services = self.services
         store = StoreSource(services.settings, cast(Any, self.catalogue), services.admission, services.pool)
         cast(Any, store).open = lambda _entry, _template=None: self.model
-        return AllModels(store, cast(Any, SimpleNamespace(list_models=list, list_ready=list, is_added=lambda _: False)))
+        return AllModels(
+            store,
+            cast(Any, SimpleNamespace(list_models=list, list_ready=list, list_failures=list, is_added=lambda _: False)),
+        )
 
     def send(self, text: str = "Hi", **values: Any) -> list[Any]:
         """Send a question and draw its answer to the end."""

@@ -9,6 +9,7 @@ import gradio as gr
 import pytest
 
 from phi3_ui.errors import UserError
+from phi3_ui.remote_servers import create_remote_server
 from phi3_ui.settings import Settings
 from phi3_ui.sources.remote_source import RemoteSource
 from phi3_ui.ui.handlers.compare_meter import CompareMeter
@@ -84,6 +85,26 @@ def test_where_questions_go_is_said_before_the_first_one(remote: RemoteSource, k
     assert shown[page.status.unload].interactive is False
     assert "Its server decides" in shown[page.card.panel]
     assert "sk-1" not in str(shown)
+
+
+def test_a_model_whose_server_cannot_be_asked_says_so_with_one_reason_everywhere(
+    api: StandInApi, remote: RemoteSource
+) -> None:
+    api.models = [{"no": "id"}]
+    for server in remote.servers:
+        remote._reports._looks.pop(server)
+    remote._configured = (create_remote_server(name="lab", url="https://lab.example", models=()),)
+    remote.ask_all()
+    app = App()
+    use(app, remote)
+    *_, lab = app.models.listed(app.session)[app.page.status.menu]
+    assert (lab["name"], lab["rows"]) == ("lab · lab.example", [])
+    assert "Check the address of the remote server lab" in lab["problem"]
+
+    shown = pick(app, REMOTE)
+    status = shown[app.page.status.line]
+    assert (status["label"], status["error"]) == ("cannot be asked", lab["problem"])
+    assert "Check the address of the remote server lab" in shown[app.page.card.panel]
 
 
 def test_no_remote_model_is_the_first_choice(remote: RemoteSource) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from phi3_ui.store.conversations.summaries import TurnMetrics
 from phi3_ui.store.registry.cards import RegisteredVersion
-from phi3_ui.ui.render.model_menu import alias_keys, describe_menu, measure_speeds
+from phi3_ui.ui.render.model_menu import Problems, alias_keys, describe_menu, measure_speeds, server_title
 from tests.support.cards import ENTRY
 
 OLD, NEW, OTHER = (replace(ENTRY, model_id=one, context_length=8192) for one in ("m-1", "m-2", "m-3"))
@@ -32,6 +32,18 @@ def test_models_are_grouped_by_registered_model_with_their_aliases_below() -> No
 def test_a_store_without_a_registry_has_one_group_without_a_name() -> None:
     assert [group["name"] for group in describe_menu("en", [OLD], {})] == [""]
     assert describe_menu("en", [], {}) == []
+
+
+def test_a_server_that_cannot_be_asked_says_why_also_without_a_model() -> None:
+    entry = replace(
+        ENTRY, model_id="remote:lab/m", name="lab/m", contract="remote", engine="remote", host="lab.example"
+    )
+    why = {server_title("lab", "lab.example"): "No key.", server_title("gone", "[::1]:1"): "No answer."}
+    lab, gone = describe_menu("en", [entry], {}, Problems(unreachable={entry.model_id}, servers=why))
+
+    assert (lab["name"], lab["problem"]) == ("lab · lab.example", "No key.")
+    assert [(row["name"], row["chips"]) for row in lab["rows"]] == [("m", [{"text": "unreachable", "kind": "warn"}])]
+    assert (gone["name"], gone["rows"], gone["problem"]) == ("gone · [::1]:1", [], "No answer.")
 
 
 def test_the_speed_is_the_median_of_the_last_answers() -> None:

@@ -151,13 +151,22 @@ class Menu {
         group.name,
       )
       : null;
+    const problem = group.problem
+      ? create("p", { class: "phi3-menu-problem", id: `${id}-problem`, role: "presentation" }, group.problem)
+      : null;
     const node = create(
       "div",
-      { role: "group", "aria-labelledby": group.name && id },
+      {
+        role: "group",
+        "aria-labelledby": group.name && id,
+        "aria-describedby": problem?.id,
+      },
       title,
+      problem,
       ...rows.map((row) => row.node),
     );
-    return { node, rows };
+    const text = describe(group.name, { name: group.problem, facts: [], chips: [] });
+    return { node, rows, text };
   }
 
   createRow(group, { key, model, name, facts, created, chips, ready }) {
@@ -215,8 +224,9 @@ class Menu {
     for (const one of this.rows) {
       one.node.hidden = !matches(one.text, this.filter.value);
     }
-    for (const { node, rows } of this.groups) {
-      node.hidden = rows.every((one) => one.node.hidden);
+    for (const { node, rows, text } of this.groups) {
+      const isShown = rows.length ? rows.some((one) => !one.node.hidden) : matches(text, this.filter.value);
+      node.hidden = !isShown;
     }
     this.none.textContent = this.shown.length ? "" : this.texts["models.none_found"];
     this.activate(row && !row.node.hidden ? row : this.shown[0]);
