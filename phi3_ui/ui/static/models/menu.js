@@ -228,7 +228,8 @@ class Menu {
       const isShown = rows.length ? rows.some((one) => !one.node.hidden) : matches(text, this.filter.value);
       node.hidden = !isShown;
     }
-    this.none.textContent = this.shown.length ? "" : this.texts["models.none_found"];
+    const isEmpty = this.groups.every(({ node }) => node.hidden);
+    this.none.textContent = isEmpty ? this.texts["models.none_found"] : "";
     this.activate(row && !row.node.hidden ? row : this.shown[0]);
   }
 
