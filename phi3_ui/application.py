@@ -90,7 +90,8 @@ def build_app(settings: Settings) -> FastAPI:
 
     async def end_streams() -> None:
         """Stop the answers and keep what they wrote, then end the open pages' event streams."""
-        await asyncio.to_thread(services.pages.stop_all, _STOP_SECONDS)
+        stops = (services.pages.stop_all, answering.stop_all)
+        await asyncio.gather(*(asyncio.to_thread(stop, _STOP_SECONDS) for stop in stops))
         blocks.is_running = False
         page.stop_event.set()
 

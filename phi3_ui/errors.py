@@ -116,6 +116,7 @@ SENTENCES = {
     "no_answers": "No question was answered. The first error was: {detail}",
     "unsupported_option": "{model} does not support {option}. Leave it out.",
     "interrupted": "The app was closed during this answer. The text so far is saved; ask again.",
+    "shutting_down": "The server is shutting down, which ended this answer. Send the request again in a while.",
     "not_recorded": "The tracking store does not accept this chat at the moment ({detail}). It is kept here and written as soon as the store is available.",
     "not_journaled": "The disk does not accept this chat at the moment ({detail}). It is kept in memory: free some space before the app is closed.",
     "nothing_to_export": "There is no chat to export yet. Ask something first.",

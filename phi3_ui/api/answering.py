@@ -1,5 +1,6 @@
 """Asks a model for a request of the API: under the same limits as on the page, and recorded in the same store."""
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -50,6 +51,9 @@ class Answering:
         self._quotas = quotas
         self.metrics = metrics
         self.history = ApiHistory(conversations)
+        self._lock = threading.Lock()
+        self._running = dict[RunningTurn, Callable[[Answer], None]]()
+        self._closing = threading.Event()
 
     def start(
         self, caller: Caller, question: Question, put: Callable[[str | Answer], None]
@@ -58,8 +62,10 @@ class Answering:
 
         Raises:
             ApiError: The request does not fit the model.
-            UserError: The model is not there, a parameter is out of range, or a limit of the caller is reached.
+            UserError: The model is not there, a parameter is out of range, a limit of the caller is reached, or the app ends.
         """
+        if self._closing.is_set():
+            raise UserError("shutting_down")
         entry = self._models.find(question.model)
         params = self._check(entry, question)
         label = f"{entry.name} · {tr('en', f'engine.{entry.engine}')}"
@@ -82,6 +88,8 @@ class Answering:
                 if recorded:
                     recorded.finish(answer)
             finally:
+                with self._lock:
+                    self._running.pop(turn, None)
                 put(answer)
 
         def take(text: str) -> None:
@@ -91,7 +99,23 @@ class Answering:
 
         turn = RunningTurn(request, label, lambda: self._opener.open(entry), finish, take)
         self.metrics.track(turn)
-        return entry, turn.start()
+        with self._lock:
+            self._running[turn] = put
+        turn.start()
+        if self._closing.is_set():
+            self.stop_all(0)
+        return entry, turn
+
+    def stop_all(self, seconds: float) -> None:
+        """Stop every answer because the app ends, and wait up to `seconds` for each to be stored. Their callers learn it at once."""
+        with self._lock:
+            self._closing.set()
+            running = dict(self._running)
+        for turn, put in running.items():
+            put(Answer(turn.model_name, "", error=("shutting_down", {})))
+            turn.stop()
+        for turn in running:
+            turn.wait(seconds)
 
     def _check(self, entry: ModelEntry, question: Question) -> GenerationParams:
         characters = sum(len(message.content) for message in question.messages)

@@ -27,12 +27,15 @@ _STATUS = {
     **dict.fromkeys(("remote_unreachable", "remote_failed", "remote_cut", "remote_malformed", "remote_no_model"), 502),
     **dict.fromkeys(("remote_key_refused", "remote_key_missing", "remote_no_text", "remote_tool_call"), 502),
     **dict.fromkeys(("too_many_models", "store_unreachable", "load_failed", "interrupted", "model_unreadable"), 503),
-    "openai_not_configured": 503,
+    **dict.fromkeys(("openai_not_configured", "shutting_down"), 503),
     "remote_silent": 504,
 }
 """By code of the UserError; 500 for all others."""
 
 _INVALID_JSON = "The body is not valid JSON in UTF-8, or nested too deeply, or has a number that is too long."
+_RETRY_SECONDS = {"queue_full": 5, "shutting_down": 5}
+"""By code of the UserError, where it does not say itself after how long to try again."""
+
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -76,7 +79,7 @@ def from_user_error(error: UserError, status: int | None = None) -> ApiError:
         param = "model"
     api_error = ApiError(status or _STATUS.get(error.code, 500), hide_paths(str(error)), param, error.code)
     seconds = error.values.get("seconds")
-    api_error.retry_after = seconds if isinstance(seconds, int) else None
+    api_error.retry_after = seconds if isinstance(seconds, int) else _RETRY_SECONDS.get(error.code)
     return api_error
 
 

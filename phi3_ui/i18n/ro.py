@@ -944,6 +944,7 @@ ERRORS: dict[str, str] = {
     "no_answers": "Nicio întrebare nu a primit răspuns. Prima eroare: {detail}",
     "unsupported_option": "{model} nu acceptă {option}. Renunțați la această opțiune.",
     "interrupted": "Aplicația a fost închisă în timpul acestui răspuns. Textul de până atunci este salvat; întrebați din nou.",
+    "shutting_down": "Serverul se oprește, iar acest răspuns s-a încheiat. Trimiteți cererea din nou peste puțin timp.",
     "not_recorded": "Depozitul de tracking nu acceptă acum această conversație ({detail}). Este păstrată aici și va fi scrisă de îndată ce depozitul este disponibil.",
     "not_journaled": "Discul nu acceptă acum această conversație ({detail}). Este păstrată în memorie: eliberați spațiu înainte de a închide aplicația.",
     "nothing_to_export": "Nu există încă nicio conversație de exportat. Întrebați ceva mai întâi.",
