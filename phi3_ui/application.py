@@ -124,6 +124,7 @@ def build_app(settings: Settings) -> FastAPI:
     )
     app.state.services, app.state.end_streams = services, end_streams
 
+    @app.head("/health")
     @app.get("/health")
     def health() -> JSONResponse:
         state = services.first_run.state

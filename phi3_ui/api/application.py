@@ -37,14 +37,16 @@ _FIRST_EVENT_SECONDS = 5.0
 
 def create_api(callers: Callers, models: Models, answering: Answering) -> FastAPI:
     """The routes /models, /chat/completions, /completions and /responses, with their schema at /openapi.json."""
-    api = FastAPI(title="Phi-3 Chat on MLflow", docs_url=None, redoc_url=None)
+    api = FastAPI(title="Phi-3 Chat on MLflow", docs_url=None, redoc_url=None, redirect_slashes=False)
     _add_error_handlers(api)
     identified = Annotated[Caller, Depends(callers.identify)]
 
+    @api.head("/models", include_in_schema=False)
     @api.get("/models")
     def list_models(_: identified) -> JSONResponse:
         return JSONResponse({"object": "list", "data": models.list()})
 
+    @api.head("/models/{name:path}", include_in_schema=False)
     @api.get("/models/{name:path}")
     def get_model(name: str, _: identified) -> JSONResponse:
         found = next((one for one in models.list() if one["id"] == name), None)

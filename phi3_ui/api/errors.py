@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -65,7 +66,7 @@ class ApiError(Exception):
 
 def is_api_path(path: str) -> bool:
     """Whether a request below the app's root is one of the API, whose errors have OpenAI's format."""
-    return path.startswith("/v1/")
+    return path == "/v1" or path.startswith("/v1/")
 
 
 def from_user_error(error: UserError, status: int | None = None) -> ApiError:
@@ -110,10 +111,18 @@ async def answer_api_error(_: Request, error: Exception) -> JSONResponse:
 
 async def answer_unknown_route(request: Request, error: Exception) -> JSONResponse:
     """404 and 405 of routes; 400 for a body that cannot be parsed at all, such as one that is not UTF-8."""
-    status = getattr(error, "status_code", 404)
-    if status == 400:
+    assert isinstance(error, HTTPException)  # noqa: S101  # the one kind that this handler is registered for
+    if error.status_code == 400:
         return ApiError(400, _INVALID_JSON, code="invalid_json").respond()
-    return ApiError(status, f"There is no {request.method} {request.url.path}.", code="unknown_url").respond()
+    response = no_such_route(request, error.status_code)
+    response.headers.update(error.headers or {})  # Allow, of a 405
+    return response
+
+
+def no_such_route(request: Request, status: int = 404) -> JSONResponse:
+    """The refusal of a route or a method that there is not."""
+    path = request.url.path[:200]
+    return ApiError(status, f"There is no {request.method} {path}.", code="unknown_url").respond()
 
 
 async def answer_unexpected_error(_: Request, __: Exception) -> JSONResponse:

@@ -4,17 +4,21 @@ import re
 from collections.abc import Collection
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from phi3_ui.api.errors import is_api_path, no_such_route
 
 # Events that need no queue are sent to run/predict. Gradio serves many more: uploads, recordings, streams, a proxy, an editor of the
 # source, run history, monitoring, other ways to call.
 _READ = re.compile(
-    r"/|/health|/metrics|/v1/.*|/login/(huggingface|callback)|/phi3/.+|/(assets|static|svelte)/.+|/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)/?"
+    r"/|/health|/metrics|/login/(huggingface|callback)|/phi3/.+|/(assets|static|svelte)/.+|/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)/?"
     r"|/pwa_icon(/\d+)?|/gradio_api/(info|app_id|startup-events|queue/data)/?|/gradio_api/file=.+"
 )
-_WRITE = re.compile(r"/(login|logout|tab/close|import)|/v1/.*|/gradio_api/(queue/join|run/predict|cancel)/?")
+_WRITE = re.compile(r"/(login|logout|tab/close|import)|/gradio_api/(queue/join|run/predict|cancel)/?")
 _MAX_NAME, _MAX_PATH = 255, 2000  # bytes, characters
+_API = re.compile(r"/v1/.*")  # it refuses the methods that a route does not have
 _METHODS = {"GET": _READ, "HEAD": _READ, "POST": _WRITE}
 
 
@@ -32,13 +36,14 @@ class RouteGuard:
             await self._app(scope, receive, send)
             return
         path = str(scope["path"]).removeprefix(scope.get("root_path", "")) or "/"
-        allowed = _METHODS.get(scope.get("method", ""))
+        allowed = _API if is_api_path(path) else _METHODS.get(scope.get("method", ""))
         is_open = allowed and allowed.fullmatch(path) and path not in self._closed and _may_be_a_file(path)
         if scope["type"] != "http" or not is_open:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close"})
             else:
-                await PlainTextResponse("Not Found", status_code=404)(scope, receive, send)
+                refusal = no_such_route(Request(scope)) if is_api_path(path) else PlainTextResponse("Not Found", 404)
+                await refusal(scope, receive, send)
             return
 
         async def send_private(message: Message) -> None:

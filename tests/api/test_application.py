@@ -186,6 +186,10 @@ def test_every_refusal_has_openais_format(client: Client) -> None:
         (send(client, "chat/completions", {"model": "nobody", **ASKED}), 404, "model_not_found"),
         (send(client, "chat/completions", {"model": "teller", **ASKED, "stop": "x"}), 400, "unsupported_parameter"),
         (send(client, "nowhere", {}), 404, "unknown_url"),
+        (send(client, "chat/completions/", {}), 404, "unknown_url"),
+        (send(client, "x" * 300, {}), 404, "unknown_url"),
+        (client.send("GET", "/v1"), 404, "unknown_url"),
+        *((client.send(verb, "/v1/models"), 405, "unknown_url") for verb in ("PUT", "PATCH", "DELETE", "OPTIONS")),
         (client.send("GET", "/v1/models", headers={"Host": "evil.example"}), 421, "host_refused"),
         (client.send("GET", "/v1/models"), 401, "missing_api_key"),
         (client.send("GET", "/metrics"), 401, "missing_api_key"),
@@ -194,6 +198,14 @@ def test_every_refusal_has_openais_format(client: Client) -> None:
     ]
     for response, status, code in refused:
         assert (response.status_code, error_of(response)["code"]) == (status, code)
+
+
+def test_a_method_that_a_route_has_not_names_the_one_it_has(client: Client) -> None:
+    headers = {"Authorization": f"Bearer {ANNA}"}
+    assert client.send("GET", "/v1/chat/completions", headers=headers).headers["Allow"] == "POST"
+    assert client.send("PUT", "/v1/models", headers=headers).headers["Allow"] == "GET"
+    assert client.send("HEAD", "/v1/models", headers=headers).status_code == 200
+    assert client.send("HEAD", "/health").status_code == client.get("/health").status_code
 
 
 @pytest.mark.parametrize(
