@@ -292,7 +292,9 @@ class Settings(BaseSettings):
     def _check_names(cls, value: Logins, info: ValidationInfo) -> Logins:
         names = [name for name, _ in value]
         if twice := next((name for name in names if names.count(name) > 1), None):
-            name, wanted = f"PHI3_UI_{str(info.field_name).upper()}", "one hash for each name"
+            field = str(info.field_name)
+            file = "_FILE" if info.data.get(f"{field}_file") else ""  # the two lists are one
+            name, wanted = f"PHI3_UI_{field.upper()}{file}", "one hash for each name"
             raise UserError("bad_setting", name=name, value=f"{twice}:…", wanted=wanted)
         return value
 

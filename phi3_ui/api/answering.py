@@ -120,9 +120,11 @@ class Answering:
     def _check(self, entry: ModelEntry, question: Question) -> GenerationParams:
         characters = sum(len(message.content) for message in question.messages)
         if characters > self._settings.max_message_characters:
-            raise UserError("message_too_long", count=self._settings.max_message_characters)
+            sentence = str(UserError("message_too_long", count=self._settings.max_message_characters))
+            raise ApiError(400, sentence, question.field, "message_too_long")
         if question.messages[-1].role != "user":
-            raise ApiError(400, "messages: the last message must be one of the user.", "messages", "invalid_value")
+            sentence = f"{question.field}: the last message must be one of the user."
+            raise ApiError(400, sentence, question.field, "invalid_value")
         if question.raw_prompt is not None and entry.contract != _RAW_PROMPT_CONTRACT:
             sentence = f"{entry.name} takes messages, not a prompt. Send them to /v1/chat/completions."
             raise ApiError(400, sentence, "model", "unsupported_model")

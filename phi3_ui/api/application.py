@@ -70,7 +70,7 @@ def create_api(callers: Callers, models: Models, answering: Answering) -> FastAP
     async def complete(body: CompletionRequest, request: Request, caller: identified) -> Response:
         answer_id = f"cmpl-{new_id()}"
         asked = (Message("user", body.prompt),)
-        question = Question(body.model, asked, body.values(), answer_id, body.prompt, _records(caller, body))
+        question = Question(body.model, asked, body.values(), answer_id, body.prompt, _records(caller, body), "prompt")
         includes_usage = bool(body.stream_options and body.stream_options.include_usage)
 
         def encode(entry: ModelEntry) -> Encoder:
@@ -82,7 +82,8 @@ def create_api(callers: Callers, models: Models, answering: Answering) -> FastAP
     async def respond(body: ResponseRequest, request: Request, caller: identified) -> Response:
         answer_id = f"resp_{new_id()}"
         messages = _collect_input(answering, caller, body)
-        question = Question(body.model, messages, body.values(), answer_id, records=_records(caller, body))
+        records = _records(caller, body)
+        question = Question(body.model, messages, body.values(), answer_id, records=records, field="input")
         encoder = ResponseEncoder(answer_id, body)
         return await _answer(answering, caller, question, lambda _: encoder, request, is_streamed=bool(body.stream))
 

@@ -35,6 +35,8 @@ class Question:
     """See ChatRequest."""
     records: bool = True
     """Whether the answer becomes a trace."""
+    field: str = "messages"
+    """Which field of the request holds the question."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """API keys: who owns one, and what wrong ones cost."""
 
+from pathlib import Path
+
 import pytest
 from argon2 import PasswordHasher
 
@@ -41,6 +43,13 @@ def test_wrong_keys_are_counted_and_hold_up_no_right_one() -> None:
 
     assert refused.value.seconds > 0
     assert keys.find_owner(key, "1.2.3.4") == "anna"
+
+
+def test_a_second_key_of_one_person_is_refused_where_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"{hash_logins(anna='first-secret')}\n{hash_logins(anna='second-secret')}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"PHI3_UI_API_KEYS_FILE.*one hash for each name"):
+        Settings.read({"PHI3_UI_API_KEYS_FILE": str(file)})
 
 
 def test_a_key_itself_is_no_setting() -> None:

@@ -74,3 +74,23 @@ def test_answers_under_way_end_with_one_error_when_the_app_does(is_stuck: bool) 
     assert '"content":"Once"' in events
     assert '"code":"shutting_down"' in events
     assert events.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "field"),
+    [
+        ("/chat/completions", {"messages": [{"role": "user", "content": "Too long."}]}, "messages"),
+        ("/completions", {"prompt": "Too long."}, "prompt"),
+        ("/responses", {"input": "Too long."}, "input"),
+    ],
+)
+def test_the_field_of_a_question_that_is_too_long_is_named(path: str, asked: dict[str, Any], field: str) -> None:
+    settings, model = Settings.read({"PHI3_UI_MAX_MESSAGE_CHARACTERS": "5"}), SlowModel(is_stuck=False)
+    models, no_store = cast(Models, model), cast(ConversationStore, None)
+    answering = Answering(settings, models, model, no_store, Quotas(settings), Metrics())
+    with start_blocking_portal() as portal:
+        app = create_api(Callers(settings), models, answering)
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
+        response = portal.call(lambda: client.post(path, json={"model": "m", **asked}))
+        portal.call(client.aclose)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, field)
