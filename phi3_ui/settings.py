@@ -287,7 +287,7 @@ class Settings(BaseSettings):
             raise UserError("bad_setting", name=name, value=twice, wanted="one table for each name")
         return servers
 
-    @field_validator("logins", "api_keys")
+    @field_validator("logins")
     @classmethod
     def _check_names(cls, value: Logins, info: ValidationInfo) -> Logins:
         names = [name for name, _ in value]

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from phi3_ui.accounts.passwords import Passwords
 from phi3_ui.accounts.throttle import LoginThrottle
@@ -31,9 +31,15 @@ class ApiKeys:
     A hash takes 50 ms to check, too long for each request: keys that were right are kept as digests, in memory alone.
     """
 
-    def __init__(self, hashes: Mapping[str, str]) -> None:
-        """`hashes` are the secrets' hashes by name, at least one."""
-        self._secrets = Passwords(hashes)
+    def __init__(self, hashes: Iterable[tuple[str, str]]) -> None:
+        """`hashes` are names with the hashes of their secrets, at least one; a name may have several, so that keys can be replaced."""
+        layers = list[dict[str, str]]()
+        for name, one in hashes:
+            layer = next((layer for layer in layers if name not in layer), None)
+            if layer is None:
+                layers.append(layer := {})
+            layer[name] = one
+        self._secrets = [Passwords(layer) for layer in layers]
         self._throttle = LoginThrottle()
         self._salt = secrets.token_bytes()
         self._lock = threading.Lock()
@@ -48,7 +54,7 @@ class ApiKeys:
                 return name
         if seconds := self._throttle.claim_attempt(name, address):
             raise TooManyAttemptsError(seconds)
-        if not self._secrets.is_correct(name, secret):
+        if not any(one.is_correct(name, secret) for one in self._secrets):
             return None
         self._throttle.forgive(name, address)
         with self._lock:

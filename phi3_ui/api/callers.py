@@ -32,7 +32,7 @@ class Callers:
     """Knows the callers. Thread-safe; `identify` may take 50 ms."""
 
     def __init__(self, settings: Settings) -> None:
-        self._keys = ApiKeys(dict(settings.api_keys)) if settings.api_keys else None
+        self._keys = ApiKeys(settings.api_keys) if settings.api_keys else None
         self._is_closed = settings.has_login
 
     def identify(self, request: Request) -> Caller:

@@ -12,7 +12,7 @@ from tests.support.logins import hash_logins
 
 
 def open_keys(**secrets: str) -> ApiKeys:
-    return ApiKeys(dict(Settings.read({"PHI3_UI_API_KEYS": hash_logins(**secrets)}).api_keys))
+    return ApiKeys(Settings.read({"PHI3_UI_API_KEYS": hash_logins(**secrets)}).api_keys)
 
 
 def test_a_key_names_its_owner_and_opens_no_other_account() -> None:
@@ -45,11 +45,15 @@ def test_wrong_keys_are_counted_and_hold_up_no_right_one() -> None:
     assert keys.find_owner(key, "1.2.3.4") == "anna"
 
 
-def test_a_second_key_of_one_person_is_refused_where_it_is(tmp_path: Path) -> None:
+def test_a_person_may_have_several_keys(tmp_path: Path) -> None:
+    (old, old_secret), (new, new_secret), (bobs, other) = create_key("anna"), create_key("anna"), create_key("bob")
     file = tmp_path / "keys"
-    file.write_text(f"{hash_logins(anna='first-secret')}\n{hash_logins(anna='second-secret')}\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"PHI3_UI_API_KEYS_FILE.*one hash for each name"):
-        Settings.read({"PHI3_UI_API_KEYS_FILE": str(file)})
+    lines = [hash_logins(anna=old_secret), hash_logins(anna=new_secret), hash_logins(bob=other)]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    keys = ApiKeys(Settings.read({"PHI3_UI_API_KEYS_FILE": str(file)}).api_keys)
+
+    assert [keys.find_owner(key, "1.2.3.4") for key in (new, old, bobs)] == ["anna", "anna", "bob"]
+    assert keys.find_owner(f"bob.{new_secret}", "1.2.3.4") is None
 
 
 def test_a_key_itself_is_no_setting() -> None:

@@ -29,7 +29,7 @@ def test_a_new_key_comes_with_the_line_that_admits_it() -> None:
     created = CliRunner().invoke(create_api_key, ["anna"])
 
     assert created.exit_code == 0
-    keys = ApiKeys(dict(Settings.read({"PHI3_UI_API_KEYS": created.stdout.strip()}).api_keys))
+    keys = ApiKeys(Settings.read({"PHI3_UI_API_KEYS": created.stdout.strip()}).api_keys)
     assert keys.find_owner(created.stderr.split()[-1], "1.2.3.4") == "anna"
 
 
