@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --require-hashes --no-deps -r
 TORCH ?= $(shell grep "^torch==" constraints.txt)
 # Formats and lints CSS and JavaScript: one wheel, without Node and without the network.
 DENO := DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
-PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),3) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: run serve-ray setup mlflow-ui check test coverage lint bench soak screenshot tutorials licences audit sbom lock space-rehearsal clean
 

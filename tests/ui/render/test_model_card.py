@@ -37,8 +37,8 @@ def test_no_value_is_html(language: str, texts: list[str]) -> None:
 
 
 def _outline(page: Page) -> list[tuple[str, list[str]]]:
-    """Tags and names of attributes."""
-    return [(tag, [name for name, _ in attributes]) for tag, attributes in page.elements]
+    """Tags and names of attributes, without the places where a long name may break."""
+    return [(tag, [name for name, _ in attributes]) for tag, attributes in page.elements if tag != "wbr"]
 
 
 def test_card_shows_the_model_and_its_run() -> None:
@@ -139,3 +139,10 @@ def test_a_refused_model_names_its_code_and_the_cure_and_is_never_called_healthy
 
 def test_no_model_asks_to_pick_one() -> None:
     assert Page(render_card("en", None)).cells == [("p", "Pick a model to see its details.")]
+
+
+def test_long_names_break_at_underscores_and_ids_can_be_copied() -> None:
+    card = str(render_card("en", replace(CARD, run=replace(RUN, metrics={"tokens_per_second": 1.0}))))
+    assert "tokens_<wbr>per_<wbr>second" in card
+    for copied in (ENTRY.model_id, ENTRY.uri, RUN.run_id):
+        assert f'data-copy="{copied}"' in card
