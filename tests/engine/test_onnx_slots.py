@@ -281,7 +281,7 @@ def test_a_long_prefill_is_interleaved_with_the_decoding_of_other_answers(wrappe
         reads.append(event)
         assert isinstance(next(writer), Token), "each step of the one is a step of the other"
     sizes = {after.count - before.count for before, after in itertools.pairwise(reads)}
-    assert max(sizes) <= wrapper._scheduler._engine.shared_piece
+    assert max(sizes) <= wrapper._scheduler._engine.shared_piece + 1, "a last token is not left alone"
     writer.close()
     reader.close()
 
