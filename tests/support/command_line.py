@@ -36,7 +36,8 @@ RunCommand = Callable[..., CommandResult]
 
 @pytest.fixture
 def run_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[RunCommand]:
-    levels = {name: logging.getLogger(name).level for name in ("mlflow", "alembic", "phi3_ui.host.hosted_model")}
+    quiet = ("mlflow", "alembic", "phi3_ui.host.hosted_model", "phi3_ui.host.remote")
+    levels = {name: logging.getLogger(name).level for name in quiet}
 
     def run(home: Path, *arguments: object, stdin: str = "", **variables: str) -> CommandResult:
         own = environment(home, **variables)
