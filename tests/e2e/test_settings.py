@@ -104,6 +104,11 @@ def test_numbers_are_written_and_read_in_the_language_of_the_page(app: App, open
         expect(slider).to_have_value(shown.replace(",", "."))
     field.press("ArrowUp")
     expect(field).to_have_value("0,35")
+    field.fill("1,1")
+    field.press("ArrowDown")  # from what is typed
+    expect(field).to_have_value("1,05")
+    field.fill("0,35")
+    field.press("Enter")
     slider.press("ArrowRight")
     expect(field).to_have_value("0,4")
     tokens = chat.page.locator("#phi3-set-max_tokens").get_by_role("textbox")

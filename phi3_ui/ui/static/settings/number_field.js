@@ -17,16 +17,21 @@ export default function drawNumber(native, name) {
 
 function createField(native) {
   const field = createElement("input", "phi3-number", { type: "text", inputmode: "decimal", autocomplete: "off" });
-  const commit = () => {
+  const take = () => {
     const number = parse(field.value.trim(), Number.isInteger(Number(native.step)));
     if (Number.isFinite(number)) setValue(native, number);
+  };
+  const commit = () => {
+    take();
     requestAnimationFrame(() => write(field, native)); // as Gradio has limited it
   };
-  field.addEventListener("change", commit);
+  field.addEventListener("blur", commit); // not "change": a script that has written the field may keep it from being sent
   field.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") commit();
     const steps = { ArrowUp: 1, ArrowDown: -1 }[event.key];
     if (!steps) return;
     event.preventDefault();
+    take();
     native.stepUp(steps);
     setValue(native, native.valueAsNumber);
     requestAnimationFrame(() => write(field, native));
