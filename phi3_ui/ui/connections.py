@@ -26,7 +26,7 @@ class ConnectionWatch:
     """
 
     def __init__(self, app: ASGIApp, pages: OpenPages, has_events: Callable[[str, Request], bool]) -> None:
-        """`has_events` says whether anything is sent to the stream of a page, by its key, and whoever asks may read it."""
+        """`has_events` says whether anything is sent to the stream of a page, by its key, and the request's login may read it."""
         self._app = app
         self._pages = pages
         self._has_events = has_events

@@ -82,7 +82,7 @@ def test_the_door_holds_against_guesses_and_links_of_others(tmp_path: Path) -> N
 
 
 def test_nobody_reads_or_writes_what_another_persons_page_is_sent(tmp_path: Path) -> None:
-    """Whoever knows the name of a page: Gradio sends a page whatever was called with it, and to whoever asks."""
+    """Requests with the session hash of another login's page, for which Gradio itself checks no login."""
     with running(server.create_app, _settings(tmp_path, hash_logins(anna="one", bob="two"))) as client:
         assert client.log_in("anna", "one") == 200
         events = client.get("/config").json()["dependencies"]
