@@ -69,6 +69,8 @@ class _Inbox(queue.SimpleQueue[AnswerEvent | UserError | _Released]):
 
     def __init__(self) -> None:
         self._events = self._characters = 0
+        self.is_released = False
+        """Its reader takes what is left, and passes nothing more on."""
 
     def count(self, event: HostEvent) -> None:
         """Count an event that the process sent. ValueError if there is no end to them."""
@@ -184,11 +186,12 @@ class HostedModel:
                     raise event
                 if isinstance(event, TextDelta):
                     pieces.append(event.text)
-                elif isinstance(event, _Released):
+                if isinstance(event, _Released):
                     timings = Timings(None, time.perf_counter() - started, None)
                     event = Completed("".join(pieces), None, timings, event.reason, event.kills_model)
                 is_finished = isinstance(event, Completed)
-                yield event
+                if is_finished or not inbox.is_released:
+                    yield event
         finally:
             if not is_finished:
                 self._tell_to_end(number)
@@ -251,6 +254,7 @@ class HostedModel:
 
     def _release(self, number: int, reason: FinishReason, kills_model: bool) -> None:
         if inbox := self._inboxes.get(number):
+            inbox.is_released = True  # of a flood, more is left than can be passed on in time
             inbox.put(_Released(reason, kills_model))
 
     def _kill_hanging(self) -> None:

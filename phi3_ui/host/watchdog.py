@@ -1,6 +1,7 @@
 """Notices that a model's process no longer obeys.
 
-Stop, a closed page or the time limit ends an answer between two chunks: a model that hangs inside one never gets there.
+Stop, a closed page or the time limit ends an answer between two chunks: a model that hangs inside one never gets there, and
+one that catches every exception, or means harm, goes on.
 """
 
 import logging
@@ -53,6 +54,11 @@ class _Answer:
     """Its reader waits no longer."""
     read_at: float | None = None
     """When the last piece of its prompt was read."""
+    has_text: bool = False
+    disobeys_since: float | None = None
+    """When it first moved after it should have ended."""
+    moved_at: float = 0.0
+    """When it last did."""
 
 
 class Watchdog:
@@ -60,7 +66,8 @@ class Watchdog:
 
     The reader of an overdue answer is released in any case. The process is killed if nothing in it has moved for the
     grace time, and for the time that it may need for the rest of a prompt, which some models read in one piece. A sign that
-    a chunk was completed is movement; that a thread of the process answers is not.
+    a chunk was completed is movement; that a thread of the process answers is not. It is also killed if an overdue answer
+    goes on, once no other answer runs in it.
     """
 
     def __init__(
@@ -75,6 +82,7 @@ class Watchdog:
             name: The model's, for the log.
         """
         self._grace, self._release, self._kill, self._name = grace, release, kill, name
+        self._settle = grace / 10  # what was sent before the order to end arrives within this time
         self._changed = threading.Condition()
         self._answers: dict[int, _Answer] = {}
         self._moved_at = time.monotonic()
@@ -112,12 +120,14 @@ class Watchdog:
 
     def notice(self, number: int, event: HostEvent) -> None:
         """The process has sent an event, which is a sign of life. Called for every token: no lock."""
-        self._moved_at = now = time.monotonic()
         answer = self._answers.get(number)
         if answer is None:
             return
+        self._moved_at = answer.moved_at = now = time.monotonic()
+        if answer.disobeys_since is None and answer.due is not None and now > answer.due - self._grace + self._settle:
+            answer.disobeys_since = now
         if isinstance(event, TextDelta):
-            answer.unread = 0
+            answer.unread, answer.has_text = 0, True
         elif isinstance(event, PrefillProgress):
             unread = min(max(event.total - event.processed, 0), answer.max_unread)
             if answer.read_at is not None and unread < answer.unread:
@@ -126,7 +136,7 @@ class Watchdog:
             answer.unread, answer.read_at = unread, now
         elif isinstance(event, ContextUsage):
             answer.unread = min(event.prompt_tokens, answer.max_unread)
-        is_queued = isinstance(event, QueuePosition)
+        is_queued = isinstance(event, QueuePosition) and not answer.has_text and len(self._answers) > 1
         if answer.is_queued != is_queued:
             with self._changed:
                 answer.is_queued = is_queued
@@ -139,6 +149,8 @@ class Watchdog:
         """The process has ended an answer."""
         with self._changed:
             self._answers.pop(number, None)
+            if any(answer.is_released for answer in self._answers.values()):
+                self._changed.notify()  # one that goes on may now be alone
 
     def was_told(self, number: int) -> FinishReason | None:
         """Why an answer that the process has not ended was to end; None if it was to go on."""
@@ -171,6 +183,7 @@ class Watchdog:
         if not self._is_ready:
             return
         now = time.monotonic()
+        answer.disobeys_since = None
         if answer.is_told:
             answer.due, answer.reason = now + self._grace, "cancelled"
         elif not answer.is_queued and answer.time_limit is not None:
@@ -181,24 +194,38 @@ class Watchdog:
         unread = max((answer.unread for answer in self._answers.values()), default=0.0)
         return self._grace + unread * (self._pace or _SECONDS_PER_PROMPT_TOKEN)
 
+    def _disobeys(self, overdue: list[_Answer]) -> bool:
+        """Whether the process goes on with an overdue answer, and with no other. One step may be under way when it is told to end."""
+        return len(overdue) == len(self._answers) and any(
+            answer.disobeys_since is not None and answer.moved_at >= answer.disobeys_since + self._settle
+            for answer in overdue
+        )
+
     def _watch(self) -> None:
         with self._changed:
             while not self._has_ended:
                 now = time.monotonic()
                 hangs_at = self._moved_at + self._patience()
                 due = [(answer.due, number) for number, answer in self._answers.items() if answer.due is not None]
-                hangs = hangs_at <= now and any(at <= now for at, _ in due)
-                wake_at = [hangs_at] if any(at <= now for at, _ in due) else []
+                overdue = [self._answers[number] for at, number in due if at <= now]
+                hangs = bool(overdue) and hangs_at <= now
+                is_killed = hangs or self._disobeys(overdue)
+                wake_at = [hangs_at] if overdue else []
                 for at, number in due:
-                    release_at = hangs_at if at < hangs_at <= at + _SOON_SECONDS else at
+                    release_at = hangs_at if at < hangs_at <= at + _SOON_SECONDS and not is_killed else at
                     if release_at > now:
                         wake_at.append(release_at)
                     elif not (answer := self._answers[number]).is_released:
                         answer.is_released = True
-                        self._release(number, answer.reason, hangs)
-                if hangs:
+                        self._release(number, answer.reason, is_killed)
+                if is_killed:
                     silent = now - self._moved_at
-                    logger.error("%s has not moved for %.1f s and does not obey: it is ended", self._name, silent)
+                    what = (
+                        f"has not moved for {silent:.1f} s and"
+                        if hangs
+                        else "goes on with answers that were to end: it"
+                    )
+                    logger.error("%s %s does not obey: it is ended", self._name, what)
                     self._kill()
                     return
                 self._changed.wait(min(wake_at) - now if wake_at else None)

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import threading
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from phi3_ui.chat.conversation import Answer
 from phi3_ui.chat.running_turn import RunningTurn
-from phi3_ui.chat.types import CancelToken, ChatRequest, Message, TextDelta
+from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, Message, TextDelta
 from phi3_ui.errors import UserError
 from phi3_ui.host import child_process, hosted_model, model_process
 from phi3_ui.host.hosted_model import MAX_CHARACTERS, HostedModel
@@ -99,6 +101,47 @@ def test_a_loaded_model_that_sends_what_is_no_answer_is_ended(
     assert answers[0].error == ("model_malformed", {"model": "a model"})
     assert len(answers[0].text) <= MAX_CHARACTERS
     assert not model.is_alive
+    model.unload()
+
+
+@pytest.mark.parametrize("event", ["'text', 'x'", "'alive'", "'prompt', 0, 9000", "'queued', 0"])
+@pytest.mark.parametrize("time_limit", [None, 0.2], ids=["stop", "time limit"])
+def test_a_model_that_goes_on_after_stop_is_ended_and_the_text_kept(
+    event: str, time_limit: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f"{_LOADED}\nimport time\nsend('text', 'So far')\nwhile True: send({event}); sys.stdout.flush(); time.sleep(0.001)"
+    monkeypatch.setattr(child_process, "spawn", _spawn_script(script))
+    model = HostedModel(_SPEC, tmp_path, nullcontext, grace=0.3)
+    answers, has_text = list[Answer](), threading.Event()
+    request = replace(_REQUEST, time_limit=time_limit)
+    turn = RunningTurn(request, "a model", lambda: model, answers.append, lambda _: has_text.set()).start()
+    assert has_text.wait(60)
+    if time_limit is None:
+        turn.stop()
+
+    assert turn.wait(60)
+    assert answers[0].text.startswith("So far")
+    assert (answers[0].finish_reason, answers[0].error) == ("timeout" if time_limit else "cancelled", None)
+    assert answers[0].ended_model
+    assert not model.is_alive
+    model.unload()
+
+
+def test_what_is_left_of_a_flood_is_not_passed_on_after_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        child_process, "spawn", _spawn_script(f"{_LOADED}\nsend('text', 'So')\nsys.stdout.flush()\nsys.stdin.read()")
+    )
+    model = HostedModel(_SPEC, tmp_path, nullcontext)
+    assert model.ready.result(timeout=60) == "stream"
+    events = model.answer(_REQUEST, CancelToken())
+    assert next(events) == TextDelta("So")
+    for _ in range(1000):
+        model._deliver(0, TextDelta("."))
+    model._release(0, "cancelled", kills_model=False)
+
+    (end,) = events
+    assert isinstance(end, Completed)
+    assert end.text == "So" + "." * 1000
     model.unload()
 
 

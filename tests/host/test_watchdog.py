@@ -4,11 +4,20 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from phi3_ui.chat.types import ChatRequest, ContextUsage, Message, PrefillProgress, QueuePosition, TextDelta
-from phi3_ui.host.protocol import HostEvent
+from phi3_ui.chat.types import (
+    ChatRequest,
+    ContextUsage,
+    Message,
+    PrefillProgress,
+    QueuePosition,
+    TextDelta,
+    Thinking,
+)
+from phi3_ui.host.protocol import Alive, HostEvent
 from phi3_ui.host.watchdog import Watchdog
 
 _SHORT_GRACE = 0.05
@@ -23,6 +32,30 @@ class Watched:
         self.is_killed = threading.Event()
         self.watchdog = Watchdog(grace, lambda *release: self.released.put(release), self.is_killed.set, "a model")
         self.watchdog.set_ready()
+
+
+class Clocked(Watched):
+    """Its seconds pass when a test says so."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._now = 100.0
+        patch.setattr(time, "monotonic", lambda: self._now)
+        super().__init__(grace=5.0)
+
+    def pass_seconds(self, seconds: float) -> None:
+        self._now += seconds
+
+    def wake(self) -> None:
+        """Let the watchdog see what the time is."""
+        with self.watchdog._changed:
+            self.watchdog._changed.notify()
+
+
+@pytest.fixture
+def clocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clocked]:
+    clocked = Clocked(monkeypatch)
+    yield clocked
+    clocked.watchdog.close()
 
 
 @pytest.fixture
@@ -101,6 +134,63 @@ def test_an_answer_behind_others_has_time_and_a_process_that_moves_lives() -> No
     other.join()
     assert watched.is_killed.wait(30), "nothing moves any more, and the first answer has still not ended"
     watchdog.close()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [TextDelta("more "), Alive(), Thinking(), PrefillProgress(0, 10**9), ContextUsage(10**9, 10**9), QueuePosition(0)],
+    ids=lambda event: type(event).__name__,
+)
+@pytest.mark.parametrize("is_told", [True, False], ids=["told", "time limit"])
+def test_an_answer_that_goes_on_is_released_and_its_process_killed(
+    clocked: Clocked, event: HostEvent, is_told: bool
+) -> None:
+    clocked.watchdog.add(1, replace(_REQUEST, time_limit=None if is_told else 2.0))
+    if is_told:
+        clocked.watchdog.expect_end(1)
+    for _ in range(14):
+        clocked.pass_seconds(0.5)
+        clocked.watchdog.notice(1, event)
+    clocked.wake()
+    assert clocked.released.get(timeout=30) == (1, "cancelled" if is_told else "timeout", True)
+    assert clocked.is_killed.wait(30)
+
+
+def test_a_process_in_which_another_answer_runs_is_killed_once_that_has_ended(clocked: Clocked) -> None:
+    clocked.watchdog.add(1, _REQUEST)
+    clocked.watchdog.add(2, _REQUEST)
+    clocked.watchdog.expect_end(1)
+    for _ in range(10):
+        clocked.pass_seconds(0.5)
+        clocked.watchdog.notice(1, TextDelta("more "))
+    clocked.wake()
+    assert clocked.released.get(timeout=30) == (1, "cancelled", False)
+    assert not clocked.is_killed.is_set()
+    clocked.watchdog.end_answer(2)
+    assert clocked.is_killed.wait(30)
+
+
+def test_events_of_no_answer_are_no_sign_of_life(clocked: Clocked) -> None:
+    clocked.watchdog.add(1, _REQUEST)
+    clocked.watchdog.expect_end(1)
+    for _ in range(11):
+        clocked.pass_seconds(0.5)
+        clocked.watchdog.notice(7, Alive())
+    clocked.wake()
+    assert clocked.released.get(timeout=30) == (1, "cancelled", True)
+    assert clocked.is_killed.wait(30)
+
+
+def test_one_step_that_was_under_way_is_no_disobedience(clocked: Clocked) -> None:
+    clocked.watchdog.add(1, _REQUEST)
+    clocked.watchdog.expect_end(1)
+    clocked.pass_seconds(4.0)
+    clocked.watchdog.notice(1, PrefillProgress(128, 512))
+    clocked.watchdog.notice(1, Alive())
+    clocked.pass_seconds(1.0)
+    clocked.wake()
+    assert clocked.released.get(timeout=30) == (1, "cancelled", False)
+    assert not clocked.is_killed.is_set()
 
 
 def test_an_answer_that_ends_in_time_has_no_consequences(watched: Watched) -> None:
