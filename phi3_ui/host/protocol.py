@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, cast, get_args
 
 from pydantic import TypeAdapter
 
+from phi3_ui.chat.one_line import write_on_one_line
 from phi3_ui.chat.surrogates import replace_surrogates
 from phi3_ui.chat.types import (
     AnswerEvent,
@@ -80,7 +81,14 @@ class ModelSpec:
 
 
 AnswerErrorCode = Literal[
-    "no_template", "system_prompt_rejected", "bad_template", "refused", "no_text", "exited", "answer_failed"
+    "no_template",
+    "system_prompt_rejected",
+    "bad_template",
+    "context_exceeded",
+    "refused",
+    "no_text",
+    "exited",
+    "answer_failed",
 ]
 """The errors that a model's process may report."""
 
@@ -152,10 +160,10 @@ def unpack_ready(delivery: Any, batching: Any) -> tuple[StreamingMode, Batching 
 
 
 def unpack_detail(detail: Any) -> str:
-    """Return the detail of an error. Raises ValueError if it is no text."""
+    """Return the detail of an error, on one line. Raises ValueError if it is no text."""
     if not isinstance(detail, str):
         raise ValueError(f"not the detail of an error: {reprlib.repr(detail)}")
-    return replace_surrogates(detail[:MAX_DETAIL])
+    return write_on_one_line(replace_surrogates(detail[: 10 * MAX_DETAIL]))[:MAX_DETAIL]
 
 
 def pack_count(number: int, prompts: Sequence[Sequence[Message]], template: str | None) -> dict[str, Any]:

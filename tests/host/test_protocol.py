@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phi3_ui.chat.one_line import write_on_one_line
 from phi3_ui.chat.surrogates import replace_surrogates
 from phi3_ui.chat.types import (
     Batching,
@@ -85,6 +86,8 @@ def _over_the_pipe(packed: Any) -> Any:
 @given(EVENTS)
 def test_every_event_survives_a_round_trip_but_for_halves_of_characters(event: Any) -> None:
     texts = {name: replace_surrogates(text) for name, text in vars(event).items() if isinstance(text, str)}
+    if isinstance(event, AnswerFailed):
+        texts["detail"] = write_on_one_line(texts["detail"])
     assert unpack_event(_over_the_pipe(pack_event(event))) == replace(event, **texts)
 
 
@@ -143,6 +146,12 @@ def test_an_invalid_event_is_refused(line: Any) -> None:
 
 def test_the_detail_of_an_error_is_short() -> None:
     assert unpack_event(["failed", "refused", "x" * 10**6]) == AnswerFailed("refused", "x" * 300)
+
+
+def test_the_detail_of_an_error_is_one_line_without_control_characters() -> None:
+    detail = "\r\n\nA\x1b[31m\tred\x00\u2028line\u202eesrever\x85\ufeff\ud800\n"
+    assert unpack_event(["failed", "refused", detail]) == AnswerFailed("refused", "A [31m red line esrever \ufffd")
+    assert unpack_event(["failed", "refused", "\n" * 1000 + "x" * 1000]) == AnswerFailed("refused", "x" * 300)
 
 
 @pytest.mark.parametrize("batching", [None, Batching(), Batching("graph", "its attention is another")])

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from phi3_ui.chat.one_line import write_on_one_line
 from phi3_ui.errors import UserError
 from phi3_ui.remote_servers import RemoteServer
 
@@ -48,12 +49,12 @@ class Asked:
 
     def redact(self, text: str) -> str:
         """A text of the server on one line, shortened, without its key."""
-        text = " ".join(text.split())
         try:
             key = self.server.read_key()
         except UserError:
             key = ""
-        return (text.replace(key, "…") if key else text)[:_MAX_DETAIL].rstrip(". ")
+        text = text.replace(key, "…") if key else text
+        return write_on_one_line(text[: 10 * _MAX_DETAIL])[:_MAX_DETAIL].rstrip(". ")
 
 
 def failure_of_network(asked: Asked, error: Exception, *, has_response: bool) -> RequestError:
