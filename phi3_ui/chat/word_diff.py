@@ -36,6 +36,16 @@ def word_diff(left: str, right: str) -> list[DiffPiece]:
     return list(_merge(_split(left_tokens, right_tokens, matches)))
 
 
+def measure_overlap(left: list[str], right: list[str]) -> float:
+    """The share of the words of both lists that match in order, 0 to 1; that of two empty lists is 1.
+
+    It is difflib's ratio, `2 * matching / all words`; of long lists, of the matches that `word_diff` finds in bounded time.
+    """
+    if len(left) * len(right) <= _MAX_PRODUCT:
+        return SequenceMatcher(None, left, right, autojunk=False).ratio()
+    return 2 * sum(length for _, _, length in _find_matches(left, right)) / (len(left) + len(right))
+
+
 def _find_matches(left: list[str], right: list[str]) -> Iterator[_Match]:
     """Yield the matches in order. Common prefix and suffix are found without difflib."""
     start = _common_prefix_len(left, right)

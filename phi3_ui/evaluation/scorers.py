@@ -4,7 +4,6 @@ A spec is `KIND`, `KIND=ARGUMENT` or `NAME:KIND=ARGUMENT`; the name is that of t
 False, or a number; None where the answer cannot be scored, as without the expectation that a scorer compares with.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from phi3_ui.chat.conversation import Answer
+from phi3_ui.chat.word_diff import measure_overlap
 from phi3_ui.errors import UserError
 from phi3_ui.evaluation.prompt_set import EXPECTED_RESPONSE, PromptRecord
 
@@ -198,9 +198,10 @@ def measure_similarity(text: str, other: str) -> float:
     """The share of words that two texts have in common and in the same order, ignoring case: 0 to 1.
 
     It is `2 * matching / all words`, as difflib's ratio: near ROUGE-L, symmetric in its range, and without a further dependency.
+    Of texts of thousands of words, stretches without a word that occurs once in both may count as different.
     """
     words, others = _normalize(text).casefold().split(), _normalize(other).casefold().split()
-    return difflib.SequenceMatcher(None, words, others, autojunk=False).ratio()
+    return measure_overlap(words, others)
 
 
 def _measurement(measure: Callable[[Answer], float | None], name: str, spec: str, argument: str | None) -> Scorer:

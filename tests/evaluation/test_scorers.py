@@ -148,6 +148,17 @@ def test_no_schema_is_fetched() -> None:
         _score('json_schema={"$ref": "http://127.0.0.1:9/x"}', "1")
 
 
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [("a " * 100_000, "a " * 99_999 + "b"), ("a b " * 50_000, "b a " * 50_000), ("a b c " * 400, "c b a " * 400)],
+    ids=["equal but for the end", "alternating", "reversed"],
+)
+def test_similarity_of_any_texts_takes_little_time(text: str, other: str) -> None:
+    started = time.thread_time()
+    assert 0 <= measure_similarity(text, other) <= 1
+    assert time.thread_time() - started < 10  # difflib takes hours for the longer ones
+
+
 @given(st.text(), st.text())
 def test_similarity_is_a_share(text: str, other: str) -> None:
     assert 0 <= measure_similarity(text, other) <= 1
