@@ -146,11 +146,11 @@ async def _answer(  # noqa: PLR0913  # one request, put apart
     if is_streamed:
         async with stopped_on_disconnect(request.receive, turn, at_end=False):
             first = await stream.get(_FIRST_EVENT_SECONDS)
-        if isinstance(first, Answer) and (error := error_of(first)):
+        if isinstance(first, Answer) and (error := error_of(first, question.field)):
             raise error
-        return stream_answer(encoder, first, stream, turn, request.receive)
+        return stream_answer(encoder, first, stream, turn, request.receive, question.field)
     async with stopped_on_disconnect(request.receive, turn):
         answer = await stream.wait()
-    if error := error_of(answer):
+    if error := error_of(answer, question.field):
         raise error
     return JSONResponse(encoder.whole(answer))

@@ -17,6 +17,7 @@ _STATUS = {
     **dict.fromkeys(("no_template", "empty_question", "unsupported_option", "no_model"), 400),
     **dict.fromkeys(("model_not_trusted",), 403),
     **dict.fromkeys(("remote_context", "remote_refused", "remote_filtered"), 400),
+    "context_exceeded": 400,
     "model_gone": 404,
     "remote_gone": 404,
     "request_too_large": 413,
@@ -69,16 +70,21 @@ def is_api_path(path: str) -> bool:
     return path == "/v1" or path.startswith("/v1/")
 
 
-def from_user_error(error: UserError, status: int | None = None) -> ApiError:
-    """An error of the app, without the server's folders. `status` is that of its code if it is None."""
-    param = None
-    if error.code == "bad_seed":
+def from_user_error(error: UserError, status: int | None = None, field: str | None = None) -> ApiError:
+    """An error of the app, without the server's folders. `status` is that of its code if it is None.
+
+    `field` is the one that holds the question.
+    """
+    param, code = None, error.code
+    if error.code in ("context_exceeded", "remote_context"):
+        param, code = field, "context_length_exceeded"  # which LangChain and others look for
+    elif error.code == "bad_seed":
         param = "seed"
     elif error.code == "invalid_param":
         param = str(error.values["name"])
     elif error.code in ("model_gone", "no_model", "model_not_trusted", "model_unreadable"):
         param = "model"
-    api_error = ApiError(status or _STATUS.get(error.code, 500), hide_paths(str(error)), param, error.code)
+    api_error = ApiError(status or _STATUS.get(error.code, 500), hide_paths(str(error)), param, code)
     seconds = error.values.get("seconds")
     api_error.retry_after = seconds if isinstance(seconds, int) else _RETRY_SECONDS.get(error.code)
     return api_error

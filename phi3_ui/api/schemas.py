@@ -172,7 +172,7 @@ class ChatCompletionRequest(Sampling):
 class CompletionRequest(Sampling):
     """The body of POST /completions."""
 
-    prompt: str
+    prompt: str = Field(min_length=1)
     max_tokens: TokenLimit | None = None
     best_of: Annotated[int | None, AfterValidator(_only(None, 1))] = None
     echo: Unsupported = None

@@ -45,14 +45,18 @@ def write_event(data: object, name: str = "") -> str:
     return f"event: {name}\ndata: {text}\n\n" if name else f"data: {text}\n\n"
 
 
-def stream_answer(
+def stream_answer(  # noqa: PLR0913  # one answer, put apart
     encoder: Encoder,
     first: str | Answer | None,
     stream: AnswerStream,
     turn: RunningTurn,
     receive: Callable[[], Awaitable[Any]],
+    field: str,
 ) -> StreamingResponse:
-    """The response that sends an answer while it is generated. `first` is the first event of the stream, if it is known."""
+    """The response that sends an answer while it is generated.
+
+    `first` is the first event of the stream, if it is known; `field` is the one of the request that holds the question.
+    """
 
     async def events() -> AsyncIterator[str]:
         async with stopped_on_disconnect(receive, turn):
@@ -63,16 +67,16 @@ def stream_answer(
                 for event in encoder.write(item) if item else [": keep-alive\n\n"]:
                     yield event
                 item = await stream.get(_KEEP_ALIVE_SECONDS)
-            error = error_of(item)
+            error = error_of(item, field)
             for event in encoder.fail(error.body) if error else encoder.end(item):
                 yield event
 
     return StreamingResponse(events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
-def error_of(answer: Answer) -> ApiError | None:
-    """The error that ended an answer, if one did."""
+def error_of(answer: Answer, field: str) -> ApiError | None:
+    """The error that ended an answer, if one did. `field` is the one of the request that holds the question."""
     if answer.error is None:
         return None
     code, values = answer.error
-    return from_user_error(UserError(code, **values))
+    return from_user_error(UserError(code, **values), field=field)

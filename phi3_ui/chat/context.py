@@ -18,8 +18,14 @@ class PromptTooLongError(Exception):
 
     def __init__(self, tokens: int, context_length: int) -> None:
         super().__init__(
-            f"The prompt has {tokens:,} tokens, but prompt and answer may have {context_length:,} together; shorten it"
+            f"the prompt has {tokens:,} tokens, but prompt and answer may have {context_length:,} together"
         )
+
+
+def check_fits(tokens: int, context_length: int) -> None:
+    """Raise PromptTooLongError if a prompt leaves no room for an answer."""
+    if tokens >= context_length:
+        raise PromptTooLongError(tokens, context_length)
 
 
 def fit_to_context(
@@ -59,8 +65,7 @@ def fit_to_context(
         )
         tokens = count_tokens(drop_oldest_turns(messages, omitted))
     available = limit - tokens
-    if available < 1:
-        raise PromptTooLongError(tokens, limit)
+    check_fits(tokens, limit)
     reduced = available if available < (max_tokens or _DEFAULT_ANSWER_TOKENS) else None
     return drop_oldest_turns(messages, omitted), ContextUsage(tokens, limit, hopeless + omitted, reduced)
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from phi3_ui.chat.context import fit_to_context
+from phi3_ui.chat.context import check_fits, fit_to_context
 from phi3_ui.chat.types import (
     AnswerEvent,
     Batching,
@@ -119,6 +119,8 @@ class OnnxPromptAdapter:
             yield use
             params = replace(request.params, max_tokens=use.max_tokens or request.params.max_tokens)
             request = replace(request, messages=messages, params=params)
+        elif self._encode and self._context_length and request.raw_prompt is not None:
+            check_fits(len(self._encode(request.raw_prompt)), self._context_length)
         call = _build_call(self._format, request)
         chunks = self._model.predict_stream(call.data, params=call.params)
         answer, can_cancel = _PartialAnswer(watch), False

@@ -45,7 +45,7 @@ _ERROR_CODES: tuple[tuple[type[BaseException], AnswerErrorCode], ...] = (
     (NoTemplateError, "no_template"),
     (SystemPromptError, "system_prompt_rejected"),
     (TemplateError, "bad_template"),
-    (PromptTooLongError, "refused"),
+    (PromptTooLongError, "context_exceeded"),
     (NoTextError, "no_text"),
     (SystemExit, "exited"),
 )

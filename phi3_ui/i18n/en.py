@@ -257,6 +257,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "finish.ended_model": "the model did not react and was ended; your next question loads it again",
     "finish.empty": "no text",
     "finish.error": "failed",
+    "finish.text_kept": "The text so far is kept.",
     "column.answer": "This answer",
     "column.conversation": "This conversation",
     "row.prompt": "Prompt tokens",

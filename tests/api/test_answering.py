@@ -1,5 +1,6 @@
 """The end of the app while the API answers, with a model in this process."""
 
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any, cast
@@ -7,6 +8,7 @@ from typing import Any, cast
 import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
+from typing_extensions import override
 
 from phi3_ui.accounts.quotas import Quotas
 from phi3_ui.api.answering import Answering
@@ -16,6 +18,7 @@ from phi3_ui.api.metrics import Metrics
 from phi3_ui.api.models import Models
 from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest, Completed, TextDelta, Timings
+from phi3_ui.errors import UserError
 from phi3_ui.settings import Settings
 from phi3_ui.store.conversations.turn_writer import ConversationStore
 from phi3_ui.store.registry.cards import ModelEntry
@@ -76,7 +79,33 @@ def test_answers_under_way_end_with_one_error_when_the_app_does(is_stuck: bool) 
     assert events.endswith("data: [DONE]\n\n")
 
 
-@pytest.mark.parametrize(
+class FailingModel(SlowModel):
+    """Fails, after some text or none."""
+
+    def __init__(self, code: str, text: str = "") -> None:
+        super().__init__(is_stuck=False)
+        self._code, self._text = code, text
+
+    @override
+    def answer(self, _: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
+        if self._text:
+            yield TextDelta(self._text)
+        raise UserError(self._code, model="m", name="lab", host="lab.example", detail="9 tokens of 8")
+
+
+def _post(model: SlowModel, path: str, body: dict[str, Any], **variables: str) -> httpx.Response:
+    settings = Settings.read(variables)
+    models, no_store = cast(Models, model), cast(ConversationStore, None)
+    answering = Answering(settings, models, model, no_store, Quotas(settings), Metrics())
+    with start_blocking_portal() as portal:
+        app = create_api(Callers(settings), models, answering)
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
+        response = portal.call(lambda: client.post(path, json={"model": "m", "store": False, **body}))
+        portal.call(client.aclose)
+    return response
+
+
+QUESTIONS = pytest.mark.parametrize(
     ("path", "asked", "field"),
     [
         ("/chat/completions", {"messages": [{"role": "user", "content": "Too long."}]}, "messages"),
@@ -84,13 +113,42 @@ def test_answers_under_way_end_with_one_error_when_the_app_does(is_stuck: bool) 
         ("/responses", {"input": "Too long."}, "input"),
     ],
 )
+
+
+@QUESTIONS
 def test_the_field_of_a_question_that_is_too_long_is_named(path: str, asked: dict[str, Any], field: str) -> None:
-    settings, model = Settings.read({"PHI3_UI_MAX_MESSAGE_CHARACTERS": "5"}), SlowModel(is_stuck=False)
-    models, no_store = cast(Models, model), cast(ConversationStore, None)
-    answering = Answering(settings, models, model, no_store, Quotas(settings), Metrics())
-    with start_blocking_portal() as portal:
-        app = create_api(Callers(settings), models, answering)
-        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
-        response = portal.call(lambda: client.post(path, json={"model": "m", **asked}))
-        portal.call(client.aclose)
+    response = _post(SlowModel(is_stuck=False), path, asked, PHI3_UI_MAX_MESSAGE_CHARACTERS="5")
+    assert (response.status_code, response.json()["error"]["param"]) == (400, field)
+
+
+@QUESTIONS
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("code", ["context_exceeded", "remote_context"])
+def test_a_question_that_exceeds_the_context_is_refused_as_by_openai(
+    path: str, asked: dict[str, Any], field: str, stream: bool, code: str
+) -> None:
+    response = _post(FailingModel(code), path, {**asked, "stream": stream})
+    error = response.json()["error"]
+    assert "exceeds the context window" in error.pop("message")  # LangChain knows a stream's error by these words
+    assert response.status_code == 400
+    assert error == {"type": "invalid_request_error", "param": field, "code": "context_length_exceeded"}
+
+
+@pytest.mark.parametrize("code", ["model_crashed", "model_hung", "model_malformed", "interrupted"])
+def test_no_text_is_said_to_be_kept_that_is_not(code: str) -> None:
+    events = _post(FailingModel(code, "Once"), "/completions", {"prompt": "Tell.", "stream": True}).text
+    assert f'"code":"{code}"' in events
+    assert not re.search("saved|kept", events)
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "field"),
+    [
+        ("/chat/completions", {"messages": []}, "messages"),
+        ("/completions", {"prompt": ""}, "prompt"),
+        ("/responses", {"input": []}, "input"),
+    ],
+)
+def test_the_field_of_an_empty_question_is_named(path: str, asked: dict[str, Any], field: str) -> None:
+    response = _post(SlowModel(is_stuck=False), path, asked)
     assert (response.status_code, response.json()["error"]["param"]) == (400, field)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.chat_template import TemplateError
+from phi3_ui.chat.context import PromptTooLongError
 from phi3_ui.chat.types import (
     AnswerEvent,
     CancelToken,
@@ -233,6 +234,16 @@ def test_an_error_of_the_model_follows_the_text_before_it() -> None:
     with pytest.raises(RuntimeError, match="out of memory"):
         next(events)
     assert model.closed
+
+
+def test_a_raw_prompt_that_fills_the_context_never_reaches_the_model() -> None:
+    model = Pyfunc(_last("", "stop", 9, 1))
+    adapter = OnnxPromptAdapter(model, _FORMAT, encode=lambda prompt: [*range(len(prompt))], context_length=5)
+
+    with pytest.raises(PromptTooLongError, match="has 5 tokens"):
+        list(adapter.answer(ChatRequest((), raw_prompt="12345"), CancelToken()))
+    assert not model.asked
+    assert _completed(list(adapter.answer(ChatRequest((), raw_prompt="1234"), CancelToken())))
 
 
 def test_a_conversation_that_the_template_rejects_never_reaches_the_model() -> None:

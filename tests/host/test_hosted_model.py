@@ -230,7 +230,7 @@ def test_max_tokens_is_cut_to_what_fits(hosted_onnx: HostedModel) -> None:
 def test_a_refused_request_is_reported_with_its_reason(hosted_onnx: HostedModel) -> None:
     with pytest.raises(UserError, match="prompt and answer may have 8,192 together") as raised:
         list(hosted_onnx.answer(ChatRequest((Message("user", "word " * 9000),)), CancelToken()))
-    assert raised.value.code == "refused"
+    assert raised.value.code == "context_exceeded"
 
 
 def test_telemetry_is_off_in_the_child(hosted: HostedModel) -> None:

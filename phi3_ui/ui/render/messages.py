@@ -218,7 +218,8 @@ def _caption(language: str, conversation: Conversation, turn: Turn, answer: Answ
         "more": [_button(language, action, turn.id, turn) for action in (*(["undo"] if is_last else ()), "compare")],
     }
     if answer.error:
-        caption["error"] = hide_paths(tr_error(language, UserError(answer.error[0], **answer.error[1])))
+        sentence = hide_paths(tr_error(language, UserError(answer.error[0], **answer.error[1])))
+        caption["error"] = f"{sentence} {tr(language, 'finish.text_kept')}" if answer.text else sentence
     if variants := _variants(language, conversation, turn):
         caption["variants"] = variants
     if link:

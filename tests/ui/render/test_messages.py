@@ -88,7 +88,7 @@ def test_a_failed_answer_keeps_its_text_and_says_what_to_do(language: str, words
 
     caption = _caption(Answer("m", "a ti", error=error), language)
 
-    sentence = SENTENCES["model_crashed"].format(model="<b>", detail="ended by SIGKILL")
+    sentence = SENTENCES["model_crashed"].format(model="<b>", detail="ended by SIGKILL") + " The text so far is kept."
     assert (caption["error"] == sentence) == (language == "en")
     assert "ended by SIGKILL" in caption["error"]
     assert caption["parts"] == [words]
