@@ -30,7 +30,9 @@ _STATUS = {
     **dict.fromkeys(("remote_key_refused", "remote_key_missing", "remote_no_text", "remote_tool_call"), 502),
     **dict.fromkeys(("too_many_models", "store_unreachable", "load_failed", "interrupted", "model_unreadable"), 503),
     **dict.fromkeys(("openai_not_configured", "shutting_down"), 503),
-    "remote_silent": 504,
+    **dict.fromkeys(("remote_not_running", "remote_unknown_host", "remote_certificate", "remote_not_tls"), 502),
+    **dict.fromkeys(("remote_redirects", "remote_web_page"), 502),
+    **dict.fromkeys(("remote_timeout", "remote_silent"), 504),
 }
 """By code of the UserError; 500 for all others."""
 

@@ -235,6 +235,16 @@ def test_a_server_that_refuses_to_list_its_models_is_what_is_wrong(
     assert "server lab" in str(error)
 
 
+def test_a_web_page_instead_of_a_list_of_models_is_named(api: StandInApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def handle(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, html="<html>Sign in</html>")
+
+    monkeypatch.setattr(api, "_handle", handle)
+    error = _report(api, create_remote_server(name="lab", url="https://lab.example/v1")).error
+
+    assert error.code == "remote_web_page"
+
+
 def test_databricks_lists_its_chat_endpoints(api: StandInApi, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"name": "chat", "task": "llm/v1/chat"}, {"name": "vectors", "task": "llm/v1/embeddings"}]
 

@@ -1,5 +1,6 @@
 """What a server streams: server-sent events with chunks of a chat completion, or the whole completion at once."""
 
+import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -101,6 +102,14 @@ def _describe(error: ValidationError) -> str:
     return f"{place}: {problem['msg']}" if place else ""
 
 
+def _is_whole(data: str) -> bool:
+    """Whether a last line that no line feed ends is all of it: some servers leave that out, others were cut off."""
+    try:
+        return data == DONE or json.loads(data) is not None
+    except (ValueError, RecursionError):
+        return False
+
+
 async def read_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[str | None]:
     """The data of each event; None for a sign of life without data, such as a comment. MalformedError.
 
@@ -120,7 +129,7 @@ async def read_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[str | None]
                 data.append(line[5:].removeprefix(" "))
             elif line.startswith(":"):
                 yield None
-    if buffer.startswith(b"data:"):
-        data.append(buffer[5:].decode("utf-8", "replace").strip())
+    if buffer.startswith(b"data:") and _is_whole(last := buffer[5:].decode("utf-8", "replace").strip()):
+        data.append(last)
     if data:
         yield "\n".join(data)

@@ -3,8 +3,11 @@
 import json
 import os
 import re
+import socket
 import ssl
+import time
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -61,11 +64,32 @@ def failure_of_network(asked: Asked, error: Exception, *, has_response: bool) ->
     """The failure of a request whose connection could not be made, or broke."""
     if has_response:
         return RequestError(asked.fail("remote_cut"))
-    if isinstance(error, httpx.TimeoutException):
-        return RequestError(asked.fail("remote_unreachable", detail="it does not respond"))
-    detail = _describe(error)
+    if isinstance(error, httpx.RemoteProtocolError) and "location header" in str(error):
+        return RequestError(asked.fail("remote_redirects", target="…"))  # to what is no address
+    if isinstance(error, httpx.ReadError | httpx.WriteError) or str(error).startswith("Server disconnected"):
+        return RequestError(asked.fail("remote_cut"), 0.0)
+    if isinstance(error, httpx.RemoteProtocolError):
+        return RequestError(asked.malformed(str(error)))
+    if found := next(filter(None, (_failure_of_cause(asked, cause) for cause in _list_causes(error))), None):
+        return found
     retry_after = None if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL) else 0.0
-    return RequestError(asked.fail("remote_unreachable", detail=asked.redact(detail)), retry_after)
+    return RequestError(asked.fail("remote_unreachable", detail=asked.redact(_describe(error))), retry_after)
+
+
+def _failure_of_cause(asked: Asked, cause: BaseException) -> RequestError | None:
+    """The failure whose cause is one of the common ones."""
+    match cause:
+        case httpx.TimeoutException() | TimeoutError():
+            return RequestError(asked.fail("remote_timeout"))
+        case ssl.SSLCertVerificationError():
+            return RequestError(asked.fail("remote_certificate", detail=asked.redact(cause.verify_message)))
+        case ssl.SSLError():
+            return RequestError(asked.fail("remote_not_tls"))
+        case ConnectionRefusedError():
+            return RequestError(asked.fail("remote_not_running"), 0.0)
+        case socket.gaierror():
+            return RequestError(asked.fail("remote_unknown_host"), 0.0)
+    return None
 
 
 def failure_of_status(asked: Asked, status: int, headers: httpx.Headers, body: bytes) -> RequestError:
@@ -74,7 +98,7 @@ def failure_of_status(asked: Asked, status: int, headers: httpx.Headers, body: b
     if status in _RETRIED:
         seconds = _parse_seconds(headers.get("retry-after"))
         wait = None if seconds is not None and seconds > _MAX_WAIT else seconds or 0.0
-        if status == 429 and seconds:
+        if status in (429, 503) and seconds:
             return RequestError(asked.fail("remote_rate_limited_for", seconds=max(round(seconds), 1)), wait)
         code = "remote_rate_limited" if status == 429 else "remote_failed"
         return RequestError(asked.fail(code, **({} if status == 429 else {"detail": detail})), wait)
@@ -83,8 +107,9 @@ def failure_of_status(asked: Asked, status: int, headers: httpx.Headers, body: b
     if status == 404:
         return RequestError(asked.fail("remote_no_model", detail=detail))
     if status < 400:
-        target = headers.get("location", "")
-        return RequestError(asked.malformed(f"status {status}{f', it redirects to {target}' if target else ''}"))
+        if target := headers.get("location", ""):
+            return RequestError(asked.fail("remote_redirects", target=asked.redact(target)))
+        return RequestError(asked.malformed(f"status {status}"))
     if status >= 500:
         return RequestError(asked.fail("remote_failed", detail=detail))
     if _CONTEXT.search(body.decode("utf-8", "replace")):
@@ -112,25 +137,32 @@ def find_message(body: bytes) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _describe(error: BaseException) -> str:
-    """What has happened, in words of the system."""
+def _list_causes(error: BaseException) -> list[BaseException]:
+    """An error and what has caused it, the first of each group."""
     cause: BaseException | None = error
-    seen = list[BaseException]()
-    while cause and cause not in seen:
-        seen.append(cause)
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate is not valid: {cause.verify_message}"
-        if isinstance(cause, OSError) and cause.strerror:
-            return os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror
+    causes = list[BaseException]()
+    while cause and cause not in causes:
+        causes.append(cause)
         group = cause.exceptions if isinstance(cause, BaseExceptionGroup) else ()
         cause = group[0] if group else cause.__cause__ or cause.__context__
+    return causes
+
+
+def _describe(error: BaseException) -> str:
+    """What has happened, in words of the system."""
+    for cause in _list_causes(error):
+        if isinstance(cause, OSError) and cause.strerror:
+            return os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror
     return str(error) or type(error).__name__
 
 
 def _parse_seconds(value: str | None) -> float | None:
-    """The seconds of a Retry-After header; its other form, a date, is rare and not followed."""
+    """The seconds of a Retry-After header, which may also be a date."""
     try:
         seconds = float(value or "")
     except ValueError:
-        return None
+        try:
+            seconds = max(parsedate_to_datetime(value or "").timestamp() - time.time(), 0.0)
+        except (ValueError, OverflowError):
+            return None
     return seconds if 0 <= seconds < 86_400 * 30 else None

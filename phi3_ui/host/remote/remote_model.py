@@ -190,7 +190,7 @@ class RemoteModel:
             self._finish(state)
             return
         if kind != "text/event-stream":
-            raise MalformedError(f"it sends {kind or 'something'} instead of text/event-stream")
+            raise self._wrong_kind(kind)
         events = read_events(response.aiter_bytes())
         while True:
             try:
@@ -210,6 +210,12 @@ class RemoteModel:
         if state.finish_reason is None and not state.is_done:
             raise RequestError(self.asked.fail("remote_cut"))
         self._finish(state)
+
+    def _wrong_kind(self, kind: str) -> RequestError:
+        """The failure of a response of another kind than an answer, as its header says."""
+        if kind == "text/html":
+            return RequestError(self.asked.fail("remote_web_page"))
+        return RequestError(self.asked.malformed(f"it sends {kind or 'something'} instead of text/event-stream"))
 
     def _take(self, chunk: Chunk, state: "_Answer") -> None:
         if chunk.error:

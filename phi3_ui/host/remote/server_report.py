@@ -57,7 +57,7 @@ async def fetch_report(client: httpx.AsyncClient, server: RemoteServer) -> Serve
         with anyio.fail_after(REPORT_SECONDS):
             status, headers, body = await _get(client, server)
     except TimeoutError:
-        return ServerReport(asked.fail("remote_unreachable", detail="it does not respond"))
+        return ServerReport(asked.fail("remote_timeout"))
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         return ServerReport(failure_of_network(asked, error, has_response=False).error)
     except UserError as error:
@@ -77,6 +77,8 @@ async def fetch_report(client: httpx.AsyncClient, server: RemoteServer) -> Serve
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         if server.models:
             return ServerReport()
+        if headers.get("content-type", "").startswith("text/html"):
+            return ServerReport(asked.fail("remote_web_page"))
         return ServerReport(asked.malformed(f"{server.models_url} is no list of models"))
 
 

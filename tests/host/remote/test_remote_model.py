@@ -2,9 +2,13 @@
 
 import contextlib
 import json
+import socket
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import httpx
@@ -30,6 +34,7 @@ from phi3_ui.host.remote.chat_stream import MalformedError, parse_chunk, read_ev
 from phi3_ui.host.remote.failures import find_message
 from phi3_ui.host.remote.http_loop import HttpLoop
 from phi3_ui.host.remote.remote_model import RemoteModel
+from phi3_ui.i18n.translate import tr_error
 from phi3_ui.remote_servers import create_remote_server
 from tests.support.stand_in_api import DONE, USAGE, StandInApi, Stream, answered, chunk, event, refusal, streamed
 
@@ -251,17 +256,36 @@ def _broken(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
     return fail
 
 
-def _refused() -> httpx.ConnectError:
+def _caused(cause: Exception) -> Callable[[httpx.Request], httpx.Response]:
     error = httpx.ConnectError("All connection attempts failed")
-    error.__cause__ = ConnectionRefusedError(111, "Connection refused")
+    error.__cause__ = ExceptionGroup("tried", [cause])
+    return _broken(error)
+
+
+def _bad_certificate() -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED]")
+    error.verify_message = "self-signed certificate"
     return error
 
 
-TEXT = {"content-type": "text/html"}
+def _in_an_hour() -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+
+
+TEXT, JSON = {"content-type": "text/html"}, {"content-type": "application/json"}
+LIMITED = ("remote_rate_limited", "in a while", 3)
 FAILURES: dict[str, tuple[Callable[[httpx.Request], httpx.Response], str, str, int]] = {
-    "refused": (_broken(_refused()), "remote_unreachable", "Connection refused", 3),
-    "no response": (_broken(httpx.ConnectTimeout("")), "remote_unreachable", "does not respond", 1),
-    "dropped": (_broken(httpx.RemoteProtocolError("Server disconnected")), "remote_unreachable", "disconnected", 3),
+    "refused": (_caused(ConnectionRefusedError(111, "Connection refused")), "remote_not_running", "Start it", 3),
+    "no host": (_caused(socket.gaierror(-2, "Name or service not known")), "remote_unknown_host", "Correct its", 3),
+    "temporary": (_caused(socket.gaierror(-3, "Temporary failure in name")), "remote_unknown_host", "network", 3),
+    "plain": (_caused(ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER]")), "remote_not_tls", "http://", 1),
+    "certificate": (_caused(_bad_certificate()), "remote_certificate", "self-signed", 1),
+    "no route": (_caused(OSError(113, "No route to host")), "remote_unreachable", "No route to host", 3),
+    "no response": (_broken(httpx.ConnectTimeout("")), "remote_timeout", "does not respond", 1),
+    "gone": (_caused(TimeoutError(110, "Connection timed out")), "remote_timeout", "does not respond", 1),
+    "dropped": (_broken(httpx.RemoteProtocolError("Server disconnected")), "remote_cut", "complete", 3),
+    "reset at once": (_broken(httpx.ReadError("")), "remote_cut", "complete", 3),
+    "no HTTP": (_broken(httpx.RemoteProtocolError("illegal request line")), "remote_malformed", "request line", 1),
     "wrong key": (lambda _: refusal(401, f"Incorrect API key: {KEY}"), "remote_key_refused", "Incorrect API key: …", 1),
     "forbidden": (lambda _: refusal(403), "remote_key_refused", "lab", 1),
     "no model": (lambda _: refusal(404, "The model m does not exist"), "remote_no_model", "does not exist", 1),
@@ -270,15 +294,32 @@ FAILURES: dict[str, tuple[Callable[[httpx.Request], httpx.Response], str, str, i
     "long limit": (lambda _: refusal(429, "", **{"retry-after": "70"}), "remote_rate_limited_for", "in 70 s", 1),
     "broken": (lambda _: refusal(500, "CUDA out of memory"), "remote_failed", "CUDA out of memory", 1),
     "loading": (lambda _: refusal(503, "Loading model"), "remote_failed", "Loading model", 3),
+    "overloaded": (lambda _: refusal(503, "", **{"retry-after": "300"}), "remote_rate_limited_for", "in 300 s", 1),
+    "limit until": (lambda _: refusal(429, "", **{"retry-after": _in_an_hour()}), "remote_rate_limited_for", " s.", 1),
+    "limit of old": (lambda _: refusal(429, "", **{"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}), *LIMITED),
+    "bad limit": (lambda _: refusal(429, "", **{"retry-after": "Wed, 99 Oct 99999 07:28"}), *LIMITED),
+    "control characters": (
+        lambda _: refusal(500, "a\r\nb\x1b[31m\u202ec\u2028\0d"),
+        "remote_failed",
+        "a b [31m c d",
+        1,
+    ),
     "context": (lambda _: refusal(400, "maximum context length is 4096 tokens"), "remote_context", "4096", 1),
     "field": (lambda _: httpx.Response(422, json={"detail": "bad seed"}), "remote_refused", "bad seed", 1),
     "redirect": (
         lambda _: httpx.Response(302, headers={"location": "http://169.254.169.254/"}),
-        "remote_malformed",
+        "remote_redirects",
         "169.254.169.254",
         1,
     ),
-    "no api": (lambda _: httpx.Response(200, text="<html>", headers=TEXT), "remote_malformed", "text/html", 1),
+    "odd redirect": (lambda _: httpx.Response(302, headers={"location": "http://x/\x1b"}), "remote_redirects", "…", 1),
+    "redirect nowhere": (lambda _: httpx.Response(301), "remote_malformed", "status 301", 1),
+    "login page": (lambda _: httpx.Response(200, text="<html>", headers=TEXT), "remote_web_page", "login", 1),
+    "bad gateway": (lambda _: httpx.Response(502, text="<html>", headers=TEXT), "remote_failed", "status 502", 3),
+    "web page as JSON": (lambda _: httpx.Response(200, text="<html>", headers=JSON), "remote_malformed", "JSON", 1),
+    "other text": (lambda _: httpx.Response(200, text="Hi"), "remote_malformed", "text/plain", 1),
+    "half a line": (lambda _: streamed(chunk("Hel"), 'data: {"choi'), "remote_cut", "complete", 1),
+    "half a line at once": (lambda _: streamed('data: {"choi'), "remote_cut", "complete", 1),
     "no json": (lambda _: streamed(event("{oops")), "remote_malformed", "Check the address", 1),
     "no choices": (lambda _: streamed(event({"id": 1})), "remote_malformed", "no choices", 1),
     "endless line": (lambda _: streamed(*[b"data: " + b"x" * 5_000_000]), "remote_malformed", "too long", 1),
@@ -314,13 +355,14 @@ def test_a_failure_is_one_sentence_that_holds_no_key(
     assert caught.value.code == code
     assert words in sentence
     assert len(sentence) < 700
-    assert "\n" not in sentence
+    assert sentence.isprintable()
+    assert tr_error("ro", caught.value).isprintable()
     assert KEY not in sentence + caplog.text + repr(caught.value.values)
     assert len(api.requests) == attempts
 
 
 def test_a_failure_before_the_first_token_is_retried(api: StandInApi, loop: HttpLoop) -> None:
-    api.handlers = [_broken(_refused()), lambda _: refusal(503, "", **{"retry-after": "0"}), answered]
+    api.handlers = [_caused(ConnectionRefusedError()), lambda _: refusal(503, "", **{"retry-after": "0"}), answered]
 
     assert last(ask(create(loop))).text == "Hello there."
     assert len(api.requests) == 3
