@@ -52,6 +52,12 @@ def _check_format(value: dict[str, Any] | None) -> dict[str, Any] | None:
     return value
 
 
+def _no_logprobs(value: Any) -> Any:
+    if value is not None and value is not False:  # 0 asks for those of the chosen tokens
+        raise _invalid("these models do not support it")
+    return value
+
+
 def _neither(value: Any) -> Any:
     if value:
         raise _invalid("these models do not support it")
@@ -176,7 +182,7 @@ class CompletionRequest(Sampling):
     max_tokens: TokenLimit | None = None
     best_of: Annotated[int | None, AfterValidator(_only(None, 1))] = None
     echo: Unsupported = None
-    logprobs: Unsupported = None
+    logprobs: Annotated[Any, AfterValidator(_no_logprobs)] = None
     suffix: Unsupported = None
 
     @property
