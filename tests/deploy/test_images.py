@@ -90,7 +90,11 @@ def test_every_variable_is_a_setting() -> None:
     ours |= set(SERVICES["app-1"]["environment"])
     assert ours <= SETTINGS
     Settings.read({name: value for name, value in _variables().items() if name in SETTINGS})
-    composed = {**SERVICES["app-1"]["environment"], "PHI3_UI_HOSTS": "chat.example", "PHI3_UI_LOGINS_FILE": ""}
+    files = {name: value for name, value in SERVICES["app-1"]["environment"].items() if name.endswith("_FILE")}
+    assert {Path(value) for value in files.values()} == {
+        Path("/run/secrets", name) for name in SERVICES["app-1"]["secrets"]
+    }
+    composed = {**SERVICES["app-1"]["environment"], "PHI3_UI_HOSTS": "chat.example", **dict.fromkeys(files, "")}
     settings = Settings.read(composed)
     assert settings.root_path == "/llm"
     assert list(settings.trusted_proxies) == [SERVICES["proxy"]["networks"]["front"]["ipv4_address"] + "/32"]
