@@ -1,6 +1,7 @@
 """The composition root: settings → services → page → FastAPI application. Imports Gradio and MLflow."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -188,7 +189,7 @@ def _mount_page(app: FastAPI, blocks: gr.Blocks, services: Services, login: Logi
     """Mount the page at the root of `app`, and return Gradio's own application."""
     settings = services.settings
     blocks.max_threads = _MAX_THREADS  # which `queue` and the lifespan read
-    blocks.queue(api_open=True)
+    blocks.queue(api_open=True, max_size=sys.maxsize)  # on a ZeroGPU Space the default is one event
     blocks._queue.sleep_when_free = _QUEUE_SLEEP
     gr.mount_gradio_app(
         app,

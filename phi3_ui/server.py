@@ -9,6 +9,7 @@ import ctypes
 import gc
 import ipaddress
 import logging
+import os
 import socket
 import sys
 import threading
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from models import disable_telemetry
 from phi3_ui.errors import UserError
+from phi3_ui.host import zero_gpu_report
+from phi3_ui.host.containment import is_zero_gpu
 from phi3_ui.settings import Settings
 
 if TYPE_CHECKING:
@@ -80,7 +83,8 @@ def serve(settings: Settings) -> None:
     _limit_arenas()
     with _listen(settings) as listener:
         gc.disable()  # imported modules stay: scanning them again and again takes half a second
-        app = create_app(settings)
+        with zero_gpu_report.report() if is_zero_gpu(os.environ) else contextlib.nullcontext():
+            app = create_app(settings)
         from phi3_ui.uvicorn_server import run
 
         gc.freeze()

@@ -70,7 +70,12 @@ class Answering:
         params = self._check(entry, question)
         label = f"{entry.name} · {tr('en', f'engine.{entry.engine}')}"
         request = ChatRequest(
-            question.messages, params, entry.template, self._settings.answer_seconds, question.raw_prompt
+            question.messages,
+            params,
+            entry.template,
+            self._settings.answer_seconds,
+            question.raw_prompt,
+            gpu_token=caller.gpu_token,
         )
         self._quotas.claim(caller.person)
         try:

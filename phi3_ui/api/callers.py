@@ -1,11 +1,12 @@
 """Who sends a request: the owner of an API key or, where the page needs no login either, a visitor by network address."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
 from phi3_ui.accounts.address import normalize_address
 from phi3_ui.accounts.api_keys import ApiKeys, TooManyAttemptsError
+from phi3_ui.accounts.gpu_quota import read_gpu_token
 from phi3_ui.accounts.quotas import Person
 from phi3_ui.api.errors import ApiError
 from phi3_ui.settings import Settings
@@ -26,6 +27,8 @@ class Caller:
     """Whose limits it counts for, and whose conversations it may go on with."""
     records: bool
     """Whether the request's header lets answers become traces."""
+    gpu_token: str | None = field(default=None, repr=False)
+    """See ChatRequest."""
 
 
 class Callers:
@@ -38,12 +41,13 @@ class Callers:
     def identify(self, request: Request) -> Caller:
         """Who sends a request. ApiError 401 without the right key, 429 after too many wrong ones."""
         records = request.headers.get(TRACE_HEADER, "").strip().lower() != "off"
+        gpu_token = read_gpu_token(request.headers)
         address = normalize_address(request.client.host if request.client else "")
         if self._keys is None:
             if self._is_closed:
                 sentence = "This app needs an API key, and has none. Its administrator can add one to PHI3_UI_API_KEYS."
                 raise ApiError(401, sentence, code="no_api_keys")
-            return Caller(_ANYBODY, Person(f"{_ANYBODY} {address}", address), records)
+            return Caller(_ANYBODY, Person(f"{_ANYBODY} {address}", address), records, gpu_token)
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             sentence = "This app needs an API key. Send it in the header Authorization, as “Bearer KEY”."
@@ -60,4 +64,4 @@ class Callers:
             raise ApiError(
                 401, "This API key is not right. Ask the administrator for another one.", code="invalid_api_key"
             )
-        return Caller(owner, Person(owner), records)
+        return Caller(owner, Person(owner), records, gpu_token)

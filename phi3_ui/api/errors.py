@@ -15,7 +15,7 @@ _STATUS = {
         ("invalid_param", "bad_seed", "message_too_long", "refused", "bad_template", "system_prompt_rejected"), 400
     ),
     **dict.fromkeys(("no_template", "empty_question", "unsupported_option", "no_model"), 400),
-    **dict.fromkeys(("model_not_trusted",), 403),
+    **dict.fromkeys(("model_not_trusted", "gpu_visitor_unknown"), 403),
     **dict.fromkeys(("remote_context", "remote_refused", "remote_filtered"), 400),
     "context_exceeded": 400,
     "model_gone": 404,
@@ -24,12 +24,12 @@ _STATUS = {
     **dict.fromkeys(
         ("too_many_questions", "too_many_answers", "tokens_used_up", "queue_full", "too_many_requests"), 429
     ),
-    **dict.fromkeys(("remote_rate_limited", "remote_rate_limited_for"), 429),
+    **dict.fromkeys(("remote_rate_limited", "remote_rate_limited_for", "gpu_quota"), 429),
     # The server behind this one: the caller can only wait, or tell its administrator.
     **dict.fromkeys(("remote_unreachable", "remote_failed", "remote_cut", "remote_malformed", "remote_no_model"), 502),
     **dict.fromkeys(("remote_key_refused", "remote_key_missing", "remote_no_text", "remote_tool_call"), 502),
     **dict.fromkeys(("too_many_models", "store_unreachable", "load_failed", "interrupted", "model_unreadable"), 503),
-    **dict.fromkeys(("openai_not_configured", "shutting_down"), 503),
+    **dict.fromkeys(("openai_not_configured", "shutting_down", "gpu_busy", "gpu_lost"), 503),
     **dict.fromkeys(("remote_not_running", "remote_unknown_host", "remote_certificate", "remote_not_tls"), 502),
     **dict.fromkeys(("remote_redirects", "remote_web_page"), 502),
     **dict.fromkeys(("remote_timeout", "remote_silent"), 504),

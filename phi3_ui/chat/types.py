@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
@@ -111,6 +111,8 @@ class ChatRequest:
     prefix: str = ""
     """The beginning of the answer, which the model is to continue; its events hold what follows alone. Only models whose
     contract `can_continue` take one."""
+    gpu_token: str | None = field(default=None, repr=False)
+    """On a ZeroGPU Space, says on whose quota the answer is computed. Short-lived; kept nowhere."""
 
 
 @dataclass(frozen=True)

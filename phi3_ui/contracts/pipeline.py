@@ -152,6 +152,10 @@ class PipelineAdapter(ABC):
             output, streamed = yield from self._predict(inputs, hook, events)
         yield from self._complete(output, streamed, watch, hook)
 
+    def move_to(self, device: str) -> None:
+        """See HookedPipeline."""
+        self._pipeline.move_to(device)
+
     def _predict(
         self, inputs: dict[str, Any], hook: GenerationHook, events: "queue.SimpleQueue[AnswerEvent | None]"
     ) -> Generator[AnswerEvent, None, tuple[dict[str, Any], str]]:

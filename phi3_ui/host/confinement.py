@@ -58,9 +58,9 @@ def confine(containment: Containment) -> None:
     with contextlib.suppress(ValueError, OSError):
         os.closerange(3, min(os.sysconf("SC_OPEN_MAX"), 1 << 20))
     is_filtered = (
-        has_seccomp() and not containment.may_execute
+        has_seccomp() and not containment.may_execute and not containment.uses_zero_gpu
     )  # asked first: the library starts a program to find libc
-    _set_limits()
+    _set_limits(None if containment.uses_zero_gpu else address_space_limit())  # a GPU's driver may come later
     if landlock_version():
         _restrict(containment)
         _drop_capabilities()  # which no new program brings back
@@ -68,13 +68,13 @@ def confine(containment: Containment) -> None:
         filter_system_calls(allow_unix_sockets=has_gpu_driver())  # CUDA shares its device through one
 
 
-def _set_limits() -> None:
+def _set_limits(address_space: int | None) -> None:
     import resource
 
     for limit, wanted in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, MAX_FILE_BYTES),
-        (resource.RLIMIT_AS, address_space_limit()),
+        (resource.RLIMIT_AS, address_space),
     ):
         _, hard = resource.getrlimit(limit)
         if wanted is not None:
@@ -120,6 +120,9 @@ def _restrict(containment: Containment) -> None:
         ),  # CUDA fails where it cannot name its threads
         *((str(path), device) for path in devices),
     ]
+    if containment.uses_zero_gpu:
+        # Devices may appear once a GPU is lent, and each forked worker has a folder of its own in /proc.
+        rules += [("/dev", device), ("/proc", read | AccessFS.WRITE_FILE | AccessFS.TRUNCATE)]
     scoped = Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL
     # Handling no right of a kind allows all of it; None handles all.
     denied_net = AccessNet.NONE if containment.has_network else None

@@ -49,6 +49,9 @@ _KEPT_VARIABLES = re.compile(
 )
 """Variables that libraries need to compute; none holds a secret."""
 
+_ZERO_GPU_VARIABLES = re.compile(r"SPACES_ZERO_\w+|ZEROGPU_\w+|ZERO_GPU_\w+")
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 (no file of ours: where the locks are that forked processes share)
+
 _LEVEL_VARIABLES: dict[TrustLevel, dict[str, str]] = {
     "data_only": {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "False"},
     "ours": {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "False"},
@@ -70,6 +73,8 @@ class Containment:
     has_network: bool
     may_execute: bool
     """Whether it may start programs of the system."""
+    uses_zero_gpu: bool = False
+    """Whether it asks for a GPU through the network, and forks the workers that compute on it."""
 
     @property
     def work(self) -> Path:
@@ -105,6 +110,8 @@ class Grants:
     """Top-level packages of the app that the process imports, besides `phi3_ui` and `models`."""
     variables: tuple[str, ...] = ()
     """Names of further environment variables."""
+    uses_zero_gpu: bool = False
+    """See Containment."""
 
     @property
     def is_code(self) -> bool:
@@ -129,13 +136,19 @@ def prepare(grants: Grants) -> Iterator[Containment]:
             with contextlib.suppress(OSError):  # Windows may refuse; then the packages are found as they are here
                 (folder / "lib" / package.name).symlink_to(package, target_is_directory=package.is_dir())
         writable = [str(folder / name) for name in ("work", "tmp", "home")]
+        environment = {**build_environment(os.environ, folder, grants.variables), **_LEVEL_VARIABLES[grants.level]}
+        if grants.uses_zero_gpu:
+            writable.append(_SHARED_MEMORY)
+            environment |= {name: value for name, value in os.environ.items() if _ZERO_GPU_VARIABLES.fullmatch(name)}
+            environment |= {"MLFLOW_DEFAULT_PREDICTION_DEVICE": "-1"}  # the CPU, until a GPU is lent
         containment = Containment(
             str(folder),
-            {**build_environment(os.environ, folder, grants.variables), **_LEVEL_VARIABLES[grants.level]},
+            environment,
             (*map(str, packages), *_readable_folders(folder, grants)),
             (*writable, *grants.folders),
+            grants.is_code or grants.uses_zero_gpu,
             grants.is_code,
-            grants.is_code,
+            grants.uses_zero_gpu,
         )
         containment.save()
         yield containment
@@ -250,6 +263,11 @@ def warn_unless_isolated() -> None:
             "This system does not filter system calls with seccomp, or is neither x86-64 nor ARM64: models' processes can use "
             "networks that Landlock does not know, start processes, and change others of the same account. Use models that you trust."
         )
+
+
+def is_zero_gpu(environment: Mapping[str, str]) -> bool:
+    """Whether this is a ZeroGPU Space, which lends GPUs, as the package `spaces` tells."""
+    return environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
 def address_space_limit() -> int | None:

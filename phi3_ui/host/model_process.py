@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import os
 import queue
 import signal
 import subprocess
@@ -13,6 +14,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
 
+from phi3_ui.contracts.pipeline import PipelineContract
+from phi3_ui.contracts.registry import get_contract
 from phi3_ui.errors import UserError
 from phi3_ui.host import child_process, containment
 from phi3_ui.host.protocol import ModelSpec, pack_spec
@@ -210,4 +213,6 @@ def _grants(spec: ModelSpec, package: str) -> containment.Grants:
     folders, variables = (spec.folders, spec.variables) if spec.level == "code" else ((), ())
     if script := find_script_folder(spec.folder):
         folders = (*folders, script)
-    return containment.Grants(spec.folder, spec.level, folders, (package,), variables)
+    is_pipeline = isinstance(get_contract(spec.contract), PipelineContract)
+    uses_zero_gpu = is_pipeline and containment.is_zero_gpu(os.environ)
+    return containment.Grants(spec.folder, spec.level, folders, (package,), variables, uses_zero_gpu)

@@ -1,7 +1,7 @@
 """The protocol between the app and a model's process: one JSON array or object per line, in both directions.
 
 To the model: first `{"spec": {…}, "contract": "module:Class"}`, then `{"answer": id, "messages": [[role, content]…],
-"params": {…}, "template": key, "time_limit": seconds, "raw_prompt": text, "prefix": text}`, `{"cancel": id}`, or `{"count": id, "prompts": [[[role, content]…]…],
+"params": {…}, "template": key, "time_limit": seconds, "raw_prompt": text, "prefix": text, "gpu_token": text}`, `{"cancel": id}`, or `{"count": id, "prompts": [[[role, content]…]…],
 "template": key}`.
 From the model: `["ready", delivery, batching]` (null, or its reason and detail) or `["failed", detail]`, then `[id, event]` for each event.
 JSON, not pickle: a model's process may run code that the app does not trust. So nothing that it sends is used unchecked: what
@@ -89,6 +89,10 @@ AnswerErrorCode = Literal[
     "no_text",
     "exited",
     "answer_failed",
+    "gpu_quota",
+    "gpu_busy",
+    "gpu_visitor_unknown",
+    "gpu_lost",
 ]
 """The errors that a model's process may report."""
 
@@ -191,6 +195,7 @@ def pack_request(number: int, request: ChatRequest) -> dict[str, Any]:
         "time_limit": request.time_limit,
         "raw_prompt": request.raw_prompt,
         "prefix": request.prefix,
+        "gpu_token": request.gpu_token,
     }
 
 
@@ -204,6 +209,7 @@ def unpack_request(line: dict[str, Any]) -> ChatRequest:
         line.get("time_limit"),
         line.get("raw_prompt"),
         line.get("prefix", ""),
+        line.get("gpu_token"),
     )
 
 

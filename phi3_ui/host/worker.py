@@ -11,23 +11,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from typing import IO
 
 from typing_extensions import override
 
-from models.chat_template import TemplateError, declare_confined
-from phi3_ui.chat.context import PromptTooLongError
+from models.chat_template import declare_confined
 from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest, Completed, QueuePosition, Timings
 from phi3_ui.contracts.base import Adapter, Contract, ReportsBatching, SupportsCount, SupportsPrepare
 from phi3_ui.contracts.declaration import ModelDeclaration
-from phi3_ui.contracts.parsing import NoTextError
 from phi3_ui.contracts.registry import get_contract
+from phi3_ui.host.containment import is_zero_gpu
+from phi3_ui.host.failures import describe_failure, error_summary
 from phi3_ui.host.outbox import Outbox
 from phi3_ui.host.protocol import (
-    MAX_DETAIL,
     SIGN_OF_LIFE_SECONDS,
     Alive,
-    AnswerErrorCode,
-    AnswerFailed,
     HostEvent,
     ModelSpec,
     TokenCounts,
@@ -36,24 +34,13 @@ from phi3_ui.host.protocol import (
     unpack_request,
     unpack_spec,
 )
-from phi3_ui.prompts.templates import NoTemplateError
-from phi3_ui.prompts.tokenization import SystemPromptError
 
 logger = logging.getLogger("phi3_ui.host.worker")  # __name__ is __main__ here
-
-_ERROR_CODES: tuple[tuple[type[BaseException], AnswerErrorCode], ...] = (
-    (NoTemplateError, "no_template"),
-    (SystemPromptError, "system_prompt_rejected"),
-    (TemplateError, "bad_template"),
-    (PromptTooLongError, "context_exceeded"),
-    (NoTextError, "no_text"),
-    (SystemExit, "exited"),
-)
-_REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 
 def load_adapter(spec: ModelSpec, contract: Contract | None = None) -> Adapter:
     """Load the model into this process and wrap it as its contract says; by default the one that `spec` names."""
+    lend_gpu = find_gpu_lender()
     import mlflow
 
     contract = contract or get_contract(spec.contract)
@@ -63,7 +50,21 @@ def load_adapter(spec: ModelSpec, contract: Contract | None = None) -> Adapter:
     # Of the warnings, `phi3_ui doctor` says the same about packages; MLflow's check lists every file of each of them.
     config = contract.model_config(spec.cache_mb)
     model = mlflow.pyfunc.load_model(spec.folder or spec.uri, suppress_warnings=True, model_config=config)
-    return contract.create_adapter(model, ModelDeclaration.from_mlmodel(model.metadata), spec.template, spec.cache_mb)
+    declaration = ModelDeclaration.from_mlmodel(model.metadata)
+    adapter = contract.create_adapter(model, declaration, spec.template, spec.cache_mb)
+    return lend_gpu(adapter)
+
+
+def find_gpu_lender() -> Callable[[Adapter], Adapter]:
+    """Return what makes an adapter compute on a GPU that is lent for each answer; where none are, it changes nothing.
+
+    Call it first: later, torch may have looked for a GPU itself, which rules that out.
+    """
+    if not is_zero_gpu(os.environ):  # of all models' processes, those of pipelines alone are told
+        return lambda adapter: adapter
+    from phi3_ui.host.zero_gpu import lend_gpu
+
+    return lend_gpu
 
 
 class _AnswerToken(CancelToken):
@@ -102,9 +103,9 @@ class Worker:
         self._outbox.write_line(["ready", adapter.delivery, batching])
         self._model.set_result(adapter)
 
-    def serve(self) -> None:
-        """Execute the lines of stdin; at its end the app is gone, and this process exits."""
-        for line in sys.stdin:
+    def serve(self, commands: IO[str]) -> None:
+        """Execute the lines of `commands`; at its end the app is gone, and this process exits."""
+        for line in commands:
             message = json.loads(line)
             if "cancel" in message:
                 if cancel := self._running.get(message["cancel"]):
@@ -144,7 +145,7 @@ class Worker:
             end: HostEvent = self._forward(number, model, request, cancel)
         except BaseException as error:
             logger.exception("%s failed to answer", self._name)
-            end = AnswerFailed(error_code(error), error_summary(error))
+            end = describe_failure(error)
         # First, because the app may count tokens as soon as it has the end, and nothing is counted during an answer.
         del self._running[number]
         self._outbox.put(number, end)
@@ -195,36 +196,26 @@ def limit_time(events: Iterator[AnswerEvent], cancel: CancelToken, seconds: floa
         timer.cancel()
 
 
-def error_code(error: BaseException) -> AnswerErrorCode:
-    """Return the key of errors.SENTENCES that fits an exception raised while answering."""
-    for kind, code in _ERROR_CODES:
-        if isinstance(error, kind):
-            return code
-    return "refused" if getattr(error, "error_code", "") in _REFUSALS else "answer_failed"
-
-
-def error_summary(error: BaseException) -> str:
-    """Return the first line of an exception's message, shortened."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:MAX_DETAIL].rstrip(".").encode("utf-8", "replace").decode("utf-8")
-
-
 def main() -> None:
     """Run the process."""
     declare_confined()
-    # Standard output is the way to the app; libraries that print go to the log.
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    # Standard input and output are the ways from and to the app. Libraries that print go to the log, those that read get nothing;
+    # a forked process closes `sys.stdin`, and would wait for ever for a thread of this one that reads it.
+    commands, out = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    sys.stdin = open(0, encoding="utf-8")  # noqa: SIM115 (for the life of the process)
     os.dup2(2, 1)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     outbox = Outbox(out)
     try:
-        spec, contract = unpack_spec(json.loads(sys.stdin.readline()))
+        spec, contract = unpack_spec(json.loads(commands.readline()))
     except Exception as error:
         logger.exception("The contract could not be imported")
         outbox.write_line(["failed", error_summary(error)])
         raise
     worker = Worker(outbox, spec.name)
-    serving = threading.Thread(target=worker.serve, name="serve")
+    serving = threading.Thread(target=worker.serve, args=[commands], name="serve")
     serving.start()
     gc.disable()  # imported modules stay: scanning them again and again takes half a second
     worker.load(spec, contract)

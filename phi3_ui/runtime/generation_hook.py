@@ -139,6 +139,7 @@ class HookedPipeline:
         """
         self.tokenizer = pipeline.tokenizer
         self._writes_special_tokens = writes_special_tokens
+        self._pipeline = pipeline
         self._preprocess = pipeline.preprocess
         pipeline.preprocess = self._hooked_preprocess
         self._model = pipeline.model
@@ -153,6 +154,19 @@ class HookedPipeline:
     def cache_stats(self) -> CacheStats:
         """Return how much the KV cache holds, and its hits and misses."""
         return self._cache.stats()
+
+    def move_to(self, device: str) -> None:
+        """Compute on `device`, a type of torch's, from now on, in a process that was forked from the one that loaded the model.
+
+        OpenMP's threads are not there in such a process, and waiting for them would not end, so the CPU has one.
+        """
+        import torch
+
+        torch.set_num_threads(1)
+        self._prefill_threads = self._decode_threads = 1
+        if self._model.device.type != device:
+            self._model.to(device)
+            self._pipeline.device = torch.device(device)
 
     def encode(self, prompt: str) -> list[int]:
         """Return the token ids that the model reads for `prompt`."""

@@ -39,6 +39,7 @@ class Session:
         self.login = login
         self._hides_paths = hides_paths
         self._address = ""
+        self._gpu_token: str | None = None
         self.panels = PanelState()
         self._lock = threading.RLock()
         self._user_id = login if login is not None else visitor_id(secrets.token_urlsafe(24))
@@ -85,6 +86,17 @@ class Session:
         """Set the address that the page's last event came from."""
         with self._lock:
             self._address = address
+
+    @property
+    def gpu_token(self) -> str | None:
+        """The last `gpu_token` of a ChatRequest that came with an event of the page."""
+        return self._gpu_token
+
+    def set_gpu_token(self, token: str | None) -> None:
+        """Keep the token that came with an event; most bring none."""
+        if token:
+            with self._lock:
+                self._gpu_token = token
 
     def identify(self, token: str | None) -> None:
         """Recognise a visitor without a login by the secret that their browser keeps."""

@@ -72,7 +72,12 @@ _params = st.builds(
 )
 _templates = st.none() | st.sampled_from(["phi-3", "plain"])
 _requests = st.builds(
-    ChatRequest, st.lists(_messages, max_size=5).map(tuple), _params, _templates, st.none() | _seconds
+    ChatRequest,
+    st.lists(_messages, max_size=5).map(tuple),
+    _params,
+    _templates,
+    st.none() | _seconds,
+    gpu_token=st.none() | TEXT,
 )
 
 

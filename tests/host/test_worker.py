@@ -18,9 +18,10 @@ from phi3_ui.chat.types import (
     TextDelta,
     Timings,
 )
+from phi3_ui.host.failures import error_code
 from phi3_ui.host.outbox import Outbox
 from phi3_ui.host.protocol import AnswerFailed, unpack_event
-from phi3_ui.host.worker import Worker, error_code
+from phi3_ui.host.worker import Worker
 from phi3_ui.prompts.tokenization import SystemPromptError
 from tests.host.test_outbox import Pipe
 

@@ -70,8 +70,9 @@ class AnswerStarter:
             raise
         try:
             writer = self._store.start_turn(session.user_id, chat.id, started.conversation, label)
+            asked = started.conversation.build_request(self._settings.answer_seconds)
             turn = RunningTurn(
-                started.conversation.build_request(self._settings.answer_seconds),
+                replace(asked, gpu_token=session.gpu_token),
                 label,
                 lambda: self._models.open(entry),
                 finish,

@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from phi3_ui.accounts.address import normalize_address
+from phi3_ui.accounts.gpu_quota import read_gpu_token
 from phi3_ui.chat.conversation import Conversation
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import detect_language
@@ -46,6 +47,7 @@ class ChatController:
         address = normalize_address(request.client.host if request.client else "")
         session = self._pages.get(str(request.session_hash), language, getattr(request, "username", None), address)
         session.set_address(address)
+        session.set_gpu_token(read_gpu_token(request.headers))
         return session
 
     # Set-up

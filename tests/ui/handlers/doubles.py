@@ -72,8 +72,10 @@ class Model:
 
     def __init__(self) -> None:
         self.gate = Gate()
+        self.requests: list[ChatRequest] = []
 
     def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
+        self.requests.append(request)
         yield TextDelta("Hel")
         cancel.on_set(self.gate.open)
         self.gate.wait()

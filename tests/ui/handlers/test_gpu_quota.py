@@ -1,0 +1,24 @@
+"""On a ZeroGPU Space, an answer is computed on the quota of the person who asks."""
+
+import gradio as gr
+from starlette.datastructures import Headers
+from starlette.requests import Request
+
+from phi3_ui.ui.handlers.chat import ChatController
+from tests.ui.handlers.doubles import App
+
+
+def _request(headers: dict[str, str]) -> gr.Request:
+    scope = {"type": "http", "headers": Headers(headers).raw, "client": ("127.0.0.1", 1)}
+    return gr.Request(Request(scope), session_hash="page")
+
+
+def test_a_question_takes_along_the_last_token_that_came_with_an_event_of_its_page() -> None:
+    app = App()
+    controller = ChatController(app.page, app.services)
+    for headers in ({"x-ip-token": "old"}, {"x-ip-token": "secret"}, {}):  # quick events bring none
+        assert controller.session(_request(headers)) is app.session
+    app.send()
+    (request,) = app.model.requests
+    assert request.gpu_token == "secret"
+    assert "secret" not in repr([request, app.session.current.conversation, app.store.answers])
