@@ -65,9 +65,9 @@ screenshot: .venv/installed-dev ## take the README's screenshot again
 tutorials: .venv/installed-dev ## run the notebooks of examples/ again, and keep their outputs
 	$(BIN)/python -m tests.support.tutorials
 
-space-rehearsal: .venv/installed-dev ## install and start the last commit as a Space does, with SPACE_PYTHON (that of README.md)
+space-rehearsal: .venv/installed-dev ## install and start the last commit as a Space does, with SPACE_PYTHON (that of README.md); ZERO_GPU=1
 	$(BIN)/python -m tests.support.browser
-	$(BIN)/python -m tests.support.space_rehearsal $(SPACE_PYTHON)
+	$(BIN)/python -m tests.support.space_rehearsal $(SPACE_PYTHON) $(if $(ZERO_GPU),--zero-gpu)
 
 clean: ## remove the environment and all the app made
 	rm -rf .venv data .test-data

@@ -2,12 +2,16 @@
 
 `make space-rehearsal`, which needs the network. The code is read-only, the app runs on two cores and, if this program runs as
 root, as another user. Prints how long the build, the page and the first answer took; exits with 1 if the app logged an error.
+With --zero-gpu it is a ZeroGPU Space, whose host is a stand-in: then the pipeline answers, too, on a GPU that the CPU stands for.
 """
 
+import argparse
+import contextlib
 import os
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,10 +21,12 @@ import yaml  # type: ignore[import-untyped]
 from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import sync_playwright
 
+from phi3_ui.accounts.gpu_quota import TOKEN_HEADER
 from phi3_ui.paths import ROOT
 from tests.support import browser as chromium
 from tests.support.app_server import find_free_port, is_reachable, wait_until
 from tests.support.chat_page import ChatPage
+from tests.support.zero_gpu_api import DeviceApi, serve_device_api
 
 SPACE = {
     "SYSTEM": "spaces",
@@ -29,13 +35,21 @@ SPACE = {
     "GRADIO_SERVER_NAME": "0.0.0.0",  # as a Space does
 }
 _USER, _CORES = 1000, 2
+_PIPELINE, _VISITOR = "smollm2-135m-pipeline", "e30.e30.visitor"
+_QUESTION = "What is the capital of France?"
 _PAGE_SECONDS = 600.0  # until the first page, on a slow disk
 
 
 def main() -> None:
     """Build, start, chat, and report."""
     front = read_front_matter()
-    python = sys.argv[1] if len(sys.argv) > 1 else f"python{front['python_version']}"
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("python", nargs="?", default=f"python{front['python_version']}")
+    parser.add_argument("--zero-gpu", action="store_true")
+    options = parser.parse_args()
+    python: str = options.python
+    host: AbstractContextManager[DeviceApi | None]
+    host = serve_device_api() if options.zero_gpu else contextlib.nullcontext()
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         folder.chmod(0o755)
@@ -46,7 +60,8 @@ def main() -> None:
         report("build", started)
         subprocess.run(["chmod", "-R", "a-w", str(code)], check=True)
         try:
-            chat(folder, code, log)
+            with host as device_api:
+                chat(folder, code, log, device_api)
         except PermissionError as error:
             sys.exit(f"User {_USER} may not run {python} ({error}). Name one outside root's home with SPACE_PYTHON.")
         except BrowserError as error:
@@ -71,13 +86,16 @@ def build(venv: Path, python: str, code: Path, sdk_version: str) -> None:
     subprocess.run(install, check=True)
 
 
-def chat(folder: Path, code: Path, log: Path) -> None:
-    """Start the app with an empty home, and ask its first model a question in a browser."""
+def chat(folder: Path, code: Path, log: Path, device_api: DeviceApi | None) -> None:
+    """Start the app with an empty home, and ask its first model a question in a browser, then one on a lent GPU."""
     home, port = folder / "home", find_free_port()
     home.mkdir()
     kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or name == "LANG"}
     path = f"{folder / 'venv' / 'bin'}:/usr/bin:/bin"
     variables = {**kept, **SPACE, "PATH": path, "HOME": str(home), "GRADIO_SERVER_PORT": str(port)}
+    if device_api:
+        site = code / "tests" / "support" / "zero_gpu_site"
+        variables |= {**device_api.environment, "PYTHONPATH": str(site)}
     user: dict[str, Any] = {}
     if os.geteuid() == 0:
         os.chown(home, _USER, _USER)
@@ -94,13 +112,31 @@ def chat(folder: Path, code: Path, log: Path) -> None:
         report("start to page", started)
         with sync_playwright() as playwright:
             page = playwright.chromium.launch(executable_path=chromium.ensure(), args=chromium.FLAGS).new_page()
+            page.set_extra_http_headers({TOKEN_HEADER: _VISITOR})
             page.goto(url)
-            answer = ChatPage(page).wait_until_ready().answer("What is the capital of France?")
-        report("start to first answer", started)
-        print(answer)
+            chat_page = ChatPage(page).wait_until_ready()
+            answer = chat_page.answer(_QUESTION)
+            report("start to first answer", started)
+            print(answer)
+            if device_api:
+                wait_until(lambda: "log_pipeline took" in log.read_text(encoding="utf-8"), _PAGE_SECONDS)
+                ask_on_gpu(chat_page, device_api)
     finally:
         process.terminate()
         process.wait(timeout=60)
+
+
+def ask_on_gpu(chat_page: ChatPage, device_api: DeviceApi) -> None:
+    """Ask the pipeline a question, for which the host is asked for a GPU on the visitor's quota. Exits if it is not."""
+    chat_page.refresh_models()
+    chat_page.pick(_PIPELINE)
+    chat_page.setting("Max tokens", 16)
+    started = time.monotonic()
+    print(chat_page.answer(_QUESTION))
+    report("answer on a lent GPU", started)
+    loans = [asked.get("token") for asked in device_api.called("/schedule")]
+    if loans != [_VISITOR] or not device_api.called("/startup-report") or chat_page.errors.count():
+        sys.exit(f"The host was called otherwise: {device_api.calls}")
 
 
 def report(what: str, started: float) -> None:
