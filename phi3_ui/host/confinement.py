@@ -58,14 +58,17 @@ def confine(containment: Containment) -> None:
     with contextlib.suppress(ValueError, OSError):
         os.closerange(3, min(os.sysconf("SC_OPEN_MAX"), 1 << 20))
     is_filtered = (
-        has_seccomp() and not containment.may_execute and not containment.uses_zero_gpu
+        has_seccomp() and not containment.may_execute
     )  # asked first: the library starts a program to find libc
     _set_limits(None if containment.uses_zero_gpu else address_space_limit())  # a GPU's driver may come later
     if landlock_version():
         _restrict(containment)
         _drop_capabilities()  # which no new program brings back
     if is_filtered:
-        filter_system_calls(allow_unix_sockets=has_gpu_driver())  # CUDA shares its device through one
+        has_gpu = has_gpu_driver() or containment.uses_zero_gpu
+        filter_system_calls(
+            has_gpu, containment.uses_zero_gpu
+        )  # CUDA shares its device through a socket of the machine
 
 
 def _set_limits(address_space: int | None) -> None:
@@ -121,8 +124,10 @@ def _restrict(containment: Containment) -> None:
         *((str(path), device) for path in devices),
     ]
     if containment.uses_zero_gpu:
-        # Devices may appear once a GPU is lent, and each forked worker has a folder of its own in /proc.
-        rules += [("/dev", device), ("/proc", read | AccessFS.WRITE_FILE | AccessFS.TRUNCATE)]
+        # Devices may appear once a GPU is lent. Each forked worker has a folder of its own in /proc, with the names of its threads;
+        # but root could write there what governs the machine.
+        rename = AccessFS.WRITE_FILE | AccessFS.TRUNCATE if os.geteuid() else AccessFS.NONE
+        rules += [("/dev", device), ("/proc", read | rename)]
     scoped = Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL
     # Handling no right of a kind allows all of it; None handles all.
     denied_net = AccessNet.NONE if containment.has_network else None

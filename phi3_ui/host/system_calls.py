@@ -42,7 +42,7 @@ DENIED = frozenset(_SOCKETS | _OF_A_PROCESS | set(_OTHERS.split()))
 """More calls that change the system take capabilities, which the process gives up (confinement.py)."""
 
 _CLONE_THREAD, _CLONE_NAMESPACES = 0x00010000, 0x7E020080
-_AF_UNIX, _SOCK_STREAM, _SOCK_TYPE = 1, 1, 0xF
+_AF_UNIX, _AF_INET, _AF_INET6, _SOCK_STREAM, _SOCK_TYPE = 1, 2, 10, 1, 0xF
 _DENIED_ARGUMENTS = {
     "prctl": (0, (1,)),  # PR_SET_PDEATHSIG: to outlive the app
     "fcntl": (1, (8, 15)),  # F_SETOWN, F_SETOWN_EX: which process a descriptor signals
@@ -51,16 +51,17 @@ _DENIED_ARGUMENTS = {
 """The index of an argument, and values with which a call is denied."""
 
 
-def filter_system_calls(allow_unix_sockets: bool) -> None:
+def filter_system_calls(allow_unix_sockets: bool, allow_workers: bool = False) -> None:
     """Restrict this process, for good. It must not have other threads yet. Raises OSError if the system refuses.
 
     Denied calls fail with EPERM (sockets with EACCES), and calls that are newer than the filter with ENOSYS, as on an older
-    kernel. A call of another architecture (of 32 bits) ends the process. `allow_unix_sockets` leaves those of this machine.
+    kernel. A call of another architecture (of 32 bits) ends the process. `allow_unix_sockets` leaves those of this machine,
+    `allow_workers` also those of the internet, and new processes in which this program goes on: what the package `spaces` needs.
     """
-    build_filter(os.getpid(), allow_unix_sockets).load()
+    build_filter(os.getpid(), allow_unix_sockets, allow_workers).load()
 
 
-def build_filter(pid: int, allow_unix_sockets: bool) -> "Filter":
+def build_filter(pid: int, allow_unix_sockets: bool, allow_workers: bool = False) -> "Filter":
     """The filter for the process `pid`. Only calls that the library lists for this architecture exist."""
     from seccompy import Action, Filter, arch
     from seccompy.syscalls import AARCH64_SYSCALLS, X86_64_SYSCALLS
@@ -72,25 +73,28 @@ def build_filter(pid: int, allow_unix_sockets: bool) -> "Filter":
         index, values = _DENIED_ARGUMENTS.get(name, (0, ()))
         for value in values:
             rules.errno(name, errno.EPERM, args=[_equals(index, value)])
-        if name not in DENIED or (allow_unix_sockets and name in _SOCKETS - {"socket", "socketpair"}):
+        has_sockets = allow_unix_sockets or allow_workers
+        if name not in DENIED or (has_sockets and name in _SOCKETS - {"socket", "socketpair"}):
             rules.allow(name)
             continue
-        for conditions in _exceptions(name, pid, allow_unix_sockets):
+        for conditions in _exceptions(name, pid, allow_unix_sockets, allow_workers):
             rules.allow(name, args=conditions)
         rules.errno(name, errno.EACCES if name in _SOCKETS else errno.EPERM)
     return rules
 
 
-def _exceptions(name: str, pid: int, allow_unix_sockets: bool) -> "Iterator[list[ArgCmp]]":
+def _exceptions(name: str, pid: int, allow_unix_sockets: bool, allow_workers: bool) -> "Iterator[list[ArgCmp]]":
     """Conditions, each of which allows a call that is denied otherwise."""
     if name in _OF_A_PROCESS:
         yield from ([_equals(0, process)] for process in (0, pid))
     elif name == "clone":
-        yield [_equals(0, _CLONE_THREAD, _CLONE_THREAD | _CLONE_NAMESPACES)]
+        thread = 0 if allow_workers else _CLONE_THREAD
+        yield [_equals(0, thread, thread | _CLONE_NAMESPACES)]
     elif name == "socketpair":  # another type could send to sockets that are files
         yield [_equals(0, _AF_UNIX), _equals(1, _SOCK_STREAM, _SOCK_TYPE)]
-    elif name == "socket" and allow_unix_sockets:
-        yield [_equals(0, _AF_UNIX)]
+    elif name == "socket":
+        families = [_AF_UNIX] * allow_unix_sockets + [_AF_INET, _AF_INET6] * allow_workers
+        yield from ([_equals(0, family)] for family in families)
 
 
 def _equals(index: int, value: int, mask: int = 0xFFFFFFFF) -> "ArgCmp":

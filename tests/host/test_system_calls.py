@@ -16,12 +16,12 @@ def test_every_denied_call_exists() -> None:
 
 
 @pytest.mark.parametrize(("machine", "arch"), [("x86_64", AUDIT_ARCH_X86_64), ("aarch64", AUDIT_ARCH_AARCH64)])
-@pytest.mark.parametrize("allow_unix_sockets", [True, False])
+@pytest.mark.parametrize(("allow_unix_sockets", "allow_workers"), [(True, False), (False, False), (True, True)])
 def test_a_filter_is_built_for_each_architecture(
-    monkeypatch: pytest.MonkeyPatch, machine: str, arch: int, allow_unix_sockets: bool
+    monkeypatch: pytest.MonkeyPatch, machine: str, arch: int, allow_unix_sockets: bool, allow_workers: bool
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    program = build_filter(1, allow_unix_sockets).program
+    program = build_filter(1, allow_unix_sockets, allow_workers).program
     assert arch.to_bytes(4, "little") in program[:16]  # compared first; another one ends the process
     assert len(program) // 8 <= 4096  # the kernel's limit
 

@@ -140,8 +140,12 @@ def _run_from_memory() -> None:
     program = os.memfd_create("program")
     os.write(program, Path("/bin/true").read_bytes())
     if (child := os.fork()) == 0:
-        os.execve(program, ["true"], {})
-    os.waitpid(child, 0)
+        try:
+            os.execve(program, ["true"], {})
+        finally:
+            os._exit(1)
+    if os.waitpid(child, 0)[1]:
+        raise PermissionError("it did not run")
 
 
 def _signal_through_a_pipe(pid: int) -> None:
