@@ -253,6 +253,7 @@ class HostedModel:
         self._watchdog.expect_end(number)
 
     def _release(self, number: int, reason: FinishReason, kills_model: bool) -> None:
+        self._hangs = self._hangs or kills_model  # before its reader asks again, who then gets another process
         if inbox := self._inboxes.get(number):
             inbox.is_released = True  # of a flood, more is left than can be passed on in time
             inbox.put(_Released(reason, kills_model))

@@ -219,13 +219,9 @@ class Watchdog:
                         answer.is_released = True
                         self._release(number, answer.reason, is_killed)
                 if is_killed:
-                    silent = now - self._moved_at
-                    what = (
-                        f"has not moved for {silent:.1f} s and"
-                        if hangs
-                        else "goes on with answers that were to end: it"
-                    )
-                    logger.error("%s %s does not obey: it is ended", self._name, what)
+                    silent = f"has not moved for {now - self._moved_at:.1f} s and does not obey"
+                    what = silent if hangs else "goes on with what was to end"
+                    logger.error("%s %s: it is ended", self._name, what)
                     self._kill()
                     return
                 self._changed.wait(min(wake_at) - now if wake_at else None)

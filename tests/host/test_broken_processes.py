@@ -137,7 +137,8 @@ def test_what_is_left_of_a_flood_is_not_passed_on_after_stop(tmp_path: Path, mon
     assert next(events) == TextDelta("So")
     for _ in range(1000):
         model._deliver(0, TextDelta("."))
-    model._release(0, "cancelled", kills_model=False)
+    model._release(0, "cancelled", kills_model=True)
+    assert not model.is_alive, "whoever reads on asks another process next"
 
     (end,) = events
     assert isinstance(end, Completed)
