@@ -187,8 +187,10 @@ def stream_api(client: Any, model: str, question: str, tokens: int) -> Speed:
     return measure_speed(started, *receive_api(client, model, question, tokens))
 
 
-def receive_api(client: Any, model: str, question: str, tokens: int) -> tuple[list[TextPoint], int]:
-    """The same; the growth of the answer, and how many tokens it has."""
+def receive_api(
+    client: Any, model: str, question: str, tokens: int, on_text: Callable[[str], object] = lambda _: None
+) -> tuple[list[TextPoint], int]:
+    """The same; the growth of the answer, and how many tokens it has. `on_text` gets each piece."""
     points, count, size = list[TextPoint](), 0, 0
     for chunk in client.chat.completions.create(
         model=model,
@@ -201,6 +203,7 @@ def receive_api(client: Any, model: str, question: str, tokens: int) -> tuple[li
         if chunk.choices and (text := chunk.choices[0].delta.content):
             size += len(text)
             points.append((time.perf_counter(), size))
+            on_text(text)
         count = chunk.usage.completion_tokens if chunk.usage else count
     return points, count
 
