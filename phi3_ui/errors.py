@@ -18,6 +18,7 @@ SENTENCES = {
     "other_site": "A page of another site has sent this, so nothing was done. Open this app's own page, and try there.",
     "too_many_requests": "Too many requests come from your network address. Try again in {seconds} s.",
     "request_too_slow": "This arrived too slowly, so it was given up. Check the connection, then send it again.",
+    "request_too_complex": "This holds more than the {count} values that may be sent at once. Send less.",
     "request_too_large": "This is larger than the {size} MB that may be sent at once. Send less, or ask the administrator for a higher limit.",
     "message_too_long": "A message may have at most {count} characters, with its files; so may a system prompt. Shorten it, then send it again.",
     "remote_key_missing": "The key of the remote server {name} cannot be read from {file}. Put it there, then ask again.",

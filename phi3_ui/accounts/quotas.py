@@ -55,15 +55,16 @@ class Quotas:
         """
         with self._lock:
             keys = list(person.find_keys())
-            if self._answers and any(self._running[key] >= self._answers * people for key, people in keys):
-                raise UserError("too_many_answers", count=self._answers)
-            self._test(self._used, keys, RateLimitItemPerDay, self._tokens, "tokens_used_up")
-            if counts_question:
-                self._test(self._asked, keys, RateLimitItemPerMinute, self._questions, "too_many_questions")
+            self._check(keys, counts_question)
+            if counts_question and self._questions:
                 for key, people in keys:
-                    if self._questions:
-                        self._asked.hit(RateLimitItemPerMinute(self._questions * people), *key)
+                    self._asked.hit(RateLimitItemPerMinute(self._questions * people), *key)
             self._running.update(key for key, _ in keys)
+
+    def check(self, person: Person) -> None:
+        """Raise what `claim` would raise for a question now. Nothing is counted."""
+        with self._lock:
+            self._check(list(person.find_keys()), counts_question=True)
 
     def release(self, person: Person, tokens: int = 0) -> None:
         """Count the end of an answer, which took so many tokens."""
@@ -74,6 +75,13 @@ class Quotas:
                     del self._running[key]
                 if self._tokens and tokens:
                     self._used.hit(RateLimitItemPerDay(self._tokens * people), *key, cost=tokens)
+
+    def _check(self, keys: list[tuple[_Key, int]], counts_question: bool) -> None:
+        if self._answers and any(self._running[key] >= self._answers * people for key, people in keys):
+            raise UserError("too_many_answers", count=self._answers)
+        self._test(self._used, keys, RateLimitItemPerDay, self._tokens, "tokens_used_up")
+        if counts_question:
+            self._test(self._asked, keys, RateLimitItemPerMinute, self._questions, "too_many_questions")
 
     @staticmethod
     def _test(

@@ -55,6 +55,10 @@ class Answering:
         self._running = dict[RunningTurn, Callable[[Answer], None]]()
         self._closing = threading.Event()
 
+    def check_limits(self, caller: Caller) -> None:
+        """UserError if a limit of the caller is reached. `start` looks again."""
+        self._quotas.check(caller.person)
+
     def start(
         self, caller: Caller, question: Question, put: Callable[[str | Answer], None]
     ) -> tuple[ModelEntry, RunningTurn]:

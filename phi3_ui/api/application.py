@@ -1,13 +1,15 @@
 """The API as an application of its own, which the page's application mounts under /v1."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from typing_extensions import override
 
 from phi3_ui.api.answering import Answering
 from phi3_ui.api.callers import Caller, Callers
@@ -23,7 +25,7 @@ from phi3_ui.api.history import Question
 from phi3_ui.api.metrics import CONTENT_TYPE
 from phi3_ui.api.models import Models, no_such_model
 from phi3_ui.api.responses import ResponseEncoder
-from phi3_ui.api.schemas import ChatCompletionRequest, CompletionRequest, ResponseRequest, Sampling
+from phi3_ui.api.schemas import ChatCompletionRequest, CompletionRequest, ResponseRequest, Sampling, parse_json
 from phi3_ui.api.sse import Encoder, error_of, stream_answer
 from phi3_ui.api.streams import AnswerStream, stopped_on_disconnect
 from phi3_ui.chat.conversation import Answer, new_id
@@ -39,7 +41,8 @@ def create_api(callers: Callers, models: Models, answering: Answering) -> FastAP
     """The routes /models, /chat/completions, /completions and /responses, with their schema at /openapi.json."""
     api = FastAPI(title="Phi-3 Chat on MLflow", docs_url=None, redoc_url=None, redirect_slashes=False)
     _add_error_handlers(api)
-    identified = Annotated[Caller, Depends(callers.identify)]
+    api.router.route_class = _create_route_class(callers, answering)
+    identified = Annotated[Caller, Depends(_get_caller)]
 
     @api.head("/models", include_in_schema=False)
     @api.get("/models")
@@ -103,6 +106,37 @@ def mount_api(
         except ApiError as error:
             return error.respond()
         return Response(answering.metrics.write(count_loaded()), media_type=CONTENT_TYPE)
+
+
+def _create_route_class(callers: Callers, answering: Answering) -> type[APIRoute]:
+    class Route(APIRoute):
+        """Refuses a caller before the body is read, which FastAPI reads and parses before it solves dependencies."""
+
+        @override
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def admit(request: Request) -> Response:
+                caller = request.state.caller = await asyncio.to_thread(callers.identify, request)
+                if request.method == "POST":
+                    answering.check_limits(caller)
+                return await handle(_Request(request.scope, request.receive))
+
+            return admit
+
+    return Route
+
+
+class _Request(Request):
+    """Parses its body beside the event loop, in which nobody else would be served meanwhile."""
+
+    @override
+    async def json(self) -> Any:
+        return await asyncio.to_thread(parse_json, await self.body())
+
+
+def _get_caller(request: Request) -> Caller:
+    return request.state.caller  # type: ignore[no-any-return]
 
 
 def _add_error_handlers(api: FastAPI) -> None:

@@ -20,7 +20,7 @@ _STATUS = {
     "context_exceeded": 400,
     "model_gone": 404,
     "remote_gone": 404,
-    "request_too_large": 413,
+    **dict.fromkeys(("request_too_large", "request_too_complex"), 413),
     **dict.fromkeys(
         ("too_many_questions", "too_many_answers", "tokens_used_up", "queue_full", "too_many_requests"), 429
     ),

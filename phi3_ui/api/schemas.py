@@ -4,16 +4,29 @@ Fields that describe the caller or steer OpenAI's own servers change no answer: 
 """
 
 import json
+import re
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from phi3_ui.chat.sampling_params import MAX_STOP_STRINGS
 from phi3_ui.chat.surrogates import replace_surrogates
 from phi3_ui.chat.types import Message
+
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # as JSON spells one
+
+
+def parse_json(body: bytes) -> Any:
+    """The value of a JSON text in UTF-8. ValueError, RecursionError.
+
+    JSON can spell lone surrogates, which neither a store nor a response takes: they are replaced, as on the page.
+    """
+    value = json.loads(body.decode("utf-8-sig"))
+    return json.loads(replace_surrogates(json.dumps(value, ensure_ascii=False))) if _SURROGATE.search(body) else value
 
 
 def _invalid(message: str) -> PydanticCustomError:
@@ -52,6 +65,16 @@ def _check_format(value: dict[str, Any] | None) -> dict[str, Any] | None:
     return value
 
 
+def _check_metadata(value: Any) -> Any:
+    """Within OpenAI's limits: the response repeats it in several events."""
+    if value is None:
+        return value
+    texts = list(value.items()) if isinstance(value, dict) and len(value) <= 16 else [("", None)]
+    if not all(len(name) <= 64 and isinstance(text, str) and len(text) <= 512 for name, text in texts):
+        raise _invalid("up to 16 texts of 512 characters, with names of 64, are supported")
+    return value
+
+
 def _no_logprobs(value: Any) -> Any:
     if value is not None and value is not False:  # 0 asks for those of the chosen tokens
         raise _invalid("these models do not support it")
@@ -74,6 +97,16 @@ Unused = Any
 
 class _Model(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_one_unknown_field(cls, fields: Any) -> Any:
+        """One is enough to be named: an error for each of 100,000 would take a second."""
+        if not isinstance(fields, dict) or len(fields) <= len(cls.model_fields):
+            return fields
+        known = {name: value for name, value in fields.items() if name in cls.model_fields}
+        unknown = next(name for name in fields if name not in known)
+        return {**known, unknown: fields[unknown]}
 
 
 class ChatMessage(_Model):
@@ -125,17 +158,6 @@ class Sampling(_Model):
     prompt_cache_key: Unused = None
     prompt_cache_retention: Unused = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _replace_surrogates(cls, body: Any) -> Any:
-        """JSON can spell lone surrogates, which neither a store nor a response takes: they are replaced, as on the page."""
-        if not isinstance(body, dict):
-            return body
-        try:
-            return json.loads(replace_surrogates(json.dumps(body, ensure_ascii=False)))
-        except RecursionError as error:
-            raise PydanticCustomError("json_invalid", "nested too deeply") from error
-
     def values(self) -> dict[str, Any]:
         """The sampling parameters that are set, by the names of SAMPLING_PARAMS."""
         names = ("temperature", "top_p", "top_k", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed")
@@ -151,11 +173,11 @@ class Sampling(_Model):
 class ChatCompletionRequest(Sampling):
     """The body of POST /chat/completions."""
 
-    messages: list[ChatMessage] = Field(min_length=1, max_length=10_000)
+    messages: Annotated[list[ChatMessage], FailFast(), Field(min_length=1, max_length=10_000)]
     max_tokens: TokenLimit | None = None
     max_completion_tokens: TokenLimit | None = None
     response_format: Annotated[dict[str, Any] | None, AfterValidator(_check_format)] = None
-    modalities: Annotated[list[str] | None, AfterValidator(_only(None, ["text"]))] = None
+    modalities: Annotated[Any, AfterValidator(_only(None, ["text"]))] = None
     tools: Unsupported = None
     functions: Unsupported = None
     tool_choice: Annotated[Any, AfterValidator(_only(None, "none", "auto"))] = None
@@ -212,8 +234,11 @@ def _input_items(value: Any) -> Any:
 class ResponseRequest(Sampling):
     """The body of POST /responses."""
 
-    input: Annotated[list[InputItem], BeforeValidator(_input_items), Field(min_length=1, max_length=10_000)]
+    input: Annotated[
+        list[InputItem], FailFast(), Field(min_length=1, max_length=10_000), BeforeValidator(_input_items)
+    ]
     instructions: str | None = None
+    metadata: Annotated[Any, AfterValidator(_check_metadata)] = None
     max_output_tokens: TokenLimit | None = None
     previous_response_id: str | None = None
     text: Annotated[dict[str, Any] | None, AfterValidator(lambda value: value and _check_text(value))] = None

@@ -854,6 +854,7 @@ ERRORS: dict[str, str] = {
     "other_site": "O pagină a altui site a trimis această cerere, așa că nu s-a făcut nimic. Deschideți pagina aplicației și încercați acolo.",
     "too_many_requests": "De la adresa rețelei dumneavoastră vin prea multe cereri. Încercați din nou peste {seconds} s.",
     "request_too_slow": "A sosit prea încet, de aceea s-a renunțat. Verificați conexiunea, apoi trimiteți din nou.",
+    "request_too_complex": "Conține mai mult de cele {count} de valori care pot fi trimise deodată. Trimiteți mai puțin.",
     "request_too_large": "Depășește cei {size} MB care pot fi trimiși deodată. Trimiteți mai puțin sau cereți administratorului o limită mai mare.",
     "message_too_long": "Un mesaj, cu tot cu fișiere, poate avea cel mult {count} de caractere; la fel și un prompt de sistem. Scurtați-l, apoi trimiteți-l din nou.",
     "remote_key_missing": "Cheia serverului la distanță {name} nu poate fi citită din {file}. Puneți-o acolo, apoi întrebați din nou.",

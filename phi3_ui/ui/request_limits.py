@@ -19,11 +19,13 @@ from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr_error
 from phi3_ui.settings import Settings
 from phi3_ui.ui.front_page import find_language
+from phi3_ui.ui.json_values import ValueCounter
 
 IMPORT_PATH = "/import"
 """The route that takes files of chats, which may be larger than other requests."""
 
 _MEGABYTE = 1_000_000
+_MAX_VALUES = 100_000  # of a JSON body: as many are parsed and checked in 50 ms, in which nobody else is served
 _GRACE_SECONDS, _SLOWEST = 90.0, 10_000
 """A body may take so long, and a second more for each so many bytes of it: less than any connection that people use needs."""
 
@@ -48,7 +50,7 @@ class RequestRate:
 
 
 class RequestLimits:
-    """ASGI middleware: 413 for a body that is too large, 408 for one too slow, 429 for too many requests.
+    """ASGI middleware: 413 for a body that is too large or has too many values, 408 for one too slow, 429 for too many requests.
 
     The answer has a sentence as `detail`, or in the API's format. A body is refused by the length that it declares; one that declares none, or
     another one, is counted as it arrives.
@@ -71,29 +73,36 @@ class RequestLimits:
             error = UserError("too_many_requests", seconds=seconds)
             await _refuse(request, path, 429, error, {"Retry-After": str(seconds)})(scope, receive, send)
             return
-        limit = self._max_import if path == IMPORT_PATH else self._max_request
+        is_import = path == IMPORT_PATH
+        limit = self._max_import if is_import else self._max_request
         too_large = _refuse(request, path, 413, UserError("request_too_large", size=limit), {"Connection": "close"})
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > limit * _MEGABYTE:
             await too_large(scope, receive, send)
             return
-        body = _CountedBody(receive, send, limit * _MEGABYTE)
+        body = _CountedBody(receive, send, limit * _MEGABYTE, None if is_import else ValueCounter())
         try:
             await self._app(scope, body.receive, body.send)
         except ClientDisconnect:
             if not body.is_refused:
                 raise
         if body.is_refused and not body.has_started:
-            too_slow = _refuse(request, path, 408, UserError("request_too_slow"), {"Connection": "close"})
-            await (too_slow if body.is_late else too_large)(scope, receive, send)
+            refusal = too_large
+            if body.is_late:
+                refusal = _refuse(request, path, 408, UserError("request_too_slow"), {"Connection": "close"})
+            elif body.has_too_many_values:
+                error = UserError("request_too_complex", count=_MAX_VALUES)
+                refusal = _refuse(request, path, 413, error, {"Connection": "close"})
+            await refusal(scope, receive, send)
 
 
 class _CountedBody:
-    """A request's body up to a limit. To the app, a longer or a slow one is a lost connection, and what it sends is dropped."""
+    """A request's body up to its limits. To the app, a longer or a slow one is a lost connection, and what it sends is dropped."""
 
-    def __init__(self, receive: Receive, send: Send, limit: int) -> None:
+    def __init__(self, receive: Receive, send: Send, limit: int, values: ValueCounter | None) -> None:
         self._receive, self._send = receive, send
         self._left = limit
+        self._values = values
         self._deadline = asyncio.get_running_loop().time() + _GRACE_SECONDS
         self._is_complete = False
         self.is_late = False
@@ -104,7 +113,12 @@ class _CountedBody:
     @property
     def is_refused(self) -> bool:
         """Whether a limit was reached."""
-        return self._left < 0 or self.is_late
+        return self._left < 0 or self.is_late or self.has_too_many_values
+
+    @property
+    def has_too_many_values(self) -> bool:
+        """Whether parsing it would hold up everybody else."""
+        return self._values is not None and self._values.count > _MAX_VALUES
 
     async def receive(self) -> Message:
         if not self.is_refused:
@@ -117,7 +131,10 @@ class _CountedBody:
                     raise
                 self.is_late = True
                 return {"type": "http.disconnect"}
-            size = len(message.get("body", b""))
+            piece = message.get("body", b"")
+            if self._values:
+                self._values.add(piece)
+            size = len(piece)
             self._left -= size
             self._deadline += size / _SLOWEST
             self._is_complete = not message.get("more_body")

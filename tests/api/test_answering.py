@@ -1,13 +1,15 @@
 """The end of the app while the API answers, with a model in this process."""
 
+import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, cast
 
 import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
+from starlette.requests import Request
 from typing_extensions import override
 
 from phi3_ui.accounts.quotas import Quotas
@@ -23,6 +25,7 @@ from phi3_ui.settings import Settings
 from phi3_ui.store.conversations.turn_writer import ConversationStore
 from phi3_ui.store.registry.cards import ModelEntry
 from tests.support.cards import ENTRY
+from tests.support.logins import hash_logins
 
 
 class SlowModel:
@@ -93,14 +96,16 @@ class FailingModel(SlowModel):
         raise UserError(self._code, model="m", name="lab", host="lab.example", detail="9 tokens of 8")
 
 
-def _post(model: SlowModel, path: str, body: dict[str, Any], **variables: str) -> httpx.Response:
+def _post(model: SlowModel, path: str, body: dict[str, Any] | str, **variables: str) -> httpx.Response:
     settings = Settings.read(variables)
     models, no_store = cast(Models, model), cast(ConversationStore, None)
     answering = Answering(settings, models, model, no_store, Quotas(settings), Metrics())
     with start_blocking_portal() as portal:
         app = create_api(Callers(settings), models, answering)
         client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
-        response = portal.call(lambda: client.post(path, json={"model": "m", "store": False, **body}))
+        content = body if isinstance(body, str) else json.dumps({"model": "m", "store": False, **body})
+        headers = {"Content-Type": "application/json"}
+        response = portal.call(lambda: client.post(path, content=content, headers=headers))
         portal.call(client.aclose)
     return response
 
@@ -119,6 +124,38 @@ QUESTIONS = pytest.mark.parametrize(
 def test_the_field_of_a_question_that_is_too_long_is_named(path: str, asked: dict[str, Any], field: str) -> None:
     response = _post(SlowModel(is_stuck=False), path, asked, PHI3_UI_MAX_MESSAGE_CHARACTERS="5")
     assert (response.status_code, response.json()["error"]["param"]) == (400, field)
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses"])
+@pytest.mark.parametrize("status", [401, 429])
+def test_a_caller_is_refused_before_the_body_is_read(path: str, status: int) -> None:
+    variables = {"PHI3_UI_API_KEYS": hash_logins(anna="x")} if status == 401 else {"PHI3_UI_ANSWERS_AT_ONCE": "1"}
+    settings, model = Settings.read(variables), SlowModel(is_stuck=False)
+    quotas, callers = Quotas(settings), Callers(settings)
+    answering = Answering(settings, cast(Models, model), model, cast(ConversationStore, None), quotas, Metrics())
+    if status == 429:
+        quotas.claim(callers.identify(Request({"type": "http", "headers": [], "client": ("127.0.0.1", 5)})).person)
+    read = list[bytes]()
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(b"{")
+        yield b"{"
+
+    with start_blocking_portal() as portal:
+        client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(create_api(callers, cast(Models, model), answering)), base_url="http://x"
+        )
+        response = portal.call(
+            lambda: client.post(f"/{path}", content=body(), headers={"Content-Type": "application/json"})
+        )
+        portal.call(client.aclose)
+    assert (response.status_code, read) == (status, [])
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, "\\ud800", '{"a": "\\ud800', "1" * 5000])
+def test_json_that_cannot_be_parsed_is_refused_with_a_sentence(text: str) -> None:
+    response = _post(SlowModel(is_stuck=False), "/responses", text)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_json")
 
 
 @QUESTIONS

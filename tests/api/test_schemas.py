@@ -76,6 +76,31 @@ def test_what_would_change_the_answer_is_refused_by_name(
         assert [error["loc"] for error in refused.value.errors()] == [(name,)]
 
 
+@pytest.mark.parametrize(
+    ("schema", "body"),
+    [
+        (ChatCompletionRequest, {**_CHAT, **{f"k{number}": 1 for number in range(5000)}}),
+        (ChatCompletionRequest, {"model": "m", "messages": [{f"k{number}": 1 for number in range(5000)}]}),
+        (ChatCompletionRequest, {"model": "m", "messages": [{}] * 5000}),
+        (ChatCompletionRequest, {**_CHAT, "modalities": [1] * 5000}),
+        (ChatCompletionRequest, {**_CHAT, "stop": [1] * 5000}),
+        (ResponseRequest, {"model": "m", "input": [{}] * 5000}),
+        (ResponseRequest, {**_INPUT, "metadata": {f"k{number}": 1 for number in range(5000)}}),
+    ],
+)
+def test_thousands_of_mistakes_are_not_listed(schema: type[BaseModel], body: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        schema.model_validate(body)
+    assert refused.value.error_count() <= 3
+
+
+@pytest.mark.parametrize("metadata", [{"a": "x" * 513}, {"a" * 65: "x"}, {"a": {"b": "c"}}, {"a": float("inf")}])
+def test_a_response_repeats_no_more_metadata_than_openai_allows(metadata: object) -> None:
+    ResponseRequest.model_validate({**_INPUT, "metadata": {"a": "x" * 512}})
+    with pytest.raises(ValidationError, match="metadata"):
+        ResponseRequest.model_validate({**_INPUT, "metadata": metadata})
+
+
 def test_each_field_without_effect_is_documented() -> None:
     documented = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").partition("change no answer")[2].split("##")[0]
     schemas = (ChatCompletionRequest, CompletionRequest, ResponseRequest, ChatMessage, InputItem, StreamOptions)

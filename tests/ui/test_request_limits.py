@@ -51,9 +51,10 @@ def exchange(
     path: str = "/gradio_api/queue/join",
     client: str = "192.0.2.1",
     headers: dict[str, str] | None = None,
+    filling: bytes = b"x",
     **settings: str,
 ) -> Exchange:
-    """Send a body in pieces of 64 KiB; the length is declared if `headers` do so."""
+    """Send a body of `filling` in pieces of 64 KiB; the length is declared if `headers` do so."""
     done = Exchange()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,7 +64,7 @@ def exchange(
 
     def pieces() -> Iterator[Message]:
         for start in range(0, size, 65536):
-            piece = b"x" * min(65536, size - start)
+            piece = filling * (min(65536, size - start) // len(filling))
             done.received += len(piece)
             yield {"type": "http.request", "body": piece, "more_body": start + 65536 < size}
         yield {"type": "http.request", "body": b"", "more_body": False}
@@ -115,6 +116,17 @@ def test_an_import_may_be_larger_than_other_requests(path: str, size: int, statu
     done = exchange(size=size, path=path, PHI3_UI_MAX_IMPORT_MB="20")
     assert done.status == status
     assert done.body == (size if status == 200 else None)
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/cancel", "/v1/responses"])
+def test_a_body_of_too_many_values_is_read_no_further(path: str) -> None:
+    refused = exchange(size=9 * MEGABYTE, path=path, filling=b"{},[")
+    assert (refused.status, refused.body) == (413, None)
+    assert refused.received <= 200_000
+    body = json.loads(refused.sent[-1]["body"])
+    assert "100000 values" in (body["error"]["message"] if path.startswith("/v1") else body["detail"])
+    assert exchange(size=100_000, path=path, filling=b"[").status == 200
+    assert exchange(size=9 * MEGABYTE, path="/import", filling=b"{},[").status == 200
 
 
 @pytest.mark.parametrize(("pieces", "status"), [(0, 408), (1, 408), (3, 200)])

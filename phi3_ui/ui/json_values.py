@@ -1,0 +1,31 @@
+"""How many values a JSON text has, without parsing it: millions of empty lists fit into a body that is small enough to be read."""
+
+_NUL = b"\0"
+
+
+class ValueCounter:
+    """Counts the values of a JSON text as it arrives: at most one for each comma and each opening bracket outside of strings."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """Values so far."""
+        self._is_in_string = False
+        self._has_strings = True
+        self._cut = b""
+        """A backslash at the end, whose escape goes on in the next piece."""
+
+    def add(self, piece: bytes) -> None:
+        """Count the next piece."""
+        # UTF-16 and UTF-32, which parsers take too, have NULs. Where strings end in them is not looked for: all counts.
+        self._has_strings = self._has_strings and _NUL not in piece
+        outside = self._drop_strings(piece) if self._has_strings else piece
+        self.count += outside.count(b",") + outside.count(b"[") + outside.count(b"{")
+
+    def _drop_strings(self, piece: bytes) -> bytes:
+        piece = self._cut + piece
+        end = len(piece) - (len(piece) - len(piece.rstrip(b"\\"))) % 2
+        piece, self._cut = piece[:end], piece[end:]
+        parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        outside = parts[1::2] if self._is_in_string else parts[::2]
+        self._is_in_string ^= len(parts) % 2 == 0
+        return b"".join(outside)
