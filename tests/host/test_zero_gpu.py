@@ -4,16 +4,28 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import gradio as gr
 import psutil
 import pytest
 
-from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, GenerationParams, Message, QueuePosition, TextDelta
+from phi3_ui.chat.types import (
+    AnswerEvent,
+    Batching,
+    CancelToken,
+    ChatRequest,
+    Completed,
+    GenerationParams,
+    Message,
+    QueuePosition,
+    TextDelta,
+    Timings,
+)
 from phi3_ui.errors import UserError
-from phi3_ui.host import zero_gpu_report
+from phi3_ui.host import zero_gpu, zero_gpu_report
 from phi3_ui.host.hosted_model import HostedModel
-from phi3_ui.host.zero_gpu import estimate_seconds, explain_refusal
+from phi3_ui.host.zero_gpu import ZeroGpuAdapter, estimate_seconds, explain_refusal
 from tests.conftest import Demo
 from tests.support.trust import strict_admission
 from tests.support.zero_gpu_api import DeviceApi, serve_device_api
@@ -126,6 +138,32 @@ def test_a_worker_that_the_host_ends_is_replaced(model: HostedModel) -> None:
     assert any(isinstance(event, Completed) for event in model.answer(SHORT, CancelToken()))
 
 
+class Endless:
+    """Writes until it is told to end."""
+
+    batching = Batching("pipeline")
+
+    def move_to(self, device: str) -> None:
+        pass
+
+    def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
+        while not cancel.is_set():
+            yield TextDelta("on ")
+        yield Completed("on", None, Timings(None, 0.1, None), "cancelled")
+
+
+@pytest.mark.engine  # torch
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_an_answer_ends_before_the_host_ends_it(monkeypatch: pytest.MonkeyPatch, is_stopped: bool) -> None:
+    monkeypatch.setattr(zero_gpu, "_END_SECONDS", -600.0 if is_stopped else estimate_seconds(SHORT, 0))
+    cancel = CancelToken()
+    for event in ZeroGpuAdapter(cast(Any, Endless())).answer(SHORT, cancel):  # outside a Space: in this process
+        if is_stopped and isinstance(event, TextDelta):
+            cancel.set()
+    assert isinstance(event, Completed)
+    assert event.finish_reason == ("cancelled" if is_stopped else "timeout")
+
+
 @pytest.mark.parametrize(
     ("title", "message", "code"),
     [
@@ -154,6 +192,7 @@ def test_a_gpu_is_asked_for_no_longer_than_the_longest_answer(
     assert estimate_seconds(ChatRequest((), GenerationParams(max_tokens), time_limit=time_limit), 0) == seconds
 
 
+@pytest.mark.server
 def test_the_host_is_told_that_the_space_uses_its_gpus(
     api: DeviceApi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
