@@ -1,5 +1,6 @@
 """Remote servers as a source of models."""
 
+import gzip
 import json
 import stat
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from phi3_ui.remote_servers import RemoteServer, create_remote_server
 from phi3_ui.settings import Settings
 from phi3_ui.sources.remote_source import RemoteSource
 from phi3_ui.store.registry.cards import LoggedRequest
-from tests.support.stand_in_api import StandInApi, refusal
+from tests.support.stand_in_api import StandInApi, Stream, refusal
 from tests.ui.handlers.doubles import ENTRY
 
 LAB = '[lab]\nurl = "https://lab.example/v1"\nkey = "sk-1"\n'
@@ -243,6 +244,18 @@ def test_a_web_page_instead_of_a_list_of_models_is_named(api: StandInApi, monkey
     error = _report(api, create_remote_server(name="lab", url="https://lab.example/v1")).error
 
     assert error.code == "remote_web_page"
+
+
+def test_a_compressed_list_of_models_is_not_unpacked(api: StandInApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = gzip.compress(json.dumps({"data": [{"id": "m"}]}).encode())
+
+    async def handle(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=Stream(packed), headers={"content-encoding": "gzip"})
+
+    monkeypatch.setattr(api, "_handle", handle)
+    error = _report(api, create_remote_server(name="lab", url="https://lab.example/v1")).error
+
+    assert error.code == "remote_malformed"
 
 
 def test_databricks_lists_its_chat_endpoints(api: StandInApi, monkeypatch: pytest.MonkeyPatch) -> None:

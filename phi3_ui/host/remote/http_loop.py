@@ -62,6 +62,22 @@ class HttpLoop:
         return portal, client
 
 
+def is_compressed(response: httpx.Response) -> bool:
+    """Whether a server has compressed its response, though it is asked not to: some bytes could unpack to gigabytes."""
+    return str(response.headers.get("content-encoding", "identity")).lower() != "identity"
+
+
+async def read_body(response: httpx.Response, limit: int) -> bytes:
+    """The body, up to the piece with which it has more than `limit` bytes; nothing of one that is compressed."""
+    body = bytearray()
+    if not is_compressed(response):
+        async for piece in response.aiter_bytes():
+            body += piece
+            if len(body) > limit:
+                break
+    return bytes(body)
+
+
 async def _run(task: Task, client: httpx.AsyncClient) -> None:
     await task(client)
 
@@ -72,6 +88,7 @@ def _create_client(
     def create() -> httpx.AsyncClient:
         return httpx.AsyncClient(
             transport=transport,
+            headers={"Accept-Encoding": "identity"},  # see read_body
             follow_redirects=False,  # or a server could send the key, and what people write, to another host
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS, write=60.0),
             limits=httpx.Limits(max_connections=_MAX_CONNECTIONS, keepalive_expiry=30.0),

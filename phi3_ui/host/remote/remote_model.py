@@ -35,7 +35,7 @@ from phi3_ui.host.remote.failures import (
     failure_of_network,
     failure_of_status,
 )
-from phi3_ui.host.remote.http_loop import HttpLoop
+from phi3_ui.host.remote.http_loop import HttpLoop, is_compressed, read_body
 from phi3_ui.remote_servers import RemoteServer
 
 logger = logging.getLogger(__name__)
@@ -161,6 +161,8 @@ class RemoteModel:
             try:
                 if response.status_code != httpx.codes.OK:
                     await self._refuse(response, habits)
+                if is_compressed(response):
+                    raise MalformedError("it compresses its answer, though it was asked not to")
                 has_response = True
                 await self._read(response, state)
             finally:
@@ -307,9 +309,7 @@ class _Answer:
 
 async def _read_body(response: httpx.Response) -> bytes:
     """The whole body. MalformedError if it is too large."""
-    body = bytearray()
-    async for piece in response.aiter_bytes():
-        body += piece
-        if len(body) > _MAX_BODY:
-            raise MalformedError("its response is too long")
-    return bytes(body)
+    body = await read_body(response, _MAX_BODY)
+    if len(body) > _MAX_BODY:
+        raise MalformedError("its response is too long")
+    return body

@@ -11,6 +11,7 @@ import httpx
 from phi3_ui.contracts.declaration import PARAMS
 from phi3_ui.errors import UserError
 from phi3_ui.host.remote.failures import Asked, RequestError, failure_of_network, failure_of_status
+from phi3_ui.host.remote.http_loop import read_body
 from phi3_ui.remote_servers import REMOTE_PREFIX, RemoteServer, is_model_name
 
 REPORT_SECONDS = 10.0
@@ -84,12 +85,7 @@ async def fetch_report(client: httpx.AsyncClient, server: RemoteServer) -> Serve
 
 async def _get(client: httpx.AsyncClient, server: RemoteServer) -> tuple[int, httpx.Headers, bytes]:
     async with client.stream("GET", server.models_url, headers=server.headers()) as response:
-        body = bytearray()
-        async for piece in response.aiter_bytes():
-            body += piece
-            if len(body) > _MAX_BODY:
-                break
-        return response.status_code, response.headers, bytes(body)
+        return response.status_code, response.headers, await read_body(response, _MAX_BODY)
 
 
 def _parse_models(server: RemoteServer, body: bytes) -> tuple[FoundModel, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from phi3_ui.errors import UserError
+from phi3_ui.host.remote.failures import Asked
 from phi3_ui.host.remote.http_loop import HttpLoop
 from phi3_ui.host.remote.server_report import REPORT_SECONDS, ServerReport, fetch_report
 from phi3_ui.remote_servers import RemoteServer
@@ -45,13 +45,13 @@ class ServerReports:
             return self._looks[server].report if server in self._looks else None
 
     def fetch(self, server: RemoteServer) -> ServerReport:
-        """Fetch a report now. UserError("interrupted") if the app is being closed."""
+        """Fetch a report now."""
         pending = self._refresh(server, max_age=0.0)
         try:
             if pending:
                 pending.result(REPORT_SECONDS + 1)
-        except TimeoutError as error:
-            raise UserError("interrupted") from error
+        except TimeoutError:  # the loop is busy
+            return ServerReport(Asked(server, server.name).fail("remote_timeout"))
         with self._lock:
             return self._looks[server].report or ServerReport()
 

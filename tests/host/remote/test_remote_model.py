@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -85,6 +86,7 @@ def test_an_answer_streams_with_its_usage(api: StandInApi, loop: HttpLoop) -> No
     [request] = api.requests
     assert str(request.url) == "https://lab.example/v1/chat/completions"
     assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert request.headers["accept-encoding"] == "identity"
     assert api.bodies == [
         {
             "model": "m",
@@ -268,10 +270,18 @@ def _bad_certificate() -> ssl.SSLCertVerificationError:
     return error
 
 
+def _bomb() -> bytes:
+    """A hundred megabytes of an event's text."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    pieces = (packer.compress(b"data: x" + bytes(1 << 20)) for _ in range(100))
+    return b"".join(pieces) + packer.flush()
+
+
 def _in_an_hour() -> str:
     return format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
 
 
+PACKED = {"content-type": "text/event-stream", "content-encoding": "gzip"}
 TEXT, JSON = {"content-type": "text/html"}, {"content-type": "application/json"}
 LIMITED = ("remote_rate_limited", "in a while", 3)
 FAILURES: dict[str, tuple[Callable[[httpx.Request], httpx.Response], str, str, int]] = {
@@ -318,6 +328,18 @@ FAILURES: dict[str, tuple[Callable[[httpx.Request], httpx.Response], str, str, i
     "bad gateway": (lambda _: httpx.Response(502, text="<html>", headers=TEXT), "remote_failed", "status 502", 3),
     "web page as JSON": (lambda _: httpx.Response(200, text="<html>", headers=JSON), "remote_malformed", "JSON", 1),
     "other text": (lambda _: httpx.Response(200, text="Hi"), "remote_malformed", "text/plain", 1),
+    "bomb": (
+        lambda _: httpx.Response(200, stream=Stream(_bomb()), headers=PACKED),
+        "remote_malformed",
+        "compresses",
+        1,
+    ),
+    "bomb of an error": (
+        lambda _: httpx.Response(500, stream=Stream(_bomb()), headers=PACKED),
+        "remote_failed",
+        "status 500",
+        1,
+    ),
     "half a line": (lambda _: streamed(chunk("Hel"), 'data: {"choi'), "remote_cut", "complete", 1),
     "half a line at once": (lambda _: streamed('data: {"choi'), "remote_cut", "complete", 1),
     "no json": (lambda _: streamed(event("{oops")), "remote_malformed", "Check the address", 1),
