@@ -20,7 +20,9 @@ def make_batched_graph(folder: Path, device: str) -> tuple[dict[Path, bytes], st
 
     declared = OnnxFolder(folder)
     try:
-        return {declared.batched_graph: rewrite_graph(declared.graph)}, READY
+        graph = rewrite_graph(declared.graph)
     except (UnfitGraphError, OSError) as error:
         logger.warning("%s answers one request at a time: %s", folder.name, error)
         return {}, str(error)
+    files = {declared.batched_graph(number): segment for number, segment in enumerate(graph.segments, 1)}
+    return files | ({declared.rope_caches: graph.rope_file} if graph.rope_caches else {}), READY

@@ -3,18 +3,18 @@
 It needs the rewritten graph (see graph.py). onnxruntime releases the GIL while a step runs, and a step can be cut off.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime as ort
 
 from .engine import EngineName, Logits, Row
-from .folder import LONG_ROPE_OFFSET, OnnxFolder, UnfitGraphError
+from .folder import LONG_ROPE_OFFSET, BatchedGraph, OnnxFolder, UnfitGraphError
 from .kv_pool import KVPool
+from .segment_runner import SegmentRunner
 
-_QUIET = 3  # onnxruntime's severity: errors
 _PROBE = [(11, 7), (5, 3), (2, 9)]
 """Pairs of tokens that are computed alone and together, to compare the logits."""
 
@@ -22,6 +22,8 @@ _PROBE = [(11, 7), (5, 3), (2, 9)]
 @dataclass(eq=False)
 class _PooledRow(Row):
     index: int = 0
+    computing: int = 0
+    """Tokens of a prefill that has not ended: some layers have their keys and values."""
     run_options: Any = field(default_factory=ort.RunOptions)
 
 
@@ -32,24 +34,18 @@ class BatchedEngine:
     is_batched = True
     shared_piece = 64
 
-    def __init__(self, folder: OnnxFolder, graph: str | bytes, threads: int, budget: int) -> None:
-        """`graph` is a path, or the rewritten model itself; `budget` is the memory for keys and values, in bytes.
+    def __init__(self, folder: OnnxFolder, graph: BatchedGraph | None, threads: int, budget: int) -> None:
+        """`graph` is the rewritten model, None the one in the folder; `budget` is the memory for keys and values, in bytes.
 
         UnfitGraphError if it is not the graph that the folder declares. Any error of onnxruntime may be raised; MemoryError
         or OSError without address space.
         """
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = _QUIET
-        options.enable_mem_pattern = False  # a pattern would be kept for each combination of lengths
-        if isinstance(graph, bytes):
-            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.path))
-        self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._runner = SegmentRunner(folder, graph, threads)
+        self.segments = self._runner.count
         decoder = folder.decoder
         self.context_length, self.switches_rope = folder.context_length, folder.switches_rope
         self._vocabulary = int(folder.model["vocab_size"])
-        properties = self._session.get_modelmeta().custom_metadata_map
-        self._long_rope_offset = int(properties.get(LONG_ROPE_OFFSET, 0))
+        self._long_rope_offset = int(self._runner.properties.get(LONG_ROPE_OFFSET, 0))
         layers = int(decoder["num_hidden_layers"])
         self._names = [f"{layer}.{kind}" for layer in range(layers) for kind in ("key", "value")]
         heads, size = int(decoder["num_key_value_heads"]), int(decoder["head_size"])
@@ -57,7 +53,7 @@ class BatchedEngine:
         self._pool = KVPool(len(self._names), heads, size, self.context_length, budget)
         self.token_bytes = self._pool.token_bytes
         self._rows: list[_PooledRow | None] = [None] * self._pool.rows
-        self._bindings: dict[tuple[int, int], Any] = {}
+        self._runner.use_pool(self._names, self._pool.tensors)
         self._run_options = ort.RunOptions()
         self._exact_tokens = 1
         self._exact_tokens = self._measure_exact_tokens()
@@ -66,11 +62,11 @@ class BatchedEngine:
         """See Engine. Costs nothing, unless the rows become longer for it, or shorter and more."""
         taken = [row for row in self._rows if row]
         if length > self._pool.length or len(taken) == self._pool.rows:
-            needed = max(length, *(max(row.reserved, len(row.tokens)) for row in taken), 1)
+            needed = max(length, *(max(row.reserved, len(row.tokens) + row.computing) for row in taken), 1)
             if len(taken) >= self._pool.rows_for(needed):
                 return None
-            self._pool.resize(needed, {row.index: len(row.tokens) for row in taken})
-            self._bindings.clear()
+            self._pool.resize(needed, {row.index: len(row.tokens) + row.computing for row in taken})
+            self._runner.use_pool(self._names, self._pool.tensors)
             self._rows = [None] * self._pool.rows
             for index, row in enumerate(taken):
                 row.index, row.length, self._rows[index] = index, self._pool.length, row
@@ -80,8 +76,16 @@ class BatchedEngine:
 
     def prefill(self, row: Row, tokens: Sequence[int], wants_logits: bool = True) -> Logits:
         """See Engine."""
+        return _run_all(self.prefill_by_segment(row, tokens, wants_logits))
+
+    def prefill_by_segment(
+        self, row: Row, tokens: Sequence[int], wants_logits: bool = True
+    ) -> Generator[None, None, Logits]:
+        """See Engine."""
         pooled = self._pooled(row)
-        logits = self._compute([pooled], [tokens], 1, pooled.run_options, wants_logits)
+        pooled.computing = len(tokens)
+        logits = yield from self._compute([pooled], [tokens], 1, pooled.run_options, wants_logits)
+        pooled.computing = 0
         row.tokens += tokens
         return logits[-1] if wants_logits else logits
 
@@ -91,8 +95,10 @@ class BatchedEngine:
             zip(map(self._pooled, rows), tokens, range(len(rows)), strict=True), key=lambda one: one[0].index
         )
         least = self._exact_tokens if exact else 1
-        logits = self._compute(
-            [row for row, _, _ in ordered], [[token] for _, token, _ in ordered], least, self._run_options
+        logits = _run_all(
+            self._compute(
+                [row for row, _, _ in ordered], [[token] for _, token, _ in ordered], least, self._run_options
+            )
         )
         for row, token in zip(rows, tokens, strict=True):
             row.tokens.append(token)
@@ -101,12 +107,14 @@ class BatchedEngine:
 
     def rewind(self, row: Row, length: int, uses_long_rope: bool) -> None:
         """See Engine."""
-        pooled, before = self._pooled(row), len(row.tokens)
+        pooled = self._pooled(row)
+        before = len(row.tokens) + pooled.computing
         if uses_long_rope != row.uses_long_rope:
             length = 0
         if length < before:
             del row.tokens[length:]
             self._pool.free(pooled.index, length, before)
+        pooled.computing = 0
         row.uses_long_rope = uses_long_rope
         pooled.run_options.terminate = False
 
@@ -130,7 +138,7 @@ class BatchedEngine:
 
     def _check_graph(self, heads: int, size: int) -> None:
         """UnfitGraphError if keys, values or logits have other shapes than genai_config.json says."""
-        declared = {one.name: list(one.shape) for one in (*self._session.get_inputs(), *self._session.get_outputs())}
+        declared = self._runner.shapes
         caches = {f"{prefix}.{name}" for prefix in ("past_key_values", "present") for name in self._names}
         if caches != {name for name in declared if name.startswith(("past_key_values.", "present."))}:
             raise UnfitGraphError("it has another number of layers than genai_config.json says")
@@ -154,7 +162,7 @@ class BatchedEngine:
         least: int,
         run_options: Any,
         wants_logits: bool = True,
-    ) -> Logits:
+    ) -> Generator[None, None, Logits]:
         """Compute new tokens, one or more, of rows in the order of their indexes; returns the logits (rows, vocabulary).
 
         Rows in between are left as they are, and cost next to nothing. With `least` more tokens of no row are computed, so
@@ -186,22 +194,8 @@ class BatchedEngine:
         if self._long_rope_offset:
             inputs["row_positions"] = starts[:, None] + within
         logits = np.empty((len(inputs["logits_index"]), self._vocabulary), np.float32)
-        binding = self._binding(first, count)
-        for name, value in inputs.items():
-            binding.bind_cpu_input(name, value)
-        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
-        self._session.run_with_iobinding(binding, run_options)
+        yield from self._runner.run(rows, count, inputs, logits, run_options)
         return logits[: len(rows)]
-
-    def _binding(self, first: int, count: int) -> Any:
-        """Keys and values of these rows, which are read and written in place."""
-        if (first, count) not in self._bindings:
-            binding = self._bindings[first, count] = self._session.io_binding()
-            for name, tensor in zip(self._names, self._pool.tensors, strict=True):
-                rows = tensor[first : first + count]
-                for bind, prefix in ((binding.bind_input, "past_key_values"), (binding.bind_output, "present")):
-                    bind(f"{prefix}.{name}", "cpu", 0, np.float32, rows.shape, rows.ctypes.data)
-        return self._bindings[first, count]
 
     def _measure_exact_tokens(self) -> int:
         """How many tokens a step must have for logits that do not depend on company: 2 where one alone takes another kernel."""
@@ -209,8 +203,17 @@ class BatchedEngine:
         row = self._pooled(self.allocate(1) or Row(0))
         for first, second in _PROBE:
             self.prefill(row, [first, second])
-            alone, together = (self._compute([row], [[first]], least, self._run_options).copy() for least in (1, 2))
+            alone, together = (_run_all(self._compute([row], [[first]], least, self._run_options)) for least in (1, 2))
             differs |= not np.array_equal(alone, together)
             self.rewind(row, 0, uses_long_rope=False)
         self.free(row)
         return 2 if differs else 1
+
+
+def _run_all(segments: Generator[None, None, Logits]) -> Logits:
+    """Run a computation to its end, and return what it returns."""
+    while True:
+        try:
+            next(segments)
+        except StopIteration as end:
+            return cast(Logits, end.value)

@@ -1,6 +1,6 @@
 """The interface of an engine: rows of KV cache, in which prompts are prefilled and answers decoded."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -46,6 +46,8 @@ class Engine(Protocol):
     Otherwise `step` takes one row, and a row takes the memory of its whole length when it is allocated."""
     shared_piece: int
     """The most prompt tokens to prefill at a time while other rows decode."""
+    segments: int
+    """In how many segments tokens are computed; between those of a prefill, other rows can be stepped."""
 
     def allocate(self, length: int) -> Row | None:
         """Return an empty row for `length` tokens or more; None if all rows are taken."""
@@ -55,6 +57,15 @@ class Engine(Protocol):
         """Compute the next tokens of a prompt; return the logits after the last one, which cost time of their own.
 
         What is returned if they are not wanted must not be read.
+        """
+        ...
+
+    def prefill_by_segment(
+        self, row: Row, tokens: Sequence[int], wants_logits: bool = True
+    ) -> Generator[None, None, Logits]:
+        """Compute as `prefill` does; suspended between segments. The row has the tokens at the end.
+
+        Meanwhile other rows may be computed, and others allocated. One that is given up ends with a rewind or the row's end.
         """
         ...
 

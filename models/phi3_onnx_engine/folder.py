@@ -7,10 +7,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from .engine import SHORT_ROPE_LENGTH
 
 BATCHED_GRAPH = "model.batched.onnx"
-"""The rewritten graph (see graph.py) beside the one it was made from."""
+"""The rewritten graph (see graph.py) beside the one it was made from: the first of its segments."""
+SEGMENTS = "segments"
+"""A property of the first segment: how many there are (see segments.py)."""
+ROPE_CACHES = "model.batched.data"
+"""The rotary caches of a rewritten LongRoPE model, which all segments read."""
 LONG_ROPE_OFFSET = "long_rope_offset"
 """A property of the rewritten model: where the long factors' rows begin in the rotary cache; missing without LongRoPE."""
 
@@ -21,6 +28,21 @@ _DECODER_NUMBERS = {"num_hidden_layers": 1 << 10, "num_key_value_heads": 1 << 10
 
 class UnfitGraphError(ValueError):
     """The graph cannot be rewritten, or is not the one that the folder declares; the message says why."""
+
+
+@dataclass(frozen=True)
+class BatchedGraph:
+    """A rewritten model."""
+
+    segments: list[bytes]
+    """ONNX models, to be run one after another."""
+    rope_caches: dict[str, npt.NDArray[np.float32]]
+    """The rotary caches that all of them read, by the names of their tensors; empty without LongRoPE."""
+
+    @property
+    def rope_file(self) -> bytes:
+        """The contents of ROPE_CACHES."""
+        return b"".join(cache.tobytes() for cache in self.rope_caches.values())
 
 
 @dataclass(frozen=True)
@@ -64,10 +86,14 @@ class OnnxFolder:
         """The decoder's ONNX file."""
         return self.path / str(self.decoder["filename"])
 
+    def batched_graph(self, number: int = 1) -> Path:
+        """The segment with this number of the rewritten graph, from 1 on, if it is there."""
+        return self.path / (BATCHED_GRAPH if number == 1 else f"model.batched.{number}.onnx")
+
     @property
-    def batched_graph(self) -> Path:
-        """The rewritten graph, if it is there."""
-        return self.path / BATCHED_GRAPH
+    def rope_caches(self) -> Path:
+        """The rotary caches beside the rewritten graph of a LongRoPE model."""
+        return self.path / ROPE_CACHES
 
     @property
     def is_for_cpu(self) -> bool:

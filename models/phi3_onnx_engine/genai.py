@@ -1,7 +1,7 @@
 """The engine that runs any device: ONNX Runtime GenAI, a generator for each row, one row after another."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ class GenaiEngine:
     is_batched = False
     # In small pieces prefill runs at a tenth of its speed, but nobody's text stalls.
     shared_piece = 8
+    segments = 1
 
     def __init__(self, folder: OnnxFolder, threads: int) -> None:
         """Load the model. Any error of ONNX Runtime GenAI may be raised."""
@@ -48,6 +49,13 @@ class GenaiEngine:
         generator.append_tokens(list(tokens))
         row.tokens += tokens
         return np.array(generator.get_logits(), dtype=np.float32).reshape(-1)
+
+    def prefill_by_segment(
+        self, row: Row, tokens: Sequence[int], wants_logits: bool = True
+    ) -> Generator[None, None, Logits]:
+        """See Engine; never suspended."""
+        yield from ()
+        return self.prefill(row, tokens, wants_logits)
 
     def step(self, rows: Sequence[Row], tokens: Sequence[int], exact: bool) -> Sequence[Logits]:
         """See Engine; a token alone is always computed the same way."""

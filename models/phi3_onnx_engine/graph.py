@@ -12,6 +12,8 @@ takes, with T tokens in R rows of at most S new ones:
 - logits_index [A]: the packed tokens whose logits are wanted;
 - past_key_values.*: [R, heads, length, size]; present.* are to be bound to the same memory.
 
+It is split into segments, see segments.py.
+
 Only logging a model needs this module, and the package onnx; the weights stay where they are.
 """
 
@@ -23,8 +25,10 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
 
-from .folder import LONG_ROPE_OFFSET, UnfitGraphError
+from .folder import LONG_ROPE_OFFSET, ROPE_CACHES, BatchedGraph, UnfitGraphError
+from .segments import split_graph
 
 # Inputs of GroupQueryAttention.
 _QUERY, _KEY, _VALUE, _SEQLENS, _TOTAL, _COS, _SIN, _POSITIONS, _QUERY_SEQLENS = 0, 1, 2, 5, 6, 7, 8, 9, 16
@@ -39,8 +43,8 @@ _INPUTS = {
 }
 
 
-def rewrite_graph(file: Path) -> bytes:
-    """The rewritten model. UnfitGraphError if the graph does not fit, OSError if the file cannot be read."""
+def rewrite_graph(file: Path) -> BatchedGraph:
+    """Rewrite the model in `file`. UnfitGraphError if the graph does not fit, OSError if the file cannot be read."""
     try:
         return _rewrite(onnx.load(file, load_external_data=False), file.parent)
     except (OSError, UnfitGraphError):
@@ -49,14 +53,14 @@ def rewrite_graph(file: Path) -> bytes:
         raise UnfitGraphError(f"{file.name} cannot be read ({type(error).__name__})") from error
 
 
-def _rewrite(model: Any, folder: Path) -> bytes:
+def _rewrite(model: Any, folder: Path) -> BatchedGraph:
     graph = model.graph
     attentions = [node for node in graph.node if node.op_type == "GroupQueryAttention"]
     if not attentions:
         raise UnfitGraphError("its attention is not GroupQueryAttention")
     if any(any(node.input[_POSITIONS:]) for node in attentions):
         raise UnfitGraphError("its attention has further inputs")
-    offset = _join_rotary_caches(graph, attentions, folder)
+    offset, caches = _join_rotary_caches(graph, attentions, folder)
     _replace_lengths(graph, attentions)
     for node in attentions:
         node.input.extend([""] * (_QUERY_SEQLENS + 1 - len(node.input)))
@@ -69,15 +73,18 @@ def _rewrite(model: Any, folder: Path) -> bytes:
     _declare(graph, has_long_rope=bool(offset))
     if offset:
         helper.set_model_props(model, {LONG_ROPE_OFFSET: str(offset)})
-    return bytes(model.SerializeToString())
+    return BatchedGraph(split_graph(model), caches)
 
 
-def _join_rotary_caches(graph: Any, attentions: Iterable[Any], folder: Path) -> int:
-    """Let each row choose its LongRoPE factors: the export chooses one of two caches for all (If). Returns the offset, or 0."""
+def _join_rotary_caches(graph: Any, attentions: Iterable[Any], folder: Path) -> tuple[int, dict[str, Any]]:
+    """Let each row choose its LongRoPE factors: the export chooses one of two caches for all (If).
+
+    Returns the offset, and the caches by name, which are in the file ROPE_CACHES; 0 and none without LongRoPE.
+    """
     made_by = _producers(graph)
     choosers = {name: made_by.get(name) for node in attentions for name in node.input[_COS : _SIN + 1] if name}
     if not any(choosers.values()):
-        return 0
+        return 0, {}
     chooser = next(node for node in choosers.values() if node is not None)
     if chooser.op_type != "If" or any(node is not chooser for node in choosers.values()):
         raise UnfitGraphError("its rotary cache is computed")
@@ -85,10 +92,16 @@ def _join_rotary_caches(graph: Any, attentions: Iterable[Any], folder: Path) -> 
     long, short = (_constants(branches[name], folder) for name in ("then_branch", "else_branch"))
     if len(long[0]) < len(short[0]):
         raise UnfitGraphError("its rotary caches are in another order")
+    caches, start = dict[str, Any](), 0
     for name, of_short, of_long in zip(chooser.output, short, long, strict=True):
-        graph.initializer.append(numpy_helper.from_array(np.concatenate([of_short, of_long]), name))
+        cache = caches[name] = np.concatenate([of_short, of_long])
+        tensor = numpy_helper.from_array(cache, name)
+        set_external_data(tensor, ROPE_CACHES, start, cache.nbytes)
+        tensor.ClearField("raw_data")
+        graph.initializer.append(tensor)
+        start += cache.nbytes
     graph.node.remove(chooser)
-    return len(short[0])
+    return len(short[0]), caches
 
 
 def _constants(branch: Any, folder: Path) -> list[Any]:

@@ -1,20 +1,20 @@
-"""How many prompt tokens to prefill at a time, by the measured time of the steps."""
+"""How many prompt tokens to prefill at a time, and how many of their segments between two steps of others, by measured times."""
 
 # Larger pieces are hardly faster.
 PREFILL_PIECE = 64
 _MIN_PIECE = 8
-# While others decode, a piece may take so many times as long as one of their steps. More shortens the wait for a long prompt and
-# lengthens the gaps of the others, see bench/README.md.
-_SHARE = 3.5
+# While others decode, what is computed of a piece between two of their steps may take so many times as long as a step. More
+# shortens the wait for a long prompt and lengthens the gaps of the others, see bench/README.md.
+_SHARE = 3.0
 _WEIGHT = 0.25  # of the newest measurement in an average
 
 
 class Pace:
     """Averages of step times, in seconds. One thread at a time."""
 
-    def __init__(self, shared_piece: int) -> None:
-        """`shared_piece` is the most tokens of a piece while others decode."""
-        self._shared_piece = shared_piece
+    def __init__(self, shared_piece: int, segments: int = 1) -> None:
+        """`shared_piece` is the most tokens of a piece while others decode, `segments` in how many segments it is computed."""
+        self._shared_piece, self._segments = shared_piece, segments
         self._token = self._decode = 0.0
 
     def piece(self, is_shared: bool) -> int:
@@ -23,8 +23,12 @@ class Pace:
             return PREFILL_PIECE
         if not self._token or not self._decode:
             return _MIN_PIECE
-        fast = int(_SHARE * self._decode / self._token)
+        fast = int(_SHARE * self._segments * self._decode / self._token)
         return max(_MIN_PIECE, min(fast, self._shared_piece))
+
+    def has_time(self, spent: float, segments: int) -> bool:
+        """Whether, after `segments` of a piece in `spent` seconds, one more has time before others decode."""
+        return spent * (segments + 1) / segments <= _SHARE * self._decode
 
     def note_prefill(self, tokens: int, seconds: float) -> None:
         """Take a piece of a prompt into account."""

@@ -18,6 +18,18 @@ from .slots import Slot, Slots
 _MAX_PENDING_EVENTS = 8  # of a request whose caller is slow; then it is not stepped
 
 
+@dataclass
+class Piece:
+    """A piece of a prompt that is being prefilled, segment by segment."""
+
+    start: int
+    end: int
+    """From and up to which token of the prompt."""
+    segments: Generator[None, None, Logits]
+    seconds: float = 0.0
+    """Spent on it so far."""
+
+
 @dataclass(eq=False)
 class Request:
     """One answer: waits for a slot, prefills its prompt there, then decodes."""
@@ -33,6 +45,8 @@ class Request:
     generated: list[int] = field(default_factory=list, init=False)
     to_prefill: list[int] = field(default_factory=list, init=False)
     """The prompt; after a switch of RoPE factors the answer up to there as well."""
+    piece: Piece | None = field(default=None, init=False)
+    """Begun, and suspended while others decode."""
     is_finished: bool = field(default=False, init=False)
     is_abandoned: bool = field(default=False, init=False)
     """Its caller has closed the iterator, or it was cancelled."""
@@ -61,7 +75,7 @@ class Scheduler:
         """`budget` is the memory for the KV cache, in bytes."""
         self._engine = engine
         self._slots = Slots(engine, budget)
-        self._pace = Pace(engine.shared_piece)
+        self._pace = Pace(engine.shared_piece, engine.segments)
         self._waiting: list[Request] = []
         self._running: list[Request] = []
         self._changed = threading.Condition()
@@ -158,7 +172,7 @@ class Scheduler:
             self._queue_changed = True
 
     def _step_all(self) -> None:
-        """One step for all requests: a token for those that decode, a piece of prompt for the one with the least left to prefill."""
+        """One step for all requests: a token for those that decode, segments of a piece for the one with the least left to prefill."""
         with self._changed:
             self._queue_changed = False
             running, waiting = list(self._running), list(self._waiting)
@@ -180,7 +194,7 @@ class Scheduler:
                 with self._changed:
                     self._changed.notify_all()  # the tokens are there
             request = min(prefilling, key=lambda request: request.left_to_prefill)
-            self._prefill(request, self._pace.piece(is_shared=bool(decoding)))
+            self._prefill(request, is_shared=bool(decoding))
 
     def _admit(self, request: Request) -> bool:
         """Give the first request in the queue a slot. False if none is free."""
@@ -211,28 +225,42 @@ class Scheduler:
             request.to_prefill = request.prompt + request.generated
             self._slots.rewind(request.slot, 0, uses_long_rope=True)
 
-    def _prefill(self, request: Request, piece: int) -> None:
-        slot = _slot_of(request)
-        row, done = slot.row, len(slot.row.tokens)
-        # An engine that chooses the factors for a whole step has to reach past the switch in the first one.
-        least = SHORT_ROPE_LENGTH + 1 if row.uses_long_rope and not self._engine.is_batched else 0
-        end = min(len(request.to_prefill), max(done + piece, least))
-        if end == len(request.to_prefill) - 1:
-            end += 1  # one token alone takes another kernel than two or more
-        started = time.perf_counter()
+    def _prefill(self, request: Request, is_shared: bool) -> None:
+        """Begin a piece of the prompt or go on with it: to its end, or while others decode (`is_shared`) for a share of the time."""
+        piece = request.piece = request.piece or self._begin_piece(request, is_shared)
+        started, done = time.perf_counter(), 0
         try:
-            logits = self._engine.prefill(row, request.to_prefill[done:end], end == len(request.to_prefill))
+            while True:
+                next(piece.segments)
+                done, spent = done + 1, time.perf_counter() - started
+                if is_shared and not self._pace.has_time(spent, done):
+                    piece.seconds += spent
+                    return
+        except StopIteration as end:
+            logits = end.value
         except Exception as error:  # noqa: BLE001  # raised again in the request's own thread
             if not request.is_abandoned:  # else it was interrupted
                 self._fail(request, error)
             return
-        self._pace.note_prefill(end - done, time.perf_counter() - started)
-        if slot.exact_prefix_len == done:
-            slot.exact_prefix_len = end
+        request.piece, slot = None, _slot_of(request)
+        self._pace.note_prefill(piece.end - piece.start, piece.seconds + time.perf_counter() - started)
+        if slot.exact_prefix_len == piece.start:
+            slot.exact_prefix_len = piece.end
         if not request.generated:
-            request.events.append(PrefillProgress(end))
-        if end == len(request.to_prefill):
+            request.events.append(PrefillProgress(piece.end))
+        if piece.end == len(request.to_prefill):
             self._add_token(request, logits)
+
+    def _begin_piece(self, request: Request, is_shared: bool) -> Piece:
+        row = _slot_of(request).row
+        start = len(row.tokens)
+        # An engine that chooses the factors for a whole step has to reach past the switch in the first one.
+        least = SHORT_ROPE_LENGTH + 1 if row.uses_long_rope and not self._engine.is_batched else 0
+        end = min(len(request.to_prefill), max(start + self._pace.piece(is_shared), least))
+        if end == len(request.to_prefill) - 1:
+            end += 1  # one token alone takes another kernel than two or more
+        tokens, is_last = request.to_prefill[start:end], end == len(request.to_prefill)
+        return Piece(start, end, self._engine.prefill_by_segment(row, tokens, is_last))
 
     def _decode(self, requests: Sequence[Request]) -> None:
         """One token for each. If that fails, they are stepped one by one, so that only those with an error end."""

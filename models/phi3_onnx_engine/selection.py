@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from .engine import Engine
-from .folder import BATCHED_GRAPH, OnnxFolder, UnfitGraphError
+from .folder import BATCHED_GRAPH, BatchedGraph, OnnxFolder, UnfitGraphError
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def _open_batched(folder: OnnxFolder, threads: int, budget: int) -> Engine:
     """Raises NotBatchedError."""
     if not folder.is_for_cpu:
         raise NotBatchedError("device")
-    graph = str(folder.batched_graph) if folder.batched_graph.exists() else _rewrite(folder)
+    graph = None if folder.batched_graph().exists() else _rewrite(folder)
     try:
         from .batched import BatchedEngine
 
@@ -67,7 +67,7 @@ def _open_batched(folder: OnnxFolder, threads: int, budget: int) -> Engine:
         raise NotBatchedError("failed", str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 
 
-def _rewrite(folder: OnnxFolder) -> bytes:
+def _rewrite(folder: OnnxFolder) -> BatchedGraph:
     try:
         from .graph import rewrite_graph
     except ImportError as error:

@@ -4,7 +4,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -204,14 +204,90 @@ def test_rows_become_shorter_and_more_again_once_nobody_needs_long_ones(tiny_onn
     assert [tokens_of(events) for events in running] == expected
 
 
+def test_between_two_segments_other_rows_can_be_computed_and_moved(tiny_onnx: Path) -> None:
+    prompt = numbers(1, 150)
+    expected = prefill(open_batched(tiny_onnx), prompt)
+    engine = open_batched(tiny_onnx, budget=2_400_000)
+    leaving, row = engine.allocate(100), engine.allocate(200)
+    assert leaving
+    assert row
+    engine.prefill(row, prompt[:60])
+    suspended = engine.prefill_by_segment(row, prompt[60:])
+    next(suspended)
+    assert engine.segments == 2
+    engine.prefill(leaving, numbers(2, 90))
+    engine.step([leaving], [7], exact=True)
+    engine.free(leaving)
+    longer = engine.allocate(2000)  # all rows move
+    assert longer
+    assert row.tokens == prompt[:60]
+    assert row.index == 0, "it was the second"  # type: ignore[attr-defined]
+    engine.prefill(longer, numbers(3, 90))
+    with pytest.raises(StopIteration) as end:
+        next(suspended)
+    np.testing.assert_array_equal(end.value.value, expected)
+    assert row.tokens == prompt
+
+
+def prefill(engine: BatchedEngine, prompt: list[int]) -> Logits:
+    """The logits after a prompt, prefilled in the pieces of the test above."""
+    row = engine.allocate(200)
+    assert row
+    engine.prefill(row, prompt[:60])
+    return engine.prefill(row, prompt[60:])
+
+
+def test_a_prefill_that_is_given_up_between_two_segments_leaves_the_row_as_it_was(tiny_onnx: Path) -> None:
+    prompt, engine = numbers(1, 150), open_batched(tiny_onnx)
+    row = engine.allocate(200)
+    assert row
+    engine.prefill(row, prompt[:60])
+    next(engine.prefill_by_segment(row, numbers(2, 64)))
+    engine.rewind(row, 60, uses_long_rope=False)
+    logits = engine.prefill(row, prompt[60:])
+    np.testing.assert_array_equal(logits, prefill(open_batched(tiny_onnx), prompt))
+
+
+def test_others_decode_between_the_segments_of_a_piece(tiny_onnx: Path) -> None:
+    """Their steps are made to seem short, so that a segment always takes its share of the time."""
+    engine = open_batched(tiny_onnx)
+    scheduler, calls = Scheduler(engine, BUDGET), list[str]()
+    step, by_segment = engine.step, engine.prefill_by_segment
+
+    def note_step(rows: Sequence[Any], tokens: Sequence[int], exact: bool) -> Sequence[Logits]:
+        calls.append("step")
+        return step(rows, tokens, exact)
+
+    def note_segments(row: Any, tokens: Sequence[int], wants_logits: bool = True) -> Generator[None, None, Logits]:
+        segments = by_segment(row, tokens, wants_logits)
+        while True:
+            calls.append("segment")
+            try:
+                next(segments)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            yield
+
+    decoding = scheduler.generate(request(numbers(1, 40), 100))
+    assert isinstance([next(decoding) for _ in range(3)][-1], Token)
+    scheduler._pace.note_decode = lambda seconds: None  # type: ignore[method-assign]
+    scheduler._pace._decode = 1e-9
+    engine.step, engine.prefill_by_segment = note_step, note_segments  # type: ignore[method-assign]
+    arriving = scheduler.generate(request(numbers(2, 24), 1))
+    assert len(tokens_of(arriving)) == 1
+    assert calls[calls.index("segment") :][:5] == ["segment", "step", "segment", "step", "segment"]
+
+
 def test_a_prefill_is_cut_off_within_its_step(tiny_onnx: Path) -> None:
     """The step is made as long as it takes to be interrupted: it runs again and again until it is."""
     engine = open_batched(tiny_onnx)
     scheduler, compute, began = Scheduler(engine, BUDGET), engine._compute, threading.Event()
 
-    def endless(rows: Any, new: Any, least: int, run_options: Any, wants_logits: bool = True) -> Logits:
+    def endless(
+        rows: Any, new: Any, least: int, run_options: Any, wants_logits: bool = True
+    ) -> Generator[None, None, Logits]:
         while True:
-            logits = compute(rows, new, least, run_options, wants_logits)
+            logits = yield from compute(rows, new, least, run_options, wants_logits)
             if len(rows[0].tokens) < 64:
                 return logits
             began.set()

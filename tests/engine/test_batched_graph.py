@@ -36,11 +36,12 @@ def test_a_logged_model_has_the_graph_and_the_folder_is_unchanged(tiny_onnx: Pat
 
     files, metadata = log_folder(tiny_onnx, tmp_path)
 
-    (graph,) = files.rglob("model.batched.onnx")
+    segments = sorted(files.rglob("model.batched*.onnx"))
     assert metadata["batching"] == READY
-    assert graph.parent.name == tiny_onnx.name
-    assert graph.read_bytes() == rewrite_graph(tiny_onnx / "model.onnx")
-    assert graph.stat().st_size < 300_000, "the weights stay where they are"
+    assert [file.name for file in segments] == ["model.batched.2.onnx", "model.batched.onnx"], "one for each layer"
+    assert {file.parent.name for file in segments} == {tiny_onnx.name}
+    assert [file.read_bytes() for file in reversed(segments)] == rewrite_graph(tiny_onnx / "model.onnx").segments
+    assert sum(file.stat().st_size for file in segments) < 300_000, "the weights stay where they are"
     assert {file.name: file.read_bytes() for file in tiny_onnx.iterdir()} == before
 
 
@@ -77,7 +78,7 @@ def test_a_graph_that_is_there_is_made_anew(tiny_onnx: Path, tmp_path: Path) -> 
 
     assert metadata["batching"] == READY
     (graph,) = files.rglob("model.batched.onnx")
-    assert graph.read_bytes() == rewrite_graph(folder / "model.onnx")
+    assert graph.read_bytes() == rewrite_graph(folder / "model.onnx").segments[0]
     assert (folder / "model.batched.onnx").read_bytes() == b"of an earlier release"
 
 

@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from models.batched_graph import make_batched_graph
 from models.phi3_onnx import Phi3Onnx
 from models.phi3_onnx_engine import Batching, Engine, OnnxFolder
-from models.phi3_onnx_engine.folder import BATCHED_GRAPH
-from models.phi3_onnx_engine.graph import rewrite_graph
 from models.phi3_onnx_engine.selection import NotBatchedError, _open_batched
 
 _IN_MODEL = ("context_length", "vocab_size", "eos_token_id", "type")
@@ -30,7 +29,8 @@ def folder(tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the rewritten graph, whose genai_config.json may be changed."""
     folder = tmp_path_factory.mktemp("foreign") / "onnx"
     shutil.copytree(tiny_onnx, folder, copy_function=os.link)
-    (folder / BATCHED_GRAPH).write_bytes(rewrite_graph(folder / "model.onnx"))
+    for file, content in make_batched_graph(folder, "cpu")[0].items():
+        file.write_bytes(content)
     return folder
 
 

@@ -31,12 +31,14 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/batched.py": frozenset(
         {
-            "a39d0e6f6baab1ecb8b4cd8afd14a4dc9756ed6d076072649ede8c6ac9435274",  # this release
+            "5338ec84758f4a646659ba2aa8eb2b1ba0cfb92d94050a2414498fa15c1717b9",  # this release
+            "a39d0e6f6baab1ecb8b4cd8afd14a4dc9756ed6d076072649ede8c6ac9435274",
         }
     ),
     "code/phi3_onnx_engine/engine.py": frozenset(
         {
-            "bcfda077bc1f072106aeda33781cd497b7c48688b01d2b717d14a3d854a53bca",  # this release
+            "2a535f71e1f4aaa649a18721257bac76e29a8ea968176666f65996fe10fa5c71",  # this release
+            "bcfda077bc1f072106aeda33781cd497b7c48688b01d2b717d14a3d854a53bca",
         }
     ),
     "code/phi3_onnx_engine/events.py": frozenset(
@@ -46,18 +48,21 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/folder.py": frozenset(
         {
-            "1eadbc3a0517a3d06123bd141df6b77bc2cf153329121c3b6decde9f281edfdd",  # this release
+            "cef44c87e52df1faf4f9510602a0f2b57af7b3fedfca552208d30ed1fd0fb030",  # this release
+            "1eadbc3a0517a3d06123bd141df6b77bc2cf153329121c3b6decde9f281edfdd",
             "ce1e1315a3810b7bff01a13f0ad00ae2f7f88e0afba1444d10c2987a3697544f",
         }
     ),
     "code/phi3_onnx_engine/genai.py": frozenset(
         {
-            "f552af41e35e6bc8d560db23d4810754237c7eba973bba9c242ff1ad1f6526b3",  # this release
+            "e9144d7d07b77f4962b25914f2b61909ce2173c215e901e6ce878011ebe887d9",  # this release
+            "f552af41e35e6bc8d560db23d4810754237c7eba973bba9c242ff1ad1f6526b3",
         }
     ),
     "code/phi3_onnx_engine/graph.py": frozenset(
         {
-            "a0de7a9c3236a367e68f70febdec97a2b1d12cefd05471512aef9d49b77ce134",  # this release
+            "2e6fb3ce370c95e4355cc41199640266d1b78445e867b183b75f29cac5f94215",  # this release
+            "a0de7a9c3236a367e68f70febdec97a2b1d12cefd05471512aef9d49b77ce134",
         }
     ),
     "code/phi3_onnx_engine/kv_pool.py": frozenset(
@@ -67,7 +72,8 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/pace.py": frozenset(
         {
-            "bdc00906c7c8c0ed1b8d7a2de3bbc3fe6b057ed4c9401640c988a8ba91c16b9c",  # this release
+            "62fa53b9368fb71056bab29535b9a943b423e2556d8714a3680f48b1f409bcce",  # this release
+            "bdc00906c7c8c0ed1b8d7a2de3bbc3fe6b057ed4c9401640c988a8ba91c16b9c",
         }
     ),
     "code/phi3_onnx_engine/sampler.py": frozenset(
@@ -77,12 +83,24 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/scheduler.py": frozenset(
         {
-            "ce9332d565e65c553a5cdf6aa5328223a0108da24a64d298273c9ac872de0a64",  # this release
+            "ada5748d5674610506180c034f8cab3b73151c198ba47e54354fdf010d7ca897",  # this release
+            "ce9332d565e65c553a5cdf6aa5328223a0108da24a64d298273c9ac872de0a64",
+        }
+    ),
+    "code/phi3_onnx_engine/segment_runner.py": frozenset(
+        {
+            "91ee8861db17495705928471f95ec0b7316d0fb02656f9cb0301332f954ef6ff",  # this release
+        }
+    ),
+    "code/phi3_onnx_engine/segments.py": frozenset(
+        {
+            "b9a5a2d8aaff4d7560d477a8bcdc00afe998db35edf2d2accec1c7db2eeb675c",  # this release
         }
     ),
     "code/phi3_onnx_engine/selection.py": frozenset(
         {
-            "ef208da1a3e8e3bf98bf5f5ddba7cc1cff038d821aed667002073dfc70d98d50",  # this release
+            "e200404a8f998f349e8d284eee3372872c373aa78126f032758c2f1ed8a22571",  # this release
+            "ef208da1a3e8e3bf98bf5f5ddba7cc1cff038d821aed667002073dfc70d98d50",
         }
     ),
     "code/phi3_onnx_engine/slots.py": frozenset(

@@ -1,0 +1,133 @@
+"""Runs the segments of a rewritten graph (see segments.py) one after another, on the rows of a KV pool."""
+
+import logging
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime as ort
+
+from .folder import SEGMENTS, BatchedGraph, OnnxFolder, UnfitGraphError
+from .kv_pool import Tensor
+
+logger = logging.getLogger(__name__)
+
+_QUIET = 3  # onnxruntime's severity: errors
+_PAST, _PRESENT = "past_key_values.", "present."
+
+
+class HasIndex(Protocol):
+    """A row of the pool."""
+
+    index: int
+
+
+class SegmentRunner:
+    """The sessions of a model's segments, in order. Not thread-safe.
+
+    They share the threads of the process: with threads of their own, those of one would still spin while the next one runs.
+    """
+
+    def __init__(self, folder: OnnxFolder, graph: BatchedGraph | None, threads: int) -> None:
+        """Load `graph`, or the one in the folder. UnfitGraphError if a segment is missing; any error of onnxruntime may be raised."""
+        _share_threads(threads)
+        options = ort.SessionOptions()
+        options.use_per_session_threads = False
+        options.log_severity_level = _QUIET
+        options.enable_mem_pattern = False  # a pattern would be kept for each combination of lengths
+        if graph:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.path))
+            if caches := graph.rope_caches:
+                values = [ort.OrtValue.ortvalue_from_numpy(cache) for cache in caches.values()]
+                options.add_external_initializers([*caches], values)
+        first = _open(graph.segments[0] if graph else folder.batched_graph(), options)
+        self.properties: dict[str, str] = first.get_modelmeta().custom_metadata_map
+        count = int(self.properties.get(SEGMENTS, 1))
+        others: Sequence[bytes | Path] = (
+            graph.segments[1:] if graph else [folder.batched_graph(at) for at in range(2, count + 1)]
+        )
+        if missing := [one.name for one in others if isinstance(one, Path) and not one.exists()]:
+            raise UnfitGraphError(f"{missing[0]} is missing")
+        self._segments = [_Segment(session) for session in (first, *(_open(one, options) for one in others))]
+        self._names: list[str] = []
+        self._tensors: list[Tensor] = []
+
+    @property
+    def count(self) -> int:
+        """How many segments there are."""
+        return len(self._segments)
+
+    @property
+    def shapes(self) -> dict[str, list[Any]]:
+        """The shapes of all inputs and outputs, as declared."""
+        return {name: shape for segment in self._segments for name, shape in segment.shapes.items()}
+
+    def use_pool(self, names: list[str], tensors: list[Tensor]) -> None:
+        """Read and write keys and values, by these names, in this memory from now on."""
+        self._names, self._tensors = names, tensors
+        for segment in self._segments:
+            segment.bindings.clear()
+
+    def run(
+        self, rows: Sequence[HasIndex], count: int, inputs: dict[str, Any], logits: Tensor, run_options: Any
+    ) -> Generator[None]:
+        """Run all segments on `count` rows of the pool from the first of `rows` on; suspended between two of them.
+
+        The last one writes the logits. While this is suspended, other rows may be computed, and a single row may move.
+        """
+        carried: dict[str, Any] = {}
+        for number, segment in enumerate(self._segments):
+            if number:
+                yield
+            binding = self._bind(segment, rows[0].index, count)
+            for name in segment.inputs:
+                if name in carried:
+                    binding.bind_ortvalue_input(name, carried[name])
+                elif name in inputs:
+                    binding.bind_cpu_input(name, inputs[name])
+            for name in segment.carried:
+                binding.bind_output(name, "cpu")
+            if "logits" in segment.shapes:
+                binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+            segment.session.run_with_iobinding(binding, run_options)
+            if segment.carried:  # bound last, as the logits are only in a segment that carries nothing
+                carried |= zip(segment.carried, binding.get_outputs()[-len(segment.carried) :], strict=True)
+
+    def _bind(self, segment: "_Segment", first: int, count: int) -> Any:
+        """Bind keys and values of these rows, which are read and written in place."""
+        if (first, count) not in segment.bindings:
+            binding = segment.bindings[first, count] = segment.session.io_binding()
+            for name, tensor in zip(self._names, self._tensors, strict=True):
+                if _PAST + name in segment.shapes:
+                    rows = tensor[first : first + count]
+                    for bind, prefix in ((binding.bind_input, _PAST), (binding.bind_output, _PRESENT)):
+                        bind(f"{prefix}{name}", "cpu", 0, np.float32, rows.shape, rows.ctypes.data)
+        return segment.bindings[first, count]
+
+
+class _Segment:
+    """One session, and what it reads and writes besides keys, values and logits."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self.shapes = {one.name: list(one.shape) for one in (*session.get_inputs(), *session.get_outputs())}
+        self.inputs = [one.name for one in session.get_inputs() if not one.name.startswith(_PAST)]
+        written = [one.name for one in session.get_outputs()]
+        self.carried = [name for name in written if name != "logits" and not name.startswith(_PRESENT)]
+        self.bindings: dict[tuple[int, int], Any] = {}
+        """By first row and number of rows."""
+
+
+def _open(model: bytes | Path, options: Any) -> Any:
+    return ort.InferenceSession(
+        model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def _share_threads(count: int) -> None:
+    """Have the sessions of this process share so many threads. The first model in a process decides."""
+    try:
+        ort.set_global_thread_pool_sizes(count, 1)
+    except Exception as error:  # noqa: BLE001  # onnxruntime's errors have no common class
+        logger.info("The number of threads stays as it is in this process: %s", error)
