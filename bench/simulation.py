@@ -14,6 +14,7 @@ from typing import Any
 import simpy
 
 from models.phi3_onnx_engine.pace import PREFILL_PIECE, Pace
+from models.phi3_onnx_engine.segments import MAX_SEGMENTS
 
 _ROWS = 64  # answers that advance in one step
 _WARM_UP = 0.25  # of a simulation, which is left out
@@ -72,6 +73,10 @@ class _Answer:
     asked_at: float
     done: simpy.Event
     generated: int = 0
+    piece: int = 0
+    """Tokens of the prompt that are being prefilled."""
+    segments: int = 0
+    """Of the piece, still to be computed."""
     times: list[float] = field(default_factory=list)
 
     @property
@@ -108,7 +113,7 @@ class _Server:
 
     def __init__(self, env: simpy.Environment, machine: Machine, limit: int) -> None:
         self._env, self._machine, self._limit = env, machine, limit
-        self._pace = Pace(PREFILL_PIECE)
+        self._pace = Pace(PREFILL_PIECE, MAX_SEGMENTS)
         self.waiting: list[_Answer] = []
         self.running: list[_Answer] = []
         self.refused = 0
@@ -142,13 +147,22 @@ class _Server:
             prefilling = [one for one in self.running if one.prompt]
             if prefilling:
                 one = min(prefilling, key=lambda one: one.prompt)
-                piece = min(one.prompt, self._pace.piece(is_shared=bool(decoding)))
-                seconds = self._machine.prefill(piece, one.context)
-                yield self._spend(seconds)
-                self._pace.note_prefill(piece, seconds)
-                one.prompt, one.context = one.prompt - piece, one.context + piece
-                if not one.prompt:
-                    self._add_token(one)
+                yield from self._prefill(one, is_shared=bool(decoding))
+
+    def _prefill(self, one: _Answer, is_shared: bool) -> Generator[simpy.Event, Any, None]:
+        """Segments of a piece, as Scheduler computes them."""
+        if not one.segments:
+            one.piece, one.segments = min(one.prompt, self._pace.piece(is_shared)), MAX_SEGMENTS
+        seconds, done = self._machine.prefill(one.piece, one.context) / MAX_SEGMENTS, 0
+        while one.segments and not (done and is_shared and not self._pace.has_time(seconds * done, done)):
+            yield self._spend(seconds)
+            one.segments, done = one.segments - 1, done + 1
+        if one.segments:
+            return
+        self._pace.note_prefill(one.piece, seconds * MAX_SEGMENTS)
+        one.prompt, one.context = one.prompt - one.piece, one.context + one.piece
+        if not one.prompt:
+            self._add_token(one)
 
     def _spend(self, seconds: float) -> simpy.Event:
         self.busy += seconds

@@ -5,7 +5,7 @@ PREFILL_PIECE = 64
 _MIN_PIECE = 8
 # While others decode, what is computed of a piece between two of their steps may take so many times as long as a step. More
 # shortens the wait for a long prompt and lengthens the gaps of the others, see bench/README.md.
-_SHARE = 3.0
+_SHARE = 2.0
 _WEIGHT = 0.25  # of the newest measurement in an average
 
 

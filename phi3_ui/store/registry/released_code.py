@@ -72,7 +72,7 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/pace.py": frozenset(
         {
-            "62fa53b9368fb71056bab29535b9a943b423e2556d8714a3680f48b1f409bcce",  # this release
+            "7810f50e8d5372d5ac203629b4c676b81304fef2bcd49c65e3138ff249b26168",  # this release
             "bdc00906c7c8c0ed1b8d7a2de3bbc3fe6b057ed4c9401640c988a8ba91c16b9c",
         }
     ),
