@@ -16,7 +16,6 @@ from phi3_ui.chat.sampling_params import MAX_STOP_STRINGS
 from phi3_ui.chat.surrogates import replace_surrogates
 from phi3_ui.chat.types import Message
 
-
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # as JSON spells one
 
 
@@ -234,9 +233,7 @@ def _input_items(value: Any) -> Any:
 class ResponseRequest(Sampling):
     """The body of POST /responses."""
 
-    input: Annotated[
-        list[InputItem], FailFast(), Field(min_length=1, max_length=10_000), BeforeValidator(_input_items)
-    ]
+    input: Annotated[list[InputItem], FailFast(), Field(min_length=1, max_length=10_000), BeforeValidator(_input_items)]
     instructions: str | None = None
     metadata: Annotated[Any, AfterValidator(_check_metadata)] = None
     max_output_tokens: TokenLimit | None = None
