@@ -79,7 +79,7 @@ def from_user_error(error: UserError, status: int | None = None, field: str | No
     """
     param, code = None, error.code
     if error.code in ("context_exceeded", "remote_context"):
-        param, code = field, "context_length_exceeded"  # which LangChain and others look for
+        param, code = field, "context_length_exceeded"
     elif error.code == "bad_seed":
         param = "seed"
     elif error.code == "invalid_param":
