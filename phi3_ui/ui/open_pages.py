@@ -113,7 +113,7 @@ class OpenPages:
             self._streams[key] += 1
             for page in self._find_pages(key):
                 page.cancel_grace()
-                page.session.renew_connection()
+                page.session.connection.renew()
 
     def is_streamed(self, key: str) -> bool:
         """Whether an event stream to the page is open."""
@@ -132,7 +132,7 @@ class OpenPages:
                 return
             del self._streams[key]
             for page in self._find_pages(key) if is_lost else []:
-                page.session.connection_lost.set()
+                page.session.connection.lost.set()
                 page.start_grace(self._grace_seconds, self._end_grace)
 
     def _find_pages(self, key: str) -> list[_OpenPage]:

@@ -18,11 +18,12 @@ from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.hide_paths import hide_paths
 from phi3_ui.i18n.translate import tr, tr_error
-from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.comparison_state import Comparison
+from phi3_ui.ui.page_connection import PageConnection
+from phi3_ui.ui.page_model import PageModel
 from phi3_ui.ui.replay_state import Replay
-from phi3_ui.ui.session_values import ChatListState, ModelSelection, PanelState, PendingDelete, Promotion
+from phi3_ui.ui.session_values import ChatListState, PanelState, PendingDelete, Promotion
 
 _TOKEN = re.compile(r"[\w-]{22,128}", re.ASCII)
 _PARAM_LABELS = {param.name: param.label_key for param in SAMPLING_PARAMS}
@@ -40,12 +41,11 @@ class Session:
         self._hides_paths = hides_paths
         self._address = ""
         self._gpu_token: str | None = None
+        self.model = PageModel()
+        self.connection = PageConnection()
         self.panels = PanelState()
         self._lock = threading.RLock()
         self._user_id = login if login is not None else visitor_id(secrets.token_urlsafe(24))
-        self._model = ModelSelection()
-        self._templates: dict[str, str] = {}
-        self._unsupported_controls: frozenset[str] = frozenset()
         self._chat_list = ChatListState()
         self._current = Chat()
         self._chats: tuple[Chat, ...] = (self._current,)
@@ -57,8 +57,6 @@ class Session:
         """Held while the page is restored and drawn."""
         self._is_setting_up = False
         self._is_closed = False
-        self._connection_lost = threading.Event()
-        self._followed: frozenset[RunningTurn] = frozenset()
 
     def explain(self, error: UserError) -> str:
         """The error in the language of the page, with the labels of its settings."""
@@ -122,62 +120,11 @@ class Session:
 
     # Model
 
-    @property
-    def model(self) -> ModelSelection:
-        """The selected model."""
-        return self._model
-
-    @property
-    def model_id(self) -> str | None:
-        """Id of the selected model, once it was found."""
-        return self._model.entry.model_id if self._model.entry else None
-
-    def select_model(self, key: str | None) -> None:
-        """Select another model; its entry is set by `set_entry` once it was found."""
-        with self._lock:
-            self._model = ModelSelection(key or None)
-
-    def ensure_model(self, keys: list[str], default: str | None) -> str | None:
-        """Keep the selected key if it is among `keys`, otherwise select `default`. Returns the selected key."""
-        with self._lock:
-            if self._model.key not in keys:
-                self._model = ModelSelection(default)
-            return self._model.key
-
-    def set_entry(self, key: str | None, entry: ModelEntry, versions: tuple[RegisteredVersion, ...] = ()) -> bool:
-        """Set the entry of the selected key with its versions; False if another one was selected in the meantime."""
-        with self._lock:
-            if self._model.key != key:
-                return False
-            self._model = ModelSelection(key, entry, versions)
-            return True
-
-    def set_model_error(self, key: str | None, error: UserError) -> None:
-        """Keep why the model of this key cannot be used, unless another one was selected in the meantime."""
-        with self._lock:
-            if self._model.key == key:
-                self._model = replace(self._model, error=error)
-
     def uses(self, model_id: str) -> bool:
         """Whether the page would ask this model next: it is selected, or a side of the open comparison."""
         with self._lock:
             sides = self._comparison.contestants if self._comparison else ()
-            return model_id in (self.model_id, *(side.model_id for side in sides))
-
-    def get_template(self, entry: ModelEntry) -> str | None:
-        """The prompt template picked on this page for a model, else the model's own."""
-        return self._templates.get(entry.model_id) or entry.template
-
-    def set_template(self, model_id: str, key: str) -> None:
-        """Pick the prompt template of a model, for this page."""
-        with self._lock:
-            self._templates = {**self._templates, model_id: key}
-
-    def update_unsupported_controls(self, names: frozenset[str]) -> frozenset[str]:
-        """Set which controls are disabled; returns the names of those that changed."""
-        with self._lock:
-            changed, self._unsupported_controls = names ^ self._unsupported_controls, names
-            return changed
+            return model_id in (self.model.id, *(side.model_id for side in sides))
 
     def take_promotion(self) -> Promotion | None:
         """The registry change that waits for confirmation; it does not wait any more."""
@@ -321,54 +268,26 @@ class Session:
         if comparison and self._is_closed:
             comparison.stop()
 
-    # Connection
-
-    @property
-    def connection_lost(self) -> threading.Event:
-        """Set once the connection that the page has now is lost. A page that is connected again gets another event."""
-        return self._connection_lost
-
-    def renew_connection(self) -> None:
-        """The page is connected again."""
-        with self._lock:
-            if self._connection_lost.is_set():
-                self._connection_lost = threading.Event()
-
-    def try_follow(self, turn: RunningTurn) -> bool:
-        """Whether the caller is the one that draws `turn` on this page; it calls `unfollow` at the end."""
-        with self._lock:
-            is_first, self._followed = turn not in self._followed, self._followed | {turn}
-            return is_first
-
-    def unfollow(self, turn: RunningTurn) -> None:
-        """Nobody draws `turn` any more."""
-        with self._lock:
-            self._followed -= {turn}
+    # Hand-over to a page that replaces this one, and end
 
     def hand_over(self, successor: "Session") -> None:
         """Give the chats, also those being answered, the replay and the comparison to the page that replaces this one."""
         with self._lock:
-            self._connection_lost.set()
+            self.connection.lost.set()
             chats, current, self._current = self._chats, self._current, Chat()
             self._chats = (self._current,)
             replay, self._replay = self._replay, None
             comparison, self._comparison = self._comparison, None
             successor.panels.replay_open = self.panels.replay_open
             successor.panels.compare_open = self.panels.compare_open
-            successor._receive(chats, current, self._templates, (replay, comparison))
+            successor.model.take_templates(self.model)
+            successor._receive(chats, current, replay, comparison)
 
     def _receive(
-        self,
-        chats: tuple[Chat, ...],
-        current: Chat,
-        templates: dict[str, str],
-        views: tuple[Replay | None, Comparison | None],
+        self, chats: tuple[Chat, ...], current: Chat, replay: Replay | None, comparison: Comparison | None
     ) -> None:
         with self._lock:
-            self._chats, self._current, self._templates = chats, current, templates
-            self._replay, self._comparison = views
-
-    # End
+            self._chats, self._current, self._replay, self._comparison = chats, current, replay, comparison
 
     def is_closed(self) -> bool:
         """Whether the page has closed: nothing more may be started."""

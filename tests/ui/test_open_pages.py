@@ -42,7 +42,7 @@ def test_a_page_not_seen_before_gets_one_empty_chat() -> None:
     session = OpenPages(LONG).get("a", "ro")
 
     assert session.language == "ro"
-    assert session.model_id is None
+    assert session.model.id is None
     assert [chat.conversation for chat in session.chats] == [Conversation()]
     assert session.current is session.chats[0]
 
@@ -123,8 +123,8 @@ def test_an_answer_goes_on_during_the_grace_period() -> None:
 
     lose(pages, "a")
 
-    assert session.connection_lost.is_set()
-    reading = turn.snapshots(0, session.connection_lost.is_set)
+    assert session.connection.lost.is_set()
+    reading = turn.snapshots(0, session.connection.lost.is_set)
     next(reading)
     reading.close()
     assert session.current.is_busy
@@ -146,12 +146,12 @@ def test_a_page_that_is_connected_again_has_lost_nothing(grace_timers: list[thre
     pages = OpenPages(LONG)
     session, turn = answering(pages, "a")
     lose(pages, "a")
-    lost = session.connection_lost
+    lost = session.connection.lost
 
     pages.open_stream("a")
 
     assert lost.is_set(), "whoever wrote to the lost connection still knows"
-    assert not session.connection_lost.is_set()
+    assert not session.connection.lost.is_set()
     assert [timer.finished.is_set() for timer in grace_timers] == [True]
     turn.stop()
 
@@ -166,7 +166,7 @@ def test_a_stream_that_ended_or_has_a_successor_is_no_lost_connection(is_lost: b
 
     pages.close_stream("a", is_lost)
 
-    assert not session.connection_lost.is_set()
+    assert not session.connection.lost.is_set()
 
 
 # Tabs
@@ -312,8 +312,8 @@ def test_a_model_is_shared_while_somebody_elses_page_would_ask_it() -> None:
     for key, login in (("b", "ana"), ("c", "bob"), ("d", "eve")):
         pages.get(key, "en", login)
     for session in (ana, pages.get("b", "en", "ana")):
-        session.select_model("m-1")
-        session.set_entry("m-1", ENTRY)
+        session.model.select("m-1")
+        session.model.set_entry("m-1", ENTRY)
     assert not pages.is_model_shared("m-1", "ana"), "two pages of one person"
     assert pages.is_model_shared("m-1", "bob")
 

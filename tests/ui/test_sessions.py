@@ -131,12 +131,12 @@ def test_a_model_found_late_does_not_replace_the_one_picked_since() -> None:
         ModelEntry(name, f"m-{name}", "", "prompt", "", "python", datetime.now(UTC), None, None, None, "")
         for name in ("slow", "fast")
     )
-    session.select_model("m-slow")
-    session.select_model("m-fast")
-    assert session.set_entry("m-fast", fast)
+    session.model.select("m-slow")
+    session.model.select("m-fast")
+    assert session.model.set_entry("m-fast", fast)
 
-    assert not session.set_entry("m-slow", slow)
-    assert session.model_id == "m-fast"
+    assert not session.model.set_entry("m-slow", slow)
+    assert session.model.id == "m-fast"
 
 
 def test_a_tab_is_restored_once() -> None:
@@ -204,7 +204,7 @@ def test_the_page_that_replaces_another_gets_its_chats_with_their_answers() -> N
     assert set(new.chats) == {shown, background}
     assert new.replay is replay
     assert new.panels.replay_open
-    assert old.connection_lost.is_set()
+    assert old.connection.lost.is_set()
     new.stop_answers()
     assert all(turn.wait(TIMEOUT) for turn in turns)
 
@@ -213,9 +213,9 @@ def test_an_answer_is_drawn_by_one_event_at_a_time() -> None:
     session = Session("en")
     turn = start(session.current, WaitingModel())
 
-    assert session.try_follow(turn)
-    assert not session.try_follow(turn)
-    session.unfollow(turn)
-    assert session.try_follow(turn)
+    assert session.connection.try_follow(turn)
+    assert not session.connection.try_follow(turn)
+    session.connection.unfollow(turn)
+    assert session.connection.try_follow(turn)
     turn.stop()
     assert turn.wait(TIMEOUT)

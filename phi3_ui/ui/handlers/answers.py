@@ -217,7 +217,7 @@ class AnswerController:
             entry = self._find(key)
         params = parse_params(values, set(entry.supported_params))
         return entry, TurnRequest(
-            time.time(), entry.model_id, replace_surrogates(system), params, session.get_template(entry)
+            time.time(), entry.model_id, replace_surrogates(system), params, session.model.get_template(entry)
         )
 
     def _ask(
@@ -254,10 +254,10 @@ class AnswerController:
 
         Closing the iterator stops the turn, unless the connection is lost.
         """
-        if not session.try_follow(turn):
+        if not session.connection.try_follow(turn):
             return
         try:
-            for snapshot in turn.snapshots(DRAW_EVERY, session.connection_lost.is_set):
+            for snapshot in turn.snapshots(DRAW_EVERY, session.connection.lost.is_set):
                 chat.report_progress(turn, snapshot)
                 if session.current is chat:
                     updates = {**updates, **self._conversations.draw_running(session)}
@@ -265,6 +265,6 @@ class AnswerController:
                     yield updates
                 updates = {}
         finally:
-            session.unfollow(turn)
+            session.connection.unfollow(turn)
         # Gradio sends the last update again at the end, so it must be of the chat that is shown.
         yield {**self._conversations.draw_chat(session), **self._conversations.show_buttons(session)}

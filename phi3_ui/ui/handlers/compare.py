@@ -133,7 +133,7 @@ class CompareController:
         entries = self._models.list_usable()
         ids = [entry.model_id for entry in entries]
         own = [entry.model_id for entry in entries if not entry.is_remote]  # a remote one only if it was chosen
-        wanted = [request.model_id if request else None, session.model_id, *own]
+        wanted = [request.model_id if request else None, session.model.id, *own]
         if not (chosen := [*dict.fromkeys(one for one in wanted if one in ids)]):
             raise UserError("no_model")
         first, *others = chosen
@@ -236,7 +236,7 @@ class CompareController:
 
         Closing the iterator stops the round, unless the connection is lost.
         """
-        is_lost = session.connection_lost.is_set
+        is_lost = session.connection.lost.is_set
         updates = {**self._draw(session), **self._conversations.list_chats(session)}
         try:
             while True:

@@ -91,7 +91,7 @@ class CompareMeter:
                 conversation = (
                     comparison.origin.history if comparison.origin else comparison.chats[position].conversation
                 )
-            template = session.get_template(entry)
+            template = session.model.get_template(entry)
             yield entry, self._meter.count(_for_side(draft, contestant), conversation, entry, template)
 
 

@@ -50,7 +50,7 @@ class ContextMeter:
 
     def _fill(self, session: Session) -> ContextFill:
         draft, conversation, entry = session.draft, session.current.conversation, session.model.entry
-        return self.count(draft, conversation, entry, session.get_template(entry) if entry else None)
+        return self.count(draft, conversation, entry, session.model.get_template(entry) if entry else None)
 
     def count(
         self, draft: Draft, conversation: Conversation, entry: ModelEntry | None, template: str | None

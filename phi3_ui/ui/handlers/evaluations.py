@@ -161,7 +161,7 @@ class EvaluationsController:
     def _draw_new(self, session: Session, choice: EvaluationsChoice) -> tuple[EvaluationsChoice, str]:
         entries = self._models.list_usable()
         own = [entry.model_id for entry in entries if not entry.is_remote]  # a remote one only if it was chosen
-        selected = {entry.model_id for entry in entries if entry.model_id == session.model_id} or set(own[:1])
+        selected = {entry.model_id for entry in entries if entry.model_id == session.model.id} or set(own[:1])
         models = [(entry.model_id, place_label(session.language, entry)) for entry in entries]
         sets = [(one.id, one.name) for one in self._sets.list_sets()]
         return choice, render_new(

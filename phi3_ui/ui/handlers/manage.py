@@ -117,7 +117,7 @@ class ManageHandlers:
     def relog(self, request: gr.Request) -> Updates:
         """Log the selected model again, from its files in the store, with the installed packages."""
         session = self._session(request)
-        return self._start(lambda: recipe_from_logged_model(self._settings, session.model_id or ""), request)
+        return self._start(lambda: recipe_from_logged_model(self._settings, session.model.id or ""), request)
 
     def cancel(self, request: gr.Request) -> Updates:
         """Cancel the running job."""
@@ -165,7 +165,7 @@ class ManageHandlers:
             self._require_permission()
             if (entry := session.model.entry) and entry.is_unlogged:
                 raise UserError("remote_not_registered", model=entry.name)
-            card = self._catalogue.load_card(session.model_id or "")
+            card = self._catalogue.load_card(session.model.id or "")
             if not card.versions:
                 raise UserError("not_registered", model=card.entry.name)
         except UserError as error:
@@ -212,9 +212,9 @@ class ManageHandlers:
     def pick_template(self, key: str | None, request: gr.Request) -> None:
         """Store the template of the selected model: on the model if the store may be changed, else for this page."""
         session = self._session(request)
-        if not key or not (model_id := session.model_id):
+        if not key or not (model_id := session.model.id):
             return
-        session.set_template(model_id, key)
+        session.model.set_template(model_id, key)
         try:
             is_stored = self._settings.manage and self._catalogue.set_template(model_id, key)
         except UserError as error:

@@ -70,7 +70,7 @@ class ModelPicker:
         usable = [entry for entry in entries if self._models.is_usable(entry)]
         own = [entry for entry in entries if not entry.is_remote]  # nothing leaves the machine by default
         default = default_model([entry for entry in usable if not entry.is_remote] or own)
-        selected = session.ensure_model([*listed, *alias_keys(versions)], default.model_id if default else None)
+        selected = session.model.ensure([*listed, *alias_keys(versions)], default.model_id if default else None)
         remote = [entry for entry in entries if entry.is_remote]
         problems = Problems(
             refused=listed - {entry.model_id for entry in usable},
@@ -95,18 +95,18 @@ class ModelPicker:
         """Show a model's card, load it, and show the progress until it is loaded or another model is selected."""
         session = self._session(request)
         key = key or None
-        session.select_model(key)
+        session.model.select(key)
         try:
             entry = self._models.find(key)
             card = self._models.load_card(entry)
             shown = self._card(session, card)
-            if not session.set_entry(key, entry, card.versions):
+            if not session.model.set_entry(key, entry, card.versions):
                 yield {self._page.status.line: gr.skip()}  # a generator that yields nothing empties its outputs
                 return
             yield {**shown, **self._controls(session, entry), **self.context_of(session)}
             model = self._models.open(entry)
         except UserError as error:
-            session.set_model_error(key, error)
+            session.model.set_error(key, error)
             yield {self._page.status.line: self._failed(session, session.explain(error))}
             return
         while not model.ready.done() and session.model.key == key:
@@ -123,7 +123,7 @@ class ModelPicker:
         try:
             entry = self._models.find(key)
             card = self._models.load_card(entry)
-            session.set_entry(key, entry, card.versions)
+            session.model.set_entry(key, entry, card.versions)
             return {**updates, **self._card(session, card), **self._controls(session, entry)}
         except UserError as error:
             return {**updates, self._page.status.line: self._failed(session, session.explain(error))}
@@ -132,7 +132,7 @@ class ModelPicker:
         """The model's card with its diagnosis."""
         page, language, entry = self._page, session.language, card.entry
         diagnosis = self._models.diagnose(entry)
-        template = session.get_template(entry)
+        template = session.model.get_template(entry)
         review = self._review(entry)
         is_refused = review is not None and not review.is_loadable
         can_approve = is_refused and self._settings.is_single_user
@@ -195,7 +195,7 @@ class ModelPicker:
         """
         controls = self._page.settings.controls
         unsupported = frozenset(controls) - set(entry.supported_params)
-        changed = session.update_unsupported_controls(unsupported)
+        changed = session.model.update_unsupported_controls(unsupported)
         return {controls[name]: self._control(session.language, name, name in unsupported) for name in changed}
 
     @staticmethod
@@ -207,7 +207,7 @@ class ModelPicker:
         """Unload the selected model, unless other people use it. The person of a single-user app may always."""
         session = self._session(request)
         try:
-            if model := self._pool.peek(session.model_id or ""):
+            if model := self._pool.peek(session.model.id or ""):
                 self._require_unshared(session, model)
                 self._pool.unload(model.spec.model_id)
         except UserError as error:
@@ -254,7 +254,7 @@ class ModelPicker:
         picked: Selected | None = None,
     ) -> ModelStatus:
         """The selected model's status, or that of `picked`; `state` and `error` are as describe_status takes them."""
-        model = session.model
+        model = session.model.selection
         selected = Selected(model.entry, model.version) if model.entry else picked
         speeds = measure_speeds(self._history.list_turn_metrics(session.user_id))
         return describe_status(session.language, selected, ModelStates(self._models.list_ready(), speeds), state, error)

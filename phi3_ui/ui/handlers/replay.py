@@ -97,7 +97,7 @@ class ReplayController:
         """The choice of the model, at first the one that the page chats with."""
         entries = self._models.list_models()
         choices = [(picker_label(session.language, entry), entry.model_id) for entry in entries]
-        return gr.Dropdown(choices=choices, value=session.model_id)
+        return gr.Dropdown(choices=choices, value=session.model.id)
 
     def replay(self, key: str | None, request: gr.Request) -> Generator[Updates, None, None]:
         """Ask the shown branch's questions of model `key`, each with its new answers before it, as a chat of its own."""
@@ -197,7 +197,7 @@ class ReplayController:
         Closing the iterator stops the replay, unless the connection is lost.
         """
         page, language = self._page, session.language
-        is_lost = session.connection_lost.is_set
+        is_lost = session.connection.lost.is_set
         try:
             while not replay.is_finished:
                 turn = max(len(replay.chat.conversation.turns), 1)
@@ -238,6 +238,6 @@ def _build_request(session: Session, entry: ModelEntry, turn: Turn) -> TurnReque
         asked_at=time.time(),
         model_id=entry.model_id,
         params=parse_params(before.params.as_dict(), set(entry.supported_params)),
-        template=session.get_template(entry),
+        template=session.model.get_template(entry),
         prefix="",  # the beginning of the old answer
     )

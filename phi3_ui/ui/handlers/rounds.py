@@ -64,7 +64,7 @@ class RoundRunner:
         if len(system) > (limit := self._settings.max_message_characters):
             raise UserError("message_too_long", count=limit)
         return PreparedSide(
-            entry, TurnRequest(time.time(), entry.model_id, system, params, session.get_template(entry))
+            entry, TurnRequest(time.time(), entry.model_id, system, params, session.model.get_template(entry))
         )
 
     def start(self, session: Session, comparison: Comparison, asked: AskedRound, sides: Sequence[PreparedSide]) -> None:

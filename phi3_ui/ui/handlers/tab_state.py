@@ -48,7 +48,7 @@ class TabStateRestorer:
         if chat_id := texts.get("chat"):
             self._restore_chat(session, chat_id, texts)
         if key := texts.get("model"):
-            session.select_model(key)
+            session.model.select(key)
         updates = restore_settings(self._page, tab_state.get("settings"))
         draft = texts.get("draft", "")
         if draft == texts.get("taken") and _is_last_question(draft, session.current.conversation):

@@ -45,7 +45,7 @@ def test_only_the_files_that_the_administrator_was_shown_are_approved(
     monkeypatch.setattr(models, "listed", lambda _session: {})
     monkeypatch.setattr(models, "card_of", lambda _session: {})
     monkeypatch.setattr(models, "pick", lambda _key, _request: iter(()))
-    app.session.set_entry(app.session.model.key, ENTRY, ())
+    app.session.model.set_entry(app.session.model.key, ENTRY, ())
     app.session.panels.offered = offered
 
     assert list(app.models.approve("m-1", cast(Any, None)))

@@ -38,7 +38,7 @@ def test_a_reloaded_page_goes_on_with_the_round(app: CompareApp, ends_before_the
     assert app.llms["m-1"].gate.reached.wait(TIMEOUT)
     app.pages.get("next", "en")
     app.session.hand_over(app.pages.get("next", "en"))
-    app.session.connection_lost.set()
+    app.session.connection.lost.set()
     app.session = app.pages.get("next", "en")
     before.close()
     drawing = app.compare.resume(REQUEST)

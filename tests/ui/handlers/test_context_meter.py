@@ -44,7 +44,7 @@ def show_answered_chat(app: App) -> None:
 
 
 def test_an_idle_model_counts_system_prompt_history_and_draft(app: App) -> None:
-    app.session.set_entry(None, _declare(app, 100))
+    app.session.model.set_entry(None, _declare(app, 100))
     show_answered_chat(app)
 
     assert "<span>40 / 100</span>" in count(app, Counter(), {"text": "", "files": []}, "12")
@@ -52,7 +52,7 @@ def test_an_idle_model_counts_system_prompt_history_and_draft(app: App) -> None:
 
 
 def test_the_last_exact_count_and_an_estimate_are_shown_while_it_cannot_count(app: App) -> None:
-    app.session.set_entry(None, _declare(app, 100))
+    app.session.model.set_entry(None, _declare(app, 100))
     show_answered_chat(app)
     busy = Counter()
     busy.is_idle = False
@@ -63,14 +63,14 @@ def test_the_last_exact_count_and_an_estimate_are_shown_while_it_cannot_count(ap
 
 
 def test_a_draft_of_megabytes_is_estimated(app: App) -> None:
-    app.session.set_entry(None, _declare(app, 100))
+    app.session.model.set_entry(None, _declare(app, 100))
 
     assert "<span>3,000,000 / 100</span>" not in count(app, Counter(), {"text": "x" * 3_000_000, "files": []})
     assert "≈" in count(app, Counter(), {"text": "x" * 3_000_000, "files": []})
 
 
 def test_a_question_counts_while_it_is_answered(app: App) -> None:
-    app.session.set_entry(None, _declare(app, 100))
+    app.session.model.set_entry(None, _declare(app, 100))
     request = TurnRequest(0.0, "m", system="1234")
     app.session.show(Chat(conversation=Conversation().with_question("12345678", request)))
     assert "<span>≈ 3 / 100</span>" in count(app, None, {"text": "", "files": []}, "1234")
@@ -81,7 +81,7 @@ def test_a_question_counts_while_it_is_answered(app: App) -> None:
 
 
 def test_each_file_is_counted_and_one_that_is_too_long_is_refused(app: App) -> None:
-    app.session.set_entry(None, _declare(app, 100))
+    app.session.model.set_entry(None, _declare(app, 100))
     files = [{"id": "1", "name": "a", "text": "x" * 10}, {"id": "2", "name": "b", "text": "x" * 100}]
 
     meter = count(app, Counter(), {"text": "x" * 110, "files": files})
@@ -94,13 +94,13 @@ def test_each_file_is_counted_and_one_that_is_too_long_is_refused(app: App) -> N
 
 @pytest.mark.parametrize("data", [None, [], {"text": 5}, {"text": "x" * 9_000_000}, {"text": "", "files": ["x", {}]}])
 def test_what_no_composer_sends_counts_as_an_empty_draft(app: App, data: Any) -> None:
-    app.session.set_entry(None, _declare(app, 100))
+    app.session.model.set_entry(None, _declare(app, 100))
 
     assert "<span>0 / 100</span>" in count(app, Counter(), data)
 
 
 def test_the_meter_stays_while_the_selected_model_is_looked_up(app: App) -> None:
-    app.session.select_model("m")
+    app.session.model.select("m")
     meter = ContextMeter(
         app.page, cast(Any, SimpleNamespace(count_tokens=lambda _, *asked: Counter().count_tokens(*asked)))
     )

@@ -21,7 +21,7 @@ def test_why_a_model_cannot_be_used_stays_until_another_one_is_picked(monkeypatc
     assert "no such table" in shown[line]["error"]
     assert app.models.status_of(app.session)[line] == shown[line], "the page asks for it every few seconds"
 
-    app.session.select_model("m-2")
+    app.session.model.select("m-2")
     assert app.models.status_of(app.session)[line]["error"] == ""
-    app.session.set_model_error("m-1", UserError("no_model"))
+    app.session.model.set_error("m-1", UserError("no_model"))
     assert app.session.model.error is None, "another model was selected meanwhile"

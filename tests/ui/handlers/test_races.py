@@ -281,11 +281,11 @@ def test_an_answer_goes_on_when_its_event_is_closed_by_a_lost_connection(app: Ap
     sending = app.answers.send(app.session, "Hi", "m-1", {})
     while not app.model.gate.reached.is_set():
         next(sending)
-    app.session.connection_lost.set()
+    app.session.connection.lost.set()
     sending.close()
     assert app.session.current.is_busy
 
-    app.session.renew_connection()
+    app.session.connection.renew()
     following = in_thread(lambda: list(app.answers.follow(app.session)))
     app.model.gate.open()
     join(following)

@@ -115,7 +115,7 @@ def test_no_remote_model_is_the_first_choice(remote: RemoteSource) -> None:
     *_, lab, near = updates[app.page.status.menu]
     assert (lab["name"], near["name"]) == ("lab · lab.example", "near · localhost:1")
 
-    app.session.select_model(None)
+    app.session.model.select(None)
     cast(Any, app.catalogue).list_models = list
     app.models.listed(app.session)
     assert app.session.model.key is None
@@ -171,7 +171,7 @@ def test_only_the_person_of_a_single_user_app_adds_and_forgets_servers(
     assert "sk-2" not in str(added)
     assert "already" in handlers.add(REQUEST, **FORM)[progress]
 
-    app.session.set_entry(app.session.model.key, remote.find("remote:new/b"))
+    app.session.model.set_entry(app.session.model.key, remote.find("remote:new/b"))
     manage(app, monkeypatch, is_single_user=False).forget_server(REQUEST)
     assert len(remote.servers) == 3
     handlers.forget_server(REQUEST)
@@ -181,7 +181,7 @@ def test_only_the_person_of_a_single_user_app_adds_and_forgets_servers(
 def test_a_remote_model_is_not_promoted(remote: RemoteSource, monkeypatch: pytest.MonkeyPatch) -> None:
     app = App()
     use(app, remote)
-    app.session.set_entry(app.session.model.key, remote.find(REMOTE))
+    app.session.model.set_entry(app.session.model.key, remote.find(REMOTE))
     shown = manage(app, monkeypatch, is_single_user=True).ask_promote("champion", REQUEST)
 
     assert "is a remote model" in shown[app.page.registry.question]

@@ -108,7 +108,7 @@ def test_a_replay_goes_on_while_the_connection_is_lost(app: App) -> None:
     app.model.gate.close()
     drawing = control(app).replay("m-1", REQUEST)
     next(drawing)
-    app.session.connection_lost.set()
+    app.session.connection.lost.set()
     drawing.close()
     app.model.gate.open()
 

@@ -11,8 +11,8 @@ from tests.ui.handlers.doubles import ENTRY, App
 
 
 def _select(session: Session) -> None:
-    session.select_model("m-1")
-    session.set_entry("m-1", ENTRY)
+    session.model.select("m-1")
+    session.model.set_entry("m-1", ENTRY)
 
 
 @pytest.mark.parametrize(
