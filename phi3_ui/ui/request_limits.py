@@ -15,11 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from phi3_ui.accounts.address import normalize_address
 from phi3_ui.api.errors import from_user_error, is_api_path
+from phi3_ui.chat.json_values import ValueCounter
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr_error
 from phi3_ui.settings import Settings
 from phi3_ui.ui.front_page import find_language
-from phi3_ui.ui.json_values import ValueCounter
 
 IMPORT_PATH = "/import"
 """The route that takes files of chats, which may be larger than other requests."""

@@ -6,9 +6,13 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
+from phi3_ui.chat.json_values import count_values
 from phi3_ui.chat.types import Usage
 
-_MAX_LINE = 4_000_000  # bytes, of a whole answer in one event too
+MAX_EVENT = 4_000_000  # bytes, of a whole answer in one event too
+_MAX_STREAM = 500_000_000  # bytes
+_PIECE_BYTES = 500  # for which a piece of the network counts: tiny ones cost time
+_MAX_VALUES = 10_000  # of an event
 DONE = "[DONE]"
 
 _Count = Annotated[int, Field(ge=0, lt=2**53)]
@@ -86,6 +90,7 @@ class Chunk(BaseModel):
 
 def parse_chunk(data: str | bytes) -> Chunk:
     """Parse one event's data. MalformedError."""
+    check_values(data)
     try:
         chunk = Chunk.model_validate_json(data)
     except ValidationError as error:
@@ -93,6 +98,12 @@ def parse_chunk(data: str | bytes) -> Chunk:
     if not (chunk.choices or chunk.counts or chunk.error or "choices" in chunk.model_fields_set):
         raise MalformedError("it has no choices")
     return chunk
+
+
+def check_values(data: str | bytes, limit: int = _MAX_VALUES) -> None:
+    """MalformedError if a JSON text has more values: four megabytes of them take seconds, and a gigabyte."""
+    if count_values(data.encode(errors="replace") if isinstance(data, str) else data) > limit:
+        raise MalformedError("it sends too many values")
 
 
 def _describe(error: ValidationError) -> str:
@@ -105,31 +116,46 @@ def _describe(error: ValidationError) -> str:
 def _is_whole(data: str) -> bool:
     """Whether a last line that no line feed ends is all of it: some servers leave that out, others were cut off."""
     try:
+        check_values(data)
         return data == DONE or json.loads(data) is not None
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, MalformedError):
         return False
 
 
 async def read_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[str | None]:
-    """The data of each event; None for a sign of life without data, such as a comment. MalformedError.
+    """The data of each event; None for a sign of life without data, such as a comment. MalformedError."""
+    data, size = list[str](), 0
+    async for raw in _read_lines(chunks):
+        line = raw.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")
+        if not line and data:
+            yield "\n".join(data)
+            data, size = [], 0
+        elif line.startswith("data:") and (raw.endswith(b"\n") or _is_whole(line[5:].strip())):
+            data.append(line[5:].strip())
+            size += len(raw)
+        elif line.startswith(":"):
+            yield None
+        if size > MAX_EVENT:
+            raise MalformedError("an event is too long")
+    if data:
+        yield "\n".join(data)
+
+
+async def _read_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Lines with their line feeds, which the last one may lack. MalformedError.
 
     Lines end at line feeds alone: httpx's own splitting would cut a JSON text at each U+2028 that it contains.
     """
-    buffer, data = b"", list[str]()
+    buffer, received = bytearray(), 0
     async for piece in chunks:
-        *lines, buffer = (buffer + piece).split(b"\n")
-        if len(buffer) > _MAX_LINE:
+        received += len(piece) + _PIECE_BYTES
+        buffer += piece
+        if b"\n" in piece:
+            *lines, buffer = buffer.split(b"\n")
+            for line in lines:
+                yield bytes(line) + b"\n"
+        if len(buffer) > MAX_EVENT:
             raise MalformedError("an event is too long")
-        for raw in lines:
-            line = raw.removesuffix(b"\r").decode("utf-8", "replace")
-            if not line and data:
-                yield "\n".join(data)
-                data = []
-            elif line.startswith("data:"):
-                data.append(line[5:].removeprefix(" "))
-            elif line.startswith(":"):
-                yield None
-    if buffer.startswith(b"data:") and _is_whole(last := buffer[5:].decode("utf-8", "replace").strip()):
-        data.append(last)
-    if data:
-        yield "\n".join(data)
+        if received > _MAX_STREAM:
+            raise MalformedError("its answer has no end")
+    yield bytes(buffer)

@@ -12,17 +12,20 @@ from typing import Any
 
 import httpx
 
+from phi3_ui.chat.json_values import count_values
 from phi3_ui.chat.one_line import write_on_one_line
 from phi3_ui.errors import UserError
 from phi3_ui.remote_servers import RemoteServer
 
 _CONTEXT = re.compile(
-    r"context_length_exceeded|context (length|size|window)|maximum context|too many tokens|exceed\w* .{0,40}context|n_ctx",
+    r"context_length_exceeded|context (length|size|window)|maximum context|too many tokens|exceed\w{0,9} .{0,40}context|n_ctx",
     re.IGNORECASE,
 )
 _RETRIED = (429, 502, 503, 504)
 _MAX_WAIT = 10.0  # seconds that a server may ask to wait for before its refusal is shown
 _MAX_DETAIL = 300
+_MAX_VALUES = 10_000  # of the JSON of an error
+_MAX_SEARCHED = 100_000  # bytes
 
 
 @dataclass(eq=False)
@@ -112,7 +115,7 @@ def failure_of_status(asked: Asked, status: int, headers: httpx.Headers, body: b
         return RequestError(asked.malformed(f"status {status}"))
     if status >= 500:
         return RequestError(asked.fail("remote_failed", detail=detail))
-    if _CONTEXT.search(body.decode("utf-8", "replace")):
+    if _CONTEXT.search(body[:_MAX_SEARCHED].decode("utf-8", "replace")):
         return RequestError(asked.fail("remote_context", detail=detail))
     return RequestError(asked.fail("remote_refused", detail=detail))
 
@@ -120,12 +123,14 @@ def failure_of_status(asked: Asked, status: int, headers: httpx.Headers, body: b
 def failure_of_event(asked: Asked, error: Any) -> UserError:
     """The failure that a server reports within its stream."""
     message = find_message(json.dumps({"error": error}).encode()) or "it says no reason"
-    code = "remote_context" if _CONTEXT.search(json.dumps(error)) else "remote_failed"
+    code = "remote_context" if _CONTEXT.search(json.dumps(error)[:_MAX_SEARCHED]) else "remote_failed"
     return asked.fail(code, detail=asked.redact(message))
 
 
 def find_message(body: bytes) -> str:
     """The sentence in the body of an error: OpenAI's, FastAPI's, Databricks' or Ollama's; empty if it is none of them."""
+    if count_values(body) > _MAX_VALUES:
+        return ""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -89,6 +90,8 @@ def _create_client(
         return httpx.AsyncClient(
             transport=transport,
             headers={"Accept-Encoding": "identity"},  # see read_body
+            # Cookies know no ports, and may be set for other hosts of a domain: a server could fill other servers' requests.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             follow_redirects=False,  # or a server could send the key, and what people write, to another host
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS, write=60.0),
             limits=httpx.Limits(max_connections=_MAX_CONNECTIONS, keepalive_expiry=30.0),

@@ -27,7 +27,7 @@ from phi3_ui.chat.types import (
 )
 from phi3_ui.errors import UserError
 from phi3_ui.host.remote.chat_request import Habits, build_body
-from phi3_ui.host.remote.chat_stream import DONE, Chunk, MalformedError, parse_chunk, read_events
+from phi3_ui.host.remote.chat_stream import DONE, MAX_EVENT, Chunk, MalformedError, parse_chunk, read_events
 from phi3_ui.host.remote.failures import (
     Asked,
     RequestError,
@@ -48,8 +48,10 @@ _LAST_SECONDS = 5.0
 """Of waiting for the usage, once the answer has ended."""
 _RETRIES = 2
 _RETRY_SECONDS = 0.5  # before the first retry; twice as long before the second
-_MAX_BODY = 4_000_000  # bytes
-_MAX_ANSWER = 4_000_000  # characters: no model writes so much, but a server could
+_MAX_ANSWER, _MAX_PIECES = (
+    4_000_000,
+    500_000,
+)  # characters, and pieces of them: no model writes so much, but a server could
 
 Put = Callable[["AnswerEvent | UserError"], None]
 
@@ -229,7 +231,7 @@ class RemoteModel:
             if not state.has_bad_usage:
                 logger.warning("The token counts of %s cannot be read: %s", self.asked.server.name, error)
             state.has_bad_usage = True
-        if state.size > _MAX_ANSWER:
+        if state.size > _MAX_ANSWER or len(state.pieces) > _MAX_PIECES:
             raise MalformedError("its answer has no end")
         if state.finish_reason == "content_filter":
             raise RequestError(self.asked.fail("remote_filtered"))
@@ -309,7 +311,7 @@ class _Answer:
 
 async def _read_body(response: httpx.Response) -> bytes:
     """The whole body. MalformedError if it is too large."""
-    body = await read_body(response, _MAX_BODY)
-    if len(body) > _MAX_BODY:
+    body = await read_body(response, MAX_EVENT)
+    if len(body) > MAX_EVENT:
         raise MalformedError("its response is too long")
     return body

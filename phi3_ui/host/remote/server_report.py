@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import httpx
 
+from phi3_ui.chat.json_values import count_values
 from phi3_ui.contracts.declaration import PARAMS
 from phi3_ui.errors import UserError
 from phi3_ui.host.remote.failures import Asked, RequestError, failure_of_network, failure_of_status
@@ -16,7 +17,9 @@ from phi3_ui.remote_servers import REMOTE_PREFIX, RemoteServer, is_model_name
 
 REPORT_SECONDS = 10.0
 _MAX_BODY = 8_000_000  # bytes
+_MAX_VALUES = 100_000  # of the JSON in it
 _MAX_MODELS = 1000
+_MAX_CREATED = 2**33  # seconds since 1970
 _MAX_TOKENS = 2**31
 _UNLISTED = (404, 405, 501)
 """Statuses of servers that can be asked, but list no models."""
@@ -90,6 +93,8 @@ async def _get(client: httpx.AsyncClient, server: RemoteServer) -> tuple[int, ht
 
 def _parse_models(server: RemoteServer, body: bytes) -> tuple[FoundModel, ...]:
     """The models in a list. Raises ValueError, KeyError, TypeError or AttributeError for anything else."""
+    if count_values(body) > _MAX_VALUES:
+        raise ValueError("it lists too much")
     content = json.loads(body)
     if server.kind == "databricks":
         rows = [row for row in content["endpoints"] if row.get("task") in (None, "", "llm/v1/chat")]
@@ -109,4 +114,6 @@ def _parse_model(row: Mapping[str, Any]) -> FoundModel:
     params = row.get("supported_parameters")
     known = PARAMS & set(map(str, params)) if isinstance(params, list) else None
     created = row.get("created")
-    return FoundModel(str(row["id"]), created if isinstance(created, int) and created > 0 else 0, length, known)
+    if not isinstance(created, int) or not 0 < created < _MAX_CREATED:
+        created = 0
+    return FoundModel(str(row["id"]), created, length, known)

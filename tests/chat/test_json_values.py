@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from phi3_ui.ui.json_values import ValueCounter
+from phi3_ui.chat.json_values import ValueCounter
 
 _TEXTS = st.text(alphabet='a",[]{}\\:é\u2028\0')
 _VALUES = st.recursive(

@@ -3,6 +3,13 @@
 _NUL = b"\0"
 
 
+def count_values(text: bytes) -> int:
+    """At most how many values a whole JSON text has."""
+    counter = ValueCounter()
+    counter.add(text)
+    return counter.count
+
+
 class ValueCounter:
     """Counts the values of a JSON text as it arrives: at most one for each comma and each opening bracket outside of strings."""
 
