@@ -15,6 +15,7 @@ from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.chat.conversation import Answer, TurnRequest
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.chat.sampling_params import SAMPLING_PARAMS, parse_params
+from phi3_ui.chat.token_use import count_used_tokens
 from phi3_ui.chat.types import ChatRequest, GenerationParams
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr
@@ -91,7 +92,7 @@ class Answering:
             raise
 
         def finish(answer: Answer) -> None:
-            self._quotas.release(caller.person, answer.usage.total_tokens if answer.usage else 0)
+            self._quotas.release(caller.person, count_used_tokens(request, answer))
             self.metrics.observe(entry.name, answer)
             try:
                 if recorded:

@@ -152,6 +152,27 @@ def test_a_caller_is_refused_before_the_body_is_read(path: str, status: int) -> 
     assert (response.status_code, read) == (status, [])
 
 
+@QUESTIONS
+@pytest.mark.parametrize("code", ["", "remote_cut"])
+def test_answers_without_token_counts_use_up_the_day(path: str, asked: dict[str, Any], field: str, code: str) -> None:
+    settings = Settings.read({"PHI3_UI_TOKENS_PER_DAY": "3"})
+    model = FailingModel(code, "Once") if code else SlowModel(is_stuck=False)
+    model.released.set()
+    models, no_store, quotas = cast(Models, model), cast(ConversationStore, None), Quotas(settings)
+    answering = Answering(settings, models, model, no_store, quotas, Metrics())
+    with start_blocking_portal() as portal:
+        app = create_api(Callers(settings), models, answering)
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
+
+        async def ask() -> httpx.Response:
+            return await client.post(path, json={"model": "m", "store": False, **asked})
+
+        first, second = portal.call(ask), portal.call(ask)
+        portal.call(client.aclose)
+    assert first.status_code == (502 if code else 200)
+    assert (second.status_code, second.json()["error"]["code"]) == (429, "tokens_used_up")
+
+
 @pytest.mark.parametrize("text", ["[" * 5000, "\\ud800", '{"a": "\\ud800', "1" * 5000])
 def test_json_that_cannot_be_parsed_is_refused_with_a_sentence(text: str) -> None:
     response = _post(SlowModel(is_stuck=False), "/responses", text)

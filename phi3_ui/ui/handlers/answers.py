@@ -12,6 +12,7 @@ from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.chat.sampling_params import parse_params
 from phi3_ui.chat.surrogates import replace_surrogates
+from phi3_ui.chat.token_use import count_used_tokens
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr
 from phi3_ui.store.conversations.turn_writer import TurnWriter
@@ -59,7 +60,7 @@ class AnswerStarter:
         is_blind = request is not None and request.round is not None and request.round.is_blind
 
         def finish(answer: Answer) -> None:
-            self._quotas.release(person, answer.usage.total_tokens if answer.usage else 0)
+            self._quotas.release(person, count_used_tokens(asked, answer))
             self._metrics.observe(None if is_blind else entry.name, answer)
             _finish(chat, started.turn_id, writer, answer)
 

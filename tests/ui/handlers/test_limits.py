@@ -20,6 +20,17 @@ def test_a_question_too_many_stays_in_the_box_and_the_chat_can_go_on(monkeypatch
     assert not app.session.current.is_busy
 
 
+def test_answers_without_token_counts_use_up_the_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = App(PHI3_UI_TOKENS_PER_DAY="30")
+    warnings: list[str] = []
+    monkeypatch.setattr(gr, "Warning", warnings.append)
+    app.send("x" * 80)  # 22 tokens, with the answer
+    app.send("One")  # and with the chat before it
+    app.send("Two")
+    assert len(app.store.questions) == 2
+    assert "tokens that one person has for a day (30)" in warnings[0]
+
+
 def test_an_answer_that_cannot_be_started_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     app = App(PHI3_UI_ANSWERS_AT_ONCE="1")
 
