@@ -5,10 +5,11 @@ A request brings the whole conversation, but no id of it.
 
 import hashlib
 import json
+import sys
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from phi3_ui.accounts.quotas import Person
@@ -18,6 +19,8 @@ from phi3_ui.chat.types import Message
 from phi3_ui.store.conversations.turn_writer import ConversationStore, TurnWriter
 
 _MAX_THREADS = 2000
+_MAX_BYTES = 100_000_000  # of memory, of all of them
+_OBJECT_BYTES = 500  # about what a message or a turn takes besides its texts
 
 
 @dataclass(frozen=True)
@@ -49,37 +52,94 @@ class Thread:
     messages: tuple[Message, ...] = ()
     """Those that are in it, with the system prompt."""
 
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes. What several chats share counts for each."""
+        texts = [message.content for message in self.messages]
+        for turn in self.conversation.tree:
+            texts += (
+                turn.question,
+                turn.answer.text if turn.answer else "",
+                turn.request.system if turn.request else "",
+            )
+        different = {id(text): text for text in texts}  # a message is the same text as its turn's
+        return sum(map(sys.getsizeof, different.values())) + _OBJECT_BYTES * (
+            1 + len(self.messages) + len(self.conversation.tree)
+        )
+
+
+@dataclass(eq=False)
+class _Kept:
+    """The chats of one person."""
+
+    threads: OrderedDict[str, tuple[Thread, str, int]] = field(default_factory=OrderedDict)
+    """By the id of the last response, with a digest of its messages and its size; the one used last is at the end."""
+    by_digest: dict[str, str] = field(default_factory=dict)
+    size: int = 0
+
+    def drop_oldest(self) -> None:
+        response_id, (_, digest, size) = self.threads.popitem(last=False)
+        self.size -= size
+        if self.by_digest[digest] == response_id:
+            del self.by_digest[digest]
+
 
 class ChatThreads:
-    """The chats that were answered lately. Kept in memory: after a restart, a conversation goes on as a new chat. Thread-safe."""
+    """The chats that were answered lately. Kept in memory: after a restart, a conversation goes on as a new chat. Thread-safe.
 
-    def __init__(self, limit: int = _MAX_THREADS) -> None:
-        self._limit = limit
+    Where they are too many, or too large, the person whose chats take most loses the one not used for the longest time.
+    """
+
+    def __init__(self, limit: int = _MAX_THREADS, max_bytes: int = _MAX_BYTES) -> None:
+        self._limit, self._max_bytes = limit, max_bytes
         self._lock = threading.Lock()
-        self._threads = OrderedDict[tuple[str, str], Thread]()
+        self._people = defaultdict[str, _Kept](_Kept)
+        self._count = self._size = 0
 
     def find(self, person: Person, messages: Iterable[Message]) -> Thread:
         """The person's chat that holds exactly these messages, or else a new one, which holds none."""
-        return self._get(person, _digest(messages)) or Thread(new_id(), Conversation())
+        digest = _digest(messages)
+        with self._lock:
+            kept = self._people.get(person.user_id)
+            found = self._use(kept, kept.by_digest.get(digest)) if kept else None
+        return found or Thread(new_id(), Conversation())
 
     def find_response(self, person: Person, response_id: str) -> Thread | None:
         """The person's chat as it was after a response."""
-        return self._get(person, response_id)
+        with self._lock:
+            kept = self._people.get(person.user_id)
+            return self._use(kept, response_id) if kept else None
 
     def keep(self, person: Person, thread: Thread, response_id: str) -> None:
-        """Remember a chat after a response."""
+        """Remember a chat after a response, whose id is new."""
+        digest, size = _digest(thread.messages), thread.size
+        if size > self._max_bytes:
+            return
         with self._lock:
-            for key in (_digest(thread.messages), response_id):
-                self._threads[person.user_id, key] = thread
-                self._threads.move_to_end((person.user_id, key))
-            while len(self._threads) > 2 * self._limit:
-                self._threads.popitem(last=False)
+            kept = self._people[person.user_id]
+            kept.threads[response_id] = thread, digest, size
+            kept.by_digest[digest] = response_id
+            kept.size += size
+            self._size += size
+            self._count += 1
+            while self._count > self._limit or self._size > self._max_bytes:
+                self._drop_one()
 
-    def _get(self, person: Person, key: str) -> Thread | None:
-        with self._lock:
-            if thread := self._threads.get((person.user_id, key)):
-                self._threads.move_to_end((person.user_id, key))
-            return thread
+    def _drop_one(self) -> None:
+        user_id, kept = max(self._people.items(), key=lambda item: item[1].size)
+        self._size -= kept.size
+        kept.drop_oldest()
+        self._size += kept.size
+        self._count -= 1
+        if not kept.threads:
+            del self._people[user_id]
+
+    @staticmethod
+    def _use(kept: _Kept, response_id: str | None) -> Thread | None:
+        if response_id is None or response_id not in kept.threads:
+            return None
+        kept.threads.move_to_end(response_id)
+        return kept.threads[response_id][0]
 
 
 class ApiHistory:
