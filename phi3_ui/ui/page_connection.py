@@ -1,8 +1,6 @@
-"""Whether a page is connected, and which of its events draws which running turn."""
+"""Whether a page is connected, and which of its events draws which work under way."""
 
 import threading
-
-from phi3_ui.chat.running_turn import RunningTurn
 
 
 class PageConnection:
@@ -11,7 +9,7 @@ class PageConnection:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lost = threading.Event()
-        self._followed: frozenset[RunningTurn] = frozenset()
+        self._followed: frozenset[object] = frozenset()
 
     @property
     def lost(self) -> threading.Event:
@@ -24,13 +22,13 @@ class PageConnection:
             if self._lost.is_set():
                 self._lost = threading.Event()
 
-    def try_follow(self, turn: RunningTurn) -> bool:
-        """Whether the caller is the one that draws `turn` on this page; it calls `unfollow` at the end."""
+    def try_follow(self, work: object) -> bool:
+        """Whether the caller is the one that draws a turn, replay or round on this page; it calls `unfollow` at the end."""
         with self._lock:
-            is_first, self._followed = turn not in self._followed, self._followed | {turn}
+            is_first, self._followed = work not in self._followed, self._followed | {work}
             return is_first
 
-    def unfollow(self, turn: RunningTurn) -> None:
-        """Nobody draws `turn` any more."""
+    def unfollow(self, work: object) -> None:
+        """Nobody draws it any more."""
         with self._lock:
-            self._followed -= {turn}
+            self._followed -= {work}

@@ -175,7 +175,7 @@ class CompareController:
             yield {self._page.compare.view: gr.skip()}
             return
         self._rounds.start(session, comparison, asked, sides)
-        yield from self._draw_to_end(session, comparison)
+        yield from self._draw_to_end(session, comparison, asked)
 
     def resume(self, request: gr.Request) -> Iterator[Updates]:
         """Show the view that was open before the page was reloaded, and draw its round to the end."""
@@ -183,8 +183,8 @@ class CompareController:
         if not session.panels.compare_open or (comparison := session.comparison) is None:
             yield {self._page.compare.view: gr.skip()}
             return
-        if comparison.is_running:
-            yield from self._draw_to_end(session, comparison)
+        if comparison.is_running and (rounds := comparison.rounds):
+            yield from self._draw_to_end(session, comparison, rounds[-1])
         else:
             yield {**self._draw(session), **self._conversations.list_chats(session)}
 
@@ -231,13 +231,16 @@ class CompareController:
 
     # What is shown
 
-    def _draw_to_end(self, session: Session, comparison: Comparison) -> Iterator[Updates]:
-        """Draw the comparison until the round has ended.
+    def _draw_to_end(self, session: Session, comparison: Comparison, asked: AskedRound) -> Iterator[Updates]:
+        """Draw the comparison until the round has ended; once, where another event of the page does so.
 
         Closing the iterator stops the round, unless the connection is lost.
         """
-        is_lost = session.connection.lost.is_set
         updates = {**self._draw(session), **self._conversations.list_chats(session)}
+        if not session.connection.try_follow(asked):
+            yield updates
+            return
+        is_lost = session.connection.lost.is_set
         try:
             while True:
                 yield updates
@@ -245,6 +248,7 @@ class CompareController:
                     break
                 updates = self._draw(session, is_partial=True)
         finally:
+            session.connection.unfollow(asked)
             if not is_lost():
                 comparison.stop()
         if comparison.error:

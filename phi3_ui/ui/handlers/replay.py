@@ -192,10 +192,12 @@ class ReplayController:
         return result[0]
 
     def _draw_to_end(self, session: Session, replay: Replay) -> Iterator[Updates]:
-        """Draw the comparison until the replay has ended.
+        """Draw the comparison until the replay has ended, unless another event of the page does.
 
         Closing the iterator stops the replay, unless the connection is lost.
         """
+        if not session.connection.try_follow(replay):
+            return
         page, language = self._page, session.language
         is_lost = session.connection.lost.is_set
         try:
@@ -208,6 +210,7 @@ class ReplayController:
                 }
                 replay.wait(_DRAW_SECONDS)
         finally:
+            session.connection.unfollow(replay)
             if not is_lost():
                 replay.stop()
         if replay.error:

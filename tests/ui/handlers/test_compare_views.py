@@ -51,6 +51,18 @@ def test_a_reloaded_page_goes_on_with_the_round(app: CompareApp, ends_before_the
     assert [side["state"] for side in app.view(last)["rounds"][0]["sides"]] == ["finished"] * 2
 
 
+def test_a_page_draws_its_round_in_one_event_however_often_it_asks(app: CompareApp) -> None:
+    app.llms["m-1"].gate.close()
+    drawing = app.ask()
+    next(drawing)
+    assert app.llms["m-1"].gate.reached.wait(TIMEOUT)
+    (shown,) = app.compare.resume(REQUEST)
+    assert app.view(shown)["running"]
+    app.llms["m-1"].gate.open()
+    *_, last = drawing
+    assert [side["state"] for side in app.view(last)["rounds"][0]["sides"]] == ["finished"] * 2
+
+
 class Reloaded:
     """A page of the tab that shows the comparison of `app`, after the app was started again."""
 

@@ -104,6 +104,18 @@ def test_a_page_that_is_loaded_again_draws_its_replay_to_the_end(app: App) -> No
     assert len(list(replays.resume(REQUEST))) == 1
 
 
+def test_a_page_draws_its_replay_in_one_event_however_often_it_asks(app: App) -> None:
+    app.model.gate.close()
+    replays = control(app)
+    drawing = replays.replay("m-1", REQUEST)
+    next(drawing)
+    assert len(list(replays.resume(REQUEST))) == 1, "the view, and no event that waits for the end"
+    assert app.session.replay
+    assert not app.session.replay.is_stopped()
+    drawing.close()
+    assert finish(app.session.replay)
+
+
 def test_a_replay_goes_on_while_the_connection_is_lost(app: App) -> None:
     app.model.gate.close()
     drawing = control(app).replay("m-1", REQUEST)
