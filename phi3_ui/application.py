@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 
 import gradio as gr
-from fastapi import FastAPI, Form, Request
+from fastapi import Depends, FastAPI, Form, Request
 from gradio.route_utils import FnIndexInferError
 from gradio.state_holder import StateHolder
 from starlette.middleware import Middleware
@@ -44,13 +44,14 @@ from phi3_ui.ui.front_page import FrontPage
 from phi3_ui.ui.host_guard import HostGuard
 from phi3_ui.ui.import_route import ImportRoute
 from phi3_ui.ui.imports import Imports
-from phi3_ui.ui.invalid_calls import InvalidCalls, harden_queue
+from phi3_ui.ui.invalid_calls import InvalidCalls
 from phi3_ui.ui.login.login import Login
 from phi3_ui.ui.login.login_guard import LoginGuard
 from phi3_ui.ui.open_pages import OpenPages
 from phi3_ui.ui.page.layout import build_ui
 from phi3_ui.ui.page.texts import I18N
 from phi3_ui.ui.page.theme import CSS, theme
+from phi3_ui.ui.page_calls import FindLogin, PageCalls
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
 from phi3_ui.ui.request_limits import IMPORT_PATH, RequestLimits
 from phi3_ui.ui.route_guard import RouteGuard
@@ -99,7 +100,7 @@ def build_app(settings: Settings) -> FastAPI:
     login = Login(settings) if settings.has_login else None
 
     def has_events(session_hash: str, request: Request) -> bool:
-        return may_stream(session_hash, login.find_user(request) if login else None)
+        return calls.may_stream(session_hash, request)
 
     app = FastAPI(
         title="Phi-3 Chat on MLflow",
@@ -148,8 +149,7 @@ def build_app(settings: Settings) -> FastAPI:
     answering = Answering(settings, models, services.models, services.conversations, services.quotas, services.metrics)
     mount_api(app, callers, models, answering, lambda: len(services.pool.list_loaded()))
     blocks = build_ui(services)
-    page = _mount_page(app, blocks, services, login)
-    may_stream = harden_queue(blocks._queue, services.pages.is_streamed)
+    page, calls = _mount_page(app, blocks, services, find_user)
     return app
 
 
@@ -185,12 +185,15 @@ def open_services(settings: Settings) -> Services:
     )
 
 
-def _mount_page(app: FastAPI, blocks: gr.Blocks, services: Services, login: Login | None) -> gr.routes.App:
-    """Mount the page at the root of `app`, and return Gradio's own application."""
+def _mount_page(
+    app: FastAPI, blocks: gr.Blocks, services: Services, find_login: FindLogin | None
+) -> tuple[gr.routes.App, PageCalls]:
+    """Mount the page at the root of `app`, and return Gradio's own application with what guards its calls."""
     settings = services.settings
     blocks.max_threads = _MAX_THREADS  # which `queue` and the lifespan read
     blocks.queue(api_open=True, max_size=sys.maxsize)  # on a ZeroGPU Space the default is one event
     blocks._queue.sleep_when_free = _QUEUE_SLEEP
+    calls = PageCalls(blocks._queue, services.pages, find_login)
     gr.mount_gradio_app(
         app,
         blocks,
@@ -198,7 +201,8 @@ def _mount_page(app: FastAPI, blocks: gr.Blocks, services: Services, login: Logi
         theme=theme(),
         css=CSS,
         i18n=I18N,
-        auth_dependency=login.find_user if login else None,
+        app_kwargs={"dependencies": [Depends(calls.check)]},
+        auth_dependency=find_login,
         root_path=settings.root_path or None,
         # A forged Host header reaches the server-side renderer and the run history (CVE-2026-134825): both are off.
         ssr_mode=False,
@@ -210,17 +214,18 @@ def _mount_page(app: FastAPI, blocks: gr.Blocks, services: Services, login: Logi
     )
     page = next(route.app for route in app.routes if isinstance(route, Mount) and isinstance(route.app, gr.routes.App))
     page.add_exception_handler(FnIndexInferError, _not_found)
-    services.pages.on_forgotten(lambda key: _drop_session(page.state_holder, blocks, key))
-    return page
+    services.pages.on_forgotten(lambda key: _drop_session(page.state_holder, blocks, calls, key))
+    return page, calls
 
 
-def _drop_session(holder: StateHolder, blocks: gr.Blocks, key: str) -> None:
+def _drop_session(holder: StateHolder, blocks: gr.Blocks, calls: PageCalls, key: str) -> None:
     """Free what Gradio keeps of a page: by itself it keeps the last values of all components for its last 10,000 pages."""
     with holder.lock:
         holder.session_data.pop(key, None)
         holder.time_last_used.pop(key, None)
     blocks.pending_streams.pop(key, None)
     blocks.pending_diff_streams.pop(key, None)
+    calls.forget(key)
 
 
 def _not_found(_: Request, __: Exception) -> Response:

@@ -17,6 +17,7 @@ SENTENCES = {
     "host_refused": "This app is not known as “{host}”. If you administer it, add the name to PHI3_UI_HOSTS and start it again.",
     "other_site": "A page of another site has sent this, so nothing was done. Open this app's own page, and try there.",
     "too_many_requests": "Too many requests come from your network address. Try again in {seconds} s.",
+    "too_many_calls": "Too many actions of yours, or of your network, are under way. Wait until one has ended, then try again.",
     "request_too_slow": "This arrived too slowly, so it was given up. Check the connection, then send it again.",
     "request_too_complex": "This holds more than the {count} values that may be sent at once. Send less.",
     "request_too_large": "This is larger than the {size} MB that may be sent at once. Send less, or ask the administrator for a higher limit.",

@@ -1,6 +1,5 @@
 """Calls that no page makes: each open route with arbitrary values answers without an error of the server, and names no folder of it."""
 
-import asyncio
 import itertools
 import random
 import shutil
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
 
-import gradio as gr
 import httpx
 import pytest
 
@@ -18,7 +16,6 @@ from phi3_ui.errors import UserError
 from phi3_ui.paths import ROOT
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
-from phi3_ui.ui.invalid_calls import harden_queue
 from tests.store.registry.prompt_models import DECLARED, log_prompt_model
 from tests.support.asgi_client import Client, running
 from tests.support.build_cache import create_store
@@ -118,24 +115,12 @@ def test_a_call_with_arbitrary_values(client: Client, home: Path, events: list[d
         expect_no_harm(client.send("POST", f"/gradio_api/{route}", json=body), home)
 
 
-def test_two_streams_of_a_page_may_end() -> None:
-    blocks, streams = gr.Blocks(), {"page"}
-    harden_queue(blocks._queue, streams.__contains__)
-    sessions = blocks._queue.pending_messages_per_session
-    sessions["page"] = asyncio.Queue()
-
-    del sessions["page"]
-    assert "page" in sessions, "which the other stream would miss"
-    streams.clear()
-    del sessions["page"]
-    del sessions["page"]
-    assert "page" not in sessions
-
-
-def test_a_call_with_an_empty_session_hash(client: Client, events: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("route", ["queue/join", "run/predict", "cancel"])
+def test_a_call_with_what_is_no_key_of_a_page(client: Client, events: list[dict[str, Any]], route: str) -> None:
     queued = next(event for event in events if event["backend_fn"] and event["queue"] is not False)
-    body = {"fn_index": queued["id"], "session_hash": "", "data": [None] * len(queued["inputs"])}
-    assert client.send("POST", "/gradio_api/queue/join", json=body).status_code == 400
+    body = {"fn_index": queued["id"], "event_id": "", "data": [None] * len(queued["inputs"])}
+    for key in ("", "a" * 9_500_000, None):
+        assert client.send("POST", f"/gradio_api/{route}", json={**body, "session_hash": key}).status_code == 400
 
 
 _PLACES = [

@@ -853,6 +853,7 @@ ERRORS: dict[str, str] = {
     "host_refused": "Această aplicație nu este cunoscută ca „{host}”. Dacă o administrați, adăugați numele la PHI3_UI_HOSTS și porniți-o din nou.",
     "other_site": "O pagină a altui site a trimis această cerere, așa că nu s-a făcut nimic. Deschideți pagina aplicației și încercați acolo.",
     "too_many_requests": "De la adresa rețelei dumneavoastră vin prea multe cereri. Încercați din nou peste {seconds} s.",
+    "too_many_calls": "Prea multe acțiuni ale dumneavoastră sau ale rețelei dumneavoastră sunt în curs. Așteptați să se încheie una, apoi încercați din nou.",
     "request_too_slow": "A sosit prea încet, de aceea s-a renunțat. Verificați conexiunea, apoi trimiteți din nou.",
     "request_too_complex": "Conține mai mult de cele {count} de valori care pot fi trimise deodată. Trimiteți mai puțin.",
     "request_too_large": "Depășește cei {size} MB care pot fi trimiși deodată. Trimiteți mai puțin sau cereți administratorului o limită mai mare.",

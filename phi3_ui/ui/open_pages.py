@@ -17,7 +17,7 @@ from phi3_ui.ui.sessions import Session
 _LOAD_SECONDS = 15.0  # from the request for a page until it reports its tab, or the page that it replaces says goodbye
 _ACTIVE_SECONDS = 300.0  # a page that is seen asks for the state of its model every few seconds
 _IDLE_SECONDS = 24 * 3600.0  # a page without any event for so long is forgotten: a laptop may sleep for a night
-_MAX_PER_ADDRESS = 500  # pages; anybody may name as many as they like
+_MAX_PAGES = 500  # of one login, or of one address; anybody may name as many as they like
 
 
 @dataclass(eq=False)
@@ -55,6 +55,8 @@ class OpenPages:
         self._lock = threading.Lock()
         self._pages: dict[tuple[str, str | None], _OpenPage] = {}
         self._streams: Counter[str] = Counter()
+        self._left: dict[str, str | None] = {}
+        """The logins of pages that are forgotten, but still have an event stream."""
         self._loading: dict[str, list[float]] = {}
         self._is_closing = False
         self._drop_state: Callable[[str], None] = lambda _: None
@@ -66,7 +68,8 @@ class OpenPages:
     def get(self, key: str, language: str, login: str | None = None, address: str = "") -> Session:
         """The session of a page; a new one for a page not seen before, or for another login.
 
-        Of one address, the page that was not used for the longest time is forgotten where there are too many.
+        Of one login, or without one of an address, the page that was not used for the longest time is forgotten where there are
+        too many: one with an event stream only if all have one.
         """
         idle: list[_OpenPage] = []
         with self._lock:
@@ -74,9 +77,10 @@ class OpenPages:
             page = self._pages.get((key, login))
             if page is None:
                 idle = [page for page in self._pages.values() if page.used_at < now - _IDLE_SECONDS]
-                neighbours = [page for page in self._pages.values() if page.address == address and page not in idle]
-                if len(neighbours) >= _MAX_PER_ADDRESS:
-                    idle.append(min(neighbours, key=lambda page: page.used_at))
+                own = [name for name in self._list_names(login, address) if self._pages[name] not in idle]
+                if len(own) >= _MAX_PAGES:
+                    oldest = min(own, key=lambda name: (self._streams[name[0]] > 0, self._pages[name].used_at))
+                    idle.append(self._pages[oldest])
                 self._forget(idle)
                 page = self._pages[key, login] = _OpenPage(Session(language, login, self._hides_paths), now, address)
                 if self._is_closing:
@@ -85,6 +89,27 @@ class OpenPages:
         for other in idle:
             other.session.close()
         return page.session
+
+    def is_open(self, key: str, login: str | None) -> bool:
+        """Whether a login has a page with this key."""
+        with self._lock:
+            return (key, login) in self._pages
+
+    def is_taken(self, key: str, login: str | None) -> bool:
+        """Whether another login has a page with this key, or had it and is still sent its events."""
+        with self._lock:
+            return self._left.get(key, login) != login or any(
+                name == key and owner != login for name, owner in self._pages
+            )
+
+    def list_keys(self, login: str | None, address: str) -> list[str]:
+        """The keys of the pages of a login, or without one of an address."""
+        with self._lock:
+            return [key for key, _ in self._list_names(login, address)]
+
+    def _list_names(self, login: str | None, address: str) -> list[tuple[str, str | None]]:
+        pages = self._pages.items()
+        return [name for name, page in pages if name[1] == login and (login is not None or page.address == address)]
 
     def is_model_shared(self, model_id: str, user_id: str) -> bool:
         """Whether a page of somebody else, in use a short time ago, would ask this model next."""
@@ -102,7 +127,13 @@ class OpenPages:
         self._pages = {key: page for key, page in before.items() if page not in pages}
         for page in pages:
             page.cancel_grace()
-        for key in {key for (key, _), page in before.items() if page in pages} - {key for key, _ in self._pages}:
+        left = {key: login for (key, login), page in before.items() if page in pages}
+        self._left |= {key: login for key, login in left.items() if self._streams[key]}
+        for key in left:
+            self._drop_unless_used(key)
+
+    def _drop_unless_used(self, key: str) -> None:
+        if not self._find_pages(key) and not self._streams[key]:
             self._drop_state(key)
 
     # The connection of a page
@@ -131,6 +162,8 @@ class OpenPages:
             if self._streams[key] > 0:
                 return
             del self._streams[key]
+            self._left.pop(key, None)
+            self._drop_unless_used(key)
             for page in self._find_pages(key) if is_lost else []:
                 page.session.connection.lost.set()
                 page.start_grace(self._grace_seconds, self._end_grace)

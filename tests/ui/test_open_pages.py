@@ -362,7 +362,7 @@ def test_what_is_kept_of_a_page_elsewhere_is_dropped_when_no_login_has_it_any_mo
 
 
 def test_an_address_cannot_open_pages_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("phi3_ui.ui.open_pages._MAX_PER_ADDRESS", 3)
+    monkeypatch.setattr("phi3_ui.ui.open_pages._MAX_PAGES", 3)
     clock = Clock()
     pages = OpenPages(LONG, clock)
     other = pages.get("other", "en", address="2001:db8::/64")
@@ -375,3 +375,40 @@ def test_an_address_cannot_open_pages_without_end(monkeypatch: pytest.MonkeyPatc
     assert second.is_closed()
     assert not any(session.is_closed() for session in (other, first, third))
     assert pages.get("other", "en", address="2001:db8::/64") is other
+
+
+def test_a_login_loses_pages_of_its_own_alone_and_one_with_a_stream_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phi3_ui.ui.open_pages._MAX_PAGES", 2)
+    clock = Clock()
+    pages = OpenPages(LONG, clock)
+    anna = pages.get("annas", "en", "anna", "192.0.2.1")
+    pages.get("streamed", "en", "bob", "192.0.2.1")
+    pages.open_stream("streamed")
+    for key in "abcd":
+        clock.now += 1
+        pages.get(key, "en", "bob", f"192.0.2.{ord(key)}")
+
+    assert pages.list_keys("bob", "") == ["streamed", "d"]
+    assert pages.get("annas", "en", "anna") is anna
+    pages.open_stream("d")
+    pages.get("e", "en", "bob")
+    assert pages.list_keys("bob", "") == ["d", "e"], "where all have a stream, the oldest"
+
+
+def test_a_page_is_its_logins_until_its_last_stream_ends() -> None:
+    pages, dropped = OpenPages(0), list[str]()
+    pages.on_forgotten(dropped.append)
+    pages.get("a", "en", "anna")
+    pages.claim_tab("a", "anna", TAB, CLIENT)
+    assert pages.is_taken("a", "bob")
+    assert not pages.is_taken("a", "anna")
+    pages.open_stream("a")
+    pages.close_tab(TAB, CLIENT)
+
+    assert not pages.is_open("a", "anna")
+    assert pages.is_taken("a", "bob")
+    assert not pages.is_taken("a", "anna")
+    assert dropped == []
+    pages.close_stream("a", is_lost=True)
+    assert not pages.is_taken("a", "bob")
+    assert dropped == ["a"]

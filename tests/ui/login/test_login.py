@@ -93,7 +93,10 @@ def test_nobody_reads_or_writes_what_another_persons_page_is_sent(tmp_path: Path
 
         client.http.cookies.clear()
         assert client.log_in("bob", "two") == 200
-        assert client.send("POST", "/gradio_api/queue/join", json=call).status_code == 404
+        for path in ("queue/join", "queue/join/", "run/predict", "run/predict/"):
+            assert client.send("POST", f"/gradio_api/{path}", json=call).status_code in (404, 307)
+        cancel = {"session_hash": "annas", "fn_index": event["id"], "event_id": ""}
+        assert client.send("POST", "/gradio_api/cancel", json=cancel).status_code == 404
         own = {**call, "session_hash": "bobs"}
         assert client.send("POST", "/gradio_api/queue/join", json=own).status_code == 200
         for query in ("annas", "bobs&session_hash=annas", "annas&session_hash=bobs", "annas&session_hash=", ""):
@@ -105,4 +108,5 @@ def test_nobody_reads_or_writes_what_another_persons_page_is_sent(tmp_path: Path
 
         client.http.cookies.clear()
         client.http.cookies.update(annas)
+        assert client.send("POST", "/gradio_api/cancel", json=cancel).status_code == 200
         assert "process_completed" in client.get("/gradio_api/queue/data?session_hash=annas").text
