@@ -33,7 +33,7 @@ _OTHERS = """
     chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat
     setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat file_setattr
     shmget shmat shmctl semget semop semtimedop semctl msgget msgsnd msgrcv msgctl mq_open mq_unlink
-    inotify_add_watch fanotify_init fanotify_mark name_to_handle_at open_by_handle_at
+    truncate inotify_add_watch fanotify_init fanotify_mark name_to_handle_at open_by_handle_at
     io_uring_setup io_uring_enter io_uring_register bpf userfaultfd perf_event_open modify_ldt
     add_key keyctl request_key unshare setns chroot pivot_root mount umount2 move_mount mount_setattr
     open_tree open_tree_attr fsopen fsconfig fsmount fspick
@@ -43,12 +43,30 @@ DENIED = frozenset(_SOCKETS | _OF_A_PROCESS | set(_OTHERS.split()))
 
 _CLONE_THREAD, _CLONE_NAMESPACES = 0x00010000, 0x7E020080
 _AF_UNIX, _AF_INET, _AF_INET6, _SOCK_STREAM, _SOCK_TYPE = 1, 2, 10, 1, 0xF
-_DENIED_ARGUMENTS = {
-    "prctl": (0, (1,)),  # PR_SET_PDEATHSIG: to outlive the app
-    "fcntl": (1, (8, 15)),  # F_SETOWN, F_SETOWN_EX: which process a descriptor signals
-    "ioctl": (1, (0x40086602, 0x401C5820)),  # FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR: attributes of a file
+_ALL_BITS = 0xFFFFFFFF
+_OPEN_MODES = (
+    (0x003, 0x003),  # neither to read nor to write, for which Landlock asks no right: it is enough for leases and locks
+    (0x200, 0x203),  # O_TRUNC to read: Landlock denies it since version 3 alone
+)
+_DENIED_ARGUMENTS: dict[str, tuple[int, tuple[tuple[int, int], ...]]] = {
+    "prctl": (0, ((1, _ALL_BITS),)),  # PR_SET_PDEATHSIG: to outlive the app
+    "open": (1, _OPEN_MODES),
+    "openat": (2, _OPEN_MODES),
+    "fcntl": (
+        1,
+        # F_SETOWN, F_SETOWN_EX: which process a descriptor signals; F_SETLEASE, for which others that open a file wait; F_NOTIFY
+        tuple((command, _ALL_BITS) for command in (8, 15, 1024, 1026)),
+    ),
+    "ioctl": (
+        1,
+        # FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR: attributes of a file; FIOSETOWN, SIOCSPGRP: as F_SETOWN; TIOCSTI, TIOCLINUX: to type
+        # into a terminal
+        tuple((request, _ALL_BITS) for request in (0x40086602, 0x401C5820, 0x8901, 0x8902, 0x5412, 0x541C)),
+    ),
 }
-"""The index of an argument, and values with which a call is denied."""
+"""The index of an argument, and values with which a call is denied, each in the bits of a mask."""
+_HIDDEN = {"clone3", "openat2"}
+"""Their flags are in memory, where the filter does not see them; without them, libraries call `clone` and `openat`."""
 
 
 def filter_system_calls(allow_unix_sockets: bool, allow_workers: bool = False) -> None:
@@ -68,11 +86,11 @@ def build_filter(pid: int, allow_unix_sockets: bool, allow_workers: bool = False
 
     rules = Filter(Action.ERRNO | errno.ENOSYS)
     for name in {"x86_64": X86_64_SYSCALLS, "aarch64": AARCH64_SYSCALLS}[arch()]:
-        if name == "clone3":
-            continue  # its flags are in memory; without it, libraries call `clone`
+        if name in _HIDDEN:
+            continue
         index, values = _DENIED_ARGUMENTS.get(name, (0, ()))
-        for value in values:
-            rules.errno(name, errno.EPERM, args=[_equals(index, value)])
+        for value, mask in values:
+            rules.errno(name, errno.EPERM, args=[_equals(index, value, mask)])
         has_sockets = allow_unix_sockets or allow_workers
         if name not in DENIED or (has_sockets and name in _SOCKETS - {"socket", "socketpair"}):
             rules.allow(name)
@@ -97,7 +115,7 @@ def _exceptions(name: str, pid: int, allow_unix_sockets: bool, allow_workers: bo
         yield from ([_equals(0, family)] for family in families)
 
 
-def _equals(index: int, value: int, mask: int = 0xFFFFFFFF) -> "ArgCmp":
+def _equals(index: int, value: int, mask: int = _ALL_BITS) -> "ArgCmp":
     """Whether an argument, of which the kernel reads 32 bits, has this value in the bits of `mask`."""
     from seccompy import ArgCmp, CmpOp
 

@@ -436,7 +436,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "doctor.remote_no_model": "{host} does not list the model {model}. Correct its name, or start it there.",
     "doctor.remote_not_configured": "No remote server is called {name}. Configure one, with the address and the key to ask this model with.",
     "doctor.not_isolated": "Its process is not isolated: this system has no Landlock, so it can read your files and use the network. Load it only if you trust it.",
-    "doctor.partly_isolated": "Its process is partly isolated: this kernel has version {version} of Landlock, and version 6 (Linux 6.12) denies the network and signals, too. Load it only if you trust it.",
+    "doctor.partly_isolated": "Its process is partly isolated: this kernel has version {version} of Landlock. Version 3 (Linux 6.2) denies emptying your files, and version 6 (Linux 6.12) the network and signals, too. Load it only if you trust it.",
     "doctor.unfiltered": "Its process can use networks that Landlock does not know, and start and change other processes: this system has no seccomp, or its processor is neither x86-64 nor ARM64. Load it only if you trust it.",
     "doctor.severity.ok": "fine",
     "doctor.severity.warning": "note",

@@ -479,7 +479,7 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "doctor.remote_no_model": "{host} nu listează modelul {model}. Corectați-i numele sau porniți-l acolo.",
     "doctor.remote_not_configured": "Niciun server la distanță nu se numește {name}. Configurați unul, cu adresa și cheia cu care este întrebat acest model.",
     "doctor.not_isolated": "Procesul său nu este izolat: acest sistem nu are Landlock, deci poate citi fișierele dumneavoastră și folosi rețeaua. Încărcați-l numai dacă aveți încredere în el.",
-    "doctor.partly_isolated": "Procesul său este izolat parțial: acest nucleu are versiunea {version} de Landlock, iar versiunea 6 (Linux 6.12) interzice și rețeaua și semnalele. Încărcați-l numai dacă aveți încredere în el.",
+    "doctor.partly_isolated": "Procesul său este izolat parțial: acest nucleu are versiunea {version} de Landlock. Versiunea 3 (Linux 6.2) interzice golirea fișierelor dumneavoastră, iar versiunea 6 (Linux 6.12) și rețeaua și semnalele. Încărcați-l numai dacă aveți încredere în el.",
     "doctor.unfiltered": "Procesul său poate folosi rețele pe care Landlock nu le cunoaște și poate porni și modifica alte procese: acest sistem nu are seccomp sau procesorul nu este nici x86-64, nici ARM64. Încărcați-l numai dacă aveți încredere în el.",
     "doctor.severity.ok": "în regulă",
     "doctor.severity.warning": "notă",

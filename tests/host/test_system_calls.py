@@ -1,12 +1,17 @@
 """The filter of system calls, as built for each architecture; what it does is tested in test_containment.py."""
 
+import json
 import platform
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from seccompy.syscalls import AARCH64_SYSCALLS, AUDIT_ARCH_AARCH64, AUDIT_ARCH_X86_64, X86_64_SYSCALLS
 
 from phi3_ui.host import containment
 from phi3_ui.host.system_calls import DENIED, build_filter
+from phi3_ui.paths import ROOT
 
 
 def test_every_denied_call_exists() -> None:
@@ -31,3 +36,42 @@ def test_another_architecture_is_not_filtered(monkeypatch: pytest.MonkeyPatch) -
     containment.has_seccomp.cache_clear()
     assert not containment.has_seccomp()
     containment.has_seccomp.cache_clear()
+
+
+_WITHOUT_LANDLOCK = """
+import fcntl, json, os, socket, sys
+from phi3_ui.host.system_calls import filter_system_calls
+filter_system_calls(allow_unix_sockets=False)
+path, parent = sys.argv[1], os.getppid()
+own = socket.socketpair()[0]
+attacks = {
+    "truncate": lambda: os.truncate(path, 0),
+    "open to read and truncate": lambda: os.open(path, os.O_RDONLY | os.O_TRUNC),
+    "open in no mode": lambda: os.open(path, 3),
+    "lease": lambda: fcntl.fcntl(os.open(path, os.O_RDONLY), 1024, fcntl.F_RDLCK),
+    "FIOSETOWN": lambda: fcntl.ioctl(own, 0x8901, parent.to_bytes(4, sys.byteorder)),
+    "SIOCSPGRP": lambda: fcntl.ioctl(own, 0x8902, parent.to_bytes(4, sys.byteorder)),
+    "F_SETOWN": lambda: fcntl.fcntl(own, 8, parent),
+    "read": lambda: os.open(path, os.O_RDONLY),
+    "write": lambda: os.open(path, os.O_WRONLY | os.O_TRUNC),
+    "append": lambda: os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT),
+}
+done = []
+for name, attack in attacks.items():
+    try:
+        attack()
+        done.append(name)
+    except PermissionError:
+        pass
+    if name == "read":
+        assert os.path.getsize(path) == 1
+print(json.dumps(done))
+"""
+
+
+@pytest.mark.skipif(not containment.has_seccomp(), reason="no filter on this system")
+def test_what_landlock_does_not_deny_on_older_kernels_is_filtered(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    command = [sys.executable, "-c", _WITHOUT_LANDLOCK, str(tmp_path / "file")]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(run.stdout) == ["read", "write", "append"]

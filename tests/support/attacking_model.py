@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,25 @@ def _signal_through_a_pipe(pid: int) -> None:
         os.close(writer)
 
 
+def _signal_through_a_socket(request: int, pid: int) -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        fcntl.ioctl(one, request, pid.to_bytes(4, sys.byteorder))
+
+
+def _take_lease(descriptor: int) -> None:
+    try:
+        fcntl.fcntl(descriptor, 1024, fcntl.F_RDLCK)  # F_SETLEASE
+        fcntl.fcntl(descriptor, 1024, fcntl.F_UNLCK)
+    finally:
+        os.close(descriptor)
+
+
+def _open_as_openat2(path: Path, flags: int) -> None:
+    how = b"".join(value.to_bytes(8, sys.byteorder) for value in (flags, 0, 0))
+    os.close(_call("openat2", -100, bytes(path), how, len(how)))
+
+
 def _set_attributes(file: str) -> None:
     with open(file, "rb") as opened:
         flags = bytearray(8)
@@ -189,6 +209,17 @@ def _attack_by_calls(targets: dict[str, Any], canary: Path, parent: int) -> dict
         "outlive the app": lambda: _call("prctl", 1, 0),
         "outlive the app, with more bits": lambda: _call("prctl", 1 | 1 << 32, 0),
         "signal through a pipe": lambda: _signal_through_a_pipe(parent),
+        "signal through a socket": lambda: _signal_through_a_socket(0x8901, parent),  # FIOSETOWN
+        "signal through a socket otherwise": lambda: _signal_through_a_socket(0x8902, parent),  # SIOCSPGRP
+        "signal through a socket, with more bits": lambda: _call("ioctl", 0, 0x8901 | 1 << 32, bytes(4)),
+        "open a file to neither read nor write": lambda: os.close(os.open(canary, 3)),
+        "open a file so with openat2": lambda: _open_as_openat2(canary, 3),
+        "lease a file of the store": lambda: _take_lease(os.open(canary, 3)),
+        "lease its own code": lambda: _take_lease(os.open(own, os.O_RDONLY)),
+        "watch a folder": lambda: fcntl.fcntl(os.open("/usr", os.O_RDONLY), 1026, 1),  # F_NOTIFY
+        "empty a file by its name": lambda: os.truncate(canary, 0),
+        "empty a file that it reads": lambda: os.close(os.open(canary, os.O_RDONLY | os.O_TRUNC)),
+        "type into a terminal": lambda: _call("ioctl", 0, 0x5412, b"x"),  # TIOCSTI
         "open the parent": lambda: os.close(os.pidfd_open(parent)),
         "trace the parent": lambda: _call("ptrace", 0x4206, parent, 0, 0),
         "change the parent's limits": lambda: resource.prlimit(
