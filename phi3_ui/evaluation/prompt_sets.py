@@ -7,6 +7,7 @@ content. A version is never changed. Records that were edited elsewhere become a
 
 import json
 import math
+import re
 import tempfile
 import threading
 import time
@@ -40,6 +41,7 @@ MAX_NAME = 100  # characters
 
 _VERSION_TAG = "phi3_ui.version."
 """Followed by a version's number; its value is "DIGEST SECONDS_SINCE_1970 RECORDS"."""
+_VERSION = re.compile(rf"{re.escape(_VERSION_TAG)}(\d{{1,9}}) ([0-9a-f]+) (\d{{1,10}}(?:\.\d+)?) (\d{{1,9}})", re.ASCII)
 _RUN_TAG = "phi3_ui.versions_run"
 _SET_TAG = "phi3_ui.prompt_set"  # of that run
 _POSITION_TAG = "phi3_ui.position"  # of a record: MLflow keeps no order among those that were added at once
@@ -222,9 +224,9 @@ def _summarize(dataset: EvaluationDataset) -> PromptSetSummary:
 def _parse_versions(dataset: EvaluationDataset) -> tuple[PromptSetVersion, ...]:
     versions = []
     for key, value in (dataset.tags or {}).items():
-        number, parts = key.removeprefix(_VERSION_TAG), str(value).split()
-        if key.startswith(_VERSION_TAG) and number.isdecimal() and len(parts) == 3:  # digest, time, records
-            versions.append(PromptSetVersion(int(number), parts[0], float(parts[1]), int(parts[2])))
+        if found := _VERSION.fullmatch(f"{key} {value}"):  # others may write anything
+            number, digest, created_at, records = found.groups()
+            versions.append(PromptSetVersion(int(number), digest, float(created_at), int(records)))
     return tuple(sorted(versions, key=lambda version: version.number, reverse=True))
 
 

@@ -1,10 +1,12 @@
 """The MLflow runs of evaluations: created with all that is needed to resume them, filled, and listed."""
 
 import json
+import logging
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -19,6 +21,8 @@ from phi3_ui.evaluation.prompt_set import PromptRecord, write_records
 from phi3_ui.evaluation.questions import read_records
 from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.query import paginate
+
+logger = logging.getLogger(__name__)
 
 REPORT_FILE = "report.html"
 ANSWERS_FILE = "answers.json"
@@ -100,13 +104,13 @@ def list_runs(location: ChatLocation, evaluation_id: str) -> list[EvaluationRun]
     if not evaluation_id.isalnum():
         return []
     found = _search(location, f"tags.`{_EVALUATION_TAG}` = '{evaluation_id}'")
-    return sorted(map(_parse_run, found), key=lambda run: run.number)
+    return sorted(_parse_runs(found), key=lambda run: run.number)
 
 
 def list_evaluations(location: ChatLocation) -> list[Evaluation]:
     """All evaluations, the newest first."""
     grouped = dict[str, list[EvaluationRun]]()
-    for run in map(_parse_run, _search(location, f"tags.`{_EVALUATION_TAG}` != ''")):
+    for run in _parse_runs(_search(location, f"tags.`{_EVALUATION_TAG}` != ''")):
         grouped.setdefault(run.evaluation_id, []).append(run)
     return [Evaluation(key, tuple(sorted(runs, key=lambda run: run.number))) for key, runs in grouped.items()]
 
@@ -196,6 +200,18 @@ def _search(location: ChatLocation, query: str) -> Iterable[Run]:
         order_by=["attributes.start_time DESC"],
     )
     return found
+
+
+def _parse_runs(runs: Iterable[Run]) -> Iterator[EvaluationRun]:
+    """Those that this app has written: others may write any tag, parameter and time."""
+    for run in runs:
+        try:
+            parsed = _parse_run(run)
+            datetime.fromtimestamp(parsed.started_at, UTC).astimezone()  # as it is shown
+        except (ValueError, TypeError, OverflowError, OSError) as error:
+            logger.info("Run %s is no evaluation: %s", run.info.run_id, type(error).__name__)
+            continue
+        yield parsed
 
 
 def _parse_run(run: Run) -> EvaluationRun:

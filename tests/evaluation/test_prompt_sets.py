@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import EvaluationDataset
 from mlflow.tracing.client import TracingClient
 
 from models.tracking import Store
@@ -13,7 +14,7 @@ from phi3_ui.chat.types import Message
 from phi3_ui.errors import UserError
 from phi3_ui.evaluation import prompt_sets
 from phi3_ui.evaluation.prompt_set import PromptRecord, PromptSet
-from phi3_ui.evaluation.prompt_sets import PromptSets
+from phi3_ui.evaluation.prompt_sets import PromptSets, PromptSetVersion
 from phi3_ui.store.conversations.location import ChatLocation
 from tests.support.build_cache import create_store
 
@@ -86,6 +87,30 @@ def test_records_edited_in_mlflow_become_a_version(sets: PromptSets, location: C
 
     assert (loaded.version, _questions(loaded)) == (2, ["France?", "Italy?"])
     assert sets.load("capitals/1") == created
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("7", "d x 3"),
+        ("7", "d nan 3"),
+        ("7", "d 1e300 3"),
+        ("7", "d 99999999999 3"),
+        ("7", "d -1 3"),
+        ("7", "d 1 x"),
+        ("7", "../../d 1 3"),
+        ("7", f"d 1 {'9' * 5000}"),
+        ("9" * 5000, "d 1 3"),
+        ("²", "d 1 3"),
+        ("7", "d 1"),
+    ],
+)
+def test_a_tag_that_is_no_version_hides_nothing(key: str, value: str) -> None:
+    digest = "ab" * 32
+    tags = {"phi3_ui.version.6": f"{digest} 1700000000.125 3", f"phi3_ui.version.{key}": value, "other": "x"}
+    dataset = EvaluationDataset("d-1", "capitals", "digest", created_time=0, last_update_time=0, tags=tags)
+
+    assert prompt_sets._parse_versions(dataset) == (PromptSetVersion(6, digest, 1700000000.125, 3),)
 
 
 def test_a_changed_snapshot_is_not_used(sets: PromptSets, location: ChatLocation) -> None:
