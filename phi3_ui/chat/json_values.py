@@ -3,11 +3,13 @@
 _NUL = b"\0"
 
 
-def count_values(text: bytes) -> int:
-    """At most how many values a whole JSON text has."""
+def has_more_values(text: str | bytes, limit: int) -> bool:
+    """Whether a whole JSON text may have more values than that."""
+    if len(text) <= limit:
+        return False
     counter = ValueCounter()
-    counter.add(text)
-    return counter.count
+    counter.add(text.encode(errors="replace") if isinstance(text, str) else text)
+    return counter.count > limit
 
 
 class ValueCounter:

@@ -1,6 +1,8 @@
 """A language model that judges answers: one of the store, or one behind an OpenAI-compatible endpoint."""
 
+import json
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import httpx
 
 from phi3_ui.chat.chat_model import ChatModel
+from phi3_ui.chat.json_values import has_more_values
 from phi3_ui.chat.types import ChatRequest, GenerationParams, Message
 from phi3_ui.errors import UserError
 from phi3_ui.evaluation.asking import answer_question
@@ -19,6 +22,7 @@ JUDGE_NAME = "judge"
 DEFAULT_CRITERION = "The answer is correct, and it answers what was asked."
 _MAX_TOKENS = 200
 _TIMEOUT = 120.0  # seconds
+_MAX_BODY, _MAX_VALUES = 1_000_000, 10_000  # bytes of a response, and values of its JSON
 _VERDICT = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
 
 _PROMPT = """You judge the answer of an assistant by one criterion.
@@ -97,6 +101,22 @@ def judge_with_model(entry: ModelEntry, get_model: Callable[[], ChatModel], crit
     return Judge(entry.name, ask, criterion)
 
 
+def _post(url: str, body: dict[str, Any], headers: dict[str, str]) -> bytes:
+    """The body of the response, as it was sent. httpx.HTTPError; ValueError if it is compressed, too large or too slow."""
+    deadline = time.monotonic() + _TIMEOUT
+    sent = {**headers, "Accept-Encoding": "identity"}
+    with httpx.stream("POST", url, json=body, headers=sent, timeout=_TIMEOUT) as response:
+        response.raise_for_status()
+        received = bytearray()
+        for piece in response.iter_raw():
+            received += piece
+            if len(received) > _MAX_BODY or time.monotonic() > deadline:
+                raise ValueError("the response has no end")
+    if has_more_values(bytes(received), _MAX_VALUES):
+        raise ValueError("the response has too many values")
+    return bytes(received)
+
+
 def judge_with_endpoint(url: str, model: str, key: str, criterion: str) -> Judge:
     """A judge behind an OpenAI-compatible API at `url`, such as https://host/v1, asked with `key` if there is one."""
 
@@ -109,10 +129,9 @@ def judge_with_endpoint(url: str, model: str, key: str, criterion: str) -> Judge
         }
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
-            response = httpx.post(f"{url.rstrip('/')}/chat/completions", json=body, headers=headers, timeout=_TIMEOUT)
-            response.raise_for_status()
-            return str(response.json()["choices"][0]["message"]["content"])
-        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+            said = json.loads(_post(f"{url.rstrip('/')}/chat/completions", body, headers))
+            return str(said["choices"][0]["message"]["content"])
+        except (httpx.HTTPError, ValueError, LookupError, TypeError, RecursionError) as error:
             status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else type(error).__name__
             raise ScoringError(f"the judge at {url} failed ({status})") from error
 

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
 
+from phi3_ui.chat.json_values import has_more_values
 from phi3_ui.contracts.pipeline import PipelineContract
 from phi3_ui.contracts.registry import get_contract
 from phi3_ui.errors import UserError
@@ -24,6 +25,7 @@ from phi3_ui.testing import find_script_folder
 logger = logging.getLogger(__name__)
 
 _MAX_LINE = 16 << 20
+_MAX_VALUES = 100_000  # of a line: millions would take seconds to parse, in which the app serves nobody
 """Characters: room for any answer, and a bound on what a hostile process makes the app hold, which is 25 times as much."""
 _SIGNALS = {one.value: one.name for one in signal.Signals}
 _KILL_SECONDS = 10.0  # the kernel takes longer only while a device does not respond
@@ -185,6 +187,8 @@ class ModelProcess:
         try:
             with pipe:
                 while (line := pipe.readline(_MAX_LINE)) and not self._is_collected:
+                    if has_more_values(line, _MAX_VALUES):
+                        raise ValueError("a line of too many values")
                     self._on_message(json.loads(line))  # the part of a longer line is no JSON
         except Exception:  # whatever the process wrote, its users must not wait for ever
             logger.exception("%s sent a line that is not part of the protocol", self._spec.name)

@@ -1,5 +1,7 @@
 """Judges: what they are asked, what they say, and what an external one gets to see."""
 
+import contextlib
+import gzip
 import json
 import threading
 from collections.abc import Iterator
@@ -31,6 +33,7 @@ class Endpoint:
     said: Any = field(default_factory=lambda: {"choices": [{"message": {"content": "Yes. It is."}}]})
     bodies: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
+    encoding: str = "identity"
 
 
 @pytest.fixture
@@ -41,8 +44,10 @@ def endpoint() -> Iterator[Endpoint]:
             served.keys.append(self.headers["Authorization"])
             self.send_response(served.status)
             self.send_header("Location", "http://127.0.0.1:9/")
+            self.send_header("Content-Encoding", served.encoding)
             self.end_headers()
-            self.wfile.write(json.dumps(served.said).encode())
+            with contextlib.suppress(OSError):  # who is asked too much leaves
+                self.wfile.write(served.said if isinstance(served.said, bytes) else json.dumps(served.said).encode())
 
         def log_message(self, *_: object) -> None:
             pass
@@ -105,6 +110,25 @@ def test_an_endpoint_that_fails_says_so(endpoint: Endpoint, status: int, said: o
     with pytest.raises(ScoringError, match="the judge at"):
         judge_with_endpoint(endpoint.url, "big", "", "c").judge(_RECORD, "Paris")
     assert endpoint.keys == [None]
+
+
+_YES = {"choices": [{"message": {"content": "Yes."}}]}
+
+
+@pytest.mark.parametrize(
+    ("said", "encoding"),
+    [
+        (gzip.compress(json.dumps(_YES).encode()), "gzip"),
+        ({**_YES, "more": "x" * 2_000_000}, "identity"),
+        ({**_YES, "more": [0] * 20_000}, "identity"),
+        (b"[" * 9000, "identity"),
+    ],
+    ids=["compressed", "large", "values", "depth"],
+)
+def test_a_hostile_endpoint_gives_no_score(endpoint: Endpoint, said: object, encoding: str) -> None:
+    endpoint.said, endpoint.encoding = said, encoding
+    with pytest.raises(ScoringError, match="the judge at"):
+        judge_with_endpoint(endpoint.url, "big", "", "c").judge(_RECORD, "Paris")
 
 
 def test_a_judge_is_a_model_of_the_store_or_an_address() -> None:

@@ -58,6 +58,17 @@ def test_a_line_without_end_ends_the_model(tmp_path: Path, monkeypatch: pytest.M
     assert _error_of(model).code == "model_malformed"
 
 
+def test_a_line_of_too_many_values_ends_the_model_unparsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_process, "_MAX_VALUES", 2)
+    script = (
+        """import sys; sys.stdin.readline(); print('["ready", "stream", null]', flush=True); sys.stdin.readline()"""
+    )
+    monkeypatch.setattr(child_process, "spawn", _spawn_script(script))
+    model = HostedModel(_SPEC, tmp_path, nullcontext)
+
+    assert _error_of(model).code == "model_malformed"
+
+
 _LOADED = """
 import json, sys
 sys.stdin.readline()

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from phi3_ui.chat.json_values import count_values
+from phi3_ui.chat.json_values import has_more_values
 from phi3_ui.chat.one_line import write_on_one_line
 from phi3_ui.errors import UserError
 from phi3_ui.remote_servers import RemoteServer
@@ -129,7 +129,7 @@ def failure_of_event(asked: Asked, error: Any) -> UserError:
 
 def find_message(body: bytes) -> str:
     """The sentence in the body of an error: OpenAI's, FastAPI's, Databricks' or Ollama's; empty if it is none of them."""
-    if count_values(body) > _MAX_VALUES:
+    if has_more_values(body, _MAX_VALUES):
         return ""
     try:
         content = json.loads(body)

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import httpx
 
-from phi3_ui.chat.json_values import count_values
+from phi3_ui.chat.json_values import has_more_values
 from phi3_ui.contracts.declaration import PARAMS
 from phi3_ui.errors import UserError
 from phi3_ui.host.remote.failures import Asked, RequestError, failure_of_network, failure_of_status
@@ -93,7 +93,7 @@ async def _get(client: httpx.AsyncClient, server: RemoteServer) -> tuple[int, ht
 
 def _parse_models(server: RemoteServer, body: bytes) -> tuple[FoundModel, ...]:
     """The models in a list. Raises ValueError, KeyError, TypeError or AttributeError for anything else."""
-    if count_values(body) > _MAX_VALUES:
+    if has_more_values(body, _MAX_VALUES):
         raise ValueError("it lists too much")
     content = json.loads(body)
     if server.kind == "databricks":
