@@ -11,11 +11,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from phi3_ui.ui.open_pages import OpenPages
 
+_MAX_BROWSER = 300  # characters; each load keeps them for a while
+
 
 def identify_client(request: Request | gr.Request) -> str:
     """Address and kind of the browser that sends a request. Browsers behind one proxy may be taken for one."""
     host = request.client.host if request.client else ""
-    return f"{host} {request.headers.get('user-agent', '')}"
+    return f"{host} {request.headers.get('user-agent', '')[:_MAX_BROWSER]}"
 
 
 class ConnectionWatch:

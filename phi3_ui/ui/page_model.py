@@ -7,6 +7,8 @@ from phi3_ui.errors import UserError
 from phi3_ui.store.registry.cards import ModelEntry, RegisteredVersion
 from phi3_ui.ui.session_values import ModelSelection
 
+_MAX_KEY = 1000  # characters; a page keeps what the browser sends
+
 
 class PageModel:
     """The selection changes at once, and its entry is found a moment later. Thread-safe."""
@@ -44,9 +46,9 @@ class PageModel:
         return self._selection.error
 
     def select(self, key: str | None) -> None:
-        """Select another model; its entry is set by `set_entry` once it was found."""
+        """Select another model; its entry is set by `set_entry` once it was found. What is too long to be a key selects none."""
         with self._lock:
-            self._selection = ModelSelection(key or None)
+            self._selection = ModelSelection(key if key and len(key) <= _MAX_KEY else None)
 
     def ensure(self, keys: list[str], default: str | None) -> str | None:
         """Keep the selected key if it is among `keys`, otherwise select `default`. Returns the selected key."""

@@ -12,7 +12,8 @@ from phi3_ui.ui.page.components import Page, Updates
 from phi3_ui.ui.render.context_meter import describe_files, render_context_meter
 from phi3_ui.ui.sessions import Session
 
-_MAX_CHARACTERS = 4_000_000  # of a draft, which has its files twice
+MAX_DRAFT = 4_000_000
+"""Characters of all texts of a draft, which has its files twice: each page keeps one."""
 _MAX_COUNTED = (
     2_000_000  # characters of all prompts: more take the model's process seconds, at each pause of the typing
 )
@@ -74,7 +75,7 @@ class ContextMeter:
 
 
 def read_draft(system: str, event: gr.EventData) -> Draft:
-    """What a composer holds: `text` and `files`, each with `id`, `name` and `text`, from the browser."""
+    """What a composer holds: `text` and `files`, each with `id`, `name` and `text`, from the browser; nothing where that is too much."""
     data = read_fields(event)
     text, files = data.get("text"), data.get("files")
     attached = [
@@ -82,6 +83,10 @@ def read_draft(system: str, event: gr.EventData) -> Draft:
         for file in (files if isinstance(files, list) else [])[:_MAX_FILES]
         if isinstance(file, dict)
     ]
-    if not isinstance(text, str) or len(text) + sum(len(file.text) for file in attached) > _MAX_CHARACTERS:
-        text, attached = "", []
-    return Draft(text, tuple(attached), system or "")
+    system, text = system or "", text if isinstance(text, str) else ""
+    if (
+        sum(map(len, (system, text, *(part for file in attached for part in (file.id, file.name, file.text)))))
+        > MAX_DRAFT
+    ):
+        return Draft()
+    return Draft(text, tuple(attached), system)

@@ -30,6 +30,7 @@ PERIODS = {"all": None, "day": 86_400.0, "week": 7 * 86_400.0, "month": 30 * 86_
 """In seconds."""
 _GROUPINGS = ("version", "registered")
 _LISTED_ROUNDS = 50
+_MAX_CHOICE = 1000  # characters; a page keeps what the browser sends
 
 _Versions = Mapping[str, tuple[RegisteredVersion, ...]]
 """By the id of the model."""
@@ -81,7 +82,8 @@ class RatingsController:
         Raises:
             UserError: The store does not respond.
         """
-        choice = session.panels.change_ratings(**changes)
+        kept = {name: value[:_MAX_CHOICE] if isinstance(value, str) else value for name, value in changes.items()}
+        choice = session.panels.change_ratings(**kept)
         return self._draw(session, choice) if choice else {self._page.ratings.view: gr.skip()}
 
     def _choose_pair(self, session: Session, action: Action) -> Updates:

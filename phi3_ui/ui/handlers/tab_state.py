@@ -9,6 +9,7 @@ from phi3_ui.chat.draft import Draft
 from phi3_ui.errors import UserError
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.comparison_state import restore_comparison
+from phi3_ui.ui.handlers.context_meter import MAX_DRAFT
 from phi3_ui.ui.handlers.conversations import ConversationController
 from phi3_ui.ui.handlers.settings import restore_settings
 from phi3_ui.ui.page.components import Page, Updates
@@ -19,6 +20,8 @@ from phi3_ui.ui.sessions import Session
 logger = logging.getLogger(__name__)
 
 _TAB = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_TEXTS = {"draft", "taken", "comment"}  # the others are ids and the key of a model
+_MAX_ID = 1000  # characters
 
 
 def find_tab(tab_state: object) -> str | None:
@@ -44,7 +47,11 @@ class TabStateRestorer:
             return {}
         if not isinstance(tab_state, dict) or tab_state.get("login") != (session.login or ""):
             return {}
-        texts = {name: value for name, value in tab_state.items() if isinstance(value, str)}
+        texts = {
+            name: value
+            for name, value in tab_state.items()
+            if isinstance(value, str) and len(value) <= (MAX_DRAFT if name in _TEXTS else _MAX_ID)
+        }
         if chat_id := texts.get("chat"):
             self._restore_chat(session, chat_id, texts)
         if key := texts.get("model"):

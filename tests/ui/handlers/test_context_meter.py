@@ -9,6 +9,7 @@ import gradio as gr
 import pytest
 
 from phi3_ui.chat.conversation import Answer, Conversation, TurnRequest
+from phi3_ui.chat.draft import Draft
 from phi3_ui.chat.types import ContextUsage, Message, Usage
 from phi3_ui.ui.chat_state import Chat
 from phi3_ui.ui.handlers.context_meter import ContextMeter
@@ -97,6 +98,19 @@ def test_what_no_composer_sends_counts_as_an_empty_draft(app: App, data: Any) ->
     app.session.model.set_entry(None, _declare(app, 100))
 
     assert "<span>0 / 100</span>" in count(app, Counter(), data)
+
+
+def test_a_page_keeps_no_draft_of_unbounded_size(app: App) -> None:
+    long, file = "x" * 4_000_001, {"id": "1", "name": "a", "text": ""}
+    count(app, None, {"text": "x", "files": []}, "kept")
+    assert app.session.draft == Draft("x", (), "kept")
+    for data, system in (
+        ({"text": "x", "files": []}, long),
+        ({"text": "x" * 2_000_001, "files": []}, "x" * 2_000_001),
+        *(({"text": "x", "files": [{**file, name: long}]}, "") for name in file),
+    ):
+        count(app, None, data, system)
+        assert app.session.draft == Draft()
 
 
 def test_the_meter_stays_while_the_selected_model_is_looked_up(app: App) -> None:

@@ -45,6 +45,18 @@ def test_all_settings_are_restored(app: App) -> None:
     assert values(app, restore(app, settings=_SETTINGS)) == _SETTINGS
 
 
+def test_what_is_too_long_for_a_page_to_keep_is_not_restored(app: App) -> None:
+    updates = restore(app, draft="x" * 4_000_001, model="m" * 1001, chat="c" * 1001, rated="t" * 1001)
+
+    assert app.page.composer.message not in updates
+    assert app.session.draft.text == ""
+    assert app.session.model.key is None
+    app.session.model.select("m" * 1001)
+    assert app.session.model.key is None
+    app.session.model.select("m" * 1000)
+    assert app.session.model.key == "m" * 1000
+
+
 @pytest.mark.parametrize("invalid", [math.nan, "x", {"a": 1}, [1], -99])
 def test_invalid_values_become_the_default(app: App, invalid: Any) -> None:
     updates = restore(app, settings={param.name: invalid for param in SAMPLING_PARAMS})
