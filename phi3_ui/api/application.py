@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from typing_extensions import override
@@ -117,7 +118,7 @@ def _create_route_class(callers: Callers, answering: Answering) -> type[APIRoute
             handle = super().get_route_handler()
 
             async def admit(request: Request) -> Response:
-                caller = request.state.caller = await asyncio.to_thread(callers.identify, request)
+                caller = request.state.caller = await run_in_threadpool(callers.identify, request)
                 if request.method == "POST":
                     answering.check_limits(caller)
                 return await handle(_Request(request.scope, request.receive))

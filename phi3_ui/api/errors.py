@@ -105,7 +105,7 @@ async def answer_invalid_request(request: Request, error: Exception) -> JSONResp
         return ApiError(400, sentence, code="invalid_content_type").respond()
     if not place:
         return ApiError(400, "The body must be a JSON object.").respond()
-    param = _write_path(place)
+    param = _write_path(place)[:200]
     if problem["type"] == "extra_forbidden":
         return ApiError(400, f"Unknown field: {param}. Leave it out.", param, "unknown_parameter").respond()
     return ApiError(400, f"{param}: {problem['msg']}.", param, "invalid_value").respond()

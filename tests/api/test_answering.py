@@ -152,6 +152,12 @@ def test_a_caller_is_refused_before_the_body_is_read(path: str, status: int) -> 
     assert (response.status_code, read) == (status, [])
 
 
+def test_an_unknown_field_is_not_repeated_at_full_length() -> None:
+    response = _post(SlowModel(is_stuck=False), "/responses", {"input": "Hi", "x" * 100_000: 1})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "x" * 200
+
+
 @QUESTIONS
 @pytest.mark.parametrize("code", ["", "remote_cut"])
 def test_answers_without_token_counts_use_up_the_day(path: str, asked: dict[str, Any], field: str, code: str) -> None:
