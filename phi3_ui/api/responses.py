@@ -19,7 +19,8 @@ class ResponseEncoder:
     created: int = field(default_factory=lambda: int(time.time()))
     """Seconds since 1970."""
     _number: int = 0
-    _text: str = ""
+    _pieces: list[str] = field(default_factory=list)
+    """Of the text so far."""
 
     def begin(self) -> Iterator[str]:
         """See Encoder."""
@@ -30,7 +31,7 @@ class ResponseEncoder:
 
     def write(self, text: str) -> Iterator[str]:
         """See Encoder."""
-        self._text += text
+        self._pieces.append(text)
         yield self._event("response.output_text.delta", **self._place, delta=text, logprobs=[])
 
     def end(self, answer: Answer) -> Iterator[str]:
@@ -48,7 +49,7 @@ class ResponseEncoder:
         response = {
             **self._response("failed"),
             "error": failed,
-            "output": [self._item("incomplete", [_part(self._text)])],
+            "output": [self._item("incomplete", [_part("".join(self._pieces))])],
         }
         yield self._event("response.failed", response=response)
 

@@ -73,6 +73,10 @@ class RunningTurn:
         self._cancel = CancelToken()
         self._changed = threading.Condition()
         self._snapshot = TurnSnapshot("prefill", request.prefix)
+        self._pieces = [request.prefix] if request.prefix else []
+        """Of the text. Joined only for who looks: to do so for each piece would take quadratic time."""
+        self._has_new_text = False
+        """Whether there are pieces that are not in the snapshot."""
 
     @property
     def model_name(self) -> str:
@@ -83,7 +87,7 @@ class RunningTurn:
     def snapshot(self) -> TurnSnapshot:
         """The state at this moment."""
         with self._changed:
-            return self._snapshot
+            return self._take_snapshot()
 
     def start(self) -> "RunningTurn":
         """Start the thread; returns self. If there can be none, the turn ends with an error."""
@@ -91,7 +95,8 @@ class RunningTurn:
             threading.Thread(target=self._run, name="turn", daemon=True).start()
         except RuntimeError as error:  # the system gives no more threads
             logger.exception("An answer of %s could not be started", self._model_name)
-            self._end(self._failed_answer([], UserError("unexpected", detail=type(error).__name__)))
+            self._pieces.clear()
+            self._end(self._failed_answer(UserError("unexpected", detail=type(error).__name__)))
         return self
 
     def stop(self) -> None:
@@ -115,9 +120,9 @@ class RunningTurn:
         try:
             while True:
                 with self._changed:
-                    while self._snapshot is latest:
+                    while self._snapshot is latest and not self._has_new_text:
                         self._changed.wait()
-                    latest = self._snapshot
+                    latest = self._take_snapshot()
                 yield latest
                 if latest.phase == "done":
                     return
@@ -128,20 +133,27 @@ class RunningTurn:
 
     def _wait_for_phase_change(self, phase: Phase, timeout: float) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._snapshot.phase != phase, timeout=timeout)
+            self._changed.wait_for(lambda: self._phase != phase, timeout=timeout)
+
+    @property
+    def _phase(self) -> Phase:
+        return "decode" if self._has_new_text else self._snapshot.phase
+
+    def _take_snapshot(self) -> TurnSnapshot:
+        if self._has_new_text:
+            self._snapshot, self._has_new_text = TurnSnapshot("decode", "".join(self._pieces)), False
+        return self._snapshot
 
     def _run(self) -> None:
-        pieces = list[str]()
         if prefix := self._request.prefix:
-            pieces.append(prefix)
             self._on_text(prefix)
         try:
-            answer = self._collect_answer(pieces)
+            answer = self._collect_answer()
         except UserError as error:
-            answer = self._failed_answer(pieces, error)
+            answer = self._failed_answer(error)
         except Exception as error:
             logger.exception("An answer of %s failed", self._model_name)
-            answer = self._failed_answer(pieces, UserError("unexpected", detail=type(error).__name__))
+            answer = self._failed_answer(UserError("unexpected", detail=type(error).__name__))
         self._end(answer)
 
     def _end(self, answer: Answer) -> None:
@@ -150,8 +162,8 @@ class RunningTurn:
         finally:
             self._publish(TurnSnapshot("done", answer.text, answer=answer))
 
-    def _collect_answer(self, pieces: list[str]) -> Answer:
-        """Consume the model's events, appending the text to `pieces` as it arrives."""
+    def _collect_answer(self) -> Answer:
+        """Consume the model's events, keeping the text as it arrives."""
         prefix = self._request.prefix
         context: ContextUsage | None = None
         loading_since: float | None = None
@@ -172,9 +184,11 @@ class RunningTurn:
                 case Thinking():
                     self._publish(TurnSnapshot("thinking", prefix))
                 case TextDelta(piece):
-                    pieces.append(piece)
                     self._on_text(piece)
-                    self._publish(TurnSnapshot("decode", "".join(pieces)))
+                    with self._changed:
+                        self._pieces.append(piece)
+                        self._has_new_text = True
+                        self._changed.notify_all()
                 case Completed(text, usage, timings, reason, ended_model):
                     return Answer(
                         self._model_name,
@@ -188,10 +202,10 @@ class RunningTurn:
                     )
         raise RuntimeError("the model's events ended without Completed")
 
-    def _failed_answer(self, pieces: list[str], error: UserError) -> Answer:
-        return Answer(self._model_name, "".join(pieces), error=(error.code, error.values))
+    def _failed_answer(self, error: UserError) -> Answer:
+        return Answer(self._model_name, "".join(self._pieces), error=(error.code, error.values))
 
     def _publish(self, snapshot: TurnSnapshot) -> None:
         with self._changed:
-            self._snapshot = snapshot
+            self._snapshot, self._has_new_text = snapshot, False
             self._changed.notify_all()

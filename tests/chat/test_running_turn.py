@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -188,6 +189,12 @@ def test_a_slow_reader_does_not_slow_the_model() -> None:
 
     assert turn.answer().text == "x" * 5000
     assert next(states).phase == "done", "what came between was not queued"
+
+
+def test_an_answer_of_many_pieces_takes_linear_time() -> None:
+    start = time.process_time()
+    Turn(Model(*[TextDelta("x" * 100)] * 30_000, Completed("x", None, _TIMINGS, "stop"))).answer()
+    assert time.process_time() - start < 4  # joining all pieces for each takes 10 s
 
 
 def test_a_turn_without_a_reader_is_stored() -> None:
