@@ -19,7 +19,6 @@ from phi3_ui.ui.open_pages import OpenPages
 
 _KEY = re.compile(r"[\w-]{1,64}", re.ASCII)  # Gradio's pages draw 10 or 11 letters and digits
 _MAX_CALLS = 40  # of one person, of the 100 threads that all share
-_MAX_VALUES = 50_000  # of a call, which Gradio copies several times
 
 FindLogin = Callable[[Request], str | None]
 _Person = tuple[str | None, str]
@@ -45,8 +44,7 @@ class PageCalls:
         """A dependency of each of Gradio's routes, which lasts until the call is answered.
 
         Raises:
-            HTTPException: 400 for what is no page's key, 404 for a page or an event of somebody else's, 413 for values that would keep
-                the event loop busy, 429 for too many calls.
+            HTTPException: 400 for what is no page's key, 404 for a page or an event of somebody else's, 429 for too many calls.
         """
         if request.method != "POST":
             yield
@@ -55,8 +53,6 @@ class PageCalls:
         key = body.get("session_hash")
         if not isinstance(key, str) or not _KEY.fullmatch(key):
             raise HTTPException(400, "Session hash not found.")
-        if _has_too_many_values(body):
-            raise HTTPException(413, "The call has too many values.")
         route, language = request.url.path.rstrip("/"), detect_language(request.headers.get("accept-language"))
         person = _identify(request, login := self._find_login(request))
         if route.endswith("/cancel"):
@@ -128,17 +124,6 @@ class _Messages(LRUCache[str, Any]):
 def _identify(request: Request, login: str | None) -> _Person:
     host = request.client.host if request.client else ""
     return login, normalize_address(host) if login is None else ""
-
-
-def _has_too_many_values(body: dict[str, Any]) -> bool:
-    count, rest = 0, list[Any]([body])
-    while rest:
-        value = rest.pop()
-        values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-        if (count := count + len(values)) > _MAX_VALUES:
-            return True
-        rest.extend(values)
-    return False
 
 
 async def _read_body(request: Request) -> dict[str, Any]:

@@ -83,19 +83,6 @@ def test_what_is_no_key_of_a_page_is_refused_and_kept_nowhere(calls: Calls, path
     assert calls.call(path, "a" * 64).status_code == (404 if path == _CANCEL else 200)
 
 
-def test_a_call_with_too_many_values_is_refused_before_it_is_copied(calls: Calls) -> None:
-    assert calls.call(_RUN, data=[[0] * 100] * 490).status_code == 200
-    large: list[object] = [
-        [0] * 50_001,
-        [[]] * 50_001,
-        {str(number): 0 for number in range(50_001)},
-        [[[0] * 300] * 300],
-    ]
-    for data in large:
-        assert calls.call(_RUN, data=data).status_code == 413
-        assert calls.call(_JOIN, data=data).status_code == 413
-
-
 def test_a_call_that_is_refused_opens_no_page(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("phi3_ui.ui.page_calls._MAX_CALLS", 1)
     assert [calls.call(_JOIN, key).status_code for key in ("one", "two", "three")] == [200, 429, 429]

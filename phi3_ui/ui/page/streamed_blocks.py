@@ -1,11 +1,12 @@
 """Blocks whose streams lose no update, and in which an output that is skipped costs nothing."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import gradio as gr
 from fastapi import HTTPException
 from gradio.block_function import BlockFunction
-from gradio.blocks import convert_component_dict_to_list
+from gradio.blocks import Block, convert_component_dict_to_list
 from gradio.components.base import _Keywords
 from gradio.state_holder import SessionState
 from typing_extensions import override
@@ -37,6 +38,8 @@ class StreamedBlocks(gr.Blocks):
         except Exception as error:
             note_invalid_call(error)
             raise
+        finally:
+            _forget_values(block_fn.inputs, state)
         return values
 
     @override
@@ -44,6 +47,14 @@ class StreamedBlocks(gr.Blocks):
         self, block_fn: BlockFunction, predictions: list[Any] | dict[Any, Any], state: SessionState | None
     ) -> list[Any]:
         """What Gradio makes of a handler's values, with each skip as it is."""
+        try:
+            return await self._postprocess(block_fn, predictions, state)
+        finally:
+            _forget_values(block_fn.outputs, state)
+
+    async def _postprocess(
+        self, block_fn: BlockFunction, predictions: list[Any] | dict[Any, Any], state: SessionState | None
+    ) -> list[Any]:
         outputs = list(block_fn.outputs)
         if len(outputs) < 2:
             return await super().postprocess_data(block_fn, predictions, state)
@@ -95,6 +106,13 @@ class KnownFunctions(dict[int, BlockFunction]):
 
     def __missing__(self, index: int) -> BlockFunction:
         raise HTTPException(status_code=404, detail="There is no such function.")
+
+
+def _forget_values(components: Iterable[Block], state: SessionState | None) -> None:
+    """Free the values of a call: Gradio keeps the last ones of each page for deep links, which the app does not have."""
+    kept = state.config_values if state else {}
+    for component in components:
+        kept.get(component._id, {}).get("props", {}).pop("value", None)
 
 
 def _is_update(value: object) -> bool:

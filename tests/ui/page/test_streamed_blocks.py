@@ -4,6 +4,7 @@ from typing import Any
 
 import gradio as gr
 from anyio.from_thread import start_blocking_portal
+from gradio.state_holder import SessionState
 
 from phi3_ui.ui.page.streamed_blocks import StreamedBlocks
 
@@ -37,3 +38,30 @@ def test_a_skipped_output_stays_a_skip() -> None:
 def test_gradio_still_makes_an_update_of_the_skip_of_an_html_component() -> None:
     """Otherwise StreamedBlocks.postprocess_data may go."""
     assert processed([gr.skip(), "new", "new"], gr.Blocks)[0] != SKIP
+
+
+def kept_values(create: type[gr.Blocks] = StreamedBlocks) -> set[object]:
+    """The values of a page's components that are kept after a call."""
+
+    async def call() -> set[object]:
+        with create() as blocks:
+            inputs, outputs = [gr.Textbox("old")], [gr.HTML("old"), gr.Textbox("old")]
+            blocks.load(lambda text: text, inputs, outputs)
+        (fn,) = blocks.fns.values()
+        state = SessionState(blocks)
+        assert await blocks.preprocess_data(fn, ["sent"], state) == ["sent"]
+        await blocks.postprocess_data(fn, ["drawn", gr.Textbox("updated")], state)
+        configs = [state.config_values[component._id] for component in (*inputs, *outputs)]
+        return {config["props"].get("value") for config in configs}
+
+    with start_blocking_portal() as portal:
+        return portal.call(call)
+
+
+def test_no_value_of_a_call_is_kept() -> None:
+    assert kept_values() == {None}
+
+
+def test_gradio_still_keeps_the_values_of_a_call() -> None:
+    """Otherwise StreamedBlocks may let it."""
+    assert kept_values(gr.Blocks) == {"sent", "drawn", "updated"}
