@@ -124,7 +124,7 @@ def test_the_pipeline_queue_shows_how_many_requests_are_ahead(open_demo: OpenPag
 def test_a_question_longer_than_the_context_is_refused_with_its_count(open_demo: OpenPage, model: str) -> None:
     chat = open_demo().pick(model)
     chat.wait_for_caption(chat.ask("hello world " * 5000))
-    expect(chat.errors).to_contain_text("rejected the question")
+    expect(chat.errors).to_contain_text("exceeds the context window")
     expect(chat.errors).to_contain_text("prompt and answer may have 8,192 together")
     chat.setting("Max tokens", 8)
     assert chat.answer("Hi")
