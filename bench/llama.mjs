@@ -30,7 +30,7 @@ async function answerAll({ prompts, tokens }) {
 
 async function answer({ prompt, tokens }, sequence, started = performance.now()) {
   const ids = model.tokenize(prompt, true);
-  await sequence.adaptStateToTokens(ids, false);
+  await sequence.adaptStateToTokens(ids.slice(0, -1), false); // the last one is computed again, for its logits
   const written = [], times = [];
   for await (const id of sequence.evaluate(ids.slice(sequence.nextTokenIndex), { temperature: 0 })) {
     times.push((performance.now() - started) / 1000);
