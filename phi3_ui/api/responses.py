@@ -1,4 +1,4 @@
-"""The format of /responses."""
+"""The format of /responses: OpenAI's, with all fields that the specification *Open Responses* requires."""
 
 import time
 from collections.abc import Iterator
@@ -84,27 +84,38 @@ class ResponseEncoder:
         return {"id": self._item_id, "type": "message", "role": "assistant", "status": status, "content": content}
 
     def _response(self, status: str) -> dict[str, Any]:
+        """Sampling parameters that the request leaves to the model have the format's defaults: it knows no null for them."""
         request = self.request
         return {
             "id": self.id,
             "object": "response",
             "created_at": self.created,
+            "completed_at": int(time.time()) if status == "completed" else None,
             "status": status,
+            "background": False,
             "error": None,
             "incomplete_details": None,
             "instructions": request.instructions,
             "max_output_tokens": request.max_output_tokens,
+            "max_tool_calls": None,
             "metadata": request.metadata or {},
             "model": request.model,
             "output": [],
             "parallel_tool_calls": False,
+            "presence_penalty": _either(request.presence_penalty, 0.0),
+            "frequency_penalty": _either(request.frequency_penalty, 0.0),
             "previous_response_id": request.previous_response_id,
+            "prompt_cache_key": None,
+            "reasoning": None,
+            "safety_identifier": None,
+            "service_tier": "default",
             "store": request.store is not False,
-            "temperature": request.temperature,
+            "temperature": _either(request.temperature, 1.0),
             "text": {"format": {"type": "text"}},
             "tool_choice": "none",
             "tools": [],
-            "top_p": request.top_p,
+            "top_logprobs": 0,
+            "top_p": _either(request.top_p, 1.0),
             "truncation": "auto",
             "usage": None,
         }
@@ -112,6 +123,10 @@ class ResponseEncoder:
     def _event(self, name: str, **fields: Any) -> str:
         self._number += 1
         return write_event({"type": name, "sequence_number": self._number - 1, **fields}, name)
+
+
+def _either(value: float | None, default: float) -> float:
+    return default if value is None else value
 
 
 def _part(text: str) -> dict[str, Any]:

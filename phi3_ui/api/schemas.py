@@ -219,6 +219,7 @@ class InputItem(_Model):
     role: Literal["system", "developer", "user", "assistant"]
     content: Text
     id: Unused = None
+    phase: Unused = None
     status: Unused = None
 
     def to_message(self) -> Message:

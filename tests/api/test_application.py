@@ -294,17 +294,28 @@ def test_a_conversation_is_one_chat_of_the_keys_owner(client: Client, model: Scr
     assert not history.list_conversations("bob")
 
 
+DEFAULTS = {
+    **dict.fromkeys(("error", "max_tool_calls", "prompt_cache_key", "reasoning", "safety_identifier")),
+    **{"background": False, "service_tier": "default", "temperature": 1.0, "top_logprobs": 0, "top_p": 1.0},
+    **{"presence_penalty": 0.0, "frequency_penalty": 0.0},
+}
+"""Fields of a response that programs expect whatever was asked."""
+
+
 def test_responses_go_on_with_the_previous_one(client: Client, model: ScriptedModel) -> None:
     model.enqueue(Reply("Four."), Reply("Eight."))
     first = send(client, "responses", {"model": "teller", "input": "Two and two?", "instructions": "Count."}).json()
     assert first["status"] == "completed"
     assert first["output"][0]["content"][0]["text"] == "Four."
+    assert first["completed_at"] >= first["created_at"]
+    assert {name: first[name] for name in DEFAULTS} == DEFAULTS
     then = {"model": "teller", "input": "Twice that?", "previous_response_id": first["id"], "stream": True}
     events = read_events(send(client, "responses", then))
 
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta") == "Eight."
     assert events[-1]["type"] == "response.completed"
+    assert events[0]["response"]["completed_at"] is None
     assert events[-1]["response"]["output"][0]["content"][0]["text"] == "Eight."
     assert [message["content"] for message in model.requests[-1].messages] == ["Two and two?", "Four.", "Twice that?"]
     gone = send(client, "responses", {**then, "previous_response_id": first["id"]}, key=BOB)
