@@ -237,6 +237,7 @@ def test_what_one_client_imports_is_nobody_elses(events: list[str], tmp_path: Pa
             "logs",
             "catalogue",
             "loaded",
+            "mlflow.db-journal",
             "mlflow.db-wal",
             "mlflow.db-shm",
         }
