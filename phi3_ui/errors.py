@@ -68,7 +68,7 @@ SENTENCES = {
     "exited": "The code of {model} exited during its answer (exit code {detail}). It has a bug; report it to its author, or pick another model.",
     "gpu_quota": "Your quota of GPU time at Hugging Face does not cover this answer ({detail}). Try again later, lower Max tokens, or pick an ONNX model, which needs no GPU.",
     "gpu_busy": "No GPU was free for {model} within a minute. Send your question again in a while, or pick an ONNX model, which needs no GPU.",
-    "gpu_visitor_unknown": "Hugging Face did not accept who asks {model} ({detail}). Reload the page, then send your question again.",
+    "gpu_visitor_unknown": "Hugging Face did not recognise the person who asks {model} ({detail}). Reload the page, then send your question again.",
     "gpu_lost": "{model} lost its GPU before the answer was complete ({detail}). Send your question again; with fewer Max tokens, it needs the GPU for less time.",
     "too_many_models": "All loaded models are busy (limit: {count}). Try again when one has finished, or raise PHI3_UI_MAX_LOADED_MODELS.",
     "queue_full": "The queue of {model} is full (limit: {count} requests). Send your question again in a while.",

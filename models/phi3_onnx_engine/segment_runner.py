@@ -14,6 +14,7 @@ from .kv_pool import Tensor
 logger = logging.getLogger(__name__)
 
 _QUIET = 3  # onnxruntime's severity: errors
+_MAX_SEGMENTS = 64  # of a graph that someone else made; ours have a few
 _PAST, _PRESENT = "past_key_values.", "present."
 
 
@@ -44,6 +45,8 @@ class SegmentRunner:
         first = _open(graph.segments[0] if graph else folder.batched_graph(), options)
         self.properties: dict[str, str] = first.get_modelmeta().custom_metadata_map
         count = int(self.properties.get(SEGMENTS, 1))
+        if not 1 <= count <= _MAX_SEGMENTS:
+            raise UnfitGraphError(f"it names {count} segments")
         others: Sequence[bytes | Path] = (
             graph.segments[1:] if graph else [folder.batched_graph(at) for at in range(2, count + 1)]
         )

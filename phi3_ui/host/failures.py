@@ -27,7 +27,7 @@ class AnswerFailedError(Exception):
 
 
 def describe_failure(error: BaseException) -> AnswerFailed:
-    """Return what the app is told of an exception raised while answering."""
+    """Return the failure to report to the app for an exception raised while answering."""
     if isinstance(error, AnswerFailedError):
         return error.failure
     return AnswerFailed(error_code(error), error_summary(error))

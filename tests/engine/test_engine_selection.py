@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from models.batched_graph import make_batched_graph
 from models.phi3_onnx_engine import OnnxFolder
 from tests.engine.engines import BUDGET, load
 from tests.support.tiny_models import PRECISIONS, TinyModels, Variant
@@ -66,6 +67,27 @@ def test_a_graph_that_onnxruntime_refuses_is_not_batched(tiny_onnx: Path, tmp_pa
     wrapper = load(folder)
     assert (wrapper.batching.reason, wrapper._scheduler._engine.name) == ("failed", "genai")
     assert wrapper.batching.detail
+
+
+@pytest.mark.parametrize(
+    ("count", "detail"), [(10**9, "names 1000000000 segments"), (3, "model.batched.3.onnx is missing")]
+)
+def test_a_graph_with_other_segments_than_it_says_is_not_batched(
+    tiny_onnx: Path, tmp_path: Path, count: int, detail: str
+) -> None:
+    import onnx
+
+    folder = tmp_path / "onnx"
+    shutil.copytree(tiny_onnx, folder, copy_function=os.link)
+    files, _ = make_batched_graph(folder, "cpu")
+    for file, content in files.items():
+        file.write_bytes(content)
+    first = onnx.load(folder / "model.batched.onnx", load_external_data=False)
+    onnx.helper.set_model_props(first, {"segments": str(count)})
+    (folder / "model.batched.onnx").write_bytes(first.SerializeToString())
+    wrapper = load(folder)
+    assert (wrapper.batching.reason, wrapper._scheduler._engine.name) == ("graph", "genai")
+    assert detail in wrapper.batching.detail
 
 
 def test_an_unknown_engine_is_refused(tiny_onnx: Path) -> None:

@@ -89,7 +89,7 @@ RELEASED: dict[str, frozenset[str]] = {
     ),
     "code/phi3_onnx_engine/segment_runner.py": frozenset(
         {
-            "91ee8861db17495705928471f95ec0b7316d0fb02656f9cb0301332f954ef6ff",  # this release
+            "c59245bb8ea2a46a5b9aa3ef2f494b822013f86544321db7f872ad0913025d60",  # this release
         }
     ),
     "code/phi3_onnx_engine/segments.py": frozenset(
