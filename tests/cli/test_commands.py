@@ -152,7 +152,7 @@ def _check_answer(plain: CommandResult, answer: dict[str, Any]) -> None:
     assert (answer["completion_tokens"], answer["finish_reason"], answer["error"]) == (8, "length", None)
     usage = plain.stderr.splitlines()[-1]
     assert usage.startswith(f"{answer['prompt_tokens']} + 8 tokens · ")
-    assert usage.endswith(" · cut at max tokens")
+    assert usage.endswith(" · cut off at max tokens")
 
 
 def test_questions_are_read_line_by_line_as_one_conversation(home: Path, commands: Commands) -> None:

@@ -201,7 +201,7 @@ def test_options_that_do_not_fit_are_wrong_usage(gate: Gate, arguments: tuple[st
         (("x/2", "--set", "capitals", "--scorer", "odd"), "odd is not a scorer"),
         (("x/2", "--set", "capitals", "--scorer", "json_schema=@none.json"), "none.json cannot be read"),
         (("x/2", "--set", "capitals", "--own-scorer", "none.py:f"), "no scorer"),
-        (("x/2", "--set", "capitals", "--judge", "http://127.0.0.1:9/v1"), "names no judge"),
+        (("x/2", "--set", "capitals", "--judge", "http://127.0.0.1:9/v1"), "is not a valid judge"),
         (("--resume", "f" * 32), "no evaluation"),
         (("x/2", "--chat", "none.json"), "none.json: No such file"),
     ],

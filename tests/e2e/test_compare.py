@@ -264,8 +264,8 @@ def test_two_people_vote_apart(app: App, open_page: OpenPage) -> None:
     for question, (chat, _) in votes.items():
         chat.compare.get_by_role("button", name="Ratings").click()
         ratings = chat.page.locator("#phi3-ratings")
-        for whose in ("Me", "Everybody"):
-            ratings.get_by_label("Votes of").select_option(whose)
+        for whose in ("Me", "Everyone"):
+            ratings.get_by_label("Votes by").select_option(whose)
             expect(ratings.locator(".rated button").filter(has_text="ask?")).to_have_text([question])
 
     def list_votes(chat: ChatPage) -> list[str]:

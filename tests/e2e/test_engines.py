@@ -42,8 +42,8 @@ def test_answer_streams_with_exact_usage_and_prefix_reuse(
     assert caption.startswith(f"{model} · ")
     (prompt, completion) = re.findall(r"(\d+) in · (\d+) out", caption)[0]
     assert completion == str(tokens)
-    assert "cut at max tokens" in caption
-    expect(chat.usage).to_contain_text("cut at max tokens")
+    assert "cut off at max tokens" in caption
+    expect(chat.usage).to_contain_text("cut off at max tokens")
     rows = chat.usage_rows()
     assert rows["Prompt tokens"] == [prompt, prompt]
     assert rows["Completion tokens"] == [str(tokens), str(tokens)]

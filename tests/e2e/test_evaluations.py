@@ -33,7 +33,7 @@ def test_models_are_evaluated_on_a_set_from_a_file(app: App, open_page: OpenPage
     view.get_by_label("Name").fill("capitals")
     view.get_by_label("From a file").set_input_files({"name": "q.csv", "mimeType": "text/csv", "buffer": CSV})
     expect_to_fit(page)
-    view.locator("form").get_by_role("button", name="Make a prompt set").click()
+    view.locator("form").get_by_role("button", name="Create a prompt set").click()
     expect(view.locator(".record")).to_have_count(1)
     expect(view.locator(".record textarea")).to_have_value("Madrid")
     expect_to_fit(page)
@@ -41,7 +41,7 @@ def test_models_are_evaluated_on_a_set_from_a_file(app: App, open_page: OpenPage
     view.get_by_role("button", name="Evaluate", exact=True).click()
     for name in ("scripted-one", "scripted-two"):
         view.get_by_role("checkbox", name=re.compile(name)).check()
-    view.get_by_label("Is the expected answer").check()
+    view.get_by_label("Equals the expected answer").check()
     expect_to_fit(page)
     view.get_by_role("button", name="Start").click()
     expect(view.get_by_role("heading", name="Evaluation of capitals/1")).to_be_focused()

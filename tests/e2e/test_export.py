@@ -125,7 +125,7 @@ def test_an_import_that_runs_is_shown_after_a_reload_and_can_be_cancelled(
     chat.page.reload()
     expect(panel.get_by_role("status")).to_have_text("Importing chats")
     chat.import_file(file)
-    expect(panel.get_by_role("alert")).to_contain_text("A file is being imported already.")
+    expect(panel.get_by_role("alert")).to_contain_text("A file is already being imported.")
     expect(panel.get_by_role("progressbar")).to_be_visible()
     app.model.enqueue(Reply("Paris."))
     chat.answer(FRANCE)  # which the import does not hold up

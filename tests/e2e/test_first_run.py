@@ -42,7 +42,7 @@ def test_the_page_shows_the_set_up_and_can_chat_once_one_model_is_logged(
         # The first browser page may take longer than the steps before the last one.
         expect(setup.locator('[aria-current="step"]')).to_contain_text("Log it to MLflow as an ONNX", timeout=LOAD)
         expect(setup).to_contain_text("You can chat as soon as step 4 is done.")
-        expect(setup).to_contain_text("You can chat already", timeout=LOAD)
+        expect(setup).to_contain_text("You can already chat", timeout=LOAD)
         expect(setup).to_contain_text("Step 5 of 5 · Logging the Transformers pipeline", timeout=LOAD)
         chat = ChatPage(page).wait_until_ready()
         chat.setting("Max tokens", 12)

@@ -199,7 +199,7 @@ def unload_while_it_answers(attacked: Attacked) -> None:
     chat.wait_for_text()
     chat.show_tab("model")
     chat.page.locator("#phi3-unload").click()
-    expect(chat.page.locator(".toast-body")).to_contain_text(f"{NAME} is answering someone.")
+    expect(chat.page.locator(".toast-body")).to_contain_text(f"{NAME} is answering a question.")
     gate.open()
     chat.wait_for_caption(captions)
     expect(chat.errors).to_contain_text("report(2)")

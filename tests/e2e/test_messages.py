@@ -135,7 +135,7 @@ def test_code_has_a_head_and_the_keyboard_reaches_every_action_through_one_tab_s
 
 def test_an_empty_chat_offers_questions(app: App, open_page: OpenPage) -> None:
     chat = open_page(viewport={"width": 1440, "height": 900})
-    expect(chat.empty.get_by_role("heading", name="What shall we ask?")).to_be_visible()
+    expect(chat.empty.get_by_role("heading", name="What would you like to ask?")).to_be_visible()
     expect(chat.empty.get_by_role("button")).to_have_count(4)
     chat.message.fill("My draft")
     chat.empty.get_by_role("button", name="Give the model a role").click()
@@ -159,7 +159,7 @@ def test_an_answer_that_was_cut_goes_on(app: App, open_page: OpenPage) -> None:
     preset = chat.page.locator("#phi3-preset-button")
     expect(preset).to_have_attribute("aria-label", "Parameter preset: Balanced · T 0.2 · changed: Max tokens")
     chat.answer("Tell a story.")
-    expect(chat.captions.last).to_contain_text("cut at max tokens")
+    expect(chat.captions.last).to_contain_text("cut off at max tokens")
     expect(chat.page.locator(".phi3-last .phi3-full").last).to_contain_text(" in · ")
     expect(chat.page.locator(".phi3-last .phi3-short")).to_be_hidden()
     chat.page.get_by_role("button", name="Continue").click()

@@ -127,7 +127,7 @@ def rate(chat: ChatPage) -> None:
     chat.press("good")
     expect(chat.action("good")).to_have_attribute("aria-pressed", "true")
     chat.comment.fill("Paris is not mentioned.")
-    chat.page.locator("#phi3-comment").get_by_role("button", name="Keep").click()
+    chat.page.locator("#phi3-comment").get_by_role("button", name="Save").click()
     expect(chat.comment).to_be_hidden()
     chat.press("bad")
     expect(chat.action("bad")).to_have_attribute("aria-pressed", "true")

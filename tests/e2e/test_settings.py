@@ -50,7 +50,7 @@ def test_system_prompts_are_chosen_saved_and_deleted(app: App, open_page: OpenPa
     expect(page.get_by_role("button", name="Save as preset")).to_be_disabled()
 
     field.fill("Answer in rhymes.")
-    expect(button).to_have_attribute("aria-label", "System prompt: Own system prompt")
+    expect(button).to_have_attribute("aria-label", "System prompt: Custom system prompt")
     page.get_by_role("button", name="Save as preset").click()
     page.get_by_label("Name of the preset").fill("Poet")
     page.get_by_role("button", name="Save", exact=True).click()

@@ -71,5 +71,5 @@ def test_all_rated_chats_are_collected(chat: Conversation) -> None:
     history = cast("History", _History({"a": chat, "b": None, "c": make_conversation()}))
 
     assert collect_rated_records(history, ME) == build_rated_records(chat)
-    with pytest.raises(UserError, match="No answer of these chats is rated"):
+    with pytest.raises(UserError, match="No answer in these chats is rated"):
         collect_rated_records(history, ME, ["c"])

@@ -379,7 +379,7 @@ def test_after_kill_9_nothing_answered_is_asked_again(tmp_path: Path) -> None:
     (evaluation,) = bench.evaluations.list_evaluations()
     assert [run.status for run in evaluation.runs] == ["RUNNING"]
     running = bench.evaluations.resume(evaluation.id)
-    with pytest.raises(UserError, match="under way already"):
+    with pytest.raises(UserError, match="already running"):
         bench.evaluations.resume(evaluation.id)
     assert running.wait(60)
 

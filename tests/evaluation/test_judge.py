@@ -137,5 +137,5 @@ def test_a_judge_is_a_model_of_the_store_or_an_address() -> None:
     assert plan_judge(" https://api.example/v1 gpt ", make_entry, "c") == JudgePlan(
         "gpt", "https://api.example/v1", "c"
     )
-    with pytest.raises(UserError, match="names no judge"):
+    with pytest.raises(UserError, match="is not a valid judge"):
         plan_judge("https://api.example/v1", make_entry)

@@ -148,7 +148,7 @@ def test_a_bad_name_is_refused(sets: PromptSets, name: str) -> None:
 
 def test_what_cannot_be_done_says_so(sets: PromptSets, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     created = sets.create("capitals", [_record("France?")])
-    with pytest.raises(UserError, match="There is a prompt set capitals already"):
+    with pytest.raises(UserError, match="There is already a prompt set called capitals"):
         sets.create("capitals")
     with pytest.raises(UserError, match="no prompt set none"):
         sets.load("none")

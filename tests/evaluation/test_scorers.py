@@ -117,7 +117,7 @@ def test_scorers_have_names_of_their_own() -> None:
 def test_a_scorer_without_anything_to_compare_with_is_refused() -> None:
     scorers, without = parse_scorers(["exact_match"]), [make_record("Hi")]
     require_expectations(scorers, [*without, make_record("Bye", expected_response="Bye")])
-    with pytest.raises(UserError, match="No request of the prompt set has expected_response"):
+    with pytest.raises(UserError, match="No request in the prompt set has expected_response"):
         require_expectations(scorers, without)
 
 

@@ -55,10 +55,10 @@ def test_an_error_of_another_version_is_shown_and_read(code: str, values: dict[s
 @pytest.mark.parametrize(
     ("content", "detail"),
     [
-        (b"", "not JSON"),
-        (b"{", "not JSON"),
-        (b"\xff\xfe\xfa", "not JSON"),
-        (b'[{"role": "user", "content": "a", "n": NaN}]', "not JSON"),
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe\xfa", "not valid JSON"),
+        (b'[{"role": "user", "content": "a", "n": NaN}]', "not valid JSON"),
         (b'[{"role": "user", "content": "a", "n": 1e999}]', "number"),
         (b"[" + b"9" * 5000 + b"]", "number"),
         (b"PK", "damaged"),
@@ -119,8 +119,8 @@ def test_a_chat_beyond_the_bounds_is_left_out_and_the_next_one_is_read() -> None
         (("phi3_ui", "leaf"), "x", "its current turn is missing"),
         (("phi3_ui", "leaf"), [], "its current turn is missing"),
         (("phi3_ui", "leaf"), "", "its current turn is missing"),
-        (("phi3_ui", "turns"), {}, "turns is not as"),
-        (("phi3_ui", "turns", 0, "question"), 1, "turns.0.question is not as"),
+        (("phi3_ui", "turns"), {}, "turns is not in the format"),
+        (("phi3_ui", "turns", 0, "question"), 1, "turns.0.question is not in the format"),
         (("phi3_ui", "turns", 0, "parent"), "", "turn 1 "),
         (("phi3_ui", "turns", 0, "request", "asked_at"), 1e300, "turn 1 has an invalid timestamp"),
         (("phi3_ui", "turns", 0, "answer", "finish_reason"), "x", "finish_reason"),
@@ -192,7 +192,7 @@ def test_only_the_json_files_of_a_zip_are_read() -> None:
     read = read_chats(_zip({"__MACOSX/._a.json": b"x", "a/": b"", "a/b.JSON": chat, "a.md": b"x"}))
 
     assert [title for title, _ in read] == ["t"]
-    assert get_refusal(_zip({"a.json": chat, "b.json": b"{"})) == "b.json: it is not JSON from here on"
+    assert get_refusal(_zip({"a.json": chat, "b.json": b"{"})) == "b.json: it is not valid JSON from here on"
 
 
 def test_a_list_is_read_chat_by_chat_up_to_where_it_is_damaged() -> None:
@@ -205,7 +205,7 @@ def test_a_list_is_read_chat_by_chat_up_to_where_it_is_damaged() -> None:
     broken = json.dumps([chats[0], {"x": 1}, chats[2], {"messages": [{"n": math.nan}]}, chats[2]]).encode()
     assert len(read_chats(broken, refused.append)) == 2
     assert refused[0] == "chat 2: it contains no list of messages, but the fields x"
-    assert refused[1:] == ["chat 4: it is not JSON from here on"]
+    assert refused[1:] == ["chat 4: it is not valid JSON from here on"]
 
 
 @given(
@@ -246,12 +246,14 @@ def test_zip_bombs_and_encrypted_zips_are_refused(monkeypatch: pytest.MonkeyPatc
     assert "not compressed with deflate" in get_refusal(_zip({"a.json": chat}, zipfile.ZIP_LZMA))
     bomb = _zip({"a.json": b" " * 20_000_000})
     assert len(bomb) < 30_000
-    assert "a.json unpacks to too much" in get_refusal(bomb)
+    assert "a.json is too large when uncompressed" in get_refusal(bomb)
     size = bomb.index((20_000_000).to_bytes(4, "little"), bomb.index(b"PK\1\2"))
     lying = bomb[:size] + (100).to_bytes(4, "little") + bomb[size + 4 :]
     assert "damaged" in get_refusal(lying) or "too much" in get_refusal(lying)
     monkeypatch.setattr(zip_members, "MAX_UNPACKED", 2 * len(chat) + 500)
-    assert "c.json unpacks to too much" in get_refusal(_zip({"a.json": chat, "b.json": chat, "c.json": chat}))
+    assert "c.json is too large when uncompressed" in get_refusal(
+        _zip({"a.json": chat, "b.json": chat, "c.json": chat})
+    )
     monkeypatch.setattr(zip_members, "MAX_FILES", 1)
     assert "more than 1 chats" in get_refusal(_zip({"a.json": chat, "b.json": chat}))
     monkeypatch.setattr(zip_members, "_MAX_ENTRIES", 4)

@@ -99,7 +99,9 @@ def test_stop_keeps_the_text_of_both_people_and_the_next_question_loads_the_mode
     (answer,) = stopped
     assert (answer.text, answer.finish_reason, answer.error) == ("Once upon ", "cancelled", None)
     assert answer.ended_model
-    assert usage_line(answer).endswith("the model did not react and was ended; your next question loads it again")
+    assert usage_line(answer).endswith(
+        "the model did not respond and was terminated; your next question loads it again"
+    )
     (answer,) = interrupted
     assert answer.text == "Another "
     assert answer.error
@@ -137,7 +139,7 @@ def test_unloading_refuses_while_a_model_answers_but_not_while_it_hangs(
     turn, answers = _turn(pool, spec, "A story?")
     _await_text(turn, "Once upon ")
     gate.wait_until_reached()
-    with pytest.raises(UserError, match="is answering someone"):
+    with pytest.raises(UserError, match="is answering a question"):
         pool.unload(spec.model_id)
     process = psutil.Process(pool.get_model(spec).pid)
     gate.open()

@@ -128,7 +128,7 @@ def test_the_log_of_a_failure_before_the_first_step_says_what_led_to_it(tmp_path
         ({"PHI3_UI_PRESET": "nonesuch"}, "There is no preset nonesuch. Choose one of these: demo"),
         ({"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}, "does not answer"),
     ],
-    ids=["no network", "unknown preset", "no store"],
+    ids=["no network", "unknown preset", "does not support stores in folders"],
 )
 def test_an_error_that_the_user_can_fix_is_one_sentence_in_the_terminal(
     tmp_path: Path, run_command: RunCommand, more: dict[str, str], sentence: str

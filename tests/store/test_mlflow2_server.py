@@ -54,7 +54,7 @@ def test_models_are_listed_asked_and_evaluated_and_chats_are_kept_locally(
     asked = run_command(tmp_path, "chat", "legacy-say@champion", "Hi", **store)
     assert asked.returncode == 0, asked.stderr
     assert asked.stdout.strip() == "You said: Hi"
-    assert f"The tracking store {server.uri} keeps no traces" in asked.stderr
+    assert f"The tracking store {server.uri} does not store traces" in asked.stderr
     local = MlflowClient(f"sqlite:///{tmp_path / 'chats.db'}")
     experiment = local.get_experiment_by_name("phi3-chat")
     assert experiment

@@ -145,7 +145,7 @@ def test_chats_are_kept_beside_the_app_where_the_store_keeps_no_traces(
     assert location.tracking_uri == local.replace("mlflow.db", "chats.db")
     assert locator.linked_experiment_id is None
     assert str(locator.notice) == (
-        f"The tracking store {uri} keeps no traces (MLflow 3.4 or later does), "
+        f"The tracking store {uri} does not store traces (MLflow 3.4 or later does), "
         f"so chats are kept on this computer, in {home / 'chats.db'}."
     )
 

@@ -110,7 +110,7 @@ def test_a_chat_that_the_store_refuses_is_not_reported_as_imported(
 
     assert job.wait(TIMEOUT)
     assert (job.state.chats, job.state.turns, job.state.refused) == (1, 1, 1)
-    assert str(job.state.reasons[0]).startswith("chat 1 “A”: the tracking store refuses it")
+    assert str(job.state.reasons[0]).startswith("chat 1 “A”: the tracking store rejected it")
     assert _list_titles(store) == {"B"}
 
 
@@ -184,7 +184,7 @@ def test_each_person_has_one_import_at_a_time_and_an_address_four(imports: Impor
     visitors = [Person(f"visitor-{number}", "192.0.2.1") for number in range(5)]
     jobs = [_begin(imports, _chat("A", "1"), person) for person in visitors[:4]]
     for person in (visitors[0], visitors[4]):
-        with pytest.raises(UserError, match="imported already"):
+        with pytest.raises(UserError, match="already being imported"):
             _begin(imports, _chat("A", "1"), person)
     go_on.set()
     assert all(job.wait(TIMEOUT) for job in jobs)
@@ -274,7 +274,7 @@ def test_an_upload_that_breaks_or_stalls_leaves_nothing(
 
     assert Upload(b"[", end="http.disconnect").send(route)[0] == 400
     status, body = Upload(b"[").stall().send(route)
-    assert (status, "conexiunea a tăcut" in body) == (408, True)
+    assert (status, "Încărcarea s-a blocat" in body) == (408, True)
     assert imports.find(user_id) is None
     assert not imports._running
     assert list((tmp_path / "files").iterdir()) == []

@@ -124,7 +124,7 @@ def test_one_person_cannot_take_all_of_the_queue(calls: Calls, is_logged_in: boo
     codes = [calls.call(_JOIN, f"page{number % 7}", login).status_code for number in range(41)]
 
     assert codes == [200] * 40 + [429]
-    assert "Too many actions" in calls.call(_JOIN, "page", login).json()["detail"]
+    assert "Too many requests from you" in calls.call(_JOIN, "page", login).json()["detail"]
     assert calls.call(_JOIN, "bobs", "bob").status_code == 200
     assert calls.call(_RUN, "page1", login).status_code == 200, "which Stop is"
     assert calls.call(_CANCEL, "page1", login).status_code == 200

@@ -80,9 +80,9 @@ def test_json_lines_hold_a_chat_on_each_line() -> None:
         assert [title for title, _ in read_chats(content)] == ["Hi", "T"]
     [(_, conversation)] = read_chats(messages)
     assert exchanges(conversation) == [("a\u2028b", "c")]
-    with pytest.raises(UserError, match="chat 3: it is not JSON"):
+    with pytest.raises(UserError, match="chat 3: it is not valid JSON"):
         read_chats(_LINES + b"\n{")
-    with pytest.raises(UserError, match="it is not JSON"):
+    with pytest.raises(UserError, match="it is not valid JSON"):
         read_chats(b'{"messages": [\n')
 
 

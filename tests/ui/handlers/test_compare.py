@@ -54,7 +54,7 @@ def test_all_sides_are_asked_and_hidden_until_the_vote(app: CompareApp) -> None:
         assert turn.request.round
         assert (turn.request.round.place, turn.request.system) == (place, "Be brief.")
     app.act("vote", round=round_["id"], choice="0")
-    assert app.warnings == ["This round has a vote already. Ask another question to vote again."]  # type: ignore[attr-defined]
+    assert app.warnings == ["This round already has a vote. Ask another question to vote again."]  # type: ignore[attr-defined]
 
 
 def test_metrics_name_no_model_of_a_blind_round(app: CompareApp) -> None:
@@ -136,12 +136,12 @@ def test_each_side_has_its_own_history(app: CompareApp) -> None:
     assert app.session.comparison
     before = app.session.comparison.id
     app.finish(question="three", models=("m-1", "m-3"))
-    assert app.session.comparison.id != before, "other sides begin a new comparison"
+    assert app.session.comparison.id != before, "changing the sides starts a new comparison"
 
 
 def test_without_room_the_sides_answer_one_after_the_other(app: CompareApp) -> None:
     view = app.finish(models=("m-1", "m-2", "m-3"))
-    assert "one after the other" in view["note"]
+    assert "one after another" in view["note"]
     assert len(view["rounds"][0]["sides"]) == 3
     assert app.finish(models=("m-1", "m-2"))["note"] == ""
 

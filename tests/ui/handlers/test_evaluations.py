@@ -138,7 +138,7 @@ def test_a_set_is_made_of_chats(app: EvaluationsApp) -> None:
     html = app.act("create_set", title="mine", chat="c1")
     assert html.count('class="record"') == 2
     assert [one.question for one in app.sets.load("mine").records] == ["one", "two"]
-    assert "What comes before" in html
+    assert "Preceding messages" in html
 
 
 def test_an_evaluation_is_started_followed_and_cancelled(app: EvaluationsApp) -> None:

@@ -15,7 +15,7 @@ def test_a_question_too_many_stays_in_the_box_and_the_chat_can_go_on(monkeypatch
     assert app.send("Two") == [{app.page.composer.message: gr.skip()}]
 
     assert len(warnings) == 1
-    assert "in a minute (1). Ask again in" in warnings[0]
+    assert "questions per minute (1). Ask again in" in warnings[0]
     assert app.store.questions == ["One"]
     assert not app.session.current.is_busy
 
@@ -28,7 +28,7 @@ def test_answers_without_token_counts_use_up_the_day(monkeypatch: pytest.MonkeyP
     app.send("One")  # and with the chat before it
     app.send("Two")
     assert len(app.store.questions) == 2
-    assert "tokens that one person has for a day (30)" in warnings[0]
+    assert "tokens for a day (30)" in warnings[0]
 
 
 def test_an_answer_that_cannot_be_started_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:

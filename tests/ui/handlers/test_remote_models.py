@@ -103,7 +103,7 @@ def test_a_model_whose_server_cannot_be_asked_says_so_with_one_reason_everywhere
 
     shown = pick(app, REMOTE)
     status = shown[app.page.status.line]
-    assert (status["label"], status["error"]) == ("cannot be asked", lab["problem"])
+    assert (status["label"], status["error"]) == ("unreachable", lab["problem"])
     assert "Check the address of the remote server lab" in shown[app.page.card.panel]
 
 
@@ -159,7 +159,7 @@ def test_only_the_person_of_a_single_user_app_adds_and_forgets_servers(
     asked = len(api.requests)
 
     refused = manage(app, monkeypatch, is_single_user=False).add(REQUEST, **FORM)
-    assert "administrator alone" in refused[progress]
+    assert "Only the administrator" in refused[progress]
     assert len(api.requests) == asked, "nothing that a visitor names is asked"
 
     handlers = manage(app, monkeypatch, is_single_user=True)

@@ -54,7 +54,7 @@ def test_all_questions_are_asked_again_and_compared(app: App) -> None:
 
     assert app.store.questions == QUESTIONS
     assert [turn["new"]["text"] for turn in last[app.page.replay.comparison]["turns"]] == ["Hello"] * 3
-    assert "saved as a chat of its own" in str(last[app.page.replay.note])
+    assert "saved as a separate chat" in str(last[app.page.replay.note])
     assert finish(app.session.replay) == [(question, "stop") for question in QUESTIONS]
     assert app.session.replay
     assert app.session.find_chat(app.session.replay.chat.id) is app.session.replay.chat
@@ -97,7 +97,7 @@ def test_a_page_that_is_loaded_again_draws_its_replay_to_the_end(app: App) -> No
 
     *_, last = drawing
 
-    assert "saved as a chat of its own" in str(last[app.page.replay.note])
+    assert "saved as a separate chat" in str(last[app.page.replay.note])
     assert app.store.questions == QUESTIONS, "none is asked twice"
     assert len(list(replays.resume(REQUEST))) == 2, "a comparison that has ended is shown again"
     replays.close(app.session)

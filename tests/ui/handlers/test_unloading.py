@@ -36,5 +36,5 @@ def test_a_model_that_others_use_is_unloaded_by_the_administrator_alone(
     app.models.unload(cast(Any, None))
 
     assert unloaded == (["m-1"] if is_unloaded else [])
-    assert [text for text in warnings if "another person's page" in text] == ([] if is_unloaded else warnings)
+    assert [text for text in warnings if "another user's page" in text] == ([] if is_unloaded else warnings)
     assert bool(warnings) is not is_unloaded

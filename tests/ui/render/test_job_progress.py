@@ -72,7 +72,7 @@ def test_setup_is_a_note_once_a_model_is_usable() -> None:
     page = _setup(JobState("running", _DEMO, 4, 1, 3, is_usable=True))
 
     (note,) = page.texts("p")
-    assert note.startswith("You can chat already; the other model is being added. Step 5 of 5 ·")
+    assert note.startswith("You can already chat; the other model is still being added. Step 5 of 5 ·")
     assert "progress" not in [tag for tag, _ in page.elements]
 
 
@@ -81,7 +81,7 @@ def test_setup_that_failed_after_a_usable_model_shows_its_error_alone() -> None:
     page = _setup(JobState("failed", _DEMO, 4, error=error, is_usable=True))
 
     (text,) = page.texts("p")
-    assert text.startswith("The set-up failed.")
+    assert text.startswith("Setup failed.")
 
 
 @pytest.mark.parametrize("stages", [(), *((stage,) for stage in STAGES)])
@@ -91,7 +91,7 @@ def test_failed_setup_shows_the_error_with_its_cure(stages: tuple[StageName, ...
     page = _setup(JobState("failed", stages, error=error))
 
     sentence = SENTENCES["unknown_preset"].format(preset="phi", known="demo")
-    assert page.texts("p")[-1] == f"The set-up failed. {sentence}"
+    assert page.texts("p")[-1] == f"Setup failed. {sentence}"
     assert ("role", "alert") in page.elements[-1][1]
     log = render_setup("en", JobState("failed", stages, error=error), "SmolLM2", "line <1>\nline 2")
     assert '<details><summary>Details</summary><pre tabindex="0">line &lt;1&gt;\nline 2</pre></details>' in log

@@ -72,7 +72,7 @@ def test_a_model_that_was_ended_with_its_answer_is_named(language: str, sentence
 @pytest.mark.parametrize(
     ("language", "reason", "words"),
     [
-        ("en", "length", "cut at max tokens"),
+        ("en", "length", "cut off at max tokens"),
         ("en", "cancelled", "stopped"),
         ("ro", "length", "tăiat la numărul maxim de tokeni"),
         ("ro", "cancelled", "oprit"),
@@ -238,7 +238,7 @@ def test_an_answered_turn_has_its_buttons_and_variants() -> None:
         return {action["name"]: action["label"] for action in actions}
 
     assert buttons(first) == {
-        "retry": "Answer again",
+        "retry": "Retry",
         "edit": "Edit this question",
         "good": "Good answer",
         "bad": "Bad answer",

@@ -134,7 +134,7 @@ def test_a_refused_model_names_its_code_and_the_cure_and_is_never_called_healthy
     assert ("Trust these files and load" in texts) is can_approve
     assert (f"python -m phi3_ui trust {CARD.entry.model_id} --approve" in texts) is not can_approve
     approved = Page(render_card("en", CARD, Health(health.diagnosis, Review(_CODE, is_approved=True), can_approve)))
-    assert "any change revokes that" in " ".join(text for _, text in approved.cells)
+    assert "any change revokes this" in " ".join(text for _, text in approved.cells)
 
 
 def test_no_model_asks_to_pick_one() -> None:

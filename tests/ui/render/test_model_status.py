@@ -53,5 +53,5 @@ def test_it_is_said_whether_answers_advance_together_and_why_not(language: str, 
 def test_batching_is_said_above_the_prompt_cache() -> None:
     page = Page(render_cache("en", CacheStats(3_000_000_000, 0, 0, 0, 0), Batching()))
 
-    assert page.texts("summary") == ["Several answers Batched", "Prompt cache 0 kB of 3.0 GB"]
-    assert page.texts("p") == ["All answers advance together, a token in each step."]
+    assert page.texts("summary") == ["Concurrent answers Batched", "Prompt cache 0 kB of 3.0 GB"]
+    assert page.texts("p") == ["All answers advance together, one token per step."]

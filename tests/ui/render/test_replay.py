@@ -37,7 +37,7 @@ def test_what_differs_is_marked_on_its_own_side() -> None:
     }
     assert turn["new"]["model"] == "phi-4 · ONNX"
     assert turn["new"]["pieces"] == [("same", "The"), ("only_right", " dog"), ("same", " sat.")]
-    assert turn["new"]["metrics"].endswith("15.0 tokens/s · cut at max tokens")
+    assert turn["new"]["metrics"].endswith("15.0 tokens/s · cut off at max tokens")
 
 
 def test_the_totals_stand_side_by_side() -> None:

@@ -100,11 +100,11 @@ def test_the_details_stand_beside_those_of_the_conversation() -> None:
         ["Completion tokens", "34", "39"],
         ["Total tokens", "1,234", "1,249"],
         ["Time to first token", "0.13 s", ""],
-        ["Time to the end", "1.00 s", ""],
+        ["Total time", "1.00 s", ""],
         ["Tokens/s", "98.4", ""],
         ["Finish reason", "finished", ""],
     ]
-    assert ["Loading the model", "2.50 s", ""] in _details("en", loaded)
+    assert ["Model loading time", "2.50 s", ""] in _details("en", loaded)
 
 
 def test_each_answer_has_a_bar_in_the_colour_of_its_engine() -> None:
