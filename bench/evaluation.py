@@ -14,7 +14,7 @@ from phi3_ui.chat.chat_model import ChatModel
 from phi3_ui.chat.comparison import Preference
 from phi3_ui.chat.types import ChatRequest, GenerationParams, Message
 from phi3_ui.evaluation import answer_traces, scoring
-from phi3_ui.evaluation.answer_traces import AskedRequest
+from phi3_ui.evaluation.answer_traces import AnsweredRequest
 from phi3_ui.evaluation.asking import answer_question
 from phi3_ui.evaluation.prompt_set import EXPECTED_RESPONSE, PromptRecord
 from phi3_ui.evaluation.scorers import parse_scorers
@@ -90,6 +90,8 @@ def _evaluate(location: ChatLocation, run_id: str, model: ChatModel, question: s
     asked_at, started = time.time(), time.perf_counter()
     answer = answer_question(model, "bench", request)
     answered = time.perf_counter()
-    asked = AskedRequest(run_id, record.key, record, 0, "bench", request.params, asked_at, time.time(), answer)
-    answer_traces.write_answer(location, asked)
+    record_to_write = AnsweredRequest(
+        run_id, record.key, record, 0, "bench", request.params, asked_at, time.time(), answer
+    )
+    answer_traces.write_answer(location, record_to_write)
     return (time.perf_counter() - started) / (answered - started)

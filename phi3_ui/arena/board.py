@@ -1,4 +1,4 @@
-"""The leaderboard of votes, of all or of those that a filter keeps."""
+"""The leaderboard computed from all votes, or from those that a filter keeps."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,18 +14,18 @@ from phi3_ui.store.conversations.votes import StoredVote
 
 @dataclass(frozen=True)
 class VoteFilter:
-    """Which votes count. None stands for all."""
+    """Which votes count. None means no restriction."""
 
     voters: Collection[str] | None = None
     since: float | None = None
-    """Seconds since 1970, UTC; included."""
+    """Seconds since 1970, UTC; inclusive."""
     until: float | None = None
-    """Not included."""
+    """Exclusive."""
     questions: Collection[str] | None = None
-    """Such as those of a prompt set."""
+    """For instance those of a prompt set."""
 
     def keeps(self, vote: StoredVote) -> bool:
-        """Whether a vote counts."""
+        """Whether the filter keeps a vote."""
         return (
             (self.voters is None or vote.voter in self.voters)
             and (self.since is None or vote.voted_at >= self.since)
@@ -45,13 +45,13 @@ class Speed:
 
 @dataclass(frozen=True)
 class Board:
-    """A leaderboard and where it comes from."""
+    """A leaderboard and the data behind it."""
 
     leaderboard: Leaderboard
     rounds: int
-    """How many rounds it counts."""
+    """Number of rounds counted."""
     excluded: Mapping[Exclusion, int]
-    """How many rounds it does not, by reason."""
+    """Number of rounds not counted, by reason."""
     speeds: Mapping[str, Speed]
     """By contestant, over the answers of the counted rounds."""
 
@@ -59,13 +59,13 @@ class Board:
 def build_board(
     votes: Sequence[StoredVote], name_model: Callable[[str], str] = str, vote_filter: VoteFilter = VoteFilter()
 ) -> Board:
-    """Rate the models of the votes that the filter keeps.
+    """Rate the models in the votes that the filter keeps.
 
     Args:
-        votes: Of a store.
-        name_model: Who a model, given by its id, stands for: models with one name are one contestant, such as the versions of a
-            registered model. By default each stands for itself.
-        vote_filter: By default, every vote counts.
+        votes: The votes in a store.
+        name_model: Maps the id of a model to the name of its contestant; models with the same name are one contestant, such as
+            the versions of a registered model. By default each model is its own contestant.
+        vote_filter: Which votes count; by default all.
     """
     kept = list(filter(vote_filter.keeps, votes))
     counted = [vote for vote in kept if vote.exclusion is None]

@@ -1,8 +1,8 @@
 """Ratings from votes: Bradley–Terry strengths with bootstrap intervals.
 
 The model of R. A. Bradley and M. E. Terry ("Rank Analysis of Incomplete Block Designs", 1952): i beats j with probability
-σ(θi − θj). A tie, also of two bad answers, is half a win for each. A small ridge keeps the strengths finite where one side has won
-every vote. Intervals are percentiles of fits to resampled votes.
+σ(θi − θj). A tie, including a tie of two bad answers, counts as half a win for each. A small ridge penalty keeps the strengths
+finite if one side has won every vote. Intervals are percentiles of fits to resampled votes.
 """
 
 import math
@@ -20,15 +20,13 @@ Array = NDArray[np.float64]
 CENTRE: Final = 1000.0
 """The mean of the ratings."""
 POINTS: Final = 400 / math.log(10)
-"""Rating points for each unit of strength, as in Elo's scale: 400 more stand for odds of 10 to 1."""
+"""Rating points per unit of strength, on Elo's scale: a difference of 400 corresponds to odds of 10 to 1."""
 MIN_VOTES: Final = 20
-"""Of one contestant, before it has a rank."""
+"""Votes that a contestant needs to be ranked."""
 MAX_WIDTH: Final = 400.0
-"""Rating points; a wider interval says nothing."""
+"""Rating points; a contestant with a wider interval is not ranked."""
 
-_RIDGE = (
-    0.1  # costs no coverage of the intervals; with a few votes, 0.01 gives ratings hundreds of points further apart
-)
+_RIDGE = 0.1  # does not reduce the coverage of the intervals; with few votes, 0.01 spreads ratings hundreds of points further
 _ROUNDS = 1000
 _LEVEL = 0.95
 _MAX_STEPS = 50
@@ -38,7 +36,7 @@ _Z = 1.959964  # the standard normal distribution's 97.5 % quantile
 
 @dataclass(frozen=True)
 class Rating:
-    """How strong one contestant is. `rating`, `low` and `high` are points; the interval has a level of 95 %."""
+    """The strength of one contestant. `rating`, `low` and `high` are in points; the interval has a level of 95 %."""
 
     contestant: str
     rating: float
@@ -46,12 +44,12 @@ class Rating:
     high: float
     votes: int
     rank: int | None
-    """1 is best; contestants whose intervals overlap may share one. None: too few votes."""
+    """1 is best; contestants whose intervals overlap may share a rank. None: no rank, see `rate`."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """A proportion, with its 95 % interval (Wilson's). None without observations."""
+    """A proportion with its 95 % Wilson interval; `share` is None without observations."""
 
     share: float | None
     low: float
@@ -61,24 +59,25 @@ class Share:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """What the votes say of all contestants, the strongest first; those without a rank come last."""
+    """The ratings of all contestants, strongest first; those without a rank come last."""
 
     ratings: tuple[Rating, ...]
     wins: dict[tuple[str, str], float]
-    """By (winner, loser): votes won, a tie counting as half a win for each."""
+    """Votes won, by (winner, loser); a tie counts as half a win for each."""
     left_wins: Share
-    """Of the decided votes, those for the answer on the left: far from a half, the place of an answer decides."""
+    """Share of the decided votes that are for the answer on the left; far from one half, position bias decides."""
 
 
 def rate(votes: Sequence[Vote], rounds: int = _ROUNDS, seed: int = 0) -> Leaderboard:
-    """Rate everybody whom a vote names. `rounds` is the number of resamplings; equal arguments give equal results.
+    """Rate every contestant in the votes. `rounds` is the number of resamplings; equal arguments give equal results.
 
-    Only contestants that votes connect, directly or through others, can be compared: those outside the largest connected group
-    get no rank. Votes between a contestant and itself are left out.
+    Only contestants that are connected by votes, directly or through others, can be compared: those outside the largest connected
+    group get no rank; nor do those with fewer than MIN_VOTES votes or an interval wider than MAX_WIDTH. Votes between a
+    contestant and itself are ignored.
     """
     votes = [vote for vote in votes if vote.left != vote.right]
     if not votes:
-        return Leaderboard((), {}, share_of(0, 0))
+        return Leaderboard((), {}, compute_share(0, 0))
     names = sorted({name for vote in votes for name in (vote.left, vote.right)})
     wins = _count_wins(votes, names)
     left = sum(vote.outcome == "left" for vote in votes)
@@ -87,12 +86,12 @@ def rate(votes: Sequence[Vote], rounds: int = _ROUNDS, seed: int = 0) -> Leaderb
     return Leaderboard(
         _rate_contestants(names, wins, _resample(votes, names, rounds, seed)),
         {pair: float(count) for pair, count in table.items() if count},
-        share_of(left, decided),
+        compute_share(left, decided),
     )
 
 
-def share_of(count: int, total: int) -> Share:
-    """The proportion `count` / `total` with Wilson's score interval."""
+def compute_share(count: int, total: int) -> Share:
+    """Return the proportion `count` / `total` with Wilson's score interval."""
     if not total:
         return Share(None, 0.0, 1.0, 0)
     share, z2 = count / total, _Z**2
@@ -107,7 +106,7 @@ def _rate_contestants(names: list[str], wins: Array, samples: Array) -> tuple[Ra
     tail = (1 - _LEVEL) / 2
     lows, highs = np.quantile(CENTRE + POINTS * fit_strengths(samples, strengths), [tail, 1 - tail], axis=0)
     votes = (wins + wins.T).sum(axis=1)
-    has_rank = _largest_group(wins) & (votes >= MIN_VOTES) & (highs - lows <= MAX_WIDTH)
+    has_rank = _find_largest_group(wins) & (votes >= MIN_VOTES) & (highs - lows <= MAX_WIDTH)
     ratings = [
         Rating(
             name,
@@ -123,17 +122,17 @@ def _rate_contestants(names: list[str], wins: Array, samples: Array) -> tuple[Ra
 
 
 def fit_strengths(wins: Array, start: Array | None = None) -> Array:
-    """The strengths θ of maximum likelihood, with mean 0, by Newton's method for all rounds at once.
+    """Compute the strengths θ by penalised maximum likelihood, with mean 0, using Newton's method on all rounds at once.
 
     Args:
-        wins: Won votes, shape (rounds, contestants, contestants); row i, column j: i against j.
-        start: Where to begin, shape (rounds or 1, contestants).
+        wins: Votes won, shape (rounds, contestants, contestants); row i, column j: won by i against j.
+        start: Initial strengths, shape (rounds or 1, contestants); zeros by default.
 
     Returns:
-        Shape (rounds, contestants).
+        Strengths, shape (rounds, contestants).
 
     Raises:
-        ArithmeticError: It does not converge.
+        ArithmeticError: The iteration does not converge.
     """
     rounds, count, _ = wins.shape
     played = wins + wins.transpose(0, 2, 1)
@@ -144,7 +143,7 @@ def fit_strengths(wins: Array, start: Array | None = None) -> Array:
         slope = (wins - played * expected).sum(axis=2) - _RIDGE * strengths
         weights = played * expected * (1 - expected)
         curvature = identity * (weights.sum(axis=2) + _RIDGE)[:, :, None] - weights
-        # A step of more than 1 would leave the region where the quadratic model holds.
+        # A larger step would leave the region in which the quadratic model is accurate.
         step = np.clip(np.linalg.solve(curvature, slope[:, :, None])[:, :, 0], -1, 1)
         strengths = strengths + step
         if np.abs(step).max() < _PRECISION:
@@ -154,30 +153,30 @@ def fit_strengths(wins: Array, start: Array | None = None) -> Array:
 
 
 def _count_wins(votes: Sequence[Vote], names: list[str]) -> Array:
-    """Shape (contestants, contestants); see `fit_strengths`."""
-    cells, scores = _cells(votes, names)
-    wins: Array = _to_wins(np.ones((1, len(votes))), cells, scores, len(names))[0]
+    """Return the votes won, shape (contestants, contestants); see `fit_strengths`."""
+    cells, scores = _index_votes(votes, names)
+    wins: Array = _sum_wins(np.ones((1, len(votes))), cells, scores, len(names))[0]
     return wins
 
 
 def _resample(votes: Sequence[Vote], names: list[str], rounds: int, seed: int) -> Array:
-    """Wins in `rounds` samples of as many votes, drawn with replacement. Equal votes are drawn together, as one multinomial."""
-    cells, scores = _cells(votes, names)
+    """Return the votes won in `rounds` bootstrap samples of the votes. Equal votes are drawn together, as one multinomial."""
+    cells, scores = _index_votes(votes, names)
     kinds, counts = np.unique(np.stack([cells, scores]), axis=1, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(len(votes), counts / len(votes), size=rounds)
-    return _to_wins(drawn.astype(float), kinds[0].astype(int), kinds[1], len(names))
+    return _sum_wins(drawn.astype(float), kinds[0].astype(int), kinds[1], len(names))
 
 
-def _cells(votes: Sequence[Vote], names: list[str]) -> tuple[NDArray[np.int_], Array]:
-    """Of each vote: the flat index of (left, right) in the table, and the score of the left one: 1, ½ or 0."""
-    place = {name: i for i, name in enumerate(names)}
+def _index_votes(votes: Sequence[Vote], names: list[str]) -> tuple[NDArray[np.int_], Array]:
+    """Return for each vote the flat index of (left, right) in the table, and the score of the left answer: 1, ½ or 0."""
+    index = {name: i for i, name in enumerate(names)}
     score = {"left": 1.0, "right": 0.0, "tie": 0.5, "both_bad": 0.5}
-    cells = np.array([place[vote.left] * len(names) + place[vote.right] for vote in votes], dtype=int)
+    cells = np.array([index[vote.left] * len(names) + index[vote.right] for vote in votes], dtype=int)
     return cells, np.array([score[vote.outcome] for vote in votes])
 
 
-def _to_wins(weights: Array, cells: NDArray[np.int_], scores: Array, count: int) -> Array:
-    """Add weighted scores up, to shape (rounds, count, count)."""
+def _sum_wins(weights: Array, cells: NDArray[np.int_], scores: Array, count: int) -> Array:
+    """Sum the weighted scores; the result has shape (rounds, count, count)."""
     table = np.zeros((count * count, len(weights)))
     np.add.at(table, cells, (weights * scores).T)
     left = table.T.reshape(-1, count, count)
@@ -186,8 +185,8 @@ def _to_wins(weights: Array, cells: NDArray[np.int_], scores: Array, count: int)
     return np.asarray(left + table.T.reshape(-1, count, count).transpose(0, 2, 1))
 
 
-def _largest_group(wins: Array) -> NDArray[np.bool_]:
-    """Which contestants belong to the largest group that votes connect."""
+def _find_largest_group(wins: Array) -> NDArray[np.bool_]:
+    """Return a mask of the contestants in the largest group connected by votes."""
     linked = (wins + wins.T > 0) | np.eye(len(wins), dtype=bool)
     for _ in range(max(1, len(wins).bit_length())):
         linked = linked @ linked

@@ -1,4 +1,4 @@
-"""One question to several contestants at once: who stands where, and whether a vote on the answers counts for ratings."""
+"""One question to several contestants at once: their positions, and whether a vote on the answers counts for ratings."""
 
 import itertools
 import random
@@ -47,29 +47,29 @@ _GENERIC = frozenset(
         "instruct",
     ]
 )
-"""Words of models' names that tell nothing about which one it is."""
+"""Words in the names of models that do not identify a model."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """A question, and what each contestant answered."""
+    """A question with the answer of each contestant."""
 
     question: str
     places: tuple[str, ...]
-    """The contestants' keys, from left to right; drawn anew for each round."""
+    """The contestants' keys from left to right; drawn at random for each round."""
     answers: Mapping[str, Answer]
-    """By contestant; without those under way."""
+    """By contestant; answers in progress are absent."""
     names: Mapping[str, tuple[str, ...]]
-    """By contestant: the names that its model is known by."""
+    """The names that the model is known by, by contestant."""
 
 
 def draw_places(contestants: Sequence[str], rng: random.Random | None = None) -> tuple[str, ...]:
-    """The contestants in random order. By default from the operating system's randomness, which nobody can predict."""
+    """Return the contestants in random order, by default from the operating system's unpredictable random generator."""
     return tuple((rng or random.SystemRandom()).sample(contestants, len(contestants)))
 
 
 def find_exclusion(round_: Round) -> Exclusion | None:
-    """Why votes on this round do not count for ratings; None if they do."""
+    """Return the reason why votes on this round do not count for ratings; None if they do."""
     for contestant in round_.places:
         answer = round_.answers.get(contestant)
         if answer is None:
@@ -86,33 +86,34 @@ def find_exclusion(round_: Round) -> Exclusion | None:
 
 
 def count_votes(contestants: tuple[str, ...], preference: Preference) -> list[Vote]:
-    """A person's preference among answers, from left to right, as votes on pairs of contestants.
+    """Convert a user's preference among answers, given from left to right, to votes on pairs of contestants.
 
-    The best answer beats each other one; of those, nothing is known. A tie, or only bad answers, is one between all pairs.
+    The best answer beats each of the others, which are not compared with each other. If all answers are equally good or bad,
+    every pair is tied.
 
     Raises:
-        ValueError: There is no such place.
+        ValueError: There is no such position.
     """
     if isinstance(preference, str):
         return [Vote(left, right, preference) for left, right in itertools.combinations(contestants, 2)]
     if preference not in range(len(contestants)):
-        raise ValueError(f"there is no place {preference}")
-    return [_won_by(contestants, preference, other) for other in range(len(contestants)) if other != preference]
+        raise ValueError(f"there is no position {preference}")
+    return [_build_vote(contestants, preference, other) for other in range(len(contestants)) if other != preference]
 
 
-def _won_by(places: tuple[str, ...], best: int, other: int) -> Vote:
+def _build_vote(places: tuple[str, ...], best: int, other: int) -> Vote:
     outcome: Outcome = "left" if best < other else "right"
     return Vote(places[min(best, other)], places[max(best, other)], outcome)
 
 
 def _names_model(text: str, question: str, names: Sequence[str]) -> bool:
-    """Whether a text has a word of its model's names that the question has not, apart from words that many names share."""
-    telling = {word for name in names for word in _split(name)} - set(_split(question))
-    return not telling.isdisjoint(_split(text))
+    """Whether a text contains a word of its model's names that is not in the question, ignoring words that many names share."""
+    identifying = {word for name in names for word in _split(name)} - set(_split(question))
+    return not identifying.isdisjoint(_split(text))
 
 
 def _split(text: str) -> list[str]:
-    """The words of a text that may tell a name, folded; of one with a number, such as "phi3", also its letters."""
+    """Return the case-folded words of a text that may identify a model; for a word with digits, such as "phi3", also its letters."""
     words = _WORD.findall(fold_text(text))
     words += [word.rstrip("0123456789") for word in words]
     return [word for word in words if len(word) >= _MIN_LETTERS and not word.isdigit() and word not in _GENERIC]

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 Outcome = Literal["left", "right", "tie", "both_bad"]
-"""Which of the two answers is better: the one shown on the left or the one on the right; or both are equally good, or bad."""
+"""Which of two answers is better: the one shown on the left or on the right; or whether both are equally good, or bad."""
 
 
 @dataclass(frozen=True)
 class Vote:
-    """One person's vote on two answers to the same question."""
+    """One user's vote on two answers to the same question."""
 
     left: str
-    """Who gave the answer on the left: a key that stays the same from vote to vote, such as a model's id."""
+    """The contestant on the left: a key that is the same in every vote, such as a model's id."""
     right: str
     outcome: Outcome

@@ -1,4 +1,4 @@
-"""What the commands share: services, finding a model, common options, and printing."""
+"""Shared parts of the commands: services, model lookup, common options, and output."""
 
 import errno
 import json
@@ -39,7 +39,7 @@ Callback = Callable[..., Any]
 
 _HINT_SECONDS = 3.0
 _FIRST_REQUEST = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-"""Limits of MLflow's client: a refused connection is reported after about five seconds."""
+"""Retry and timeout limits of MLflow's client: a refused connection is reported after about five seconds."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class App:
 
     @contextmanager
     def open_models(self, max_loaded: int = 1) -> Iterator[AllModels]:
-        """In the block, the models, of which so many may be loaded at once."""
+        """Open the models for the duration of the block; at most `max_loaded` of them are loaded at the same time."""
         settings, admission = self.settings, open_admission(self.settings)
         pool = Pool(settings.logs, max_loaded, settings.idle_seconds, admission.admit)
         try:
@@ -61,14 +61,14 @@ class App:
             pool.close()
 
     def find(self, text: str) -> ModelEntry:
-        """The model that a MODEL argument names. UserError: no_such_model, remote_gone, or why it is not there."""
+        """Return the model that a MODEL argument names. Raises UserError: no_such_model, remote_gone, or why it is absent."""
         if text.startswith(REMOTE_PREFIX):
             return self.remote.find(text)
         entry = self._find_stored(text)
         return self.remote.adopt(entry) if entry.is_remote else entry
 
     def find_stored(self, text: str) -> ModelEntry:
-        """As `find`, a model of the tracking store. UserError: remote_not_registered for others."""
+        """Like `find`, but only for models of the tracking store. Raises UserError: also remote_not_registered."""
         entry = self.find(text)
         if entry.is_unlogged:
             raise UserError("remote_not_registered", model=entry.name)
@@ -89,10 +89,10 @@ class App:
 
 
 def pass_app(function: Callback) -> Callback:
-    """Call a command's function with the App as first argument. What it returns is the exit code; None is 0."""
+    """Call a command function with the App as its first argument. Its return value is the exit code; None means 0."""
 
     def call(settings: Settings, **options: Any) -> Any:
-        require_answer(settings.tracking_uri)
+        check_store_responds(settings.tracking_uri)
         with closing(RemoteSource(settings)) as remote:
             return function(App(settings, Catalogue(settings.tracking_uri, settings.catalogue), remote), **options)
 
@@ -100,14 +100,14 @@ def pass_app(function: Callback) -> Callback:
 
 
 def pass_settings(function: Callback) -> Callback:
-    """As `pass_app`, with the Settings alone: for a command that asks the store for nothing."""
+    """Like `pass_app`, but pass only the Settings: for commands that do not query the store."""
 
     @wraps(function)
     def call(**options: Any) -> Any:
-        # What these libraries have to say, an error's sentence says.
+        # These libraries would only log what the error message says anyway.
         for library in ("mlflow", "alembic", "phi3_ui.host.hosted_model"):
             logging.getLogger(library).setLevel(logging.CRITICAL)
-        logging.getLogger("phi3_ui.host.remote").setLevel(logging.ERROR)  # likewise, but for what is unexpected
+        logging.getLogger("phi3_ui.host.remote").setLevel(logging.ERROR)  # likewise, except for unexpected errors
         settings = Settings.read()
         with translate_errors(settings):
             settings.logs.mkdir(parents=True, exist_ok=True)
@@ -116,10 +116,10 @@ def pass_settings(function: Callback) -> Callback:
     return call
 
 
-def require_answer(tracking_uri: str) -> None:
-    """Raise UserError("store_unreachable") for a server that does not answer, sooner than MLflow's client gives up.
+def check_store_responds(tracking_uri: str) -> None:
+    """Raise UserError("store_unreachable") if the store's server does not respond, sooner than MLflow's client gives up.
 
-    The client tries for minutes; a hint says after a few seconds what the command waits for.
+    The client retries for minutes; after a few seconds, a hint tells the user what the command is waiting for.
     """
     if not tracking_uri.startswith(("http:", "https:")):
         return
@@ -128,15 +128,15 @@ def require_answer(tracking_uri: str) -> None:
     hint.daemon = True
     hint.start()
     try:
-        with _defaults(_FIRST_REQUEST), translate_store_errors(tracking_uri):
+        with _default_environment(_FIRST_REQUEST), translate_store_errors(tracking_uri):
             find_features(tracking_uri)
     finally:
         hint.cancel()
 
 
 @contextmanager
-def _defaults(variables: Mapping[str, str]) -> Iterator[None]:
-    """In the block, environment variables have these values unless they are set."""
+def _default_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the duration of the block, unless they are set already."""
     unset = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(unset)
     try:
@@ -148,7 +148,7 @@ def _defaults(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def translate_errors(settings: Settings) -> Iterator[None]:
-    """Turn whatever the block raises into a UserError, but for a closed pipe and wrong usage.
+    """Turn every exception of the block into a UserError, except for a closed pipe and usage errors.
 
     The traceback of an unexpected error goes to command.log.
     """
@@ -170,7 +170,7 @@ model_argument = click.argument("model")
 
 
 def json_option(content: str) -> Callable[[Callback], Callback]:
-    """The switch --json, passed as `as_json`."""
+    """Declare the flag --json, passed as `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help=f"Print {content}.")
 
 
@@ -179,17 +179,17 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def strip_control_chars(text: str) -> str:
-    """`text`, which a model wrote or a store holds, made safe for a terminal."""
+    """Make `text` from a model or a store safe for a terminal: replace its control characters."""
     return _CONTROL.sub("�", text)
 
 
 def single_line(name: str) -> str:
-    """A name on one line, safe for a terminal."""
+    """Return `name` on one line, safe for a terminal."""
     return strip_control_chars(" ".join(name.split()))
 
 
 def print_json(value: object) -> None:
-    """Print `value` as indented JSON; what JSON does not know becomes text, times in ISO 8601."""
+    """Print `value` as indented JSON. Values without a JSON type are printed as strings, times in ISO 8601."""
     print(json.dumps(value, indent=2, ensure_ascii=False, default=_as_text))
 
 
@@ -199,16 +199,16 @@ def _as_text(value: object) -> str:
 
 @dataclass(frozen=True)
 class AnswerOptions:
-    """The options that shape an answer."""
+    """The options for generating an answer."""
 
     system: str
-    """The system prompt; empty: none."""
+    """The system prompt; empty means none."""
     template: str | None
     """The prompt template, for a model that declares none."""
     params: GenerationParams
 
     def check(self, entry: ModelEntry) -> None:
-        """UserError: unsupported_option for an option that the model does not support, no_template if it needs one."""
+        """Raise UserError: unsupported_option if the model does not support an option, no_template if it needs a template."""
         if self.template and not entry.requires_template:
             raise UserError("unsupported_option", model=entry.name, option="--template")
         if entry.requires_template and not (self.template or entry.template):
@@ -219,9 +219,9 @@ class AnswerOptions:
 
 
 def answer_options(function: Callback) -> Callback:
-    """The options of AnswerOptions, passed as `options`. A parameter that is left out has the model's own default.
+    """Declare the options of AnswerOptions, passed as `options`. An omitted parameter takes the model's own default.
 
-    UserError: invalid_param, bad_seed.
+    The command raises UserError: invalid_param, bad_seed.
     """
 
     @wraps(function)
@@ -231,7 +231,9 @@ def answer_options(function: Callback) -> Callback:
 
     declarations: list[Callable[[Callback], Callback]] = [
         click.option("--system", default="", metavar="TEXT", help="The system prompt."),
-        click.option("--template", type=click.Choice([*TEMPLATES]), help="For a model that declares no template."),
+        click.option(
+            "--template", type=click.Choice([*TEMPLATES]), help="The prompt template, for a model that declares none."
+        ),
         *map(_sampling_option, SAMPLING_PARAMS),
     ]
     command: Callback = call
@@ -242,7 +244,7 @@ def answer_options(function: Callback) -> Callback:
 
 def _sampling_option(param: SamplingParam) -> Callable[[Callback], Callback]:
     is_list = param.kind == "strings"
-    # An option without a default is left out, not left empty as on the page.
+    # The help of a parameter without a default says what an empty field means, which applies to the page only.
     meaning = f" {tr('en', param.help_key)}." if param.help_key and param.default is not None else ""
     return click.option(
         f"--{param.name.replace('_', '-')}",

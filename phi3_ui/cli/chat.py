@@ -1,4 +1,4 @@
-"""`chat`: the answer streams to standard output, and its usage goes to standard error."""
+"""`chat`: stream the answer to standard output, and print its usage to standard error."""
 
 import contextlib
 import getpass
@@ -32,7 +32,7 @@ from phi3_ui.store.conversations.open_store import open_conversation_store
 from phi3_ui.store.conversations.turn_writer import ConversationStore
 from phi3_ui.store.registry.cards import ModelEntry
 
-_POLL_SECONDS = 0.03  # between looks at the answer
+_POLL_SECONDS = 0.03  # between polls of the answer
 
 
 @click.command(short_help="Ask one question, or several line by line.")
@@ -44,7 +44,7 @@ _POLL_SECONDS = 0.03  # between looks at the answer
 def chat(app: App, model: str, prompt: str | None, options: AnswerOptions, as_json: bool) -> int:
     """Ask one question, or read questions line by line until the end of input.
 
-    Ctrl-C stops an answer; a second one, or one between answers, leaves. The exit code is 1 if an answer failed.
+    Ctrl-C stops an answer; a second Ctrl-C, or one between answers, exits. The exit code is 1 if any answer failed.
     """
     entry = app.find(model)
     options.check(entry)
@@ -65,7 +65,7 @@ def chat(app: App, model: str, prompt: str | None, options: AnswerOptions, as_js
                 if as_json:
                     print(json.dumps({"model": entry.name, "question": question, **build_row(answer)}), flush=True)
                 else:
-                    print(usage_line(answer), file=sys.stderr, flush=True)
+                    print(format_usage(answer), file=sys.stderr, flush=True)
     finally:
         store.recorder.close()
         for message in dict.fromkeys(map(str, filter(None, (locator.notice, store.recorder.warning)))):
@@ -85,15 +85,15 @@ class _TerminalChat:
     id: str = field(default_factory=new_id)
 
     def open(self) -> ChatModel:
-        """The model, loading it if necessary."""
+        """Return the model, loading it if necessary."""
         return self.models.open(self.entry, self.options.template)
 
     def ask(self, question: str, silent: bool) -> Answer:
-        """Answer `question`, printing the text as it comes unless `silent`."""
+        """Answer `question`; print the text as it arrives unless `silent`."""
         template = self.options.template or self.entry.template
         request = TurnRequest(time.time(), self.entry.model_id, self.options.system, self.options.params, template)
         self.conversation = self.conversation.with_question(question, request)
-        writer = self.store.start_turn(_user(), self.id, self.conversation, self.entry.name)
+        writer = self.store.start_turn(_get_user(), self.id, self.conversation, self.entry.name)
         answers: list[Answer] = []
 
         def finish(answer: Answer) -> None:
@@ -107,21 +107,21 @@ class _TerminalChat:
             finish,
             writer.append_text,
         ).start()
-        with _stopped_by_interrupt(turn):
+        with _stop_on_interrupt(turn):
             _print_text(turn, silent)
         self.conversation = self.conversation.with_answer(answers[0])
         return answers[0]
 
 
-def _user() -> str:
-    """The user whose chats these are: the login name on this machine, if there is one."""
+def _get_user() -> str:
+    """Return the user to record the chat for: the login name on this machine, if there is one."""
     with contextlib.suppress(OSError, KeyError):
         return getpass.getuser()
     return "command-line"
 
 
 def _read_questions() -> Iterator[str]:
-    """The non-blank lines of standard input, with a prompt where a person types them."""
+    """Yield the non-blank lines of standard input; show a prompt if they are typed at a terminal."""
     is_typed = sys.stdin.isatty() and sys.stdout.isatty()
     while True:
         try:
@@ -133,7 +133,7 @@ def _read_questions() -> Iterator[str]:
 
 
 def _print_text(turn: RunningTurn, silent: bool) -> None:
-    """Print the text of the turn as it comes, until the turn ends."""
+    """Print the text of the turn as it arrives, until the turn ends."""
     shown, loading = 0, False
     for state in turn.snapshots(_POLL_SECONDS):
         if state.phase == "loading" and not loading:
@@ -149,8 +149,8 @@ def _print_text(turn: RunningTurn, silent: bool) -> None:
 
 
 @contextmanager
-def _stopped_by_interrupt(turn: RunningTurn) -> Iterator[None]:
-    """In the block, Ctrl-C stops the turn, which then ends; a second one is a KeyboardInterrupt."""
+def _stop_on_interrupt(turn: RunningTurn) -> Iterator[None]:
+    """For the duration of the block, let Ctrl-C stop the turn, which then ends; a second one raises KeyboardInterrupt."""
 
     def stop(*_: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -163,8 +163,8 @@ def _stopped_by_interrupt(turn: RunningTurn) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def usage_line(answer: Answer) -> str:
-    """Usage and timings of an answer on one line, or the sentence of its error."""
+def format_usage(answer: Answer) -> str:
+    """Format usage and timings of an answer on one line, or return its error message."""
     if answer.error:
         code, values = answer.error
         return str(UserError(code, **values))

@@ -1,4 +1,4 @@
-"""`evaluate --set`: a prompt set asked of models, and the regression gate."""
+"""`evaluate --set`: evaluate models on a prompt set, and apply the regression gate."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ from phi3_ui.export.chat_file import read_chats
 from phi3_ui.store.conversations.location import ChatLocator
 from phi3_ui.store.registry.versions import Registry
 
-_SECONDS = 0.5  # between two looks at the progress
+_POLL_SECONDS = 0.5  # between checks of the progress
 
 
 @dataclass(frozen=True)
@@ -55,22 +55,22 @@ class SetOptions:
 
 @dataclass(frozen=True)
 class _Promotion:
-    """The alias that moves if the candidate passes."""
+    """The alias to move if the candidate passes."""
 
     name: str
     alias: str
     version: str
-    """The candidate's."""
+    """The candidate's version."""
     expected: str | None
-    """Where the alias pointed when the evaluation began."""
+    """The version that the alias pointed to when the evaluation began; None: there was no such alias."""
 
 
 def evaluate_set(app: App, options: SetOptions, answers: AnswerOptions) -> int:
-    """Evaluate, compare and decide. Returns the exit code: 0, or 1 if the candidate has failed.
+    """Evaluate, compare and decide. Return the exit code: 0, or 1 if the candidate failed.
 
     Raises:
-        UserError: As Evaluations.start and `decide`, and no_answers, alias_moved, not_writable.
-        click.UsageError: For options that contradict each other, and conditions that cannot be read.
+        UserError: As for Evaluations.start and `decide`; also no_answers, alias_moved, not_writable.
+        click.UsageError: Options contradict each other, or a condition cannot be parsed.
     """
     conditions = _parse_conditions(options)
     locator = ChatLocator(app.settings)
@@ -79,7 +79,7 @@ def evaluate_set(app: App, options: SetOptions, answers: AnswerOptions) -> int:
         plan, records = evaluations.load_plan(options.resume) if options.resume else _plan(app, options, answers)
         _check_metrics(conditions, plan)
         promotion = _plan_promotion(app, plan) if options.is_promoting else None
-        with contextlib.redirect_stdout(sys.stderr):  # MLflow prints the addresses of runs on a server
+        with contextlib.redirect_stdout(sys.stderr):  # MLflow prints the URLs of runs on a server
             running = evaluations.resume(options.resume) if options.resume else evaluations.start(plan, records)
             _follow(running, plan)
         return _conclude(app, evaluations, running, plan, _Outcome(options, conditions, promotion))
@@ -102,13 +102,13 @@ def _parse_conditions(options: SetOptions) -> list[Condition]:
     if options.set_name and options.chat:
         raise click.UsageError("Give --set or --chat, not both.")
     if any(one.uses_baseline for one in conditions) and not options.baseline:
-        raise click.UsageError("A condition with “baseline” needs --baseline MODEL.")
+        raise click.UsageError("A condition that uses “baseline” needs --baseline MODEL.")
     if options.baseline and not options.candidate:
         raise click.UsageError("--baseline needs --candidate MODEL.")
     if (conditions or options.is_promoting) and not options.candidate:
         raise click.UsageError("--fail-if and --promote need --candidate MODEL.")
     if options.candidate and len(options.presets) > 1:
-        raise click.UsageError("--candidate takes one --preset.")
+        raise click.UsageError("--candidate accepts only one --preset.")
     return conditions
 
 
@@ -116,7 +116,7 @@ def _plan(app: App, options: SetOptions, answers: AnswerOptions) -> tuple[Evalua
     prompt_set, turns = _read_chats(options.chat) if options.chat else (_load_set(app, options), ())
     names = [*options.models, *filter(None, (options.baseline, options.candidate))]
     if not names:
-        raise click.UsageError("Name a MODEL, or --candidate MODEL.")
+        raise click.UsageError("Give a MODEL, or --candidate MODEL.")
     models = [(name, app.find(name)) for name in names]
     for _, entry in models:
         answers.check(entry)
@@ -124,8 +124,8 @@ def _plan(app: App, options: SetOptions, answers: AnswerOptions) -> tuple[Evalua
     plan = plan_evaluation(
         prompt_set,
         list_candidates(models, options.presets or ("",), answers.params.as_dict(), answers.system, answers.template),
-        scorers=tuple(map(_read_argument, options.scorers)) or (("exact_match",) if has_expectations else ()),
-        own_scorers=tuple(map(_locate_own, options.own_scorers)),
+        scorers=tuple(map(_expand_file, options.scorers)) or (("exact_match",) if has_expectations else ()),
+        own_scorers=tuple(map(_make_absolute, options.own_scorers)),
         judge=plan_judge(
             app.settings.judge if options.judge is None else options.judge,
             app.find,
@@ -145,7 +145,7 @@ def _load_set(app: App, options: SetOptions) -> PromptSet:
 
 
 def _read_chats(file: Path) -> tuple[PromptSet, tuple[int, ...]]:
-    """The turns of the chats in a file. UserError: invalid_chat_file."""
+    """Return the turns of the chats in a file. Raises UserError: invalid_chat_file."""
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -153,8 +153,8 @@ def _read_chats(file: Path) -> tuple[PromptSet, tuple[int, ...]]:
     return collect_sessions(file.name, [conversation for _, conversation in read_chats(content)])
 
 
-def _read_argument(spec: str) -> str:
-    """A scorer's spec, in which `=@FILE` stands for the file's content. UserError: bad_scorer."""
+def _expand_file(spec: str) -> str:
+    """Replace `=@FILE` in the spec of a scorer by the content of the file. Raises UserError: bad_scorer."""
     kind, at, file = spec.partition("=@")
     if not at:
         return spec
@@ -164,13 +164,13 @@ def _read_argument(spec: str) -> str:
         raise UserError("bad_scorer", scorer=spec, detail=f"{file} cannot be read") from error
 
 
-def _locate_own(text: str) -> str:
-    """With an absolute path, so that another working directory can resume it."""
+def _make_absolute(text: str) -> str:
+    """Make the path of a custom scorer absolute, so that the evaluation can be resumed from another working directory."""
     return str(Path(text).absolute()) if ".py" in text else text
 
 
 def _check_metrics(conditions: list[Condition], plan: EvaluationPlan) -> None:
-    """UsageError for a metric that the evaluation cannot have."""
+    """Raise UsageError if a condition uses a metric that the evaluation cannot have."""
     names = [one.name for one in parse_scorers(plan.scorers)]
     names += [one.name for text in plan.own_scorers for one in load_own_scorer(text)]
     known = list_metric_names([*names, *([JUDGE_NAME] if plan.judge else [])])
@@ -180,31 +180,31 @@ def _check_metrics(conditions: list[Condition], plan: EvaluationPlan) -> None:
 
 
 def _plan_promotion(app: App, plan: EvaluationPlan) -> _Promotion:
-    """UsageError where the baseline is no alias, or the candidate no version of the same name."""
+    """Plan to move the baseline's alias. Raises UsageError: it is no alias, or the candidate is no version of that name."""
     if len(plan.candidates) != 2:  # a baseline and a candidate
         raise click.UsageError("--promote needs --baseline NAME@ALIAS and --candidate MODEL.")
     baseline, candidate = plan.candidates
     name, at, alias = baseline.name.removeprefix("models:/").rpartition("@")
     versions = app.catalogue.load_card(candidate.model_id).versions
-    own = [one.version for one in versions if one.name == name]
-    if not at or not own:
+    named = [one.version for one in versions if one.name == name]
+    if not at or not named:
         raise click.UsageError(
-            f"--promote moves an alias: write --baseline NAME@ALIAS, and --candidate as a version of NAME. "
-            f"{single_line(candidate.name)} is no version of {single_line(name or baseline.name)}."
+            f"--promote moves an alias: give --baseline as NAME@ALIAS, and --candidate as a version of NAME. "
+            f"{single_line(candidate.name)} is not a version of {single_line(name or baseline.name)}."
         )
-    asked = candidate.name.rpartition("/")[2]
-    version = asked if asked in own else own[-1]
+    requested = candidate.name.rpartition("/")[2]
+    version = requested if requested in named else named[-1]
     return _Promotion(name, alias, version, Registry(app.settings.tracking_uri).get_alias_version(name, alias))
 
 
 def _follow(running: RunningEvaluation, plan: EvaluationPlan) -> None:
-    """Print the progress until the end. Ctrl-C cancels it, and can be resumed. UserError: what ended it."""
+    """Print progress until the evaluation ends. Ctrl-C cancels it; it can be resumed. Raises UserError: what ended it."""
     hint = f"python -m phi3_ui evaluate --resume {running.id}"
-    print(f"Evaluation {running.id}; to continue it after an interruption: {hint}", file=sys.stderr, flush=True)
+    print(f"Evaluation {running.id}; to resume it after an interruption: {hint}", file=sys.stderr, flush=True)
     seen = running.progress
     try:
         while seen.phase != "done":
-            before, seen = seen, running.wait_for_change(seen, _SECONDS)
+            before, seen = seen, running.wait_for_change(seen, _POLL_SECONDS)
             if (seen.done, seen.phase) != (before.done, before.phase):
                 name = single_line(plan.candidates[seen.candidate].name)
                 print(f"{seen.done} / {seen.total}  {name}  {seen.phase}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""`hash-password` and `create-api-key`: what the settings take in place of passwords and API keys."""
+"""`hash-password` and `create-api-key`: make the hashes that the settings hold in place of passwords and API keys."""
 
 import sys
 
@@ -10,7 +10,7 @@ _MIN_LENGTH = 8
 @click.command("hash-password")
 @click.argument("name")
 def hash_password(name: str) -> None:
-    """Print NAME:HASH for PHI3_UI_LOGINS or a line of PHI3_UI_LOGINS_FILE. Asks for the password, or reads a line of a pipe."""
+    """Print NAME:HASH for PHI3_UI_LOGINS or a line of PHI3_UI_LOGINS_FILE. Asks for the password, or reads it as one line from a pipe."""
     from argon2 import PasswordHasher
 
     if sys.stdin.isatty():
@@ -27,7 +27,7 @@ def hash_password(name: str) -> None:
 def create_api_key(name: str) -> None:
     """Create an API key for NAME. Prints the key to standard error, and NAME:HASH for PHI3_UI_API_KEYS or a line of PHI3_UI_API_KEYS_FILE.
 
-    With the NAME of a login, answers are recorded as chats of that person. The key itself is stored nowhere.
+    If NAME is also a login, answers are recorded as chats of that user. The key itself is not stored.
     """
     from argon2 import PasswordHasher
 
@@ -36,6 +36,6 @@ def create_api_key(name: str) -> None:
 
     key, secret = create_key(name)
     line = f"{name}:{PasswordHasher().hash(secret)}"
-    parse_logins("PHI3_UI_API_KEYS", line)  # refuses a name that the setting would refuse
-    print(f"The key, for {name} alone: {key}", file=sys.stderr)
+    parse_logins("PHI3_UI_API_KEYS", line)  # rejects a name that the setting would reject
+    print(f"The API key, for {name} only: {key}", file=sys.stderr)
     print(line)

@@ -1,4 +1,4 @@
-"""`setup` and `log`: make models and log them."""
+"""`setup` and `log`: fetch or build models, and log them."""
 
 import contextlib
 import sys
@@ -13,10 +13,10 @@ from phi3_ui.provision.jobs import Job, JobState
 from phi3_ui.provision.recipes import CONTRACTS, DEVICES, PRECISIONS, Recipe, recipe_from_arguments, recipe_from_preset
 
 
-@click.command(short_help="Make and log the models of PHI3_UI_PRESET.")
+@click.command(short_help="Fetch or build the models of PHI3_UI_PRESET, and log them.")
 @pass_app
 def setup(app: App) -> None:
-    """Make and log the models of PHI3_UI_PRESET, if the store has none."""
+    """Fetch or build the models of PHI3_UI_PRESET and log them, if the store has none."""
     first_run = FirstRun(app.settings, app.catalogue, SetupPrinter())
     first_run.start()
     state = first_run.wait()
@@ -25,30 +25,40 @@ def setup(app: App) -> None:
 
 
 @click.command()
-@click.option("--preset", default="", metavar="NAME", help="Weights: those of a preset.")
-@click.option("--pipeline", default="", metavar="ID_OR_DIR", help="Weights: a checkpoint, for a Transformers pipeline.")
-@click.option("--onnx", default="", metavar="ID_OR_DIR[:SUBFOLDER]", help="Weights: an ONNX Runtime GenAI model.")
+@click.option("--preset", default="", metavar="NAME", help="Log the models of a preset.")
+@click.option("--pipeline", default="", metavar="ID_OR_DIR", help="Log a checkpoint as a Transformers pipeline.")
+@click.option("--onnx", default="", metavar="ID_OR_DIR[:SUBFOLDER]", help="Log an ONNX Runtime GenAI model.")
 @click.option(
-    "--build-onnx", default="", metavar="ID_OR_DIR", help="Weights: a checkpoint, to build an ONNX model from."
+    "--build-onnx", default="", metavar="ID_OR_DIR", help="Build an ONNX model from a checkpoint, and log it."
 )
-@click.option("--precision", default="int4", type=click.Choice(PRECISIONS), show_default=True, help="For --build-onnx.")
-@click.option("--device", type=click.Choice(DEVICES), help="For the ONNX model.  [default: PHI3_UI_DEVICE, or cpu]")
-@click.option("--contract", type=click.Choice(CONTRACTS), help="Only the pipeline (chat) or the ONNX model (prompt).")
-@click.option("--name", default="", help="The model's name, for weights of your own.")
+@click.option(
+    "--precision", default="int4", type=click.Choice(PRECISIONS), show_default=True, help="Precision, for --build-onnx."
+)
+@click.option(
+    "--device", type=click.Choice(DEVICES), help="Device, for the ONNX model.  [default: PHI3_UI_DEVICE, or cpu]"
+)
+@click.option(
+    "--contract",
+    type=click.Choice(CONTRACTS),
+    help="Log only the pipeline (chat) or only the ONNX model (prompt) of a preset.",
+)
+@click.option("--name", default="", help="The model's name, for your own weights.")
 @click.option("--revision", default="", metavar="COMMIT", help="A branch, tag or commit on the hub.")
 @json_option("the ids of the logged models as one JSON array")
 @pass_app
 def log(app: App, as_json: bool, contract: str | None, device: str | None, **weights: str) -> None:
     """Fetch or build models, log them and register them.
 
-    The weights are a preset, or your own: an id on the Hugging Face hub, or a folder.
+    The weights are those of a preset or your own: an id on the Hugging Face Hub, or a folder.
     """
     device = device or app.settings.device
     own = weights["pipeline"] or weights["onnx"] or weights["build_onnx"]
     if weights["preset"] and (own or weights["name"]):
-        raise click.UsageError("--preset names the weights; leave --pipeline, --onnx, --build-onnx and --name out")
+        raise click.UsageError("--preset already names the weights; omit --pipeline, --onnx, --build-onnx and --name")
     if contract and not weights["preset"]:
-        raise click.UsageError("--contract is for a --preset; for weights of your own, name only the ones you want")
+        raise click.UsageError(
+            "--contract applies to --preset only; for your own weights, give only the options of the models you want"
+        )
     if weights["preset"]:
         contracts = [contract] if contract else CONTRACTS
         recipe = recipe_from_preset(weights["preset"], device, contracts, weights["revision"])
@@ -59,7 +69,7 @@ def log(app: App, as_json: bool, contract: str | None, device: str | None, **wei
 
 
 def run_recipe(app: App, recipe: Recipe, as_json: bool) -> None:
-    """Run a job to its end, with its progress on standard error, and print the ids of the models that it logged."""
+    """Run a job to completion with its progress on standard error, and print the ids of the logged models."""
     with contextlib.redirect_stdout(sys.stderr):
         model_ids = Job(app.settings, recipe, _progress_printer()).run()
     if as_json:
@@ -73,7 +83,7 @@ def _progress_printer() -> Callable[[JobState], None]:
     printer = SetupPrinter()
 
     def show(state: JobState) -> None:
-        if not state.error:  # the error's sentence ends the command
+        if not state.error:  # the command ends with the error message
             printer(state)
 
     return show

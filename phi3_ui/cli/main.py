@@ -1,4 +1,4 @@
-"""Runs one command and exits."""
+"""Run one command and exit."""
 
 import os
 import sys
@@ -29,8 +29,8 @@ _COMMANDS = (
 )
 
 
-class _InOrder(click.Group):
-    """Lists the commands as they were added, not by the alphabet."""
+class _OrderedGroup(click.Group):
+    """Lists the commands in the order of their addition, not alphabetically."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -38,9 +38,9 @@ class _InOrder(click.Group):
 
 def main(arguments: Sequence[str] | None = None, more_commands: Sequence[click.Command] = ()) -> None:
     """Exit with 0, with 1 and one sentence on standard error, with 2 for wrong usage, or with 130 after Ctrl-C."""
-    if sys.stdout is None:  # closed: output is dropped, and nothing else changes
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it stays open until the exit
-    group = _InOrder(
+    if sys.stdout is None:  # closed: output is discarded, and nothing else changes
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # stays open until the process exits
+    group = _OrderedGroup(
         help="Phi-3 Chat on MLflow.",
         epilog="MODEL is a model id, a name (its newest model), name@alias, name/version, or a models:/ URI.",
         commands={str(command.name): command for command in (*more_commands, *_COMMANDS)},
@@ -58,19 +58,19 @@ def main(arguments: Sequence[str] | None = None, more_commands: Sequence[click.C
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(_INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output has closed it
+    except BrokenPipeError:  # the reader of our output closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     sys.exit(code)
 
 
 def _flush() -> None:
-    """UserError("output_write_failed") where standard output cannot be written."""
+    """Flush standard output. Raises UserError("output_write_failed") if it cannot be written."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
-        # What is left in the buffer would fail again at the exit.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it stays open until the exit
+        # The rest of the buffer would fail again on exit.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # stays open until the process exits
         raise UserError("output_write_failed", detail=str(error.strerror)) from error

@@ -1,6 +1,6 @@
 """The entry points of MLproject as commands: `python -m phi3_ui.cli.project ENTRY_POINT name=value …`.
 
-MLflow passes every parameter, also those that were not set: the empty ones are left out of the command.
+MLflow passes every parameter, including those that were not set: empty ones are omitted from the command.
 """
 
 import sys
@@ -11,19 +11,19 @@ from phi3_ui.contracts.onnx_prompt import OnnxPromptContract
 from phi3_ui.contracts.pipeline_chat import PipelineChatContract
 
 _CONTRACTS = {"log_pipeline": PipelineChatContract.name, "log_onnx": OnnxPromptContract.name}
-_OWN = {"pipeline", "onnx", "build_onnx"}
+_OWN_WEIGHTS = {"pipeline", "onnx", "build_onnx"}
 _ARGUMENTS = ("model", "prompt", "file")
 
-# An `mlflow run` records its parameters in the run, where logging records the precision and the revision as they
-# turned out to be. So these have another name in the project.
+# `mlflow run` records its parameters in the run, where logging records the actual precision and revision. Hence these two
+# have different names in MLproject.
 _OPTIONS = {"build_precision": "precision", "hub_revision": "revision"}
 
 
-def command(entry_point: str, parameters: Mapping[str, str]) -> list[str]:
-    """The arguments of `python -m phi3_ui` that an entry point with these parameters means."""
+def build_arguments(entry_point: str, parameters: Mapping[str, str]) -> list[str]:
+    """Translate an entry point and its parameters to the arguments of `python -m phi3_ui`."""
     given = {name: value for name, value in parameters.items() if value}
     if entry_point in _CONTRACTS:
-        if given.keys() & _OWN:  # in place of the preset, which has a default
+        if given.keys() & _OWN_WEIGHTS:  # in place of the preset, which has a default
             given.pop("preset", None)
         else:
             given |= {"contract": _CONTRACTS[entry_point]}
@@ -32,14 +32,14 @@ def command(entry_point: str, parameters: Mapping[str, str]) -> list[str]:
         for name, value in given.items()
         if name not in _ARGUMENTS
     ]
-    # What follows a -- is no option, whatever it begins with.
+    # Arguments after -- are not parsed as options, even if they begin with a dash.
     arguments = [given[name] for name in _ARGUMENTS if name in given]
     return ["log" if entry_point in _CONTRACTS else entry_point, *options, *(["--", *arguments] if arguments else [])]
 
 
 if __name__ == "__main__":
     prepare_program()
-    from phi3_ui.cli.main import main  # imports MLflow, which reads its telemetry switch then
+    from phi3_ui.cli.main import main  # imports MLflow, which reads its telemetry switch on import
 
     entry_point, *pairs = sys.argv[1:]
-    main(command(entry_point, {name: value for name, _, value in (pair.partition("=") for pair in pairs)}))
+    main(build_arguments(entry_point, {name: value for name, _, value in (pair.partition("=") for pair in pairs)}))

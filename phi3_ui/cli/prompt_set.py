@@ -1,4 +1,4 @@
-"""`prompt-set`: the prompt sets of the store, which evaluations ask."""
+"""`prompt-set`: manage the prompt sets of the store."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -18,14 +18,14 @@ _file_argument = click.argument("file", type=click.Path(path_type=Path))
 
 @click.group("prompt-set", short_help="List, create and show prompt sets.")
 def prompt_set() -> None:
-    """List, create and show the prompt sets that evaluations ask: MLflow evaluation datasets, every version of which is kept."""
+    """List, create and show prompt sets, on which models are evaluated: MLflow evaluation datasets that keep every version."""
 
 
 @prompt_set.command("list")
 @json_option("one JSON array")
 @pass_app
 def list_sets(app: App, as_json: bool) -> None:
-    """List all prompt sets, the one that was changed last first."""
+    """List all prompt sets, the most recently changed first."""
     found = open_prompt_sets(app).list_sets()
     if as_json:
         print_json([asdict(one) for one in found])
@@ -43,8 +43,8 @@ def list_sets(app: App, as_json: bool) -> None:
 def create_set(app: App, name: str, file: Path, as_json: bool) -> None:
     """Create a prompt set from a file.
 
-    FILE is .txt, with one question per line, or .jsonl or .csv, with the questions in the field "prompt" and what is expected of
-    the answers in "expected_response".
+    FILE is .txt, with one question per line, or .jsonl or .csv, with the questions in the field "prompt" and the expected
+    answers in "expected_response".
     """
     _print_version(open_prompt_sets(app).create(name, read_records(file)), as_json)
 
@@ -82,7 +82,7 @@ def show_set(app: App, name: str, as_json: bool) -> None:
 
 
 def open_prompt_sets(app: App) -> PromptSets:
-    """The prompt sets of the configured store."""
+    """Return the prompt sets of the configured store."""
     return PromptSets(ChatLocator(app.settings).locate)
 
 
@@ -94,8 +94,8 @@ def _describe(shown: PromptSet) -> dict[str, str | int]:
     return {"id": shown.id, "name": shown.name, "version": shown.version, "digest": shown.digest}
 
 
-def _print_version(made: PromptSet, as_json: bool) -> None:
+def _print_version(created: PromptSet, as_json: bool) -> None:
     if as_json:
-        print_json({**_describe(made), "requests": len(made.records)})
+        print_json({**_describe(created), "requests": len(created.records)})
     else:
-        print(f"{made.name}/{made.version}")
+        print(f"{created.name}/{created.version}")

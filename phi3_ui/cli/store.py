@@ -31,7 +31,7 @@ def list_models(app: App, as_json: bool) -> None:
     shown = [*entries, *app.remote.list_models()]
     for name, why in app.catalogue.unreadable_models.values():
         print(
-            f"Not listed, since its files cannot be read: {single_line(name)} ({why.splitlines()[0]})", file=sys.stderr
+            f"Not listed because its files cannot be read: {single_line(name)} ({why.splitlines()[0]})", file=sys.stderr
         )
     notice = find_notice(Store(app.settings.tracking_uri))
     is_deleted = notice is not None and notice.code == "experiment_deleted"
@@ -44,7 +44,8 @@ def list_models(app: App, as_json: bool) -> None:
         return
     if not entries and not is_deleted:
         print(
-            "The tracking store holds no chat model. `python -m phi3_ui setup` logs the embedded ones.", file=sys.stderr
+            "The tracking store has no chat models. Run `python -m phi3_ui setup` to log the embedded ones.",
+            file=sys.stderr,
         )
     for entry in shown:
         size = "" if entry.size_bytes is None else f"{entry.size_bytes / 1e6:,.1f} MB"
@@ -58,7 +59,7 @@ def list_models(app: App, as_json: bool) -> None:
 @json_option("one JSON object")
 @pass_app
 def show(app: App, model: str, as_json: bool) -> None:
-    """Show all that is known about a model."""
+    """Show everything known about a model."""
     entry = app.find(model)
     card = app.remote.load_card(entry) if entry.is_unlogged else app.catalogue.load_card(entry.model_id)
     if as_json:
@@ -70,7 +71,7 @@ def show(app: App, model: str, as_json: bool) -> None:
 
 
 def _card_rows(card: ModelCard) -> Iterator[tuple[str, str]]:
-    """The lines of a card: the key of a text, without its prefix `card.`, and the value."""
+    """Yield the rows of a card: the key of its label, without the prefix `card.`, and the value."""
     entry = card.entry
     yield "name", entry.name
     yield "title", card.title
@@ -115,11 +116,11 @@ def _format_version(version: RegisteredVersion) -> str:
 @click.command()
 @model_argument
 @click.option("--name", help="Name of the registered model.  [default: the model's own]")
-@click.option("--alias", help='Point this alias at the version, such as "champion".')
+@click.option("--alias", help='An alias for the version, such as "champion".')
 @json_option("one JSON object")
 @pass_app
 def register(app: App, model: str, name: str | None, alias: str | None, as_json: bool) -> None:
-    """Register a model as a version, unless it is one already."""
+    """Register a model as a version, unless it already is one."""
     if name == "":
         raise UserError("bad_model_name", name="“”")
     registry = Registry(app.settings.tracking_uri)
@@ -135,7 +136,7 @@ def register(app: App, model: str, name: str | None, alias: str | None, as_json:
 
 @click.command()
 @model_argument
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @pass_app
 def remove(app: App, model: str, yes: bool) -> int:
     """Delete a model with its files and its registered versions."""
@@ -149,7 +150,7 @@ def remove(app: App, model: str, yes: bool) -> int:
 
 
 def _find_removable(app: App, text: str) -> tuple[str, str]:
-    """Id and name of a model. An id is taken as it is where its files are gone, so that a broken removal can be completed."""
+    """Return id and name of a model. An id whose files are gone is accepted, so that an interrupted removal can be completed."""
     try:
         entry = app.find_stored(text)
     except UserError as error:
@@ -160,7 +161,7 @@ def _find_removable(app: App, text: str) -> tuple[str, str]:
 
 
 def _confirm(name: str) -> bool:
-    """Ask on the terminal. UserError("confirmation_required") where there is none."""
+    """Ask for confirmation on the terminal. Raises UserError("confirmation_required") if there is none."""
     if not sys.stdin.isatty():
         raise UserError("confirmation_required", model=name)
     print(f"Delete {name} with its files and registered versions? [y/N] ", end="", file=sys.stderr, flush=True)
@@ -169,11 +170,11 @@ def _confirm(name: str) -> bool:
 
 @click.command()
 @model_argument
-@click.option("--relog", is_flag=True, help="Log it again from its files in the store, as a new version.")
+@click.option("--relog", is_flag=True, help="Log the model again from its files in the store, as a new version.")
 @json_option("one JSON object")
 @pass_app
 def doctor(app: App, model: str, relog: bool, as_json: bool) -> int:
-    """Compare what a model was logged with to what is installed."""
+    """Compare what a model was logged with against what is installed."""
     if model.startswith(REMOTE_PREFIX) and not relog:
         entry = app.find(model)
         app.remote.ask(entry)
@@ -193,15 +194,15 @@ def _print_diagnosis(diagnosis: Diagnosis, model: str, as_json: bool) -> int:
     if as_json:
         print_json(_diagnosis_as_dict(diagnosis))
     else:
-        for severity, _, sentence in _sentences(diagnosis):
+        for severity, _, sentence in _format_findings(diagnosis):
             print(f"{tr('en', f'doctor.severity.{severity}') + ':':<9}{sentence}")
         if diagnosis.severity != "ok" and diagnosis.can_relog:
             print(f"To log it again as a new version: python -m phi3_ui doctor {model} --relog")
     return int(diagnosis.severity == "error")
 
 
-def _sentences(diagnosis: Diagnosis) -> Iterator[tuple[str, str, str]]:
-    """Severity, code and sentence of each finding."""
+def _format_findings(diagnosis: Diagnosis) -> Iterator[tuple[str, str, str]]:
+    """Yield severity, code and sentence of each finding."""
     for finding in diagnosis.findings:
         yield finding.severity, finding.code, tr_finding("en", finding.code, finding.values)
 
@@ -209,6 +210,6 @@ def _sentences(diagnosis: Diagnosis) -> Iterator[tuple[str, str, str]]:
 def _diagnosis_as_dict(diagnosis: Diagnosis) -> dict[str, object]:
     findings = [
         {"severity": severity, "code": code, "values": finding.values, "sentence": sentence}
-        for finding, (severity, code, sentence) in zip(diagnosis.findings, _sentences(diagnosis), strict=True)
+        for finding, (severity, code, sentence) in zip(diagnosis.findings, _format_findings(diagnosis), strict=True)
     ]
     return {**asdict(diagnosis), "severity": diagnosis.severity, "findings": findings}

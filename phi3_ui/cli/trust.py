@@ -1,4 +1,4 @@
-"""`trust`: what loading a model would run, and the administrator's yes to it."""
+"""`trust`: show what loading a model would run, and approve it."""
 
 from dataclasses import asdict
 
@@ -9,15 +9,15 @@ from phi3_ui.i18n.translate import tr
 from phi3_ui.store.registry.admission import open_admission, printable
 
 
-@click.command(short_help="Show what loading a model would run, and allow it.")
+@click.command(short_help="Show what loading a model would run, and approve it.")
 @model_argument
-@click.option("--approve", is_flag=True, help="Allow its code to run, until any of its files changes.")
+@click.option("--approve", is_flag=True, help="Allow the model's code to run, until any of its files changes.")
 @json_option("one JSON object")
 @pass_app
 def trust(app: App, model: str, approve: bool, as_json: bool) -> int:
-    """Show what loading a model would run. Its files are inspected, nothing is executed.
+    """Show what loading a model would run. Its files are only inspected; nothing is executed.
 
-    The exit code is 1 if the model is not allowed to be loaded.
+    The exit code is 1 if the model may not be loaded.
     """
     entry = app.find_stored(model)
     admission = open_admission(app.settings)
@@ -36,5 +36,5 @@ def trust(app: App, model: str, approve: bool, as_json: bool) -> int:
     if inspection.fingerprint:
         print(f"Fingerprint: {inspection.fingerprint}")
     if not is_loadable:
-        print(f"If you trust its author: python -m phi3_ui trust {entry.model_id} --approve")
+        print(f"If you trust its author, run: python -m phi3_ui trust {entry.model_id} --approve")
     return int(not is_loadable)

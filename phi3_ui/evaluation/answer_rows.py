@@ -1,4 +1,4 @@
-"""The answers of an evaluation, as values, as rows of a table, and as metrics."""
+"""The answers of an evaluation: as values, as rows of a table, and as metrics."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ AnswerRow = dict[str, str | int | float | None]
 _ROUNDS = 2_000
 _MEASURED = ("time_to_first_token", "tokens_per_second", "seconds")
 MEASURED: Final = ("first_token", "seconds", "tokens_per_second")
-"""What is measured of every answer."""
+"""The measurements of every answer."""
 _SHORT_NAMES = {"time_to_first_token": "first_token"}
 
 
@@ -26,9 +26,9 @@ class EvaluatedAnswer:
     """One answer of an evaluation, with its scores."""
 
     key: str
-    """Of the request: equal for all models that were asked it."""
+    """Of the request; the same for all models that received it."""
     record: PromptRecord
-    """The request as it was asked, with what is expected of the answer."""
+    """The request as it was sent, with the expectations of its answer."""
     repeat: int
     """Counted from 0."""
     answer: Answer
@@ -36,11 +36,11 @@ class EvaluatedAnswer:
     scores: Mapping[str, float] = field(default_factory=dict)
     """By scorer; 1 and 0 for right and wrong."""
     rationales: Mapping[str, str] = field(default_factory=dict)
-    """What a judge said, or why an answer could not be scored, by scorer."""
+    """By scorer: the verdict of a judge, or why the answer could not be scored."""
 
 
 def build_row(answer: Answer) -> AnswerRow:
-    """An answer with its usage and timings (seconds), flat; None for what is unknown."""
+    """Return an answer with its usage and timings (seconds) as a flat dict; unknown values are None."""
     usage, timings = answer.usage, answer.timings
     return {
         "answer": answer.text,
@@ -56,7 +56,7 @@ def build_row(answer: Answer) -> AnswerRow:
 
 
 def build_table(answers: Sequence[EvaluatedAnswer]) -> list[AnswerRow]:
-    """A row for each answer, with a column for each scorer."""
+    """Return a row for each answer, with a column for each scorer."""
     scorers = list(dict.fromkeys(name for one in answers for name in one.scores))
     return [
         {
@@ -71,7 +71,7 @@ def build_table(answers: Sequence[EvaluatedAnswer]) -> list[AnswerRow]:
 
 
 def summarize_metrics(rows: Sequence[AnswerRow]) -> dict[str, float]:
-    """Counts of answers and failures, and sums, means and percentiles over the answers with a known value."""
+    """Return counts of answers and failures, and sums, means and percentiles over the answers with a known value."""
 
     def known(name: str) -> list[float]:
         return [float(value) for row in rows if isinstance(value := row[name], (int, float))]
@@ -91,7 +91,7 @@ def summarize_metrics(rows: Sequence[AnswerRow]) -> dict[str, float]:
 
 
 def summarize_answers(answers: Sequence[EvaluatedAnswer]) -> dict[str, float]:
-    """As `summarize_metrics`, with the mean of each score and its 95 % interval as `NAME`, `NAME/low` and `NAME/high`."""
+    """Like `summarize_metrics`; add the mean of each score and its 95 % interval as `NAME`, `NAME/low` and `NAME/high`."""
     metrics = summarize_metrics([build_row(one.answer) for one in answers])
     for name in dict.fromkeys(name for one in answers for name in one.scores):
         means = list(average_by_question(answers, name).values())
@@ -101,9 +101,9 @@ def summarize_answers(answers: Sequence[EvaluatedAnswer]) -> dict[str, float]:
 
 
 def average_by_question(answers: Sequence[EvaluatedAnswer], name: str) -> dict[str, float]:
-    """The mean of a score, or of one of MEASURED, over a question's repeats, by its key.
+    """Return the mean of a score, or of one of MEASURED, over the repeats of each question, by the question's key.
 
-    Questions without a value are left out.
+    Questions without a value are omitted.
     """
     values = dict[str, list[float]]()
     for one in answers:
@@ -114,7 +114,7 @@ def average_by_question(answers: Sequence[EvaluatedAnswer], name: str) -> dict[s
 
 
 def list_metric_names(scorers: Iterable[str]) -> set[str]:
-    """The names that metrics of answers with scores of these scorers can have."""
+    """Return the names of all metrics that answers with scores of these scorers can have."""
     everything = dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens", *_MEASURED), 1.0)
     known = set(summarize_metrics([{"error": None, **everything}]))
     return known | {f"{name}{part}" for name in scorers for part in ("", "/low", "/high")}
@@ -133,7 +133,7 @@ def _measure(answer: Answer, name: str) -> float | None:
 
 
 def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval of a mean, resampling the questions. At least one value."""
+    """Return the 95 % bootstrap interval of the mean, resampling the questions. Needs at least one value."""
     found, counts = np.unique(np.array(values, dtype=float), return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=_ROUNDS)
     tail = (1 - LEVEL) / 2

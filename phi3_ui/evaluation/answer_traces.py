@@ -1,8 +1,8 @@
-"""The answers of evaluations as MLflow traces, and back.
+"""Convert the answers of evaluations to MLflow traces, and back.
 
-They look like those of chats, but belong to a run instead of a person and a chat: without the metadata that the chat list, the usage
-overview and the ratings are read from, they appear in none of them. Ids follow from the run, the request and the repeat, so that
-an answer which is written twice is one trace, and a run that was killed finds what it has.
+The traces look like those of chats, but belong to a run instead of a user and a chat. They lack the metadata from which the chat
+list, the usage overview and the ratings are read, so they appear in none of them. Trace ids are derived from the run, the request
+and the repeat: an answer that is written twice is one trace, and a run that was killed finds the answers it already has.
 """
 
 import hashlib
@@ -39,20 +39,20 @@ from phi3_ui.store.query import metadata_filter, paginate
 RUN_KEY, RECORD_KEY, REPEAT_KEY = "phi3_ui.evaluation_run", "phi3_ui.record", "phi3_ui.repeat"
 _SOURCE_RUN_KEY = "mlflow.sourceRun"
 _SCORED_TAG = "phi3_ui.scored"
-_OF_CHATS = (SESSION_KEY, USER_KEY, TURN_KEY, PARENT_KEY)
+_CHAT_KEYS = (SESSION_KEY, USER_KEY, TURN_KEY, PARENT_KEY)
 _PAGE_SIZE = 500
 _CODE = AssessmentSource(AssessmentSourceType.CODE, "prompt_set")
 
 
 @dataclass(frozen=True)
-class AskedRequest:
-    """One request of a run, answered."""
+class AnsweredRequest:
+    """One request of a run, with its answer."""
 
     run_id: str
     key: str
-    """Of the request in its set, or in its conversation."""
+    """Key of the request within its set or conversation."""
     record: PromptRecord
-    """As it was asked."""
+    """The request as it was sent."""
     repeat: int
     model_id: str
     params: GenerationParams
@@ -61,37 +61,37 @@ class AskedRequest:
     ended_at: float
     answer: Answer
     session_id: str = ""
-    """Of a session evaluation: joins the turns of one conversation."""
+    """Session evaluations only: joins the turns of one conversation."""
 
     @property
     def id(self) -> str:
-        """Of its trace, without the prefix: 32 hexadecimal digits."""
+        """The id of its trace without the prefix: 32 hexadecimal digits."""
         return _derive_id(self.run_id, self.key, self.repeat)
 
 
 def get_trace_id(run_id: str, key: str, repeat: int) -> str:
-    """The id of the trace of one answer of a run."""
+    """Return the trace id of one answer of a run."""
     return trace_id_for(_derive_id(run_id, key, repeat))
 
 
-def write_answer(location: ChatLocation, asked: AskedRequest) -> None:
-    """Write an answer as a trace that belongs to its run, with what is expected of it. Idempotent."""
-    request = TurnRequest(asked.asked_at, asked.model_id, params=asked.params)
-    turn = Turn(asked.record.question, asked.answer, asked.id, request=request)
-    record = TurnRecord("", "", turn, asked.answer.model, asked.ended_at, __version__, asked.record.messages)
+def write_answer(location: ChatLocation, answered: AnsweredRequest) -> None:
+    """Write an answer as a trace that belongs to its run, with its expectations. Idempotent."""
+    request = TurnRequest(answered.asked_at, answered.model_id, params=answered.params)
+    turn = Turn(answered.record.question, answered.answer, answered.id, request=request)
+    record = TurnRecord("", "", turn, answered.answer.model, answered.ended_at, __version__, answered.record.messages)
     info = build_trace_info(record, location.experiment_id)
-    metadata = {key: value for key, value in info.trace_metadata.items() if key not in _OF_CHATS}
+    metadata = {key: value for key, value in info.trace_metadata.items() if key not in _CHAT_KEYS}
     info.trace_metadata = metadata | {
-        RUN_KEY: asked.run_id,
-        _SOURCE_RUN_KEY: asked.run_id,
-        RECORD_KEY: asked.key,
-        REPEAT_KEY: str(asked.repeat),
-        **({SESSION_KEY: asked.session_id} if asked.session_id else {}),
+        RUN_KEY: answered.run_id,
+        _SOURCE_RUN_KEY: answered.run_id,
+        RECORD_KEY: answered.key,
+        REPEAT_KEY: str(answered.repeat),
+        **({SESSION_KEY: answered.session_id} if answered.session_id else {}),
     }
     info.tags = {"mlflow.traceName": "evaluation"}
     info.assessments = [
         MlflowExpectation(name=name, value=value, source=_CODE, trace_id=info.trace_id)
-        for name, value in asked.record.expectations.items()
+        for name, value in answered.record.expectations.items()
     ]
     client = TracingClient(location.tracking_uri)
     client.start_trace(info)
@@ -99,7 +99,7 @@ def write_answer(location: ChatLocation, asked: AskedRequest) -> None:
 
 
 def list_answered(location: ChatLocation, run_id: str) -> set[tuple[str, int]]:
-    """The record key and repeat of each answer that a run has."""
+    """Return the record key and repeat of each answer that a run has."""
     return {
         (trace.info.trace_metadata[RECORD_KEY], int(trace.info.trace_metadata[REPEAT_KEY]))
         for trace in _search(location, run_id, include_spans=False)
@@ -107,16 +107,16 @@ def list_answered(location: ChatLocation, run_id: str) -> set[tuple[str, int]]:
 
 
 def load_traces(location: ChatLocation, run_id: str) -> list[Trace]:
-    """The traces of a run's answers, in the order in which they were asked."""
+    """The traces of a run's answers, in the order of their requests."""
     return sorted(_search(location, run_id, include_spans=True), key=lambda trace: int(trace.info.request_time))
 
 
 def parse_answer(trace: Trace) -> EvaluatedAnswer:
-    """The answer that a trace of an evaluation holds, with its scores. ValueError if it holds none."""
+    """Return the answer in a trace of an evaluation, with its scores. Raises ValueError if there is none."""
     root = next((span for span in trace.data.spans if TURN_ATTRIBUTE in span.attributes), None)
     turn = parse_turn(json.dumps(root.attributes[TURN_ATTRIBUTE])) if root else None
     if root is None or turn is None or turn.answer is None:
-        raise ValueError(f"trace {trace.info.trace_id} holds no answer")
+        raise ValueError(f"trace {trace.info.trace_id} contains no answer")
     expectations = {one.name: one.expectation.value for one in _list_assessments(trace) if one.expectation}
     record = PromptRecord(parse_messages((root.inputs or {}).get("messages")), expectations)
     scores, rationales = parse_scores(trace)
@@ -125,18 +125,18 @@ def parse_answer(trace: Trace) -> EvaluatedAnswer:
 
 
 def parse_scores(trace: Trace) -> tuple[dict[str, float], dict[str, str]]:
-    """The scores of an answer with their rationales, by scorer, without people's feedback."""
+    """Return the scores of an answer and their rationales, by scorer, without human feedback."""
     scores, rationales = dict[str, float](), dict[str, str]()
     for one in list_scores(trace):
         if (value := _parse_score(one)) is not None:
             scores[one.name] = value
-        if said := one.rationale or (one.error.error_message if one.error else None):
-            rationales[one.name] = str(said)
+        if rationale := one.rationale or (one.error.error_message if one.error else None):
+            rationales[one.name] = str(rationale)
     return scores, rationales
 
 
 def list_scores(trace: Trace) -> list[Assessment]:
-    """The assessments that scorers gave."""
+    """Return the assessments by scorers."""
     return [
         one
         for one in _list_assessments(trace)
@@ -144,27 +144,27 @@ def list_scores(trace: Trace) -> list[Assessment]:
     ]
 
 
-def note_scored(location: ChatLocation, trace_id: str, scorer: str, names: Collection[str]) -> None:
-    """Note that a scorer gave an answer scores under these names, perhaps none; unnoted, it gives one under its own."""
+def mark_scored(location: ChatLocation, trace_id: str, scorer: str, names: Collection[str]) -> None:
+    """Record that a scorer gave an answer scores under these names, perhaps none; by default, one under its own name is assumed."""
     TracingClient(location.tracking_uri).set_trace_tag(trace_id, _get_scored_tag(scorer), json.dumps(sorted(names)))
 
 
 def is_scored(trace: Trace, scorer: str) -> bool:
-    """Whether an answer has all that a scorer gave it."""
+    """Whether an answer has all the scores that a scorer gives it."""
     given = {one.name for one in list_scores(trace)}
     noted = trace.info.tags.get(_get_scored_tag(scorer))
     return scorer in given if noted is None else given.issuperset(json.loads(noted))
 
 
 def with_expectations(answer: EvaluatedAnswer, records: Mapping[str, PromptRecord]) -> EvaluatedAnswer:
-    """The same answer with what is expected of it in its set, whose records are given by their keys."""
+    """Return the answer with the expectations of its record in the set; `records` are given by their keys."""
     if (known := records.get(answer.key)) is None:
         return answer
     return replace(answer, record=replace(answer.record, expectations=known.expectations))
 
 
 def delete_scores(location: ChatLocation, traces: Collection[Trace], keep: Collection[str]) -> None:
-    """Delete what scorers gave to these answers, except what those named in `keep` have given completely."""
+    """Delete the scores of these answers, except those named in `keep` and the other scores of these scorers that are complete."""
     client = TracingClient(location.tracking_uri)
     for trace in traces:
         noted = [trace.info.tags.get(_get_scored_tag(name)) for name in keep if is_scored(trace, name)]
@@ -180,7 +180,7 @@ def _derive_id(run_id: str, key: str, repeat: int) -> str:
 
 
 def _get_scored_tag(scorer: str) -> str:
-    # Tags have fewer characters than scorers' names may have.
+    # Hashed, because the names of scorers may contain more characters than the names of tags allow.
     return f"{_SCORED_TAG}.{hashlib.sha256(scorer.encode()).hexdigest()[:16]}"
 
 

@@ -1,4 +1,4 @@
-"""Asks a model one question after another, as any other user of the pool would."""
+"""Send requests to a model in sequence, like any other client of the pool."""
 
 import time
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, ModelLoading
 from phi3_ui.errors import UserError
 
 LOAD_ERRORS = ("load_failed", "model_not_trusted", "model_unreadable", "model_gone")
-"""What every other question would get, too."""
+"""Errors that every further question would get, too."""
 _BUSY = ("too_many_models", "queue_full")
 _RETRY_SECONDS = 1.0
 
 
 def answer_question(model: ChatModel, name: str, request: ChatRequest, cancel: CancelToken | None = None) -> Answer:
-    """Ask one question. An error becomes part of the answer, except those of LOAD_ERRORS and of a busy pool.
+    """Ask one question. Errors become part of the answer, except LOAD_ERRORS and those of a busy pool.
 
     Raises:
         UserError: load_failed, model_not_trusted, model_unreadable, model_gone, too_many_models, queue_full.
@@ -45,21 +45,21 @@ def answer_question(model: ChatModel, name: str, request: ChatRequest, cancel: C
     raise RuntimeError("the model sent no Completed event")
 
 
-def ask_patiently(
+def ask_with_retry(
     get_model: Callable[[], ChatModel],
     name: str,
     request: ChatRequest,
     cancel: CancelToken,
     wait: Callable[[float], bool],
 ) -> Answer | None:
-    """As `answer_question`, but tries again while all places for models or answers are taken; None if it was cancelled.
+    """Like `answer_question`, but retry while the pool is busy; return None if cancelled.
 
     Args:
         get_model: Returns the model, loading it if necessary.
-        name: The model's.
-        request: What to ask.
+        name: The model's name.
+        request: The request to send.
         cancel: Stops the answer.
-        wait: Waits for seconds, and returns whether it was cancelled meanwhile.
+        wait: Waits for a number of seconds; returns whether the evaluation was cancelled meanwhile.
     """
     while not cancel.is_set():
         try:

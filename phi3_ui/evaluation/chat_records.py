@@ -1,4 +1,4 @@
-"""Prompt sets from chats: each chosen answer's request, and the answer itself where a person found it good."""
+"""Build prompt sets from chats: the request of each chosen answer, and the answer itself if the user rated it good."""
 
 from collections.abc import Collection, Iterator
 
@@ -10,19 +10,19 @@ from phi3_ui.store.conversations.traces import trace_id_for
 
 
 def build_records(conversation: Conversation, turn_ids: Collection[str]) -> list[PromptRecord]:
-    """The requests of these turns, with all that led to them. What is expected is the answer, if it was rated good."""
+    """Return the requests of these turns, with their history. The answer is the expected response if it was rated good."""
     return [_build_record(conversation, turn) for turn in conversation.tree if turn.id in turn_ids]
 
 
 def build_rated_records(conversation: Conversation) -> list[PromptRecord]:
-    """The requests of all rated turns; see `build_records`."""
+    """Return the requests of all rated turns; see `build_records`."""
     return build_records(conversation, {turn.id for turn in conversation.tree if turn.feedback})
 
 
 def collect_rated_records(
     history: History, visitor_id: str, conversation_ids: Collection[str] | None = None
 ) -> list[PromptRecord]:
-    """The requests of a visitor's rated turns, in all of their chats or in these. Chats that cannot be read are left out.
+    """Return the requests of a visitor's rated turns, in all of their chats or in the given ones. Unreadable chats are skipped.
 
     Raises:
         UserError: nothing_rated, store_unreachable.

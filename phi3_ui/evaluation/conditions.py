@@ -28,7 +28,7 @@ _BASELINE = "baseline"
 
 @dataclass(frozen=True)
 class Condition:
-    """Compares a metric of the candidate with a number, or with what the same metric of the baseline comes to."""
+    """Compares a metric of the candidate with a number, or with an expression in the same metric of the baseline."""
 
     text: str
     metric: str
@@ -41,11 +41,11 @@ class Condition:
         return any(isinstance(node, ast.Name) for node in ast.walk(self.limit))
 
     def holds(self, candidate: Mapping[str, float], baseline: Mapping[str, float]) -> bool:
-        """Whether it holds, so that the gate fails. UserError: condition_metric_missing, condition_undefined."""
-        return _COMPARISONS[self.comparison](self._get(candidate, "candidate"), self.find_limit(baseline))
+        """Whether it holds, so that the gate fails. Raises UserError: condition_metric_missing, condition_undefined."""
+        return _COMPARISONS[self.comparison](self._get(candidate, "candidate"), self.compute_limit(baseline))
 
-    def find_limit(self, baseline: Mapping[str, float]) -> float:
-        """The number that the metric is compared with. UserError: condition_metric_missing, condition_undefined."""
+    def compute_limit(self, baseline: Mapping[str, float]) -> float:
+        """Compute the number to compare the metric with. Raises UserError: condition_metric_missing, condition_undefined."""
         try:
             return _evaluate(self.limit, lambda: self._get(baseline, _BASELINE))
         except ArithmeticError as error:
@@ -56,12 +56,12 @@ class Condition:
             known = ", ".join(sorted(metrics)) or "none"
             raise UserError("condition_metric_missing", metric=self.metric, whose=whose, known=known)
         if math.isnan(value := metrics[self.metric]):
-            raise UserError("condition_undefined", condition=self.text)  # no comparison with it would ever hold
+            raise UserError("condition_undefined", condition=self.text)  # every comparison with NaN is false
         return value
 
 
 def parse_condition(text: str) -> Condition:
-    """Read a condition: a metric, one of < <= > >=, and an expression of numbers, `baseline`, + - * / and parentheses.
+    """Parse a condition: a metric, one of < <= > >=, and an expression of numbers, `baseline`, + - * / and parentheses.
 
     Raises:
         UserError: bad_condition.
@@ -73,14 +73,14 @@ def parse_condition(text: str) -> Condition:
         limit = ast.parse(found[3], mode="eval").body
         _evaluate(limit, lambda: 1.0)
     except ArithmeticError:
-        pass  # with this baseline
+        pass  # for this value of the baseline only
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UserError("bad_condition", condition=text) from error
     return Condition(text.strip(), found[1], found[2], limit)
 
 
 def _evaluate(node: ast.expr, baseline: Callable[[], float]) -> float:
-    """The value of an expression. ValueError if it has other parts than numbers, `baseline` and the four operations."""
+    """Evaluate an expression. ValueError if it contains anything but numbers, `baseline` and the four operations."""
     match node:
         case ast.Constant(int() | float() as value) if not isinstance(value, bool):
             return float(value)

@@ -1,4 +1,4 @@
-"""Evaluations: started, resumed, cancelled and read. One runs at a time, its candidates one after another, so that times compare."""
+"""Start, resume, cancel and read evaluations. They run one at a time, and their candidates in sequence, so that timings are comparable."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -28,33 +28,33 @@ __all__ = ["Evaluations", "ModelAccess"]
 
 
 class Evaluations:
-    """The evaluations of one store. Thread-safe. Methods raise UserError as translate_store_errors, and as they say."""
+    """The evaluations of one store. Thread-safe. Methods raise UserError as translate_store_errors does, and as documented."""
 
     def __init__(
         self, locate: Callable[[], ChatLocation], models: ModelAccess, locks: Path, judge_key: Callable[[], str]
     ) -> None:
-        """Open them.
+        """Open the evaluations of a store.
 
         Args:
-            locate: As that of the recorder: runs and answers are kept where the chats are.
+            locate: As for the recorder: runs and answers are stored where the chats are.
             models: The models.
-            locks: A folder for lock files; who holds one is at work on that evaluation.
-            judge_key: Returns the key for an external judge; empty: none.
+            locks: A folder for lock files; the process that holds one runs that evaluation.
+            judge_key: Returns the API key for an external judge; empty for none.
         """
         self._locate = locate
         self._models = models
         self._locks = locks
         self._judge_key = judge_key
-        self._turn = threading.Lock()  # held by the evaluation that is at work
+        self._run_lock = threading.Lock()  # held by the evaluation that is in progress
         self._lock = threading.Lock()
         self._running = dict[str, RunningEvaluation]()
 
     def start(self, plan: EvaluationPlan, records: Sequence[PromptRecord]) -> RunningEvaluation:
-        """Check a plan, create its runs, and start it in a thread of its own.
+        """Check a plan, create its runs, and start it in its own thread.
 
         Args:
             plan: What to evaluate.
-            records: Those of the plan's prompt set.
+            records: The records of the plan's prompt set.
 
         Raises:
             UserError: no_questions, model_gone, model_not_trusted, unsupported_option, bad_scorer, scorer_twice, scorer_without_expectation,
@@ -64,11 +64,11 @@ class Evaluations:
             raise UserError("no_questions", file=plan.set_name)
         self.check(plan, records)
         plan = replace(plan, repeats=min(max(plan.repeats, 1), MAX_REPEATS))
-        asked = tuple(records) if plan.session_turns else tuple(merge_duplicates(records))
-        return self._launch(new_id(), plan, asked)
+        requests = tuple(records) if plan.session_turns else tuple(merge_duplicates(records))
+        return self._launch(new_id(), plan, requests)
 
     def resume(self, evaluation_id: str) -> RunningEvaluation:
-        """Continue an evaluation that was cancelled, failed or was killed; answered requests are not repeated.
+        """Resume an evaluation that was cancelled, failed or was killed; requests already answered are not repeated.
 
         Raises:
             UserError: no_such_evaluation, evaluation_running, and those of `start`.
@@ -78,13 +78,13 @@ class Evaluations:
         return self._launch(evaluation_id, plan, records)
 
     def load_plan(self, evaluation_id: str) -> tuple[EvaluationPlan, tuple[PromptRecord, ...]]:
-        """What an evaluation asks, and the records of its prompt set. UserError: no_such_evaluation."""
+        """Return the plan of an evaluation and the records of its prompt set. Raises UserError: no_such_evaluation."""
         location = self._locate()
         with translate_store_errors(location.tracking_uri):
             return runs.load_plan(location, evaluation_id)
 
     def check(self, plan: EvaluationPlan, records: Sequence[PromptRecord]) -> None:
-        """Raise what `start` would raise for a plan."""
+        """Raise the error that `start` would raise for a plan, if any."""
         names = [scorer.name for scorer in parse_scorers(plan.scorers)]
         require_expectations(parse_scorers(plan.scorers), records)
         names += [one.name for text in plan.own_scorers for one in load_own_scorer(text)]
@@ -103,7 +103,7 @@ class Evaluations:
             self._models.require(self._models.find(plan.judge.model))
 
     def list_evaluations(self) -> list[runs.Evaluation]:
-        """All evaluations, the newest first."""
+        """Return all evaluations, newest first."""
         location = self._locate()
         with translate_store_errors(location.tracking_uri):
             found = runs.list_evaluations(location)
@@ -113,12 +113,12 @@ class Evaluations:
             ]
 
     def get_running(self, evaluation_id: str) -> RunningEvaluation | None:
-        """The evaluation, if it was started or resumed here and has not ended."""
+        """Return the evaluation if it was started or resumed in this process and has not ended."""
         with self._lock:
             return self._running.get(evaluation_id)
 
     def load_answers(self, run_id: str) -> list[EvaluatedAnswer]:
-        """The answers of a run with their scores, as far as it is. Damaged traces are left out and logged."""
+        """Return the answers that a run has so far, with their scores. Damaged traces are skipped and logged."""
         location = self._locate()
         with translate_store_errors(location.tracking_uri):
             return parse_answers(answer_traces.load_traces(location, run_id))
@@ -150,26 +150,26 @@ class Evaluations:
         except Timeout as error:
             raise UserError("evaluation_running") from error
         lease = self._open_lease(location, evaluation_id)
-        with ExitStack() as held:
-            held.callback(lock.release)
+        with ExitStack() as stack:
+            stack.callback(lock.release)
             with translate_store_errors(location.tracking_uri):
                 if not lease.try_acquire():
                     raise UserError("evaluation_running")
-                held.callback(lease.release)
+                stack.callback(lease.release)
                 run_ids = runs.create_runs(location, evaluation_id, plan, records)
-            kept = held.pop_all()
+            held_locks = stack.pop_all()
         total = len(records) * plan.repeats * len(plan.candidates)
         running = RunningEvaluation(evaluation_id, tuple(run_ids), total)
         work = Work(location, self._models, self._judge_key, plan, records, running)
 
         def run() -> None:
             try:
-                with self._turn:
+                with self._run_lock:
                     work.run_all()
             finally:
                 with self._lock:
                     self._running.pop(evaluation_id, None)
-                kept.close()
+                held_locks.close()
                 running.end()
 
         with self._lock:

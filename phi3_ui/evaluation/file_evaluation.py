@@ -1,6 +1,6 @@
-"""Evaluates one model: asks it the questions of a file, and logs answers, metrics and parameters in an MLflow run.
+"""Evaluate one model: ask it the questions of a file, and log answers, metrics and parameters in an MLflow run.
 
-Without traces, so that every store can hold it, also one of MLflow 2. What compares models is in evaluations.py.
+No traces are written, so it works with every store, even one of MLflow 2. Comparisons of models are in evaluations.py.
 """
 
 import hashlib
@@ -34,14 +34,14 @@ ANSWERS_FILE = "answers.json"
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What an evaluation found."""
+    """The result of an evaluation."""
 
     run_id: str
     rows: list[AnswerRow]
     metrics: dict[str, float]
 
     def write(self, file: Path) -> None:
-        """Write the rows as JSON lines. UserError: not_writable."""
+        """Write the rows as JSON Lines. Raises UserError: not_writable."""
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows]
         try:
             file.write_text("".join(lines), encoding="utf-8")
@@ -51,30 +51,30 @@ class EvaluationResult:
 
 @dataclass(frozen=True)
 class FileEvaluation:
-    """An evaluation that can be run."""
+    """An evaluation that is ready to run."""
 
     entry: ModelEntry
-    """The model that is evaluated."""
+    """The model to evaluate."""
     model: ChatModel
     """The same model, loaded."""
     params: GenerationParams
     file: Path
-    """Where the questions were read."""
+    """The file that the questions were read from."""
 
     def run(
         self, store: Store, questions: Sequence[Messages], progress: Callable[[int, int], None] = lambda *_: None
     ) -> EvaluationResult:
-        """Ask all questions in one run: that of an enclosing `mlflow run`, else a new one.
+        """Ask all questions in one run: the run of an enclosing `mlflow run`, or a new one.
 
-        `progress` gets the number of answers and of questions. If a question raises, the answers so far are logged.
+        `progress` is called with the numbers of answers and of questions. If a question raises, the answers so far are logged.
 
         Raises:
-            UserError: load_failed, model_not_trusted, model_unreadable, experiment_deleted, run_deleted, and those of translate_store_errors.
+            UserError: load_failed, model_not_trusted, model_unreadable, experiment_deleted, run_deleted, and the errors of translate_store_errors.
         """
         with translate_store_errors(store.tracking_uri):
             client, rows = MlflowClient(store.tracking_uri), list[AnswerRow]()
-            with _evaluation_run(client, store, f"evaluate {self.entry.name}") as run_id:
-                params = [Param(name, str(value)) for name, value in self._params(len(questions)).items()]
+            with _open_run(client, store, f"evaluate {self.entry.name}") as run_id:
+                params = [Param(name, str(value)) for name, value in self._build_params(len(questions)).items()]
                 client.log_batch(run_id, params=params, tags=[RunTag("model_id", self.entry.model_id)])
                 try:
                     for number, messages in enumerate(questions, 1):
@@ -99,8 +99,8 @@ class FileEvaluation:
                 warnings.simplefilter("ignore", DeprecationWarning)  # MLflow's own use of pandas
                 client.log_table(run_id, columns, ANSWERS_FILE)
 
-    def _params(self, questions: int) -> dict[str, object]:
-        # `mlflow run` has logged its own parameters, such as model and file, under their names.
+    def _build_params(self, questions: int) -> dict[str, object]:
+        # `mlflow run` has already logged its own parameters, such as model and file, under those names.
         return {
             "evaluated_model_id": self.entry.model_id,
             "evaluated_model": self.entry.name,
@@ -112,10 +112,10 @@ class FileEvaluation:
 
 
 @contextmanager
-def _evaluation_run(client: MlflowClient, store: Store, name: str) -> Iterator[str]:
-    """The id of the run to log in, which is FINISHED after the block, or FAILED if that raised.
+def _open_run(client: MlflowClient, store: Store, name: str) -> Iterator[str]:
+    """Yield the id of the run to log to, and end it after the block: FINISHED, or FAILED if the block raised.
 
-    Not `mlflow.start_run`: it uses the process's tracking store, and a process may have several.
+    Unlike `mlflow.start_run`, this does not depend on the process's tracking store; a process may use several.
     """
     run_id = os.environ.get("MLFLOW_RUN_ID", "")
     if not run_id:

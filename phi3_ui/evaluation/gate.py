@@ -1,4 +1,4 @@
-"""The regression gate: whether a candidate may replace a baseline, judged by conditions on their metrics."""
+"""The regression gate: decide by conditions on the metrics whether a candidate may replace a baseline."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -15,15 +15,15 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True)
 class ConditionResult:
-    """A condition, decided."""
+    """The outcome of a condition."""
 
     condition: str
     has_failed: bool
-    """It holds, so that the gate fails."""
+    """Whether the condition holds, so that the gate fails."""
     value: float
     """Of the candidate's metric."""
     limit: float
-    """What it is compared with."""
+    """The number that the metric is compared with."""
 
     def __str__(self) -> str:
         verdict = "FAILED" if self.has_failed else "passed"
@@ -32,13 +32,13 @@ class ConditionResult:
 
 @dataclass(frozen=True)
 class GateResult:
-    """The verdict, and what it rests on."""
+    """The verdict and its grounds."""
 
     baseline: str
-    """As the caller names it; empty if there is none."""
+    """The name given by the caller; empty if there is none."""
     candidate: str
     differences: Mapping[str, PairedDifference]
-    """Candidate minus baseline, question by question, by scorer or measurement."""
+    """Candidate minus baseline over paired questions, by scorer or measurement."""
     conditions: tuple[ConditionResult, ...]
     metrics: Mapping[str, float]
     """Of the candidate."""
@@ -58,10 +58,10 @@ def decide(
     """Compare two models that answered the same requests.
 
     Args:
-        names: Of baseline and candidate; the first one is empty if there is no baseline.
-        conditions: Under which the gate fails.
-        baseline: Its answers; none if there is no baseline.
-        candidate: Its answers.
+        names: Of baseline and candidate; the first is empty if there is no baseline.
+        conditions: The gate fails if any of them holds.
+        baseline: The baseline's answers; empty if there is none.
+        candidate: The candidate's answers.
 
     Raises:
         UserError: condition_metric_missing, condition_undefined.
@@ -72,7 +72,7 @@ def decide(
             one.text,
             one.holds(after, before),
             after[one.metric],
-            one.find_limit(before),
+            one.compute_limit(before),
         )
         for one in conditions
     ]
@@ -92,7 +92,7 @@ def _compare(
 
 
 def describe_result(result: GateResult) -> dict[str, Any]:
-    """The result as JSON values."""
+    """Return the result as JSON values."""
     return {
         "baseline": result.baseline or None,
         "candidate": result.candidate,
@@ -109,7 +109,7 @@ def describe_result(result: GateResult) -> dict[str, Any]:
 
 
 def format_result(result: GateResult) -> str:
-    """A table of the comparison, the conditions, and the verdict if there are any, as lines of text."""
+    """Format the comparison as a text table, followed by the conditions and the verdict, if there are any."""
     lines = [["metric", "baseline", "candidate", "difference", "95 % interval", "p (McNemar)", "questions"]]
     for name, one in result.differences.items():
         p_value = "" if one.p_value is None else f"{one.p_value:.3g}"
@@ -125,7 +125,7 @@ def format_result(result: GateResult) -> str:
 
 
 def write_junit(result: GateResult, set_name: str) -> bytes:
-    """The conditions as test cases of a JUnit XML file, as CI services show them."""
+    """Return the conditions as test cases of a JUnit XML file, for CI services to display."""
     failures = sum(one.has_failed for one in result.conditions)
     counts = {"tests": str(len(result.conditions)), "failures": str(failures)}
     suites = ET.Element("testsuites", counts)
@@ -137,10 +137,10 @@ def write_junit(result: GateResult, set_name: str) -> bytes:
         if one.has_failed:
             ET.SubElement(case, "failure", {"message": _clean(str(one))})
     ET.SubElement(suite, "system-out").text = _clean(format_result(result))
-    written: bytes = ET.tostring(suites, encoding="utf-8", xml_declaration=True)
-    return written
+    content: bytes = ET.tostring(suites, encoding="utf-8", xml_declaration=True)
+    return content
 
 
 def _clean(text: str) -> str:
-    """Without the characters that no XML can hold."""
+    """Replace the characters that XML cannot represent."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

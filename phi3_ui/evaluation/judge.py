@@ -1,4 +1,4 @@
-"""A language model that judges answers: one of the store, or one behind an OpenAI-compatible endpoint."""
+"""Language models that judge answers: a model of the store, or one behind an OpenAI-compatible endpoint."""
 
 import json
 import re
@@ -51,7 +51,7 @@ An answer that meets it:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judge says of an answer."""
+    """A judge's verdict on an answer."""
 
     is_good: bool
     reason: str
@@ -59,35 +59,35 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Judge:
-    """A judge that is ready to be asked."""
+    """A judge, ready for use."""
 
     name: str
-    """The judging model."""
+    """The name of the judging model."""
     ask: Callable[[str], str]
-    """Returns its answer to a prompt. UserError or ScoringError."""
+    """Returns the model's answer to a prompt. Raises UserError or ScoringError."""
     criterion: str = DEFAULT_CRITERION
 
     def judge(self, record: PromptRecord, answer: str) -> Verdict:
-        """Judge an answer. ScoringError if the judge fails, or says neither yes nor no."""
+        """Judge an answer. Raises ScoringError if the judge fails or answers neither yes nor no."""
         try:
-            said = self.ask(build_prompt(self.criterion, record.question, answer, record.expectations)).strip()
+            reply = self.ask(build_prompt(self.criterion, record.question, answer, record.expectations)).strip()
         except UserError as error:
             raise ScoringError(str(error)) from error
-        found = _VERDICT.search(said)
+        found = _VERDICT.search(reply)
         if found is None:
-            raise ScoringError(f"the judge said neither yes nor no: {said[:200]}")
-        return Verdict(found[1].lower() == "yes", said)
+            raise ScoringError(f"the judge answered neither yes nor no: {reply[:200]}")
+        return Verdict(found[1].lower() == "yes", reply)
 
 
 def build_prompt(criterion: str, question: str, answer: str, expectations: Mapping[str, Any]) -> str:
-    """What a judge is asked."""
+    """Build the prompt for a judge."""
     expected = expectations.get(EXPECTED_RESPONSE)
     shown = _EXPECTED.format(expected=expected) if expected else ""
     return _PROMPT.format(criterion=criterion, question=question, expected=shown, answer=answer)
 
 
 def judge_with_model(entry: ModelEntry, get_model: Callable[[], ChatModel], criterion: str) -> Judge:
-    """A judge that is a model of the store, asked greedily."""
+    """Return a judge that is a model of the store, with greedy decoding."""
 
     def ask(prompt: str) -> str:
         wanted: dict[str, Any] = {"max_tokens": _MAX_TOKENS, "temperature": 0.0}
@@ -102,7 +102,7 @@ def judge_with_model(entry: ModelEntry, get_model: Callable[[], ChatModel], crit
 
 
 def _post(url: str, body: dict[str, Any], headers: dict[str, str]) -> bytes:
-    """The body of the response, as it was sent. httpx.HTTPError; ValueError if it is compressed, too large or too slow."""
+    """Return the raw body of the response. Raises httpx.HTTPError; ValueError if it is too large, too slow or too complex."""
     deadline = time.monotonic() + _TIMEOUT
     sent = {**headers, "Accept-Encoding": "identity"}
     with httpx.stream("POST", url, json=body, headers=sent, timeout=_TIMEOUT) as response:
@@ -111,14 +111,14 @@ def _post(url: str, body: dict[str, Any], headers: dict[str, str]) -> bytes:
         for piece in response.iter_raw():
             received += piece
             if len(received) > _MAX_BODY or time.monotonic() > deadline:
-                raise ValueError("the response has no end")
+                raise ValueError("the response is too large or too slow")
     if has_more_values(bytes(received), _MAX_VALUES):
         raise ValueError("the response has too many values")
     return bytes(received)
 
 
 def judge_with_endpoint(url: str, model: str, key: str, criterion: str) -> Judge:
-    """A judge behind an OpenAI-compatible API at `url`, such as https://host/v1, asked with `key` if there is one."""
+    """Return a judge behind an OpenAI-compatible API at `url`, such as https://host/v1, with the API key `key` if not empty."""
 
     def ask(prompt: str) -> str:
         body = {
@@ -129,8 +129,8 @@ def judge_with_endpoint(url: str, model: str, key: str, criterion: str) -> Judge
         }
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
-            said = json.loads(_post(f"{url.rstrip('/')}/chat/completions", body, headers))
-            return str(said["choices"][0]["message"]["content"])
+            reply = json.loads(_post(f"{url.rstrip('/')}/chat/completions", body, headers))
+            return str(reply["choices"][0]["message"]["content"])
         except (httpx.HTTPError, ValueError, LookupError, TypeError, RecursionError) as error:
             status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else type(error).__name__
             raise ScoringError(f"the judge at {url} failed ({status})") from error

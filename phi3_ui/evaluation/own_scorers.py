@@ -1,6 +1,6 @@
-"""Scorers that people write in Python: MLflow scorers or plain functions, from a file or an installed package.
+"""Custom scorers written in Python: MLflow scorers or plain functions, from a file or an installed package.
 
-They run in the process of the command line, with all its rights. The page offers none.
+They run in the command line's process with all its privileges. The page does not offer them.
 """
 
 import importlib.util
@@ -19,10 +19,10 @@ ENTRY_POINT_GROUP = "phi3_ui.scorers"
 
 
 def load_own_scorer(text: str) -> "list[Scorer]":
-    """The scorers that `FILE.py`, `FILE.py:NAME` or the name of an entry point in the group `phi3_ui.scorers` stands for.
+    """Load the scorers given as `FILE.py`, `FILE.py:NAME` or the name of an entry point in the group `phi3_ui.scorers`.
 
-    A function takes any of `inputs`, `outputs`, `expectations` and `trace`, as MLflow's scorers do. A file without a NAME gives all
-    MLflow scorers in it.
+    A function takes any of `inputs`, `outputs`, `expectations` and `trace`, as MLflow's scorers do. Without a NAME, all MLflow
+    scorers in the file are loaded.
 
     Raises:
         UserError: own_scorer_missing, own_scorer_failed.
@@ -46,7 +46,7 @@ def _import_file(path: Path, text: str) -> ModuleType:
     if spec is None or spec.loader is None or not path.is_file():
         raise UserError("own_scorer_missing", name=text)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # which dataclasses and pickles look up
+    sys.modules[spec.name] = module  # dataclasses and pickle look the module up there
     try:
         spec.loader.exec_module(module)
     except Exception as error:
@@ -72,5 +72,5 @@ def _as_scorer(value: Any, text: str) -> "Scorer":
         return value
     if not callable(value):
         raise UserError("own_scorer_missing", name=text)
-    made: Scorer = scorer(value)
-    return made
+    wrapped: Scorer = scorer(value)
+    return wrapped

@@ -1,4 +1,4 @@
-"""Whether two models that answered the same questions differ: exact McNemar tests and paired bootstrap intervals."""
+"""Test whether two models that answered the same questions differ: exact McNemar tests and paired bootstrap intervals."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _ROUNDS = 2_000
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Of one score: candidate minus baseline, over the questions for which both have it."""
+    """The difference in one score, candidate minus baseline, over the questions for which both have it."""
 
     questions: int
     baseline: float
@@ -21,10 +21,11 @@ class PairedDifference:
     candidate: float
     """Mean."""
     low: float
-    """The difference's 95 % interval, of the paired bootstrap."""
+    """Lower end of the difference's 95 % interval (paired bootstrap)."""
     high: float
+    """Upper end of that interval."""
     p_value: float | None
-    """McNemar's exact test, two-sided, where all scores are 0 or 1; None elsewhere."""
+    """Of McNemar's exact two-sided test if all scores are 0 or 1, else None."""
 
     @property
     def difference(self) -> float:
@@ -35,12 +36,12 @@ class PairedDifference:
 def compare_scores(
     baseline: Sequence[float | None], candidate: Sequence[float | None], seed: int = 0
 ) -> PairedDifference | None:
-    """Compare scores question by question; None if no question has both.
+    """Compare scores question by question; return None if no question has both.
 
     Args:
-        baseline: A score for each question; None where there is none, as for a failed answer.
-        candidate: For the same questions, in the same order.
-        seed: Equal seeds resample equally.
+        baseline: A score for each question; None if there is none, as for a failed answer.
+        candidate: Scores for the same questions, in the same order.
+        seed: Of the resampling; equal seeds give equal results.
 
     Raises:
         ValueError: The lists differ in length.
@@ -52,7 +53,7 @@ def compare_scores(
         return None
     before, after = np.array(pairs, dtype=float).T
     rng = np.random.default_rng(seed)
-    # Each resampling as how often it draws each difference; equal ones are drawn together.
+    # A resampling is represented by how often it draws each difference; equal differences are drawn together.
     differences, counts = np.unique(after - before, return_counts=True)
     drawn = rng.multinomial(len(pairs), counts / len(pairs), size=_ROUNDS)
     tail = (1 - LEVEL) / 2
@@ -64,18 +65,18 @@ def compare_scores(
         float(after.mean()),
         float(low),
         float(high),
-        mcnemar_p_value(int(((before == 1) & (after == 0)).sum()), int(((before == 0) & (after == 1)).sum()))
+        compute_mcnemar_p_value(int(((before == 1) & (after == 0)).sum()), int(((before == 0) & (after == 1)).sum()))
         if is_binary
         else None,
     )
 
 
-def mcnemar_p_value(lost: int, gained: int) -> float:
-    """The exact two-sided p-value of McNemar's test (1947).
+def compute_mcnemar_p_value(lost: int, gained: int) -> float:
+    """Return the exact two-sided p-value of McNemar's test (1947).
 
     Args:
-        lost: Questions that only the baseline answered right.
-        gained: Questions that only the candidate answered right.
+        lost: Number of questions that only the baseline answered correctly.
+        gained: Number of questions that only the candidate answered correctly.
     """
     changed = lost + gained
     tail: float = sum(math.comb(changed, count) for count in range(min(lost, gained) + 1)) / 2**changed

@@ -1,4 +1,4 @@
-"""What an evaluation asks, as a value that is stored with each of its runs, so that any of them can be resumed."""
+"""The plan of an evaluation: a value that is stored with each of its runs, so that it can be resumed."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,31 +14,31 @@ from phi3_ui.store.registry.cards import ModelEntry
 
 MAX_REPEATS = 100
 PRESETS: Mapping[str, Mapping[str, float]] = {"": {}, **{preset.name: preset.values for preset in PARAM_PRESETS}}
-"""Values of the sampling parameters by the name of the preset; empty: the model's own."""
+"""Values of the sampling parameters by preset name; the empty name stands for the model's own defaults."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One model with its parameters. Each has an MLflow run of its own."""
+    """One model with its parameters. Each candidate has its own MLflow run."""
 
     model_id: str
     name: str
-    """As the caller names it, such as models:/x@champion; the runs and the report show it."""
+    """The name given by the caller, such as models:/x@champion; shown in the runs and the report."""
     params: GenerationParams = field(default_factory=GenerationParams)
     system: str = ""
-    """The system prompt of requests that have none of their own; blank: none."""
+    """The system prompt for requests that have none; blank for none."""
     template: str | None = None
     """Key of the prompt template, for a model that declares none."""
 
 
 @dataclass(frozen=True)
 class JudgePlan:
-    """Which judge to ask, and about what. Its key is never stored."""
+    """Which judge to use, and its criterion. The API key is never stored."""
 
     model: str
-    """Id of a model of the store; with `url`, the model's name there."""
+    """Id of a model in the store or, with `url`, the model's name there."""
     url: str = ""
-    """Of an OpenAI-compatible API, such as https://host/v1."""
+    """URL of an OpenAI-compatible API, such as https://host/v1."""
     criterion: str = DEFAULT_CRITERION
 
 
@@ -47,7 +47,7 @@ class EvaluationPlan:
     """A version of a prompt set × candidates × repeats, and how the answers are scored."""
 
     set_id: str
-    """Of the prompt set; empty for a file that was not stored as one."""
+    """Id of the prompt set; empty for a file that is not stored as one."""
     set_name: str
     set_version: int
     set_digest: str
@@ -55,19 +55,19 @@ class EvaluationPlan:
     scorers: tuple[str, ...] = ()
     """Specs of built-in scorers; see scorers.py."""
     own_scorers: tuple[str, ...] = ()
-    """As own_scorers.py reads them; of the command line alone."""
+    """Custom scorers, as own_scorers.py loads them; command line only."""
     judge: JudgePlan | None = None
     repeats: int = 1
-    """Each has a seed of its own, for models that take one."""
+    """Each repeat has its own seed, for models that support one."""
     seed: int = 0
-    """Of the first repeat, where a candidate's parameters have none."""
+    """Seed of the first repeat, if a candidate's parameters have none."""
     time_limit: float | None = None
     """Seconds for one answer; None for no limit."""
     session_turns: tuple[int, ...] = ()
-    """Of a session evaluation: the number of turns of each conversation, whose records follow one another."""
+    """Session evaluations only: the number of turns of each conversation; its records are consecutive."""
 
     def build_request(self, candidate: Candidate, record: PromptRecord, repeat: int, takes_seed: bool) -> ChatRequest:
-        """The request that asks a record of a candidate for the `repeat`-th time, counted from 0."""
+        """Build the request that sends a record to a candidate for the `repeat`-th time, counted from 0."""
         messages = record.messages
         if candidate.system.strip() and messages[0].role != "system":
             messages = (Message("system", candidate.system), *messages)
@@ -87,13 +87,13 @@ def list_candidates(
     system: str = "",
     template: str | None = None,
 ) -> tuple[Candidate, ...]:
-    """Each model with each preset of the parameters.
+    """Combine each model with each parameter preset.
 
     Args:
-        models: The models, and how the caller names them.
-        presets: Keys of PRESETS. What a model does not support of them is left out.
-        values: Parameters by name that hold in place of those of the presets.
-        system: The system prompt; empty: none.
+        models: The models with the names given by the caller.
+        presets: Keys of PRESETS. Parameters that a model does not support are left out.
+        values: Parameters by name that override those of the presets.
+        system: The system prompt; empty for none.
         template: As in Candidate.
 
     Raises:
@@ -113,7 +113,7 @@ def list_candidates(
 
 
 def plan_evaluation(prompt_set: PromptSet, candidates: tuple[Candidate, ...], **options: object) -> EvaluationPlan:
-    """The plan that evaluates candidates on a version of a prompt set; `options` are further fields of EvaluationPlan."""
+    """Plan to evaluate candidates on a version of a prompt set; `options` are further fields of EvaluationPlan."""
     fields = {
         "set_id": prompt_set.id,
         "set_name": prompt_set.name,
@@ -121,14 +121,14 @@ def plan_evaluation(prompt_set: PromptSet, candidates: tuple[Candidate, ...], **
         "set_digest": prompt_set.digest,
         "candidates": candidates,
     }
-    return EvaluationPlan(**(fields | options))  # type: ignore[arg-type]  # checked by the callers' names
+    return EvaluationPlan(**(fields | options))  # type: ignore[arg-type]  # the keyword arguments are fields of EvaluationPlan
 
 
 def serialize_plan(plan: EvaluationPlan) -> str:
-    """The plan as JSON."""
+    """Return the plan as JSON."""
     return _PLAN.dump_json(plan, indent=2).decode()
 
 
 def parse_plan(text: str | bytes) -> EvaluationPlan:
-    """Inverse of `serialize_plan`. ValueError if it is none."""
+    """Parse the output of `serialize_plan`. Raises ValueError if it is invalid."""
     return _PLAN.validate_json(text)

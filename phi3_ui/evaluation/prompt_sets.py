@@ -1,8 +1,8 @@
-"""Prompt sets in the store: MLflow evaluation datasets, with a snapshot of every version.
+"""Prompt sets in the store: MLflow evaluation datasets with a snapshot of every version.
 
-A dataset holds the current records and can be edited in MLflow's UI, too. MLflow keeps no earlier state of it, so each version is
-also written as an artifact `versions/DIGEST.jsonl` of one run, and listed in the dataset's tags: its number, and the digest of its
-content. A version is never changed. Records that were edited elsewhere become a version when the set is next loaded.
+A dataset holds the current records and can also be edited in MLflow's UI. MLflow does not keep its earlier states, so each version
+is also written as an artifact `versions/DIGEST.jsonl` of one run, and listed in the dataset's tags with its number and the digest
+of its content. A version never changes. Records that were edited elsewhere become a new version when the set is next loaded.
 """
 
 import json
@@ -44,7 +44,7 @@ _VERSION_TAG = "phi3_ui.version."
 _VERSION = re.compile(rf"{re.escape(_VERSION_TAG)}(\d{{1,9}}) ([0-9a-f]+) (\d{{1,10}}(?:\.\d+)?) (\d{{1,9}})", re.ASCII)
 _RUN_TAG = "phi3_ui.versions_run"
 _SET_TAG = "phi3_ui.prompt_set"  # of that run
-_POSITION_TAG = "phi3_ui.position"  # of a record: MLflow keeps no order among those that were added at once
+_POSITION_TAG = "phi3_ui.position"  # of a record: MLflow does not keep the order of records that were added together
 _PAGE_SIZE = 50
 
 
@@ -64,28 +64,28 @@ class PromptSetSummary:
     """A prompt set in the store, without its records."""
 
     id: str
-    """Of MLflow's evaluation dataset."""
+    """The id of MLflow's evaluation dataset."""
     name: str
     versions: tuple[PromptSetVersion, ...]
-    """The newest first."""
+    """Newest first."""
 
 
 class PromptSets:
-    """The prompt sets of one store. Thread-safe. Methods raise UserError as translate_store_errors, and as they say."""
+    """The prompt sets of one store. Thread-safe. Methods raise UserError as translate_store_errors does, and as documented."""
 
     def __init__(self, locate: Callable[[], ChatLocation]) -> None:
-        """`locate` is as that of the recorder: the sets are kept where the chats are."""
+        """Open the prompt sets. `locate` is as for the recorder: the sets are stored where the chats are."""
         self._locate = locate
-        self._lock = threading.Lock()  # while a set is changed
+        self._lock = threading.Lock()  # held while a set is changed
 
     def list_sets(self) -> list[PromptSetSummary]:
-        """All prompt sets, the one that was changed last first."""
+        """Return all prompt sets, most recently changed first."""
         with self._connect() as (client, location):
             found = list(self._iterate(client, location))
         return [_summarize(one) for one in sorted(found, key=lambda one: one.last_update_time, reverse=True)]
 
     def create(self, name: str, records: Iterable[PromptRecord] = ()) -> PromptSet:
-        """Create a set with its first version. UserError: bad_prompt_set_name, prompt_set_exists, prompt_set_too_large."""
+        """Create a set with its first version. Raises UserError: bad_prompt_set_name, prompt_set_exists, prompt_set_too_large."""
         name = " ".join(name.split())
         if not name or len(name) > MAX_NAME or "/" in name or not name.isprintable():
             raise UserError("bad_prompt_set_name", name=name[:MAX_NAME], count=MAX_NAME)
@@ -96,12 +96,12 @@ class PromptSets:
             run_id = client.create_run(location.experiment_id, run_name=f"prompt set {name}").info.run_id
             dataset = client.create_dataset(name, experiment_id=location.experiment_id, tags={_RUN_TAG: run_id})
             client.set_tag(run_id, _SET_TAG, dataset.dataset_id)
-            client.update_run(run_id, "FINISHED")  # set_terminated would print the address of a run on a server
+            client.update_run(run_id, "FINISHED")  # set_terminated would print the URL of a run on a server
             self._add(location, dataset.dataset_id, merged, 0)
             return self._snapshot(client, location, dataset.dataset_id)
 
     def load(self, name: str, version: int | None = None) -> PromptSet:
-        """A set by its name, `NAME/VERSION` or id; by default its newest version, which holds what MLflow's dataset holds now.
+        """Load a set by its name, `NAME/VERSION` or id; by default its newest version, which equals the current MLflow dataset.
 
         Raises:
             UserError: no_such_prompt_set, no_such_prompt_set_version.
@@ -116,7 +116,7 @@ class PromptSets:
             return _read_version(client, dataset, version)
 
     def add_records(self, set_id: str, records: Iterable[PromptRecord]) -> PromptSet:
-        """Add requests, as a new version. One that the set has already only gets the expectations. UserError: prompt_set_too_large."""
+        """Add requests as a new version. Those already in the set only get the new expectations. Raises UserError: prompt_set_too_large."""
         with self._lock, self._connect() as (client, location):
             dataset = self._find(client, location, set_id)
             known = _load_records(location, dataset.dataset_id)
@@ -134,21 +134,21 @@ class PromptSets:
             return self._snapshot(client, location, dataset.dataset_id)
 
     def add_file(self, set_id: str, file: Path, name: str | None = None) -> PromptSet:
-        """Add the requests of a .txt, .csv or .jsonl file; errors call it `name`. UserError: as read_records and `add_records`."""
+        """Add the requests of a .txt, .csv or .jsonl file, called `name` in errors. Raises UserError as read_records and `add_records` do."""
         return self.add_records(set_id, read_records(file, name=name))
 
     def edit_expectations(self, set_id: str, key: str, expectations: Mapping[str, Any]) -> PromptSet:
-        """Replace what is expected of one request, given by its record's key, as a new version. UserError: no_such_record."""
+        """Replace the expectations of one request, given by its record's key, as a new version. Raises UserError: no_such_record."""
         with self._lock, self._connect() as (client, location):
             dataset = self._find(client, location, set_id)
             record = _get_record(_load_records(location, dataset.dataset_id), key)[1]
-            # MLflow merges: what is not wanted any more is emptied.
-            wanted = dict.fromkeys(record.expectations) | clean_expectations(expectations)
-            _upsert(location, dataset.dataset_id, [{"inputs": record.inputs, "expectations": wanted}])
+            # MLflow merges expectations, so those to be removed are set to None.
+            replaced = dict.fromkeys(record.expectations) | clean_expectations(expectations)
+            _upsert(location, dataset.dataset_id, [{"inputs": record.inputs, "expectations": replaced}])
             return self._snapshot(client, location, dataset.dataset_id)
 
     def remove_records(self, set_id: str, keys: Iterable[str]) -> PromptSet:
-        """Remove requests, given by their records' keys, as a new version. UserError: no_such_record."""
+        """Remove requests, given by their records' keys, as a new version. Raises UserError: no_such_record."""
         with self._lock, self._connect() as (client, location):
             dataset = self._find(client, location, set_id)
             known = _load_records(location, dataset.dataset_id)
@@ -157,7 +157,7 @@ class PromptSets:
             return self._snapshot(client, location, dataset.dataset_id)
 
     def list_versions(self, set_id: str) -> tuple[PromptSetVersion, ...]:
-        """All versions of a set, the newest first. UserError: no_such_prompt_set."""
+        """Return all versions of a set, newest first. Raises UserError: no_such_prompt_set."""
         with self._connect() as (client, location):
             return _parse_versions(self._find(client, location, set_id))
 
@@ -170,7 +170,7 @@ class PromptSets:
     @staticmethod
     def _iterate(client: MlflowClient, location: ChatLocation) -> Iterator[EvaluationDataset]:
         found = paginate(client.search_datasets, experiment_ids=[location.experiment_id], max_results=_PAGE_SIZE)
-        # Other programs' datasets may hold anything.
+        # Datasets of other programs may contain anything.
         return (one for one in found if _RUN_TAG in (one.tags or {}))
 
     def _find(self, client: MlflowClient, location: ChatLocation, name: str) -> EvaluationDataset:
@@ -197,7 +197,7 @@ class PromptSets:
 
     @staticmethod
     def _snapshot(client: MlflowClient, location: ChatLocation, set_id: str) -> PromptSet:
-        """What the dataset holds now, as its newest version, which is made if it is not one yet."""
+        """Return the current content of the dataset as its newest version, creating that version if the content has changed."""
         dataset = client.get_dataset(set_id)
         records = tuple(record for _, record in _load_records(location, set_id))
         current = PromptSet(set_id, dataset.name, 0, records)
@@ -205,7 +205,7 @@ class PromptSets:
         if versions and versions[0].digest == current.digest:
             return replace(current, version=versions[0].number)
         number = versions[0].number + 1 if versions else 1
-        client.log_text(dataset.tags[_RUN_TAG], write_records(records), _artifact(current.digest))
+        client.log_text(dataset.tags[_RUN_TAG], write_records(records), _get_artifact_path(current.digest))
         value = f"{current.digest} {time.time():.3f} {len(records)}"
         client.set_dataset_tags(set_id, {f"{_VERSION_TAG}{number}": value})
         return replace(current, version=number)
@@ -224,7 +224,7 @@ def _summarize(dataset: EvaluationDataset) -> PromptSetSummary:
 def _parse_versions(dataset: EvaluationDataset) -> tuple[PromptSetVersion, ...]:
     versions = []
     for key, value in (dataset.tags or {}).items():
-        if found := _VERSION.fullmatch(f"{key} {value}"):  # others may write anything
+        if found := _VERSION.fullmatch(f"{key} {value}"):  # other programs may write any tag
             number, digest, created_at, records = found.groups()
             versions.append(PromptSetVersion(int(number), digest, float(created_at), int(records)))
     return tuple(sorted(versions, key=lambda version: version.number, reverse=True))
@@ -237,7 +237,7 @@ def _read_version(client: MlflowClient, dataset: EvaluationDataset, number: int)
         raise missing
     with tempfile.TemporaryDirectory() as folder:
         try:
-            file = Path(client.download_artifacts(dataset.tags[_RUN_TAG], _artifact(found.digest), folder))
+            file = Path(client.download_artifacts(dataset.tags[_RUN_TAG], _get_artifact_path(found.digest), folder))
         except (MlflowException, OSError) as error:
             if isinstance(error, MlflowException) and not is_missing(error):
                 raise
@@ -249,12 +249,12 @@ def _read_version(client: MlflowClient, dataset: EvaluationDataset, number: int)
     return loaded
 
 
-def _artifact(digest: str) -> str:
+def _get_artifact_path(digest: str) -> str:
     return f"versions/{digest}.jsonl"
 
 
 def _load_records(location: ChatLocation, set_id: str) -> list[tuple[str, PromptRecord]]:
-    """The current records with their ids in MLflow, in order. Those that no model could be asked are left out."""
+    """Return the current records with their ids in MLflow, in order. Records that could not be sent to a model are skipped."""
     records = list[tuple[str, PromptRecord]]()
     for stored in sorted(_load_stored(location, set_id), key=_get_position):
         messages = parse_messages((stored.inputs or {}).get("messages"))
@@ -272,7 +272,7 @@ def _load_stored(location: ChatLocation, set_id: str) -> list[DatasetRecord]:
 
 
 def _get_position(stored: DatasetRecord) -> float:
-    """Its place in the set; records that were added elsewhere come last."""
+    """Return the position of a record in the set; records that were added elsewhere come last."""
     position = (stored.tags or {}).get(_POSITION_TAG)
     return float(position) if isinstance(position, str) and position.isdecimal() else math.inf
 
@@ -290,9 +290,9 @@ def _get_record(records: list[tuple[str, PromptRecord]], key: str) -> tuple[str,
 
 
 def _upsert(location: ChatLocation, set_id: str, records: list[dict[str, Any]]) -> None:
-    """As `EvaluationDataset.merge_records`, which uses the process's tracking store; a process may have several."""
+    """Merge records like `EvaluationDataset.merge_records`, which only works with the process's default tracking store."""
     if records:
-        json.dumps(records).encode()  # raises for what no store can hold, before anything is written
+        json.dumps(records).encode()  # raises for content that no store can hold, before anything is written
         TracingClient(location.tracking_uri).store.upsert_dataset_records(set_id, records)
 
 

@@ -1,4 +1,4 @@
-"""The report of one candidate: an HTML file that needs no other file, no script and no network."""
+"""The report of one candidate: a self-contained HTML file without scripts or network access."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,7 +14,7 @@ from phi3_ui.evaluation.plan import EvaluationPlan
 from phi3_ui.evaluation.prompt_set import EXPECTED_RESPONSE
 from phi3_ui.i18n.translate import tr
 
-_LEFT, _RIGHT = 200.0, 520.0  # of the bars, in the template's units
+_LEFT, _RIGHT = 200.0, 520.0  # the ends of the score axis, in the template's units
 _WIDTH, _HEIGHT, _BINS = 640.0, 140.0, 20
 _ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
@@ -28,7 +28,7 @@ def render_report(
     metrics: Mapping[str, float],
     language: str = "en",
 ) -> str:
-    """The report of the answers of one candidate, called `name`."""
+    """Return the report on the answers of one candidate, called `name`, as HTML."""
     scorers = list(dict.fromkeys(scorer for one in answers for scorer in (*one.scores, *one.rationales)))
     return _ENVIRONMENT.get_template("report.html").render(
         t=partial(tr, language),
@@ -45,7 +45,7 @@ def render_report(
 
 
 def format_number(value: float) -> str:
-    """A number with four significant digits, whole ones as such."""
+    """Format a number with four significant digits, or without decimals if it is an integer."""
     return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"
 
 
@@ -66,7 +66,7 @@ def _list_facts(name: str, plan: EvaluationPlan, metrics: Mapping[str, float], l
 
 
 def _build_bar(scorer: str, metrics: Mapping[str, float]) -> dict[str, Any] | None:
-    """A score's mean and interval on the axis from 0 to 1; None if it is not on it."""
+    """Return the mean and interval of a score on the axis from 0 to 1; None if they do not lie on it."""
     values = [metrics.get(key) for key in (scorer, f"{scorer}/low", f"{scorer}/high")]
     known = [value for value in values if value is not None and 0 <= value <= 1]
     if len(known) < len(values):
@@ -78,7 +78,7 @@ def _build_bar(scorer: str, metrics: Mapping[str, float]) -> dict[str, Any] | No
 
 
 def _build_histogram(seconds: Sequence[float]) -> dict[str, Any] | None:
-    """How long the answers took; None if that is not known of two of them."""
+    """Return a histogram of the answers' durations; None if fewer than two are known."""
     if len(seconds) < 2:
         return None
     counts, edges = np.histogram(seconds, bins=min(_BINS, len(seconds)))
@@ -105,7 +105,7 @@ def _build_row(one: EvaluatedAnswer, scorers: Sequence[str]) -> dict[str, Any]:
         "scores": [
             {
                 "value": format_number(one.scores[scorer]) if scorer in one.scores else "–",
-                "said": one.rationales.get(scorer, ""),
+                "rationale": one.rationales.get(scorer, ""),
             }
             for scorer in scorers
         ],

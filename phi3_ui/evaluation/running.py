@@ -1,4 +1,4 @@
-"""An evaluation that is under way: its progress, and the way to cancel it."""
+"""An evaluation in progress: its state, and how to cancel it."""
 
 import threading
 from dataclasses import dataclass, replace
@@ -8,26 +8,26 @@ from phi3_ui.chat.types import CancelToken
 from phi3_ui.errors import UserError
 
 Phase = Literal["queued", "asking", "waiting", "scoring", "done"]
-"""`waiting`: all places for loaded models or for answers are taken."""
+"""`waiting`: no further model can be loaded, or no further answer started, at the moment."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """The state of an evaluation at one moment."""
+    """A snapshot of the state of an evaluation."""
 
     phase: Phase
     candidate: int
-    """Which one it is at, counted from 0."""
+    """Index of the current candidate, counted from 0."""
     done: int
-    """Answers of all candidates that are in the store."""
+    """Number of answers in the store, of all candidates."""
     total: int
     is_cancelled: bool = False
     error: UserError | None = None
-    """What ended it, in phase "done"; None if nothing did."""
+    """The error that ended the evaluation, if any; final in phase "done"."""
 
 
 class RunningEvaluation:
-    """One evaluation in its thread. Thread-safe."""
+    """One evaluation that runs in its own thread. Thread-safe."""
 
     def __init__(self, evaluation_id: str, run_ids: tuple[str, ...], total: int) -> None:
         self.id = evaluation_id
@@ -38,26 +38,26 @@ class RunningEvaluation:
 
     @property
     def progress(self) -> Progress:
-        """The state at this moment."""
+        """The current state."""
         with self._changed:
             return self._progress
 
     def cancel(self) -> None:
-        """Stop the answer under way and everything after it. What has been answered is kept; it can be resumed."""
+        """Stop the answer in progress and everything after it. Existing answers are kept; the evaluation can be resumed."""
         self.cancel_token.set()
         self._change(is_cancelled=True)
 
     def is_cancelled(self) -> bool:
-        """Whether it was cancelled."""
+        """Whether the evaluation was cancelled."""
         return self.cancel_token.is_set()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until it has ended; False on timeout, if there is one."""
+        """Wait until the evaluation has ended; return False on timeout, if one is given."""
         with self._changed:
             return self._changed.wait_for(lambda: self._progress.phase == "done", seconds)
 
     def wait_for_change(self, seen: Progress, seconds: float) -> Progress:
-        """The progress as soon as it differs from `seen`, or after so many seconds."""
+        """Return the progress as soon as it differs from `seen`, or after `seconds`."""
         with self._changed:
             self._changed.wait_for(lambda: self._progress is not seen, seconds)
             return self._progress
@@ -67,26 +67,26 @@ class RunningEvaluation:
         self._change(phase=phase, candidate=candidate)
 
     def advance(self, candidate: int, answers: int) -> None:
-        """So many further answers are in the store."""
+        """Add to the number of answers in the store."""
         with self._changed:
             phase: Phase = "asking" if self._progress.phase == "waiting" else self._progress.phase
             done = self._progress.done + answers
             self._progress = replace(self._progress, phase=phase, candidate=candidate, done=done)
             self._changed.notify_all()
 
-    def wait_for_place(self, seconds: float) -> bool:
-        """Wait while the model cannot be had; returns whether it was cancelled meanwhile."""
+    def wait_for_capacity(self, seconds: float) -> bool:
+        """Wait because the model is not available; return whether the evaluation was cancelled meanwhile."""
         with self._changed:
             self._progress = replace(self._progress, phase="waiting")
             self._changed.notify_all()
             return self._changed.wait_for(self.is_cancelled, seconds)
 
     def fail(self, error: UserError) -> None:
-        """Note what ends it."""
+        """Record the error that ends the evaluation."""
         self._change(error=error)
 
     def end(self) -> None:
-        """It has ended."""
+        """Enter the phase "done"."""
         self._change(phase="done")
 
     def _change(self, **values: object) -> None:

@@ -1,4 +1,4 @@
-"""The MLflow runs of evaluations: created with all that is needed to resume them, filled, and listed."""
+"""The MLflow runs of evaluations: create them with everything needed to resume, log to them, and list them."""
 
 import json
 import logging
@@ -29,19 +29,19 @@ ANSWERS_FILE = "answers.json"
 _PLAN_FILE, _RECORDS_FILE = "evaluation/plan.json", "evaluation/records.jsonl"
 _EVALUATION_TAG, _NUMBER_TAG = "phi3_ui.evaluation", "phi3_ui.candidate"
 _COMPLETE_TAG = "phi3_ui.complete"
-"""Set when a run has everything: MLflow's evaluation ends the run, which is FINISHED before it has its report."""
+"""Set when a run is complete: MLflow's evaluate() ends the run, so that it is FINISHED before it has its report."""
 _PAGE_SIZE = 100
 _MAX_PARAM = 500  # characters; MLflow's own limit is higher, but its UI shows one line
 
 
 @dataclass(frozen=True)
 class EvaluationRun:
-    """One candidate of an evaluation, as MLflow knows it."""
+    """One candidate of an evaluation, as stored in MLflow."""
 
     run_id: str
     evaluation_id: str
     number: int
-    """Of the candidate in the plan, counted from 0."""
+    """Index of the candidate in the plan, counted from 0."""
     name: str
     """Of the candidate."""
     model_id: str
@@ -54,7 +54,7 @@ class EvaluationRun:
     questions: int
     repeats: int
     metrics: Mapping[str, float]
-    """Once it is finished."""
+    """Present once the run is finished."""
     params: Mapping[str, str]
 
 
@@ -65,7 +65,7 @@ class Evaluation:
     id: str
     runs: tuple[EvaluationRun, ...]
     runs_elsewhere: bool = False
-    """Whether another process or server is at work on it."""
+    """Whether another process or server is running it."""
 
     @property
     def is_finished(self) -> bool:
@@ -76,7 +76,7 @@ class Evaluation:
 def create_runs(
     location: ChatLocation, evaluation_id: str, plan: EvaluationPlan, records: tuple[PromptRecord, ...]
 ) -> list[str]:
-    """A run for each candidate, SCHEDULED, that links the model and holds the plan. Returns their ids."""
+    """Create a SCHEDULED run for each candidate, with a link to the model and with the plan. Returns their ids."""
     client = MlflowClient(location.tracking_uri)
     known = {run.number: run.run_id for run in list_runs(location, evaluation_id)}
     return [
@@ -86,7 +86,7 @@ def create_runs(
 
 
 def load_plan(location: ChatLocation, evaluation_id: str) -> tuple[EvaluationPlan, tuple[PromptRecord, ...]]:
-    """The plan of an evaluation, and the records that it asks. UserError("no_such_evaluation")."""
+    """Return the plan of an evaluation and its records. Raises UserError("no_such_evaluation")."""
     client = MlflowClient(location.tracking_uri)
     for run in list_runs(location, evaluation_id):
         with tempfile.TemporaryDirectory() as folder:
@@ -95,12 +95,12 @@ def load_plan(location: ChatLocation, evaluation_id: str) -> tuple[EvaluationPla
                 records = read_records(Path(client.download_artifacts(run.run_id, _RECORDS_FILE, folder)))
                 return parse_plan(plan), tuple(records)
             except (MlflowException, OSError, ValueError, UserError):
-                continue  # its process was killed while it was created
+                continue  # the process was killed while it created this run
     raise UserError("no_such_evaluation", id=evaluation_id)
 
 
 def list_runs(location: ChatLocation, evaluation_id: str) -> list[EvaluationRun]:
-    """The runs of an evaluation that exist, in the order of its candidates."""
+    """Return the existing runs of an evaluation, in the order of its candidates."""
     if not evaluation_id.isalnum():
         return []
     found = _search(location, f"tags.`{_EVALUATION_TAG}` = '{evaluation_id}'")
@@ -108,7 +108,7 @@ def list_runs(location: ChatLocation, evaluation_id: str) -> list[EvaluationRun]
 
 
 def list_evaluations(location: ChatLocation) -> list[Evaluation]:
-    """All evaluations, the newest first."""
+    """Return all evaluations, newest first."""
     grouped = dict[str, list[EvaluationRun]]()
     for run in _parse_runs(_search(location, f"tags.`{_EVALUATION_TAG}` != ''")):
         grouped.setdefault(run.evaluation_id, []).append(run)
@@ -129,23 +129,23 @@ def is_complete(client: MlflowClient, run_id: str) -> bool:
     return _COMPLETE_TAG in client.get_run(run_id).data.tags
 
 
-def set_complete(location: ChatLocation, run_id: str) -> None:
-    """Note that a run has everything."""
+def mark_complete(location: ChatLocation, run_id: str) -> None:
+    """Mark a run as complete."""
     MlflowClient(location.tracking_uri).set_tag(run_id, _COMPLETE_TAG, "true")
 
 
 def log_table(location: ChatLocation, run_id: str, rows: Sequence[AnswerRow]) -> None:
-    """Log the answers of a run as a table that MLflow's UI shows. MLflow appends to a table, so an earlier one is replaced."""
+    """Log the answers of a run as a table for MLflow's UI. An earlier one is replaced; MLflow's log_table would append to it."""
     client = MlflowClient(location.tracking_uri)
     columns = list(rows[0]) if rows else []
     content = {"columns": columns, "data": [[row[name] for name in columns] for row in rows]}
     client.log_text(run_id, json.dumps(content, ensure_ascii=False), ANSWERS_FILE)
     tables = json.dumps([{"path": ANSWERS_FILE, "type": "table"}])
-    client.set_tag(run_id, "mlflow.loggedArtifacts", tables)  # by which the UI finds it
+    client.set_tag(run_id, "mlflow.loggedArtifacts", tables)  # the UI finds the table by this tag
 
 
 def describe_dataset(plan: EvaluationPlan) -> dict[str, str]:
-    """The version of the prompt set as an input of a run."""
+    """Return the prompt set's version in the form of a run's dataset input."""
     return {
         "name": plan.set_name,
         "digest": plan.set_digest[:32],  # MLflow allows 36 characters
@@ -154,7 +154,7 @@ def describe_dataset(plan: EvaluationPlan) -> dict[str, str]:
     }
 
 
-def _create_run(  # noqa: PLR0913  # what a run is made of
+def _create_run(  # noqa: PLR0913  # the parts of a run
     client: MlflowClient,
     location: ChatLocation,
     evaluation_id: str,
@@ -185,7 +185,7 @@ def _create_run(  # noqa: PLR0913  # what a run is made of
     client.log_batch(run_id, params=[Param(name, str(value)[:_MAX_PARAM]) for name, value in params.items()])
     models = [LoggedModelInput(candidate.model_id)] if is_logged_model(candidate.model_id) else None
     client.log_inputs(run_id, [DatasetInput(Dataset(**describe_dataset(plan)))], models)
-    # Last: by this tag it is found, and complete.
+    # Last, since evaluations are found by this tag: a run that has it was created completely.
     client.log_batch(run_id, tags=[RunTag(_EVALUATION_TAG, evaluation_id)])
     client.update_run(run_id, "SCHEDULED")
     return run_id
@@ -203,13 +203,13 @@ def _search(location: ChatLocation, query: str) -> Iterable[Run]:
 
 
 def _parse_runs(runs: Iterable[Run]) -> Iterator[EvaluationRun]:
-    """Those that this app has written: others may write any tag, parameter and time."""
+    """Yield the runs written by this app; other programs may write any tag, parameter and time."""
     for run in runs:
         try:
             parsed = _parse_run(run)
-            datetime.fromtimestamp(parsed.started_at, UTC).astimezone()  # as it is shown
+            datetime.fromtimestamp(parsed.started_at, UTC).astimezone()  # as the page will do to show it
         except (ValueError, TypeError, OverflowError, OSError) as error:
-            logger.info("Run %s is no evaluation: %s", run.info.run_id, type(error).__name__)
+            logger.info("Run %s is not an evaluation: %s", run.info.run_id, type(error).__name__)
             continue
         yield parsed
 

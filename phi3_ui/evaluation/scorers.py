@@ -1,7 +1,7 @@
-"""Built-in scorers: pure functions of an answer and of what is expected of it, named by specs such as `length=..80`.
+"""Built-in scorers: pure functions of an answer and its expectations, given by specs such as `length=..80`.
 
-A spec is `KIND`, `KIND=ARGUMENT` or `NAME:KIND=ARGUMENT`; the name is that of the metric, by default the kind. A score is True or
-False, or a number; None where the answer cannot be scored, as without the expectation that a scorer compares with.
+A spec is `KIND`, `KIND=ARGUMENT` or `NAME:KIND=ARGUMENT`; the name is that of the metric, by default the kind. A score is a bool
+or a number; None if the answer cannot be scored, for instance without the expectation that the scorer compares with.
 """
 
 import json
@@ -31,25 +31,25 @@ _LENGTH = re.compile(r"(\d*)\.\.(\d*)")
 
 
 class ScoringError(Exception):
-    """An answer that a scorer cannot score; str() says why."""
+    """A scorer cannot score an answer; str() gives the reason."""
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """One scorer, ready to be used."""
+    """One scorer, ready for use."""
 
     name: str
     spec: str
     score: Callable[[Answer, Mapping[str, Any]], Score]
-    """Of an answer and the expectations. ScoringError."""
+    """Scores an answer, given its expectations. Raises ScoringError."""
     expectation: str = ""
-    """The expectation that it compares with; empty: none."""
+    """The expectation that it compares with; empty for none."""
     is_measurement: bool = False
-    """It says nothing of the text: a failed answer has no such score, where others count as wrong."""
+    """Measures something other than the text: a failed answer has no such score, while other scorers count it as wrong."""
 
 
 def score_answer(scorer: Scorer, answer: Answer, expectations: Mapping[str, Any]) -> Score:
-    """Score an answer. A failed one is wrong: False, or 0 where scores are numbers. ScoringError."""
+    """Score an answer. A failed one is wrong: False, or 0 if scores are numbers. Raises ScoringError."""
     if scorer.expectation and scorer.expectation not in expectations:
         return None
     if answer.error is None:
@@ -60,7 +60,7 @@ def score_answer(scorer: Scorer, answer: Answer, expectations: Mapping[str, Any]
 
 
 def parse_scorers(specs: Sequence[str]) -> list[Scorer]:
-    """The scorers that specs name. UserError: bad_scorer, scorer_twice."""
+    """Parse the specs of scorers. Raises UserError: bad_scorer, scorer_twice."""
     scorers = list(map(_parse_scorer, specs))
     names = [scorer.name for scorer in scorers]
     if twice := next((name for name in names if names.count(name) > 1), None):
@@ -69,7 +69,7 @@ def parse_scorers(specs: Sequence[str]) -> list[Scorer]:
 
 
 def require_expectations(scorers: Collection[Scorer], records: Collection[PromptRecord]) -> None:
-    """UserError("scorer_without_expectation") for a scorer that could score no answer to these requests."""
+    """Raise UserError("scorer_without_expectation") if a scorer could not score any answer to these requests."""
     for scorer in scorers:
         if scorer.expectation and not any(scorer.expectation in record.expectations for record in records):
             raise UserError("scorer_without_expectation", scorer=scorer.name, expectation=scorer.expectation)
@@ -110,7 +110,7 @@ def _contains(name: str, spec: str, argument: str | None) -> Scorer:
 
 def _regex(name: str, spec: str, argument: str | None) -> Scorer:
     if not argument:
-        raise ValueError("regex=PATTERN is missing its pattern")
+        raise ValueError("regex needs a pattern: regex=PATTERN")
     try:
         pattern = regex.compile(argument)
     except regex.error as error:
@@ -120,7 +120,7 @@ def _regex(name: str, spec: str, argument: str | None) -> Scorer:
 
 def _search(pattern: "regex.Pattern[str]", text: str) -> bool:
     try:
-        # Concurrent: it holds up no other thread of the server meanwhile.
+        # `concurrent` releases the GIL, so that other threads of the server are not blocked.
         return pattern.search(text, timeout=_PATTERN_SECONDS, concurrent=True) is not None
     except TimeoutError as error:
         raise ScoringError(f"the pattern takes more than {_PATTERN_SECONDS:g} s") from error
@@ -135,19 +135,21 @@ def _json_schema(name: str, spec: str, argument: str | None) -> Scorer:
     except SchemaError as error:
         raise ValueError(f"json_schema: {error.message}") from error
     if "patternProperties" in json.dumps(schema):
-        raise ValueError("json_schema: patternProperties has no time limit here; list the properties")
-    # An empty registry: a reference to another address is never fetched.
+        raise ValueError(
+            "json_schema: patternProperties is not supported, since matching it has no time limit; list the properties"
+        )
+    # The registry is empty so that references to other addresses are never fetched.
     validator = _Validator(schema, registry=Registry())
     return Scorer(name, spec, lambda answer, _: _is_valid(validator, answer.text))
 
 
 def _check_pattern(validator: Any, pattern: str, instance: Any, _: Any) -> Iterator[ValidationError]:
-    """Jsonschema's own check, with a time limit."""
+    """Check a pattern as jsonschema does, but with a time limit."""
     try:
         if validator.is_type(instance, "string") and not _search(regex.compile(pattern), instance):
             yield ValidationError(f"{instance!r} does not match {pattern!r}")
     except regex.error as error:
-        raise ScoringError(f"the schema's pattern {pattern!r} is wrong: {error}") from error
+        raise ScoringError(f"the schema's pattern {pattern!r} is invalid: {error}") from error
 
 
 _Validator = extend(Draft202012Validator, {"pattern": _check_pattern})
@@ -159,14 +161,14 @@ def _is_valid(validator: Any, text: str) -> bool:
     except (ValueError, RecursionError, ValidationError):
         return False
     except Unresolvable as error:
-        raise ScoringError(f"the schema refers to {error.ref}, which is not in it") from error
+        raise ScoringError(f"the schema refers to {error.ref}, which it does not contain") from error
     return True
 
 
 def _length(name: str, spec: str, argument: str | None) -> Scorer:
     found = _LENGTH.fullmatch(argument or "")
     if found is None or not any(found.groups()):
-        raise ValueError("length=MIN..MAX counts words, such as ..80")
+        raise ValueError("length needs a range of words, length=MIN..MAX, such as length=..80")
     low, high = int(found[1] or 0), int(found[2]) if found[2] else None
     return Scorer(
         name,
@@ -178,7 +180,7 @@ def _length(name: str, spec: str, argument: str | None) -> Scorer:
 def _forbidden_words(name: str, spec: str, argument: str | None) -> Scorer:
     words = [word.strip() for word in (argument or "").split(",") if word.strip()]
     if not words:
-        raise ValueError("forbidden_words=WORD,WORD is missing its words")
+        raise ValueError("forbidden_words needs words: forbidden_words=WORD,WORD")
     pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?!\w)", re.IGNORECASE)
     return Scorer(name, spec, lambda answer, _: pattern.search(answer.text) is None)
 
@@ -195,10 +197,10 @@ def _similarity(name: str, spec: str, argument: str | None) -> Scorer:
 
 
 def measure_similarity(text: str, other: str) -> float:
-    """The share of words that two texts have in common and in the same order, ignoring case: 0 to 1.
+    """Return the share of words that two texts have in common and in the same order, ignoring case: 0 to 1.
 
-    It is `2 * matching / all words`, as difflib's ratio: near ROUGE-L, symmetric in its range, and without a further dependency.
-    Of texts of thousands of words, stretches without a word that occurs once in both may count as different.
+    It is `2 * matching / all words`, like difflib's ratio: close to ROUGE-L, normalised by both texts, and without another
+    dependency. In texts of thousands of words, passages without a word that is unique in both may count as different.
     """
     words, others = _normalize(text).casefold().split(), _normalize(other).casefold().split()
     return measure_overlap(words, others)
@@ -211,7 +213,7 @@ def _measurement(measure: Callable[[Answer], float | None], name: str, spec: str
 
 
 def _normalize(text: str) -> str:
-    """`text` with single spaces between its words."""
+    """Return `text` with single spaces between its words."""
     return " ".join(text.split())
 
 

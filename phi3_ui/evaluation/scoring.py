@@ -1,7 +1,7 @@
-"""Scores the answers of a run with `mlflow.genai.evaluate`, over the traces that are there: no model under test is asked again.
+"""Score the answers of a run with `mlflow.genai.evaluate` on the existing traces, without asking the model under test again.
 
-Nothing leaves the machine but what a configured judge is asked. MLflow's function uses the process's tracking store and active run,
-so it has a lock around it here, and the store that was set before is set again.
+Nothing leaves the machine except the prompts for a configured judge. MLflow's function uses the process's tracking store and active
+run, so it is called under a lock here, and the previous store is restored afterwards.
 """
 
 import os
@@ -15,7 +15,7 @@ from mlflow.tracking import fluent
 from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
 from phi3_ui.evaluation.answer_rows import EvaluatedAnswer
-from phi3_ui.evaluation.answer_traces import is_scored, note_scored
+from phi3_ui.evaluation.answer_traces import is_scored, mark_scored
 from phi3_ui.evaluation.judge import JUDGE_NAME, Judge
 from phi3_ui.evaluation.scorers import Scorer, ScoringError, score_answer
 from phi3_ui.store.conversations.location import ChatLocation
@@ -29,13 +29,13 @@ _LOCK = threading.Lock()
 _STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 _IDENTITY = "mlflow.genaiEvaluate.datasetIdentity"
 _CODE = AssessmentSourceType.CODE
-_BATCH = 50  # answers; what MLflow does for each, without any scorer, cannot be cancelled
+_BATCH = 50  # answers; MLflow's own work on each answer, besides the scorers, cannot be cancelled
 
 Answers = Mapping[str, EvaluatedAnswer]
-"""The answers to be scored, by trace id."""
+"""The answers to score, by trace id."""
 
 
-def score_traces(  # noqa: PLR0913  # what a run is made of
+def score_traces(  # noqa: PLR0913  # the parts of a run
     location: ChatLocation,
     run_id: str,
     model_id: str | None,
@@ -45,17 +45,17 @@ def score_traces(  # noqa: PLR0913  # what a run is made of
     scorers: Sequence["MlflowScorer"],
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Log a score of each scorer on each trace that has none of it, and MLflow's own means in the run.
+    """Log a score of each scorer on each trace that lacks it, and MLflow's own means in the run.
 
     Args:
-        location: Where run and traces are.
-        run_id: The run, which is linked to the traces and to the model.
-        model_id: Of the logged model; None if it is none.
-        dataset: `name`, `digest`, `source_type` and `source` of the prompt set's version.
+        location: The location of run and traces.
+        run_id: The run, which is linked to traces and model.
+        model_id: The id of the logged model; None for other models.
+        dataset: `name`, `digest`, `source_type` and `source` of the prompt set version.
         traces: The answers; at least one.
-        answers: The same, parsed.
+        answers: The same answers, parsed.
         scorers: At least one.
-        is_cancelled: Once it is true, no scorer is called any more.
+        is_cancelled: Once it returns True, no further scorer is called.
     """
     import mlflow.genai
 
@@ -70,7 +70,7 @@ def score_traces(  # noqa: PLR0913  # what a run is made of
 
 
 def _build_frame(dataset: Mapping[str, str], traces: Sequence[Trace], answers: Answers) -> "pd.DataFrame":
-    """The answers as `mlflow.genai.evaluate` takes them: a row each."""
+    """Return the answers in the form that `mlflow.genai.evaluate` expects, one row each."""
     import pandas as pd
     from mlflow.genai.datasets.evaluation_dataset import compute_records_sha256
 
@@ -88,7 +88,7 @@ def _build_frame(dataset: Mapping[str, str], traces: Sequence[Trace], answers: A
 
 
 def list_unscored(traces: Sequence[Trace], scorers: Sequence["MlflowScorer"]) -> list[Trace]:
-    """The answers that lack a score. A scorer of sessions needs all turns of one, and gives its scores to one of them."""
+    """Return the answers that lack a score. A session-level scorer needs all turns of a session and scores one of them."""
     of_turns = [one.name for one in scorers if not one.is_session_level_scorer]
     of_sessions = [one.name for one in scorers if one.is_session_level_scorer]
     sessions = dict[str, list[Trace]]()
@@ -105,9 +105,9 @@ def list_unscored(traces: Sequence[Trace], scorers: Sequence["MlflowScorer"]) ->
 
 
 def _call_once(one: "MlflowScorer", location: ChatLocation, is_cancelled: Callable[[], bool]) -> "MlflowScorer":
-    """The scorer, called neither for an answer or a session that has its score nor after the evaluation was cancelled.
+    """Wrap a scorer so that it skips answers and sessions that it has scored already, and does nothing after a cancellation.
 
-    Not by an exception: MLflow would take it for a score, or leave a thread that waits for ever.
+    It does not raise to cancel: MLflow would log the exception as a score, or leave a thread waiting forever.
     """
 
     def call(turns: Sequence[Trace], given: Mapping[str, Any]) -> list[Feedback] | None:
@@ -115,7 +115,7 @@ def _call_once(one: "MlflowScorer", location: ChatLocation, is_cancelled: Callab
             return None
         scores = standardize_scorer_value(one.name, one.run(**given))
         if {score.name for score in scores} != {one.name}:
-            note_scored(location, turns[0].info.trace_id, one.name, {str(score.name) for score in scores})
+            mark_scored(location, turns[0].info.trace_id, one.name, {str(score.name) for score in scores})
         return scores
 
     def score_session(session: Any) -> list[Feedback] | None:
@@ -131,7 +131,7 @@ def _call_once(one: "MlflowScorer", location: ChatLocation, is_cancelled: Callab
 
 
 def wrap_scorer(one: Scorer, answers: Answers) -> "MlflowScorer":
-    """A built-in scorer as one of MLflow's."""
+    """Wrap a built-in scorer as an MLflow scorer."""
 
     def score(trace: Trace) -> Feedback | None:
         answer = answers[trace.info.trace_id]
@@ -139,14 +139,14 @@ def wrap_scorer(one: Scorer, answers: Answers) -> "MlflowScorer":
         try:
             value = score_answer(one, answer.answer, answer.record.expectations)
         except ScoringError as error:
-            return _failed(one.name, source, error)
+            return _build_error(one.name, source, error)
         return None if value is None else Feedback(name=one.name, value=value, source=source)
 
     return _as_mlflow_scorer(one.name, score)
 
 
 def wrap_judge(judge: Judge, answers: Answers) -> "MlflowScorer":
-    """A judge as one of MLflow's scorers. It is not asked about failed answers, which are wrong."""
+    """Wrap a judge as an MLflow scorer. Failed answers are wrong without asking the judge."""
     source = AssessmentSource(AssessmentSourceType.LLM_JUDGE, judge.name)
 
     def score(trace: Trace) -> Feedback:
@@ -156,35 +156,36 @@ def wrap_judge(judge: Judge, answers: Answers) -> "MlflowScorer":
         try:
             verdict = judge.judge(answer.record, answer.answer.text)
         except ScoringError as error:
-            return _failed(JUDGE_NAME, source, error)
+            return _build_error(JUDGE_NAME, source, error)
         return Feedback(name=JUDGE_NAME, value=verdict.is_good, rationale=verdict.reason, source=source)
 
     return _as_mlflow_scorer(JUDGE_NAME, score)
 
 
-def _failed(name: str, source: AssessmentSource, error: ScoringError) -> Feedback:
+def _build_error(name: str, source: AssessmentSource, error: ScoringError) -> Feedback:
     return Feedback(name=name, source=source, error=AssessmentError("SCORER_ERROR", str(error)))
 
 
 def _as_mlflow_scorer(name: str, score: Any, aggregations: Any = None) -> "MlflowScorer":
-    from mlflow.genai.scorers import scorer  # takes half a second, which no page and no other command has to wait
+    from mlflow.genai.scorers import scorer  # takes half a second, which pages and other commands should not wait for
 
-    made: MlflowScorer = scorer(score, name=name, aggregations=aggregations)
-    return made
+    wrapped: MlflowScorer = scorer(score, name=name, aggregations=aggregations)
+    return wrapped
 
 
 @contextmanager
 def use_store(location: ChatLocation) -> Iterator[None]:
-    """Within the block, its store and experiment are those of the process, which one thread at a time may set.
+    """Make its store and experiment the process's own for the duration of the block; one thread at a time.
 
-    The experiment too: MLflow starts no run of another one than the process has set, as a program that mounts the app may do.
+    The experiment too, because MLflow refuses to start a run outside the experiment that the process has set, as a program that
+    mounts the app may have done.
     """
     with _LOCK:
-        before = os.environ.get(_STORE_VARIABLE)  # which MLflow overwrites, and removes at the end
+        before = os.environ.get(_STORE_VARIABLE)  # MLflow overwrites it, and removes it at the end
         experiment: Any = fluent._active_experiment_id
         fluent._active_experiment_id = location.experiment_id  # type: ignore[assignment]  # None at first
         try:
-            with _use_tracking_uri(location.tracking_uri), _without_display():
+            with _use_tracking_uri(location.tracking_uri), _suppress_display():
                 yield
         finally:
             fluent._active_experiment_id = experiment
@@ -194,8 +195,8 @@ def use_store(location: ChatLocation) -> Iterator[None]:
 
 
 @contextmanager
-def _without_display() -> Iterator[None]:
-    """No progress bar and no advertisement on the standard streams, which belong to the command line or to the server's log."""
+def _suppress_display() -> Iterator[None]:
+    """Suppress MLflow's progress bars and banners on the standard streams, which the command line or the server's log uses."""
     from mlflow.genai.evaluation import base, harness
     from mlflow.genai.simulators import simulator
 

@@ -1,4 +1,4 @@
-"""Opens evaluations with the models of the app, for the page and the command line alike."""
+"""Open evaluations with the models of the app, for both the page and the command line."""
 
 from collections.abc import Callable
 
@@ -13,16 +13,16 @@ from phi3_ui.store.registry.cards import ModelEntry
 
 
 def open_evaluations(settings: Settings, models: ModelSource, locate: Callable[[], ChatLocation]) -> Evaluations:
-    """The evaluations of the configured store. Their models are opened as those of chats."""
+    """Open the evaluations of the configured store. Their models are opened in the same way as for chats."""
     access = ModelAccess(models.find, models.require, models.open)
     return Evaluations(locate, access, settings.home / "evaluations", settings.judge_key.get_secret_value)
 
 
 def plan_judge(judge: str, find: Callable[[str], ModelEntry], criterion: str = DEFAULT_CRITERION) -> JudgePlan | None:
-    """The judge that PHI3_UI_JUDGE or --judge names: a model that `find` finds, or `URL MODEL`; None for an empty one.
+    """Return the judge given by PHI3_UI_JUDGE or --judge: a model that `find` finds, or `URL MODEL`; None if empty.
 
     Raises:
-        UserError: bad_judge, and those of `find`.
+        UserError: bad_judge, and the errors of `find`.
     """
     judge = judge.strip()
     if not judge:

@@ -1,7 +1,7 @@
-"""Session evaluation: a whole conversation is replayed on a candidate, whose answers stay in the history that it is asked with.
+"""Session evaluation: replay a whole conversation on a candidate, with the candidate's own answers in the history.
 
-MLflow's ConversationSimulator conducts the conversation. Its user is scripted: it asks the recorded questions and nothing else, so no
-language model plays the user, and none is asked whether a goal was reached.
+MLflow's ConversationSimulator conducts the conversation. Its user is scripted and only asks the recorded questions, so no
+language model plays the user or decides whether a goal was reached.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from phi3_ui.evaluation.prompt_set import EXPECTED_RESPONSE, PromptRecord, Promp
 from phi3_ui.store.conversations.traces import trace_id_for
 
 AnswerTurn = Callable[[int, tuple[Message, ...]], tuple[str, str]]
-"""Answers a turn, counted from 0, after a history that ends with its question; returns the text and its trace's id.
+"""Answers a turn (counted from 0), given the history up to and including its question; returns the text and the trace id.
 
 An empty text ends the conversation.
 """
@@ -30,20 +30,20 @@ class Session:
     number: int
     """Counted from 0."""
     records: tuple[PromptRecord, ...]
-    """Its turns as they were asked; the recorded answers are expected."""
+    """The turns as they were recorded; the recorded answers are the expected ones."""
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Of its turns, also where another conversation begins with the same ones."""
+        """The keys of its turns, unique even if another conversation begins with the same turns."""
         return tuple(_hash(f"{self.number} {record.key}") for record in self.records)
 
     def get_id(self, run_id: str, repeat: int) -> str:
-        """By which MLflow's UI shows the replayed turns as one session."""
+        """Return the id by which MLflow's UI shows the replayed turns as one session."""
         return _hash(f"{run_id} {self.number} {repeat}")
 
 
 def build_session_records(conversation: Conversation) -> list[PromptRecord]:
-    """The shown branch, turn by turn. What is expected of each is the recorded answer, if there is one."""
+    """Return the shown branch, turn by turn. The recorded answer, if there is one, is the expected response."""
     records = []
     for turn in conversation.turns:
         system = turn.request.system if turn.request else ""
@@ -54,7 +54,7 @@ def build_session_records(conversation: Conversation) -> list[PromptRecord]:
 
 
 def collect_sessions(name: str, conversations: Sequence[Conversation]) -> tuple[PromptSet, tuple[int, ...]]:
-    """The turns of conversations as one set, and how many each has, for EvaluationPlan.session_turns."""
+    """Return the turns of all conversations as one set, and the number of turns of each for EvaluationPlan.session_turns."""
     turns = [build_session_records(one) for one in conversations]
     turns = [records for records in turns if records]
     records = tuple(record for of_one in turns for record in of_one)
@@ -62,7 +62,7 @@ def collect_sessions(name: str, conversations: Sequence[Conversation]) -> tuple[
 
 
 def list_sessions(session_turns: Sequence[int], records: Sequence[PromptRecord]) -> Iterator[Session]:
-    """The conversations that a plan's records make up."""
+    """Group the records of a plan into conversations."""
     start = 0
     for number, turns in enumerate(session_turns):
         yield Session(number, tuple(records[start : start + turns]))
@@ -70,7 +70,7 @@ def list_sessions(session_turns: Sequence[int], records: Sequence[PromptRecord])
 
 
 def replay_session(run_id: str, session: Session, answer: AnswerTurn) -> None:
-    """Ask the questions of a conversation one after another, in a run of the process's tracking store.
+    """Ask the questions of a conversation in sequence, in a run of the process's tracking store.
 
     Args:
         run_id: The run.
@@ -81,15 +81,15 @@ def replay_session(run_id: str, session: Session, answer: AnswerTurn) -> None:
     from mlflow.genai.simulators import BaseSimulatedUserAgent, ConversationSimulator
 
     class ScriptedUser(BaseSimulatedUserAgent):
-        """Asks the recorded questions, which the simulator hands on as its guidelines."""
+        """Asks the recorded questions, which the simulator passes on as its guidelines."""
 
         def generate_message(self, context: Any) -> str:
             return str(context.simulation_guidelines[context.turn])
 
     class Replay(ConversationSimulator):
-        """Keeps the traces that the answers have, and asks no language model for its opinion."""
+        """Keeps the existing traces of the answers, and lets no language model judge the conversation."""
 
-        def _invoke_predict_fn(  # type: ignore[override]  # of its many arguments, two matter here
+        def _invoke_predict_fn(  # type: ignore[override]  # only two of its many arguments are used
             self, *, input_messages: list[dict[str, str]], turn: int, **_: Any
         ) -> Any:
             history = tuple(
@@ -108,9 +108,9 @@ def replay_session(run_id: str, session: Session, answer: AnswerTurn) -> None:
     simulator = Replay([case], max_turns=len(session.records), user_model="none:/none", user_agent_class=ScriptedUser)
     with mlflow.start_run(run_id=run_id):
         try:
-            simulator.simulate(lambda messages: messages)  # which is not called
+            simulator.simulate(lambda messages: messages)  # never called: `_invoke_predict_fn` is overridden
         except MlflowException as error:
-            if "no traces" not in str(error):  # the first answer failed or was cancelled, of which the caller knows
+            if "no traces" not in str(error):  # the first answer failed or was cancelled, which the caller knows
                 raise
 
 

@@ -1,4 +1,4 @@
-"""One evaluation at work: asks, scores and reports, for one candidate after another."""
+"""The work of one evaluation: ask, score and report, candidate by candidate."""
 
 import logging
 import time
@@ -16,8 +16,8 @@ from phi3_ui.chat.types import Message
 from phi3_ui.errors import UserError
 from phi3_ui.evaluation import answer_traces, runs, scoring
 from phi3_ui.evaluation.answer_rows import EvaluatedAnswer, build_table, summarize_answers
-from phi3_ui.evaluation.answer_traces import AskedRequest
-from phi3_ui.evaluation.asking import ask_patiently
+from phi3_ui.evaluation.answer_traces import AnsweredRequest
+from phi3_ui.evaluation.asking import ask_with_retry
 from phi3_ui.evaluation.judge import Judge, judge_with_endpoint, judge_with_model
 from phi3_ui.evaluation.own_scorers import load_own_scorer
 from phi3_ui.evaluation.plan import Candidate, EvaluationPlan
@@ -40,19 +40,19 @@ _RETRY_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class ModelAccess:
-    """How evaluations come by models: as every other question of the app does."""
+    """How evaluations get their models: the same way as the chats of the app."""
 
     find: Callable[[str], ModelEntry]
-    """The model with an id. UserError("model_gone")."""
+    """Returns the model with an id. Raises UserError("model_gone")."""
     require: Callable[[ModelEntry], None]
-    """UserError("model_not_trusted") for a model that may not be loaded."""
+    """Raises UserError("model_not_trusted") for a model that may not be loaded."""
     get: Callable[[ModelEntry, str | None], ChatModel]
-    """The model with a prompt template (None: its own), loaded if necessary."""
+    """Returns the model with a prompt template (None: its own), loading it if necessary."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """One evaluation in its thread."""
+    """One evaluation, executed in its own thread."""
 
     location: ChatLocation
     models: ModelAccess
@@ -62,7 +62,7 @@ class Work:
     running: RunningEvaluation
 
     def run_all(self) -> None:
-        """Ask and score for every candidate. What goes wrong becomes the error of `running`."""
+        """Ask and score for every candidate. An error becomes the error of `running`."""
         client = MlflowClient(self.location.tracking_uri)
         for number, run_id in enumerate(self.running.run_ids):
             status = "KILLED"
@@ -89,14 +89,14 @@ class Work:
                 return
 
     def _run_candidate(self, number: int, run_id: str) -> bool:
-        """Ask, score and report; False if it was cancelled before it was complete."""
+        """Ask, score and report; return False if it was cancelled before it was complete."""
         candidate = self.plan.candidates[number]
         entry = self.models.find(candidate.model_id)
         if not self._ask_all(number, run_id, entry):
             return False
         self.running.set_phase("scoring", number)
         traces = answer_traces.load_traces(self.location, run_id)
-        known = dict(self._list_keyed())
+        known = dict(self._iterate_keyed_records())
         self._score(run_id, entry, traces, known)
         if self.running.is_cancelled():
             return False
@@ -105,11 +105,11 @@ class Work:
             for one in parse_answers(answer_traces.load_traces(self.location, run_id))
         ]
         log_results(self.location, run_id, candidate.model_id, self.plan, candidate.name, answers)
-        runs.set_complete(self.location, run_id)
+        runs.mark_complete(self.location, run_id)
         return True
 
-    def _list_keyed(self) -> Iterator[tuple[str, PromptRecord]]:
-        """The records by the keys under which they are asked."""
+    def _iterate_keyed_records(self) -> Iterator[tuple[str, PromptRecord]]:
+        """Yield each record with the key under which its answers are stored."""
         if not self.plan.session_turns:
             yield from ((record.key, record) for record in self.records)
             return
@@ -117,7 +117,7 @@ class Work:
             yield from zip(session.keys, session.records, strict=True)
 
     def _ask_all(self, number: int, run_id: str, entry: ModelEntry) -> bool:
-        """Send the unanswered requests; False if the evaluation was cancelled."""
+        """Send the unanswered requests; return False if the evaluation was cancelled."""
         candidate, running = self.plan.candidates[number], self.running
         answered = answer_traces.list_answered(self.location, run_id)
         running.set_phase("asking", number)
@@ -134,7 +134,7 @@ class Work:
     def _score(
         self, run_id: str, entry: ModelEntry, traces: Sequence[Trace], known: Mapping[str, PromptRecord]
     ) -> None:
-        """Score what has not all its scores yet."""
+        """Score the answers that do not have all their scores yet."""
         answers = {one.trace_id: answer_traces.with_expectations(one, known) for one in parse_answers(traces)}
         scorers = self._build_scorers(answers)
         unscored = scoring.list_unscored([one for one in traces if one.info.trace_id in answers], scorers)
@@ -160,46 +160,46 @@ class Work:
         if plan.url:
             return judge_with_endpoint(plan.url, plan.model, self.judge_key(), plan.criterion)
         entry = self.models.find(plan.model)
-        return judge_with_model(entry, lambda: self._get_patiently(entry), plan.criterion)
+        return judge_with_model(entry, lambda: self._get_model_with_retry(entry), plan.criterion)
 
-    def _get_patiently(self, entry: ModelEntry) -> ChatModel:
-        """The model, as soon as there is a place for it, or the evaluation is cancelled. UserError: too_many_models."""
+    def _get_model_with_retry(self, entry: ModelEntry) -> ChatModel:
+        """Return the model, waiting until it can be loaded. Raises UserError: too_many_models, if cancelled meanwhile."""
         while True:
             try:
                 return self.models.get(entry, None)
             except UserError as error:
-                if error.code != "too_many_models" or self.running.wait_for_place(_RETRY_SECONDS):
+                if error.code != "too_many_models" or self.running.wait_for_capacity(_RETRY_SECONDS):
                     raise
 
 
 @dataclass(frozen=True)
 class _Asker:
-    """Asks one candidate, and writes its answers."""
+    """Sends requests to one candidate and writes its answers."""
 
     work: Work
     run_id: str
     entry: ModelEntry
     candidate: Candidate
     number: int
-    """Of the candidate."""
+    """The index of the candidate in the plan."""
 
     def ask(self, record: PromptRecord, key: str, repeat: int, session_id: str = "") -> Answer | None:
-        """Ask one request, and write the answer; None if it was cancelled."""
+        """Send one request and write the answer; return None if it was cancelled."""
         work, candidate, entry = self.work, self.candidate, self.entry
         takes_seed = "seed" in entry.supported_params and (work.plan.repeats > 1 or candidate.params.seed is not None)
         request = work.plan.build_request(candidate, record, repeat, takes_seed)
         request = replace(request, template=candidate.template or entry.template)
         asked_at = time.time()
-        answer = ask_patiently(
+        answer = ask_with_retry(
             lambda: work.models.get(entry, candidate.template),
             entry.name,
             request,
             work.running.cancel_token,
-            work.running.wait_for_place,
+            work.running.wait_for_capacity,
         )
         if answer is None:
             return None
-        asked = AskedRequest(
+        answered = AnsweredRequest(
             self.run_id,
             key,
             replace(record, messages=request.messages),
@@ -211,12 +211,12 @@ class _Asker:
             answer,
             session_id,
         )
-        answer_traces.write_answer(work.location, asked)
+        answer_traces.write_answer(work.location, answered)
         work.running.advance(self.number, 1)
         return answer
 
     def replay_sessions(self) -> bool:
-        """Replay every conversation; False if it was cancelled. UserError: what ended it."""
+        """Replay every conversation; return False if it was cancelled. Raises the UserError that ended it, if any."""
         work, run_id = self.work, self.run_id
         stored = {
             (trace.info.trace_metadata[answer_traces.RECORD_KEY], one.repeat): one.answer.text
@@ -243,12 +243,12 @@ class _Asker:
                 return stored[key, repeat], trace_id
             system = record.messages[:1] if record.messages[0].role == "system" else ()
             try:
-                given = self.ask(replace(record, messages=(*system, *history)), key, repeat, session_id)
+                answered = self.ask(replace(record, messages=(*system, *history)), key, repeat, session_id)
             except UserError as error:
                 errors.append(error)
                 return "", ""
-            is_cancelled = given is None
-            return (given.text, trace_id) if given else ("", "")
+            is_cancelled = answered is None
+            return (answered.text, trace_id) if answered else ("", "")
 
         with scoring.use_store(self.work.location):
             replay_session(self.run_id, session, answer)
@@ -257,7 +257,7 @@ class _Asker:
         return not is_cancelled
 
 
-def log_results(  # noqa: PLR0913  # what a report is made of
+def log_results(  # noqa: PLR0913  # the parts of a report
     location: ChatLocation,
     run_id: str,
     model_id: str,
@@ -265,9 +265,9 @@ def log_results(  # noqa: PLR0913  # what a report is made of
     name: str,
     answers: Sequence[EvaluatedAnswer],
 ) -> dict[str, float]:
-    """Log metrics, table and report of a run's answers, and return the metrics."""
+    """Log metrics, table and report on a run's answers, and return the metrics."""
     metrics = summarize_answers(answers)
-    # Under MLflow's own names again: what it logged is of the answers that were scored last.
+    # Also under MLflow's own names: the means that it logged cover only the batch of answers that was scored last.
     means = {key.removesuffix("low") + "mean": metrics[key.removesuffix("/low")] for key in metrics if "/low" in key}
     runs.log_metrics(location, run_id, model_id, metrics | means)
     runs.log_table(location, run_id, build_table(answers))
@@ -277,7 +277,7 @@ def log_results(  # noqa: PLR0913  # what a report is made of
 
 
 def parse_answers(traces: Sequence[Trace]) -> list[EvaluatedAnswer]:
-    """The answers that these traces hold. Damaged ones are left out and logged."""
+    """Return the answers in these traces. Damaged ones are skipped and logged."""
     answers = []
     for trace in traces:
         try:
@@ -291,4 +291,4 @@ def _set_status(client: MlflowClient, run_id: str, status: str) -> None:
     try:
         client.set_terminated(run_id, status)
     except Exception:
-        logger.exception("The status of run %s could not be set", run_id)
+        logger.exception("Could not set the status of run %s", run_id)

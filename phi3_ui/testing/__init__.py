@@ -1,15 +1,15 @@
-"""A scripted chat model for tests of programs that chat with MLflow models. It needs no engine and no weights.
+"""A scripted chat model for testing programs that chat with MLflow models. It needs no engine and no weights.
 
     model = log_scripted_model("sqlite:///mlflow.db", tmp_path, name="scripted")
     gate = model.create_gate()
     model.enqueue(Reply("Once upon ", gate, "a time."), Reply("No answer.", error="out of memory"))
-    ...                        # ask through the page, the command line or mlflow.pyfunc: "Once upon" streams
-    gate.wait_until_reached()  # the answer is under way, and stays so
-    gate.open()                # now it ends: "Once upon a time."
+    ...                        # ask through the page, the command line or mlflow.pyfunc: "Once upon " streams
+    gate.wait_until_reached()  # the answer is in progress, and blocked
+    gate.open()                # the answer completes: "Once upon a time."
     assert model.requests[-1].question == "Tell me a story."
 
-The model is a genuine logged model: it is found in the store, loaded by MLflow in a process of its own and called
-through its contract, like any other. Only its text comes from a folder, which the test and that process share.
+The model is a genuine logged model: it is found in the store, loaded by MLflow in its own process and called through its
+contract, like any other. Only its text comes from a folder, which the test and that process share.
 Importing this module imports neither MLflow nor any other package.
 """
 
@@ -34,17 +34,17 @@ _MAX_DESCRIPTION = 64_000  # characters
 
 @dataclass(frozen=True)
 class Gate:
-    """A place in a reply where the answer waits until the test opens the gate. A waiting answer can be stopped."""
+    """A point in a reply at which the answer waits until the test opens the gate. A waiting answer can be stopped."""
 
     path: Path
     """Exists once the gate is open."""
 
     def open(self) -> None:
-        """Let the answer continue; also every later one that comes to this gate."""
+        """Let the answer continue, and every later one that reaches this gate."""
         self.path.touch()
 
     def wait_until_reached(self, timeout: float = 60) -> None:
-        """Return once an answer waits at the gate. Raises TimeoutError after `timeout` seconds."""
+        """Wait until an answer has reached the gate. Raises TimeoutError after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while not self.path.with_suffix(".reached").exists():
             if time.monotonic() > deadline:
@@ -54,10 +54,10 @@ class Gate:
 
 @dataclass(frozen=True)
 class Hang:
-    """A place in a reply where the model hangs within a chunk, for as long as its process lives."""
+    """A point in a reply at which the model hangs within a chunk, until its process ends."""
 
     holds_gil: bool = False
-    """Whether no other thread of the process runs meanwhile."""
+    """Whether to hold the GIL, so that no other thread of the process can run."""
 
 
 @dataclass(frozen=True, init=False)
@@ -65,9 +65,9 @@ class Reply:
     """One scripted answer."""
 
     parts: tuple[str | Gate | Hang, ...]
-    """Texts, streamed word by word, and gates or a hang between them; none: the answer repeats the question."""
+    """Texts, streamed word by word, with gates or a hang between them; without parts, the answer echoes the question."""
     question: str | None
-    """The question this reply answers; None: whichever comes next."""
+    """The question that this reply answers; None: whichever comes next."""
     endless: bool
     """Repeat the parts until the answer is stopped or has `max_tokens` tokens."""
     seconds_per_token: float
@@ -75,7 +75,7 @@ class Reply:
     error: str | None
     """Fail with this message after the parts."""
     usage: tuple[int, int] | None
-    """Prompt and completion tokens to report; None: the words, and one token for the end of the turn."""
+    """Prompt and completion tokens to report; None: the number of words, plus one token for the end of the turn."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Reply:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The reply as JSON values."""
+        """Return the reply as JSON values."""
         return {**vars(self), "parts": [_pack_part(part) for part in self.parts]}
 
 
@@ -113,7 +113,7 @@ class Request:
     """One request that the model received."""
 
     messages: list[dict[str, str]]
-    """As OpenAI's: `role` and `content`, the question last."""
+    """OpenAI-style messages with `role` and `content`, the question last."""
     params: dict[str, Any]
     """The sampling parameters. Only `max_tokens` has an effect on the answer."""
     pid: int
@@ -137,7 +137,7 @@ class ScriptedModel:
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count, repr=False, compare=False)
 
     def enqueue(self, *replies: Reply) -> None:
-        """Add replies for the questions to come. Without one the model echoes the question."""
+        """Queue replies for the following questions. Without a reply, the model echoes the question."""
         for reply in replies:
             file = self.folder / "queue" / f"{next(self._numbers):06}.json"
             part = file.with_suffix(".part")
@@ -145,7 +145,7 @@ class ScriptedModel:
             part.replace(file)
 
     def create_gate(self) -> Gate:
-        """A new gate, closed, to be put between the parts of a reply."""
+        """Return a new, closed gate to put between the parts of a reply."""
         return Gate(self.folder / "gates" / f"gate-{next(self._numbers):06}")
 
     @property
@@ -156,7 +156,7 @@ class ScriptedModel:
         return [Request(**json.loads(line)) for line in lines]
 
     def reset(self) -> None:
-        """Forget queued replies and past requests, and open every gate at which an answer waits."""
+        """Discard queued replies and past requests, and open every gate at which an answer waits."""
         for reached in (self.folder / "gates").glob("*.reached"):
             reached.with_suffix("").touch()
         shutil.rmtree(self.folder / "queue", ignore_errors=True)
@@ -165,9 +165,9 @@ class ScriptedModel:
 
 
 def find_script_folder(model_folder: str | None) -> str | None:
-    """The folder of the script, if a scripted model's files are in `model_folder`: its process may use that, too.
+    """Return the script folder of the scripted model in `model_folder`, so that its process can be granted access; else None.
 
-    Only if its code is exactly this package's, and the folder was made for a script.
+    The model's code must be identical to this package's, and the folder must have been created for a script.
     """
     if model_folder is None:
         return None
@@ -188,8 +188,8 @@ def log_scripted_model(
 ) -> ScriptedModel:
     """Log a scripted model in the experiment "scripted" of a store.
 
-    Its replies, and the artifacts of an experiment that has to be created, are kept in `folder`, which must exist as long as
-    the model is used. `context_length` is in tokens, which are words.
+    Its replies, and the artifacts of the experiment if it has to be created, are stored in `folder`, which must exist as long as
+    the model is used. `context_length` is in tokens, which are words here.
     """
     import mlflow
     from mlflow import MlflowClient
@@ -220,7 +220,7 @@ def log_scripted_model(
             ]
         ),
     )
-    previous_uri = mlflow.get_tracking_uri()  # `log_model` takes no store, only the process's
+    previous_uri = mlflow.get_tracking_uri()  # `log_model` accepts no store and uses the process's
     mlflow.set_tracking_uri(tracking_uri)
     try:
         with mlflow.start_run(experiment_id=experiment_id, run_name=name), warnings.catch_warnings():

@@ -1,13 +1,13 @@
 """The logged side of a scripted model: an MLflow PythonModel that reads its replies from a folder.
 
-MLflow copies this file into the model and runs it alone, so it imports MLflow and the standard library only. It speaks
-contract *prompt*: a rendered prompt in, OpenAI-style chunks out. The prompt is the messages as JSON, so that the reply can
-be chosen by the question.
+MLflow copies this file into the model and runs it on its own, so it imports only MLflow, its dependency pandas and the standard
+library. It implements the contract *prompt*: a rendered prompt in, OpenAI-style chunks out. The prompt is the messages as JSON, so
+that the reply can be chosen by the question.
 
 Layout of the folder, which `phi3_ui.testing.ScriptedModel` writes and reads:
-    queue/000001.json   replies to come, the oldest first; a reply that is taken leaves the queue
+    queue/000001.json   queued replies, oldest first; a reply that has been used leaves the queue
     gates/NAME          exists once the gate is open; gates/NAME.reached exists once an answer waits at it
-    requests.jsonl      one line per request: messages, params and the process
+    requests.jsonl      one line per request: messages, params and process id
 """
 
 import ctypes
@@ -25,8 +25,8 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
-_TOKEN = re.compile(r"\S+\s*|\s+")  # a word with the white space after it
-_SEPARATOR = "\u2063"  # phi3_ui doubles this character in what a user typed
+_TOKEN = re.compile(r"\S+\s*|\s+")  # a word with the whitespace after it
+_SEPARATOR = "\u2063"  # phi3_ui doubles this character in user input
 _POLL_SECONDS = 0.02
 
 
@@ -34,11 +34,11 @@ class ScriptedPyfunc(PythonModel):
     """Streams the replies of its folder; echoes the question when none is queued. A token is a word."""
 
     def load_context(self, context: Any) -> None:
-        """`model_config` names the folder."""
+        """Get the folder from `model_config`."""
         self._folder = Path(context.model_config["folder"])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[str]:
-        """One whole text per prompt."""
+        """Return one complete text per prompt."""
         return [
             "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in self._answer(prompt, params or {}))
             for prompt in model_input["prompt"]
@@ -47,14 +47,14 @@ class ScriptedPyfunc(PythonModel):
     def predict_stream(
         self, context: Any, model_input: dict[str, str], params: dict[str, Any] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """OpenAI-style `chat.completion.chunk` dicts for one prompt; the last has `finish_reason` and `usage`.
+        """Yield OpenAI-style `chat.completion.chunk` dicts for one prompt; the last has `finish_reason` and `usage`.
 
-        The first carries `prompt_progress`. Raises RuntimeError where the reply is scripted to fail.
+        The first one has `prompt_progress`. Raises RuntimeError if the reply is scripted to fail.
         """
         yield from self._answer(model_input["prompt"], params or {})
 
     def encode(self, prompt: str) -> list[int]:
-        """A token id for each word of the messages, for counting only."""
+        """Return a token id for each word of the messages, for counting only."""
         return [len(word) for message in _parse_prompt(prompt) for word in _TOKEN.findall(message["content"])]
 
     def _answer(self, prompt: str, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -76,11 +76,11 @@ class ScriptedPyfunc(PythonModel):
             yield _chunk(token)
         if error := reply.get("error"):
             raise RuntimeError(error)
-        # As with a real engine, the end-of-turn token counts.
+        # As with a real engine, the end-of-turn token is counted.
         yield _chunk("", "stop", usage=_usage(prompt_tokens, completion_tokens or count + 1))
 
     def _take_reply(self, question: str) -> dict[str, Any]:
-        """The oldest queued reply to `question`, removed from the queue; a reply without parts, an echo, if there is none."""
+        """Remove the oldest reply to `question` from the queue and return it; if there is none, an empty reply (an echo)."""
         for file in sorted((self._folder / "queue").glob("*.json")):
             try:
                 reply: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -92,7 +92,7 @@ class ScriptedPyfunc(PythonModel):
         return {}
 
     def _tokens(self, reply: dict[str, Any], question: str) -> Iterator[str]:
-        """The reply's tokens. Empty ones mark the time at a closed gate: between two chunks an answer can be stopped."""
+        """Yield the reply's tokens. At a closed gate, yield empty ones: an answer can only be stopped between two chunks."""
         parts = reply.get("parts") or [question]
         for part in itertools.cycle(parts) if reply.get("endless") else parts:
             if isinstance(part, str):
@@ -117,7 +117,7 @@ def _hang(holds_gil: bool) -> None:
 
 
 def _parse_prompt(prompt: str) -> list[dict[str, str]]:
-    """The messages; the last one is the beginning of the answer, if the prompt ends with that."""
+    """Return the messages; if the prompt ends with the beginning of an answer, that is the last one."""
     messages, end = json.JSONDecoder().raw_decode(prompt)
     prefix = [{"role": "assistant", "content": prompt[end:]}] if prompt[end:].strip() else []
     return [

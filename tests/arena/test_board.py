@@ -26,7 +26,7 @@ def make_metrics(model_id: str, rate: float | None = None, first: float | None =
     return TurnMetrics("c", "t", 0.0, model_id, model_id, "stop", None, None, first, rate)
 
 
-def test_rounds_that_do_not_count_are_counted_by_their_reason() -> None:
+def test_excluded_rounds_are_counted_by_reason() -> None:
     board = build_board([make_vote(0), make_vote(0, exclusion="cut"), make_vote("tie", exclusion="cut")])
     assert (board.rounds, board.excluded) == (1, {"cut": 2})
     assert board.leaderboard.wins == {("m-1", "m-2"): 1.0}
@@ -48,7 +48,7 @@ def test_a_filter_keeps_votes_by_person_and_time(vote_filter: VoteFilter, rounds
     assert build_board(votes, vote_filter=vote_filter).rounds == rounds
 
 
-def test_models_with_one_name_are_one_contestant() -> None:
+def test_models_with_the_same_name_are_one_contestant() -> None:
     votes = [make_vote(0, ("phi/1", "demo/1")), make_vote(0, ("phi/2", "demo/1")), make_vote(0, ("phi/1", "phi/2"))]
     board = build_board(votes, lambda model_id: model_id.partition("/")[0])
     assert board.leaderboard.wins == {("phi", "demo"): 2.0}

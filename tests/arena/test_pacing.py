@@ -1,4 +1,4 @@
-"""What is shown of answers under way does not tell which model is faster."""
+"""The display of answers in progress does not reveal which model is faster."""
 
 import itertools
 
@@ -25,7 +25,7 @@ def test_text_without_spaces_is_cut_anywhere() -> None:
 @settings(deadline=None)
 @given(WORDS, WORDS)
 def test_an_answer_shows_the_same_whoever_is_faster(left: list[str], right: list[str]) -> None:
-    """What a side shows depends on how far the slower one is, never on which one that is."""
+    """The text shown on a side depends on the progress of the slower side, never on which side that is."""
     lefts, rights = (
         ["".join(left[:n]) for n in range(len(left) + 1)],
         ["".join(right[:n]) for n in range(len(right) + 1)],

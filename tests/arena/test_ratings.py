@@ -1,4 +1,4 @@
-"""Ratings against known strengths, and the cases in which there is nothing to rank."""
+"""Ratings compared with known strengths, and cases without a rank."""
 
 import itertools
 import math
@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phi3_ui.arena.ratings import CENTRE, POINTS, Leaderboard, fit_strengths, rate, share_of
+from phi3_ui.arena.ratings import CENTRE, POINTS, Leaderboard, compute_share, fit_strengths, rate
 from phi3_ui.arena.votes import Outcome, Vote
 
 STRENGTHS = {"a": 0.6, "b": 0.2, "c": -0.2, "d": -0.6}
 
 
 def simulate(votes: int, seed: int, ties: float = 0.0) -> list[Vote]:
-    """Votes on random pairs by contestants of known strengths."""
+    """Votes on random pairs of contestants with known strengths."""
     rng, found = random.Random(seed), list[Vote]()
     for _ in range(votes):
         left, right = rng.sample(sorted(STRENGTHS), 2)
@@ -35,7 +35,7 @@ def by_name(board: Leaderboard) -> dict[str, float]:
     return {one.contestant: one.rating for one in board.ratings}
 
 
-def test_intervals_cover_the_true_strengths_as_often_as_they_say() -> None:
+def test_intervals_cover_the_true_strengths_at_the_nominal_rate() -> None:
     covered = [
         one.low <= CENTRE + POINTS * STRENGTHS[one.contestant] <= one.high
         for board in range(200)
@@ -54,7 +54,7 @@ def test_many_votes_find_the_true_strengths_and_order() -> None:
     assert sum(one.votes for one in board.ratings) == 40_000
 
 
-def test_strengths_have_the_odds_of_the_votes() -> None:
+def test_strengths_reproduce_the_odds_of_the_votes() -> None:
     wins = np.array([[[0.0, 75.0], [25.0, 0.0]]])
     strengths = fit_strengths(wins)[0]
     assert win_probability(strengths[0] - strengths[1]) == pytest.approx(0.75, abs=5e-3)
@@ -68,7 +68,7 @@ def test_ties_and_two_bad_answers_are_half_wins() -> None:
     assert board.left_wins.share is None
 
 
-def test_one_who_wins_every_vote_has_a_finite_rating() -> None:
+def test_a_contestant_that_wins_every_vote_has_a_finite_rating() -> None:
     board = rate([Vote("a", "b", "left") for _ in range(500)])
     assert 1000 < by_name(board)["a"] < 5000
 
@@ -80,7 +80,7 @@ def test_few_votes_give_no_rank() -> None:
     assert [one.rank for one in enough.ratings] == [1, 1]
 
 
-def test_contestants_that_nothing_connects_are_not_ranked_together() -> None:
+def test_unconnected_contestants_are_not_ranked_together() -> None:
     votes = [
         Vote(*pair, outcome) for pair in (("a", "b"), ("b", "c"), ("x", "y")) for outcome in _both() for _ in range(60)
     ]
@@ -88,7 +88,7 @@ def test_contestants_that_nothing_connects_are_not_ranked_together() -> None:
     assert ranks == {"a": 1, "b": 1, "c": 1, "x": None, "y": None}
 
 
-def test_position_bias_shows() -> None:
+def test_position_bias_is_measured() -> None:
     votes = [Vote(*pair, "left") for pair in (("a", "b"), ("b", "a")) for _ in range(50)]
     board = rate(votes)
     assert board.left_wins.share == 1
@@ -96,13 +96,13 @@ def test_position_bias_shows() -> None:
     assert by_name(board) == pytest.approx({"a": CENTRE, "b": CENTRE})
 
 
-def test_no_votes_rate_nobody() -> None:
+def test_without_votes_there_are_no_ratings() -> None:
     assert rate([]).ratings == ()
     assert rate([Vote("a", "a", "left")]).ratings == ()
 
 
 def test_shares_have_wilsons_interval() -> None:
-    share = share_of(8, 10)
+    share = compute_share(8, 10)
     assert (round(share.low, 3), round(share.high, 3)) == (0.490, 0.943)
 
 

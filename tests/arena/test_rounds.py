@@ -1,4 +1,4 @@
-"""Blind rounds: random places, votes on pairs, and rounds that do not count."""
+"""Blind rounds: random positions, votes on pairs, and rounds that do not count."""
 
 import random
 from collections import Counter
@@ -42,11 +42,11 @@ def test_a_round_of_complete_answers_counts() -> None:
         (replace(PARIS, text="Phi3: Paris."), "names_model"),
     ],
 )
-def test_other_rounds_do_not(answer: Answer, reason: Exclusion) -> None:
+def test_incomplete_or_revealing_rounds_do_not_count(answer: Answer, reason: Exclusion) -> None:
     assert find_exclusion(with_answer(answer)) == reason
 
 
-def test_an_answer_that_is_still_under_way_does_not_count() -> None:
+def test_a_round_with_an_answer_in_progress_does_not_count() -> None:
     assert find_exclusion(replace(ROUND, answers={"a": PARIS})) == "unfinished"
 
 
@@ -59,7 +59,7 @@ def test_an_answer_that_is_still_under_way_does_not_count() -> None:
         ("SmolLM2 is a model of others.", ROUND.question),
     ],
 )
-def test_words_that_tell_nothing_are_no_names(text: str, question: str) -> None:
+def test_generic_words_do_not_identify_a_model(text: str, question: str) -> None:
     assert find_exclusion(with_answer(replace(PARIS, text=text), question)) is None
 
 
@@ -71,7 +71,7 @@ def test_a_preference_is_a_vote_on_each_pair_with_the_best_one() -> None:
         count_votes(three, 3)
 
 
-def test_each_order_of_places_is_as_likely() -> None:
+def test_every_order_of_positions_is_equally_likely() -> None:
     rng = random.Random(1)
     seen = Counter(draw_places(["a", "b", "c"], rng) for _ in range(6000))
     assert len(seen) == 6

@@ -1,6 +1,6 @@
-"""The command line over a real store, with a tiny random model under both contracts.
+"""The command line on a real store, with a tiny random model under both contracts.
 
-Most commands run in this process and share the loaded models; four run as programs, as from a shell.
+Most commands run in this process and share the loaded models; a few run as programs, as from a shell.
 """
 
 import json
@@ -49,7 +49,7 @@ def _run_program(home: Path, *arguments: object, **variables: str) -> subprocess
 
 @pytest.fixture(scope="module")
 def home(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home in which `log` has logged the tiny model's folders."""
+    """A home folder whose store holds both forms of the tiny model, logged by `log`."""
     create_store(home := tmp_path_factory.mktemp("cli"))
     logged = _run_program(home, "log", "--pipeline", tiny_checkpoint, "--onnx", tiny_onnx, "--name", "tiny")
     assert logged.returncode == 0, logged.stderr
@@ -59,7 +59,7 @@ def home(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path_factory: pytest.TempPa
 
 
 class _SharedModel(HostedModel):
-    """A model that a command's pool cannot unload, so that the next command finds it loaded."""
+    """A model that a command's pool cannot unload, so that it is still loaded for the next command."""
 
     def unload(self) -> None:
         pass
@@ -70,7 +70,7 @@ class _SharedModel(HostedModel):
 
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[dict[ModelSpec, _SharedModel]]:
-    """The models that commands of this module have loaded."""
+    """The models that the commands of this module have loaded."""
     models: dict[ModelSpec, _SharedModel] = {}
     yield models
     for model in models.values():
@@ -79,7 +79,7 @@ def loaded() -> Iterator[dict[ModelSpec, _SharedModel]]:
 
 @dataclass(frozen=True)
 class Commands:
-    """Runs commands over the store of one home, in this process."""
+    """Runs commands on the store of one home folder, in this process."""
 
     home: Path
     run_command: RunCommand
@@ -146,7 +146,7 @@ def test_the_program_answers_as_the_command_does(home: Path, commands: Commands)
 
 
 def _check_answer(plain: CommandResult, answer: dict[str, Any]) -> None:
-    """The plain output says the same as the JSON `answer`."""
+    """Check that the plain output agrees with the JSON `answer`."""
     assert plain.returncode == 0, plain.stderr
     assert plain.stdout == answer["answer"] + "\n"
     assert (answer["completion_tokens"], answer["finish_reason"], answer["error"]) == (8, "length", None)
@@ -174,7 +174,7 @@ def test_questions_are_read_line_by_line_as_one_conversation(home: Path, command
     assert len({trace.info.trace_metadata["mlflow.trace.session"] for trace in traces}) == 1
 
 
-def test_ctrl_c_stops_the_answer_and_a_second_one_leaves(home: Path) -> None:
+def test_ctrl_c_stops_the_answer_and_a_second_one_exits(home: Path) -> None:
     with subprocess.Popen(
         [*_COMMAND, "chat", "tiny-onnx", "--temperature", "0", "--max-tokens", "4000"],
         cwd=ROOT,
@@ -305,7 +305,7 @@ def test_an_unreachable_store_and_an_unusable_home_are_one_sentence(
     assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
     assert "does not answer" in result.stderr
 
-    # Without the variable, MLflow's client would try for minutes; it counts, and so does what the user sets.
+    # Without the variable, MLflow's client would retry for minutes. The app's default applies, and so does the user's value.
     monkeypatch.setattr(app, "_FIRST_REQUEST", {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
     monkeypatch.setattr(app, "_HINT_SECONDS", 0.0)
     monkeypatch.setattr(app, "find_features", _find_features_after_the_hint)

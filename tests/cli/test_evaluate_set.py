@@ -1,4 +1,4 @@
-"""`evaluate --set` over a real store and registry; the models' answers are tables, so that no process is started."""
+"""`evaluate --set` on a real store and registry. The models' answers come from tables, so that no process is started."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ _GOOD = {"France?": "Paris", "Italy?": "Rome", "Spain?": "Madrid"}
 
 @dataclass
 class Gate:
-    """A store with two versions of the model x, of which the first one is the champion, and the prompt set capitals."""
+    """A store with two versions of the model x, the first of which is the champion, and the prompt set capitals."""
 
     home: Path
     command: RunCommand
@@ -59,7 +59,7 @@ def gate(home: Path, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch) -
     gate = Gate(home, run_command)
 
     class TablePool:
-        """Answers from the tables in place of the models."""
+        """Serves answers from the tables instead of the models."""
 
         def __init__(self, *_: object) -> None:
             pass
@@ -164,7 +164,7 @@ def test_ctrl_c_can_be_resumed(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> N
         (lambda: ("--fail-if", "none < 1"), "There is no metric none"),
     ],
 )
-def test_wrong_conditions_are_wrong_usage(gate: Gate, change: Callable[[], tuple[str, ...]], sentence: str) -> None:
+def test_invalid_conditions_are_usage_errors(gate: Gate, change: Callable[[], tuple[str, ...]], sentence: str) -> None:
     done = gate.compare(*change())
 
     assert done.returncode == 2
@@ -177,17 +177,17 @@ def test_wrong_conditions_are_wrong_usage(gate: Gate, change: Callable[[], tuple
         ((), "Give MODEL and FILE"),
         (("x",), "Give MODEL and FILE"),
         (("x", "q.txt", "--promote"), "Give MODEL and FILE"),
-        (("--set", "capitals"), "Name a MODEL"),
+        (("--set", "capitals"), "Give a MODEL"),
         (("x/2", "--set", "capitals", "--chat", "chat.json"), "not both"),
         (("--set", "capitals", "--candidate", "x/2", "--fail-if", "exact_match < baseline"), "needs --baseline"),
         (("--set", "capitals", "x/2", "--fail-if", "exact_match < 1"), "need --candidate"),
         (("--set", "capitals", "--baseline", "x/1"), "needs --candidate"),
-        (("--set", "capitals", "--candidate", "x/2", *("--preset", "precise") * 2), "one --preset"),
+        (("--set", "capitals", "--candidate", "x/2", *("--preset", "precise") * 2), "only one --preset"),
         (("--set", "capitals", "--candidate", "x/2", "--promote"), "--promote needs"),
         (("--set", "capitals", "--baseline", "x/1", "--candidate", "x/2", "--promote"), "--promote moves an alias"),
     ],
 )
-def test_options_that_do_not_fit_are_wrong_usage(gate: Gate, arguments: tuple[str, ...], sentence: str) -> None:
+def test_contradictory_options_are_usage_errors(gate: Gate, arguments: tuple[str, ...], sentence: str) -> None:
     done = gate.run(*arguments)
 
     assert (done.returncode, sentence in done.stderr) == (2, True), done.stderr
@@ -206,7 +206,9 @@ def test_options_that_do_not_fit_are_wrong_usage(gate: Gate, arguments: tuple[st
         (("x/2", "--chat", "none.json"), "none.json: No such file"),
     ],
 )
-def test_what_cannot_be_evaluated_says_so(gate: Gate, arguments: tuple[str, ...], sentence: str) -> None:
+def test_an_evaluation_that_cannot_start_gives_the_reason(
+    gate: Gate, arguments: tuple[str, ...], sentence: str
+) -> None:
     done = gate.run(*arguments)
 
     assert (done.returncode, sentence in done.stderr) == (1, True), done.stderr
@@ -219,7 +221,7 @@ def test_several_models_are_evaluated_without_a_gate(gate: Gate) -> None:
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("exact_match/low") == 2
-    assert "has passed" not in done.stdout, "nothing was asked of them"
+    assert "has passed" not in done.stdout, "without a gate there is no verdict"
     assert len(gate.new.requests) == 6
 
 
@@ -229,7 +231,7 @@ def test_a_model_is_asked_with_each_preset(gate: Gate) -> None:
     assert done.returncode == 0, done.stderr
     assert "x/2 (precise)" in done.stdout
     asked = {(one.params.temperature, one.params.top_k) for one in gate.new.requests}
-    assert asked == {(0.5, 0), (0.5, 100)}, "what is given by itself holds for all"
+    assert asked == {(0.5, 0), (0.5, 100)}, "an explicit parameter applies to every preset"
 
 
 def test_a_saved_chat_is_replayed(gate: Gate, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What `hash-password` and `create-api-key` print is what the settings take."""
+"""The settings accept what `hash-password` and `create-api-key` print."""
 
 from click.testing import CliRunner
 
@@ -9,7 +9,7 @@ from phi3_ui.errors import UserError
 from phi3_ui.settings import Settings
 
 
-def test_the_hash_opens_the_account() -> None:
+def test_the_printed_hash_is_accepted_as_a_login() -> None:
     shown = CliRunner().invoke(hash_password, ["anna"], input="correct horse\n")
 
     assert shown.exit_code == 0
@@ -25,7 +25,7 @@ def test_a_short_password_is_refused() -> None:
     assert "8 characters" in shown.output
 
 
-def test_a_new_key_comes_with_the_line_that_admits_it() -> None:
+def test_a_new_key_is_accepted_with_its_printed_line() -> None:
     created = CliRunner().invoke(create_api_key, ["anna"])
 
     assert created.exit_code == 0
@@ -33,7 +33,7 @@ def test_a_new_key_comes_with_the_line_that_admits_it() -> None:
     assert keys.find_owner(created.stderr.split()[-1], "1.2.3.4") == "anna"
 
 
-def test_no_key_is_created_for_a_name_that_no_setting_takes() -> None:
+def test_no_key_is_created_for_an_invalid_name() -> None:
     refused = CliRunner().invoke(create_api_key, ["an:na"])
 
     assert isinstance(refused.exception, UserError)

@@ -1,4 +1,4 @@
-"""`mlflow run` with the project's entry points: the work goes into the run that MLflow has made for it."""
+"""`mlflow run` with the project's entry points: everything is logged in the run that MLflow created."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, RunStatus
 from mlflow.projects.utils import load_project
 
-from phi3_ui.cli.project import command
+from phi3_ui.cli.project import build_arguments
 from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue, ModelEntry
 from tests.conftest import PRESET, Weights
@@ -28,7 +28,7 @@ SYSTEM = "You answer in one short sentence."
 
 @dataclass(frozen=True)
 class Project:
-    """The project, run by the `mlflow` of this environment, as in a terminal where that is activated."""
+    """The project, run by this environment's `mlflow`, as in a terminal where the environment is activated."""
 
     home: Path
     tracking_uri: str
@@ -77,7 +77,7 @@ def test_log_onnx_logs_the_model_in_the_run_of_the_project(project: Project, log
     (run,) = client.search_runs([experiment.experiment_id], "tags.`mlflow.project.entryPoint` = 'log_onnx'")
     assert (logged.contract, logged.preset, logged.run_id) == ("prompt", "demo", run.info.run_id)
     assert run.info.status == RunStatus.to_string(RunStatus.FINISHED)
-    # What MLflow has recorded of the parameters stands beside what logging has measured.
+    # The parameters that MLflow recorded stand beside the values that logging measured.
     assert run.data.params["preset"] == "demo"
     assert run.data.params["build_precision"] == "int4"
     assert run.data.params["precision"] == PRESET.onnx_precision
@@ -85,7 +85,7 @@ def test_log_onnx_logs_the_model_in_the_run_of_the_project(project: Project, log
     assert run.data.metrics["tokens_per_second"] > 0
 
 
-def test_what_the_project_has_logged_loads_and_answers(project: Project, logged: ModelEntry) -> None:
+def test_the_logged_model_loads_and_answers(project: Project, logged: ModelEntry) -> None:
     mlflow.set_tracking_uri(project.tracking_uri)
     model = mlflow.pyfunc.load_model(logged.uri)
     prompt = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
@@ -93,7 +93,9 @@ def test_what_the_project_has_logged_loads_and_answers(project: Project, logged:
     assert "Paris" in answer
 
 
-def test_log_pipeline_takes_weights_of_ones_own(project: Project, logged: ModelEntry, tiny_checkpoint: Path) -> None:
+def test_log_pipeline_accepts_the_users_own_weights(
+    project: Project, logged: ModelEntry, tiny_checkpoint: Path
+) -> None:
     done = project.run("log_pipeline", pipeline=str(tiny_checkpoint), name="tiny one")
     assert done.returncode == 0, done.stdout + done.stderr
     run = project.last_run()
@@ -111,7 +113,7 @@ def test_chat_asks_one_question(project: Project, logged: ModelEntry) -> None:
     assert "28 + 8 tokens" in done.stderr
 
 
-def test_evaluate_logs_answers_and_figures_in_the_run_of_the_project(project: Project, logged: ModelEntry) -> None:
+def test_evaluate_logs_answers_and_metrics_in_the_run_of_the_project(project: Project, logged: ModelEntry) -> None:
     questions = ["What is the capital of France?", "Name a colour."]
     (project.home / "questions.txt").write_text("\n".join(questions), encoding="utf-8")
     values = {"file": "questions.txt", "system": SYSTEM, "temperature": "0", "max_tokens": "8"}
@@ -124,7 +126,7 @@ def test_evaluate_logs_answers_and_figures_in_the_run_of_the_project(project: Pr
     assert run.data.metrics["failures"] == 0
     assert run.data.params["evaluated_model"] == logged.name
     assert run.data.params["file"] == "questions.txt"
-    # Not `load_table`, which looks for the run in the process's store, whatever that of its client is.
+    # Not `load_table`, which looks for the run in the process's default store, whichever store its client uses.
     file = MlflowClient(project.tracking_uri).download_artifacts(run.info.run_id, "answers.json", str(project.home))
     table = json.loads(Path(file).read_text(encoding="utf-8"))
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
@@ -132,14 +134,14 @@ def test_evaluate_logs_answers_and_figures_in_the_run_of_the_project(project: Pr
     assert "Paris" in rows[0]["answer"]
 
 
-def test_a_failed_entry_point_is_one_sentence_and_a_failed_run(project: Project) -> None:
+def test_a_failed_entry_point_prints_one_sentence_and_fails_the_run(project: Project) -> None:
     done = project.run("log_pipeline", preset="nonesuch")
     assert done.returncode != 0
     assert "There is no preset nonesuch" in done.stderr
     assert project.last_run().info.status == RunStatus.to_string(RunStatus.FAILED)
 
 
-def test_every_entry_point_is_a_command_whose_parameters_are_typed() -> None:
+def test_every_entry_point_is_a_command_with_typed_parameters() -> None:
     document = load_project(str(ROOT))
     assert document.env_config_path == str(ROOT / "python_env.yaml")
     kinds = {}
@@ -175,11 +177,11 @@ def test_every_entry_point_is_a_command_whose_parameters_are_typed() -> None:
     ],
 )
 def test_parameters_become_a_command(entry_point: str, parameters: dict[str, str], expected: list[str]) -> None:
-    assert command(entry_point, parameters) == expected
+    assert build_arguments(entry_point, parameters) == expected
 
 
 @given(prompt=st.text(min_size=1), system=st.text())
-def test_free_text_arrives_as_it_is(prompt: str, system: str) -> None:
-    made = command("chat", {"model": "m", "prompt": prompt, "system": system})
-    assert made[-2:] == ["m", prompt]
-    assert made[1:-3] == ([f"--system={system}"] if system else [])
+def test_free_text_is_passed_on_unchanged(prompt: str, system: str) -> None:
+    arguments = build_arguments("chat", {"model": "m", "prompt": prompt, "system": system})
+    assert arguments[-2:] == ["m", prompt]
+    assert arguments[1:-3] == ([f"--system={system}"] if system else [])

@@ -1,4 +1,4 @@
-"""`prompt-set`, over a store without models."""
+"""`prompt-set` on a store without models."""
 
 from pathlib import Path
 

@@ -17,7 +17,7 @@ from tests.store.conversations.chats import ME, ask, make_answer, make_conversat
 
 @pytest.fixture
 def chat() -> Conversation:
-    """Two questions, the second one rated good, and a variant of it rated bad."""
+    """Two questions, the second rated good, with a variant rated bad."""
     chat = ask(make_conversation("Hi", "Hello"), "Capital of France?").with_answer(make_answer("Paris."))
     good = chat.turns[-1]
     chat = chat.with_feedback(good.id, Feedback(good=True))
@@ -45,14 +45,14 @@ def test_selected_answers_need_no_rating(chat: Conversation) -> None:
     assert (record.question, record.expectations) == ("Hi", {})
 
 
-def test_a_failed_answer_is_no_expectation(chat: Conversation) -> None:
+def test_a_failed_answer_does_not_become_an_expectation(chat: Conversation) -> None:
     failed = replace(chat.tree[0], answer=make_answer("Hel", error=("interrupted", {})), feedback=Feedback(good=True))
 
     assert build_records(Conversation((failed,), failed.id), {failed.id})[0].expectations == {}
 
 
 class _History:
-    """Chats by their ids; those without one are damaged."""
+    """Chats by their ids; None stands for a damaged chat."""
 
     def __init__(self, chats: dict[str, Conversation | None]) -> None:
         self._chats = chats

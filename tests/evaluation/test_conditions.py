@@ -1,4 +1,4 @@
-"""Conditions of a regression gate: what they say, and what is refused."""
+"""Conditions of a regression gate: evaluation, and rejection of invalid ones."""
 
 import contextlib
 
@@ -53,7 +53,7 @@ def test_anything_else_is_refused(text: str) -> None:
     assert refused.value.code == "bad_condition"
 
 
-def test_a_metric_that_is_missing_is_named_with_those_there_are() -> None:
+def test_a_missing_metric_is_named_together_with_the_existing_ones() -> None:
     condition = parse_condition("accuracy < baseline")
     with pytest.raises(UserError, match=r"The candidate has no metric accuracy\. Use one of: exact_match"):
         condition.holds({"exact_match": 1.0}, BASELINE)
@@ -61,7 +61,7 @@ def test_a_metric_that_is_missing_is_named_with_those_there_are() -> None:
         condition.holds({"accuracy": 1.0}, BASELINE)
 
 
-def test_what_has_no_value_is_an_error_and_no_success() -> None:
+def test_a_condition_without_a_value_is_an_error() -> None:
     with pytest.raises(UserError) as undefined:
         parse_condition("zero > 1 / baseline").holds({"zero": 1.0}, BASELINE)
     assert undefined.value.code == "condition_undefined"
@@ -71,7 +71,7 @@ def test_what_has_no_value_is_an_error_and_no_success() -> None:
 
 
 @given(st.text(max_size=40))
-def test_no_text_does_anything_but_be_read_or_refused(text: str) -> None:
+def test_any_text_is_either_parsed_or_refused(text: str) -> None:
     for condition in (text, f"exact_match < {text}"):
         with contextlib.suppress(UserError):
             parse_condition(condition)

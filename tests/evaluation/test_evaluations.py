@@ -1,4 +1,4 @@
-"""Evaluations over scripted answers: what is asked, stored, scored and resumed."""
+"""Evaluations on scripted answers: requests, storage, scoring and resuming."""
 
 import json
 import os
@@ -104,7 +104,7 @@ def test_a_run_holds_its_report_its_answers_and_its_prompt_set(bench: Bench, tmp
     assert (used.dataset.name, used.dataset.digest) == ("capitals", _plan("good", records=hostile).set_digest[:32])
 
 
-def test_the_experiment_that_the_program_has_set_for_itself_does_not_matter(
+def test_the_active_experiment_of_the_embedding_program_does_not_matter(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fluent, "_active_experiment_id", "12345")
@@ -115,7 +115,7 @@ def test_the_experiment_that_the_program_has_set_for_itself_does_not_matter(
     assert fluent._active_experiment_id == "12345"
 
 
-def test_evaluations_are_no_chats(bench: Bench) -> None:
+def test_evaluations_do_not_appear_as_chats(bench: Bench) -> None:
     running = bench.evaluations.start(_plan("good"), _RECORDS)
     assert running.wait(60)
 
@@ -153,7 +153,7 @@ def test_a_cancelled_evaluation_is_resumed_where_it_was(bench: Bench, good: Tabl
     assert bench.evaluations.list_evaluations()[0].is_finished
 
 
-def test_another_process_sees_that_an_evaluation_is_under_way(bench: Bench, good: TableModel, tmp_path: Path) -> None:
+def test_another_process_sees_that_an_evaluation_is_running(bench: Bench, good: TableModel, tmp_path: Path) -> None:
     other, seen = open_bench(tmp_path, {"good/1": TableModel()}), set[tuple[bool, bool]]()
 
     def look(_: object) -> None:
@@ -168,7 +168,7 @@ def test_another_process_sees_that_an_evaluation_is_under_way(bench: Bench, good
     assert not other.evaluations.list_evaluations()[0].runs_elsewhere
 
 
-def test_repeats_have_seeds_of_their_own(bench: Bench, good: TableModel) -> None:
+def test_each_repeat_has_its_own_seed(bench: Bench, good: TableModel) -> None:
     running = bench.evaluations.start(_plan("good", repeats=3, seed=7), _RECORDS[:1])
     assert running.wait(60)
 
@@ -176,7 +176,7 @@ def test_repeats_have_seeds_of_their_own(bench: Bench, good: TableModel) -> None
     assert len(bench.evaluations.load_answers(running.run_ids[0])) == 3
 
 
-def test_what_cannot_be_evaluated_is_refused_before_anything_is_asked(bench: Bench) -> None:
+def test_an_invalid_plan_is_refused_before_any_request(bench: Bench) -> None:
     start = bench.evaluations.start
     with pytest.raises(UserError, match="would run code that comes with it"):
         start(_plan("good", "code"), _RECORDS)
@@ -206,7 +206,7 @@ def test_a_model_that_does_not_load_fails_the_evaluation_and_keeps_the_answers(b
     assert Counter(good.questions)["France?"] == 1
 
 
-def test_a_busy_pool_is_waited_for(bench: Bench, good: TableModel) -> None:
+def test_an_evaluation_waits_for_a_busy_pool(bench: Bench, good: TableModel) -> None:
     phases, started = list[str](), threading.Event()
 
     def be_busy_once(_: object) -> None:
@@ -241,7 +241,7 @@ def test_a_judge_of_the_store_scores_every_answer(tmp_path: Path, good: TableMod
     assert "Criterion: It is a capital." in judge.questions[0]
 
 
-def test_own_scorers_are_read_from_a_file(bench: Bench, tmp_path: Path) -> None:
+def test_custom_scorers_are_loaded_from_a_file(bench: Bench, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(
         "from mlflow.genai.scorers import scorer\n"
@@ -269,7 +269,7 @@ def test_own_scorers_are_read_from_a_file(bench: Bench, tmp_path: Path) -> None:
 
 
 def test_half_scored_answers_are_scored_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after a kill between two scores of an answer."""
+    """The state after a kill between two scores of an answer."""
     original = scoring.score_traces
 
     def score_and_die(*arguments: object) -> None:
@@ -294,9 +294,7 @@ def test_half_scored_answers_are_scored_once(bench: Bench, monkeypatch: pytest.M
     assert client.get_run(running.run_ids[0]).data.metrics["exact_match/mean"] == pytest.approx(2 / 3)
 
 
-def test_scorers_that_give_nothing_or_several_scores_are_called_once(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scorers_that_give_no_or_several_scores_are_called_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = list[str]()
 
     def give_nothing(outputs: str) -> None:
@@ -370,7 +368,7 @@ bench.evaluations.start(_plan("good"), _RECORDS).wait()
 
 
 @pytest.mark.server
-def test_after_kill_9_nothing_answered_is_asked_again(tmp_path: Path) -> None:
+def test_after_kill_9_answered_requests_are_not_repeated(tmp_path: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], cwd=ROOT, env=os.environ, check=False)
     assert killed.returncode == -signal.SIGKILL
 

@@ -1,4 +1,4 @@
-"""Reading questions from a file, and the run that an evaluation logs."""
+"""The run that an evaluation of one model on a file logs."""
 
 import json
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def _write(folder: Path, name: str, text: str) -> Path:
     return file
 
 
-def test_metrics_leave_out_unknown_values() -> None:
+def test_metrics_omit_unknown_values() -> None:
     known = Answer("m", "a", Usage(10, 4), Timings(0.5, 1.5, 3.0), "stop")
     rows = [build_row(known), build_row(Answer("m", "b", None, Timings(None, 1.0, None), "stop"))]
     rows.append(build_row(Answer("m", "", error=("refused", {"model": "m", "detail": "no"}))))
@@ -65,7 +65,7 @@ def test_metrics_leave_out_unknown_values() -> None:
 
 
 class _FailingModel:
-    """Echoes a question, except those that are to fail."""
+    """Echoes the question, and raises for the questions that should fail."""
 
     def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
         question = request.messages[-1].content

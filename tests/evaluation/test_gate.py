@@ -1,4 +1,4 @@
-"""The regression gate: conditions, comparison, and what it writes."""
+"""The regression gate: conditions, comparison and reports."""
 
 from collections.abc import Sequence
 
@@ -46,7 +46,7 @@ def test_the_gate_passes_and_fails() -> None:
     assert failed.conditions[1].limit == pytest.approx(0.12)
 
 
-def test_a_candidate_alone_is_judged_by_numbers() -> None:
+def test_a_candidate_without_a_baseline_is_compared_with_numbers() -> None:
     result = decide(("", "new"), [parse_condition("exact_match < 0.5")], [], _answers([1.0, 0.0]))
 
     assert (result.has_passed, result.differences) == (True, {})
@@ -55,7 +55,7 @@ def test_a_candidate_alone_is_judged_by_numbers() -> None:
         decide(("", "new"), [parse_condition("exact_match < baseline")], [], _answers([1.0]))
 
 
-def test_junit_and_json_tell_the_same() -> None:
+def test_junit_and_json_agree() -> None:
     result = _decide(_answers([0.0] * 10), "exact_match < baseline", "mean_seconds > 2")
 
     junit = write_junit(result, "capitals\x00").decode()

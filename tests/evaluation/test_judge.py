@@ -1,4 +1,4 @@
-"""Judges: what they are asked, what they say, and what an external one gets to see."""
+"""Judges: their prompts, their verdicts, and what is sent to an external one."""
 
 import contextlib
 import gzip
@@ -26,7 +26,7 @@ _RECORD = make_record("France?", expected_response="Paris")
 
 @dataclass
 class Endpoint:
-    """An OpenAI-compatible API that always says the same."""
+    """An OpenAI-compatible API that always gives the same answer."""
 
     url: str
     status: int = 200
@@ -46,7 +46,7 @@ def endpoint() -> Iterator[Endpoint]:
             self.send_header("Location", "http://127.0.0.1:9/")
             self.send_header("Content-Encoding", served.encoding)
             self.end_headers()
-            with contextlib.suppress(OSError):  # who is asked too much leaves
+            with contextlib.suppress(OSError):  # the client disconnects from an endless response
                 self.wfile.write(served.said if isinstance(served.said, bytes) else json.dumps(served.said).encode())
 
         def log_message(self, *_: object) -> None:
@@ -68,7 +68,7 @@ def test_a_judge_begins_with_yes_or_no(said: str, is_good: bool) -> None:
     assert Judge("j", lambda _: said).judge(_RECORD, "Paris").is_good == is_good
 
 
-def test_a_judge_that_decides_nothing_gives_no_score() -> None:
+def test_a_judge_without_a_verdict_gives_no_score() -> None:
     def fail(_: str) -> str:
         raise UserError("model_hung", model="j")
 
@@ -78,12 +78,12 @@ def test_a_judge_that_decides_nothing_gives_no_score() -> None:
         Judge("j", fail).judge(_RECORD, "Paris")
 
 
-def test_a_judge_is_told_what_is_expected_if_that_is_known() -> None:
+def test_the_prompt_contains_the_expected_response_if_known() -> None:
     assert "<expected>\nParis\n</expected>" in build_prompt("c", "q", "a", {"expected_response": "Paris"})
     assert "<expected>" not in build_prompt("c", "{question}", "{answer}", {})
 
 
-def test_an_endpoint_judges_and_its_key_is_stored_nowhere(
+def test_an_endpoint_judges_and_its_key_is_not_stored(
     endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = open_bench(tmp_path, {"m/1": TableModel()}, judge_key="secret-key")
@@ -104,7 +104,7 @@ def test_an_endpoint_judges_and_its_key_is_stored_nowhere(
 
 
 @pytest.mark.parametrize(("status", "said"), [(500, {}), (302, {}), (200, {"choices": []}), (200, [])])
-def test_an_endpoint_that_fails_says_so(endpoint: Endpoint, status: int, said: object) -> None:
+def test_a_failing_endpoint_is_reported(endpoint: Endpoint, status: int, said: object) -> None:
     endpoint.status, endpoint.said = status, said
 
     with pytest.raises(ScoringError, match="the judge at"):

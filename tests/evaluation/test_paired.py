@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phi3_ui.evaluation.paired import compare_scores, mcnemar_p_value
+from phi3_ui.evaluation.paired import compare_scores, compute_mcnemar_p_value
 
 
 @pytest.mark.parametrize(
@@ -11,8 +11,8 @@ from phi3_ui.evaluation.paired import compare_scores, mcnemar_p_value
     [(0, 0, 1.0), (5, 5, 1.0), (0, 5, 0.0625), (1, 9, 0.021484375), (10, 2, 0.03857421875)],
 )
 def test_mcnemars_exact_test(lost: int, gained: int, p_value: float) -> None:
-    """The values are those of the binomial distribution with p = ½."""
-    assert mcnemar_p_value(lost, gained) == pytest.approx(p_value)
+    """The expected values come from the binomial distribution with p = ½."""
+    assert compute_mcnemar_p_value(lost, gained) == pytest.approx(p_value)
 
 
 def test_scores_are_compared_question_by_question() -> None:
@@ -32,13 +32,13 @@ def test_only_scores_of_0_and_1_get_a_p_value() -> None:
     assert (found.low, found.high) == (0.25, 0.25)
 
 
-def test_nothing_in_common_compares_nothing() -> None:
+def test_without_common_questions_there_is_no_comparison() -> None:
     assert compare_scores([None, 1], [1, None]) is None
     with pytest.raises(ValueError, match="shorter"):
         compare_scores([1, 1], [1])
 
 
-def test_intervals_cover_the_true_difference_as_often_as_they_say() -> None:
+def test_intervals_cover_the_true_difference_at_the_nominal_rate() -> None:
     rng, covered = np.random.default_rng(1), 0
     for _ in range(200):
         before = rng.normal(0, 1, 80)

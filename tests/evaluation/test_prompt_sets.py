@@ -1,4 +1,4 @@
-"""Prompt sets in a store: their records, their versions, and what other programs do to them."""
+"""Prompt sets in a store: records, versions, and changes by other programs."""
 
 import threading
 from collections.abc import Iterator
@@ -105,7 +105,7 @@ def test_records_edited_in_mlflow_become_a_version(sets: PromptSets, location: C
         ("7", "d 1"),
     ],
 )
-def test_a_tag_that_is_no_version_hides_nothing(key: str, value: str) -> None:
+def test_an_invalid_version_tag_is_ignored(key: str, value: str) -> None:
     digest = "ab" * 32
     tags = {"phi3_ui.version.6": f"{digest} 1700000000.125 3", f"phi3_ui.version.{key}": value, "other": "x"}
     dataset = EvaluationDataset("d-1", "capitals", "digest", created_time=0, last_update_time=0, tags=tags)
@@ -123,7 +123,7 @@ def test_a_changed_snapshot_is_not_used(sets: PromptSets, location: ChatLocation
         sets.load("capitals/1")
 
 
-def test_two_people_add_at_once(sets: PromptSets) -> None:
+def test_two_users_add_records_concurrently(sets: PromptSets) -> None:
     created = sets.create("shared")
     threads = [
         threading.Thread(
@@ -146,7 +146,9 @@ def test_a_bad_name_is_refused(sets: PromptSets, name: str) -> None:
         sets.create(name)
 
 
-def test_what_cannot_be_done_says_so(sets: PromptSets, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_impossible_changes_are_refused_with_the_reason(
+    sets: PromptSets, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     created = sets.create("capitals", [_record("France?")])
     with pytest.raises(UserError, match="There is already a prompt set called capitals"):
         sets.create("capitals")
@@ -157,7 +159,7 @@ def test_what_cannot_be_done_says_so(sets: PromptSets, monkeypatch: pytest.Monke
     with pytest.raises(UserError, match="no longer in the prompt set"):
         sets.edit_expectations(created.id, "nothing", {})
     (tmp_path / "q.exe").touch()
-    with pytest.raises(UserError, match=r"its name ends in \.exe"):
+    with pytest.raises(UserError, match=r"unsupported file type \.exe"):
         sets.add_file(created.id, tmp_path / "q.exe")
     monkeypatch.setattr(prompt_sets, "MAX_RECORDS", 1)
     with pytest.raises(UserError, match="at most 1 requests"):

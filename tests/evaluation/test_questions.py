@@ -52,7 +52,7 @@ def test_a_line_may_be_a_conversation_with_its_own_system_prompt(tmp_path: Path)
 
 
 _SPLITLINES_ONLY = "\v\f\x1c\x1d\x1e\x85\u2028\u2029"
-"""What str.splitlines splits at, besides CR and LF."""
+"""The characters that str.splitlines splits at, besides CR and LF."""
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
@@ -73,7 +73,7 @@ def test_lines_end_at_cr_and_lf_only(tmp_path: Path, kind: str, ending: str) -> 
 @settings(max_examples=30)
 @given(st.lists(st.text(max_size=20).filter(str.strip), min_size=1, max_size=4))
 @example([f"a{char}b" for char in ["\r", "\n", "\r\n", *_SPLITLINES_ONLY, '"', ","]])
-def test_a_csv_file_is_read_as_python_wrote_it(questions: list[str]) -> None:
+def test_a_csv_file_written_by_python_is_read_back(questions: list[str]) -> None:
     written = io.StringIO(newline="")
     csv.writer(written).writerows([["id", "prompt"], *enumerate(questions)])
     with tempfile.TemporaryDirectory() as folder:
@@ -91,15 +91,15 @@ def test_a_csv_file_is_read_as_python_wrote_it(questions: list[str]) -> None:
         ("q.jsonl", '{"messages": [{"role": "tool", "content": "hi"}]}', "Line 1 of .* has no question"),
         ("q.jsonl", '["hi"]', "Line 1 of .* has no question"),
         ("q.jsonl", "\n\nhi", "cannot be read .line 3 is not JSON"),
-        ("q.jsonl", '{"prompt": "\\ud800"}', "line 1 contains half a character"),
+        ("q.jsonl", '{"prompt": "\\ud800"}', "line 1 contains a lone surrogate"),
         ("q.jsonl", "[" * 100_000, "line 1 is nested too deeply"),
-        ("q.csv", "question\nhi\n", "no column is named prompt"),
+        ("q.csv", "question\nhi\n", "there is no column named prompt"),
         ("q.csv", "id;prompt\n1;hi\n", "commas separate the columns"),
         ("q.csv", "id,prompt\n1,hi, there\n", "line 2 has more columns than the first line"),
         ("q.csv", "id,prompt\n1,\n", "Line 2 of .* has no question"),
         ("q.csv", 'prompt\n"hi', "cannot be read"),
-        ("q.xlsx", "hi", "its name ends in .xlsx"),
-        ("q", "hi", "its name ends in nothing"),
+        ("q.xlsx", "hi", "unsupported file type .xlsx"),
+        ("q", "hi", "has no extension"),
     ],
 )
 def test_a_file_without_a_valid_question_is_refused(tmp_path: Path, name: str, text: str, sentence: str) -> None:
@@ -129,7 +129,7 @@ def test_expectations_are_read(tmp_path: Path, name: str, text: str) -> None:
     assert [record.expectations for record in records] == [{"expected_response": "Hello"}, {}]
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_written_records_are_read_back(tmp_path: Path) -> None:
     text = (
         '{"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "Q\\u2028"}], "expected_n": 1}'
     )

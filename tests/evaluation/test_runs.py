@@ -1,4 +1,4 @@
-"""Runs that other programs write into the experiment of the evaluations."""
+"""Runs that other programs write to the experiment of the evaluations."""
 
 from typing import Any
 
@@ -26,5 +26,5 @@ def _run(start_time: Any = 1_700_000_000_000, number: str = "0", **params: str) 
         _run(start_time=-(10**18)),
     ],
 )
-def test_a_run_that_is_no_evaluation_hides_nothing(odd: Run) -> None:
+def test_a_run_that_is_not_an_evaluation_is_ignored(odd: Run) -> None:
     assert [run.started_at for run in _parse_runs([odd, _run()])] == [1_700_000_000]

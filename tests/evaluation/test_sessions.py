@@ -1,4 +1,4 @@
-"""Session evaluation: conversations replayed on a candidate, without any language model but the candidate."""
+"""Session evaluation: conversations are replayed on a candidate without any other language model."""
 
 import threading
 from pathlib import Path
@@ -88,7 +88,7 @@ def test_a_cancelled_session_is_resumed_within_the_conversation(bench: Bench, mo
     assert model.questions == ["Hi", "Your name?", "Your name?", "Bye"]
 
 
-def test_scorers_of_whole_sessions_are_cancelled_and_resumed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_session_level_scorers_are_cancelled_and_resumed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_GENAI_EVAL_MAX_WORKERS", "1")
     calls, started = list[int](), threading.Event()
 
@@ -128,7 +128,7 @@ def test_a_model_that_does_not_load_ends_the_evaluation(bench: Bench, model: Tab
     assert running.progress.error.code == "load_failed"
 
 
-def test_what_was_answered_is_expected() -> None:
+def test_recorded_answers_become_expectations() -> None:
     records = build_session_records(_LONG)
 
     assert [record.expectations for record in records] == [

@@ -10,7 +10,7 @@ import pytest
 from phi3_ui.chat.conversation import Answer
 from phi3_ui.chat.running_turn import RunningTurn
 from phi3_ui.chat.types import CancelToken, ChatRequest, GenerationParams, Message, TextDelta
-from phi3_ui.cli.chat import usage_line
+from phi3_ui.cli.chat import format_usage
 from phi3_ui.errors import UserError
 from phi3_ui.host import hosted_model
 from phi3_ui.host.pool import Pool
@@ -99,7 +99,7 @@ def test_stop_keeps_the_text_of_both_people_and_the_next_question_loads_the_mode
     (answer,) = stopped
     assert (answer.text, answer.finish_reason, answer.error) == ("Once upon ", "cancelled", None)
     assert answer.ended_model
-    assert usage_line(answer).endswith(
+    assert format_usage(answer).endswith(
         "the model did not respond and was terminated; your next question loads it again"
     )
     (answer,) = interrupted

@@ -159,4 +159,4 @@ def test_the_command_runs_mlflows_ui_on_the_apps_store_until_interrupted(
 def test_the_command_prints_the_url_of_a_store_that_is_a_server(tmp_path: Path, run_command: RunCommand) -> None:
     result = run_command(tmp_path, "mlflow-ui", MLFLOW_TRACKING_URI="https://me:secret@mlflow.example/")
 
-    assert (result.returncode, result.stdout) == (0, "The store has a UI of its own: https://mlflow.example\n")
+    assert (result.returncode, result.stdout) == (0, "The store has its own UI: https://mlflow.example\n")

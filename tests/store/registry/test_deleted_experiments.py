@@ -46,7 +46,7 @@ def test_a_deleted_experiment_with_models_is_named_and_no_first_run_starts(
     for command in (["list"], ["chat", "kept", "Hi"], ["chat", "another", "Hi"], ["setup"]):
         result = run_command(home, *command, MLFLOW_TRACKING_URI=uri)
         assert _cure(uri, id_) in result.stderr, result.stderr
-        assert "holds no chat model" not in result.stderr
+        assert "has no chat models" not in result.stderr
     assert [experiment.name for experiment in MlflowClient(uri).search_experiments()] == ["Default"]
 
     # Somebody who wants other models says so.
