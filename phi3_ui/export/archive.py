@@ -1,4 +1,4 @@
-"""Chats as files: Markdown, JSON with the whole chat, a zip of many. chat_file.py reads them."""
+"""Save chats as files: Markdown, JSON with the complete chat, or a zip of many. chat_file.py reads them."""
 
 import io
 import json
@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterable
 
 from phi3_ui.chat.conversation import Conversation
-from phi3_ui.export.file_names import safe_file_name
+from phi3_ui.export.file_names import make_file_name
 from phi3_ui.export.markdown import to_markdown
 from phi3_ui.export.openai_messages import to_openai_messages
 from phi3_ui.export.own_chat import FORMAT, TURNS
@@ -20,8 +20,8 @@ def to_json(conversation: Conversation, title: str) -> str:
     Lone surrogates, which UTF-8 cannot encode, become "?".
     """
     own = {"format": FORMAT, "leaf": conversation.leaf, "turns": TURNS.dump_python(conversation.tree, mode="json")}
-    whole = {"title": title, "messages": to_openai_messages(conversation), "phi3_ui": own}
-    return json.dumps(whole, ensure_ascii=False, indent=2).encode(errors="replace").decode() + "\n"
+    content = {"title": title, "messages": to_openai_messages(conversation), "phi3_ui": own}
+    return json.dumps(content, ensure_ascii=False, indent=2).encode(errors="replace").decode() + "\n"
 
 
 def create_archive(chats: Iterable[tuple[str, Conversation]]) -> bytes:
@@ -30,7 +30,7 @@ def create_archive(chats: Iterable[tuple[str, Conversation]]) -> bytes:
     taken = dict[str, int]()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as files:
         for title, conversation in chats:
-            name = safe_file_name(title, taken)
+            name = make_file_name(title, taken)
             files.writestr(f"{name}.json", to_json(conversation, title))
             files.writestr(f"{name}.md", to_markdown(conversation, title))
     return packed.getvalue()

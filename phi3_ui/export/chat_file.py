@@ -1,4 +1,4 @@
-"""Reads files of chats: our own, those of other programs, lists, JSON Lines, and zips of them."""
+"""Read files of chats: this app's, other programs', lists, JSON Lines, and zips of them."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from phi3_ui.chat.conversation import Conversation, Turn
 from phi3_ui.errors import UserError
-from phi3_ui.export.importers.registry import is_chat, is_message, read_foreign_chat
+from phi3_ui.export.importers.registry import is_chat, is_message, read_third_party_chat
 from phi3_ui.export.json_stream import MAX_CHAT_BYTES, Element, iterate_elements
 from phi3_ui.export.openai_messages import from_openai_messages
 from phi3_ui.export.own_chat import read_own_chat
@@ -23,7 +23,7 @@ _MAX_MESSAGES_BYTES = 4 * MAX_CHAT_BYTES  # of memory, for a list of messages
 
 @dataclass(frozen=True)
 class ReadChat:
-    """A chat of a file."""
+    """A chat read from a file."""
 
     title: str
     conversation: Conversation
@@ -31,14 +31,14 @@ class ReadChat:
 
 
 def read_chats(content: bytes, refuse: Callable[[str], None] | None = None) -> list[tuple[str, Conversation]]:
-    """Return the titles and conversations in a file; see `iterate_chats`.
+    """Return the titles and conversations of the chats in a file; see `iterate_chats`.
 
     Args:
-        content: Of the file.
-        refuse: Called with the reason for each chat that cannot be read, if others can be. By default none may be left out.
+        content: The content of the file.
+        refuse: Called with the reason for each chat that cannot be read, if others can be. By default, all must be readable.
 
     Raises:
-        UserError: invalid_chat_file, with the field that is not understood.
+        UserError: invalid_chat_file, with the reason for the first chat that cannot be read.
     """
     chats, refusals = list[tuple[str, Conversation]](), list[ImportRefusedError]()
     for found in iterate_chats(io.BytesIO(content)):
@@ -55,11 +55,11 @@ def read_chats(content: bytes, refuse: Callable[[str], None] | None = None) -> l
 
 
 def iterate_chats(file: BinaryIO) -> Iterator[ReadChat | ImportRefusedError]:
-    """Each chat of a file that can seek, or why it cannot be read. At most one chat is held at a time.
+    """Yield each chat of a seekable file, or the reason why it cannot be read. At most one chat is in memory at a time.
 
-    A file is our JSON, a chat of Open WebUI, ChatGPT, LM Studio or ShareGPT, OpenAI-style messages, a list of these, JSON
-    Lines with one on each line, or a zip with such .json and .jsonl files. Every turn gets a new id. Of our JSON only
-    `phi3_ui` and `title` are read. A file without any chat is refused, and so is what comes after MAX_CHATS or MAX_TURNS.
+    A file is this app's JSON, a chat of Open WebUI, ChatGPT, LM Studio or ShareGPT, OpenAI-style messages, a list of these, JSON
+    Lines with one on each line, or a zip with such .json and .jsonl files. Every turn gets a new id. Of this app's JSON, only
+    `phi3_ui` and `title` are read. A file without any chat is refused, and so are the chats after MAX_CHATS or MAX_TURNS.
     """
     chats = turns = 0
     for found in _iterate_files(file):
@@ -95,22 +95,22 @@ def _iterate_chats(file: BinaryIO, name: str) -> Iterator[ReadChat | ImportRefus
             place = ChatPlace(name, number, _find_title(value))
             yield _try_read_chat(value, place)
     except ImportRefusedError as refusal:
-        # Of what comes after the last chat; a zip's own refusal names the file.
+        # The refusal concerns the value after the last chat; a zip's own refusal already names the file.
         named = "file" in refusal.values
         yield refusal.at(ChatPlace("" if named else name, place.number + 1 if place.number else 0))
 
 
 class _ChatGrouper:
-    """Finds the chats among the elements of a file, each with its number; 0 for the only one.
+    """Groups the elements of a file into chats, each with its number; 0 if there is only one.
 
-    A list may hold chats, or the messages of one chat; so may the lines of a file. The first element tells.
+    A list may contain chats, or the messages of one chat; so may the lines of a file. The first element decides.
     """
 
     def __init__(self) -> None:
         self._messages: list[Any] = []
-        self._size = 0  # of the messages, in memory
+        self._size = 0  # memory of the messages, in bytes
         self._number = 0
-        self._first: list[Any] = []  # a document that may be the only one
+        self._first: list[Any] = []  # the first document, which may be the only one
 
     def group(self, elements: Iterator[Element]) -> Iterator[tuple[Any, int]]:
         for element in elements:
@@ -118,17 +118,17 @@ class _ChatGrouper:
             if element.ends_list:
                 yield from self._end_messages()
                 continue
-            yield from self._count(self._first)
+            yield from self._number_chats(self._first)
             if is_message(value) or (self._messages and not is_chat(value)):
                 self._add_message(element)
                 continue
-            yield from self._count(self._messages)  # they were none
+            yield from self._number_chats(self._messages)  # they turned out not to be messages
             if element.in_list or self._number:
-                yield from self._count([value])
+                yield from self._number_chats([value])
             else:
                 self._first.append(value)
         yield from ((value, 0) for value in self._first)
-        if len(self._messages) == 1:  # one line with what is no chat
+        if len(self._messages) == 1:  # a single line that is not a chat
             self._messages = self._messages[0]
         yield from self._end_messages()
 
@@ -144,7 +144,7 @@ class _ChatGrouper:
             chat, self._messages, self._size = self._messages, [], 0
             yield chat, self._number if self._number > 1 else 0
 
-    def _count(self, values: list[Any]) -> Iterator[tuple[Any, int]]:
+    def _number_chats(self, values: list[Any]) -> Iterator[tuple[Any, int]]:
         for value in values:
             self._number += 1
             yield value, self._number
@@ -172,8 +172,9 @@ def _read_chat(value: Any) -> tuple[str, Conversation]:
     fields = value if isinstance(value, dict) else {"messages": value}
     if "phi3_ui" in fields:
         return read_own_chat(fields)
-    if foreign := read_foreign_chat(fields):
-        return foreign[0] or foreign[1].title, foreign[1]
+    if third_party := read_third_party_chat(fields):
+        title, conversation = third_party
+        return title or conversation.title, conversation
     if "messages" not in fields:
         raise ImportRefusedError("no_list", fields=", ".join(fields)) if fields else ImportRefusedError("no_messages")
     title, model = fields.get("title") or fields.get("name"), fields.get("model")
@@ -190,7 +191,7 @@ def _check_size(conversation: Conversation) -> None:
 
 
 def _iterate_texts(turn: Turn) -> Iterator[str]:
-    """What a file may fill."""
+    """Yield the texts of a turn that an imported file can set."""
     yield turn.question
     if turn.request:
         yield from (turn.request.system, turn.request.prefix)

@@ -6,19 +6,19 @@ from pathvalidate import sanitize_filename
 from pathvalidate.handler import ReservedNameHandler
 
 _MAX_BYTES = 120
-"""Of the 255 that a name may have; a number and an extension are added."""
+"""Well below the usual limit of 255, because a number and an extension are added."""
 
 
-def safe_file_name(title: str, taken: dict[str, int]) -> str:
+def make_file_name(title: str, taken: dict[str, int]) -> str:
     """Return a name, without extension, that Windows, macOS and Linux accept, and that is not in `taken`.
 
     `taken` is updated; pass the same dict for all names of one folder. Names that differ only in case or in Unicode
     composition count as equal, as they do on Windows and macOS.
     """
-    # pathvalidate lets control and format characters pass, and raises for lone surrogates.
+    # pathvalidate leaves control and format characters, and raises for lone surrogates.
     printable = "".join(char if char.isprintable() else " " for char in unicodedata.normalize("NFC", title))
     name = " ".join(_sanitize(printable).split()).encode()[:_MAX_BYTES].decode(errors="ignore")
-    name = _sanitize(name.strip(" .-")) or "chat"  # again: stripping may have left a reserved name
+    name = _sanitize(name.strip(" .-")) or "chat"  # again: stripping may have produced a reserved name
     numbered = name
     while _key(numbered) in taken:
         taken[_key(name)] += 1

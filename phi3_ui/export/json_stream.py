@@ -1,7 +1,7 @@
-"""Reads JSON value by value, within bounds.
+"""Read JSON value by value, within limits.
 
-Parsed at once, a file takes up to thirty times its size of memory: an empty object of three bytes takes 64. Here only one
-chat is held, and only while it takes at most `_MAX_GROWTH` times its size.
+Parsing a whole file takes up to thirty times its size in memory: an empty object of three bytes takes 64. Here, only one chat is
+held in memory at a time, and it may take at most `_MAX_GROWTH` times its size.
 """
 
 import codecs
@@ -21,39 +21,39 @@ from phi3_ui.export.refusal import ImportRefusedError
 MAX_CHAT_BYTES = 20_000_000
 _MAX_DEPTH = 100
 _MAX_GROWTH = 4  # bytes of memory for each byte of a chat
-_FREE_BYTES = 8_000_000  # of memory, that every chat may take: a short one may be all structure
+_FREE_BYTES = 8_000_000  # of memory that every chat may take, since a short one may consist of structure only
 _CHUNK = 64 * 1024
 
-_PAIR_BYTES = 12  # of a surrogate pair, as it is escaped
-_MAX_ESCAPED = 64 * 1024  # bytes in a row that are read beyond a chunk, because they are all escape sequences
+_PAIR_BYTES = 12  # of an escaped surrogate pair
+_MAX_ESCAPED = 64 * 1024  # bytes read beyond a chunk if it ends in a run of escape sequences
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
-"""One escape sequence, or a pair of them; a lone surrogate is the group."""
+"""One escape sequence or an escaped surrogate pair; the group matches a lone surrogate."""
 
 _OBJECT_BYTES, _LIST_BYTES, _NUMBER_BYTES, _REFERENCE_BYTES = 232, 88, 32, 16
-"""What CPython takes for a small dict, a list, a number, and for the reference to a value."""
+"""Sizes in CPython of a small dict, a list, a number, and the reference to a value."""
 
 
 @dataclass(frozen=True)
 class Element:
-    """One value of a file: the whole document, or an element of its list."""
+    """One value of a file: a complete document, or an element of a list."""
 
     value: Any
-    """ImportRefusedError if it is beyond the bounds."""
+    """An ImportRefusedError instance if the value exceeds the limits."""
     in_list: bool
     size: int
-    """Memory that it takes, in bytes, about."""
+    """Approximate memory that it takes, in bytes."""
     ends_list: bool = False
-    """A mark instead of a value: the list has ended."""
+    """A marker without a value: the list has ended."""
 
 
 def iterate_elements(file: BinaryIO) -> Iterator[Element]:
-    """The documents of a JSON or JSON Lines file in UTF-8, -16 or -32; of a list its elements, followed by its end.
+    """Yield the documents of a JSON or JSON Lines file in UTF-8, -16 or -32; for a list, its elements and then its end.
 
     Lone surrogates, which UTF-8 cannot encode, become "?".
 
     Raises:
-        ImportRefusedError: not_json, number, too_large (one text is longer than MAX_CHAT_BYTES). What comes before is read.
+        ImportRefusedError: not_json, number, too_large (one string is longer than MAX_CHAT_BYTES). Values before it are yielded.
     """
     source = _Source(file)
     builder, in_list = _Builder(source), False
@@ -65,7 +65,7 @@ def iterate_elements(file: BinaryIO) -> Iterator[Element]:
             elif builder.is_idle and event == "end_array":
                 in_list = False
                 yield Element(None, True, 0, ends_list=True)
-            elif builder.take(event, value):
+            elif builder.add_event(event, value):
                 yield Element(builder.result, in_list, builder.size)
                 builder.reset()
     except ImportRefusedError:
@@ -80,7 +80,7 @@ def iterate_elements(file: BinaryIO) -> Iterator[Element]:
 
 
 class _Source:
-    """Feeds a file to the parser, recoded to UTF-8, and counts what it has read."""
+    """Feeds a file to the parser, transcoded to UTF-8, and counts the bytes read."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -88,17 +88,17 @@ class _Source:
         self._marked_at = self.position = 0
 
     def mark(self) -> None:
-        """The parser has found the end of a text, or of anything else."""
+        """Remember the position: the parser has emitted an event, so that no string is open."""
         self._marked_at = self.position
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes and a little; a first call without a size asks for the type."""
+        """Read about `size` bytes. The parser first calls this with size 0, to learn whether the file is binary."""
         if self.position - self._marked_at > MAX_CHAT_BYTES:
             raise ImportRefusedError("too_large")
         if not size:
             return b""
         chunk = self._read_utf8(max(size, 4))
-        # No escape sequence may be cut; a text of nothing else ends that.
+        # Do not split an escape sequence; `end` limits this for strings that consist of nothing else.
         end = len(chunk) + _MAX_ESCAPED
         while b"\\" in chunk[-_PAIR_BYTES:] and len(chunk) < end and (more := self._read_utf8(_PAIR_BYTES)):
             chunk += more
@@ -119,40 +119,40 @@ class _Source:
 
 
 def _replace_lone_surrogates(chunk: bytes) -> bytes:
-    """JSON with "?" for each: yajl ends with an error at the second half of a pair, and takes what follows a first one for its other half."""
+    """Replace lone surrogates by "?": yajl fails at a lone low surrogate, and takes whatever follows a lone high one for its second half."""
     return _ESCAPE.sub(lambda found: b"\\u003f" if found[1] else found[0], chunk) if _SURROGATE.search(chunk) else chunk
 
 
 class _Builder:
-    """Puts a value together from the parser's events. What is beyond the bounds is skipped, and becomes an ImportRefusedError."""
+    """Assembles a value from the parser's events. A value that exceeds the limits is skipped, and becomes an ImportRefusedError."""
 
     def __init__(self, source: _Source) -> None:
         self._source = source
-        self._names = dict[str, str]()  # one copy of each field's name
+        self._names = dict[str, str]()  # interned field names
         self.reset()
 
     def reset(self) -> None:
-        """Begin the next value."""
+        """Start the next value."""
         self.result: Any = None
         self.size = 0
         self._depth = 0
-        self._open: list[Any] = []  # the containers around the current place
-        self._keys: list[str] = []  # of those that are objects, the current name
+        self._open: list[Any] = []  # the containers around the current position
+        self._keys: list[str] = []  # the current field name of each open object
         self._refusal: ImportRefusedError | None = None
         self._started_at = self._source.position
 
     @property
     def refusal(self) -> ImportRefusedError | None:
-        """Why the value that is not complete yet is skipped."""
+        """The reason why the incomplete value is skipped, if it is."""
         return self._refusal
 
     @property
     def is_idle(self) -> bool:
-        """Whether no value has begun."""
+        """Whether no value has been started."""
         return self._depth == 0
 
-    def take(self, event: str, value: Any) -> bool:
-        """Take an event; True if it completes the value, which is in `result` then."""
+    def add_event(self, event: str, value: Any) -> bool:
+        """Process an event; return True if it completes the value, which is then in `result`."""
         if event in ("end_map", "end_array"):
             self._depth -= 1
             if self._open and self._refusal is None:
@@ -188,7 +188,7 @@ class _Builder:
         if self._refusal is not None:
             return
         if isinstance(value, int | Decimal) and not isinstance(value, bool):
-            value = self._read_number(value)
+            value = self._convert_number(value)
         self._put(value)
         self._grow(_REFERENCE_BYTES + (sys.getsizeof(value) if isinstance(value, str) else _NUMBER_BYTES))
 
@@ -200,8 +200,8 @@ class _Builder:
         else:
             self._open[-1].append(value)
 
-    def _read_number(self, value: int | Decimal) -> int | float:
-        """Integers of more than 18 digits are times in nanoseconds, and ids that are not read."""
+    def _convert_number(self, value: int | Decimal) -> int | float:
+        """Convert a number. Integers of more than 18 digits become floats: they are times in nanoseconds, or ids that are ignored."""
         if isinstance(value, int) and -(10**18) < value < 10**18:
             return value
         try:

@@ -1,4 +1,4 @@
-"""Converts a conversation to Markdown."""
+"""Convert a conversation to Markdown."""
 
 import re
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ _ENDINGS = {
 
 
 def to_markdown(conversation: Conversation, title: str) -> str:
-    """Return the shown branch: each question as typed, each answer quoted, under headings; then the metrics as a list.
+    """Return the shown branch: under headings each question as typed and each answer as a block quote, then metrics as a list.
 
-    In English. No text can add a heading of its own. Lone surrogates become "?".
+    The headings are in English. The text of a chat cannot add headings. Lone surrogates become "?".
     """
     blocks = [f"# {_escape(title) or 'Chat'}"]
     for number, turn in enumerate(conversation.turns, 1):
@@ -36,12 +36,12 @@ def _render_turn(number: int, turn: Turn) -> Iterator[str]:
         model = _escape(turn.answer.model)
         yield f"### Answer {number}, {model}" if model else f"### Answer {number}"
         yield _quote(turn.answer.text)
-    items = [*_metrics(turn.answer), *_feedback(turn.feedback)]
+    items = [*_list_metrics(turn.answer), *_list_feedback(turn.feedback)]
     if items:
         yield "\n".join(f"- {item}" for item in items)
 
 
-def _metrics(answer: Answer | None) -> Iterator[str]:
+def _list_metrics(answer: Answer | None) -> Iterator[str]:
     if answer is None:
         yield "Not answered"
         return
@@ -59,16 +59,16 @@ def _metrics(answer: Answer | None) -> Iterator[str]:
         yield f"Ended: {_ENDINGS[answer.finish_reason]}"
 
 
-def _feedback(feedback: Feedback | None) -> Iterator[str]:
+def _list_feedback(feedback: Feedback | None) -> Iterator[str]:
     if feedback:
         comment = _escape(feedback.comment)
         yield f"Feedback: {'good' if feedback.good else 'bad'}{f', “{comment}”' if comment else ''}"
 
 
 def _quote(text: str) -> str:
-    """Return a text with its own Markdown in a block quote, which nothing in it can end: no heading, no open fence, no list.
+    """Return a text with its own Markdown in a block quote, which no heading, open fence or list in it can end.
 
-    Raw HTML could, since `<!--` hides all that follows: a text that may contain some is fenced, shown as typed.
+    Raw HTML could, since `<!--` hides everything after it. A text that may contain HTML is fenced, and shown as typed.
     """
     if not text.strip():
         return _NO_TEXT
@@ -78,11 +78,11 @@ def _quote(text: str) -> str:
 
 
 def fence(text: str, language: str = "") -> str:
-    """Return a text as it is, in a code block that nothing in it can end."""
+    """Return a text unchanged, in a code block that nothing in it can end."""
     marks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return "\n".join([f"{marks}{language}", *_LINE_END.split(text), marks])
 
 
 def _escape(text: str) -> str:
-    """Return a text as one line, its Markdown escaped."""
+    """Return a text on one line, with its Markdown escaped."""
     return _SPECIAL_CHARACTERS.sub(r"\\\g<0>", " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""Reads chats in the format of archive.py."""
+"""Read chats in the format of archive.py."""
 
 from dataclasses import replace
 from typing import Annotated, Any
@@ -12,15 +12,15 @@ from phi3_ui.export.importers.fields import MAX_TIMESTAMP
 from phi3_ui.export.refusal import ImportRefusedError
 
 FORMAT = 2
-"""Increase it with every change of a turn's fields; older formats are read through StoredTurn."""
+"""Increment with every change to the fields of a turn; StoredTurn reads older formats."""
 
 TURNS: TypeAdapter[tuple[Turn, ...]] = TypeAdapter(Annotated[tuple[StoredTurn, ...], FailFast()])
 
-_MAX_TOKENS = 2**63 - 1  # what a store can hold
+_MAX_TOKENS = 2**63 - 1  # the largest integer of a store
 
 
 def read_own_chat(value: dict[str, Any]) -> tuple[str, Conversation]:
-    """Title and conversation of a chat that this app saved. Every turn gets a new id. Raises ImportRefusedError."""
+    """Return title and conversation of a chat saved by this app. Every turn gets a new id. Raises ImportRefusedError."""
     title, own = value.get("title"), value["phi3_ui"]
     version = own.get("format") if isinstance(own, dict) else None
     if type(version) is int and version > FORMAT:
@@ -39,7 +39,7 @@ def read_own_chat(value: dict[str, Any]) -> tuple[str, Conversation]:
 
 
 def _renew_ids(turns: tuple[Turn, ...], leaf: Any) -> Conversation:
-    """Return the tree with new ids. ValueError unless each turn's parent precedes it, which excludes cycles."""
+    """Return the tree with new ids. Raises ImportRefusedError unless each turn's parent precedes it, which excludes cycles."""
     ids, texts, renewed = dict[str | None, str | None]({None: None}), dict[str | None, int]({None: 0}), list[Turn]()
     for number, turn in enumerate(turns, 1):
         if turn.id in ids or turn.parent not in ids:
@@ -56,7 +56,7 @@ def _renew_ids(turns: tuple[Turn, ...], leaf: Any) -> Conversation:
 
 
 def _check_answer(answer: Answer, texts: int) -> Answer:
-    """Check what an answer claims; `texts` is the number of answers with text on its branch, itself included."""
+    """Check the counts of an answer; `texts` is the number of answers with text on its branch, including itself."""
     if answer.context and not 0 <= answer.context.omitted_turns <= texts:
         raise ImportRefusedError("omitted")
     if answer.usage and answer.usage.total_tokens + (answer.usage.cached_tokens or 0) > _MAX_TOKENS:

@@ -6,36 +6,36 @@ from typing import Self
 from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import tr, tr_error
 
-_MAX_VALUE = 100  # characters of what a file contains
+_MAX_VALUE = 100  # characters shown of a value from a file
 
 
 @dataclass(frozen=True)
 class ChatPlace:
-    """Where a chat is in an imported file."""
+    """The place of a chat in an imported file."""
 
     file: str = ""
-    """In a zip; empty outside."""
+    """Name of the file within a zip; empty outside a zip."""
     number: int = 0
-    """In a list, from 1; 0 for a file with one chat."""
+    """Number in a list, counted from 1; 0 for a file with one chat."""
     title: str = ""
 
 
 class ImportRefusedError(UserError, ValueError):
-    """A reason, as a part of a sentence. str() is in English."""
+    """The reason why a chat is refused, as part of a sentence. str() is in English."""
 
     def __init__(self, code: str, **values: object) -> None:
-        """`code` is one of errors.SENTENCES without its prefix `import_`. Long values are cut."""
+        """Create a refusal; `code` is a key of errors.SENTENCES without its prefix `import_`. Long values are truncated."""
         shown = {name: value if isinstance(value, int) else str(value)[:_MAX_VALUE] for name, value in values.items()}
         super().__init__(f"import_{code}", **shown)
         self.place = ChatPlace()
 
     def at(self, place: ChatPlace) -> Self:
-        """Itself, of the chat at this place."""
+        """Set the place of the refused chat, and return self."""
         self.place = place
         return self
 
     def render(self, language: str) -> str:
-        """The place and the reason."""
+        """Return the place and the reason as text."""
         file, number, title = self.place.file, self.place.number, self.place.title[:50]
         parts = [file[:_MAX_VALUE]] if file else []
         if number:

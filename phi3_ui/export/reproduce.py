@@ -1,6 +1,6 @@
-"""Reproduce: one answer as a stand-alone program that asks its model for it again, with nothing but MLflow.
+"""Render a stand-alone program that asks the model for one answer again, using only MLflow.
 
-The program comes from the template of the model's contract (see phi3_ui/contracts/programs); this module knows none of them.
+The program comes from the template of the model's contract (see phi3_ui/contracts/programs); this module is independent of them.
 """
 
 import importlib.metadata
@@ -40,23 +40,23 @@ def render_program(
 ) -> str:
     """Return a Python program that asks for a turn's answer again and prints its text.
 
-    It needs mlflow and the model's requirements. `declaration` is that of the model that answered; `template` is the prompt
-    template picked for it, for a turn that names none. The program does not contain a tracking URI that holds a password.
+    The program needs mlflow and the model's requirements. `declaration` is that of the model that answered; `template` is the
+    prompt template chosen for it, for a turn that does not name one. A tracking URI with a password is left out of the program.
 
-    Raises KeyError if there is no such turn; ValueError if it has no answer, its request was not recorded or the model is
-    not a chat model; NoTemplateError and TemplateError as when it was asked.
+    Raises KeyError if there is no such turn; ValueError if it has no answer, its request was not recorded or the model is not a
+    chat model; NoTemplateError and TemplateError as in the original request.
     """
     contract = find_contract(declaration)
     if contract is None:
         raise ValueError("the model is not a chat model")
     recorded = _read_turn(conversation, conversation.get_turn(turn_id))
-    request = _sent_request(recorded)
+    request = _rebuild_request(recorded)
     with frozen_template_date(recorded.request.asked_at):
         call = contract.request_builder(declaration, template)(request)
     answer = RecordedAnswer(declaration, request, call, recorded.answer.usage)
     program = _load_template(contract.program_template).render(
-        header=[*_header(recorded, contract, answer)],
-        model_uri=_model_uri(recorded),
+        header=[*_build_header(recorded, contract, answer)],
+        model_uri=_build_model_uri(recorded),
         tracking_uri=None if _PASSWORD.search(tracking_uri) else tracking_uri,
         data=call.data,
         params=call.params,
@@ -64,42 +64,42 @@ def render_program(
         declaration=declaration,
         **contract.program_values(answer),
     )
-    return _BLANK_LINES.sub("\n\n\n", program)  # a literal has no raw line breaks
+    return _BLANK_LINES.sub("\n\n\n", program)  # literals contain no raw line breaks, so they are unaffected
 
 
-def installed_versions(contract: Contract) -> Mapping[str, str]:
-    """Return the versions of Python and of the installed packages that decide an answer's text."""
+def list_installed_versions(contract: Contract) -> Mapping[str, str]:
+    """Return the versions of Python and of the installed packages that determine the text of an answer."""
     versions = {"Python": platform.python_version()}
     for name in ("mlflow", *contract.packages):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            continue  # the model runs elsewhere
+            continue  # the model runs on another machine
     return versions
 
 
 class _Code(str):
-    """Text that is valid Python wherever a template may put it."""
+    """Text that is valid Python anywhere in a template."""
 
     __slots__ = ()
 
 
 def _literal(value: Any) -> _Code:
-    """Jinja filter: `value` as a Python literal."""
+    """Jinja filter: return `value` as a Python literal."""
     if isinstance(value, jinja2.Undefined):
         str(value)  # raises UndefinedError, which its repr does not
     return _Code(pformat(value, width=_WIDTH, sort_dicts=False))
 
 
 def _comment(text: str) -> _Code:
-    """Jinja filter: `text` as comment lines, whatever it contains."""
+    """Jinja filter: return `text` as comment lines, whatever it contains."""
     visible = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
     lines = textwrap.wrap(visible, _WIDTH, break_long_words=False, break_on_hyphens=False)
     return _Code("\n".join(f"# {line}" for line in lines))
 
 
 def _require_code(value: Any) -> _Code:
-    """Refuse an expression of a template that passes through neither filter, so that no text becomes code."""
+    """Reject template expressions that pass through neither filter, so that no text becomes code."""
     if not isinstance(value, _Code):
         raise jinja2.TemplateRuntimeError("every expression must pass through the filter `literal` or `comment`")
     return value
@@ -122,7 +122,7 @@ def _load_template(path: Path) -> jinja2.Template:
 
 @dataclass(frozen=True)
 class _RecordedTurn:
-    """A turn of which both the request and the answer are known."""
+    """A turn with a recorded request and a recorded answer."""
 
     conversation: Conversation
     id: str
@@ -132,17 +132,17 @@ class _RecordedTurn:
 
 def _read_turn(conversation: Conversation, turn: Turn) -> _RecordedTurn:
     if turn.request is None or turn.answer is None:
-        raise ValueError("the turn has no answer of which the request is known")
+        raise ValueError("the turn has no answer with a recorded request")
     return _RecordedTurn(conversation, turn.id, turn.request, turn.answer)
 
 
-def _model_uri(turn: _RecordedTurn) -> str:
+def _build_model_uri(turn: _RecordedTurn) -> str:
     model_id = turn.request.model_id
     return model_id if is_run_model(model_id) else f"models:/{model_id}"
 
 
-def _sent_request(turn: _RecordedTurn) -> ChatRequest:
-    """Return what the model was sent: without the turns that did not fit, and with the tokens left for the answer."""
+def _rebuild_request(turn: _RecordedTurn) -> ChatRequest:
+    """Return the request as it was sent to the model: without the turns that did not fit, and with the final token limit."""
     messages = turn.conversation.truncated_at(turn.id).build_messages(turn.request.system)
     params = turn.request.params
     if use := turn.answer.context:
@@ -151,26 +151,26 @@ def _sent_request(turn: _RecordedTurn) -> ChatRequest:
     return ChatRequest(messages, params, turn.request.template, prefix=turn.request.prefix)
 
 
-def _header(turn: _RecordedTurn, contract: Contract, answer: RecordedAnswer) -> Iterator[str]:
-    """Yield the sentences of the program's leading comment."""
-    versions = ", ".join(f"{name} {version}" for name, version in installed_versions(contract).items())
+def _build_header(turn: _RecordedTurn, contract: Contract, answer: RecordedAnswer) -> Iterator[str]:
+    """Yield the lines of the program's header comment."""
+    versions = ", ".join(f"{name} {version}" for name, version in list_installed_versions(contract).items())
     yield f"Reproduces an answer of {turn.answer.model}; needs mlflow and the model's requirements:"
-    yield f"  mlflow.pyfunc.get_model_dependencies({_model_uri(turn)!r})"
+    yield f"  mlflow.pyfunc.get_model_dependencies({_build_model_uri(turn)!r})"
     yield f"Answered on {datetime.fromtimestamp(turn.request.asked_at, UTC):%Y-%m-%d at %H:%M} UTC. Written with {versions}."
     if (use := turn.answer.context) and use.omitted_turns:
         yield f"The oldest {use.omitted_turns} turns did not fit into the model's context and are left out."
     if use and use.max_tokens:
-        yield f"There was room for {use.max_tokens} tokens of answer, fewer than requested."
+        yield f"Only {use.max_tokens} tokens were left for the answer, fewer than requested."
     if turn.request.prefix:
-        yield "The model was asked to continue an answer: this prints what it added to the beginning, which ends the prompt."
-    yield _expectation(contract, answer)
+        yield "The model was asked to continue an answer: this prints only the continuation; the beginning is at the end of the prompt."
+    yield _describe_repeatability(contract, answer)
     if turn.answer.error or turn.answer.finish_reason in ("cancelled", "timeout"):
         yield "That answer was cut off; this program lets the model finish, so it prints more."
     yield from contract.caveats(answer)
 
 
-def _expectation(contract: Contract, answer: RecordedAnswer) -> str:
-    """Say whether the program can be expected to print the same text."""
+def _describe_repeatability(contract: Contract, answer: RecordedAnswer) -> str:
+    """Return a sentence on whether the program should print the same text."""
     supported = contract.supported_params(answer.declaration)
     sent = {name: value for name, value in answer.request.params.as_dict().items() if name in supported}
     if sent.get("temperature") == 0:
@@ -180,7 +180,7 @@ def _expectation(contract: Contract, answer: RecordedAnswer) -> str:
     elif {"temperature", "seed"} & supported:
         return "The text will probably differ: the request had neither temperature 0 nor a seed."
     else:
-        return "Whether the text is the same is up to the model: it supports neither temperature nor seed."
+        return "Whether the text is the same depends on the model: it supports neither temperature nor seed."
     if not contract.is_repeatable:
         return f"The text should be the same ({reason}) if the model's own code respects that."
     return f"The text should be identical ({reason}) with these versions and the same kind of processor."

@@ -16,14 +16,14 @@ class VotedRound:
     comparison_id: str
     round_id: str
     branches: tuple[Conversation, ...]
-    """From left to right: what led to each answer, which is the last turn."""
+    """From left to right: the conversation that ends with each answer."""
     preference: Preference
     exclusion: Exclusion | None
     reason: str
 
 
 def write_votes(rounds: Iterable[VotedRound]) -> str:
-    """One line of JSON for each round."""
+    """Return the rounds as JSON Lines."""
     return "".join(f"{json.dumps(_describe(one), ensure_ascii=False)}\n" for one in rounds)
 
 

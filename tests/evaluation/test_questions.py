@@ -94,7 +94,7 @@ def test_a_csv_file_written_by_python_is_read_back(questions: list[str]) -> None
         ("q.jsonl", '{"prompt": "\\ud800"}', "line 1 contains a lone surrogate"),
         ("q.jsonl", "[" * 100_000, "line 1 is nested too deeply"),
         ("q.csv", "question\nhi\n", "there is no column named prompt"),
-        ("q.csv", "id;prompt\n1;hi\n", "commas separate the columns"),
+        ("q.csv", "id;prompt\n1;hi\n", "columns are separated by commas"),
         ("q.csv", "id,prompt\n1,hi, there\n", "line 2 has more columns than the first line"),
         ("q.csv", "id,prompt\n1,\n", "Line 2 of .* has no question"),
         ("q.csv", 'prompt\n"hi', "cannot be read"),

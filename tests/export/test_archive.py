@@ -1,4 +1,4 @@
-"""Chats as files: a round trip loses nothing, and no file breaks the reader."""
+"""Chats as files: lossless round trips, and a reader that no file can break."""
 
 import io
 import json
@@ -41,7 +41,7 @@ def test_an_archive_round_trip_keeps_the_order(chats: list[tuple[str, Conversati
 
 
 @given(st.text(), st.dictionaries(st.text(), st.text() | counts), texts)
-def test_an_error_of_another_version_is_shown_and_read(code: str, values: dict[str, str | int], text: str) -> None:
+def test_an_error_of_another_version_is_imported_and_shown(code: str, values: dict[str, str | int], text: str) -> None:
     talk = Conversation().with_question("one").with_answer(Answer("m", text, error=(code, values)))
 
     [(_, read)] = read_chats(to_json(talk, "").encode())
@@ -65,7 +65,7 @@ def test_an_error_of_another_version_is_shown_and_read(code: str, values: dict[s
         (create_archive([]), "no .json or .jsonl file"),
     ],
 )
-def test_what_cannot_be_parsed_is_refused(content: bytes, detail: str) -> None:
+def test_invalid_content_is_refused(content: bytes, detail: str) -> None:
     assert detail in get_refusal(content)
 
 
@@ -90,12 +90,12 @@ def test_a_file_that_is_too_large_or_too_deep_is_refused() -> None:
     ],
     ids=["model", "error", "system", "prefix", "comment"],
 )
-def test_no_text_of_a_turn_may_be_without_bound(turn: Turn) -> None:
+def test_every_text_of_a_turn_is_limited(turn: Turn) -> None:
     assert "more than 1000000 characters" in get_refusal(to_json(Conversation((turn,), turn.id), "chat").encode())
 
 
-def test_a_chat_beyond_the_bounds_is_left_out_and_the_next_one_is_read() -> None:
-    """Empty objects take twenty times their size of memory."""
+def test_a_chat_beyond_the_limits_is_skipped_and_the_next_one_is_read() -> None:
+    """Empty objects take twenty times their size in memory."""
     dense, deep = b"[" + b"{}," * 100_000 + b"{}]", b"[" * 200 + b"]" * 200
     chat = b'{"messages": [{"role": "user", "content": "Hi"}], "x": %s}'
     refused = list[str]()
@@ -228,7 +228,7 @@ def test_the_elements_of_a_list_are_those_that_a_parser_finds(value: list[object
     st.lists(st.sampled_from(["\\ud83d", "\\ude00", "\\\\", "\\n", "u", "dc00", "x", "\\u0041", '\\"']), max_size=400),
     st.integers(1, 100),
 )
-def test_halves_of_characters_become_question_marks(pieces: list[str], step: int) -> None:
+def test_lone_surrogates_become_question_marks(pieces: list[str], step: int) -> None:
     content = f'["{"".join(pieces)}"]'
     expected = json.loads(content)[0].encode(errors="replace").decode()
     with pytest.MonkeyPatch.context() as patch:
@@ -260,7 +260,7 @@ def test_zip_bombs_and_encrypted_zips_are_refused(monkeypatch: pytest.MonkeyPatc
     assert "too large" in get_refusal(_zip({str(number): b"" for number in range(5)}))
 
 
-def test_what_comes_after_the_last_chat_or_question_that_fits_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chats_and_questions_beyond_the_limit_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     chats = json.dumps([json.loads(to_json(make_talk(), title)) for title in ("a", "b", "c")]).encode()
     refused = list[str]()
     monkeypatch.setattr(chat_file, "MAX_CHATS", 2)

@@ -1,4 +1,4 @@
-"""What reading a file of chats takes of the memory: at most five times the file, or a small fixed amount."""
+"""Memory use of reading a file of chats: at most five times the size of the file, or a small fixed amount."""
 
 import sys
 
@@ -7,7 +7,7 @@ import pytest
 from tests.support.import_memory import measure_readings
 
 FREE = 65_000_000
-"""Bytes that any file may take: those of a chat that is short but all structure, and of what the reader itself needs."""
+"""Bytes that any file may take: for a short chat that consists of structure only, and for the reader itself."""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -1,4 +1,4 @@
-"""Chats as Markdown: no text breaks it, and it says what is known of each answer."""
+"""Chats as Markdown: no text breaks it, and it lists the metrics of each answer."""
 
 from hypothesis import given
 from markdown_it import MarkdownIt
@@ -27,7 +27,7 @@ def test_a_markdown_renderer_shows_a_question_as_typed(question: str) -> None:
     assert shown == question.replace("\r\n", "\n").replace("\r", "\n") + "\n"
 
 
-def test_markdown_lists_what_is_known_of_an_answer() -> None:
+def test_markdown_lists_the_metrics_of_an_answer() -> None:
     assert to_markdown(make_talk(), "Say *one*") == (
         "# Say \\*one\\*\n\n## Question 1\n\n```\nuno\n```\n\n### Answer 1, phi\n\n> I\n\n"
         "- Tokens: 37 prompt (12 cached), 5 completion\n"

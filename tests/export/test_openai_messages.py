@@ -1,4 +1,4 @@
-"""Chats as OpenAI messages, written and read."""
+"""Writing chats as OpenAI messages, and reading them."""
 
 import json
 from typing import Any

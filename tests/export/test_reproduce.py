@@ -1,4 +1,4 @@
-"""Reproduce: a program's constants are what was sent, and no text becomes code."""
+"""Reproduction programs: their constants are what was sent, and no text becomes code."""
 
 import ast
 import platform
@@ -16,7 +16,7 @@ from phi3_ui.chat.types import ContextUsage, FinishReason, GenerationParams, Mes
 from phi3_ui.contracts.declaration import Field, ModelDeclaration
 from phi3_ui.contracts.onnx_prompt import OnnxPromptContract
 from phi3_ui.contracts.registry import find_contract
-from phi3_ui.export.reproduce import _load_template, installed_versions, render_program
+from phi3_ui.export.reproduce import _load_template, list_installed_versions, render_program
 from phi3_ui.prompts.tokenization import PromptFormat, neutralise
 from tests.prompts.test_tokenization import PHI3, SPECIAL
 
@@ -63,7 +63,7 @@ def talk(
     usage: Usage | None = None,
     reason: FinishReason = "stop",
 ) -> Conversation:
-    """A conversation with these questions and answers, all with the same request and the same metrics."""
+    """Return a conversation with these questions and answers, all with the same request and metrics."""
     conversation = Conversation()
     for question, text in turns:
         conversation = conversation.with_question(question, TurnRequest(at, "m-1", system, params, "chatml"))
@@ -154,7 +154,7 @@ def test_omitted_turns_are_not_sent() -> None:
         "max_tokens": 5,
     }
     assert "# The oldest 2 turns did not fit" in source
-    assert "# There was room for 5 tokens" in source
+    assert "# Only 5 tokens were left for the answer" in source
 
 
 def test_an_earlier_turn_is_reproduced_with_its_own_history() -> None:
@@ -185,7 +185,7 @@ def test_a_template_writes_the_date_of_the_answer() -> None:
             SEEDED,
             "The text should be the same (the sampling is seeded) if the model's own code respects that.",
         ),
-        ("chat agent", GREEDY, "Whether the text is the same is up to the model"),
+        ("chat agent", GREEDY, "Whether the text is the same depends on the model"),
     ],
 )
 def test_the_header_says_whether_to_expect_the_same_text(kind: str, params: GenerationParams, sentence: str) -> None:
@@ -234,11 +234,11 @@ def test_an_unanswered_turn_cannot_be_reproduced() -> None:
         render_program(conversation, "other", OURS, "")
 
 
-def test_the_listed_packages_are_those_that_decide_the_text() -> None:
+def test_the_listed_packages_are_those_that_determine_the_text() -> None:
     def packages(declaration: ModelDeclaration) -> list[str]:
         contract = find_contract(declaration)
         assert contract
-        return list(installed_versions(contract))
+        return list(list_installed_versions(contract))
 
     assert packages(OURS) == ["Python", "mlflow", "onnxruntime-genai", "tokenizers", "numpy"]
     assert packages(CHAT) == ["Python", "mlflow", "transformers", "torch"]
@@ -264,7 +264,7 @@ def test_a_template_that_writes_a_raw_value_is_refused(tmp_path: Path, monkeypat
         program(talk(("q", "a")))
 
 
-def test_an_answer_that_was_continued_is_reproduced_from_there() -> None:
+def test_a_continued_answer_is_reproduced_from_its_beginning() -> None:
     asked = TurnRequest(1.7e9, "m-1", "", GREEDY, prefix="Once <|end|> upon")
     conversation = Conversation().with_question("q", asked).with_answer(Answer("m", "Once upon a time"))
 

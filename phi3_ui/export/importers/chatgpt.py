@@ -1,6 +1,6 @@
-"""Chats of ChatGPT's data export: `conversations.json`, a list of trees of messages.
+"""Read chats from ChatGPT's data export: `conversations.json`, a list of message trees.
 
-Tool calls, what tools returned and reasoning are kept in the answer's text, code and output as code blocks.
+Tool calls, tool results and reasoning become part of the answer's text, with code and output as code blocks.
 """
 
 import re
@@ -9,13 +9,13 @@ from typing import Any
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.types import FinishReason
 from phi3_ui.export.importers.fields import (
-    other_kind,
+    build_kind_refusal,
     read_list,
     read_record,
     read_text,
     read_time,
     reject_content,
-    think,
+    wrap_reasoning,
 )
 from phi3_ui.export.importers.message_tree import ImportedMessage, build_conversation
 from phi3_ui.export.markdown import fence
@@ -23,12 +23,12 @@ from phi3_ui.export.refusal import ImportRefusedError
 
 _FINISH_REASONS: dict[str, FinishReason] = {"max_tokens": "length", "interrupted": "cancelled"}
 _CITATION = re.compile(r" ?(\ue200[^\ue200\ue201]*\ue201|【[\d:]+†[^【】]*】)")
-_MAX_LINKS = 1_000_000  # characters, of a message: one link may be shown for any number of marks
+_MAX_LINKS = 1_000_000  # characters per message: one link may replace any number of citation marks
 _ROLES = ("system", "user", "assistant", "tool")
 
 
 def read_chatgpt_chat(chat: dict[str, Any]) -> tuple[str, Conversation]:
-    """Title and conversation of one element of `conversations.json`. Raises ImportRefusedError that names the field."""
+    """Return title and conversation of one element of `conversations.json`. Raises ImportRefusedError, naming the field."""
     nodes = read_record(chat.get("mapping"), "mapping")
     parents = _find_parents(nodes)
     default_model = read_text(chat, "default_model_slug", "chat")
@@ -41,7 +41,7 @@ def read_chatgpt_chat(chat: dict[str, Any]) -> tuple[str, Conversation]:
 
 
 def _find_parents(nodes: dict[str, Any]) -> dict[str, str | None]:
-    """The parent of every node, which either of the two says."""
+    """Return the parent of every node, which the node itself or its parent's list of children may give."""
     parents = dict[str, str | None]()
     for key, node in nodes.items():
         place = f"mapping.{key}"
@@ -51,7 +51,7 @@ def _find_parents(nodes: dict[str, Any]) -> dict[str, str | None]:
         parents |= dict.fromkeys(children, key)
     for key, node in nodes.items():
         parent = read_text(node, "parent", f"mapping.{key}")
-        # An empty root may name a parent that was never stored.
+        # An empty root may name a parent that is not in the export.
         if parent and (parent in nodes or node.get("message")):
             parents[key] = parent
     return parents
@@ -74,7 +74,7 @@ def _read_node(key: str, node: dict[str, Any], parent: str | None, default_model
     if context := _read_context(role, kind, content, metadata, place):
         return ImportedMessage(key, parent, "context", context, place, asked_at)
     if metadata.get("is_visually_hidden_from_conversation") and role != "system":
-        return ImportedMessage(key, parent, "context", "", place, asked_at)  # nobody has seen it
+        return ImportedMessage(key, parent, "context", "", place, asked_at)  # the user never saw it
     text = _read_content(kind, content, metadata, f"{place}.content")
     if role == "system" or kind in _CONTEXTS:
         return ImportedMessage(key, parent, "context", text, place, asked_at)
@@ -99,11 +99,11 @@ _CONTEXTS = {
     "user_editable_context": ("user_profile", "user_instructions"),
     "model_editable_context": ("model_set_context",),
 }
-"""Content that ChatGPT sends beside the messages: custom instructions and memory."""
+"""Content that ChatGPT sends in addition to the messages: custom instructions and memory."""
 
 
 def _read_context(role: str, kind: str, content: dict[str, Any], metadata: dict[str, Any], place: str) -> str:
-    """Custom instructions and memory; empty for a message."""
+    """Return custom instructions and memory; empty for an ordinary message."""
     if names := _CONTEXTS.get(kind):
         return "\n\n".join(filter(None, (read_text(content, name, f"{place}.content") for name in names)))
     if role == "system" and metadata.get("is_user_system_message"):
@@ -115,7 +115,7 @@ def _read_context(role: str, kind: str, content: dict[str, Any], metadata: dict[
 
 
 def _read_content(kind: str, content: dict[str, Any], metadata: dict[str, Any], place: str) -> str:
-    """The text of a message; ImportRefusedError if there is anything else in it."""
+    """Return the text of a message; raise ImportRefusedError if it contains anything else."""
     match kind:
         case "text" | "multimodal_text":
             return "".join(
@@ -131,15 +131,15 @@ def _read_content(kind: str, content: dict[str, Any], metadata: dict[str, Any], 
         case "thoughts":
             thoughts = [read_record(one, f"{place}.thoughts") for one in read_list(content, "thoughts", place)]
             texts = [read_text(one, name, f"{place}.thoughts") for one in thoughts for name in ("summary", "content")]
-            return think("\n\n".join(filter(None, texts)))
+            return wrap_reasoning("\n\n".join(filter(None, texts)))
         case "reasoning_recap" | "user_editable_context" | "model_editable_context":
-            return ""  # how long the model thought, and contexts without text
+            return ""  # the duration of the reasoning, and contexts without text
         case _:
-            raise other_kind(f"{place}.content_type", kind)
+            raise build_kind_refusal(f"{place}.content_type", kind)
 
 
 def _replace_citations(text: str, metadata: dict[str, Any], place: str) -> str:
-    """The text with the links that ChatGPT shows for its marks of cited sources, and without other marks."""
+    """Replace ChatGPT's citation marks by the links that it shows for them, and remove marks without a link."""
     links = dict[str, str]()
     for value in read_list(metadata, "content_references", place):
         reference = read_record(value, f"{place}.content_references")
@@ -156,7 +156,7 @@ def _read_part(part: Any, place: str) -> str:
         return part or ""
     kind = read_record(part, place).get("content_type")
     if kind not in ("text", "audio_transcription"):
-        raise other_kind(place, kind)
+        raise build_kind_refusal(place, kind)
     return read_text(part, "text", place)
 
 

@@ -1,4 +1,4 @@
-"""Reads the fields of foreign JSON. Every error is an ImportRefusedError that names the field, as in `mapping.a1.message.content`."""
+"""Read the fields of third-party JSON. Every error is an ImportRefusedError that names the field, such as `mapping.a1.message.content`."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -7,18 +7,18 @@ from typing import Any
 from phi3_ui.export.refusal import ImportRefusedError
 
 MAX_TIMESTAMP = 1e11
-"""Seconds since 1970, in the year 5138; calendars end not much later. Larger numbers are milliseconds or finer."""
+"""Seconds since 1970: the year 5138; Python's calendar ends in 9999. Larger numbers are in milliseconds or finer units."""
 
 
 def read_record(value: Any, place: str) -> dict[str, Any]:
-    """The value as a JSON object; ImportRefusedError if it is none."""
+    """Return the value if it is a JSON object; raise ImportRefusedError otherwise."""
     if not isinstance(value, dict):
         raise ImportRefusedError("not_object", place=place)
     return value
 
 
 def read_list(record: dict[str, Any], name: str, place: str) -> list[Any]:
-    """The list in a field; empty if it is missing or null."""
+    """Return the list in a field; empty if it is missing or null."""
     value = record.get(name)
     if value is not None and not isinstance(value, list):
         raise ImportRefusedError("not_list", place=f"{place}.{name}")
@@ -26,7 +26,7 @@ def read_list(record: dict[str, Any], name: str, place: str) -> list[Any]:
 
 
 def read_text(record: dict[str, Any], name: str, place: str) -> str:
-    """The text in a field; empty if it is missing or null."""
+    """Return the text in a field; empty if it is missing or null."""
     value = record.get(name)
     if value is not None and not isinstance(value, str):
         raise ImportRefusedError("not_text", place=f"{place}.{name}")
@@ -34,7 +34,7 @@ def read_text(record: dict[str, Any], name: str, place: str) -> str:
 
 
 def read_time(record: dict[str, Any], name: str, place: str) -> float | None:
-    """A time in seconds since 1970, from a number of seconds, milliseconds or finer, or ISO 8601; None if there is none."""
+    """Return a time in seconds since 1970, given in seconds, milliseconds or finer units, or in ISO 8601; None if missing."""
     value = record.get(name)
     if value is None or value == "":
         return None
@@ -42,7 +42,7 @@ def read_time(record: dict[str, Any], name: str, place: str) -> float | None:
         seconds = _parse_time(value)
     except (ValueError, TypeError, OverflowError) as error:
         raise ImportRefusedError("not_time", place=f"{place}.{name}") from error
-    if not 0 <= seconds < MAX_TIMESTAMP:  # nor NaN
+    if not 0 <= seconds < MAX_TIMESTAMP:  # also rejects NaN
         raise ImportRefusedError("not_time", place=f"{place}.{name}")
     return seconds
 
@@ -61,14 +61,21 @@ def _parse_time(value: Any) -> float:
 
 
 def reject_content(record: dict[str, Any], names: tuple[str, ...], place: str) -> None:
-    """ImportRefusedError if one of these fields, which hold more than text, is not empty."""
+    """Raise ImportRefusedError if one of these fields, which hold content other than text, is not empty."""
     for name in names:
-        if record.get(name) not in (None, False, "", "[]", [], {}):  # "[]": some training data has lists as JSON text
+        if record.get(name) not in (
+            None,
+            False,
+            "",
+            "[]",
+            [],
+            {},
+        ):  # "[]": in some training data, lists are JSON strings
             raise ImportRefusedError("only_text", place=f"{place}.{name}")
 
 
 def read_parts(content: Any, kinds: tuple[str | None, ...], place: str) -> Iterator[str]:
-    """The texts of a message's content: a string, or a list of strings and of parts whose `type` is one of `kinds`."""
+    """Yield the texts of a message's content: a string, or a list of strings and of parts whose `type` is one of `kinds`."""
     if isinstance(content, str):
         yield content
         return
@@ -80,17 +87,17 @@ def read_parts(content: Any, kinds: tuple[str | None, ...], place: str) -> Itera
             continue
         kind = read_record(part, f"{place}.{number}").get("type")
         if kind not in kinds or not isinstance(part.get("text"), str):
-            raise other_kind(f"{place}.{number}", kind)
+            raise build_kind_refusal(f"{place}.{number}", kind)
         yield part["text"]
 
 
-def other_kind(place: str, kind: Any) -> ImportRefusedError:
-    """The refusal of what is not text, with its type as the file names it."""
+def build_kind_refusal(place: str, kind: Any) -> ImportRefusedError:
+    """Return the refusal of content that is not text, with the type given in the file."""
     if isinstance(kind, str) and kind:
         return ImportRefusedError("other_kind", place=place, kind=kind)
     return ImportRefusedError("unknown_kind", place=place)
 
 
-def think(reasoning: str) -> str:
-    """A model's reasoning as the text of its answer, in the tags that most open models use; empty if there is none."""
+def wrap_reasoning(reasoning: str) -> str:
+    """Wrap a model's reasoning in the tags that most open models use, as part of the answer; return "" if it is empty."""
     return f"<think>\n{reasoning.strip()}\n</think>" if reasoning.strip() else ""

@@ -1,11 +1,11 @@
-"""Chats of LM Studio: files `*.conversation.json`, in which a message has several versions."""
+"""Read chats of LM Studio: files `*.conversation.json`, in which a message has several versions."""
 
 import re
 from typing import Any
 
 from phi3_ui.chat.conversation import Answer, Conversation
 from phi3_ui.chat.types import FinishReason, Timings, Usage
-from phi3_ui.export.importers.fields import read_list, read_parts, read_record, read_text, read_time, think
+from phi3_ui.export.importers.fields import read_list, read_parts, read_record, read_text, read_time, wrap_reasoning
 from phi3_ui.export.importers.message_tree import ImportedMessage, Role, build_conversation
 from phi3_ui.export.refusal import ImportRefusedError
 
@@ -21,9 +21,9 @@ _STEP_TIME = re.compile(r"(\d{13})-")
 
 
 def read_lm_studio_chat(chat: dict[str, Any]) -> tuple[str, Conversation]:
-    """Title and conversation of one file. Raises ImportRefusedError that names the field.
+    """Return title and conversation of one file. Raises ImportRefusedError, naming the field.
 
-    The versions of a message become variants. Those of a later message follow the version that is selected.
+    The versions of a message become variants. Later messages follow the selected version.
     """
     model = _read_model(read_record(chat.get("lastUsedModel") or {}, "lastUsedModel"), "lastUsedModel")
     messages, parent = list[ImportedMessage](), None
@@ -79,12 +79,12 @@ def _read_step(step: dict[str, Any], place: str) -> str:
     prefix, suffix = read_text(step, "prefix", place), read_text(step, "suffix", place)
     style = step.get("style")
     is_reasoning = isinstance(style, dict) and style.get("type") == "thinking"
-    # The tags around reasoning are beside its text.
-    return think(text) if is_reasoning and not prefix and "<think>" not in text else prefix + text + suffix
+    # The tags around reasoning are stored separately from its text.
+    return wrap_reasoning(text) if is_reasoning and not prefix and "<think>" not in text else prefix + text + suffix
 
 
 def _read_step_time(steps: list[dict[str, Any]]) -> float | None:
-    """When the first step began, in seconds since 1970: its identifier starts with that time in milliseconds."""
+    """Return the start of the first step in seconds since 1970; its identifier begins with that time in milliseconds."""
     found = _STEP_TIME.match(str(steps[0].get("stepIdentifier"))) if steps else None
     return int(found[1]) / 1000 if found else None
 
@@ -101,10 +101,10 @@ def _read_answer(version: dict[str, Any], steps: list[dict[str, Any]], place: st
     stats = info.get("stats")
     if not isinstance(stats, dict):
         return Answer(name, "", finish_reason="stop")
-    prompt, completion = (_count(stats.get(f"{kind}TokensCount")) for kind in ("prompt", "predicted"))
-    seconds = _number(stats.get("totalTimeSec"))
+    prompt, completion = (_parse_count(stats.get(f"{kind}TokensCount")) for kind in ("prompt", "predicted"))
+    seconds = _parse_number(stats.get("totalTimeSec"))
     timings = (
-        Timings(_number(stats.get("timeToFirstTokenSec")), seconds, _number(stats.get("tokensPerSecond")))
+        Timings(_parse_number(stats.get("timeToFirstTokenSec")), seconds, _parse_number(stats.get("tokensPerSecond")))
         if seconds
         else None
     )
@@ -112,9 +112,9 @@ def _read_answer(version: dict[str, Any], steps: list[dict[str, Any]], place: st
     return Answer(name, "", usage, timings, _FINISH_REASONS.get(str(stats.get("stopReason")), "stop"))
 
 
-def _count(value: Any) -> int | None:
+def _parse_count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _number(value: Any) -> float | None:
+def _parse_number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None

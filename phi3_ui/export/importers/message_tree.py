@@ -1,4 +1,4 @@
-"""Builds a conversation from the messages of another program, which are a tree like its turns."""
+"""Build a conversation from the messages of another program, which form a tree like its turns."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -8,57 +8,59 @@ from typing import Literal
 from phi3_ui.chat.conversation import Answer, Conversation, Feedback, Turn, TurnRequest, new_id
 from phi3_ui.export.refusal import ImportRefusedError
 
-_MAX_CHARACTERS = 50_000_000  # of all turns: each has its own copy of the system prompt and of a regenerated question
+_MAX_CHARACTERS = (
+    50_000_000  # of all turns together; each has its own copy of the system prompt, and of the question if regenerated
+)
 
 Role = Literal["system", "context", "user", "assistant"]
 
 
 @dataclass(frozen=True)
 class ImportedMessage:
-    """One message, as the program wrote it."""
+    """One message as written by the other program."""
 
     id: str
     parent: str | None
     role: Role
-    """`context` adds to the system prompt of the question it precedes or follows, and of later ones."""
+    """`context` is added to the system prompt of the question that it precedes or follows, and of later ones."""
     text: str
     place: str
-    """Where it is in the file, for error messages."""
+    """Path of the message in the file, for error messages."""
     asked_at: float | None = None
     """Seconds since 1970; None if unknown."""
     answer: Answer | None = None
-    """What is known of an assistant's answer, apart from its text."""
+    """Properties of an assistant's answer, apart from its text."""
     feedback: Feedback | None = None
     continues: bool = False
-    """It belongs to the same answer as the assistant's message before it."""
+    """Whether it belongs to the same answer as the preceding assistant message."""
 
 
 @dataclass(eq=False)
 class _Draft:
-    """A turn that may become one of the conversation: a question with an answer, or none yet."""
+    """A candidate for a turn of the conversation: a question with or without an answer."""
 
     parent: "_Draft | None"
     question: ImportedMessage | None
     start: "_Draft | None"
-    """The draft that this one continues with another message of the answer."""
+    """The draft that this one extends by another message of the answer."""
     last: ImportedMessage | None
-    """The answer's last message."""
+    """The last message of the answer."""
     system: str
     asked_at: float | None
     id: str = field(default_factory=new_id)
     is_needed: bool = False
-    """It ends a branch or another turn follows it. Any other draft only leads to one with an answer, or a longer one."""
+    """Whether it ends a branch or is followed by another turn. Other drafts only lead to one with an answer, or a longer one."""
     variants: int = 0
-    """How many answers follow a draft that has none."""
+    """Number of messages of answers that directly continue this draft."""
     size: int = field(init=False)
-    """Characters of the question and the answer, and their messages."""
+    """Total characters of question and answer, plus the number of their messages."""
 
     def __post_init__(self) -> None:
         message = self.last or self.question
         self.size = (self.start.size if self.start else 0) + (1 + len(message.text) if message else 0)
 
     def iterate_starts(self) -> Iterator["_Draft"]:
-        """Itself and the drafts that it continues, down to that of the question."""
+        """Yield this draft and the drafts that it extends, back to that of the question."""
         draft: _Draft | None = self
         while draft:
             yield draft
@@ -83,32 +85,32 @@ def _join_answer(messages: Sequence[ImportedMessage]) -> Answer | None:
 
 @dataclass(frozen=True)
 class _State:
-    """What is known after a message."""
+    """The state after a message."""
 
     draft: _Draft | None = None
-    """The turn that the message belongs to or, for a system message, follows."""
+    """The turn that the message belongs to or, if it is a system message, follows."""
     system: str = ""
     pending: tuple[str, ...] = ()
-    """System messages that no question has followed yet."""
+    """System messages not yet followed by a question."""
 
 
 def build_conversation(
     messages: Sequence[ImportedMessage], leaf: str | None = None, asked_at: float | None = None, system: str = ""
 ) -> Conversation:
-    """The messages as a tree of turns, in the order of their times.
+    """Build a tree of turns from messages, ordered by time.
 
-    A system message applies to the questions that follow, until the next one; consecutive ones are joined. An unanswered
+    A system message applies to the following questions, until the next one; consecutive ones are joined. An unanswered
     question stays unanswered; an answer without a question gets an empty one. Several answers to one question become
     variants of each other.
 
     Args:
-        messages: In any order, but siblings in theirs.
-        leaf: Id of the last message shown; by default that of the newest branch.
-        asked_at: Time of messages without one, in seconds since 1970; by default the earliest known one.
+        messages: In any order, except that siblings are in the right one.
+        leaf: Id of the last message shown; by default the last message of the newest branch.
+        asked_at: Time for messages without one, in seconds since 1970; by default the earliest known time.
         system: System prompt until the first system message.
 
     Raises:
-        ImportRefusedError: There is no question or answer, the messages are no tree, a system prompt would be lost, or copies of texts would take too much memory.
+        ImportRefusedError: There is no question or answer, the messages do not form a tree, a system prompt would be lost, or copies of texts would take too much memory.
     """
     if asked_at is None:
         asked_at = min((message.asked_at for message in messages if message.asked_at is not None), default=None)
@@ -131,7 +133,7 @@ def build_conversation(
 
 
 def _read_messages(messages: Sequence[ImportedMessage], system: str) -> tuple[dict[str | None, _State], list[_Draft]]:
-    """The state after each message by its id, and all drafts, parents first."""
+    """Return the state after each message, by its id, and all drafts, parents first."""
     parents = {message.parent for message in messages}
     states: dict[str | None, _State] = {None: _State(system=system)}
     drafts, copied = list[_Draft](), 0
@@ -159,7 +161,7 @@ def _sort_parents_first(messages: Sequence[ImportedMessage]) -> list[ImportedMes
             raise ImportRefusedError("no_parent", place=message.place, id=message.parent)
         children.setdefault(message.parent, []).append(message)
     ordered = list(children.get(None, ()))
-    for message in ordered:  # grows meanwhile
+    for message in ordered:  # the list grows during the loop
         ordered += children.get(message.id, ())
     if len(ordered) < len(messages):
         reached = {message.id for message in ordered}
@@ -169,19 +171,19 @@ def _sort_parents_first(messages: Sequence[ImportedMessage]) -> list[ImportedMes
 
 
 def _read_message(message: ImportedMessage, state: _State, drafts: list[_Draft]) -> _State:
-    """The state after a message; adds the draft that it starts or continues."""
+    """Return the state after a message, and append the draft that it starts or continues to `drafts`."""
     draft = state.draft
-    is_awaited = draft is not None and draft.last is None
+    is_unanswered = draft is not None and draft.last is None
     match message.role:
         case "context":
             return replace(state, system=_join(state.system, message.text))
         case "system":
             return replace(state, pending=(*state.pending, message.text)) if message.text.strip() else state
-        case "assistant" if draft and (is_awaited or message.continues):
+        case "assistant" if draft and (is_unanswered or message.continues):
             if state.pending:
                 raise ImportRefusedError("system_between", place=message.place)
             asked_at = draft.asked_at
-            if asked_at is None or (is_awaited and draft.variants):
+            if asked_at is None or (is_unanswered and draft.variants):
                 asked_at = message.asked_at if message.asked_at is not None else asked_at
             draft.variants += 1
             new = _Draft(draft.parent, draft.question, draft, message, state.system, asked_at)

@@ -1,4 +1,4 @@
-"""Chats of Open WebUI: one chat or the export of all, a tree of messages in `history` or `messages`."""
+"""Read chats of Open WebUI, from one chat or an export of all: a tree of messages in `history`, or a list in `messages`."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,7 @@ from phi3_ui.export.importers.fields import (
     read_text,
     read_time,
     reject_content,
-    think,
+    wrap_reasoning,
 )
 from phi3_ui.export.importers.message_tree import ImportedMessage, Role, build_conversation
 from phi3_ui.export.refusal import ImportRefusedError
@@ -23,7 +23,7 @@ _NON_TEXT_FIELDS = ("files", "images", "sources", "citations", "code_executions"
 
 
 def read_open_webui_chat(chat: dict[str, Any]) -> tuple[str, Conversation]:
-    """Title and conversation of an exported chat, also without the record around it. Raises ImportRefusedError that names the field."""
+    """Return title and conversation of an exported chat, with or without the enclosing record. Raises ImportRefusedError, naming the field."""
     inner = read_record(chat["chat"], "chat") if "chat" in chat else chat
     reject_content(inner, ("files",), "chat")
     history = read_record(inner.get("history") or {}, "history")
@@ -39,7 +39,7 @@ def read_open_webui_chat(chat: dict[str, Any]) -> tuple[str, Conversation]:
 
 
 def _read_messages(chat: dict[str, Any], history: dict[str, Any]) -> list[ImportedMessage]:
-    """All branches are in `history`; `messages` is the shown one, and all there is in older exports."""
+    """Read the messages: all branches from `history` or, in older exports without it, the shown branch from `messages`."""
     models = [model for model in read_list(chat, "models", "chat") if isinstance(model, str)]
     model = models[0] if len(models) == 1 else ""
     if known := read_record(history.get("messages") or {}, "history.messages"):
@@ -64,7 +64,7 @@ def _read_message(place: str, key: str, value: Any, model: str) -> ImportedMessa
         raise ImportRefusedError("unknown_role", place=f"{place}.role", role=message.get("role"))
     reject_content(message, _NON_TEXT_FIELDS, place)
     text = "".join(read_parts(message.get("content"), ("text",), f"{place}.content"))
-    if reasoning := think(read_text(message, "reasoning_content", place)):
+    if reasoning := wrap_reasoning(read_text(message, "reasoning_content", place)):
         text = f"{reasoning}\n\n{text}"
     return ImportedMessage(
         id=key,
@@ -88,7 +88,7 @@ def _read_answer(message: dict[str, Any], place: str, model: str, text: str) -> 
 
 
 def _read_usage(record: Any) -> Usage | None:
-    """The token counts of OpenAI's record, or of Ollama's."""
+    """Return the token counts of OpenAI's usage record, or of Ollama's."""
     if isinstance(record, dict) and "prompt_tokens" not in record:
         record = {
             "prompt_tokens": record.get("prompt_eval_count"),
@@ -99,7 +99,7 @@ def _read_usage(record: Any) -> Usage | None:
 
 
 def _read_error(error: Any) -> str:
-    """What went wrong; empty where that is the message's text, as in older exports, which only say that it is an error."""
+    """Return the error text; empty if the message's own text is the error, as in older exports with a mere error flag."""
     texts = (error.get("content"), error.get("detail"), error.get("message")) if isinstance(error, dict) else (error,)
     return next((text for text in texts if text and isinstance(text, str)), "")
 

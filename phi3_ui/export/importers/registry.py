@@ -1,4 +1,4 @@
-"""Tells by its fields which program wrote a chat, and reads it."""
+"""Detect by its fields which program wrote a chat, and read it."""
 
 from typing import Any
 
@@ -14,20 +14,20 @@ _MESSAGE_FIELDS = {"role", "from", "content", "value"}
 
 
 def is_chat(value: Any) -> bool:
-    """Whether an element of a list is surely a chat: a list of messages, or an object with a field that only chats have."""
+    """Whether an element of a list is certainly a chat: a list of messages, or an object with a field that only chats have."""
     return isinstance(value, list) or (isinstance(value, dict) and bool(_CHAT_FIELDS & value.keys()))
 
 
 def is_message(value: Any) -> bool:
-    """Whether an element of a list looks like a message. Other objects are taken for chats of an unknown program."""
+    """Whether an element of a list looks like a message. Other objects are treated as chats of an unknown program."""
     return isinstance(value, dict) and bool(_MESSAGE_FIELDS & value.keys()) and not is_chat(value)
 
 
-def read_foreign_chat(chat: dict[str, Any]) -> tuple[str, Conversation] | None:
-    """Title and conversation of a chat that ChatGPT, Open WebUI, LM Studio or ShareGPT wrote; None if none of them did.
+def read_third_party_chat(chat: dict[str, Any]) -> tuple[str, Conversation] | None:
+    """Return title and conversation of a chat by ChatGPT, Open WebUI, LM Studio or ShareGPT; None for any other chat.
 
     Raises:
-        ImportRefusedError: One of them did, but something in it cannot be imported; the message names the field.
+        ImportRefusedError: The chat contains something that cannot be imported; the message names the field.
     """
     if "mapping" in chat:
         return read_chatgpt_chat(chat)

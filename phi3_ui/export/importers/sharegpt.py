@@ -1,4 +1,4 @@
-"""Chats of ShareGPT and of the training data named after it: messages with `from` and `value`, mostly in `conversations`."""
+"""Read chats of ShareGPT and of training data in its format: messages with `from` and `value`, mostly in `conversations`."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from phi3_ui.export.importers.message_tree import ImportedMessage, Role, build_c
 from phi3_ui.export.refusal import ImportRefusedError
 
 LISTS = ("conversations", "conversation", "items")
-"""Names of the list of messages."""
+"""Possible names of the field with the list of messages."""
 
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -25,7 +25,7 @@ _NON_TEXT_FIELDS = ("tools", "images", "videos", "audios", "image", "video", "au
 
 
 def read_sharegpt_chat(chat: dict[str, Any]) -> tuple[str, Conversation]:
-    """Title and conversation of one record. Raises ImportRefusedError that names the field."""
+    """Return title and conversation of one record. Raises ImportRefusedError, naming the field."""
     name = next(name for name in (*LISTS, "messages") if name in chat)
     reject_content(chat, _NON_TEXT_FIELDS, "chat")
     model = read_text(chat, "model", "chat")

@@ -12,7 +12,7 @@ from models.chat_template import TemplateError, TemplateLimitError
 from phi3_ui.chat.conversation import Conversation
 from phi3_ui.errors import UserError
 from phi3_ui.export.archive import create_archive, to_json, to_markdown
-from phi3_ui.export.file_names import safe_file_name
+from phi3_ui.export.file_names import make_file_name
 from phi3_ui.export.reproduce import render_program
 from phi3_ui.i18n.translate import tr
 from phi3_ui.prompts.templates import NoTemplateError
@@ -93,7 +93,7 @@ class ExportController:
         if not conversation.tree:
             raise UserError("nothing_to_export")
         title = history.get_title(session.user_id, chat_id or session.current.id) or conversation.title
-        name = f"{safe_file_name(title, {})}.{file.ending}"
+        name = f"{make_file_name(title, {})}.{file.ending}"
         return self._download(name, file.media_type, file.write(conversation, title).encode())
 
     def _download(self, name: str, kind: str, content: bytes) -> Updates:

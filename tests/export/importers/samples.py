@@ -1,4 +1,4 @@
-"""Chats as other programs export them, and short forms of what the tests look at."""
+"""Chats as exported by other programs, and short forms of imported chats for assertions."""
 
 import json
 from typing import Any
@@ -55,7 +55,7 @@ GPT = {"model_slug": "gpt-4"}
 
 
 def branched_chatgpt_chat() -> dict[str, Any]:
-    """The first question is regenerated and later edited; the first answer is continued and shown."""
+    """The first question was regenerated and later edited; the first answer was continued and is shown."""
     chat = chatgpt_chat(
         q1=chatgpt_node("s", "user", "2+2?", 1000),
         a1=chatgpt_node("q1", "assistant", "4", 1001, metadata=GPT),
@@ -83,7 +83,7 @@ def open_webui_message(key: str, parent: str | None, role: str, content: str, at
 
 
 def open_webui_chat() -> dict[str, Any]:
-    """A question that two models answered; the answer of the first was rated and is followed by an error."""
+    """A question answered by two models; the first answer was rated and is followed by an error."""
     usage = {"prompt_tokens": 5, "completion_tokens": 2}
     messages = [
         open_webui_message("q", None, "user", "2+2?", 1000, models=["phi3:latest", "llama3"]),

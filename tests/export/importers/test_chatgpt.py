@@ -1,4 +1,4 @@
-"""Chats of ChatGPT: the tree, its authors and content types."""
+"""Chats of ChatGPT: message trees, authors and content types."""
 
 import time
 from typing import Any
@@ -35,7 +35,7 @@ def test_a_chatgpt_tree_keeps_its_branches_times_and_models() -> None:
     assert [asked_at(turn) for turn in conversation.tree] == sorted(asked_at(turn) for turn in conversation.tree)
 
 
-def test_a_chatgpt_export_may_say_only_the_children_of_a_node() -> None:
+def test_a_chatgpt_export_may_list_only_the_children_of_a_node() -> None:
     chat = branched_chatgpt_chat()
     for key, node in chat["mapping"].items():
         node["children"] = [child for child, other in chat["mapping"].items() if other["parent"] == key]
@@ -111,12 +111,12 @@ def test_chatgpt_custom_instructions_in_metadata_are_kept() -> None:
         ),
     ],
 )
-def test_what_chatgpt_has_beyond_text_is_named(node: dict[str, Any], field: str) -> None:
+def test_chatgpt_content_other_than_text_is_refused_by_name(node: dict[str, Any], field: str) -> None:
     assert field in find_refusal(chatgpt_chat(q=node))
 
 
 def test_a_chatgpt_answer_may_have_thousands_of_messages() -> None:
-    """Of which no copy is made with each."""
+    """They are not copied for each message."""
     nodes = {f"a{n}": chatgpt_node(f"a{n - 1}" if n else "q", "assistant", str(n)) for n in range(5_000)}
 
     [turn] = read_chat(chatgpt_chat(q=chatgpt_node("s", "user", "Count."), **nodes))[1].turns
@@ -160,7 +160,10 @@ def test_chatgpt_citations_become_links_or_nothing_and_hidden_messages_stay_hidd
 @pytest.mark.parametrize(
     ("text", "references"),
     [
-        ("\ue200", [{"matched_text": "\ue200", "alt": "\ue200\ue200"}] * 40),  # doubled by each, if taken one by one
+        (
+            "\ue200",
+            [{"matched_text": "\ue200", "alt": "\ue200\ue200"}] * 40,
+        ),  # would double with each one, if replaced one by one
         ("\ue200" * 100_000, []),
         ("【1†" * 50_000, []),
     ],
@@ -174,7 +177,7 @@ def test_chatgpt_citations_take_neither_much_memory_nor_much_time(text: str, ref
     assert time.process_time() - started < 5
 
 
-def test_a_link_that_is_shown_for_very_many_citations_is_refused() -> None:
+def test_a_link_that_replaces_too_many_citations_is_refused() -> None:
     references = [{"matched_text": "\ue200a\ue201", "alt": "x" * 10_000}]
 
     assert "more than 1000000 characters" in find_refusal(_cited("\ue200a\ue201" * 1000, references))

@@ -1,4 +1,4 @@
-"""What holds for the chats of every program: lists, JSON Lines, times, archives, and damaged fields."""
+"""Tests for the chats of all programs: lists, JSON Lines, times, archives, and damaged fields."""
 
 import io
 import json
@@ -34,7 +34,7 @@ _CHATS: list[Any] = [
 ]
 
 
-def test_a_list_may_mix_chats_and_names_the_one_that_cannot_be_read() -> None:
+def test_in_a_mixed_list_the_unreadable_chat_is_named() -> None:
     bad = chatgpt_chat(q=chatgpt_node("s", "user", IMAGE))
     refused = list[str]()
 
@@ -47,7 +47,7 @@ def test_a_list_may_mix_chats_and_names_the_one_that_cannot_be_read() -> None:
         read_chats(json.dumps([bad]).encode(), refused.append)
 
 
-def test_openai_messages_keep_their_time_and_reasoning_and_name_what_is_not_text() -> None:
+def test_openai_messages_keep_time_and_reasoning_and_refuse_other_content_by_name() -> None:
     messages = [
         {"role": "user", "content": "Hi", "timestamp": 1_700_000_000_000},
         {"role": "assistant", "content": "Hello", "reasoning_content": "A greeting."},
@@ -60,7 +60,7 @@ def test_openai_messages_keep_their_time_and_reasoning_and_name_what_is_not_text
     assert "messages.1.content.1 is not text but image_url" in find_refusal([*messages[:1], image])
     assert "messages.0.images" in find_refusal([{"role": "user", "content": "a", "images": ["aGk="]}])
     assert "messages.0.role" in find_refusal([{"role": "tool", "content": "a"}])
-    # Chats of another program, alone and in a list of any length.
+    # Chats of an unknown program, alone and in lists of any length.
     claude = {"uuid": "1", "name": "Sums", "chat_messages": [{"sender": "human", "text": "1+1?"}]}
     for value in (claude, [claude], [claude, claude]):
         assert "no list of messages, but the fields uuid, name, chat_messages" in find_refusal(value)
@@ -125,7 +125,7 @@ def test_the_error_of_an_open_webui_answer_is_kept(error: Any, detail: str) -> N
     assert found == ("refused", {"model": "phi3:latest", "detail": detail})
 
 
-def test_of_a_chatgpt_archive_only_the_conversations_are_read() -> None:
+def test_only_the_conversations_of_a_chatgpt_archive_are_read() -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("chat.html", "<html>")

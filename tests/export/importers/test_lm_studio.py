@@ -39,7 +39,7 @@ def test_an_lm_studio_chat_keeps_its_versions_times_and_models() -> None:
         ),
     ],
 )
-def test_what_lm_studio_has_beyond_text_is_named(version: dict[str, Any], named: str) -> None:
+def test_lm_studio_content_other_than_text_is_refused_by_name(version: dict[str, Any], named: str) -> None:
     assert named in find_refusal({"name": "c", "messages": [{"versions": [version], "currentlySelected": 0}]})
     assert "messages.0.currentlySelected" in find_refusal(
         {"messages": [{"versions": [version], "currentlySelected": 1}]}

@@ -29,7 +29,7 @@ def test_an_open_webui_chat_keeps_its_branches_times_and_models(wrap: Callable[[
     assert answer_of(second).error == ("refused", {"model": "phi3:latest", "detail": "out of memory"})
 
 
-def test_an_open_webui_chat_may_hold_only_the_list_of_messages() -> None:
+def test_an_open_webui_chat_may_contain_only_a_list_of_messages() -> None:
     chat = open_webui_chat()["chat"]
     chat["history"] = {"messages": {}, "currentId": "a2"}
 
@@ -50,7 +50,7 @@ def test_an_open_webui_chat_may_hold_only_the_list_of_messages() -> None:
         ("q2", {"parentId": "x"}, "history.messages.q2: its parent x is missing"),
     ],
 )
-def test_what_open_webui_has_beyond_text_is_named(key: str, fields: dict[str, Any], named: str) -> None:
+def test_open_webui_content_other_than_text_is_refused_by_name(key: str, fields: dict[str, Any], named: str) -> None:
     chat = open_webui_chat()
     chat["chat"]["history"]["messages"][key] |= fields
 

@@ -1,4 +1,4 @@
-"""Chats in the ShareGPT form."""
+"""Chats in the ShareGPT format."""
 
 import json
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def test_a_sharegpt_list_is_imported() -> None:
         ({"conversations": []}, "no messages"),
     ],
 )
-def test_what_sharegpt_has_beyond_text_is_named(fields: dict[str, Any], named: str) -> None:
+def test_sharegpt_content_other_than_text_is_refused_by_name(fields: dict[str, Any], named: str) -> None:
     assert named in find_refusal([fields])
 
 
