@@ -67,7 +67,7 @@ def test_a_preference_is_a_vote_on_each_pair_with_the_best_one() -> None:
     three = ("a", "b", "c")
     assert count_votes(three, 1) == [Vote("a", "b", "right"), Vote("b", "c", "left")]
     assert count_votes(three, "tie") == [Vote("a", "b", "tie"), Vote("a", "c", "tie"), Vote("b", "c", "tie")]
-    with pytest.raises(ValueError, match="no place 3"):
+    with pytest.raises(ValueError, match="no position 3"):
         count_votes(three, 3)
 
 
