@@ -173,8 +173,8 @@ def _read_chat(value: Any) -> tuple[str, Conversation]:
     if "phi3_ui" in fields:
         return read_own_chat(fields)
     if third_party := read_third_party_chat(fields):
-        title, conversation = third_party
-        return title or conversation.title, conversation
+        given_title, conversation = third_party
+        return given_title or conversation.title, conversation
     if "messages" not in fields:
         raise ImportRefusedError("no_list", fields=", ".join(fields)) if fields else ImportRefusedError("no_messages")
     title, model = fields.get("title") or fields.get("name"), fields.get("model")
