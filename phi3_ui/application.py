@@ -50,7 +50,7 @@ from phi3_ui.ui.login.login_guard import LoginGuard
 from phi3_ui.ui.open_pages import OpenPages
 from phi3_ui.ui.page.layout import build_ui
 from phi3_ui.ui.page.texts import I18N
-from phi3_ui.ui.page.theme import CSS, theme
+from phi3_ui.ui.page.theme import CSS, build_theme
 from phi3_ui.ui.page_calls import FindLogin, PageCalls
 from phi3_ui.ui.render.mlflow_links import MlflowLinks
 from phi3_ui.ui.request_limits import IMPORT_PATH, RequestLimits
@@ -198,7 +198,7 @@ def _mount_page(
         app,
         blocks,
         path="/",
-        theme=theme(),
+        theme=build_theme(),
         css=CSS,
         i18n=I18N,
         app_kwargs={"dependencies": [Depends(calls.check)]},

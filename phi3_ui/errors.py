@@ -1,4 +1,4 @@
-"""The errors that users see, each one sentence with its cure. i18n/translate.py has the translations."""
+"""The errors that users see, each a sentence with its remedy. i18n/translate.py has the translations."""
 
 from models.stage import SENTENCES as STAGE_SENTENCES
 

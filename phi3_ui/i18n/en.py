@@ -1,4 +1,4 @@
-"""The page's texts in English. The sentences of errors are in phi3_ui/errors.py."""
+"""The page's texts in English. The error messages are in phi3_ui/errors.py."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The page's texts and the sentences of errors in Romanian."""
+"""The page's texts and the error messages in Romanian."""
 
 from collections.abc import Mapping
 

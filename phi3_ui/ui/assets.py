@@ -1,4 +1,4 @@
-"""Serves the browser's modules and style sheets: our own of static/, and the libraries of vendor/; caching of Gradio's own."""
+"""Serves our own modules and style sheets from static/ and the libraries from vendor/; caches Gradio's assets."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ _FOLDER = Path(__file__).parent
 
 
 class _Revalidated(StaticFiles):
-    """Files that a browser keeps, but asks about on each load: after an upgrade, no page mixes two versions."""
+    """Files that browsers cache but revalidate on each load, so that no page mixes two versions after an upgrade."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
@@ -22,13 +22,13 @@ class _Revalidated(StaticFiles):
 
 
 def create_assets() -> Starlette:
-    """An application with the files of static/ and vendor/, under these names."""
+    """Return an application that serves static/ and vendor/ under these names."""
     folders = ("static", "vendor")
     return Starlette(routes=[Mount(f"/{name}", _Revalidated(directory=_FOLDER / name)) for name in folders])
 
 
 class CacheHashedAssets:
-    """ASGI middleware: a browser need not ask again for Gradio's assets, whose names contain a hash of their content."""
+    """ASGI middleware that lets browsers cache Gradio's assets without revalidation: their names contain a content hash."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

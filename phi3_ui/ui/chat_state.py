@@ -15,10 +15,10 @@ from phi3_ui.errors import UserError
 
 @dataclass(frozen=True)
 class StartedTurn:
-    """What Chat.try_start reserved."""
+    """A turn reserved by Chat.try_start."""
 
     conversation: Conversation
-    """With the new turn as its last shown one."""
+    """Its last shown turn is the new one."""
 
     @property
     def turn_id(self) -> str:
@@ -61,7 +61,7 @@ class Chat:
         return self._running
 
     def await_running(self) -> RunningTurn | None:
-        """The turn in progress; one that is being started is waited for. None if there is none."""
+        """Return the turn in progress, after waiting for one that is being started; None if there is none."""
         with self._started:
             self._started.wait_for(lambda: self._running or not self._is_busy)
             return self._running
@@ -96,7 +96,7 @@ class Chat:
             turn.stop()
 
     def abort_start(self, turn_id: str) -> None:
-        """Take back a reserved turn that could not be started."""
+        """Remove a reserved turn that could not be started."""
         with self._lock:
             tree = tuple(turn for turn in self._conversation.tree if turn.id != turn_id)
             self._conversation = Conversation(tree, self._leaf_before_start)
@@ -117,7 +117,7 @@ class Chat:
             self._started.notify_all()
 
     def stop(self) -> None:
-        """Stop the turn in progress, also one that is still being started."""
+        """Stop the turn in progress, even one that is still being started."""
         with self._lock:
             self._is_stop_requested = self._is_busy
             running = self._running
@@ -144,7 +144,7 @@ class Chat:
             self._conversation = changed
 
     def refresh(self, expected: Conversation, stored: Conversation) -> bool:
-        """Replace the conversation by what was loaded from the store; False if it has changed since it was `expected`."""
+        """Replace the conversation with the one loaded from the store; return False if it is no longer `expected`."""
         with self._lock:
             if self._is_busy or self._conversation is not expected:
                 return False
@@ -152,7 +152,7 @@ class Chat:
             return True
 
     def restart(self) -> bool:
-        """Become a new, empty chat, since the stored one was deleted; False while a turn is in progress."""
+        """Become a new, empty chat after the stored one was deleted; return False while a turn is in progress."""
         with self._lock:
             if self._is_busy:
                 return False
@@ -165,7 +165,7 @@ class Chat:
         change: Callable[[Feedback | None], Feedback | None],
         save: Callable[[Feedback | None], None],
     ) -> Feedback | None:
-        """Change a turn's feedback and `save` it if it differs; also while another turn is in progress.
+        """Change a turn's feedback and `save` it if it differs, even while another turn is in progress.
 
         Raises:
             UserError: no_such_turn.

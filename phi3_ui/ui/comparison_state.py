@@ -15,24 +15,24 @@ MIN_SIDES, MAX_SIDES = 2, 4
 
 @dataclass(frozen=True)
 class Contestant:
-    """Who is asked: a model, perhaps with settings of its own."""
+    """A side of the comparison: a model, optionally with its own settings."""
 
     model_id: str
     preset: str = ""
-    """Name of a preset of the sampling parameters; empty: as the page's settings say."""
+    """Name of a preset of the sampling parameters; empty: those of the page's settings."""
     system: str = ""
     """System prompt; blank: that of the page's settings."""
 
 
 @dataclass(frozen=True)
 class AskedRound:
-    """A question to all sides."""
+    """A question asked of all sides."""
 
     id: str
     question: str
     is_blind: bool
     places: tuple[int, ...]
-    """From left to right: the positions of the contestants."""
+    """Positions of the contestants, from left to right."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Origin:
     """The answer of a chat that a comparison was opened from."""
 
     history: Conversation
-    """What led to its question: each side begins with it."""
+    """The turns before its question, with which each side begins."""
     question: str
-    """What is asked of all sides, unless the person writes something else."""
+    """The question for all sides, unless the user writes another one."""
 
 
 def find_origin(conversation: Conversation, turn_id: str) -> Origin:
-    """The question of a turn, with a copy of what led to it: turns of its own, without what is counted once, such as tokens."""
+    """Return the question of a turn, with a copy of the turns before it: new turns, without what must count only once, such as tokens."""
     turn, history = conversation.get_turn(turn_id), Conversation()
     for before in Conversation(conversation.tree, turn.parent).turns:
         answer = before.answer or Answer("", "")
@@ -68,7 +68,7 @@ class Comparison:
     ) -> None:
         """`branches` are the histories of the contestants, in their order; by default empty.
 
-        `origin` is what a comparison begins with that was not asked anything yet.
+        `origin` is the starting point of a comparison without any rounds yet.
         """
         self.contestants = tuple(contestants)
         self.origin = origin
@@ -91,7 +91,7 @@ class Comparison:
 
     @property
     def is_running(self) -> bool:
-        """Whether the last round is being answered."""
+        """Whether the last round is in progress."""
         return not self._finished.is_set()
 
     def is_stopped(self, position: int | None = None) -> bool:
@@ -102,7 +102,7 @@ class Comparison:
 
     @property
     def error(self) -> UserError | None:
-        """Why the last round was not asked of every side."""
+        """Why not every side was asked in the last round."""
         return self._error
 
     def try_start(self, question: str, is_blind: bool) -> AskedRound | None:
@@ -119,7 +119,7 @@ class Comparison:
             return started
 
     def finish(self, error: UserError | None = None) -> None:
-        """Record that the round in progress has ended. A round that nobody was asked is forgotten."""
+        """Record that the round in progress has ended. Drop the round if no side was asked."""
         with self._lock:
             self._error = error
             if self._rounds and not any(self.find_turns(self._rounds[-1])):
@@ -138,29 +138,29 @@ class Comparison:
             self.chats[position].stop()
 
     def wait(self, seconds: float) -> bool:
-        """Wait up to `seconds` until no round runs; whether none does."""
+        """Wait up to `seconds` until no round runs; return whether none does."""
         return self._finished.wait(seconds)
 
     @property
     def history(self) -> tuple[Turn, ...]:
-        """What led to the first round, the same for all sides."""
+        """The turns before the first round, the same for all sides."""
         if self.origin:
             return self.origin.history.turns
         turns = self.chats[0].conversation.turns
         return tuple(turn for turn in turns if turn.request is None or turn.request.round is None)
 
     def find_turns(self, asked: AskedRound) -> list[Turn | None]:
-        """The turns of a round from left to right; None where nothing was asked yet."""
+        """Return the turns of a round from left to right; None where nothing has been asked yet."""
         return [_find_turn(self.chats[position].conversation, asked.id) for position in asked.places]
 
     def has_hidden_round(self, voted: Container[str]) -> bool:
-        """Whether a blind round waits for its vote; `voted` are the ids of the turns that have one."""
+        """Whether a blind round awaits its vote; `voted` are the ids of the turns that have one."""
         blind = [asked for asked in self._rounds if asked.is_blind]
         return any(turn is None or turn.id not in voted for asked in blind for turn in self.find_turns(asked))
 
 
 def restore_comparison(chat_id: str, conversation: Conversation) -> Comparison:
-    """A comparison as the store has it.
+    """Restore a comparison from its conversation in the store.
 
     Raises:
         UserError: no_such_chat if it has no round.
@@ -169,7 +169,7 @@ def restore_comparison(chat_id: str, conversation: Conversation) -> Comparison:
     if not rounds:
         raise UserError("no_such_chat")
     leaves = _find_leaves(conversation)
-    # Their order may not tell who stood where.
+    # Their order must not reveal which side stood where.
     leaves.sort(key=lambda turn: (turn.request.model_id if turn.request else "", turn.id))
     branches = [Conversation(conversation.tree, turn.id).turns for turn in leaves]
     asked = [
@@ -181,7 +181,7 @@ def restore_comparison(chat_id: str, conversation: Conversation) -> Comparison:
 
 
 def _group_rounds(conversation: Conversation) -> Mapping[str, tuple[Turn, bool]]:
-    """A turn of each round by its id, oldest first, and whether it is blind."""
+    """Return one turn of each round and whether the round is blind, by round id, oldest first."""
     rounds = dict[str, tuple[Turn, bool]]()
     for turn in conversation.tree:
         if turn.request and (place := turn.request.round):
@@ -195,7 +195,7 @@ def _find_leaves(conversation: Conversation) -> list[Turn]:
 
 
 def _find_places(branches: list[tuple[Turn, ...]], round_id: str) -> tuple[int, ...]:
-    """The positions of the branches that a round has, from left to right."""
+    """Return the positions of the branches that take part in a round, from left to right."""
     found = dict[int, int]()
     for position, branch in enumerate(branches):
         for turn in branch:
@@ -217,7 +217,7 @@ def _read_contestant(turn: Turn) -> Contestant:
 
 
 def find_preset(request: TurnRequest) -> str:
-    """The name of the preset that the parameters of a request come from, as far as its model supports them; empty if none."""
+    """Return the name of the preset that a request's parameters come from, as far as its model supports them; empty if none."""
     params = request.params.as_dict()
     for preset in PARAM_PRESETS:
         common = preset.values.keys() & params.keys()

@@ -1,4 +1,4 @@
-"""Sees which pages a browser loads, and which event streams of pages break before their end."""
+"""Detects page loads, and event streams of pages that break before their end."""
 
 from collections.abc import Callable
 from urllib.parse import parse_qs
@@ -11,24 +11,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from phi3_ui.ui.open_pages import OpenPages
 
-_MAX_BROWSER = 300  # characters; each load keeps them for a while
+_MAX_BROWSER = 300  # characters of the user agent; each load keeps them for a while
 
 
 def identify_client(request: Request | gr.Request) -> str:
-    """Address and kind of the browser that sends a request. Browsers behind one proxy may be taken for one."""
+    """Return address and user agent of the browser that sends a request. Browsers behind one proxy may look like one."""
     host = request.client.host if request.client else ""
     return f"{host} {request.headers.get('user-agent', '')[:_MAX_BROWSER]}"
 
 
 class ConnectionWatch:
-    """ASGI middleware that reports page loads and event streams to `OpenPages`, and changes nothing but this.
+    """ASGI middleware that reports page loads and event streams to `OpenPages`.
 
-    A stream that nothing is sent to is 404. Gradio finds out once it has begun to answer, which is an error of the server.
-    So is the stream of another person's page.
+    Its only intervention: a stream to which nothing is sent gets a 404, since Gradio notices that only after it has begun to
+    respond, which is a server error. So does the stream of another user's page.
     """
 
     def __init__(self, app: ASGIApp, pages: OpenPages, has_events: Callable[[str, Request], bool]) -> None:
-        """`has_events` says whether anything is sent to the stream of a page, by its key, and the request's login may read it."""
+        """`has_events` returns whether anything is sent to the stream of the page with this key, and the request's login may read it."""
         self._app = app
         self._pages = pages
         self._has_events = has_events
@@ -46,7 +46,7 @@ class ConnectionWatch:
 
     async def _watch_stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         keys = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("session_hash", [])
-        key = keys[0] if len(keys) == 1 else ""  # of several, Gradio would take another one
+        key = keys[0] if len(keys) == 1 else ""  # of several, Gradio would use a different one
         if not self._has_events(key, Request(scope)):
             await PlainTextResponse("Not Found", status_code=404)(scope, receive, send)
             return

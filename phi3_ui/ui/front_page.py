@@ -1,4 +1,4 @@
-"""Serves the page in the visitor's language and theme, or the login while they have to log in."""
+"""Serves the page in the visitor's language and theme, or the login page if they have to log in first."""
 
 from typing import cast, get_args
 
@@ -10,17 +10,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from phi3_ui.i18n.translate import TEXTS, detect_language
 from phi3_ui.ui.login.login import Login
 from phi3_ui.ui.render.front_page import Appearance, Theme, adapt_page, render_login
-from phi3_ui.ui.security import script_nonce
+from phi3_ui.ui.security import get_script_nonce
 
 # The cookies of static/preferences.js.
 _LANGUAGE, _THEME = "phi3-language", "phi3-theme"
 
 
 class FrontPage:
-    """ASGI middleware. A picked language takes the place of the browser's in every request."""
+    """ASGI middleware. A language picked on the page overrides the browser's in every request."""
 
     def __init__(self, app: ASGIApp, login: Login | None) -> None:
-        """`login` is None if nobody needs to log in."""
+        """`login` is None if no login is required."""
         self._app = app
         self._login = login
 
@@ -37,11 +37,11 @@ class FrontPage:
             await self._app(scope, receive, send)
         elif self._login and self._login.find_user(request) is None:
             html = render_login(
-                appearance, script_nonce(scope), self._login.ways, request.query_params.get("login", "")
+                appearance, get_script_nonce(scope), self._login.methods, request.query_params.get("login", "")
             )
             await HTMLResponse(html, headers={"Cache-Control": "no-store"})(scope, receive, send)
         else:
-            await self._app(scope, receive, _adapt(send, appearance, script_nonce(scope)))
+            await self._app(scope, receive, _adapt(send, appearance, get_script_nonce(scope)))
 
 
 def _is_page(scope: Scope) -> bool:
@@ -49,7 +49,7 @@ def _is_page(scope: Scope) -> bool:
 
 
 def find_language(request: Request) -> str:
-    """The language that was picked on the page, else the browser's."""
+    """Return the language picked on the page, else the browser's."""
     return _appearance(request).language
 
 
@@ -61,7 +61,7 @@ def _appearance(request: Request) -> Appearance:
 
 
 def _adapt(send: Send, appearance: Appearance, nonce: str) -> Send:
-    """A `send` that adapts a document, once it is complete."""
+    """Return a `send` that adapts an HTML document once it is complete."""
     start: Message | None = None
     body = b""
 

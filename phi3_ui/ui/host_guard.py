@@ -1,4 +1,4 @@
-"""Refuses what other sites send to the page through a browser, by the name that they call it (DNS rebinding) or from their own pages."""
+"""Refuses requests that other sites send through a browser, under a host name of their own (DNS rebinding) or from their own pages."""
 
 import ipaddress
 import socket
@@ -21,15 +21,15 @@ _SHOWN = 100  # characters of a refused name
 
 
 class HostGuard:
-    """ASGI middleware: 421 for a host that is not the app's, 403 for a POST that another site's page sends.
+    """ASGI middleware: 421 for a host that is not the app's, 403 for a POST from another site's page.
 
-    A site whose name leads to this machine has, to a browser, the same origin as the app: only the name tells them apart. Starlette's
-    TrustedHostMiddleware knows neither addresses nor X-Forwarded-Host.
+    A site whose name resolves to this machine looks to a browser like the app's own origin: only the host name tells them apart.
+    Starlette's TrustedHostMiddleware supports neither IP addresses nor X-Forwarded-Host.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        # A browser sends a login's cookie to no other name, and a Space is reached by those of its host alone.
+        # A browser sends the login cookie to no other name, and a Space is reachable only under its host's names.
         self._has_any_name = not settings.hosts and (settings.has_login or bool(settings.space_id))
         self._is_local = _is_loopback(settings.server_name.strip("[]"))
         self._names = _find_names(settings, self._is_local)
@@ -72,20 +72,20 @@ class HostGuard:
             address = ipaddress.ip_address(name)
         except ValueError:
             return False
-        return address.is_loopback or not self._is_local  # an address in place of a name leads nowhere else
+        return address.is_loopback or not self._is_local  # an IP address cannot be rebound
 
 
 def _called_hosts(headers: Headers) -> list[str]:
-    """The hosts that a request names; a browser always names one.
+    """Return the hosts that a request names; a browser always names one.
 
-    X-Forwarded-Host never speaks for another `Host`: a page can send it, from this machine, where proxies are trusted by default.
+    X-Forwarded-Host never replaces `Host`: a page can send it from this machine, where proxies are trusted by default.
     """
     forwarded = headers.get("x-forwarded-host", "").partition(",")[0].strip()
     return [*headers.getlist("host"), *filter(None, [forwarded])]
 
 
 def _find_names(settings: Settings, is_local: bool) -> frozenset[str]:
-    """The names by which the app may be called."""
+    """Return the host names that the app may be called by."""
     names = {"localhost", *settings.hosts, urlsplit(settings.root_path).hostname}
     names |= {parse_host(name.strip()) for name in settings.space_host.split(",")}
     if not is_local:

@@ -1,4 +1,4 @@
-"""The route that takes a file of chats. Gradio's own uploads are closed: they have paths, which anybody may name."""
+"""The route that receives a file of chats. Gradio's own uploads are disabled: they have paths, which anyone could name."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,20 +14,20 @@ from phi3_ui.ui.front_page import find_language
 from phi3_ui.ui.imports import ImportJob, Imports
 from phi3_ui.ui.open_pages import OpenPages
 
-_STALL_SECONDS = 60.0  # without a byte, after which a file is given up
+_STALL_SECONDS = 60.0  # without a byte, after which an upload is aborted
 
 _STATUS = {"page_gone": 403, "import_running": 409, "imports_busy": 429, "import_stalled": 408}
 
 
 class ImportRoute:
-    """POST of a file as the body, with the secret of the tab that sends it in the header `X-Phi3-Tab`.
+    """A POST with the file as its body, and the secret of the sending tab in the header `X-Phi3-Tab`.
 
-    The import belongs to the person of that page. Status 202, or a refusal with a sentence as `detail`. A page of another
-    site cannot set the header.
+    The import belongs to that page's user. Responds with 202, or with an error and a sentence as `detail`. Another site's
+    page cannot set the header.
     """
 
     def __init__(self, pages: OpenPages, imports: Imports, find_user: Callable[[Request], str | None] | None) -> None:
-        """`find_user` returns who is logged in; None: nobody needs to."""
+        """`find_user` returns the logged-in user; None: no login is required."""
         self._pages = pages
         self._imports = imports
         self._find_user = find_user
@@ -35,7 +35,7 @@ class ImportRoute:
     async def receive_file(self, request: Request) -> Response:
         """Handle one request."""
         try:
-            await self._take(request)
+            await self._start_import(request)
         except UserError as error:
             sentence = tr_error(find_language(request), error)
             return JSONResponse({"detail": sentence}, _STATUS.get(error.code, 400), {"Connection": "close"})
@@ -43,7 +43,7 @@ class ImportRoute:
             return Response(status_code=400)
         return JSONResponse({}, 202)
 
-    async def _take(self, request: Request) -> None:
+    async def _start_import(self, request: Request) -> None:
         login = self._find_user(request) if self._find_user else None
         session = self._pages.find_session(request.headers.get("x-phi3-tab", ""), login)
         if session is None:

@@ -1,6 +1,6 @@
-"""Imports in the background: each takes the chats of one file to their person's history, one chat after the other.
+"""Background imports: each adds the chats of one file to its user's history, one chat after another.
 
-The file has no name on the disk: its space is free once the import ends, however it or the process ends, and no path leads to it.
+The file is an unlinked temporary file: no path leads to it, and its space is freed however the import or the process ends.
 """
 
 import logging
@@ -20,10 +20,10 @@ from phi3_ui.export.refusal import ChatPlace, ImportRefusedError
 from phi3_ui.store.conversations.import_ticket import ImportProgress
 from phi3_ui.store.conversations.turn_writer import ConversationStore, ImportedConversation
 
-_MAX_JOBS = 16  # at the same time, for all people: each may hold a file on the disk, and a chat in memory
-_MAX_KNOWN = 1000  # people whose last import is remembered
-_MAX_REASONS = 200  # that are kept; all are counted
-_WAIT = 0.5  # seconds between looks at whether an import was cancelled
+_MAX_JOBS = 16  # concurrent, across all users: each may hold a file on disk, and a chat in memory
+_MAX_KNOWN = 1000  # users whose last import is remembered
+_MAX_REASONS = 200  # kept; all are counted
+_WAIT = 0.5  # seconds between checks whether an import was cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -32,21 +32,21 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class ImportState:
-    """How far an import is."""
+    """The progress of an import."""
 
     position: float = 0.0
-    """Bytes of the file whose chats are stored or refused, about."""
+    """Bytes of the file whose chats are stored or refused, approximately."""
     size: int = 0
     chats: int = 0
     """Chats that are stored completely."""
     turns: int = 0
-    """Questions of these chats, and those of the next one that are in the store."""
+    """Questions of these chats, and those of the next chat that are already stored."""
     refused: int = 0
-    """Chats, or the rest of the file, that are not imported."""
+    """Number of chats that are not imported; an unreadable rest of the file counts as one."""
     reasons: tuple[ImportRefusedError, ...] = ()
-    """Why, for the first of them."""
+    """The reasons, for the first of them."""
     first_id: str | None = None
-    """The first chat that was stored."""
+    """Id of the first chat that was stored."""
     is_cancelled: bool = False
     is_finished: bool = False
 
@@ -65,25 +65,25 @@ class ImportJob:
 
     @property
     def state(self) -> ImportState:
-        """Its current value."""
+        """The current state."""
         with self._lock:
             return self._state
 
     def cancel(self) -> None:
-        """Import nothing more. Chats that are stored completely stay."""
+        """Import nothing more. Completely stored chats are kept."""
         self._cancelled.set()
 
     def close(self) -> None:
-        """End because the app ends: the chat that is being written is completed at the next start."""
+        """End at shutdown: the chat that is being written is completed at the next start."""
         self._closing.set()
         self._cancelled.set()
 
     def wait(self, timeout: float) -> bool:
-        """Wait for the end; False if it takes longer."""
+        """Wait up to `timeout` seconds for the end; return whether it was reached."""
         return self._finished.wait(timeout)
 
     def run(self) -> None:
-        """Import the file, to the end or until it is cancelled."""
+        """Import the file, until its end or until cancelled."""
         try:
             with self.file:
                 self._import_all(self.file)
@@ -109,7 +109,7 @@ class ImportJob:
             self._update(position=file.tell())
 
     def _import_chat(self, chat: ReadChat, end: int) -> None:
-        """Import a chat, which ends at this position of the file."""
+        """Import a chat that ends at position `end` of the file."""
         user_id = self.person.user_id
         try:
             imported = self._store.import_conversation(user_id, chat.conversation, chat.title, self._cancelled.is_set)
@@ -153,22 +153,22 @@ class ImportJob:
 
 
 class Imports:
-    """The imports of all people: one at a time for each, the last one of each remembered. Thread-safe."""
+    """The imports of all users: one at a time per user, whose last one is remembered. Thread-safe."""
 
     def __init__(self, store: ConversationStore, folder: Path) -> None:
-        """`folder` is on the disk that holds the files."""
+        """`folder` is on the disk that is to hold the files."""
         self._store = store
         self._folder = folder
         self._lock = threading.Lock()
         self._running = Counter[Key]()
-        self._count = 0  # of the imports that are received or running
+        self._count = 0  # of imports being received or running
         self._jobs: OrderedDict[str, ImportJob] = OrderedDict()
         self._threads: set[threading.Thread] = set()
         self._is_closed = False
 
     @contextmanager
     def receive(self, person: Person) -> Iterator[ImportJob]:
-        """A job whose file the block fills; it starts after the block, unless that fails.
+        """Yield a job whose file the block fills; the job starts after the block, unless that raises.
 
         Raises:
             UserError: import_running (of this person, or too many of the address), imports_busy.
@@ -188,12 +188,12 @@ class Imports:
         self._start(job)
 
     def find(self, user_id: str) -> ImportJob | None:
-        """The person's last import."""
+        """Return the user's last import."""
         with self._lock:
             return self._jobs.get(user_id)
 
     def close(self, timeout: float) -> None:
-        """End all imports because the app ends, and wait up to `timeout` seconds for each."""
+        """End all imports at shutdown, and wait up to `timeout` seconds for each."""
         with self._lock:
             self._is_closed = True
             jobs, threads = list(self._jobs.values()), list(self._threads)

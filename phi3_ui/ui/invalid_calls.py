@@ -1,4 +1,4 @@
-"""Calls whose values the page's inputs do not take are the caller's error, 400, and not the server's, 500."""
+"""Reports calls with values that the page's inputs reject as client errors (400), not as server errors (500)."""
 
 from contextvars import ContextVar
 
@@ -8,14 +8,14 @@ _FOUND: ContextVar[list[Exception] | None] = ContextVar("phi3_invalid_call", def
 
 
 def note_invalid_call(error: Exception) -> None:
-    """Say that the call under way cannot be made with its values."""
+    """Record that the current call has invalid values."""
     found = _FOUND.get()
     if found is not None:
         found.append(error)
 
 
 class InvalidCalls:
-    """ASGI middleware. Gradio answers 500 for whatever goes wrong in a call; this leaves it to errors of handlers."""
+    """ASGI middleware. Gradio responds with 500 to any failed call; this reserves 500 for errors in handlers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,6 +1,6 @@
-"""Notices that the page shows for some seconds. Gradio reads their text as HTML; ours is text, with names that others chose.
+"""Notices that the page shows for a few seconds. Gradio renders their text as HTML; ours is escaped, since it may contain names chosen by others.
 
-Events that are not queued, such as those of `events.QUIET`, show none.
+Events that are not queued, such as those of `events.QUIET`, cannot show any.
 """
 
 import html
@@ -9,10 +9,10 @@ import gradio as gr
 
 
 def show_warning(sentence: str) -> None:
-    """Tell why nothing was done."""
+    """Show why nothing was done."""
     gr.Warning(html.escape(sentence, quote=False))
 
 
 def show_info(sentence: str) -> None:
-    """Warn that something was done differently than expected."""
+    """Show that something was done differently than expected."""
     gr.Info(html.escape(sentence, quote=False))

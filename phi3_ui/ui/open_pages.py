@@ -1,9 +1,9 @@
-"""The open pages: which session each has, which have lost their connection, and which have closed.
+"""The open pages: the session of each, which have lost their connection, and which have closed.
 
-A page is known by Gradio's session hash, which it creates when it loads, and by the login. A lost connection is not a
-closed tab: what is being answered goes on for a grace period. Gradio's page reloads once the server is reachable again;
-the new page belongs to the same tab, whose secret both know, and takes over the chats of the old one. A tab that closes
-says so with a beacon. It sends the same beacon when it is reloaded, but has requested the new page before.
+A page is identified by Gradio's session hash, which it creates when it loads, and by the login. A lost connection is not
+a closed tab: its answers continue for a grace period. Gradio's page reloads once the server is reachable again; the new
+page belongs to the same tab, whose secret both know, and takes over the chats of the old one. A closing tab sends a
+beacon. A reloading tab sends the same beacon, but has already requested the new page.
 """
 
 import threading
@@ -14,10 +14,12 @@ from dataclasses import dataclass
 
 from phi3_ui.ui.sessions import Session
 
-_LOAD_SECONDS = 15.0  # from the request for a page until it reports its tab, or the page that it replaces says goodbye
-_ACTIVE_SECONDS = 300.0  # a page that is seen asks for the state of its model every few seconds
-_IDLE_SECONDS = 24 * 3600.0  # a page without any event for so long is forgotten: a laptop may sleep for a night
-_MAX_PAGES = 500  # of one login, or of one address; anybody may name as many as they like
+_LOAD_SECONDS = (
+    15.0  # from the request for a page until it reports its tab, or the page that it replaces sends its beacon
+)
+_ACTIVE_SECONDS = 300.0  # a visible page polls the state of its model every few seconds
+_IDLE_SECONDS = 24 * 3600.0  # a page without any event for this long is forgotten; a laptop may sleep overnight
+_MAX_PAGES = 500  # per login, or per address; anyone can make up any number of keys
 
 
 @dataclass(eq=False)
@@ -25,11 +27,11 @@ class _OpenPage:
     session: Session
     used_at: float
     address: str
-    """That it was first used from."""
+    """The address that the page was first used from."""
     tab: str | None = None
     """The secret of the browser tab that shows the page, once the page has reported it."""
     grace: threading.Timer | None = None
-    """Stops what is being answered at its end, unless the page is connected again by then."""
+    """Stops the page's answers when it elapses, unless the page has reconnected by then."""
 
     def start_grace(self, seconds: float, end: Callable[["_OpenPage"], None]) -> None:
         if self.grace is None:
@@ -56,20 +58,20 @@ class OpenPages:
         self._pages: dict[tuple[str, str | None], _OpenPage] = {}
         self._streams: Counter[str] = Counter()
         self._left: dict[str, str | None] = {}
-        """The logins of pages that are forgotten, but still have an event stream."""
+        """The logins of forgotten pages that still have an event stream, by key."""
         self._loading: dict[str, list[float]] = {}
         self._is_closing = False
         self._drop_state: Callable[[str], None] = lambda _: None
 
     def on_forgotten(self, drop_state: Callable[[str], None]) -> None:
-        """Call `drop_state` with the key of each page that is forgotten from now on. It must not wait."""
+        """Call `drop_state` with the key of each page that is forgotten from now on. It must not block."""
         self._drop_state = drop_state
 
     def get(self, key: str, language: str, login: str | None = None, address: str = "") -> Session:
-        """The session of a page; a new one for a page not seen before, or for another login.
+        """Return the session of a page; a new one for a page not seen before, or for another login.
 
-        Of one login, or without one of an address, the page that was not used for the longest time is forgotten where there are
-        too many: one with an event stream only if all have one.
+        If a login, or an address without one, has too many pages, the least recently used one is forgotten: one with an
+        event stream only if all have one.
         """
         idle: list[_OpenPage] = []
         with self._lock:
@@ -96,14 +98,14 @@ class OpenPages:
             return (key, login) in self._pages
 
     def is_taken(self, key: str, login: str | None) -> bool:
-        """Whether another login has a page with this key, or had it and is still sent its events."""
+        """Whether another login has a page with this key, or had one and still receives its events."""
         with self._lock:
             return self._left.get(key, login) != login or any(
                 name == key and owner != login for name, owner in self._pages
             )
 
     def list_keys(self, login: str | None, address: str) -> list[str]:
-        """The keys of the pages of a login, or without one of an address."""
+        """Return the keys of the pages of a login, or of an address without one."""
         with self._lock:
             return [key for key, _ in self._list_names(login, address)]
 
@@ -112,7 +114,7 @@ class OpenPages:
         return [name for name, page in pages if name[1] == login and (login is not None or page.address == address)]
 
     def is_model_shared(self, model_id: str, user_id: str) -> bool:
-        """Whether a page of somebody else, in use a short time ago, would ask this model next."""
+        """Whether a recently used page of another user would ask this model next."""
         with self._lock:
             since = self._clock() - _ACTIVE_SECONDS
             others = [
@@ -139,7 +141,7 @@ class OpenPages:
     # The connection of a page
 
     def open_stream(self, key: str) -> None:
-        """An event stream to the page has begun: it is connected."""
+        """Record that an event stream to the page has opened: the page is connected."""
         with self._lock:
             self._streams[key] += 1
             for page in self._find_pages(key):
@@ -152,10 +154,9 @@ class OpenPages:
             return self._streams[key] > 0
 
     def close_stream(self, key: str, is_lost: bool) -> None:
-        """An event stream to the page has ended; `is_lost`: before the events that it carries.
+        """Record that an event stream to the page has ended; `is_lost`: before the events that it carries.
 
-        Without another stream, what is being answered is stopped after the grace period, unless the page is connected
-        again by then.
+        Without another stream, the page's answers are stopped after the grace period, unless it has reconnected by then.
         """
         with self._lock:
             self._streams[key] -= 1
@@ -181,12 +182,12 @@ class OpenPages:
     # Tabs
 
     def start_loading(self, client: str) -> None:
-        """A browser has requested the page. `client` tells browsers apart as well as possible."""
+        """Record that a browser has requested the page. `client` tells browsers apart as well as possible."""
         with self._lock:
             self._list_loads(client).append(self._clock())
 
     def claim_tab(self, key: str, login: str | None, tab: str, client: str) -> None:
-        """A page of `get` is the one that the tab with this secret shows: it takes over the chats of its previous one."""
+        """Record that the tab with this secret shows this page, which takes over the chats of the tab's previous page."""
         with self._lock:
             page = self._pages.get((key, login))
             if page is None or page.tab == tab:  # closed meanwhile, or claimed before
@@ -201,7 +202,7 @@ class OpenPages:
                 page.start_grace(self._grace_seconds, self._end_grace)  # until its first event stream
 
     def find_session(self, tab: str, login: str | None) -> Session | None:
-        """The session of the page that the tab with this secret shows."""
+        """Return the session of the page that the tab with this secret shows."""
         with self._lock:
             pages = self._pages.items()
             return next(
@@ -209,7 +210,7 @@ class OpenPages:
             )
 
     def close_tab(self, tab: str, client: str) -> None:
-        """The tab leaves its page. Stops what is being answered, after the grace period if the page is loading again."""
+        """Record that the tab leaves its page, and stop its answers: after the grace period if the page is reloading."""
         with self._lock:
             pages = [page for page in self._pages.values() if page.tab == tab]
             if self._list_loads(client):
@@ -221,16 +222,16 @@ class OpenPages:
             page.session.close()
 
     def _list_loads(self, client: str) -> list[float]:
-        """When the pages that `client` is loading were requested, oldest first."""
+        """Return the times at which the pages that `client` is loading were requested, oldest first."""
         since = self._clock() - _LOAD_SECONDS
         recent = {name: [at for at in times if at > since] for name, times in self._loading.items()}
         self._loading = {name: times for name, times in recent.items() if times}
         return self._loading.setdefault(client, [])
 
-    # The end
+    # Shutdown
 
     def stop_all(self, seconds: float) -> None:
-        """Stop every answer because the app ends, and wait up to `seconds` for each to be stored."""
+        """Stop every answer at shutdown, and wait up to `seconds` for each to be stored."""
         with self._lock:
             self._is_closing = True
             sessions = [page.session for page in self._pages.values()]

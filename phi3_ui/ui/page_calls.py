@@ -1,4 +1,4 @@
-"""Whose calls of the page's API are made: in the name of whose page, and how many of one person's at a time."""
+"""Access control for calls of the page's API: whose page a user may call, and how many concurrent calls a user may make."""
 
 import asyncio
 import re
@@ -17,8 +17,8 @@ from phi3_ui.errors import UserError
 from phi3_ui.i18n.translate import detect_language, tr_error
 from phi3_ui.ui.open_pages import OpenPages
 
-_KEY = re.compile(r"[\w-]{1,64}", re.ASCII)  # Gradio's pages draw 10 or 11 letters and digits
-_MAX_CALLS = 40  # of one person, of the 100 threads that all share
+_KEY = re.compile(r"[\w-]{1,64}", re.ASCII)  # Gradio's pages generate 10 or 11 letters and digits
+_MAX_CALLS = 40  # per user, of the 100 threads that all share
 
 FindLogin = Callable[[Request], str | None]
 _Person = tuple[str | None, str]
@@ -26,9 +26,9 @@ _Person = tuple[str | None, str]
 
 
 class PageCalls:
-    """Refuses calls with somebody else's page, and too many of one person. Gradio itself asks neither.
+    """Refuses calls with another user's page, and too many calls of one user. Gradio itself checks neither.
 
-    A person is a login, and without one an address. Used in the app's event loop alone, but for `forget`.
+    A user is a login, or an address without one. Used only in the app's event loop, except for `forget`.
     """
 
     def __init__(self, queue: Queue, pages: OpenPages, find_login: FindLogin | None) -> None:
@@ -41,10 +41,10 @@ class PageCalls:
         self._answered = Counter[_Person]()
 
     async def check(self, request: Request) -> AsyncIterator[None]:
-        """A dependency of each of Gradio's routes, which lasts until the call is answered.
+        """FastAPI dependency of each of Gradio's routes; it lasts until the call is answered.
 
         Raises:
-            HTTPException: 400 for what is no page's key, 404 for a page or an event of somebody else's, 429 for too many calls.
+            HTTPException: 400 for an invalid page key, 404 for another user's page or event, 429 for too many calls.
         """
         if request.method != "POST":
             yield
@@ -59,7 +59,7 @@ class PageCalls:
             self._require_event(key, login, body.get("event_id"))
         elif self._pages.is_taken(key, login):
             raise HTTPException(404, "Not Found")
-        queued = self._count_events(person) if route.endswith("/join") else 0  # Stop works even so
+        queued = self._count_events(person) if route.endswith("/join") else 0  # Stop always works
         if self._answered[person] + queued >= _MAX_CALLS:
             raise HTTPException(429, tr_error(language, UserError("too_many_calls")))
         if not self._pages.is_open(key, login):
@@ -68,10 +68,10 @@ class PageCalls:
         try:
             yield
         finally:
-            self._answered -= Counter([person])  # which drops those without any
+            self._answered -= Counter([person])  # which drops zero counts
 
     def may_stream(self, key: str, request: Request) -> bool:
-        """Whether there are messages for a page that a request may read."""
+        """Whether there are messages for a page that this request may read."""
         return key in self._messages and self._pages.is_open(key, self._find_login(request))
 
     def forget(self, key: str) -> None:
@@ -84,7 +84,7 @@ class PageCalls:
             raise HTTPException(404, "Not Found")
 
     def _count_events(self, person: _Person) -> int:
-        """How many events of a person wait, run, or have ended without being read."""
+        """Return how many events of a user wait, run, or have ended unread."""
         queue = self._queue
         events = [event for one in queue.event_queue_per_concurrency_id.values() for event in one.queue]
         events += [event for job in queue.active_jobs if job for event in job]
@@ -96,26 +96,26 @@ class PageCalls:
 
 
 class _Messages(LRUCache[str, Any]):
-    """The messages of each page, which Gradio 6.31 deletes when one of its streams breaks, even if another one needs them.
+    """The messages of each page. Gradio 6.31 deletes them when one of the page's streams breaks, even if another one needs them.
 
-    A stream without them ends with an error of the server. A page whose connection breaks may have two for a moment. How many
-    pages there are is bounded by `OpenPages`, for each person: Gradio forgets the oldest, whosesoever it is.
+    A stream without them ends with a server error. A page whose connection breaks may briefly have two streams. `OpenPages` limits
+    the number of pages per user: Gradio would evict the oldest page of all users.
     """
 
     def __init__(self, is_streamed: Callable[[str], bool], unread: dict[str, set[str]]) -> None:
-        """`unread` are the ids of the events of each page of which the end was not read."""
+        """`unread` has the ids of each page's events whose end has not been read."""
         super().__init__(sys.maxsize)
         self._is_streamed, self._unread = is_streamed, unread
 
     def __missing__(self, key: str) -> Any:
-        return asyncio.Queue()  # events of a page that was forgotten go on without anybody who reads
+        return asyncio.Queue()  # events of a forgotten page continue without a reader
 
     def __delitem__(self, key: str) -> None:
         if not self._is_streamed(key):
             self.drop(key)
 
     def drop(self, key: str) -> None:
-        """Delete the messages of a page in any case."""
+        """Delete the messages of a page unconditionally."""
         self._unread.pop(key, None)
         with suppress(KeyError):
             super().__delitem__(key)
@@ -127,7 +127,7 @@ def _identify(request: Request, login: str | None) -> _Person:
 
 
 async def _read_body(request: Request) -> dict[str, Any]:
-    """The JSON object of a request, which FastAPI has parsed before; what is no JSON is refused later."""
+    """Return the JSON object of a request, which FastAPI has already parsed; invalid JSON is rejected later."""
     with suppress(ValueError, RecursionError):
         body = await request.json()
         if isinstance(body, dict):

@@ -1,10 +1,10 @@
-"""Whether a page is connected, and which of its events draws which work under way."""
+"""Whether a page is connected, and which of its events draws which work in progress."""
 
 import threading
 
 
 class PageConnection:
-    """One page's connection, over any number of reconnections. Thread-safe."""
+    """One page's connection, across any number of reconnections. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -13,22 +13,22 @@ class PageConnection:
 
     @property
     def lost(self) -> threading.Event:
-        """Set once the connection that the page has now is lost. A page that is connected again gets another event."""
+        """Set once the current connection is lost. A page that reconnects gets a new event."""
         return self._lost
 
     def renew(self) -> None:
-        """The page is connected again."""
+        """Record that the page has reconnected."""
         with self._lock:
             if self._lost.is_set():
                 self._lost = threading.Event()
 
     def try_follow(self, work: object) -> bool:
-        """Whether the caller is the one that draws a turn, replay or round on this page; it calls `unfollow` at the end."""
+        """Claim the drawing of a turn, replay or round on this page; False if it is claimed. Release it with `unfollow`."""
         with self._lock:
             is_first, self._followed = work not in self._followed, self._followed | {work}
             return is_first
 
     def unfollow(self, work: object) -> None:
-        """Nobody draws it any more."""
+        """Release the claim."""
         with self._lock:
             self._followed -= {work}

@@ -1,4 +1,4 @@
-"""The model that a page has selected, and what the page keeps for models: templates and disabled controls."""
+"""A page's selected model, and what the page keeps about models: templates and disabled controls."""
 
 import threading
 from dataclasses import replace
@@ -21,7 +21,7 @@ class PageModel:
 
     @property
     def selection(self) -> ModelSelection:
-        """What the model picker holds, for callers that need several of its values from the same moment."""
+        """A snapshot of the model picker, for callers that need several of its values."""
         return self._selection
 
     @property
@@ -31,12 +31,12 @@ class PageModel:
 
     @property
     def entry(self) -> ModelEntry | None:
-        """The selected model, once it was found."""
+        """The selected model, once found."""
         return self._selection.entry
 
     @property
     def id(self) -> str | None:
-        """Id of the selected model, once it was found."""
+        """Id of the selected model, once found."""
         entry = self._selection.entry
         return entry.model_id if entry else None
 
@@ -46,19 +46,19 @@ class PageModel:
         return self._selection.error
 
     def select(self, key: str | None) -> None:
-        """Select another model; its entry is set by `set_entry` once it was found. What is too long to be a key selects none."""
+        """Select another model; its entry is set by `set_entry` once found. A key that is too long selects none."""
         with self._lock:
             self._selection = ModelSelection(key if key and len(key) <= _MAX_KEY else None)
 
     def ensure(self, keys: list[str], default: str | None) -> str | None:
-        """Keep the selected key if it is among `keys`, otherwise select `default`. Returns the selected key."""
+        """Keep the selected key if it is among `keys`, otherwise select `default`. Return the selected key."""
         with self._lock:
             if self._selection.key not in keys:
                 self._selection = ModelSelection(default)
             return self._selection.key
 
     def set_entry(self, key: str | None, entry: ModelEntry, versions: tuple[RegisteredVersion, ...] = ()) -> bool:
-        """Set the entry of the selected key with its versions; False if another one was selected in the meantime."""
+        """Set the entry of the selected key with its versions; return False if another one was selected in the meantime."""
         with self._lock:
             if self._selection.key != key:
                 return False
@@ -72,7 +72,7 @@ class PageModel:
                 self._selection = replace(self._selection, error=error)
 
     def get_template(self, entry: ModelEntry) -> str | None:
-        """The prompt template picked on this page for a model, else the model's own."""
+        """Return the prompt template picked on this page for a model, else the model's own."""
         return self._templates.get(entry.model_id) or entry.template
 
     def set_template(self, model_id: str, key: str) -> None:
@@ -81,12 +81,12 @@ class PageModel:
             self._templates = {**self._templates, model_id: key}
 
     def take_templates(self, other: "PageModel") -> None:
-        """Keep the templates that were picked on the page which this one replaces."""
+        """Take over the templates picked on the page that this one replaces."""
         with self._lock:
             self._templates = other._templates
 
     def update_unsupported_controls(self, names: frozenset[str]) -> frozenset[str]:
-        """Set which controls are disabled; returns the names of those that changed."""
+        """Set which controls are disabled; return the names of those that changed."""
         with self._lock:
             changed, self._unsupported_controls = names ^ self._unsupported_controls, names
             return changed

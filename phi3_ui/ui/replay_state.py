@@ -1,4 +1,4 @@
-"""One replay of a page: the questions of a chat, asked again in a chat of its own."""
+"""One replay on a page: the questions of a chat, asked again in a separate chat."""
 
 import threading
 
@@ -8,13 +8,13 @@ from phi3_ui.ui.chat_state import Chat
 
 
 class Replay:
-    """A replay from its start to `finish`. Thread-safe; the page that replaces the one it began on takes it over."""
+    """A replay from its start to `finish`. Thread-safe; the page that replaces the one it began on takes over the replay."""
 
     def __init__(self, old: Conversation, model_name: str) -> None:
         self.old = old
         """The conversation whose questions are asked again."""
         self.model_name = model_name
-        """Display name of the model that they are asked of."""
+        """Display name of the model that answers them."""
         self.chat = Chat()
         """The chat that gets the new answers."""
         self._lock = threading.Lock()
@@ -28,7 +28,7 @@ class Replay:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing more is asked."""
+        """Whether no more questions will be asked."""
         return self._finished.is_set()
 
     @property
@@ -37,7 +37,7 @@ class Replay:
         return self._error
 
     def stop(self) -> None:
-        """Stop the question under way and ask no further one. Does nothing at the end."""
+        """Stop the answer in progress and ask no further question. Do nothing once finished."""
         with self._lock:
             if self.is_finished:
                 return
@@ -45,11 +45,11 @@ class Replay:
         self.chat.stop()
 
     def finish(self, error: UserError | None = None) -> None:
-        """Record that nothing more is asked."""
+        """Record that no more questions will be asked."""
         with self._lock:
             self._error = error
             self._finished.set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait up to `seconds` for the end; whether it has come."""
+        """Wait up to `seconds` for the end; return whether it was reached."""
         return self._finished.wait(seconds)

@@ -1,4 +1,4 @@
-"""Limits of what requests may send, before it is read, and of how many one address may send."""
+"""Limits on the bodies of requests, enforced before they are read, and on the number of requests per address."""
 
 import asyncio
 import math
@@ -22,19 +22,21 @@ from phi3_ui.settings import Settings
 from phi3_ui.ui.front_page import find_language
 
 IMPORT_PATH = "/import"
-"""The route that takes files of chats, which may be larger than other requests."""
+"""The route that receives files of chats, which may be larger than other requests."""
 
 _MEGABYTE = 1_000_000
-_MAX_VALUES = 100_000  # of a JSON body: as many are parsed and checked in 50 ms, in which nobody else is served
+_MAX_VALUES = (
+    100_000  # in a JSON body: parsing and checking that many takes 50 ms, during which no other request is served
+)
 _GRACE_SECONDS, _SLOWEST = 90.0, 10_000
-"""A body may take so long, and a second more for each so many bytes of it: less than any connection that people use needs."""
+"""Time that a body may take, plus a second for each _SLOWEST bytes: slower than any connection in practical use."""
 
-# Event streams stay open, and these files are cached; all others cost the app something.
+# Event streams stay open, and these files are cached; all other requests cost the app something.
 _UNCOUNTED = re.compile(r"/gradio_api/(queue/data|heartbeat/.*)|/(assets|static|svelte|phi3)/.+|/health")
 
 
 class RequestRate:
-    """Counts the requests of each address in the current minute; a limit of 0 is none. Thread-safe."""
+    """Counts the requests of each address in the current minute; a limit of 0 means none. Thread-safe."""
 
     def __init__(self, per_minute: int) -> None:
         self._limit = RateLimitItemPerMinute(per_minute) if per_minute else None
@@ -42,7 +44,7 @@ class RequestRate:
         self._lock = threading.Lock()
 
     def claim(self, address: str) -> int:
-        """Count a request. Returns 0, or the seconds to wait where it is one too many."""
+        """Count a request. Return 0, or the seconds to wait if it is one too many."""
         with self._lock:
             if self._limit is None or self._limiter.hit(self._limit, address):
                 return 0
@@ -52,8 +54,8 @@ class RequestRate:
 class RequestLimits:
     """ASGI middleware: 413 for a body that is too large or has too many values, 408 for one too slow, 429 for too many requests.
 
-    The answer has a sentence as `detail`, or in the API's format. A body is refused by the length that it declares; one that declares none, or
-    another one, is counted as it arrives.
+    The response has a sentence as `detail`, or the API's error format. A body is refused by its declared length; one without a declared
+    length, or longer than declared, is counted as it arrives.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -97,7 +99,7 @@ class RequestLimits:
 
 
 class _CountedBody:
-    """A request's body up to its limits. To the app, a longer or a slow one is a lost connection, and what it sends is dropped."""
+    """A request's body up to its limits. To the app, a longer or slower one is a lost connection, and its response is dropped."""
 
     def __init__(self, receive: Receive, send: Send, limit: int, values: ValueCounter | None) -> None:
         self._receive, self._send = receive, send
@@ -106,7 +108,7 @@ class _CountedBody:
         self._deadline = asyncio.get_running_loop().time() + _GRACE_SECONDS
         self._is_complete = False
         self.is_late = False
-        """Whether it has not arrived in time."""
+        """Whether it did not arrive in time."""
         self.has_started = False
         """Whether the app has begun to answer before the limit was reached."""
 
@@ -117,7 +119,7 @@ class _CountedBody:
 
     @property
     def has_too_many_values(self) -> bool:
-        """Whether parsing it would hold up everybody else."""
+        """Whether parsing it would hold up all other requests."""
         return self._values is not None and self._values.count > _MAX_VALUES
 
     async def receive(self) -> Message:

@@ -1,4 +1,4 @@
-"""Security headers: the page loads nothing from another host, and runs no script but its own, whatever a model writes."""
+"""Security headers: the page loads nothing from other hosts and runs only its own scripts, whatever a model writes."""
 
 import secrets
 
@@ -6,7 +6,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Gradio needs inline styles, and compiles the templates and scripts of gr.HTML and the `js=` of events: without
-# 'unsafe-eval', the page does not start. A Space shows the app in a frame of its host.
+# 'unsafe-eval', the page does not start. A Space shows the app in a frame on its host's page.
 _POLICY = "; ".join(
     [
         "default-src 'self'",
@@ -34,13 +34,13 @@ _HEADERS = {
 _NONCE = "phi3_script_nonce"
 
 
-def script_nonce(scope: Scope) -> str:
-    """What the `nonce` attribute of the inline scripts in the response has to be."""
+def get_script_nonce(scope: Scope) -> str:
+    """Return the value that the `nonce` attribute of the response's inline scripts must have."""
     return str(scope["state"][_NONCE])
 
 
 class SecurityHeaders:
-    """ASGI middleware that adds the headers to every response and leaves its body, streamed or not, alone."""
+    """ASGI middleware that adds the headers to every response and does not touch its body, streamed or not."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

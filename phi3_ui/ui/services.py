@@ -1,4 +1,4 @@
-"""What the page's handlers work with, built once by the composition root."""
+"""The services that the page's handlers use, built once by the composition root."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ class Services:
     admission: Admission
     """Which of them may be loaded."""
     pool: Pool
-    """Those that are loaded."""
+    """Those that are loaded, and their processes."""
     models: AllModels
     """All models: of the store, and of remote servers."""
     first_run: FirstRun
@@ -39,15 +39,15 @@ class Services:
     locator: ChatLocator
     """Where the chats are kept."""
     metrics: Metrics
-    """What is counted of the answers."""
+    """Metrics of the answers."""
     prompt_sets: PromptSets
-    """What models are evaluated with."""
+    """The prompt sets that models are evaluated with."""
     evaluations: Evaluations
-    """Models that were asked prompt sets."""
+    """Evaluations of models, running and finished."""
     quotas: Quotas
-    """What each person may use."""
+    """The limits of each user."""
     imports: Imports
-    """The files of chats that are being imported."""
+    """The imports of chat files."""
     pages: OpenPages
     """The open pages with their sessions."""
     mlflow: MlflowLinks

@@ -1,4 +1,4 @@
-"""The values of which a session consists: the picked model, the list of chats, and what its panels show."""
+"""Values that make up a session: the selected model, the chat list, and the state of the panels."""
 
 import threading
 from dataclasses import dataclass, field, replace
@@ -11,12 +11,12 @@ from phi3_ui.ui.imports import ImportJob
 
 @dataclass(frozen=True)
 class ModelSelection:
-    """What the page's model picker holds."""
+    """The state of the page's model picker."""
 
     key: str | None = None
     """A model id, or `name@alias`."""
     entry: ModelEntry | None = None
-    """The model that the key means, once it was found."""
+    """The model that the key refers to, once found."""
     versions: tuple[RegisteredVersion, ...] = ()
     """The registered versions of the model, oldest first."""
     error: UserError | None = None
@@ -24,7 +24,7 @@ class ModelSelection:
 
     @property
     def version(self) -> RegisteredVersion | None:
-        """The version that the key names by its alias, else the newest."""
+        """The version named by the key's alias, else the newest."""
         name, _, alias = (self.key or "").rpartition("@")
         picked = (one for one in self.versions if one.name == name and alias in one.aliases)
         return next(picked, self.versions[-1] if self.versions else None)
@@ -42,7 +42,7 @@ class PendingDelete:
 
 @dataclass(frozen=True)
 class ChatListState:
-    """What the list of chats shows."""
+    """The state of the chat list."""
 
     query: str = ""
     start: int = 0
@@ -52,7 +52,7 @@ class ChatListState:
 
 @dataclass(frozen=True)
 class Promotion:
-    """A registry change that waits for confirmation."""
+    """A registry change awaiting confirmation."""
 
     name: str
     version: str
@@ -61,7 +61,7 @@ class Promotion:
 
 @dataclass(frozen=True)
 class Approval:
-    """The files of a model, as its card shows them with a button to allow their code."""
+    """A model's files as shown on its card, with a button to allow their code."""
 
     model_id: str
     fingerprint: str
@@ -69,7 +69,7 @@ class Approval:
 
 @dataclass(frozen=True)
 class RatedTurn:
-    """The answer that was rated last, to which a comment can be added."""
+    """The answer rated last, to which a comment can be added."""
 
     chat: Chat
     turn_id: str
@@ -80,11 +80,11 @@ class RatingsChoice:
     """Which votes the leaderboard counts, and how it shows them."""
 
     person: str = "me"
-    """`me`, `all`, or the id of a person."""
+    """`me`, `all`, or a user id."""
     period: str = "all"
     """A key of PERIODS in handlers/ratings.py."""
     grouping: str = "version"
-    """What a contestant is: `version`, each logged model by itself, or `registered`, a registered model with all its versions."""
+    """What a contestant is: `version`, each logged model on its own, or `registered`, a registered model with all its versions."""
     prompt_set: str = ""
     """Id of the prompt set whose questions count; empty: all do."""
     pair: tuple[str, str] | None = None
@@ -93,7 +93,7 @@ class RatingsChoice:
 
 @dataclass(frozen=True)
 class EvaluationsChoice:
-    """What the view of evaluations shows."""
+    """The state of the evaluations view."""
 
     page: str = "home"
     """`home`, `set`, `new` (an evaluation) or `results`."""
@@ -106,12 +106,12 @@ class EvaluationsChoice:
     start: int = 0
     """Position of the first row or record that is shown."""
     is_live: bool = False
-    """Whether something that is shown was under way when it was drawn."""
+    """Whether anything shown was in progress when it was drawn."""
 
 
 @dataclass
 class PanelState:
-    """Independent values, each of them set and read by itself; what is read and set as one has a method and the lock."""
+    """Independent values, each read and set on its own; a read-modify-write has a method that holds the lock."""
 
     usage_open: bool = False
     """Whether the page shows all usage."""
@@ -120,9 +120,9 @@ class PanelState:
     compare_open: bool = False
     """Whether the page shows the comparison."""
     awaits_answer: bool = False
-    """Whether the chat was drawn while it was being answered, by an event that does not draw the answer's end."""
+    """Whether the chat was drawn with an answer in progress, by an event that will not draw the answer's end."""
     evaluations: EvaluationsChoice | None = None
-    """What the view of evaluations shows; None while it is closed."""
+    """State of the evaluations view; None while it is closed."""
     links_shown: bool = False
     """Whether the page shows links into MLflow."""
     rated: RatedTurn | None = None
@@ -137,7 +137,7 @@ class PanelState:
 
     @property
     def ratings(self) -> RatingsChoice | None:
-        """What the leaderboard shows; None while it is closed."""
+        """State of the leaderboard; None while it is closed."""
         return self._ratings
 
     @ratings.setter
@@ -146,7 +146,7 @@ class PanelState:
             self._ratings = choice
 
     def change_ratings(self, **changes: object) -> RatingsChoice | None:
-        """Change fields of what the leaderboard shows; returns what it shows now, None while it is closed."""
+        """Change fields of the leaderboard's state and return the new state; None while it is closed."""
         with self._lock:
             self._ratings = self._ratings and replace(self._ratings, **changes)  # type: ignore[arg-type]  # of its fields
             return self._ratings

@@ -27,15 +27,15 @@ from phi3_ui.ui.session_values import ChatListState, PanelState, PendingDelete, 
 
 _TOKEN = re.compile(r"[\w-]{22,128}", re.ASCII)
 _PARAM_LABELS = {param.name: param.label_key for param in SAMPLING_PARAMS}
-_MAX_CHATS = 20  # kept per page; the others are loaded from the store again
-_MAX_QUERY = 200  # characters; each drawing of the list looks for each of its words in all texts
+_MAX_CHATS = 20  # kept per page; the others are loaded from the store on demand
+_MAX_QUERY = 200  # characters; every time the list is drawn, each word is searched for in all texts
 
 
 class Session:
     """The state of one page."""
 
     def __init__(self, language: str, login: str | None = None, hides_paths: bool = True) -> None:
-        """`hides_paths`: the person is not the one who knows the server's folders."""
+        """`hides_paths`: hide the server's folders from this user."""
         self.language = language
         self.login = login
         self._hides_paths = hides_paths
@@ -59,13 +59,13 @@ class Session:
         self._is_closed = False
 
     def explain(self, error: UserError) -> str:
-        """The error in the language of the page, with the labels of its settings."""
+        """Return the error in the page's language, with the page's labels of the settings."""
         if error.code == "invalid_param" and (label := _PARAM_LABELS.get(str(error.values["name"]))):
             error = UserError(error.code, **{**error.values, "name": tr(self.language, label)})
         return self.redact(tr_error(self.language, error))
 
     def redact(self, text: str) -> str:
-        """What the person may read of a text that names files of the server."""
+        """Return a text as the user may read it: without the server's folders, if they are hidden."""
         return hide_paths(text) if self._hides_paths else text
 
     # User
@@ -77,27 +77,27 @@ class Session:
 
     @property
     def person(self) -> Person:
-        """Whose limits count. A visitor without a login can become another one, so the address counts, too."""
+        """Whose limits apply. A visitor without a login can change identity, so the address counts, too."""
         return Person(self._user_id, "" if self.login is not None else self._address)
 
     def set_address(self, address: str) -> None:
-        """Set the address that the page's last event came from."""
+        """Set the address of the page's last event."""
         with self._lock:
             self._address = address
 
     @property
     def gpu_token(self) -> str | None:
-        """The last `gpu_token` of a ChatRequest that came with an event of the page."""
+        """The last `gpu_token` for a ChatRequest that came with one of the page's events."""
         return self._gpu_token
 
     def set_gpu_token(self, token: str | None) -> None:
-        """Keep the token that came with an event; most bring none."""
+        """Keep the token that came with an event; most events carry none."""
         if token:
             with self._lock:
                 self._gpu_token = token
 
     def identify(self, token: str | None) -> None:
-        """Recognise a visitor without a login by the secret that their browser keeps."""
+        """Identify a visitor without a login by the secret stored in their browser."""
         if self.login is None and token and _TOKEN.fullmatch(token):
             self._user_id = visitor_id(token)
 
@@ -107,13 +107,13 @@ class Session:
         return self._is_restored
 
     def claim_restore(self) -> bool:
-        """True for the first caller only: the one that restores the tab's state."""
+        """Return True to the first caller only: the one that restores the tab's state."""
         with self._lock:
             claimed, self._is_restored = not self._is_restored, True
             return claimed
 
     def set_setting_up(self, is_setting_up: bool) -> bool:
-        """Record whether models are still being added while the chat is shown. True if they were at the last call."""
+        """Record whether models are still being added while the chat is shown. Return whether they were at the last call."""
         with self._lock:
             previous, self._is_setting_up = self._is_setting_up, is_setting_up
             return previous
@@ -127,7 +127,7 @@ class Session:
             return model_id in (self.model.id, *(side.model_id for side in sides))
 
     def take_promotion(self) -> Promotion | None:
-        """The registry change that waits for confirmation; it does not wait any more."""
+        """Return the registry change awaiting confirmation, and clear it."""
         with self._lock:
             promotion, self.panels.promotion = self.panels.promotion, None
             return promotion
@@ -136,7 +136,7 @@ class Session:
 
     @property
     def chat_list(self) -> ChatListState:
-        """What the list of chats shows."""
+        """The state of the chat list."""
         return self._chat_list
 
     def search_chats(self, query: str) -> None:
@@ -155,7 +155,7 @@ class Session:
             self._chat_list = replace(self._chat_list, pending_delete=pending)
 
     def clear_pending_delete(self, pending: PendingDelete) -> None:
-        """Clear the deletion that can be undone, unless it is another one by now."""
+        """Clear the deletion that can be undone, unless another one has replaced it."""
         with self._lock:
             if self._chat_list.pending_delete is pending:
                 self._chat_list = replace(self._chat_list, pending_delete=None)
@@ -169,15 +169,15 @@ class Session:
 
     @property
     def chats(self) -> tuple[Chat, ...]:
-        """The chats kept by this page, the one shown last first."""
+        """The chats kept by this page, most recently shown first."""
         return self._chats
 
     def find_chat(self, chat_id: str) -> Chat | None:
-        """The chat with this id, if the page keeps it."""
+        """Return the chat with this id, if the page keeps it."""
         return next((chat for chat in self._chats if chat.id == chat_id), None)
 
     def show(self, chat: Chat) -> Chat:
-        """Show a chat, or the one with the same id that the page keeps already. Returns the shown one."""
+        """Show a chat, or the one with the same id that the page already keeps. Return the one shown."""
         with self._lock:
             chat = self.find_chat(chat.id) or chat
             self._current = chat
@@ -197,7 +197,7 @@ class Session:
                 self._keep([self._chats[0], chat, *self._chats[1:]])
 
     def forget(self, chat_id: str) -> None:
-        """Stop and drop a chat that was deleted; shows another one if it was shown."""
+        """Stop and drop a chat that was deleted; if it was shown, show another one."""
         with self._lock:
             if self._replay and self._replay.chat.id == chat_id:
                 self._replay.stop()
@@ -218,16 +218,16 @@ class Session:
 
     @property
     def draft(self) -> Draft:
-        """What the composer was last known to hold."""
+        """The last known content of the composer."""
         return self._draft
 
     def set_draft(self, draft: Draft) -> None:
-        """The composer holds `draft` now."""
+        """Record that the composer now holds `draft`."""
         with self._lock:
             self._draft = draft
 
     def replace_draft(self, draft: Draft, replacement: Draft) -> None:
-        """The composer holds `replacement` now, unless it holds something else than `draft` by now."""
+        """Record that the composer now holds `replacement`, unless its draft is no longer `draft`."""
         with self._lock:
             if self._draft is draft:
                 self._draft = replacement
@@ -240,7 +240,7 @@ class Session:
         return self._replay
 
     def try_start_replay(self, old: Conversation, model_name: str) -> Replay | None:
-        """A new replay of `old`; None while another one is in progress, or if the page has closed."""
+        """Return a new replay of `old`; None while another one is in progress, or if the page has closed."""
         with self._lock:
             if self._is_closed or (self._replay and not self._replay.is_finished):
                 return None
@@ -256,11 +256,11 @@ class Session:
 
     @property
     def comparison(self) -> Comparison | None:
-        """The comparison that the page shows or has shown last; one of its rounds may be in progress."""
+        """The comparison that the page shows or showed last; one of its rounds may be in progress."""
         return self._comparison
 
     def set_comparison(self, comparison: Comparison | None) -> None:
-        """Take another comparison, or none; the one before is stopped."""
+        """Set the comparison, or none; stop the previous one."""
         with self._lock:
             before, self._comparison = self._comparison, comparison
         if before and before is not comparison:
@@ -268,10 +268,10 @@ class Session:
         if comparison and self._is_closed:
             comparison.stop()
 
-    # Hand-over to a page that replaces this one, and end
+    # Handover to a page that replaces this one, and closing
 
     def hand_over(self, successor: "Session") -> None:
-        """Give the chats, also those being answered, the replay and the comparison to the page that replaces this one."""
+        """Move the chats, with any answers in progress, the replay and the comparison to the page that replaces this one."""
         with self._lock:
             self.connection.lost.set()
             chats, current, self._current = self._chats, self._current, Chat()
@@ -294,13 +294,13 @@ class Session:
         return self._is_closed
 
     def close(self) -> list[RunningTurn]:
-        """Stop everything; nothing can be started any more. Returns the turns that are still ending."""
+        """Stop everything and refuse to start anything more. Return the turns that are still ending."""
         with self._lock:
             self._is_closed = True
         return self.stop_answers()
 
     def stop_answers(self) -> list[RunningTurn]:
-        """Stop everything that is being answered. Returns the turns that are still ending."""
+        """Stop all answers in progress. Return the turns that are still ending."""
         with self._lock:
             self.stop_replay()
             chats = [*self._chats, *([self._replay.chat] if self._replay else [])]
@@ -313,5 +313,5 @@ class Session:
 
 
 def visitor_id(token: str) -> str:
-    """The id of a visitor in the store. It does not reveal the browser's secret to those who read the store."""
+    """Return the id of a visitor in the store, a hash: readers of the store must not learn the browser's secret."""
     return f"visitor-{hashlib.sha256(f'phi3-chat {token}'.encode()).hexdigest()[:24]}"

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Starter:
-    """A question with one click. Every field is a key of the texts of i18n/."""
+    """A question asked with one click. Every field is a key of the texts in i18n/."""
 
     title: str
     about: str
     """What the button says it will ask."""
     question: str
     system: str | None = None
-    """The system prompt that it sets; None leaves the one there is."""
+    """The system prompt that it sets; None keeps the current one."""
 
 
 STARTERS = {

@@ -27,8 +27,8 @@ from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
 from phi3_ui.ui.starters import Starter
 
-# Seconds between drawings of an answer; its first words and its end are drawn immediately. Where the server and the browser
-# share few cores with the model, drawing slows the model down: see bench/README.md.
+# Seconds between redraws of an answer; its first words and its end are drawn immediately. If server and browser share
+# few cores with the model, drawing slows the model down: see bench/README.md.
 DRAW_EVERY = 0.05 if (os.cpu_count() or 1) >= 4 else 0.2
 
 AddTurn = Callable[[Conversation], Conversation]
@@ -48,10 +48,13 @@ class AnswerStarter:
     def start(
         self, session: Session, chat: Chat, entry: ModelEntry, add_turn: AddTurn, counts_question: bool = True
     ) -> tuple[RunningTurn, StartedTurn] | None:
-        """Start a turn of `chat`; None if another one is in progress or the page has closed.
+        """Start a turn of `chat`; return None if another one is in progress or the page has closed.
 
-        The chat gets the answer, however it ends, also if nobody reads the running turn. `counts_question`: a person has asked
-        it, which a replay's questions are not. UserError: what `Quotas.claim` raises.
+        The chat gets the answer, however it ends, even if nothing reads the running turn. `counts_question`: a user asked it,
+        unlike the questions of a replay.
+
+        Raises:
+            UserError: As `Quotas.claim`.
         """
         if session.is_closed() or (started := chat.try_start(add_turn)) is None:
             return None
@@ -118,7 +121,7 @@ class AnswerController:
     def send(
         self, session: Session, text: str, key: str | None, values: Mapping[str, Any], clears_message: bool = True
     ) -> Generator[Updates, None, None]:
-        """Ask a question. A text of the message box stays there if it cannot be asked."""
+        """Ask a question. If that fails, its text stays in the message box."""
         if not text.strip():
             yield self._unchanged
             return
@@ -172,10 +175,10 @@ class AnswerController:
     def continue_answer(
         self, session: Session, turn_id: str, key: str | None, values: Mapping[str, Any]
     ) -> Iterator[Updates]:
-        """Have the model go on with an answer that was cut at max tokens.
+        """Have the model continue an answer that was cut off at max tokens.
 
-        Where its contract takes the beginning of an answer, the result is a variant of the turn: one request, whose prompt
-        ends with what there is, and one answer. Of other models it is a question, which the page shows as a note.
+        If its contract supports a prefix of the answer, the result is a variant of the turn: one request, whose prompt
+        ends with the text so far, and one answer. Other models are asked a question to continue, which the page shows as a note.
 
         Raises:
             UserError: As ask_variant.
@@ -198,13 +201,13 @@ class AnswerController:
 
     @property
     def _unchanged(self) -> Updates:
-        """A generator that yields nothing would empty its outputs."""
+        """An update without changes: a generator that yields nothing would clear its outputs."""
         return {self._page.composer.message: gr.skip()}
 
     def _prepare(
         self, session: Session, key: str | None, values: Mapping[str, Any], question: str
     ) -> tuple[ModelEntry, TurnRequest]:
-        """The model and the request. Parameters that the model does not support, shown as disabled, are left out.
+        """Return the model and the request. Parameters that the model does not support, shown as disabled, are left out.
 
         Raises:
             UserError: message_too_long, no_model, model_gone, store_unreachable, invalid_param, bad_seed.
@@ -212,7 +215,7 @@ class AnswerController:
         system = str(values.get("system") or "")
         if max(len(question), len(system)) > self._max_characters:
             raise UserError("message_too_long", count=self._max_characters)
-        # A model id never changes its meaning: a store that is down does not stop chats with a model found before.
+        # A model id never changes its meaning, so chats with a model found before continue while the store is down.
         entry = session.model.entry
         if entry is None or entry.model_id != key:
             entry = self._find(key)
@@ -239,9 +242,9 @@ class AnswerController:
         yield from self._draw_answer(session, chat, turn, {**updates, **self._conversations.list_chats(session)})
 
     def follow(self, session: Session) -> Iterator[Updates]:
-        """Draw the answer of the shown chat to its end, if there is one and no other event of the page draws it.
+        """Draw the shown chat's answer in progress to its end, unless another event of the page draws it.
 
-        An answer that has ended since the chat was drawn with it is drawn once more: nothing else would show its end.
+        If the answer has ended since the chat was drawn, draw the chat again: nothing else would show the answer's end.
         """
         chat, panels = session.current, session.panels
         awaits_answer, panels.awaits_answer = panels.awaits_answer, False
@@ -251,7 +254,7 @@ class AnswerController:
             yield {**self._conversations.draw_chat(session), **self._conversations.show_buttons(session)}
 
     def _draw_answer(self, session: Session, chat: Chat, turn: RunningTurn, updates: Updates) -> Iterator[Updates]:
-        """Draw `turn`, at first with `updates`, while its chat is shown.
+        """Draw `turn` while its chat is shown; the first time, yield `updates`, too.
 
         Closing the iterator stops the turn, unless the connection is lost.
         """
@@ -267,5 +270,5 @@ class AnswerController:
                 updates = {}
         finally:
             session.connection.unfollow(turn)
-        # Gradio sends the last update again at the end, so it must be of the chat that is shown.
+        # Gradio sends the last update again at the end, so it must be of the shown chat.
         yield {**self._conversations.draw_chat(session), **self._conversations.show_buttons(session)}

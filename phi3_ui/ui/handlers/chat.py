@@ -33,8 +33,8 @@ class ChatController:
     def __init__(self, page: Page, services: Services) -> None:
         self.models = ModelPicker(page, services, self.session)
         self.chats = ConversationController(page, services, self.models)
-        self.asking = AnswerStarter(services)
-        self._answers = AnswerController(page, services, self.models, self.chats, self.asking)
+        self.answer_starter = AnswerStarter(services)
+        self._answers = AnswerController(page, services, self.models, self.chats, self.answer_starter)
         self._tab_state = TabStateRestorer(page, services, self.chats)
         self._page = page
         self._first_run = services.first_run
@@ -42,7 +42,7 @@ class ChatController:
         self._pages = services.pages
 
     def session(self, request: gr.Request) -> Session:
-        """The session of the page that sent an event."""
+        """Return the session of the page that sent an event."""
         language = detect_language(request.headers.get("accept-language"))
         address = normalize_address(request.client.host if request.client else "")
         session = self._pages.get(str(request.session_hash), language, getattr(request, "username", None), address)
@@ -55,7 +55,7 @@ class ChatController:
     def tick(self, token: str | None, tab_state: object, request: gr.Request) -> Updates:
         """Show the progress of the first run, and the chat as soon as there is a model to chat with.
 
-        `token` is the secret that identifies a browser without a login, `tab_state` what static/tab_state.js has saved.
+        `token` is the secret that identifies a browser without a login, `tab_state` is what static/tab_state.js has saved.
         """
         page, session = self._page, self.session(request)
         session.identify(token)
@@ -66,14 +66,14 @@ class ChatController:
         if not state.is_usable:
             return updates
         is_setting_up = not state.is_finished
-        if session.set_setting_up(is_setting_up):  # the chat is shown already, and stays as it is
+        if session.set_setting_up(is_setting_up):  # the chat is already shown, and stays as it is
             return updates if is_setting_up else {**updates, **self.models.list_models(request)}
         return {**updates, page.chat_view: gr.Column(visible=True), **self._restore(session, tab_state, request)}
 
     def _restore(self, session: Session, tab_state: object, request: gr.Request) -> Updates:
-        """Everything that the page shows, once its tab is restored."""
-        with session.restoring:  # the page's load and its ticker may ask at the same time
-            # In this order: the chat is shown with the model that is selected.
+        """Restore the tab; return everything that the page shows."""
+        with session.restoring:  # the page's load event and its ticker may run concurrently
+            # In this order, so that the chat is shown with the selected model.
             restored = {**self._tab_state.restore(session, tab_state), **self.models.list_models(request)}
             shown = self.chats.redraw(session)
             if session.panels.compare_open and session.comparison:
@@ -102,7 +102,7 @@ class ChatController:
         return self.tick(token, tab_state, request)
 
     def resume(self, request: gr.Request) -> Iterator[Updates]:
-        """Draw the answer that went on while the page was reloaded."""
+        """Draw the answer that continued while the page was reloaded."""
         yield {self._page.composer.message: gr.skip()}
         yield from self._answers.follow(self.session(request))
 
@@ -113,7 +113,7 @@ class ChatController:
         yield from self._answers.send(self.session(request), text, key, values)
 
     def answer(self, text: str, key: str | None, request: gr.Request, **values: Any) -> Iterator[Updates]:
-        """`send` for programs: yields the message box and the messages alone, nothing that is made for the display."""
+        """`send` for programs: yield only the message box and the messages as data."""
         page = self._page
         message, messages = text, list[ChatMessage]()
         for updates in self._answers.send(self.session(request), text, key, values):
@@ -128,7 +128,7 @@ class ChatController:
     def act(
         self, draft: str, key: str | None, comment: str, request: gr.Request, event: gr.EventData, **values: Any
     ) -> Iterator[Updates]:
-        """Perform an action button of templates/macros.html; `draft` is what the composer holds."""
+        """Perform an action button of templates/macros.html; `draft` is the composer's content."""
         session = self.session(request)
         name, value, text = (str(read_fields(event).get(part) or "") for part in ("name", "value", "text"))
         try:
@@ -147,28 +147,28 @@ class ChatController:
                 unchanged = {self._page.composer.message: gr.skip()}
                 yield updates or unchanged
                 yield from self._answers.follow(session)
-                # Gradio sends a generator's last update once more at its end: after what the next action has drawn.
+                # Gradio sends a generator's last update again at its end, possibly after the next action has drawn its own.
                 yield unchanged
         except UserError as error:
             show_warning(session.explain(error))
             yield {self._page.composer.message: gr.skip()}
 
     def count_draft(self, system: str, request: gr.Request, event: gr.EventData) -> Updates:
-        """Show how much of the context the chat and the draft fill."""
+        """Show how much of the context is filled by the chat and the draft."""
         return self.models.meter.set_draft(self.session(request), system, event)
 
     def stop(self, request: gr.Request) -> None:
-        """Stop the answer of the shown chat; the event that asked draws its last words."""
+        """Stop the shown chat's answer; the event that draws the answer also draws its end."""
         self.session(request).current.stop()
 
     def comment(self, text: str, request: gr.Request) -> Updates:
         """Save the comment on the rated answer, and close the field."""
         return self.chats.finish_comment(self.session(request), text)
 
-    # List of chats
+    # Chat list
 
     def new_chat(self, comment: str, request: gr.Request) -> Updates:
-        """Show an empty chat with the default settings; those made in an empty chat stay."""
+        """Show an empty chat with the default settings; settings made in an empty chat are kept."""
         session = self.session(request)
         self.chats.save_comment(session, comment)
         before = session.current.conversation
@@ -182,14 +182,14 @@ class ChatController:
         return self.chats.list_chats(session)
 
     def list_from(self, request: gr.Request, event: gr.EventData) -> Updates:
-        """List the chats from the position that the list was scrolled to."""
+        """List the chats from the position to which the list was scrolled."""
         session = self.session(request)
         if isinstance(start := read_fields(event).get("start"), int):
             session.list_from(start)
         return self.chats.list_chats(session)
 
     def rename(self, request: gr.Request, event: gr.EventData) -> Updates:
-        """Rename a chat of the list. Not an action like others, whose many outputs would take as long again."""
+        """Rename a chat in the list. Not a regular action, because their many outputs would double its time."""
         session = self.session(request)
         chat_id, title = (str(read_fields(event).get(part) or "") for part in ("id", "title"))
         try:
@@ -201,27 +201,27 @@ class ChatController:
     # Refresh
 
     def after_turn(self, request: gr.Request) -> Updates:
-        """Refresh what depends on the answer that has ended: usage, context, the list of chats, the model's state."""
+        """Refresh what depends on the completed answer: usage, context, the chat list, the model's state."""
         session = self.session(request)
-        if not session.is_restored:  # loaded while the app starts
+        if not session.is_restored:  # loaded while the app was starting
             return {self._page.usage.panel: gr.skip()}
         return {
             **self.chats.show_usage(session),
             **self.chats.list_chats(session),
-            **self.models.status_of(session),
-            **self.models.context_of(session),
+            **self.models.show_status(session),
+            **self.models.show_context(session),
         }
 
     def status(self, request: gr.Request) -> Updates:
         """Refresh what changes without an event of this page."""
         session = self.session(request)
         if not session.is_restored:
-            # The server was restarted: the page is about to be reloaded, and shows more than this session knows.
+            # The server was restarted: the page is about to reload, and shows more than this session knows.
             return {self._page.chat.warning: gr.skip()}
-        updates = {**self.models.status_of(session), **self.chats.refresh(session)}
+        updates = {**self.models.show_status(session), **self.chats.refresh(session)}
         if session.panels.links_shown != (links_shown := self._mlflow.base is not None):
             session.panels.links_shown = links_shown
-            updates |= {**self.models.card_of(session), **self.chats.show_usage(session)}
+            updates |= {**self.models.show_card(session), **self.chats.show_usage(session)}
             if not session.current.is_busy:
                 updates |= self.chats.draw_chat(session)
         return updates

@@ -1,4 +1,4 @@
-"""Compare: ask several models the same question, vote on the answers, and see who gave which."""
+"""Compare: ask several models the same question, vote on the answers, and see which model gave which."""
 
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -44,7 +44,7 @@ _MAX_REASON = 2000  # characters
 
 @dataclass(frozen=True)
 class _Question:
-    """A question to several sides, as the page sends it."""
+    """A question asked of several sides, as sent by the page."""
 
     text: str
     is_blind: bool
@@ -111,7 +111,7 @@ class CompareController:
         }
 
     def close(self, session: Session) -> Updates:
-        """Stop the round in progress, and show the chat in place of the comparison."""
+        """Stop the round in progress, and show the chat instead of the comparison."""
         if session.comparison:
             session.comparison.stop()
         session.panels.compare_open = False
@@ -123,16 +123,16 @@ class CompareController:
             session.comparison.stop(place)
 
     def _choose_sides(self, session: Session, request: TurnRequest | None = None) -> tuple[Contestant, Contestant]:
-        """The page's model and the next other one; without another, the same one with a freer preset.
+        """Return the page's model and the next other one; without another, the same one with a freer preset.
 
-        With the request of an answer, its model comes first, and both sides have its preset and its system prompt.
+        Given the request of an answer, its model comes first, and both sides have its preset and system prompt.
 
         Raises:
             UserError: no_model, or the store does not respond.
         """
         entries = self._models.list_usable()
         ids = [entry.model_id for entry in entries]
-        own = [entry.model_id for entry in entries if not entry.is_remote]  # a remote one only if it was chosen
+        own = [entry.model_id for entry in entries if not entry.is_remote]  # a remote one only if explicitly chosen
         wanted = [request.model_id if request else None, session.model.id, *own]
         if not (chosen := [*dict.fromkeys(one for one in wanted if one in ids)]):
             raise UserError("no_model")
@@ -144,9 +144,9 @@ class CompareController:
         return Contestant(first, preset, system), Contestant(first, freest, system)
 
     def _compare_answer(self, session: Session, action: Action) -> Updates:
-        """Open a comparison with the question of an answer and what led to it; the answer's model is on one side.
+        """Open a comparison with an answer's question and the turns before it; the answer's model is one of the sides.
 
-        The answer itself is not part of it: all sides are asked anew, so that the vote can be blind.
+        The answer itself is not part of it: all sides are asked again, so that the vote can be blind.
 
         Raises:
             UserError: no_such_turn, no_model, or the store does not respond.
@@ -204,7 +204,7 @@ class CompareController:
         return _Question(text, fields.get("blind") is not False, contestants)
 
     def _continue(self, session: Session, question: _Question) -> Comparison:
-        """The comparison that the page shows; a new one for other sides, or if it was deleted on another page."""
+        """Return the comparison that the page shows; a new one if the sides differ, or if it was deleted on another page."""
         comparison = session.comparison
         if comparison and comparison.is_running:
             raise UserError("chat_busy")
@@ -217,22 +217,22 @@ class CompareController:
             return comparison
         elif comparison.rounds or comparison.origin:
             following = Comparison(contestants)
-        else:  # its first round was asked of nobody
+        else:  # no side was asked in its first round
             following = Comparison(contestants, comparison.id, [comparison.chats[0].conversation] * len(contestants))
         session.set_comparison(following)
         return following
 
     def _begin_after(self, session: Session, origin: Origin, contestants: tuple[Contestant, ...]) -> Comparison:
-        """A comparison whose sides begin with a copy of the history, in a chat of their own: the first one may be deleted."""
+        """Return a comparison whose sides begin with a copy of the history, as a separate chat: the original may be deleted."""
         copied = self._store.import_conversation(session.user_id, origin.history)
         if copied is None:
             raise UserError("chat_busy")
         return Comparison(contestants, copied.id, [copied.conversation] * len(contestants))
 
-    # What is shown
+    # Drawing
 
     def _draw_to_end(self, session: Session, comparison: Comparison, asked: AskedRound) -> Iterator[Updates]:
-        """Draw the comparison until the round has ended; once, where another event of the page does so.
+        """Draw the comparison until the round has ended; only once if another event of the page already does so.
 
         Closing the iterator stops the round, unless the connection is lost.
         """
@@ -253,12 +253,12 @@ class CompareController:
                 comparison.stop()
         if comparison.error:
             show_warning(session.explain(comparison.error))
-        # Gradio sends the last update again at the end, so it must be of what is shown.
+        # Gradio sends the last update again at the end, so it must match what is shown.
         chats = self._conversations
         yield {**self._draw(session), **chats.list_chats(session), **chats.show_usage(session)}
 
     def _draw(self, session: Session, is_partial: bool = False) -> Updates:
-        """The comparison, or its last round alone; nothing if the view is closed."""
+        """Draw the comparison, or only its last round; nothing if the view is closed."""
         comparison = session.comparison
         if comparison is None or not session.panels.compare_open:
             return {self._page.compare.view: ""}
@@ -345,7 +345,7 @@ class CompareController:
 
 
 def parse_contestant(side: object) -> Contestant:
-    """A side as the page sends it. UserError: sides_invalid."""
+    """Parse a side as sent by the page. Raises UserError("sides_invalid")."""
     fields = side if isinstance(side, dict) else {}
     model, preset, system = (fields.get(name) or "" for name in ("model", "preset", "system"))
     is_text = all(isinstance(one, str) for one in (model, preset, system))

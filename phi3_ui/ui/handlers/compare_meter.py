@@ -1,4 +1,4 @@
-"""How much of the context a question to several models would fill: of the side that it fills most."""
+"""The context meter of a comparison: how much of the context a question would fill, for the fullest side."""
 
 from collections.abc import Callable, Iterator
 
@@ -32,34 +32,34 @@ class CompareMeter:
         self._session = session
 
     def count_draft(self, system: str, request: gr.Request, event: gr.EventData) -> Updates:
-        """Draw the meter for `text`, `files` and `sides`, from the browser; `system` is the page's system prompt."""
+        """Draw the meter for `text`, `files` and `sides` from the browser; `system` is the page's system prompt."""
         session, draft, sides = self._session(request), read_draft(system, event), read_fields(event).get("sides")
         try:
             contestants = tuple(map(parse_contestant, sides if isinstance(sides, list) else []))[:MAX_SIDES]
             entries = [self._find(one.model_id) for one in contestants]
-        except UserError:  # which the question is refused with
+        except UserError:  # asking the question would raise it, too
             return {self._page.compare.meter: ""}
         comparison = session.comparison
-        if comparison and comparison.is_running:  # an answer may be longer than what is shown of it
+        if comparison and comparison.is_running:  # an answer may already be longer than shown
             return {self._page.compare.meter: gr.skip()}
         if comparison and comparison.contestants != contestants:
-            comparison = None  # another one will begin
+            comparison = None  # a new one will begin
         shown = comparison.chats[0].conversation if comparison else Conversation()
         entry, fill = self._find_fullest(session, draft, comparison, list(zip(contestants, entries, strict=True)))
         files = describe_files(session.language, fill, [(file.id, file.name) for file in draft.files])
         meter = render_context_meter(session.language, entry, fill, shown, files, is_blind=entry is None)
         now = session.comparison
-        if now and now.is_running:  # it began meanwhile, and may hide the name that the meter holds
+        if now and now.is_running:  # a round has begun meanwhile, and may hide the model that the meter names
             return {self._page.compare.meter: gr.skip()}
         return {self._page.compare.meter: meter + render_remote_sides(session.language, entries)}
 
     def _find_fullest(
         self, session: Session, draft: Draft, comparison: Comparison | None, sides: list[tuple[Contestant, ModelEntry]]
     ) -> tuple[ModelEntry | None, ContextFill]:
-        """The fill of the fullest side, with its model.
+        """Return the fill of the fullest side, with its model.
 
-        While a round hides its models, what a model's tokenizer or context says of an answer would tell whose it is: then the
-        longest texts are estimated, against the smallest context.
+        While a round hides its models, exact counts from a model's tokenizer or context length would reveal whose answer it is:
+        then the longest texts are estimated, against the smallest context.
         """
         if comparison and self._is_blind(session, comparison):
             limits = [entry.context_length for _, entry in sides if entry.context_length]

@@ -1,4 +1,4 @@
-"""How much of the selected model's context the chat and the draft fill."""
+"""The context meter: how much of the selected model's context is filled by the chat and the draft."""
 
 import gradio as gr
 
@@ -13,15 +13,15 @@ from phi3_ui.ui.render.context_meter import describe_files, render_context_meter
 from phi3_ui.ui.sessions import Session
 
 MAX_DRAFT = 4_000_000
-"""Characters of all texts of a draft, which has its files twice: each page keeps one."""
+"""Characters of all texts of a draft, which contains its files twice. Each page keeps one draft."""
 _MAX_COUNTED = (
-    2_000_000  # characters of all prompts: more take the model's process seconds, at each pause of the typing
+    2_000_000  # characters of all prompts: counting more takes the model's process seconds, at each pause in typing
 )
 _MAX_FILES = 20
 
 
 class ContextMeter:
-    """Counts with the model's own tokenizer, in its process, while it is loaded and idle; else estimates."""
+    """Counts tokens with the model's own tokenizer, in its process, while it is loaded and idle; otherwise estimates."""
 
     def __init__(self, page: Page, models: ModelSource) -> None:
         self._page = page
@@ -29,23 +29,23 @@ class ContextMeter:
         self.file_tokens = FileTokens(models)
 
     def draw(self, session: Session) -> Updates:
-        """The meter for what the page shows and what the composer was last known to hold.
+        """Draw the meter for the shown chat and the last known content of the composer.
 
-        While a selected model is looked up the meter stays: ModelPicker.pick draws it once it is found, and an empty one
-        computed before could reach the page after it.
+        While a selected model is being looked up, the meter stays: ModelPicker.pick draws it once the model is found, and an
+        empty one computed before could reach the page after it.
         """
         if session.model.key and not session.model.entry:
             return {self._page.composer.context: gr.skip()}
         fill, draft = self._fill(session), session.draft
         files = describe_files(session.language, fill, [(file.id, file.name) for file in draft.files])
         if refused := [file for index, file in enumerate(draft.files) if fill.is_too_long(index)]:
-            session.replace_draft(draft, draft.without(refused))  # as the page does on learning of it
+            session.replace_draft(draft, draft.without(refused))  # as the page does when it learns of it
             fill = self._fill(session)
         meter = render_context_meter(session.language, session.model.entry, fill, session.current.conversation, files)
         return {self._page.composer.context: meter}
 
     def set_draft(self, session: Session, system: str, event: gr.EventData) -> Updates:
-        """Count what the composer holds now, as `read_draft` gets it from the browser."""
+        """Count the composer's current content, which `read_draft` gets from the browser."""
         session.set_draft(read_draft(system, event))
         return self.draw(session)
 
@@ -56,7 +56,7 @@ class ContextMeter:
     def count(
         self, draft: Draft, conversation: Conversation, entry: ModelEntry | None, template: str | None
     ) -> ContextFill:
-        """What a model's context would hold; without an entry an estimate."""
+        """Return what a model's context would hold; an estimate without an entry."""
         limit = entry.context_length if entry else None
         if not draft.text.strip() and (pending := conversation.pending):
             system = pending.request.system if pending.request else ""
@@ -75,7 +75,7 @@ class ContextMeter:
 
 
 def read_draft(system: str, event: gr.EventData) -> Draft:
-    """What a composer holds: `text` and `files`, each with `id`, `name` and `text`, from the browser; nothing where that is too much."""
+    """Return a composer's content from the browser: `text` and `files`, each with `id`, `name` and `text`; empty if it is too large."""
     data = read_fields(event)
     text, files = data.get("text"), data.get("files")
     attached = [

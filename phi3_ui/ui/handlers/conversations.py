@@ -1,4 +1,4 @@
-"""The chats of a page: what is shown, the user's list of chats, and the actions on both."""
+"""The chats of a page: the shown chat, the user's chat list, and the actions on both."""
 
 import logging
 from collections.abc import Callable
@@ -37,7 +37,7 @@ class Action:
     value: str
     """What it acts on: the id of a turn or a chat."""
     draft: str = ""
-    """What the composer holds: the attached files and the text, as a question has them."""
+    """The composer's content: the attached files and the text, in the form of a question."""
 
 
 class ConversationController:
@@ -64,7 +64,7 @@ class ConversationController:
         }
         """By name of the action button. Other controllers add theirs."""
         self.show_comparison: Callable[[Session, Comparison], Updates] = lambda _session, _comparison: {}
-        """Shows a comparison, which only its own view does: it hides the models until the vote."""
+        """Shows a comparison. Only its own view may, since it hides the models until the vote."""
 
     def perform(self, session: Session, action: Action) -> Updates:
         """Perform an action; an unknown one does nothing.
@@ -75,10 +75,10 @@ class ConversationController:
         handler = self.actions.get(action.name)
         return handler(session, action) if handler else {}
 
-    # What is shown
+    # Drawing
 
     def show_chat(self, session: Session) -> Updates:
-        """Everything that depends on the shown chat, in place of a view that covers it."""
+        """Update everything that depends on the shown chat, and close any view that covers it."""
         page, panels = self._page, session.panels
         panels.replay_open = panels.usage_open = panels.compare_open = False
         panels.ratings = panels.evaluations = None
@@ -86,24 +86,24 @@ class ConversationController:
         return {**self.redraw(session), **dict.fromkeys(covers, "")}
 
     def redraw(self, session: Session) -> Updates:
-        """Everything that depends on the shown chat; a view that covers it stays."""
+        """Update everything that depends on the shown chat; a view that covers it stays open."""
         page = self._page
         session.panels.rated = None
         session.panels.awaits_answer = session.current.is_busy
         return {
             **self.draw_chat(session),
             **self.show_usage(session),
-            **self._models.context_of(session),
+            **self._models.show_context(session),
             **self.list_chats(session),
             **self._show_footer(session),
             **self.show_buttons(session),
             page.chat.comment_group: gr.Group(visible=False),
-            page.chat.warning: self._warning(session),
+            page.chat.warning: self._render_warning(session),
         }
 
     def draw_chat(self, session: Session) -> Updates:
-        """The messages of the shown chat."""
-        chat, language, link = session.current, session.language, self._mlflow.of_turn
+        """Draw the messages of the shown chat."""
+        chat, language, link = session.current, session.language, self._mlflow.link_turn
         running = _running_answer(chat)
         messages = chat_messages(
             language,
@@ -115,7 +115,7 @@ class ConversationController:
         return {self._page.chat.messages: encode_messages(messages), self._page.chat.running: None}
 
     def draw_running(self, session: Session) -> Updates:
-        """The answer in progress alone: what it costs does not grow with the chat."""
+        """Draw only the answer in progress, at a cost that does not grow with the chat."""
         chat = session.current
         if (running := _running_answer(chat)) is None:
             return {}
@@ -123,27 +123,27 @@ class ConversationController:
         return {self._page.chat.running: message} if message else {}
 
     def show_usage(self, session: Session) -> Updates:
-        """The token usage of the shown chat."""
+        """Show the token usage of the shown chat."""
         chat, language = session.current, session.language
         usage = render_usage(
             language,
             chat.conversation,
             answers=len(self._history.list_turn_metrics(session.user_id)),
-            trace=lambda turn: self._mlflow.of_turn(language, turn.id),
-            chat_link=self._mlflow.of_chat(language, chat.id),
+            trace=lambda turn: self._mlflow.link_turn(language, turn.id),
+            chat_link=self._mlflow.render_chat_link(language, chat.id),
             evaluations_off="" if self._manages else session.explain(UserError("evaluations_disabled")),
         )
         return {self._page.usage.panel: usage}
 
     def show_buttons(self, session: Session) -> Updates:
-        """The composer's state: Send, or Stop while the shown chat is being answered."""
+        """Set the composer's state: Send, or Stop while an answer to the shown chat is in progress."""
         chat = session.current
         return {
             self._page.composer.tools: {"busy": chat.is_busy, "asked": chat.conversation.leaf or "", "chat": chat.id}
         }
 
     def list_chats(self, session: Session) -> Updates:
-        """The user's chats that match the search."""
+        """List the user's chats that match the search."""
         state, pending, rated = session.chat_list, session.chat_list.pending_delete, session.panels.rated
         compared = session.comparison if session.panels.compare_open else None
         view = ChatListView(
@@ -164,31 +164,31 @@ class ConversationController:
         return {self._page.conversations.chat_list: rendered}
 
     def refresh(self, session: Session) -> Updates:
-        """The warning and the list, which other pages and the store change."""
+        """Refresh the warning and the chat list, which other pages and the store may change."""
         pending = session.chat_list.pending_delete
         if pending and not self._history.is_restorable(session.user_id, pending.chat_id):
             session.clear_pending_delete(pending)
         # Sent even if unchanged: responses overtake each other, so the page may show an older list.
         shown = {**self.list_chats(session), **self._show_footer(session)}
-        return {**shown, self._page.chat.warning: self._warning(session)}
+        return {**shown, self._page.chat.warning: self._render_warning(session)}
 
     def _show_footer(self, session: Session) -> Updates:
-        """Who is chatting, and where their chats are in MLflow."""
-        rendered = render_footer(session.language, session.login, self._mlflow.of_experiment())
+        """Show who is logged in, and a link to their chats in MLflow."""
+        rendered = render_footer(session.language, session.login, self._mlflow.link_experiment())
         return {self._page.conversations.footer: rendered}
 
-    def _warning(self, session: Session) -> str:
+    def _render_warning(self, session: Session) -> str:
         warning = self._store.recorder.warning
         return render_warning(session.language, session.explain(warning)) if warning else ""
 
-    # The list
+    # Chat list
 
     def is_deleted(self, session: Session, chat: Chat) -> bool:
-        """Whether the chat was deleted, perhaps on another page: nothing of it may be sent or stored again."""
+        """Whether the chat was deleted, perhaps on another page: none of it may be sent or stored again."""
         return self._history.is_deleted(session.user_id, chat.id)
 
     def switch_to(self, session: Session, chat: Chat | None) -> Updates:
-        """Show another chat, by default an empty one. A replay or a comparison in progress is given up."""
+        """Show another chat, by default an empty one. Stop a replay or comparison in progress."""
         session.stop_replay()
         if session.comparison:
             session.comparison.stop()
@@ -213,10 +213,10 @@ class ConversationController:
         return {**self.switch_to(session, chat), **restore_settings_of_chat(self._page, chat.conversation)}
 
     def load(self, session: Session, chat_id: str) -> Conversation:
-        """A chat of the user, as the page has it or from the store.
+        """Return a chat of the user, from this page or from the store.
 
         Raises:
-            UserError: vote_first while it hides the models of a blind round; as History.load.
+            UserError: vote_first while the chat hides the models of a blind round; those of History.load.
         """
         if chat := session.find_chat(chat_id):
             return chat.conversation
@@ -226,12 +226,12 @@ class ConversationController:
         return conversation
 
     def _refresh_chat(self, session: Session, chat: Chat) -> None:
-        """Load what other pages have added. A chat that changes while it is being loaded keeps its own turns."""
+        """Load what other pages have added. A chat that changes during the load keeps its own turns."""
         expected = chat.conversation
         try:
             chat.refresh(expected, self._history.load(session.user_id, chat.id))
         except UserError as error:  # the store does not respond, or the chat has not been stored yet
-            logger.info("Chat %s is shown as this page has it: %s", chat.id, error)
+            logger.info("Chat %s is not refreshed from the store: %s", chat.id, error)
 
     def rename(self, session: Session, chat_id: str, title: str) -> Updates:
         """Give a chat another title; an empty one restores the first question. Raises UserError("no_such_chat")."""
@@ -257,7 +257,7 @@ class ConversationController:
         session.set_pending_delete(None)
         if not is_restored:
             raise UserError("no_such_chat")
-        # Only where it was deleted under the reader's eyes, and nothing else was begun since.
+        # Reopen it only if it was shown when it was deleted, and nothing else was begun since.
         was_shown = pending is not None and pending.chat_id == action.value and pending.was_shown
         is_untouched = not current.conversation.tree and not current.is_busy
         return self._open(session, action) if was_shown and is_untouched else self.list_chats(session)
@@ -276,7 +276,7 @@ class ConversationController:
 
         updates = self._change_branch(session, change)
         turns = session.current.conversation.turns
-        # After Redo the message box may still hold the question that Undo has put there.
+        # After Redo, the message box may still hold the question that Undo put there.
         is_redone = bool(turns) and action.draft.strip() == turns[-1].question.strip()
         return {**updates, **self._set_draft(session, "")} if is_redone else updates
 
@@ -291,11 +291,11 @@ class ConversationController:
             return conversation.without_last_turn()
 
         updates = self._change_branch(session, change)
-        # Another draft is kept; Redo shows the question again.
+        # A different draft is kept; Redo shows the question again.
         return updates if action.draft.strip() or not hidden else {**updates, **self._set_draft(session, hidden[0])}
 
     def _set_draft(self, session: Session, question: str) -> Updates:
-        """Put a question into the composer: its attached files, and its text."""
+        """Put a question into the composer: its attached files and its text."""
         tools = self._page.composer.tools
         return {tools: {**self.show_buttons(session)[tools], "draft": question}}
 
@@ -307,7 +307,7 @@ class ConversationController:
     # Feedback
 
     def _rate(self, session: Session, turn_id: str, good: bool) -> Updates:
-        """Rate an answer. The same thumb again clears the rating; the other one keeps the comment."""
+        """Rate an answer. Clicking the same thumb again clears the rating; the other thumb keeps the comment."""
 
         def change(before: Feedback | None) -> Feedback | None:
             if before and before.good == good:
@@ -325,7 +325,7 @@ class ConversationController:
         }
 
     def finish_comment(self, session: Session, text: str | None) -> Updates:
-        """Save the comment on the answer that was rated last, also an empty one, and close its field."""
+        """Save the comment on the answer rated last, even an empty one, and close its field."""
         self._set_comment(session, (text or "").strip()[:_MAX_COMMENT])
         return self.close_comment(session)
 
@@ -335,7 +335,7 @@ class ConversationController:
         return {self._page.chat.comment_group: gr.Group(visible=False)}
 
     def save_comment(self, session: Session, text: str | None) -> None:
-        """Save the typed comment when the user moves on without pressing Keep."""
+        """Save the typed comment when the user moves on without pressing Save."""
         if comment := (text or "").strip()[:_MAX_COMMENT]:
             self._set_comment(session, comment)
 

@@ -1,4 +1,4 @@
-"""Evaluations on the page: prompt sets made and edited, evaluations started, cancelled and resumed, and their answers."""
+"""Evaluations on the page: create and edit prompt sets; start, cancel and resume evaluations; show their answers."""
 
 import logging
 import tempfile
@@ -35,18 +35,18 @@ from phi3_ui.ui.sessions import Session
 logger = logging.getLogger(__name__)
 
 RATED = "rated"
-"""In place of a chat's id: all rated answers of the person."""
+"""Used instead of a chat id: all rated answers of the user."""
 _MAX_REPEATS = 20
 _LISTED_CHATS = 100
 
 Fields = Mapping[str, list[str]]
-"""What a form holds, by name; a file is its name and its text."""
+"""The values of a form by name; a file has its name and its text."""
 
 
 class EvaluationsController:
     """Draws the view. The action "evaluations" opens it, "close_evaluations" closes it.
 
-    Prompt sets and evaluations are shared by all who use the store, and cost much time: they are for those who may change
+    Prompt sets and evaluations are shared by all users of the store, and are expensive: they require permission to change
     models (PHI3_UI_MANAGE).
     """
 
@@ -89,7 +89,7 @@ class EvaluationsController:
         }
 
     def act(self, request: gr.Request, event: gr.EventData) -> Updates:
-        """Do what a form, a button or a select of the view asks for; after an error the view stays as it is."""
+        """Perform the action of a form, button or select of the view; after an error, the view stays as it is."""
         session, data = self._session(request), read_fields(event)
         try:
             handler = self._handlers.get(str(data.get("name")))
@@ -101,7 +101,7 @@ class EvaluationsController:
         return {self._page.evaluations.view: gr.skip()}
 
     def refresh(self, request: gr.Request) -> Updates:
-        """Draw the view again while it shows something that is under way."""
+        """Redraw the view while it shows something in progress."""
         session = self._session(request)
         choice = session.panels.evaluations
         if choice and choice.is_live:
@@ -121,10 +121,10 @@ class EvaluationsController:
         if not self._settings.manage:
             raise UserError("evaluations_disabled")
 
-    # What is shown
+    # Drawing
 
     def _show(self, session: Session, choice: EvaluationsChoice, is_refresh: bool = False) -> Updates:
-        """Show the view, unless it was closed while it was drawn, or another page of it was opened during a refresh.
+        """Show the view, unless it was closed while it was drawn, or switched to another page during a refresh.
 
         Raises:
             UserError: evaluations_disabled, or the store does not respond.
@@ -160,7 +160,7 @@ class EvaluationsController:
 
     def _draw_new(self, session: Session, choice: EvaluationsChoice) -> tuple[EvaluationsChoice, str]:
         entries = self._models.list_usable()
-        own = [entry.model_id for entry in entries if not entry.is_remote]  # a remote one only if it was chosen
+        own = [entry.model_id for entry in entries if not entry.is_remote]  # a remote one only if explicitly chosen
         selected = {entry.model_id for entry in entries if entry.model_id == session.model.id} or set(own[:1])
         models = [(entry.model_id, place_label(session.language, entry)) for entry in entries]
         sets = [(one.id, one.name) for one in self._sets.list_sets()]
@@ -196,28 +196,28 @@ class EvaluationsController:
         return replace(choice, is_live=is_live), render_results(session.language, view)
 
     def _list_chats(self, session: Session) -> list[tuple[str, str]]:
-        """The chats whose answers can be taken into a set: id and title."""
+        """Return the chats whose answers can be added to a set: id and title."""
         listed = self._history.list_conversations(session.user_id)[:_LISTED_CHATS]
         return [(RATED, tr(session.language, "eval.source.rated")), *((one.id, one.title) for one in listed)]
 
     def _find_chats(self, session: Session) -> dict[str, str]:
-        """The person's chats by the traces of their turns."""
+        """Return the user's chats by the trace ids of their turns."""
         metrics = self._history.list_turn_metrics(session.user_id)
         return {f"tr-{one.turn_id}": one.conversation_id for one in metrics}
 
     def _find_sources(self, session: Session, run: EvaluationRun) -> dict[str, str]:
-        """The person's chats that the questions of a run were taken from, by the keys of the requests."""
+        """Return the user's chats that the questions of a run were taken from, by the keys of the requests."""
         try:
             records = self._sets.load(run.set_name, run.set_version).records
         except UserError as error:
             if error.code not in ("no_such_prompt_set", "no_such_prompt_set_version"):
                 raise
-            return {}  # a file, or a set that is gone
+            return {}  # a file, or a deleted set
         chats = self._find_chats(session)
         return {one.key: chats[one.source_trace_id] for one in records if one.source_trace_id in chats}
 
     def _link(self, build: Callable[[str, str], str]) -> str:
-        """An address in MLflow's UI; empty while that is not available."""
+        """Return a URL in MLflow's UI; empty while the UI is not available."""
         base, experiment_id = self._mlflow.base, self._locator.linked_experiment_id
         return build(base, experiment_id) if base and experiment_id else ""
 
@@ -232,10 +232,10 @@ class EvaluationsController:
         return EvaluationsChoice("set", choice.set_id)
 
     def _read_records(self, session: Session, fields: Fields) -> list[PromptRecord]:
-        """The requests that a form gives: a file, a chat, all rated answers, or a question.
+        """Return the requests of a form: from a file, a chat, all rated answers, or a question.
 
         Raises:
-            UserError: What is wrong with them.
+            UserError: The requests are invalid, or cannot be read.
         """
         if len(file := fields.get("file", [])) == 2:
             return _read_file(*file)
@@ -252,7 +252,7 @@ class EvaluationsController:
         return [PromptRecord(messages, {EXPECTED_RESPONSE: expected} if expected.strip() else {})]
 
     def _save_record(self, _: Session, choice: EvaluationsChoice, fields: Fields) -> EvaluationsChoice:
-        """Set what is expected of an answer; other expectations stay."""
+        """Set the expected answer; other expectations stay."""
         key = _first(fields, "key")
         records = {record.key: record for record in self._sets.load(choice.set_id).records}
         if (record := records.get(key)) is None:
@@ -279,7 +279,7 @@ class EvaluationsController:
         """Start an evaluation.
 
         Raises:
-            UserError: no_models_chosen, no_such_prompt_set, and those of Evaluations.start.
+            UserError: no_models_chosen, no_such_prompt_set, or those of Evaluations.start.
         """
         prompt_set = self._sets.load(_first(fields, "set"))
         entries = {entry.model_id: entry for entry in self._models.list_usable()}
@@ -318,7 +318,7 @@ def _follow(running: RunningEvaluation) -> EvaluationsChoice:
 
 
 def _read_file(name: str, text: str) -> list[PromptRecord]:
-    """The requests of a file that the browser has read. UserError: as read_records."""
+    """Return the requests of a file that the browser has read. Raises UserError as read_records does."""
     suffix = Path(name).suffix.lower()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"prompts{suffix if suffix in ('.txt', '.csv', '.jsonl') else ''}"
@@ -327,7 +327,7 @@ def _read_file(name: str, text: str) -> list[PromptRecord]:
 
 
 def _parse_fields(data: Mapping[str, object]) -> dict[str, list[str]]:
-    """The fields of a form; what is no list of texts is left out."""
+    """Return the fields of a form; values that are not lists of strings are left out."""
     return {
         name: [replace_surrogates(one) for one in value]
         for name, value in data.items()

@@ -1,4 +1,4 @@
-"""What a script of the page sends with an event."""
+"""The data that a script of the page sends with an event."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ _MAX_DIGITS = 9
 
 
 def read_fields(event: gr.EventData) -> dict[str, Any]:
-    """The fields by name; none if a program has sent something else."""
+    """Return the fields by name; empty if a program has sent something else."""
     return event._data if isinstance(event._data, dict) else {}
 
 
 def read_number(text: str) -> int | None:
-    """A number of at most nine digits; None for anything else. Python converts thousands of digits to no number."""
+    """Parse a number of at most nine digits; None for anything else. Python refuses to convert thousands of digits."""
     return int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else None

@@ -1,4 +1,4 @@
-"""Export of chats as files, and Reproduce: an answer as a program."""
+"""Export chats as files, and reproduce an answer as a program."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ from phi3_ui.ui.sessions import Session
 
 @dataclass(frozen=True)
 class _FileFormat:
-    """A format that one chat is saved in."""
+    """A format for saving a chat."""
 
     ending: str
     media_type: str
@@ -37,7 +37,7 @@ _JSON = _FileFormat("json", "application/json", to_json)
 
 
 class ExportController:
-    """The actions that save chats or reproduce an answer."""
+    """Actions that save chats or reproduce an answer."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class ExportController:
         return {self._page.export.download: pack_download(name, kind, content)}
 
     def _reproduce(self, session: Session, turn_id: str) -> Updates:
-        """Show the program.
+        """Show the program that reproduces an answer.
 
         Raises:
             UserError: no_such_turn, model_gone, remote_not_reproduced, cannot_reproduce, bad_template, and those of ModelSource.require.
@@ -110,7 +110,7 @@ class ExportController:
         turn = conversation.get_turn(turn_id)
         if turn.request is None or not turn.request.model_id:
             raise UserError("cannot_reproduce")
-        entry = self._models.find(turn.request.model_id)  # of an imported chat, whichever its file names
+        entry = self._models.find(turn.request.model_id)  # for an imported chat, whichever model its file names
         if entry.is_remote:
             raise UserError("remote_not_reproduced", model=entry.name)
         self._models.require(entry)
@@ -125,7 +125,7 @@ class ExportController:
 
 
 def pack_download(name: str, kind: str, content: bytes) -> str:
-    """A file as the value of the hidden component that saves it; `kind` is its media type."""
-    # The time makes the value differ from the last one: the same file may be requested twice.
+    """Encode a file as the value of the hidden component that saves it; `kind` is its media type."""
+    # The time makes the value differ from the previous one, since the same file may be requested twice.
     packed = {"name": name, "kind": kind, "content": base64.b64encode(content).decode(), "at": str(datetime.now())}
     return json.dumps(packed)

@@ -1,4 +1,4 @@
-"""How many tokens the files of questions have that were sent."""
+"""Token counts of the files attached to sent questions."""
 
 import logging
 import threading
@@ -15,7 +15,7 @@ _MAX_KNOWN = 1000  # files
 
 
 class FileTokens:
-    """The tokens of each file by the model that was asked, which counts it once. Thread-safe."""
+    """Token counts of files; the model that was asked counts each file once. Thread-safe."""
 
     def __init__(self, models: ModelSource) -> None:
         self._models = models
@@ -23,14 +23,14 @@ class FileTokens:
         self._known: dict[tuple[str, str | None, str], int] = {}
 
     def note(self, model_id: str, template: str | None, files: Sequence[str], tokens: Sequence[int]) -> None:
-        """Keep what a model has counted of these files, as they stand in a question."""
+        """Keep a model's token counts for these files, in the form they have in a question."""
         with self._lock:
             if len(self._known) + len(files) > _MAX_KNOWN:
                 self._known.clear()
             self._known |= {(model_id, template, file): count for file, count in zip(files, tokens, strict=True)}
 
     def count(self, turn: Turn) -> list[int] | None:
-        """The tokens of each file of a question; None while that cannot be known, as the model is not loaded, or busy."""
+        """Return the token count of each file of a question; None while unknown because the model is not loaded, or busy."""
         files = [block for _, block in split_files(turn.question)[0]]
         if not files or turn.request is None:
             return None

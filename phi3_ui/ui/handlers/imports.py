@@ -13,7 +13,7 @@ from phi3_ui.ui.render.imports import render_import
 from phi3_ui.ui.services import Services
 from phi3_ui.ui.sessions import Session
 
-_FIRST_WAIT = 1.0  # seconds, in which most imports end
+_FIRST_WAIT = 1.0  # seconds; most imports end within it
 
 
 class ImportController:
@@ -33,13 +33,13 @@ class ImportController:
         self._session = session
 
     def begin(self, request: gr.Request) -> Updates:
-        """Show an import that has just begun."""
+        """Show an import that has just started."""
         if job := self._imports.find(self._session(request).user_id):
             job.wait(_FIRST_WAIT)
         return self.tick(request)
 
     def tick(self, request: gr.Request) -> Updates:
-        """Show the import of the person. Once it has ended, list its chats, and show the first one in an empty chat."""
+        """Show the user's import. Once it has ended, list its chats, and show the first one if the shown chat is empty."""
         session, section = self._session(request), self._page.export
         job = self._imports.find(session.user_id)
         if job is None or job is session.panels.closed_import:
@@ -55,7 +55,7 @@ class ImportController:
         return updates
 
     def act(self, request: gr.Request, event: gr.EventData) -> Updates:
-        """Cancel the import, or close the panel with its result."""
+        """Cancel the import; if it has ended, close the panel that shows its result."""
         session = self._session(request)
         if job := self._imports.find(session.user_id):
             if job.state.is_finished:
@@ -70,7 +70,7 @@ class ImportController:
         if first_id and not chat.conversation.tree and not chat.is_busy:
             try:
                 session.show(Chat(first_id, self._history.load(session.user_id, first_id)))
-            except UserError:  # deleted meanwhile, or the store does not answer: it is in the list
+            except UserError:  # deleted meanwhile, or the store does not respond; the list shows it
                 return self._chats.list_chats(session)
             return self._chats.show_chat(session)
         return self._chats.list_chats(session)

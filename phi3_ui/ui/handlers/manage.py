@@ -24,7 +24,7 @@ from phi3_ui.ui.sessions import Session
 
 
 class Additions:
-    """The job that adds a model: one at a time in this app, for all users. Thread-safe."""
+    """The job that adds a model: one at a time in this app, across all users. Thread-safe."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -33,11 +33,11 @@ class Additions:
 
     @property
     def job(self) -> Job | None:
-        """The current or the last job."""
+        """The current or last job."""
         return self._job
 
     def start(self, find_recipe: Callable[[], Recipe]) -> None:
-        """Start a job; raises UserError("already_adding") while another one is running."""
+        """Start a job. Raises UserError("already_adding") while another one is running."""
         with self._lock:
             if self._job and not self._job.state.is_finished:
                 raise UserError("already_adding", name=self._job.recipe.name)
@@ -82,7 +82,7 @@ class ManageHandlers:
         return self._start(recipe, request)
 
     def _add_server(self, fields: dict[str, str], request: gr.Request) -> Updates:
-        """Add a remote server, once it could be asked. Visitors may not: the app would ask whatever they name."""
+        """Add a remote server if it responds. Visitors may not: the app would send requests to any host they name."""
         page, session = self._page, self._session(request)
         models = tuple(filter(None, (name.strip() for name in fields["models"].split(","))))
         try:
@@ -103,7 +103,7 @@ class ManageHandlers:
         }
 
     def forget_server(self, request: gr.Request) -> Updates:
-        """Forget the server of the selected model, with its key."""
+        """Remove the server of the selected model, with its key."""
         session = self._session(request)
         try:
             if not self._settings.is_single_user:
@@ -126,7 +126,7 @@ class ManageHandlers:
         return self.tick(request)
 
     def resume(self, request: gr.Request) -> Updates:
-        """Show the job on a page that is opened while it runs."""
+        """Show the job on a page opened while it runs."""
         job = self._additions.job
         if job is None or job.state.is_finished:
             return {self._page.add_model.progress: gr.skip()}
@@ -176,16 +176,16 @@ class ManageHandlers:
         version = card.versions[-1]
         now = self._registry.get_alias_version(version.name, alias)
         key = "promote.same" if now == version.version else "promote.moves" if now else "promote.new"
-        words = tr(session.language, key, alias=alias, name=version.name, version=version.version, now=now or "")
+        text = tr(session.language, key, alias=alias, name=version.name, version=version.version, now=now or "")
         is_current = now == version.version
         session.panels.promotion = None if is_current else Promotion(version.name, version.version, alias)
         return {
-            page.registry.question: render_note(words),
+            page.registry.question: render_note(text),
             page.registry.confirmation: _shown(not is_current),
         }
 
     def promote(self, request: gr.Request) -> Updates:
-        """Perform the promotion that was confirmed."""
+        """Perform the confirmed promotion."""
         page, session = self._page, self._session(request)
         if (promotion := session.take_promotion()) is None:
             return self.forget_promotion(request)
@@ -198,19 +198,19 @@ class ManageHandlers:
                 page.registry.question: render_error(session.explain(error)),
                 page.registry.confirmation: _shown(False),
             }
-        words = tr(session.language, "promote.done", alias=alias, name=name, version=version)
-        updates = {page.registry.question: render_note(words), page.registry.confirmation: _shown(False)}
+        text = tr(session.language, "promote.done", alias=alias, name=name, version=version)
+        updates = {page.registry.question: render_note(text), page.registry.confirmation: _shown(False)}
         return {**updates, **self._refresh_models(session)}
 
     def forget_promotion(self, request: gr.Request) -> Updates:
-        """Give up the promotion that waits for confirmation."""
+        """Drop the promotion awaiting confirmation."""
         self._session(request).take_promotion()
         return {self._page.registry.question: "", self._page.registry.confirmation: _shown(False)}
 
     # Template
 
     def pick_template(self, key: str | None, request: gr.Request) -> None:
-        """Store the template of the selected model: on the model if the store may be changed, else for this page."""
+        """Set the template of the selected model: on the model if the store may be changed, otherwise for this page."""
         session = self._session(request)
         if not key or not (model_id := session.model.id):
             return

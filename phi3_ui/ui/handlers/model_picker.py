@@ -28,7 +28,7 @@ from phi3_ui.ui.sessions import Session
 
 _HELP_KEYS = {param.name: param.help_key for param in SAMPLING_PARAMS}
 
-_STATUS_SECONDS = 0.5  # between updates while a model loads
+_STATUS_SECONDS = 0.5  # seconds between updates while a model loads
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +55,11 @@ class ModelPicker:
         self.meter = ContextMeter(page, services.models)
 
     def list_models(self, request: gr.Request) -> Updates:
-        """Refresh the picker's choices; the selected model stays selected while the store has it."""
-        return self.listed(self._session(request))
+        """Refresh the picker's choices; the selected model stays selected as long as the store has it."""
+        return self.show_models(self._session(request))
 
-    def listed(self, session: Session) -> Updates:
-        """The picker's choices, as list_models."""
+    def show_models(self, session: Session) -> Updates:
+        """Update the picker's choices, as list_models does."""
         page, language = self._page, session.language
         try:
             entries, registered = self._models.list_models(), self._catalogue.list_versions()
@@ -68,7 +68,7 @@ class ModelPicker:
         listed = {entry.model_id for entry in entries}
         versions = {model_id: found for model_id, found in registered.items() if model_id in listed}
         usable = [entry for entry in entries if self._models.is_usable(entry)]
-        own = [entry for entry in entries if not entry.is_remote]  # nothing leaves the machine by default
+        own = [entry for entry in entries if not entry.is_remote]  # by default, nothing leaves this machine
         default = default_model([entry for entry in usable if not entry.is_remote] or own)
         selected = session.model.ensure([*listed, *alias_keys(versions)], default.model_id if default else None)
         remote = [entry for entry in entries if entry.is_remote]
@@ -85,7 +85,9 @@ class ModelPicker:
             page.status.menu: describe_menu(language, entries, versions, problems),
         }
         picked = next((entry for entry in entries if entry.model_id == selected), None)
-        if picked and session.model.entry is None:  # pick finds it a moment later: "No model" would be wrong until then
+        if (
+            picked and session.model.entry is None
+        ):  # `pick` looks it up a moment later; until then, "No model" would be wrong
             updates[page.status.line] = self._describe(session, picked=Selected(picked))
         if not entries:
             updates[page.status.line] = self._failed(session, tr(language, "store_empty"))
@@ -101,23 +103,23 @@ class ModelPicker:
             card = self._models.load_card(entry)
             shown = self._card(session, card)
             if not session.model.set_entry(key, entry, card.versions):
-                yield {self._page.status.line: gr.skip()}  # a generator that yields nothing empties its outputs
+                yield {self._page.status.line: gr.skip()}  # a generator that yields nothing clears its outputs
                 return
-            yield {**shown, **self._controls(session, entry), **self.context_of(session)}
+            yield {**shown, **self._controls(session, entry), **self.show_context(session)}
             model = self._models.open(entry)
         except UserError as error:
             session.model.set_error(key, error)
             yield {self._page.status.line: self._failed(session, session.explain(error))}
             return
         while not model.ready.done() and session.model.key == key:
-            yield self.status_of(session)
+            yield self.show_status(session)
             self._wait_for_load(model.ready)
         if session.model.key == key:
-            yield {**self.status_of(session), **self.context_of(session)}
+            yield {**self.show_status(session), **self.show_context(session)}
 
-    def shown_model(self, session: Session) -> Updates:
-        """The picker and the selected model's card, read from the store again."""
-        updates = self.listed(session)
+    def show_selected_model(self, session: Session) -> Updates:
+        """Update the picker and the selected model's card from the store."""
+        updates = self.show_models(session)
         if not (key := session.model.key):
             return updates
         try:
@@ -129,7 +131,7 @@ class ModelPicker:
             return {**updates, self._page.status.line: self._failed(session, session.explain(error))}
 
     def _card(self, session: Session, card: ModelCard) -> Updates:
-        """The model's card with its diagnosis."""
+        """Show the model's card with its diagnosis."""
         page, language, entry = self._page, session.language, card.entry
         diagnosis = self._models.diagnose(entry)
         template = session.model.get_template(entry)
@@ -141,7 +143,7 @@ class ModelPicker:
         )
         health = Health(diagnosis, review, can_approve)
         return {
-            page.card.panel: render_card(language, card, health) + self._mlflow.of_card(language, card),
+            page.card.panel: render_card(language, card, health) + self._mlflow.render_card_links(language, card),
             page.composer.hint: render_demo_hint(language, entry, self._settings.manage)
             or render_remote_notice(language, entry),
             page.card.forget: gr.Button(visible=self._settings.is_single_user and self._models.remote.is_added(entry)),
@@ -150,7 +152,7 @@ class ModelPicker:
         }
 
     def _review(self, entry: ModelEntry) -> Review | None:
-        if entry.is_remote:  # nothing of it is loaded
+        if entry.is_remote:  # nothing of it is loaded here
             return None
         try:
             return self._admission.review(entry)
@@ -159,7 +161,7 @@ class ModelPicker:
             return None
 
     def approve(self, key: str | None, request: gr.Request) -> Iterator[Updates]:
-        """Allow the code that the card has shown, and load the model."""
+        """Approve the code shown on the card, and load the model."""
         session = self._session(request)
         offered, entry = session.panels.offered, session.model.entry
         try:
@@ -168,18 +170,18 @@ class ModelPicker:
             review = self._review(entry) if entry else None
             if not (entry and review) or offered != Approval(entry.model_id, review.inspection.fingerprint):
                 show_warning(tr(session.language, "trust.changed"))
-                yield self.card_of(session) or {self._page.status.line: gr.skip()}
+                yield self.show_card(session) or {self._page.status.line: gr.skip()}
                 return
             self._admission.approvals.add(offered.fingerprint)
         except UserError as error:
             show_warning(session.explain(error))
             yield {self._page.status.line: gr.skip()}
             return
-        yield self.listed(session)
+        yield self.show_models(session)
         yield from self.pick(key, request)
 
-    def card_of(self, session: Session) -> Updates:
-        """The selected model's card, read from the store again; no update if the store does not respond."""
+    def show_card(self, session: Session) -> Updates:
+        """Update the selected model's card from the store; no update if the store does not respond."""
         if not (entry := session.model.entry):
             return {}
         try:
@@ -189,7 +191,7 @@ class ModelPicker:
             return {}
 
     def _controls(self, session: Session, entry: ModelEntry) -> Updates:
-        """Disable the controls that the model does not support, and enable those that only the last one did not.
+        """Disable the controls that the model does not support, and enable those that only the previous one did not support.
 
         The others are not updated: an update would undo what the user is changing at that moment.
         """
@@ -204,7 +206,7 @@ class ModelPicker:
         return gr.update(interactive=not is_disabled, info=tr(language, help_key) if help_key else "")
 
     def unload(self, request: gr.Request) -> Updates:
-        """Unload the selected model, unless other people use it. The person of a single-user app may always."""
+        """Unload the selected model, unless other users use it. The user of a single-user app always may."""
         session = self._session(request)
         try:
             if model := self._pool.peek(session.model.id or ""):
@@ -212,20 +214,20 @@ class ModelPicker:
                 self._pool.unload(model.spec.model_id)
         except UserError as error:
             show_warning(session.explain(error))
-        return self.status_of(session)
+        return self.show_status(session)
 
     def _require_unshared(self, session: Session, model: HostedModel) -> None:
-        """Raise UserError("model_shared") where somebody else would have to wait until the model is loaded again."""
+        """Raise UserError("model_shared") if another user would have to wait until the model is loaded again."""
         if not self._settings.is_single_user and self._pages.is_model_shared(model.spec.model_id, session.user_id):
             raise UserError("model_shared", model=model.spec.name)
 
     @staticmethod
     def _wait_for_load(ready: Any) -> None:
-        with contextlib.suppress(TimeoutError, UserError):  # status_of shows the error
+        with contextlib.suppress(TimeoutError, UserError):  # show_status shows the error
             ready.result(timeout=_STATUS_SECONDS)
 
-    def status_of(self, session: Session) -> Updates:
-        """Whether the selected model is loaded."""
+    def show_status(self, session: Session) -> Updates:
+        """Show whether the selected model is loaded."""
         page, entry = self._page, session.model.entry
         state = self._models.get_state(entry) if entry else CLOSED
         problem = state.error or (session.model.error if state.phase == "closed" else None)
@@ -241,7 +243,7 @@ class ModelPicker:
         }
 
     def _hides_models(self, session: Session) -> bool:
-        """Whether the page shows a blind round without a vote: what a model's cache holds would tell its answer."""
+        """Whether the page shows a blind round without a vote: the contents of a model's cache would reveal its answer."""
         if (comparison := session.comparison) is None:
             return False
         return comparison.has_hidden_round(self._history.list_verdicts(session.user_id, comparison.id))
@@ -253,16 +255,16 @@ class ModelPicker:
         error: str = "",
         picked: Selected | None = None,
     ) -> ModelStatus:
-        """The selected model's status, or that of `picked`; `state` and `error` are as describe_status takes them."""
+        """Describe the selected model's status, or that of `picked`; `state` and `error` are as in describe_status."""
         model = session.model.selection
         selected = Selected(model.entry, model.version) if model.entry else picked
         speeds = measure_speeds(self._history.list_turn_metrics(session.user_id))
         return describe_status(session.language, selected, ModelStates(self._models.list_ready(), speeds), state, error)
 
     def _failed(self, session: Session, sentence: str) -> ModelStatus:
-        """The status of a model that cannot be used, for the reason that `sentence` gives."""
+        """Describe the status of a model that cannot be used; `sentence` is the reason."""
         return self._describe(session, error=sentence)
 
-    def context_of(self, session: Session) -> Updates:
-        """How full the selected model's context is."""
+    def show_context(self, session: Session) -> Updates:
+        """Show how full the selected model's context is."""
         return self.meter.draw(session)

@@ -1,4 +1,4 @@
-"""The leaderboard of the votes: whose votes it counts, what a contestant is, and the rounds behind it."""
+"""The leaderboard: whose votes it counts, what a contestant is, and the rounds behind it."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,14 +33,14 @@ _LISTED_ROUNDS = 50
 _MAX_CHOICE = 1000  # characters; a page keeps what the browser sends
 
 _Versions = Mapping[str, tuple[RegisteredVersion, ...]]
-"""By the id of the model."""
+"""By model id."""
 
 
 class RatingsController:
     """Draws the view. The action "ratings" opens it, "close_ratings" closes it, and its filters are actions, too.
 
-    A person sees the sum of everybody's votes, but whose they are and the chats behind them only of their own; the
-    administrator, who reads the store anyway, can choose a person.
+    Users see the sums of all votes, but voters and the chats behind the votes only for their own; the administrator, who
+    can read the store anyway, can choose a voter.
     """
 
     def __init__(self, page: Page, services: Services, chats: ConversationController) -> None:
@@ -77,7 +77,7 @@ class RatingsController:
         return {self._page.ratings.view: ""}
 
     def _change(self, session: Session, **changes: object) -> Updates:
-        """Change what the view shows, unless it was closed while the change was on its way.
+        """Change what the view shows, unless it was closed while the request was in flight.
 
         Raises:
             UserError: The store does not respond.
@@ -87,7 +87,7 @@ class RatingsController:
         return self._draw(session, choice) if choice else {self._page.ratings.view: gr.skip()}
 
     def _choose_pair(self, session: Session, action: Action) -> Updates:
-        """List the rounds of two contestants, by their places in the leaderboard: `0-1`; all rounds if that is empty."""
+        """List the rounds of two contestants, given by their places in the leaderboard, as in `0-1`; all rounds if empty."""
         choice = session.panels.ratings or RatingsChoice()
         keys = [one.contestant for one in self._build(session, choice).board.leaderboard.ratings]
         found = [
@@ -100,11 +100,11 @@ class RatingsController:
 
     def _draw(self, session: Session, choice: RatingsChoice) -> Updates:
         rendered = render_ratings(session.language, self._build(session, choice))
-        # Closed or changed while it was drawn, by an event whose update may have reached the page already.
+        # It may have been closed or changed while it was drawn, by an event whose update has already reached the page.
         return {self._page.ratings.view: rendered if session.panels.ratings is choice else gr.skip()}
 
     def _build(self, session: Session, choice: RatingsChoice) -> RatingsView:
-        """What a choice shows; what cannot be chosen is left out of it."""
+        """Build the view for a choice, ignoring values that cannot be chosen."""
         language, versions = session.language, self._catalogue.list_versions()
         votes, people = self._list_votes(session, choice)
         keys = _name_contestants(votes, versions, choice.grouping == "registered")
@@ -119,7 +119,7 @@ class RatingsController:
             RatedRound(
                 vote,
                 tuple(keys[model] for model in vote.model_ids),
-                tuple(self._mlflow.of_turn(language, answer.turn_id) for answer in vote.answers),
+                tuple(self._mlflow.link_turn(language, answer.turn_id) for answer in vote.answers),
                 vote.voter == session.user_id,
             )
             for vote in kept
@@ -147,9 +147,9 @@ class RatingsController:
         )
 
     def _list_votes(self, session: Session, choice: RatingsChoice) -> tuple[list[StoredVote], list[str]]:
-        """The votes of the chosen person or of everybody, the newest first, and the other people who can be chosen.
+        """Return the votes of the chosen voter or of all, newest first, and the other voters that can be chosen.
 
-        The person's own come from their history, which knows them before they are stored, and without reading all the store.
+        The user's own votes come from their history, which has them before they are stored, without reading the whole store.
         """
         own = self._history.list_votes(session.user_id)
         if choice.person == "me":
@@ -182,7 +182,7 @@ class RatingsController:
             yield Filter("ratings_set", tr(language, "ratings.set"), [all_, *sets], choice.prompt_set)
 
     def _save(self, session: Session) -> Updates:
-        """Download all the person's votes, with prompts, answers, models and parameters.
+        """Download all the user's votes, with prompts, answers, models and parameters.
 
         Raises:
             UserError: nothing_voted, or the store does not respond.
@@ -200,9 +200,9 @@ class RatingsController:
 
 
 def _name_contestants(votes: Iterable[StoredVote], versions: _Versions, by_registered: bool) -> dict[str, str]:
-    """Which contestant each model stands for, by its id: itself, or the registered model that it is a version of.
+    """Return the contestant that each model counts as, by model id: itself, or the registered model that it is a version of.
 
-    Models that are not registered stand together under the name that they were logged with.
+    Unregistered models are grouped under the name that they were logged with.
     """
     if not by_registered:
         return {model: model for vote in votes for model in vote.model_ids}
@@ -220,7 +220,7 @@ def _registered_name(answer: TurnMetrics, versions: Sequence[RegisteredVersion])
 def _describe_contestants(
     votes: Iterable[StoredVote], versions: _Versions, keys: Mapping[str, str]
 ) -> dict[str, Contestant]:
-    """Names of contestants by key, with the start of the model's id where several would have the same name."""
+    """Return names of contestants by key, with the start of the model's id where several would have the same name."""
     found = dict[str, Contestant]()
     for vote in votes:
         for answer in vote.answers:

@@ -1,4 +1,4 @@
-"""Replay: ask a chat's questions again, of another model or version, and compare the answers side by side."""
+"""Replay: ask another model or version the questions of a chat, and compare the answers side by side."""
 
 import logging
 import threading
@@ -62,7 +62,7 @@ class ReplayController:
             return self._unchanged
 
     def _open(self, session: Session, chat_id: str) -> Updates:
-        """Show a chat, and the view over it.
+        """Show a chat and, over it, the view.
 
         Raises:
             UserError: no_such_chat, nothing_to_replay, vote_first, comparison_not_replayed, or the store does not respond.
@@ -86,7 +86,7 @@ class ReplayController:
         }
 
     def _render_head(self, session: Session) -> str:
-        """The view's title with its Close button; empty while it is closed."""
+        """Render the view's title with its Close button; empty while the view is closed."""
         if not session.panels.replay_open:
             return ""
         chat = session.current
@@ -94,13 +94,13 @@ class ReplayController:
         return render_replay_head(session.language, title)
 
     def _list_models(self, session: Session) -> gr.Dropdown:
-        """The choice of the model, at first the one that the page chats with."""
+        """Return the choice of models, initially the page's selected one."""
         entries = self._models.list_models()
         choices = [(picker_label(session.language, entry), entry.model_id) for entry in entries]
         return gr.Dropdown(choices=choices, value=session.model.id)
 
     def replay(self, key: str | None, request: gr.Request) -> Generator[Updates, None, None]:
-        """Ask the shown branch's questions of model `key`, each with its new answers before it, as a chat of its own."""
+        """Ask model `key` the questions of the shown branch, each following the new answers before it, as a separate chat."""
         session = self._session(request)
         shown = session.current
         old = shown.conversation
@@ -136,18 +136,18 @@ class ReplayController:
         self._session(request).stop_replay()
 
     def close(self, session: Session) -> Updates:
-        """Stop the replay in progress, and show the chat in place of the comparison."""
+        """Stop the replay in progress, and show the chat instead of the comparison."""
         session.stop_replay()
         session.panels.replay_open = False
         return {self._page.replay.head: ""}
 
     @property
     def _unchanged(self) -> Updates:
-        """A generator that yields nothing would empty its outputs."""
+        """An update without changes: a generator that yields nothing would clear its outputs."""
         return {self._page.replay.note: gr.skip()}
 
     def _ask_all(self, session: Session, replay: Replay, entry: ModelEntry, chat_id: str) -> None:
-        """Ask one question after the other, in a thread of its own, until the end or until the replay is stopped."""
+        """Ask one question after another, in a separate thread, until the end or until the replay is stopped."""
         error: UserError | None = None
         try:
             title = self._history.get_title(session.user_id, chat_id) or replay.old.title
@@ -168,7 +168,7 @@ class ReplayController:
             error = UserError("unexpected", detail=type(raised).__name__)
         finally:
             if error:
-                replay.stop()  # also the question under way, if the error came after its start
+                replay.stop()  # also the answer in progress, if the error came after its start
             replay.finish(error)
 
     def _start(self, session: Session, replay: Replay, entry: ModelEntry, turn: Turn) -> RunningTurn | None:
@@ -192,7 +192,7 @@ class ReplayController:
         return result[0]
 
     def _draw_to_end(self, session: Session, replay: Replay) -> Iterator[Updates]:
-        """Draw the comparison until the replay has ended, unless another event of the page does.
+        """Draw the comparison until the replay has ended, unless another event of the page already does.
 
         Closing the iterator stops the replay, unless the connection is lost.
         """
@@ -230,10 +230,10 @@ class ReplayController:
 
 
 def _build_request(session: Session, entry: ModelEntry, turn: Turn) -> TurnRequest:
-    """The turn's request for another model, with the parameters that this one supports.
+    """Return the turn's request for another model, with the parameters that this model supports.
 
     Raises:
-        UserError: invalid_param or bad_seed, of a chat that was imported: its file may say anything.
+        UserError: invalid_param or bad_seed for an imported chat, whose file may contain anything.
     """
     before = turn.request or TurnRequest(0.0, "")
     return replace(

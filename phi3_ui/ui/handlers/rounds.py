@@ -30,14 +30,14 @@ PRESETS = {preset.name: preset.values for preset in PARAM_PRESETS}
 
 @dataclass(frozen=True)
 class PreparedSide:
-    """A model, and what it is asked with besides the question."""
+    """A model, and its request without the question."""
 
     entry: ModelEntry
     request: TurnRequest
 
 
 class RoundRunner:
-    """Runs rounds to their end, each in a thread of its own."""
+    """Runs rounds to their end, each in its own thread."""
 
     def __init__(self, services: Services, starter: AnswerStarter) -> None:
         self._settings = services.settings
@@ -46,13 +46,13 @@ class RoundRunner:
         self._starter = starter
 
     def is_parallel(self, comparison: Comparison) -> bool:
-        """Whether there is room for all sides at once."""
+        """Whether all sides can answer concurrently."""
         models = len({one.model_id for one in comparison.contestants if not one.model_id.startswith(REMOTE_PREFIX)})
         limit = self._settings.answers_at_once
         return models <= self._settings.max_loaded_models and (not limit or len(comparison.contestants) <= limit)
 
     def prepare(self, session: Session, contestant: Contestant, values: Mapping[str, Any]) -> PreparedSide:
-        """What a side is asked with; `values` are the page's settings. Parameters that its model does not support are left out.
+        """Prepare the request to a side; `values` are the page's settings. Parameters that its model does not support are left out.
 
         Raises:
             UserError: message_too_long, model_gone, store_unreachable, invalid_param, bad_seed.
@@ -68,7 +68,7 @@ class RoundRunner:
         )
 
     def start(self, session: Session, comparison: Comparison, asked: AskedRound, sides: Sequence[PreparedSide]) -> None:
-        """Ask all sides; the comparison says when that has ended."""
+        """Ask all sides in the background; the comparison tells when the round has ended."""
         threading.Thread(
             target=self._run, args=(session, comparison, asked, sides), name="comparison", daemon=True
         ).start()
@@ -98,15 +98,15 @@ class RoundRunner:
         sides: Sequence[PreparedSide],
         running: list[RunningTurn],
     ) -> None:
-        """Ask all sides, at once or one after the other, until the comparison is stopped. `running` gets their turns."""
+        """Ask all sides, concurrently or one after another, until the comparison is stopped. Their turns are added to `running`."""
         is_parallel = self.is_parallel(comparison)
-        # Not from left to right: which model is loaded first would tell its place.
+        # Not from left to right: the model that is loaded first would reveal its place.
         for position, side in enumerate(sides):
             if comparison.is_stopped():
                 return
             chat = comparison.chats[position]
             add_turn = _ask_at_place(asked, position, side.request)
-            is_first = position == 0  # the person asked once
+            is_first = position == 0  # the user asked only once
             if (started := self._starter.start(session, chat, side.entry, add_turn, counts_question=is_first)) is None:
                 return
             running.append(started[0])

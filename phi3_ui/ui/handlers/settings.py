@@ -1,4 +1,4 @@
-"""The settings of a question, restored from what a tab, a preset or a chat's last question holds."""
+"""Restore the settings of a question from a tab, a preset, or a chat's last question."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +15,9 @@ _MAX_SYSTEM_PROMPT = 100_000  # characters
 
 
 def restore_settings(page: Page, saved: Any) -> Updates:
-    """The updates that set the settings to `saved`, by name, which comes from the browser and may hold anything.
+    """Return updates that set the settings to `saved`, values by name from the browser, which may contain anything.
 
-    Values only: whether a control is disabled depends on the model, and is decided when that is picked.
+    Only values: whether a control is disabled depends on the model, and is decided when the model is picked.
     """
     if not isinstance(saved, dict):
         return {}
@@ -33,9 +33,9 @@ def restore_settings(page: Page, saved: Any) -> Updates:
 
 
 def restore_settings_of_chat(page: Page, conversation: Conversation) -> Updates:
-    """The updates that set the settings to those of the last shown question; to the defaults if they are unknown.
+    """Return updates that set the settings to those of the last shown question; to the defaults if they are unknown.
 
-    A parameter that its model did not support, or was left to decide, gets its default.
+    A parameter that its model did not support, or for which none was given, gets its default.
     """
     request = next((turn.request for turn in reversed(conversation.turns) if turn.request), None)
     if request is None or not request.model_id:
@@ -52,6 +52,6 @@ class SettingsHandlers:
         self._page = page
 
     def apply(self, event: gr.EventData) -> Updates:
-        """Set what the script of the tab sends: the values of a preset, or the defaults."""
+        """Apply the values that the tab's script sends: those of a preset, or the defaults."""
         values = read_fields(event)
         return restore_settings(self._page, values.get("values")) or {self._page.settings.system: gr.skip()}

@@ -1,4 +1,4 @@
-"""Restore what a tab held before it was reloaded, as saved by static/tab_state.js."""
+"""Restore a tab's state from before a reload, as saved by static/tab_state.js."""
 
 import logging
 import re
@@ -20,12 +20,12 @@ from phi3_ui.ui.sessions import Session
 logger = logging.getLogger(__name__)
 
 _TAB = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_TEXTS = {"draft", "taken", "comment"}  # the others are ids and the key of a model
+_TEXTS = {"draft", "taken", "comment"}  # the others are ids and a model key
 _MAX_ID = 1000  # characters
 
 
 def find_tab(tab_state: object) -> str | None:
-    """The secret of the tab, which is the same for every page that it shows."""
+    """Return the tab's secret, which is the same for every page that it shows."""
     tab = tab_state.get("tab") if isinstance(tab_state, dict) else None
     return tab if isinstance(tab, str) and _TAB.fullmatch(tab) else None
 
@@ -42,7 +42,7 @@ class TabStateRestorer:
         self._conversations = conversations
 
     def restore(self, session: Session, tab_state: object) -> Updates:
-        """The updates that restore `tab_state`, which comes from the browser and may hold anything."""
+        """Return updates that restore `tab_state`, which comes from the browser and may contain anything."""
         if not session.claim_restore():
             return {}
         if not isinstance(tab_state, dict) or tab_state.get("login") != (session.login or ""):
@@ -61,7 +61,7 @@ class TabStateRestorer:
         if draft == texts.get("taken") and _is_last_question(draft, session.current.conversation):
             draft = ""
         system = updates.get(self._page.settings.system)
-        session.set_draft(Draft(draft, (), system["value"] if system else ""))  # which the context meter counts
+        session.set_draft(Draft(draft, (), system["value"] if system else ""))  # the context meter counts it
         if not draft:
             return updates
         return {**updates, self._page.composer.message: draft}
@@ -90,5 +90,5 @@ class TabStateRestorer:
 
 
 def _is_last_question(text: str, conversation: Conversation) -> bool:
-    """Whether it was asked already, although the connection was lost before the message box was emptied."""
+    """Whether `text` was already asked, although the connection was lost before the message box was cleared."""
     return bool(conversation.turns) and conversation.turns[-1].question == text

@@ -1,4 +1,4 @@
-"""The view of all the user's usage, drawn while it is open."""
+"""The view of all the user's usage."""
 
 import logging
 from collections.abc import Callable
@@ -46,7 +46,7 @@ class UsageOverview:
         return {self._page.usage.overview: ""}
 
     def refresh(self, request: gr.Request) -> Updates:
-        """Draw the view again if it is open."""
+        """Redraw the view if it is open."""
         session = self._session(request)
         unchanged: Updates = {self._page.usage.overview: gr.skip()}
         if not session.panels.usage_open:
@@ -59,7 +59,7 @@ class UsageOverview:
         return updates if session.panels.usage_open else unchanged  # closed while it was drawn
 
     def close_again(self, request: gr.Request) -> Updates:
-        """Close the view if it was closed while the update of `refresh` was on its way to the page, which had opened it again."""
+        """Close the view again if it was closed while an update of `refresh` was in flight, which would have reopened it."""
         is_open = self._session(request).panels.usage_open
         return {self._page.usage.overview: gr.skip() if is_open else ""}
 

@@ -1,1 +1,1 @@
-"""Who may use the page: passwords, attempts, sessions, and the routes to log in and out."""
+"""Authentication: passwords, throttling, sessions, and the routes to log in and out."""

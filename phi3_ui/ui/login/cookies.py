@@ -1,4 +1,4 @@
-"""The cookies of logins, and the address that the browser knows the app by."""
+"""The login cookies, and the URL under which the browser knows the app."""
 
 import hashlib
 from urllib.parse import urlsplit
@@ -10,21 +10,21 @@ from phi3_ui.settings import Settings
 
 
 class LoginCookies:
-    """Sets cookies that scripts cannot read, for the app alone."""
+    """Sets cookies that scripts cannot read and that are sent only to this app."""
 
     def __init__(self, settings: Settings) -> None:
         self._root_path = settings.root_path
-        # Cookies are shared by all ports of a host, where other apps may run.
+        # Cookies are shared by all ports of a host, and other apps may run on other ports.
         self._prefix = f"phi3-session-{hashlib.sha256(str(settings.home).encode()).hexdigest()[:8]}"
-        # A Space shows the page in a frame of another site.
+        # A Space shows the page in a frame on another site.
         self._is_framed = bool(settings.space_id)
 
     def get(self, request: Request, purpose: str = "") -> str | None:
-        """The cookie for `purpose`, by default the session's."""
+        """Return the cookie for `purpose`, by default the session's."""
         return request.cookies.get(self._prefix + purpose)
 
     def set(self, request: Request, response: Response, value: str, max_age: int, purpose: str = "") -> None:
-        """Set a cookie for `max_age` seconds; over HTTPS, only HTTPS carries it."""
+        """Set a cookie for `max_age` seconds; if set over HTTPS, it is sent only over HTTPS."""
         response.set_cookie(
             self._prefix + purpose,
             value,
@@ -40,11 +40,11 @@ class LoginCookies:
         self.set(request, response, "", 0, purpose)
 
     def find_path(self, request: Request) -> str:
-        """The path of the app in the browser, without a trailing slash: the proxy's that strips it, and where the app is mounted."""
+        """Return the app's path in the browser, without a trailing slash: the prefix stripped by a proxy, and the mount path."""
         return urlsplit(self._root_path).path.rstrip("/") + str(request.scope.get("root_path", ""))
 
     def find_url(self, request: Request) -> str:
-        """The address of the app in the browser, without a trailing slash; any client can claim another one."""
+        """Return the app's URL in the browser, without a trailing slash. Not trustworthy: a client can claim any host."""
         root = urlsplit(self._root_path)
         if root.netloc:
             return f"{root.scheme}://{root.netloc}{self.find_path(request)}"

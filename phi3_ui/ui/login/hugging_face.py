@@ -1,6 +1,6 @@
-"""Signs people in with their accounts of Hugging Face.
+"""Signs users in with their Hugging Face accounts.
 
-Gradio's own way keeps the tokens in the browser for a month, ends no session on the server, and logs people out when they follow a link.
+Gradio's own login keeps the tokens in the browser for a month, ends no session on the server, and logs users out when they follow a link.
 """
 
 import asyncio
@@ -22,17 +22,17 @@ from phi3_ui.ui.login.openid import Attempt, OpenIdClient, Problem, SignInError
 
 logger = logging.getLogger(__name__)
 
-_ATTEMPT = "-attempt"  # the cookie
-_ATTEMPT_SECONDS = 600  # to agree on the provider's page
-_HOME = "../"  # from the two routes
-_AT_ONCE = 2  # requests to the provider, each of which holds a thread
+_ATTEMPT = "-attempt"  # purpose of the cookie
+_ATTEMPT_SECONDS = 600  # to give consent on the provider's page
+_HOME = "../"  # relative to the two routes
+_AT_ONCE = 2  # concurrent requests to the provider, each of which occupies a thread
 
 
 class HuggingFaceLogin:
     """The two routes of the flow: to the provider and back."""
 
     BEGIN, FINISH = "/login/huggingface", "/login/callback"
-    """Their paths. The second one is what a Space registers."""
+    """Their paths. A Space registers the second one."""
 
     def __init__(
         self,
@@ -41,10 +41,10 @@ class HuggingFaceLogin:
         throttle: LoginThrottle,
         start_session: Callable[[Request, Response, str], None],
     ) -> None:
-        """`start_session` gives a response the cookie of a new session for a user id."""
+        """`start_session` adds the cookie of a new session for a user id to a response."""
         secret = settings.oauth_client_secret.get_secret_value()
         self._client = OpenIdClient(settings.openid_provider_url, settings.oauth_client_id, secret)
-        self._space_host = settings.space_host.partition(",")[0].strip()  # further ones are domains of the owner's
+        self._space_host = settings.space_host.partition(",")[0].strip()  # further ones are the owner's custom domains
         self._cookies = cookies
         self._throttle = throttle
         self._start_session = start_session
@@ -52,7 +52,7 @@ class HuggingFaceLogin:
         self._signed = URLSafeTimedSerializer(secrets.token_urlsafe(32))
 
     async def begin(self, request: Request) -> Response:
-        """Lead the browser to the provider."""
+        """Redirect the browser to the provider."""
         attempt = Attempt.create()
         try:
             async with self._at_once:
@@ -64,7 +64,7 @@ class HuggingFaceLogin:
         return response
 
     async def finish(self, request: Request) -> Response:
-        """Start a session for who comes back from the provider, or say why not. The attempt is over either way."""
+        """Start a session for the user who returns from the provider, or explain why not. Either way, the attempt is over."""
         try:
             user = await self._find_user(request)
         except SignInError as error:
@@ -81,10 +81,10 @@ class HuggingFaceLogin:
         if not attempt or not hmac.compare_digest(answer.get("state", "").encode(), attempt.state.encode()):
             raise SignInError("expired")
         if "error" in answer or not answer.get("code"):
-            logger.info("The provider signed nobody in: %s", answer.get("error"))
+            logger.info("The provider did not sign the user in: %s", answer.get("error"))
             raise SignInError("denied")
         address = normalize_address(request.client.host if request.client else "")
-        name = f"hf:{address}"  # nobody's: who it is is not known yet
+        name = f"hf:{address}"  # a placeholder: the user is not known yet
         if self._throttle.claim_attempt(name, address):
             raise SignInError("throttled")
         async with self._at_once:
@@ -93,7 +93,7 @@ class HuggingFaceLogin:
         try:
             return name_provider_user(claims.get("preferred_username"), claims["sub"])
         except ValueError as error:
-            logger.warning("The provider names somebody whom the app cannot name: %s", error)
+            logger.warning("The provider returned a user whose name is not valid here: %s", error)
             raise SignInError("invalid") from error
 
     def _read_attempt(self, request: Request) -> Attempt | None:
@@ -103,12 +103,12 @@ class HuggingFaceLogin:
             return None
 
     def _redirect_uri(self, request: Request) -> str:
-        """Where the provider sends the browser; it allows only what is registered there."""
+        """Return the URL to which the provider redirects the browser; the provider accepts only registered ones."""
         if self._space_host:
             return f"https://{self._space_host}{self.FINISH}"
         return f"{self._cookies.find_url(request)}{self.FINISH}"
 
 
 def _explain(problem: Problem) -> RedirectResponse:
-    """To the login, which says what to do."""
+    """Redirect to the login page, which explains the problem."""
     return RedirectResponse(f"{_HOME}?login={problem}", status_code=303)

@@ -1,4 +1,4 @@
-"""Logs people in and out, and knows who sends a request."""
+"""Logs users in and out, and identifies the user of a request."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from phi3_ui.i18n.translate import detect_language, tr
 from phi3_ui.settings import Settings
 from phi3_ui.ui.login.cookies import LoginCookies
 from phi3_ui.ui.login.login_sessions import MAX_AGE, LoginSessions
-from phi3_ui.ui.render.front_page import LoginWays
+from phi3_ui.ui.render.front_page import LoginMethods
 
 if TYPE_CHECKING:
     from phi3_ui.ui.login.hugging_face import HuggingFaceLogin
@@ -25,13 +25,13 @@ _MAX_BODY = 8192  # bytes
 
 
 class Login:
-    """The accounts of an app that has some.
+    """The login of an app with accounts.
 
-    Gradio's own login keeps plain passwords, counts no attempts, ends no session, and logs people out when they follow a link.
+    Gradio's own login keeps plain-text passwords, does not limit attempts, ends no session, and logs users out when they follow a link.
     """
 
     def __init__(self, settings: Settings) -> None:
-        """`settings.has_login` holds."""
+        """Requires `settings.has_login`."""
         self._passwords = Passwords(dict(settings.logins)) if settings.logins else None
         self._throttle = LoginThrottle()
         self._sessions = LoginSessions(settings.session_hours * 3600)
@@ -39,14 +39,14 @@ class Login:
         self._hugging_face = self._open_hugging_face(settings) if settings.oauth_client_id else None
 
     def _open_hugging_face(self, settings: Settings) -> "HuggingFaceLogin":
-        from phi3_ui.ui.login.hugging_face import HuggingFaceLogin  # takes a quarter of a second
+        from phi3_ui.ui.login.hugging_face import HuggingFaceLogin  # the import takes a quarter of a second
 
         return HuggingFaceLogin(settings, self._cookies, self._throttle, self._start_session)
 
     @property
-    def ways(self) -> LoginWays:
-        """How people may log in."""
-        return LoginWays(self._passwords is not None, self._hugging_face is not None)
+    def methods(self) -> LoginMethods:
+        """How users can log in."""
+        return LoginMethods(self._passwords is not None, self._hugging_face is not None)
 
     @property
     def routes(self) -> set[str]:
@@ -65,20 +65,20 @@ class Login:
             app.add_route(self._hugging_face.FINISH, self._hugging_face.finish, methods=["GET"])
 
     def find_user(self, request: Request) -> str | None:
-        """The id of the user who sends a request; None without a session."""
+        """Return the id of the user who sends a request; None without a session."""
         return self._sessions.find(self._cookies.get(request))
 
     def _start_session(self, request: Request, response: Response, user_id: str) -> None:
-        """Give the response the cookie of a new session, which takes the place of the browser's last one."""
+        """Add the cookie of a new session to the response; the new session replaces the browser's previous one."""
         self._sessions.end(self._cookies.get(request))
         self._cookies.set(request, response, self._sessions.start(user_id), MAX_AGE)
 
     async def _log_in(self, request: Request) -> Response:
-        """Status 200 with a cookie, 401, or 429 with the seconds to wait; `detail` is a sentence in the visitor's language."""
+        """Respond with 200 and a cookie, 401, or 429 and the seconds to wait; `detail` is a sentence in the visitor's language."""
         if not is_from_this_site(request, is_absent_allowed=True):
             return Response(status_code=403)
         length = request.headers.get("content-length", "")
-        # With both headers the server follows the second; a browser's form never sends that one.
+        # Given both headers, the server follows Transfer-Encoding, which a browser's form never sends.
         if not length.isdecimal() or int(length) > _MAX_BODY or "transfer-encoding" in request.headers:
             return Response(status_code=413)
         async with request.form(max_files=0, max_fields=4) as form:
@@ -96,13 +96,13 @@ class Login:
         return response
 
     async def _begin_at_hugging_face(self, request: Request) -> Response:
-        """A link of another site must not change who is logged in."""
+        """Start a sign-in unless the user is logged in: a link on another site must not change who is logged in."""
         if not self._hugging_face or self.find_user(request):
             return RedirectResponse("../", status_code=303)
         return await self._hugging_face.begin(request)
 
     async def _log_out(self, request: Request) -> Response:
-        """End the session, and show the login."""
+        """End the session, and show the login page."""
         if not is_from_this_site(request):
             return Response(status_code=403)
         self._sessions.end(self._cookies.get(request))
@@ -116,7 +116,7 @@ def _text(value: UploadFile | str | None) -> str:
 
 
 def is_from_this_site(request: Request, is_absent_allowed: bool = False) -> bool:
-    """Whether a page of this site sends the request, or, if allowed, a program that names no site."""
+    """Whether a page of this site sent the request or, if allowed, a program that sends no site."""
     headers = request.headers
     if site := headers.get("sec-fetch-site"):
         return site == "same-origin"

@@ -1,4 +1,4 @@
-"""Refuses calls of the page's API without a login. Gradio does so route by route, and leaves some open, such as that which cancels."""
+"""Refuses calls of the page's API without a login. Gradio does so route by route, and leaves some open, such as the one that cancels."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -10,10 +10,10 @@ _API = "/gradio_api/"
 
 
 class LoginGuard:
-    """ASGI middleware: 401, as Gradio answers it, for every route of the API."""
+    """ASGI middleware: 401, as Gradio returns it, for every route of the API."""
 
     def __init__(self, app: ASGIApp, login: Login | None) -> None:
-        """`login` is None if nobody needs to log in."""
+        """`login` is None if no login is required."""
         self._app = app
         self._login = login
 

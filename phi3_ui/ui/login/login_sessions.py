@@ -1,4 +1,4 @@
-"""Who is logged in: sessions that the server ends."""
+"""Login sessions, which the server can end."""
 
 import hashlib
 import secrets
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 MAX_AGE = 30 * 24 * 3600
-"""Seconds after which a session ends, however busy it is."""
+"""Seconds after which a session ends, even if it is in use."""
 
 _MAX_SESSIONS = 10_000
 
@@ -21,7 +21,7 @@ class _LoginSession:
 
 
 class LoginSessions:
-    """Sessions by the hash of their token, so that a dump of the memory gives no token away. Thread-safe."""
+    """Sessions by the hash of their token, so that a memory dump does not reveal tokens. Thread-safe."""
 
     def __init__(self, idle_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         """A session ends after `idle_seconds` without a request."""
@@ -31,7 +31,7 @@ class LoginSessions:
         self._sessions: dict[str, _LoginSession] = {}
 
     def start(self, name: str) -> str:
-        """Start a session, and return its token."""
+        """Start a session and return its token."""
         token = secrets.token_urlsafe(32)
         now = self._clock()
         with self._lock:
@@ -40,7 +40,7 @@ class LoginSessions:
         return token
 
     def find(self, token: str | None) -> str | None:
-        """The name of the session with this token, which counts as used now; None if there is none, or no more."""
+        """Return the user of the session with this token and mark it as used; None if there is none, or it has ended."""
         if not token:
             return None
         key, now = _hash(token), self._clock()
@@ -61,7 +61,7 @@ class LoginSessions:
         return now - session.used > self._idle_seconds or now - session.started > MAX_AGE
 
     def _remove_ended(self, now: float) -> None:
-        """Make room for a new one."""
+        """Remove ended sessions and, if there are too many, the least recently used ones."""
         kept = {key: one for key, one in self._sessions.items() if not self._has_ended(one, now)}
         while len(kept) >= _MAX_SESSIONS:
             del kept[min(kept, key=lambda key: kept[key].used)]

@@ -1,4 +1,4 @@
-"""Signs people in with an OpenID Connect provider: the authorization code flow, with PKCE, state and nonce."""
+"""Signs users in with an OpenID Connect provider: the authorization code flow, with PKCE, state and nonce."""
 
 import logging
 import secrets
@@ -19,18 +19,18 @@ from joserfc.jwk import KeySet
 logger = logging.getLogger(__name__)
 
 Problem = Literal["denied", "expired", "invalid", "throttled", "unavailable"]
-"""Why nobody was signed in; ui/render/front_page.py has the sentences."""
+"""Why a sign-in failed; ui/render/front_page.py has the messages."""
 
-_TIMEOUT = 10  # seconds, for each answer of the provider
-_RETRY_SECONDS = 5  # until a provider that did not answer is asked again
-_LEEWAY = 60  # seconds between the two clocks
+_TIMEOUT = 10  # seconds, for each response of the provider
+_RETRY_SECONDS = 5  # seconds before a provider that did not respond is tried again
+_LEEWAY = 60  # seconds of clock skew between provider and server
 _SCOPE = "openid profile"
 _ESSENTIAL: jwt.ClaimsOption = {"essential": True}
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 
 
 class SignInError(Exception):
-    """Nobody was signed in."""
+    """The sign-in failed."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -39,27 +39,27 @@ class SignInError(Exception):
 
 @dataclass(frozen=True)
 class Attempt:
-    """What the browser that began to sign in brings back, and no other one can."""
+    """Secrets of one sign-in attempt, which only the browser that began it can return."""
 
     state: str
-    """Returned by the provider as it is."""
+    """Returned by the provider unchanged."""
     nonce: str
-    """Stands in the provider's signed answer."""
+    """Contained in the provider's signed ID token."""
     verifier: str
-    """Proves to the provider that the code is redeemed by who asked for it (PKCE)."""
+    """Proves to the provider that the code is redeemed by the client that requested it (PKCE)."""
 
     @classmethod
     def create(cls) -> "Attempt":
-        """A new one."""
+        """Create an attempt with random secrets."""
         return cls(secrets.token_urlsafe(32), secrets.token_urlsafe(32), secrets.token_urlsafe(48))
 
     def to_dict(self) -> dict[str, str]:
-        """As JSON can keep it."""
+        """Return the fields in a form that JSON can represent."""
         return asdict(self)
 
 
 class OpenIdClient:
-    """This app as a client of one provider. Its methods wait for the network. Thread-safe."""
+    """This app as a client of one provider. Its methods block on the network. Thread-safe."""
 
     def __init__(
         self, provider: str, client_id: str, client_secret: str, clock: Callable[[], float] = time.monotonic
@@ -73,7 +73,7 @@ class OpenIdClient:
         self._failed_at: float | None = None
 
     def begin(self, attempt: Attempt, redirect_uri: str) -> str:
-        """The provider's address where the person agrees. SignInError: unavailable, invalid."""
+        """Return the provider's URL where the user gives consent. Raises SignInError: unavailable, invalid."""
         endpoint = self._find_endpoint("authorization_endpoint")
         url, _ = self._session(redirect_uri).create_authorization_url(
             endpoint, state=attempt.state, code_verifier=attempt.verifier, nonce=attempt.nonce
@@ -81,7 +81,7 @@ class OpenIdClient:
         return str(url)
 
     def finish(self, attempt: Attempt, redirect_uri: str, code: str) -> Mapping[str, Any]:
-        """Redeem the code, and return the verified claims. SignInError: expired, invalid, unavailable."""
+        """Redeem the code and return the verified claims. Raises SignInError: expired, invalid, unavailable."""
         endpoint, keys_uri = self._find_endpoint("token_endpoint"), self._find_endpoint("jwks_uri")
         try:
             with self._session(redirect_uri) as session:
@@ -114,7 +114,7 @@ class OpenIdClient:
         if claims["aud"] not in (
             self._client_id,
             [self._client_id],
-        ):  # one that is for others as well may come from them
+        ):  # a token that is also for other clients may come from one of them
             raise _invalid(ValueError("the audience is another client"))
         return claims
 
@@ -162,10 +162,10 @@ def _get_json(url: str) -> Any:
 
 
 def _unavailable(error: Exception) -> SignInError:
-    logger.warning("The provider cannot be asked: %s", error)
+    logger.warning("The provider is unreachable: %s", error)
     return SignInError("unavailable")
 
 
 def _invalid(error: Exception) -> SignInError:
-    logger.warning("The provider's answer is not valid: %s", error)
+    logger.warning("The provider's response is not valid: %s", error)
     return SignInError("invalid")

@@ -1,4 +1,4 @@
-"""Log a model into the store: a preset, other weights, or the selected model once more."""
+"""Log a model to the store: a preset, custom weights, or the selected model again."""
 
 from typing import Any
 
@@ -20,15 +20,15 @@ _PROGRESS_SECONDS = 0.5
 
 
 def create(settings: Settings) -> AddModelSection:
-    """Create the dialog "Add a model". static/models/dialog.js opens and closes it; a closed one keeps all it holds."""
+    """Create the dialog "Add a model". static/models/dialog.js opens and closes it; closing keeps its contents."""
     t = I18N
     with gr.Column(elem_id="phi3-add"), gr.Column(elem_id="phi3-add-box"):
-        _drawn(None, "models/dialog.js", ["add", "close"], "phi3-add-head")
+        _create_html(None, "models/dialog.js", ["add", "close"], "phi3-add-head")
         if not settings.manage:
             gr.HTML(t("error.management_disabled"), elem_classes="phi3-quiet")
         preset = gr.Textbox(preset_keys()[0], visible="hidden", max_lines=1, elem_id="phi3-add-preset")
         cards = {language: describe_presets(language, with_remote=settings.is_single_user) for language in TEXTS}
-        _drawn(cards, "models/presets.js", ["add.preset"], "phi3-add-presets")
+        _create_html(cards, "models/presets.js", ["add.preset"], "phi3-add-presets")
         with gr.Column(elem_id="phi3-add-own"):
             kinds = [("pipeline", t("add.pipeline")), ("onnx", t("add.onnx")), ("build_onnx", t("add.build"))]
             kind = gr.Radio([(text, key) for key, text in kinds], value="pipeline", label=t("add.kind"))
@@ -62,7 +62,7 @@ def create(settings: Settings) -> AddModelSection:
 
 
 def _create_remote_fields() -> dict[str, Any]:
-    """What a remote server is described with, by the names that ManageHandlers.add takes."""
+    """Create the fields that describe a remote server; keys are argument names of ManageHandlers.add."""
     t = I18N
     with gr.Column(elem_id="phi3-add-remote"):
         url = gr.Textbox("", label=t("remote.url"), info=t("remote.url_info"), max_lines=1)
@@ -88,7 +88,7 @@ def _create_remote_fields() -> dict[str, Any]:
 
 
 def wire(page: Page, manage: ManageHandlers, blocks: gr.Blocks) -> None:
-    """Connect the form, its progress and the card's button to log again."""
+    """Connect the form, its progress, and the card's button that logs the model again."""
     section = page.add_model
     outputs = [section.progress, section.cancel, section.add, section.ticker]
     outputs += [section.form["remote_key"], *page.menu_outputs, *page.card_outputs]
@@ -101,7 +101,7 @@ def wire(page: Page, manage: ManageHandlers, blocks: gr.Blocks) -> None:
     blocks.load(manage.resume, None, outputs, **QUIET)
 
 
-def _drawn(value: object, module: str, texts: list[str], elem_id: str) -> None:
+def _create_html(value: object, module: str, texts: list[str], elem_id: str) -> None:
     gr.HTML(
         value,
         html_template="",

@@ -5,7 +5,7 @@ import gradio as gr
 from phi3_ui.ui.page.components import BrowserSection
 from phi3_ui.ui.page.scripts import ACTIONS_JS
 
-_STATUS_SECONDS = 4.0  # what another server has changed is shown within 5 s
+_STATUS_SECONDS = 4.0  # changes made by another server are shown within 5 s
 
 
 def create() -> BrowserSection:

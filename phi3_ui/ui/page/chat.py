@@ -16,11 +16,11 @@ _TEXTS = [
     *("question", "answer", "answered", "answer_actions", "actions.more"),
     *("edit_field", "edit_save", "cancel", "empty.title", "empty.about"),
 ]
-"""Keys of the texts that static/chat/ shows; those of the messages themselves come with them."""
+"""Keys of the texts that static/chat/ shows; the texts of messages are sent with the messages."""
 
 
-def _starters() -> dict[str, list[dict[str, str]]]:
-    """The buttons of an empty chat, by language."""
+def _list_starters() -> dict[str, list[dict[str, str]]]:
+    """Return the buttons of an empty chat, by language."""
     return {
         language: [
             {"value": name, "title": texts[starter.title], "about": texts[starter.about]}
@@ -37,7 +37,7 @@ def create() -> ChatSection:
         "[]",
         label=t("chat"),
         html_template="",
-        js_on_load=chat_js(browser_texts(_TEXTS), _starters()),
+        js_on_load=chat_js(browser_texts(_TEXTS), _list_starters()),
         apply_default_css=False,
         elem_id="phi3-chat",
     )
@@ -52,7 +52,7 @@ def create() -> ChatSection:
 
 
 def wire(page: Page, chat: ChatController) -> Dependency:
-    """The event that ends once an action button has done its work, with the answer if it asked for one."""
+    """Connect the action buttons; return the event that ends when an action is complete, including its answer if any."""
     section, message = page.chat, page.composer.message
     acted: Dependency = page.browser.actions.click(
         chat.act,
@@ -66,7 +66,7 @@ def wire(page: Page, chat: ChatController) -> Dependency:
         trigger_mode="multiple",
         **STREAMING,
     )
-    # A comment that was typed is saved also when the next question is sent without pressing Keep.
+    # A typed comment is also saved when the next question is sent without pressing Save.
     ends_comment = [section.comment.submit, section.keep_comment.click, message.submit, page.composer.send.click]
     gr.on(ends_comment, chat.comment, section.comment, section.comment_group, **QUIET)
     return acted

@@ -1,4 +1,4 @@
-"""Compare models: one question to several, side by side, and a vote."""
+"""Compare models: ask several the same question side by side, and vote."""
 
 import gradio as gr
 from gradio.events import Dependency
@@ -21,7 +21,7 @@ _TEXTS = [
 
 
 def create() -> CompareSection:
-    """Create the view that covers the chat during a comparison. It is always there, hidden by the style sheet."""
+    """Create the view that covers the chat during a comparison. It always exists; the style sheet hides it."""
     presets = [preset.name for preset in PARAM_PRESETS]
     view = gr.HTML(
         "",
@@ -36,7 +36,7 @@ def create() -> CompareSection:
 
 
 def wire(page: Page, compare: CompareController, meter: CompareMeter, resumed: Dependency) -> None:
-    """Connect the view. `resumed` ends once a page that was reloaded shows its chat."""
+    """Connect the view. `resumed` ends once a reloaded page shows its chat."""
     view, chat_list, usage = page.compare.view, page.conversations.chat_list, page.usage.panel
     view.click(
         compare.act,
@@ -53,6 +53,6 @@ def wire(page: Page, compare: CompareController, meter: CompareMeter, resumed: D
         trigger_mode="multiple",
         **STREAMING,
     )
-    # Not "always_last": an event that had to wait would come with the data of the one before it.
+    # Not "always_last": a delayed event would carry the data of the one before it.
     view.edit(meter.count_draft, page.settings.system, page.compare.meter, trigger_mode="multiple", **QUIET)
     resumed.then(compare.resume, None, [view, chat_list, usage], trigger_mode="multiple", **STREAMING)

@@ -12,7 +12,7 @@ Updates = dict[Any, Any]
 
 @dataclass(frozen=True)
 class SetupSection:
-    """Shown in place of the chat until the first run has filled the store."""
+    """Shown instead of the chat until the first run has filled the store."""
 
     view: gr.Column
     panel: gr.HTML
@@ -32,12 +32,12 @@ class ConversationsSection:
 
 @dataclass(frozen=True)
 class ExportSection:
-    """Export and import of chats, which the menus start."""
+    """Export and import of chats, started from the menus."""
 
     download: gr.HTML
-    """Hidden; its script saves the file that is put into its value."""
+    """Hidden; its script saves the file in its value."""
     progress: gr.HTML
-    """How far an import is, as data for static/import.js, which also sends the file."""
+    """Progress of an import, as data for static/import.js, which also sends the file."""
     ticker: gr.Timer
 
 
@@ -48,9 +48,9 @@ class ChatSection:
     messages: gr.HTML
     """The messages as data, which static/chat/ draws."""
     running: gr.HTML
-    """The answer in progress as data. Hidden: so the other messages are not sent and drawn again while it grows."""
+    """The answer in progress as data. Hidden. A separate component, so that the other messages are not sent and drawn again while it grows."""
     warning: gr.HTML
-    """What keeps chats from being recorded."""
+    """Why chats are not being recorded."""
     comment_group: gr.Group
     comment: gr.Textbox
     keep_comment: gr.Button
@@ -58,7 +58,7 @@ class ChatSection:
 
 @dataclass(frozen=True)
 class ComposerSection:
-    """The box below the chat."""
+    """The composer below the chat."""
 
     message: gr.Textbox
     tools: gr.HTML
@@ -68,7 +68,7 @@ class ComposerSection:
     send: gr.Button
     stop: gr.Button
     hint: gr.HTML
-    """What people should know of the selected model."""
+    """What users should know about the selected model."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class ReplaySection:
 
     @property
     def outputs(self) -> list[Any]:
-        """What shows a replay."""
+        """The components that show a replay."""
         return [self.head, self.model, self.note, self.comparison]
 
 
@@ -97,7 +97,7 @@ class CompareSection:
     view: gr.HTML
     """The comparison as data, which static/compare/ draws: a ComparisonView as JSON; closed while it is empty."""
     meter: gr.HTML
-    """Never seen: static/compare/view.js shows it in the composer."""
+    """Hidden; static/compare/view.js shows it in the composer."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class RatingsSection:
 
 @dataclass(frozen=True)
 class EvaluationsSection:
-    """Prompt sets and evaluations, in a view that covers others."""
+    """Prompt sets and evaluations, in a view that covers the others."""
 
     view: gr.HTML
     """Closed while it is empty."""
@@ -139,20 +139,20 @@ class StatusSection:
     """The models to pick from, as data for static/models/menu.js."""
     cache: gr.HTML
     refresh: gr.Button
-    """Hidden; the menu presses it."""
+    """Hidden; clicked by the menu."""
     unload: gr.Button
 
 
 @dataclass(frozen=True)
 class CardSection:
-    """What the store knows of the selected model."""
+    """What the store knows about the selected model."""
 
     panel: gr.HTML
     relog: gr.Button
     forget: gr.Button
-    """Forgets the server of a remote model that was added on the page."""
+    """Forgets the remote server of a model that was added on the page."""
     approve: gr.Button
-    """Hidden; the card's button presses it."""
+    """Hidden; clicked by the card's button."""
 
 
 @dataclass(frozen=True)
@@ -166,14 +166,14 @@ class UsageSection:
 
 @dataclass(frozen=True)
 class SettingsSection:
-    """What a question is sent with besides its text."""
+    """What is sent with a question besides its text."""
 
     template: gr.Dropdown
     presets: gr.HTML
     """The presets of the parameters, drawn by static/settings/; clicked with the values to set."""
     system: gr.Textbox
     controls: Mapping[str, Any]
-    """By name of the field of GenerationParams that each sets."""
+    """By name of the GenerationParams field that each sets."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class AddModelSection:
     """The form that logs a model into the store, and its progress."""
 
     form: dict[str, Any]
-    """The fields by name: the preset, and what recipe_from_arguments needs of the user's own weights."""
+    """The fields by name: the preset, and what recipe_from_arguments needs for the user's own weights."""
     add: gr.Button
     cancel: gr.Button
     progress: gr.HTML
@@ -205,11 +205,11 @@ class BrowserSection:
     """Hidden components through which the browser talks to the server."""
 
     visitor_token: gr.Textbox
-    """The browser's secret, by which a visitor without a login is recognised."""
+    """The browser's secret, which identifies a visitor without a login."""
     tab_state: gr.JSON
     """What the tab held before it was reloaded."""
     actions: gr.HTML
-    """Clicked for every action button in a message or in the chat list."""
+    """Clicked for every action button in a message or the chat list."""
     status_ticker: gr.Timer
 
 
@@ -252,21 +252,21 @@ class Page:
         """The selected model's key, as an input of events."""
         return self.header.picker
 
-    # What several events write to
+    # Outputs of several events
 
     @property
     def status_outputs(self) -> list[Any]:
-        """The state of the selected model."""
+        """Components that show the state of the selected model."""
         return [self.status.line, self.status.cache, self.status.unload]
 
     @property
     def menu_outputs(self) -> list[Any]:
-        """The models to pick from, and the one that is picked."""
+        """Components that show the models to pick from and the selected one."""
         return [self.picker, self.status.menu, self.status.line]
 
     @property
     def card_outputs(self) -> list[Any]:
-        """What depends on the selected model."""
+        """Components that depend on the selected model."""
         return [
             *(self.card.panel, self.card.relog, self.card.forget, self.composer.hint),
             *(self.settings.template, *self.settings.controls.values()),
@@ -274,7 +274,7 @@ class Page:
 
     @property
     def chat_outputs(self) -> list[Any]:
-        """What depends on the shown chat."""
+        """Components that depend on the shown chat."""
         chat = self.chat
         return [
             *(chat.messages, chat.running, chat.warning, chat.comment_group),

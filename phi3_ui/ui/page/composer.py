@@ -1,4 +1,4 @@
-"""The box below the chat: the text, the tools, and the one place of Send and Stop."""
+"""The composer below the chat: the text, the tools, and Send and Stop in the same place."""
 
 import gradio as gr
 from gradio.events import Dependency
@@ -6,7 +6,7 @@ from gradio.events import Dependency
 from phi3_ui.ui.handlers.chat import ChatController
 from phi3_ui.ui.page.components import ComposerSection, Page
 from phi3_ui.ui.page.events import QUIET, STREAMING
-from phi3_ui.ui.page.presets import preset_texts, settings_table
+from phi3_ui.ui.page.presets import build_settings_table, list_preset_texts
 from phi3_ui.ui.page.scripts import RELEASE_MESSAGE_JS, SETTLE_MESSAGE_JS, TAKE_MESSAGE_JS, module_js
 from phi3_ui.ui.page.texts import I18N, browser_texts
 
@@ -20,9 +20,11 @@ _TEXTS = (
 
 
 def create() -> ComposerSection:
-    """Create the box."""
+    """Create the composer."""
     t = I18N
-    texts = {language: {**texts, **preset_texts()[language]} for language, texts in browser_texts([*_TEXTS]).items()}
+    texts = {
+        language: {**texts, **list_preset_texts()[language]} for language, texts in browser_texts([*_TEXTS]).items()
+    }
     with gr.Row(elem_id="phi3-composer"):
         message = gr.Textbox(
             label=t("message"),
@@ -37,12 +39,12 @@ def create() -> ComposerSection:
         tools = gr.HTML(
             {},
             html_template="",
-            js_on_load=module_js("composer/composer.js", texts, settings_table()),
+            js_on_load=module_js("composer/composer.js", texts, build_settings_table()),
             apply_default_css=False,
             elem_id="phi3-tools",
         )
         context = gr.HTML(js_on_load=None, apply_default_css=False, elem_id="phi3-context")
-        # Both are always there, in the same place; the stylesheet shows one of them.
+        # Both always exist, in the same place; the style sheet shows one of them.
         send = gr.Button(t("send"), variant="primary", elem_id="phi3-send")
         stop = gr.Button(t("stop"), variant="stop", elem_id="phi3-stop")
     hint = gr.HTML(elem_id="phi3-hint", padding=False)
@@ -50,10 +52,10 @@ def create() -> ComposerSection:
 
 
 def wire(page: Page, chat: ChatController) -> Dependency:
-    """The event that ends with the answer."""
+    """Connect the composer; return the event that ends with the answer."""
     composer = page.composer
     composer.stop.click(chat.stop, None, None, **QUIET)
-    # Not "always_last": an event that had to wait would come with the data of the one before it.
+    # Not "always_last": a delayed event would carry the data of the one before it.
     composer.tools.input(chat.count_draft, page.settings.system, composer.context, trigger_mode="multiple", **QUIET)
     answered: Dependency = gr.on(
         [composer.message.submit, composer.send.click],
@@ -69,6 +71,6 @@ def wire(page: Page, chat: ChatController) -> Dependency:
         **STREAMING,
     )
     answered.then(None, None, None, js=RELEASE_MESSAGE_JS)
-    answered.failure(None, None, None, js=RELEASE_MESSAGE_JS)  # Gradio calls `then` only for values that it accepts
+    answered.failure(None, None, None, js=RELEASE_MESSAGE_JS)  # Gradio does not call `then` if it rejects the values
     composer.message.change(None, composer.message, None, js=SETTLE_MESSAGE_JS)
     return answered

@@ -1,4 +1,4 @@
-"""The conversations: search, open, start a new one, and what concerns all of them."""
+"""The conversations: search, open or start one, and actions that concern all of them."""
 
 import gradio as gr
 from markupsafe import Markup
@@ -60,10 +60,10 @@ def create() -> ConversationsSection:
 
 
 def wire(page: Page, chat: ChatController) -> None:
-    """Connect the search and the button of a new chat."""
+    """Connect the search, the list, and the button for a new chat."""
     section = page.conversations
     section.search.change(chat.search, section.search, section.chat_list, trigger_mode="always_last", **QUIET)
-    # Not "always_last": an event that had to wait would come with the data of the one before it.
+    # Not "always_last": a delayed event would carry the data of the one before it.
     section.chat_list.input(chat.list_from, None, section.chat_list, trigger_mode="multiple", **QUIET)
     section.chat_list.edit(chat.rename, None, section.chat_list, trigger_mode="multiple", **NOTIFYING)
     shown = section.new_chat.click(

@@ -8,12 +8,12 @@ from phi3_ui.ui.page.events import STREAMING
 
 
 def create() -> EndpointSection:
-    """Create the hidden components that an endpoint needs."""
+    """Create the hidden components that the endpoint needs."""
     return EndpointSection(trigger=gr.Button(visible=False), messages=gr.JSON(visible=False))
 
 
 def wire(page: Page, chat: ChatController) -> None:
-    """Offer Send as an endpoint whose outputs are data: what is left in the message box, and the messages."""
+    """Offer Send as an endpoint whose outputs are data: the remaining text of the message box, and the messages."""
     section, message = page.endpoint, page.composer.message
     section.trigger.click(
         chat.answer,

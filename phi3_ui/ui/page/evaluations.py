@@ -1,4 +1,4 @@
-"""Evaluations: prompt sets, and models that were asked them. Its forms and buttons send their events through static/evaluations.js."""
+"""Evaluations: prompt sets, and the models evaluated on them. Its forms and buttons send their events through static/evaluations.js."""
 
 import gradio as gr
 
@@ -12,7 +12,7 @@ _TEXTS = ["eval.file.not_text", "eval.file.unreadable", "eval.file.too_large"]
 
 
 def create() -> EvaluationsSection:
-    """Create the view, which covers the chat, or the view that it was opened from, while it is not empty."""
+    """Create the view, which covers the chat or the view that it was opened from while it is not empty."""
     script = f"{view_js('evaluations')}\n{KEEP_SCROLL_JS}\n{module_js('evaluations.js', browser_texts(_TEXTS))}"
     return EvaluationsSection(
         gr.HTML("", elem_id="phi3-evaluations", apply_default_css=False, padding=False, js_on_load=script)
@@ -20,7 +20,7 @@ def create() -> EvaluationsSection:
 
 
 def wire(page: Page, evaluations: EvaluationsController) -> None:
-    """Connect the view; its buttons that open a chat are those of actions.js."""
+    """Connect the view; actions.js handles its buttons that open a chat."""
     view = page.evaluations.view
     view.click(evaluations.act, None, view, trigger_mode="multiple", **NOTIFYING)
     page.browser.status_ticker.tick(evaluations.refresh, None, view, **QUIET)

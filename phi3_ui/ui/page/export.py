@@ -1,4 +1,4 @@
-"""Save chats as files, and import them. The menus of the conversations start both."""
+"""Save chats as files, and import them. Both are started from the menus of the conversations."""
 
 import gradio as gr
 from gradio.events import Dependency
@@ -18,7 +18,7 @@ _TEXTS = [
 
 
 def create(settings: Settings) -> ExportSection:
-    """Create the panel of an import, and the hidden components."""
+    """Create the panel that shows an import, and the hidden components."""
     progress = gr.HTML(
         None,
         html_template="",
@@ -32,7 +32,7 @@ def create(settings: Settings) -> ExportSection:
 
 
 def wire(page: Page, imports: ImportController, resumed: Dependency) -> None:
-    """Show the import of the page's person, also one that went on while the page was reloaded."""
+    """Show the import of the page's user, even one that continued while the page was reloaded."""
     section = page.export
     outputs = [section.progress, section.ticker, *page.chat_outputs]
     section.progress.input(imports.begin, None, outputs, **QUIET)

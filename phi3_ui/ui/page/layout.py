@@ -1,4 +1,4 @@
-"""Where each section of the page stands. The sections create their components and wire their events themselves."""
+"""The layout of the page's sections. The sections create their components and wire their events themselves."""
 
 import gradio as gr
 
@@ -40,11 +40,9 @@ from phi3_ui.ui.services import Services
 
 
 def build_ui(services: Services) -> gr.Blocks:
-    """The page; the caller serves it."""
+    """Build the page, which the caller serves."""
     blocks = StreamedBlocks(title=tr("en", "title"), fill_width=True, fill_height=True, analytics_enabled=False)
-    blocks.space_id = (
-        None  # with it, the page asks huggingface.co whether the Space runs, and does nothing unless it may
-    )
+    blocks.space_id = None  # with a Space id, the page asks huggingface.co whether the Space is running, and does nothing if that fails
     with blocks:
         _wire(blocks, _create_page(services.settings), services)
     blocks.default_config.fns = KnownFunctions(blocks.default_config.fns)
@@ -111,13 +109,13 @@ def _wire(blocks: gr.Blocks, page: Page, services: Services) -> None:
     chats = ChatController(page, services)
     exports = ExportController(page, services, chats.chats, chats.session)
     imports = ImportController(page, services, chats.chats, chats.session)
-    replays = ReplayController(page, services, chats.asking, chats.chats, chats.session)
-    comparisons = CompareController(page, services, chats.asking, chats.chats, chats.session)
+    replays = ReplayController(page, services, chats.answer_starter, chats.chats, chats.session)
+    comparisons = CompareController(page, services, chats.answer_starter, chats.chats, chats.session)
     compare_meter = CompareMeter(page, services, chats.models.meter, chats.session)
     RatingsController(page, services, chats.chats)
     evaluated = EvaluationsController(page, services, chats.chats, chats.session)
     overview = UsageOverview(page, services.conversations.history, chats.chats, chats.session)
-    manage = ManageHandlers(page, services, chats.session, chats.models.shown_model)
+    manage = ManageHandlers(page, services, chats.session, chats.models.show_selected_model)
 
     resumed = setup.wire(page, chats, blocks)
     endpoint.wire(page, chats)

@@ -15,12 +15,12 @@ _HEADER_TEXTS = ["compare", "compare.off", "save_chat", "save_chat.off"]
 
 
 def create_header() -> HeaderSection:
-    """Create the model button with its chips, the menu that it opens, and the buttons at the right."""
+    """Create the model button with its chips, the menu that it opens, and the buttons on the right."""
     picker = gr.Textbox("", visible="hidden", max_lines=1, label=I18N("model"), elem_id="phi3-picker")
-    line = _drawn(None, "models/button.js", _BUTTON_TEXTS, "phi3-status")
-    menu = _drawn([], "models/menu.js", _MENU_TEXTS, "phi3-menu")
+    line = _create_html(None, "models/button.js", _BUTTON_TEXTS, "phi3-status")
+    menu = _create_html([], "models/menu.js", _MENU_TEXTS, "phi3-menu")
     refresh = gr.Button(visible="hidden", elem_id="phi3-refresh")
-    actions = _drawn(None, "models/header.js", _HEADER_TEXTS, "phi3-header-actions")
+    actions = _create_html(None, "models/header.js", _HEADER_TEXTS, "phi3-header-actions")
     return HeaderSection(picker, line, menu, refresh, actions)
 
 
@@ -79,8 +79,8 @@ def wire(page: Page, chat: ChatController, exports: ExportController) -> None:
     )
 
 
-def _drawn(value: object, module: str, texts: list[str], elem_id: str) -> gr.HTML:
-    """A component that a module of static/ draws from its value."""
+def _create_html(value: object, module: str, texts: list[str], elem_id: str) -> gr.HTML:
+    """Create a component whose value a module of static/ draws."""
     return gr.HTML(
         value,
         html_template="",

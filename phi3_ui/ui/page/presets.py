@@ -1,4 +1,4 @@
-"""The presets of chat/presets.py as the page's scripts get them."""
+"""The presets of chat/presets.py in the form that the page's scripts need."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 from phi3_ui.ui.page.texts import browser_texts
 
 
-def settings_table() -> dict[str, Any]:
-    """The presets, the names of the system prompts and the defaults, which are the same in every language."""
+def build_settings_table() -> dict[str, Any]:
+    """Return what is the same in every language: the presets, the names of the system prompts, and the defaults."""
     return {
         "presets": [{"name": preset.name, "values": dict(preset.values)} for preset in PARAM_PRESETS],
         "prompts": list(SYSTEM_PROMPTS),
@@ -17,8 +17,8 @@ def settings_table() -> dict[str, Any]:
     }
 
 
-def preset_texts() -> dict[str, dict[str, str]]:
-    """The names of the presets and parameters, and titles and texts of the system prompts, by language and key."""
+def list_preset_texts() -> dict[str, dict[str, str]]:
+    """Return the names of presets and parameters, and the titles and texts of system prompts, by language and key."""
     presets = [f"preset.{name}" for name in (*(preset.name for preset in PARAM_PRESETS), "custom")]
     prompts = [f"system.{name}{part}" for name in SYSTEM_PROMPTS for part in ("", ".text")]
     labels = [param.label_key for param in SAMPLING_PARAMS]

@@ -10,7 +10,7 @@ from phi3_ui.ui.page.texts import I18N
 
 
 def create(settings: Settings) -> RegistrySection:
-    """Create the accordion "Registry"; its button is disabled where models may not be changed."""
+    """Create the accordion "Registry"; its button is disabled if models may not be changed."""
     t = I18N
     with gr.Accordion(t("registry"), open=False, elem_id="phi3-registry"):
         alias = gr.Radio(["champion", "challenger"], value="champion", label=t("promote.alias"))
@@ -25,7 +25,7 @@ def create(settings: Settings) -> RegistrySection:
 
 
 def wire(page: Page, manage: ManageHandlers) -> None:
-    """Connect promotion, which is confirmed in a second step."""
+    """Connect promotion, which takes a second step to confirm."""
     section = page.registry
     outputs = [section.question, section.confirmation, *page.menu_outputs, *page.card_outputs]
     section.ask.click(manage.ask_promote, section.alias, outputs, **QUIET)

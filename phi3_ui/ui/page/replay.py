@@ -11,7 +11,7 @@ from phi3_ui.ui.page.texts import I18N
 
 
 def create() -> ReplaySection:
-    """Create the view that covers the chat during a replay. It is always there, hidden by the style sheet."""
+    """Create the view that covers the chat during a replay. It always exists; the style sheet hides it."""
     t = I18N
     with gr.Column(elem_id="phi3-replay"):
         head = gr.HTML("", apply_default_css=False, padding=False, js_on_load=view_js("replay"))
@@ -19,7 +19,7 @@ def create() -> ReplaySection:
             model = gr.Dropdown(
                 choices=[], label=t("model"), show_label=False, container=False, elem_id="phi3-replay-model"
             )
-            model.allow_custom_value = True  # as for the page's own picker
+            model.allow_custom_value = True  # as in the page's own model picker
             start = gr.Button(t("replay.start"), variant="primary", elem_id="phi3-replay-start")
             stop = gr.Button(t("replay.stop"), variant="stop", elem_id="phi3-replay-stop")
         note = gr.HTML(apply_default_css=False, padding=False, elem_id="phi3-replay-note")
@@ -35,7 +35,7 @@ def create() -> ReplaySection:
 
 
 def wire(page: Page, replay: ReplayController, resumed: Dependency) -> None:
-    """Connect the buttons. `resumed` ends once a page that was reloaded shows its chat."""
+    """Connect the buttons. `resumed` ends once a reloaded page shows its chat."""
     section = page.replay
     outputs = [*section.outputs, page.conversations.chat_list]
     section.stop.click(replay.stop, None, None, **QUIET)

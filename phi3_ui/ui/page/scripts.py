@@ -1,6 +1,6 @@
-"""The scripts of static/ in the forms that Gradio takes. Each file is a module with one default-exported function.
+"""The scripts of static/ in the forms that Gradio accepts. Each file is a module with one default-exported function.
 
-Those of static/chat/ import one another and the libraries of vendor/, so the browser loads them from ui/assets.py.
+Those of static/chat/ import one another and the libraries in vendor/, so the browser loads them from ui/assets.py.
 """
 
 import json
@@ -10,7 +10,7 @@ _STATIC = Path(__file__).parents[1] / "static"
 
 
 def _load_function(file: str) -> str:
-    """The function as an expression."""
+    """Return a file's default-exported function as an expression."""
     _, _, function = (_STATIC / file).read_text(encoding="utf-8").partition("export default ")
     if not function:
         raise ValueError(f"{file} has no default export")
@@ -60,7 +60,7 @@ import(new URL("phi3/static/chat/replay.js", document.baseURI)).then(
   (error) => console.error("The comparison cannot be shown:", error),
 );
 """
-# The chat's script sets the function; until then, and in a chat that has just been drawn, the value waits.
+# The chat's script sets the function and reads the value, which may arrive before it or while a chat is drawn.
 RUNNING_JS = """
 watch("value", () => {
   globalThis.phi3Running = props.value;
@@ -72,26 +72,26 @@ DOWNLOAD_JS = f"{_load_function('download.js')}(watch, props);"
 
 
 def module_js(path: str, texts: dict[str, dict[str, str]], data: object = None) -> str:
-    """Script that draws a component by a module of static/, with its texts by language and key, and constant data."""
+    """Return a script that draws a component with a module of static/, given its texts by language and key, and constant data."""
     script = _MODULE_JS.replace("MODULE", path).replace("TEXTS", json.dumps(texts))
     return script.replace("DATA", json.dumps(data))
 
 
 def chat_js(texts: dict[str, dict[str, str]], starters: dict[str, list[dict[str, str]]]) -> str:
-    """Script that draws the chat, with its texts by language and key, and the buttons of an empty chat by language.
+    """Return a script that draws the chat, given its texts by language and key, and an empty chat's buttons by language.
 
-    They are part of the script: a page that loads slowly has no properties but the value when the component is created.
+    They are part of the script: on a page that loads slowly, the component has no property but its value when it is created.
     """
     return _CHAT_JS.replace("TEXTS", json.dumps(texts)).replace("STARTERS", json.dumps(starters))
 
 
 def view_js(name: str) -> str:
-    """Script of a view that covers the chat."""
+    """Return the script of a view that covers the chat."""
     return f"{_load_function('manage_view.js')}({json.dumps(name)}, element, props, watch);"
 
 
 def _with_texts(texts: dict[str, dict[str, str]], statement: str) -> str:
-    """Script with `texts` in the browser's language, from texts by language and key."""
+    """Return a script with `texts` in the browser's language, given texts by language and key."""
     return f"""
 const texts = ((all) => all[navigator.language.split("-")[0]] ?? all.en)({json.dumps(texts)});
 {statement};
@@ -99,24 +99,24 @@ const texts = ((all) => all[navigator.language.split("-")[0]] ?? all.en)({json.d
 
 
 def new_chat_js(texts: dict[str, dict[str, str]]) -> str:
-    """Script of the button that starts a chat; `texts` by language, with the key new_chat."""
+    """Return the script of the button that starts a chat; `texts` by language, with the key new_chat."""
     return _with_texts(texts, f"{_load_function('new_chat.js')}(element, trigger, texts.new_chat)")
 
 
 def translate_toasts_js(texts: dict[str, dict[str, str]]) -> str:
-    """For `js=` of the page's load event; `texts` by language and key."""
+    """Return a script for `js=` of the page's load event; `texts` by language and key."""
     script = _with_texts(texts, f"{_load_function('translate_toasts.js')}(texts)")
     return f"() => {{{script}}}"
 
 
 def conversations_js(texts: dict[str, dict[str, str]]) -> str:
-    """Script of the list of chats and of the menus; `texts` by language and key."""
+    """Return the script of the chat list and the menus; `texts` by language and key."""
     menus = f"{_load_function('menus.js')}({_load_function('preferences.js')}(), texts)"
     return _with_texts(texts, f"{menus};\n{_load_function('conversations.js')}(trigger, texts)")
 
 
 def panels_js(labels: dict[str, dict[str, str]]) -> str:
-    """Script that opens and closes the panels; `labels` by language, with the keys panel.left and panel.right."""
+    """Return a script that opens and closes the panels; `labels` by language, with the keys panel.left and panel.right."""
     return f"""
 const labels = ((all) => all[navigator.language.split("-")[0]] ?? all.en)({json.dumps(labels)});
 {_load_function("panels.js")}({{ left: labels["panel.left"], right: labels["panel.right"] }});
@@ -124,7 +124,7 @@ const labels = ((all) => all[navigator.language.split("-")[0]] ?? all.en)({json.
 
 
 def tabs_js(labels: dict[str, dict[str, str]]) -> str:
-    """Script that switches the tabs; `labels` by language, with the keys tab.usage, tab.model and tab.settings."""
+    """Return a script that switches the tabs; `labels` by language, with the keys tab.usage, tab.model and tab.settings."""
     return f"""
 const labels = ((all) => all[navigator.language.split("-")[0]] ?? all.en)({json.dumps(labels)});
 {_load_function("tabs.js")}(element, labels);
@@ -132,5 +132,5 @@ const labels = ((all) => all[navigator.language.split("-")[0]] ?? all.en)({json.
 
 
 def record_settings_js(names: list[str]) -> str:
-    """Script that keeps the settings, passed in the order of `names`, for tab_state.js to save."""
+    """Return a script that keeps the settings, passed in the order of `names`, for tab_state.js to save."""
     return f"(...values) => {_load_function('record_settings.js')}({json.dumps(names)}, values)"

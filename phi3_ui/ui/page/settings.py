@@ -10,7 +10,7 @@ from phi3_ui.ui.handlers.manage import ManageHandlers
 from phi3_ui.ui.handlers.settings import SettingsHandlers
 from phi3_ui.ui.page.components import Page, SettingsSection
 from phi3_ui.ui.page.events import NOTIFYING, QUIET
-from phi3_ui.ui.page.presets import preset_texts, settings_table
+from phi3_ui.ui.page.presets import build_settings_table, list_preset_texts
 from phi3_ui.ui.page.scripts import module_js, record_settings_js
 from phi3_ui.ui.page.texts import I18N, browser_texts
 
@@ -24,7 +24,9 @@ _TEXTS = (
 def create() -> SettingsSection:
     """Create the controls."""
     t = I18N
-    texts = {language: {**texts, **preset_texts()[language]} for language, texts in browser_texts([*_TEXTS]).items()}
+    texts = {
+        language: {**texts, **list_preset_texts()[language]} for language, texts in browser_texts([*_TEXTS]).items()
+    }
     template = gr.Dropdown(
         choices=[(template.title, key) for key, template in TEMPLATES.items()],
         value=None,
@@ -35,7 +37,7 @@ def create() -> SettingsSection:
     )
     with gr.Column(elem_id="phi3-settings"):
         presets = gr.HTML(
-            js_on_load=module_js("settings/presets.js", texts, settings_table()),
+            js_on_load=module_js("settings/presets.js", texts, build_settings_table()),
             apply_default_css=False,
             elem_id="phi3-presets",
         )
@@ -43,7 +45,7 @@ def create() -> SettingsSection:
             "", label=t("system_prompt"), info=t("system_info"), lines=3, max_lines=8, elem_id="phi3-set-system"
         )
         gr.HTML(
-            js_on_load=module_js("settings/system_prompts.js", texts, settings_table()),
+            js_on_load=module_js("settings/system_prompts.js", texts, build_settings_table()),
             apply_default_css=False,
             elem_id="phi3-system-presets",
         )
@@ -51,7 +53,7 @@ def create() -> SettingsSection:
 
 
 def _create_controls() -> dict[str, Any]:
-    """By name of the sampling parameter, in the order of the public endpoint's parameters."""
+    """Create the controls by sampling parameter, in the order of the public endpoint's parameters."""
     return {param.name: _create_control(param) for param in SAMPLING_PARAMS}
 
 
@@ -71,7 +73,7 @@ def _create_control(param: SamplingParam) -> Any:
 
 
 def wire(page: Page, manage: ManageHandlers) -> None:
-    """Connect the template picker, the presets, and the record of the settings in the browser."""
+    """Connect the template picker, the presets, and the recording of the settings in the browser."""
     section, inputs = page.settings, page.settings_inputs
     section.template.input(manage.pick_template, section.template, None, **NOTIFYING)
     section.presets.click(SettingsHandlers(page).apply, None, list(inputs.values()), **QUIET)

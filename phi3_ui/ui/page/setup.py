@@ -28,7 +28,7 @@ def create() -> SetupSection:
 
 
 def wire(page: Page, chat: ChatController, blocks: gr.Blocks) -> Dependency:
-    """The event that ends with the answer that went on while the page was reloaded."""
+    """Connect the view; return the event that ends with an answer that continued while the page was reloaded."""
     setup, browser = page.setup, page.browser
     ready_outputs = [
         *(setup.view, setup.panel, setup.retry, setup.ticker),

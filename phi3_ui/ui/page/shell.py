@@ -1,4 +1,4 @@
-"""The frame of the page: the header above the chat, and the buttons of the panels beside it."""
+"""The frame of the page: the header above the chat, and the buttons of the side panels."""
 
 import gradio as gr
 from markupsafe import Markup
@@ -15,9 +15,9 @@ _TABS_JS = tabs_js(browser_texts([f"tab.{name}" for name in _TABS]))
 
 
 def create_start() -> None:
-    """Create what the page begins with for keyboards and screen readers: the link to the message box, and the heading.
+    """Create the first elements for keyboards and screen readers: the skip link to the message box, and the heading.
 
-    The heading is not the product's name beside the conversations: in a closed drawer it would be hidden.
+    The product's name above the conversations is not the heading: in a closed drawer it would be hidden.
     """
     gr.HTML(
         '<a class="phi3-skip" href="#phi3-message"></a><h1 class="phi3-unseen">Phi-3 Chat</h1>',
@@ -40,7 +40,7 @@ def create_brand() -> None:
 
 
 def create_toggle(side: str) -> None:
-    """Create the header's button of the panel on this side, "left" or "right"."""
+    """Create the header's button for the panel on this side, "left" or "right"."""
     gr.HTML(
         _BUTTON.format(side, icon("menu" if side == "left" else "panel")),
         js_on_load=_PANELS_JS,
@@ -51,7 +51,7 @@ def create_toggle(side: str) -> None:
 
 
 def create_tabs() -> None:
-    """Create the buttons of the right panel's tabs, and the one that closes a drawer; a tab's content is the column `phi3-tab-NAME`."""
+    """Create the buttons of the right panel's tabs and the one that closes the drawer; a tab's content is the column `phi3-tab-NAME`."""
     buttons = Markup("").join(_TAB.format(name) for name in _TABS)
     strip = Markup('<div class="phi3-tabs" role="tablist">{}</div>{}').format(
         buttons, _BUTTON.format("right", icon("close"))
@@ -60,5 +60,5 @@ def create_tabs() -> None:
 
 
 def create_scrim() -> None:
-    """Create the shade over the page beneath an open drawer; a tap on it closes the drawer."""
+    """Create the scrim behind an open drawer; a tap on it closes the drawer."""
     gr.HTML('<div id="phi3-scrim"></div>', apply_default_css=False, padding=False, elem_id="phi3-scrim-block")

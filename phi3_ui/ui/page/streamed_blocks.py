@@ -1,4 +1,4 @@
-"""Blocks whose streams lose no update, and in which an output that is skipped costs nothing."""
+"""Blocks whose streams lose no update, and whose skipped outputs cost nothing."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,13 +15,13 @@ from phi3_ui.ui.invalid_calls import note_invalid_call
 
 
 class StreamedBlocks(gr.Blocks):
-    """Blocks whose generators send each update whole, and skips as skips.
+    """Blocks whose generators send updates complete, not as diffs, and skips as skips.
 
-    Gradio 6.31 sends how a value differs from the generator's last one, and the page makes the new value by editing the last
-    one in place, perhaps before it has handled it: what an update sets is lost if another one follows at once.
+    Gradio 6.31 sends the diff from the generator's last value, and the page applies it to the last value in place, perhaps
+    before it has handled that value: an update is lost if another one follows immediately.
 
-    It also creates a component anew for each skip, and turns the skip of an HTML component into an update, for which the
-    page copies and compares the component's whole value: that of a long chat several times a second, while an answer streams.
+    Gradio also creates a new component for each skip, and turns the skip of an HTML component into an update, for which the
+    page copies and compares the whole value: for a long chat, several times a second while an answer streams.
     """
 
     @override
@@ -32,7 +32,7 @@ class StreamedBlocks(gr.Blocks):
         state: SessionState | None,
         explicit_call: bool = False,
     ) -> list[Any]:
-        """What a handler gets of the values of a call."""
+        """Convert the values of a call into a handler's arguments."""
         try:
             values: list[Any] = await super().preprocess_data(block_fn, inputs, state, explicit_call)
         except Exception as error:
@@ -46,7 +46,7 @@ class StreamedBlocks(gr.Blocks):
     async def postprocess_data(
         self, block_fn: BlockFunction, predictions: list[Any] | dict[Any, Any], state: SessionState | None
     ) -> list[Any]:
-        """What Gradio makes of a handler's values, with each skip as it is."""
+        """Convert a handler's values as Gradio does, but leave skips unchanged."""
         try:
             return await self._postprocess(block_fn, predictions, state)
         finally:
@@ -65,7 +65,7 @@ class StreamedBlocks(gr.Blocks):
         )
         skips = [at for at, value in enumerate(values) if isinstance(value, dict) and value == gr.skip()]
         for at in skips:
-            values[at] = _Keywords.FINISHED_ITERATING  # Gradio leaves such an output alone
+            values[at] = _Keywords.FINISHED_ITERATING  # Gradio does not touch such an output
         processed: list[Any] = await super().postprocess_data(block_fn, values, state)
         for at in skips:
             if not outputs[at].stateful:
@@ -82,7 +82,7 @@ class StreamedBlocks(gr.Blocks):
         final: bool,
         simple_format: bool = False,
     ) -> list[Any]:
-        """The differences that Gradio sends, with `replace` for updates."""
+        """Return the diffs that Gradio sends, with `replace` for updates."""
         sent = list(self.pending_diff_streams.get(session_hash, {}).get(run, []))
         values = list(data)
         diffs: list[Any] = super().handle_streaming_diffs(block_fn, data, session_hash, run, final, simple_format)
@@ -95,9 +95,9 @@ class StreamedBlocks(gr.Blocks):
 
 
 class KnownFunctions(dict[int, BlockFunction]):
-    """The handlers of a page by their index, of which a program may ask for any.
+    """The page's handlers by index; a client may request any index.
 
-    An unknown one is 404, and no error of the server, and so is one of an event that a script of the page handles alone.
+    An unknown one is a 404, not a server error; so is one whose event is handled only by a script in the browser.
     """
 
     def __getitem__(self, index: int) -> BlockFunction:
@@ -109,7 +109,7 @@ class KnownFunctions(dict[int, BlockFunction]):
 
 
 def _forget_values(components: Iterable[Block], state: SessionState | None) -> None:
-    """Free the values of a call: Gradio keeps the last ones of each page for deep links, which the app does not have."""
+    """Free the values of a call: Gradio keeps each page's last ones for deep links, which the app does not support."""
     kept = state.config_values if state else {}
     for component in components:
         kept.get(component._id, {}).get("props", {}).pop("value", None)

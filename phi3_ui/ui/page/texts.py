@@ -8,5 +8,5 @@ I18N = gr.I18n(**BROWSER_TEXTS)
 
 
 def browser_texts(keys: list[str]) -> dict[str, dict[str, str]]:
-    """Texts for a script of our own, which Gradio does not translate: by language and key."""
+    """Return texts by language and key for one of our own scripts, which Gradio does not translate."""
     return {language: {key: texts[key] for key in keys} for language, texts in BROWSER_TEXTS.items()}

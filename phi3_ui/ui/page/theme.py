@@ -24,7 +24,7 @@ _SHEETS = (
         "settings.css",
     ),
     *("chat/chat.css", "chat/text.css", "chat/code.css", "chat/captions.css"),
-    "needs.css",  # last: it overrules the others
+    "needs.css",  # last: it overrides the others
 )
 CSS = "\n".join((_STATIC / name).read_text(encoding="utf-8") for name in _SHEETS)
 
@@ -32,7 +32,7 @@ _SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans"
 _SYSTEM_MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
-# The tokens of static/tokens.css change in the dark mode themselves.
+# The tokens of static/tokens.css handle dark mode themselves.
 _COLORS = {
     "body_background_fill": "var(--bg)",
     "background_fill_primary": "var(--bg)",
@@ -73,7 +73,7 @@ _COLORS = {
 }
 
 
-def theme() -> gr.themes.Base:
+def build_theme() -> gr.themes.Base:
     """Build the Gradio theme."""
     dark = {f"{name}_dark": color for name, color in _COLORS.items()}
     return gr.themes.Base(

@@ -26,7 +26,7 @@ def create_overview() -> gr.HTML:
 def refresh_after_answers(
     page: Page, chat: ChatController, overview: UsageOverview, answered: Iterable[Dependency]
 ) -> None:
-    """Update usage, chat list and model status once an event that may have asked a question has ended."""
+    """Update usage, chat list and model status after each event that may have asked a question."""
     outputs = [page.usage.panel, page.composer.context, page.conversations.chat_list, *page.status_outputs]
     for event in answered:
         refreshed = event.then(chat.after_turn, None, outputs, **QUIET)

@@ -1,4 +1,4 @@
-"""Bar charts as HTML: drawn by the style sheet static/usage.css, with a table of their values for screen readers."""
+"""Bar charts as HTML, drawn by the style sheet static/usage.css, with a table of their values for screen readers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _STEPS = (1, 2, 5, 10)
 
 @dataclass(frozen=True)
 class Series:
-    """What has one colour."""
+    """Values of one colour."""
 
     name: str
     color: str
@@ -32,7 +32,7 @@ class Bar:
     values: dict[Series, float]
     """From the bottom up; an unknown value is left out."""
     name: str = ""
-    """The label in full, if it is shortened."""
+    """The full label, if `label` is shortened."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class BarChart:
     y_title: str
     bars: Sequence[Bar]
     decimals: int = 0
-    """Of the values."""
+    """Number of decimals of the values."""
 
 
 def axis_ticks(maximum: float, whole: bool = False) -> list[float]:
-    """Round numbers at equal distances from 0 to a bit more than `maximum`; `whole` ones for what is counted."""
+    """Return evenly spaced round numbers from 0 to slightly more than `maximum`; `whole` ones for counts."""
     highest = max(maximum, 1e-9) * _HEAD_ROOM
     least = highest / 4
     magnitude = 10.0 ** floor(log10(least))
@@ -91,9 +91,9 @@ def render_bar_chart(language: str, chart: BarChart) -> Markup:
 
 
 def render_measures(language: str, title: str, measures: Sequence[tuple[Series, float, str]]) -> Markup:
-    """Render a bar to the right per series, with its value as `(series, value, value as text)`; empty without values.
+    """Render a horizontal bar for each `(series, value, value as text)`, with its value; empty without values.
 
-    A single value has no bar: there is nothing to compare it with.
+    A single value gets no bar: there is nothing to compare it with.
     """
     longest = max((value for _, value, _ in measures), default=0.0) or 1.0
     rows: list[dict[str, Any]] = [
@@ -104,5 +104,5 @@ def render_measures(language: str, title: str, measures: Sequence[tuple[Series, 
 
 
 def render_legend(language: str, series: Sequence[Series]) -> Markup:
-    """Render what each colour stands for."""
+    """Render a legend of the colours."""
     return render("legend.html", language, series=series)

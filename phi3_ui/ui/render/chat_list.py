@@ -1,4 +1,4 @@
-"""The list of chats at the left."""
+"""The chat list on the left."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ from phi3_ui.i18n.translate import tr
 from phi3_ui.store.conversations.history import ConversationSummary
 from phi3_ui.ui.render.templating import render
 
-PAGE = 100  # chats that are sent at once
+PAGE = 100  # chats that are sent at a time
 _MAX_TITLE = 80  # characters
-_INVISIBLE = {"Cc", "Cf", "Zs", "Zl", "Zp"}  # categories of Unicode
+_INVISIBLE = {"Cc", "Cf", "Zs", "Zl", "Zp"}  # Unicode categories
 
 
 @dataclass(frozen=True)
 class ChatListView:
-    """What the list shows besides the chats."""
+    """What the list shows in addition to the chats."""
 
     shown: str
     """Id of the chat that is shown."""
@@ -29,13 +29,13 @@ class ChatListView:
     deleted: tuple[str, str] | None = None
     """Id and title of the chat whose deletion can be undone."""
     query: str = ""
-    """Search text that the chats were found with."""
+    """The search text that the chats match."""
     unreadable: int = 0
     """Number of turns that are missing from the list because the store's record of them is damaged."""
     notice: str = ""
-    """What is to be known of where the chats are kept."""
+    """A notice about where the chats are kept."""
     tab_state: Mapping[str, str] = field(default_factory=dict)
-    """What the tab keeps over a reload besides the shown chat: static/tab_state.js reads it from the list."""
+    """What the tab keeps across a reload besides the shown chat; static/tab_state.js reads it from the list."""
 
 
 def short_title(title: str) -> str:
@@ -49,9 +49,9 @@ def is_visible(title: str) -> bool:
 
 
 def render_chat_list(language: str, chats: list[ConversationSummary], view: ChatListView, now: datetime) -> Markup:
-    """PAGE of `chats`, which are sorted pinned, then newest first: the pinned ones, the others by day.
+    """Render PAGE of `chats`, which are sorted pinned, then newest first: the pinned ones, then the others by day.
 
-    The page asks for others as it is scrolled; until then they are gaps of the same height.
+    The page requests others as the list is scrolled; until then, gaps of the same height stand in for them.
     """
     groups = [(name, [*group]) for name, group in groupby(chats, _grouping(now.date()))]
     start = max(0, min(view.start, len(chats) - PAGE))
@@ -93,14 +93,14 @@ _Groups = list[tuple[str, list[ConversationSummary]]]
 
 @dataclass(frozen=True)
 class _Gap:
-    """What is above or below the listed chats."""
+    """The number of rows and headings above or below the listed chats."""
 
     rows: int
     headings: int
 
 
 def _cut(groups: _Groups, start: int, end: int) -> tuple[_Groups, _Gap, _Gap]:
-    """The chats from `start` to `end`, of a group that has any; what is above them, and below."""
+    """Return the chats from `start` to `end`, in the groups that have any, and the gaps above and below them."""
     listed: _Groups = []
     above, below, at = 0, 0, 0
     for name, chats in groups:
@@ -115,7 +115,7 @@ def _cut(groups: _Groups, start: int, end: int) -> tuple[_Groups, _Gap, _Gap]:
 
 
 def _grouping(today: date) -> Callable[[ConversationSummary], str]:
-    """The name of a chat's group."""
+    """Return a function that names a chat's group."""
     days = ((0, "today"), (1, "yesterday"), (7, "week"))
     starts = [(datetime.combine(today - timedelta(days=most), time.min).timestamp(), name) for most, name in days]
 

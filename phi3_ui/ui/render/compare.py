@@ -1,4 +1,4 @@
-"""A comparison as data: static/compare/ draws it. Before the vote on a blind round, nothing in it tells who answered."""
+"""A comparison as data, drawn by static/compare/. Before the vote on a blind round, nothing in it reveals who answered."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ class SideView(TypedDict):
 
     text: str
     state: str
-    """What the chip at the side's name says."""
+    """Text of the chip beside the side's name."""
     model: NotRequired[str]
-    """This and what follows: only where the models are not hidden."""
+    """This and the following fields are only present if the models are not hidden."""
     badge: NotRequired[Badge]
     metrics: NotRequired[str]
     error: NotRequired[str]
     standing: NotRequired[str]
-    """What the vote says of the answer."""
+    """The answer's standing according to the vote."""
 
 
 class RoundView(TypedDict):
@@ -43,44 +43,44 @@ class RoundView(TypedDict):
     """Whether the models are hidden."""
     sides: list[SideView]
     choices: list[str]
-    """What can be voted: places, counted from 0, `tie`, `both_bad`; empty if nothing can."""
+    """Possible votes: places, counted from 0, `tie`, `both_bad`; empty if voting is not possible."""
     note: str
-    """What the vote was, and why it does not count for ratings."""
+    """The vote, and why it does not count for ratings."""
 
 
 class SideChoice(TypedDict):
-    """A side of the next question."""
+    """A side that the next question is for."""
 
     model: str
-    """Its id."""
+    """Model id."""
     preset: str
     system: str
 
 
 class ComparisonView(TypedDict):
-    """What the view shows."""
+    """The data of the view."""
 
     at: float
-    """When it was described, in seconds since the epoch: responses overtake each other."""
+    """When it was created, in seconds since the epoch: responses may overtake each other."""
     id: str
     running: bool
     note: str
     sides: list[SideChoice]
-    """Whom the next question asks; this order says nothing of the places."""
+    """The sides that the next question is for; their order is unrelated to the places."""
     rounds: list[RoundView]
-    """All rounds, or the last one alone if `partial`."""
+    """All rounds, or only the last one if `partial`."""
     partial: bool
     history: NotRequired[list[list[str]]]
-    """Questions and answers that led to the first round."""
+    """Questions and answers before the first round."""
     draft: NotRequired[str]
-    """A question to put into the composer of a comparison that was not asked anything yet."""
+    """A question to put into the composer of a comparison without any rounds yet."""
     models: NotRequired[list[tuple[str, str]]]
     """The models to choose from: id and label."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A vote, put together from what it says of each answer."""
+    """A vote, assembled from its verdicts on the answers."""
 
     preference: Preference
     verdict: Verdict
@@ -89,7 +89,7 @@ class Outcome:
 def describe_round(
     language: str, comparison: Comparison, asked: AskedRound, verdicts: Mapping[str, Verdict]
 ) -> RoundView:
-    """A round as the page may show it now. `verdicts` are those of the comparison, by turn id."""
+    """Describe a round as the page may show it now. `verdicts` are those of the comparison, by turn id."""
     is_running = comparison.is_running and asked is comparison.rounds[-1]
     running = [comparison.chats[position].running for position in asked.places]  # read before the answers
     turns = comparison.find_turns(asked)
@@ -107,7 +107,7 @@ def describe_round(
         answer = turn.answer if turn else None
         is_open = is_running and (asked.is_blind or answer is None)
         state = _describe_state(language, answer, is_open, is_hidden)
-        if is_open and is_loading and not text:  # in a blind round no side has any text then, and all say so
+        if is_open and is_loading and not text:  # in a blind round, no side has any text then, so all show it
             state = tr(language, "compare.loading")
         side: SideView = {"text": text, "state": state}
         if answer and not is_open:
@@ -127,19 +127,19 @@ def describe_round(
 
 
 def describe_history(comparison: Comparison) -> list[list[str]]:
-    """What led to the first round, without the models."""
+    """Return the turns before the first round, without their models."""
     return [[turn.question, turn.answer.text if turn.answer else ""] for turn in comparison.history]
 
 
 def list_choices(turns: Sequence[Turn | None]) -> list[str]:
-    """What can be voted on a round that has ended; where a side was not asked, only that the answers are of no use."""
+    """Return the possible votes on a round that has ended; if a side was not asked, only `both_bad`."""
     if any(turn is None or turn.answer is None for turn in turns) or len(turns) < _count_places(turns):
         return ["both_bad"]
     return [*map(str, range(len(turns))), "tie", "both_bad"]
 
 
 def find_outcome(turns: Sequence[Turn | None], verdicts: Mapping[str, Verdict]) -> Outcome | None:
-    """The vote on a round; None if there is none."""
+    """Return the vote on a round; None if there is none."""
     found = [verdicts.get(turn.id) if turn else None for turn in turns]
     first = next(filter(None, found), None)
     if first is None:
@@ -150,7 +150,7 @@ def find_outcome(turns: Sequence[Turn | None], verdicts: Mapping[str, Verdict]) 
 
 
 def find_voted(comparison: Comparison, verdicts: Mapping[str, Verdict]) -> list[VotedRound]:
-    """The rounds of a comparison that have a vote, for the export."""
+    """Return the rounds of a comparison that have a vote, for the export."""
     voted = list[VotedRound]()
     for asked in comparison.rounds:
         turns = comparison.find_turns(asked)
@@ -185,7 +185,7 @@ def _describe_state(language: str, answer: Answer | None, is_open: bool, is_hidd
 
 
 def _describe_failure(language: str, answer: Answer) -> SideView:
-    """That an answer has failed, without the sentence, which may name the model."""
+    """Tell that an answer has failed, without the error message, which may name the model."""
     failed: dict[str, str] = {"error": tr(language, "compare.failed")} if answer.error else {}
     return failed  # type: ignore[return-value]  # a part of one
 

@@ -1,4 +1,4 @@
-"""How much of the model's context the conversation and the draft fill."""
+"""The context meter: how much of the model's context is filled by the conversation and the draft."""
 
 from collections.abc import Sequence
 from typing import TypedDict
@@ -17,17 +17,17 @@ class FileCount(TypedDict):
 
     id: str
     label: str
-    """Its number of tokens; empty if that is unknown."""
+    """Its number of tokens; empty if unknown."""
     refusal: str
     """Why it cannot be sent; empty if it can."""
 
 
 def describe_files(language: str, fill: ContextFill, files: Sequence[tuple[str, str]]) -> list[FileCount]:
-    """The draft's attached files, given their ids and names."""
+    """Describe the draft's attached files, given their ids and names."""
     return [_describe_file(language, fill, index, *file) for index, file in enumerate(files)]
 
 
-def render_context_meter(  # noqa: PLR0913  # what the meter is made of
+def render_context_meter(  # noqa: PLR0913  # the parts of the meter
     language: str,
     entry: ModelEntry | None,
     fill: ContextFill,
@@ -35,10 +35,10 @@ def render_context_meter(  # noqa: PLR0913  # what the meter is made of
     files: Sequence[FileCount] = (),
     is_blind: bool = False,
 ) -> Markup:
-    """A ring, with a mark where answers degrade and the figures beside it, and a warning if there is one; empty while no model is known.
+    """Render a ring with a mark where answers degrade, the counts beside it, and any warning; empty while no model is known.
 
-    `files` are in the attribute data-files, and the model's name in data-model, for static/composer/. `is_blind`: the fill may
-    not tell more than the texts do, until the vote.
+    `files` are in the attribute data-files, and the model's name in data-model, for static/composer/. `is_blind`: until the
+    vote, the fill must not reveal more than the texts do.
     """
     shared = {
         "model": entry.name if entry else "",
@@ -68,7 +68,7 @@ def render_context_meter(  # noqa: PLR0913  # what the meter is made of
 
 
 def _warn(language: str, entry: ModelEntry | None, fill: ContextFill, conversation: Conversation) -> tuple[str, str]:
-    """How serious it is ("", "warn" or "bad"), and the sentence that says so."""
+    """Return the warning level ("", "warn" or "bad") and the warning."""
     degrades_after = entry.degrades_after if entry else None
     if fill.limit is not None and fill.used >= fill.limit:
         if conversation.turns:

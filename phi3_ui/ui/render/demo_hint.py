@@ -1,4 +1,4 @@
-"""What people should know of the demo model, and the way to a better one."""
+"""What users should know about the demo model, and how to get a better one."""
 
 from markupsafe import Markup
 
@@ -12,7 +12,7 @@ _GET = Markup('{} <button type="button" data-add-model>{}</button>')
 
 
 def render_demo_hint(language: str, entry: ModelEntry, can_add: bool) -> Markup:
-    """A line below the message box while the demo model is selected; else empty. `can_add`: models may be added."""
+    """Render a line below the message box while the demo model is selected; else empty. `can_add`: models may be added."""
     if entry.preset != _DEMO:
         return Markup("")
     note = tr(language, "demo.note", title=load_preset(_DEMO).origin.title)

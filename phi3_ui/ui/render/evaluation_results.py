@@ -24,25 +24,25 @@ _MEASURES: Mapping[str, Callable[[str, float], str]] = {
     "mean_seconds": format_seconds,
     "mean_tokens_per_second": format_rate,
 }
-"""How each metric that no scorer gives is written, by name; its label is the text `eval.metric.NAME`."""
+"""How to format each metric that does not come from a scorer, by name; its label is the text `eval.metric.NAME`."""
 
 
 @dataclass(frozen=True)
 class ResultsView:
-    """What the results show."""
+    """The data of the results page."""
 
     evaluation: Evaluation
     running: RunningEvaluation | None
-    """While it is under way, its answers are not shown."""
+    """While the evaluation is running, its answers are not shown."""
     answers: Sequence[Sequence[EvaluatedAnswer]]
-    """Of each run."""
+    """The answers of each run."""
     rows: str
     """A key of ROW_FILTERS."""
     start: int
     chat_ids: Mapping[str, str]
-    """The person's chats that questions were taken from, by the key of the request."""
+    """The user's chats that questions were taken from, by the key of the request."""
     run_link: Callable[[str], str]
-    """To a run in MLflow's UI; empty: none."""
+    """Returns the URL of a run in MLflow's UI; empty if there is none."""
     trace_link: Callable[[str], str]
 
 
@@ -70,7 +70,7 @@ ROW_FILTERS: Mapping[str, Callable[[_Row], bool]] = {
     "wrong": _is_wrong,
     "failed": _has_failed,
 }
-"""By the name of the choice."""
+"""By name of the choice."""
 
 
 def render_results(language: str, view: ResultsView) -> str:
@@ -95,14 +95,14 @@ def render_results(language: str, view: ResultsView) -> str:
 
 
 def _join(answers: Sequence[Sequence[EvaluatedAnswer]]) -> list[_Row]:
-    """The answers to the same request and repeat, in the order of the first run that has them."""
+    """Group the answers to the same request and repeat, in the order of the first run that has them."""
     found = [{(one.key, one.repeat): one for one in run} for run in answers]
     keys = dict.fromkeys(key for run in found for key in run)
     return [tuple(run.get(key) for run in found) for key in keys]
 
 
 def _describe_metrics(language: str, runs: Sequence[EvaluationRun]) -> list[dict[str, object]]:
-    """A row for each metric: the scores with their intervals, then what was measured."""
+    """Return a row for each metric: the scores with their intervals, then the measurements."""
     names = dict.fromkeys(name for run in runs for name in run.metrics)
     scorers = [name for name in names if f"{name}/low" in names]
     return [
@@ -155,7 +155,7 @@ def _describe_cell(language: str, view: ResultsView, row: _Row, place: int) -> d
 
 
 def _mark(row: _Row, place: int) -> list[tuple[str, bool]]:
-    """The answer's text in pieces, and which of them differ: of the first model from the second, of the others from the first."""
+    """Split an answer's text into pieces, each with whether it differs: for the first model from the second, for others from the first."""
     one, other = row[place], row[1 if place == 0 else 0] if len(row) > 1 else None
     if one is None:
         return []

@@ -1,4 +1,4 @@
-"""Prompt sets and evaluations: the lists, one set with its records, and the form of a new evaluation."""
+"""Prompt sets and evaluations: the lists, a set with its records, and the form for a new evaluation."""
 
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -26,7 +26,7 @@ class HomeView:
     sets: Sequence[PromptSetSummary]
     evaluations: Sequence[tuple[Evaluation, RunningEvaluation | None]]
     chats: Sequence[tuple[str, str]]
-    """What a set can be made from: value and label."""
+    """The sources for a new set: value and label."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class SetView:
     chats: Sequence[tuple[str, str]]
     """As in HomeView."""
     chat_ids: Mapping[str, str]
-    """The person's chats, by the traces of their turns."""
+    """The user's chats, by the trace ids of their turns."""
     link: str
-    """To the dataset in MLflow's UI; empty: none."""
+    """URL of the dataset in MLflow's UI; empty if there is none."""
 
 
 @dataclass(frozen=True)
 class NewView:
-    """What an evaluation can be made of."""
+    """The choices for a new evaluation."""
 
     sets: Sequence[tuple[str, str]]
     """Id and name."""
@@ -56,11 +56,11 @@ class NewView:
     selected: Collection[str]
     has_judge: bool
     notice: Markup
-    """Where questions go that leave this machine; empty if no model is elsewhere."""
+    """Where questions that leave this machine are sent; empty if no model is elsewhere."""
 
 
 def render_home(language: str, view: HomeView) -> str:
-    """Render the lists, and the form that makes a set."""
+    """Render the lists, and the form that creates a set."""
     return render(
         "evaluations.html",
         language,
@@ -80,7 +80,7 @@ def render_home(language: str, view: HomeView) -> str:
 
 
 def describe_evaluation(language: str, evaluation: Evaluation, running: RunningEvaluation | None) -> dict[str, object]:
-    """What the list and the results say of an evaluation as a whole."""
+    """Describe an evaluation as a whole, for the list and the results."""
     first = evaluation.runs[0]
     state, progress = _find_state(evaluation, running), running.progress if running else None
     return {
@@ -147,7 +147,7 @@ def _describe_record(record: PromptRecord, chat_ids: Mapping[str, str]) -> dict[
 
 
 def describe_pages(language: str, start: int, total: int) -> dict[str, object]:
-    """Which part of a long list is shown, and where the parts before and after it begin."""
+    """Describe which page of a long list is shown, and where the previous and next pages begin."""
     end = min(start + PAGE_SIZE, total)
     return {
         "label": tr(language, "eval.range", start=start + 1, end=end, count=total) if total > PAGE_SIZE else "",
@@ -157,7 +157,7 @@ def describe_pages(language: str, start: int, total: int) -> dict[str, object]:
 
 
 def render_new(language: str, view: NewView) -> str:
-    """Render the form of a new evaluation."""
+    """Render the form for a new evaluation."""
     return render(
         "evaluation_new.html",
         language,
@@ -177,5 +177,5 @@ def _format_time(language: str, seconds: float) -> str:
 
 
 def format_score(language: str, value: float) -> str:
-    """A score or another metric with up to three significant digits."""
+    """Format a score or another metric with two decimals, or as a whole number from a hundred on."""
     return format_number(language, value, 2 if abs(value) < 100 else 0)

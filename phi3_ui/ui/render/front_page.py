@@ -1,4 +1,4 @@
-"""The document of the page before its scripts run: Gradio's, adapted to the visitor, or the login in its place."""
+"""The page's HTML document before its scripts run: Gradio's, adapted to the visitor, or the login page instead."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,31 +13,31 @@ Theme = Literal["system", "light", "dark"]
 
 @dataclass(frozen=True)
 class Appearance:
-    """What a visitor sees the page in."""
+    """The language and theme in which a visitor sees the page."""
 
     language: str
     is_language_chosen: bool = False
-    """Whether it is not the browser's, but was picked on the page."""
+    """Whether it was picked on the page, rather than taken from the browser."""
     theme: Theme = "system"
 
 
 @dataclass(frozen=True)
-class LoginWays:
-    """How people may log in."""
+class LoginMethods:
+    """How users can log in."""
 
     password: bool
     hugging_face: bool
 
 
-# Why nobody was signed in with Hugging Face.
+# Why a sign-in with Hugging Face failed.
 _PROBLEMS = {"denied", "expired", "invalid", "throttled", "unavailable"}
 
-# Gradio and our scripts translate by these: a picked language takes the place of the browser's.
+# Gradio and our scripts read the language from these properties: a picked language overrides the browser's.
 _SET_LANGUAGE = """<script>
 for (const [name, value] of [["language", "{0}"], ["languages", ["{0}"]]])
   Object.defineProperty(navigator, name, {{ get: () => value }});
 </script>"""
-# Gradio's loading screen starts a clock, which nobody sees and which redraws the page 60 times a second for ever.
+# Gradio's loading screen starts an invisible clock that redraws the page 60 times a second forever.
 _STOP_CLOCK = r"""<script>
 {
   const request = window.requestAnimationFrame;
@@ -45,29 +45,29 @@ _STOP_CLOCK = r"""<script>
   window.requestAnimationFrame = (draw) => isClock(draw) ? 0 : request.call(window, draw);
 }
 </script>"""
-# Of use in another page's frame alone.
+# Only useful in another page's frame.
 _ADD_RESIZER = "document.head.appendChild(script);"
 _STYLE = """<link rel="stylesheet" href="phi3/static/tokens.css"><style>
 body { background: var(--bg) !important; }
 #phi3-opening { position: fixed; inset: 0; z-index: -1; display: grid; place-content: center; color: var(--ink-3); font: 16px sans-serif; }
 </style>"""
-# What is seen until the page is drawn over it; static/setup_view.js removes it.
+# Shown until the page is drawn over it; static/setup_view.js removes it.
 _OPENING = Markup('<div id="phi3-opening" role="status">{}</div>')
-# Gradio does so too, but only once it has loaded.
+# Gradio does this too, but only once it has loaded.
 _FOLLOW_SYSTEM = """<script>
 document.body.classList.toggle("dark", matchMedia("(prefers-color-scheme: dark)").matches);
 </script>"""
 
 
 def adapt_page(html: str, appearance: Appearance, nonce: str) -> str:
-    """Gradio's document with its title, in the visitor's language and theme from the first paint on.
+    """Return Gradio's document with our title, in the visitor's language and theme from the first paint.
 
-    `nonce` lets its inline scripts run.
+    `nonce` allows its inline scripts to run.
     """
     head = f"<head><title>{tr(appearance.language, 'title')}</title>{_STOP_CLOCK}"
     if appearance.is_language_chosen:
         head += _SET_LANGUAGE.format(appearance.language)
-    # Gradio's address would leave the path under which a proxy serves the app.
+    # Gradio's absolute URL would leave the path under which a proxy serves the app.
     html = html.replace('"/manifest.json"', '"manifest.json"', 1)
     html = html.replace('lang="en"', f'lang="{appearance.language}"', 1)
     html = html.replace(_ADD_RESIZER, f"if (window.parent !== window) {_ADD_RESIZER}", 1)
@@ -79,16 +79,16 @@ def adapt_page(html: str, appearance: Appearance, nonce: str) -> str:
     if appearance.theme == "dark":
         html = html.replace("<body", '<body class="dark"', 1)
     html = html.replace("<gradio-app", f"{_OPENING.format(tr(appearance.language, 'opening'))}<gradio-app", 1)
-    # Gradio writes < as \u003c where it is not markup.
+    # Gradio writes < as \u003c outside of markup.
     return html.replace("<script", f'<script nonce="{nonce}"')
 
 
-def render_login(appearance: Appearance, nonce: str, ways: LoginWays, problem: str = "") -> str:
-    """The document that asks people to log in. static/login.js sends a name and password; `problem` is ignored unless known."""
+def render_login(appearance: Appearance, nonce: str, methods: LoginMethods, problem: str = "") -> str:
+    """Return the login page. static/login.js sends the name and password; an unknown `problem` is ignored."""
     script = Markup(_FOLLOW_SYSTEM) if appearance.theme == "system" else ""  # noqa: S704 - a constant
     language = appearance.language
     sentence = tr(language, f"login.problem.{problem}") if problem in _PROBLEMS else ""
     html = render(
-        "login.html", language, lang=language, theme=appearance.theme, script=script, ways=ways, problem=sentence
+        "login.html", language, lang=language, theme=appearance.theme, script=script, methods=methods, problem=sentence
     )
     return str(html).replace("<script", f'<script nonce="{nonce}"')

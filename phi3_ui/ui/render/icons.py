@@ -6,5 +6,5 @@ _ICON = Markup('<svg class="phi3-svg" aria-hidden="true"><use href="phi3/static/
 
 
 def icon(name: str) -> Markup:
-    """The icon with this id in static/icons.svg."""
+    """Return the icon with this id in static/icons.svg."""
     return _ICON.format(name)

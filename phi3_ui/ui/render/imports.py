@@ -10,7 +10,7 @@ _MAX_SHOWN = 200
 
 
 def render_import(language: str, state: ImportState) -> dict[str, Any]:
-    """Texts in `language`: `title`, `detail`, `reasons`; `fraction` while it runs, else None."""
+    """Return texts in `language` as `title`, `detail` and `reasons`, and `fraction` while the import runs, else None."""
     reasons = [reason.render(language) for reason in state.reasons[:_MAX_SHOWN]]
     if (more := state.refused - len(reasons)) > 0:
         reasons.append(tr(language, "import.more", count=more))

@@ -13,7 +13,7 @@ from phi3_ui.ui.render.notices import render_error, render_hint
 from phi3_ui.ui.render.templating import render
 
 
-def render_setup(  # noqa: PLR0913  # the last three are known only at times
+def render_setup(  # noqa: PLR0913  # the last three are optional
     language: str,
     state: JobState,
     title: str,
@@ -21,9 +21,9 @@ def render_setup(  # noqa: PLR0913  # the last three are known only at times
     redact: Callable[[str], str] = str,
     seconds_left: float | None = None,
 ) -> Markup:
-    """The first run as a page of its own; a note of one line once there is a model to chat with.
+    """Render the first run as a full page; as a one-line note once there is a model to chat with.
 
-    `title` is the name of the weights, `log` what the failed step has written, `redact` what keeps paths from visitors.
+    `title` is the name of the weights, `log` the output of the failed step, `redact` hides paths from visitors.
     """
     error = redact(tr_error(language, state.error)) if state.error else ""
     if state.is_usable:
@@ -47,13 +47,13 @@ def render_setup(  # noqa: PLR0913  # the last three are known only at times
 
 
 def _render_step(language: str, state: JobState, number: int, title: str) -> dict[str, Any]:
-    """One line of the checklist."""
+    """Render a line of the checklist."""
     measure = ""
     if number < len(state.results):
         result = state.results[number]
         measure = format_megabytes(language, result.bytes, 0) if result.bytes else _duration(language, result.seconds)
     elif number == state.step and state.total:
-        percent = min(floor(100 * state.done / state.total), 99)  # the tick says that it is done
+        percent = min(floor(100 * state.done / state.total), 99)  # the tick marks it as done
         measure = format_percent(language, percent / 100)
     progress = "done" if number < state.step else "now" if number == state.step else "next"
     name = tr(language, f"setup.do.{state.stages[number]}", title=title)
@@ -61,7 +61,7 @@ def _render_step(language: str, state: JobState, number: int, title: str) -> dic
 
 
 def _note(language: str, state: JobState, left: float | None) -> str:
-    """How long it still takes, and from which step on one can chat."""
+    """Return how much time is left, and from which step on chatting is possible."""
     if state.stage is None:
         return tr(language, "setup.waiting" if state.phase == "waiting" else "setup.checking")
     first_logged = next((number for number, name in enumerate(state.stages, 1) if name.startswith("log_")), 0)
@@ -77,7 +77,7 @@ def _duration(language: str, seconds: float) -> str:
 
 
 def render_job(language: str, state: JobState | None, name: str, redact: Callable[[str], str] = str) -> Markup:
-    """The model that is being added, or how that ended; empty if there is none."""
+    """Render the progress of the model being added, or the outcome; empty if there is none."""
     if state is None:
         return Markup("")
     if state.phase == "done":
@@ -95,7 +95,7 @@ def _progress(language: str, state: JobState) -> dict[str, Any]:
 
 
 def _step_label(language: str, state: JobState) -> str:
-    """The current stage, its number and how much is done; empty before the first."""
+    """Return the current stage, its number and its progress; empty before the first stage."""
     if not state.stage:
         return ""
     parts = [tr(language, "setup.step", step=state.step + 1, steps=len(state.stages))]
@@ -108,5 +108,5 @@ def _step_label(language: str, state: JobState) -> str:
 
 
 def _percent(state: JobState) -> int:
-    """Rounded down: 100 only when everything is done."""
+    """Return the percentage, rounded down: 100 only when everything is done."""
     return floor(100 * state.fraction)

@@ -10,7 +10,7 @@ _ENGINES = {
     if key.startswith("engine.") and isinstance(text, str)
 }
 _SUFFIXES = {"onnxruntime-genai": "-onnx", "transformers": "-pipeline"}
-"""What the logging programs append to a model's name, by engine."""
+"""The suffixes that the logging programs append to a model's name, by engine."""
 _KIBI = 1024
 
 
@@ -21,7 +21,7 @@ def picker_label(language: str, entry: ModelEntry) -> str:
 
 
 def place_label(language: str, entry: ModelEntry) -> str:
-    """Label a model with the server that its questions go to, if it is remote."""
+    """Label a model with its server, if it is remote."""
     return " · ".join(filter(None, (answer_label(language, entry), entry.host)))
 
 
@@ -31,39 +31,39 @@ def answer_label(language: str, entry: ModelEntry) -> str:
 
 
 def split_answer_label(label: str) -> tuple[str, str]:
-    """Name and engine of an answer's label; an imported answer has no engine."""
+    """Split an answer's label into name and engine; an imported answer has no engine."""
     name, separator, engine = label.rpartition(" · ")
     return (name, engine) if separator else (label, "")
 
 
 def find_engine(label: str) -> str | None:
-    """The engine in an answer's label, which may be in another language; None if it names none."""
+    """Return the engine in an answer's label, which may be in another language; None if it names none."""
     _, _, name = label.rpartition(" · ")
     return _ENGINES.get(name)
 
 
 def engine_name(language: str, entry: ModelEntry) -> str:
-    """The engine that runs the model."""
+    """Return the name of the engine that runs the model."""
     return tr(language, f"engine.{entry.engine}")
 
 
 def short_name(entry: ModelEntry) -> str:
-    """The model's name without the engine, for places that show the engine beside it."""
+    """Return the model's name without the engine, for places that show the engine beside it."""
     return entry.name.removesuffix(_SUFFIXES.get(entry.engine, "")) or entry.name
 
 
 def version_label(version: RegisteredVersion) -> str:
-    """A registered version with its aliases: v1 · champion."""
+    """Label a registered version with its aliases: v1 · champion."""
     return " · ".join([f"v{version.version}", *version.aliases])
 
 
 def context_label(language: str, tokens: int) -> str:
-    """A context length: 8k context."""
+    """Label a context length: 8k context."""
     size = f"{format_number(language, tokens // _KIBI)}k" if tokens >= _KIBI else format_number(language, tokens)
     return tr(language, "models.context", size=size)
 
 
 def speed_label(language: str, tokens_per_second: float) -> str:
-    """A measured speed, with a decimal if it is slow: 98 tokens/s."""
+    """Label a measured speed, with a decimal if it is slow: 98 tokens/s."""
     decimals = 1 if tokens_per_second < 10 else 0
     return tr(language, "rate", rate=format_number(language, tokens_per_second, decimals))

@@ -1,4 +1,4 @@
-"""A conversation as the messages that the chat shows, as data: static/chat/ draws them, and API clients receive them."""
+"""A conversation as the data of its messages, which static/chat/ draws and API clients receive."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -27,13 +27,13 @@ class ActionButton(TypedDict):
     name: str
     """The action."""
     value: str
-    """Id of what it acts on."""
+    """Id of the object that it acts on."""
     label: str
-    """Its name for people; a button with an icon shows it as a tooltip."""
+    """Its name for users; a button with an icon shows it as a tooltip."""
     icon: NotRequired[str]
-    """Id of the icon that it shows in place of its label."""
+    """Id of the icon shown instead of its label."""
     pressed: NotRequired[bool]
-    """For a button that is on or off."""
+    """Only for a toggle button."""
 
 
 class Variants(TypedDict):
@@ -46,11 +46,11 @@ class Variants(TypedDict):
 
 
 class Caption(TypedDict):
-    """What is said below a message's text."""
+    """The line below a message's text."""
 
     kind: Literal["answer", "waiting", "cut", "switch", "undone", "continued"]
     parts: list[str]
-    """The metrics, or the one sentence of a caption that belongs to no answer."""
+    """The metrics, or the sentence of a caption that belongs to no answer."""
     short: NotRequired[list[str]]
     """The metrics without their names, for a narrow page."""
     model: NotRequired[str]
@@ -75,7 +75,7 @@ class ChatMessage(TypedDict):
 
     role: Literal["user", "assistant"]
     content: str
-    """Exactly what the user typed or the model wrote; the app's own words in a question with the caption "continued"."""
+    """Exactly what the user typed or the model wrote; the app's own text in a question with the caption "continued"."""
     turn: NotRequired[str]
     """Id of the turn; a note has none."""
     time: NotRequired[float]
@@ -84,12 +84,12 @@ class ChatMessage(TypedDict):
     """Missing if the model is unknown, as in an imported chat."""
     caption: NotRequired[Caption]
     files: NotRequired[list[str]]
-    """How many tokens each attached file of a question has, in words; perhaps estimated."""
+    """The token count of each attached file of a question, as text; possibly estimated."""
 
 
 @dataclass(frozen=True)
 class RunningAnswer:
-    """The answer in progress of a chat."""
+    """A chat's answer in progress."""
 
     state: TurnSnapshot | None
     """None until it is known."""
@@ -104,10 +104,10 @@ def chat_messages(
     link: Callable[[Turn], Link | None] = lambda _: None,
     count_files: Callable[[Turn], Sequence[int] | None] = lambda _: None,
 ) -> list[ChatMessage]:
-    """All messages of the shown branch. Notes between them are messages without content.
+    """Return all messages of the shown branch. Notes between them are messages without content.
 
-    `running` is the answer in progress, if there is one; `link` returns the link to a turn's trace, if there is one, and
-    `count_files` the tokens of each attached file of its question, if they are known.
+    `running` is the answer in progress, if any; `link` returns the link to a turn's trace, if any, and `count_files` the
+    tokens of each attached file of its question, if known.
     """
     messages: list[ChatMessage] = []
     first_in_context = conversation.first_turn_in_context
@@ -132,7 +132,7 @@ def chat_messages(
 
 
 def running_message(language: str, conversation: Conversation, running: RunningAnswer) -> ChatMessage | None:
-    """The answer in progress to the last shown turn: its text so far, or what it waits for; None if that is not known, or it has ended."""
+    """Return the answer in progress to the last shown turn: its text so far, or what it waits for; None if unknown or ended."""
     state = running.state
     if state is None or not conversation.turns or (turn := conversation.turns[-1]).answer:
         return None
@@ -145,22 +145,22 @@ def running_message(language: str, conversation: Conversation, running: RunningA
 
 
 def with_running(messages: list[ChatMessage], message: ChatMessage) -> list[ChatMessage]:
-    """`messages` with the newer state of the answer in progress."""
+    """Return `messages` with the newer state of the answer in progress."""
     kept = messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages
     return [*kept, message]
 
 
 def encode_messages(messages: list[ChatMessage]) -> str:
-    """The messages as JSON, the value of the page's chat.
+    """Encode the messages as JSON, the value of the page's chat.
 
-    Text, because Gradio's page copies and compares every part of a value whenever anything of its component is updated;
-    and safe as HTML, because Gradio warns of script tags in one.
+    A string, because Gradio's page copies and compares every part of a value whenever anything in its component is updated;
+    HTML-safe, because Gradio warns about script tags in a value.
     """
     return str(htmlsafe_json_dumps(messages, ensure_ascii=False))
 
 
 def decode_messages(value: str) -> list[ChatMessage]:
-    """The messages in a value of the page's chat."""
+    """Decode the messages in a value of the page's chat."""
     return cast(list[ChatMessage], json.loads(value))
 
 
@@ -193,7 +193,7 @@ def _answer(language: str, conversation: Conversation, turn: Turn, answer: Answe
 
 @lru_cache
 def describe_badge(label: str) -> Badge:
-    """The badge of an answer's label."""
+    """Return the badge for an answer's label."""
     name, engine = split_answer_label(label)
     return {"short": _BADGES.get(find_engine(label) or "", name[:_LONGEST_BADGE].upper()), "engine": engine or name}
 
@@ -228,7 +228,7 @@ def _caption(language: str, conversation: Conversation, turn: Turn, answer: Answ
 
 
 def _button(language: str, name: str, value: str, turn: Turn) -> ActionButton:
-    """A button with an icon, and both are called `name`; "continue" is rare enough to be a word."""
+    """Return the button `name` with the icon of that name; "continue", which is rare, has a text instead."""
     button: ActionButton = {"name": name, "value": value, "label": _button_label(language, name)}
     if name != "continue":
         button["icon"] = name
@@ -237,13 +237,13 @@ def _button(language: str, name: str, value: str, turn: Turn) -> ActionButton:
     return button
 
 
-@lru_cache  # a long chat has hundreds of buttons, and is drawn several times a second
+@lru_cache  # a long chat has hundreds of buttons, and is redrawn several times a second
 def _button_label(language: str, name: str) -> str:
     return tr(language, f"actions.{name}")
 
 
 def _variants(language: str, conversation: Conversation, turn: Turn) -> Variants | None:
-    """None if there is only one."""
+    """Return the turn's variants; None if there is only one."""
     ids = conversation.variant_ids(turn.id)
     if len(ids) == 1:
         return None
@@ -269,7 +269,7 @@ def _actions(turn: Turn, answer: Answer, is_last: bool) -> list[str]:
 
 
 def describe_metrics(language: str, answer: Answer) -> tuple[list[str], list[str]]:
-    """The metrics with their names, and without them."""
+    """Return the metrics with their names, and without them."""
     named, short = list[str](), list[str]()
 
     def add(name: str, brief: str = "") -> None:

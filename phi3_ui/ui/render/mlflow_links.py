@@ -1,4 +1,4 @@
-"""Links from the page into MLflow's own UI, shown while that is available."""
+"""Links from the page into MLflow's own UI, shown while it is available."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,42 +27,42 @@ class MlflowLinks:
     """Renders empty HTML while MLflow's UI is not available."""
 
     def __init__(self, ui: links.MlflowUi, experiment_id: Callable[[], str | None]) -> None:
-        """`experiment_id` returns the id of the experiment that holds the chats' traces; None if that UI has none."""
+        """`experiment_id` returns the id of the experiment that holds the chats' traces; None if that UI does not have it."""
         self._ui = ui
         self._experiment_id = experiment_id
         ui.is_available()  # starts the first check in the background
 
     @property
     def base(self) -> str | None:
-        """MLflow's address while it is available."""
+        """The URL of MLflow's UI while it is available."""
         return self._ui.url if self._ui.is_available() else None
 
-    def of_experiment(self) -> str | None:
-        """The address of the chats in MLflow's UI, or of the UI itself if they are kept elsewhere."""
+    def link_experiment(self) -> str | None:
+        """Return the URL of the chats in MLflow's UI, or of the UI itself if they are kept elsewhere."""
         if not (base := self.base):
             return None
         try:
             experiment_id = self._experiment_id()
-        except UserError:  # the page says so itself
+        except UserError:  # the page shows the error itself
             return base
         return links.experiment_url(base, experiment_id) if experiment_id else base
 
-    def of_turn(self, language: str, turn_id: str) -> Link | None:
-        """The link to the trace of an answer."""
+    def link_turn(self, language: str, turn_id: str) -> Link | None:
+        """Return the link to the trace of an answer."""
         if not (base := self.base) or not (experiment_id := self._experiment_id()):
             return None
         url = links.trace_url(base, experiment_id, trace_id_for(turn_id))
         return Link(url, "MLflow", tr(language, "mlflow.trace"))
 
-    def of_chat(self, language: str, conversation_id: str) -> Markup:
-        """A link to all traces of a chat."""
+    def render_chat_link(self, language: str, conversation_id: str) -> Markup:
+        """Render a link to all traces of a chat."""
         if not (base := self.base) or not (experiment_id := self._experiment_id()):
             return Markup("")
         url = links.session_url(base, experiment_id, conversation_id)
         return _render(language, "", [Link(url, tr(language, "mlflow.chat"))])
 
-    def of_card(self, language: str, card: ModelCard) -> Markup:
-        """Links to a model, its run and its registered versions."""
+    def render_card_links(self, language: str, card: ModelCard) -> Markup:
+        """Render links to a model, its run and its registered versions."""
         if not (base := self.base):
             return Markup("")
         found = list(_card_links(language, base, card))

@@ -1,4 +1,4 @@
-"""All that the store knows of a model and of the run that logged it, below its health."""
+"""The model card: its health, then all that the store knows about the model and the run that logged it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,17 +23,17 @@ _BADGES = {"onnxruntime-genai": "ONNX", "transformers": "TF", "python": "Py", "o
 
 @dataclass(frozen=True)
 class Health:
-    """What is known of a model's files."""
+    """What is known about a model's files."""
 
     diagnosis: Diagnosis
     review: Review | None = None
-    """None: its files were not seen yet."""
+    """None: its files have not been inspected yet."""
     can_approve: bool = False
-    """The page has a button to allow the code that it brings."""
+    """Whether the page offers a button to allow the code that comes with the model."""
 
     @property
     def is_refused(self) -> bool:
-        """Whether it is not loaded, because it brings code."""
+        """Whether it is not loaded because it comes with code."""
         return self.review is not None and not self.review.is_loadable
 
 
@@ -62,7 +62,7 @@ def render_card(language: str, card: ModelCard | None, health: Health | None = N
 
 
 def _chips(language: str, card: ModelCard, health: Health | None) -> list[tuple[str, str]]:
-    """Class and text of each chip."""
+    """Return class and text of each chip."""
     chips = [("accent", version_label(version)) for version in card.versions[-1:]]
     if health:
         chips.append(
@@ -79,7 +79,7 @@ def _chips(language: str, card: ModelCard, health: Health | None) -> list[tuple[
 
 
 def _model(language: str, card: ModelCard) -> list[tuple[str, str]]:
-    """Name and value of each fact."""
+    """Return name and value of each fact."""
     entry = card.entry
     size = "" if entry.size_bytes is None else format_bytes(language, entry.size_bytes)
     values = {
@@ -115,13 +115,13 @@ def _run(language: str, run: RunSummary, store: str) -> dict[str, Any]:
 
 
 def _health(language: str, diagnosis: Diagnosis) -> list[tuple[str, str]]:
-    """Severity and sentence of each problem, with its cure."""
+    """Return severity and message of each problem, with its remedy."""
     problems = [finding for finding in diagnosis.findings if finding.severity != "ok"]
     return [(finding.severity, hide_paths(tr_finding(language, finding.code, finding.values))) for finding in problems]
 
 
 def _versions(language: str, card: ModelCard) -> _Rows:
-    """Name of each registered model → its versions with their aliases, a line each."""
+    """Return the name of each registered model, and its versions with their aliases, one per line."""
     lines: dict[str, list[str]] = {}
     for version in card.versions:
         line = " ".join(

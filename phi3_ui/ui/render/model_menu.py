@@ -14,23 +14,23 @@ from phi3_ui.ui.render.model_status import Chip
 Versions = Mapping[str, Sequence[RegisteredVersion]]
 """The registered versions by model id."""
 
-_RECENT = 20  # answers, of which the median is a model's speed
+_RECENT = 20  # answers; their median is a model's speed
 
 
 class Row(TypedDict):
     """One choice of the menu."""
 
     key: str
-    """What the choice selects: a model id, or `name@alias`."""
+    """The key that the choice selects: a model id, or `name@alias`."""
     model: str
-    """The id of the model that the key means now."""
+    """The id of the model that the key currently refers to."""
     name: str
     facts: list[str]
     created: str
-    """When it was logged, in ISO 8601: the browser knows the person's time zone. Empty for an alias and a remote model."""
+    """When it was logged, in ISO 8601: the browser knows the user's time zone. Empty for an alias or a remote model."""
     chips: list[Chip]
     ready: str
-    """What the row says while the model can answer at once."""
+    """Text of the row while the model is ready to answer."""
 
 
 class Group(TypedDict):
@@ -39,33 +39,33 @@ class Group(TypedDict):
     name: str
     rows: list[Row]
     problem: str
-    """Why the remote server of this name cannot be asked; empty for all others."""
+    """Why the remote server of this name is unreachable; empty for all others."""
 
 
 @dataclass(frozen=True)
 class Problems:
-    """What keeps models from being used."""
+    """Why models cannot be used."""
 
     refused: Collection[str] = ()
-    """The ids of those that bring code, or for which no server is configured."""
+    """The ids of those that come with code, or for which no server is configured."""
     unreachable: Collection[str] = ()
-    """The ids of those whose server cannot be asked."""
+    """The ids of those whose server is unreachable."""
     servers: Mapping[str, str] = field(default_factory=dict)
-    """Why a remote server cannot be asked, as a sentence, by its server_title."""
+    """Why a remote server is unreachable, as a sentence, by its server_title."""
 
 
 def server_title(name: str, host: str) -> str:
-    """What the group of a remote server is called."""
+    """Return the title of a remote server's group."""
     return f"{name} · {host}"
 
 
 def alias_keys(versions: Versions) -> list[str]:
-    """The keys that follow an alias: `name@alias`."""
+    """Return the keys that follow an alias: `name@alias`."""
     return [f"{one.name}@{alias}" for of_model in versions.values() for one in of_model for alias in one.aliases]
 
 
 def measure_speeds(metrics: Iterable[TurnMetrics]) -> dict[str, float]:
-    """Tokens per second by model id: the median of its last answers. `metrics` are the oldest first."""
+    """Return tokens per second by model id: the median over its last answers. `metrics` are oldest first."""
     rates: dict[str, list[float]] = {}
     for one in metrics:
         if one.model_id and one.tokens_per_second:
@@ -79,9 +79,9 @@ def describe_menu(
     versions: Versions,
     problems: Problems = Problems(),
 ) -> list[Group]:
-    """The groups in the order of their newest model; models that are not registered come after them, remote servers last.
+    """Return the groups in the order of their newest model; unregistered models come after them, remote servers last.
 
-    A server that cannot be asked is a group, even if no model of it is known.
+    An unreachable server is a group, even if none of its models is known.
     """
     groups: dict[str, list[Row]] = {}
     loose: list[Row] = []
@@ -118,7 +118,7 @@ def describe_menu(
 
 
 def _find_problem(entry: ModelEntry, problems: Problems) -> str:
-    """The key of what a model's row warns of; empty: nothing."""
+    """Return the text key of the warning on a model's row; empty if there is none."""
     if entry.model_id in problems.refused:
         return "remote.not_configured" if entry.is_remote else "trust.code"
     return "remote.unreachable" if entry.model_id in problems.unreachable else ""

@@ -12,7 +12,7 @@ REMOTE = "remote"
 
 
 class PresetCard(TypedDict):
-    """One choice of what to add."""
+    """A choice of what to add."""
 
     key: str
     title: str
@@ -22,7 +22,7 @@ class PresetCard(TypedDict):
 
 
 def describe_presets(language: str, *, with_remote: bool = False) -> list[PresetCard]:
-    """The presets, the user's own weights and, if servers may be added, a remote server."""
+    """Describe the presets, the user's own weights and, if servers may be added, a remote server."""
     own: PresetCard = {
         "key": OWN,
         "title": tr(language, "add.own"),

@@ -1,4 +1,4 @@
-"""The state of the selected model, as data for static/models/button.js, and what its prompt cache holds."""
+"""The state of the selected model, as data for static/models/button.js, and its prompt cache."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,20 +24,20 @@ class Chip(TypedDict):
 
 
 class ModelStatus(TypedDict):
-    """What the header shows of the selected model. Empty texts are not shown."""
+    """What the header shows about the selected model. Empty texts are not shown."""
 
     name: str
     engine: str
     chips: list[Chip]
     state: State
     label: str
-    """The state in words."""
+    """The state as text."""
     error: str
     """Why the model cannot be used, as a sentence."""
     loaded: list[str]
     """The ids of all loaded models."""
     speeds: dict[str, str]
-    """By the id of a model, of those that have answered. Here and not in the menu, since each answer changes them."""
+    """By model id, for models that have answered. Here and not in the menu, since every answer changes them."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Selected:
 
     entry: ModelEntry
     version: RegisteredVersion | None = None
-    """The registered version that it is picked as."""
+    """The registered version that it was picked as."""
 
 
 @dataclass(frozen=True)
 class ModelStates:
-    """What changes of all models while people chat."""
+    """State of all models that changes while users chat."""
 
     loaded: Sequence[str] = ()
     """Ids."""
@@ -66,7 +66,7 @@ def describe_status(
     state: OpenState = CLOSED,
     error: str = "",
 ) -> ModelStatus:
-    """`state` is that of the selected model, `error` why it cannot be used."""
+    """Describe the selected model's status; `state` is its state, `error` is why it cannot be used."""
     name, label = _describe_state(language, state, is_remote=bool(selected and selected.entry.is_remote))
     if error and selected and selected.entry.is_remote:
         name, label = "none", tr(language, "status.unreachable")
@@ -105,7 +105,7 @@ def _chips(language: str, selected: Selected, speed: float | None) -> list[Chip]
 
 
 def describe_batching(language: str, batching: Batching | None) -> tuple[str, str]:
-    """In two words whether a model computes several answers in one step, and why not. Empty if that is not known."""
+    """Return whether a model computes several answers in one step, as a short label, and why. Empty if unknown."""
     if batching is None:
         return "", ""
     if not batching.reason:
@@ -115,7 +115,7 @@ def describe_batching(language: str, batching: Batching | None) -> tuple[str, st
 
 
 def render_cache(language: str, cache: CacheStats | None, batching: Batching | None = None) -> Markup:
-    """How the selected model computes, and what its prompt cache holds; empty if nothing is known of either."""
+    """Render how the selected model computes concurrent answers, and its prompt cache; empty if neither is known."""
     if cache is None and batching is None:
         return Markup("")
     mode, why = describe_batching(language, batching)

@@ -1,4 +1,4 @@
-"""What loading a model would run, as its card shows it."""
+"""The code that loading a model would run, for its card."""
 
 from typing import TypedDict
 
@@ -17,11 +17,11 @@ class BroughtCode(TypedDict):
     more: str
     cure: str
     is_offered: bool
-    """Whether the person at the page can allow it."""
+    """Whether the user can allow it on the page."""
 
 
 def trust_chip(language: str, review: Review | None) -> tuple[str, str]:
-    """Class and text of the chip that says whose code runs; None: the model's files were not seen yet."""
+    """Return class and text of the chip that tells whose code runs. `review` is None if the files have not been inspected yet."""
     if review is None:
         return "plain", tr(language, "trust.unseen")
     if review.inspection.level != "code":
@@ -30,9 +30,9 @@ def trust_chip(language: str, review: Review | None) -> tuple[str, str]:
 
 
 def describe_code(language: str, model_id: str, review: Review | None, can_approve: bool) -> BroughtCode | None:
-    """The code that a model brings; None if it brings none, or if its files were not seen yet.
+    """Describe the code that comes with a model; None if there is none, or if its files have not been inspected yet.
 
-    `can_approve`: the card has a button to allow it.
+    `can_approve`: the card offers a button to allow it.
     """
     if review is None or review.inspection.level != "code":
         return None

@@ -7,12 +7,12 @@ from phi3_ui.ui.render.icons import icon
 
 
 def render_error(sentence: str) -> Markup:
-    """Render an error's sentence, announced by screen readers."""
+    """Render an error message, which screen readers announce."""
     return Markup('<p class="phi3-error" role="alert">{}</p>').format(sentence)
 
 
 def render_warning(language: str, sentence: str) -> Markup:
-    """An error's sentence with a button that closes it (static/close_warning.js)."""
+    """Render an error message with a button that closes it (static/close_warning.js)."""
     button = Markup('<button class="phi3-icon" type="button" title="{0}" aria-label="{0}">{1}</button>')
     return render_error(sentence) + button.format(tr(language, "close"), icon("close"))
 
@@ -23,5 +23,5 @@ def render_note(sentence: str | Markup) -> Markup:
 
 
 def render_hint(sentence: str) -> Markup:
-    """Secondary text, as in an empty panel."""
+    """Render secondary text, as in an empty panel."""
     return Markup('<p class="phi3-quiet">{}</p>').format(sentence)

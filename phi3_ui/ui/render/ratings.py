@@ -1,4 +1,4 @@
-"""Ratings: the leaderboard with its intervals, who beats whom, whether the position matters, and the rounds behind it."""
+"""Ratings: the leaderboard with its intervals, who beats whom, whether position matters, and the rounds behind it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,16 +22,16 @@ from phi3_ui.store.conversations.votes import StoredVote
 from phi3_ui.ui.render.mlflow_links import Link
 from phi3_ui.ui.render.templating import render
 
-_SCALE_STEP = 50  # rating points, to which the ends of the scale are rounded
+_SCALE_STEP = 50  # rating points; the ends of the scale are rounded to multiples of it
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """Who a row of the leaderboard is about."""
+    """The contestant of a row of the leaderboard."""
 
     name: str
     detail: str
-    """What tells it from others: versions and aliases, or the engine."""
+    """What distinguishes it from others: versions and aliases, or the engine."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Filter:
     """A choice of what the view shows."""
 
     name: str
-    """Of the action that a change performs."""
+    """Name of the action that a change performs."""
     label: str
     options: Sequence[tuple[str, str]]
     """Value and label."""
@@ -52,27 +52,27 @@ class RatedRound:
 
     vote: StoredVote
     contestants: tuple[str, ...]
-    """From left to right: keys of `RatingsView.contestants`."""
+    """Keys of `RatingsView.contestants`, from left to right."""
     links: tuple[Link | None, ...]
-    """From left to right: to the traces of the answers."""
+    """Links to the traces of the answers, from left to right."""
     is_own: bool
     """Whether its comparison can be opened."""
 
 
 @dataclass(frozen=True)
 class RatingsView:
-    """What the view shows."""
+    """The data of the view."""
 
     filters: Sequence[Filter]
     board: Board
     contestants: Mapping[str, Contestant]
     memory: Mapping[str, int]
-    """Bytes, by contestant; those of models that are not loaded are unknown."""
+    """Bytes by contestant; unknown for models that are not loaded."""
     rounds: Sequence[RatedRound]
     pair: tuple[str, str] | None
-    """The contestants whose rounds are listed; None: all rounds are."""
+    """The contestants whose rounds are listed; None: all rounds are listed."""
     notes: Sequence[str]
-    """What to know of the list of rounds."""
+    """Notes on the list of rounds."""
     evaluations_off: str = ""
     """Why the evaluations cannot be opened; empty if they can."""
 
@@ -121,7 +121,7 @@ class _Scale:
         return self.low, (self.low + self.high) / 2, self.high
 
     def place(self, value: float) -> str:
-        """Where a rating is on the axis, as a CSS length."""
+        """Return the position of a rating on the axis, as a CSS length."""
         return f"{(value - self.low) / (self.high - self.low):.2%}"
 
 
@@ -156,7 +156,7 @@ def _describe_row(language: str, view: RatingsView, rating: Rating, scale: _Scal
 
 
 def _describe_cell(language: str, view: RatingsView, row: str, column: str) -> dict[str, object] | None:
-    """How often the model of a row won against that of a column; None if they never met."""
+    """Describe how often a row's model won against a column's; None if they never met."""
     wins = view.board.leaderboard.wins
     won, lost = wins.get((row, column), 0.0), wins.get((column, row), 0.0)
     if row == column or not won + lost:

@@ -1,4 +1,4 @@
-"""What people should know of a remote model before they ask it: where their questions go, and what it cannot do."""
+"""What users should know about a remote model before asking it: where their questions are sent, and what it does not support."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ _LIMITS = ("registry", "unload", "count", "reproduce", "continue")
 
 
 def render_remote_notice(language: str, entry: ModelEntry) -> Markup:
-    """A line below the message box while a remote model is selected; else empty."""
+    """Render a line below the message box while a remote model is selected; else empty."""
     if not entry.host:
         return Markup("")
     key = "remote.elsewhere" if entry.is_elsewhere else "remote.here"
@@ -20,13 +20,13 @@ def render_remote_notice(language: str, entry: ModelEntry) -> Markup:
 
 
 def render_remote_sides(language: str, entries: Iterable[ModelEntry]) -> Markup:
-    """The same for the sides of a comparison, without telling which of them it is; empty if all stay on this machine."""
+    """Render the notice for the sides of a comparison, without revealing which side it is about; empty if all stay on this machine."""
     hosts = sorted({entry.host for entry in entries if entry.host and entry.is_elsewhere})
     return _NOTE.format(" elsewhere", tr(language, "remote.compare", hosts=", ".join(hosts))) if hosts else Markup("")
 
 
 def describe_limits(language: str, entry: ModelEntry) -> list[tuple[str, str]]:
-    """What cannot be done with a remote model, each with its reason; empty for others."""
+    """Return the features that a remote model does not support, each with its reason; empty for other models."""
     if not entry.is_remote:
         return []
     left_out = () if entry.is_unlogged else ("registry",)

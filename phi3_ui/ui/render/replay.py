@@ -1,4 +1,4 @@
-"""A conversation and its replay, side by side, as data: static/chat/replay.js draws it."""
+"""A conversation and its replay side by side, as data that static/chat/replay.js draws."""
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -26,10 +26,10 @@ class ComparedAnswer(TypedDict):
     """Empty if there is no answer."""
     text: str
     pieces: list[DiffPiece]
-    """The text with what differs from the other side marked; empty unless both are given."""
+    """The text with differences from the other side marked; empty unless both sides have an answer."""
     error: str
     metrics: str
-    """Or that there is no answer."""
+    """The metrics, or a note that there is no answer."""
 
 
 class ComparedTurn(TypedDict):
@@ -41,12 +41,12 @@ class ComparedTurn(TypedDict):
 
 
 class Comparison(TypedDict):
-    """What the view shows."""
+    """The data of the view."""
 
     labels: dict[str, str]
     turns: list[ComparedTurn]
     totals: list[list[str]]
-    """Rows of a table: name, old, new. The first one is its head."""
+    """Rows of a table: name, old, new. The first one is the header."""
 
 
 def compare(language: str, old: Conversation, new: Conversation | None = None) -> Comparison:
@@ -65,7 +65,7 @@ def render_replay_head(language: str, title: str) -> Markup:
 
 
 def render_progress(sentence: str) -> Markup:
-    """Say how far the replay is; the style sheet shows Stop in place of Start meanwhile."""
+    """Render the replay's progress; meanwhile, the style sheet shows Stop instead of Start."""
     return Markup('<p class="phi3-note phi3-running">{}</p>').format(sentence)
 
 
@@ -98,7 +98,7 @@ def _side(language: str, answer: Answer | None, pieces: list[DiffPiece], missing
 
 
 def _metrics(language: str, answer: Answer) -> str:
-    """What is known of them."""
+    """Return the known metrics as text."""
     parts: list[str] = []
     if usage := answer.usage:
         parts.append(tr(language, "tokens", prompt=usage.prompt_tokens, count=usage.completion_tokens))
@@ -113,7 +113,7 @@ def _metrics(language: str, answer: Answer) -> str:
 
 
 def _totals(language: str, old: Conversation, new: Conversation) -> list[list[str]]:
-    """Each side's token sums and the medians of its timings."""
+    """Return a table of each side's token sums and median timings."""
     keys = ("models", "answers", "errors", "prompt", "completion", "total", "ttft", "rate")
     sides = [_sums(language, [turn.answer for turn in side.turns if turn.answer]) for side in (old, new)]
     head = ["", tr(language, "replay.old"), tr(language, "replay.new")]
@@ -141,7 +141,7 @@ def _sums(language: str, answers: list[Answer]) -> list[str]:
 
 
 def _median(answers: Iterable[Answer], metric: Callable[[Timings], float | None]) -> float | None:
-    """The median of the known values; None if there are none."""
+    """Return the median of the known values; None if there are none."""
     values = [metric(answer.timings) for answer in answers if answer.timings]
     known = [value for value in values if value is not None]
     return median(known) if known else None

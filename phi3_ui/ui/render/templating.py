@@ -1,4 +1,4 @@
-"""HTML from the templates beside this file. Every value is escaped by construction."""
+"""HTML from the templates in templates/. Every value is escaped automatically."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +13,7 @@ from phi3_ui.i18n.translate import tr
 
 
 class _JoinLines(Extension):
-    """Joins a template's lines without their indentation: white space between tags would count in a chat message."""
+    """Joins a template's lines without their indentation: whitespace between tags would be visible in a chat message."""
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
         return "".join(line.strip() for line in source.splitlines())

@@ -16,21 +16,21 @@ from phi3_ui.ui.render.labels import find_engine
 from phi3_ui.ui.render.templating import render
 from phi3_ui.ui.render.usage_panel import usage_parts
 
-# Days count only if a question was asked.
+# Only days on which a question was asked are counted.
 _CHART_TURNS, _CHART_DAYS, _TABLE_DAYS = 20, 14, 7
-_FIRST_COLOR, _COLORS = 3, 6  # named --series-3 and so on in static/usage.css; the first two are those of engines
+_FIRST_COLOR, _COLORS = 3, 6  # named --series-3 and so on in static/usage.css; the first two belong to engines
 
 _Key = TypeVar("_Key", str, date)
 _Models = Mapping[tuple[str, str], Series]
 """By the model's name and id."""
 _Measure = Callable[[Answer, Series], dict[Series, float]]
-"""What a bar shows of an answer, given the series of its model."""
+"""Returns the values of an answer's bar, given the series of its model."""
 
 
 def render_usage_overview(language: str, metrics: Sequence[TurnMetrics], conversation: Conversation) -> Markup:
     """Render the view: `metrics` of all the user's turns, and the conversation that is shown."""
     models = _find_models(language, metrics, conversation)
-    shown = set(models.values()) if any(name for name, _ in models) else set()  # the lone "unknown" explains nothing
+    shown = set(models.values()) if any(name for name, _ in models) else set()  # a lone "unknown" explains nothing
     return render(
         "usage_overview.html",
         language,
@@ -86,14 +86,14 @@ def _medians(
     models: Mapping[str, Series],
     write: Callable[[float], str],
 ) -> Markup:
-    """A bar per model with the median of its known values."""
+    """Render a bar per model with the median of its known values."""
     known = {name: [value for value in found if value is not None] for name, found in values.items()}
     medians = [(models[name], median(found)) for name, found in known.items() if found]
     return render_measures(language, tr(language, title), [(one, value, write(value)) for one, value in medians])
 
 
 def _charts_of_chat(language: str, conversation: Conversation, models: _Models) -> Markup:
-    """Charts with a bar per answer; the last answers of a long chat."""
+    """Render charts with a bar per answer; only the last answers of a long chat."""
     answers = [
         (str(number), turn.answer, models[turn.answer.model, turn.request.model_id if turn.request else ""])
         for number, turn in enumerate(conversation.turns, 1)
@@ -136,7 +136,7 @@ def _rate(answer: Answer, model: Series) -> dict[Series, float]:
 
 
 def _totals(language: str, metrics: Sequence[TurnMetrics], models: _Models) -> Markup:
-    """Answers and tokens by model, by day (UTC) for the last days, and in total; empty without answers."""
+    """Render answers and tokens by model, by day (UTC) for the last days, and in total; empty without answers."""
     if not metrics:
         return Markup("")
     by_model = _group(metrics, lambda turn: models[_model_key(turn)].name)
@@ -159,7 +159,7 @@ def _total_rows(language: str, groups: Mapping[str, Sequence[TurnMetrics]]) -> l
 
 
 def _total_row(language: str, name: str, turns: Sequence[TurnMetrics]) -> list[str | None]:
-    """Name, number of answers, and the sums of the known token counts; None if there is none."""
+    """Return name, number of answers, and the sums of the known token counts; None for an unknown sum."""
     cells: list[str | None] = [name, format_number(language, len(turns))]
     for counts in ([turn.prompt_tokens for turn in turns], [turn.completion_tokens for turn in turns]):
         known = [count for count in counts if count is not None]
@@ -168,7 +168,7 @@ def _total_row(language: str, name: str, turns: Sequence[TurnMetrics]) -> list[s
 
 
 def _sum_tokens(turns: Iterable[TurnMetrics], models: _Models) -> dict[Series, float]:
-    """The known tokens of each model."""
+    """Sum the known tokens of each model."""
     sums: dict[Series, float] = {}
     for turn in turns:
         if turn.prompt_tokens is not None and turn.completion_tokens is not None:
@@ -178,7 +178,7 @@ def _sum_tokens(turns: Iterable[TurnMetrics], models: _Models) -> dict[Series, f
 
 
 def _group(turns: Iterable[TurnMetrics], key: Callable[[TurnMetrics], _Key]) -> dict[_Key, list[TurnMetrics]]:
-    """By key, in the keys' order."""
+    """Group the turns by key, sorted by key."""
     groups: dict[_Key, list[TurnMetrics]] = {}
     for turn in sorted(turns, key=key):
         groups.setdefault(key(turn), []).append(turn)
@@ -186,9 +186,9 @@ def _group(turns: Iterable[TurnMetrics], key: Callable[[TurnMetrics], _Key]) -> 
 
 
 def _find_models(language: str, metrics: Iterable[TurnMetrics], conversation: Conversation) -> _Models:
-    """Each model with its colour, and the start of its id where several have the same name.
+    """Return each model with its colour, and the start of its id where several have the same name.
 
-    The first model of an engine has the engine's colour, as in the usage tab; the others have those that are left.
+    The first model of an engine gets the engine's colour, as in the usage tab; the others get the remaining colours.
     """
     keys = {_model_key(turn) for turn in metrics}
     keys |= {

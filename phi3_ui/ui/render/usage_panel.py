@@ -13,10 +13,10 @@ from phi3_ui.ui.render.labels import find_engine
 from phi3_ui.ui.render.mlflow_links import Link
 from phi3_ui.ui.render.templating import render
 
-_SPEEDS = 24  # answers whose bars fit the panel
+_SPEEDS = 24  # answers; as many bars fit the panel
 
 
-def render_usage(  # noqa: PLR0913  # what the tab is made of
+def render_usage(  # noqa: PLR0913  # the parts of the tab
     language: str,
     conversation: Conversation,
     answers: int = 0,
@@ -27,8 +27,8 @@ def render_usage(  # noqa: PLR0913  # what the tab is made of
     """Render the tab.
 
     Args:
-        language: Of the texts.
-        conversation: The one that is shown.
+        language: Language of the texts.
+        conversation: The shown conversation.
         answers: Number of answers in all chats of the user.
         trace: Returns the link to a turn's trace, if there is one.
         chat_link: The link to the traces of the conversation, if there is one.
@@ -53,7 +53,7 @@ def render_usage(  # noqa: PLR0913  # what the tab is made of
 
 
 def usage_parts(usage: Usage | None) -> list[tuple[str, str, int | None]]:
-    """What the tokens of an answer are made of: key of the name, colour, count, None if it is unknown."""
+    """Return the parts of an answer's tokens: text key of the name, colour, and count, None if unknown."""
     cached = usage.cached_tokens if usage else None
     prompt = usage.prompt_tokens if usage else None
     new = prompt - cached if prompt is not None and cached is not None else prompt
@@ -65,7 +65,7 @@ def usage_parts(usage: Usage | None) -> list[tuple[str, str, int | None]]:
 
 
 def _answer(language: str, answer: Answer) -> dict[str, Any]:
-    """The tiles and the parts of the bar."""
+    """Return the tiles and the parts of the bar."""
     rate = answer.timings.tokens_per_second if answer.timings else None
     first = answer.timings.time_to_first_token if answer.timings else None
     total = answer.usage.total_tokens if answer.usage else None
@@ -98,7 +98,7 @@ def _conversation(language: str, conversation: Conversation) -> list[tuple[str, 
 
 
 def _speeds(language: str, conversation: Conversation) -> dict[str, Any]:
-    """A bar per answer of known rate, as high as the rate, in the colour of its engine."""
+    """Return a bar per answer of known rate, proportional to the rate, in the colour of its engine."""
     speeds = [
         (number, turn.answer.model, turn.answer.timings.tokens_per_second)
         for number, turn in enumerate(conversation.turns, 1)
@@ -118,7 +118,7 @@ def _speeds(language: str, conversation: Conversation) -> dict[str, Any]:
 
 
 def _details(language: str, conversation: Conversation) -> list[tuple[str, str | None, str | None]]:
-    """The rows of the table: the last answer beside the whole conversation."""
+    """Return the rows of the table: the last answer beside the whole conversation."""
     answer = conversation.last_answer
     return (
         [*_token_rows(language, answer.usage, conversation.total_usage), *_answer_rows(language, answer)]

@@ -1,7 +1,6 @@
 /**
- * Forwards clicks on action buttons, in messages and in the chat list, and changes of action selects, to the server: name and
- * value. `trigger` fires
- * an event of the hidden component that this script belongs to. Other scripts use
+ * Forwards clicks on action buttons, in messages and in the chat list, and changes of action selects to the server, with name
+ * and value. `trigger` fires an event of the hidden component that this script belongs to. Other scripts use
  * `globalThis.phi3PerformAction(name, value, text)`.
  */
 export default function forwardActions(trigger) {
@@ -17,7 +16,7 @@ export default function forwardActions(trigger) {
     keepFocus(name, value);
   };
 
-  // Redrawing removes the focused button: focus its successor, or the message box if that is filled.
+  // A redraw removes the focused button: focus its successor, or the message box if the action fills it.
   const keepFocus = (name, value) => {
     const fillsBox = ASKS.includes(name) || name === "undo";
     const successor = { delete: "restore", restore: "open", pin: "open", unpin: "open" }[name] || name;

@@ -1,6 +1,6 @@
 /**
- * Attached files as part of a question's text: each a line with its name and a code block, then what was typed. The model
- * reads it like that, it is stored, copied and exported like that, and the chat folds it.
+ * Attached files as part of a question's text: for each, a line with its name and a code block, then the typed text. The
+ * question is sent to the model, stored, copied and exported in this form; the chat folds the files.
  */
 
 /** `files` have `name` and `text`. */
@@ -8,12 +8,12 @@ export function joinFiles(files, typed) {
   return joinBlocks(files.map(formatFile), typed);
 }
 
-/** `blocks` are files as `formatFile` or `splitFiles` has them. */
+/** `blocks` are files in the form of `formatFile` or of the `block` of `splitFiles`. */
 export function joinBlocks(blocks, typed) {
   return [...blocks, ...(typed.trim() === "" ? [] : [typed])].join("\n\n");
 }
 
-/** One file as part of a question. The fence is longer than any in the file. */
+/** Formats a file as part of a question. The fence is longer than any in the file. */
 export function formatFile({ name, text }) {
   const runs = text.match(/`{3,}/g) ?? [];
   const fence = "`".repeat(Math.max(3, ...runs.map((run) => run.length + 1)));
@@ -21,7 +21,7 @@ export function formatFile({ name, text }) {
   return `File: ${cleanName(name)}\n${fence}${languageOf(name)}\n${text}${end}${fence}`;
 }
 
-/** The files at the beginning of a question, each with its `block` as it stands there, and the rest of the text. */
+/** Splits a question into the files at its beginning, each with its original `block`, and the rest of the text. */
 export function splitFiles(question) {
   const files = [];
   let rest = question;
@@ -41,7 +41,7 @@ export function splitFiles(question) {
 
 const cleanName = (name) => name.replace(/\s+/g, " ").trim() || "text";
 
-/** The extension, as the language of the code block. */
+/** Returns the extension, as the language of the code block. */
 function languageOf(name) {
   const extension = /\.([A-Za-z][\w+#-]{0,9})$/.exec(cleanName(name));
   return extension && extension[1].toLowerCase() !== "txt" ? extension[1].toLowerCase() : "";

@@ -1,4 +1,4 @@
-/** The warning below the chat can be closed, until it says something else. */
+/** Lets the user close the warning below the chat until its text changes. */
 export default function closeWarning(element) {
   let closed = "";
   const sentence = () => element.querySelector("p")?.textContent ?? "";

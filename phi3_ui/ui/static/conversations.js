@@ -1,27 +1,27 @@
 /**
- * The list of chats: the server sends a part of it, with gaps above and below as high as the other chats. This script asks
- * for the part that the list is scrolled to, keeps the focus on its chat, and renames a chat in its place.
+ * The chat list: the server sends part of it, with gaps above and below as high as the other chats. This script requests the
+ * part that the list is scrolled to, keeps the focus on the same chat, and renames a chat in place.
  */
 export default function manageConversations(trigger, texts) {
   if (globalThis.phi3Conversations) return;
   globalThis.phi3Conversations = true;
   const ROW = 35; // pixels, as in conversations.css
-  const AHEAD = 30; // rows that are there before the list is scrolled to them
-  const BEHIND = 5; // rows that are there on the other side
-  const LEAD = 20; // rows that a part begins farther on, where the list is scrolled to
+  const AHEAD = 30; // rows loaded ahead in the scroll direction
+  const BEHIND = 5; // rows kept loaded on the other side
+  const LEAD = 20; // rows by which a requested part is shifted in the scroll direction
   const STEP = 25; // rows
   const RETRY = 3000; // milliseconds
   const list = document.querySelector("#phi3-chats");
-  let requested = { start: 0, at: 0 }; // the part that was asked for last: one at a time is on its way
-  let shown = 0; // the position of the first row that is there
+  let requested = { start: 0, at: 0 }; // the last requested part: only one request is in flight
+  let shown = 0; // the position of the first loaded row
   let scrolledTo = 0; // pixels
   let direction = 1; // down, or -1: up
-  let focused = null; // { name, value } of the button in the list that has the focus, or had it until it was scrolled away
+  let focused = null; // { name, value } of the button in the list that has the focus, or had it until it was scrolled out
   let renaming = null; // { id, field, end }
 
   const title = (id) => list.querySelector(`button[name="open"][value="${CSS.escape(id)}"]`);
 
-  /** The rows that are there: the elements, the position of the first one, and how many rows the list has. */
+  /** Returns the loaded rows, the position of the first one, and how many rows the list has. */
   function readPart() {
     const [above, below] = [...list.querySelectorAll(".phi3-gap")].map((gap) => Number(gap.dataset.rows));
     const rows = [...list.querySelectorAll(".phi3-row")];
@@ -58,7 +58,7 @@ export default function manageConversations(trigger, texts) {
   const isFocused = (button) =>
     button.name === focused.name && button.value === focused.value && button.className === focused.className;
 
-  // A redraw changes the buttons from the first to the last: another chat would get the focus.
+  // A redraw reuses the buttons in order, so the focus would move to another chat.
   function keepFocus() {
     const { rows, start } = readPart();
     const hasMoved = start !== shown;
@@ -72,7 +72,7 @@ export default function manageConversations(trigger, texts) {
     }
     const button = [...list.querySelectorAll("button")].find(isFocused);
     if (button) button.focus({ preventScroll: true });
-    else if (hasMoved) active.blur(); // until its chat is back
+    else if (hasMoved) active.blur(); // until its chat is loaded again
   }
 
   function rename(id) {
@@ -97,22 +97,22 @@ export default function manageConversations(trigger, texts) {
     renaming = { id, field, end };
     field.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" && event.key !== "Escape") return;
-      event.preventDefault(); // otherwise the key presses the button that gets the focus
-      event.stopPropagation(); // and Escape closes the drawer
+      event.preventDefault(); // otherwise the key would press the button that gets the focus
+      event.stopPropagation(); // and Escape would close the drawer
       end(event.key === "Enter");
     });
-    // Deferred: the list may be in the middle of a redraw, without this field.
+    // Deferred: the list may be in the middle of a redraw that has removed this field.
     field.addEventListener("blur", () => setTimeout(() => document.activeElement !== field && end(true)));
     showField();
     field.select();
   }
 
-  // Also once the list was drawn again.
+  // Also called after each redraw of the list.
   function showField() {
     if (!renaming || renaming.field.isConnected) return;
     const button = title(renaming.id);
     if (!button) {
-      renaming.end(true); // it was scrolled away
+      renaming.end(true); // it was scrolled out
       return;
     }
     button.hidden = true;

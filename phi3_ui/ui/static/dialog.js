@@ -1,7 +1,7 @@
 import drawIcon from "./chat/icons.js";
 import { createElement, createIconButton } from "./dom.js";
 
-/** A modal dialog with a title and a close button; a click outside closes it too, and its title's id is `id`-title. */
+/** Creates a modal dialog with a title and a close button; a click outside also closes it. Its title's id is `id`-title. */
 export default function createDialog(id, title, closeLabel, ...children) {
   const close = createIconButton(drawIcon("close"), closeLabel);
   const heading = createElement("h2", "", { id: `${id}-title` }, title);

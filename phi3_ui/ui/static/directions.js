@@ -1,5 +1,5 @@
 /**
- * Lets every text field, also one that is drawn later, read in the direction of what it holds.
+ * Sets the direction of every text field, including those drawn later, to follow its text.
  * Gradio gives each an explicit direction.
  */
 export default function setDirections() {

@@ -1,4 +1,4 @@
-/** An element with these classes, attributes and children; attributes that are null or false are left out, true is empty. */
+/** Creates an element; attributes that are null, undefined or false are left out, true becomes an empty value. */
 export function createElement(tag, classes = "", attributes = {}, ...children) {
   const element = document.createElement(tag);
   if (classes) element.className = classes;
@@ -11,7 +11,7 @@ export function createElement(tag, classes = "", attributes = {}, ...children) {
   return element;
 }
 
-/** A button, named for people who see no icon, with a tooltip for those who do. */
+/** Creates a button with an icon, a name for screen readers, and a tooltip. */
 export function createIconButton(icon, label, attributes = {}) {
   return createElement(
     "button",
@@ -21,13 +21,13 @@ export function createIconButton(icon, label, attributes = {}) {
   );
 }
 
-/** Sets the text of a Gradio text field as typing would. */
+/** Sets the text of a Gradio text field as if it was typed. */
 export function typeInto(field, text) {
   field.value = text;
   field.dispatchEvent(new Event("input", { bubbles: true }));
 }
 
-/** A text with `{name}` in place of its values. */
+/** Fills in the values of a text with placeholders such as `{name}`. */
 export function fillIn(text, values) {
   return text.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
 }

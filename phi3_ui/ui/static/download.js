@@ -1,4 +1,4 @@
-/** Saves the file in the component's value. It is made in the browser, so the server keeps no copy. */
+/** Saves the file in the component's value. The file is created in the browser, so the server keeps no copy. */
 export default function saveDownloads(watch, props) {
   watch("value", () => {
     if (!props.value) return;

@@ -1,17 +1,17 @@
 /**
- * Sends what is done in the view of evaluations: a form, button or select with `data-do` triggers `click` with that name and
- * the fields of the form, each a list of texts, or the value. Files are read here, as text.
+ * Sends the actions of the evaluations view: a form, button or select with `data-do` triggers `click` with that name and the
+ * fields of the form, each a list of strings, or the value. Files are read here, as text.
  *
- * Gradio changes the elements that it has drawn into those that it draws, and a field keeps what was typed into it: it would then
- * stand beside another question. So a field takes what the server says if it is another one, or was sent. If what had the focus
- * is gone, as a button that started something, the heading gets it.
+ * Gradio morphs the existing elements into the new ones, and a field keeps what was typed into it, which would then be beside
+ * another question. So a field is reset to the server's value if it now stands for another one, or was sent. If the focused
+ * element is gone, such as a button that started something, the heading gets the focus.
  */
 import readText, { MAX_CHARACTERS, RefusedFile } from "./composer/read_text.js";
 import { createElement, fillIn } from "./dom.js";
 import LOCALE from "./locale.js";
 
 export default function sendForms({ element, trigger, watch, texts }) {
-  const owners = new WeakMap(); // what each field stands for
+  const owners = new WeakMap(); // identity of what each field edits
   let sent = null; // the form that the server is answering
   let isUsed = false; // whether the last focus or press was in this view
 
@@ -59,7 +59,7 @@ export default function sendForms({ element, trigger, watch, texts }) {
   settle();
 }
 
-/** Set a field to what was drawn. */
+/** Resets a field to the drawn value. */
 function reset(field) {
   if (field.type === "checkbox") field.checked = field.defaultChecked;
   else if (field.type === "file") field.value = "";

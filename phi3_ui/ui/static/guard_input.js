@@ -1,10 +1,10 @@
-/** Keeps keys and clicks from those they are not meant for. Runs once, before anything else handles them. */
+/** Blocks keys and clicks from targets they are not meant for. Runs once, before anything else handles them. */
 export default function guardInput() {
   guardComposition();
   guardDoubleClicks();
 
-  // While an input method composes, Enter accepts and Escape drops its text. Safari ends the composition before it
-  // reports the key that did so, whose code is still the input method's.
+  // While an input method is composing, Enter accepts its text and Escape discards it. Safari ends the composition before
+  // it reports the key that did so, whose code is still the input method's.
   function guardComposition() {
     const INPUT_METHOD = 229;
     for (const type of ["keydown", "keypress", "keyup"]) {
@@ -14,8 +14,8 @@ export default function guardInput() {
     }
   }
 
-  // The second click of a double click presses no button that has only just come under the pointer, such as Stop in
-  // the place of Send, and asks no question twice. A click of the keyboard or of a script has no place.
+  // The second click of a double click must not press a button that has just appeared under the pointer, such as Stop in
+  // place of Send, nor ask a question twice. A click by keyboard or script has no position.
   function guardDoubleClicks() {
     const MILLISECONDS = 500;
     const PIXELS = 10;

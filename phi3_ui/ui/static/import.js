@@ -1,15 +1,15 @@
 /**
  * Imports a file of chats: sends it to the server, then shows its progress and result.
  *
- * The component's value is what the server knows of it: `title`, `detail`, `reasons`, and `fraction` while it runs; null if
- * there is none. A file that is refused meanwhile gets a line above it. Other scripts use `globalThis.phi3Import.pick()`.
+ * The component's value is the server's state of the import: `title`, `detail`, `reasons`, and `fraction` while it runs; null
+ * if there is none. A file that is refused meanwhile gets a line above it. Other scripts use `globalThis.phi3Import.pick()`.
  */
 import { createElement, fillIn } from "./dom.js";
 
 export default function createImport({ element, props, watch, trigger, texts, data: { megabytes } }) {
   let upload = null; // the request that sends a file
-  let sending = null; // what is shown of it, until the server knows
-  let refusal = ""; // why a file was not taken
+  let sending = null; // what is shown during the upload
+  let refusal = ""; // why a file was not accepted
   const picker = createElement("input", "", { type: "file", accept: ".json,.jsonl,.zip", hidden: true, tabindex: -1 });
   picker.addEventListener("change", () => {
     const [file] = picker.files;
@@ -74,7 +74,7 @@ export default function createImport({ element, props, watch, trigger, texts, da
     };
     request.addEventListener("load", () => {
       end(request.status === 202 ? "" : readDetail(request.responseText));
-      trigger("input", {}); // shows the import, also one of another page that keeps this one off
+      trigger("input", {}); // shows the import, even one of another page that blocks this one
     });
     request.addEventListener("error", () => end(texts["import.not_sent"]));
     request.addEventListener("abort", () => end());
@@ -87,7 +87,7 @@ export default function createImport({ element, props, watch, trigger, texts, da
     try {
       return JSON.parse(response).detail ?? texts["import.not_sent"];
     } catch {
-      return texts["import.not_sent"]; // from a proxy, or nothing at all
+      return texts["import.not_sent"]; // from a proxy, or empty
     }
   }
 

@@ -1,4 +1,4 @@
-/** Keeps the folds of a component open or closed, as the user has left them, when it is drawn again. */
+/** Keeps a component's folds open or closed, as the user left them, across redraws. */
 export default function keepFolds(element, watch) {
   const open = new Map();
   const folds = () => [...element.querySelectorAll("details")];

@@ -1,4 +1,4 @@
-/** Keeps a view where it was scrolled to when it is drawn again, and shows what was asked for by `data-reveal`. */
+/** Keeps a view's scroll position across redraws, and scrolls to the element with `data-reveal`. */
 export default function keepScroll(element, watch) {
   let top = 0;
   element.addEventListener("scroll", ({ target }) => {

@@ -2,13 +2,13 @@
  * Keeps events from getting lost between two event streams.
  *
  * Gradio's page ends its stream at the server's message `close_stream`. If it has queued another event just before, which
- * the server receives just after, it opens no other stream, and nobody ever sees the event's result: a click seems to do
- * nothing. So while an event is under way, the message is dropped here, and the stream continues with a new request.
+ * the server receives just after, it does not open another stream, and the event's result is never shown: a click seems to do
+ * nothing. So while an event is in flight, the message is dropped here, and the stream continues with a new request.
  */
 export default function keepStream() {
   const request = globalThis.fetch;
-  const underWay = new Set(); // ids of events, and a symbol for each that is being queued
-  const completed = new Set(); // ids of events that have completed before the page knows them
+  const inFlight = new Set(); // ids of events, and a symbol for each that is being queued
+  const completed = new Set(); // ids of events that completed before the page learned them
 
   globalThis.fetch = (resource, options) => {
     const { pathname } = new URL(resource instanceof Request ? resource.url : resource, document.baseURI);
@@ -19,14 +19,14 @@ export default function keepStream() {
 
   async function join(...event) {
     const queued = Symbol();
-    underWay.add(queued);
+    inFlight.add(queued);
     try {
       const response = await request(...event);
       const { event_id: id } = await response.clone().json().catch(() => ({}));
-      if (id && !completed.delete(id)) underWay.add(id);
+      if (id && !completed.delete(id)) inFlight.add(id);
       return response;
     } finally {
-      underWay.delete(queued);
+      inFlight.delete(queued);
     }
   }
 
@@ -39,7 +39,7 @@ export default function keepStream() {
         for (;;) {
           const { value: message, done } = await messages.next();
           if (done) return controller.close();
-          if (isLast(message) && underWay.size) {
+          if (isLast(message) && inFlight.size) {
             const next = await request(...source);
             if (next.ok) {
               messages = read(next);
@@ -54,7 +54,7 @@ export default function keepStream() {
     return new Response(body, { status: response.status, headers: response.headers });
   }
 
-  /** The messages of an event stream, as text. */
+  /** Yields the messages of an event stream, as text. */
   async function* read(response) {
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
@@ -67,19 +67,19 @@ export default function keepStream() {
         yield* messages;
       }
     } catch (error) {
-      // The page reports all of them as failed, unless it has ended the stream itself.
-      if (error.name !== "AbortError") underWay.clear();
+      // The page reports all events as failed, unless it has ended the stream itself.
+      if (error.name !== "AbortError") inFlight.clear();
       throw error;
     } finally {
       reader.cancel().catch(() => {});
     }
   }
 
-  /** Whether this is the server's last message of a stream. Notes the events that have completed. */
+  /** Whether this is the server's last message of a stream. Records the events that have completed. */
   function isLast(message) {
-    if (!/close_stream|process_completed/.test(message)) return false; // most messages are long, and only drawn
+    if (!/close_stream|process_completed/.test(message)) return false; // skip parsing: most messages are long, and only drawn
     const { msg, event_id: id } = JSON.parse(message.replace(/^data: /, ""));
-    if (msg === "process_completed" && !underWay.delete(id)) completed.add(id);
+    if (msg === "process_completed" && !inFlight.delete(id)) completed.add(id);
     return msg === "close_stream";
   }
 }

@@ -1,4 +1,4 @@
-/** Logs in without leaving the page: what was typed stays if it is refused. */
+/** Logs in without leaving the page, so that what was typed stays if the login is refused. */
 async function logIn(form) {
   const problem = form.querySelector("[role=alert]");
   const button = form.querySelector("button");
@@ -26,5 +26,5 @@ document.querySelector("form")?.addEventListener("submit", (event) => {
   logIn(event.target);
 });
 
-// A provider lets no other site frame it, and browsers withhold the cookies of a page in a frame.
+// Providers do not allow other sites to frame them, and browsers withhold the cookies of framed pages.
 if (self !== top) document.querySelector("a.button")?.setAttribute("target", "_blank");

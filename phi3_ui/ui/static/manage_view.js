@@ -1,7 +1,7 @@
 /**
  * A view that covers the chat while its component's value is not empty. It gets the focus when it opens; Escape closes it,
- * and the focus returns to what opened it. Views may cover one another: the centre's attributes name those that are open, in
- * the order in which they were opened, and the one on top, which the style sheet shows.
+ * and the focus returns to its opener. Views may cover one another: the centre's attributes list the open ones, in the order
+ * in which they were opened, and the one on top, which the style sheet shows.
  */
 export default function manageView(name, element, props, watch) {
   let opener = null;
@@ -26,7 +26,7 @@ export default function manageView(name, element, props, watch) {
     else delete centre().dataset.view;
   };
 
-  // The button may have been drawn again, or be in a drawer that is closed by now.
+  // The button may have been redrawn, or be in a drawer that has been closed.
   const restoreFocus = () => {
     if (document.activeElement !== document.body && document.activeElement?.checkVisibility()) return;
     const same = opener?.name && document.querySelector(`button[name="${opener.name}"][value="${opener.value}"]`);
@@ -38,7 +38,7 @@ export default function manageView(name, element, props, watch) {
 
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || event.defaultPrevented || !isOnTop()) return;
-    if (document.querySelector(":popover-open")) return; // which Escape closes
+    if (document.querySelector(":popover-open")) return; // Escape closes that one
     event.preventDefault();
     element.querySelector(".phi3-close")?.click();
   });

@@ -1,7 +1,7 @@
 /**
  * The menus behind the buttons with `data-menu`: "chat" for one chat, whose id is the button's value, "share" and
- * "preferences". One is open at a time, outside the list, which may be drawn again meanwhile.
- * `preferences` is the result of preferences.js. Items that are action buttons are left to actions.js.
+ * "preferences". One is open at a time, outside the list, which may be redrawn meanwhile.
+ * `preferences` is the result of preferences.js. Items that are action buttons are handled by actions.js.
  */
 export default function manageMenus(preferences, texts) {
   if (globalThis.phi3Menus) return;
@@ -88,7 +88,7 @@ export default function manageMenus(preferences, texts) {
   }
 
   const items = () => [...open.menu.querySelectorAll("[role^=menuitem]")];
-  // The list may have been drawn again: its button is found by what it is for.
+  // The list may have been redrawn, so the button is found by its purpose.
   const opener = ({ kind, value }) =>
     [...document.querySelectorAll(`button[data-menu="${kind}"]`)].find((button) => button.value === value);
 
@@ -138,7 +138,7 @@ export default function manageMenus(preferences, texts) {
     all.at(next % all.length).focus();
   }
 
-  // Before the panels, which Escape closes too.
+  // Capture the keys before the panels, which Escape closes, too.
   globalThis.addEventListener("keydown", (event) => {
     if (!open) return;
     if (event.key === "Escape" || event.key === "Tab") close(true);

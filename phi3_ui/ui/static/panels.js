@@ -1,10 +1,10 @@
 /**
- * The panels beside the chat: docked while there is room for them, else drawers over the chat, also after a resize.
- * Whether a docked panel is open is remembered, and whether a drawer is for as long as the tab
- * is open. Escape, a tap outside or a change of what is docked closes a drawer. A comparison takes the docked right panel's place until it is closed, or the
+ * The panels beside the chat: docked while there is room for them, otherwise drawers over the chat, also after a resize.
+ * The open state of a docked panel is remembered permanently, that of a drawer as long as the tab is open. Escape, a tap outside,
+ * or a change of what is docked closes a drawer. A comparison takes the docked right panel's place until it is closed, or the
  * panel is opened again.
  *
- * Buttons with `data-panel="left"` or `"right"` open and close a panel, and get its name of `labels`. The stylesheet
+ * Buttons with `data-panel="left"` or `"right"` open and close a panel, and get its name from `labels`. The style sheet
  * reads the state of both from the shell's attributes. Each component with such a button calls this once it is drawn.
  * Other scripts use `globalThis.phi3Panels`: `open(side)` and `closeDrawers()`.
  */
@@ -16,10 +16,10 @@ export default function managePanels(labels) {
   const docked = { left: true, right: true, ...load(localStorage, KEY) };
   const drawer = { left: false, right: false };
   let isCovered = false; // the docked right panel, by a comparison
-  let opener = null; // what had the focus before a drawer was opened
+  let opener = null; // the focused element before a drawer was opened
 
   const shell = document.querySelector("#phi3-shell");
-  const landmark = { role: "complementary", "aria-label": labels.right }; // at the left is one: the list's navigation
+  const landmark = { role: "complementary", "aria-label": labels.right }; // the left one has a landmark: the list's navigation
   for (const [name, value] of Object.entries(landmark)) document.querySelector("#phi3-right").setAttribute(name, value);
   const panel = (side) => document.querySelector(`#phi3-${side}`);
   const states = (side) => NARROW[side].matches ? drawer : docked;

@@ -1,6 +1,6 @@
 /**
- * The visitor's theme and language, kept in cookies: the server draws the page in them, so nothing flashes. Without a
- * cookie both follow the browser.
+ * The visitor's theme and language, kept in cookies so that the server can render the page accordingly, without a flash.
+ * Without a cookie, both follow the browser.
  */
 export default function preferences() {
   const YEAR = 365 * 24 * 3600; // seconds
@@ -8,7 +8,7 @@ export default function preferences() {
 
   const read = (name) => document.cookie.match(`(?:^|; )phi3-${name}=(\\w+)`)?.[1];
 
-  // A Space shows the page in a frame of another host, where only such cookies are kept.
+  // A Space shows the page in a frame on another host, where only SameSite=None cookies are kept.
   const write = (name, value) => {
     const path = new URL(globalThis.gradio_config?.root || "/", location.href).pathname;
     const site = location.protocol === "https:" ? "SameSite=None; Secure" : "SameSite=Lax";

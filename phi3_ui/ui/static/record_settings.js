@@ -1,5 +1,5 @@
 /**
- * Keeps the current settings, passed in the order of their names, for tab_state.js to save, and tells static/settings/.
+ * Keeps the current settings, passed in the order of their names, for tab_state.js to save, and notifies static/settings/.
  */
 export default function recordSettings(names, values) {
   globalThis.phi3Settings = Object.fromEntries(

@@ -1,6 +1,7 @@
 /**
- * Removes the note that the page is opening, which is of the document, and marks the shell while the first run's checklist takes the whole page. Not `:has()` in the stylesheet: the browser would
- * search the whole page for the checklist each time a paragraph of an answer is drawn.
+ * Removes the document's note that the page is opening, and marks the shell while the first run's checklist takes the whole
+ * page. Not `:has()` in the style sheet: the browser would search the whole page for the checklist each time a paragraph of an
+ * answer is drawn.
  */
 export default function markSetup(element, watch) {
   document.querySelector("#phi3-opening")?.remove();

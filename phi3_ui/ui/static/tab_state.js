@@ -1,7 +1,7 @@
 /**
- * What this tab held before it was reloaded, for example after a restart of the server or a lost connection: the open
- * chat, the picked model, the settings, the draft in the message box, the comment being typed and the turn that was stopped;
- * and the tab's secret, by which the server knows the page that it shows next. It is saved when the page is left, and the server is told.
+ * The state of this tab before a reload, for example after a server restart or a lost connection: the open chat, the selected
+ * model, the settings, the draft in the message box, the comment being typed and the turn that was stopped; and the tab's
+ * secret, by which the server recognises its next page. It is saved when the page is left, and the server is notified.
  */
 export default function tabState() {
   if (globalThis.phi3TabState) return globalThis.phi3TabState;
@@ -22,7 +22,7 @@ export default function tabState() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   const secret = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   state.tab ||= secret;
-  // The secret is stored only while no page is shown: a duplicated tab gets a copy of the storage, and is another tab.
+  // The secret is stored only while no page is shown: a duplicated tab gets a copy of the storage, but is a different tab.
   const forgetTab = (held) => store({ ...held, tab: undefined });
   forgetTab(state);
 
@@ -52,7 +52,7 @@ export default function tabState() {
   globalThis.addEventListener("pagehide", (event) => {
     if (loggingOut) sessionStorage.removeItem(key);
     else store(read());
-    // A page that the browser keeps for the Back button has not closed.
+    // A page in the browser's back/forward cache has not closed.
     if (!event.persisted) closeTab();
   });
   globalThis.addEventListener("pageshow", (event) => {

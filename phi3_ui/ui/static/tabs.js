@@ -1,9 +1,9 @@
 /**
- * The tabs of the right panel. Gradio's own mount a tab only once it is opened, and leave its events out until then;
- * here every tab is there from the start, and the stylesheet hides those that are not selected.
+ * The tabs of the right panel. Gradio's own tabs are mounted only once opened, and ignore events until then; here every tab
+ * exists from the start, and the style sheet hides those that are not selected.
  *
- * The selected one is remembered. `strip` holds the buttons: `role="tab"`, with the tab's name as value; `labels` has their texts by `tab.NAME`. Other scripts
- * use `globalThis.phi3Tabs.show(name)`.
+ * The selected one is remembered. `strip` contains the buttons: `role="tab"`, with the tab's name as value; `labels` has their
+ * texts by `tab.NAME`. Other scripts use `globalThis.phi3Tabs.show(name)`.
  */
 export default function manageTabs(strip, labels) {
   const KEY = "phi3-tab";
@@ -32,7 +32,7 @@ export default function manageTabs(strip, labels) {
     try {
       return localStorage.getItem(KEY);
     } catch {
-      return null; // as remember has said
+      return null; // already logged by `remember`
     }
   }
 

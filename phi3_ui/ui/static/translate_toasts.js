@@ -1,4 +1,4 @@
-/** Translates the titles of Gradio's notices and the names of their close buttons, which are English in every language. */
+/** Translates the titles of Gradio's notices and the names of their close buttons, which Gradio has only in English. */
 export default function translateToasts(texts) {
   const wrap = document.querySelector(".toast-wrap");
   if (!wrap) return;

@@ -1,6 +1,6 @@
 /**
- * The secret by which a visitor without a login is recognised.
- * This browser creates it and keeps it; it lasts for the page alone where storage is blocked.
+ * The secret that identifies a visitor without a login.
+ * The browser creates and stores it; if storage is blocked, it lasts only as long as the page.
  */
 export default function visitorToken() {
   if (globalThis.phi3VisitorToken) return globalThis.phi3VisitorToken;

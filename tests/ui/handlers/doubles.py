@@ -227,7 +227,7 @@ class App:
                     estimate_seconds_left=lambda: None,
                 ),
                 mlflow=SimpleNamespace(
-                    of_experiment=lambda: None, of_turn=lambda *_: None, of_chat=lambda *_: "", base=None
+                    link_experiment=lambda: None, link_turn=lambda *_: None, render_chat_link=lambda *_: "", base=None
                 ),
             ),
         )

@@ -42,8 +42,8 @@ def test_only_the_files_that_the_administrator_was_shown_are_approved(
     models = cast(Any, app.models)
     models._admission = SimpleNamespace(review=lambda _entry: review, approvals=approvals)
     models._settings = SimpleNamespace(is_single_user=is_single_user)
-    monkeypatch.setattr(models, "listed", lambda _session: {})
-    monkeypatch.setattr(models, "card_of", lambda _session: {})
+    monkeypatch.setattr(models, "show_models", lambda _session: {})
+    monkeypatch.setattr(models, "show_card", lambda _session: {})
     monkeypatch.setattr(models, "pick", lambda _key, _request: iter(()))
     app.session.model.set_entry(app.session.model.key, ENTRY, ())
     app.session.panels.offered = offered

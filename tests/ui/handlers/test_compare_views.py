@@ -73,7 +73,7 @@ class Reloaded:
         app.store.history.stored[comparison.id] = Conversation(tuple(turns), turns[-1].id)
         self.controller = ChatController(app.page, app.services)
         self.compare = CompareController(
-            app.page, app.services, self.controller.asking, self.controller.chats, self.controller.session
+            app.page, app.services, self.controller.answer_starter, self.controller.chats, self.controller.session
         )
         address: dict[str, Any] = {"headers": {}, "session_hash": "reloaded", "username": None, "client": None}
         self.request = cast(gr.Request, SimpleNamespace(**address))

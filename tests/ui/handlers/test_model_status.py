@@ -19,9 +19,9 @@ def test_why_a_model_cannot_be_used_stays_until_another_one_is_picked(monkeypatc
     *_, shown = app.models.pick("m-1", cast(Any, None))
 
     assert "no such table" in shown[line]["error"]
-    assert app.models.status_of(app.session)[line] == shown[line], "the page asks for it every few seconds"
+    assert app.models.show_status(app.session)[line] == shown[line], "the page asks for it every few seconds"
 
     app.session.model.select("m-2")
-    assert app.models.status_of(app.session)[line]["error"] == ""
+    assert app.models.show_status(app.session)[line]["error"] == ""
     app.session.model.set_error("m-1", UserError("no_model"))
     assert app.session.model.error is None, "another model was selected meanwhile"

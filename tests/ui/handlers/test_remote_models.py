@@ -58,7 +58,7 @@ def use(app: App, remote: RemoteSource) -> None:
     """Let the app's models include the remote ones."""
     models = cast(Any, app.services.models)
     models.remote = remote
-    app.models._mlflow = cast(Any, SimpleNamespace(of_card=lambda *_: ""))
+    app.models._mlflow = cast(Any, SimpleNamespace(render_card_links=lambda *_: ""))
 
 
 def pick(app: App, key: str) -> Updates:
@@ -97,7 +97,7 @@ def test_a_model_whose_server_cannot_be_asked_says_so_with_one_reason_everywhere
     remote.ask_all()
     app = App()
     use(app, remote)
-    *_, lab = app.models.listed(app.session)[app.page.status.menu]
+    *_, lab = app.models.show_models(app.session)[app.page.status.menu]
     assert (lab["name"], lab["rows"]) == ("lab · lab.example", [])
     assert "Check the address of the remote server lab" in lab["problem"]
 
@@ -110,14 +110,14 @@ def test_a_model_whose_server_cannot_be_asked_says_so_with_one_reason_everywhere
 def test_no_remote_model_is_the_first_choice(remote: RemoteSource) -> None:
     app = App()
     use(app, remote)
-    updates = app.models.listed(app.session)
+    updates = app.models.show_models(app.session)
     assert app.session.model.key == ENTRY.model_id
     *_, lab, near = updates[app.page.status.menu]
     assert (lab["name"], near["name"]) == ("lab · lab.example", "near · localhost:1")
 
     app.session.model.select(None)
     cast(Any, app.catalogue).list_models = list
-    app.models.listed(app.session)
+    app.models.show_models(app.session)
     assert app.session.model.key is None
 
 

@@ -31,7 +31,7 @@ def test_a_model_that_others_use_is_unloaded_by_the_administrator_alone(
     models._settings = SimpleNamespace(is_single_user=is_single_user)
     spec = SimpleNamespace(model_id="m-1", name="demo")
     models._pool = SimpleNamespace(peek=lambda _id: SimpleNamespace(spec=spec), unload=unloaded.append)
-    monkeypatch.setattr(models, "status_of", lambda _session: {})
+    monkeypatch.setattr(models, "show_status", lambda _session: {})
 
     app.models.unload(cast(Any, None))
 

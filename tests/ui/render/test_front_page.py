@@ -2,7 +2,7 @@
 
 import pytest
 
-from phi3_ui.ui.render.front_page import Appearance, LoginWays, Theme, adapt_page, render_login
+from phi3_ui.ui.render.front_page import Appearance, LoginMethods, Theme, adapt_page, render_login
 
 _GRADIO = '<html\n\tlang="en"><head><meta></head>\n<body\n\tstyle="x">\n<gradio-app\n\tembed="false"></gradio-app></body></html>'
 
@@ -33,7 +33,7 @@ def test_what_serves_frames_is_loaded_in_a_frame_alone() -> None:
 
 @pytest.mark.parametrize(("language", "title"), [("en", "Log in"), ("ro", "Autentificare")])
 def test_the_login_names_the_product_and_helps_password_managers(language: str, title: str) -> None:
-    page = render_login(Appearance(language, theme="dark"), "n0nce", LoginWays(password=True, hugging_face=False))
+    page = render_login(Appearance(language, theme="dark"), "n0nce", LoginMethods(password=True, hugging_face=False))
 
     assert f"<title>{title} · Phi-3 Chat" in page
     assert '<body class="dark">' in page
@@ -46,7 +46,7 @@ def test_the_login_names_the_product_and_helps_password_managers(language: str, 
 def test_every_inline_script_has_the_nonce(theme: Theme) -> None:
     appearance = Appearance("ro", is_language_chosen=True, theme=theme)
     page = adapt_page(_GRADIO.replace("<meta>", "<script>1</script>"), appearance, "n0nce")
-    login = render_login(appearance, "n0nce", LoginWays(password=True, hugging_face=True))
+    login = render_login(appearance, "n0nce", LoginMethods(password=True, hugging_face=True))
 
     for html in (page, login):
         assert html.count("<script") == html.count('<script nonce="n0nce"') > 0

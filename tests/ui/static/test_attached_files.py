@@ -10,7 +10,7 @@ import deno
 import pytest
 
 from phi3_ui.chat.presets import CONTROL_DEFAULTS, PARAM_PRESETS
-from phi3_ui.ui.page.presets import settings_table
+from phi3_ui.ui.page.presets import build_settings_table
 
 _NAMES = ["notes.md", "a b.csv", "no extension", "x.PY", "тест.txt", "File: y.md"]
 _PIECES = ["```", "````py\n", "\n", "\n\n", "File: b.md\n```\n", "text", "é\u2028", "`", " ", "~~~"]
@@ -53,7 +53,7 @@ def cases() -> dict[str, Any]:
         "questions": _questions(),
         "typed": ["Hello", "File: a.md\nno fence", "File: a.md\n```\nnever closed", "", "x\nFile: a.md\n```\n```"],
         "files": [list(content) for content, _ in _FILES],
-        "table": settings_table(),
+        "table": build_settings_table(),
         "settings": _SETTINGS,
     }
 

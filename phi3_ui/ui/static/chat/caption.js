@@ -3,7 +3,7 @@ import { create, createButton, createSentence, isNarrow } from "./dom.js";
 
 const IN_MENU = ["edit", "reproduce"]; // on a narrow page
 
-/** The element of a caption; see Caption in render/messages.py. An answer's has no buttons yet. */
+/** Draws a caption; see Caption in render/messages.py. An answer's caption has no buttons yet. */
 export default function drawCaption(caption) {
   const { kind, error, model, parts = [], short = parts, actions = [] } = caption;
   const element = create("div", `phi3-caption phi3-${kind}`);
@@ -18,12 +18,12 @@ export default function drawCaption(caption) {
     return element;
   }
   line.append(create("span", "phi3-short", { "aria-hidden": "true" }, short.join(" · ")));
-  line.title = [model, ...parts].filter(Boolean).join(" · "); // where it is cut, or short
+  line.title = [model, ...parts].filter(Boolean).join(" · "); // where it is truncated or shortened
   element.append(line);
   return element;
 }
 
-/** The buttons of an answer's caption. `copyButton` is the message's, if it has text. */
+/** Draws the buttons of an answer's caption. `copyButton` is the message's, if it has text. */
 export function drawToolbar({ actions = [], variants, more = [], link }, copyButton, { texts, createMore }) {
   const toolbar = create("div", "phi3-actions", { role: "toolbar", "aria-label": texts.answer_actions });
   if (copyButton) toolbar.append(copyButton);

@@ -1,8 +1,8 @@
-/** The head of a code block: its language, a switch that wraps long lines, and Copy. */
+/** The header of a code block: its language, a toggle that wraps long lines, and Copy. */
 import { copyButton } from "./copy.js";
 import { create, createButton } from "./dom.js";
 
-// Only a box that scrolls is a tab stop. A block that is not drawn yet is measured once it is.
+// Only a box that scrolls is a tab stop. A block that is not laid out yet is measured once it is.
 const overflow = globalThis.ResizeObserver && new ResizeObserver((entries) => {
   for (const { target } of entries) {
     if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
@@ -10,7 +10,7 @@ const overflow = globalThis.ResizeObserver && new ResizeObserver((entries) => {
   }
 });
 
-/** Add the heads of the code blocks in `root`. */
+/** Adds the headers of the code blocks in `root`. */
 export default function addHeads(root, texts) {
   for (const block of root.querySelectorAll(".phi3-code")) {
     const box = block.querySelector("pre");
@@ -26,7 +26,7 @@ export default function addHeads(root, texts) {
   }
 }
 
-/** Make what scrolls in `root` reachable by Tab, and nothing else of it. */
+/** Makes only those boxes in `root` that scroll reachable by Tab. */
 export function watchOverflow(root) {
   for (const box of root.querySelectorAll(".phi3-code pre, .phi3-table")) {
     if (!overflow) break;

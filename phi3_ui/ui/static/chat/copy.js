@@ -1,10 +1,10 @@
-/** Copies text exactly: nothing that is copied has been through the display. */
+/** Copies text exactly: copied text is never read from the display. */
 import { createButton, setLabel } from "./dom.js";
 import drawIcon from "./icons.js";
 
 const SHOWN_FOR = 1500; // milliseconds
 
-/** A button with an icon that copies what `read` returns. */
+/** Creates a button with an icon that copies what `read` returns. */
 export function copyButton(texts, label, read) {
   const button = createButton("phi3-copy", label, "copy");
   button.addEventListener("click", async () => {
@@ -21,13 +21,13 @@ export function copyButton(texts, label, read) {
   return button;
 }
 
-/** Returns whether the browser has allowed it. */
+/** Copies a text; returns whether the browser has allowed it. */
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch (error) {
-    // A page that was opened over plain HTTP from another machine has no clipboard; or the browser denies it.
+    // A page opened over plain HTTP from another machine has no clipboard API; or the browser denies access.
     console.info("Copying through the document:", error);
   }
   const write = (event) => {

@@ -1,7 +1,7 @@
 /** Elements of the chat. */
 import drawIcon from "./icons.js";
 
-/** An element; its text is set as text. */
+/** Creates an element; `text` is never parsed as HTML. */
 export function create(tag, classes = "", attributes = {}, text = "") {
   const element = document.createElement(tag);
   element.className = classes;
@@ -10,14 +10,14 @@ export function create(tag, classes = "", attributes = {}, text = "") {
   return element;
 }
 
-/** A sentence for people, whose commands stand between backticks. */
+/** Creates a paragraph from a message in which commands are enclosed in backticks. */
 export function createSentence(classes, attributes, text) {
   const sentence = create("p", classes, attributes);
   sentence.append(...text.split("`").map((part, at) => at % 2 ? create("code", "", { dir: "ltr" }, part) : part));
   return sentence;
 }
 
-/** A button of a message. It is no tab stop of its own: see rove.js. */
+/** Creates a button of a message. It is not a tab stop of its own: see rove.js. */
 export function createButton(classes, label, icon, attributes = {}) {
   const button = create("button", classes, { type: "button", tabindex: "-1", ...attributes }, icon ? "" : label);
   if (!icon) return button;

@@ -1,9 +1,9 @@
-/** A question is edited in its own bubble; the message box keeps its draft. */
+/** Edits a question in its own bubble; the message box keeps its draft. */
 import { joinBlocks, splitFiles } from "../attached_files.js";
 import { create } from "./dom.js";
 import { drawFile } from "./question.js";
 
-/** The form in place of a question's text; attached files stay folded, and are sent again. Ends with `onEnd`; a form that is sent stays until the new version is shown. */
+/** Creates the form that replaces a question's text; attached files stay folded, and are sent again. Ends with `onEnd`; a submitted form stays until the new version is shown. */
 export default function createEditor(content, texts, onSend, onEnd) {
   const { files, rest } = splitFiles(content);
   const blocks = files.map(({ block }) => block);
@@ -38,7 +38,7 @@ export default function createEditor(content, texts, onSend, onEnd) {
   new ResizeObserver(() => {
     if (field.clientWidth === width) return;
     width = field.clientWidth;
-    requestAnimationFrame(grow); // lines break elsewhere
+    requestAnimationFrame(grow); // line breaks have changed
   }).observe(field);
   return {
     form,

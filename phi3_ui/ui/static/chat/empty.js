@@ -1,4 +1,4 @@
-/** What an empty chat shows: a heading, a sentence about the app, and questions to begin with. */
+/** Draws an empty chat: a heading, a sentence about the app, and starter questions. */
 import { create } from "./dom.js";
 
 export default function drawEmpty(texts, starters) {

@@ -1,4 +1,4 @@
-/** Keeps the end of the chat in view while text arrives, until the reader scrolls up; and offers the way back. */
+/** Keeps the end of the chat in view while text arrives, until the user scrolls up; offers a button to jump back. */
 import { create } from "./dom.js";
 import drawIcon from "./icons.js";
 
@@ -19,11 +19,11 @@ export default function followEnd(log, label, onJump) {
   const jump = () => {
     isFollowing = true;
     keep();
-    requestAnimationFrame(keep); // messages that were not laid out yet have got their height
+    requestAnimationFrame(keep); // messages that were not laid out before now have their height
   };
 
   log.addEventListener("scroll", () => {
-    // What grows below the view also leaves the end, but does not scroll up.
+    // Content that grows below the view also moves the end away, but does not scroll up.
     if (isAtEnd()) isFollowing = true;
     else if (log.scrollTop < lastTop) isFollowing = false;
     lastTop = log.scrollTop;
@@ -34,7 +34,7 @@ export default function followEnd(log, label, onJump) {
     onJump();
   });
   const resized = globalThis.ResizeObserver && new ResizeObserver(keep);
-  /** Keep the end in view also when this part of the log grows. */
+  /** Keeps the end in view also when this part of the log grows. */
   const observe = (part) => resized?.observe(part);
   observe(log);
   return { button, keep, jump, observe };

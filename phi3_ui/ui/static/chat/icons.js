@@ -1,4 +1,4 @@
-/** The icon with this id in static/icons.svg, in the colour of the text. */
+/** Draws the icon with this id in static/icons.svg, in the colour of the text. */
 export default function drawIcon(id) {
   const NAMESPACE = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(NAMESPACE, "svg");

@@ -1,6 +1,6 @@
 /**
- * A library that is fetched when it is first needed, as `load` does. What needs it is drawn without it until then, and once
- * more when it is there.
+ * A library that `load` fetches when it is first needed. Until then, its users are drawn without it; they are redrawn once it
+ * is loaded.
  */
 export default class LateLibrary {
   constructor(load) {
@@ -10,7 +10,7 @@ export default class LateLibrary {
     this.waiting = new Set();
   }
 
-  /** The library, or null while it is fetched; `redraw` is called once it is there. */
+  /** Returns the library, or null while it is being fetched; `redraw` is called once it is loaded. */
   get(redraw) {
     if (this.value) return this.value;
     this.waiting.add(redraw);
@@ -22,7 +22,7 @@ export default class LateLibrary {
     try {
       this.value = await this.load();
     } catch (error) {
-      console.error(error); // the next drawing tries again
+      console.error(error); // the next redraw tries again
     }
     this.loading = null;
     if (!this.value) return;

@@ -1,6 +1,6 @@
 /**
- * An answer as HTML: GitHub Flavored Markdown without raw HTML, which is shown as text, and with mathematics.
- * Each block reads in its own direction.
+ * Renders an answer as HTML: GitHub Flavored Markdown with mathematics, but without raw HTML, which is shown as text.
+ * Each block has its own text direction.
  */
 import markdownIt from "../../vendor/markdown-it.js";
 import LateLibrary from "./late_library.js";
@@ -12,7 +12,7 @@ const RIGHT_TO_LEFT =
   /[\p{Script=Adlam}\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Nko}\p{Script=Syriac}\p{Script=Thaana}]/u;
 const WEB_HOST = /^\.[\p{L}\p{N}-]+\.[\p{L}\p{N}]/u;
 
-// Links to the reader's own files and to what a page has made are left out; of data, an image alone is drawn.
+// Links to local files and blobs are left out; of data URLs, only images are drawn.
 const LINKED = /^(?:(?:https?|ftp|mailto|tel|data):|(?![a-z][a-z\d+.-]*:))/i;
 
 const highlighting = new LateLibrary(async () => (await import("../../vendor/highlight.js")).default);
@@ -43,8 +43,8 @@ Object.assign(markdown.renderer.rules, {
 });
 
 /**
- * The HTML of each block of a text, in order. Each is one element. Code without colours and mathematics as TeX stand for what
- * a library has yet to be fetched for: then `redraw` is called once it is there.
+ * Returns the HTML of each block of a text, in order. Each is one element. While a library is being fetched, code has no
+ * colours and mathematics is shown as TeX; `redraw` is called once it is loaded.
  */
 export default function renderBlocks(text, redraw) {
   const environment = { redraw };
@@ -62,13 +62,13 @@ export default function renderBlocks(text, redraw) {
   return blocks;
 }
 
-/** Link what GitHub links: addresses with a scheme or "www.", and e-mail addresses; not "README.md". */
+/** Links what GitHub links: URLs with a scheme or "www.", and e-mail addresses; not "README.md". */
 function addAutolinks({ linkify }) {
   const { linkify: original } = markdownIt();
   const measure = (text, position) => {
     const length = original.testSchemaAt(text, "http:", position);
     const end = position + length;
-    const reference = text[end] === ";" ? 1 : 0; // the end of "&amp;", perhaps
+    const reference = text[end] === ";" ? 1 : 0; // possibly the end of "&amp;"
     return length && Math.min(length, trimAddress(text.slice(position, end + reference)).length);
   };
   linkify.set({ fuzzyLink: false, fuzzyEmail: true });
@@ -83,7 +83,7 @@ function addAutolinks({ linkify }) {
   });
 }
 
-/** Without what ends the sentence, the emphasis or a parenthesis opened before the address; and character references. */
+/** Trims what ends the sentence, the emphasis or a parenthesis opened before the URL; and character references. */
 function trimAddress(address) {
   for (;;) {
     const trimmed = address.replace(/(&[a-z\d]+;)+$/i, "").replace(/[?!.,:*_~'";]+$/, "");
@@ -93,7 +93,7 @@ function trimAddress(address) {
   }
 }
 
-/** Three or more tildes are text: GitHub strikes out with one or two, and we with two. */
+/** Three or more tildes are text: GitHub strikes out with one or two, we only with two. */
 function parseTildes(state, silent) {
   const start = state.pos;
   let end = start;
@@ -104,7 +104,7 @@ function parseTildes(state, silent) {
   return true;
 }
 
-/** Turn `[ ]` and `[x]` at the start of a list item into check boxes. */
+/** Turns `[ ]` and `[x]` at the start of a list item into checkboxes. */
 function markTasks(state) {
   state.tokens.forEach((token, index) => {
     const item = state.tokens[index - 2];
@@ -122,8 +122,8 @@ function markTasks(state) {
 }
 
 /**
- * Paragraphs, headings and cells leave their direction to the browser; what contains them follows its first text. So do the
- * items of a list, whose numbers stand on one side: chat.css lets the text of each read in its own direction.
+ * Paragraphs, headings and cells leave their direction to the browser; their containers follow their first text. So do the
+ * items of a list, whose numbers are all on one side: text.css gives the text of each item its own direction.
  */
 function setDirections({ tokens }) {
   const open = [];
@@ -140,7 +140,7 @@ function setDirections({ tokens }) {
   }
 }
 
-/** A list with room for its numbers, beyond those of one or two digits. */
+/** Draws a list with room for numbers of more than two digits. */
 function drawOrderedList(tokens, index, options, _env, self) {
   const list = tokens[index];
   const isItem = ({ type, level }) => type === "list_item_open" && level === list.level + 1;
@@ -159,7 +159,7 @@ function drawLink(tokens, index, options, _env, self) {
   return self.renderToken(tokens, index, options);
 }
 
-/** An image that is part of the text, or a link to one elsewhere: the page asks nothing of another host. */
+/** Draws an image that is part of the text, or a link to one elsewhere: the page loads nothing from other hosts. */
 function drawImage(tokens, index, options, env, self) {
   const { escapeHtml } = markdown.utils;
   const token = tokens[index];

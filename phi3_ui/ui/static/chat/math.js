@@ -2,8 +2,9 @@
  * TeX in Markdown: `\( … \)`, `\[ … \]`, `$$ … $$` and `$ … $`, drawn by KaTeX.
  *
  * A dollar is more often part of a price or a shell variable than of mathematics, so a single one opens a formula only as
- * in Pandoc: not before a space, closed not after a space nor before a digit; and neither around prose, nor between two
- * variables, as in `$HOME/$USER`, `${a}-${b}` and `$(a)/$(b)`. Code comes first: a formula does not end inside a code span.
+ * in Pandoc: it is not followed by a space, and the closing one is neither preceded by a space nor followed by a digit. Nor
+ * does it enclose prose, or what is between two variables, as in `$HOME/$USER`, `${a}-${b}` and `$(a)/$(b)`. Code has
+ * precedence: a formula does not end inside a code span.
  */
 import LateLibrary from "./late_library.js";
 
@@ -15,11 +16,11 @@ const OPTIONS = {
   maxSize: 20,
 };
 const BEFORE_PRICE = /[\p{Script=Latin}\p{Script=Greek}\p{Script=Cyrillic}\p{N}$]/u; // as in "US$5"
-const BETWEEN_VARIABLES = /^$|[/:]$|[^\^_]-$/; // what a formula does not end with, but `$HOME/$USER` does
+const BETWEEN_VARIABLES = /^$|[/:]$|[^\^_]-$/; // what a formula does not end with, but the part between the dollars of `$HOME/$USER` does
 const VARIABLE = /^(\{\w{2,}\}(?![\^_])|[?!@#*]$)/; // the rest of `${name}` and `$?`
 const DELIMITERS = [["\\(", "\\)", false], ["\\[", "\\]", true], ["$$", "$$", true]];
 const MAX_DRAWN = 500;
-const MAX_SOURCE = 5000; // characters of a formula: KaTeX takes a tenth of a millisecond for each
+const MAX_SOURCE = 5000; // characters of a formula: KaTeX takes a tenth of a millisecond per character
 const typesetting = new LateLibrary(async () => {
   loadStyles("../../vendor/katex/katex.css");
   await import("../../vendor/katex/katex.js");
@@ -51,7 +52,7 @@ function parseInline(state, silent) {
   return true;
 }
 
-/** The formula that begins at `start`, or nothing. */
+/** Returns the formula that begins at `start`, or nothing. */
 function findMath(state) {
   const { src: source, pos: start, posMax: limit } = state;
   for (const [open, close, isDisplay] of DELIMITERS) {
@@ -78,7 +79,7 @@ function cutsCode(tex) {
   return tex.split("`").length % 2 === 0;
 }
 
-/** Where `close` next stands unescaped, or -1, which is remembered: it may be asked for at each of many openings. */
+/** Returns the next unescaped position of `close`, or -1, which is cached: there may be many openings without an end. */
 function findClose(state, close, from) {
   const missing = remember(state);
   if (from >= (missing.get(close) ?? Infinity)) return -1;
@@ -87,13 +88,13 @@ function findClose(state, close, from) {
   return end;
 }
 
-/** What is known of the text that `state` parses. */
+/** Returns the cache for the text that `state` parses. */
 function remember(state) {
   if (!known.has(state)) known.set(state, new Map());
   return known.get(state);
 }
 
-/** Where `text` next stands without a backslash before it, or -1. */
+/** Returns the next position of `text` that is not escaped by a backslash, or -1. */
 function findUnescaped(source, text, from, limit) {
   for (let at = source.indexOf(text, from); at >= 0 && at + text.length <= limit; at = source.indexOf(text, at + 1)) {
     let backslashes = 0;
@@ -109,7 +110,7 @@ function isProse(tex) {
   return !/\\|\^/.test(tex) && (hasWords(tex) || tex.includes('"') || !isBalanced(tex));
 }
 
-/** Whether words stand side by side, which TeX would join. */
+/** Whether there are adjacent words, which TeX would join. */
 function hasWords(tex) {
   return /\p{L}{2,}[:;]?\s+\(?[\p{L}\p{N}]|[\p{L}\p{N})]\s+\(?\p{L}{2,}/u.test(tex);
 }
@@ -119,14 +120,14 @@ function isBalanced(tex) {
   return tex.split(/[([]/).length === tex.split(/[)\]]/).length;
 }
 
-/** Whether two dollars on both sides of `tex`, before the character `next`, are ids of processes or variables of make. */
+/** Whether the double dollars around `tex`, before the character `next`, are process ids or variables of make. */
 function isShell(tex, next = "") {
   return /[A-Z_({]/.test(next) || !/[\\^]/.test(tex) && (/[a-z\d]/.test(next) || hasWords(tex));
 }
 
 /**
- * Whether a single dollar between `tex` and the character `next` ends a formula: "$n$th" does, "$HOME/$USER" does not. In
- * scripts without capitals, words may follow without a space.
+ * Whether a single dollar between `tex` and the character `next` ends a formula: in "$n$th" it does, in "$HOME/$USER" it does
+ * not. In scripts without capitals, words may follow without a space.
  */
 function canClose(tex, next = "") {
   if (/[\p{N}$({]/u.test(next) || BETWEEN_VARIABLES.test(tex) || VARIABLE.test(tex)) return false;
@@ -135,8 +136,8 @@ function canClose(tex, next = "") {
 }
 
 /**
- * A formula that begins a line: nothing in it is a list, a heading or a quote. It may have empty lines if its delimiter
- * stands alone on the line. What follows it in its last line is a block of its own.
+ * Parses a formula that begins a line: nothing in it is a list, a heading or a quote. It may have empty lines if its delimiter
+ * is alone on its line. Text after it on its last line is a separate block.
  */
 function parseBlock(state, startLine, endLine, silent) {
   const start = state.bMarks[startLine] + state.tShift[startLine];
@@ -169,11 +170,11 @@ function parseBlock(state, startLine, endLine, silent) {
   return true;
 }
 
-/** The line that closes a formula, and where `close` stands; nothing if none does, which is remembered. */
+/** Returns the line that closes a formula, and the position of `close`; nothing if there is none, which is cached. */
 function findBlockEnd(state, startLine, endLine, open, close) {
   const start = state.bMarks[startLine] + state.tShift[startLine] + open.length;
   const isAlone = !state.src.slice(start, state.eMarks[startLine]).trim();
-  // A formula that begins before the line where another one of this kind has found no end does not find one either.
+  // A formula that begins before the line up to which another one of this kind found no end does not find one either.
   const missing = remember(state);
   const kind = [close, isAlone, state.blkIndent, endLine].join();
   if (startLine < (missing.get(kind) ?? 0)) return undefined;
@@ -189,7 +190,7 @@ function findBlockEnd(state, startLine, endLine, open, close) {
   return undefined;
 }
 
-/** KaTeX's HTML, or the text as written where it is too long, or KaTeX cannot read it or is not there yet. */
+/** Returns KaTeX's HTML, or the source if it is too long, if KaTeX cannot parse it, or while KaTeX is not loaded. */
 function drawMath({ meta: { tex, open, close, isDisplay } }, escapeHtml, redraw) {
   const source = open + tex + close;
   if (source.length > MAX_SOURCE) return escapeHtml(source);

@@ -1,4 +1,4 @@
-/** The menu of an answer's rarer actions: one popover, which each "more" button fills before it opens. */
+/** The menu of an answer's less common actions: a single popover, which each "more" button fills before it opens. */
 import { create, createButton } from "./dom.js";
 import drawIcon from "./icons.js";
 
@@ -28,7 +28,7 @@ export default function createMenu(element, label) {
   });
   menu.addEventListener("click", () => menu.hidePopover());
 
-  /** The button that opens the menu with what `read` returns: actions, and perhaps a link. */
+  /** Creates a button that opens the menu with what `read` returns: actions, and optionally a link. */
   return (read) => {
     const button = createButton("", label, "more", { name: "more", "aria-haspopup": "menu" });
     button.popoverTargetElement = menu;

@@ -1,6 +1,6 @@
 /**
- * Shows the program that reproduces an answer in a dialog. The component's value is `program` and `at`, which tells a
- * program that is shown again from an update that is only repeated.
+ * Shows the program that reproduces an answer in a dialog. The component's value has `program` and `at`, which
+ * distinguishes showing a program again from a repeated update.
  */
 import createDialog from "../dialog.js";
 import addHeads from "./code.js";

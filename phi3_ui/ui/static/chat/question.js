@@ -1,4 +1,4 @@
-/** Draws a question: what was typed as plain text, and each attached file folded above it. */
+/** Draws a question: the typed text as plain text, and each attached file folded above it. */
 import { splitFiles } from "../attached_files.js";
 import { createElement } from "../dom.js";
 import drawIcon from "./icons.js";
@@ -15,12 +15,12 @@ export default function drawQuestion(element, content) {
   );
 }
 
-/** Say how long each file of a drawn question is, where that is known; folds that are open stay open. */
+/** Shows the token count of each file of a drawn question, if known; open folds stay open. */
 export function labelFiles(element, labels = []) {
   element.querySelectorAll(".phi3-sent-file small").forEach((small, index) => small.textContent = labels[index] ?? "");
 }
 
-/** A file, folded. */
+/** Draws a folded file. */
 export function drawFile({ name, text }) {
   const summary = createElement(
     "summary",

@@ -1,6 +1,6 @@
 /**
  * Draws a replay from the component's value, the Comparison of render/replay.py: each question with the old and the new
- * answer side by side, formatted or, on request, with their differences marked.
+ * answer side by side, formatted, or with their differences marked if the user asks for it.
  */
 import renderBlocks from "./markdown.js";
 
@@ -17,7 +17,7 @@ export default function showComparison(element, props, watch) {
   head.append(names[0], second);
   scroll.append(totals);
   root.append(head, turns, scroll);
-  let drawn = []; // each turn as it was drawn, as text
+  let drawn = []; // the drawn turns, as JSON
   let marked = false;
 
   const draw = () => {
@@ -50,7 +50,7 @@ export default function showComparison(element, props, watch) {
   draw();
 }
 
-/** Start and Stop stand in for each other: the one that is hidden by now passes the focus on. */
+/** Start and Stop replace each other: the one that gets hidden passes the focus to the other. */
 function keepFocus() {
   const lost = document.activeElement;
   if (lost !== document.body && lost?.id !== "phi3-replay-start" && lost?.id !== "phi3-replay-stop") return;

@@ -1,13 +1,13 @@
 /**
  * One tab stop for all messages: the buttons of the last answer. The arrow keys move to the buttons beside it (left, right)
- * and to those of other messages (up, down, Home, End).
+ * and to those of other messages (up, down, also Home and End).
  */
 const BUTTONS = ".phi3-icon, .phi3-action";
 
-/** `prepare` is called with a message before its buttons are looked for. */
+/** `prepare` is called with a message before its buttons are queried. */
 export default function rove(log, prepare) {
   let stop = null;
-  let column = ""; // what the arrow keys look for in other messages
+  let column = ""; // name of the button that the arrow keys look for in other messages
   let isAcross = false;
 
   const setStop = (button) => {
@@ -54,7 +54,7 @@ export default function rove(log, prepare) {
   });
 
   return {
-    /** After the messages have changed: an old stop would be far from what is read. */
+    /** Call after the messages have changed: the old stop may be far from where the user reads. */
     reset: () => {
       if (stop?.isConnected && stop === document.activeElement) return;
       setStop(find(rows().findLast(hasButtons))[0]);

@@ -13,11 +13,11 @@ const FORMATS = [{ timeStyle: "short" }, { dateStyle: "medium", timeStyle: "shor
   (options) => new Intl.DateTimeFormat(LOCALE, options),
 );
 
-/** What a row is recognised by when the messages change. */
+/** Returns the identity of a row across changes of the messages. */
 export const identify = ({ role, turn, caption }) => turn ? `${role} ${turn}` : `${role} ${caption?.kind ?? ""}`;
 
 export class Row {
-  /** `ui`: the texts, createMore of menu.js, and onResize, which is called when the text grows by itself. */
+  /** `ui`: the texts, createMore of menu.js, and onResize, which is called when the text is redrawn without an update. */
   constructor({ role, turn, caption }, ui) {
     this.ui = ui;
     this.role = role;
@@ -45,7 +45,7 @@ export class Row {
     };
   }
 
-  /** Most elements of a chat are buttons: a message that nobody has come near has none. */
+  /** Adds the buttons. Most elements of a chat are buttons, so messages far from the view have none. */
   showButtons() {
     if (this.copy) return;
     this.copy = copyButton(this.ui.texts, this.ui.texts.copy_message, () => this.message.content);
@@ -64,7 +64,7 @@ export class Row {
     }
     if (this.isQuestion) labelFiles(this.text, message.files);
     if (this.body !== this.node && !this.body.isConnected) this.node.append(...badge(message.badge), this.body);
-    const hasText = content !== "" && caption?.kind !== "continued"; // whose words are the app's
+    const hasText = content !== "" && caption?.kind !== "continued"; // whose text is the app's
     if (hasText !== this.text.isConnected && !this.editor) {
       if (hasText) this.body.prepend(this.text);
       else this.text.remove();
@@ -94,7 +94,7 @@ export class Row {
     if (this.message.time) this.node.append(drawTime(this.message.time));
   }
 
-  /** Replace what differs, so that a selection in the text above stays while the answer grows. */
+  /** Replaces only the blocks that differ, so that a selection in the text above stays while the answer grows. */
   drawBlocks(blocks) {
     let same = 0;
     while (same < blocks.length && blocks[same] === this.blocks[same]) same++;
@@ -107,7 +107,7 @@ export class Row {
     this.blocks = blocks;
   }
 
-  /** Edit the question in its bubble; `onEnd` gets the focus back. */
+  /** Edits the question in its bubble; `onEnd` takes care of the focus afterwards. */
   edit(onEnd) {
     if (this.editor) return this.editor.focus();
     const end = () => {
@@ -126,7 +126,7 @@ function badge(shown) {
   return shown ? [create("span", "phi3-badge", { title: shown.engine }, shown.short)] : [];
 }
 
-/** `seconds` since the epoch, in the visitor's time zone; with the date unless it is less than a day ago. */
+/** Draws `seconds` since the epoch in the visitor's time zone; with the date unless it is less than a day ago. */
 function drawTime(seconds) {
   const moment = new Date(1000 * seconds);
   const text = FORMATS[Date.now() - moment > DAY ? 1 : 0].format(moment);

@@ -1,9 +1,9 @@
 /**
  * Draws the chat from the component's value, a list of messages as JSON: `role`, `content` and more; see ChatMessage in
- * render/messages.py. The answer in progress comes by itself, as `globalThis.phi3Running`, and only its own row is drawn.
+ * render/messages.py. The answer in progress arrives separately, as `globalThis.phi3Running`, and only its row is redrawn.
  *
  * A message's content is exactly what was typed or what the model wrote. A question is drawn as plain text; an answer's
- * HTML is made here and goes nowhere else: Copy takes the content.
+ * HTML is created here and used only here: Copy takes the content.
  */
 import { create } from "./dom.js";
 import drawEmpty from "./empty.js";
@@ -12,12 +12,12 @@ import createMenu from "./menu.js";
 import { identify, Row } from "./row.js";
 import rove from "./rove.js";
 
-const MAX_SHARE = 4; // drawing takes at most about a quarter of the time
-const CHUNK = 20; // messages that are drawn as one once they are near the view; see chat.css
-const NARROW = 560; // pixels, below which an answer's metrics have no names
+const MAX_SHARE = 4; // drawing takes at most about 1/MAX_SHARE of the time
+const CHUNK = 20; // messages that are drawn together once they are near the view; see chat.css
+const NARROW = 560; // pixels; below this width, an answer's metrics have no names
 const MAX_ANNOUNCED = 2000; // characters
 
-/** Returns a function that draws the answer in progress. */
+/** Draws the chat; returns a function that draws the answer in progress. */
 export default function showChat(element, props, watch, texts, starters = []) {
   // Answers are announced once they are finished, not per token.
   const log = create("div", "phi3-log", { role: "log", "aria-live": "off", "aria-label": texts.chat });
@@ -63,7 +63,7 @@ export default function showChat(element, props, watch, texts, starters = []) {
     stops.reset();
     const question = rows.findLast(({ role }) => role === "user");
     const isNew = question && question.message.turn !== asked;
-    // Paging through the versions of a turn leaves the reader where they are.
+    // Paging through the versions of a turn must not scroll.
     if (isNew && globalThis.phi3LastAction !== "show") end.jump();
     else end.keep();
   };
@@ -84,7 +84,7 @@ export default function showChat(element, props, watch, texts, starters = []) {
 
   const removeEmpty = () => [...log.children].filter((chunk) => !chunk.firstChild).forEach((chunk) => chunk.remove());
 
-  /** Complete the messages of a chunk. */
+  /** Adds the buttons of the messages in a chunk. */
   const show = (chunk) => {
     if (shown.has(chunk)) return;
     shown.add(chunk);
@@ -93,7 +93,7 @@ export default function showChat(element, props, watch, texts, starters = []) {
     for (const row of rows.slice(first, first + CHUNK)) row.showButtons();
   };
 
-  /** Complete what a chat that is opened shows, before it is painted. */
+  /** Adds the buttons at the end of the chat, which is shown when a chat is opened, before the first paint. */
   const showEnd = () => [...log.children].slice(-2).forEach(show);
 
   const drawRunning = () => {
@@ -129,7 +129,7 @@ export default function showChat(element, props, watch, texts, starters = []) {
   element.addEventListener("click", (event) => {
     const button = event.target.closest("button[name=edit]");
     if (!button) return;
-    event.stopPropagation(); // it asks the server for nothing
+    event.stopPropagation(); // it needs no request to the server
     const row = rows.find(({ role, message }) => role === "user" && message.turn === button.value);
     const opener = document.activeElement;
     row?.edit(() => {
@@ -149,7 +149,7 @@ function isRunning(row) {
   return row?.role === "assistant" && row.message.turn !== undefined && row.message.caption?.kind !== "answer";
 }
 
-/** `action`, at most once a frame and not so often that it takes most of the time; the last call is never lost. */
+/** Throttles `action` to once a frame and to a share of the time; the last call is never lost. */
 function pace(action) {
   let isWaiting = false;
   let freeAt = 0;
@@ -164,7 +164,7 @@ function pace(action) {
     if (isWaiting) return;
     isWaiting = true;
     const wait = freeAt - performance.now();
-    if (document.hidden || wait > 0) setTimeout(run, Math.max(wait, 0)); // a hidden page draws no frames
+    if (document.hidden || wait > 0) setTimeout(run, Math.max(wait, 0)); // a hidden page has no animation frames
     else requestAnimationFrame(run);
   };
 }

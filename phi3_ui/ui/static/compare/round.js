@@ -17,7 +17,7 @@ export default class Round {
     this.drawn = "";
   }
 
-  /** The votes on the newest round are elsewhere: see view.js. */
+  /** The vote buttons of the newest round are drawn by view.js. */
   update(round, isNewest) {
     const drawn = JSON.stringify([round, isNewest]);
     if (drawn === this.drawn) return;
@@ -34,7 +34,7 @@ export default class Round {
     this.foot.replaceChildren(...[round.note && createElement("p", "voted", {}, round.note), bar].filter(Boolean));
   }
 
-  /** The answers as text, for a screen reader. */
+  /** Returns the answers as text, for screen readers. */
   read() {
     return this.sides.map(({ title, text }) => `${title.textContent}: ${text.textContent}`.slice(0, 1000));
   }
@@ -85,7 +85,7 @@ class Side {
     this.metrics.textContent = metrics;
   }
 
-  /** Replace the blocks that differ, so that a selection in the text above stays while the answer grows. */
+  /** Replaces only the blocks that differ, so that a selection in the text above stays while the answer grows. */
   drawText(content, isComplete) {
     const blocks = renderBlocks(content, this.redraw);
     this.content = content;

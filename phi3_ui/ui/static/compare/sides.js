@@ -1,11 +1,11 @@
-/** The choice of the sides: for each a model, and perhaps a preset of the parameters and a system prompt of its own. */
+/** The choice of the sides: a model for each, and optionally a parameter preset and a system prompt. */
 import drawIcon from "../chat/icons.js";
 import { createElement, createIconButton } from "../dom.js";
 
 const MIN = 2;
 const MAX = 4;
 
-/** `onChange` is called after each change. Returns the button, the panel that it opens, `set` for what the server knows, `open`, and `read` for what is chosen. */
+/** `onChange` is called after each change. Returns the button, the panel that it opens, `set` for the server's state, `open`, and `read` for the current choice. */
 export default function createSides(texts, presets, onChange) {
   let models = []; // id and label
   let sides = [];
@@ -90,13 +90,13 @@ export default function createSides(texts, presets, onChange) {
     panel,
     set(known, chosen, id) {
       models = known;
-      if (id === owner) return; // what was chosen meanwhile stays
+      if (id === owner) return; // keep what was chosen meanwhile
       owner = id;
       sides = chosen.map((side) => ({ ...side }));
       drawLabel();
       if (panel.matches(":popover-open")) draw();
     },
-    /** Show the choice, at this side. */
+    /** Shows the choice and focuses this side. */
     open(index) {
       panel.showPopover();
       panel.querySelectorAll("fieldset")[index]?.querySelector("select").focus();

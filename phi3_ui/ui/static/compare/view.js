@@ -1,6 +1,6 @@
 /**
  * Draws a comparison from the component's value, a ComparisonView of render/compare.py as JSON; the view is closed while
- * that is empty. It asks all sides with one composer, and its votes also come from the keys 1 to 4 and more.
+ * the value is empty. One composer asks all sides; votes also come from the number keys, from 1.
  *
  * `trigger("input", …)` asks a question, `trigger("edit", …)` counts one, `trigger("click", { name, … })` does everything else. Other scripts use
  * `globalThis.phi3Compare`: `open()`.
@@ -22,13 +22,13 @@ const COUNT_AFTER = 300; // milliseconds after the last key
 export default function showComparison({ element, props, watch, trigger, texts, data: presets }) {
   const act = (name, more = {}) => trigger("click", { name, ...more });
   const isOpen = () => document.querySelector("#phi3-centre").dataset.view === "compare";
-  let shown = null; // the view as it was described last, with all rounds
+  let shown = null; // the last received view, with all rounds
   let rounds = new Map(); // by id
-  let latest = 0; // when it was described: responses overtake each other
+  let latest = 0; // time of that view: responses may overtake each other
   let isBlind = true;
-  let asked = null; // the question that was sent and is not yet accepted
+  let asked = null; // the question that was sent but is not yet accepted
   let wasRunning = false;
-  let bar = null; // of the newest round that can be voted on
+  let bar = null; // vote buttons of the newest round, if it can be voted on
 
   // The head
 
@@ -118,14 +118,14 @@ export default function showComparison({ element, props, watch, trigger, texts, 
     count();
   };
 
-  // The draft's tokens, of the side whose context they fill most
+  // The draft's tokens, for the side whose context they fill most
 
   let timer;
   let counted = null;
   const count = () => {
     clearTimeout(timer);
     timer = setTimeout(() => {
-      if (!isOpen() || !shown || shown.running) return; // which is counted at its end
+      if (!isOpen() || !shown || shown.running) return; // counted once it has ended
       const draft = { text: files.compose(box.value), files: files.data, sides: sides.read() };
       const key = JSON.stringify([
         draft.text,
@@ -176,7 +176,7 @@ export default function showComparison({ element, props, watch, trigger, texts, 
     event.preventDefault();
   }, true);
 
-  // What is shown
+  // Drawing
 
   const read = () => {
     if (!props.value) return null;
@@ -229,7 +229,7 @@ export default function showComparison({ element, props, watch, trigger, texts, 
     history.replaceChildren(createElement("summary", "", {}, texts["compare.history"]), ...said);
   };
 
-  /** Put the question of an answer into the composer, and let the person choose whom to compare with. */
+  /** Puts the question of an answer into the composer, and lets the user choose the model to compare with. */
   const offer = (question) => {
     const { files: attached, rest } = splitFiles(question);
     files.replace(attached);
@@ -256,7 +256,7 @@ export default function showComparison({ element, props, watch, trigger, texts, 
     }
   };
 
-  /** The votes on the newest round stand above the composer. */
+  /** Draws the vote buttons of the newest round above the composer. */
   const drawVotes = () => {
     const last = shown.rounds.at(-1);
     const key = last?.choices.length ? last.id : null;
@@ -265,7 +265,7 @@ export default function showComparison({ element, props, watch, trigger, texts, 
     votes.replaceChildren(...bar ? [bar.node] : []);
   };
 
-  /** The answers have ended: they are announced, and the vote is next. */
+  /** Announces the answers, which have ended; the vote is next. */
   const finish = () => {
     announcer.textContent = [texts["compare.answered"], ...rounds.get(shown.rounds.at(-1)?.id)?.read() ?? []].join(" ");
     const active = document.activeElement;

@@ -1,9 +1,9 @@
-/** The buttons of a vote on a round: a letter for each answer, tie and bad; with their keys, 1 and so on, for the newest. */
+/** The buttons to vote on a round: a letter for each answer, tie and bad; for the newest round with their keys, from 1. */
 import { createElement } from "../dom.js";
 
 export const LETTERS = "ABCD";
 
-/** Returns the node, the first button, whether a key has a vote, and `press`, which votes by a key. */
+/** Returns the node, the first button, `hasVote`, which tells whether a key has a vote, and `press`, which votes by key. */
 export default function createVoteBar(texts, { id, choices, sides }, onVote, hasKeys) {
   const reason = createElement("input", "", {
     type: "text",
@@ -15,7 +15,7 @@ export default function createVoteBar(texts, { id, choices, sides }, onVote, has
   const choose = (choice) => {
     if (isSent) return;
     isSent = true;
-    setTimeout(() => isSent = false, 2000); // a vote that was refused can be given again
+    setTimeout(() => isSent = false, 2000); // a rejected vote can be repeated
     onVote(id, choice, reason.value);
   };
   const name = (choice) => {

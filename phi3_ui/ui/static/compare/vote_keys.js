@@ -1,8 +1,8 @@
 /**
- * Votes by a key, unless more is typed at once: a question may begin with a digit, and a vote is final.
+ * Votes by key, unless more is typed immediately: a question may begin with a digit, and a vote is final.
  *
- * `press` votes by a key and says whether the key has a vote; `box` gets the typed text. Returns a function that takes a key
- * pressed outside of any field, and says whether it was one of these.
+ * `hasVote` tells whether a key has a vote, `press` votes by key, and `box` gets the typed text. Returns a function that handles
+ * a key pressed outside of any field, and returns whether it has handled it.
  */
 const TYPED_WITHIN = 600; // milliseconds
 

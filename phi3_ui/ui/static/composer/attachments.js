@@ -1,4 +1,4 @@
-/** The files attached to the question that is being written. */
+/** The files attached to the question being written. */
 import LOCALE from "../locale.js";
 import { formatFile, joinFiles } from "../attached_files.js";
 import drawIcon from "../chat/icons.js";
@@ -6,7 +6,7 @@ import { createElement, createIconButton, fillIn } from "../dom.js";
 import readText, { MAX_CHARACTERS, RefusedFile } from "./read_text.js";
 
 export default class Attachments {
-  /** `onChange` is called when a file was added or removed; `key` names the storage, and `box` gets the focus. */
+  /** `onChange` is called after a file is added or removed; `key` is the storage key; `box()` returns the field that gets the focus. */
   constructor(texts, onChange, { key, box }) {
     Object.assign(this, { texts, onChange, key, box });
     this.chips = createElement("ul", "phi3-files");
@@ -15,7 +15,7 @@ export default class Attachments {
     this.files = this.load();
     addEventListener("pagehide", () => this.save());
     document.addEventListener("click", (event) => {
-      if (event.target.closest?.(".phi3-logout")) this.files = []; // the next user of the tab is another one
+      if (event.target.closest?.(".phi3-logout")) this.files = []; // the next user of the tab may be someone else
     });
     this.draw();
   }
@@ -24,7 +24,7 @@ export default class Attachments {
     return this.files.length;
   }
 
-  /** What the server counts: each file as part of a question. */
+  /** The files for the server to count, each in the form it has in a question. */
   get data() {
     return this.files.map((file) => ({ id: file.id, name: file.name, text: formatFile(file) }));
   }
@@ -48,7 +48,7 @@ export default class Attachments {
     this.onChange();
   }
 
-  /** Attach these files, which have `name` and `text`, in place of others. */
+  /** Replaces the attached files; `files` have `name` and `text`. */
   replace(files) {
     this.refusals.replaceChildren();
     this.files = [];
@@ -67,7 +67,7 @@ export default class Attachments {
     this.onChange();
   }
 
-  /** Shows the server's counts; a file that is too long for the context is removed, and the reason shown. */
+  /** Shows the server's counts; a file too long for the context is removed, and the reason shown. */
   showCounts(counts) {
     const refused = counts.filter(({ id, refusal }) => refusal && this.files.some((file) => file.id === id));
     for (const { id, label } of counts) {
@@ -120,7 +120,7 @@ export default class Attachments {
     return createElement("li", "", { "data-id": file.id }, details, remove);
   }
 
-  /** What this tab held before it was reloaded. */
+  /** Loads the files that this tab held before a reload. */
   load() {
     try {
       const saved = JSON.parse(sessionStorage.getItem(this.key)) ?? [];
@@ -137,7 +137,7 @@ export default class Attachments {
       if (this.count) sessionStorage.setItem(this.key, JSON.stringify(this.files));
       else sessionStorage.removeItem(this.key);
     } catch (error) {
-      console.info("The attached files are not kept over a reload:", error);
+      console.info("The attached files are not kept across a reload:", error);
     }
   }
 }

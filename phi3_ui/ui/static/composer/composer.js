@@ -1,10 +1,11 @@
 /**
- * The composer: one box with the text above and the tools below. Draws the tools, keeps Send and Stop in one place, and asks
- * the server how many tokens the draft has.
+ * The composer: one box with the text above and the tools below. Draws the tools, keeps Send and Stop in the same place, and
+ * asks the server how many tokens the draft has.
  *
- * The component's value is the state: `chat`, the shown chat's id, `busy` while it is being answered, `asked`, the id of its last turn, and
- * perhaps `draft`, a question to put into the composer. Other scripts use `globalThis.phi3Composer`: `setText` when the box
- * has changed, `compose` for the draft with its files, `take` before it is sent, `release` once it is answered or refused.
+ * The component's value is the state: `chat`, the shown chat's id; `busy` while an answer is in progress; `asked`, the id of its
+ * last turn; and optionally `draft`, a question to put into the composer. Other scripts use `globalThis.phi3Composer`: `setText`
+ * when the box has changed, `compose` for the draft with its files, `take` before it is sent, `release` once it is answered or
+ * refused.
  */
 import drawIcon from "../chat/icons.js";
 import { splitFiles } from "../attached_files.js";
@@ -18,7 +19,7 @@ import acceptFiles from "./drop_files.js";
 import listenForShortcuts from "./shortcuts.js";
 
 const COUNT_AFTER = 300; // milliseconds after the last key
-const SEND_GUARD = 400; // milliseconds for which Send cannot be clicked once it has taken the place of Stop
+const SEND_GUARD = 400; // milliseconds for which Send cannot be clicked after it has replaced Stop
 
 export default function createComposer({ element, props, watch, trigger, texts, data: table }) {
   const root = element.closest("#phi3-composer");
@@ -26,10 +27,10 @@ export default function createComposer({ element, props, watch, trigger, texts, 
   const send = () => root.querySelector("#phi3-send");
   const stop = () => root.querySelector("#phi3-stop");
   let text = box()?.value ?? "";
-  let pending = null; // the ids of the files that were sent with a question that is not yet accepted, and the turn before it
+  let pending = null; // the ids of the files sent with a question that is not yet accepted, and the turn before it
   let shownChat = null; // the id of the chat whose draft the composer holds
-  const drafts = loadDrafts(); // those of the other chats, by id
-  let leaving = null; // what the composer held when another chat was asked for
+  const drafts = loadDrafts(); // drafts of the other chats, by id
+  let leaving = null; // the composer's text when another chat was requested
   let given = null; // the last draft from the server
   let isBusy = false;
   let guard = null;
@@ -63,7 +64,7 @@ export default function createComposer({ element, props, watch, trigger, texts, 
     files.replace(attached);
     typeInto(box(), rest);
   };
-  // Each chat keeps its draft. What is typed while the next one is being shown belongs to that.
+  // Each chat keeps its draft. What is typed while the next chat is loading belongs to the next one.
   const changeChat = (chat) => {
     if (!chat || chat === shownChat) return;
     if (shownChat !== null && !pending) {
@@ -100,7 +101,7 @@ export default function createComposer({ element, props, watch, trigger, texts, 
     if (wasFocused && matchMedia("(hover: hover)").matches) box()?.focus({ preventScroll: true });
   };
   root.addEventListener("click", (event) => {
-    // While the connection is lost, Gradio drops the click: the page that is loaded next tells the server.
+    // While the connection is lost, Gradio drops the click: the next page load tells the server.
     if (event.target.closest("#phi3-stop")) globalThis.phi3StoppedTurn = props.value?.asked;
     if (event.target.closest("#phi3-send[aria-disabled=true]")) {
       event.stopImmediatePropagation();

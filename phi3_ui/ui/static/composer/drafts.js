@@ -1,8 +1,8 @@
-/** The drafts of chats that are not shown, over a reload of the tab. */
+/** Keeps the drafts of chats that are not shown across a reload of the tab. */
 
 const KEY = "phi3-chat-drafts";
 
-/** A map from the id of each chat to its draft: the `typed` text and the `attached` files. */
+/** Returns a map from the id of each chat to its draft: the `typed` text and the `attached` files. */
 export function loadDrafts() {
   try {
     const drafts = new Map(JSON.parse(sessionStorage.getItem(KEY)) ?? []);
@@ -14,7 +14,7 @@ export function loadDrafts() {
   }
 }
 
-/** Store `drafts` when the page is left, unless the person logs out: the next user of the tab is another one. */
+/** Stores `drafts` when the page is left, unless the user logs out: the next user of the tab may be someone else. */
 export function keepDrafts(drafts) {
   document.addEventListener("click", (event) => {
     if (event.target.closest?.(".phi3-logout")) drafts.clear();
@@ -25,7 +25,7 @@ export function keepDrafts(drafts) {
       if (kept.length) sessionStorage.setItem(KEY, JSON.stringify(kept));
       else sessionStorage.removeItem(KEY);
     } catch (error) {
-      console.info("The drafts of other chats are not kept over a reload:", error);
+      console.info("The drafts of other chats are not kept across a reload:", error);
     }
   });
 }

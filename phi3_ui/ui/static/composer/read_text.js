@@ -1,18 +1,18 @@
-/** Reads a file as text, in the browser: nothing is uploaded. */
+/** Reads a file as text in the browser: nothing is uploaded. */
 
 export const MAX_CHARACTERS = 1_000_000;
 
-/** The reason why a file is not attached: the key of a text with `{name}` and `{count}`. */
+/** Why a file is not attached; the message is the key of a text with `{name}` and `{count}`. */
 export class RefusedFile extends Error {}
 
-/** The file's text, without a byte order mark. Throws RefusedFile. */
+/** Returns the file's text, without a byte order mark. Throws RefusedFile. */
 export default async function readText(file) {
   if (file.size > 4 * MAX_CHARACTERS) throw new RefusedFile("attach.too_large");
   let bytes;
   try {
     bytes = new Uint8Array(await file.arrayBuffer());
   } catch (error) {
-    console.info(`${file.name} cannot be read:`, error); // a folder, or a file that is gone
+    console.info(`${file.name} cannot be read:`, error); // a folder, or a deleted file
     throw new RefusedFile("attach.unreadable");
   }
   let text;
@@ -21,7 +21,7 @@ export default async function readText(file) {
   } catch {
     throw new RefusedFile("attach.not_text");
   }
-  // deno-lint-ignore no-control-regex -- these characters are what tells a binary file
+  // deno-lint-ignore no-control-regex -- these characters identify a binary file
   if (/[\0-\x08\x0e-\x1a]/.test(text)) throw new RefusedFile("attach.not_text");
   if (text.length > MAX_CHARACTERS) throw new RefusedFile("attach.too_large");
   return text.replace(/\r\n?/g, "\n");

@@ -1,4 +1,4 @@
-/** The keys of the page, and the sheet that lists them. */
+/** The page's keyboard shortcuts, and the sheet that lists them. */
 import createDialog from "../dialog.js";
 import { createElement } from "../dom.js";
 

@@ -32,7 +32,7 @@ export default function showButton({ element, props, watch, texts }) {
     create("div", { class: "phi3-model-bar" }, button, chips, error),
   );
   let drawn = "";
-  let failure = ""; // as it is shown, and was announced
+  let failure = ""; // as shown and announced
 
   function draw({ status, job }) {
     const text = JSON.stringify([status, job]);
@@ -57,7 +57,7 @@ export default function showButton({ element, props, watch, texts }) {
     }
   }
 
-  function fitEngine() { // the name has precedence where the header is narrow
+  function fitEngine() { // the name takes precedence in a narrow header
     engine.hidden = !engine.textContent;
     engine.hidden ||= name.scrollWidth > name.clientWidth;
   }

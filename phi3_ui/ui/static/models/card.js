@@ -1,4 +1,4 @@
-/** The model card's buttons: those with `data-copy` copy their value, another allows the model's code. The card is replaced, its component stays. */
+/** The model card's buttons: those with `data-copy` copy their value, another allows the model's code. The card is replaced, but its component stays. */
 import { copy } from "../chat/copy.js";
 import drawIcon from "../chat/icons.js";
 

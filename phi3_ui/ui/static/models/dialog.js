@@ -1,6 +1,6 @@
 /**
  * The dialog "Add a model", around Gradio's components: opened by `globalThis.phi3AddModel.open(opener)`, closed by
- * Escape, its button or a press outside. The focus stays in it while it is open, and then returns to the opener.
+ * Escape, its button or a click outside. The focus is trapped in it while it is open, and then returns to the opener.
  */
 import drawIcon from "../chat/icons.js";
 import { create } from "./store.js";
@@ -42,7 +42,7 @@ export default function manageDialog({ element, texts }) {
 
   function press(event) {
     if (event.key === "Escape") {
-      if (event.defaultPrevented) return; // it has closed a list of choices
+      if (event.defaultPrevented) return; // it has closed a dropdown list
       event.preventDefault();
       event.stopPropagation();
       close();
@@ -58,7 +58,7 @@ export default function manageDialog({ element, texts }) {
 
   button.addEventListener("click", close);
   overlay.addEventListener("keydown", press);
-  // A control that is disabled while it has the focus loses it, as Add does: the keys then go to the page.
+  // A control that is disabled while focused, such as Add, loses the focus: the keys then go to the page.
   document.addEventListener("keydown", (event) => {
     if (overlay.hasAttribute("data-open") && !overlay.contains(event.target)) press(event);
   }, true);

@@ -1,7 +1,7 @@
-/** Text as it is compared: without case and accents. */
+/** Normalizes a text for comparison: without case and accents. */
 export const fold = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
 
-/** All that is seen of a row, to be searched. */
+/** Returns all visible text of a row, for searching. */
 export const describe = (group, row) =>
   fold(
     [group, row.name, ...row.facts, ...row.chips.map((chip) => chip.text)].join(

@@ -1,4 +1,4 @@
-/** Draws the header's buttons at the right: to compare models, and to save the chat. */
+/** Draws the buttons on the right of the header: compare models, and save the chat. */
 import drawIcon from "../chat/icons.js";
 import { create, subscribe } from "./store.js";
 
@@ -14,7 +14,7 @@ export default function showActions({ element, trigger, texts }) {
   compare.addEventListener("click", () => {
     if (compare.getAttribute("aria-disabled") === "false") globalThis.phi3Compare?.open();
   });
-  // Focusable also without a model, so that its tooltip can be read without a pointer.
+  // Focusable even without a model, so that its tooltip can be read without a pointer.
   subscribe(({ status }) => {
     const hasModel = Boolean(status?.name);
     compare.setAttribute("aria-disabled", String(!hasModel));

@@ -1,11 +1,11 @@
-/** Tells the model button and the model menu how far the job is whose progress the component shows. */
+/** Tells the model button and the model menu the progress of the job that the component shows. */
 import { update } from "./store.js";
 
 export default function followJob({ element, watch }) {
   const read = () => {
     const summary = element.querySelector(".phi3-job")?.dataset.summary;
     update({ job: summary ? { summary } : null });
-    element.querySelector(".phi3-error, .phi3-note")?.scrollIntoView({ block: "nearest" }); // below the fold of a low window
+    element.querySelector(".phi3-error, .phi3-note")?.scrollIntoView({ block: "nearest" }); // it may be below the fold
   };
   watch("value", read);
   read();

@@ -100,7 +100,7 @@ class Menu {
       const { left, bottom } = this.button.getBoundingClientRect();
       this.popup.style.setProperty("--menu-left", `${left}px`);
       this.popup.style.setProperty("--menu-top", `${bottom + 6}px`);
-      this.draw(); // before any key can be pressed in it
+      this.draw(); // before any key press can reach it
     });
     this.popup.addEventListener("toggle", (event) => {
       if (event.newState === "open") this.active?.node.scrollIntoView({ block: "nearest" });
@@ -125,7 +125,7 @@ class Menu {
     });
   }
 
-  /** Create the rows of the current value, then show those that match. */
+  /** Creates the rows of the current value, then shows those that match. */
   draw() {
     if (this.isStale) {
       this.isStale = false;
@@ -206,20 +206,20 @@ class Menu {
     return row;
   }
 
-  /** Draw what changes while people chat: which models are loaded, and how fast they are. */
+  /** Draws what changes while users chat: which models are loaded, and how fast they are. */
   drawStates() {
     const { loaded: ids, speeds = {} } = state.status ?? {};
     const loaded = new Set(ids);
     for (const row of this.rows) {
       const isLoaded = loaded.has(row.model);
-      const speed = row.key === row.model ? speeds[row.model] : null; // not in the row of an alias
+      const speed = row.key === row.model ? speeds[row.model] : null; // not in alias rows
       row.line.textContent = [...row.facts, ...(speed ? [speed] : []), ...row.date].join(" · ");
       row.dot.className = `phi3-dot ${isLoaded ? "loaded" : "none"}`;
       row.state.textContent = isLoaded ? ` · ${row.ready}` : "";
     }
   }
 
-  /** Show the rows that match the filter, and make `row`, or else the first of them, the active one. */
+  /** Shows the rows that match the filter, and makes `row`, or else the first of them, the active one. */
   show(row) {
     for (const one of this.rows) {
       one.node.hidden = !matches(one.text, this.filter.value);

@@ -1,11 +1,11 @@
 /**
- * Draws the presets as cards to choose one from. The component's value has the cards by language, the hidden component
- * `phi3-add-preset` the chosen one's key.
+ * Draws the presets as cards to choose from. The component's value has the cards by language; the hidden component
+ * `phi3-add-preset` has the key of the chosen one.
  */
 import { create, getField, plain, setField } from "./store.js";
 
 const FIELD = "phi3-add-preset";
-const FORMS = ["own", "remote"]; // choices with fields of their own, which the stylesheet shows
+const FORMS = ["own", "remote"]; // choices with additional fields, which the style sheet shows
 
 export default function showPresets({ element, props, texts }) {
   const all = plain(props.value);

@@ -1,17 +1,17 @@
 /**
- * What the modules of this folder tell one another: the selected model's status, and the job that adds a model.
- * Gradio's hidden components hold what the server gets.
+ * State shared by the modules of this folder: the selected model's status, and the job that adds a model.
+ * Gradio's hidden components hold what is sent to the server.
  */
 const listeners = new Set();
 export const state = { status: null, job: null };
 
-/** Set some of the state, and tell everyone who wants to know. */
+/** Changes part of the state and notifies the subscribers. */
 export function update(changes) {
   Object.assign(state, changes);
   for (const listener of listeners) listener(state);
 }
 
-/** Call `listener` now and after each change. */
+/** Calls `listener` now and after each change. */
 export function subscribe(listener) {
   listeners.add(listener);
   listener(state);
@@ -19,19 +19,19 @@ export function subscribe(listener) {
 
 const field = (id) => document.querySelector(`#${id} input, #${id} textarea`);
 
-/** The value of a hidden text field. */
+/** Returns the value of a hidden text field. */
 export const getField = (id) => field(id)?.value ?? "";
 
-/** Set a hidden text field as if it was typed: its events run, and later ones have the value as their input. */
+/** Sets a hidden text field as if it was typed: its events run, and later events get the value as their input. */
 export function setField(id, value) {
   field(id).value = value;
   field(id).dispatchEvent(new Event("input", { bubbles: true }));
 }
 
-/** A value of a component without Svelte's proxies. */
+/** Returns a component's value without Svelte's proxies. */
 export const plain = (value) => value && JSON.parse(JSON.stringify(value));
 
-/** An element with attributes, or properties where an attribute's name is one, and children. */
+/** Creates an element with attributes and children; attributes that are false, null or undefined are left out. */
 export function create(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -44,5 +44,5 @@ export function create(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** A chip: `{ text, kind }`. */
+/** Creates a chip from `{ text, kind }`. */
 export const createChip = ({ text, kind }) => create("span", { class: `phi3-chip ${kind}` }, text);

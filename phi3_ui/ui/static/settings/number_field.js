@@ -1,4 +1,4 @@
-/** A slider's number in the language of the page, in place of Gradio's field, which the browser writes in its own. */
+/** A slider's number in the page's language, in place of Gradio's field, which the browser formats in its own language. */
 import { createElement } from "../dom.js";
 import LOCALE from "../locale.js";
 
@@ -7,7 +7,7 @@ const POINT = FORMAT.format(0.5).charAt(1);
 const GROUPED = /[.,\s](?=\d{3}(?!\d))/g; // 4,096 and 4.096
 const fields = new WeakMap(); // by Gradio's field
 
-/** Draw the value of Gradio's field, which stays the one that holds it; `name` is the label. */
+/** Draws the value of Gradio's field, which still holds the value; `name` is the label. */
 export default function drawNumber(native, name) {
   if (!fields.has(native)) fields.set(native, createField(native));
   const field = fields.get(native);
@@ -23,9 +23,9 @@ function createField(native) {
   };
   const commit = () => {
     take();
-    requestAnimationFrame(() => write(field, native)); // as Gradio has limited it
+    requestAnimationFrame(() => write(field, native)); // with the value that Gradio has clamped
   };
-  field.addEventListener("blur", commit); // not "change": a script that has written the field may keep it from being sent
+  field.addEventListener("blur", commit); // not "change": it may not fire if a script has written the field
   field.addEventListener("keydown", (event) => {
     if (event.key === "Enter") commit();
     const steps = { ArrowUp: 1, ArrowDown: -1 }[event.key];
@@ -43,7 +43,7 @@ function createField(native) {
   return field;
 }
 
-/** NaN if it is no number. */
+/** Parses a number; NaN if it is not one. */
 function parse(text, isWhole) {
   if (text === "") return NaN;
   const number = Number((isWhole ? text.replace(GROUPED, "") : text).replace(POINT, "."));
@@ -58,5 +58,5 @@ function write(field, native) {
 function setValue(native, number) {
   native.value = number;
   native.dispatchEvent(new Event("input", { bubbles: true }));
-  native.dispatchEvent(new Event("blur")); // on which Gradio limits it
+  native.dispatchEvent(new Event("blur")); // on which Gradio clamps it
 }

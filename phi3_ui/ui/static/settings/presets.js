@@ -1,11 +1,11 @@
-/** The presets of the sampling parameters as one row of buttons, the marks of changed values, and Reset all. */
+/** The presets of the sampling parameters as a row of buttons, the marks on changed values, and Reset all. */
 import LOCALE from "../locale.js";
 import { createElement } from "../dom.js";
 import drawNumber from "./number_field.js";
 import { changedNames, currentSettings, findPreset, setApplier } from "./state.js";
 
 const KEY = "phi3-custom-params";
-const written = new WeakSet(); // the ends of sliders in the language of the page
+const written = new WeakSet(); // slider limits already in the page's language
 
 export default function createPresets({ element, trigger, texts, data: table }) {
   const apply = (values) => trigger("click", { values });
@@ -49,7 +49,7 @@ export default function createPresets({ element, trigger, texts, data: table }) 
   draw();
 }
 
-/** Name the parts of a slider and write its numbers, which Gradio does in English whatever the language. */
+/** Names the parts of a slider and formats its numbers, which Gradio always does in English. */
 function nameParts(block, name, reset) {
   block.querySelector("[data-testid=range-input]")?.setAttribute("aria-label", name);
   const number = block.querySelector("[data-testid=number-input]");
@@ -62,7 +62,7 @@ function nameParts(block, name, reset) {
   block.querySelector("[data-testid=reset-button]")?.setAttribute("aria-label", `${reset}: ${name}`);
 }
 
-/** The values of the last combination that was no preset; null if there was none. */
+/** Returns the values of the last custom combination; null if there was none. */
 function load() {
   try {
     return JSON.parse(localStorage.getItem(KEY));

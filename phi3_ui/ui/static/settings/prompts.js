@@ -1,4 +1,4 @@
-/** The system prompts that can be chosen: those of chat/presets.py, and the visitor's own, kept in the browser. */
+/** The available system prompts: those of chat/presets.py, and the visitor's own, stored in the browser. */
 
 const KEY = "phi3-system-prompts";
 
@@ -13,7 +13,7 @@ export function loadPrompts() {
   }
 }
 
-/** Whether the browser has saved them. */
+/** Saves the prompts; returns whether the browser allowed it. */
 export function savePrompts(prompts) {
   try {
     localStorage.setItem(KEY, JSON.stringify(prompts));
@@ -25,7 +25,7 @@ export function savePrompts(prompts) {
   return true;
 }
 
-/** The name of a system prompt: that of its preset, or that it is none or the user's own. */
+/** Returns the name of a system prompt: that of its preset, or "none" or "custom" in the page's language. */
 export function nameSystemPrompt(texts, table, text) {
   if ((text ?? "").trim() === "") return texts["system.none"];
   const included = table.prompts.find((name) => texts[`system.${name}.text`] === text);

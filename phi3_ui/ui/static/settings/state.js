@@ -1,6 +1,6 @@
-/** The settings as the page's controls have them now. They change through Gradio, and record_settings.js tells of it. */
+/** The current settings of the page's controls. They change through Gradio, and record_settings.js reports changes. */
 
-/** By name; the defaults until a control has changed. `table` is that of page/presets.py. */
+/** Returns the settings by name; the defaults until a control has changed. `table` is that of page/presets.py. */
 export function currentSettings(table) {
   return { ...table.defaults, ...globalThis.phi3Settings };
 }
@@ -12,7 +12,7 @@ export function isSame(one, other) {
   return typeof one === "number" || typeof other === "number" ? Number(one) === Number(other) : one === other;
 }
 
-/** The name of the preset with these values, else "custom". */
+/** Returns the name of the preset with these values, else "custom". */
 export function findPreset(table, settings) {
   const found = table.presets.find(({ values }) =>
     Object.entries(values).every(([name, value]) => isSame(settings[name], value))
@@ -20,19 +20,19 @@ export function findPreset(table, settings) {
   return found?.name ?? "custom";
 }
 
-/** Names of the settings that differ from their defaults. */
+/** Returns the names of the settings that differ from their defaults. */
 export function changedNames(table, settings) {
   return Object.keys(table.defaults).filter((name) => !isSame(settings[name], table.defaults[name]));
 }
 
 let apply = () => {};
 
-/** Set these settings, by name. */
+/** Sets these settings, by name. */
 export function applySettings(values) {
   apply(values);
 }
 
-/** The component that reaches the server says how settings are set. */
+/** Registers the function of the component that can set settings through the server. */
 export function setApplier(applier) {
   apply = applier;
 }
