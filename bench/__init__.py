@@ -1,5 +1,5 @@
-"""Measured comparisons, run by hand: `make bench`. Ratios side by side in one run, for machines are noisy."""
+"""Benchmarks, run manually with `make bench`. Ratios are measured side by side in one run, because machines are noisy."""
 
 from models import disable_telemetry
 
-disable_telemetry()  # before any of its modules imports a dependency that would report
+disable_telemetry()  # before any module imports a dependency that sends telemetry

@@ -1,4 +1,4 @@
-"""`make bench`: tables of what each step from the raw engine to the browser costs, and what logging costs."""
+"""`make bench`: print the overhead of each layer from the raw engine to the browser, and the cost of logging."""
 
 import argparse
 import os
@@ -47,38 +47,44 @@ from tests.support.app_server import serve
 
 TOKENS = {"prompt": 300, "chat": 80}
 ROWS = {
-    "streaming": streaming.rows,
-    "api": api.rows,
-    "ray": ray.rows,
-    "long-chats": long_chats.onnx,
-    "long-chats-pipeline": long_chats.pipeline,
-    "llama": llama.rows,
-    "concurrency": concurrency.eight_users,
-    "arrival": concurrency.long_prompt_arrival,
-    "batching": batching.rows,
-    "batching-memory": batching.memory,
-    "capacity": capacity.rows,
-    "stopping": stopping.rows,
-    "startup": startup.rows,
-    "page-load": page_load.rows,
-    "store": store.rows,
-    "switching": switching.rows,
-    "history": history.rows,
-    "imports": imports.rows,
-    "chat-list": chat_list.rows,
-    "evaluation": evaluation.rows,
-    "ratings": evaluation.ratings,
+    "streaming": streaming.measure_rows,
+    "api": api.measure_rows,
+    "ray": ray.measure_rows,
+    "long-chats": long_chats.measure_onnx,
+    "long-chats-pipeline": long_chats.measure_pipeline,
+    "llama": llama.measure_rows,
+    "concurrency": concurrency.measure_concurrency,
+    "arrival": concurrency.measure_arrival,
+    "batching": batching.measure_rows,
+    "batching-memory": batching.measure_memory,
+    "capacity": capacity.measure_rows,
+    "stopping": stopping.measure_rows,
+    "startup": startup.measure_rows,
+    "page-load": page_load.measure_rows,
+    "store": store.measure_rows,
+    "switching": switching.measure_rows,
+    "history": history.measure_rows,
+    "imports": imports.measure_rows,
+    "chat-list": chat_list.measure_rows,
+    "evaluation": evaluation.measure_rows,
+    "ratings": evaluation.measure_ratings,
 }
-AIMS = {"pyfunc": 0.98, "process": 0.98, "api": 0.97, "gradio_client": 0.97, "browser": 0.93}
+TARGETS = {"pyfunc": 0.98, "process": 0.98, "api": 0.97, "gradio_client": 0.97, "browser": 0.93}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure what each step from the raw engine to the browser costs.")
+    parser = argparse.ArgumentParser(
+        description="Measure the overhead of each layer from the raw engine to the browser."
+    )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--contract", choices=list(TOKENS), action="append", help="only this contract; may be repeated")
+    parser.add_argument(
+        "--contract", choices=list(TOKENS), action="append", help="measure only this contract; may be repeated"
+    )
     parser.add_argument("--gigabytes", type=float, default=3, help="size of the folder whose logging is measured")
-    parser.add_argument("--tuning", action="store_true", help="only the tables behind the chosen precision and threads")
-    parser.add_argument("--only", choices=list(ROWS), action="append", help="only these rows; may be repeated")
+    parser.add_argument(
+        "--tuning", action="store_true", help="print only the tables behind the choice of precision and threads"
+    )
+    parser.add_argument("--only", choices=list(ROWS), action="append", help="measure only these rows; may be repeated")
     arguments = parser.parse_args()
     rounds, contracts = arguments.rounds, arguments.contract or list(TOKENS)
     warnings.simplefilter("ignore")
@@ -106,63 +112,63 @@ def main() -> None:
 
 
 def measure_paths(entry: ModelEntry, home: Path, rounds: int) -> dict[str, list[paths.Speed]]:
-    """`rounds` measurements of each path. The paths take turns within a round, so that noise affects all of them."""
+    """Measure each path `rounds` times. Paths alternate within a round, so that noise affects all of them."""
     import mlflow
 
     mlflow.set_tracking_uri(entry.tracking_uri)
     spec = ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, folder=entry.folder)
     files = Path(mlflow.artifacts.download_artifacts(entry.uri))
-    figures: dict[str, list[paths.Speed]] = {}
+    speeds: dict[str, list[paths.Speed]] = {}
     with ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        taken: dict[str, paths.AnswerPath] = {}
+        answers: dict[str, paths.AnswerPath] = {}
         if entry.contract == "prompt":
             from tokenizers import Tokenizer
 
             folder = next((files / "artifacts").iterdir())
             metadata = read_metadata(entry.uri)
-            ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(paths.prompt_for(metadata)).ids
-            threads = best_threads(lambda count: paths.raw_engine(folder, ids, count))
-            taken["raw"] = stack.enter_context(paths.raw_engine(folder, ids, threads))
-            taken["pyfunc"] = stack.enter_context(paths.pyfunc_stream(spec))
+            ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(paths.render_prompt(metadata)).ids
+            threads = find_best_threads(lambda count: paths.open_raw_engine(folder, ids, count))
+            answers["raw"] = stack.enter_context(paths.open_raw_engine(folder, ids, threads))
+            answers["pyfunc"] = stack.enter_context(paths.open_pyfunc_stream(spec))
         else:
             folder = merge_checkpoint(files, temporary)
-            threads = best_threads(lambda count: paths.raw_generate(folder, count))
-            taken["raw"] = stack.enter_context(paths.raw_generate(folder, threads))
-            taken["pyfunc"] = stack.enter_context(paths.pyfunc_hooked(spec))
-        taken["process"] = stack.enter_context(paths.process(spec, temporary))
+            threads = find_best_threads(lambda count: paths.open_raw_generate(folder, count))
+            answers["raw"] = stack.enter_context(paths.open_raw_generate(folder, threads))
+            answers["pyfunc"] = stack.enter_context(paths.open_pyfunc_hooked(spec))
+        answers["process"] = stack.enter_context(paths.open_process(spec, temporary))
         server = stack.enter_context(serve(home, temporary / "app.log"))
-        taken["api"] = stack.enter_context(paths.api(server.url, entry.model_id))
-        taken["gradio_client"] = stack.enter_context(paths.gradio_client(server.url, entry.model_id))
+        answers["api"] = stack.enter_context(paths.open_api(server.url, entry.model_id))
+        answers["gradio_client"] = stack.enter_context(paths.open_gradio_client(server.url, entry.model_id))
         playwright = stack.enter_context(sync_playwright())
         launched = playwright.chromium.launch(executable_path=chromium.ensure(), args=chromium.FLAGS)
         page = launched.new_page(viewport={"width": 1400, "height": 900})
         page.goto(server.url)
-        taken["browser"] = stack.enter_context(paths.browser(page, entry.name))
-        for name, answer in taken.items():
-            answer(16)  # warm
-            figures[name] = []
+        answers["browser"] = stack.enter_context(paths.open_browser(page, entry.name))
+        for name, answer in answers.items():
+            answer(16)  # warm-up
+            speeds[name] = []
         for _ in range(rounds):
-            for name, answer in taken.items():
-                figures[name].append(answer(TOKENS[entry.contract]))
+            for name, answer in answers.items():
+                speeds[name].append(answer(TOKENS[entry.contract]))
         launched.close()
-    return figures
+    return speeds
 
 
-def best_threads(raw: Callable[[int], AbstractContextManager[paths.AnswerPath]]) -> int:
-    """The thread count with which the raw loop is fastest on this machine."""
+def find_best_threads(raw: Callable[[int], AbstractContextManager[paths.AnswerPath]]) -> int:
+    """Return the thread count with which the raw loop is fastest on this machine."""
     with ExitStack() as stack:
         counts = range(1, len(os.sched_getaffinity(0)) + 1)
-        taken = {count: stack.enter_context(raw(count)) for count in counts}
-        for answer in taken.values():
+        answers = {count: stack.enter_context(raw(count)) for count in counts}
+        for answer in answers.values():
             answer(16)
-        figures = [{count: answer(40).rate for count, answer in taken.items()} for _ in range(5)]
-    rates = {count: statistics.median(of_round[count] for of_round in figures) for count in counts}
+        speeds = [{count: answer(40).rate for count, answer in answers.items()} for _ in range(5)]
+    rates = {count: statistics.median(round_rates[count] for round_rates in speeds) for count in counts}
     return max(rates, key=lambda count: rates[count])
 
 
 def merge_checkpoint(files: Path, temporary: Path) -> Path:
-    """The checkpoint of a logged pipeline as one folder; MLflow stores weights and tokenizer separately."""
+    """Link the checkpoint of a logged pipeline into one folder; MLflow stores weights and tokenizer separately."""
     folder = temporary / "checkpoint"
     folder.mkdir()
     for part in ("model", "components/tokenizer"):
@@ -172,16 +178,16 @@ def merge_checkpoint(files: Path, temporary: Path) -> Path:
     return folder
 
 
-def print_table(contract: str, raw: str, figures: dict[str, list[paths.Speed]]) -> None:
+def print_table(contract: str, raw: str, speeds: dict[str, list[paths.Speed]]) -> None:
     """Print medians over the rounds; a ratio is the median of the per-round ratios to the raw engine."""
-    print(f"| {raw}, {TOKENS[contract]} tokens | tokens/s | ÷ raw | aim | first token, s |")
+    print(f"| {raw}, {TOKENS[contract]} tokens | tokens/s | ÷ raw | target | first token, s |")
     print("|---|---|---|---|---|")
-    for name, of_path in figures.items():
-        rate = statistics.median(figure.rate for figure in of_path)
-        ratio = statistics.median(one.rate / base.rate for one, base in zip(of_path, figures["raw"], strict=True))
-        first = statistics.median(figure.first for figure in of_path)
-        aim = f"≥ {AIMS[name]}" if name in AIMS else ""
-        print(f"| {name} | {rate:.1f} | {ratio:.3f} | {aim} | {first:.3f} |", flush=True)
+    for name, path_speeds in speeds.items():
+        rate = statistics.median(speed.rate for speed in path_speeds)
+        ratio = statistics.median(one.rate / base.rate for one, base in zip(path_speeds, speeds["raw"], strict=True))
+        first = statistics.median(speed.first for speed in path_speeds)
+        target = f"≥ {TARGETS[name]}" if name in TARGETS else ""
+        print(f"| {name} | {rate:.1f} | {ratio:.3f} | {target} | {first:.3f} |", flush=True)
     print(flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The ONNX model's two engines side by side, in this process: throughput, first tokens, memory."""
+"""The two engines of the ONNX model side by side, in this process: throughput, time to first token, memory."""
 
 import multiprocessing
 import statistics
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
-from bench.concurrency import USERS, concurrent_rates, make_stories
+from bench.concurrency import USERS, compute_concurrent_rates, make_stories
 from bench.long_chats import make_question
 from bench.rows import Bench, Row, TimedAnswer, ask_model, median_ratio
 from phi3_ui.chat.types import Message
@@ -19,20 +19,20 @@ _CHAT_TOKENS = 500
 
 
 class GenaiContract(OnnxPromptContract):
-    """The same contract with ONNX Runtime GenAI, as the wrapper's own default is."""
+    """The contract *prompt* with ONNX Runtime GenAI, the wrapper's default engine."""
 
     def model_config(self, cache_mb: int) -> dict[str, Any] | None:
         return {"engine": "genai"}
 
 
 def load_engines(bench: Bench) -> dict[str, Any]:
-    """The app's adapter for each engine, warm."""
+    """Return the app's adapter for each engine, warmed up."""
     spec = bench.spec("prompt")
     engines: dict[str, Any] = {"genai": load_adapter(spec, GenaiContract()), "batched": load_adapter(spec)}
     for name, adapter in engines.items():
         found = adapter._model.unwrap_python_model()._scheduler._engine.name
         if found != name:
-            raise RuntimeError(f"{name} was asked for, but {found} runs: log the model again")
+            raise RuntimeError(f"requested engine {name}, but got {found}: log the model again")
         ask_model(adapter, [Message("user", "Hello.")], 16)
     return engines
 
@@ -43,15 +43,15 @@ def ask_together(adapter: Any, messages: Sequence[Message], tokens: int = _TOKEN
 
 
 def make_long_questions(name: str) -> list[Message]:
-    """Some 500 tokens each."""
+    """Return one question of about 500 tokens per user."""
     return [
         Message("user", " ".join(make_question(f"{name} {user}", part).content for part in range(3)))
         for user in range(USERS)
     ]
 
 
-def rows(bench: Bench) -> Iterator[Row]:
-    """Throughput and first tokens."""
+def measure_rows(bench: Bench) -> Iterator[Row]:
+    """Measure throughput and time to first token."""
     engines = load_engines(bench)
     single: dict[str, list[float]] = {name: [] for name in engines}
     worst: dict[str, list[float]] = {name: [] for name in engines}
@@ -62,43 +62,43 @@ def rows(bench: Bench) -> Iterator[Row]:
             answers = ask_together(adapter, [Message("user", f"{number}. {story.content}") for story in make_stories()])
             worst[name].append(max(answer.first for answer in answers))
             if name == "batched":
-                rates = concurrent_rates(answers)
+                rates = compute_concurrent_rates(answers)
                 sums.append(sum(rates))
                 evenness.append(min(rates) / max(rates))
                 questions = make_long_questions(f"Round {number}")
                 for question in questions:
                     ask_model(adapter, [question], 1)  # prefilled, so that all decode at the same time
                 single_long.append(ask_model(adapter, questions[:1], _TOKENS).speed.rate)
-                sums_long.append(sum(concurrent_rates(ask_together(adapter, questions))))
+                sums_long.append(sum(compute_concurrent_rates(ask_together(adapter, questions))))
     value = median_ratio(single["batched"], single["genai"])
-    beside = f"{statistics.median(single['batched']):.0f} and {statistics.median(single['genai']):.0f} tokens/s"
-    yield Row("batched engine ÷ ONNX Runtime GenAI: one stream", f"{value:.2f} ({beside})", "≥ 0.98", value >= 0.98)
+    detail = f"{statistics.median(single['batched']):.0f} and {statistics.median(single['genai']):.0f} tokens/s"
+    yield Row("batched engine ÷ ONNX Runtime GenAI: one stream", f"{value:.2f} ({detail})", "≥ 0.98", value >= 0.98)
     value = median_ratio(sums, single["batched"])
-    yield Row(f"batched: {USERS} people ÷ one, short prompts", f"{value:.2f}", "≥ 2.5", value >= 2.5)
+    yield Row(f"batched: {USERS} users ÷ one, short prompts", f"{value:.2f}", "≥ 2.5", value >= 2.5)
     value = median_ratio(sums_long, single_long)
-    yield Row(f"batched: {USERS} people ÷ one, prompts of 500 tokens", f"{value:.2f}", "≥ 1.8", value >= 1.8)
+    yield Row(f"batched: {USERS} users ÷ one, prompts of 500 tokens", f"{value:.2f}", "≥ 1.8", value >= 1.8)
     value = statistics.median(evenness)
     yield Row(f"batched: slowest ÷ fastest of {USERS}", f"{value:.2f}", "≥ 0.8", value >= 0.8)
     value = median_ratio(worst["batched"], worst["genai"])
-    beside = f"{statistics.median(worst['batched']):.2f} and {statistics.median(worst['genai']):.2f} s"
+    detail = f"{statistics.median(worst['batched']):.2f} and {statistics.median(worst['genai']):.2f} s"
     what = f"batched ÷ ONNX Runtime GenAI: worst first token of {USERS}"
-    yield Row(what, f"{value:.2f} ({beside})", "≤ 0.6", value <= 0.6)
+    yield Row(what, f"{value:.2f} ({detail})", "≤ 0.6", value <= 0.6)
 
 
-def memory(bench: Bench) -> Iterator[Row]:
-    """Growth of memory by 8 chats, with each engine in a process of its own: freed memory would serve the next one."""
+def measure_memory(bench: Bench) -> Iterator[Row]:
+    """Measure the memory for 8 chats, with each engine in its own process: the second would reuse memory freed by the first."""
     spec, grown = bench.spec("prompt"), dict[str, int]()
     for name in ("genai", "batched"):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
             grown[name] = process.submit(measure_growth, spec, name).result()
     value = grown["batched"] / grown["genai"]
-    beside = f"{grown['batched'] / 1e6:.0f} and {grown['genai'] / 1e6:.0f} MB"
+    detail = f"{grown['batched'] / 1e6:.0f} and {grown['genai'] / 1e6:.0f} MB"
     what = f"batched ÷ ONNX Runtime GenAI: memory of {USERS} chats of {_CHAT_TOKENS} tokens"
-    yield Row(what, f"{value:.2f} ({beside})", "≤ 0.5", value <= 0.5)
+    yield Row(what, f"{value:.2f} ({detail})", "≤ 0.5", value <= 0.5)
 
 
 def measure_growth(spec: ModelSpec, engine: str) -> int:
-    """By how many bytes this process grows while 8 chats are begun, after a first one."""
+    """Return the growth of this process in bytes while 8 chats start, after a first one."""
     adapter = load_adapter(spec, GenaiContract() if engine == "genai" else None)
     ask_model(adapter, [Message("user", "Hello.")], 1)
     before = _resident_bytes()
@@ -108,7 +108,7 @@ def measure_growth(spec: ModelSpec, engine: str) -> int:
 
 
 def _resident_bytes() -> int:
-    """What this process has written to, also what the system has swapped out."""
+    """Return the bytes of memory that this process has written to, including swapped-out pages."""
     with open("/proc/self/status", encoding="ascii") as file:
         fields = dict(line.split(":", 1) for line in file)
     return sum(int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmSwap"))

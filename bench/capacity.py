@@ -1,4 +1,4 @@
-"""The simulation of many people (simulation.py) against as many threads that ask the model, on the same machine at the same time."""
+"""Compare the simulation of concurrent users (simulation.py) with as many threads that query the model on the same machine."""
 
 import multiprocessing
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.concurrency import concurrent_rates
+from bench.concurrency import compute_concurrent_rates
 from bench.long_chats import make_question
 from bench.rows import Bench, Row, TimedAnswer, ask_model
 from bench.simulation import Machine, Usage, simulate
@@ -20,29 +20,29 @@ from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.host.worker import load_adapter
 
 _CALIBRATED = (1, 4, 24)
-"""How many people ask at once to find what a step takes; others are simulated."""
+"""Numbers of concurrent users for fitting the costs of a step; other numbers are simulated."""
 _SIMULATED = (8, 50)
 _TOKENS = 100
 
 
-def rows(bench: Bench) -> Iterator[Row]:
-    """In a process of its own on one core, by the CPU time that it takes: the simulation has one engine and no other work."""
+def measure_rows(bench: Bench) -> Iterator[Row]:
+    """Measure CPU time in a separate process on one core, because the simulation has a single engine and no other load."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         pairs = process.submit(_measure, bench.spec("prompt"), bench.rounds).result()
     for (people, what), of_rounds in pairs.items():
         value = statistics.median(simulated / measured for simulated, measured in of_rounds)
         medians = [statistics.median(side) for side in zip(*of_rounds, strict=True)]
-        beside = f"{medians[0]:.3g} and {medians[1]:.3g} {'s' if 'first' in what else 'tokens/s'}"
-        name = f"simulated ÷ measured, {people} people at once: {what}"
-        yield Row(name, f"{value:.2f} ({beside})", "0.8 to 1.25", 0.8 <= value <= 1.25)
+        detail = f"{medians[0]:.3g} and {medians[1]:.3g} {'s' if 'first' in what else 'tokens/s'}"
+        name = f"simulated ÷ measured, {people} concurrent users: {what}"
+        yield Row(name, f"{value:.2f} ({detail})", "0.8 to 1.25", 0.8 <= value <= 1.25)
 
 
 def _measure(spec: ModelSpec, rounds: int) -> dict[tuple[int, str], list[tuple[float, float]]]:
-    """By the number of people and what is compared: the simulated and the measured value of each round.
+    """Return the simulated and the measured value of each round, by number of users and metric.
 
-    Each round measures the steps, and then what they are to predict.
+    Each round first measures the costs of steps, and then the values that they should predict.
     """
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before the engine chooses how many threads it uses
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before the engine chooses its number of threads
     adapter = load_adapter(spec)
     _ask_one(adapter, Message("user", "Hello."), 16)
     pairs = dict[tuple[int, str], list[tuple[float, float]]]()
@@ -52,9 +52,9 @@ def _measure(spec: ModelSpec, rounds: int) -> dict[tuple[int, str], list[tuple[f
         for people in _SIMULATED:
             answers = _ask_together(adapter, _make_questions(f"Round {number} of {people}", people))
             found = simulate(people, Usage(_median_prompt(answers), _TOKENS, 0, 0.0), machine, limit=people)
-            rate, first = sum(concurrent_rates(answers)), max(answer.first for answer in answers)
+            rate, first = sum(compute_concurrent_rates(answers)), max(answer.first for answer in answers)
             pairs.setdefault((people, "tokens/s"), []).append((found.together, rate))
-            pairs.setdefault((people, "the last first token"), []).append((found.firsts[-1], first))
+            pairs.setdefault((people, "slowest time to first token"), []).append((found.firsts[-1], first))
     return pairs
 
 
@@ -68,7 +68,7 @@ def _ask_together(adapter: Any, messages: list[Message]) -> list[TimedAnswer]:
 
 
 def calibrate(adapter: Any, name: str) -> Machine:
-    """What steps and pieces take on this machine now."""
+    """Measure the current costs of steps and prefill chunks on this machine."""
     equations, seconds = list[tuple[float, float, float]](), list[float]()
     for people in _CALIBRATED:
         _add_equation(equations, seconds, _ask_together(adapter, _make_questions(f"{name} with {people}", people)))
@@ -81,7 +81,7 @@ def calibrate(adapter: Any, name: str) -> Machine:
     _add_equation(equations, seconds, _ask_together(adapter, long))
     step, row, context = (float(found) for found in np.linalg.lstsq(np.array(equations), np.array(seconds))[0])
     alone = [_ask_one(adapter, message, 1) for message in _make_questions(f"{name} alone", 4)]
-    # A piece is a step, too, whose tokens are more; one piece reads the whole of such a prompt.
+    # A prefill chunk is a step with more tokens; a prompt this short is a single chunk.
     token = (statistics.median(answer.first for answer in alone) - step) / _median_prompt(alone)
     return Machine(step, row, max(0.0, context), step, token)
 
@@ -89,10 +89,10 @@ def calibrate(adapter: Any, name: str) -> Machine:
 def _add_equation(
     equations: list[tuple[float, float, float]], seconds: list[float], answers: list[TimedAnswer]
 ) -> None:
-    """A step of these answers: 1 · step + people · row + their tokens · context, in so many seconds."""
+    """Add the equation `1 · step + users · row + total context tokens · context = seconds` of a decode step of these answers."""
     length = _median_prompt(answers) + _TOKENS / 2
     equations.append((1.0, float(len(answers)), len(answers) * length))
-    seconds.append(1 / statistics.mean(concurrent_rates(answers)))
+    seconds.append(1 / statistics.mean(compute_concurrent_rates(answers)))
 
 
 def _make_questions(name: str, count: int) -> list[Message]:

@@ -1,4 +1,4 @@
-"""The list of 2,000 chats in the browser: how smoothly it scrolls, and what an update of it costs."""
+"""The list of 2,000 chats in the browser: smoothness of scrolling, and cost of an update."""
 
 import statistics
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _CHATS = 2000
 _TOKEN = "t" * 32
 _VIEWPORT: ViewportSize = {"width": 1440, "height": 900}
 _ROW = 35  # pixels
-_STEP = 120  # pixels in a frame: 200 chats a second
+_STEP = 120  # pixels per frame: 200 chats per second
 _SCROLL = """
 async ({ step, steps }) => {
   const list = document.querySelector("#phi3-chats");
@@ -52,7 +52,7 @@ async (title) => {
 """
 
 
-def rows(bench: Bench) -> Iterator[Row]:
+def measure_rows(bench: Bench) -> Iterator[Row]:
     home = bench.temporary / "chat-list"
     home.mkdir()
     uri = create_store(home)
@@ -80,15 +80,18 @@ def rows(bench: Bench) -> Iterator[Row]:
         size = page.evaluate("new Blob([document.querySelector('#phi3-chats nav').outerHTML]).size") / 1000
         browser.close()
     late = sum(frame > 50 for frame in frames)
-    beside = f"median {statistics.median(frames):.0f} ms; rows missing in {blank}"
+    detail = f"median {statistics.median(frames):.0f} ms; rows missing in {blank}"
     yield Row(
-        f"{_CHATS:,} chats: frames of more than 50 ms while the list is scrolled through",
-        f"{late} of {len(frames)} ({beside})",
+        f"{_CHATS:,} chats: frames of more than 50 ms while scrolling the list",
+        f"{late} of {len(frames)} ({detail})",
         "≤ 5 %",
         late <= len(frames) / 20,
     )
-    yield Row(f"{_CHATS:,} chats: size of an update of the list at its end", f"{size:.0f} kB", "≤ 60 kB", size <= 60)
+    yield Row(f"{_CHATS:,} chats: size of an update at the end of the list", f"{size:.0f} kB", "≤ 60 kB", size <= 60)
     value = statistics.median(seconds)
     yield Row(
-        f"{_CHATS:,} chats: renaming the last, until it is drawn", f"{1000 * value:.0f} ms", "≤ 100 ms", value <= 0.1
+        f"{_CHATS:,} chats: renaming the last one, until it is rendered",
+        f"{1000 * value:.0f} ms",
+        "≤ 100 ms",
+        value <= 0.1,
     )

@@ -38,57 +38,57 @@ def ask_concurrently(model: HostedModel) -> list[TimedAnswer]:
 
 
 def ask_sequentially(model: HostedModel) -> list[TimedAnswer]:
-    """Answer one after another, as a first-in-first-out queue would."""
+    """Answer sequentially, as a first-in-first-out queue would."""
     return [ask_model(model, [story], _TOKENS) for story in make_stories()]
 
 
-def concurrent_rates(answers: list[TimedAnswer]) -> list[float]:
-    """Tokens per second of each answer while all of them were decoding."""
+def compute_concurrent_rates(answers: list[TimedAnswer]) -> list[float]:
+    """Return the tokens per second of each answer in the interval in which all of them were decoding."""
     start, end = max(answer.points[0][0] for answer in answers), min(answer.points[-1][0] for answer in answers)
     if end <= start:
         raise RuntimeError("the answers never decoded at the same time")
     return [(answer.tokens_by(end) - answer.tokens_by(start)) / (end - start) for answer in answers]
 
 
-def eight_users(bench: Bench) -> Iterator[Row]:
+def measure_concurrency(bench: Bench) -> Iterator[Row]:
     alone, sums, all_, evenness, worst, worst_sequential, in_app = (list[float]() for _ in range(7))
     with bench.hosted("prompt") as model:
         for _ in range(bench.rounds):
             sequential, answers = ask_sequentially(model), ask_concurrently(model)
             alone.append(statistics.median(answer.speed.rate for answer in sequential))
-            each = concurrent_rates(answers)
+            each = compute_concurrent_rates(answers)
             sums.append(sum(each))
-            all_.append(total_throughput(answers))
+            all_.append(compute_throughput(answers))
             evenness.append(min(each) / max(each))
             worst.append(max(answer.first for answer in answers))
             worst_sequential.append(sequential[-1].points[0][0] - sequential[0].asked_at)
-            in_app.append(late_user(model))
-    value, beside = (
+            in_app.append(time_late_user(model))
+    value, detail = (
         median_ratio(sums, alone),
         f"{statistics.median(sums):.0f} and {statistics.median(alone):.0f} tokens/s",
     )
-    yield Row("8 concurrent users: total tokens/s ÷ one user's", f"{value:.2f} ({beside})", "≥ 0.95", value >= 0.95)
+    yield Row("8 concurrent users: total tokens/s ÷ one user's", f"{value:.2f} ({detail})", "≥ 0.95", value >= 0.95)
     even, late = statistics.median(evenness), median_ratio(worst, worst_sequential)
     yield Row("8 concurrent users: slowest ÷ fastest", f"{even:.2f}", "≥ 0.8", even >= 0.8)
-    beside = f"{statistics.median(worst):.1f} and {statistics.median(worst_sequential):.1f} s"
-    yield Row("8 concurrent users: worst first token ÷ sequential", f"{late:.2f} ({beside})", "< 1", late < 1)
+    detail = f"{statistics.median(worst):.1f} and {statistics.median(worst_sequential):.1f} s"
+    yield Row("8 concurrent users: worst first token ÷ sequential", f"{late:.2f} ({detail})", "< 1", late < 1)
     batch = StaticBatch(bench)
     batches = list(run_batches(batch, bench.rounds))
-    value, beside = (
-        median_ratio(map(total_throughput, batches), all_),
-        f"{statistics.median(map(total_throughput, batches)):.0f} tokens/s",
+    value, detail = (
+        median_ratio(map(compute_throughput, batches), all_),
+        f"{statistics.median(map(compute_throughput, batches)):.0f} tokens/s",
     )
     late = statistics.median(max(answer.first for answer in answers) for answers in batches)
     what = "8 users in og.Engine's static batch: tokens/s ÷ the app's, prefill included"
-    yield Row(what, f"{value:.2f} ({beside}; worst first token {late:.1f} s)")
-    in_batch = [late_user_in_batch(batch) for _ in range(bench.rounds)]
+    yield Row(what, f"{value:.2f} ({detail}; worst first token {late:.1f} s)")
+    in_batch = [time_late_user_in_batch(batch) for _ in range(bench.rounds)]
     value, late = statistics.median(in_app), statistics.median(in_batch)
-    what = f"a user who asks while {WRITERS} decode {_LONG} tokens each: first text, in the app and in og.Engine's static batch"
-    yield Row(what, f"{value:.2f} s, and {late:.2f} s")
+    what = f"a question arrives while {WRITERS} answers of {_LONG} tokens decode: time to first text, in the app and in og.Engine's static batch"
+    yield Row(what, f"{value:.2f} s and {late:.2f} s")
 
 
-def total_throughput(answers: list[TimedAnswer]) -> float:
-    """Total tokens per second, from the first question to the last token."""
+def compute_throughput(answers: list[TimedAnswer]) -> float:
+    """Return the total tokens per second, from the first question to the last token."""
     seconds = max(answer.points[-1][0] for answer in answers) - min(answer.asked_at for answer in answers)
     return sum(answer.usage.completion_tokens for answer in answers) / seconds
 
@@ -100,7 +100,7 @@ class StaticBatch:
         import onnxruntime_genai as og
         from tokenizers import Tokenizer
 
-        # The engine needs logits of every token; the app's own build computes only those of the last.
+        # This engine needs the logits of every token; the app's own build computes only those of the last one.
         folder = build_variant(bench, VARIANTS[2])
         metadata = bench.metadata("prompt")
         self._form = PromptFormat(metadata["chat_template"], tuple(metadata["special_tokens"]))
@@ -140,7 +140,7 @@ class StaticBatch:
 
 
 def run_batches(batch: StaticBatch, rounds: int) -> Iterator[list[TimedAnswer]]:
-    """Answer the same stories in the engine's static batch, once per round; a point is one token."""
+    """Answer the same questions in the engine's static batch, once per round; a point is one token."""
     for _ in range(rounds):
         asked_at, points = time.perf_counter(), [list[TextPoint]() for _ in make_stories()]
         requests = [batch.submit(story, _TOKENS) for story in make_stories()]
@@ -152,20 +152,20 @@ def run_batches(batch: StaticBatch, rounds: int) -> Iterator[list[TimedAnswer]]:
         yield [TimedAnswer("", asked_at, received, Usage(0, len(received))) for received in points]
 
 
-def late_user(model: HostedModel) -> float:
-    """Seconds to the first text of a user who asks while WRITERS long answers are being decoded."""
+def time_late_user(model: HostedModel) -> float:
+    """Return the seconds to first text of a question that arrives while WRITERS long answers are decoding."""
     started = [threading.Semaphore(0) for _ in range(WRITERS)]
     with ThreadPoolExecutor(WRITERS) as threads:
         for story, texts in zip(make_stories(), started, strict=False):
             threads.submit(ask_model, model, [story], _LONG, texts.release)
         for texts in started:
-            for _ in range(_WARM_TOKENS // 4):  # one text is several tokens
+            for _ in range(_WARM_TOKENS // 4):  # a text delta has several tokens
                 texts.acquire()
         return ask_model(model, [_LATE_QUESTION], 16).first
 
 
-def late_user_in_batch(batch: StaticBatch) -> float:
-    """The same in the engine's static batch, to the first token."""
+def time_late_user_in_batch(batch: StaticBatch) -> float:
+    """Return the same in the engine's static batch, in seconds to the first token."""
     writers = [batch.submit(story, _LONG) for story in make_stories()[:WRITERS]]
     counts, late, asked_at, first = [0] * WRITERS, None, 0.0, 0.0
     for request in batch.tokens():
@@ -181,11 +181,11 @@ def late_user_in_batch(batch: StaticBatch) -> float:
 
 
 ENGINES = ("genai", "batched")
-_SLOTS = ("its slot exists", "its slot must be created")
+_SLOTS = ("existing slot", "new slot")
 
 
-def long_prompt_arrival(bench: Bench) -> Iterator[Row]:
-    """Measure a long prompt that arrives while others stream, on the wrapper itself because the outbox merges texts."""
+def measure_arrival(bench: Bench) -> Iterator[Row]:
+    """Measure the effect of a long prompt on streaming answers, directly on the wrapper, because the outbox merges texts."""
     mlflow.set_tracking_uri(bench.entries["prompt"].tracking_uri)
     found = {(engine, slot): list[Arrival]() for engine in ENGINES for slot in _SLOTS}
     for number in range(bench.rounds):
@@ -196,39 +196,42 @@ def long_prompt_arrival(bench: Bench) -> Iterator[Row]:
             metadata = model.metadata.metadata
             form = PromptFormat(metadata["chat_template"], tuple(metadata["special_tokens"]))
             for slot in reversed(_SLOTS):
-                found[engine, slot].append(_measure_arrival(model, form, f"{number} {engine} {slot}"))
+                found[engine, slot].append(_time_arrival(model, form, f"{number} {engine} {slot}"))
     for (engine, slot), arrivals in found.items():
         value = median_ratio([one.longest for one in arrivals], [one.normal for one in arrivals])
         longest, normal, first = (
             statistics.median(getattr(one, name) for one in arrivals) for name in ("longest", "normal", "first")
         )
-        beside = f"{1000 * longest:.0f} and {1000 * normal:.0f} ms; first token {first:.1f} s"
-        what = f"{engine}: a prompt of 3,000 tokens arrives while {WRITERS} stream, {slot}: longest gap ÷ normal"
-        pieces = max(one.piece for one in arrivals)
-        yield Row(what, f"{value:.1f} ({beside}; pieces of {pieces})", "≤ 5", value <= 5)
+        detail = f"{1000 * longest:.0f} and {1000 * normal:.0f} ms; first token {first:.1f} s"
+        what = f"{engine}: a 3,000-token prompt arrives while {WRITERS} answers stream, {slot}: longest ÷ median gap"
+        chunk = max(one.chunk for one in arrivals)
+        yield Row(what, f"{value:.1f} ({detail}; chunks of {chunk})", "≤ 5", value <= 5)
     warm, ours = found["genai", _SLOTS[0]], found["batched", _SLOTS[1]]
-    for name, what, aim in (("longest", "longest gap", 1.0), ("first", "first token", 0.6)):
+    for name, what, target in (("longest", "longest gap", 1.0), ("first", "first token", 0.6)):
         value = median_ratio([getattr(one, name) for one in ours], [getattr(one, name) for one in warm])
         yield Row(
-            f"the same, batched with a new slot ÷ genai with a warm one: {what}",
+            f"the same, batched with a new slot ÷ genai with an existing one: {what}",
             f"{value:.2f}",
-            f"≤ {aim}",
-            value <= aim,
+            f"≤ {target}",
+            value <= target,
         )
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """Seconds between two tokens before the prompt arrived (median), at most while it was read, and to its first token."""
+    """The effect of one long prompt. Times are in seconds."""
 
     normal: float
+    """Median gap between two tokens before the prompt arrived."""
     longest: float
+    """Longest gap during its prefill."""
     first: float
-    piece: int
-    """The most tokens of it that were read at a time."""
+    """Time to its first token."""
+    chunk: int
+    """Tokens of the largest prefill chunk."""
 
 
-def _measure_arrival(model: Any, form: PromptFormat, name: str) -> Arrival:
+def _time_arrival(model: Any, form: PromptFormat, name: str) -> Arrival:
     ended = threading.Event()
     times = [list[list[float]]() for _ in range(WRITERS)]  # per writer and answer: token times
 
@@ -251,16 +254,16 @@ def _measure_arrival(model: Any, form: PromptFormat, name: str) -> Arrival:
                     failed.result()
                 time.sleep(0.01)
             prompt = form.render([make_question(f"Arrival {name} {part}", 0) for part in range(18)])
-            came, read = time.perf_counter(), list[int]()
+            arrived_at, processed = time.perf_counter(), list[int]()
             for chunk in model.predict_stream({"prompt": prompt}, {"max_tokens": 1, "temperature": 0.0}):
                 if progress := chunk.get("prompt_progress"):
-                    read.append(progress["processed"])
-            gone = time.perf_counter()
+                    processed.append(progress["processed"])
+            first_token_at = time.perf_counter()
         finally:
             ended.set()
     pairs = [pair for answers in times for answer in answers for pair in itertools.pairwise(answer)]
     # Skip the first tokens: the other prompts are still being prefilled.
-    before = [after - at for at, after in pairs if after <= came][WRITERS * _WARM_TOKENS // 4 :]
-    during = [after - at for at, after in pairs if after > came and at < gone]
-    piece = max(after - at for at, after in itertools.pairwise(read))
-    return Arrival(statistics.median(before), max(during), gone - came, piece)
+    before = [after - at for at, after in pairs if after <= arrived_at][WRITERS * _WARM_TOKENS // 4 :]
+    during = [after - at for at, after in pairs if after > arrived_at and at < first_token_at]
+    chunk = max(after - at for at, after in itertools.pairwise(processed))
+    return Arrival(statistics.median(before), max(during), first_token_at - arrived_at, chunk)

@@ -1,4 +1,4 @@
-"""What an evaluation adds to asking alone, and how long ratings of many votes take."""
+"""Overhead of an evaluation over asking only, and the time for computing ratings from many votes."""
 
 import random
 import statistics
@@ -28,8 +28,8 @@ _VOTES, _MODELS = 10_000, 12
 _SCORERS = ("exact_match", "contains", "similarity", "length=..80")
 
 
-def rows(bench: Bench) -> Iterator[Row]:
-    """Of the same answers: the time with what the evaluation adds, ÷ the time of asking; other load affects both."""
+def measure_rows(bench: Bench) -> Iterator[Row]:
+    """Measure the total time ÷ the time for asking, on the same answers, so that other load affects both."""
     uri = sqlite_uri(bench.temporary / "evaluation.db")
     client = MlflowClient(uri)
     experiment = client.create_experiment("evaluation", (bench.temporary / "evaluation").as_uri())
@@ -41,7 +41,7 @@ def rows(bench: Bench) -> Iterator[Row]:
         for number in range(_QUESTIONS * bench.rounds):
             ratios.append(_evaluate(location, run_id, model, f"Tell me a story about the number {number}."))
     ratio = statistics.median(ratios)
-    what = f"an answer of {_TOKENS} tokens in an evaluation, ÷ asking alone"
+    what = f"answering with {_TOKENS} tokens in an evaluation ÷ asking only"
     yield Row(what, f"{ratio:.3f}", "≤ 1.02", ratio <= 1.02)
     traces = answer_traces.load_traces(location, run_id)
     answers = {one.trace_id: one for one in parse_answers(traces)}
@@ -50,11 +50,11 @@ def rows(bench: Bench) -> Iterator[Row]:
     started = time.perf_counter()
     scoring.score_traces(location, run_id, None, dataset, traces, answers, scorers)
     each = (time.perf_counter() - started) / len(traces)
-    yield Row(f"then scoring it with {len(scorers)} scorers in mlflow.genai.evaluate", f"{each * 1000:.0f} ms")
+    yield Row(f"scoring an answer with {len(scorers)} scorers in mlflow.genai.evaluate", f"{each * 1000:.0f} ms")
 
 
-def ratings(bench: Bench) -> Iterator[Row]:
-    """Strengths with bootstrap intervals, the win matrix and the position bias."""
+def measure_ratings(bench: Bench) -> Iterator[Row]:
+    """Time the computation of strengths with bootstrap intervals, the win matrix and the position bias."""
     draw = random.Random(0)
     preferences: tuple[Preference, ...] = (0, 0, 1, "tie")
     votes = [
@@ -84,7 +84,7 @@ def _describe_answer(model_id: str) -> TurnMetrics:
 
 
 def _evaluate(location: ChatLocation, run_id: str, model: ChatModel, question: str) -> float:
-    """Ask a question and write the answer; returns the time of both, divided by the time of asking."""
+    """Ask a question and store the answer. Return the time for both divided by the time for asking."""
     record = PromptRecord((Message("user", question),), {EXPECTED_RESPONSE: "Once upon a time."})
     request = ChatRequest(record.messages, GenerationParams(_TOKENS, 0.0))
     asked_at, started = time.time(), time.perf_counter()

@@ -1,4 +1,4 @@
-"""One user's 10,000 turns in the store: listing, search, and what recording a turn costs its answer."""
+"""One user's 10,000 turns in the store: listing, searching, and the delay that recording a turn adds to its answer."""
 
 import random
 import sqlite3
@@ -44,7 +44,7 @@ _WORDS = [
 ]
 
 
-def rows(bench: Bench) -> Iterator[Row]:
+def measure_rows(bench: Bench) -> Iterator[Row]:
     folder = bench.temporary / "chats"
     folder.mkdir()
     uri = f"sqlite:///{folder / 'mlflow.db'}"
@@ -52,10 +52,10 @@ def rows(bench: Bench) -> Iterator[Row]:
     recorder = Recorder(lambda: ChatLocation(uri, experiment), folder / "journal")
     history = History(lambda: ChatLocation(uri, experiment), recorder)
     conversations = ConversationStore(recorder, history, "bench")
-    yield from _cost(bench.rounds, conversations)
-    pattern = _one_turn(conversations, _ME)
+    yield from _measure_recording(bench.rounds, conversations)
+    pattern = _record_turn(conversations, _ME)
     recorder.flush(60)
-    _fill(folder / "mlflow.db", pattern, _CHATS, _TURNS)
+    _copy_turn(folder / "mlflow.db", pattern, _CHATS, _TURNS)
     count = _CHATS * _TURNS
     opened, whole, listed, searched = (list[float]() for _ in range(4))
     for _ in range(bench.rounds):
@@ -68,30 +68,30 @@ def rows(bench: Bench) -> Iterator[Row]:
         listed.append(_time_search(fresh, "", _CHATS))
         searched.append(_time_search(fresh, "needle", _CHATS // 10))
     recorder.close()
-    for what, seconds in (("the list of chats", listed), ("a search in titles and texts", searched)):
+    for what, seconds in (("listing chats", listed), ("searching titles and texts", searched)):
         value = statistics.median(seconds)
         yield Row(f"{count:,} turns in the store: {what}", f"{1000 * value:.0f} ms", "≤ 300 ms", value <= 0.3)
     value, all_ = statistics.median(opened), statistics.median(whole)
-    beside = f"{1000 * value:.0f} ms; everything is indexed after {all_:.1f} s"
+    detail = f"{1000 * value:.0f} ms; fully indexed after {all_:.1f} s"
     yield Row(
-        f"{count:,} turns in the store: first list after a start (newest chats)", beside, "≤ 300 ms", value <= 0.3
+        f"{count:,} turns in the store: first list after startup (newest chats)", detail, "≤ 300 ms", value <= 0.3
     )
 
 
 def record_chats(home: Path, user_id: str, chats: int) -> None:
-    """Fill the app's store in `home` with a user's chats of one turn each, asked a minute apart."""
+    """Fill the app's store in `home` with chats of a user, each with one turn, asked a minute apart."""
     uri = f"sqlite:///{home / 'mlflow.db'}"
     experiment = MlflowClient(uri).create_experiment("phi3-chat", artifact_location=(home / "artifacts").as_uri())
     recorder = Recorder(lambda: ChatLocation(uri, experiment), home / "bench-journal")
     history = History(lambda: ChatLocation(uri, experiment), recorder)
-    pattern = _one_turn(ConversationStore(recorder, history, "bench"), user_id)
+    pattern = _record_turn(ConversationStore(recorder, history, "bench"), user_id)
     recorder.flush(60)
     recorder.close()
-    _fill(home / "mlflow.db", pattern, chats - 1, 1)
+    _copy_turn(home / "mlflow.db", pattern, chats - 1, 1)
 
 
-def _cost(rounds: int, conversations: ConversationStore) -> Iterator[Row]:
-    """Time an answer spends on being recorded: while it streams, and at its end, until it is on disk."""
+def _measure_recording(rounds: int, conversations: ConversationStore) -> Iterator[Row]:
+    """Measure the time an answer spends on recording: while it streams, and at its end, until it is on disk."""
     pieces, ends = list[float](), list[float]()
     for _ in range(10 * rounds):
         talk = Conversation().with_question("Why?", TurnRequest(time.time(), "m-1"))
@@ -101,22 +101,25 @@ def _cost(rounds: int, conversations: ConversationStore) -> Iterator[Row]:
             draft.append_text("word ")
         pieces.append(time.perf_counter() - started)
         started = time.perf_counter()
-        draft.finish(_answer())
+        draft.finish(_create_answer())
         ends.append(time.perf_counter() - started)
     value, end = statistics.median(pieces), statistics.median(ends)
-    beside = f"{1000 * value:.2f} ms ({1e6 * value / _TOKENS:.1f} µs per token; fsync after the last token: {1000 * end:.1f} ms)"
+    detail = f"{1000 * value:.2f} ms ({1e6 * value / _TOKENS:.1f} µs per token; fsync after the last token: {1000 * end:.1f} ms)"
     yield Row(
-        f"recording a turn of {_TOKENS} tokens: delay of its answer while streaming", beside, "< 1 ms", value < 0.001
+        f"recording a turn of {_TOKENS} tokens: delay added to its answer while streaming",
+        detail,
+        "< 1 ms",
+        value < 0.001,
     )
 
 
-def _answer() -> Answer:
+def _create_answer() -> Answer:
     text = " ".join(random.choices(_WORDS, k=120))
     return Answer("bench", text, Usage(40, 120, 0), Timings(0.1, 2.0, 60.0), "stop")
 
 
-def _one_turn(conversations: ConversationStore, user_id: str) -> tuple[str, str]:
-    """Record one turn; returns the ids of its conversation and itself."""
+def _record_turn(conversations: ConversationStore, user_id: str) -> tuple[str, str]:
+    """Record one turn. Return the ids of its conversation and of the turn."""
     talk, conversation = (
         Conversation().with_question("What of the sea? QUESTION", TurnRequest(time.time(), "m-1")),
         new_id(),
@@ -126,8 +129,8 @@ def _one_turn(conversations: ConversationStore, user_id: str) -> tuple[str, str]
     return conversation, talk.turns[0].id
 
 
-def _fill(database: Path, pattern: tuple[str, str], chats: int, turns: int) -> None:
-    """Copy the rows of one turn for all the others, with their own ids, times and texts."""
+def _copy_turn(database: Path, pattern: tuple[str, str], chats: int, turns: int) -> None:
+    """Copy the rows of one turn for all other turns, with new ids, times and texts."""
     connection = sqlite3.connect(database)
     connection.row_factory = sqlite3.Row
     now = int(time.time() * 1000)
@@ -184,7 +187,7 @@ def _copy(
 
 
 def _time_search(history: History, query: str, expected: int) -> float:
-    """Seconds of one search, which must find at least `expected` conversations."""
+    """Return the seconds for one search, which must find at least `expected` conversations."""
     started = time.perf_counter()
     found = len(history.list_conversations(_ME, query))
     seconds = time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""What an import takes of the memory, and a turn of the journal."""
+"""Memory use of an import, and size of a turn in the journal."""
 
 from collections.abc import Iterator
 
@@ -11,15 +11,20 @@ from tests.support.import_memory import measure_readings
 _KINDS = ("a chat of long messages", "a list of chats", "a saved chat")
 
 
-def rows(bench: Bench) -> Iterator[Row]:
-    """The memory of an import by its kind of file, and the bytes of the last turn of a long chat in the journal."""
+def measure_rows(bench: Bench) -> Iterator[Row]:
+    """Measure an import's memory for each kind of file, and the size of a long chat's last turn in the journal."""
     readings = measure_readings()
     for kind in _KINDS:
         one = readings[kind]
         ratio = one.memory / one.size
         measured = f"{ratio:.1f} × {one.size / 1e6:.0f} MB"
         yield Row(
-            f"Memory of an import, × the file: {kind}", measured, "≤ 5, and 60 MB", one.memory <= 5 * one.size + 60e6
+            f"memory of an import ÷ file size: {kind}", measured, "≤ 5, plus 60 MB", one.memory <= 5 * one.size + 60e6
         )
     first, last = (len(serialize_operation(make_record("c", make_long(turns)))) for turns in (1, 500))
-    yield Row("Journal, bytes of turn 500 ÷ turn 1, of 1 kB each", f"{last} ÷ {first}", "≤ 1.1", last <= 1.1 * first)
+    yield Row(
+        "journal: size of turn 500 of a chat ÷ size of turn 1, 1 kB of text each",
+        f"{last} ÷ {first}",
+        "≤ 1.1",
+        last <= 1.1 * first,
+    )

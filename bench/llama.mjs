@@ -1,9 +1,10 @@
 // llama.cpp over a GGUF file, for bench/llama.py: node llama.mjs MODULES GGUF THREADS CONTEXT
 //
-// In: a line {prompt, tokens} each. Out: {ready: true}, then for each {text, tokens, rate, first} or {error}: greedy, at
-// most so many tokens, tokens/s from the first to the last, seconds to the first. A line {prompts, tokens} is answered in
-// parallel: {rate, first}, tokens/s of all while all decode, and seconds until the last has begun. As in a LlamaChatSession, what the one
-// context sequence has read of a prompt stays for the next that begins alike.
+// Input: one JSON object per line. {prompt, tokens}: answers greedily, with at most `tokens` tokens; output {text, tokens, rate,
+// first, times} or {error}, where `rate` is tokens/s from the first to the last token, and `first` the seconds to the first token.
+// {prompts, tokens}: answers in parallel; output {rate, first}, where `rate` is the total tokens/s while all are decoding, and
+// `first` the seconds until the last one has started. The first output line is {ready: true}. As in a LlamaChatSession, the
+// single context sequence keeps the evaluated prefix of a prompt for the next prompt that starts with it.
 
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";

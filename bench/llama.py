@@ -1,4 +1,4 @@
-"""The ONNX model in its process against llama.cpp on the same weights."""
+"""The ONNX model in its process compared with llama.cpp on the same weights."""
 
 import json
 import platform
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.concurrency import USERS, ask_concurrently, concurrent_rates, make_stories
+from bench.concurrency import USERS, ask_concurrently, compute_concurrent_rates, make_stories
 from bench.long_chats import LongChat, ask_hosted, run_long_chat
 from bench.paths import QUESTION
 from bench.rows import Bench, Row, ask_model, available_cores, median_ratio
@@ -19,7 +19,7 @@ from phi3_ui.chat.types import Message
 from phi3_ui.prompts.tokenization import PromptFormat
 
 PACKAGE, VERSION = "node-llama-cpp", "3.22.1"
-# The package's own choice would download CUDA and Vulkan binaries, 600 MB.
+# The package's default would download 600 MB of CUDA and Vulkan binaries.
 _BINARIES = {
     ("Linux", "x86_64"): "linux-x64",
     ("Linux", "aarch64"): "linux-arm64",
@@ -41,7 +41,7 @@ class LlamaCpp:
         self._form = form
 
     def ask(self, messages: list[Message], tokens: int) -> dict[str, Any]:
-        """See llama.mjs."""
+        """Ask one question; see llama.mjs."""
         assert self._process.stdin
         print(
             json.dumps({"prompt": self._form.render(messages), "tokens": tokens}), file=self._process.stdin, flush=True
@@ -52,7 +52,7 @@ class LlamaCpp:
         return answer
 
     def ask_together(self, questions: list[Message], tokens: int) -> dict[str, Any]:
-        """See llama.mjs; in as many parallel sequences."""
+        """Ask all questions in parallel sequences; see llama.mjs."""
         assert self._process.stdin
         prompts = [self._form.render([question]) for question in questions]
         print(json.dumps({"prompts": prompts, "tokens": tokens}), file=self._process.stdin, flush=True)
@@ -62,7 +62,7 @@ class LlamaCpp:
         return answer
 
     def ask_turn(self, messages: list[Message], tokens: int) -> tuple[str, float]:
-        """An AskTurn; see bench/long_chats.py."""
+        """Ask one turn of a chat; an AskTurn, see bench/long_chats.py."""
         answer = self.ask(messages, tokens)
         return answer["text"], answer["first"]
 
@@ -75,14 +75,14 @@ class LlamaCpp:
         return answer
 
 
-def rows(bench: Bench) -> Iterator[Row]:
+def measure_rows(bench: Bench) -> Iterator[Row]:
     try:
-        yield from _measured(bench)
+        yield from _measure(bench)
     except UnavailableError as error:
-        yield Row("ONNX through the app ÷ llama.cpp", f"not measured: {error}")
+        yield Row("ONNX ÷ llama.cpp", f"not measured: {error}")
 
 
-def _measured(bench: Bench) -> Iterator[Row]:
+def _measure(bench: Bench) -> Iterator[Row]:
     metadata = bench.metadata("prompt")
     form = PromptFormat(metadata["chat_template"], tuple(metadata["special_tokens"]))
     story = [Message("user", QUESTION)]
@@ -93,23 +93,23 @@ def _measured(bench: Bench) -> Iterator[Row]:
         for number in range(bench.rounds):
             ours.append(ask_model(model, story, _TOKENS).speed.rate)
             theirs.append(llama.ask(story, _TOKENS)["rate"])
-            ours_together.append(sum(concurrent_rates(ask_concurrently(model))))
+            ours_together.append(sum(compute_concurrent_rates(ask_concurrently(model))))
             theirs_together.append(llama.ask_together(make_stories(), _TOGETHER)["rate"])
             chat = f"Chat {number}"
             our_walks.append(run_long_chat(ask_hosted(model, []), chat))
             their_walks.append(run_long_chat(llama.ask_turn, chat))
     value = median_ratio(ours, theirs)
-    beside = f"{statistics.median(ours):.0f} and {statistics.median(theirs):.0f} tokens/s"
-    yield Row("ONNX through the app ÷ llama.cpp: tokens/s", f"{value:.2f} ({beside})", "≥ 1.0", value >= 1)
+    detail = f"{statistics.median(ours):.0f} and {statistics.median(theirs):.0f} tokens/s"
+    yield Row("ONNX ÷ llama.cpp: tokens/s", f"{value:.2f} ({detail})", "≥ 1.0", value >= 1)
     value = median_ratio(ours_together, theirs_together)
-    beside = f"{statistics.median(ours_together):.0f} and {statistics.median(theirs_together):.0f} tokens/s"
-    what = f"ONNX through the app ÷ llama.cpp with {USERS} parallel sequences: tokens/s of {USERS} people"
-    yield Row(what, f"{value:.2f} ({beside})", "≥ 1.0", value >= 1)
+    detail = f"{statistics.median(ours_together):.0f} and {statistics.median(theirs_together):.0f} tokens/s"
+    what = f"ONNX ÷ llama.cpp with {USERS} parallel sequences: total tokens/s of {USERS} users"
+    yield Row(what, f"{value:.2f} ({detail})", "≥ 1.0", value >= 1)
     for turn, field in (("1", "first"), ("20", "last")):
         our, their = [getattr(one, field) for one in our_walks], [getattr(one, field) for one in their_walks]
-        value, beside = median_ratio(our, their), f"{statistics.median(our):.3f} and {statistics.median(their):.3f} s"
-        what = f"ONNX through the app ÷ llama.cpp: first token, turn {turn}"
-        yield Row(what, f"{value:.2f} ({beside})", "≤ 1.0", value <= 1)
+        value, detail = median_ratio(our, their), f"{statistics.median(our):.3f} and {statistics.median(their):.3f} s"
+        what = f"ONNX ÷ llama.cpp: first token, turn {turn}"
+        yield Row(what, f"{value:.2f} ({detail})", "≤ 1.0", value <= 1)
 
 
 @contextmanager
@@ -132,19 +132,23 @@ def run_llama(bench: Bench, form: PromptFormat, context_length: int) -> Iterator
 
 
 def install_llama(folder: Path) -> Path:
-    """The node_modules of `folder`, with the package and its prebuilt binary for this machine in it. CannotBeHadError."""
+    """Install the package and its prebuilt binary for this machine in `folder`. Return the node_modules folder.
+
+    Raises:
+        UnavailableError: There is no npm, no binary for this machine, or the installation fails.
+    """
     modules = folder / "node_modules"
     manifest = modules / PACKAGE / "package.json"
     if manifest.exists() and json.loads(manifest.read_text(encoding="utf-8"))["version"] == VERSION:
         return modules
     if not (npm := shutil.which("npm")) or not shutil.which("node"):
-        raise UnavailableError("there is no npm")
+        raise UnavailableError("npm is not installed")
     binary = _BINARIES.get((platform.system(), platform.machine()))
     if binary is None:
-        raise UnavailableError("there is no binary for this machine")
+        raise UnavailableError("there is no prebuilt binary for this machine")
     folder.mkdir(parents=True, exist_ok=True)
     packages = [f"{PACKAGE}@{VERSION}", f"@{PACKAGE}/{binary}@{VERSION}"]
-    # Its install script would look for a compiler.
+    # The package's install script would look for a compiler.
     flags = ["--no-save", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", "--prefix", str(folder)]
     done = subprocess.run([npm, "install", *flags, *packages], cwd=folder, capture_output=True, text=True)
     if done.returncode:
@@ -157,5 +161,5 @@ def _gguf(home: Path) -> Path:
     assert preset.wheel
     gguf = home / "models" / preset.origin.preset / Path(preset.wheel.member).name
     if not gguf.exists():
-        raise UnavailableError(f"{gguf} is not there")
+        raise UnavailableError(f"{gguf} does not exist")
     return gguf

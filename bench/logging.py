@@ -1,4 +1,4 @@
-"""Cost of logging a large ONNX folder (seconds, memory, disk), against `cp -r` and MLflow's own way."""
+"""Cost of logging a large ONNX folder (time, memory, disk), compared with `cp -r` and MLflow's default."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ _OTHER_DISK = Path("/dev/shm")
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds; peak bytes of memory beyond the imports (None: unknown); bytes on disk at the peak and in the end."""
+    """Seconds; peak bytes of memory in addition to the imports (None: unknown); peak and final bytes on disk."""
 
     seconds: float
     memory: int | None
@@ -30,14 +30,14 @@ class Cost:
 
 
 def print_tables(gigabytes: float, beside: Path) -> None:
-    """Create a folder of this size in `beside` and print the cost of logging it to its own disk and to another."""
+    """Create a folder of this size in `beside`, and print the cost of logging it to the same disk and to another."""
     with tempfile.TemporaryDirectory(prefix="bench-", dir=beside) as folder:
         home = Path(folder)
         source = make_onnx_folder(home / "weights-onnx", int(gigabytes * GIGABYTE))
         print_table(f"Logging {gigabytes:g} GB into a store on the same disk", source, home / "store", home)
         if _OTHER_DISK.is_dir() and _OTHER_DISK.stat().st_dev != home.stat().st_dev:
-            # MLflow's own way needs twice the size at its peak, plus the source.
-            room = disk_free(_OTHER_DISK) / 3 / GIGABYTE
+            # MLflow's default needs twice the size at its peak, plus the source.
+            room = read_free_space(_OTHER_DISK) / 3 / GIGABYTE
             if room < gigabytes:
                 gigabytes = int(10 * room) / 10
                 source = make_onnx_folder(home / "fewer-weights-onnx", int(gigabytes * GIGABYTE))
@@ -49,7 +49,7 @@ def print_tables(gigabytes: float, beside: Path) -> None:
 
 def print_table(title: str, source: Path, store: Path, home: Path) -> None:
     store.mkdir()
-    print(f"| {title} | seconds | memory, MB | disk at the peak, GB | disk in the end, GB |")
+    print(f"| {title} | seconds | memory, MB | peak disk usage, GB | final disk usage, GB |")
     print("|---|---|---|---|---|")
     ways: dict[str, Callable[[], tuple[float, int | None]]] = {
         "cp -r": lambda: copy_folder(source, store / "copy"),
@@ -65,7 +65,7 @@ def print_table(title: str, source: Path, store: Path, home: Path) -> None:
 
 
 def make_onnx_folder(folder: Path, size: int) -> Path:
-    """A folder that passes for an ONNX Runtime GenAI model, with `size` random bytes as weights."""
+    """Create a folder that is accepted as an ONNX Runtime GenAI model, with `size` random bytes as weights."""
     folder.mkdir()
     texts: dict[str, dict[str, Any]] = {
         "genai_config.json": {"model": {"context_length": 4096, "decoder": {"filename": "model.onnx"}}},
@@ -84,10 +84,10 @@ def make_onnx_folder(folder: Path, size: int) -> Path:
 
 
 def measure_cost(way: Callable[[], tuple[float, int | None]], folders: list[Path]) -> Cost:
-    before = disk_used(folders)
+    before = measure_disk_usage(folders)
     with track_peak(folders) as peak:
         seconds, memory = way()
-    after = disk_used(folders)
+    after = measure_disk_usage(folders)
     return Cost(seconds, memory, max(peak[0], after) - before, after - before)
 
 
@@ -98,7 +98,7 @@ def copy_folder(source: Path, target: Path) -> tuple[float, None]:
 
 
 def log_paced_model(source: Path, store: Path, temporary: Path, linking: bool) -> tuple[float, int]:
-    """Seconds and bytes of memory of logging in a separate process."""
+    """Log in a separate process. Return the seconds and the bytes of memory."""
     context = multiprocessing.get_context("spawn")
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=_log, args=(source, store, temporary, linking, sending))
@@ -119,7 +119,7 @@ def _log(source: Path, store: Path, temporary: Path, linking: bool, sending: Any
     from models.tracking import Store
 
     def used() -> int:
-        """Peak resident memory of this process so far, in bytes."""
+        """Return the peak resident memory of this process so far, in bytes."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     tempfile.tempdir = str(temporary)
@@ -127,7 +127,7 @@ def _log(source: Path, store: Path, temporary: Path, linking: bool, sending: Any
         setattr(log_onnx, "linked_logging", nullcontext)  # noqa: B010 (the function is not part of its interface)
     store.mkdir()
     destination = Store(f"sqlite:///{store / 'mlflow.db'}", (store / "artifacts").as_uri())
-    destination.experiment_id()  # creating the tables is a cost per store, not per model
+    destination.experiment_id()  # creates the tables, which is a cost per store, not per model
     origin = Origin(preset="", name="bench", title="bench", source="bench", license="")
     before, started = used(), time.perf_counter()
     log_onnx.log(source, origin, "int4", destination, lambda *_: None, measured=False, registering=False)
@@ -136,12 +136,12 @@ def _log(source: Path, store: Path, temporary: Path, linking: bool, sending: Any
 
 @contextmanager
 def track_peak(folders: list[Path]) -> Iterator[list[int]]:
-    """Peak bytes on disk of these folders during the block, sampled a hundred times a second."""
-    peak, ended = [disk_used(folders)], threading.Event()
+    """Track the peak bytes on disk of these folders during the block, sampled a hundred times per second."""
+    peak, ended = [measure_disk_usage(folders)], threading.Event()
 
     def watch() -> None:
         while not ended.wait(0.01):
-            peak[0] = max(peak[0], disk_used(folders))
+            peak[0] = max(peak[0], measure_disk_usage(folders))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -152,25 +152,25 @@ def track_peak(folders: list[Path]) -> Iterator[list[int]]:
         watcher.join()
 
 
-def disk_used(folders: list[Path]) -> int:
-    """Bytes on disk of the files in these folders; hard links count once."""
+def measure_disk_usage(folders: list[Path]) -> int:
+    """Return the bytes on disk of the files in these folders; hard links count once."""
     sizes: dict[tuple[int, int], int] = {}
     for folder in folders:
         for place, _, files in os.walk(folder):
             for file in files:
-                with suppress(FileNotFoundError):  # deleted meanwhile
+                with suppress(FileNotFoundError):  # deleted in the meantime
                     found = os.lstat(os.path.join(place, file))
                     sizes[found.st_dev, found.st_ino] = found.st_blocks * 512
     return sum(sizes.values())
 
 
-def disk_free(folder: Path) -> int:
+def read_free_space(folder: Path) -> int:
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Measure what it costs to log a large folder.")
+    parser = argparse.ArgumentParser(description="Measure the cost of logging a large folder.")
     parser.add_argument("--gigabytes", type=float, default=3)
     parser.add_argument(
         "--beside", type=Path, default=Path.cwd(), help="a folder on a disk with more than twice that much free"

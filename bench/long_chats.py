@@ -1,4 +1,4 @@
-"""Time to first token of a long chat's last turn against its first: is the prefix reused?"""
+"""Time to first token of a long chat's last turn compared with its first, which shows whether the prefix is reused."""
 
 import random
 import statistics
@@ -36,7 +36,7 @@ AskTurn = Callable[[list[Message], int], tuple[str, float]]
 
 @dataclass(frozen=True)
 class LongChat:
-    """A chat of TURNS turns: seconds to the first text of the first and the last, and the last one's prompt."""
+    """A chat of TURNS turns: seconds to first text of the first and last turn, and the prompt of the last one."""
 
     first: float
     last: float
@@ -44,13 +44,13 @@ class LongChat:
 
 
 def make_question(chat: str, turn: int) -> Message:
-    """Some 160 tokens, different for each chat and turn, always the same number."""
+    """Return a question of about 160 tokens that differs for each chat and turn, but always has the same number of tokens."""
     words = random.Random(f"{chat} {turn}").choices(_WORDS, k=150)
     return Message("user", f"{chat} has more to tell: {' '.join(words)}. What comes next?")
 
 
 def run_long_chat(ask_turn: AskTurn, chat: str) -> LongChat:
-    """Run a whole chat; each turn follows the model's own answers."""
+    """Run a complete chat, in which each turn follows the model's own answers."""
     messages, firsts = list[Message](), list[float]()
     for turn in range(TURNS):
         messages.append(make_question(chat, turn))
@@ -61,8 +61,8 @@ def run_long_chat(ask_turn: AskTurn, chat: str) -> LongChat:
     return LongChat(firsts[0], firsts[-1], messages)
 
 
-def with_new_prefix(messages: list[Message]) -> list[Message]:
-    """Nearly the same prompt with a beginning that no slot holds."""
+def replace_prefix(messages: list[Message]) -> list[Message]:
+    """Return nearly the same prompt, with a prefix that is in no slot."""
     return [Message("user", f"Again, {messages[0].content}"), *messages[1:]]
 
 
@@ -74,25 +74,25 @@ def ask_hosted(model: HostedModel, seen: list[TimedAnswer]) -> AskTurn:
     return ask_turn
 
 
-def onnx(bench: Bench) -> Iterator[Row]:
-    yield from _rows(bench, "prompt", "ONNX", 1.5)
+def measure_onnx(bench: Bench) -> Iterator[Row]:
+    yield from _measure_rows(bench, "prompt", "ONNX", 1.5)
 
 
-def pipeline(bench: Bench) -> Iterator[Row]:
-    yield from _rows(bench, "chat", "pipeline", 3)
+def measure_pipeline(bench: Bench) -> Iterator[Row]:
+    yield from _measure_rows(bench, "chat", "pipeline", 3)
 
 
-def _rows(bench: Bench, contract: str, name: str, aim: float) -> Iterator[Row]:
+def _measure_rows(bench: Bench, contract: str, name: str, target: float) -> Iterator[Row]:
     walks, fresh, seen = list[LongChat](), list[float](), list[TimedAnswer]()
     with bench.hosted(contract) as model:
         for number in range(bench.rounds):
             walks.append(run_long_chat(ask_hosted(model, seen), f"Chat {number}"))
-            fresh.append(ask_hosted(model, [])(with_new_prefix(walks[-1].messages), _ANSWER)[1])
+            fresh.append(ask_hosted(model, [])(replace_prefix(walks[-1].messages), _ANSWER)[1])
     firsts = [one.first for one in walks]
     value, base = median_ratio((one.last for one in walks), firsts), statistics.median(firsts)
     tokens = seen[-1].usage.prompt_tokens
     if tokens < _HISTORY:
         raise RuntimeError(f"the chat has only {tokens} tokens")
     what = f"{name}: first token at turn {TURNS} ÷ turn 1"
-    yield Row(f"{what}, {tokens} prompt tokens", f"{value:.2f} (turn 1: {base:.2f} s)", f"≤ {aim}", value <= aim)
+    yield Row(f"{what}, {tokens} prompt tokens", f"{value:.2f} (turn 1: {base:.2f} s)", f"≤ {target}", value <= target)
     yield Row(f"{name}: the same prompt without prefix reuse ÷ turn 1", f"{median_ratio(fresh, firsts):.1f}")

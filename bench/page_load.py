@@ -1,4 +1,4 @@
-"""What the page costs the browser: its load over loopback, the drawing of an answer in a short and in a long chat, opening a chat."""
+"""Cost of the page in the browser: loading over loopback, rendering an answer in a short and a long chat, opening a chat."""
 
 import json
 import statistics
@@ -25,17 +25,17 @@ new PerformanceObserver((list) => {
   for (const entry of list.getEntries()) if (!entry.hadRecentInput) phi3Shift += entry.value;
 }).observe({ type: "layout-shift", buffered: true });
 """
-# Locators look through the whole page, which costs more the longer the chat is: none is used while time is counted.
+# Locators search the whole page, which takes longer the longer the chat is: none is used while time is measured.
 _AWAIT_ANSWER = """() => {
   const answers = document.getElementsByClassName("phi3-answer");
   const count = answers.length;
   globalThis.phi3Answered = new Promise((resolve) => new MutationObserver((_, observer) => {
     if (answers.length === count) return;
     observer.disconnect();
-    requestAnimationFrame(() => requestAnimationFrame(resolve)); // with the drawing of what has come last
+    requestAnimationFrame(() => requestAnimationFrame(resolve)); // after the last update is rendered
   }).observe(document.querySelector("#phi3-chat"), { childList: true, subtree: true }));
 }"""
-# Opens the first chat of the list; returns the seconds until it is drawn, and the longest task of the main thread.
+# Opens the first chat of the list. Returns the seconds until it is rendered, and the longest task of the main thread.
 _OPEN = """async (messages) => {
   const frame = () => new Promise(requestAnimationFrame);
   let longest = 0;
@@ -56,7 +56,7 @@ _OPEN = """async (messages) => {
 }"""
 
 
-def rows(bench: Bench) -> Iterator[Row]:
+def measure_rows(bench: Bench) -> Iterator[Row]:
     home = bench.temporary / "page-load"
     home.mkdir()
     uri = create_store(home)
@@ -65,7 +65,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     sizes, shifts, paints, usable, ratios = list[int](), list[float](), list[float](), list[float](), list[float]()
     with serve(home, home / "app.log") as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium.ensure(), args=chromium.FLAGS)
-        _load(browser, server.url)  # the model is loaded, the server warm
+        _load(browser, server.url)  # warm-up: loads the model
         for _ in range(bench.rounds):
             size, shift, paint, seconds = _load(browser, server.url)
             sizes.append(size)
@@ -81,7 +81,7 @@ def rows(bench: Bench) -> Iterator[Row]:
                 _import_chat(chat, turns, home / f"chat-{turns}.json")
                 words = [f"word{number} " for number in range(_TOKENS)]
                 model.enqueue(Reply("Hi."), Reply(*words, seconds_per_token=0.02))
-                chat.answer("Hello.")  # the first answer also pays for what is compiled and fetched once
+                chat.answer("Hello.")  # warm-up: the first answer includes one-time compilation and downloads
                 session = page.context.new_cdp_session(page)
                 session.send("Performance.enable")
                 chat.message.fill("Write.")
@@ -96,26 +96,26 @@ def rows(bench: Bench) -> Iterator[Row]:
         opened = {messages: _open_chat(browser, server.url, home, messages, bench.rounds) for messages in _OPENED}
         browser.close()
     kilobytes = statistics.median(sizes) / 1000
-    yield Row("bytes on the wire of a cold load", f"{kilobytes:.0f} kB", "≤ 500 kB", kilobytes <= 500)
+    yield Row("bytes transferred in a cold load", f"{kilobytes:.0f} kB", "≤ 500 kB", kilobytes <= 500)
     shift = max(shifts)
-    yield Row("layout shift of a load (worst)", f"{shift:.3f}", "≤ 0.05", shift <= 0.05)
+    yield Row("layout shift during a load (worst)", f"{shift:.3f}", "≤ 0.05", shift <= 0.05)
     paint = statistics.median(paints)
     yield Row("first paint of a cold load, server running", f"{paint:.2f} s", "≤ 1.5 s", paint <= 1.5)
     seconds = statistics.median(usable)
     yield Row("composer usable in a cold load, server running", f"{seconds:.2f} s", "≤ 3 s", seconds <= 3)
     ratio = statistics.median(ratios)
-    what = "main-thread time of an answer of 200 tokens: chat of 200 messages ÷ chat of 2"
+    what = "main-thread time for an answer of 200 tokens: chat of 200 messages ÷ chat of 2"
     yield Row(what, f"{ratio:.2f}", "≤ 1.5", ratio <= 1.5)
     share = statistics.median(idle)
-    yield Row("main-thread time of a page that nobody uses", f"{share:.1%}", "≤ 1 %", share <= 0.01)
+    yield Row("main-thread time of an idle page", f"{share:.1%}", "≤ 1 %", share <= 0.01)
     for messages, times in opened.items():
         drawn, busy, longest = (statistics.median(column) for column in zip(*times, strict=True))
-        beside = f"main thread busy for {busy:.2f} s, {1000 * longest:.0f} ms at a time at most"
-        yield Row(f"opening a chat of {messages:,} messages, until it is drawn", f"{drawn:.2f} s ({beside})")
+        detail = f"main thread busy for {busy:.2f} s, longest task {1000 * longest:.0f} ms"
+        yield Row(f"opening a chat of {messages:,} messages, until it is rendered", f"{drawn:.2f} s ({detail})")
 
 
 def _load(browser: Browser, url: str) -> tuple[int, float, float, float]:
-    """Bytes, layout shift, seconds to the first paint and to a usable composer, with an empty cache."""
+    """Load the page with an empty cache. Return bytes, layout shift, and the seconds to first paint and to a usable composer."""
     context = browser.new_context(viewport=_VIEWPORT)
     page = context.new_page()
     network = context.new_cdp_session(page)
@@ -135,11 +135,11 @@ def _load(browser: Browser, url: str) -> tuple[int, float, float, float]:
 
 
 def _idle_share(browser: Browser, url: str) -> float:
-    """The share of the main thread's time that a loaded page takes."""
+    """Return the share of main-thread time that an idle page takes."""
     page = browser.new_page(viewport=_VIEWPORT)
     page.goto(url)
     ChatPage(page).wait_until_ready()
-    page.wait_for_timeout(3000)  # what follows from the load
+    page.wait_for_timeout(3000)  # until the work caused by the load has ended
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable")
     before = _task_seconds(session)
@@ -150,7 +150,7 @@ def _idle_share(browser: Browser, url: str) -> float:
 
 
 def _open_chat(browser: Browser, url: str, home: Path, messages: int, rounds: int) -> list[tuple[float, float, float]]:
-    """Seconds until a chat is drawn, of the main thread's work for it, and of its longest task; for each round."""
+    """Return for each round the seconds until a chat is rendered, of main-thread work for it, and of the longest task."""
     page = browser.new_page(viewport=_VIEWPORT)
     page.goto(url)
     chat = ChatPage(page).wait_until_ready()
@@ -168,7 +168,7 @@ def _open_chat(browser: Browser, url: str, home: Path, messages: int, rounds: in
 
 
 def _import_chat(chat: ChatPage, turns: int, file: Path) -> None:
-    """Open a chat of this many turns."""
+    """Import and open a chat with this many turns."""
     messages = [
         message
         for number in range(turns)
@@ -186,6 +186,6 @@ def _import_chat(chat: ChatPage, turns: int, file: Path) -> None:
 
 
 def _task_seconds(session: CDPSession) -> float:
-    """Seconds that the page's main thread has worked since the session counts."""
+    """Return the seconds of work of the page's main thread since the session started counting."""
     metrics = session.send("Performance.getMetrics")["metrics"]
     return float(next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))

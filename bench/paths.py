@@ -1,7 +1,7 @@
-"""One question along each path, from the raw engine to the browser: tokens/s and time to first token.
+"""One question through each path from the raw engine to the browser: tokens/s and time to first token.
 
-Every path decodes greedily, with the same prompt and number of tokens. A path ends where a user would see the text: in the
-browser, times are taken in the page when the text of the answer changes.
+Every path decodes greedily, with the same prompt and number of tokens. A path ends where a user receives the text: in the
+browser, times are taken on the page when the text of the answer changes.
 """
 
 import json
@@ -39,22 +39,22 @@ TextPoint = tuple[float, int]
 
 
 def measure_speed(started: float, points: list[TextPoint], tokens: int) -> Speed:
-    """Speed of an answer from its start time, growth and total tokens.
+    """Compute the speed of an answer from its start time, its growth and its total number of tokens.
 
-    Text arrives in bundles: the first bundle arrived before the interval that the rate covers, so it is not counted.
+    Text arrives in bundles. The first bundle arrives before the interval that the rate covers, so it is not counted.
     """
     (first, size), (last, total) = points[0], points[-1]
     return Speed(tokens * (1 - size / total) / (last - first), first - started)
 
 
-def prompt_for(metadata: dict[str, Any]) -> str:
+def render_prompt(metadata: dict[str, Any]) -> str:
     form = PromptFormat(metadata["chat_template"], tuple(metadata["special_tokens"]))
     return form.render([Message("user", QUESTION)])
 
 
 @contextmanager
-def raw_engine(folder: Path, prompt_ids: list[int], threads: int) -> Iterator[AnswerPath]:
-    """onnxruntime-genai's own loop, without detokenization."""
+def open_raw_engine(folder: Path, prompt_ids: list[int], threads: int) -> Iterator[AnswerPath]:
+    """Open onnxruntime-genai's own loop, without detokenization."""
     import onnxruntime_genai as og
 
     config = og.Config(str(folder))
@@ -76,8 +76,8 @@ def raw_engine(folder: Path, prompt_ids: list[int], threads: int) -> Iterator[An
 
 
 @contextmanager
-def raw_generate(folder: Path, threads: int) -> Iterator[AnswerPath]:
-    """The generate method of transformers, without detokenization."""
+def open_raw_generate(folder: Path, threads: int) -> Iterator[AnswerPath]:
+    """Open the generate method of transformers, without detokenization."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -116,13 +116,13 @@ def run_in_own_thread(answer: AnswerPath) -> AnswerPath:
 
 
 @contextmanager
-def pyfunc_stream(spec: ModelSpec) -> Iterator[AnswerPath]:
-    """The ONNX wrapper's predict_stream through mlflow.pyfunc, in this process."""
+def open_pyfunc_stream(spec: ModelSpec) -> Iterator[AnswerPath]:
+    """Open the ONNX wrapper's predict_stream through mlflow.pyfunc, in this process."""
     import mlflow
 
     mlflow.set_tracking_uri(spec.tracking_uri)
     model = mlflow.pyfunc.load_model(spec.uri)
-    prompt = prompt_for(model.metadata.metadata)
+    prompt = render_prompt(model.metadata.metadata)
 
     def answer(tokens: int) -> Speed:
         started, points, count, size = time.perf_counter(), list[TextPoint](), 0, 0
@@ -137,23 +137,23 @@ def pyfunc_stream(spec: ModelSpec) -> Iterator[AnswerPath]:
 
 
 @contextmanager
-def pyfunc_hooked(spec: ModelSpec) -> Iterator[AnswerPath]:
-    """The pipeline's predict through mlflow.pyfunc with its tokens hooked, in this process."""
+def open_pyfunc_hooked(spec: ModelSpec) -> Iterator[AnswerPath]:
+    """Open the pipeline's predict through mlflow.pyfunc with intercepted tokens, in this process."""
     import mlflow
 
     from phi3_ui.contracts.pipeline_chat import PipelineChatAdapter
 
     mlflow.set_tracking_uri(spec.tracking_uri)
     model = PipelineChatAdapter(mlflow.pyfunc.load_model(spec.uri), ())
-    yield lambda tokens: _events(model.answer(_request(tokens), CancelToken()))
+    yield lambda tokens: _measure_events(model.answer(_request(tokens), CancelToken()))
 
 
 @contextmanager
-def process(spec: ModelSpec, logs: Path) -> Iterator[AnswerPath]:
-    """The model in its process, over its pipe."""
+def open_process(spec: ModelSpec, logs: Path) -> Iterator[AnswerPath]:
+    """Open the model in its own process, accessed over its pipe."""
     model = HostedModel(spec, logs, strict_admission(logs).admit)
     model.ready.result()
-    yield lambda tokens: _events(model.answer(_request(tokens), CancelToken()))
+    yield lambda tokens: _measure_events(model.answer(_request(tokens), CancelToken()))
     model.unload()
 
 
@@ -161,7 +161,7 @@ def _request(tokens: int) -> ChatRequest:
     return ChatRequest((Message("user", QUESTION),), GenerationParams(tokens, 0.0))
 
 
-def _events(events: Iterator[Any]) -> Speed:
+def _measure_events(events: Iterator[Any]) -> Speed:
     started, points, count, size = time.perf_counter(), list[TextPoint](), 0, 0
     for event in events:
         if isinstance(event, TextDelta):
@@ -173,8 +173,8 @@ def _events(events: Iterator[Any]) -> Speed:
 
 
 @contextmanager
-def api(url: str, model: str) -> Iterator[AnswerPath]:
-    """The app's /v1/chat/completions through OpenAI's client."""
+def open_api(url: str, model: str) -> Iterator[AnswerPath]:
+    """Open the app's /v1/chat/completions through OpenAI's client."""
     from openai import OpenAI
 
     with OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
@@ -182,7 +182,7 @@ def api(url: str, model: str) -> Iterator[AnswerPath]:
 
 
 def stream_api(client: Any, model: str, question: str, tokens: int) -> Speed:
-    """Ask once through OpenAI's client; the answer is recorded, as by default."""
+    """Ask once through OpenAI's client; the answer is recorded, which is the default."""
     started = time.perf_counter()
     return measure_speed(started, *receive_api(client, model, question, tokens))
 
@@ -190,7 +190,7 @@ def stream_api(client: Any, model: str, question: str, tokens: int) -> Speed:
 def receive_api(
     client: Any, model: str, question: str, tokens: int, on_text: Callable[[str], object] = lambda _: None
 ) -> tuple[list[TextPoint], int]:
-    """The same; the growth of the answer, and how many tokens it has. `on_text` gets each piece."""
+    """Ask once, and return the growth of the answer and its number of tokens. `on_text` is called with each chunk."""
     points, count, size = list[TextPoint](), 0, 0
     for chunk in client.chat.completions.create(
         model=model,
@@ -209,8 +209,8 @@ def receive_api(
 
 
 @contextmanager
-def gradio_client(url: str, model_id: str) -> Iterator[AnswerPath]:
-    """The app's /chat through gradio_client; text counts when it reaches the client."""
+def open_gradio_client(url: str, model_id: str) -> Iterator[AnswerPath]:
+    """Open the app's /chat through gradio_client; text is counted when it reaches the client."""
     from gradio_client import Client
 
     client = Client(url, verbose=False)
@@ -219,7 +219,7 @@ def gradio_client(url: str, model_id: str) -> Iterator[AnswerPath]:
         client.reset_session()
         started, points = time.perf_counter(), list[TextPoint]()
         job = client.submit(QUESTION, model_id, "", 0.0, 1.0, tokens, api_name="/chat")
-        # The job's own iterators poll a thousand times a second or twice; fifty times is precise and cheap.
+        # The job's own iterators poll a thousand times per second, or twice; fifty times is precise and cheap.
         while not job.done():
             time.sleep(0.02)
             outputs = job.outputs()
@@ -232,7 +232,7 @@ def gradio_client(url: str, model_id: str) -> Iterator[AnswerPath]:
 
 
 def _answer_text(chatbot: list[dict[str, Any]]) -> str:
-    """Text of the answer to the first question; "" while it is awaited."""
+    """Return the text of the answer to the first question; "" while it is pending."""
     return str(chatbot[1]["content"]) if len(chatbot) > 1 else ""
 
 
@@ -248,8 +248,8 @@ WATCH = """() => {
 
 
 @contextmanager
-def browser(page: Any, model: str) -> Iterator[AnswerPath]:
-    """The page in Chromium on the same cores, with the model of this name; text counts when the page shows it."""
+def open_browser(page: Any, model: str) -> Iterator[AnswerPath]:
+    """Open the page in Chromium on the same cores, with the model of this name; text is counted when the page displays it."""
     from tests.support.chat_page import ChatPage
 
     chat = ChatPage(page).wait_until_ready().pick(model)

@@ -1,4 +1,4 @@
-"""What Ray Serve costs over the app alone, and what replicas bring. The app and the cluster answer in turn."""
+"""Overhead of Ray Serve over the app alone, and the gain from replicas. The app and the cluster answer alternately."""
 
 import os
 import signal
@@ -19,8 +19,8 @@ from tests.support.ray_server import RayServer, serve_ray
 _TOKENS, _CLIENTS = 200, 4
 
 
-def rows(bench: Bench) -> Iterator[Row]:
-    """One replica beside the app; then one and two with a core each."""
+def measure_rows(bench: Bench) -> Iterator[Row]:
+    """Measure one replica next to the app; then one and two replicas with one core each."""
     model, home = bench.spec("prompt").model_id, bench.settings.home
     cores = os.cpu_count() or 1
 
@@ -31,40 +31,45 @@ def rows(bench: Bench) -> Iterator[Row]:
     with (
         serve(home, bench.temporary / "app.log") as app,
         start(1, cores) as cluster,
-        paths.api(app.url, model) as direct,
-        paths.api(cluster.url, model) as through,
+        paths.open_api(app.url, model) as direct,
+        paths.open_api(cluster.url, model) as through,
     ):
         pairs = [(direct(count), through(count)) for count in (16, *([_TOKENS] * bench.rounds))][1:]
     value = median_ratio([ray.rate for _, ray in pairs], [alone.rate for alone, _ in pairs])
-    yield Row("Ray ÷ one process: tokens/s", f"{value:.3f}", "≥ 0.95", value >= 0.95)
+    yield Row("Ray Serve ÷ one process: tokens/s", f"{value:.3f}", "≥ 0.95", value >= 0.95)
     later = statistics.median(1000 * (ray.first - alone.first) for alone, ray in pairs)
-    yield Row("Ray, first token: later than one process's", f"{later:.0f} ms", "≤ 20 ms", later <= 20)
+    yield Row("Ray Serve: added time to first token over one process", f"{later:.0f} ms", "≤ 20 ms", later <= 20)
     with start(1, 1) as cluster:
         one = statistics.median(_ask_at_once(cluster, model) for _ in range(bench.rounds))
     with start(2, 1) as cluster:
         two = statistics.median(_ask_at_once(cluster, model) for _ in range(bench.rounds))
-        what = f"2 replicas ÷ 1, one core each, {_CLIENTS} clients: tokens/s"
+        what = f"Ray Serve: 2 replicas ÷ 1, one core each, {_CLIENTS} clients: tokens/s"
         yield Row(what, f"{two / one:.2f}", "≥ 1.5 with 4 cores", two / one >= 1.5 if cores >= 4 else None)
         seconds = _lose_replica(cluster, model)
-        yield Row("first text of the question after a replica was killed", f"{seconds:.2f} s", "≤ 1 s", seconds <= 1)
+        yield Row(
+            "Ray Serve: time to first text of the next question after a replica is killed",
+            f"{seconds:.2f} s",
+            "≤ 1 s",
+            seconds <= 1,
+        )
 
 
 def _ask_at_once(cluster: RayServer, model: str) -> float:
-    """Tokens per second of several answers together."""
+    """Return the total tokens per second of several concurrent answers."""
     with OpenAI(base_url=f"{cluster.url}/v1", api_key="none", max_retries=0) as client:
 
         def ask(number: int) -> int:
             return paths.receive_api(client, model, f"Write a long story, number {number}.", _TOKENS)[1]
 
         with ThreadPoolExecutor(_CLIENTS) as threads:
-            list(threads.map(ask, range(_CLIENTS)))  # warm
+            list(threads.map(ask, range(_CLIENTS)))  # warm-up
             started = time.perf_counter()
             tokens = sum(threads.map(ask, range(_CLIENTS, 2 * _CLIENTS)))
             return tokens / (time.perf_counter() - started)
 
 
 def _lose_replica(cluster: RayServer, model: str) -> float:
-    """Kill the replica that is answering; seconds from then to the first text of the same chat's next question."""
+    """Kill the replica that is answering. Return the seconds from then to the first text of the same chat's next question."""
     question = "Write a long story about a river."
     with OpenAI(base_url=f"{cluster.url}/v1", api_key="none", max_retries=0) as client:
         stream = client.chat.completions.create(
@@ -87,7 +92,7 @@ def _lose_replica(cluster: RayServer, model: str) -> float:
 
 
 def _model_processes() -> list[psutil.Process]:
-    """Those of replicas: the children of Ray's actors."""
+    """Return the model processes of the replicas: the children of Ray's actors."""
     return [
         process
         for process in psutil.process_iter(["cmdline", "ppid"])

@@ -1,4 +1,4 @@
-"""The table of rows, and what every row needs: the demo models and a timed answer."""
+"""The table of results, and helpers for all rows: the demo models and timed answers."""
 
 import os
 import statistics
@@ -23,22 +23,22 @@ from phi3_ui.store.registry.catalogue import ModelEntry
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; `met` is None if there is no aim or nothing could be measured."""
+    """One row of the table; `met` is None if there is no target or nothing could be measured."""
 
     what: str
     measured: str
-    aim: str = ""
+    target: str = ""
     met: bool | None = None
 
 
 def read_metadata(uri: str) -> dict[str, Any]:
-    """The metadata of a model of the current tracking store."""
+    """Return the metadata of a model in the current tracking store."""
     return dict(mlflow.models.get_model_info(uri).metadata or {})
 
 
 @dataclass(frozen=True)
 class Bench:
-    """The demo models by contract; `temporary` is an empty folder for files that a row writes."""
+    """The demo models by contract; `temporary` is an empty folder for files written by a row."""
 
     settings: Settings
     entries: dict[str, ModelEntry]
@@ -50,13 +50,13 @@ class Bench:
         return ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, folder=entry.folder)
 
     def metadata(self, contract: str) -> dict[str, Any]:
-        """The metadata a demo model was logged with."""
+        """Return the metadata that a demo model was logged with."""
         mlflow.set_tracking_uri(self.entries[contract].tracking_uri)
         return read_metadata(self.entries[contract].uri)
 
     @contextmanager
     def hosted(self, contract: str) -> Iterator[HostedModel]:
-        """A demo model in its process, loaded and warm."""
+        """Open a demo model in its process, loaded and warmed up."""
         model = HostedModel(self.spec(contract), self.temporary, open_admission(self.settings).admit)
         try:
             model.ready.result()
@@ -85,7 +85,7 @@ class TimedAnswer:
         return measure_speed(self.asked_at, self.points, self.usage.completion_tokens)
 
     def tokens_by(self, at: float) -> float:
-        """Estimated number of tokens received by the time `at`."""
+        """Estimate the number of tokens received by the time `at`."""
         characters = max((size for time_, size in self.points if time_ <= at), default=0)
         return self.usage.completion_tokens * characters / self.points[-1][1]
 
@@ -97,7 +97,7 @@ def ask_model(
     on_text: Callable[[], object] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TimedAnswer:
-    """Stream one greedy answer; `on_text` is called for each piece. Raises RuntimeError for an empty answer."""
+    """Stream one greedy answer; `on_text` is called for each chunk. Raises RuntimeError for an empty answer."""
     asked_at, points, size, ended = clock(), list[TextPoint](), 0, None
     for event in model.answer(ChatRequest(tuple(messages), GenerationParams(tokens, 0.0)), CancelToken()):
         if isinstance(event, TextDelta):
@@ -116,23 +116,23 @@ def available_cores() -> int:
 
 
 def median_ratio(ones: Iterable[float], others: Iterable[float]) -> float:
-    """Median of the per-round ratios."""
+    """Return the median of the per-round ratios."""
     return statistics.median(one / other for one, other in zip(ones, others, strict=True))
 
 
-def print_head() -> None:
-    """Begin a table of rows."""
-    print("| what | measured | aim | met |\n|---|---|---|---|", flush=True)
+def print_header() -> None:
+    """Print the header of a table of rows."""
+    print("| what | measured | target | met |\n|---|---|---|---|", flush=True)
 
 
 def print_row(row: Row) -> None:
     met = {True: "yes", False: "no", None: ""}[row.met]
-    print(f"| {row.what} | {row.measured} | {row.aim} | {met} |", flush=True)
+    print(f"| {row.what} | {row.measured} | {row.target} | {met} |", flush=True)
 
 
 def print_rows(bench: Bench, measures: dict[str, Callable[[Bench], Iterator[Row]]]) -> None:
     """Measure and print one row after another; a failing row is reported and does not stop the others."""
-    print_head()
+    print_header()
     for name, measure in measures.items():
         try:
             for row in measure(bench):

@@ -1,7 +1,7 @@
-"""A simulated model with many people: its queue and its batched steps, from the measured times of the steps.
+"""Simulation of a model with many users: its queue and batched steps, based on measured step times.
 
-`python -m bench.simulation` prints docs/capacity.md's tables. The scheduler is that of models/phi3_onnx_engine/scheduler.py: each step
-gives every answer a token, then reads a piece of the prompt that has the least left.
+`python -m bench.simulation` prints the tables of docs/capacity.md. The simulated scheduler is models/phi3_onnx_engine/scheduler.py:
+each step decodes a token for every answer, then prefills segments of a chunk of the prompt with the fewest remaining tokens.
 """
 
 import argparse
@@ -16,53 +16,53 @@ import simpy
 from models.phi3_onnx_engine.pace import PREFILL_PIECE, Pace
 from models.phi3_onnx_engine.segments import MAX_SEGMENTS
 
-_ROWS = 64  # answers that advance in one step
-_WARM_UP = 0.25  # of a simulation, which is left out
+_ROWS = 64  # answers decoded in one step
+_WARM_UP = 0.25  # initial share of a simulation that is discarded
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a step of a model takes on a machine, in seconds."""
+    """The cost model of a model on a machine. All values are in seconds."""
 
     step: float
-    """Of a step, however few answers it has."""
+    """Fixed cost of a decode step."""
     row: float
-    """Of each answer in it."""
+    """Cost per answer in a step."""
     context: float
-    """Of each token that such an answer has before it."""
+    """Cost per token of context of each answer."""
     piece: float
-    """Of a piece of a prompt, however short."""
+    """Fixed cost of a prefill chunk."""
     token: float
-    """Of each token in it."""
+    """Cost per token of a prefill chunk."""
 
     def decode(self, contexts: Iterable[int]) -> float:
-        """A step for answers with so many tokens before them."""
+        """Return the seconds for a decode step of answers with these context lengths, in tokens."""
         found = list(contexts)
         return self.step + self.row * len(found) + self.context * sum(found)
 
     def prefill(self, tokens: int, context: int) -> float:
-        """A piece of a prompt with so many tokens before it: its attention reads them for each of its own."""
+        """Return the seconds for a chunk of `tokens` after `context` tokens, to which each of its tokens attends."""
         return self.piece + tokens * (self.token + self.context * context / 10)
 
 
 MEASURED = Machine(step=0.0074, row=0.00247, context=4.3e-6, piece=0.0074, token=0.0007)
 """The demo model on one core with AVX-512 VNNI (`python -m bench --only capacity`, 2026-11-28)."""
 
-_TWO_CORES = 1.4  # times as many tokens for 8 people as on one core: 366 and 262 tokens/s
+_TWO_CORES = 1.4  # throughput for 8 users relative to one core: 366 and 262 tokens/s
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What each person does, in turn: asks, reads, thinks."""
+    """The behaviour of each user, who asks, waits for the answer, and thinks, in a loop."""
 
     prompt: int = 60
     """Tokens of a question; the chat's earlier tokens are in the KV cache."""
     answer: int = 150
-    """Tokens."""
+    """Tokens of an answer, on average; exactly, if `think` is 0."""
     history: int = 400
     """Tokens before the question, on average."""
     think: float = 60.0
-    """Seconds between an answer and the next question, exponentially distributed; 0: everybody asks once, at the same time."""
+    """Mean seconds between an answer and the next question, exponentially distributed; 0: all users ask once, at the same time."""
 
 
 @dataclass(eq=False)
@@ -74,9 +74,9 @@ class _Answer:
     done: simpy.Event
     generated: int = 0
     piece: int = 0
-    """Tokens of the prompt that are being prefilled."""
+    """Tokens of the current prefill chunk."""
     segments: int = 0
-    """Of the piece, still to be computed."""
+    """Segments of this chunk that remain."""
     times: list[float] = field(default_factory=list)
 
     @property
@@ -86,25 +86,25 @@ class _Answer:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What people saw."""
+    """The results of a simulation."""
 
     firsts: tuple[float, ...]
     """Seconds to the first token, sorted."""
     rates: tuple[float, ...]
     """Tokens per second of each answer from its first to its last token, sorted."""
     together: float
-    """Tokens per second of all answers while every one of them was written; 0 if there is no such time."""
+    """Total tokens per second while all answers were decoding; 0 if there is no such interval."""
     refused: int
     busy: float
-    """The share of the time that the model computed."""
+    """Utilization: the share of time in which the model was computing."""
 
     def first(self, share: float) -> float:
-        """So many of the first tokens (0.95, say) came within this many seconds."""
+        """Return a quantile of the times to first token, in seconds; `share` is 0.95 for the 95th percentile."""
         return self.firsts[min(len(self.firsts) - 1, int(share * len(self.firsts)))]
 
     @property
     def slow_rate(self) -> float:
-        """95 % of the answers were written at least so fast."""
+        """The 5th percentile of the rates: 95 % of the answers were at least this fast."""
         return self.rates[int(0.05 * len(self.rates))]
 
 
@@ -150,7 +150,7 @@ class _Server:
                 yield from self._prefill(one, is_shared=bool(decoding))
 
     def _prefill(self, one: _Answer, is_shared: bool) -> Generator[simpy.Event, Any, None]:
-        """Segments of a piece, as Scheduler computes them."""
+        """Compute segments of a chunk in the same way as Scheduler."""
         if not one.segments:
             one.piece, one.segments = min(one.prompt, self._pace.piece(is_shared)), MAX_SEGMENTS
         seconds, done = self._machine.prefill(one.piece, one.context) / MAX_SEGMENTS, 0
@@ -179,15 +179,16 @@ class _Server:
 def simulate(
     people: int, usage: Usage, machine: Machine = MEASURED, servers: int = 1, limit: int = 32, seconds: float = 1200.0
 ) -> Outcome:
-    """So many people on servers that a proxy gives each of them one of, at random.
+    """Simulate users on servers, to which a proxy assigns them at random.
 
     Args:
-        people: How many.
-        usage: What they do.
-        machine: What each server has.
-        servers: How many there are.
-        limit: PHI3_UI_MAX_ANSWERS of each.
-        seconds: The simulated time; its first quarter is left out. Without thinking, all ask once, and it is the time of that.
+        people: Number of users.
+        usage: Their behaviour.
+        machine: The cost model of each server.
+        servers: Number of servers.
+        limit: PHI3_UI_MAX_ANSWERS of each server.
+        seconds: Simulated time, whose first quarter is discarded. Ignored if `usage.think` is 0: the simulation then ends when
+            all answers have.
     """
     env, chance = simpy.Environment(), random.Random(people)
     found = [_Server(env, machine, limit) for _ in range(servers)]
@@ -228,8 +229,8 @@ def _rate_together(answers: list[_Answer]) -> float:
     return sum(sum(start < at <= end for at in one.times) for one in answers) / (end - start)
 
 
-def find_most_people(usage: Usage, machine: Machine = MEASURED, first: float = 2.0, rate: float = 10.0) -> int:
-    """How many people one server serves so that 95 % wait at most `first` seconds and get `rate` tokens per second, and none is refused."""
+def find_max_users(usage: Usage, machine: Machine = MEASURED, first: float = 2.0, rate: float = 10.0) -> int:
+    """Find how many users one server can serve so that 95 % wait at most `first` seconds and get `rate` tokens per second, and none is rejected."""
     low, high = 0, 1
     while _is_served(high, usage, machine, first, rate):
         low, high = high, 2 * high
@@ -246,20 +247,24 @@ def _is_served(people: int, usage: Usage, machine: Machine, first: float, rate: 
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description="Simulate many people.")
-    parser.add_argument("--slower", type=float, default=1.0, help="how many times longer each step takes than measured")
+    parser = argparse.ArgumentParser(description="Simulate many users.")
+    parser.add_argument(
+        "--slower", type=float, default=1.0, help="factor by which each step takes longer than measured"
+    )
     slower = parser.parse_args().slower
     one, two = _scale(slower), _scale(slower / _TWO_CORES)
-    print("| people | servers of 2 cores | first token: median, 95 % | tokens/s: median, 95 % | busy | refused |")
+    print(
+        "| users | servers of 2 cores | time to first token: median, 95th percentile | tokens/s: median, 5th percentile | utilization | rejected |"
+    )
     print("|---|---|---|---|---|---|")
     for people, servers in _TABLE:
         found = simulate(people, Usage(), two, servers, limit=_ROWS)
         rates = f"{statistics.median(found.rates):.0f}, {found.slow_rate:.0f}"
         waits = f"{found.first(0.5):.2f} s, {found.first(0.95):.2f} s"
         print(f"| {people:,} | {servers} | {waits} | {rates} | {found.busy:.0%} | {found.refused} |")
-    print("\n| usage | people for each core |\n|---|---|")
+    print("\n| usage | users per core |\n|---|---|")
     for name, usage in _USAGES.items():
-        print(f"| {name} | {find_most_people(usage, one)} |")
+        print(f"| {name} | {find_max_users(usage, one)} |")
 
 
 _TABLE = [(1, 1), (8, 1), (25, 1), (50, 1), (75, 1), (100, 2), (250, 5), (500, 10), (1000, 15), (1000, 20)]

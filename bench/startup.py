@@ -25,7 +25,7 @@ _TOKENS = 16
 _IMPORT = "import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
 
 
-def rows(bench: Bench) -> Iterator[Row]:
+def measure_rows(bench: Bench) -> Iterator[Row]:
     usable, cold, apart = list[float](), list[float](), list[float]()
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=chromium.ensure(), args=chromium.FLAGS)
@@ -38,23 +38,23 @@ def rows(bench: Bench) -> Iterator[Row]:
     value = statistics.median(usable)
     yield Row("process start → page usable in Chromium", f"{value:.2f} s", "≤ 4 s", value <= 4)
     value = median_ratio(cold, apart)
-    beside = f"{statistics.median(cold):.2f} and {statistics.median(apart):.2f} s"
-    what = "page usable → first text of a cold ONNX model ÷ (its load + first text alone)"
-    yield Row(what, f"{value:.2f} ({beside})", "about 1", value <= 1.2)
-    quick = [import_seconds("phi3_ui.ui.quick_gradio") for _ in range(bench.rounds)]
-    plain = [import_seconds("gradio") for _ in range(bench.rounds)]
-    value, beside = median_ratio(quick, plain), f"{statistics.median(quick):.2f} and {statistics.median(plain):.2f} s"
-    yield Row("import of Gradio without its stub files ÷ plain import", f"{value:.2f} ({beside})", "< 0.9", value < 0.9)
+    detail = f"{statistics.median(cold):.2f} and {statistics.median(apart):.2f} s"
+    what = "page usable → first text of a cold ONNX model, ÷ (loading + first text on an idle machine)"
+    yield Row(what, f"{value:.2f} ({detail})", "about 1", value <= 1.2)
+    quick = [time_import("phi3_ui.ui.quick_gradio") for _ in range(bench.rounds)]
+    plain = [time_import("gradio") for _ in range(bench.rounds)]
+    value, detail = median_ratio(quick, plain), f"{statistics.median(quick):.2f} and {statistics.median(plain):.2f} s"
+    yield Row("import of Gradio without its stub files ÷ plain import", f"{value:.2f} ({detail})", "< 0.9", value < 0.9)
 
 
-def import_seconds(module: str) -> float:
-    """Seconds to import a module in a fresh process."""
+def time_import(module: str) -> float:
+    """Return the seconds for importing a module in a fresh process."""
     command = [sys.executable, "-c", _IMPORT.format(module=module)]
     return float(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
 
 def time_start(launched: Any, home: Path, log: Path) -> tuple[float, float]:
-    """Seconds from process start to a usable page, and from there to the first text of the default model."""
+    """Return the seconds from process start to a usable page, and from there to the first text of the default model."""
     page = launched.new_page(viewport={"width": 1400, "height": 900})
     began = time.monotonic()
     with serve(home, log) as server:
@@ -63,7 +63,7 @@ def time_start(launched: Any, home: Path, log: Path) -> tuple[float, float]:
         message.wait_for(state="visible")
         usable = time.monotonic()
         page.evaluate(WATCH)
-        # A question sent before the picker has a value has no model.
+        # A question sent before the picker has a value would have no model.
         page.wait_for_function("document.querySelector('#phi3-picker :is(input, textarea)').value !== ''", polling=10)
         message.fill(QUESTION)
         page.locator("#phi3-send").click()
@@ -74,7 +74,7 @@ def time_start(launched: Any, home: Path, log: Path) -> tuple[float, float]:
 
 
 def load_and_answer(bench: Bench) -> float:
-    """Seconds to load the same model on an idle machine, plus its time to first text."""
+    """Return the seconds for loading the same model on an idle machine, plus its time to first text."""
     began = time.monotonic()
     model = HostedModel(bench.spec(next(iter(bench.entries))), bench.temporary, open_admission(bench.settings).admit)
     try:

@@ -1,4 +1,4 @@
-"""Compute after a stop, counted in the engine, in this process, with the app's own adapters."""
+"""Computation after a stop, counted in the engine, in this process, with the app's adapters."""
 
 import functools
 import statistics
@@ -21,7 +21,7 @@ _NAMES = {"prompt": "ONNX", "chat": "pipeline"}
 
 @dataclass
 class Steps:
-    """Steps of the engine: (end time, tokens)."""
+    """The steps of the engine, as (end time, tokens)."""
 
     ended: list[tuple[float, int]] = field(default_factory=list)
 
@@ -38,22 +38,22 @@ class Steps:
         return [tokens for ended, tokens in self.ended if ended > at]
 
 
-def rows(bench: Bench) -> Iterator[Row]:
+def measure_rows(bench: Bench) -> Iterator[Row]:
     for contract, name in _NAMES.items():
         adapter = load_adapter(bench.spec(contract))
-        with counting(contract, adapter) as steps:
-            yield from _measured(bench, name, adapter, steps)
+        with count_steps(contract, adapter) as steps:
+            yield from _measure_model(bench, name, adapter, steps)
         del adapter
 
 
 @contextmanager
-def counting(contract: str, adapter: Any) -> Iterator[Steps]:
-    """Count the steps of the engine behind an adapter."""
+def count_steps(contract: str, adapter: Any) -> Iterator[Steps]:
+    """Record the steps of the engine behind an adapter."""
     steps = Steps()
     if contract == "prompt":
         engine = adapter._model.unwrap_python_model()._scheduler._engine
         engine.prefill = steps.counted(engine.prefill, lambda row, tokens, wants_logits: len(tokens))
-        if engine.is_batched:  # else it steps by prefilling
+        if engine.is_batched:  # otherwise it steps by prefilling
             engine.step = steps.counted(engine.step, lambda rows, tokens, exact: len(tokens))
         yield steps
     else:
@@ -62,24 +62,24 @@ def counting(contract: str, adapter: Any) -> Iterator[Steps]:
         yield steps
 
 
-def _measured(bench: Bench, name: str, adapter: Any, steps: Steps) -> Iterator[Row]:
+def _measure_model(bench: Bench, name: str, adapter: Any, steps: Steps) -> Iterator[Row]:
     decode, prompt_pieces, prompt_tokens, seconds = list[int](), list[int](), list[int](), list[float]()
     story = [Message("user", QUESTION)]
-    list(adapter.answer(ChatRequest(tuple(story), GenerationParams(8, 0.0)), CancelToken()))  # warm
+    list(adapter.answer(ChatRequest(tuple(story), GenerationParams(8, 0.0)), CancelToken()))  # warm-up
     for number in range(bench.rounds):
         stopped, _ = _stop(adapter, steps, story, lambda: len(steps.ended) >= _WRITTEN)
         decode.append(len(steps.after(stopped)))
-        # Half a second is in the middle of this prefill on any machine: the whole takes seconds.
+        # After half a second, this prefill is in progress on any machine: it takes seconds.
         long = [make_question(f"Stop {number} {part}", 0) for part in range(18)]
         stopped, ended = _stop(adapter, steps, long, functools.partial(_is_past, time.perf_counter() + 0.5))
         prompt_pieces.append(len(steps.after(stopped)))
         prompt_tokens += [tokens for _, tokens in steps.ended]
         seconds.append(ended - stopped)
     decoded, chunks = max(decode), max(prompt_pieces)
-    yield Row(f"{name}: tokens computed after a stop while decoding", f"{decoded} at most", "≤ 2", decoded <= 2)
+    yield Row(f"{name}: tokens computed after a stop while decoding", f"at most {decoded}", "≤ 2", decoded <= 2)
     size = max(prompt_tokens, default=0)
-    measured = f"{chunks} at most, of {size} tokens; ended after {statistics.median(seconds):.2f} s"
-    # A prompt prefilled in one chunk cannot be stopped.
+    measured = f"at most {chunks}, of {size} tokens; ended after {statistics.median(seconds):.2f} s"
+    # A prefill in one chunk cannot be stopped.
     yield Row(
         f"{name}: prefill chunks computed after a stop in a 3,000-token prompt",
         measured,
@@ -87,9 +87,9 @@ def _measured(bench: Bench, name: str, adapter: Any, steps: Steps) -> Iterator[R
         chunks <= 1 and size < 1000,
     )
 
-    if name == "ONNX":  # whose engine is interrupted within a step
+    if name == "ONNX":  # only its engine can be interrupted within a step
         longest = 1000 * max(seconds)
-        yield Row(f"{name}: from a stop in this prompt to the end", f"{longest:.0f} ms", "≤ 50 ms", longest <= 50)
+        yield Row(f"{name}: time from a stop in this prompt to the end", f"{longest:.0f} ms", "≤ 50 ms", longest <= 50)
 
 
 def _is_past(deadline: float) -> bool:
@@ -97,7 +97,7 @@ def _is_past(deadline: float) -> bool:
 
 
 def _stop(adapter: Any, steps: Steps, messages: list[Message], due: Callable[[], bool]) -> tuple[float, float]:
-    """Ask, and stop from another thread once `due()`; return the times of the stop and of the end."""
+    """Ask, and stop from another thread once `due()` is true. Return the times of the stop and of the end."""
     steps.ended.clear()
     cancel, stopped = CancelToken(), list[float]()
 

@@ -1,4 +1,4 @@
-"""Listing a store of 1,000 logged models with more and more runs. `python -m bench.store URI FOLDER` lists one."""
+"""Listing a store of 1,000 logged models with increasing numbers of runs. `python -m bench.store URI FOLDER` lists one store."""
 
 import gc
 import json
@@ -32,7 +32,7 @@ Seconds = dict[str, float]
 
 
 class FilledStore:
-    """A SQLite store with one run and model logged by MLflow; further ones are copied rows."""
+    """A SQLite store with one run and one model logged by MLflow; the others are copies of their rows."""
 
     def __init__(self, folder: Path, metadata: dict[str, Any]) -> None:
         folder.mkdir()
@@ -65,13 +65,13 @@ class FilledStore:
         return str(info.model_id), str(run.info.run_id)
 
     def add_runs(self, until: int) -> None:
-        """Add runs until there are `until`."""
+        """Add runs until there are `until` of them."""
         new = [{"run_uuid": uuid.uuid4().hex} for _ in range(until - len(self._runs))]
         self._copy("run_uuid", self._run, new)
         self._runs += [one["run_uuid"] for one in new]
 
     def add_models(self, until: int) -> None:
-        """Add models with their files, each of its own run, until there are `until`."""
+        """Add models with files, each with its own run, until there are `until` of them."""
         file = self._artifacts / self._model / "artifacts" / "MLmodel"
         pattern, new = file.read_text(encoding="utf-8"), []
         for number in range(1, until):
@@ -85,7 +85,7 @@ class FilledStore:
         self._copy("model_id", self._model, new)
 
     def _copy(self, key: str, value: str, changes: list[dict[str, Any]]) -> None:
-        """Copy the rows whose `key` is `value` once for each of `changes`, in all tables with this key."""
+        """Copy the rows whose `key` is `value` once per item of `changes`, in all tables with this key."""
         connection = sqlite3.connect(self._database)
         connection.row_factory = sqlite3.Row
         with connection:
@@ -97,7 +97,7 @@ class FilledStore:
         connection.close()
 
 
-def rows(bench: Bench) -> Iterator[Row]:
+def measure_rows(bench: Bench) -> Iterator[Row]:
     entry = bench.entries["prompt"]
     mlflow.set_tracking_uri(entry.tracking_uri)
     metadata = bench.metadata("prompt")
@@ -114,15 +114,15 @@ def rows(bench: Bench) -> Iterator[Row]:
             value, search, opening = (
                 statistics.median(one[key] for one in listings) for key in (which, "search", "open")
             )
-            beside = f"MLflow's own search {search:.2f} s" + (
+            detail = f"MLflow's own search {search:.2f} s" + (
                 f", its import {opening:.2f} s" if which == "cold" else ""
             )
             what = f"{which} listing of {_MODELS:,} models, with {runs:,} runs in the store"
-            yield Row(what, f"{value:.2f} s ({beside})", "≤ 0.3 s", value <= 0.3)
+            yield Row(what, f"{value:.2f} s ({detail})", "≤ 0.3 s", value <= 0.3)
 
 
 def time_listing(uri: str, cache: Path) -> Seconds:
-    """Seconds to list a store, cold and warm, in a fresh process; see list_store."""
+    """Return the seconds for listing a store in a fresh process, cold and warm; see list_store."""
     command = [sys.executable, "-m", "bench.store", uri, str(cache)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     seconds: Seconds = json.loads(done.stdout.splitlines()[-1])
@@ -130,9 +130,9 @@ def time_listing(uri: str, cache: Path) -> Seconds:
 
 
 def list_store(uri: str, cache: Path) -> Seconds:
-    """Seconds of a cold listing (`open` of them to import MLflow's SQL client and connect), a warm one, and MLflow's own search.
+    """Return the seconds for a cold listing (`open`: for importing MLflow's SQL client and connecting), a warm one, and MLflow's own search.
 
-    Imports what the app imports and freezes it for the garbage collector, as the app does.
+    Like the app, imports the app's modules and exempts them from garbage collection first.
     """
     gc.disable()
     import phi3_ui.server  # noqa: F401

@@ -1,4 +1,4 @@
-"""Share of a fast model's stream that reaches a client of the whole app, by length of chat."""
+"""Share of a fast model's stream that reaches a client through the whole app, by length of the chat."""
 
 import statistics
 import time
@@ -20,14 +20,14 @@ _MESSAGES = (2, 50, 200)  # in the chat, the measured answer included
 _TOKENS = 3000
 
 
-def rows(bench: Bench) -> Iterator[Row]:
+def measure_rows(bench: Bench) -> Iterator[Row]:
     home = bench.temporary / "paced"
     home.mkdir()
     uri = f"sqlite:///{home / 'mlflow.db'}"
     key = log_paced_model(uri, home)
     with serve(home, home / "app.log", variables={"MLFLOW_TRACKING_URI": uri}) as server:
         client = Client(server.url, verbose=False)
-        time_answer(client, key, 10)  # loads it
+        time_answer(client, key, 10)  # warm-up: loads the model
         client.reset_session()
         long_chats = 0
         for messages in _MESSAGES:
@@ -39,12 +39,12 @@ def rows(bench: Bench) -> Iterator[Row]:
                 rates.append(time_answer(client, key, _TOKENS))
                 long_chats += 1
             value = statistics.median(rates) / PACE
-            what = f"a model of 1,000 tokens/s as received by a client, {messages} messages in the chat: ÷ 1,000"
+            what = f"rate received by a client from a model of 1,000 tokens/s, ÷ 1,000, with {messages} messages in the chat"
             yield Row(what, f"{value:.3f}", "≥ 0.95", value >= 0.95)
 
 
 def log_paced_model(uri: str, home: Path) -> str:
-    """Log the paced model in its own store; returns its id."""
+    """Log the paced model in its own store. Return its id."""
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     try:
@@ -65,13 +65,13 @@ def log_paced_model(uri: str, home: Path) -> str:
 
 
 def time_answer(client: Client, key: str, tokens: int) -> float:
-    """Tokens per second at the client, from first to last."""
+    """Return the tokens per second at the client, from the first to the last token."""
     started, points = time.perf_counter(), list[TextPoint]()
     job = client.submit("Sing.", key, "", 0.0, 1.0, tokens, api_name="/chat")
     while not job.done():
         time.sleep(0.02)  # as in paths.gradio_client
         outputs = job.outputs()
-        count = last_answer(outputs[-1][1]).count(TOKEN.strip()) if outputs else 0
+        count = find_last_answer(outputs[-1][1]).count(TOKEN.strip()) if outputs else 0
         if count and (not points or count > points[-1][1]):
             points.append((time.perf_counter(), count))
     if not points or points[-1][1] != tokens:
@@ -79,10 +79,10 @@ def time_answer(client: Client, key: str, tokens: int) -> float:
     return measure_speed(started, points, tokens).rate if len(points) > 1 else 0.0
 
 
-def last_answer(chatbot: list[dict[str, Any]]) -> str:
-    """Text of the answer to the last question."""
-    return "".join(message["content"] for message in chatbot[_last_question(chatbot) + 1 :])
+def find_last_answer(chatbot: list[dict[str, Any]]) -> str:
+    """Return the text of the answer to the last question."""
+    return "".join(message["content"] for message in chatbot[_find_last_question(chatbot) + 1 :])
 
 
-def _last_question(chatbot: list[dict[str, Any]]) -> int:
+def _find_last_question(chatbot: list[dict[str, Any]]) -> int:
     return max(index for index, message in enumerate(chatbot) if message["role"] == "user")

@@ -15,7 +15,7 @@ _SWITCHES = 20
 _TOKENS = 8
 
 
-def rows(bench: Bench) -> Iterator[Row]:
+def measure_rows(bench: Bench) -> Iterator[Row]:
     log = bench.temporary / "switching.log"
     one_model = {"PHI3_UI_MAX_LOADED_MODELS": "1"}
     with serve(bench.settings.home, log, "bench/collected_app.py", variables=one_model) as server:
@@ -28,21 +28,21 @@ def rows(bench: Bench) -> Iterator[Row]:
             running = {process.pid for process in server.model_processes()}
             pids |= running
             left = max(left, len(running) - 1)
-            sizes.append(memory(server))
+            sizes.append(read_memory(server))
     left += sum(map(psutil.pid_exists, pids))
     growth = sizes[-1] / sizes[1] - 1
-    beside = f"{sizes[1] / 1e6:.0f} to {sizes[-1] / 1e6:.0f} MB"
+    detail = f"{sizes[1] / 1e6:.0f} to {sizes[-1] / 1e6:.0f} MB"
     yield Row(
-        f"{_SWITCHES} switches of model: growth of the app's memory",
-        f"{growth:.1%} ({beside})",
+        f"{_SWITCHES} model switches: growth of the app's memory",
+        f"{growth:.1%} ({detail})",
         "≤ 5 %",
         growth <= 0.05,
     )
-    yield Row(f"{_SWITCHES} switches of model: leftover model processes", f"{left} of {len(pids)}", "0", left == 0)
+    yield Row(f"{_SWITCHES} model switches: leftover model processes", f"{left} of {len(pids)}", "0", left == 0)
 
 
-def memory(server: Server) -> int:
-    """Resident bytes of the app process after a garbage collection."""
+def read_memory(server: Server) -> int:
+    """Return the resident bytes of the app process after a garbage collection."""
     server.process.send_signal(signal.SIGUSR1)
     time.sleep(1)
     return int(server.process.memory_info().rss)

@@ -1,6 +1,6 @@
-"""Tables behind the choices made by measuring: precision, shared embedding, threads, prefill chunks, warm-up.
+"""Tables behind choices based on measurements: precision, shared embedding, threads, prefill chunks, warm-up.
 
-Quality is that of the demo model's next-token distribution against fp32 transformers, over TEXT, token by token.
+Quality compares the demo model's next-token distribution with that of fp32 transformers at every token of TEXT.
 """
 
 import json
@@ -48,14 +48,14 @@ VARIANTS = (
     Variant("fp32", "fp32"),
     Variant("int8", "int8"),
     Variant("int8, embedding in lm_head", "int8", shared=True),
-    Variant("the same, lm_head of the last token alone (chosen)", "int8", ("prune_lm_head=true",), shared=True),
+    Variant("the same, lm_head for the last token only (chosen)", "int8", ("prune_lm_head=true",), shared=True),
     Variant("int4, the builder's default", "int4"),
     Variant("int4 k_quant_mixed", "int4", ("algo_config=k_quant_mixed", "block_size=32", "accuracy_level=4")),
 )
 
 
 def link_checkpoint(bench: Bench) -> Path:
-    """A folder with the demo model's fp32 checkpoint, as the builder takes it."""
+    """Link the demo model's fp32 checkpoint into a folder that the builder accepts."""
     stored = Path(mlflow.artifacts.download_artifacts(bench.entries["chat"].uri))
     folder = bench.temporary / "checkpoint"
     if not folder.exists():
@@ -97,7 +97,7 @@ def create_generator(model: Any, length: int) -> Any:
 
 
 def onnx_logits(model: Any, ids: Sequence[int]) -> Logits:
-    """Logits of shape [tokens, vocabulary], computed one token at a time."""
+    """Return logits of shape [tokens, vocabulary], computed one token at a time."""
     running, rows = create_generator(model, len(ids) + 1), []
     for token in ids:
         running.append_tokens([token])
@@ -106,7 +106,7 @@ def onnx_logits(model: Any, ids: Sequence[int]) -> Logits:
 
 
 def onnx_rates(model: Any, ids: Sequence[int], piece: int = 64) -> tuple[float, float]:
-    """Prefill and decode rates in tokens/s; `ids` is prefilled in chunks of `piece`."""
+    """Return the prefill and decode rates in tokens/s; `ids` is prefilled in chunks of `piece`."""
     running, started = create_generator(model, len(ids) + _DECODED), time.perf_counter()
     for at in range(0, len(ids), piece):
         running.append_tokens(list(ids[at : at + piece]))
@@ -118,7 +118,7 @@ def onnx_rates(model: Any, ids: Sequence[int], piece: int = 64) -> tuple[float, 
 
 
 def time_step(engine: BatchedEngine, new: Sequence[int]) -> float:
-    """Seconds of a step with so many new tokens in each row, after _PROMPT in each: one in each of several, or a piece in one."""
+    """Return the seconds for a step in which row `i` gets `new[i]` tokens after _PROMPT: one in each of several rows, or a chunk in one."""
     rows = [row for _ in new if (row := engine.allocate(_PROMPT + sum(new)))]
     for row in rows:
         engine.prefill(row, [7] * _PROMPT)
@@ -144,7 +144,7 @@ def _log_softmax(logits: Logits) -> Logits:
 
 
 def compare_logits(reference: Logits, logits: Logits) -> tuple[float, float]:
-    """Mean KL divergence in nats, and the share of positions with the same top token."""
+    """Return the mean KL divergence in nats, and the share of positions with the same top token."""
     right, ours = _log_softmax(reference), _log_softmax(logits[:, : reference.shape[1]])
     kl = float((np.exp(right) * (right - ours)).sum(-1).mean())
     return kl, float((reference.argmax(-1) == logits.argmax(-1)).mean())
@@ -217,7 +217,7 @@ def print_tables(bench: Bench) -> None:  # noqa: C901 (one nested function per t
         for count in (1, 2, 4, 8):
             yield (f"{count} decode", _median_ms(bench.rounds, lambda count=count: time_step(engine, [1] * count)))  # type: ignore[misc]
         for piece in (8, 16, 24, 32, 64, 128):
-            yield (f"a piece of {piece}", _median_ms(bench.rounds, lambda piece=piece: time_step(engine, [piece])))  # type: ignore[misc]
+            yield (f"a chunk of {piece}", _median_ms(bench.rounds, lambda piece=piece: time_step(engine, [piece])))  # type: ignore[misc]
 
     def pipelines() -> Iterator[Sequence[object]]:
         for name, dtype in (("fp32 (chosen)", torch.float32), ("bf16", torch.bfloat16)):

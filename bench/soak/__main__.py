@@ -1,4 +1,4 @@
-"""`make soak`: see the package. Prints a table; exits with 1 if an aim was missed."""
+"""`make soak`, see the package. Prints a table; exits with 1 if a target is missed."""
 
 import argparse
 import itertools
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.rows import Row, available_cores, print_head, print_row
+from bench.rows import Row, available_cores, print_header, print_row
 from bench.soak.checks import Snapshot, check_disk, check_logs, check_turns, compare, take_snapshot
 from bench.soak.people import Person
 from phi3_ui.cli.console import SetupPrinter
@@ -25,14 +25,14 @@ from phi3_ui.settings import Settings
 from phi3_ui.store.registry.catalogue import Catalogue
 from tests.support.app_server import Server, find_free_port, serve, wait_until
 
-_EXCUSED_SECONDS = 60.0  # after a kill: the app starts, the model is loaded, the page connects again
+_EXCUSED_SECONDS = 60.0  # after a kill: the app starts, the model is loaded, the page reconnects
 _GRACE_SECONDS = 5
-_IDLE_SECONDS = 10  # after which AnyIO ends a thread that is idle; see anyio._backends._asyncio.WorkerThread
-_KILLING, _WARMING = 0.5, 0.2  # parts of the time: kills, then a warm-up; the rest is between the two snapshots
+_IDLE_SECONDS = 10  # after which AnyIO ends an idle thread; see anyio._backends._asyncio.WorkerThread
+_KILLING, _WARMING = 0.5, 0.2  # shares of the time: kills, then a warm-up; the rest is between the two snapshots
 
 
 class Soak:
-    """One run: an app that is killed and started again, and the people who use it."""
+    """One run: an app that is killed and restarted, and its simulated users."""
 
     def __init__(self, home: Path, people: int, seed: int) -> None:
         self._home, self._port = home, find_free_port()
@@ -60,7 +60,7 @@ class Soak:
         )
 
     def _is_excused(self, began: float) -> bool:
-        """Whether something was killed after `began`, or so shortly before that people notice it."""
+        """Return whether a process was killed after `began`, or so shortly before that it affects users."""
         return any(kill > began - _EXCUSED_SECONDS for kill in self._kills)
 
     def kill(self, count: int, seconds: float) -> None:
@@ -82,7 +82,7 @@ class Soak:
         _wait_until(started + seconds)
 
     def take_quiet_snapshot(self) -> Snapshot:
-        """Have everybody leave, wait until the app has noticed, and take a snapshot."""
+        """Make all users leave, wait until the app has noticed, and take a snapshot."""
         for person in self.people:
             person.leave()
         for person in self.people:
@@ -99,14 +99,14 @@ class Soak:
         return take_snapshot(self.server, file)
 
     def _end_idle_threads(self) -> None:
-        """Leave no idle thread in AnyIO's pool but one.
+        """End all idle threads but one in AnyIO's pool.
 
-        The pool grows with the calls at the same time, and ends what has been idle for 10 s only when it is used again. A
-        thread that a call never gave back stays, and is counted.
+        The pool grows with concurrent calls, and ends threads that have been idle for 10 s only when it is used again. A
+        thread leaked by a call stays, and is counted.
         """
         with urllib.request.urlopen(
             f"{self.server.url}/phi3/static/icons.svg", timeout=60
-        ) as response:  # read in the pool
+        ) as response:  # served by a thread of the pool
             response.read()
         time.sleep(1)
 
@@ -115,7 +115,7 @@ class Soak:
             person.come_back()
 
     def end(self) -> None:
-        """Have the app end in good order, and people's threads, after `take_quiet_snapshot`."""
+        """Shut down the app and the users' threads gracefully, after `take_quiet_snapshot`."""
         self._stack.close()
         for person in self.people:
             person.come_back(for_good=False)
@@ -123,7 +123,9 @@ class Soak:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Use the app at random, with kills; then check what is left.")
+    parser = argparse.ArgumentParser(
+        description="Use the app at random, with kills; then check for leaks and lost data."
+    )
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--people", type=int, default=4)
     parser.add_argument("--kills", type=int, default=10)
@@ -150,7 +152,7 @@ def main() -> None:
 
 
 def _set_up(home: Path) -> Settings:
-    """Fill a store of its own with the demo models."""
+    """Set up a separate store with the demo models."""
     settings = Settings.read({"PHI3_UI_HOME": str(home)})
     setup = FirstRun(settings, Catalogue(settings.tracking_uri), SetupPrinter())
     setup.start()
@@ -163,13 +165,13 @@ def _rows(
     soak: Soak, settings: Settings, before: Snapshot, after: Snapshot, processes: list[psutil.Process]
 ) -> Iterator[Row]:
     faults = [fault for person in soak.people for fault in person.faults]
-    yield Row("errors that people met, without a kill in the minute before", str(len(faults)), "0", not faults)
+    yield Row("errors seen by users, without a kill in the preceding minute", str(len(faults)), "0", not faults)
     asked = sum((person.asked for person in soak.people), Counter[str]())
     finished = sum((person.finished for person in soak.people), Counter[str]())
     yield from check_turns(settings.tracking_uri, asked, finished)
     yield from compare(before, after)
     left = [process for process in processes if process.is_running()]
-    yield Row("processes left", f"{len(left)} of {len(processes)}", "0", not left)
+    yield Row("leftover processes", f"{len(left)} of {len(processes)}", "0", not left)
     yield from check_disk(settings.home)
     yield from check_logs(settings.home)
 
@@ -181,11 +183,11 @@ def _print(arguments: argparse.Namespace, soak: Soak, rows: list[Row]) -> None:
     done = sum((person.done for person in soak.people), Counter[str]())
     machine = f"{platform.machine()}, {available_cores()} cores, Python {platform.python_version()}"
     print(
-        f"{datetime.now(UTC):%Y-%m-%d}, {machine}; {arguments.people} people, {arguments.minutes:g} minutes, seed {arguments.seed}\n"
+        f"{datetime.now(UTC):%Y-%m-%d}, {machine}; {arguments.people} users, {arguments.minutes:g} minutes, seed {arguments.seed}\n"
     )
     print(f"Done: {', '.join(f'{count} × {what}' for what, count in done.most_common())}.")
     print(f"Killed (-9): {', '.join(f'{count} × {what}' for what, count in soak.killed.items())}.\n")
-    print_head()
+    print_header()
     for row in rows:
         print_row(row)
 

@@ -1,4 +1,4 @@
-"""The app with a SIGUSR1 handler that writes what the process holds to the file $PHI3_SOAK_SNAPSHOT, as JSON."""
+"""The app with a SIGUSR1 handler that writes a snapshot of the process's resources to the file $PHI3_SOAK_SNAPSHOT, as JSON."""
 
 import gc
 import json

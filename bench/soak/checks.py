@@ -1,4 +1,4 @@
-"""What a run must leave: a quiet app that holds no more than before, an empty disk but for the store, and every finished turn once."""
+"""Checks after a run: an idle app without leaks, no files on disk but the store, and every finished turn stored once."""
 
 import json
 import re
@@ -21,27 +21,27 @@ MAX_GROWTH = 0.05
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the app's process holds; see app.py."""
+    """Resources of the app's process; see app.py."""
 
     threads: list[str]
     answers: int
     """Running or queued."""
     claims: int
-    """Of people's quotas."""
+    """Slots in user quotas."""
     streams: int
-    """To open pages."""
+    """Event streams to open pages."""
     pages: int
-    """Sessions that are kept."""
+    """Kept sessions."""
     models: list[str]
-    """The names of the loaded ones."""
+    """Names of the loaded models."""
     files: int
-    """Open descriptors."""
+    """Open file descriptors."""
     bytes: int
-    """Memory of its own (unique set size) after a garbage collection."""
+    """Unique set size after a garbage collection."""
 
 
 def take_snapshot(server: Server, file: Path) -> Snapshot:
-    """Have the app write a snapshot to `file`, and read it."""
+    """Make the app write a snapshot to `file`, and read it."""
     file.unlink(missing_ok=True)
     server.process.send_signal(signal.SIGUSR1)
     wait_until(file.exists)
@@ -49,7 +49,7 @@ def take_snapshot(server: Server, file: Path) -> Snapshot:
 
 
 def compare(before: Snapshot, after: Snapshot) -> Iterator[Row]:
-    """Rows about two snapshots of a quiet app, without open pages."""
+    """Compare two snapshots of an idle app without open pages."""
     growth = after.bytes / before.bytes - 1
     yield Row(
         "growth of the app's memory after the warm-up",
@@ -58,24 +58,24 @@ def compare(before: Snapshot, after: Snapshot) -> Iterator[Row]:
         growth <= MAX_GROWTH,
     )
     more = Counter(_list_threads(after)) - Counter(_list_threads(before))
-    yield _none("threads that were not there after the warm-up", sorted(more.elements()))
+    yield _none("additional threads since the warm-up", sorted(more.elements()))
     held = after.answers + after.claims + after.streams
-    yield Row("answers, places in quotas and event streams still held", str(held), "0", held == 0)
+    yield Row("answers, quota slots and event streams still held", str(held), "0", held == 0)
     kept = f"{before.pages}, {after.pages}"
-    yield Row("sessions kept of pages that vanished, after the warm-up and in the end", kept, "", None)
-    yield Row("open files, after the warm-up and in the end", f"{before.files}, {after.files}", "", None)
+    yield Row("sessions kept for disconnected pages, after the warm-up and at the end", kept, "", None)
+    yield Row("open files, after the warm-up and at the end", f"{before.files}, {after.files}", "", None)
 
 
 def check_disk(home: Path) -> Iterator[Row]:
-    """Rows about an app that has ended, whose temporary folder was `home`/tmp: only its store and its logs are on the disk."""
+    """Check that an app that has ended, with the temporary folder `home`/tmp, left only its store and its logs on disk."""
     temporary = [path for path in (home / "tmp").rglob("*") if path.is_file() or path.name.startswith("phi3-model")]
-    yield _none("temporary files left: uploads, folders of model processes", temporary)
+    yield _none("leftover temporary files: uploads, folders of model processes", temporary)
     suffixes = (".tmp", ".part", ".refused", ".unreadable")
-    yield _none("drafts and refused records left", [file for file in home.rglob("*") if file.suffix in suffixes])
+    yield _none("leftover drafts and rejected records", [file for file in home.rglob("*") if file.suffix in suffixes])
 
 
 def check_logs(home: Path) -> Iterator[Row]:
-    """A row about the logs of the app, whose tracebacks it prints."""
+    """Count the tracebacks in the app's logs, and print them."""
     logs = "".join(log.read_text(encoding="utf-8") for log in sorted(home.glob("app-*.log")))
     tracebacks = re.findall(r".*\nTraceback(?:.*\n)(?:[ ].*\n)*.*\n", logs)
     print(*tracebacks, sep="\n", file=sys.stderr)
@@ -83,14 +83,14 @@ def check_logs(home: Path) -> Iterator[Row]:
 
 
 def check_turns(tracking_uri: str, asked: Mapping[str, int], finished: Mapping[str, int]) -> Iterator[Row]:
-    """Rows about the store: by question, how many turns were begun and how many of them ended on a page."""
+    """Check the turns in the store. `asked` and `finished` count, by question, the turns started, and those finished on a page."""
     stored = Counter[str]()
     for trace in _list_traces(MlflowClient(tracking_uri)):
         if turn := parse_turn(trace):
             stored[turn.question] += 1
     lost = [question for question, count in finished.items() if stored[question] < count]
     yield Row(
-        "finished turns that the store lacks", f"{len(lost)} of {sum(finished.values())}{_list(lost)}", "0", not lost
+        "finished turns missing from the store", f"{len(lost)} of {sum(finished.values())}{_list(lost)}", "0", not lost
     )
     yield _none("turns stored twice", [question for question, count in stored.items() if count > asked[question]])
 
@@ -108,7 +108,7 @@ def _list_traces(client: MlflowClient) -> Iterator[Trace]:
 
 
 def _list_threads(snapshot: Snapshot) -> Iterator[str]:
-    """The threads' names without numbers, and without those of loaded models, which may be others than before."""
+    """List the names of threads without numbers, except those of loaded models, which may differ from before."""
     for name in snapshot.threads:
         if not any(model in name for model in snapshot.models):
             yield re.sub(r"[\d_()-]+$", "", name)

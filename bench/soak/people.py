@@ -1,4 +1,4 @@
-"""A person with a browser of their own, who does at random what people do."""
+"""A simulated user with a separate browser, who performs typical actions at random."""
 
 import contextlib
 import json
@@ -38,11 +38,11 @@ _PAUSES = (0.2, 2.0)  # seconds between two actions
 
 
 class Person(threading.Thread):
-    """Uses the app until `leave`; then `is_away` until `come_back`.
+    """Uses the app until `leave`; then `is_away` is set until `come_back`.
 
-    `asked` counts, by question, the turns that were begun, `finished` those whose end was on the page; `done` counts actions;
-    `faults` are the errors that `is_excused`, which gets the time (`time.monotonic`) at which an action began, does not put
-    down to a kill.
+    `asked` counts, by question, the turns started, and `finished` those whose end was shown on the page; `done` counts actions.
+    `faults` are the errors for which `is_excused`, called with the start time of the action (`time.monotonic`), is false:
+    those not caused by a kill.
     """
 
     def __init__(self, name: str, url: str, seed: int, is_excused: Callable[[float], bool]) -> None:
@@ -60,7 +60,7 @@ class Person(threading.Thread):
         self._has_ended = False
 
     def leave(self) -> None:
-        """Close the browser after the action under way. Wait for `is_away`."""
+        """Close the browser after the current action. Wait for `is_away`."""
         self._may_return.clear()
         self._wants_away.set()
 
@@ -80,7 +80,7 @@ class Person(threading.Thread):
                     self._may_return.wait()
 
     def _use_browser(self, playwright: Playwright, folder: Path) -> None:
-        """Use one browser until it is time to leave or it is killed. `folder` keeps its storage, thus the person's chats."""
+        """Use one browser until it is time to leave or it is killed. `folder` keeps its storage, and with it access to the user's chats."""
         context = playwright.chromium.launch_persistent_context(
             folder / "profile",
             executable_path=chromium.ensure(),
@@ -98,7 +98,7 @@ class Person(threading.Thread):
                     while not self._wants_away.wait(self._random.uniform(*_PAUSES)):
                         began = time.monotonic()
                         if self._random.random() < 1 / 40:
-                            browser.kill()  # without any good-bye to the server
+                            browser.kill()  # without notifying the server
                             browser.wait()
                             self.done["vanish"] += 1
                             return
@@ -113,7 +113,7 @@ class Person(threading.Thread):
                 context.close()
 
     def _act(self, chat: ChatPage, folder: Path) -> None:
-        """Do one thing, chosen at random."""
+        """Perform one random action."""
         actions: dict[Callable[[], None], int] = {
             lambda: self._ask(chat): 10,
             lambda: self._ask_and_stop(chat): 3,
@@ -132,7 +132,7 @@ class Person(threading.Thread):
         return f"{self._random.choice(_QUESTIONS)} ({self.name}, {self._numbers['question']})"
 
     def _send(self, chat: ChatPage) -> tuple[str, int]:
-        """Ask something; returns the question, and how many captions there are once it is answered."""
+        """Ask a question. Return it, and the number of captions expected once it is answered."""
         if chat.page.locator("#phi3-settings").get_by_label("Max tokens").first.input_value() != _MAX_TOKENS:
             chat.setting("Max tokens", _MAX_TOKENS)
         question = self._new_question()
@@ -148,7 +148,7 @@ class Person(threading.Thread):
     def _ask_and_stop(self, chat: ChatPage) -> None:
         question, captions = self._send(chat)
         self._wants_away.wait(self._random.uniform(0, 1))
-        with contextlib.suppress(Error):  # the answer has ended before
+        with contextlib.suppress(Error):  # the answer has already ended
             chat.stop.click(timeout=1000)
         chat.wait_for_caption(captions)
         self.finished[question] += 1
@@ -181,7 +181,7 @@ class Person(threading.Thread):
 
     def _reload(self, chat: ChatPage) -> None:
         if self._random.random() < 2 / 3:
-            self._send(chat)  # and leave it unfinished
+            self._send(chat)  # and leave the answer unfinished
             self.done["reload while answering"] += 1
         else:
             self.done["reload"] += 1
@@ -202,7 +202,7 @@ class Person(threading.Thread):
         self.done["import"] += 1
 
     def _delete_chat(self, chat: ChatPage) -> None:
-        """Delete the oldest chat of many. An end of the app within the time for undoing it keeps the chat: nothing is expected."""
+        """Delete the oldest of many chats. If the app ends during the undo period, the chat is kept, so no outcome is expected."""
         if chat.chats.count() > _MAX_CHATS:
             row = chat.chats.last
             row.click()
@@ -220,7 +220,7 @@ def _turn(question: str) -> list[tuple[str, str]]:
 
 
 def _find_browser(profile: Path) -> psutil.Process:
-    """The main process of this program's browser with this profile."""
+    """Find the main process of the browser with this profile, among this program's children."""
     option = f"--user-data-dir={profile}"
     return next(
         child

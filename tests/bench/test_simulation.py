@@ -1,10 +1,10 @@
-"""The simulation of docs/capacity.md against what can be computed by hand."""
+"""The simulation of docs/capacity.md compared with values computed by hand."""
 
 import statistics
 
 import pytest
 
-from bench.simulation import Machine, Usage, find_most_people, simulate
+from bench.simulation import Machine, Usage, find_max_users, simulate
 
 MACHINE = Machine(step=0.01, row=0.002, context=0.0, piece=0.005, token=0.001)
 AT_ONCE = Usage(prompt=50, answer=100, history=0, think=0.0)
@@ -35,7 +35,7 @@ def test_more_than_a_step_holds_wait_and_more_than_the_limit_are_refused() -> No
 
 
 def test_as_many_are_in_the_system_as_arrive_in_the_time_that_they_stay() -> None:
-    """Little's law, from the share of the time in which each person waits."""
+    """Check Little's law, based on the share of time in which each user waits."""
     usage = Usage(prompt=10, answer=50, history=0, think=5.0)
     found = simulate(20, usage, MACHINE, limit=64, seconds=2000)
     stay = statistics.mean(found.firsts) + statistics.mean(50 / rate for rate in found.rates)
@@ -48,7 +48,7 @@ def test_more_servers_and_faster_ones_serve_more() -> None:
     slow = [simulate(100, usage, MACHINE, servers, 64, 300).slow_rate for servers in (1, 2, 4)]
     assert slow == sorted(slow)
     slower, slowest = Machine(0.03, 0.006, 0.0, 0.015, 0.003), Machine(0.05, 0.01, 0.0, 0.025, 0.005)
-    assert 1 < find_most_people(usage, slowest) < find_most_people(usage, slower)
+    assert 1 < find_max_users(usage, slowest) < find_max_users(usage, slower)
 
 
 def test_the_same_people_are_simulated_again() -> None:
