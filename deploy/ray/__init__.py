@@ -1,1 +1,1 @@
-"""The API on Ray Serve: each model in replicas of its own, on one machine or many. See docs/deployment.md."""
+"""The API on Ray Serve: separate replicas for each model, on one or more machines. See docs/ray.md."""

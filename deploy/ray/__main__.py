@@ -1,4 +1,4 @@
-"""Serves the models of the store on a Ray cluster of this machine: `python -m deploy.ray` (make serve-ray)."""
+"""Serve the models of the store on a local Ray cluster: `python -m deploy.ray` (make serve-ray)."""
 
 import logging
 import os
@@ -19,15 +19,17 @@ _POLL_SECONDS = 0.5
 
 
 def main() -> None:
-    """Serve until SIGTERM or Ctrl-C, then let the answers under way end, unless it comes a second time.
+    """Serve until SIGTERM or Ctrl-C, then wait for answers in flight, unless the signal is repeated.
 
-    Exit code 1 with one sentence for a UserError.
+    Exits with code 1 and one sentence on a UserError.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     disable_telemetry()
     # Ray reads these when it is imported. It listens on all interfaces, and anyone who can reach its ports can run code.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own 15 lets any other program starve the models
+    os.environ.setdefault(
+        "RAY_worker_niceness", "0"
+    )  # with Ray's default of 15, any other program can starve the models
     import ray
     from ray import serve
 
@@ -47,7 +49,7 @@ def main() -> None:
         serve.run(build_app(settings), name=_APPLICATION)
         print(f"The API is at http://{settings.server_name}:{port}/v1", flush=True)
         ended.wait()
-        serve.delete(_APPLICATION, _blocking=False)  # first, since `shutdown` cuts connections
+        serve.delete(_APPLICATION, _blocking=False)  # first, because `shutdown` drops connections
         while _APPLICATION in serve.status().applications:
             time.sleep(_POLL_SECONDS)
     finally:
@@ -56,7 +58,7 @@ def main() -> None:
 
 
 def _catch_signals() -> threading.Event:
-    """Set at the first SIGTERM or Ctrl-C; the second ends the program. Call it after `ray.init`, which has handlers of its own."""
+    """Return an event that is set at the first SIGTERM or Ctrl-C; the second exits. Call after `ray.init`, which installs its own handlers."""
     ended = threading.Event()
 
     def end(_: int, __: FrameType | None) -> None:

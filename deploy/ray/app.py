@@ -7,11 +7,11 @@ from deploy.ray.rollout import LOGGING, Rollout
 from deploy.ray.settings import RaySettings
 
 _MAX_REQUESTS = 1000
-"""Streams that one ingress holds at once; the replicas' own limits come first."""
+"""Maximum concurrent streams per ingress; the limits of the replicas are reached first."""
 
 
 def build_app(settings: RaySettings) -> serve.Application:
-    """The ingress with the rollout, which deploys the models as applications of their own."""
+    """Build the application of ingress and rollout; the rollout deploys each model as a separate application."""
     rollout = serve.deployment(
         name="Rollout", num_replicas=1, ray_actor_options={"num_cpus": 0}, logging_config=LOGGING
     )

@@ -1,4 +1,4 @@
-"""The cluster's API: the app's own, whose models run in replicas elsewhere."""
+"""The cluster's API: the API of the app, with models that run in replicas."""
 
 import asyncio
 import logging
@@ -31,15 +31,15 @@ from phi3_ui.ui.request_limits import RequestLimits
 
 logger = logging.getLogger(__name__)
 
-_INTERVAL = 1.0  # seconds between two questions to the rollout
+_INTERVAL = 1.0  # seconds between polls of the rollout
 _TIMEOUT = 5.0
 
 
 class ServedModels:
-    """The models that are running, under the names that requests may use. Thread-safe."""
+    """The running models, by the names that requests may use. Thread-safe."""
 
     def __init__(self, rollout: "DeploymentHandle[Any]", catalogue: Catalogue) -> None:
-        """Begin to ask `rollout` for the names, in a thread. Those known stay while it does not answer."""
+        """Start a thread that polls `rollout` for the names. While it does not respond, the known names are kept."""
         self._rollout = rollout
         self._catalogue = catalogue
         self._lock = threading.Lock()
@@ -50,17 +50,17 @@ class ServedModels:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The names that should be served, and are not yet."""
+        """Names that should be served, but are not available yet."""
         with self._lock:
             return self._missing
 
     def list(self) -> list[dict[str, Any]]:
-        """Every name of each running model, as OpenAI lists models."""
+        """List every name of each running model, in OpenAI's format."""
         with self._lock:
             return [describe_model(name, entry) for name, entry in self._models.items()]
 
     def find(self, name: str) -> ModelEntry:
-        """The running model that `name` stands for. ApiError 404 if there is none."""
+        """Return the running model with this name. Raises ApiError 404 if there is none."""
         with self._lock:
             entry = self._models.get(name)
         if entry is None:
@@ -68,12 +68,12 @@ class ServedModels:
         return entry
 
     def count(self) -> int:
-        """How many models are running."""
+        """Return the number of running models."""
         with self._lock:
             return len({entry.model_id for entry in self._models.values()})
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop polling."""
         self._closed.set()
 
     def _run(self) -> None:
@@ -81,9 +81,9 @@ class ServedModels:
             try:
                 self._refresh()
             except (RayError, RayServeException, TimeoutError) as error:
-                logger.warning("The rollout does not answer: %s", error)
-            except Exception:  # the store may be away for a while; the models known stay
-                logger.exception("The names of the models could not be refreshed; trying again")
+                logger.warning("The rollout does not respond: %s", error)
+            except Exception:  # the store may be unavailable for a while; the known models are kept
+                logger.exception("The names of the models could not be refreshed; retrying")
             self._closed.wait(_INTERVAL)
 
     def _refresh(self) -> None:
@@ -96,7 +96,7 @@ class ServedModels:
 
 
 def build_ingress() -> FastAPI:
-    """The application of one ingress replica: `/v1`, `/health` and `/metrics`."""
+    """Build the application of one ingress replica: `/v1`, `/health` and `/metrics`."""
     disable_telemetry()
     from phi3_ui.store.conversations.open_store import open_conversation_store
 
@@ -137,4 +137,4 @@ class Ingress:
     """The deployment of the API."""
 
     def __init__(self, rollout: "DeploymentHandle[Any]") -> None:
-        """`rollout` is a part of the same application; `build_ingress` finds it there."""
+        """Take `rollout` to make it part of the same application, where `build_ingress` looks it up."""

@@ -1,4 +1,4 @@
-"""How Serve knows models and chats: the names of their applications, and the keys of their sessions."""
+"""Identifiers in Ray Serve: application names of models, and session keys of chats."""
 
 import hashlib
 import json
@@ -8,23 +8,23 @@ from urllib.parse import quote, unquote
 from phi3_ui.chat.types import ChatRequest
 
 DEPLOYMENT = "Replica"
-"""The only deployment of a model's application."""
+"""Name of the only deployment in a model's application."""
 _PREFIX = "model-"
 _BEGINNING = 200  # characters of a raw prompt
 
 
 def name_application(model_id: str) -> str:
-    """The name of a model's Serve application. It becomes part of file names; ids of MLflow 2 have slashes."""
+    """Return the name of a model's Serve application. Slashes, as in ids of MLflow 2, are escaped, because file names contain it."""
     return _PREFIX + quote(model_id, safe="")
 
 
 def find_model_id(application: str) -> str:
-    """The id of the model whose application has this name; empty for other applications."""
+    """Return the id of the model whose application has this name; empty for other applications."""
     return unquote(application.removeprefix(_PREFIX)) if application.startswith(_PREFIX) else ""
 
 
 def find_session(request: ChatRequest) -> str:
-    """A key that all turns of a chat share, and chats that begin in the same way: a digest of the prompt's beginning."""
+    """Return a digest of the prompt's beginning, which is the same for all turns of a chat, and for chats that start alike."""
     beginning: list[Any] = []
     for message in request.messages:
         beginning.append([message.role, message.content])

@@ -22,20 +22,20 @@ from phi3_ui.store.registry.cards import ModelEntry
 logger = logging.getLogger(__name__)
 
 _CANCEL_SECONDS = 10.0
-"""A replica ends a hanging model after 5; one that takes longer is lost."""
+"""A replica kills a hanging model after 5 seconds; a replica that takes longer is considered lost."""
 _ATTEMPTS = 3
-"""For a request whose replica ends before the first piece of text."""
+"""Attempts for a request whose replica is lost before the first text."""
 
 
 class RayLoader:
-    """The models of the cluster, by the id of their application. Thread-safe."""
+    """Opens the models of the cluster. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._handles: dict[str, DeploymentHandle[Any]] = {}
 
     def open(self, entry: ModelEntry) -> "RayModel":
-        """The model, whose application is deployed."""
+        """Return the model, whose application must be deployed."""
         with self._lock:
             handle = self._handles.get(entry.model_id)
             if handle is None:
@@ -49,12 +49,12 @@ class RayModel:
     """The replicas of one model. Thread-safe."""
 
     def __init__(self, name: str, handle: "DeploymentHandle[Any]") -> None:
-        """`name` is shown in errors."""
+        """Create the model; `name` is shown in errors."""
         self._name = name
         self._handle = handle
 
     def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
-        """See ChatModel. The turns of a chat go to the same replica, whose KV cache holds its beginning."""
+        """See ChatModel. The turns of a chat are routed to the same replica, whose KV cache holds the prefix."""
         handle = self._handle.options(session_id=find_session(request))
         for attempt in range(1, _ATTEMPTS + 1):
             has_text = False
@@ -74,7 +74,7 @@ class RayModel:
     def _stream(
         self, handle: "DeploymentHandle[Any]", request: ChatRequest, cancel: CancelToken
     ) -> Iterator[AnswerEvent]:
-        """The events of one replica. RayError or RayServeException if it is lost, UserError if the model fails."""
+        """Yield the events of one replica. Raises RayError or RayServeException if it is lost, and UserError if the model fails."""
         answer_id, started = new_id(), time.perf_counter()
         streaming = handle.options(stream=True, method_name="answer")
         stream = cast("DeploymentResponseGenerator[Any]", streaming.remote(answer_id, pack_request(0, request)))
@@ -82,11 +82,11 @@ class RayModel:
 
         def stop() -> None:
             try:
-                # The same session, and so the same replica, unless replicas have come or gone meanwhile.
+                # The same session, and therefore the same replica, unless replicas were added or removed in the meantime.
                 if handle.cancel.remote(answer_id).result(timeout_s=_CANCEL_SECONDS):
                     return
             except (RayError, RayServeException, TimeoutError) as error:
-                logger.warning("A replica of %s cannot be told to stop: %s", self._name, error)
+                logger.warning("Could not cancel an answer on a replica of %s: %s", self._name, error)
             is_dropped.set()
             stream.cancel()
 
@@ -96,7 +96,7 @@ class RayModel:
             for kind, *content in chain.from_iterable(stream):
                 if kind == "error":
                     raise UserError(content[0], **content[1])
-                event = cast("AnswerEvent", unpack_event(content[0]))  # the others stay in the replica
+                event = cast("AnswerEvent", unpack_event(content[0]))  # other events are not sent by the replica
                 if isinstance(event, TextDelta):
                     pieces.append(event.text)
                 is_finished = isinstance(event, Completed)

@@ -1,4 +1,4 @@
-"""One replica: a logged model in a process of its own, contained as on the app's own machine."""
+"""A replica: a logged model in its own process, confined as in the app."""
 
 import asyncio
 import logging
@@ -18,14 +18,14 @@ logger = logging.getLogger(__name__)
 
 
 _PAUSE = 0.04
-"""Seconds between two pieces of text: each costs four processes a few milliseconds, on cores that a model may need."""
+"""Minimum seconds between batches of text: each batch costs four processes a few milliseconds, on cores that a model may need."""
 
 
 class Replica:
-    """Answers with one model. Serve calls the methods in one event loop."""
+    """Serves one model. Ray Serve calls the methods in one event loop."""
 
     def __init__(self, model_id: str) -> None:
-        """Load the model; the replica is ready when it can answer. UserError if it cannot be loaded."""
+        """Load the model, and return when it can answer. Raises UserError if it cannot be loaded."""
         disable_telemetry()
         from ray import serve
 
@@ -36,7 +36,7 @@ class Replica:
 
         settings = RaySettings.read()
         admission = open_admission(settings)
-        # A folder of its own: several replicas of a model may run on one machine.
+        # A separate folder, because several replicas of a model may run on one machine.
         logs = settings.logs / f"replica-{serve.get_replica_context().replica_tag}"
         catalogue = Catalogue(settings.tracking_uri, settings.catalogue)
         self._entry = catalogue.find(model_id)
@@ -46,7 +46,7 @@ class Replica:
         self._source.open(self._entry).ready.result()
 
     async def answer(self, answer_id: str, request: dict[str, Any]) -> AsyncIterator[list[list[Any]]]:
-        """Stream the events of one answer, several at a time, each as `["event", packed]`, or `["error", code, values]` at the end.
+        """Stream batches of events of one answer, each event as `["event", packed]`, or `["error", code, values]` at the end.
 
         Closing the stream, or `cancel`, stops the computation within one token.
         """
@@ -58,7 +58,7 @@ class Replica:
 
         def run() -> None:
             try:
-                model: ChatModel = self._source.open(self._entry)  # loads it again if its process has ended
+                model: ChatModel = self._source.open(self._entry)  # reloads it if its process has ended
                 for event in model.answer(unpack_request(request), cancel):
                     put(["event", pack_event(event)])
             except UserError as error:
@@ -82,20 +82,20 @@ class Replica:
             self._running.pop(answer_id, None)
 
     async def cancel(self, answer_id: str) -> bool:
-        """Stop an answer, which then ends as usual, with its usage; False if it is not under way here."""
+        """Cancel an answer, which then ends as usual, with its usage. Return False if it is not in flight here."""
         if token := self._running.get(answer_id):
             token.set()
         return token is not None
 
     async def check_health(self) -> None:
-        """Load the model again if its process has ended. Raises UserError, so that Serve replaces the replica, if it cannot be loaded."""
+        """Reload the model if its process has ended. If that fails, raises UserError, which makes Serve replace the replica."""
         model = await asyncio.to_thread(self._source.open, self._entry)
         if model.ready.done():
             model.ready.result()
 
 
 async def _take_all(events: "asyncio.Queue[list[Any] | None]") -> list[list[Any] | None]:
-    """What is in the queue, at least one."""
+    """Wait for at least one event, and return all that are in the queue."""
     taken = [await events.get()]
     while not events.empty():
         taken.append(events.get_nowait())

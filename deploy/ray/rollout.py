@@ -1,4 +1,4 @@
-"""Keeps the deployed models in line with the registry: one Serve application for each model, by its id."""
+"""Keep the deployed models in sync with the registry: one Serve application per model, named by its id."""
 
 import logging
 import threading
@@ -19,19 +19,19 @@ from models import disable_telemetry
 logger = logging.getLogger(__name__)
 
 LOGGING = LoggingConfig(enable_access_log=False)
-"""Of every deployment: a line for each call would drown what matters."""
-_INTERVAL = 2.0  # seconds between two looks at the registry
+"""Logging of every deployment: an access log entry per call would drown out everything else."""
+_INTERVAL = 2.0  # seconds between polls of the registry
 _RETIREMENT = 10.0
-"""Seconds for which a model that no name stands for goes on: longer than the ingresses keep the names that they know."""
-_UPSCALE_DELAY = 5.0  # seconds of too many answers; a new replica takes longer to load its model
+"""Seconds for which a model without a name keeps running: longer than the ingresses cache names."""
+_UPSCALE_DELAY = 5.0  # seconds of overload before scaling up; loading the model in a new replica takes longer
 _ROUTER = "ray.serve.experimental.consistent_hash_router:ConsistentHashRouter"
 
 
 def bind_replica(settings: RaySettings, model_id: str) -> serve.Application:
-    """The application of one model."""
+    """Build the application of one model."""
     deployment = serve.deployment(
         name=DEPLOYMENT,
-        # More than the model takes, which then says that its queue is full; and calls that stop answers.
+        # More than the model accepts, so that it can report a full queue, and for calls of `cancel`.
         max_ongoing_requests=2 * settings.max_answers,
         max_queued_requests=settings.max_answers,
         autoscaling_config=AutoscalingConfig(
@@ -52,24 +52,24 @@ def bind_replica(settings: RaySettings, model_id: str) -> serve.Application:
 
 @dataclass
 class _Retirement:
-    """When models were first seen without a name."""
+    """When models were first observed without a name."""
 
     seconds: float = _RETIREMENT
     clock: Callable[[], float] = time.monotonic
     since: dict[str, float] = field(default_factory=dict)
 
     def choose(self, nameless: set[str]) -> list[str]:
-        """Those that have had no name for long enough."""
+        """Return the models that have had no name for long enough."""
         now = self.clock()
         self.since = {model_id: self.since.get(model_id, now) for model_id in nameless}
         return [model_id for model_id, since in self.since.items() if now - since >= self.seconds]
 
 
 class Rollout:
-    """The only one that deploys models and removes them. A Serve deployment with one replica."""
+    """The only component that deploys and removes models. A Serve deployment with one replica."""
 
     def __init__(self) -> None:
-        """Begin to deploy, in a thread."""
+        """Start deploying, in a thread."""
         disable_telemetry()
         from phi3_ui.store.registry.admission import open_admission
         from phi3_ui.store.registry.catalogue import Catalogue
@@ -78,20 +78,20 @@ class Rollout:
         self._catalogue = Catalogue(self._settings.tracking_uri, self._settings.catalogue)
         self._admission = open_admission(self._settings)
         self._retirement = _Retirement()
-        self._started = set[str]()  # the models that have had a running replica
+        self._started = set[str]()  # models that have had a running replica
         self._plan = Plan(frozenset(), {}, tuple(self._settings.served_names) or ("a model",))
         threading.Thread(target=self._run, name="rollout", daemon=True).start()
 
     async def get_state(self) -> tuple[Mapping[str, str], tuple[str, ...]]:
-        """The ids of the running models by name, and the wanted names that no running model has."""
+        """Return the ids of the running models by name, and the wanted names without a running model."""
         return dict(self._plan.names), self._plan.missing
 
     def _run(self) -> None:
         while True:
             try:
                 self._step()
-            except Exception:  # the store or the cluster may be away for a while; what runs goes on
-                logger.exception("The models could not be compared with the registry; trying again")
+            except Exception:  # the store or the cluster may be unavailable for a while; running models continue
+                logger.exception("The models could not be compared with the registry; retrying")
             time.sleep(_INTERVAL)
 
     def _step(self) -> None:
@@ -103,9 +103,9 @@ class Rollout:
         applications = _find_applications()
         for model_id, application in applications.items():
             if application.status == ApplicationStatus.DEPLOY_FAILED:
-                logger.error("%s could not be deployed, which is tried again: %s", model_id, application.message)
+                logger.error("%s could not be deployed; retrying: %s", model_id, application.message)
                 serve.delete(name_application(model_id), _blocking=False)
-        # A model whose only replica was lost is running: questions wait for the next replica.
+        # A model whose only replica was lost still counts as running: its questions wait for the next replica.
         self._started &= set(applications)
         self._started |= {model_id for model_id, one in applications.items() if _can_answer(one)}
         self._plan = plan = make_plan(wanted, known, self._started, self._plan.names)
@@ -119,7 +119,7 @@ class Rollout:
 
 
 def _find_applications() -> dict[str, ApplicationStatusOverview]:
-    """The models' applications by model id, but for those that end."""
+    """Return the models' applications by model id, except those being deleted."""
     found = {find_model_id(name): one for name, one in serve.status().applications.items()}
     return {name: one for name, one in found.items() if name and one.status != ApplicationStatus.DELETING}
 
