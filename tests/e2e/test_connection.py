@@ -132,7 +132,7 @@ def test_a_reloaded_page_continues_the_answer(app: App, open_page: OpenPage) -> 
     chat.page.reload()  # the view covers what shows that the chat is ready
     expect(comparison.locator(".question")).to_have_text([SEA, "And now?"], timeout=LOAD)
     gate.open()
-    expect(comparison).to_contain_text("saved as a separate chat.", timeout=LOAD)
+    expect(comparison).to_contain_text("The replay is saved as a separate chat.", timeout=LOAD)
     expect(comparison).to_contain_text("Once more a time.")
     assert [request.question for request in app.model.requests[2:]] == [SEA, "And now?"]
 

@@ -58,7 +58,7 @@ def test_a_question_is_text_in_the_chat_the_list_a_replay_and_an_export(
     assert f"\n{QUESTION}\n" in exported
     assert f"\n{CODE}\n" in exported
     view = chat.start_replay()
-    expect(view).to_contain_text("saved as a separate chat.", timeout=LOAD)
+    expect(view).to_contain_text("The replay is saved as a separate chat.", timeout=LOAD)
     assert view.locator(".question").all_inner_texts() == [QUESTION, CODE]
     assert [request.question for request in app.model.requests[2:]] == [QUESTION, CODE]
 

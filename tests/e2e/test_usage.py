@@ -107,7 +107,7 @@ def test_a_chat_is_replayed_on_another_model_side_by_side(app: App, open_page: O
     view.locator("#phi3-replay-model input").click()
     chat.page.get_by_role("option", name="scripted-two").click()
     view.get_by_role("button", name="Start").click()
-    expect(view).to_contain_text("saved as a separate chat.", timeout=LOAD)
+    expect(view).to_contain_text("The replay is saved as a separate chat.", timeout=LOAD)
     expect(view.get_by_role("button", name="Start")).to_be_visible()
 
     for size in (PHONE, DESKTOP):
