@@ -23,6 +23,7 @@ from phi3_ui.cli.console import SetupPrinter
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
 from phi3_ui.store.registry.catalogue import Catalogue
+from phi3_ui.ui.asset_address import ICONS_ADDRESS
 from tests.support.app_server import Server, find_free_port, serve, wait_until
 
 _EXCUSED_SECONDS = 60.0  # after a kill: the app starts, the model is loaded, the page reconnects
@@ -104,10 +105,8 @@ class Soak:
         The pool grows with concurrent calls, and ends threads that have been idle for 10 s only when it is used again. A
         thread leaked by a call stays, and is counted.
         """
-        with urllib.request.urlopen(
-            f"{self.server.url}/phi3/static/icons.svg", timeout=60
-        ) as response:  # served by a thread of the pool
-            response.read()
+        with urllib.request.urlopen(f"{self.server.url}/{ICONS_ADDRESS}", timeout=60) as response:
+            response.read()  # a file, which the app reads in the pool
         time.sleep(1)
 
     def return_everybody(self) -> None:

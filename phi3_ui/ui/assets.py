@@ -1,6 +1,4 @@
-"""Serves our own modules and style sheets from static/ and the libraries from vendor/; caches Gradio's assets."""
-
-from pathlib import Path
+"""Serves the browser's modules and style sheets, static/ and vendor/, and has browsers cache these and Gradio's."""
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -9,26 +7,33 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_FOLDER = Path(__file__).parent
+from phi3_ui.ui.asset_address import ASSET_FOLDER, ASSET_VERSION
+
+_CACHE_FOREVER = "public, max-age=31536000, immutable"
 
 
-class _Revalidated(StaticFiles):
-    """Files that browsers cache but revalidate on each load, so that no page mixes two versions after an upgrade."""
+class _VersionedFiles(StaticFiles):
+    """Serves files under an address that names their version.
+
+    A page loaded before an upgrade gets the current files under its old address, and must not cache them there.
+    """
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
-        response.headers["Cache-Control"] = "no-cache"
+        is_current = scope["path_params"]["version"] == ASSET_VERSION
+        response.headers["Cache-Control"] = _CACHE_FOREVER if is_current else "no-store"
         return response
 
 
 def create_assets() -> Starlette:
-    """Return an application that serves static/ and vendor/ under these names."""
+    """An application with the files of static/ and vendor/, under /VERSION/static and /VERSION/vendor."""
     folders = ("static", "vendor")
-    return Starlette(routes=[Mount(f"/{name}", _Revalidated(directory=_FOLDER / name)) for name in folders])
+    files = {name: _VersionedFiles(directory=ASSET_FOLDER / name) for name in folders}
+    return Starlette(routes=[Mount(f"/{{version}}/{name}", files[name]) for name in folders])
 
 
 class CacheHashedAssets:
-    """ASGI middleware that lets browsers cache Gradio's assets without revalidation: their names contain a content hash."""
+    """ASGI middleware: lets browsers cache Gradio's assets, whose names contain a hash of their content, without revalidation."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -38,7 +43,7 @@ class CacheHashedAssets:
 
         async def send_cached(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 200:
-                MutableHeaders(scope=message)["Cache-Control"] = "public, max-age=31536000, immutable"
+                MutableHeaders(scope=message)["Cache-Control"] = _CACHE_FOREVER
             await send(message)
 
         path = scope.get("path", "").removeprefix(scope.get("root_path", ""))

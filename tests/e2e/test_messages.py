@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from playwright.sync_api import expect
 
 from phi3_ui.testing import Reply
+from phi3_ui.ui.asset_address import STATIC_ADDRESS
 from tests.e2e.conftest import App, OpenPage
 from tests.support.chat_page import ChatPage
 
 # Draws lists of questions, one after the other, in a chat of their own; returns the texts shown after each.
 DRAW = """async (lists) => {
-  const view = await import(new URL("phi3/static/chat/view.js", document.baseURI));
+  const view = await import(new URL("STATIC/chat/view.js", document.baseURI));
   const chat = document.createElement("div");
   document.querySelector("#phi3-chat").append(chat);
   const props = { value: "[]" };
@@ -28,7 +29,7 @@ DRAW = """async (lists) => {
   }
   chat.remove();
   return shown;
-}"""
+}""".replace("STATIC", STATIC_ADDRESS)
 PHONE = {"width": 390, "height": 844}
 LONG = "\n\n".join(f"Line {number}" for number in range(40))
 

@@ -2,6 +2,7 @@
 
 from playwright.sync_api import expect
 
+from phi3_ui.ui.asset_address import STATIC_ADDRESS
 from tests.e2e.conftest import App, OpenPage
 from tests.support.chat_page import ChatPage
 
@@ -9,14 +10,14 @@ MANY = """(count) => {
   const rows = Array.from({ length: count }, (_, at) => ({
     key: `m-${at}`, model: `m-${at}`, name: `model-${at}`, facts: ["ONNX", "8k context"], chips: [],
   }));
-  return import("./phi3/static/models/menu.js").then((menu) => {
+  return import("./STATIC/models/menu.js").then((menu) => {
     const element = document.createElement("div");
     document.querySelector("#phi3-models").remove();
     document.querySelector("#phi3-header").append(element);
     const texts = { "models.choose": "Choose", "models.filter": "Filter", "models.none_found": "None", add: "Add" };
     menu.default({ element, props: { value: [{ name: "many", rows }] }, watch: () => {}, texts });
   });
-}"""
+}""".replace("STATIC", STATIC_ADDRESS)
 
 
 def test_a_model_is_picked_by_the_keyboard_alone(app: App, open_page: OpenPage) -> None:

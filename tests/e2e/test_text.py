@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from playwright.sync_api import expect
 
 from phi3_ui.testing import Reply
+from phi3_ui.ui.asset_address import STATIC_ADDRESS
 from tests.e2e.conftest import App, OpenPage
 from tests.e2e.test_export import save
 from tests.support.chat_page import LOAD
@@ -18,7 +19,7 @@ ANSWER = "If a < b && c > d then use std::vector<int> & friends; AT&T.\n\n```cpp
 
 # Draws questions as the page does, in a chat of their own.
 DRAW = """async (texts) => {
-  const view = await import(new URL("phi3/static/chat/view.js", document.baseURI));
+  const view = await import(new URL("STATIC/chat/view.js", document.baseURI));
   const chat = document.createElement("div");
   document.querySelector("#phi3-chat").append(chat);
   const value = JSON.stringify(texts.map((content) => ({ role: "user", content })));
@@ -28,7 +29,7 @@ DRAW = """async (texts) => {
   const shown = [...chat.querySelectorAll('[data-testid="user"]')].map((text) => text.innerText);
   chat.remove();
   return shown;
-}"""
+}""".replace("STATIC", STATIC_ADDRESS)
 
 
 def test_any_question_is_displayed_exactly_as_typed(open_page: OpenPage) -> None:

@@ -6,6 +6,8 @@ Those of static/chat/ import one another and the libraries in vendor/, so the br
 import json
 from pathlib import Path
 
+from phi3_ui.ui.asset_address import ICONS_ADDRESS, STATIC_ADDRESS
+
 _STATIC = Path(__file__).parents[1] / "static"
 
 
@@ -38,28 +40,28 @@ KEEP_FOLDS_JS = f"{_load_function('keep_folds.js')}(element, watch);"
 KEEP_SCROLL_JS = f"{_load_function('keep_scroll.js')}(element, watch);"
 _MODULE_JS = """
 const texts = TEXTS[navigator.language.split("-")[0]] ?? TEXTS.en;
-import(new URL("phi3/static/MODULE", document.baseURI)).then(
+import(new URL("STATIC/MODULE", document.baseURI)).then(
   (module) => module.default({ element, props, watch, trigger, texts, data: DATA }),
   (error) => console.error(error),
 );
-"""
+""".replace("STATIC", STATIC_ADDRESS)
 _CHAT_JS = """
 const texts = TEXTS[navigator.language.split("-")[0]] ?? TEXTS.en;
 const starters = STARTERS[navigator.language.split("-")[0]] ?? STARTERS.en;
-import(new URL("phi3/static/chat/view.js", document.baseURI)).then(
+import(new URL("STATIC/chat/view.js", document.baseURI)).then(
   (view) => globalThis.phi3DrawRunning = view.default(element, props, watch, texts, starters),
   (error) => {
     console.error(error);
     element.textContent = texts.chat_not_loaded;
   },
 );
-"""
+""".replace("STATIC", STATIC_ADDRESS)
 REPLAY_JS = """
-import(new URL("phi3/static/chat/replay.js", document.baseURI)).then(
+import(new URL("STATIC/chat/replay.js", document.baseURI)).then(
   (view) => view.default(element, props, watch),
   (error) => console.error("The comparison cannot be shown:", error),
 );
-"""
+""".replace("STATIC", STATIC_ADDRESS)
 # The chat's script sets the function and reads the value, which may arrive before it or while a chat is drawn.
 RUNNING_JS = """
 watch("value", () => {
@@ -111,7 +113,7 @@ def translate_toasts_js(texts: dict[str, dict[str, str]]) -> str:
 
 def conversations_js(texts: dict[str, dict[str, str]]) -> str:
     """Return the script of the chat list and the menus; `texts` by language and key."""
-    menus = f"{_load_function('menus.js')}({_load_function('preferences.js')}(), texts)"
+    menus = f"{_load_function('menus.js')}({_load_function('preferences.js')}(), texts, {json.dumps(ICONS_ADDRESS)})"
     return _with_texts(texts, f"{menus};\n{_load_function('conversations.js')}(trigger, texts)")
 
 

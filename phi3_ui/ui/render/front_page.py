@@ -6,6 +6,7 @@ from typing import Literal
 from markupsafe import Markup
 
 from phi3_ui.i18n.translate import tr
+from phi3_ui.ui.asset_address import STATIC_ADDRESS
 from phi3_ui.ui.render.templating import render
 
 Theme = Literal["system", "light", "dark"]
@@ -47,9 +48,9 @@ _STOP_CLOCK = r"""<script>
 </script>"""
 # Only useful in another page's frame.
 _ADD_RESIZER = "document.head.appendChild(script);"
-_STYLE = """<link rel="stylesheet" href="phi3/static/tokens.css"><style>
-body { background: var(--bg) !important; }
-#phi3-opening { position: fixed; inset: 0; z-index: -1; display: grid; place-content: center; color: var(--ink-3); font: 16px sans-serif; }
+_STYLE = f"""<link rel="stylesheet" href="{STATIC_ADDRESS}/tokens.css"><style>
+body {{ background: var(--bg) !important; }}
+#phi3-opening {{ position: fixed; inset: 0; z-index: -1; display: grid; place-content: center; color: var(--ink-3); font: 16px sans-serif; }}
 </style>"""
 # Shown until the page is drawn over it; static/setup_view.js removes it.
 _OPENING = Markup('<div id="phi3-opening" role="status">{}</div>')

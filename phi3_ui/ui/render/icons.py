@@ -2,9 +2,11 @@
 
 from markupsafe import Markup
 
-_ICON = Markup('<svg class="phi3-svg" aria-hidden="true"><use href="phi3/static/icons.svg#{}"/></svg>')
+from phi3_ui.ui.asset_address import ICONS_ADDRESS
+
+_ICON = Markup('<svg class="phi3-svg" aria-hidden="true"><use href="{}#{}"/></svg>')
 
 
 def icon(name: str) -> Markup:
     """Return the icon with this id in static/icons.svg."""
-    return _ICON.format(name)
+    return _ICON.format(ICONS_ADDRESS, name)

@@ -10,6 +10,7 @@ from jinja2.ext import Extension
 from markupsafe import Markup
 
 from phi3_ui.i18n.translate import tr
+from phi3_ui.ui.asset_address import ICONS_ADDRESS, STATIC_ADDRESS
 
 
 class _JoinLines(Extension):
@@ -25,6 +26,7 @@ _ENVIRONMENT = Environment(
     autoescape=True,
     undefined=StrictUndefined,
 )
+_ENVIRONMENT.globals |= {"static_address": STATIC_ADDRESS, "icons_address": ICONS_ADDRESS}
 
 
 def render(template: str, language: str, **values: Any) -> Markup:

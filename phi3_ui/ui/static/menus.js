@@ -1,9 +1,10 @@
 /**
  * The menus behind the buttons with `data-menu`: "chat" for one chat, whose id is the button's value, "share" and
  * "preferences". One is open at a time, outside the list, which may be redrawn meanwhile.
- * `preferences` is the result of preferences.js. Items that are action buttons are handled by actions.js.
+ * `preferences` is the result of preferences.js, `icons` the address of icons.svg. Items that are action buttons are handled
+ * by actions.js.
  */
-export default function manageMenus(preferences, texts) {
+export default function manageMenus(preferences, texts, icons) {
   if (globalThis.phi3Menus) return;
   globalThis.phi3Menus = true;
   const LANGUAGES = { en: "English", ro: "Română" };
@@ -49,7 +50,7 @@ export default function manageMenus(preferences, texts) {
     const button = document.createElement("button");
     button.setAttribute("role", "menuitem");
     button.tabIndex = -1;
-    button.innerHTML = `<svg class="phi3-svg" aria-hidden="true"><use href="phi3/static/icons.svg#${icon}"/></svg>`;
+    button.innerHTML = `<svg class="phi3-svg" aria-hidden="true"><use href="${icons}#${icon}"/></svg>`;
     button.append(label);
     if (onSelect) button.addEventListener("click", onSelect);
     return button;
