@@ -29,19 +29,19 @@ DESKTOP: ViewportSize = {"width": 1400, "height": 900}
 NewVisitor = Callable[..., BrowserContext]
 OpenPage = Callable[..., ChatPage]
 
-expect.set_options(timeout=30_000)  # milliseconds: the page is drawn on the cores that everything else runs on
+expect.set_options(timeout=30_000)  # milliseconds: the page shares its cores with everything else
 
 
 @dataclass(frozen=True)
 class ScriptedStore:
-    """A store with two scripted models, of which `model` is the newest and thus the one that a new page picks."""
+    """A store with two scripted models; `model` is the newest, and so the one that a new page selects."""
 
     home: Path
     model: ScriptedModel
     other: ScriptedModel
 
     def copy_to(self, home: Path) -> Path:
-        """Give an app of its own the models, approved: the store says where their files are."""
+        """Give another app the models, approved: the store knows where their files are."""
         shutil.copy(self.home / "mlflow.db", home / "mlflow.db")
         approve_models(f"sqlite:///{home / 'mlflow.db'}", home)
         return home
@@ -55,12 +55,12 @@ class App:
     model: ScriptedModel
     other: ScriptedModel
     mlflow_url: str
-    """Where the app looks for MLflow's UI; nothing is served there unless a test does."""
+    """Where the app looks for MLflow's UI; nothing is served there unless a test does so."""
     initial_model_processes: list[psutil.Process]
-    """Those that ran before the first page was opened."""
+    """The processes that ran before the first page was opened."""
 
     def traces(self, count: int, *pages: ChatPage) -> list[Trace]:
-        """The `count` traces of the chats that these pages list."""
+        """Return the `count` traces of the chats that these pages list."""
         return wait_for_traces(self.server.home, set[str]().union(*(page.chat_ids() for page in pages)), count)
 
 
@@ -84,7 +84,7 @@ def scripted_store(tmp_path_factory: pytest.TempPathFactory) -> ScriptedStore:
 def shared_app(scripted_store: ScriptedStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     home = scripted_store.copy_to(tmp_path_factory.mktemp("app"))
     mlflow_url = f"http://127.0.0.1:{find_free_port()}"
-    # The grace period outlasts the tests: an answer that stops earlier does so for another reason.
+    # The grace period is longer than the tests: an answer that stops earlier does so for another reason.
     variables = {"PHI3_UI_MLFLOW_URL": mlflow_url, "PHI3_UI_GRACE_SECONDS": "3600"}
     with serve(home, home / "app.log", variables=variables) as server:
         yield App(server, scripted_store.model, scripted_store.other, mlflow_url, server.model_processes())
@@ -92,10 +92,10 @@ def shared_app(scripted_store: ScriptedStore, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def app(shared_app: App) -> Iterator[App]:
-    """The shared app, its models without replies or requests of an earlier test. A traceback in its log fails the test."""
+    """The shared app, its models without replies or requests from an earlier test. A traceback in its log fails the test."""
     shared_app.model.reset()
     shared_app.other.reset()
-    shared_app.server.accept_log()  # an earlier test has failed for it
+    shared_app.server.accept_log()  # an earlier test has already failed for it
     yield shared_app
     shared_app.model.reset()
     shared_app.other.reset()
@@ -112,7 +112,7 @@ def demo_server(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def page_errors() -> Iterator[list[str]]:
-    """Whatever a page logs as an error, which fails the test."""
+    """Errors that pages log, which fail the test."""
     errors: list[str] = []
     yield errors
     assert errors == []
@@ -120,7 +120,7 @@ def page_errors() -> Iterator[list[str]]:
 
 @pytest.fixture
 def new_visitor(browser: Browser, page_errors: list[str]) -> Iterator[NewVisitor]:
-    """Creates browser contexts: each is another visitor."""
+    """Creates browser contexts: each is a separate visitor."""
     contexts: list[BrowserContext] = []
 
     def create(**options: object) -> BrowserContext:
@@ -140,7 +140,7 @@ def visitor_pool(browser: Browser) -> VisitorPool:
 
 @pytest.fixture
 def borrow_visitor(visitor_pool: VisitorPool, page_errors: list[str]) -> Iterator[NewVisitor]:
-    """Lends browser contexts whose cache is warm; a test that changes more of one than its pages creates one instead."""
+    """Lends browser contexts whose cache is warm; a test that changes more than the pages of one creates a new one instead."""
     borrowed: list[BrowserContext] = []
     watch = page_watcher(page_errors)
 
@@ -156,7 +156,7 @@ def borrow_visitor(visitor_pool: VisitorPool, page_errors: list[str]) -> Iterato
 
 
 def page_watcher(errors: list[str]) -> Callable[[Page], None]:
-    """Adds what pages log as an error to `errors`."""
+    """Return a function that adds the errors that a page logs to `errors`."""
 
     def watch_console(message: ConsoleMessage) -> None:
         if message.type == "error" and re.match(r"Error (executing|evaluating|in watch)", message.text):

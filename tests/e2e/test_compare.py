@@ -1,4 +1,4 @@
-"""Compare: one question to several models, a blind vote, and the names nowhere before it."""
+"""Compare: one question to several models, a blind vote, and no names before it."""
 
 import json
 import re
@@ -20,7 +20,7 @@ SECOND = "Electrons are negatively charged and protons are positively charged, s
 NAMES = re.compile("scripted-(one|two)")
 
 
-# Streams too, whose texts a browser's debugger does not tell before their end.
+# Including streams, whose texts a browser's debugger does not report before their end.
 RECORD = """
 globalThis.sentByServer = [];
 const fetchNow = globalThis.fetch;
@@ -38,7 +38,7 @@ globalThis.fetch = async (...request) => {
 
 
 def read_traffic(page: Page) -> set[str]:
-    """Every text that the server has sent since the page was loaded, but for its files."""
+    """Return every text that the server has sent since the page was loaded, except for static files."""
     found = set[str]()
     for body in page.evaluate("sentByServer"):
         for line in body.splitlines():
@@ -47,7 +47,7 @@ def read_traffic(page: Page) -> set[str]:
 
 
 def collect_texts(value: object, found: set[str]) -> None:
-    """The texts in a value, also in those of its texts that are JSON."""
+    """Collect the strings in a value, including those in strings that are JSON."""
     if isinstance(value, str):
         try:
             parsed = json.loads(value)
@@ -84,7 +84,7 @@ def wait_for_end(chat: ChatPage) -> None:
 
 
 def expect_to_fit(page: Page, view: Locator) -> None:
-    """Check the page at both widths, last at that of a phone."""
+    """Check the page at both widths, ending with that of a phone."""
     for size in (DESKTOP, PHONE):
         page.set_viewport_size(size)
         assert find_violations(page) == []
@@ -123,14 +123,14 @@ def test_a_blind_round_from_the_question_to_the_vote(app: App, open_page: OpenPa
     rounds = [text for text in sent if text.startswith("round: ")]
     assert rounds
     assert not [text for text in rounds if re.search(r'"(model|metrics|badge|standing)"', text)]
-    assert {text for text in sent if NAMES.search(text)} <= sent_before, "the names are in the menus, and nowhere else"
+    assert {text for text in sent if NAMES.search(text)} <= sent_before, "the names are only in the menus"
     expect(view.locator(".vote button").first).to_be_focused()
     expect_to_fit(page, view)
 
     meter = view.get_by_role("meter")
     expect(meter).to_have_attribute("aria-valuetext", re.compile("^about .* after the vote$"))
 
-    page.keyboard.type("3 more")  # a question that begins with a digit is no vote
+    page.keyboard.type("3 more")  # a question that begins with a digit is not a vote
     expect(view.locator("#phi3-compare-message")).to_have_value("3 more")
     expect(view.locator(".vote button")).to_have_count(4)
     view.locator("#phi3-compare-message").fill("")
@@ -175,7 +175,7 @@ def test_a_blind_round_from_the_question_to_the_vote(app: App, open_page: OpenPa
     expect(view.locator(".voted")).to_be_visible()
 
 
-def test_a_round_outlives_a_reload_and_ends_with_escape(app: App, open_page: OpenPage) -> None:
+def test_a_round_survives_a_reload_and_ends_with_escape(app: App, open_page: OpenPage) -> None:
     gates = [model.create_gate() for model in (app.model, app.other)]
     for model, gate in zip((app.model, app.other), gates, strict=True):
         model.enqueue(Reply(FIRST[:60], gate, FIRST[60:]), Reply(SECOND, model.create_gate(), "."))
@@ -187,7 +187,7 @@ def test_a_round_outlives_a_reload_and_ends_with_escape(app: App, open_page: Ope
     ask(chat, QUESTION)
     for gate in gates:
         gate.wait_until_reached()
-    page.reload()  # the view covers what shows that the chat is ready
+    page.reload()  # the view covers the sign that the chat is ready
     expect(view.locator(".question")).to_have_text(QUESTION, timeout=LOAD)
     expect(view.locator(".state")).to_have_text(["se scrie …"] * 2)
     for gate in gates:
@@ -214,7 +214,7 @@ def test_a_round_outlives_a_reload_and_ends_with_escape(app: App, open_page: Ope
     expect(view.locator(".round").last.locator(".model").first).to_be_empty()
 
 
-def test_kill_9_loses_no_vote_and_doubles_none(
+def test_kill_9_neither_loses_nor_duplicates_a_vote(
     scripted_store: ScriptedStore, new_visitor: NewVisitor, tmp_path: Path
 ) -> None:
     home, port = scripted_store.copy_to(tmp_path), find_free_port()
@@ -229,11 +229,11 @@ def test_kill_9_loses_no_vote_and_doubles_none(
         expect(chat.compare.locator(".voted")).to_have_text("You voted: A is better.")
         ask(chat, "And why?")
         wait_for_end(chat)
-        chat.page.keyboard.press("3")  # perhaps it arrives, perhaps not
+        chat.page.keyboard.press("3")  # it may or may not arrive
         server.process.kill()
         server.process.wait()
     with serve(home, home / "after.log", port=port) as server:
-        chat.page.goto(server.url)  # or it reloads itself at any moment
+        chat.page.goto(server.url)  # or it reloads itself at any time
         expect(chat.compare.locator(".round")).to_have_count(2, timeout=LOAD)
         first, second = chat.compare.locator(".round").all()
         expect(first.locator(".voted")).to_have_text("You voted: A is better.")

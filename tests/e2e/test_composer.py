@@ -1,4 +1,4 @@
-"""The composer: its two states, the tokens of the draft, attached files, keys and presets, on a desktop and a phone."""
+"""The composer: its two states, the draft's tokens, attached files, shortcuts and presets, on a desktop and a phone."""
 
 import re
 
@@ -10,11 +10,11 @@ from tests.e2e.conftest import DESKTOP, App, OpenPage
 from tests.support.chat_page import ChatPage
 
 PHONE: ViewportSize = {"width": 390, "height": 844}
-QUESTION = "What is the capital of France?"  # six words, which are the scripted model's tokens
+QUESTION = "What is the capital of France?"  # six words; the scripted model counts words as tokens
 
 
 def attach(chat: ChatPage, *files: tuple[str, bytes]) -> None:
-    """Choose files behind the button with the plus."""
+    """Choose files with the plus button."""
     payloads: list[FilePayload] = [{"name": name, "mimeType": "", "buffer": content} for name, content in files]
     chat.page.locator("#phi3-tools input[type=file]").set_input_files(payloads)
 
@@ -57,7 +57,7 @@ def test_the_box_counts_its_draft_and_has_one_place_for_send_and_stop(app: App, 
     gate.open()
     chat.wait_for_caption(1)
     expect(chat.message).to_be_focused()
-    expect(meter).to_have_text("16 / 8,192")  # six and three of the first turn, and seven
+    expect(meter).to_have_text("16 / 8,192")  # six and three of the first turn, plus seven
 
     tools = [page.locator(f"#phi3-{name}") for name in ("attach", "system-button", "preset-button", "send")]
     for viewport in (DESKTOP, PHONE):

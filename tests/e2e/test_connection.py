@@ -1,4 +1,4 @@
-"""A lost connection, a reloaded page and a closed tab while answers are under way."""
+"""A lost connection, a reloaded page and a closed tab while answers are in progress."""
 
 from playwright.sync_api import Browser, expect
 
@@ -28,18 +28,18 @@ globalThis.fetch = async (...source) => {
   const texts = response.body.pipeThrough(new TextDecoderStream()).pipeThrough(new TransformStream({ transform: count }));
   return new Response(texts.pipeThrough(new TextEncoderStream()), response);
 };"""
-"""Holds the id of an event back until the stream has brought two of its messages."""
+"""Delays the id of an event until the stream has delivered two of its messages."""
 
 SEA, MOON = "Write a story about the sea.", "Write a story about the moon."
 
 
-def test_an_answer_goes_on_while_the_connection_is_lost(app: App, browser: Browser) -> None:
+def test_an_answer_continues_while_the_connection_is_lost(app: App, browser: Browser) -> None:
     first, second, moon = (app.model.create_gate() for _ in range(3))
     app.model.enqueue(
         Reply("One moon. ", moon, "Two moons.", question=MOON),
         Reply("Once upon ", first, "a time ", second, "there was a sea.", question=SEA),
     )
-    # Not a visitor of the fixture: the page may log failed requests as errors.
+    # Not a visitor from the fixture: the page may log failed requests as errors.
     with proxy_to(app.server.url) as proxy, browser.new_context(viewport=DESKTOP) as context:
         page = context.new_page()
         page.goto(proxy.url)
@@ -63,7 +63,7 @@ def test_an_answer_goes_on_while_the_connection_is_lost(app: App, browser: Brows
         chat.wait_for_caption(1)
         expect(chat.answers.last).to_have_text("Once upon a time there was a sea.")
         expect(chat.captions.last).not_to_contain_text("stopped")
-        # The chat in the background went on, too, and is drawn to its end when it is opened.
+        # The background chat continued, too, and is drawn to its end when it is opened.
         chat.chats.filter(has_text=MOON).click()
         expect(chat.answers.last).to_have_text("One moon.")
         moon.open()
@@ -88,7 +88,7 @@ def test_stop_pressed_while_the_connection_is_lost_ends_the_answer(app: App, bro
             proxy.restore()
         chat.wait_for_caption(1)
         expect(chat.captions.last).to_contain_text("stopped")
-        # It is pressed once: the next answer is not stopped.
+        # It was pressed only once: the next answer is not stopped.
         assert chat.answer("And now?") == "And now?"
 
 
@@ -124,12 +124,12 @@ def test_a_reloaded_page_continues_the_answer(app: App, open_page: OpenPage) -> 
     assert chat.answer("And now?") == "And now?"
     assert [request.question for request in app.model.requests] == [SEA, "And now?"]
 
-    # So does the page that shows a replay.
+    # So does a page that shows a replay.
     gate = app.model.create_gate()
     app.model.enqueue(Reply("Once more ", gate, "a time."))
     comparison = chat.start_replay()
     gate.wait_until_reached()
-    chat.page.reload()  # the view covers what shows that the chat is ready
+    chat.page.reload()  # the view covers the sign that the chat is ready
     expect(comparison.locator(".question")).to_have_text([SEA, "And now?"], timeout=LOAD)
     gate.open()
     expect(comparison).to_contain_text("The replay is saved as a separate chat.", timeout=LOAD)

@@ -49,7 +49,7 @@ def test_chats_are_searched_renamed_deleted_and_restored(open_page: OpenPage) ->
     chat.list_button(FRANCE, "delete").click()
     expect(chat.questions).to_have_count(0)
 
-    # A question that nobody can see: the name that it is listed under is no title, also if it is looked at for renaming.
+    # An invisible question: the name that it is listed under does not become its title, even if renaming is opened.
     chat.answer("\u200b")
     chat.list_button("Untitled", "rename").click()
     expect(name).to_have_value("Untitled")
@@ -62,7 +62,7 @@ def test_chats_are_searched_renamed_deleted_and_restored(open_page: OpenPage) ->
     assert chat.chats.first.get_attribute("title") is None
 
 
-def test_a_chat_is_renamed_in_its_place_and_pinned_by_keyboard(open_page: OpenPage) -> None:
+def test_a_chat_is_renamed_in_place_and_pinned_by_keyboard(open_page: OpenPage) -> None:
     chat = open_page()
     page = chat.page
     chat.answer(FRANCE)
@@ -70,7 +70,7 @@ def test_a_chat_is_renamed_in_its_place_and_pinned_by_keyboard(open_page: OpenPa
     chat.answer(SPAIN)
     expect(page.locator('#phi3-chats [aria-current="page"]')).to_have_text(SPAIN)
 
-    chat.chats.last.dblclick()  # the first click opens it, which draws the list again
+    chat.chats.last.dblclick()  # the first click opens it, which redraws the list
     name = page.locator(".phi3-rename")
     expect(name).to_be_focused()
     expect(page.locator('#phi3-chats [aria-current="page"]')).to_have_text(FRANCE)
@@ -119,7 +119,7 @@ def test_a_chat_is_renamed_in_its_place_and_pinned_by_keyboard(open_page: OpenPa
         expect(share).to_be_focused()
 
 
-def test_a_long_list_is_sent_in_parts_and_is_used_at_its_end(open_page: OpenPage, tmp_path: Path) -> None:
+def test_a_long_list_is_sent_in_parts_and_works_at_its_end(open_page: OpenPage, tmp_path: Path) -> None:
     chat = open_page()
     page, above, below = chat.page, *(chat.chat_list.locator(".phi3-gap").nth(at) for at in (0, 1))
     talks = [
@@ -167,7 +167,7 @@ def test_a_long_list_is_sent_in_parts_and_is_used_at_its_end(open_page: OpenPage
 
     chat.chat_list.evaluate("list => list.scrollTo(0, 0)")
     expect(chat.chats.first).to_have_text(first)
-    expect(chat.chat_list.locator("button:focus")).to_have_count(0)  # no other chat has got the focus
+    expect(chat.chat_list.locator("button:focus")).to_have_count(0)  # no other chat gets the focus
     chat.chat_list.evaluate("list => list.scrollTo(0, list.scrollHeight)")
     expect(chat.chats.last).to_be_focused()
     chat.search.fill("number LAST")  # a word of the question, one of the title

@@ -87,7 +87,7 @@ def test_switching_the_engine_keeps_the_conversation(open_demo: OpenPage) -> Non
     expect(chat.captions).to_have_count(1)
     chat.answer("And of Spain?")
     expect(chat.page.locator("#phi3-chat .phi3-badge")).to_have_text(["ONNX", "TF"])
-    wait_until(lambda: int(chat.usage_rows()["Prompt tokens"][0]) > 50)  # the prompt holds the first turn
+    wait_until(lambda: int(chat.usage_rows()["Prompt tokens"][0]) > 50)  # the prompt includes the first turn
 
 
 @pytest.mark.parametrize("model", [ONNX, PIPELINE])
@@ -145,7 +145,9 @@ def test_the_reproduce_program_gives_the_same_answer(open_demo: OpenPage, tmp_pa
 
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGINT])
 def test_no_model_process_outlives_the_app(browser: Browser, demo: Demo, tmp_path: Path, way: signal.Signals) -> None:
-    visitor = browser.new_context(viewport=DESKTOP)  # not watched: a page whose server is killed may log errors
+    visitor = browser.new_context(
+        viewport=DESKTOP
+    )  # errors are not checked: a page whose server is killed may log some
     with serve(demo.settings.home, tmp_path / "app.log") as server:
         chat = open_chat(visitor, server).pick(ONNX)
         start_long_answer(chat)

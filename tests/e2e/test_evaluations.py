@@ -1,4 +1,4 @@
-"""Evaluations: from a file of questions to the answers of two models side by side."""
+"""Evaluations: from a file of questions to two models' answers side by side."""
 
 import re
 
@@ -13,7 +13,7 @@ CSV = b"prompt,expected_response\nWhat is the capital of Spain?,Madrid\n"
 
 
 def expect_to_fit(page: Page) -> None:
-    """Check the page at both widths, last at that of a desktop."""
+    """Check the page at both widths, ending with that of a desktop."""
     for width in (390, 1440):
         page.set_viewport_size({"width": width, "height": 844})
         assert find_violations(page) == []

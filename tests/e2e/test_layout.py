@@ -1,4 +1,4 @@
-"""Where things stand in eight states of the page, against layout.json: boxes, not pixels, since fonts and drawing differ.
+"""The layout of eight states of the page, compared with layout.json: boxes, not pixels, since fonts and rendering differ.
 
 To accept a changed layout, delete layout.json, run this test, and look at what it has written before committing it.
 """
@@ -16,7 +16,7 @@ from tests.e2e.conftest import App, OpenPage
 EXPECTED = Path(__file__).with_name("layout.json")
 TOLERANCE = 3  # pixels
 
-# Elements whose place does not depend on the width of a text.
+# Elements whose position does not depend on the width of a text.
 SELECTORS = [
     *("#phi3-left", "#phi3-centre", "#phi3-right", "#phi3-header", "#phi3-chat", "#phi3-composer"),
     *("#phi3-new", "#phi3-search", "#phi3-chats", "#phi3-tabs", "#phi3-usage", "#phi3-card", "#phi3-settings"),
@@ -27,7 +27,7 @@ Boxes = dict[str, list[int]]
 
 
 def measure(page: Page) -> Boxes:
-    """x, y and width of each element that is visible, in pixels, by selector."""
+    """Return x, y and width of each visible element, in pixels, by selector."""
     page.wait_for_function("document.getAnimations().every((animation) => animation.playState !== 'running')")
     assert page.evaluate("document.documentElement.scrollHeight === innerHeight"), "the page is taller than the window"
     boxes: Boxes = page.evaluate(
@@ -42,7 +42,7 @@ def measure(page: Page) -> Boxes:
     return boxes
 
 
-def test_every_element_stands_where_it_should(app: App, open_page: OpenPage) -> None:
+def test_every_element_is_where_it_should_be(app: App, open_page: OpenPage) -> None:
     app.model.enqueue(Reply("Paris."))
     chat = open_page(viewport={"width": 1440, "height": 900})
     states = {"empty": measure(chat.page)}

@@ -1,4 +1,4 @@
-"""A long chat: older messages are laid out, and get their buttons, once the reader comes near; nothing of them is missing."""
+"""A long chat: older messages are laid out, and get their buttons, once they are near the view; none of them is missing."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.e2e.conftest import OpenPage
 from tests.support.chat_page import ChatPage
 
 TURNS = 100
-# Scrolls to the top in steps of 700 pixels; returns by how many pixels what is read has jumped at most.
+# Scrolls to the top in steps of 700 pixels; returns by how many pixels the visible text has jumped at most.
 SCROLL_UP = """async () => {
   const log = document.querySelector(".phi3-log");
   const frame = () => new Promise(requestAnimationFrame);
@@ -51,7 +51,7 @@ def long_chat(open_page: OpenPage, tmp_path: Path) -> ChatPage:
     return chat
 
 
-def test_older_messages_are_completed_once_the_reader_comes_near(long_chat: ChatPage) -> None:
+def test_older_messages_are_completed_once_they_are_near_the_view(long_chat: ChatPage) -> None:
     toolbars = long_chat.page.locator("#phi3-chat .phi3-actions")
     expect(long_chat.page.locator(".phi3-last .phi3-actions")).to_be_in_viewport()
     assert toolbars.count() < TURNS / 2
@@ -59,11 +59,11 @@ def test_older_messages_are_completed_once_the_reader_comes_near(long_chat: Chat
     expect(toolbars).to_have_count(TURNS)
 
 
-def test_the_browser_finds_and_copies_what_is_out_of_view(long_chat: ChatPage) -> None:
+def test_the_browser_finds_and_copies_text_out_of_view(long_chat: ChatPage) -> None:
     page = long_chat.page
     assert page.evaluate("window.find('Answer 7.', true, false, true)")
     assert long_chat.action("retry").count() < TURNS / 2
-    page.evaluate("getSelection().anchorNode.parentElement.scrollIntoView()")  # as the browser does for its reader
+    page.evaluate("getSelection().anchorNode.parentElement.scrollIntoView()")  # as the browser does
     expect(long_chat.answers.nth(7)).to_be_in_viewport()
     expect(long_chat.page.locator("#phi3-chat .bot-row").nth(7).locator("[name=retry]")).to_be_attached()
     page.evaluate("getSelection().selectAllChildren(document.querySelector('.phi3-log'))")

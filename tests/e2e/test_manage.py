@@ -1,4 +1,4 @@
-"""Adding, promoting and templating models on the page, with a stand-in for the hub and third-party models."""
+"""Adding, promoting and templating models on the page, with a fake hub and third-party models."""
 
 import shutil
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ WEIGHTS = "model.safetensors"
 
 @dataclass
 class ThirdPartyApp:
-    """An app over a store of third-party models, and the hub that it downloads from."""
+    """An app with a store of third-party models, and the hub that it downloads from."""
 
     server: Server
     hub: Hub
@@ -66,7 +66,7 @@ def open_page(third_party_app: ThirdPartyApp, borrow_visitor: NewVisitor) -> Ope
 
 
 def fill_in(chat: ChatPage, source: str, kind: str = "A checkpoint, as a pipeline", name: str = "") -> None:
-    """Describe weights of one's own in the dialog "Add a model"."""
+    """Describe custom weights in the dialog "Add a model"."""
     chat.adding.get_by_label("Custom weights").check()
     chat.adding.get_by_label(kind).check()
     chat.adding.get_by_role("textbox", name="Source A Hub id").fill(source)
@@ -124,7 +124,7 @@ def test_a_template_is_asked_for_and_remembered(third_party_app: ThirdPartyApp, 
     expect(chat.errors).to_contain_text("template")
     template.locator("input").click()
     chat.page.get_by_role("option", name="Phi-3").click()
-    # The model repeats its prompt; the answer is cut at the template's stop text.
+    # The model repeats its prompt; the answer is cut off at the template's stop string.
     assert chat.answer("Hello again") == "You wrote '"
 
     other = open_page()
@@ -174,7 +174,7 @@ def test_only_chat_models_are_listed(
     assert {entry["name"] for entry in listed} == {o for o in options if "@" not in o}
 
 
-# Last, since a page loads the newest model: these need an engine.
+# Last, because a page loads the newest model: these need an engine.
 def test_a_cancelled_download_resumes_where_it_stopped(third_party_app: ThirdPartyApp, open_page: OpenPage) -> None:
     chat = open_page()
     chat.open_add_model()

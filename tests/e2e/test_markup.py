@@ -1,4 +1,4 @@
-"""Markup and scripts in everything that people, models and files bring to the page: all of it is shown as text, none of it runs."""
+"""Markup and scripts from users, models and files: all of it is shown as text, none of it runs."""
 
 import json
 import sqlite3
@@ -51,7 +51,7 @@ ALL = "\n\n".join(PAYLOADS)
 LINE = " ".join(PAYLOADS[:16]).replace("\n", " ")
 NAME = """<img src=x onerror="report(40)"><svg onload='report(41)'>${report(42)}"><script>report(43)</script>"""
 
-# Reports what the policy has stopped, and elements that have markup's scripts or lead elsewhere, also for a moment.
+# Reports what the policy has blocked, and elements that have injected scripts or lead elsewhere, even for a moment.
 WATCH = """
 document.addEventListener("securitypolicyviolation", (event) => report(`stopped: ${event.violatedDirective} ${event.sample}`));
 new MutationObserver((changes) => {
@@ -69,7 +69,7 @@ new MutationObserver((changes) => {
 
 @dataclass
 class Attacked:
-    """A page of an app full of markup, and what has come of it."""
+    """A page of an app full of markup, and what it has caused."""
 
     chat: ChatPage
     model: ScriptedModel
@@ -101,7 +101,7 @@ def attacked(new_visitor: NewVisitor, scripted_store: ScriptedStore, tmp_path: P
 
 
 def describe(database: Path, uri: str, model_id: str) -> None:
-    """Put markup wherever a store can hold it for a model, also where MLflow would refuse it."""
+    """Put markup wherever a store can hold it for a model, even where MLflow would refuse it."""
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE logged_models SET name = ? WHERE model_id = ?", [NAME, model_id])
     client, entry = MlflowClient(uri), Catalogue(uri).find(model_id)
@@ -137,7 +137,7 @@ def test_no_markup_of_others_becomes_part_of_the_page(attacked: Attacked, tmp_pa
 
     ask_and_rate(attacked)
     assert found == []
-    exported = look_at_a_chat_in_every_way(attacked, tmp_path)
+    exported = show_chat_in_every_view(attacked, tmp_path)
     assert found == []
     import_files(chat, exported, tmp_path)
     assert found == []
@@ -150,7 +150,7 @@ def test_no_markup_of_others_becomes_part_of_the_page(attacked: Attacked, tmp_pa
         expect(chat_button).to_have_attribute("aria-current", "page")
     assert found == []
 
-    # What would have been found.
+    # The check would have found this.
     page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=report(1)>')")
     page.evaluate("report(1)")
     page.wait_for_function("document.body.lastChild.complete")
@@ -159,7 +159,7 @@ def test_no_markup_of_others_becomes_part_of_the_page(attacked: Attacked, tmp_pa
 
 
 def ask_and_rate(attacked: Attacked) -> None:
-    """Markup as a system prompt, a file, a question, an answer as it streams and when it is complete, a comment and a title."""
+    """Use markup as a system prompt, a file, a question, an answer while it streams and when complete, a comment and a title."""
     chat, page = attacked.chat, attacked.page
     chat.setting("System prompt", ALL)
     page.get_by_role("button", name="Save as preset").click()
@@ -192,7 +192,7 @@ def ask_and_rate(attacked: Attacked) -> None:
 
 
 def unload_while_it_answers(attacked: Attacked) -> None:
-    """A notice with the model's name in it, and an error with a message of the model's."""
+    """Show a notice with the model's name, and an error with a message from the model."""
     chat, gate = attacked.chat, attacked.model.create_gate()
     attacked.model.enqueue(Reply("Once upon a time ", gate, "it ended.", error=LINE))
     captions = chat.ask("Tell me.")
@@ -205,8 +205,8 @@ def unload_while_it_answers(attacked: Attacked) -> None:
     expect(chat.errors).to_contain_text("report(2)")
 
 
-def look_at_a_chat_in_every_way(attacked: Attacked, folder: Path) -> Path:
-    """The program of Reproduce, a replay, an edit, and an export, whose file is returned."""
+def show_chat_in_every_view(attacked: Attacked, folder: Path) -> Path:
+    """Show the program of Reproduce, a replay, an edit and an export; return the exported file."""
     chat, page = attacked.chat, attacked.page
     chat.press("reproduce")
     expect(page.get_by_role("dialog", name="Reproduce this answer")).to_contain_text("report(2)")
@@ -220,7 +220,7 @@ def look_at_a_chat_in_every_way(attacked: Attacked, folder: Path) -> Path:
 
 
 def import_files(chat: ChatPage, exported: Path, folder: Path) -> None:
-    """Files whose names, titles, roles, models and errors are markup."""
+    """Import files whose names, titles, roles, models and errors are markup."""
     own = folder / "<img src=x onerror=report(70)>.json"
     own.write_text(exported.read_text(encoding="utf-8").replace(json.dumps(NAME), json.dumps(ALL)), encoding="utf-8")
     said = [{"from": "human", "value": ALL}, {"from": "gpt", "value": ALL}]
@@ -244,7 +244,7 @@ def import_files(chat: ChatPage, exported: Path, folder: Path) -> None:
 
 
 def compare(chat: ChatPage) -> None:
-    """A comparison, and the reason of a vote."""
+    """Compare models, and vote with a reason."""
     open_comparison(chat)
     ask(chat, ALL)
     wait_for_end(chat)

@@ -1,4 +1,4 @@
-"""The rows of messages: where the view is, code blocks, the keyboard, what is announced, the menu, an empty chat."""
+"""Messages: scroll position, code blocks, the keyboard, announcements, the menu, an empty chat."""
 
 import re
 
@@ -11,7 +11,7 @@ from phi3_ui.ui.asset_address import STATIC_ADDRESS
 from tests.e2e.conftest import App, OpenPage
 from tests.support.chat_page import ChatPage
 
-# Draws lists of questions, one after the other, in a chat of their own; returns the texts shown after each.
+# Draws lists of questions, one after another, in a separate chat; returns the texts shown after each.
 DRAW = """async (lists) => {
   const view = await import(new URL("STATIC/chat/view.js", document.baseURI));
   const chat = document.createElement("div");
@@ -39,7 +39,7 @@ def is_at_end(chat: ChatPage) -> bool:
 
 
 def wait_for_scroll(chat: ChatPage, top: int) -> None:
-    """Scroll, and wait until the page has noticed."""
+    """Scroll, and wait until the page has handled it."""
     chat.log.evaluate(
         """(log, top) => new Promise((done) => {
           log.addEventListener("scroll", () => requestAnimationFrame(done), { once: true });
@@ -49,7 +49,7 @@ def wait_for_scroll(chat: ChatPage, top: int) -> None:
     )
 
 
-def test_the_view_follows_an_answer_until_the_reader_scrolls_up(app: App, open_page: OpenPage) -> None:
+def test_the_view_follows_an_answer_until_the_user_scrolls_up(app: App, open_page: OpenPage) -> None:
     first, second, third, fourth = (app.model.create_gate() for _ in range(4))
     app.model.enqueue(Reply(LONG, first, LONG, second, LONG, third, " The end."), Reply("Once ", fourth, LONG))
     chat = open_page(viewport={"width": 1440, "height": 900})
@@ -70,12 +70,12 @@ def test_the_view_follows_an_answer_until_the_reader_scrolls_up(app: App, open_p
     third.open()
     chat.wait_for_caption(1)
     wait_for_scroll(chat, 0)
-    chat.ask("And more?")  # also shown to who has scrolled up
+    chat.ask("And more?")  # shown even after scrolling up
     expect(chat.questions.last).to_be_in_viewport()
     fourth.open()
     chat.wait_for_caption(2)
     chat.page.wait_for_function("document.querySelector('.phi3-jump').hidden")
-    # The answer is announced once, as a whole, not by the log.
+    # The answer is announced once, as a whole, and not by the log.
     expect(chat.log).to_have_attribute("aria-live", "off")
     expect(chat.page.get_by_role("status").filter(has_text="scripted-one has answered: Once")).to_have_count(1)
 
@@ -150,7 +150,9 @@ def test_an_empty_chat_offers_questions(app: App, open_page: OpenPage) -> None:
     assert chat.questions.first.locator("xpath=..").locator("time").get_attribute("datetime")
     chat.start_new_chat()
     chat.answer("And now?")
-    assert [message["role"] for message in app.model.requests[-1].messages] == ["user"], "the teacher has gone"
+    assert [message["role"] for message in app.model.requests[-1].messages] == ["user"], (
+        "the starter's system prompt is gone"
+    )
 
 
 def test_an_answer_that_was_cut_goes_on(app: App, open_page: OpenPage) -> None:
@@ -189,12 +191,14 @@ def test_the_metrics_have_their_names_on_a_desktop(app: App, open_page: OpenPage
         assert log
         assert metrics["height"] < 30, "one line"
         if width == 1440:
-            assert abs(metrics["y"] + metrics["height"] / 2 - actions["y"] - actions["height"] / 2) < 3, "the same one"
+            assert abs(metrics["y"] + metrics["height"] / 2 - actions["y"] - actions["height"] / 2) < 3, (
+                "on the same line"
+            )
             assert actions["x"] + actions["width"] < metrics["x"]
         assert metrics["x"] + metrics["width"] <= log["x"] + log["width"]
 
 
-def test_on_a_phone_rarer_actions_are_in_the_menu_and_metrics_are_short(app: App, open_page: OpenPage) -> None:
+def test_on_a_phone_less_common_actions_are_in_the_menu_and_metrics_are_short(app: App, open_page: OpenPage) -> None:
     app.model.enqueue(Reply("Paris.", usage=(39, 69)), Reply("Madrid."))
     chat = open_page(viewport=PHONE)
     chat.answer("And of France?")

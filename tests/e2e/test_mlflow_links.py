@@ -30,7 +30,7 @@ _LONG_AGO = time.time() - 40 * 86_400  # older than the traces that MLflow lists
 
 @dataclass(frozen=True)
 class Entities:
-    """The ids of what is in the store, and the URL of MLflow's UI on it."""
+    """The ids of the entities in the store, and the URL of MLflow's UI for it."""
 
     base: str
     experiment: str

@@ -1,4 +1,4 @@
-"""The model menu: opened, filtered and used by the keyboard, at two widths."""
+"""The model menu: opened, filtered and used with the keyboard, at two widths."""
 
 from playwright.sync_api import expect
 
@@ -20,7 +20,7 @@ MANY = """(count) => {
 }""".replace("STATIC", STATIC_ADDRESS)
 
 
-def test_a_model_is_picked_by_the_keyboard_alone(app: App, open_page: OpenPage) -> None:
+def test_a_model_is_picked_with_the_keyboard_only(app: App, open_page: OpenPage) -> None:
     chat = open_page(viewport={"width": 1440, "height": 900})
     for answers, width in enumerate((1440, 390), 1):
         chat.page.set_viewport_size({"width": width, "height": 844})
@@ -30,7 +30,7 @@ def test_a_model_is_picked_by_the_keyboard_alone(app: App, open_page: OpenPage) 
 
 
 def pick_by_keyboard(chat: ChatPage) -> None:
-    """From scripted-one, look through the menu and pick scripted-two."""
+    """With scripted-one selected, go through the menu and pick scripted-two."""
     press, status = chat.page.keyboard.press, chat.status.locator(".phi3-model-name")
     active = chat.models.locator(".active")
 
@@ -117,7 +117,7 @@ def test_the_dialog_to_add_a_model_keeps_the_focus_and_gives_it_back(app: App, o
 
 def test_the_menu_opens_again_as_soon_as_a_model_is_picked(app: App, open_page: OpenPage) -> None:
     chat = open_page().pick("scripted-one")
-    # To the page, all clicks happen at the same time.
+    # For the page, all clicks happen at the same time.
     chat.page.evaluate("() => Object.defineProperty(Event.prototype, 'timeStamp', { get: () => 1000 })")
     chat.pick("scripted-two")
     chat.pick("scripted-one")

@@ -23,7 +23,7 @@ from tests.support.trust import approve_models
 
 @contextmanager
 def serve_in_thread(create: Callable[[], FastAPI]) -> Iterator[str]:
-    """The URL of an application, which uvicorn creates and serves in a thread."""
+    """Yield the URL of an application that uvicorn creates and serves in a thread."""
     port = find_free_port()
     config = uvicorn.Config(create, port=port, factory=True, log_level="warning", timeout_graceful_shutdown=5)
     runner = uvicorn.Server(config)
@@ -39,7 +39,7 @@ def serve_in_thread(create: Callable[[], FastAPI]) -> Iterator[str]:
 
 
 def create_scripted_store(home: Path, name: str, **variables: str) -> tuple[Settings, ScriptedModel]:
-    """The settings of an app over a new store in `home`, and the only model of that store."""
+    """Return the settings of an app with a new store in `home`, and the only model of that store."""
     uri = create_store(home)
     model = log_scripted_model(uri, home, name)
     approve_models(uri, home)
@@ -47,13 +47,13 @@ def create_scripted_store(home: Path, name: str, **variables: str) -> tuple[Sett
 
 
 def recorded_questions(settings: Settings) -> list[str | None]:
-    """The questions in the app's own store."""
+    """Return the questions in the app's own store."""
     return [trace.info.request_preview for trace in find_traces(settings.home)]
 
 
 @pytest.fixture
 def page(new_visitor: NewVisitor) -> Iterator[Page]:
-    """A page on which any failed request fails the test, other than those that ask for a login."""
+    """A page on which any failed request fails the test, except for those that ask for a login."""
     page, failures = new_visitor().new_page(), list[str]()
     page.on("response", lambda found: failures.append(f"{found.status} {found.url}") if found.status >= 400 else None)
     yield page

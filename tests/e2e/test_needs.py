@@ -1,4 +1,4 @@
-"""What visitors need and axe does not see: the keyboard, a magnified page, less motion, colours of their own choice."""
+"""Accessibility that axe does not check: the keyboard, a magnified page, reduced motion, forced colours."""
 
 from playwright.sync_api import Locator, Page, ViewportSize, expect
 
@@ -8,17 +8,17 @@ from tests.support.chat_page import ChatPage
 DESKTOP: ViewportSize = {"width": 1440, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 MAGNIFIED: ViewportSize = {"width": 720, "height": 450}
-"""What is left of a desktop's window at 200 %."""
+"""The viewport of a desktop window at 200 %."""
 NARROWEST: ViewportSize = {"width": 320, "height": 480}
 
 
 def go_to_start(page: Page) -> None:
-    """Move the focus to where it is in a page that has just been opened."""
+    """Move the focus to where it is on a newly opened page."""
     page.evaluate("document.body.tabIndex = -1; document.body.focus(); document.body.removeAttribute('tabindex')")
 
 
 def style(element: Locator, name: str, part: str | None = None) -> str:
-    """A computed property of an element or of a part like "::before"."""
+    """Return a computed property of an element or of a pseudo-element such as "::before"."""
     value = element.evaluate("(element, [name, part]) => getComputedStyle(element, part)[name]", [name, part])
     assert isinstance(value, str)
     return value
@@ -61,7 +61,7 @@ def test_the_keyboard_and_a_magnifier_reach_everything(app: App, open_page: Open
     expect(view).to_be_focused()
 
 
-def test_less_motion_and_other_colours_hide_nothing(app: App, open_page: OpenPage) -> None:
+def test_reduced_motion_and_forced_colours_hide_nothing(app: App, open_page: OpenPage) -> None:
     chat = open_page(viewport=DESKTOP)
     page = chat.page
     chat.answer("Hello")

@@ -43,7 +43,7 @@ def test_labels_and_server_texts_are_romanian_in_a_romanian_browser(open_page: O
     expect(toast).to_be_hidden()
 
 
-def test_a_page_that_nobody_uses_draws_nothing(app: App, new_visitor: NewVisitor) -> None:
+def test_an_idle_page_draws_nothing(app: App, new_visitor: NewVisitor) -> None:
     context = new_visitor()
     context.add_init_script(
         """globalThis.frames_ = 0;
@@ -64,7 +64,7 @@ def box(page: Page, selector: str) -> FloatRect:
     return found
 
 
-def test_the_panels_are_docked_while_there_is_room_and_else_drawers(open_page: OpenPage) -> None:
+def test_the_panels_are_docked_while_there_is_room_and_otherwise_drawers(open_page: OpenPage) -> None:
     chat = open_page(viewport={"width": 1440, "height": 900})
     shell, scrim = chat.page.locator("#phi3-shell"), chat.page.locator("#phi3-scrim")
     for width, left, right in (
@@ -80,7 +80,7 @@ def test_the_panels_are_docked_while_there_is_room_and_else_drawers(open_page: O
         composer = box(chat.page, "#phi3-composer")
         assert composer["y"] + composer["height"] <= 844
 
-    # A drawer: opened by its button, closed by Escape or a tap outside; the focus goes in and comes back.
+    # A drawer: opened by its button, closed by Escape or a tap outside; the focus moves in and returns.
     toggle = chat.page.locator('#phi3-header [data-panel="left"]')
     toggle.click()
     expect(chat.new_chat).to_be_in_viewport()
@@ -97,12 +97,12 @@ def test_the_panels_are_docked_while_there_is_room_and_else_drawers(open_page: O
     chat.page.locator("#phi3-tabs .phi3-icon").click()
     expect(shell).to_have_attribute("data-right", "closed drawer")
 
-    # A phone held sideways leaves more than half its height to the chat.
+    # A phone in landscape leaves more than half its height to the chat.
     chat.page.set_viewport_size({"width": 844, "height": 390})
     assert box(chat.page, "#phi3-chat")["height"] > 195
     chat.page.set_viewport_size({"width": 390, "height": 844})
 
-    # However low the window, the composer with a long draft is in it, and wide enough to write in.
+    # However low the window, the composer with a long draft fits into it, and is wide enough to write in.
     chat.message.fill("A long line of a long draft.\n" * 20)
     for width, height in ((667, 375), (844, 330), (844, 220), (390, 460), (390, 300)):
         chat.page.set_viewport_size({"width": width, "height": height})
@@ -112,7 +112,7 @@ def test_the_panels_are_docked_while_there_is_room_and_else_drawers(open_page: O
     chat.message.fill("")
     chat.page.set_viewport_size({"width": 390, "height": 844})
 
-    # A drawer that is open outlives a reload; one that was open while the window grew does not come back.
+    # An open drawer survives a reload; one that was open while the window grew does not come back.
     toggle.click()
     expect(shell).to_have_attribute("data-left", "open drawer")
     chat.page.reload()

@@ -1,4 +1,4 @@
-"""No visitor lists, opens, changes or rates another's chats, neither on the page nor by calling the server's API."""
+"""No visitor can list, open, change or rate another's chats, neither on the page nor by calling the server's API."""
 
 import json
 import secrets
@@ -19,7 +19,7 @@ SECRET = "My secret word is xylophone."
 
 
 class ApiClient:
-    """A program that calls the page's events as a page would, with a session of its own."""
+    """A program that calls the page's events as a page would, with its own session."""
 
     def __init__(self, server: Server) -> None:
         self._http = httpx.Client(base_url=server.url, timeout=60)
@@ -34,11 +34,11 @@ class ApiClient:
         return next(one for one in self.config["dependencies"] if [component, event] in one["targets"])
 
     def call(self, element: str, event: str, data: list[Any] | None = None, event_data: Any = None) -> str:
-        """Send an event of the component with this element id; returns everything the server answers."""
+        """Send an event of the component with this element id; return all of the server's response."""
         return self._send(self._event(element, event), data, event_data)
 
     def load_page(self, restored: object) -> str:
-        """Load the page as another visitor's tab that claims to have shown `restored` before."""
+        """Load the page as another visitor's tab that claims to have shown `restored`."""
         loads = [one for one in self.config["dependencies"] if len(one["inputs"]) == 2 and is_load_event(one)]
         assert len(loads) == 1
         return self._send(loads[0], [secrets.token_urlsafe(24), restored])
@@ -71,7 +71,7 @@ def is_load_event(dependency: dict[str, Any]) -> bool:
     return any(event == "load" for _, event in dependency["targets"])
 
 
-def test_two_visitors_find_nothing_of_each_other(app: App, open_page: OpenPage) -> None:
+def test_two_visitors_cannot_find_each_others_chats(app: App, open_page: OpenPage) -> None:
     mine, theirs = open_page(), open_page()
     mine.answer(SECRET)
     expect(mine.chats).to_have_count(1)
@@ -95,7 +95,7 @@ def test_two_visitors_find_nothing_of_each_other(app: App, open_page: OpenPage) 
             stranger.call("phi3-chats", "edit", [], {"id": chat, "title": "mine now"}),
             *(stranger.press(name, turn) for name in ("show", "edit", "undo", "retry", "good", "bad", "reproduce")),
             stranger.press("open", f"{chat}' OR metadata.`phi3_ui.turn` != '"),
-            # The visitor id in the store is not the secret that the browser sends.
+            # The visitor id in the store is not the secret sent by the browser.
             stranger.call("phi3-search", "change", [visitor_id]),
             *(
                 stranger.load_page(restored)
@@ -172,7 +172,7 @@ def test_a_login_is_the_same_user_in_every_browser(
         anna_again.page.get_by_role("button", name="Log in").click()
         expect(anna_again.page.get_by_role("alert")).to_contain_text("do not match")
         expect(name).to_have_value("bob")
-        expect_nobody_to_be_kept_out(anna_again.page)
+        expect_to_be_accessible(anna_again.page)
         bob_again = log_in(anna_again.page, "bob", "two")
         expect(bob_again.questions).to_have_count(0)
         expect(bob_again.message).to_have_value("")
@@ -181,8 +181,8 @@ def test_a_login_is_the_same_user_in_every_browser(
     assert [trace.info.trace_metadata["mlflow.trace.user"] for trace in find_traces(home)] == ["anna"]
 
 
-def expect_nobody_to_be_kept_out(page: Page) -> None:
-    """Check a login that was refused, and the Romanian one."""
+def expect_to_be_accessible(page: Page) -> None:
+    """Check the login page after a refusal, and the Romanian one."""
     findings = Findings(page)
     findings.look("refused")
     page.emulate_media(color_scheme="dark")

@@ -1,4 +1,4 @@
-"""What survives the end of the app: one app is used by several visitors, ended while it answers two of them, and started again."""
+"""What survives a restart: one app is used by several visitors, stopped while it answers two of them, and started again."""
 
 import re
 from collections.abc import Iterator
@@ -43,17 +43,17 @@ class Visitors:
 
 @dataclass
 class Restarted:
-    """The app after its restart, and what the visitors saw before."""
+    """The restarted app, and what the visitors saw before."""
 
     server: Server
     store: ScriptedStore
     visitors: Visitors
     texts: list[str]
-    """Of the visitor with several versions: questions and answers as they were shown."""
+    """Questions and answers as shown to the visitor with several versions."""
     title: str
-    """Of the same visitor's chat."""
+    """Title of the same visitor's chat."""
     drafts: dict[str, str] = field(default_factory=dict)
-    """By tab, what stood in the message box."""
+    """The drafts in the message box, by tab."""
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def restarted(
 
 
 def make_versions(chat: ChatPage, store: ScriptedStore) -> tuple[list[str], str]:
-    """Two turns, of which both have two versions; returns the texts shown and the chat's title."""
+    """Ask two turns, each with two versions; return the shown texts and the chat's title."""
     replies = [Reply("Paris."), Reply("Madrid."), Reply("Madrid, in Spain."), Reply("Berlin.")]
     store.model.enqueue(*replies)
     chat.answer(FRANCE)
@@ -107,7 +107,7 @@ def make_versions(chat: ChatPage, store: ScriptedStore) -> tuple[list[str], str]
 
 
 def delete_one_chat(chat: ChatPage) -> None:
-    """Two chats, of which one is renamed and the other deleted."""
+    """Create two chats; rename one and delete the other."""
     chat.answer(FRANCE)
     chat.start_new_chat()
     chat.answer("Write a poem about the sea.")
@@ -122,7 +122,7 @@ def delete_one_chat(chat: ChatPage) -> None:
 
 
 def rate(chat: ChatPage) -> None:
-    """A thumb with a comment, and then the other thumb."""
+    """Rate with a thumb and a comment, and then with the other thumb."""
     chat.answer(FRANCE)
     chat.press("good")
     expect(chat.action("good")).to_have_attribute("aria-pressed", "true")
@@ -135,7 +135,7 @@ def rate(chat: ChatPage) -> None:
 
 
 def leave_drafts(first: ChatPage, second: ChatPage, store: ScriptedStore) -> dict[str, str]:
-    """Two tabs of one visitor, each with a draft and the other model; the first also with a typed comment."""
+    """Leave a draft and the other model in two tabs of one visitor; in the first, also a typed comment."""
     first.pick(store.other.name)
     first.answer(FRANCE)
     first.press("good")
@@ -143,12 +143,12 @@ def leave_drafts(first: ChatPage, second: ChatPage, store: ScriptedStore) -> dic
     first.message.fill("And of Spain, in one word")
     second.message.fill("Not sent yet")
     second.pick(store.other.name)
-    for chat in (first, second):  # written into the page at the next refresh of the model's state
+    for chat in (first, second):  # written to the page at the next refresh of the model's state
         expect(chat.page.locator(".phi3-chats")).to_have_attribute("data-model", store.other.model_id)
     return {"first tab": "And of Spain, in one word", "second tab": "Not sent yet"}
 
 
-def test_a_chat_continues_where_it_stood(restarted: Restarted) -> None:
+def test_a_chat_continues_where_it_was(restarted: Restarted) -> None:
     chat = restarted.visitors.come_back("versions", restarted.server)
     expect(chat.chats).to_have_text([restarted.title])
     chat.chats.first.click()
@@ -197,7 +197,7 @@ def test_feedback_is_shown_again_and_stored_in_mlflow(restarted: Restarted) -> N
 def test_a_reloaded_tab_shows_its_chat_model_draft_and_comment(restarted: Restarted) -> None:
     first, second = (restarted.visitors.pages[name] for name in ("first tab", "second tab"))
     for name, draft in restarted.drafts.items():
-        # The page reloads by itself once it notices that the server is another one, at a time of its own.
+        # The page reloads itself once it notices that the server has changed, at an unknown time.
         expect(restarted.visitors.pages[name].reload().message).to_have_value(draft)
     expect(first.questions).to_have_text([FRANCE])
     expect(first.card).to_contain_text(restarted.store.other.name)
@@ -214,7 +214,7 @@ def test_a_reloaded_tab_shows_its_chat_model_draft_and_comment(restarted: Restar
 
 
 @pytest.mark.parametrize(("visitor", "question"), [("closed tab", SEA), ("open tab", MOON)])
-def test_an_answer_cut_by_a_closed_tab_or_by_the_end_keeps_its_text(
+def test_an_answer_cut_off_by_a_closed_tab_or_by_shutdown_keeps_its_text(
     restarted: Restarted, visitor: str, question: str
 ) -> None:
     chat = restarted.visitors.come_back(visitor, restarted.server)

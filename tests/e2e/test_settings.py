@@ -1,4 +1,4 @@
-"""The Settings tab: presets, system prompts, marks of changed values, and the settings of each chat."""
+"""The Settings tab: presets, system prompts, marks on changed values, and the settings of each chat."""
 
 from playwright.sync_api import expect
 
@@ -7,7 +7,7 @@ from tests.e2e.conftest import App, OpenPage
 PHONE = {"width": 390, "height": 844}
 
 
-def test_presets_mark_what_they_change_and_reset_all_takes_it_back(app: App, open_page: OpenPage) -> None:
+def test_presets_mark_what_they_change_and_reset_all_undoes_it(app: App, open_page: OpenPage) -> None:
     chat = open_page()
     chat.show_tab("settings")
     settings = chat.page.locator("#phi3-settings")
@@ -72,7 +72,7 @@ def test_system_prompts_are_chosen_saved_and_deleted(app: App, open_page: OpenPa
     expect(field).to_have_value("Answer in rhymes.")
 
 
-def test_opening_a_chat_brings_back_the_settings_of_its_last_question(app: App, open_page: OpenPage) -> None:
+def test_opening_a_chat_restores_the_settings_of_its_last_question(app: App, open_page: OpenPage) -> None:
     chat = open_page()
     chat.setting("Temperature", 1.5)
     chat.setting("System prompt", "Be brief.")
@@ -105,7 +105,7 @@ def test_numbers_are_written_and_read_in_the_language_of_the_page(app: App, open
     field.press("ArrowUp")
     expect(field).to_have_value("0,35")
     field.fill("1,1")
-    field.press("ArrowDown")  # from what is typed
+    field.press("ArrowDown")  # starting from the typed value
     expect(field).to_have_value("1,05")
     field.fill("0,35")
     field.press("Enter")
@@ -120,7 +120,7 @@ def test_numbers_are_written_and_read_in_the_language_of_the_page(app: App, open
     params = app.model.requests[-1].params
     assert (params["temperature"], params["max_tokens"]) == (0.4, 4096)
 
-    # A value out of range is refused in the language of the page, and once it is changed the same question is sent.
+    # A value out of range is refused in the page's language; once it is corrected, the same question is sent.
     top_k = chat.page.locator("#phi3-set-top_k input")
     top_k.fill("-1")
     top_k.press("Tab")

@@ -1,4 +1,4 @@
-"""The page while the tracking store refuses, and while MLflow's own UI comes and goes."""
+"""The page while the tracking store rejects writes, and while MLflow's own UI starts and stops."""
 
 import sqlite3
 import sys
@@ -18,7 +18,7 @@ from tests.support.env import environment
 FRANCE, SPAIN = "What is the capital of France?", "And what is the capital of Spain?"
 
 
-def test_a_locked_store_stops_no_chat_and_the_page_says_so(app: App, open_page: OpenPage) -> None:
+def test_a_locked_store_blocks_no_chat_and_the_page_reports_it(app: App, open_page: OpenPage) -> None:
     chat = open_page()
     chat.answer(FRANCE)
     app.traces(1, chat)
@@ -41,7 +41,7 @@ def test_a_locked_store_stops_no_chat_and_the_page_says_so(app: App, open_page: 
     assert {trace.info.request_preview for trace in app.traces(2, chat)} == {FRANCE, SPAIN}
 
 
-def test_chats_of_a_deleted_experiment_wait_until_it_is_restored_as_the_page_says(
+def test_chats_of_a_deleted_experiment_wait_until_it_is_restored_as_the_page_explains(
     app: App, open_page: OpenPage
 ) -> None:
     chat = open_page()

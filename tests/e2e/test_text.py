@@ -1,4 +1,4 @@
-"""Text on the page: questions exactly as typed, answers as formatted text, and what leaves the page as it was written."""
+"""Text on the page: questions exactly as typed, answers as formatted text, and exact text in everything that leaves the page."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ QUESTION = "Is 5*3*2 = 30?  And __file__? ~~$x$~~ `<b>` &lt; [a](b) ![c](d) \\(y
 CODE = "# comment\nimport os\ndef __init__(self, *args, **kwargs):\n    return a * b * c\n\n\n\tdone   now"
 ANSWER = "If a < b && c > d then use std::vector<int> & friends; AT&T.\n\n```cpp\nif (a < b && c) {}\n```"
 
-# Draws questions as the page does, in a chat of their own.
+# Draws questions as the page does, in a separate chat.
 DRAW = """async (texts) => {
   const view = await import(new URL("STATIC/chat/view.js", document.baseURI));
   const chat = document.createElement("div");
@@ -64,7 +64,7 @@ def test_a_question_is_text_in_the_chat_the_list_a_replay_and_an_export(
     assert [request.question for request in app.model.requests[2:]] == [QUESTION, CODE]
 
 
-def test_what_leaves_the_page_is_what_the_model_wrote(app: App, open_page: OpenPage, tmp_path: Path) -> None:
+def test_copies_and_exports_are_what_the_model_wrote(app: App, open_page: OpenPage, tmp_path: Path) -> None:
     app.model.enqueue(Reply(ANSWER), Reply(ANSWER))
     chat = open_page(permissions=["clipboard-read", "clipboard-write"]).pick("scripted-one")
     chat.answer(QUESTION)
@@ -84,7 +84,7 @@ def test_what_leaves_the_page_is_what_the_model_wrote(app: App, open_page: OpenP
     assert [(one["role"], one["content"]) for one in messages] == [("user", QUESTION), ("assistant", ANSWER)]
 
 
-def test_an_answer_is_drawn_as_people_expect(app: App, open_page: OpenPage) -> None:
+def test_an_answer_is_formatted_as_expected(app: App, open_page: OpenPage) -> None:
     word = "Donaudampfschifffahrtsgesellschaft" * 3
     app.model.enqueue(
         Reply(
@@ -112,7 +112,7 @@ def test_an_answer_is_drawn_as_people_expect(app: App, open_page: OpenPage) -> N
         assert "✓" in shown[0][1]
 
 
-def test_right_to_left_text_reads_from_the_right(app: App, open_page: OpenPage) -> None:
+def test_right_to_left_text_is_drawn_from_the_right(app: App, open_page: OpenPage) -> None:
     hebrew = "שלום, מה שלומך?"
     app.model.enqueue(Reply(f"{hebrew}\n\n- {hebrew}\n\n| {hebrew} |\n|---|\n| 1 |\n\nplain"))
     chat = open_page()
@@ -133,4 +133,4 @@ def test_right_to_left_text_reads_from_the_right(app: App, open_page: OpenPage) 
           });
         }"""
     )
-    assert lines[0] > 100 > lines[1], "the first line begins at the right, the second at the left"
+    assert lines[0] > 100 > lines[1], "the first line begins on the right, the second on the left"

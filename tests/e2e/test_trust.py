@@ -1,4 +1,4 @@
-"""A model that brings code is listed, but not loaded until the administrator at the page says yes to its files."""
+"""A model that comes with code is listed, but not loaded until the administrator approves its files on the page."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,14 +17,16 @@ NAME = "somebodys-model"
 
 @pytest.fixture
 def folder(app: App, tmp_path: Path) -> Iterator[Path]:
-    """The folder of a model that nobody has approved, the newest of the app's store."""
+    """The folder of a model that has not been approved, the newest of the app's store."""
     uri = f"sqlite:///{app.server.home / 'mlflow.db'}"
     logged = log_scripted_model(uri, tmp_path, NAME)
     yield Path(str(Catalogue(uri).find(logged.model_id).folder))
     MlflowClient(uri).delete_logged_model(logged.model_id)
 
 
-def test_code_runs_only_after_a_yes_to_the_files_that_were_shown(app: App, folder: Path, open_page: OpenPage) -> None:
+def test_code_runs_only_after_approval_of_the_files_that_were_shown(
+    app: App, folder: Path, open_page: OpenPage
+) -> None:
     chat = open_page()
     before = {process.pid for process in app.server.model_processes()}
     expect(chat.status.locator(".phi3-model-name")).to_have_text("scripted-one")  # the newest that may be loaded
@@ -52,7 +54,7 @@ def test_code_runs_only_after_a_yes_to_the_files_that_were_shown(app: App, folde
     expect(chat.page.get_by_text("files have changed since they were shown")).to_be_visible()
     assert not chat.status.locator(".loaded").count()
 
-    # The button takes no click until its event has ended, which the page does not show. After a reload it is idle.
+    # The button ignores clicks until its event has ended, which the page does not show. After a reload, it is idle.
     chat.page.reload()
     chat.message.wait_for(timeout=LOAD)
     chat.show_tab("model")

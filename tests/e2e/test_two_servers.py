@@ -82,7 +82,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 @contextmanager
 def _connect(proxy: Proxy, server: str = "") -> Iterator[httpx.Client]:
-    """A client that trusts the proxy's certificate; `server` is the value of the cookie that names one."""
+    """Yield a client that trusts the proxy's certificate; `server` is the value of the cookie that selects a server."""
     context = ssl.create_default_context(cafile=str(proxy.authority))
     with httpx.Client(base_url=proxy.url, verify=context, timeout=60) as client:
         if server:
@@ -99,7 +99,7 @@ def _is_served(client: httpx.Client) -> bool:
 
 
 def _find_cookies(deployment: Deployment) -> list[str]:
-    """A value of the cookie for each server, in their order."""
+    """Return a cookie value for each server, in their order."""
     found = dict[str, str]()
     with _connect(deployment.nginx) as client:
         for number in range(100):
@@ -122,7 +122,7 @@ def _open(deployment: Deployment, new_visitor: NewVisitor, server: str) -> ChatP
     return ChatPage(page).wait_until_ready()
 
 
-def test_a_person_finds_the_same_chats_on_both_servers(deployment: Deployment, new_visitor: NewVisitor) -> None:
+def test_a_user_finds_the_same_chats_on_both_servers(deployment: Deployment, new_visitor: NewVisitor) -> None:
     first, second = (_open(deployment, new_visitor, cookie) for cookie in _find_cookies(deployment))
     for address in deployment.addresses:
         assert address in deployment.nginx.upstreams("POST"), "each server has its page"
@@ -144,7 +144,7 @@ def test_a_person_finds_the_same_chats_on_both_servers(deployment: Deployment, n
 
 
 @pytest.mark.parametrize("name", ["nginx", "caddy"])
-def test_a_proxy_streams_keeps_to_one_server_and_survives_the_other(
+def test_a_proxy_streams_sticks_to_one_server_and_survives_its_failure(
     deployment: Deployment, name: str, tmp_path: Path
 ) -> None:
     gate = deployment.model.create_gate()
@@ -157,7 +157,7 @@ def test_a_proxy_streams_keeps_to_one_server_and_survives_the_other(
         )
         client = running.enter_context(_connect(proxy))
         cookies = {client.get("health").headers.get("set-cookie") for _ in range(3)}
-        assert cookies == {None}, "it was set at the first request"
+        assert cookies == {None}, "it was set by the first request"
         assert client.cookies.get("phi3_server")
         assert client.get(proxy.url.removesuffix("/")).headers["location"].endswith("/llm/")
         assert client.get("config").status_code == 401
@@ -191,7 +191,7 @@ def test_one_server_at_a_time_sets_up_the_store(deployment: Deployment, tmp_path
         with exclusive(settings, lambda: None):
             inside.append(name)
             most.append(len(inside))
-            time.sleep(0.2)  # as the set-up takes
+            time.sleep(0.2)  # time that the setup takes
             inside.remove(name)
 
     with ThreadPoolExecutor(2) as pool:
@@ -200,7 +200,7 @@ def test_one_server_at_a_time_sets_up_the_store(deployment: Deployment, tmp_path
     assert most == [1, 1]
 
 
-def test_people_of_a_server_that_dies_go_to_the_other(deployment: Deployment) -> None:
+def test_users_of_a_failed_server_move_to_the_other(deployment: Deployment) -> None:
     cookies = _find_cookies(deployment)
     os.kill(deployment.servers[1].process.pid, signal.SIGKILL)
     deployment.servers[1].process.wait()

@@ -1,4 +1,4 @@
-"""The usage tab, the view of all usage, and replays, at the width of a desktop and of a phone."""
+"""The usage tab, the view of all usage, and replays, at desktop and phone widths."""
 
 import re
 
@@ -15,13 +15,13 @@ LIST = "Two towns:\n\n1. **Paris**\n2. Lyon"
 
 
 def pairs(chat: ChatPage) -> dict[str, str]:
-    """The figures of the usage tab by name."""
+    """Return the metrics of the usage tab by name."""
     names, values = (chat.usage.locator(f"dl {tag}").all_text_contents() for tag in ("dt", "dd"))
     return dict(zip(names, values, strict=True))
 
 
 def is_covered(part: Locator) -> bool:
-    """Whether a view hides this part of the chat, for eyes, keyboard and screen readers."""
+    """Whether a view hides this part of the chat from sight, keyboard and screen readers."""
     return bool(part.evaluate("(element) => getComputedStyle(element).visibility === 'hidden'"))
 
 
@@ -50,11 +50,11 @@ def test_usage_is_drawn_for_the_answer_the_chat_and_all_chats(app: App, open_pag
     chat.usage.get_by_text("Details").click()
     expect(chat.usage.get_by_role("row", name="Finish reason")).to_be_visible()
     chat.usage.get_by_role("button", name="All my usage").click()
-    look_at_all_usage(chat)
+    check_all_usage(chat)
     chat.page.set_viewport_size(DESKTOP)
     expect(chat.usage.locator("details")).to_have_attribute("open", "")
     chat.usage.get_by_role("button", name="All my usage").click()
-    view = look_at_all_usage(chat)
+    view = check_all_usage(chat)
     expect(chat.usage.get_by_role("button", name="All my usage")).to_be_focused()
     chat.answer("And of Italy?")
     expect(chat.usage.locator("em").first).to_have_text("3 answers")
@@ -65,8 +65,8 @@ def test_usage_is_drawn_for_the_answer_the_chat_and_all_chats(app: App, open_pag
     expect(view).to_be_hidden()
 
 
-def look_at_all_usage(chat: ChatPage) -> Locator:
-    """Check the view of all usage, which is open, and close it. Returns it."""
+def check_all_usage(chat: ChatPage) -> Locator:
+    """Check the open view of all usage, close it and return it."""
     view = chat.page.locator("#phi3-usage-view")
     expect(view.get_by_role("heading", name="All my usage")).to_be_focused()
     assert is_covered(chat.message)
@@ -77,7 +77,7 @@ def look_at_all_usage(chat: ChatPage) -> Locator:
     for text in ("Tokens", "Answer", "150"):
         expect(chart.locator(".plot").get_by_text(text, exact=True)).to_be_visible()
     expect(chart.locator("tbody tr").last.locator("td")).to_have_text(["0", "65", "76"])
-    expect(view.locator(".measures i")).to_have_count(0)  # one model is compared with none
+    expect(view.locator(".measures i")).to_have_count(0)  # a single model has nothing to be compared with
     charts = [view.get_by_role("figure", name=title) for title in ("Tokens by day", "Tokens/s by answer")]
     bars = [bar for chart in charts for bar in chart.locator(".bar i").all()] + chat.usage.locator(
         ".phi3-speeds i"
@@ -112,7 +112,7 @@ def test_a_chat_is_replayed_on_another_model_side_by_side(app: App, open_page: O
 
     for size in (PHONE, DESKTOP):
         chat.page.set_viewport_size(size)
-        look_at_both_sides(view)
+        check_both_sides(view)
         assert not overflows(view)
 
     view.get_by_role("button", name="Close").click()
@@ -126,7 +126,7 @@ def test_a_chat_is_replayed_on_another_model_side_by_side(app: App, open_page: O
     expect(chat.captions.first).to_contain_text("scripted-two")
 
 
-def look_at_both_sides(view: Locator) -> None:
+def check_both_sides(view: Locator) -> None:
     """Check the answers of a finished replay, with their differences and without."""
     sides = view.locator(".side")
     expect(sides.nth(0).locator("ol li strong")).to_have_text("Paris")

@@ -1,4 +1,4 @@
-"""The server's folders stay out of what visitors read."""
+"""The server's folders are removed from texts that visitors read."""
 
 import time
 from string import Formatter
@@ -13,7 +13,7 @@ from phi3_ui.paths import ROOT
 from phi3_ui.ui.sessions import Session
 
 _HOME = "/srv/secret/data"
-# Values that are no texts of the server.
+# Values that are not texts of the server.
 _OTHERS: dict[str, str | int] = {"count": 2, "seconds": 2, "tokens": 2, "repo": "owner/name"}
 
 
@@ -41,7 +41,7 @@ def test_paths_are_shortened_to_their_names(text: str, shown: str) -> None:
     "text", ["'/" + "x" * 200_000, "'/" + "x/" * 100_000, "“/x/" * 50_000, "'C:\\" * 50_000, ",/a" * 50_000]
 )
 def test_a_text_of_any_length_takes_little_time(text: str) -> None:
-    """An imported chat may hold such an error."""
+    """An imported chat may contain such an error."""
     started = time.process_time()
     hide_paths(text)
     assert time.process_time() - started < 5

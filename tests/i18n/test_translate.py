@@ -38,7 +38,7 @@ _LANGUAGES = ["en", "ro"]
 
 
 def _placeholders(text: str) -> set[str]:
-    """The names of the values that a text needs."""
+    """Return the names of the values that a text needs."""
     fields = [
         (name, form, conversion) for _, name, form, conversion in string.Formatter().parse(text) if name is not None
     ]
@@ -137,7 +137,7 @@ def test_metrics_have_four_significant_digits(value: float, text: str) -> None:
 
 @pytest.mark.parametrize("language", _LANGUAGES)
 @pytest.mark.parametrize("code", SENTENCES)
-def test_every_error_is_said_with_its_values(language: str, code: str) -> None:
+def test_every_error_message_contains_its_values(language: str, code: str) -> None:
     values = {name: f"<{name}>" for name in _placeholders(SENTENCES[code])}
 
     sentence = tr_error(language, UserError(code, **values))
@@ -159,7 +159,7 @@ def test_english_sentence_of_an_error_is_its_str() -> None:
 
 
 @pytest.mark.parametrize("language", _LANGUAGES)
-def test_every_named_value_has_its_words(language: str) -> None:
+def test_every_named_value_has_a_text(language: str) -> None:
     keys = [f"setup.{stage}" for stage in STAGES]
     keys += [f"delivery.{delivery}" for delivery in get_args(StreamingMode)]
     keys += [f"finish.{reason}" for reason in get_args(FinishReason)]
@@ -177,7 +177,7 @@ def test_every_key_the_page_asks_for_exists() -> None:
                 ):
                     keys.add(key)
 
-    assert len(keys) > 30, "the calls are found"
+    assert len(keys) > 30, "the search finds the calls"
     assert keys - {*BROWSER_TEXTS["en"], *TEXTS["en"]} == set()
 
 
@@ -199,7 +199,7 @@ def test_every_call_passes_the_values_that_its_text_needs() -> None:
             if None not in passed and passed != needed:  # None: **values, known only when it runs
                 wrong.append((file.name, node.lineno, key, passed ^ needed))
 
-    assert calls > 60, "the calls are found"
+    assert calls > 60, "the search finds the calls"
     assert wrong == []
 
 
@@ -227,5 +227,5 @@ def test_values_are_filled_in() -> None:
         (None, "en"),
     ],
 )
-def test_a_browsers_first_choice_is_taken_if_it_is_spoken(accept: str | None, language: str) -> None:
+def test_a_browsers_first_language_is_used_if_it_is_supported(accept: str | None, language: str) -> None:
     assert detect_language(accept) == language

@@ -61,14 +61,14 @@ def test_a_chat_loaded_before_a_question_was_sent_does_not_overwrite_it() -> Non
     stored = Conversation(expected.tree, expected.leaf)
     started = reserve(chat)
 
-    assert not chat.refresh(expected, stored), "while it is being answered"
+    assert not chat.refresh(expected, stored), "while an answer is in progress"
     chat.finish(started.turn_id, Answer("m", "later"))
     assert not chat.refresh(expected, stored), "after it was answered"
 
     assert [turn.answer and turn.answer.text for turn in chat.conversation.turns] == ["Hello", "later"]
 
 
-def test_a_chat_that_did_not_change_takes_what_other_pages_added() -> None:
+def test_an_unchanged_chat_gets_what_other_pages_added() -> None:
     chat = answered_chat()
     stored = chat.conversation.with_question("from elsewhere").with_answer(Answer("m", "yes"))
 

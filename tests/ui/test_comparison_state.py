@@ -48,7 +48,7 @@ def test_sides_are_shuffled_in_each_blind_round_only() -> None:
     assert ask(comparison, "Why?", is_blind=False).places == (0, 1, 2)
 
 
-def test_one_round_at_a_time_whoever_asks() -> None:
+def test_only_one_round_runs_at_a_time() -> None:
     comparison, together = Comparison(SIDES), threading.Barrier(2)
 
     def start(question: str) -> AskedRound | None:
@@ -98,7 +98,7 @@ def test_one_answer_is_stopped_or_all() -> None:
     assert comparison.is_stopped()
 
 
-def test_a_round_that_nobody_was_asked_is_forgotten() -> None:
+def test_a_round_in_which_no_side_was_asked_is_dropped() -> None:
     comparison, error = Comparison(SIDES), UserError("no_model")
     assert comparison.try_start("Why?", True)
     comparison.finish(error)
@@ -132,6 +132,6 @@ def test_a_comparison_is_restored_with_its_rounds_and_each_sides_history() -> No
     assert not restored.has_hidden_round(voted)
 
 
-def test_a_chat_without_rounds_is_no_comparison() -> None:
+def test_a_chat_without_rounds_is_not_a_comparison() -> None:
     with pytest.raises(UserError, match="no longer exists"):
         restore_comparison("c", Conversation().with_question("Why?"))

@@ -1,4 +1,4 @@
-"""What the middleware reports of the requests that pass through it."""
+"""What the middleware reports about the requests that pass through it."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,7 +30,7 @@ class Pages:
 def report(
     path: str, app_messages: list[Message], disconnects: bool = False, method: str = "GET", accept: str = "*/*"
 ) -> list[tuple[str, ...]]:
-    """What is reported of one request."""
+    """Return what is reported about one request."""
     pages, sent = Pages(), list[Message]()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

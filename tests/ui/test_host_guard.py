@@ -1,4 +1,4 @@
-"""What other sites send through a browser is refused: under a name of theirs (DNS rebinding), and from their pages."""
+"""Requests that other sites send through a browser are refused: under their own host name (DNS rebinding), and from their pages."""
 
 import socket
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ def ask(
     method: str = "GET",
     headers: Mapping[str, str] | None = None,
 ) -> httpx.Response:
-    """The answer to a request, which is "done" if it reaches the app."""
+    """Return the response to a request, which is "done" if it reaches the app."""
     guard = HostGuard(PlainTextResponse("done"), Settings.read(settings or {}))
 
     async def exchange() -> httpx.Response:
@@ -35,7 +35,7 @@ def ask(
                 request.headers["host"] = host
             return await client.send(request)
 
-    with start_blocking_portal() as portal:  # a loop of its own: Playwright's may run in this thread
+    with start_blocking_portal() as portal:  # a separate event loop: Playwright's may run in this thread
         return portal.call(exchange)
 
 
@@ -85,13 +85,13 @@ def test_other_names_are_refused(host: str, settings: dict[str, str]) -> None:
     assert response.headers["content-type"].startswith("text/plain")
 
 
-def test_a_page_whose_name_leads_to_this_machine_cannot_call_events() -> None:
+def test_a_page_whose_name_resolves_to_this_machine_cannot_call_events() -> None:
     site = {"Origin": "http://evil.example:7999", "Sec-Fetch-Site": "same-origin"}
     for forged in ({}, {"X-Forwarded-Host": "localhost"}, {"Forwarded": "host=localhost"}):
         assert ask("evil.example:7999", None, "POST", {**site, **forged}).status_code == 421
 
 
-def test_the_forwarded_host_has_to_be_known_too() -> None:
+def test_the_forwarded_host_must_be_allowed_too() -> None:
     forwarded = {"X-Forwarded-Host": "chat.example, app.internal"}
 
     assert ask("127.0.0.1:7860", headers=forwarded).status_code == 421

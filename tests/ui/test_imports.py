@@ -1,4 +1,4 @@
-"""Imports in the background: exact results, one for each person, and no file is left."""
+"""Background imports: exact results, one import per user, and no file is left behind."""
 
 import io
 import json
@@ -209,7 +209,7 @@ def test_two_threads_cannot_begin_two_imports_of_one_person(imports: Imports, wr
 
 
 class Upload:
-    """A request with a body that arrives in pieces; the last one is followed by `end`."""
+    """A request with a body that arrives in chunks; the last one is followed by `end`."""
 
     def __init__(self, *pieces: bytes, tab: str = TAB, end: str = "http.request") -> None:
         self._messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
@@ -222,12 +222,12 @@ class Upload:
         return self._messages.pop(0)
 
     def stall(self) -> "Upload":
-        """Nothing follows the pieces."""
+        """Nothing follows the chunks."""
         self._messages.pop()
         return self
 
     def send(self, route: ImportRoute) -> tuple[int, str]:
-        """The status and the body of the response."""
+        """Return the status and the body of the response."""
         scope = {
             "type": "http",
             "method": "POST",
@@ -235,7 +235,7 @@ class Upload:
             "headers": self._headers,
             "client": ("192.0.2.1", 5),
         }
-        with start_blocking_portal() as portal:  # a loop of its own: Playwright's may run in this thread
+        with start_blocking_portal() as portal:  # a separate event loop: Playwright's may run in this thread
             response = portal.call(route.receive_file, Request(scope, self._receive))
         return response.status_code, bytes(response.body).decode()
 
@@ -248,7 +248,7 @@ def test_a_file_belongs_to_the_page_whose_tab_sends_it(imports: Imports, store: 
     route = ImportRoute(pages, imports, None)
     content = json.dumps(_chat("A", "1")).encode()
 
-    for tab in ("", "2" * 32, "1" * 32, TAB[:-1], f"{TAB}0"):  # nobody's, another one's without the login, and guesses
+    for tab in ("", "2" * 32, "1" * 32, TAB[:-1], f"{TAB}0"):  # no tab, another user's without the login, and guesses
         status, body = Upload(content, tab=tab).send(route)
         assert (status, "Reîncărcați-o" in body) == (403, True), tab
     assert Upload(content[:5], content[5:]).send(route) == (202, "{}")

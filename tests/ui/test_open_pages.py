@@ -1,4 +1,4 @@
-"""Pages that open, lose their connection, are loaded again and close."""
+"""Pages that open, lose their connection, reload and close."""
 
 import threading
 
@@ -18,7 +18,7 @@ TAB, CLIENT = "a" * 32, "127.0.0.1 Browser"
 
 @pytest.fixture
 def grace_timers(monkeypatch: pytest.MonkeyPatch) -> list[threading.Timer]:
-    """All timers that are created."""
+    """Return all timers that are created."""
     created: list[threading.Timer] = []
 
     class Timer(threading.Timer):
@@ -75,7 +75,7 @@ def test_a_login_identifies_the_user_whatever_the_browser_holds() -> None:
     assert pages.get("page", "en", "anna") is anna
 
 
-# The end
+# Shutdown
 
 
 def test_all_answers_are_stopped_and_stored_when_the_app_ends() -> None:
@@ -86,14 +86,14 @@ def test_all_answers_are_stopped_and_stored_when_the_app_ends() -> None:
     pages.stop_all(TIMEOUT)
 
     assert [answer.finish_reason for answer in stored] == ["cancelled", "cancelled"]
-    assert pages.get("late", "en").is_closed(), "nothing starts any more"
+    assert pages.get("late", "en").is_closed(), "nothing more is started"
 
 
 # A lost connection
 
 
 def answering(pages: OpenPages, key: str) -> tuple[Session, RunningTurn]:
-    """A page whose chat is being answered."""
+    """Return a page with an answer in progress."""
     session = pages.get(key, "en")
     return session, start(session.current, WaitingModel())
 
@@ -117,7 +117,7 @@ def test_an_answer_is_stopped_at_the_end_of_the_grace_period_and_the_page_is_kep
     pages.stop_all(TIMEOUT)
 
 
-def test_an_answer_goes_on_during_the_grace_period() -> None:
+def test_an_answer_continues_during_the_grace_period() -> None:
     pages = OpenPages(LONG)
     session, turn = answering(pages, "a")
 
@@ -142,7 +142,7 @@ def test_a_page_is_streamed_while_one_of_its_streams_is_open() -> None:
     assert not pages.is_streamed("a")
 
 
-def test_a_page_that_is_connected_again_has_lost_nothing(grace_timers: list[threading.Timer]) -> None:
+def test_a_page_that_reconnects_has_lost_nothing(grace_timers: list[threading.Timer]) -> None:
     pages = OpenPages(LONG)
     session, turn = answering(pages, "a")
     lose(pages, "a")
@@ -150,14 +150,14 @@ def test_a_page_that_is_connected_again_has_lost_nothing(grace_timers: list[thre
 
     pages.open_stream("a")
 
-    assert lost.is_set(), "whoever wrote to the lost connection still knows"
+    assert lost.is_set(), "an event that wrote to the lost connection still sees it"
     assert not session.connection.lost.is_set()
     assert [timer.finished.is_set() for timer in grace_timers] == [True]
     turn.stop()
 
 
 @pytest.mark.parametrize("is_lost", [True, False])
-def test_a_stream_that_ended_or_has_a_successor_is_no_lost_connection(is_lost: bool) -> None:
+def test_a_stream_that_ended_or_has_a_successor_is_not_a_lost_connection(is_lost: bool) -> None:
     pages = OpenPages(grace_seconds=0)
     session = pages.get("a", "en")
     pages.open_stream("a")
@@ -257,7 +257,7 @@ def test_a_tab_that_closes_stops_its_answers_at_once_and_is_forgotten() -> None:
         *_, last = turn.snapshots(0)
         assert last.answer is not None
         assert last.answer.finish_reason == "cancelled"
-    assert first.conversation.last_answer is not None, "whoever still holds the chat gets the answer"
+    assert first.conversation.last_answer is not None, "the chat still gets the answer"
     assert pages.get("a", "en") is not session
     assert pages.get("b", "en").current.running is other
     pages.close_tab(TAB, CLIENT)
@@ -277,7 +277,7 @@ def test_a_beacon_without_the_secret_of_a_tab_stops_nothing(secret: str) -> None
     pages.stop_all(TIMEOUT)
 
 
-def test_a_tab_that_loads_its_page_again_has_not_closed() -> None:
+def test_a_tab_that_reloads_its_page_has_not_closed() -> None:
     clock = Clock()
     pages = OpenPages(LONG, clock)
     pages.start_loading(CLIENT)
@@ -290,10 +290,10 @@ def test_a_tab_that_loads_its_page_again_has_not_closed() -> None:
     assert session.current.running is turn
     clock.now += 60
     pages.close_tab(TAB, CLIENT)
-    assert turn.wait(TIMEOUT), "the page was loaded too long ago to be the reason for the beacon"
+    assert turn.wait(TIMEOUT), "the page was loaded too long ago to explain the beacon"
 
 
-def test_a_page_loaded_by_another_browser_or_loaded_completely_is_no_reload() -> None:
+def test_a_page_loaded_by_another_browser_or_loaded_completely_is_not_a_reload() -> None:
     pages = OpenPages(LONG)
     turn = answering(pages, "a")[1]
     pages.start_loading(CLIENT)
@@ -305,7 +305,7 @@ def test_a_page_loaded_by_another_browser_or_loaded_completely_is_no_reload() ->
     assert turn.wait(TIMEOUT)
 
 
-def test_a_model_is_shared_while_somebody_elses_page_would_ask_it() -> None:
+def test_a_model_is_shared_while_another_users_page_would_ask_it() -> None:
     clock = Clock()
     pages = OpenPages(LONG, clock)
     ana = pages.get("a", "en", "ana")
@@ -314,7 +314,7 @@ def test_a_model_is_shared_while_somebody_elses_page_would_ask_it() -> None:
     for session in (ana, pages.get("b", "en", "ana")):
         session.model.select("m-1")
         session.model.set_entry("m-1", ENTRY)
-    assert not pages.is_model_shared("m-1", "ana"), "two pages of one person"
+    assert not pages.is_model_shared("m-1", "ana"), "two pages of one user"
     assert pages.is_model_shared("m-1", "bob")
 
     pages.get("d", "en", "eve").set_comparison(Comparison([Contestant("m-1"), Contestant("m-2")]))
@@ -322,7 +322,7 @@ def test_a_model_is_shared_while_somebody_elses_page_would_ask_it() -> None:
     assert pages.is_model_shared("m-2", "bob")
 
     clock.now += 400
-    assert not pages.is_model_shared("m-2", "bob"), "nobody has looked at it for long"
+    assert not pages.is_model_shared("m-2", "bob"), "its page has been unused for a while"
     pages.get("d", "en", "eve")
     assert pages.is_model_shared("m-2", "bob")
 
@@ -343,7 +343,7 @@ def test_a_page_without_an_event_for_a_day_is_forgotten() -> None:
     assert pages.get("used", "en") is used
 
 
-def test_what_is_kept_of_a_page_elsewhere_is_dropped_when_no_login_has_it_any_more() -> None:
+def test_state_kept_elsewhere_for_a_page_is_dropped_once_no_login_has_the_page() -> None:
     clock, dropped = Clock(), list[str]()
     pages = OpenPages(0, clock)
     pages.on_forgotten(dropped.append)
@@ -361,7 +361,7 @@ def test_what_is_kept_of_a_page_elsewhere_is_dropped_when_no_login_has_it_any_mo
     assert dropped == ["a", "b"]
 
 
-def test_an_address_cannot_open_pages_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_cannot_open_unlimited_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("phi3_ui.ui.open_pages._MAX_PAGES", 3)
     clock = Clock()
     pages = OpenPages(LONG, clock)
@@ -377,7 +377,7 @@ def test_an_address_cannot_open_pages_without_end(monkeypatch: pytest.MonkeyPatc
     assert pages.get("other", "en", address="2001:db8::/64") is other
 
 
-def test_a_login_loses_pages_of_its_own_alone_and_one_with_a_stream_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_login_loses_only_its_own_pages_and_one_with_a_stream_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("phi3_ui.ui.open_pages._MAX_PAGES", 2)
     clock = Clock()
     pages = OpenPages(LONG, clock)
@@ -392,10 +392,10 @@ def test_a_login_loses_pages_of_its_own_alone_and_one_with_a_stream_last(monkeyp
     assert pages.get("annas", "en", "anna") is anna
     pages.open_stream("d")
     pages.get("e", "en", "bob")
-    assert pages.list_keys("bob", "") == ["d", "e"], "where all have a stream, the oldest"
+    assert pages.list_keys("bob", "") == ["d", "e"], "if all have a stream, the oldest is dropped"
 
 
-def test_a_page_is_its_logins_until_its_last_stream_ends() -> None:
+def test_a_page_belongs_to_its_login_until_its_last_stream_ends() -> None:
     pages, dropped = OpenPages(0), list[str]()
     pages.on_forgotten(dropped.append)
     pages.get("a", "en", "anna")

@@ -1,4 +1,4 @@
-"""Calls in the name of a page: of a page's own login, with a page's key, and not too many of one person."""
+"""Calls for a page: only by the page's own login, with a valid key, and not too many by one user."""
 
 import asyncio
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _FUNCTION = SimpleNamespace(concurrency_id="f", concurrency_limit=None, connecti
 
 @dataclass
 class Calls:
-    """What is called: events that wait in the queue, and calls that are answered at once. `X-Login` says who is logged in."""
+    """Queued events, and calls that are answered immediately. `X-Login` names the logged-in user."""
 
     client: Client = field(init=False)
 
@@ -59,7 +59,7 @@ class Calls:
         return self.client.send("POST", path, json={"session_hash": key, **body}, headers=headers)
 
     def end_all(self) -> None:
-        """All events end, without anybody who reads what came of them."""
+        """End all events, with their results unread."""
         self.queue.event_queue_per_concurrency_id["f"].queue.clear()
 
 
@@ -71,7 +71,7 @@ def calls() -> Iterator[Calls]:
 
 
 @pytest.mark.parametrize("path", [_JOIN, _RUN, _CANCEL])
-def test_what_is_no_key_of_a_page_is_refused_and_kept_nowhere(calls: Calls, path: str) -> None:
+def test_an_invalid_page_key_is_refused_and_not_kept(calls: Calls, path: str) -> None:
     keys: list[object] = ["", "a" * 65, "a b", "a\n", "ä", "a/b", "a<gradio-sep>b", 5, None, ["a"], {}]
     for key in keys:
         assert calls.call(path, key).status_code == 400
@@ -89,13 +89,13 @@ def test_a_call_that_is_refused_opens_no_page(calls: Calls, monkeypatch: pytest.
     assert calls.pages.list_keys(None, "127.0.0.1") == ["one"]
 
 
-def test_nobody_calls_in_the_name_of_another_logins_page(calls: Calls) -> None:
+def test_another_logins_page_cannot_be_called(calls: Calls) -> None:
     event = calls.call(_JOIN, "annas", "anna").json()
     for path in (_JOIN, _RUN, _CANCEL):
         assert calls.call(path, "annas", "bob").status_code == 404
     assert calls.call(_CANCEL, "nobodys", "bob").status_code == 404
     assert calls.call(_JOIN, "bobs", "bob").status_code == 200
-    assert calls.call(_CANCEL, "bobs", "bob", event_id=event).status_code == 404, "the event of another page"
+    assert calls.call(_CANCEL, "bobs", "bob", event_id=event).status_code == 404, "another page's event"
     assert calls.call(_CANCEL, "annas", "anna", event_id=event).status_code == 200
     assert calls.call(_CANCEL, "annas", "anna", event_id=["x"]).status_code == 200
     scope = {"type": "http", "headers": [(b"x-login", b"bob")]}
@@ -104,7 +104,7 @@ def test_nobody_calls_in_the_name_of_another_logins_page(calls: Calls) -> None:
     assert not calls.calls.may_stream("nobodys", Request(scope))
 
 
-def test_a_page_stays_its_owners_whatever_others_call(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_stays_its_owners_whatever_others_request(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("phi3_ui.ui.open_pages._MAX_PAGES", 3)
     monkeypatch.setattr("phi3_ui.ui.page_calls._MAX_CALLS", 1000)
     calls.call(_JOIN, "annas", "anna")
@@ -119,23 +119,23 @@ def test_a_page_stays_its_owners_whatever_others_call(calls: Calls, monkeypatch:
 
 
 @pytest.mark.parametrize("is_logged_in", [True, False])
-def test_one_person_cannot_take_all_of_the_queue(calls: Calls, is_logged_in: bool) -> None:
+def test_one_user_cannot_fill_the_queue(calls: Calls, is_logged_in: bool) -> None:
     login = "anna" if is_logged_in else None
     codes = [calls.call(_JOIN, f"page{number % 7}", login).status_code for number in range(41)]
 
     assert codes == [200] * 40 + [429]
     assert "Too many requests from you" in calls.call(_JOIN, "page", login).json()["detail"]
     assert calls.call(_JOIN, "bobs", "bob").status_code == 200
-    assert calls.call(_RUN, "page1", login).status_code == 200, "which Stop is"
+    assert calls.call(_RUN, "page1", login).status_code == 200, "Stop is such a call"
     assert calls.call(_CANCEL, "page1", login).status_code == 200
     calls.end_all()
-    assert calls.call(_JOIN, "page", login).status_code == 429, "nobody has read what came of them"
+    assert calls.call(_JOIN, "page", login).status_code == 429, "their results are unread"
     for number in range(6):
         del calls.queue.pending_messages_per_session[f"page{number}"]  # as Gradio does when a stream breaks
     assert calls.call(_JOIN, "page", login).status_code == 200
 
 
-def test_one_person_cannot_have_calls_answered_without_end(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_user_cannot_make_unlimited_concurrent_calls(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("phi3_ui.ui.page_calls._MAX_CALLS", 3)
     calls.answered.clear()
     portal = calls.client.portal
@@ -167,9 +167,9 @@ def test_two_streams_of_a_page_may_end(calls: Calls) -> None:
 
     calls.pages.close_stream("page", is_lost=True)
     del sessions["page"]
-    assert "page" in sessions, "which the other stream would miss"
+    assert "page" in sessions, "the other stream needs it"
     calls.pages.close_stream("page", is_lost=True)
     del sessions["page"]
     assert "page" not in sessions
-    sessions["page"].put_nowait(HeartbeatMessage())  # to a page that was forgotten
+    sessions["page"].put_nowait(HeartbeatMessage())  # to a forgotten page
     assert "page" not in sessions

@@ -1,4 +1,4 @@
-"""What Gradio keeps of a page is freed with the page."""
+"""Gradio's state of a page is freed with the page."""
 
 import phi3_ui.ui.quick_gradio  # noqa: F401, I001  (before any other import of Gradio)
 
@@ -14,7 +14,7 @@ from phi3_ui.settings import Settings
 from tests.support.asgi_client import running
 
 
-def test_a_page_that_has_closed_is_nowhere_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_page_leaves_no_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FirstRun, "start", lambda self: None)
     with running(server.create_app, Settings.read({"PHI3_UI_HOME": str(tmp_path)})) as client:
         routes = [route.app for route in client.app.routes if isinstance(route, Mount)]

@@ -1,4 +1,4 @@
-"""Requests that send too much, or too often, are refused before they are read."""
+"""Requests that are too large or too frequent are refused before they are read."""
 
 import json
 from collections.abc import Iterator
@@ -23,13 +23,13 @@ MEGABYTE = 1_000_000
 
 @dataclass
 class Exchange:
-    """One request through the middleware, and what came of it."""
+    """One request through the middleware, and its outcome."""
 
     received: int = 0
     """Bytes that were read from the connection."""
     reached_app: bool = False
     body: int | None = None
-    """Bytes that the app got, if it got all."""
+    """The body that the app received, if complete."""
     sent: list[Message] = field(default_factory=list)
 
     @property
@@ -54,7 +54,7 @@ def exchange(
     filling: bytes = b"x",
     **settings: str,
 ) -> Exchange:
-    """Send a body of `filling` in pieces of 64 KiB; the length is declared if `headers` do so."""
+    """Send a body of `filling` in chunks of 64 KiB; its length is declared only by `headers`."""
     done = Exchange()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,7 +119,7 @@ def test_an_import_may_be_larger_than_other_requests(path: str, size: int, statu
 
 
 @pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/cancel", "/v1/responses"])
-def test_a_body_of_too_many_values_is_read_no_further(path: str) -> None:
+def test_a_body_of_too_many_values_is_not_read_further(path: str) -> None:
     refused = exchange(size=9 * MEGABYTE, path=path, filling=b"{},[")
     assert (refused.status, refused.body) == (413, None)
     assert refused.received <= 200_000
@@ -130,7 +130,7 @@ def test_a_body_of_too_many_values_is_read_no_further(path: str) -> None:
 
 
 @pytest.mark.parametrize(("pieces", "status"), [(0, 408), (1, 408), (3, 200)])
-def test_a_body_that_does_not_arrive_is_given_up_and_a_stream_is_not(
+def test_a_body_that_does_not_arrive_is_aborted_but_a_stream_is_not(
     monkeypatch: pytest.MonkeyPatch, pieces: int, status: int
 ) -> None:
     monkeypatch.setattr(request_limits, "_GRACE_SECONDS", 0.01)
@@ -139,7 +139,7 @@ def test_a_body_that_does_not_arrive_is_given_up_and_a_stream_is_not(
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await Request(scope, receive).body()
-        with anyio.move_on_after(0.2):  # as long as a stream is read
+        with anyio.move_on_after(0.2):  # while a stream is being read
             assert await receive() is None
         await PlainTextResponse("ok")(scope, receive, send)
 
@@ -162,7 +162,7 @@ def test_a_body_that_does_not_arrive_is_given_up_and_a_stream_is_not(
 
 def test_requests_of_an_address_are_limited_but_not_its_streams_and_files(tmp_path: Path) -> None:
     limits = RequestLimits(None, Settings.read({"PHI3_UI_REQUESTS_PER_MINUTE": "5"}))  # type: ignore[arg-type]  # set for each request
-    # The minute may end meanwhile, which allows five more.
+    # The minute may end meanwhile, and the next one allows five more.
     statuses = [exchange(limits).status for _ in range(16)]
     assert statuses[:5] == [200] * 5
     assert 429 in statuses[5:]
@@ -182,7 +182,7 @@ def test_two_threads_get_no_more_than_the_limit() -> None:
     assert len(waits) == 1600
 
 
-def test_the_limits_are_on_where_others_reach_the_page() -> None:
+def test_the_limits_are_on_if_the_page_is_reachable_by_others() -> None:
     personal, shared = Settings.read({}), Settings.read({"GRADIO_SERVER_NAME": "0.0.0.0"})
     space = Settings.read({"SPACE_ID": "a/b", "PHI3_UI_HOME": "/data"})
     assert (personal.requests_per_minute, shared.requests_per_minute) == (0, 3000)

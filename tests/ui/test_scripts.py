@@ -1,4 +1,4 @@
-"""The scripts of the page, as Gradio takes them."""
+"""The page's scripts in the form that Gradio accepts."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def test_a_component_that_is_created_late_has_no_property_but_its_value(script: 
     assert set(re.findall(r"\bprops\.(\w+)", script)) <= {"value"}
 
 
-def test_the_chat_has_its_texts_with_it() -> None:
+def test_the_chats_script_contains_its_texts() -> None:
     script = chat_js(TEXTS, STARTERS)
     assert json.dumps(TEXTS) in script
     assert json.dumps(STARTERS) in script

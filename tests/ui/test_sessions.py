@@ -1,4 +1,4 @@
-"""What the server holds for open pages, from one thread and from several."""
+"""The server's state of open pages, used from one thread and from several."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +15,7 @@ from phi3_ui.ui.sessions import Session
 from tests.support.turns import TIMEOUT, WaitingModel, answered_chat, reserve, run_together, start
 
 
-def test_every_chat_has_an_id_of_its_own() -> None:
+def test_every_chat_has_a_unique_id() -> None:
     assert len({Session("en").current.id for _ in range(5)}) == 5
 
 
@@ -120,7 +120,7 @@ def test_one_replay_at_a_time() -> None:
     assert not second.is_stopped()
     second.finish()
     session.stop_replay()
-    assert not second.is_stopped(), "it had ended"
+    assert not second.is_stopped(), "it has ended"
     session.close()
     assert session.try_start_replay(Conversation(), "m") is None
 
@@ -161,7 +161,7 @@ def test_a_deletion_that_expired_does_not_clear_the_next_one() -> None:
     assert session.chat_list.pending_delete is new
 
 
-def test_a_visitor_is_recognised_by_a_secret_that_their_id_does_not_reveal() -> None:
+def test_a_visitor_is_identified_by_a_secret_that_their_id_does_not_reveal() -> None:
     one, again, other = Session("en"), Session("en"), Session("en")
     secret = "a" * 48
     one.identify(secret)

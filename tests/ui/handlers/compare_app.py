@@ -1,4 +1,4 @@
-"""The handlers of a comparison over three models that answer what a test says."""
+"""The handlers of a comparison of three models whose answers a test sets."""
 
 import json
 from collections.abc import Generator, Iterator
@@ -35,7 +35,7 @@ LONG = "word " * 40
 
 
 class Model:
-    """Answers with its text, once it is loaded; after the first words once its gate is open."""
+    """Answers with its text once it is loaded; continues after the first words once its gate is open."""
 
     def __init__(self, text: str = LONG) -> None:
         self.text, self.gate = text, Gate()
@@ -97,7 +97,7 @@ class CompareApp(App):
 
 
 def open_compare_app(monkeypatch: pytest.MonkeyPatch) -> CompareApp:
-    """An app whose page shows the view; `warnings` are what it was warned of."""
+    """An app whose page shows the view; `warnings` collects its warnings."""
     app = CompareApp()
     app.act("open")
     app.warnings = list[str]()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Stand-ins for what the handlers work with: components, the store, the catalogue and a model that waits for the test."""
+"""Test doubles for the handlers' collaborators: components, the store, the catalogue and a model that waits for the test."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ ENTRY = ModelEntry(
 
 
 class Components:
-    """A page whose components are created when they are first used."""
+    """A page whose components are created on first use."""
 
     def __init__(self, name: str = "page") -> None:
         self._name = name
@@ -171,7 +171,7 @@ class Store:
 
 
 class Catalogue:
-    """Finds ENTRY, for every thread at the same time if there is a barrier."""
+    """Finds ENTRY, in all threads at the same time if there is a barrier."""
 
     def __init__(self) -> None:
         self.barrier: threading.Barrier | None = None
@@ -189,10 +189,10 @@ class Catalogue:
 
 
 class App:
-    """The handlers over the stand-ins, and one page's session."""
+    """The handlers with their test doubles, and one page's session."""
 
     def __init__(self, **limits: str) -> None:
-        """`limits` are settings, by the names of their variables: those of Quotas and the length of messages."""
+        """`limits` are settings by environment variable: those of Quotas and the length of messages."""
         self.page = cast(Page, Components())
         cast(Any, self.page).settings.controls = {param.name: Components(param.name) for param in SAMPLING_PARAMS}
         self.store, self.catalogue, self.model, self.pages = Store(), Catalogue(), Model(), OpenPages(grace_seconds=0)

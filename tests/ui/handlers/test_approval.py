@@ -1,4 +1,4 @@
-"""The button that allows a model's code: for the administrator at the page alone, and for the files that were shown."""
+"""The button that allows a model's code: only for the administrator, and only for the files that were shown."""
 
 from pathlib import Path
 from types import SimpleNamespace

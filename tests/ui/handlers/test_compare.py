@@ -34,7 +34,7 @@ def test_all_sides_are_asked_and_hidden_until_the_vote(app: CompareApp) -> None:
     assert round_["choices"] == ["0", "1", "tie", "both_bad"]
 
     after_vote = app.act("vote", round=round_["id"], choice="1", reason=" Clearer. ")
-    assert app.page.usage.panel in after_vote, "whose answers count from now on"
+    assert app.page.usage.panel in after_vote, "these answers count from now on"
     voted = app.view(after_vote)
 
     (vote,) = app.store.history.votes
@@ -109,7 +109,7 @@ def test_no_side_is_ahead_while_one_is_slower_or_has_failed(app: CompareApp) -> 
     assert app.store.history.votes[0].exclusion == "failed"
 
 
-def test_while_one_model_of_a_blind_round_is_loaded_all_sides_say_so(app: CompareApp) -> None:
+def test_while_one_model_of_a_blind_round_is_loading_all_sides_show_it(app: CompareApp) -> None:
     slow = app.llms["m-2"]
     slow.loading.close()
     drawing = app.ask()
@@ -139,7 +139,7 @@ def test_each_side_has_its_own_history(app: CompareApp) -> None:
     assert app.session.comparison.id != before, "changing the sides starts a new comparison"
 
 
-def test_without_room_the_sides_answer_one_after_the_other(app: CompareApp) -> None:
+def test_without_room_the_sides_answer_one_after_another(app: CompareApp) -> None:
     view = app.finish(models=("m-1", "m-2", "m-3"))
     assert "one after another" in view["note"]
     assert len(view["rounds"][0]["sides"]) == 3
@@ -160,7 +160,7 @@ def test_stop_ends_all_answers_and_the_round_does_not_count(app: CompareApp) -> 
     assert app.store.history.votes[0].exclusion == "stopped"
 
 
-def test_where_a_side_was_not_asked_only_a_vote_that_says_nothing_is_possible(app: CompareApp) -> None:
+def test_if_a_side_was_not_asked_the_only_vote_is_both_bad(app: CompareApp) -> None:
     for llm in app.llms.values():
         llm.gate.close()
     drawing = app.ask(models=("m-1", "m-2", "m-3"))
@@ -173,7 +173,7 @@ def test_where_a_side_was_not_asked_only_a_vote_that_says_nothing_is_possible(ap
     app.act("vote", round=round_["id"], choice="0")
     assert app.store.history.votes == []
     app.act("vote", round=round_["id"], choice="both_bad")
-    assert app.store.history.votes[0].exclusion in ("unfinished", "stopped")  # by whose place comes first
+    assert app.store.history.votes[0].exclusion in ("unfinished", "stopped")  # depends on whose place comes first
 
 
 def test_votes_are_saved_with_prompts_answers_models_and_parameters(app: CompareApp) -> None:

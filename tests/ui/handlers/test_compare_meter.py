@@ -1,4 +1,4 @@
-"""The meter of a comparison: the fullest side counts, and what it shows tells nobody's model."""
+"""The meter of a comparison: the fullest side counts, and the meter does not reveal the models."""
 
 import re
 from dataclasses import replace
@@ -17,7 +17,7 @@ CONTEXTS = {"m-1": 4096, "m-2": 8192, "m-3": None}
 
 
 class MeterApp(CompareApp):
-    """The handlers over models with contexts of their own, whose tokenizers count characters: of m-2, each one twice."""
+    """The handlers with models of different context lengths, whose tokenizers count characters; that of m-2 counts each one twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class MeterApp(CompareApp):
         return str(self.meter.count_draft("", REQUEST, event)[self.page.compare.meter])
 
     def read(self, *arguments: Any, **named: Any) -> str:
-        """The figures."""
+        """Return the counts of the meter."""
         found = re.search(r"<span>([^<]*/[^<]*)</span>", self.count(*arguments, **named))
         return found[1] if found else ""
 
@@ -61,7 +61,7 @@ def test_the_fullest_side_counts_with_its_own_system_prompt(app: MeterApp) -> No
     assert app.count("x", models=("gone", "m-1")) == ""
 
 
-def test_before_the_vote_nothing_tells_whose_answer_is_the_longest(app: MeterApp) -> None:
+def test_before_the_vote_nothing_reveals_whose_answer_is_the_longest(app: MeterApp) -> None:
     app.llms["m-2"].text = LONG * 9
     round_id = app.finish()["rounds"][0]["id"]
     hidden = app.count("More?")
@@ -74,10 +74,10 @@ def test_before_the_vote_nothing_tells_whose_answer_is_the_longest(app: MeterApp
 
     app.act("vote", round=round_id, choice="0")
     assert "8,192" in app.count("More?")
-    assert app.read("x", models=("m-1", "m-3")) == "1 / 4,096", "other sides begin another comparison"
+    assert app.read("x", models=("m-1", "m-3")) == "1 / 4,096", "other sides start a new comparison"
 
 
-def test_an_answer_under_way_is_not_counted(app: MeterApp) -> None:
+def test_an_answer_in_progress_is_not_counted(app: MeterApp) -> None:
     app.llms["m-1"].gate.close()
     drawing = app.ask()
     next(drawing)

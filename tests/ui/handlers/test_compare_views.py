@@ -1,4 +1,4 @@
-"""Comparisons on a page that is reloaded or left, and next to its other views: nothing of them tells a blind round's models."""
+"""Comparisons on a page that is reloaded or left, and beside its other views: none reveals the models of a blind round."""
 
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> CompareApp:
 
 
 @pytest.mark.parametrize("ends_before_the_next_drawing", [False, True])
-def test_a_reloaded_page_goes_on_with_the_round(app: CompareApp, ends_before_the_next_drawing: bool) -> None:
+def test_a_reloaded_page_continues_the_round(app: CompareApp, ends_before_the_next_drawing: bool) -> None:
     app.llms["m-1"].gate.close()
     before = app.ask()
     next(before)
@@ -64,7 +64,7 @@ def test_a_page_draws_its_round_in_one_event_however_often_it_asks(app: CompareA
 
 
 class Reloaded:
-    """A page of the tab that shows the comparison of `app`, after the app was started again."""
+    """Return the page of a tab that showed the comparison of `app`, after the app was restarted."""
 
     def __init__(self, app: CompareApp) -> None:
         comparison = app.session.comparison
@@ -135,7 +135,7 @@ def test_a_round_ends_when_its_page_is_left(app: CompareApp, leave: str) -> None
         case "close the view":
             app.act("close")
             *_, last = drawing
-            assert last[app.page.compare.view] == "", "a late update does not open it again"
+            assert last[app.page.compare.view] == "", "a late update does not reopen it"
         case "switch":
             app.conversations.switch_to(app.session, None)
         case "delete":
@@ -149,7 +149,7 @@ def test_a_round_ends_when_its_page_is_left(app: CompareApp, leave: str) -> None
     assert reasons == ["cancelled"] * 2
 
 
-def test_other_ways_to_a_blind_round_do_not_tell_the_models(app: CompareApp) -> None:
+def test_other_views_of_a_blind_round_do_not_reveal_the_models(app: CompareApp) -> None:
     round_id = app.finish()["rounds"][0]["id"]
     comparison = app.session.comparison
     assert comparison
@@ -181,7 +181,7 @@ def test_other_ways_to_a_blind_round_do_not_tell_the_models(app: CompareApp) -> 
         app.conversations.perform(app.session, Action("replay", comparison.id))
 
 
-def test_an_answer_is_compared_with_its_question_and_what_led_to_it(app: CompareApp) -> None:
+def test_an_answer_is_compared_with_its_question_and_the_turns_before_it(app: CompareApp) -> None:
     chat = Conversation()
     for question, model in (("one", "m-1"), ("two", "m-2"), ("three", "m-1")):
         request = TurnRequest(1.0, model, "Be brief.", GenerationParams(temperature=0.1))
@@ -198,7 +198,7 @@ def test_an_answer_is_compared_with_its_question_and_what_led_to_it(app: Compare
     opened = app.view(app.conversations.perform(app.session, Action("compare", chat.turns[1].id)))
     assert (opened["draft"], opened["history"]) == ("two", [["one", "To one."]])
     assert [(one["model"], one["system"]) for one in opened["sides"]] == [("m-2", "Be brief."), ("m-1", "Be brief.")]
-    assert imported == [], "nothing is kept until a question is asked"
+    assert imported == [], "nothing is stored until a question is asked"
 
     view = app.finish(question="two", models=("m-2", "m-3"))
     assert (view["id"], view["history"], len(view["rounds"])) == ("copy", [["one", "To one."]], 1)
@@ -226,7 +226,7 @@ def test_a_compared_answer_without_history_or_with_an_unknown_model(app: Compare
     assert app.finish(question="one")["id"] != "old"
 
 
-def test_history_outlives_a_round_that_nobody_was_asked(app: CompareApp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_history_survives_a_round_in_which_no_side_was_asked(app: CompareApp, monkeypatch: pytest.MonkeyPatch) -> None:
     chat = Conversation()
     for question in ("one", "two"):
         answer = Answer("m-1", f"To {question}.", finish_reason="stop")

@@ -1,4 +1,4 @@
-"""The meter of the context: exact where the model can count, else an estimate that says so."""
+"""The context meter: exact if the model can count, otherwise marked as an estimate."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -70,7 +70,7 @@ def test_a_draft_of_megabytes_is_estimated(app: App) -> None:
     assert "≈" in count(app, Counter(), {"text": "x" * 3_000_000, "files": []})
 
 
-def test_a_question_counts_while_it_is_answered(app: App) -> None:
+def test_a_question_counts_while_its_answer_is_in_progress(app: App) -> None:
     app.session.model.set_entry(None, _declare(app, 100))
     request = TurnRequest(0.0, "m", system="1234")
     app.session.show(Chat(conversation=Conversation().with_question("12345678", request)))
@@ -90,11 +90,11 @@ def test_each_file_is_counted_and_one_that_is_too_long_is_refused(app: App) -> N
     assert "10 tokens" in meter
     assert "b has 100 tokens" in meter
     assert "a has" not in meter
-    assert "<span>10 / 100</span>" in meter, "the refused file counts no longer"
+    assert "<span>10 / 100</span>" in meter, "the refused file no longer counts"
 
 
 @pytest.mark.parametrize("data", [None, [], {"text": 5}, {"text": "x" * 9_000_000}, {"text": "", "files": ["x", {}]}])
-def test_what_no_composer_sends_counts_as_an_empty_draft(app: App, data: Any) -> None:
+def test_invalid_data_counts_as_an_empty_draft(app: App, data: Any) -> None:
     app.session.model.set_entry(None, _declare(app, 100))
 
     assert "<span>0 / 100</span>" in count(app, Counter(), data)

@@ -1,4 +1,4 @@
-"""Evaluations on the page: sets from files, chats and by hand, their versions, runs started and followed, and who may."""
+"""Evaluations on the page: sets from files, from chats and by hand, their versions, starting and following runs, and permissions."""
 
 import json
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ def make_answer(question: str, text: str, score: float) -> EvaluatedAnswer:
 
 
 class FakeEvaluations:
-    """Evaluations as a test says they are."""
+    """Evaluations whose state a test sets."""
 
     def __init__(self) -> None:
         self.found: list[Evaluation] = []
@@ -75,7 +75,7 @@ class FakeEvaluations:
 
 
 class EvaluationsApp(App):
-    """The handlers over a store of prompt sets."""
+    """The handlers with a store of prompt sets."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class EvaluationsApp(App):
 @pytest.fixture
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EvaluationsApp:
     app = EvaluationsApp(tmp_path)
-    app.warnings = list[str]()  # type: ignore[attr-defined]  # what the page was warned of
+    app.warnings = list[str]()  # type: ignore[attr-defined]  # the page's warnings
     monkeypatch.setattr(gr, "Warning", app.warnings.append)  # type: ignore[attr-defined]
     app.open()
     return app
@@ -175,12 +175,12 @@ def test_an_evaluation_is_started_followed_and_cancelled(app: EvaluationsApp) ->
     del app.evaluations.running["e1"]
     app.evaluations.found = [Evaluation("e1", (make_run(0, "KILLED"),))]
     assert "Resume" in app.refresh()
-    assert "Resume" not in app.refresh(), "nothing changes any more"
+    assert "Resume" not in app.refresh(), "nothing changes after the end"
     app.act("resume", value="e1")
     assert app.evaluations.resumed == ["e1"]
 
 
-def test_results_stand_side_by_side_with_their_differences(app: EvaluationsApp) -> None:
+def test_results_are_side_by_side_with_their_differences(app: EvaluationsApp) -> None:
     app.sets.create("capitals", [PromptRecord((Message("user", "two"),))])
     app.sets.add_records("capitals", [PromptRecord((Message("user", "one"),), {}, "tr-t1")])
     runs = (
@@ -202,10 +202,10 @@ def test_results_stand_side_by_side_with_their_differences(app: EvaluationsApp) 
     assert html.count('class="row"') == 2
     for name, count in {"different": 1, "scores": 1, "wrong": 1, "failed": 0, "all": 2, "other": 2}.items():
         assert app.act("show_rows", value=name).count('class="row"') == count
-    assert app.refresh().startswith("{"), "nothing is under way"
+    assert app.refresh().startswith("{"), "nothing is in progress"
 
 
-def test_what_is_wrong_is_said_and_changes_nothing(app: EvaluationsApp) -> None:
+def test_errors_are_shown_and_change_nothing(app: EvaluationsApp) -> None:
     for name, fields, sentence in (
         ("create_set", {"title": ""}, "name"),
         ("create_set", {"title": "x", "file": ["q.csv", "prompt\n \n"]}, "q.csv"),
@@ -222,7 +222,7 @@ def test_what_is_wrong_is_said_and_changes_nothing(app: EvaluationsApp) -> None:
     assert app.sets.list_sets() == []
 
 
-def test_they_are_for_those_who_may_manage(app: EvaluationsApp) -> None:
+def test_evaluations_require_permission_to_manage(app: EvaluationsApp) -> None:
     cast(Any, app.services).settings.manage = False
     app.act("create_set", title="capitals")
     assert "PHI3_UI_MANAGE" in app.warnings[0]  # type: ignore[attr-defined]
@@ -231,7 +231,7 @@ def test_they_are_for_those_who_may_manage(app: EvaluationsApp) -> None:
     assert app.sets.list_sets() == []
 
 
-def test_what_is_drawn_late_does_not_open_the_view_again(app: EvaluationsApp) -> None:
+def test_a_late_update_does_not_reopen_the_view(app: EvaluationsApp) -> None:
     app.evaluations.start(cast(EvaluationPlan, None), ())
     app.session.panels.evaluations = replace(EvaluationsChoice(), is_live=True)
     list_sets = app.sets.list_sets

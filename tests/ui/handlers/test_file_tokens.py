@@ -1,4 +1,4 @@
-"""The tokens of files that were sent: counted once, by the model that was asked."""
+"""The tokens of sent files: counted once, by the model that was asked."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ _QUESTION = "File: a.md\n```md\none two\n```\n\nFile: b.md\n```md\nthree\n```\n\
 
 
 class Models:
-    """Counts words and three tokens of every prompt, unless the model is busy; one model is gone from the store."""
+    """Counts words plus three tokens per prompt, unless the model is busy; one model is missing from the store."""
 
     def __init__(self) -> None:
         self.calls, self.is_busy = 0, True

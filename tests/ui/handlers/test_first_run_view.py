@@ -52,7 +52,7 @@ def test_the_chat_opens_with_the_first_model_and_stays_while_the_next_is_added(v
     assert view.app.page.picker not in later
 
     done = view.tick(phase="done", is_usable=True)
-    assert not view.shows_chat(done), "an answer under way would be drawn over"
+    assert not view.shows_chat(done), "it would overwrite an answer in progress"
     assert view.app.page.picker in done
     assert not done[setup.view].visible
     assert not done[setup.ticker].active

@@ -1,4 +1,4 @@
-"""On a ZeroGPU Space, an answer is computed on the quota of the person who asks."""
+"""On a ZeroGPU Space, an answer is charged to the quota of the user who asks."""
 
 import gradio as gr
 from starlette.datastructures import Headers
@@ -13,10 +13,10 @@ def _request(headers: dict[str, str]) -> gr.Request:
     return gr.Request(Request(scope), session_hash="page")
 
 
-def test_a_question_takes_along_the_last_token_that_came_with_an_event_of_its_page() -> None:
+def test_a_question_carries_the_last_token_that_came_with_an_event_of_its_page() -> None:
     app = App()
     controller = ChatController(app.page, app.services)
-    for headers in ({"x-ip-token": "old"}, {"x-ip-token": "secret"}, {}):  # quick events bring none
+    for headers in ({"x-ip-token": "old"}, {"x-ip-token": "secret"}, {}):  # unqueued events carry none
         assert controller.session(_request(headers)) is app.session
     app.send()
     (request,) = app.model.requests

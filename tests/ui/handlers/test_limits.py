@@ -1,4 +1,4 @@
-"""A question beyond a person's limits is refused, and nothing is lost."""
+"""A question beyond a user's limits is refused, and nothing is lost."""
 
 import gradio as gr
 import pytest
@@ -7,7 +7,9 @@ from phi3_ui.errors import UserError
 from tests.ui.handlers.doubles import App
 
 
-def test_a_question_too_many_stays_in_the_box_and_the_chat_can_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_beyond_the_limit_stays_in_the_box_and_the_chat_can_continue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     app = App(PHI3_UI_QUESTIONS_PER_MINUTE="1", PHI3_UI_ANSWERS_AT_ONCE="1")
     warnings: list[str] = []
     monkeypatch.setattr(gr, "Warning", warnings.append)

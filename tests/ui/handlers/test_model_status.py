@@ -1,4 +1,4 @@
-"""What the page says of the selected model."""
+"""What the page shows about the selected model."""
 
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ def test_why_a_model_cannot_be_used_stays_until_another_one_is_picked(monkeypatc
     *_, shown = app.models.pick("m-1", cast(Any, None))
 
     assert "no such table" in shown[line]["error"]
-    assert app.models.show_status(app.session)[line] == shown[line], "the page asks for it every few seconds"
+    assert app.models.show_status(app.session)[line] == shown[line], "the page polls it every few seconds"
 
     app.session.model.select("m-2")
     assert app.models.show_status(app.session)[line]["error"] == ""

@@ -1,4 +1,4 @@
-"""Events of one page that arrive at the same time, as Gradio's thread pool runs them."""
+"""Concurrent events of one page, as Gradio's thread pool runs them."""
 
 import threading
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def app() -> App:
 
 @pytest.fixture
 def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the page warns of."""
+    """Return the page's warnings."""
     shown: list[str] = []
     monkeypatch.setattr(gr, "Warning", shown.append)
     return shown
@@ -41,7 +41,7 @@ def join(*threads: threading.Thread) -> None:
 
 
 def show_stored_chat(app: App) -> Chat:
-    """Show a chat of one turn, as the store has it too."""
+    """Show a chat of one turn, which the store has, too."""
     conversation = Conversation().with_question("one").with_answer(Answer("m", "1"))
     chat = app.session.show(Chat(conversation=conversation))
     app.store.history.stored[chat.id] = Conversation(conversation.tree, conversation.leaf)
@@ -276,7 +276,7 @@ def test_a_branch_cannot_be_shown_while_the_chat_is_being_answered(app: App) -> 
     join(sending)
 
 
-def test_an_answer_goes_on_when_its_event_is_closed_by_a_lost_connection(app: App) -> None:
+def test_an_answer_continues_when_its_event_is_closed_by_a_lost_connection(app: App) -> None:
     app.model.gate.close()
     sending = app.answers.send(app.session, "Hi", "m-1", {})
     while not app.model.gate.reached.is_set():

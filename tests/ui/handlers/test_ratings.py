@@ -1,4 +1,4 @@
-"""Ratings: whose votes a person sees, what a contestant is, the rounds behind the leaderboard, and the export."""
+"""Ratings: whose votes a user sees, what a contestant is, the rounds behind the leaderboard, and the export."""
 
 import base64
 import json
@@ -38,7 +38,7 @@ def make_vote(
 
 
 class RatingsApp(App):
-    """The handlers over votes of two people."""
+    """The handlers with the votes of two users."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ def count_votes(html: str) -> list[str]:
     return [cell.partition("<")[0] for cell in html.split('data-name="Votes">')[1:]]
 
 
-def test_a_person_sees_their_own_votes_and_the_sum_of_all(app: RatingsApp) -> None:
+def test_a_user_sees_their_own_votes_and_the_sum_of_all(app: RatingsApp) -> None:
     mine = app.act("ratings")
     assert "52 rounds count." in mine
     assert count_votes(mine) == ["52", "51", "1"]
@@ -81,9 +81,9 @@ def test_a_person_sees_their_own_votes_and_the_sum_of_all(app: RatingsApp) -> No
     all_ = app.act("ratings_person", "all")
     assert "59 rounds count." in all_
     assert count_votes(all_) == ["59", "58", "1"]
-    assert YOU not in all_, "neither who they are nor what they asked"
+    assert YOU not in all_, "neither the voters nor their questions are shown"
     assert "Only your own rounds are listed." in all_
-    assert "59 rounds" not in app.act("ratings_person", YOU), "nobody else's alone"
+    assert "59 rounds" not in app.act("ratings_person", YOU), "another user's votes alone are not shown"
 
 
 def test_the_administrator_sees_whose_votes_they_are(app: RatingsApp) -> None:
@@ -94,7 +94,7 @@ def test_the_administrator_sees_whose_votes_they_are(app: RatingsApp) -> None:
     yours = app.act("ratings_person", YOU)
     assert "7 rounds count." in yours
     assert f"asked by {YOU}" in yours
-    assert f'value="chat of {YOU}"' not in yours, "a chat of another person cannot be opened"
+    assert f'value="chat of {YOU}"' not in yours, "another user's chat cannot be opened"
 
 
 def test_votes_are_filtered_by_time_and_models_grouped(app: RatingsApp) -> None:
@@ -114,7 +114,7 @@ def test_votes_are_filtered_by_time_and_models_grouped(app: RatingsApp) -> None:
 
 def test_votes_are_filtered_by_the_questions_of_a_prompt_set(app: RatingsApp) -> None:
     closed = app.act("ratings")
-    assert "All questions" not in closed, "prompt sets are for those who may manage"
+    assert "All questions" not in closed, "prompt sets require permission to manage"
     assert 'aria-disabled="true" title="Evaluations are disabled on this server.' in closed
     asked = PromptRecord((Message("user", f"asked by {YOU}"),))
     services = cast(Any, app.services)
@@ -141,7 +141,7 @@ def test_the_rounds_of_a_pair_are_listed(app: RatingsApp) -> None:
     assert app.act("close_ratings") == ""
 
 
-def test_models_with_one_name_are_told_apart(app: RatingsApp) -> None:
+def test_models_of_the_same_name_are_distinguished(app: RatingsApp) -> None:
     votes = [make_vote("me", 0, ("m-1", "m-1-again"))]
     votes = [*votes, *[make_vote("me", 0, ("m-1-again", "m-1"))]]
     for vote in votes:
@@ -186,5 +186,5 @@ def test_a_view_that_is_closed_while_a_filter_is_applied_stays_closed(app: Ratin
     thread.join(TIMEOUT)
 
     assert drawn == [gr.skip()]
-    assert app.perform("ratings_grouping", "registered") == gr.skip(), "a filter that comes late does not open it"
+    assert app.perform("ratings_grouping", "registered") == gr.skip(), "a late filter does not reopen it"
     assert app.session.panels.ratings is None

@@ -1,4 +1,4 @@
-"""Remote models on the page: where questions go is said first, and what such a model cannot do is refused with the reason."""
+"""Remote models on the page: where questions are sent is shown beforehand, and unsupported actions are refused with the reason."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +71,9 @@ def pick(app: App, key: str) -> Updates:
 @pytest.mark.parametrize(
     ("key", "words"), [(REMOTE, "Leaves this machine"), ("remote:near/m", "another server on this machine")]
 )
-def test_where_questions_go_is_said_before_the_first_one(remote: RemoteSource, key: str, words: str) -> None:
+def test_the_page_shows_where_questions_are_sent_before_the_first_one(
+    remote: RemoteSource, key: str, words: str
+) -> None:
     app = App()
     use(app, remote)
     shown = pick(app, key)
@@ -87,7 +89,7 @@ def test_where_questions_go_is_said_before_the_first_one(remote: RemoteSource, k
     assert "sk-1" not in str(shown)
 
 
-def test_a_model_whose_server_cannot_be_asked_says_so_with_one_reason_everywhere(
+def test_a_model_with_an_unreachable_server_shows_the_same_reason_everywhere(
     api: StandInApi, remote: RemoteSource
 ) -> None:
     api.models = [{"no": "id"}]
@@ -107,7 +109,7 @@ def test_a_model_whose_server_cannot_be_asked_says_so_with_one_reason_everywhere
     assert "Check the address of the remote server lab" in shown[app.page.card.panel]
 
 
-def test_no_remote_model_is_the_first_choice(remote: RemoteSource) -> None:
+def test_a_remote_model_is_never_the_default(remote: RemoteSource) -> None:
     app = App()
     use(app, remote)
     updates = app.models.show_models(app.session)
@@ -121,7 +123,7 @@ def test_no_remote_model_is_the_first_choice(remote: RemoteSource) -> None:
     assert app.session.model.key is None
 
 
-def test_a_question_is_answered_and_recorded_as_any(api: StandInApi, remote: RemoteSource) -> None:
+def test_a_question_is_answered_and_recorded_like_any_other(api: StandInApi, remote: RemoteSource) -> None:
     app = App()
     use(app, remote)
     pick(app, REMOTE)
@@ -148,7 +150,7 @@ def manage(app: App, monkeypatch: pytest.MonkeyPatch, *, is_single_user: bool) -
     return ManageHandlers(app.page, app.services, lambda _: app.session, lambda _: {})
 
 
-def test_only_the_person_of_a_single_user_app_adds_and_forgets_servers(
+def test_only_the_user_of_a_single_user_app_adds_and_forgets_servers(
     api: StandInApi, remote: RemoteSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = App()
@@ -160,7 +162,7 @@ def test_only_the_person_of_a_single_user_app_adds_and_forgets_servers(
 
     refused = manage(app, monkeypatch, is_single_user=False).add(REQUEST, **FORM)
     assert "Only the administrator" in refused[progress]
-    assert len(api.requests) == asked, "nothing that a visitor names is asked"
+    assert len(api.requests) == asked, "no server that a visitor names is contacted"
 
     handlers = manage(app, monkeypatch, is_single_user=True)
     wrong = handlers.add(REQUEST, **{**FORM, "remote_url": "file:///etc/passwd"})
@@ -187,7 +189,9 @@ def test_a_remote_model_is_not_promoted(remote: RemoteSource, monkeypatch: pytes
     assert "is a remote model" in shown[app.page.registry.question]
 
 
-def test_a_comparison_asks_no_remote_model_by_itself_and_says_where_questions_go(remote: RemoteSource) -> None:
+def test_a_comparison_never_chooses_a_remote_model_itself_and_shows_where_questions_are_sent(
+    remote: RemoteSource,
+) -> None:
     app = CompareApp()
     use(app, remote)
     cast(Any, app.catalogue).list_models = lambda: [ENTRY]

@@ -35,7 +35,7 @@ def control(app: App) -> ReplayController:
 
 
 def finish(replay: Replay | None) -> list[tuple[str, str | None]]:
-    """Wait for the end of a replay; its questions and how each was answered."""
+    """Wait for the end of a replay; return its questions and how each was answered."""
     assert replay is not None
     assert replay.wait(TIMEOUT)
     return [
@@ -71,7 +71,7 @@ def test_the_action_opens_the_view_with_the_choice_of_models_and_asks_nothing(ap
     assert [turn["question"] for turn in shown[page.comparison]["turns"]] == QUESTIONS
     assert app.page.chat.messages not in shown
     elsewhere = app.conversations.perform(app.session, Action("replay", "c-2"))
-    assert app.session.current.id == "c-2", "the chat that the view covers is the one that is replayed"
+    assert app.session.current.id == "c-2", "the chat that the view covers is replayed"
     assert "Replay of" in str(elsewhere[page.head])
     assert app.page.chat.messages in elsewhere
     assert app.store.questions == []
@@ -82,7 +82,7 @@ def test_the_action_opens_the_view_with_the_choice_of_models_and_asks_nothing(ap
     assert replays
 
 
-def test_a_page_that_is_loaded_again_draws_its_replay_to_the_end(app: App) -> None:
+def test_a_reloaded_page_draws_its_replay_to_the_end(app: App) -> None:
     app.model.gate.close()
     replays = control(app)
     before = replays.replay("m-1", REQUEST)
@@ -98,7 +98,7 @@ def test_a_page_that_is_loaded_again_draws_its_replay_to_the_end(app: App) -> No
     *_, last = drawing
 
     assert "saved as a separate chat" in str(last[app.page.replay.note])
-    assert app.store.questions == QUESTIONS, "none is asked twice"
+    assert app.store.questions == QUESTIONS, "no question is asked twice"
     assert len(list(replays.resume(REQUEST))) == 2, "a comparison that has ended is shown again"
     replays.close(app.session)
     assert len(list(replays.resume(REQUEST))) == 1
@@ -109,14 +109,14 @@ def test_a_page_draws_its_replay_in_one_event_however_often_it_asks(app: App) ->
     replays = control(app)
     drawing = replays.replay("m-1", REQUEST)
     next(drawing)
-    assert len(list(replays.resume(REQUEST))) == 1, "the view, and no event that waits for the end"
+    assert len(list(replays.resume(REQUEST))) == 1, "only the view, no second event that waits for the end"
     assert app.session.replay
     assert not app.session.replay.is_stopped()
     drawing.close()
     assert finish(app.session.replay)
 
 
-def test_a_replay_goes_on_while_the_connection_is_lost(app: App) -> None:
+def test_a_replay_continues_while_the_connection_is_lost(app: App) -> None:
     app.model.gate.close()
     drawing = control(app).replay("m-1", REQUEST)
     next(drawing)

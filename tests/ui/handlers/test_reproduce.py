@@ -1,4 +1,4 @@
-"""Reproduce asks whether a model may be loaded before it reads or renders anything of it."""
+"""Reproduce checks whether a model may be loaded before it reads or renders anything of it."""
 
 import threading
 from typing import Any, cast
@@ -17,7 +17,7 @@ STRING = (Field("prompt", "string", True),)
 
 
 class ReproduceApp(App):
-    """A chat with one answer, and the model that it names, which declares a template."""
+    """Return a chat with one answer, and its model, which declares a template."""
 
     def __init__(self, template: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a tab held before it was reloaded."""
+"""Restoring a tab's state from before a reload."""
 
 import math
 from typing import Any
@@ -45,7 +45,7 @@ def test_all_settings_are_restored(app: App) -> None:
     assert values(app, restore(app, settings=_SETTINGS)) == _SETTINGS
 
 
-def test_what_is_too_long_for_a_page_to_keep_is_not_restored(app: App) -> None:
+def test_values_too_long_for_a_page_to_keep_are_not_restored(app: App) -> None:
     updates = restore(app, draft="x" * 4_000_001, model="m" * 1001, chat="c" * 1001, rated="t" * 1001)
 
     assert app.page.composer.message not in updates
@@ -119,12 +119,12 @@ def test_a_draft_that_was_asked_before_the_connection_was_lost_is_not_restored(
 
     updates = restore(app, chat="c" * 32, draft="one", taken=taken)
 
-    assert app.session.current is chat, "the page has it already, and its answer"
+    assert app.session.current is chat, "the page already has it, with its answer"
     assert (app.page.composer.message in updates) is is_restored
 
 
 @pytest.mark.parametrize("state", [None, [], {}, {"tab": 5}, {"tab": ""}, {"tab": "A" * 32}, {"tab": "a" * 33}])
-def test_what_is_no_secret_of_a_tab_is_ignored(state: object) -> None:
+def test_an_invalid_tab_secret_is_ignored(state: object) -> None:
     assert find_tab(state) is None
 
 

@@ -1,4 +1,4 @@
-"""Who may unload a model that others use, too."""
+"""Who may unload a model that others are using."""
 
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,7 +18,7 @@ def _select(session: Session) -> None:
 @pytest.mark.parametrize(
     ("is_single_user", "is_shared", "is_unloaded"), [(False, True, False), (False, False, True), (True, True, True)]
 )
-def test_a_model_that_others_use_is_unloaded_by_the_administrator_alone(
+def test_only_the_administrator_can_unload_a_model_that_others_use(
     monkeypatch: pytest.MonkeyPatch, is_single_user: bool, is_shared: bool, is_unloaded: bool
 ) -> None:
     warnings, unloaded = list[str](), list[str]()

@@ -1,4 +1,4 @@
-"""Signing in with Hugging Face, and attacks on it, with a stand-in for the provider."""
+"""Signing in with Hugging Face, and attacks on it, with a fake provider."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,14 +57,14 @@ def client(tmp_path: Path, provider: Provider) -> Iterator[Client]:
 
 
 def begin(client: Client) -> str:
-    """Where the provider is asked."""
+    """Return the URL of the provider to which the browser is redirected."""
     response = client.get("/login/huggingface")
     assert response.status_code == 303
     return response.headers["location"]
 
 
 def problem_of(response: httpx.Response) -> str:
-    """What the login says after a refusal, which starts no session."""
+    """Return the problem that the login page shows after a refusal, which starts no session."""
     assert response.status_code == 303
     target = response.headers["location"]
     assert target.startswith("../?login=")
@@ -74,7 +74,9 @@ def problem_of(response: httpx.Response) -> str:
     return target.partition("=")[2]
 
 
-def test_who_agrees_is_logged_in_under_a_name_that_no_account_can_have(client: Client, provider: Provider) -> None:
+def test_a_user_who_consents_is_logged_in_under_a_name_that_no_account_can_have(
+    client: Client, provider: Provider
+) -> None:
     page = client.get("/")
     assert 'href="login/huggingface"' in page.text
     assert "password" not in page.text
@@ -88,7 +90,7 @@ def test_who_agrees_is_logged_in_under_a_name_that_no_account_can_have(client: C
     assert "SameSite=lax" in session
     assert client.get("/").json() == {"user": f"hf:anna:{provider.subject}"}
     assert not any(name.endswith("-attempt") for name in client.http.cookies), "the attempt is over"
-    assert client.get("/login/huggingface").headers["location"] == "../", "a link of others does not change who it is"
+    assert client.get("/login/huggingface").headers["location"] == "../", "another site's link does not change the user"
 
     assert client.send("POST", "/logout", headers={"Origin": "http://evil.example"}).status_code == 403
     assert client.send("GET", "/logout").status_code == 404
@@ -96,7 +98,7 @@ def test_who_agrees_is_logged_in_under_a_name_that_no_account_can_have(client: C
     assert "login/huggingface" in client.get("/").text
 
 
-def test_both_ways_to_log_in_fit_on_one_page(tmp_path: Path, provider: Provider) -> None:
+def test_both_login_methods_fit_on_one_page(tmp_path: Path, provider: Provider) -> None:
     with running(lambda: create_app(tmp_path, provider, PHI3_UI_LOGINS=hash_logins(anna="one"))) as client:
         page = client.get("/").text
         assert 'href="login/huggingface"' in page
@@ -108,7 +110,7 @@ def test_both_ways_to_log_in_fit_on_one_page(tmp_path: Path, provider: Provider)
         assert client.get("/").json() == {"user": "anna"}
 
 
-def test_on_a_space_the_address_that_it_registers_is_asked_for(tmp_path: Path, provider: Provider) -> None:
+def test_a_space_uses_the_redirect_uri_that_it_registers(tmp_path: Path, provider: Provider) -> None:
     provider.redirects = {"https://anna-chat.hf.space/login/callback"}
     space = {"SPACE_ID": "anna/chat", "SPACE_HOST": "anna-chat.hf.space,chat.example"}
     with running(lambda: create_app(tmp_path, provider, **space)) as client:
@@ -180,7 +182,7 @@ _FORGERIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("forgery", _FORGERIES.values(), ids=_FORGERIES.keys())
-def test_a_forged_answer_signs_nobody_in(client: Client, provider: Provider, forgery: dict[str, Any]) -> None:
+def test_a_forged_response_does_not_sign_in(client: Client, provider: Provider, forgery: dict[str, Any]) -> None:
     url = provider.agree(begin(client))
     for name, value in forgery.items():
         setattr(provider, name, value)
@@ -216,12 +218,12 @@ def test_no_parameter_leads_to_another_site(client: Client, provider: Provider) 
     assert back.headers["location"] == "../"
 
 
-def test_each_failure_has_its_sentence(client: Client, provider: Provider) -> None:
+def test_each_failure_has_a_message(client: Client, provider: Provider) -> None:
     denied = f"{CALLBACK}?error=access_denied&error_description=<script>&state="
     asked = begin(client)
     response = client.get(denied + httpx.URL(asked).params["state"])
     assert problem_of(response) == "denied"
-    assert problem_of(client.get(denied)) == "expired", "a link of others"
+    assert problem_of(client.get(denied)) == "expired", "another site's link"
 
     url = provider.agree(begin(client))
     provider.status = 500
@@ -238,7 +240,7 @@ def test_each_failure_has_its_sentence(client: Client, provider: Provider) -> No
     assert "alert" not in client.get("/?login=<script>alert(1)</script>").text
 
 
-def test_a_provider_that_does_not_answer_is_not_asked_again_at_once(client: Client, provider: Provider) -> None:
+def test_a_provider_that_does_not_respond_is_not_retried_immediately(client: Client, provider: Provider) -> None:
     provider.status = 500
     problems = [problem_of(client.get("/login/huggingface")) for _ in range(20)]
 

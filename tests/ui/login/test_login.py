@@ -1,4 +1,4 @@
-"""Logging in to the whole app: what is open without, and what guesses and other sites achieve."""
+"""Logging in to the whole app: what is open without a login, and attacks by guessing and from other sites."""
 
 import phi3_ui.ui.quick_gradio  # noqa: F401, I001  (before any other import of Gradio)
 
@@ -38,10 +38,12 @@ def test_a_login_guards_the_page_but_not_health_and_the_beacon_of_a_closed_tab(t
             for host in ("localhost", "chat.example"):
                 answer = client.send("GET", "/config", headers={"Origin": origin, "Host": host})
                 assert answer.status_code == 200
-                assert not [name for name in answer.headers if name.startswith("access-control")], "read by other sites"
+                assert not [name for name in answer.headers if name.startswith("access-control")], (
+                    "other sites could read it"
+                )
 
 
-def test_the_door_holds_against_guesses_and_links_of_others(tmp_path: Path) -> None:
+def test_guesses_and_other_sites_links_are_blocked(tmp_path: Path) -> None:
     logins = hash_logins(anna="one", bob="two")
     with running(server.create_app, _settings(tmp_path, logins)) as client:
         send = client.send
@@ -81,7 +83,7 @@ def test_the_door_holds_against_guesses_and_links_of_others(tmp_path: Path) -> N
         assert send("POST", "/login", content=b"\xff\x00=%zz").status_code in (400, 401)
 
 
-def test_nobody_reads_or_writes_what_another_persons_page_is_sent(tmp_path: Path) -> None:
+def test_another_users_event_stream_can_be_neither_read_nor_written(tmp_path: Path) -> None:
     """Requests with the session hash of another login's page, for which Gradio itself checks no login."""
     with running(server.create_app, _settings(tmp_path, hash_logins(anna="one", bob="two"))) as client:
         assert client.log_in("anna", "one") == 200

@@ -1,4 +1,4 @@
-"""Who is logged in, and for how long."""
+"""Login sessions and their lifetime."""
 
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ def test_a_session_ends_when_it_is_idle_too_old_or_logged_out() -> None:
 
 
 @pytest.mark.parametrize("token", [None, "", "x", "é" * 100])
-def test_what_is_no_token_finds_nobody(token: str | None) -> None:
+def test_an_invalid_token_finds_no_session(token: str | None) -> None:
     sessions = LoginSessions(100)
     sessions.start("anna")
     assert sessions.find(token) is None

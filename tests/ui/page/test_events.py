@@ -1,4 +1,4 @@
-"""Every notice reaches the person: Gradio shows those of queued events alone."""
+"""Every notice reaches the user: Gradio shows only those of queued events."""
 
 import dis
 import functools
@@ -19,7 +19,7 @@ _NOTICES = {notices.show_warning, notices.show_info}
 
 
 def may_notify(handler: Callable[..., Any]) -> bool:
-    """Whether a handler calls, perhaps through others, what shows a notice."""
+    """Whether a handler shows a notice, directly or through the functions it calls."""
     reached, found = set[Callable[..., Any]](), [handler]
     while found:
         if (one := found.pop()) not in reached:
@@ -30,7 +30,7 @@ def may_notify(handler: Callable[..., Any]) -> bool:
 
 @functools.cache
 def find_calls(function: Callable[..., Any]) -> list[Callable[..., Any]]:
-    """The project's functions that a function may call: its module's, its object's, and those of what that holds."""
+    """Return the project's functions that a function may call: those of its module, its object, and the object's attributes."""
     plain = inspect.unwrap(getattr(function, "__func__", function))
     found = list[Any]()
     for read in list_reads(plain.__code__, getattr(function, "__self__", None), plain.__globals__):
@@ -41,7 +41,7 @@ def find_calls(function: Callable[..., Any]) -> list[Callable[..., Any]]:
 
 
 def list_reads(code: CodeType, owner: object, names: dict[str, Any]) -> Iterator[Any]:
-    """What a function reads of its module's names and, through attributes, of `self`; also in the functions within it."""
+    """Return the names of its module and the attributes of `self` that a function reads, including in nested functions."""
     value: Any = None
     for instruction in dis.get_instructions(code):
         match instruction.opname, instruction.argval:
@@ -62,7 +62,7 @@ def list_reads(code: CodeType, owner: object, names: dict[str, Any]) -> Iterator
 
 @pytest.fixture(scope="module")
 def handlers() -> dict[Callable[..., Any], bool]:
-    """The handlers of the page's events, and whether all their events are queued."""
+    """Return the handlers of the page's events, and whether all their events are queued."""
     services = cast(Any, App().services)
     services.settings = Settings.read({})
     services.evaluations = services.imports = SimpleNamespace()
@@ -75,7 +75,7 @@ def handlers() -> dict[Callable[..., Any], bool]:
     return found
 
 
-def test_what_may_show_a_notice_is_queued(handlers: dict[Callable[..., Any], bool]) -> None:
+def test_handlers_that_may_show_a_notice_are_queued(handlers: dict[Callable[..., Any], bool]) -> None:
     notifying = {handler.__qualname__ for handler in handlers if may_notify(handler)}
     unqueued = {handler.__qualname__ for handler, is_queued in handlers.items() if not is_queued}
     assert {"ChatController.rename", "ChatController.send", "CompareController.act"} <= notifying

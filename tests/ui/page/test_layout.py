@@ -1,4 +1,4 @@
-"""The page as Gradio describes it to the browser."""
+"""The page's configuration that Gradio sends to the browser."""
 
 from types import SimpleNamespace
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""What the page receives for the values of a handler."""
+"""What the page receives for a handler's values."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ SKIP = {"__type__": "update"}
 
 
 def processed(values: Any, create: type[gr.Blocks] = StreamedBlocks) -> list[Any]:
-    """What Gradio sends for `values` of a handler with two components and a state as outputs; a dict's keys are positions."""
+    """Return what Gradio sends for `values` of a handler with two components and a state as outputs; a dict's keys are positions."""
 
     async def process() -> list[Any]:
         with create() as blocks:
@@ -24,7 +24,7 @@ def processed(values: Any, create: type[gr.Blocks] = StreamedBlocks) -> list[Any
         sent: list[Any] = await blocks.postprocess_data(fn, shown, None)
         return sent
 
-    with start_blocking_portal() as portal:  # a loop of its own: Playwright's runs in this thread
+    with start_blocking_portal() as portal:  # a separate event loop: Playwright's runs in this thread
         return portal.call(process)
 
 
@@ -36,12 +36,12 @@ def test_a_skipped_output_stays_a_skip() -> None:
 
 
 def test_gradio_still_makes_an_update_of_the_skip_of_an_html_component() -> None:
-    """Otherwise StreamedBlocks.postprocess_data may go."""
+    """If this fails, StreamedBlocks.postprocess_data can be removed."""
     assert processed([gr.skip(), "new", "new"], gr.Blocks)[0] != SKIP
 
 
 def kept_values(create: type[gr.Blocks] = StreamedBlocks) -> set[object]:
-    """The values of a page's components that are kept after a call."""
+    """Return the values of a page's components that are kept after a call."""
 
     async def call() -> set[object]:
         with create() as blocks:
@@ -63,5 +63,5 @@ def test_no_value_of_a_call_is_kept() -> None:
 
 
 def test_gradio_still_keeps_the_values_of_a_call() -> None:
-    """Otherwise StreamedBlocks may let it."""
+    """If this fails, StreamedBlocks need not free them."""
     assert kept_values(gr.Blocks) == {"sent", "drawn", "updated"}

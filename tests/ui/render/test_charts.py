@@ -1,4 +1,4 @@
-"""Charts: round ticks with head-room, bars in proportion, and every value for those who do not see them."""
+"""Charts: round ticks with headroom, proportional bars, and every value as text for screen readers."""
 
 import re
 from itertools import pairwise
@@ -14,7 +14,7 @@ _A, _B = Series("a", "--series-1"), Series("b", "--series-2")
 
 
 @given(st.floats(0, 1e12), st.booleans())
-def test_ticks_are_few_even_and_leave_head_room(maximum: float, whole: bool) -> None:
+def test_ticks_are_few_even_and_leave_headroom(maximum: float, whole: bool) -> None:
     ticks = axis_ticks(maximum, whole)
 
     assert 2 <= len(ticks) <= 6
@@ -60,7 +60,7 @@ def test_numbers_follow_the_language_and_labels_do_not_overlap() -> None:
     assert "20.010,0" in page.texts("td")
 
 
-def test_nothing_known_is_no_chart() -> None:
+def test_without_known_values_there_is_no_chart() -> None:
     assert render_bar_chart("en", BarChart("t", "x", "y", [Bar("1", {})])) == ""
     assert render_measures("en", "t", []) == ""
 

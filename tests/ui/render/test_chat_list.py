@@ -1,4 +1,4 @@
-"""The list of chats: by day, the shown one marked, nothing in it HTML."""
+"""The chat list: by day, the shown one marked, and no value parsed as HTML."""
 
 import re
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ def _chat(id_: str, title: str = "Hi", is_pinned: bool = False, **ago: float) ->
     return ConversationSummary(id_, title, (_NOW - timedelta(**ago)).timestamp(), is_pinned)
 
 
-def test_chats_stand_under_the_day_they_were_last_used() -> None:
+def test_chats_are_grouped_by_the_day_they_were_last_used() -> None:
     chats = [_chat("a", hours=1), _chat("b", hours=11), _chat("c", hours=13), _chat("d", days=5), _chat("e", days=90)]
 
     shown = render_chat_list("en", [_chat("p", is_pinned=True, days=40), *chats], ChatListView("c"), _NOW)
@@ -54,7 +54,7 @@ def test_the_footer_names_the_guest_or_the_login_and_links_to_mlflow_while_that_
 
 
 @pytest.mark.parametrize("title", ["", "  ", "\u200b\u200d", "\u202e\x1b"])
-def test_a_title_that_nobody_can_see_is_named(title: str) -> None:
+def test_an_invisible_title_gets_a_name(title: str) -> None:
     shown = render_chat_list("en", [_chat("a", title)], ChatListView("b"), _NOW)
 
     assert '<button class="phi3-action" name="open" value="a" dir="auto">Untitled</button>' in shown
@@ -110,7 +110,7 @@ def test_a_part_of_a_long_list_is_shown_and_the_rest_is_a_gap(
     assert f">{150 - first} more</button>" in shown or first == 150
 
 
-def test_a_deletion_can_be_taken_back() -> None:
+def test_a_deletion_can_be_undone() -> None:
     shown = render_chat_list("ro", [], ChatListView("", deleted=("gone", "Marea & <b>")), _NOW)
 
     assert '<button class="phi3-action" name="restore" value="gone">Anulează</button>' in shown
@@ -118,7 +118,7 @@ def test_a_deletion_can_be_taken_back() -> None:
 
 
 class _Tags(HTMLParser):
-    """The elements of some HTML, with their attributes' names."""
+    """The elements of an HTML text, with their attributes' names."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ def test_no_title_is_html(title: str, id_: str) -> None:
     assert short_title(title) in shown.text
 
 
-def test_a_notice_about_the_store_stands_above_the_chats() -> None:
+def test_a_notice_about_the_store_is_above_the_chats() -> None:
     notice = "kept in <b>/a & b</b>"
     shown = render_chat_list("en", [_chat("a")], ChatListView("a", notice=notice), _NOW)
     assert shown.index("kept in &lt;b&gt;/a &amp; b&lt;/b&gt;") < shown.index("<h2>")

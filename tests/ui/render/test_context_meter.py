@@ -69,6 +69,6 @@ def test_files_have_their_counts_and_the_reason_for_a_refusal() -> None:
     ]
 
 
-def test_meter_without_a_limit_says_so() -> None:
+def test_meter_without_a_limit_explains_it() -> None:
     assert "phi3-meter" not in render_context_meter("en", None, ContextFill(0, None), Conversation())
     assert "does not declare" in render_context_meter("en", ENTRY, ContextFill(0, None), Conversation())

@@ -8,7 +8,7 @@ from tests.support.cards import ENTRY
 DEMO = replace(ENTRY, preset="demo")
 
 
-def test_only_the_demo_model_is_introduced() -> None:
+def test_only_the_demo_model_has_a_hint() -> None:
     assert render_demo_hint("en", replace(ENTRY, preset="phi-3-mini-4k"), True) == ""
     assert render_demo_hint("en", replace(ENTRY, preset=None), True) == ""
     hint = render_demo_hint("en", DEMO, True)

@@ -23,7 +23,7 @@ def test_the_browsers_language_and_theme_are_followed_unless_others_were_picked(
     assert 'class="dark"' not in adapt_page(_GRADIO, Appearance("en", theme="light"), "n0nce")
 
 
-def test_what_serves_frames_is_loaded_in_a_frame_alone() -> None:
+def test_the_frame_resizer_is_loaded_only_in_a_frame() -> None:
     page = adapt_page(
         _GRADIO.replace("<meta>", "<script>document.head.appendChild(script);</script>"), Appearance("en"), "n"
     )

@@ -28,7 +28,7 @@ def _percent(state: JobState) -> int:
 
 
 @pytest.mark.parametrize(("phase", "words"), [("checking", "Looking for models …"), ("waiting", "Waiting for")])
-def test_setup_moves_also_before_its_first_stage(phase: str, words: str) -> None:
+def test_setup_is_animated_even_before_its_first_stage(phase: str, words: str) -> None:
     html = render_setup("en", JobState(phase), "SmolLM2")  # type: ignore[arg-type]  # one of the phases
 
     assert words in html
@@ -51,8 +51,8 @@ def test_setup_is_a_checklist_with_what_each_step_took() -> None:
     assert "About 40 s left. You can chat as soon as step 4 is done." in html
     assert _html(state).count('aria-current="step"') == 1
     assert "phi3-busy" not in _html(state)
-    assert "phi3-busy" in _html(JobState("running", _DEMO, 2, results=results)), "no measure, but it moves"
-    assert "left." not in _html(JobState("running", _DEMO, 0, 1, 2)), "nothing to go by"
+    assert "phi3-busy" in _html(JobState("running", _DEMO, 2, results=results)), "no measure, but it is animated"
+    assert "left." not in _html(JobState("running", _DEMO, 0, 1, 2)), "no basis for an estimate"
 
 
 def _html(state: JobState) -> str:

@@ -15,7 +15,7 @@ from phi3_ui.ui.render.labels import (
 from tests.support.cards import ENTRY
 
 
-def test_a_name_is_shown_without_the_engine_only_where_the_engine_stands_beside_it() -> None:
+def test_a_name_is_shown_without_the_engine_only_if_the_engine_is_beside_it() -> None:
     onnx = replace(ENTRY, name="phi-onnx")
     assert answer_label("ro", replace(ENTRY, engine="transformers")) == "phi-3-mini-4k · Pipeline"
     assert short_name(onnx) == "phi"
@@ -40,7 +40,7 @@ def test_chips_are_short_and_follow_the_language() -> None:
     assert speed_label("ro", 9.26) == "9,3 tokeni/s"
 
 
-def test_the_label_of_an_answer_has_a_name_and_perhaps_an_engine() -> None:
+def test_the_label_of_an_answer_has_a_name_and_possibly_an_engine() -> None:
     assert split_answer_label(answer_label("en", ENTRY)) == ("phi-3-mini-4k", "ONNX")
     assert split_answer_label("my · model · Python") == ("my · model", "Python")
     assert split_answer_label("gpt-4o") == ("gpt-4o", "")

@@ -1,4 +1,4 @@
-"""What the chat shows, as data: texts exactly as they were written, each answer with its caption."""
+"""The chat's data: texts exactly as written, each answer with its caption."""
 
 import re
 from dataclasses import replace
@@ -19,7 +19,7 @@ _FULL = Answer("phi-3 · ONNX", "Hello!", Usage(37, 59), Timings(0.1, 0.7, 98.4)
 
 
 def _caption(answer: Answer, language: str = "en") -> Caption:
-    """The caption of the answer to one question."""
+    """Return the caption of the answer to one question."""
     conversation = Conversation().with_question("Hi").with_answer(answer)
     question, shown = chat_messages(language, conversation)
     assert question == {"role": "user", "content": "Hi", "turn": conversation.leaf}
@@ -64,7 +64,7 @@ def test_unknown_metrics_are_left_out() -> None:
     ("language", "sentence"),
     [("en", "your next question loads it again"), ("ro", "următoarea întrebare îl încarcă din nou")],
 )
-def test_a_model_that_was_ended_with_its_answer_is_named(language: str, sentence: str) -> None:
+def test_a_model_that_was_terminated_with_its_answer_is_named(language: str, sentence: str) -> None:
     caption = _caption(replace(_FULL, finish_reason="cancelled", ended_model=True), language)
     assert sentence in caption["parts"][-1]
 
@@ -78,12 +78,14 @@ def test_a_model_that_was_ended_with_its_answer_is_named(language: str, sentence
         ("ro", "cancelled", "oprit"),
     ],
 )
-def test_an_answer_that_did_not_end_by_itself_says_so(language: str, reason: FinishReason, words: str) -> None:
+def test_an_answer_that_did_not_finish_normally_shows_the_reason(
+    language: str, reason: FinishReason, words: str
+) -> None:
     assert _caption(Answer("m", "Once up", Usage(3, 2), None, reason), language)["parts"][-1] == words
 
 
 @pytest.mark.parametrize(("language", "words"), [("en", "failed"), ("ro", "eșuat")])
-def test_a_failed_answer_keeps_its_text_and_says_what_to_do(language: str, words: str) -> None:
+def test_a_failed_answer_keeps_its_text_and_shows_what_to_do(language: str, words: str) -> None:
     error: tuple[str, dict[str, str | int]] = ("model_crashed", {"model": "<b>", "detail": "ended by SIGKILL"})
 
     caption = _caption(Answer("m", "a ti", error=error), language)
@@ -113,7 +115,7 @@ def test_an_answer_without_text_is_its_caption_only() -> None:
         ),
     ],
 )
-def test_an_awaited_answer_says_what_it_waits_for(language: str, state: TurnSnapshot, words: str) -> None:
+def test_a_waiting_answer_shows_what_it_waits_for(language: str, state: TurnSnapshot, words: str) -> None:
     conversation = Conversation().with_question("<Hi>")
 
     assert chat_messages(language, conversation, RunningAnswer(state, "m · ONNX")) == [
@@ -136,7 +138,7 @@ def test_the_answer_in_progress_is_drawn_alone() -> None:
 
     assert running
     assert with_running(messages, running) == [*messages[:-1], running]
-    assert with_running(messages[:-1], running) == [*messages[:-1], running], "nothing was drawn of it before"
+    assert with_running(messages[:-1], running) == [*messages[:-1], running], "it was not drawn before"
     answered = asked.with_answer(_FULL)
     assert running_message("en", answered, RunningAnswer(TurnSnapshot("done", "So"), "m")) is None
     assert running_message("en", Conversation(), RunningAnswer(TurnSnapshot("prefill"))) is None
@@ -152,7 +154,7 @@ def test_another_model_is_announced_before_anything_is_known_of_its_answer() -> 
     assert running_message("en", asked, RunningAnswer(None, "two · ONNX")) is None
 
 
-def test_a_question_nobody_answers_stands_alone() -> None:
+def test_an_unanswered_question_has_no_answer_row() -> None:
     conversation = Conversation().with_question("Hi", TurnRequest(1.5, "m-1"))
 
     assert chat_messages("en", conversation) == [
@@ -177,7 +179,7 @@ def test_an_answer_has_the_badge_of_its_engine(label: str, badge: dict[str, str]
     assert chat_messages("en", conversation)[-1].get("badge") == badge
 
 
-def test_a_note_says_where_another_model_begins_to_answer() -> None:
+def test_a_note_shows_where_another_model_begins_to_answer() -> None:
     one, two = Answer("one · ONNX", "1"), Answer("two · ONNX", "2")
     talk = Conversation().with_question("a").with_answer(one).with_question("b").with_answer(two)
     talk = talk.with_question("c").with_answer(two).with_question("d")
@@ -188,7 +190,7 @@ def test_a_note_says_where_another_model_begins_to_answer() -> None:
     assert contents == ["a", "1", "two answers from here", "b", "2", "c", "2", "one answers from here", "d", "1"]
 
 
-def test_every_button_has_an_icon_that_exists_or_is_a_word() -> None:
+def test_every_button_has_an_existing_icon_or_a_text() -> None:
     icons = set(re.findall(r'<symbol id="([^"]+)"', (ROOT / "phi3_ui/ui/static/icons.svg").read_text(encoding="utf-8")))
     actions = _caption(replace(_FULL, finish_reason="length"))["actions"]
 
@@ -206,7 +208,7 @@ def test_a_request_to_continue_is_a_note() -> None:
     assert "edit" not in [action["name"] for action in answer["caption"]["actions"]]
 
 
-def test_a_question_says_how_long_its_files_are() -> None:
+def test_a_question_shows_the_token_counts_of_its_files() -> None:
     [question] = chat_messages("en", Conversation().with_question("File: a.md\n```md\n0123456789\n```\n\nWhat is it?"))
     assert question["files"] == ["≈ 8 tokens"]
     asked = Conversation().with_question("File: a.md\n```md\n0123456789\n```\n\nWhat is it?")
@@ -248,7 +250,7 @@ def test_an_answered_turn_has_its_buttons_and_variants() -> None:
     }
     rated = chat_messages("en", first.with_feedback(turn, Feedback(False)))[-1]["caption"]["actions"]
     assert {one["name"]: one["pressed"] for one in rated if "pressed" in one} == {"good": False, "bad": True}
-    assert list(buttons(both)) == ["retry", "edit", "undo", "compare"], "there is no text to rate"
+    assert list(buttons(both)) == ["retry", "edit", "undo", "compare"], "without text there is nothing to rate"
     variants = chat_messages("en", both)[-1]["caption"]["variants"]
     assert (variants["position"], variants["count"], variants["next"]) == (2, 2, None)
     assert variants["previous"]

@@ -1,4 +1,4 @@
-"""The model card: what it shows, and that no value in it is ever HTML."""
+"""The model card: what it shows, and that no value in it is parsed as HTML."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def test_no_value_is_html(language: str, texts: list[str]) -> None:
 
 
 def _outline(page: Page) -> list[tuple[str, list[str]]]:
-    """Tags and names of attributes, without the places where a long name may break."""
+    """Return tags and attribute names, without the break opportunities of long names."""
     return [(tag, [name for name, _ in attributes]) for tag, attributes in page.elements if tag != "wbr"]
 
 
@@ -70,7 +70,7 @@ def test_card_shows_the_model_and_its_run() -> None:
     assert ("data-copy", "m-1") in [pair for _, pairs in page.elements for pair in pairs]
 
 
-def test_card_without_a_run_says_so() -> None:
+def test_card_without_a_run_explains_it() -> None:
     page = Page(render_card("en", replace(CARD, run=None)))
 
     assert "This model was logged outside a run." in page.texts("p")
@@ -109,7 +109,7 @@ _CODE = Inspection("code", (Suspect("<b>.py", "python"), Suspect("MLmodel: code"
         (None, "checked before it is loaded"),
     ],
 )
-def test_chips_say_whose_code_is_run_and_whether_the_files_match(review: Review | None, trust: str) -> None:
+def test_chips_show_whose_code_runs_and_whether_the_files_match(review: Review | None, trust: str) -> None:
     card = replace(CARD, versions=(RegisteredVersion("phi", "2", ("champion",)),))
     healthy = Page(render_card("en", card, Health(Diagnosis("m-1", (), can_relog=True), review)))
     assert f"v2 · champion {trust} files match " in healthy.texts("p")
@@ -137,7 +137,7 @@ def test_a_refused_model_names_its_code_and_the_cure_and_is_never_called_healthy
     assert "any change revokes this" in " ".join(text for _, text in approved.cells)
 
 
-def test_no_model_asks_to_pick_one() -> None:
+def test_without_a_model_the_card_asks_to_pick_one() -> None:
     assert Page(render_card("en", None)).cells == [("p", "Pick a model to see its details.")]
 
 

@@ -34,7 +34,7 @@ def test_a_store_without_a_registry_has_one_group_without_a_name() -> None:
     assert describe_menu("en", [], {}) == []
 
 
-def test_a_server_that_cannot_be_asked_says_why_also_without_a_model() -> None:
+def test_an_unreachable_server_shows_why_even_without_a_model() -> None:
     entry = replace(
         ENTRY, model_id="remote:lab/m", name="lab/m", contract="remote", engine="remote", host="lab.example"
     )

@@ -1,9 +1,9 @@
-"""The cards of the weights that can be added."""
+"""The cards of weights that can be added."""
 
 from phi3_ui.ui.render.model_presets import describe_presets
 
 
-def test_every_preset_says_what_it_takes_and_its_licence() -> None:
+def test_every_preset_shows_its_needs_and_licence() -> None:
     *presets, own = describe_presets("en")
 
     assert presets[0] == {

@@ -1,4 +1,4 @@
-"""The state of the selected model, as the header shows it."""
+"""The state of the selected model in the header."""
 
 from typing import get_args
 
@@ -22,7 +22,7 @@ def test_status_is_loading_loaded_or_neither() -> None:
     assert loaded["loaded"] == ["m-1"]
 
 
-def test_chips_tell_what_is_known_of_the_model() -> None:
+def test_chips_show_facts_about_the_model() -> None:
     version = RegisteredVersion("phi", "1", ("champion",))
     known = describe_status("en", Selected(ENTRY, version), ModelStates(speeds={ENTRY.model_id: 98.4, "m-2": 7.0}))
 
@@ -42,7 +42,7 @@ def test_the_prompt_cache_is_described() -> None:
 
 @pytest.mark.parametrize("language", TEXTS)
 @pytest.mark.parametrize("reason", get_args(BatchingReason))
-def test_it_is_said_whether_answers_advance_together_and_why_not(language: str, reason: BatchingReason) -> None:
+def test_the_page_shows_whether_answers_are_batched_and_why_not(language: str, reason: BatchingReason) -> None:
     fold = Page(render_cache(language, None, Batching(reason, "its attention is another")))
 
     said = {"en": ["Batched", "One at a time"], "ro": ["În lot", "Pe rând"]}[language][bool(reason)]
@@ -50,7 +50,7 @@ def test_it_is_said_whether_answers_advance_together_and_why_not(language: str, 
     assert ("its attention is another" in fold.texts("p")[0]) is (reason in ("graph", "failed"))
 
 
-def test_batching_is_said_above_the_prompt_cache() -> None:
+def test_batching_is_shown_above_the_prompt_cache() -> None:
     page = Page(render_cache("en", CacheStats(3_000_000_000, 0, 0, 0, 0), Batching()))
 
     assert page.texts("summary") == ["Concurrent answers Batched", "Prompt cache 0 kB of 3.0 GB"]

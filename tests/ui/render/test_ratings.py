@@ -1,4 +1,4 @@
-"""Ratings: what is drawn of a leaderboard, and that no value in it is ever HTML."""
+"""Ratings: how a leaderboard is drawn, and that no value in it is parsed as HTML."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The replay side by side: what differs is marked, and what is not there is said."""
+"""The replay side by side: differences are marked, and missing answers are noted."""
 
 from hypothesis import given, settings
 
@@ -22,7 +22,7 @@ def _totals(comparison: Comparison) -> dict[str, tuple[str, str]]:
     return {name: (old, new) for name, old, new in comparison["totals"][1:]}
 
 
-def test_what_differs_is_marked_on_its_own_side() -> None:
+def test_differences_are_marked_on_their_own_side() -> None:
     comparison = compare("en", _one("Who sat?", OLD), _one("Who sat?", NEW))
 
     assert comparison["labels"] == {"old": "Original", "new": "Replay", "differences": "Show differences"}
@@ -40,7 +40,7 @@ def test_what_differs_is_marked_on_its_own_side() -> None:
     assert turn["new"]["metrics"].endswith("15.0 tokens/s · cut off at max tokens")
 
 
-def test_the_totals_stand_side_by_side() -> None:
+def test_the_totals_are_side_by_side() -> None:
     old, new = _one("one", OLD).with_question("two").with_answer(OLD), _one("one", NEW).with_question("two")
     comparison = compare("en", old, new)
 
@@ -57,7 +57,7 @@ def test_the_totals_stand_side_by_side() -> None:
     }
 
 
-def test_before_it_starts_the_old_answers_stand_alone() -> None:
+def test_before_it_starts_only_the_old_answers_are_shown() -> None:
     comparison = compare("en", _one("one", OLD))
 
     (turn,) = comparison["turns"]
@@ -76,7 +76,7 @@ def test_a_replay_that_has_just_begun_shows_the_old_answers_unmarked() -> None:
         assert _totals(comparison)["Total tokens"] == ("2,468", "unknown")
 
 
-def test_what_failed_says_why_and_what_is_unknown_is_no_zero() -> None:
+def test_failures_show_the_reason_and_unknown_values_are_not_zero() -> None:
     failed = Answer("phi-4", "", error=("management_disabled", {}))
     comparison = compare("en", _one("one", None), _one("one", failed))
 
@@ -87,7 +87,7 @@ def test_what_failed_says_why_and_what_is_unknown_is_no_zero() -> None:
     assert _totals(comparison)["Failed"] == ("0", "1")
 
 
-def test_an_answer_that_lost_its_text_is_gone_whole() -> None:
+def test_a_replay_answer_without_text_marks_all_of_the_old_one() -> None:
     gone = Answer("m", "", OLD.usage, OLD.timings, "cancelled")
     (turn,) = compare("ro", _one("one", OLD), _one("one", gone))["turns"]
 

@@ -1,4 +1,4 @@
-"""All my usage: what is drawn, that a model has one colour, the totals, and that no value in these is ever HTML."""
+"""All my usage: what is drawn, one colour per model, the totals, and that no value is parsed as HTML."""
 
 import re
 from dataclasses import replace
@@ -54,7 +54,7 @@ def test_a_model_has_one_colour_in_all_charts() -> None:
     assert legend[:2] == [("--engine-onnxruntime-genai", "phi-3 · ONNX"), ("--engine-transformers", "phi-3 · Pipeline")]
 
 
-def test_further_models_of_an_engine_have_colours_of_their_own() -> None:
+def test_further_models_of_an_engine_have_their_own_colours() -> None:
     others = [replace(_ONNX, turn_id=name, model=f"{name} · ONNX") for name in ("a", "b", "c")]
     html = render_usage_overview("en", [*others, _PIPELINE], _NONE)
 
@@ -66,7 +66,7 @@ def test_further_models_of_an_engine_have_colours_of_their_own() -> None:
     ]
 
 
-def test_charts_take_their_words_numbers_and_dates_from_the_language() -> None:
+def test_texts_numbers_and_dates_of_charts_follow_the_language() -> None:
     later = replace(_ONNX, turn_id="t4", asked_at=_MAY_17 + 3600, time_to_first_token=0.7, tokens_per_second=30.0)
     page = _read("ro", [_ONNX, later, _PIPELINE, _UNKNOWN])
 
@@ -89,13 +89,13 @@ def test_of_a_long_chat_the_last_answers_are_drawn() -> None:
     assert rows[:20] == [str(number) for number in range(11, 31)]
 
 
-def test_nothing_known_is_nothing_drawn() -> None:
+def test_without_known_values_nothing_is_drawn() -> None:
     assert _read("en", [_UNKNOWN]).texts("figcaption") == []
     empty = _read("en", [])
     assert (empty.texts("figcaption"), empty.texts("p")) == ([], ["Token counts appear after the first answer."])
 
 
-def test_models_of_one_name_are_told_apart() -> None:
+def test_models_of_the_same_name_are_distinguished() -> None:
     page = _read("en", [_ONNX, replace(_ONNX, model_id="m-77777777777"), replace(_ONNX, model="")])
 
     assert page.texts("span")[:3] == ["phi-3 · ONNX (m-1)", "phi-3 · ONNX (m-777777)", "unknown"]

@@ -1,4 +1,4 @@
-"""The usage tab: its tiles, parts, pairs, bars and details, and that what is unknown is said to be."""
+"""The usage tab: its tiles, parts, pairs, bars and details, and that unknown values are shown as unknown."""
 
 import re
 from dataclasses import replace
@@ -24,20 +24,20 @@ def _read(html: str) -> Page:
 
 
 def _pairs(language: str, conversation: Conversation) -> list[tuple[str, str]]:
-    """The tiles and the lists: a name and its value; an unknown value is a dash."""
+    """Return the names and values of the tiles and the lists; an unknown value is a dash."""
     found = re.findall(r"<dt>(?:<i [^>]*></i>)?(.*?)</dt><dd>(.*?)</dd>", render_usage(language, conversation))
     return [(name, re.sub(r"<span [^>]*>(—)</span>", r"\1", value)) for name, value in found]
 
 
 def _details(language: str, conversation: Conversation) -> list[list[str]]:
-    """The rows of the table of details."""
+    """Return the rows of the details table."""
     _, _, body = render_usage(language, conversation).partition("<tbody>")
     cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", body.partition("</tbody>")[0])
     texts = [re.sub(r"<[^>]*>", "", cell) for cell in cells]
     return [texts[start : start + 3] for start in range(0, len(texts), 3)]
 
 
-def test_the_answer_and_its_conversation_are_drawn_with_their_figures() -> None:
+def test_the_answer_and_its_conversation_are_drawn_with_their_metrics() -> None:
     assert _pairs("en", _TWO.with_question("three")) == [
         ("tokens/s", "98.4"),
         ("first token", "0.13 s"),
@@ -68,7 +68,7 @@ def test_numbers_and_words_follow_the_language() -> None:
         assert text in _read(render_usage("ro", _TWO, answers=count)).texts("em")
 
 
-def test_what_is_unknown_says_so_and_is_not_zero() -> None:
+def test_unknown_values_are_marked_and_not_zero() -> None:
     error: tuple[str, dict[str, str | int]] = ("unexpected", {"detail": "X"})
     failed = _TWO.with_question("three").with_answer(Answer("m", "a", error=error))
 
@@ -91,7 +91,7 @@ def test_zero_is_zero() -> None:
     assert _details("ro", conversation)[-1][1] == "oprit"
 
 
-def test_the_details_stand_beside_those_of_the_conversation() -> None:
+def test_the_details_are_beside_those_of_the_conversation() -> None:
     loaded = Conversation().with_question("one").with_answer(replace(_TIMED, load_seconds=2.5))
 
     assert _details("en", _TWO) == [
@@ -154,7 +154,7 @@ def test_no_value_is_html(language: str, model: str) -> None:
     assert elements(model) == elements("a")
 
 
-def test_evaluations_that_are_off_say_why() -> None:
+def test_disabled_evaluations_show_the_reason() -> None:
     off = render_usage("en", _TWO, evaluations_off='"Off" here.')
     assert 'name="evaluations" value="" aria-disabled="true" title="&#34;Off&#34; here."' in off
     assert off.count("aria-disabled") == 1

@@ -1,4 +1,4 @@
-"""The HTML that the browser makes of an answer: GitHub Flavored Markdown, mathematics and directions, never raw HTML.
+"""The HTML that the browser creates for an answer: GitHub Flavored Markdown, mathematics and directions, never raw HTML.
 
 The modules of static/chat/ run in Deno, without a browser.
 """
@@ -20,7 +20,7 @@ from tests.support.hostile import hostile_texts
 
 Render = Callable[[str], list[str]]
 
-# What the Markdown of a text can become. KaTeX's elements are not among them.
+# The elements that Markdown can produce, without those of KaTeX.
 _TAGS = {"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "hr", "br", "strong", "em", "s", "a"}
 _TAGS |= {"img", "code", "pre", "div", "span", "input", "table", "thead", "tbody", "tr", "th", "td"}
 _ATTRIBUTES = {"dir", "class", "href", "title", "target", "rel", "src", "alt", "start", "style", "tabindex", "type"}
@@ -60,7 +60,7 @@ class _Html(HTMLParser):
 
 
 def formulas(blocks: list[str]) -> list[str]:
-    """The TeX of the formulas that were drawn."""
+    """Return the TeX of the drawn formulas."""
     return re.findall(r'<annotation encoding="application/x-tex">(.*?)</annotation>', "".join(blocks), re.DOTALL)
 
 
@@ -112,7 +112,7 @@ def test_mathematics_is_drawn(render: Render, text: str, tex: list[str]) -> None
         "$$HOME is a\nfolder of $$USER",
     ],
 )
-def test_what_is_no_mathematics_stays_text(render: Render, text: str) -> None:
+def test_text_that_is_not_mathematics_stays_text(render: Render, text: str) -> None:
     assert formulas(render(text)) == []
 
 
@@ -160,7 +160,7 @@ def test_a_formula_between_single_dollars_is_drawn(render: Render, tex: str) -> 
         ("$$a$$ is so\nand so", '<p dir="auto"><span', []),
     ],
 )
-def test_what_follows_a_formula_stays(render: Render, text: str, block: str, rest: list[str]) -> None:
+def test_text_after_a_formula_is_kept(render: Render, text: str, block: str, rest: list[str]) -> None:
     first, *others = render(text)
 
     assert first.startswith(block)
@@ -168,14 +168,14 @@ def test_what_follows_a_formula_stays(render: Render, text: str, block: str, res
 
 
 def test_a_model_that_repeats_itself_does_not_hold_up_the_page(render: Render) -> None:
-    """A rule whose cost grows with the cube of the length took 20 s for this text, at each drawing."""
+    """A rule of cubic cost took 20 s for this text, at every redraw."""
     assert len(render("\\[\n" * 2000)) == 1
 
 
 @pytest.mark.parametrize("line", ["\\[ a", "\\[", "$$ a", "x \\[ \\\\]"])
 @pytest.mark.parametrize("end", ["", "\n\n\\] $$ \\)"])
 def test_openings_without_an_end_are_looked_up_once(render: Render, line: str, end: str) -> None:
-    """For each of them, the whole rest of the text was searched: six seconds for 8,000 lines, at each drawing."""
+    """The whole rest of the text used to be searched for each of them: six seconds for 8,000 lines, at every redraw."""
     assert render(f"{line}\n" * 10_000 + end)
 
 
@@ -200,7 +200,7 @@ def test_a_formula_that_katex_cannot_read_is_shown_as_written(render: Render) ->
          "<a LINK>www.a.bc</a>&amp;; <a LINK>https://a.b/?x</a>&amp;y; //a.bc/d <a LINK>www.a.bc</a>，d"),
     ],
 )  # fmt: skip
-def test_a_paragraph_is_read_as_github_reads_it(render: Render, text: str, html: str) -> None:
+def test_a_paragraph_is_parsed_as_on_github(render: Render, text: str, html: str) -> None:
     [block] = render(text)
 
     assert re.sub(r'<a href="[^"]+" target="_blank" rel="noopener noreferrer">', "<a LINK>", block) == (
@@ -222,12 +222,12 @@ def test_tables_tasks_and_code_in_lists(render: Render) -> None:
     assert '<li>so<div class="phi3-code" dir="ltr" data-language="py"><pre' in steps
 
 
-def test_each_block_reads_in_its_own_direction(render: Render) -> None:
+def test_each_block_has_its_own_direction(render: Render) -> None:
     hebrew, mixed, quote, table = render(
         "- שלום\n- [x] abc\n\n  1. עוד\n\nabc שלום\n\n> ‏123 שלום\n\n| שלום | b |\n|---|---|\n| 1 | 2 |"
     )
 
-    # Its items have no direction of their own, which would put a number on the side where the list leaves no room.
+    # Its items have no own direction, which could put a number on the side where the list leaves no room.
     assert [
         (tag, attributes.get("dir")) for tag, attributes in _Html(hebrew).elements if tag in ("ul", "ol", "li")
     ] == [
@@ -264,7 +264,7 @@ _texts = st.lists(_pieces | _links | hostile_texts, max_size=10).map("".join)
 
 
 @given(_texts.filter(lambda text: "$" not in text and "\\(" not in text and "\\[" not in text))
-def test_no_text_becomes_other_html_than_markdowns(render: Render, text: str) -> None:
+def test_text_becomes_no_other_html_than_markdowns(render: Render, text: str) -> None:
     elements = [element for block in render(text) for element in _Html(block).elements]
 
     assert {tag for tag, _ in elements} <= _TAGS

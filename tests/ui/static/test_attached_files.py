@@ -1,4 +1,4 @@
-"""Attached files in the browser: read as text, part of the question, and found in it again; and which preset is chosen."""
+"""Attached files in the browser: read as text, joined to the question and split from it again; and which preset is chosen."""
 
 import json
 import random
@@ -70,7 +70,7 @@ def test_files_and_text_are_found_again_in_the_question(cases: dict[str, Any], r
     for case, came in zip(cases["questions"], result["questions"], strict=True):
         files = came["split"]["files"]
         assert [file["name"] for file in files] == [file["name"] for file in case["files"]]
-        # A line break is added before a closing fence where the file ends without one.
+        # A line break is added before the closing fence if the file ends without one.
         assert [file["text"].removesuffix("\n") for file in files] == [
             file["text"].removesuffix("\n") for file in case["files"]
         ]
@@ -78,11 +78,11 @@ def test_files_and_text_are_found_again_in_the_question(cases: dict[str, Any], r
         assert came["again"] == came["text"]
 
 
-def test_a_question_without_files_is_not_taken_for_one(cases: dict[str, Any], result: dict[str, Any]) -> None:
+def test_a_question_without_files_is_not_split(cases: dict[str, Any], result: dict[str, Any]) -> None:
     assert result["typed"] == [{"files": [], "rest": text} for text in cases["typed"]]
 
 
-def test_text_is_read_and_what_is_none_is_refused(result: dict[str, Any]) -> None:
+def test_text_is_read_and_binary_files_are_refused(result: dict[str, Any]) -> None:
     assert result["read"] == [expected for _, expected in _FILES]
 
 

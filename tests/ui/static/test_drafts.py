@@ -1,4 +1,4 @@
-"""The drafts of chats that are not shown, over a reload, in Deno."""
+"""The drafts of chats that are not shown, across a reload, in Deno."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 import deno
 
 
-def test_drafts_of_other_chats_outlive_a_reload_and_no_logout() -> None:
+def test_drafts_of_other_chats_survive_a_reload_but_not_a_logout() -> None:
     script = Path(__file__).with_name("drafts.js")
     command = [deno.find_deno_bin(), "run", "--no-config", str(script)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
