@@ -1,1 +1,1 @@
-"""Where a model runs: a process of its own. Knows pyfunc, but neither the store nor Gradio."""
+"""Runs each model in its own process. Knows pyfunc, but neither the store nor Gradio."""

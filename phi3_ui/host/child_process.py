@@ -1,7 +1,7 @@
-"""Child processes that end when this one does, however it ends.
+"""Child processes that never outlive this one, however it ends.
 
-`spawn` runs a module as `python -m phi3_ui.host.child_process MODULE …`. The child notices its parent's end in two ways: the
-kernel kills it (Linux), even if native code never returns to the interpreter; and its standard input reaches its end.
+`spawn` runs a module as `python -m phi3_ui.host.child_process MODULE …`. Two things end the child with its parent: on Linux
+the kernel kills it, even if native code never returns to the interpreter; and its standard input reaches end of file.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ _WITHHELD = {
     "PHI3_UI_REMOTE_SERVERS",
     "OAUTH_CLIENT_SECRET",
 }
-"""Variables with secrets of the app, which no child needs."""
+"""Variables that hold secrets of the app, which no child needs."""
 
 
 def spawn(  # noqa: PLR0913  # each is a property of the process
@@ -43,9 +43,10 @@ def spawn(  # noqa: PLR0913  # each is a property of the process
     """Start `module` as a child process; its stdin and stdout are text pipes, its stderr goes to `log`.
 
     Call this from a thread that lives as long as the child: on Linux the child is killed when that thread ends.
-    A module that reads its stdin must exit at its end (`reads_stdin`); for others a thread of the child does so.
-    Only an `online` child may contact the Hugging Face Hub. With a `containment` it is confined before it runs `module`, and
-    inherits nothing else; others inherit the environment, but for the app's own secrets, and the working folder.
+    A module that reads its stdin (`reads_stdin`) must exit at end of file; otherwise a thread of the child does so.
+    Only an `online` child may contact the Hugging Face Hub. With a `containment`, the child is confined before it runs `module`
+    and gets only the containment's environment; without one, it inherits the working folder and the environment, except for
+    the app's own secrets.
     """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     python = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
@@ -63,15 +64,15 @@ def spawn(  # noqa: PLR0913  # each is a property of the process
         encoding="utf-8",
         cwd=containment.work if containment else None,
         env=containment.environment if containment else {**offline, **inherited, **python},
-        # Ctrl-C in the terminal is for the app, which ends its children itself.
+        # Ctrl-C in the terminal goes to the app only, which ends its children itself.
         start_new_session=True,
     )
 
 
 def kill_group(process: subprocess.Popen[str]) -> None:
-    """Kill a child, not yet waited for, and the processes that it started."""
+    """Kill a child that has not been reaped, and the processes that it started."""
     if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # none is left
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # the group is empty
             os.killpg(process.pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
@@ -80,20 +81,20 @@ def kill_group(process: subprocess.Popen[str]) -> None:
 
 
 CAN_AWAIT_EXIT = hasattr(os, "waitid")
-"""Whether `await_exit` waits."""
+"""Whether this system supports `await_exit`."""
 
 
 def await_exit(process: subprocess.Popen[str]) -> None:
-    """Wait for a child's end without collecting its exit code, so that its id stays its own. Not on every system: see CAN_AWAIT_EXIT."""
+    """Wait for a child's exit without reaping it, so that its id is not reused. Does nothing unless CAN_AWAIT_EXIT."""
     if CAN_AWAIT_EXIT:
-        with contextlib.suppress(ChildProcessError):  # another part of the program has collected it
+        with contextlib.suppress(ChildProcessError):  # another part of the program has reaped it
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
 def _die_with_parent(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before the call
+        if os.getppid() != parent:  # the parent ended before the call
             os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""How a model's process confines itself: limits, Landlock, no capabilities, seccomp. It does so before it imports anything of a model."""
+"""How a model's process confines itself before it imports anything from a model: resource limits, Landlock, dropped capabilities, seccomp."""
 
 import contextlib
 import os
@@ -52,23 +52,20 @@ _GPU_DEVICES = ("nvidia*", "dri", "kfd")
 
 
 def confine(containment: Containment) -> None:
-    """Confine this process, for good. It must not have other threads yet. Raises OSError if the system refuses."""
+    """Confine this process irrevocably. It must not have other threads yet. Raises OSError if the system refuses."""
     if os.name != "posix":
         return
     with contextlib.suppress(ValueError, OSError):
         os.closerange(3, min(os.sysconf("SC_OPEN_MAX"), 1 << 20))
-    is_filtered = (
-        has_seccomp() and not containment.may_execute
-    )  # asked first: the library starts a program to find libc
-    _set_limits(None if containment.uses_zero_gpu else address_space_limit())  # a GPU's driver may come later
+    # Checked first: the library runs a program to find libc.
+    is_filtered = has_seccomp() and not containment.may_execute
+    _set_limits(None if containment.uses_zero_gpu else address_space_limit())  # a GPU driver may appear later
     if landlock_version():
         _restrict(containment)
-        _drop_capabilities()  # which no new program brings back
+        _drop_capabilities()  # new programs cannot regain them: Landlock sets no_new_privs
     if is_filtered:
         has_gpu = has_gpu_driver() or containment.uses_zero_gpu
-        filter_system_calls(
-            has_gpu, containment.uses_zero_gpu
-        )  # CUDA shares its device through a socket of the machine
+        filter_system_calls(has_gpu, containment.uses_zero_gpu)  # CUDA shares its device through a Unix socket
 
 
 def _set_limits(address_space: int | None) -> None:
@@ -84,15 +81,17 @@ def _set_limits(address_space: int | None) -> None:
             value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(limit, (value, value))
     with contextlib.suppress(OSError):  # not on Linux
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")  # of all processes, end this one first
+        Path("/proc/self/oom_score_adj").write_text(
+            "1000", encoding="ascii"
+        )  # the first to be killed when memory runs out
 
 
 def _drop_capabilities() -> None:
-    """Give up what root may do, such as raising limits, but for opening files of other users, which it may need to load."""
+    """Drop root's capabilities, such as raising limits, except for opening other users' files, which a load may need."""
     import ctypes
 
     kept = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # the version of this interface; this thread
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3; this thread
     sets = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, of 32 capabilities each
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.capget(header, sets) == 0:
@@ -110,33 +109,31 @@ def _restrict(containment: Containment) -> None:
         AccessFS.EXECUTE | AccessFS.MAKE_CHAR | AccessFS.MAKE_BLOCK | AccessFS.IOCTL_DEV | AccessFS.RESOLVE_UNIX
     )
     device = AccessFS.READ_FILE | AccessFS.WRITE_FILE | AccessFS.READ_DIR | AccessFS.IOCTL_DEV
-    of_files = AccessFS.EXECUTE | AccessFS.READ_FILE | AccessFS.WRITE_FILE | AccessFS.TRUNCATE | AccessFS.IOCTL_DEV
+    file_access = AccessFS.EXECUTE | AccessFS.READ_FILE | AccessFS.WRITE_FILE | AccessFS.TRUNCATE | AccessFS.IOCTL_DEV
     devices = [Path("/dev", name) for name in _DEVICES]
     devices += [found for pattern in _GPU_DEVICES for found in Path("/dev").glob(pattern)]
     rules = [
         *((path, run) for path in (*_SYSTEM_FOLDERS, sys.prefix, sys.base_prefix)),
         *((path, read) for path in (*_SYSTEM_FILES, *_PROC_FILES, *containment.readable)),
         *((path, write) for path in containment.writable),
-        (
-            "/proc/self/task",
-            read | AccessFS.WRITE_FILE | AccessFS.TRUNCATE,
-        ),  # CUDA fails where it cannot name its threads
+        # CUDA fails where it cannot name its threads.
+        ("/proc/self/task", read | AccessFS.WRITE_FILE | AccessFS.TRUNCATE),
         *((str(path), device) for path in devices),
     ]
     if containment.uses_zero_gpu:
-        # Devices may appear once a GPU is lent. Each forked worker has a folder of its own in /proc, with the names of its threads;
-        # but root could write there what governs the machine.
+        # Devices may appear once a GPU is lent. Each forked worker names its threads in its own folder of /proc; root gets no
+        # write access there, since it could change settings of the machine.
         rename = AccessFS.WRITE_FILE | AccessFS.TRUNCATE if os.geteuid() else AccessFS.NONE
         rules += [("/dev", device), ("/proc", read | rename)]
     scoped = Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL
-    # Handling no right of a kind allows all of it; None handles all.
+    # Access rights that a ruleset does not handle are allowed; None handles all of them.
     denied_net = AccessNet.NONE if containment.has_network else None
     with landlockpy.Ruleset(handled_net=denied_net, scoped=scoped) as ruleset:
         for path, access in rules:
             if os.path.exists(path):
-                ruleset.allow_path(path, access if os.path.isdir(path) else access & of_files)
+                ruleset.allow_path(path, access if os.path.isdir(path) else access & file_access)
         ruleset.restrict()
     for path in (*_PROC_FILES, "/proc/self/task"):
-        # A rule holds for the file that it was given, and /proc makes a new one once it is in no use: keep these in use.
+        # A rule applies to an inode, and /proc creates a new one when the old one is no longer in use: keep these open.
         with contextlib.suppress(OSError):
             os.open(path, os.O_PATH)

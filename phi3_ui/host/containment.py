@@ -1,7 +1,7 @@
-"""What a model's process may see and use: an environment, folders and limits of its own, and on Linux Landlock.
+"""What a model's process may access: its own environment, folders and limits, enforced on Linux by Landlock.
 
-The app describes a process with `prepare`; the process confines itself (`confinement.py`) before it imports anything of a
-model. Light to import: the process does so first.
+The app describes a process with `prepare`; the process confines itself (`confinement.py`) before it imports anything from a
+model. This module is cheap to import, since the process imports it first.
 """
 
 import contextlib
@@ -24,17 +24,17 @@ from phi3_ui.paths import ROOT
 logger = logging.getLogger(__name__)
 
 TrustLevel = Literal["data_only", "ours", "code"]
-"""What loading a model runs: libraries alone, this app's own wrapper too, or code of others, which was approved."""
+"""The code that runs when a model is loaded: libraries only, also this app's own wrapper, or approved third-party code."""
 
 MAX_FILE_BYTES = 512 << 20
-"""Of each file that a model writes. Loading and answering write none; compilers' caches stay far below."""
+"""The size limit of each file that a model writes. Loading and answering write none; compiler caches stay far below it."""
 
 EXTRA_ADDRESS_SPACE = 16 << 30
-"""Added to the machine's memory for the limit of the address space: libraries and the stacks of threads reserve 3 to 5 GiB
+"""Added to the size of the machine's memory to get the address space limit: libraries and thread stacks reserve 3 to 5 GiB
 that they never use, and weights are mapped before they are read."""
 
 COMPLETE_LANDLOCK = 6
-"""The version since which files, TCP connections, signals and abstract sockets can all be denied (Linux 6.12)."""
+"""The first Landlock version that can deny files, TCP connections, signals and abstract sockets (Linux 6.12)."""
 
 _PREFIX = "phi3-model-"
 _LOCK = "lock"
@@ -50,7 +50,7 @@ _KEPT_VARIABLES = re.compile(
 """Variables that libraries need to compute; none holds a secret."""
 
 _ZERO_GPU_VARIABLES = re.compile(r"SPACES_ZERO_\w+|ZEROGPU_\w+|ZERO_GPU_\w+")
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108 (no file of ours: where the locks are that forked processes share)
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 (not a file of ours: forked processes share locks there)
 
 _LEVEL_VARIABLES: dict[TrustLevel, dict[str, str]] = {
     "data_only": {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "False"},
@@ -61,20 +61,20 @@ _LEVEL_VARIABLES: dict[TrustLevel, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class Containment:
-    """How one process is confined. Kept as JSON in its folder, where the process cannot read it once it is confined."""
+    """How one process is confined. Stored as JSON in its folder, where the confined process cannot read it."""
 
     folder: str
-    """The process's own: its working, temporary and home folders, and `lib` with the app's packages."""
+    """The process's private folder: its working, temporary and home folders, and `lib` with the app's packages."""
     environment: dict[str, str]
-    """All variables that the process has."""
+    """The complete environment of the process."""
     readable: tuple[str, ...]
-    """Folders and files, besides the system's."""
+    """Folders and files, in addition to the system's."""
     writable: tuple[str, ...]
     has_network: bool
     may_execute: bool
-    """Whether it may start programs of the system."""
+    """Whether it may run programs of the system."""
     uses_zero_gpu: bool = False
-    """Whether it asks for a GPU through the network, and forks the workers that compute on it."""
+    """Whether it requests a GPU over the network, and forks workers that compute on it."""
 
     @property
     def work(self) -> Path:
@@ -83,7 +83,7 @@ class Containment:
 
     @property
     def file(self) -> Path:
-        """Where this is kept as JSON."""
+        """The file with this object as JSON."""
         return Path(self.folder, "containment.json")
 
     def save(self) -> None:
@@ -98,42 +98,42 @@ def load(file: str) -> Containment:
 
 @dataclass(frozen=True)
 class Grants:
-    """What a model gets besides its own folder."""
+    """What a model's process may access in addition to its private folder."""
 
     model_folder: str | None
-    """Its files, to be read; None: it has none on this machine."""
+    """The folder with the model's files, read-only; None: they are not on this machine."""
     level: TrustLevel
-    """Code of others may use the network and start programs."""
+    """The trust level; third-party code may use the network and run programs."""
     folders: tuple[str, ...] = ()
-    """Further folders, to be read and written."""
+    """Additional folders, readable and writable."""
     packages: tuple[str, ...] = ()
-    """Top-level packages of the app that the process imports, besides `phi3_ui` and `models`."""
+    """Top-level packages of the app that the process imports, in addition to `phi3_ui` and `models`."""
     variables: tuple[str, ...] = ()
-    """Names of further environment variables."""
+    """Names of additional environment variables."""
     uses_zero_gpu: bool = False
     """See Containment."""
 
     @property
     def is_code(self) -> bool:
-        """Whether others' code is part of it."""
+        """Whether the model contains third-party code."""
         return self.level == "code"
 
 
 @contextlib.contextmanager
 def prepare(grants: Grants) -> Iterator[Containment]:
-    """Create a process's own folder, which is removed at the end, and say how the process is confined."""
+    """Create a process's private folder, which is removed at the end, and yield how the process is confined."""
     from filelock import FileLock
 
     _remove_abandoned_folders()
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")).resolve()
-    lock = FileLock(folder / _LOCK)  # freed however the app ends
+    lock = FileLock(folder / _LOCK)  # released however the app ends
     try:
         lock.acquire(blocking=False)
         for name in ("work", "tmp", "home", "lib"):
             (folder / name).mkdir()
         packages = _find_packages(grants.packages)
         for package in packages:
-            with contextlib.suppress(OSError):  # Windows may refuse; then the packages are found as they are here
+            with contextlib.suppress(OSError):  # Windows may refuse; the packages are then found through PYTHONPATH
                 (folder / "lib" / package.name).symlink_to(package, target_is_directory=package.is_dir())
         writable = [str(folder / name) for name in ("work", "tmp", "home")]
         environment = {**build_environment(os.environ, folder, grants.variables), **_LEVEL_VARIABLES[grants.level]}
@@ -158,7 +158,7 @@ def prepare(grants: Grants) -> Iterator[Containment]:
 
 
 def _find_packages(names: tuple[str, ...]) -> list[Path]:
-    """The folders, or files, of the app's packages and of those with these names, which this process has imported."""
+    """Return the folders or files of the app's packages and of the named packages, which this process has imported."""
     others = [sys.modules[name].__file__ for name in set(names) - {"phi3_ui", "models"} if name in sys.modules]
     files = [Path(file) for file in others if file]
     folders = [file.parent if file.name == "__init__.py" else file for file in files]
@@ -166,7 +166,7 @@ def _find_packages(names: tuple[str, ...]) -> list[Path]:
 
 
 def build_environment(inherited: Mapping[str, str], folder: Path, variables: tuple[str, ...] = ()) -> dict[str, str]:
-    """The variables of a process whose own folder is `folder`: those that it needs to compute, and `variables`."""
+    """Return the environment of a process with the private folder `folder`: what it needs to compute, and `variables`."""
     kept = {name: value for name, value in inherited.items() if _KEPT_VARIABLES.fullmatch(name) or name in variables}
     cache_folder = _hub_cache(inherited)
     path = [str(folder / "lib"), *_python_path(inherited)]
@@ -178,7 +178,7 @@ def build_environment(inherited: Mapping[str, str], folder: Path, variables: tup
         "TMPDIR": str(folder / "tmp"),
         "TEMP": str(folder / "tmp"),
         "TMP": str(folder / "tmp"),
-        "HF_HOME": str(folder / "home"),  # the one of the app holds its token
+        "HF_HOME": str(folder / "home"),  # the app's own holds its token
         "HF_HUB_CACHE": str(cache_folder),
         "HF_HUB_OFFLINE": "1",  # a logged model is complete
         "PYTHONPATH": os.pathsep.join(path),
@@ -193,7 +193,7 @@ def _hub_cache(environment: Mapping[str, str]) -> Path:
 
 
 def _python_path(environment: Mapping[str, str]) -> list[str]:
-    """The folders of PYTHONPATH but the app's own, which may hold its data as well."""
+    """Return the folders of PYTHONPATH without the app's own, which may hold its data as well."""
     folders = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     given = [str(Path(folder).resolve()) for folder in folders if Path(folder).resolve() != ROOT]
     is_linked = os.name != "nt"
@@ -204,9 +204,9 @@ def _readable_folders(folder: Path, grants: Grants) -> Iterator[str]:
     yield str(folder / "lib")
     if grants.model_folder:
         yield grants.model_folder
-        # Weights on another disk than the inspected copy of the model are links out of it.
+        # Weights on another disk than the inspected copy of the model are symbolic links to it.
         yield from (str(path.resolve()) for path in Path(grants.model_folder).rglob("*") if path.is_symlink())
-    for entry in sys.path:  # packages of the user, and of the system, that a virtual environment may use
+    for entry in sys.path:  # includes user and system packages that a virtual environment may use
         if Path(entry).name in ("site-packages", "dist-packages"):
             yield entry
     yield from _python_path(os.environ)
@@ -216,7 +216,7 @@ def _readable_folders(folder: Path, grants: Grants) -> Iterator[str]:
 
 
 def _remove_abandoned_folders() -> None:
-    """Remove the folders of processes whose app was killed."""
+    """Remove the private folders left behind by an app that was killed."""
     from filelock import FileLock, Timeout
 
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
@@ -229,7 +229,7 @@ def _remove_abandoned_folders() -> None:
 
 @cache
 def landlock_version() -> int:
-    """The kernel's version of Landlock; 0: it has none, so that files and network are not denied to models."""
+    """Return the kernel's Landlock version; 0: not available, so that files and network cannot be denied to models."""
     if sys.platform != "linux":
         return 0
     import landlockpy
@@ -239,8 +239,8 @@ def landlock_version() -> int:
 
 @cache
 def has_seccomp() -> bool:
-    """Whether the kernel filters system calls, and on which architecture is known."""
-    if sys.platform != "linux" or sys.maxsize < 1 << 32:  # a program of 32 bits, whose calls have other numbers
+    """Return whether the kernel can filter system calls on this architecture."""
+    if sys.platform != "linux" or sys.maxsize < 1 << 32:  # 32-bit programs have other call numbers
         return False
     import seccompy
 
@@ -252,31 +252,31 @@ def has_seccomp() -> bool:
 
 @cache
 def warn_unless_isolated() -> None:
-    """Log once what this machine does not deny to models."""
+    """Log once what this machine cannot deny to models."""
     if not landlock_version():
         logger.warning(
             "This system has no Landlock: models' processes can read the files of the account that runs the app, and use "
-            "the network. Use models that you trust."
+            "the network. Only use models that you trust."
         )
     if not has_seccomp():
         logger.warning(
-            "This system does not filter system calls with seccomp, or is neither x86-64 nor ARM64: models' processes can use "
-            "networks that Landlock does not know, start processes, and change others of the same account. Use models that you trust."
+            "This system does not support seccomp, or is neither x86-64 nor ARM64: models' processes can use networks that "
+            "Landlock does not control, start processes, and modify other processes of the same account. Only use models that you trust."
         )
 
 
 def is_zero_gpu(environment: Mapping[str, str]) -> bool:
-    """Whether this is a ZeroGPU Space, which lends GPUs, as the package `spaces` tells."""
+    """Return whether this is a ZeroGPU Space, which lends GPUs, by the same test as the package `spaces`."""
     return environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
 def address_space_limit() -> int | None:
-    """Bytes; None where a GPU's driver reserves more than there is, and on systems that do not count it well."""
+    """Return the limit in bytes; None with a GPU driver, which reserves more than there is, and on systems that do not enforce it well."""
     if sys.platform != "linux" or has_gpu_driver():
         return None
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + EXTRA_ADDRESS_SPACE
 
 
 def has_gpu_driver() -> bool:
-    """Whether CUDA or ROCm may be used."""
+    """Return whether CUDA or ROCm may be used."""
     return Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()

@@ -1,4 +1,4 @@
-"""What a model's process reports of an exception that ended an answer: a code of errors.SENTENCES, and a detail."""
+"""Turns an exception that ended an answer into the process's report: a code of errors.SENTENCES, and a detail."""
 
 from models.chat_template import TemplateError
 from phi3_ui.chat.context import PromptTooLongError
@@ -19,7 +19,7 @@ _REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 
 class AnswerFailedError(Exception):
-    """Ends an answer with what is known of its failure already."""
+    """Ends an answer with a failure that is already described."""
 
     def __init__(self, failure: AnswerFailed) -> None:
         super().__init__(failure.detail)

@@ -1,4 +1,4 @@
-"""A model in a process of its own, as a ChatModel. See model_process.py for the process and its pipes."""
+"""A model in its own process, as a ChatModel. See model_process.py for the process and its pipes."""
 
 import itertools
 import logging
@@ -32,9 +32,9 @@ from phi3_ui.chat.types import (
 from phi3_ui.errors import UserError
 from phi3_ui.host.model_process import Admit, ModelProcess
 from phi3_ui.host.protocol import (
-    SIGN_OF_LIFE_SECONDS,
-    Alive,
+    HEARTBEAT_SECONDS,
     AnswerFailed,
+    Heartbeat,
     HostEvent,
     ModelSpec,
     TokenCounts,
@@ -50,48 +50,48 @@ logger = logging.getLogger(__name__)
 
 MAX_ANSWERS = 32
 MAX_CHARACTERS = 4_000_000
-"""Of one answer: more than any model writes, and a bound on what a hostile process makes the app hold."""
+"""Per answer: more than any model writes, and a bound on the memory that a hostile process can make the app use."""
 _MAX_EVENTS = 500_000
-"""Of one answer, or of none that anybody reads: those of a healthy model would take hours, since it sends text in batches."""
+"""Per answer, or without any reader: a healthy model would need hours for so many, since it sends text in batches."""
 _COUNT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class _Released:
-    """The app ends an answer that the process has not ended."""
+    """The app ends an answer because the process did not."""
 
     reason: FinishReason
     kills_model: bool
 
 
 class _Inbox(queue.SimpleQueue[AnswerEvent | UserError | _Released]):
-    """The events of one answer that its reader has not taken yet."""
+    """The events of one answer that its reader has not consumed yet."""
 
     def __init__(self) -> None:
         self._events = self._characters = 0
         self.is_released = False
-        """Its reader takes what is left, and passes nothing more on."""
+        """The reader drains the remaining events without passing them on."""
 
     def count(self, event: HostEvent) -> None:
-        """Count an event that the process sent. ValueError if there is no end to them."""
+        """Count an event that the process sent. Raise ValueError if the answer exceeds its limits."""
         self._events += 1
         if isinstance(event, TextDelta):
             self._characters += len(event.text)
         whole = len(event.text) if isinstance(event, Completed) else 0
         if self._events > _MAX_EVENTS or max(self._characters, whole) > MAX_CHARACTERS:
-            raise ValueError(f"an answer without end: {self._characters} characters in {self._events} events")
+            raise ValueError(f"an endless answer: {self._characters} characters in {self._events} events")
 
 
 @dataclass(frozen=True)
 class _Count:
-    """A count that the process was asked for."""
+    """A pending request to count tokens."""
 
     prompts: int
     counts: Future[tuple[int, ...] | None]
 
 
 class HostedModel:
-    """One model in one process. Starts loading at once. Thread-safe."""
+    """One model in one process. Starts loading immediately. Thread-safe."""
 
     def __init__(  # keyword-only options with defaults
         self,
@@ -104,14 +104,15 @@ class HostedModel:
     ) -> None:
         """Start the process, if `admit` allows it.
 
-        It logs into the folder `logs`, and runs or queues at most `max_answers` at a time.
-        An answer that has not ended `grace` seconds after Stop or its time limit is released; see Watchdog for the process.
+        It logs to the folder `logs`, and runs or queues at most `max_answers` at a time.
+        An answer that has not ended `grace` seconds after Stop or its time limit is released. Watchdog decides when the
+        process is killed.
         """
         self.spec = spec
         self.cache_use: CacheStats | None = None
-        """What the model last reported about its KV cache, if it has one."""
+        """The model's latest report about its KV cache, if it has one."""
         self.batching: Batching | None = None
-        """Whether it computes several answers in one step, once it is loaded and if that is known."""
+        """Whether it decodes several answers in one step; None until it is loaded, or if unknown."""
         self.ready: Future[StreamingMode] = Future()
         """Resolves when the model is loaded, or raises the UserError that ended the load."""
         self.started = self.last_used = time.monotonic()
@@ -121,9 +122,9 @@ class HostedModel:
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._inboxes: dict[int, _Inbox] = {}
-        self._unread = _Inbox()  # counts what has come for no reader since the last question
+        self._unread = _Inbox()  # counts events without a reader since the last request
         self._counts: dict[int, _Count] = {}
-        self._may_count = threading.Semaphore()  # one count at a time, also one that nobody waits for any longer
+        self._may_count = threading.Semaphore()  # one count at a time, including one whose caller timed out
         self._has_ended = False
         self._ending: UserError | None = None
         self._hangs = False
@@ -136,7 +137,7 @@ class HostedModel:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can answer, now or when it is loaded."""
+        """Whether it can answer, now or once it is loaded."""
         return not self._has_ended and not self._process.is_unloading and not self._hangs
 
     @property
@@ -146,11 +147,11 @@ class HostedModel:
 
     @property
     def pid(self) -> int:
-        """The process id; waits until the process has started."""
+        """The process id. Blocks until the process has started."""
         return self._process.pid
 
     def measure_memory(self) -> int | None:
-        """Bytes of main memory that its process holds now; None if it has ended."""
+        """Return the bytes of main memory that its process and children use; None if it has ended."""
         try:
             process = psutil.Process(self.pid)
             return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
@@ -159,11 +160,11 @@ class HostedModel:
 
     @property
     def own_folder(self) -> str:
-        """Where the process works; removed at its end."""
+        """The process's private folder, removed when it ends."""
         return self._process.folder
 
     def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
-        """See ChatModel. The first event is ModelLoading if the model is not loaded yet. Raises UserError."""
+        """See ChatModel. The first event is ModelLoading if the model is still loading. Raises UserError."""
         number, inbox = next(self._numbers), _Inbox()
         with self._lock:
             if self._has_ended:
@@ -202,10 +203,10 @@ class HostedModel:
     def count_tokens(
         self, prompts: Sequence[Sequence[Message]], template: str | None = None, timeout: float = _COUNT_SECONDS
     ) -> tuple[int, ...] | None:
-        """The number of tokens of each prompt; None while the model is loading or answering, or if it cannot count.
+        """Return the number of tokens of each prompt; None while the model is loading or answering, or if it cannot count.
 
-        Waits at most `timeout` seconds, and a little while another prompt is counted. Loads nothing, and does not keep an idle
-        model loaded.
+        Waits at most `timeout` seconds, plus a quarter of that for another count to finish. Loads nothing, and does not
+        reset the idle time of a model.
         """
         counts: Future[tuple[int, ...] | None] = Future()
         if self._has_ended or self._inboxes or not self._may_count.acquire(timeout=timeout / 4):
@@ -220,26 +221,26 @@ class HostedModel:
         try:
             return counts.result(timeout)
         except TimeoutError:
-            logger.info("%s has not counted a prompt within %s s", self.spec.name, timeout)
+            logger.info("%s did not count the tokens of a prompt within %s s", self.spec.name, timeout)
             return None
 
     def unload_unless_busy(self) -> bool:
-        """Unload the model unless it is answering someone; False then.
+        """Unload the model, or return False if it is answering.
 
-        A model that hangs does not count as answering: its answers fail with model_hung. Waits until that is known.
+        A model that hangs does not count as answering: its answers fail with model_hung. Blocks until that is known.
         """
         if self.is_busy and self.is_alive:
-            delivers_whole = self.ready.done() and self.ready.result() == "whole"  # shows no life before its end
-            if delivers_whole or not self.ready.done() or self._watchdog.await_movement(2 * SIGN_OF_LIFE_SECONDS):
+            delivers_whole = self.ready.done() and self.ready.result() == "whole"  # sends no heartbeat before its end
+            if delivers_whole or not self.ready.done() or self._watchdog.await_progress(2 * HEARTBEAT_SECONDS):
                 return False
             self._hangs = True
         self.unload()
         return True
 
     def unload(self) -> None:
-        """End the process and wait for its end; running answers fail with model_crashed.
+        """End the process and wait for its exit; running answers fail with model_crashed.
 
-        A model that is still being admitted, which may take a download, is never started.
+        A model that is still being admitted, which may include a download, is never started.
         """
         self._process.unload()
 
@@ -253,9 +254,9 @@ class HostedModel:
         self._watchdog.expect_end(number)
 
     def _release(self, number: int, reason: FinishReason, kills_model: bool) -> None:
-        self._hangs = self._hangs or kills_model  # before its reader asks again, who then gets another process
+        self._hangs = self._hangs or kills_model  # first, so that its reader's next request gets a new process
         if inbox := self._inboxes.get(number):
-            inbox.is_released = True  # of a flood, more is left than can be passed on in time
+            inbox.is_released = True  # a flood may have left more events than can be passed on in time
             inbox.put(_Released(reason, kills_model))
 
     def _kill_hanging(self) -> None:
@@ -263,7 +264,7 @@ class HostedModel:
         self._process.kill()
 
     def _receive(self, message: Any) -> None:
-        """Deliver what the process sends. Raises an exception for what it may not send."""
+        """Handle a message from the process. Raise an exception if the protocol does not allow it."""
         match message:
             case ["ready", delivery, batching] if not self.ready.done():
                 mode, self.batching = unpack_ready(delivery, batching)
@@ -283,10 +284,10 @@ class HostedModel:
         if isinstance(event, TokenCounts):
             self._deliver_counts(number, event.counts)
             return
-        self._watchdog.notice(number, event)
+        self._watchdog.record_event(number, event)
         if isinstance(event, Completed | AnswerFailed):
             self._watchdog.end_answer(number)
-        if inbox is self._unread or isinstance(event, Alive):
+        if inbox is self._unread or isinstance(event, Heartbeat):
             return
         if isinstance(event, CacheStats):
             self.cache_use = event
@@ -308,7 +309,7 @@ class HostedModel:
         asked.counts.set_result(counts)
 
     def _handle_end(self, error: UserError) -> None:
-        """End everybody's wait: the process has ended, or was never started."""
+        """Fail or release every waiting caller: the process has ended, or was never started."""
         self._watchdog.close()
         error = UserError("model_hung", model=self.spec.name) if self._hangs else self._load_error or error
         if self.own_folder and not self._process.is_unloading:
@@ -320,7 +321,7 @@ class HostedModel:
         for asked in counts:
             asked.counts.set_result(None)
         for number, inbox in inboxes:
-            reason = self._watchdog.was_told(number) if self._hangs else None
+            reason = self._watchdog.overdue_reason(number) if self._hangs else None
             inbox.put(_Released(reason, kills_model=True) if reason else error)
         if not self.ready.done():
             self.ready.set_exception(error)

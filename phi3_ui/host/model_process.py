@@ -1,4 +1,4 @@
-"""A model's process: admitted, confined and started, its pipes read and written, and ended."""
+"""The life of a model's process: admit, confine and start it, exchange lines with it, and end it."""
 
 import contextlib
 import json
@@ -25,13 +25,14 @@ from phi3_ui.testing import find_script_folder
 logger = logging.getLogger(__name__)
 
 _MAX_LINE = 16 << 20
-_MAX_VALUES = 100_000  # of a line: millions would take seconds to parse, in which the app serves nobody
-"""Characters: room for any answer, and a bound on what a hostile process makes the app hold, which is 25 times as much."""
+"""Characters: enough for any answer, and a bound on the memory that a hostile process can make the app use, which is 25 times as much."""
+_MAX_VALUES = 100_000
+"""JSON values per line: parsing millions would take seconds, during which the app serves nobody."""
 _SIGNALS = {one.value: one.name for one in signal.Signals}
 _KILL_SECONDS = 10.0  # the kernel takes longer only while a device does not respond
 
 Admit = Callable[[ModelSpec], AbstractContextManager[ModelSpec]]
-"""Decides whether a model may be loaded: within the block, its spec with the folder to load; raises UserError if it may not."""
+"""Decides whether a model may be loaded: a context manager that yields the spec with the folder to load, or raises UserError."""
 
 
 class ModelProcess:
@@ -45,14 +46,19 @@ class ModelProcess:
         on_message: Callable[[Any], None],
         on_end: Callable[[UserError], None],
     ) -> None:
-        """It logs into the file `log`.
+        """Prepare a process; `start` starts it.
 
-        `on_message` gets each line that the process sends, parsed; it ends the process if it raises. One thread calls it. `on_end` is called once, at
-        last: load_failed if the process could not be started, or what `admit` raised, otherwise model_malformed after such an error, or
-        model_crashed.
+        Args:
+            spec: The model.
+            log: The file for the process's stderr.
+            admit: Decides whether the model may be loaded.
+            on_message: Gets each line that the process sends, parsed, always from the same thread. If it raises, the process
+                is ended.
+            on_end: Called once, last: with load_failed if the process could not be started, with the error that `admit`
+                raised, with model_malformed after an error of `on_message`, and with model_crashed otherwise.
         """
         self.folder = ""
-        """Where the process works; removed at its end."""
+        """The process's private folder, removed when it ends."""
         self._spec = spec
         self._log = log
         self._admit = admit
@@ -68,15 +74,15 @@ class ModelProcess:
         self._outgoing: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
 
     def start(self) -> None:
-        """Admit the model and start its process, in a thread. The thread reads the process's output to its end.
+        """Admit the model and start its process, in a thread that lives until the process has ended.
 
-        The process must not outlive the thread that started it: on Linux it is killed then.
+        On Linux, the process is killed when the thread that started it ends.
         """
         threading.Thread(target=self._run, name=f"host-{self._spec.name}", daemon=True).start()
 
     @property
     def pid(self) -> int:
-        """The process id; waits until the process has started. Raises what prevented the start."""
+        """The process id. Blocks until the process has started; raises the error that prevented the start."""
         return self._process.result().pid
 
     @property
@@ -85,28 +91,28 @@ class ModelProcess:
         return self._is_unloading
 
     def send(self, message: dict[str, Any]) -> None:
-        """Write a line to the process once it has started. Does not wait for it."""
+        """Queue a line for the process, to be written once it has started."""
         self._outgoing.put(message)
 
     def kill(self) -> None:
-        """Kill a process that was started, and those that it has started."""
+        """Kill the started process and its descendants."""
         process = self._process.result()
         with self._lock:
             if not self._is_collected:
                 child_process.kill_group(process)
 
     def unload(self) -> None:
-        """End the process and wait for its end. One whose model is still being admitted is never started."""
+        """End the process and wait for its exit. If its model is still being admitted, it is never started."""
         with self._lock:
             self._is_unloading = True
         if not self._process.done() or self._process.exception():
             return
         self.kill()
         if not self._gone.wait(_KILL_SECONDS):
-            logger.error("The process %s of %s does not end", self.pid, self._spec.name)
+            logger.error("Process %s of %s does not exit", self.pid, self._spec.name)
 
     def crash_error(self, exit_code: int | None = None) -> UserError:
-        """The error of answers that the process's end has cut off."""
+        """Return the error for answers that were cut off because the process ended."""
         if self._is_malformed:
             return UserError("model_malformed", model=self._spec.name)
         if exit_code is not None and exit_code < 0:
@@ -122,19 +128,19 @@ class ModelProcess:
         except UserError as error:
             logger.warning("%s", error)
             self._fail(error, error)
-        except Exception as error:  # whatever is wrong with its files, its users must not wait for ever
+        except Exception as error:  # whatever is wrong with its files, its users must not wait forever
             logger.exception("%s could not be admitted", self._spec.name)
             self._fail(error, self._load_error(type(error).__name__))
         self._gone.set()
 
     def _fail(self, cause: Exception, error: UserError) -> None:
-        """The process was not started, because of `cause`."""
+        """Report that the process was not started because of `cause`."""
         if not self._process.done():
             self._process.set_exception(cause)
         self._on_end(error)
 
     def _host(self, admitted: ModelSpec) -> None:
-        """Start the process of a model that may be loaded, and serve it until its end."""
+        """Start the process of an admitted model, and serve it until it ends."""
         with contextlib.ExitStack() as own_folder:
             try:
                 first_line = pack_spec(admitted)
@@ -164,8 +170,8 @@ class ModelProcess:
         """Exchange lines with the process until it has ended."""
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("the process has no pipes")
-        # Separate threads: a busy model may leave the pipe full, and no other thread should wait for it; and a process that
-        # the model has started may hold the pipes open after the model's end.
+        # Separate threads: a busy model may leave the pipe full, which must not block other threads; and a process that the
+        # model has started may keep the pipes open after the model has ended.
         name = f"host-{self._spec.name}"
         threading.Thread(target=self._write, args=[process.stdin, first_line], name=f"{name}-out", daemon=True).start()
         reading = threading.Thread(target=self._read, args=[process.stdout], name=f"{name}-in", daemon=True)
@@ -174,7 +180,7 @@ class ModelProcess:
             reading.join()
         child_process.await_exit(process)
         self._exited.set()
-        self.kill()  # what it has started
+        self.kill()  # its descendants
         reading.join(_KILL_SECONDS)
         with self._lock:
             exit_code = process.wait()
@@ -183,19 +189,19 @@ class ModelProcess:
         self._on_end(self.crash_error(exit_code))
 
     def _read(self, pipe: IO[str]) -> None:
-        """Pass on what the process sends, and end it once it can send nothing more."""
+        """Pass on the lines that the process sends, and end it once its output is closed."""
         try:
             with pipe:
                 while (line := pipe.readline(_MAX_LINE)) and not self._is_collected:
                     if has_more_values(line, _MAX_VALUES):
-                        raise ValueError("a line of too many values")
-                    self._on_message(json.loads(line))  # the part of a longer line is no JSON
-        except Exception:  # whatever the process wrote, its users must not wait for ever
+                        raise ValueError("a line with too many values")
+                    self._on_message(json.loads(line))  # a truncated line is not valid JSON
+        except Exception:  # whatever the process wrote, its users must not wait forever
             logger.exception("%s sent a line that is not part of the protocol", self._spec.name)
             self._is_malformed = True
             self.kill()
         if child_process.CAN_AWAIT_EXIT and not self._exited.wait(_KILL_SECONDS):
-            logger.error("%s has closed its output, so it is ended", self._spec.name)
+            logger.error("%s closed its output without exiting and is killed", self._spec.name)
             self.kill()
 
     def _write(self, pipe: IO[str], first_line: dict[str, Any]) -> None:
@@ -206,14 +212,14 @@ class ModelProcess:
                     print(json.dumps(message), file=pipe, flush=True)
         except OSError as error:
             # The process is gone; _follow reads the end of its output and reports it.
-            logger.debug("%s reads no more: %s", self._spec.name, error)
+            logger.debug("%s no longer reads its input: %s", self._spec.name, error)
 
     def _load_error(self, detail: str) -> UserError:
         return UserError("load_failed", model=self._spec.name, detail=detail, log=str(self._log))
 
 
 def _grants(spec: ModelSpec, package: str) -> containment.Grants:
-    """What the process of an admitted model may use."""
+    """Return what the process of an admitted model may access."""
     folders, variables = (spec.folders, spec.variables) if spec.level == "code" else ((), ())
     if script := find_script_folder(spec.folder):
         folders = (*folders, script)

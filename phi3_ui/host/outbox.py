@@ -1,7 +1,7 @@
-"""Events on their way to the app, in batches of some milliseconds.
+"""Sends events to the app in batches, one every few milliseconds.
 
-The engine computes on every core it is given, so each wake-up of the app costs tokens. The first event after a pause is sent
-at once, and so is the first text after the prefill; text that follows within the interval is sent together.
+The engine uses every core it is given, so each wake-up of the app costs tokens. The first event after a pause is sent
+immediately, and so is the first text after the prefill; text that follows within the interval is sent together.
 """
 
 import json
@@ -18,7 +18,7 @@ _NumberedEvent = tuple[int, HostEvent]
 
 
 class Outbox:
-    """Writes events to the app from a thread of its own. Thread-safe."""
+    """Writes events to the app from its own thread. Thread-safe."""
 
     def __init__(self, out: IO[str]) -> None:
         self._out = out
@@ -29,7 +29,7 @@ class Outbox:
         threading.Thread(target=self._send_batches, name="outbox", daemon=True).start()
 
     def put(self, number: int, event: HostEvent) -> None:
-        """Queue an event of the answer or count with this number."""
+        """Queue an event of the answer or token count with this number."""
         with self._changed:
             self._items.append((number, event))
             self._changed.notify_all()
@@ -40,7 +40,7 @@ class Outbox:
             self._changed.wait_for(lambda: not self._items and not self._is_writing)
 
     def write_line(self, line: Any) -> None:
-        """Write one line at once, before any event is queued."""
+        """Write one line immediately. Call it before any event is queued."""
         self._out.write(json.dumps(line) + "\n")
         self._out.flush()
 

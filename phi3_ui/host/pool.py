@@ -1,4 +1,4 @@
-"""The only owner of loaded models: each is loaded once and unloaded when idle or when another one needs its place."""
+"""The only owner of loaded models: each is loaded once, and unloaded when idle or to make room for another."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ _EVICTION_INTERVAL = 5.0  # seconds
 
 
 class Pool:
-    """At most `max_loaded` models at once, each with `max_answers`; one unused for `idle_seconds` is unloaded. Thread-safe."""
+    """Keeps at most `max_loaded` models loaded, each with `max_answers` concurrent answers; unloads a model that is idle for `idle_seconds`. Thread-safe."""
 
     def __init__(  # noqa: PLR0913  # keyword-only options with defaults
         self,
@@ -26,7 +26,7 @@ class Pool:
         clock: Callable[[], float] = time.monotonic,
         max_answers: int = MAX_ANSWERS,
     ) -> None:
-        """`admit` decides about every model that is to be loaded."""
+        """`admit` decides whether a model may be loaded."""
         self._admit = admit
         self._logs = logs
         self._max_loaded = max_loaded
@@ -39,7 +39,11 @@ class Pool:
         threading.Thread(target=self._evict_while_open, name="pool", daemon=True).start()
 
     def get_model(self, spec: ModelSpec) -> HostedModel:
-        """Return the model of `spec`, loading it if necessary. UserError("too_many_models") if all others are busy."""
+        """Return the model of `spec`, loading it if necessary.
+
+        Raises:
+            UserError: "too_many_models", if the limit is reached and no loaded model is idle.
+        """
         with self._lock:
             self._drop_ended()
             if loaded := self._models.get(spec.model_id):
@@ -53,22 +57,22 @@ class Pool:
             return model
 
     def peek(self, model_id: str) -> HostedModel | None:
-        """Return the model if it is loaded or loading, or if it has crashed and was not requested since."""
+        """Return the model if it is loaded, loading, or has crashed and has not been requested since."""
         return self._models.get(model_id)
 
     def list_loaded(self) -> list[str]:
-        """The ids of the models that can answer at once."""
+        """Return the ids of the models that are loaded and ready to answer."""
         models = list(self._models.values())
         return [one.spec.model_id for one in models if one.is_alive and one.ready.done() and not one.ready.exception()]
 
     def measure_memory(self) -> dict[str, int]:
-        """Bytes of main memory that the models hold which can answer at once, by id."""
+        """Return the bytes of main memory that each ready model uses, by id."""
         loaded = ((name, self.peek(name)) for name in self.list_loaded())
         found = {name: model.measure_memory() for name, model in loaded if model}
         return {name: size for name, size in found.items() if size is not None}
 
     def unload(self, model_id: str) -> None:
-        """End a model's process. UserError("model_busy") while any answer is running, unless the model hangs."""
+        """End a model's process. Raise UserError("model_busy") while it is answering, unless it hangs."""
         model = self._models.get(model_id)
         if model is None:
             return
@@ -79,7 +83,7 @@ class Pool:
                 del self._models[model_id]
 
     def close(self) -> None:
-        """End every process and wait for it."""
+        """End every process and wait for its exit."""
         self._closed.set()
         with self._lock:
             models, self._models = list(self._models.values()), {}
@@ -87,7 +91,7 @@ class Pool:
             model.unload()
 
     def evict_idle(self) -> None:
-        """Unload the models that were not used for the idle time."""
+        """Unload the models that have been idle for longer than `idle_seconds`."""
         with self._lock:
             limit = self._clock() - self._idle_seconds
             idle = [model for model in self._models.values() if not model.is_busy and model.last_used < limit]

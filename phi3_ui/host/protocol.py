@@ -1,11 +1,11 @@
 """The protocol between the app and a model's process: one JSON array or object per line, in both directions.
 
-To the model: first `{"spec": {…}, "contract": "module:Class"}`, then `{"answer": id, "messages": [[role, content]…],
+From the app: first `{"spec": {…}, "contract": "module:Class"}`, then `{"answer": id, "messages": [[role, content]…],
 "params": {…}, "template": key, "time_limit": seconds, "raw_prompt": text, "prefix": text, "gpu_token": text}`, `{"cancel": id}`, or `{"count": id, "prompts": [[[role, content]…]…],
 "template": key}`.
-From the model: `["ready", delivery, batching]` (null, or its reason and detail) or `["failed", detail]`, then `[id, event]` for each event.
-JSON, not pickle: a model's process may run code that the app does not trust. So nothing that it sends is used unchecked: what
-`unpack_event` and `unpack_ready` return has the declared types, and numbers that can be.
+From the process: `["ready", delivery, batching]` (batching: null, or its reason and detail) or `["failed", detail]`, then `[id, event]` for each event.
+JSON, not pickle: a model's process may run code that the app does not trust, so everything it sends is checked: the values that
+`unpack_event` and `unpack_ready` return have the declared types, and their numbers are within bounds.
 """
 
 import reprlib
@@ -50,7 +50,7 @@ class ModelSpec:
     model_id: str
 
     name: str
-    """Shown to users and written to logs."""
+    """The name shown to users and written to logs."""
 
     uri: str
     """A `models:/` URI."""
@@ -61,23 +61,23 @@ class ModelSpec:
     tracking_uri: str
 
     template: str | None = None
-    """A key of TEMPLATES, for requests that name none."""
+    """A key of TEMPLATES, used by requests that do not name one."""
 
     cache_mb: int = 0
-    """Megabytes for the KV cache; 0: an eighth of the memory."""
+    """Megabytes for the KV cache; 0: an eighth of the main memory."""
 
     folder: str | None = None
-    """Where the model's files are on this machine. Loading them from there spares the process MLflow's SQL store, whose
-    import takes seconds."""
+    """The folder with the model's files on this machine. Loading from it saves the process the import of MLflow's SQL store,
+    which takes seconds."""
 
     level: TrustLevel = "code"
-    """What an inspection of `folder` has found. Decides what the process may use."""
+    """The trust level found by inspecting `folder`. Decides what the process may access."""
 
     folders: tuple[str, ...] = ()
-    """Further folders that the process may read and write, if others' code is part of the model."""
+    """Additional folders that the process may read and write, if the model contains third-party code."""
 
     variables: tuple[str, ...] = ()
-    """Further environment variables that it inherits then, by name."""
+    """Names of additional environment variables that it inherits in that case."""
 
 
 AnswerErrorCode = Literal[
@@ -117,54 +117,54 @@ class AnswerFailed:
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """The answer to a count."""
+    """The reply to a request to count tokens."""
 
     counts: tuple[int, ...] | None
-    """One number per prompt; None if the model cannot count now."""
+    """One number per prompt; None if the model cannot count at the moment."""
 
 
 @dataclass(frozen=True)
-class Alive:
-    """The model has completed a chunk, though none with text. Sent when nothing else was for SIGN_OF_LIFE_SECONDS."""
+class Heartbeat:
+    """The model has completed a chunk without text. Sent if no other event was for HEARTBEAT_SECONDS."""
 
 
-SIGN_OF_LIFE_SECONDS = 1.0
+HEARTBEAT_SECONDS = 1.0
 
-HostEvent = AnswerEvent | AnswerFailed | TokenCounts | Alive
+HostEvent = AnswerEvent | AnswerFailed | TokenCounts | Heartbeat
 
 
 def pack_spec(spec: ModelSpec) -> dict[str, Any]:
     """Return the first line. Raises KeyError if there is no contract of that name.
 
-    The process needs no store, and its address may hold a password.
+    The tracking URI is left out: the process needs no store, and the URI may contain a password.
     """
     return {"spec": asdict(replace(spec, tracking_uri="")), "contract": import_path(get_contract(spec.contract))}
 
 
 def unpack_spec(line: dict[str, Any]) -> tuple[ModelSpec, Contract]:
-    """Return what `pack_spec` packed. Raises ImportError, AttributeError or TypeError if the contract cannot be imported."""
+    """Unpack the line of `pack_spec`. Raises ImportError, AttributeError or TypeError if the contract cannot be imported."""
     return ModelSpec(**line["spec"]), import_contract(line["contract"])
 
 
 def pack_batching(batching: Batching | None) -> list[str] | None:
-    """Return what a loaded model knows about it as JSON values."""
+    """Return a loaded model's batching, if known, as JSON values."""
     return [batching.reason, batching.detail] if batching else None
 
 
 def unpack_ready(delivery: Any, batching: Any) -> tuple[StreamingMode, Batching | None]:
-    """Return how a loaded model delivers text, and what `pack_batching` packed. Raises ValueError for anything else."""
+    """Return a loaded model's delivery, and the batching that `pack_batching` packed. Raises ValueError for anything else."""
     if delivery not in get_args(StreamingMode):
-        raise ValueError(f"not a way to deliver text: {reprlib.repr(delivery)}")
+        raise ValueError(f"not a delivery: {reprlib.repr(delivery)}")
     match batching:
         case None:
             return delivery, None
         case [str() as reason, str() as detail] if reason in get_args(BatchingReason):
             return delivery, Batching(cast("BatchingReason", reason), unpack_detail(detail))
-    raise ValueError(f"not what a model says of batching: {reprlib.repr(batching)}")
+    raise ValueError(f"not a batching: {reprlib.repr(batching)}")
 
 
 def unpack_detail(detail: Any) -> str:
-    """Return the detail of an error, on one line. Raises ValueError if it is no text."""
+    """Return the detail of an error, on one line. Raises ValueError if it is not a string."""
     if not isinstance(detail, str):
         raise ValueError(f"not the detail of an error: {reprlib.repr(detail)}")
     return write_on_one_line(replace_surrogates(detail[: 10 * MAX_DETAIL]))[:MAX_DETAIL]
@@ -228,7 +228,7 @@ def pack_event(event: HostEvent) -> list[Any]:  # noqa: C901  # one case for eac
             return ["context", asdict(event)]
         case CacheStats():
             return ["cache", asdict(event)]
-        case Completed(text, usage, timings, reason):  # ended_model is for the app alone to say
+        case Completed(text, usage, timings, reason):  # only the app sets ended_model
             return ["completed", text, asdict(usage) if usage else None, asdict(timings), reason]
         case AnswerFailed(code, detail):
             return ["failed", code, detail]
@@ -236,12 +236,12 @@ def pack_event(event: HostEvent) -> list[Any]:  # noqa: C901  # one case for eac
             return ["counted", list(counts) if counts is not None else None]
         case ModelLoading():
             return ["loading"]
-        case Alive():
+        case Heartbeat():
             return ["alive"]
 
 
 def unpack_event(line: Any) -> HostEvent:  # noqa: C901  # one case for each kind of event
-    """Return the event that `pack_event` packed. Raises ValueError if there is none such, or it holds what none can hold."""
+    """Unpack the event that `pack_event` packed. Raises ValueError for an unknown event or an invalid value."""
     match line:
         case ["text", str() as text]:
             return TextDelta(replace_surrogates(text))
@@ -267,18 +267,18 @@ def unpack_event(line: Any) -> HostEvent:  # noqa: C901  # one case for each kin
         case ["loading"]:
             return ModelLoading()
         case ["alive"]:
-            return Alive()
+            return Heartbeat()
     raise ValueError(f"not an event: {reprlib.repr(line)}")
 
 
 def _unpack_count(value: Any) -> int:
     if type(value) is int and 0 <= value <= MAX_COUNT:
         return value
-    raise ValueError(f"not an event: {reprlib.repr(value)} is no count")
+    raise ValueError(f"not an event: {reprlib.repr(value)} is not a count")
 
 
 def _unpack_numbers(kind: TypeAdapter[_Numbers], packed: Any) -> _Numbers:
-    """The dataclass with these fields, all of them numbers. ValueError also for NaN."""
+    """Return the dataclass with these fields, all of them numbers. Raise ValueError if one is out of bounds or NaN."""
     numbers = kind.validate_python(packed)
     for name, number in vars(numbers).items():
         if number is not None and not 0 <= number <= MAX_COUNT:

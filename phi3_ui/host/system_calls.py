@@ -1,8 +1,8 @@
-"""Which system calls a model's process may make, where no code of others was approved: a seccomp filter.
+"""The seccomp filter for models' processes without approved third-party code.
 
-Landlock guards files, TCP connections and signals. The filter denies what Landlock does not know: every other network, new
-processes, and calls that change other processes, the attributes of files, or the kernel. It sees the numbers that a call
-gets, not the memory that they point to, so it cannot tell one path from another.
+Landlock guards files, TCP connections and signals. The filter denies what Landlock does not cover: all other networking, new
+processes, and calls that change other processes, the attributes of files, or the kernel. It sees the values of a call's
+arguments, not the memory that they point to, so it cannot tell one path from another.
 """
 
 import errno
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from seccompy import ArgCmp, Filter
 
 _SOCKETS = {"socket", "socketpair", "bind", "connect", "listen", "accept", "accept4"}
-_OF_A_PROCESS = {
+_SELF_ONLY = {
     "kill",
     "tgkill",
     "prlimit64",
@@ -23,9 +23,9 @@ _OF_A_PROCESS = {
     "sched_setparam",
     "sched_setscheduler",
 }
-"""Allowed for this process: their first argument is its id, or 0."""
+"""Calls allowed on this process only: their first argument is its id, or 0."""
 
-_OTHERS = """
+_OTHER_CALLS = """
     fork vfork clone execve execveat
     tkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open pidfd_getfd pidfd_send_signal
     ptrace process_vm_readv process_vm_writev process_madvise process_mrelease kcmp get_robust_list
@@ -38,15 +38,15 @@ _OTHERS = """
     add_key keyctl request_key unshare setns chroot pivot_root mount umount2 move_mount mount_setattr
     open_tree open_tree_attr fsopen fsconfig fsmount fspick
 """
-DENIED = frozenset(_SOCKETS | _OF_A_PROCESS | set(_OTHERS.split()))
-"""More calls that change the system take capabilities, which the process gives up (confinement.py)."""
+DENIED = frozenset(_SOCKETS | _SELF_ONLY | set(_OTHER_CALLS.split()))
+"""The denied calls. Others that change the system need capabilities, which the process drops (confinement.py)."""
 
 _CLONE_THREAD, _CLONE_NAMESPACES = 0x00010000, 0x7E020080
 _AF_UNIX, _AF_INET, _AF_INET6, _SOCK_STREAM, _SOCK_TYPE = 1, 2, 10, 1, 0xF
 _ALL_BITS = 0xFFFFFFFF
 _OPEN_MODES = (
-    (0x003, 0x003),  # neither to read nor to write, for which Landlock asks no right: it is enough for leases and locks
-    (0x200, 0x203),  # O_TRUNC to read: Landlock denies it since version 3 alone
+    (0x003, 0x003),  # neither reading nor writing: needs no Landlock right, yet suffices for leases and locks
+    (0x200, 0x203),  # O_RDONLY with O_TRUNC: Landlock denies it only since version 3
 )
 _DENIED_ARGUMENTS: dict[str, tuple[int, tuple[tuple[int, int], ...]]] = {
     "prctl": (0, ((1, _ALL_BITS),)),  # PR_SET_PDEATHSIG: to outlive the app
@@ -54,33 +54,33 @@ _DENIED_ARGUMENTS: dict[str, tuple[int, tuple[tuple[int, int], ...]]] = {
     "openat": (2, _OPEN_MODES),
     "fcntl": (
         1,
-        # F_SETOWN, F_SETOWN_EX: which process a descriptor signals; F_SETLEASE, for which others that open a file wait; F_NOTIFY
+        # F_SETOWN, F_SETOWN_EX: which process a descriptor signals; F_SETLEASE: makes others wait to open a file; F_NOTIFY
         tuple((command, _ALL_BITS) for command in (8, 15, 1024, 1026)),
     ),
     "ioctl": (
         1,
-        # FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR: attributes of a file; FIOSETOWN, SIOCSPGRP: as F_SETOWN; TIOCSTI, TIOCLINUX: to type
-        # into a terminal
+        # FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR: attributes of a file; FIOSETOWN, SIOCSPGRP: like F_SETOWN; TIOCSTI, TIOCLINUX: insert
+        # input into a terminal
         tuple((request, _ALL_BITS) for request in (0x40086602, 0x401C5820, 0x8901, 0x8902, 0x5412, 0x541C)),
     ),
 }
-"""The index of an argument, and values with which a call is denied, each in the bits of a mask."""
+"""By call, the index of an argument and its denied values, each with the mask of the bits that are compared."""
 _HIDDEN = {"clone3", "openat2"}
-"""Their flags are in memory, where the filter does not see them; without them, libraries call `clone` and `openat`."""
+"""Their flags are in memory, which the filter cannot see. Where they are missing, libraries call `clone` and `openat`."""
 
 
 def filter_system_calls(allow_unix_sockets: bool, allow_workers: bool = False) -> None:
-    """Restrict this process, for good. It must not have other threads yet. Raises OSError if the system refuses.
+    """Restrict this process irrevocably. It must not have other threads yet. Raises OSError if the system refuses.
 
     Denied calls fail with EPERM (sockets with EACCES), and calls that are newer than the filter with ENOSYS, as on an older
-    kernel. A call of another architecture (of 32 bits) ends the process. `allow_unix_sockets` leaves those of this machine,
-    `allow_workers` also those of the internet, and new processes in which this program goes on: what the package `spaces` needs.
+    kernel. A call of another architecture (32-bit) kills the process. `allow_unix_sockets` allows Unix sockets;
+    `allow_workers` allows internet sockets and forking, which the package `spaces` needs.
     """
     build_filter(os.getpid(), allow_unix_sockets, allow_workers).load()
 
 
 def build_filter(pid: int, allow_unix_sockets: bool, allow_workers: bool = False) -> "Filter":
-    """The filter for the process `pid`. Only calls that the library lists for this architecture exist."""
+    """Return the filter for the process `pid`. It covers exactly the calls that the library lists for this architecture."""
     from seccompy import Action, Filter, arch
     from seccompy.syscalls import AARCH64_SYSCALLS, X86_64_SYSCALLS
 
@@ -102,13 +102,13 @@ def build_filter(pid: int, allow_unix_sockets: bool, allow_workers: bool = False
 
 
 def _exceptions(name: str, pid: int, allow_unix_sockets: bool, allow_workers: bool) -> "Iterator[list[ArgCmp]]":
-    """Conditions, each of which allows a call that is denied otherwise."""
-    if name in _OF_A_PROCESS:
+    """Yield conditions, each of which allows a call that is otherwise denied."""
+    if name in _SELF_ONLY:
         yield from ([_equals(0, process)] for process in (0, pid))
     elif name == "clone":
         thread = 0 if allow_workers else _CLONE_THREAD
         yield [_equals(0, thread, thread | _CLONE_NAMESPACES)]
-    elif name == "socketpair":  # another type could send to sockets that are files
+    elif name == "socketpair":  # other types could send to named sockets
         yield [_equals(0, _AF_UNIX), _equals(1, _SOCK_STREAM, _SOCK_TYPE)]
     elif name == "socket":
         families = [_AF_UNIX] * allow_unix_sockets + [_AF_INET, _AF_INET6] * allow_workers
@@ -116,7 +116,7 @@ def _exceptions(name: str, pid: int, allow_unix_sockets: bool, allow_workers: bo
 
 
 def _equals(index: int, value: int, mask: int = _ALL_BITS) -> "ArgCmp":
-    """Whether an argument, of which the kernel reads 32 bits, has this value in the bits of `mask`."""
+    """Return the condition that an argument, of which the kernel reads 32 bits, has this value in the bits of `mask`."""
     from seccompy import ArgCmp, CmpOp
 
     return ArgCmp(index, CmpOp.MASKED_EQ, value, mask)

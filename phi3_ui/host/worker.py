@@ -24,8 +24,8 @@ from phi3_ui.host.containment import is_zero_gpu
 from phi3_ui.host.failures import describe_failure, error_summary
 from phi3_ui.host.outbox import Outbox
 from phi3_ui.host.protocol import (
-    SIGN_OF_LIFE_SECONDS,
-    Alive,
+    HEARTBEAT_SECONDS,
+    Heartbeat,
     HostEvent,
     ModelSpec,
     TokenCounts,
@@ -39,15 +39,15 @@ logger = logging.getLogger("phi3_ui.host.worker")  # __name__ is __main__ here
 
 
 def load_adapter(spec: ModelSpec, contract: Contract | None = None) -> Adapter:
-    """Load the model into this process and wrap it as its contract says; by default the one that `spec` names."""
+    """Load the model into this process and wrap it in its contract's adapter; the default contract is the one that `spec` names."""
     lend_gpu = find_gpu_lender()
     import mlflow
 
     contract = contract or get_contract(spec.contract)
-    # `load_model` takes no store, only the process's. This is the process of one model, started for it alone.
+    # `load_model` has no parameter for the store, so set it for the whole process, which serves this model only.
     if spec.tracking_uri:
         mlflow.set_tracking_uri(spec.tracking_uri)
-    # Of the warnings, `phi3_ui doctor` says the same about packages; MLflow's check lists every file of each of them.
+    # Suppress the warnings: `phi3_ui doctor` reports package mismatches, and MLflow's check lists every file of each package.
     config = contract.model_config(spec.cache_mb)
     model = mlflow.pyfunc.load_model(spec.folder or spec.uri, suppress_warnings=True, model_config=config)
     declaration = ModelDeclaration.from_mlmodel(model.metadata)
@@ -56,11 +56,11 @@ def load_adapter(spec: ModelSpec, contract: Contract | None = None) -> Adapter:
 
 
 def find_gpu_lender() -> Callable[[Adapter], Adapter]:
-    """Return what makes an adapter compute on a GPU that is lent for each answer; where none are, it changes nothing.
+    """Return a function that makes an adapter compute on a GPU lent for each answer; the identity where no GPU is lent.
 
-    Call it first: later, torch may have looked for a GPU itself, which rules that out.
+    Call it first: once torch has looked for a GPU itself, none can be lent.
     """
-    if not is_zero_gpu(os.environ):  # of all models' processes, those of pipelines alone are told
+    if not is_zero_gpu(os.environ):  # only the processes of pipelines get these variables
         return lambda adapter: adapter
     from phi3_ui.host.zero_gpu import lend_gpu
 
@@ -68,23 +68,23 @@ def find_gpu_lender() -> Callable[[Adapter], Adapter]:
 
 
 class _AnswerToken(CancelToken):
-    """Also says when it is looked at: adapters do so after each chunk, so that tells a slow model from one that hangs."""
+    """Also reports each check: adapters check it after each chunk, which tells a slow model from one that hangs."""
 
-    def __init__(self, on_look: Callable[[], None]) -> None:
+    def __init__(self, on_check: Callable[[], None]) -> None:
         super().__init__()
-        self._on_look = on_look
+        self._on_check = on_check
 
     @override
     def is_set(self) -> bool:
-        self._on_look()
+        self._on_check()
         return super().is_set()
 
 
 class Worker:
-    """Answers concurrent requests with one model, each in a thread of its own."""
+    """Answers concurrent requests with one model, each in its own thread."""
 
     def __init__(self, outbox: Outbox, name: str) -> None:
-        """`name` is the model's, for the log."""
+        """`name` is the model's name in the log."""
         self._outbox = outbox
         self._name = name
         self._model: Future[Adapter] = Future()
@@ -92,7 +92,7 @@ class Worker:
         self._sent_at = 0.0
 
     def load(self, spec: ModelSpec, contract: Contract) -> None:
-        """Load the model and report the outcome to the app; the process ends if it failed."""
+        """Load the model and report the outcome to the app; exit if it failed."""
         try:
             adapter = load_adapter(spec, contract)
         except BaseException as error:
@@ -104,7 +104,7 @@ class Worker:
         self._model.set_result(adapter)
 
     def serve(self, commands: IO[str]) -> None:
-        """Execute the lines of `commands`; at its end the app is gone, and this process exits."""
+        """Execute the lines of `commands`. Exit at end of file: the app is gone."""
         for line in commands:
             message = json.loads(line)
             if "cancel" in message:
@@ -117,7 +117,7 @@ class Worker:
                 ).start()
                 continue
             number = message["answer"]
-            cancel = self._running[number] = _AnswerToken(partial(self._show_life, number))
+            cancel = self._running[number] = _AnswerToken(partial(self._send_heartbeat, number))
             threading.Thread(target=self._answer, args=[number, unpack_request(message), cancel], daemon=True).start()
         os._exit(0)
 
@@ -129,15 +129,15 @@ class Worker:
                 known = [model.count_tokens(prompt) for prompt in prompts]
                 counts = [count for count in known if count is not None]
         except Exception as error:  # noqa: BLE001 (a template may fail in any way; the answer reports it, not the count)
-            logger.info("%s cannot count this prompt: %s", self._name, error_summary(error))
+            logger.info("%s cannot count the tokens of this prompt: %s", self._name, error_summary(error))
         self._outbox.put(number, TokenCounts(tuple(counts) if counts and len(counts) == len(prompts) else None))
 
-    def _show_life(self, number: int) -> None:
-        """Say that a chunk was completed, unless something else was sent a short time ago."""
+    def _send_heartbeat(self, number: int) -> None:
+        """Report that a chunk was completed, unless an event was sent within the last HEARTBEAT_SECONDS."""
         now = time.monotonic()
-        if now - self._sent_at >= SIGN_OF_LIFE_SECONDS:
+        if now - self._sent_at >= HEARTBEAT_SECONDS:
             self._sent_at = now
-            self._outbox.put(number, Alive())
+            self._outbox.put(number, Heartbeat())
 
     def _answer(self, number: int, request: ChatRequest, cancel: CancelToken) -> None:
         try:
@@ -146,16 +146,16 @@ class Worker:
         except BaseException as error:
             logger.exception("%s failed to answer", self._name)
             end = describe_failure(error)
-        # First, because the app may count tokens as soon as it has the end, and nothing is counted during an answer.
+        # Before the end is sent: the app may count tokens as soon as it has it, and nothing is counted during an answer.
         del self._running[number]
         self._outbox.put(number, end)
-        self._outbox.flush()  # the answer first: nothing is sent while the model prepares
+        self._outbox.flush()  # the answer first: preparing the model may block the sending of events
         if isinstance(model, SupportsPrepare) and not self._running:
             model.prepare()
 
     def _forward(self, number: int, model: Adapter, request: ChatRequest, cancel: CancelToken) -> Completed:
-        """Send the events of an answer on, except for its last one, which is returned."""
-        if cancel.is_set():  # while the model was loaded: its first chunk may take long
+        """Queue the events of an answer for the app, except for the last one, which is returned."""
+        if cancel.is_set():  # cancelled during the load: the first chunk may take long
             return Completed("", None, Timings(None, 0.0, None), "cancelled")
         end: Completed | None = None
         for event in limit_time(model.answer(request, cancel), cancel, request.time_limit):
@@ -170,7 +170,7 @@ class Worker:
 
 
 def limit_time(events: Iterator[AnswerEvent], cancel: CancelToken, seconds: float | None) -> Iterator[AnswerEvent]:
-    """Pass the events on; after `seconds` of work, queueing excluded, cancel, with "timeout" as the finish reason."""
+    """Yield the events; after `seconds` of work, excluding time in the queue, cancel, with the finish reason "timeout"."""
     if seconds is None:
         yield from events
         return
@@ -185,7 +185,7 @@ def limit_time(events: Iterator[AnswerEvent], cancel: CancelToken, seconds: floa
     try:
         for event in events:
             if isinstance(event, QueuePosition):
-                timer.cancel()  # this answer's time has not begun
+                timer.cancel()  # this answer's time has not started
                 timer = threading.Timer(seconds, end)
             elif isinstance(event, Completed) and event.finish_reason == "cancelled" and is_over.is_set():
                 event = replace(event, finish_reason="timeout")
@@ -199,11 +199,11 @@ def limit_time(events: Iterator[AnswerEvent], cancel: CancelToken, seconds: floa
 def main() -> None:
     """Run the process."""
     declare_confined()
-    # Standard input and output are the ways from and to the app. Libraries that print go to the log, those that read get nothing;
-    # a forked process closes `sys.stdin`, and would wait for ever for a thread of this one that reads it.
+    # Keep the pipes from and to the app for the protocol: libraries that print write to the log, those that read get nothing.
+    # A forked process closes `sys.stdin`, and would wait forever if a thread of this process were reading it.
     commands, out = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
-    with open(os.devnull, "rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
+    with open(os.devnull, "rb") as null:
+        os.dup2(null.fileno(), 0)
     sys.stdin = open(0, encoding="utf-8")  # noqa: SIM115 (for the life of the process)
     os.dup2(2, 1)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -217,7 +217,7 @@ def main() -> None:
     worker = Worker(outbox, spec.name)
     serving = threading.Thread(target=worker.serve, args=[commands], name="serve")
     serving.start()
-    gc.disable()  # imported modules stay: scanning them again and again takes half a second
+    gc.disable()  # imported modules stay: scanning them repeatedly takes half a second
     worker.load(spec, contract)
     gc.freeze()
     gc.enable()

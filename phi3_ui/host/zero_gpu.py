@@ -1,9 +1,9 @@
 """On a ZeroGPU Space, a Transformers pipeline computes on a GPU that is lent for each answer.
 
-The package `spaces` asks the Space's host for the GPU, on the quota of the person who asks, forks a worker of the process in
-which a function decorated with `spaces.GPU` is called, and runs the function there. That process is the model's: the app's own
-computes nothing here either. The model is loaded on the CPU, and each worker moves its copy of it to the GPU; the host ends
-workers when it needs their GPU. CUDA works in workers alone.
+When a function decorated with `spaces.GPU` is called, the package `spaces` requests a GPU from the Space's host, charged to the
+quota of the user, forks a worker from the calling process, and runs the function there. The calling process is the model's: the
+app's own process computes nothing here either. The model is loaded on the CPU, and each worker moves its copy to the GPU; the
+host ends workers when it needs their GPU. CUDA works only in workers.
 """
 
 import itertools
@@ -43,19 +43,19 @@ logger = logging.getLogger(__name__)
 
 _START_SECONDS, _TOKENS_PER_SECOND, _DEFAULT_TOKENS = 10, 20, 1024
 _MAX_SECONDS = 120
-"""More is asked for no answer: who does not sign in has two minutes a day."""
+"""The most that is requested for one answer: users who are not signed in have two minutes a day."""
 _END_SECONDS = 2.0
-"""An answer ends so much earlier than the host would end it."""
+"""An answer ends this much before the host would end its worker."""
 _QUEUED_AFTER = 1.0  # seconds without a GPU
-_FLAGS = 1024  # more than answers that are under way at a time
+_FLAGS = 1024  # more than concurrent answers
 
 
 class _Stop:
-    """Somebody has stopped the answer."""
+    """The answer was cancelled."""
 
 
 class _Visit:
-    """A question as `spaces` knows Gradio's events: it waits for a GPU as long as the event is `alive`."""
+    """Presents a request as a Gradio event to `spaces`, which waits for a GPU as long as the event is `alive`."""
 
     _id = "answer"
 
@@ -65,7 +65,7 @@ class _Visit:
         self._request = gr.Request(Request({"type": "http", "headers": headers.raw}))
 
     def enter(self) -> None:
-        """Have `spaces` take what this thread calls for this visit."""
+        """Make `spaces` attribute this thread's calls to this visit."""
         jobs = SimpleNamespace(active_jobs=[[self]], log_message=self._log)
         LocalContext.blocks.set(cast(Any, SimpleNamespace(_queue=jobs)))
         LocalContext.event_id.set(self._id)
@@ -76,16 +76,16 @@ class _Visit:
 
 
 _Event = AnswerEvent | Exception | _Stop | None
-"""What a reader of an answer waits for; None is its end."""
+"""An item of an answer's queue; None is its end."""
 
 
 class ZeroGpuAdapter:
-    """A pipeline's adapter that computes in workers on lent GPUs. Several answers at a time have one worker each."""
+    """A pipeline's adapter that computes in workers on lent GPUs. Each concurrent answer has its own worker."""
 
     delivery: StreamingMode = "hooked"
 
     def __init__(self, adapter: PipelineAdapter) -> None:
-        """`adapter` is loaded on the CPU, and is from now on used in workers alone."""
+        """`adapter` is loaded on the CPU; from now on, it computes only in workers."""
         self._adapter = adapter
         self.batching = adapter.batching
         self._numbers = itertools.count()
@@ -93,14 +93,15 @@ class ZeroGpuAdapter:
         self._compute = spaces.GPU(self._answer_in_worker, duration=estimate_seconds)
 
     def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
-        """See ChatModel. While it waits for a GPU, it counts as queued behind one request: how many there are is not known."""
+        """See ChatModel. While it waits for a GPU, it reports the queue position 1, since the real one is unknown."""
         watch = Stopwatch()
         flag = next(self._numbers) % _FLAGS
         self._stop_flags[flag] = 0
         events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         visit = _Visit(request.gpu_token)
-        asked = replace(request, gpu_token=None)
-        threading.Thread(target=self._forward, args=[visit, asked, flag, events], name="zero-gpu", daemon=True).start()
+        tokenless = replace(request, gpu_token=None)
+        arguments = [visit, tokenless, flag, events]
+        threading.Thread(target=self._forward, args=arguments, name="zero-gpu", daemon=True).start()
         cancel.on_set(lambda: events.put(_Stop()))
         patience: float | None = _QUEUED_AFTER
         is_computing = False
@@ -133,7 +134,7 @@ class ZeroGpuAdapter:
         return self._adapter.count_tokens(request)
 
     def _forward(self, visit: _Visit, request: ChatRequest, flag: int, events: "queue.SimpleQueue[_Event]") -> None:
-        """Run the answer in a worker; put its events, then the exception that ended it, if one did, and None."""
+        """Run the answer in a worker; queue its events, then the exception that ended it, if any, and None."""
         visit.enter()
         try:
             for event in self._compute(request, flag):
@@ -147,7 +148,7 @@ class ZeroGpuAdapter:
         events.put(None)
 
     def _answer_in_worker(self, request: ChatRequest, flag: int) -> Iterator[AnswerEvent | AnswerFailed]:
-        """Answer, in a forked process with a GPU. Of exceptions, `spaces` passes the class's name alone on: here they are events."""
+        """Answer, in a forked process with a GPU. Exceptions are yielded as events: `spaces` would pass on only their class name."""
         import torch
 
         cancel = _WorkerToken(self._stop_flags, flag, estimate_seconds(request, flag) - _END_SECONDS)
@@ -165,12 +166,12 @@ class ZeroGpuAdapter:
 
 
 def lend_gpu(adapter: Adapter) -> Adapter:
-    """Return a pipeline's adapter as one that computes on lent GPUs, and others as they are."""
+    """Return a pipeline's adapter wrapped to compute on lent GPUs, and any other adapter unchanged."""
     return ZeroGpuAdapter(adapter) if isinstance(adapter, PipelineAdapter) else adapter
 
 
 class _WorkerToken(CancelToken):
-    """The CancelToken of an answer in a worker: set by its flag, which the model's process sets, or at its deadline."""
+    """The CancelToken of an answer in a worker: set through a shared flag by the model's process, or at its deadline."""
 
     def __init__(self, flags: mmap.mmap, flag: int, seconds: float) -> None:
         super().__init__()
@@ -179,7 +180,7 @@ class _WorkerToken(CancelToken):
 
     @property
     def is_stopped(self) -> bool:
-        """Whether somebody has stopped the answer."""
+        """Whether the answer was cancelled."""
         return bool(self._flags[self._flag])
 
     @override
@@ -188,9 +189,9 @@ class _WorkerToken(CancelToken):
 
 
 def estimate_seconds(request: ChatRequest, _flag: int) -> int:
-    """How long to ask for the GPU: until the model is on it and has written its longest answer, at a modest pace.
+    """Return the seconds of GPU time to request: enough to move the model and write the longest answer at a modest rate.
 
-    More is refused to people with less left of their quota, but only what is used counts.
+    A request for more than what is left of a user's quota is refused, but only the time used is charged.
     """
     seconds = _START_SECONDS + (request.params.max_tokens or _DEFAULT_TOKENS) / _TOKENS_PER_SECOND
     if request.time_limit is not None:
@@ -199,7 +200,7 @@ def estimate_seconds(request: ChatRequest, _flag: int) -> int:
 
 
 def explain_refusal(error: gr.Error) -> AnswerFailed:
-    """What an error of `spaces` means: it knows them by their titles and texts alone."""
+    """Return the failure for an error of `spaces`, whose errors differ only in their titles and messages."""
     title, message = str(error.title), str(error.message)
     code: AnswerErrorCode = "gpu_lost"
     if "No GPU was available" in message:

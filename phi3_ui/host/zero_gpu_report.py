@@ -1,7 +1,7 @@
-"""Tells the host of a ZeroGPU Space that this Space uses the GPUs that it lends. Otherwise the host takes it for broken.
+"""Reports to the host of a ZeroGPU Space that this Space uses lent GPUs; otherwise the host considers the Space broken.
 
-The package `spaces` does so when `gr.Blocks.launch` is called, which this app does not call: so in a process of its own, because
-the package brings torch.
+The package `spaces` does so in `gr.Blocks.launch`, which this app does not call. It runs in its own process, because the package
+imports torch.
 """
 
 import logging
@@ -14,13 +14,13 @@ from phi3_ui.host import child_process
 
 logger = logging.getLogger(__name__)
 
-_MODULE = "phi3_ui.host.zero_gpu_report"  # this one, which is __main__ where it reports
+_MODULE = "phi3_ui.host.zero_gpu_report"  # this module, whose __name__ is __main__ in the child
 _SECONDS = 120.0
 
 
 @contextmanager
 def report() -> Iterator[None]:
-    """Report while the block runs, and wait for the end of it. A failure is logged: the app answers without GPUs, too."""
+    """Report while the block runs, then wait for the report to finish. A failure is only logged: the app also answers without GPUs."""
     with TemporaryFile() as log:
         process = child_process.spawn(_MODULE, [], log)
         with process:
@@ -32,15 +32,15 @@ def report() -> Iterator[None]:
                 code = None
         if code != 0:
             log.seek(0)
-            logger.error("The host was not told that this Space uses ZeroGPU: %s", log.read().decode(errors="replace"))
+            logger.error("Reporting the use of ZeroGPU to the host failed: %s", log.read().decode(errors="replace"))
 
 
 def main() -> None:
-    """Report. Raises what `spaces` raises."""
+    """Report to the host. Raises any error of `spaces`."""
     import spaces
     from spaces import zero
 
-    spaces.GPU(main)  # nothing is reported of a program without such a function
+    spaces.GPU(main)  # a program without a decorated function reports nothing
     zero.startup()
 
 

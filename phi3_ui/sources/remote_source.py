@@ -131,7 +131,7 @@ class RemoteSource:
         opening = entry.logged_request.messages if entry.logged_request else ()
         with self._lock:
             opened = self._models.get(entry.model_id)
-            if opened is None or opened.asked.server is not server:
+            if opened is None or opened.target.server is not server:
                 opened = RemoteModel(
                     server, _model_name(entry), self._loop, opening=opening, max_answers=self._max_answers
                 )

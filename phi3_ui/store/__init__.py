@@ -1,1 +1,1 @@
-"""The MLflow store: its models and registry, and the conversations in its traces. Does not know Gradio."""
+"""The MLflow store: its models and registry, and the conversations in its traces. Does not depend on Gradio."""

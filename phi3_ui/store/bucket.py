@@ -1,7 +1,7 @@
-"""Keeps the app's own store in a bucket that is mounted as a folder, where this disk is lost at each restart.
+"""Keeps the app's own store in a bucket mounted as a folder, for machines whose disk is lost at each restart.
 
-SQLite locks and corrupts files on such a mount, so it never works there: the database is on this disk, and a consistent copy of it is
-written to the bucket after changes, whole or not at all. Artifacts, which are written once, lie in the bucket itself.
+SQLite locks up on such a mount and corrupts its files, so the live database stays on the local disk, and a consistent copy is
+written to the bucket atomically after changes. Artifacts, which are written once, are stored in the bucket itself.
 """
 
 import logging
@@ -15,25 +15,25 @@ from pathlib import Path
 
 from phi3_ui.errors import UserError
 
-_INTERVAL = 30.0  # seconds between two looks for changes
+_INTERVAL = 30.0  # seconds between two checks for changes
 
 logger = logging.getLogger(__name__)
 
 
 class BucketCopy:
-    """The copy of one database. One app at a time may use it. Thread-safe."""
+    """The copy of one database. Only one app at a time may use it. Thread-safe."""
 
     def __init__(self, database: Path, bucket: Path) -> None:
-        """`bucket` is the folder; it is created if need be."""
+        """`bucket` is the mounted folder, created if necessary."""
         self._database = database
         self._copy = bucket / database.name
-        self._saving = threading.Lock()  # guards the next one
-        self._saved: tuple[int, ...] | None = None  # what the database was like when it was copied last
+        self._saving = threading.Lock()  # guards the next attribute
+        self._saved: tuple[int, ...] | None = None  # the state of the database when it was last copied
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bucket", daemon=True)
 
     def restore(self) -> None:
-        """Put the copy in the place of a database that does not exist. UserError: bucket_damaged, bucket_unusable."""
+        """Restore the database from the copy, unless the database exists. Raises UserError: bucket_damaged, bucket_unusable."""
         if self._database.exists():
             return
         try:
@@ -51,21 +51,21 @@ class BucketCopy:
             raise UserError("bucket_unusable", folder=str(self._copy.parent), detail=error.strerror or "") from error
 
     def start(self) -> None:
-        """Copy changes from now on."""
+        """Start to copy changes in the background."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Copy what has changed, and end."""
+        """Copy the last changes, and stop."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
         self.save()
 
     def save(self) -> None:
-        """Copy the database if it has changed. A bucket that does not take it is logged, and tried again."""
+        """Copy the database if it has changed. A failure is logged, and retried after the next interval."""
         with self._saving:
             try:
-                if (state := self._look()) == self._saved or not state:
+                if (state := self._read_state()) == self._saved or not state:
                     return
                 with tempfile.TemporaryDirectory() as folder:
                     local = Path(folder, "copy.db")
@@ -76,10 +76,10 @@ class BucketCopy:
                 os.replace(part, self._copy)
                 self._saved = state
             except (OSError, sqlite3.Error):
-                logger.exception("The store is not copied to %s, so what is new is lost if this disk is", self._copy)
+                logger.exception("Cannot copy the store to %s: recent changes are lost if this disk is", self._copy)
 
-    def _look(self) -> tuple[int, ...]:
-        """The sizes and times of the database's files."""
+    def _read_state(self) -> tuple[int, ...]:
+        """Return the sizes and modification times of the database's files."""
         files = (self._database, self._database.with_name(f"{self._database.name}-wal"))
         found = [file.stat() for file in files if file.exists()]
         return tuple(value for stat in found for value in (stat.st_size, stat.st_mtime_ns))

@@ -1,4 +1,4 @@
-"""Errors of MLflow's client as UserErrors."""
+"""Translates errors of MLflow's client to UserErrors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from phi3_ui.errors import UserError
 
 @contextmanager
 def translate_store_errors(uri: str) -> Iterator[None]:
-    """Raise UserErrors for errors of the client of the store `uri` in the block, and for StageErrors.
+    """Turn errors of the client of the store `uri`, and StageErrors, that the block raises into UserErrors.
 
     Raises:
         UserError: store_read_only, store_schema_old, store_schema_new, store_unreachable, or a StageError's code.
@@ -31,7 +31,7 @@ def translate_store_errors(uri: str) -> Iterator[None]:
 
 
 def find_rename(store: Store) -> UserError | None:
-    """The notice that the experiment of a store has another name now; None if it has its own."""
+    """Return the notice that a store's experiment has been renamed; None if it has not."""
     with translate_store_errors(store.tracking_uri):
         found = store.find_renamed()
     if found is None:
@@ -46,7 +46,7 @@ def find_rename(store: Store) -> UserError | None:
 
 
 def find_notice(store: Store) -> UserError | None:
-    """What hides or moves the models and chats of a store's experiment: its deletion or its renaming; None if nothing does."""
+    """Return the notice that a store's experiment, with its models and chats, was deleted or renamed; None if it was not."""
     try:
         with translate_store_errors(store.tracking_uri):
             store.find_experiment()
@@ -56,7 +56,7 @@ def find_notice(store: Store) -> UserError | None:
 
 
 def find_obstacle(tracking_uri: str, experiment_id: str) -> UserError | None:
-    """Why nothing can be written to an experiment, as far as reading tells: its deletion, or the store does not answer."""
+    """Return why an experiment cannot be written to, as far as reading shows: it is deleted, or the store does not respond."""
     try:
         with translate_store_errors(tracking_uri):
             require_active_experiment(MlflowClient(tracking_uri), experiment_id)
@@ -66,12 +66,12 @@ def find_obstacle(tracking_uri: str, experiment_id: str) -> UserError | None:
 
 
 def is_missing(error: MlflowException) -> bool:
-    """Whether the requested object does not exist."""
+    """Return whether the requested object does not exist."""
     return bool(error.error_code == "RESOURCE_DOES_NOT_EXIST")
 
 
 def raise_unless_missing(error: MlflowException) -> None:
-    """Raise `error`, unless it says that an object does not exist, or cannot exist under its name."""
+    """Raise `error`, unless it means that an object does not exist, or cannot exist under its name."""
     # MLflow reports a name that no registered model can have as an invalid value.
     if not is_missing(error) and error.error_code != "INVALID_PARAMETER_VALUE":
         raise error

@@ -1,8 +1,8 @@
-"""Leases in the store: what one server does, another one on the same store leaves alone.
+"""Leases in the store: mutual exclusion between servers that use the same store.
 
 A lease is a tag of the experiment, `OWNER SECONDS_SINCE_1970`, renewed while it is held. MLflow has no compare-and-set, so a server
-writes its lease, waits, and holds it if it is still there: of two that write at once, the last one does. The clocks of
-servers may differ by half a minute. Processes of one home keep each other off with file locks, which end with a killed process.
+writes its lease, waits, and holds the lease if the tag is still its own: of two concurrent writers, the last one wins. The clocks of
+servers may differ by half a minute. Processes with the same home use file locks instead, which the system releases when a process is killed.
 """
 
 import hashlib
@@ -20,39 +20,39 @@ from mlflow.exceptions import MlflowException
 _TAG = "phi3_ui.lease."
 _RENEWAL = 15.0  # seconds
 _EXPIRY = 60.0  # seconds after the last renewal
-_SETTLE = 1.0  # seconds in which what another server has begun to write arrives
+_SETTLE = 1.0  # seconds within which a concurrent write of another server arrives
 _RETRY = 1.0  # seconds
 
 logger = logging.getLogger(__name__)
 
 
 class Lease:
-    """One lease of one server. Only one thread acquires and releases it."""
+    """One lease of one server. Only one thread may acquire and release it."""
 
     def __init__(self, tracking_uri: str, experiment_id: str, name: str, home: Path) -> None:
-        """Of what `name` stands for. The caller holds a file lock for it in `home`, a folder of this server."""
+        """`name` identifies the protected resource. The caller holds a file lock for it in `home`, a folder of this server."""
         self._client = MlflowClient(tracking_uri)
         self._experiment_id = experiment_id
         self._tag = _TAG + name
         self._owner = _find_owner(home)
-        # The file lock alone decides where every process of the store is on this machine.
+        # With SQLite, every process that uses the store is on this machine, so the file lock suffices.
         self._settle = 0.0 if tracking_uri.startswith("sqlite:") else _SETTLE
         self._released = threading.Event()
         self._renewal = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def is_held_elsewhere(self) -> bool:
-        """Whether another server holds it. Raises MlflowException."""
+        """Return whether another server holds it. Raises MlflowException."""
         tags = self._client.get_experiment(self._experiment_id).tags
         return _is_alive(tags.get(self._tag, ""), self._owner)
 
     def try_acquire(self) -> bool:
-        """Acquire it unless another server holds it. A store that takes no tags is used without. Raises MlflowException."""
+        """Acquire it, or return False if another server holds it. A store that refuses tags is used without a lease. Raises MlflowException."""
         if self.is_held_elsewhere():
             return False
         try:
             self._write()
         except MlflowException as error:
-            logger.warning("The store takes no lease, so another server might do the same: %s", error)
+            logger.warning("The store refuses the lease, so another server might do the same work: %s", error)
             return True
         if self._settle:
             time.sleep(self._settle)
@@ -62,10 +62,10 @@ class Lease:
         return True
 
     def release(self) -> None:
-        """Let others have it. If the store does not take that, it expires."""
+        """Release it. If the store refuses the change, the lease expires."""
         self._released.set()
         if self._renewal.is_alive():
-            self._renewal.join(_EXPIRY)  # or it writes the tag once more
+            self._renewal.join(_EXPIRY)  # otherwise it might write the tag again
         with suppress(MlflowException):
             self._client.delete_experiment_tag(self._experiment_id, self._tag)
 
@@ -77,12 +77,18 @@ class Lease:
             try:
                 self._write()
             except MlflowException as error:
-                logger.info("A lease is not renewed: %s", error)
+                logger.info("Could not renew a lease: %s", error)
 
 
 @contextmanager
 def hold_lease(lease: Lease, on_wait: Callable[[], None], give_up: Callable[[], bool]) -> Iterator[bool]:
-    """Hold a lease, waiting for it; `on_wait` is called if another server holds it. False once `give_up` says so. Raises MlflowException."""
+    """Wait for a lease and hold it during the block.
+
+    Calls `on_wait` if another server holds it. Yields False if `give_up` returned True before the lease was acquired.
+
+    Raises:
+        MlflowException: The store failed.
+    """
     is_held = lease.try_acquire()
     if not is_held:
         on_wait()
@@ -101,6 +107,6 @@ def _find_owner(home: Path) -> str:
 
 
 def _is_alive(value: str, owner: str) -> bool:
-    """Whether a tag is the lease of another server that has not expired."""
+    """Return whether a tag is another server's unexpired lease."""
     holder, _, renewed_at = value.partition(" ")
     return holder != owner and renewed_at.isdecimal() and time.time() - int(renewed_at) < _EXPIRY

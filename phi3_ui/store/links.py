@@ -1,4 +1,4 @@
-"""URLs of pages in MLflow's own UI, as of MLflow 3.17.2, and whether that UI is running.
+"""URLs of pages in MLflow's own UI, as of MLflow 3.17.2, and a check whether that UI is running.
 
 `base` is Settings.mlflow_url. The URLs are not escaped for HTML.
 """
@@ -15,44 +15,44 @@ _MAX_AGE = 5.0  # seconds; an older probe is repeated
 
 
 def experiment_url(base: str, experiment_id: str) -> str:
-    """The page of an experiment's traces."""
+    """Return the URL of an experiment's traces."""
     return f"{_experiment_url(base, experiment_id)}/traces?startTimeLabel=ALL"
 
 
 def trace_url(base: str, experiment_id: str, trace_id: str) -> str:
-    """The page of one trace."""
-    # The list behind the trace shows all times: with no trace of the last seven days it loads a video from mlflow.org.
+    """Return the URL of one trace."""
+    # The list behind the trace shows all times: without a trace of the last seven days, it would load a video from mlflow.org.
     query = f"selectedEvaluationId={_quote(trace_id)}&startTimeLabel=ALL"
     return f"{_experiment_url(base, experiment_id)}/traces?{query}"
 
 
 def session_url(base: str, experiment_id: str, session_id: str) -> str:
-    """The page of a conversation with all its turns."""
+    """Return the URL of a conversation with all its turns."""
     return f"{_experiment_url(base, experiment_id)}/chat-sessions/{_quote(session_id)}"
 
 
 def run_url(base: str, experiment_id: str, run_id: str) -> str:
-    """The page of a run."""
+    """Return the URL of a run."""
     return f"{_experiment_url(base, experiment_id)}/runs/{_quote(run_id)}"
 
 
 def dataset_url(base: str, experiment_id: str, dataset_id: str) -> str:
-    """The page of an evaluation dataset."""
+    """Return the URL of an evaluation dataset."""
     return f"{_experiment_url(base, experiment_id)}/datasets/{_quote(dataset_id)}"
 
 
 def evaluation_run_url(base: str, experiment_id: str, run_id: str) -> str:
-    """The page of an evaluation's run, with its answers and their scores."""
+    """Return the URL of an evaluation's run, with its answers and their scores."""
     return f"{_experiment_url(base, experiment_id)}/evaluation-runs?selectedRunUuid={_quote(run_id)}"
 
 
 def logged_model_url(base: str, experiment_id: str, model_id: str) -> str:
-    """The page of a logged model."""
+    """Return the URL of a logged model."""
     return f"{_experiment_url(base, experiment_id)}/models/{_quote(model_id)}"
 
 
 def model_version_url(base: str, name: str, version: str) -> str:
-    """The page of a registered version."""
+    """Return the URL of a registered version."""
     return f"{base}/#/models/{_quote(name)}/versions/{_quote(version)}"
 
 
@@ -65,7 +65,7 @@ def _quote(value: str) -> str:
 
 
 class MlflowUi:
-    """Whether an MLflow UI is running at `url`, so that no link is dead. None: there is none. Thread-safe."""
+    """Checks whether an MLflow UI is running at `url`, to avoid dead links. `url` is None if there is none. Thread-safe."""
 
     def __init__(self, url: str | None) -> None:
         self.url = url
@@ -75,7 +75,7 @@ class MlflowUi:
         self._probe: threading.Thread | None = None
 
     def is_available(self) -> bool:
-        """The result of the last probe, without waiting; False before the first. Starts a new probe if it is old."""
+        """Return the result of the last probe without waiting; False before the first. Start a new probe if it is stale."""
         if self.url is None:
             return False
         with self._lock:
@@ -85,7 +85,7 @@ class MlflowUi:
             return self._is_running
 
     def wait_until_available(self, timeout: float) -> bool:
-        """As `is_available`, but waits up to `timeout` seconds for a probe that is running."""
+        """Like `is_available`, but wait up to `timeout` seconds for a running probe."""
         self.is_available()
         with self._lock:
             probe = self._probe
@@ -100,7 +100,7 @@ class MlflowUi:
 
 
 def is_mlflow_ui(url: str) -> bool:
-    """Whether an MLflow UI, or the login in front of one, answers at `url`. Takes about a second at most."""
+    """Return whether an MLflow UI, or a login page in front of one, responds at `url`. Takes about a second at most."""
     try:
         response = httpx.get(f"{url}/health", timeout=_TIMEOUT, trust_env=not _is_loopback(url))
     except httpx.HTTPError:
@@ -111,7 +111,7 @@ def is_mlflow_ui(url: str) -> bool:
 
 
 def _is_loopback(url: str) -> bool:
-    """Whether the host is this machine, which no proxy can reach."""
+    """Return whether the host is this machine, which a proxy cannot reach."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

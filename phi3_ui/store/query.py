@@ -5,12 +5,12 @@ from typing import Any
 
 
 def quote(value: str) -> str:
-    """`value` as a quoted literal of MLflow's filter language, in which no character can be escaped.
+    """Return `value` as a quoted literal of MLflow's filter language, which has no escapes.
 
     Raises:
-        ValueError: No literal can hold `value`: it contains both kinds of quotation mark, or ends with a backslash.
+        ValueError: `value` cannot be quoted: it contains both kinds of quotation mark, or ends with a backslash.
     """
-    # MLflow's parser takes a backslash before the closing quotation mark for an escape, and reads on past the literal.
+    # MLflow's parser treats a backslash before the closing quotation mark as an escape, and reads past the literal.
     if not value.endswith("\\"):
         if "'" not in value:
             return f"'{value}'"
@@ -20,12 +20,12 @@ def quote(value: str) -> str:
 
 
 def metadata_filter(values: dict[str, str]) -> str:
-    """A filter for traces whose metadata has all of these values. Raises ValueError as `quote` does."""
+    """Return a filter for traces whose metadata has all of these values. Raises ValueError like `quote`."""
     return " AND ".join(f"metadata.`{key}` = {quote(value)}" for key, value in values.items())
 
 
 def paginate(search: Callable[..., Iterable[Any]], **arguments: Any) -> Iterator[Any]:
-    """Yield every result of a client's search method, requesting one page after the other as they are consumed."""
+    """Yield every result of a client's search method, requesting pages as they are consumed."""
     token = None
     while True:
         page: Any = search(**arguments, page_token=token)

@@ -27,9 +27,9 @@ from phi3_ui.chat.types import (
     Usage,
 )
 from phi3_ui.host.protocol import (
-    Alive,
     AnswerErrorCode,
     AnswerFailed,
+    Heartbeat,
     TokenCounts,
     pack_batching,
     pack_count,
@@ -49,7 +49,7 @@ _timings = st.builds(Timings, st.none() | _seconds, _seconds, st.none() | _secon
 _usages = st.none() | st.builds(Usage, _counts, _counts, st.none() | _counts)
 EVENTS = st.one_of(
     st.just(ModelLoading()),
-    st.just(Alive()),
+    st.just(Heartbeat()),
     st.builds(PrefillProgress, _counts, _counts),
     st.builds(QueuePosition, _counts),
     st.builds(ContextUsage, _counts, _counts, _counts, st.none() | _counts),

@@ -17,7 +17,7 @@ from phi3_ui.chat.types import (
     TextDelta,
     Thinking,
 )
-from phi3_ui.host.protocol import Alive, HostEvent
+from phi3_ui.host.protocol import Heartbeat, HostEvent
 from phi3_ui.host.watchdog import Watchdog
 
 _SHORT_GRACE = 0.05
@@ -67,7 +67,7 @@ def watched() -> Iterator[Watched]:
 
 def test_an_answer_that_does_not_end_is_released_and_its_silent_process_killed(watched: Watched) -> None:
     watched.watchdog.add(1, _REQUEST)
-    watched.watchdog.notice(1, TextDelta("So"))
+    watched.watchdog.record_event(1, TextDelta("So"))
     watched.watchdog.expect_end(1)
     assert watched.released.get(timeout=30) == (1, "cancelled", True)
     assert watched.is_killed.wait(30)
@@ -75,19 +75,19 @@ def test_an_answer_that_does_not_end_is_released_and_its_silent_process_killed(w
 
 def test_a_process_that_reads_a_long_prompt_is_not_killed(watched: Watched) -> None:
     watched.watchdog.add(1, _REQUEST)
-    watched.watchdog.notice(1, PrefillProgress(0, 100_000))
+    watched.watchdog.record_event(1, PrefillProgress(0, 100_000))
     watched.watchdog.expect_end(1)
     assert watched.released.get(timeout=30) == (1, "cancelled", False), "whoever pressed Stop does not wait for it"
     assert not watched.is_killed.is_set()
-    watched.watchdog.notice(1, TextDelta("The prompt is read"))
+    watched.watchdog.record_event(1, TextDelta("The prompt is read"))
     watched.watchdog.add(2, _REQUEST)  # wakes the watchdog, which then finds nothing that explains the silence
     assert watched.is_killed.wait(30)
 
 
 def test_the_pace_of_a_model_decides_how_long_a_prompt_may_take(watched: Watched) -> None:
     watched.watchdog.add(1, _REQUEST)
-    watched.watchdog.notice(1, PrefillProgress(0, 100_000))
-    watched.watchdog.notice(1, PrefillProgress(99_999, 100_000))  # microseconds for a token
+    watched.watchdog.record_event(1, PrefillProgress(0, 100_000))
+    watched.watchdog.record_event(1, PrefillProgress(99_999, 100_000))  # microseconds for a token
     watched.watchdog.expect_end(1)
     assert watched.is_killed.wait(30)
 
@@ -107,7 +107,7 @@ def test_a_prompt_longer_than_the_question_explains_no_silence(claims: list[Host
         watched = Watched(_SHORT_GRACE)
         watched.watchdog.add(1, _REQUEST)
         for claim in claims:
-            watched.watchdog.notice(1, claim)
+            watched.watchdog.record_event(1, claim)
     with watched.watchdog._changed:
         assert 0 < watched.watchdog._patience() < 12 * 3600
     watched.watchdog.close()
@@ -119,16 +119,16 @@ def test_an_answer_behind_others_has_time_and_a_process_that_moves_lives() -> No
 
     def stream() -> None:
         while not moves.wait(0.05):
-            watchdog.notice(2, TextDelta("more "))
+            watchdog.record_event(2, TextDelta("more "))
 
     watchdog.add(1, _REQUEST)
-    watchdog.notice(1, QueuePosition(1))
+    watchdog.record_event(1, QueuePosition(1))
     watchdog.add(2, _REQUEST)
     other = threading.Thread(target=stream)
     other.start()
     watchdog.expect_end(1)
     assert watched.released.get(timeout=30) == (1, "cancelled", False)
-    assert watchdog.await_movement(30)
+    assert watchdog.await_progress(30)
     assert not watched.is_killed.is_set()
     moves.set()
     other.join()
@@ -138,7 +138,14 @@ def test_an_answer_behind_others_has_time_and_a_process_that_moves_lives() -> No
 
 @pytest.mark.parametrize(
     "event",
-    [TextDelta("more "), Alive(), Thinking(), PrefillProgress(0, 10**9), ContextUsage(10**9, 10**9), QueuePosition(0)],
+    [
+        TextDelta("more "),
+        Heartbeat(),
+        Thinking(),
+        PrefillProgress(0, 10**9),
+        ContextUsage(10**9, 10**9),
+        QueuePosition(0),
+    ],
     ids=lambda event: type(event).__name__,
 )
 @pytest.mark.parametrize("is_told", [True, False], ids=["told", "time limit"])
@@ -150,7 +157,7 @@ def test_an_answer_that_goes_on_is_released_and_its_process_killed(
         clocked.watchdog.expect_end(1)
     for _ in range(14):
         clocked.pass_seconds(0.5)
-        clocked.watchdog.notice(1, event)
+        clocked.watchdog.record_event(1, event)
     clocked.wake()
     assert clocked.released.get(timeout=30) == (1, "cancelled" if is_told else "timeout", True)
     assert clocked.is_killed.wait(30)
@@ -162,7 +169,7 @@ def test_a_process_in_which_another_answer_runs_is_killed_once_that_has_ended(cl
     clocked.watchdog.expect_end(1)
     for _ in range(10):
         clocked.pass_seconds(0.5)
-        clocked.watchdog.notice(1, TextDelta("more "))
+        clocked.watchdog.record_event(1, TextDelta("more "))
     clocked.wake()
     assert clocked.released.get(timeout=30) == (1, "cancelled", False)
     assert not clocked.is_killed.is_set()
@@ -175,7 +182,7 @@ def test_events_of_no_answer_are_no_sign_of_life(clocked: Clocked) -> None:
     clocked.watchdog.expect_end(1)
     for _ in range(11):
         clocked.pass_seconds(0.5)
-        clocked.watchdog.notice(7, Alive())
+        clocked.watchdog.record_event(7, Heartbeat())
     clocked.wake()
     assert clocked.released.get(timeout=30) == (1, "cancelled", True)
     assert clocked.is_killed.wait(30)
@@ -185,8 +192,8 @@ def test_one_step_that_was_under_way_is_no_disobedience(clocked: Clocked) -> Non
     clocked.watchdog.add(1, _REQUEST)
     clocked.watchdog.expect_end(1)
     clocked.pass_seconds(4.0)
-    clocked.watchdog.notice(1, PrefillProgress(128, 512))
-    clocked.watchdog.notice(1, Alive())
+    clocked.watchdog.record_event(1, PrefillProgress(128, 512))
+    clocked.watchdog.record_event(1, Heartbeat())
     clocked.pass_seconds(1.0)
     clocked.wake()
     assert clocked.released.get(timeout=30) == (1, "cancelled", False)
@@ -217,8 +224,8 @@ def test_time_limits_begin_when_the_model_is_loaded_and_the_queue_has_ended() ->
     assert has_limit(1)
     watchdog.add(2, ChatRequest(_REQUEST.messages, time_limit=10.0))
     assert has_limit(2)
-    watchdog.notice(2, QueuePosition(1))
+    watchdog.record_event(2, QueuePosition(1))
     assert not has_limit(2)
-    watchdog.notice(2, PrefillProgress(0, 10))
+    watchdog.record_event(2, PrefillProgress(0, 10))
     assert has_limit(2)
     watchdog.close()

@@ -1,1 +1,1 @@
-"""Models on other servers, which have OpenAI-compatible APIs, as ChatModels."""
+"""Models on remote servers with OpenAI-compatible APIs, as ChatModels."""

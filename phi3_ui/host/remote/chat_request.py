@@ -1,4 +1,4 @@
-"""The body of a request to another server."""
+"""The body of a request to a remote server."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,20 +7,20 @@ from phi3_ui.chat.types import ChatRequest, Message
 from phi3_ui.remote_servers import RemoteServer
 
 _NEUTRAL = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
-"""Values that have no effect: left out, since some models refuse the fields."""
+"""Values that have no effect, so they are omitted: some models reject the fields."""
 
 
 @dataclass(frozen=True)
-class Habits:
-    """What a model was found to refuse."""
+class Quirks:
+    """Which optional fields a model accepts, as learned from its rejections."""
 
     asks_usage: bool = True
-    """It takes `stream_options`. Without them, an answer's usage is known only if the server sends it unasked."""
+    """Whether it accepts `stream_options`. Without them, an answer's usage is known only if the server sends it anyway."""
     limit_name: str = "max_tokens"
-    """What it calls the limit of the answer; OpenAI's reasoning models take `max_completion_tokens` alone."""
+    """Its name for the limit of the answer; OpenAI's reasoning models accept only `max_completion_tokens`."""
 
-    def learn(self, refusal: str) -> "Habits | None":
-        """The habits to try after a refusal with this text; None if it is about something else."""
+    def adapt(self, refusal: str) -> "Quirks | None":
+        """Return the quirks to try after a rejection with this text; None if it is about something else."""
         if self.asks_usage and "stream_options" in refusal:
             return replace(self, asks_usage=False)
         if self.limit_name == "max_tokens" and "max_completion_tokens" in refusal:
@@ -29,15 +29,15 @@ class Habits:
 
 
 def build_body(
-    server: RemoteServer, model: str, request: ChatRequest, habits: Habits, opening: tuple[Message, ...] = ()
+    server: RemoteServer, model: str, request: ChatRequest, quirks: Quirks, opening: tuple[Message, ...] = ()
 ) -> dict[str, Any]:
-    """The body that asks for a streamed answer. `opening` are messages that come before those of the request."""
+    """Return the body that requests a streamed answer. `opening`: messages that precede those of the request."""
     messages = [{"role": message.role, "content": message.content} for message in (*opening, *request.messages)]
     body: dict[str, Any] = {"model": model, "messages": messages, "stream": True}
     for name, value in request.params.as_dict().items():
         if name in server.supported_params and _NEUTRAL.get(name) != value:
-            key = habits.limit_name if name == "max_tokens" else server.dialect.params[name]
+            key = quirks.limit_name if name == "max_tokens" else server.dialect.params[name]
             body[key] = value
-    if habits.asks_usage:
+    if quirks.asks_usage:
         body["stream_options"] = {"include_usage": True}
     return body

@@ -1,4 +1,4 @@
-"""What a server streams: server-sent events with chunks of a chat completion, or the whole completion at once."""
+"""Parses a server's response: server-sent events with chunks of a chat completion, or a complete chat completion."""
 
 import json
 from collections.abc import AsyncIterator
@@ -9,17 +9,17 @@ from pydantic import AliasChoices, BaseModel, Field, ValidationError
 from phi3_ui.chat.json_values import has_more_values
 from phi3_ui.chat.types import Usage
 
-MAX_EVENT = 4_000_000  # bytes, of a whole answer in one event too
+MAX_EVENT = 4_000_000  # bytes; enough for a complete answer in one event
 _MAX_STREAM = 500_000_000  # bytes
-_PIECE_BYTES = 500  # for which a piece of the network counts: tiny ones cost time
-_MAX_VALUES = 10_000  # of an event
+_PIECE_BYTES = 500  # added to the size of each piece received, since tiny pieces cost time
+_MAX_VALUES = 10_000  # JSON values per event
 DONE = "[DONE]"
 
 _Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 class MalformedError(Exception):
-    """The response is not that of an OpenAI-compatible API."""
+    """The response is not valid for an OpenAI-compatible API."""
 
 
 class _Part(BaseModel):
@@ -28,21 +28,21 @@ class _Part(BaseModel):
 
 
 class Delta(BaseModel):
-    """A piece of the answer, or of what the model thinks before it."""
+    """A piece of the answer, or of the reasoning before it."""
 
     content: str | list[_Part] | None = None
     reasoning: Any = Field(default=None, validation_alias=AliasChoices("reasoning_content", "reasoning"))
 
     @property
     def text(self) -> str:
-        """The answer's text. Databricks sends parts, of which some are reasoning."""
+        """The answer's text. Databricks sends parts, some of which are reasoning."""
         if isinstance(self.content, list):
             return "".join(part.text or "" for part in self.content if part.type == "text")
         return self.content or ""
 
     @property
     def is_thinking(self) -> bool:
-        """Whether it is a piece of what the model thinks."""
+        """Whether it is a piece of reasoning."""
         parts = self.content if isinstance(self.content, list) else []
         return bool(self.reasoning) or any(part.type == "reasoning" for part in parts)
 
@@ -63,13 +63,13 @@ class _Usage(BaseModel):
 
 
 class Chunk(BaseModel):
-    """One event, or a whole completion."""
+    """One event, or a complete chat completion."""
 
     choices: list[_Choice] = []
     counts: Any = Field(default=None, validation_alias="usage")
-    """As they were sent: an answer is not lost because its tokens are counted wrongly."""
+    """The token counts, unvalidated, so that invalid counts do not lose the answer."""
     error: Any = None
-    """Set where the server fails after it has begun to stream."""
+    """The error, if the server failed after it started to stream."""
 
     @property
     def choice(self) -> _Choice:
@@ -77,7 +77,7 @@ class Chunk(BaseModel):
         return self.choices[0] if self.choices else _Choice()
 
     def parse_usage(self) -> Usage | None:
-        """The token counts, if it has them. MalformedError."""
+        """Return the token counts, if any. Raises MalformedError."""
         if self.counts is None:
             return None
         try:
@@ -89,7 +89,7 @@ class Chunk(BaseModel):
 
 
 def parse_chunk(data: str | bytes) -> Chunk:
-    """Parse one event's data. MalformedError."""
+    """Parse one event's data. Raises MalformedError."""
     check_values(data)
     try:
         chunk = Chunk.model_validate_json(data)
@@ -101,20 +101,20 @@ def parse_chunk(data: str | bytes) -> Chunk:
 
 
 def check_values(data: str | bytes, limit: int = _MAX_VALUES) -> None:
-    """MalformedError if a JSON text has more values: four megabytes of them take seconds, and a gigabyte."""
+    """Raise MalformedError if a JSON text has more than `limit` values: parsing 4 MB of them takes seconds and a gigabyte."""
     if has_more_values(data, limit):
         raise MalformedError("it sends too many values")
 
 
 def _describe(error: ValidationError) -> str:
-    """Which field is wrong, and how; empty for the whole."""
+    """Return which field is invalid, and why; empty if the whole value is."""
     problem = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(map(str, problem["loc"]))
     return f"{place}: {problem['msg']}" if place else ""
 
 
-def _is_whole(data: str) -> bool:
-    """Whether a last line that no line feed ends is all of it: some servers leave that out, others were cut off."""
+def _is_complete(data: str) -> bool:
+    """Return whether a last line without a line feed is complete: some servers omit the line feed, other connections broke."""
     try:
         check_values(data)
         return data == DONE or json.loads(data) is not None
@@ -123,14 +123,14 @@ def _is_whole(data: str) -> bool:
 
 
 async def read_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[str | None]:
-    """The data of each event; None for a sign of life without data, such as a comment. MalformedError."""
+    """Yield the data of each event; None for a heartbeat without data, such as a comment. Raises MalformedError."""
     data, size = list[str](), 0
     async for raw in _read_lines(chunks):
         line = raw.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")
         if not line and data:
             yield "\n".join(data)
             data, size = [], 0
-        elif line.startswith("data:") and (raw.endswith(b"\n") or _is_whole(line[5:].strip())):
+        elif line.startswith("data:") and (raw.endswith(b"\n") or _is_complete(line[5:].strip())):
             data.append(line[5:].strip())
             size += len(raw)
         elif line.startswith(":"):
@@ -142,9 +142,9 @@ async def read_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[str | None]
 
 
 async def _read_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Lines with their line feeds, which the last one may lack. MalformedError.
+    """Yield lines with their line feeds, which the last one may lack. Raises MalformedError.
 
-    Lines end at line feeds alone: httpx's own splitting would cut a JSON text at each U+2028 that it contains.
+    Only line feeds end lines: httpx's own splitting would cut a JSON text at each U+2028 that it contains.
     """
     buffer, received = bytearray(), 0
     async for piece in chunks:
@@ -157,5 +157,5 @@ async def _read_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         if len(buffer) > MAX_EVENT:
             raise MalformedError("an event is too long")
         if received > _MAX_STREAM:
-            raise MalformedError("its answer has no end")
+            raise MalformedError("its answer does not end")
     yield bytes(buffer)

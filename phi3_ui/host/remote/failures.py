@@ -1,4 +1,4 @@
-"""What can go wrong with a server: each failure as one sentence with its cure. No sentence holds the server's key."""
+"""Maps each failure of a server to a user-facing error with a remedy. No error contains the server's key."""
 
 import json
 import os
@@ -24,37 +24,37 @@ _CONTEXT = re.compile(
 _RETRIED = (429, 502, 503, 504)
 _MAX_WAIT = 10.0  # seconds that a server may ask to wait for before its refusal is shown
 _MAX_DETAIL = 300
-_MAX_VALUES = 10_000  # of the JSON of an error
+_MAX_VALUES = 10_000  # JSON values of an error
 _MAX_SEARCHED = 100_000  # bytes
 
 
 @dataclass(eq=False)
 class RequestError(Exception):
-    """A request that has failed."""
+    """A request has failed."""
 
     error: UserError
-    """What the person reads."""
+    """The error to show to the user."""
     retry_after: float | None = None
-    """Seconds after which the same request may succeed; None: it would fail again, or it is not known that it did nothing."""
+    """Seconds after which the same request may succeed; None: it would fail again, or may have had an effect."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Which model of which server was asked."""
+class RemoteTarget:
+    """The model and server to which a request was sent."""
 
     server: RemoteServer
     model: str
 
     def fail(self, code: str, **values: str | int) -> UserError:
-        """A UserError with the names that all sentences of remote servers use."""
+        """Return a UserError with the names that all messages about remote servers use."""
         return UserError(code, model=self.model, host=self.server.host, name=self.server.name, **values)
 
     def malformed(self, detail: str) -> UserError:
-        """The server is not what it should be."""
+        """Return the error for a server that does not follow the API."""
         return self.fail("remote_malformed", detail=self.redact(detail))
 
     def redact(self, text: str) -> str:
-        """A text of the server on one line, shortened, without its key."""
+        """Return a text from the server on one line, shortened, without its key."""
         try:
             key = self.server.read_key()
         except UserError:
@@ -63,72 +63,72 @@ class Asked:
         return write_on_one_line(text[: 10 * _MAX_DETAIL])[:_MAX_DETAIL].rstrip(". ")
 
 
-def failure_of_network(asked: Asked, error: Exception, *, has_response: bool) -> RequestError:
-    """The failure of a request whose connection could not be made, or broke."""
+def failure_from_network(target: RemoteTarget, error: Exception, *, has_response: bool) -> RequestError:
+    """Return the failure of a request whose connection could not be opened, or broke."""
     if has_response:
-        return RequestError(asked.fail("remote_cut"))
+        return RequestError(target.fail("remote_cut"))
     if isinstance(error, httpx.RemoteProtocolError) and "location header" in str(error):
-        return RequestError(asked.fail("remote_redirects", target="…"))  # to what is no address
+        return RequestError(target.fail("remote_redirects", target="…"))  # the target is not a URL
     if isinstance(error, httpx.ReadError | httpx.WriteError) or str(error).startswith("Server disconnected"):
-        return RequestError(asked.fail("remote_cut"), 0.0)
+        return RequestError(target.fail("remote_cut"), 0.0)
     if isinstance(error, httpx.RemoteProtocolError):
-        return RequestError(asked.malformed(str(error)))
-    if found := next(filter(None, (_failure_of_cause(asked, cause) for cause in _list_causes(error))), None):
+        return RequestError(target.malformed(str(error)))
+    if found := next(filter(None, (_failure_from_cause(target, cause) for cause in _list_causes(error))), None):
         return found
     retry_after = None if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL) else 0.0
-    return RequestError(asked.fail("remote_unreachable", detail=asked.redact(_describe(error))), retry_after)
+    return RequestError(target.fail("remote_unreachable", detail=target.redact(_describe(error))), retry_after)
 
 
-def _failure_of_cause(asked: Asked, cause: BaseException) -> RequestError | None:
-    """The failure whose cause is one of the common ones."""
+def _failure_from_cause(target: RemoteTarget, cause: BaseException) -> RequestError | None:
+    """Return the failure for a common cause; None for any other."""
     match cause:
         case httpx.TimeoutException() | TimeoutError():
-            return RequestError(asked.fail("remote_timeout"))
+            return RequestError(target.fail("remote_timeout"))
         case ssl.SSLCertVerificationError():
-            return RequestError(asked.fail("remote_certificate", detail=asked.redact(cause.verify_message)))
+            return RequestError(target.fail("remote_certificate", detail=target.redact(cause.verify_message)))
         case ssl.SSLError():
-            return RequestError(asked.fail("remote_not_tls"))
+            return RequestError(target.fail("remote_not_tls"))
         case ConnectionRefusedError():
-            return RequestError(asked.fail("remote_not_running"), 0.0)
+            return RequestError(target.fail("remote_not_running"), 0.0)
         case socket.gaierror():
-            return RequestError(asked.fail("remote_unknown_host"), 0.0)
+            return RequestError(target.fail("remote_unknown_host"), 0.0)
     return None
 
 
-def failure_of_status(asked: Asked, status: int, headers: httpx.Headers, body: bytes) -> RequestError:
-    """The failure that a server reports with a status."""
-    detail = asked.redact(find_message(body) or f"status {status}")
+def failure_from_status(target: RemoteTarget, status: int, headers: httpx.Headers, body: bytes) -> RequestError:
+    """Return the failure that a server reports with an HTTP status."""
+    detail = target.redact(find_message(body) or f"status {status}")
     if status in _RETRIED:
         seconds = _parse_seconds(headers.get("retry-after"))
         wait = None if seconds is not None and seconds > _MAX_WAIT else seconds or 0.0
         if status in (429, 503) and seconds:
-            return RequestError(asked.fail("remote_rate_limited_for", seconds=max(round(seconds), 1)), wait)
+            return RequestError(target.fail("remote_rate_limited_for", seconds=max(round(seconds), 1)), wait)
         code = "remote_rate_limited" if status == 429 else "remote_failed"
-        return RequestError(asked.fail(code, **({} if status == 429 else {"detail": detail})), wait)
+        return RequestError(target.fail(code, **({} if status == 429 else {"detail": detail})), wait)
     if status in (401, 403):
-        return RequestError(asked.fail("remote_key_refused", detail=detail))
+        return RequestError(target.fail("remote_key_refused", detail=detail))
     if status == 404:
-        return RequestError(asked.fail("remote_no_model", detail=detail))
+        return RequestError(target.fail("remote_no_model", detail=detail))
     if status < 400:
         if target := headers.get("location", ""):
-            return RequestError(asked.fail("remote_redirects", target=asked.redact(target)))
-        return RequestError(asked.malformed(f"status {status}"))
+            return RequestError(target.fail("remote_redirects", target=target.redact(target)))
+        return RequestError(target.malformed(f"status {status}"))
     if status >= 500:
-        return RequestError(asked.fail("remote_failed", detail=detail))
+        return RequestError(target.fail("remote_failed", detail=detail))
     if _CONTEXT.search(body[:_MAX_SEARCHED].decode("utf-8", "replace")):
-        return RequestError(asked.fail("remote_context", detail=detail))
-    return RequestError(asked.fail("remote_refused", detail=detail))
+        return RequestError(target.fail("remote_context", detail=detail))
+    return RequestError(target.fail("remote_refused", detail=detail))
 
 
-def failure_of_event(asked: Asked, error: Any) -> UserError:
-    """The failure that a server reports within its stream."""
-    message = find_message(json.dumps({"error": error}).encode()) or "it says no reason"
+def failure_from_event(target: RemoteTarget, error: Any) -> UserError:
+    """Return the failure that a server reports within its stream."""
+    message = find_message(json.dumps({"error": error}).encode()) or "no reason given"
     code = "remote_context" if _CONTEXT.search(json.dumps(error)[:_MAX_SEARCHED]) else "remote_failed"
-    return asked.fail(code, detail=asked.redact(message))
+    return target.fail(code, detail=target.redact(message))
 
 
 def find_message(body: bytes) -> str:
-    """The sentence in the body of an error: OpenAI's, FastAPI's, Databricks' or Ollama's; empty if it is none of them."""
+    """Return the message in the body of an error of OpenAI, FastAPI, Databricks or Ollama; empty for any other format."""
     if has_more_values(body, _MAX_VALUES):
         return ""
     try:
@@ -143,7 +143,7 @@ def find_message(body: bytes) -> str:
 
 
 def _list_causes(error: BaseException) -> list[BaseException]:
-    """An error and what has caused it, the first of each group."""
+    """Return an error and its chain of causes; of an exception group, the first member."""
     cause: BaseException | None = error
     causes = list[BaseException]()
     while cause and cause not in causes:
@@ -154,7 +154,7 @@ def _list_causes(error: BaseException) -> list[BaseException]:
 
 
 def _describe(error: BaseException) -> str:
-    """What has happened, in words of the system."""
+    """Return the operating system's description of the error, if there is one, else its message."""
     for cause in _list_causes(error):
         if isinstance(cause, OSError) and cause.strerror:
             return os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror
@@ -162,7 +162,7 @@ def _describe(error: BaseException) -> str:
 
 
 def _parse_seconds(value: str | None) -> float | None:
-    """The seconds of a Retry-After header, which may also be a date."""
+    """Return the seconds of a Retry-After header, which may also be a date; None if invalid."""
     try:
         seconds = float(value or "")
     except ValueError:

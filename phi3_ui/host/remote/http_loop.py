@@ -1,4 +1,4 @@
-"""The event loop in which other servers are asked: a request can be given up at any moment, also before its server responds."""
+"""The event loop for requests to remote servers. A request can be cancelled at any time, even before its server responds."""
 
 import threading
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ Task = Callable[[httpx.AsyncClient], Awaitable[None]]
 
 
 class HttpLoop:
-    """A thread with an event loop and an HTTP client, which start with the first task. Thread-safe."""
+    """A thread with an event loop and an HTTP client, both started by the first task. Thread-safe."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
         """`transport` replaces the network, in tests."""
@@ -28,24 +28,24 @@ class HttpLoop:
         self._closed = threading.Event()
 
     def start(self, task: Task) -> "Future[None]":
-        """Start a task, which gets the client; cancelling the future ends it. RuntimeError once closed."""
+        """Start a task, which gets the client; cancelling the future cancels it. Raise RuntimeError once closed."""
         with self._lock:
             if self._closed.is_set():
                 raise RuntimeError("the loop is closed")
             if self._running is None:
                 self._running = self._open()
             portal, client = self._running
-        # Without the lock: this waits for the loop's thread, which takes it to forget a task.
+        # Without the lock: this waits for the loop's thread, which takes the lock to forget a task.
         future: Future[None] = portal.start_task_soon(_run, task, client)
         with self._lock:
             self._tasks.add(future)
         future.add_done_callback(self._forget)
-        if self._closed.is_set():  # meanwhile, perhaps after `close` has read the tasks
+        if self._closed.is_set():  # closed meanwhile, perhaps after `close` has read the tasks
             future.cancel()
         return future
 
     def close(self) -> None:
-        """Give up all that is under way, and wait for its end."""
+        """Cancel all running tasks, and wait for their end."""
         with self._lock:
             self._closed.set()
             tasks = list(self._tasks)
@@ -64,12 +64,12 @@ class HttpLoop:
 
 
 def is_compressed(response: httpx.Response) -> bool:
-    """Whether a server has compressed its response, though it is asked not to: some bytes could unpack to gigabytes."""
+    """Return whether a server has compressed its response, contrary to the request: a few bytes could expand to gigabytes."""
     return str(response.headers.get("content-encoding", "identity")).lower() != "identity"
 
 
 async def read_body(response: httpx.Response, limit: int) -> bytes:
-    """The body, up to the piece with which it has more than `limit` bytes; nothing of one that is compressed."""
+    """Return the body, cut after the piece that exceeds `limit` bytes; empty if it is compressed."""
     body = bytearray()
     if not is_compressed(response):
         async for piece in response.aiter_bytes():
@@ -90,9 +90,9 @@ def _create_client(
         return httpx.AsyncClient(
             transport=transport,
             headers={"Accept-Encoding": "identity"},  # see read_body
-            # Cookies know no ports, and may be set for other hosts of a domain: a server could fill other servers' requests.
+            # No cookies: they ignore ports and may be set for other hosts of a domain, so one server could affect requests to others.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            follow_redirects=False,  # or a server could send the key, and what people write, to another host
+            follow_redirects=False,  # a redirect could send the key and the conversation to another host
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS, write=60.0),
             limits=httpx.Limits(max_connections=_MAX_CONNECTIONS, keepalive_expiry=30.0),
         )

@@ -1,4 +1,4 @@
-"""A model on another server, as a ChatModel."""
+"""A model on a remote server, as a ChatModel."""
 
 import logging
 import queue
@@ -26,14 +26,14 @@ from phi3_ui.chat.types import (
     Usage,
 )
 from phi3_ui.errors import UserError
-from phi3_ui.host.remote.chat_request import Habits, build_body
+from phi3_ui.host.remote.chat_request import Quirks, build_body
 from phi3_ui.host.remote.chat_stream import DONE, MAX_EVENT, Chunk, MalformedError, parse_chunk, read_events
 from phi3_ui.host.remote.failures import (
-    Asked,
+    RemoteTarget,
     RequestError,
-    failure_of_event,
-    failure_of_network,
-    failure_of_status,
+    failure_from_event,
+    failure_from_network,
+    failure_from_status,
 )
 from phi3_ui.host.remote.http_loop import HttpLoop, is_compressed, read_body
 from phi3_ui.remote_servers import RemoteServer
@@ -41,17 +41,15 @@ from phi3_ui.remote_servers import RemoteServer
 logger = logging.getLogger(__name__)
 
 _FIRST_SECONDS = 300.0
-"""Of silence before the first token: the server may have to load the model, and to read a long prompt."""
+"""Timeout for the first token: the server may have to load the model and prefill a long prompt."""
 _SILENT_SECONDS = 60.0
-"""Of silence afterwards."""
+"""Timeout for each later chunk."""
 _LAST_SECONDS = 5.0
-"""Of waiting for the usage, once the answer has ended."""
+"""Timeout for the usage, once the answer has ended."""
 _RETRIES = 2
 _RETRY_SECONDS = 0.5  # before the first retry; twice as long before the second
-_MAX_ANSWER, _MAX_PIECES = (
-    4_000_000,
-    500_000,
-)  # characters, and pieces of them: no model writes so much, but a server could
+_MAX_ANSWER = 4_000_000  # characters; no model writes so much, but a malicious server could
+_MAX_PIECES = 500_000
 
 Put = Callable[["AnswerEvent | UserError"], None]
 
@@ -68,22 +66,22 @@ class RemoteModel:
         opening: tuple[Message, ...] = (),
         max_answers: int,
     ) -> None:
-        """Nothing is asked yet. `opening`: messages that come before every conversation; `max_answers`: at a time."""
-        self.asked = Asked(server, model)
+        """Send nothing yet. `opening`: messages that precede every conversation; `max_answers`: the limit of concurrent answers."""
+        self.target = RemoteTarget(server, model)
         self.ready: Future[StreamingMode] = Future()
         self.ready.set_result("stream")
         self._loop = loop
         self._opening = opening
         self._max_answers = max_answers
         self._lock = threading.Lock()  # guards the attributes below
-        self._habits = Habits()
+        self._quirks = Quirks()
         self._answers = 0
 
     def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
-        """See ChatModel: cancelling closes the connection, so that the server stops."""
+        """See ChatModel. Cancelling closes the connection, so that the server stops."""
         with self._lock:
             if self._answers >= self._max_answers:
-                raise UserError("queue_full", model=self.asked.model, count=self._answers)
+                raise UserError("queue_full", model=self.target.model, count=self._answers)
             self._answers += 1
         try:
             yield from self._answer(request, cancel)
@@ -98,7 +96,9 @@ class RemoteModel:
             task = self._loop.start(lambda client: self._run(client, request, state))
         except RuntimeError as error:
             raise UserError("interrupted") from error
-        task.add_done_callback(lambda _: events.put(UserError("interrupted")))  # read only if nothing else has ended it
+        task.add_done_callback(
+            lambda _: events.put(UserError("interrupted"))
+        )  # consumed only if nothing else has ended the answer
 
         def stop() -> None:
             events.put(state.complete("cancelled"))
@@ -117,7 +117,7 @@ class RemoteModel:
             task.cancel()
 
     async def _run(self, client: httpx.AsyncClient, request: ChatRequest, state: "_Answer") -> None:
-        """Ask, and put the events of the answer, or the error that ended it."""
+        """Send the request, and queue the events of the answer, or the error that ended it."""
         try:
             with anyio.move_on_after(request.time_limit) as limit:
                 await self._ask(client, request, state)
@@ -129,19 +129,19 @@ class RemoteModel:
         except UserError as error:
             state.put(error)
         except Exception as error:
-            logger.exception("%s of %s could not be asked", self.asked.model, self.asked.server.name)
+            logger.exception("The request to %s of %s failed", self.target.model, self.target.server.name)
             state.put(UserError("unexpected", detail=type(error).__name__))
 
     async def _ask(self, client: httpx.AsyncClient, request: ChatRequest, state: "_Answer") -> None:
-        """Ask until the server answers. RequestError: it is retried only while nothing of an answer has come."""
+        """Send the request, with retries only until the first token arrives. Raises RequestError."""
         retries = 0
         while True:
-            habits = self._habits
+            quirks = self._quirks
             try:
-                await self._stream(client, request, habits, state)
+                await self._stream(client, request, quirks, state)
             except _RefusedFieldError as refusal:
                 with self._lock:
-                    self._habits = refusal.habits
+                    self._quirks = refusal.quirks
             except RequestError as error:
                 if error.retry_after is None or retries == _RETRIES or state.has_begun:
                     raise
@@ -151,10 +151,10 @@ class RemoteModel:
             else:
                 return
 
-    async def _stream(self, client: httpx.AsyncClient, request: ChatRequest, habits: Habits, state: "_Answer") -> None:
-        """Ask once. RequestError, _RefusedFieldError."""
-        server, model = self.asked.server, self.asked.model
-        body = build_body(server, model, request, habits, self._opening)
+    async def _stream(self, client: httpx.AsyncClient, request: ChatRequest, quirks: Quirks, state: "_Answer") -> None:
+        """Send the request once. Raises RequestError or _RefusedFieldError."""
+        server, model = self.target.server, self.target.model
+        body = build_body(server, model, request, quirks, self._opening)
         has_response = False
         try:
             prepared = client.build_request("POST", server.chat_url(model), json=body, headers=server.headers())
@@ -162,9 +162,9 @@ class RemoteModel:
                 response = await client.send(prepared, stream=True)
             try:
                 if response.status_code != httpx.codes.OK:
-                    await self._refuse(response, habits)
+                    await self._refuse(response, quirks)
                 if is_compressed(response):
-                    raise MalformedError("it compresses its answer, though it was asked not to")
+                    raise MalformedError("it compresses its answer, contrary to the request")
                 has_response = True
                 await self._read(response, state)
             finally:
@@ -172,21 +172,21 @@ class RemoteModel:
                     await response.aclose()
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             if isinstance(error, TimeoutError):
-                raise RequestError(self.asked.fail("remote_silent", seconds=round(state.patience))) from error
-            raise failure_of_network(self.asked, error, has_response=has_response) from error
+                raise RequestError(self.target.fail("remote_silent", seconds=round(state.patience))) from error
+            raise failure_from_network(self.target, error, has_response=has_response) from error
         except MalformedError as error:
-            raise RequestError(self.asked.malformed(str(error))) from error
+            raise RequestError(self.target.malformed(str(error))) from error
 
-    async def _refuse(self, response: httpx.Response, habits: Habits) -> None:
-        """Raise what a response that is no answer means. RequestError, _RefusedFieldError."""
+    async def _refuse(self, response: httpx.Response, quirks: Quirks) -> None:
+        """Raise the RequestError or _RefusedFieldError that an error response means."""
         with anyio.fail_after(_SILENT_SECONDS):
             body = await _read_body(response)
-        if response.status_code in (400, 422) and (learnt := habits.learn(body.decode("utf-8", "replace"))):
-            raise _RefusedFieldError(learnt)
-        raise failure_of_status(self.asked, response.status_code, response.headers, body)
+        if response.status_code in (400, 422) and (adapted := quirks.adapt(body.decode("utf-8", "replace"))):
+            raise _RefusedFieldError(adapted)
+        raise failure_from_status(self.target, response.status_code, response.headers, body)
 
     async def _read(self, response: httpx.Response, state: "_Answer") -> None:
-        """Put the events of an answer. RequestError, MalformedError, TimeoutError."""
+        """Queue the events of an answer. Raises RequestError, MalformedError or TimeoutError."""
         kind = response.headers.get("content-type", "").partition(";")[0].strip()
         if kind == "application/json":  # the server does not stream
             with anyio.fail_after(_FIRST_SECONDS):
@@ -212,77 +212,77 @@ class RemoteModel:
             if data is not None:
                 self._take(parse_chunk(data), state)
         if state.finish_reason is None and not state.is_done:
-            raise RequestError(self.asked.fail("remote_cut"))
+            raise RequestError(self.target.fail("remote_cut"))
         self._finish(state)
 
     def _wrong_kind(self, kind: str) -> RequestError:
-        """The failure of a response of another kind than an answer, as its header says."""
+        """Return the failure of a response with an unexpected content type."""
         if kind == "text/html":
-            return RequestError(self.asked.fail("remote_web_page"))
-        return RequestError(self.asked.malformed(f"it sends {kind or 'something'} instead of text/event-stream"))
+            return RequestError(self.target.fail("remote_web_page"))
+        return RequestError(self.target.malformed(f"it sends {kind or 'something'} instead of text/event-stream"))
 
     def _take(self, chunk: Chunk, state: "_Answer") -> None:
         if chunk.error:
-            raise RequestError(failure_of_event(self.asked, chunk.error))
+            raise RequestError(failure_from_event(self.target, chunk.error))
         state.take(chunk)
         try:
             state.usage = chunk.parse_usage() or state.usage
         except MalformedError as error:
             if not state.has_bad_usage:
-                logger.warning("The token counts of %s cannot be read: %s", self.asked.server.name, error)
+                logger.warning("Invalid token counts from %s: %s", self.target.server.name, error)
             state.has_bad_usage = True
         if state.size > _MAX_ANSWER or len(state.pieces) > _MAX_PIECES:
-            raise MalformedError("its answer has no end")
+            raise MalformedError("its answer does not end")
         if state.finish_reason == "content_filter":
-            raise RequestError(self.asked.fail("remote_filtered"))
+            raise RequestError(self.target.fail("remote_filtered"))
 
     def _finish(self, state: "_Answer") -> None:
-        """Put the end of the answer. RequestError if there is none: an empty text counts only where the server says that it is all."""
+        """Queue the end of the answer. Raise RequestError for an empty answer, unless the server says that it is complete."""
         if not state.pieces and state.finish_reason not in ("stop", "length"):
             is_call = state.finish_reason in ("tool_calls", "function_call")
-            raise RequestError(self.asked.fail("remote_tool_call" if is_call else "remote_no_text"))
+            raise RequestError(self.target.fail("remote_tool_call" if is_call else "remote_no_text"))
         state.finish()
 
 
 @dataclass(eq=False)
 class _RefusedFieldError(Exception):
-    """A server refuses a field that it can be asked without."""
+    """The server rejects a field that can be omitted or renamed."""
 
-    habits: Habits
+    quirks: Quirks
 
 
 @dataclass
 class _Answer:
-    """What has come of an answer. Only the loop's thread changes it; `complete` may be called from any."""
+    """The part of an answer received so far. Only the loop's thread changes it; any thread may call `complete`."""
 
     put: Put
     started: float = field(default_factory=time.perf_counter)
     first_at: float | None = None
-    """When the first token came."""
+    """When the first token arrived."""
     pieces: list[str] = field(default_factory=list)
     size: int = 0
-    """Characters of the pieces."""
+    """The number of characters in `pieces`."""
     usage: Usage | None = None
     has_bad_usage: bool = False
-    """Whether token counts came that cannot be read."""
+    """Whether the server sent invalid token counts."""
     finish_reason: str | None = None
-    """As the server calls it."""
+    """The server's name for it."""
     is_done: bool = False
 
     @property
     def has_begun(self) -> bool:
-        """Whether a token has come."""
+        """Whether a token has arrived."""
         return self.first_at is not None
 
     @property
     def patience(self) -> float:
-        """Seconds of silence after which the server is given up."""
+        """The current timeout in seconds for the next chunk."""
         if self.finish_reason is not None:
             return _LAST_SECONDS
         return _SILENT_SECONDS if self.has_begun else _FIRST_SECONDS
 
     def take(self, chunk: Chunk) -> None:
-        """Put what a chunk holds."""
+        """Queue the events of a chunk."""
         choice = chunk.choice
         if (choice.delta.text or choice.delta.is_thinking) and self.first_at is None:
             self.first_at = time.perf_counter()
@@ -295,11 +295,11 @@ class _Answer:
         self.finish_reason = choice.finish_reason or self.finish_reason
 
     def finish(self) -> None:
-        """Put the end of the answer."""
+        """Queue the end of the answer."""
         self.put(self.complete("length" if self.finish_reason == "length" else "stop"))
 
     def complete(self, reason: FinishReason) -> Completed:
-        """The end of the answer as far as it has come."""
+        """Return the final event, with the answer received so far."""
         now = time.perf_counter()
         first, rate = None, None
         if self.first_at is not None:
@@ -310,7 +310,7 @@ class _Answer:
 
 
 async def _read_body(response: httpx.Response) -> bytes:
-    """The whole body. MalformedError if it is too large."""
+    """Return the whole body. Raise MalformedError if it is too large."""
     body = await read_body(response, MAX_EVENT)
     if len(body) > MAX_EVENT:
         raise MalformedError("its response is too long")

@@ -1,4 +1,4 @@
-"""What a server says of itself: whether it can be reached, takes the key, and which models it has."""
+"""The status of a remote server: whether it is reachable and accepts the key, and which models it lists."""
 
 import json
 from collections.abc import Mapping
@@ -11,18 +11,18 @@ import httpx
 from phi3_ui.chat.json_values import has_more_values
 from phi3_ui.contracts.declaration import PARAMS
 from phi3_ui.errors import UserError
-from phi3_ui.host.remote.failures import Asked, RequestError, failure_of_network, failure_of_status
+from phi3_ui.host.remote.failures import RemoteTarget, RequestError, failure_from_network, failure_from_status
 from phi3_ui.host.remote.http_loop import read_body
 from phi3_ui.remote_servers import REMOTE_PREFIX, RemoteServer, is_model_name
 
 REPORT_SECONDS = 10.0
 _MAX_BODY = 8_000_000  # bytes
-_MAX_VALUES = 100_000  # of the JSON in it
+_MAX_VALUES = 100_000  # JSON values in it
 _MAX_MODELS = 1000
 _MAX_CREATED = 2**33  # seconds since 1970
 _MAX_TOKENS = 2**31
 _UNLISTED = (404, 405, 501)
-"""Statuses of servers that can be asked, but list no models."""
+"""HTTP statuses of usable servers that do not list their models."""
 
 
 @dataclass(frozen=True)
@@ -35,44 +35,44 @@ class FoundModel:
     context_length: int | None = None
     """Tokens."""
     params: frozenset[str] | None = None
-    """The fields of GenerationParams that it takes; None: it does not say."""
+    """The fields of GenerationParams that it supports; None: unknown."""
 
 
 @dataclass(frozen=True)
 class ServerReport:
-    """One look at a server."""
+    """The result of one status request."""
 
     error: UserError | None = None
-    """Why it cannot be asked; None: it can."""
+    """Why the server cannot be used; None: it can."""
     models: tuple[FoundModel, ...] | None = None
-    """None: it lists none, which some servers never do."""
+    """None: the server does not list its models, as some never do."""
     ignored: int = 0
-    """How many it lists besides, under names that cannot be shown."""
+    """The number of other models listed, whose names cannot be shown."""
 
     def find(self, model: str) -> FoundModel | None:
-        """A model that it lists."""
+        """Return the listed model with this id."""
         return next((one for one in self.models or () if one.id == model), None)
 
 
 async def fetch_report(client: httpx.AsyncClient, server: RemoteServer) -> ServerReport:
-    """Ask a server which models it has."""
-    asked = Asked(server, server.models[0] if server.models else server.name)
+    """Request the list of models from a server."""
+    target = RemoteTarget(server, server.models[0] if server.models else server.name)
     try:
         with anyio.fail_after(REPORT_SECONDS):
             status, headers, body = await _get(client, server)
     except TimeoutError:
-        return ServerReport(asked.fail("remote_timeout"))
+        return ServerReport(target.fail("remote_timeout"))
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        return ServerReport(failure_of_network(asked, error, has_response=False).error)
+        return ServerReport(failure_from_network(target, error, has_response=False).error)
     except UserError as error:
         return ServerReport(error)
     if status in _UNLISTED and server.models:
         return ServerReport()
     if status != httpx.codes.OK:
-        failure: RequestError = failure_of_status(asked, status, headers, body)
-        # Nothing was asked that could be too long or wrong: it is another kind of server, or another address.
+        failure: RequestError = failure_from_status(target, status, headers, body)
+        # The request cannot have been too long or wrong, so it is another kind of server, or the wrong URL.
         is_wrong_address = failure.error.code in ("remote_no_model", "remote_refused", "remote_context")
-        where = asked.malformed(f"status {status} of {server.models_url}")
+        where = target.malformed(f"status {status} from {server.models_url}")
         return ServerReport(where if is_wrong_address else failure.error)
     try:
         listed = _parse_models(server, body)
@@ -82,8 +82,8 @@ async def fetch_report(client: httpx.AsyncClient, server: RemoteServer) -> Serve
         if server.models:
             return ServerReport()
         if headers.get("content-type", "").startswith("text/html"):
-            return ServerReport(asked.fail("remote_web_page"))
-        return ServerReport(asked.malformed(f"{server.models_url} is no list of models"))
+            return ServerReport(target.fail("remote_web_page"))
+        return ServerReport(target.malformed(f"{server.models_url} is not a list of models"))
 
 
 async def _get(client: httpx.AsyncClient, server: RemoteServer) -> tuple[int, httpx.Headers, bytes]:
@@ -92,16 +92,16 @@ async def _get(client: httpx.AsyncClient, server: RemoteServer) -> tuple[int, ht
 
 
 def _parse_models(server: RemoteServer, body: bytes) -> tuple[FoundModel, ...]:
-    """The models in a list. Raises ValueError, KeyError, TypeError or AttributeError for anything else."""
+    """Parse a list of models. Raises ValueError, KeyError, TypeError or AttributeError for anything else."""
     if has_more_values(body, _MAX_VALUES):
-        raise ValueError("it lists too much")
+        raise ValueError("the list has too many values")
     content = json.loads(body)
     if server.kind == "databricks":
         rows = [row for row in content["endpoints"] if row.get("task") in (None, "", "llm/v1/chat")]
         return tuple(FoundModel(str(row["name"])) for row in rows[:_MAX_MODELS])
     rows = content["data"][:_MAX_MODELS]
     if server.kind == "phi3-chat":
-        # Each model has several names there, the best one first. One that is remote there may be one of this app in turn.
+        # Each model is listed under several names, the preferred one first. Skip its remote models: they may be this app's own.
         roots = {row["root"]: row for row in reversed(rows) if not str(row["root"]).startswith(REMOTE_PREFIX)}
         rows = list(reversed(roots.values()))
     return tuple(map(_parse_model, rows))

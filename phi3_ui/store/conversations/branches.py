@@ -1,4 +1,4 @@
-"""The conversation tree put together from stored turns, and the branch of it that was shown last."""
+"""Builds a conversation tree from stored turns, and stores and restores its shown branch."""
 
 import json
 from collections.abc import Iterable
@@ -8,10 +8,10 @@ from phi3_ui.chat.conversation import Conversation, Turn
 
 
 def build_conversation(turns: Iterable[Turn]) -> Conversation:
-    """The tree of these turns, with the branch of the newest one shown.
+    """Return the tree of these turns, with the branch of the newest one shown.
 
-    Parents precede their children; siblings are in the order in which they were asked. A turn whose parent is missing,
-    or that closes a cycle, becomes a root.
+    Parents precede their children; siblings are in the order in which they were asked. A turn whose parent is missing, or
+    that closes a cycle, becomes a root.
     """
     waiting = sorted(turns, key=_sort_key)
     ids, placed, placed_ids = {turn.id for turn in waiting}, list[Turn](), set[str | None]([None])
@@ -26,12 +26,12 @@ def build_conversation(turns: Iterable[Turn]) -> Conversation:
 
 
 def serialize_shown_branch(conversation: Conversation) -> str:
-    """The shown branch as JSON: its last turn, and how many turns there were."""
+    """Return the shown branch as JSON: the id of its last turn, and the number of turns in the tree."""
     return json.dumps([conversation.leaf, len(conversation.tree)])
 
 
 def restore_shown_branch(conversation: Conversation, stored: str) -> Conversation:
-    """With the branch shown that `serialize_shown_branch` wrote, unless another turn was added since."""
+    """Return the conversation showing the branch that `serialize_shown_branch` wrote, unless turns were added since."""
     try:
         leaf, count = json.loads(stored)
     except (ValueError, TypeError, RecursionError):

@@ -1,8 +1,8 @@
-"""What the servers of one store tell each other: which conversations each of them has changed.
+"""Change logs by which the servers of one store notify each other of the conversations that they have changed.
 
-MLflow cannot list what was changed or deleted since a moment, so each server keeps its last changes in a tag of the experiment that it
-alone writes: `NUMBER SECONDS_SINCE_1970 VISITOR:CONVERSATION,…`, the oldest first. NUMBER counts all changes that the server has
-ever made, so that a reader notices those that no longer fit.
+MLflow cannot list what was changed or deleted since a given time, so each server keeps its latest changes in its own tag of the
+experiment: `NUMBER SECONDS_SINCE_1970 VISITOR:CONVERSATION,…`, oldest first. NUMBER counts all changes that the server has ever
+made, so that a reader notices when changes have been dropped.
 """
 
 import hashlib
@@ -21,52 +21,52 @@ from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.errors import translate_store_errors
 
 _TAG = "phi3_ui.changes."
-_KEPT = 80  # changes of 46 characters each: every MLflow takes tags of 5,000
-_MIN_AGE = 1.0  # seconds between two readings
-_STALE = 86_400.0  # seconds after which the tag of a server that has ended is deleted
+_KEPT = 80  # changes of 46 characters each: every MLflow version accepts tags of 5,000 characters
+_MIN_AGE = 1.0  # seconds between two reads
+_STALE = 86_400.0  # seconds after which the tag of a stopped server is deleted
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What other servers have changed."""
+    """The changes of other servers."""
 
     conversations: frozenset[tuple[str, str]] = frozenset()
-    """Pairs of a `visitor_key` and the id of a conversation."""
+    """Pairs of a `visitor_key` and a conversation id."""
     is_complete: bool = True
-    """Whether these are all; if not, anything may have changed."""
+    """Whether no change is missing; if not, anything may have changed."""
 
     def join(self, other: "Changes") -> "Changes":
-        """Both."""
+        """Return the union of both."""
         return Changes(self.conversations | other.conversations, self.is_complete and other.is_complete)
 
 
 class ChangeLog:
-    """The changes of this server, and those of the others. Thread-safe."""
+    """Writes the changes of this server, and reads those of the others. Thread-safe."""
 
     def __init__(self, locate: Callable[[], ChatLocation]) -> None:
-        """`locate` is as that of the recorder."""
+        """`locate`: see Recorder."""
         self._locate = locate
         self._server = uuid.uuid4().hex
-        self._writing = threading.Lock()  # guards the three below
+        self._writing = threading.Lock()  # guards the next three attributes
         self._number = 0
         self._kept = deque[str](maxlen=_KEPT)
         self._is_written = True
-        self._reading = threading.Lock()  # guards the three below
+        self._reading = threading.Lock()  # guards the next three attributes
         self._put_back = Changes()
-        self._seen: dict[str, int] | None = None  # the number of each other server; None before the first reading
+        self._seen: dict[str, int] | None = None  # NUMBER of each other server; None before the first read
         self._read_at = float("-inf")  # of time.monotonic()
 
     def add(self, visitor_id: str, conversation_id: str) -> None:
-        """Note that the store has another state of a conversation. `flush` tells the others."""
+        """Add a change of a conversation in the store. `flush` publishes it."""
         with self._writing:
             self._number += 1
             self._kept.append(f"{visitor_key(visitor_id)}:{conversation_id}")
             self._is_written = False
 
     def flush(self) -> None:
-        """Write the added changes to the store. If it refuses, they are written with the next ones."""
+        """Write the added changes to the store. If that fails, they are written with the next ones."""
         with self._writing:
             if self._is_written:
                 return
@@ -77,15 +77,15 @@ class ChangeLog:
                     client = MlflowClient(location.tracking_uri)
                     client.set_experiment_tag(location.experiment_id, _TAG + self._server, value)
             except UserError as error:
-                logger.info("Other servers are not told of changes: %s", error)
+                logger.info("Could not notify other servers of changes: %s", error)
             else:
                 self._is_written = True
 
     def read_new(self) -> Changes:
-        """What the other servers have changed since the last call; nothing if that was less than a second ago.
+        """Return the changes of the other servers since the last call; none if that was less than a second ago.
 
         Raises:
-            UserError: As translate_store_errors.
+            UserError: See translate_store_errors.
         """
         with self._reading:
             if time.monotonic() - self._read_at < _MIN_AGE:
@@ -106,19 +106,19 @@ class ChangeLog:
             return changes
 
     def put_back(self, changes: Changes) -> None:
-        """Let `read_new` return them once more: they could not be followed."""
+        """Make `read_new` return these changes again, since they could not be applied."""
         with self._reading:
             self._put_back = self._put_back.join(changes)
 
 
 def visitor_key(visitor_id: str) -> str:
-    """What stands for a visitor in the log, where everybody who reads the store sees it."""
+    """Return the hash that stands for a visitor in the log, which everyone with access to the store can read."""
     return hashlib.sha256(visitor_id.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
 class _Log:
-    """What the tag of a server says."""
+    """The content of a server's tag."""
 
     number: int
     written_at: float
@@ -126,7 +126,7 @@ class _Log:
 
 
 def _parse_logs(tags: Mapping[str, str]) -> dict[str, _Log]:
-    """The logs by server. One that cannot be parsed is left out and logged."""
+    """Return the logs by server. Invalid ones are omitted, with a warning."""
     logs = dict[str, _Log]()
     for key, value in tags.items():
         if not key.startswith(_TAG):
@@ -149,7 +149,7 @@ def _find_new(logs: Mapping[str, _Log], seen: Mapping[str, int] | None) -> Chang
     found = set[tuple[str, str]]()
     is_complete = True
     for server, log in logs.items():
-        # Changes before the first reading were in the store when the conversations were first read, except perhaps the last.
+        # Changes before the first read were in the store when the conversations were first loaded, except perhaps the last.
         new = log.number - seen.get(server, 0) if seen is not None else len(log.changes)
         found.update(log.changes[-new:] if new > 0 else ())
         is_complete &= new <= len(log.changes)

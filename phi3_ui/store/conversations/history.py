@@ -1,6 +1,6 @@
-"""Conversations read back from the traces: each visitor's own, and nobody else's.
+"""Reads conversations from the traces; each visitor gets only their own.
 
-What is listed and searched is held in memory, loaded from the store once and then kept up to date: MLflow's own text
+Lists and searches use an index in memory, which is loaded from the store once and then kept up to date: MLflow's own text
 search takes minutes with thousands of traces.
 """
 
@@ -36,13 +36,15 @@ from phi3_ui.store.conversations.trace_search import LARGEST_PAGE, TraceSearch
 from phi3_ui.store.conversations.traces import PINNED_TAG, SESSION_KEY, SHOWN_BRANCH_TAG, TITLE_TAG
 from phi3_ui.store.conversations.votes import StoredVote, build_vote
 
-_MAX_VISITORS = 64  # whose indexes are held in memory at the same time
+_MAX_VISITORS = 64  # with an index in memory
 _MAX_AGE = 3.0  # seconds; an older index is refreshed from the store
-_FIRST_PAGE_TIMEOUT = 0.3  # seconds that a visitor's very first list waits for the store; the rest is loaded meanwhile
-_UPDATE_TIMEOUT = 0.2  # seconds that a list waits for what other servers have written
-_SEARCH_AGE = 30.0  # seconds after which programs that keep no change log are reckoned with
+_FIRST_PAGE_TIMEOUT = (
+    0.3  # seconds that a visitor's very first list waits for the store; the rest loads in the background
+)
+_UPDATE_TIMEOUT = 0.2  # seconds that a list waits for changes of other servers
+_SEARCH_AGE = 30.0  # seconds between searches for traces of programs that keep no change log
 _UPDATE_PAGE = 20  # traces
-_UNDO_SECONDS = 8.0  # in which a deletion can be undone
+_UNDO_SECONDS = 8.0  # during which a deletion can be undone
 _MAX_TITLE = 200  # characters
 
 logger = logging.getLogger(__name__)
@@ -54,36 +56,36 @@ class History:
     """The conversations of one store, written through `recorder`. Visitor ids are trusted. Thread-safe."""
 
     def __init__(self, locate: Callable[[], ChatLocation], recorder: Recorder) -> None:
-        """`locate` is as that of the recorder."""
+        """`locate`: see Recorder."""
         self._search = TraceSearch(locate)
         self._recorder = recorder
         self._lock = threading.Lock()
         self._indexes: OrderedDict[str, ConversationIndex] = OrderedDict()
 
     def list_conversations(self, visitor_id: str, query: str = "") -> list[ConversationSummary]:
-        """Conversations whose title or text contains all words of `query` (see `fold_text`): pinned, then newest first."""
+        """Return the conversations whose title or text contains all words of `query` (see `fold_text`): pinned ones first, then newest first."""
         words = fold_text(query).split()
         if query.strip() and not words:
-            return []  # of marks alone, which no text is compared by
+            return []  # a query of combining marks only, which the search ignores
         index = self._index(visitor_id)
         if index.fully_loaded.is_set():
             index.refreshed.wait(_UPDATE_TIMEOUT)
         return index.list_conversations(words)
 
     def list_turn_metrics(self, visitor_id: str) -> list[TurnMetrics]:
-        """The metrics of this visitor's turns, oldest first, without those of blind rounds that have no vote."""
+        """Return the metrics of this visitor's turns, oldest first, except for blind rounds without a vote."""
         return self._index(visitor_id).list_turn_metrics()
 
     def count_unreadable(self, visitor_id: str, conversation_id: str | None = None) -> int:
-        """How many turns of the visitor, or of one conversation, were skipped because their traces are damaged."""
+        """Return how many turns of the visitor, or of one conversation, were skipped because their traces are damaged."""
         return self._index(visitor_id).count_unreadable(conversation_id)
 
     def wait_until_loaded(self, visitor_id: str, timeout: float) -> bool:
-        """Wait up to `timeout` seconds until everything the store holds of this visitor is in the list."""
+        """Wait up to `timeout` seconds until all conversations of this visitor in the store are listed; return whether they are."""
         return self._index(visitor_id).fully_loaded.wait(timeout)
 
     def load(self, visitor_id: str, conversation_id: str) -> Conversation:
-        """A visitor's conversation with all its branches, as it was shown last. Damaged turns are skipped and counted.
+        """Return a visitor's conversation with all its branches, as last shown. Damaged turns are skipped and counted.
 
         Raises:
             UserError: no_such_chat, chat_busy (its only turn is being answered), chat_unreadable (all its turns are
@@ -109,16 +111,16 @@ class History:
         return restore_shown_branch(conversation, shown)
 
     def list_verdicts(self, visitor_id: str, conversation_id: str) -> dict[str, Verdict]:
-        """What the visitor's votes say of the answers of a conversation, by turn id."""
+        """Return the verdicts of the visitor's votes on the answers of a conversation, by turn id."""
         verdicts = self._index(visitor_id).list_verdicts(conversation_id)
-        for one in self._recorder.list_pending(visitor_id):  # which the index may have been read without
+        for one in self._recorder.list_pending(visitor_id):  # the index may lack pending votes
             if isinstance(one, VoteRecord) and one.conversation_id == conversation_id:
                 verdicts = {**one.list_verdicts(), **verdicts}
         return verdicts
 
     def list_votes(self, visitor_id: str) -> list[StoredVote]:
-        """The visitor's votes, the newest first. Damaged ones are left out and logged."""
-        pending = dict[str, Verdict]()  # which the index may have been read without
+        """Return the visitor's votes, newest first. Damaged ones are omitted and logged."""
+        pending = dict[str, Verdict]()  # the index may lack them
         for one in self._recorder.list_pending(visitor_id):
             if isinstance(one, VoteRecord):
                 pending = {**one.list_verdicts(), **pending}
@@ -133,18 +135,18 @@ class History:
         return sorted(votes, key=lambda vote: vote.voted_at, reverse=True)
 
     def vote(self, vote: VoteRecord) -> bool:
-        """Record a vote, which is final; False if the round has one already."""
+        """Record a vote, which is final; return False if the round already has one."""
         if not self._index(vote.visitor_id).try_vote(vote):
             return False
         self._recorder.submit(vote)
         return True
 
     def get_title(self, visitor_id: str, conversation_id: str) -> str:
-        """The conversation's title; empty if the visitor has no such conversation."""
+        """Return the conversation's title; empty if the visitor has no such conversation."""
         return self._index(visitor_id).get_title(conversation_id) or ""
 
     def apply(self, operation: Operation) -> None:
-        """Apply an operation that was just submitted to the recorder."""
+        """Apply an operation that has just been submitted to the recorder."""
         index = self._index(operation.visitor_id)
         for step in list_steps(operation):
             index.apply(step)
@@ -154,15 +156,15 @@ class History:
         self._set_tag(visitor_id, conversation_id, TITLE_TAG, shorten_title(title))
 
     def set_pinned(self, visitor_id: str, conversation_id: str, is_pinned: bool) -> None:
-        """Pin a conversation to the top of the list, or no longer. Raises UserError("no_such_chat")."""
+        """Pin a conversation to the top of the list, or unpin it. Raises UserError("no_such_chat")."""
         self._set_tag(visitor_id, conversation_id, PINNED_TAG, "true" if is_pinned else "")
 
     def save_shown_branch(self, visitor_id: str, conversation_id: str, conversation: Conversation) -> None:
-        """Remember which branch is shown, until another turn is asked. Raises UserError("no_such_chat")."""
+        """Store which branch is shown, until another turn is added. Raises UserError("no_such_chat")."""
         self._set_tag(visitor_id, conversation_id, SHOWN_BRANCH_TAG, serialize_shown_branch(conversation))
 
     def delete(self, visitor_id: str, conversation_id: str) -> None:
-        """Hide a conversation at once, and delete it from the store when this can no longer be undone.
+        """Hide a conversation immediately, and delete it from the store when the time to undo this has passed.
 
         Raises:
             UserError: no_such_chat.
@@ -173,18 +175,18 @@ class History:
         self.apply(deletion)
 
     def restore(self, visitor_id: str, conversation_id: str) -> bool:
-        """Undo a deletion; False if it is too late."""
+        """Undo a deletion; return False if it is too late."""
         if not self._recorder.cancel_deletion(visitor_id, conversation_id):
             return False
         self._index(visitor_id).restore(conversation_id)
         return True
 
     def is_deleted(self, visitor_id: str, conversation_id: str) -> bool:
-        """Whether it was deleted here. A page that still shows it has to ask in a new conversation."""
+        """Return whether it was deleted on this server. A page that still shows it has to start a new conversation."""
         return self._index(visitor_id).is_deleted(conversation_id)
 
     def is_restorable(self, visitor_id: str, conversation_id: str) -> bool:
-        """Whether its deletion can still be undone."""
+        """Return whether its deletion can still be undone."""
         return any(
             isinstance(one, ConversationDeletion) and one.conversation_id == conversation_id
             for one in self._recorder.list_pending(visitor_id)
@@ -205,7 +207,7 @@ class History:
     def _load_stored(
         self, index: ConversationIndex, visitor_id: str, conversation_id: str
     ) -> tuple[dict[str, Turn], str]:
-        """The readable turns of a conversation by id, and its tag for the shown branch."""
+        """Return the readable turns of a conversation by id, and its tag for the shown branch."""
         traces, damaged = self._search.list_conversation(visitor_id, conversation_id)
         for trace_id in damaged:
             _count_unreadable(index, trace_id, conversation_id, "its spans cannot be parsed")
@@ -223,7 +225,7 @@ class History:
         return turns, shown
 
     def _index(self, visitor_id: str) -> ConversationIndex:
-        """The visitor's index. It is refreshed in the background; an index that cannot be stays as it was."""
+        """Return the visitor's index. It is refreshed in the background; if that fails, it stays unchanged."""
         with self._lock:
             index = self._indexes.get(visitor_id)
             if index is None:
@@ -243,7 +245,7 @@ class History:
     def _refresh(
         self, read: Callable[[str, ConversationIndex], None], visitor_id: str, index: ConversationIndex
     ) -> None:
-        """Run `read`; after a failure the next request for the index tries again."""
+        """Run `read`; after a failure, the next use of the index retries."""
         try:
             read(visitor_id, index)
         except UserError as error:
@@ -254,7 +256,7 @@ class History:
             index.finish_refresh()
 
     def _load_index(self, visitor_id: str, index: ConversationIndex) -> None:
-        """Every trace of a visitor, newest first; then the complete texts of those that are longer than their previews."""
+        """Read every trace of a visitor, newest first, then the complete texts of those that are longer than their previews."""
         known, local = index.list_ids(), self._recorder.list_busy(visitor_id)
         truncated = list[str]()
         for number, trace in enumerate(self._search.iterate_infos(visitor_id), 1):
@@ -265,7 +267,9 @@ class History:
             if has_truncated_preview(trace.info):
                 truncated.append(trace.info.trace_id)
         for conversation_id in known - local - self._recorder.list_busy(visitor_id):
-            self._reload_conversation(visitor_id, index, conversation_id)  # pages miss traces while others are deleted
+            self._reload_conversation(
+                visitor_id, index, conversation_id
+            )  # pages may skip traces while others are deleted
         self._reapply(visitor_id, index)
         index.set_loaded()
         for trace_id in truncated:
@@ -280,10 +284,10 @@ class History:
             logger.warning("Trace %s can only be searched by its preview: %s", trace_id, error)
 
     def _update_index(self, visitor_id: str, index: ConversationIndex) -> None:
-        """What other servers on the same store wrote, by their logs; sometimes also the newest page, up to a trace that is known."""
+        """Read the changes of other servers on the same store from their logs; sometimes also search for new traces, up to a known one."""
         changes = self._recorder.change_log.read_new()
         try:
-            self._follow(changes)
+            self._apply_changes(changes)
         except BaseException:
             self._recorder.change_log.put_back(changes)
             raise
@@ -294,8 +298,8 @@ class History:
                 break
         self._reapply(visitor_id, index)
 
-    def _follow(self, changes: Changes) -> None:
-        """Read what other servers have changed, for all visitors whose indexes are held."""
+    def _apply_changes(self, changes: Changes) -> None:
+        """Reload the conversations that other servers have changed, for all visitors with an index in memory."""
         with self._lock:
             indexes = list(self._indexes.items())
         for visitor_id, index in indexes:
@@ -307,7 +311,7 @@ class History:
                     self._reload_conversation(visitor_id, index, conversation_id)
 
     def _reload_conversation(self, visitor_id: str, index: ConversationIndex, conversation_id: str) -> None:
-        """Read again what another server has changed, or deleted."""
+        """Reload a conversation that another server has changed or deleted."""
         found = self._search.list_infos(visitor_id, conversation_id)
         for trace in found:
             _add_trace(index, trace)
@@ -316,18 +320,18 @@ class History:
         self._reapply(visitor_id, index)
 
     def _reapply(self, visitor_id: str, index: ConversationIndex) -> None:
-        """Apply once more what the store lacks yet, over its older state."""
+        """Reapply the operations that are not in the store yet on top of its older state."""
         for operation in self._recorder.list_pending(visitor_id):
             index.apply(operation)
 
 
 def shorten_title(title: str) -> str:
-    """A title that was given, as it is stored: on one line."""
+    """Return a title as it is stored: on one line, shortened."""
     return " ".join(title.split())[:_MAX_TITLE]
 
 
 def _add_trace(index: ConversationIndex, trace: Trace) -> bool:
-    """Add a trace to the index, or count it if it is damaged. Returns whether it was seen for the first time."""
+    """Add a trace to the index, or count it if it is damaged. Return whether it is new."""
     try:
         return index.add_trace(trace.info)
     except UnreadableTraceError as error:

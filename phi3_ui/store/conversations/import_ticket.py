@@ -1,4 +1,4 @@
-"""What becomes of a conversation that is being imported."""
+"""The progress and outcome of the import of a conversation."""
 
 import threading
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ ImportState = Literal["writing", "stored", "refused", "deleted"]
 
 @dataclass(frozen=True)
 class ImportProgress:
-    """How far the recorder has come with one conversation."""
+    """The recorder's progress with one conversation."""
 
     written: int = 0
-    """How many of its turns, ratings and tags are in the store."""
+    """The number of its turns, ratings and tags in the store."""
     state: ImportState = "writing"
-    """`refused`: the store keeps refusing it, and what was written is deleted again; `deleted`: somebody deleted it meanwhile."""
+    """`refused`: the store keeps refusing it, and the written part is deleted again; `deleted`: the conversation was deleted meanwhile."""
 
 
 class ImportTicket:
-    """Waits for the recorder to write a conversation. Thread-safe; the recorder alone calls `report`."""
+    """Waits for the recorder to write a conversation. Thread-safe; only the recorder calls `report`."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -26,19 +26,19 @@ class ImportTicket:
 
     @property
     def progress(self) -> ImportProgress:
-        """The last reported one."""
+        """The latest progress."""
         with self._changed:
             return self._progress
 
     def report(self, progress: ImportProgress) -> None:
-        """Set the progress; one that is not `writing` is the last."""
+        """Set the progress; any state other than `writing` is final."""
         with self._changed:
             if self._progress.state == "writing":
                 self._progress = progress
                 self._changed.notify_all()
 
     def wait(self, timeout: float, after: ImportProgress | None = None) -> ImportProgress:
-        """Wait up to `timeout` seconds for the end, or for a progress other than `after`, and return the progress."""
+        """Wait up to `timeout` seconds for the end, or for progress beyond `after`, and return the progress."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._progress.state != "writing" or after not in (None, self._progress), timeout

@@ -1,4 +1,4 @@
-"""One visitor's conversations in memory: what is listed and searched, and the metrics of every turn."""
+"""One visitor's conversations in memory, for lists and searches, with the metrics of every turn."""
 
 import threading
 import time
@@ -19,17 +19,17 @@ from phi3_ui.store.conversations.traces import PINNED_TAG, TITLE_TAG
 
 @dataclass
 class _IndexedConversation:
-    """All known turns of one conversation, by id. It has at least one."""
+    """All known turns of one conversation, at least one."""
 
     custom_title: str = ""
     folded_title: str = ""
-    """The custom title as `matches` compares it."""
+    """The custom title, folded for `matches`."""
     is_pinned: bool = False
     turns: dict[str, TurnSummary] = field(default_factory=dict)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
-    """Of the turns whose rounds have a vote, by id; the first one stays."""
+    """The verdicts on turns whose rounds have a vote, by turn id; the first vote is final."""
 
-    @cached_property  # these are until the turns change: a list of thousands is drawn again after each click
+    @cached_property  # until the turns change: a list of thousands is rendered again after each click
     def root(self) -> TurnSummary:
         """The first question asked. Turns may have equal times; a turn with a parent is never the first."""
         roots = [turn for turn in self.turns.values() if turn.parent_id not in self.turns] or [*self.turns.values()]
@@ -48,7 +48,7 @@ class _IndexedConversation:
         return self.custom_title or self.first_title
 
     def put(self, turn: TurnSummary) -> None:
-        """Add a turn, its text folded, or replace it; a complete text is not replaced by the beginning of it."""
+        """Add or replace a turn, with its text folded; a complete text is never replaced by a preview of it."""
         known = self.turns.get(turn.metrics.turn_id)
         text = max(turn.text, known.text if known else "", key=len)
         question = max(turn.question, known.question if known else "", key=len)
@@ -72,33 +72,33 @@ class _IndexedConversation:
     def matches(self, words: list[str]) -> bool:
         if not words:
             return True
-        # A title that was not given is a question, which the turns have.
+        # A default title is a question, so the turns contain it.
         texts = [self.folded_title, *(turn.text for turn in self.turns.values())]
         return all(any(word in text for text in texts) for word in words)
 
 
 class ConversationIndex:
-    """One visitor's conversations. Thread-safe: all state changes under one lock, in the methods of this class."""
+    """One visitor's conversations. Thread-safe: the methods of this class change all state under one lock."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._conversations: dict[str, _IndexedConversation] = {}
-        self._deleted: dict[str, _IndexedConversation | None] = {}  # hidden, whatever the store still holds
+        self._deleted: dict[str, _IndexedConversation | None] = {}  # hidden, even if still in the store
         self._seen_traces = set[str]()
-        self._unreadable: dict[str, str] = {}  # the conversation by trace id; "" if the trace does not say it
+        self._unreadable: dict[str, str] = {}  # conversation id by trace id; "" if unknown
         self._refreshing = False
         self._refreshed_at = self._searched_at = float("-inf")  # of time.monotonic()
         self._loaded = False
         self.first_page_loaded = threading.Event()
-        """The newest turns of the store are in the index."""
+        """Set when the newest turns of the store are in the index."""
         self.fully_loaded = threading.Event()
-        """All turns of the store are in the index."""
+        """Set when all turns of the store are in the index."""
         self.refreshed = threading.Event()
-        """No refresh is under way."""
+        """Set while no refresh is running."""
         self.refreshed.set()
 
     def list_conversations(self, words: list[str]) -> list[ConversationSummary]:
-        """Conversations whose title or text contains every one of these words (see `fold_text`): pinned, then newest first."""
+        """Return the conversations whose title or text contains all of these folded words: pinned ones first, then newest first."""
         with self._lock:
             found = [
                 ConversationSummary(id_, conversation.title, conversation.last_asked_at, conversation.is_pinned)
@@ -108,7 +108,7 @@ class ConversationIndex:
         return sorted(found, key=lambda summary: (summary.is_pinned, summary.last_asked_at), reverse=True)
 
     def list_turn_metrics(self) -> list[TurnMetrics]:
-        """Metrics of every turn, oldest first, but for those of blind rounds without a vote: they would tell the models."""
+        """Return the metrics of every turn, oldest first, except for blind rounds without a vote, whose models they would reveal."""
         with self._lock:
             found = [
                 turn.metrics
@@ -119,36 +119,36 @@ class ConversationIndex:
         return sorted(found, key=lambda metrics: metrics.asked_at)
 
     def get_title(self, conversation_id: str) -> str | None:
-        """The conversation's title; None if there is no such conversation."""
+        """Return the conversation's title; None if there is no such conversation."""
         with self._lock:
             conversation = self._conversations.get(conversation_id)
             return conversation.title if conversation else None
 
     def get_root_turn_id(self, conversation_id: str) -> str | None:
-        """The turn asked first, which carries the conversation's tags; None if there is no such conversation."""
+        """Return the id of the first turn, which carries the conversation's tags; None if there is no such conversation."""
         with self._lock:
             conversation = self._conversations.get(conversation_id)
             return conversation.root.metrics.turn_id if conversation else None
 
     def list_ids(self) -> set[str]:
-        """All conversations that are not deleted."""
+        """Return the ids of all conversations that are not deleted."""
         with self._lock:
             return set(self._conversations)
 
     def list_turn_ids(self, conversation_id: str) -> list[str]:
-        """The known turns of a conversation; empty if there is no such conversation."""
+        """Return the ids of the known turns of a conversation; empty if there is no such conversation."""
         with self._lock:
             conversation = self._conversations.get(conversation_id)
             return list(conversation.turns) if conversation else []
 
     def list_verdicts(self, conversation_id: str) -> dict[str, Verdict]:
-        """What the votes say of the answers of a conversation, by turn id."""
+        """Return the verdicts on the answers of a conversation, by turn id."""
         with self._lock:
             conversation = self._conversations.get(conversation_id)
             return dict(conversation.verdicts) if conversation else {}
 
     def list_rounds(self) -> list[list[tuple[TurnSummary, Verdict | None]]]:
-        """The answers of each round of the comparisons, in any order, with what the vote says of each."""
+        """Return the answers of each round of the comparisons, in any order, each with its verdict."""
         rounds = dict[str, list[tuple[TurnSummary, Verdict | None]]]()
         with self._lock:
             for one in self._conversations.values():
@@ -158,7 +158,7 @@ class ConversationIndex:
         return list(rounds.values())
 
     def try_vote(self, vote: VoteRecord) -> bool:
-        """Apply a vote; False if one of its turns has one already, or the conversation is unknown."""
+        """Apply a vote; return False if one of its turns already has one, or the conversation is unknown."""
         with self._lock:
             conversation = self._conversations.get(vote.conversation_id)
             if conversation is None or not conversation.verdicts.keys().isdisjoint(vote.turn_ids):
@@ -167,21 +167,21 @@ class ConversationIndex:
             return True
 
     def is_deleted(self, conversation_id: str) -> bool:
-        """Whether the conversation was deleted, and the deletion was not undone."""
+        """Return whether the conversation is deleted, without the deletion having been undone."""
         with self._lock:
             return conversation_id in self._deleted
 
     def count_unreadable(self, conversation_id: str | None = None) -> int:
-        """How many traces had to be skipped, of one conversation or of all that are not deleted."""
+        """Return how many traces were skipped, of one conversation or of all that are not deleted."""
         with self._lock:
             if conversation_id is not None:
                 return sum(owner == conversation_id for owner in self._unreadable.values())
             return sum(owner not in self._deleted for owner in self._unreadable.values())
 
     def apply(self, operation: Step) -> None:
-        """Apply a change that is on its way to the store."""
+        """Apply an operation that is not in the store yet."""
         conversation_id = operation.conversation_id
-        # Texts are folded before the lock is taken: they may be long.
+        # Fold texts before taking the lock: they may be long.
         summary = _fold(summarize_record(operation)) if isinstance(operation, TurnRecord) else None
         with self._lock:
             if isinstance(operation, ConversationDeletion):
@@ -201,13 +201,13 @@ class ConversationIndex:
                     conversation.vote(operation)
 
     def add_trace(self, info: TraceInfo, complete: tuple[str, str] | None = None) -> bool:
-        """Add a trace of the store; `complete` are its whole question and answer, if known.
+        """Add a trace of the store; `complete` is its complete question and answer, if known.
 
         Returns:
-            Whether it is seen for the first time.
+            Whether the trace is new.
 
         Raises:
-            UnreadableTraceError: It is a damaged trace of this app; the index is unchanged.
+            UnreadableTraceError: It is a damaged trace of this app. No turn was added.
         """
         with self._lock:
             is_new = info.trace_id not in self._seen_traces
@@ -230,19 +230,19 @@ class ConversationIndex:
         return is_new
 
     def add_unreadable(self, trace_id: str, conversation_id: str) -> bool:
-        """Count a trace that had to be skipped. Returns whether it was not counted before."""
+        """Count a trace that was skipped. Return whether it is new."""
         with self._lock:
             is_new = trace_id not in self._unreadable
             self._unreadable[trace_id] = conversation_id
             return is_new
 
     def remove_unreadable(self, trace_id: str) -> None:
-        """No longer count a trace, which could be read now."""
+        """Stop counting a trace that has become readable."""
         with self._lock:
             self._unreadable.pop(trace_id, None)
 
     def restore(self, conversation_id: str) -> None:
-        """Undo a deletion. A conversation that was not in the index is loaded from the store again."""
+        """Undo a deletion. If the conversation was not in the index, the index is reloaded from the store."""
         with self._lock:
             if conversation_id not in self._deleted:
                 return
@@ -254,11 +254,11 @@ class ConversationIndex:
                 self.fully_loaded.clear()
 
     def start_refresh(self, max_age: float) -> Literal["load", "update"] | None:
-        """Claim the next refresh from the store; the caller must call `finish_refresh` after it.
+        """Claim the next refresh from the store; the caller must then call `finish_refresh`.
 
         Returns:
-            `load` if everything has to be read, `update` if only newer traces have to be, None if nothing has:
-            the last attempt is less than `max_age` seconds old, or another thread is refreshing.
+            `load` to read everything, `update` to read only changes, None to read nothing, because the last attempt is less
+            than `max_age` seconds old or another thread is refreshing.
         """
         with self._lock:
             if self._refreshing or time.monotonic() - self._refreshed_at <= max_age:
@@ -268,7 +268,7 @@ class ConversationIndex:
             return "update" if self._loaded else "load"
 
     def claim_search(self, max_age: float) -> bool:
-        """Whether the newest traces are to be searched for by the caller: this was not done for `max_age` seconds."""
+        """Claim the search for new traces: return True if the last one is more than `max_age` seconds old."""
         with self._lock:
             is_due = time.monotonic() - self._searched_at > max_age
             if is_due:
@@ -276,14 +276,14 @@ class ConversationIndex:
             return is_due
 
     def set_loaded(self) -> None:
-        """Every trace of the store is in the index."""
+        """Mark the index as complete: every trace of the store is in it."""
         with self._lock:
             self._loaded, self._searched_at = True, time.monotonic()
         self.first_page_loaded.set()
         self.fully_loaded.set()
 
     def finish_refresh(self) -> None:
-        """The refresh has ended, successfully or not; the next one may start after its `max_age`."""
+        """End a refresh, successful or not; the next one may start after its `max_age`."""
         with self._lock:
             self._refreshing, self._refreshed_at = False, time.monotonic()
         self.refreshed.set()

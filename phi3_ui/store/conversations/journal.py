@@ -1,7 +1,7 @@
-"""Operations that the store has not taken yet, on disk: they survive a crash of the process.
+"""Operations that the store has not accepted yet, on disk, so that they survive a crash of the process.
 
-Each process has a folder of its own, guarded by a file lock that the kernel releases when the process ends; the next
-process to start recovers what is left in it.
+Each process has its own folder, guarded by a file lock that the kernel releases when the process ends; the next process to
+start recovers the remaining operations.
 """
 
 import contextlib
@@ -34,18 +34,18 @@ logger = logging.getLogger(__name__)
 class Journal:
     """Pending operations in the order in which they were added. Thread-safe.
 
-    Operations that the disk does not take are held in memory, and `error` says why.
+    Operations that cannot be written to disk are kept in memory, and `error` says why.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
-        """Opens the journal of this process in `folder`. `limit` is how many bytes may be pending in total."""
+        """Open the journal of this process in `folder`. `limit` is the maximum number of pending bytes."""
         self._limit = limit
         self._lock = threading.RLock()
         self._error: str | None = None
         self._last_number = 0
         self._pending: dict[int, Operation] = {}
-        self._sizes: dict[int, int] = {}  # in bytes, of those that are being added too
-        self._size = 0  # of all of them
+        self._sizes: dict[int, int] = {}  # bytes, including operations that are being added
+        self._size = 0  # the sum of them
         self._parent, self._folder = folder, folder / uuid.uuid4().hex
         self._file_lock: FileLock | None = None
         with self._record_errors():
@@ -57,12 +57,12 @@ class Journal:
 
     @property
     def error(self) -> str | None:
-        """Why the journal is not safe on disk at the moment; None if it is."""
+        """Why the journal is not safely on disk at the moment; None if it is."""
         with self._lock:
             return self._error
 
     def recover(self) -> list[Operation]:
-        """Take over the operations that ended processes have left; they are pending here from now on."""
+        """Take over the operations left by ended processes; from now on they are pending here."""
         recovered: list[Operation] = []
         with self._record_errors():
             for folder in sorted(self._parent.iterdir()):
@@ -72,7 +72,7 @@ class Journal:
                 try:
                     lock.acquire(timeout=0)
                 except Timeout:
-                    continue  # its process is running
+                    continue  # its process is still running
                 try:
                     operations = list(_read_folder(folder))
                     numbers = [self.add(operation) for operation in operations]
@@ -86,20 +86,20 @@ class Journal:
         return recovered
 
     def start_draft(self, record: TurnRecord) -> "AnswerDraft":
-        """Write down a question, followed by its answer as it is generated."""
+        """Start the file of a question and its answer as it is generated."""
         return AnswerDraft(self, self._folder / f"{record.turn.id}{_DRAFT_SUFFIX}", record)
 
     def add(self, operation: Operation) -> int | None:
-        """Keep an operation until `remove` is called with the number returned; None if too much is pending already."""
+        """Store an operation until `remove` is called with the returned number; return None if too much is already pending."""
         number = self.try_add(operation, serialize_operation(operation), self._limit)
         if number is None:
             with self._lock:
-                self._error = f"{self._limit // 1_000_000} MB are pending already"
+                self._error = f"{self._limit // 1_000_000} MB are already pending"
             logger.error("Lost the %s of conversation %s: %s", operation.kind, operation.conversation_id, self._error)
         return number
 
     def try_add(self, operation: Operation, text: bytes, limit: int) -> int | None:
-        """As `add`, of an operation that was serialised as `text`; None, and nothing else, if more than `limit` would be pending."""
+        """Like `add`, for an operation serialised as `text`. If more than `limit` bytes would be pending, return None and change nothing."""
         with self._lock:
             if self._size + len(text) > limit:
                 return None
@@ -107,7 +107,7 @@ class Journal:
             number = self._last_number
             self._sizes[number] = len(text)
             self._size += len(text)
-        # The file comes first: once the operation is pending, another thread may remove both.
+        # Write the file first: once the operation is pending, another thread may remove both.
         with self._record_errors():
             _write_atomically(self._file(number), text)
         with self._lock:
@@ -115,32 +115,32 @@ class Journal:
         return number
 
     def list_pending(self) -> list[tuple[int, Operation]]:
-        """All operations with their numbers, in order."""
+        """Return all operations with their numbers, in order."""
         with self._lock:
             return sorted(self._pending.items(), key=lambda item: item[0])
 
     def is_pending(self, number: int) -> bool:
-        """Whether the operation was not removed yet."""
+        """Return whether the operation has not been removed yet."""
         with self._lock:
             return number in self._pending
 
     def remove(self, number: int) -> None:
-        """Forget an operation: the store has it, or it was cancelled."""
+        """Remove an operation that is in the store or was cancelled."""
         with self._lock:
             self._pending.pop(number, None)
             self._size -= self._sizes.pop(number, 0)
-            with contextlib.suppress(OSError):  # a file that stays is written to the store once more, to no effect
+            with contextlib.suppress(OSError):  # a remaining file is written to the store again, without effect
                 self._file(number).unlink(missing_ok=True)
 
     def quarantine(self, number: int) -> None:
-        """Forget an operation that the store keeps refusing, but keep its file beside the processes' folders."""
+        """Remove an operation that the store keeps refusing, but keep its file next to the processes' folders."""
         with self._lock:
             with self._record_errors():
                 self._file(number).rename(self._parent / f"{self._folder.name}-{number}.refused")
             self.remove(number)
 
     def retry_writes(self) -> None:
-        """Write the operations that are only in memory, if the disk takes them now."""
+        """Retry writing the operations that are only in memory."""
         with self._lock:
             if self._error is None:
                 return
@@ -152,7 +152,7 @@ class Journal:
                         _write_atomically(self._file(number), serialize_operation(operation))
 
     def close(self) -> None:
-        """Release the folder; what is still pending is recovered by the next process."""
+        """Release the folder; the next process recovers the operations that are still pending."""
         if self._file_lock is None:
             return
         if not self.list_pending() and self.error is None and not any(self._folder.glob(f"*{_DRAFT_SUFFIX}")):
@@ -165,18 +165,18 @@ class Journal:
 
     @contextlib.contextmanager
     def _record_errors(self) -> Iterator[None]:
-        """Keeps an OSError of the block as `error`."""
+        """Catch an OSError of the block and set `error`."""
         try:
             yield
         except OSError as error:
             with self._lock:
                 if self._error is None:
-                    logger.warning("The journal of conversations cannot be written: %s", error)
+                    logger.warning("Cannot write the journal of conversations: %s", error)
                 self._error = error.strerror or str(error)
 
 
 class AnswerDraft:
-    """The file of one answer that is being generated. Text is in it after a second at most, without an fsync.
+    """The file of one answer that is being generated. Text is written within about a second, without an fsync.
 
     Only the thread that generates the answer may use it.
     """
@@ -196,14 +196,14 @@ class AnswerDraft:
             self._next_write_at = time.monotonic() + _DRAFT_INTERVAL
 
     def finish(self, record: TurnRecord) -> int | None:
-        """Replace the draft by the complete turn, which is on disk when this returns. See `Journal.add`."""
+        """Replace the draft with the complete turn, which is on disk when this returns. See `Journal.add`."""
         number = self._journal.add(record)
         self.discard()
         return number
 
     def discard(self) -> None:
         """Delete the draft."""
-        with contextlib.suppress(OSError):  # a draft of a recorded turn is ignored when it is recovered
+        with contextlib.suppress(OSError):  # recovery ignores the draft of a recorded turn
             self._file.unlink(missing_ok=True)
 
     def _append_line(self, line: bytes) -> None:
@@ -212,7 +212,7 @@ class AnswerDraft:
 
 
 def _write_atomically(file: Path, content: bytes) -> None:
-    """The file is complete and on disk when this returns; after an OSError there is none."""
+    """Write a file that is complete and on disk when this returns. After an OSError, the file does not exist."""
     temporary = file.with_suffix(".tmp")
     try:
         with temporary.open("wb") as out:
@@ -227,7 +227,7 @@ def _write_atomically(file: Path, content: bytes) -> None:
 
 
 def _read_folder(folder: Path) -> Iterator[Operation]:
-    """The operations of a process that has ended, then the turns whose answers it was generating."""
+    """Yield the operations of an ended process, then the turns whose answers it was generating."""
     recorded = set[str]()
     for file in sorted(folder.glob(f"*{_OPERATION_SUFFIX}")):
         try:
@@ -245,7 +245,7 @@ def _read_folder(folder: Path) -> Iterator[Operation]:
         try:
             record = parse_operation(first)
         except ValueError:
-            logger.warning("The draft %s is incomplete: its process ended while it wrote the question", file.name)
+            logger.warning("The draft %s is incomplete: its process ended while writing the question", file.name)
             continue
         if isinstance(record, TurnRecord) and record.turn.id not in recorded:
             yield interrupted_record(record, "".join(_parse_texts(lines)), file.stat().st_mtime)

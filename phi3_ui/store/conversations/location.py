@@ -1,4 +1,4 @@
-"""Where chats are kept: in the tracking store, or beside the app if that store keeps no traces."""
+"""Where chats are stored: in the tracking store, or locally if that store does not support traces."""
 
 import threading
 from dataclasses import dataclass
@@ -15,25 +15,25 @@ _LOCAL_FILE = "chats.db"
 
 @dataclass(frozen=True)
 class ChatLocation:
-    """An experiment that holds the traces of chats."""
+    """The experiment with the traces of chats."""
 
     tracking_uri: str
     experiment_id: str
 
 
 class ChatLocator:
-    """Finds the experiment of the chats, which is created if needed. Thread-safe."""
+    """Finds the experiment for the chats, and creates it if needed. Thread-safe."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._finding = threading.Lock()  # held while the store is asked, which may take minutes
+        self._finding = threading.Lock()  # held while the store is queried, which may take minutes
         self._lock = threading.Lock()  # guards the attributes below
         self._location: ChatLocation | None = None
         self._notice: UserError | None = None
 
     @property
     def notice(self) -> UserError | None:
-        """What people should know of where their chats are; None if that is nothing, or not known yet."""
+        """A notice for users about where their chats are; None if there is none, or it is not known yet."""
         with self._lock:
             return self._notice
 
@@ -42,13 +42,13 @@ class ChatLocator:
         """The experiment, for links into the UI of the tracking store; None if the chats are elsewhere.
 
         Raises:
-            UserError: As `locate`.
+            UserError: See `locate`.
         """
         location = self.locate()
         return location.experiment_id if location.tracking_uri == self._settings.tracking_uri else None
 
     def locate(self) -> ChatLocation:
-        """The experiment. The store is asked until it has answered once.
+        """Return the experiment. The store is queried until it has responded once.
 
         Raises:
             UserError: store_unreachable, store_read_only, experiment_deleted.

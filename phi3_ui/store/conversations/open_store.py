@@ -1,4 +1,4 @@
-"""Opens the conversations of the configured store, for the page and the command line alike."""
+"""Opens the conversations of the configured store, for the page and the command line."""
 
 from phi3_ui import __version__
 from phi3_ui.settings import Settings
@@ -9,7 +9,7 @@ from phi3_ui.store.conversations.turn_writer import ConversationStore
 
 
 def open_conversation_store(settings: Settings) -> tuple[ConversationStore, ChatLocator]:
-    """The store's conversations, and where they are. The caller must close the store's recorder."""
+    """Open the conversation store and its locator. The caller must close the store's recorder."""
     locator = ChatLocator(settings)
     recorder = Recorder(locator.locate, settings.home / "journal")
     history = History(locator.locate, recorder)

@@ -1,11 +1,11 @@
 """Changes to the conversations in the store, as values and as the JSON of the journal.
 
-The JSON names (aliases and `kind`) are a stored format: journals of earlier versions must stay readable. Increase FORMAT with
+The JSON names (aliases and `kind`) are a stored format: journals of earlier versions must stay readable. Increment FORMAT with
 every change that an earlier version would misread.
 
-- Format 1, without a field `format`: a turn's record holds the messages that were sent to the model, the whole chat.
-- Format 2: it holds its own turn only, so that the journal grows linearly with a chat. See prompt_restorer.py.
-- Format 3: votes.
+- Format 1, without a field `format`: a turn's record contains all messages sent to the model, that is the whole chat.
+- Format 2: a record contains only its own turn, so that the journal grows linearly with a chat. See prompt_restorer.py.
+- Format 3: adds votes.
 """
 
 from collections.abc import Iterator
@@ -33,12 +33,12 @@ class TurnRecord:
     conversation_id: _ConversationId
     turn: StoredTurn
     model_name: Annotated[str, Field(alias="model")]
-    """The answering model, as the page calls it."""
+    """The answering model's name as shown on the page."""
     ended_at: Annotated[float, Field(alias="ended")]
     """Seconds since 1970, UTC."""
     app_version: Annotated[str, Field(alias="version")]
     messages: Annotated[tuple[Message, ...] | None, Field(exclude=True)] = None
-    """The messages sent to the model; the turn's question is the last one. None: they follow from the turns before it."""
+    """The messages sent to the model, ending with the turn's question. None: to be restored from the preceding turns."""
     kind: Literal["record"] = "record"
 
 
@@ -68,7 +68,7 @@ class TagChange:
 
 @dataclass(frozen=True)
 class VoteRecord:
-    """Write a person's vote on a round of a comparison, on the trace of each of its answers."""
+    """Write a user's vote on a round of a comparison to the traces of all its answers."""
 
     visitor_id: _VisitorId
     conversation_id: _ConversationId
@@ -80,11 +80,11 @@ class VoteRecord:
     exclusion: Exclusion | None = None
     """Why it does not count for ratings; None if it does."""
     reason: str = ""
-    """The person's, in their words."""
+    """The user's reason, in their own words."""
     kind: Literal["vote"] = "vote"
 
     def list_verdicts(self) -> dict[str, Verdict]:
-        """What it says of each answer, by turn id."""
+        """Return its verdict on each answer, by turn id."""
         return {
             turn_id: Verdict(find_standing(self.preference, place), self.exclusion, self.reason, self.voted_at)
             for place, turn_id in enumerate(self.turn_ids)
@@ -104,19 +104,19 @@ class ConversationDeletion:
 
 @dataclass(frozen=True)
 class ConversationImport:
-    """Write every turn of a conversation from elsewhere, with its ratings and tags: all of it or nothing."""
+    """Import a conversation atomically: every turn with its ratings, and the tags."""
 
     visitor_id: _VisitorId
     conversation_id: _ConversationId
     turns: tuple[StoredTurn, ...]
-    """Parents before their children, answered, in the order of their times. At least one."""
+    """At least one turn, all answered, parents before their children, ordered by time."""
     tags: dict[str, str]
-    """Of the conversation: its title and the branch to show."""
+    """The conversation's tags: its title and the branch to show."""
     app_version: Annotated[str, Field(alias="version")]
     kind: Literal["import"] = "import"
 
     def list_steps(self) -> "list[TurnRecord | FeedbackChange | TagChange]":
-        """The operations it consists of, in order."""
+        """Return its steps, in order."""
         return list(self._iterate_steps())
 
     def _iterate_steps(self) -> "Iterator[TurnRecord | FeedbackChange | TagChange]":
@@ -129,9 +129,9 @@ class ConversationImport:
             yield TagChange(*owner, self.turns[0].id, key, value)
 
     def _build_record(self, turn: Turn) -> TurnRecord:
-        """Its messages are its own question only: what else was sent to the model is unknown."""
+        """Build a turn's record. Its only message is its own question: what else was sent to the model is unknown."""
         if turn.request is None or turn.answer is None:
-            raise ValueError(f"turn {turn.id} of conversation {self.conversation_id} is not answered")
+            raise ValueError(f"turn {turn.id} of conversation {self.conversation_id} has no answer")
         ended_at = turn.request.asked_at + (turn.answer.timings.seconds if turn.answer.timings else 0.0)
         question = Conversation((replace(turn, answer=None, parent=None),), turn.id)
         return TurnRecord(
@@ -146,13 +146,13 @@ class ConversationImport:
 
 
 Step = TurnRecord | FeedbackChange | TagChange | VoteRecord | ConversationDeletion
-"""An operation that changes the store with a few requests, or deletes a conversation."""
+"""An operation that changes the store in a few requests, or deletes a conversation."""
 
 Operation = Step | ConversationImport
 
 
 def list_steps(operation: Operation) -> list[Step]:
-    """What an operation consists of: those of an import, else the operation itself."""
+    """Return the steps of an operation: those of an import, or the operation itself."""
     return [*operation.list_steps()] if isinstance(operation, ConversationImport) else [operation]
 
 
@@ -168,17 +168,17 @@ _OPERATION: TypeAdapter[Operation] = TypeAdapter(
 
 
 def serialize_operation(operation: Operation) -> bytes:
-    """The operation as one line of JSON."""
+    """Return the operation as one line of JSON."""
     fields = memoryview(_OPERATION.dump_json(operation, by_alias=True))[1:]
     return b"".join((b'{"format":%d,' % FORMAT, fields))
 
 
 def parse_operation(text: str | bytes) -> Operation:
-    """Inverse of `serialize_operation`, but for the messages of a record. Raises ValueError if `text` is not an operation."""
+    """Parse the output of `serialize_operation`, which omits the messages of a record. Raises ValueError if `text` is not an operation."""
     return _OPERATION.validate_json(text)
 
 
 def interrupted_record(started: TurnRecord, text: str, ended_at: float) -> TurnRecord:
-    """The record of a turn whose process ended after it had written `text` of the answer."""
+    """Return the record of a turn whose process ended after it had generated `text` of the answer."""
     answer = Answer(started.model_name, text, error=("interrupted", {}))
     return replace(started, ended_at=ended_at, turn=replace(started.turn, answer=answer))

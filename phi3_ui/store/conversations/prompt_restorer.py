@@ -1,4 +1,4 @@
-"""Restores the messages of recovered turns: the journal holds each turn by itself."""
+"""Restores the messages of recovered turns, since the journal stores each turn without its predecessors."""
 
 import logging
 from collections import OrderedDict
@@ -11,26 +11,26 @@ from phi3_ui.store.conversations.operations import TurnRecord
 from phi3_ui.store.conversations.trace_reader import UnreadableTraceError, parse_turn
 from phi3_ui.store.conversations.trace_search import TraceSearch
 
-_MAX_CONVERSATIONS = 4  # held at the same time: turns are recovered in order, chat by chat or nearly so
+_MAX_CONVERSATIONS = 4  # cached: turns are recovered in order, almost chat by chat
 
 logger = logging.getLogger(__name__)
 
 
 class PromptRestorer:
-    """Builds the messages of a turn from the turns before it, which the store has. Not thread-safe."""
+    """Builds the messages of a turn from the preceding turns in the store. Not thread-safe."""
 
     def __init__(self, locate: Callable[[], ChatLocation]) -> None:
         self._search = TraceSearch(locate)
         self._turns: OrderedDict[tuple[str, str], dict[str, Turn]] = OrderedDict()
 
     def restore(self, record: TurnRecord) -> TurnRecord:
-        """The record with its messages; from the first turn on that the store still has. Raises UserError: store_unreachable."""
+        """Return the record with its messages, starting at the first turn that the store still has. Raises UserError: store_unreachable."""
         known = self._find_turns(record.visitor_id, record.conversation_id)
         known[record.turn.id] = record.turn
         branch = [replace(record.turn, answer=None)]
         while (parent := branch[-1].parent) is not None:
             if parent not in known or len(branch) > len(known):
-                logger.warning("Trace of turn %s: the store lacks turn %s before it", record.turn.id, parent)
+                logger.warning("Trace of turn %s: its predecessor %s is not in the store", record.turn.id, parent)
                 break
             branch.append(known[parent])
         branch[-1] = replace(branch[-1], parent=None)

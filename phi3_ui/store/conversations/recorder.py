@@ -1,7 +1,7 @@
 """Writes conversations to MLflow: each turn becomes exactly one trace, however its answer ended.
 
-Answers never wait for the store. Operations go to the journal, and one thread writes them to the store, retrying for as
-long as the store needs. Imports give way: between two turns of an import, everything else that is due is written.
+Answers never wait for the store. Operations go to the journal, and one thread writes them to the store, retrying for as long
+as necessary. Imports have the lowest priority: between two turns of an import, everything else that is due is written.
 """
 
 import logging
@@ -32,28 +32,28 @@ from phi3_ui.store.conversations.trace_writer import TraceWriter
 
 JOURNAL_LIMIT = 64_000_000  # bytes
 _RETRY_FIRST, _RETRY_LAST = 1.0, 30.0  # seconds
-_MAX_ATTEMPTS = 5  # of an operation that fails while the store accepts others
+_MAX_ATTEMPTS = 5  # for an operation that fails while the store accepts others
 _CANCEL_INTERVAL = 0.5  # seconds
 
 logger = logging.getLogger(__name__)
 
 
 class Recorder:
-    """The only writer of conversations to one store. Thread-safe; methods return at once, and failures never break a chat."""
+    """The only writer of conversations to one store. Thread-safe; methods never wait for the store, and failures never break a chat."""
 
     def __init__(self, locate: Callable[[], ChatLocation], folder: Path, limit: int = JOURNAL_LIMIT) -> None:
-        """Recovers the journal in `folder` and starts the writing thread.
+        """Recover the journals in `folder` and start the writing thread.
 
         Args:
-            locate: Returns the experiment of the traces, creating it if needed. UserError if the store fails.
-            folder: Of the journals.
-            limit: How many bytes may be pending.
+            locate: Returns the experiment of the traces, and creates it if needed; raises UserError if the store fails.
+            folder: The folder of the journals.
+            limit: The maximum number of pending bytes.
         """
         self._writer = TraceWriter(locate)
         self.change_log = ChangeLog(locate)
-        """What is written here, and what other servers have written."""
+        """The changes of this server, and of other servers."""
         self._journal = Journal(folder, limit)
-        # The state below changes under the lock of this condition, which is notified of every change.
+        # This condition's lock guards the state below, and it is notified of every change.
         self._changed = threading.Condition()
         self._in_progress: dict[str, str] = {}  # conversation ids by turn id
         self._writing: int | None = None
@@ -61,9 +61,9 @@ class Recorder:
         self._closing = self._stopped = False
         self._has_work = True
         self._imports: dict[str, ImportTicket] = {}  # those that are pending, by conversation id
-        self._attempts: dict[int, int] = {}  # of the writing thread alone, as the next one
-        self._steps: dict[int, list[Step]] = {}  # what is left of each import, last step first
-        self._import_limit = limit // 2  # the other half is left to what people ask meanwhile
+        self._attempts: dict[int, int] = {}  # used by the writing thread only, like the next one
+        self._steps: dict[int, list[Step]] = {}  # the remaining steps of each operation, last step first
+        self._import_limit = limit // 2  # the other half is reserved for concurrent chats
         self.recovered = self._journal.recover()
         """The operations that earlier processes could not write."""
         for one in self.recovered:
@@ -76,7 +76,7 @@ class Recorder:
     def warning(self) -> UserError | None:
         """Why conversations are not safely stored at the moment; None if they are.
 
-        not_journaled, not_recorded, or a state of the store that someone has to change: experiment_deleted,
+        Its code is not_journaled, not_recorded, or a state of the store that someone has to change: experiment_deleted,
         store_read_only, store_schema_old, store_schema_new.
         """
         if error := self._journal.error:
@@ -85,7 +85,7 @@ class Recorder:
             return self._store_error
 
     def start_turn(self, record: TurnRecord) -> AnswerDraft:
-        """A question was asked. The draft takes the generated text, then goes to `finish_turn` or `discard_turn`."""
+        """Record a question. Add the generated text to the returned draft, then pass it to `finish_turn` or `discard_turn`."""
         with self._changed:
             self._in_progress[record.turn.id] = record.conversation_id
         return self._journal.start_draft(record)
@@ -101,19 +101,19 @@ class Recorder:
         self._end_turn(record)
 
     def submit(self, *operations: Operation) -> None:
-        """Write these operations, after all that were submitted before."""
+        """Queue operations, to be written after all that were submitted before."""
         for operation in operations:
             self._journal.add(operation)
         self._notify()
 
     def submit_import(self, operation: ConversationImport, is_cancelled: Callable[[], bool]) -> ImportTicket | None:
-        """Write a whole conversation. It is on disk when this returns, which waits until the journal has room for it.
+        """Queue the import of a conversation. Block until the journal has room for it; it is on disk when this returns.
 
         Returns:
-            The way to wait for the store; None if `is_cancelled` became true before there was room. It is asked twice a second.
+            A ticket to wait for the store; None if `is_cancelled`, polled twice a second, became true before there was room.
 
         Raises:
-            UserError: import_chat_too_large; import_not_kept if the disk does not take it.
+            UserError: import_chat_too_large; import_not_kept if it cannot be written to disk.
         """
         text = serialize_operation(operation)
         if len(text) > self._import_limit:
@@ -138,7 +138,7 @@ class Recorder:
         self.submit(FeedbackChange(visitor_id, conversation_id, turn_id, feedback))
 
     def cancel_deletion(self, visitor_id: str, conversation_id: str) -> bool:
-        """Cancel a pending deletion; False if there is none, or it is being carried out."""
+        """Cancel a pending deletion; return False if there is none, or it is being executed."""
         with self._changed:
             cancelled = [
                 number
@@ -152,23 +152,23 @@ class Recorder:
             return bool(cancelled)
 
     def list_pending(self, visitor_id: str) -> list[Step]:
-        """This visitor's operations that are not in the store yet, in order; imports as what they consist of."""
+        """Return this visitor's operations that are not in the store yet, in order; imports as their steps."""
         own = [operation for _, operation in self._journal.list_pending() if operation.visitor_id == visitor_id]
         return [step for operation in own for step in list_steps(operation)]
 
     def list_busy(self, visitor_id: str) -> set[str]:
-        """Conversations that the store may lack: turns of theirs are pending, or being answered for whomever."""
+        """Return the ids of conversations that the store may lack: with pending turns of this visitor, or turns of anyone in progress."""
         with self._changed:
             answering = set(self._in_progress.values())
         return answering | {one.conversation_id for one in self.list_pending(visitor_id)}
 
     def is_in_progress(self, turn_id: str) -> bool:
-        """Whether this turn is being answered."""
+        """Return whether this turn is being answered."""
         with self._changed:
             return turn_id in self._in_progress
 
     def flush(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds until the store has everything that is due."""
+        """Wait up to `timeout` seconds until everything that is due is in the store; return whether it is."""
         deadline = time.monotonic() + timeout
         with self._changed:
             self._has_work = True
@@ -180,7 +180,7 @@ class Recorder:
         return True
 
     def close(self, timeout: float = 5.0) -> None:
-        """Flush for up to `timeout` seconds and stop; the next process recovers the rest. Deletions no longer wait."""
+        """Flush for up to `timeout` seconds and stop; the next process recovers the rest. Pending deletions become due."""
         with self._changed:
             self._closing = True
         self.flush(timeout)
@@ -201,14 +201,14 @@ class Recorder:
             self._changed.notify_all()
 
     def _is_due(self, operation: Operation) -> bool:
-        """Whether it can be written now. Call it with the lock held."""
+        """Return whether it can be written now. Call it with the lock held."""
         if isinstance(operation, ConversationDeletion):
             # A turn in progress would be written after the deletion.
             is_answering = operation.conversation_id in self._in_progress.values()
             return not is_answering and (self._closing or operation.due_at <= time.time())
         if isinstance(operation, VoteRecord):
             return not any(turn_id in self._in_progress for turn_id in operation.turn_ids)
-        # There is no trace to change yet while the turn is in progress, or imported.
+        # There is no trace to change while the turn is in progress or being imported.
         return not isinstance(operation, TagChange | FeedbackChange) or (
             operation.turn_id not in self._in_progress and operation.conversation_id not in self._imports
         )
@@ -222,7 +222,7 @@ class Recorder:
             try:
                 complete = self._write_all()
             except Exception:
-                logger.exception("The recorder failed; it tries again in %s s", retry_after)
+                logger.exception("The recorder failed; retrying in %s s", retry_after)
                 complete = False
             self.change_log.flush()
             retry_after = _RETRY_FIRST if complete else min(2 * retry_after, _RETRY_LAST)
@@ -232,7 +232,7 @@ class Recorder:
                     return
 
     def _idle_seconds(self, retry_after: float) -> float | None:
-        """How long to wait without a notification; None if nothing is pending. Call it with the lock held."""
+        """Return the seconds to wait for a notification; None (forever) if nothing is pending. Call it with the lock held."""
         pending = [operation for _, operation in self._journal.list_pending()]
         if any(map(self._is_due, pending)) or self._journal.error:
             return retry_after
@@ -245,9 +245,9 @@ class Recorder:
         return max(0.0, min(due) - time.time()) if due else None
 
     def _write_all(self) -> bool:
-        """Try everything that is due once, in order, and the next step of each import; False if something failed."""
+        """Try to write everything that is due once, in order, and the next step of each import; return False if anything failed."""
         self._journal.retry_writes()
-        blocked = set[str]()  # conversations with a failed operation, which holds up those after it
+        blocked = set[str]()  # conversations with a failed operation, which blocks their later ones
         pending = sorted(self._journal.list_pending(), key=lambda item: _rank(item[1]))
         for number, operation in pending:
             if operation.conversation_id in blocked or not self._claim(number, operation):
@@ -268,9 +268,9 @@ class Recorder:
         return not blocked
 
     def _set_store_error(self, error: UserError) -> None:
-        """Warn of an error. One that passes by itself becomes not_recorded; the others name their cure."""
-        is_passing = error.code == "store_unreachable"
-        warning = UserError("not_recorded", detail=str(error.values["detail"])) if is_passing else error
+        """Set the warning for an error. A transient one becomes not_recorded; the others name a remedy."""
+        is_transient = error.code == "store_unreachable"
+        warning = UserError("not_recorded", detail=str(error.values["detail"])) if is_transient else error
         with self._changed:
             self._store_error = warning
 
@@ -285,7 +285,7 @@ class Recorder:
             return True
 
     def _cancel_imports(self, deletion: ConversationDeletion) -> None:
-        """Write nothing more of the conversation that is about to be deleted."""
+        """Cancel the imports of the conversation that is about to be deleted."""
         owner = deletion.visitor_id, deletion.conversation_id
         for number, other in self._journal.list_pending():
             if isinstance(other, ConversationImport) and (other.visitor_id, other.conversation_id) == owner:
@@ -294,13 +294,13 @@ class Recorder:
                 self._end_import(other, ImportProgress(state="deleted"))
 
     def _try_write(self, number: int, operation: Operation) -> Exception | None:
-        """Write a claimed operation, of an import the next step, and remove it from the journal; returns what went wrong."""
+        """Write a claimed operation, or the next step of an import, and remove it from the journal once complete; return the error, if any."""
         if number not in self._steps:
             self._steps[number] = list_steps(operation)[::-1]
         steps = self._steps[number]
         try:
             self._writer.write(steps[-1])
-        except Exception as error:  # noqa: BLE001 - returned; whatever it is, it may not stop the other conversations
+        except Exception as error:  # noqa: BLE001 - returned; no error may block the other conversations
             return error
         else:
             self._attempts.pop(number, None)
@@ -312,7 +312,7 @@ class Recorder:
                 self._writing = None
 
     def _report_step(self, number: int, operation: Operation, is_last: bool) -> None:
-        """Remove an operation that is written; an import that is not goes on."""
+        """Remove an operation that is completely written, or report the progress of an import."""
         if is_last:
             del self._steps[number]
             self.change_log.add(operation.visitor_id, operation.conversation_id)
@@ -333,7 +333,7 @@ class Recorder:
                 ticket.report(progress)
 
     def _undo_import(self, operation: ConversationImport, state: ImportState) -> None:
-        """Delete what was written of an import that has failed: all of it or nothing."""
+        """Delete the written part of a failed import, so that imports are atomic."""
         self._end_import(operation, ImportProgress(state=state))
         self.submit(ConversationDeletion(operation.visitor_id, operation.conversation_id, time.time()))
 
@@ -342,7 +342,7 @@ class Recorder:
         level = logging.ERROR if self._attempts[number] >= _MAX_ATTEMPTS else logging.INFO
         logger.log(
             level,
-            "The store does not take %s of conversation %s (attempt %s)",
+            "The store refuses the %s of conversation %s (attempt %s)",
             operation.kind,
             operation.conversation_id,
             self._attempts[number],
@@ -357,5 +357,5 @@ class Recorder:
 
 
 def _rank(operation: Operation) -> int:
-    """Turns come first: feedback and tags may be older than the record of their turn. Imports come last."""
+    """Return the sort key: turns come first, since feedback and tags may be older than the record of their turn. Imports come last."""
     return 0 if isinstance(operation, TurnRecord) else 2 if isinstance(operation, ConversationImport) else 1

@@ -7,13 +7,13 @@ from phi3_ui.chat.normalization import normalize
 
 _STROKED_LETTER = re.compile(r"LATIN SMALL LETTER (?:DOTLESS )?([A-Z])(?: WITH .*)?")
 _LETTER_CLASSES = (0, 9, 84, 91, 103, 118, 129, 130, 132)
-"""The canonical combining classes of marks that are not accents: viramas, and vowels of Telugu, Thai, Lao and Tibetan."""
+"""The canonical combining classes of marks that are not accents: viramas, and vowel signs of Telugu, Thai, Lao and Tibetan."""
 
 _INVISIBLE_MARKS = ("VARIATION SELECTOR", "COMBINING GRAPHEME JOINER")
 
 
 class _Folding(dict[int, str]):
-    """A table for `str.translate` that is filled as characters are met."""
+    """A table for `str.translate` that is filled lazily."""
 
     def __missing__(self, code: int) -> str:
         decomposed = unicodedata.normalize("NFKD", chr(code)).casefold()
@@ -23,7 +23,7 @@ class _Folding(dict[int, str]):
 
 
 def _fold_letter(char: str) -> str:
-    """A decomposed character; empty if it is an accent or invisible."""
+    """Fold a decomposed character; return "" if it is an accent or invisible."""
     if unicodedata.combining(char) not in _LETTER_CLASSES or unicodedata.category(char) in ("Cf", "Me"):
         return ""
     if unicodedata.category(char) == "Mn" and unicodedata.name(char, "").startswith(_INVISIBLE_MARKS):
@@ -37,10 +37,10 @@ _FOLDING = _Folding()
 
 
 def fold_text(text: str) -> str:
-    """Return a text in which equal letters are equal characters: NFKD, case-folded, without accents and invisible ones.
+    """Return the text in NFKD, case-folded, without accents and invisible characters.
 
-    A text contains another one as people see it if its folded form contains the folded other one.
+    A text matches a query, regardless of these differences, if the folded text contains the folded query.
     """
     if text.isascii():
         return text.lower()
-    return normalize("NFKD", text).translate(_FOLDING)  # normalized for the order of several marks
+    return normalize("NFKD", text).translate(_FOLDING)  # normalize first, to get multiple marks into canonical order

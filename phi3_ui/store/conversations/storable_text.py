@@ -1,4 +1,4 @@
-"""Text as every store takes it: PostgreSQL holds no NUL, and none holds halves of characters."""
+"""Makes text storable in every database: PostgreSQL rejects NUL, and all reject lone surrogates."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -10,7 +10,7 @@ _Value = TypeVar("_Value")
 
 
 def make_storable(value: _Value) -> _Value:
-    """The value, with U+FFFD for each such character in its texts; itself where it has none. Descends into dataclasses and collections."""
+    """Return the value with such characters in its strings replaced by U+FFFD; unchanged if it has none. Descends into dataclasses and collections."""
     return cast(_Value, _convert(value))
 
 

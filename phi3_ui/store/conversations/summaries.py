@@ -1,4 +1,4 @@
-"""What lists and charts show of conversations and turns, without their texts."""
+"""Summaries and metrics of conversations and turns, for lists and charts."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class TurnMetrics:
     asked_at: float
     """Seconds since 1970, UTC."""
     model: str
-    """The model's name, as the page calls it."""
+    """The model's name as shown on the page."""
     model_id: str
     finish_reason: str
     """A FinishReason, or `error`."""
@@ -40,21 +40,21 @@ class TurnMetrics:
 
 @dataclass(frozen=True)
 class TurnSummary:
-    """What the index keeps of a turn."""
+    """A turn in the index."""
 
     metrics: TurnMetrics
     parent_id: str | None
     question: str
     text: str
-    """Question and answer, for the search; from a trace without spans only their beginnings."""
+    """Question and answer, for the search; only their beginnings if read from a trace without spans."""
     is_blind: bool = False
     """Whether its model and its metrics are hidden until its round has a vote."""
     round: RoundPlace | None = None
-    """Where it stands in a round of a comparison."""
+    """Its place in a round of a comparison."""
 
 
 def summarize_record(record: TurnRecord) -> TurnSummary:
-    """The summary of a turn that is not in the store yet."""
+    """Return the summary of a turn that is not in the store yet."""
     turn, answer = record.turn, record.turn.answer
     usage, timings = (answer.usage, answer.timings) if answer else (None, None)
     metrics = TurnMetrics(
@@ -77,7 +77,7 @@ def summarize_record(record: TurnRecord) -> TurnSummary:
 
 
 def finish_reason(record: TurnRecord) -> str | None:
-    """Why the answer ended: a FinishReason, or `error`; None while it is being written."""
+    """Return why the answer ended: a FinishReason, or `error`; None while it is being generated."""
     answer = record.turn.answer
     if answer is None:
         return None

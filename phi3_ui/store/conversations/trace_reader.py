@@ -1,4 +1,4 @@
-"""Parse turns from MLflow traces, including those of other writers and damaged ones."""
+"""Parses turns from MLflow traces, including damaged traces and those of other writers."""
 
 import json
 import math
@@ -41,17 +41,17 @@ _N = TypeVar("_N", int, float)
 
 
 class UnreadableTraceError(ValueError):
-    """A trace of this app whose content is damaged. str() says in which way."""
+    """A trace of this app is damaged. str() describes the damage."""
 
 
 def parse_summary(info: TraceInfo) -> TurnSummary | None:
-    """The summary of a turn, from its trace's metadata and previews. Metrics that cannot be read are unknown.
+    """Return the summary of a turn, from its trace's metadata and previews. Invalid metrics count as unknown.
 
     Returns:
-        None if the trace is not one of this app.
+        None if this app did not write the trace.
 
     Raises:
-        UnreadableTraceError: This app wrote it, but its conversation or its time is missing.
+        UnreadableTraceError: This app wrote it, but its conversation or its time is missing or invalid.
     """
     metadata = info.trace_metadata or {}
     turn_id, conversation_id = metadata.get(TURN_KEY), metadata.get(SESSION_KEY)
@@ -85,7 +85,7 @@ def parse_summary(info: TraceInfo) -> TurnSummary | None:
 
 
 def _parse_place(metadata: dict[str, str]) -> RoundPlace | None:
-    """Where a turn stands in its round; None if it is part of none, or that is damaged."""
+    """Return a turn's place in its round; None if it has no round, or its metadata is damaged."""
     try:
         place, places = int(metadata[PLACE_KEY]), int(metadata[PLACES_KEY])
     except (KeyError, ValueError):
@@ -94,14 +94,14 @@ def _parse_place(metadata: dict[str, str]) -> RoundPlace | None:
 
 
 def parse_turn(trace: Trace) -> Turn | None:
-    """The complete turn that a trace with its spans holds, with its feedback; None if it is not a trace of this app.
+    """Return the complete turn, with its feedback, from a trace with its spans; None if this app did not write it.
 
     Raises:
-        UnreadableTraceError: It is one of this app, but its turn is missing or damaged.
+        UnreadableTraceError: This app wrote it, but its turn is missing or damaged.
     """
     turn_id = (trace.info.trace_metadata or {}).get(TURN_KEY)
     try:
-        # MLflow parses a span when its attributes are read first.
+        # MLflow parses a span when its attributes are first read.
         stored = next(filter(None, (span.attributes.get(TURN_ATTRIBUTE) for span in trace.data.spans)), None)
     except (MlflowException, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UnreadableTraceError("its spans cannot be parsed") from error
@@ -119,7 +119,7 @@ def parse_turn(trace: Trace) -> Turn | None:
 
 
 def parse_feedback(info: TraceInfo) -> Feedback | None:
-    """The visitor's feedback on the answer."""
+    """Return the visitor's feedback on the answer."""
     assessment = find_assessment(info)
     if assessment is None or assessment.feedback is None:
         return None
@@ -127,17 +127,17 @@ def parse_feedback(info: TraceInfo) -> Feedback | None:
 
 
 def find_assessment(info: TraceInfo) -> Assessment | None:
-    """The assessment that holds the visitor's feedback."""
-    return _find_human(info, FEEDBACK_NAME)
+    """Return the assessment with the visitor's feedback."""
+    return _find_human_assessment(info, FEEDBACK_NAME)
 
 
 def find_preference(info: TraceInfo) -> Assessment | None:
-    """The assessment that holds a person's vote."""
-    return _find_human(info, PREFERENCE_NAME)
+    """Return the assessment with a user's vote."""
+    return _find_human_assessment(info, PREFERENCE_NAME)
 
 
 def parse_verdict(info: TraceInfo) -> Verdict | None:
-    """What a person's vote says of the answer; None if there is no vote, or it is damaged."""
+    """Return the verdict of a user's vote on the answer; None if there is no vote, or it is damaged."""
     assessment = find_preference(info)
     if assessment is None or assessment.feedback is None or assessment.feedback.value not in get_args(Standing):
         return None
@@ -150,14 +150,14 @@ def parse_verdict(info: TraceInfo) -> Verdict | None:
     )
 
 
-def _find_human(info: TraceInfo, name: str) -> Assessment | None:
+def _find_human_assessment(info: TraceInfo, name: str) -> Assessment | None:
     human = AssessmentSourceType.HUMAN
-    ours = (one for one in info.assessments or () if one.name == name and one.source)
-    return next((one for one in ours if one.source.source_type == human), None)
+    named = (one for one in info.assessments or () if one.name == name and one.source)
+    return next((one for one in named if one.source.source_type == human), None)
 
 
 def has_truncated_preview(info: TraceInfo) -> bool:
-    """Whether question or answer may be longer than the trace's preview of it."""
+    """Return whether the question or the answer may be longer than its preview."""
     return max(len(info.request_preview or ""), len(info.response_preview or "")) >= PREVIEW_CHARS
 
 
@@ -169,7 +169,7 @@ def _stored_metrics(metadata: dict[str, str]) -> dict[str, Any]:
 
 
 def _json_object(text: str | None) -> dict[str, Any]:
-    """Empty if `text` is not the JSON of an object, such as one that was truncated."""
+    """Parse a JSON object; empty if `text` is not one, for instance because it was truncated."""
     try:
         value = json.loads(text or "{}")
     except (ValueError, RecursionError):
@@ -178,7 +178,7 @@ def _json_object(text: str | None) -> dict[str, Any]:
 
 
 def _number(value: Any, kind: Callable[[Any], _N]) -> _N | None:
-    """A non-negative finite number, or None for anything else."""
+    """Return a non-negative finite number; None for anything else."""
     try:
         number = kind(value)
         return number if math.isfinite(number) and number >= 0 else None

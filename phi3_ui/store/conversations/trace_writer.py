@@ -1,4 +1,4 @@
-"""Carries out operations on the traces of one store."""
+"""Executes operations on the traces of one store."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,18 +34,18 @@ from phi3_ui.store.errors import find_obstacle, is_missing, translate_store_erro
 from phi3_ui.store.query import metadata_filter
 
 _PAGE_SIZE = 500
-_PROBE_TAG = "phi3_ui.recorder"  # of the experiment; set to find out whether the store accepts writes
+_PROBE_TAG = "phi3_ui.recorder"  # a tag of the experiment, set to find out whether the store accepts writes
 
 
 class TraceWriter:
-    """Every operation is idempotent. Methods raise UserError: store_unreachable, store_read_only, experiment_deleted."""
+    """Executes operations, all of which are idempotent. Methods raise UserError: store_unreachable, store_read_only, experiment_deleted."""
 
     def __init__(self, locate: Callable[[], ChatLocation]) -> None:
         self._locate = locate
         self._restorer = PromptRestorer(locate)
 
     def write(self, operation: Step) -> None:
-        """Carry out an operation. Feedback and tags of a trace that no longer exists are ignored."""
+        """Execute an operation. Feedback, tags and votes for a trace that no longer exists are ignored."""
         location, operation = self._locate(), make_storable(operation)
         if isinstance(operation, TurnRecord) and operation.messages is None:
             operation = self._restorer.restore(operation)
@@ -53,7 +53,7 @@ class TraceWriter:
             _write(TracingClient(location.tracking_uri), location.experiment_id, operation)
 
     def find_obstacle(self) -> UserError | None:
-        """Why the store accepts no write at all; None if it accepts them."""
+        """Return why the store accepts no writes at all; None if it does."""
         try:
             location = self._locate()
             if obstacle := find_obstacle(location.tracking_uri, location.experiment_id):
@@ -77,7 +77,7 @@ def _write(client: TracingClient, experiment: str, operation: Step) -> None:
         case TagChange(_, _, turn_id, key, value):
             with _ignore_missing():
                 trace_id = trace_id_for(turn_id)
-                client.get_trace_info(trace_id)  # raises if there is none, unlike the next call
+                client.get_trace_info(trace_id)  # raises if the trace is missing, unlike the next call
                 client.set_trace_tag(trace_id, key, value)
         case VoteRecord():
             for place, turn_id in enumerate(operation.turn_ids):
@@ -99,14 +99,14 @@ def _set_feedback(client: TracingClient, visitor_id: str, trace_id: str, feedbac
 
 
 def _write_preference(client: TracingClient, trace_id: str, vote: VoteRecord, place: int) -> None:
-    """A vote is final: the first one stays."""
+    """Write a verdict, unless there is one: a vote is final."""
     if not find_preference(client.get_trace_info(trace_id)):
         client.log_assessment(trace_id, build_preference(vote, place))
 
 
 def _delete(client: TracingClient, experiment: str, visitor_id: str, conversation_id: str) -> None:
     query = metadata_filter({SESSION_KEY: conversation_id, USER_KEY: visitor_id})
-    # Always the first page: the deletion moves the next traces there.
+    # Always request the first page: the deletion moves the next traces there.
     while found := client.search_traces(
         locations=[experiment], filter_string=query, max_results=_PAGE_SIZE, include_spans=False
     ):
@@ -115,7 +115,7 @@ def _delete(client: TracingClient, experiment: str, visitor_id: str, conversatio
 
 @contextmanager
 def _ignore_missing() -> Iterator[None]:
-    """The trace to change may have been deleted meanwhile."""
+    """Ignore that the trace to change has been deleted meanwhile."""
     try:
         yield
     except MlflowException as error:

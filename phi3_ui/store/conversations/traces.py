@@ -1,7 +1,7 @@
-"""A turn as an MLflow trace; trace_reader.py reads it back.
+"""Builds the MLflow trace of a turn; trace_reader.py parses it.
 
-Trace and span ids are derived from the turn's id, so that a turn which is recorded twice is one trace. Traces are built
-after the answer has ended, off the token path.
+Trace and span ids are derived from the turn's id, so that recording a turn twice yields one trace. Traces are built after the
+answer has ended, off the token path.
 """
 
 import base64
@@ -22,29 +22,29 @@ from phi3_ui.chat.types import Usage
 from phi3_ui.store.conversations.operations import TurnRecord, VoteRecord
 from phi3_ui.store.conversations.summaries import finish_reason
 
-# Stored names: traces of earlier versions must stay readable.
+# These names are stored: traces of earlier versions must stay readable.
 SESSION_KEY, USER_KEY, MODEL_ID_KEY = "mlflow.trace.session", "mlflow.trace.user", "mlflow.modelId"
 TOKEN_USAGE_KEY = "mlflow.trace.tokenUsage"  # noqa: S105 - counts of tokens, not a secret
 RUN_MODEL_KEY = "phi3_ui.model"
-"""The id of a model that is no logged model."""
+"""The id of a model that is not a logged model."""
 TURN_KEY, PARENT_KEY = "phi3_ui.turn", "phi3_ui.parent"
 METRIC_PREFIX = "phi3_ui.metrics."
-"""Each metric has a metadata key of its own: a backend may truncate values at MAX_METADATA_CHARS."""
+"""The prefix of metrics. Each has its own metadata key, since a backend may truncate values at MAX_METADATA_CHARS."""
 LEGACY_METRICS_KEY = "phi3_ui.figures"
 """All metrics as one JSON object, as version 0.1.0 wrote them."""
 TITLE_TAG, SHOWN_BRANCH_TAG = "phi3_ui.title", "phi3_ui.shown"
 PINNED_TAG = "phi3_ui.pinned"
-"""Its value is "true" for a conversation that is pinned."""
+"""Set to "true" for a pinned conversation."""
 TURN_ATTRIBUTE = "phi3_ui.turn"
 """The span attribute with the complete turn as JSON."""
 ROUND_KEY, PLACE_KEY, PLACES_KEY = "phi3_ui.round", "phi3_ui.place", "phi3_ui.places"
 COMPARED_KEY, BLIND_KEY = "phi3_ui.compared", "phi3_ui.blind"
-"""Their value is "true" for the turns of all comparisons, and of those whose models are hidden until the vote."""
+"""Set to "true" for turns of comparisons, and for those whose models are hidden until the vote."""
 FEEDBACK_NAME = "user_feedback"
 PREFERENCE_NAME = "preference"
-"""Of the assessment that holds a vote: what it says of this answer."""
+"""The name of the assessment with a vote's verdict on this answer."""
 EXCLUSION_KEY = "phi3_ui.exclusion"
-"""Metadata of that assessment: why the vote does not count for ratings."""
+"""A metadata key of that assessment: why the vote does not count for ratings."""
 
 MAX_METADATA_CHARS = 250
 PREVIEW_CHARS = 1000
@@ -52,12 +52,12 @@ PREVIEW_CHARS = 1000
 
 
 def trace_id_for(turn_id: str) -> str:
-    """The id of the trace that stores a turn."""
+    """Return the id of the trace that stores a turn."""
     return f"tr-{turn_id}"
 
 
 def build_trace_info(record: TurnRecord, experiment_id: str) -> TraceInfo:
-    """The trace's metadata, previews and times, without its spans."""
+    """Return the trace's metadata, previews and times, without its spans."""
     turn, answer = record.turn, record.turn.answer
     started_at = _started_at(record)
     metadata = {
@@ -70,7 +70,7 @@ def build_trace_info(record: TurnRecord, experiment_id: str) -> TraceInfo:
         "mlflow.source.name": "phi3_ui",
     }
     if turn.request and turn.request.model_id:
-        # MLflow looks the first one up among its logged models.
+        # MLflow looks up the value of MODEL_ID_KEY among its logged models.
         key = MODEL_ID_KEY if is_logged_model(turn.request.model_id) else RUN_MODEL_KEY
         metadata[key] = turn.request.model_id
     if turn.request and (place := turn.request.round):
@@ -98,7 +98,7 @@ def build_trace_info(record: TurnRecord, experiment_id: str) -> TraceInfo:
 
 
 def build_spans(record: TurnRecord) -> list[Span]:
-    """A span for the answer, and a child span for loading its model if the answer had to wait for that."""
+    """Return a span for the answer, and a child span for loading the model if the answer had to wait for it."""
     turn, answer = record.turn, record.turn.answer
     started_at = _started_at(record)
     inputs: dict[str, Any] = {
@@ -140,7 +140,7 @@ def build_spans(record: TurnRecord) -> list[Span]:
 
 
 def build_assessment(visitor_id: str, feedback: Feedback) -> Assessment:
-    """A visitor's feedback as an MLflow assessment."""
+    """Return a visitor's feedback as an MLflow assessment."""
     return MlflowFeedback(
         name=FEEDBACK_NAME,
         value=feedback.good,
@@ -150,7 +150,7 @@ def build_assessment(visitor_id: str, feedback: Feedback) -> Assessment:
 
 
 def build_preference(vote: VoteRecord, place: int) -> Assessment:
-    """What a vote says of the answer at one place, as an MLflow assessment."""
+    """Return a vote's verdict on the answer at one place, as an MLflow assessment."""
     return MlflowFeedback(
         name=PREFERENCE_NAME,
         value=find_standing(vote.preference, place),
@@ -162,7 +162,7 @@ def build_preference(vote: VoteRecord, place: int) -> Assessment:
 
 
 def _build_metrics(record: TurnRecord) -> dict[str, str | int | float]:
-    """The known metrics of a turn, by the name they are stored under."""
+    """Return the known metrics of a turn, by their stored names."""
     answer, request = record.turn.answer, record.turn.request
     usage, timings = (answer.usage, answer.timings) if answer else (None, None)
     metrics = {
@@ -182,7 +182,7 @@ def _started_at(record: TurnRecord) -> float:
 
 
 def _token_usage(usage: Usage) -> dict[str, int]:
-    """MLflow's token counts: https://mlflow.org/docs/latest/genai/tracing/token-usage-cost."""
+    """Return the counts by MLflow's names: https://mlflow.org/docs/latest/genai/tracing/token-usage-cost."""
     counts = {
         "input_tokens": usage.prompt_tokens,
         "output_tokens": usage.completion_tokens,
@@ -204,7 +204,7 @@ class _SpanSpec:
     parent: str | None = None
 
     def build(self, turn_id: str) -> Span:
-        """OpenTelemetry's ids are derived from the turn's id, so that writing a span twice overwrites it."""
+        """Build the span. Its OpenTelemetry ids are derived from the turn's id, so that writing it twice overwrites it."""
         own = {"mlflow.traceRequestId": trace_id_for(turn_id), "mlflow.spanType": self.kind}
         attributes = {**own, **self.attributes}
         return Span.from_dict(

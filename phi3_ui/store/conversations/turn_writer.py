@@ -1,4 +1,4 @@
-"""Recording conversations: one turn while it is being answered, or a whole imported conversation."""
+"""Records conversations: one turn while it is being answered, or a whole imported conversation."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _TICK = 0.001  # seconds; the resolution of a trace's time
 
 
 class ConversationStore:
-    """Records turns through `recorder` and keeps `history` up to date with them."""
+    """Records turns through `recorder` and keeps `history` up to date."""
 
     def __init__(self, recorder: Recorder, history: History, app_version: str) -> None:
         self.recorder = recorder
@@ -32,14 +32,14 @@ class ConversationStore:
         model_name: str,
         messages: tuple[Message, ...] | None = None,
     ) -> "TurnWriter":
-        """Record that the last shown turn was asked. A full disk does not raise; it becomes the recorder's warning.
+        """Record the question of the last shown turn. A full disk does not raise; it becomes the recorder's warning.
 
         Args:
-            visitor_id: Whose conversation it is.
+            visitor_id: The owner of the conversation.
             conversation_id: A `new_id()`.
-            conversation: With the turn as the end of the shown branch.
-            model_name: The model that answers, as the page calls it.
-            messages: What the model is sent, if it is not the shown branch.
+            conversation: The conversation, whose shown branch ends with the turn.
+            model_name: The answering model's name as shown on the page.
+            messages: The messages sent to the model, if they are not those of the shown branch.
         """
         turn = conversation.turns[-1]
         messages = messages or conversation.build_messages(turn.request.system if turn.request else "")
@@ -53,16 +53,17 @@ class ConversationStore:
         title: str = "",
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> "ImportedConversation | None":
-        """Record a conversation from elsewhere under a new id: all of it, or nothing.
+        """Import a conversation under a new id, atomically.
 
-        Turns without an answer get an empty one. Turns without a time are dated now. Times increase strictly along the
-        tree, as the order of the turns is read back from them. Rounds of comparisons are not taken over. An empty title stands for the first question.
+        Turns without an answer get an empty one; turns without a time get the current one. Times are made strictly increasing
+        along the tree, since the order of the turns is derived from them. Rounds of comparisons are not imported. An empty
+        title stands for the first question.
 
         Returns:
-            What is written by and by; None if `is_cancelled` became true while the journal had no room.
+            The conversation, which is written in the background; None if `is_cancelled` became true while the journal was full.
 
         Raises:
-            UserError: As `Recorder.submit_import`.
+            UserError: See `Recorder.submit_import`.
         """
         tree = list[Turn]()
         for turn in conversation.tree:
@@ -82,7 +83,7 @@ class ConversationStore:
         return ImportedConversation(operation.conversation_id, recorded, ticket)
 
     def delete_import(self, visitor_id: str, conversation_id: str) -> None:
-        """Delete a conversation that is still being imported, or that could not be, at once."""
+        """Delete a conversation that is still being imported, or whose import failed, without delay."""
         deletion = ConversationDeletion(visitor_id, conversation_id, time.time())
         self.recorder.submit(deletion)
         self.history.apply(deletion)
@@ -90,16 +91,16 @@ class ConversationStore:
 
 @dataclass(frozen=True)
 class ImportedConversation:
-    """A conversation that is on its way to the store."""
+    """A conversation that is being written to the store."""
 
     id: str
     conversation: Conversation
-    """As it is recorded."""
+    """The conversation as it is recorded."""
     ticket: ImportTicket
 
 
 class TurnWriter:
-    """Records one turn: `append_text` takes the answer's text as it is generated, then `finish` the complete answer."""
+    """Records one turn: call `append_text` with the answer's text as it is generated, then `finish` with the complete answer."""
 
     def __init__(self, store: ConversationStore, record: TurnRecord) -> None:
         self._store = store
@@ -108,11 +109,11 @@ class TurnWriter:
         store.history.apply(record)
 
     def append_text(self, text: str) -> None:
-        """Add generated text to the journal, which outlives a crash."""
+        """Add generated text to the journal, which survives a crash."""
         self._draft.append_text(text)
 
     def finish(self, answer: Answer) -> None:
-        """Record the answer; on disk when this returns. Nothing is recorded if the conversation no longer exists."""
+        """Record the answer, which is on disk when this returns. Record nothing if the conversation no longer exists."""
         recorder, history = self._store.recorder, self._store.history
         visitor_id, conversation_id = self._record.visitor_id, self._record.conversation_id
         if history.is_deleted(visitor_id, conversation_id) and not history.is_restorable(visitor_id, conversation_id):

@@ -1,4 +1,4 @@
-"""People's votes on the rounds of comparisons, put together from what is known of each answer."""
+"""Users' votes on the rounds of comparisons, assembled from the verdicts stored with each answer."""
 
 import logging
 import threading
@@ -23,13 +23,13 @@ from phi3_ui.store.query import metadata_filter, paginate
 
 logger = logging.getLogger(__name__)
 
-_MAX_AGE = 4.0  # seconds; of an older list, the votes on recent rounds are read again
-_ALL_MAX_AGE = 300.0  # seconds; older votes are all read again
-_RECENT = 3600.0  # seconds before the last reading
+_MAX_AGE = 4.0  # seconds after which the votes on recent rounds are read again
+_ALL_MAX_AGE = 300.0  # seconds after which all votes are read again
+_RECENT = 3600.0  # seconds before the last read
 _RECENT_PAGE = 50  # traces
 
 RoundAnswers = Sequence[tuple[TurnSummary, Verdict | None]]
-"""The answers of a round in any order, with what the vote says of each; None: nothing yet."""
+"""The answers of a round in any order, each with its verdict; None: no vote yet."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class StoredVote:
 
     round_id: str
     voter: str
-    """The id of the person."""
+    """The visitor id of the user."""
     voted_at: float
     """Seconds since 1970, UTC."""
     question: str
@@ -52,30 +52,30 @@ class StoredVote:
 
     @property
     def model_ids(self) -> tuple[str, ...]:
-        """Who answered, from left to right."""
+        """The ids of the models that answered, from left to right."""
         return tuple(answer.model_id for answer in self.answers)
 
 
 class VoteReader:
-    """Reads everybody's votes of one store: all of them once, then those on recent rounds, and sometimes all in the background.
+    """Reads all users' votes of one store: all of them once, then those on recent rounds, and sometimes all in the background.
 
-    MLflow cannot list new assessments. A vote is final, so the votes that were read stay; late votes on old rounds, and
-    deleted chats, are found in the background. Thread-safe: one thread reads, the others wait for it.
+    MLflow cannot list new assessments. A vote is final, so votes once read stay valid; late votes on old rounds, and deleted
+    chats, are found by the background reads. Thread-safe: one thread reads, the others wait for it.
     """
 
     def __init__(self, locate: Callable[[], ChatLocation]) -> None:
-        """`locate` is as that of the recorder."""
+        """`locate`: see Recorder."""
         self._locate = locate
         self._lock = threading.Lock()
         self._votes: dict[str, StoredVote] = {}  # by round
-        self._since = 0.0  # rounds that were asked earlier are read, in seconds since 1970
+        self._since = 0.0  # seconds since 1970; rounds asked before it have been read
         self._read_at = self._all_read_at = float("-inf")  # of time.monotonic()
         self._background: threading.Thread | None = None
 
     def list_votes(self) -> list[StoredVote]:
-        """All votes as of a few seconds ago, on rounds of more than an hour ago as of some minutes ago, the newest vote first.
+        """Return all votes, newest first: at most a few seconds old, and on rounds older than an hour at most some minutes old.
 
-        Damaged ones are left out and logged.
+        Damaged ones are omitted and logged.
 
         Raises:
             UserError: store_unreachable.
@@ -99,7 +99,7 @@ class VoteReader:
         try:
             votes = self._read(0.0)
         except UserError as error:
-            logger.info("The votes are not read again: %s", error)
+            logger.info("Could not refresh the votes: %s", error)
         finally:
             with self._lock:
                 self._background = None
@@ -108,7 +108,7 @@ class VoteReader:
                     self._read_at, self._all_read_at = began, began
 
     def _read(self, since: float) -> dict[str, StoredVote]:
-        """The votes by round, except on rounds that were asked before `since`."""
+        """Return the votes by round, except on rounds that were asked before `since`."""
         location = self._locate()
         with translate_store_errors(location.tracking_uri):
             traces: Iterator[Trace] = paginate(
@@ -124,7 +124,7 @@ class VoteReader:
 
 
 def parse_votes(infos: Iterable[TraceInfo]) -> Iterator[StoredVote]:
-    """The votes that the traces of rounds hold. A round without a vote on each answer has none yet."""
+    """Yield the votes in the traces of rounds. A round counts as voted once every answer has a verdict."""
     rounds = dict[str, list[TraceInfo]]()
     for info in infos:
         rounds.setdefault((info.trace_metadata or {}).get(ROUND_KEY, ""), []).append(info)
@@ -140,13 +140,13 @@ def parse_votes(infos: Iterable[TraceInfo]) -> Iterator[StoredVote]:
 
 
 def build_vote(voter: str, answers: RoundAnswers) -> StoredVote | None:
-    """Put a vote together.
+    """Assemble the vote on a round.
 
     Returns:
-        None if there is none, it is still being written, or nothing can be learned from it: a side has not answered.
+        None if there is no vote, it is still being written, or it is meaningless because a side did not answer.
 
     Raises:
-        ValueError: It is damaged. str() says in which way.
+        ValueError: The vote is damaged. str() describes the damage.
     """
     verdicts = [verdict for _, verdict in answers if verdict]
     if not verdicts or verdicts[0].exclusion == "unfinished":
@@ -174,18 +174,18 @@ def _parse_answer(info: TraceInfo) -> tuple[TurnSummary, Verdict | None]:
     given = find_preference(info)
     exclusion = (given.metadata or {}).get(EXCLUSION_KEY) if given else None
     if exclusion not in (None, *get_args(Exclusion)):
-        raise ValueError(f"it does not count because of {exclusion!r}")
+        raise ValueError(f"its exclusion is invalid: {exclusion!r}")
     if (turn := parse_summary(info)) is None:
-        raise ValueError("one of its answers is of another writer")
+        raise ValueError("this app did not write one of its answers")
     return turn, parse_verdict(info)
 
 
 def _parse_preference(standings: list[Standing]) -> Preference:
-    """The preference that answers stand for, from left to right. ValueError if they contradict one another."""
+    """Return the preference that the standings, from left to right, add up to. Raise ValueError if they contradict each other."""
     if set(standings) == {"tie"}:
         return "tie"
     if set(standings) == {"both_bad"}:
         return "both_bad"
     if sorted(standings) != ["lost"] * (len(standings) - 1) + ["won"]:
-        raise ValueError(f"it says {standings}")
+        raise ValueError(f"its verdicts are {standings}")
     return standings.index("won")

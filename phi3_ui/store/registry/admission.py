@@ -1,4 +1,4 @@
-"""Every model passes here on its way into a process: its files are copied, inspected and, if they bring code, compared with the approvals.
+"""Admits models to their processes: their files are copied, inspected and, if they contain code, checked against the approvals.
 
 The process loads the copy that was inspected, so that nothing can change in between. Weights are not copied but linked: no
 library executes them, and they are the bulk of a model.
@@ -22,7 +22,7 @@ from phi3_ui.store.registry.cards import ModelEntry
 from phi3_ui.store.registry.fingerprint import FolderListing, list_folder
 from phi3_ui.store.registry.mlmodel_yaml import is_unambiguous
 from phi3_ui.store.registry.model_copies import ModelCopies, copy_files
-from phi3_ui.store.registry.remote_files import RemoteFiles, is_due_to
+from phi3_ui.store.registry.remote_files import RemoteFiles, is_caused_by
 from phi3_ui.store.registry.store_models import StoreModels
 from phi3_ui.store.registry.suspects import Suspect
 from phi3_ui.store.registry.trust import Inspection, inspect_listing
@@ -33,11 +33,11 @@ _MAX_NAME = 80  # characters
 
 @dataclass(frozen=True)
 class Review:
-    """What is known of a model's trustworthiness now."""
+    """The current trust in a model."""
 
     inspection: Inspection
     is_approved: bool
-    """The administrator allowed its code."""
+    """Whether the administrator approved its code."""
 
     @property
     def is_loadable(self) -> bool:
@@ -49,7 +49,7 @@ class Admission:
     """Decides which models may be loaded. Thread-safe."""
 
     def __init__(self, folder: Path, approvals: Approvals) -> None:
-        """`folder` is where the copies are kept while their models are loaded."""
+        """`folder` holds the copies while their models are loaded."""
         self.approvals = approvals
         self._copies = ModelCopies(folder)
         self._lock = threading.Lock()  # guards the attributes below
@@ -57,10 +57,10 @@ class Admission:
         self._admitted: dict[str, Inspection] = {}
 
     def review(self, entry: ModelEntry, identify: bool = True) -> Review | None:
-        """Inspect a model in its place; None if its files are neither on this machine nor were seen before.
+        """Inspect a model in place; None if its files are not on this machine and have not been inspected before.
 
         Without `identify`, a model with code counts as approved only if that is known without reading all its files.
-        OSError if they cannot be read.
+        Raises OSError if they cannot be read.
         """
         if entry.folder is None:
             with self._lock:
@@ -72,18 +72,19 @@ class Admission:
         return Review(inspection, self.approvals.contains(inspection.fingerprint))
 
     def is_loadable(self, entry: ModelEntry) -> bool:
-        """Whether a model may be loaded, as far as it is known before its files are here."""
+        """Return whether a model may be loaded, as far as that is known without downloading its files."""
         try:
             review = self.review(entry, identify=False)
         except OSError:
             return False
-        # Where nothing else is known, a model that cannot be approved yet is not the one to start with.
+        # If nothing else is known, do not preselect a model that declares code.
         return review.is_loadable if review else not entry.declares_code
 
     def inspect(self, entry: ModelEntry) -> Inspection:
-        """Inspect a model with its fingerprint; one that is not on this machine is downloaded for it.
+        """Inspect a model and compute its fingerprint, downloading it if it is not on this machine.
 
-        UserError: model_unreadable, model_gone, and those of translate_store_errors.
+        Raises:
+            UserError: model_unreadable, model_gone, and those of translate_store_errors.
         """
         try:
             if entry.folder is not None:
@@ -96,26 +97,26 @@ class Admission:
             raise _unreadable(entry.name, error) from error
 
     def require(self, entry: ModelEntry) -> None:
-        """UserError("model_not_trusted") if a model on this machine must not be loaded, "model_unreadable" if it cannot be read."""
+        """Raise UserError("model_not_trusted") if a model is known not to be loadable, "model_unreadable" if it cannot be read."""
         try:
             review = self.review(entry, identify=False)
         except OSError as error:
             raise _unreadable(entry.name, error) from error
         if review:
             self._require(entry.model_id, entry.name, review.inspection)
-        elif entry.declares_code and not self.approvals.list():  # or it would be downloaded to be refused
+        elif entry.declares_code and not self.approvals.list():  # otherwise it would be downloaded only to be refused
             raise UserError("model_not_trusted", model=entry.name, id=entry.model_id, files="MLmodel: loader_module")
 
     @contextmanager
     def admit(self, spec: ModelSpec) -> Iterator[ModelSpec]:
-        """Within the block, the spec of the model's inspected copy on this machine.
+        """Copy and inspect a model, and yield the spec with the copy, which exists during the block.
 
         Raises:
             UserError: model_not_trusted, model_unreadable, model_gone, and those of translate_store_errors.
         """
         with self._copies.create() as folder:
             try:
-                own_links = self._bring(spec, folder)
+                own_links = self._fetch(spec, folder)
                 inspection = inspect_listing(list_folder(folder, own_links, is_copy=True))
                 if inspection.level != "code" and not is_unambiguous((folder / "MLmodel").read_text(encoding="utf-8")):
                     raise UserError("model_unreadable", model=spec.name, detail="MLmodel is ambiguous")
@@ -148,37 +149,37 @@ class Admission:
         if inspection.level == "code" and not self.approvals.contains(inspection.fingerprint):
             raise UserError("model_not_trusted", model=name, id=model_id, files=name_suspects(inspection.suspects))
 
-    def _bring(self, spec: ModelSpec, folder: Path) -> frozenset[str]:
-        """Fill `folder` with the model's files. Returns the paths of those that are links out of it."""
+    def _fetch(self, spec: ModelSpec, folder: Path) -> frozenset[str]:
+        """Fill `folder` with the model's files, and return the paths of those that are links out of it."""
         if spec.folder is None:
             with translate_store_errors(spec.tracking_uri):
                 remote = _open_remote(spec.model_id, spec.name, spec.tracking_uri)
-                if not self.approvals.list():  # only all of its files tell whether it is approved
+                if not self.approvals.list():  # otherwise all of its files are needed to tell whether it is approved
                     self._require_preview(spec, remote)
                 remote.download(folder)
             return frozenset()
         listing = list_folder(Path(spec.folder))
-        # Before anything is copied: a model that is refused may be huge.
+        # Check before copying: a refused model may be huge.
         self._require(spec.model_id, spec.name, inspect_listing(listing))
         return copy_files(listing, folder)
 
     def _require_preview(self, spec: ModelSpec, remote: RemoteFiles) -> None:
-        """Refuse a model in a remote store by all but its weights, which may be huge."""
+        """Refuse an untrusted model in a remote store before downloading its weights, which may be huge."""
         with self._copies.create() as folder:
-            stand_ins = remote.preview(folder)
+            placeholders = remote.preview(folder)
             inspection = inspect_listing(list_folder(folder, is_copy=True), identify=False)
-        suspects = tuple(one for one in inspection.suspects if not is_due_to(one, stand_ins))
+        suspects = tuple(one for one in inspection.suspects if not is_caused_by(one, placeholders))
         if suspects:
             self._require(spec.model_id, spec.name, replace(inspection, suspects=suspects))
 
 
 def open_admission(settings: Settings) -> Admission:
-    """The admission of an app with these settings."""
+    """Open the admission of an app with these settings."""
     return Admission(settings.model_copies, Approvals(settings.approvals, settings.trusted_models))
 
 
 def name_suspects(suspects: Iterable[Suspect]) -> str:
-    """The first files and entries that would run code, for a sentence."""
+    """Return the names of the first suspects, for a message."""
     paths = list(dict.fromkeys(suspect.path for suspect in suspects))
     names = [printable(path) for path in sorted(paths)[:_MAX_NAMED]]
     more = len(paths) - len(names)
@@ -186,7 +187,7 @@ def name_suspects(suspects: Iterable[Suspect]) -> str:
 
 
 def printable(path: str) -> str:
-    """A path for a sentence or a list: shortened, and without characters that cannot be shown."""
+    """Return a path for a message or a list: shortened, and without unprintable characters."""
     shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in path)
     return shown if len(shown) <= _MAX_NAME else f"…{shown[-_MAX_NAME:]}"
 

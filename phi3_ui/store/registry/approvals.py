@@ -1,4 +1,4 @@
-"""The models whose code may run because the administrator said so, by their fingerprints."""
+"""The fingerprints of the models whose code the administrator approved."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class Approvals:
-    """Fingerprints from the settings, and those approved here, which a file keeps. Thread-safe; other processes may add some."""
+    """Fingerprints from the settings, and those approved here, stored in a file. Thread-safe; other processes may add some."""
 
     def __init__(self, file: Path, configured: Collection[str] = ()) -> None:
         self._file = file
@@ -29,11 +29,11 @@ class Approvals:
         self._stored: frozenset[str] = frozenset()
 
     def contains(self, fingerprint: str) -> bool:
-        """Whether a model with this fingerprint was approved."""
+        """Return whether a model with this fingerprint was approved."""
         return bool(fingerprint) and fingerprint in self.list()
 
     def list(self) -> frozenset[str]:
-        """All approved fingerprints."""
+        """Return all approved fingerprints."""
         with self._lock:
             try:
                 found = self._file.stat()
@@ -45,7 +45,7 @@ class Approvals:
             return self._configured | self._stored
 
     def add(self, fingerprint: str) -> None:
-        """Approve all models with this fingerprint, from now on. UserError: not_writable."""
+        """Approve all models with this fingerprint, from now on. Raises UserError("not_writable")."""
         if not FINGERPRINT.fullmatch(fingerprint):
             raise ValueError(f"not a fingerprint: {fingerprint!r}")
         try:
@@ -57,14 +57,14 @@ class Approvals:
             raise UserError("not_writable", folder=str(self._file.parent)) from error
 
     def _read(self) -> frozenset[str]:
-        """The file's fingerprints. One that cannot be read approves nothing."""
+        """Return the file's fingerprints; none if the file cannot be read."""
         try:
             content = json.loads(self._file.read_text(encoding="utf-8"))
             return frozenset(one for one in content["fingerprints"] if FINGERPRINT.fullmatch(one))
         except FileNotFoundError:
             return frozenset()
         except (OSError, ValueError, KeyError, TypeError) as error:
-            logger.warning("The approved models in %s cannot be read: %r", self._file, error)
+            logger.warning("Could not read the approved models in %s: %r", self._file, error)
             return frozenset()
 
     def _write(self, fingerprints: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""The files of a model in its artifact store, listed and read without downloading the weights."""
+"""Lists and reads the files of a model in its artifact store without downloading the weights."""
 
 from pathlib import Path
 from typing import Literal
@@ -24,7 +24,7 @@ class ArtifactFiles:
         """List the files. `scratch` is a folder for downloads.
 
         Raises:
-            UserError: model_gone; model_unreadable where there are more files than a model has, or one leads out of it.
+            UserError: model_gone; model_unreadable if there are too many files for a model, or one is outside of it.
             MlflowException: The store cannot be read.
         """
         model = StoreModels(tracking_uri).find(model_id)
@@ -37,13 +37,13 @@ class ArtifactFiles:
         """Bytes by path; None if the store does not report the size."""
 
     def read(self, path: str) -> bytes | None:
-        """The content of a small file; None if there is no such file or it is larger than 8 MB."""
+        """Return the content of a small file; None if there is no such file or it is larger than 8 MB."""
         if path not in self.sizes or (self.sizes[path] or 0) > _MAX_READ_BYTES:
             return None
         return self._download(path).read_bytes()
 
     def load_mlmodel(self) -> Model | None:
-        """The parsed MLmodel file; None if there is none. UserError("model_unreadable") if it is damaged."""
+        """Return the parsed MLmodel file; None if there is none. Raises UserError("model_unreadable") if it is damaged."""
         if not self.contains("MLmodel"):
             return None
         return parse_mlmodel(self._download("MLmodel"), self.name)
@@ -54,12 +54,12 @@ class ArtifactFiles:
         return self._downloaded[path]
 
     def contains(self, path: str) -> bool:
-        """Whether there is a file or a folder with this path."""
+        """Return whether there is a file or a folder with this path."""
         return path in self.sizes or any(file.startswith(f"{path}/") for file in self.sizes)
 
 
 def classify_model(info: Model) -> Literal["pipeline", "onnx"] | None:
-    """Which of the app's logging programs logged a model; None for a third-party model."""
+    """Return which of the app's logging programs logged a model; None for a third-party model."""
     metadata = info.metadata or {}
     function = info.flavors.get("python_function", {})
     if metadata.get("contract") == OnnxPromptContract.name and ONNX_ARTIFACT in (function.get("artifacts") or {}):

@@ -1,4 +1,4 @@
-"""What the store knows of models, as values: an entry of the list, and the details of one model."""
+"""Models as values: an entry of the model list, and the details of one model."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,29 +8,29 @@ from phi3_ui.chat.types import Message
 
 @dataclass(frozen=True)
 class LoggedRequest:
-    """What a model that MLflow's openai flavour logged consists of: a name, and messages, for a server elsewhere."""
+    """The content of a model that MLflow's openai flavour logged: a model name and messages for a remote server."""
 
     model: str
-    """What the server calls it."""
+    """The server's name for it."""
     messages: tuple[Message, ...] = ()
-    """What comes before each conversation."""
+    """The messages that precede each conversation."""
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A chat-capable model, logged or of a remote server."""
+    """A chat-capable model, logged or on a remote server."""
 
     name: str
     model_id: str
     uri: str
     contract: str
-    """The name of a contract in CONTRACTS; `remote` or `openai` where a server answers."""
+    """The name of a contract in CONTRACTS; `remote` or `openai` if a remote server answers."""
     flavor: str
     """`transformers`, `openai`, `pyfunc` or `remote`."""
     engine: str
     """`transformers`, `onnxruntime-genai`, `openai`, `remote`, or `python` for any other wrapper."""
     created: datetime
-    """UTC; of a remote model 1970, if its server does not say it."""
+    """UTC; 1970 for a remote model whose server does not report it."""
     size_bytes: int | None
     run_id: str | None
     """None for a model that was logged outside a run."""
@@ -40,35 +40,35 @@ class ModelEntry:
     template: str | None = None
     """The prompt template stored for it, a key of TEMPLATES."""
     requires_template: bool = False
-    """It brings no prompt template of its own."""
+    """Whether it has no prompt template of its own."""
     supported_params: tuple[str, ...] = ()
     """The generation parameters that have an effect, sorted."""
     streamable: bool = False
     context_length: int | None = None
     """Tokens."""
     degrades_after: int | None = None
-    """Number of context tokens beyond which its answers are known to get worse."""
+    """The number of context tokens beyond which its answers are known to degrade."""
     folder: str | None = None
-    """Where its files are; None if they are not on this machine."""
+    """The folder of its files; None if they are not on this machine."""
     declares_code: bool = False
-    """Its MLmodel alone tells that it brings code; its files may tell more."""
+    """Whether its MLmodel declares code. If not, its files may still contain code."""
     can_continue: bool = False
-    """It can go on with an answer that was cut."""
+    """Whether it can continue a truncated answer."""
     logged_request: LoggedRequest | None = None
     """Set for a model of MLflow's openai flavour."""
     host: str | None = None
-    """Where its questions go, with the port; None: to no server that is known."""
+    """The host, with port, that its requests are sent to; None if there is none, or it is unknown."""
     is_elsewhere: bool = False
-    """That is another machine."""
+    """Whether that host is another machine."""
 
     @property
     def is_remote(self) -> bool:
-        """Whether a server answers for it, not a process of this app."""
+        """Whether a remote server answers, not a process of this app."""
         return self.is_unlogged or self.logged_request is not None
 
     @property
     def is_unlogged(self) -> bool:
-        """Whether the tracking store knows nothing of it."""
+        """Whether the tracking store does not contain it."""
         return self.engine == "remote"
 
 
@@ -86,10 +86,10 @@ class RunSummary:
     params: dict[str, str]
     metrics: dict[str, float]
     tags: dict[str, str]
-    """Without those of MLflow."""
+    """Without MLflow's own tags."""
     experiment_id: str = ""
     is_deleted: bool = False
-    """It is in MLflow's bin, from which it can be restored."""
+    """Whether it is in MLflow's bin, from which it can be restored."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,12 @@ class RegisteredVersion:
     name: str
     version: str
     aliases: tuple[str, ...]
-    """The aliases that point at it, sorted."""
+    """The aliases that point to it, sorted."""
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """The details of one model, as the page shows them."""
+    """The details of one model, as shown on the page."""
 
     entry: ModelEntry
     title: str

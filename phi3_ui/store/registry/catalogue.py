@@ -32,7 +32,7 @@ from phi3_ui.store.registry.versions import list_versions
 
 ONNX_ARTIFACT = "phi3-mini-onnx"  # the artifact name in models/phi3_onnx.py, whose import would load the engine
 _MAX_INT = 2**53  # floats hold it exactly
-TEMPLATE_TAG = "phi3_ui.template"  # of a logged model: the prompt template that was chosen for it
+TEMPLATE_TAG = "phi3_ui.template"  # a tag of a logged model: the prompt template chosen for it
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Catalogue:
     """Reads the models of one tracking store. Thread-safe. Methods raise UserError("store_unreachable") if it fails."""
 
     def __init__(self, tracking_uri: str, folder: Path | None = None) -> None:
-        """`folder` is where parsed model entries are cached between runs of the app."""
+        """`folder` holds the cache of parsed model entries between runs of the app."""
         self.tracking_uri = tracking_uri
         self._store = StoreModels(tracking_uri)
         self._entries = EntryCache(tracking_uri, folder)
@@ -60,12 +60,12 @@ class Catalogue:
 
     @property
     def unreadable_models(self) -> dict[str, tuple[str, str]]:
-        """The models whose files could not be read at the last attempt: name and reason by model id."""
+        """Name and reason, by model id, of the models whose files could not be read at the last attempt."""
         with self._lock:
             return dict(self._unreadable)
 
     def list_models(self) -> list[ModelEntry]:
-        """The chat-capable models, newest first."""
+        """Return the chat-capable models, newest first."""
         with self._translate_errors():
             models = self._store.list_models()
             entries = [self._get_entry(model) for model in models]
@@ -73,7 +73,7 @@ class Catalogue:
         return [entry for entry in entries if entry is not None]
 
     def find_deletion(self, name: str = "") -> UserError | None:
-        """models_deleted if deleted experiments hold chat-capable models, or one called `name`; None if they do not."""
+        """Return models_deleted if deleted experiments contain chat-capable models, or one called `name`; None otherwise."""
         found = dict[str, Experiment]()
         with self._translate_errors():
             for experiment, model in self._store.list_deleted():
@@ -86,10 +86,10 @@ class Catalogue:
         return UserError("models_deleted", names=names, id=next(iter(found)), store=quote_store(self.tracking_uri))
 
     def explain_absence(self, name: str, is_empty: bool) -> UserError | None:
-        """Why there is no chat-capable model called `name`, which may have any form of `find`; None: it does not exist.
+        """Return why there is no chat-capable model called `name`, in any form of `find`; None if it simply does not exist.
 
-        That is unreadable files (model_unreadable), or the deletion of its experiment (models_deleted) or, if
-        `is_empty`, of all experiments with models.
+        The reason is model_unreadable, or models_deleted: its experiment was deleted or, if `is_empty`, any experiment
+        with models.
         """
         with contextlib.suppress(UserError), self._translate_errors():
             name = self._store.find(name).model_id
@@ -99,7 +99,7 @@ class Catalogue:
         return self.find_deletion("" if is_empty else name)
 
     def find(self, name: str | None) -> ModelEntry:
-        """The model with this name, which can have any form that `resolve_model_id` accepts.
+        """Return the model with this name, in any form that `resolve_model_id` accepts.
 
         Raises:
             UserError: no_model without a name, model_gone if there is no such chat-capable model, model_unreadable.
@@ -107,14 +107,14 @@ class Catalogue:
         return self._find(name)[1]
 
     def list_versions(self) -> dict[str, tuple[RegisteredVersion, ...]]:
-        """The registered versions with their aliases, by the id of their model; the oldest first."""
+        """Return the registered versions with their aliases, by the id of their model, oldest first."""
         with self._translate_errors():
             return list_versions(self._store.client)
 
     def set_template(self, model_id: str, template: str) -> bool:
-        """Store the prompt template chosen for a model, a key of TEMPLATES; False if the store is read-only."""
+        """Store the prompt template chosen for a model, a key of TEMPLATES; return False if the store is read-only."""
         if template not in TEMPLATES:
-            raise ValueError(f"there is no template {template!r}")
+            raise ValueError(f"unknown template: {template!r}")
         model, _ = self._find(model_id)
         try:
             with self._translate_errors():
@@ -126,7 +126,7 @@ class Catalogue:
         return True
 
     def load_card(self, name: str) -> ModelCard:
-        """The details of one model. Raises UserError as `find`."""
+        """Return the details of one model. Raises UserError like `find`."""
         model, entry = self._find(name)
         with self._translate_errors():
             info = load_mlmodel(self.tracking_uri, model)
@@ -143,7 +143,7 @@ class Catalogue:
             )
 
     def load_declaration(self, entry: ModelEntry) -> ModelDeclaration:
-        """What a model's MLmodel file declares. Raises UserError as `find`."""
+        """Return what a model's MLmodel file declares. Raises UserError like `find`."""
         model, _ = self._find(entry.model_id)
         with self._translate_errors():
             return ModelDeclaration.from_mlmodel(load_mlmodel(self.tracking_uri, model))
@@ -159,13 +159,13 @@ class Catalogue:
             entry = self._get_entry(model) if model.is_complete else None
         if entry is None:
             name, detail = self.unreadable_models.get(model.model_id, (model.name, ""))
-            # The store lists no model of a run: one without its file was removed.
+            # A run lists its models by tag, so a model without its MLmodel file has been removed.
             is_removed = model.model_id.startswith("runs:/") and detail == NO_MLMODEL
             raise _unreadable(name, detail) if detail and not is_removed else UserError("model_gone")
         return model, entry
 
     def _get_entry(self, model: StoredModel) -> ModelEntry | None:
-        """The model's entry; None if it is not chat-capable or cannot be read."""
+        """Return the model's entry; None if it is not chat-capable or cannot be read."""
         cached = self._entries.get(model)
         if cached is None:
             try:
@@ -177,7 +177,7 @@ class Catalogue:
                 return None
             with self._lock:
                 self._unreadable.pop(model.model_id, None)
-        # Unlike the rest, tags change.
+        # Tags are not cached, since they may change.
         template, preset = model.tags.get(TEMPLATE_TAG), model.tags.get("preset") or None
         return cached.entry and replace(
             cached.entry, template=template if template in TEMPLATES else None, preset=preset
@@ -193,7 +193,7 @@ class Catalogue:
         if not is_known:
             expected = isinstance(error, (MlflowException, OSError, UserError))
             exc_info = None if expected else error
-            logger.info("The model %s (%s) cannot be read: %s", model.name, model.model_id, reason, exc_info=exc_info)
+            logger.info("Could not read the model %s (%s): %s", model.name, model.model_id, reason, exc_info=exc_info)
 
     def _parse_entry(self, model: StoredModel) -> ModelEntry | None:
         info = load_mlmodel(self.tracking_uri, model)
@@ -270,7 +270,7 @@ def _unreadable(name: str, reason: str) -> UserError:
 
 
 def _string(value: Any) -> str:
-    """A third-party model may declare anything under a name that we know."""
+    """Return a declared text; empty for any other type, since third-party models may declare anything."""
     return value if isinstance(value, str) else ""
 
 
@@ -297,12 +297,13 @@ def _utc(milliseconds: int) -> datetime:
 
 
 def default_model(entries: Sequence[ModelEntry]) -> ModelEntry | None:
-    """The model to start with, of entries sorted newest first: the newest one.
+    """Return the model to preselect from entries sorted newest first: the newest one.
 
-    If its preset logged several, the one with `predict_stream`: the ONNX wrapper decodes several times as fast as the pipeline.
+    If its preset was logged in several ways, return the one with `predict_stream`: the ONNX wrapper decodes several times as fast
+    as the pipeline.
     """
     if not entries:
         return None
     newest = entries[0]
-    of_preset = [entry for entry in entries if entry.preset and entry.preset == newest.preset]
-    return next((entry for entry in of_preset if entry.streamable), newest)
+    same_preset = [entry for entry in entries if entry.preset and entry.preset == newest.preset]
+    return next((entry for entry in same_preset if entry.streamable), newest)

@@ -1,6 +1,6 @@
 """Diagnoses a logged model: are its files complete, and do the installed packages match those it was logged with?
 
-The model's code is not run. Only the list of its files and the small ones are read, so that a remote store is fast too.
+The model's code is not run. Only the list of its files and the small ones are read, which is fast even with a remote store.
 """
 
 import hashlib
@@ -29,11 +29,11 @@ from phi3_ui.store.registry.artifact_files import ArtifactFiles, classify_model
 from phi3_ui.store.registry.logged_code import find_removed_api_in_pickle, find_removed_api_in_source
 
 Severity = Literal["ok", "warning", "error"]
-_BATCHED_GRAPH = "model.batched.onnx"  # the name in models/phi3_onnx_engine, whose import takes a while
-# Earlier releases logged this beside the wrapper's code, and no list of their files.
+_BATCHED_GRAPH = "model.batched.onnx"  # the name in models/phi3_onnx_engine, which is slow to import
+# Earlier releases logged this file with the wrapper, without a list of their code files.
 _EARLIER_CODE = ["code/phi3_onnx_slots.py"]
 
-# Each code has a sentence in i18n, doctor.<code>, which includes the cure; remote_failed has that of the error.
+# Each code has a message in i18n, doctor.<code>, which includes the remedy; remote_failed uses that of the error.
 CODES: dict[str, Severity] = {
     "versions_match": "ok",
     "version_differs": "warning",
@@ -54,7 +54,7 @@ CODES: dict[str, Severity] = {
     "not_isolated": "warning",
     "partly_isolated": "warning",
     "unfiltered": "warning",
-    # Of models that a remote server answers for.
+    # For models on a remote server.
     "remote_reachable": "ok",
     "remote_unseen": "ok",
     "remote_failed": "error",
@@ -64,7 +64,7 @@ CODES: dict[str, Severity] = {
 
 # MLflow writes these, and the folder `code`, after it has computed model_size_bytes.
 _NOT_IN_MODEL_SIZE = {"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "registered_model_meta"}
-_PATH_KEYS = ("data", "model_binary", "model_data", "pickled_model", "python_model")  # of a flavor in MLmodel
+_PATH_KEYS = ("data", "model_binary", "model_data", "pickled_model", "python_model")  # keys of a flavor in MLmodel
 
 
 logger = logging.getLogger(__name__)
@@ -77,11 +77,11 @@ class Finding:
     code: str
     """A key of CODES."""
     values: dict[str, str | int]
-    """For the code's sentence."""
+    """The values of the code's message."""
 
     @property
     def severity(self) -> Severity:
-        """How bad it is."""
+        """The severity of its code."""
         return CODES[self.code]
 
 
@@ -93,11 +93,11 @@ class Diagnosis:
     findings: tuple[Finding, ...]
     """Most severe first."""
     can_relog: bool
-    """One of the app's own programs logged the model, and can log it again."""
+    """Whether one of the app's own programs logged the model, and can log it again."""
 
     @property
     def severity(self) -> Severity:
-        """That of the most severe finding."""
+        """The severity of the most severe finding."""
         return self.findings[0].severity if self.findings else "ok"
 
 
@@ -120,8 +120,8 @@ def diagnose(tracking_uri: str, model_id: str) -> Diagnosis:
         except (MlflowException, OSError):
             raise
         except Exception as error:
-            # MLmodel, requirements and configurations may hold anything.
-            logger.info("%s cannot be diagnosed", files.name, exc_info=error)
+            # MLmodel, requirements and configurations may contain anything.
+            logger.info("Could not diagnose %s", files.name, exc_info=error)
             raise UserError("model_unreadable", model=files.name, detail=type(error).__name__) from error
     findings.sort(key=lambda finding: ("error", "warning", "ok").index(finding.severity))
     return Diagnosis(model_id, tuple(findings), classify_model(info) is not None)
@@ -152,7 +152,7 @@ def _check_versions(info: Model, files: ArtifactFiles) -> Iterator[Finding]:
 
 
 def _required_versions(info: Model, files: ArtifactFiles) -> dict[str, Requirement]:
-    """The versions that requirements.txt and the flavors name, by package."""
+    """Return the versions that requirements.txt and the flavors require, by package."""
     found = {}
     if info.mlflow_version:
         found["mlflow"] = Requirement(f"mlflow=={info.mlflow_version}")
@@ -175,7 +175,7 @@ def _check_code(info: Model, files: ArtifactFiles) -> Iterator[Finding]:
     try:
         installed = find_installed("onnxruntime-genai")[1]
     except importlib.metadata.PackageNotFoundError:
-        return  # not installed, which _check_versions reports
+        return  # _check_versions reports that it is not installed
     pickled = info.flavors.get("python_function", {}).get("python_model")
     for path in files.sizes:
         if not path.endswith(".py") and path != pickled:
@@ -183,7 +183,7 @@ def _check_code(info: Model, files: ArtifactFiles) -> Iterator[Finding]:
         code = files.read(path) or b""
         try:
             removed = find_removed_api_in_pickle(code) if path == pickled else find_removed_api_in_source(code.decode())
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # Python's parser has limits of its own
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # Python's parser has limits
             yield _finding("code_unreadable", file=path, detail=str(error).rstrip("."))
             continue
         if removed:
@@ -191,7 +191,7 @@ def _check_code(info: Model, files: ArtifactFiles) -> Iterator[Finding]:
 
 
 def check_isolation() -> Iterator[Finding]:
-    """Yield what this system does not deny to models' processes."""
+    """Yield the restrictions of models' processes that this system does not support."""
     if (version := landlock_version()) == 0:
         yield _finding("not_isolated")
     elif version < COMPLETE_LANDLOCK:
@@ -205,7 +205,7 @@ def _check_wrapper(info: Model, files: ArtifactFiles) -> Iterator[Finding]:
         return
     path = _code_file(info) or WRAPPER.name
     if not files.contains(path):
-        return  # which _check_files reports
+        return  # _check_files reports it
     code = [path, *sorted(file for file in files.sizes if file.startswith("code/") and file.endswith(".py"))]
     digest = hashlib.sha256(b"".join(files.read(file) or b"" for file in code)).hexdigest()
     if digest != (info.metadata or {}).get("wrapper_sha256", digest):
@@ -217,7 +217,7 @@ def _check_wrapper(info: Model, files: ArtifactFiles) -> Iterator[Finding]:
 
 
 def _check_batching(info: Model) -> Iterator[Finding]:
-    """What the wrapper recorded when it was logged; earlier releases recorded nothing."""
+    """Yield what the wrapper recorded about batching when it was logged; earlier releases recorded nothing."""
     metadata = info.metadata or {}
     if classify_model(info) != "onnx" or "code_files" not in metadata:
         return
@@ -226,7 +226,7 @@ def _check_batching(info: Model) -> Iterator[Finding]:
         yield _finding("batched_graph")
     elif batching:
         yield _finding("unfit_graph", detail=str(batching))
-    elif find_spec("onnx") is None:  # else the graph is made when it is loaded
+    elif find_spec("onnx") is None:  # otherwise the graph is built when the model is loaded
         yield _finding("no_batched_graph")
 
 
@@ -248,12 +248,12 @@ def _check_files(info: Model, files: ArtifactFiles) -> Iterator[Finding]:
 
 
 def _code_file(info: Model) -> str:
-    """The path of the code of a model logged from code; MLmodel has the path it was logged from, whose name it keeps."""
+    """Return the file of a model logged from code. MLmodel has the original path; the logged file keeps its name."""
     return PurePosixPath(str(info.flavors.get("python_function", {}).get("model_code_path") or "")).name
 
 
 def _expected_paths(info: Model) -> Iterator[str]:
-    """The files and folders that MLmodel refers to."""
+    """Yield the files and folders that MLmodel refers to."""
     for flavor in info.flavors.values():
         yield from (path for key in _PATH_KEYS if isinstance(path := flavor.get(key), str))
         yield from (artifact["path"] for artifact in (flavor.get("artifacts") or {}).values())
@@ -274,7 +274,7 @@ def _expected_paths(info: Model) -> Iterator[str]:
 
 
 def _expected_weights(files: ArtifactFiles) -> Iterator[str]:
-    """The weight files that checkpoint indexes and ONNX configurations refer to."""
+    """Yield the weight files that checkpoint indexes and ONNX configurations refer to."""
     for path in files.sizes:
         name, folder = PurePosixPath(path).name, PurePosixPath(path).parent
         if name != "genai_config.json" and not name.endswith(".safetensors.index.json"):
@@ -289,7 +289,7 @@ def _expected_weights(files: ArtifactFiles) -> Iterator[str]:
 
 
 def _filenames(config: Any) -> Iterator[str]:
-    """The values of all keys `filename`, at any depth."""
+    """Yield the values of all keys `filename`, at any depth."""
     if isinstance(config, dict):
         for key, value in config.items():
             if key == "filename" and isinstance(value, str):

@@ -20,12 +20,12 @@ from phi3_ui.store.registry.mlmodel import find_local_mlmodel
 from phi3_ui.store.registry.records import StoredModel
 
 _FORMAT = 7
-"""Increase it with every change of ModelEntry or of the code that fills it from an MLmodel: older files are ignored."""
+"""Increment it with every change of ModelEntry or of the code that fills it from an MLmodel: files of other formats are ignored."""
 
 _FileState = list[str | int]
-"""Where the model's files are, when it was logged, and, of a local MLmodel file, modification time (ns) and size (bytes).
+"""The location of the model's files, its creation time, and modification time (ns) and size (bytes) of a local MLmodel file.
 
-The number of a deleted version may be given to another model.
+The location and the creation time are needed because the number of a deleted version may be reused for another model.
 """
 
 logger = logging.getLogger(__name__)
@@ -41,10 +41,10 @@ class CachedEntry:
 
 
 class EntryCache:
-    """The entries of one store's models. Thread-safe. Without a `folder` it is in memory only.
+    """The entries of one store's models. Thread-safe. Without a `folder`, it is in memory only.
 
     The MLmodel of a completely logged model never changes, so an entry stays valid. A local file is checked once per process: it
-    must still be there and unchanged.
+    must still exist and be unchanged.
     """
 
     def __init__(self, tracking_uri: str, folder: Path | None) -> None:
@@ -55,7 +55,7 @@ class EntryCache:
         self._is_saved = True
 
     def get(self, model: StoredModel) -> CachedEntry | None:
-        """The valid cached entry of a model, if there is one."""
+        """Return the valid cached entry of a model, if there is one."""
         with self._lock:
             if self._unchecked is None:
                 self._unchecked = self._load()
@@ -65,7 +65,7 @@ class EntryCache:
             return self._entries.get(model.model_id)
 
     def put(self, model: StoredModel, entry: ModelEntry | None) -> CachedEntry:
-        """Cache what was parsed; None for a model that is not chat-capable."""
+        """Cache a parsed entry; None for a model that is not chat-capable."""
         cached = CachedEntry(_file_state(model), entry)
         with self._lock:
             self._entries[model.model_id] = cached
@@ -73,7 +73,7 @@ class EntryCache:
         return cached
 
     def save(self, model_ids: Collection[str]) -> None:
-        """Write the entries of these models if there are new ones. A failure is logged and costs only time."""
+        """Write the entries of these models if there are new ones. A failure is logged; it only costs time."""
         with self._lock:
             if self._is_saved or self._file is None:
                 return
@@ -89,10 +89,10 @@ class EntryCache:
                 temporary.write_text(json.dumps([_version(), rows], default=datetime.isoformat), encoding="utf-8")
                 temporary.replace(self._file)
             except OSError as error:
-                logger.info("The model entries cannot be cached in %s: %s", self._file, error)
+                logger.info("Could not cache the model entries in %s: %s", self._file, error)
 
     def _load(self) -> dict[str, CachedEntry]:
-        """The content of the file, if it was written by the same version of this code and of MLflow."""
+        """Return the content of the file, if it was written by the same versions of this code and MLflow."""
         if self._file is None or not self._file.exists():
             return {}
         try:
@@ -101,7 +101,7 @@ class EntryCache:
                 return {}
             return {id_: CachedEntry(state, entry and _parse_entry(**entry)) for id_, (state, entry) in rows.items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            logger.info("The cached model entries in %s cannot be read: %r", self._file, error)
+            logger.info("Could not read the cached model entries in %s: %r", self._file, error)
             return {}
 
 
@@ -113,7 +113,7 @@ def _file_state(model: StoredModel) -> _FileState:
     try:
         found = file.stat()
     except OSError:
-        return [*identity, 0, 0]  # never that of a cached entry, whose file was there
+        return [*identity, 0, 0]  # differs from every cached entry, whose file existed
     return [*identity, found.st_mtime_ns, found.st_size]
 
 
@@ -132,5 +132,5 @@ def _parse_entry(
 
 
 def _version() -> list[int | str]:
-    # With another contract registered, other models are chat-capable.
+    # Registering another contract changes which models are chat-capable.
     return [_FORMAT, mlflow.__version__, *(contract.name for contract in all_contracts())]

@@ -1,4 +1,4 @@
-"""The files of a model's folder, found without leaving it, and the fingerprint of what they contain."""
+"""Lists the files of a model's folder without leaving it, and computes their fingerprint."""
 
 import hashlib
 import os
@@ -12,16 +12,16 @@ from typing import Literal
 
 MAX_FILES = 5_000
 COMPILED = "__pycache__"
-"""Folders of compiled code, which Python leaves beside its files, and would run in their place."""
+"""The name of folders with compiled code, which Python writes next to its files and would run instead of them."""
 _MAX_DEPTH = 20
 _BLOCK = 1 << 20  # bytes
 _SETTLING_TIME = 2_000_000_000
-"""Nanoseconds within which a file may be changed twice without a change of its times, on a coarse clock."""
+"""Nanoseconds within which a file may change twice without a change of its timestamps, on a coarse clock."""
 
 FileKey = tuple[int, int, int, int, int]
 
 Oddity = Literal["link", "special", "unreadable"]
-"""A link that leaves the folder, or to a folder; a pipe, socket or device; what cannot be listed."""
+"""A link out of the folder or to a folder; a pipe, socket or device; something that cannot be listed."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class ModelFile:
     path: str
     """Relative to the model's folder, with slashes."""
     real: Path
-    """Where its content is."""
+    """The path of its content, with links resolved."""
     size: int
     key: FileKey
-    """Device, inode, size, and times of modification and of change (ns): the same key means the same content."""
+    """Device, inode, size, and times of modification and change (ns): equal keys mean equal content."""
 
     @property
     def name(self) -> str:
@@ -44,13 +44,13 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class FolderListing:
-    """What is in a model's folder."""
+    """The contents of a model's folder."""
 
     folder: Path
     files: tuple[ModelFile, ...]
     """Sorted by path."""
     oddities: tuple[tuple[str, Oddity], ...]
-    """Paths of what is no plain file in this folder."""
+    """The paths of anything but regular files in this folder."""
 
     @property
     def state(self) -> tuple[object, ...]:
@@ -58,20 +58,20 @@ class FolderListing:
         return (tuple((file.path, file.key) for file in self.files), self.oddities)
 
     def find(self, path: str) -> ModelFile | None:
-        """The file at a relative path."""
+        """Return the file at a relative path."""
         return next((file for file in self.files if file.path == path), None)
 
 
 def list_folder(folder: Path, own_links: Collection[str] = (), *, is_copy: bool = False) -> FolderListing:
-    """List a folder. Links to files are followed, and noted unless they stay inside or are among `own_links`.
+    """List a folder. Links to files are followed; those out of the folder are oddities unless they are among `own_links`.
 
-    Compiled code in `__pycache__` is left out, since models are loaded from a copy without it. Of such a copy (`is_copy`), nothing is
-    left out. OSError if the folder itself cannot be read.
+    Compiled code in `__pycache__` is omitted, since models are loaded from a copy without it. Nothing in such a copy (`is_copy`)
+    is omitted. Raises OSError if the folder itself cannot be read.
     """
     root = folder.resolve(strict=True)
     files: list[ModelFile] = []
     oddities: list[tuple[str, Oddity]] = []
-    os.scandir(root).close()  # which tells a missing folder from one that cannot be read
+    os.scandir(root).close()  # raises if the folder itself cannot be read
     for path, entry in _walk(root, oddities, set() if is_copy else {COMPILED}):
         real = Path(entry.path)
         try:
@@ -94,7 +94,7 @@ def list_folder(folder: Path, own_links: Collection[str] = (), *, is_copy: bool 
 def _walk(
     root: Path, oddities: list[tuple[str, Oddity]], skipped: Collection[str]
 ) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
-    """All that is no folder, by relative path; a bounded number. Folders with `skipped` names are left out."""
+    """Yield everything but folders, by relative path, up to a limit. Folders named in `skipped` are omitted."""
     count = 0
     pending = [("", 0)]
     while pending:
@@ -119,14 +119,14 @@ def _walk(
 
 
 class FileHashes:
-    """SHA-256 of files; each is read again only when it has changed. Thread-safe."""
+    """Computes the SHA-256 of files; each is read again only when it has changed. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[FileKey, str] = {}
 
     def hash_file(self, file: ModelFile) -> str:
-        """The SHA-256 of a file's content, in hexadecimal. OSError."""
+        """Return the SHA-256 of a file's content, in hexadecimal. Raises OSError."""
         with self._lock:
             known = self._known.get(file.key)
         if known is None:
@@ -138,7 +138,7 @@ class FileHashes:
         return known
 
     def fingerprint(self, listing: FolderListing) -> str:
-        """The SHA-256 over the paths and contents of all files. OSError."""
+        """Return the SHA-256 over the paths and contents of all files. Raises OSError."""
         total = hashlib.sha256()
         for file in listing.files:
             path = file.path.encode("utf-8", "surrogateescape")

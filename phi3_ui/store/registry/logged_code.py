@@ -1,4 +1,4 @@
-"""Finds calls of API that ONNX Runtime GenAI has removed in logged code. The code is parsed, never run."""
+"""Finds uses of API that ONNX Runtime GenAI has removed, in logged code. The code is parsed, never run."""
 
 import ast
 import pickletools
@@ -6,7 +6,7 @@ import threading
 
 ENGINE = "onnxruntime_genai"
 
-# Up to Python 3.11.4, two threads that parse at once end with a SystemError (cpython#106905).
+# Up to Python 3.11.4, parsing in two threads concurrently raises a SystemError (cpython#106905).
 _PARSING = threading.Lock()
 
 # Removed in 0.6; older tutorials use it: `params.input_ids = …`, `generator.compute_logits()`, `model.generate(params)`.
@@ -15,7 +15,7 @@ _METHODS = ("compute_logits",)
 
 
 def find_removed_api_in_source(source: str) -> list[str]:
-    """The removed API that a Python file uses, sorted; empty if it does not import the engine. Raises SyntaxError."""
+    """Return the removed API that a Python file uses, sorted; empty if it does not import the engine. Raises SyntaxError."""
     with _PARSING:
         tree = ast.parse(source)
     if not any(_imports_engine(node) for node in ast.walk(tree)):
@@ -25,9 +25,9 @@ def find_removed_api_in_source(source: str) -> list[str]:
 
 
 def find_removed_api_in_pickle(pickled: bytes) -> list[str]:
-    """The same for a pickled model, whose code is in the pickle if it was defined in a script or a notebook.
+    """Return the same for a pickled model, whose code is in the pickle if it was defined in a script or a notebook.
 
-    A pickle only has names, so only names that are unlikely to mean anything else are reported. Empty for invalid data.
+    A pickle contains only names, so only names that are unlikely to mean anything else are reported. Empty for invalid data.
     """
     try:
         strings = {argument for _, argument, _ in pickletools.genops(pickled) if isinstance(argument, str)}
@@ -50,7 +50,7 @@ def _imports_engine(node: ast.AST) -> bool:
 
 
 def _model_variables(tree: ast.AST) -> list[ast.expr]:
-    """The targets of assignments of `Model(…)`, such as `model` or `self.model`."""
+    """Return the targets of assignments of `Model(…)`, such as `model` or `self.model`."""
     return [
         target
         for node in ast.walk(tree)
@@ -61,7 +61,7 @@ def _model_variables(tree: ast.AST) -> list[ast.expr]:
 
 
 def _removed_api(node: ast.AST, models: set[str]) -> str:
-    """The removed API that this node uses; empty if none."""
+    """Return the removed API that this node uses; empty if none."""
     match node:
         case ast.Attribute(attr=name, ctx=ast.Store()) if name in _ATTRIBUTES:
             return f".{name}"

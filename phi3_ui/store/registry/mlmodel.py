@@ -1,6 +1,6 @@
-"""Reading a model's MLmodel file, without its weights or code, and without MLflow's process-wide tracking URI.
+"""Reads a model's MLmodel file, without its weights or code, and without MLflow's process-wide tracking URI.
 
-The file may be damaged or hostile: it is bounded, and its parts have the shapes that the rest of the app relies on.
+The file may be damaged or malicious, so its size is limited, and its parts are checked to have the types that the app relies on.
 """
 
 import os
@@ -23,7 +23,7 @@ NO_MLMODEL = "there is no MLmodel file"
 
 
 def load_mlmodel(tracking_uri: str, model: StoredModel) -> Model:
-    """The parsed MLmodel file of a model.
+    """Return the parsed MLmodel file of a model.
 
     Raises:
         UserError: model_unreadable if there is no such file, or if it is damaged.
@@ -43,7 +43,7 @@ def load_mlmodel(tracking_uri: str, model: StoredModel) -> Model:
 
 
 def parse_mlmodel(file: Path, name: str) -> Model:
-    """The parsed MLmodel file of the model called `name`. UserError: model_unreadable."""
+    """Parse the MLmodel file of the model called `name`. Raises UserError("model_unreadable")."""
     try:
         content = read_mlmodel(file)
         return Model.from_dict(content)
@@ -53,13 +53,13 @@ def parse_mlmodel(file: Path, name: str) -> Model:
         raise _unreadable(name, NO_MLMODEL) from error
     except OSError as error:
         raise _unreadable(name, f"MLmodel: {error.strerror}") from error
-    except Exception as error:  # what MLflow makes of an invalid signature, or of keys that it does not know
+    except Exception as error:  # MLflow raises anything for an invalid signature, or for unknown keys
         raise _unreadable(name, f"MLmodel is damaged: {type(error).__name__}") from error
 
 
 def read_mlmodel(file: Path) -> dict[str, Any]:
-    """The content of an MLmodel file. ValueError, with the reason in words, or OSError."""
-    # A pipe in its place would block, and a file that grows would fill the memory.
+    """Read the content of an MLmodel file. Raises ValueError, with the reason, or OSError."""
+    # A pipe in its place would block, and a growing file would fill the memory.
     if not file.is_file():
         raise FileNotFoundError(f"{file} is not a file")
     with file.open("rb") as opened:
@@ -70,29 +70,29 @@ def read_mlmodel(file: Path) -> dict[str, Any]:
 
 
 def _check_shapes(content: Any) -> None:
-    """ValueError unless the parts that the app reads have the types that MLflow writes."""
+    """Raise ValueError unless the parts that the app reads have the types that MLflow writes."""
     if not _is_record(content):
-        raise ValueError("it is no mapping")
+        raise ValueError("it is not a mapping")
     flavors = content.get("flavors")
     if not _is_record(flavors) or not all(map(_is_record, flavors.values())):
-        raise ValueError("flavors is no mapping of mappings")
+        raise ValueError("flavors is not a mapping of mappings")
     if not isinstance(content.get("metadata") or {}, dict):
-        raise ValueError("metadata is no mapping")
+        raise ValueError("metadata is not a mapping")
     for flavor in flavors.values():
         artifacts = flavor.get("artifacts") or {}
         if not _is_record(artifacts) or not all(
             _is_record(artifact) and isinstance(artifact.get("path"), str) for artifact in artifacts.values()
         ):
-            raise ValueError("artifacts is no mapping of paths")
+            raise ValueError("artifacts is not a mapping of paths")
         environment = flavor.get("env")
         if isinstance(environment, dict) and not all(isinstance(path, str) for path in environment.values()):
-            raise ValueError("env is no mapping of paths")
+            raise ValueError("env is not a mapping of paths")
         if not isinstance(flavor.get("config") or {}, dict):
-            raise ValueError("config is no mapping")
+            raise ValueError("config is not a mapping")
         if not isinstance(flavor.get("components") or [], list):
-            raise ValueError("components is no list")
+            raise ValueError("components is not a list")
         if not isinstance(flavor.get("loader_module", ""), str):
-            raise ValueError("loader_module is no text")
+            raise ValueError("loader_module is not a string")
 
 
 def _is_record(value: Any) -> bool:
@@ -104,7 +104,7 @@ def _unreadable(name: str, detail: str) -> UserError:
 
 
 def find_local_mlmodel(model: StoredModel) -> Path | None:
-    """The path of the model's MLmodel file if its artifacts are on this machine; None if the store serves them."""
+    """Return the path of the model's MLmodel file if its artifacts are on this machine; None if the store serves them."""
     location = urlparse(model.artifact_uri)
     if location.scheme not in ("", "file") or location.netloc or location.query:
         return None

@@ -1,4 +1,4 @@
-"""A YAML parser for files that may be hostile: size, depth, aliases and repeated keys are checked before anything is built."""
+"""A YAML parser for untrusted files: size, depth, aliases and repeated keys are checked before any object is built."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -11,18 +11,18 @@ _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 40
 MAX_NODES = 100_000
-"""With every alias counted as a copy of what it stands for."""
+"""The limit of nodes, with every alias counted as a copy of its target."""
 
 _CONSTRUCTOR_ERRORS = (RecursionError, LookupError, AttributeError, ArithmeticError, TypeError)
-"""PyYAML's constructors raise these besides its own, for values that are not of their type."""
+"""Errors that PyYAML's constructors raise, in addition to YAMLError, for values of the wrong type."""
 
 _LONG_NUMBER = re.compile(r"[-+]?[0-9][0-9_:.]{100,}")
-"""YAML 1.1 reads 1:30:00 as a number in base 60, in a time that grows with the square of its length."""
+"""YAML 1.1 parses 1:30:00 as a number in base 60, in a time quadratic in its length."""
 
 
 @dataclass
 class _Node:
-    """A value, or a collection whose end has not been reached."""
+    """A scalar, or a collection that may not have ended yet."""
 
     anchor: str | None = None
     is_mapping: bool = False
@@ -38,7 +38,7 @@ class _Node:
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML document of plain types. ValueError, with the reason in words, if it is invalid or exceeds a limit."""
+    """Parse a YAML document of plain types. Raise ValueError, with the reason, if it is invalid or exceeds a limit."""
     if len(text) > MAX_BYTES:
         raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
     try:
@@ -49,14 +49,14 @@ def parse_yaml(text: str) -> Any:
 
 
 def is_unambiguous(text: str) -> bool:
-    """Whether both of PyYAML's parsers read the same: MLflow uses the slow one, `parse_yaml` the fast one where it is installed."""
-    # Texts, since NaN differs from itself.
+    """Return whether both of PyYAML's parsers agree: MLflow uses the slow one, `parse_yaml` the fast one if installed."""
+    # Compare the repr, since NaN differs from itself.
     return repr(yaml.load(text, yaml.SafeLoader)) == repr(yaml.load(text, _SafeLoader))  # noqa: S506 - they are safe
 
 
 def _check_events(text: str) -> None:
-    """ValueError if the document is too deep, too large, contains itself, or repeats or merges keys."""
-    finished: dict[str, _Node] = {}  # what has an anchor
+    """Raise ValueError if the document is too deep or too large, contains itself, or repeats or merges keys."""
+    finished: dict[str, _Node] = {}  # complete nodes, by anchor
     stack = [_Node()]
     for event in yaml.parse(text, _SafeLoader):
         match event:
@@ -83,7 +83,7 @@ def _check_events(text: str) -> None:
 
 
 def _check_scalar(event: yaml.ScalarEvent) -> None:
-    if event.tag not in (None, "!"):  # MLflow writes none, and PyYAML's constructors trust what a tag says
+    if event.tag not in (None, "!"):  # MLflow writes no tags, and PyYAML's constructors trust them
         raise ValueError("a value has a tag")
     if event.implicit[0] and _LONG_NUMBER.fullmatch(event.value):
         raise ValueError("a number is too long")

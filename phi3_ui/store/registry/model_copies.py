@@ -1,4 +1,4 @@
-"""Private copies of models' files, from which their processes load them."""
+"""Private copies of models' files, which models are loaded from."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from phi3_ui.store.registry.suspects import DATA_SUFFIXES
 
 
 class ModelCopies:
-    """A folder of copies. Those of an app that was killed are removed by the next one. Thread-safe."""
+    """A folder of copies. The next app removes those of an app that was killed. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -26,13 +26,13 @@ class ModelCopies:
 
     @contextmanager
     def create(self) -> Iterator[Path]:
-        """An empty folder, which is removed at the end of the block. OSError."""
+        """Create an empty folder, which is removed at the end of the block. Raises OSError."""
         own = self._open()
         with tempfile.TemporaryDirectory(dir=own, ignore_cleanup_errors=True) as copy:
             yield Path(copy)
 
     def _open(self) -> Path:
-        """This app's part of the folder, marked by a lock for as long as the app runs."""
+        """Return this app's subfolder, which is locked for as long as the app runs."""
         with self._lock:
             if self._own is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
@@ -56,9 +56,9 @@ class ModelCopies:
 
 
 def copy_files(listing: FolderListing, target: Path) -> frozenset[str]:
-    """Copy listed files. OSError.
+    """Copy listed files. Raises OSError.
 
-    Weights are linked, since no library executes them: hard links or, on another disk, symbolic links, whose paths are
+    Weights are linked, since no library executes them: by hard links or, on another disk, by symbolic links, whose paths are
     returned.
     """
     links = set[str]()

@@ -1,4 +1,4 @@
-"""The names of a model: its id, `name@alias`, `name/version`, each also after `models:/`, or `runs:/run/path`."""
+"""Resolves the names of a model: its id, `name@alias`, `name/version`, each optionally after `models:/`, or `runs:/run/path`."""
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
@@ -11,9 +11,9 @@ from phi3_ui.store.registry.records import find_version, logged_model_of
 
 
 def resolve_model_id(client: MlflowClient, name: str) -> str | None:
-    """The id of the model with this name; None if the registry has no such alias or version.
+    """Return the id of the model with this name; None if the registry has no such alias or version.
 
-    An id that names no version is returned as it is, without looking it up.
+    An id that is not a version is returned unchanged, without a lookup.
     """
     name = name.removeprefix("models:/")
     if is_run_model(name):
@@ -44,11 +44,11 @@ def _resolve_version(client: MlflowClient, name: str, version: str) -> str | Non
 
 
 def _resolve_stage(client: MlflowClient, name: str, stage: str) -> str | None:
-    """The newest version in a stage, such as Production, or of all if `stage` is "latest"."""
+    """Return the newest version in a stage, such as Production, or of all versions if `stage` is "latest"."""
     try:
         query = f"name = {quote(name)}"
     except ValueError:
-        return None  # no filter can hold the name, and no registered model of ours has it
+        return None  # the name cannot be quoted in a filter, and no registered model can have it
     found = [
         version
         for version in paginate(client.search_model_versions, filter_string=query)
@@ -58,5 +58,5 @@ def _resolve_stage(client: MlflowClient, name: str, stage: str) -> str | None:
 
 
 def model_id_of(version: ModelVersion) -> str:
-    """The id of the model that a registered version is."""
+    """Return the id of the model that a registered version refers to."""
     return logged_model_of(version) or f"{version.name}/{version.version}"

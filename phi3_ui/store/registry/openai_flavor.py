@@ -1,4 +1,4 @@
-"""Models that MLflow's openai flavour logged: a name and messages, read as data. Nothing of them is ever loaded."""
+"""Models that MLflow's openai flavour logged: a name and messages, read as data. They are never loaded."""
 
 import tempfile
 from pathlib import Path
@@ -24,12 +24,12 @@ _MAX_NAME = 200
 
 
 def is_openai_model(info: Model) -> bool:
-    """Whether MLflow's openai flavour logged it."""
+    """Return whether MLflow's openai flavour logged it."""
     return bool(info.flavors.get("python_function", {}).get("loader_module") == _LOADER)
 
 
 def read_logged_request(tracking_uri: str, model: StoredModel) -> LoggedRequest | None:
-    """What such a model consists of; None if it is not a chat.
+    """Read the content of such a model; None if it is not a chat.
 
     Raises:
         UserError: model_unreadable.
@@ -43,14 +43,14 @@ def read_logged_request(tracking_uri: str, model: StoredModel) -> LoggedRequest 
 
 
 def parse_logged_request(content: Any) -> LoggedRequest | None:
-    """The request in a model.yaml; None if it is not a chat. ValueError if it is damaged."""
+    """Parse the request in a model.yaml; None if it is not a chat. Raises ValueError if it is damaged."""
     if not isinstance(content, dict) or content.get("task") != _TASK:
         return None
     name, messages = content.get("model"), content.get("messages") or []
     if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME or not isinstance(messages, list):
         raise ValueError("it names no model")
     parsed = [_parse_message(one) for one in messages]
-    # MLflow puts the question in place of a variable; one that stands alone at the end is where a chat goes on.
+    # MLflow substitutes the question for a variable; the chat replaces a final message that is just a variable.
     if parsed and parsed[-1] is None and _is_question(messages[-1]):
         parsed = parsed[:-1]
     opening = tuple(one for one in parsed if one)
@@ -58,12 +58,12 @@ def parse_logged_request(content: Any) -> LoggedRequest | None:
 
 
 def _parse_message(message: Any) -> Message | None:
-    """A message as MLflow would send it; None if it has variables. ValueError if it is damaged."""
+    """Parse a message as MLflow would send it; None if it has variables. Raises ValueError if it is damaged."""
     role, content = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
     role = "system" if role == "developer" else role
     if role not in get_args(Role) or not isinstance(content, str):
         raise ValueError("a message has no role and text")
-    pieces = list(Formatter().parse(content))  # ValueError for a single brace, which MLflow refuses, too
+    pieces = list(Formatter().parse(content))  # raises ValueError for a single brace, which MLflow also refuses
     if any(field is not None for _, field, _, _ in pieces):
         return None
     return Message(cast("Role", role), "".join(literal for literal, *_ in pieces))
@@ -75,7 +75,7 @@ def _is_question(message: dict[str, Any]) -> bool:
 
 
 def _read_file(tracking_uri: str, model: StoredModel) -> str:
-    """The text of the file. OSError, ValueError, MlflowException."""
+    """Return the text of the file. Raises OSError, ValueError or MlflowException."""
     if mlmodel := find_local_mlmodel(model):
         return _read_bounded(mlmodel.with_name(_FILE))
     with tempfile.TemporaryDirectory() as folder:
@@ -89,7 +89,7 @@ def _read_file(tracking_uri: str, model: StoredModel) -> str:
 
 
 def _read_bounded(file: Path) -> str:
-    if file.is_symlink() or not file.is_file():  # what another file holds must not be sent to a server
+    if file.is_symlink() or not file.is_file():  # the content of another file must not be sent to a server
         raise ValueError("it is not a file")
     with file.open("rb") as opened:
         return opened.read(MAX_BYTES + 1).decode("utf-8")

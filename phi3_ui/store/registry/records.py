@@ -1,6 +1,6 @@
-"""Where a store keeps models: as logged models, and as artifacts of runs, which may be registered.
+"""The two kinds of model records in a store: logged models, and artifacts of runs, which may be registered.
 
-MLflow 3 has logged models. MLflow 2 servers, Azure ML, and stores that were migrated or filled by mlflow-export-import hold
+MLflow 3 has logged models. MLflow 2 servers, Azure ML, and stores that were migrated or filled by mlflow-export-import store
 models as artifacts of runs.
 """
 
@@ -20,7 +20,7 @@ from models.run_models import HISTORY_TAG, list_run_models, run_model_name, unli
 from phi3_ui.store.errors import raise_unless_missing
 from phi3_ui.store.query import paginate
 
-_PROMPT_TAG = "mlflow.prompt.is_prompt"  # MLflow keeps prompts in the registry too, without files
+_PROMPT_TAG = "mlflow.prompt.is_prompt"  # prompts are in the registry too, without files
 
 
 @dataclass(frozen=True)
@@ -37,33 +37,33 @@ class StoredModel:
     """The run that logged it."""
     tags: Mapping[str, str]
     experiment_id: str = ""
-    """The experiment of a logged model; empty for a run's artifact, of which MLflow's UI has no page."""
+    """The experiment of a logged model; empty for a run's artifact, which has no page in MLflow's UI."""
     is_complete: bool = True
-    """Its logging has ended."""
+    """Whether its logging has finished."""
 
     @property
     def uri(self) -> str:
-        """What `mlflow.pyfunc.load_model` loads it by."""
+        """The URI for `mlflow.pyfunc.load_model`."""
         return self.model_id if is_run_model(self.model_id) else f"models:/{self.model_id}"
 
 
 class ModelRecords(Protocol):
-    """One of the ways in which a store keeps models. Methods raise MlflowException if the store fails."""
+    """One kind of model records of a store. Methods raise MlflowException if the store fails."""
 
-    def has(self, model_id: str) -> bool:
-        """Whether an id is one of these, by its form."""
+    def matches(self, model_id: str) -> bool:
+        """Return whether the form of an id is that of this kind."""
 
     def list_models(self) -> Iterator[StoredModel]:
-        """All models, in no particular order."""
+        """Yield all models, in no particular order."""
 
     def list_deleted(self, experiment_ids: list[str]) -> Iterator[tuple[str, StoredModel]]:
-        """The models in deleted experiments, each after the id of its experiment."""
+        """Yield the models in deleted experiments, each with the id of its experiment."""
 
     def find(self, model_id: str) -> StoredModel | None:
-        """The model with this id; None if there is none."""
+        """Return the model with this id; None if there is none."""
 
     def list_versions(self, model: StoredModel) -> list[tuple[str, int]]:
-        """Name and number of each registered version, sorted; that of the model's own id, if it is one, comes last."""
+        """Return name and number of each registered version, sorted; the one that is the model's own id, if any, comes last."""
 
     def set_tag(self, model: StoredModel, key: str, value: str) -> None:
         """Set a tag of a model."""
@@ -78,17 +78,17 @@ class LoggedModels:
     def __init__(self, client: MlflowClient) -> None:
         self._client = client
 
-    def has(self, model_id: str) -> bool:
-        """As ModelRecords."""
+    def matches(self, model_id: str) -> bool:
+        """See ModelRecords."""
         return is_logged_model(model_id)
 
     def list_models(self) -> Iterator[StoredModel]:
-        """As ModelRecords."""
+        """See ModelRecords."""
         for _, model in self._search(list_experiment_ids(self._client)):
             yield model
 
     def list_deleted(self, experiment_ids: list[str]) -> Iterator[tuple[str, StoredModel]]:
-        """As ModelRecords."""
+        """See ModelRecords."""
         return self._search(experiment_ids)
 
     def _search(self, experiment_ids: list[str]) -> Iterator[tuple[str, StoredModel]]:
@@ -98,25 +98,25 @@ class LoggedModels:
             yield model.experiment_id, from_logged_model(model)
 
     def find(self, model_id: str) -> StoredModel | None:
-        """As ModelRecords."""
+        """See ModelRecords."""
         model = _find_logged_model(self._client, model_id)
         return from_logged_model(model) if model else None
 
     def list_versions(self, model: StoredModel) -> list[tuple[str, int]]:
-        """As ModelRecords."""
+        """See ModelRecords."""
         # The registry cannot be searched by model id, so take the versions from the model's own tag. A server writes each
-        # twice, and the tag keeps versions that were deleted since.
+        # version twice, and the tag keeps deleted versions.
         tag = self._client.get_logged_model(model.model_id).tags.get("mlflow.modelVersions", "[]")
         tagged = sorted({(one["name"], int(one["version"])) for one in json.loads(tag)})
         versions = [(find_version(self._client, name, str(number)), (name, number)) for name, number in tagged]
         return [key for version, key in versions if version and logged_model_of(version) == model.model_id]
 
     def set_tag(self, model: StoredModel, key: str, value: str) -> None:
-        """As ModelRecords."""
+        """See ModelRecords."""
         self._client.set_logged_model_tags(model.model_id, {key: value})
 
     def forget(self, model: StoredModel) -> None:
-        """As ModelRecords."""
+        """See ModelRecords."""
         self._client.delete_logged_model(model.model_id)
 
 
@@ -126,12 +126,12 @@ class RunArtifacts:
     def __init__(self, client: MlflowClient) -> None:
         self._client = client
 
-    def has(self, model_id: str) -> bool:
-        """As ModelRecords."""
+    def matches(self, model_id: str) -> bool:
+        """See ModelRecords."""
         return not is_logged_model(model_id)
 
     def list_models(self) -> Iterator[StoredModel]:
-        """As ModelRecords."""
+        """See ModelRecords."""
         registered = set[str]()
         for version in paginate(self._client.search_model_versions):
             if model := self._from_version(version):
@@ -142,7 +142,7 @@ class RunArtifacts:
                 yield model
 
     def list_deleted(self, experiment_ids: list[str]) -> Iterator[tuple[str, StoredModel]]:
-        """As ModelRecords."""
+        """See ModelRecords."""
         return self._search(experiment_ids, ViewType.ALL)
 
     def _search(self, experiment_ids: list[str], view: int) -> Iterator[tuple[str, StoredModel]]:
@@ -154,7 +154,7 @@ class RunArtifacts:
                 yield run.info.experiment_id, _from_run(run, path)
 
     def find(self, model_id: str) -> StoredModel | None:
-        """As ModelRecords."""
+        """See ModelRecords."""
         if is_run_model(model_id):
             run_id, path = split_run_model_id(model_id)
             run = self._find_run(run_id)
@@ -164,7 +164,7 @@ class RunArtifacts:
         return self._from_version(version) if version else None
 
     def list_versions(self, model: StoredModel) -> list[tuple[str, int]]:
-        """As ModelRecords."""
+        """See ModelRecords."""
         own: list[tuple[str, int]] = []
         if not is_run_model(model.model_id):
             name, _, number = model.model_id.rpartition("/")
@@ -177,7 +177,7 @@ class RunArtifacts:
         return [*sorted(others.difference(own)), *own]
 
     def set_tag(self, model: StoredModel, key: str, value: str) -> None:
-        """As ModelRecords."""
+        """See ModelRecords."""
         if is_run_model(model.model_id):
             self._client.set_tag(split_run_model_id(model.model_id)[0], key, value)
         else:
@@ -185,13 +185,13 @@ class RunArtifacts:
             self._client.set_model_version_tag(name, number, key, value)
 
     def forget(self, model: StoredModel) -> None:
-        """As ModelRecords."""
+        """See ModelRecords."""
         run = self._find_run(model.run_id) if model.run_id else None
         if run and model.artifact_uri.startswith(folder := _join(run.info.artifact_uri, "")):
             unlist_run_model(self._client, run, model.artifact_uri.removeprefix(folder))
 
     def _from_version(self, version: ModelVersion) -> StoredModel | None:
-        """The model of a registered version; None for that of a logged model, and for a version without files."""
+        """Return the model of a registered version; None if it is a logged model, or the version has no files."""
         if version.status != "READY" or _PROMPT_TAG in version.tags or logged_model_of(version):
             return None
         return StoredModel(
@@ -204,7 +204,7 @@ class RunArtifacts:
         )
 
     def _locate(self, version: ModelVersion) -> str:
-        """The folder of a version's files, in the artifact store where it can be found out."""
+        """Return the folder of a version's files, in the artifact store if that can be determined."""
         source = str(version.source)
         if source.startswith("models:/"):  # a copy of another version
             source = str(self._client.get_model_version_download_uri(version.name, version.version))
@@ -223,14 +223,14 @@ class RunArtifacts:
 
 
 def logged_model_of(version: ModelVersion) -> str | None:
-    """The id of the logged model that a registered version is of; None for a run's artifact."""
-    # SQLite leaves model_id empty; the source contains it.
+    """Return the id of the logged model that a version registers; None for a run's artifact."""
+    # With SQLite, model_id is empty, but the source contains it.
     source = re.fullmatch(r"models:/(m-[\w-]+)", version.source or "")
     return version.model_id or (source[1] if source else None)
 
 
 def from_logged_model(model: LoggedModel) -> StoredModel:
-    """A logged model as a StoredModel."""
+    """Return a logged model as a StoredModel."""
     return StoredModel(
         model_id=model.model_id,
         name=model.name,
@@ -244,12 +244,12 @@ def from_logged_model(model: LoggedModel) -> StoredModel:
 
 
 def list_experiment_ids(client: MlflowClient) -> list[str]:
-    """The ids of the experiments that are not deleted."""
+    """Return the ids of the experiments that are not deleted."""
     return [experiment.experiment_id for experiment in paginate(client.search_experiments)]
 
 
 def list_deleted_experiments(client: MlflowClient) -> list[Experiment]:
-    """The deleted experiments."""
+    """Return the deleted experiments."""
     return list(paginate(client.search_experiments, view_type=ViewType.DELETED_ONLY))
 
 
@@ -277,7 +277,7 @@ def _find_logged_model(client: MlflowClient, model_id: str) -> LoggedModel | Non
 
 
 def find_version(client: MlflowClient, name: str, version: str) -> ModelVersion | None:
-    """A registered version; None if there is none."""
+    """Return a registered version; None if there is none."""
     try:
         return client.get_model_version(name, version)
     except MlflowException as error:

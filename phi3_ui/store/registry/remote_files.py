@@ -1,4 +1,4 @@
-"""The files of a model in its artifact store: listed within bounds, and seen but for the weights before these are downloaded."""
+"""The files of a model in its artifact store: listed within limits, and inspected before their weights are downloaded."""
 
 import os
 import shutil
@@ -13,19 +13,19 @@ from phi3_ui.store.registry.suspects import DATA_SUFFIXES, Suspect
 
 _MAX_DEPTH = 20
 _SMALL = 16 << 20
-"""Bytes of the largest file that is downloaded to see what is in it; larger ones are tokenizers at most, or weights."""
+"""The largest size in bytes of a file that is downloaded for inspection; larger ones are weights, or tokenizers."""
 _MAX_PREVIEW = 500 << 20
-"""Bytes of all of them."""
+"""The maximum total size of these files in bytes."""
 _SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
 
 
 class RemoteFiles:
-    """The files of one model in a repository. Methods raise what the repository's do."""
+    """The files of one model in a repository. Methods also raise the errors of the repository."""
 
     def __init__(self, repository: ArtifactRepository, name: str) -> None:
         """List the files of the model `name`.
 
-        UserError("model_unreadable") for more files than a model has, and for a path that leads out of it.
+        Raises UserError("model_unreadable") for too many files, and for a path outside of the model.
         """
         self._repository = repository
         self._name = name
@@ -53,27 +53,27 @@ class RemoteFiles:
                     self.sizes[info.path] = info.file_size
 
     def preview(self, folder: Path) -> frozenset[str]:
-        """Download the small files to `folder`, and put stand-ins of their sizes for the others. Returns the paths of these.
+        """Download the small files to `folder`, with placeholders of equal size for the others, and return the paths of these.
 
-        UserError("model_unreadable") if they are too many.
+        Raises UserError("model_unreadable") if the small files are too large in total.
         """
         small = {path for path, size in self.sizes.items() if (size or 0) <= _SMALL}
         if sum(self.sizes[path] or 0 for path in small) > _MAX_PREVIEW:
-            raise self._unreadable("its small files are too many")
-        stand_ins = self.sizes.keys() - small
-        for path in stand_ins:
+            raise self._unreadable("it has too many small files")
+        placeholders = self.sizes.keys() - small
+        for path in placeholders:
             file = folder / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(_SAFETENSORS)
             os.truncate(file, self.sizes[path] or 0)
         for path in sorted(small):
             self._repository.download_artifacts(path, str(folder))
-        return frozenset(stand_ins)
+        return frozenset(placeholders)
 
     def download(self, folder: Path) -> None:
-        """Download all files to `folder`, but for compiled code, which Python would run in place of the code beside it.
+        """Download all files to `folder`, except compiled code, which Python would run instead of the source.
 
-        StageError("disk_full") if there is no room for them.
+        Raises StageError("disk_full") if there is not enough space.
         """
         require_space(folder, sum(size or 0 for size in self.sizes.values()))
         self._repository.download_artifacts("", str(folder))
@@ -85,9 +85,9 @@ class RemoteFiles:
         return UserError("model_unreadable", model=self._name, detail=detail)
 
 
-def is_due_to(suspect: Suspect, stand_ins: frozenset[str]) -> bool:
-    """Whether only the real content of the files behind stand-ins tells if something is suspect."""
+def is_caused_by(suspect: Suspect, placeholders: frozenset[str]) -> bool:
+    """Return whether a suspect may be due to placeholders, so that the real content is needed to decide."""
     path = suspect.path.partition(": ")[0]
-    if any(one.endswith(".onnx") for one in stand_ins) and path.endswith(".bin"):
-        return True  # perhaps weights that the ONNX file names
-    return path in stand_ins and path.endswith(DATA_SUFFIXES)
+    if any(one.endswith(".onnx") for one in placeholders) and path.endswith(".bin"):
+        return True  # perhaps weights that the ONNX file refers to
+    return path in placeholders and path.endswith(DATA_SUFFIXES)

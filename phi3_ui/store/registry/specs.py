@@ -1,4 +1,4 @@
-"""What a model's process needs to load a model of the store."""
+"""Builds the spec from which a process loads a model of the store."""
 
 from phi3_ui.host.protocol import ModelSpec
 from phi3_ui.settings import Settings
@@ -6,7 +6,7 @@ from phi3_ui.store.registry.cards import ModelEntry
 
 
 def build_spec(settings: Settings, entry: ModelEntry, template: str | None = None) -> ModelSpec:
-    """The spec of `entry`; `template` replaces the prompt template stored for it."""
+    """Return the spec of `entry`; `template` overrides the prompt template stored for it."""
     return ModelSpec(
         entry.model_id,
         entry.name,

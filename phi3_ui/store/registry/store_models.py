@@ -1,4 +1,4 @@
-"""All models of a store, whichever way it keeps them."""
+"""All models of a store, in either kind of model records."""
 
 import threading
 from collections.abc import Iterator
@@ -37,12 +37,12 @@ class StoreModels:
             return self._client
 
     def list_models(self) -> list[StoredModel]:
-        """The models whose logging has ended, newest first."""
+        """Return the completely logged models, newest first."""
         found = [model for records in self._open_records() for model in records.list_models() if model.is_complete]
         return sorted(found, key=lambda model: model.created, reverse=True)
 
     def list_deleted(self) -> Iterator[tuple[Experiment, StoredModel]]:
-        """The models in deleted experiments whose logging has ended, each after its experiment."""
+        """Yield the completely logged models in deleted experiments, each with its experiment."""
         deleted = {experiment.experiment_id: experiment for experiment in list_deleted_experiments(self.client)}
         for records in self._open_records():
             for experiment_id, model in records.list_deleted(list(deleted)):
@@ -50,18 +50,18 @@ class StoreModels:
                     yield deleted[experiment_id], model
 
     def find(self, name: str) -> StoredModel:
-        """The model with this name, in any form that `resolve_model_id` accepts. UserError("model_gone") if there is none."""
+        """Return the model with this name, in any form that `resolve_model_id` accepts. Raises UserError("model_gone") if there is none."""
         model_id = resolve_model_id(self.client, name)
-        found = [records for records in self._open_records() if model_id and records.has(model_id)]
+        found = [records for records in self._open_records() if model_id and records.matches(model_id)]
         model = found[0].find(model_id) if model_id and found else None
         if model is None:
             raise UserError("model_gone")
         return model
 
     def list_versions(self, model: StoredModel) -> list[RegisteredVersion]:
-        """The registered versions of a model with their aliases, by name, oldest first."""
+        """Return the registered versions of a model with their aliases, by name, oldest first."""
         versions = []
-        for name, number in self._records_of(model).list_versions(model):
+        for name, number in self._find_records(model).list_versions(model):
             aliases = self.client.get_registered_model(name).aliases.items()
             pointing = tuple(alias for alias, at in sorted(aliases) if str(at) == str(number))
             versions.append(RegisteredVersion(name, str(number), pointing))
@@ -69,14 +69,14 @@ class StoreModels:
 
     def set_tag(self, model: StoredModel, key: str, value: str) -> None:
         """Set a tag of a model."""
-        self._records_of(model).set_tag(model, key, value)
+        self._find_records(model).set_tag(model, key, value)
 
     def forget(self, model: StoredModel) -> None:
         """Delete the record of a model whose files and versions are deleted."""
-        self._records_of(model).forget(model)
+        self._find_records(model).forget(model)
 
-    def _records_of(self, model: StoredModel) -> ModelRecords:
-        return next(records for records in self._open_records() if records.has(model.model_id))
+    def _find_records(self, model: StoredModel) -> ModelRecords:
+        return next(records for records in self._open_records() if records.matches(model.model_id))
 
     def _open_records(self) -> tuple[ModelRecords, ...]:
         client, features = self.client, find_features(self.tracking_uri)

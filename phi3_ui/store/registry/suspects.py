@@ -1,4 +1,4 @@
-"""What would or might run code when a model is loaded: how it is described, and the rules that all kinds of models share."""
+"""Suspects, that is anything that may run code when a model is loaded, and the checks that all kinds of models share."""
 
 import json
 import re
@@ -25,15 +25,15 @@ Reason = Literal[
     "library",
     "weights",
 ]
-"""Why a file, or an entry of a configuration, may run code; i18n has a text for each: trust.reason.<reason>."""
+"""Why a file, or an entry of a configuration, may run code; i18n has a text for each, trust.reason.<reason>."""
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """Something that would or might run code when the model is loaded."""
+    """Something that may run code when the model is loaded."""
 
     path: str
-    """The file, relative to the model's folder; for an entry of a file: `MLmodel: loader_module`."""
+    """The file, relative to the model's folder, with the entry if it is one: `MLmodel: loader_module`."""
     reason: Reason
 
 
@@ -43,10 +43,10 @@ Entry = tuple[str, Reason]
 SAFETENSORS = ".safetensors"
 ONNX_SUFFIXES = (".onnx", ".onnx.data", ".onnx_data", ".data")
 DATA_SUFFIXES = (SAFETENSORS, *ONNX_SUFFIXES)
-"""Of weights that no library executes."""
+"""Suffixes of weights, which no library executes."""
 
 hashes = FileHashes()
-"""Of the files of all models."""
+"""The hashes of the files of all models."""
 
 _TEXT_SUFFIXES = (".json", ".txt", ".md", ".yaml", ".jinja", ".model")
 _TEXT_NAMES = re.compile(r"MLmodel|registered_model_meta|(LICENSE|NOTICE|README)[\w.-]*")
@@ -59,18 +59,18 @@ _REASONS: tuple[tuple[Reason, re.Pattern[str]], ...] = (
 )
 _MAX_CONFIG = 4_000_000  # bytes
 _MAX_TEXT = 200_000_000
-"""Bytes of the largest file besides weights. Such files are copied when the model is loaded."""
+"""The largest size in bytes of a file other than weights. Such files are copied when the model is loaded."""
 _ELSEWHERE_KEYS = {"source_model_revision", "local_base_model_path", "peft_adaptor", "data"}
 
 
 def check_flavors(mlmodel: dict[str, Any], allowed: set[str]) -> Iterator[Suspect]:
-    """The flavors of a model besides the allowed ones."""
+    """Yield the flavors of a model that are not allowed."""
     for name in mlmodel["flavors"].keys() - allowed:
         yield Suspect(f"MLmodel: {name}", "flavor")
 
 
 def check_keys(flavor: dict[str, Any], allowed: set[str], options: set[str]) -> Iterator[Suspect]:
-    """The entries of a flavor that name code or another folder, and those whose meaning is not known."""
+    """Yield the entries of a flavor that refer to code or another folder, and those of unknown meaning."""
     for key, value in flavor.items():
         if key in _ELSEWHERE_KEYS:
             yield Suspect(f"MLmodel: {key}", "elsewhere")
@@ -93,12 +93,12 @@ def _is_plain(value: Any) -> bool:
 
 
 def check_names(files: Iterable[ModelFile], weights: tuple[str, ...]) -> Iterator[Suspect]:
-    """The files that are neither of a known kind of text nor weights with one of these suffixes."""
+    """Yield the files that are neither of a known text format nor weights with one of these suffixes."""
     for file in files:
-        # The content of a file of ours is checked by its hash, where its place is known.
+        # The wrapper's own files are checked elsewhere, by their paths and hashes.
         if file.path != "MLmodel" and file.name == "MLmodel":
-            yield Suspect(file.path, "elsewhere")  # a loader would take its folder for the model
-        elif reason := reason_of(file.name) or reason_of(file.real.name):
+            yield Suspect(file.path, "elsewhere")  # a loader would mistake its folder for the model
+        elif reason := classify_name(file.name) or classify_name(file.real.name):
             yield Suspect(file.path, reason)
         elif not (
             _PLAIN_PATH.fullmatch(file.path)
@@ -109,18 +109,18 @@ def check_names(files: Iterable[ModelFile], weights: tuple[str, ...]) -> Iterato
             yield Suspect(file.path, "unreadable")
 
 
-def reason_of(name: str) -> Reason | None:
-    """Why a file of this name may run code; None if its name does not tell."""
+def classify_name(name: str) -> Reason | None:
+    """Return why a file with this name may run code; None if its name does not show it."""
     return next((reason for reason, pattern in _REASONS if pattern.search(name.lower())), None)
 
 
 def check_json(file: ModelFile, check: Callable[[Any], Iterator[Entry]]) -> Iterator[Suspect]:
-    """What `check` finds in the content of a file; or that it cannot be searched."""
+    """Yield what `check` finds in the content of a JSON file, or that it cannot be read."""
     if file.size > _MAX_CONFIG:
         yield Suspect(file.path, "unreadable")
         return
     try:
-        content = json.loads(file.real.read_bytes(), object_pairs_hook=_unique)
+        content = json.loads(file.real.read_bytes(), object_pairs_hook=_build_unique)
         found = list(check(content))
     except (ValueError, RecursionError, AttributeError, TypeError):
         yield Suspect(file.path, "unreadable")
@@ -129,8 +129,8 @@ def check_json(file: ModelFile, check: Callable[[Any], Iterator[Entry]]) -> Iter
         yield Suspect(f"{file.path}: {entry}", reason)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object; ValueError if a key is repeated: some parsers obey the first, some the last, some both."""
+def _build_unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object. Raise ValueError if a key is repeated: some parsers use the first value, some the last, some both."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key is repeated")
@@ -138,7 +138,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def list_entries(content: Any) -> Iterator[tuple[str, Any]]:
-    """Key and value of every entry at any depth; for an item of a list, the key of the list."""
+    """Yield key and value of every entry at any depth; for an item of a list, the key of the list."""
     pending = [("", content)]
     while pending:
         key, value = pending.pop()

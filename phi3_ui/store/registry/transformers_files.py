@@ -1,4 +1,4 @@
-"""Whether a model of the transformers flavour is data alone."""
+"""Checks whether a model of the transformers flavour consists of data only."""
 
 import re
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ from phi3_ui.store.registry.suspects import (
     list_entries,
 )
 
-# Files whose keys are words or tokens, and which are too large to be searched; they are no configuration.
+# Files whose keys are words or tokens, and which are too large to search; they are not configurations.
 _VOCABULARIES = {"tokenizer.json", "vocab.json"}
-_MAX_HEADER = 100_000_000  # bytes, as the safetensors library
+_MAX_HEADER = 100_000_000  # bytes, the limit of the safetensors library
 
-# transformers loads code, also of other folders, for these keys of a configuration.
+# Configuration keys for which transformers loads code, possibly from other folders.
 _CODE_KEYS = {"auto_map", "custom_pipelines", "custom_generate", "trust_remote_code", "use_kernels", "kernel_config"}
 _KERNEL_KEY = re.compile(r"implementation$")
-# Files that make a loader read another folder, or other settings than those inspected here.
+# Files that make a loader read another folder, or settings that are not inspected here.
 _REDIRECTIONS: dict[str, Reason] = {"adapter_config.json": "elsewhere", "inference_config.txt": "setting"}
 
 FUNCTION_KEYS = {"code", "config", "env", "loader_module", "python_version", "streamable"}
@@ -48,7 +48,7 @@ _GENERATION_OPTIONS = {
 
 
 def check_transformers(listing: FolderListing, mlmodel: dict[str, Any]) -> Iterator[Suspect]:
-    """What makes a model of the transformers flavour more than data."""
+    """Yield what makes a model of the transformers flavour more than data."""
     function, flavor = mlmodel["flavors"]["python_function"], mlmodel["flavors"].get("transformers", {})
     yield from check_flavors(mlmodel, {"python_function", "transformers"})
     yield from check_keys(function, FUNCTION_KEYS, _GENERATION_OPTIONS)
@@ -58,7 +58,7 @@ def check_transformers(listing: FolderListing, mlmodel: dict[str, Any]) -> Itera
 
 
 def check_checkpoint(listing: FolderListing) -> Iterator[Suspect]:
-    """What makes a folder of transformers' files more than data."""
+    """Yield what makes a folder of transformers' files more than data."""
     yield from check_names(listing.files, (SAFETENSORS,))
     for file in listing.files:
         if file.name in _REDIRECTIONS:
@@ -73,7 +73,7 @@ def check_checkpoint(listing: FolderListing) -> Iterator[Suspect]:
 
 
 def _check_places(flavor: dict[str, Any]) -> Iterator[Suspect]:
-    """The entries of the flavor that name no class of transformers, or no folder of the model."""
+    """Yield the entries of the flavor that do not name a class of transformers, or a folder of the model."""
     for key, value in flavor.items():
         is_class = key == "pipeline_model_type" or (key.endswith("_type") and key != "instance_type")
         if is_class and not (isinstance(value, str) and _CLASS.fullmatch(value)):
@@ -86,14 +86,14 @@ def _check_places(flavor: dict[str, Any]) -> Iterator[Suspect]:
 
 
 def _check_config(content: Any) -> Iterator[Entry]:
-    """The entries of a configuration of transformers that make it load code."""
+    """Yield the entries of a transformers configuration that make it load code."""
     for key, value in list_entries(content):
         if (key in _CODE_KEYS and value) or (_KERNEL_KEY.search(key) and "/" in str(value)):
             yield key, "remote_code"
 
 
 def _check_weight_index(listing: FolderListing, index: ModelFile, content: Any) -> Iterator[Entry]:
-    """The weights that an index names and that are not safetensors beside it."""
+    """Yield the weights in an index that are not safetensors files in the same folder."""
     folder = index.path.removesuffix(index.name)
     for name in set(content["weight_map"].values()):
         if not isinstance(name, str) or "/" in name or "\\" in name or not listing.find(folder + name):
@@ -103,7 +103,7 @@ def _check_weight_index(listing: FolderListing, index: ModelFile, content: Any) 
 
 
 def _is_safetensors(file: ModelFile) -> bool:
-    """Whether a file has the header of a safetensors file, of the right size."""
+    """Return whether a file has a safetensors header of a valid size."""
     with file.real.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         return 2 <= length <= min(_MAX_HEADER, file.size - 8) and opened.read(1) == b"{"

@@ -1,8 +1,8 @@
-"""Whether loading a model runs code of its own: its folder is inspected, and nothing in it is executed.
+"""Decides whether loading a model runs code of its own, by inspecting its folder without executing anything in it.
 
-Loading is safe for two kinds of models: those of the transformers flavour that consist of data alone, and those that this
-project's own wrapper logged. What is allowed is listed; everything else counts as code. A pickle scanner decides nothing:
-they flag every ordinary pyfunc model, and miss plain Python.
+Loading is safe for two kinds of models: those of the transformers flavour that consist of data only, and those that this
+project's own wrapper logged. The checks are allowlists; everything else counts as code. Pickle scanners are not used: they flag
+every ordinary pyfunc model, and miss plain Python.
 """
 
 from collections.abc import Iterator
@@ -21,33 +21,33 @@ from phi3_ui.store.registry.wrapper_files import ARTIFACT, PYFUNC_LOADERS, check
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known of a model without running anything of it."""
+    """The result of inspecting a model without running any of its code."""
 
     level: TrustLevel
     suspects: tuple[Suspect, ...]
     """Sorted by path; empty unless the level is `code`."""
     fingerprint: str
-    """SHA-256 over the paths and contents of all files. Empty unless the level is `code`: nothing else needs an approval."""
+    """SHA-256 over the paths and contents of all files. Empty unless the level is `code`, since nothing else needs approval."""
 
 
 _TRANSFORMERS = "mlflow.transformers"
 
 
 def declares_code(flavors: dict[str, Any]) -> bool:
-    """Whether the flavors of an MLmodel are neither those of a pipeline nor those of our wrapper."""
+    """Return whether the flavors of an MLmodel are neither those of a pipeline nor those of our wrapper."""
     function = flavors.get("python_function", {})
     return function.get("loader_module") != _TRANSFORMERS and ARTIFACT not in (function.get("artifacts") or {})
 
 
 def inspect_model(folder: Path) -> Inspection:
-    """Inspect the folder of a model. OSError if it cannot be read."""
+    """Inspect the folder of a model. Raises OSError if it cannot be read."""
     return inspect_listing(list_folder(folder))
 
 
 def inspect_listing(listing: FolderListing, identify: bool = True) -> Inspection:
-    """Inspect what `list_folder` has found. OSError if a file cannot be read.
+    """Inspect a folder listed by `list_folder`. Raises OSError if a file cannot be read.
 
-    Without `identify` the fingerprint is left empty: it takes reading all files, some of which may be gigabytes.
+    Without `identify` the fingerprint is left empty: computing it means reading all files, which may be gigabytes.
     """
     level: TrustLevel = "code"
     suspects = {Suspect(path, reason) for path, reason in listing.oddities}
@@ -71,7 +71,7 @@ def inspect_listing(listing: FolderListing, identify: bool = True) -> Inspection
 
 
 def _list_code(listing: FolderListing, mlmodel: dict[str, Any]) -> Iterator[Suspect]:
-    """What runs when a model is loaded that is of neither kind; at least one thing."""
+    """Yield the suspects of a model of neither kind; at least one."""
     function = mlmodel["flavors"].get("python_function", {})
     found = set(check_names(listing.files, DATA_SUFFIXES))
     if function.get("loader_module") not in PYFUNC_LOADERS or not found:

@@ -1,4 +1,4 @@
-"""The model registry: its versions and their aliases, listed and changed, and the removal of models."""
+"""The model registry: lists and changes versions and aliases, and deletes models."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ from phi3_ui.store.registry.store_models import StoreModels
 
 
 def list_versions(client: MlflowClient) -> dict[str, tuple[RegisteredVersion, ...]]:
-    """Every registered version with its aliases, by the id of its model; the oldest first."""
+    """Return every registered version with its aliases, by the id of its model, oldest first."""
     aliases: dict[tuple[str, str], list[str]] = {}
     for registered in paginate(client.search_registered_models):
         for alias, version in sorted(registered.aliases.items()):
@@ -38,9 +38,9 @@ class Registry:
         self._models = StoreModels(tracking_uri)
 
     def register_model(self, model_id: str, name: str | None = None) -> RegisteredVersion:
-        """Register a model as a version of `name` (default: its own name), unless it is one already.
+        """Register a model as a version of `name` (default: its own name), unless it already is one.
 
-        See models/registry.py for what else is recorded, and which alias the version gets.
+        See models/registry.py for the tags that are recorded, and the alias that the version gets.
 
         Raises:
             UserError: model_gone, bad_model_name.
@@ -59,7 +59,7 @@ class Registry:
             )
 
     def promote(self, name: str, version: str, alias: str) -> None:
-        """Make `alias` of `name` point at `version`. Raises UserError: version_gone, bad_alias."""
+        """Make `alias` of `name` point to `version`. Raises UserError: version_gone, bad_alias."""
         with translate_store_errors(self.tracking_uri):
             try:
                 self._client.set_registered_model_alias(name, alias, version)
@@ -71,7 +71,7 @@ class Registry:
                 raise
 
     def get_alias_version(self, name: str, alias: str) -> str | None:
-        """The version that `alias` of `name` points at; None if either does not exist."""
+        """Return the version that `alias` of `name` points to; None if either does not exist."""
         with translate_store_errors(self.tracking_uri):
             return self._get_aliases(name).get(alias)
 
@@ -86,9 +86,9 @@ class Registry:
                 raise
 
     def delete_model(self, model_id: str) -> list[RegisteredVersion]:
-        """Delete a model with its registered versions and its files; returns the deleted versions.
+        """Delete a model with its registered versions and its files, and return the deleted versions.
 
-        The model's record is deleted last, so that an interrupted deletion can be repeated.
+        The model's record is deleted last, so that an interrupted deletion can be retried.
 
         Raises:
             UserError: model_gone.
@@ -117,7 +117,7 @@ class Registry:
         return tuple(sorted(alias for alias, at in self._get_aliases(name).items() if at == version))
 
     def _delete_version(self, version: RegisteredVersion) -> bool:
-        """Delete a version; False if it was deleted before, as the model's own tag still lists it."""
+        """Delete a version; return False if it does not exist, since the model's own tag still lists deleted ones."""
         try:
             self._client.delete_model_version(version.name, version.version)
         except MlflowException as error:

@@ -1,4 +1,4 @@
-"""Whether a model is one that this project's own ONNX wrapper logged: released code, and data."""
+"""Checks whether a model was logged by this project's own ONNX wrapper: released code, and data."""
 
 import re
 from collections.abc import Generator, Iterator, Sequence
@@ -15,9 +15,9 @@ from phi3_ui.store.registry.suspects import (
     check_json,
     check_keys,
     check_names,
+    classify_name,
     hashes,
     list_entries,
-    reason_of,
 )
 from phi3_ui.store.registry.transformers_files import FUNCTION_KEYS
 
@@ -27,13 +27,13 @@ ARTIFACT = "phi3-mini-onnx"  # the name in models/phi3_onnx.py, whose import wou
 _WRAPPER_KEYS = FUNCTION_KEYS | {"artifacts", "cloudpickle_version", "model_code_path"}
 _WRAPPER_OPTIONS = {"cache_mb", "end_tokens", "engine", "threads"}
 
-# In a genai_config.json, no text but the name of a file beside it has a reason to look like a path or a library.
+# In a genai_config.json, only the names of files in the same folder may look like paths or libraries.
 _PATH_LIKE = re.compile(r"[/\\\x00-\x1f]|\.(so|dll|dylib)(\.|$)", re.IGNORECASE)
 _LIBRARY_KEY = re.compile(r"library|backend_path|plugin", re.IGNORECASE)
 
 
 def check_wrapper(listing: FolderListing, mlmodel: dict[str, Any]) -> Iterator[Suspect]:
-    """What makes a model other than one that our wrapper logged."""
+    """Yield what makes a model differ from one that our wrapper logged."""
     function = mlmodel["flavors"].get("python_function", {})
     yield from check_flavors(mlmodel, {"python_function"})
     if function.get("loader_module") not in PYFUNC_LOADERS:
@@ -46,14 +46,14 @@ def check_wrapper(listing: FolderListing, mlmodel: dict[str, Any]) -> Iterator[S
             if hashes.hash_file(file) not in RELEASED[file.path]:
                 yield Suspect(file.path, "python")
         elif file.path.startswith("code/"):
-            yield Suspect(file.path, reason_of(file.name) or "code_path")
+            yield Suspect(file.path, classify_name(file.name) or "code_path")
         else:
             data.append(file)
     yield from check_onnx_folder(listing, data)
 
 
 def check_onnx_folder(listing: FolderListing, data: Sequence[ModelFile]) -> Iterator[Suspect]:
-    """What makes the files `data` of a listing more than a model for ONNX Runtime GenAI."""
+    """Yield what makes the files `data` of a listing more than a model for ONNX Runtime GenAI."""
     external = yield from _check_onnx_files(listing, data)
     yield from check_names([file for file in data if file.path not in external], ONNX_SUFFIXES)
     for file in data:
@@ -62,7 +62,7 @@ def check_onnx_folder(listing: FolderListing, data: Sequence[ModelFile]) -> Iter
 
 
 def _check_places(listing: FolderListing, function: dict[str, Any]) -> Iterator[Suspect]:
-    """The entries of the flavor that name other files than our wrapper and its one artifact."""
+    """Yield the entries of the flavor that refer to files other than our wrapper and its one artifact."""
     code = function.get("model_code_path")
     if not isinstance(code, str) or re.split(r"[/\\]", code)[-1] != WRAPPER or not listing.find(WRAPPER):
         yield Suspect("MLmodel: model_code_path", "code_path")
@@ -75,7 +75,7 @@ def _check_places(listing: FolderListing, function: dict[str, Any]) -> Iterator[
 
 
 def _check_genai_config(content: Any) -> Iterator[Entry]:
-    """The entries that make ONNX Runtime GenAI load a library or files of another folder."""
+    """Yield the entries that make ONNX Runtime GenAI load a library or files of another folder."""
     for key, value in list_entries(content):
         if _LIBRARY_KEY.search(key) and value:
             yield key, "library"
@@ -84,7 +84,7 @@ def _check_genai_config(content: Any) -> Iterator[Entry]:
 
 
 def _check_onnx_files(listing: FolderListing, files: Sequence[ModelFile]) -> Generator[Suspect, None, set[str]]:
-    """The ONNX files with weights outside their folder. Returns the paths of the external weights."""
+    """Yield the ONNX files with weights outside their folder, and return the paths of the external weights."""
     external = set[str]()
     for file in files:
         if not file.name.endswith(".onnx"):
@@ -98,6 +98,6 @@ def _check_onnx_files(listing: FolderListing, files: Sequence[ModelFile]) -> Gen
         for location in locations:
             if "/" in location or "\\" in location or not listing.find(folder + location):
                 yield Suspect(f"{file.path}: location", "elsewhere")
-            elif not reason_of(location) or location.endswith(".bin"):
+            elif not classify_name(location) or location.endswith(".bin"):
                 external.add(folder + location)
     return external

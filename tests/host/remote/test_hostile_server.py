@@ -13,7 +13,7 @@ from phi3_ui.chat.types import CancelToken, ChatRequest, Message
 from phi3_ui.errors import UserError
 from phi3_ui.host.remote import chat_stream, remote_model
 from phi3_ui.host.remote.chat_stream import MalformedError, parse_chunk, read_events
-from phi3_ui.host.remote.failures import Asked, failure_of_event, failure_of_status
+from phi3_ui.host.remote.failures import RemoteTarget, failure_from_event, failure_from_status
 from phi3_ui.host.remote.http_loop import HttpLoop
 from phi3_ui.host.remote.remote_model import RemoteModel
 from phi3_ui.host.remote.server_reports import ServerReports
@@ -85,7 +85,7 @@ def test_a_stream_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch, piece
             yield piece
         raise AssertionError
 
-    with pytest.raises(MalformedError, match="no end"):
+    with pytest.raises(MalformedError, match="does not end"):
         read(send())
 
 
@@ -94,7 +94,7 @@ def test_an_answer_of_too_many_pieces_is_given_up(
 ) -> None:
     monkeypatch.setattr(remote_model, "_MAX_PIECES", 10)
     api.handlers = [lambda _: streamed(*whole_stream(*"abcdefghijk"))]
-    with pytest.raises(UserError, match="no end"):
+    with pytest.raises(UserError, match="does not end"):
         ask(loop)
 
 
@@ -145,9 +145,9 @@ def test_long_numbers_and_deep_lists_are_malformed(data: bytes) -> None:
 )
 def test_an_error_of_any_text_takes_little_time(body: bytes) -> None:
     start = time.process_time()
-    asked = Asked(SERVER, "m")
-    assert len(str(failure_of_status(asked, 400, httpx.Headers(), body).error)) < 600
-    assert len(str(failure_of_event(asked, body.decode()))) < 600
+    target = RemoteTarget(SERVER, "m")
+    assert len(str(failure_from_status(target, 400, httpx.Headers(), body).error)) < 600
+    assert len(str(failure_from_event(target, body.decode()))) < 600
     assert time.process_time() - start < 3
 
 

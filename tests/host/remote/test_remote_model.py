@@ -346,7 +346,7 @@ FAILURES: dict[str, tuple[Callable[[httpx.Request], httpx.Response], str, str, i
     "no choices": (lambda _: streamed(event({"id": 1})), "remote_malformed", "no choices", 1),
     "endless line": (lambda _: streamed(*[b"data: " + b"x" * 5_000_000]), "remote_malformed", "too long", 1),
     "endless body": (lambda _: refusal(400, "x" * 5_000_000), "remote_malformed", "too long", 1),
-    "endless answer": (lambda _: streamed(*[chunk("x" * 900_000)] * 5), "remote_malformed", "no end", 1),
+    "endless answer": (lambda _: streamed(*[chunk("x" * 900_000)] * 5), "remote_malformed", "does not end", 1),
     "cut": (lambda _: streamed(chunk("Hel")), "remote_cut", "complete", 1),
     "reset": (lambda _: streamed(chunk("Hel"), httpx.ReadError("")), "remote_cut", "complete", 1),
     "late error": (lambda _: streamed(chunk("Hel"), event({"error": {"message": "died"}})), "remote_failed", "died", 1),

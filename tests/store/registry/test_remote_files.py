@@ -171,7 +171,7 @@ def _leads_to(path: str) -> Callable[[str | None], list[FileInfo]]:
     [
         (_endless, "too many files"),
         (_many, "too many files"),
-        (_many_small, "its small files are too many"),
+        (_many_small, "it has too many small files"),
         *((_leads_to(path), "outside of the model") for path in ("../x", "a/../../x", "/etc/passwd", "..\\x", "a\0b")),
     ],
 )

@@ -94,7 +94,7 @@ def test_a_model_with_an_unreachable_server_shows_the_same_reason_everywhere(
 ) -> None:
     api.models = [{"no": "id"}]
     for server in remote.servers:
-        remote._reports._looks.pop(server)
+        remote._reports._cached.pop(server)
     remote._configured = (create_remote_server(name="lab", url="https://lab.example", models=()),)
     remote.ask_all()
     app = App()
