@@ -22,27 +22,27 @@ class PyfuncCall:
     """The model's input."""
 
     params: dict[str, Any] | None = None
-    """The inference parameters; None: none are passed."""
+    """The inference parameters; None: pass none."""
 
     stop_strings: tuple[str, ...] = ()
-    """Texts before which the adapter, not the model, ends the answer."""
+    """Stop strings that the adapter applies, not the model."""
 
 
 @dataclass(frozen=True)
 class RecordedAnswer:
-    """An answer that is in a conversation, as far as a program needs to know it to ask for it again."""
+    """The parts of an answer in a conversation that a program needs to reproduce it."""
 
     declaration: ModelDeclaration
-    """What the model that answered declares."""
+    """The declarations of the model that answered."""
 
     request: ChatRequest
-    """What the model was sent, after fitting it into the context."""
+    """The request sent to the model, after fitting it into the context."""
 
     call: PyfuncCall
-    """`request` as the contract puts it to pyfunc."""
+    """`request` as the contract's call of pyfunc."""
 
     usage: Usage | None
-    """The answer's token counts, where they are known."""
+    """The answer's token counts, if known."""
 
 
 class Adapter(ChatModel, Protocol):
@@ -56,13 +56,13 @@ class SupportsPrepare(Protocol):
     """An Adapter that can do some of the next answer's work in advance."""
 
     def prepare(self) -> None:
-        """Do that work now; call it while the model is idle, since an answer that starts meanwhile waits for it."""
+        """Do that work now. Call it while the model is idle, since an answer that starts meanwhile waits for it."""
         ...
 
 
 @runtime_checkable
 class ReportsBatching(Protocol):
-    """An Adapter that knows whether its model computes several answers in one step."""
+    """An Adapter that knows whether its model decodes several answers in one step."""
 
     batching: Batching
 
@@ -79,29 +79,29 @@ class SupportsCount(Protocol):
 class Contract(ABC):
     """One kind of logged model that the app can chat with. Instances are stateless.
 
-    To add one, write a module like those beside this one and add an instance to CONTRACTS in registry.py, or, from outside
-    the project, pass the instance to `register_contract`. Nothing else has to know it.
+    To add one, write a module next to this one and add an instance to CONTRACTS in registry.py or, from outside the project,
+    pass the instance to `register_contract`. Nothing else needs to change.
     """
 
     name: ClassVar[str]
-    """Identifies the contract, in the catalogue's cache and towards the model's process."""
+    """Identifies the contract in the catalogue's cache and to the model's process."""
 
     program_template: ClassVar[Path]
     """The Jinja template of the program that Reproduce writes. It may extend those in PROGRAMS; base.py.jinja lists the
     variables that every template gets."""
 
     packages: ClassVar[tuple[str, ...]] = ()
-    """The distributions, besides mlflow, whose versions decide what text comes out."""
+    """The distributions, other than mlflow, whose versions affect the generated text."""
 
     is_repeatable: ClassVar[bool] = False
-    """Whether greedy or seeded decoding gives the same text again, on the same kind of processor."""
+    """Whether greedy or seeded decoding repeats the same text on the same kind of processor."""
 
     can_continue: ClassVar[bool] = False
-    """Whether its models take the beginning of an answer, the `prefix` of a ChatRequest."""
+    """Whether its models accept the beginning of an answer, the `prefix` of a ChatRequest."""
 
     @abstractmethod
     def matches(self, declaration: ModelDeclaration) -> bool:
-        """Return whether a model that declares this is of this kind."""
+        """Return whether a model with this declaration is of this kind."""
 
     def requires_template(self, declaration: ModelDeclaration) -> bool:
         """Return whether the user has to pick a prompt template, because the model declares none."""
@@ -117,7 +117,8 @@ class Contract(ABC):
     ) -> Callable[[ChatRequest], PyfuncCall]:
         """Return a function that turns a request, already fitted into the context, into a call of pyfunc.
 
-        `template` is a key of TEMPLATES, for requests that name none. The function raises NoTemplateError or TemplateError.
+        `template` is a key of TEMPLATES, for requests that do not name one. The function raises NoTemplateError or
+        TemplateError.
         """
 
     @abstractmethod
@@ -126,18 +127,18 @@ class Contract(ABC):
     ) -> Adapter:
         """Wrap a loaded pyfunc model.
 
-        `template` is as in `request_builder`. An adapter with a KV cache may use `cache_mb` megabytes for it (0: an eighth
-        of the memory).
+        `template`: see `request_builder`. An adapter with a KV cache may use `cache_mb` megabytes for it (0: an eighth of the
+        memory).
         """
 
     def model_config(self, cache_mb: int) -> dict[str, Any] | None:
-        """Return the `model_config` to load the model with; None: the one it was logged with. `cache_mb`: see above."""
+        """Return the `model_config` to load the model with; None: the logged one. `cache_mb`: see `create_adapter`."""
         return None
 
     def program_values(self, answer: RecordedAnswer) -> dict[str, Any]:
-        """Return the variables that `program_template` uses besides those that every template gets."""
+        """Return the variables of `program_template` in addition to those that every template gets."""
         return {}
 
     def caveats(self, answer: RecordedAnswer) -> Iterable[str]:
-        """Return sentences that say why the program may print another text than this answer."""
+        """Return sentences that explain why the program's output may differ from this answer."""
         return ()

@@ -1,4 +1,4 @@
-"""Contract *chat_agent*: MLflow's ChatAgent. Messages in, one or more messages out; it takes no parameters."""
+"""Contract *chat_agent*: MLflow's ChatAgent. Messages in, one or more messages out; it accepts no parameters."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar

@@ -53,7 +53,7 @@ class CompletionsAdapter(PipelineAdapter):
     """A text-completion pipeline as a ChatModel."""
 
     def __init__(self, model: Any, declaration: ModelDeclaration, template: str | None, cache_mb: int = 0) -> None:
-        """See PipelineAdapter; `template` is for requests that name none."""
+        """See PipelineAdapter; `template` is the default for requests that do not name one."""
         super().__init__(model, declaration.metadata.get("context_length"), cache_mb)
         self._declaration, self._template = declaration, template
 
@@ -86,5 +86,5 @@ class CompletionsAdapter(PipelineAdapter):
 
 
 def _starts_with(prompt: str, bos: str | None) -> bool:
-    """Return whether the template wrote BOS; the templates that a user can pick leave it to the tokenizer."""
+    """Return whether the template wrote BOS; the templates that users can pick leave it to the tokenizer."""
     return bool(bos) and prompt.startswith(str(bos))

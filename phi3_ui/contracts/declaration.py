@@ -1,4 +1,4 @@
-"""What a logged model declares about itself in its MLmodel, as plain values; nothing is guessed."""
+"""A logged model's own declarations in its MLmodel, as plain values; nothing is guessed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -7,7 +7,7 @@ from typing import Any
 from phi3_ui.chat.types import GenerationParams
 
 PARAMS = frozenset(field.name for field in fields(GenerationParams))
-"""The names of all generation parameters that a request may carry."""
+"""The names of all generation parameters that a request may contain."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class ModelDeclaration:
     """The module that loads the model through pyfunc."""
 
     task: str
-    """MLflow's name of what the model does; empty: not declared."""
+    """MLflow's name of the model's task; empty: not declared."""
 
     inputs: tuple[Field, ...]
     outputs: tuple[Field, ...]
     params: tuple[Field, ...]
 
     streamable: bool
-    """Whether it has a predict_stream. MLflow says so of every agent, also of one without."""
+    """Whether it has a predict_stream. MLflow sets it for every agent, even without one."""
 
     metadata: Mapping[str, Any]
 
@@ -67,12 +67,12 @@ class ModelDeclaration:
 
     @property
     def is_python(self) -> bool:
-        """Whether it is one of MLflow's Python model classes, not a model of another flavour."""
+        """Whether it is one of MLflow's Python model classes, rather than another flavour."""
         return self.loader.startswith("mlflow.pyfunc.")
 
     @property
     def declared_params(self) -> frozenset[str]:
-        """The generation parameters that the params of the signature name."""
+        """The generation parameters among the signature's params."""
         return PARAMS & {field.name for field in self.params if field.name}
 
 
@@ -86,7 +86,7 @@ def _fields(schema: Any) -> tuple[Field, ...]:
 
 
 def _type_name(field: Any) -> str:
-    # Columns have a type, params a dtype, tensors a numpy dtype in a class of their own.
+    # Columns have a type, params a dtype; tensors have their own class and a numpy dtype.
     if type(field).__name__ == "TensorSpec":
         return "tensor"
     kind = getattr(field, "dtype", None) or field.type

@@ -31,7 +31,7 @@ from phi3_ui.runtime.stopwatch import Stopwatch
 
 
 class OnnxPromptContract(Contract):
-    """A streaming model with the wrapper's own metadata, whose chunks are those of models/phi3_onnx.py."""
+    """A streaming model with the wrapper's metadata, whose chunks have the format of models/phi3_onnx.py."""
 
     name: ClassVar[str] = "prompt"
     program_template = PROGRAMS / "onnx_prompt.py.jinja"
@@ -72,12 +72,12 @@ class OnnxPromptContract(Contract):
 
     @override
     def model_config(self, cache_mb: int) -> dict[str, Any] | None:
-        # The wrapper's own default is the engine that the tutorials teach. Wrappers of earlier releases ignore `engine`.
+        # The wrapper's own default is the engine used in the tutorials. Wrappers of earlier releases ignore `engine`.
         return {"engine": "batched", **({"cache_mb": cache_mb} if cache_mb else {})}
 
     @override
     def program_values(self, answer: RecordedAnswer) -> dict[str, Any]:
-        # The same engine, since another one's answer may differ.
+        # Use the same engine, since the answer of another one may differ.
         return {"model_config": {"engine": "batched"} if "engine" in answer.declaration.config else None}
 
 
@@ -98,9 +98,9 @@ class OnnxPromptAdapter:
     ) -> None:
         """Wrap a pyfunc model.
 
-        `encode` returns a prompt's token ids. Without it, or without a context length in tokens, conversations are sent
-        whole. `prepare` is called by the method of that name. `cancel` ends the answer whose chunks have this id, from any
-        thread; without it, an answer is stopped after its next chunk.
+        `encode` returns a prompt's token ids. Without it, or without a context length in tokens, conversations are not
+        trimmed. The method `prepare` calls `prepare`. `cancel` ends the answer whose chunks have the given id, from any
+        thread; without it, an answer ends after its next chunk.
         """
         self._model = model
         self._format = prompt_format
@@ -155,7 +155,7 @@ def _count_tokens(
 
 
 class _PartialAnswer:
-    """What has come of one answer so far."""
+    """The part of one answer received so far."""
 
     def __init__(self, watch: Stopwatch) -> None:
         self.finish_reason: FinishReason | None = None
@@ -166,12 +166,12 @@ class _PartialAnswer:
         self._cached: int | None = None
 
     def add(self, chunk: dict[str, Any]) -> Iterator[AnswerEvent]:
-        """Take in one chunk; yields its events."""
+        """Add one chunk, and yield its events."""
         if queue := chunk.get("queue"):
             yield QueuePosition(queue["ahead"])
         elif progress := chunk.get("prompt_progress"):
             self._prompt_tokens = progress["total"]
-            # The first progress report is of the tokens served from the cache.
+            # The first progress report counts the tokens served from the cache.
             self._cached = progress["processed"] if self._cached is None else self._cached
             yield PrefillProgress(progress["processed"], self._prompt_tokens)
         else:
@@ -188,12 +188,12 @@ class _PartialAnswer:
             self._usage = Usage(chunk["usage"]["prompt_tokens"], chunk["usage"]["completion_tokens"], self._cached)
 
     def cancel(self) -> None:
-        """End the answer here; usage is known if the prompt's length is."""
+        """End the answer here. Its usage is known if the prompt's length is."""
         self.finish_reason = "cancelled"
         self._usage = Usage(self._prompt_tokens, self._tokens, self._cached) if self._prompt_tokens else None
 
     def completed(self) -> Completed:
-        """Return the end of the answer."""
+        """Return the final event."""
         usage = self._usage
         timings = self._watch.timings(usage.completion_tokens if usage else None)
         return Completed("".join(self._text), usage, timings, self.finish_reason or "stop")

@@ -1,4 +1,4 @@
-"""Whatever a third-party model returns, as text, usage and finish reason."""
+"""Parses the output of third-party models into text, usage and finish reason."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,21 +7,21 @@ from typing import Any
 from phi3_ui.chat.types import FinishReason, Usage
 
 MAX_COUNT = 2**53
-"""Of tokens, bytes and seconds: the sum of two is one that a store can hold."""
+"""The largest accepted count of tokens, bytes or seconds: the sum of two fits into any store."""
 
 
 class NoTextError(Exception):
-    """The model returned something that holds no text; the message says what."""
+    """The model returned something without text; the message says what."""
 
 
 @dataclass(frozen=True)
 class ParsedChunk:
-    """Some text of an answer."""
+    """A piece of an answer."""
 
     text: str = ""
 
     usage: Usage | None = None
-    """Token counts, where this chunk carries them."""
+    """The token counts, if this chunk has them."""
 
     finish_reason: FinishReason | None = None
 
@@ -29,7 +29,7 @@ class ParsedChunk:
     """Identifies the message that the text belongs to, in an answer with several."""
 
     is_whole: bool = False
-    """Whether `text` is the whole message, of which parts may have been streamed already."""
+    """Whether `text` is the complete message, parts of which may have been streamed already."""
 
 
 def parse_chunk(value: Any) -> ParsedChunk:
@@ -51,11 +51,11 @@ def parse_chunk(value: Any) -> ParsedChunk:
         return parse_chunk(value[0])
     if isinstance(value, Mapping) and value:
         return _parse_mapping(value)
-    raise NoTextError(f"it returned {type(value).__name__}, which holds no text")
+    raise NoTextError(f"it returned {type(value).__name__}, which has no text")
 
 
 def parse_content(content: Any) -> str:
-    """Return the text of a message's content: a string, a list of parts of which some are text, or None."""
+    """Return the text of a message's content: a string, a list of parts, some of them text, or None."""
     if isinstance(content, list):
         parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
         return "".join(part for part in parts if isinstance(part, str))

@@ -1,4 +1,4 @@
-"""What the contracts of MLflow's transformers flavour share: predict's tokens are hooked, and arrive as events."""
+"""The common part of the contracts for MLflow's transformers flavour: a hook in predict turns its tokens into events."""
 
 import contextvars
 import queue
@@ -36,11 +36,11 @@ from phi3_ui.runtime.sampling import generate_arguments
 from phi3_ui.runtime.stopwatch import Stopwatch
 
 _CHUNKED_PREFILL_LIMIT = 4096
-"""Tokens: generate cannot prefill a longer prompt of a LongRoPE Phi-3 in chunks, since its scaling switches there."""
+"""Tokens: generate cannot prefill a longer prompt of a LongRoPE Phi-3 in chunks, since its RoPE scaling switches there."""
 
 
 class PipelineContract(Contract):
-    """A model of the transformers flavour; every parameter works, since the hook passes on what the flavour does not."""
+    """A model of the transformers flavour. Every parameter is supported: the hook passes on those that the flavour does not."""
 
     packages: ClassVar[tuple[str, ...]] = ("transformers", "torch")
     is_repeatable: ClassVar[bool] = True
@@ -57,7 +57,7 @@ class PipelineContract(Contract):
         is_seeded = arguments.pop("custom_generate", None) and arguments.get("do_sample") is not False
         has_penalties = arguments.pop("logits_processor", None)
         if PREFILL_CHUNK < (answer.usage.prompt_tokens if answer.usage else 0) <= _CHUNKED_PREFILL_LIMIT:
-            # As the app does it: other chunks change the last digits.
+            # Use the app's chunk size: other chunks change the last digits of numbers.
             arguments["prefill_chunk_size"] = PREFILL_CHUNK
         penalties = (params.presence_penalty or 0.0, params.frequency_penalty or 0.0) if has_penalties else None
         return {"generate": arguments, "seed": params.seed if is_seeded else None, "penalties": penalties}
@@ -67,7 +67,7 @@ class PipelineContract(Contract):
         if answer.request.params.seed is None and answer.usage and answer.usage.cached_tokens:
             yield (
                 f"{answer.usage.cached_tokens} prompt tokens were served from the app's KV cache, perhaps prefilled in "
-                "other chunks than here: the last digits of numbers may differ, and where two tokens were almost equally "
+                "other chunks than here: the last digits of numbers may differ and, where two tokens were almost equally "
                 "likely, so may the text."
             )
 
@@ -75,8 +75,8 @@ class PipelineContract(Contract):
 class PipelineAdapter(ABC):
     """A pyfunc model of the transformers flavour as a ChatModel. It computes one answer at a time.
 
-    The text of Completed is that of MLflow's own answer; after a stop string it is what precedes it. Usage counts the tokens
-    that were read and computed.
+    The text of Completed is that of MLflow's own answer, up to the first stop string. Usage counts the tokens in the prompt and
+    those that were computed.
     """
 
     delivery: StreamingMode = "hooked"
@@ -85,7 +85,7 @@ class PipelineAdapter(ABC):
     def __init__(self, model: Any, context_length: int | None, cache_mb: int) -> None:
         """Hook the pipeline of `model`.
 
-        Conversations are fitted into `context_length` tokens, if it is known; `cache_mb` is as in Contract.create_adapter.
+        Conversations are fitted into `context_length` tokens, if known. `cache_mb`: see Contract.create_adapter.
         """
         self._model = model
         self._context_length = context_length
@@ -100,11 +100,11 @@ class PipelineAdapter(ABC):
 
     @abstractmethod
     def _prompt_text(self, inputs: dict[str, Any]) -> str:
-        """Return the prompt that MLflow will make of these inputs. Raises TemplateError."""
+        """Return the prompt that MLflow will build from these inputs. Raises TemplateError."""
 
     @abstractmethod
     def _writes_special_tokens(self, prompt: str) -> bool:
-        """Return whether a prompt holds the special tokens, such as BOS, that the tokenizer would add."""
+        """Return whether a prompt already contains the special tokens, such as BOS, that the tokenizer would add."""
 
     @abstractmethod
     def _choice_text(self, choice: dict[str, Any]) -> str:
@@ -115,7 +115,7 @@ class PipelineAdapter(ABC):
         """Return the beginning of the answer as it is added to the prompt."""
 
     def _end_strings(self, request: ChatRequest) -> tuple[str, ...]:
-        """Return the texts that end every answer; none where the pipeline itself knows its end-of-turn tokens."""
+        """Return the texts that end every answer; none if the pipeline knows its end-of-turn tokens."""
         return ()
 
     def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
@@ -142,7 +142,9 @@ class PipelineAdapter(ABC):
             params = replace(request.params, max_tokens=use.max_tokens or request.params.max_tokens)
             request = replace(request, messages=messages, params=params)
         else:
-            self._prompt_text(self._build_inputs(request))  # MLflow hides a TemplateError behind an error of its own
+            self._prompt_text(
+                self._build_inputs(request)
+            )  # raises the TemplateError that MLflow would hide behind its own error
         with self._queue.wait_turn(cancel) as positions:
             yield from map(QueuePosition, positions)
             if cancel.is_set():
@@ -196,7 +198,7 @@ class PipelineAdapter(ABC):
         return self._count_tokens(request, request.messages)
 
     def _count_tokens(self, request: ChatRequest, messages: Sequence[Message]) -> int:
-        """Return how many tokens the model would read if `request` had these messages."""
+        """Return the number of prompt tokens that `request` would have with these messages."""
         prompt = self._prompt_text(self._build_inputs(replace(request, messages=tuple(messages))))
         return len(self._pipeline.encode(prompt + self._safe_prefix(request)))
 
@@ -205,10 +207,10 @@ class PipelineAdapter(ABC):
     ) -> Iterator[AnswerEvent]:
         choice = output["choices"][0]
         text = streamed if hook.is_cut else self._choice_text(choice)
-        if hook.prefix and not hook.is_cut:  # MLflow takes it for generated text, and strips it
+        if hook.prefix and not hook.is_cut:  # MLflow counts it as generated text, and strips it
             begun = hook.prefix.lstrip()
             text = text[len(begun) :] if text.startswith(begun + streamed) else streamed
-        # MLflow's own count leaves out special tokens that the tokenizer adds to a prompt, and takes them for generated ones.
+        # MLflow's own prompt count omits special tokens that the tokenizer adds, and counts them as generated.
         computed = output["usage"]["total_tokens"] - hook.prompt_tokens if hook.is_decoding else 0
         usage = Usage(hook.prompt_tokens, computed, hook.cached_tokens)
         if text.startswith(streamed) and len(text) > len(streamed):
@@ -221,6 +223,6 @@ class PipelineAdapter(ABC):
 
 
 def add_params(inputs: dict[str, Any], params: GenerationParams) -> dict[str, Any]:
-    """Return `inputs` with those parameters that MLflow's flavour takes; the hook applies the others."""
+    """Return `inputs` with the parameters that MLflow's flavour accepts; the hook applies the others."""
     accepted = ("max_tokens",) if params.temperature == 0 else ("max_tokens", "temperature", "top_p")
     return inputs | {name: value for name, value in params.as_dict().items() if name in accepted}

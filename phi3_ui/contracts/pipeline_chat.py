@@ -14,7 +14,7 @@ from phi3_ui.prompts.tokenization import neutralise_messages, render_or_explain
 
 
 class PipelineChatContract(PipelineContract):
-    """A chat pipeline, whose tokenizer holds the chat template."""
+    """A chat pipeline, whose tokenizer has the chat template."""
 
     name: ClassVar[str] = "chat"
     program_template = PROGRAMS / "pipeline_chat.py.jinja"
@@ -27,9 +27,9 @@ class PipelineChatContract(PipelineContract):
     def request_builder(
         self, declaration: ModelDeclaration, template: str | None
     ) -> Callable[[ChatRequest], PyfuncCall]:
-        """Return a function that breaks the special tokens that the metadata names.
+        """Return a function that breaks the special tokens listed in the metadata.
 
-        Those of a model that names none are only known where its tokenizer is loaded.
+        If the metadata lists none, they are known only where the tokenizer is loaded.
         """
         tokens = tuple(declaration.metadata.get("special_tokens") or ())
         markers = tuple(declaration.metadata.get("answer_markers") or ())
@@ -68,7 +68,7 @@ class PipelineChatContract(PipelineContract):
     def caveats(self, answer: RecordedAnswer) -> Iterable[str]:
         yield from super().caveats(answer)
         if "strftime_now" in str(answer.declaration.metadata.get("chat_template")):
-            yield "The model's template writes today's date into the prompt: on another day the prompt differs."
+            yield "The model's template writes today's date into the prompt, so the prompt differs on another day."
 
 
 class PipelineChatAdapter(PipelineAdapter):
@@ -102,7 +102,7 @@ class PipelineChatAdapter(PipelineAdapter):
 
     @override
     def _writes_special_tokens(self, prompt: str) -> bool:
-        return True  # a chat template writes all that the model expects; transformers' own chat pipeline adds nothing
+        return True  # a chat template writes all special tokens; transformers' own chat pipeline adds none
 
     @override
     def _choice_text(self, choice: dict[str, Any]) -> str:

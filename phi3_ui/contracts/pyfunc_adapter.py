@@ -1,4 +1,4 @@
-"""The adapter of third-party models: chunks of predict_stream, or predict's single result, as events."""
+"""The adapter for third-party models: turns the chunks of predict_stream, or the result of predict, into events."""
 
 import contextvars
 import queue
@@ -23,10 +23,10 @@ from phi3_ui.runtime.stopwatch import Stopwatch
 
 
 class PyfuncAdapter:
-    """A pyfunc model as a ChatModel; the contract's functions build the call and parse what comes back.
+    """A pyfunc model as a ChatModel; the contract's functions build the call and parse the results.
 
-    A stream is stopped between two chunks. A running predict cannot be: a cancelled answer ends at once, and what predict
-    returns later is dropped.
+    A stream is cancelled between two chunks. A running predict cannot be: a cancelled answer ends immediately, and the result
+    of predict is discarded.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class PyfuncAdapter:
         parse_chunk: Callable[[Any], ParsedChunk],
         parse_result: Callable[[Any], ParsedChunk],
     ) -> None:
-        """Wrap `model`, calling predict_stream if it `streams`, else predict."""
+        """Wrap `model`, to call predict_stream if it `streams`, else predict."""
         self.delivery: StreamingMode = "stream" if streams else "whole"
         self._model = model
         self._build_call = build_call
@@ -67,12 +67,12 @@ class PyfuncAdapter:
                 if cancel.is_set() and not finish_reason:
                     finish_reason = "cancelled"
                     break
-            # What is still held back may be the beginning of a stop string: only an answer that ended by itself has it.
+            # The text held back may be the beginning of a stop string, so emit it only if the answer was not cancelled.
             if finish_reason != "cancelled" and (visible := text.append(stops.flush(), is_last=True)):
                 yield TextDelta(visible)
         finally:
             chunks.close()
-        # Chunks are not always tokens: a rate is known only where their counts agree.
+        # Chunks are not always tokens, so the rate is known only if their counts agree.
         tokens = usage.completion_tokens if usage and abs(usage.completion_tokens - text.chunks) <= 1 else None
         yield Completed(text.visible, usage, watch.timings(tokens), finish_reason or "stop")
 
@@ -91,7 +91,7 @@ class PyfuncAdapter:
         def predict() -> None:
             try:
                 outcome.put(self._parse_result(self._model.predict(call.data, params=call.params)))
-            except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread; even exit() must be seen)
+            except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread; even exit() must be noticed)
                 outcome.put(error)
 
         cancel.on_set(lambda: outcome.put(ParsedChunk(finish_reason="cancelled")))
@@ -103,18 +103,18 @@ class PyfuncAdapter:
 
 
 class _AnswerText:
-    """The text of one answer as it grows, without leading whitespace, as MLflow's own answers are, unless it `keeps_space`."""
+    """The growing text of one answer, without leading whitespace, like MLflow's own answers, unless it `keeps_space`."""
 
     def __init__(self, keeps_space: bool = False) -> None:
         self._keeps_space = keeps_space
         self.visible = ""
-        self.chunks = 0  # those with text
+        self.chunks = 0  # only those with text
         self._lone_surrogate = ""
         self._message: str | None = None
-        self._has_parts = False  # of the current message
+        self._has_parts = False  # whether parts of the current message have arrived
 
     def extract_new(self, chunk: ParsedChunk) -> str:
-        """Return the chunk's text unless it repeats what came in parts; a blank line precedes a further message."""
+        """Return the chunk's text unless it repeats earlier parts; a blank line separates it from an earlier message."""
         repeats = chunk.is_whole and self._has_parts
         if not chunk.text or repeats:
             self._has_parts &= not repeats
@@ -126,10 +126,10 @@ class _AnswerText:
         return f"\n\n{chunk.text}" if is_further else chunk.text
 
     def append(self, text: str, is_last: bool = False) -> str:
-        """Append `text`; return what becomes visible. A high surrogate waits for the low one that may follow."""
+        """Append `text`, and return what becomes visible. A high surrogate is held back until the next text."""
         text = self._lone_surrogate + text
         self._lone_surrogate = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" and not is_last else ""
-        # A lone surrogate cannot be encoded as UTF-8: it becomes the replacement character.
+        # A lone surrogate cannot be encoded as UTF-8, so it becomes U+FFFD.
         text = (
             text[: len(text) - len(self._lone_surrogate)].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         )
@@ -139,6 +139,6 @@ class _AnswerText:
 
 
 def overrides_stream(model: Any) -> bool:
-    """Return whether the code behind a pyfunc model defines predict_stream, beyond the one that MLflow's class has."""
+    """Return whether a pyfunc model defines its own predict_stream, rather than inheriting that of MLflow's class."""
     inherited = type(model.get_raw_model()).predict_stream
     return not inherited.__module__.startswith("mlflow.")

@@ -1,15 +1,14 @@
-"""All contracts: those of the project, and those that other code registers.
+"""All contracts: the project's own, and those that other code registers.
 
-To add a contract to the project, write a module beside this one and add an instance to CONTRACTS. Code that uses the
-project as a library calls `register_contract` before it opens a catalogue:
+To add a contract to the project, write a module next to this one and add an instance to CONTRACTS. Code that uses the project
+as a library calls `register_contract` before it opens a catalogue:
 
     # my_contract.py
     class MyContract(Contract): ...
     register_contract(MyContract())
 
-A model runs in a process of its own, which imports the module that defines its contract. So a registered contract's
-class must be in a module that a fresh interpreter can import (not in `__main__`), and importing that module must be enough
-to define it.
+Each model runs in its own process, which imports the module that defines its contract. A registered contract's class must
+therefore be in a module that a new interpreter can import (not `__main__`), and importing that module must define it.
 """
 
 import importlib
@@ -41,9 +40,10 @@ _registered: tuple[Contract, ...] = ()
 
 
 def register_contract(contract: Contract) -> None:
-    """Add a contract that is tried before the project's own; one with the same name and class is replaced.
+    """Add a contract that is tried before the project's own, replacing one with the same name and class.
 
-    ValueError if its name is taken, its class cannot be imported elsewhere, or its program template does not exist.
+    Raises ValueError if its name is taken, its class cannot be imported in another process, or its program template does not
+    exist.
     """
     global _registered
     kind = type(contract)
@@ -64,17 +64,17 @@ def all_contracts() -> tuple[Contract, ...]:
 
 
 def find_contract(declaration: ModelDeclaration) -> Contract | None:
-    """Return the first contract that a model's declaration matches; None: it is not a chat model."""
+    """Return the first contract that matches a model's declaration; None: it is not a chat model."""
     return next((contract for contract in all_contracts() if contract.matches(declaration)), None)
 
 
 def get_contract(name: str) -> Contract:
-    """Return the contract of this name. Raises KeyError."""
+    """Return the contract with this name. Raises KeyError."""
     return {contract.name: contract for contract in all_contracts()}[name]
 
 
 def import_path(contract: Contract) -> str:
-    """Return `module:Class` of a contract, from which `import_contract` makes it in another process."""
+    """Return `module:Class` of a contract, from which `import_contract` creates it in another process."""
     return f"{type(contract).__module__}:{type(contract).__name__}"
 
 

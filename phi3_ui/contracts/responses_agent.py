@@ -12,7 +12,7 @@ from phi3_ui.contracts.parsing import ParsedChunk, join_messages, parse_finish_r
 from phi3_ui.contracts.pyfunc_adapter import PyfuncAdapter, overrides_stream
 
 _API_NAMES = {"max_tokens": "max_output_tokens", "temperature": "temperature", "top_p": "top_p"}
-"""Our parameters and what the Responses API calls them."""
+"""Our parameters, and their names in the Responses API."""
 
 
 class AgentError(Exception):

@@ -1,4 +1,4 @@
-"""Contract *text*: third-party string-to-string models, streaming or not, with whatever prompt template the user picks."""
+"""Contract *text*: third-party string-to-string models, streaming or not, with a prompt template that the user picks."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -15,9 +15,9 @@ from phi3_ui.prompts.templates import declares_template, get_template
 
 
 class TextModelContract(Contract):
-    """A PythonModel that takes one string (other columns only if they are optional) and returns one.
+    """A PythonModel with one required string column that returns a string.
 
-    Also a model that declares the ONNX wrapper's contract and a chat template, but does not stream.
+    Also matches a model that declares the ONNX wrapper's contract and a chat template, but does not stream.
     """
 
     name: ClassVar[str] = "text"

@@ -1,4 +1,4 @@
-"""The prompt templates a user can pick for a model that declares none."""
+"""The prompt templates that users can pick for a model that declares none."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class PromptTemplate:
     """How a conversation becomes one prompt."""
 
     title: str
-    """Shown to users; empty for a template that a model declares."""
+    """The title shown to users; empty for a template that a model declares."""
 
     format: PromptFormat
 
@@ -35,7 +35,7 @@ _PHI_3_END_TOKENS = ("<|end|>", "<|endoftext|>")
 _CHATML_TOKENS = ("<|im_end|>", "<|im_start|>", "<|endoftext|>")
 _LLAMA_3_END_TOKENS = ("<|eot_id|>", "<|end_of_text|>", "<|eom_id|>", "<|start_header_id|>")
 
-# No template writes the beginning-of-sequence token: the tokenizer of a model that needs it adds it.
+# No template writes the beginning-of-sequence token: the tokenizer adds it if the model needs it.
 TEMPLATES: Mapping[str, PromptTemplate] = {
     "phi-3": PromptTemplate(
         "Phi-3",

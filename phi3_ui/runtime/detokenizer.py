@@ -1,4 +1,4 @@
-"""Incremental detokenisation: token ids to text."""
+"""Incremental detokenisation: turns token ids into text."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ from typing import Any
 class Detokenizer:
     """Returns text as soon as it is complete; bytes that belong to no character become U+FFFD.
 
-    All pieces together equal the text of all ids decoded at once, except where a lone byte follows a character that was
-    encoded as bytes: decoded at once, that character is lost too. (The tokenizers library's own DecodeStream raises there.)
-    The ONNX wrapper has its own copy, because its file must stand alone.
+    The concatenated pieces equal the text of all ids decoded together, except where a lone byte follows a character that was
+    encoded as bytes: decoded together, that character is lost too. (The tokenizers library's own DecodeStream raises there.)
+    The ONNX wrapper has its own copy, because its file must be self-contained.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         """`tokenizer` is a tokenizers.Tokenizer."""
         self._tokenizer = tokenizer
-        # The ids of the last piece, which decide whether the next one begins with a space, then those held back.
+        # The ids of the last piece, which decide whether the next one begins with a space, followed by those held back.
         self._ids: list[int] = []
         self._emitted = 0
 
@@ -37,5 +37,5 @@ class Detokenizer:
         before, text = self._tokenizer.decode(self._ids[: self._emitted]), self._tokenizer.decode(self._ids)
         if text.startswith(before):
             return str(text[len(before) :])
-        # A byte that belongs to no character damages its neighbours when they are decoded together.
+        # A byte that belongs to no character corrupts its neighbours when they are decoded together.
         return str(self._tokenizer.decode(self._ids[self._emitted :]))

@@ -1,4 +1,4 @@
-"""A FIFO queue in front of something that serves one request at a time."""
+"""A FIFO queue for a resource that serves one request at a time."""
 
 import contextlib
 import threading
@@ -16,9 +16,9 @@ class FifoQueue:
 
     @contextlib.contextmanager
     def wait_turn(self, cancel: CancelToken) -> Iterator[Iterator[int]]:
-        """Enter the queue and stay in it until the block ends, however it does; then those behind move up.
+        """Hold a place in the queue until the block ends, whether normally or not; then those behind move up.
 
-        Iterate the block's value to wait: it yields the number of requests ahead whenever that changes, and ends when there
+        Iterate over the yielded value to wait: it gives the number of requests ahead whenever that changes, and ends when there
         are none or `cancel` is set.
         """
         ticket = object()

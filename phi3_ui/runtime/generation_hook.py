@@ -31,11 +31,11 @@ class GenerationListener:
     """Called at each token."""
 
     on_prefill: Callable[[int, int], None] = lambda _processed, _total: None
-    """Gets how many prompt tokens are prefilled, and how many there are; first with those served from the cache."""
+    """Gets the number of prefilled prompt tokens and of all prompt tokens; first with those served from the cache."""
 
 
 class GenerationHook:
-    """What one request adds to `generate`, and what is known of its answer afterwards."""
+    """The additions of one request to `generate`, and the state of its answer."""
 
     def __init__(  # noqa: PLR0913  # two are options
         self,
@@ -46,14 +46,14 @@ class GenerationHook:
         extra_stops: tuple[str, ...] = (),
         prefix: str = "",
     ) -> None:
-        """Raises UnusableParamError for a parameter out of range. `extra_stops` are added to the stop strings of `params`.
+        """Prepare the hook. Raises UnusableParamError for a parameter out of range.
 
-        `prefix`, the beginning of the answer, is added to the prompt.
+        `extra_stops` are added to the stop strings of `params`; `prefix`, the beginning of the answer, is added to the prompt.
         """
         check_params(params)
         stops = (*params.stop, *extra_stops)
         self._stops = StopStrings(stops)
-        # A stop string that is a control token arrives as a token, never as text.
+        # A stop string that is a control token is generated as a token, never as text.
         special = {token.content: id_ for id_, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._stop_tokens = {special[stop] for stop in stops if stop in special}
         self._detokenizer = Detokenizer(tokenizer.backend_tokenizer)
@@ -65,19 +65,19 @@ class GenerationHook:
         self.needs_exact_cache = params.seed is not None
         """Whether cached keys and values must be bit-identical to recomputed ones, so that a seed repeats the answer."""
         self.decode_threads = 0
-        """Threads to decode with; 0: as many as for the prefill."""
+        """The number of threads for decoding; 0: the same as for the prefill."""
         self.prompt_tokens = 0
-        """Tokens of the prompt as the model reads it."""
+        """The number of tokens in the prompt that the model gets."""
         self.max_tokens: int | None = None
-        """The most tokens that `generate` was asked for; None: it goes by another limit."""
+        """The maximum number of tokens requested from `generate`; None: it uses another limit."""
         self.cached_tokens = 0
-        """Prompt tokens served from the KV cache."""
+        """The number of prompt tokens served from the KV cache."""
         self.is_decoding = False
-        """The prompt is prefilled and at least one token was generated."""
+        """Whether the prompt is prefilled and at least one token was generated."""
         self.is_cut = False
-        """A stop string was found in the text, so the text passed on so far is the whole answer."""
+        """Whether a stop string was found in the text, so that the text emitted so far is the complete answer."""
         self.is_stopped = False
-        """A stop string or stop token ended the answer."""
+        """Whether a stop string or stop token ended the answer."""
 
     def on_prefill(self, processed: int, total: int) -> None:
         """Report that `processed` of the prompt's `total` tokens are in the KV cache."""
@@ -87,14 +87,14 @@ class GenerationHook:
     def should_stop(self, ids: Any, _scores: Any, **_: Any) -> bool:
         """Stopping criterion: called by `generate` after each token, the last of `ids` (1, tokens so far).
 
-        Not a streamer: that is called later, when another token would already be computed after a stop string.
+        A streamer would be called too late: the token after a stop string would already be computed.
         """
         if not self.is_decoding:
             if self.decode_threads:
                 import torch
 
                 torch.set_num_threads(self.decode_threads)
-            if self.prefix:  # whose last token decides whether the first word keeps its space
+            if self.prefix:  # its last token decides whether the first word keeps its space
                 self._detokenizer.start_after(int(ids[0, -2]))
         self.is_decoding = True
         self._listener.on_token()
@@ -104,7 +104,7 @@ class GenerationHook:
         return self.is_stopped or self.cancel.is_set()
 
     def finish(self) -> None:
-        """Pass on the text held back; there are no more tokens. What the detokenizer holds comes with the whole answer."""
+        """Emit the text held back, since no more tokens follow. Bytes left in the detokenizer are part of the complete answer."""
         self._emit(self._stops.flush())
 
     def _emit(self, text: str) -> None:
@@ -125,17 +125,17 @@ _CACHEABLE_SETTINGS = {
     "token_healing": False,
     "return_dict_in_generate": False,
 }
-"""Settings of `generate` that rule out our KV cache unless they have these values."""
+"""Settings of `generate` with the values, besides None, that our KV cache supports."""
 
 
 class HookedPipeline:
-    """Replaces one pipeline's `preprocess` and `generate`, once, for its whole life. Serves one request at a time."""
+    """Replaces `preprocess` and `generate` of one pipeline permanently. Serves one request at a time."""
 
     def __init__(self, pipeline: Any, writes_special_tokens: Callable[[str], bool], budget: int | None = None) -> None:
-        """Hook `pipeline`; its KV cache may take `budget` bytes (None: see memory_budget).
+        """Hook `pipeline`; its KV cache may use `budget` bytes (None: see memory_budget).
 
-        `writes_special_tokens` says of a prompt whether it already holds the special tokens, such as BOS, that the
-        tokenizer would add.
+        `writes_special_tokens` tells whether a prompt already contains the special tokens, such as BOS, that the tokenizer
+        would add.
         """
         self.tokenizer = pipeline.tokenizer
         self._writes_special_tokens = writes_special_tokens
@@ -152,13 +152,13 @@ class HookedPipeline:
         pipeline.model.generate = self._hooked_generate
 
     def cache_stats(self) -> CacheStats:
-        """Return how much the KV cache holds, and its hits and misses."""
+        """Return the size of the KV cache, and its hits and misses."""
         return self._cache.stats()
 
     def move_to(self, device: str) -> None:
-        """Compute on `device`, a type of torch's, from now on, in a process that was forked from the one that loaded the model.
+        """Compute on `device`, a torch device type, from now on, in a process forked from the one that loaded the model.
 
-        OpenMP's threads are not there in such a process, and waiting for them would not end, so the CPU has one.
+        OpenMP's threads do not exist in such a process, and waiting for them would never end, so the CPU uses one thread.
         """
         import torch
 
@@ -169,13 +169,13 @@ class HookedPipeline:
             self._pipeline.device = torch.device(device)
 
     def encode(self, prompt: str) -> list[int]:
-        """Return the token ids that the model reads for `prompt`."""
+        """Return the token ids that the model gets for `prompt`."""
         ids: list[int] = self.tokenizer(prompt, add_special_tokens=not self._writes_special_tokens(prompt))["input_ids"]
         return ids
 
     @contextlib.contextmanager
     def active_hook(self, hook: GenerationHook) -> Iterator[None]:
-        """Within the block, what this thread generates goes through `hook`."""
+        """Apply `hook` to what this thread generates during the block."""
         token = self._current.set(hook)
         try:
             yield
@@ -202,7 +202,7 @@ class HookedPipeline:
         return generated
 
     def _generate_cached(self, hook: GenerationHook, arguments: dict[str, Any]) -> Any:
-        """Return what `generate` returns, (1, prompt and answer tokens): the prompt alone if cancelled during prefill."""
+        """Return the tokens of prompt and answer, shape (1, tokens); only the prompt if cancelled during prefill."""
         ids, mask = arguments.get("input_ids"), arguments.get("attention_mask")
         prompt: list[int] = [] if ids is None or len(ids) > 1 else ids[0].tolist()
         has_padding = mask is not None and not mask.all()
@@ -218,7 +218,7 @@ class HookedPipeline:
             self._cache.prefill(slot, ids, mask, end)
             hook.on_prefill(end, len(prompt))
         generated: Any = ids if hook.cancel.is_set() else self._generate(**arguments, past_key_values=slot.cache)
-        # Not released after an error, when the state of the cache is unknown.
+        # After an error, the state of the cache is unknown, so the slot is not released.
         self._cache.release(slot, generated[0].tolist())
         return generated
 
@@ -226,7 +226,7 @@ class HookedPipeline:
         return all(self._setting(arguments, name) in (None, value) for name, value in _CACHEABLE_SETTINGS.items())
 
     def _setting(self, arguments: dict[str, Any], name: str) -> Any:
-        """Return what `generate` goes by: its argument, else the given generation config, else the model's own."""
+        """Return the value that `generate` uses: its argument, else the given generation config, else the model's own."""
         if name in arguments:
             return arguments[name]
         return getattr(arguments.get("generation_config") or self._model.generation_config, name, None)

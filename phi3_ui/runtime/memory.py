@@ -1,4 +1,4 @@
-"""How much memory KV caches may take."""
+"""The memory budget of KV caches."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ _DEFAULT = 16 << 30
 
 
 def memory_budget(device: Any) -> int:
-    """Return an eighth of a torch device's memory, in bytes; 2 GiB where that is unknown."""
+    """Return an eighth of a torch device's memory, in bytes; 2 GiB if unknown."""
     return (_accelerator_memory(device) or _host_memory() or _DEFAULT) // _FRACTION
 
 
@@ -21,11 +21,11 @@ def _accelerator_memory(device: Any) -> int | None:
     try:
         return int(torch.accelerator.get_memory_info(device)[1])
     except (RuntimeError, NotImplementedError):
-        return None  # it shares the host's memory, or does not report its own
+        return None  # the device shares the host's memory, or does not report its own
 
 
 def _host_memory() -> int | None:
-    """Return what the machine has, or its control group allows if that is less."""
+    """Return the machine's memory in bytes, or the limit of its control group if that is less."""
     limits = []
     try:
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

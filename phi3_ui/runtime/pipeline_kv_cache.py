@@ -1,7 +1,7 @@
 """KV cache of a transformers model, in slots: keys and values of recent prompts, reused by prompts with the same prefix.
 
-The counterpart of models/phi3_onnx_engine/slots.py for a model that serves one request at a time. It knows token ids and
-transformers' caches, neither text nor MLflow.
+The counterpart of models/phi3_onnx_engine/slots.py for a model that serves one request at a time. It works on token ids and
+transformers' caches, and depends on neither text nor MLflow.
 """
 
 import inspect
@@ -25,20 +25,20 @@ class CacheSlot:
     """A transformers DynamicCache."""
 
     uses_long_rope: bool
-    """Computed with the long scaling factors of LongRoPE (see PipelineKVCache)."""
+    """Whether it was computed with the long scaling factors of LongRoPE (see PipelineKVCache)."""
 
     covers_all_tokens: bool
-    """False: tokens that left the model's sliding window are dropped."""
+    """Whether it keeps tokens that have left the model's sliding window."""
 
     tokens: list[int] = field(default_factory=list)
-    """The token ids whose keys and values the cache holds."""
+    """The token ids whose keys and values are cached."""
 
     exact_prefix_len: int = 0
-    """Tokens prefilled in whole chunks from the start, so that recomputing them gives bit-identical values."""
+    """The number of tokens prefilled in full chunks from the start: recomputing them gives bit-identical values."""
 
 
 class PipelineKVCache:
-    """The slots of one model within a budget of bytes, evicted least recently used first; the last one always stays.
+    """The slots of one model within a budget of bytes, evicted least recently used first; the most recent one always stays.
 
     LongRoPE models switch scaling factors past `_rope_switch` tokens, which invalidates keys and values cached before the
     switch. Not thread-safe: the caller serves one request at a time.
@@ -64,13 +64,14 @@ class PipelineKVCache:
         return self._token_bytes > 0
 
     def can_serve(self, prompt: list[int]) -> bool:
-        """Return whether a slot helps with this prompt. Not with one token past the switch: see next_chunk_end."""
+        """Return whether a slot can serve this prompt. A prompt one token past the switch cannot be served: see next_chunk_end."""
         return self.is_usable and (self._rope_switch is None or len(prompt) != self._rope_switch + 1)
 
     def acquire(self, prompt: list[int], max_tokens: int, exact: bool) -> CacheSlot:
-        """Return the slot to prefill `prompt` in, which holds a prefix of it, at most all tokens but the last.
+        """Return the slot to prefill `prompt` in. It holds a prefix of it, at most all tokens but the last.
 
-        The slot is the caller's alone until it is released. `exact`: reuse only what recomputing would give bit-identically.
+        The caller has exclusive use of the slot until it is released. `exact`: reuse only values that recomputing would give
+        bit-identically.
         """
         uses_long_rope = self._rope_switch is not None and len(prompt) > self._rope_switch
         prefix_lens = {
@@ -78,7 +79,7 @@ class PipelineKVCache:
             for slot in self._slots
         }
         best = max(prefix_lens, key=lambda slot: prefix_lens[slot], default=None)
-        # What is cropped is lost to its conversation: not where that is far more than what is gained.
+        # Cropping a slot costs its conversation the cropped tokens: do not if that is far more than the reuse gains.
         if best and 3 * prefix_lens[best] >= len(best.tokens) > 0:
             self._slots.remove(best)
             self._crop(best, prefix_lens[best])
@@ -90,17 +91,17 @@ class PipelineKVCache:
         return best or self._new_slot(uses_long_rope, length)
 
     def stats(self) -> CacheStats:
-        """Return how much the slots hold, and how often a prompt found a reusable prefix."""
+        """Return the size of the slots, and how often a prompt found a reusable prefix."""
         used = sum(_cache_bytes(slot.cache) for slot in self._slots)
         return CacheStats(self._budget, used, len(self._slots), self._hits, self._misses)
 
     def next_chunk_end(self, slot: CacheSlot, length: int, exact: bool) -> int | None:
-        """Return up to which of the prompt's `length` tokens to prefill next; None: generate may prefill the rest."""
+        """Return the end of the next chunk to prefill of the prompt's `length` tokens; None: generate may prefill the rest."""
         start = len(slot.tokens)
         end = start + PREFILL_CHUNK - (start % PREFILL_CHUNK if exact else 0)
         if end < length:
             return end
-        # Phi-3 discards a cache that does not reach past the switch.
+        # Phi-3 discards a cache that does not extend past the switch.
         return length - 1 if slot.uses_long_rope and self._before_switch(start) else None
 
     def prefill(self, slot: CacheSlot, ids: Any, mask: Any, end: int) -> None:
@@ -125,7 +126,7 @@ class PipelineKVCache:
             slot.exact_prefix_len = end
 
     def release(self, slot: CacheSlot, tokens: list[int]) -> None:
-        """Take the slot back; `tokens` are those of prompt and answer, the last of which may not be in the cache yet."""
+        """Return a slot to the cache; `tokens` are those of prompt and answer, the last of which may not be cached yet."""
         slot.tokens = tokens[: slot.cache.get_seq_length()]
         if self._rope_switch is not None and not slot.uses_long_rope and len(slot.tokens) > self._rope_switch:
             self._crop(slot, self._rope_switch)  # the rest was computed with the long factors
@@ -138,7 +139,7 @@ class PipelineKVCache:
     def _new_slot(self, uses_long_rope: bool, length: int) -> CacheSlot:
         from transformers import DynamicCache
 
-        # By default transformers keeps no more than the window, which cannot be cropped; it takes all tokens as well.
+        # By default, transformers keeps only the window, which cannot be cropped; it also accepts a cache of all tokens.
         fits = length * self._token_bytes <= self._budget
         covers_all_tokens = not self._window or self._rope_switch is not None or fits
         cache = DynamicCache() if covers_all_tokens else DynamicCache(config=self._config)
@@ -168,7 +169,7 @@ class PipelineKVCache:
             self._slots.pop(0)
 
     def _measure_token_bytes(self) -> int:
-        """Return the bytes of one token's keys and values; 0: the model does not take such a cache."""
+        """Return the bytes of one token's keys and values; 0: the model does not support such a cache."""
         import torch
         from transformers import DynamicCache
 
@@ -196,7 +197,7 @@ def _is_croppable(config: Any) -> bool:
 
 
 def _sliding_window(config: Any) -> int:
-    """Return how many tokens some layers look back; 0: all layers attend to all tokens."""
+    """Return the size of the sliding window of some layers in tokens; 0: all layers attend to all tokens."""
     from transformers import DynamicCache
 
     return config.sliding_window if any(DynamicCache(config=config).is_sliding) else 0
@@ -210,7 +211,7 @@ def _rope_parameters(config: Any) -> dict[str, Any]:
 
 
 def _rope_switch(config: Any) -> int | None:
-    """Return past how many tokens LongRoPE switches scaling factors; None: it never does."""
+    """Return the number of tokens past which LongRoPE switches scaling factors; None: never."""
     default = getattr(config, "original_max_position_embeddings", None)
     switch = _rope_parameters(config).get("longrope", {}).get("original_max_position_embeddings", default)
     return None if switch is None else int(switch)

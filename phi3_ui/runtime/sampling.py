@@ -1,4 +1,4 @@
-"""GenerationParams as arguments of transformers' `generate`, for all that MLflow's flavour refuses or gets wrong."""
+"""GenerationParams as arguments of transformers' `generate`, for everything that MLflow's flavour rejects or gets wrong."""
 
 import math
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def generate_arguments(params: GenerationParams) -> dict[str, Any]:
     """Return the keyword arguments of `generate` that override those of MLflow's flavour."""
     arguments: dict[str, Any] = {}
     if params.temperature == 0:
-        # transformers refuses temperature 0; greedy decoding is a mode of its own.
+        # transformers rejects temperature 0; greedy decoding is a separate mode.
         arguments |= {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     else:
         if params.temperature is not None:
@@ -42,7 +42,7 @@ def generate_arguments(params: GenerationParams) -> dict[str, Any]:
 
 
 class Penalties:
-    """Logits processor: OpenAI's presence and frequency penalty, over the tokens of the answer alone."""
+    """Logits processor: OpenAI's presence and frequency penalties, over the tokens of the answer only."""
 
     def __init__(self, presence: float, frequency: float) -> None:
         self._presence, self._frequency = presence, frequency
@@ -74,7 +74,7 @@ class _SeededDraw:
 
 
 def _seeded_generate(seed: int) -> Callable[..., Any]:
-    """Return a `custom_generate` that decodes as usual, but draws tokens from `seed`, not torch's process-wide generator.
+    """Return a `custom_generate` that decodes as usual, but draws tokens with its own seeded generator, not torch's process-wide one.
 
     Only a `custom_generate` gets the complete list of processors: those passed to generate run before temperature, top_k and
     top_p.
@@ -90,7 +90,7 @@ def _seeded_generate(seed: int) -> Callable[..., Any]:
     ) -> Any:
         if generation_config.do_sample:
             logits_processor = type(logits_processor)([*logits_processor, _SeededDraw(seed)])
-            generation_config.do_sample = False  # the most likely token is now the one drawn
+            generation_config.do_sample = False  # the drawn token is now the most likely one
         return model._sample(input_ids, logits_processor, stopping_criteria, generation_config, **inputs)
 
     return decode

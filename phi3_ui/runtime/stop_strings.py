@@ -1,11 +1,11 @@
-"""Stop strings: texts before which an answer ends."""
+"""Stop strings: texts that end an answer and are not part of it."""
 
 
 class StopStrings:
     """Passes text through up to the first stop string; holds back text that may become one.
 
     The output does not depend on how the text is split. models/phi3_onnx_engine has its own copy of this class, because it
-    must stand alone; one test covers both.
+    must be self-contained; one test covers both.
     """
 
     def __init__(self, stops: tuple[str, ...]) -> None:
@@ -15,7 +15,7 @@ class StopStrings:
         """Whether a stop string was found."""
 
     def push(self, text: str) -> str:
-        """Add `text`; return what is certain to precede any stop string. Nothing after a hit."""
+        """Add `text`, and return the text that certainly precedes any stop string; empty after a hit."""
         return self._advance(text, is_last=False)
 
     def flush(self) -> str:
@@ -27,7 +27,7 @@ class StopStrings:
             return "" if self.hit else text
         pending = self._pending + text
         found = min((start for stop in self._stops if (start := pending.find(stop)) >= 0), default=-1)
-        # A stop string that began earlier than the one found may still be incomplete.
+        # A stop string that begins before the one found may still be incomplete.
         safe = len(pending) if is_last else min(len(pending) - _overlap(pending, stop) for stop in self._stops)
         self.hit = 0 <= found <= safe
         cut = found if self.hit else safe
@@ -36,5 +36,5 @@ class StopStrings:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Return how many characters at the end of `text` are the beginning, but not the whole, of `stop`."""
+    """Return how many characters at the end of `text` are a proper prefix of `stop`."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if stop.startswith(text[-n:])), 0)

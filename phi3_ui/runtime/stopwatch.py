@@ -1,4 +1,4 @@
-"""Measures one answer."""
+"""Measures the timings of one answer."""
 
 import time
 
@@ -6,7 +6,7 @@ from phi3_ui.chat.types import Timings
 
 
 class Stopwatch:
-    """Runs from its creation; see Timings for what it measures."""
+    """Starts when created; see Timings for what it measures."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
@@ -19,7 +19,7 @@ class Stopwatch:
         self._first = self._first or self._last
 
     def timings(self, completion_tokens: int | None) -> Timings:
-        """Return the timings up to now; without `completion_tokens` the decode rate is unknown."""
+        """Return the timings so far; without `completion_tokens`, the decode rate is unknown."""
         if self._first is None:
             return Timings(None, time.perf_counter() - self._start, None)
         decoded = (completion_tokens or 0) - 1

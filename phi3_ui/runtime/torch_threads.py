@@ -1,7 +1,7 @@
-"""How many threads torch decodes with.
+"""Chooses the number of threads that torch decodes with.
 
-Prefill is fastest on every core. Decoding a small model is bound by memory bandwidth, where one core less is often as fast;
-that core then serves the app and the browser, which would otherwise hold up all threads.
+Prefill is fastest on all cores. Decoding a small model is bound by memory bandwidth, so one core fewer is often as fast; that
+core then serves the app and the browser, which would otherwise slow down all threads.
 """
 
 import contextlib
@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-_MAX_SECONDS, _MAX_STEPS = 2.0, 30  # the trial ends at whichever comes first
+_MAX_SECONDS, _MAX_STEPS = 2.0, 30  # the trial ends at whichever is reached first
 _TOLERANCE = 1.03
 
 
 def choose_thread_counts(model: Any) -> tuple[int, int]:
-    """Return the threads for prefill and for decoding: all, or one less if a trial shows at most 3 % loss.
+    """Return the number of threads for prefill and for decoding: all, or one fewer for decoding if a trial shows a loss of at most 3 %.
 
     The trial takes two seconds, or five steps of a slow model.
     """
@@ -41,7 +41,7 @@ def choose_thread_counts(model: Any) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def use_threads(count: int) -> Iterator[None]:
-    """Within the block torch uses `count` threads, or what is set there; afterwards as many as before."""
+    """Make torch use `count` threads, or the number set in the block, and restore the previous number afterwards."""
     import torch
 
     before = torch.get_num_threads()

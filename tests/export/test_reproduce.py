@@ -168,7 +168,7 @@ def test_a_template_writes_the_date_of_the_answer() -> None:
     dated = replace(OURS, metadata={**OURS.metadata, "chat_template": "{{ strftime_now('%Y') }}"})
 
     assert values(program(talk(("q", "a"), at=1.5e9), dated))["DATA"] == {"prompt": "2017"}
-    assert "on another day the prompt differs" in program(
+    assert "the prompt differs on another day" in program(
         talk(("q", "a")), replace(CHAT, metadata={"chat_template": "{{ strftime_now('%Y') }}"})
     )
 

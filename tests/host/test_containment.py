@@ -317,7 +317,7 @@ def test_a_system_without_seccomp_is_named_once(
     monkeypatch.setattr(containment, "has_seccomp", lambda: False)
     containment.warn_unless_isolated.cache_clear()
     containment.warn_unless_isolated()
-    assert caplog.text.count("does not filter system calls") == 1
+    assert caplog.text.count("does not support seccomp") == 1
     assert "has no Landlock" not in caplog.text
     containment.warn_unless_isolated.cache_clear()
 

@@ -215,7 +215,7 @@ def test_models_whose_names_cannot_be_shown_are_ignored_which_is_logged_once(
             assert [model.id for model in report.models or ()] == good
     finally:
         loop.close()
-    assert caplog.text.count(f"{len(odd)} of its models are ignored") == 1
+    assert caplog.text.count(f"ignoring {len(odd)} models") == 1
     with pytest.raises(ValueError, match="control characters"):
         create_remote_server(name="lab", url="https://lab.example/v1", models=("a\u202eb",))
 

@@ -110,8 +110,8 @@ def failure_from_status(target: RemoteTarget, status: int, headers: httpx.Header
     if status == 404:
         return RequestError(target.fail("remote_no_model", detail=detail))
     if status < 400:
-        if target := headers.get("location", ""):
-            return RequestError(target.fail("remote_redirects", target=target.redact(target)))
+        if location := headers.get("location", ""):
+            return RequestError(target.fail("remote_redirects", target=target.redact(location)))
         return RequestError(target.malformed(f"status {status}"))
     if status >= 500:
         return RequestError(target.fail("remote_failed", detail=detail))

@@ -194,7 +194,7 @@ def test_an_answer_outlives_token_counts_that_cannot_be_read(
     completed = last(ask(create(loop)))
 
     assert (completed.text, completed.usage) == ("All.", None)
-    assert caplog.text.count("The token counts of lab cannot be read") == 1
+    assert caplog.text.count("Invalid token counts from lab") == 1
 
 
 def test_an_answer_may_be_empty_where_the_server_says_that_it_is_all(api: StandInApi, loop: HttpLoop) -> None:

@@ -172,6 +172,6 @@ def test_an_operation_that_the_store_rejects_is_set_aside_and_does_not_block_oth
     assert recorder.flush(TIMEOUT)
     assert len(list_traces(uri)) == 2
     assert any(trace.info.tags.get("after") == "v" for trace in list_traces(uri))
-    assert any("does not take mark" in entry.message for entry in caplog.records)
+    assert any("refuses the mark" in entry.message for entry in caplog.records)
     assert len(list((tmp_path / "journal").glob("*.refused"))) == 1
     recorder.close()

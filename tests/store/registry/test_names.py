@@ -99,7 +99,7 @@ def test_versions_are_listed_with_their_aliases(registered: tuple[str, list[str]
 def test_an_unknown_template_is_rejected_and_one_in_the_store_is_ignored(registered: tuple[str, list[str]]) -> None:
     uri, (first, _) = registered
     catalogue = Catalogue(uri)
-    with pytest.raises(ValueError, match="no template"):
+    with pytest.raises(ValueError, match="unknown template"):
         catalogue.set_template(first, "gpt")
 
     unknown: dict[str, Any] = {"phi3_ui.template": "from a newer version"}
