@@ -76,7 +76,7 @@ def build_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.first_run.start()
-        services.models.remote.look()
+        services.models.remote.start_refresh()
         if copy:
             copy.start()
         try:

@@ -1,1 +1,1 @@
-"""Who uses the app, on the page or through its API, and what each person may use."""
+"""Users of the page and the API: passwords, API keys, and their limits."""

@@ -1,12 +1,12 @@
-"""Addresses as limits count them."""
+"""Normalizes network addresses for limits."""
 
 import ipaddress
 
-_HOST_BITS = 64  # of an IPv6 address: one customer has them all
+_HOST_BITS = 64  # of an IPv6 address; one customer usually controls all of them
 
 
 def normalize_address(host: str) -> str:
-    """An IPv4 address as it is, of an IPv6 address the network, anything else (a socket of another kind) as it is."""
+    """Return the network of an IPv6 address, and an IPv4 address or anything else (such as a Unix socket) unchanged."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -1,4 +1,4 @@
-"""API keys: the name of their owner, a dot and a secret, of which the settings hold an Argon2 hash."""
+"""API keys: the owner's name, a dot, and a secret whose Argon2 hash is in the settings."""
 
 import hashlib
 import secrets
@@ -12,7 +12,7 @@ _SECRET_BYTES = 32
 
 
 class TooManyAttemptsError(Exception):
-    """`seconds` must pass before another key is checked."""
+    """Too many failed attempts: `seconds` must pass before another key is checked."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__(seconds)
@@ -20,7 +20,7 @@ class TooManyAttemptsError(Exception):
 
 
 def create_key(name: str) -> tuple[str, str]:
-    """A new key for somebody, and the secret that is to be hashed."""
+    """Return a new key for a user, and its secret, of which to store the hash."""
     secret = secrets.token_urlsafe(_SECRET_BYTES)
     return f"{name}.{secret}", secret
 
@@ -28,11 +28,11 @@ def create_key(name: str) -> tuple[str, str]:
 class ApiKeys:
     """Finds the owners of keys. Thread-safe.
 
-    A hash takes 50 ms to check, too long for each request: keys that were right are kept as digests, in memory alone.
+    Checking a hash takes 50 ms, too long for every request, so the digests of valid keys are cached in memory only.
     """
 
     def __init__(self, hashes: Iterable[tuple[str, str]]) -> None:
-        """`hashes` are names with the hashes of their secrets, at least one; a name may have several, so that keys can be replaced."""
+        """`hashes` are pairs of a name and the hash of a secret, at least one; a name may have several, so that keys can be rotated."""
         layers = list[dict[str, str]]()
         for name, one in hashes:
             layer = next((layer for layer in layers if name not in layer), None)
@@ -46,7 +46,7 @@ class ApiKeys:
         self._known = set[bytes]()
 
     def find_owner(self, key: str, address: str) -> str | None:
-        """The name of the key's owner; None if it is wrong. `address` is the caller's. TooManyAttemptsError."""
+        """Return the name of the key's owner; None if the key is invalid. `address` is the caller's. Raises TooManyAttemptsError."""
         name, _, secret = key.rpartition(".")
         digest = hashlib.blake2b(key.encode(errors="replace"), key=self._salt).digest()
         with self._lock:

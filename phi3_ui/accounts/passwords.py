@@ -10,21 +10,21 @@ from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatc
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 2  # a check takes 64 MB and a core for some 50 ms
+_MAX_CHECKS = 2  # concurrent; a check takes 64 MB and a core for about 50 ms
 
 
 class Passwords:
-    """The accounts. Thread-safe."""
+    """Checks the passwords of accounts. Thread-safe."""
 
     def __init__(self, hashes: Mapping[str, str]) -> None:
-        """`hashes` are Argon2 hashes by the name of their account, at least one."""
+        """`hashes` are Argon2 hashes by account name, at least one."""
         self._hashes = dict(hashes)
         self._hasher = PasswordHasher.from_parameters(extract_parameters(next(iter(self._hashes.values()))))
         self._decoy = self._hasher.hash(secrets.token_urlsafe())
-        self._checks = threading.BoundedSemaphore(_AT_ONCE)
+        self._checks = threading.BoundedSemaphore(_MAX_CHECKS)
 
     def is_correct(self, name: str, password: str) -> bool:
-        """Whether the password is that of the account; it takes as long where there is no such account."""
+        """Return whether the password is that of the account. An unknown account takes just as long."""
         stored = self._hashes.get(name)
         with self._checks:
             try:
@@ -32,6 +32,6 @@ class Passwords:
             except VerifyMismatchError:
                 return False
             except (VerificationError, InvalidHashError):
-                logger.exception("The password hash of %s is damaged; print a new one with hash-password", name)
+                logger.exception("The password hash of %s is invalid; create a new one with hash-password", name)
                 return False
         return stored is not None

@@ -1,4 +1,4 @@
-"""Limits for each person: questions in a minute, answers at the same time, tokens in a day."""
+"""Limits per user: questions per minute, concurrent answers, tokens per day."""
 
 import math
 import threading
@@ -15,28 +15,28 @@ from phi3_ui.errors import UserError
 from phi3_ui.settings import Settings
 
 _PEOPLE_PER_ADDRESS = 4
-"""How many people's limits visitors with one address have together: a household, a class behind one router."""
+"""Visitors with the same address, such as a household or a class behind one router, share the limits of this many users."""
 
 _Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Person:
-    """The person whose usage counts."""
+    """The user whose usage is counted."""
 
     user_id: str
     address: str = ""
-    """Of a visitor without a login, who may clear what the browser keeps; empty: it does not count."""
+    """The address of a visitor without login, who may clear the browser's storage; empty: not counted."""
 
     def find_keys(self) -> Iterator[tuple[_Key, int]]:
-        """What counts, each with how many people it stands for."""
+        """Yield the keys under which usage is counted, each with the number of users that share it."""
         yield ("user", self.user_id), 1
         if self.address:
             yield ("address", self.address), _PEOPLE_PER_ADDRESS
 
 
 class Quotas:
-    """Counts what people use; a limit of 0 is none. Kept in memory. Thread-safe."""
+    """Counts usage, in memory; a limit of 0 means no limit. Thread-safe."""
 
     def __init__(self, settings: Settings) -> None:
         self._questions = settings.questions_per_minute
@@ -48,10 +48,10 @@ class Quotas:
         self._running = Counter[_Key]()
 
     def claim(self, person: Person, counts_question: bool = True) -> None:
-        """Count an answer that begins; `release` must follow. Without `counts_question`, as in a replay, it may follow at once.
+        """Count an answer that starts; `release` must follow. Without `counts_question`, as in a replay, its question is not limited.
 
         Raises:
-            UserError: too_many_answers, tokens_used_up, too_many_questions; nothing is counted then.
+            UserError: too_many_answers, tokens_used_up, too_many_questions. Nothing is counted in that case.
         """
         with self._lock:
             keys = list(person.find_keys())
@@ -62,12 +62,12 @@ class Quotas:
             self._running.update(key for key, _ in keys)
 
     def check(self, person: Person) -> None:
-        """Raise what `claim` would raise for a question now. Nothing is counted."""
+        """Raise the UserError that `claim` would raise for a question now, without counting anything."""
         with self._lock:
             self._check(list(person.find_keys()), counts_question=True)
 
     def release(self, person: Person, tokens: int = 0) -> None:
-        """Count the end of an answer, which took so many tokens."""
+        """Count the end of an answer that used this many tokens."""
         with self._lock:
             for key, people in person.find_keys():
                 self._running[key] -= 1

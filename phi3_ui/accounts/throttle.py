@@ -1,4 +1,4 @@
-"""Rate limits and lock-out for failed logins."""
+"""Rate limits and lockout for failed logins."""
 
 import hashlib
 import math
@@ -9,7 +9,7 @@ from limits import RateLimitItem, parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
-# The longer the window, the longer the wait: failures back off, and lock out in the end.
+# The longer the window, the longer the wait: repeated failures back off and finally lock out.
 _PER_NAME_AND_ADDRESS = parse_many("5 per minute; 10 per 15 minutes; 20 per day")
 _PER_ADDRESS = parse_many("60 per 15 minutes; 200 per day")
 _PER_NAME = parse_many("100 per hour")  # from any number of addresses
@@ -23,7 +23,7 @@ class LoginThrottle:
         self._lock = threading.Lock()
 
     def claim_attempt(self, name: str, address: str) -> int:
-        """Count an attempt before its password is checked. Returns 0, or the seconds to wait where it is one too many."""
+        """Count an attempt before its password is checked. Return 0, or the seconds to wait if it is one too many."""
         keys = _keys(name, address)
         with self._lock:
             refused = [(limit, key) for limit, key in keys if not self._limiter.test(limit, *key)]
@@ -34,7 +34,7 @@ class LoginThrottle:
         return max((math.ceil(max(wait, 1)) for wait in waits), default=0)
 
     def forgive(self, name: str, address: str) -> None:
-        """Forget the attempts of an address at an account, once one has succeeded."""
+        """Forget the attempts of an address on an account after a successful one."""
         for limit in _PER_NAME_AND_ADDRESS:
             self._limiter.clear(limit, "pair", _digest(name), address)
 
@@ -49,5 +49,5 @@ def _keys(name: str, address: str) -> list[tuple[RateLimitItem, tuple[str, ...]]
 
 
 def _digest(name: str) -> str:
-    """What is kept of a name, for up to a day: anybody may send one of any length."""
+    """Return what is stored of a name, for up to a day: anyone may send a name of any length."""
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()

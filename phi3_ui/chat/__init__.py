@@ -1,1 +1,1 @@
-"""What a chat is. Knows no Gradio and no tracking store."""
+"""The core of a chat: requests, answers and conversations. Depends on neither Gradio nor the tracking store."""

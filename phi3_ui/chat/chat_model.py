@@ -10,11 +10,11 @@ class ChatModel(Protocol):
     """A model that can answer, wherever it runs. Thread-safe."""
 
     def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:
-        """Stream the events of one answer, ending with exactly one Completed, also when cancelled.
+        """Stream the events of one answer, ending with exactly one Completed, even when cancelled.
 
         Cancelling, or closing the iterator, stops the computation within one token.
 
         Raises:
-            UserError: The model could not be loaded, refused the request or failed.
+            UserError: The model could not be loaded, rejected the request, or failed.
         """
         ...

@@ -4,44 +4,44 @@ from dataclasses import dataclass
 from typing import Literal
 
 Preference = int | Literal["tie", "both_bad"]
-"""What a person votes: the place of the best answer, counted from 0 at the left, or that none is better."""
+"""A user's vote: the place of the best answer, counted from 0 on the left, or that none is better."""
 
 Standing = Literal["won", "lost", "tie", "both_bad"]
-"""What a vote says of one answer."""
+"""The outcome of a vote for one answer."""
 
 Exclusion = Literal["unfinished", "failed", "stopped", "cut", "names_model"]
-"""Why a round does not count: an answer is missing, ended in an error, was stopped, was cut at a limit, or tells who gave it."""
+"""Why a round does not count: an answer is missing, ended in an error, was stopped, was cut at a limit, or reveals its model."""
 
 
 @dataclass(frozen=True)
 class RoundPlace:
-    """Where one turn stands in its round."""
+    """The place of one turn in its round."""
 
     round_id: str
     """Shared by the turns of the round."""
     place: int
-    """From the left, counted from 0."""
+    """The position from the left, counted from 0."""
     places: int
-    """How many answers the round has."""
+    """The number of answers in the round."""
     is_blind: bool
     """Whether the models' names are hidden until the vote."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a person's vote on its round says of one answer."""
+    """The result of a user's vote for one answer of the round."""
 
     standing: Standing
     exclusion: Exclusion | None = None
     """Why the round does not count for ratings; None if it does."""
     reason: str = ""
-    """The person's, in their words."""
+    """The user's reason, in their own words."""
     voted_at: float = 0.0
     """Seconds since 1970, UTC."""
 
 
 def find_standing(preference: Preference, place: int) -> Standing:
-    """What a preference says of the answer at one place."""
+    """Return the outcome of a preference for the answer at one place."""
     if isinstance(preference, str):
         return preference
     return "won" if preference == place else "lost"

@@ -1,4 +1,4 @@
-"""Fitting a conversation into a model's context: the oldest turns are dropped first, always as a whole. Pure functions."""
+"""Fits a conversation into a model's context by dropping whole turns, oldest first. Pure functions."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -8,9 +8,9 @@ from phi3_ui.chat.types import ContextUsage, Message
 Messages = Sequence[Message]
 
 _DEFAULT_ANSWER_TOKENS = 512  # reserved for an answer if max_tokens is not set
-_FRACTION = 4  # a quarter of the context is the most reserved for an answer, and the step in which turns are dropped
+_FRACTION = 4  # at most a quarter of the context is reserved for an answer; turns are dropped in steps of a quarter
 
-_MAX_CHARS_PER_TOKEN = 100  # on average; texts of words have four
+_MAX_CHARS_PER_TOKEN = 100  # on average; ordinary text has four
 
 
 class PromptTooLongError(Exception):
@@ -31,10 +31,10 @@ def check_fits(tokens: int, context_length: int) -> None:
 def fit_to_context(
     messages: Messages, count_tokens: Callable[[Messages], int], limit: int, max_tokens: int | None = None
 ) -> tuple[tuple[Message, ...], ContextUsage]:
-    """Drop the oldest turns until the prompt fits. The system prompt and the last turn always stay.
+    """Drop the oldest turns until the prompt fits. The system prompt and the last turn are always kept.
 
-    Turns are dropped in steps of a quarter of the context, so that the prompt keeps its beginning over several turns and
-    the KV cache of the common prefix is reused.
+    Turns are dropped in steps of a quarter of the context, so that the prompt keeps its prefix over several turns and the KV
+    cache of that prefix is reused.
 
     Args:
         messages: The whole conversation.
@@ -48,8 +48,8 @@ def fit_to_context(
     Raises:
         PromptTooLongError: The last turn alone does not fit.
     """
-    hopeless = _count_hopeless(messages, limit)
-    messages = drop_oldest_turns(messages, hopeless)
+    oversized = _count_oversized_turns(messages, limit)
+    messages = drop_oldest_turns(messages, oversized)
     _, turns = _split_turns(messages)
     reserved = min(max_tokens or _DEFAULT_ANSWER_TOKENS, limit // _FRACTION)
 
@@ -67,11 +67,11 @@ def fit_to_context(
     available = limit - tokens
     check_fits(tokens, limit)
     reduced = available if available < (max_tokens or _DEFAULT_ANSWER_TOKENS) else None
-    return drop_oldest_turns(messages, omitted), ContextUsage(tokens, limit, hopeless + omitted, reduced)
+    return drop_oldest_turns(messages, omitted), ContextUsage(tokens, limit, oversized + omitted, reduced)
 
 
-def _count_hopeless(messages: Messages, limit: int) -> int:
-    """How many of the oldest turns cannot fit by their length alone. To count the tokens of megabytes, again and again, takes minutes."""
+def _count_oversized_turns(messages: Messages, limit: int) -> int:
+    """Return how many of the oldest turns cannot fit, judging by their length: counting the tokens of megabytes repeatedly takes minutes."""
     _, turns = _split_turns(messages)
     room = limit * _MAX_CHARS_PER_TOKEN
     for number in reversed(range(len(turns))):
@@ -82,13 +82,13 @@ def _count_hopeless(messages: Messages, limit: int) -> int:
 
 
 def drop_oldest_turns(messages: Messages, count: int) -> tuple[Message, ...]:
-    """The messages without those of the `count` oldest turns."""
+    """Return the messages without those of the `count` oldest turns."""
     head, turns = _split_turns(messages)
     return (*head, *(message for turn in turns[count:] for message in turn))
 
 
 def _split_turns(messages: Messages) -> tuple[list[Message], list[list[Message]]]:
-    """The messages before the first question, and the turns: each question with the messages that follow it."""
+    """Return the messages before the first question, and the turns: each question with the messages that follow it."""
     head: list[Message] = []
     turns: list[list[Message]] = []
     for message in messages:

@@ -11,26 +11,26 @@ from phi3_ui.chat.types import ChatRequest, ContextUsage, FinishReason, Generati
 
 _LINE_BREAK = re.compile(r"[\r\n]")
 _ATTACHED_FILE = re.compile(r"File: ([^\n]+)\n(`{3,})[\w+#-]*\n(?:.*?\n)??\2(?:\n\n|\Z)", re.DOTALL)
-"""As static/attached_files.js writes them at the beginning of a question."""
-_MAX_TITLE = 1000  # characters of a question; each drawing of the list of chats sends all titles
+"""An attached file, as static/attached_files.js writes it at the beginning of a question."""
+_MAX_TITLE = 1000  # characters of a question; each rendering of the chat list sends all titles
 
 
 def new_id() -> str:
-    """A random id of 32 hexadecimal digits, used for turns and conversations, also in their traces."""
+    """Return a random id of 32 hexadecimal digits for a turn or a conversation, also used in their traces."""
     return uuid.uuid4().hex
 
 
 def make_title(question: str) -> str:
-    """The beginning of a question on one line, without tabs, otherwise as typed. Of attached files, the names if there is nothing else."""
+    """Return the beginning of a question on one line, without tabs; the names of attached files if nothing was typed."""
     files, typed = split_files(question)
-    # Not one pattern with the white space around the break: its time would be quadratic, while no other thread runs.
+    # A single pattern with the white space around line breaks would take quadratic time, while no other thread runs.
     text = typed.strip() or ", ".join(name for name, _ in files)
     lines = map(str.strip, _LINE_BREAK.split(text[:_MAX_TITLE]))
     return " ".join(filter(None, lines)).replace("\t", " ")
 
 
 def split_files(question: str) -> tuple[list[tuple[str, str]], str]:
-    """The attached files of a question, each as its name and its block, and what was typed."""
+    """Return the attached files of a question, each as its name and its block, and the typed text."""
     files, end = list[tuple[str, str]](), 0
     while found := _ATTACHED_FILE.match(question, end):
         files.append((found[1], found[0].strip("\n")))
@@ -40,12 +40,12 @@ def split_files(question: str) -> tuple[list[tuple[str, str]], str]:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model returned for one turn, however it ended."""
+    """A model's answer to one turn, however it ended."""
 
     model: str
     """Display name of the model."""
     text: str
-    """The complete text, or what had arrived when the answer was stopped or failed."""
+    """The complete text, or the text so far when the answer was stopped or failed."""
     usage: Usage | None = None
     """Token counts; None if the model does not report them."""
     timings: Timings | None = None
@@ -56,14 +56,14 @@ class Answer:
     context: ContextUsage | None = None
     """How the request was fitted to the model's context; None if the context length is unknown."""
     load_seconds: float | None = None
-    """Seconds the turn waited for the model to load; None if it was loaded already."""
+    """Seconds the turn waited for the model to load; None if it was already loaded."""
     ended_model: bool = False
-    """As in Completed."""
+    """See Completed."""
 
 
 @dataclass(frozen=True)
 class TurnRequest:
-    """What a turn requests from a model, apart from its messages."""
+    """A turn's request to a model, without its messages."""
 
     asked_at: float
     """Seconds since the epoch, UTC."""
@@ -75,11 +75,11 @@ class TurnRequest:
     template: str | None = None
     """Key of the prompt template picked for a model that declares none."""
     round: RoundPlace | None = None
-    """None: the question was not part of a comparison."""
+    """The turn's place in a comparison; None if it is not part of one."""
     prefix: str = ""
     """The beginning of the answer, if the model was asked to continue it; the answer's text and the prompt's tokens include it."""
     continues: bool = False
-    """Whether the question is the app's own: it asks for the rest of the answer before, of a model that takes no prefix."""
+    """Whether the app wrote the question, to request the rest of the previous answer from a model that does not accept a prefix."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Conversation:
         return replace(self, leaf=leaf)
 
     def truncated_at(self, turn_id: str) -> "Conversation":
-        """The turns that led to a turn, and the turn itself without its answer.
+        """Return the branch up to a turn, with the turn itself but without its answer.
 
         Raises:
             KeyError: There is no such turn.
@@ -175,7 +175,7 @@ class Conversation:
         )
 
     def get_turn(self, turn_id: str) -> Turn:
-        """The turn with this id, shown or not.
+        """Return the turn with this id, shown or not.
 
         Raises:
             KeyError: There is no such turn.
@@ -183,7 +183,7 @@ class Conversation:
         return self._by_id[turn_id]
 
     def variant_ids(self, turn_id: str) -> tuple[str, ...]:
-        """Ids of a turn and its variants, oldest first.
+        """Return the ids of a turn and its variants, oldest first.
 
         Raises:
             KeyError: There is no such turn.
@@ -200,7 +200,7 @@ class Conversation:
         return tuple(reversed(branch))
 
     def build_messages(self, system: str = "") -> tuple[Message, ...]:
-        """The messages to send to a model. Turns whose answer has no text are omitted; the pending one is included."""
+        """Return the messages to send to a model. Turns whose answer has no text are omitted; the pending one is included."""
         messages = [Message("system", system)] if system.strip() else []
         for turn in self.turns:
             if turn.answer is None:
@@ -210,7 +210,7 @@ class Conversation:
         return tuple(messages)
 
     def build_request(self, time_limit: float | None = None) -> ChatRequest:
-        """The request of the last shown turn; see ChatRequest for `time_limit`.
+        """Return the request of the last shown turn; see ChatRequest for `time_limit`.
 
         Raises:
             ValueError: The last shown turn has no request, or no turn is shown.
@@ -233,7 +233,7 @@ class Conversation:
 
     @property
     def pending(self) -> Turn | None:
-        """The last turn of the shown branch while it has no answer."""
+        """The last turn of the shown branch, if it has no answer yet."""
         return self.turns[-1] if self.turns and self.turns[-1].answer is None else None
 
     @property

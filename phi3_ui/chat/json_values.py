@@ -1,10 +1,10 @@
-"""How many values a JSON text has, without parsing it: millions of empty lists fit into a body that is small enough to be read."""
+"""Counts the values of a JSON text without parsing it: even a body of acceptable size may contain millions of empty lists."""
 
 _NUL = b"\0"
 
 
 def has_more_values(text: str | bytes, limit: int) -> bool:
-    """Whether a whole JSON text may have more values than that."""
+    """Return whether a complete JSON text may have more than `limit` values."""
     if len(text) <= limit:
         return False
     counter = ValueCounter()
@@ -13,19 +13,19 @@ def has_more_values(text: str | bytes, limit: int) -> bool:
 
 
 class ValueCounter:
-    """Counts the values of a JSON text as it arrives: at most one for each comma and each opening bracket outside of strings."""
+    """Counts the values of a JSON text as it arrives: one for each comma and each opening bracket outside of strings."""
 
     def __init__(self) -> None:
         self.count = 0
-        """Values so far."""
+        """An upper bound on the values so far."""
         self._is_in_string = False
         self._has_strings = True
         self._cut = b""
-        """A backslash at the end, whose escape goes on in the next piece."""
+        """A backslash at the end, whose escape continues in the next piece."""
 
     def add(self, piece: bytes) -> None:
         """Count the next piece."""
-        # UTF-16 and UTF-32, which parsers take too, have NULs. Where strings end in them is not looked for: all counts.
+        # UTF-16 and UTF-32, which parsers also accept, contain NULs. Strings in them are not recognised, so everything counts.
         self._has_strings = self._has_strings and _NUL not in piece
         outside = self._drop_strings(piece) if self._has_strings else piece
         self.count += outside.count(b",") + outside.count(b"[") + outside.count(b"{")

@@ -1,4 +1,4 @@
-"""Unicode normalization of texts that may be hostile."""
+"""Unicode normalization of untrusted texts."""
 
 import unicodedata
 from typing import Literal
@@ -7,11 +7,11 @@ _PIECE = 1000  # characters
 
 
 def normalize(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
-    """The text in a normal form, computed piece by piece.
+    """Return the text in a normal form, computed piece by piece.
 
-    `unicodedata.normalize` sorts combining marks in quadratic time, while no other thread runs: half an hour for a million of them. A
-    piece ends before a character that is no mark, unless there is none; so only a run of more than a thousand marks, or a syllable of
-    Hangul's single letters, may be normalized otherwise.
+    `unicodedata.normalize` sorts combining marks in quadratic time while holding the GIL: half an hour for a million of them. A piece
+    ends before a character that is not a combining mark, if there is one within a thousand characters; so the result may differ from the
+    normal form only in a longer run of marks, or in a syllable of Hangul jamo.
     """
     pieces, start = list[str](), 0
     while start < len(text):

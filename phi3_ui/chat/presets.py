@@ -1,4 +1,4 @@
-"""Ready-made settings, declared once: presets of sampling parameters, and system prompts."""
+"""Predefined settings, declared once: presets of sampling parameters, and system prompts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from phi3_ui.chat.sampling_params import SAMPLING_PARAMS
 
 @dataclass(frozen=True)
 class ParamPreset:
-    """Values of the sampling parameters that decide how freely a model writes. Length, stop strings and seed are left alone."""
+    """Values of the sampling parameters that control creativity. Length, stop strings and seed are not affected."""
 
     name: str
     """The translation key is `preset.NAME`."""
@@ -21,7 +21,7 @@ class ParamPreset:
 
     @property
     def values(self) -> Mapping[str, float]:
-        """By name of the parameter."""
+        """The values by name of the parameter."""
         return {name: value for name, value in vars(self).items() if name != "name"}
 
 
@@ -30,7 +30,7 @@ PARAM_PRESETS: tuple[ParamPreset, ...] = (
     ParamPreset("balanced", temperature=0.2, top_p=0.95, top_k=50),
     ParamPreset("creative", temperature=0.9, top_p=0.95, top_k=100, presence_penalty=0.3),
 )
-"""From the strictest to the freest. The balanced one has the defaults of the parameters."""
+"""Ordered from the strictest to the most creative. The balanced one has the default values of the parameters."""
 
 SYSTEM_PROMPTS: tuple[str, ...] = ("comedian", "concise", "teacher", "programmer", "translator", "critic")
 """Names of the system prompts: `system.NAME` is the translation key of the title, `system.NAME.text` that of the prompt."""
@@ -39,4 +39,4 @@ CONTROL_DEFAULTS: Mapping[str, object] = {
     "system": "",
     **{param.name: param.control_default for param in SAMPLING_PARAMS},
 }
-"""What the controls of the settings start with, by name."""
+"""The initial values of the settings' controls, by name."""

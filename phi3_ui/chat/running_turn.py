@@ -1,7 +1,7 @@
-"""One turn in progress: a request and a model → a stream of snapshots.
+"""Runs one turn: turns a request and a model into a stream of snapshots.
 
-The answer is consumed in a thread of its own, so a slow reader (a browser, drawing) never slows the model down, and what
-arrives is stored even if the reader leaves.
+The answer is consumed in its own thread, so a slow reader (a browser that is rendering) never slows the model down, and the
+text that arrives is stored even if the reader leaves.
 """
 
 import logging
@@ -41,13 +41,13 @@ class TurnSnapshot:
     ahead: int = 0
     """Requests ahead of this one in the queue, in phase "queued"."""
     progress: PrefillProgress | None = None
-    """In phase "prefill", once known."""
+    """Set in phase "prefill", once known."""
     answer: Answer | None = None
     """Set in phase "done"."""
 
 
 class RunningTurn:
-    """A turn that runs in a thread of its own once started. Thread-safe."""
+    """A turn that runs in its own thread once started. Thread-safe."""
 
     def __init__(
         self,
@@ -60,10 +60,10 @@ class RunningTurn:
         """Prepare the turn.
 
         Args:
-            request: What to send to the model.
+            request: The request to send to the model.
             model_name: Display name of the model, for the Answer.
             get_model: Returns the model, loading it if necessary; may raise UserError.
-            on_answer: Called once with the answer, however it ended, before the phase is "done".
+            on_answer: Called once with the answer, however it ended, before the phase becomes "done".
             on_text: Called with each piece of text.
         """
         self._request = request
@@ -74,9 +74,9 @@ class RunningTurn:
         self._changed = threading.Condition()
         self._snapshot = TurnSnapshot("prefill", request.prefix)
         self._pieces = [request.prefix] if request.prefix else []
-        """Of the text. Joined only for who looks: to do so for each piece would take quadratic time."""
+        """The pieces of the text. They are joined only for a snapshot: joining them for each piece would take quadratic time."""
         self._has_new_text = False
-        """Whether there are pieces that are not in the snapshot."""
+        """Whether there are pieces that are not in the snapshot yet."""
 
     @property
     def model_name(self) -> str:
@@ -85,36 +85,36 @@ class RunningTurn:
 
     @property
     def snapshot(self) -> TurnSnapshot:
-        """The state at this moment."""
+        """The current state."""
         with self._changed:
             return self._take_snapshot()
 
     def start(self) -> "RunningTurn":
-        """Start the thread; returns self. If there can be none, the turn ends with an error."""
+        """Start the thread, and return self. If no thread can be started, the turn ends with an error."""
         try:
             threading.Thread(target=self._run, name="turn", daemon=True).start()
-        except RuntimeError as error:  # the system gives no more threads
-            logger.exception("An answer of %s could not be started", self._model_name)
+        except RuntimeError as error:  # the system's limit of threads is reached
+            logger.exception("Could not start an answer of %s", self._model_name)
             self._pieces.clear()
             self._end(self._failed_answer(UserError("unexpected", detail=type(error).__name__)))
         return self
 
     def stop(self) -> None:
-        """Stop the answer; the turn ends shortly afterwards."""
+        """Cancel the answer; the turn ends shortly afterwards."""
         self._cancel.set()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until the turn has ended and its answer was handled; False on timeout, if there is one."""
+        """Wait until the turn has ended and its answer has been handled; return False after `seconds`, if given."""
         with self._changed:
             return self._changed.wait_for(lambda: self._snapshot.phase == "done", timeout=seconds)
 
     def snapshots(
-        self, interval: float, goes_on: Callable[[], bool] = lambda: False
+        self, interval: float, keeps_running: Callable[[], bool] = lambda: False
     ) -> Generator[TurnSnapshot, None, None]:
-        """The current snapshot, then each new one: at most one per `interval` seconds, but a new phase immediately.
+        """Yield the current snapshot, then each new one: at most one per `interval` seconds, but a new phase immediately.
 
-        Closing the iterator before the end stops the turn, since its reader has left; unless `goes_on()` says that the
-        reader may come back.
+        Closing the iterator before the end cancels the turn, since its reader has left, unless `keeps_running()` returns True
+        because the reader may come back.
         """
         latest: TurnSnapshot | None = None
         try:
@@ -128,7 +128,7 @@ class RunningTurn:
                     return
                 self._wait_for_phase_change(latest.phase, interval)
         finally:
-            if (latest is None or latest.phase != "done") and not goes_on():
+            if (latest is None or latest.phase != "done") and not keeps_running():
                 self.stop()
 
     def _wait_for_phase_change(self, phase: Phase, timeout: float) -> None:
@@ -163,7 +163,7 @@ class RunningTurn:
             self._publish(TurnSnapshot("done", answer.text, answer=answer))
 
     def _collect_answer(self) -> Answer:
-        """Consume the model's events, keeping the text as it arrives."""
+        """Consume the model's events, and publish snapshots of them."""
         prefix = self._request.prefix
         context: ContextUsage | None = None
         loading_since: float | None = None

@@ -1,6 +1,6 @@
 """The sampling parameters, declared once: the page's controls, the command line's options and all validation use this table.
 
-The ONNX wrapper must stand alone in its artifact and repeats names, defaults and ranges; a test compares the two.
+The ONNX wrapper must be self-contained in its artifact, so it repeats names, defaults and ranges; a test compares the two.
 """
 
 import math
@@ -21,7 +21,7 @@ ParamValue = int | float | tuple[str, ...] | None
 
 @dataclass(frozen=True)
 class Slider:
-    """The range that the page offers, narrower than the valid one where larger values are of no use."""
+    """The range that the page offers, narrower than the valid one where larger values are useless."""
 
     minimum: float
     maximum: float
@@ -35,7 +35,7 @@ class SamplingParam:
     name: str
     kind: ParamKind
     default: ParamValue
-    """What the page's control starts with, and what the ONNX wrapper uses when the parameter is not passed."""
+    """The initial value of the page's control, and the ONNX wrapper's default if the parameter is not passed."""
     minimum: float = -math.inf
     maximum: float = math.inf
     is_minimum_exclusive: bool = False
@@ -48,7 +48,7 @@ class SamplingParam:
 
     @property
     def python_type(self) -> type:
-        """The type of a single value, as a command line option takes it."""
+        """The type of a single value, for a command line option."""
         return {"int": int, "float": float, "strings": str}[self.kind]
 
     @property
@@ -62,7 +62,7 @@ class SamplingParam:
         return f"{lower}, ≤ {self.maximum:g}" if math.isfinite(self.maximum) else lower
 
     def is_valid(self, value: Any) -> bool:
-        """Whether `value` is of the right type and in range. None, which leaves it to the model, always is."""
+        """Return whether `value` is of the right type and in range. None, which means the model's default, always is."""
         if value is None:
             return True
         if self.kind == "strings":
@@ -77,7 +77,7 @@ class SamplingParam:
         return above and value <= self.maximum and math.isfinite(value)
 
     def parse(self, raw: Any) -> ParamValue:
-        """The value of a control, a form field or a JSON field; blank or None leaves it to the model.
+        """Parse the value of a control, a form field or a JSON field; blank or None means the model's default.
 
         Raises:
             UserError: invalid_param, or bad_seed for the seed.
@@ -113,14 +113,14 @@ class SamplingParam:
         return self.to_control(self.default)
 
     def to_control(self, value: ParamValue) -> Any:
-        """A value as the control shows it."""
+        """Convert a value to that of the control."""
         if self.kind == "strings":
             return "\n".join(value) if isinstance(value, tuple) else ""
-        # A number field shows 0 where it is empty, so the seed is a text field.
+        # An empty number field shows 0, so the seed is a text field.
         return ("" if value is None else str(value)) if self.name == "seed" else value
 
     def restore_control(self, raw: Any) -> Any:
-        """The control's value from saved state; the default where that is invalid or out of the control's range."""
+        """Return the control's value from saved state; the default if that is invalid or out of the control's range."""
         try:
             value = self.parse(raw)
         except UserError:
@@ -211,11 +211,11 @@ SAMPLING_PARAMS: tuple[SamplingParam, ...] = (
         label_key="frequency_penalty",
     ),
 )
-"""In the order of the page's controls and of its public endpoint's parameters."""
+"""All sampling parameters, in the order of the page's controls and of its public endpoint's parameters."""
 
 
 def parse_params(values: Mapping[str, Any], supported: frozenset[str] | set[str] | None = None) -> GenerationParams:
-    """Sampling parameters from raw values by name. Unknown names and those a model does not support are ignored.
+    """Parse sampling parameters from raw values by name. Unknown names and those that a model does not support are ignored.
 
     Raises:
         UserError: invalid_param or bad_seed.
@@ -229,5 +229,5 @@ def parse_params(values: Mapping[str, Any], supported: frozenset[str] | set[str]
 
 
 def find_invalid_param(params: GenerationParams) -> SamplingParam | None:
-    """The first parameter whose value is out of range, if any."""
+    """Return the first parameter whose value is invalid, if any."""
     return next((param for param in SAMPLING_PARAMS if not param.is_valid(getattr(params, param.name))), None)

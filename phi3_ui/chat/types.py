@@ -8,20 +8,20 @@ from typing import Any, Literal
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "cancelled", "timeout"]
 StreamingMode = Literal["stream", "hooked", "whole"]
-"""How text arrives: from predict_stream, from a hook on predict's tokens, or all at once when predict returns."""
+"""How text is delivered: by predict_stream, by a hook on predict's tokens, or whole when predict returns."""
 
 
 BatchingReason = Literal["", "chosen", "device", "graph", "no_graph", "failed", "earlier_release", "pipeline"]
-"""Why a model computes one answer at a time; empty: it computes several in one step."""
+"""Why a model computes one answer at a time; empty: it decodes several in one step."""
 
 
 @dataclass(frozen=True)
 class Batching:
-    """Whether a loaded model computes several answers in one step."""
+    """Whether a loaded model decodes several answers in one step."""
 
     reason: BatchingReason = ""
     detail: str = ""
-    """More about the reason, in English."""
+    """Details of the reason, in English."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
     def __add__(self, other: "Usage") -> "Usage":
-        """The sum; unknown cached tokens count as 0 unless both are unknown."""
+        """Return the sum; unknown cached tokens count as 0 unless both are unknown."""
         known = [usage.cached_tokens for usage in (self, other) if usage.cached_tokens is not None]
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
@@ -91,7 +91,7 @@ class GenerationParams:
     """Makes sampling repeatable; None draws a random seed."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The parameters that are set, by name; `stop` as a list."""
+        """Return the parameters that are set, by name; `stop` as a list."""
         fields: dict[str, Any] = {**vars(self), "stop": list(self.stop) or None}
         return {name: value for name, value in fields.items() if value is not None}
 
@@ -107,12 +107,12 @@ class ChatRequest:
     time_limit: float | None = None
     """Maximum compute time in seconds, excluding loading and queueing; None for no limit."""
     raw_prompt: str | None = None
-    """The whole prompt with its control tokens, sent in place of the messages. Only models of the contract *prompt* take one."""
+    """The whole prompt with its control tokens, sent instead of the messages. Only models of the contract *prompt* accept it."""
     prefix: str = ""
-    """The beginning of the answer, which the model is to continue; its events hold what follows alone. Only models whose
-    contract `can_continue` take one."""
+    """The beginning of the answer, which the model continues; its events contain only what follows. Only models whose contract
+    `can_continue` accept it."""
     gpu_token: str | None = field(default=None, repr=False)
-    """On a ZeroGPU Space, says on whose quota the answer is computed. Short-lived; kept nowhere."""
+    """On a ZeroGPU Space, identifies the user whose quota is charged. Short-lived, and never stored."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class PrefillProgress:
 
 @dataclass(frozen=True)
 class Thinking:
-    """The model thinks before it answers. What it thinks is not part of the answer."""
+    """The model is reasoning before it answers. The reasoning is not part of the answer."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class CacheStats:
     slots: int
     """Number of cached chats."""
     hits: int
-    """Prompts of which at least one token was cached."""
+    """The number of prompts with at least one cached token."""
     misses: int
 
 
@@ -193,7 +193,7 @@ AnswerEvent = (
 
 
 class CancelToken:
-    """A request to stop one answer. Like threading.Event, but it can be set only once and calls back. Thread-safe."""
+    """A request to cancel one answer. Like threading.Event, but it cannot be cleared, and runs callbacks. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -201,7 +201,7 @@ class CancelToken:
         self._callbacks: list[Callable[[], None]] = []
 
     def set(self) -> None:
-        """Request the stop, and run the callbacks if this is the first request."""
+        """Request cancellation, and run the callbacks if this is the first request."""
         with self._lock:
             callbacks = [] if self._set else self._callbacks
             self._set = True
@@ -209,7 +209,7 @@ class CancelToken:
             callback()
 
     def is_set(self) -> bool:
-        """Whether the stop was requested."""
+        """Return whether cancellation was requested."""
         return self._set
 
     def on_set(self, callback: Callable[[], None]) -> None:

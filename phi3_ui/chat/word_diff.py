@@ -1,7 +1,7 @@
 """Word-level diff of two texts. Pure.
 
-Not diff-match-patch: it splits unrelated answers into over 1,000 pieces (here about 50), takes up to 200 ms for them (here
-3 ms), and past its time limit its result depends on the machine's load.
+diff-match-patch is not used: it splits unrelated answers into over 1,000 pieces (here about 50), takes up to 200 ms for them
+(here 3 ms), and past its time limit its result depends on the machine's load.
 """
 
 import re
@@ -15,12 +15,12 @@ Kind = Literal["same", "only_left", "only_right"]
 DiffPiece = tuple[Kind, str]
 
 _WORD = re.compile(r"(\s*)(\w+|[^\w\s]|\Z)")
-"""A word or one other character, with the whitespace before it; at the end there may be whitespace alone."""
+"""A word or one other character, with the whitespace before it; at the end, possibly only whitespace."""
 
 _MAX_PRODUCT = 500 * 500
-"""Words on the left times words on the right that difflib compares at once: its time is quadratic, at worst cubic."""
+"""Words on the left times words on the right that difflib compares in one call: its time is quadratic, at worst cubic."""
 _MAX_PRODUCTS = 4 * _MAX_PRODUCT
-"""Of all stretches together: one of a few repeated words takes a second."""
+"""The limit for all stretches together: a stretch of a few repeated words takes a second."""
 
 _Match = tuple[int, int, int]  # start on the left, start on the right, length in words
 
@@ -37,9 +37,9 @@ def word_diff(left: str, right: str) -> list[DiffPiece]:
 
 
 def measure_overlap(left: list[str], right: list[str]) -> float:
-    """The share of the words of both lists that match in order, 0 to 1; that of two empty lists is 1.
+    """Return the share of the words of both lists that match in order, 0 to 1; 1 for two empty lists.
 
-    It is difflib's ratio, `2 * matching / all words`; of long lists, of the matches that `word_diff` finds in bounded time.
+    It is difflib's ratio, `2 * matching / all words`; for long lists, of the matches that `word_diff` finds in bounded time.
     """
     if len(left) * len(right) <= _MAX_PRODUCT:
         return SequenceMatcher(None, left, right, autojunk=False).ratio()
@@ -119,7 +119,7 @@ def _split(
 
 
 def _merge(pieces: Iterable[DiffPiece]) -> Iterator[DiffPiece]:
-    """Merge consecutive pieces of one kind; between two that are the same, the left's changes come first."""
+    """Merge consecutive pieces of one kind; between two `same` pieces, the left's changes come first."""
     texts: dict[Kind, str] = {"same": "", "only_left": "", "only_right": ""}
     for kind, text in pieces:
         if not text:

@@ -26,7 +26,7 @@ from phi3_ui.store.registry.versions import Registry
 def list_models(app: App, as_json: bool) -> None:
     """List the chat-capable models of the tracking store, newest first, then those of remote servers."""
     entries = app.catalogue.list_models()
-    for error in app.remote.ask_all():
+    for error in app.remote.query_all():
         print(error, file=sys.stderr)
     shown = [*entries, *app.remote.list_models()]
     for name, why in app.catalogue.unreadable_models.values():
@@ -177,7 +177,7 @@ def doctor(app: App, model: str, relog: bool, as_json: bool) -> int:
     """Compare what a model was logged with against what is installed."""
     if model.startswith(REMOTE_PREFIX) and not relog:
         entry = app.find(model)
-        app.remote.ask(entry)
+        app.remote.query(entry)
         return _print_diagnosis(app.remote.diagnose(entry), model, as_json)
     model_id, _ = _find_removable(app, model)
     if relog:

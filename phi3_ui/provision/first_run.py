@@ -1,4 +1,4 @@
-"""First run: a store without a chat model gets those of the preset, ONNX first, in one job."""
+"""First run: logs the preset's models to a store without a chat model, ONNX first, in one job."""
 
 import logging
 import threading
@@ -24,9 +24,9 @@ _MAX_LOG = 10_000  # characters
 
 
 class FirstRun:
-    """Runs in a thread once started; `on_change` is called there with each new `state`.
+    """Runs in a thread once started, which calls `on_change` with each new `state`.
 
-    `state.is_usable` turns true with the first model that can be chatted with, while the others are still being logged.
+    `state.is_usable` becomes true with the first usable chat model, while the others are still being logged.
     """
 
     def __init__(
@@ -44,18 +44,18 @@ class FirstRun:
 
     @property
     def title(self) -> str:
-        """The name of the preset's weights; its key if there is no such preset."""
+        """The title of the preset's weights; its key if there is no such preset."""
         key = self._settings.preset
         return load_preset(key).origin.title if key in preset_keys() else key
 
     def estimate_seconds_left(self) -> float | None:
-        """How long it still takes; None before there is anything to go by."""
+        """Return the estimated seconds left; None until there is a basis for an estimate."""
         now = time.monotonic()
         with self._lock:
             return self._time_left.update(self.state.estimate_seconds_left(now), now)
 
     def read_log(self) -> str:
-        """The end of what the step that failed has written, and what led to the error; empty if nothing failed."""
+        """Return the end of the failed step's log, and the causes of the error; empty if nothing failed."""
         if (error := self.state.error) is None:
             return ""
         log = self._settings.logs / f"setup-{self.state.stage}.log"
@@ -63,7 +63,7 @@ class FirstRun:
         return redact_passwords(f"{text}\n{_describe_causes(error)}".strip())[-_MAX_LOG:]
 
     def start(self) -> None:
-        """Set up what is missing, if anything; does nothing while it runs already."""
+        """Log the missing models, if any. Does nothing if it is already running."""
         with self._lock:
             if self._thread and self._thread.is_alive():
                 return
@@ -73,16 +73,17 @@ class FirstRun:
             self._thread.start()
 
     def wait(self) -> JobState:
-        """Wait until the thread has ended. Returns the last state."""
+        """Wait until the thread has ended, and return the last state."""
         if self._thread:
             self._thread.join()
         return self.state
 
     def is_needed(self) -> bool:
-        """Whether the preset's models are still to be made. UserError: store_unreachable, experiment_deleted, models_deleted.
+        """Return whether the preset's models are to be logged: the store has no chat model, the last setup did not finish, or the
+        preset was chosen explicitly and is not in the store.
 
-        They are for a store without a chat model, for a set-up that was not finished, and for a preset that was named
-        explicitly and is not in the store.
+        Raises:
+            UserError: store_unreachable, experiment_deleted, models_deleted.
         """
         self._has_models = bool(self._catalogue.list_models())
         is_needed = (
@@ -90,7 +91,7 @@ class FirstRun:
             or not self._has_models
             or (self._settings.preset_is_explicit and bool(self._missing_contracts()))
         )
-        if is_needed:  # but a deleted experiment is to be restored, with the models in it
+        if is_needed:  # a deleted experiment should be restored instead, with the models in it
             with translate_store_errors(self._settings.tracking_uri):
                 Store(self._settings.tracking_uri).find_experiment()
             is_implicit = not (self._has_models or self._unfinished.exists() or self._settings.preset_is_explicit)
@@ -112,20 +113,20 @@ class FirstRun:
         except PermissionError as error:
             self._fail(UserError("not_writable", folder=str(error.filename or settings.home)), error)
         except Exception as error:
-            logger.exception("The set-up of preset %s failed", settings.preset)
+            logger.exception("The setup of preset %s failed", settings.preset)
             self._fail(UserError("unexpected", detail=type(error).__name__), error)
 
     def _set_up(self) -> None:
         recipe = recipe_from_preset(self._settings.preset, self._settings.device, self._missing_contracts())
         self._unfinished.touch()
         Job(self._settings, recipe, self._set_state).run_steps()
-        # A model whose logging was killed at its last step is complete, but not registered.
+        # A model whose logging was killed in its last step is complete, but not registered.
         with translate_store_errors(self._settings.tracking_uri):
             register_missing(Store(self._settings.tracking_uri), self._settings.preset)
         self._unfinished.unlink()
 
     def _missing_contracts(self) -> set[str]:
-        """The contracts in which the preset is not logged yet."""
+        """Return the contracts for which the preset is not logged yet."""
         preset = find_preset(self._settings.preset).origin.preset
         return set(CONTRACTS) - {entry.contract for entry in self._catalogue.list_models() if entry.preset == preset}
 
@@ -141,7 +142,7 @@ class FirstRun:
 
 
 def _describe_causes(error: BaseException) -> str:
-    """The errors that led to this one, the last first, a line for each."""
+    """Return the causes of an error, the most recent first, one per line."""
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is None:
         return ""

@@ -1,6 +1,6 @@
-"""Run a recipe: one process per step. Progress can be read, and the job cancelled, at any time.
+"""Runs a recipe, with one process per step. Its progress can be read, and the job cancelled, at any time.
 
-Each step creates its result atomically, so a job that was killed resumes with the step it was in.
+Each step creates its result atomically, so a job that was killed resumes with the interrupted step.
 """
 
 import contextlib
@@ -30,17 +30,17 @@ from phi3_ui.store.lease import Lease, hold_lease
 
 logger = logging.getLogger(__name__)
 
-_LEAST_LEFT = 0.1  # of what a stage is expected to take
-_MIN_SECONDS = 2.0  # shorter stages, such as those that find their result, say nothing about the next ones
+_LEAST_LEFT = 0.1  # as a fraction of a stage's expected duration
+_MIN_SECONDS = 2.0  # shorter stages, such as those whose result exists, tell nothing about the next ones
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage took."""
+    """The cost of a finished stage."""
 
     seconds: float
     bytes: int = 0
-    """How much was downloaded; 0 for the stages that download nothing."""
+    """The bytes downloaded; 0 for the stages that download nothing."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,16 @@ class JobState:
     step: int = 0
     """The index in `stages` of the current step, or of the one the job ended in."""
     done: int = 0
-    """How much of `total` is done, in bytes for the stages of recipes.BYTES, otherwise in steps."""
+    """The completed part of `total`, in bytes for the stages in recipes.BYTES, otherwise in steps."""
     total: int = 0
     results: tuple[StageResult, ...] = ()
-    """Those of the stages that are done."""
+    """The results of the finished stages."""
     model_ids: tuple[str, ...] = ()
     """The models logged so far."""
     started_at: float = 0.0
-    """When the current stage began, by time.monotonic()."""
+    """When the current stage started, by time.monotonic()."""
     is_usable: bool = False
-    """A first run only: a model can be chatted with already."""
+    """Whether there is a usable chat model already; set by a first run only."""
     error: UserError | None = None
 
     @property
@@ -71,14 +71,14 @@ class JobState:
         return self.stages[self.step] if self.stages else None
 
     def estimate_seconds_left(self, now: float) -> float | None:
-        """An estimate from what the stages so far took; None before there is anything to go by."""
+        """Estimate the seconds left from the finished stages; None until they are a sufficient basis."""
         seconds = sum(result.seconds for result in self.results)
         if seconds < _MIN_SECONDS:
             return None
         shares = [STAGES[name] for name in self.stages]
         pace = seconds / sum(shares[: self.step])
         expected = pace * shares[self.step]
-        least = _LEAST_LEFT * expected  # a stage without a measure may take longer than those before suggest
+        least = _LEAST_LEFT * expected  # a stage without progress may take longer than expected
         current = (
             expected * (1 - self.done / self.total) if self.total else max(expected - now + self.started_at, least)
         )
@@ -86,7 +86,7 @@ class JobState:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the job has ended, in whatever way."""
+        """Whether the job has ended, successfully or not."""
         return self.phase in ("done", "failed", "cancelled")
 
     @property
@@ -100,9 +100,9 @@ class JobState:
 
 
 class Job:
-    """One recipe; `on_change` is called with each new `state`, in the thread that runs the job.
+    """Runs one recipe; the thread that runs it calls `on_change` with each new `state`.
 
-    A home runs one job at a time, across all processes; the others wait and report it.
+    A home runs one job at a time, across all processes; the others report that they wait.
     """
 
     def __init__(
@@ -117,9 +117,10 @@ class Job:
         self._work = settings.home / "models" / (recipe.preset or recipe.name)
 
     def run(self) -> list[str]:
-        """Wait until no other job runs, then make and log the models. Returns their ids.
+        """Wait until no other job runs, then create and log the models, and return their ids.
 
-        UserError: also found in `state`.
+        Raises:
+            UserError: See `run_steps`; it is also set in `state`.
         """
         try:
             with exclusive(self._settings, lambda: self._set_state(JobState("waiting")), self._cancelled.is_set):
@@ -132,25 +133,26 @@ class Job:
         return model_ids
 
     def start(self) -> "Job":
-        """Run in a thread; `state` shows how it goes and ends."""
+        """Run in a thread, and return self; `state` shows its progress and outcome."""
         threading.Thread(target=self._run_in_thread, name="job", daemon=True).start()
         return self
 
     def cancel(self) -> None:
-        """End the job. Downloaded files are kept, so the same recipe resumes from there."""
+        """Cancel the job. Downloaded files are kept, so that the same recipe can resume."""
         self._cancelled.set()
         if process := self._process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # each step has a process group, with its own children
 
     def run_steps(self) -> list[str]:
-        """Run all steps, for a caller that holds `exclusive`; the final state is left to the caller. Returns the model ids.
+        """Run all steps and return the model ids. The caller must hold `exclusive`, and set the final state.
 
-        UserError: the step's own code, stage_failed, stage_killed, log_failed, cancelled, or why the store refuses.
+        Raises:
+            UserError: The step's own code, stage_failed, stage_killed, log_failed, cancelled, or why the store refuses.
         """
         settings = self._settings
-        if not os.environ.get("MLFLOW_RUN_ID"):  # in that run's experiment
-            with translate_store_errors(settings.tracking_uri):  # now, not after a download of gigabytes
+        if not os.environ.get("MLFLOW_RUN_ID"):  # otherwise the models are logged in that run's experiment
+            with translate_store_errors(settings.tracking_uri):  # fail now, not after a download of gigabytes
                 Store(settings.tracking_uri).find_experiment()
         store = ["--tracking-uri", settings.tracking_uri]
         if settings.artifacts:
@@ -181,17 +183,17 @@ class Job:
             self._set_state(replace(self.state, phase="failed", error=UserError("unexpected", detail=str(error))))
 
     def _remove_intermediate_folders(self) -> None:
-        """Remove intermediate folders, now that the store holds the models. Downloaded weights (a file) are kept."""
+        """Remove intermediate folders, now that the models are in the store. Downloaded weights (a file) are kept."""
         if not self._work.is_dir():
             return
         for folder in self._work.iterdir():
-            if folder.is_dir() and not folder.name.startswith("relog-"):  # those belong to jobs that wait
+            if folder.is_dir() and not folder.name.startswith("relog-"):  # those belong to waiting jobs
                 shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
-            self._work.rmdir()  # only if nothing is left in it
+            self._work.rmdir()  # only if it is empty
 
     def _run_step(self, step: Step) -> dict[str, Any]:
-        """Run one step. Returns its result. UserError: the step's own code, stage_failed, stage_killed, cancelled."""
+        """Run one step and return its result. Raises UserError: the step's own code, stage_failed, stage_killed, log_failed, cancelled."""
         if self._cancelled.is_set():
             raise UserError("cancelled")
         started = time.monotonic()
@@ -206,32 +208,32 @@ class Job:
             if self._cancelled.is_set():
                 self.cancel()
             result, error = self._follow(process)
-            process.wait()  # before its stdin is closed, which would tell it to give up
+            process.wait()  # before its stdin is closed, which would make it exit
         self._process = None
         if self._cancelled.is_set():
             raise UserError("cancelled")
         if error or process.returncode != 0 or result is None:
             error = error or self._explain_failure(step, process.returncode, log)
-            with log.open("a", encoding="utf-8") as notes:  # also where the step itself has written nothing
+            with log.open("a", encoding="utf-8") as notes:  # even if the step itself has written nothing
                 seconds = time.monotonic() - started
                 notes.write(
                     f"{step.module} ended after {seconds:.1f} s with {_exit_status(process.returncode)}\n{error}\n"
                 )
             raise error
-        logger.info("stage %s took %.1f s", step.stage, time.monotonic() - started)
+        logger.info("Stage %s took %.1f s", step.stage, time.monotonic() - started)
         return result
 
     def _explain_failure(self, step: Step, code: int, log: Path) -> UserError:
-        """Why a step ended without saying so."""
+        """Return the error of a step that ended without reporting one."""
         if _exit_status(code) == "SIGKILL":
             return UserError("stage_killed", log=str(log))
         detail = _last_line(log) or _exit_status(code)
-        if step.stage.startswith("log_"):  # what it was made from is complete, and deleting that would not help
+        if step.stage.startswith("log_"):  # its input is complete, so deleting that would not help
             return UserError("log_failed", detail=detail, log=str(log))
         return UserError("stage_failed", detail=detail, log=str(log), folder=str(self._work))
 
     def _follow(self, process: subprocess.Popen[str]) -> tuple[dict[str, Any] | None, UserError | None]:
-        """Read a step's events to their end. Returns its result and its error, as far as it gave them."""
+        """Read a step's events to the end, and return its result and its error, if it reported any."""
         result: dict[str, Any] | None = None
         error: UserError | None = None
         for line in process.stdout or ():
@@ -253,10 +255,10 @@ class Job:
 def exclusive(
     settings: Settings, on_wait: Callable[[], None], give_up: Callable[[], bool] = lambda: False
 ) -> Iterator[None]:
-    """Let no other process of this home, and no other server of the store, run a job; `on_wait` is called if one does.
+    """Prevent other processes of this home, and other servers of the store, from running a job; call `on_wait` if one does.
 
     Raises:
-        UserError: cancelled, once `give_up` says so; why the store refuses.
+        UserError: cancelled, if `give_up` returns True while waiting; or why the store refuses.
     """
     settings.home.mkdir(parents=True, exist_ok=True)
     lock = FileLock(settings.home / "setup.lock")
@@ -270,7 +272,7 @@ def exclusive(
             raise UserError("cancelled") from None
     with ExitStack() as held:
         held.callback(lock.release)
-        if not os.environ.get("MLFLOW_RUN_ID"):  # it logs in that run's experiment, and clears up after no other
+        if not os.environ.get("MLFLOW_RUN_ID"):  # such a run logs in its own experiment, independently of others
             with translate_store_errors(settings.tracking_uri):
                 experiment_id = Store(settings.tracking_uri, settings.artifacts).experiment_id()
                 lease = Lease(settings.tracking_uri, experiment_id, "setup", settings.home)
@@ -280,7 +282,7 @@ def exclusive(
 
 
 def _exit_status(code: int) -> str:
-    """The exit code of a process, or the signal that ended it."""
+    """Return the exit code of a process, or the signal that ended it."""
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 

@@ -1,4 +1,4 @@
-"""Which models to make and log, as data, and the steps that takes. Pure, except that it checks whether a folder exists."""
+"""Recipes, which say what models to create and log, and the steps of a recipe. Pure, except that it checks whether a folder exists."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from phi3_ui.errors import UserError
 
 StageName = Literal["fetch", "convert", "fetch_checkpoint", "fetch_onnx", "build", "log_pipeline", "log_onnx"]
 
-# The relative duration of each stage, for the progress bar and the time that is left; those of the demo as measured.
+# The relative duration of each stage, for the progress bar and the time left, as measured with the demo preset.
 STAGES: dict[StageName, int] = {
     "fetch": 3,
     "convert": 4,
@@ -24,7 +24,7 @@ STAGES: dict[StageName, int] = {
     "log_onnx": 10,
 }
 BYTES: tuple[StageName, ...] = ("fetch", "fetch_checkpoint", "fetch_onnx")
-"""Stages that report progress in bytes; the others report steps."""
+"""The stages that report progress in bytes; the others report steps."""
 
 CONTRACTS = (PipelineChatContract.name, OnnxPromptContract.name)
 DEVICES = ("cpu", "cuda", "directml")
@@ -35,10 +35,10 @@ Source = Wheel | HubFolder | Path
 
 @dataclass(frozen=True)
 class Recipe:
-    """Which models to log, and from what."""
+    """Which models to log, and from which weights."""
 
     name: str
-    """The models' name, and that of the folder they are made in."""
+    """The name of the models, and of the folder in which they are created."""
     preset: str = ""
     """The preset's key; empty for the user's own weights."""
     pipeline: Source | None = None
@@ -46,11 +46,11 @@ class Recipe:
     onnx: HubFolder | Path | None = None
     """A ready ONNX Runtime GenAI folder to log."""
     build: Source | None = None
-    """The checkpoint to build an ONNX model from, where `onnx` is None."""
+    """The checkpoint to build an ONNX model from, if `onnx` is None."""
     precision: str = "int4"
-    """What the ONNX model is, or is to be, quantised to: one of PRECISIONS."""
+    """The precision of the ONNX model: one of PRECISIONS."""
     device: str = "cpu"
-    """What the ONNX model is for: one of DEVICES."""
+    """The target device of the ONNX model: one of DEVICES."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Step:
 
 
 def find_preset(key: str) -> Preset:
-    """The preset called `key`. UserError("unknown_preset")."""
+    """Return the preset called `key`. Raises UserError("unknown_preset")."""
     try:
         return load_preset(key)
     except KeyError:
@@ -73,7 +73,7 @@ def find_preset(key: str) -> Preset:
 def recipe_from_preset(
     key: str, device: str = "cpu", contracts: Iterable[str] = CONTRACTS, revision: str = ""
 ) -> Recipe:
-    """The recipe of a preset's models with these contracts. UserError: unknown_preset, no_such_device."""
+    """Return the recipe of a preset's models with these contracts. Raises UserError: unknown_preset, no_such_device."""
     preset, wanted = find_preset(key), set(contracts)
     recipe = Recipe(preset.origin.name, key, precision=preset.onnx_precision, device=device)
     if PipelineChatContract.name in wanted:
@@ -99,9 +99,10 @@ def recipe_from_arguments(  # noqa: PLR0913  # a keyword per field of the form
     name: str = "",
     revision: str = "",
 ) -> Recipe:
-    """The recipe of the user's own weights: hub ids or folders; `onnx` may name a subfolder after a colon.
+    """Return the recipe of the user's own weights: hub ids or folders; `onnx` may name a subfolder after a colon.
 
-    UserError: nothing_to_log, two_onnx_sources, invalid_source.
+    Raises:
+        UserError: nothing_to_log, two_onnx_sources, invalid_source.
     """
     given = [value for value in (pipeline, build_onnx, onnx) if value]
     if not given:
@@ -130,7 +131,7 @@ def _parse_source(text: str, revision: str, subfolder: str = "") -> HubFolder | 
 
 
 def _model_name(text: str) -> str:
-    """A valid MLflow model name from a source: the last part of its path, lower case, without -onnx."""
+    """Return a valid MLflow model name for a source: the last part of its path, in lower case, without -onnx."""
     last = text.rstrip("/").rpartition("/")[2].lower().removesuffix("-onnx")
     return re.sub(r"[^\w.-]+", "-", last).strip("-.") or "model"
 
@@ -140,9 +141,9 @@ def _with_revision(folder: HubFolder | None, revision: str) -> HubFolder | None:
 
 
 def plan(recipe: Recipe, home: Path, store: Sequence[str]) -> list[Step]:
-    """The steps of a recipe, in order: first all that the ONNX model needs, so that it can be used while the pipeline is made.
+    """Return the steps of a recipe, in order: first those for the ONNX model, so that it can be used while the pipeline is created.
 
-    They work in `home`/models/<preset or name>; `store` are the arguments that name the tracking store.
+    They work in `home`/models/<preset or name>; `store` are the command-line arguments for the tracking store.
     """
     return _Planner(recipe, home / "models" / (recipe.preset or recipe.name), store).plan()
 
@@ -171,7 +172,7 @@ class _Planner:
         return self._steps
 
     def _onnx_folder(self, target: Sequence[str]) -> Path | None:
-        """Where the ONNX model is, or will be after the steps that this adds; None if there is to be none."""
+        """Return the ONNX model's folder, adding the steps that create it; None if the recipe has no ONNX model."""
         recipe = self._recipe
         if isinstance(recipe.onnx, HubFolder):
             folder = self._work / "onnx"
@@ -184,7 +185,7 @@ class _Planner:
         return folder
 
     def _checkpoint(self, source: Source) -> Path:
-        """Where the checkpoint of `source` is, or will be after the steps that this adds."""
+        """Return the checkpoint's folder for `source`, adding the steps that create it."""
         if isinstance(source, Path):
             return source
         if source not in self._checkpoints:
@@ -209,7 +210,7 @@ class _Planner:
 
 
 def _origin(recipe: Recipe, source: Source | None) -> tuple[str, ...]:
-    """The arguments that tell a logging program where the weights come from."""
+    """Return the arguments that tell a logging program the origin of the weights."""
     if recipe.preset:
         return ("--preset", recipe.preset)
     return ("--name", recipe.name, "--source", source.repo if isinstance(source, HubFolder) else str(source))

@@ -1,4 +1,4 @@
-"""A model of the app's own kinds, logged again from its files in the store, as a new version."""
+"""Re-logs a model of the app's own kinds from its files in the store, as a new version."""
 
 import contextlib
 import json
@@ -29,9 +29,12 @@ from phi3_ui.store.registry.wrapper_files import check_onnx_folder
 
 
 def recipe_from_logged_model(settings: Settings, model_id: str) -> Recipe:
-    """The recipe that logs a model again, from a folder that holds its files: links where the store is a local folder.
+    """Return a recipe that re-logs a model from a new folder with its files, as links if the store is a local folder.
 
-    The caller runs it and then calls `remove_relog_folder`. UserError: model_gone, cannot_relog, relog_unsafe, store_unreachable.
+    The caller runs it and then calls `remove_relog_folder`.
+
+    Raises:
+        UserError: model_gone, cannot_relog, relog_unsafe, store_unreachable.
     """
     settings.home.mkdir(parents=True, exist_ok=True)
     with translate_store_errors(settings.tracking_uri), tempfile.TemporaryDirectory(dir=settings.home) as scratch:
@@ -40,7 +43,7 @@ def recipe_from_logged_model(settings: Settings, model_id: str) -> Recipe:
         kind = classify_model(info) if info else None
         if info is None or kind is None:
             raise UserError("cannot_relog", model=files.name)
-        # Models of earlier versions of the app have it in their run alone.
+        # Models of earlier versions of the app have these facts only in their run.
         facts = {**_params(settings.tracking_uri, files.run_id), **(info.metadata or {})}
         preset = facts["preset"] if facts.get("preset") in preset_keys() else ""
         name = files.name.removesuffix(f"-{kind}")
@@ -49,7 +52,7 @@ def recipe_from_logged_model(settings: Settings, model_id: str) -> Recipe:
             raise UserError("cannot_relog", model=files.name)
         work = settings.home / "models" / (preset or name)
         work.mkdir(parents=True, exist_ok=True)
-        # A folder for each call: a job may be at work in that of another.
+        # A new folder for each call: another job may be using an existing one.
         folder = Path(tempfile.mkdtemp(prefix="relog-", dir=work))
         try:
             for part in parts:
@@ -57,7 +60,7 @@ def recipe_from_logged_model(settings: Settings, model_id: str) -> Recipe:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-    _keep_origin(facts, folder)
+    _write_origin(facts, folder)
     if kind == "pipeline":
         return Recipe(name, preset, pipeline=folder)
     precision, device = str(facts.get("precision", "unknown")), str(facts.get("device", "cpu"))
@@ -65,16 +68,16 @@ def recipe_from_logged_model(settings: Settings, model_id: str) -> Recipe:
 
 
 def remove_relog_folder(recipe: Recipe) -> None:
-    """Remove what `relog` put together, once the job has ended."""
+    """Remove the folder that `recipe_from_logged_model` created, once the job has ended."""
     folder = recipe.onnx or recipe.pipeline
     if isinstance(folder, Path):
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
-            folder.parent.rmdir()  # if nothing else is in it
+            folder.parent.rmdir()  # if it is empty
 
 
-def _keep_origin(facts: dict[str, Any], folder: Path) -> None:
-    """Leave in the folder what the log programs look for there: where its weights come from, and their model card."""
+def _write_origin(facts: dict[str, Any], folder: Path) -> None:
+    """Write the files that the logging programs look for in the folder: the origin of the weights, and their model card."""
     origin = {"repo": "source", "revision": "revision", "folder": "subfolder", "commit": "commit"}
     (folder / "hub.json").write_text(json.dumps({key: facts.get(fact, "") for key, fact in origin.items()}))
     if not (folder / "README.md").exists():
@@ -85,7 +88,7 @@ def _keep_origin(facts: dict[str, Any], folder: Path) -> None:
 
 
 def _parts(info: Model) -> list[str]:
-    """The folders of the artifact that together are what was logged."""
+    """Return the folders of the artifact that were logged."""
     function: dict[str, Any] = info.flavors["python_function"]
     if artifact := (function.get("artifacts") or {}).get(ONNX_ARTIFACT):
         return [artifact["path"]]
@@ -94,7 +97,7 @@ def _parts(info: Model) -> list[str]:
 
 
 def _params(tracking_uri: str, run_id: str | None) -> dict[str, str]:
-    """What the run that logged a model recorded; nothing if it is gone."""
+    """Return the params of the run that logged a model; empty if the run is gone."""
     try:
         return dict(MlflowClient(tracking_uri).get_run(run_id).data.params) if run_id else {}
     except MlflowException as error:
@@ -104,14 +107,14 @@ def _params(tracking_uri: str, run_id: str | None) -> dict[str, str]:
 
 
 def _local(repository: ArtifactRepository, part: str, scratch: str) -> Path:
-    """A folder of the artifact on this machine: in the store itself, or downloaded."""
+    """Return the local path of a folder of the artifact: in the store itself, or downloaded."""
     if isinstance(repository, LocalArtifactRepository):
         return Path(repository.get_local_path(part))
     return Path(repository.download_artifacts(part, scratch))
 
 
 def _inspect(part: Path, files: ArtifactFiles, kind: Literal["pipeline", "onnx"]) -> FolderListing:
-    """The files of a part. UserError("relog_unsafe") if they would run code, or lead out of it: the engine will load them."""
+    """Return the files of a part. Raises UserError("relog_unsafe") if they may run code, or are outside of it: the engine will load them."""
     if any(path in (".", "..") for path in part.parts) or part.is_symlink():
         raise UserError("cannot_relog", model=files.name)
     listing = list_folder(part)
@@ -123,7 +126,7 @@ def _inspect(part: Path, files: ArtifactFiles, kind: Literal["pipeline", "onnx"]
 
 
 def _link(part: FolderListing, folder: Path) -> None:
-    """Bring the files of `part` into `folder`: as links, or as copies where the disk is another."""
+    """Create the files of `part` in `folder`: as hard links, or as copies if the folder is on another disk."""
     for file in part.files:
         target = folder / file.path
         target.parent.mkdir(parents=True, exist_ok=True)

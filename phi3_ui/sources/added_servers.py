@@ -1,4 +1,4 @@
-"""The remote servers that were added on the page, in a file that only the app's account can read: it holds their keys."""
+"""The remote servers added on the page, stored in a file that only the app's account can read, since it contains their keys."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class AddedServers:
-    """Thread-safe."""
+    """Stores the servers added on the page. Thread-safe."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -21,17 +21,17 @@ class AddedServers:
         self._servers = self._load()
 
     def list_servers(self) -> RemoteServers:
-        """The servers, in the order in which they were added."""
+        """Return the servers, in the order in which they were added."""
         with self._lock:
             return self._servers
 
     def add(self, server: RemoteServer) -> None:
-        """Keep a server; one of the same name is replaced. UserError("not_writable")."""
+        """Store a server, replacing one with the same name. Raises UserError("not_writable")."""
         with self._lock:
             self._save((*(one for one in self._servers if one.name != server.name), server))
 
     def remove(self, name: str) -> None:
-        """Forget a server and its key. UserError("not_writable")."""
+        """Remove a server and its key. Raises UserError("not_writable")."""
         with self._lock:
             self._save(tuple(one for one in self._servers if one.name != name))
 
@@ -57,5 +57,5 @@ class AddedServers:
         try:
             return tuple(create_remote_server(**row) for row in json.loads(self._file.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            logger.error("The remote servers in %s cannot be read, so none of them is listed: %s", self._file, error)
+            logger.error("Cannot read the remote servers in %s, so none of them is listed: %s", self._file, error)
             return ()

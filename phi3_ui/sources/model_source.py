@@ -1,4 +1,4 @@
-"""The one interface to models for the page, comparisons, evaluations, the API and the command line, wherever they run."""
+"""The one interface to models, wherever they run, for the page, comparisons, evaluations, the API and the command line."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -13,26 +13,26 @@ from phi3_ui.store.registry.doctor import Diagnosis
 
 
 class OpenModel(ChatModel, Protocol):
-    """A model that can be asked now, also while it is loading."""
+    """A model that accepts requests, even while it is loading."""
 
     @property
     def ready(self) -> "Future[StreamingMode]":
-        """Resolves when it is loaded, or raises the UserError that ended the load."""
+        """A future that resolves when the model is loaded, or raises the UserError that ended the load."""
         ...
 
 
 @dataclass(frozen=True)
 class OpenState:
-    """Whether a model can answer at once."""
+    """Whether a model is ready to answer."""
 
     phase: Literal["closed", "loading", "ready", "failed"] = "closed"
-    """A remote model is closed while its server was not asked yet."""
+    """A remote model is closed until its server has been queried."""
     seconds: float = 0.0
-    """Since it began to load."""
+    """The time since it started to load."""
     streaming: StreamingMode | None = None
-    """How it streams, once it is ready."""
+    """How it delivers text, once it is ready."""
     error: UserError | None = None
-    """Why it has failed."""
+    """Why it failed."""
     cache: CacheStats | None = None
     batching: Batching | None = None
 
@@ -41,46 +41,50 @@ CLOSED = OpenState()
 
 
 class ModelSource(Protocol):
-    """Lists, finds and opens models. Thread-safe. Methods raise UserError as they say, and those of translate_store_errors."""
+    """Lists, finds and opens models. Thread-safe. Methods raise the documented UserErrors, and those of translate_store_errors."""
 
     def list_models(self) -> list[ModelEntry]:
-        """All models, in the order in which they are offered."""
+        """Return all models, in the order in which they are listed."""
         ...
 
     def find(self, name: str | None) -> ModelEntry:
-        """The model with this name or id. UserError: no_model, model_gone, remote_gone, model_unreadable."""
+        """Return the model with this name or id. Raises UserError: no_model, model_gone, remote_gone, model_unreadable."""
         ...
 
     def is_usable(self, entry: ModelEntry) -> bool:
-        """Whether a model may be opened, as far as it is known."""
+        """Return whether a model may be opened, as far as that is known."""
         ...
 
     def require(self, entry: ModelEntry) -> None:
-        """Raise the UserError that says why a model must not be opened."""
+        """Raise the UserError that explains why a model must not be opened, if so."""
         ...
 
     def open(self, entry: ModelEntry, template: str | None = None) -> OpenModel:
-        """The model, which begins to load if need be; `template` replaces its prompt template. UserError as `require`, too_many_models."""
+        """Return the model, starting to load it if necessary; `template` overrides its prompt template.
+
+        Raises:
+            UserError: Those of `require`, and too_many_models.
+        """
         ...
 
     def get_state(self, entry: ModelEntry) -> OpenState:
-        """Whether a model can answer at once; never waits."""
+        """Return whether a model is ready to answer, without waiting."""
         ...
 
     def list_ready(self) -> list[str]:
-        """The ids of the models that can answer at once; never waits."""
+        """Return the ids of the models that are ready to answer, without waiting."""
         ...
 
     def load_card(self, entry: ModelEntry) -> ModelCard:
-        """The details of a model."""
+        """Return the details of a model."""
         ...
 
     def diagnose(self, entry: ModelEntry) -> Diagnosis:
-        """What is wrong with a model."""
+        """Check a model for problems."""
         ...
 
     def count_tokens(
         self, entry: ModelEntry, prompts: Sequence[Sequence[Message]], template: str | None
     ) -> tuple[int, ...] | None:
-        """The number of tokens of each prompt; None if that cannot be counted now."""
+        """Return the number of tokens of each prompt; None if they cannot be counted now."""
         ...

@@ -1,4 +1,4 @@
-"""The models of remote servers: those of the settings, and those that were added on the page."""
+"""The models of remote servers, both configured in the settings and added on the page."""
 
 import threading
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from phi3_ui.store.registry.cards import ModelCard, ModelEntry
 from phi3_ui.store.registry.doctor import Diagnosis, Finding
 
 OPENAI_SERVER = "openai"
-"""The name of the server that is asked for models which MLflow's openai flavour logged."""
+"""The name of the server that answers for models logged by MLflow's openai flavour."""
 
 
 class RemoteSource:
-    """A ModelSource over servers with OpenAI-compatible APIs. Thread-safe. Nothing but `add`, `ask` and `ask_all` waits for one of them."""
+    """A ModelSource over servers with OpenAI-compatible APIs. Thread-safe. Only `add`, `query` and `query_all` wait for a server."""
 
     def __init__(self, settings: Settings, loop: HttpLoop | None = None) -> None:
-        """No server is asked yet. `loop` replaces the network, in tests."""
+        """Query no server yet. `loop` replaces the network, in tests."""
         self._configured = settings.remote_servers
         self._max_answers = settings.max_answers
         self._added = AddedServers(settings.added_servers)
@@ -35,43 +35,44 @@ class RemoteSource:
         self._lock = threading.Lock()  # guards the attribute below
         self._models = dict[str, RemoteModel]()
 
-    def look(self) -> None:
-        """Ask all servers now, in the background, so that a page that opens soon knows their models."""
+    def start_refresh(self) -> None:
+        """Query all servers in the background, so that a page opened soon afterwards can list their models."""
         for server in self.servers:
             self._reports.get(server)
 
-    def ask_all(self) -> list[UserError]:
-        """Ask all servers and wait for them. Returns why some cannot be asked."""
-        self.look()  # all at once
+    def query_all(self) -> list[UserError]:
+        """Query all servers and wait for them. Return why some cannot be used."""
+        self.start_refresh()  # all concurrently
         reports = [self._reports.fetch(server) for server in self.servers]
         return [report.error for report in reports if report.error]
 
-    def ask(self, entry: ModelEntry) -> None:
-        """Ask the server of one model, and wait for it."""
+    def query(self, entry: ModelEntry) -> None:
+        """Query the server of one model, and wait for it."""
         if server := self._find_server(entry):
             self._reports.fetch(server)
 
     def list_failures(self) -> list[tuple[RemoteServer, UserError]]:
-        """The servers that could not be asked when they were last tried, and why; never waits."""
+        """Return the servers whose last query failed, and why, without waiting."""
         reports = ((server, self._reports.get(server)) for server in self.servers)
         return [(server, report.error) for server, report in reports if report and report.error]
 
     def close(self) -> None:
-        """Give up what is being asked."""
+        """Cancel all requests in flight."""
         self._loop.close()
 
     # Servers
 
     @property
     def servers(self) -> RemoteServers:
-        """All servers. One of the settings hides one that was added under the same name."""
+        """All servers. A configured server hides one that was added under the same name."""
         configured = {server.name for server in self._configured}
         return (*self._configured, *(one for one in self._added.list_servers() if one.name not in configured))
 
     def add(self, server: RemoteServer) -> int:
-        """Keep a server, if it can be asked. Returns the number of its models. Waits for it.
+        """Query a server, store it if it can be used, and return the number of its models.
 
-        UserError: remote_name_taken, not_writable, or why it cannot be asked.
+        Raises:
+            UserError: remote_name_taken, not_writable, or why the server cannot be used.
         """
         if any(one.name == server.name for one in self.servers):
             raise UserError("remote_name_taken", name=server.name)
@@ -83,34 +84,34 @@ class RemoteSource:
         return len(self._list_models(server))
 
     def remove(self, name: str) -> None:
-        """Forget a server that was added. UserError("not_writable")."""
+        """Remove a server that was added on the page. Raises UserError("not_writable")."""
         for server in self._added.list_servers():
             if server.name == name:
                 self._added.remove(name)
                 self._reports.forget(server)
 
     def is_added(self, entry: ModelEntry) -> bool:
-        """Whether a model is of a server that was added on the page."""
+        """Return whether a model's server was added on the page."""
         return self._find_server(entry) in self._added.list_servers()
 
-    # As ModelSource
+    # ModelSource
 
     def list_models(self) -> list[ModelEntry]:
-        """As ModelSource: in the order of the servers."""
+        """See ModelSource. The order is that of the servers."""
         return [_build_entry(server, model) for server in self.servers for model in self._list_models(server)]
 
     def find(self, name: str | None) -> ModelEntry:
-        """As ModelSource: remote_gone."""
+        """See ModelSource. Raises UserError("remote_gone")."""
         server_name, _, model = (name or "").removeprefix(REMOTE_PREFIX).partition("/")
         server = next((one for one in self.servers if one.name == server_name), None)
-        # A server that lists no models now may still have it; it says so if not.
+        # A server that does not list models now may still have it, and will report it if not.
         if server is None or not model or (server.models and model not in server.models):
             raise UserError("remote_gone", model=model or server_name, name=server_name)
         report = self._reports.get(server) or ServerReport()
         return _build_entry(server, report.find(model) or FoundModel(model))
 
     def adopt(self, entry: ModelEntry) -> ModelEntry:
-        """The entry of a logged model that a server answers for, with what is known of the server."""
+        """Return the entry of a logged model that a server answers for, with the properties of the server."""
         server = self._find_server(entry)
         if server is None:
             return entry
@@ -118,15 +119,15 @@ class RemoteSource:
         return replace(entry, host=server.host, is_elsewhere=not server.is_on_this_machine, supported_params=params)
 
     def is_usable(self, entry: ModelEntry) -> bool:
-        """As ModelSource."""
+        """See ModelSource."""
         return self._find_server(entry) is not None
 
     def require(self, entry: ModelEntry) -> None:
-        """As ModelSource: remote_gone, openai_not_configured."""
+        """See ModelSource. Raises UserError: remote_gone, openai_not_configured."""
         self._require_server(entry)
 
     def open(self, entry: ModelEntry, template: str | None = None) -> RemoteModel:
-        """As ModelSource."""
+        """See ModelSource."""
         server = self._require_server(entry)
         opening = entry.logged_request.messages if entry.logged_request else ()
         with self._lock:
@@ -139,7 +140,7 @@ class RemoteSource:
             return opened
 
     def get_state(self, entry: ModelEntry) -> OpenState:
-        """As ModelSource."""
+        """See ModelSource."""
         server = self._find_server(entry)
         if server is None:
             return OpenState()
@@ -151,24 +152,24 @@ class RemoteSource:
         return OpenState("ready", streaming="stream")
 
     def list_ready(self) -> list[str]:
-        """As ModelSource: those of servers that can be reached."""
+        """See ModelSource. These are the models of reachable servers."""
         reports = ((server, self._reports.get(server)) for server in self.servers)
         ready = [server for server, report in reports if report and not report.error]
         return [_build_id(server, model.id) for server in ready for model in self._list_models(server)]
 
     def load_card(self, entry: ModelEntry) -> ModelCard:
-        """As ModelSource."""
+        """See ModelSource."""
         return ModelCard(entry, "", "", entry.context_length, {}, None)
 
     def diagnose(self, entry: ModelEntry) -> Diagnosis:
-        """As ModelSource: as the server was last seen."""
+        """See ModelSource. Uses the latest report of the server."""
         findings = tuple(self._check(entry))
         return Diagnosis(entry.model_id, findings, can_relog=False)
 
     def count_tokens(
         self, entry: ModelEntry, prompts: Sequence[Sequence[Message]], template: str | None
     ) -> tuple[int, ...] | None:
-        """As ModelSource: no server counts."""
+        """See ModelSource. Always None, since servers do not count tokens."""
         return None
 
     def _check(self, entry: ModelEntry) -> list[Finding]:
@@ -180,19 +181,19 @@ class RemoteSource:
             return [Finding("remote_unseen", {"host": server.host})]
         if report.error:
             return [Finding("remote_failed", {**report.error.values, "error": report.error.code})]
-        # Azure lists what could be deployed, not what is.
+        # Azure lists the models that could be deployed, not those that are.
         if report.models is not None and report.find(model) is None and server.kind != "azure":
             return [Finding("remote_no_model", {"host": server.host, "model": model})]
         return [Finding("remote_reachable", {"host": server.host})]
 
     def _list_models(self, server: RemoteServer) -> list[FoundModel]:
-        """The models that are offered of a server, with what it says of them."""
+        """Return the models that are listed for a server, with their reported properties."""
         report = self._reports.get(server) or ServerReport()
         found = {model.id: model for model in report.models or ()}
         return [found.get(name) or FoundModel(name) for name in server.models or found]
 
     def _find_server(self, entry: ModelEntry) -> RemoteServer | None:
-        """The server that answers for a model."""
+        """Return the server that answers for a model."""
         name = OPENAI_SERVER
         if not entry.logged_request:
             name = entry.model_id.removeprefix(REMOTE_PREFIX).partition("/")[0]
@@ -233,7 +234,7 @@ def _build_entry(server: RemoteServer, model: FoundModel) -> ModelEntry:
 
 
 def _model_name(entry: ModelEntry) -> str:
-    """What its server calls a model."""
+    """Return the server's name for a model."""
     if entry.logged_request:
         return entry.logged_request.model
     return entry.model_id.removeprefix(REMOTE_PREFIX).partition("/")[2]

@@ -1,4 +1,4 @@
-"""The models of the tracking store, each in a process of its own."""
+"""The models of the tracking store, each in its own process."""
 
 import time
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from phi3_ui.store.registry.specs import build_spec
 
 
 class StoreSource:
-    """A ModelSource over what is admitted, in the pool. Thread-safe."""
+    """A ModelSource over the admitted models of the store, loaded in the pool. Thread-safe."""
 
     def __init__(self, settings: Settings, catalogue: Catalogue, admission: Admission, pool: Pool) -> None:
         self._settings = settings
@@ -26,28 +26,28 @@ class StoreSource:
         self._pool = pool
 
     def list_models(self) -> list[ModelEntry]:
-        """As ModelSource: the newest first."""
+        """See ModelSource. The newest model comes first."""
         return self._catalogue.list_models()
 
     def find(self, name: str | None) -> ModelEntry:
-        """As ModelSource."""
+        """See ModelSource."""
         return self._catalogue.find(name)
 
     def is_usable(self, entry: ModelEntry) -> bool:
-        """As ModelSource."""
+        """See ModelSource."""
         return self._admission.is_loadable(entry)
 
     def require(self, entry: ModelEntry) -> None:
-        """As ModelSource: model_not_trusted, model_unreadable."""
+        """See ModelSource. Raises UserError: model_not_trusted, model_unreadable."""
         self._admission.require(entry)
 
     def open(self, entry: ModelEntry, template: str | None = None) -> HostedModel:
-        """As ModelSource."""
-        self.require(entry)  # or another model would be unloaded for one that is refused
+        """See ModelSource."""
+        self.require(entry)  # first, so that no other model is evicted for a refused one
         return self._pool.get_model(build_spec(self._settings, entry, template))
 
     def get_state(self, entry: ModelEntry) -> OpenState:
-        """As ModelSource."""
+        """See ModelSource."""
         model = self._pool.peek(entry.model_id)
         if model is None:
             return OpenState()
@@ -60,20 +60,20 @@ class StoreSource:
         return OpenState("ready", streaming=model.ready.result(), cache=model.cache_use, batching=model.batching)
 
     def list_ready(self) -> list[str]:
-        """As ModelSource."""
+        """See ModelSource."""
         return self._pool.list_loaded()
 
     def load_card(self, entry: ModelEntry) -> ModelCard:
-        """As ModelSource."""
+        """See ModelSource."""
         return self._catalogue.load_card(entry.model_id)
 
     def diagnose(self, entry: ModelEntry) -> Diagnosis:
-        """As ModelSource."""
+        """See ModelSource."""
         return diagnose(self._catalogue.tracking_uri, entry.model_id)
 
     def count_tokens(
         self, entry: ModelEntry, prompts: Sequence[Sequence[Message]], template: str | None
     ) -> tuple[int, ...] | None:
-        """As ModelSource: only while the model is loaded and idle."""
+        """See ModelSource. Counts only while the model is loaded and idle."""
         model = self._pool.peek(entry.model_id)
         return model.count_tokens(prompts, template) if model else None

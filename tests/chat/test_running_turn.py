@@ -294,7 +294,7 @@ def test_an_answer_without_completed_event_is_an_error_and_its_text_is_kept(capl
 def test_a_reader_that_may_come_back_stops_nothing() -> None:
     gate = threading.Event()
     turn = Turn(Model(TextDelta("a"), gate, TextDelta("b"), _done("a", "b")))
-    states = turn.running.snapshots(0, goes_on=lambda: True)
+    states = turn.running.snapshots(0, keeps_running=lambda: True)
     next(states)
 
     states.close()

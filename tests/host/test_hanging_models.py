@@ -64,7 +64,7 @@ def _turn(
 
 
 def _await_text(turn: RunningTurn, text: str) -> None:
-    next(snapshot for snapshot in turn.snapshots(0.01, goes_on=lambda: True) if snapshot.text.startswith(text))
+    next(snapshot for snapshot in turn.snapshots(0.01, keeps_running=lambda: True) if snapshot.text.startswith(text))
 
 
 def _hang_after_text(scripted: ScriptedModel, question: str, holds_gil: bool) -> Gate:

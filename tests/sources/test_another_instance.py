@@ -74,7 +74,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Other]:
 
 def test_it_lists_its_models_and_answers(other: Other) -> None:
     with other.source() as source:
-        assert source.ask_all() == []
+        assert source.query_all() == []
         [entry] = source.list_models()
         assert (entry.name, entry.context_length, entry.is_elsewhere) == ("other/teller", 8192, False)
         assert "max_tokens" in entry.supported_params
@@ -104,7 +104,7 @@ def test_stop_reaches_its_model(other: Other) -> None:
 
 def test_its_refusals_are_sentences(other: Other) -> None:
     with other.source("phi3-wrong") as source:
-        [error] = source.ask_all()
+        [error] = source.query_all()
         assert error.code == "remote_key_refused"
     with other.source() as source:
         for name, code in (("nobody", "remote_no_model"), ("teller", "remote_failed")):

@@ -90,7 +90,7 @@ def test_only_the_models_of_the_settings_are_found(api: StandInApi, tmp_path: Pa
                 source.find(name)
             assert caught.value.code == "remote_gone"
         api.models = [{"id": "b"}]
-        source.ask_all()
+        source.query_all()
         assert [one.code for one in source.diagnose(entry).findings] == ["remote_no_model"]
     finally:
         source.close()
@@ -108,7 +108,7 @@ def test_a_server_that_cannot_be_asked_says_why_and_hides_no_other(api: StandInA
         api._handle = handle  # type: ignore[method-assign]
         source._loop.close()
         source._reports._loop = source._loop = api.open_loop()
-        [error] = source.ask_all()
+        [error] = source.query_all()
         assert error.code == "remote_key_refused"
         [entry] = source.list_models()
         assert (entry.name, entry.is_elsewhere) == ("other/x", False)

@@ -49,7 +49,7 @@ def api() -> StandInApi:
 def remote(api: StandInApi, tmp_path: Path) -> Iterator[RemoteSource]:
     settings = Settings.read({"PHI3_UI_HOME": str(tmp_path), "PHI3_UI_REMOTE_SERVERS": SERVERS})
     remote = RemoteSource(settings, api.open_loop())
-    remote.ask_all()
+    remote.query_all()
     yield remote
     remote.close()
 
@@ -96,7 +96,7 @@ def test_a_model_with_an_unreachable_server_shows_the_same_reason_everywhere(
     for server in remote.servers:
         remote._reports._cached.pop(server)
     remote._configured = (create_remote_server(name="lab", url="https://lab.example", models=()),)
-    remote.ask_all()
+    remote.query_all()
     app = App()
     use(app, remote)
     *_, lab = app.models.show_models(app.session)[app.page.status.menu]
