@@ -1,4 +1,4 @@
-"""The command line: `python -m phi3_ui`, or `phi3-chat` where the app is installed."""
+"""The command line: `python -m phi3_ui`, or `phi3-chat` if the app is installed."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def serve() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit."""
     prepare_program()
-    from phi3_ui.cli.main import main as run  # imports MLflow, which reads its telemetry switch then
+    from phi3_ui.cli.main import main as run  # imports MLflow, which reads its telemetry switch on import
 
     run(arguments, [serve])
 

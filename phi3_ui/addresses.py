@@ -1,4 +1,4 @@
-"""Addresses in the settings: tracking stores and pages."""
+"""Validates URIs and host names in the settings: tracking stores, pages, and hosts."""
 
 import re
 from pathlib import Path
@@ -10,14 +10,14 @@ _SQLITE_MARK = b"SQLite format 3\0"
 
 
 def sqlite_uri(file: Path) -> str:
-    """The URI of a SQLite store."""
+    """Return the URI of a SQLite store."""
     return f"sqlite:///{file}"
 
 
 def check_tracking_uri(uri: str) -> None:
-    """Raise UserError, store_in_folder, path_unusable or not_a_database, for what is no tracking store."""
+    """Raise UserError (store_in_folder, path_unusable or not_a_database) unless `uri` may be a tracking store."""
     scheme, colon, path = uri.partition(":")
-    # A drive of Windows is no scheme.
+    # A Windows drive letter is not a scheme.
     if scheme == "file" or len(scheme) == 1 or (not colon and uri != "databricks"):
         raise UserError("store_in_folder", uri=uri)
     if scheme.startswith("sqlite"):
@@ -25,7 +25,7 @@ def check_tracking_uri(uri: str) -> None:
 
 
 def _check_sqlite_path(uri: str, path: str) -> None:
-    """Raise UserError for a file that is no SQLite database, or that SQLAlchemy would take for another one."""
+    """Raise UserError for a file that is not a SQLite database, or a path that SQLAlchemy would parse as another one."""
     path, mark, parameters = path.partition("?")
     is_path = mark and not re.fullmatch(r"\w+=[^&]*(&\w+=[^&]*)*", parameters)
     escape = re.search(r"%[0-9A-Fa-f]{2}", path)
@@ -38,7 +38,7 @@ def _check_sqlite_path(uri: str, path: str) -> None:
 
 
 def _is_sqlite(file: Path) -> bool:
-    """Whether a file is a SQLite database, an empty one, or unreadable, which is for MLflow to report."""
+    """Return whether a file is a SQLite database, empty, or unreadable, which MLflow will report."""
     try:
         with file.open("rb") as opened:
             return opened.read(len(_SQLITE_MARK)) in (b"", _SQLITE_MARK)
@@ -47,7 +47,7 @@ def _is_sqlite(file: Path) -> bool:
 
 
 def page_url(value: str) -> str | None:
-    """`value` without user and password, which links must not show; None if it is not the URL of a page."""
+    """Return `value` without user and password, which links must not show; None if it is not the URL of a page."""
     try:
         parts = urlsplit(value)
         host, port = parts.hostname, parts.port
@@ -60,6 +60,6 @@ def page_url(value: str) -> str | None:
 
 
 def parse_host(value: str) -> str | None:
-    """The name or address in a `Host` header, in lower case and without port, brackets and last dot; None for anything else."""
+    """Return the name or address in a `Host` header, in lower case, without port, brackets and trailing dot; None if invalid."""
     found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([\w.-]+))(?::\d*)?", value, re.ASCII)
     return (found[1] or found[2]).lower().removesuffix(".") or None if found else None

@@ -58,14 +58,14 @@ from phi3_ui.ui.route_guard import RouteGuard
 from phi3_ui.ui.security import SecurityHeaders
 from phi3_ui.ui.services import Services
 
-_MAX_THREADS = 100  # each answer that streams holds one while it waits for its next text
-# Gradio looks for new events each millisecond, which takes 7 % of a core while nobody asks anything.
+_MAX_THREADS = 100  # each streaming answer occupies one while it waits for its next text
+# By default, Gradio polls for new events every millisecond, which takes 7 % of a core when idle.
 _QUEUE_SLEEP = 0.01  # seconds
-_STOP_SECONDS = 3.0  # for each answer under way at the end
+_STOP_SECONDS = 3.0  # for each running answer at shutdown
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """The application of `server.create_app`. Its state holds `services` and `end_streams`."""
+    """Build the application of `server.create_app`. Its state contains `services` and `end_streams`."""
     copy = (
         BucketCopy(settings.home / STORE_FILE, settings.bucket) if settings.bucket and settings.uses_own_store else None
     )
@@ -91,7 +91,7 @@ def build_app(settings: Settings) -> FastAPI:
                 await asyncio.to_thread(copy.stop)
 
     async def end_streams() -> None:
-        """Stop the answers and keep what they wrote, then end the open pages' event streams."""
+        """Stop the answers and store their texts, then end the open pages' event streams."""
         stops = (services.pages.stop_all, answering.stop_all)
         await asyncio.gather(*(asyncio.to_thread(stop, _STOP_SECONDS) for stop in stops))
         blocks.is_running = False
@@ -115,7 +115,7 @@ def build_app(settings: Settings) -> FastAPI:
             Middleware(RequestLimits, settings=settings),
             Middleware(RouteGuard, login_routes=login.routes if login else ()),
             Middleware(LoginGuard, login=login),
-            # It allows no other site. Without one, Gradio's own allows every site, with cookies.
+            # Allows no other origin. Without it, Gradio's own middleware allows every origin, with cookies.
             Middleware(CORSMiddleware),
             Middleware(CacheHashedAssets),
             Middleware(ConnectionWatch, pages=services.pages, has_events=has_events),
@@ -136,7 +136,7 @@ def build_app(settings: Settings) -> FastAPI:
 
     @app.post("/tab/close", status_code=204)
     def close_tab(tab: Annotated[str, Form(max_length=128)], request: Request) -> None:
-        """The beacon of static/tab_state.js. It needs no login: only the page itself knows its tab's secret."""
+        """Receive the beacon of static/tab_state.js. It needs no login: only the page itself knows its tab's secret."""
         services.pages.close_tab(tab, identify_client(request))
 
     find_user = login.find_user if login else None
@@ -154,7 +154,7 @@ def build_app(settings: Settings) -> FastAPI:
 
 
 def open_services(settings: Settings) -> Services:
-    """What the page works with. Nothing of it is shared with another call's."""
+    """Open the services that the page uses. Each call returns independent ones."""
     catalogue = Catalogue(settings.tracking_uri, settings.catalogue)
     conversations, locator = open_conversation_store(settings)
     admission = open_admission(settings)
@@ -188,9 +188,9 @@ def open_services(settings: Settings) -> Services:
 def _mount_page(
     app: FastAPI, blocks: gr.Blocks, services: Services, find_login: FindLogin | None
 ) -> tuple[gr.routes.App, PageCalls]:
-    """Mount the page at the root of `app`, and return Gradio's own application with what guards its calls."""
+    """Mount the page at the root of `app`, and return Gradio's own application and the guard of its calls."""
     settings = services.settings
-    blocks.max_threads = _MAX_THREADS  # which `queue` and the lifespan read
+    blocks.max_threads = _MAX_THREADS  # read by `queue` and the lifespan
     blocks.queue(api_open=True, max_size=sys.maxsize)  # on a ZeroGPU Space the default is one event
     blocks._queue.sleep_when_free = _QUEUE_SLEEP
     calls = PageCalls(blocks._queue, services.pages, find_login)
@@ -204,7 +204,7 @@ def _mount_page(
         app_kwargs={"dependencies": [Depends(calls.check)]},
         auth_dependency=find_login,
         root_path=settings.root_path or None,
-        # A forged Host header reaches the server-side renderer and the run history (CVE-2026-134825): both are off.
+        # A forged Host header reaches the server-side renderer and the run history (CVE-2026-134825), so both are disabled.
         ssr_mode=False,
         run_history=False,
         footer_links=[],
@@ -219,7 +219,7 @@ def _mount_page(
 
 
 def _drop_session(holder: StateHolder, blocks: gr.Blocks, calls: PageCalls, key: str) -> None:
-    """Free what Gradio keeps of a page: by itself it keeps the last values of all components for its last 10,000 pages."""
+    """Free Gradio's state of a page: by default, it keeps the last values of all components of the last 10,000 pages."""
     with holder.lock:
         holder.session_data.pop(key, None)
         holder.time_last_used.pop(key, None)

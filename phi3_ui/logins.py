@@ -1,4 +1,4 @@
-"""The accounts in the settings, names with Argon2 hashes, and the user ids of accounts elsewhere."""
+"""The accounts in the settings, names with Argon2 hashes, and the user ids of accounts at an OpenID provider."""
 
 import re
 from pathlib import Path
@@ -9,15 +9,18 @@ Logins = tuple[tuple[str, str], ...]
 
 
 def parse_logins(variable: str, text: str, plain: str = "plain_password") -> Logins:
-    """Names and hashes from name:hash, separated by lines or commas, which hashes hold too.
+    """Parse names and hashes from name:hash, separated by newlines or commas; hashes may contain commas, too.
 
-    `variable` is the environment variable that holds them. UserError: bad_setting, `plain` for what is no hash; neither shows it.
+    `variable` is the name of the environment variable.
+
+    Raises:
+        UserError: bad_setting; the code `plain` for a value that is not a hash. Neither shows the value.
     """
     logins = list[tuple[str, str]]()
     for login in filter(None, (part.strip() for part in re.split(r"\n|,(?=\s*(?:[\w.@+-]{1,64}:|$))", text))):
         name, _, password = login.partition(":")
         if not re.fullmatch(r"[\w.@+-]{1,64}", name) or not password:
-            shown = f"{name}:…" if ":" in login else "…"  # which may be a secret alone
+            shown = f"{name}:…" if ":" in login else "…"  # without a colon, it may be just a secret
             raise UserError("bad_setting", name=variable, value=shown, wanted="name:hash,name:hash")
         if not re.fullmatch(r"\$argon2(id|i|d)\$v=\d+\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+", password):
             raise UserError(plain, name=name, source=variable)
@@ -26,26 +29,26 @@ def parse_logins(variable: str, text: str, plain: str = "plain_password") -> Log
 
 
 def read_logins(variable: str, file: Path, plain: str = "plain_password") -> Logins:
-    """As `parse_logins`, from the file that an environment variable names."""
+    """Like `parse_logins`, but read the file that an environment variable names."""
     try:
         return parse_logins(variable, file.read_text(encoding="utf-8"), plain)
     except (OSError, UnicodeDecodeError) as error:
-        wanted = "a file with a name:hash on each line"
+        wanted = "a file with one name:hash per line"
         raise UserError("bad_setting", name=variable, value=str(file), wanted=wanted) from error
 
 
 def name_provider_user(name: object, subject: object) -> str:
-    """The user id of somebody who signed in with Hugging Face. ValueError for what no name and subject of theirs can be.
+    """Return the user id of a user who signed in with Hugging Face. Raise ValueError for an invalid name or subject.
 
-    No account in the settings has a colon. The subject stays the same when others take a name that was given up.
+    It contains colons, which no account in the settings does, and the subject, which differs if another user takes over the name.
     """
     if not isinstance(name, str) or not isinstance(subject, str):
-        raise ValueError("no text")
+        raise ValueError("not a string")
     if not re.fullmatch(r"[\w.-]{1,96}", name, re.ASCII) or not re.fullmatch(r"[\w-]{1,64}", subject, re.ASCII):
         raise ValueError(f"{name[:100]!r}, {subject[:100]!r}")
     return f"hf:{name}:{subject}"
 
 
 def display_name(user_id: str) -> str:
-    """What the page calls a user."""
+    """Return the name of a user as shown on the page."""
     return user_id.split(":")[1] if user_id.startswith("hf:") else user_id

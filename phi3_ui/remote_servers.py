@@ -1,4 +1,4 @@
-"""Remote servers in the settings: where models run that are not of the tracking store, and how each kind is asked."""
+"""Remote servers in the settings, which run models outside of the tracking store, and the API dialect of each kind."""
 
 import re
 import tomllib
@@ -16,11 +16,11 @@ from phi3_ui.errors import UserError
 Kind = Literal["openai", "vllm", "llama-server", "ollama", "azure", "databricks", "phi3-chat"]
 
 REMOTE_PREFIX = "remote:"
-"""Of the ids of their models: remote:SERVER/MODEL."""
+"""The prefix of the ids of their models: remote:SERVER/MODEL."""
 
 _MAX_NAME = 200  # characters of a model's name
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What no name of a model may hold: control characters, ends of lines, and what changes the direction of the text around it."""
+"""Characters not allowed in the name of a model: control characters, line breaks, and marks that change the text direction."""
 
 _STANDARD = ("max_tokens", "temperature", "top_p", "stop", "seed", "presence_penalty", "frequency_penalty")
 _SAMPLING = {"top_k": "top_k", "repetition_penalty": "repetition_penalty"}
@@ -29,10 +29,10 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class Dialect:
-    """How servers of a kind are asked."""
+    """The API dialect of one kind of servers."""
 
     params: Mapping[str, str] = field(default_factory=lambda: {name: name for name in _STANDARD})
-    """Fields of GenerationParams that they take, and what they call them."""
+    """The supported fields of GenerationParams, with the servers' names for them."""
     key_header: str = "Authorization"
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -45,31 +45,31 @@ DIALECTS: dict[Kind, Dialect] = {
     "ollama": _OPENAI,
     "azure": Dialect(key_header="api-key"),
     "databricks": Dialect({name: name for name in ("max_tokens", "temperature", "top_p", "top_k", "stop")}),
-    # It keeps no trace of its own: the app that asks records the chat.
+    # The remote app must not record traces, since this app records the chat.
     "phi3-chat": Dialect({**_OPENAI.params, **_SAMPLING}, headers={"X-Phi3-Trace": "off"}),
 }
 
 
 class RemoteServer(BaseModel):
-    """One server. Its key is in no text that it is written as."""
+    """One server. Its string representations never contain the key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,39}$")]
     url: str
-    """The address below which its API is, usually …/v1. Of Azure the resource's, of Databricks …/serving-endpoints."""
+    """The base URL of its API, usually …/v1; for Azure the resource's URL, for Databricks …/serving-endpoints."""
     kind: Kind = "openai"
     key: SecretStr = SecretStr("")
     key_file: Path | None = None
-    """A file with the key, read for each question, so that a key may be replaced while the app runs."""
+    """A file with the key, read for each request, so that the key can be rotated while the app runs."""
     models: tuple[str, ...] = ()
-    """Its models (of Azure its deployments); empty: those that it lists."""
+    """Its models (for Azure, the deployments); empty: those that it lists."""
     api_version: str = ""
-    """Of Azure; empty: its API v1, which has none."""
+    """Azure's API version; empty: its API v1, which has none."""
     context_length: Annotated[int, Field(gt=0, lt=2**31)] | None = None
-    """Tokens of prompt and answer together, where the server does not say it."""
+    """Tokens of prompt and answer together, if the server does not report it."""
     params: tuple[str, ...] | None = None
-    """The parameters that its models take, where that is fewer than its kind takes."""
+    """The parameters that its models support, if fewer than its kind does."""
 
     @field_validator("url")
     @classmethod
@@ -83,46 +83,48 @@ class RemoteServer(BaseModel):
     @classmethod
     def _check_models(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not all(map(is_model_name, value)):
-            raise ValueError(f"models has a name that is empty, longer than {_MAX_NAME}, or holds control characters")
+            raise ValueError(
+                f"models has a name that is empty, longer than {_MAX_NAME}, or contains control characters"
+            )
         return value
 
     @field_validator("key")
     @classmethod
     def _check_key(cls, value: SecretStr) -> SecretStr:
         if not re.fullmatch(r"[\x21-\x7e]*", value.get_secret_value()):
-            raise ValueError("key has characters that no HTTP header takes")
+            raise ValueError("key has characters that are not allowed in HTTP headers")
         return value
 
     @model_validator(mode="after")
     def _check_rest(self) -> Self:
         if self.kind == "azure" and not self.models:
-            raise ValueError("models has to name the deployments")
+            raise ValueError("models must name the deployments")
         if unknown := set(self.params or ()) - set(self.dialect.params):
-            raise ValueError(f"params has {', '.join(sorted(unknown))}, which {self.kind} does not take")
+            raise ValueError(f"params has {', '.join(sorted(unknown))}, which {self.kind} does not support")
         return self
 
     @property
     def dialect(self) -> Dialect:
-        """How it is asked."""
+        """The dialect of its kind."""
         return DIALECTS[self.kind]
 
     @property
     def supported_params(self) -> frozenset[str]:
-        """The fields of GenerationParams that it takes."""
+        """The fields of GenerationParams that it supports."""
         return frozenset(self.dialect.params if self.params is None else self.params)
 
     @property
     def host(self) -> str:
-        """Where questions go: host and port."""
+        """The host and port that requests are sent to."""
         return urlsplit(self.url).netloc
 
     @property
     def is_on_this_machine(self) -> bool:
-        """Whether its address is one of this machine alone."""
+        """Whether its host is a loopback address."""
         return urlsplit(self.url).hostname in _LOOPBACK
 
     def read_key(self) -> str:
-        """Its key; empty: none. UserError("remote_key_missing") if the file cannot be read."""
+        """Return its key; empty: none. Raises UserError("remote_key_missing") if the file cannot be read."""
         if self.key_file is None:
             return self.key.get_secret_value()
         try:
@@ -131,13 +133,13 @@ class RemoteServer(BaseModel):
             raise UserError("remote_key_missing", name=self.name, file=str(self.key_file)) from error
 
     def headers(self) -> dict[str, str]:
-        """The headers of each request. UserError as `read_key`."""
+        """Return the headers of a request. Raises UserError like `read_key`."""
         key, dialect = self.read_key(), self.dialect
         scheme = "Bearer " if dialect.key_header == "Authorization" else ""
         return {**dialect.headers, **({dialect.key_header: f"{scheme}{key}"} if key else {})}
 
     def chat_url(self, model: str) -> str:
-        """Where one of its models is asked."""
+        """Return the URL for chat completions of one of its models."""
         if self.kind == "azure" and self.api_version:
             path = f"openai/deployments/{quote(model, safe='')}/chat/completions?api-version={quote(self.api_version)}"
             return f"{self.url}/{path}"
@@ -145,7 +147,7 @@ class RemoteServer(BaseModel):
 
     @property
     def models_url(self) -> str:
-        """What lists its models."""
+        """The URL that lists its models."""
         if self.kind == "databricks":
             return f"{self.url.removesuffix('/serving-endpoints')}/api/2.0/serving-endpoints"
         if self.kind == "azure" and self.api_version:
@@ -161,13 +163,13 @@ RemoteServers = tuple[RemoteServer, ...]
 
 
 def is_model_name(text: str) -> bool:
-    """Whether a model may be called so: something of it can be seen, on one line."""
-    is_seen = any(char.isprintable() and not char.isspace() for char in text)
-    return is_seen and len(text) <= _MAX_NAME and not _CONTROL.search(text)
+    """Return whether a text is a valid name of a model: visible, on one line, and not too long."""
+    is_visible = any(char.isprintable() and not char.isspace() for char in text)
+    return is_visible and len(text) <= _MAX_NAME and not _CONTROL.search(text)
 
 
 def parse_remote_servers(variable: str, text: str) -> RemoteServers:
-    """The servers of a TOML document, a table for each. UserError("bad_setting"), which shows no key."""
+    """Parse the servers of a TOML document with one table per server. Raises UserError("bad_setting"), which shows no key."""
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -176,16 +178,16 @@ def parse_remote_servers(variable: str, text: str) -> RemoteServers:
 
 
 def read_remote_servers(variable: str, file: Path) -> RemoteServers:
-    """As `parse_remote_servers`, from the file that an environment variable names."""
+    """Like `parse_remote_servers`, but read the file that an environment variable names."""
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise _bad_setting(variable, str(file), "a TOML file with a table for each server") from error
+        raise _bad_setting(variable, str(file), "a TOML file with one table per server") from error
     return parse_remote_servers(variable, text)
 
 
 def create_remote_server(**fields: Any) -> RemoteServer:
-    """A server of these fields. ValueError, which shows no key, says in words which of them is wrong."""
+    """Create a server from these fields. Raises ValueError, which says what is invalid without showing the key."""
     try:
         return RemoteServer(**fields)
     except ValidationError as error:
@@ -201,7 +203,7 @@ def _parse_server(variable: str, name: str, table: object) -> RemoteServer:
     try:
         return create_remote_server(**{**table, "name": name})
     except (ValueError, TypeError) as error:
-        raise _bad_setting(variable, f"[{name}] …", f"a server that can be asked ({error})") from error
+        raise _bad_setting(variable, f"[{name}] …", f"a valid server ({error})") from error
 
 
 def _bad_setting(variable: str, value: str, wanted: str) -> UserError:

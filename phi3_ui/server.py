@@ -1,7 +1,7 @@
 """The app as an ASGI application, and the server of `python app.py` and `phi3-chat serve`.
 
-Importing this module imports neither Gradio nor MLflow: they read their telemetry switches at their own import, which
-`create_app` sets first.
+Importing this module imports neither Gradio nor MLflow: they read their telemetry switches on import, so `create_app` sets
+these first.
 """
 
 import contextlib
@@ -27,18 +27,18 @@ from phi3_ui.settings import Settings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-_FIRST_PORT, _PORTS = 7860, 100  # as Gradio's own server; a Space expects 7860
+_FIRST_PORT, _PORTS = 7860, 100  # like Gradio's own server; a Space expects 7860
 
 
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
 def create_app(settings: Settings) -> "FastAPI":
-    """The page, the security headers and `/health`, over one tracking store.
+    """Create the application with the page, the API and `/health`, over one tracking store.
 
-    The application owns the loaded models, the recorder of chats and the set-up of an empty store: its lifespan starts
-    the set-up, and at its end stops the answers, unloads the models and writes what the store still lacks, in this order.
-    An application runs once. Several may run in one process. To mount one in another application, use `mount_app`.
+    The application owns the loaded models, the recorder of chats and the first run of an empty store: its lifespan starts the
+    first run, and at its end stops the answers, unloads the models and writes the pending chats, in this order. An application
+    can run only once; several may run in one process. To mount one in another application, use `mount_app`.
     """
     disable_telemetry()
     import phi3_ui.ui.quick_gradio  # noqa: F401  # must come before any other import of Gradio
@@ -50,7 +50,7 @@ def create_app(settings: Settings) -> "FastAPI":
 def mount_app(outer: "FastAPI", path: str, settings: Settings) -> "FastAPI":
     """Mount the app under `path` of `outer`, and return it.
 
-    Starlette runs no lifespan of a mounted application, so that of `outer` is extended by it. `outer.mount` does not do so.
+    Starlette does not run the lifespan of a mounted application, so this extends that of `outer`, which `outer.mount` does not.
     """
     app = create_app(settings)
     outer_lifespan = outer.router.lifespan_context
@@ -66,7 +66,7 @@ def mount_app(outer: "FastAPI", path: str, settings: Settings) -> "FastAPI":
 
 
 def main() -> None:
-    """Read the settings and serve until SIGTERM or Ctrl-C. Exit code 1 with one sentence for a UserError."""
+    """Read the settings and serve until SIGTERM or Ctrl-C. Exit with code 1 and one sentence for a UserError."""
     try:
         serve(Settings.read())
     except UserError as error:
@@ -74,15 +74,16 @@ def main() -> None:
 
 
 def serve(settings: Settings) -> None:
-    """Serve the page until SIGTERM or Ctrl-C; then end in good order, which no further signal interrupts.
+    """Serve the page until SIGTERM or Ctrl-C; then shut down gracefully, which no further signal interrupts.
 
-    UserError: port_taken.
+    Raises:
+        UserError: port_taken.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     _limit_arenas()
     with _listen(settings) as listener:
-        gc.disable()  # imported modules stay: scanning them again and again takes half a second
+        gc.disable()  # imported modules stay: scanning them repeatedly takes half a second
         with zero_gpu_report.report() if is_zero_gpu(os.environ) else contextlib.nullcontext():
             app = create_app(settings)
         from phi3_ui.uvicorn_server import run
@@ -100,14 +101,14 @@ def serve(settings: Settings) -> None:
 
 
 def _limit_arenas() -> None:
-    """Have glibc's threads share two heaps. Each of their own would keep the memory of its busiest moment, and in Python they take turns."""
+    """Limit glibc to two heaps for all threads: per-thread heaps would each retain their peak memory, and the GIL serializes threads anyway."""
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # another C library
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _listen(settings: Settings) -> socket.socket:
-    """A socket that listens on the port of the settings, or on the first free one. UserError: port_taken."""
+    """Return a socket that listens on the configured port, or on the first free one. Raises UserError("port_taken")."""
     host = settings.server_name.strip("[]")
     first = settings.server_port or _FIRST_PORT
     for port in [first] if settings.server_port else range(first, first + _PORTS):
@@ -115,7 +116,7 @@ def _listen(settings: Settings) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
-            listener.listen()  # which fails, unlike bind, where another server has bound but not listened yet
+            listener.listen()  # unlike bind, it fails if another server has bound the port but not listened yet
         except OSError:
             listener.close()
         else:
@@ -124,7 +125,7 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 def _url(host: str, port: int) -> str:
-    """Where a browser on this machine finds a server that listens on `host`."""
+    """Return the URL at which a browser on this machine finds a server that listens on `host`."""
     with contextlib.suppress(ValueError):
         if ipaddress.ip_address(host).is_unspecified:
             host = "localhost"

@@ -7,10 +7,10 @@ from typing import Any
 from phi3_ui.addresses import page_url, sqlite_uri
 from phi3_ui.paths import ROOT
 
-MLFLOW_UI_PORT = 5001  # MLflow's own default, 5000, is often another server's
+MLFLOW_UI_PORT = 5001  # MLflow's own default, 5000, is often taken by another server
 
 STORE_FILE = "mlflow.db"
-"""The store in `Settings.home`."""
+"""The file name of the store in `Settings.home`."""
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1")
@@ -18,9 +18,9 @@ PRIVATE_NETWORKS = (*LOOPBACK_NETWORKS, "10.0.0.0/8", "172.16.0.0/12", "192.168.
 
 
 def default_home(is_space: bool = False) -> Path:
-    """`data` in a checkout. For an installed app a folder of this user's, whatever the working directory.
+    """Return `data` in a checkout; for an installed app, a folder of this user, regardless of the working directory.
 
-    On a Space also that folder: the code's may be read-only there.
+    A Space also uses the user's folder, since the code's may be read-only.
     """
     if (ROOT / "pyproject.toml").is_file() and not is_space:
         return ROOT / "data"
@@ -30,20 +30,20 @@ def default_home(is_space: bool = False) -> Path:
 
 
 def own_store(home: Path) -> str:
-    """The URI of the store in `home`."""
+    """Return the URI of the store in `home`."""
     return sqlite_uri(home / STORE_FILE)
 
 
 def is_personal(fields: Mapping[str, Any]) -> bool:
-    """Whether only this machine reaches the page, whose user is then its administrator."""
+    """Return whether only this machine can reach the page, so that its user is the administrator."""
     return fields["server_name"] in LOOPBACK_HOSTS and not fields["space_id"]
 
 
 def default_mlflow_url(fields: Mapping[str, Any]) -> str | None:
-    """The tracking server; for other stores and a browser on this machine, what the command `mlflow-ui` serves."""
+    """Return the URL of the tracking server or, for other stores and a browser on this machine, of the command `mlflow-ui`."""
     tracking_uri = fields["tracking_uri"]
     if tracking_uri.startswith(("http:", "https:")):
         return page_url(tracking_uri)
-    # On another machine, the link would lead a visitor to their own.
+    # For visitors from other machines, the link would point to their own machine.
     is_served_here = is_personal(fields) and not tracking_uri.startswith("databricks")
     return f"http://127.0.0.1:{MLFLOW_UI_PORT}" if is_served_here else None

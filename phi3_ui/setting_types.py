@@ -1,4 +1,4 @@
-"""The types of settings: what an environment variable may hold, and how it becomes a field."""
+"""The types of settings: the allowed values of environment variables, and their conversion to fields."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from pydantic_settings import NoDecode
 
 @dataclass(frozen=True)
 class Allowed:
-    """What a variable may be set to, in words, for the error message."""
+    """A description of a variable's allowed values, for the error message."""
 
     values: str
 
 
 def parse_switch(value: object) -> object:
-    """The boolean that 1 or 0 stands for. ValueError for other texts, also for those that pydantic would accept."""
+    """Parse 1 or 0 as a boolean. Raise ValueError for other strings, including those that pydantic would accept."""
     if isinstance(value, str):
         if value not in ("1", "0"):
             raise ValueError("neither 1 nor 0")
@@ -25,24 +25,24 @@ def parse_switch(value: object) -> object:
 
 
 def split_names(value: object) -> object:
-    """The texts between commas, but for empty ones."""
+    """Split at commas, and drop empty parts."""
     return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
 
 
 def split_fingerprints(value: object) -> object:
-    """The texts between commas or white space."""
+    """Split at commas and white space."""
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
 def parse_networks(value: object) -> object:
-    """The networks between commas; an address is one of itself. ValueError if one is neither."""
+    """Parse networks separated by commas; an address is a network of one. Raise ValueError for anything else."""
     if not isinstance(value, str):
         return value
     return tuple(str(ipaddress.ip_network(part.strip(), strict=False)) for part in value.split(",") if part.strip())
 
 
 def variable(name: str, default: Any = ...) -> Any:
-    """A field that environment variable `name` sets. A callable `default` gets the fields declared before this one."""
+    """Declare a field that the environment variable `name` sets. A callable `default` gets the fields declared before this one."""
     if callable(default):
         return Field(validation_alias=name, default_factory=default)
     return Field(default, validation_alias=name)

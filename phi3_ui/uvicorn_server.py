@@ -1,4 +1,4 @@
-"""Runs an application with uvicorn, and ends it in good order."""
+"""Runs an application with uvicorn, and shuts it down gracefully."""
 
 import asyncio
 import socket
@@ -13,14 +13,16 @@ from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 _STARTUP_FAILED = 3  # uvicorn's own exit code
-_HEADER_SECONDS = 30.0  # from the first byte of a request, or from the connection, to the end of its headers
-_GRACE_SECONDS = 2  # for responses under way, once the answers are stopped
+_HEADER_SECONDS = (
+    30.0  # from the first byte of a request (of the first one, from the connection) to the end of its headers
+)
+_GRACE_SECONDS = 2  # for responses in flight, once the answers are stopped
 
 
 def run(
     app: FastAPI, listener: socket.socket, on_started: Callable[[], None], trusted_proxies: Sequence[str] = ()
 ) -> None:
-    """Serve `app` on a bound socket until SIGTERM or Ctrl-C. `on_started` is called once requests are accepted."""
+    """Serve `app` on a bound socket until SIGTERM or Ctrl-C. Call `on_started` once requests are accepted."""
     config = create_config(app, trusted_proxies)
     server = _Server(config, app, on_started)
     server.run(sockets=[listener])
@@ -29,11 +31,11 @@ def run(
 
 
 def create_config(app: FastAPI, trusted_proxies: Sequence[str]) -> uvicorn.Config:
-    """How the app is served. Only the trusted proxies are believed in what they say of a client."""
+    """Return uvicorn's configuration. Forwarded client addresses are accepted only from the trusted proxies."""
     return uvicorn.Config(
         app,
         http=TimedProtocol,
-        # The same everywhere: uvicorn would prefer uvloop and websockets where other packages have brought them.
+        # Explicit, for the same behaviour everywhere: uvicorn would prefer uvloop and websockets if they are installed.
         loop="asyncio",
         ws="none",
         log_level="warning",
@@ -43,7 +45,7 @@ def create_config(app: FastAPI, trusted_proxies: Sequence[str]) -> uvicorn.Confi
 
 
 class TimedProtocol(H11Protocol):
-    """Closes connections whose headers do not arrive in time, which uvicorn waits for without end."""
+    """Closes connections whose headers do not arrive in time; uvicorn itself would wait forever."""
 
     _deadline: asyncio.TimerHandle | None = None
 
@@ -63,7 +65,7 @@ class TimedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _watch_headers(self) -> None:
-        """Start the time when a request is awaited or has begun, and end it when its headers are complete."""
+        """Start the timer on connection or at the first byte of a request, and stop it when the headers are complete."""
         if self.conn.their_state is not h11.IDLE:
             self._stop_watching()
         elif self._deadline is None:
@@ -82,7 +84,7 @@ class _Server(uvicorn.Server):
         self._on_started = on_started
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin the shutdown. A further signal, as a terminal may send to the whole group, changes nothing."""
+        """Start the shutdown. Further signals, such as those that a terminal sends to the whole group, are ignored."""
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -91,6 +93,6 @@ class _Server(uvicorn.Server):
             self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Ends the streams of open pages first: uvicorn waits for them before the lifespan ends."""
+        """End the streams of open pages first, since uvicorn waits for them before it ends the lifespan."""
         await self._app.state.end_streams()
         await super().shutdown(sockets)

@@ -68,5 +68,5 @@ def test_names_are_unique_and_files_are_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"servers\.toml"):
         Settings.read({"PHI3_UI_REMOTE_SERVERS_FILE": str(file)})
     file.write_text(LAB, encoding="utf-8")
-    with pytest.raises(UserError, match="one table for each name"):
+    with pytest.raises(UserError, match="one table per name"):
         read(LAB, PHI3_UI_REMOTE_SERVERS_FILE=str(file))

@@ -1,4 +1,4 @@
-"""Asks a model for a request of the API: under the same limits as on the page, and recorded in the same store."""
+"""Answers requests of the API, under the same limits as on the page, and recorded in the same store."""
 
 import threading
 import time
@@ -30,14 +30,14 @@ class Opener(Protocol):
     """Opens models, as a ModelSource does. Thread-safe."""
 
     def open(self, entry: ModelEntry) -> ChatModel:
-        """The model, which begins to load if need be. UserError if it may not, or cannot, be loaded now."""
+        """Return the model, starting to load it if necessary. Raises UserError if it must not or cannot be loaded now."""
         ...
 
 
 class Answering:
-    """Starts answers. Thread-safe; methods wait for the store and the disk."""
+    """Starts answers. Thread-safe; methods block on the store and the disk."""
 
-    def __init__(  # noqa: PLR0913  # the services it works with
+    def __init__(  # noqa: PLR0913  # the services it uses
         self,
         settings: Settings,
         models: Models,
@@ -57,7 +57,7 @@ class Answering:
         self._closing = threading.Event()
 
     def check_limits(self, caller: Caller) -> None:
-        """UserError if a limit of the caller is reached. `start` looks again."""
+        """Raise UserError if a limit of the caller is reached. `start` checks again."""
         self._quotas.check(caller.person)
 
     def start(
@@ -66,8 +66,9 @@ class Answering:
         """Start an answer: `put` gets each piece of text and, once it is recorded, the answer.
 
         Raises:
-            ApiError: The request does not fit the model.
-            UserError: The model is not there, a parameter is out of range, a limit of the caller is reached, or the app ends.
+            ApiError: The request is not valid for the model.
+            UserError: The model does not exist, a parameter is out of range, a limit of the caller is reached, or the app is
+                shutting down.
         """
         if self._closing.is_set():
             raise UserError("shutting_down")
@@ -102,12 +103,12 @@ class Answering:
                     self._running.pop(turn, None)
                 put(answer)
 
-        def take(text: str) -> None:
+        def append_text(text: str) -> None:
             if recorded:
                 recorded.append_text(text)
             put(text)
 
-        turn = RunningTurn(request, label, lambda: self._opener.open(entry), finish, take)
+        turn = RunningTurn(request, label, lambda: self._opener.open(entry), finish, append_text)
         self.metrics.track(turn)
         with self._lock:
             self._running[turn] = put
@@ -117,7 +118,7 @@ class Answering:
         return entry, turn
 
     def stop_all(self, seconds: float) -> None:
-        """Stop every answer because the app ends, and wait up to `seconds` for each to be stored. Their callers learn it at once."""
+        """Cancel every answer because the app is shutting down, and wait up to `seconds` for each to be stored. Notify the callers first."""
         with self._lock:
             self._closing.set()
             running = dict(self._running)
@@ -133,10 +134,10 @@ class Answering:
             sentence = str(UserError("message_too_long", count=self._settings.max_message_characters))
             raise ApiError(400, sentence, question.field, "message_too_long")
         if question.messages[-1].role != "user":
-            sentence = f"{question.field}: the last message must be one of the user."
+            sentence = f"{question.field}: the last message must have the role user."
             raise ApiError(400, sentence, question.field, "invalid_value")
         if question.raw_prompt is not None and entry.contract != _RAW_PROMPT_CONTRACT:
-            sentence = f"{entry.name} takes messages, not a prompt. Send them to /v1/chat/completions."
+            sentence = f"{entry.name} accepts messages, not a prompt. Send them to /v1/chat/completions."
             raise ApiError(400, sentence, "model", "unsupported_model")
         params = parse_params(question.values)
         for param in SAMPLING_PARAMS:

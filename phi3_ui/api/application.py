@@ -1,4 +1,4 @@
-"""The API as an application of its own, which the page's application mounts under /v1."""
+"""The API as a separate application, which the page's application mounts under /v1."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -27,19 +27,19 @@ from phi3_ui.api.metrics import CONTENT_TYPE
 from phi3_ui.api.models import Models, no_such_model
 from phi3_ui.api.responses import ResponseEncoder
 from phi3_ui.api.schemas import ChatCompletionRequest, CompletionRequest, ResponseRequest, Sampling, parse_json
-from phi3_ui.api.sse import Encoder, error_of, stream_answer
-from phi3_ui.api.streams import AnswerStream, stopped_on_disconnect
+from phi3_ui.api.sse import Encoder, find_error, stream_answer
+from phi3_ui.api.streams import AnswerStream, stop_on_disconnect
 from phi3_ui.chat.conversation import Answer, new_id
 from phi3_ui.chat.types import Message
 from phi3_ui.errors import UserError
 from phi3_ui.store.registry.cards import ModelEntry
 
 _FIRST_EVENT_SECONDS = 5.0
-"""A stream whose first event comes sooner can still be refused with a status. It begins after this time at the latest."""
+"""A stream whose answer fails within this time can still get an error status. It starts after this time at the latest."""
 
 
 def create_api(callers: Callers, models: Models, answering: Answering) -> FastAPI:
-    """The routes /models, /chat/completions, /completions and /responses, with their schema at /openapi.json."""
+    """Create the routes /models, /chat/completions, /completions and /responses, with their schema at /openapi.json."""
     api = FastAPI(title="Phi-3 Chat on MLflow", docs_url=None, redoc_url=None, redirect_slashes=False)
     _add_error_handlers(api)
     api.router.route_class = _create_route_class(callers, answering)
@@ -73,8 +73,10 @@ def create_api(callers: Callers, models: Models, answering: Answering) -> FastAP
     @api.post("/completions")
     async def complete(body: CompletionRequest, request: Request, caller: identified) -> Response:
         answer_id = f"cmpl-{new_id()}"
-        asked = (Message("user", body.prompt),)
-        question = Question(body.model, asked, body.values(), answer_id, body.prompt, _records(caller, body), "prompt")
+        messages = (Message("user", body.prompt),)
+        question = Question(
+            body.model, messages, body.values(), answer_id, body.prompt, _records(caller, body), "prompt"
+        )
         includes_usage = bool(body.stream_options and body.stream_options.include_usage)
 
         def encode(entry: ModelEntry) -> Encoder:
@@ -97,7 +99,7 @@ def create_api(callers: Callers, models: Models, answering: Answering) -> FastAP
 def mount_api(
     app: FastAPI, callers: Callers, models: Models, answering: Answering, count_loaded: Callable[[], int]
 ) -> None:
-    """Mount the API under /v1, and the route /metrics for the same callers. `count_loaded` says how many models can answer at once."""
+    """Mount the API under /v1, and the route /metrics for the same callers. `count_loaded` returns the number of models that are ready to answer."""
     app.mount("/v1", create_api(callers, models, answering))
 
     @app.get("/metrics")
@@ -111,7 +113,7 @@ def mount_api(
 
 def _create_route_class(callers: Callers, answering: Answering) -> type[APIRoute]:
     class Route(APIRoute):
-        """Refuses a caller before the body is read, which FastAPI reads and parses before it solves dependencies."""
+        """Rejects a caller before the body is read; FastAPI reads and parses the body before it resolves dependencies."""
 
         @override
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -129,7 +131,7 @@ def _create_route_class(callers: Callers, answering: Answering) -> type[APIRoute
 
 
 class _Request(Request):
-    """Parses its body beside the event loop, in which nobody else would be served meanwhile."""
+    """Parses its body in a thread, so that the event loop is not blocked."""
 
     @override
     async def json(self) -> Any:
@@ -153,19 +155,19 @@ def _records(caller: Caller, body: Sampling) -> bool:
 
 
 def _collect_input(answering: Answering, caller: Caller, body: ResponseRequest) -> tuple[Message, ...]:
-    """The messages of a response: the instructions, those up to the previous response, the input."""
+    """Return the messages of a response: the instructions, those up to the previous response, and the input."""
     before: tuple[Message, ...] = ()
     if previous := body.previous_response_id:
         thread = answering.history.find_response(caller, previous)
         if thread is None:
-            sentence = "There is no such response any more. Send the whole conversation as input."
+            sentence = "This response no longer exists. Send the whole conversation as input."
             raise ApiError(400, sentence, "previous_response_id", "previous_response_not_found")
         before = tuple(message for message in thread.messages if message.role != "system")
     system = (Message("system", body.instructions),) if body.instructions else ()
     return (*system, *before, *(item.to_message() for item in body.input))
 
 
-async def _answer(  # noqa: PLR0913  # one request, put apart
+async def _answer(  # noqa: PLR0913  # the parts of one request
     answering: Answering,
     caller: Caller,
     question: Question,
@@ -174,18 +176,18 @@ async def _answer(  # noqa: PLR0913  # one request, put apart
     *,
     is_streamed: bool,
 ) -> Response:
-    """Ask the model, and send its answer, streamed or whole."""
+    """Run the model, and send its answer, streamed or whole."""
     stream = AnswerStream()
     entry, turn = await asyncio.to_thread(answering.start, caller, question, stream.put)
     encoder: Encoder = create_encoder(entry)
     if is_streamed:
-        async with stopped_on_disconnect(request.receive, turn, at_end=False):
+        async with stop_on_disconnect(request.receive, turn, at_end=False):
             first = await stream.get(_FIRST_EVENT_SECONDS)
-        if isinstance(first, Answer) and (error := error_of(first, question.field)):
+        if isinstance(first, Answer) and (error := find_error(first, question.field)):
             raise error
         return stream_answer(encoder, first, stream, turn, request.receive, question.field)
-    async with stopped_on_disconnect(request.receive, turn):
+    async with stop_on_disconnect(request.receive, turn):
         answer = await stream.wait()
-    if error := error_of(answer, question.field):
+    if error := find_error(answer, question.field):
         raise error
     return JSONResponse(encoder.whole(answer))

@@ -11,7 +11,7 @@ from phi3_ui.chat.types import Usage
 
 _DONE = "data: [DONE]\n\n"
 _FINISH_REASONS = {"stop": "stop", "cancelled": "stop", "length": "length", "timeout": "length"}
-"""OpenAI knows no time limit: to a program it is as if the answer had reached its length."""
+"""OpenAI has no finish reason for a time limit, so it is reported as reaching the maximum length."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class CompletionEncoder:
     kind: Literal["chat.completion", "text_completion"]
     id: str
     model: str
-    """As the request names it."""
+    """The model's name in the request."""
     fingerprint: str
-    """Id of the logged model: it stands for the weights and the settings that answered."""
+    """Id of the logged model, which identifies the weights and settings that answered."""
     includes_usage: bool = False
-    """A stream ends with the usage."""
+    """Whether a stream ends with the usage."""
     created: int = field(default_factory=lambda: int(time.time()))
     """Seconds since 1970."""
 
@@ -80,7 +80,7 @@ class CompletionEncoder:
 
 
 def describe_usage(usage: Usage | None) -> dict[str, Any] | None:
-    """Token counts as OpenAI writes them; None if the model does not report them."""
+    """Return token counts in OpenAI's format; None if the model does not report them."""
     if usage is None:
         return None
     counts: dict[str, Any] = {

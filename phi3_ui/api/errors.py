@@ -25,7 +25,7 @@ _STATUS = {
         ("too_many_questions", "too_many_answers", "tokens_used_up", "queue_full", "too_many_requests"), 429
     ),
     **dict.fromkeys(("remote_rate_limited", "remote_rate_limited_for", "gpu_quota"), 429),
-    # The server behind this one: the caller can only wait, or tell its administrator.
+    # Failures of the upstream server: the caller can only wait, or contact its administrator.
     **dict.fromkeys(("remote_unreachable", "remote_failed", "remote_cut", "remote_malformed", "remote_no_model"), 502),
     **dict.fromkeys(("remote_key_refused", "remote_key_missing", "remote_no_text", "remote_tool_call"), 502),
     **dict.fromkeys(("too_many_models", "store_unreachable", "load_failed", "interrupted", "model_unreadable"), 503),
@@ -34,33 +34,33 @@ _STATUS = {
     **dict.fromkeys(("remote_redirects", "remote_web_page"), 502),
     **dict.fromkeys(("remote_timeout", "remote_silent"), 504),
 }
-"""By code of the UserError; 500 for all others."""
+"""HTTP statuses by code of the UserError; 500 for all others."""
 
-_INVALID_JSON = "The body is not valid JSON in UTF-8, or nested too deeply, or has a number that is too long."
+_INVALID_JSON = "The body is not valid JSON in UTF-8, is nested too deeply, or contains a number that is too long."
 _RETRY_SECONDS = {"queue_full": 5, "shutting_down": 5}
-"""By code of the UserError, where it does not say itself after how long to try again."""
+"""Seconds after which to retry, by code of the UserError, for errors that do not specify it themselves."""
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
 class ApiError(Exception):
-    """What a request is refused with."""
+    """The error response to a request."""
 
     def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
-        """`param` is the field that is wrong, `code` a name of the problem for programs."""
+        """`param` is the invalid field, `code` a machine-readable name of the problem."""
         super().__init__(message)
         self.status, self.param, self.code = status, param, code
         self.retry_after: int | None = None
-        """Seconds after which the same request may be accepted."""
+        """Seconds after which the same request may succeed."""
 
     @property
     def body(self) -> dict[str, Any]:
-        """What the response, or the event that ends a stream, holds."""
+        """The body of the response, or of the event that ends a stream."""
         kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
     def respond(self) -> JSONResponse:
-        """The response."""
+        """Return the response."""
         headers = {"Retry-After": str(self.retry_after)} if self.retry_after else {}
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
@@ -68,14 +68,14 @@ class ApiError(Exception):
 
 
 def is_api_path(path: str) -> bool:
-    """Whether a request below the app's root is one of the API, whose errors have OpenAI's format."""
+    """Return whether a path, relative to the app's root, belongs to the API, whose errors have OpenAI's format."""
     return path == "/v1" or path.startswith("/v1/")
 
 
 def from_user_error(error: UserError, status: int | None = None, field: str | None = None) -> ApiError:
-    """An error of the app, without the server's folders. `status` is that of its code if it is None.
+    """Convert an error of the app, hiding the server's folders. `status` defaults to that of its code.
 
-    `field` is the one that holds the question.
+    `field` is the field of the request with the question.
     """
     param, code = None, error.code
     if error.code in ("context_exceeded", "remote_context"):
@@ -93,13 +93,13 @@ def from_user_error(error: UserError, status: int | None = None, field: str | No
 
 
 async def answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
-    """400 for a body that is no JSON, or not declared as JSON, or does not fit the schema, with the first field that is wrong."""
+    """Return 400 for a body that is not JSON, is not declared as JSON, or does not match the schema, with the first invalid field."""
     assert isinstance(error, RequestValidationError)  # noqa: S101  # the one kind that this handler is registered for
     problem = error.errors()[0]
     place = [part for part in problem["loc"] if part != "body"]
     if problem["type"] == "json_invalid":
         return ApiError(400, _INVALID_JSON, code="invalid_json").respond()
-    if isinstance(problem["input"], bytes):  # FastAPI reads no other body
+    if isinstance(problem["input"], bytes):  # FastAPI does not parse a body that is not declared as JSON
         declared = request.headers.get("content-type", "")[:100] or "none"
         sentence = f"The Content-Type of the body must be application/json, not {declared}."
         return ApiError(400, sentence, code="invalid_content_type").respond()
@@ -112,13 +112,13 @@ async def answer_invalid_request(request: Request, error: Exception) -> JSONResp
 
 
 async def answer_api_error(_: Request, error: Exception) -> JSONResponse:
-    """The response for an ApiError or a UserError."""
+    """Return the response for an ApiError or a UserError."""
     assert isinstance(error, ApiError | UserError)  # noqa: S101  # the kinds that this handler is registered for
     return (error if isinstance(error, ApiError) else from_user_error(error)).respond()
 
 
 async def answer_unknown_route(request: Request, error: Exception) -> JSONResponse:
-    """404 and 405 of routes; 400 for a body that cannot be parsed at all, such as one that is not UTF-8."""
+    """Return 404 or 405 for an unknown route or method, and 400 for a body that cannot be parsed at all, such as one that is not UTF-8."""
     assert isinstance(error, HTTPException)  # noqa: S101  # the one kind that this handler is registered for
     if error.status_code == 400:
         return ApiError(400, _INVALID_JSON, code="invalid_json").respond()
@@ -128,20 +128,20 @@ async def answer_unknown_route(request: Request, error: Exception) -> JSONRespon
 
 
 def no_such_route(request: Request, status: int = 404) -> JSONResponse:
-    """The refusal of a route or a method that there is not."""
+    """Return the response for an unknown route or method."""
     path = request.url.path[:200]
     return ApiError(status, f"There is no {request.method} {path}.", code="unknown_url").respond()
 
 
 async def answer_unexpected_error(_: Request, __: Exception) -> JSONResponse:
-    """500. Starlette logs the error."""
+    """Return 500. Starlette logs the error."""
     return ApiError(
         500, "The server failed unexpectedly; its log has the details. Try again.", code="unexpected"
     ).respond()
 
 
 def _write_path(place: list[Any]) -> str:
-    """`messages[0].content` for `("messages", 0, "content")`. The names of alternatives of a type are left out."""
+    """Return `messages[0].content` for `("messages", 0, "content")`. Names of union members are omitted."""
     path = ""
     for part in place:
         if isinstance(part, int):

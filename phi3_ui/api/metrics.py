@@ -1,4 +1,4 @@
-"""What Prometheus reads from /metrics: counts of answers, tokens and cache hits, and how long first tokens took."""
+"""The Prometheus metrics at /metrics: counts of answers, tokens and cache hits, and the time to first token."""
 
 import threading
 from collections import Counter as Counts
@@ -13,14 +13,14 @@ from phi3_ui.chat.running_turn import RunningTurn
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each series
+disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the number of series
 
 _BLIND = "(blind comparison)"
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
 class Metrics:
-    """The metrics of one app: each has a registry of its own. Thread-safe."""
+    """The metrics of one app, in its own registry. Thread-safe."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -29,16 +29,16 @@ class Metrics:
         model = ("model",)
         self._answers = self._counter("answers", "Answers that have ended", ("model", "outcome"))
         self._tokens = self._counter("tokens", "Tokens of the answers", ("model", "kind"))
-        self._hits = self._counter("cache_hits", "Answers of which prompt tokens were served from the KV cache", model)
+        self._hits = self._counter("cache_hits", "Answers with prompt tokens served from the KV cache", model)
         self._first = Histogram(
             "phi3_first_token_seconds", "Time to first token", model, registry=self._registry, buckets=_SECONDS
         )
         self._running = self._gauge("answers_running", "Answers that are running")
-        self._queued = self._gauge("answers_queued", "Answers that wait for their turn, or for a model to load")
-        self._loaded = self._gauge("models_loaded", "Models that can answer at once")
+        self._queued = self._gauge("answers_queued", "Answers that are queued, or waiting for a model to load")
+        self._loaded = self._gauge("models_loaded", "Models that are loaded and ready to answer")
 
     def observe(self, model: str | None, answer: Answer) -> None:
-        """Count an answer that has ended. `model` is its name; None in a blind comparison, whose answers it would tell apart."""
+        """Count an answer that has ended. `model` is its name; None in a blind comparison, whose models it would reveal."""
         model = model or _BLIND
         outcome = answer.error[0] if answer.error else answer.finish_reason or "stop"
         self._answers.labels(model, outcome).inc()
@@ -61,7 +61,7 @@ class Metrics:
             self._turns.add(turn)
 
     def write(self, loaded: int) -> bytes:
-        """The metrics in Prometheus's text format. `loaded` is how many models can answer at once."""
+        """Return the metrics in Prometheus's text format. `loaded` is the number of models that are ready to answer."""
         with self._lock:
             phases = Counts(turn.snapshot.phase for turn in self._turns)
         queued = phases["queued"] + phases["loading"]

@@ -1,4 +1,4 @@
-"""The models of the store under the names that a request may use."""
+"""The models of the store, under the names that requests may use."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -14,11 +14,11 @@ class Models(Protocol):
     """The models that requests may name. Thread-safe."""
 
     def list(self) -> list[dict[str, Any]]:
-        """Every name of each model, as OpenAI lists models."""
+        """Return every name of each model, in OpenAI's format."""
         ...
 
     def find(self, name: str) -> ModelEntry:
-        """The model with this name. ApiError 404 if there is none."""
+        """Return the model with this name. Raises ApiError 404 if there is none."""
         ...
 
 
@@ -30,13 +30,13 @@ class ApiModels:
         self._models = models
 
     def list(self) -> list[dict[str, Any]]:
-        """Every name of each model that may be loaded, as OpenAI lists models."""
+        """Return every name of each model that may be loaded, in OpenAI's format."""
         usable = {one.model_id: one for one in self._models.list_usable()}
         names = name_models(list(usable.values()), self._catalogue.list_versions())
         return [describe_model(name, usable[model_id]) for name, model_id in names.items()]
 
     def find(self, name: str) -> ModelEntry:
-        """The model that is called `name`, `name@alias` or `name/version`, or has this id. ApiError 404 if there is none."""
+        """Return the model called `name`, `name@alias` or `name/version`, or with this id. Raises ApiError 404 if there is none."""
         try:
             return self._models.find(name)
         except UserError as error:
@@ -51,15 +51,15 @@ class ApiModels:
 
 
 def no_such_model(name: str) -> ApiError:
-    """The refusal of a name that no model has."""
-    sentence = f"There is no model {name[:200]}. GET /v1/models lists those that there are."
+    """Return the error for an unknown model name."""
+    sentence = f"There is no model {name[:200]}. GET /v1/models lists the available models."
     return ApiError(404, sentence, "model", "model_not_found")
 
 
 def name_models(entries: Sequence[ModelEntry], versions: Mapping[str, Iterable[RegisteredVersion]]) -> dict[str, str]:
-    """Model ids by name. `entries` are the newest first; `versions`, by model id, the oldest first.
+    """Return model ids by name. `entries` must be sorted newest first; `versions`, by model id, oldest first.
 
-    A registered name stands for its last version, the name of a logged model for the newest one of that name.
+    A registered name stands for its latest version, the name of a logged model for the newest one with that name.
     """
     names = dict[str, str]()
     last = dict[str, int]()
@@ -71,14 +71,14 @@ def name_models(entries: Sequence[ModelEntry], versions: Mapping[str, Iterable[R
             names |= {f"{one.name}@{alias}": entry.model_id for alias in one.aliases}
             names[f"{one.name}/{one.version}"] = entry.model_id
     for entry in entries:
-        if not entry.is_unlogged:  # whose name could be that of a version
+        if not entry.is_unlogged:  # the name of a remote model could be that of a version
             names.setdefault(entry.name, entry.model_id)
         names.setdefault(entry.model_id, entry.model_id)
     return names
 
 
 def describe_model(name: str, entry: ModelEntry) -> dict[str, Any]:
-    """A model as OpenAI describes one, with its id as `root`, its context length in tokens, and the parameters that it takes."""
+    """Describe a model in OpenAI's format, with its id as `root`, its context length in tokens, and its supported parameters."""
     return {
         "id": name,
         "object": "model",

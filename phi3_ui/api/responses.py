@@ -20,7 +20,7 @@ class ResponseEncoder:
     """Seconds since 1970."""
     _number: int = 0
     _pieces: list[str] = field(default_factory=list)
-    """Of the text so far."""
+    """The pieces of the text so far."""
 
     def begin(self) -> Iterator[str]:
         """See Encoder."""
@@ -84,7 +84,7 @@ class ResponseEncoder:
         return {"id": self._item_id, "type": "message", "role": "assistant", "status": status, "content": content}
 
     def _response(self, status: str) -> dict[str, Any]:
-        """Sampling parameters that the request leaves to the model have the format's defaults: it knows no null for them."""
+        """Return the response object. Sampling parameters that are not set get the format's defaults, since it does not allow null."""
         request = self.request
         return {
             "id": self.id,

@@ -1,6 +1,6 @@
-"""The requests of the API, as OpenAI defines them. What cannot be done is refused, and the field named; nothing is ignored silently.
+"""The requests of the API, as OpenAI defines them. Unsupported fields are rejected by name; nothing is silently ignored.
 
-Fields that describe the caller or steer OpenAI's own servers change no answer: they are accepted.
+Fields that describe the caller or control OpenAI's own servers do not affect the answer, so they are accepted.
 """
 
 import json
@@ -16,13 +16,13 @@ from phi3_ui.chat.sampling_params import MAX_STOP_STRINGS
 from phi3_ui.chat.surrogates import replace_surrogates
 from phi3_ui.chat.types import Message
 
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # as JSON spells one
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # as escaped in JSON
 
 
 def parse_json(body: bytes) -> Any:
-    """The value of a JSON text in UTF-8. ValueError, RecursionError.
+    """Parse a JSON text in UTF-8. Raises ValueError or RecursionError.
 
-    JSON can spell lone surrogates, which neither a store nor a response takes: they are replaced, as on the page.
+    JSON can contain lone surrogates, which neither a store nor a response can encode, so they are replaced, as on the page.
     """
     value = json.loads(body.decode("utf-8-sig"))
     return json.loads(replace_surrogates(json.dumps(value, ensure_ascii=False))) if _SURROGATE.search(body) else value
@@ -42,30 +42,30 @@ def _only(*allowed: object) -> Callable[[Any], Any]:
 
 
 def _join_parts(content: Any) -> Any:
-    """The text of a list of text parts."""
+    """Join the text of a list of text parts."""
     if not isinstance(content, list):
         return content
     texts = list[str]()
     for part in content:
         text = part.get("text") if isinstance(part, dict) else None
         if not isinstance(text, str) or part.get("type") not in ("text", "input_text", "output_text"):
-            raise _invalid("these models take text alone, as a string or as parts of the type text")
+            raise _invalid("these models only accept text, as a string or as parts of the type text")
         texts.append(text)
     return "".join(texts)
 
 
-def _listed(stop: Any) -> Any:
+def _to_list(stop: Any) -> Any:
     return [stop] if isinstance(stop, str) else stop
 
 
 def _check_format(value: dict[str, Any] | None) -> dict[str, Any] | None:
     if value and value.get("type") != "text":
-        raise _invalid("no engine here can be held to a format; only {'type': 'text'} is supported")
+        raise _invalid("structured output is not supported; use {'type': 'text'}")
     return value
 
 
 def _check_metadata(value: Any) -> Any:
-    """Within OpenAI's limits: the response repeats it in several events."""
+    """Enforce OpenAI's limits, since the response repeats the metadata in several events."""
     if value is None:
         return value
     texts = list(value.items()) if isinstance(value, dict) and len(value) <= 16 else [("", None)]
@@ -74,24 +74,24 @@ def _check_metadata(value: Any) -> Any:
     return value
 
 
-def _no_logprobs(value: Any) -> Any:
-    if value is not None and value is not False:  # 0 asks for those of the chosen tokens
+def _reject_logprobs(value: Any) -> Any:
+    if value is not None and value is not False:  # 0 requests those of the chosen tokens
         raise _invalid("these models do not support it")
     return value
 
 
-def _neither(value: Any) -> Any:
+def _reject_value(value: Any) -> Any:
     if value:
         raise _invalid("these models do not support it")
     return value
 
 
 Text = Annotated[str, BeforeValidator(_join_parts)]
-Unsupported = Annotated[Any, AfterValidator(_neither)]
+Unsupported = Annotated[Any, AfterValidator(_reject_value)]
 StopStrings = Annotated[list[str], Field(max_length=MAX_STOP_STRINGS)]
 TokenLimit = Annotated[int, Field(ge=1)]
 Unused = Any
-"""Accepted, since it changes no answer."""
+"""Accepted, since it does not affect the answer."""
 
 
 class _Model(BaseModel):
@@ -100,7 +100,7 @@ class _Model(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _keep_one_unknown_field(cls, fields: Any) -> Any:
-        """One is enough to be named: an error for each of 100,000 would take a second."""
+        """Keep only one unknown field, which is reported: an error for each of 100,000 would take a second."""
         if not isinstance(fields, dict) or len(fields) <= len(cls.model_fields):
             return fields
         known = {name: value for name, value in fields.items() if name in cls.model_fields}
@@ -121,19 +121,19 @@ class ChatMessage(_Model):
     function_call: Unsupported = None
 
     def to_message(self) -> Message:
-        """The message as the models take it."""
+        """Convert to a message for the models."""
         return Message("system" if self.role == "developer" else self.role, self.content or "")
 
 
 class StreamOptions(_Model):
-    """What a stream holds besides the answer."""
+    """What a stream contains in addition to the answer."""
 
     include_usage: bool = False
     include_obfuscation: Unused = None
 
 
 class Sampling(_Model):
-    """The fields that every request may have. None leaves a parameter to the model."""
+    """The fields that every request may have. None stands for the model's default."""
 
     model: str = Field(min_length=1, max_length=500)
     temperature: float | None = None
@@ -143,7 +143,7 @@ class Sampling(_Model):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     seed: int | None = None
-    stop: Annotated[StopStrings | None, BeforeValidator(_listed)] = None
+    stop: Annotated[StopStrings | None, BeforeValidator(_to_list)] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int | None, AfterValidator(_only(None, 1))] = None
@@ -158,7 +158,7 @@ class Sampling(_Model):
     prompt_cache_retention: Unused = None
 
     def values(self) -> dict[str, Any]:
-        """The sampling parameters that are set, by the names of SAMPLING_PARAMS."""
+        """Return the sampling parameters that are set, by the names of SAMPLING_PARAMS."""
         names = ("temperature", "top_p", "top_k", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed")
         values = {name: getattr(self, name) for name in (*names, "stop")}
         return {name: value for name, value in {**values, "max_tokens": self.token_limit}.items() if value is not None}
@@ -203,7 +203,7 @@ class CompletionRequest(Sampling):
     max_tokens: TokenLimit | None = None
     best_of: Annotated[int | None, AfterValidator(_only(None, 1))] = None
     echo: Unsupported = None
-    logprobs: Annotated[Any, AfterValidator(_no_logprobs)] = None
+    logprobs: Annotated[Any, AfterValidator(_reject_logprobs)] = None
     suffix: Unsupported = None
 
     @property
@@ -223,18 +223,20 @@ class InputItem(_Model):
     status: Unused = None
 
     def to_message(self) -> Message:
-        """The message as the models take it."""
+        """Convert to a message for the models."""
         return Message("system" if self.role == "developer" else self.role, self.content)
 
 
-def _input_items(value: Any) -> Any:
+def _to_input_items(value: Any) -> Any:
     return [{"role": "user", "content": value}] if isinstance(value, str) else value
 
 
 class ResponseRequest(Sampling):
     """The body of POST /responses."""
 
-    input: Annotated[list[InputItem], FailFast(), Field(min_length=1, max_length=10_000), BeforeValidator(_input_items)]
+    input: Annotated[
+        list[InputItem], FailFast(), Field(min_length=1, max_length=10_000), BeforeValidator(_to_input_items)
+    ]
     instructions: str | None = None
     metadata: Annotated[Any, AfterValidator(_check_metadata)] = None
     max_output_tokens: TokenLimit | None = None

@@ -1,4 +1,4 @@
-"""One answer in an event loop: its text as it comes, its end, and a caller that leaves."""
+"""Passes one answer into an event loop, and cancels it when the caller disconnects."""
 
 import asyncio
 import contextlib
@@ -12,35 +12,35 @@ from phi3_ui.chat.running_turn import RunningTurn
 
 
 class AnswerStream:
-    """Takes the events of an answer from its thread. Create it in the event loop that reads it.
+    """Receives the events of an answer from its thread. Create it in the event loop that reads it.
 
-    Pieces of text that wait are read as one: they may come faster than each of them could be sent.
+    Pending pieces of text are joined, since they may arrive faster than they could be sent one by one.
     """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._lock = threading.Lock()  # guards the two that follow
+        self._lock = threading.Lock()  # guards the next two attributes
         self._pieces = list[str]()
         self._answer: Answer | None = None
         self._has_events = asyncio.Event()
 
     def put(self, event: str | Answer) -> None:
-        """Add a piece of text, or the answer at its end, after which nothing counts. Thread-safe."""
+        """Add a piece of text or, at the end, the answer, after which everything is ignored. Thread-safe."""
         with self._lock:
             if self._answer is not None:
                 return
-            is_awaited = not self._pieces
+            wakes_reader = not self._pieces
             if isinstance(event, Answer):
                 self._answer = event
             else:
                 self._pieces.append(event)
-        if is_awaited:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and with it the connection
+        if wakes_reader:
+            with contextlib.suppress(RuntimeError):  # the loop, and with it the connection, is closed
                 self._loop.call_soon_threadsafe(self._has_events.set)
 
     async def get(self, seconds: float | None) -> str | Answer | None:
-        """The text that has come, or the answer at its end; None if there is none for so long."""
-        await asyncio.sleep(0)  # others are served between two events, however fast they come
+        """Return the pending text or, at the end, the answer; None if nothing arrives within `seconds`."""
+        await asyncio.sleep(0)  # yield to other tasks between two events, however fast they arrive
         try:
             async with asyncio.timeout(seconds):
                 while True:
@@ -52,7 +52,7 @@ class AnswerStream:
             return None
 
     async def wait(self) -> Answer:
-        """The answer, once it has ended."""
+        """Wait for the end of the answer, and return it."""
         while not isinstance(event := await self.get(None), Answer):
             pass
         return event
@@ -67,10 +67,10 @@ class AnswerStream:
 
 
 @asynccontextmanager
-async def stopped_on_disconnect(
+async def stop_on_disconnect(
     receive: Callable[[], Awaitable[Any]], turn: RunningTurn, *, at_end: bool = True
 ) -> AsyncIterator[None]:
-    """In the block, a caller who leaves stops the computation; `at_end`: so does the end of the block, however it comes.
+    """Cancel the answer if the caller disconnects during the block, or the block raises; with `at_end`, also when it ends.
 
     The request's body must have been read.
     """

@@ -79,8 +79,10 @@ class FirstRun:
         return self.state
 
     def is_needed(self) -> bool:
-        """Return whether the preset's models are to be logged: the store has no chat model, the last setup did not finish, or the
-        preset was chosen explicitly and is not in the store.
+        """Return whether the preset's models are to be logged.
+
+        They are if the store has no chat model, the last setup did not finish, or the preset was chosen explicitly and is not in
+        the store.
 
         Raises:
             UserError: store_unreachable, experiment_deleted, models_deleted.

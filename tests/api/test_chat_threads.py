@@ -21,7 +21,7 @@ def create(name: str, text: str = "Hi", system: str = "") -> Thread:
 
 def test_a_chat_is_found_by_its_messages_and_its_response() -> None:
     threads, thread = ChatThreads(), create("one")
-    threads.keep(ANNA, thread, "r1")
+    threads.add(ANNA, thread, "r1")
     assert threads.find(ANNA, thread.messages) is thread
     assert threads.find_response(ANNA, "r1") is thread
     assert threads.find(BOB, thread.messages).messages == ()
@@ -31,9 +31,9 @@ def test_a_chat_is_found_by_its_messages_and_its_response() -> None:
 
 def test_the_last_of_equal_chats_is_found_also_once_the_first_is_forgotten() -> None:
     threads, again = ChatThreads(limit=2), create("two")
-    threads.keep(ANNA, create("one"), "r1")
-    threads.keep(ANNA, again, "r2")
-    threads.keep(ANNA, create("three", "Other"), "r3")
+    threads.add(ANNA, create("one"), "r1")
+    threads.add(ANNA, again, "r2")
+    threads.add(ANNA, create("three", "Other"), "r3")
     assert threads.find_response(ANNA, "r1") is None
     assert threads.find(ANNA, again.messages) is again
 
@@ -50,7 +50,7 @@ def test_the_last_of_equal_chats_is_found_also_once_the_first_is_forgotten() -> 
 def test_large_chats_are_kept_up_to_a_total_size(make: Callable[[str], Thread]) -> None:
     threads = ChatThreads(max_bytes=100_000)
     for number in range(100):
-        threads.keep(ANNA, make(f"t{number}"), f"r{number}")
+        threads.add(ANNA, make(f"t{number}"), f"r{number}")
     kept = [number for number in range(100) if threads.find_response(ANNA, f"r{number}")]
     assert 10 <= len(kept) <= 25
     assert kept == list(range(100))[-len(kept) :]
@@ -58,12 +58,12 @@ def test_large_chats_are_kept_up_to_a_total_size(make: Callable[[str], Thread]) 
 
 def test_who_keeps_most_loses_chats_and_nobody_else() -> None:
     threads = ChatThreads(limit=50, max_bytes=1_000_000)
-    threads.keep(BOB, create("bob"), "r")
+    threads.add(BOB, create("bob"), "r")
     for number in range(100):
-        threads.keep(ANNA, create(f"t{number}", f"{number}" * 10_000), f"r{number}")
+        threads.add(ANNA, create(f"t{number}", f"{number}" * 10_000), f"r{number}")
     assert threads.find_response(BOB, "r")
     assert threads.find_response(ANNA, "r99")
-    threads.keep(ANNA, create("huge", "x" * 2_000_000), "huge")
+    threads.add(ANNA, create("huge", "x" * 2_000_000), "huge")
     assert threads.find_response(ANNA, "huge") is None
     assert threads.find_response(ANNA, "r99")
     assert threads.find_response(BOB, "r")
@@ -74,10 +74,10 @@ def test_two_threads_keep_and_find_without_losing_count() -> None:
 
     def work(person: Person) -> None:
         for number in range(500):
-            threads.keep(person, create("t", f"{number}"), f"r{number}")
+            threads.add(person, create("t", f"{number}"), f"r{number}")
             threads.find_response(person, f"r{number - 1}")
 
     run_together(lambda: work(ANNA), lambda: work(BOB))
     kept = [one for one in (ANNA, BOB) for number in range(500) if threads.find_response(one, f"r{number}")]
     assert len(kept) == threads._count == 20
-    assert threads._size == sum(one.size for one in threads._people.values())
+    assert threads._size == sum(one.size for one in threads._users.values())
