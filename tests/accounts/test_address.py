@@ -1,4 +1,4 @@
-"""Addresses as limits count them."""
+"""Addresses are normalized for limits."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""API keys: who owns one, and what wrong ones cost."""
+"""API keys: finding their owners, and limits for invalid ones."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Whose quota of GPU time a request counts for."""
+"""The user whose GPU quota is charged for a request."""
 
 import pytest
 from starlette.datastructures import Headers

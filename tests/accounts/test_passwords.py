@@ -1,4 +1,4 @@
-"""Passwords against their hashes."""
+"""Checking passwords against their hashes."""
 
 import pytest
 from argon2 import PasswordHasher

@@ -1,4 +1,4 @@
-"""What one person may use."""
+"""The limits per user."""
 
 from concurrent.futures import ThreadPoolExecutor
 

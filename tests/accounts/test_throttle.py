@@ -1,4 +1,4 @@
-"""Guessing passwords is slowed down, and ends."""
+"""Guessing passwords is slowed down, and finally locked out."""
 
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""The events of an answer on their way from its thread to the event loop."""
+"""Passing the events of an answer from its thread to the event loop."""
 
 import asyncio
 import threading
@@ -44,7 +44,7 @@ def test_what_waits_is_read_at_once_and_others_are_served_meanwhile() -> None:
             nonlocal served
             served += 1
 
-        for _ in range(10):  # a model that is never waited for
+        for _ in range(10):  # a model that is always ahead of the reader
             stream.put("x")
             asyncio.get_running_loop().call_soon(serve)
             await stream.get(60)

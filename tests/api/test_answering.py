@@ -1,4 +1,4 @@
-"""The end of the app while the API answers, with a model in this process."""
+"""Shutdown of the app while the API answers, with a model in this process."""
 
 import json
 import re
@@ -29,7 +29,7 @@ from tests.support.logins import hash_logins
 
 
 class SlowModel:
-    """Says one word, then nothing until it is stopped, or if it is stuck, released."""
+    """Generates one word, then nothing until it is cancelled or, if stuck, released."""
 
     def __init__(self, is_stuck: bool) -> None:
         self.started = threading.Semaphore(0)
@@ -83,7 +83,7 @@ def test_answers_under_way_end_with_one_error_when_the_app_does(is_stuck: bool) 
 
 
 class FailingModel(SlowModel):
-    """Fails, after some text or none."""
+    """Fails, with or without text before."""
 
     def __init__(self, code: str, text: str = "") -> None:
         super().__init__(is_stuck=False)
@@ -194,8 +194,10 @@ def test_a_question_that_exceeds_the_context_is_refused_as_by_openai(
     response = _post(FailingModel(code), path, {**asked, "stream": stream})
     error = response.json()["error"]
     sentence = error.pop("message")
-    assert "prompt is too long" in sentence  # OpenAI's client passes on this alone: by these words LangChain knows it,
-    assert "exceeds the context window" in sentence  # by these in a stream that has begun
+    assert (
+        "prompt is too long" in sentence
+    )  # OpenAI's client passes on only this: LangChain recognises the error by these words,
+    assert "exceeds the context window" in sentence  # and by these in a stream that has started
     assert response.status_code == 400
     assert error == {"type": "invalid_request_error", "param": field, "code": "context_length_exceeded"}
 

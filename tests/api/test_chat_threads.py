@@ -1,4 +1,4 @@
-"""Chats of the API are found again, and take a bounded amount of memory."""
+"""Chats of the API are recognised, and use a bounded amount of memory."""
 
 from collections.abc import Callable
 

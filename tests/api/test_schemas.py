@@ -1,4 +1,4 @@
-"""Which fields of a request are followed, refused by name, or accepted without effect."""
+"""Which fields of a request are applied, rejected by name, or accepted without effect."""
 
 from typing import Any
 

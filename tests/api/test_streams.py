@@ -1,4 +1,4 @@
-"""The API as programs reach it, over a real connection: streams, callers that leave, many at once."""
+"""The API over a real connection: streams, callers that disconnect, concurrent requests."""
 
 import threading
 from collections.abc import Iterator

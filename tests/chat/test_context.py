@@ -11,12 +11,12 @@ from phi3_ui.chat.types import ContextUsage, Message
 
 
 def count(messages: Messages) -> int:
-    """Five tokens per prompt, three per message, one per character."""
+    """Count five tokens per prompt, three per message, and one per character."""
     return 5 + sum(3 + len(message.content) for message in messages)
 
 
 def talk(*sizes: int, system: int = 0) -> tuple[Message, ...]:
-    """Turns whose question and answer have these numbers of characters each, and a last question of the last size."""
+    """Return turns whose question and answer have these numbers of characters each, and a last question of the last size."""
     turns = [m for size in sizes[:-1] for m in (Message("user", "q" * size), Message("assistant", "a" * size))]
     head = [Message("system", "s" * system)] if system else []
     return (*head, *turns, Message("user", "q" * sizes[-1]))

@@ -10,7 +10,7 @@ from phi3_ui.chat.types import ContextUsage, Message, Usage
 
 
 def _asked(*turns: tuple[str, str]) -> Conversation:
-    """A conversation of these questions and answers."""
+    """Return a conversation of these questions and answers."""
     conversation = Conversation()
     for question, text in turns:
         conversation = conversation.with_question(question).with_answer(Answer("m", text, finish_reason="stop"))
@@ -151,7 +151,7 @@ def _questions(conversation: Conversation) -> list[str]:
 
 
 def _branched() -> tuple[Conversation, Conversation]:
-    """Three turns, and the same with the second question edited."""
+    """Return three turns, and the same with the second question edited."""
     talk = _asked(("one", "1"), ("two", "2"), ("three", "3"))
     return talk, talk.with_variant(talk.turns[1].id, "zwei").with_answer(Answer("m", "II"))
 

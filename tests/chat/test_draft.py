@@ -1,4 +1,4 @@
-"""How much of the context a draft takes."""
+"""The share of the context that a draft fills."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""The values of a JSON text are counted as a parser would find them, however the text is cut into pieces."""
+"""The values of a JSON text are counted as a parser would, however the text is split into pieces."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ def count(text: bytes, size: int = 65536) -> int:
 
 
 def count_parsed(value: Any) -> int:
-    """Commas and opening brackets of a value."""
+    """Count the commas and opening brackets of a value."""
     if not isinstance(value, list | dict):
         return 0
     inner = value.values() if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""Running turns as a reader sees them, with models that wait for the test."""
+"""Running turns from a reader's perspective, with models that the test controls."""
 
 import logging
 import threading
@@ -58,7 +58,7 @@ class Model:
 
 
 class Turn:
-    """A running turn, and the answers it stored."""
+    """A running turn, and the answers that it stored."""
 
     def __init__(self, model: ChatModel | Callable[[], ChatModel], question: str = "Hi") -> None:
         self.stored: list[Answer] = []

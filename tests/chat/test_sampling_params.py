@@ -30,7 +30,7 @@ def test_a_default_is_valid_and_survives_the_control(param: SamplingParam) -> No
 
 
 def _wrapper_defaults() -> dict[str, Any]:
-    """The defaults of the wrapper's options, read from its source: importing it would load the engine."""
+    """Return the defaults of the wrapper's options, read from its source, since importing it would load the engine."""
     tree = ast.parse((ROOT / "models" / "phi3_onnx.py").read_text(encoding="utf-8"))
     options = next(
         node

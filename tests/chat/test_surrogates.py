@@ -1,4 +1,4 @@
-"""Lone surrogates become U+FFFD, halves that stand together their character."""
+"""Lone surrogates become U+FFFD, and surrogate pairs their character."""
 
 import time
 

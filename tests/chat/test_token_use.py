@@ -1,4 +1,4 @@
-"""What counts for the tokens of a day, with and without token counts of the model."""
+"""The tokens charged to the daily limit, with and without token counts from the model."""
 
 import pytest
 
@@ -18,13 +18,13 @@ def answer(text: str = "", error: str = "", usage: Usage | None = None, reason: 
 @pytest.mark.parametrize(
     ("given", "tokens"),
     [
-        (answer("y" * 40, usage=Usage(7, 3), reason="stop"), 10),  # what is reported holds
+        (answer("y" * 40, usage=Usage(7, 3), reason="stop"), 10),  # the reported count is used
         (answer(usage=Usage(7, 0)), 7),
         (answer("y" * 40, usage=Usage(7, 0)), 110),  # reported before the answer
-        (answer("y" * 40), 110),  # left before the end
-        (answer("y" * 40, reason="stop"), 110),  # of a server that never reports
+        (answer("y" * 40), 110),  # disconnected before the end
+        (answer("y" * 40, reason="stop"), 110),  # from a server that never reports usage
         (answer("y" * 40, reason="timeout"), 110),
-        (answer(), 100),  # left before the first token: the prompt may have been read
+        (answer(), 100),  # disconnected before the first token: the prompt may have been prefilled
         (answer("y" * 40, "remote_cut"), 110),
         (answer("", "remote_filtered"), 100),
         (answer("", "remote_unreachable"), 0),

@@ -1,4 +1,4 @@
-"""A model that no contract of the project matches: it answers in the manner of a persona, which is a column of its own."""
+"""A model that no contract of the project matches: it answers as a persona, which has its own column."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ class Persona(PythonModel):
     """Repeats the question word by word."""
 
     def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:
-        """Return the whole answer."""
+        """Return the complete answer."""
         return ["".join(self.predict_stream(context, model_input, params))]
 
     def predict_stream(

@@ -1,4 +1,4 @@
-"""The ONNX wrapper's adapter over a stand-in for pyfunc: the call, the events, cancelling."""
+"""The ONNX wrapper's adapter over a fake pyfunc model: the call, the events, cancelling."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -46,7 +46,7 @@ def _last(text: str, reason: str, prompt: int, completion: int) -> Chunk:
 
 
 class Pyfunc:
-    """Yields the given chunks, then raises `error` if there is one; records its calls and whether it was closed."""
+    """Yields the given chunks, then raises `error` if given; records its calls and whether it was closed."""
 
     def __init__(self, *chunks: Chunk, error: Exception | None = None) -> None:
         self.asked: list[tuple[Any, Any]] = []
@@ -57,7 +57,7 @@ class Pyfunc:
 
     def predict_stream(self, data: Any, params: dict[str, Any] | None = None) -> Iterator[Chunk]:
         self.asked.append((data, params))
-        # Held, so that only an explicit close ends it.
+        # Keep a reference, so that only an explicit close ends it.
         self._held = self._stream()
         return self._held
 

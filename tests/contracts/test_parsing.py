@@ -1,4 +1,4 @@
-"""Parsing what third-party models return, in all its shapes."""
+"""Parsing the output of third-party models, in all its forms."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ CHUNK = ChatCompletionChunk(choices=[ChatChunkChoice(delta=ChatChoiceDelta(role=
         {"choices": [{"message": {"content": "text"}}, {"message": {"content": "another"}}], "model": "m"},
         {"choices": [{"delta": {"content": "text"}}]},
         [{"choices": [{"text": "text"}]}],
-        pytest.param(CHUNK, id="ChatCompletionChunk"),  # its repr holds the time
+        pytest.param(CHUNK, id="ChatCompletionChunk"),  # its repr contains the time
     ],
     ids=repr,
 )

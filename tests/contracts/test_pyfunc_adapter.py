@@ -1,4 +1,4 @@
-"""The adapter of third-party models: any text they return can be stored and shown."""
+"""The adapter for third-party models: any text they return can be stored and shown."""
 
 from collections.abc import Iterator
 from typing import Any

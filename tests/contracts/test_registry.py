@@ -38,13 +38,13 @@ PARAMS = GenerationParams(max_tokens=7, stop=("never",))
 
 @pytest.fixture
 def unregistered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget afterwards what the test registers."""
+    """Undo the test's registrations afterwards."""
     monkeypatch.setattr(registry, "_registered", ())
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A store that holds one model, which only PersonaContract matches."""
+    """A store with one model, which only PersonaContract matches."""
     folder = tmp_path_factory.mktemp("store")
     uri = create_store(folder, "theirs")
     mlflow.set_tracking_uri(uri)
@@ -56,7 +56,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def hosted(tmp_path: Path, store: str, unregistered: None) -> Iterator[HostedModel]:
-    """The model in its process, by an entry that was listed."""
+    """The model in its process, opened from its list entry."""
     register_contract(PersonaContract())
     (entry,) = Catalogue(store).list_models()
     spec = ModelSpec(entry.model_id, entry.name, entry.uri, entry.contract, entry.tracking_uri, folder=entry.folder)
@@ -66,7 +66,7 @@ def hosted(tmp_path: Path, store: str, unregistered: None) -> Iterator[HostedMod
 
 
 def run_program(program: str, folder: Path) -> str:
-    """Return what a program prints, run in an empty folder by a Python that does not find this project."""
+    """Return the output of a program run in an empty folder by a Python that cannot import this project."""
     file = folder / "program.py"
     file.write_text(program, encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -1,4 +1,4 @@
-"""The app's side of processes that do not behave: no model is loaded here."""
+"""How the app handles misbehaving processes; no model is loaded here."""
 
 import subprocess
 import sys
@@ -108,7 +108,7 @@ def test_a_loaded_model_that_sends_what_is_no_answer_is_ended(
     turn = RunningTurn(_REQUEST, "a model", lambda: model, answers.append).start()
 
     assert turn.wait(60)
-    assert answers[0].text[:6] in ("So far", "")  # of bytes that are no UTF-8, what comes with them is lost
+    assert answers[0].text[:6] in ("So far", "")  # text in the same read as invalid UTF-8 is lost
     assert answers[0].error == ("model_malformed", {"model": "a model"})
     assert len(answers[0].text) <= MAX_CHARACTERS
     assert not model.is_alive
@@ -192,7 +192,7 @@ def test_a_wrong_number_of_counts_ends_the_model(counts: str, tmp_path: Path, mo
 
 
 def test_a_process_counts_one_thing_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """People type in many windows; one that does not answer is asked nothing more."""
+    """Users type in many windows; a process that does not respond gets no further request."""
     script = f"{_LOADED}\nsys.stdin.read()".replace('"answer"', '"count"')
     monkeypatch.setattr(child_process, "spawn", _spawn_script(script))
     model = HostedModel(_SPEC, tmp_path, nullcontext)

@@ -1,4 +1,4 @@
-"""What a child process inherits."""
+"""The environment that a child process inherits."""
 
 import io
 import subprocess

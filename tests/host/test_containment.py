@@ -1,4 +1,4 @@
-"""What a model's process can reach: attacks from inside one."""
+"""The containment of a model's process, tested by attacks from inside."""
 
 import json
 import os
@@ -43,7 +43,7 @@ _ALLOWED = "MODEL_SETTING"
 
 
 def is_isolated() -> bool:
-    """Whether this kernel denies all that is attacked. Where it does not, the doctor has to say so instead."""
+    """Return whether this kernel can block all attacks. If not, the doctor must report it."""
     version = containment.landlock_version()
     codes = {finding.code for finding in check_isolation()} - {"unfiltered"}
     assert codes == (set() if version >= 6 else {"partly_isolated"} if version else {"not_isolated"})
@@ -52,7 +52,7 @@ def is_isolated() -> bool:
 
 @dataclass(frozen=True)
 class Attacks:
-    """A running model that attacks, and what it found."""
+    """A running model that attacks, and the results."""
 
     level: TrustLevel
     uses_zero_gpu: bool
@@ -61,13 +61,13 @@ class Attacks:
     store: Path
 
     def failed(self, *names: str) -> dict[str, str]:
-        """Those of the named attacks that went through."""
+        """Return those of the named attacks that succeeded."""
         return {name: self.outcomes[name] for name in names if self.outcomes[name].startswith("done")}
 
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ModelSpec, Path]]:
-    """The attacking model in a store, a server and a socket that it may try to reach."""
+    """The attacking model in a store, and a server and a socket that it tries to reach."""
     folder = tmp_path_factory.mktemp("attacked")
     uri = create_store(folder)
     (folder / "to-be-deleted").touch()

@@ -1,4 +1,4 @@
-"""Models that hang within a chunk: their process is killed, and nobody loses anything."""
+"""Models that hang within a chunk: their process is killed, and no text is lost."""
 
 import threading
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from tests.support.trust import approve_models
 
 pytestmark = pytest.mark.engine  # a process that imports MLflow for each model
 
-_GRACE = 0.5  # seconds; a process that moves need not show it here
+_GRACE = 0.5  # seconds; shorter than the heartbeat interval
 HOLDS_GIL = pytest.mark.parametrize("holds_gil", [True, False], ids=["holds the GIL", "waits"])
 
 
@@ -43,14 +43,14 @@ def spec(scripted: ScriptedModel, store: str) -> ModelSpec:
 
 @pytest.fixture
 def pool(spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
-    """A pool whose models have little time to obey."""
+    """A pool with a short grace period."""
     monkeypatch.setattr(hosted_model, "GRACE_SECONDS", _GRACE)
     threads = set(threading.enumerate())
     pool = Pool(tmp_path, max_loaded=1, idle_seconds=600, admit=approve_models(spec.tracking_uri, tmp_path).admit)
     yield pool
     pool.close()
     for thread in set(threading.enumerate()) - threads:
-        if thread.name != "pool":  # it ends at its next look
+        if thread.name != "pool":  # it ends at its next check
             thread.join(30)
             assert not thread.is_alive(), thread.name
 
@@ -134,7 +134,7 @@ def test_a_closed_tab_leaves_no_process_that_hangs(pool: Pool, spec: ModelSpec, 
 def test_unloading_refuses_while_a_model_answers_but_not_while_it_hangs(
     pool: Pool, spec: ModelSpec, scripted: ScriptedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosted_model, "GRACE_SECONDS", 3.0)  # more than the time between two signs of life
+    monkeypatch.setattr(hosted_model, "GRACE_SECONDS", 3.0)  # more than the heartbeat interval
     gate = _hang_after_text(scripted, "A story?", holds_gil=False)
     turn, answers = _turn(pool, spec, "A story?")
     _await_text(turn, "Once upon ")
@@ -147,7 +147,7 @@ def test_unloading_refuses_while_a_model_answers_but_not_while_it_hangs(
         try:
             pool.unload(spec.model_id)
             break
-        except UserError as error:  # its last sign of life was a moment ago
+        except UserError as error:  # its last heartbeat was just now
             assert error.code == "model_busy"  # noqa: PT017
     assert not process.is_running()
     assert turn.wait(60)

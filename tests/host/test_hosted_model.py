@@ -1,4 +1,4 @@
-"""A model in its process: streaming, stopping, crashing, concurrent answers."""
+"""A model in its process: streaming, cancelling, crashing, concurrent answers."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def completed(events: Iterator[AnswerEvent]) -> Completed:
 
 @pytest.fixture
 def fresh(demo: Demo, tmp_path: Path) -> Iterator[HostedModel]:
-    """An ONNX model for this test alone, which may kill it."""
+    """An ONNX model for this test only, which may kill it."""
     model = HostedModel(demo.spec("prompt"), tmp_path, strict_admission(tmp_path).admit)
     yield model
     model.unload()
@@ -188,7 +188,7 @@ def test_an_answer_ends_at_its_time_limit(hosted: HostedModel) -> None:
 def tiny_model(
     request: pytest.FixtureRequest, tiny: TinyStore, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[HostedModel]:
-    """Each of the tiny models, in a process of its own that is allowed the least."""
+    """Each of the tiny models, in its own process with the fewest permissions."""
     logs = tmp_path_factory.mktemp("tiny")
     model = HostedModel(tiny.spec(request.param), logs, strict_admission(logs).admit)
     yield model

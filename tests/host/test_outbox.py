@@ -1,4 +1,4 @@
-"""Events on their way to the app: merged, in order, complete."""
+"""The outbox sends events merged, in order, and completely."""
 
 import io
 import json
@@ -23,7 +23,7 @@ _COMPLETED = Completed("Hello", Usage(3, 2), Timings(0.1, 0.2, None), "stop")
 
 
 class Pipe(io.StringIO):
-    """Records what is flushed, and can wait for it."""
+    """Records flushed output, and can wait for it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def _merge_texts(events: list[HostEvent]) -> list[object]:
 
 
 def _all_done(numbers: list[int]) -> Callable[[list[Any]], bool]:
-    """Return a predicate: each of these answers has its Completed."""
+    """Return a predicate that is true once each of these answers has its Completed."""
     return lambda lines: all([number, "completed"] in [[to, event[0]] for to, event in lines] for number in numbers)
 
 

@@ -1,4 +1,4 @@
-"""The filter of system calls, as built for each architecture; what it does is tested in test_containment.py."""
+"""The system call filter, as built for each architecture; its effect is tested in test_containment.py."""
 
 import json
 import platform

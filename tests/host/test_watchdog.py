@@ -1,4 +1,4 @@
-"""When a process is taken to hang: decided from its events alone, without a process."""
+"""When a process is considered hung, decided from its events only, without a process."""
 
 import queue
 import threading
@@ -25,7 +25,7 @@ _REQUEST = ChatRequest((Message("user", "Hi"),))
 
 
 class Watched:
-    """A watchdog with what it has done."""
+    """A watchdog, and a record of its actions."""
 
     def __init__(self, grace: float) -> None:
         self.released: queue.SimpleQueue[tuple[int, str, bool]] = queue.SimpleQueue()
@@ -35,7 +35,7 @@ class Watched:
 
 
 class Clocked(Watched):
-    """Its seconds pass when a test says so."""
+    """A watchdog whose clock is advanced by the test."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._now = 100.0
@@ -46,7 +46,7 @@ class Clocked(Watched):
         self._now += seconds
 
     def wake(self) -> None:
-        """Let the watchdog see what the time is."""
+        """Make the watchdog check the time."""
         with self.watchdog._changed:
             self.watchdog._changed.notify()
 

@@ -1,4 +1,4 @@
-"""The worker without its process: when a model may prepare for the next answer."""
+"""The worker without its process: when a model prepares for the next answer."""
 
 import threading
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ _REQUEST = ChatRequest((Message("user", "Hello."),))
 
 
 class Preparing:
-    """Answers once it may; at each `prepare`, records how many answers were already sent."""
+    """Answers when the test allows it; at each `prepare`, records how many answers were already sent."""
 
     delivery: StreamingMode = "stream"
 
@@ -73,7 +73,7 @@ def test_a_model_prepares_once_all_answers_are_sent() -> None:
 
 
 class Counting:
-    """Counts words; cannot render what a template rejects."""
+    """Counts words; raises for a prompt that a template rejects."""
 
     delivery: StreamingMode = "stream"
 
@@ -106,7 +106,7 @@ def test_prompts_are_counted_only_while_the_model_is_idle_and_can() -> None:
 
 
 class Lingering(Counting):
-    """Has something left to do after the last event of an answer."""
+    """Keeps working after the last event of an answer."""
 
     def __init__(self) -> None:
         self.has_completed, self.may_end = threading.Event(), threading.Event()
@@ -137,7 +137,7 @@ def test_an_answer_ends_for_the_app_once_prompts_can_be_counted_again() -> None:
 
 
 class Endless(Counting):
-    """Ends its events without saying so."""
+    """Ends its events without Completed."""
 
     @override
     def answer(self, request: ChatRequest, cancel: CancelToken) -> Iterator[AnswerEvent]:

@@ -1,4 +1,4 @@
-"""A pipeline on lent GPUs: the package `spaces` itself, in a model's process, against a stand-in of the host that lends them."""
+"""A pipeline on lent GPUs: the package `spaces` itself, in a model's process, against a fake of the host that lends them."""
 
 import os
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def api() -> Iterator[DeviceApi]:
 
 @pytest.fixture(scope="module")
 def model(api: DeviceApi, demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostedModel]:
-    """The demo's pipeline on a ZeroGPU Space, allowed the least."""
+    """The demo's pipeline on a ZeroGPU Space, with the fewest permissions."""
     logs = tmp_path_factory.mktemp("logs")
     with pytest.MonkeyPatch.context() as patch:
         _become_space(api, patch)
@@ -139,7 +139,7 @@ def test_a_worker_that_the_host_ends_is_replaced(model: HostedModel) -> None:
 
 
 class Endless:
-    """Writes until it is told to end."""
+    """Generates text until it is cancelled."""
 
     batching = Batching("pipeline")
 

@@ -1,4 +1,4 @@
-"""Our rendering of chat templates against transformers' own, with the documented formats of well-known model families."""
+"""Our rendering of chat templates compared with transformers' own, for the documented formats of well-known model families."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -53,7 +53,7 @@ _texts = st.lists(
 
 @st.composite
 def _conversations(draw: st.DrawFn) -> list[Message]:
-    """Conversations as the app has them, and arbitrary ones."""
+    """Generate conversations like the app's, and arbitrary ones."""
     if draw(st.booleans()):
         return draw(st.lists(st.builds(Message, _roles, _texts), min_size=1, max_size=6))
     system = [Message("system", draw(_texts))] if draw(st.booleans()) else []
@@ -64,7 +64,7 @@ def _conversations(draw: st.DrawFn) -> list[Message]:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    """A tokenizer of transformers with the named tokens; its vocabulary plays no part."""
+    """Return a transformers tokenizer with the named tokens; its vocabulary does not matter."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast
@@ -74,7 +74,7 @@ def tokenizer() -> Any:
 
 
 def theirs(tokenizer: Any, template: str, messages: Sequence[Message], **options: Any) -> str | None:
-    """What transformers renders; None if the template fails."""
+    """Return the rendering of transformers; None if the template fails."""
     dicts = [{"role": message.role, "content": message.content} for message in messages]
     try:
         return str(tokenizer.apply_chat_template(dicts, chat_template=template, tokenize=False, **options))
@@ -83,7 +83,7 @@ def theirs(tokenizer: Any, template: str, messages: Sequence[Message], **options
 
 
 def ours(template: str, messages: Sequence[Message]) -> str | None:
-    """What the app renders; None if the template fails."""
+    """Return the app's rendering; None if the template fails."""
     other = {name: TOKENS[name] for name in ("unk_token", "pad_token")}
     try:
         return PromptFormat(template, (), TOKENS["bos_token"], TOKENS["eos_token"], other).render(messages)
@@ -106,7 +106,7 @@ def test_a_template_renders_as_in_transformers(tokenizer: Any, name: str, messag
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_every_family_renders_a_chat(tokenizer: Any, name: str) -> None:
-    """Or the comparison would show little."""
+    """Otherwise the comparison would prove little."""
     messages = [Message("user", "Hi"), Message("assistant", "Hello!"), Message("user", "And you?")]
 
     rendered = ours(FAMILIES[name], messages)

@@ -1,4 +1,4 @@
-"""The templates users can pick: their models' training formats, in which user text stays text."""
+"""The templates that users can pick: their models' training formats, in which user text stays text."""
 
 import pytest
 from hypothesis import given

@@ -21,7 +21,7 @@ PHI3 = (
 SPECIAL = ("<|endoftext|>", "<|assistant|>", "<|system|>", "<|end|>", "<|user|>", "<s>", "</s>", "<unk>")
 _LONE = re.compile(f"(?<!{SEPARATOR}){SEPARATOR}(?!{SEPARATOR})")
 
-# Text that is rich in whole, broken and overlapping control tokens, and in the separator itself.
+# Text with many complete, broken and overlapping control tokens, and with the separator itself.
 _fragments = st.sampled_from(
     [*SPECIAL, SEPARATOR, "<", "<|", "|>", "|", "end", "user", "<|end", "|end|>", "\n", " ", "a", "<<|end|>", "é", "😀"]
 )
@@ -89,7 +89,7 @@ def test_a_template_that_rejects_a_conversation_says_why() -> None:
     "template",
     [
         "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}x",
-        # Rejects it in words that do not mention it.
+        # Rejects it with a message that does not mention it.
         "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
         "{{ raise_exception('Conversation roles must alternate') }}{% endif %}{% endfor %}x",
         "{{ {'user': 1, 'assistant': 2}[messages[0].role].real }}",
@@ -227,7 +227,7 @@ _labelled = st.lists(
 
 
 def _has_turn_label(text: str) -> bool:
-    """Whether any line begins with a label and a colon, whatever stands around it, SEPARATOR apart."""
+    """Return whether any line begins with a label and a colon, regardless of the characters around it, except SEPARATOR."""
     heads = (
         re.sub(r"[\W_]", lambda found: found[0] if found[0] == SEPARATOR else "", line.partition(":")[0])
         for line in text.replace("：", ":").splitlines()

@@ -1,4 +1,4 @@
-"""The set-up as a program: killed in any stage it resumes, and never leaves an incomplete model that looks complete."""
+"""The setup as a program: killed in any stage, it resumes, and never leaves an incomplete model that looks complete."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ COMMAND = [sys.executable, "-m", "phi3_ui", "setup"]
 
 
 def kill_in_stage(home: Path, stage: StageName) -> None:
-    """Start a set-up, kill it when it reports `stage`, and check that none of its processes survives."""
+    """Start a setup, kill it when it reports `stage`, and check that none of its processes survives."""
     words = tr("en", f"setup.{stage}")
     with subprocess.Popen(COMMAND, cwd=ROOT, env=environment(home), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -16,7 +16,7 @@ PHI = "microsoft/Phi-3-mini-4k-instruct"
 
 
 def options(step: Step) -> dict[str, str]:
-    """The arguments of a step, by name."""
+    """Return the arguments of a step, by name."""
     names, values = step.arguments[::2], step.arguments[1::2]
     return dict(zip(names, values, strict=True))
 

@@ -1,4 +1,4 @@
-"""The estimate of the time that is left."""
+"""The estimate of the time left."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ from phi3_ui.provision.time_left import TimeLeft
 
 _DEMO: tuple[StageName, ...] = ("fetch", "convert", "build", "log_onnx", "log_pipeline")
 _TOOK = (2.1, 2.9, 14.1, 7.0, 17.7)  # seconds of each stage of the demo, as measured
-_PAUSE = 0.5  # seconds between two looks
+_PAUSE = 0.5  # seconds between two updates
 
 
 def test_it_counts_down_without_jumps_and_is_about_right() -> None:

@@ -11,7 +11,7 @@ from phi3_ui.runtime.fifo_queue import FifoQueue
 
 
 class WaitingRequest:
-    """A request in the queue, in a thread of its own: the positions it gets, and when it is served."""
+    """A request in the queue, in its own thread: the positions it gets, and when it is served."""
 
     def __init__(self, fifo: FifoQueue, serve: Callable[[], None] = lambda: None) -> None:
         self.cancel = CancelToken()

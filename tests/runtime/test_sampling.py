@@ -1,4 +1,4 @@
-"""Parameters as arguments of transformers' generate: ranges, penalties and seeds, with a tiny model."""
+"""Parameters as arguments of transformers' `generate`: ranges, penalties and seeds, with a tiny model."""
 
 import threading
 from typing import Any

@@ -11,7 +11,7 @@ from models import phi3_onnx_engine
 from phi3_ui.runtime.stop_strings import StopStrings
 
 COPIES = [StopStrings, phi3_onnx_engine.StopStrings]
-# Few letters, so that stop strings are met, overlap and begin again within themselves.
+# Few letters, so that stop strings occur, overlap, and start again within themselves.
 _letters = st.text("ab\n", max_size=12)
 _stops = st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=4).map(tuple)
 

@@ -8,7 +8,7 @@ from phi3_ui.runtime.stopwatch import Stopwatch
 
 
 class Clock:
-    """A clock that shows what the test sets."""
+    """A clock set by the test."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -25,7 +25,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def _watch(clock: Clock, *tokens: float, end: float) -> Stopwatch:
-    """A stopwatch started at 100 with tokens at these times; the clock then shows `end`."""
+    """Return a stopwatch started at 100 with tokens at these times; the clock then shows `end`."""
     watch = Stopwatch()
     for clock.now in tokens:
         watch.token()
@@ -49,7 +49,7 @@ def test_one_token_has_no_rate(clock: Clock) -> None:
 def test_the_rate_excludes_the_first_token_and_the_time_to_it(clock: Clock) -> None:
     watch = _watch(clock, 102.0, 102.5, 103.0, 104.0, end=110.0)
 
-    # Reading the prompt (2 s) and what follows the last token (6 s) are no decoding.
+    # The prefill (2 s) and the time after the last token (6 s) do not count as decoding.
     assert watch.timings(4) == Timings(2.0, 10.0, 1.5)
 
 

@@ -32,7 +32,7 @@ REQUEST = ChatRequest((Message("user", "Hi"),), GenerationParams(max_tokens=50))
 
 @contextmanager
 def served(app: FastAPI) -> Iterator[int]:
-    """Serves an application, whose lifespan others run, on a port of this machine."""
+    """Serve an application on a local port; the caller runs its lifespan."""
     port = find_free_port()
     one = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="off"))
     thread = threading.Thread(target=one.run, daemon=True)
@@ -44,7 +44,7 @@ def served(app: FastAPI) -> Iterator[int]:
 
 
 class Other:
-    """The other instance, and this one's view of it."""
+    """The other instance, and this instance's view of it."""
 
     def __init__(self, home: Path, app: FastAPI, model: ScriptedModel, port: int) -> None:
         self.app, self.model = app, model

@@ -31,7 +31,7 @@ def api() -> StandInApi:
 
 
 class Source(RemoteSource):
-    """Closed at the end of the test."""
+    """A RemoteSource that is closed at the end of the test."""
 
     def __init__(self, api: StandInApi, home: Path, servers: str = LAB) -> None:
         settings = Settings.read({"PHI3_UI_HOME": str(home), "PHI3_UI_REMOTE_SERVERS": servers})

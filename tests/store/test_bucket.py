@@ -1,4 +1,4 @@
-"""A store that outlives the disk, in a bucket on which SQLite never works."""
+"""A store that survives the loss of the disk, in a bucket that SQLite never accesses directly."""
 
 import logging
 import os

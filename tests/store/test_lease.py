@@ -1,4 +1,4 @@
-"""Leases: one server at a time, as long as it is alive."""
+"""Leases: held by one server at a time, as long as it is alive."""
 
 import time
 from pathlib import Path
@@ -80,7 +80,7 @@ def test_of_two_that_write_at_once_the_last_one_holds_it(uri: str, monkeypatch: 
 
     def let_the_other_write(_: float) -> None:
         monkeypatch.setattr(time, "sleep", lambda _: None)
-        second._write()  # it looked before the first one wrote
+        second._write()  # it checked before the first one wrote
 
     monkeypatch.setattr(time, "sleep", let_the_other_write)
     assert not first.try_acquire()

@@ -40,7 +40,7 @@ def test_ids_and_names_are_percent_encoded() -> None:
 
 @contextmanager
 def _serve(status: int, body: bytes) -> Iterator[str]:
-    """Run a server that sends this response to every request. Yields its URL."""
+    """Run a server that sends this response to every request, and yield its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -123,7 +123,7 @@ def _free_port() -> int:
 
 
 def _wait_until(condition: Callable[[], bool], timeout: float = 90) -> bool:
-    """Wait up to `timeout` seconds. Returns whether the condition became true."""
+    """Wait up to `timeout` seconds, and return whether the condition became true."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:

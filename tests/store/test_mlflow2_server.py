@@ -26,7 +26,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with a registered chat model and one that is only a run's artifact."""
+    """A server with a registered chat model, and one that is only a run artifact."""
     folder = tmp_path_factory.mktemp("mlflow2")
     server = Server(folder / "server", find_free_port(), str(mlflow2.ensure()))
     with server.running():

@@ -1,4 +1,4 @@
-"""What people are told about a store that refuses: the reason and its cure, in one sentence."""
+"""The error for a store that refuses: the reason and its remedy, in one sentence."""
 
 import contextlib
 import sqlite3

@@ -1,4 +1,4 @@
-"""Set-up, list and chat against a real `mlflow server`, which stores models in its own artifact store."""
+"""Setup, list and chat against a real `mlflow server`, which stores models in its own artifact store."""
 
 import json
 import subprocess
@@ -36,7 +36,7 @@ class App:
 
     @property
     def working_folder(self) -> Path:
-        """Where the commands run; nothing may be left in it."""
+        """The working folder of the commands, which must stay empty."""
         return self.folder / "cwd"
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
@@ -72,7 +72,7 @@ def app(tmp_path_factory: pytest.TempPathFactory, weights: Weights) -> App:
 
 @pytest.fixture(scope="module")
 def interrupted_setup(app: App) -> subprocess.CompletedProcess[str]:
-    """The result of a set-up during which the server was killed, while the first model was logged."""
+    """The result of a setup during which the server was killed, while the first model was logged."""
     stage = tr("en", "setup.log_onnx")
     with app.server.running() as server, app.start("setup") as process:
         assert process.stdout
@@ -84,7 +84,7 @@ def interrupted_setup(app: App) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def server(app: App, interrupted_setup: subprocess.CompletedProcess[str]) -> Iterator[Server]:
-    """The restarted server, which holds both models after the set-up was run again."""
+    """The restarted server, which has both models after the setup was run again."""
     with app.server.running():
         result = app.run("setup")
         assert result.returncode == 0, result.stdout + result.stderr
@@ -92,7 +92,7 @@ def server(app: App, interrupted_setup: subprocess.CompletedProcess[str]) -> Ite
 
 
 def _error_line(result: subprocess.CompletedProcess[str]) -> str:
-    """The only line that a failed command wrote to stderr."""
+    """Return the only line that a failed command wrote to stderr."""
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     (line,) = result.stderr.strip().splitlines()

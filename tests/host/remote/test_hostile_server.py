@@ -1,4 +1,4 @@
-"""What a hostile server sends costs a bounded amount of memory and time."""
+"""The response of a malicious server uses a bounded amount of memory and time."""
 
 import contextlib
 import time
@@ -42,7 +42,7 @@ def ask(loop: HttpLoop) -> list[Any]:
 
 
 def read(pieces: Iterator[bytes]) -> list[str | None]:
-    """The events of a stream."""
+    """Return the events of a stream."""
 
     async def send() -> AsyncIterator[bytes]:
         for piece in pieces:
@@ -119,7 +119,7 @@ def test_events_of_too_many_values_are_not_parsed(data: bytes) -> None:
     for sent in (data, data.decode()):
         with pytest.raises(MalformedError, match="too many values"):
             parse_chunk(sent)
-    # What no line feed ends is looked at before it counts as an event.
+    # Text without a final line feed is checked before it counts as an event.
     assert read(iter([b"data: " + data])) == []
 
 

@@ -1,4 +1,4 @@
-"""A model on another server, as a ChatModel, over a stand-in for the server."""
+"""A model on a remote server, as a ChatModel, against a fake server."""
 
 import contextlib
 import json
@@ -271,7 +271,7 @@ def _bad_certificate() -> ssl.SSLCertVerificationError:
 
 
 def _bomb() -> bytes:
-    """A hundred megabytes of an event's text."""
+    """Yield a hundred megabytes of one event's text."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     pieces = (packer.compress(b"data: x" + bytes(1 << 20)) for _ in range(100))
     return b"".join(pieces) + packer.flush()

@@ -1,4 +1,4 @@
-"""Builders for conversations, turns and records as the app makes them."""
+"""Builders for conversations, turns and records, as the app creates them."""
 
 import time
 from dataclasses import replace
@@ -28,24 +28,24 @@ def make_answer(text: str, **fields: Unpack[AnswerFields]) -> Answer:
 
 
 def make_request(asked_at: float | None = None, temperature: float | None = None) -> TurnRequest:
-    """A request made at `asked_at`, in seconds since the epoch; now by default."""
+    """Return a request made at `asked_at`, in seconds since the epoch; now by default."""
     return TurnRequest(asked_at or time.time(), MODEL, "Be brief.", GenerationParams(seed=7, temperature=temperature))
 
 
 def ask(
     conversation: Conversation, question: str, asked_at: float | None = None, temperature: float | None = None
 ) -> Conversation:
-    """Append a turn that is not answered yet."""
+    """Append a turn without an answer."""
     return conversation.with_question(question, make_request(asked_at, temperature))
 
 
 def make_conversation(question: str = "Hi", answer: str = "Hello", asked_at: float | None = None) -> Conversation:
-    """A conversation of one answered turn."""
+    """Return a conversation of one answered turn."""
     return ask(Conversation(), question, asked_at).with_answer(make_answer(answer))
 
 
 def make_record(conversation_id: str, conversation: Conversation, visitor_id: str = ME) -> TurnRecord:
-    """The record of the last shown turn, which ended just now."""
+    """Return the record of the last shown turn, which has just ended."""
     turn = conversation.turns[-1]
     messages = conversation.truncated_at(turn.id).build_messages(turn.request.system if turn.request else "")
     return TurnRecord(visitor_id, conversation_id, turn, "demo · ONNX", time.time(), "0.1.0", messages)

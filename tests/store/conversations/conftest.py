@@ -1,4 +1,4 @@
-"""A store of its own for each test, and a recorder that writes to it."""
+"""A separate store for each test, and a recorder that writes to it."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Recorders over a test's own store, and what they wrote to it."""
+"""Recorders for a test's own store, and readers of what they wrote."""
 
 import time
 from collections.abc import Callable
@@ -21,12 +21,12 @@ TIMEOUT = 30.0
 
 
 def create_recorder(uri: str, folder: Path, journal_limit: int = JOURNAL_LIMIT) -> Recorder:
-    """A recorder whose journal is in `folder`."""
+    """Return a recorder with its journal in `folder`."""
     return Recorder(locate_in(uri), folder / "journal", journal_limit)
 
 
 def locate_in(uri: str) -> Callable[[], ChatLocation]:
-    """Find the experiment of the chats in a store, which is asked until it has answered once."""
+    """Return a function that finds the chats' experiment in a store, and caches it."""
 
     @cache
     def locate() -> ChatLocation:
@@ -37,7 +37,7 @@ def locate_in(uri: str) -> Callable[[], ChatLocation]:
 
 
 def ensure_experiment(uri: str) -> str:
-    """The id of the experiment of the chats, which is created if needed."""
+    """Return the id of the chats' experiment, and create it if needed."""
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("chats")
     if experiment:
@@ -50,14 +50,14 @@ def list_traces(uri: str) -> list[Trace]:
 
 
 def read_turn(trace: Trace) -> Turn:
-    """The turn of a trace that the app wrote."""
+    """Return the turn in a trace that the app wrote."""
     turn = parse_turn(trace)
     assert turn
     return turn
 
 
 def record_turn(recorder: Recorder, conversation_id: str, conversation: Conversation) -> None:
-    """Start and finish the last shown turn as the app does."""
+    """Start and finish the last shown turn, as the app does."""
     started = replace(make_record(conversation_id, conversation), turn=last_turn_without_answer(conversation))
     draft = recorder.start_turn(started)
     recorder.finish_turn(draft, make_record(conversation_id, conversation))

@@ -13,7 +13,7 @@ AT = 1_700_000_000.0
 def make_round(
     visitor_id: str = ME, models: tuple[str, ...] = ("m-1", "m-2"), asked_at: float | None = None
 ) -> list[TurnRecord]:
-    """The answers of these models to one question, as variants in one conversation."""
+    """Return the answers of these models to one question, as variants in one conversation."""
     conversation_id, round_id, records = new_id(), new_id(), list[TurnRecord]()
     for place, model in enumerate(models):
         request = replace(make_request(), model_id=model, round=RoundPlace(round_id, place, len(models), is_blind=True))

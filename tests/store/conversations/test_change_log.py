@@ -1,4 +1,4 @@
-"""Two servers on one store: what a person changes at one of them is seen at the other."""
+"""Two servers on one store: changes on one of them appear on the other."""
 
 import time
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ from tests.store.conversations.recording import (
 )
 from tests.store.conversations.rounds import make_round, vote_on
 
-OLD = 30  # chats that are newer than the oldest one: more than what is read of the store at each refresh
+OLD = 30  # chats newer than the oldest one: more than a refresh reads from the store
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _record(node: Node, conversation_id: str, question: str = "Hi", asked_at: fl
 
 
 def _fill(nodes: tuple[Node, Node]) -> str:
-    """The oldest of many chats, which both servers know."""
+    """Create many chats that both servers have loaded, and return the oldest."""
     first, now = new_id(), time.time()
     _record(nodes[0], first, "The oldest", now - 1000)
     for number in range(OLD):
@@ -118,7 +118,7 @@ def test_a_vote_reaches_the_other_server_where_no_second_one_counts(nodes: tuple
 
     assert one.history.vote(vote_on(records, mine))
     assert one.recorder.flush(TIMEOUT)
-    hurried = two.history.vote(vote_on(records, 1))  # before the other server has read of the first vote, or after
+    hurried = two.history.vote(vote_on(records, 1))  # before or after the other server has read the first vote
 
     wait_until(lambda: (two.ids(), [vote.preference for vote in two.history.list_votes(ME)])[1] == [mine])
     assert not two.history.vote(vote_on(records, 1))

@@ -1,4 +1,4 @@
-"""Several threads at once on the recorder, the journal and the index."""
+"""Concurrent threads on the recorder, the journal and the index."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Traces by other writers, damaged ones, and those of earlier versions: none hides another or makes a page unusable."""
+"""Damaged traces, and those of other writers and earlier versions: none hides another or makes a page unusable."""
 
 import json
 import logging
@@ -42,7 +42,7 @@ from tests.support.build_cache import create_store
 
 
 class Store:
-    """A store with two conversations of two turns each, written completely."""
+    """A store with two completely written conversations of two turns each."""
 
     def __init__(self, folder: Path) -> None:
         self.uri, self.database = create_store(folder), folder / "mlflow.db"
@@ -249,7 +249,7 @@ def test_a_chat_has_the_same_title_once_the_text_behind_a_preview_is_known() -> 
 
 
 def _trace(turn_id: str, stored: Any) -> Any:
-    """A trace of a turn whose span holds `stored`; only what parse_turn reads of it."""
+    """Return a trace with `stored` in its span, and only the fields that parse_turn reads."""
     info = SimpleNamespace(trace_metadata={TURN_KEY: turn_id}, assessments=[])
     return SimpleNamespace(
         info=info, data=SimpleNamespace(spans=[SimpleNamespace(attributes={TURN_ATTRIBUTE: stored})])

@@ -102,7 +102,7 @@ print(json.dumps([[turn.id, len(turn.answer.text), turn.answer.error] for turn i
 
 
 def _run(program: str, *arguments: object, prefix: tuple[str, ...] = ()) -> str:
-    """Run a Python program, by way of the command `prefix` if given, and return its output."""
+    """Run a Python program, through the command `prefix` if given, and return its output."""
     command = [*prefix, sys.executable, "-c", program, *map(str, arguments)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
@@ -186,9 +186,9 @@ assert not list(disk.glob("journal/*"))
 
 
 def _record_on_small_disk(tmp_path: Path, fault: Literal["full", "read-only"]) -> list[str]:
-    """Record turns before, during and after a fault of the disk. Returns the warning, then the recorded questions.
+    """Record turns before, during and after a disk fault. Return the warning, then the recorded questions.
 
-    The disk is mounted in a mount namespace of its own, invisible to the rest of the system.
+    The disk is mounted in a separate mount namespace, invisible to the rest of the system.
     """
     for tool in ("unshare", "setpriv"):
         assert shutil.which(tool), f"{tool} is missing: install util-linux"

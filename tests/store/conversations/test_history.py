@@ -1,4 +1,4 @@
-"""Conversations read back from the traces: complete, searchable, renamed, deleted, and private to each visitor."""
+"""Reading conversations from the traces: complete, searchable, renamed, deleted, and private to each visitor."""
 
 import sqlite3
 import time
@@ -44,7 +44,7 @@ class Store:
     recorder: Recorder
 
     def history(self) -> History:
-        """The history of a server that has just started."""
+        """Return the history of a server that has just started."""
         return History(locate_in(self.uri), self.recorder)
 
 
@@ -61,7 +61,7 @@ def _submit(store: Store, history: History, conversation_id: str, conversation: 
 
 
 def _branched_conversation() -> Conversation:
-    """A question answered twice; the second answer has a follow-up question that was edited."""
+    """Return a question answered twice, whose second answer has a follow-up question that was edited."""
     now = time.time() - 100
     conversation = make_conversation("Tell me about the sea", "It is big.", now)
     conversation = conversation.with_variant(conversation.turns[0].id, request=make_request(now + 1)).with_answer(
@@ -74,7 +74,7 @@ def _branched_conversation() -> Conversation:
 
 
 def _submit_all(store: Store, history: History, conversation: Conversation) -> str:
-    """Submit every turn in the order in which they were asked. Returns the id of the conversation."""
+    """Submit every turn in the order in which they were asked, and return the id of the conversation."""
     conversation_id = new_id()
     for turn in conversation.tree:
         _submit(store, history, conversation_id, Conversation(conversation.tree, turn.id))

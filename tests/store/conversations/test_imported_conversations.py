@@ -14,7 +14,7 @@ from tests.store.conversations.recording import TIMEOUT, locate_in
 
 
 def _simultaneous_questions(asked_at: float, *questions: str) -> Conversation:
-    """A conversation whose questions were all asked at the same time."""
+    """Return a conversation whose questions were all asked at the same time."""
     conversation = Conversation()
     for question in questions:
         conversation = conversation.with_question(question, TurnRequest(asked_at, "", "Be brief.")).with_answer(

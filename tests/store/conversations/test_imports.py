@@ -1,4 +1,4 @@
-"""Imports through the recorder: all or nothing, out of others' way, and a journal that grows linearly."""
+"""Imports through the recorder: atomic, with the lowest priority, and with a journal that grows linearly."""
 
 import json
 import threading
@@ -49,7 +49,7 @@ def _import(store: ConversationStore, conversation: Conversation, title: str = "
 def test_500_turns_are_stored_completely_and_the_journal_takes_little_more_than_their_text(
     store: ConversationStore, writer: Writer, tmp_path: Path
 ) -> None:
-    """The released form kept the whole chat with each turn: 125 MB for this one, of which 64 MB were written."""
+    """Format 1 stored the whole chat with each turn: 125 MB for this one, of which 64 MB were written."""
     gate = threading.Event()
     writer.on_write = lambda _: wait_for(gate)
     sizes = dict[int, int]()
@@ -95,7 +95,7 @@ def test_another_persons_turn_is_written_between_two_turns_of_a_long_import(
     assert first_written.wait(TIMEOUT)
     other = make_record(new_id(), make_conversation(), OTHER)
     store.recorder.submit(other)
-    second = _import(store, make_long(3, 10))  # which takes turns with the long one
+    second = _import(store, make_long(3, 10))  # alternates with the long one
     go_on.set()
 
     assert second.ticket.wait(TIMEOUT).state == "stored"
@@ -204,7 +204,7 @@ def test_a_chat_that_the_disk_does_not_take_is_not_reported_as_stored(writer: Wr
 
 
 def test_recovered_turns_get_the_messages_of_the_turns_before_them(uri: str, tmp_path: Path) -> None:
-    """In the store and in the journal; of a turn that the store has lost, the messages begin after it."""
+    """In the store and in the journal. The messages start after a turn that the store has lost."""
     conversation_id, conversation = new_id(), make_conversation("one", "1")
     recorder = create_recorder(uri, tmp_path)
     recorder.submit(make_record(conversation_id, conversation))

@@ -1,4 +1,4 @@
-"""Journal entries: every operation survives the round trip, and those of earlier versions are read."""
+"""Journal entries: every operation survives the round trip, and those of earlier versions can be read."""
 
 import json
 from dataclasses import replace

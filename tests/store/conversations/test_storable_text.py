@@ -1,4 +1,4 @@
-"""What is written of text that not every store can hold."""
+"""Text that not every store accepts is made storable."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Votes on rounds: one assessment for each answer, written once whatever happens, and read back for everybody."""
+"""Votes on rounds: one assessment per answer, written exactly once, and read back for all users."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""A recorder whose writer the test holds, and long chats."""
+"""A recorder whose writer the test can block, and long chats."""
 
 import threading
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def wait_for(event: threading.Event) -> None:
 
 
 class Writer:
-    """Takes what the recorder writes, as long as the test lets it."""
+    """Accepts the recorder's writes while the test allows it."""
 
     def __init__(self) -> None:
         self.written: list[Step] = []
@@ -51,7 +51,7 @@ class Writer:
 
 
 def replace_writer(monkeypatch: pytest.MonkeyPatch) -> Writer:
-    """Let every recorder write to a Writer."""
+    """Make every recorder write to a Writer."""
     writer = Writer()
     for name in ("write", "find_obstacle"):
         monkeypatch.setattr(TraceWriter, name, lambda _, *arguments, name=name: getattr(writer, name)(*arguments))

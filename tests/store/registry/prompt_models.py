@@ -11,7 +11,7 @@ DECLARED = {"contract": "prompt", "chat_template": "{{ messages[-1].content }}",
 
 
 def log_prompt_model(uri: str, name: str, metadata: dict[str, Any], in_run: bool = False) -> str:
-    """Log a model that echoes its prompt, outside of a run by default. Returns its id."""
+    """Log a model that echoes its prompt, outside of a run by default, and return its id."""
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment("models")
     code = ROOT / "tests" / "support" / "echo_model.py"

@@ -1,4 +1,4 @@
-"""Admission: what is loaded is what was inspected, and code waits for an approval that any change revokes."""
+"""Admission: exactly the inspected files are loaded, and code requires an approval that any change revokes."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def spec_of(folder: Path) -> ModelSpec:
 
 
 def admit(admission: Admission, folder: Path) -> ModelSpec:
-    """The spec that a process would get. UserError."""
+    """Return the spec that a process would get. Raises UserError."""
     with admission.admit(spec_of(folder)) as admitted:
         return admitted
 
@@ -62,7 +62,7 @@ def admission(tmp_path: Path, approvals: Approvals) -> Admission:
 
 @pytest.fixture
 def python_model(tmp_path: Path) -> Path:
-    """A model of somebody's code, which says so if it runs."""
+    """Log a third-party model whose code leaves a mark when it runs."""
     folder = tmp_path / "model"
     write_mlmodel(
         folder,
@@ -184,7 +184,7 @@ def test_a_refused_model_starts_no_process(admission: Admission, python_model: P
 def test_an_approved_model_runs_its_code(
     admission: Admission, approvals: Approvals, python_model: Path, tmp_path: Path
 ) -> None:
-    """Which shows that it would have run in the test above."""
+    """This shows that it would have run in the test above."""
     approvals.add(inspect_model(python_model).fingerprint)
     model = HostedModel(spec_of(python_model), tmp_path / "logs", admission.admit)
 
@@ -196,7 +196,7 @@ def test_an_approved_model_runs_its_code(
 
 
 def test_a_model_that_changes_all_the_time_is_never_loaded_with_code(admission: Admission, tmp_path: Path) -> None:
-    """Files, links and folders are swapped while the model is being copied and inspected."""
+    """Files, links and folders are swapped while the model is copied and inspected."""
     folder = write_pipeline(tmp_path / "model")
     config, model_file = folder / "model" / "config.json", folder / "MLmodel"
     good, described = config.read_text(), model_file.read_text()
@@ -328,7 +328,7 @@ def test_plain_mlflow_runs_a_loader_disguised_as_transformers(tmp_path: Path, ca
 
 @pytest.fixture
 def store(tmp_path: Path) -> Catalogue:
-    """A store with a model of somebody's code, newer than a pipeline of data alone."""
+    """A store with a third-party model, newer than a data-only pipeline."""
     uri = create_store(tmp_path / "home", "models")
     for name in ("safe", "theirs"):
         model_id = log_prompt_model(uri, name, DECLARED)
@@ -369,7 +369,7 @@ def test_a_model_elsewhere_that_declares_code_is_refused_before_it_is_downloaded
     with pytest.raises(UserError, match="theirs is not loaded"):
         admission.require(theirs)
 
-    admission.approvals.add(FINGERPRINT)  # perhaps of this model: only its files can tell
+    admission.approvals.add(FINGERPRINT)  # perhaps of this model: only its files show it
     admission.require(theirs)
     spec = ModelSpec(theirs.model_id, "theirs", theirs.uri, "prompt", theirs.tracking_uri)
     with pytest.raises(UserError, match=r"theirs is not loaded.*echo_model\.py"), admission.admit(spec):

@@ -1,4 +1,4 @@
-"""The model that a new page starts with."""
+"""The model that a new page preselects."""
 
 from datetime import UTC, datetime
 

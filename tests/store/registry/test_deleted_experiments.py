@@ -1,4 +1,4 @@
-"""Models in experiments that were deleted, no matter who logged them: the error names the experiments and the cure."""
+"""Models in deleted experiments, no matter who logged them: the error names the experiments and the remedy."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def test_a_deleted_experiment_with_models_is_named_and_no_first_run_starts(
         assert "has no chat models" not in result.stderr
     assert [experiment.name for experiment in MlflowClient(uri).search_experiments()] == ["Default"]
 
-    # Somebody who wants other models says so.
+    # A user who wants other models chooses a preset explicitly.
     explicit = Settings.read({"PHI3_UI_HOME": str(home), "MLFLOW_TRACKING_URI": uri, "PHI3_UI_PRESET": "demo"})
     assert FirstRun(explicit, Catalogue(uri)).is_needed()
     MlflowClient(uri).restore_experiment(id_)

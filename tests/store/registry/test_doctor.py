@@ -62,7 +62,7 @@ def log_to_store(uri: str) -> None:
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """A folder with the files of an ONNX model, which cannot be loaded."""
+    """A folder with the files of an ONNX model that cannot be loaded."""
     folder = tmp_path / "tiny-onnx"
     folder.mkdir()
     config = {"model": {"decoder": {"filename": "model.onnx", "head_size": 64}}}
@@ -73,7 +73,7 @@ def weights(tmp_path: Path) -> Path:
 
 
 def _log(code: Path, weights: Path, **metadata: Any) -> str:
-    """Log `weights` with the wrapper `code` and what it imports beside it, if there is any. Returns the model id."""
+    """Log `weights` with the wrapper `code` and its imports in the same folder, if any, and return the model id."""
     beside = [path for path in (code.with_name(ENGINE.name), code.with_name("phi3_onnx_slots.py")) if path.exists()]
     logged = mlflow.pyfunc.log_model(
         name="tiny-onnx",
@@ -259,7 +259,7 @@ def test_a_wrapper_from_another_version_of_the_app_is_a_warning(uri: str, weight
 def test_the_wrapper_of_an_earlier_release_is_complete_with_its_two_files(
     uri: str, weights: Path, tmp_path: Path
 ) -> None:
-    """Their metadata list no files."""
+    """Their metadata does not list the files."""
     other, slots = tmp_path / "phi3_onnx.py", tmp_path / "phi3_onnx_slots.py"
     other.write_text(_TWO_FILES)
     slots.write_text("# KV-cache slots\n")

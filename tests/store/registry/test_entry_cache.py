@@ -80,7 +80,7 @@ def test_a_damaged_cache_file_or_missing_folder_is_ignored(uri: str, tmp_path: P
 
 
 def _model(model_id: str) -> StoredModel:
-    """A model whose files the store serves."""
+    """Return a model whose files the store serves."""
     return StoredModel(model_id, model_id, f"mlflow-artifacts:/models/{model_id}", 0, None, {})
 
 

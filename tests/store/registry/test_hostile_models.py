@@ -1,4 +1,4 @@
-"""Hostile models and a canary: plain MLflow runs their code, the app does not, whichever way they are picked."""
+"""Malicious models with a canary: plain MLflow runs their code, the app does not, however they are selected."""
 
 import pickle
 import subprocess
@@ -26,7 +26,7 @@ Song = str
 
 
 class _Singing:
-    """Sings when it is unpickled."""
+    """Triggers the canary when it is unpickled."""
 
     def __init__(self, song: Song) -> None:
         self._song = song
@@ -166,7 +166,7 @@ def _spec(folder: Path) -> ModelSpec:
 
 
 def _refusal(pool: Pool, folder: Path) -> str:
-    """The code of the error that picking a model ends with."""
+    """Return the code of the error raised for selecting a model."""
     error = pool.get_model(_spec(folder)).ready.exception(timeout=120)
     assert isinstance(error, UserError)
     return error.code
@@ -174,7 +174,7 @@ def _refusal(pool: Pool, folder: Path) -> str:
 
 @pytest.mark.server
 def test_plain_mlflow_runs_every_one_of_them(tmp_path: Path) -> None:
-    """Which shows that the attacks are attacks."""
+    """This shows that the attacks work."""
     sang = tmp_path / "sang"
     sang.mkdir()
     # MLflow loads the tokenizer after the weights, of which this model has none.

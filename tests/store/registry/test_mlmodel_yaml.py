@@ -1,4 +1,4 @@
-"""Hostile YAML costs no time and no memory."""
+"""Malicious YAML is rejected quickly and without using much memory."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Models in a remote store: what would run code is refused before the weights are downloaded, and within bounds."""
+"""Models in a remote store: code is refused before the weights are downloaded, within limits."""
 
 import os
 from collections.abc import Callable
@@ -21,11 +21,11 @@ from tests.support.model_folders import SAFETENSORS, write_pipeline, write_wrapp
 
 SPEC = ModelSpec("m-1", "theirs", "models:/m-1", "prompt", "sqlite:///nowhere.db")
 BIG = 17 << 20  # bytes; sparse
-_WITH_LINKS = {"behind_a_link", "link_to_a_folder", "code_outside"}  # which no remote store has
+_WITH_LINKS = {"behind_a_link", "link_to_a_folder", "code_outside"}  # no remote store has it
 
 
 class Repository(LocalArtifactRepository):
-    """A folder as a remote store, which notes what is downloaded."""
+    """A folder as a remote store that records downloads."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder.as_uri())
@@ -48,7 +48,7 @@ def _serve(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Repository:
 
 
 def _add_weights(folder: Path) -> str:
-    """Weights that are too large to be previewed, where the model has its own. Returns their path."""
+    """Create weights that are too large for the preview, in the place of the model's own, and return their path."""
     weights = next((file for file in sorted(folder.rglob("*")) if file.suffix in (".safetensors", ".data")), None)
     weights = weights or folder / "model.safetensors"
     weights.write_bytes(SAFETENSORS)
@@ -141,7 +141,7 @@ def test_where_something_is_approved_all_files_decide(
 
 
 class _Listing:
-    """A store that says it has these files, and sends none."""
+    """A store that lists these files, but sends none."""
 
     def __init__(self, list_folder: Callable[[str | None], list[FileInfo]]) -> None:
         self.list_artifacts = list_folder

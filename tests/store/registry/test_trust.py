@@ -1,4 +1,4 @@
-"""Which models may be loaded without a question: what is inspected, and every way round it that was thought of."""
+"""Which models may be loaded without approval: the inspection, and every known attempt to bypass it."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ from tests.support.tiny_models import TinyStore
 
 Change = Callable[[Path], object]
 
-# Of the last release whose code was two files.
+# The last release whose code was two files.
 _EARLIER_WRAPPER = "a627e7ce8c232489eb9b793695b38eeb6255710869190c7749e37cb1ac71ce53"
 _EARLIER_SLOTS = "b3b54f219f4d527aa9ee73574191fece4077521d7918afe7d57278022b3cbc59"
 
@@ -60,7 +60,7 @@ def test_the_released_code_includes_that_of_today() -> None:
 
 
 def test_models_of_earlier_releases_need_no_approval(wrapper: Path) -> None:
-    """Their code was one file, and a second one in the folder `code`."""
+    """Their code was one file, plus a second one in the folder `code`."""
     earlier = {WRAPPER: _EARLIER_WRAPPER, "code/phi3_onnx_slots.py": _EARLIER_SLOTS}
     assert all(digest in RELEASED[path] for path, digest in earlier.items())
     shutil.rmtree(wrapper / "code" / ENGINE.name)
