@@ -8,7 +8,7 @@ TORCH ?= $(shell grep "^torch==" constraints.txt)
 DENO := DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
 PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),3) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: run serve-ray setup mlflow-ui check test coverage lint bench soak screenshot tutorials licences audit sbom lock space-rehearsal clean
+.PHONY: run serve-ray setup mlflow-ui check check-tests test all-tests coverage lint bench soak screenshot tutorials licences audit sbom lock space-rehearsal clean
 
 # Container images often set it. Without bytecode caches, each of the tests' many processes compiles our modules again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -28,12 +28,19 @@ serve-ray: .venv/installed-ray setup ## serve the API on a local Ray cluster, on
 mlflow-ui: .venv/installed ## start MLflow's UI on the same store, on port 5001 or that of PHI3_UI_MLFLOW_URL
 	$(BIN)/python -m phi3_ui mlflow-ui
 
+# The type checker keeps one core busy for half a minute, so the tests run beside it.
+check: .venv/installed-dev ## format, lint, types, and the tests that need no model, browser or server
+	$(MAKE) -j2 lint check-tests
+
+test: .venv/installed-dev ## format, lint, types, and all tests
+	$(MAKE) -j2 lint all-tests
+
 # The ignored files import an engine or a browser during collection, before markers can deselect them.
-check: .venv/installed-dev lint ## format, lint, types, and the tests that need no model, browser or server
+check-tests: .venv/installed-dev
 	$(PYTEST) -m "not engine and not browser and not server" --hypothesis-profile=check --ignore=tests/e2e \
 		$(foreach path,engine runtime/test_sampling.py runtime/test_torch_threads.py,--ignore=tests/$(path))
 
-test: .venv/installed-dev lint ## format, lint, types, and all tests
+all-tests: .venv/installed-dev
 	$(BIN)/python -m tests.support.browser
 	$(BIN)/python -m tests.support.mlflow2
 	$(PYTEST)
