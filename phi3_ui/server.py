@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from models import disable_telemetry
 from phi3_ui.errors import UserError
 from phi3_ui.host import zero_gpu_report
-from phi3_ui.host.containment import is_zero_gpu
+from phi3_ui.host.sandbox_policy import is_zero_gpu
 from phi3_ui.settings import Settings
 
 if TYPE_CHECKING:

@@ -29,9 +29,9 @@ from phi3_ui.chat.types import (
 )
 from phi3_ui.contracts.base import Contract, RecordedAnswer
 from phi3_ui.contracts.declaration import PARAMS, ModelDeclaration
-from phi3_ui.runtime.fifo_queue import FifoQueue
 from phi3_ui.runtime.generation_hook import GenerationHook, GenerationListener, HookedPipeline
 from phi3_ui.runtime.pipeline_kv_cache import PREFILL_CHUNK
+from phi3_ui.runtime.pipeline_queue import FifoQueue
 from phi3_ui.runtime.sampling import generate_arguments
 from phi3_ui.runtime.stopwatch import Stopwatch
 

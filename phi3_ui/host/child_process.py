@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from typing import IO
 
 from models import disable_telemetry
-from phi3_ui.host.confinement import confine
-from phi3_ui.host.containment import Containment, load
+from phi3_ui.host.sandbox import confine
+from phi3_ui.host.sandbox_policy import SandboxPolicy, load_policy
 from phi3_ui.paths import ROOT
 
 _PR_SET_PDEATHSIG = 1
@@ -38,14 +38,14 @@ def spawn(  # noqa: PLR0913  # each is a property of the process
     reads_stdin: bool = False,
     *,
     online: bool = False,
-    containment: Containment | None = None,
+    policy: SandboxPolicy | None = None,
 ) -> subprocess.Popen[str]:
     """Start `module` as a child process; its stdin and stdout are text pipes, its stderr goes to `log`.
 
     Call this from a thread that lives as long as the child: on Linux the child is killed when that thread ends.
     A module that reads its stdin (`reads_stdin`) must exit at end of file; otherwise a thread of the child does so.
-    Only an `online` child may contact the Hugging Face Hub. With a `containment`, the child is confined before it runs `module`
-    and gets only the containment's environment; without one, it inherits the working folder and the environment, except for
+    Only an `online` child may contact the Hugging Face Hub. With a `policy`, the child is confined before it runs `module`
+    and gets only the policy's environment; without one, it inherits the working folder and the environment, except for
     the app's own secrets.
     """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -53,7 +53,7 @@ def spawn(  # noqa: PLR0913  # each is a property of the process
     offline = {} if online else {"HF_HUB_OFFLINE": "1"}
     inherited = {name: value for name, value in os.environ.items() if name not in _WITHHELD}
     stdin_mode = "read" if reads_stdin else "watch"
-    file = str(containment.file) if containment else ""
+    file = str(policy.file) if policy else ""
     own = [sys.executable, "-m", "phi3_ui.host.child_process", stdin_mode, str(os.getpid()), file]
     return subprocess.Popen(  # noqa: S603 (our own module, no shell)
         [*own, module, *arguments],
@@ -62,8 +62,8 @@ def spawn(  # noqa: PLR0913  # each is a property of the process
         stderr=log,
         text=True,
         encoding="utf-8",
-        cwd=containment.work if containment else None,
-        env=containment.environment if containment else {**offline, **inherited, **python},
+        cwd=policy.work if policy else None,
+        env=policy.environment if policy else {**offline, **inherited, **python},
         # Ctrl-C in the terminal goes to the app only, which ends its children itself.
         start_new_session=True,
     )
@@ -105,11 +105,11 @@ def _exit_at_end_of_stdin() -> None:
 
 
 def _main() -> None:
-    stdin_mode, parent, containment, module, *arguments = sys.argv[1:]
+    stdin_mode, parent, policy_file, module, *arguments = sys.argv[1:]
     _die_with_parent(int(parent))
     disable_telemetry()
-    if containment:
-        confine(load(containment))
+    if policy_file:
+        confine(load_policy(policy_file))
     if stdin_mode == "watch":
         threading.Thread(target=_exit_at_end_of_stdin, daemon=True).start()
     sys.argv = [module, *arguments]

@@ -18,7 +18,7 @@ from phi3_ui.chat.json_values import has_more_values
 from phi3_ui.contracts.pipeline import PipelineContract
 from phi3_ui.contracts.registry import get_contract
 from phi3_ui.errors import UserError
-from phi3_ui.host import child_process, containment
+from phi3_ui.host import child_process, sandbox_policy
 from phi3_ui.host.protocol import ModelSpec, pack_spec
 from phi3_ui.testing import find_script_folder
 
@@ -145,9 +145,9 @@ class ModelProcess:
             try:
                 first_line = pack_spec(admitted)
                 contract_package = str(first_line["contract"]).partition(".")[0]
-                contained = own_folder.enter_context(containment.prepare(_grants(admitted, contract_package)))
+                policy = own_folder.enter_context(sandbox_policy.prepare(_grants(admitted, contract_package)))
                 with self._lock:
-                    process = None if self._is_unloading else self._spawn(contained)
+                    process = None if self._is_unloading else self._spawn(policy)
                     if process:
                         self._process.set_result(process)
             except (OSError, KeyError) as error:
@@ -158,13 +158,13 @@ class ModelProcess:
                 unloaded = self.crash_error()
                 self._fail(unloaded, unloaded)
                 return
-            self.folder = contained.folder
+            self.folder = policy.folder
             self._follow(process, first_line)
 
-    def _spawn(self, contained: containment.Containment) -> "subprocess.Popen[str]":
-        containment.warn_unless_isolated()
+    def _spawn(self, policy: sandbox_policy.SandboxPolicy) -> "subprocess.Popen[str]":
+        sandbox_policy.warn_unless_isolated()
         with self._log.open("wb") as log:
-            return child_process.spawn("phi3_ui.host.worker", [], log, reads_stdin=True, containment=contained)
+            return child_process.spawn("phi3_ui.host.worker", [], log, reads_stdin=True, policy=policy)
 
     def _follow(self, process: "subprocess.Popen[str]", first_line: dict[str, Any]) -> None:
         """Exchange lines with the process until it has ended."""
@@ -218,11 +218,11 @@ class ModelProcess:
         return UserError("load_failed", model=self._spec.name, detail=detail, log=str(self._log))
 
 
-def _grants(spec: ModelSpec, package: str) -> containment.Grants:
+def _grants(spec: ModelSpec, package: str) -> sandbox_policy.Grants:
     """Return what the process of an admitted model may access."""
     folders, variables = (spec.folders, spec.variables) if spec.level == "code" else ((), ())
     if script := find_script_folder(spec.folder):
         folders = (*folders, script)
     is_pipeline = isinstance(get_contract(spec.contract), PipelineContract)
-    uses_zero_gpu = is_pipeline and containment.is_zero_gpu(os.environ)
-    return containment.Grants(spec.folder, spec.level, folders, (package,), variables, uses_zero_gpu)
+    uses_zero_gpu = is_pipeline and sandbox_policy.is_zero_gpu(os.environ)
+    return sandbox_policy.Grants(spec.folder, spec.level, folders, (package,), variables, uses_zero_gpu)

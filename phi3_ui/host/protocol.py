@@ -40,7 +40,7 @@ from phi3_ui.chat.types import (
 from phi3_ui.contracts.base import Contract
 from phi3_ui.contracts.parsing import MAX_COUNT
 from phi3_ui.contracts.registry import get_contract, import_contract, import_path
-from phi3_ui.host.containment import TrustLevel
+from phi3_ui.host.sandbox_policy import TrustLevel
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from phi3_ui.chat.types import AnswerEvent, CancelToken, ChatRequest, Completed,
 from phi3_ui.contracts.base import Adapter, Contract, ReportsBatching, SupportsCount, SupportsPrepare
 from phi3_ui.contracts.declaration import ModelDeclaration
 from phi3_ui.contracts.registry import get_contract
-from phi3_ui.host.containment import is_zero_gpu
 from phi3_ui.host.failures import describe_failure, error_summary
 from phi3_ui.host.outbox import Outbox
 from phi3_ui.host.protocol import (
@@ -34,6 +33,7 @@ from phi3_ui.host.protocol import (
     unpack_request,
     unpack_spec,
 )
+from phi3_ui.host.sandbox_policy import is_zero_gpu
 
 logger = logging.getLogger("phi3_ui.host.worker")  # __name__ is __main__ here
 

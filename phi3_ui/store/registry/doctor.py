@@ -23,7 +23,7 @@ from models.batched_graph import READY
 from models.packages import find_installed
 from models.wrapper_code import WRAPPER, code_metadata
 from phi3_ui.errors import UserError
-from phi3_ui.host.containment import COMPLETE_LANDLOCK, has_seccomp, landlock_version
+from phi3_ui.host.sandbox_policy import COMPLETE_LANDLOCK, has_seccomp, landlock_version
 from phi3_ui.store.errors import translate_store_errors
 from phi3_ui.store.registry.artifact_files import ArtifactFiles, classify_model
 from phi3_ui.store.registry.logged_code import find_removed_api_in_pickle, find_removed_api_in_source

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phi3_ui.host.containment import TrustLevel
+from phi3_ui.host.sandbox_policy import TrustLevel
 from phi3_ui.store.registry.fingerprint import FolderListing, list_folder
 from phi3_ui.store.registry.mlmodel import read_mlmodel
 from phi3_ui.store.registry.released_code import WRAPPER

@@ -39,7 +39,7 @@ _OTHER_CALLS = """
     open_tree open_tree_attr fsopen fsconfig fsmount fspick
 """
 DENIED = frozenset(_SOCKETS | _SELF_ONLY | set(_OTHER_CALLS.split()))
-"""The denied calls. Others that change the system need capabilities, which the process drops (confinement.py)."""
+"""The denied calls. Others that change the system need capabilities, which the process drops (sandbox.py)."""
 
 _CLONE_THREAD, _CLONE_NAMESPACES = 0x00010000, 0x7E020080
 _AF_UNIX, _AF_INET, _AF_INET6, _SOCK_STREAM, _SOCK_TYPE = 1, 2, 10, 1, 0xF

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from phi3_ui.chat.types import CancelToken
-from phi3_ui.runtime.fifo_queue import FifoQueue
+from phi3_ui.runtime.pipeline_queue import FifoQueue
 
 
 class WaitingRequest:

@@ -1,6 +1,6 @@
 """What a model's process may access: its own environment, folders and limits, enforced on Linux by Landlock.
 
-The app describes a process with `prepare`; the process confines itself (`confinement.py`) before it imports anything from a
+The app describes a process with `prepare`; the process confines itself (`sandbox.py`) before it imports anything from a
 model. This module is cheap to import, since the process imports it first.
 """
 
@@ -60,7 +60,7 @@ _LEVEL_VARIABLES: dict[TrustLevel, dict[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Containment:
+class SandboxPolicy:
     """How one process is confined. Stored as JSON in its folder, where the confined process cannot read it."""
 
     folder: str
@@ -84,16 +84,16 @@ class Containment:
     @property
     def file(self) -> Path:
         """The file with this object as JSON."""
-        return Path(self.folder, "containment.json")
+        return Path(self.folder, "sandbox_policy.json")
 
     def save(self) -> None:
         """Write `file`."""
         self.file.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
-def load(file: str) -> Containment:
+def load_policy(file: str) -> SandboxPolicy:
     """Read what `save` wrote."""
-    return Containment(**json.loads(Path(file).read_text(encoding="utf-8")))
+    return SandboxPolicy(**json.loads(Path(file).read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Grants:
     variables: tuple[str, ...] = ()
     """Names of additional environment variables."""
     uses_zero_gpu: bool = False
-    """See Containment."""
+    """See SandboxPolicy."""
 
     @property
     def is_code(self) -> bool:
@@ -120,7 +120,7 @@ class Grants:
 
 
 @contextlib.contextmanager
-def prepare(grants: Grants) -> Iterator[Containment]:
+def prepare(grants: Grants) -> Iterator[SandboxPolicy]:
     """Create a process's private folder, which is removed at the end, and yield how the process is confined."""
     from filelock import FileLock
 
@@ -141,7 +141,7 @@ def prepare(grants: Grants) -> Iterator[Containment]:
             writable.append(_SHARED_MEMORY)
             environment |= {name: value for name, value in os.environ.items() if _ZERO_GPU_VARIABLES.fullmatch(name)}
             environment |= {"MLFLOW_DEFAULT_PREDICTION_DEVICE": "-1"}  # the CPU, until a GPU is lent
-        containment = Containment(
+        policy = SandboxPolicy(
             str(folder),
             environment,
             (*map(str, packages), *_readable_folders(folder, grants)),
@@ -150,8 +150,8 @@ def prepare(grants: Grants) -> Iterator[Containment]:
             grants.is_code,
             grants.uses_zero_gpu,
         )
-        containment.save()
-        yield containment
+        policy.save()
+        yield policy
     finally:
         lock.release()
         shutil.rmtree(folder, ignore_errors=True)

@@ -5,15 +5,15 @@ import os
 import sys
 from pathlib import Path
 
-from phi3_ui.host.containment import (
+from phi3_ui.host.sandbox_policy import (
     MAX_FILE_BYTES,
-    Containment,
+    SandboxPolicy,
     address_space_limit,
     has_gpu_driver,
     has_seccomp,
     landlock_version,
 )
-from phi3_ui.host.system_calls import filter_system_calls
+from phi3_ui.host.seccomp_filter import filter_system_calls
 
 _SYSTEM_FOLDERS = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt/rocm", "/nix/store", "/sys")
 _SYSTEM_FILES = tuple(
@@ -51,21 +51,21 @@ _DEVICES = ("null", "zero", "full", "random", "urandom")
 _GPU_DEVICES = ("nvidia*", "dri", "kfd")
 
 
-def confine(containment: Containment) -> None:
+def confine(policy: SandboxPolicy) -> None:
     """Confine this process irrevocably. It must not have other threads yet. Raises OSError if the system refuses."""
     if os.name != "posix":
         return
     with contextlib.suppress(ValueError, OSError):
         os.closerange(3, min(os.sysconf("SC_OPEN_MAX"), 1 << 20))
     # Checked first: the library runs a program to find libc.
-    is_filtered = has_seccomp() and not containment.may_execute
-    _set_limits(None if containment.uses_zero_gpu else address_space_limit())  # a GPU driver may appear later
+    is_filtered = has_seccomp() and not policy.may_execute
+    _set_limits(None if policy.uses_zero_gpu else address_space_limit())  # a GPU driver may appear later
     if landlock_version():
-        _restrict(containment)
+        _restrict(policy)
         _drop_capabilities()  # new programs cannot regain them: Landlock sets no_new_privs
     if is_filtered:
-        has_gpu = has_gpu_driver() or containment.uses_zero_gpu
-        filter_system_calls(has_gpu, containment.uses_zero_gpu)  # CUDA shares its device through a Unix socket
+        has_gpu = has_gpu_driver() or policy.uses_zero_gpu
+        filter_system_calls(has_gpu, policy.uses_zero_gpu)  # CUDA shares its device through a Unix socket
 
 
 def _set_limits(address_space: int | None) -> None:
@@ -98,13 +98,13 @@ def _drop_capabilities() -> None:
         libc.capset(header, (ctypes.c_uint32 * 6)(sets[0] & kept, sets[1] & kept, 0, 0, 0, 0))
 
 
-def _restrict(containment: Containment) -> None:
+def _restrict(policy: SandboxPolicy) -> None:
     import landlockpy
     from landlockpy import AccessFS, AccessNet, Scope
     from landlockpy.flags import LATEST_ABI
 
     read = AccessFS.READ_FILE | AccessFS.READ_DIR
-    run = read | AccessFS.EXECUTE if containment.may_execute else read
+    run = read | AccessFS.EXECUTE if policy.may_execute else read
     write = landlockpy.fs_for_abi(LATEST_ABI) & ~(
         AccessFS.EXECUTE | AccessFS.MAKE_CHAR | AccessFS.MAKE_BLOCK | AccessFS.IOCTL_DEV | AccessFS.RESOLVE_UNIX
     )
@@ -114,20 +114,20 @@ def _restrict(containment: Containment) -> None:
     devices += [found for pattern in _GPU_DEVICES for found in Path("/dev").glob(pattern)]
     rules = [
         *((path, run) for path in (*_SYSTEM_FOLDERS, sys.prefix, sys.base_prefix)),
-        *((path, read) for path in (*_SYSTEM_FILES, *_PROC_FILES, *containment.readable)),
-        *((path, write) for path in containment.writable),
+        *((path, read) for path in (*_SYSTEM_FILES, *_PROC_FILES, *policy.readable)),
+        *((path, write) for path in policy.writable),
         # CUDA fails where it cannot name its threads.
         ("/proc/self/task", read | AccessFS.WRITE_FILE | AccessFS.TRUNCATE),
         *((str(path), device) for path in devices),
     ]
-    if containment.uses_zero_gpu:
+    if policy.uses_zero_gpu:
         # Devices may appear once a GPU is lent. Each forked worker names its threads in its own folder of /proc; root gets no
         # write access there, since it could change settings of the machine.
         rename = AccessFS.WRITE_FILE | AccessFS.TRUNCATE if os.geteuid() else AccessFS.NONE
         rules += [("/dev", device), ("/proc", read | rename)]
     scoped = Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL
     # Access rights that a ruleset does not handle are allowed; None handles all of them.
-    denied_net = AccessNet.NONE if containment.has_network else None
+    denied_net = AccessNet.NONE if policy.has_network else None
     with landlockpy.Ruleset(handled_net=denied_net, scoped=scoped) as ruleset:
         for path, access in rules:
             if os.path.exists(path):

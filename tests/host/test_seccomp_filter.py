@@ -1,4 +1,4 @@
-"""The system call filter, as built for each architecture; its effect is tested in test_containment.py."""
+"""The system call filter, as built for each architecture; its effect is tested in test_sandbox.py."""
 
 import json
 import platform
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from seccompy.syscalls import AARCH64_SYSCALLS, AUDIT_ARCH_AARCH64, AUDIT_ARCH_X86_64, X86_64_SYSCALLS
 
-from phi3_ui.host import containment
-from phi3_ui.host.system_calls import DENIED, build_filter
+from phi3_ui.host import sandbox_policy
+from phi3_ui.host.seccomp_filter import DENIED, build_filter
 from phi3_ui.paths import ROOT
 
 
@@ -33,14 +33,14 @@ def test_a_filter_is_built_for_each_architecture(
 
 def test_another_architecture_is_not_filtered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
-    containment.has_seccomp.cache_clear()
-    assert not containment.has_seccomp()
-    containment.has_seccomp.cache_clear()
+    sandbox_policy.has_seccomp.cache_clear()
+    assert not sandbox_policy.has_seccomp()
+    sandbox_policy.has_seccomp.cache_clear()
 
 
 _WITHOUT_LANDLOCK = """
 import fcntl, json, os, socket, sys
-from phi3_ui.host.system_calls import filter_system_calls
+from phi3_ui.host.seccomp_filter import filter_system_calls
 filter_system_calls(allow_unix_sockets=False)
 path, parent = sys.argv[1], os.getppid()
 own = socket.socketpair()[0]
@@ -69,7 +69,7 @@ print(json.dumps(done))
 """
 
 
-@pytest.mark.skipif(not containment.has_seccomp(), reason="no filter on this system")
+@pytest.mark.skipif(not sandbox_policy.has_seccomp(), reason="no filter on this system")
 def test_what_landlock_does_not_deny_on_older_kernels_is_filtered(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     command = [sys.executable, "-c", _WITHOUT_LANDLOCK, str(tmp_path / "file")]

@@ -1,4 +1,4 @@
-"""The containment of a model's process, tested by attacks from inside."""
+"""The sandbox of a model's process, tested by attacks from inside."""
 
 import json
 import os
@@ -19,11 +19,11 @@ from mlflow.types import ColSpec, DataType, Schema
 
 from phi3_ui.chat.types import CancelToken, ChatRequest, Completed, Message
 from phi3_ui.errors import UserError
-from phi3_ui.host import containment, model_process
-from phi3_ui.host.containment import TrustLevel
+from phi3_ui.host import model_process, sandbox_policy
 from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.host.protocol import ModelSpec, pack_spec
-from phi3_ui.host.system_calls import DENIED
+from phi3_ui.host.sandbox_policy import TrustLevel
+from phi3_ui.host.seccomp_filter import DENIED
 from phi3_ui.paths import ROOT
 from phi3_ui.store.registry.catalogue import Catalogue
 from phi3_ui.store.registry.doctor import check_isolation
@@ -44,7 +44,7 @@ _ALLOWED = "MODEL_SETTING"
 
 def is_isolated() -> bool:
     """Return whether this kernel can block all attacks. If not, the doctor must report it."""
-    version = containment.landlock_version()
+    version = sandbox_policy.landlock_version()
     codes = {finding.code for finding in check_isolation()} - {"unfiltered"}
     assert codes == (set() if version >= 6 else {"partly_isolated"} if version else {"not_isolated"})
     return version >= 6
@@ -91,8 +91,8 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ModelSpec, 
             "socket": abstract,
             "unix": f"{short_path}/socket",
             "denied": sorted(DENIED),
-            "file": containment.MAX_FILE_BYTES,
-            "memory": (containment.address_space_limit() or 0) + 1,
+            "file": sandbox_policy.MAX_FILE_BYTES,
+            "memory": (sandbox_policy.address_space_limit() or 0) + 1,
         }
         experiment = mlflow.create_experiment("attacks", artifact_location=(folder / "artifacts").as_uri())
         with mlflow.start_run(experiment_id=experiment):
@@ -241,7 +241,7 @@ SOCKET_FILES = {"connect to a socket file", "send to a socket file"}
 
 
 def test_system_calls_that_landlock_does_not_know_are_denied(attacks: Attacks) -> None:
-    if not containment.has_seccomp():
+    if not sandbox_policy.has_seccomp():
         return
     through = attacks.failed(*CALLS, *SOCKET_FILES)
     if attacks.uses_zero_gpu:
@@ -250,11 +250,11 @@ def test_system_calls_that_landlock_does_not_know_are_denied(attacks: Attacks) -
     if attacks.level == "code":  # without the filter, the same attacks succeed
         assert {"start a process", "change permissions", "change times", "change the parent's limits"} <= set(through)
         return
-    assert set(through) <= (SOCKET_FILES if containment.has_gpu_driver() else set())
+    assert set(through) <= (SOCKET_FILES if sandbox_policy.has_gpu_driver() else set())
     unknown = {"call what is newer", "call as x32", "open a file so with openat2"}  # ENOSYS
     assert {name for name in CALLS if attacks.outcomes[name] != "PermissionError"} == unknown
     called: list[str] = json.loads(_ask(attacks.hosted, "call"))
-    assert not called or containment.has_gpu_driver()
+    assert not called or sandbox_policy.has_gpu_driver()
 
 
 def test_no_descriptor_is_inherited(attacks: Attacks) -> None:
@@ -280,7 +280,7 @@ def test_it_works_in_a_folder_of_its_own(attacks: Attacks) -> None:
 
 def test_files_and_memory_are_limited_and_the_model_goes_on(attacks: Attacks) -> None:
     assert attacks.outcomes["write a huge file"] == "OSError"
-    if attacks.level == "code" and containment.address_space_limit():
+    if attacks.level == "code" and sandbox_policy.address_space_limit():
         with pytest.raises(UserError, match="could not answer") as raised:
             _ask(attacks.hosted, "allocate")
         assert str(raised.value).count("\n") == 0
@@ -294,7 +294,7 @@ def test_the_process_is_not_told_the_stores_address(spec: tuple[ModelSpec, Path]
 
 def test_the_environment_is_built_from_what_is_allowed(tmp_path: Path) -> None:
     inherited = {"PATH": "/bin", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "0", "LC_ALL": "C", **_SECRETS}
-    environment = containment.build_environment(inherited, tmp_path)
+    environment = sandbox_policy.build_environment(inherited, tmp_path)
     assert {"PATH", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "LC_ALL"} <= environment.keys()
     assert not environment.keys() & _SECRETS.keys()
 
@@ -302,24 +302,24 @@ def test_the_environment_is_built_from_what_is_allowed(tmp_path: Path) -> None:
 def test_a_system_without_landlock_is_named_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(containment, "landlock_version", lambda: 0)
-    containment.warn_unless_isolated.cache_clear()
-    containment.warn_unless_isolated()
-    containment.warn_unless_isolated()
+    monkeypatch.setattr(sandbox_policy, "landlock_version", lambda: 0)
+    sandbox_policy.warn_unless_isolated.cache_clear()
+    sandbox_policy.warn_unless_isolated()
+    sandbox_policy.warn_unless_isolated()
     assert caplog.text.count("has no Landlock") == 1
-    containment.warn_unless_isolated.cache_clear()
+    sandbox_policy.warn_unless_isolated.cache_clear()
 
 
 def test_a_system_without_seccomp_is_named_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(containment, "landlock_version", lambda: 6)
-    monkeypatch.setattr(containment, "has_seccomp", lambda: False)
-    containment.warn_unless_isolated.cache_clear()
-    containment.warn_unless_isolated()
+    monkeypatch.setattr(sandbox_policy, "landlock_version", lambda: 6)
+    monkeypatch.setattr(sandbox_policy, "has_seccomp", lambda: False)
+    sandbox_policy.warn_unless_isolated.cache_clear()
+    sandbox_policy.warn_unless_isolated()
     assert caplog.text.count("does not support seccomp") == 1
     assert "has no Landlock" not in caplog.text
-    containment.warn_unless_isolated.cache_clear()
+    sandbox_policy.warn_unless_isolated.cache_clear()
 
 
 def test_folders_of_apps_that_were_killed_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +328,7 @@ def test_folders_of_apps_that_were_killed_are_removed(tmp_path: Path, monkeypatc
     for folder in (abandoned, used):
         folder.mkdir()
     with FileLock(used / "lock"):
-        containment._remove_abandoned_folders()
+        sandbox_policy._remove_abandoned_folders()
         assert [*tmp_path.iterdir()] == [used]
 
 
@@ -336,6 +336,6 @@ def test_weights_that_a_models_copy_links_to_can_be_read(tmp_path: Path) -> None
     (tmp_path / "weights.safetensors").write_bytes(b"")
     (tmp_path / "copy" / "model").mkdir(parents=True)
     (tmp_path / "copy" / "model" / "model.safetensors").symlink_to(tmp_path / "weights.safetensors")
-    with containment.prepare(containment.Grants(str(tmp_path / "copy"), "data_only")) as contained:
-        assert str(tmp_path / "weights.safetensors") in contained.readable
-        assert str(tmp_path) not in contained.readable
+    with sandbox_policy.prepare(sandbox_policy.Grants(str(tmp_path / "copy"), "data_only")) as policy:
+        assert str(tmp_path / "weights.safetensors") in policy.readable
+        assert str(tmp_path) not in policy.readable
