@@ -41,6 +41,8 @@ def create_app(settings: Settings) -> "FastAPI":
     can run only once; several may run in one process. To mount one in another application, use `mount_app`.
     """
     disable_telemetry()
+    # Gradio asks matplotlib for its backend at each event; unless one is set, matplotlib imports pyplot to choose one.
+    os.environ.setdefault("MPLBACKEND", "agg")
     import phi3_ui.ui.quick_gradio  # noqa: F401  # must come before any other import of Gradio
     from phi3_ui.application import build_app
 

@@ -1,5 +1,6 @@
 """The page itself: languages, narrow screens, dark mode, and no request to another host."""
 
+from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
@@ -43,7 +44,7 @@ def test_labels_and_server_texts_are_romanian_in_a_romanian_browser(open_page: O
     expect(toast).to_be_hidden()
 
 
-def test_an_idle_page_draws_nothing(app: App, new_visitor: NewVisitor) -> None:
+def test_an_idle_page_draws_nothing_and_the_app_loads_no_plotting_library(app: App, new_visitor: NewVisitor) -> None:
     context = new_visitor()
     context.add_init_script(
         """globalThis.frames_ = 0;
@@ -56,6 +57,8 @@ def test_an_idle_page_draws_nothing(app: App, new_visitor: NewVisitor) -> None:
       await new Promise((done) => setTimeout(done, 1000));
       return frames_ - before < 10; // a clock of Gradio's would ask for 60
     }""")
+    mapped = {Path(region.path).name.partition(".")[0] for region in app.server.process.memory_maps()}
+    assert "_backend_agg" not in mapped  # a part of matplotlib.pyplot
 
 
 def box(page: Page, selector: str) -> FloatRect:
