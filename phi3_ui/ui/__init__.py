@@ -1,1 +1,1 @@
-"""What a person sees. The only folder that imports Gradio."""
+"""The user interface. The only package that imports Gradio."""

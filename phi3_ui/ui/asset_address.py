@@ -1,4 +1,4 @@
-"""The address of the browser's modules and style sheets. It contains a hash of them, so that browsers may cache them for good."""
+"""The URL of the browser's modules and style sheets. It contains a hash of them, so that browsers may cache them indefinitely."""
 
 import hashlib
 from pathlib import Path

@@ -13,9 +13,9 @@ _CACHE_FOREVER = "public, max-age=31536000, immutable"
 
 
 class _VersionedFiles(StaticFiles):
-    """Serves files under an address that names their version.
+    """Serves files under a URL that contains their version.
 
-    A page loaded before an upgrade gets the current files under its old address, and must not cache them there.
+    A page loaded before an upgrade gets the current files under its old URL, and must not cache them there.
     """
 
     async def get_response(self, path: str, scope: Scope) -> Response:
@@ -26,7 +26,7 @@ class _VersionedFiles(StaticFiles):
 
 
 def create_assets() -> Starlette:
-    """An application with the files of static/ and vendor/, under /VERSION/static and /VERSION/vendor."""
+    """Return an application that serves static/ and vendor/ under /VERSION/static and /VERSION/vendor."""
     folders = ("static", "vendor")
     files = {name: _VersionedFiles(directory=ASSET_FOLDER / name) for name in folders}
     return Starlette(routes=[Mount(f"/{{version}}/{name}", files[name]) for name in folders])

@@ -171,7 +171,7 @@ class Imports:
         """Yield a job whose file the block fills; the job starts after the block, unless that raises.
 
         Raises:
-            UserError: import_running (of this person, or too many of the address), imports_busy.
+            UserError: import_running (for this user, or too many for the address), imports_busy.
         """
         self._claim(person)
         try:

@@ -1,4 +1,4 @@
-"""The open pages: the session of each, which have lost their connection, and which have closed.
+"""The open pages: their sessions, and which of them have lost their connection or closed.
 
 A page is identified by Gradio's session hash, which it creates when it loads, and by the login. A lost connection is not
 a closed tab: its answers continue for a grace period. Gradio's page reloads once the server is reachable again; the new

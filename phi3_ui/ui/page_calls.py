@@ -32,7 +32,7 @@ class PageCalls:
     """
 
     def __init__(self, queue: Queue, pages: OpenPages, find_login: FindLogin | None) -> None:
-        """`find_login` returns who is logged in; None: nobody needs to."""
+        """`find_login` returns the logged-in user; None: no login is required."""
         self._queue, self._pages = queue, pages
         self._find_login = find_login or (lambda _: None)
         self._messages = queue.pending_messages_per_session = _Messages(

@@ -1,7 +1,7 @@
 """The server-side state of each open page: its user, its chats and its selected model.
 
 Gradio runs handlers in a thread pool, so several threads work on one page's state: every class here changes its fields
-under its own lock, through its methods, and nothing else writes them. open_pages.py says which page has which session.
+under its own lock, through its methods, and nothing else writes them. open_pages.py maps pages to sessions.
 """
 
 import hashlib
@@ -132,7 +132,7 @@ class Session:
             promotion, self.panels.promotion = self.panels.promotion, None
             return promotion
 
-    # List of chats
+    # Chat list
 
     @property
     def chat_list(self) -> ChatListState:

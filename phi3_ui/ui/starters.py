@@ -9,7 +9,7 @@ class Starter:
 
     title: str
     about: str
-    """What the button says it will ask."""
+    """The question as the button shows it."""
     question: str
     system: str | None = None
     """The system prompt that it sets; None keeps the current one."""

@@ -156,7 +156,7 @@ class ModelPicker:
             return None
         try:
             return self._admission.review(entry)
-        except OSError as error:  # which the diagnosis reports
+        except OSError as error:  # the diagnosis reports it
             logger.info("The files of %s cannot be inspected: %s", entry.name, error)
             return None
 

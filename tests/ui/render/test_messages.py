@@ -74,7 +74,7 @@ def test_a_model_that_was_terminated_with_its_answer_is_named(language: str, sen
     [
         ("en", "length", "cut off at max tokens"),
         ("en", "cancelled", "stopped"),
-        ("ro", "length", "tăiat la numărul maxim de tokeni"),
+        ("ro", "length", "întrerupt la numărul maxim de tokeni"),
         ("ro", "cancelled", "oprit"),
     ],
 )

@@ -32,7 +32,7 @@ def make_view(votes: list[StoredVote], text: str = "demo") -> RatingsView:
 
 def test_ranks_intervals_and_position_are_drawn() -> None:
     html = str(render_ratings("ro", make_view([*[_VOTE] * 40, *[_LOST] * 10, _CUT])))
-    assert "Contează 50 de runde. 1 nu contează: un răspuns a fost tăiat la o limită (1)." in html
+    assert "Contează 50 de runde. 1 nu contează: un răspuns a fost întrerupt la o limită (1)." in html
     assert re.findall(r"<tr><td>(\d)</td>", html) == ["1", "2"]
     first, last = (
         [float(value) for value in found]
