@@ -33,7 +33,7 @@ class Services:
     models: AllModels
     """All models: of the store, and of remote servers."""
     first_run: FirstRun
-    """The set-up job that fills an empty store."""
+    """The setup job that fills an empty store."""
     conversations: ConversationStore
     """History and recorder of the chats."""
     locator: ChatLocator

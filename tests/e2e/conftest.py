@@ -1,7 +1,7 @@
 """A real Chromium, and apps that the tests share: one with scripted models, one with the demo's engines.
 
-A test gets visitors of its own, each in a fresh browser context, so that no test sees another's chats. Only tests that
-restart or configure an app start one of their own.
+Each test has its own visitors, each in a fresh browser context, so that no test sees another's chats. Only tests that
+restart or configure an app start their own.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Every state of the page is accessible: light and dark, wide and narrow, English and Romanian.
 
-Each state is seen twice, which differ in all of these.
+Each state is checked twice, with all of these different.
 """
 
 import re

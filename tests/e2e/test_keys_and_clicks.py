@@ -71,7 +71,7 @@ def test_the_second_click_of_a_double_click_on_send_does_not_press_stop(app: App
     click(10_000)
     chat.wait_for_text()
     expect(chat.stop).to_be_visible()
-    assert chat.stop.bounding_box() == box, "both have the same place"
+    assert chat.stop.bounding_box() == box, "both are in the same place"
     click(10_400)
     click(10_499)
     gate.open()

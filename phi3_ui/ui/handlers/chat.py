@@ -50,7 +50,7 @@ class ChatController:
         session.set_gpu_token(read_gpu_token(request.headers))
         return session
 
-    # Set-up
+    # Setup
 
     def tick(self, token: str | None, tab_state: object, request: gr.Request) -> Updates:
         """Show the progress of the first run, and the chat as soon as there is a model to chat with.

@@ -1,4 +1,4 @@
-/** Reads cases from stdin, joins and splits each, and writes what came out. */
+/** Reads cases from stdin, joins and splits each, and writes the results. */
 import { joinBlocks, joinFiles, splitFiles } from "../../../phi3_ui/ui/static/attached_files.js";
 import readText, { RefusedFile } from "../../../phi3_ui/ui/static/composer/read_text.js";
 import { changedNames, findPreset } from "../../../phi3_ui/ui/static/settings/state.js";

@@ -1,4 +1,4 @@
-// Leaves a tab with drafts, as static/composer/drafts.js does it, and writes those of the page that is loaded next.
+// Leaves a tab with drafts, handled by static/composer/drafts.js, and writes those that the next page loads.
 import { keepDrafts, loadDrafts } from "../../../phi3_ui/ui/static/composer/drafts.js";
 
 globalThis.document = new EventTarget();

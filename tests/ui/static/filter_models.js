@@ -1,4 +1,4 @@
-// Answers which of the rows of each line match its query: a JSON line in, a JSON line out.
+// Reads JSON lines with rows and a query; for each, writes a JSON line with the matching rows.
 import { describe, matches } from "../../../phi3_ui/ui/static/models/filter.js";
 
 const decoder = new TextDecoder();

@@ -1,5 +1,5 @@
-// A page that queues a second event just before the server ends the stream of the first, as Gradio's does: it opens a
-// stream only where none is open. Prints the messages that reach the page, and the number of requests for streams.
+// A page that queues a second event just before the server ends the stream of the first, and, like Gradio's, opens a stream
+// only if none is open. Prints the messages that reach the page, and the number of requests for streams.
 import keepStream from "../../../phi3_ui/ui/static/keep_stream.js";
 
 const URLS = { join: "http://localhost/gradio_api/queue/join?", data: "http://localhost/gradio_api/queue/data?session_hash=x" };
@@ -37,7 +37,7 @@ const second = join("b");
 send(0, CLOSE); // the server has not received the second event
 controllers[0].close();
 const next = receive();
-await new Promise((done) => setTimeout(done)); // the stream goes on before the page knows the event
+await new Promise((done) => setTimeout(done)); // the stream continues before the page knows the event
 second.answer();
 await second.response;
 send(1, complete("b"), CLOSE);

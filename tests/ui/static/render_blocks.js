@@ -1,5 +1,4 @@
-// Answers each line of its input, a text as JSON, with the blocks that static/chat/markdown.js makes of it once its libraries
-// are there.
+// Reads texts as JSON lines; for each, writes the blocks that static/chat/markdown.js renders once its libraries are loaded.
 import renderBlocks from "../../../phi3_ui/ui/static/chat/markdown.js";
 
 async function loadLibraries() {

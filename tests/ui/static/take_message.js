@@ -1,4 +1,4 @@
-// A message box whose changes reach the page later than they happen, as those of Svelte's components do.
+// A message box whose changes reach the page with a delay, like those of Svelte's components.
 import takeMessage from "../../../phi3_ui/ui/static/take_message.js";
 
 const box = new EventTarget();
@@ -25,7 +25,7 @@ const results = [];
 type("One");
 results.push(take("One", "other"), take("One", "other"));
 type("Tw");
-type("o"); // before the page hears of the text without it
+type("o"); // before the page learns of the text without it
 settle();
 empty();
 results.push(box.value);
@@ -33,7 +33,7 @@ release();
 release();
 results.push(take("Two"));
 
-type(" and three"); // the answer ends before the page hears of the emptied box
+type(" and three"); // the answer ends before the page learns that the box was cleared
 release();
 empty();
 results.push(box.value);
@@ -43,7 +43,7 @@ results.push(box.value);
 results.push(take(box.value)); // refused: the box stays as it is
 release();
 box.value = "";
-input(); // by the user, who gives up
+input(); // by the user, who discards it
 settle();
 results.push(box.value);
 console.log(JSON.stringify(results));
