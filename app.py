@@ -1,4 +1,4 @@
-"""The app: what `python app.py` and a Hugging Face Space run."""
+"""Entry point for `python app.py` and Hugging Face Spaces."""
 
 from phi3_ui.server import main
 
