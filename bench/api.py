@@ -18,9 +18,8 @@ from phi3_ui.chat.types import Usage
 from tests.support.app_server import serve
 
 _TOKENS, _STREAMS = 300, 50
-_STREAM_TOKENS = (
-    120  # the first answers decode while the other prompts are prefilled, one per step; then all decode together
-)
+_STREAM_TOKENS = 120
+"""Per stream. The first answers decode while the other prompts are prefilled, one per step; then all decode together."""
 
 
 def measure_rows(bench: Bench) -> Iterator[Row]:
@@ -29,10 +28,10 @@ def measure_rows(bench: Bench) -> Iterator[Row]:
     variables = {"PHI3_UI_MAX_ANSWERS": str(_STREAMS)}
     with (
         serve(bench.settings.home, bench.temporary / "api.log", variables=variables) as server,
-        paths.open_pyfunc_stream(spec) as alone,
-        paths.open_api(server.url, spec.model_id) as through,
+        paths.open_pyfunc_stream(spec) as call_pyfunc,
+        paths.open_api(server.url, spec.model_id) as call_api,
     ):
-        pairs = [(alone(count), through(count)) for count in (16, *([_TOKENS] * bench.rounds))][1:]
+        pairs = [(call_pyfunc(count), call_api(count)) for count in (16, *([_TOKENS] * bench.rounds))][1:]
         value = median_ratio([api.rate for _, api in pairs], [raw.rate for raw, _ in pairs])
         rates = [statistics.median(one.rate for one in side) for side in zip(*pairs, strict=True)]
         detail = f"{rates[1]:.0f} and {rates[0]:.0f} tokens/s"

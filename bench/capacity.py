@@ -29,11 +29,11 @@ def measure_rows(bench: Bench) -> Iterator[Row]:
     """Measure CPU time in a separate process on one core, because the simulation has a single engine and no other load."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         pairs = process.submit(_measure, bench.spec("prompt"), bench.rounds).result()
-    for (people, what), of_rounds in pairs.items():
-        value = statistics.median(simulated / measured for simulated, measured in of_rounds)
-        medians = [statistics.median(side) for side in zip(*of_rounds, strict=True)]
+    for (users, what), round_pairs in pairs.items():
+        value = statistics.median(simulated / measured for simulated, measured in round_pairs)
+        medians = [statistics.median(side) for side in zip(*round_pairs, strict=True)]
         detail = f"{medians[0]:.3g} and {medians[1]:.3g} {'s' if 'first' in what else 'tokens/s'}"
-        name = f"simulated ÷ measured, {people} concurrent users: {what}"
+        name = f"simulated ÷ measured, {users} concurrent users: {what}"
         yield Row(name, f"{value:.2f} ({detail})", "0.8 to 1.25", 0.8 <= value <= 1.25)
 
 
@@ -49,12 +49,12 @@ def _measure(spec: ModelSpec, rounds: int) -> dict[tuple[int, str], list[tuple[f
     for number in range(rounds):
         machine = calibrate(adapter, f"Round {number}")
         print(machine, file=sys.stderr, flush=True)
-        for people in _SIMULATED:
-            answers = _ask_together(adapter, _make_questions(f"Round {number} of {people}", people))
-            found = simulate(people, Usage(_median_prompt(answers), _TOKENS, 0, 0.0), machine, limit=people)
+        for users in _SIMULATED:
+            answers = _ask_together(adapter, _make_questions(f"Round {number} of {users}", users))
+            outcome = simulate(users, Usage(_median_prompt(answers), _TOKENS, 0, 0.0), machine, limit=users)
             rate, first = sum(compute_concurrent_rates(answers)), max(answer.first for answer in answers)
-            pairs.setdefault((people, "tokens/s"), []).append((found.together, rate))
-            pairs.setdefault((people, "slowest time to first token"), []).append((found.firsts[-1], first))
+            pairs.setdefault((users, "tokens/s"), []).append((outcome.total_rate, rate))
+            pairs.setdefault((users, "slowest time to first token"), []).append((outcome.first_token_times[-1], first))
     return pairs
 
 
@@ -70,8 +70,8 @@ def _ask_together(adapter: Any, messages: list[Message]) -> list[TimedAnswer]:
 def calibrate(adapter: Any, name: str) -> Machine:
     """Measure the current costs of steps and prefill chunks on this machine."""
     equations, seconds = list[tuple[float, float, float]](), list[float]()
-    for people in _CALIBRATED:
-        _add_equation(equations, seconds, _ask_together(adapter, _make_questions(f"{name} with {people}", people)))
+    for users in _CALIBRATED:
+        _add_equation(equations, seconds, _ask_together(adapter, _make_questions(f"{name} with {users}", users)))
     long = [
         Message("user", " ".join(make_question(f"{name} {user}", part).content for part in range(3)))
         for user in range(4)
@@ -80,9 +80,9 @@ def calibrate(adapter: Any, name: str) -> Machine:
         _ask_one(adapter, message, 1)  # prefilled, so that all decode at the same time
     _add_equation(equations, seconds, _ask_together(adapter, long))
     step, row, context = (float(found) for found in np.linalg.lstsq(np.array(equations), np.array(seconds))[0])
-    alone = [_ask_one(adapter, message, 1) for message in _make_questions(f"{name} alone", 4)]
+    sequential = [_ask_one(adapter, message, 1) for message in _make_questions(f"{name} alone", 4)]
     # A prefill chunk is a step with more tokens; a prompt this short is a single chunk.
-    token = (statistics.median(answer.first for answer in alone) - step) / _median_prompt(alone)
+    token = (statistics.median(answer.first for answer in sequential) - step) / _median_prompt(sequential)
     return Machine(step, row, max(0.0, context), step, token)
 
 

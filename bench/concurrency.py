@@ -51,24 +51,24 @@ def compute_concurrent_rates(answers: list[TimedAnswer]) -> list[float]:
 
 
 def measure_concurrency(bench: Bench) -> Iterator[Row]:
-    alone, sums, all_, evenness, worst, worst_sequential, in_app = (list[float]() for _ in range(7))
+    single, sums, all_, fairness, worst, worst_sequential, in_app = (list[float]() for _ in range(7))
     with bench.hosted("prompt") as model:
         for _ in range(bench.rounds):
             sequential, answers = ask_sequentially(model), ask_concurrently(model)
-            alone.append(statistics.median(answer.speed.rate for answer in sequential))
+            single.append(statistics.median(answer.speed.rate for answer in sequential))
             each = compute_concurrent_rates(answers)
             sums.append(sum(each))
             all_.append(compute_throughput(answers))
-            evenness.append(min(each) / max(each))
+            fairness.append(min(each) / max(each))
             worst.append(max(answer.first for answer in answers))
             worst_sequential.append(sequential[-1].points[0][0] - sequential[0].asked_at)
             in_app.append(time_late_user(model))
     value, detail = (
-        median_ratio(sums, alone),
-        f"{statistics.median(sums):.0f} and {statistics.median(alone):.0f} tokens/s",
+        median_ratio(sums, single),
+        f"{statistics.median(sums):.0f} and {statistics.median(single):.0f} tokens/s",
     )
     yield Row("8 concurrent users: total tokens/s ÷ one user's", f"{value:.2f} ({detail})", "≥ 0.95", value >= 0.95)
-    even, late = statistics.median(evenness), median_ratio(worst, worst_sequential)
+    even, late = statistics.median(fairness), median_ratio(worst, worst_sequential)
     yield Row("8 concurrent users: slowest ÷ fastest", f"{even:.2f}", "≥ 0.8", even >= 0.8)
     detail = f"{statistics.median(worst):.1f} and {statistics.median(worst_sequential):.1f} s"
     yield Row("8 concurrent users: worst first token ÷ sequential", f"{late:.2f} ({detail})", "< 1", late < 1)

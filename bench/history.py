@@ -57,22 +57,22 @@ def measure_rows(bench: Bench) -> Iterator[Row]:
     recorder.flush(60)
     _copy_turn(folder / "mlflow.db", pattern, _CHATS, _TURNS)
     count = _CHATS * _TURNS
-    opened, whole, listed, searched = (list[float]() for _ in range(4))
+    opened, indexed, listed, searched = (list[float]() for _ in range(4))
     for _ in range(bench.rounds):
         fresh = History(lambda: ChatLocation(uri, experiment), recorder)
         started = time.perf_counter()
         assert fresh.list_conversations(_ME)
         opened.append(time.perf_counter() - started)
         assert fresh.wait_until_loaded(_ME, 300)
-        whole.append(time.perf_counter() - started)
+        indexed.append(time.perf_counter() - started)
         listed.append(_time_search(fresh, "", _CHATS))
         searched.append(_time_search(fresh, "needle", _CHATS // 10))
     recorder.close()
     for what, seconds in (("listing chats", listed), ("searching titles and texts", searched)):
         value = statistics.median(seconds)
         yield Row(f"{count:,} turns in the store: {what}", f"{1000 * value:.0f} ms", "≤ 300 ms", value <= 0.3)
-    value, all_ = statistics.median(opened), statistics.median(whole)
-    detail = f"{1000 * value:.0f} ms; fully indexed after {all_:.1f} s"
+    value, indexed_after = statistics.median(opened), statistics.median(indexed)
+    detail = f"{1000 * value:.0f} ms; fully indexed after {indexed_after:.1f} s"
     yield Row(
         f"{count:,} turns in the store: first list after startup (newest chats)", detail, "≤ 300 ms", value <= 0.3
     )
@@ -92,18 +92,18 @@ def record_chats(home: Path, user_id: str, chats: int) -> None:
 
 def _measure_recording(rounds: int, conversations: ConversationStore) -> Iterator[Row]:
     """Measure the time an answer spends on recording: while it streams, and at its end, until it is on disk."""
-    pieces, ends = list[float](), list[float]()
+    delays, ends = list[float](), list[float]()
     for _ in range(10 * rounds):
         talk = Conversation().with_question("Why?", TurnRequest(time.time(), "m-1"))
         started = time.perf_counter()
         draft = conversations.start_turn(_ME, new_id(), talk, "bench")
         for _ in range(_TOKENS):
             draft.append_text("word ")
-        pieces.append(time.perf_counter() - started)
+        delays.append(time.perf_counter() - started)
         started = time.perf_counter()
         draft.finish(_create_answer())
         ends.append(time.perf_counter() - started)
-    value, end = statistics.median(pieces), statistics.median(ends)
+    value, end = statistics.median(delays), statistics.median(ends)
     detail = f"{1000 * value:.2f} ms ({1e6 * value / _TOKENS:.1f} µs per token; fsync after the last token: {1000 * end:.1f} ms)"
     yield Row(
         f"recording a turn of {_TOKENS} tokens: delay added to its answer while streaming",

@@ -108,11 +108,11 @@ def open_raw_generate(folder: Path, threads: int) -> Iterator[AnswerPath]:
 def run_in_own_thread(answer: AnswerPath) -> AnswerPath:
     """Run each answer in its own thread, which also releases torch's and asyncio's per-thread state."""
 
-    def alone(tokens: int) -> Speed:
+    def run(tokens: int) -> Speed:
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(answer, tokens).result()
 
-    return alone
+    return run
 
 
 @contextmanager

@@ -31,13 +31,13 @@ def measure_rows(bench: Bench) -> Iterator[Row]:
     with (
         serve(home, bench.temporary / "app.log") as app,
         start(1, cores) as cluster,
-        paths.open_api(app.url, model) as direct,
-        paths.open_api(cluster.url, model) as through,
+        paths.open_api(app.url, model) as call_app,
+        paths.open_api(cluster.url, model) as call_cluster,
     ):
-        pairs = [(direct(count), through(count)) for count in (16, *([_TOKENS] * bench.rounds))][1:]
-    value = median_ratio([ray.rate for _, ray in pairs], [alone.rate for alone, _ in pairs])
+        pairs = [(call_app(count), call_cluster(count)) for count in (16, *([_TOKENS] * bench.rounds))][1:]
+    value = median_ratio([ray.rate for _, ray in pairs], [one.rate for one, _ in pairs])
     yield Row("Ray Serve ÷ one process: tokens/s", f"{value:.3f}", "≥ 0.95", value >= 0.95)
-    later = statistics.median(1000 * (ray.first - alone.first) for alone, ray in pairs)
+    later = statistics.median(1000 * (ray.first - one.first) for one, ray in pairs)
     yield Row("Ray Serve: added time to first token over one process", f"{later:.0f} ms", "≤ 20 ms", later <= 20)
     with start(1, 1) as cluster:
         one = statistics.median(_ask_at_once(cluster, model) for _ in range(bench.rounds))
@@ -75,7 +75,7 @@ def _lose_replica(cluster: RayServer, model: str) -> float:
         stream = client.chat.completions.create(
             model=model, messages=[{"role": "user", "content": question}], max_tokens=1000, stream=True
         )
-        next(piece for piece in stream if piece.choices[0].delta.content)
+        next(chunk for chunk in stream if chunk.choices[0].delta.content)
         busiest = max(_model_processes(), key=lambda process: process.cpu_percent(0.3))
         replica = busiest.parent()
         if replica is None:

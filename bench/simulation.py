@@ -30,7 +30,7 @@ class Machine:
     """Cost per answer in a step."""
     context: float
     """Cost per token of context of each answer."""
-    piece: float
+    chunk: float
     """Fixed cost of a prefill chunk."""
     token: float
     """Cost per token of a prefill chunk."""
@@ -42,10 +42,10 @@ class Machine:
 
     def prefill(self, tokens: int, context: int) -> float:
         """Return the seconds for a chunk of `tokens` after `context` tokens, to which each of its tokens attends."""
-        return self.piece + tokens * (self.token + self.context * context / 10)
+        return self.chunk + tokens * (self.token + self.context * context / 10)
 
 
-MEASURED = Machine(step=0.0074, row=0.00247, context=4.3e-6, piece=0.0074, token=0.0007)
+MEASURED = Machine(step=0.0074, row=0.00247, context=4.3e-6, chunk=0.0074, token=0.0007)
 """The demo model on one core with AVX-512 VNNI (`python -m bench --only capacity`, 2026-11-28)."""
 
 _TWO_CORES = 1.4  # throughput for 8 users relative to one core: 366 and 262 tokens/s
@@ -73,7 +73,7 @@ class _Answer:
     asked_at: float
     done: simpy.Event
     generated: int = 0
-    piece: int = 0
+    chunk: int = 0
     """Tokens of the current prefill chunk."""
     segments: int = 0
     """Segments of this chunk that remain."""
@@ -88,19 +88,19 @@ class _Answer:
 class Outcome:
     """The results of a simulation."""
 
-    firsts: tuple[float, ...]
+    first_token_times: tuple[float, ...]
     """Seconds to the first token, sorted."""
     rates: tuple[float, ...]
     """Tokens per second of each answer from its first to its last token, sorted."""
-    together: float
+    total_rate: float
     """Total tokens per second while all answers were decoding; 0 if there is no such interval."""
-    refused: int
+    rejected: int
     busy: float
     """Utilization: the share of time in which the model was computing."""
 
-    def first(self, share: float) -> float:
+    def first_token_quantile(self, share: float) -> float:
         """Return a quantile of the times to first token, in seconds; `share` is 0.95 for the 95th percentile."""
-        return self.firsts[min(len(self.firsts) - 1, int(share * len(self.firsts)))]
+        return self.first_token_times[min(len(self.first_token_times) - 1, int(share * len(self.first_token_times)))]
 
     @property
     def slow_rate(self) -> float:
@@ -116,14 +116,14 @@ class _Server:
         self._pace = Pace(PREFILL_PIECE, MAX_SEGMENTS)
         self.waiting: list[_Answer] = []
         self.running: list[_Answer] = []
-        self.refused = 0
+        self.rejected = 0
         self.busy = 0.0
         self._wake = env.event()
         env.process(self._serve())
 
     def try_ask(self, answer: _Answer) -> bool:
         if len(self.waiting) + len(self.running) >= self._limit:
-            self.refused += 1
+            self.rejected += 1
             return False
         self.waiting.append(answer)
         if not self._wake.triggered:
@@ -152,15 +152,15 @@ class _Server:
     def _prefill(self, one: _Answer, is_shared: bool) -> Generator[simpy.Event, Any, None]:
         """Compute segments of a chunk in the same way as Scheduler."""
         if not one.segments:
-            one.piece, one.segments = min(one.prompt, self._pace.piece(is_shared)), MAX_SEGMENTS
-        seconds, done = self._machine.prefill(one.piece, one.context) / MAX_SEGMENTS, 0
+            one.chunk, one.segments = min(one.prompt, self._pace.piece(is_shared)), MAX_SEGMENTS
+        seconds, done = self._machine.prefill(one.chunk, one.context) / MAX_SEGMENTS, 0
         while one.segments and not (done and is_shared and not self._pace.has_time(seconds * done, done)):
             yield self._spend(seconds)
             one.segments, done = one.segments - 1, done + 1
         if one.segments:
             return
-        self._pace.note_prefill(one.piece, seconds * MAX_SEGMENTS)
-        one.prompt, one.context = one.prompt - one.piece, one.context + one.piece
+        self._pace.note_prefill(one.chunk, seconds * MAX_SEGMENTS)
+        one.prompt, one.context = one.prompt - one.chunk, one.context + one.chunk
         if not one.prompt:
             self._add_token(one)
 
@@ -177,12 +177,12 @@ class _Server:
 
 
 def simulate(
-    people: int, usage: Usage, machine: Machine = MEASURED, servers: int = 1, limit: int = 32, seconds: float = 1200.0
+    users: int, usage: Usage, machine: Machine = MEASURED, servers: int = 1, limit: int = 32, seconds: float = 1200.0
 ) -> Outcome:
     """Simulate users on servers, to which a proxy assigns them at random.
 
     Args:
-        people: Number of users.
+        users: Number of users.
         usage: Their behaviour.
         machine: The cost model of each server.
         servers: Number of servers.
@@ -190,11 +190,11 @@ def simulate(
         seconds: Simulated time, whose first quarter is discarded. Ignored if `usage.think` is 0: the simulation then ends when
             all answers have.
     """
-    env, chance = simpy.Environment(), random.Random(people)
-    found = [_Server(env, machine, limit) for _ in range(servers)]
+    env, chance = simpy.Environment(), random.Random(users)
+    pool = [_Server(env, machine, limit) for _ in range(servers)]
     answers = list[_Answer]()
 
-    def person(server: _Server) -> Generator[simpy.Event, Any, None]:
+    def act_as_user(server: _Server) -> Generator[simpy.Event, Any, None]:
         yield env.timeout(chance.random() * usage.think)
         while True:
             wanted = usage.answer if not usage.think else max(1, round(chance.expovariate(1 / usage.answer)))
@@ -206,8 +206,8 @@ def simulate(
                 return
             yield env.timeout(chance.expovariate(1 / usage.think))
 
-    for _ in range(people):
-        env.process(person(chance.choice(found)))
+    for _ in range(users):
+        env.process(act_as_user(chance.choice(pool)))
     env.run(until=seconds if usage.think else None)
     counted = [one for one in answers if one.times and (not usage.think or one.asked_at > _WARM_UP * seconds)]
     rates = [
@@ -215,14 +215,18 @@ def simulate(
         for one in counted
         if one.done.triggered and len(one.times) > 1
     ]
-    busy = sum(server.busy for server in found) / (servers * env.now)
-    firsts = sorted(one.times[0] - one.asked_at for one in counted)
+    busy = sum(server.busy for server in pool) / (servers * env.now)
+    first_token_times = sorted(one.times[0] - one.asked_at for one in counted)
     return Outcome(
-        tuple(firsts), tuple(sorted(rates)), _rate_together(counted), sum(one.refused for one in found), busy
+        tuple(first_token_times),
+        tuple(sorted(rates)),
+        _compute_total_rate(counted),
+        sum(server.rejected for server in pool),
+        busy,
     )
 
 
-def _rate_together(answers: list[_Answer]) -> float:
+def _compute_total_rate(answers: list[_Answer]) -> float:
     start, end = max(one.times[0] for one in answers), min(one.times[-1] for one in answers)
     if end <= start:
         return 0.0
@@ -240,9 +244,9 @@ def find_max_users(usage: Usage, machine: Machine = MEASURED, first: float = 2.0
     return low
 
 
-def _is_served(people: int, usage: Usage, machine: Machine, first: float, rate: float) -> bool:
-    found = simulate(people, usage, machine, limit=_ROWS)
-    return not found.refused and found.first(0.95) <= first and found.slow_rate >= rate
+def _is_served(users: int, usage: Usage, machine: Machine, first: float, rate: float) -> bool:
+    found = simulate(users, usage, machine, limit=_ROWS)
+    return not found.rejected and found.first_token_quantile(0.95) <= first and found.slow_rate >= rate
 
 
 def main() -> None:
@@ -257,11 +261,11 @@ def main() -> None:
         "| users | servers of 2 cores | time to first token: median, 95th percentile | tokens/s: median, 5th percentile | utilization | rejected |"
     )
     print("|---|---|---|---|---|---|")
-    for people, servers in _TABLE:
-        found = simulate(people, Usage(), two, servers, limit=_ROWS)
+    for users, servers in _TABLE:
+        found = simulate(users, Usage(), two, servers, limit=_ROWS)
         rates = f"{statistics.median(found.rates):.0f}, {found.slow_rate:.0f}"
-        waits = f"{found.first(0.5):.2f} s, {found.first(0.95):.2f} s"
-        print(f"| {people:,} | {servers} | {waits} | {rates} | {found.busy:.0%} | {found.refused} |")
+        waits = f"{found.first_token_quantile(0.5):.2f} s, {found.first_token_quantile(0.95):.2f} s"
+        print(f"| {users:,} | {servers} | {waits} | {rates} | {found.busy:.0%} | {found.rejected} |")
     print("\n| usage | users per core |\n|---|---|")
     for name, usage in _USAGES.items():
         print(f"| {name} | {find_max_users(usage, one)} |")

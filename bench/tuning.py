@@ -105,11 +105,11 @@ def onnx_logits(model: Any, ids: Sequence[int]) -> Logits:
     return np.stack(rows)
 
 
-def onnx_rates(model: Any, ids: Sequence[int], piece: int = 64) -> tuple[float, float]:
-    """Return the prefill and decode rates in tokens/s; `ids` is prefilled in chunks of `piece`."""
+def onnx_rates(model: Any, ids: Sequence[int], chunk: int = 64) -> tuple[float, float]:
+    """Return the prefill and decode rates in tokens/s; `ids` is prefilled in chunks of `chunk`."""
     running, started = create_generator(model, len(ids) + _DECODED), time.perf_counter()
-    for at in range(0, len(ids), piece):
-        running.append_tokens(list(ids[at : at + piece]))
+    for at in range(0, len(ids), chunk):
+        running.append_tokens(list(ids[at : at + chunk]))
     read, written = time.perf_counter(), 0
     while not running.is_done():
         running.generate_next_token()
@@ -206,18 +206,18 @@ def print_tables(bench: Bench) -> None:  # noqa: C901 (one nested function per t
             model = load_engine(build_variant(bench, VARIANTS[3]), count)
             yield (count, *_medians(bench.rounds, lambda model=model: onnx_rates(model, long)))  # type: ignore[misc]
 
-    def pieces() -> Iterator[Sequence[object]]:
+    def chunks() -> Iterator[Sequence[object]]:
         model = load_engine(build_variant(bench, VARIANTS[3]), available_cores())
-        for piece in (1, 2, 4, 8, 16, 32, 64, 128, _PROMPT):
-            yield (piece, _medians(bench.rounds, lambda piece=piece: onnx_rates(model, long, piece))[0])  # type: ignore[misc]
+        for chunk in (1, 2, 4, 8, 16, 32, 64, 128, _PROMPT):
+            yield (chunk, _medians(bench.rounds, lambda chunk=chunk: onnx_rates(model, long, chunk))[0])  # type: ignore[misc]
 
     def batched_steps() -> Iterator[Sequence[object]]:
         folder = OnnxFolder(build_variant(bench, VARIANTS[3]))
         engine = BatchedEngine(folder, rewrite_graph(folder.graph), available_cores(), 1 << 30)
         for count in (1, 2, 4, 8):
             yield (f"{count} decode", _median_ms(bench.rounds, lambda count=count: time_step(engine, [1] * count)))  # type: ignore[misc]
-        for piece in (8, 16, 24, 32, 64, 128):
-            yield (f"a chunk of {piece}", _median_ms(bench.rounds, lambda piece=piece: time_step(engine, [piece])))  # type: ignore[misc]
+        for chunk in (8, 16, 24, 32, 64, 128):
+            yield (f"a chunk of {chunk}", _median_ms(bench.rounds, lambda chunk=chunk: time_step(engine, [chunk])))  # type: ignore[misc]
 
     def pipelines() -> Iterator[Sequence[object]]:
         for name, dtype in (("fp32 (chosen)", torch.float32), ("bf16", torch.bfloat16)):
@@ -243,7 +243,7 @@ def print_tables(bench: Bench) -> None:  # noqa: C901 (one nested function per t
 
     _table("ONNX build", ("MB", *quality), variants())
     _table("ONNX threads", quality[2:], threads())
-    _table("ONNX prefill chunk, tokens", ("tokens/s",), pieces())
+    _table("ONNX prefill chunk, tokens", ("tokens/s",), chunks())
     _table("batched engine, a step after 500 tokens", ("ms",), batched_steps())
     _table("pipeline", quality, pipelines())
     _table("a slot of 8,192 tokens, 43 prefilled", ("seconds",), warm_up())

@@ -18,7 +18,7 @@ import psutil
 
 from bench.rows import Row, available_cores, print_header, print_row
 from bench.soak.checks import Snapshot, check_disk, check_logs, check_turns, compare, take_snapshot
-from bench.soak.people import Person
+from bench.soak.simulated_user import SimulatedUser
 from phi3_ui.cli.console import SetupPrinter
 from phi3_ui.provision.first_run import FirstRun
 from phi3_ui.settings import Settings
@@ -35,7 +35,7 @@ _KILLING, _WARMING = 0.5, 0.2  # shares of the time: kills, then a warm-up; the 
 class Soak:
     """One run: an app that is killed and restarted, and its simulated users."""
 
-    def __init__(self, home: Path, people: int, seed: int) -> None:
+    def __init__(self, home: Path, users: int, seed: int) -> None:
         self._home, self._port = home, find_free_port()
         self._random = random.Random(seed)
         self._stack = ExitStack()
@@ -43,9 +43,9 @@ class Soak:
         self._kills: list[float] = []
         self.killed = Counter[str]()
         self.server = self._start()
-        names = ["Anna", "Ben", "Chloe", "David", "Elena", "Farid", "Grace", "Hugo"][:people]
+        names = ["Anna", "Ben", "Chloe", "David", "Elena", "Farid", "Grace", "Hugo"][:users]
         url = f"http://127.0.0.1:{self._port}"
-        self.people = [Person(name, url, seed + number, self._is_excused) for number, name in enumerate(names, 1)]
+        self.users = [SimulatedUser(name, url, seed + number, self._is_excused) for number, name in enumerate(names, 1)]
 
     def _start(self) -> Server:
         temporary = self._home / "tmp"
@@ -84,10 +84,10 @@ class Soak:
 
     def take_quiet_snapshot(self) -> Snapshot:
         """Make all users leave, wait until the app has noticed, and take a snapshot."""
-        for person in self.people:
-            person.leave()
-        for person in self.people:
-            person.is_away.wait()
+        for user in self.users:
+            user.leave()
+        for user in self.users:
+            user.is_away.wait()
         file = self._home / "snapshot.json"
 
         def is_quiet() -> bool:
@@ -109,16 +109,16 @@ class Soak:
             response.read()  # a file, which the app reads in the pool
         time.sleep(1)
 
-    def return_everybody(self) -> None:
-        for person in self.people:
-            person.come_back()
+    def return_all(self) -> None:
+        for user in self.users:
+            user.come_back()
 
     def end(self) -> None:
         """Shut down the app and the users' threads gracefully, after `take_quiet_snapshot`."""
         self._stack.close()
-        for person in self.people:
-            person.come_back(for_good=False)
-            person.join()
+        for user in self.users:
+            user.come_back(for_good=False)
+            user.join()
 
 
 def main() -> None:
@@ -126,7 +126,7 @@ def main() -> None:
         description="Use the app at random, with kills; then check for leaks and lost data."
     )
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--people", type=int, default=4)
+    parser.add_argument("--users", type=int, default=4)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
@@ -134,13 +134,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="soak-") as temporary:
         home = Path(temporary)
         settings = _set_up(home)
-        soak = Soak(home, arguments.people, arguments.seed)
-        for person in soak.people:
-            person.start()
+        soak = Soak(home, arguments.users, arguments.seed)
+        for user in soak.users:
+            user.start()
         soak.kill(arguments.kills, seconds * _KILLING)
         time.sleep(seconds * _WARMING)
         before = soak.take_quiet_snapshot()
-        soak.return_everybody()
+        soak.return_all()
         time.sleep(seconds * (1 - _KILLING - _WARMING))
         after = soak.take_quiet_snapshot()
         processes = soak.server.process.children(recursive=True)
@@ -163,10 +163,10 @@ def _set_up(home: Path) -> Settings:
 def _rows(
     soak: Soak, settings: Settings, before: Snapshot, after: Snapshot, processes: list[psutil.Process]
 ) -> Iterator[Row]:
-    faults = [fault for person in soak.people for fault in person.faults]
+    faults = [fault for user in soak.users for fault in user.faults]
     yield Row("errors seen by users, without a kill in the preceding minute", str(len(faults)), "0", not faults)
-    asked = sum((person.asked for person in soak.people), Counter[str]())
-    finished = sum((person.finished for person in soak.people), Counter[str]())
+    asked = sum((user.asked for user in soak.users), Counter[str]())
+    finished = sum((user.finished for user in soak.users), Counter[str]())
     yield from check_turns(settings.tracking_uri, asked, finished)
     yield from compare(before, after)
     left = [process for process in processes if process.is_running()]
@@ -176,13 +176,13 @@ def _rows(
 
 
 def _print(arguments: argparse.Namespace, soak: Soak, rows: list[Row]) -> None:
-    for person in soak.people:
-        for fault in person.faults:
-            print(f"{person.name}: {fault}", file=sys.stderr)
-    done = sum((person.done for person in soak.people), Counter[str]())
+    for user in soak.users:
+        for fault in user.faults:
+            print(f"{user.name}: {fault}", file=sys.stderr)
+    done = sum((user.done for user in soak.users), Counter[str]())
     machine = f"{platform.machine()}, {available_cores()} cores, Python {platform.python_version()}"
     print(
-        f"{datetime.now(UTC):%Y-%m-%d}, {machine}; {arguments.people} users, {arguments.minutes:g} minutes, seed {arguments.seed}\n"
+        f"{datetime.now(UTC):%Y-%m-%d}, {machine}; {arguments.users} users, {arguments.minutes:g} minutes, seed {arguments.seed}\n"
     )
     print(f"Done: {', '.join(f'{count} × {what}' for what, count in done.most_common())}.")
     print(f"Killed (-9): {', '.join(f'{count} × {what}' for what, count in soak.killed.items())}.\n")

@@ -91,21 +91,21 @@ class RayModel:
             stream.cancel()
 
         cancel.on_set(lambda: threading.Thread(target=stop, name="stop", daemon=True).start())
-        pieces, is_finished = list[str](), False
+        texts, is_finished = list[str](), False
         try:
             for kind, *content in chain.from_iterable(stream):
                 if kind == "error":
                     raise UserError(content[0], **content[1])
                 event = cast("AnswerEvent", unpack_event(content[0]))  # other events are not sent by the replica
                 if isinstance(event, TextDelta):
-                    pieces.append(event.text)
+                    texts.append(event.text)
                 is_finished = isinstance(event, Completed)
                 yield event
         except (RayError, RayServeException):
             if not is_dropped.is_set():
                 raise
             is_finished = True
-            yield Completed("".join(pieces), None, Timings(None, time.perf_counter() - started, None), "cancelled")
+            yield Completed("".join(texts), None, Timings(None, time.perf_counter() - started, None), "cancelled")
         finally:
             if not is_finished:
                 stream.cancel()

@@ -6,31 +6,31 @@ import pytest
 
 from bench.simulation import Machine, Usage, find_max_users, simulate
 
-MACHINE = Machine(step=0.01, row=0.002, context=0.0, piece=0.005, token=0.001)
+MACHINE = Machine(step=0.01, row=0.002, context=0.0, chunk=0.005, token=0.001)
 AT_ONCE = Usage(prompt=50, answer=100, history=0, think=0.0)
 
 
 def test_one_person_waits_for_the_prompt_and_gets_a_token_in_each_step() -> None:
     found = simulate(1, AT_ONCE, MACHINE)
-    assert found.firsts == pytest.approx([0.005 + 50 * 0.001])
+    assert found.first_token_times == pytest.approx([0.005 + 50 * 0.001])
     assert found.rates == pytest.approx([1 / 0.012])
     assert found.busy == pytest.approx(1)
 
 
-@pytest.mark.parametrize("people", [2, 8, 50])
-def test_people_who_ask_at_once_share_the_steps(people: int) -> None:
-    found = simulate(people, AT_ONCE, MACHINE, limit=64)
-    assert found.together == pytest.approx(people / (0.01 + people * 0.002), rel=0.03)
-    assert len(found.firsts) == people
+@pytest.mark.parametrize("users", [2, 8, 50])
+def test_people_who_ask_at_once_share_the_steps(users: int) -> None:
+    found = simulate(users, AT_ONCE, MACHINE, limit=64)
+    assert found.total_rate == pytest.approx(users / (0.01 + users * 0.002), rel=0.03)
+    assert len(found.first_token_times) == users
     # All prompts are read, in pieces between the steps of those whose prompts are.
-    assert people * 0.055 <= found.firsts[-1] <= people * (0.055 + 2 * 0.01 + 2 * 0.005) + people**2 * 0.002
+    assert users * 0.055 <= found.first_token_times[-1] <= users * (0.055 + 2 * 0.01 + 2 * 0.005) + users**2 * 0.002
 
 
 def test_more_than_a_step_holds_wait_and_more_than_the_limit_are_refused() -> None:
     found = simulate(70, AT_ONCE, MACHINE, limit=66)
-    assert found.refused == 4
-    assert len(found.firsts) == 66
-    ready, late = found.firsts[63], found.firsts[64]
+    assert found.rejected == 4
+    assert len(found.first_token_times) == 66
+    ready, late = found.first_token_times[63], found.first_token_times[64]
     assert late - ready > 0.5 * 100 * (0.01 + 64 * 0.002) * 0.5, "the last two wait for the end of an answer"
 
 
@@ -38,8 +38,8 @@ def test_as_many_are_in_the_system_as_arrive_in_the_time_that_they_stay() -> Non
     """Check Little's law, based on the share of time in which each user waits."""
     usage = Usage(prompt=10, answer=50, history=0, think=5.0)
     found = simulate(20, usage, MACHINE, limit=64, seconds=2000)
-    stay = statistics.mean(found.firsts) + statistics.mean(50 / rate for rate in found.rates)
-    answers = len(found.firsts) / (0.75 * 2000)
+    stay = statistics.mean(found.first_token_times) + statistics.mean(50 / rate for rate in found.rates)
+    answers = len(found.first_token_times) / (0.75 * 2000)
     assert answers == pytest.approx(20 / (stay + 5.0), rel=0.1)
 
 

@@ -37,7 +37,7 @@ _ATTEMPT_SECONDS = 2.0  # between attempts to open the page of an app that is do
 _PAUSES = (0.2, 2.0)  # seconds between two actions
 
 
-class Person(threading.Thread):
+class SimulatedUser(threading.Thread):
     """Uses the app until `leave`; then `is_away` is set until `come_back`.
 
     `asked` counts, by question, the turns started, and `finished` those whose end was shown on the page; `done` counts actions.
