@@ -1,6 +1,6 @@
 """The application factory: its routes, its lifespan, mounting, and two applications in one process."""
 
-import phi3_ui.ui.quick_gradio  # noqa: F401, I001  (before any other import of Gradio; these tests are collected first)
+import phi3_ui.ui.quick_gradio  # noqa: F401, I001  (before any other import of Gradio)
 
 import itertools
 import re

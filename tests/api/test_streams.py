@@ -4,15 +4,18 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
-import openai
 import pytest
 
 from phi3_ui.testing import Reply, ScriptedModel, log_scripted_model
 from tests.support.app_server import Server, serve, wait_until
 from tests.support.build_cache import create_store
 from tests.support.trust import approve_models
+
+if TYPE_CHECKING:  # a second of CPU time, in each process that collects the tests
+    import openai
 
 pytestmark = pytest.mark.server
 
@@ -46,7 +49,9 @@ def model(scripted: ScriptedModel) -> ScriptedModel:
 
 
 @pytest.fixture
-def client(app: Server) -> Iterator[openai.OpenAI]:
+def client(app: Server) -> Iterator["openai.OpenAI"]:
+    import openai
+
     with openai.OpenAI(base_url=f"{app.url}/v1", api_key="none", max_retries=0) as client:
         yield client
 
@@ -56,7 +61,9 @@ def count_running(app: Server) -> int:
     return int(float(next(line for line in lines if line.startswith("phi3_answers_running ")).split()[1]))
 
 
-def test_openais_client_chats_streams_and_lists(client: openai.OpenAI, model: ScriptedModel) -> None:
+def test_openais_client_chats_streams_and_lists(client: "openai.OpenAI", model: ScriptedModel) -> None:
+    import openai
+
     assert [one.id for one in client.models.list()] == ["scripted", model.model_id]
     gate = model.create_gate()
     model.enqueue(Reply("One ", gate, "two."))
@@ -106,7 +113,7 @@ def test_a_caller_that_leaves_stops_the_computation(app: Server, model: Scripted
     assert not gate.path.exists(), "it ended at the gate"
 
 
-def test_fifty_streams_at_once_are_each_whole(client: openai.OpenAI, model: ScriptedModel, app: Server) -> None:
+def test_fifty_streams_at_once_are_each_whole(client: "openai.OpenAI", model: ScriptedModel, app: Server) -> None:
     model.enqueue(*(Reply(f"Answer {at}.", question=f"Question {at}?") for at in range(STREAMS)))
     gate = threading.Barrier(STREAMS)
 

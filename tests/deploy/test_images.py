@@ -17,7 +17,6 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml  # type: ignore[import-untyped]
-from mlflow.cli import cli as mlflow_cli
 from packaging.utils import canonicalize_name
 
 from phi3_ui.paths import ROOT
@@ -137,6 +136,8 @@ def test_the_proxy_knows_the_servers_by_their_names() -> None:
 
 
 def test_mlflows_server_has_the_options_that_it_is_given() -> None:
+    from mlflow.cli import cli as mlflow_cli
+
     script = SERVICES["mlflow"]["command"][-1]
     (line,) = re.findall(r"exec mlflow (.+)", script)
     command, *arguments = line.split()

@@ -4,11 +4,10 @@ import os
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import openai
 import psutil
 import pytest
-from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 from phi3_ui.store.registry.versions import Registry
 from phi3_ui.testing import Gate, Reply, ScriptedModel, log_scripted_model
@@ -16,6 +15,10 @@ from tests.support.app_server import wait_until
 from tests.support.build_cache import create_store
 from tests.support.ray_server import RayServer, serve_ray
 from tests.support.trust import approve_models
+
+if TYPE_CHECKING:  # a second of CPU time, in each process that collects the tests
+    import openai
+    from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 pytestmark = pytest.mark.server
 
@@ -30,7 +33,7 @@ class Cluster:
     server: RayServer
     versions: list[ScriptedModel]
     registry: Registry
-    client: openai.OpenAI
+    client: "openai.OpenAI"
 
     def ask(self, *texts: str) -> str:
         """The answer after these messages, of the person and of the model in turn."""
@@ -43,7 +46,7 @@ class Cluster:
 
     def hold_answer(
         self, model: ScriptedModel, question: str = "Tell me."
-    ) -> tuple[Iterator[ChatCompletionChunk], Gate]:
+    ) -> tuple[Iterator["ChatCompletionChunk"], Gate]:
         """Ask for an answer of which "Once upon " has arrived and "a time." waits at the gate."""
         gate = model.create_gate()
         model.enqueue(Reply("Once upon ", gate, "a time.", question=question))
@@ -56,11 +59,11 @@ class Cluster:
         return stream, gate
 
 
-def join_text(stream: Iterable[ChatCompletionChunk]) -> str:
+def join_text(stream: Iterable["ChatCompletionChunk"]) -> str:
     return "".join(piece.choices[0].delta.content or "" for piece in stream if piece.choices)
 
 
-def chat(*texts: str) -> list[ChatCompletionMessageParam]:
+def chat(*texts: str) -> list["ChatCompletionMessageParam"]:
     return [
         {"role": "assistant", "content": text} if number % 2 else {"role": "user", "content": text}
         for number, text in enumerate(texts)
@@ -69,6 +72,8 @@ def chat(*texts: str) -> list[ChatCompletionMessageParam]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    import openai
+
     home = tmp_path_factory.mktemp("ray")
     uri = create_store(home)
     registry = Registry(uri)
@@ -85,6 +90,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def test_a_chat_is_streamed_with_its_usage(cluster: Cluster) -> None:
+    import openai
+
     assert {one.id for one in cluster.client.models.list()} == {
         f"{NAME}@champion",
         f"{NAME}/1",
@@ -135,9 +142,11 @@ def test_a_caller_who_leaves_stops_the_replica(cluster: Cluster) -> None:
 
 
 def test_answers_of_a_killed_replica_end_with_an_error_and_others_go_on(cluster: Cluster) -> None:
+    import openai
+
     model = cluster.versions[0]
     model.reset()
-    held, processes = list[tuple[Iterator[ChatCompletionChunk], Gate]](), list[int]()
+    held, processes = list[tuple[Iterator["ChatCompletionChunk"], Gate]](), list[int]()
     while len(set(processes)) < 2:  # one answer on each replica
         held.append(cluster.hold_answer(model, f"Story {len(held)}"))
         processes.append(model.requests[-1].pid)

@@ -1,5 +1,6 @@
 """A pipeline on lent GPUs: the package `spaces` itself, in a model's process, against a fake of the host that lends them."""
 
+import phi3_ui.ui.quick_gradio  # noqa: F401, I001  (before any other import of Gradio; these tests are the first to be collected that do)
 import os
 from collections.abc import Iterator
 from dataclasses import replace
