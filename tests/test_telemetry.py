@@ -123,21 +123,23 @@ with contextlib.suppress(OSError):
     socket.getaddrinfo("example.com", 443)
 """
 
-# Starts the app, opens its page, asks both engines on the command line, and ends the app.
+# Starts the app, opens its page, asks one engine through the app and the other on the command line, and ends the app.
 _USE = """
-import subprocess, sys, urllib.request
+import json, subprocess, sys, urllib.request
 from pathlib import Path
 from tests.support.app_server import serve
-from tests.conftest import Demo
-from tests.support import offline
 from tests.support.env import environment
 
 home, log = map(Path, sys.argv[1:3])
+in_app, in_terminal = sys.argv[3:]
 with serve(home, log) as server:
     assert urllib.request.urlopen(server.url).read()
-    for model in sys.argv[3:]:
-        chat = [sys.executable, "-m", "phi3_ui", "chat", model, "Hello", "--max-tokens", "8"]
-        subprocess.run(chat, env=environment(home), check=True)
+    body = {"model": in_app, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
+    header = {"Content-Type": "application/json"}
+    asked = urllib.request.Request(server.url + "/v1/chat/completions", json.dumps(body).encode(), header)
+    assert json.load(urllib.request.urlopen(asked))["usage"]["completion_tokens"]
+    chat = [sys.executable, "-m", "phi3_ui", "chat", in_terminal, "Hello", "--max-tokens", "8"]
+    subprocess.run(chat, env=environment(home), check=True)
 """
 
 

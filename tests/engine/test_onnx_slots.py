@@ -114,9 +114,9 @@ def test_the_demo_model_answers_the_same_with_and_without_prefix_reuse(weights: 
     reusing, plain = load_wrapper(weights.onnx, 0), load_wrapper(weights.onnx, 0)
     start, turn = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n", "{}<|im_end|>\n"
     chat = ""
-    for question in ("Tell me of the sea.", "And of ships?", "Which is the largest?", "Who sails it?"):
+    for question in ("Tell me of the sea.", "And of ships?", "Which is the largest?"):
         prompt = reusing.encode(chat + start.format(question))
-        for options in (Options(max_tokens=24, temperature=0.0), Options(max_tokens=24, temperature=1.0, seed=7)):
+        for options in (Options(max_tokens=16, temperature=0.0), Options(max_tokens=16, temperature=1.0, seed=7)):
             text, last = generate(reusing, prompt, options)
             assert text == generate_without_reuse(plain, prompt, options)
         assert last.cached_tokens == len(prompt) - 2

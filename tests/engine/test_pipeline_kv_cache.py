@@ -144,13 +144,22 @@ def test_answers_beyond_the_sliding_window_are_those_without_slots(load: Load) -
 
 
 def test_answers_with_long_rope_factors_are_those_without_slots(load_long: Load) -> None:
-    assert compare(Chat(load_long()), without_slots(load_long()), 4, steps=14, words=1500) > 10_000
+    chat, plain = Chat(load_long()), without_slots(load_long())
+    # With these seeds a conversation grows beyond the limit and on, another branches across it, is repeated and goes back.
+    for seed, steps in ((4, 7), (1, 6)):
+        assert compare(chat, plain, seed, steps, words=1500) > 10_000
 
 
 def test_answers_of_the_demo_model_are_those_without_slots(demo: Demo) -> None:
+    """Of its first layers: its architecture, tokenizer and template, in a fraction of the time."""
+
     def load() -> Any:
         mlflow.set_tracking_uri(demo.settings.tracking_uri)
-        return mlflow.pyfunc.load_model(demo.entry("chat").uri)
+        loaded = mlflow.pyfunc.load_model(demo.entry("chat").uri)
+        model = loaded.get_raw_model().model
+        del model.model.layers[3:]
+        model.config.num_hidden_layers = 3
+        return loaded
 
     # This seed makes every kind of move once or twice.
     assert compare(Chat(load()), without_slots(load()), 6, steps=6, words=40) > 300
