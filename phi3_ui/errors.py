@@ -63,7 +63,7 @@ SENTENCES = {
     "refused": "{model} rejected the question: {detail}",
     "bad_template": "The chat template of {model} cannot render this conversation: {detail}. Start a new chat, or pick another model.",
     "system_prompt_rejected": "{model} does not accept a system prompt (its chat template says: {detail}). Clear the system prompt, then send your question again.",
-    "no_template": "{model} declares no prompt template. Pick one in the panel at the right, or with --template: {detail}.",
+    "no_template": "{model} declares no prompt template. Pick one in the panel on the right, or with --template: {detail}.",
     "no_text": "{model} returned no text: {detail}. Its code has a bug; report it to its author, or pick another model.",
     "exited": "The code of {model} exited during its answer (exit code {detail}). It has a bug; report it to its author, or pick another model.",
     "gpu_quota": "Your quota of GPU time at Hugging Face does not cover this answer ({detail}). Try again later, lower Max tokens, or pick an ONNX model, which needs no GPU.",

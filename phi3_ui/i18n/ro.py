@@ -553,9 +553,9 @@ TEXTS: dict[str, str | Mapping[str, str]] = {
     "import.numbered": "conversația {number}",
     "import.titled": "conversația {number} „{title}”",
     "import.refused": {
-        "one": "{count} conversație nu a fost importată. Eliminați din fișier ceea ce este numit, apoi importați-o din nou.",
-        "few": "{count} conversații nu au fost importate. Eliminați din fișier ceea ce este numit, apoi importați-le din nou.",
-        "other": "{count} de conversații nu au fost importate. Eliminați din fișier ceea ce este numit, apoi importați-le din nou.",
+        "one": "{count} conversație nu a fost importată. Eliminați din fișier ceea ce este enumerat mai jos, apoi importați-o din nou.",
+        "few": "{count} conversații nu au fost importate. Eliminați din fișier ceea ce este enumerat mai jos, apoi importați-le din nou.",
+        "other": "{count} de conversații nu au fost importate. Eliminați din fișier ceea ce este enumerat mai jos, apoi importați-le din nou.",
     },
     "import.running": "Se importă conversații",
     "import.sending": "Se încarcă fișierul",

@@ -63,7 +63,7 @@ def test_files_have_their_counts_and_the_reason_for_a_refusal() -> None:
         {
             "id": "2",
             "label": "4,900 tokens",
-            "refusal": "<b>\".md has 4,900 tokens, but the model's context holds 4,096. Attach a part of it.",
+            "refusal": "<b>\".md has 4,900 tokens, but the model's context holds 4,096. Attach part of it.",
         },
         {"id": "3", "label": "", "refusal": ""},
     ]
