@@ -78,7 +78,7 @@ def test_the_result_says_exactly_what_was_stored_and_what_was_not_and_why(
     assert len(writer.list_turns("anna")) == 3
     assert render_import("ro", state) == {
         "title": "2 conversații importate. 3 întrebări.",
-        "detail": "2 conversații nu au fost importate. Eliminați din fișier ceea ce este numit, apoi importați-le din nou.",
+        "detail": "2 conversații nu au fost importate. Eliminați din fișier ceea ce este enumerat mai jos, apoi importați-le din nou.",
         "fraction": None,
         "reasons": [
             "conversația 2 „P”: messages.0.images nu poate fi importat: se poate importa numai text",
