@@ -13,7 +13,7 @@ from typing import Any
 
 import simpy
 
-from models.phi3_onnx_engine.pace import PREFILL_PIECE, Pace
+from models.phi3_onnx_engine.pace import PREFILL_CHUNK, Pace
 from models.phi3_onnx_engine.segments import MAX_SEGMENTS
 
 _ROWS = 64  # answers decoded in one step
@@ -113,7 +113,7 @@ class _Server:
 
     def __init__(self, env: simpy.Environment, machine: Machine, limit: int) -> None:
         self._env, self._machine, self._limit = env, machine, limit
-        self._pace = Pace(PREFILL_PIECE, MAX_SEGMENTS)
+        self._pace = Pace(PREFILL_CHUNK, MAX_SEGMENTS)
         self.waiting: list[_Answer] = []
         self.running: list[_Answer] = []
         self.rejected = 0
@@ -141,7 +141,7 @@ class _Server:
             if decoding:
                 seconds = self._machine.decode(one.length for one in decoding)
                 yield self._spend(seconds)
-                self._pace.note_decode(seconds)
+                self._pace.record_decode(seconds)
                 for one in decoding:
                     self._add_token(one)
             prefilling = [one for one in self.running if one.prompt]
@@ -152,14 +152,14 @@ class _Server:
     def _prefill(self, one: _Answer, is_shared: bool) -> Generator[simpy.Event, Any, None]:
         """Compute segments of a chunk in the same way as Scheduler."""
         if not one.segments:
-            one.chunk, one.segments = min(one.prompt, self._pace.piece(is_shared)), MAX_SEGMENTS
+            one.chunk, one.segments = min(one.prompt, self._pace.choose_chunk_size(is_shared)), MAX_SEGMENTS
         seconds, done = self._machine.prefill(one.chunk, one.context) / MAX_SEGMENTS, 0
         while one.segments and not (done and is_shared and not self._pace.has_time(seconds * done, done)):
             yield self._spend(seconds)
             one.segments, done = one.segments - 1, done + 1
         if one.segments:
             return
-        self._pace.note_prefill(one.chunk, seconds * MAX_SEGMENTS)
+        self._pace.record_prefill(one.chunk, seconds * MAX_SEGMENTS)
         one.prompt, one.context = one.prompt - one.chunk, one.context + one.chunk
         if not one.prompt:
             self._add_token(one)

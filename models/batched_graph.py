@@ -1,4 +1,4 @@
-"""The graph of the batched engine, made when a model is logged (models/phi3_onnx_engine/graph.py says what it is)."""
+"""Create the graph of the batched engine when a model is logged (see models/phi3_onnx_engine/graph.py)."""
 
 import logging
 from pathlib import Path
@@ -9,9 +9,9 @@ READY = "ready"
 
 
 def make_batched_graph(folder: Path, device: str) -> tuple[dict[Path, bytes], str]:
-    """The files to log beside those of an ONNX Runtime GenAI folder, and what metadata say of batching.
+    """Return the files to log in addition to an ONNX Runtime GenAI folder, and the value of `batching` in the metadata.
 
-    That is READY, or why the model answers one request at a time; there is no file then.
+    The value is READY, or the reason why the model answers one request at a time; then there are no files.
     """
     if device != "cpu":
         return {}, f"it was built for {device}"

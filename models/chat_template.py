@@ -1,4 +1,4 @@
-"""Renders chat templates exactly as transformers does, each in a process with limits: a template is a stranger's program."""
+"""Render chat templates exactly as transformers does, each in a process with limits, because a template is untrusted code."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ _is_confined = threading.Event()
 
 
 def is_token_name(name: str) -> bool:
-    """Whether a setting of a tokenizer, such as `bos_token` or `image_token`, is a token that templates may write by name."""
+    """Whether a tokenizer setting, such as `bos_token` or `image_token`, is a token that templates may refer to by name."""
     return name.endswith("_token")
 
 
@@ -39,17 +39,17 @@ def render_chat_template(
     Args:
         template: The Jinja source.
         messages: Dicts with `role` and `content`.
-        tokens: The text of each token that the tokenizer names, see `is_token_name`.
-        add_generation_prompt: End the prompt where the assistant's answer begins.
-        now: The time that the template gets as the current one, in local time; None: the current one.
+        tokens: The text of each token by the tokenizer's name for it, see `is_token_name`.
+        add_generation_prompt: End the prompt with the beginning of the assistant's turn.
+        now: The local time that the template gets as the current time; None: the actual current time.
 
     Raises:
-        TemplateError: The template cannot be compiled, or fails. RejectionError if it does so deliberately,
+        TemplateError: The template cannot be compiled, or rendering fails. RejectionError if it raises it deliberately,
             TemplateLimitError if it needs too much time or memory.
     """
     variables = {
         "messages": messages,
-        # Templates test these with `is not none`, which an undefined variable would pass.
+        # Templates test these with `is not none`, which is true for an undefined variable.
         "tools": None,
         "documents": None,
         "add_generation_prompt": add_generation_prompt,
@@ -60,19 +60,19 @@ def render_chat_template(
 
 
 def declare_confined() -> None:
-    """Say that this process has limits of its own, and may not start others: templates are then rendered in it, without more."""
+    """Declare that this process has its own limits and may not start others: templates are then rendered within it, directly."""
     _is_confined.set()
 
 
 def find_answer_markers(template: str, tokens: Mapping[str, str], candidates: Sequence[str]) -> list[str]:
-    """Return those of `candidates` that the template names but does not write into a plain conversation.
+    """Return those of `candidates` that the template contains but does not write when it renders a plain conversation.
 
-    It looks for them in answers: a template that leaves reasoning out of the history splits an answer at `</think>`.
+    It looks for them in answers: for instance, a template that removes reasoning from the history splits answers at `</think>`.
     """
     question, answer = {"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}
     named = [text for text in candidates if text in template]
     try:
         written = render_chat_template(template, [question, answer, question], tokens) if named else ""
     except TemplateError:
-        return []  # a template for other conversations
+        return []  # the template does not support such a conversation
     return [text for text in named if text not in written]

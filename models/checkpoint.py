@@ -1,6 +1,6 @@
-"""GGUF → a Hugging Face checkpoint folder: fp32 safetensors, tokenizer, chat template, generation config.
+"""Convert a GGUF file to a Hugging Face checkpoint folder: fp32 safetensors, tokenizer, chat template, generation config.
 
-Without torch and transformers, whose import alone takes longer than all of it.
+This does not use torch and transformers, whose import alone takes longer than the whole conversion.
 """
 
 import argparse
@@ -16,11 +16,11 @@ import numpy as np
 from models.gguf_file import FloatArray, GGUFFile
 from models.stage import Report, atomic_folder, require_space, run_as_program
 
-# The pre-tokenizer that `tokenizer.ggml.pre` names: does it split numbers into digits? transformers 5.17 ignores the
-# field and takes the wrong end-of-sequence token, so its ids differ from those the model was trained on.
+# Whether the pre-tokenizer named by `tokenizer.ggml.pre` splits numbers into digits. transformers 5.17 ignores the field and
+# uses the wrong end-of-sequence token, so its token ids differ from those that the model was trained on.
 _SPLITS_DIGITS = {"smollm": True, "gpt-2": False}
 
-# GGUF tensor names, of the model and of each block, with the names in LlamaForCausalLM's state dict.
+# GGUF tensor names of the model and of each block, mapped to the names in LlamaForCausalLM's state dict.
 _MODEL_TENSORS = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output_norm.weight": "model.norm.weight",
@@ -41,17 +41,17 @@ _SPECIAL_TOKENS = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown
 
 
 def convert(gguf: Path, folder: Path, report: Report) -> Path:
-    """Write the checkpoint of `gguf` to `folder` atomically; progress in steps. A folder that is there already is kept.
+    """Write the checkpoint of `gguf` to `folder` atomically. Progress is in steps. An existing checkpoint is kept.
 
-    ValueError if the model is no Llama, or its tokenizer is of a kind not supported.
+    Raises ValueError if the model is not a Llama, or its kind of tokenizer is not supported.
     """
     if (folder / "config.json").exists():
         return folder
     require_space(folder.parent, 8 * gguf.stat().st_size)
     report(0, 3)
     source = GGUFFile(gguf)
-    config, tokenizer = _llama_config(source), _tokenizer(source)
-    special = _special_tokens(source)
+    config, tokenizer = _build_llama_config(source), _build_tokenizer(source)
+    special = _read_special_tokens(source)
     report(1, 3)
     weights = read_llama_weights(source)
     report(2, 3)
@@ -60,18 +60,18 @@ def convert(gguf: Path, folder: Path, report: Report) -> Path:
 
         save_file(weights, part / "model.safetensors", metadata={"format": "pt"})
         tokenizer.save(str(part / "tokenizer.json"), pretty=True)
-        _write_json(part / "tokenizer_config.json", _tokenizer_config(source, special))
+        _write_json(part / "tokenizer_config.json", _build_tokenizer_config(source, special))
         (part / "chat_template.jinja").write_text(source.metadata["tokenizer.chat_template"], encoding="utf-8")
         _write_json(part / "config.json", config)
-        _write_json(part / "generation_config.json", _generation_config(config))
+        _write_json(part / "generation_config.json", _build_generation_config(config))
     report(3, 3)
     return folder
 
 
 def read_llama_weights(source: GGUFFile) -> dict[str, FloatArray]:
-    """The state dict of LlamaForCausalLM, float32; without lm_head where that is tied to the embedding.
+    """Read the state dict of LlamaForCausalLM as float32, without lm_head if that is tied to the embedding.
 
-    ValueError for a tensor that a Llama of these names has not.
+    Raises ValueError for a tensor that does not belong to such a Llama.
     """
     heads = {
         "attn_q": source.metadata["llama.attention.head_count"],
@@ -81,38 +81,38 @@ def read_llama_weights(source: GGUFFile) -> dict[str, FloatArray]:
     def read(name: str) -> tuple[str, FloatArray]:
         weights = source.read_tensor(name)
         kind = name.split(".")[-2]
-        return _state_dict_name(name), unpermute(weights, heads[kind]) if kind in heads else weights
+        return _get_state_dict_name(name), unpermute(weights, heads[kind]) if kind in heads else weights
 
-    # NumPy releases the GIL in its loops, so that each core dequantises a tensor of its own.
+    # NumPy releases the GIL in its loops, so each core dequantises its own tensor.
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         return dict(threads.map(read, source.tensors))
 
 
 def unpermute(weights: FloatArray, heads: int) -> FloatArray:
-    """Undo the order of rows in which llama.cpp keeps query and key projections: (heads · head_dim, hidden) → the same.
+    """Undo llama.cpp's permutation of the rows of query and key projections; the shape stays (heads · head_dim, hidden).
 
-    llama.cpp rotates neighbouring rows of a head, Hugging Face's Llama a row of the first half with one of the second
-    (`permute` in llama.cpp's conversion/llama.py).
+    For RoPE, llama.cpp pairs neighbouring rows of a head, while Hugging Face's Llama pairs a row of the first half with one of
+    the second (`permute` in llama.cpp's conversion/llama.py).
     """
     rows, columns = weights.shape
     half = rows // heads // 2
     return np.ascontiguousarray(weights.reshape(heads, half, 2, columns).swapaxes(1, 2)).reshape(rows, columns)
 
 
-def _state_dict_name(name: str) -> str:
+def _get_state_dict_name(name: str) -> str:
     if name in _MODEL_TENSORS:
         return _MODEL_TENSORS[name]
     match name.split("."):
         case ["blk", number, kind, "weight"] if kind in _BLOCK_TENSORS:
             return f"model.layers.{number}.{_BLOCK_TENSORS[kind]}.weight"
-    raise ValueError(f"The tensor {name} belongs to no Llama that is supported here.")
+    raise ValueError(f"The tensor {name} belongs to no supported Llama.")
 
 
-def _llama_config(source: GGUFFile) -> dict[str, Any]:
-    """config.json of LlamaForCausalLM."""
+def _build_llama_config(source: GGUFFile) -> dict[str, Any]:
+    """Build config.json for LlamaForCausalLM."""
     fields = source.metadata
     if fields["general.architecture"] != "llama":
-        raise ValueError(f"The architecture {fields['general.architecture']} is not supported here; llama is.")
+        raise ValueError(f"The architecture {fields['general.architecture']} is not supported; only llama is.")
     return {
         "architectures": ["LlamaForCausalLM"],
         "attention_bias": False,
@@ -143,20 +143,22 @@ def _llama_config(source: GGUFFile) -> dict[str, Any]:
     }
 
 
-def _generation_config(config: dict[str, Any]) -> dict[str, Any]:
+def _build_generation_config(config: dict[str, Any]) -> dict[str, Any]:
     same = {name: config[name] for name in ("bos_token_id", "pad_token_id", "transformers_version")}
     return {**same, "eos_token_id": [config["eos_token_id"]]}
 
 
-def _tokenizer(source: GGUFFile) -> Any:
-    """A byte-level BPE as tokenizers.Tokenizer, put together by the file's own `tokenizer.ggml.pre`."""
+def _build_tokenizer(source: GGUFFile) -> Any:
+    """Build a byte-level BPE tokenizers.Tokenizer, as given by the file's `tokenizer.ggml.pre`."""
     from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
     from tokenizers.models import BPE
 
     fields = source.metadata
     kind = fields["tokenizer.ggml.pre"]
     if fields["tokenizer.ggml.model"] != "gpt2" or kind not in _SPLITS_DIGITS:
-        raise ValueError(f"The tokenizer kind {kind} is not supported here; {', '.join(_SPLITS_DIGITS)} are.")
+        raise ValueError(
+            f"The tokenizer kind {kind} is not supported; the supported kinds are {', '.join(_SPLITS_DIGITS)}."
+        )
     vocabulary = {token: id_ for id_, token in enumerate(fields["tokenizer.ggml.tokens"])}
     merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
     tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=merges))
@@ -164,32 +166,32 @@ def _tokenizer(source: GGUFFile) -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A:0 $B:1", special_tokens=[])
     tokenizer.decoder = decoders.ByteLevel()
-    control = [AddedToken(token, special=True, normalized=False) for token in _control_tokens(source)]
+    control = [AddedToken(token, special=True, normalized=False) for token in _list_control_tokens(source)]
     tokenizer.add_special_tokens(control)
     return tokenizer
 
 
-def _control_tokens(source: GGUFFile) -> list[str]:
+def _list_control_tokens(source: GGUFFile) -> list[str]:
     from gguf import TokenType
 
     tokens, types = source.metadata["tokenizer.ggml.tokens"], source.metadata["tokenizer.ggml.token_type"]
     return [token for token, type_ in zip(tokens, types, strict=True) if type_ == TokenType.CONTROL]
 
 
-def _special_tokens(source: GGUFFile) -> dict[str, str]:
-    """The text of each special token, by its name in tokenizer_config.json."""
+def _read_special_tokens(source: GGUFFile) -> dict[str, str]:
+    """Return the text of each special token, by its name in tokenizer_config.json."""
     fields = source.metadata
     tokens = fields["tokenizer.ggml.tokens"]
     return {name: tokens[fields[f"tokenizer.ggml.{key}_token_id"]] for name, key in _SPECIAL_TOKENS.items()}
 
 
-def _tokenizer_config(source: GGUFFile, special: dict[str, str]) -> dict[str, Any]:
+def _build_tokenizer_config(source: GGUFFile, special: dict[str, str]) -> dict[str, Any]:
     return {
         "backend": "tokenizers",
         "clean_up_tokenization_spaces": False,
-        "extra_special_tokens": [token for token in _control_tokens(source) if token not in special.values()],
+        "extra_special_tokens": [token for token in _list_control_tokens(source) if token not in special.values()],
         "model_max_length": source.metadata["llama.context_length"],
-        # The class that takes tokenizer.json as it is, under the name that transformers 4 knows too.
+        # The class that uses tokenizer.json unchanged, by the name that transformers 4 also knows.
         "tokenizer_class": "PreTrainedTokenizerFast",
         **special,
     }

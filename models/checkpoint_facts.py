@@ -1,4 +1,4 @@
-"""What a client must know about a model, read from its folder: chat template, special tokens, end tokens, context length."""
+"""Read the facts about a model that a client needs from its folder: chat template, special and end tokens, context length."""
 
 import contextlib
 import json
@@ -47,7 +47,7 @@ def require_known_kind(checkpoint: Path) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that make up a checkpoint's weights, in order. They need not exist."""
+    """Return the safetensors files with a checkpoint's weights, in order. They need not exist."""
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return [folder / "model.safetensors"]
@@ -55,16 +55,17 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def client_facts(folder: Path) -> dict[str, Any]:
-    """The facts by name, of a Hugging Face checkpoint or an ONNX Runtime GenAI folder.
+    """Return the facts by name, from a Hugging Face checkpoint or an ONNX Runtime GenAI folder.
 
-    `chat_template` (Jinja), `special_tokens` (every added token), `answer_markers` (those of them that the template looks for
-    in answers, such as `</think>`), `bos_token`, `eos_token` (empty where the files name none),
-    further tokens that the files name, `context_length` in tokens, `end_tokens`: the tokens that end an answer.
-    StageError: no_chat_template, bad_chat_template.
+    `chat_template` (Jinja), `special_tokens` (every added token), `answer_markers` (added tokens that the template looks for in
+    answers, such as `</think>`), `bos_token`, `eos_token` (empty if the files give none), further tokens named in the files,
+    `context_length` in tokens, `end_tokens`: the tokens that end an answer.
+
+    Raises StageError: no_chat_template, bad_chat_template.
     """
-    settings = _tokenizer_settings(folder)
-    template, file = _chat_template(folder, settings)
-    tokens = _named_tokens(settings)
+    settings = _read_tokenizer_settings(folder)
+    template, file = _read_chat_template(folder, settings)
+    tokens = _list_named_tokens(settings)
     _require_renderable(template, tokens, file)
     added = _read(folder / "tokenizer.json")["added_tokens"]
     special_tokens = [token["content"] for token in added]
@@ -76,23 +77,23 @@ def client_facts(folder: Path) -> dict[str, Any]:
         "bos_token": "",
         "eos_token": "",
         **tokens,
-        "context_length": _context_length(folder),
+        "context_length": _read_context_length(folder),
     }
-    after_answer = _tokens_after_answer(template, tokens, special_tokens)
-    ends = [*_named_end_tokens(folder), *filter(None, [tokens.get("eos_token")]), *after_answer]
+    after_answer = _find_tokens_after_answer(template, tokens, special_tokens)
+    ends = [*_list_named_end_tokens(folder), *filter(None, [tokens.get("eos_token")]), *after_answer]
     return {**facts, "end_tokens": list(dict.fromkeys(ends))}
 
 
 def token_ids(folder: Path, tokens: list[str]) -> list[int]:
-    """The ids of these tokens, in order, without those that the folder's tokenizer does not have."""
-    ids = {text: id_ for id_, text in _vocabulary(folder).items()}
+    """Return the ids of these tokens, in order; those unknown to the folder's tokenizer are skipped."""
+    ids = {text: id_ for id_, text in _read_vocabulary(folder).items()}
     return [ids[token] for token in tokens if token in ids]
 
 
 def _require_renderable(template: str, tokens: dict[str, str], file: Path) -> None:
     """Raise StageError("bad_chat_template") if the template cannot render a question, or a follow-up question.
 
-    It may reject a follow-up deliberately: some models answer single questions.
+    It may reject a follow-up deliberately, since some models only answer single questions.
     """
     try:
         render_chat_template(template, [_QUESTION], tokens)
@@ -102,12 +103,12 @@ def _require_renderable(template: str, tokens: dict[str, str], file: Path) -> No
         raise StageError("bad_chat_template", file=str(file), detail=str(error)) from error
 
 
-def _named_end_tokens(folder: Path) -> list[str]:
-    texts = _vocabulary(folder)
-    return [texts[id_] for id_ in _eos_ids(folder) if id_ in texts]
+def _list_named_end_tokens(folder: Path) -> list[str]:
+    texts = _read_vocabulary(folder)
+    return [texts[id_] for id_ in _iterate_eos_ids(folder) if id_ in texts]
 
 
-def _eos_ids(folder: Path) -> Iterator[int]:
+def _iterate_eos_ids(folder: Path) -> Iterator[int]:
     for name in ("generation_config.json", "genai_config.json", "config.json"):
         if (folder / name).is_file():
             content = _read(folder / name)
@@ -115,37 +116,37 @@ def _eos_ids(folder: Path) -> Iterator[int]:
             yield from ids if isinstance(ids, list) else [] if ids is None else [ids]
 
 
-def _vocabulary(folder: Path) -> dict[int, str]:
-    """The text of each token by id; only of added tokens where the vocabulary is not a table."""
+def _read_vocabulary(folder: Path) -> dict[int, str]:
+    """Return the text of each token by id; only of the added tokens if the vocabulary is not a table."""
     tokenizer = _read(folder / "tokenizer.json")
     plain = tokenizer["model"].get("vocab")
     texts = {id_: text for text, id_ in plain.items()} if isinstance(plain, dict) else {}
     return texts | {token["id"]: token["content"] for token in tokenizer["added_tokens"]}
 
 
-def _tokens_after_answer(template: str, tokens: dict[str, str], special_tokens: list[str]) -> list[str]:
-    """The special token that the template writes right after an answer, if there is one.
+def _find_tokens_after_answer(template: str, tokens: dict[str, str], special_tokens: list[str]) -> list[str]:
+    """Return the special token that the template writes directly after an answer, if there is one.
 
-    Some checkpoints declare only the end-of-text token, although each answer ends with an end-of-turn token.
+    Some checkpoints only declare the end-of-text token, although each answer ends with an end-of-turn token.
     """
     try:
         text = render_chat_template(template, [_QUESTION, _ANSWER], tokens, add_generation_prompt=False)
     except TemplateError:
-        return []  # a template for single questions: the end tokens of the files remain
+        return []  # the template only supports single questions: use the end tokens of the files
     special = "|".join(map(re.escape, sorted(special_tokens, key=len, reverse=True)))
     found = re.search(rf"{_SENTINEL}\s*({special})", text) if special else None
     return [found[1]] if found else []
 
 
-def _tokenizer_settings(folder: Path) -> dict[str, Any]:
-    """tokenizer_config.json; older checkpoints name their tokens in a file of their own, which transformers prefers then."""
+def _read_tokenizer_settings(folder: Path) -> dict[str, Any]:
+    """Read tokenizer_config.json; older checkpoints name their tokens in a separate file, which transformers then prefers."""
     settings = _read(folder / "tokenizer_config.json")
     legacy = folder / "special_tokens_map.json"
     return {**settings, **_read(legacy)} if legacy.is_file() and "added_tokens_decoder" not in settings else settings
 
 
-def _chat_template(folder: Path, settings: dict[str, Any]) -> tuple[str, Path]:
-    """The template, and the file that holds it."""
+def _read_chat_template(folder: Path, settings: dict[str, Any]) -> tuple[str, Path]:
+    """Return the template, and the file that contains it."""
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8"), file
@@ -164,20 +165,20 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
-def _named_tokens(settings: dict[str, Any]) -> dict[str, str]:
-    """The tokens that a tokenizer has under names of its own, such as `image_token`, and under those that all have."""
+def _list_named_tokens(settings: dict[str, Any]) -> dict[str, str]:
+    """Return the tokens that a tokenizer has names for, both common ones and its own, such as `image_token`."""
     extra = settings.get("extra_special_tokens")
     named = {**settings, **(extra if isinstance(extra, dict) else {})}
-    return {name: text for name, token in named.items() if is_token_name(name) and (text := _token_text(token))}
+    return {name: text for name, token in named.items() if is_token_name(name) and (text := _get_token_text(token))}
 
 
-def _token_text(token: Any) -> str:
-    """The text of a token; empty for any other setting, such as the switch `add_bos_token`."""
+def _get_token_text(token: Any) -> str:
+    """Return the text of a token; empty for any other setting, such as the flag `add_bos_token`."""
     text = token.get("content") if isinstance(token, dict) else token
     return text if isinstance(text, str) else ""
 
 
-def _context_length(folder: Path) -> int:
+def _read_context_length(folder: Path) -> int:
     if (folder / "genai_config.json").exists():
         return int(_read(folder / "genai_config.json")["model"]["context_length"])
     return int(_read(folder / "config.json")["max_position_embeddings"])

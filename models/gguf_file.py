@@ -1,7 +1,7 @@
-"""Read a GGUF file: its metadata and its tensors, dequantised to float32. Knows the format, no model.
+"""Read a GGUF file: its metadata and its tensors, dequantised to float32. Independent of the model's architecture.
 
-The `gguf` package has a reader too, but it makes a NumPy array of every token of the vocabulary: 4 s for the demo model, where
-this takes 0.2 s. Its dequantisation is used as it is.
+The `gguf` package has a reader too, but it creates a NumPy array for every token of the vocabulary, which takes 4 s for the demo
+model instead of 0.2 s here. The package's dequantisation is used unchanged.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -27,11 +27,11 @@ _DEFAULT_ALIGNMENT = 32  # bytes
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where one tensor lies in the file."""
+    """The location of one tensor in the file."""
 
     name: str
     shape: tuple[int, ...]
-    """Row-major, as NumPy and PyTorch have it: the reverse of the order in the file."""
+    """Row-major, as in NumPy and PyTorch: the reverse of the order in the file."""
     quantization: int
     """A value of gguf.GGMLQuantizationType."""
     offset: int
@@ -39,7 +39,7 @@ class Tensor:
 
 
 class GGUFFile:
-    """The metadata and tensors of a GGUF file, which is mapped into memory. ValueError if it is none, or of a version not supported."""
+    """The metadata and tensors of a memory-mapped GGUF file. Raises ValueError for another format or an unsupported version."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
@@ -49,17 +49,19 @@ class GGUFFile:
         if magic != _MAGIC or version not in _VERSIONS:
             raise ValueError(f"{path.name} is not a little-endian GGUF file of version 2 or 3.")
         self._position = 8
-        tensor_count, field_count = self._scalar("<Q"), self._scalar("<Q")
-        self.metadata: dict[str, Any] = {self._string(): self._value(self._scalar("<I")) for _ in range(field_count)}
+        tensor_count, field_count = self._read_scalar("<Q"), self._read_scalar("<Q")
+        self.metadata: dict[str, Any] = {
+            self._read_string(): self._read_value(self._read_scalar("<I")) for _ in range(field_count)
+        }
         """Values by key, such as "llama.block_count": numbers, strings, booleans, lists of these."""
         self.tensors: dict[str, Tensor] = {}
-        for name, shape, quantization, offset in [self._tensor_info() for _ in range(tensor_count)]:
+        for name, shape, quantization, offset in [self._read_tensor_info() for _ in range(tensor_count)]:
             self.tensors[name] = Tensor(name, shape, quantization, offset)
         alignment = self.metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
         self._start = -(-self._position // alignment) * alignment
 
     def read_tensor(self, name: str) -> FloatArray:
-        """The tensor `name` as float32 of its shape. Thread-safe. KeyError if there is no such tensor."""
+        """Return the tensor `name` as float32, in its shape. Thread-safe. Raises KeyError if there is no such tensor."""
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
 
         tensor = self.tensors[name]
@@ -72,35 +74,35 @@ class GGUFFile:
         values: FloatArray = dequantize(raw, quantization).astype(np.float32, copy=False)
         return values.reshape(tensor.shape)
 
-    def _tensor_info(self) -> tuple[str, tuple[int, ...], int, int]:
-        name = self._string()
-        dimensions = [self._scalar("<Q") for _ in range(self._scalar("<I"))]
-        return name, tuple(reversed(dimensions)), self._scalar("<I"), self._scalar("<Q")
+    def _read_tensor_info(self) -> tuple[str, tuple[int, ...], int, int]:
+        name = self._read_string()
+        dimensions = [self._read_scalar("<Q") for _ in range(self._read_scalar("<I"))]
+        return name, tuple(reversed(dimensions)), self._read_scalar("<I"), self._read_scalar("<Q")
 
-    def _value(self, type_: int) -> Any:
+    def _read_value(self, type_: int) -> Any:
         if type_ == _STRING:
-            return self._string()
+            return self._read_string()
         if type_ == _ARRAY:
-            item_type, length = self._scalar("<I"), self._scalar("<Q")
-            return list(self._items(item_type, length))
-        return self._scalar(_SCALARS[type_])
+            item_type, length = self._read_scalar("<I"), self._read_scalar("<Q")
+            return list(self._read_items(item_type, length))
+        return self._read_scalar(_SCALARS[type_])
 
-    def _items(self, type_: int, length: int) -> Iterator[Any]:
+    def _read_items(self, type_: int, length: int) -> Iterator[Any]:
         if type_ in _SCALARS:
             code = _SCALARS[type_][1]
             values = struct.unpack_from(f"<{length}{code}", self._data, self._position)
             self._position += struct.calcsize(f"<{length}{code}")
             yield from values
         else:
-            yield from (self._value(type_) for _ in range(length))
+            yield from (self._read_value(type_) for _ in range(length))
 
-    def _string(self) -> str:
-        length = self._scalar("<Q")
+    def _read_string(self) -> str:
+        length = self._read_scalar("<Q")
         start = self._position
         self._position += length
         return self._data[start : self._position].decode("utf-8")
 
-    def _scalar(self, format_: str) -> Any:
+    def _read_scalar(self, format_: str) -> Any:
         (value,) = struct.unpack_from(format_, self._data, self._position)
         self._position += struct.calcsize(format_)
         return value

@@ -1,4 +1,4 @@
-"""Download a model's folder from the Hugging Face hub: only the files it needs, each verified, all of one commit.
+"""Download a model's folder from the Hugging Face hub: only the files that it needs, each verified, all from one commit.
 
 Files are collected in `<target>.part`, so a download that failed or was killed resumes where it stopped.
 """
@@ -33,10 +33,10 @@ _REPORT_EVERY = 0.2  # seconds
 
 
 def fetch(source: HubFolder, kind: Kind, target: Path, report: Report) -> Path:
-    """Download the model of `source` to the folder `target`, with its commit in hub.json; progress in bytes of all files.
+    """Download the model of `source` to the folder `target`, with its commit in hub.json. Progress is in bytes of all files.
 
-    No request is made if `target` has the commit that the revision pins already; if it was downloaded before and the hub
-    cannot be reached, it is kept as it is. StageError: disk_full and the codes that begin with hub_.
+    No request is sent if `target` already has the commit that the revision pins. An earlier download is kept unchanged if the hub
+    cannot be reached. Raises StageError: disk_full and the codes that begin with hub_.
     """
     source = replace(source, folder=source.folder.strip("/"))
     if _is_download_of(target, source) and read_hub_record(target)["commit"] == source.revision:
@@ -82,7 +82,7 @@ def _fetch(source: HubFolder, kind: Kind, target: Path, report: Report) -> Path:
     chosen = select_files(source, kind, files)
     part = target.with_name(f"{target.name}.part")
     if is_downloaded and not part.exists():
-        # Most files are the same at the next commit. Without hard links they are downloaded again.
+        # Most files are unchanged in the next commit. Without hard links they are downloaded again.
         with suppress(OSError):
             shutil.copytree(target, part, copy_function=os.link)
     _download_missing(source, commit, chosen, part, report)
@@ -97,7 +97,7 @@ def _fetch(source: HubFolder, kind: Kind, target: Path, report: Report) -> Path:
 def _download_missing(
     source: HubFolder, commit: str, chosen: Mapping[str, RemoteFile], part: Path, report: Report
 ) -> None:
-    """Download to `part` the chosen files that it lacks, and remove all others."""
+    """Download the chosen files that are missing in `part`, and remove all others."""
     present = _remove_stale_files(part, chosen)
     total = sum(file.size for file in chosen.values())
     require_space(part, total - sum(present.values()))
@@ -107,7 +107,7 @@ def _download_missing(
         if path.exists():
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = _partial_path(path, file)
+        unfinished = _get_partial_path(path, file)
         hub_client.download(source, commit, file, unfinished, partial(progress.update, name))
         if not file.is_at(unfinished):
             unfinished.unlink()
@@ -115,19 +115,19 @@ def _download_missing(
         os.replace(unfinished, path)
 
 
-def _partial_path(path: Path, file: RemoteFile) -> Path:
-    """Where a file is downloaded to: another place for another content, so that the two never mix."""
+def _get_partial_path(path: Path, file: RemoteFile) -> Path:
+    """Return the path to download a file to, which depends on its content, so that different versions never mix."""
     return path.with_name(f"{path.name}.{file.version[:16]}.unfinished")
 
 
 def _remove_stale_files(part: Path, chosen: Mapping[str, RemoteFile]) -> dict[str, int]:
-    """Delete from `part` what cannot be reused. Returns the bytes present of each file."""
+    """Delete files from `part` that cannot be reused. Return the number of bytes present of each chosen file."""
     part.mkdir(parents=True, exist_ok=True)
     present: dict[str, int] = {}
     useful = set()
     for name, file in chosen.items():
         path = part / name
-        unfinished = _partial_path(path, file)
+        unfinished = _get_partial_path(path, file)
         if file.is_at(path):
             useful.add(path)
             present[name] = file.size
@@ -141,7 +141,7 @@ def _remove_stale_files(part: Path, chosen: Mapping[str, RemoteFile]) -> dict[st
 
 
 class _Progress:
-    """Reports the bytes of all files, a few times a second and monotonically."""
+    """Reports the bytes of all files, monotonically and a few times per second."""
 
     def __init__(self, report: Report, present: Mapping[str, int], total: int) -> None:
         self._report = report
@@ -162,7 +162,7 @@ class _Progress:
 
 @contextmanager
 def _with_progress_bar(report: Report, as_events: bool) -> Iterator[Report]:
-    """The report, or a progress bar on a terminal."""
+    """Yield `report`, or one that shows a progress bar if standard error is a terminal."""
     if as_events or not sys.stderr.isatty():
         yield report
         return

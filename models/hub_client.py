@@ -1,7 +1,7 @@
-"""Requests to the Hugging Face hub, through its own client: list a repository, and resume the download of a file.
+"""Requests to the Hugging Face hub through its own client: list a repository, and download a file with resume.
 
-The client's own downloads start over in each process, so files are requested here by range. Every failure is a
-StageError with a cure.
+The client's own downloads start over in each process, so files are requested here by range. Every failure is a StageError with a
+cure.
 """
 
 import os
@@ -28,19 +28,19 @@ from models.hub_files import RemoteFile
 from models.presets import HubFolder
 from models.stage import StageError
 
-# Seconds of backoff before each retry. Not tenacity: the count of failures starts again whenever bytes arrived.
+# Seconds of backoff before each retry. Not tenacity, because the count of failures is reset whenever bytes have arrived.
 _BACKOFF = (0.5, 1, 2, 4, 8)
 _SHA1, _SHA256 = "[0-9a-f]{40}", "[0-9a-f]{64}"
 _TRANSIENT = {408, 429, 500, 502, 503, 504}
 
 
 def list_files(source: HubFolder) -> tuple[str, list[RemoteFile]]:
-    """The commit that the revision points to now, and all files of the repository at it, each with its hash.
+    """Return the current commit of the revision, and all files of the repository at that commit, with their hashes.
 
-    StageError: the codes that begin with hub_.
+    Raises StageError: the codes that begin with hub_.
     """
     with _translate_errors(source, has_answered=False):
-        info = HfApi(endpoint=_endpoint()).model_info(
+        info = HfApi(endpoint=_get_endpoint()).model_info(
             source.repo, revision=source.revision, files_metadata=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
         )
     if re.fullmatch(_SHA1, source.revision) and info.sha != source.revision:
@@ -59,11 +59,12 @@ def _read_entry(source: HubFolder, entry: RepoSibling) -> RemoteFile:
 
 
 def download(source: HubFolder, commit: str, file: RemoteFile, path: Path, on_progress: Callable[[int], None]) -> None:
-    """Append the missing bytes of `file` to `path`; `on_progress` is called with its size so far.
+    """Append the missing bytes of `file` to `path`; `on_progress` is called with its current size.
 
-    Broken connections are resumed, until several retries in a row bring no bytes. StageError: the codes that begin with hub_.
+    Broken connections are resumed until several consecutive retries bring no bytes. Raises StageError: the codes that begin with
+    hub_.
     """
-    url = hf_hub_url(source.repo, file.path, revision=commit, endpoint=_endpoint())
+    url = hf_hub_url(source.repo, file.path, revision=commit, endpoint=_get_endpoint())
     path.touch()
     failures = 0
     with _translate_errors(source, has_answered=True):
@@ -79,11 +80,11 @@ def download(source: HubFolder, commit: str, file: RemoteFile, path: Path, on_pr
 
 def _append(url: str, path: Path, on_progress: Callable[[int], None]) -> None:
     have = path.stat().st_size
-    # A range of a compressed response would not be a range of the file.
+    # With compression, a range of the response would not be a range of the file.
     headers = build_hf_headers(headers={"Accept-Encoding": "identity"})
     if have:
         headers["Range"] = f"bytes={have}-"
-    # The client drops the token when it is redirected to another host, where large files are.
+    # The client drops the token when it is redirected to another host, where large files are stored.
     with get_session().stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
         hf_raise_for_status(response)
         with path.open("ab" if response.status_code == httpx.codes.PARTIAL_CONTENT else "wb") as out:
@@ -94,7 +95,7 @@ def _append(url: str, path: Path, on_progress: Callable[[int], None]) -> None:
         raise httpx.RemoteProtocolError("the response was empty")
 
 
-def _endpoint() -> str:
+def _get_endpoint() -> str:
     return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
@@ -104,11 +105,11 @@ def _is_transient(error: httpx.TransportError | HfHubHTTPError) -> bool:
 
 @contextmanager
 def _translate_errors(source: HubFolder, has_answered: bool) -> Iterator[None]:
-    """Raise the client's errors as StageError; `has_answered`: the hub has answered an earlier request."""
+    """Raise the client's errors as StageErrors; `has_answered`: the hub has answered an earlier request."""
     try:
         yield
     except HfHubHTTPError as error:
-        raise _refusal_error(error, source, has_answered) from error
+        raise _build_refusal(error, source, has_answered) from error
     except HFValidationError as error:
         raise StageError("hub_not_found", repo=source.repo) from error
     except OfflineModeIsEnabled as error:
@@ -117,10 +118,10 @@ def _translate_errors(source: HubFolder, has_answered: bool) -> Iterator[None]:
         detail = str(error).strip().rstrip(".") or type(error).__name__
         if has_answered:
             raise StageError("hub_interrupted", repo=source.repo, detail=detail) from error
-        raise StageError("hub_offline", repo=source.repo, endpoint=_endpoint(), detail=detail) from error
+        raise StageError("hub_offline", repo=source.repo, endpoint=_get_endpoint(), detail=detail) from error
 
 
-def _refusal_error(error: HfHubHTTPError, source: HubFolder, has_answered: bool) -> StageError:
+def _build_refusal(error: HfHubHTTPError, source: HubFolder, has_answered: bool) -> StageError:
     status, repo = error.response.status_code, source.repo
     if isinstance(error, GatedRepoError):
         return StageError("hub_gated", repo=repo)

@@ -1,4 +1,4 @@
-"""Which files of a hub repository a model needs, and their names in its local folder."""
+"""Select the files of a hub repository that a model needs, and their names in its local folder."""
 
 import hashlib
 import json
@@ -43,9 +43,9 @@ class RemoteFile:
     size: int
     """In bytes."""
     sha256: str = ""
-    """Of a file in large file storage, in hexadecimal."""
+    """Of a file in large file storage (LFS), in hexadecimal."""
     git_sha1: str = ""
-    """Git's blob id, of a file that is stored in git itself."""
+    """Git's blob id, if the file is stored in git itself."""
 
     @property
     def version(self) -> str:
@@ -58,11 +58,11 @@ class RemoteFile:
             return False
         if self.sha256:
             return file_sha256(path) == self.sha256
-        return not self.git_sha1 or _git_blob_id(path) == self.git_sha1
+        return not self.git_sha1 or _compute_git_blob_id(path) == self.git_sha1
 
 
 def read_hub_record(folder: Path) -> dict[str, str]:
-    """What a download recorded in `folder`: repo, revision, folder, commit. Empty if it was not downloaded from the hub."""
+    """Return the download record of `folder`: repo, revision, folder, commit; empty if it was not downloaded from the hub."""
     try:
         record: dict[str, str] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -70,26 +70,28 @@ def read_hub_record(folder: Path) -> dict[str, str]:
     return record
 
 
-def _git_blob_id(path: Path) -> str:
+def _compute_git_blob_id(path: Path) -> str:
     content = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def select_files(source: HubFolder, kind: Kind, files: Sequence[RemoteFile]) -> dict[str, RemoteFile]:
-    """The files that the model of `source` needs, by their names in its local folder; never a Python file.
+    """Return the files that the model of `source` needs, by their names in its local folder; never a Python file.
 
-    StageError: hub_wrong_folder, which names the folders that contain such a model, hub_no_model.
+    Raises StageError: hub_no_model; hub_wrong_folder, which names the folders that contain such a model.
     """
     plain = [file for file in files if _is_plain(file.path)]
-    models = _model_folders(kind, plain)
+    models = _find_model_folders(kind, plain)
     if source.folder not in models:
-        raise _wrong_folder(source, kind, models)
+        raise _build_folder_error(source, kind, models)
     root = {file.path: file for file in plain if _matches(file.path, _CARD)}
-    inside = {name: file for file in plain if (name := _within(source.folder, file.path))}
+    inside = {name: file for file in plain if (name := _get_relative_path(source.folder, file.path))}
     if kind == "onnx":
         # A nested folder that contains a model is another variant.
-        others = [other for name in models if (other := _within(source.folder, name))]
-        chosen = {name: file for name, file in inside.items() if not any(_within(other, name) for other in others)}
+        others = [other for name in models if (other := _get_relative_path(source.folder, name))]
+        chosen = {
+            name: file for name, file in inside.items() if not any(_get_relative_path(other, name) for other in others)
+        }
     else:
         chosen = {name: file for name, file in inside.items() if _matches(name, (*_CHECKPOINT, *_CARD))}
         _drop_duplicate_weights(chosen)
@@ -97,14 +99,14 @@ def select_files(source: HubFolder, kind: Kind, files: Sequence[RemoteFile]) -> 
 
 
 def _is_plain(path: str) -> bool:
-    """Whether a path stays in its folder and is no hidden file, Python file or download record."""
+    """Whether a path stays within its folder and is not a hidden file, Python file or download record."""
     parts = path.split("/")
     odd = "\\" in path or ":" in path or any(part == "" or part.startswith(".") for part in parts)
     return not odd and not path.endswith(".py") and parts[-1] != RECORD
 
 
-def _within(folder: str, path: str) -> str:
-    """`path` relative to `folder`; empty if it is not inside."""
+def _get_relative_path(folder: str, path: str) -> str:
+    """Return `path` relative to `folder`; empty if it is outside."""
     if not folder:
         return path
     return path.removeprefix(f"{folder}/") if path.startswith(f"{folder}/") else ""
@@ -114,8 +116,8 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return "/" not in name and any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _model_folders(kind: Kind, files: Sequence[RemoteFile]) -> list[str]:
-    """The folders that contain a model of this kind; the root is the empty string."""
+def _find_model_folders(kind: Kind, files: Sequence[RemoteFile]) -> list[str]:
+    """Return the folders that contain a model of this kind; the root is the empty string."""
 
     def parent_folders(pattern: str) -> set[str]:
         paths = [PurePosixPath(file.path) for file in files]
@@ -128,7 +130,7 @@ def _model_folders(kind: Kind, files: Sequence[RemoteFile]) -> list[str]:
 
 
 def _drop_duplicate_weights(chosen: dict[str, RemoteFile]) -> None:
-    """Some repositories contain their weights twice: as `model*.safetensors`, which transformers reads, and under other names."""
+    """Drop weights under other names if there is `model*.safetensors`, which transformers reads: some repositories contain both."""
     weights = [name for name in chosen if ".safetensors" in name]
     if any(name.startswith("model") for name in weights):
         for name in weights:
@@ -136,7 +138,7 @@ def _drop_duplicate_weights(chosen: dict[str, RemoteFile]) -> None:
                 del chosen[name]
 
 
-def _wrong_folder(source: HubFolder, kind: Kind, models: Sequence[str]) -> StageError:
+def _build_folder_error(source: HubFolder, kind: Kind, models: Sequence[str]) -> StageError:
     if not models:
         return StageError("hub_no_model", repo=source.repo, mark=_MARKS[kind])
     folders = ", ".join(folder or "/" for folder in models)

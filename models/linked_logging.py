@@ -1,7 +1,7 @@
 """Log a model without copying its files twice.
 
-Left to itself MLflow copies every file twice: into a temporary folder, then into the store. Here the temporary folder holds
-symbolic links, and a store on the same disk gets hard links. A store on another disk gets one copy, a remote one its upload.
+By default, MLflow copies every file twice: into a temporary folder, then into the store. Here the temporary folder contains
+symbolic links, and a store on the same disk gets hard links. A store on another disk gets one copy, a remote store one upload.
 """
 
 import os
@@ -15,24 +15,24 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from models.linking import link_or_copy, symlink_or_copy
 
-# What a download leaves in a folder besides the model.
+# Files that a download leaves in a folder besides the model.
 _LEFTOVERS = {"hub.json", ".cache"}
 
 
 class LinkingArtifactRepository(LocalArtifactRepository):
-    """MLflow's repository of local files, with links in place of copies."""
+    """MLflow's repository of local files, with links instead of copies."""
 
     added: Mapping[Path, bytes] = {}
-    """Files to log besides, by the paths that they would have among the others."""
+    """Additional files to log, by the paths that they would have among the others."""
 
     def download_artifacts(self, artifact_path: str, dst_path: str | None = None) -> str:
-        """Fill the temporary folder."""
+        """Fill the temporary folder, including the added files."""
         found = super().download_artifacts(artifact_path, dst_path)  # type: ignore[no-untyped-call]  # MLflow's
         source = Path(self.get_local_path(artifact_path))
         for file, content in self.added.items():
             if dst_path and file.parent == source:
                 target = Path(found, file.name)
-                target.unlink(missing_ok=True)  # a link to the file that is there
+                target.unlink(missing_ok=True)  # it may be a link to an existing file
                 target.write_bytes(content)
         return str(found)
 
@@ -43,7 +43,7 @@ class LinkingArtifactRepository(LocalArtifactRepository):
             symlink_or_copy(Path(self.get_local_path(remote_file_path)), Path(local_path))
 
     def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
-        """Put the temporary folder into the store."""
+        """Move the content of the temporary folder to the store, by links if possible."""
         for folder, _, files in os.walk(local_dir):
             target = Path(self.artifact_dir, artifact_path or "", os.path.relpath(folder, local_dir))
             target.mkdir(parents=True, exist_ok=True)
@@ -53,14 +53,14 @@ class LinkingArtifactRepository(LocalArtifactRepository):
 
 @contextmanager
 def linked_logging(added: Mapping[Path, bytes] | None = None) -> Iterator[None]:
-    """Within the block, `mlflow.*.log_model` links local files, in all threads.
+    """Make `mlflow.*.log_model` link local files for the duration of the block, in all threads.
 
-    It logs the files `added` too, where it logs the folders that they would be in; nothing is written there.
+    The files `added` are logged together with the folders that they would be in; nothing is written to those folders.
 
-    MLflow looks the repository of a URI up in its registry of plugins by the URI's scheme; there this one takes the place of
+    MLflow looks up the repository of a URI in its plugin registry by the URI's scheme; there, LinkingArtifactRepository replaces
     LocalArtifactRepository.
     """
-    repositories: dict[str, Any] = get_registered_artifact_repositories()  # of classes; annotated as one of instances
+    repositories: dict[str, Any] = get_registered_artifact_repositories()  # of classes, although annotated as instances
     usual = {scheme: repository for scheme, repository in repositories.items() if repository is LocalArtifactRepository}
     linking = type("LinkingArtifactRepository", (LinkingArtifactRepository,), {"added": added or {}})
     repositories.update(dict.fromkeys(usual, linking))

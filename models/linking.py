@@ -1,7 +1,7 @@
-"""Symbolic and hard links in place of copies of large files.
+"""Create symbolic and hard links instead of copies of large files.
 
-A hard link is the same file under two names: writing to one in place changes the other. So small files, which people edit,
-are copied.
+A hard link is the same file under two names: writing to one in place changes the other. Therefore small files, which users may
+edit, are copied.
 """
 
 import os
@@ -14,7 +14,7 @@ SMALL = 1 << 20
 
 
 def symlink_or_copy(file: Path, target: Path) -> None:
-    """Create `target` as a symbolic link to `file`, or as link_or_copy does where the system has no symbolic links."""
+    """Create `target` as a symbolic link to `file`, or like link_or_copy if the system does not support that."""
     try:
         target.symlink_to(file.resolve(strict=True))
     except OSError:
@@ -24,8 +24,8 @@ def symlink_or_copy(file: Path, target: Path) -> None:
 def link_or_copy(file: Path, target: Path) -> None:
     """Create `target` as a hard link to `file` (symbolic links followed), or as a copy of it.
 
-    Small files are copied; so are files on another disk, on a file system without links, or where the system forbids
-    links to other users' files.
+    Small files are copied, and so are files on another disk or on a file system without links, or if the system forbids links to
+    other users' files.
     """
     real = file.resolve(strict=True)
     if real.stat().st_size >= SMALL:

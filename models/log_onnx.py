@@ -72,7 +72,7 @@ def log(  # noqa: PLR0913  # keyword-only options with defaults
     measured: bool = True,
     registering: bool = True,
 ) -> Logged:
-    """Measure, log and register. Progress in steps. What was built for a device that is not here is logged without measuring.
+    """Measure, log and register. Progress is in steps. A model for a device that is not available here is not measured.
 
     Raises StageError: wrong_model_folder, no_chat_template.
     """
@@ -139,7 +139,7 @@ def _is_available(device: Device) -> bool:
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Measure load_seconds, and tokens_per_second over 64 tokens after the first."""
+    """Measure load_seconds, and tokens_per_second over the 64 tokens after the first."""
     wrapper = phi3_onnx.Phi3Onnx()
     start = time.perf_counter()
     wrapper.load(folder)
@@ -174,6 +174,6 @@ def _work(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Log an ONNX Runtime GenAI folder as an MLflow model.")
     add_store_arguments(parser)
-    parser.add_argument("--precision", required=True, help="what the folder is quantised to, to be recorded")
+    parser.add_argument("--precision", required=True, help="the precision of the folder, to be recorded")
     parser.add_argument("--device", default="cpu", choices=get_args(Device), help="the device it was built for")
     run_as_program(_work, parser)

@@ -39,20 +39,20 @@ from models.tracking import (
 CONTRACT = "chat"
 TASK = "llm/v1/chat"
 
-# Defaults, as in the ONNX wrapper. Sampling must be on, or a request's temperature would have no effect.
+# The same defaults as in the ONNX wrapper. Sampling must be enabled, or a request's temperature would have no effect.
 _SAMPLING = {"max_new_tokens": 512, "do_sample": True, "temperature": 0.2, "top_p": 0.95}
-# The flavour renders the chat template, which writes BOS where the model expects it, then lets the tokenizer add its own.
+# The chat template, rendered by the flavour, already writes BOS if the model expects it; the tokenizer must not add another.
 MODEL_CONFIG = {**_SAMPLING, "add_special_tokens": False}
 
 
 def log(  # noqa: PLR0913  # keyword-only options with defaults
     folder: Path, origin: Origin, store: Store, report: Report, *, measured: bool = True, registering: bool = True
 ) -> Logged:
-    """Measure, log and register. Progress in steps.
+    """Measure, log and register. Progress is in steps.
 
     Raises StageError: wrong_model_folder, no_chat_template, needs_remote_code.
     """
-    # MLflow takes a relative path for a hub repository and requests its card.
+    # MLflow would mistake a relative path for a hub repository and request its card.
     folder = folder.absolute()
     require_model(folder, "checkpoint")
     require_known_kind(folder)
@@ -80,8 +80,8 @@ def log(  # noqa: PLR0913  # keyword-only options with defaults
             transformers_model=generator,
             task=TASK,
             model_config=MODEL_CONFIG,
-            model_card=_hub_card(folder),
-            # Without it the flavour looks for torchvision.
+            model_card=_load_hub_card(folder),
+            # Without this the flavour looks for torchvision.
             pip_requirements=pin_versions(["mlflow", "transformers", "torch", "accelerate"]),
             metadata={"contract": CONTRACT, **recorded, **described, **facts},
         )
@@ -92,14 +92,14 @@ def log(  # noqa: PLR0913  # keyword-only options with defaults
 
 
 def pipeline_without_weights(folder: Path, end_tokens: list[str]) -> Pipeline:
-    """The checkpoint's text-generation pipeline without its weights; saving it links the checkpoint's files.
+    """Create the checkpoint's text-generation pipeline without loading its weights; saving it links the checkpoint's files.
 
-    The flavour would load the weights into memory and write them again. The saved model declares `end_tokens`.
+    Otherwise the flavour would load the weights into memory and write them again. The saved model declares `end_tokens`.
     """
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    if hasattr(config, "auto_map"):  # MLflow would run the code that it names, which is not saved
+    if hasattr(config, "auto_map"):  # MLflow would run the code named there, which is not saved
         del config.auto_map
-    config.dtype = config.dtype or _stored_dtype(folder)
+    config.dtype = config.dtype or _find_stored_dtype(folder)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=config.dtype, trust_remote_code=False)
     config.architectures = [type(model).__name__]
@@ -107,7 +107,7 @@ def pipeline_without_weights(folder: Path, end_tokens: list[str]) -> Pipeline:
     def save_pretrained(save_directory: Path, **_: Any) -> None:
         save_directory.mkdir(parents=True)
         config.save_pretrained(save_directory)
-        generation = _generation_config(folder, config, token_ids(folder, end_tokens))
+        generation = _build_generation_config(folder, config, token_ids(folder, end_tokens))
         (save_directory / "generation_config.json").write_text(
             json.dumps(generation, indent=2) + "\n", encoding="utf-8"
         )
@@ -120,8 +120,8 @@ def pipeline_without_weights(folder: Path, end_tokens: list[str]) -> Pipeline:
     return pipeline("text-generation", model=model, tokenizer=tokenizer, device="meta")
 
 
-def _hub_card(folder: Path) -> Any:
-    """The folder's model card for the flavour, None if there is none or it cannot be parsed."""
+def _load_hub_card(folder: Path) -> Any:
+    """Load the folder's model card for the flavour; None if there is none or it cannot be parsed."""
     from huggingface_hub import ModelCard
     from yaml import YAMLError  # type: ignore[import-untyped]
 
@@ -132,7 +132,7 @@ def _hub_card(folder: Path) -> Any:
         return None
 
 
-def _generation_config(folder: Path, config: Any, end_ids: list[int]) -> dict[str, Any]:
+def _build_generation_config(folder: Path, config: Any, end_ids: list[int]) -> dict[str, Any]:
     file = folder / "generation_config.json"
     if file.is_file():
         named = json.loads(file.read_text(encoding="utf-8"))
@@ -141,13 +141,13 @@ def _generation_config(folder: Path, config: Any, end_ids: list[int]) -> dict[st
     return {name: value for name, value in named.items() if value is not None} | {"eos_token_id": end_ids}
 
 
-def _stored_dtype(folder: Path) -> torch.dtype:
-    """The dtype of the first floating-point tensor, for a config.json without dtype; transformers does the same."""
+def _find_stored_dtype(folder: Path) -> torch.dtype:
+    """Return the dtype of the first floating-point tensor, for a config.json without dtype; transformers does the same."""
     from safetensors import safe_open
 
     for file in weight_files(folder):
         with safe_open(file, "pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (it is no dict)
+            for name in tensors.keys():  # noqa: SIM118 (it is not a dict)
                 dtype: torch.dtype = tensors.get_slice(name)[:0].dtype
                 if dtype.is_floating_point:
                     return dtype
@@ -155,7 +155,7 @@ def _stored_dtype(folder: Path) -> torch.dtype:
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Measure load_seconds, and tokens_per_second over 32 tokens. The model is freed again."""
+    """Measure load_seconds, and tokens_per_second over 32 tokens; then free the model."""
     start = time.perf_counter()
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False)
     AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

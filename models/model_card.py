@@ -13,16 +13,16 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 _SUMMARY = 500  # characters
-_SENTENCE = 40  # characters; a line of links or badges has fewer of its own
+_SENTENCE = 40  # characters outside of links; a line of links or badges has fewer
 _FRONT_MATTER = re.compile(r"\s*---[ \t]*\n(.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Card:
-    """A model card in plain text; fields are empty where the card says nothing.
+    """A model card in plain text; fields that the card does not give are empty.
 
-    `license` is its short name, such as mit, `license_file` the name of its text in the folder; `summary` has at most 500
-    characters.
+    `license` is the licence's short name, such as mit, and `license_file` the name of the file with its text; `summary` has at
+    most 500 characters.
     """
 
     title: str = ""
@@ -33,56 +33,56 @@ class Card:
 
 
 def read_model_card(folder: Path) -> Card:
-    """The card of the model in `folder`; an empty one if there is none."""
+    """Return the card of the model in `folder`; an empty one if it has none."""
     licenses = sorted(file.name for file in folder.glob("LICENSE*") if file.is_file())
     readme = folder / "README.md"
     text = readme.read_text(encoding="utf-8-sig", errors="replace") if readme.is_file() else ""
     front = _FRONT_MATTER.match(text)
-    facts = _facts(front[1]) if front else {}
+    facts = _parse_front_matter(front[1]) if front else {}
     tokens = MarkdownIt("commonmark").enable("table").parse(text[front.end() :] if front else text)
-    # A licence that has no short name of the hub's is called "other", and named beside it.
+    # For a licence without a short name on the hub, `license` is "other" and `license_name` gives the name.
     names = facts.get("license_name") if facts.get("license") == "other" else facts.get("license")
     return Card(
-        title=next((_plain(inline) for kind, inline in _blocks(tokens) if kind == "h1"), ""),
-        summary=_summary([inline for kind, inline in _blocks(tokens) if kind == "p"]),
-        license=", ".join(_words(names)),
+        title=next((_extract_text(inline) for kind, inline in _iterate_blocks(tokens) if kind == "h1"), ""),
+        summary=_summarize([inline for kind, inline in _iterate_blocks(tokens) if kind == "p"]),
+        license=", ".join(_list_words(names)),
         license_file=licenses[0] if licenses else "",
-        tags=tuple(_words(facts.get("tags"))),
+        tags=tuple(_list_words(facts.get("tags"))),
     )
 
 
-def _facts(front: str) -> dict[str, Any]:
+def _parse_front_matter(front: str) -> dict[str, Any]:
     try:
         facts = yaml.safe_load(front)
-    except (yaml.YAMLError, ValueError):  # ValueError: a date that is none
+    except (yaml.YAMLError, ValueError):  # ValueError: an invalid date
         return {}
     return facts if isinstance(facts, dict) else {}
 
 
-def _words(value: object) -> list[str]:
-    """One word or several, as people write either."""
+def _list_words(value: object) -> list[str]:
+    """Return the words of a field, which may contain one word or a list."""
     values = value if isinstance(value, list) else [value]
     return [word.strip() for word in values if isinstance(word, str) and word.strip()]
 
 
-def _blocks(tokens: Sequence[Token]) -> Iterator[tuple[str, Token]]:
-    """The headings and paragraphs that stand in no list, table or quotation: HTML's name for each, and its text."""
+def _iterate_blocks(tokens: Sequence[Token]) -> Iterator[tuple[str, Token]]:
+    """Yield the HTML tag and content of each heading and paragraph outside of lists, tables and quotations."""
     for opening, inline in pairwise(tokens):
         if inline.type == "inline" and opening.level == 0:
             yield opening.tag, inline
 
 
-def _summary(paragraphs: Sequence[Token]) -> str:
-    """The first paragraph that says something outside of its links, or else the first that has any text."""
-    texts = [_plain(paragraph) for paragraph in paragraphs]
-    own = [_plain(paragraph, with_links=False) for paragraph in paragraphs]
-    real = [text for text, unlinked in zip(texts, own, strict=True) if len(unlinked) >= _SENTENCE]
-    first = next(iter([*real, *filter(None, texts)]), "")
+def _summarize(paragraphs: Sequence[Token]) -> str:
+    """Return the first paragraph with a sentence outside of its links, or else the first one with any text."""
+    texts = [_extract_text(paragraph) for paragraph in paragraphs]
+    unlinked_texts = [_extract_text(paragraph, with_links=False) for paragraph in paragraphs]
+    sentences = [text for text, unlinked in zip(texts, unlinked_texts, strict=True) if len(unlinked) >= _SENTENCE]
+    first = next(iter([*sentences, *filter(None, texts)]), "")
     return textwrap.shorten(first, _SUMMARY, placeholder=" …").strip()
 
 
-def _plain(inline: Token, with_links: bool = True) -> str:
-    """Text without its marks, pictures and HTML."""
+def _extract_text(inline: Token, with_links: bool = True) -> str:
+    """Return the text without markup, images and HTML."""
     text, in_link = "", False
     for child in inline.children or []:
         if child.type in ("link_open", "link_close"):

@@ -4,28 +4,28 @@
     name/version      a registered version of a run's artifact
     runs:/run/path    a run's artifact that is not registered
 
-The last two are those of stores without logged models: MLflow 2, Azure ML, and what was migrated from there.
+The last two occur in stores without logged models: MLflow 2, Azure ML, and stores migrated from there.
 """
 
 _PREFIX = "runs:/"
 
 
 def is_run_model(model_id: str) -> bool:
-    """Whether an id is that of a run's artifact."""
+    """Whether an id is that of an unregistered run artifact."""
     return model_id.startswith(_PREFIX)
 
 
 def is_logged_model(model_id: str) -> bool:
-    """Whether an id is that of a logged model; else it is name/version or runs:/… ."""
+    """Whether an id is that of a logged model; otherwise it is name/version or runs:/… ."""
     return "/" not in model_id
 
 
 def run_model_id(run_id: str, path: str) -> str:
-    """The id of the model at `path` of a run's artifacts."""
+    """Return the id of the model at `path` of a run's artifacts."""
     return f"{_PREFIX}{run_id}/{path}"
 
 
 def split_run_model_id(model_id: str) -> tuple[str, str]:
-    """Run id and path of a run's artifact."""
+    """Return run id and path of a run artifact."""
     run_id, _, path = model_id.removeprefix(_PREFIX).partition("/")
     return run_id, path.rstrip("/")

@@ -1,4 +1,4 @@
-"""Hugging Face checkpoint → ONNX Runtime GenAI folder, through the engine's own model builder."""
+"""Convert a Hugging Face checkpoint to an ONNX Runtime GenAI folder, using the engine's own model builder."""
 
 import argparse
 import json
@@ -17,9 +17,10 @@ from models.stage import Report, atomic_folder, require_space, run_as_program, s
 def build(checkpoint: Path, folder: Path, precision: str, report: Report, device: str = "cpu") -> Path:
     """Build `checkpoint` for `device` (cpu, cuda) at `precision` (int4, int8, fp16, fp32) into `folder`, atomically.
 
-    All tokens that end an answer are declared as such. int8 models with tied embeddings store them once, which saves about
-    a third of the size. Progress in steps.
-    StageError: wrong_model_folder, no_chat_template, needs_remote_code, disk_full.
+    All tokens that end an answer are declared as end tokens. int8 models with tied embeddings store them once, which saves
+    about a third of the size. Progress is in steps.
+
+    Raises StageError: wrong_model_folder, no_chat_template, needs_remote_code, disk_full.
     """
     if (folder / "genai_config.json").exists():
         return folder
@@ -43,7 +44,7 @@ def build(checkpoint: Path, folder: Path, precision: str, report: Report, device
 
 
 def _link_with_end_tokens(checkpoint: Path, target: Path) -> None:
-    """Link the checkpoint to `target`, but write generation_config.json, the only source of the engine's end tokens."""
+    """Link the checkpoint's files into `target`, but write generation_config.json, the engine's only source of end tokens."""
     target.mkdir()
     for file in checkpoint.iterdir():
         if file.is_file() and file.name != "generation_config.json":
@@ -55,24 +56,24 @@ def _link_with_end_tokens(checkpoint: Path, target: Path) -> None:
 
 
 def _declare_sliding_window(target: Path) -> None:
-    """Declare that each layer of a Phi-3 has a sliding window, where its config.json leaves that open.
+    """Declare sliding-window attention for each layer of a Phi-3 whose config.json does not specify layer types.
 
-    The builder assumes full attention otherwise, and the model degenerates where the window ends.
+    Otherwise the builder assumes full attention, and the model's output degenerates beyond the window.
     """
     file = target / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     if config.get("model_type") == "phi3" and config.get("sliding_window") and not config.get("layer_types"):
         config["layer_types"] = ["sliding_attention"] * config["num_hidden_layers"]
-        file.unlink()  # a link to the checkpoint's file
+        file.unlink()  # it links to the checkpoint's file
         file.write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 def _run_builder(checkpoint: Path, out: Path, precision: str, device: str, cache: Path) -> None:
     arguments = ["builder", "-i", str(checkpoint), "-o", str(out), "-p", precision, "-e", device, "-c", str(cache)]
-    # A KV cache cut to the window cannot be shorter than it, which excludes short answers. Logits are needed of the last
-    # token alone: those of all tokens take a fifth of the prefill time, and memory.
+    # A KV cache truncated to the window cannot be shorter than the window, which rules out short answers. Only the last token's
+    # logits are needed: computing those of all tokens takes a fifth of the prefill time, and memory.
     arguments += ["--extra_options", "windowed_kv_cache=false", "prune_lm_head=true"]
-    # The builder's public interface is its command line. It runs in this process, so that it ends with the stage.
+    # The builder's public interface is its command line. Run it in this process, so that it ends together with the stage.
     before, sys.argv = sys.argv, arguments
     try:
         runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
@@ -81,9 +82,9 @@ def _run_builder(checkpoint: Path, out: Path, precision: str, device: str, cache
 
 
 def share_embedding(folder: Path) -> None:
-    """Make the token embedding of an int8 model share the quantised lm_head, if the two are tied.
+    """Let the token embedding of an int8 model share the quantised lm_head, if the two are tied.
 
-    The builder stores the embedding separately in fp32: 113 of the demo model's 270 MB.
+    The builder stores the embedding separately in fp32, which takes 113 of the demo model's 270 MB.
     """
     import numpy as np
     import onnx
@@ -96,7 +97,7 @@ def share_embedding(folder: Path) -> None:
         (n for n in graph.node if n.op_type == "Gather" and n.input[0].endswith("embed_tokens.weight")), None
     )
     head = next((n for n in graph.node if n.op_type == "MatMulNBits" and "lm_head" in n.name), None)
-    if embedding is None or head is None or not _tied(initializers, embedding, head):
+    if embedding is None or head is None or not _is_tied(initializers, embedding, head):
         return
     attributes = {a.name: a.i for a in head.attribute}
     shape = numpy_helper.from_array(np.array([attributes["N"], attributes["K"]], np.int64), "embed_tokens.shape")
@@ -114,18 +115,18 @@ def share_embedding(folder: Path) -> None:
             quantize_axis=1,
         ),
     ]
-    place = list(graph.node).index(embedding)
+    position = list(graph.node).index(embedding)
     graph.initializer.remove(initializers[embedding.input[0]])
     graph.initializer.append(shape)
     graph.node.remove(embedding)
     for offset, node in enumerate(nodes):
-        graph.node.insert(place + offset, node)
+        graph.node.insert(position + offset, node)
     os.remove(folder / "model.onnx.data")
     onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="model.onnx.data")
 
 
-def _tied(initializers: dict[str, Any], embedding: Any, head: Any) -> bool:
-    """Whether embedding and lm_head are the same matrix: 64 rows are compared, which quantisation moves by one step at most."""
+def _is_tied(initializers: dict[str, Any], embedding: Any, head: Any) -> bool:
+    """Whether embedding and lm_head are the same matrix: compare 64 rows, which quantisation changes by at most one step."""
     import numpy as np
     from onnx import numpy_helper
 

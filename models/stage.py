@@ -1,7 +1,7 @@
-"""Shared by all stages of making a model: progress reports, errors with a cure, atomic folders.
+"""Shared parts of all stages of preparing a model: progress reports, errors with a cure, atomic folders.
 
-A stage is a module run as a program. With `--events` it prints one JSON object per line:
-`{"progress": [done, total]}`, `{"result": {…}}` or `{"error": {"code": …, "values": {…}}}`; otherwise the same in words.
+A stage is a module that runs as a program. With `--events` it prints one JSON object per line:
+`{"progress": [done, total]}`, `{"result": {…}}` or `{"error": {"code": …, "values": {…}}}`; otherwise the same as plain text.
 """
 
 import argparse
@@ -33,7 +33,7 @@ SENTENCES = {
     "Choose its instruct or chat variant, or add chat_template.jinja to the folder.",
     "bad_chat_template": "The chat template in {file} cannot be rendered ({detail}). Correct it, or choose another model.",
     "needs_remote_code": "The architecture of the model in {folder} ({kind}) is not part of transformers {version} and needs the model's own code, "
-    "which is not run here. Choose a model with a supported architecture, or install a transformers version that supports it.",
+    "which this app does not run. Choose a model with a supported architecture, or install a transformers version that supports it.",
     "hub_gated": "{repo} is gated. Accept its licence at https://huggingface.co/{repo}, set HF_TOKEN to a token of that account "
     "or run `hf auth login`, then try again.",
     "hub_forbidden": "This token is not allowed to read {repo}. Change its permissions at "
@@ -41,42 +41,42 @@ SENTENCES = {
     "hub_bad_token": "The hub rejected the token. Set HF_TOKEN to a valid one, or run `hf auth login`, then try again.",
     "hub_not_found": "The hub has no model {repo}, or it is private. Check the name; "
     "if it is private, set HF_TOKEN to a token that may read it.",
-    "hub_no_revision": "{repo} has no revision {revision}. Name one of its branches, tags or full commit hashes.",
+    "hub_no_revision": "{repo} has no revision {revision}. Use one of its branches, tags or full commit hashes.",
     "hub_no_commit": "{repo} has no commit {revision}: its history was rewritten, or the hash is wrong. "
-    "Name another commit, or the revision main for the newest files, which may hold other weights.",
-    "hub_no_model": "{repo} holds no model of this kind: no folder of it has {mark}. Name another repository.",
-    "hub_wrong_folder": "The folder {folder} of {repo} holds no model of this kind ({mark} is not there). "
-    "Name one of these: {folders}.",
+    "Use another commit, or the revision main for the newest files, which may contain other weights.",
+    "hub_no_model": "{repo} contains no model of this kind: none of its folders has {mark}. Choose another repository.",
+    "hub_wrong_folder": "The folder {folder} of {repo} contains no model of this kind ({mark} is missing). "
+    "Choose one of these: {folders}.",
     "hub_offline": "{repo} could not be downloaded: {endpoint} does not answer ({detail}). "
-    "Check the network and HF_ENDPOINT, or name a folder on this machine.",
+    "Check the network and HF_ENDPOINT, or use a folder on this machine.",
     "hub_disabled": "{repo} could not be downloaded: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set. "
-    "Unset it, or name a folder on this machine.",
-    "hub_interrupted": "The download of {repo} kept failing ({detail}). What was downloaded is kept: try again to resume.",
-    "hub_bad_hash": "{file} of {repo} is not the file that the hub announces (its hash differs) and was deleted. "
+    "Unset it, or use a folder on this machine.",
+    "hub_interrupted": "The download of {repo} kept failing ({detail}). The downloaded part is kept: try again to resume.",
+    "hub_bad_hash": "{file} of {repo} does not match the hash given by the hub, and was deleted. "
     "Try again; if it happens twice, a proxy may be modifying files.",
     "hub_busy": "{repo} is being downloaded into {folder} by another process. Wait until it has finished, then try again.",
-    "hub_folder_taken": "{folder} contains something else. Delete it, or name another folder.",
+    "hub_folder_taken": "{folder} contains something else. Delete it, or choose another folder.",
     "store_unreachable": "The tracking store {uri} does not answer ({detail}). "
     "Check MLFLOW_TRACKING_URI and that its server runs, then try again.",
     "store_read_only": "The tracking store {uri} is read-only ({detail}). "
-    "Ask its administrator for write access, or set MLFLOW_TRACKING_URI to a store of your own.",
+    "Ask its administrator for write access, or set MLFLOW_TRACKING_URI to your own store.",
     "store_schema_new": "The tracking store {uri} was written by a newer MLflow than the installed {version}. "
     "Use a newer version of this app, or set MLFLOW_TRACKING_URI to another store.",
     "store_schema_old": "The tracking store {uri} was written by an older MLflow than the installed {version}. "
     "Back it up, upgrade it with `mlflow db upgrade {store}`, then start again.",
-    "experiment_deleted": "The experiment {name} of the tracking store is deleted, and its models and chats with it. "
+    "experiment_deleted": "The experiment {name} of the tracking store is deleted, along with its models and chats. "
     "Restore it with `MLFLOW_TRACKING_URI={store} mlflow experiments restore --experiment-id {id}`; until then, new chats are kept on this computer.",
     "run_deleted": "The run {name} of the tracking store is deleted. "
     "Restore it with `MLFLOW_TRACKING_URI={store} mlflow runs restore --run-id {id}`, or unset MLFLOW_RUN_ID, then try again.",
     "log_failed": "The model could not be written to the tracking store: {detail}. "
-    "Try again: what was made before is kept. The log is {log}.",
-    "stage_failed": "A step did not succeed: {detail}. Try again; if it fails again, delete {folder} and start over. The log is {log}.",
-    "stage_killed": "The operating system ended a step, most likely for lack of memory. "
-    "Close other programs, then try again: what is complete is kept. The log is {log}.",
+    "Try again: completed steps are kept. The log is {log}.",
+    "stage_failed": "A step failed: {detail}. Try again; if it fails again, delete {folder} and start over. The log is {log}.",
+    "stage_killed": "The operating system terminated a step, most likely because memory ran out. "
+    "Close other programs, then try again: completed steps are kept. The log is {log}.",
 }
 
 Report = Callable[[int, int], None]
-"""Called with (done, total), in bytes or in steps, depending on the stage."""
+"""Called with (done, total), in bytes or steps, depending on the stage."""
 
 
 class StageError(Exception):
@@ -89,7 +89,7 @@ class StageError(Exception):
 
 
 def require_space(folder: Path, need: int) -> None:
-    """Raise StageError("disk_full") unless `need` bytes are free on the disk of `folder`, which is created."""
+    """Create `folder`, and raise StageError("disk_full") unless `need` bytes are free on its disk."""
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < need:
@@ -98,9 +98,9 @@ def require_space(folder: Path, need: int) -> None:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Create `target` atomically: the block fills a temporary folder beside it, which is renamed if no error was raised.
+    """Create `target` atomically: the block fills a temporary folder next to it, which is renamed if no error was raised.
 
-    Temporary folders of killed runs are removed. OSError if `target` exists and is not empty.
+    Temporary folders of killed runs are removed. Raises OSError if `target` exists and is not empty.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{target.name}.part-"
@@ -116,16 +116,16 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def scratch_folder(beside: Path, name: str) -> Iterator[Path]:
-    """A temporary folder in `beside` for the block. Those of killed runs are removed."""
-    for stale in beside.glob(f".{name}-*"):
+def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
+    """Provide a temporary folder in `parent` for the duration of the block. Folders of killed runs are removed."""
+    for stale in parent.glob(f".{name}-*"):
         shutil.rmtree(stale, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=beside) as folder:
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=parent) as folder:
         yield Path(folder)
 
 
-def _as_stage_error(error: Exception, folder: Path) -> StageError | None:
-    """The StageError for an error of the operating system, even if a library wrapped it; None for anything else."""
+def _find_stage_error(error: Exception, folder: Path) -> StageError | None:
+    """Return the StageError for an operating system error, even if a library wrapped it; None for other errors."""
     code = error.errno if isinstance(error, OSError) else None
     if code == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
         free = shutil.disk_usage(folder.parent if folder.parent.exists() else "/").free // 10**6
@@ -137,25 +137,25 @@ def _as_stage_error(error: Exception, folder: Path) -> StageError | None:
     return None
 
 
-def _take_stdout() -> int:
-    """Redirect what libraries print to standard error. Returns the file descriptor of the real standard output."""
-    ours = os.dup(1)
+def _redirect_stdout() -> int:
+    """Redirect the standard output of libraries to standard error. Return the file descriptor of the real standard output."""
+    original = os.dup(1)
     os.dup2(2, 1)
-    return ours
+    return original
 
 
 def run_as_program(
     work: Callable[[argparse.Namespace, Report], dict[str, Any]], parser: argparse.ArgumentParser
 ) -> None:
-    """Run `work` with the parsed arguments, which name a `folder`, and print its result. Exits with 1 on a StageError."""
+    """Run `work` with the parsed arguments, which include a `folder`, and print its result. Exit with 1 on a StageError."""
     disable_telemetry()
-    gc.freeze()  # what the imports made stays
-    parser.add_argument("--events", action="store_true", help="print one JSON object a line")
+    gc.freeze()  # the objects created by imports are permanent
+    parser.add_argument("--events", action="store_true", help="print one JSON object per line")
     arguments = parser.parse_args()
-    out = os.fdopen(_take_stdout(), "w", encoding="utf-8")
+    out = os.fdopen(_redirect_stdout(), "w", encoding="utf-8")
 
-    def emit(kind: str, value: Any, words: str) -> None:
-        print(json.dumps({kind: value}) if arguments.events else words, file=out, flush=True)
+    def emit(kind: str, value: Any, text: str) -> None:
+        print(json.dumps({kind: value}) if arguments.events else text, file=out, flush=True)
 
     def report(done: int, total: int) -> None:
         emit("progress", [done, total], f"{done:,} of {total:,} ({100 * done // max(total, 1)} %)")
@@ -163,7 +163,7 @@ def run_as_program(
     try:
         result = work(arguments, report)
     except Exception as error:
-        failure = error if isinstance(error, StageError) else _as_stage_error(error, Path(arguments.folder))
+        failure = error if isinstance(error, StageError) else _find_stage_error(error, Path(arguments.folder))
         if failure is None:
             raise
         emit("error", {"code": failure.code, "values": failure.values}, str(failure))

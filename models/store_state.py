@@ -1,4 +1,4 @@
-"""Why a store refuses a request, as a StageError with its cure. The store is asked; error texts are not interpreted."""
+"""Explain why a store refuses a request, as a StageError with a cure, by querying the store rather than from error texts."""
 
 import contextlib
 import re
@@ -12,17 +12,17 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 from models.stage import StageError
 
 _FORBIDDEN_CODES = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
-# SQLite's and PostgreSQL's messages for a read-only database, which have no code of their own.
+# SQLite's and PostgreSQL's messages for a read-only database, for which there is no error code.
 _READ_ONLY_MESSAGES = ("readonly database", "read-only", "permission denied")
 _DELETED = "deleted"  # the lifecycle stage of experiments and runs that can be restored
 
 
 def explain_refusal(tracking_uri: str, error: Exception) -> StageError | None:
-    """The reason for an error of the client of `tracking_uri` that holds for the whole store; None if there is none."""
+    """Return the reason for a client error of `tracking_uri` if it concerns the whole store; None otherwise."""
     detail = first_line(error)
     if _is_forbidden(error):
         return StageError("store_read_only", uri=tracking_uri, detail=detail)
-    # A database that is only locked or out of reach has a code of its own, and would keep us waiting again.
+    # A database that is only locked or unreachable has another error code, and querying it would block again.
     is_internal = isinstance(error, MlflowException) and error.error_code == "INTERNAL_ERROR"
     is_database = urlsplit(tracking_uri).scheme.partition("+")[0] in DATABASE_ENGINES
     return _explain_schema(tracking_uri) if is_internal and is_database else None
@@ -38,7 +38,7 @@ def require_active_experiment(client: MlflowClient, experiment_id: str) -> None:
 
 
 def require_active_run(client: MlflowClient, run_id: str) -> None:
-    """Raise StageError("run_deleted" or "experiment_deleted") for a run that takes no more data."""
+    """Raise StageError("run_deleted" or "experiment_deleted") for a run that accepts no more data."""
     run = client.get_run(run_id)
     require_active_experiment(client, run.info.experiment_id)
     if run.info.lifecycle_stage == _DELETED:
@@ -47,17 +47,17 @@ def require_active_run(client: MlflowClient, run_id: str) -> None:
 
 
 def quote_store(tracking_uri: str) -> str:
-    """A store's URI as an argument for a shell, without its password."""
+    """Quote a store's URI for a shell, without its password."""
     return shlex.quote(redact_passwords(tracking_uri))
 
 
 def redact_passwords(text: str) -> str:
-    """`text` with `***` for the password of each URI in it: error messages reach the page."""
+    """Replace the password of each URI in `text` by `***`, because error messages are shown on the page."""
     return re.sub(r"(?<=://)([^/@:\s]*):[^/@\s]*@", r"\1:***@", text)
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, on one line of at most 200 characters, without a final full stop."""
+    """Return the first line of an error's message, at most 200 characters, without passwords and a final full stop."""
     lines = redact_passwords(str(error)).strip().splitlines()
     return (lines or [type(error).__name__])[0][:200].rstrip(".")
 
@@ -69,7 +69,7 @@ def _is_forbidden(error: Exception) -> bool:
 
 
 def _explain_schema(database_uri: str) -> StageError | None:
-    """The reason if the tables of a database are those of another version of MLflow."""
+    """Return the reason if the schema of a database is that of another MLflow version; None otherwise."""
     import mlflow
     from alembic.script import ScriptDirectory
     from mlflow.store.db import utils

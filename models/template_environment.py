@@ -1,4 +1,4 @@
-"""The environment that chat templates are written for, that of transformers; importing transformers takes seconds."""
+"""The Jinja environment of transformers, which chat templates are written for, without the seconds that importing it takes."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 
 class TemplateError(Exception):
-    """The template cannot render this conversation; the message says why, in one line."""
+    """The template cannot render this conversation; the message is the reason, in one line."""
 
 
 class RejectionError(TemplateError):
@@ -23,14 +23,14 @@ class RejectionError(TemplateError):
 
 
 class TemplateLimitError(TemplateError):
-    """The template needs more time or memory than rendering may take."""
+    """Rendering the template exceeds the limits of time or memory."""
 
 
 def render_template(template: str, variables: Mapping[str, Any], now: datetime) -> str:
-    """Return what `template` renders with `variables`; `strftime_now` gives it the time `now`. Nothing limits it.
+    """Render `template` with `variables`; its function `strftime_now` formats the time `now`. There are no limits.
 
     Raises:
-        TemplateError: The template cannot be compiled, or fails. RejectionError if it does so deliberately.
+        TemplateError: The template cannot be compiled, or rendering fails. RejectionError if the template raises it deliberately.
         MemoryError: There is not enough memory.
     """
 
@@ -52,14 +52,14 @@ class _RaisedByTemplateError(jinja2.TemplateError):
 
 
 class _GenerationTag(Extension):
-    """`{% generation %}` … `{% endgeneration %}`, which marks the assistant's tokens for training and renders its body."""
+    """The tag `{% generation %}` … `{% endgeneration %}`: marks the assistant's tokens for training, and renders its body."""
 
     tags = {"generation"}  # noqa: RUF012 (the base class declares a mutable class variable)
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        # A call block, as in transformers: what the body sets is not visible after it.
+        # A call block, as in transformers: variables set in the body are not visible after it.
         return nodes.CallBlock(self.call_method("_render_body"), [], [], body).set_lineno(line)
 
     def _render_body(self, caller: Macro) -> str:
@@ -83,7 +83,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    # Jinja's own filter escapes for HTML and takes no separators.
+    # Jinja's own filter escapes for HTML and has no option for separators.
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

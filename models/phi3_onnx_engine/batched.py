@@ -1,6 +1,6 @@
-"""The engine for CPUs: plain onnxruntime, all rows in one step.
+"""The engine for CPUs: plain onnxruntime, with all rows in one step.
 
-It needs the rewritten graph (see graph.py). onnxruntime releases the GIL while a step runs, and a step can be cut off.
+It needs the rewritten graph (see graph.py). onnxruntime releases the GIL during a step, and a step can be interrupted.
 """
 
 from collections.abc import Generator, Sequence
@@ -16,29 +16,29 @@ from .kv_pool import KVPool
 from .segment_runner import SegmentRunner
 
 _PROBE = [(11, 7), (5, 3), (2, 9)]
-"""Pairs of tokens that are computed alone and together, to compare the logits."""
+"""Pairs of tokens whose logits are compared between computing them alone and together."""
 
 
 @dataclass(eq=False)
 class _PooledRow(Row):
     index: int = 0
     computing: int = 0
-    """Tokens of a prefill that has not ended: some layers have their keys and values."""
+    """Number of tokens of an unfinished prefill, whose keys and values some layers have already."""
     run_options: Any = field(default_factory=ort.RunOptions)
 
 
 class BatchedEngine:
-    """See Engine. A row is freed with its memory, and rewinding returns what it no longer needs."""
+    """See Engine. Freeing a row frees its memory, and rewinding returns the memory that is no longer needed."""
 
     name: EngineName = "batched"
     is_batched = True
-    shared_piece = 64
+    shared_chunk = 64
 
     def __init__(self, folder: OnnxFolder, graph: BatchedGraph | None, threads: int, budget: int) -> None:
-        """`graph` is the rewritten model, None the one in the folder; `budget` is the memory for keys and values, in bytes.
+        """Load the rewritten model `graph`, or the one in the folder if None; `budget` is the memory for keys and values, in bytes.
 
-        UnfitGraphError if it is not the graph that the folder declares. Any error of onnxruntime may be raised; MemoryError
-        or OSError without address space.
+        Raises UnfitGraphError if it is not the graph that the folder declares, MemoryError or OSError without address space, and
+        any error of onnxruntime.
         """
         self._runner = SegmentRunner(folder, graph, threads)
         self.segments = self._runner.count
@@ -59,16 +59,16 @@ class BatchedEngine:
         self._exact_tokens = self._measure_exact_tokens()
 
     def allocate(self, length: int) -> Row | None:
-        """See Engine. Costs nothing, unless the rows become longer for it, or shorter and more."""
-        taken = [row for row in self._rows if row]
-        if length > self._pool.length or len(taken) == self._pool.rows:
-            needed = max(length, *(max(row.reserved, len(row.tokens) + row.computing) for row in taken), 1)
-            if len(taken) >= self._pool.rows_for(needed):
+        """See Engine. Takes no time, unless the pool is resized to longer rows, or to more and shorter ones."""
+        used = [row for row in self._rows if row]
+        if length > self._pool.length or len(used) == self._pool.rows:
+            needed = max(length, *(max(row.reserved, len(row.tokens) + row.computing) for row in used), 1)
+            if len(used) >= self._pool.count_rows_for(needed):
                 return None
-            self._pool.resize(needed, {row.index: len(row.tokens) + row.computing for row in taken})
+            self._pool.resize(needed, {row.index: len(row.tokens) + row.computing for row in used})
             self._runner.use_pool(self._names, self._pool.tensors)
             self._rows = [None] * self._pool.rows
-            for index, row in enumerate(taken):
+            for index, row in enumerate(used):
                 row.index, row.length, self._rows[index] = index, self._pool.length, row
         index = self._rows.index(None)
         new = self._rows[index] = _PooledRow(self._pool.length, index=index)
@@ -82,7 +82,7 @@ class BatchedEngine:
         self, row: Row, tokens: Sequence[int], wants_logits: bool = True
     ) -> Generator[None, None, Logits]:
         """See Engine."""
-        pooled = self._pooled(row)
+        pooled = self._get_pooled(row)
         pooled.computing = len(tokens)
         logits = yield from self._compute([pooled], [tokens], 1, pooled.run_options, wants_logits)
         pooled.computing = 0
@@ -92,7 +92,7 @@ class BatchedEngine:
     def step(self, rows: Sequence[Row], tokens: Sequence[int], exact: bool) -> Sequence[Logits]:
         """See Engine."""
         ordered = sorted(
-            zip(map(self._pooled, rows), tokens, range(len(rows)), strict=True), key=lambda one: one[0].index
+            zip(map(self._get_pooled, rows), tokens, range(len(rows)), strict=True), key=lambda one: one[0].index
         )
         least = self._exact_tokens if exact else 1
         logits = _run_all(
@@ -102,12 +102,12 @@ class BatchedEngine:
         )
         for row, token in zip(rows, tokens, strict=True):
             row.tokens.append(token)
-        places = {place: at for at, (_, _, place) in enumerate(ordered)}
-        return [logits[places[place]] for place in range(len(rows))]
+        positions = {number: at for at, (_, _, number) in enumerate(ordered)}
+        return [logits[positions[number]] for number in range(len(rows))]
 
     def rewind(self, row: Row, length: int, uses_long_rope: bool) -> None:
         """See Engine."""
-        pooled = self._pooled(row)
+        pooled = self._get_pooled(row)
         before = len(row.tokens) + pooled.computing
         if uses_long_rope != row.uses_long_rope:
             length = 0
@@ -120,7 +120,7 @@ class BatchedEngine:
 
     def copy_prefix(self, source: Row, target: Row, length: int) -> None:
         """See Engine."""
-        self._pool.copy(self._pooled(source).index, self._pooled(target).index, length)
+        self._pool.copy(self._get_pooled(source).index, self._get_pooled(target).index, length)
         target.tokens[:] = source.tokens[:length]
         target.uses_long_rope = source.uses_long_rope
 
@@ -131,28 +131,28 @@ class BatchedEngine:
 
     def free(self, row: Row) -> None:
         """See Engine."""
-        pooled = self._pooled(row)
+        pooled = self._get_pooled(row)
         self._pool.free(pooled.index, 0, self._pool.length)
         self._rows[pooled.index] = None
         row.tokens = []
 
     def _check_graph(self, heads: int, size: int) -> None:
-        """UnfitGraphError if keys, values or logits have other shapes than genai_config.json says."""
+        """Raise UnfitGraphError if the shapes of keys, values or logits differ from genai_config.json."""
         declared = self._runner.shapes
         caches = {f"{prefix}.{name}" for prefix in ("past_key_values", "present") for name in self._names}
         if caches != {name for name in declared if name.startswith(("past_key_values.", "present."))}:
-            raise UnfitGraphError("it has another number of layers than genai_config.json says")
+            raise UnfitGraphError("its number of layers differs from genai_config.json")
         for name in caches:
-            # Some exports give a dimension a name instead of a number; then onnxruntime finds out at the first step.
-            for found, wanted in zip(declared[name][1::2], (heads, size), strict=False):
-                if isinstance(found, int) and found != wanted:
-                    raise UnfitGraphError("its attention heads are not those of genai_config.json")
+            # Some exports give a dimension a name instead of a number; then onnxruntime detects a mismatch in the first step.
+            for found, expected in zip(declared[name][1::2], (heads, size), strict=False):
+                if isinstance(found, int) and found != expected:
+                    raise UnfitGraphError("its attention heads differ from genai_config.json")
         if isinstance(declared["logits"][-1], int) and declared["logits"][-1] != self._vocabulary:
-            raise UnfitGraphError("its vocabulary is not that of genai_config.json")
+            raise UnfitGraphError("its vocabulary size differs from genai_config.json")
 
-    def _pooled(self, row: Row) -> _PooledRow:
+    def _get_pooled(self, row: Row) -> _PooledRow:
         if not isinstance(row, _PooledRow) or self._rows[row.index] is not row:
-            raise ValueError("The row is not one of this engine, or it was freed.")
+            raise ValueError("The row does not belong to this engine, or was freed.")
         return row
 
     def _compute(
@@ -163,10 +163,9 @@ class BatchedEngine:
         run_options: Any,
         wants_logits: bool = True,
     ) -> Generator[None, None, Logits]:
-        """Compute new tokens, one or more, of rows in the order of their indexes; returns the logits (rows, vocabulary).
+        """Compute one or more new tokens of each row, in the order of their indexes; return the logits (rows, vocabulary).
 
-        Rows in between are left as they are, and cost next to nothing. With `least` more tokens of no row are computed, so
-        that there are as many.
+        Rows in between are left unchanged, at almost no cost. Dummy tokens of no row are added if there are fewer than `least`.
         """
         first, count = rows[0].index, rows[-1].index - rows[0].index + 1
         lengths, counts = np.zeros(count, np.int32), np.zeros(count, np.int32)
@@ -186,7 +185,7 @@ class BatchedEngine:
             "unpad_index": np.append(np.argwhere(is_token), [[0, 0]] * len(dummies), axis=0).astype(np.int64)
             if dummies
             else np.argwhere(is_token),
-            "seqlens_k": np.maximum(totals - 1, 0).astype(np.int32),  # of an empty row: one token, which is never read
+            "seqlens_k": np.maximum(totals - 1, 0).astype(np.int32),  # for an empty row: one token, which is never read
             "query_seqlens": counts,
             "total_sequence_length": np.array(max(int(totals.max()), width), np.int32),
             "logits_index": np.append((ends - 1)[counts > 0], dummies).astype(np.int64)[: None if wants_logits else 0],
@@ -198,9 +197,9 @@ class BatchedEngine:
         return logits[: len(rows)]
 
     def _measure_exact_tokens(self) -> int:
-        """How many tokens a step must have for logits that do not depend on company: 2 where one alone takes another kernel."""
+        """Return the least number of tokens of a step for logits that do not depend on it: 2 if one token uses another kernel."""
         differs = False
-        row = self._pooled(self.allocate(1) or Row(0))
+        row = self._get_pooled(self.allocate(1) or Row(0))
         for first, second in _PROBE:
             self.prefill(row, [first, second])
             alone, together = (_run_all(self._compute([row], [[first]], least, self._run_options)) for least in (1, 2))
@@ -211,7 +210,7 @@ class BatchedEngine:
 
 
 def _run_all(segments: Generator[None, None, Logits]) -> Logits:
-    """Run a computation to its end, and return what it returns."""
+    """Run a computation to its end, and return its result."""
     while True:
         try:
             next(segments)

@@ -1,4 +1,4 @@
-"""The interface of an engine: rows of KV cache, in which prompts are prefilled and answers decoded."""
+"""The interface of an engine: rows of a KV cache, in which prompts are prefilled and answers decoded."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
@@ -18,76 +18,76 @@ SHORT_ROPE_LENGTH = 4096
 
 @dataclass(eq=False)
 class Row:
-    """One sequence in the KV cache. Its engine changes it; others read it."""
+    """One sequence in the KV cache. Only its engine changes it, apart from `reserved`."""
 
     length: int
-    """How many tokens fit."""
+    """Capacity in tokens."""
     tokens: list[int] = field(default_factory=list)
-    """Those whose keys and values are cached."""
+    """The tokens whose keys and values are cached."""
     reserved: int = 0
-    """The tokens that the request in it may take; 0: no request has it. The slots set it, the engine reads it."""
+    """Maximum number of tokens of the request in this row; 0 if there is none. Set by the slots, read by the engine."""
     uses_long_rope: bool = False
-    """The positions have LongRoPE's long factors (see SHORT_ROPE_LENGTH)."""
+    """Whether the positions use LongRoPE's long factors (see SHORT_ROPE_LENGTH)."""
 
 
 class Engine(Protocol):
-    """Computes tokens in rows. Not thread-safe, but for `interrupt`. Its errors leave the rows as they were."""
+    """Computes tokens in rows. Not thread-safe, except for `interrupt`. Errors leave the rows unchanged."""
 
     name: EngineName
     context_length: int
-    """Tokens that a prompt and its answer may have together."""
+    """Maximum number of tokens of a prompt and its answer together."""
     token_bytes: int
-    """Memory of one token's keys and values."""
+    """Memory of one token's keys and values, in bytes."""
     switches_rope: bool
-    """The model switches its LongRoPE factors past SHORT_ROPE_LENGTH tokens."""
+    """Whether the model switches its LongRoPE factors past SHORT_ROPE_LENGTH tokens."""
 
     is_batched: bool
-    """Rows are advanced together in one step, choose their RoPE factors, take memory as they fill, and can be copied.
-    Otherwise `step` takes one row, and a row takes the memory of its whole length when it is allocated."""
-    shared_piece: int
-    """The most prompt tokens to prefill at a time while other rows decode."""
+    """Whether rows advance together in one step, choose their own RoPE factors, take memory as they fill, and can be copied.
+    Otherwise `step` computes one row, and a row takes the memory of its full length when it is allocated."""
+    shared_chunk: int
+    """Maximum number of prompt tokens to prefill at a time while other rows decode."""
     segments: int
-    """In how many segments tokens are computed; between those of a prefill, other rows can be stepped."""
+    """Number of segments in which tokens are computed; between the segments of a prefill, other rows can be stepped."""
 
     def allocate(self, length: int) -> Row | None:
-        """Return an empty row for `length` tokens or more; None if all rows are taken."""
+        """Return an empty row for `length` tokens or more; None if all rows are in use."""
         ...
 
     def prefill(self, row: Row, tokens: Sequence[int], wants_logits: bool = True) -> Logits:
-        """Compute the next tokens of a prompt; return the logits after the last one, which cost time of their own.
+        """Compute the next tokens of a prompt; return the logits after the last one, whose computation takes extra time.
 
-        What is returned if they are not wanted must not be read.
+        If `wants_logits` is false, the return value must not be read.
         """
         ...
 
     def prefill_by_segment(
         self, row: Row, tokens: Sequence[int], wants_logits: bool = True
     ) -> Generator[None, None, Logits]:
-        """Compute as `prefill` does; suspended between segments. The row has the tokens at the end.
+        """Compute like `prefill`, but suspend between segments. The row has the tokens only after the last segment.
 
-        Meanwhile other rows may be computed, and others allocated. One that is given up ends with a rewind or the row's end.
+        While suspended, other rows may be computed and allocated. An unfinished computation ends when its row is rewound or freed.
         """
         ...
 
     def step(self, rows: Sequence[Row], tokens: Sequence[int], exact: bool) -> Sequence[Logits]:
-        """Compute one more token in each row; return the logits after each.
+        """Compute one more token in each row; return the logits after each token.
 
-        With `exact` they do not depend, bit for bit, on which rows share the step.
+        With `exact`, the logits do not depend, bit for bit, on which rows share the step.
         """
         ...
 
     def rewind(self, row: Row, length: int, uses_long_rope: bool) -> None:
-        """Keep the first `length` tokens, and forget an interrupt. Rows that change their RoPE factors keep none."""
+        """Keep the first `length` tokens, and clear an interrupt. Rows that change their RoPE factors keep no tokens."""
         ...
 
     def copy_prefix(self, source: Row, target: Row, length: int) -> None:
-        """Give an empty row the first `length` tokens of another."""
+        """Copy the first `length` tokens of a row to an empty one."""
         ...
 
     def interrupt(self, row: Row) -> None:
-        """Make a prefill in this row raise, now and until it is rewound. Thread-safe; not every engine can."""
+        """Make prefills in this row raise, until it is rewound. Thread-safe. Not every engine supports this."""
         ...
 
     def free(self, row: Row) -> None:
-        """Take the row back, and give its memory back to the system."""
+        """Free the row, and return its memory to the system."""
         ...

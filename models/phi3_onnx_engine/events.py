@@ -1,18 +1,18 @@
-"""What happens to an answer while it is computed."""
+"""The events of an answer while it is computed."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class QueuePosition:
-    """The request waits for memory: `ahead` requests are before it."""
+    """The request waits for memory; `ahead` requests precede it."""
 
     ahead: int
 
 
 @dataclass(frozen=True)
 class PrefillProgress:
-    """`count` tokens of the prompt are in the KV cache; those of the first such event were served from it."""
+    """`count` tokens of the prompt are in the KV cache; in the first such event, they were served from the cache."""
 
     count: int
 
@@ -34,8 +34,8 @@ class CacheStats:
     budget_bytes: int
     used_bytes: int
     slots: int
-    """Slots that hold a conversation."""
+    """Number of slots that hold a conversation."""
     hits: int
-    """Prompts that reused cached tokens."""
+    """Number of prompts that reused cached tokens."""
     misses: int
-    """Prompts that reused none."""
+    """Number of prompts that reused none."""

@@ -1,20 +1,22 @@
-"""Rewrites the graph of an exported decoder for the batched engine: any new tokens of any rows in one step.
+"""Rewrite the graph of an exported decoder for the batched engine: any new tokens of any rows in one step.
 
-As exported, a graph takes as many new tokens in each row, and counts the cached ones by attention_mask. What is rewritten
-takes, with T tokens in R rows of at most S new ones:
+An exported graph takes the same number of new tokens in each row, and counts the cached ones by attention_mask. The rewritten
+graph takes, for T new tokens in R rows with at most S new tokens each:
 
-- input_ids [T]: the new tokens of all rows, packed one row after another;
-- pad_index [R, S]: for each row the places of its tokens among the packed ones (any place where a row has fewer);
-- unpad_index [T, 2]: of each packed token its row, and its place among the new tokens of the row;
+- input_ids [T]: the new tokens of all rows, packed row by row;
+- pad_index [R, S]: for each row the indexes of its tokens among the packed ones (any index as padding);
+- unpad_index [T, 2]: for each packed token its row, and its index among the new tokens of the row;
 - seqlens_k [R], query_seqlens [R], total_sequence_length: as GroupQueryAttention defines them. query_seqlens, the number of
-  new tokens of each row, is its 17th input since onnxruntime 1.32; a row with none is left as it is;
-- row_positions [R, S], only with LongRoPE: the places in a rotary cache that holds the short factors' rows and then the long ones';
-- logits_index [A]: the packed tokens whose logits are wanted;
-- past_key_values.*: [R, heads, length, size]; present.* are to be bound to the same memory.
+  new tokens of each row, is its 17th input since onnxruntime 1.32; a row without new tokens is left unchanged;
+- row_positions [R, S], only with LongRoPE: the positions in a rotary cache with the rows of the short factors followed by those
+  of the long ones;
+- logits_index [A]: the packed tokens whose logits are needed;
+- past_key_values.*: [R, heads, length, size]; present.* must be bound to the same memory.
 
-It is split into segments, see segments.py.
+The graph is split into segments, see segments.py.
 
-Only logging a model needs this module, and the package onnx; the weights stay where they are.
+This module and the package onnx are only needed to log a model, or to rewrite one that was logged without a rewritten graph. The
+weights stay in their files.
 """
 
 from collections.abc import Callable, Iterable
@@ -44,12 +46,12 @@ _INPUTS = {
 
 
 def rewrite_graph(file: Path) -> BatchedGraph:
-    """Rewrite the model in `file`. UnfitGraphError if the graph does not fit, OSError if the file cannot be read."""
+    """Rewrite the model in `file`. Raises UnfitGraphError if the graph is not supported, OSError if the file cannot be read."""
     try:
         return _rewrite(onnx.load(file, load_external_data=False), file.parent)
     except (OSError, UnfitGraphError):
         raise
-    except Exception as error:  # protobuf's and onnx's errors have no common class, and a graph may lack anything
+    except Exception as error:  # the errors of protobuf and onnx have no common class, and a graph may lack anything
         raise UnfitGraphError(f"{file.name} cannot be read ({type(error).__name__})") from error
 
 
@@ -77,44 +79,44 @@ def _rewrite(model: Any, folder: Path) -> BatchedGraph:
 
 
 def _join_rotary_caches(graph: Any, attentions: Iterable[Any], folder: Path) -> tuple[int, dict[str, Any]]:
-    """Let each row choose its LongRoPE factors: the export chooses one of two caches for all (If).
+    """Let each row choose its LongRoPE factors, whereas the export chooses one of two caches for all rows (by an If node).
 
-    Returns the offset, and the caches by name, which are in the file ROPE_CACHES; 0 and none without LongRoPE.
+    Returns the offset of the long factors, and the caches by name for the file ROPE_CACHES; 0 and no caches without LongRoPE.
     """
-    made_by = _producers(graph)
-    choosers = {name: made_by.get(name) for node in attentions for name in node.input[_COS : _SIN + 1] if name}
-    if not any(choosers.values()):
+    producers = _map_producers(graph)
+    selectors = {name: producers.get(name) for node in attentions for name in node.input[_COS : _SIN + 1] if name}
+    if not any(selectors.values()):
         return 0, {}
-    chooser = next(node for node in choosers.values() if node is not None)
-    if chooser.op_type != "If" or any(node is not chooser for node in choosers.values()):
+    selector = next(node for node in selectors.values() if node is not None)
+    if selector.op_type != "If" or any(node is not selector for node in selectors.values()):
         raise UnfitGraphError("its rotary cache is computed")
-    branches = {attribute.name: attribute.g for attribute in chooser.attribute}
-    long, short = (_constants(branches[name], folder) for name in ("then_branch", "else_branch"))
+    branches = {attribute.name: attribute.g for attribute in selector.attribute}
+    long, short = (_read_constants(branches[name], folder) for name in ("then_branch", "else_branch"))
     if len(long[0]) < len(short[0]):
         raise UnfitGraphError("its rotary caches are in another order")
     caches, start = dict[str, Any](), 0
-    for name, of_short, of_long in zip(chooser.output, short, long, strict=True):
+    for name, of_short, of_long in zip(selector.output, short, long, strict=True):
         cache = caches[name] = np.concatenate([of_short, of_long])
         tensor = numpy_helper.from_array(cache, name)
         set_external_data(tensor, ROPE_CACHES, start, cache.nbytes)
         tensor.ClearField("raw_data")
         graph.initializer.append(tensor)
         start += cache.nbytes
-    graph.node.remove(chooser)
+    graph.node.remove(selector)
     return len(short[0]), caches
 
 
-def _constants(branch: Any, folder: Path) -> list[Any]:
-    """The arrays that a branch of an If consists of."""
-    held = {tensor.name: tensor for tensor in branch.initializer}
-    held |= {node.output[0]: node.attribute[0].t for node in branch.node if node.op_type == "Constant"}
-    if any(output.name not in held for output in branch.output):
+def _read_constants(branch: Any, folder: Path) -> list[Any]:
+    """Return the constant arrays that a branch of an If node outputs."""
+    constants = {tensor.name: tensor for tensor in branch.initializer}
+    constants |= {node.output[0]: node.attribute[0].t for node in branch.node if node.op_type == "Constant"}
+    if any(output.name not in constants for output in branch.output):
         raise UnfitGraphError("its rotary cache is computed")
-    return [numpy_helper.to_array(held[output.name], base_dir=str(folder)) for output in branch.output]
+    return [numpy_helper.to_array(constants[output.name], base_dir=str(folder)) for output in branch.output]
 
 
 def _replace_lengths(graph: Any, attentions: list[Any]) -> None:
-    """Make inputs of what is computed from attention_mask."""
+    """Replace the lengths computed from attention_mask by inputs."""
     if any(len({node.input[at] for node in attentions}) != 1 for at in (_SEQLENS, _TOTAL)):
         raise UnfitGraphError("its layers count tokens in different ways")
     renamed = {attentions[0].input[_SEQLENS]: "seqlens_k", attentions[0].input[_TOTAL]: "total_sequence_length"}
@@ -124,12 +126,12 @@ def _replace_lengths(graph: Any, attentions: list[Any]) -> None:
 
 
 def _pad_around(graph: Any, attention: Any) -> None:
-    """Give an attention rows of S tokens, and pack its output again."""
+    """Pad the inputs of an attention node to rows of S tokens, and pack its output again."""
     at, before = list(graph.node).index(attention), []
-    for slot in (_QUERY, _KEY, _VALUE):  # key and value may be in the query
-        if name := attention.input[slot]:
+    for number in (_QUERY, _KEY, _VALUE):  # key and value may be packed into the query
+        if name := attention.input[number]:
             before.append(helper.make_node("Gather", [name, "pad_index"], [f"{name}.padded"]))
-            attention.input[slot] = f"{name}.padded"
+            attention.input[number] = f"{name}.padded"
     out = attention.output[0]
     attention.output[0] = f"{out}.padded"
     _insert(graph, at + 1, [helper.make_node("GatherND", [f"{out}.padded", "unpad_index"], [out])])
@@ -137,16 +139,16 @@ def _pad_around(graph: Any, attention: Any) -> None:
 
 
 def _choose_logits(graph: Any) -> None:
-    """Let lm_head read the tokens of logits_index; some exports have it read the last token, others all."""
-    made_by = _producers(graph)
-    head = made_by.get("logits")
+    """Let lm_head compute the logits of logits_index only; some exports compute the last token's, others all."""
+    producers = _map_producers(graph)
+    head = producers.get("logits")
     while head is not None and head.op_type not in ("MatMulNBits", "MatMul"):  # a Cast, or a Mul by a scale
-        head = next((made_by[name] for name in head.input if name in made_by), None)
+        head = next((producers[name] for name in head.input if name in producers), None)
     if head is None:
-        raise UnfitGraphError("its logits are no matrix product")
+        raise UnfitGraphError("its logits are not computed by a matrix product")
     states = head.input[0]
-    if states in made_by and made_by[states].op_type == "Unsqueeze":  # of a Gather of the last token
-        states = made_by[made_by[states].input[0]].input[0]
+    if states in producers and producers[states].op_type == "Unsqueeze":  # after a Gather of the last token
+        states = producers[producers[states].input[0]].input[0]
     _insert(
         graph,
         list(graph.node).index(head),
@@ -156,7 +158,7 @@ def _choose_logits(graph: Any) -> None:
 
 
 def _remove_unread(graph: Any) -> None:
-    """Remove the nodes whose outputs nothing reads any more, and the inputs."""
+    """Remove nodes and inputs that are no longer read."""
     read, count = set[str](), 0
     while count != len(graph.node):
         count = len(graph.node)
@@ -166,7 +168,7 @@ def _remove_unread(graph: Any) -> None:
 
 
 def _declare(graph: Any, has_long_rope: bool) -> None:
-    """Declare inputs and outputs. UnfitGraphError if anything else is still read."""
+    """Declare inputs and outputs. Raises UnfitGraphError if there are any others."""
     int32, int64 = TensorProto.INT32, TensorProto.INT64
     new = [
         ("seqlens_k", int32, ["rows"]),
@@ -178,7 +180,7 @@ def _declare(graph: Any, has_long_rope: bool) -> None:
         *([("row_positions", int64, ["rows", "row_tokens"])] if has_long_rope else []),
     ]
     graph.input.extend(helper.make_tensor_value_info(*one) for one in new)
-    del graph.value_info[:]  # they have the shapes of the export
+    del graph.value_info[:]  # they declare the shapes of the export
     known = _INPUTS | {"row_positions"}
     for value in [*graph.input, *graph.output]:
         dims = value.type.tensor_type.shape.dim
@@ -195,14 +197,14 @@ def _declare(graph: Any, has_long_rope: bool) -> None:
             del dims[1:]
             dims[0].dim_param = "tokens"
         elif value.name not in known:
-            raise UnfitGraphError(f"it has {value.name} as an input or an output")
+            raise UnfitGraphError(f"it has the unexpected input or output {value.name}")
 
 
 def _is_read(read: set[str], node: Any) -> bool:
     return any(output in read for output in node.output if output)
 
 
-def _producers(graph: Any) -> dict[str, Any]:
+def _map_producers(graph: Any) -> dict[str, Any]:
     return {output: node for node in graph.node for output in node.output}
 
 
@@ -212,7 +214,7 @@ def _insert(graph: Any, at: int, nodes: Iterable[Any]) -> None:
 
 
 def _filter(items: Any, keep: Callable[[Any], bool]) -> None:
-    """Keep some of a repeated field."""
+    """Remove items from a repeated field, except those to keep."""
     kept = [item for item in items if keep(item)]
     del items[:]
     items.extend(kept)

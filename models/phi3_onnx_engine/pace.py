@@ -1,43 +1,43 @@
-"""How many prompt tokens to prefill at a time, and how many of their segments between two steps of others, by measured times."""
+"""Choose, by measured times, the size of a prefill chunk and how many of its segments run between two steps of other requests."""
 
-# Larger pieces are hardly faster.
-PREFILL_PIECE = 64
-_MIN_PIECE = 8
-# While others decode, what is computed of a piece between two of their steps may take so many times as long as a step. More
-# shortens the wait for a long prompt and lengthens the gaps of the others, see bench/README.md.
+# Larger chunks are hardly faster.
+PREFILL_CHUNK = 64
+_MIN_CHUNK = 8
+# While others decode, the part of a chunk that is computed between two of their steps may take this many times as long as a
+# step. A larger value shortens the wait for a long prompt and lengthens the gaps in the other answers, see bench/README.md.
 _SHARE = 2.0
-_WEIGHT = 0.25  # of the newest measurement in an average
+_WEIGHT = 0.25  # of the newest measurement in the moving average
 
 
 class Pace:
-    """Averages of step times, in seconds. One thread at a time."""
+    """Moving averages of step times, in seconds. Not thread-safe."""
 
-    def __init__(self, shared_piece: int, segments: int = 1) -> None:
-        """`shared_piece` is the most tokens of a piece while others decode, `segments` in how many segments it is computed."""
-        self._shared_piece, self._segments = shared_piece, segments
+    def __init__(self, shared_chunk: int, segments: int = 1) -> None:
+        """`shared_chunk` is the maximum size of a chunk, in tokens, while others decode; `segments` is its number of segments."""
+        self._shared_chunk, self._segments = shared_chunk, segments
         self._token = self._decode = 0.0
 
-    def piece(self, is_shared: bool) -> int:
-        """Tokens of the next piece; `is_shared` if others decode."""
+    def choose_chunk_size(self, is_shared: bool) -> int:
+        """Return the size of the next chunk in tokens; `is_shared` if others decode."""
         if not is_shared:
-            return PREFILL_PIECE
+            return PREFILL_CHUNK
         if not self._token or not self._decode:
-            return _MIN_PIECE
+            return _MIN_CHUNK
         fast = int(_SHARE * self._segments * self._decode / self._token)
-        return max(_MIN_PIECE, min(fast, self._shared_piece))
+        return max(_MIN_CHUNK, min(fast, self._shared_chunk))
 
     def has_time(self, spent: float, segments: int) -> bool:
-        """Whether, after `segments` of a piece in `spent` seconds, one more has time before others decode."""
+        """Whether, after `segments` of a chunk in `spent` seconds, there is time for one more before others decode."""
         return spent * (segments + 1) / segments <= _SHARE * self._decode
 
-    def note_prefill(self, tokens: int, seconds: float) -> None:
-        """Take a piece of a prompt into account."""
-        self._token = _average(self._token, seconds / tokens)
+    def record_prefill(self, tokens: int, seconds: float) -> None:
+        """Record the time of one prefill chunk."""
+        self._token = _update_average(self._token, seconds / tokens)
 
-    def note_decode(self, seconds: float) -> None:
-        """Take one step of all that decode into account."""
-        self._decode = _average(self._decode, seconds)
+    def record_decode(self, seconds: float) -> None:
+        """Record the time of one decode step."""
+        self._decode = _update_average(self._decode, seconds)
 
 
-def _average(before: float, new: float) -> float:
+def _update_average(before: float, new: float) -> float:
     return before + _WEIGHT * (new - before) if before else new

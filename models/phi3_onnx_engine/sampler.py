@@ -1,4 +1,4 @@
-"""Logits → tokens, the same for every engine."""
+"""Sample tokens from logits, in the same way for every engine."""
 
 from collections import Counter
 from typing import Any, Protocol
@@ -37,15 +37,17 @@ class Sampler:
         self._random = np.random.default_rng(None if options.seed < 0 else options.seed)
 
     def __call__(self, logits: Logits) -> int:
-        """The next token. Changes `logits` (vocabulary,) in place."""
+        """Return the next token. Changes `logits` (vocabulary,) in place."""
         options = self._options
         if options.repetition_penalty != 1.0:
             seen = list(self._seen)
-            some = logits[seen]
-            logits[seen] = np.where(some < 0, some * options.repetition_penalty, some / options.repetition_penalty)
+            values = logits[seen]
+            logits[seen] = np.where(
+                values < 0, values * options.repetition_penalty, values / options.repetition_penalty
+            )
         if self._counts and (options.presence_penalty or options.frequency_penalty):
-            often = np.fromiter(self._counts.values(), dtype=np.float32)
-            logits[list(self._counts)] -= options.presence_penalty + options.frequency_penalty * often
+            counts = np.fromiter(self._counts.values(), dtype=np.float32)
+            logits[list(self._counts)] -= options.presence_penalty + options.frequency_penalty * counts
         token = int(logits.argmax()) if options.temperature == 0 else self._draw(logits)
         self._counts[token] += 1
         self._seen.add(token)
@@ -60,15 +62,15 @@ class Sampler:
         scaled = logits[best].astype(np.float64) / options.temperature
         chances = np.exp(scaled - scaled.max())
         if options.top_p < 1:
-            best, chances = _nucleus(best, chances, options.top_p)
+            best, chances = _select_nucleus(best, chances, options.top_p)
         sums = chances.cumsum()
         return int(best[min(int(np.searchsorted(sums, self._random.random() * sums[-1], "right")), len(best) - 1)])
 
 
-def _nucleus(best: Any, chances: Any, top_p: float) -> tuple[Any, Any]:
-    """The nucleus: the most likely of these tokens that together have `top_p` of the probability; always at least one."""
+def _select_nucleus(best: Any, chances: Any, top_p: float) -> tuple[Any, Any]:
+    """Return the nucleus: the most likely tokens that together have `top_p` of the probability; always at least one."""
     total, few = chances.sum(), 256
-    # Sorting a whole vocabulary takes milliseconds, and more than a few tokens are hardly ever needed.
+    # Sorting the whole vocabulary takes milliseconds, and more than a few tokens are rarely needed.
     likely = np.argpartition(chances, -few)[-few:] if len(chances) > few else np.arange(len(chances))
     if chances[likely].sum() < top_p * total:
         likely = np.arange(len(chances))

@@ -1,4 +1,4 @@
-"""Continuous batching: all requests of a model advance in turn, each in its slot.
+"""Continuous batching: all requests of a model advance together, each in its own slot.
 
 No worker thread: one waiting caller becomes the leader and steps every active request, so nothing is computed that no
 caller waits for, and a single caller drives the engine without a thread switch.
@@ -15,56 +15,56 @@ from .events import CacheStats, Event, PrefillProgress, QueuePosition, Token
 from .pace import Pace
 from .slots import Slot, Slots
 
-_MAX_PENDING_EVENTS = 8  # of a request whose caller is slow; then it is not stepped
+_MAX_PENDING_EVENTS = 8  # per request; a request whose caller is slower than that is not stepped
 
 
 @dataclass
-class Piece:
-    """A piece of a prompt that is being prefilled, segment by segment."""
+class Chunk:
+    """A chunk of a prompt that is being prefilled segment by segment."""
 
     start: int
     end: int
-    """From and up to which token of the prompt."""
+    """The chunk's tokens are those from `start` up to, not including, `end`."""
     segments: Generator[None, None, Logits]
     seconds: float = 0.0
-    """Spent on it so far."""
+    """Time spent on it so far, in seconds."""
 
 
 @dataclass(eq=False)
 class Request:
-    """One answer: waits for a slot, prefills its prompt there, then decodes."""
+    """One answer: it waits for a slot, prefills its prompt there, then decodes."""
 
     prompt: list[int]
     max_tokens: int
     sample: Callable[[Logits], int]
-    """Chooses a token by the logits of one position, which it may change."""
+    """Chooses a token from the logits of one position, which it may change in place."""
     stop_ids: frozenset[int]
     is_reproducible: bool
-    """The same prompt always gives the same logits, bit for bit; earlier answers in it are then prefilled again."""
+    """Whether the same prompt must always give the same logits, bit for bit; earlier answers in it are then prefilled again."""
     slot: Slot | None = field(default=None, init=False)
     generated: list[int] = field(default_factory=list, init=False)
     to_prefill: list[int] = field(default_factory=list, init=False)
-    """The prompt; after a switch of RoPE factors the answer up to there as well."""
-    piece: Piece | None = field(default=None, init=False)
-    """Begun, and suspended while others decode."""
+    """The prompt; after a switch of RoPE factors, also the answer up to there."""
+    chunk: Chunk | None = field(default=None, init=False)
+    """The chunk in progress, which is suspended while others decode."""
     is_finished: bool = field(default=False, init=False)
     is_abandoned: bool = field(default=False, init=False)
-    """Its caller has closed the iterator, or it was cancelled."""
+    """Whether its caller has closed the iterator, or it was cancelled."""
     reported_position: int | None = field(default=None, init=False)
     events: deque[Event | Exception] = field(default_factory=deque, init=False)
-    """Not yet fetched by the caller."""
+    """Events that the caller has not fetched yet."""
 
     def __post_init__(self) -> None:
         self.to_prefill = self.prompt
 
     @property
-    def left_to_prefill(self) -> int:
-        """Tokens; 0 before it has a slot."""
+    def remaining_prefill(self) -> int:
+        """Number of tokens to prefill; 0 before the request has a slot."""
         return max(0, len(self.to_prefill) - len(self.slot.row.tokens)) if self.slot else 0
 
     @property
     def is_active(self) -> bool:
-        """Whether it is to be stepped."""
+        """Whether the request is to be stepped."""
         return self.slot is not None and not self.is_finished and not self.is_abandoned
 
 
@@ -72,10 +72,10 @@ class Scheduler:
     """The requests of one model. Thread-safe."""
 
     def __init__(self, engine: Engine, budget: int) -> None:
-        """`budget` is the memory for the KV cache, in bytes."""
+        """Schedule requests on `engine`; `budget` is the memory for the KV cache, in bytes."""
         self._engine = engine
         self._slots = Slots(engine, budget)
-        self._pace = Pace(engine.shared_piece, engine.segments)
+        self._pace = Pace(engine.shared_chunk, engine.segments)
         self._waiting: list[Request] = []
         self._running: list[Request] = []
         self._changed = threading.Condition()
@@ -83,10 +83,10 @@ class Scheduler:
         self._queue_changed = False
 
     def generate(self, request: Request) -> Generator[Event, None, None]:
-        """The events of one answer: QueuePosition while it waits, PrefillProgress, then one Token each.
+        """Yield the events of one answer: QueuePosition while it waits, PrefillProgress, then a Token for each generated token.
 
         The last token is one of `stop_ids`, or the `max_tokens`th. Closing the iterator stops the computation, and so does
-        `cancel`; the KV cache stays for the next prompt with the same prefix. Errors of the engine are raised here.
+        `cancel`; the KV cache is kept for the next prompt with the same prefix. Errors of the engine are raised here.
         """
         with self._changed:
             self._waiting.append(request)
@@ -98,10 +98,10 @@ class Scheduler:
             self.cancel(request)
 
     def cancel(self, request: Request) -> None:
-        """End an answer from any thread: its events end, within a step if the engine can be interrupted."""
+        """Cancel an answer from any thread; its events end in the middle of a step if the engine can be interrupted, else after it."""
         with self._changed:
             request.is_abandoned = True
-            if request.slot and request.left_to_prefill:  # else its step is that of others, too
+            if request.slot and request.remaining_prefill:  # otherwise it shares its step with others
                 self._engine.interrupt(request.slot.row)
             if not self._has_leader:
                 self._remove_abandoned()
@@ -112,7 +112,7 @@ class Scheduler:
         self._slots.warm_up()
 
     def prepare(self) -> None:
-        """See Slots; nothing if a request is active."""
+        """See Slots; do nothing while there are requests."""
         with self._changed:
             if self._has_leader or self._running or self._waiting:
                 return
@@ -129,7 +129,7 @@ class Scheduler:
         return self._slots.stats()
 
     def _next_event(self, request: Request) -> Event | None:
-        """The request's next event, None at its end. Steps all requests until there is one, unless another caller leads."""
+        """Return the request's next event, or None at its end. Step all requests until there is one, unless another caller leads."""
         while True:
             with self._changed:
                 while not self._may_lead(request):
@@ -163,7 +163,7 @@ class Scheduler:
         return request.slot is not None or self._queue_changed
 
     def _remove_abandoned(self) -> None:
-        """Free the slots of requests whose caller has left."""
+        """Remove abandoned requests and release their slots."""
         for request in [request for request in (*self._waiting, *self._running) if request.is_abandoned]:
             (self._waiting if request in self._waiting else self._running).remove(request)
             if request.slot:
@@ -172,37 +172,37 @@ class Scheduler:
             self._queue_changed = True
 
     def _step_all(self) -> None:
-        """One step for all requests: a token for those that decode, segments of a piece for the one with the least left to prefill."""
+        """Step all requests: one token for those that decode, segments of a chunk for the one with the least left to prefill."""
         with self._changed:
             self._queue_changed = False
             running, waiting = list(self._running), list(self._waiting)
         for request in waiting:
             if request.is_abandoned or not self._admit(request):
                 break  # first in, first out
-        # Who was admitted now is stepped the next time: the caller has to get an event, to be able to cancel, before that.
-        decoding = [request for request in running if request.is_active and not request.left_to_prefill]
+        # Requests admitted now are first stepped next time, since a caller can only cancel after it has received an event.
+        decoding = [request for request in running if request.is_active and not request.remaining_prefill]
         ready = [request for request in decoding if len(request.events) < _MAX_PENDING_EVENTS]
         for request in ready:
             self._switch_rope(request)
-        ready = [request for request in ready if not request.left_to_prefill]
+        ready = [request for request in ready if not request.remaining_prefill]
         for together in [ready] if self._engine.is_batched else [[request] for request in ready]:
             if together:
                 self._decode(together)
-        prefilling = [request for request in running if request.is_active and request.left_to_prefill]
+        prefilling = [request for request in running if request.is_active and request.remaining_prefill]
         if prefilling:
             if ready:
                 with self._changed:
-                    self._changed.notify_all()  # the tokens are there
-            request = min(prefilling, key=lambda request: request.left_to_prefill)
+                    self._changed.notify_all()  # the tokens are available
+            request = min(prefilling, key=lambda request: request.remaining_prefill)
             self._prefill(request, is_shared=bool(decoding))
 
     def _admit(self, request: Request) -> bool:
-        """Give the first request in the queue a slot. False if none is free."""
+        """Give the first request in the queue a slot; return False if none is free."""
         try:
             found = self._slots.acquire(
                 request.prompt, len(request.prompt) + request.max_tokens, request.is_reproducible
             )
-        except Exception as error:  # noqa: BLE001  # raised again in the request's own thread
+        except Exception as error:  # noqa: BLE001  # raised again in the thread of the caller
             with self._changed:
                 self._waiting.remove(request)
             self._fail(request, error)
@@ -217,7 +217,7 @@ class Scheduler:
         return True
 
     def _switch_rope(self, request: Request) -> None:
-        """Have prompt and answer prefilled again with the long RoPE factors once an answer passes their switch."""
+        """Schedule another prefill of prompt and answer, with the long RoPE factors, once an answer passes the switch."""
         if not request.slot or not self._engine.switches_rope or not self._engine.is_batched:
             return
         row = request.slot.row
@@ -226,72 +226,72 @@ class Scheduler:
             self._slots.rewind(request.slot, 0, uses_long_rope=True)
 
     def _prefill(self, request: Request, is_shared: bool) -> None:
-        """Begin a piece of the prompt or go on with it: to its end, or while others decode (`is_shared`) for a share of the time."""
-        piece = request.piece = request.piece or self._begin_piece(request, is_shared)
+        """Start or continue a chunk of the prompt: to its end or, while others decode (`is_shared`), for a share of the time."""
+        chunk = request.chunk = request.chunk or self._start_chunk(request, is_shared)
         started, done = time.perf_counter(), 0
         try:
             while True:
-                next(piece.segments)
+                next(chunk.segments)
                 done, spent = done + 1, time.perf_counter() - started
                 if is_shared and not self._pace.has_time(spent, done):
-                    piece.seconds += spent
+                    chunk.seconds += spent
                     return
         except StopIteration as end:
             logits = end.value
-        except Exception as error:  # noqa: BLE001  # raised again in the request's own thread
+        except Exception as error:  # noqa: BLE001  # raised again in the thread of the caller
             if not request.is_abandoned:  # else it was interrupted
                 self._fail(request, error)
             return
-        request.piece, slot = None, _slot_of(request)
-        self._pace.note_prefill(piece.end - piece.start, piece.seconds + time.perf_counter() - started)
-        if slot.exact_prefix_len == piece.start:
-            slot.exact_prefix_len = piece.end
+        request.chunk, slot = None, _get_slot(request)
+        self._pace.record_prefill(chunk.end - chunk.start, chunk.seconds + time.perf_counter() - started)
+        if slot.exact_prefix_len == chunk.start:
+            slot.exact_prefix_len = chunk.end
         if not request.generated:
-            request.events.append(PrefillProgress(piece.end))
-        if piece.end == len(request.to_prefill):
+            request.events.append(PrefillProgress(chunk.end))
+        if chunk.end == len(request.to_prefill):
             self._add_token(request, logits)
 
-    def _begin_piece(self, request: Request, is_shared: bool) -> Piece:
-        row = _slot_of(request).row
+    def _start_chunk(self, request: Request, is_shared: bool) -> Chunk:
+        row = _get_slot(request).row
         start = len(row.tokens)
-        # An engine that chooses the factors for a whole step has to reach past the switch in the first one.
+        # If the engine chooses the factors for a whole step, the first chunk has to reach past the switch.
         least = SHORT_ROPE_LENGTH + 1 if row.uses_long_rope and not self._engine.is_batched else 0
-        end = min(len(request.to_prefill), max(start + self._pace.piece(is_shared), least))
+        end = min(len(request.to_prefill), max(start + self._pace.choose_chunk_size(is_shared), least))
         if end == len(request.to_prefill) - 1:
-            end += 1  # one token alone takes another kernel than two or more
+            end += 1  # a single token uses another kernel than two or more
         tokens, is_last = request.to_prefill[start:end], end == len(request.to_prefill)
-        return Piece(start, end, self._engine.prefill_by_segment(row, tokens, is_last))
+        return Chunk(start, end, self._engine.prefill_by_segment(row, tokens, is_last))
 
     def _decode(self, requests: Sequence[Request]) -> None:
-        """One token for each. If that fails, they are stepped one by one, so that only those with an error end."""
-        rows, last = [_slot_of(request).row for request in requests], [request.generated[-1] for request in requests]
+        """Decode one token for each request. If that fails, step them one by one, so that only those with an error end."""
+        rows, last = [_get_slot(request).row for request in requests], [request.generated[-1] for request in requests]
         started = time.perf_counter()
         try:
             logits = self._engine.step(rows, last, exact=any(request.is_reproducible for request in requests))
-        except Exception as error:  # noqa: BLE001  # raised again in the request's own thread
+        except Exception as error:  # noqa: BLE001  # raised again in the thread of the caller
             if len(requests) == 1:
                 self._fail(requests[0], error)
             else:
                 for request in requests:
                     self._decode([request])
             return
-        self._pace.note_decode(time.perf_counter() - started)
+        self._pace.record_decode(time.perf_counter() - started)
         for request, of_request in zip(requests, logits, strict=True):
             self._add_token(request, of_request)
 
     def _add_token(self, request: Request, logits: Logits) -> None:
         try:
             token = request.sample(logits)
-        except Exception as error:  # noqa: BLE001  # raised again in the request's own thread
+        except Exception as error:  # noqa: BLE001  # raised again in the thread of the caller
             self._fail(request, error)
             return
         request.generated.append(token)
         request.is_finished = token in request.stop_ids or len(request.generated) == request.max_tokens
-        self._slots.mark_used(_slot_of(request))
+        self._slots.mark_used(_get_slot(request))
         request.events.append(Token(token))
 
     def _fail(self, request: Request, error: Exception) -> None:
-        """End this request alone. Its slot is not used again."""
+        """End only this request. Its slot is discarded."""
         with self._changed:
             slot, request.slot, request.is_finished = request.slot, None, True
             request.events.append(error)
@@ -299,8 +299,8 @@ class Scheduler:
             self._slots.discard(slot)
 
 
-def _slot_of(request: Request) -> Slot:
-    """The slot of an admitted request. RuntimeError for any other."""
+def _get_slot(request: Request) -> Slot:
+    """Return the slot of an admitted request; raise RuntimeError for any other."""
     if request.slot is None:
         raise RuntimeError("The request has no slot yet.")
     return request.slot

@@ -1,4 +1,4 @@
-"""Runs the segments of a rewritten graph (see segments.py) one after another, on the rows of a KV pool."""
+"""Run the segments of a rewritten graph (see segments.py) in sequence, on the rows of a KV pool."""
 
 import logging
 from collections.abc import Generator, Sequence
@@ -13,8 +13,8 @@ from .kv_pool import Tensor
 
 logger = logging.getLogger(__name__)
 
-_QUIET = 3  # onnxruntime's severity: errors
-_MAX_SEGMENTS = 64  # of a graph that someone else made; ours have a few
+_LOG_SEVERITY = 3  # onnxruntime's level for errors
+_MAX_SEGMENTS = 64  # limit for graphs from elsewhere; this project's have a few
 _PAST, _PRESENT = "past_key_values.", "present."
 
 
@@ -27,16 +27,16 @@ class HasIndex(Protocol):
 class SegmentRunner:
     """The sessions of a model's segments, in order. Not thread-safe.
 
-    They share the threads of the process: with threads of their own, those of one would still spin while the next one runs.
+    They share the thread pool of the process: with separate pools, the threads of one would still spin while the next one runs.
     """
 
     def __init__(self, folder: OnnxFolder, graph: BatchedGraph | None, threads: int) -> None:
-        """Load `graph`, or the one in the folder. UnfitGraphError if a segment is missing; any error of onnxruntime may be raised."""
+        """Load `graph`, or the one in the folder. Raises UnfitGraphError if a segment is missing, and any error of onnxruntime."""
         _share_threads(threads)
         options = ort.SessionOptions()
         options.use_per_session_threads = False
-        options.log_severity_level = _QUIET
-        options.enable_mem_pattern = False  # a pattern would be kept for each combination of lengths
+        options.log_severity_level = _LOG_SEVERITY
+        options.enable_mem_pattern = False  # a pattern would be cached for each combination of lengths
         if graph:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.path))
             if caches := graph.rope_caches:
@@ -58,7 +58,7 @@ class SegmentRunner:
 
     @property
     def count(self) -> int:
-        """How many segments there are."""
+        """Number of segments."""
         return len(self._segments)
 
     @property
@@ -67,7 +67,7 @@ class SegmentRunner:
         return {name: shape for segment in self._segments for name, shape in segment.shapes.items()}
 
     def use_pool(self, names: list[str], tensors: list[Tensor]) -> None:
-        """Read and write keys and values, by these names, in this memory from now on."""
+        """Read and write keys and values, by these names, in the given memory from now on."""
         self._names, self._tensors = names, tensors
         for segment in self._segments:
             segment.bindings.clear()
@@ -75,9 +75,9 @@ class SegmentRunner:
     def run(
         self, rows: Sequence[HasIndex], count: int, inputs: dict[str, Any], logits: Tensor, run_options: Any
     ) -> Generator[None]:
-        """Run all segments on `count` rows of the pool from the first of `rows` on; suspended between two of them.
+        """Run all segments on `count` rows of the pool, starting with the first of `rows`; suspend between two segments.
 
-        The last one writes the logits. While this is suspended, other rows may be computed, and a single row may move.
+        The last segment writes the logits. While suspended, other rows may be computed, and a single row may move.
         """
         carried: dict[str, Any] = {}
         for number, segment in enumerate(self._segments):
@@ -94,11 +94,11 @@ class SegmentRunner:
             if "logits" in segment.shapes:
                 binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
             segment.session.run_with_iobinding(binding, run_options)
-            if segment.carried:  # bound last, as the logits are only in a segment that carries nothing
+            if segment.carried:  # the last outputs bound, since only a segment that carries nothing has the logits
                 carried |= zip(segment.carried, binding.get_outputs()[-len(segment.carried) :], strict=True)
 
     def _bind(self, segment: "_Segment", first: int, count: int) -> Any:
-        """Bind keys and values of these rows, which are read and written in place."""
+        """Bind the keys and values of these rows, which are read and written in place."""
         if (first, count) not in segment.bindings:
             binding = segment.bindings[first, count] = segment.session.io_binding()
             for name, tensor in zip(self._names, self._tensors, strict=True):
@@ -110,7 +110,7 @@ class SegmentRunner:
 
 
 class _Segment:
-    """One session, and what it reads and writes besides keys, values and logits."""
+    """One session, with its inputs and outputs other than keys, values and logits."""
 
     def __init__(self, session: Any) -> None:
         self.session = session
@@ -129,8 +129,8 @@ def _open(model: bytes | Path, options: Any) -> Any:
 
 
 def _share_threads(count: int) -> None:
-    """Have the sessions of this process share so many threads. The first model in a process decides."""
+    """Make the sessions of this process share a pool of `count` threads. Only the first call in a process has an effect."""
     try:
         ort.set_global_thread_pool_sizes(count, 1)
     except Exception as error:  # noqa: BLE001  # onnxruntime's errors have no common class
-        logger.info("The number of threads stays as it is in this process: %s", error)
+        logger.info("The number of threads of this process remains unchanged: %s", error)

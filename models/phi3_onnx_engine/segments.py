@@ -1,8 +1,8 @@
-"""Splits a graph into segments of whole layers, each a model of its own, which are run one after another.
+"""Split a graph into segments of whole layers, each a separate model, which are run in sequence.
 
-The step of other rows can then come between two segments of a long piece of prompt (layered prefill).
+Steps of other rows can then run between two segments of a long prefill chunk (layered prefill).
 
-Only logging a model needs this module, and the package onnx.
+Like graph.py, this module needs the package onnx, and is only used where a graph is rewritten.
 """
 
 from collections.abc import Iterable
@@ -14,35 +14,35 @@ from onnx import TensorProto, helper
 from .folder import SEGMENTS
 
 MAX_SEGMENTS = 6
-"""More shorten the gaps of other rows hardly any more; between two segments some 0.1 ms are lost."""
+"""More segments hardly shorten the gaps of other rows; each boundary between two segments costs about 0.1 ms."""
 _MAX_CARRIED = 4
-"""Tensors that one segment hands to the next: two in known exports, the residual stream and what is added to it."""
+"""Maximum number of tensors passed to the next segment: two in known exports, the residual stream and what is added to it."""
 
 
 def split_graph(model: Any) -> list[bytes]:
-    """Split a rewritten graph (see graph.py) into segments of about as many layers; one where it cannot be cut.
+    """Split a rewritten graph (see graph.py) into segments of about equally many layers; only one if it cannot be cut.
 
-    The first has their number as a property. What a segment computes for later ones are further outputs of it, and inputs of
-    those that read it, with the same names. Weights stay where they are.
+    The first segment has their number as a property. Tensors that later segments read become additional outputs of the segment
+    that computes them, and inputs of those that read them, with the same names. The weights stay in their files.
     """
     nodes = list(model.graph.node)
     layers = [at for at, node in enumerate(nodes) if node.op_type == "GroupQueryAttention"]
     count = min(MAX_SEGMENTS, len(layers))
-    made_at = {name: at for at, node in enumerate(nodes) for name in node.output if name}
-    read_at = {name: at for at, node in enumerate(nodes) for name in node.input if name in made_at}
+    produced_at = {name: at for at, node in enumerate(nodes) for name in node.output if name}
+    read_at = {name: at for at, node in enumerate(nodes) for name in node.input if name in produced_at}
 
-    def carried(cut: int) -> list[str]:
-        """What is computed before the node at `cut`, and read from there on."""
-        return [name for name, at in made_at.items() if at < cut <= read_at.get(name, -1)]
+    def list_carried(cut: int) -> list[str]:
+        """List the tensors that are computed before the node at `cut`, and read at or after it."""
+        return [name for name, at in produced_at.items() if at < cut <= read_at.get(name, -1)]
 
     cuts = [0]
     for number in range(1, count):
         layer = number * len(layers) // count
-        cut = min(range(layers[layer - 1] + 1, layers[layer] + 1), key=lambda at: len(carried(at)))
-        if len(carried(cut)) <= _MAX_CARRIED:
+        cut = min(range(layers[layer - 1] + 1, layers[layer] + 1), key=lambda at: len(list_carried(at)))
+        if len(list_carried(cut)) <= _MAX_CARRIED:
             cuts.append(cut)
     segments = [
-        _segment(model, nodes[start:end], carried(start), carried(end))
+        _build_segment(model, nodes[start:end], list_carried(start), list_carried(end))
         for start, end in zip(cuts, [*cuts[1:], len(nodes)], strict=True)
     ]
     helper.set_model_props(
@@ -51,16 +51,19 @@ def split_graph(model: Any) -> list[bytes]:
     return [bytes(segment.SerializeToString()) for segment in segments]
 
 
-def _segment(model: Any, nodes: list[Any], before: Iterable[str], after: Iterable[str]) -> Any:
-    """A model of some of the nodes. `before` and `after` are what is carried into them, and past them."""
+def _build_segment(model: Any, nodes: list[Any], before: Iterable[str], after: Iterable[str]) -> Any:
+    """Build a model from some of the nodes. `before` and `after` are the tensors carried across their start and end."""
     read = {name for node in nodes for name in node.input}
-    made = {name for node in nodes for name in node.output}
+    produced = {name for node in nodes for name in node.output}
     whole = model.graph
     graph = helper.make_graph(
         nodes,
         whole.name,
         [*(one for one in whole.input if one.name in read), *(_declare(name) for name in before if name in read)],
-        [*(one for one in whole.output if one.name in made), *(_declare(name) for name in after if name in made)],
+        [
+            *(one for one in whole.output if one.name in produced),
+            *(_declare(name) for name in after if name in produced),
+        ],
         [one for one in whole.initializer if one.name in read],
     )
     return helper.make_model(
@@ -69,5 +72,5 @@ def _segment(model: Any, nodes: list[Any], before: Iterable[str], after: Iterabl
 
 
 def _declare(name: str) -> Any:
-    """Keys, values and logits are in 32 bits, thus also what lies between the layers."""
+    """Declare a carried tensor: like keys, values and logits, it is in 32 bits."""
     return onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None)

@@ -1,4 +1,4 @@
-"""Which engine runs a model."""
+"""Select the engine that runs a model."""
 
 import logging
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from .folder import BATCHED_GRAPH, BatchedGraph, OnnxFolder, UnfitGraphError
 logger = logging.getLogger(__name__)
 
 Choice = Literal["genai", "batched", "auto"]
-"""`auto` is `batched` where that is possible; where it is not, `batched` warns."""
+"""Both `batched` and `auto` use the batched engine if possible, and fall back to genai; only `batched` logs a warning then."""
 CHOICES = get_args(Choice)
 
 Reason = Literal["", "chosen", "device", "graph", "no_graph", "failed"]
@@ -18,12 +18,12 @@ Reason = Literal["", "chosen", "device", "graph", "no_graph", "failed"]
 
 @dataclass(frozen=True)
 class Batching:
-    """Whether a model answers several requests in one step, and if not, why."""
+    """Whether a model answers several requests in one step, and why if not."""
 
     reason: Reason = ""
-    """Empty: it does. `chosen`: the other engine was asked for; `device`: it was built for another device than the CPU;
-    `graph`: its graph does not fit, or is not the one that genai_config.json declares; `no_graph`: it was logged without the rewritten graph, and onnx is not installed to
-    rewrite it now; `failed`: onnxruntime refused it."""
+    """Empty: it does. `chosen`: the other engine was requested; `device`: the model was built for a device other than the CPU;
+    `graph`: its graph is not supported, or is not the one that genai_config.json declares; `no_graph`: the model was logged
+    without the rewritten graph, and onnx is not installed to rewrite it now; `failed`: onnxruntime rejected it."""
     detail: str = ""
     """In English."""
 
@@ -37,7 +37,7 @@ class NotBatchedError(Exception):
 
 
 def open_engine(folder: OnnxFolder, choice: Choice, threads: int, budget: int) -> tuple[Engine, Batching]:
-    """Load a model. `budget` is the memory for keys and values, in bytes. Errors of ONNX Runtime GenAI may be raised."""
+    """Load a model; `budget` is the memory for keys and values, in bytes. Errors of ONNX Runtime GenAI may be raised."""
     batching = Batching("chosen")
     if choice != "genai":
         try:
@@ -46,13 +46,13 @@ def open_engine(folder: OnnxFolder, choice: Choice, threads: int, budget: int) -
             level = logging.WARNING if choice == "batched" else logging.INFO
             logger.log(level, "%s answers one request at a time (%s)", folder.path.name, error)
             batching = error.batching
-    from .genai import GenaiEngine  # imported when needed: it takes a while
+    from .genai import GenaiEngine  # imported on demand, because it takes a while
 
     return GenaiEngine(folder, threads), batching
 
 
 def _open_batched(folder: OnnxFolder, threads: int, budget: int) -> Engine:
-    """Raises NotBatchedError."""
+    """Open the batched engine. Raises NotBatchedError."""
     if not folder.is_for_cpu:
         raise NotBatchedError("device")
     graph = None if folder.batched_graph().exists() else _rewrite(folder)

@@ -1,21 +1,21 @@
-"""Tokens → text: incremental detokenisation, and stop strings.
+"""Convert tokens to text: incremental detokenisation, and stop strings.
 
-phi3_ui/runtime has both classes too, since an artifact must stand alone; tests cover both.
+phi3_ui/runtime contains both classes too, since an artifact must be self-contained; tests cover both.
 """
 
 from tokenizers import Tokenizer
 
 
 class TextStream:
-    """Incremental detokeniser: text once its characters are complete, U+FFFD for malformed UTF-8."""
+    """Incremental detokeniser: returns text once its characters are complete, with U+FFFD for malformed UTF-8."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._ids: list[int] = []  # the last piece, which decides about the next one's spaces, and pending tokens
-        self._emitted = 0  # how many of _ids have been emitted
+        self._ids: list[int] = []  # the last emitted text's tokens, on which the next spaces depend, and pending tokens
+        self._emitted = 0  # number of _ids already emitted
 
     def start_after(self, token: int) -> None:
-        """Continue a text whose last token this is."""
+        """Continue a text that ends with `token`."""
         self._ids, self._emitted = [token], 1
 
     def push(self, token: int) -> str:
@@ -29,7 +29,7 @@ class TextStream:
         return piece
 
     def flush(self) -> str:
-        """The rest: an incomplete character, once no more tokens come."""
+        """Return the remaining text, such as an incomplete character, when there are no more tokens."""
         before, text = self._tokenizer.decode(self._ids[: self._emitted]), self._tokenizer.decode(self._ids)
         # A stray byte changes how its neighbours decode.
         return str(
@@ -38,7 +38,7 @@ class TextStream:
 
 
 class StopStrings:
-    """Passes text up to the first stop string; holds back what may still become one."""
+    """Passes text up to the first stop string; holds back text that may still become one."""
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self._stops = stops
@@ -46,11 +46,11 @@ class StopStrings:
         self.hit = False
 
     def push(self, text: str) -> str:
-        """Add text; return what is certain to precede any stop string. Nothing after a hit."""
+        """Add text; return the text that certainly precedes any stop string. Returns nothing after a hit."""
         return self._pass(text, last=False)
 
     def flush(self) -> str:
-        """The text still held back, once no more comes."""
+        """Return the text still held back, when there is no more text."""
         return self._pass("", last=True)
 
     def _pass(self, text: str, last: bool) -> str:
@@ -59,13 +59,13 @@ class StopStrings:
         held = self._held + text
         found = min((at for stop in self._stops if (at := held.find(stop)) >= 0), default=-1)
         # A stop string that began earlier may still be incomplete.
-        open_ = len(held) if last else min(len(held) - _overlap(held, stop) for stop in self._stops)
+        open_ = len(held) if last else min(len(held) - _count_overlap(held, stop) for stop in self._stops)
         self.hit = 0 <= found <= open_
         cut = found if self.hit else open_
         self._held = "" if self.hit else held[cut:]
         return held[:cut]
 
 
-def _overlap(text: str, stop: str) -> int:
-    """The length of the longest proper prefix of `stop` that ends `text`."""
+def _count_overlap(text: str, stop: str) -> int:
+    """Return the length of the longest proper prefix of `stop` that ends `text`."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if stop.startswith(text[-n:])), 0)

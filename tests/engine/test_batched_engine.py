@@ -131,7 +131,7 @@ def test_a_seeded_answer_is_the_same_alone_and_in_company(tiny_models: TinyModel
     options = Options(max_tokens=30, temperature=1.0, seed=7, presence_penalty=0.5, repetition_penalty=1.1)
 
     def answer() -> str:
-        asked = wrapper._request(numbers(5, 80), options)
+        asked = wrapper._build_request(numbers(5, 80), options)
         return "".join(update.text for update in wrapper._answer(asked, ()))
 
     expected = answer()
@@ -163,7 +163,7 @@ def test_memory_is_counted_by_tokens_in_use_and_given_back(tiny_onnx: Path) -> N
     list(scheduler.generate(request(numbers(1, 500), 10)))
     assert scheduler.stats().used_bytes == 509 * engine.token_bytes, "the last token was never computed"
     (slot,) = scheduler._slots._slots
-    keys = engine._pool.tensors[0][engine._pooled(slot.row).index, 0]
+    keys = engine._pool.tensors[0][engine._get_pooled(slot.row).index, 0]
     assert keys[:500].any(-1).all()
 
     list(scheduler.generate(request([*numbers(1, 400), 20, 21], 1)))
@@ -270,7 +270,7 @@ def test_others_decode_between_the_segments_of_a_piece(tiny_onnx: Path) -> None:
 
     decoding = scheduler.generate(request(numbers(1, 40), 100))
     assert isinstance([next(decoding) for _ in range(3)][-1], Token)
-    scheduler._pace.note_decode = lambda seconds: None  # type: ignore[method-assign]
+    scheduler._pace.record_decode = lambda seconds: None  # type: ignore[method-assign]
     scheduler._pace._decode = 1e-9
     engine.step, engine.prefill_by_segment = note_step, note_segments  # type: ignore[method-assign]
     arriving = scheduler.generate(request(numbers(2, 24), 1))

@@ -156,7 +156,7 @@ def test_an_extra_field_is_dropped_by_the_schema_and_refused_without_it(model: A
 def test_called_directly_it_accepts_a_stop_string_and_refuses_unknown_params(model: Any) -> None:
     wrapper = model.unwrap_python_model()
     assert wrapper.predict(None, FRANCE, {**GREEDY, "stop": "rance is"}) == ["The capital of F"]
-    with pytest.raises(MlflowException, match="no param best_of; there are max_tokens, "):
+    with pytest.raises(MlflowException, match="no param best_of; the params are max_tokens, "):
         wrapper.predict(None, FRANCE, {"best_of": 2})
 
 

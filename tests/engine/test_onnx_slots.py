@@ -60,7 +60,7 @@ def reserving(tiny_onnx: Path) -> Phi3Onnx:
 
 def generate(wrapper: Phi3Onnx, prompt: list[int], options: Options) -> tuple[str, Any]:
     """The text, and the last step with its usage."""
-    steps = list(wrapper._answer(wrapper._request(prompt, options), options.stop))
+    steps = list(wrapper._answer(wrapper._build_request(prompt, options), options.stop))
     return "".join(step.text for step in steps), steps[-1]
 
 
@@ -281,7 +281,7 @@ def test_a_long_prefill_is_interleaved_with_the_decoding_of_other_answers(wrappe
         reads.append(event)
         assert isinstance(next(writer), Token), "each step of the one is a step of the other"
     sizes = {after.count - before.count for before, after in itertools.pairwise(reads)}
-    assert max(sizes) <= wrapper._scheduler._engine.shared_piece + 1, "a last token is not left alone"
+    assert max(sizes) <= wrapper._scheduler._engine.shared_chunk + 1, "a last token is not left alone"
     writer.close()
     reader.close()
 

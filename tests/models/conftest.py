@@ -1,4 +1,4 @@
-"""A hub for this process, and a repository in it."""
+"""A stand-in hub for this process, with a repository."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support.tiny_repo import CHECKPOINT, REPO, write
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub for this process, without a token and without pauses between retries."""
+    """A stand-in hub for this process, without a token and without pauses between retries."""
     with hub(tmp_path) as made:
         for name, value in made.environment.items():
             monkeypatch.setenv(name, value)
@@ -28,7 +28,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, stand_in: Hub) -> str:
-    """The commit of a repository with a checkpoint and many other files."""
+    """The commit of a repository that contains a checkpoint and many other files."""
     besides = ["modeling_tiny.py", "pytorch_model.bin", "consolidated.safetensors", ".gitattributes", "hub.json"]
     besides += ["flax_model.msgpack", "onnx/model.onnx", "picture.png", "original/params.json"]
     return stand_in.add(REPO, write(tmp_path / "repo", {**CHECKPOINT, **dict.fromkeys(besides, 60)}))

@@ -1,4 +1,4 @@
-"""GGUF → checkpoint: the metadata, and weights identical to those that transformers loads."""
+"""Conversion of GGUF to a checkpoint: metadata, and weights identical to those that transformers loads."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from models.weights import file_sha256
 from tests.conftest import Weights
 from tests.support.tiny_gguf import HEAD_DIM, HEADS, HIDDEN, KV_HEADS, TEMPLATE, write_gguf
 
-# Hash of the checkpoint that transformers 5.17 wrote from the demo model's GGUF file (from_pretrained, save_pretrained).
+# Hash of the checkpoint written by transformers 5.17 from the demo model's GGUF file (from_pretrained, save_pretrained).
 DEMO_WEIGHTS_SHA256 = "a672150fb4f99d7c8f4168cecdd464069c0ef3a37d8113f22ddb9d48031d03cd"
 
 
@@ -94,7 +94,10 @@ def test_an_untied_output_layer_is_kept(tmp_path: Path) -> None:
     [
         ({"architecture": "phi3"}, "architecture phi3 is not supported"),
         ({"pre": "llama-bpe"}, "tokenizer kind llama-bpe is not supported"),
-        ({"extra": {"rope_freqs.weight": np.ones(16, np.float32)}}, "tensor rope_freqs.weight belongs to no Llama"),
+        (
+            {"extra": {"rope_freqs.weight": np.ones(16, np.float32)}},
+            "tensor rope_freqs.weight belongs to no supported Llama",
+        ),
     ],
 )
 def test_an_unsupported_model_is_refused_and_leaves_no_folder(

@@ -1,4 +1,4 @@
-"""What is read of a model's folder: whether it is one, what ends an answer, what a client must know."""
+"""Facts read from a model's folder: its completeness, end tokens, and what a client must know."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def checkpoint(tiny_checkpoint: Path) -> Path:
 
 @pytest.fixture
 def folder(checkpoint: Path, tmp_path: Path) -> Path:
-    """A checkpoint of the test's own."""
+    """A checkpoint for the test to modify."""
     return Path(shutil.copytree(checkpoint, tmp_path / "checkpoint"))
 
 
@@ -80,7 +80,7 @@ def test_a_template_that_cannot_be_rendered_is_refused_by_its_file(folder: Path,
     assert detail in str(raised.value.values["detail"])
 
 
-def test_a_template_for_training_too_is_accepted(folder: Path) -> None:
+def test_a_template_with_training_tags_is_accepted(folder: Path) -> None:
     template = (
         "{%- for message in messages %}{%- if message.role == 'user' %}{{ '<|user|>' + message.content + '<|end|>' }}"
         "{%- elif message.role == 'assistant' %}{% generation %}{{ message.content + '<|end|>' }}{% endgeneration %}"
@@ -91,7 +91,7 @@ def test_a_template_for_training_too_is_accepted(folder: Path) -> None:
     assert client_facts(folder)["end_tokens"] == ["<|endoftext|>", "<|end|>"]
 
 
-def test_the_tokens_that_a_template_may_name_are_those_of_transformers(folder: Path) -> None:
+def test_templates_may_refer_to_the_same_tokens_as_in_transformers(folder: Path) -> None:
     from transformers import AutoTokenizer
 
     named = {name: text for name, text in client_facts(folder).items() if name.endswith("_token")}
@@ -106,7 +106,7 @@ def test_the_tokens_that_a_template_may_name_are_those_of_transformers(folder: P
     assert named == {name: theirs[name] for name in ("bos_token", "eos_token")}
 
 
-def test_a_tokenizer_may_name_tokens_of_its_own(folder: Path) -> None:
+def test_a_tokenizer_may_name_additional_tokens(folder: Path) -> None:
     from transformers import AutoTokenizer
 
     own = {"image_token": "<|image|>", "extra_special_tokens": {"audio_token": "<|audio|>"}, "add_bos_token": True}
@@ -121,7 +121,7 @@ def test_a_tokenizer_may_name_tokens_of_its_own(folder: Path) -> None:
     assert get_template(facts, None).format.render([Message("user", "Hi")]) == "<|image|><|audio|>Hi"
 
 
-def test_a_token_that_starts_the_next_turn_is_no_end_token(folder: Path) -> None:
+def test_a_token_that_starts_the_next_turn_is_not_an_end_token(folder: Path) -> None:
     template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
 

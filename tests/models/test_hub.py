@@ -1,4 +1,4 @@
-"""Downloads from the hub through its real client: which files, their progress, and how an interrupted one resumes."""
+"""Downloads from the hub through its real client: selected files, progress, and resuming after interruptions."""
 
 import subprocess
 import time
@@ -27,7 +27,7 @@ from tests.support.tiny_repo import (
     write,
 )
 
-# What is fetched
+# Selected files
 
 
 def test_only_the_files_of_a_checkpoint_are_requested(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
@@ -176,7 +176,7 @@ def test_files_downloaded_earlier_count_as_done(tmp_path: Path, stand_in: Hub, c
     assert reports[-1] == (sum(CHECKPOINT.values()),) * 2
 
 
-# Downloads that break
+# Interrupted downloads
 
 
 def test_a_broken_connection_is_resumed_at_the_byte_reached(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
@@ -232,7 +232,7 @@ def test_a_killed_fetch_resumes_at_the_byte_reached(tmp_path: Path, stand_in: Hu
 
 
 def _wait_until_it_has(target: Path, size: int, program: subprocess.Popen[str]) -> None:
-    """Return once the program has written this many bytes of the weights."""
+    """Wait until the program has written this many bytes of the weights."""
     part = target.with_name(f"{target.name}.part")
     while not any(file.stat().st_size >= size for file in part.glob(f"{WEIGHTS}.*")):
         assert program.poll() is None

@@ -1,4 +1,4 @@
-"""Failures of hub, network and disk, each reported with its cure; and the download as a program."""
+"""Failures of hub, network and disk, each reported with its cure; and the download program."""
 
 import json
 import os
@@ -176,7 +176,7 @@ def test_missing_disk_space_is_reported_before_anything_is_fetched(
     assert stand_in.sent == {}
 
 
-# As a program
+# The program
 
 
 def test_the_program_reports_its_progress_and_the_commit(tmp_path: Path, stand_in: Hub, checkpoint: str) -> None:
@@ -201,7 +201,7 @@ def test_a_terminal_shows_a_progress_bar(tmp_path: Path, stand_in: Hub, checkpoi
         try:
             while piece := terminal.read(4096):
                 shown += piece
-        except OSError:  # how a terminal reports that the other end was closed
+        except OSError:  # a terminal reports in this way that the other end was closed
             pass
         said = program.communicate()[0]
 

@@ -1,4 +1,4 @@
-"""Links in place of copies: which files become hard links, and which are copied."""
+"""Links instead of copies: which files are hard-linked, and which are copied."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ def big(file: Path) -> Path:
 
 @pytest.fixture
 def other_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on another file system than tmp_path."""
+    """A folder on a file system other than that of tmp_path."""
     shared_memory = Path("/dev/shm")
     if not shared_memory.is_dir() or shared_memory.stat().st_dev == tmp_path.stat().st_dev:
         pytest.fail("This test needs a second file system at /dev/shm.")
@@ -66,7 +66,7 @@ def test_a_file_on_another_disk_is_copied(tmp_path: Path, other_disk: Path) -> N
     assert (other_disk / "weights").read_bytes() == weights.read_bytes()
 
 
-def test_where_links_are_refused_the_file_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_copied_if_links_are_not_permitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -101,7 +101,7 @@ mlflow.models.set_model(Echo())
 
 
 def log_echo(tmp_path: Path, source: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Log a model whose artifact is `source`, with links; returns its folder in the store."""
+    """Log a model whose artifact is `source`, with links; return its folder in the store."""
     code = tmp_path / "echo.py"
     code.write_text(ECHO, encoding="utf-8")
     temporary = tmp_path / "temporary"
@@ -115,7 +115,7 @@ def log_echo(tmp_path: Path, source: Path, artifacts: Path, monkeypatch: pytest.
 
     def sum_up(folder: object, *rest: object, **more: object) -> None:
         seen.append(sum(f.lstat().st_size for f in Path(str(folder)).rglob("*") if f.is_file() and not f.is_symlink()))
-        remove_tree(folder, *rest, **more)  # type: ignore[arg-type]  # passed on as they came
+        remove_tree(folder, *rest, **more)  # type: ignore[arg-type]  # passed on unchanged
 
     monkeypatch.setattr(shutil, "rmtree", sum_up)
     with mlflow.start_run(experiment_id=experiment), linked_logging():

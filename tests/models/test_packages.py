@@ -1,4 +1,4 @@
-"""The versions of installed packages, and of builds that replace others."""
+"""Finding installed packages, and builds that replace them."""
 
 import importlib.metadata
 
@@ -23,7 +23,7 @@ def test_an_engine_built_for_another_device_is_found(monkeypatch: pytest.MonkeyP
 
     providers = {"onnxruntime_genai": ["genai", "onnxruntime-genai-cuda"]}
     monkeypatch.setattr(importlib.metadata, "version", version)
-    monkeypatch.setattr(packages, "_providers", lambda: providers)
+    monkeypatch.setattr(packages, "_list_providers", lambda: providers)
     assert find_installed("onnxruntime-genai") == ("onnxruntime-genai-cuda", "0.18.0+cu12")
     assert pin_versions(["onnxruntime-genai"]) == ["onnxruntime-genai-cuda==0.18.0"]
     with pytest.raises(importlib.metadata.PackageNotFoundError):

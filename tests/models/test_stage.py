@@ -1,4 +1,4 @@
-"""What the stages share: atomic folders, and how a program reports success and failure."""
+"""Shared parts of the stages: atomic folders, and how a program reports success and failure."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 from models.stage import SENTENCES, StageError, atomic_folder, require_space
 from phi3_ui.paths import ROOT
 
-# A stage whose argument selects what its work does.
+# A stage whose argument selects its behaviour.
 _PROGRAM = """
 import argparse, errno, os, subprocess
 from models.stage import StageError, run_as_program

@@ -1,4 +1,4 @@
-"""Templates that take time or memory end soon, each in a process of its own; others render as in this process."""
+"""Templates that take much time or memory are terminated soon, each in its own process; others render as in this process."""
 
 import logging
 import resource
@@ -64,7 +64,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_ended_soon(name: str) -> None:
+def test_a_bomb_is_terminated_soon(name: str) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
 
     with pytest.raises(TemplateError) as caught:
@@ -74,10 +74,10 @@ def test_a_bomb_is_ended_soon(name: str) -> None:
     assert str(caught.value)
     assert (
         after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
-    )  # seconds, the interpreter's start included
+    )  # seconds, including the start of the interpreter
 
 
-def test_time_and_memory_are_told_apart() -> None:
+def test_time_and_memory_limits_are_distinguished() -> None:
     with pytest.raises(TemplateLimitError, match="too long"):
         render_in_child(BOMBS["filtered loop"], {"messages": HI}, NOW)
     with pytest.raises(TemplateLimitError, match="too much memory"):
@@ -87,7 +87,7 @@ def test_time_and_memory_are_told_apart() -> None:
     )
 
 
-def test_a_process_that_ends_otherwise_is_logged(
+def test_an_unexpected_end_of_the_process_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("models.template_process._ROOT", "/nowhere")
@@ -147,7 +147,7 @@ def test_secrets_do_not_reach_the_process(monkeypatch: pytest.MonkeyPatch) -> No
     assert "secret" not in seen.values()
 
 
-def test_a_process_that_says_nothing_of_itself_renders_in_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_not_declared_confined_renders_in_child_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat_template, "_is_confined", threading.Event())
 
     assert render_chat_template("{{ messages[0].content }}{{ bos_token }}", HI, {"bos_token": "<s>"}) == "Hi<s>"

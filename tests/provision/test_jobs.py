@@ -32,7 +32,7 @@ def test_a_killed_step_is_reported_with_its_signal_and_not_its_last_progress(
     killer = threading.Thread(target=kill)
     killer.start()
     job = Job(settings_for(tmp_path), Recipe("tiny", pipeline=tiny_checkpoint), see)
-    with pytest.raises(UserError, match="for lack of memory") as raised:
+    with pytest.raises(UserError, match="because memory ran out") as raised:
         job.run()
     killer.join()
     assert raised.value.code == "stage_killed"
