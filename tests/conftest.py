@@ -112,8 +112,9 @@ def _restore_environment() -> Iterator[None]:
     """Undo what a test changes of the environment: MLflow writes each tracking URI there, for any program started later."""
     before = dict(os.environ)
     yield
-    os.environ.clear()
-    os.environ.update(before)
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @dataclass(frozen=True)
