@@ -181,7 +181,7 @@ def _build(weights: Weights) -> None:
     run_program("models.weights", "--folder", weights.folder)
     if not download.exists():
         os.link(gguf, download)
-    run_program("models.checkpoint", "--gguf", gguf, "--folder", weights.checkpoint)
+    run_program("models.gguf_to_checkpoint", "--gguf", gguf, "--folder", weights.checkpoint)
     run_program("models.onnx_build", "--checkpoint", weights.checkpoint, "--folder", weights.onnx)
 
 

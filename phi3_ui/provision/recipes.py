@@ -197,7 +197,7 @@ class _Planner:
             else:
                 gguf = self._work / Path(source.member).name
                 self._add("fetch", "models.weights", self._work, "--preset", self._recipe.preset)
-                self._add("convert", "models.checkpoint", folder, "--gguf", str(gguf))
+                self._add("convert", "models.gguf_to_checkpoint", folder, "--gguf", str(gguf))
         return self._checkpoints[source]
 
     def _add_download(self, stage: StageName, source: HubFolder, kind: str, folder: Path) -> None:

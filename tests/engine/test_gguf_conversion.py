@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from models.checkpoint import convert
+from models.gguf_to_checkpoint import convert
 from tests.support.tiny_gguf import write_gguf
 
 

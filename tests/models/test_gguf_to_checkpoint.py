@@ -10,9 +10,9 @@ from gguf import GGUFReader, dequantize
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from models.checkpoint import convert, unpermute
 from models.checkpoint_facts import client_facts, require_model
 from models.gguf_file import GGUFFile
+from models.gguf_to_checkpoint import convert, unpermute
 from models.weights import file_sha256
 from tests.conftest import Weights
 from tests.support.tiny_gguf import HEAD_DIM, HEADS, HIDDEN, KV_HEADS, TEMPLATE, write_gguf
