@@ -103,7 +103,7 @@ def serve(settings: Settings) -> None:
 
 
 def _limit_arenas() -> None:
-    """Limit glibc to two heaps for all threads: per-thread heaps would each retain their peak memory, and the GIL serializes threads anyway."""
+    """Limit glibc to two heaps: one per thread would each retain its peak memory, and the GIL serializes the threads anyway."""
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # another C library
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)

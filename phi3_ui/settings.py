@@ -136,7 +136,10 @@ class Settings(BaseSettings):
     """A file with one `name:hash` per line, added to `api_keys`."""
 
     api_keys: Annotated[Logins, NoDecode] = variable("PHI3_UI_API_KEYS", ())
-    """Names and Argon2 hashes of the API's users, as printed by `create-api-key`; without them, the API needs no key if the page needs no login, and is closed otherwise."""
+    """Names and Argon2 hashes of the API's users, as printed by `create-api-key`.
+
+    Without them, the API needs no key if the page needs no login, and is closed otherwise.
+    """
 
     oauth_client_id: str = variable("OAUTH_CLIENT_ID", "")
     """The app's client id at the OpenID provider, whose users may use the page; empty: no sign-in with the provider.

@@ -13,9 +13,8 @@ from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 _STARTUP_FAILED = 3  # uvicorn's own exit code
-_HEADER_SECONDS = (
-    30.0  # from the first byte of a request (of the first one, from the connection) to the end of its headers
-)
+_HEADER_SECONDS = 30.0
+"""From the first byte of a request (for the first one, from the connection) to the end of its headers."""
 _GRACE_SECONDS = 2  # for responses in flight, once the answers are stopped
 
 

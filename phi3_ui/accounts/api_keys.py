@@ -32,7 +32,7 @@ class ApiKeys:
     """
 
     def __init__(self, hashes: Iterable[tuple[str, str]]) -> None:
-        """`hashes` are pairs of a name and the hash of a secret, at least one; a name may have several, so that keys can be rotated."""
+        """`hashes` are pairs of a name and the hash of a secret, at least one. A name may have several, to rotate keys."""
         layers = list[dict[str, str]]()
         for name, one in hashes:
             layer = next((layer for layer in layers if name not in layer), None)

@@ -14,7 +14,7 @@ from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 from phi3_ui.errors import UserError
 from phi3_ui.settings import Settings
 
-_PEOPLE_PER_ADDRESS = 4
+_USERS_PER_ADDRESS = 4
 """Visitors with the same address, such as a household or a class behind one router, share the limits of this many users."""
 
 _Key = tuple[str, str]
@@ -32,7 +32,7 @@ class Person:
         """Yield the keys under which usage is counted, each with the number of users that share it."""
         yield ("user", self.user_id), 1
         if self.address:
-            yield ("address", self.address), _PEOPLE_PER_ADDRESS
+            yield ("address", self.address), _USERS_PER_ADDRESS
 
 
 class Quotas:
@@ -43,7 +43,7 @@ class Quotas:
         self._answers = settings.answers_at_once
         self._tokens = settings.tokens_per_day
         storage = MemoryStorage()
-        self._asked, self._used = MovingWindowRateLimiter(storage), FixedWindowRateLimiter(storage)
+        self._question_limiter, self._token_limiter = MovingWindowRateLimiter(storage), FixedWindowRateLimiter(storage)
         self._lock = threading.Lock()
         self._running = Counter[_Key]()
 
@@ -57,8 +57,8 @@ class Quotas:
             keys = list(person.find_keys())
             self._check(keys, counts_question)
             if counts_question and self._questions:
-                for key, people in keys:
-                    self._asked.hit(RateLimitItemPerMinute(self._questions * people), *key)
+                for key, users in keys:
+                    self._question_limiter.hit(RateLimitItemPerMinute(self._questions * users), *key)
             self._running.update(key for key, _ in keys)
 
     def check(self, person: Person) -> None:
@@ -69,19 +69,19 @@ class Quotas:
     def release(self, person: Person, tokens: int = 0) -> None:
         """Count the end of an answer that used this many tokens."""
         with self._lock:
-            for key, people in person.find_keys():
+            for key, users in person.find_keys():
                 self._running[key] -= 1
                 if self._running[key] <= 0:
                     del self._running[key]
                 if self._tokens and tokens:
-                    self._used.hit(RateLimitItemPerDay(self._tokens * people), *key, cost=tokens)
+                    self._token_limiter.hit(RateLimitItemPerDay(self._tokens * users), *key, cost=tokens)
 
     def _check(self, keys: list[tuple[_Key, int]], counts_question: bool) -> None:
-        if self._answers and any(self._running[key] >= self._answers * people for key, people in keys):
+        if self._answers and any(self._running[key] >= self._answers * users for key, users in keys):
             raise UserError("too_many_answers", count=self._answers)
-        self._test(self._used, keys, RateLimitItemPerDay, self._tokens, "tokens_used_up")
+        self._test(self._token_limiter, keys, RateLimitItemPerDay, self._tokens, "tokens_used_up")
         if counts_question:
-            self._test(self._asked, keys, RateLimitItemPerMinute, self._questions, "too_many_questions")
+            self._test(self._question_limiter, keys, RateLimitItemPerMinute, self._questions, "too_many_questions")
 
     @staticmethod
     def _test(
@@ -93,7 +93,7 @@ class Quotas:
     ) -> None:
         if not amount:
             return
-        limits = [(item(amount * people), key) for key, people in keys]
+        limits = [(item(amount * users), key) for key, users in keys]
         resets = [
             limiter.get_window_stats(limit, *key).reset_time for limit, key in limits if not limiter.test(limit, *key)
         ]

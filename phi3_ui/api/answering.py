@@ -118,7 +118,7 @@ class Answering:
         return entry, turn
 
     def stop_all(self, seconds: float) -> None:
-        """Cancel every answer because the app is shutting down, and wait up to `seconds` for each to be stored. Notify the callers first."""
+        """Cancel every answer at shutdown, notifying the callers first, and wait up to `seconds` for each to be stored."""
         with self._lock:
             self._closing.set()
             running = dict(self._running)

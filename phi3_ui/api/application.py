@@ -99,7 +99,10 @@ def create_api(callers: Callers, models: Models, answering: Answering) -> FastAP
 def mount_api(
     app: FastAPI, callers: Callers, models: Models, answering: Answering, count_loaded: Callable[[], int]
 ) -> None:
-    """Mount the API under /v1, and the route /metrics for the same callers. `count_loaded` returns the number of models that are ready to answer."""
+    """Mount the API under /v1, and the route /metrics for the same callers.
+
+    `count_loaded` returns the number of models that are ready to answer.
+    """
     app.mount("/v1", create_api(callers, models, answering))
 
     @app.get("/metrics")

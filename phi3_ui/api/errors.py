@@ -118,7 +118,7 @@ async def answer_api_error(_: Request, error: Exception) -> JSONResponse:
 
 
 async def answer_unknown_route(request: Request, error: Exception) -> JSONResponse:
-    """Return 404 or 405 for an unknown route or method, and 400 for a body that cannot be parsed at all, such as one that is not UTF-8."""
+    """Return 404 or 405 for an unknown route or method, and 400 for a body that cannot be decoded, such as one not in UTF-8."""
     assert isinstance(error, HTTPException)  # noqa: S101  # the one kind that this handler is registered for
     if error.status_code == 400:
         return ApiError(400, _INVALID_JSON, code="invalid_json").respond()

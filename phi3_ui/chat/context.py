@@ -71,7 +71,7 @@ def fit_to_context(
 
 
 def _count_oversized_turns(messages: Messages, limit: int) -> int:
-    """Return how many of the oldest turns cannot fit, judging by their length: counting the tokens of megabytes repeatedly takes minutes."""
+    """Return how many of the oldest turns cannot fit by their length alone: counting the tokens of megabytes takes minutes."""
     _, turns = _split_turns(messages)
     room = limit * _MAX_CHARS_PER_TOKEN
     for number in reversed(range(len(turns))):

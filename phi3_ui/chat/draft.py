@@ -31,7 +31,7 @@ class Draft:
     system: str = ""
     """The system prompt that it would be sent with."""
 
-    def prompts(self, conversation: Conversation) -> list[tuple[Message, ...]]:
+    def build_prompts(self, conversation: Conversation) -> list[tuple[Message, ...]]:
         """Return the prompts to count: the whole prompt and, if there are files, one without a question and one per file."""
         system = (Message("system", self.system),) if self.system.strip() else ()
         whole = (*conversation.build_messages(self.system), Message("user", self.text))
@@ -80,7 +80,7 @@ def fill_from_answer(conversation: Conversation, limit: int | None) -> ContextFi
 
 
 def fill_from_counts(counts: Sequence[int], limit: int | None) -> ContextFill:
-    """Return the fill from the token counts of Draft.prompts."""
+    """Return the fill from the token counts of Draft.build_prompts."""
     whole, *rest = counts
     files = tuple(max(count - rest[0], 0) for count in rest[1:])
     return ContextFill(whole, limit, file_tokens=files)
@@ -98,7 +98,7 @@ def estimate_fill(draft: Draft, conversation: Conversation, limit: int | None) -
 def estimate_from_texts(draft: Draft, conversation: Conversation, limit: int | None) -> ContextFill:
     """Estimate the fill from the texts only, with four characters per token."""
     files = tuple(estimate_tokens(file.text) for file in draft.files)
-    used = sum(estimate_tokens(message.content) for message in draft.prompts(conversation)[0])
+    used = sum(estimate_tokens(message.content) for message in draft.build_prompts(conversation)[0])
     return ContextFill(used, limit, is_exact=False, file_tokens=files)
 
 

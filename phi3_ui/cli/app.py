@@ -65,7 +65,7 @@ class App:
         if text.startswith(REMOTE_PREFIX):
             return self.remote.find(text)
         entry = self._find_stored(text)
-        return self.remote.adopt(entry) if entry.is_remote else entry
+        return self.remote.add_server_details(entry) if entry.is_remote else entry
 
     def find_stored(self, text: str) -> ModelEntry:
         """Like `find`, but only for models of the tracking store. Raises UserError: also remote_not_registered."""

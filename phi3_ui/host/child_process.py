@@ -21,7 +21,7 @@ from phi3_ui.host.sandbox_policy import SandboxPolicy, load_policy
 from phi3_ui.paths import ROOT
 
 _PR_SET_PDEATHSIG = 1
-_WITHHELD = {
+_SECRET_VARIABLES = {
     "PHI3_UI_API_KEYS",
     "PHI3_UI_JUDGE_KEY",
     "PHI3_UI_LOGINS",
@@ -51,7 +51,7 @@ def spawn(  # noqa: PLR0913  # each is a property of the process
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     python = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     offline = {} if online else {"HF_HUB_OFFLINE": "1"}
-    inherited = {name: value for name, value in os.environ.items() if name not in _WITHHELD}
+    inherited = {name: value for name, value in os.environ.items() if name not in _SECRET_VARIABLES}
     stdin_mode = "read" if reads_stdin else "watch"
     file = str(policy.file) if policy else ""
     own = [sys.executable, "-m", "phi3_ui.host.child_process", stdin_mode, str(os.getpid()), file]

@@ -300,13 +300,13 @@ class HostedModel:
 
     def _deliver_counts(self, number: int, counts: tuple[int, ...] | None) -> None:
         with self._lock:
-            if not (asked := self._counts.get(number)):
+            if not (pending := self._counts.get(number)):
                 return
-            if counts is not None and len(counts) != asked.prompts:
-                raise ValueError(f"{len(counts)} counts of {asked.prompts} prompts")
+            if counts is not None and len(counts) != pending.prompts:
+                raise ValueError(f"{len(counts)} counts of {pending.prompts} prompts")
             del self._counts[number]
         self._may_count.release()
-        asked.counts.set_result(counts)
+        pending.counts.set_result(counts)
 
     def _handle_end(self, error: UserError) -> None:
         """Fail or release every waiting caller: the process has ended, or was never started."""
@@ -318,8 +318,8 @@ class HostedModel:
             self._has_ended, self._ending = True, error
             inboxes, counts = list(self._inboxes.items()), list(self._counts.values())
             self._counts.clear()
-        for asked in counts:
-            asked.counts.set_result(None)
+        for pending in counts:
+            pending.counts.set_result(None)
         for number, inbox in inboxes:
             reason = self._watchdog.overdue_reason(number) if self._hangs else None
             inbox.put(_Released(reason, kills_model=True) if reason else error)

@@ -25,7 +25,7 @@ from phi3_ui.testing import find_script_folder
 logger = logging.getLogger(__name__)
 
 _MAX_LINE = 16 << 20
-"""Characters: enough for any answer, and a bound on the memory that a hostile process can make the app use, which is 25 times as much."""
+"""Characters: enough for any answer, and a bound on the memory that a hostile process makes the app use (25 times as much)."""
 _MAX_VALUES = 100_000
 """JSON values per line: parsing millions would take seconds, during which the app serves nobody."""
 _SIGNALS = {one.value: one.name for one in signal.Signals}

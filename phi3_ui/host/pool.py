@@ -14,7 +14,10 @@ _EVICTION_INTERVAL = 5.0  # seconds
 
 
 class Pool:
-    """Keeps at most `max_loaded` models loaded, each with `max_answers` concurrent answers; unloads a model that is idle for `idle_seconds`. Thread-safe."""
+    """Keeps at most `max_loaded` models loaded, and unloads those that are idle for `idle_seconds`. Thread-safe.
+
+    Each model has at most `max_answers` answers running or queued.
+    """
 
     def __init__(  # noqa: PLR0913  # keyword-only options with defaults
         self,

@@ -3,7 +3,8 @@
 From the app: first `{"spec": {…}, "contract": "module:Class"}`, then `{"answer": id, "messages": [[role, content]…],
 "params": {…}, "template": key, "time_limit": seconds, "raw_prompt": text, "prefix": text, "gpu_token": text}`, `{"cancel": id}`, or `{"count": id, "prompts": [[[role, content]…]…],
 "template": key}`.
-From the process: `["ready", delivery, batching]` (batching: null, or its reason and detail) or `["failed", detail]`, then `[id, event]` for each event.
+From the process: `["ready", delivery, batching]` (batching: null, or its reason and detail) or `["failed", detail]`, then
+`[id, event]` for each event.
 JSON, not pickle: a model's process may run code that the app does not trust, so everything it sends is checked: the values that
 `unpack_event` and `unpack_ready` return have the declared types, and their numbers are within bounds.
 """

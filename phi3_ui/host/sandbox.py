@@ -1,4 +1,4 @@
-"""How a model's process confines itself before it imports anything from a model: resource limits, Landlock, dropped capabilities, seccomp."""
+"""Confines a model's process before it imports anything from a model: resource limits, Landlock, capabilities, seccomp."""
 
 import contextlib
 import os

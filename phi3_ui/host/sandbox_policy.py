@@ -144,7 +144,7 @@ def prepare(grants: Grants) -> Iterator[SandboxPolicy]:
         policy = SandboxPolicy(
             str(folder),
             environment,
-            (*map(str, packages), *_readable_folders(folder, grants)),
+            (*map(str, packages), *_list_readable(folder, grants)),
             (*writable, *grants.folders),
             grants.is_code or grants.uses_zero_gpu,
             grants.is_code,
@@ -168,8 +168,8 @@ def _find_packages(names: tuple[str, ...]) -> list[Path]:
 def build_environment(inherited: Mapping[str, str], folder: Path, variables: tuple[str, ...] = ()) -> dict[str, str]:
     """Return the environment of a process with the private folder `folder`: what it needs to compute, and `variables`."""
     kept = {name: value for name, value in inherited.items() if _KEPT_VARIABLES.fullmatch(name) or name in variables}
-    cache_folder = _hub_cache(inherited)
-    path = [str(folder / "lib"), *_python_path(inherited)]
+    cache_folder = _find_hub_cache(inherited)
+    path = [str(folder / "lib"), *_list_python_path(inherited)]
     return {
         **kept,
         **TELEMETRY_OFF,
@@ -187,12 +187,12 @@ def build_environment(inherited: Mapping[str, str], folder: Path, variables: tup
     }
 
 
-def _hub_cache(environment: Mapping[str, str]) -> Path:
+def _find_hub_cache(environment: Mapping[str, str]) -> Path:
     home = environment.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
     return Path(environment.get("HF_HUB_CACHE") or Path(home) / "hub")
 
 
-def _python_path(environment: Mapping[str, str]) -> list[str]:
+def _list_python_path(environment: Mapping[str, str]) -> list[str]:
     """Return the folders of PYTHONPATH without the app's own, which may hold its data as well."""
     folders = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     given = [str(Path(folder).resolve()) for folder in folders if Path(folder).resolve() != ROOT]
@@ -200,7 +200,7 @@ def _python_path(environment: Mapping[str, str]) -> list[str]:
     return given if is_linked else [*given, str(ROOT)]
 
 
-def _readable_folders(folder: Path, grants: Grants) -> Iterator[str]:
+def _list_readable(folder: Path, grants: Grants) -> Iterator[str]:
     yield str(folder / "lib")
     if grants.model_folder:
         yield grants.model_folder
@@ -209,10 +209,10 @@ def _readable_folders(folder: Path, grants: Grants) -> Iterator[str]:
     for entry in sys.path:  # includes user and system packages that a virtual environment may use
         if Path(entry).name in ("site-packages", "dist-packages"):
             yield entry
-    yield from _python_path(os.environ)
+    yield from _list_python_path(os.environ)
     yield from filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
     if grants.is_code:
-        yield str(_hub_cache(os.environ))
+        yield str(_find_hub_cache(os.environ))
 
 
 def _remove_abandoned_folders() -> None:
@@ -271,7 +271,7 @@ def is_zero_gpu(environment: Mapping[str, str]) -> bool:
 
 
 def address_space_limit() -> int | None:
-    """Return the limit in bytes; None with a GPU driver, which reserves more than there is, and on systems that do not enforce it well."""
+    """Return the limit in bytes; None with a GPU driver, which reserves more than there is, and on systems other than Linux."""
     if sys.platform != "linux" or has_gpu_driver():
         return None
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + EXTRA_ADDRESS_SPACE

@@ -193,7 +193,7 @@ class Job:
             self._work.rmdir()  # only if it is empty
 
     def _run_step(self, step: Step) -> dict[str, Any]:
-        """Run one step and return its result. Raises UserError: the step's own code, stage_failed, stage_killed, log_failed, cancelled."""
+        """Run one step and return its result. Raises the UserErrors of `run_steps`, except those of the store."""
         if self._cancelled.is_set():
             raise UserError("cancelled")
         started = time.monotonic()

@@ -111,7 +111,7 @@ def recipe_from_arguments(  # noqa: PLR0913  # a keyword per field of the form
         raise UserError("two_onnx_sources")
     ready, _, subfolder = onnx.partition(":")
     return Recipe(
-        name=_model_name(name or given[0].partition(":")[0]),
+        name=_derive_model_name(name or given[0].partition(":")[0]),
         pipeline=_parse_source(pipeline, revision) if pipeline else None,
         onnx=_parse_source(ready, revision, subfolder) if onnx else None,
         build=_parse_source(build_onnx, revision) if build_onnx else None,
@@ -130,7 +130,7 @@ def _parse_source(text: str, revision: str, subfolder: str = "") -> HubFolder | 
     raise UserError("invalid_source", value=text)
 
 
-def _model_name(text: str) -> str:
+def _derive_model_name(text: str) -> str:
     """Return a valid MLflow model name for a source: the last part of its path, in lower case, without -onnx."""
     last = text.rstrip("/").rpartition("/")[2].lower().removesuffix("-onnx")
     return re.sub(r"[^\w.-]+", "-", last).strip("-.") or "model"
@@ -161,17 +161,21 @@ class _Planner:
     def plan(self) -> list[Step]:
         recipe = self._recipe
         target = ("--precision", recipe.precision, "--device", recipe.device)
-        if onnx := self._onnx_folder(target):
-            origin = _origin(recipe, recipe.onnx or recipe.build)
+        if onnx := self._plan_onnx(target):
+            origin = _origin_arguments(recipe, recipe.onnx or recipe.build)
             self._add("log_onnx", "models.log_onnx", onnx, *origin, *target, *self._store)
         if recipe.pipeline:
-            checkpoint = self._checkpoint(recipe.pipeline)
+            checkpoint = self._plan_checkpoint(recipe.pipeline)
             self._add(
-                "log_pipeline", "models.log_pipeline", checkpoint, *_origin(recipe, recipe.pipeline), *self._store
+                "log_pipeline",
+                "models.log_pipeline",
+                checkpoint,
+                *_origin_arguments(recipe, recipe.pipeline),
+                *self._store,
             )
         return self._steps
 
-    def _onnx_folder(self, target: Sequence[str]) -> Path | None:
+    def _plan_onnx(self, target: Sequence[str]) -> Path | None:
         """Return the ONNX model's folder, adding the steps that create it; None if the recipe has no ONNX model."""
         recipe = self._recipe
         if isinstance(recipe.onnx, HubFolder):
@@ -181,10 +185,12 @@ class _Planner:
         if recipe.onnx or not recipe.build:
             return recipe.onnx
         folder = self._work / f"{recipe.name}-onnx"
-        self._add("build", "models.onnx_build", folder, "--checkpoint", str(self._checkpoint(recipe.build)), *target)
+        self._add(
+            "build", "models.onnx_build", folder, "--checkpoint", str(self._plan_checkpoint(recipe.build)), *target
+        )
         return folder
 
-    def _checkpoint(self, source: Source) -> Path:
+    def _plan_checkpoint(self, source: Source) -> Path:
         """Return the checkpoint's folder for `source`, adding the steps that create it."""
         if isinstance(source, Path):
             return source
@@ -209,7 +215,7 @@ class _Planner:
         self._steps.append(Step(stage, module, ("--folder", str(folder), *arguments)))
 
 
-def _origin(recipe: Recipe, source: Source | None) -> tuple[str, ...]:
+def _origin_arguments(recipe: Recipe, source: Source | None) -> tuple[str, ...]:
     """Return the arguments that tell a logging program the origin of the weights."""
     if recipe.preset:
         return ("--preset", recipe.preset)

@@ -44,10 +44,10 @@ def recipe_from_logged_model(settings: Settings, model_id: str) -> Recipe:
         if info is None or kind is None:
             raise UserError("cannot_relog", model=files.name)
         # Models of earlier versions of the app have these facts only in their run.
-        facts = {**_params(settings.tracking_uri, files.run_id), **(info.metadata or {})}
+        facts = {**_read_params(settings.tracking_uri, files.run_id), **(info.metadata or {})}
         preset = facts["preset"] if facts.get("preset") in preset_keys() else ""
         name = files.name.removesuffix(f"-{kind}")
-        parts = _parts(info)
+        parts = _list_parts(info)
         if not all(files.contains(part) for part in parts):
             raise UserError("cannot_relog", model=files.name)
         work = settings.home / "models" / (preset or name)
@@ -56,7 +56,7 @@ def recipe_from_logged_model(settings: Settings, model_id: str) -> Recipe:
         folder = Path(tempfile.mkdtemp(prefix="relog-", dir=work))
         try:
             for part in parts:
-                _link(_inspect(_local(files.repository, part, scratch), files, kind), folder)
+                _link(_inspect(_get_local_path(files.repository, part, scratch), files, kind), folder)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -87,7 +87,7 @@ def _write_origin(facts: dict[str, Any], folder: Path) -> None:
         (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def _parts(info: Model) -> list[str]:
+def _list_parts(info: Model) -> list[str]:
     """Return the folders of the artifact that were logged."""
     function: dict[str, Any] = info.flavors["python_function"]
     if artifact := (function.get("artifacts") or {}).get(ONNX_ARTIFACT):
@@ -96,7 +96,7 @@ def _parts(info: Model) -> list[str]:
     return [pipeline["model_binary"], *(f"components/{component}" for component in pipeline.get("components") or [])]
 
 
-def _params(tracking_uri: str, run_id: str | None) -> dict[str, str]:
+def _read_params(tracking_uri: str, run_id: str | None) -> dict[str, str]:
     """Return the params of the run that logged a model; empty if the run is gone."""
     try:
         return dict(MlflowClient(tracking_uri).get_run(run_id).data.params) if run_id else {}
@@ -106,7 +106,7 @@ def _params(tracking_uri: str, run_id: str | None) -> dict[str, str]:
         raise
 
 
-def _local(repository: ArtifactRepository, part: str, scratch: str) -> Path:
+def _get_local_path(repository: ArtifactRepository, part: str, scratch: str) -> Path:
     """Return the local path of a folder of the artifact: in the store itself, or downloaded."""
     if isinstance(repository, LocalArtifactRepository):
         return Path(repository.get_local_path(part))
@@ -114,7 +114,11 @@ def _local(repository: ArtifactRepository, part: str, scratch: str) -> Path:
 
 
 def _inspect(part: Path, files: ArtifactFiles, kind: Literal["pipeline", "onnx"]) -> FolderListing:
-    """Return the files of a part. Raises UserError("relog_unsafe") if they may run code, or are outside of it: the engine will load them."""
+    """Return the files of a part, which the engine will load.
+
+    Raises:
+        UserError: cannot_relog; relog_unsafe if they may run code, or are outside of the part.
+    """
     if any(path in (".", "..") for path in part.parts) or part.is_symlink():
         raise UserError("cannot_relog", model=files.name)
     listing = list_folder(part)

@@ -15,9 +15,10 @@ _TOLERANCE = 1.03
 
 
 def choose_thread_counts(model: Any) -> tuple[int, int]:
-    """Return the number of threads for prefill and for decoding: all, or one fewer for decoding if a trial shows a loss of at most 3 %.
+    """Return the number of threads for prefill and for decoding.
 
-    The trial takes two seconds, or five steps of a slow model.
+    Prefill uses all; decoding uses one fewer if a trial shows a loss of at most 3 %. The trial takes two seconds, or five steps
+    of a slow model.
     """
     import torch
 

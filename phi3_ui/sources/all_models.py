@@ -22,7 +22,7 @@ class AllModels:
 
     def list_models(self) -> list[ModelEntry]:
         """See ModelSource."""
-        return [*map(self._adopt, self._store.list_models()), *self.remote.list_models()]
+        return [*map(self._add_server_details, self._store.list_models()), *self.remote.list_models()]
 
     def list_usable(self) -> list[ModelEntry]:
         """Return the models that may be opened."""
@@ -32,7 +32,7 @@ class AllModels:
         """See ModelSource."""
         if name and name.startswith(REMOTE_PREFIX):
             return self.remote.find(name)
-        return self._adopt(self._store.find(name))
+        return self._add_server_details(self._store.find(name))
 
     def is_usable(self, entry: ModelEntry) -> bool:
         """See ModelSource."""
@@ -59,7 +59,7 @@ class AllModels:
         if entry.is_unlogged:
             return self.remote.load_card(entry)
         card = self._store.load_card(entry)
-        return replace(card, entry=self._adopt(card.entry))
+        return replace(card, entry=self._add_server_details(card.entry))
 
     def diagnose(self, entry: ModelEntry) -> Diagnosis:
         """See ModelSource."""
@@ -71,8 +71,8 @@ class AllModels:
         """See ModelSource."""
         return self._find_source(entry).count_tokens(entry, prompts, template)
 
-    def _adopt(self, entry: ModelEntry) -> ModelEntry:
-        return self.remote.adopt(entry) if entry.is_remote else entry
+    def _add_server_details(self, entry: ModelEntry) -> ModelEntry:
+        return self.remote.add_server_details(entry) if entry.is_remote else entry
 
     def _find_source(self, entry: ModelEntry) -> ModelSource:
         return self.remote if entry.is_remote else self._store

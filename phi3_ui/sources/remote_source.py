@@ -110,7 +110,7 @@ class RemoteSource:
         report = self._reports.get(server) or ServerReport()
         return _build_entry(server, report.find(model) or FoundModel(model))
 
-    def adopt(self, entry: ModelEntry) -> ModelEntry:
+    def add_server_details(self, entry: ModelEntry) -> ModelEntry:
         """Return the entry of a logged model that a server answers for, with the properties of the server."""
         server = self._find_server(entry)
         if server is None:

@@ -2,7 +2,7 @@
 
 A lease is a tag of the experiment, `OWNER SECONDS_SINCE_1970`, renewed while it is held. MLflow has no compare-and-set, so a server
 writes its lease, waits, and holds the lease if the tag is still its own: of two concurrent writers, the last one wins. The clocks of
-servers may differ by half a minute. Processes with the same home use file locks instead, which the system releases when a process is killed.
+servers may differ by half a minute. Processes with the same home use file locks, released when a process is killed.
 """
 
 import hashlib
@@ -46,7 +46,11 @@ class Lease:
         return _is_alive(tags.get(self._tag, ""), self._owner)
 
     def try_acquire(self) -> bool:
-        """Acquire it, or return False if another server holds it. A store that refuses tags is used without a lease. Raises MlflowException."""
+        """Acquire it, or return False if another server holds it. A store that refuses tags is used without a lease.
+
+        Raises:
+            MlflowException: The store cannot be read.
+        """
         if self.is_held_elsewhere():
             return False
         try:

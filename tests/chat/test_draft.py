@@ -38,7 +38,7 @@ def test_an_answer_that_does_not_say_what_it_took_is_estimated_with_all_before_i
 def test_the_whole_prompt_is_counted_and_each_file_without_the_rest() -> None:
     draft = Draft("What is in it?", (_FILE,), "Be brief.")
 
-    prompts = draft.prompts(_ANSWERED)
+    prompts = draft.build_prompts(_ANSWERED)
 
     assert [[message.role for message in prompt] for prompt in prompts] == [
         ["system", "user", "assistant", "user"],
@@ -46,7 +46,7 @@ def test_the_whole_prompt_is_counted_and_each_file_without_the_rest() -> None:
         ["system", "user"],
     ]
     assert [prompt[-1].content for prompt in prompts] == ["What is in it?", "", _FILE.text]
-    assert len(Draft("Hi").prompts(_ANSWERED)) == 1
+    assert len(Draft("Hi").build_prompts(_ANSWERED)) == 1
     assert fill_from_counts([90, 20, 60], 100) == ContextFill(90, 100, file_tokens=(40,))
 
 

@@ -167,10 +167,10 @@ def test_a_logged_model_is_answered_by_the_server_called_openai(api: StandInApi,
     bare = Source(api, tmp_path)
     source = Source(api, tmp_path, LAB.replace("lab]", "openai]"))
     try:
-        assert not bare.is_usable(bare.adopt(logged))
+        assert not bare.is_usable(bare.add_server_details(logged))
         with pytest.raises(UserError, match="no key is configured"):
             bare.open(logged)
-        entry = source.adopt(logged)
+        entry = source.add_server_details(logged)
         assert (entry.host, entry.is_elsewhere, entry.model_id) == ("lab.example", True, ENTRY.model_id)
         list(source.open(entry).answer(ChatRequest((Message("user", "Hi"),)), CancelToken()))
         body: dict[str, Any] = api.bodies[-1]

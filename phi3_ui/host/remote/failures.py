@@ -45,13 +45,13 @@ class RemoteTarget:
     server: RemoteServer
     model: str
 
-    def fail(self, code: str, **values: str | int) -> UserError:
+    def error(self, code: str, **values: str | int) -> UserError:
         """Return a UserError with the names that all messages about remote servers use."""
         return UserError(code, model=self.model, host=self.server.host, name=self.server.name, **values)
 
-    def malformed(self, detail: str) -> UserError:
+    def malformed_error(self, detail: str) -> UserError:
         """Return the error for a server that does not follow the API."""
-        return self.fail("remote_malformed", detail=self.redact(detail))
+        return self.error("remote_malformed", detail=self.redact(detail))
 
     def redact(self, text: str) -> str:
         """Return a text from the server on one line, shortened, without its key."""
@@ -66,32 +66,32 @@ class RemoteTarget:
 def failure_from_network(target: RemoteTarget, error: Exception, *, has_response: bool) -> RequestError:
     """Return the failure of a request whose connection could not be opened, or broke."""
     if has_response:
-        return RequestError(target.fail("remote_cut"))
+        return RequestError(target.error("remote_cut"))
     if isinstance(error, httpx.RemoteProtocolError) and "location header" in str(error):
-        return RequestError(target.fail("remote_redirects", target="…"))  # the target is not a URL
+        return RequestError(target.error("remote_redirects", target="…"))  # the target is not a URL
     if isinstance(error, httpx.ReadError | httpx.WriteError) or str(error).startswith("Server disconnected"):
-        return RequestError(target.fail("remote_cut"), 0.0)
+        return RequestError(target.error("remote_cut"), 0.0)
     if isinstance(error, httpx.RemoteProtocolError):
-        return RequestError(target.malformed(str(error)))
+        return RequestError(target.malformed_error(str(error)))
     if found := next(filter(None, (_failure_from_cause(target, cause) for cause in _list_causes(error))), None):
         return found
     retry_after = None if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL) else 0.0
-    return RequestError(target.fail("remote_unreachable", detail=target.redact(_describe(error))), retry_after)
+    return RequestError(target.error("remote_unreachable", detail=target.redact(_describe(error))), retry_after)
 
 
 def _failure_from_cause(target: RemoteTarget, cause: BaseException) -> RequestError | None:
     """Return the failure for a common cause; None for any other."""
     match cause:
         case httpx.TimeoutException() | TimeoutError():
-            return RequestError(target.fail("remote_timeout"))
+            return RequestError(target.error("remote_timeout"))
         case ssl.SSLCertVerificationError():
-            return RequestError(target.fail("remote_certificate", detail=target.redact(cause.verify_message)))
+            return RequestError(target.error("remote_certificate", detail=target.redact(cause.verify_message)))
         case ssl.SSLError():
-            return RequestError(target.fail("remote_not_tls"))
+            return RequestError(target.error("remote_not_tls"))
         case ConnectionRefusedError():
-            return RequestError(target.fail("remote_not_running"), 0.0)
+            return RequestError(target.error("remote_not_running"), 0.0)
         case socket.gaierror():
-            return RequestError(target.fail("remote_unknown_host"), 0.0)
+            return RequestError(target.error("remote_unknown_host"), 0.0)
     return None
 
 
@@ -102,29 +102,29 @@ def failure_from_status(target: RemoteTarget, status: int, headers: httpx.Header
         seconds = _parse_seconds(headers.get("retry-after"))
         wait = None if seconds is not None and seconds > _MAX_WAIT else seconds or 0.0
         if status in (429, 503) and seconds:
-            return RequestError(target.fail("remote_rate_limited_for", seconds=max(round(seconds), 1)), wait)
+            return RequestError(target.error("remote_rate_limited_for", seconds=max(round(seconds), 1)), wait)
         code = "remote_rate_limited" if status == 429 else "remote_failed"
-        return RequestError(target.fail(code, **({} if status == 429 else {"detail": detail})), wait)
+        return RequestError(target.error(code, **({} if status == 429 else {"detail": detail})), wait)
     if status in (401, 403):
-        return RequestError(target.fail("remote_key_refused", detail=detail))
+        return RequestError(target.error("remote_key_refused", detail=detail))
     if status == 404:
-        return RequestError(target.fail("remote_no_model", detail=detail))
+        return RequestError(target.error("remote_no_model", detail=detail))
     if status < 400:
         if location := headers.get("location", ""):
-            return RequestError(target.fail("remote_redirects", target=target.redact(location)))
-        return RequestError(target.malformed(f"status {status}"))
+            return RequestError(target.error("remote_redirects", target=target.redact(location)))
+        return RequestError(target.malformed_error(f"status {status}"))
     if status >= 500:
-        return RequestError(target.fail("remote_failed", detail=detail))
+        return RequestError(target.error("remote_failed", detail=detail))
     if _CONTEXT.search(body[:_MAX_SEARCHED].decode("utf-8", "replace")):
-        return RequestError(target.fail("remote_context", detail=detail))
-    return RequestError(target.fail("remote_refused", detail=detail))
+        return RequestError(target.error("remote_context", detail=detail))
+    return RequestError(target.error("remote_refused", detail=detail))
 
 
 def failure_from_event(target: RemoteTarget, error: Any) -> UserError:
     """Return the failure that a server reports within its stream."""
     message = find_message(json.dumps({"error": error}).encode()) or "no reason given"
     code = "remote_context" if _CONTEXT.search(json.dumps(error)[:_MAX_SEARCHED]) else "remote_failed"
-    return target.fail(code, detail=target.redact(message))
+    return target.error(code, detail=target.redact(message))
 
 
 def find_message(body: bytes) -> str:

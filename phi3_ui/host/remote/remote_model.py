@@ -162,7 +162,7 @@ class RemoteModel:
                 response = await client.send(prepared, stream=True)
             try:
                 if response.status_code != httpx.codes.OK:
-                    await self._refuse(response, quirks)
+                    await self._raise_error(response, quirks)
                 if is_compressed(response):
                     raise MalformedError("it compresses its answer, contrary to the request")
                 has_response = True
@@ -172,12 +172,12 @@ class RemoteModel:
                     await response.aclose()
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             if isinstance(error, TimeoutError):
-                raise RequestError(self.target.fail("remote_silent", seconds=round(state.patience))) from error
+                raise RequestError(self.target.error("remote_silent", seconds=round(state.patience))) from error
             raise failure_from_network(self.target, error, has_response=has_response) from error
         except MalformedError as error:
-            raise RequestError(self.target.malformed(str(error))) from error
+            raise RequestError(self.target.malformed_error(str(error))) from error
 
-    async def _refuse(self, response: httpx.Response, quirks: Quirks) -> None:
+    async def _raise_error(self, response: httpx.Response, quirks: Quirks) -> None:
         """Raise the RequestError or _RefusedFieldError that an error response means."""
         with anyio.fail_after(_SILENT_SECONDS):
             body = await _read_body(response)
@@ -190,11 +190,11 @@ class RemoteModel:
         kind = response.headers.get("content-type", "").partition(";")[0].strip()
         if kind == "application/json":  # the server does not stream
             with anyio.fail_after(_FIRST_SECONDS):
-                self._take(parse_chunk(await _read_body(response)), state)
+                self._add_chunk(parse_chunk(await _read_body(response)), state)
             self._finish(state)
             return
         if kind != "text/event-stream":
-            raise self._wrong_kind(kind)
+            raise self._content_type_error(kind)
         events = read_events(response.aiter_bytes())
         while True:
             try:
@@ -210,21 +210,21 @@ class RemoteModel:
                 state.is_done = True
                 break
             if data is not None:
-                self._take(parse_chunk(data), state)
+                self._add_chunk(parse_chunk(data), state)
         if state.finish_reason is None and not state.is_done:
-            raise RequestError(self.target.fail("remote_cut"))
+            raise RequestError(self.target.error("remote_cut"))
         self._finish(state)
 
-    def _wrong_kind(self, kind: str) -> RequestError:
+    def _content_type_error(self, kind: str) -> RequestError:
         """Return the failure of a response with an unexpected content type."""
         if kind == "text/html":
-            return RequestError(self.target.fail("remote_web_page"))
-        return RequestError(self.target.malformed(f"it sends {kind or 'something'} instead of text/event-stream"))
+            return RequestError(self.target.error("remote_web_page"))
+        return RequestError(self.target.malformed_error(f"it sends {kind or 'something'} instead of text/event-stream"))
 
-    def _take(self, chunk: Chunk, state: "_Answer") -> None:
+    def _add_chunk(self, chunk: Chunk, state: "_Answer") -> None:
         if chunk.error:
             raise RequestError(failure_from_event(self.target, chunk.error))
-        state.take(chunk)
+        state.add(chunk)
         try:
             state.usage = chunk.parse_usage() or state.usage
         except MalformedError as error:
@@ -234,13 +234,13 @@ class RemoteModel:
         if state.size > _MAX_ANSWER or len(state.pieces) > _MAX_PIECES:
             raise MalformedError("its answer does not end")
         if state.finish_reason == "content_filter":
-            raise RequestError(self.target.fail("remote_filtered"))
+            raise RequestError(self.target.error("remote_filtered"))
 
     def _finish(self, state: "_Answer") -> None:
         """Queue the end of the answer. Raise RequestError for an empty answer, unless the server says that it is complete."""
         if not state.pieces and state.finish_reason not in ("stop", "length"):
             is_call = state.finish_reason in ("tool_calls", "function_call")
-            raise RequestError(self.target.fail("remote_tool_call" if is_call else "remote_no_text"))
+            raise RequestError(self.target.error("remote_tool_call" if is_call else "remote_no_text"))
         state.finish()
 
 
@@ -281,7 +281,7 @@ class _Answer:
             return _LAST_SECONDS
         return _SILENT_SECONDS if self.has_begun else _FIRST_SECONDS
 
-    def take(self, chunk: Chunk) -> None:
+    def add(self, chunk: Chunk) -> None:
         """Queue the events of a chunk."""
         choice = chunk.choice
         if (choice.delta.text or choice.delta.is_thinking) and self.first_at is None:

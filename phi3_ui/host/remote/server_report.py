@@ -61,7 +61,7 @@ async def fetch_report(client: httpx.AsyncClient, server: RemoteServer) -> Serve
         with anyio.fail_after(REPORT_SECONDS):
             status, headers, body = await _get(client, server)
     except TimeoutError:
-        return ServerReport(target.fail("remote_timeout"))
+        return ServerReport(target.error("remote_timeout"))
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         return ServerReport(failure_from_network(target, error, has_response=False).error)
     except UserError as error:
@@ -72,7 +72,7 @@ async def fetch_report(client: httpx.AsyncClient, server: RemoteServer) -> Serve
         failure: RequestError = failure_from_status(target, status, headers, body)
         # The request cannot have been too long or wrong, so it is another kind of server, or the wrong URL.
         is_wrong_address = failure.error.code in ("remote_no_model", "remote_refused", "remote_context")
-        where = target.malformed(f"status {status} from {server.models_url}")
+        where = target.malformed_error(f"status {status} from {server.models_url}")
         return ServerReport(where if is_wrong_address else failure.error)
     try:
         listed = _parse_models(server, body)
@@ -82,8 +82,8 @@ async def fetch_report(client: httpx.AsyncClient, server: RemoteServer) -> Serve
         if server.models:
             return ServerReport()
         if headers.get("content-type", "").startswith("text/html"):
-            return ServerReport(target.fail("remote_web_page"))
-        return ServerReport(target.malformed(f"{server.models_url} is not a list of models"))
+            return ServerReport(target.error("remote_web_page"))
+        return ServerReport(target.malformed_error(f"{server.models_url} is not a list of models"))
 
 
 async def _get(client: httpx.AsyncClient, server: RemoteServer) -> tuple[int, httpx.Headers, bytes]:

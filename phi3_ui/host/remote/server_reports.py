@@ -52,7 +52,7 @@ class ServerReports:
             if pending:
                 pending.result(REPORT_SECONDS + 1)
         except TimeoutError:  # the loop is busy
-            return ServerReport(RemoteTarget(server, server.name).fail("remote_timeout"))
+            return ServerReport(RemoteTarget(server, server.name).error("remote_timeout"))
         with self._lock:
             return self._cached[server].report or ServerReport()
 

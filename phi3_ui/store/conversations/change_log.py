@@ -21,7 +21,7 @@ from phi3_ui.store.conversations.location import ChatLocation
 from phi3_ui.store.errors import translate_store_errors
 
 _TAG = "phi3_ui.changes."
-_KEPT = 80  # changes of 46 characters each: every MLflow version accepts tags of 5,000 characters
+_MAX_CHANGES = 80  # changes of 46 characters each: every MLflow version accepts tags of 5,000 characters
 _MIN_AGE = 1.0  # seconds between two reads
 _STALE = 86_400.0  # seconds after which the tag of a stopped server is deleted
 
@@ -37,7 +37,7 @@ class Changes:
     is_complete: bool = True
     """Whether no change is missing; if not, anything may have changed."""
 
-    def join(self, other: "Changes") -> "Changes":
+    def union(self, other: "Changes") -> "Changes":
         """Return the union of both."""
         return Changes(self.conversations | other.conversations, self.is_complete and other.is_complete)
 
@@ -51,7 +51,7 @@ class ChangeLog:
         self._server = uuid.uuid4().hex
         self._writing = threading.Lock()  # guards the next three attributes
         self._number = 0
-        self._kept = deque[str](maxlen=_KEPT)
+        self._changes = deque[str](maxlen=_MAX_CHANGES)
         self._is_written = True
         self._reading = threading.Lock()  # guards the next three attributes
         self._put_back = Changes()
@@ -62,7 +62,7 @@ class ChangeLog:
         """Add a change of a conversation in the store. `flush` publishes it."""
         with self._writing:
             self._number += 1
-            self._kept.append(f"{visitor_key(visitor_id)}:{conversation_id}")
+            self._changes.append(f"{visitor_key(visitor_id)}:{conversation_id}")
             self._is_written = False
 
     def flush(self) -> None:
@@ -70,7 +70,7 @@ class ChangeLog:
         with self._writing:
             if self._is_written:
                 return
-            value = f"{self._number} {time.time():.0f} {','.join(self._kept)}"
+            value = f"{self._number} {time.time():.0f} {','.join(self._changes)}"
             try:
                 location = self._locate()
                 with translate_store_errors(location.tracking_uri):
@@ -99,7 +99,7 @@ class ChangeLog:
                     for server in [one for one, log in logs.items() if log.written_at < time.time() - _STALE]:
                         client.delete_experiment_tag(location.experiment_id, _TAG + server)
                         del logs[server]
-            changes = self._put_back.join(_find_new(logs, self._seen))
+            changes = self._put_back.union(_find_new(logs, self._seen))
             self._put_back = Changes()
             self._seen = {server: log.number for server, log in logs.items()}
             self._read_at = time.monotonic()
@@ -108,7 +108,7 @@ class ChangeLog:
     def put_back(self, changes: Changes) -> None:
         """Make `read_new` return these changes again, since they could not be applied."""
         with self._reading:
-            self._put_back = self._put_back.join(changes)
+            self._put_back = self._put_back.union(changes)
 
 
 def visitor_key(visitor_id: str) -> str:

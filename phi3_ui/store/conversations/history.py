@@ -63,7 +63,10 @@ class History:
         self._indexes: OrderedDict[str, ConversationIndex] = OrderedDict()
 
     def list_conversations(self, visitor_id: str, query: str = "") -> list[ConversationSummary]:
-        """Return the conversations whose title or text contains all words of `query` (see `fold_text`): pinned ones first, then newest first."""
+        """Return the conversations whose title or text contains all words of `query` (see `fold_text`).
+
+        Pinned ones come first, then the newest.
+        """
         words = fold_text(query).split()
         if query.strip() and not words:
             return []  # a query of combining marks only, which the search ignores
@@ -284,7 +287,7 @@ class History:
             logger.warning("Trace %s can only be searched by its preview: %s", trace_id, error)
 
     def _update_index(self, visitor_id: str, index: ConversationIndex) -> None:
-        """Read the changes of other servers on the same store from their logs; sometimes also search for new traces, up to a known one."""
+        """Read the changes of other servers from their logs; sometimes also search for new traces, up to a known one."""
         changes = self._recorder.change_log.read_new()
         try:
             self._apply_changes(changes)

@@ -14,7 +14,7 @@ class ImportProgress:
     written: int = 0
     """The number of its turns, ratings and tags in the store."""
     state: ImportState = "writing"
-    """`refused`: the store keeps refusing it, and the written part is deleted again; `deleted`: the conversation was deleted meanwhile."""
+    """`refused`: the store keeps refusing it, and the written part is deleted; `deleted`: it was deleted meanwhile."""
 
 
 class ImportTicket:

@@ -99,7 +99,7 @@ class Journal:
         return number
 
     def try_add(self, operation: Operation, text: bytes, limit: int) -> int | None:
-        """Like `add`, for an operation serialised as `text`. If more than `limit` bytes would be pending, return None and change nothing."""
+        """Like `add`, for an operation serialised as `text`; do nothing but return None if more than `limit` bytes would be pending."""
         with self._lock:
             if self._size + len(text) > limit:
                 return None

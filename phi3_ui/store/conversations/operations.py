@@ -174,7 +174,7 @@ def serialize_operation(operation: Operation) -> bytes:
 
 
 def parse_operation(text: str | bytes) -> Operation:
-    """Parse the output of `serialize_operation`, which omits the messages of a record. Raises ValueError if `text` is not an operation."""
+    """Parse the output of `serialize_operation`, which omits a record's messages. Raises ValueError for anything else."""
     return _OPERATION.validate_json(text)
 
 

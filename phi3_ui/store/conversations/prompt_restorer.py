@@ -24,7 +24,11 @@ class PromptRestorer:
         self._turns: OrderedDict[tuple[str, str], dict[str, Turn]] = OrderedDict()
 
     def restore(self, record: TurnRecord) -> TurnRecord:
-        """Return the record with its messages, starting at the first turn that the store still has. Raises UserError: store_unreachable."""
+        """Return the record with its messages, starting at the first turn that the store still has.
+
+        Raises:
+            UserError: store_unreachable.
+        """
         known = self._find_turns(record.visitor_id, record.conversation_id)
         known[record.turn.id] = record.turn
         branch = [replace(record.turn, answer=None)]

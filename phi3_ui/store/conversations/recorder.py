@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 class Recorder:
-    """The only writer of conversations to one store. Thread-safe; methods never wait for the store, and failures never break a chat."""
+    """The only writer of conversations to one store. Thread-safe; a failing or slow store never blocks or breaks a chat."""
 
     def __init__(self, locate: Callable[[], ChatLocation], folder: Path, limit: int = JOURNAL_LIMIT) -> None:
         """Recover the journals in `folder` and start the writing thread.
@@ -157,7 +157,7 @@ class Recorder:
         return [step for operation in own for step in list_steps(operation)]
 
     def list_busy(self, visitor_id: str) -> set[str]:
-        """Return the ids of conversations that the store may lack: with pending turns of this visitor, or turns of anyone in progress."""
+        """Return the ids of conversations that the store may lack: with pending operations of this visitor, or turns in progress."""
         with self._changed:
             answering = set(self._in_progress.values())
         return answering | {one.conversation_id for one in self.list_pending(visitor_id)}
@@ -294,7 +294,10 @@ class Recorder:
                 self._end_import(other, ImportProgress(state="deleted"))
 
     def _try_write(self, number: int, operation: Operation) -> Exception | None:
-        """Write a claimed operation, or the next step of an import, and remove it from the journal once complete; return the error, if any."""
+        """Write a claimed operation, or the next step of an import, and return the error, if any.
+
+        A completely written operation is removed from the journal.
+        """
         if number not in self._steps:
             self._steps[number] = list_steps(operation)[::-1]
         steps = self._steps[number]

@@ -10,7 +10,10 @@ _Value = TypeVar("_Value")
 
 
 def make_storable(value: _Value) -> _Value:
-    """Return the value with such characters in its strings replaced by U+FFFD; unchanged if it has none. Descends into dataclasses and collections."""
+    """Return the value with U+FFFD for such characters in its strings, also inside dataclasses and collections.
+
+    A value without them is returned unchanged.
+    """
     return cast(_Value, _convert(value))
 
 

@@ -94,14 +94,14 @@ class Admission:
                     _open_remote(entry.model_id, entry.name, entry.tracking_uri).download(folder)
                 return self._remember(entry.model_id, inspect_listing(list_folder(folder, is_copy=True)))
         except OSError as error:
-            raise _unreadable(entry.name, error) from error
+            raise _create_unreadable_error(entry.name, error) from error
 
     def require(self, entry: ModelEntry) -> None:
         """Raise UserError("model_not_trusted") if a model is known not to be loadable, "model_unreadable" if it cannot be read."""
         try:
             review = self.review(entry, identify=False)
         except OSError as error:
-            raise _unreadable(entry.name, error) from error
+            raise _create_unreadable_error(entry.name, error) from error
         if review:
             self._require(entry.model_id, entry.name, review.inspection)
         elif entry.declares_code and not self.approvals.list():  # otherwise it would be downloaded only to be refused
@@ -121,7 +121,7 @@ class Admission:
                 if inspection.level != "code" and not is_unambiguous((folder / "MLmodel").read_text(encoding="utf-8")):
                     raise UserError("model_unreadable", model=spec.name, detail="MLmodel is ambiguous")
             except (OSError, shutil.Error) as error:
-                raise _unreadable(spec.name, error) from error
+                raise _create_unreadable_error(spec.name, error) from error
             self._require(spec.model_id, spec.name, self._remember(spec.model_id, inspection))
             yield replace(spec, folder=str(folder), level=inspection.level)
 
@@ -197,6 +197,6 @@ def _open_remote(model_id: str, name: str, tracking_uri: str) -> RemoteFiles:
     return RemoteFiles(get_artifact_repository(model.artifact_uri, tracking_uri), name)
 
 
-def _unreadable(name: str, error: Exception) -> UserError:
+def _create_unreadable_error(name: str, error: Exception) -> UserError:
     detail = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
     return UserError("model_unreadable", model=name, detail=detail)

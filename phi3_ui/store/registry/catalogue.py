@@ -95,7 +95,7 @@ class Catalogue:
             name = self._store.find(name).model_id
         for model_id, (model_name, reason) in self.unreadable_models.items():
             if name in (model_id, model_name):
-                return _unreadable(model_name, reason)
+                return _create_unreadable_error(model_name, reason)
         return self.find_deletion("" if is_empty else name)
 
     def find(self, name: str | None) -> ModelEntry:
@@ -133,9 +133,9 @@ class Catalogue:
             metadata: dict[str, Any] = info.metadata or {}
             return ModelCard(
                 entry=entry,
-                title=_string(metadata.get("title")),
-                license=_string(metadata.get("license")),
-                context_length=_positive_int(metadata.get("context_length")),
+                title=_to_string(metadata.get("title")),
+                license=_to_string(metadata.get("license")),
+                context_length=_to_positive_int(metadata.get("context_length")),
                 signature=_format_signature(info),
                 run=self._load_run(entry.run_id) if entry.run_id else None,
                 versions=tuple(self._store.list_versions(model)),
@@ -161,7 +161,7 @@ class Catalogue:
             name, detail = self.unreadable_models.get(model.model_id, (model.name, ""))
             # A run lists its models by tag, so a model without its MLmodel file has been removed.
             is_removed = model.model_id.startswith("runs:/") and detail == NO_MLMODEL
-            raise _unreadable(name, detail) if detail and not is_removed else UserError("model_gone")
+            raise _create_unreadable_error(name, detail) if detail and not is_removed else UserError("model_gone")
         return model, entry
 
     def _get_entry(self, model: StoredModel) -> ModelEntry | None:
@@ -211,17 +211,17 @@ class Catalogue:
             uri=model.uri,
             contract=contract.name,
             flavor="transformers" if "transformers" in info.flavors else "pyfunc",
-            engine=_engine(info),
-            created=_utc(model.created),
-            size_bytes=_positive_int(info.model_size_bytes),
+            engine=_detect_engine(info),
+            created=_to_utc(model.created),
+            size_bytes=_to_positive_int(info.model_size_bytes),
             run_id=model.run_id,
             preset=None,
             tracking_uri=self.tracking_uri,
             requires_template=contract.requires_template(declaration),
             supported_params=tuple(sorted(contract.supported_params(declaration))),
             streamable=declaration.streamable,
-            context_length=_positive_int(declaration.metadata.get("context_length")),
-            degrades_after=_positive_int(declaration.metadata.get("degrades_after")),
+            context_length=_to_positive_int(declaration.metadata.get("context_length")),
+            degrades_after=_to_positive_int(declaration.metadata.get("degrades_after")),
             folder=str(file.parent) if file else None,
             declares_code=declares_code(info.flavors),
             can_continue=contract.can_continue,
@@ -235,8 +235,8 @@ class Catalogue:
             contract="openai",
             flavor="openai",
             engine="openai",
-            created=_utc(model.created),
-            size_bytes=_positive_int(info.model_size_bytes),
+            created=_to_utc(model.created),
+            size_bytes=_to_positive_int(info.model_size_bytes),
             run_id=model.run_id,
             preset=None,
             tracking_uri=self.tracking_uri,
@@ -256,7 +256,7 @@ class Catalogue:
             name=run.info.run_name or run_id,
             experiment=self._store.client.get_experiment(run.info.experiment_id).name,
             status=run.info.status,
-            started=_utc(run.info.start_time),
+            started=_to_utc(run.info.start_time),
             params=dict(run.data.params),
             metrics=dict(run.data.metrics),
             tags={name: value for name, value in run.data.tags.items() if not name.startswith("mlflow.")},
@@ -265,20 +265,20 @@ class Catalogue:
         )
 
 
-def _unreadable(name: str, reason: str) -> UserError:
+def _create_unreadable_error(name: str, reason: str) -> UserError:
     return UserError("model_unreadable", model=name, detail=reason.splitlines()[0][:200].rstrip("."))
 
 
-def _string(value: Any) -> str:
+def _to_string(value: Any) -> str:
     """Return a declared text; empty for any other type, since third-party models may declare anything."""
     return value if isinstance(value, str) else ""
 
 
-def _positive_int(value: Any) -> int | None:
+def _to_positive_int(value: Any) -> int | None:
     return value if isinstance(value, int) and 0 < value < _MAX_INT else None
 
 
-def _engine(info: Model) -> str:
+def _detect_engine(info: Model) -> str:
     if "transformers" in info.flavors:
         return "transformers"
     return "onnxruntime-genai" if ONNX_ARTIFACT in info.flavors["python_function"].get("artifacts", {}) else "python"
@@ -292,11 +292,11 @@ def _format_signature(info: Model) -> dict[str, tuple[str, ...]]:
     return {name: tuple(map(str, schema)) for name, schema in schemas.items() if schema is not None}
 
 
-def _utc(milliseconds: int) -> datetime:
+def _to_utc(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
-def default_model(entries: Sequence[ModelEntry]) -> ModelEntry | None:
+def choose_default_model(entries: Sequence[ModelEntry]) -> ModelEntry | None:
     """Return the model to preselect from entries sorted newest first: the newest one.
 
     If its preset was logged in several ways, return the one with `predict_stream`: the ONNX wrapper decodes several times as fast

@@ -37,7 +37,7 @@ def load_mlmodel(tracking_uri: str, model: StoredModel) -> Model:
             file = Path(repository.download_artifacts("MLmodel", folder))
         except MlflowException as error:
             if is_missing(error) or isinstance(error.__cause__, FileNotFoundError):
-                raise _unreadable(model.name, NO_MLMODEL) from error
+                raise _create_unreadable_error(model.name, NO_MLMODEL) from error
             raise
         return parse_mlmodel(file, model.name)
 
@@ -48,13 +48,13 @@ def parse_mlmodel(file: Path, name: str) -> Model:
         content = read_mlmodel(file)
         return Model.from_dict(content)
     except ValueError as error:
-        raise _unreadable(name, f"MLmodel is damaged: {error}") from error
+        raise _create_unreadable_error(name, f"MLmodel is damaged: {error}") from error
     except FileNotFoundError as error:
-        raise _unreadable(name, NO_MLMODEL) from error
+        raise _create_unreadable_error(name, NO_MLMODEL) from error
     except OSError as error:
-        raise _unreadable(name, f"MLmodel: {error.strerror}") from error
+        raise _create_unreadable_error(name, f"MLmodel: {error.strerror}") from error
     except Exception as error:  # MLflow raises anything for an invalid signature, or for unknown keys
-        raise _unreadable(name, f"MLmodel is damaged: {type(error).__name__}") from error
+        raise _create_unreadable_error(name, f"MLmodel is damaged: {type(error).__name__}") from error
 
 
 def read_mlmodel(file: Path) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _is_record(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(key, str) for key in value)
 
 
-def _unreadable(name: str, detail: str) -> UserError:
+def _create_unreadable_error(name: str, detail: str) -> UserError:
     return UserError("model_unreadable", model=name, detail=" ".join(detail.split())[:200].rstrip("."))
 
 

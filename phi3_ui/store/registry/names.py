@@ -7,7 +7,7 @@ from mlflow.exceptions import MlflowException
 from models.model_ids import is_run_model
 from phi3_ui.store.errors import raise_unless_missing
 from phi3_ui.store.query import paginate, quote
-from phi3_ui.store.registry.records import find_version, logged_model_of
+from phi3_ui.store.registry.records import find_logged_model_id, find_version
 
 
 def resolve_model_id(client: MlflowClient, name: str) -> str | None:
@@ -40,7 +40,7 @@ def _resolve_alias(client: MlflowClient, name: str, alias: str) -> str | None:
 
 def _resolve_version(client: MlflowClient, name: str, version: str) -> str | None:
     found = find_version(client, name, version)
-    return model_id_of(found) if found else None
+    return find_model_id(found) if found else None
 
 
 def _resolve_stage(client: MlflowClient, name: str, stage: str) -> str | None:
@@ -54,9 +54,9 @@ def _resolve_stage(client: MlflowClient, name: str, stage: str) -> str | None:
         for version in paginate(client.search_model_versions, filter_string=query)
         if stage == "latest" or str(version.current_stage).lower() == stage.lower()
     ]
-    return model_id_of(max(found, key=lambda version: int(version.version))) if found else None
+    return find_model_id(max(found, key=lambda version: int(version.version))) if found else None
 
 
-def model_id_of(version: ModelVersion) -> str:
+def find_model_id(version: ModelVersion) -> str:
     """Return the id of the model that a registered version refers to."""
-    return logged_model_of(version) or f"{version.name}/{version.version}"
+    return find_logged_model_id(version) or f"{version.name}/{version.version}"

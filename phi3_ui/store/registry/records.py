@@ -109,7 +109,7 @@ class LoggedModels:
         tag = self._client.get_logged_model(model.model_id).tags.get("mlflow.modelVersions", "[]")
         tagged = sorted({(one["name"], int(one["version"])) for one in json.loads(tag)})
         versions = [(find_version(self._client, name, str(number)), (name, number)) for name, number in tagged]
-        return [key for version, key in versions if version and logged_model_of(version) == model.model_id]
+        return [key for version, key in versions if version and find_logged_model_id(version) == model.model_id]
 
     def set_tag(self, model: StoredModel, key: str, value: str) -> None:
         """See ModelRecords."""
@@ -192,7 +192,7 @@ class RunArtifacts:
 
     def _from_version(self, version: ModelVersion) -> StoredModel | None:
         """Return the model of a registered version; None if it is a logged model, or the version has no files."""
-        if version.status != "READY" or _PROMPT_TAG in version.tags or logged_model_of(version):
+        if version.status != "READY" or _PROMPT_TAG in version.tags or find_logged_model_id(version):
             return None
         return StoredModel(
             model_id=f"{version.name}/{version.version}",
@@ -222,7 +222,7 @@ class RunArtifacts:
             return None
 
 
-def logged_model_of(version: ModelVersion) -> str | None:
+def find_logged_model_id(version: ModelVersion) -> str | None:
     """Return the id of the logged model that a version registers; None for a run's artifact."""
     # With SQLite, model_id is empty, but the source contains it.
     source = re.fullmatch(r"models:/(m-[\w-]+)", version.source or "")

@@ -50,7 +50,7 @@ class StoreModels:
                     yield deleted[experiment_id], model
 
     def find(self, name: str) -> StoredModel:
-        """Return the model with this name, in any form that `resolve_model_id` accepts. Raises UserError("model_gone") if there is none."""
+        """Return the model with this name, in any form that `resolve_model_id` accepts. Raises UserError("model_gone")."""
         model_id = resolve_model_id(self.client, name)
         found = [records for records in self._open_records() if model_id and records.matches(model_id)]
         model = found[0].find(model_id) if model_id and found else None

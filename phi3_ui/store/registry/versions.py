@@ -12,7 +12,7 @@ from phi3_ui.errors import UserError
 from phi3_ui.store.errors import is_missing, translate_store_errors
 from phi3_ui.store.query import paginate
 from phi3_ui.store.registry.cards import RegisteredVersion
-from phi3_ui.store.registry.names import model_id_of
+from phi3_ui.store.registry.names import find_model_id
 from phi3_ui.store.registry.store_models import StoreModels
 
 
@@ -25,7 +25,7 @@ def list_versions(client: MlflowClient) -> dict[str, tuple[RegisteredVersion, ..
     found: dict[str, tuple[RegisteredVersion, ...]] = {}
     for version in sorted(paginate(client.search_model_versions), key=lambda one: (one.name, int(one.version))):
         pointing = tuple(aliases.get((version.name, str(version.version)), ()))
-        model_id, one = model_id_of(version), RegisteredVersion(version.name, str(version.version), pointing)
+        model_id, one = find_model_id(version), RegisteredVersion(version.name, str(version.version), pointing)
         found[model_id] = (*found.get(model_id, ()), one)
     return found
 

@@ -64,7 +64,7 @@ class ContextMeter:
         has_new_system = bool(draft.system.strip()) and conversation.last_answer is None
         if not (draft.text.strip() or has_new_system) and (last := fill_from_answer(conversation, limit)):
             return last
-        prompts = draft.prompts(conversation)
+        prompts = draft.build_prompts(conversation)
         is_short = sum(len(message.content) for prompt in prompts for message in prompt) <= _MAX_COUNTED
         counts = self._models.count_tokens(entry, prompts, template) if entry and is_short else None
         if not (entry and counts):

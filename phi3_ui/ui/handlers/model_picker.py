@@ -13,7 +13,7 @@ from phi3_ui.host.hosted_model import HostedModel
 from phi3_ui.i18n.translate import tr
 from phi3_ui.sources.model_source import CLOSED, OpenState
 from phi3_ui.store.registry.admission import Review
-from phi3_ui.store.registry.catalogue import ModelCard, ModelEntry, default_model
+from phi3_ui.store.registry.catalogue import ModelCard, ModelEntry, choose_default_model
 from phi3_ui.ui.handlers.context_meter import ContextMeter
 from phi3_ui.ui.notices import show_warning
 from phi3_ui.ui.page.components import Page, Updates
@@ -69,7 +69,7 @@ class ModelPicker:
         versions = {model_id: found for model_id, found in registered.items() if model_id in listed}
         usable = [entry for entry in entries if self._models.is_usable(entry)]
         own = [entry for entry in entries if not entry.is_remote]  # by default, nothing leaves this machine
-        default = default_model([entry for entry in usable if not entry.is_remote] or own)
+        default = choose_default_model([entry for entry in usable if not entry.is_remote] or own)
         selected = session.model.ensure([*listed, *alias_keys(versions)], default.model_id if default else None)
         remote = [entry for entry in entries if entry.is_remote]
         problems = Problems(

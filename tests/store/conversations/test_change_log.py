@@ -167,10 +167,10 @@ def test_a_change_that_is_on_its_way_outlasts_what_the_store_says(nodes: tuple[N
 def test_after_more_changes_than_a_log_holds_everything_is_read_again(
     nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch, uri: str
 ) -> None:
-    monkeypatch.setattr(change_log_module, "_KEPT", 2)
+    monkeypatch.setattr(change_log_module, "_MAX_CHANGES", 2)
     one, two = nodes
     _fill(nodes)
-    one.recorder.change_log._kept = type(one.recorder.change_log._kept)(maxlen=2)
+    one.recorder.change_log._changes = type(one.recorder.change_log._changes)(maxlen=2)
     two.recorder.change_log.read_new()
     gone = one.ids()[-3:]
     for conversation_id in gone:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from phi3_ui.store.registry.cards import ModelEntry
-from phi3_ui.store.registry.catalogue import default_model
+from phi3_ui.store.registry.catalogue import choose_default_model
 
 
 def _entry(name: str, preset: str | None, streamable: bool) -> ModelEntry:
@@ -27,17 +27,17 @@ _PIPELINE, _ONNX = _entry("pipeline", "demo", False), _entry("onnx", "demo", Tru
 
 
 def test_an_empty_store_has_no_default() -> None:
-    assert default_model([]) is None
+    assert choose_default_model([]) is None
 
 
 def test_the_streaming_model_of_a_preset_is_preferred() -> None:
-    assert default_model([_PIPELINE, _ONNX]) is _ONNX
-    assert default_model([_ONNX, _PIPELINE]) is _ONNX
+    assert choose_default_model([_PIPELINE, _ONNX]) is _ONNX
+    assert choose_default_model([_ONNX, _PIPELINE]) is _ONNX
 
 
 def test_otherwise_the_newest_model_is_the_default() -> None:
     mine = _entry("mine", None, False)
 
-    assert default_model([mine, _PIPELINE, _ONNX]) is mine
-    assert default_model([mine, _entry("other", None, True)]) is mine
-    assert default_model([_entry("phi", "phi-3-mini-4k", False), _ONNX]).name == "phi"  # type: ignore[union-attr]  # not None
+    assert choose_default_model([mine, _PIPELINE, _ONNX]) is mine
+    assert choose_default_model([mine, _entry("other", None, True)]) is mine
+    assert choose_default_model([_entry("phi", "phi-3-mini-4k", False), _ONNX]).name == "phi"  # type: ignore[union-attr]  # not None
